@@ -1,0 +1,132 @@
+-- Our own tables: the outbox and its lanes, keys, idempotency, the webhook inbox, heartbeats of instances.
+--
+-- The outbox is the queue's truth. Each chat that ever had a message has a lane: workers claim due lanes, then
+-- the oldest unfinished message of each, so that a held chat delays nobody else and the cost of a claim does
+-- not grow with the backlog. A message's row is written twice on its way out: at acceptance and with its outcome;
+-- that it is in hand meanwhile is said by its lane.
+
+-- Ordered on purpose: a status moves forward with GREATEST, so late and repeated reports change nothing.
+CREATE TYPE message_status AS ENUM
+    ('queued', 'waiting', 'sending', 'unknown', 'sent', 'failed', 'delivered', 'read');
+
+CREATE TABLE outbox (
+    bot_id      integer        NOT NULL,               -- phone_configs.id
+    chat_id     text           NOT NULL,               -- normalised: digits, or <id>@g.us, or <id>@lid
+    id          bigint         GENERATED ALWAYS AS IDENTITY,  -- the order of acceptance within a chat
+    message_id  uuid           NOT NULL,               -- what the caller was given
+    company_id  varchar(255)   NOT NULL,
+    phone_index integer        NOT NULL,
+    kind        text           NOT NULL,               -- text
+    payload     jsonb          NOT NULL,
+    status      message_status NOT NULL DEFAULT 'queued',
+    attempts    smallint       NOT NULL DEFAULT 0,
+    provider_id text,                                  -- wamid of Meta
+    error_code  text,
+    error       text,
+    timeline    jsonb          NOT NULL DEFAULT '[]',  -- [{"status", "at", "attempt"?, "code"?, "error"?}, …]
+    accepted_at timestamptz    NOT NULL DEFAULT now(),
+    updated_at  timestamptz    NOT NULL DEFAULT now(),
+    PRIMARY KEY (bot_id, chat_id, id)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+CREATE UNIQUE INDEX outbox_message_id ON outbox (message_id);
+
+CREATE TABLE lane (
+    bot_id  integer     NOT NULL,
+    chat_id text        NOT NULL,
+    due     timestamptz NOT NULL DEFAULT now(),  -- when it may be claimed next; while claimed, when the lease ends
+    pending integer     NOT NULL CHECK (pending >= 0),
+    done    bigint      NOT NULL DEFAULT 0,      -- all messages of the chat up to this id are finished
+    head    bigint,                              -- the message in hand, while claimed
+    claim   text,                                -- the worker that has it: <host>/<instance>/<boot>
+    PRIMARY KEY (bot_id, chat_id)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX lane_due ON lane (bot_id, due) WHERE pending > 0;
+CREATE INDEX lane_claim ON lane (claim) WHERE claim IS NOT NULL;
+
+-- One row a bot: its rate and its holds, shared by all workers and machines.
+CREATE TABLE bot_pace (
+    bot_id       integer     PRIMARY KEY,
+    process_name varchar(20) NOT NULL,
+    rate         real        CHECK (rate > 0),                -- messages a second; NULL: the channel's setting
+    free_at      timestamptz NOT NULL DEFAULT '-infinity',    -- when the token bucket was last empty
+    held_until   timestamptz NOT NULL DEFAULT '-infinity',    -- infinity: until an operator acts
+    held_reason  text
+);
+INSERT INTO bot_pace (bot_id, process_name) SELECT id, process_name FROM phone_configs;
+
+CREATE FUNCTION keep_bot_pace() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        DELETE FROM bot_pace WHERE bot_id = OLD.id;
+        RETURN OLD;
+    END IF;
+    INSERT INTO bot_pace (bot_id, process_name) VALUES (NEW.id, NEW.process_name)
+    ON CONFLICT (bot_id) DO UPDATE SET process_name = excluded.process_name;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER keep_bot_pace AFTER INSERT OR DELETE OR UPDATE OF connection_type, process_name ON phone_configs
+    FOR EACH ROW EXECUTE FUNCTION keep_bot_pace();
+
+CREATE TABLE api_keys (
+    id         integer      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key_hash   bytea        NOT NULL UNIQUE,  -- SHA-256 of the key; the key itself is shown once and not kept
+    prefix     text         NOT NULL,         -- its first characters, to tell keys apart in lists
+    company_id varchar(255),                  -- NULL: an operator's key, for every company
+    label      text         NOT NULL DEFAULT '',
+    created_at timestamptz  NOT NULL DEFAULT now(),
+    revoked_at timestamptz
+);
+
+-- Processes that remember keys and bots listen to this channel and forget them at once.
+CREATE FUNCTION announce_config() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('bisnes_config', TG_TABLE_NAME);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER announce_config AFTER INSERT OR UPDATE OR DELETE ON api_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION announce_config();
+CREATE TRIGGER announce_config AFTER INSERT OR DELETE OR UPDATE OF company_id, phone_index, connection_type, process_name,
+    api_key_encrypted, meta_phone_number_id, meta_access_token_encrypted ON phone_configs
+    FOR EACH STATEMENT EXECUTE FUNCTION announce_config();
+
+CREATE TABLE idempotency_keys (
+    company_id varchar(255) NOT NULL,
+    key        text         NOT NULL,
+    digest     bytea        NOT NULL,  -- SHA-256 of the request it was first used with
+    message_id uuid         NOT NULL,
+    created_at timestamptz  NOT NULL DEFAULT now(),
+    PRIMARY KEY (company_id, key)
+);
+
+-- Webhooks as they came, stored before they are answered and parsed afterwards.
+CREATE TABLE webhook_inbox (
+    id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    process_name varchar(20) NOT NULL,
+    body         bytea       NOT NULL,
+    received_at  timestamptz NOT NULL DEFAULT now(),
+    processed_at timestamptz,
+    error        text                         -- why it was set aside
+);
+CREATE INDEX webhook_inbox_waiting ON webhook_inbox (process_name, id) WHERE processed_at IS NULL;
+
+-- One row for each running instance on each host; process_health keeps the sum that older readers know.
+CREATE TABLE process_instances (
+    process_name       varchar(20)  NOT NULL,
+    host               text         NOT NULL,
+    instance           text         NOT NULL,
+    pid                integer      NOT NULL,
+    status             varchar(20)  NOT NULL,
+    started_at         timestamptz  NOT NULL,
+    last_heartbeat     timestamptz  NOT NULL DEFAULT now(),
+    memory_usage_mb    numeric      NOT NULL DEFAULT 0,
+    cpu_usage_percent  numeric      NOT NULL DEFAULT 0,
+    active_connections integer      NOT NULL DEFAULT 0,
+    messages_processed bigint       NOT NULL DEFAULT 0,
+    error_count        integer      NOT NULL DEFAULT 0,
+    last_error         text,
+    PRIMARY KEY (process_name, host, instance)
+);
+
+-- Ids of the provider are looked up when a status comes in and when a front-end names one.
+CREATE INDEX IF NOT EXISTS idx_messages_external_id ON messages (external_id) WHERE external_id IS NOT NULL;
