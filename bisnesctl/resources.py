@@ -1,0 +1,11 @@
+"""Where the templates and the migrations lie: in an installed wheel inside the package, in a checkout beside it."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def folder(name: str) -> Path:
+    """The folder of shipped files called `name`: `conf` (templates, env.example) or `sql` (migrations)."""
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
