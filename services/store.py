@@ -1,0 +1,443 @@
+"""The SQL of messages and bots: the one place where the outbox is written.
+
+Lock order, so that nothing deadlocks: lanes in order of (bot, chat), then outbox rows in order of their key, then
+bot_pace in order of bot. Claims skip what is locked and so never wait for a lane.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+import psycopg2
+import psycopg2.extensions
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
+
+from services.message import Bot, Outgoing, Secret, Status, StatusUpdate
+
+Connection = psycopg2.extensions.connection
+DatabaseError = psycopg2.Error
+
+#: Seconds to wait for a connection of the pool, and for a new one to be made.
+CONNECT_TIMEOUT = 3
+#: Joins by a list of ids must go through the primary key, whatever the statistics of a churning table say.
+KEY_PLANS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off"
+
+
+class DatabaseUnavailable(Exception):
+    """PostgreSQL cannot be reached; nothing was stored."""
+
+
+class Database:
+    """Connections to PostgreSQL in autocommit: a bounded pool, and single ones for a thread that keeps its own."""
+
+    def __init__(self, dsn: str, pool_size: int = 5, name: str = "bisnes") -> None:
+        self.dsn, self.name = dsn, name
+        self._pool = QueuePool(
+            self._open,  # type: ignore[arg-type]
+            pool_size=pool_size,
+            max_overflow=0,
+            timeout=CONNECT_TIMEOUT,
+            reset_on_return=None,
+            pre_ping=True,
+            dialect=PGDialect_psycopg2(dbapi=psycopg2),  # type: ignore[no-untyped-call]
+        )
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A pooled connection in autocommit. Raises `DatabaseUnavailable` when there is none or it breaks in use."""
+        try:
+            pooled = self._pool.connect()
+        except (psycopg2.OperationalError, PoolTimeout) as error:
+            raise DatabaseUnavailable(str(error).strip()) from error
+        try:
+            yield pooled.driver_connection  # type: ignore[misc]
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            pooled.invalidate()
+            raise DatabaseUnavailable(str(error).strip()) from error
+        finally:
+            pooled.close()
+
+    def connect(self, options: str = "-c jit=off") -> Connection:
+        """A connection of the caller's own, in autocommit. Raises `DatabaseUnavailable`."""
+        try:
+            return self._open(options)
+        except psycopg2.OperationalError as error:
+            raise DatabaseUnavailable(str(error).strip()) from error
+
+    def _open(self, options: str = "-c jit=off -c statement_timeout=10000") -> Connection:
+        connection = psycopg2.connect(
+            self.dsn, connect_timeout=CONNECT_TIMEOUT, application_name=self.name, options=options
+        )
+        connection.autocommit = True
+        return connection
+
+    def close(self) -> None:
+        """Close the pool's idle connections."""
+        self._pool.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An API key that is not revoked."""
+
+    id: int
+    company_id: str | None  # None: an operator's, for every company
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message to be accepted."""
+
+    message_id: str
+    bot_id: int
+    company_id: str
+    phone_index: int
+    chat_id: str
+    kind: str
+    payload: dict[str, Any]
+    idempotency_key: str | None = None
+    digest: str | None = None  # SHA-256 in hex of the request, with an idempotency key
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an idempotency key was first used for."""
+
+    digest: str
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A message in a worker's hand."""
+
+    message: Outgoing
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a claimed message, for its row and its lane.
+
+    `final` frees the chat's next message; without it the message stays the oldest and is due again in `after`
+    seconds. A `status` of None says that no attempt was made.
+    """
+
+    bot_id: int
+    chat_id: str
+    id: int
+    claim: str
+    final: bool
+    status: Status | None
+    after: float = 0.0
+    provider_id: str | None = None
+    code: str | None = None
+    error: str | None = None
+
+
+_FIND_KEY = "SELECT id, company_id, key_hash FROM api_keys WHERE key_hash = %s AND revoked_at IS NULL"
+
+_BOT_COLUMNS = """
+    SELECT id, company_id, phone_index, process_name, COALESCE(connection_type, 'wwebjs'),
+           COALESCE(meta_phone_number_id, ''),
+           COALESCE(CASE connection_type WHEN '360dialog' THEN api_key_encrypted
+                                         ELSE meta_access_token_encrypted END, '')
+    FROM phone_configs"""
+
+# The lanes are locked before the first id is drawn, so ids of a chat become visible in their order.
+_ACCEPT = """
+WITH given AS (
+    SELECT * FROM json_to_recordset(%s::json) AS given (
+        message_id uuid, bot_id int, company_id text, phone_index int, chat_id text, kind text, payload jsonb,
+        idempotency_key text, digest text, n int)
+), fresh_keys AS (
+    INSERT INTO idempotency_keys (company_id, key, digest, message_id)
+    SELECT company_id, idempotency_key, decode(digest, 'hex'), message_id FROM given
+    WHERE idempotency_key IS NOT NULL ORDER BY company_id, idempotency_key
+    ON CONFLICT DO NOTHING RETURNING message_id
+), fresh AS (
+    SELECT * FROM given WHERE idempotency_key IS NULL OR message_id IN (SELECT message_id FROM fresh_keys)
+), locked AS (
+    INSERT INTO lane AS l (bot_id, chat_id, pending)
+    SELECT bot_id, chat_id, count(*) FROM fresh GROUP BY bot_id, chat_id ORDER BY bot_id, chat_id
+    ON CONFLICT (bot_id, chat_id) DO UPDATE
+        SET pending = l.pending + excluded.pending, due = CASE WHEN l.pending = 0 THEN now() ELSE l.due END
+    RETURNING bot_id, chat_id
+)
+INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload)
+SELECT bot_id, chat_id, message_id, company_id, phone_index, kind, payload
+FROM fresh JOIN locked USING (bot_id, chat_id) ORDER BY n
+RETURNING message_id::text"""
+
+_EARLIER = """
+SELECT company_id, key, encode(digest, 'hex'), message_id::text FROM idempotency_keys
+WHERE (company_id, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""
+
+# Each bot that has a due lane gets its fair share of the limit, at most what its token bucket holds (one second's worth).
+_CLAIM = """
+WITH ready AS (
+    SELECT p.bot_id, COALESCE(p.rate, %(rate)s)::float AS rate,
+           GREATEST(LEAST(p.free_at, now()), now() - interval '1 second') AS free_at
+    FROM bot_pace p
+    WHERE p.process_name = %(process)s AND p.held_until <= now() AND EXISTS (
+        SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now())
+    ORDER BY p.bot_id FOR UPDATE OF p
+), budget AS (
+    SELECT bot_id, rate, free_at,
+           LEAST(floor(extract(epoch FROM now() - free_at) * rate + 0.001),
+                 ceil(%(limit)s::float / count(*) OVER ()))::bigint AS share
+    FROM ready
+), picked AS (
+    SELECT b.bot_id, l.chat_id, l.done FROM budget b CROSS JOIN LATERAL (
+        SELECT chat_id, done FROM lane
+        WHERE bot_id = b.bot_id AND pending > 0 AND claim IS NULL AND due <= now()
+        ORDER BY due LIMIT b.share FOR UPDATE SKIP LOCKED) l
+    LIMIT %(limit)s
+), heads AS (
+    SELECT p.bot_id, p.chat_id, o.* FROM picked p CROSS JOIN LATERAL (
+        SELECT id, message_id, kind, payload, attempts FROM outbox
+        WHERE bot_id = p.bot_id AND chat_id = p.chat_id AND id > p.done AND status <= 'sending'
+        ORDER BY id LIMIT 1) o
+), claimed AS (
+    UPDATE lane l SET claim = %(worker)s, head = h.id, due = now() + %(lease)s * interval '1 second'
+    FROM heads h WHERE l.bot_id = h.bot_id AND l.chat_id = h.chat_id
+), paced AS (
+    UPDATE bot_pace p SET free_at = b.free_at + taken.n / b.rate * interval '1 second'
+    FROM budget b JOIN (SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id) taken USING (bot_id)
+    WHERE p.bot_id = b.bot_id
+)
+SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts FROM heads"""
+
+_HISTORY = """
+INSERT INTO messages (id, message_id, company_id, contact_id, chat_id, content, message_type, from_me, direction, author,
+                      status, phone_index, timestamp, provider, external_id)
+SELECT message_id, message_id::text, company_id,
+       company_id || '-' || split_part(chat_id, '@', 1),
+       CASE WHEN strpos(chat_id, '@') > 0 THEN chat_id ELSE chat_id || '@c.us' END,
+       payload ->> 'message', kind, true, 'outbound', payload ->> 'userName',
+       status::text, phone_index, now(), %(process)s, provider_id
+FROM written WHERE status IN ('sent', 'delivered', 'read')
+ON CONFLICT DO NOTHING"""
+
+# A result whose lane is no longer ours (the lease ran out while the database was away) still settles an unknown message.
+_RECORD = (
+    """
+WITH r AS (
+    SELECT * FROM json_to_recordset(%(results)s::json) AS r (
+        bot_id int, chat_id text, id bigint, claim text, final bool, status message_status, after float,
+        provider_id text, code text, error text)
+), mine AS (
+    SELECT l.bot_id, l.chat_id FROM lane l JOIN r USING (bot_id, chat_id)
+    WHERE l.claim = r.claim AND l.head = r.id ORDER BY l.bot_id, l.chat_id FOR UPDATE OF l
+), freed AS (
+    UPDATE lane l SET claim = NULL, head = NULL, pending = l.pending - r.final::int,
+                      done = CASE WHEN r.final THEN r.id ELSE l.done END, due = now() + r.after * interval '1 second'
+    FROM mine JOIN r USING (bot_id, chat_id) WHERE l.bot_id = r.bot_id AND l.chat_id = r.chat_id
+), locked AS (
+    SELECT o.bot_id, o.chat_id, o.id FROM r
+    JOIN outbox o USING (bot_id, chat_id, id) LEFT JOIN mine USING (bot_id, chat_id)
+    WHERE r.status IS NOT NULL AND (mine.bot_id IS NOT NULL OR o.status = 'unknown')
+    ORDER BY o.bot_id, o.chat_id, o.id FOR UPDATE OF o
+), written AS (
+    UPDATE outbox o SET
+        status = CASE WHEN o.status <= 'sending' THEN r.status ELSE GREATEST(o.status, r.status) END,
+        attempts = o.attempts + 1,
+        provider_id = COALESCE(r.provider_id, o.provider_id),
+        error_code = r.code, error = r.error, updated_at = now(),
+        timeline = o.timeline || CASE
+            WHEN r.final AND o.timeline @> jsonb_build_array(jsonb_build_object('status', r.status)) THEN '[]'::jsonb
+            ELSE jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+                'status', r.status, 'at', now(), 'attempt', o.attempts + 1, 'code', r.code, 'error', r.error))) END
+    FROM r JOIN locked USING (bot_id, chat_id, id)
+    WHERE o.bot_id = r.bot_id AND o.chat_id = r.chat_id AND o.id = r.id
+    RETURNING o.*
+)"""
+    + _HISTORY
+)
+
+_HOLD = """
+UPDATE bot_pace p SET held_reason = h.reason, held_until = GREATEST(
+    p.held_until, CASE WHEN h.after IS NULL THEN 'infinity' ELSE now() + h.after * interval '1 second' END)
+FROM json_to_recordset(%s::json) AS h (bot_id int, after float, reason text) WHERE p.bot_id = h.bot_id"""
+
+_APPLY_STATUSES = (
+    """
+WITH r AS (
+    SELECT * FROM json_to_recordset(%(updates)s::json) AS r (
+        message_id uuid, provider_id text, status message_status, at float, code text, error text)
+), known AS (
+    SELECT COALESCE(r.message_id, (
+        SELECT m.id FROM messages m WHERE m.external_id = r.provider_id AND m.provider = %(process)s LIMIT 1
+    )) AS message_id, provider_id, status, at, code, error FROM r
+), merged AS (
+    SELECT message_id, max(provider_id) AS provider_id, max(status) AS status,
+           max(code) AS code, max(error) AS error,
+           jsonb_object_agg(status, jsonb_strip_nulls(jsonb_build_object(
+               'status', status, 'at', to_timestamp(at), 'code', code, 'error', error))) AS entries
+    FROM known WHERE message_id IS NOT NULL GROUP BY message_id
+), locked AS (
+    SELECT o.bot_id, o.chat_id, o.id, o.message_id FROM merged JOIN outbox o USING (message_id)
+    ORDER BY o.bot_id, o.chat_id, o.id FOR UPDATE OF o
+), written AS (
+    UPDATE outbox o SET
+        status = GREATEST(o.status, m.status), provider_id = COALESCE(o.provider_id, m.provider_id), updated_at = now(),
+        error_code = CASE WHEN m.status = 'failed' AND o.status < 'failed' THEN m.code ELSE o.error_code END,
+        error = CASE WHEN m.status = 'failed' AND o.status < 'failed' THEN m.error ELSE o.error END,
+        timeline = o.timeline || COALESCE((
+            SELECT jsonb_agg(entry.value ORDER BY entry.key::message_status) FROM jsonb_each(m.entries) entry
+            WHERE NOT o.timeline @> jsonb_build_array(jsonb_build_object('status', entry.key))), '[]'::jsonb)
+    FROM merged m JOIN locked USING (message_id)
+    WHERE o.bot_id = locked.bot_id AND o.chat_id = locked.chat_id AND o.id = locked.id
+    RETURNING o.*
+), history AS (
+    UPDATE messages h SET status = m.status::text FROM merged m
+    WHERE h.id = m.message_id AND CASE
+        WHEN h.status = ANY (enum_range(NULL::message_status)::text[]) THEN h.status::message_status < m.status
+        ELSE true END
+)"""
+    + _HISTORY
+)
+
+_EXPIRED = """
+SELECT bot_id, chat_id, head, claim FROM lane WHERE claim IS NOT NULL AND due <= now() LIMIT 1000"""
+_CLAIMED_BY = """
+SELECT bot_id, chat_id, head, claim FROM lane WHERE claim IS NOT NULL AND starts_with(claim, %s)"""
+_REDATE = """
+UPDATE lane SET due = now() WHERE pending > 0 AND claim IS NULL AND due > now()"""
+_DUE = """
+SELECT EXISTS (SELECT FROM bot_pace p WHERE p.process_name = %s AND p.held_until <= now() AND EXISTS (
+    SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()))"""
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A message whose worker went away, or whose lease ran out."""
+
+    bot_id: int
+    chat_id: str
+    id: int
+    claim: str
+
+
+def find_key(connection: Connection, digest: bytes) -> Key | None:
+    """The key with this SHA-256, unless it was revoked."""
+    with connection.cursor() as cursor:
+        cursor.execute(_FIND_KEY, (digest,))
+        row = cursor.fetchone()
+    return Key(row[0], row[1]) if row else None
+
+
+def find_bot(connection: Connection, where: str, values: tuple[Any, ...]) -> Bot | None:
+    """The bot that matches a condition on `phone_configs`; its token is still encrypted."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"{_BOT_COLUMNS} WHERE {where}", values)
+        row = cursor.fetchone()
+    return Bot(*row[:6], Secret(row[6])) if row else None
+
+
+def accept(connection: Connection, entries: list[Entry]) -> tuple[set[str], dict[tuple[str, str], Earlier]]:
+    """Store messages in one commit, in their order.
+
+    Returns the message ids that are now durable, and, for each (company, idempotency key) that had been used
+    before, what it was used for.
+    """
+    rows = [asdict(entry) | {"n": n} for n, entry in enumerate(entries)]
+    with connection.cursor() as cursor:
+        cursor.execute(_ACCEPT, (orjson.dumps(rows).decode(),))
+        stored = {row[0] for row in cursor.fetchall()}
+    repeated = [entry for entry in entries if entry.message_id not in stored]
+    return stored, _earlier(connection, repeated) if repeated else {}
+
+
+def _earlier(connection: Connection, entries: list[Entry]) -> dict[tuple[str, str], Earlier]:
+    with connection.cursor() as cursor:
+        cursor.execute(_EARLIER, ([e.company_id for e in entries], [e.idempotency_key for e in entries]))
+        return {(company, key): Earlier(digest, message_id) for company, key, digest, message_id in cursor.fetchall()}
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """One worker's view of the outbox: it claims under its own name, at its channel's pace."""
+
+    process: str  # the channel: meta
+    worker: str  # <host>/<instance>/<boot>
+    rate: float  # messages a second for each bot that sets none of its own
+    lease: float  # seconds
+
+    def exchange(self, connection: Connection, results: list[Result], limit: int) -> list[Outgoing]:
+        """Record what became of claimed messages and claim up to `limit` more, in one transaction and round trip."""
+        statements, values = [], {}
+        if results:
+            statements.append(_RECORD)
+            values["results"] = orjson.dumps([asdict(result) for result in results]).decode()
+        if limit:
+            statements.append(_CLAIM)
+            values |= {"limit": limit, "worker": self.worker, "rate": self.rate, "lease": self.lease}
+        if not statements:
+            return []
+        with connection.cursor() as cursor:
+            cursor.execute(";".join(statements), values | {"process": self.process})
+            rows = cursor.fetchall() if limit else []
+        return [Outgoing(*row[:5], orjson.loads(row[5]), row[6]) for row in rows]
+
+    def claim(self, connection: Connection, limit: int) -> list[Outgoing]:
+        """Take up to `limit` messages: the oldest of each due chat."""
+        return self.exchange(connection, [], limit)
+
+    def record(self, connection: Connection, results: list[Result]) -> None:
+        """Write down what became of claimed messages and free their chats."""
+        self.exchange(connection, results, 0)
+
+    def hold_bots(self, connection: Connection, holds: list[tuple[int, float | None, str]]) -> None:
+        """Hold numbers for (bot, seconds, reason); without seconds until an operator acts."""
+        rows = [{"bot_id": bot, "after": after, "reason": reason} for bot, after, reason in holds]
+        with connection.cursor() as cursor:
+            cursor.execute(_HOLD, (orjson.dumps(rows).decode(),))
+
+    def has_due(self, connection: Connection) -> bool:
+        """Whether any chat of the channel could be served now."""
+        with connection.cursor() as cursor:
+            cursor.execute(_DUE, (self.process,))
+            return bool((cursor.fetchone() or (False,))[0])
+
+
+def apply_statuses(connection: Connection, process: str, updates: list[StatusUpdate]) -> None:
+    """Move messages forward as the provider reports; repeated, late and unknown reports change nothing."""
+    rows = [
+        {
+            "message_id": update.message_id,
+            "provider_id": update.provider_id,
+            "status": update.status,
+            "at": update.at,
+            "code": update.error_code,
+            "error": update.error,
+        }
+        for update in updates
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_APPLY_STATUSES, {"updates": orjson.dumps(rows).decode(), "process": process})
+
+
+def claimed_by(connection: Connection, worker_prefix: str) -> list[Abandoned]:
+    """What the workers whose name begins so have in hand."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIMED_BY, (worker_prefix,))
+        return [Abandoned(*row) for row in cursor.fetchall()]
+
+
+def expired(connection: Connection) -> list[Abandoned]:
+    """What is claimed under a lease that ran out."""
+    with connection.cursor() as cursor:
+        cursor.execute(_EXPIRED)
+        return [Abandoned(*row) for row in cursor.fetchall()]
+
+
+def redate_lanes(connection: Connection) -> int:
+    """Make every waiting chat due now, after the clock was set back; returns how many were not."""
+    with connection.cursor() as cursor:
+        cursor.execute(_REDATE)
+        return cursor.rowcount

@@ -1,0 +1,104 @@
+"""Many HTTP requests in flight at once from one thread, over kept-alive connections (libcurl's multi interface)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pycurl
+
+from services.connectors.base import HttpRequest
+
+#: Seconds after which an idle connection is not used again: the other side may be about to close it.
+MAX_IDLE = 30
+#: Milliseconds to connect, TLS included.
+CONNECT_TIMEOUT = 5000
+#: Bytes of an answer that are kept; a provider's answers have a few hundred.
+MAX_ANSWER = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A complete answer."""
+
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """No complete answer. `handed`: whether the request's body had been given to the socket."""
+
+    reason: str
+    handed: bool
+
+
+class Window:
+    """At most `size` requests in flight. Not safe for threads: one thread owns it."""
+
+    def __init__(self, size: int, timeout_ms: int) -> None:
+        """`timeout_ms`: milliseconds for a whole request."""
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, size)
+        self._idle = [_handle(timeout_ms) for _ in range(size)]
+        self.in_flight = 0
+
+    def submit(self, ticket: Any, request: HttpRequest, leaving: Callable[[], None]) -> None:
+        """Send a request. `leaving` is called once, right before the body goes to the socket."""
+        handle = self._idle.pop()
+        handle.ticket, handle.answer, handle.handed = ticket, bytearray(), False
+
+        def body(_: int) -> bytes:
+            if handle.handed:
+                return b""
+            leaving()
+            handle.handed = True
+            return request.body
+
+        handle.setopt(pycurl.URL, request.url)
+        handle.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:"])
+        handle.setopt(pycurl.POSTFIELDSIZE, len(request.body))
+        handle.setopt(pycurl.READFUNCTION, body)
+        handle.setopt(pycurl.WRITEFUNCTION, handle.answer.extend)
+        self._multi.add_handle(handle)
+        self.in_flight += 1
+
+    def poll(self, seconds: float) -> list[tuple[Any, Answered | Broken]]:
+        """Wait up to `seconds` for the network and return the requests that ended, each with its ticket."""
+        if self.in_flight:
+            self._multi.select(seconds)
+        while self._multi.perform()[0] == pycurl.E_CALL_MULTI_PERFORM:
+            pass
+        ended: list[tuple[Any, Answered | Broken]] = []
+        more = 1
+        while more:
+            more, done, failed = self._multi.info_read()
+            ended += [self._end(handle, None) for handle in done]
+            ended += [self._end(handle, reason or f"curl error {code}") for handle, code, reason in failed]
+        return ended
+
+    def _end(self, handle: Any, broken: str | None) -> tuple[Any, Answered | Broken]:
+        self._multi.remove_handle(handle)
+        self.in_flight -= 1
+        self._idle.append(handle)
+        if broken is not None:
+            return handle.ticket, Broken(broken, handle.handed)
+        return handle.ticket, Answered(handle.getinfo(pycurl.RESPONSE_CODE), bytes(handle.answer))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._multi.close()
+
+
+def _handle(timeout_ms: int) -> Any:
+    """A handle without a SEEKFUNCTION: libcurl then cannot rewind the body, and so cannot repeat by itself a POST whose
+    reused connection broke before the answer (it would, and the message would be doubled)."""
+    handle = pycurl.Curl()
+    handle.setopt(pycurl.POST, 1)
+    handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+    handle.setopt(pycurl.TIMEOUT_MS, timeout_ms)
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(CONNECT_TIMEOUT, timeout_ms))
+    handle.setopt(pycurl.NOSIGNAL, 1)
+    handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE)
+    handle.setopt(pycurl.MAXFILESIZE, MAX_ANSWER)
+    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    return handle
