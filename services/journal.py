@@ -65,6 +65,11 @@ def marked(path: Path, run: str) -> set[int] | None:
     return {message for (message,) in _MARK.iter_unpack(content[_HEADER:]) if message}
 
 
+def is_of(path: Path, run: str) -> bool:
+    """Whether the journal keeps the marks of that run, on this boot of the machine."""
+    return marked(path, run) is not None
+
+
 @contextmanager
 def unowned(path: Path) -> Iterator[bool]:
     """Whether no living process owns the journal; it stays so inside the block."""

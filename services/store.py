@@ -93,6 +93,7 @@ class Entry:
     """A message to be accepted."""
 
     message_id: str
+    process: str  # the channel that will send it
     bot_id: int
     company_id: str
     phone_index: int
@@ -353,6 +354,13 @@ def accept(connection: Connection, entries: list[Entry]) -> tuple[set[str], dict
     return stored, _earlier(connection, repeated) if repeated else {}
 
 
+def existing(connection: Connection, message_ids: list[str]) -> set[str]:
+    """Which of the messages are stored."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT message_id::text FROM outbox WHERE message_id = ANY(%s::uuid[])", (message_ids,))
+        return {row[0] for row in cursor.fetchall()}
+
+
 def _earlier(connection: Connection, entries: list[Entry]) -> dict[tuple[str, str], Earlier]:
     with connection.cursor() as cursor:
         cursor.execute(_EARLIER, ([e.company_id for e in entries], [e.idempotency_key for e in entries]))
@@ -434,6 +442,13 @@ def expired(connection: Connection) -> list[Abandoned]:
     with connection.cursor() as cursor:
         cursor.execute(_EXPIRED)
         return [Abandoned(*row) for row in cursor.fetchall()]
+
+
+def clock(connection: Connection) -> float:
+    """The database's time, in seconds since the epoch."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float")
+        return float((cursor.fetchone() or (0.0,))[0])
 
 
 def redate_lanes(connection: Connection) -> int:

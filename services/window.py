@@ -40,6 +40,7 @@ class Window:
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, size)
         self._idle = [_handle(timeout_ms) for _ in range(size)]
+        self.size = size
         self.in_flight = 0
 
     def submit(self, ticket: Any, request: HttpRequest, leaving: Callable[[], None]) -> None:

@@ -1,0 +1,120 @@
+"""Dramatiq as the wake-up between processes: a hint says that there is work, PostgreSQL says which.
+
+Hints carry nothing, are coalesced, and may be lost: workers look for due work by themselves every second.
+"""
+
+import queue
+import threading
+from typing import Any
+
+import dramatiq
+import redis
+import structlog
+from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
+from dramatiq.errors import ConnectionClosed
+
+#: Seconds after which a hint counts as lost and another one is sent.
+HINT_LIFETIME = 1.0
+#: Seconds that an idle consumer waits for a wake-up before it looks for delayed and abandoned work.
+IDLE_WAIT = 1
+#: Wake-ups kept for consumers that are busy.
+MAX_WAKES = 16
+NAMESPACE = "bisnes"
+
+#: The actor that serves each queue; names as in the old system.
+ACTORS = {"meta-messages": "send-message", "meta-webhooks": "process-webhooks"}
+
+log = structlog.get_logger()
+
+
+class WakingBroker(RedisBroker):  # type: ignore[misc]
+    """A Redis broker whose idle consumers block on a list until something is enqueued, instead of polling.
+
+    Idle latency is the network's (dramatiq's own consumers back off up to a second), at next to no CPU.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        pool = redis.ConnectionPool.from_url(url, socket_timeout=IDLE_WAIT + 4, socket_connect_timeout=2)
+        super().__init__(client=redis.Redis(connection_pool=pool), namespace=NAMESPACE, middleware=[], **options)
+
+    @property
+    def consumer_class(self) -> type[_RedisConsumer]:
+        return _WakingConsumer
+
+    def do_enqueue(self, queue_name: str, *arguments: Any) -> None:
+        """Enqueue as ever, then wake one consumer."""
+        self._dispatch("enqueue")(queue_name, *arguments)
+        wakes = self.wakes(queue_name)
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.lpush(wakes, 1)
+        pipeline.ltrim(wakes, 0, MAX_WAKES - 1)
+        pipeline.execute()
+
+    def wakes(self, queue_name: str) -> str:
+        """The list that idle consumers of the queue block on."""
+        return f"{self.namespace}:{queue_name}.wakes"
+
+    def hint_key(self, queue_name: str) -> str:
+        """Set while a hint is on its way."""
+        return f"{self.namespace}:{queue_name}.hinted"
+
+
+class _WakingConsumer(_RedisConsumer):  # type: ignore[misc]
+    def __init__(self, broker: WakingBroker, queue_name: str, prefetch: int, timeout: int) -> None:
+        super().__init__(broker, queue_name, prefetch, timeout=1)  # its own back-off: a millisecond
+
+    def __next__(self) -> Any:
+        message = super().__next__()
+        if message is None:
+            try:
+                self.broker.client.blpop(self.broker.wakes(self.queue_name), timeout=IDLE_WAIT)
+            except redis.ConnectionError as error:
+                raise ConnectionClosed(error) from None
+        return message
+
+
+class Hints:
+    """Tells the workers of a queue that there is work. Never raises and never waits for Redis."""
+
+    def __init__(self, broker: WakingBroker) -> None:
+        self._broker = broker
+        self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._away = False
+        self._thread: threading.Thread | None = None
+
+    def notify(self, queue_name: str) -> None:
+        """Wake a worker of the queue, unless one is about to be woken."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._send_all, name="hints", daemon=True)
+            self._thread.start()
+        self._waiting.put(queue_name)
+
+    def _send_all(self) -> None:
+        while True:
+            names = {self._waiting.get()}
+            while not self._waiting.empty():
+                names.add(self._waiting.get())
+            for name in names:
+                self._send(name)
+
+    def _send(self, name: str) -> None:
+        try:
+            if self._broker.client.set(self._broker.hint_key(name), 1, nx=True, px=int(HINT_LIFETIME * 1000)):
+                self._broker.enqueue(_hint(name))
+            self._away = False
+        except redis.RedisError as error:
+            if not self._away:
+                log.warning("Redis is away: workers find messages by themselves within a second", reason=str(error))
+            self._away = True
+
+
+def _hint(queue_name: str) -> Any:
+    return dramatiq.Message(queue_name=queue_name, actor_name=ACTORS[queue_name], args=(), kwargs={}, options={})
+
+
+def forget_hint(broker: WakingBroker, queue_name: str) -> None:
+    """Say that the work hinted at is being looked for, so that what comes from now on is hinted at again."""
+    try:
+        broker.client.delete(broker.hint_key(queue_name))
+    except redis.RedisError as error:
+        log.debug("hint not cleared, it ends by itself", queue=queue_name, reason=str(error))

@@ -1,0 +1,241 @@
+"""Delivery: claim due messages, send them through their channel's connector, write down what became of them.
+
+The loop below is the hot path. One thread runs it at a time in each worker process; results of the last round are
+recorded and the next messages claimed in one round trip.
+"""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import structlog
+
+from bisnesctl.vault import VaultError
+from services import store
+from services.connectors.base import Connector
+from services.journal import Journal
+from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, Unknown
+from services.store import KEY_PLANS, Connection, Database, DatabaseError, DatabaseUnavailable, Outbox, Result
+from services.window import Answered, Broken, Window
+
+#: Seconds that outcomes wait for company before they are recorded.
+GATHER = 0.01
+#: Seconds that the network is waited for before the loop looks for new hints.
+POLL = 0.005
+#: Seconds between two tries to reach a database that is away.
+DATABASE_WAIT = 0.5
+#: Seconds for the longest back-off.
+MAX_BACKOFF = 300.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempts:
+    """How often a message is tried, and the base of its exponential back-off in seconds."""
+
+    limit: int
+    base: float
+
+    def backoff(self, made: int) -> float:
+        """Seconds to wait after `made` attempts: base, 2·base, 4·base, … with up to a quarter less as jitter."""
+        return min(self.base * 2.0 ** (made - 1), MAX_BACKOFF) * random.uniform(0.75, 1.0)  # noqa: S311
+
+
+@dataclass(slots=True)
+class _InHand:
+    """A claimed message and the journal's slot that it occupies until its outcome is recorded."""
+
+    message: Outgoing
+    slot: int
+
+
+def settle(message: Outgoing, outcome: Outcome | None, attempts: Attempts, claim: str) -> Result:
+    """The one place where an outcome becomes a status; None stands for no attempt at all."""
+    result = Result(message.bot_id, message.chat_id, message.id, claim, final=True, status=Status.FAILED)
+    match outcome:
+        case Sent(provider_id):
+            return replace(result, status=Status.SENT, provider_id=provider_id)
+        case Unknown(reason):
+            return replace(result, status=Status.UNKNOWN, error=reason)
+        case Held(code, reason):
+            return replace(result, final=False, status=Status.WAITING, code=code, error=reason)
+        case Rejected(code, reason):
+            return replace(result, code=code, error=reason)
+        case Retry(code, reason, after, limit):
+            made = message.attempts + 1
+            if made >= (limit or attempts.limit):
+                return replace(result, code=code, error=f"{reason} (gave up after {made} attempts)")
+            wait = attempts.backoff(made) if after is None else after
+            return replace(result, final=False, status=Status.QUEUED, after=wait, code=code, error=reason)
+        case None:
+            return replace(result, final=False, status=None, after=1.0)
+
+
+def hold_of(message: Outgoing, outcome: Outcome | None) -> tuple[int, float | None, str] | None:
+    """The (bot, seconds, reason) for which the outcome holds the whole number, if it does."""
+    match outcome:
+        case Held(code, reason):
+            return message.bot_id, None, f"{code}: {reason}"
+        case Retry(code, reason, after, hold_bot=True):
+            return message.bot_id, after or MAX_BACKOFF, f"{code}: {reason}"
+    return None
+
+
+class Delivery:
+    """Sends one channel's messages. `wake` may be called from any thread; one of them then does the work."""
+
+    def __init__(
+        self,
+        connector: Connector,
+        outbox: Outbox,
+        database: Database,
+        bot_of: Callable[[int], Bot | None],
+        journal: Journal,
+        window: Window,
+        attempts: Attempts,
+        before_look: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`bot_of` gives a bot, its token decrypted; `before_look` is called before due messages are looked for."""
+        self._connector, self._outbox, self._database = connector, outbox, database
+        self._bot_of, self._before_look, self._attempts = bot_of, before_look, attempts
+        self._journal, self._window = journal, window
+        self._free = list(range(window.size))
+        self._done: list[tuple[_InHand, Outcome | None]] = []
+        self._in_hand: dict[int, _InHand] = {}
+        self._connection: Connection | None = None
+        self._recorded = 0.0  # when results were last recorded
+        self._working, self._woken = threading.Lock(), threading.Event()
+        self._stopping = False
+        self.progressed = time.monotonic()  # when the loop last came round, for the watchdog
+        self.counts: Counter[Status] = Counter()
+
+    @property
+    def in_hand(self) -> int:
+        """Messages that are claimed and whose outcome is not yet recorded."""
+        return len(self._in_hand)
+
+    @property
+    def working(self) -> bool:
+        """Whether a thread is in the loop."""
+        return self._working.locked()
+
+    def stop(self) -> None:
+        """Claim nothing more; what is in hand is finished."""
+        self._stopping = True
+
+    def wake(self) -> None:
+        """Send until nothing is due. Returns at once where another thread is at it: that one then looks again."""
+        self._woken.set()
+        while self._woken.is_set() and self._working.acquire(blocking=False):
+            try:
+                self._send_until_idle()
+            finally:
+                self._working.release()
+
+    def _send_until_idle(self) -> None:
+        looking = False
+        while True:
+            self.progressed = time.monotonic()
+            if not looking and self._woken.is_set():
+                self._woken.clear()
+                self._before_look()
+                looking = True
+            if self._worth_an_exchange(looking):
+                looking = self._exchange()
+            elif self._window.in_flight:
+                self._collect()
+            elif not self._done and not self._woken.is_set():
+                return
+
+    def _worth_an_exchange(self, looking: bool) -> bool:
+        if self._done and (not self._window.in_flight or time.monotonic() - self._recorded >= GATHER):
+            return True
+        return looking and 2 * (len(self._free) + len(self._done)) >= self._window.size
+
+    def _exchange(self) -> bool:
+        """Record the outcomes and claim the next messages; returns whether there were any."""
+        limit = 0 if self._stopping else len(self._free) + len(self._done)
+        done, self._done = self._done, []
+        try:
+            results = self._results(done)
+            found = self._outbox.exchange(self._connect(), results, limit)
+        except (DatabaseError, DatabaseUnavailable) as error:
+            self._done = done + self._done
+            return self._lost_database(error)
+        self._recorded = time.monotonic()
+        for (hand, _), result in zip(done, results, strict=True):
+            self._let_go(hand, result)
+        for message in found:
+            self._submit(message)
+        return bool(found)
+
+    def _results(self, done: list[tuple[_InHand, Outcome | None]]) -> list[Result]:
+        holds = [hold for hand, outcome in done if (hold := hold_of(hand.message, outcome))]
+        if holds:
+            self._outbox.hold_bots(self._connect(), holds)
+        return [settle(hand.message, outcome, self._attempts, self._outbox.worker) for hand, outcome in done]
+
+    def _let_go(self, hand: _InHand, result: Result) -> None:
+        self._journal.clear(hand.slot)
+        self._free.append(hand.slot)
+        del self._in_hand[hand.message.id]
+        if result.status is not None:
+            self.counts[result.status] += 1
+
+    def _submit(self, message: Outgoing) -> None:
+        hand = self._in_hand[message.id] = _InHand(message, self._free.pop())
+        try:
+            bot = self._bot_of(message.bot_id)
+            if bot is None:
+                self._done.append((hand, Rejected("unknown_bot", "the bot was removed")))
+                return
+            request = self._connector.request(bot, message)
+        except DatabaseUnavailable:
+            self._done.append((hand, None))
+        except VaultError as error:
+            self._done.append((hand, Held("credential", str(error))))
+        else:
+            self._window.submit(hand, request, partial(self._journal.mark, hand.slot, message.id))
+
+    def _collect(self) -> None:
+        self._done += [(hand, self._outcome(answer)) for hand, answer in self._window.poll(POLL)]
+
+    def _outcome(self, answer: Answered | Broken) -> Outcome:
+        match answer:
+            case Answered(status, body):
+                return self._connector.outcome(status, body)
+            case Broken(reason, handed=True):
+                return Unknown(reason)
+            case Broken(reason):
+                return Retry("network", reason)
+
+    def _connect(self) -> Connection:
+        if self._connection is None:
+            connection = self._database.connect(KEY_PLANS)
+            self._release_ghosts(connection)
+            self._connection = connection
+        return self._connection
+
+    def _release_ghosts(self, connection: Connection) -> None:
+        """Give back what was claimed in our name by an exchange whose answer was lost with the connection."""
+        ghosts = [lost for lost in store.claimed_by(connection, self._outbox.worker) if lost.id not in self._in_hand]
+        self._outbox.record(
+            connection, [Result(g.bot_id, g.chat_id, g.id, g.claim, final=False, status=None) for g in ghosts]
+        )
+
+    def _lost_database(self, error: Exception) -> bool:
+        """Keep the outcomes until the database is back; without any, leave it to the next wake-up."""
+        log.warning("the database is away, outcomes are kept", in_hand=self.in_hand, reason=str(error).strip())
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._window.in_flight:
+            self._collect()
+        if self._in_hand:
+            time.sleep(DATABASE_WAIT)
+        return False

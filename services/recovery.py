@@ -1,0 +1,80 @@
+"""What dead workers had in hand: what never left is queued again, what may have left becomes `unknown`."""
+
+import socket
+from collections import defaultdict
+from pathlib import Path
+
+import structlog
+
+from services import journal, store
+from services.message import Status
+from services.store import Abandoned, Connection, Outbox, Result
+
+log = structlog.get_logger()
+
+
+def worker_name(instance: str, run: str) -> str:
+    """The name under which a worker claims: `<host>/<instance>/<run>`."""
+    return f"{socket.gethostname()}/{instance}/{run}"
+
+
+def journal_path(folder: Path, instance: str) -> Path:
+    """Where the worker of this name keeps its journal."""
+    return folder / f"{instance}.journal"
+
+
+class Recovery:
+    """Settles the claims that nobody will settle otherwise."""
+
+    def __init__(self, outbox: Outbox, journals: Path) -> None:
+        self._outbox, self._journals = outbox, journals
+        self._host, self._instance, _ = outbox.worker.split("/")
+
+    def of_earlier_runs(self, connection: Connection) -> None:
+        """Settle at once what earlier runs of this very instance left; its journal must be ours and not yet begun."""
+        self._settle(connection, store.claimed_by(connection, f"{self._host}/{self._instance}/"))
+
+    def of_expired_leases(self, connection: Connection) -> None:
+        """Settle what other workers hold beyond their lease, unless they live on this host and are merely late."""
+        lost = [a for a in store.expired(connection) if a.claim != self._outbox.worker]
+        if lost:
+            self._settle(connection, lost)
+
+    def _settle(self, connection: Connection, abandoned: list[Abandoned]) -> None:
+        by_claim = defaultdict(list)
+        for one in abandoned:
+            by_claim[one.claim].append(one)
+        for claim, messages in by_claim.items():
+            host, instance, run = claim.split("/")
+            if host != self._host:
+                self._record(connection, messages, None)
+            elif instance == self._instance:
+                self._record(connection, messages, journal.marked(journal_path(self._journals, instance), run))
+            else:
+                self._settle_neighbour(connection, messages, journal_path(self._journals, instance), run)
+
+    def _settle_neighbour(self, connection: Connection, messages: list[Abandoned], path: Path, run: str) -> None:
+        with journal.unowned(path) as dead:
+            if dead or not journal.is_of(path, run):
+                self._record(connection, messages, journal.marked(path, run))
+
+    def _record(self, connection: Connection, messages: list[Abandoned], marks: set[int] | None) -> None:
+        results = [_result(message, marks is None or message.id in marks) for message in messages]
+        self._outbox.record(connection, results)
+        unknown = sum(result.final for result in results)
+        log.warning(
+            "took over from a worker that is gone",
+            worker=messages[0].claim,
+            queued_again=len(results) - unknown,
+            unknown=unknown,
+        )
+
+
+def _result(message: Abandoned, may_have_left: bool) -> Result:
+    result = Result(message.bot_id, message.chat_id, message.id, message.claim, final=may_have_left, status=None)
+    if not may_have_left:
+        return result
+    return Result(
+        message.bot_id, message.chat_id, message.id, message.claim, final=True, status=Status.UNKNOWN,
+        error="the worker ended while the message was on its way; it is not sent again, the provider's report decides",
+    )  # fmt: skip

@@ -1,0 +1,130 @@
+"""A channel's sending half, wired: everything that one process needs to deliver that channel's messages."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from bisnesctl.settings import Settings
+from bisnesctl.vault import decrypt
+from services import store
+from services.connectors.base import Connector
+from services.delivery import Attempts, Delivery
+from services.directory import Directory
+from services.inbox import Inbox
+from services.journal import Journal
+from services.message import Bot, Secret
+from services.recovery import Recovery, journal_path, worker_name
+from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Outbox
+from services.window import Window
+
+#: Seconds between two looks for what no hint told of: due retries, lost hints, expired leases, stored webhooks.
+SWEEP = 1.0
+#: Seconds that the database's clock may go back before waiting chats are dated anew.
+CLOCK_SLACK = 2.0
+
+log = structlog.get_logger()
+
+
+class Sender:
+    """Delivers one channel's messages and works off its webhooks, whether or not hints arrive."""
+
+    def __init__(
+        self, settings: Settings, database: Database, directory: Directory, connector: Connector,
+        instance: str, run: str, before_look: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """`instance`: this process's name, the same after a restart; `run`: a name of this very start."""
+        self._settings, self._database, self._run = settings, database, run
+        outbox = Outbox(
+            connector.process_name, worker_name(instance, run),
+            settings.meta_max_messages_per_second, settings.lease_seconds,
+        )  # fmt: skip
+        self._outbox = outbox
+        self._journal = Journal(journal_path(settings.journal_dir, instance), settings.meta_window)
+        self._recovery = Recovery(outbox, settings.journal_dir)
+        self._inbox = Inbox(connector.process_name, connector.parse)
+        self._unlock = _Unlocker(directory, settings.encryption_key.get_secret_value())
+        self.delivery = Delivery(
+            connector, outbox, database, self._unlock.bot, self._journal,
+            Window(settings.meta_window, settings.send_timeout_ms),
+            Attempts(settings.meta_attempts, settings.meta_backoff_ms / 1000), before_look,
+        )  # fmt: skip
+        self._stopped = threading.Event()
+        self._inbox_busy = threading.Lock()
+        self._clock: tuple[float, float] | None = None
+
+    def start(self) -> None:
+        """Settle what an earlier run left, then deliver; waits for the database as long as it takes."""
+        while not self._stopped.is_set() and not self._take_up():
+            self._stopped.wait(SWEEP)
+        threading.Thread(target=self._sweep_on, name="sweep", daemon=True).start()
+
+    def stop(self, seconds: float) -> bool:
+        """Claim nothing more and finish what is in hand within `seconds`; returns whether all was finished."""
+        self.delivery.stop()
+        self._stopped.set()
+        deadline = time.monotonic() + seconds
+        while (self.delivery.working or self._inbox_busy.locked()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return not self.delivery.in_hand
+
+    def work_off_webhooks(self) -> None:
+        """Apply the webhooks that are stored."""
+        with self._inbox_busy, self._database.connection() as connection:
+            self._inbox.work_off(connection)
+
+    def _take_up(self) -> bool:
+        try:
+            with self._database.connection() as connection:
+                self._recovery.of_earlier_runs(connection)
+        except (DatabaseUnavailable, DatabaseError) as error:
+            log.warning("waiting for the database before the first message is sent", reason=str(error).strip())
+            return False
+        self._journal.begin(self._run)
+        return True
+
+    def _sweep_on(self) -> None:
+        while not self._stopped.wait(SWEEP):
+            try:
+                with self._database.connection() as connection:
+                    self._sweep(connection)
+            except (DatabaseUnavailable, DatabaseError) as error:
+                log.warning("the database is away, looking again in a second", reason=str(error).strip())
+
+    def _sweep(self, connection: Connection) -> None:
+        self._watch_clock(connection)
+        self._recovery.of_expired_leases(connection)
+        if not self._inbox_busy.locked():
+            with self._inbox_busy:
+                self._inbox.work_off(connection)
+        if not self.delivery.working and self._outbox.has_due(connection):
+            threading.Thread(target=self.delivery.wake, name="delivery", daemon=True).start()
+
+    def _watch_clock(self, connection: Connection) -> None:
+        wall, steady = store.clock(connection), time.monotonic()
+        if self._clock is not None:
+            moved = (wall - self._clock[0]) - (steady - self._clock[1])
+            if moved < -CLOCK_SLACK:
+                chats = store.redate_lanes(connection)
+                log.warning("the database's clock went back: check its time service", seconds=round(-moved), chats=chats)
+        self._clock = wall, steady
+
+
+class _Unlocker:
+    """Bots with their tokens decrypted, each token once."""
+
+    def __init__(self, directory: Directory, key: str) -> None:
+        self._directory, self._key = directory, key
+        self._tokens: dict[str, Secret] = {}
+
+    def bot(self, bot_id: int) -> Bot | None:
+        """The bot, ready to send. Raises `VaultError` where its token cannot be decrypted."""
+        bot = self._directory.bot_by_id(bot_id)
+        if bot is None:
+            return None
+        locked = bot.access_token.value
+        if locked not in self._tokens:
+            self._tokens[locked] = Secret(decrypt(self._key, locked))
+        return replace(bot, access_token=self._tokens[locked])

@@ -1,0 +1,102 @@
+"""A worker process: `python -m services.worker meta` delivers the messages of Meta's numbers.
+
+Dramatiq wakes it (its broker blocks, see `services.broker`); what is to be done stands in PostgreSQL.
+"""
+
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+
+import dramatiq
+import structlog
+
+from bisnesctl.settings import Settings, load
+from services import logs
+from services.broker import ACTORS, WakingBroker, forget_hint
+from services.connectors.base import Connector
+from services.connectors.meta.connector import MetaConnector
+from services.directory import Directory
+from services.heartbeat import Counters, Heartbeat
+from services.journal import JournalInUse
+from services.message import Status
+from services.sender import Sender
+from services.store import Database
+
+#: Seconds that a stopping worker gives the messages in its hand; supervisord kills after more.
+STOP_TIMEOUT = 8.0
+#: Threads that serve hints: one delivers, one applies webhooks, the others only take note of further hints.
+THREADS = 3
+
+log = structlog.get_logger()
+
+
+def connector_for(process: str, settings: Settings) -> Connector:
+    """The connector of a channel. Raises KeyError for a channel without workers."""
+    return {"meta": lambda: MetaConnector(settings.graph_url, settings.meta_graph_version)}[process]()
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT; then finish what is in hand."""
+    process = sys.argv[1]
+    settings = load()
+    logs.configure(settings.log_level)
+    stopping = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stopping.set())
+    instance = os.environ.get("BISNES_INSTANCE", f"{process}-worker")
+    database = Database(settings.database_dsn, settings.database_pool_meta_max, instance)
+    directory = Directory(database)
+    directory.start()
+    broker = WakingBroker(settings.redis_dsn)
+    try:
+        sender = Sender(
+            settings, database, directory, connector_for(process, settings), instance, secrets.token_hex(4),
+            before_look=lambda: forget_hint(broker, f"{process}-messages"),
+        )  # fmt: skip
+    except JournalInUse as error:
+        sys.exit(f"{error}: stop the other {instance} first (bisnesctl status shows it)")
+    _run(process, instance, settings, database, broker, sender, stopping)
+
+
+def _run(
+    process: str, instance: str, settings: Settings, database: Database, broker: WakingBroker, sender: Sender,
+    stopping: threading.Event,
+) -> None:  # fmt: skip
+    sender.start()
+    serve = {"send-message": sender.delivery.wake, "process-webhooks": sender.work_off_webhooks}
+    for queue in (f"{process}-messages", f"{process}-webhooks"):
+        dramatiq.actor(serve[ACTORS[queue]], actor_name=ACTORS[queue], queue_name=queue, broker=broker)
+    worker = dramatiq.Worker(broker, worker_threads=THREADS)
+    worker.start()
+    counters = Counters()
+    heartbeat = Heartbeat(settings, database, process, instance, os.getpid(), counters)
+    heartbeat.start()
+    log.info("ready", instance=instance)
+    while not stopping.wait(0.2):
+        _count(sender, counters)
+        _check_progress(sender, settings.lease_seconds)
+    log.info("stopping", in_hand=sender.delivery.in_hand)
+    finished = sender.stop(STOP_TIMEOUT)
+    heartbeat.stop()
+    log.info("stopped", finished=finished)
+    worker.stop(timeout=1000)
+
+
+def _count(sender: Sender, counters: Counters) -> None:
+    counters.processed = sender.delivery.counts[Status.SENT]
+    counters.errors = sender.delivery.counts[Status.FAILED] + sender.delivery.counts[Status.UNKNOWN]
+
+
+def _check_progress(sender: Sender, limit: float) -> None:
+    """End a process whose delivery hangs: its successor reads the journal and goes on."""
+    stuck = time.monotonic() - sender.delivery.progressed
+    if sender.delivery.working and stuck > limit:
+        log.error("the delivery hangs, ending the process so that another takes over", seconds=round(stuck))
+        os._exit(70)
+
+
+if __name__ == "__main__":
+    main()
