@@ -51,7 +51,7 @@ class Sender:
             Window(settings.meta_window, settings.send_timeout_ms),
             Attempts(settings.meta_attempts, settings.meta_backoff_ms / 1000), before_look,
         )  # fmt: skip
-        self._stopped = threading.Event()
+        self._stopped, self._taken_up = threading.Event(), threading.Event()
         self._inbox_busy = threading.Lock()
         self._clock: tuple[float, float] | None = None
 
@@ -60,6 +60,16 @@ class Sender:
         while not self._stopped.is_set() and not self._take_up():
             self._stopped.wait(SWEEP)
         threading.Thread(target=self._sweep_on, name="sweep", daemon=True).start()
+
+    def start_in_background(self) -> None:
+        """Like `start`, for a process that has more to do than to send."""
+        threading.Thread(target=self.start, name="sender", daemon=True).start()
+
+    def nudge(self, queue_name: str) -> None:
+        """A hint from within the process; returns at once."""
+        task = self.delivery.wake if queue_name.endswith("-messages") else self.work_off_webhooks
+        if self._taken_up.is_set():
+            threading.Thread(target=task, name=queue_name, daemon=True).start()
 
     def stop(self, seconds: float) -> bool:
         """Claim nothing more and finish what is in hand within `seconds`; returns whether all was finished."""
@@ -83,6 +93,7 @@ class Sender:
             log.warning("waiting for the database before the first message is sent", reason=str(error).strip())
             return False
         self._journal.begin(self._run)
+        self._taken_up.set()
         return True
 
     def _sweep_on(self) -> None:

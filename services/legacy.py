@@ -1,0 +1,52 @@
+"""The single process of old, for a rollback: API, Meta's webhooks and sending in one, from the same code.
+
+It serves port 8443, needs no Redis (its own sender is woken in the process), and may run beside the others for the
+length of a rollout: claims and leases in PostgreSQL keep them from sending anything twice.
+"""
+
+import secrets
+from typing import Any
+
+import structlog
+
+from bisnesctl.settings import load
+from services.api.asgi import Front
+from services.api.context import Context, connect
+from services.connectors.meta.receiver import blueprint
+from services.sender import Sender
+
+#: Seconds that a stopping process gives the messages in its hand.
+STOP_TIMEOUT = 6.0
+
+log = structlog.get_logger()
+
+
+class LocalHints:
+    """Wakes the sender of this very process."""
+
+    sender: Sender
+
+    def notify(self, queue_name: str) -> None:
+        """There is work for the sender: messages to send, or webhooks to apply."""
+        self.sender.nudge(queue_name)
+
+
+def wire() -> Context:
+    """Connect the API to a sender in the same process."""
+    hints = LocalHints()
+    context = connect(load(), hints)
+    sender = Sender(
+        context.settings, context.database, context.directory, context.connectors["meta"], "legacy", secrets.token_hex(4)
+    )
+    hints.sender = sender
+    context.on_close(lambda: sender.stop(STOP_TIMEOUT))
+    sender.start_in_background()
+    return context
+
+
+def add_webhooks(context: Context, flask: Any) -> None:
+    """Meta's webhooks, which the meta process serves otherwise."""
+    flask.register_blueprint(blueprint(context.settings, context.database, context.hints))
+
+
+app = Front(wire, add_webhooks)
