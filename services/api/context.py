@@ -1,0 +1,56 @@
+"""What the API is made of: wired in one place, connected when the server starts."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from bisnesctl.settings import Settings, load
+from services.broker import Hints, WakingBroker
+from services.connectors.base import Connector
+from services.connectors.meta.connector import MetaConnector
+from services.directory import Directory
+from services.heartbeat import Counters
+from services.intake import Intake, Notifier
+from services.store import Database
+
+
+@dataclass(frozen=True)
+class Context:
+    """The parts that requests are served with."""
+
+    settings: Settings
+    database: Database
+    directory: Directory
+    intake: Intake
+    hints: Notifier
+    connectors: dict[str, Connector]  # by process name; a channel without one cannot send yet
+    counters: Counters = field(default_factory=Counters)
+    _closing: list[Callable[[], object]] = field(default_factory=list)
+
+    def on_close(self, action: Callable[[], object]) -> None:
+        """Do this as well when the server stops; the last one first."""
+        self._closing.insert(0, action)
+
+    def close(self) -> None:
+        """Commit what waits and let go of the database."""
+        for action in self._closing:
+            action()
+        self.intake.close()
+        self.directory.stop()
+        self.database.close()
+
+
+def connect(settings: Settings, hints: Notifier) -> Context:
+    """A context on the database of the settings; it connects with the first request."""
+    database = Database(settings.database_dsn, settings.database_pool_api_max, os.environ.get("BISNES_INSTANCE", "api"))
+    directory = Directory(database)
+    directory.start()
+    connectors: dict[str, Connector] = {"meta": MetaConnector(settings.graph_url, settings.meta_graph_version)}
+    return Context(settings, database, directory, Intake(database, hints), hints, connectors)
+
+
+def wire() -> Context:
+    """The context of an API process."""
+    settings = load()
+    return connect(settings, Hints(WakingBroker(settings.redis_dsn)))
