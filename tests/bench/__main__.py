@@ -1,0 +1,112 @@
+"""`python -m tests.bench`: the command line of the benchmark."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from tests.bench import claim as claims
+from tests.bench import report
+from tests.bench.measure import Measured, Plan, measure
+from tests.bench.sides import Ours, Peer, Side
+from tests.bench.stage import Stage, stage
+from tests.bench.tools import MissingTool
+
+
+class SideName(StrEnum):
+    """What can be measured."""
+
+    OURS = "ours"
+    PEER = "peer"
+
+
+app = typer.Typer(add_completion=False, help=__doc__)
+#: Progress goes to the error output, so that `--json -` can be piped.
+progress = Console(stderr=True)
+
+Quick = Annotated[bool, typer.Option("--quick", help="One small round: does it work at all?")]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all as JSON; - prints it.")]
+
+
+@app.callback(invoke_without_command=True)
+def compare(
+    context: typer.Context,
+    quick: Quick = False,
+    json: Json = None,
+    side: Annotated[list[SideName] | None, typer.Option(help="Both unless named.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Rounds of each side, in turn.")] = 3,
+    messages: Annotated[int, typer.Option(min=100, max=200_000, help="Of the saturated run.")] = 10_000,
+    connections: Annotated[int, typer.Option(min=1, max=1000, help="Kept-alive connections.")] = 32,
+    rate: Annotated[float, typer.Option(min=1, max=1000, help="Messages/s of the latency run.")] = 50,
+    graph_delay: Annotated[float, typer.Option(min=0, max=1000, help="Milliseconds of Graph.")] = 0,
+    api_instances: Annotated[int, typer.Option(min=1, max=8, help="Ours: API_INSTANCES.")] = 1,
+    meta_instances: Annotated[int, typer.Option(min=1, max=8, help="Ours: META_INSTANCES.")] = 1,
+    peer_cluster: Annotated[int, typer.Option(min=1, max=8, help="Peer: web processes.")] = 1,
+    peer_concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Peer: jobs in hand.")] = 10,
+) -> None:
+    """Compare us with a peer of the original design (Node: Express, BullMQ, pg) under the same load.
+
+    Example: scripts/bench --rounds 5 --graph-delay 50 --json figures.json
+    """
+    if context.invoked_subcommand:
+        return
+    wanted = side or list(SideName)
+    plan = Plan(messages, connections=connections, rate=rate, graph_delay_ms=graph_delay)
+    if quick:
+        plan, rounds = Plan(1000, 200, connections, rate, 3, graph_delay), 1
+    with stage() as ready:
+        sides: list[Side] = []
+        if SideName.OURS in wanted:
+            sides.append(Ours(ready.folder, api_instances, meta_instances))
+        if SideName.PEER in wanted:
+            sides.append(Peer(ready.folder, peer_cluster, peer_concurrency))
+        about = ready.describe()
+        progress.print(", ".join(f"{name} {value}" for name, value in about.items()))
+        found = play(sides, ready, plan, rounds)
+    report.show(Console(stderr=json is not None and str(json) == "-"), found, plan)
+    if json:
+        report.write_json(json, report.describe(found, plan, about))
+
+
+def play(sides: list[Side], ready: Stage, plan: Plan, rounds: int) -> dict[str, list[Measured]]:
+    """Measure the sides in turn: A B A B …"""
+    found: dict[str, list[Measured]] = {side.name: [] for side in sides}
+    for turn in range(rounds):
+        for side in sides:
+            with progress.status(f"round {turn + 1} of {rounds}: {side.name}"):
+                measured = measure(side, ready, plan)
+            found[side.name].append(measured)
+            figures = measured.figures
+            progress.print(
+                f"round {turn + 1} {side.name}: {figures['sent_per_second']:,.0f} messages/s, "
+                f"p99 {figures['latency_p99_ms']:.1f} ms, {figures['cpu_all_per_1000']:.2f} CPU s / 1,000"
+            )
+    return found
+
+
+@app.command()
+def claim(
+    quick: Quick = False,
+    json: Json = None,
+    batches: Annotated[int, typer.Option(min=5, max=2000, help="Batches of each operation.")] = 100,
+) -> None:
+    """Measure accept, claim and record while a million messages wait, 200,000 of a held chat in front.
+
+    Example: scripts/bench claim
+    """
+    fillings = claims.QUICK_FILLINGS if quick else claims.FILLINGS
+    with stage() as ready, progress.status("filling the outbox and claiming from it"):
+        found = claims.measure_claims(ready, batches, fillings)
+    report.show_claims(Console(stderr=json is not None and str(json) == "-"), found)
+    if json:
+        report.write_json(json, claims.describe(found))
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except MissingTool as error:
+        sys.exit(f"bench: {error}")

@@ -1,0 +1,138 @@
+"""One side measured once: warmed up, saturated, at a steady rate, and idle."""
+
+import time
+from dataclasses import dataclass, field
+
+import psycopg2.extensions
+
+from tests.bench import graph, tools, usage
+from tests.bench.figures import Arrival, Faults, count_faults, percentile
+from tests.bench.sides import Side, running
+from tests.bench.stage import Stage
+
+Connection = psycopg2.extensions.connection
+
+#: Seconds over which the CPU of an idle side is watched.
+IDLE_SECONDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured; everything is bounded in count and in time."""
+
+    messages: int = 10_000  # in the saturated run
+    warm_up: int = 3_000
+    connections: int = 32
+    rate: float = 50  # messages a second in the steady run
+    rate_seconds: float = 10
+    graph_delay_ms: float = 0
+    drain_seconds: float = 180  # that a run may take from its last answer to its last outcome
+
+
+@dataclass(slots=True)
+class Measured:
+    """The figures of one side in one round, by name, and what went wrong with messages."""
+
+    figures: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, float] = field(default_factory=dict)  # MiB, by process
+    faults: Faults = field(default_factory=Faults)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One load, from its first request to its last outcome."""
+
+    load: graph.Load
+    arrivals: list[Arrival]
+    cpu: usage.Cpu
+
+    @property
+    def faults(self) -> Faults:
+        return count_faults(self.arrivals, self.load.accepted)
+
+    @property
+    def sent_per_second(self) -> float:
+        """End to end: from the first POST to the last arrival."""
+        if not self.arrivals:
+            return 0.0
+        return len(self.arrivals) / ((self.arrivals[-1].at_us - self.load.started_us) / 1e6)
+
+    def latency_ms(self, share: float) -> float:
+        return percentile([arrival.latency_ms for arrival in self.arrivals], share)
+
+
+class Meter:
+    """Runs loads against a side that is up."""
+
+    def __init__(self, side: Side, stage: Stage, connection: Connection, plan: Plan) -> None:
+        self._side, self._stage, self._connection, self._plan = side, stage, connection, plan
+        self._loadgen = tools.build("loadgen")
+        self._first = 0
+
+    def run(self, count: int, rate: float = 0) -> Run:
+        """Post `count` messages and wait until their outcomes are written down."""
+        self._stage.graph.reset()
+        before = self.cpu()
+        order = graph.Order(count, self._first, self._plan.connections, rate)
+        self._first += count
+        load = graph.post(self._loadgen, self._side.port, order)
+        self._drain(load.accepted)
+        spent = self.cpu() - before
+        return Run(load, self._stage.graph.arrivals(), spent)
+
+    def cpu(self) -> usage.Cpu:
+        """What the side and the servers have used so far."""
+        return usage.Cpu(usage.cpu_seconds(self._side.processes()), usage.cpu_seconds(self._stage.servers))
+
+    def _drain(self, accepted: int) -> None:
+        end = time.monotonic() + self._plan.drain_seconds
+        while time.monotonic() < end and (self._stage.graph.count() < accepted or self._waiting()):
+            time.sleep(0.05)
+
+    def _waiting(self) -> int:
+        with self._connection.cursor() as cursor:
+            cursor.execute(self._side.waiting_sql)
+            return int((cursor.fetchone() or (0,))[0])
+
+    def memory(self) -> dict[str, float]:
+        """MiB of each process of the side; several of one label are added up."""
+        found: dict[str, float] = {}
+        for process in usage.tree(self._side.processes()):
+            label = self._side.label(process)
+            found[label] = found.get(label, 0) + usage.pss_mib(process)
+        return found
+
+
+def measure(side: Side, stage: Stage, plan: Plan) -> Measured:
+    """Start the side on fresh data, measure it, stop it."""
+    stage.graph.delay(plan.graph_delay_ms)
+    with running(side, stage) as database_url, stage.connect(database_url) as connection:
+        meter = Meter(side, stage, connection, plan)
+        meter.run(plan.warm_up)
+        saturated = meter.run(plan.messages)
+        memory = meter.memory()
+        steady = meter.run(int(plan.rate * plan.rate_seconds), plan.rate)
+        idle = _idle(meter)
+    return Measured(_figures(saturated, steady, idle, memory), memory, saturated.faults + steady.faults)
+
+
+def _idle(meter: Meter) -> usage.Cpu:
+    before = meter.cpu()
+    time.sleep(IDLE_SECONDS)
+    return meter.cpu() - before
+
+
+def _figures(saturated: Run, steady: Run, idle: usage.Cpu, memory: dict[str, float]) -> dict[str, float]:
+    messages = len(saturated.arrivals) or float("nan")
+    steady_cpu = steady.cpu.app + steady.cpu.servers
+    return {
+        "accepted_per_second": saturated.load.accepted_per_second,
+        "sent_per_second": saturated.sent_per_second,
+        "latency_p50_ms": steady.latency_ms(0.5),
+        "latency_p99_ms": steady.latency_ms(0.99),
+        "cpu_app_per_1000": saturated.cpu.app / messages * 1000,
+        "cpu_all_per_1000": (saturated.cpu.app + saturated.cpu.servers) / messages * 1000,
+        "cpu_ms_per_message_steady": steady_cpu * 1000 / (len(steady.arrivals) or float("nan")),
+        "cpu_idle_percent": (idle.app + idle.servers) / IDLE_SECONDS * 100,
+        "memory_mib": sum(memory.values()),
+    }

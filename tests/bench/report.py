@@ -1,0 +1,134 @@
+"""What the benchmark prints and writes."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.claim import Claimed
+from tests.bench.figures import Faults, medians
+from tests.bench.measure import Measured, Plan
+
+#: Name of a figure → what it is called in the table, and its decimals.
+ROWS = {
+    "accepted_per_second": ("accepted requests / s", 0),
+    "sent_per_second": ("end to end messages / s", 0),
+    "latency_p50_ms": ("POST → Graph at {rate:g}/s, p50 ms", 1),
+    "latency_p99_ms": ("POST → Graph at {rate:g}/s, p99 ms", 1),
+    "cpu_app_per_1000": ("CPU s / 1,000 messages, processes", 2),
+    "cpu_all_per_1000": ("… with PostgreSQL and Redis", 2),
+    "cpu_ms_per_message_steady": ("CPU ms / message at {rate:g}/s, with both", 1),
+    "cpu_idle_percent": ("CPU idle, % of a core, with both", 1),
+    "memory_mib": ("memory of the processes, MiB (PSS)", 0),
+}
+
+Rounds = Mapping[str, Sequence[Measured]]  # side → one entry a round
+
+
+def describe(rounds: Rounds, plan: Plan, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that was measured, as JSON would have it."""
+    return {
+        "machine": machine(),
+        "about": dict(about),
+        "plan": asdict(plan),
+        "sides": {
+            name: {
+                "medians": medians([one.figures for one in measured]),
+                "memory_mib": medians([one.memory for one in measured]),
+                "faults": asdict(_all_faults(measured)),
+                "rounds": [asdict(one) for one in measured],
+            }
+            for name, measured in rounds.items()
+        },
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "cpus": psutil.cpu_count(),
+        "load": round(psutil.getloadavg()[0], 2),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    }
+
+
+def _all_faults(measured: Sequence[Measured]) -> Faults:
+    return sum((one.faults for one in measured), Faults())
+
+
+def show(console: Console, rounds: Rounds, plan: Plan) -> None:
+    """Print the table: a line for each figure, and how ours compares with the peer's."""
+    figures = {name: medians([one.figures for one in measured]) for name, measured in rounds.items()}
+    console.print(_title(rounds, plan))
+    table = Table()
+    table.add_column("")
+    for name in rounds:
+        table.add_column(name, justify="right")
+    if len(figures) == 2:
+        table.add_column("ours / peer", justify="right")
+    for key, (title, decimals) in ROWS.items():
+        values = [one[key] for one in figures.values()]
+        cells = [f"{value:,.{decimals}f}" for value in values]
+        table.add_row(title.format(rate=plan.rate), *cells, *_ratio(values))
+    for title, cells in _fault_rows(rounds):
+        table.add_row(title, *cells)
+    console.print(table)
+    for name, measured in rounds.items():
+        _show_memory(console, name, measured)
+
+
+def _title(rounds: Rounds, plan: Plan) -> str:
+    count = max(len(measured) for measured in rounds.values())
+    delay = f", Graph answers after {plan.graph_delay_ms:g} ms" if plan.graph_delay_ms else ""
+    return f"{plan.messages:,} messages over {plan.connections} connections, medians of {count}{delay}"
+
+
+def _ratio(values: Sequence[float]) -> list[str]:
+    if len(values) != 2:
+        return []
+    ours, peer = values
+    return [f"{ours / peer:.2f}" if peer else "-"]
+
+
+def _fault_rows(rounds: Rounds) -> list[tuple[str, list[str]]]:
+    faults = {name: asdict(_all_faults(measured)) for name, measured in rounds.items()}
+    titles = {
+        "lost": "lost, all rounds",
+        "doubled": "doubled",
+        "disordered": "out of order in their chat",
+        "astray": "to a wrong chat or by a wrong number",
+    }
+    return [(title, [str(one[key]) for one in faults.values()]) for key, title in titles.items()]
+
+
+def _show_memory(console: Console, name: str, measured: Sequence[Measured]) -> None:
+    parts = medians([one.memory for one in measured])
+    console.print(f"{name}: " + ", ".join(f"{label} {mib:.0f} MiB" for label, mib in sorted(parts.items())))
+
+
+def show_claims(console: Console, claims: Sequence[Claimed]) -> None:
+    """Print what claiming costs in each state of the outbox."""
+    console.print("One worker, batches of 64; milliseconds, p50 / p99")
+    table = Table()
+    for heading in ("the outbox holds", "accept 64", "claim 64", "record 64 and claim 64", "claimed"):
+        table.add_column(heading, justify="left" if heading.startswith("the") else "right")
+    for one in claims:
+        table.add_row(one.state, str(one.accept), str(one.claim), str(one.exchange), f"{one.claimed:,}")
+    console.print(table)
+
+
+def write_json(file: Path, data: Any) -> None:
+    """Write the report; a name of "-" is standard output."""
+    text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+    if str(file) == "-":
+        print(text, end="")
+    else:
+        file.write_text(text)

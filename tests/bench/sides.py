@@ -1,0 +1,232 @@
+"""The two sides: how each is prepared, started, looked into and stopped."""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+import psycopg2.extensions
+
+from tests.bench import tools, usage
+from tests.bench.figures import COMPANIES, FIRST_PHONE_NUMBER_ID
+from tests.bench.stage import Stage, free_port
+
+#: Seconds that a side may take to answer its health check.
+START_PATIENCE = 60
+
+
+class Side(Protocol):
+    """Something that takes POSTs on a port and sends them to the Graph mock."""
+
+    name: str
+    port: int
+    #: Counts the messages whose outcome is not written down yet.
+    waiting_sql: str
+
+    def prepare(self, stage: Stage) -> str:
+        """A fresh database with the companies and bots in it; returns its URL."""
+
+    def start(self, stage: Stage, database_url: str) -> None:
+        """Start the processes and wait until they serve."""
+
+    def processes(self) -> list[psutil.Process]:
+        """The roots of its process trees."""
+
+    def label(self, process: psutil.Process) -> str:
+        """What a process of it is, in a word."""
+
+    def stop(self) -> None:
+        """End all its processes; harmless when there are none."""
+
+
+@contextlib.contextmanager
+def running(side: Side, stage: Stage) -> Iterator[str]:
+    """The side, prepared and started; gives its database's URL. Stops it whatever happens."""
+    database_url = side.prepare(stage)
+    try:
+        side.start(stage, database_url)
+        yield database_url
+    finally:
+        side.stop()
+
+
+def wait_for(url: str, alive: Iterator[bool]) -> None:
+    """Wait until the URL answers 200. Raises RuntimeError when the process died or it takes too long."""
+    end = time.monotonic() + START_PATIENCE
+    while next(alive):
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
+            return
+        if time.monotonic() > end:
+            break
+        time.sleep(0.1)
+    raise RuntimeError(f"{url} did not answer")
+
+
+class Ours:
+    """This repository: `bisnesctl start --multiprocess`, with nothing changed but addresses and the rate."""
+
+    name = "ours"
+    waiting_sql = "SELECT COALESCE(sum(pending), 0) FROM lane"
+
+    def __init__(self, folder: Path, api_instances: int = 1, meta_instances: int = 1) -> None:
+        self.home = folder / "ours"
+        self.home.mkdir()
+        self.env_file = self.home / ".env"
+        self.port = free_port()
+        self._instances = {"API_INSTANCES": api_instances, "META_INSTANCES": meta_instances}
+        self._key = secrets.token_hex(32)
+        self._started: list[psutil.Process] = []
+
+    def prepare(self, stage: Stage) -> str:
+        database_url = stage.fresh_database("bench_ours")
+        self._write_env(stage, database_url)
+        self._bisnesctl("migrate")
+        with stage.connect(database_url) as connection:
+            add_companies(connection, self._key)
+        return database_url
+
+    def _write_env(self, stage: Stage, database_url: str) -> None:
+        values = {
+            "DATABASE_URL": database_url,
+            "REDIS_URL": stage.redis_url,
+            "BISNES_HOME": self.home / "var",
+            "API_PORT": self.port,
+            "META_PORT": free_port(),
+            "ENABLE_WWEBJS": "false",
+            "ENCRYPTION_KEY": self._key,
+            "META_APP_SECRET": secrets.token_hex(16),
+            "META_VERIFY_TOKEN": secrets.token_hex(16),
+            "META_GRAPH_URL": stage.graph.url,
+            "META_MAX_MESSAGES_PER_SECOND": 100000,
+            **self._instances,
+        }
+        self.env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+        self.env_file.chmod(0o600)
+
+    def _bisnesctl(self, *arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "bisnesctl", *arguments],
+            cwd=self.home,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        if done.returncode:
+            raise RuntimeError(f"bisnesctl {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+
+    def _environment(self) -> dict[str, str]:
+        """The caller's environment without settings that would override the `.env`."""
+        own = {line.partition("=")[0] for line in self.env_file.read_text().splitlines()}
+        return {k: v for k, v in os.environ.items() if k not in own} | {"BISNES_ENV": str(self.env_file)}
+
+    def start(self, stage: Stage, database_url: str) -> None:
+        self._bisnesctl("start", "--multiprocess")
+        self._started = self._marked()
+
+    def _marked(self) -> list[psutil.Process]:
+        """All processes that were told of our `.env`: supervisord and everything under it."""
+        return [process for process in psutil.process_iter() if self._is_marked(process)]
+
+    def _is_marked(self, process: psutil.Process) -> bool:
+        try:
+            return bool(process.environ().get("BISNES_ENV") == str(self.env_file))
+        except psutil.Error:
+            return False
+
+    def processes(self) -> list[psutil.Process]:
+        return self._started
+
+    def label(self, process: psutil.Process) -> str:
+        with contextlib.suppress(psutil.Error):
+            return process.environ().get("BISNES_INSTANCE") or "supervisord"
+        return "gone"
+
+    def stop(self) -> None:
+        with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
+            self._bisnesctl("stop")
+        usage.end(self._marked())
+        self._started = []
+
+
+def add_companies(connection: psycopg2.extensions.connection, encryption_key: str) -> None:
+    """A key and a bot for each company, as `bisnesctl keys create` and `bots add` would store them."""
+    from bisnesctl.vault import encrypt
+
+    with connection.cursor() as cursor:
+        for n in range(COMPANIES):
+            company, phone = f"{n + 1:04}", FIRST_PHONE_NUMBER_ID + n
+            digest = hashlib.sha256(f"key-company-{company}".encode()).digest()
+            cursor.execute(
+                "INSERT INTO api_keys (key_hash, prefix, company_id) VALUES (%s, 'key-', %s)",
+                (digest, company),
+            )
+            cursor.execute(
+                "INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id,"
+                " meta_access_token_encrypted, status) VALUES (%s, 0, 'meta_direct', %s, %s, 'active')",
+                (company, str(phone), encrypt(encryption_key, f"token-{phone}")),
+            )
+
+
+class Peer:
+    """The original design in Node: one process that serves HTTP, one that sends."""
+
+    name = "peer"
+    waiting_sql = "SELECT count(*) FROM messages WHERE status = 'queued'"
+
+    def __init__(self, folder: Path, cluster: int = 1, concurrency: int = 10) -> None:
+        self._place = tools.install_peer()
+        self._logs = folder / "peer"
+        self._logs.mkdir()
+        self.port = free_port()
+        self._tuning = {"CLUSTER": str(cluster), "CONCURRENCY": str(concurrency)}
+        self._started: list[psutil.Popen] = []
+
+    def prepare(self, stage: Stage) -> str:
+        database_url = stage.fresh_database("bench_peer")
+        with stage.connect(database_url) as connection, connection.cursor() as cursor:
+            cursor.execute((self._place / "schema.sql").read_text())
+        return database_url
+
+    def start(self, stage: Stage, database_url: str) -> None:
+        environment = {
+            **os.environ,
+            **self._tuning,
+            "NODE_ENV": "production",
+            "PORT": str(self.port),
+            "DATABASE_URL": database_url,
+            "REDIS_URL": stage.redis_url,
+            "GRAPH_URL": stage.graph.url,
+        }
+        for script in ("api.js", "worker.js"):
+            self._started.append(self._launch(script, environment))
+        wait_for(f"http://127.0.0.1:{self.port}/health", self._alive())
+
+    def _launch(self, script: str, environment: Mapping[str, str]) -> psutil.Popen:
+        with (self._logs / f"{script}.log").open("ab") as log:
+            return psutil.Popen(["node", script], cwd=self._place, env=environment, stdout=log, stderr=log)
+
+    def _alive(self) -> Iterator[bool]:
+        while True:
+            yield all(process.poll() is None for process in self._started)
+
+    def processes(self) -> list[psutil.Process]:
+        return list(self._started)
+
+    def label(self, process: psutil.Process) -> str:
+        with contextlib.suppress(psutil.Error):
+            return Path(process.cmdline()[1]).stem
+        return "gone"
+
+    def stop(self) -> None:
+        usage.end(self._started)
+        self._started = []

@@ -1,0 +1,62 @@
+"""What processes use: CPU time and memory, from /proc."""
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """CPU seconds, user and system, since some moment."""
+
+    app: float
+    servers: float
+
+    def __sub__(self, earlier: "Cpu") -> "Cpu":
+        return Cpu(self.app - earlier.app, self.servers - earlier.servers)
+
+
+def tree(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """The processes and all their descendants that live now, each once."""
+    found: dict[int, psutil.Process] = {}
+    for root in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found |= {process.pid: process for process in [root, *root.children(recursive=True)]}
+    return list(found.values())
+
+
+def cpu_seconds(roots: Iterable[psutil.Process]) -> float:
+    """CPU time of the trees, of children that have ended and been waited for as well."""
+    return sum(_cpu(process) for process in tree(roots))
+
+
+def _cpu(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def pss_mib(process: psutil.Process) -> float:
+    """Memory of a process in MiB, what it shares counted by parts (PSS); 0 when it is gone."""
+    try:
+        return float(process.memory_full_info().pss) / 2**20
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+def end(roots: Iterable[psutil.Process], patience: float = 10) -> None:
+    """Ask the trees to end (SIGTERM to the roots), then make them (SIGKILL) after `patience` seconds."""
+    roots = list(roots)
+    everybody = tree(roots)
+    for root in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root.terminate()
+    _, alive = psutil.wait_procs(everybody, timeout=patience)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=patience)
