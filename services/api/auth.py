@@ -1,0 +1,125 @@
+"""Who asks: API keys, and what each resource demands of them.
+
+A resource names its demand when it is made (`resource`, or `declare` for a blueprint of somebody else's); a request to
+one that names none is refused, so that nothing is open by oversight.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from flask import Blueprint, Flask, g, request
+from flask_openapi3 import APIBlueprint, Tag
+
+from services.api.documents import SECURITY, problems
+from services.api.errors import ApiError
+from services.directory import Directory
+from services.store import Key
+
+AnyBlueprint = TypeVar("AnyBlueprint", bound=Blueprint)
+
+_CHALLENGE = {"WWW-Authenticate": "Bearer"}
+
+
+class Auth(Enum):
+    """What a resource demands."""
+
+    NONE = "none"  # anybody may ask
+    COMPANY = "company"  # a key of the company that the address names, or an operator's
+    OPERATOR = "operator"  # an operator's key
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who asks: a company, or an operator where `company_id` is None."""
+
+    company_id: str | None
+
+    def require_company(self, company_id: str) -> None:
+        """Raise `ApiError` (403) unless the company may be seen."""
+        if self.company_id not in (None, company_id):
+            raise ApiError(403, "foreign_company", f"this API key belongs to company {self.company_id}, not to {company_id}")
+
+    def require_operator(self) -> None:
+        """Raise `ApiError` (403) unless an operator asks."""
+        if self.company_id is not None:
+            raise ApiError(403, "foreign_company", "this needs an operator's API key (bisnesctl keys create makes one)")
+
+
+def key_digest(api_key: str | None, authorization: str | None) -> bytes:
+    """SHA-256 of the presented key, from the headers `X-Api-Key` (which wins) and `Authorization`.
+
+    Raises `ApiError` (401, no_key) where neither has one.
+    """
+    key = (api_key or "").strip()
+    if not key and authorization:
+        scheme, _, credentials = authorization.strip().partition(" ")
+        key = credentials.strip() if scheme.lower() == "bearer" else ""
+    if not key:
+        raise ApiError(401, "no_key", "send your API key as X-Api-Key or as Authorization: Bearer <key>", _CHALLENGE)
+    return hashlib.sha256(key.encode()).digest()
+
+
+def principal_of(key: Key | None) -> Principal:
+    """Whose key it is. Raises `ApiError` (401, invalid_key) for one that is unknown or was revoked."""
+    if key is None:
+        raise ApiError(401, "invalid_key", "this API key is unknown or was revoked (bisnesctl keys list)", _CHALLENGE)
+    return Principal(key.company_id)
+
+
+def authenticate(directory: Directory, api_key: str | None, authorization: str | None) -> Principal:
+    """Whoever the two headers speak for. Raises `ApiError` (401) or `DatabaseUnavailable`."""
+    return principal_of(directory.key(key_digest(api_key, authorization)))
+
+
+def resource(name: str, about: str, auth: Auth) -> APIBlueprint:
+    """A blueprint that demands `auth`; its OpenAPI operations say so, and list the errors that follow from it."""
+    blueprint = APIBlueprint(
+        name,
+        __name__,
+        abp_tags=[Tag(name=name, description=about)],
+        abp_security=[{}] if auth is Auth.NONE else [{scheme: []} for scheme in SECURITY],
+        abp_responses=dict(_REFUSALS[auth]),
+    )
+    return declare(blueprint, auth)
+
+
+_REFUSALS: dict[Auth, dict[str, Any]] = {
+    Auth.NONE: problems("invalid_request", "internal"),
+    Auth.COMPANY: problems("invalid_request", "no_key", "invalid_key", "foreign_company", "database_unavailable", "internal"),
+    Auth.OPERATOR: problems("invalid_request", "no_key", "invalid_key", "foreign_company", "database_unavailable", "internal"),
+}
+
+
+def declare(blueprint: AnyBlueprint, auth: Auth) -> AnyBlueprint:
+    """State what a blueprint demands; returns it."""
+    setattr(blueprint, "auth", auth)  # noqa: B010 - blueprints of others have no such field
+    return blueprint
+
+
+def declared(blueprint: Blueprint | None) -> Auth | None:
+    """What the blueprint demands, or None where nobody has said it."""
+    return getattr(blueprint, "auth", None)
+
+
+def guard(app: Flask, directory: Directory) -> None:
+    """Let every request to the application prove that it meets its resource's demand, before anything else is read."""
+
+    @app.before_request
+    def check() -> None:
+        if request.endpoint is None:
+            return  # no such address: answered as 404 or 405
+        auth = declared(app.blueprints.get(request.blueprint or ""))
+        if auth is None:
+            raise RuntimeError(f"the route {request.endpoint} does not name its auth")
+        if auth is not Auth.NONE:
+            _admit(authenticate(directory, request.headers.get("X-Api-Key"), request.headers.get("Authorization")), auth)
+
+
+def _admit(principal: Principal, auth: Auth) -> None:
+    if auth is Auth.OPERATOR:
+        principal.require_operator()
+    else:
+        principal.require_company((request.view_args or {})["companyId"])
+    g.principal = principal

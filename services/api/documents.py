@@ -1,0 +1,96 @@
+"""What the OpenAPI document says about all operations alike: security schemes, errors and their examples."""
+
+from typing import Any, Literal
+
+from flask_openapi3 import Info
+from pydantic import BaseModel, Field
+
+from bisnesctl import __version__
+
+INFO = Info(
+    title="bisnesctl messages API",
+    version=__version__,
+    description=(
+        "Sends WhatsApp messages through the bots of a company and tells what became of them.\n\n"
+        "A message is *accepted* (202) once it is committed in the database; from then on it survives any crash, leaves in "
+        "the order of its chat, and is never sent twice. Its status moves `queued → sending → sent → delivered → read`, or "
+        "ends as `failed`; `waiting` means that an operator must act first, `unknown` that it may have been sent and is "
+        "being reconciled with the provider.\n\n"
+        "Every error has the form `{\"success\": false, \"error\": \"a sentence\", \"code\": \"snake_case\"}`."
+    ),
+)
+
+#: The two ways to present an API key; either is enough.
+SECURITY: dict[str, Any] = {
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Api-Key",
+        "description": "A key made by `bisnesctl keys create`, for one company or for an operator.",
+    },
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The same key as `Authorization: Bearer <key>`."},
+}
+
+#: Every code that an error may have: HTTP status and an example of its sentence.
+CODES: dict[str, tuple[int, str]] = {
+    "invalid_json": (400, 'the body must be a JSON object, such as {"message": "Hello"}'),
+    "invalid_request": (400, "limit: Input should be less than or equal to 200"),
+    "invalid_chat_id": (400, "a chat id is a phone number in international form (60123456789, …), a group (…@g.us), …"),
+    "text_too_long": (400, "message has 5000 characters, at most 4096 are allowed"),
+    "no_key": (401, "send your API key as X-Api-Key or as Authorization: Bearer <key>"),
+    "invalid_key": (401, "this API key is unknown or was revoked (bisnesctl keys list)"),
+    "foreign_company": (403, "this API key belongs to company 0128, not to 0999"),
+    "unknown_bot": (404, "company 0128 has no bot with phoneIndex 7 (bisnesctl bots list shows them)"),
+    "unknown_message": (404, "the chat has no message with this id"),
+    "not_found": (404, "there is no such address; /openapi/swagger shows all of them"),
+    "method_not_allowed": (405, "this address does not know that method; the Allow header names those that it knows"),
+    "idempotency_conflict": (409, "the Idempotency-Key order-1 was used for a different message"),
+    "unsupported_by_channel": (409, "messages cannot be sent through wwebjs bots yet"),
+    "too_large": (413, "the body is too large; at most 1 MB is taken"),
+    "internal": (500, "something went wrong on our side; the log of the API has the reason"),
+    "send_failed": (502, "the provider refused the message for good: recipient is not a WhatsApp number"),
+    "database_unavailable": (503, "the database is away; try again shortly"),
+}
+
+_ABOUT = {
+    400: "The request is wrong; `code` and `error` say what to change.",
+    401: "No valid API key.",
+    403: "The key is another company's.",
+    404: "There is no such thing.",
+    409: "The request contradicts what is there.",
+    413: "The body is too large.",
+    500: "A fault of the API.",
+    502: "The provider refused the message; it will not be tried again.",
+    503: "The database is away; nothing was stored. `Retry-After` says when to try again.",
+}
+
+
+class Problem(BaseModel):
+    """The form of every error."""
+
+    success: Literal[False] = False
+    error: str = Field(description="What is wrong and what to do, for people.")
+    code: str = Field(description="What is wrong, for programs.", json_schema_extra={"enum": list(CODES)})
+
+
+def problems(*codes: str) -> dict[str, Any]:
+    """The OpenAPI responses for these codes of errors, by HTTP status."""
+    found: dict[str, Any] = {}
+    for code in codes:
+        status, sentence = CODES[code]
+        response = found.setdefault(str(status), _response(status))
+        example = {"success": False, "error": sentence, "code": code}
+        response["content"]["application/json"]["examples"][code] = {"value": example}
+    return found
+
+
+def _response(status: int) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    response: dict[str, Any] = {
+        "description": _ABOUT[status],
+        "content": {"application/json": {"schema": schema, "examples": {}}},
+    }
+    if status == 503:
+        about = "Seconds after which to try again."
+        response["headers"] = {"Retry-After": {"description": about, "schema": {"type": "integer"}}}
+    return response

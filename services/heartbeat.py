@@ -1,0 +1,211 @@
+"""Signs of life: each process writes a small file beside it and a row in the database, every HEARTBEAT_INTERVAL.
+
+The file is what local probes read; it is written whatever the database does. Its age is told by CLOCK_BOOTTIME, which
+no change of the wall clock touches.
+"""
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+import structlog
+
+from bisnesctl.settings import Settings
+from services.bounded import Bounded
+from services.store import Database, DatabaseError, DatabaseUnavailable
+
+#: Seconds that a beat gives the database; a frozen one must not stop the file.
+DATABASE_PATIENCE = 2.0
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a process has done since it started; it counts, the heartbeat tells."""
+
+    processed: int = 0  # messages: accepted by the API, sent by a worker
+    errors: int = 0
+    last_error: str | None = None
+    active_bots: int = 0
+    degraded: str | None = None  # why the process does not work as it should
+
+
+_MINE = """
+WITH mine AS (
+    INSERT INTO process_instances AS i (process_name, host, instance, pid, status, started_at, memory_usage_mb,
+        cpu_usage_percent, active_connections, messages_processed, error_count, last_error)
+    VALUES (%(process)s, %(host)s, %(instance)s, %(pid)s, %(status)s,
+        now() - %(uptimeSeconds)s * interval '1 second', %(memoryMb)s, %(cpuPercent)s,
+        %(activeBots)s, %(processed)s, %(errors)s, %(lastError)s)
+    ON CONFLICT (process_name, host, instance) DO UPDATE SET
+        pid = excluded.pid, status = excluded.status, started_at = excluded.started_at, last_heartbeat = now(),
+        memory_usage_mb = excluded.memory_usage_mb, cpu_usage_percent = excluded.cpu_usage_percent,
+        active_connections = excluded.active_connections, messages_processed = excluded.messages_processed,
+        error_count = excluded.error_count, last_error = excluded.last_error
+    RETURNING i.*
+), fresh AS (
+    SELECT * FROM mine UNION ALL"""
+_GONE = """
+WITH gone AS (
+    DELETE FROM process_instances WHERE process_name = %(process)s AND host = %(host)s AND instance = %(instance)s
+), fresh AS ("""
+
+# The process is what its fresh instances are together. A statement does not see its own changes, hence the union above.
+_TOGETHER = """
+    SELECT * FROM process_instances
+    WHERE process_name = %(process)s AND (host, instance) <> (%(host)s, %(instance)s)
+      AND last_heartbeat > now() - %(max_age)s * interval '1 second'
+)
+INSERT INTO process_health AS h (process_name, status, last_heartbeat, error_count, last_error, uptime_seconds,
+    memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, updated_at)
+SELECT %(process)s, CASE WHEN count(*) = 0 THEN 'stopped' ELSE min(status) END, max(last_heartbeat),
+       COALESCE(sum(error_count), 0), (array_agg(last_error ORDER BY last_heartbeat DESC)
+           FILTER (WHERE last_error IS NOT NULL))[1],
+       COALESCE(extract(epoch FROM max(now() - started_at)), 0)::int,
+       COALESCE(sum(memory_usage_mb), 0), COALESCE(sum(cpu_usage_percent), 0),
+       COALESCE(max(active_connections), 0), COALESCE(sum(messages_processed), 0), now()
+FROM fresh
+ON CONFLICT (process_name) DO UPDATE SET
+    status = excluded.status, last_heartbeat = COALESCE(excluded.last_heartbeat, h.last_heartbeat),
+    error_count = excluded.error_count, last_error = COALESCE(excluded.last_error, h.last_error),
+    uptime_seconds = excluded.uptime_seconds, memory_usage_mb = excluded.memory_usage_mb,
+    cpu_usage_percent = excluded.cpu_usage_percent, active_connections = excluded.active_connections,
+    messages_processed = excluded.messages_processed, updated_at = now()"""
+
+
+class Heartbeat:
+    """The heartbeat of one instance of a process; `start` beats at once, `stop` says that the instance has ended."""
+
+    def __init__(
+        self, settings: Settings, database: Database, process: str, instance: str, pid: int, counters: Counters
+    ) -> None:
+        """`pid`: the supervised process (gunicorn's master); its children count towards its memory and CPU."""
+        self._database, self._counters = database, counters
+        self._process, self._instance, self._pid = process, instance, pid
+        self._interval, self._max_age = settings.heartbeat_interval / 1000, settings.max_heartbeat_age / 1000
+        self._file = settings.heartbeat_dir / f"{instance}.json"
+        self._tree = _Tree(pid)
+        self._write_row = Bounded(lambda: self._execute(_MINE))
+        self._away: str | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
+        self._beat: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Beat now and from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Remove the file and the row: the instance ended as it should."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(DATABASE_PATIENCE + 1)
+        self._file.unlink(missing_ok=True)
+        self._tell_database(Bounded(lambda: self._execute(_GONE)))
+
+    def _beat_on(self) -> None:
+        while True:
+            self.beat()
+            if self._stopping.wait(self._interval):
+                return
+
+    def beat(self) -> None:
+        """Write the file, then the row; the file once more where the database turned out to be away, or back."""
+        self._write_file()
+        away = self._away
+        self._tell_database(self._write_row)
+        if self._away != away:
+            self._write_file()
+
+    def _write_file(self) -> None:
+        self._beat = self._observe()
+        fresh = self._file.with_name(f".{self._file.name}.new")
+        try:
+            self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh.write_bytes(orjson.dumps(self._beat))
+            fresh.replace(self._file)
+        except OSError as error:
+            log.warning("the heartbeat file cannot be written", file=str(self._file), reason=str(error))
+
+    def _observe(self) -> dict[str, Any]:
+        counters, tree = self._counters, self._tree.look()
+        reason = counters.degraded or self._away
+        return {
+            "process": self._process,
+            "instance": self._instance,
+            "pid": self._pid,
+            "status": "degraded" if reason else "healthy",
+            "reason": reason,
+            "beat_boottime": time.clock_gettime(time.CLOCK_BOOTTIME),
+            "started_at": time.time() - tree.uptime,
+            "uptimeSeconds": round(tree.uptime, 3),
+            "memoryMb": round(tree.memory / 2**20, 1),
+            "cpuPercent": round(tree.cpu, 1),
+            "activeBots": counters.active_bots,
+            "processed": counters.processed,
+            "errors": counters.errors,
+            "lastError": counters.last_error,
+        }
+
+    def _tell_database(self, statement: Bounded[None]) -> None:
+        try:
+            statement.within(DATABASE_PATIENCE)
+            self._away = None
+        except (DatabaseUnavailable, DatabaseError) as error:
+            if self._away is None:
+                log.warning("the heartbeat's row cannot be written", reason=str(error).strip())
+            self._away = "the database cannot be reached" if isinstance(error, DatabaseUnavailable) else str(error).strip()
+
+    def _execute(self, statement: str) -> None:
+        values = self._beat | {"host": socket.gethostname(), "max_age": self._max_age}
+        with self._database.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(statement + _TOGETHER, values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    uptime: float  # seconds
+    memory: int  # bytes, resident
+    cpu: float  # percent of one processor since the last look
+
+
+class _Tree:
+    """A process and everything below it."""
+
+    def __init__(self, pid: int) -> None:
+        self._root = psutil.Process(pid)
+        self._started = _started(pid)
+        self._last = (time.monotonic(), self._measure()[1])
+
+    def look(self) -> _Look:
+        uptime = time.clock_gettime(time.CLOCK_BOOTTIME) - self._started
+        memory, busy = self._measure()
+        (before, busy_before), now = self._last, time.monotonic()
+        self._last = now, busy
+        elapsed = now - before
+        return _Look(uptime, memory, 100 * max(busy - busy_before, 0) / elapsed if elapsed > 0.1 else 0.0)
+
+    def _measure(self) -> tuple[int, float]:
+        """Bytes resident, and seconds on a processor."""
+        memory, busy = 0, 0.0
+        for process in (self._root, *self._root.children(recursive=True)):
+            try:
+                memory += process.memory_info().rss
+                times = process.cpu_times()
+                busy += times.user + times.system
+            except psutil.NoSuchProcess:
+                continue  # it ended while we looked
+        return memory, busy
+
+
+def _started(pid: int) -> float:
+    """When the process started, in CLOCK_BOOTTIME seconds (proc(5), field 22 of stat)."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(after_name[19]) / float(os.sysconf("SC_CLK_TCK"))
