@@ -13,6 +13,8 @@ from services.store import Connection, Database, DatabaseUnavailable, Entry
 
 #: Messages that share one commit, at most.
 MAX_BATCH = 256
+#: Acceptance joins its rows with the lanes it locked, which wants a hash, not a loop.
+PLANS = "-c jit=off"
 
 log = structlog.get_logger()
 
@@ -99,7 +101,7 @@ class Intake:
 
     def _store(self, entries: list[Entry]) -> "Stored":
         if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect()
+            self._connection = self._database.connect(PLANS)
         try:
             return store.accept(self._connection, entries)
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
@@ -109,7 +111,7 @@ class Intake:
 
     def _store_again(self, entries: list[Entry]) -> "Stored":
         """The commit may have happened just before the connection broke: store only what is not there."""
-        self._connection = self._database.connect()
+        self._connection = self._database.connect(PLANS)
         try:
             there = store.existing(self._connection, [entry.message_id for entry in entries])
             stored, earlier = store.accept(self._connection, [e for e in entries if e.message_id not in there])

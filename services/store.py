@@ -1,7 +1,7 @@
 """The SQL of messages and bots: the one place where the outbox is written.
 
 Lock order, so that nothing deadlocks: lanes in order of (bot, chat), then outbox rows in order of their key, then
-bot_pace in order of bot. Claims skip what is locked and so never wait for a lane.
+bot_pace in order of bot. Claims skip lanes that are locked and never wait for one.
 """
 
 import contextlib
@@ -24,8 +24,11 @@ DatabaseError = psycopg2.Error
 
 #: Seconds to wait for a connection of the pool, and for a new one to be made.
 CONNECT_TIMEOUT = 3
-#: Joins by a list of ids must go through the primary key, whatever the statistics of a churning table say.
+#: Joins with a list of keys must go through the primary key, in the list's order, whatever the statistics of a churning
+#: table say; that order is also what keeps concurrent writers from deadlocks.
 KEY_PLANS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off"
+#: Milliseconds for one statement of a pooled connection.
+STATEMENT_TIMEOUT = 10_000
 
 
 class DatabaseUnavailable(Exception):
@@ -62,14 +65,14 @@ class Database:
         finally:
             pooled.close()
 
-    def connect(self, options: str = "-c jit=off") -> Connection:
+    def connect(self, options: str = KEY_PLANS) -> Connection:
         """A connection of the caller's own, in autocommit. Raises `DatabaseUnavailable`."""
         try:
             return self._open(options)
         except psycopg2.OperationalError as error:
             raise DatabaseUnavailable(str(error).strip()) from error
 
-    def _open(self, options: str = "-c jit=off -c statement_timeout=10000") -> Connection:
+    def _open(self, options: str = f"{KEY_PLANS} -c statement_timeout={STATEMENT_TIMEOUT}") -> Connection:
         connection = psycopg2.connect(
             self.dsn, connect_timeout=CONNECT_TIMEOUT, application_name=self.name, options=options
         )
@@ -232,18 +235,17 @@ WITH r AS (
     SELECT * FROM json_to_recordset(%(results)s::json) AS r (
         bot_id int, chat_id text, id bigint, claim text, final bool, status message_status, after float,
         provider_id text, code text, error text)
-), mine AS (
-    SELECT l.bot_id, l.chat_id FROM lane l JOIN r USING (bot_id, chat_id)
-    WHERE l.claim = r.claim AND l.head = r.id ORDER BY l.bot_id, l.chat_id FOR UPDATE OF l
+    ORDER BY bot_id, chat_id
 ), freed AS (
     UPDATE lane l SET claim = NULL, head = NULL, pending = l.pending - r.final::int,
                       done = CASE WHEN r.final THEN r.id ELSE l.done END, due = now() + r.after * interval '1 second'
-    FROM mine JOIN r USING (bot_id, chat_id) WHERE l.bot_id = r.bot_id AND l.chat_id = r.chat_id
-), locked AS (
-    SELECT o.bot_id, o.chat_id, o.id FROM r
-    JOIN outbox o USING (bot_id, chat_id, id) LEFT JOIN mine USING (bot_id, chat_id)
-    WHERE r.status IS NOT NULL AND (mine.bot_id IS NOT NULL OR o.status = 'unknown')
-    ORDER BY o.bot_id, o.chat_id, o.id FOR UPDATE OF o
+    FROM r WHERE l.bot_id = r.bot_id AND l.chat_id = r.chat_id AND l.claim = r.claim AND l.head = r.id
+    RETURNING r.*
+), settled AS (
+    SELECT * FROM freed WHERE status IS NOT NULL
+    UNION ALL
+    SELECT r.* FROM r JOIN outbox o USING (bot_id, chat_id, id)
+    WHERE r.id NOT IN (SELECT id FROM freed) AND r.status IS NOT NULL AND o.status = 'unknown'
 ), written AS (
     UPDATE outbox o SET
         status = CASE WHEN o.status <= 'sending' THEN r.status ELSE GREATEST(o.status, r.status) END,
@@ -254,8 +256,7 @@ WITH r AS (
             WHEN r.final AND o.timeline @> jsonb_build_array(jsonb_build_object('status', r.status)) THEN '[]'::jsonb
             ELSE jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
                 'status', r.status, 'at', now(), 'attempt', o.attempts + 1, 'code', r.code, 'error', r.error))) END
-    FROM r JOIN locked USING (bot_id, chat_id, id)
-    WHERE o.bot_id = r.bot_id AND o.chat_id = r.chat_id AND o.id = r.id
+    FROM settled r WHERE o.bot_id = r.bot_id AND o.chat_id = r.chat_id AND o.id = r.id
     RETURNING o.*
 )"""
     + _HISTORY

@@ -42,7 +42,7 @@ CREATE TABLE lane (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX lane_due ON lane (bot_id, due) WHERE pending > 0 AND claim IS NULL;
-CREATE INDEX lane_claim ON lane (claim) WHERE claim IS NOT NULL;
+CREATE INDEX lane_claimed ON lane (due) WHERE claim IS NOT NULL;
 
 -- One row a bot: its rate and its holds, shared by all workers and machines.
 CREATE TABLE bot_pace (
