@@ -1,0 +1,112 @@
+"""The send window against a server that behaves badly."""
+
+import socket
+import threading
+import time
+
+import pytest
+
+from services.connectors.base import HttpRequest
+from services.window import Answered, Broken, Window
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Server:
+    """Answers the first `answers` requests of each connection, then reads one more and cuts the connection."""
+
+    def __init__(self, answers: int) -> None:
+        self.answers, self.bodies = answers, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection:
+            for _ in range(self.answers):
+                if not self._read(connection):
+                    return
+                connection.sendall(ANSWER)
+            self._read(connection)
+
+    def _read(self, connection: socket.socket) -> bool:
+        received = b""
+        while b"\r\n\r\n" not in received or not received.endswith(b"!"):
+            chunk = connection.recv(65536)
+            if not chunk:
+                return False
+            received += chunk
+        self.bodies.append(received.partition(b"\r\n\r\n")[2])
+        return True
+
+    def close(self) -> None:
+        self.listener.close()
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(answers):
+        servers.append(Server(answers))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+def send(window, url, body, marks):
+    window.submit(body, HttpRequest(url, ("Content-Type: text/plain",), body), lambda: marks.append(body))
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if ended := window.poll(0.1):
+            return ended[0]
+    raise AssertionError("no answer")
+
+
+def test_answers_come_with_their_tickets_and_each_body_is_marked_once_before_it_leaves(serve):
+    server, window, marks = serve(10), Window(4, 5000), []
+    for body in (b"one!", b"two!"):
+        assert send(window, server.url, body, marks) == (body, Answered(200, b"ok"))
+    assert marks == server.bodies == [b"one!", b"two!"]
+
+
+def test_a_post_whose_reused_connection_breaks_is_not_repeated(serve):
+    server, window, marks = serve(1), Window(1, 5000), []
+    send(window, server.url, b"one!", marks)
+    ticket, broken = send(window, server.url, b"two!", marks)
+    assert ticket == b"two!"
+    assert isinstance(broken, Broken)
+    assert broken.handed
+    assert server.bodies == [b"one!", b"two!"]
+
+
+def test_what_never_left_is_told_from_what_may_have(serve):
+    server, marks = serve(0), []
+    unused = socket.create_server(("127.0.0.1", 0))
+    port = unused.getsockname()[1]
+    unused.close()
+    _, refused = send(Window(1, 5000), f"http://127.0.0.1:{port}/", b"never!", marks)
+    assert isinstance(refused, Broken)
+    assert not refused.handed
+    assert marks == []
+    _, cut = send(Window(1, 5000), server.url, b"perhaps!", marks)
+    assert isinstance(cut, Broken)
+    assert cut.handed
+
+
+def test_a_server_that_hangs_ends_in_a_time_out(serve):
+    server, marks = serve(0), []
+    server._read = lambda connection: time.sleep(5)
+    _, late = send(Window(1, 300), server.url, b"slow!", marks)
+    assert isinstance(late, Broken)
+    assert late.handed
