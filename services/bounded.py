@@ -1,4 +1,4 @@
-"""Questions to PostgreSQL that must be answered, or given up, within a time: a frozen server hangs its clients."""
+"""Questions to PostgreSQL that are answered or given up within a time, since a frozen server hangs."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Bounded(Generic[T]):
-    """Runs a query on a thread of its own. Those who ask meanwhile share its answer, so no more than one ever hangs."""
+    """Runs a query on a thread of its own; who asks meanwhile shares its answer, so only one ever hangs."""
 
     def __init__(self, query: Callable[[], T]) -> None:
         self._query = query
@@ -19,7 +19,7 @@ class Bounded(Generic[T]):
         self._pending: Future[T] | None = None
 
     def within(self, seconds: float) -> T:
-        """The query's result. Raises what the query raises, and `DatabaseUnavailable` where it takes longer."""
+        """The query's result. Raises what the query raises, and `DatabaseUnavailable` when time is up."""
         with self._lock:
             if self._pending is None or self._pending.done():
                 self._pending = Future()

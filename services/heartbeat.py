@@ -1,7 +1,7 @@
-"""Signs of life: each process writes a small file beside it and a row in the database, every HEARTBEAT_INTERVAL.
+"""Signs of life: each process writes a small file and a row in the database, every HEARTBEAT_INTERVAL.
 
-The file is what local probes read; it is written whatever the database does. Its age is told by CLOCK_BOOTTIME, which
-no change of the wall clock touches.
+The file is what local probes read; it is written whatever the database does. Its age is told by
+CLOCK_BOOTTIME, which no change of the wall clock touches.
 """
 
 import os
@@ -39,14 +39,15 @@ class Counters:
 
 _MINE = """
 WITH mine AS (
-    INSERT INTO process_instances AS i (process_name, host, instance, pid, status, started_at, memory_usage_mb,
-        cpu_usage_percent, active_connections, messages_processed, error_count, last_error)
+    INSERT INTO process_instances AS i (process_name, host, instance, pid, status, started_at,
+        memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, error_count, last_error)
     VALUES (%(process)s, %(host)s, %(instance)s, %(pid)s, %(status)s,
         now() - %(uptimeSeconds)s * interval '1 second', %(memoryMb)s, %(cpuPercent)s,
         %(activeBots)s, %(processed)s, %(errors)s, %(lastError)s)
     ON CONFLICT (process_name, host, instance) DO UPDATE SET
-        pid = excluded.pid, status = excluded.status, started_at = excluded.started_at, last_heartbeat = now(),
-        memory_usage_mb = excluded.memory_usage_mb, cpu_usage_percent = excluded.cpu_usage_percent,
+        pid = excluded.pid, status = excluded.status, started_at = excluded.started_at,
+        last_heartbeat = now(), memory_usage_mb = excluded.memory_usage_mb,
+        cpu_usage_percent = excluded.cpu_usage_percent,
         active_connections = excluded.active_connections, messages_processed = excluded.messages_processed,
         error_count = excluded.error_count, last_error = excluded.last_error
     RETURNING i.*
@@ -54,18 +55,21 @@ WITH mine AS (
     SELECT * FROM mine UNION ALL"""
 _GONE = """
 WITH gone AS (
-    DELETE FROM process_instances WHERE process_name = %(process)s AND host = %(host)s AND instance = %(instance)s
+    DELETE FROM process_instances
+    WHERE process_name = %(process)s AND host = %(host)s AND instance = %(instance)s
 ), fresh AS ("""
 
-# The process is what its fresh instances are together. A statement does not see its own changes, hence the union above.
+# The process is what its fresh instances are together. A statement does not see its own changes, hence the
+# union above.
 _TOGETHER = """
     SELECT * FROM process_instances
     WHERE process_name = %(process)s AND (host, instance) <> (%(host)s, %(instance)s)
       AND last_heartbeat > now() - %(max_age)s * interval '1 second'
 )
-INSERT INTO process_health AS h (process_name, status, last_heartbeat, error_count, last_error, uptime_seconds,
-    memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, updated_at)
-SELECT %(process)s, CASE WHEN count(*) = 0 THEN 'stopped' ELSE min(status) END, max(last_heartbeat),
+INSERT INTO process_health AS h (process_name, status, last_heartbeat, error_count, last_error,
+    uptime_seconds, memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, updated_at)
+SELECT %(process)s, CASE WHEN count(*) = 0 THEN 'stopped' ELSE min(status) END,
+       COALESCE(max(last_heartbeat), now()),
        COALESCE(sum(error_count), 0), (array_agg(last_error ORDER BY last_heartbeat DESC)
            FILTER (WHERE last_error IS NOT NULL))[1],
        COALESCE(extract(epoch FROM max(now() - started_at)), 0)::int,
@@ -73,7 +77,9 @@ SELECT %(process)s, CASE WHEN count(*) = 0 THEN 'stopped' ELSE min(status) END, 
        COALESCE(max(active_connections), 0), COALESCE(sum(messages_processed), 0), now()
 FROM fresh
 ON CONFLICT (process_name) DO UPDATE SET
-    status = excluded.status, last_heartbeat = COALESCE(excluded.last_heartbeat, h.last_heartbeat),
+    status = excluded.status,
+    last_heartbeat = CASE excluded.status WHEN 'stopped' THEN h.last_heartbeat
+                                          ELSE excluded.last_heartbeat END,
     error_count = excluded.error_count, last_error = COALESCE(excluded.last_error, h.last_error),
     uptime_seconds = excluded.uptime_seconds, memory_usage_mb = excluded.memory_usage_mb,
     cpu_usage_percent = excluded.cpu_usage_percent, active_connections = excluded.active_connections,
@@ -81,12 +87,18 @@ ON CONFLICT (process_name) DO UPDATE SET
 
 
 class Heartbeat:
-    """The heartbeat of one instance of a process; `start` beats at once, `stop` says that the instance has ended."""
+    """The heartbeat of one instance of a process: `start` beats at once, `stop` says that it has ended."""
 
     def __init__(
-        self, settings: Settings, database: Database, process: str, instance: str, pid: int, counters: Counters
+        self,
+        settings: Settings,
+        database: Database,
+        process: str,
+        instance: str,
+        pid: int,
+        counters: Counters,
     ) -> None:
-        """`pid`: the supervised process (gunicorn's master); its children count towards its memory and CPU."""
+        """`pid`: the supervised process (gunicorn's master); its children count as parts of it."""
         self._database, self._counters = database, counters
         self._process, self._instance, self._pid = process, instance, pid
         self._interval, self._max_age = settings.heartbeat_interval / 1000, settings.max_heartbeat_age / 1000
@@ -96,7 +108,7 @@ class Heartbeat:
         self._away: str | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
-        self._beat: dict[str, Any] = {}
+        self._beat = self._observe()
 
     def start(self) -> None:
         """Beat now and from now on."""
@@ -117,7 +129,7 @@ class Heartbeat:
                 return
 
     def beat(self) -> None:
-        """Write the file, then the row; the file once more where the database turned out to be away, or back."""
+        """Write the file, then the row; the file once more where the database turned out away, or back."""
         self._write_file()
         away = self._away
         self._tell_database(self._write_row)
@@ -161,7 +173,8 @@ class Heartbeat:
         except (DatabaseUnavailable, DatabaseError) as error:
             if self._away is None:
                 log.warning("the heartbeat's row cannot be written", reason=str(error).strip())
-            self._away = "the database cannot be reached" if isinstance(error, DatabaseUnavailable) else str(error).strip()
+            away = isinstance(error, DatabaseUnavailable)
+            self._away = "the database cannot be reached" if away else str(error).strip()
 
     def _execute(self, statement: str) -> None:
         values = self._beat | {"host": socket.gethostname(), "max_age": self._max_age}

@@ -1,4 +1,4 @@
-"""How the processes are, for those who ask over HTTP: from the database, or from the heartbeat files beside us."""
+"""How the processes are, for those who ask over HTTP: from the database, or from the heartbeat files."""
 
 import time
 from collections import defaultdict
@@ -12,7 +12,7 @@ import structlog
 
 from services.store import Connection
 
-#: Seconds after which a process that has not beaten is degraded, and then down; as in v_process_health_overview.
+#: Seconds without a beat after which a process is degraded, and then down; as in v_process_health_overview.
 DEGRADED_AFTER = 30.0
 DOWN_AFTER = 60.0
 
@@ -35,9 +35,11 @@ class Process:
 
 _OVERVIEW = """
 SELECT process_name,
-       CASE WHEN computed_status = 'healthy' AND status IN ('degraded', 'stopped') THEN status ELSE computed_status END,
-       COALESCE(uptime_seconds, 0)::int, COALESCE(memory_usage_mb, 0)::float, COALESCE(cpu_usage_percent, 0)::float,
-       COALESCE(active_bots, 0)::int, COALESCE(messages_processed, 0)::bigint, COALESCE(error_count, 0)::int
+       CASE WHEN status = 'stopped' OR status = 'degraded' AND computed_status = 'healthy' THEN status
+            ELSE computed_status END,
+       COALESCE(uptime_seconds, 0)::int, COALESCE(memory_usage_mb, 0)::float,
+       COALESCE(cpu_usage_percent, 0)::float, COALESCE(active_bots, 0)::int,
+       COALESCE(messages_processed, 0)::bigint, COALESCE(error_count, 0)::int
 FROM v_process_health_overview ORDER BY process_name"""
 
 

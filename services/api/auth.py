@@ -1,15 +1,16 @@
 """Who asks: API keys, and what each resource demands of them.
 
-A resource names its demand when it is made (`resource`, or `declare` for a blueprint of somebody else's); a request to
-one that names none is refused, so that nothing is open by oversight.
+A resource names its demand when it is made (`resource`, or `declare` for a blueprint of somebody else's); a
+request to one that names none is refused, so that nothing is open by oversight.
 """
 
 import hashlib
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from flask import Blueprint, Flask, g, request
+from flask import Flask, g, request
+from flask.sansio.blueprints import Blueprint
 from flask_openapi3 import APIBlueprint, Tag
 
 from services.api.documents import SECURITY, problems
@@ -39,12 +40,14 @@ class Principal:
     def require_company(self, company_id: str) -> None:
         """Raise `ApiError` (403) unless the company may be seen."""
         if self.company_id not in (None, company_id):
-            raise ApiError(403, "foreign_company", f"this API key belongs to company {self.company_id}, not to {company_id}")
+            message = f"this API key belongs to company {self.company_id}, not to {company_id}"
+            raise ApiError(403, "foreign_company", message)
 
     def require_operator(self) -> None:
         """Raise `ApiError` (403) unless an operator asks."""
         if self.company_id is not None:
-            raise ApiError(403, "foreign_company", "this needs an operator's API key (bisnesctl keys create makes one)")
+            message = "this needs an operator's API key (bisnesctl keys create makes one)"
+            raise ApiError(403, "foreign_company", message)
 
 
 def key_digest(api_key: str | None, authorization: str | None) -> bytes:
@@ -57,14 +60,16 @@ def key_digest(api_key: str | None, authorization: str | None) -> bytes:
         scheme, _, credentials = authorization.strip().partition(" ")
         key = credentials.strip() if scheme.lower() == "bearer" else ""
     if not key:
-        raise ApiError(401, "no_key", "send your API key as X-Api-Key or as Authorization: Bearer <key>", _CHALLENGE)
+        message = "send your API key as X-Api-Key or as Authorization: Bearer <key>"
+        raise ApiError(401, "no_key", message, _CHALLENGE)
     return hashlib.sha256(key.encode()).digest()
 
 
 def principal_of(key: Key | None) -> Principal:
     """Whose key it is. Raises `ApiError` (401, invalid_key) for one that is unknown or was revoked."""
     if key is None:
-        raise ApiError(401, "invalid_key", "this API key is unknown or was revoked (bisnesctl keys list)", _CHALLENGE)
+        message = "this API key is unknown or was revoked (bisnesctl keys list)"
+        raise ApiError(401, "invalid_key", message, _CHALLENGE)
     return Principal(key.company_id)
 
 
@@ -74,22 +79,20 @@ def authenticate(directory: Directory, api_key: str | None, authorization: str |
 
 
 def resource(name: str, about: str, auth: Auth) -> APIBlueprint:
-    """A blueprint that demands `auth`; its OpenAPI operations say so, and list the errors that follow from it."""
+    """A blueprint that demands `auth`; its OpenAPI operations say so and list the errors that follow."""
     blueprint = APIBlueprint(
         name,
         __name__,
         abp_tags=[Tag(name=name, description=about)],
         abp_security=[{}] if auth is Auth.NONE else [{scheme: []} for scheme in SECURITY],
-        abp_responses=dict(_REFUSALS[auth]),
+        abp_responses=problems(*_REFUSALS[auth]),
     )
     return declare(blueprint, auth)
 
 
-_REFUSALS: dict[Auth, dict[str, Any]] = {
-    Auth.NONE: problems("invalid_request", "internal"),
-    Auth.COMPANY: problems("invalid_request", "no_key", "invalid_key", "foreign_company", "database_unavailable", "internal"),
-    Auth.OPERATOR: problems("invalid_request", "no_key", "invalid_key", "foreign_company", "database_unavailable", "internal"),
-}
+_ALWAYS = ("invalid_request", "internal")
+_WITH_KEY = (*_ALWAYS, "no_key", "invalid_key", "foreign_company", "database_unavailable")
+_REFUSALS = {Auth.NONE: _ALWAYS, Auth.COMPANY: _WITH_KEY, Auth.OPERATOR: _WITH_KEY}
 
 
 def declare(blueprint: AnyBlueprint, auth: Auth) -> AnyBlueprint:
@@ -104,7 +107,7 @@ def declared(blueprint: Blueprint | None) -> Auth | None:
 
 
 def guard(app: Flask, directory: Directory) -> None:
-    """Let every request to the application prove that it meets its resource's demand, before anything else is read."""
+    """Let every request prove that it meets its resource's demand, before anything else of it is read."""
 
     @app.before_request
     def check() -> None:
@@ -114,7 +117,8 @@ def guard(app: Flask, directory: Directory) -> None:
         if auth is None:
             raise RuntimeError(f"the route {request.endpoint} does not name its auth")
         if auth is not Auth.NONE:
-            _admit(authenticate(directory, request.headers.get("X-Api-Key"), request.headers.get("Authorization")), auth)
+            headers = request.headers
+            _admit(authenticate(directory, headers.get("X-Api-Key"), headers.get("Authorization")), auth)
 
 
 def _admit(principal: Principal, auth: Auth) -> None:

@@ -1,5 +1,6 @@
 """What the OpenAPI document says about all operations alike: security schemes, errors and their examples."""
 
+from http import HTTPStatus
 from typing import Any, Literal
 
 from flask_openapi3 import Info
@@ -12,11 +13,11 @@ INFO = Info(
     version=__version__,
     description=(
         "Sends WhatsApp messages through the bots of a company and tells what became of them.\n\n"
-        "A message is *accepted* (202) once it is committed in the database; from then on it survives any crash, leaves in "
-        "the order of its chat, and is never sent twice. Its status moves `queued → sending → sent → delivered → read`, or "
-        "ends as `failed`; `waiting` means that an operator must act first, `unknown` that it may have been sent and is "
-        "being reconciled with the provider.\n\n"
-        "Every error has the form `{\"success\": false, \"error\": \"a sentence\", \"code\": \"snake_case\"}`."
+        "A message is *accepted* (202) once it is committed in the database; from then on it survives any "
+        "crash, leaves in the order of its chat, and is never sent twice. Its status moves "
+        "`queued → sending → sent → delivered → read`, or ends as `failed`; `waiting` means that an operator must act first, "
+        "`unknown` that it may have been sent and is being reconciled with the provider.\n\n"
+        'Every error has the form `{"success": false, "error": "a sentence", "code": "snake_case"}`.'
     ),
 )
 
@@ -28,14 +29,18 @@ SECURITY: dict[str, Any] = {
         "name": "X-Api-Key",
         "description": "A key made by `bisnesctl keys create`, for one company or for an operator.",
     },
-    "bearer": {"type": "http", "scheme": "bearer", "description": "The same key as `Authorization: Bearer <key>`."},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The same key as `Authorization: Bearer <key>`.",
+    },
 }
 
 #: Every code that an error may have: HTTP status and an example of its sentence.
 CODES: dict[str, tuple[int, str]] = {
     "invalid_json": (400, 'the body must be a JSON object, such as {"message": "Hello"}'),
     "invalid_request": (400, "limit: Input should be less than or equal to 200"),
-    "invalid_chat_id": (400, "a chat id is a phone number in international form (60123456789, …), a group (…@g.us), …"),
+    "invalid_chat_id": (400, "a chat id is a phone number in international form (60123456789, …), …"),
     "text_too_long": (400, "message has 5000 characters, at most 4096 are allowed"),
     "no_key": (401, "send your API key as X-Api-Key or as Authorization: Bearer <key>"),
     "invalid_key": (401, "this API key is unknown or was revoked (bisnesctl keys list)"),
@@ -43,7 +48,10 @@ CODES: dict[str, tuple[int, str]] = {
     "unknown_bot": (404, "company 0128 has no bot with phoneIndex 7 (bisnesctl bots list shows them)"),
     "unknown_message": (404, "the chat has no message with this id"),
     "not_found": (404, "there is no such address; /openapi/swagger shows all of them"),
-    "method_not_allowed": (405, "this address does not know that method; the Allow header names those that it knows"),
+    "method_not_allowed": (
+        405,
+        "this address does not know that method; the Allow header names those it does",
+    ),
     "idempotency_conflict": (409, "the Idempotency-Key order-1 was used for a different message"),
     "unsupported_by_channel": (409, "messages cannot be sent through wwebjs bots yet"),
     "too_large": (413, "the body is too large; at most 1 MB is taken"),
@@ -65,6 +73,10 @@ _ABOUT = {
 }
 
 
+#: As flask-openapi3 wants them.
+Responses = dict[str | int | HTTPStatus, Any]
+
+
 class Problem(BaseModel):
     """The form of every error."""
 
@@ -73,9 +85,9 @@ class Problem(BaseModel):
     code: str = Field(description="What is wrong, for programs.", json_schema_extra={"enum": list(CODES)})
 
 
-def problems(*codes: str) -> dict[str, Any]:
+def problems(*codes: str) -> Responses:
     """The OpenAPI responses for these codes of errors, by HTTP status."""
-    found: dict[str, Any] = {}
+    found: Responses = {}
     for code in codes:
         status, sentence = CODES[code]
         response = found.setdefault(str(status), _response(status))

@@ -22,7 +22,9 @@ log = structlog.get_logger()
 class ApiError(Exception):
     """A request that is refused: HTTP status, code for programs, sentence for people, further headers."""
 
-    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
         self.headers: dict[str, str] = dict(headers or {})
@@ -67,7 +69,10 @@ def _database_unavailable(error: DatabaseUnavailable) -> Response:
 #: Werkzeug's errors that have a code and a sentence of our own; the others are told by their own names.
 _HTTP = {
     404: ("not_found", "there is no such address; /openapi/swagger shows all of them"),
-    405: ("method_not_allowed", "this address does not know that method; the Allow header names those that it knows"),
+    405: (
+        "method_not_allowed",
+        "this address does not know that method; the Allow header names those it does",
+    ),
     413: ("too_large", "the body is too large; at most 1 MB is taken"),
 }
 
@@ -83,4 +88,6 @@ def _http(error: HTTPException) -> Response:
 
 def _internal(error: Exception) -> Response:
     log.error("a request failed", exc_info=error)
-    return _answer(ApiError(500, "internal", "something went wrong on our side; the log of the API has the reason"))
+    return _answer(
+        ApiError(500, "internal", "something went wrong on our side; the log of the API has the reason")
+    )

@@ -1,0 +1,52 @@
+"""The Flask application of the API: every route, its auth, its errors and its OpenAPI document."""
+
+from flask.json.provider import DefaultJSONProvider
+from flask_openapi3 import OpenAPI
+from pydantic import ValidationError
+
+from services.api import current, health
+from services.api.auth import Auth, declare, guard
+from services.api.context import Context
+from services.api.documents import INFO, SECURITY, Problem
+from services.api.errors import answer_errors, invalid_request
+from services.api.health import Observer
+from services.api.messages import messages
+
+#: Bytes in a request's body, at most.
+MAX_BODY = 1 << 20
+
+#: The page asks nobody else for anything: no validator on the internet.
+_PAGE = {"validatorUrl": None, "persistAuthorization": True, "defaultModelsExpandDepth": 0}
+
+
+class _Json(DefaultJSONProvider):
+    sort_keys = False
+    ensure_ascii = False
+
+
+def create_app(context: Context) -> OpenAPI:
+    """The application that serves with `context`. Connects to nothing by itself."""
+    app = OpenAPI(
+        "services.api",
+        info=INFO,
+        security_schemes=SECURITY,
+        validation_error_status=400,
+        validation_error_model=Problem,
+        validation_error_callback=_refuse,
+        static_folder=None,
+    )
+    app.json = _Json(app)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, SWAGGER_CONFIG=_PAGE)
+    for pages in ("openapi", "swagger"):
+        declare(app.blueprints[pages], Auth.NONE)
+    current.attach(app, context)
+    health.attach(app, Observer(context))
+    answer_errors(app)
+    guard(app, context.directory)
+    for blueprint in (messages, health.health):
+        app.register_api(blueprint)
+    return app
+
+
+def _refuse(error: ValidationError) -> None:
+    raise invalid_request(error) from None
