@@ -1,0 +1,61 @@
+"""Credentials at rest: AES-256-GCM under ENCRYPTION_KEY.
+
+Written as `v1:` and the base64 of nonce, ciphertext and tag; what the old system wrote, `<iv>:<tag>:<ciphertext>` in hex,
+is read as well.
+"""
+
+import base64
+import binascii
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from bisnesctl.errors import BisnesError
+
+#: Bytes of a nonce (NIST SP 800-38D, 8.2.2: random, 96 bits).
+NONCE = 12
+PREFIX = "v1:"
+
+
+class VaultError(BisnesError):
+    """A stored credential cannot be read."""
+
+
+def key_bytes(key: str) -> bytes:
+    """The 32 bytes of ENCRYPTION_KEY: 64 hex digits, or 32 characters. Raises `VaultError`."""
+    if len(key) == 64:
+        try:
+            return bytes.fromhex(key)
+        except ValueError:
+            pass
+    if len(raw := key.encode()) == 32:
+        return raw
+    raise VaultError("ENCRYPTION_KEY must be 64 hex digits or 32 characters (bisnesctl init makes one)")
+
+
+def encrypt(key: str, text: str) -> str:
+    """The text, readable again only under the key."""
+    nonce = os.urandom(NONCE)
+    sealed = AESGCM(key_bytes(key)).encrypt(nonce, text.encode(), None)
+    return PREFIX + base64.b64encode(nonce + sealed).decode()
+
+
+def decrypt(key: str, stored: str) -> str:
+    """What was encrypted under the key. Raises `VaultError` where it was not, or was changed since."""
+    try:
+        nonce, sealed = _split(stored)
+        return AESGCM(key_bytes(key)).decrypt(nonce, sealed, None).decode()
+    except (ValueError, binascii.Error, InvalidTag) as error:
+        raise VaultError(
+            "a stored credential cannot be decrypted: ENCRYPTION_KEY is not the one it was stored under; "
+            "restore that key, or store the credential again (bisnesctl bots add … --token-stdin)"
+        ) from error
+
+
+def _split(stored: str) -> tuple[bytes, bytes]:
+    if stored.startswith(PREFIX):
+        raw = base64.b64decode(stored[len(PREFIX) :], validate=True)
+        return raw[:NONCE], raw[NONCE:]
+    nonce, tag, ciphertext = (bytes.fromhex(part) for part in stored.split(":"))
+    return nonce, ciphertext + tag

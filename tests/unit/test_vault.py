@@ -1,0 +1,41 @@
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bisnesctl.vault import VaultError, decrypt, encrypt
+
+KEY = "0123456789abcdef" * 4
+
+
+@given(st.text())
+def test_what_goes_in_comes_out(text):
+    stored = encrypt(KEY, text)
+    assert decrypt(KEY, stored) == text
+    assert stored != encrypt(KEY, text)
+
+
+def test_the_old_systems_form_is_read():
+    key, nonce = bytes.fromhex(KEY), bytes(range(12))
+    sealed = AESGCM(key).encrypt(nonce, b"EAAG-old", None)
+    assert decrypt(KEY, f"{nonce.hex()}:{sealed[-16:].hex()}:{sealed[:-16].hex()}") == "EAAG-old"
+
+
+@given(st.text(max_size=80))
+def test_anything_else_is_a_clear_error(text):
+    with pytest.raises(VaultError, match="ENCRYPTION_KEY"):
+        decrypt(KEY, text)
+
+
+def test_another_key_or_a_changed_text_is_refused():
+    stored = encrypt(KEY, "token")
+    with pytest.raises(VaultError, match="ENCRYPTION_KEY"):
+        decrypt("f" * 64, stored)
+    with pytest.raises(VaultError):
+        decrypt(KEY, stored[:-6] + "AAAA==")
+
+
+@pytest.mark.parametrize("key", ["", "short", "g" * 64, "é" * 32])
+def test_a_bad_key_says_what_it_must_be(key):
+    with pytest.raises(VaultError, match="64 hex digits or 32 characters"):
+        encrypt(key, "token")
