@@ -75,7 +75,9 @@ class Directory:
             try:
                 self._listen()
             except (DatabaseUnavailable, store.DatabaseError) as error:
-                log.warning("changes of keys and bots cannot be heard, asking the database each time", reason=str(error).strip())
+                log.warning(
+                    "changes of keys and bots cannot be heard, asking the database each time", reason=str(error).strip()
+                )
             self._listening.clear()
             self._forget()
             self._stopped.wait(1)

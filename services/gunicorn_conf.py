@@ -38,7 +38,12 @@ def post_worker_init(worker: Any) -> None:
     instance = os.environ.get("BISNES_INSTANCE", _process)
     counters = getattr(worker.wsgi, "counters", None) or Counters()
     worker.heartbeat = Heartbeat(
-        settings, Database(settings.database_dsn, 1, f"{instance} heartbeat"), _process, instance, os.getppid(), counters
+        settings,
+        Database(settings.database_dsn, 1, f"{instance} heartbeat"),
+        _process,
+        instance,
+        os.getppid(),
+        counters,
     )
     worker.heartbeat.start()
 

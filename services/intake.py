@@ -51,7 +51,7 @@ class Intake:
         self._thread: threading.Thread | None = None
 
     def accept(self, entry: Entry) -> "Future[Accepted]":
-        """Store a message. The future ends when it is durable, or with `IdempotencyConflict` or `DatabaseUnavailable`."""
+        """Store a message. The future ends when it is durable, or with `IdempotencyConflict`, `DatabaseUnavailable`."""
         future: Future[Accepted] = Future()
         future.set_running_or_notify_cancel()  # a caller that hangs up does not take the message back
         with self._lock:

@@ -36,7 +36,12 @@ def wire() -> Context:
     hints = LocalHints()
     context = connect(load(), hints)
     sender = Sender(
-        context.settings, context.database, context.directory, context.connectors["meta"], "legacy", secrets.token_hex(4)
+        context.settings,
+        context.database,
+        context.directory,
+        context.connectors["meta"],
+        "legacy",
+        secrets.token_hex(4),
     )
     hints.sender = sender
     context.on_close(lambda: sender.stop(STOP_TIMEOUT))

@@ -1,4 +1,4 @@
-"""One line per event on standard output, which supervisord writes to the program's log: time, level, event, key=value."""
+"""One line an event on standard output, which supervisord writes to the program's log: time, level, event, key=value."""
 
 import logging
 import sys
@@ -15,7 +15,11 @@ def configure(level: str) -> None:
     ]
     render = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            *shared,
+            structlog.processors.format_exc_info,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
@@ -24,7 +28,11 @@ def configure(level: str) -> None:
         structlog.stdlib.ProcessorFormatter(
             processor=render,
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info, render],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                render,
+            ],
         )
     )
     root = logging.getLogger()

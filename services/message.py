@@ -131,7 +131,7 @@ _CONTACT = re.compile(r"(.+)-(\+?[0-9]+)", re.ASCII)
 
 
 def normalise_chat_id(raw: str, company_id: str) -> str:
-    """The one form under which a chat is known: E.164 digits, or `<id>@g.us` for a group, `<id>@lid` for a hidden number.
+    """The one form under which a chat is known: E.164 digits, `<id>@g.us` for a group, `<id>@lid` for a hidden number.
 
     Accepts bare digits, a leading plus, `<digits>@c.us`, a group or lid id as it is, and the database's
     contact id `<companyId>-<digits>`. Raises `InvalidChatId` with the reason otherwise.

@@ -119,7 +119,9 @@ class Sender:
             moved = (wall - self._clock[0]) - (steady - self._clock[1])
             if moved < -CLOCK_SLACK:
                 chats = store.redate_lanes(connection)
-                log.warning("the database's clock went back: check its time service", seconds=round(-moved), chats=chats)
+                log.warning(
+                    "the database's clock went back: check its time service", seconds=round(-moved), chats=chats
+                )
         self._clock = wall, steady
 
 

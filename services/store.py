@@ -182,7 +182,7 @@ _EARLIER = """
 SELECT company_id, key, encode(digest, 'hex'), message_id::text FROM idempotency_keys
 WHERE (company_id, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""
 
-# Each bot that has a due lane gets its fair share of the limit, at most what its token bucket holds (one second's worth).
+# Each bot that has a due lane gets its fair share of the limit, and at most what its token bucket holds (a second's).
 _CLAIM = """
 WITH ready AS (
     SELECT p.bot_id, COALESCE(p.rate, %(rate)s)::float AS rate,
@@ -218,8 +218,8 @@ WITH ready AS (
 SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts FROM heads"""
 
 _HISTORY = """
-INSERT INTO messages (id, message_id, company_id, contact_id, chat_id, content, message_type, from_me, direction, author,
-                      status, phone_index, timestamp, provider, external_id)
+INSERT INTO messages (id, message_id, company_id, contact_id, chat_id, content, message_type, from_me, direction,
+                      author, status, phone_index, timestamp, provider, external_id)
 SELECT message_id, message_id::text, company_id,
        company_id || '-' || split_part(chat_id, '@', 1),
        CASE WHEN strpos(chat_id, '@') > 0 THEN chat_id ELSE chat_id || '@c.us' END,
@@ -228,7 +228,7 @@ SELECT message_id, message_id::text, company_id,
 FROM written WHERE status IN ('sent', 'delivered', 'read')
 ON CONFLICT DO NOTHING"""
 
-# A result whose lane is no longer ours (the lease ran out while the database was away) still settles an unknown message.
+# A result whose lane is no longer ours (the lease ran out while the database was away) still settles what is unknown.
 _RECORD = (
     """
 WITH r AS (

@@ -36,7 +36,9 @@ log = structlog.get_logger()
 class Front:
     """The ASGI application; `wire` connects it when the server starts."""
 
-    def __init__(self, wire: Callable[[], Context], blueprints: Callable[[Context, Any], None] = lambda *_: None) -> None:
+    def __init__(
+        self, wire: Callable[[], Context], blueprints: Callable[[Context, Any], None] = lambda *_: None
+    ) -> None:
         """`blueprints` may add routes to the Flask application (the legacy process serves Meta's webhooks as well)."""
         self._wire, self._blueprints = wire, blueprints
         self._context: Context | None = None

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from bisnesctl.settings import Settings, load
 from services.broker import Hints, WakingBroker

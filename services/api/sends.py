@@ -80,7 +80,11 @@ def _text(fields: dict[str, Any], name: str, limit: int, required: bool = False)
     if value is None and not required:
         return None
     if not isinstance(value, str):
-        raise ApiError(400, "invalid_request", f"{name} is required and must be a string" if required else f"{name} must be a string")
+        raise ApiError(
+            400,
+            "invalid_request",
+            f"{name} is required and must be a string" if required else f"{name} must be a string",
+        )
     if required and not value:
         raise ApiError(400, "invalid_request", f"{name} must not be empty")
     if len(value) > limit:
@@ -96,12 +100,14 @@ def _phone_index(fields: dict[str, Any]) -> int:
         return value
     if isinstance(value, str) and _PHONE_INDEX.fullmatch(value):
         return int(value)
-    raise ApiError(400, "invalid_request", "phoneIndex must be a whole number from 0, such as 0 or \"0\"")
+    raise ApiError(400, "invalid_request", 'phoneIndex must be a whole number from 0, such as 0 or "0"')
 
 
 def _idempotency_key(value: str | None) -> str | None:
     if value is not None and not (0 < len(value) <= MAX_IDEMPOTENCY_KEY and value.isprintable()):
-        raise ApiError(400, "invalid_request", f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} printable characters")
+        raise ApiError(
+            400, "invalid_request", f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} printable characters"
+        )
     return value
 
 

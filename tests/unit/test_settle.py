@@ -26,7 +26,12 @@ def test_unknown_is_final_so_that_it_is_never_sent_again():
 
 def test_rejected_is_final_with_its_reason():
     result = settle(message(), Rejected("131026", "not on WhatsApp"), THREE, "")
-    assert (result.status, result.final, result.code, result.error) == (Status.FAILED, True, "131026", "not on WhatsApp")
+    assert (result.status, result.final, result.code, result.error) == (
+        Status.FAILED,
+        True,
+        "131026",
+        "not on WhatsApp",
+    )
 
 
 def test_an_operators_case_keeps_the_message_and_holds_the_bot_for_good():
