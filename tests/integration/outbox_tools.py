@@ -1,0 +1,78 @@
+"""Bots, messages and claims for tests of the outbox."""
+
+import itertools
+from dataclasses import dataclass, field
+
+from uuid_utils import uuid7
+
+from services import store
+from services.message import Outgoing, Status
+from services.store import Connection, Database, Entry, Outbox, Result
+
+WORKER = "host/meta-worker-1/run1"
+_numbers = itertools.count(1)
+
+
+def outbox(worker: str = WORKER, rate: float = 1e6, lease: float = 60) -> Outbox:
+    """One worker's view of the outbox, unlimited unless told otherwise."""
+    return Outbox("meta", worker, rate, lease)
+
+
+def add_bot(connection: Connection, company: str = "0128", index: int = 0, kind: str = "meta_direct") -> int:
+    """A bot; returns its id."""
+    return execute(
+        connection,
+        "INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id)"
+        " VALUES (%s, %s, %s, %s) RETURNING id",
+        (company, index, kind, f"10{company}{index}"),
+    )[0][0]
+
+
+def entry(bot: int, chat: str = "60123456789", text: str | None = None, **extra) -> Entry:
+    """A message to accept."""
+    payload = {"message": text or f"text {next(_numbers)}"}
+    return Entry(str(uuid7()), "meta", bot, "0128", 0, chat, "text", payload, **extra)
+
+
+def accept(connection: Connection, *entries: Entry) -> None:
+    """Accept messages, which must all be new."""
+    stored, earlier = store.accept(connection, list(entries))
+    assert stored == {entry.message_id for entry in entries}
+    assert not earlier
+
+
+def result(message: Outgoing, status: Status | None = Status.SENT, claim: str = WORKER, **extra) -> Result:
+    """What became of a claimed message."""
+    final = extra.pop("final", status is not None and status is not Status.QUEUED)
+    provider_id = f"wamid.{message.id}" if status is Status.SENT else None
+    return Result(message.bot_id, message.chat_id, message.id, claim, final, status, provider_id=provider_id, **extra)
+
+
+def execute(connection: Connection, statement: str, values: tuple = ()) -> list[tuple]:
+    """Run a statement and return its rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def status_of(connection: Connection, message_id: str) -> str:
+    """A message's status as the outbox has it."""
+    return execute(connection, "SELECT status FROM outbox WHERE message_id = %s", (message_id,))[0][0]
+
+
+@dataclass
+class Texts:
+    """The texts that a worker claimed, in order, by chat."""
+
+    by_chat: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, messages: list[Outgoing]) -> None:
+        """Take note of claimed messages."""
+        for message in messages:
+            self.by_chat.setdefault(message.chat_id, []).append(message.payload["message"])
+
+
+def open_database(dsn: str) -> tuple[Database, Connection]:
+    """A database and a connection of the test's own."""
+    database = Database(dsn, 4)
+    return database, database.connect()
