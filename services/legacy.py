@@ -11,6 +11,7 @@ import structlog
 
 from bisnesctl.settings import load
 from services.api.asgi import Front
+from services.api.auth import Auth, declare
 from services.api.context import Context, connect
 from services.connectors.meta.receiver import blueprint
 from services.sender import Sender
@@ -51,7 +52,8 @@ def wire() -> Context:
 
 def add_webhooks(context: Context, flask: Any) -> None:
     """Meta's webhooks, which the meta process serves otherwise."""
-    flask.register_blueprint(blueprint(context.settings, context.database, context.hints))
+    webhooks = blueprint(context.settings, context.database, context.hints)
+    flask.register_blueprint(declare(webhooks, Auth.NONE))  # they prove themselves by their signature
 
 
 app = Front(wire, add_webhooks)

@@ -15,8 +15,8 @@ INFO = Info(
         "Sends WhatsApp messages through the bots of a company and tells what became of them.\n\n"
         "A message is *accepted* (202) once it is committed in the database; from then on it survives any "
         "crash, leaves in the order of its chat, and is never sent twice. Its status moves "
-        "`queued → sending → sent → delivered → read`, or ends as `failed`; `waiting` means that an operator must act first, "
-        "`unknown` that it may have been sent and is being reconciled with the provider.\n\n"
+        "`queued → sending → sent → delivered → read`, or ends as `failed`; `waiting` means that an "
+        "operator must act first, `unknown` that it may have been sent and is being reconciled with the provider.\n\n"
         'Every error has the form `{"success": false, "error": "a sentence", "code": "snake_case"}`.'
     ),
 )
@@ -68,7 +68,7 @@ _ABOUT = {
     409: "The request contradicts what is there.",
     413: "The body is too large.",
     500: "A fault of the API.",
-    502: "The provider refused the message; it will not be tried again.",
+    502: "The provider refused the message; it will not be tried again. `messageId` and `providerCode` are given too.",
     503: "The database is away; nothing was stored. `Retry-After` says when to try again.",
 }
 
