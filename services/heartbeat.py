@@ -4,6 +4,7 @@ The file is what local probes read; it is written whatever the database does. It
 CLOCK_BOOTTIME, which no change of the wall clock touches.
 """
 
+import contextlib
 import os
 import socket
 import threading
@@ -208,13 +209,12 @@ class _Tree:
     def _measure(self) -> tuple[int, float]:
         """Bytes resident, and seconds on a processor."""
         memory, busy = 0, 0.0
-        for process in (self._root, *self._root.children(recursive=True)):
-            try:
-                memory += process.memory_info().rss
-                times = process.cpu_times()
-                busy += times.user + times.system
-            except psutil.NoSuchProcess:
-                continue  # it ended while we looked
+        with contextlib.suppress(psutil.NoSuchProcess):  # it is ending, and we with it
+            for process in (self._root, *self._root.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):  # it ended while we looked
+                    memory += process.memory_info().rss
+                    times = process.cpu_times()
+                    busy += times.user + times.system
         return memory, busy
 
 
