@@ -53,6 +53,12 @@ class Journal:
         """The outcome of the slot's message is in the database."""
         self.mark(slot, 0)
 
+    def close(self) -> None:
+        """Let go of the file; its marks stay."""
+        if self._marks is not None:
+            self._marks.close()  # it has a descriptor of its own, and with it the lock
+        os.close(self._file)
+
 
 def marked(path: Path, run: str) -> set[int] | None:
     """The messages that the run may have sent; None where nothing can be said, so all of them may have been."""

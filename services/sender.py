@@ -41,7 +41,7 @@ class Sender:
             connector.process_name, worker_name(instance, run),
             settings.meta_max_messages_per_second, settings.lease_seconds,
         )  # fmt: skip
-        self._outbox = outbox
+        self.outbox = outbox
         self._journal = Journal(journal_path(settings.journal_dir, instance), settings.meta_window)
         self._recovery = Recovery(outbox, settings.journal_dir)
         self._inbox = Inbox(connector.process_name, connector.parse)
@@ -110,7 +110,7 @@ class Sender:
         if not self._inbox_busy.locked():
             with self._inbox_busy:
                 self._inbox.work_off(connection)
-        if not self.delivery.working and self._outbox.has_due(connection):
+        if not self.delivery.working and self.outbox.has_due(connection):
             threading.Thread(target=self.delivery.wake, name="delivery", daemon=True).start()
 
     def _watch_clock(self, connection: Connection) -> None:

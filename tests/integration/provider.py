@@ -1,0 +1,83 @@
+"""A provider of one's own for tests of the delivery: an HTTP server that does as the text of a message says."""
+
+import json
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from services.connectors.base import HttpRequest
+from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, StatusUpdate, Unknown
+
+OUTCOMES = {
+    200: lambda text: Sent(f"id of {text}"),
+    400: lambda text: Rejected("100", "refused"),
+    401: lambda text: Held("190", "token expired"),
+    503: lambda text: Retry("2", "busy"),
+}
+
+
+class Provider:
+    """Remembers the texts it took in. A text `status:N …` is answered so; `cut …` is taken in and not answered."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[str, str]] = []  # (chat, text)
+        self.delay = 0.0
+        self.healed = False  # whether `status:N` is answered with 200 all the same
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                time.sleep(outer.delay)
+                outer._serve(self, body["chat"], body["text"])
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/send"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def _serve(self, handler: BaseHTTPRequestHandler, chat: str, text: str) -> None:
+        status = 200 if self.healed or not text.startswith("status:") else int(text[7:10])
+        if status == 200:
+            self.received.append((chat, text))
+        if text.startswith("cut"):
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)
+            return
+        answer = json.dumps({"text": text}).encode()
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(answer)))
+        handler.end_headers()
+        handler.wfile.write(answer)
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class ProviderConnector:
+    """The connector to it."""
+
+    process_name = "meta"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def check(self, kind: str, chat_id: str, payload: dict) -> None:
+        pass
+
+    def request(self, bot: Bot, message: Outgoing) -> HttpRequest:
+        body = json.dumps({"chat": message.chat_id, "text": message.payload["message"]}).encode()
+        return HttpRequest(self.url, (f"Authorization: {bot.access_token.value}",), body)
+
+    def outcome(self, status: int, body: bytes) -> Outcome:
+        return OUTCOMES.get(status, lambda text: Unknown("nonsense"))(json.loads(body)["text"])
+
+    def parse(self, body: bytes) -> list[StatusUpdate]:
+        return [StatusUpdate(each["id"], Status(each["status"]), 1.0) for each in json.loads(body)]
