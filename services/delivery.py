@@ -66,11 +66,11 @@ def settle(message: Outgoing, outcome: Outcome | None, attempts: Attempts, claim
             return replace(result, final=False, status=Status.WAITING, code=code, error=reason)
         case Rejected(code, reason):
             return replace(result, code=code, error=reason)
-        case Retry(code, reason, after, limit):
+        case Retry(code, reason, after, limit, growth=growth):
             made = message.attempts + 1
             if made >= (limit or attempts.limit):
                 return replace(result, code=code, error=f"{reason} (gave up after {made} attempts)")
-            wait = attempts.backoff(made) if after is None else after
+            wait = attempts.backoff(made) if after is None else min(after * growth ** (made - 1), MAX_BACKOFF)
             return replace(result, final=False, status=Status.QUEUED, after=wait, code=code, error=reason)
         case None:
             return replace(result, final=False, status=None, after=1.0)

@@ -81,6 +81,7 @@ class Retry:
     after: float | None = None  #: Seconds to wait; None: exponential back-off from the channel's base.
     attempts: int | None = None  #: Attempts in all, where the provider advises other than the channel's setting.
     hold_bot: bool = False  #: Hold the whole number for `after` seconds, not this chat alone.
+    growth: float = 1.0  #: Each wait of `after` seconds is so many times longer than the one before.
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,11 @@ def test_a_providers_own_advice_wins():
     assert settle(message(1), Retry("1", "ambiguous", attempts=2), THREE, "").status is Status.FAILED
 
 
+@pytest.mark.parametrize("made, wait", [(0, 1), (1, 4), (2, 16), (3, 64)])
+def test_a_providers_wait_may_grow_with_the_attempts(made, wait):
+    assert settle(message(made), Retry("131056", "pair", after=1, attempts=5, growth=4), THREE, "").after == wait
+
+
 def test_only_a_retry_that_says_so_holds_the_bot():
     assert hold_of(message(), Retry("130429", "too fast", after=5, hold_bot=True)) == (1, 5, "130429: too fast")
     assert hold_of(message(), Retry("131056", "pair", after=4)) is None
