@@ -1,4 +1,4 @@
-"""Every error that the operator may see: the docstring is its default message, `exit_code` the shell's answer."""
+"""Every error that the operator may see: its docstring is the default message, `exit_code` is for the shell."""
 
 from enum import IntEnum
 

@@ -5,7 +5,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlencode
 
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
@@ -21,9 +21,7 @@ NO_SECRET = SecretStr("")
 class Settings(BaseSettings):
     """What the tool and the services are told. A field's environment name is its own in capitals."""
 
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     database_url: SecretStr | None = Field(None, description="libpq URL of PostgreSQL; empty: embedded")
     postgres_bin: Path | None = Field(
@@ -33,12 +31,12 @@ class Settings(BaseSettings):
     redis_host: str | None = Field(None, description="host of Redis, where REDIS_URL is empty")
     redis_port: Port = Field(6379, description="port of Redis, beside REDIS_HOST")
     redis_password: SecretStr = Field(NO_SECRET, description="password of Redis, beside REDIS_HOST")
-    redis_bin: Path | None = Field(
-        None, description="a system redis-server for the embedded Redis; empty: the wheel's"
-    )
+    redis_bin: Path | None = Field(None, description="a system redis-server for the embedded Redis; empty: the wheel's")
     bisnes_home: Path = Field(Path("var"), description="state, logs and data; relative to .env's folder")
 
-    api_host: str = Field("127.0.0.1", description="address on which the API listens")
+    api_host: str = Field(
+        "127.0.0.1", pattern=r"^[^\s:]+$", description="IPv4 address or name on which the API listens"
+    )
     api_port: Port = Field(3000, description="port of the API")
     api_instances: int = Field(2, ge=1, le=64, description="API processes")
     wwebjs_port: Port = Field(3001, description="port of the WhatsApp Web manager")
@@ -90,6 +88,10 @@ class Settings(BaseSettings):
         if text and not _is_hex_key(text) and len(text.encode()) != 32:
             raise ValueError("must be 64 hex digits or 32 characters")
         return key
+
+    def copy_with(self, **fields: object) -> Self:
+        """The same settings with some fields replaced, unchecked."""
+        return self.model_copy(update=fields)
 
     @property
     def env_file(self) -> Path:
@@ -177,10 +179,8 @@ def load(env_file: Path | str | None = None) -> Settings:
         raise ConfigError(_explain(error, path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
-    home = Path(os.path.normpath(path.parent / settings.bisnes_home.expanduser()))
-    settings = settings.model_copy(update={"bisnes_home": home})
     settings._env_file = path
-    return settings
+    return settings.copy_with(bisnes_home=Path(os.path.normpath(path.parent / settings.bisnes_home.expanduser())))
 
 
 def _explain(error: ValidationError, path: Path) -> str:

@@ -1,0 +1,97 @@
+"""Reads the processes' log files: the last lines, and what is added, across rotations.
+
+The files are read directly, not through supervisord: it loses lines at speed, and may be away.
+"""
+
+import os
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+
+#: Bytes read at a time from the end of a file.
+_BLOCK = 64 * 1024
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """One stream of one process."""
+
+    instance: str
+    path: Path
+    is_error: bool
+
+
+def files_of(log_dir: Path, instance: str, errors_only: bool = False) -> list[LogFile]:
+    """Its standard output and its errors, whether they exist already or not."""
+    error = LogFile(instance, log_dir / f"{instance}.err.log", is_error=True)
+    return [error] if errors_only else [LogFile(instance, log_dir / f"{instance}.log", is_error=False), error]
+
+
+def tail(path: Path, count: int) -> list[str]:
+    """The last `count` lines of a file, oldest first; none where there is no file."""
+    if count <= 0:
+        return []
+    try:
+        with path.open("rb") as stream:
+            return _last_lines(stream, count)
+    except FileNotFoundError:
+        return []
+
+
+def _last_lines(stream: BufferedReader, count: int) -> list[str]:
+    end = stream.seek(0, os.SEEK_END)
+    data = b""
+    while end > 0 and data.count(b"\n") <= count:
+        start = max(end - _BLOCK, 0)
+        stream.seek(start)
+        data, end = stream.read(end - start) + data, start
+    return [line.decode(errors="replace") for line in data.removesuffix(b"\n").split(b"\n") if data][-count:]
+
+
+@dataclass
+class Follower:
+    """Reads what is added to a file from now on; a file that is replaced or emptied is read from its start."""
+
+    path: Path
+    _stream: BufferedReader | None = None
+    _rest: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        self._stream = self._open()
+        if self._stream is not None:
+            self._stream.seek(0, os.SEEK_END)
+
+    def lines(self) -> list[str]:
+        """Whole lines that were added since the last call."""
+        data = self._rest + self._read()
+        if self._replaced():
+            self.close()
+            self._stream = self._open()
+            data += self._read()
+        *whole, self._rest = data.split(b"\n")
+        return [line.decode(errors="replace") for line in whole]
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _read(self) -> bytes:
+        return self._stream.read() if self._stream is not None else b""
+
+    def _open(self) -> BufferedReader | None:
+        try:
+            return self.path.open("rb")
+        except FileNotFoundError:
+            return None
+
+    def _replaced(self) -> bool:
+        try:
+            there = self.path.stat()
+        except FileNotFoundError:
+            return False
+        if self._stream is None:
+            return True
+        held = os.fstat(self._stream.fileno())
+        return (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino) or there.st_size < self._stream.tell()

@@ -1,0 +1,34 @@
+"""What the commands of the topology name beside the settings: interpreter, server binaries, folders."""
+
+import os
+import shutil
+import sys
+
+from bisnesctl import embedded, layout
+from bisnesctl.errors import ConfigError
+from bisnesctl.settings import Settings
+from bisnesctl.topology import max_connections
+
+
+def words(settings: Settings) -> dict[str, str]:
+    """The words, by name. Raises `ConfigError` where a program that is needed is not installed."""
+    home = settings.server_home
+    return {
+        "python": sys.executable,
+        "setpriv": _setpriv(),
+        "postgres": str(embedded.postgres_bin(settings) / "postgres") if settings.embedded_postgres else "",
+        "postgres_data": str(layout.postgres_data(home)),
+        "postgres_sockets": str(layout.postgres_sockets(home)),
+        "max_connections": str(max_connections(settings)),
+        "redis": str(embedded.redis_server(settings)) if settings.embedded_redis else "",
+        "redis_data": str(layout.redis_data(home)),
+        "redis_socket": str(layout.redis_socket(home)),
+        "server_user": embedded.server_user() or "",
+    }
+
+
+def _setpriv() -> str:
+    found = shutil.which("setpriv", path=f"{os.environ.get('PATH', '')}:/usr/bin:/bin")
+    if found is None:
+        raise ConfigError("the program setpriv is missing: install the package util-linux")
+    return found

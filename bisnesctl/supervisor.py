@@ -1,0 +1,201 @@
+"""supervisord's calls over its unix socket, and the little that starts it. Imports nothing of supervisor itself."""
+
+import http.client
+import os
+import socket
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bisnesctl.errors import NotRunning, StartFailed, SupervisorFault
+
+#: Seconds that a call may take; supervisord answers within milliseconds.
+CALL_TIMEOUT = 10
+#: Seconds until a fresh supervisord must answer.
+BOOT_TIMEOUT = 15
+
+#: States in which supervisord looks after a process: it runs, or will be tried again.
+ACTIVE_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
+
+_ALREADY_STARTED, _NOT_RUNNING, _BAD_NAME, _SHUTDOWN_STATE = 60, 70, 10, 6
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process as supervisord sees it."""
+
+    name: str
+    group: str
+    #: STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED, FATAL or UNKNOWN.
+    state: str
+    #: 0 where there is none.
+    pid: int
+    #: Why the last start failed; empty where it did not.
+    error: str
+    exit_status: int
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs or is about to."""
+        return self.state in ACTIVE_STATES
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Groups whose configuration differs from what supervisord holds."""
+
+    added: list[str]
+    changed: list[str]
+    removed: list[str]
+
+
+class Supervisor:
+    """A client of the supervisord that listens on `path`.
+
+    Every call raises `NotRunning` where nobody answers and `SupervisorFault` where it is refused.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(str(path)))
+
+    def running(self) -> bool:
+        """Whether supervisord answers."""
+        try:
+            return self.state() != "SHUTDOWN"
+        except NotRunning:
+            return False
+
+    def state(self) -> str:
+        """RUNNING, RESTARTING, SHUTDOWN or FATAL. Asking speeds up a shutdown, which otherwise naps."""
+        return str(self._call("getState")["statename"])
+
+    def pid(self) -> int:
+        """supervisord's own process id."""
+        return int(self._call("getPID"))
+
+    def processes(self) -> dict[str, Process]:
+        """All processes by name, including those that do not run."""
+        return {each["name"]: _process(each) for each in self._call("getAllProcessInfo")}
+
+    def start(self, full_name: str) -> None:
+        """Tells it to start `group:name`, without waiting; no fault where it runs already."""
+        self._call("startProcess", full_name, False, unless=_ALREADY_STARTED)
+
+    def stop(self, full_name: str) -> None:
+        """Tells it to stop `group:name`, without waiting; no fault where it does not run."""
+        self._call("stopProcess", full_name, False, unless=_NOT_RUNNING)
+
+    def reread(self) -> Changes:
+        """Reads the configuration file again and says what differs; applies nothing."""
+        added, changed, removed = self._call("reloadConfig")[0]
+        return Changes(added, changed, removed)
+
+    def add_group(self, name: str) -> None:
+        """Takes up a group that `reread` found."""
+        self._call("addProcessGroup", name)
+
+    def remove_group(self, name: str) -> None:
+        """Forgets a group, all of which must have stopped."""
+        self._call("removeProcessGroup", name, unless=_BAD_NAME)
+
+    def shutdown(self) -> None:
+        """Tells supervisord to end; no fault where it is about to."""
+        self._call("shutdown", unless=_SHUTDOWN_STATE)
+
+    def _call(self, method: str, *arguments: Any, unless: int | None = None) -> Any:
+        try:
+            return getattr(self._proxy.supervisor, method)(*arguments)
+        except xmlrpc.client.Fault as fault:
+            if fault.faultCode == unless:
+                return None
+            raise SupervisorFault(f"supervisord refused {method}{arguments}: {fault.faultString}") from fault
+        except TimeoutError as error:
+            raise NotRunning(f"supervisord does not answer on {self.path}: see `bisnesctl logs supervisord`") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise NotRunning from error
+
+
+def launch(config: Path, foreground: bool, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Starts supervisord with `config`: as a daemon, or in the foreground as a child that ends with us.
+
+    Raises `StartFailed` with what it said. Wait for its answer with `wait_until_up`.
+    """
+    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
+    if foreground:
+        command = ["setpriv", "--pdeathsig", "TERM", "--", *command, "--nodaemon", "--silent"]
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        start_new_session=True,
+    )
+    if not foreground:
+        _daemonised(child)
+    return child
+
+
+def _daemonised(child: subprocess.Popen[bytes]) -> None:
+    said, _ = child.communicate(timeout=BOOT_TIMEOUT)
+    if child.returncode:
+        raise StartFailed(f"supervisord did not start: {said.decode(errors='replace').strip()}")
+
+
+def wait_until_up(supervisor: Supervisor, child: subprocess.Popen[bytes]) -> None:
+    """Waits until the supervisord just launched answers. Raises `StartFailed`."""
+    deadline = time.monotonic() + BOOT_TIMEOUT
+    while not supervisor.running():
+        if child.poll():
+            said = child.stdout.read().decode(errors="replace").strip() if child.stdout else ""
+            raise StartFailed(f"supervisord ended with {child.returncode}: {said}")
+        if time.monotonic() > deadline:
+            raise StartFailed(f"supervisord does not answer on {supervisor.path}: see `bisnesctl logs supervisord`")
+        time.sleep(0.02)
+
+
+def pid_in(pidfile: Path, config: Path) -> int | None:
+    """The pid of a living supervisord of this very `config`, from its pid file; none where there is none."""
+    try:
+        pid = int(pidfile.read_text())
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return pid if os.fsencode(config) in words else None
+
+
+def _process(info: dict[str, Any]) -> Process:
+    return Process(
+        name=info["name"],
+        group=info["group"],
+        state=info["statename"],
+        pid=info["pid"],
+        error=info["spawnerr"],
+        exit_status=info["exitstatus"],
+    )
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=CALL_TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class _UnixTransport(xmlrpc.client.Transport):
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def make_connection(self, host: object) -> _UnixConnection:
+        # A new connection a call: supervisord closes idle ones, and threads may share a client.
+        return _UnixConnection(self._path)
