@@ -1,0 +1,134 @@
+"""The receiver of Meta's webhooks: verify, store as it came, answer; the workers read it afterwards.
+
+`gunicorn services.connectors.meta.receiver:app` serves it (port 3002) with its health; the legacy process mounts the
+blueprint. Meta repeats a webhook for days until it is answered with 200, so that is said after the commit alone.
+"""
+
+import hmac
+import os
+from typing import Any
+
+import psycopg2
+import structlog
+from flask import Blueprint, Flask, Response, jsonify, request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from bisnesctl.settings import Settings, load
+from services.api.errors import ApiError, answer_errors
+from services.bounded import Bounded
+from services.broker import Hints, WakingBroker
+from services.connectors.meta.signature import HEADER, verify_signature
+from services.heartbeat import Counters
+from services.intake import Notifier
+from services.store import Database
+
+PATH = "/api/meta/webhook"
+#: Bytes in a webhook, at most (Webhooks reference: "up to 3 MB").
+MAX_BODY = 3 << 20
+#: Seconds after which the database counts as away.
+PATIENCE = 0.7
+QUEUE = "meta-webhooks"
+
+_STORE = "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', %s)"
+
+log = structlog.get_logger()
+
+
+def blueprint(settings: Settings, database: Database, hints: Notifier) -> Blueprint:
+    """The two methods of the webhook; they raise `ApiError` and `DatabaseUnavailable`. Connects with the first request."""
+    webhooks = Blueprint("meta_webhooks", __name__)
+    app_secret = settings.meta_app_secret.get_secret_value()
+    verify_token = settings.meta_verify_token.get_secret_value()
+    for name in ("meta_app_secret", "meta_verify_token"):
+        if not getattr(settings, name).get_secret_value():
+            log.warning("Meta's webhooks will be refused: set it in .env and restart", missing=name.upper())
+
+    @webhooks.get(PATH)
+    def verify() -> Response:
+        return _challenge(verify_token)
+
+    @webhooks.post(PATH)
+    def receive() -> Response:
+        body = _signed_body(app_secret)
+        with database.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(_STORE, (psycopg2.Binary(body),))
+        hints.notify(QUEUE)
+        return jsonify(success=True)
+
+    return webhooks
+
+
+def _challenge(verify_token: str) -> Response:
+    """The handshake: who knows the token gets the challenge back."""
+    asked = request.args
+    known = hmac.compare_digest(asked.get("hub.verify_token", "").encode(), verify_token.encode())
+    if not (verify_token and known and asked.get("hub.mode") == "subscribe"):
+        raise ApiError(403, "wrong_verify_token", "hub.mode is not subscribe, or META_VERIFY_TOKEN is another one")
+    return Response(
+        asked.get("hub.challenge", ""), mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"}
+    )
+
+
+def _signed_body(app_secret: str) -> bytes:
+    request.max_content_length = MAX_BODY
+    try:
+        body = request.get_data()
+    except RequestEntityTooLarge:
+        raise ApiError(413, "too_large", f"a webhook may have {MAX_BODY} bytes at most") from None
+    if not verify_signature(app_secret, body, request.headers.get(HEADER)):
+        log.warning("a webhook was refused: it was not signed with META_APP_SECRET", remote=request.remote_addr)
+        raise ApiError(401, "invalid_signature", f"{HEADER} does not sign this body with the app's secret")
+    return body
+
+
+def _not_found(_: Exception) -> tuple[dict[str, Any], int]:
+    return ApiError(404, "not_found", f"only {PATH}, /health/live and /health/ready are here").body(), 404
+
+
+class Receiver(Flask):
+    """The application of the meta process: the webhook and its own health. Needs no key: Meta proves itself by HMAC."""
+
+    def __init__(self, settings: Settings, database: Database, hints: Notifier) -> None:
+        super().__init__(__name__, static_folder=None)
+        self.counters = Counters()  # told by the process's heartbeat
+        self._database, self._ready = database, Bounded(self._ask)
+        answer_errors(self)
+        self.register_error_handler(404, _not_found)
+        self.register_blueprint(blueprint(settings, database, hints))
+        self.add_url_rule("/health/live", view_func=self.live)
+        self.add_url_rule("/health/ready", view_func=self.ready)
+        self.after_request(self._count)
+
+    def live(self) -> Any:
+        """The process answers."""
+        return {"success": True, "status": "ok", "process": "meta"}
+
+    def ready(self) -> Any:
+        """Webhooks can be stored; 503 otherwise."""
+        self._ready.within(PATIENCE)
+        return {"success": True, "status": "ready", "process": "meta"}
+
+    def _ask(self) -> None:
+        with self._database.connection() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    def _count(self, response: Response) -> Response:
+        if request.method == "POST" and request.path == PATH:
+            self.counters.processed += response.status_code == 200
+            self.counters.errors += response.status_code >= 500
+        return response
+
+
+def create_app(settings: Settings, database: Database, hints: Notifier) -> Receiver:
+    """The application; it connects with the first request."""
+    return Receiver(settings, database, hints)
+
+
+def __getattr__(name: str) -> Any:
+    """`app`, wired when gunicorn asks for it: who imports the blueprint alone gets no second pool."""
+    if name != "app":
+        raise AttributeError(name)
+    settings = load()
+    instance = os.environ.get("BISNES_INSTANCE", "meta")
+    database = Database(settings.database_dsn, settings.database_pool_meta_max, instance)
+    return create_app(settings, database, Hints(WakingBroker(settings.redis_dsn)))
