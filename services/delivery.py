@@ -24,6 +24,8 @@ from services.window import Answered, Broken, Window
 
 #: Seconds that outcomes wait for company before they are recorded.
 GATHER = 0.01
+#: Seconds between two calls of `before_look` while messages are in hand: hints in between are coalesced.
+HINT_PAUSE = 0.05
 #: Seconds that the network is waited for before the loop looks for new hints.
 POLL = 0.005
 #: Seconds between two tries to reach a database that is away.
@@ -100,7 +102,8 @@ class Delivery:
         attempts: Attempts,
         before_look: Callable[[], None] = lambda: None,
     ) -> None:
-        """`bot_of` gives a bot, its token decrypted; `before_look` is called before due messages are looked for."""
+        """`bot_of` gives a bot, its token decrypted. `before_look` says to whoever hints that a look comes now, so that
+        what is accepted from here on is hinted at again."""
         self._connector, self._outbox, self._database = connector, outbox, database
         self._bot_of, self._before_look, self._attempts = bot_of, before_look, attempts
         self._journal, self._window = journal, window
@@ -108,7 +111,7 @@ class Delivery:
         self._done: list[tuple[_InHand, Outcome | None]] = []
         self._in_hand: dict[int, _InHand] = {}
         self._connection: Connection | None = None
-        self._recorded = 0.0  # when results were last recorded
+        self._recorded = self._announced = 0.0  # when results were last recorded, and before_look last called
         self._working, self._woken = threading.Lock(), threading.Event()
         self._stopping = False
         self.progressed = time.monotonic()  # when the loop last came round, for the watchdog
@@ -138,13 +141,15 @@ class Delivery:
                 self._working.release()
 
     def _send_until_idle(self) -> None:
-        looking = False
+        looking = hinted = False
         while True:
-            self.progressed = time.monotonic()
-            if not looking and self._woken.is_set():
+            now = self.progressed = time.monotonic()
+            if self._woken.is_set():
                 self._woken.clear()
+                looking = hinted = True
+            if hinted and (not self._in_hand or now - self._announced >= HINT_PAUSE):
                 self._before_look()
-                looking = True
+                self._announced, looking, hinted = now, True, False
             if self._worth_an_exchange(looking):
                 looking = self._exchange()
             elif self._window.in_flight:
@@ -158,7 +163,7 @@ class Delivery:
         return looking and 2 * (len(self._free) + len(self._done)) >= self._window.size
 
     def _exchange(self) -> bool:
-        """Record the outcomes and claim the next messages; returns whether there were any."""
+        """Record the outcomes and claim the next messages; returns whether there may be more at once."""
         limit = 0 if self._stopping else len(self._free) + len(self._done)
         done, self._done = self._done, []
         try:
@@ -172,7 +177,7 @@ class Delivery:
             self._let_go(hand, result)
         for message in found:
             self._submit(message)
-        return bool(found)
+        return 0 < limit == len(found)
 
     def _results(self, done: list[tuple[_InHand, Outcome | None]]) -> list[Result]:
         holds = [hold for hand, outcome in done if (hold := hold_of(hand.message, outcome))]

@@ -1,4 +1,4 @@
-"""One line an event on standard output, which supervisord writes to the program's log: time, level, event, key=value."""
+"""One line an event on standard output, which supervisord writes to the program's log: time, level, event, values."""
 
 import logging
 import sys
@@ -26,7 +26,6 @@ def configure(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processor=render,
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,

@@ -22,6 +22,8 @@ from services.window import Window
 
 #: Seconds between two looks for what no hint told of: due retries, lost hints, expired leases, stored webhooks.
 SWEEP = 1.0
+#: The same while chats are due that their number's rate holds back.
+PACED_SWEEP = 0.1
 #: Seconds that the database's clock may go back before waiting chats are dated anew.
 CLOCK_SLACK = 2.0
 
@@ -53,6 +55,7 @@ class Sender:
         )  # fmt: skip
         self._stopped, self._taken_up = threading.Event(), threading.Event()
         self._inbox_busy = threading.Lock()
+        self._due = False  # whether the last sweep found chats that could be served
         self._clock: tuple[float, float] | None = None
 
     def start(self) -> None:
@@ -97,7 +100,7 @@ class Sender:
         return True
 
     def _sweep_on(self) -> None:
-        while not self._stopped.wait(SWEEP):
+        while not self._stopped.wait(PACED_SWEEP if self._due else SWEEP):
             try:
                 with self._database.connection() as connection:
                     self._sweep(connection)
@@ -110,7 +113,8 @@ class Sender:
         if not self._inbox_busy.locked():
             with self._inbox_busy:
                 self._inbox.work_off(connection)
-        if not self.delivery.working and self.outbox.has_due(connection):
+        self._due = self.outbox.has_due(connection)
+        if self._due and not self.delivery.working:
             threading.Thread(target=self.delivery.wake, name="delivery", daemon=True).start()
 
     def _watch_clock(self, connection: Connection) -> None:
