@@ -53,7 +53,7 @@ def redis_socket(server_home: Path) -> Path:
 
 def supervisor_socket(run_dir: Path) -> Path:
     """The path of supervisord's socket, 0700."""
-    folder = run_dir if _short(run_dir) else private_tmp(run_dir)
+    folder = run_dir if _holds_sockets(run_dir) else private_tmp(run_dir)
     return folder / "supervisor.sock"
 
 
@@ -64,11 +64,12 @@ def private_tmp(folder: Path) -> Path:
 
 def _sockets(server_home: Path) -> Path:
     folder = server_home / "sockets"
-    return folder if _short(folder / "postgres") else private_tmp(server_home)
+    return folder if _holds_sockets(folder / "postgres") else private_tmp(server_home)
 
 
-def _short(folder: Path) -> bool:
-    return len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES
+def _holds_sockets(folder: Path) -> bool:
+    """Whether the path is short enough, and without the comma that libpq takes for a list."""
+    return len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES and "," not in str(folder)
 
 
 def _fingerprint(path: Path) -> str:

@@ -52,6 +52,13 @@ class Changes:
     changed: list[str]
     removed: list[str]
 
+    def of(self, groups: set[str] | None) -> "Changes":
+        """Those of these groups only; none: of all."""
+        if groups is None:
+            return self
+        kept = ([each for each in names if each in groups] for names in (self.added, self.changed, self.removed))
+        return Changes(*kept)
+
 
 class Supervisor:
     """A client of the supervisord that listens on `path`.

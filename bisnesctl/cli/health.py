@@ -1,0 +1,77 @@
+"""`bisnesctl health`: the verdict, for people, programs and monitoring."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bisnesctl.cli.app import WATCH, app, example
+from bisnesctl.errors import BisnesError, ExitCode
+
+if TYPE_CHECKING:
+    from bisnesctl.verdict import Finding
+
+
+@app.command(
+    rich_help_panel=WATCH,
+    epilog=example(
+        "bisnesctl health",
+        "bisnesctl health --probe",
+        "*/5 * * * * cd /srv/bisnes && .venv/bin/bisnesctl health --probe >> var/log/probe.log 2>&1",
+    ),
+)
+def health(
+    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="One line and a monitoring plugin's exit code.")] = False,
+) -> None:
+    """Ask every process, PostgreSQL and Redis how they are.
+
+    Exit code 0 when all are healthy and 5 when not; with `--probe` 0 OK, 1 warning, 2 critical, 3 unknown.
+    """
+    if probe:
+        raise typer.Exit(_probe())
+    from bisnesctl import output
+    from bisnesctl.deployment import open_deployment
+    from bisnesctl.verdict import Verdict, examine, judge
+
+    findings = examine(open_deployment())
+    verdict = judge(findings)
+    if json:
+        output.print_json({"verdict": verdict.name.lower(), "processes": [_plain(each) for each in findings]})
+    elif findings:
+        _show(findings)
+    else:
+        output.say("nothing was started here yet: [b]bisnesctl start --multiprocess[/]")
+    raise typer.Exit(ExitCode.OK if verdict is Verdict.OK else ExitCode.UNHEALTHY)
+
+
+def _probe() -> int:
+    from bisnesctl import output
+    from bisnesctl.deployment import open_deployment
+    from bisnesctl.verdict import Verdict, examine, in_one_line, judge
+
+    try:
+        findings = examine(open_deployment())
+    except (BisnesError, OSError) as error:
+        output.result(f"BISNES UNKNOWN - {' '.join(str(error).split())}")
+        return int(Verdict.UNKNOWN)
+    output.result(in_one_line(findings))
+    return int(judge(findings))
+
+
+def _plain(finding: "Finding") -> dict[str, str]:
+    return {"name": finding.name, "status": finding.health.status.value, "reason": finding.health.reason}
+
+
+def _show(findings: "list[Finding]") -> None:
+    from rich.markup import escape
+
+    from bisnesctl import output
+    from bisnesctl.verdict import Verdict
+
+    colours = {Verdict.OK: "green", Verdict.WARNING: "yellow"}
+    columns = [output.Column("name"), output.Column("health"), output.Column("reason", wraps=True)]
+    rows = [
+        (each.name, f"[{colours.get(each.verdict, 'red')}]{each.health.status}[/]", escape(each.health.reason))
+        for each in findings
+    ]
+    output.print_table(columns, rows)

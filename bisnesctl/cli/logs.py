@@ -1,0 +1,55 @@
+"""`bisnesctl logs`: what the processes wrote."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bisnesctl.cli.app import WATCH, app, example
+
+if TYPE_CHECKING:
+    from bisnesctl.deployment import Deployment
+    from bisnesctl.logs import LogFile
+
+_SUPERVISORD = "supervisord"
+
+
+@app.command(
+    rich_help_panel=WATCH,
+    epilog=example("bisnesctl logs -f", "bisnesctl logs api meta-worker --lines 100", "bisnesctl logs supervisord"),
+)
+def logs(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Programs, instances, or supervisord itself.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing what is added.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines of each file to begin with.")] = 15,
+    err: Annotated[bool, typer.Option("--err", help="Only what went to the standard error output.")] = False,
+) -> None:
+    """Show the last log lines of all processes, or of those named.
+
+    Reads the files themselves, so it works whatever is down.
+    """
+    from bisnesctl.deployment import open_deployment
+    from bisnesctl.logview import LogView
+
+    view = LogView(_files(open_deployment(), names or [], err))
+    view.show_tail(lines)
+    if follow:
+        view.follow(until=lambda: False)
+
+
+def _files(deployment: "Deployment", names: list[str], errors_only: bool) -> "list[LogFile]":
+    from bisnesctl.errors import NotRunning
+    from bisnesctl.logs import LogFile, files_of
+    from bisnesctl.topology import resolve
+
+    folder = deployment.settings.log_dir
+    chosen = resolve((name for name in names if name != _SUPERVISORD), deployment.instances)
+    files = [file for each in chosen or deployment.instances for file in files_of(folder, each.name, errors_only)]
+    own = [LogFile(_SUPERVISORD, folder / "supervisord.log", is_error=False)]
+    if names:
+        return (files if chosen else []) + (own if _SUPERVISORD in names else [])
+    found = [file for file in files if file.path.exists()]
+    if not found:
+        raise NotRunning(f"there are no logs in {folder} yet: `bisnesctl start --multiprocess`")
+    return found

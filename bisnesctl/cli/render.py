@@ -1,0 +1,24 @@
+"""`bisnesctl render`: the configuration files, and nothing else."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bisnesctl.cli.app import SETUP, app, example
+
+
+@app.command(rich_help_panel=SETUP, epilog=example("bisnesctl render", "bisnesctl render --out /tmp/look"))
+def render(
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; without it the one that `start` uses.")] = None,
+) -> None:
+    """Write supervisord's configuration, and start nothing."""
+    from bisnesctl import output
+    from bisnesctl.deployment import make_folders, open_deployment
+    from bisnesctl.lifecycle import write_config
+
+    deployment = open_deployment()
+    if out is None:
+        make_folders(deployment.settings)
+    for path in write_config(deployment, out or deployment.settings.run_dir):
+        output.result(str(path))

@@ -1,0 +1,20 @@
+"""`bisnesctl restart`: some processes, one after the other."""
+
+from typing import Annotated
+
+import typer
+
+from bisnesctl.cli.app import RUN, app, example
+
+
+@app.command(rich_help_panel=RUN, epilog=example("bisnesctl restart api", "bisnesctl restart meta-worker-2"))
+def restart(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Programs or instances.")]) -> None:
+    """Restart programs with the settings of now, each instance healthy before the next one goes down."""
+    from bisnesctl import lifecycle, output
+    from bisnesctl.deployment import open_deployment
+    from bisnesctl.topology import resolve
+
+    deployment = open_deployment()
+    chosen = resolve(names, deployment.instances)
+    with deployment.lock(f"restart {' '.join(names)}"):
+        lifecycle.restart(deployment, chosen, output.say)

@@ -1,0 +1,86 @@
+"""`bisnesctl status`: how the processes are."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bisnesctl.cli.app import WATCH, app, example
+
+if TYPE_CHECKING:
+    from bisnesctl.overview import Overview, Row
+
+_COLOURS = {"healthy": "green", "degraded": "yellow", "starting": "yellow", "stopping": "yellow", "stopped": "dim"}
+
+_CONDITIONS = {
+    "new": "nothing was started here yet: [b]bisnesctl start --multiprocess --sandbox[/]",
+    "stopped": "not running: [b]bisnesctl start --multiprocess[/]",
+    "died": "[red]not running[/], though nobody stopped it: [b]bisnesctl start --multiprocess[/]",
+    "silent": "[red]supervisord does not answer[/]: [b]bisnesctl stop[/] ends it",
+}
+
+
+@app.command(rich_help_panel=WATCH, epilog=example("bisnesctl status", "bisnesctl status --json"))
+def status(json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False) -> None:
+    """Show every process: how it is, what it uses, how often it died, and why it is not well.
+
+    Needs neither the services nor PostgreSQL or Redis. `bisnesctl health` tells by its exit code.
+    """
+    from dataclasses import asdict
+
+    from bisnesctl import output
+    from bisnesctl.deployment import open_deployment
+    from bisnesctl.overview import overview
+
+    found = overview(open_deployment())
+    if json:
+        output.print_json(asdict(found))
+    else:
+        _show(found)
+
+
+def _show(found: "Overview") -> None:
+    from bisnesctl import output
+
+    output.out().print(_header(found), soft_wrap=True)
+    if not found.processes:
+        return
+    columns = [
+        output.Column("name"),
+        output.Column("status"),
+        output.Column("pid", "right"),
+        output.Column("uptime", "right"),
+        output.Column("cpu", "right", from_width=70),
+        output.Column("memory", "right"),
+        output.Column("restarts", "right", from_width=76),
+        output.Column("reason", wraps=True),
+    ]
+    output.print_table(columns, [_cells(row) for row in found.processes])
+
+
+def _header(found: "Overview") -> str:
+    import time
+
+    from bisnesctl import output
+
+    if found.condition != "running":
+        return f"{found.home}: {_CONDITIONS[found.condition]}"
+    since = f", for {output.duration(time.time() - found.since)}" if found.since else ""
+    mode = f"{found.mode}, sandbox" if found.sandbox else str(found.mode)
+    return f"[b]{mode}[/]{since}; home {found.home}; supervisord {found.supervisor_pid}\n"
+
+
+def _cells(row: "Row") -> list[str]:
+    from rich.markup import escape
+
+    from bisnesctl import output
+
+    return [
+        row.name,
+        f"[{_COLOURS.get(row.status, 'red')}]{row.status}[/]",
+        str(row.pid or "-"),
+        output.duration(row.uptime_seconds),
+        "-" if row.cpu_percent is None else f"{row.cpu_percent:.0f} %",
+        output.size(row.memory_bytes),
+        str(row.restarts),
+        escape(row.reason),
+    ]

@@ -1,0 +1,36 @@
+"""`bisnesctl stop`: everything, or some."""
+
+from typing import Annotated
+
+import typer
+
+from bisnesctl.cli.app import RUN, app, example
+
+
+@app.command(rich_help_panel=RUN, epilog=example("bisnesctl stop", "bisnesctl stop meta-worker"))
+def stop(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Programs or instances.")] = None,
+) -> None:
+    """Stop everything in reverse order and supervisord with it, or only the programs named.
+
+    What a process has in its hands is finished first; what is left waits in the database for the next start.
+    """
+    from bisnesctl import output
+    from bisnesctl.deployment import open_deployment
+    from bisnesctl.lifecycle import stop_all, stop_instances
+    from bisnesctl.topology import resolve
+
+    deployment = open_deployment()
+    chosen = resolve(names or [], deployment.instances)
+    if deployment.supervisor_pid() is None and not deployment.supervisor.running():
+        output.say("nothing is running")
+        return
+    with deployment.lock("stop"):
+        if not names:
+            stop_all(deployment, output.say)
+            output.say("everything has stopped")
+            return
+        running = [each for each in deployment.active() if each in chosen]
+        stop_instances(deployment, running)
+    stopped = ", ".join(each.name for each in running)
+    output.say(f"stopped {stopped}" if stopped else f"{', '.join(names)}: not running")

@@ -1,0 +1,105 @@
+"""One deployment: a home with its settings, what may run there, and its supervisord. Here it is observed only."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bisnesctl import layout, state
+from bisnesctl.errors import ConfigError, Conflict, NotRunning
+from bisnesctl.render import SUPERVISORD_CONF
+from bisnesctl.settings import Settings, load
+from bisnesctl.state import State
+from bisnesctl.supervisor import Process, Supervisor, pid_in
+from bisnesctl.topology import Instance, Mode, expand
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Everything that a command needs to know; made without asking any server."""
+
+    settings: Settings
+    instances: list[Instance]
+    supervisor: Supervisor
+
+    @property
+    def config(self) -> Path:
+        """supervisord's configuration."""
+        return self.settings.run_dir / SUPERVISORD_CONF
+
+    @property
+    def state(self) -> State | None:
+        """What was started last."""
+        return state.read(self.settings.run_dir)
+
+    @property
+    def mode(self) -> Mode:
+        """The mode that was started last, or would be by default."""
+        found = self.state
+        return found.mode if found else Mode.MULTIPROCESS
+
+    def supervisor_pid(self) -> int | None:
+        """The pid of this home's supervisord, whether it answers or not; none where it does not live."""
+        return pid_in(self.settings.run_dir / "supervisord.pid", self.config)
+
+    def processes(self) -> dict[str, Process]:
+        """What supervisord knows, by name; nothing where it does not answer."""
+        try:
+            return self.supervisor.processes()
+        except NotRunning:
+            return {}
+
+    def active(self) -> list[Instance]:
+        """The instances that run, or are about to, in order of start."""
+        processes = self.processes()
+        return [each for each in self.instances if (found := processes.get(each.name)) and found.active]
+
+    def shown(self, processes: dict[str, Process]) -> list[Instance]:
+        """The instances worth showing: those that ought to run, and those that do."""
+        expected = self.state.expected(self.instances) if self.state else []
+        return [
+            each
+            for each in self.instances
+            if each in expected or ((found := processes.get(each.name)) and found.state != "STOPPED")
+        ]
+
+    @contextlib.contextmanager
+    def lock(self, command: str) -> Iterator[None]:
+        """Keeps other commands that start or stop something out. Raises `Conflict` naming the one at work."""
+        make_folders(self.settings)
+        with (self.settings.run_dir / "bisnesctl.lock").open("a+") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                stream.seek(0)
+                raise Conflict(f"another command is at work here: {stream.read().strip()}; wait, or end it") from error
+            stream.truncate(0)
+            stream.write(f"bisnesctl {command} (pid {os.getpid()})\n")
+            stream.flush()
+            yield
+
+
+def open_deployment(settings: Settings | None = None) -> Deployment:
+    """The deployment of these settings; by default those in force, in the sandbox where it was started so."""
+    if settings is None:
+        settings = load()
+        settings = state.with_sandbox(settings, state.read(settings.run_dir))
+    return Deployment(settings, expand(settings), Supervisor(layout.supervisor_socket(settings.run_dir)))
+
+
+def make_folders(settings: Settings) -> None:
+    """Makes the home and its folders. Raises `ConfigError` where that is not allowed."""
+    private = [settings.run_dir, settings.log_dir, settings.heartbeat_dir, settings.journal_dir]
+    private.append(layout.supervisor_socket(settings.run_dir).parent)
+    try:
+        settings.home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for folder in private:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK) or folder.lstat().st_uid != os.geteuid():
+                raise ConfigError(f"{folder} belongs to somebody else: start as the user who made it")
+    except OSError as error:
+        raise ConfigError(
+            f"{settings.home} cannot be written ({error.strerror}): set another BISNES_HOME in {settings.env_file}"
+        ) from error

@@ -1,0 +1,94 @@
+"""What `status` shows: how each process is, what it uses, and why it is not well."""
+
+from dataclasses import dataclass
+
+from bisnesctl import exits, probes, usage
+from bisnesctl.deployment import Deployment
+
+#: Seconds that a process has to say how it is; a status is wanted at once.
+PATIENCE = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One process."""
+
+    name: str
+    program: str
+    status: str
+    pid: int | None
+    uptime_seconds: float | None
+    #: Percent of one processor, and bytes: of it and everything below it.
+    cpu_percent: float | None
+    memory_bytes: int | None
+    #: Times that it ended by itself since supervisord started.
+    restarts: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The deployment as a whole."""
+
+    home: str
+    mode: str | None
+    sandbox: bool
+    #: Seconds since the epoch; none where it does not run.
+    since: float | None
+    supervisor_pid: int | None
+    #: running, stopped, died (nobody asked it to), silent (supervisord does not answer) or new (never started).
+    condition: str
+    processes: list[Row]
+
+
+def overview(deployment: Deployment) -> Overview:
+    """How everything is. Needs neither the services nor their servers."""
+    processes = deployment.processes()
+    shown = deployment.shown(processes) if processes else []
+    health = probes.look(shown, processes, deployment.settings, PATIENCE)
+    used = usage.measure(found.pid for each in shown if (found := processes.get(each.name)) and found.pid)
+    died = exits.read(deployment.settings.log_dir / "supervisord.log")
+    rows = []
+    for instance in shown:
+        pid = found.pid if (found := processes.get(instance.name)) else 0
+        uses = used.get(pid)
+        ended = died.get(instance.name, exits.Exits(0, ""))
+        rows.append(
+            Row(
+                name=instance.name,
+                program=instance.program.name,
+                status=health[instance.name].status.value,
+                pid=pid or None,
+                uptime_seconds=uses.uptime if uses else None,
+                cpu_percent=round(uses.cpu, 1) if uses else None,
+                memory_bytes=uses.memory if uses else None,
+                restarts=ended.count,
+                reason=_reason(health[instance.name], ended),
+            )
+        )
+    return _whole(deployment, bool(processes), rows)
+
+
+def _reason(health: probes.Health, ended: exits.Exits) -> str:
+    last = f"last end: {ended.last}" if ended.count else ""
+    return "; ".join(each for each in (health.reason, last) if each)
+
+
+def _whole(deployment: Deployment, answers: bool, rows: list[Row]) -> Overview:
+    state, pid = deployment.state, deployment.supervisor_pid()
+    since = state.since or None if state else None
+    if answers:
+        condition = "running"
+    elif pid is not None:
+        condition = "silent"
+    else:
+        condition = "new" if state is None else "died" if since else "stopped"
+    return Overview(
+        home=str(deployment.settings.home),
+        mode=state.mode.value if state else None,
+        sandbox=bool(state and state.sandbox),
+        since=since,
+        supervisor_pid=pid,
+        condition=condition,
+        processes=rows,
+    )

@@ -1,0 +1,84 @@
+"""What `health` says: whether the deployment as a whole does its work, in the words of monitoring plugins."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from bisnesctl import probes
+from bisnesctl.deployment import Deployment
+from bisnesctl.probes import Health, Status
+
+
+class Verdict(IntEnum):
+    """The exit codes of monitoring plugins."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One process, or one server that the processes need."""
+
+    name: str
+    health: Health
+
+    @property
+    def verdict(self) -> Verdict:
+        """How bad it is."""
+        return _VERDICTS[self.health.status]
+
+
+_VERDICTS = {
+    Status.HEALTHY: Verdict.OK,
+    Status.DEGRADED: Verdict.WARNING,
+    Status.STARTING: Verdict.WARNING,
+    Status.STOPPING: Verdict.WARNING,
+    Status.STOPPED: Verdict.WARNING,  # somebody asked for it
+    Status.UNHEALTHY: Verdict.CRITICAL,
+    Status.FAILING: Verdict.CRITICAL,
+    Status.FAILED: Verdict.CRITICAL,
+}
+
+
+def examine(deployment: Deployment) -> list[Finding]:
+    """How everything is that ought to run, and the servers that are not ours. Nothing, where nothing was started."""
+    if deployment.state is None:
+        return []
+    processes = deployment.processes()
+    if not processes:
+        return [Finding("supervisord", Health(Status.FAILED, "not running: `bisnesctl start --multiprocess`"))]
+    expected = deployment.state.expected(deployment.instances)
+    health = probes.look(expected, processes, deployment.settings)
+    return [*_servers(deployment), *(Finding(name, each) for name, each in health.items())]
+
+
+def _servers(deployment: Deployment) -> list[Finding]:
+    settings = deployment.settings
+    found = []
+    if not settings.embedded_postgres:
+        found.append(Finding("postgresql", probes.postgres(settings.database_dsn)))
+    if not settings.embedded_redis:
+        found.append(Finding("redis", probes.redis(settings.redis_dsn)))
+    return found
+
+
+def judge(findings: Sequence[Finding]) -> Verdict:
+    """The worst of all; `UNKNOWN` where there is nothing."""
+    return max((each.verdict for each in findings), default=Verdict.UNKNOWN)
+
+
+def in_one_line(findings: Sequence[Finding]) -> str:
+    """The verdict as monitoring systems read it."""
+    verdict = judge(findings)
+    if not findings:
+        return f"BISNES {verdict.name} - nothing was started here"
+    bad = [f"{each.name} {each.health.status}{_because(each)}" for each in findings if each.verdict]
+    text = "; ".join(bad) if bad else f"{len(findings)} healthy: {', '.join(each.name for each in findings)}"
+    return f"BISNES {verdict.name} - {text}".replace("\n", " ").replace("|", "/")
+
+
+def _because(finding: Finding) -> str:
+    return f" ({finding.health.reason})" if finding.health.reason else ""
