@@ -22,9 +22,7 @@ log = structlog.get_logger()
 class ApiError(Exception):
     """A request that is refused: HTTP status, code for programs, sentence for people, further headers."""
 
-    def __init__(
-        self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
         self.headers: dict[str, str] = dict(headers or {})
@@ -88,6 +86,4 @@ def _http(error: HTTPException) -> Response:
 
 def _internal(error: Exception) -> Response:
     log.error("a request failed", exc_info=error)
-    return _answer(
-        ApiError(500, "internal", "something went wrong on our side; the log of the API has the reason")
-    )
+    return _answer(ApiError(500, "internal", "something went wrong on our side; the log of the API has the reason"))

@@ -54,9 +54,7 @@ Answer = tuple[dict[str, Any], int, dict[str, str]]
                     "schema": TextMessage.model_json_schema(),
                     "examples": {
                         "plain": {"value": {"message": "Hello"}},
-                        "second number": {
-                            "value": {"message": "Hello", "phoneIndex": "1", "userName": "Aina"}
-                        },
+                        "second number": {"value": {"message": "Hello", "phoneIndex": "1", "userName": "Aina"}},
                     },
                 }
             },
@@ -103,14 +101,10 @@ def list_messages(path: ChatPath, query: PageQuery) -> dict[str, Any]:
     """A page of the chat's messages."""
     chat_id = _chat(path)
     if query.phone_index is not None and context().directory.bot(path.company_id, query.phone_index) is None:
-        raise ApiError(
-            404, "unknown_bot", f"company {path.company_id} has no bot with phoneIndex {query.phone_index}"
-        )
+        raise ApiError(404, "unknown_bot", f"company {path.company_id} has no bot with phoneIndex {query.phone_index}")
     before = inquiries.NEWEST if query.cursor is None else query.cursor
     with context().database.connection() as connection:
-        found, following = inquiries.page(
-            connection, path.company_id, chat_id, query.phone_index, before, query.limit
-        )
+        found, following = inquiries.page(connection, path.company_id, chat_id, query.phone_index, before, query.limit)
     return {"success": True, "messages": found, "nextCursor": None if following is None else str(following)}
 
 
@@ -129,9 +123,7 @@ def get_message(path: MessagePath) -> dict[str, Any]:
     with context().database.connection() as connection:
         found = inquiries.message(connection, path.company_id, chat_id, path.message_id)
     if found is None:
-        raise ApiError(
-            404, "unknown_message", f"the chat {chat_id} has no message with the id {path.message_id}"
-        )
+        raise ApiError(404, "unknown_message", f"the chat {chat_id} has no message with the id {path.message_id}")
     return {"success": True, **found}
 
 

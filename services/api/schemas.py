@@ -103,9 +103,7 @@ class TextMessage(BaseModel):
     phoneIndex: int | Annotated[str, Field(pattern="^[0-9]{1,9}$")] = Field(
         0, description="Which of the company's numbers sends it; a number, or one as a string."
     )
-    quotedMessageId: str | None = Field(
-        None, max_length=255, description="The message that this one replies to."
-    )
+    quotedMessageId: str | None = Field(None, max_length=255, description="The message that this one replies to.")
     userName: str | None = Field(None, max_length=255, description="Who wrote it; kept in the history.")
 
 
