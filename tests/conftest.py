@@ -1,0 +1,51 @@
+"""Servers that tests speak to: started here on sockets of their own, and ended by pid."""
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from bisnesctl import migrations
+from tests.servers import Postgres, Redis, settings_in
+
+TEMPLATE = "bisnes_migrated"
+_names = (f"test_{number}" for number in itertools.count(1))
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A PostgreSQL with a migrated template database; tests that stop it must start it again."""
+    server = Postgres(settings_in(tmp_path_factory.mktemp("pg"), REDIS_HOST="unused"))
+    server.start()
+    server.run(f"CREATE DATABASE {TEMPLATE}")
+    migrations.apply(server.dsn(TEMPLATE))
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A Redis; tests that stop it must start it again."""
+    server = Redis(settings_in(tmp_path_factory.mktemp("redis"), DATABASE_URL="postgresql://unused"))
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    """The URL of a fresh, migrated database."""
+    yield from _database(postgres, TEMPLATE)
+
+
+@pytest.fixture
+def empty_database(postgres: Postgres) -> Iterator[str]:
+    """The URL of a database with nothing in it."""
+    yield from _database(postgres, "template0")
+
+
+def _database(postgres: Postgres, template: str) -> Iterator[str]:
+    name = next(_names)
+    postgres.run(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield postgres.dsn(name)
+    postgres.run(f"DROP DATABASE {name} WITH (FORCE)")

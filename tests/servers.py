@@ -1,0 +1,139 @@
+"""A real PostgreSQL and Redis of a test's own, from the wheels, on unix sockets; they end with whoever starts them."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg2
+import redis
+
+from bisnesctl import embedded, layout
+from bisnesctl.settings import Settings, load
+
+#: Seconds until a server must answer.
+START_TIMEOUT = 30
+
+
+class Server:
+    """A server process that can be stopped, killed and started again on the same data and address."""
+
+    def __init__(
+        self, settings: Settings, command: list[str], answers: Callable[[], bool], stop_signal: signal.Signals
+    ) -> None:
+        self._home, log = settings.server_home, settings.env_file.with_name(f"{Path(command[0]).name}.log")
+        self._command, self._log, self._answers, self._stop_signal = command, log, answers, stop_signal
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        user = embedded.server_user()
+        die_with_us = ["setpriv", "--pdeathsig", self._stop_signal.name.removeprefix("SIG")]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*die_with_us, *self._command], stdout=log, stderr=log, user=user, group=user,
+                extra_groups=None if user is None else [], cwd="/", start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text()}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._end(self._stop_signal)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, signum: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signum)
+            self._process.wait(START_TIMEOUT)
+
+    def remove(self) -> None:
+        """End it and delete its data."""
+        self.stop()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def restart(self) -> None:
+        """Stop and start."""
+        self.stop()
+        self.start()
+
+
+def settings_in(folder: Path, **variables: str) -> Settings:
+    """Settings with `folder` as their home and nothing else but `variables`, whatever the environment says."""
+    env_file = folder / ".env"
+    env_file.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    names = {name.upper() for name in Settings.model_fields}
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name in names}
+    try:
+        return load(env_file)
+    finally:
+        os.environ.update(kept)
+
+
+class Postgres(Server):
+    """PostgreSQL as `bisnesctl start` runs the embedded one."""
+
+    def __init__(self, settings: Settings) -> None:
+        embedded.prepare(settings, lambda line: print(line, file=sys.stderr))
+        self._sockets = layout.postgres_sockets(settings.server_home)
+        data = layout.postgres_data(settings.server_home)
+        command = [str(embedded.postgres_bin(settings) / "postgres"), "-D", str(data), "-k", str(self._sockets),
+                   "-c", "listen_addresses=", "-c", "max_connections=200"]  # fmt: skip
+        super().__init__(settings, command, self._answering, signal.SIGINT)
+
+    def dsn(self, database: str = "bisnes") -> str:
+        """The URL of one of its databases."""
+        return f"postgresql:///{database}?host={self._sockets}&user=bisnes"
+
+    def run(self, statement: str, database: str = "postgres") -> None:
+        """Run a statement outside of a transaction."""
+        connection = psycopg2.connect(self.dsn(database))
+        connection.autocommit = True
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(statement)
+        finally:
+            connection.close()
+
+    def _answering(self) -> bool:
+        try:
+            psycopg2.connect(self.dsn(), connect_timeout=2).close()
+        except psycopg2.OperationalError:
+            return False
+        return True
+
+
+class Redis(Server):
+    """Redis as `bisnesctl start` runs the embedded one."""
+
+    def __init__(self, settings: Settings) -> None:
+        embedded.prepare(settings, lambda line: print(line, file=sys.stderr))
+        socket = layout.redis_socket(settings.server_home)
+        data = layout.redis_data(settings.server_home)
+        command = [str(embedded.redis_server(settings)), "--port", "0", "--unixsocket", str(socket),
+                   "--unixsocketperm", "700", "--dir", str(data), "--appendonly", "yes"]  # fmt: skip
+        self.url = settings.redis_dsn
+        super().__init__(settings, command, self._answering, signal.SIGTERM)
+
+    def _answering(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url, socket_timeout=2) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
