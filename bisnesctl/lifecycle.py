@@ -107,7 +107,7 @@ class Start:
 
     def _bring_up(self, instances: list[Instance]) -> None:
         self._begin(instances)
-        wait_healthy(self.deployment, instances, self.report)
+        wait_healthy(self.deployment, instances, self.report, tell_of=self.started)
 
     def _try(self, instances: list[Instance]) -> None:
         try:
@@ -187,8 +187,13 @@ def inactive(deployment: Deployment, instances: Iterable[Instance]) -> list[Inst
     return [each for each in wanted if not ((at := processes.get(each.name)) and at.active)]
 
 
-def wait_healthy(deployment: Deployment, instances: Sequence[Instance], report: Report) -> None:
-    """Waits until all are healthy, telling of each. Raises `StartFailed` with the reason and the last log lines."""
+def wait_healthy(
+    deployment: Deployment, instances: Sequence[Instance], report: Report, tell_of: Sequence[Instance] | None = None
+) -> None:
+    """Waits until all are healthy, and tells of each or of some.
+
+    Raises `StartFailed` with the reason and the last log lines.
+    """
     waiting, began = list(instances), time.monotonic()
     pids: dict[str, set[int]] = {each.name: set() for each in waiting}
     while waiting:
@@ -196,7 +201,8 @@ def wait_healthy(deployment: Deployment, instances: Sequence[Instance], report: 
         health = probes.look(waiting, processes, deployment.settings)
         for instance in [each for each in waiting if health[each.name].healthy]:
             waiting.remove(instance)
-            report(f"[green]✓[/] {instance.name} is healthy ({time.monotonic() - began:.1f} s)")
+            if tell_of is None or instance in tell_of:
+                report(f"[green]✓[/] {instance.name} is healthy ({time.monotonic() - began:.1f} s)")
         for instance in waiting:
             process = processes.get(instance.name)
             pids[instance.name].add(process.pid if process else 0)

@@ -95,7 +95,10 @@ def _ask(instance: Instance, process: Process, settings: Settings, patience: flo
             return redis(settings.redis_dsn, patience)
         case "http":
             answer = _http(f"{instance.url}{instance.program.health_path}", patience)
-            return answer if not answer.healthy else _heartbeat(instance, process, settings, required=False)
+            if not answer.healthy:
+                return answer
+            # Where several share a socket, it may have been another one that answered.
+            return _heartbeat(instance, process, settings, required=instance.program.shared_socket)
         case "heartbeat":
             return _heartbeat(instance, process, settings, required=True)
 

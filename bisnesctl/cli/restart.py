@@ -12,9 +12,13 @@ def restart(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="
     """Restart programs with the settings of now, each instance healthy before the next one goes down."""
     from bisnesctl import lifecycle, output
     from bisnesctl.deployment import open_deployment
+    from bisnesctl.errors import UsageError
     from bisnesctl.topology import resolve
 
     deployment = open_deployment()
     chosen = resolve(names, deployment.instances)
+    foreign = [each.name for each in chosen if deployment.mode not in each.program.modes]
+    if foreign:
+        raise UsageError(f"{', '.join(foreign)} does not run in mode {deployment.mode}: `bisnesctl start` changes it")
     with deployment.lock(f"restart {' '.join(names)}"):
         lifecycle.restart(deployment, chosen, output.say)

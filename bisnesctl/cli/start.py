@@ -106,6 +106,6 @@ def _tell(deployment: "Deployment", begun: "Start") -> None:
     from bisnesctl import output
 
     fronts = [each for each in deployment.active() if each.program.name in ("api", "legacy")]
-    where = f"API [b]{fronts[0].url}[/]; " if fronts else ""
+    where = f"API [b]{fronts[0].url}[/], described at /openapi/swagger; " if fronts else ""
     sandbox = " in the sandbox" if deployment.settings.sandbox else ""
     output.say(f"running{sandbox} ({begun.mode}): {where}`bisnesctl status`, `bisnesctl logs -f`, `bisnesctl stop`")
