@@ -1,5 +1,6 @@
 """`python -m tests.bench`: the command line of the benchmark."""
 
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +24,7 @@ class SideName(StrEnum):
     PEER = "peer"
 
 
-app = typer.Typer(add_completion=False, help=__doc__)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 #: Progress goes to the error output, so that `--json -` can be piped.
 progress = Console(stderr=True)
 
@@ -105,8 +106,14 @@ def claim(
         report.write_json(json, claims.describe(found))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the command; a stop by SIGTERM clears up as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        app()
-    except MissingTool as error:
+        app(prog_name="scripts/bench")
+    except (MissingTool, RuntimeError) as error:
         sys.exit(f"bench: {error}")
+
+
+if __name__ == "__main__":
+    main()

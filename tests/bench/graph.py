@@ -46,9 +46,7 @@ class Order:
 def post(program: Path, port: int, order: Order) -> Load:
     """Post the order to an API on loopback. Raises RuntimeError when it could not even connect."""
     values = (port, order.connections, order.count, order.rate, order.seconds, order.first)
-    done = subprocess.run(
-        [str(program), *map(str, values)], capture_output=True, text=True, timeout=order.seconds + 30
-    )
+    done = subprocess.run([str(program), *map(str, values)], capture_output=True, text=True, timeout=order.seconds + 30)
     if done.returncode:
         raise RuntimeError(f"the load generator failed: {done.stderr.strip()}")
     load = Load(**json.loads(done.stdout))

@@ -24,7 +24,7 @@ class Plan:
     warm_up: int = 3_000
     connections: int = 32
     rate: float = 50  # messages a second in the steady run
-    rate_seconds: float = 10
+    rate_seconds: float = 20
     graph_delay_ms: float = 0
     drain_seconds: float = 180  # that a run may take from its last answer to its last outcome
 

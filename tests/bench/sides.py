@@ -209,11 +209,17 @@ class Peer:
         }
         for script in ("api.js", "worker.js"):
             self._started.append(self._launch(script, environment))
-        wait_for(f"http://127.0.0.1:{self.port}/health", self._alive())
+        try:
+            wait_for(f"http://127.0.0.1:{self.port}/health", self._alive())
+        except RuntimeError as error:
+            raise RuntimeError(f"the peer does not start: {error}\n{self._log_tails()}") from error
 
     def _launch(self, script: str, environment: Mapping[str, str]) -> psutil.Popen:
         with (self._logs / f"{script}.log").open("ab") as log:
             return psutil.Popen(["node", script], cwd=self._place, env=environment, stdout=log, stderr=log)
+
+    def _log_tails(self) -> str:
+        return "\n".join(log.read_text(errors="replace")[-2000:] for log in sorted(self._logs.iterdir()))
 
     def _alive(self) -> Iterator[bool]:
         while True:

@@ -24,9 +24,7 @@ def build(name: str) -> Path:
         return program
     compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if not compiler:
-        raise MissingTool(
-            "no C compiler: install one (Debian: apt-get install gcc libc6-dev) or name it in CC"
-        )
+        raise MissingTool("no C compiler: install one (Debian: apt-get install gcc libc6-dev) or name it in CC")
     BUILT.mkdir(parents=True, exist_ok=True)
     _run([compiler, "-std=gnu11", "-O2", "-o", str(program), str(source)], BUILT)
     return program
@@ -35,9 +33,7 @@ def build(name: str) -> Path:
 def install_peer() -> Path:
     """Have the peer and its modules in var/bench/peer; returns that folder. Raises `MissingTool`."""
     if not (shutil.which("node") and shutil.which("npm")):
-        raise MissingTool(
-            "no Node.js: install node (18 or newer) and npm, or leave the peer out: --side ours"
-        )
+        raise MissingTool("no Node.js: install node (18 or newer) and npm, or leave the peer out: --side ours")
     place, source = BUILT / "peer", SOURCE / "peer"
     wanted = (source / "package.json").read_text()
     done = place / "node_modules" / "installed-for.json"
