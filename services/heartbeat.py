@@ -31,7 +31,7 @@ log = structlog.get_logger()
 class Counters:
     """What a process has done since it started; it counts, the heartbeat tells."""
 
-    processed: int = 0  # messages: accepted by the API, sent by a worker
+    processed: int = 0  # messages accepted by the API or sent by a worker, webhooks stored by a receiver
     errors: int = 0
     last_error: str | None = None
     active_bots: int = 0

@@ -214,6 +214,6 @@ class Metrics(ProcessHealth):
 
     success: Literal[True]
     cpu: float = Field(description="Percent of one processor, of all instances.")
-    messagesProcessed: int = Field(description="Messages accepted by the API, or sent by a channel.")
+    messagesProcessed: int = Field(description="Messages that the API accepted; messages and webhooks of a channel.")
     errors: int
     source: Source
