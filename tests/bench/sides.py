@@ -15,6 +15,8 @@ from typing import Protocol
 import psutil
 import psycopg2.extensions
 
+from bisnesctl import migrations
+from bisnesctl.vault import encrypt
 from tests.bench import tools, usage
 from tests.bench.figures import COMPANIES, FIRST_PHONE_NUMBER_ID
 from tests.bench.stage import Stage, free_port
@@ -88,7 +90,7 @@ class Ours:
     def prepare(self, stage: Stage) -> str:
         database_url = stage.fresh_database("bench_ours")
         self._write_env(stage, database_url)
-        self._bisnesctl("migrate")
+        migrations.apply(database_url)
         with stage.connect(database_url) as connection:
             add_companies(connection, self._key)
         return database_url
@@ -160,8 +162,6 @@ class Ours:
 
 def add_companies(connection: psycopg2.extensions.connection, encryption_key: str) -> None:
     """A key and a bot for each company, as `bisnesctl keys create` and `bots add` would store them."""
-    from bisnesctl.vault import encrypt
-
     with connection.cursor() as cursor:
         for n in range(COMPANIES):
             company, phone = f"{n + 1:04}", FIRST_PHONE_NUMBER_ID + n

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 import psycopg2
@@ -23,7 +22,7 @@ from tests.bench.graph import GraphMock
 class Stage:
     """The servers, and where a side may put its files."""
 
-    postgres_url: str  # of the server; its path names the database to connect to for making others
+    database: servers.Postgres
     redis_url: str
     postgres: psutil.Process
     redis: psutil.Process
@@ -36,20 +35,15 @@ class Stage:
 
     def fresh_database(self, name: str) -> str:
         """An empty database of that name on a server that has caught up with its writes; returns its URL."""
-        with self.connect() as connection, connection.cursor() as cursor:
-            cursor.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-            cursor.execute(f"CREATE DATABASE {name}")
-            cursor.execute("CHECKPOINT")
+        for statement in (f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", f"CREATE DATABASE {name}", "CHECKPOINT"):
+            self.database.run(statement)
         redis.Redis.from_url(self.redis_url).flushall()
-        return self.database_url(name)
-
-    def database_url(self, name: str) -> str:
-        return urlunsplit(urlsplit(self.postgres_url)._replace(path=f"/{name}"))
+        return self.database.dsn(name)
 
     @contextlib.contextmanager
-    def connect(self, url: str | None = None) -> Iterator[psycopg2.extensions.connection]:
-        """A connection in autocommit to the server or to one of its databases."""
-        connection = psycopg2.connect(url or self.postgres_url)
+    def connect(self, url: str) -> Iterator[psycopg2.extensions.connection]:
+        """A connection in autocommit."""
+        connection = psycopg2.connect(url)
         connection.autocommit = True
         try:
             yield connection
@@ -58,7 +52,7 @@ class Stage:
 
     def describe(self) -> dict[str, str]:
         """Versions and what makes a commit durable, for the report."""
-        with self.connect() as connection, connection.cursor() as cursor:
+        with self.connect(self.database.dsn()) as connection, connection.cursor() as cursor:
             cursor.execute(
                 "SELECT current_setting('server_version'), current_setting('fsync'), "
                 "current_setting('synchronous_commit')"
@@ -84,8 +78,12 @@ def stage() -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bisnes-bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        postgres_url, postgres = stack.enter_context(servers.postgres())
-        redis_url, redis_server = stack.enter_context(servers.redis())
+        settings = servers.settings_in(folder)
+        postgres, redis_server = servers.Postgres(settings), servers.Redis(settings)
+        for server in (postgres, redis_server):
+            stack.callback(server.remove)
+            server.start()
         graph = GraphMock(tools.build("graphmock"), free_port())
         stack.callback(graph.stop)
-        yield Stage(postgres_url, redis_url, postgres, redis_server, graph, folder)
+        processes = psutil.Process(postgres.pid), psutil.Process(redis_server.pid)
+        yield Stage(postgres, redis_server.url, *processes, graph, folder)
