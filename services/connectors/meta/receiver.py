@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 
 def blueprint(settings: Settings, database: Database, hints: Notifier) -> Blueprint:
-    """The two methods of the webhook; they raise `ApiError` and `DatabaseUnavailable`. Connects with the first request."""
+    """The two methods of the webhook; they raise `ApiError` and `DatabaseUnavailable`. Nothing connects by itself."""
     webhooks = Blueprint("meta_webhooks", __name__)
     app_secret = settings.meta_app_secret.get_secret_value()
     verify_token = settings.meta_verify_token.get_secret_value()

@@ -1,0 +1,121 @@
+"""The sandbox as a process, and a receiver of its webhooks."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import orjson
+import requests
+
+from services.connectors.meta.signature import HEADER, verify_signature
+
+SECRET = "app-secret"
+
+
+def free_port():
+    """A port that was free just now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def eventually(condition):
+    """Wait until the condition holds and return what it says; pytest's time limit ends a test where it never does."""
+    while not (found := condition()):
+        time.sleep(0.02)
+    return found
+
+
+class Receiver:
+    """Takes webhooks; the next `refusals` of them are answered with 503."""
+
+    def __init__(self, port=0):
+        self.refusals, self.unsigned, self.webhooks = 0, 0, []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                status = outer._take(self.rfile.read(int(self.headers["Content-Length"])), self.headers[HEADER])
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def _take(self, body, signature):
+        self.unsigned += not verify_signature(SECRET, body, signature)
+        if self.refusals:
+            self.refusals -= 1
+            return 503
+        self.webhooks.append(orjson.loads(body))
+        return 200
+
+    def said(self, callback_data):
+        """The statuses that were reported of the message, in their order."""
+        changes = [change["value"] for each in self.webhooks for change in each["entry"][0]["changes"]]
+        statuses = [status for value in changes for status in value["statuses"]]
+        return [each["status"] for each in statuses if each["biz_opaque_callback_data"] == callback_data]
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Sandbox:
+    """`python -m services.sandbox` on a port of its own."""
+
+    def __init__(self, folder, meta_port, legacy_port):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._env = folder / ".env"
+        self._env.write_text(
+            f"SANDBOX_PORT={self.port}\nMETA_PORT={meta_port}\nPORT={legacy_port}\nMETA_APP_SECRET={SECRET}\n"
+        )
+        self.start()
+
+    def start(self):
+        environment = os.environ | {"BISNES_ENV": str(self._env)}
+        self._process = subprocess.Popen([sys.executable, "-m", "services.sandbox"], env=environment)
+        eventually(self._answers)
+
+    def _answers(self):
+        assert self._process.poll() is None, "the sandbox did not start"
+        try:
+            return requests.get(f"{self.url}/health", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    def end(self, signum=signal.SIGTERM):
+        """End it and wait for its end; returns the exit code."""
+        self._process.send_signal(signum)
+        return self._process.wait()
+
+    def send(self, callback_data, text="Hello", to="+60123456789", token="t", number="1055"):
+        fields = {"messaging_product": "whatsapp", "to": to, "text": {"body": text}}
+        return requests.post(
+            f"{self.url}/v26.0/{number}/messages",
+            json=fields | {"biz_opaque_callback_data": callback_data},
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
+        )
+
+    def behave(self, **rule):
+        answer = requests.post(f"{self.url}/_sandbox/behaviour", json=rule, timeout=5)
+        assert answer.ok, answer.text
+
+    def messages(self, **asked):
+        return requests.get(f"{self.url}/_sandbox/messages", params=asked, timeout=5).json()
+
+    def reset(self):
+        assert requests.post(f"{self.url}/_sandbox/reset", timeout=5).ok
