@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import psycopg2.extensions
@@ -146,7 +147,7 @@ def _execute(connection: Connection, statement: str, values: tuple[object, ...] 
         cursor.execute(statement, values)
 
 
-def _rows(connection: Connection, statement: str, values: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+def _rows(connection: Connection, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall()

@@ -27,7 +27,7 @@ ACTORS = {"meta-messages": "send-message", "meta-webhooks": "process-webhooks"}
 log = structlog.get_logger()
 
 
-class WakingBroker(RedisBroker):  # type: ignore[misc]
+class WakingBroker(RedisBroker):
     """A Redis broker whose idle consumers block on a list until something is enqueued, instead of polling.
 
     Idle latency is the network's (dramatiq's own consumers back off up to a second), at next to no CPU.
@@ -59,7 +59,7 @@ class WakingBroker(RedisBroker):  # type: ignore[misc]
         return f"{self.namespace}:{queue_name}.hinted"
 
 
-class _WakingConsumer(_RedisConsumer):  # type: ignore[misc]
+class _WakingConsumer(_RedisConsumer):
     def __init__(self, broker: WakingBroker, queue_name: str, prefetch: int, timeout: int) -> None:
         super().__init__(broker, queue_name, prefetch, timeout=1)  # its own back-off: a millisecond
 

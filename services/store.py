@@ -339,7 +339,7 @@ def find_bot(connection: Connection, where: str, values: tuple[Any, ...]) -> Bot
     with connection.cursor() as cursor:
         cursor.execute(f"{_BOT_COLUMNS} WHERE {where}", values)
         row = cursor.fetchone()
-    return Bot(*row[:6], Secret(row[6])) if row else None
+    return Bot(row[0], row[1], row[2], row[3], row[4], row[5], Secret(row[6])) if row else None
 
 
 def accept(connection: Connection, entries: list[Entry]) -> tuple[set[str], dict[tuple[str, str], Earlier]]:
@@ -369,6 +369,10 @@ def _earlier(connection: Connection, entries: list[Entry]) -> dict[tuple[str, st
         return {(company, key): Earlier(digest, message_id) for company, key, digest, message_id in cursor.fetchall()}
 
 
+def _outgoing(number: int, message_id: str, bot: int, chat: str, kind: str, payload: str, attempts: int) -> Outgoing:
+    return Outgoing(number, message_id, bot, chat, kind, orjson.loads(payload), attempts)
+
+
 @dataclass(frozen=True, slots=True)
 class Outbox:
     """One worker's view of the outbox: it claims under its own name, at its channel's pace."""
@@ -380,7 +384,8 @@ class Outbox:
 
     def exchange(self, connection: Connection, results: list[Result], limit: int) -> list[Outgoing]:
         """Record what became of claimed messages and claim up to `limit` more, in one transaction and round trip."""
-        statements, values = [], {}
+        statements: list[str] = []
+        values: dict[str, Any] = {"process": self.process}
         if results:
             statements.append(_RECORD)
             values["results"] = orjson.dumps([asdict(result) for result in results]).decode()
@@ -390,9 +395,9 @@ class Outbox:
         if not statements:
             return []
         with connection.cursor() as cursor:
-            cursor.execute(";".join(statements), values | {"process": self.process})
+            cursor.execute(";".join(statements), values)
             rows = cursor.fetchall() if limit else []
-        return [Outgoing(*row[:5], orjson.loads(row[5]), row[6]) for row in rows]
+        return [_outgoing(*row) for row in rows]
 
     def claim(self, connection: Connection, limit: int) -> list[Outgoing]:
         """Take up to `limit` messages: the oldest of each due chat."""

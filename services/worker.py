@@ -68,7 +68,7 @@ def _run(
     sender.start()
     serve = {"send-message": sender.delivery.wake, "process-webhooks": sender.work_off_webhooks}
     for queue in (f"{process}-messages", f"{process}-webhooks"):
-        dramatiq.actor(serve[ACTORS[queue]], actor_name=ACTORS[queue], queue_name=queue, broker=broker)
+        dramatiq.actor(actor_name=ACTORS[queue], queue_name=queue, broker=broker)(serve[ACTORS[queue]])
     worker = dramatiq.Worker(broker, worker_threads=THREADS)
     worker.start()
     counters = Counters()

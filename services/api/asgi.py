@@ -49,7 +49,7 @@ class Front:
         elif scope["type"] == "http" and scope["method"] == "POST" and _is_send(scope["path"]):
             await _answer(send, await self._send(scope, receive))
         else:
-            await self._flask(scope, receive, send)
+            await self._flask(scope, receive, send)  # type: ignore[arg-type]
 
     async def _live(self, receive: Receive, send: Sending) -> None:
         while (event := (await receive())["type"]) != "lifespan.shutdown":
@@ -57,7 +57,7 @@ class Front:
                 self._context = self._wire()
                 flask = create_app(self._context)
                 self._blueprints(self._context, flask)
-                self._flask = WSGIMiddleware(flask, workers=FLASK_THREADS)
+                self._flask = WSGIMiddleware(flask, workers=FLASK_THREADS)  # type: ignore[arg-type]
                 await send({"type": "lifespan.startup.complete"})
         if self._context is not None:
             await asyncio.to_thread(self._context.close)
@@ -121,7 +121,7 @@ async def _read(headers: dict[bytes, str], receive: Receive) -> bytes:
         event = await receive()
         if event["type"] == "http.disconnect":
             raise ApiError(400, "invalid_request", "the connection was closed before the body was complete")
-        body += event.get("body", b"")
+        body += bytes(event.get("body", b""))
         if len(body) > MAX_BODY:
             raise ApiError(413, "too_large", f"the body may have {MAX_BODY} bytes at most")
         if not event.get("more_body"):

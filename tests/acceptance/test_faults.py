@@ -1,0 +1,144 @@
+"""Nothing is lost and nothing doubled while processes are killed and Redis forgets everything."""
+
+import collections
+import itertools
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import redis
+import requests
+
+from tests.acceptance.deployment import Deployment, alive, descendants, wait_until
+
+CHATS, TEXTS = 200, 10
+#: Messages whose connection the simulator cuts after taking them in.
+AMBIGUOUS = 15
+
+
+@pytest.fixture
+def deployment(tmp_path):
+    deployment = Deployment(
+        tmp_path,
+        META_MAX_MESSAGES_PER_SECOND="500",
+        HEARTBEAT_INTERVAL="1000",
+        LEASE_SECONDS="5",
+        SEND_TIMEOUT_MS="3000",
+    )
+    deployment.run("start", "--multiprocess", "--sandbox")
+    deployment.add_demo_bot()
+    yield deployment
+    deployment.close()
+
+
+def accept(deployment, session, chat, number):
+    """Send one text and insist until it is accepted; the idempotency key makes that safe."""
+    text = f"{'cut ' if number == 4 and chat < AMBIGUOUS else ''}{chat:03}/{number}"
+    headers = {"X-Api-Key": deployment.key, "Idempotency-Key": text}
+    url = f"{deployment.api}/api/v2/messages/text/0100/60120000{chat:03}"
+    for _ in range(200):
+        try:
+            answer = session.post(url, json={"message": text}, headers=headers, timeout=10)
+        except requests.RequestException:
+            time.sleep(0.1)
+            continue
+        if answer.status_code == 202:
+            return text
+        assert answer.status_code == 503, answer.text
+        time.sleep(0.1)
+    raise AssertionError(f"{text} was not accepted:\n{deployment.logs()}")
+
+
+def converse(deployment, chats):
+    """The messages of some chats: each chat's in order, the chats in turn."""
+    with requests.Session() as session:
+        return [accept(deployment, session, chat, number) for number in range(TEXTS) for chat in chats]
+
+
+def kill_in_turn(deployment, finished):
+    """SIGKILL one process after the other, in part its children alone, and flush Redis once; returns what was done."""
+    done = collections.Counter()
+    names = itertools.cycle(["api-0", "meta-worker-1", "meta", "meta-worker-2", "api-1"])
+    for number, name in zip(range(15), names, strict=False):
+        if finished.wait(1.5):
+            break
+        if number == 5:
+            redis.Redis.from_url(deployment.settings.redis_dsn).flushall()
+        if pid := deployment.status()[name]["pid"]:
+            for victim in sorted(descendants(pid)) if number % 2 and "worker" not in name else [pid]:
+                os.kill(victim, signal.SIGKILL)
+            done[name] += 1
+    return done
+
+
+def test_kills_and_a_flush_lose_nothing_and_double_nothing(deployment):
+    deployment.behave(match="cut ", cut="after_accept")
+    finished, killed = threading.Event(), []
+    killer = threading.Thread(target=lambda: killed.append(kill_in_turn(deployment, finished)))
+    killer.start()
+    with ThreadPoolExecutor(8) as pool:
+        shares = [range(first, CHATS, 8) for first in range(8)]
+        accepted = [text for texts in pool.map(lambda chats: converse(deployment, chats), shares) for text in texts]
+    finished.set()
+    killer.join()
+    assert len(set(accepted)) == len(accepted) == CHATS * TEXTS
+    assert sum(killed[0].values()) >= 5
+    wait_until(
+        lambda: not {"queued", "waiting", "sending"} & set(deployment.statuses()) and settled(deployment),
+        90, lambda: f"{deployment.statuses()}\n{deployment.logs()}",
+    )  # fmt: skip
+
+    received = deployment.received()
+    counts = collections.Counter(message["text"] for message in received)
+    assert [text for text, count in counts.items() if count > 1] == []
+    # What a kill caught between the note and the socket is told as unknown, not sent again and not lost from sight.
+    never = set(accepted) - set(counts)
+    unknown = {text for (text,) in deployment.rows("SELECT payload ->> 'message' FROM outbox WHERE status = 'unknown'")}
+    assert never <= unknown
+    assert len(never) <= killed[0]["meta-worker-1"] + killed[0]["meta-worker-2"]
+    assert set(deployment.statuses()) <= {"sent", "delivered", "read", "unknown"}
+    by_chat = collections.defaultdict(list)
+    for message in received:
+        by_chat[message["to"]].append(message["text"].removeprefix("cut "))
+    assert all(texts == sorted(texts) for texts in by_chat.values())
+    assert deployment.rows("SELECT count(*) FROM outbox") == [(CHATS * TEXTS,)]
+
+
+def settled(deployment):
+    """Whether every message that the simulator has is reported as read."""
+    (count,) = deployment.rows("SELECT count(*) FROM outbox WHERE status = 'read'")[0]
+    return count >= len(deployment.received())
+
+
+def test_nothing_outlives_supervisord(deployment):
+    supervisor = int((deployment.settings.run_dir / "supervisord.pid").read_text())
+    below = descendants(supervisor)
+    assert len(below) >= 10
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, below)), 20, lambda: f"still there: {[p for p in below if alive(p)]}")
+    deployment.run("start", "--multiprocess", "--sandbox")
+    assert deployment.send("0100", "60123456789", "after it", params={"wait": 10}).status_code == 200
+
+
+def test_a_server_that_goes_away_costs_no_message(deployment):
+    assert deployment.send("0100", "60123456789", "before", params={"wait": 10}).status_code == 200
+    os.kill(deployment.pid("redis"), signal.SIGKILL)
+    assert deployment.send("0100", "60123456789", "without Redis", params={"wait": 10}).status_code == 200
+    os.kill(deployment.pid("postgres"), signal.SIGQUIT)
+    statuses = []
+    wait_until(lambda: statuses.append(insist(deployment, "after")) or statuses[-1] == 200, 30, lambda: str(statuses))
+    assert set(statuses) <= {200, 202, 503}
+    assert [message["text"] for message in deployment.received()] == ["before", "without Redis", "after"]
+
+
+def insist(deployment, text):
+    """Send a text, or ask again what became of it; returns the HTTP status."""
+    headers = {"Idempotency-Key": text}
+    answer = deployment.send("0100", "60123456789", text, params={"wait": 5}, headers=headers)
+    if answer.status_code == 503:
+        assert answer.json()["code"] == "database_unavailable"
+        assert answer.headers["Retry-After"]
+    return answer.status_code
