@@ -87,7 +87,7 @@ def _control(simulator: Simulator) -> Blueprint:
 
     @control.get("/")
     def page() -> str:
-        return render(store.latest(SHOWN), behaviours.all(), store.waiting())
+        return render(request.base_url, store.latest(SHOWN), behaviours.all(), store.waiting())
 
     @control.get("/messages")
     def messages() -> dict[str, Any]:

@@ -21,14 +21,16 @@ class Behaviour(BaseModel):
 
     match: str = Field("", description="only messages whose text contains this")
     to: str | None = Field(None, description="only messages to this number: its digits")
-    times: int | None = Field(None, ge=1, description="for so many messages; without it until the reset")
+    times: int | None = Field(None, ge=1, description="for so many messages; without it until taken back")
     delay_ms: Milliseconds = Field(0, description="milliseconds until the answer, the message being taken at once")
     error_code: int | None = Field(None, description="answer with this error of the API")
-    cut: Literal["after_accept", "before_accept"] | None = Field(None, description="close the connection, no answer")
+    cut: Literal["after_accept", "before_accept"] | None = Field(
+        None, description="close the connection without an answer, once the message is taken or without taking it"
+    )
     statuses: list[Literal["sent", "delivered", "read", "played", "failed"]] = Field(
         ["sent", "delivered", "read"], description="what is reported of the message, in this order"
     )
-    failed_code: int = Field(131026, description="the error in a `failed` report")
+    failed_code: int = Field(131026, description="the error in a failed report")
     webhook_delay_ms: Milliseconds = Field(50, description="milliseconds before the first report and between them")
     duplicate_webhooks: int = Field(0, ge=0, le=100, description="how often each report is repeated")
     shuffle_webhooks: bool = Field(False, description="whether the reports come in any order")

@@ -12,7 +12,7 @@ _PAGE = Environment(autoescape=True).from_string("""\
 <!doctype html>
 <html lang="en">
 <head>
-<meta charset="utf-8"><meta name="viewport" content="width=device-width"><meta http-equiv="refresh" content="5">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Sandbox: Graph API</title>
 <style>
 :root { color-scheme: light dark }
@@ -24,7 +24,8 @@ section { border: 1px solid #8886; border-radius: .6rem; padding: .8rem 1rem; ma
 p.text { background: #25d36622; border-radius: .5rem; padding: .4rem .6rem; margin: .5rem 0 0;
          white-space: pre-wrap; overflow-wrap: anywhere }
 p.refused { background: #e0444422 }
-small { opacity: .7 } code { font-size: .85rem }
+small { opacity: .7 } code { font-size: .85rem; overflow-wrap: anywhere }
+details { margin: 1rem 0 } dt { float: left; clear: left; width: 11rem } dd { margin-left: 12rem }
 </style>
 </head>
 <body>
@@ -36,6 +37,15 @@ The same as JSON: <a href="messages">messages</a>, <a href="behaviour">behaviour
 {% for rule in behaviours %}<div><code>{{ rule }}</code></div>{% endfor %}
 </section>
 {% endif %}
+<details><summary>How to make it misbehave</summary>
+<p>Put a rule in force: <code>curl -d '{"error_code": 131056, "times": 3}' {{ url }}behaviour</code><br>
+Take all rules back: <code>curl -X DELETE {{ url }}behaviour</code><br>
+Forget the messages as well: <code>curl -X POST {{ url }}reset</code></p>
+<dl>
+{% for name, field in fields.items() %}<dt><code>{{ name }}</code></dt><dd>{{ field.description }}</dd>
+{% endfor %}
+</dl>
+</details>
 <div class="chats">
 {% for (number, recipient), messages in chats.items() %}
 <section><h2>+{{ recipient or "?" }} <small>from number {{ number }}</small></h2>
@@ -53,11 +63,12 @@ The same as JSON: <a href="messages">messages</a>, <a href="behaviour">behaviour
 """)
 
 
-def render(latest: list[dict[str, Any]], behaviours: list[Behaviour], waiting: int) -> str:
-    """The page, as HTML. `latest`: messages as the store lists them; `waiting`: reports not yet delivered."""
+def render(url: str, latest: list[dict[str, Any]], behaviours: list[Behaviour], waiting: int) -> str:
+    """The page at `url`, as HTML. `latest`: messages as the store lists them; `waiting`: reports not yet delivered."""
     chats = defaultdict(list)
     for message in latest:
         clock = time.strftime("%H:%M:%S", time.localtime(message["at"]))
         chats[message["phone_number_id"], message["to"]].append(message | {"clock": clock})
     rules = [rule.model_dump_json(exclude_defaults=True) for rule in behaviours]
-    return _PAGE.render(chats=chats, behaviours=rules, waiting=waiting, total=len(latest))
+    fields = Behaviour.model_fields
+    return _PAGE.render(url=url, chats=chats, behaviours=rules, waiting=waiting, total=len(latest), fields=fields)
