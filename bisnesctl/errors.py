@@ -76,6 +76,10 @@ class NotRunning(Unavailable):
     """Nothing is running here. Start it: `bisnesctl start --multiprocess`."""
 
 
+class ShuttingDown(NotRunning):
+    """supervisord is about to end. Wait a moment, then see `bisnesctl status`."""
+
+
 class SupervisorFault(BisnesError):
     """supervisord refused a call."""
 

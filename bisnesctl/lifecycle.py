@@ -67,9 +67,17 @@ class Start:
         checks.check_installed()
         checks.check_secrets(self.deployment.settings)
         make_folders(self.deployment.settings)
+        self._check_supervisor()
         self._check_sandbox()
         active = self.deployment.active()
         checks.check_ports(each for each in wanted if not any(each.program is other.program for other in active))
+
+    def _check_supervisor(self) -> None:
+        if self.deployment.supervisor.state() == "SHUTDOWN":
+            end_supervisor(self.deployment, self.report)
+        pid = self.deployment.supervisor_pid()
+        if pid is not None and not self.deployment.supervisor.running():
+            raise Conflict(f"supervisord (pid {pid}) does not answer; `bisnesctl stop` ends it and all its processes")
 
     def _check_sandbox(self) -> None:
         """The sandbox must not become the real thing, nor the other way round, by a slip."""
@@ -228,9 +236,8 @@ def _explain(deployment: Deployment, instance: Instance, health: Health) -> str:
 
 def stop_all(deployment: Deployment, report: Report) -> bool:
     """Stops everything in reverse order, then supervisord. Returns whether there was anything to stop."""
-    pid = deployment.supervisor_pid()
     if not deployment.supervisor.running():
-        return pid is not None and _end(pid, report)
+        return end_supervisor(deployment, report)
     pid = deployment.supervisor.pid()
     for _, members in groupby(reversed(deployment.active()), key=lambda each: each.program.priority):
         tier = list(members)
@@ -242,27 +249,41 @@ def stop_all(deployment: Deployment, report: Report) -> bool:
     return True
 
 
+def end_supervisor(deployment: Deployment, report: Report) -> bool:
+    """Waits for a supervisord that is shutting down, and ends one that does not answer. Returns whether there was one.
+
+    Its processes end with it.
+    """
+    pid = deployment.supervisor_pid()
+    if pid is None:
+        return False
+    if deployment.supervisor.state() is not None:
+        report(f"supervisord (pid {pid}) is about to end: waiting for it")
+        _await_end(deployment, pid)
+    else:
+        _kill(pid, report)
+    state.forget_since(deployment.settings.run_dir)
+    return True
+
+
 def _await_end(deployment: Deployment, pid: int) -> None:
     """Asks for its state meanwhile: supervisord takes a second for each group otherwise."""
     deadline = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists():
-        with suppress(NotRunning):
-            deployment.supervisor.state()
+    while supervisor.lives(pid):
+        deployment.supervisor.state()
         if time.monotonic() > deadline:
             raise BisnesError(f"supervisord (pid {pid}) does not end; its processes have stopped: `kill -9 {pid}`")
         time.sleep(0.02)
 
 
-def _end(pid: int, report: Report) -> bool:
-    """Ends a supervisord that lives but does not answer; its processes end with it."""
+def _kill(pid: int, report: Report) -> None:
     report(f"supervisord (pid {pid}) does not answer: ending it")
-    for signum, patience in ((signal.SIGTERM, 20.0), (signal.SIGKILL, 5.0)):
+    for signum, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
         with suppress(ProcessLookupError):
             os.kill(pid, signum)
         deadline = time.monotonic() + patience
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        while supervisor.lives(pid) and time.monotonic() < deadline:
             time.sleep(0.05)
-    return True
 
 
 def stop_instances(deployment: Deployment, instances: Sequence[Instance]) -> None:

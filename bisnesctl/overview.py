@@ -36,7 +36,7 @@ class Overview:
     #: Seconds since the epoch; none where it does not run.
     since: float | None
     supervisor_pid: int | None
-    #: running, stopped, died (nobody asked it to), silent (supervisord does not answer) or new (never started).
+    #: running, stopping, stopped, died (nobody asked it to), silent (supervisord does not answer) or new.
     condition: str
     processes: list[Row]
 
@@ -80,7 +80,7 @@ def _whole(deployment: Deployment, answers: bool, rows: list[Row]) -> Overview:
     if answers:
         condition = "running"
     elif pid is not None:
-        condition = "silent"
+        condition = "silent" if deployment.supervisor.state() is None else "stopping"
     else:
         condition = "new" if state is None else "died" if since else "stopped"
     return Overview(

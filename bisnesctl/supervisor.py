@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bisnesctl.errors import NotRunning, StartFailed, SupervisorFault
+from bisnesctl.errors import NotRunning, ShuttingDown, StartFailed, SupervisorFault
 
 #: Seconds that a call may take; supervisord answers within milliseconds.
-CALL_TIMEOUT = 10
+CALL_TIMEOUT = 5
 #: Seconds until a fresh supervisord must answer.
 BOOT_TIMEOUT = 15
 
@@ -71,15 +71,17 @@ class Supervisor:
         self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(str(path)))
 
     def running(self) -> bool:
-        """Whether supervisord answers."""
-        try:
-            return self.state() != "SHUTDOWN"
-        except NotRunning:
-            return False
+        """Whether supervisord answers and takes orders."""
+        return self.state() not in (None, "SHUTDOWN")
 
-    def state(self) -> str:
-        """RUNNING, RESTARTING, SHUTDOWN or FATAL. Asking speeds up a shutdown, which otherwise naps."""
-        return str(self._call("getState")["statename"])
+    def state(self) -> str | None:
+        """RUNNING, RESTARTING, SHUTDOWN or FATAL; none where nobody answers. Asking speeds up a shutdown."""
+        try:
+            return str(self._call("getState")["statename"])
+        except ShuttingDown:
+            return "SHUTDOWN"
+        except NotRunning:
+            return None
 
     def pid(self) -> int:
         """supervisord's own process id."""
@@ -120,6 +122,8 @@ class Supervisor:
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == unless:
                 return None
+            if fault.faultCode == _SHUTDOWN_STATE:
+                raise ShuttingDown from fault
             raise SupervisorFault(f"supervisord refused {method}{arguments}: {fault.faultString}") from fault
         except TimeoutError as error:
             raise NotRunning(f"supervisord does not answer on {self.path}: see `bisnesctl logs supervisord`") from error
@@ -174,6 +178,14 @@ def pid_in(pidfile: Path, config: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return pid if os.fsencode(config) in words else None
+
+
+def lives(pid: int) -> bool:
+    """Whether a process still runs; one that has ended and waits for its parent to notice does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _process(info: dict[str, Any]) -> Process:

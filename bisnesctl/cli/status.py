@@ -13,6 +13,7 @@ _COLOURS = {"healthy": "green", "degraded": "yellow", "starting": "yellow", "sto
 
 _CONDITIONS = {
     "new": "nothing was started here yet: [b]bisnesctl start --multiprocess --sandbox[/]",
+    "stopping": "about to stop",
     "stopped": "not running: [b]bisnesctl start --multiprocess[/]",
     "died": "[red]not running[/], though nobody stopped it: [b]bisnesctl start --multiprocess[/]",
     "silent": "[red]supervisord does not answer[/]: [b]bisnesctl stop[/] ends it",
