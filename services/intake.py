@@ -5,11 +5,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
 
-import psycopg2
 import structlog
 
 from services import store
-from services.store import Connection, Database, DatabaseUnavailable, Entry
+from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Entry
 
 #: Messages that share one commit, at most.
 MAX_BATCH = 256
@@ -104,7 +103,9 @@ class Intake:
             self._connection = self._database.connect(PLANS)
         try:
             return store.accept(self._connection, entries)
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        except DatabaseError as error:
+            if not store.is_broken(self._connection, error):
+                raise
             log.warning("the database connection broke, trying once more", reason=str(error).strip())
             self._connection.close()
         return self._store_again(entries)
@@ -115,7 +116,9 @@ class Intake:
         try:
             there = store.existing(self._connection, [entry.message_id for entry in entries])
             stored, earlier = store.accept(self._connection, [e for e in entries if e.message_id not in there])
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        except DatabaseError as error:
+            if not store.is_broken(self._connection, error):
+                raise
             self._connection.close()
             raise DatabaseUnavailable(str(error).strip()) from error
         return stored | there, earlier

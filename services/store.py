@@ -59,7 +59,9 @@ class Database:
             raise DatabaseUnavailable(str(error).strip()) from error
         try:
             yield pooled.driver_connection  # type: ignore[misc]
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        except psycopg2.Error as error:
+            if not is_broken(pooled.driver_connection, error):
+                raise
             pooled.invalidate()
             raise DatabaseUnavailable(str(error).strip()) from error
         finally:
@@ -82,6 +84,15 @@ class Database:
     def close(self) -> None:
         """Close the pool's idle connections."""
         self._pool.dispose()
+
+
+def is_broken(connection: Any, error: psycopg2.Error) -> bool:
+    """Whether the error is the connection's, not the statement's.
+
+    psycopg2 says so by OperationalError or InterfaceError, and by the bare DatabaseError where libpq had no SQLSTATE.
+    """
+    bare = type(error) is psycopg2.DatabaseError
+    return bare or isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or bool(connection.closed)
 
 
 @dataclass(frozen=True, slots=True)
