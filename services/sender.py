@@ -17,6 +17,7 @@ from services.inbox import Inbox
 from services.journal import Journal
 from services.message import Bot, Secret
 from services.recovery import Recovery, journal_path, worker_name
+from services.retention import Retention
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Outbox
 from services.window import Window
 
@@ -46,6 +47,7 @@ class Sender:
         self.outbox = outbox
         self._journal = Journal(journal_path(settings.journal_dir, instance), settings.meta_window)
         self._recovery = Recovery(outbox, settings.journal_dir)
+        self._retention = Retention()
         self._inbox = Inbox(connector.process_name, connector.parse)
         self._unlock = _Unlocker(directory, settings.encryption_key.get_secret_value())
         self.delivery = Delivery(
@@ -110,6 +112,7 @@ class Sender:
     def _sweep(self, connection: Connection) -> None:
         self._watch_clock(connection)
         self._recovery.of_expired_leases(connection)
+        self._retention.clean_up_if_due(connection)
         if not self._inbox_busy.locked():
             with self._inbox_busy:
                 self._inbox.work_off(connection)
