@@ -1,19 +1,13 @@
 """The little that the tool itself asks of PostgreSQL before the services start."""
 
-import contextlib
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from urllib.parse import urlsplit
 
-import psycopg2
-import psycopg2.extensions
-
-from bisnesctl import migrations, probes
-from bisnesctl.errors import DatabaseUnavailable, MigrationsPending, RedisUnavailable
+from bisnesctl import keys, migrations, postgres, probes
+from bisnesctl.errors import MigrationsPending, RedisUnavailable
+from bisnesctl.postgres import Connection
 from bisnesctl.settings import Settings
-
-#: Seconds to wait for a connection.
-CONNECT_TIMEOUT = 5
 
 #: How an operator's key of `.env` is called in `bisnesctl keys list`.
 OPERATOR_LABEL = "operator (.env)"
@@ -35,10 +29,16 @@ def make_ready(settings: Settings, report: Callable[[str], None]) -> None:
 
 def check_migrated(settings: Settings) -> None:
     """Raises `DatabaseUnavailable`, or `MigrationsPending` naming what is missing."""
-    with connected(settings):
-        pending = migrations.pending(settings.database_dsn)
+    check_reachable(settings)
+    pending = migrations.pending(settings.database_dsn)
     if pending:
         raise MigrationsPending(f"the database lacks {', '.join(pending)}: run `bisnesctl migrate`, then start again")
+
+
+def check_reachable(settings: Settings) -> None:
+    """Raises `DatabaseUnavailable` with the next step."""
+    with connected(settings):
+        return
 
 
 def register_operator_key(settings: Settings) -> None:
@@ -46,11 +46,8 @@ def register_operator_key(settings: Settings) -> None:
     key = settings.operator_key.get_secret_value()
     if not key:
         return
-    with connected(settings) as connection, connection, connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO api_keys (key_hash, prefix, label) VALUES (%s, %s, %s) ON CONFLICT (key_hash) DO NOTHING",
-            (hashlib.sha256(key.encode()).digest(), key[:8], OPERATOR_LABEL),
-        )
+    with connected(settings) as connection:
+        keys.register(connection, key, None, OPERATOR_LABEL)
 
 
 def check_redis(settings: Settings) -> None:
@@ -63,23 +60,15 @@ def check_redis(settings: Settings) -> None:
         )
 
 
-@contextlib.contextmanager
-def connected(settings: Settings) -> Iterator[psycopg2.extensions.connection]:
-    """A connection to the database. Raises `DatabaseUnavailable` with the next step."""
-    try:
-        connection = psycopg2.connect(settings.database_dsn, connect_timeout=CONNECT_TIMEOUT)
-    except psycopg2.OperationalError as error:
-        reason = str(error).strip().splitlines()[0]
-        key = (
-            "See `bisnesctl logs postgres`"
-            if settings.embedded_postgres
-            else f"See DATABASE_URL in {settings.env_file}"
-        )
-        raise DatabaseUnavailable(f"PostgreSQL cannot be reached: {reason}. {key}") from error
-    try:
-        yield connection
-    finally:
-        connection.close()
+def connected(settings: Settings) -> AbstractContextManager[Connection]:
+    """A connection to the database in autocommit; see `postgres.connected` for what it raises."""
+    return postgres.connected(settings.database_dsn, _hint(settings))
+
+
+def _hint(settings: Settings) -> str:
+    if settings.embedded_postgres:
+        return "It runs with the rest: `bisnesctl start --multiprocess`; its log: `bisnesctl logs postgres`"
+    return f"See DATABASE_URL in {settings.env_file}"
 
 
 def _place(url: str) -> str:

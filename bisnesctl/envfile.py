@@ -6,13 +6,14 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from bisnesctl import keys
 from bisnesctl.errors import Conflict
 from bisnesctl.resources import folder
 
 #: What `init` makes up, and how.
 SECRETS: dict[str, Callable[[], str]] = {
     "ENCRYPTION_KEY": lambda: secrets.token_hex(32),
-    "OPERATOR_KEY": lambda: f"bk_{secrets.token_urlsafe(32)}",
+    "OPERATOR_KEY": keys.generate,
     "META_APP_SECRET": lambda: secrets.token_hex(16),
     "META_VERIFY_TOKEN": lambda: secrets.token_urlsafe(24),
 }

@@ -1,7 +1,7 @@
 """Credentials at rest: AES-256-GCM under ENCRYPTION_KEY.
 
-Written as `v1:` and the base64 of nonce, ciphertext and tag; what the old system wrote, `<iv>:<tag>:<ciphertext>` in hex,
-is read as well.
+Written as `v1:` and the base64 of nonce, ciphertext and tag. What the old system wrote, `<iv>:<tag>:<ciphertext>` in
+hex, is read as well.
 """
 
 import base64

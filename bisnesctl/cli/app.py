@@ -37,6 +37,20 @@ def example(*lines: str) -> str:
     return "Examples:\n\n" + "\n\n".join(f"`{line}`" for line in lines)
 
 
+def _not_blank(text: str | None) -> str | None:
+    if text is not None and not text.strip():
+        raise typer.BadParameter("it is empty")
+    return text
+
+
+#: Options that several commands have.
+Company = Annotated[str, typer.Option(metavar="ID", help="The company, such as 0128.", callback=_not_blank)]
+AnyCompany = Annotated[
+    str | None, typer.Option("--company", metavar="ID", help="Only of this company.", callback=_not_blank)
+]
+Phone = Annotated[int, typer.Option(min=0, metavar="INDEX", help="Which of the company's numbers (phoneIndex).")]
+
+
 def load_commands() -> None:
     """Imports every command file, which registers itself. They import what is slow only when they run."""
     names = [module.name for module in pkgutil.iter_modules(cli.__path__)]

@@ -1,0 +1,94 @@
+"""The tool's side of the HTTP API: sends a message as any front-end does."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from bisnesctl.errors import ApiUnavailable, BisnesError, ConfigError, DatabaseUnavailable, UsageError
+from bisnesctl.settings import Settings
+from bisnesctl.topology import Mode, reachable_host
+
+#: Seconds for an answer, beyond those that the API is asked to wait for the outcome.
+PATIENCE = 15.0
+#: Statuses of a message that its provider took.
+TAKEN = ("sent", "delivered", "read")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API says of a message."""
+
+    message_id: str
+    status: str
+    error: str | None  # why it failed for good
+
+
+class ApiClient:
+    """Speaks to one API with one key."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self._url, self._key = url, key
+
+    def send_text(self, company: str, phone: int, chat: str, text: str, wait: float = 0) -> Answer:
+        """Sends a text and returns what became of it within `wait` seconds; 0: once it is accepted.
+
+        Raises `ApiUnavailable`, `ConfigError` (the key), `UsageError` (the request) or `DatabaseUnavailable`.
+        """
+        path = f"/api/v2/messages/text/{quote(company, safe='')}/{quote(chat, safe='')}"
+        body = self._post(path, {"message": text, "phoneIndex": phone}, {"wait": f"{wait:g}"} if wait else {}, wait)
+        return Answer(body["messageId"], body["status"], body.get("error"))
+
+    def _post(self, path: str, body: dict[str, Any], query: dict[str, str], wait: float) -> dict[str, Any]:
+        with requests.Session() as session:
+            session.trust_env = False  # no proxy stands between us and our own API
+            try:
+                answer = session.post(
+                    f"{self._url}{path}",
+                    params=query,
+                    json=body,
+                    headers={"X-Api-Key": self._key},
+                    timeout=wait + PATIENCE,
+                )
+                return _checked(answer.status_code, answer.json())
+            except requests.JSONDecodeError as error:
+                raise ApiUnavailable(
+                    f"what answers at {self._url} is not our API: see API_HOST and API_PORT"
+                ) from error
+            except requests.RequestException as error:
+                raise ApiUnavailable(
+                    f"the API does not answer at {self._url}: see `bisnesctl status`, "
+                    "or start it: `bisnesctl start --multiprocess`"
+                ) from error
+
+
+def api_url(settings: Settings, mode: Mode) -> str:
+    """Where the API of a mode is reached."""
+    port = settings.port if mode is Mode.LEGACY else settings.api_port
+    return f"http://{reachable_host(settings.api_host)}:{port}"
+
+
+def api_key(settings: Settings) -> str:
+    """The key to send with: `$BISNES_API_KEY`, else the operator's. Raises `ConfigError`."""
+    key = os.environ.get("BISNES_API_KEY") or settings.operator_key.get_secret_value()
+    if not key:
+        raise ConfigError(
+            f"there is no API key: set BISNES_API_KEY, or OPERATOR_KEY in {settings.env_file} "
+            "(`bisnesctl keys create --operator` makes one)"
+        )
+    return key
+
+
+def _checked(status: int, body: Any) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise requests.JSONDecodeError("not an object", str(body), 0)
+    if "messageId" in body:
+        return body
+    said = f"{body.get('error')} ({body.get('code')})"
+    if status in (401, 403):
+        raise ConfigError(f"the API refuses the key: {said}. It comes from $BISNES_API_KEY or OPERATOR_KEY in .env")
+    if status == 503:
+        raise DatabaseUnavailable(f"the API says: {said}. See `bisnesctl status`")
+    raise (UsageError if 400 <= status < 500 else BisnesError)(f"the API says: {said}")

@@ -1,0 +1,168 @@
+"""The bots: a company's numbers, their credentials, what holds them, and what waits for them."""
+
+from dataclasses import dataclass
+
+from bisnesctl import vault
+from bisnesctl.errors import Conflict, UsageError
+from bisnesctl.postgres import Connection, query
+
+#: The type of a new bot of which none is told.
+USUAL_TYPE = "meta_direct"
+
+
+@dataclass(frozen=True, slots=True)
+class NewBot:
+    """What is told of a bot; of one that is known already, what is not told stays."""
+
+    company: str
+    phone: int
+    type: str | None = None  # as `phone_configs.connection_type` has it
+    phone_number_id: str | None = None  # Meta's id of the number
+    waba_id: str | None = None  # Meta's id of the business account
+    display_number: str | None = None
+    token: str | None = None  # Meta's access token, or 360dialog's API key
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """A bot and its queue."""
+
+    company: str
+    phone: int
+    type: str
+    process: str
+    status: str
+    phone_number_id: str | None
+    display_number: str | None
+    waiting: int  # messages that are not sent yet
+    held_until: str | None  # the database's time; `infinity`: until an operator acts; None: not held
+    held_reason: str | None
+
+
+_SAVE = """
+INSERT INTO phone_configs AS c (company_id, phone_index, connection_type, meta_phone_number_id, meta_waba_id,
+    display_phone_number, meta_access_token_encrypted, api_key_encrypted, status)
+VALUES (%(company)s, %(phone)s, %(type)s, %(phone_number_id)s, %(waba_id)s, %(display_number)s,
+    %(access_token)s, %(api_key)s, %(status)s)
+ON CONFLICT (company_id, phone_index) DO UPDATE SET
+    connection_type = excluded.connection_type,
+    meta_phone_number_id = COALESCE(excluded.meta_phone_number_id, c.meta_phone_number_id),
+    meta_waba_id = COALESCE(excluded.meta_waba_id, c.meta_waba_id),
+    display_phone_number = COALESCE(excluded.display_phone_number, c.display_phone_number),
+    meta_access_token_encrypted = COALESCE(excluded.meta_access_token_encrypted, c.meta_access_token_encrypted),
+    api_key_encrypted = COALESCE(excluded.api_key_encrypted, c.api_key_encrypted),
+    status = CASE WHEN excluded.connection_type = 'wwebjs' AND c.connection_type = 'wwebjs' THEN c.status
+                  ELSE excluded.status END,
+    updated_at = now()
+RETURNING id, xmax = 0, meta_phone_number_id,
+    CASE connection_type WHEN '360dialog' THEN api_key_encrypted ELSE meta_access_token_encrypted END"""
+
+_RELEASE = """
+UPDATE bot_pace SET held_until = '-infinity', held_reason = NULL WHERE bot_id = %(id)s;
+UPDATE lane SET due = now() WHERE bot_id = %(id)s AND pending > 0 AND claim IS NULL"""
+
+_LIST = """
+SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.process_name, COALESCE(c.status, ''),
+       c.meta_phone_number_id, c.display_phone_number,
+       (SELECT COALESCE(sum(pending), 0)::int FROM lane WHERE bot_id = c.id),
+       CASE WHEN p.held_until > now() THEN
+           CASE WHEN isfinite(p.held_until) THEN p.held_until::timestamptz(0)::text ELSE 'infinity' END END,
+       CASE WHEN p.held_until > now() THEN p.held_reason END
+FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id
+WHERE %(company)s IS NULL OR c.company_id = %(company)s ORDER BY c.company_id, c.phone_index"""
+
+# Nothing is claimed while the bot's pace is locked. What a worker has in hand goes on, and its outcome is recorded.
+_LOCK = """
+SELECT c.id, (SELECT COALESCE(sum(pending), 0)::int FROM lane WHERE bot_id = c.id)
+FROM phone_configs c JOIN bot_pace p ON p.bot_id = c.id
+WHERE c.company_id = %s AND c.phone_index = %s FOR UPDATE"""
+
+_GIVE_UP = """
+WITH emptied AS (
+    UPDATE lane SET pending = (claim IS NOT NULL)::int WHERE bot_id = %(id)s AND pending > 0
+    RETURNING chat_id, done, CASE WHEN claim IS NOT NULL THEN head END AS in_hand
+)
+UPDATE outbox o SET status = 'failed', error_code = 'bot_removed', error = %(error)s, updated_at = now(),
+    timeline = timeline || jsonb_build_array(jsonb_build_object(
+        'status', 'failed', 'at', now(), 'code', 'bot_removed', 'error', %(error)s::text))
+FROM emptied e WHERE o.bot_id = %(id)s AND o.chat_id = e.chat_id AND o.id > e.done AND o.status <= 'sending'
+    AND o.id IS DISTINCT FROM e.in_hand"""
+
+
+def save(connection: Connection, bot: NewBot, key: str) -> bool:
+    """Adds a bot, or changes the one with this company and phone, whose hold ends. Returns whether it is new.
+
+    `key`: ENCRYPTION_KEY. Raises `UsageError` where something that its type needs is told neither now nor before.
+    """
+    with connection:
+        kind = bot.type or _type_of(connection, bot) or USUAL_TYPE
+        rows = query(connection, _SAVE, _columns(bot, kind, key))
+        number, new, phone_number_id, token = rows[0]
+        if kind in ("meta_direct", "meta_embedded") and not phone_number_id:
+            raise UsageError(f"a {kind} bot needs its number's id in the Graph API: --phone-number-id")
+        if kind != "wwebjs" and not token:
+            raise UsageError(f"a {kind} bot needs its token on the standard input: --token-stdin <token.txt")
+        query(connection, _RELEASE, {"id": number})
+    return bool(new)
+
+
+def find(connection: Connection, company: str | None = None) -> list[Bot]:
+    """All bots, or those of a company."""
+    return [Bot(*row) for row in query(connection, _LIST, {"company": company})]
+
+
+def waiting(connection: Connection, company: str, phone: int) -> int:
+    """How many messages wait for a bot. Raises `UsageError` where there is no such bot."""
+    found = [bot for bot in find(connection, company) if bot.phone == phone]
+    if not found:
+        raise _unknown(company, phone)
+    return found[0].waiting
+
+
+def remove(connection: Connection, company: str, phone: int, force: bool) -> int:
+    """Removes a bot and returns how many messages failed with it.
+
+    Raises `UsageError` where there is no such bot, `Conflict` where messages wait for it, unless it is by force.
+    """
+    with connection:
+        rows = query(connection, _LOCK, (company, phone))
+        if not rows:
+            raise _unknown(company, phone)
+        number, left = rows[0]
+        if left and not force:
+            raise Conflict(
+                f"{left} messages wait for bot {phone} of company {company}: let them leave first "
+                "(`bisnesctl bots list` says what holds them), or give them up with --force"
+            )
+        query(connection, _GIVE_UP, {"id": number, "error": "its bot was removed by an operator"})
+        query(connection, "DELETE FROM phone_configs WHERE id = %s", (number,))
+    return int(left)
+
+
+def _type_of(connection: Connection, bot: NewBot) -> str | None:
+    found = query(
+        connection,
+        "SELECT COALESCE(connection_type, 'wwebjs') FROM phone_configs"
+        " WHERE company_id = %s AND phone_index = %s FOR UPDATE",
+        (bot.company, bot.phone),
+    )
+    return str(found[0][0]) if found else None
+
+
+def _columns(bot: NewBot, kind: str, key: str) -> dict[str, object]:
+    sealed = None if bot.token is None else vault.encrypt(key, bot.token)
+    return {
+        "company": bot.company,
+        "phone": bot.phone,
+        "type": kind,
+        "phone_number_id": bot.phone_number_id,
+        "waba_id": bot.waba_id,
+        "display_number": bot.display_number,
+        "access_token": None if kind == "360dialog" else sealed,
+        "api_key": sealed if kind == "360dialog" else None,
+        "status": "pending" if kind == "wwebjs" else "active",
+    }
+
+
+def _unknown(company: str, phone: int) -> UsageError:
+    return UsageError(f"company {company} has no bot {phone}: `bisnesctl bots list` shows all")

@@ -1,0 +1,53 @@
+"""`bisnesctl migrate`: brings the database up to date."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bisnesctl.cli.app import SETUP, app, example
+
+if TYPE_CHECKING:
+    from bisnesctl.migrations import State
+
+
+@app.command(
+    rich_help_panel=SETUP,
+    epilog=example("bisnesctl migrate", "bisnesctl migrate --status", "bisnesctl migrate --dry-run"),
+)
+def migrate(
+    status: Annotated[bool, typer.Option("--status", help="Only show which migrations the database has.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be applied.")] = False,
+) -> None:
+    """Bring the database up to date, each migration wholly or not at all.
+
+    An existing database of the old system is taken over as it is, and the old server can go on with it. The embedded
+    PostgreSQL is migrated by `start` as well.
+    """
+    from bisnesctl import database, migrations, output
+    from bisnesctl.settings import load
+
+    settings = load()
+    database.check_reachable(settings)
+    if status:
+        _show(migrations.status(settings.database_dsn))
+        return
+    if dry_run:
+        lacking = migrations.pending(settings.database_dsn)
+        output.say("these would be applied:" if lacking else "there is nothing to apply: the database is up to date")
+        for name in lacking:
+            output.result(name)
+        return
+    applied = migrations.apply(settings.database_dsn, report=output.say)
+    output.say(f"{len(applied)} migrations applied" if applied else "the database was up to date already")
+
+
+def _show(states: "list[State]") -> None:
+    from bisnesctl import output
+
+    columns = [output.Column("migration"), output.Column("applied"), output.Column("", wraps=True)]
+    output.print_table(columns, [_cells(state) for state in states])
+
+
+def _cells(state: "State") -> list[str]:
+    note = "[yellow]its file was changed since, without effect here[/]" if state.changed else ""
+    return [state.migration.name, state.applied_at or "[yellow]pending[/]", note]

@@ -1,0 +1,44 @@
+"""`bisnesctl send`: one message, as a front-end would send it."""
+
+from typing import Annotated
+
+import typer
+
+from bisnesctl.cli.app import USE, Company, Phone, app, example
+from bisnesctl.errors import BisnesError
+
+
+@app.command(
+    rich_help_panel=USE,
+    epilog=example(
+        "bisnesctl send --company 0128 --to 60123456789 --text Hello --wait",
+        "BISNES_API_KEY=bk_… bisnesctl send --company 0128 --phone 1 --to +60123456789 --text Hello",
+    ),
+)
+def send(
+    company: Company,
+    to: Annotated[str, typer.Option(metavar="CHAT", help="A number in international form, or a chat id.")],
+    text: Annotated[str, typer.Option(help="What to say, at most 4096 characters.")],
+    phone: Phone = 0,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it was sent or refused.")] = False,
+    timeout: Annotated[float, typer.Option(min=0.1, max=30, metavar="SECONDS", help="How long --wait waits.")] = 30,
+) -> None:
+    """Send a text through the HTTP API and print its id and status.
+
+    The key is $BISNES_API_KEY, or OPERATOR_KEY of `.env`. A message that was accepted leaves even when this command
+    did not wait for it; with `--wait` the exit code tells whether the provider took it.
+    """
+    from bisnesctl import output
+    from bisnesctl.apiclient import TAKEN, ApiClient, api_key, api_url
+    from bisnesctl.deployment import open_deployment
+
+    deployment = open_deployment()
+    client = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
+    answer = client.send_text(company, phone, to, text, timeout if wait else 0)
+    output.result(f"{answer.message_id} {answer.status}")
+    if answer.error is not None:
+        raise BisnesError(f"the provider refused the message for good: {answer.error}")
+    if wait and answer.status not in TAKEN:
+        raise BisnesError(
+            f"it is {answer.status} after {timeout:g} s, and kept: `bisnesctl bots list` shows what holds the number"
+        )

@@ -1,0 +1,60 @@
+"""A connection to PostgreSQL for the tool's own questions, and what its errors mean to the operator."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+from psycopg2 import errors as refusals
+
+from bisnesctl.errors import ConfigError, DatabaseUnavailable, MigrationsPending
+
+#: Seconds to wait for a connection.
+CONNECT_TIMEOUT = 5
+
+Connection = psycopg2.extensions.connection
+Row = tuple[Any, ...]
+
+
+@contextlib.contextmanager
+def connected(dsn: str, hint: str = "See `bisnesctl status`, or DATABASE_URL in .env") -> Iterator[Connection]:
+    """A connection in autocommit; `with connection` makes a transaction. Closed at the end.
+
+    Raises `DatabaseUnavailable` with the hint (where to look), also where it breaks later, `MigrationsPending`
+    where a table or column is missing, `ConfigError` where the user may not do it.
+    """
+    with _translated(hint):
+        connection = psycopg2.connect(dsn, connect_timeout=CONNECT_TIMEOUT, application_name="bisnesctl")
+        connection.autocommit = True
+        with contextlib.closing(connection):
+            yield connection
+
+
+def query(connection: Connection, statement: str, values: Any = None) -> list[Row]:
+    """Runs a statement and returns its rows; none where it has none. `%` counts only where there are values."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+@contextlib.contextmanager
+def _translated(hint: str) -> Iterator[None]:
+    try:
+        yield
+    except (refusals.UndefinedTable, refusals.UndefinedColumn) as error:
+        raise MigrationsPending(f"{_first_line(error)}: run `bisnesctl migrate` first") from error
+    except refusals.InsufficientPrivilege as error:
+        raise ConfigError(f"{_first_line(error)}: name a user in DATABASE_URL who may") from error
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        what = "cannot be reached" if error.pgcode is None else "gave up"
+        raise DatabaseUnavailable(f"PostgreSQL {what}: {_first_line(error)}. {hint}") from error
+    except psycopg2.ProgrammingError as error:
+        if not str(error).startswith("invalid dsn"):
+            raise
+        # The reason would repeat the URL, password and all.
+        raise ConfigError("DATABASE_URL is not a libpq URL, such as postgresql://user:password@host/name") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
