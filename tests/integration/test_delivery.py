@@ -25,8 +25,15 @@ class Stage:
     """A sender, an intake and a provider on a database of the test's own."""
 
     def __init__(self, dsn, folder, monkeypatch):
-        environment = {"BISNES_ENV": folder / "none", "ENCRYPTION_KEY": KEY, "BISNES_HOME": folder, "META_WINDOW": "8",
-                       "META_MAX_MESSAGES_PER_SECOND": "100000", "META_BACKOFF_MS": "50", "SEND_TIMEOUT_MS": "3000"}  # fmt: skip
+        environment = {
+            "BISNES_ENV": folder / "none",
+            "BISNES_HOME": folder,
+            "ENCRYPTION_KEY": KEY,
+            "META_WINDOW": 8,
+            "META_MAX_MESSAGES_PER_SECOND": 100_000,
+            "META_BACKOFF_MS": 50,
+            "SEND_TIMEOUT_MS": 3000,
+        }
         for name, value in environment.items():
             monkeypatch.setenv(name, str(value))
         self.settings = load()
@@ -234,7 +241,7 @@ def test_one_message_that_cannot_be_stored_does_not_take_the_others_with_it(stag
     good = [entry(bot, f"6011111{n:04}") for n in range(3)]
     bad = replace(entry(bot), payload={"message": "nul \0"})
     futures = [stage.intake.accept(each) for each in (*good[:2], bad, good[2])]
-    with pytest.raises(Exception, match="NUL|u0000|Unicode"):
+    with pytest.raises(Exception, match=r"NUL|u0000|Unicode"):
         futures.pop(2).result(10)
     assert [future.result(10).message_id for future in futures] == [each.message_id for each in good]
 

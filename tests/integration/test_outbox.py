@@ -78,7 +78,8 @@ def test_a_sent_message_gets_its_history_row_as_the_old_system_wrote_it(connecti
     columns = "message_id, company_id, contact_id, chat_id, content, message_type, from_me, direction, status, provider"
     (row,) = execute(connection, f"SELECT {columns} FROM messages")
     assert row == (
-        sent.message_id, "0128", "0128-60123456789", "60123456789@c.us", "Hello", "text", True, "outbound", "sent", "meta",
+        sent.message_id, "0128", "0128-60123456789", "60123456789@c.us",
+        "Hello", "text", True, "outbound", "sent", "meta",
     )  # fmt: skip
 
 
