@@ -32,24 +32,29 @@ class ApiClient:
     def __init__(self, url: str, key: str) -> None:
         self._url, self._key = url, key
 
-    def send_text(self, company: str, phone: int, chat: str, text: str, wait: float = 0) -> Answer:
+    def send_text(
+        self, company: str, phone: int, chat: str, text: str, wait: float = 0, idempotency_key: str | None = None
+    ) -> Answer:
         """Sends a text and returns what became of it within `wait` seconds; 0: once it is accepted.
 
+        `idempotency_key`: the same text sent again under it is the same message, and does not leave twice.
         Raises `ApiUnavailable`, `ConfigError` (the key), `UsageError` (the request) or `DatabaseUnavailable`.
         """
         path = f"/api/v2/messages/text/{quote(company, safe='')}/{quote(chat, safe='')}"
-        body = self._post(path, {"message": text, "phoneIndex": phone}, {"wait": f"{wait:g}"} if wait else {}, wait)
+        message = {"message": text, "phoneIndex": phone}
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        body = self._post(path, message, headers, wait)
         return Answer(body["messageId"], body["status"], body.get("error"))
 
-    def _post(self, path: str, body: dict[str, Any], query: dict[str, str], wait: float) -> dict[str, Any]:
+    def _post(self, path: str, body: dict[str, Any], headers: dict[str, str], wait: float) -> dict[str, Any]:
         with requests.Session() as session:
             session.trust_env = False  # no proxy stands between us and our own API
             try:
                 answer = session.post(
                     f"{self._url}{path}",
-                    params=query,
+                    params={"wait": f"{wait:g}"} if wait else {},
                     json=body,
-                    headers={"X-Api-Key": self._key},
+                    headers={"X-Api-Key": self._key} | headers,
                     timeout=wait + PATIENCE,
                 )
                 return _checked(answer.status_code, answer.json())

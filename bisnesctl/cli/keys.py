@@ -23,6 +23,7 @@ def create(
     company: AnyCompany = None,
     operator: Annotated[bool, typer.Option("--operator", help="For every company, and for operators' calls.")] = False,
     label: Annotated[str, typer.Option(help="What it is for, to tell keys apart.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
     """Make a key and print it: the only time that it is shown, for its hash alone is kept."""
     from bisnesctl import bots, database, output
@@ -36,7 +37,10 @@ def create(
         store.register(connection, key, company, label)
         if company is not None and not bots.find(connection, company):
             output.say(f"[yellow]note:[/] company {company} has no bots yet (`bisnesctl bots list` shows all)")
-    output.result(key)
+    if json:
+        output.print_json({"key": key, "company": company, "label": label})
+    else:
+        output.result(key)
     output.say("keep it now: it is not shown again; send it as X-Api-Key")
 
 

@@ -8,10 +8,17 @@ from bisnesctl.cli.app import USE, Company, Phone, app, example
 from bisnesctl.errors import BisnesError
 
 
+def _printable(text: str | None) -> str | None:
+    if text is not None and not (text.strip() and text.isascii() and text.isprintable()):
+        raise typer.BadParameter("it travels as an HTTP header: printable ASCII characters only")
+    return text
+
+
 @app.command(
     rich_help_panel=USE,
     epilog=example(
         "bisnesctl send --company 0128 --to 60123456789 --text Hello --wait",
+        "bisnesctl send --company 0128 --to 60123456789 --text 'Order 17 is ready' --idempotency-key order-17 --json",
         "BISNES_API_KEY=bk_… bisnesctl send --company 0128 --phone 1 --to +60123456789 --text Hello",
     ),
 )
@@ -22,6 +29,11 @@ def send(
     phone: Phone = 0,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it was sent or refused.")] = False,
     timeout: Annotated[float, typer.Option(min=0.1, max=30, metavar="SECONDS", help="How long --wait waits.")] = 30,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Sent again under the same key, it is the same message.", callback=_printable),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
     """Send a text through the HTTP API and print its id and status.
 
@@ -34,8 +46,11 @@ def send(
 
     deployment = open_deployment()
     client = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
-    answer = client.send_text(company, phone, to, text, timeout if wait else 0)
-    output.result(f"{answer.message_id} {answer.status}")
+    answer = client.send_text(company, phone, to, text, timeout if wait else 0, idempotency_key)
+    if json:
+        output.print_json({"messageId": answer.message_id, "status": answer.status, "error": answer.error})
+    else:
+        output.result(f"{answer.message_id} {answer.status}")
     if answer.error is not None:
         raise BisnesError(f"the provider refused the message for good: {answer.error}")
     if wait and answer.status not in TAKEN:
