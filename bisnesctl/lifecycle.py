@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from bisnesctl import checks, database, embedded, exits, logs, probes, programs, state, supervisor
+from bisnesctl import checks, database, embedded, exits, leftovers, logs, probes, programs, state, supervisor
 from bisnesctl.deployment import Deployment, make_folders
 from bisnesctl.errors import BisnesError, Conflict, NotRunning, StartFailed
 from bisnesctl.probes import Health, Status
@@ -20,8 +20,8 @@ from bisnesctl.topology import Instance, Mode, in_mode
 
 #: Seconds that everything of one step has to become healthy.
 START_TIMEOUT = 90.0
-#: Starts that die at once before a start is given up.
-ATTEMPTS = 3
+#: Deaths in a row after which a start is given up; a server may have to wait for its predecessor's lock.
+ATTEMPTS, SERVER_ATTEMPTS = 3, 6
 #: Seconds between two looks.
 _INTERVAL = 0.1
 #: Seconds beyond a program's kill timeout until its end is not waited for any more.
@@ -78,6 +78,10 @@ class Start:
         pid = self.deployment.supervisor_pid()
         if pid is not None and not self.deployment.supervisor.running():
             raise Conflict(f"supervisord (pid {pid}) does not answer; `bisnesctl stop` ends it and all its processes")
+        left = {} if pid is not None else leftovers.find(self.deployment.settings)
+        if left:
+            self.report(f"waiting for {', '.join(sorted(set(left.values())))} of an earlier run to end")
+            leftovers.wait(left)
 
     def _check_sandbox(self) -> None:
         """The sandbox must not become the real thing, nor the other way round, by a slip."""
@@ -215,13 +219,14 @@ def wait_healthy(
             process = processes.get(instance.name)
             pids[instance.name].add(process.pid if process else 0)
             late = time.monotonic() - began > START_TIMEOUT
-            if late or _hopeless(health[instance.name], len(pids[instance.name] - {0})):
+            if late or _hopeless(instance, health[instance.name], len(pids[instance.name] - {0})):
                 raise StartFailed(_explain(deployment, instance, health[instance.name]))
         time.sleep(_INTERVAL if waiting else 0)
 
 
-def _hopeless(health: Health, attempts: int) -> bool:
-    return health.status is Status.FAILED or (health.status is Status.FAILING and attempts >= ATTEMPTS)
+def _hopeless(instance: Instance, health: Health, attempts: int) -> bool:
+    limit = SERVER_ATTEMPTS if instance.program.is_server else ATTEMPTS
+    return health.status is Status.FAILED or (health.status is Status.FAILING and attempts >= limit)
 
 
 def _explain(deployment: Deployment, instance: Instance, health: Health) -> str:

@@ -84,7 +84,8 @@ def check(instance: Instance, process: Process | None, settings: Settings, patie
 def _explain(process: Process) -> str:
     if process.state == "EXITED":
         return f"ended with exit status {process.exit_status}"
-    return process.error
+    # supervisord's words are "Exited too quickly (process log may have details)".
+    return "it ends soon after its start" if process.error.startswith("Exited too quickly") else process.error
 
 
 def _ask(instance: Instance, process: Process, settings: Settings, patience: float) -> Health:
