@@ -1,8 +1,10 @@
 """The quickstart in a copy of the checkout, as a newcomer runs it; the virtual environment is that of the tests."""
 
+import contextlib
 import hashlib
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,7 @@ import pytest
 import requests
 
 from bisnesctl import layout
+from bisnesctl.errors import ExitCode
 from bisnesctl.settings import Settings
 from tests.acceptance.deployment import PORTS, free_ports
 
@@ -62,11 +65,10 @@ class Checkout:
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            words = " ".join(process.cmdline())
-            said = words if process.pid == os.getpid() else words + process.environ().get("BISNES_ENV", "")
-            return f"{self.folder}/" in said and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.AccessDenied:
-            return f"{self.folder}/" in words
+            said = process.cmdline()
+            with contextlib.suppress(psutil.AccessDenied):
+                said.append(process.environ().get("BISNES_ENV", ""))
+            return any(f"{self.folder}/" in word for word in said) and process.status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
 
@@ -101,9 +103,18 @@ def test_from_a_checkout_to_a_delivered_message_and_back_to_nothing(checkout: Ch
     assert checkout.run(".venv/bin/bisnesctl", "stop").returncode == 0
 
 
-def test_a_port_that_is_taken_is_named(checkout: Checkout) -> None:
-    with free_port_taken(checkout) as port:
+def test_a_port_that_is_taken_is_named_and_nothing_stays(checkout: Checkout) -> None:
+    port = int(checkout.ports["API_PORT"])
+    with socket.create_server(("127.0.0.1", port)):
         refused = checkout.run("scripts/quickstart")
-    assert refused.returncode != 0
+    assert refused.returncode == ExitCode.CONFLICT
     assert f"port {port} of api is taken" in refused.stderr
     assert checkout.processes() == []
+
+
+def test_the_demo_does_not_touch_a_number_of_another(checkout: Checkout) -> None:
+    assert checkout.run("scripts/start-multiprocess.sh", "--sandbox").returncode == 0
+    assert checkout.run(".venv/bin/bisnesctl", "bots", "add", "--company", "0100", "--type", "wwebjs").returncode == 0
+    refused = checkout.run("scripts/quickstart")
+    assert refused.returncode == 1
+    assert "company 0100 has a number already that is not the demo's" in refused.stderr

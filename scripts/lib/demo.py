@@ -1,0 +1,144 @@
+"""The second half of the quickstart: a demo company with a number and a key, a message, and where everything is.
+
+Runs after `bisnesctl start --multiprocess --sandbox`. What is there stays, so it can be repeated.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from bisnesctl.apiclient import api_url
+from bisnesctl.settings import Settings, load
+from bisnesctl.topology import Mode
+
+COMPANY, CUSTOMER = "0100", "60123456789"
+#: Meta's id of the demo number, and its access token; the sandbox takes any.
+NUMBER_ID, TOKEN = "100000000000100", "sandbox-token"
+#: Seconds until the message must have been reported as delivered.
+PATIENCE = 30
+
+
+class DemoError(Exception):
+    """The demo cannot go on; the text says what to do."""
+
+
+def main() -> int:
+    """Runs it and returns the exit code."""
+    settings = load()
+    try:
+        add_number()
+        key = company_key(settings)
+        follow(settings, key, send())
+    except DemoError as error:
+        print(f"quickstart: {error}", file=sys.stderr)
+        return 1
+    print(summary(settings))
+    return 0
+
+
+def bisnesctl(*words: str, given: str = "") -> str:
+    """Shows a command as it is typed, runs it, and returns its output. Raises `DemoError` where it fails."""
+    source = " <token.txt" if given else ""
+    print(f"\n$ bisnesctl {shlex.join(words)}{source}", flush=True)
+    command = [sys.executable, "-m", "bisnesctl", *words]
+    done = subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise DemoError(f"`bisnesctl {words[0]}` failed, see above; `bisnesctl status` shows the processes")
+    return done.stdout.strip()
+
+
+def add_number() -> None:
+    """Registers the demo company's number. Raises `DemoError` rather than change a company that is real."""
+    found = [
+        each for each in json.loads(bisnesctl("bots", "list", "--company", COMPANY, "--json")) if not each["phone"]
+    ]
+    if any(each["phone_number_id"] != NUMBER_ID for each in found):
+        raise DemoError(f"company {COMPANY} has a number already that is not the demo's: use another DATABASE_URL")
+    if not found:
+        bisnesctl("bots", "add", "--company", COMPANY, "--phone-number-id", NUMBER_ID, "--token-stdin", given=TOKEN)
+
+
+def key_file(settings: Settings) -> Path:
+    """Where the demo company's key is kept, as it is shown once only."""
+    return settings.home / "quickstart.key"
+
+
+def company_key(settings: Settings) -> str:
+    """The demo company's key: that of the last time where it still opens the door, else a new one."""
+    path = key_file(settings)
+    if path.exists() and ask(settings, path.read_text().strip(), "").status_code == 200:
+        return path.read_text().strip()
+    key = bisnesctl("keys", "create", "--company", COMPANY, "--label", "quickstart")
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(f"{key}\n")
+    return key
+
+
+def send() -> str:
+    """Sends a message and returns its id."""
+    text = f"Hello from the quickstart at {time.strftime('%H:%M:%S')}"
+    said = bisnesctl("send", "--company", COMPANY, "--to", CUSTOMER, "--text", text, "--wait")
+    print(said)
+    return said.split()[0]
+
+
+def ask(settings: Settings, key: str, path: str) -> requests.Response:
+    """What the API says about the customer's chat, or a message of it. Raises `DemoError` where it does not answer."""
+    url = f"{api_url(settings, Mode.MULTIPROCESS)}/api/v2/messages/{COMPANY}/{CUSTOMER}{path}"
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy stands between us and our own API
+        try:
+            return session.get(url, headers={"X-Api-Key": key}, timeout=10)
+        except requests.RequestException as error:
+            raise DemoError(f"the API does not answer: {error}. See `bisnesctl logs api`") from error
+
+
+def follow(settings: Settings, key: str, message_id: str) -> None:
+    """Shows each status of the message until it was delivered. Raises `DemoError` where that does not happen."""
+    shown, deadline = 0, time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        answer = ask(settings, key, f"/{message_id}")
+        if answer.status_code != 200:
+            raise DemoError(f"the API says: {answer.text.strip()}")
+        message = answer.json()
+        for entry in message["statuses"][shown:]:
+            print(f"  ✓ {entry['status']}", flush=True)
+        shown = len(message["statuses"])
+        if message["status"] in ("delivered", "read"):
+            return
+        if message["status"] == "failed":
+            raise DemoError(f"the message failed: {reason(message)}. See `bisnesctl logs meta-worker`")
+        time.sleep(0.1)
+    raise DemoError(f"it was not delivered within {PATIENCE} s: see `bisnesctl status`, `bisnesctl logs meta sandbox`")
+
+
+def reason(message: dict[str, Any]) -> str:
+    """Why a message failed."""
+    return str((message.get("error") or {}).get("reason") or "no reason is known")
+
+
+def summary(settings: Settings) -> str:
+    """Where everything is, and how to stop."""
+    api, program = api_url(settings, Mode.MULTIPROCESS), Path(".venv/bin/bisnesctl")
+    return f"""
+Delivered. Everything runs, in the sandbox:
+
+  the API        {api}
+  its document   {api}/openapi/swagger
+  the sandbox    http://127.0.0.1:{settings.sandbox_port}/_sandbox/
+  an API key     {key_file(settings)}   (company {COMPANY})
+  logs           {settings.log_dir}   ({program} logs -f)
+  processes      {program} status
+
+To stop: {program} stop"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
