@@ -1,0 +1,73 @@
+"""Hints through a real Redis."""
+
+import threading
+import time
+
+import dramatiq
+import pytest
+
+from services.broker import ACTORS, Hints, WakingBroker, forget_hint
+
+QUEUE = "meta-messages"
+
+
+@pytest.fixture
+def broker(redis_server):
+    broker = WakingBroker(redis_server.url)
+    broker.client.flushall()
+    yield broker
+    broker.client.close()
+
+
+@pytest.fixture
+def served(broker):
+    """A worker whose actor notes its calls: gives the semaphore that each call releases."""
+    called = threading.Semaphore(0)
+    dramatiq.actor(actor_name=ACTORS[QUEUE], queue_name=QUEUE, broker=broker)(called.release)
+    worker = dramatiq.Worker(broker, worker_threads=1)
+    worker.start()
+    yield called
+    worker.stop(timeout=2000)
+
+
+def test_a_hint_wakes_a_worker_each_time_it_was_taken_note_of(broker, served):
+    hints = Hints(broker)
+    for _ in range(5):
+        hints.notify(QUEUE)
+        assert served.acquire(timeout=10)
+        forget_hint(broker, QUEUE)
+
+
+def test_hints_that_nobody_has_seen_yet_are_one(broker):
+    hints = Hints(broker)
+    for _ in range(100):
+        hints.notify(QUEUE)
+    deadline = time.monotonic() + 5
+    while not broker.client.llen(f"{broker.namespace}:{QUEUE}") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert broker.client.llen(f"{broker.namespace}:{QUEUE}") == 1
+    assert broker.client.llen(broker.wakes(QUEUE)) == 1
+
+
+def test_a_redis_that_is_away_stops_nobody_and_is_used_again_when_it_is_back(broker, served, redis_server):
+    hints = Hints(broker)
+    redis_server.kill()
+    try:
+        hints.notify(QUEUE)
+        forget_hint(broker, QUEUE)
+    finally:
+        redis_server.start()
+    deadline = time.monotonic() + 30
+    while not served.acquire(timeout=1):
+        assert time.monotonic() < deadline
+        hints.notify(QUEUE)
+
+
+def test_a_flushed_redis_serves_new_hints(broker, served):
+    hints = Hints(broker)
+    hints.notify(QUEUE)
+    assert served.acquire(timeout=10)
+    broker.client.flushall()
+    hints.notify(QUEUE)
+    assert served.acquire(timeout=10)
