@@ -104,7 +104,7 @@ def statements(sql: str) -> Iterator[tuple[int, str]]:
         if piece["end"] or piece.end() == len(sql):
             text = sql[begin : piece.end()]
             blank = _BLANK.match(text).end()  # type: ignore[union-attr]  # it matches nothing at all, too
-            if blank < len(text):
+            if text[blank:] not in ("", ";"):
                 yield line + text[:blank].count("\n"), text[blank:]
             begin, line = piece.end(), line + text.count("\n")
 

@@ -71,7 +71,10 @@ CREATE TABLE IF NOT EXISTS process_events (
 );
 CREATE INDEX IF NOT EXISTS idx_process_events_time ON process_events (process_name, timestamp);
 
-CREATE OR REPLACE VIEW v_process_health_overview AS
+-- An earlier form of the view with other columns cannot be replaced; where it can, it keeps its grants.
+DO $do$
+DECLARE
+    definition text := $view$
 SELECT h.process_name, h.status, h.last_heartbeat, h.error_count, h.last_error, h.uptime_seconds, h.memory_usage_mb,
        h.cpu_usage_percent, h.active_connections, h.messages_processed, h.created_at, h.updated_at,
        CASE WHEN h.last_heartbeat > now() - interval '30 seconds' THEN 'healthy'
@@ -80,4 +83,10 @@ SELECT h.process_name, h.status, h.last_heartbeat, h.error_count, h.last_error, 
        extract(epoch FROM now() - h.last_heartbeat)::float AS seconds_since_heartbeat,
        (SELECT count(*) FROM phone_configs c WHERE c.process_name = h.process_name
            AND c.status IN ('active', 'connected', 'ready')) AS active_bots
-FROM process_health h;
+FROM process_health h$view$;
+BEGIN
+    EXECUTE 'CREATE OR REPLACE VIEW v_process_health_overview AS' || definition;
+EXCEPTION WHEN invalid_table_definition THEN
+    DROP VIEW v_process_health_overview;
+    EXECUTE 'CREATE VIEW v_process_health_overview AS' || definition;
+END $do$;

@@ -1,0 +1,297 @@
+-- The whole schema, for reading: what all migrations make of an empty database. A test holds the two against each
+-- other. To make or change a database, use `bisnesctl migrate`.
+
+---- What the old system made, and other services read
+
+DO $$
+BEGIN
+    IF to_regprocedure('uuid_generate_v4()') IS NULL THEN
+        IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'uuid-ossp') THEN
+            CREATE EXTENSION IF NOT EXISTS "uuid-ossp";
+        ELSE  -- a server without contrib modules; gen_random_uuid() is built in from PostgreSQL 13 on
+            CREATE FUNCTION uuid_generate_v4() RETURNS uuid LANGUAGE sql VOLATILE AS 'SELECT gen_random_uuid()';
+        END IF;
+    END IF;
+END $$;
+
+CREATE TABLE phone_configs (
+    id                          serial       PRIMARY KEY,
+    company_id                  varchar(255) NOT NULL,
+    phone_index                 integer      NOT NULL DEFAULT 0,
+    connection_type             varchar(20)  DEFAULT 'wwebjs',
+    dialog360_client_id         varchar(255),
+    dialog360_channel_id        varchar(255),
+    api_key_encrypted           text,
+    meta_phone_number_id        varchar(255),
+    meta_waba_id                varchar(255),
+    meta_access_token_encrypted text,
+    display_phone_number        varchar(50),
+    status                      varchar(50)  DEFAULT 'pending',
+    created_at                  timestamp    DEFAULT now(),
+    updated_at                  timestamp    DEFAULT now(),
+    process_name                varchar(20),            -- of connection_type
+    UNIQUE (company_id, phone_index)
+);
+
+CREATE TABLE phone_status (
+    id              serial       PRIMARY KEY,
+    company_id      varchar(255) NOT NULL,
+    phone_index     varchar(50)  NOT NULL DEFAULT '0',  -- as text, unlike everywhere else
+    phone_number    varchar(50),
+    status          varchar(50),
+    last_seen       timestamp,
+    metadata        jsonb        DEFAULT '{}',          -- the QR code is in it
+    connection_type varchar(20),
+    updated_at      timestamp    DEFAULT now(),
+    process_name    varchar(20)                         -- of connection_type
+);
+
+CREATE TABLE messages (
+    id                 uuid         PRIMARY KEY DEFAULT uuid_generate_v4(),
+    message_id         varchar(255),
+    company_id         varchar(255) NOT NULL,
+    contact_id         varchar(255),                    -- <companyId>-<digits>
+    chat_id            varchar(255),
+    content            text,
+    message_type       varchar(50),
+    media_url          text,
+    media_data         text,
+    media_metadata     jsonb,
+    quoted_message     jsonb,
+    from_me            boolean,
+    direction          varchar(20),
+    author             varchar(255),
+    status             varchar(50)  DEFAULT 'sent',
+    phone_index        integer,
+    reaction           varchar(50),
+    reaction_timestamp timestamptz,
+    edited             boolean      DEFAULT false,
+    edited_at          timestamptz,
+    timestamp          timestamptz  DEFAULT now(),
+    created_at         timestamptz  DEFAULT now(),
+    provider           varchar(20)  DEFAULT 'wwebjs',
+    external_id        varchar(255),
+    UNIQUE (message_id, company_id)
+);
+
+CREATE TABLE contacts (
+    id           uuid         PRIMARY KEY DEFAULT uuid_generate_v4(),
+    contact_id   varchar(255),
+    company_id   varchar(255) NOT NULL,
+    name         varchar(255),
+    contact_name varchar(255),
+    phone        varchar(50),
+    chat_id      varchar(255),
+    phone_index  integer,
+    tags         jsonb        DEFAULT '[]',
+    last_message jsonb,
+    unread_count integer      DEFAULT 0,
+    created_at   timestamptz  DEFAULT now(),
+    updated_at   timestamptz  DEFAULT now(),
+    UNIQUE (contact_id, company_id)
+);
+
+---- Process isolation: the process of each bot
+
+CREATE FUNCTION process_of(connection_type text) RETURNS varchar LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN connection_type IN ('meta_direct', 'meta_embedded', '360dialog') THEN 'meta' ELSE 'wwebjs' END
+$$;
+
+CREATE FUNCTION set_process_name() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.process_name := process_of(NEW.connection_type);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER set_process_name BEFORE INSERT OR UPDATE OF connection_type ON phone_configs
+    FOR EACH ROW EXECUTE FUNCTION set_process_name();
+CREATE TRIGGER set_process_name BEFORE INSERT OR UPDATE OF connection_type ON phone_status
+    FOR EACH ROW EXECUTE FUNCTION set_process_name();
+
+CREATE INDEX idx_phone_configs_process ON phone_configs (process_name, status)
+    WHERE process_name IS NOT NULL;
+CREATE INDEX idx_phone_status_process ON phone_status (process_name, status)
+    WHERE process_name IS NOT NULL;
+CREATE INDEX idx_phone_configs_connection_type ON phone_configs (connection_type, company_id)
+    WHERE connection_type IS NOT NULL;
+
+---- Process isolation: health
+
+CREATE TABLE process_health (
+    process_name       varchar(20) PRIMARY KEY,
+    status             varchar(20) NOT NULL DEFAULT 'unknown',
+    last_heartbeat     timestamptz,
+    error_count        integer     NOT NULL DEFAULT 0,
+    last_error         text,
+    uptime_seconds     bigint      NOT NULL DEFAULT 0,
+    memory_usage_mb    numeric     NOT NULL DEFAULT 0,
+    cpu_usage_percent  numeric     NOT NULL DEFAULT 0,
+    active_connections integer     NOT NULL DEFAULT 0,
+    messages_processed bigint      NOT NULL DEFAULT 0,
+    created_at         timestamptz NOT NULL DEFAULT now(),
+    updated_at         timestamptz NOT NULL DEFAULT now()
+);
+INSERT INTO process_health (process_name) VALUES ('api'), ('wwebjs'), ('meta');
+
+CREATE TABLE process_metrics (
+    id           bigserial    PRIMARY KEY,
+    process_name varchar(20)  NOT NULL,
+    metric_name  varchar(100) NOT NULL,
+    metric_value numeric      NOT NULL,
+    metric_type  varchar(20)  NOT NULL DEFAULT 'gauge',
+    timestamp    timestamptz  NOT NULL DEFAULT now(),  -- kept 7 days
+    metadata     jsonb        NOT NULL DEFAULT '{}'
+);
+CREATE INDEX idx_process_metrics_time ON process_metrics (process_name, metric_name, timestamp);
+
+CREATE TABLE process_events (
+    id           bigserial    PRIMARY KEY,
+    process_name varchar(20)  NOT NULL,
+    event_type   varchar(100) NOT NULL,
+    event_data   jsonb        NOT NULL DEFAULT '{}',
+    severity     varchar(20)  NOT NULL DEFAULT 'info' CHECK (severity IN ('info', 'warning', 'error', 'critical')),
+    timestamp    timestamptz  NOT NULL DEFAULT now()   -- info and warning kept 30 days, error and critical for good
+);
+CREATE INDEX idx_process_events_time ON process_events (process_name, timestamp);
+
+CREATE VIEW v_process_health_overview AS
+SELECT h.process_name, h.status, h.last_heartbeat, h.error_count, h.last_error, h.uptime_seconds, h.memory_usage_mb,
+       h.cpu_usage_percent, h.active_connections, h.messages_processed, h.created_at, h.updated_at,
+       CASE WHEN h.last_heartbeat > now() - interval '30 seconds' THEN 'healthy'
+            WHEN h.last_heartbeat > now() - interval '60 seconds' THEN 'degraded'
+            ELSE 'down' END AS computed_status,
+       extract(epoch FROM now() - h.last_heartbeat)::float AS seconds_since_heartbeat,
+       (SELECT count(*) FROM phone_configs c WHERE c.process_name = h.process_name
+           AND c.status IN ('active', 'connected', 'ready')) AS active_bots
+FROM process_health h;
+
+---- The outbox, keys, and what services keep for themselves
+--
+-- The outbox is the queue's truth. Each chat that ever had a message has a lane: workers claim due lanes, then
+-- the oldest unfinished message of each, so that a held chat delays nobody else and the cost of a claim does
+-- not grow with the backlog. A message's row is written twice on its way out: at acceptance and with its outcome;
+-- that it is in hand meanwhile is said by its lane.
+
+-- Ordered on purpose: a status moves forward with GREATEST, so late and repeated reports change nothing.
+CREATE TYPE message_status AS ENUM
+    ('queued', 'waiting', 'sending', 'unknown', 'sent', 'failed', 'delivered', 'read');
+
+CREATE TABLE outbox (
+    bot_id      integer        NOT NULL,               -- phone_configs.id
+    chat_id     text           NOT NULL,               -- normalised: digits, or <id>@g.us, or <id>@lid
+    id          bigint         GENERATED ALWAYS AS IDENTITY,  -- the order of acceptance within a chat
+    message_id  uuid           NOT NULL,               -- what the caller was given
+    company_id  varchar(255)   NOT NULL,
+    phone_index integer        NOT NULL,
+    kind        text           NOT NULL,               -- text
+    payload     jsonb          NOT NULL,
+    status      message_status NOT NULL DEFAULT 'queued',
+    attempts    smallint       NOT NULL DEFAULT 0,
+    provider_id text,                                  -- wamid of Meta
+    error_code  text,
+    error       text,
+    timeline    jsonb          NOT NULL DEFAULT '[]',  -- [{"status", "at", "attempt"?, "code"?, "error"?}, …]
+    accepted_at timestamptz    NOT NULL DEFAULT now(),
+    updated_at  timestamptz    NOT NULL DEFAULT now(),
+    PRIMARY KEY (bot_id, chat_id, id)
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
+CREATE UNIQUE INDEX outbox_message_id ON outbox (message_id);
+
+CREATE TABLE lane (
+    bot_id  integer     NOT NULL,
+    chat_id text        NOT NULL,
+    due     timestamptz NOT NULL DEFAULT now(),  -- when it may be claimed next; while claimed, when the lease ends
+    pending integer     NOT NULL CHECK (pending >= 0),
+    done    bigint      NOT NULL DEFAULT 0,      -- all messages of the chat up to this id are finished
+    head    bigint,                              -- the message in hand, while claimed
+    claim   text,                                -- the worker that has it: <host>/<instance>/<boot>
+    PRIMARY KEY (bot_id, chat_id)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX lane_due ON lane (bot_id, due) WHERE pending > 0 AND claim IS NULL;
+CREATE INDEX lane_claimed ON lane (due) WHERE claim IS NOT NULL;
+
+-- One row a bot: its rate and its holds, shared by all workers and machines.
+CREATE TABLE bot_pace (
+    bot_id       integer     PRIMARY KEY,
+    process_name varchar(20) NOT NULL,
+    rate         real        CHECK (rate > 0),                -- messages a second; NULL: the channel's setting
+    free_at      timestamptz NOT NULL DEFAULT '-infinity',    -- when the token bucket was last empty
+    held_until   timestamptz NOT NULL DEFAULT '-infinity',    -- infinity: until an operator acts
+    held_reason  text
+);
+
+CREATE FUNCTION keep_bot_pace() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        DELETE FROM bot_pace WHERE bot_id = OLD.id;
+        RETURN OLD;
+    END IF;
+    INSERT INTO bot_pace (bot_id, process_name) VALUES (NEW.id, NEW.process_name)
+    ON CONFLICT (bot_id) DO UPDATE SET process_name = excluded.process_name;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER keep_bot_pace AFTER INSERT OR DELETE OR UPDATE OF connection_type, process_name ON phone_configs
+    FOR EACH ROW EXECUTE FUNCTION keep_bot_pace();
+
+CREATE TABLE api_keys (
+    id         integer      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key_hash   bytea        NOT NULL UNIQUE,  -- SHA-256 of the key; the key itself is shown once and not kept
+    prefix     text         NOT NULL,         -- its first characters, to tell keys apart in lists
+    company_id varchar(255),                  -- NULL: an operator's key, for every company
+    label      text         NOT NULL DEFAULT '',
+    created_at timestamptz  NOT NULL DEFAULT now(),
+    revoked_at timestamptz
+);
+
+-- Processes that remember keys and bots listen to this channel and forget them at once.
+CREATE FUNCTION announce_config() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('bisnes_config', TG_TABLE_NAME);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER announce_config AFTER INSERT OR UPDATE OR DELETE ON api_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION announce_config();
+CREATE TRIGGER announce_config AFTER INSERT OR DELETE OR UPDATE OF company_id, phone_index, connection_type, process_name,
+    api_key_encrypted, meta_phone_number_id, meta_access_token_encrypted ON phone_configs
+    FOR EACH STATEMENT EXECUTE FUNCTION announce_config();
+
+CREATE TABLE idempotency_keys (
+    company_id varchar(255) NOT NULL,
+    key        text         NOT NULL,
+    digest     bytea        NOT NULL,  -- SHA-256 of the request it was first used with
+    message_id uuid         NOT NULL,
+    created_at timestamptz  NOT NULL DEFAULT now(),
+    PRIMARY KEY (company_id, key)
+);
+
+-- Webhooks as they came, stored before they are answered and parsed afterwards.
+CREATE TABLE webhook_inbox (
+    id           bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    process_name varchar(20) NOT NULL,
+    body         bytea       NOT NULL,
+    received_at  timestamptz NOT NULL DEFAULT now(),
+    processed_at timestamptz,
+    error        text                         -- why it was set aside
+);
+CREATE INDEX webhook_inbox_waiting ON webhook_inbox (process_name, id) WHERE processed_at IS NULL;
+
+-- One row for each running instance on each host; process_health keeps the sum that older readers know.
+CREATE TABLE process_instances (
+    process_name       varchar(20)  NOT NULL,
+    host               text         NOT NULL,
+    instance           text         NOT NULL,
+    pid                integer      NOT NULL,
+    status             varchar(20)  NOT NULL,
+    started_at         timestamptz  NOT NULL,
+    last_heartbeat     timestamptz  NOT NULL DEFAULT now(),
+    memory_usage_mb    numeric      NOT NULL DEFAULT 0,
+    cpu_usage_percent  numeric      NOT NULL DEFAULT 0,
+    active_connections integer      NOT NULL DEFAULT 0,
+    messages_processed bigint       NOT NULL DEFAULT 0,
+    error_count        integer      NOT NULL DEFAULT 0,
+    last_error         text,
+    PRIMARY KEY (process_name, host, instance)
+);
+
+-- Ids of the provider are looked up when a status comes in and when a front-end names one.
+CREATE INDEX idx_messages_external_id ON messages (external_id) WHERE external_id IS NOT NULL;
