@@ -53,7 +53,6 @@ def machine() -> dict[str, Any]:
     """What the figures depend on."""
     return {
         "cpus": psutil.cpu_count(),
-        "load": round(psutil.getloadavg()[0], 2),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),

@@ -51,7 +51,7 @@ class Stage:
             connection.close()
 
     def describe(self) -> dict[str, str]:
-        """Versions and what makes a commit durable, for the report."""
+        """Versions, what makes a commit durable, and how busy the machine was before, for the report."""
         with self.connect(self.database.dsn()) as connection, connection.cursor() as cursor:
             cursor.execute(
                 "SELECT current_setting('server_version'), current_setting('fsync'), "
@@ -62,6 +62,7 @@ class Stage:
         return {
             "PostgreSQL": f"{version}, fsync {fsync}, synchronous_commit {synchronous}",
             "Redis": str(info.get("valkey_version") or info["redis_version"]),
+            "machine": f"{psutil.cpu_count()} cores, load {psutil.getloadavg()[0]:.1f} before the start",
         }
 
 
