@@ -30,9 +30,7 @@ def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert (settings.api_port, settings.meta_port) == (5000, 4002)
 
 
-def test_bisnes_env_names_the_file_and_home_lies_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bisnes_env_names_the_file_and_home_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BISNES_ENV", str(env(tmp_path, "PORT=9000\n")))
     settings = load()
     assert settings.port == 9000
