@@ -61,8 +61,7 @@ def list_keys(
     if json:
         output.print_json([asdict(each) for each in found])
     elif found:
-        titles = ("id", "key", "company", "label", "created", "revoked")
-        output.print_table([output.Column(title) for title in titles], [_cells(each) for each in found])
+        _show(found)
     else:
         output.say("there are no keys yet: [b]bisnesctl keys create --company 0128[/] makes one")
 
@@ -82,6 +81,20 @@ def revoke(
     whose = "an operator" if found.company is None else f"company {found.company}"
     when = f" already on {found.revoked_at}" if found.revoked_at else ""
     output.say(f"revoked key {found.id} ({found.prefix}…) of {whose}{when}")
+
+
+def _show(found: "list[ApiKey]") -> None:
+    from bisnesctl import output
+
+    columns = [
+        output.Column("id", "right"),
+        output.Column("key"),
+        output.Column("company", wraps=True),
+        output.Column("label", wraps=True),
+        output.Column("created", from_width=110),
+        output.Column("revoked"),
+    ]
+    output.print_table(columns, [_cells(each) for each in found])
 
 
 def _cells(key: "ApiKey") -> list[str]:

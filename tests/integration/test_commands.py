@@ -299,8 +299,20 @@ def test_the_list_fits_its_window(tool, connection):
     outbox().hold_bots(connection, [(bot_id(connection), None, "190: the access token has expired, make another one")])
     narrow, wide = tool("bots", "list", width=80).out, tool("bots", "list", width=200).out
     assert max(map(len, narrow.splitlines())) <= 80
-    assert "make another one" in " ".join(narrow.split()) or "another one" in narrow
+    held = " ".join(narrow.split())
+    assert all(word in held for word in ("0128", "meta_direct", "190:", "expired", "another"))
     assert len(wide.splitlines()) == 2 and "1055" in wide
+
+
+def test_the_list_of_keys_fits_its_window(tool, settings):
+    company, label = "a-company-with-quite-a-long-name", "the web shop in the north and the one in the south"
+    key = tool("keys", "create", "--company", company, "--label", label).out.strip()
+    tool("keys", "revoke", key)
+    narrow, wide = tool("keys", "list", width=80).out, tool("keys", "list", width=200).out
+    assert max(map(len, narrow.splitlines())) <= 80
+    revoked_at = tool("keys", "list", "--json").json[0]["revoked_at"]
+    assert narrow.splitlines()[1].startswith(" 1  ") and key[:8] in narrow and revoked_at in narrow
+    assert len(wide.splitlines()) == 2 and label in wide
 
 
 def test_nobody_removes_a_bot_for_which_messages_wait(tool, connection):

@@ -101,6 +101,19 @@ def test_a_process_is_the_sum_of_its_instances(settings):
         assert rows(settings, together) == [(12, 1, "degraded")]
 
 
+def test_two_hosts_do_not_write_over_one_another(settings, monkeypatch):
+    with contextlib.ExitStack() as both:
+        for host, processed in (("north", 5), ("south", 7)):
+            monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+            database = both.enter_context(contextlib.closing(Database(settings.database_dsn)))
+            counters = Counters(processed=processed)
+            Heartbeat(settings, database, "meta", "meta-worker-1", os.getpid(), counters).beat()
+        kept = "SELECT host, instance, messages_processed FROM process_instances ORDER BY host"
+        assert rows(settings, kept) == [("north", "meta-worker-1", 5), ("south", "meta-worker-1", 7)]
+        together = "SELECT messages_processed, status FROM process_health WHERE process_name = 'meta'"
+        assert rows(settings, together) == [(12, "healthy")]
+
+
 def test_an_instance_that_died_counts_no_more(settings):
     with contextlib.closing(psycopg2.connect(settings.database_dsn)) as connection, connection:
         connection.cursor().execute(
