@@ -54,6 +54,10 @@ def send(
     if answer.error is not None:
         raise BisnesError(f"the provider refused the message for good: {answer.error}")
     if wait and answer.status not in TAKEN:
-        raise BisnesError(
-            f"it is {answer.status} after {timeout:g} s, and kept: `bisnesctl bots list` shows what holds the number"
-        )
+        raise BisnesError(_pending(answer.status, timeout))
+
+
+def _pending(status: str, timeout: float) -> str:
+    if status == "unknown":
+        return "it may have been sent, and is not sent again: the provider's webhook will tell, and change its status"
+    return f"it is {status} after {timeout:g} s, and kept: `bisnesctl bots list` shows what holds the number"
