@@ -19,7 +19,7 @@ from services import store
 from services.connectors.base import Connector
 from services.journal import Journal
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, Unknown
-from services.store import KEY_PLANS, Connection, Database, DatabaseError, DatabaseUnavailable, Outbox, Result
+from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Outbox, Result
 from services.window import Answered, Broken, Window
 
 #: Seconds that outcomes wait for company before they are recorded.
@@ -221,7 +221,7 @@ class Delivery:
 
     def _connect(self) -> Connection:
         if self._connection is None:
-            connection = self._database.connect(KEY_PLANS)
+            connection = self._database.connect()
             self._release_ghosts(connection)
             self._connection = connection
         return self._connection

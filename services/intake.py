@@ -12,8 +12,6 @@ from services.store import Connection, Database, DatabaseError, DatabaseUnavaila
 
 #: Messages that share one commit, at most.
 MAX_BATCH = 256
-#: Acceptance joins its rows with the lanes it locked, which wants a hash, not a loop.
-PLANS = "-c jit=off"
 
 log = structlog.get_logger()
 
@@ -99,8 +97,8 @@ class Intake:
                 _answer(entry, future, stored, earlier)
 
     def _store(self, entries: list[Entry]) -> "Stored":
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect(PLANS)
+        if self._connection is None or self._connection.closed:  # many rows are joined with their lanes: by hash
+            self._connection = self._database.connect(by_key=False)
         try:
             return store.accept(self._connection, entries)
         except DatabaseError as error:
@@ -112,7 +110,7 @@ class Intake:
 
     def _store_again(self, entries: list[Entry]) -> "Stored":
         """The commit may have happened just before the connection broke: store only what is not there."""
-        self._connection = self._database.connect(PLANS)
+        self._connection = self._database.connect(by_key=False)
         try:
             there = store.existing(self._connection, [entry.message_id for entry in entries])
             stored, earlier = store.accept(self._connection, [e for e in entries if e.message_id not in there])

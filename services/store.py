@@ -19,14 +19,24 @@ from sqlalchemy.pool import QueuePool
 
 from services.message import Bot, Outgoing, Secret, Status, StatusUpdate
 
-Connection = psycopg2.extensions.connection
+
+class Connection(psycopg2.extensions.connection):
+    """A connection that knows which statements it has prepared."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.prepared: set[str] = set()
+
+
 DatabaseError = psycopg2.Error
 
 #: Seconds to wait for a connection of the pool, and for a new one to be made.
 CONNECT_TIMEOUT = 3
 #: Joins with a list of keys must go through the primary key, in the list's order, whatever the statistics of a churning
 #: table say; that order is also what keeps concurrent writers from deadlocks.
-KEY_PLANS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off -c jit=off"
+KEY_PLANS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
+#: For every connection: statements that are prepared are planned once, since planning takes as long as running them.
+PLANNING = "-c jit=off -c plan_cache_mode=force_generic_plan"
 #: Milliseconds for one statement of a pooled connection.
 STATEMENT_TIMEOUT = 10_000
 
@@ -67,16 +77,20 @@ class Database:
         finally:
             pooled.close()
 
-    def connect(self, options: str = KEY_PLANS) -> Connection:
-        """A connection of the caller's own, in autocommit. Raises `DatabaseUnavailable`."""
+    def connect(self, by_key: bool = True) -> Connection:
+        """A connection of the caller's own, in autocommit; `by_key`: with `KEY_PLANS`. Raises `DatabaseUnavailable`."""
         try:
-            return self._open(options)
+            return self._open(KEY_PLANS if by_key else "")
         except psycopg2.OperationalError as error:
             raise DatabaseUnavailable(str(error).strip()) from error
 
     def _open(self, options: str = f"{KEY_PLANS} -c statement_timeout={STATEMENT_TIMEOUT}") -> Connection:
         connection = psycopg2.connect(
-            self.dsn, connect_timeout=CONNECT_TIMEOUT, application_name=self.name, options=options
+            self.dsn,
+            connect_timeout=CONNECT_TIMEOUT,
+            application_name=self.name,
+            options=f"{PLANNING} {options}",
+            connection_factory=Connection,
         )
         connection.autocommit = True
         return connection
@@ -167,7 +181,7 @@ _BOT_COLUMNS = """
 # The lanes are locked before the first id is drawn, so ids of a chat become visible in their order.
 _ACCEPT = """
 WITH given AS (
-    SELECT * FROM json_to_recordset(%s::json) AS given (
+    SELECT * FROM json_to_recordset(%(rows)s::json) AS given (
         message_id uuid, bot_id int, company_id text, phone_index int, chat_id text, kind text, payload jsonb,
         idempotency_key text, digest text, n int)
 ), fresh_keys AS (
@@ -255,7 +269,8 @@ WITH r AS (
 ), settled AS (
     SELECT * FROM freed WHERE status IS NOT NULL
     UNION ALL
-    SELECT r.* FROM r JOIN outbox o USING (bot_id, chat_id, id)
+    SELECT r.* FROM r CROSS JOIN LATERAL (  -- a look-up each, which no plan turns into a scan
+        SELECT status FROM outbox WHERE bot_id = r.bot_id AND chat_id = r.chat_id AND id = r.id OFFSET 0) o
     WHERE r.id NOT IN (SELECT id FROM freed) AND r.status IS NOT NULL AND o.status = 'unknown'
 ), written AS (
     UPDATE outbox o SET
@@ -327,6 +342,32 @@ SELECT EXISTS (SELECT FROM bot_pace p WHERE p.process_name = %s AND p.held_until
     SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()))"""
 
 
+class Statement:
+    """A statement of the hot path, prepared once by each connection."""
+
+    def __init__(self, name: str, text: str, **types: str) -> None:
+        """`types`: the SQL type of each parameter that the text names."""
+        numbers = {parameter: f"${number}" for number, parameter in enumerate(types, 1)}
+        self.prepare = f"PREPARE {name} ({', '.join(types.values())}) AS {text % numbers}"
+        self.execute = f"EXECUTE {name} ({', '.join(f'%({parameter})s' for parameter in types)})"
+
+
+_ACCEPT_ROWS = Statement("accept", _ACCEPT, rows="json")
+_RECORD_RESULTS = Statement("record", _RECORD, results="json", process="text")
+_CLAIM_DUE = Statement("claim", _CLAIM, process="text", limit="int", worker="text", rate="float", lease="float")
+
+
+def _run(connection: Connection, steps: list[tuple[Statement, dict[str, Any]]]) -> list[tuple[Any, ...]]:
+    """Run prepared statements in one transaction and round trip; returns the rows of the last one."""
+    with connection.cursor() as cursor:
+        for step, _ in steps:
+            if step.prepare not in connection.prepared:
+                cursor.execute(step.prepare)
+                connection.prepared.add(step.prepare)
+        cursor.execute(b";".join(cursor.mogrify(step.execute, values) for step, values in steps))
+        return cursor.fetchall() if cursor.description else []
+
+
 @dataclass(frozen=True, slots=True)
 class Abandoned:
     """A message whose worker went away, or whose lease ran out."""
@@ -360,9 +401,7 @@ def accept(connection: Connection, entries: list[Entry]) -> tuple[set[str], dict
     before, what it was used for.
     """
     rows = [asdict(entry) | {"n": n} for n, entry in enumerate(entries)]
-    with connection.cursor() as cursor:
-        cursor.execute(_ACCEPT, (orjson.dumps(rows).decode(),))
-        stored = {row[0] for row in cursor.fetchall()}
+    stored = {row[0] for row in _run(connection, [(_ACCEPT_ROWS, {"rows": orjson.dumps(rows).decode()})])}
     repeated = [entry for entry in entries if entry.message_id not in stored]
     return stored, _earlier(connection, repeated) if repeated else {}
 
@@ -395,20 +434,15 @@ class Outbox:
 
     def exchange(self, connection: Connection, results: list[Result], limit: int) -> list[Outgoing]:
         """Record what became of claimed messages and claim up to `limit` more, in one transaction and round trip."""
-        statements: list[str] = []
-        values: dict[str, Any] = {"process": self.process}
+        steps: list[tuple[Statement, dict[str, Any]]] = []
         if results:
-            statements.append(_RECORD)
-            values["results"] = orjson.dumps([asdict(result) for result in results]).decode()
+            rows = orjson.dumps([asdict(result) for result in results]).decode()
+            steps.append((_RECORD_RESULTS, {"results": rows, "process": self.process}))
         if limit:
-            statements.append(_CLAIM)
-            values |= {"limit": limit, "worker": self.worker, "rate": self.rate, "lease": self.lease}
-        if not statements:
-            return []
-        with connection.cursor() as cursor:
-            cursor.execute(";".join(statements), values)
-            rows = cursor.fetchall() if limit else []
-        return [_outgoing(*row) for row in rows]
+            pace = {"worker": self.worker, "rate": self.rate, "lease": self.lease}
+            steps.append((_CLAIM_DUE, {"process": self.process, "limit": limit} | pace))
+        found = _run(connection, steps) if steps else []
+        return [_outgoing(*row) for row in found]
 
     def claim(self, connection: Connection, limit: int) -> list[Outgoing]:
         """Take up to `limit` messages: the oldest of each due chat."""

@@ -99,7 +99,7 @@ def measure_claims(stage: Stage, rounds: int, fillings: tuple[Filling, ...]) -> 
 def _measure_filling(connection: Connection, database_url: str, filling: Filling, rounds: int) -> Claimed:
     _fill(connection, filling)
     database = store.Database(database_url)
-    worker = database.connect(store.KEY_PLANS)
+    worker = database.connect()
     try:
         return _measure(worker, filling, rounds, _bots(connection))
     finally:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from services import store
 from services.message import Status, StatusUpdate
-from services.store import KEY_PLANS
 from tests.integration.outbox_tools import (
     WORKER,
     Texts,
@@ -232,7 +231,7 @@ def test_many_writers_and_workers_lose_nothing_double_nothing_and_keep_each_chat
     lock, writing, failures = threading.Lock(), threading.Event(), []
 
     def write(writer):
-        own = pool.connect("-c jit=off")
+        own = pool.connect(by_key=False)
         for n in range(40):
             rows = [entry(random.choice(bots), random.choice(chats), f"{writer}-{n}-{i}") for i in range(5)]
             accept(own, *rows)
@@ -242,7 +241,7 @@ def test_many_writers_and_workers_lose_nothing_double_nothing_and_keep_each_chat
         own.close()
 
     def work(worker):
-        own, mine, results = pool.connect(KEY_PLANS), outbox(f"host/{worker}/r"), []
+        own, mine, results = pool.connect(), outbox(f"host/{worker}/r"), []
         while True:
             finished = writing.is_set()
             messages = mine.exchange(own, results, 6)
