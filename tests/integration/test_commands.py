@@ -12,7 +12,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg2
 import pytest
 from api_stage import Quiet
 from outbox_tools import accept, entry, execute, outbox, result
@@ -24,6 +23,7 @@ from bisnesctl.settings import Settings, load
 from services.api.app import create_app
 from services.api.context import connect
 from services.message import Status
+from services.store import Database
 
 NOWHERE = "postgresql://bisnes:secret@127.0.0.1:1/bisnes"
 SECRET_KEY = "0123456789abcdef" * 4
@@ -93,8 +93,7 @@ def settings(environment, database):
 
 @pytest.fixture
 def connection(settings):
-    with contextlib.closing(psycopg2.connect(settings.database_dsn)) as opened:
-        opened.autocommit = True
+    with contextlib.closing(Database(settings.database_dsn).connect()) as opened:
         yield opened
 
 
@@ -121,7 +120,7 @@ def add_meta(tool, *more, phone=0, token="EAAG-token"):
 
 
 def register(dsn, key, company=None):
-    with contextlib.closing(psycopg2.connect(dsn)) as opened, opened:
+    with contextlib.closing(Database(dsn).connect()) as opened:
         execute(
             opened,
             "INSERT INTO api_keys (key_hash, prefix, company_id) VALUES (%s, %s, %s)",
@@ -139,8 +138,7 @@ def worker(dsn, status, **extra):
     stopped = threading.Event()
 
     def serve():
-        with contextlib.closing(psycopg2.connect(dsn)) as mine:
-            mine.autocommit = True
+        with contextlib.closing(Database(dsn).connect()) as mine:
             while not stopped.is_set():
                 for message in outbox().claim(mine, 10):
                     outbox().record(mine, [result(message, status, **extra)])
@@ -406,6 +404,13 @@ def test_a_refusal_is_an_error(tool, api, settings):
         said = tool("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", "--json", code=1)
     assert said.json["status"] == "failed"
     assert "not on WhatsApp" in said.err
+
+
+def test_a_message_that_may_have_been_sent_is_said_not_to_be_sent_again(tool, api, settings):
+    with worker(settings.database_dsn, Status.UNKNOWN, error="the connection broke"):
+        said = tool("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", "--json", code=1)
+    assert said.json["status"] == "unknown"
+    assert "may have been sent" in said.err
 
 
 def test_an_outcome_that_does_not_come_is_an_error_but_the_message_stays(tool, api, connection):
