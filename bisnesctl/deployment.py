@@ -5,6 +5,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from bisnesctl import layout, state
@@ -14,6 +15,17 @@ from bisnesctl.settings import Settings, load
 from bisnesctl.state import State
 from bisnesctl.supervisor import Process, Supervisor, pid_in
 from bisnesctl.topology import Instance, Mode, expand
+
+
+class Condition(StrEnum):
+    """How a deployment's supervisord is."""
+
+    RUNNING = "running"
+    #: It is about to end.
+    STOPPING = "stopping"
+    #: It lives and does not answer.
+    SILENT = "silent"
+    GONE = "gone"
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,13 @@ class Deployment:
     def supervisor_pid(self) -> int | None:
         """The pid of this home's supervisord, whether it answers or not; none where it does not live."""
         return pid_in(self.settings.run_dir / "supervisord.pid", self.config)
+
+    def condition(self) -> Condition:
+        """How its supervisord is."""
+        pid, found = self.supervisor_pid(), self.supervisor.state()
+        if found is None:
+            return Condition.GONE if pid is None else Condition.SILENT
+        return Condition.STOPPING if found == "SHUTDOWN" else Condition.RUNNING
 
     def processes(self) -> dict[str, Process]:
         """What supervisord knows, by name; nothing where it does not answer."""

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from bisnesctl import checks, database, embedded, exits, leftovers, logs, probes, programs, state, supervisor
-from bisnesctl.deployment import Deployment, make_folders
+from bisnesctl.deployment import Condition, Deployment, make_folders
 from bisnesctl.errors import BisnesError, Conflict, NotRunning, StartFailed
 from bisnesctl.probes import Health, Status
 from bisnesctl.render import render
@@ -73,12 +73,13 @@ class Start:
         checks.check_ports(each for each in wanted if not any(each.program is other.program for other in active))
 
     def _check_supervisor(self) -> None:
-        if self.deployment.supervisor.state() == "SHUTDOWN":
-            end_supervisor(self.deployment, self.report)
-        pid = self.deployment.supervisor_pid()
-        if pid is not None and not self.deployment.supervisor.running():
-            raise Conflict(f"supervisord (pid {pid}) does not answer; `bisnesctl stop` ends it and all its processes")
-        left = {} if pid is not None else leftovers.find(self.deployment.settings)
+        condition = self.deployment.condition()
+        if condition is Condition.RUNNING:
+            return
+        if condition is Condition.SILENT:
+            raise Conflict("supervisord does not answer; `bisnesctl stop` ends it and all its processes")
+        end_supervisor(self.deployment, condition, self.report)
+        left = leftovers.find(self.deployment.settings)
         if left:
             self.report(f"waiting for {', '.join(sorted(set(left.values())))} of an earlier run to end")
             leftovers.wait(left)
@@ -241,8 +242,9 @@ def _explain(deployment: Deployment, instance: Instance, health: Health) -> str:
 
 def stop_all(deployment: Deployment, report: Report) -> bool:
     """Stops everything in reverse order, then supervisord. Returns whether there was anything to stop."""
-    if not deployment.supervisor.running():
-        return end_supervisor(deployment, report)
+    condition = deployment.condition()
+    if condition is not Condition.RUNNING:
+        return end_supervisor(deployment, condition, report)
     pid = deployment.supervisor.pid()
     for _, members in groupby(reversed(deployment.active()), key=lambda each: each.program.priority):
         tier = list(members)
@@ -254,7 +256,7 @@ def stop_all(deployment: Deployment, report: Report) -> bool:
     return True
 
 
-def end_supervisor(deployment: Deployment, report: Report) -> bool:
+def end_supervisor(deployment: Deployment, condition: Condition, report: Report) -> bool:
     """Waits for a supervisord that is shutting down, and ends one that does not answer. Returns whether there was one.
 
     Its processes end with it.
@@ -262,7 +264,7 @@ def end_supervisor(deployment: Deployment, report: Report) -> bool:
     pid = deployment.supervisor_pid()
     if pid is None:
         return False
-    if deployment.supervisor.state() is not None:
+    if condition is Condition.STOPPING:
         report(f"supervisord (pid {pid}) is about to end: waiting for it")
         _await_end(deployment, pid)
     else:

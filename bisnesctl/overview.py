@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bisnesctl import exits, probes, usage
-from bisnesctl.deployment import Deployment
+from bisnesctl.deployment import Condition, Deployment
 
 #: Seconds that a process has to say how it is; a status is wanted at once.
 PATIENCE = 1.0
@@ -43,7 +43,8 @@ class Overview:
 
 def overview(deployment: Deployment) -> Overview:
     """How everything is. Needs neither the services nor their servers."""
-    processes = deployment.processes()
+    condition = deployment.condition()
+    processes = deployment.processes() if condition is Condition.RUNNING else {}
     shown = deployment.shown(processes) if processes else []
     health = probes.look(shown, processes, deployment.settings, PATIENCE)
     used = usage.measure(found.pid for each in shown if (found := processes.get(each.name)) and found.pid)
@@ -66,7 +67,7 @@ def overview(deployment: Deployment) -> Overview:
                 reason=_reason(health[instance.name], ended),
             )
         )
-    return _whole(deployment, bool(processes), rows)
+    return _whole(deployment, condition, rows)
 
 
 def _reason(health: probes.Health, ended: exits.Exits) -> str:
@@ -74,21 +75,16 @@ def _reason(health: probes.Health, ended: exits.Exits) -> str:
     return "; ".join(each for each in (health.reason, last) if each)
 
 
-def _whole(deployment: Deployment, answers: bool, rows: list[Row]) -> Overview:
-    state, pid = deployment.state, deployment.supervisor_pid()
+def _whole(deployment: Deployment, condition: Condition, rows: list[Row]) -> Overview:
+    state = deployment.state
     since = state.since or None if state else None
-    if answers:
-        condition = "running"
-    elif pid is not None:
-        condition = "silent" if deployment.supervisor.state() is None else "stopping"
-    else:
-        condition = "new" if state is None else "died" if since else "stopped"
+    gone = "new" if state is None else "died" if since else "stopped"
     return Overview(
         home=str(deployment.settings.home),
         mode=state.mode.value if state else None,
         sandbox=bool(state and state.sandbox),
         since=since,
-        supervisor_pid=pid,
-        condition=condition,
+        supervisor_pid=deployment.supervisor_pid(),
+        condition=gone if condition is Condition.GONE else condition.value,
         processes=rows,
     )

@@ -123,7 +123,8 @@ def _templates() -> jinja2.Environment:
 def value(given: object) -> str:
     """A value that supervisord expands once. Raises `ConfigError` for what its files cannot express."""
     text = str(given)
-    if text != text.strip() or any(each in text for each in ("\n", "\r", " ;", " #", "\t;", "\t#")):
+    comment = any(each in f" {text}" for each in (" ;", " #", "\t;", "\t#"))
+    if comment or text != text.strip() or "\n" in text or "\r" in text:
         raise ConfigError(f"supervisord cannot take {text!r}: no line breaks, and no ; or # after a space")
     return text.replace("%", "%%")
 

@@ -20,7 +20,7 @@ class State:
     sandbox: bool
     #: The names that `--only` limited it to; none: all.
     only: tuple[str, ...] = ()
-    #: Seconds since the epoch when it was started or changed its mode.
+    #: Seconds since the epoch when it was started or changed its mode; 0 where it was stopped on purpose.
     since: float = 0.0
 
     def expected(self, instances: list[Instance]) -> list[Instance]:
@@ -38,14 +38,14 @@ def read(run_dir: Path) -> State | None:
 
 
 def write(run_dir: Path, mode: Mode, sandbox: bool, only: tuple[str, ...]) -> None:
-    """Notes what runs from now on; an unchanged state keeps its time."""
+    """Notes what runs from now on; what runs so already keeps its time."""
     old = read(run_dir)
-    if old is None or (old.mode, old.sandbox, old.only) != (mode, sandbox, only):
+    if old is None or not old.since or (old.mode, old.sandbox, old.only) != (mode, sandbox, only):
         File(_NAME, json.dumps(asdict(State(mode, sandbox, only, time.time())))).write(run_dir)
 
 
 def forget_since(run_dir: Path) -> None:
-    """Notes that it was stopped: the next start counts anew."""
+    """Notes that it was stopped on purpose."""
     old = read(run_dir)
     if old is not None:
         File(_NAME, json.dumps(asdict(State(old.mode, old.sandbox, old.only)))).write(run_dir)

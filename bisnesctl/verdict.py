@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from bisnesctl import probes
-from bisnesctl.deployment import Deployment
+from bisnesctl.deployment import Condition, Deployment
 from bisnesctl.probes import Health, Status
 
 
@@ -43,13 +43,21 @@ _VERDICTS = {
 }
 
 
+_ABSENT = {
+    Condition.GONE: "not running: `bisnesctl start --multiprocess`",
+    Condition.SILENT: "it does not answer: `bisnesctl stop` ends it",
+    Condition.STOPPING: "it is about to stop",
+}
+
+
 def examine(deployment: Deployment) -> list[Finding]:
     """How everything is that ought to run, and the servers that are not ours. Nothing, where nothing was started."""
     if deployment.state is None:
         return []
+    condition = deployment.condition()
+    if condition is not Condition.RUNNING:
+        return [Finding("supervisord", Health(Status.FAILED, _ABSENT[condition]))]
     processes = deployment.processes()
-    if not processes:
-        return [Finding("supervisord", Health(Status.FAILED, "not running: `bisnesctl start --multiprocess`"))]
     expected = deployment.state.expected(deployment.instances)
     health = probes.look(expected, processes, deployment.settings)
     return [*_servers(deployment), *(Finding(name, each) for name, each in health.items())]
