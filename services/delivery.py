@@ -25,9 +25,9 @@ from services.window import Answered, Broken, Window
 #: Seconds that outcomes wait for company before they are recorded.
 GATHER = 0.01
 #: Seconds between two calls of `before_look` while messages are in hand: hints in between are coalesced.
-HINT_PAUSE = 0.05
-#: Seconds that the network is waited for before the loop looks for new hints.
-POLL = 0.005
+HINT_PAUSE = 0.02
+#: Seconds that the network is waited for at most; a hint ends the wait.
+POLL = 0.01
 #: Seconds between two tries to reach a database that is away.
 DATABASE_WAIT = 0.5
 #: Seconds for the longest back-off.
@@ -134,6 +134,7 @@ class Delivery:
     def wake(self) -> None:
         """Send until nothing is due. Returns at once where another thread is at it: that one then looks again."""
         self._woken.set()
+        self._window.interrupt()
         while self._woken.is_set() and self._working.acquire(blocking=False):
             try:
                 self._send_until_idle()

@@ -1,5 +1,7 @@
 """Many HTTP requests in flight at once from one thread, over kept-alive connections (libcurl's multi interface)."""
 
+import os
+import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +42,7 @@ class Window:
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, size)
         self._idle = [_handle(timeout_ms) for _ in range(size)]
+        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.size = size
         self.in_flight = 0
 
@@ -65,8 +68,7 @@ class Window:
 
     def poll(self, seconds: float) -> list[tuple[Any, Answered | Broken]]:
         """Wait up to `seconds` for the network and return the requests that ended, each with its ticket."""
-        if self.in_flight:
-            self._multi.select(seconds)
+        self._wait(seconds)
         while self._multi.perform()[0] == pycurl.E_CALL_MULTI_PERFORM:
             pass
         ended: list[tuple[Any, Answered | Broken]] = []
@@ -76,6 +78,18 @@ class Window:
             ended += [self._end(handle, None) for handle in done]
             ended += [self._end(handle, reason or f"curl error {code}") for handle, code, reason in failed]
         return ended
+
+    def interrupt(self) -> None:
+        """End a wait that is under way, or the next one. Safe for any thread."""
+        os.eventfd_write(self._waker, 1)
+
+    def _wait(self, seconds: float) -> None:
+        reading, writing, _ = self._multi.fdset()
+        timer = self._multi.timeout()  # milliseconds until libcurl has something to do, or -1
+        limit = min(seconds, timer / 1000) if timer >= 0 else seconds
+        ready, _, _ = select.select([*reading, self._waker], writing, [], limit)
+        if self._waker in ready:
+            os.eventfd_read(self._waker)
 
     def _end(self, handle: Any, broken: str | None) -> tuple[Any, Answered | Broken]:
         self._multi.remove_handle(handle)
@@ -88,6 +102,7 @@ class Window:
     def close(self) -> None:
         """Close the connections."""
         self._multi.close()
+        os.close(self._waker)
 
 
 def _handle(timeout_ms: int) -> Any:

@@ -110,3 +110,15 @@ def test_a_server_that_hangs_ends_in_a_time_out(serve):
     _, late = send(Window(1, 300), server.url, b"slow!", marks)
     assert isinstance(late, Broken)
     assert late.handed
+
+
+def test_a_wait_ends_when_somebody_interrupts_it(serve):
+    server, window = serve(0), Window(1, 60_000)
+    server._read = lambda connection: time.sleep(30)
+    window.submit("slow", HttpRequest(server.url, (), b"slow!"), lambda: None)
+    waited = threading.Thread(target=lambda: [window.poll(0), window.poll(30), window.poll(30)])
+    waited.start()
+    while waited.is_alive():  # each poll ends by an interruption, none by its time
+        window.interrupt()
+        waited.join(0.1)
+    assert window.in_flight == 1
