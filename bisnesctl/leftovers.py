@@ -6,6 +6,7 @@ import psutil
 
 from bisnesctl.errors import Conflict
 from bisnesctl.settings import Settings
+from bisnesctl.supervisor import lives
 
 #: Seconds that they get, which is longer than any program takes to stop.
 PATIENCE = 65.0
@@ -27,7 +28,7 @@ def find(settings: Settings) -> dict[int, str]:
 def wait(left: dict[int, str]) -> None:
     """Waits until they have ended. Raises `Conflict` naming those that do not."""
     deadline = time.monotonic() + PATIENCE
-    while alive := [pid for pid in left if psutil.pid_exists(pid)]:
+    while alive := [pid for pid in left if lives(pid)]:
         if time.monotonic() > deadline:
             names = ", ".join(f"{left[pid]} (pid {pid})" for pid in alive)
             raise Conflict(f"of an earlier run there still are {names}: end them with `kill -9`, then start again")
