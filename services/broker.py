@@ -5,6 +5,7 @@ Hints carry nothing, are coalesced, and may be lost: workers look for due work b
 
 import queue
 import threading
+import time
 from typing import Any
 
 import dramatiq
@@ -17,8 +18,8 @@ from dramatiq.errors import ConnectionClosed
 HINT_LIFETIME = 1.0
 #: Seconds that an idle consumer waits for a wake-up before it looks for delayed and abandoned work.
 IDLE_WAIT = 1
-#: Wake-ups kept for consumers that are busy.
-MAX_WAKES = 16
+#: Seconds between two looks of a consumer whose process has as many messages as it may.
+FULL_WAIT = 0.05
 NAMESPACE = "bisnes"
 
 #: The actor that serves each queue; names as in the old system.
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 
 
 class WakingBroker(RedisBroker):
-    """A Redis broker whose idle consumers block on a list until something is enqueued, instead of polling.
+    """A Redis broker whose idle consumers block until something is enqueued, instead of polling. Redis 6.2 or newer.
 
     Idle latency is the network's (dramatiq's own consumers back off up to a second), at next to no CPU.
     """
@@ -40,19 +41,6 @@ class WakingBroker(RedisBroker):
     @property
     def consumer_class(self) -> type[_RedisConsumer]:
         return _WakingConsumer
-
-    def do_enqueue(self, queue_name: str, *arguments: Any) -> None:
-        """Enqueue as ever, then wake one consumer."""
-        self._dispatch("enqueue")(queue_name, *arguments)
-        wakes = self.wakes(queue_name)
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.lpush(wakes, 1)
-        pipeline.ltrim(wakes, 0, MAX_WAKES - 1)
-        pipeline.execute()
-
-    def wakes(self, queue_name: str) -> str:
-        """The list that idle consumers of the queue block on."""
-        return f"{self.namespace}:{queue_name}.wakes"
 
     def hint_key(self, queue_name: str) -> str:
         """Set while a hint is on its way."""
@@ -66,11 +54,19 @@ class _WakingConsumer(_RedisConsumer):
     def __next__(self) -> Any:
         message = super().__next__()
         if message is None:
-            try:
-                self.broker.client.blpop(self.broker.wakes(self.queue_name), timeout=IDLE_WAIT)
-            except redis.ConnectionError as error:
-                raise ConnectionClosed(error) from None
+            self._wait()
         return message
+
+    def _wait(self) -> None:
+        """Block until the queue is not empty: its first entry is moved to where it is."""
+        if self.outstanding_message_count >= self.prefetch:
+            time.sleep(FULL_WAIT)
+            return
+        queue = f"{self.broker.namespace}:{self.queue_name}"
+        try:
+            self.broker.client.blmove(queue, queue, IDLE_WAIT, "LEFT", "LEFT")
+        except redis.ConnectionError as error:
+            raise ConnectionClosed(error) from None
 
 
 class Hints:

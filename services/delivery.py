@@ -102,8 +102,8 @@ class Delivery:
         attempts: Attempts,
         before_look: Callable[[], None] = lambda: None,
     ) -> None:
-        """`bot_of` gives a bot, its token decrypted. `before_look` says to whoever hints that a look comes now, so that
-        what is accepted from here on is hinted at again."""
+        """`bot_of` gives a bot, its token decrypted. `before_look` says to whoever hints that another look comes now,
+        so that what is accepted from here on is hinted at again."""
         self._connector, self._outbox, self._database = connector, outbox, database
         self._bot_of, self._before_look, self._attempts = bot_of, before_look, attempts
         self._journal, self._window = journal, window
@@ -148,11 +148,11 @@ class Delivery:
             if self._woken.is_set():
                 self._woken.clear()
                 looking = hinted = True
-            if hinted and (not self._in_hand or now - self._announced >= HINT_PAUSE):
-                self._before_look()
-                self._announced, looking, hinted = now, True, False
             if self._worth_an_exchange(looking):
                 looking = self._exchange()
+            elif hinted and (not self._in_hand or now - self._announced >= HINT_PAUSE):
+                self._before_look()
+                self._announced, looking, hinted = now, True, False
             elif self._window.in_flight:
                 self._collect()
             elif not self._done and not self._woken.is_set():
@@ -178,6 +178,7 @@ class Delivery:
             self._let_go(hand, result)
         for message in found:
             self._submit(message)
+        self._collect(0)  # their bytes leave now, before anything else is done
         return 0 < limit == len(found)
 
     def _results(self, done: list[tuple[_InHand, Outcome | None]]) -> list[Result]:
@@ -208,8 +209,8 @@ class Delivery:
         else:
             self._window.submit(hand, request, partial(self._journal.mark, hand.slot, message.id))
 
-    def _collect(self) -> None:
-        self._done += [(hand, self._outcome(answer)) for hand, answer in self._window.poll(POLL)]
+    def _collect(self, seconds: float = POLL) -> None:
+        self._done += [(hand, self._outcome(answer)) for hand, answer in self._window.poll(seconds)]
 
     def _outcome(self, answer: Answered | Broken) -> Outcome:
         match answer:

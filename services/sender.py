@@ -117,7 +117,7 @@ class Sender:
             with self._inbox_busy:
                 self._inbox.work_off(connection)
         self._due = self.outbox.has_due(connection)
-        if self._due and not self.delivery.working:
+        if self._due:
             threading.Thread(target=self.delivery.wake, name="delivery", daemon=True).start()
 
     def _watch_clock(self, connection: Connection) -> None:

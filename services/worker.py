@@ -3,6 +3,7 @@
 Dramatiq wakes it (its broker blocks, see `services.broker`); what is to be done stands in PostgreSQL.
 """
 
+import gc
 import os
 import secrets
 import signal
@@ -71,6 +72,7 @@ def _run(
         dramatiq.actor(actor_name=ACTORS[queue], queue_name=queue, broker=broker)(serve[ACTORS[queue]])
     worker = dramatiq.Worker(broker, worker_threads=THREADS)
     worker.start()
+    gc.freeze()  # what was made so far stays; collections need not look at it again
     counters = Counters()
     heartbeat = Heartbeat(settings, database, process, instance, os.getpid(), counters)
     heartbeat.start()

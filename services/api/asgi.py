@@ -5,6 +5,7 @@ requests a second), so `POST …/messages/text/…` is read here; what it means 
 """
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs
@@ -58,6 +59,7 @@ class Front:
                 flask = create_app(self._context)
                 self._blueprints(self._context, flask)
                 self._flask = WSGIMiddleware(flask, workers=FLASK_THREADS)  # type: ignore[arg-type]
+                gc.freeze()  # what was made so far stays; collections need not look at it again
                 await send({"type": "lifespan.startup.complete"})
         if self._context is not None:
             await asyncio.to_thread(self._context.close)

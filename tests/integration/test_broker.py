@@ -47,7 +47,6 @@ def test_hints_that_nobody_has_seen_yet_are_one(broker):
         time.sleep(0.01)
     time.sleep(0.2)
     assert broker.client.llen(f"{broker.namespace}:{QUEUE}") == 1
-    assert broker.client.llen(broker.wakes(QUEUE)) == 1
 
 
 def test_a_redis_that_is_away_stops_nobody_and_is_used_again_when_it_is_back(broker, served, redis_server):
