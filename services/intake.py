@@ -78,6 +78,7 @@ class Intake:
                 return
 
     def _commit(self, batch: list[tuple[Entry, "Future[Accepted]"]]) -> None:
+        self._notify(batch)  # a worker wakes up while the commit is under way …
         try:
             stored, earlier = self._store([entry for entry, _ in batch])
         except DatabaseUnavailable as error:
@@ -91,10 +92,13 @@ class Intake:
             log.exception("a message could not be stored", message_id=batch[0][0].message_id)
             batch[0][1].set_exception(error)
         else:
-            for process in {entry.process for entry, _ in batch}:
-                self._notifier.notify(f"{process}-messages")
+            self._notify(batch)  # … and looks again in case it looked too early; coalesced with the first otherwise
             for entry, future in batch:
                 _answer(entry, future, stored, earlier)
+
+    def _notify(self, batch: list[tuple[Entry, "Future[Accepted]"]]) -> None:
+        for process in {entry.process for entry, _ in batch}:
+            self._notifier.notify(f"{process}-messages")
 
     def _store(self, entries: list[Entry]) -> "Stored":
         if self._connection is None or self._connection.closed:  # many rows are joined with their lanes: by hash
