@@ -83,9 +83,9 @@ class Front:
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
         principal = await self._principal(self._context, digest)
         company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
+        principal.require_company(company_id)
         wait = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("wait", [None])[-1]
         request = sends.parse(company_id, chat_id, await _read(headers, receive), headers.get(b"idempotency-key"), wait)
-        principal.require_company(company_id)
         return await self._store(self._context, principal, request)
 
     async def _principal(self, context: Context, digest: bytes) -> Principal:
