@@ -255,3 +255,11 @@ def test_a_changed_key_or_bot_is_seen_at_once(stage):
     stage.wait_for(lambda: stage.directory.key(b"\x01") is None, seconds=5)
     execute(stage.connection, "UPDATE phone_configs SET meta_phone_number_id = 'new' WHERE id = %s", (bot,))
     stage.wait_for(lambda: stage.directory.bot("0128", 0).phone_number_id == "new", seconds=5)
+
+
+def test_a_clock_that_is_set_back_delays_nothing(stage):
+    stage.accept(entry(stage.bot()))
+    execute(stage.connection, "UPDATE lane SET due = now() + interval '1 hour'")  # dated before the clock went back
+    sender = stage.sender()
+    sender._clock = store.clock(stage.connection) + 3600, time.monotonic()  # what the sweep before that had seen
+    stage.wait_for(lambda: stage.statuses() == {"sent": 1})
