@@ -95,15 +95,15 @@ def envelope(code, **more):
         (500, envelope(131057), Retry),
         (503, {"error": "upstream"}, Unknown),
         (502, {}, Unknown),
-        (404, {"detail": "nothing here"}, Rejected),
-        (302, {}, Rejected),
+        (404, {"detail": "nothing here"}, Held),
+        (302, {}, Held),
     ],
 )
 def test_answers_are_told_apart_by_their_error_code(status, answer, kind):
     assert isinstance(META.outcome(status, orjson.dumps(answer)), kind)
 
 
-@pytest.mark.parametrize("status, kind", [(200, Unknown), (502, Unknown), (504, Unknown), (413, Rejected)])
+@pytest.mark.parametrize("status, kind", [(200, Unknown), (502, Unknown), (504, Unknown), (413, Held)])
 def test_a_gateways_page_is_no_answer(status, kind):
     outcome = META.outcome(status, b"<html>\x00\xff</html>")
     assert isinstance(outcome, kind)

@@ -9,7 +9,7 @@ import orjson
 
 from services.connectors.base import HttpRequest, Unsupported
 from services.connectors.meta.errors import classify, read_error
-from services.message import MAX_TEXT, Bot, Outcome, Outgoing, Rejected, Sent, Status, StatusUpdate, Unknown
+from services.message import MAX_TEXT, Bot, Held, Outcome, Outgoing, Sent, Status, StatusUpdate, Unknown
 
 #: What Meta reports of a message; `played` is said of a voice message that was listened to.
 _STATUSES = {
@@ -72,7 +72,9 @@ class MetaConnector:
             return classify(error.code, error.message)
         shown = f"HTTP {status}: {body[:_SHOWN].decode(errors='replace')}".replace("\0", "")
         if 300 <= status < 500:
-            return Rejected(f"http_{status}", f"not an answer of the Graph API, check META_GRAPH_URL ({shown})")
+            # Not sent, and no message's fault: the queue is kept until an operator has looked.
+            advice = "not an answer of the Graph API: check META_GRAPH_URL, then resume with bisnesctl bots add"
+            return Held(f"http_{status}", f"{advice} ({shown})")
         return Unknown(f"the answer makes no sense ({shown})")
 
     def parse(self, body: bytes) -> list[StatusUpdate]:
