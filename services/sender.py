@@ -60,11 +60,13 @@ class Sender:
         self._due = False  # whether the last sweep found chats that could be served
         self._clock: tuple[float, float] | None = None
 
-    def start(self) -> None:
-        """Settle what an earlier run left, then deliver; waits for the database as long as it takes."""
-        while not self._stopped.is_set() and not self._take_up():
-            self._stopped.wait(SWEEP)
-        threading.Thread(target=self._sweep_on, name="sweep", daemon=True).start()
+    def start(self, cancelled: threading.Event | None = None) -> None:
+        """Settle what an earlier run left, then deliver; waits for the database as long as it takes, or `cancelled`."""
+        cancelled = cancelled or self._stopped
+        while not cancelled.is_set() and not self._take_up():
+            cancelled.wait(SWEEP)
+        if self._taken_up.is_set():
+            threading.Thread(target=self._sweep_on, name="sweep", daemon=True).start()
 
     def start_in_background(self) -> None:
         """Like `start`, for a process that has more to do than to send."""

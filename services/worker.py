@@ -66,16 +66,13 @@ def _run(
     process: str, instance: str, settings: Settings, database: Database, broker: WakingBroker, sender: Sender,
     stopping: threading.Event,
 ) -> None:  # fmt: skip
-    sender.start()
-    serve = {"send-message": sender.delivery.wake, "process-webhooks": sender.work_off_webhooks}
-    for queue in (f"{process}-messages", f"{process}-webhooks"):
-        dramatiq.actor(actor_name=ACTORS[queue], queue_name=queue, broker=broker)(serve[ACTORS[queue]])
-    worker = dramatiq.Worker(broker, worker_threads=THREADS)
-    worker.start()
-    gc.freeze()  # what was made so far stays; collections need not look at it again
-    counters = Counters()
+    counters = Counters(degraded="it waits for the database before it sends")
     heartbeat = Heartbeat(settings, database, process, instance, os.getpid(), counters)
     heartbeat.start()
+    sender.start(stopping)
+    counters.degraded = None
+    worker = _serve_hints(process, broker, sender)
+    heartbeat.beat()
     log.info("ready", instance=instance)
     while not stopping.wait(0.2):
         _count(sender, counters)
@@ -85,6 +82,16 @@ def _run(
     heartbeat.stop()
     log.info("stopped", finished=finished)
     worker.stop(timeout=1000)
+
+
+def _serve_hints(process: str, broker: WakingBroker, sender: Sender) -> dramatiq.Worker:
+    serve = {"send-message": sender.delivery.wake, "process-webhooks": sender.work_off_webhooks}
+    for queue in (f"{process}-messages", f"{process}-webhooks"):
+        dramatiq.actor(actor_name=ACTORS[queue], queue_name=queue, broker=broker)(serve[ACTORS[queue]])
+    worker = dramatiq.Worker(broker, worker_threads=THREADS)
+    worker.start()
+    gc.freeze()  # what was made so far stays; collections need not look at it again
+    return worker
 
 
 def _count(sender: Sender, counters: Counters) -> None:
