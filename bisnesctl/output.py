@@ -3,9 +3,9 @@
 import functools
 import json
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,6 +13,8 @@ from rich.table import Table
 
 #: Columns of a line that goes into a pipe or a file, where nobody's window is in the way.
 PIPE_WIDTH = 1000
+
+Row = TypeVar("Row", bound=Any)  # a dataclass
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,16 @@ def fail(message: str) -> None:
 def print_json(value: object) -> None:
     """Prints `value` as JSON for other programs."""
     out().print(json.dumps(value, indent=2, default=str), soft_wrap=True, markup=False)
+
+
+def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], None], none: str) -> None:
+    """Prints what a list command found: as JSON, by `show`, or `none` where there is nothing."""
+    if as_json:
+        print_json([asdict(each) for each in found])
+    elif found:
+        show(found)
+    else:
+        say(none)
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:

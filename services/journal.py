@@ -28,7 +28,7 @@ class Journal:
     def __init__(self, path: Path, slots: int) -> None:
         """Lock the file; the marks of an earlier run stay readable until `begin`. Raises `JournalInUse`."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path, self._slots = path, slots
+        self._slots = slots
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

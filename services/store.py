@@ -142,14 +142,6 @@ class Earlier:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A message in a worker's hand."""
-
-    message: Outgoing
-    worker: str
-
-
-@dataclass(frozen=True, slots=True)
 class Result:
     """What became of a claimed message, for its row and its lane.
 

@@ -67,20 +67,15 @@ def list_bots(
     json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
     """Show the numbers, how many messages wait for each, and what holds it."""
-    from dataclasses import asdict
-
     from bisnesctl import bots as store
     from bisnesctl import database, output
     from bisnesctl.settings import load
 
     with database.connected(load()) as connection:
         found = store.find(connection, company)
-    if json:
-        output.print_json([asdict(each) for each in found])
-    elif found:
-        _show(found)
-    else:
-        output.say("there are no bots yet: [b]bisnesctl bots add --help[/] shows how to add one")
+    output.print_found(
+        found, json, _show, "there are no bots yet: [b]bisnesctl bots add --help[/] shows how to add one"
+    )
 
 
 @bots.command(epilog=example("bisnesctl bots remove --company 0128 --phone 1"))

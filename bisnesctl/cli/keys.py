@@ -50,20 +50,15 @@ def list_keys(
     json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
     """Show all keys by their first characters, the revoked ones too."""
-    from dataclasses import asdict
-
     from bisnesctl import database, output
     from bisnesctl import keys as store
     from bisnesctl.settings import load
 
     with database.connected(load()) as connection:
         found = store.find(connection, company)
-    if json:
-        output.print_json([asdict(each) for each in found])
-    elif found:
-        _show(found)
-    else:
-        output.say("there are no keys yet: [b]bisnesctl keys create --company 0128[/] makes one")
+    output.print_found(
+        found, json, _show, "there are no keys yet: [b]bisnesctl keys create --company 0128[/] makes one"
+    )
 
 
 @keys.command(epilog=example("bisnesctl keys revoke 3", "bisnesctl keys revoke bk_Xy12a --company 0128"))

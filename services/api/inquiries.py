@@ -1,11 +1,10 @@
 """What the API reads: messages of a chat with their whole life. Plain SQL; it writes nothing."""
 
-import uuid
 from datetime import UTC, datetime
 from typing import Any
 
 from services.message import Status
-from services.store import Connection
+from services.store import Connection, as_uuid
 
 #: Beyond every message, for the first page.
 NEWEST = 2**63 - 1
@@ -57,20 +56,13 @@ def page(
 
 def message(connection: Connection, company_id: str, chat_id: str, message_id: str) -> dict[str, Any] | None:
     """The chat's message with this id, ours or the provider's."""
-    ours = _uuid(message_id) or _of_provider(connection, company_id, message_id)
+    ours = as_uuid(message_id) or _of_provider(connection, company_id, message_id)
     if ours is None:
         return None
     with connection.cursor() as cursor:
         cursor.execute(_ONE, (ours, company_id, chat_id))
         row = cursor.fetchone()
     return _life(row) if row else None
-
-
-def _uuid(text: str) -> str | None:
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        return None
 
 
 def _of_provider(connection: Connection, company_id: str, provider_id: str) -> str | None:

@@ -1,7 +1,6 @@
 """Bots, messages and claims for tests of the outbox."""
 
 import itertools
-from dataclasses import dataclass, field
 
 from uuid_utils import uuid7
 
@@ -58,18 +57,6 @@ def execute(connection: Connection, statement: str, values: tuple = ()) -> list[
 def status_of(connection: Connection, message_id: str) -> str:
     """A message's status as the outbox has it."""
     return execute(connection, "SELECT status FROM outbox WHERE message_id = %s", (message_id,))[0][0]
-
-
-@dataclass
-class Texts:
-    """The texts that a worker claimed, in order, by chat."""
-
-    by_chat: dict[str, list[str]] = field(default_factory=dict)
-
-    def add(self, messages: list[Outgoing]) -> None:
-        """Take note of claimed messages."""
-        for message in messages:
-            self.by_chat.setdefault(message.chat_id, []).append(message.payload["message"])
 
 
 def open_database(dsn: str) -> tuple[Database, Connection]:

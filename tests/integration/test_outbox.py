@@ -12,7 +12,6 @@ from services import store
 from services.message import Status, StatusUpdate
 from tests.integration.outbox_tools import (
     WORKER,
-    Texts,
     accept,
     add_bot,
     entry,
@@ -268,9 +267,7 @@ def test_many_writers_and_workers_lose_nothing_double_nothing_and_keep_each_chat
     writing.set()
     for thread in workers:
         thread.join()
-    rest = Texts()
     while messages := outbox().claim(connection, 50):
-        rest.add(messages)
         outbox().record(connection, [result(message) for message in messages])
         for message in messages:
             said.setdefault((message.bot_id, message.chat_id), []).append(message.payload["message"])
