@@ -57,10 +57,6 @@ ON CONFLICT (company_id, phone_index) DO UPDATE SET
 RETURNING id, xmax = 0, meta_phone_number_id,
     CASE connection_type WHEN '360dialog' THEN api_key_encrypted ELSE meta_access_token_encrypted END"""
 
-_RELEASE = """
-UPDATE bot_pace SET held_until = '-infinity', held_reason = NULL WHERE bot_id = %(id)s;
-UPDATE lane SET due = now() WHERE bot_id = %(id)s AND pending > 0 AND claim IS NULL"""
-
 _LIST = """
 SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.process_name, COALESCE(c.status, ''),
        c.meta_phone_number_id, c.display_phone_number,
@@ -102,7 +98,7 @@ def save(connection: Connection, bot: NewBot, key: str) -> bool:
             raise UsageError(f"a {kind} bot needs its number's id in the Graph API: --phone-number-id")
         if kind != "wwebjs" and not token:
             raise UsageError(f"a {kind} bot needs its token on the standard input: --token-stdin <token.txt")
-        query(connection, _RELEASE, {"id": number})
+        query(connection, "SELECT release_bot(%s)", (number,))
     return bool(new)
 
 

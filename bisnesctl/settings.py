@@ -4,6 +4,7 @@
 """
 
 import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlencode
@@ -14,7 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from bisnesctl import layout
 from bisnesctl.errors import ConfigError
 
+Network = IPv4Network | IPv6Network
 Port = Annotated[int, Field(ge=1, le=65535)]
+HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
 NO_SECRET = SecretStr("")
 
 
@@ -54,13 +57,29 @@ class Settings(BaseSettings):
     encryption_key: SecretStr = Field(
         NO_SECRET, description="key of the tokens in the database: 64 hex digits or 32 characters"
     )
+    public_url: HttpAddress | None = Field(None, description="base URL under which the world reaches API and webhooks")
+    allowed_networks: str = Field(
+        "", description="private networks that links and webhooks may lead to, such as 10.0.0.0/8,192.168.1.7"
+    )
+    media_store: str = Field("", description="folder of media, or s3://bucket/prefix; empty: media in BISNES_HOME")
+    media_max_mb: int = Field(100, ge=1, le=2000, description="megabytes of a file that comes in, at most")
+    s3_endpoint_url: HttpAddress | None = Field(None, description="URL of an S3-compatible storage; empty: Amazon's")
+    s3_region: str = Field("us-east-1", description="region of the S3 storage")
+    s3_access_key_id: SecretStr = Field(NO_SECRET, description="access key of the S3 storage")
+    s3_secret_access_key: SecretStr = Field(NO_SECRET, description="secret key of the S3 storage")
+    webhook_timeout_ms: int = Field(10000, ge=100, description="milliseconds for one call of a customer's webhook")
+    events_keep_days: int = Field(7, ge=1, description="days for which customers' events are kept")
+
     operator_key: SecretStr = Field(NO_SECRET, description="the operator's API key, used by `bisnesctl send`")
+    meta_app_id: str = Field("", pattern=r"^\d*$", description="the Meta app's id: embedded signup, token checks")
     meta_app_secret: SecretStr = Field(NO_SECRET, description="the Meta app's secret, which signs webhooks")
     meta_verify_token: SecretStr = Field(NO_SECRET, description="the word of the webhook's verification")
     meta_graph_url: str = Field(
         "https://graph.facebook.com", pattern="^https?://[^/]", description="base URL of the Graph API"
     )
     meta_graph_version: str = Field("v26.0", pattern=r"^v\d+\.\d+$", description="version of the Graph API")
+    dialog360_url: HttpAddress = Field("https://waba-v2.360dialog.io", description="base URL of 360dialog")
+    bot_check_minutes: float = Field(12, gt=0, description="minutes between checks of a number with its provider")
     meta_max_messages_per_second: float = Field(20, gt=0, description="default rate of one Meta number")
     wwebjs_max_messages_per_second: float = Field(10, gt=0, description="default rate of one WhatsApp number")
     meta_window: int = Field(256, ge=1, le=4096, description="sends in flight of one Meta worker")
@@ -88,6 +107,12 @@ class Settings(BaseSettings):
         if text and not _is_hex_key(text) and len(text.encode()) != 32:
             raise ValueError("must be 64 hex digits or 32 characters")
         return key
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _networks_are_networks(cls, text: str) -> str:
+        _networks(text)
+        return text
 
     def copy_with(self, **fields: object) -> Self:
         """The same settings with some fields replaced, unchecked."""
@@ -161,6 +186,25 @@ class Settings(BaseSettings):
         """Base URL of the Graph API, without a slash at its end: in the sandbox the simulator's."""
         return f"http://127.0.0.1:{self.sandbox_port}" if self.sandbox else self.meta_graph_url.rstrip("/")
 
+    @property
+    def dialog360_base(self) -> str:
+        """Base URL of 360dialog, without a slash at its end: in the sandbox the simulator's."""
+        if self.sandbox:
+            return f"http://127.0.0.1:{self.sandbox_port}/360dialog"
+        return self.dialog360_url.rstrip("/")
+
+    @property
+    def webhook_base(self) -> str | None:
+        """Base URL under which providers reach our webhooks, if it is known: in the sandbox this machine's."""
+        if self.public_url is None and self.sandbox:
+            return f"http://127.0.0.1:{self.meta_port}"
+        return self.public_url and self.public_url.rstrip("/")
+
+    @property
+    def open_networks(self) -> tuple[Network, ...]:
+        """The private networks that fetches and customers' webhooks may reach: in the sandbox this machine as well."""
+        return _networks(self.allowed_networks) + (_networks("127.0.0.0/8,::1") if self.sandbox else ())
+
 
 def env_path() -> Path:
     """The `.env` in force: `$BISNES_ENV`, else the one in the working directory; absolute."""
@@ -193,6 +237,10 @@ def _explain_one(field: str, message: str, path: Path) -> str:
     where = "the environment" if key in known else str(path)
     description = Settings.model_fields[field].description
     return f"{key} in {where}: {message.removeprefix('Value error, ').lower()} ({description})"
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
 def _is_hex_key(text: str) -> bool:

@@ -16,10 +16,11 @@ import structlog
 
 from bisnesctl.vault import VaultError
 from services import store
-from services.connectors.base import Connector
+from services.connectors.base import Again, Connector, Preparation
 from services.journal import Journal
-from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, Unknown
-from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Outbox, Result
+from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Scope, Sent, Status, Unknown
+from services.preparations import Preparations
+from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Hold, Outbox, Result
 from services.window import Answered, Broken, Window
 
 #: Seconds that outcomes wait for company before they are recorded.
@@ -32,6 +33,8 @@ POLL = 0.01
 DATABASE_WAIT = 0.5
 #: Seconds for the longest back-off.
 MAX_BACKOFF = 300.0
+#: Times that a connector is asked for the next step of one attempt.
+MAX_STEPS = 6
 
 log = structlog.get_logger()
 
@@ -54,6 +57,7 @@ class _InHand:
 
     message: Outgoing
     slot: int
+    steps: int = 0  # how often the connector was asked what to do
 
 
 def settle(message: Outgoing, outcome: Outcome | None, attempts: Attempts, claim: str) -> Result:
@@ -78,13 +82,13 @@ def settle(message: Outgoing, outcome: Outcome | None, attempts: Attempts, claim
             return replace(result, final=False, status=None, after=1.0)
 
 
-def hold_of(message: Outgoing, outcome: Outcome | None) -> tuple[int, float | None, str] | None:
-    """The (bot, seconds, reason) for which the outcome holds the whole number, if it does."""
+def hold_of(message: Outgoing, outcome: Outcome | None) -> Hold | None:
+    """How the outcome holds the whole number or account, if it does."""
     match outcome:
         case Held(code, reason):
-            return message.bot_id, None, f"{code}: {reason}"
-        case Retry(code, reason, after, hold_bot=True):
-            return message.bot_id, after or MAX_BACKOFF, f"{code}: {reason}"
+            return Hold(message.bot_id, Scope.BOT, None, f"{code}: {reason}")
+        case Retry(code, reason, after, scope=Scope.BOT | Scope.ACCOUNT as scope, slower=slower):
+            return Hold(message.bot_id, scope, after or MAX_BACKOFF, f"{code}: {reason}", slower)
     return None
 
 
@@ -107,6 +111,7 @@ class Delivery:
         self._connector, self._outbox, self._database = connector, outbox, database
         self._bot_of, self._before_look, self._attempts = bot_of, before_look, attempts
         self._journal, self._window = journal, window
+        self._preparations = Preparations(window.interrupt)
         self._free = list(range(window.size))
         self._done: list[tuple[_InHand, Outcome | None]] = []
         self._in_hand: dict[int, _InHand] = {}
@@ -121,6 +126,11 @@ class Delivery:
     def in_hand(self) -> int:
         """Messages that are claimed and whose outcome is not yet recorded."""
         return len(self._in_hand)
+
+    @property
+    def preparing(self) -> int:
+        """Messages in hand whose files are being fetched or uploaded."""
+        return self._preparations.pending
 
     @property
     def working(self) -> bool:
@@ -153,7 +163,7 @@ class Delivery:
             elif hinted and (not self._in_hand or now - self._announced >= HINT_PAUSE):
                 self._before_look()
                 self._announced, looking, hinted = now, True, False
-            elif self._window.in_flight:
+            elif self._window.in_flight or self._preparations.pending:
                 self._collect()
             elif not self._done and not self._woken.is_set():
                 return
@@ -169,7 +179,7 @@ class Delivery:
         done, self._done = self._done, []
         try:
             results = self._results(done)
-            found = self._outbox.exchange(self._connect(), results, limit)
+            found = self._outbox.exchange(self._connect(), results, limit, self._room(done))
         except (DatabaseError, DatabaseUnavailable) as error:
             self._done = done + self._done
             return self._lost_database(error)
@@ -180,6 +190,14 @@ class Delivery:
             self._submit(message)
         self._collect(0)  # their bytes leave now, before anything else is done
         return 0 < limit == len(found)
+
+    def _room(self, done: list[tuple[_InHand, Outcome | None]]) -> dict[int, int]:
+        """How many messages more each number may have in hand, where it has some: a provider that hangs must not fill
+        the window with one number's requests."""
+        counts = Counter(hand.message.bot_id for hand in self._in_hand.values())
+        counts.subtract(hand.message.bot_id for hand, _ in done)
+        most = max(self._window.size * 3 // 4, 1)
+        return {bot_id: max(most - count, 0) for bot_id, count in counts.items()}
 
     def _results(self, done: list[tuple[_InHand, Outcome | None]]) -> list[Result]:
         holds = [hold for hand, outcome in done if (hold := hold_of(hand.message, outcome))]
@@ -196,26 +214,47 @@ class Delivery:
 
     def _submit(self, message: Outgoing) -> None:
         hand = self._in_hand[message.id] = _InHand(message, self._free.pop())
+        self._go_on(hand)
+
+    def _go_on(self, hand: _InHand) -> None:
+        """Do what the connector says comes next for a message that has not left."""
+        hand.steps += 1
+        message = hand.message
         try:
             bot = self._bot_of(message.bot_id)
             if bot is None:
                 self._done.append((hand, Rejected("unknown_bot", "the bot was removed")))
                 return
-            request = self._connector.request(bot, message)
+            step = self._connector.request(bot, message)
         except DatabaseUnavailable:
             self._done.append((hand, None))
         except VaultError as error:
             self._done.append((hand, Held("credential", str(error))))
         else:
-            self._window.submit(hand, request, partial(self._journal.mark, hand.slot, message.id))
+            if isinstance(step, Preparation):
+                self._preparations.start(message.bot_id, hand, step)
+            else:
+                self._window.submit(hand, step, partial(self._journal.mark, hand.slot, message.id))
 
     def _collect(self, seconds: float = POLL) -> None:
-        self._done += [(hand, self._outcome(answer)) for hand, answer in self._window.poll(seconds)]
+        for hand, answer in self._window.poll(seconds):
+            self._take(hand, self._outcome(hand.message, answer))
+        for hand, refusal in self._preparations.done():
+            self._take(hand, Again() if refusal is None else refusal)
 
-    def _outcome(self, answer: Answered | Broken) -> Outcome:
+    def _take(self, hand: _InHand, outcome: Outcome | Again) -> None:
+        if not isinstance(outcome, Again):
+            self._done.append((hand, outcome))
+        elif hand.steps < MAX_STEPS:
+            self._journal.clear(hand.slot)
+            self._go_on(hand)
+        else:
+            self._done.append((hand, Retry("steps", "the message could not be made ready")))
+
+    def _outcome(self, message: Outgoing, answer: Answered | Broken) -> Outcome | Again:
         match answer:
             case Answered(status, body):
-                return self._connector.outcome(status, body)
+                return self._connector.outcome(message, status, body)
             case Broken(reason, handed=True):
                 return Unknown(reason)
             case Broken(reason):

@@ -1,4 +1,7 @@
-"""The values that travel through the services: messages, bots, and what became of a send. Imports nothing of ours."""
+"""The values that travel through the services: messages, bots, what became of a send, what came in.
+
+Imports nothing of ours.
+"""
 
 import re
 from dataclasses import dataclass, field
@@ -49,7 +52,7 @@ class Bot:
     process_name: str  # the channel that serves it: meta or wwebjs
     connection_type: str  # wwebjs, meta_direct, meta_embedded or 360dialog
     phone_number_id: str = ""  # Meta's id of the number
-    access_token: Secret = field(default_factory=lambda: Secret(""))
+    access_token: Secret = field(default_factory=lambda: Secret(""))  # 360dialog: the API key
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +70,17 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The provider took the message."""
+    """The provider took it; what is no message of its own, such as a read receipt, gets no id."""
 
-    provider_id: str
+    provider_id: str | None = None
+
+
+class Scope(StrEnum):
+    """How much waits when a send is put off."""
+
+    CHAT = "chat"
+    BOT = "bot"
+    ACCOUNT = "account"  # every number of the same business account (phone_configs.meta_waba_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +91,9 @@ class Retry:
     reason: str
     after: float | None = None  #: Seconds to wait; None: exponential back-off from the channel's base.
     attempts: int | None = None  #: Attempts in all, where the provider advises other than the channel's setting.
-    hold_bot: bool = False  #: Hold the whole number for `after` seconds, not this chat alone.
+    scope: Scope = Scope.CHAT  #: What is held for `after` seconds.
     growth: float = 1.0  #: Each wait of `after` seconds is so many times longer than the one before.
+    slower: bool = False  #: The number's rate is halved for a while as well.
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +132,93 @@ class StatusUpdate:
     message_id: str | None = None  # ours, where the provider echoes it
     error_code: str | None = None
     error: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)  # "pricing" and "conversation", as the provider has them
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A file that came with a message and is still with the provider."""
+
+    id: str  # the provider's
+    mime_type: str  # may have parameters: audio/ogg; codecs=opus
+    sha256: str | None = None  # as the provider writes it
+    filename: str | None = None
+    voice: bool = False
+    animated: bool = False
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The other side of a chat. One of the two names is there: users may hide their number."""
+
+    chat_id: str | None  # digits
+    user_id: str | None = None  # Meta's business-scoped user id
+    name: str | None = None  # as the profile has it
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message that came in, or one that the business sent by its own phone (`from_me`)."""
+
+    number: str  # the provider's id of our number (phone_number_id)
+    provider_id: str
+    sender: Sender  # the chat's other side, also of one that is `from_me`
+    kind: str  # text, image, …, or whatever the provider calls it
+    at: float  # seconds since the epoch
+    text: str | None = None  # what a person reads: body, caption, title of the button
+    quoted: str | None = None  # the provider's id of the message it answers
+    media: Media | None = None
+    content: dict[str, Any] = field(default_factory=dict)  # the message as the provider has it
+    from_me: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reaction:
+    """Somebody reacted to a message, or took that back."""
+
+    number: str
+    provider_id: str  # of the reaction
+    sender: Sender
+    target: str  # the provider's id of the message reacted to
+    emoji: str  # empty: taken back
+    at: float
+    from_me: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A message was given another text."""
+
+    number: str
+    sender: Sender
+    target: str
+    text: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """A message was deleted for everyone."""
+
+    number: str
+    sender: Sender
+    target: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the provider tells of a number, an account or a template, rather than of a message."""
+
+    event: str  # the customer's event: template.status, account.update, …
+    field: str  # as the provider calls it
+    number: str | None  # the provider's id of our number, where it is about one
+    account: str | None  # the provider's id of the business account
+    value: dict[str, Any]
+
+
+Update = StatusUpdate | Incoming | Reaction | Edit | Revocation | Notice
 
 
 class InvalidChatId(ValueError):
@@ -128,22 +227,31 @@ class InvalidChatId(ValueError):
 
 _NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})(?:@c\.us)?", re.ASCII)
 _OTHER = re.compile(r"[0-9]+(?:-[0-9]+)?@(?:g\.us|lid)", re.ASCII)
-_CONTACT = re.compile(r"(.+)-(\+?[0-9]+)", re.ASCII)
+_USER = re.compile(r"[A-Z]{2}\.[A-Za-z0-9]{1,128}", re.ASCII)
+_CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
+
+
+def is_user_id(chat_id: str) -> bool:
+    """Whether a chat goes by a business-scoped user id of Meta's (`US.1349…`), its number being hidden."""
+    return _USER.fullmatch(chat_id) is not None
 
 
 def normalise_chat_id(raw: str, company_id: str) -> str:
-    """The one form under which a chat is known: E.164 digits, `<id>@g.us` for a group, `<id>@lid` for a hidden number.
+    """The one form under which a chat is known: E.164 digits, `<id>@g.us` for a group, `<id>@lid` for a hidden number,
+    `<country>.<id>` for a user of Meta's who hides theirs.
 
-    Accepts bare digits, a leading plus, `<digits>@c.us`, a group or lid id as it is, and the database's
-    contact id `<companyId>-<digits>`. Raises `InvalidChatId` with the reason otherwise.
+    Accepts bare digits, a leading plus, `<digits>@c.us`, a group, lid or user id as it is, and the database's
+    contact id `<companyId>-<digits or user id>`. Raises `InvalidChatId` with the reason otherwise.
     """
-    if _OTHER.fullmatch(raw) and len(raw) <= 64:
+    if (_OTHER.fullmatch(raw) and len(raw) <= 64) or is_user_id(raw):
         return raw
     number = raw
     if "@" not in raw and (contact := _CONTACT.fullmatch(raw)):
         if contact[1] != company_id:
             raise InvalidChatId(f"the contact id {raw!r} belongs to another company than {company_id!r}")
         number = contact[2]
+        if is_user_id(number):
+            return number
     if match := _NUMBER.fullmatch(number):
         return match[1]
     raise InvalidChatId(

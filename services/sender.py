@@ -48,7 +48,7 @@ class Sender:
         self._journal = Journal(journal_path(settings.journal_dir, instance), settings.meta_window)
         self._recovery = Recovery(outbox, settings.journal_dir)
         self._retention = Retention()
-        self._inbox = Inbox(connector.process_name, connector.parse)
+        self._inbox = Inbox(connector.process_name, connector.parse)  # type: ignore[arg-type]
         self._unlock = _Unlocker(directory, settings.encryption_key.get_secret_value())
         self.delivery = Delivery(
             connector, outbox, database, self._unlock.bot, self._journal,
@@ -57,6 +57,7 @@ class Sender:
         )  # fmt: skip
         self._stopped, self._taken_up = threading.Event(), threading.Event()
         self._inbox_busy = threading.Lock()
+        self._renewed = time.monotonic()  # when leases were last renewed
         self._due = False  # whether the last sweep found chats that could be served
         self._clock: tuple[float, float] | None = None
 
@@ -113,6 +114,7 @@ class Sender:
 
     def _sweep(self, connection: Connection) -> None:
         self._watch_clock(connection)
+        self._renew_leases(connection)
         self._recovery.of_expired_leases(connection)
         self._retention.clean_up_if_due(connection)
         if not self._inbox_busy.locked():
@@ -121,6 +123,13 @@ class Sender:
         self._due = self.outbox.has_due(connection)
         if self._due:
             threading.Thread(target=self.delivery.wake, name="delivery", daemon=True).start()
+
+    def _renew_leases(self, connection: Connection) -> None:
+        """Files may take longer to upload than a lease lasts."""
+        now = time.monotonic()
+        if self.delivery.preparing and now - self._renewed > self._settings.lease_seconds / 3:
+            self.outbox.renew(connection)
+            self._renewed = now
 
     def _watch_clock(self, connection: Connection) -> None:
         wall, steady = store.clock(connection), time.monotonic()

@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from services.message import Bot, Outgoing, Secret, Status, StatusUpdate
+from services.message import Bot, Outgoing, Scope, Secret, Status, StatusUpdate
 
 
 class Connection(psycopg2.extensions.connection):
@@ -161,6 +161,17 @@ class Result:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A number, or every number of its business account, that sends nothing for a while."""
+
+    bot_id: int
+    scope: Scope
+    after: float | None  # seconds; None: until an operator acts
+    reason: str
+    slower: bool = False  # its rate is halved for a while as well
+
+
 _FIND_KEY = "SELECT id, company_id, key_hash FROM api_keys WHERE key_hash = %s AND revoked_at IS NULL"
 
 _BOT_COLUMNS = """
@@ -202,7 +213,8 @@ WHERE (company_id, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""
 # Each bot that has a due lane gets its fair share of the limit, and at most what its token bucket holds (a second's).
 _CLAIM = """
 WITH ready AS (
-    SELECT p.bot_id, COALESCE(p.rate, %(rate)s)::float AS rate,
+    SELECT p.bot_id,
+           COALESCE(p.rate, %(rate)s)::float * CASE WHEN p.slow_until > now() THEN p.slow_factor ELSE 1 END AS rate,
            GREATEST(LEAST(p.free_at, now()), now() - interval '1 second') AS free_at
     FROM bot_pace p
     WHERE p.process_name = %(process)s AND p.held_until <= now() AND EXISTS (
@@ -211,8 +223,8 @@ WITH ready AS (
 ), budget AS (
     SELECT bot_id, rate, free_at,
            LEAST(floor(extract(epoch FROM now() - free_at) * rate + 0.001),
-                 ceil(%(limit)s::float / count(*) OVER ()))::bigint AS share
-    FROM ready
+                 ceil(%(limit)s::float / count(*) OVER ()), room)::bigint AS share
+    FROM ready LEFT JOIN json_to_recordset(%(room)s::json) AS given (bot_id int, room int) USING (bot_id)
 ), picked AS (
     SELECT b.bot_id, l.chat_id, l.done FROM budget b CROSS JOIN LATERAL (
         SELECT chat_id, done FROM lane
@@ -280,10 +292,45 @@ WITH r AS (
     + _HISTORY
 )
 
+#: Seconds for which a throttled number stays slow, and the least of its rate that is left to it.
+SLOW_SECONDS, SLOWEST = 60, 1 / 16
+
+# A hold that needs an operator is told to the customer and to whoever reads process_events. Locks: event_feed first.
+_TELL_HELD = """
+WITH held AS (
+    SELECT DISTINCT ON (h.bot_id) h.bot_id, h.reason, p.process_name
+    FROM json_to_recordset(%(holds)s::json) AS h (bot_id int, after float, reason text)
+    JOIN bot_pace p USING (bot_id) WHERE h.after IS NULL AND p.held_until <> 'infinity'
+), noted AS (
+    INSERT INTO process_events (process_name, event_type, event_data, severity)
+    SELECT process_name, 'bot_waiting', bot_status_event(bot_id, 'waiting', reason), 'error' FROM held
+)
+SELECT raise_events(jsonb_agg(bot_status_event(bot_id, 'waiting', reason))) FROM held"""
 _HOLD = """
-UPDATE bot_pace p SET held_reason = h.reason, held_until = GREATEST(
-    p.held_until, CASE WHEN h.after IS NULL THEN 'infinity' ELSE now() + h.after * interval '1 second' END)
-FROM json_to_recordset(%s::json) AS h (bot_id int, after float, reason text) WHERE p.bot_id = h.bot_id"""
+WITH h AS (
+    SELECT * FROM json_to_recordset(%(holds)s::json) AS h (
+        bot_id int, scope text, after float, reason text, slower bool)
+), meant AS (
+    SELECT bot_id, after, reason, slower FROM h
+    UNION ALL
+    SELECT other.id, after, reason, slower FROM h JOIN phone_configs c ON c.id = h.bot_id
+    JOIN phone_configs other ON other.meta_waba_id = c.meta_waba_id AND other.id <> c.id
+    WHERE h.scope = 'account'
+), merged AS (
+    SELECT bot_id, CASE WHEN bool_or(after IS NULL) THEN NULL ELSE max(after) END AS after,
+           (array_agg(reason ORDER BY after DESC NULLS FIRST))[1] AS reason, bool_or(slower) AS slower
+    FROM meant GROUP BY bot_id
+), locked AS (
+    SELECT bot_id FROM bot_pace WHERE bot_id IN (SELECT bot_id FROM merged) ORDER BY bot_id FOR UPDATE
+)
+UPDATE bot_pace p SET
+    held_reason = CASE WHEN p.held_until = 'infinity' THEN p.held_reason ELSE m.reason END,
+    held_until = GREATEST(
+        p.held_until, CASE WHEN m.after IS NULL THEN 'infinity' ELSE now() + m.after * interval '1 second' END),
+    slow_factor = CASE WHEN NOT m.slower THEN p.slow_factor WHEN p.slow_until <= now() THEN 0.5
+                       ELSE GREATEST(p.slow_factor / 2, %(slowest)s) END,
+    slow_until = CASE WHEN m.slower THEN now() + %(slow)s * interval '1 second' ELSE p.slow_until END
+FROM merged m JOIN locked USING (bot_id) WHERE p.bot_id = m.bot_id"""
 
 _APPLY_STATUSES = (
     """
@@ -323,6 +370,8 @@ WITH r AS (
     + _HISTORY
 )
 
+_RENEW = """
+UPDATE lane SET due = now() + %s * interval '1 second' WHERE claim = %s"""
 _EXPIRED = """
 SELECT bot_id, chat_id, head, claim FROM lane WHERE claim IS NOT NULL AND due <= now() LIMIT 1000"""
 _CLAIMED_BY = """
@@ -346,7 +395,9 @@ class Statement:
 
 _ACCEPT_ROWS = Statement("accept", _ACCEPT, rows="json")
 _RECORD_RESULTS = Statement("record", _RECORD, results="json", process="text")
-_CLAIM_DUE = Statement("claim", _CLAIM, process="text", limit="int", worker="text", rate="float", lease="float")
+_CLAIM_DUE = Statement(
+    "claim", _CLAIM, process="text", limit="int", worker="text", rate="float", lease="float", room="json"
+)
 
 
 def _run(connection: Connection, steps: list[tuple[Statement, dict[str, Any]]]) -> list[tuple[Any, ...]]:
@@ -424,17 +475,28 @@ class Outbox:
     rate: float  # messages a second for each bot that sets none of its own
     lease: float  # seconds
 
-    def exchange(self, connection: Connection, results: list[Result], limit: int) -> list[Outgoing]:
-        """Record what became of claimed messages and claim up to `limit` more, in one transaction and round trip."""
+    def exchange(
+        self, connection: Connection, results: list[Result], limit: int, room: dict[int, int] | None = None
+    ) -> list[Outgoing]:
+        """Record what became of claimed messages and claim up to `limit` more, in one transaction and round trip.
+
+        `room`: how many a number may get at most, for those that are limited.
+        """
         steps: list[tuple[Statement, dict[str, Any]]] = []
         if results:
             rows = orjson.dumps([asdict(result) for result in results]).decode()
             steps.append((_RECORD_RESULTS, {"results": rows, "process": self.process}))
         if limit:
-            pace = {"worker": self.worker, "rate": self.rate, "lease": self.lease}
+            rooms = [{"bot_id": bot_id, "room": most} for bot_id, most in (room or {}).items()]
+            pace = {"worker": self.worker, "rate": self.rate, "lease": self.lease, "room": orjson.dumps(rooms).decode()}
             steps.append((_CLAIM_DUE, {"process": self.process, "limit": limit} | pace))
         found = _run(connection, steps) if steps else []
         return [_outgoing(*row) for row in found]
+
+    def renew(self, connection: Connection) -> None:
+        """Begin the lease of everything in this worker's hand anew."""
+        with connection.cursor() as cursor:
+            cursor.execute(_RENEW, (self.lease, self.worker))
 
     def claim(self, connection: Connection, limit: int) -> list[Outgoing]:
         """Take up to `limit` messages: the oldest of each due chat."""
@@ -444,11 +506,11 @@ class Outbox:
         """Write down what became of claimed messages and free their chats."""
         self.exchange(connection, results, 0)
 
-    def hold_bots(self, connection: Connection, holds: list[tuple[int, float | None, str]]) -> None:
-        """Hold numbers for (bot, seconds, reason); without seconds until an operator acts."""
-        rows = [{"bot_id": bot, "after": after, "reason": reason} for bot, after, reason in holds]
+    def hold_bots(self, connection: Connection, holds: list[Hold]) -> None:
+        """Hold numbers and accounts; one that needs an operator raises an event."""
+        values = {"holds": orjson.dumps([asdict(hold) for hold in holds]).decode(), "slow": SLOW_SECONDS}
         with connection.cursor() as cursor:
-            cursor.execute(_HOLD, (orjson.dumps(rows).decode(),))
+            cursor.execute("BEGIN;" + _TELL_HELD + ";" + _HOLD + ";COMMIT", values | {"slowest": SLOWEST})
 
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""

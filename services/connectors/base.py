@@ -1,9 +1,10 @@
 """What the delivery asks of a channel. A connector translates in both directions and touches no database."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from services.message import Bot, Outcome, Outgoing, StatusUpdate
+from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,22 @@ class HttpRequest:
     url: str
     headers: tuple[str, ...]  # "Name: value" lines
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What must be done before a message can leave, such as uploading its file; harmless to repeat.
+
+    `run` may take seconds: it is called on a thread of its own. It returns None when the connector can now be asked for
+    the request, or why there is nothing to send.
+    """
+
+    run: Callable[[], Retry | Rejected | Held | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Refused, but the connector knows another way: it is asked for the request once more, in the same attempt."""
 
 
 class Unsupported(ValueError):
@@ -27,11 +44,11 @@ class Connector(Protocol):
     def check(self, kind: str, chat_id: str, payload: dict[str, Any]) -> None:
         """Refuse before acceptance what the channel could never send; raises `Unsupported`."""
 
-    def request(self, bot: Bot, message: Outgoing) -> HttpRequest:
-        """The request that sends the message."""
+    def request(self, bot: Bot, message: Outgoing) -> HttpRequest | Preparation:
+        """The request that sends the message, or what must be done before there can be one."""
 
-    def outcome(self, status: int, body: bytes) -> Outcome:
+    def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome | Again:
         """What the provider's complete answer means; `status` is the HTTP status."""
 
-    def parse(self, body: bytes) -> list[StatusUpdate]:
-        """The status reports in one stored webhook. Raises ValueError where it is no webhook of the provider."""
+    def parse(self, body: bytes) -> list[Update]:
+        """What one stored webhook tells, in its order. Raises ValueError where it is no webhook of the provider."""

@@ -7,7 +7,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from services.connectors.base import HttpRequest
-from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, StatusUpdate, Unknown
+from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, StatusUpdate, Unknown, Update
 
 OUTCOMES = {
     200: lambda text: Sent(f"id of {text}"),
@@ -76,8 +76,8 @@ class ProviderConnector:
         body = json.dumps({"chat": message.chat_id, "text": message.payload["message"]}).encode()
         return HttpRequest(self.url, (f"Authorization: {bot.access_token.value}",), body)
 
-    def outcome(self, status: int, body: bytes) -> Outcome:
+    def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome:
         return OUTCOMES.get(status, lambda text: Unknown("nonsense"))(json.loads(body)["text"])
 
-    def parse(self, body: bytes) -> list[StatusUpdate]:
+    def parse(self, body: bytes) -> list[Update]:
         return [StatusUpdate(each["id"], Status(each["status"]), 1.0) for each in json.loads(body)]

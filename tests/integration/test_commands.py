@@ -22,8 +22,8 @@ from bisnesctl.__main__ import main
 from bisnesctl.settings import Settings, load
 from services.api.app import create_app
 from services.api.context import connect
-from services.message import Status
-from services.store import Database
+from services.message import Scope, Status
+from services.store import Database, Hold
 
 NOWHERE = "postgresql://bisnes:secret@127.0.0.1:1/bisnes"
 SECRET_KEY = "0123456789abcdef" * 4
@@ -273,7 +273,7 @@ def test_a_held_bot_shows_why_and_goes_on_once_it_is_added_again(tool, connectio
     add_meta(tool)
     bot = bot_id(connection)
     accept(connection, entry(bot), entry(bot), entry(bot, "60222222222"))
-    outbox().hold_bots(connection, [(bot, None, "190: the token has expired")])
+    outbox().hold_bots(connection, [Hold(bot, Scope.BOT, None, "190: the token has expired")])
     execute(connection, "UPDATE lane SET due = now() + interval '1 hour'")
     shown = tool("bots", "list").text
     assert "190: the token has expired" in shown and "until you act" in shown
@@ -294,7 +294,9 @@ def test_a_hold_that_is_over_is_not_shown(tool, connection):
 
 def test_the_list_fits_its_window(tool, connection):
     add_meta(tool, "--display-number", "+60 12 345 6789")
-    outbox().hold_bots(connection, [(bot_id(connection), None, "190: the access token has expired, make another one")])
+    outbox().hold_bots(
+        connection, [Hold(bot_id(connection), Scope.BOT, None, "190: the access token has expired, make another one")]
+    )
     narrow, wide = tool("bots", "list", width=80).out, tool("bots", "list", width=200).out
     assert max(map(len, narrow.splitlines())) <= 80
     held = " ".join(narrow.split())

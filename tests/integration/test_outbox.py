@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services import store
-from services.message import Status, StatusUpdate
+from services.message import Scope, Status, StatusUpdate
+from services.store import Hold
 from tests.integration.outbox_tools import (
     WORKER,
     accept,
@@ -102,7 +103,9 @@ def test_a_bot_sends_no_faster_than_its_rate_whoever_asks(connection):
 def test_a_held_bot_waits_and_others_do_not(connection):
     held, free = add_bot(connection, index=0), add_bot(connection, index=1)
     accept(connection, entry(held), entry(free))
-    outbox().hold_bots(connection, [(held, None, "190: token expired"), (free, -5.0, "over")])
+    outbox().hold_bots(
+        connection, [Hold(held, Scope.BOT, None, "190: token expired"), Hold(free, Scope.BOT, -5.0, "over")]
+    )
     assert [message.bot_id for message in claim(connection)] == [free]
     ((until, reason),) = execute(
         connection, "SELECT held_until::text, held_reason FROM bot_pace WHERE bot_id = %s", (held,)

@@ -100,12 +100,12 @@ def envelope(code, **more):
     ],
 )
 def test_answers_are_told_apart_by_their_error_code(status, answer, kind):
-    assert isinstance(META.outcome(status, orjson.dumps(answer)), kind)
+    assert isinstance(META.outcome(message(), status, orjson.dumps(answer)), kind)
 
 
 @pytest.mark.parametrize("status, kind", [(200, Unknown), (502, Unknown), (504, Unknown), (413, Held)])
 def test_a_gateways_page_is_no_answer(status, kind):
-    outcome = META.outcome(status, b"<html>\x00\xff</html>")
+    outcome = META.outcome(message(), status, b"<html>\x00\xff</html>")
     assert isinstance(outcome, kind)
     assert str(status) in outcome.reason
     assert "\0" not in outcome.reason
@@ -113,7 +113,7 @@ def test_a_gateways_page_is_no_answer(status, kind):
 
 @given(st.integers(100, 599), st.binary(max_size=60) | json_values.map(orjson.dumps))
 def test_every_answer_has_an_outcome_and_only_a_200_with_an_id_is_sent(status, body):
-    assert not isinstance(META.outcome(status, body), Sent)
+    assert not isinstance(META.outcome(message(), status, body), Sent)
 
 
 def test_every_report_of_a_webhook_is_found_in_order():

@@ -33,9 +33,9 @@ def test_a_busy_pair_waits_longer_each_time_and_holds_nobody_else():
 )
 def test_a_throttled_number_is_held_and_its_messages_are_kept(code, low, high):
     outcome = classify(code, "")
-    _, seconds, reason = hold_of(message(0), outcome)
-    assert low <= seconds <= high
-    assert str(code) in reason
+    hold = hold_of(message(0), outcome)
+    assert low <= hold.after <= high
+    assert str(code) in hold.reason
     assert life(code, 5)[0] is Status.QUEUED
 
 

@@ -59,14 +59,14 @@ def test_every_command_is_in_the_readme() -> None:
 
 def table() -> dict[str, str]:
     """The configuration table: default by name."""
-    rows = re.findall(r"^\| `([A-Z_]+)` \| ([^|]*) \|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \| ([^|]*) \|", README, re.MULTILINE)
     assert len(rows) == len(dict(rows)), "a setting stands in the table twice"
     return dict(rows)
 
 
 def shown(default: Any) -> str:
     """How the table shows a default."""
-    if default is None or default == SecretStr(""):
+    if default in (None, "", SecretStr("")):
         return ""
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 

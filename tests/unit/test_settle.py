@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.delivery import MAX_BACKOFF, Attempts, hold_of, settle
-from services.message import Held, Outgoing, Rejected, Retry, Sent, Status, Unknown
+from services.message import Held, Outgoing, Rejected, Retry, Scope, Sent, Status, Unknown
+from services.store import Hold
 
 THREE = Attempts(limit=3, base=1.0)
 
@@ -38,7 +39,7 @@ def test_an_operators_case_keeps_the_message_and_holds_the_bot_for_good():
     outcome = Held("190", "token expired")
     result = settle(message(), outcome, THREE, "")
     assert (result.status, result.final) == (Status.WAITING, False)
-    assert hold_of(message(), outcome) == (1, None, "190: token expired")
+    assert hold_of(message(), outcome) == Hold(1, Scope.BOT, None, "190: token expired")
 
 
 @pytest.mark.parametrize("made, low, high", [(0, 0.75, 1.0), (1, 1.5, 2.0)])
@@ -64,7 +65,9 @@ def test_a_providers_wait_may_grow_with_the_attempts(made, wait):
 
 
 def test_only_a_retry_that_says_so_holds_the_bot():
-    assert hold_of(message(), Retry("130429", "too fast", after=5, hold_bot=True)) == (1, 5, "130429: too fast")
+    assert hold_of(message(), Retry("130429", "too fast", after=5, scope=Scope.BOT)) == Hold(
+        1, Scope.BOT, 5, "130429: too fast"
+    )
     assert hold_of(message(), Retry("131056", "pair", after=4)) is None
     assert hold_of(message(), None) is None
 

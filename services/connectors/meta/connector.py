@@ -9,7 +9,7 @@ import orjson
 
 from services.connectors.base import HttpRequest, Unsupported
 from services.connectors.meta.errors import classify, read_error
-from services.message import MAX_TEXT, Bot, Held, Outcome, Outgoing, Sent, Status, StatusUpdate, Unknown
+from services.message import MAX_TEXT, Bot, Held, Outcome, Outgoing, Sent, Status, StatusUpdate, Unknown, Update
 
 #: What Meta reports of a message; `played` is said of a voice message that was listened to.
 _STATUSES = {
@@ -60,7 +60,7 @@ class MetaConnector:
         headers = (f"Authorization: Bearer {bot.access_token.value}", "Content-Type: application/json")
         return HttpRequest(f"{self._base}{bot.phone_number_id}/messages", headers, orjson.dumps(fields))
 
-    def outcome(self, status: int, body: bytes) -> Outcome:
+    def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome:
         """What an answer means; one that makes no sense may have been cut by a gateway after the message had left."""
         try:
             answer = orjson.loads(body)
@@ -77,7 +77,7 @@ class MetaConnector:
             return Held(f"http_{status}", f"{advice} ({shown})")
         return Unknown(f"the answer makes no sense ({shown})")
 
-    def parse(self, body: bytes) -> list[StatusUpdate]:
+    def parse(self, body: bytes) -> list[Update]:
         """The status reports in a webhook, in their order; what it holds beside them is passed over.
 
         Raises ValueError where it is no WhatsApp webhook.

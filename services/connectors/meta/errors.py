@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.message import Held, Rejected, Retry
+from services.message import Held, Rejected, Retry, Scope
 
 #: Attempts of a message whose number is throttled: that is not the message's fault, so it may wait long.
 PATIENT = 10
@@ -30,7 +30,8 @@ class Known:
 _SOON = Retry("", "")
 _NEVER = Rejected("", "")
 _OPERATOR = Held("", "")
-_MINUTES = Retry("", "", after=300, attempts=PATIENT, hold_bot=True)
+_MINUTES = Retry("", "", after=300, attempts=PATIENT, scope=Scope.ACCOUNT)
+_NUMBER = replace(_MINUTES, scope=Scope.BOT)
 
 _ROWS = (
     # Known not to have been sent, worth another attempt.
@@ -38,8 +39,8 @@ _ROWS = (
     Known((2, 133004), 503, "the service is temporarily unavailable", _SOON),
     Known((131000,), 500, "something went wrong", replace(_SOON, attempts=3)),
     Known((131016,), 500, "the service is overloaded", _SOON),
-    Known((131057,), 500, "the number is being upgraded", replace(_MINUTES, after=60)),
-    Known((130429,), 400, "too many messages from this number", replace(_MINUTES, after=5)),
+    Known((131057,), 500, "the number is being upgraded", replace(_NUMBER, after=60)),
+    Known((130429,), 400, "too many messages from this number", replace(_NUMBER, after=5, slower=True)),
     # "Wait 4^X seconds" (Cloud API, "Pair rate limits"): 1, 4, 16 and 64, for this chat alone.
     Known((131056,), 400, "too many messages to this recipient", replace(_SOON, after=1, growth=4, attempts=5)),
     Known((4, 17, 613, 80007), 400, "too many calls of the app or the account", _MINUTES),

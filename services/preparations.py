@@ -1,0 +1,69 @@
+"""What must be done before a message can leave, such as uploading its file: on threads, a few at a time."""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+
+from services.connectors.base import Preparation
+from services.message import Held, Rejected, Retry
+
+#: Preparations at once, and those of one bot: a number whose files come slowly leaves room for the others.
+THREADS, OF_ONE_BOT = 8, 4
+
+Refusal = Retry | Rejected | Held | None
+
+log = structlog.get_logger()
+
+
+class Preparations:
+    """Runs preparations and hands back who is ready. `start` and `done` belong to one thread."""
+
+    def __init__(self, finished: Callable[[], None]) -> None:
+        """`finished` is called from any thread when one has ended."""
+        self._finished = finished
+        self._pool = ThreadPoolExecutor(THREADS, "preparation")
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[int, Any, Preparation]] = deque()
+        self._running: Counter[int] = Counter()
+        self._done: list[tuple[Any, Refusal]] = []
+        self.pending = 0  # started and not yet handed back
+
+    def start(self, bot_id: int, ticket: Any, preparation: Preparation) -> None:
+        """Begin when there is room."""
+        self.pending += 1
+        with self._lock:
+            self._waiting.append((bot_id, ticket, preparation))
+            self._begin()
+
+    def done(self) -> list[tuple[Any, Refusal]]:
+        """Those that have ended since, each with its ticket."""
+        with self._lock:
+            done, self._done = self._done, []
+        self.pending -= len(done)
+        return done
+
+    def _begin(self) -> None:
+        """Hand on what may run, the oldest first; the lock is held."""
+        for entry in list(self._waiting):
+            if self._running.total() >= THREADS:
+                return
+            if self._running[entry[0]] < OF_ONE_BOT:
+                self._waiting.remove(entry)
+                self._running[entry[0]] += 1
+                self._pool.submit(self._run, *entry)
+
+    def _run(self, bot_id: int, ticket: Any, preparation: Preparation) -> None:
+        try:
+            refusal = preparation.run()
+        except Exception as error:
+            log.exception("a preparation failed")
+            refusal = Retry("preparation", f"{type(error).__name__}: see the worker's log")
+        with self._lock:
+            self._done.append((ticket, refusal))
+            self._running[bot_id] -= 1
+            self._begin()
+        self._finished()
