@@ -97,13 +97,14 @@ def test_the_simulator_takes_what_the_connector_sends_and_the_connector_reads_it
     taken = read_message(META.request(BOT, message).body)
     assert taken == Message(f"+{number}", str(number), text, UUID)
     wamid = new_id()
-    assert META.outcome(200, orjson.dumps(success(taken, wamid))) == Sent(wamid)
+    assert META.outcome(message, 200, orjson.dumps(success(taken, wamid))) == Sent(wamid)
 
 
 @pytest.mark.parametrize("code", sorted(TABLE))
 def test_the_connector_understands_every_error_of_the_simulator(code):
     error = GraphError(code, "because")
-    outcome = META.outcome(error.http, orjson.dumps(error.envelope()))
+    message = Outgoing(1, UUID, 1, "60123456789", "text", {"message": "Hello"}, 0)
+    outcome = META.outcome(message, error.http, orjson.dumps(error.envelope()))
     assert outcome == classify(code, f"(#{code}) {TABLE[code].about}: because")
 
 
