@@ -201,6 +201,11 @@ class Settings(BaseSettings):
         return self.public_url and self.public_url.rstrip("/")
 
     @property
+    def media_base(self) -> str:
+        """What the links to our copies of media begin with; without PUBLIC_URL nothing, they are relative then."""
+        return (self.public_url or "").rstrip("/")
+
+    @property
     def open_networks(self) -> tuple[Network, ...]:
         """The private networks that fetches and customers' webhooks may reach: in the sandbox this machine as well."""
         return _networks(self.allowed_networks) + (_networks("127.0.0.0/8,::1") if self.sandbox else ())

@@ -1,30 +1,64 @@
-"""Webhooks that were stored as they came: parsed and applied afterwards, each batch in one transaction."""
+"""Webhooks that were stored as they came: parsed and applied afterwards, each batch in one transaction.
 
-from collections.abc import Callable
+Locks are taken in the order of sql/004: statuses (outbox), what came in (history, contacts, chats), then the feeds.
+"""
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import orjson
 import structlog
 
-from services import store
-from services.message import StatusUpdate
+from services import arrivals, notices, statuses, store
+from services.arrivals import Arrival, Place
+from services.message import Notice, StatusUpdate, Update
+from services.notices import Placed
+from services.statuses import Told
 from services.store import Connection, DatabaseError
 
 #: Webhooks applied in one transaction, at most.
 BATCH = 100
 
 _TAKE = """
-SELECT id, body FROM webhook_inbox WHERE process_name = %s AND processed_at IS NULL
+SELECT id, body, bot_id FROM webhook_inbox WHERE process_name = %s AND processed_at IS NULL
 ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"""
 _FINISH = "UPDATE webhook_inbox SET processed_at = now(), error = %s WHERE id = ANY(%s)"
+_BOTS = """
+SELECT id, company_id, phone_index, process_name, display_phone_number, meta_phone_number_id FROM phone_configs
+WHERE process_name = %s AND (meta_phone_number_id = ANY(%s) OR id = ANY(%s))
+ORDER BY status = 'active' DESC, id"""
 
 log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The updates of some webhooks, in their order; each with the bot whose secret came with it, if one did."""
+
+    updates: list[tuple[Update, int | None]] = field(default_factory=list)
+    good: list[int] = field(default_factory=list)
+    aside: dict[int, str] = field(default_factory=dict)  # webhook → reason
+    source: list[int] = field(default_factory=list)  # the webhook of each update
+
+    def add(self, webhook: int, bot_id: int | None, updates: list[Update]) -> None:
+        self.good.append(webhook)
+        self.updates += [(update, bot_id) for update in updates]
+        self.source += [webhook] * len(updates)
+
+    def set_aside(self, webhook: int, reason: str) -> None:
+        self.aside.setdefault(webhook, reason)
 
 
 class Inbox:
     """The stored webhooks of one channel."""
 
-    def __init__(self, process: str, parse: Callable[[bytes], list[StatusUpdate]]) -> None:
-        """`parse` is the connector's; its ValueError sets a webhook aside, with the reason, for an operator to see."""
-        self._process, self._parse = process, parse
+    def __init__(self, process: str, parse: Callable[[bytes], list[Update]], media_base: str = "") -> None:
+        """`parse` is the connector's; its ValueError sets a webhook aside, with the reason, for an operator to see.
+
+        `media_base`: what the links to our copies of media begin with.
+        """
+        self._process, self._parse, self._media_base = process, parse, media_base
 
     def work_off(self, connection: Connection) -> int:
         """Apply all stored webhooks; returns how many there were."""
@@ -46,33 +80,89 @@ class Inbox:
     def _apply(self, connection: Connection, limit: int) -> int:
         _execute(connection, "BEGIN")
         taken = self._take(connection, limit)
-        updates: list[StatusUpdate] = []
-        good = []
-        for number, body in taken:
+        batch = _Batch()
+        for number, body, bot_id in taken:
             try:
-                updates += self._parse(body)
-                good.append(number)
+                batch.add(number, bot_id, self._parse(body))
             except ValueError as error:
-                _execute(connection, _FINISH, (str(error), [number]))
-                log.warning("a webhook was set aside", webhook=number, reason=str(error))
-        if updates:
-            store.apply_statuses(connection, self._process, updates)
-        _execute(connection, _FINISH, (None, good))
+                batch.set_aside(number, str(error))
+        self._write(connection, batch)
+        for number, reason in batch.aside.items():
+            _execute(connection, _FINISH, (reason, [number]))
+            log.warning("a webhook was set aside: see `bisnesctl dead-letters list`", webhook=number, reason=reason)
+        _execute(connection, _FINISH, (None, [number for number in batch.good if number not in batch.aside]))
         _execute(connection, "COMMIT")
         return len(taken)
 
-    def _take(self, connection: Connection, limit: int) -> list[tuple[int, bytes]]:
+    def _write(self, connection: Connection, batch: _Batch) -> None:
+        told: list[Told] = []
+        reports = [(n, u, bot) for n, (u, bot) in enumerate(batch.updates) if isinstance(u, StatusUpdate)]
+        if reports:
+            told += statuses.apply(connection, self._process, self._media_base, reports)
+        places = self._places(connection, batch)
+        for _, group in groupby(self._arrivals(batch, places), key=lambda each: type(each[1])):
+            told += arrivals.record(connection, self._media_base, list(group))
+        seen = [Placed(n, u, bot) for n, (u, bot) in enumerate(batch.updates) if isinstance(u, Notice)]
+        if seen:
+            told += notices.record(connection, self._process, seen)
+        if told:
+            events = [orjson.Fragment(event) for _, event in sorted(told, key=lambda each: each[0])]
+            _execute(connection, "SELECT raise_events(%s)", (orjson.dumps(events).decode(),))
+        if ended := notices.holds(connection, self._process, seen):
+            store.hold(connection, ended)
+
+    def _arrivals(self, batch: _Batch, places: "_Places") -> Iterator[tuple[Place, Arrival]]:
+        for n, (update, bot_id) in enumerate(batch.updates):
+            if isinstance(update, StatusUpdate | Notice):
+                continue
+            place = places.of(n, update.number, bot_id)
+            if place is not None:
+                yield place, update
+            else:
+                batch.set_aside(batch.source[n], places.missing(update.number, bot_id))
+
+    def _places(self, connection: Connection, batch: _Batch) -> "_Places":
+        coming = [(u.number, bot) for u, bot in batch.updates if not isinstance(u, StatusUpdate | Notice)]
+        if not coming:
+            return _Places([])
+        numbers, bots = {number for number, _ in coming}, {bot for _, bot in coming if bot is not None}
+        with connection.cursor() as cursor:
+            cursor.execute(_BOTS, (self._process, list(numbers), list(bots)))
+            return _Places(cursor.fetchall())
+
+    def _take(self, connection: Connection, limit: int) -> list[tuple[int, bytes, int | None]]:
         with connection.cursor() as cursor:
             cursor.execute(_TAKE, (self._process, limit))
-            return [(number, bytes(body)) for number, body in cursor.fetchall()]
+            return [(number, bytes(body), bot_id) for number, body, bot_id in cursor.fetchall()]
 
     def _set_aside(self, connection: Connection, reason: str) -> int:
         _execute(connection, "BEGIN")
         taken = self._take(connection, 1)
-        _execute(connection, _FINISH, (reason, [number for number, _ in taken]))
+        _execute(connection, _FINISH, (reason, [number for number, *_ in taken]))
         _execute(connection, "COMMIT")
-        log.warning("a webhook was set aside", webhooks=[number for number, _ in taken], reason=reason)
+        log.warning("a webhook was set aside", webhooks=[number for number, *_ in taken], reason=reason)
         return len(taken)
+
+
+class _Places:
+    """The bots that the webhooks speak of."""
+
+    def __init__(self, rows: list[tuple[int, str, int, str, str | None, str | None]]) -> None:
+        self._by_id = {row[0]: row for row in rows}
+        self._by_number = {row[5]: row for row in reversed(rows)}  # the first of several stays
+
+    def of(self, n: int, number: str, bot_id: int | None) -> Place | None:
+        """Where an arrival for a number belongs. A bot's own secret speaks for that bot alone."""
+        row = self._by_number.get(number) if bot_id is None else self._by_id.get(bot_id)
+        if row is None or (bot_id is not None and row[5] not in (None, number)):
+            return None
+        return Place(n, *row[:5])
+
+    def missing(self, number: str, bot_id: int | None) -> str:
+        """Why there is no place for it."""
+        if bot_id is None:
+            return f"no bot has the number id {number}: add it (bisnesctl bots add), then bisnesctl dead-letters retry"
+        return f"it speaks of the number id {number}, which is not that of the bot whose secret it came with"
 
 
 def _execute(connection: Connection, statement: str, values: tuple[object, ...] = ()) -> None:

@@ -42,13 +42,13 @@ class Sender:
         self._settings, self._database, self._run = settings, database, run
         outbox = Outbox(
             connector.process_name, worker_name(instance, run),
-            settings.meta_max_messages_per_second, settings.lease_seconds,
+            settings.meta_max_messages_per_second, settings.lease_seconds, settings.media_base,
         )  # fmt: skip
         self.outbox = outbox
         self._journal = Journal(journal_path(settings.journal_dir, instance), settings.meta_window)
         self._recovery = Recovery(outbox, settings.journal_dir)
         self._retention = Retention()
-        self._inbox = Inbox(connector.process_name, connector.parse)  # type: ignore[arg-type]
+        self._inbox = Inbox(connector.process_name, connector.parse, settings.media_base)
         self._unlock = _Unlocker(directory, settings.encryption_key.get_secret_value())
         self.delivery = Delivery(
             connector, outbox, database, self._unlock.bot, self._journal,

@@ -17,7 +17,8 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from services.message import Bot, Outgoing, Scope, Secret, Status, StatusUpdate
+from services.history import CONTACTS, HISTORY, OUTCOME_EVENTS
+from services.message import Bot, Outgoing, Scope, Secret, Status
 
 
 class Connection(psycopg2.extensions.connection):
@@ -246,17 +247,6 @@ WITH ready AS (
 )
 SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts FROM heads"""
 
-_HISTORY = """
-INSERT INTO messages (id, message_id, company_id, contact_id, chat_id, content, message_type, from_me, direction,
-                      author, status, phone_index, timestamp, provider, external_id)
-SELECT message_id, message_id::text, company_id,
-       company_id || '-' || split_part(chat_id, '@', 1),
-       CASE WHEN strpos(chat_id, '@') > 0 THEN chat_id ELSE chat_id || '@c.us' END,
-       payload ->> 'message', kind, true, 'outbound', payload ->> 'userName',
-       status::text, phone_index, now(), %(process)s, provider_id
-FROM written WHERE status IN ('sent', 'delivered', 'read')
-ON CONFLICT DO NOTHING"""
-
 # A result whose lane is no longer ours (the lease ran out while the database was away) still settles what is unknown.
 _RECORD = (
     """
@@ -288,8 +278,8 @@ WITH r AS (
                 'status', r.status, 'at', now(), 'attempt', o.attempts + 1, 'code', r.code, 'error', r.error))) END
     FROM settled r WHERE o.bot_id = r.bot_id AND o.chat_id = r.chat_id AND o.id = r.id
     RETURNING o.*
-)"""
-    + _HISTORY
+), """
+    + f"{HISTORY}, {CONTACTS} {OUTCOME_EVENTS}"
 )
 
 #: Seconds for which a throttled number stays slow, and the least of its rate that is left to it.
@@ -332,44 +322,6 @@ UPDATE bot_pace p SET
     slow_until = CASE WHEN m.slower THEN now() + %(slow)s * interval '1 second' ELSE p.slow_until END
 FROM merged m JOIN locked USING (bot_id) WHERE p.bot_id = m.bot_id"""
 
-_APPLY_STATUSES = (
-    """
-WITH r AS (
-    SELECT * FROM json_to_recordset(%(updates)s::json) AS r (
-        message_id uuid, provider_id text, status message_status, at float, code text, error text)
-), known AS (
-    SELECT COALESCE(r.message_id, (
-        SELECT m.id FROM messages m WHERE m.external_id = r.provider_id AND m.provider = %(process)s LIMIT 1
-    )) AS message_id, provider_id, status, at, code, error FROM r
-), merged AS (
-    SELECT message_id, max(provider_id) AS provider_id, max(status) AS status,
-           max(code) AS code, max(error) AS error,
-           jsonb_object_agg(status, jsonb_strip_nulls(jsonb_build_object(
-               'status', status, 'at', to_timestamp(at), 'code', code, 'error', error))) AS entries
-    FROM known WHERE message_id IS NOT NULL GROUP BY message_id
-), locked AS (
-    SELECT o.bot_id, o.chat_id, o.id, o.message_id FROM merged JOIN outbox o USING (message_id)
-    ORDER BY o.bot_id, o.chat_id, o.id FOR UPDATE OF o
-), written AS (
-    UPDATE outbox o SET
-        status = GREATEST(o.status, m.status), provider_id = COALESCE(o.provider_id, m.provider_id), updated_at = now(),
-        error_code = CASE WHEN m.status = 'failed' AND o.status < 'failed' THEN m.code ELSE o.error_code END,
-        error = CASE WHEN m.status = 'failed' AND o.status < 'failed' THEN m.error ELSE o.error END,
-        timeline = o.timeline || COALESCE((
-            SELECT jsonb_agg(entry.value ORDER BY entry.key::message_status) FROM jsonb_each(m.entries) entry
-            WHERE NOT o.timeline @> jsonb_build_array(jsonb_build_object('status', entry.key))), '[]'::jsonb)
-    FROM merged m JOIN locked USING (message_id)
-    WHERE o.bot_id = locked.bot_id AND o.chat_id = locked.chat_id AND o.id = locked.id
-    RETURNING o.*
-), history AS (
-    UPDATE messages h SET status = m.status::text FROM merged m
-    WHERE h.id = m.message_id AND CASE
-        WHEN h.status = ANY (enum_range(NULL::message_status)::text[]) THEN h.status::message_status < m.status
-        ELSE true END
-)"""
-    + _HISTORY
-)
-
 _RENEW = """
 UPDATE lane SET due = now() + %s * interval '1 second' WHERE claim = %s"""
 _EXPIRED = """
@@ -394,7 +346,7 @@ class Statement:
 
 
 _ACCEPT_ROWS = Statement("accept", _ACCEPT, rows="json")
-_RECORD_RESULTS = Statement("record", _RECORD, results="json", process="text")
+_RECORD_RESULTS = Statement("record", _RECORD, results="json", process="text", media_base="text")
 _CLAIM_DUE = Statement(
     "claim", _CLAIM, process="text", limit="int", worker="text", rate="float", lease="float", room="json"
 )
@@ -474,6 +426,7 @@ class Outbox:
     worker: str  # <host>/<instance>/<boot>
     rate: float  # messages a second for each bot that sets none of its own
     lease: float  # seconds
+    media_base: str = ""  # what the links to our copies of media begin with
 
     def exchange(
         self, connection: Connection, results: list[Result], limit: int, room: dict[int, int] | None = None
@@ -485,13 +438,17 @@ class Outbox:
         steps: list[tuple[Statement, dict[str, Any]]] = []
         if results:
             rows = orjson.dumps([asdict(result) for result in results]).decode()
-            steps.append((_RECORD_RESULTS, {"results": rows, "process": self.process}))
+            steps.append((_RECORD_RESULTS, {"results": rows} | self._history))
         if limit:
             rooms = [{"bot_id": bot_id, "room": most} for bot_id, most in (room or {}).items()]
             pace = {"worker": self.worker, "rate": self.rate, "lease": self.lease, "room": orjson.dumps(rooms).decode()}
             steps.append((_CLAIM_DUE, {"process": self.process, "limit": limit} | pace))
         found = _run(connection, steps) if steps else []
-        return [_outgoing(*row) for row in found]
+        return [_outgoing(*row) for row in found] if limit else []
+
+    @property
+    def _history(self) -> dict[str, str]:
+        return {"process": self.process, "media_base": self.media_base}
 
     def renew(self, connection: Connection) -> None:
         """Begin the lease of everything in this worker's hand anew."""
@@ -507,10 +464,11 @@ class Outbox:
         self.exchange(connection, results, 0)
 
     def hold_bots(self, connection: Connection, holds: list[Hold]) -> None:
-        """Hold numbers and accounts; one that needs an operator raises an event."""
-        values = {"holds": orjson.dumps([asdict(hold) for hold in holds]).decode(), "slow": SLOW_SECONDS}
+        """Hold numbers and accounts, in one transaction; one that needs an operator raises an event."""
         with connection.cursor() as cursor:
-            cursor.execute("BEGIN;" + _TELL_HELD + ";" + _HOLD + ";COMMIT", values | {"slowest": SLOWEST})
+            cursor.execute("BEGIN")
+            hold(connection, holds)
+            cursor.execute("COMMIT")
 
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""
@@ -519,21 +477,11 @@ class Outbox:
             return bool((cursor.fetchone() or (False,))[0])
 
 
-def apply_statuses(connection: Connection, process: str, updates: list[StatusUpdate]) -> None:
-    """Move messages forward as the provider reports; repeated, late and unknown reports change nothing."""
-    rows = [
-        {
-            "message_id": update.message_id,
-            "provider_id": update.provider_id,
-            "status": update.status,
-            "at": update.at,
-            "code": update.error_code,
-            "error": update.error,
-        }
-        for update in updates
-    ]
+def hold(connection: Connection, holds: list[Hold]) -> None:
+    """Hold numbers and accounts, within the caller's transaction."""
+    values = {"holds": orjson.dumps([asdict(each) for each in holds]).decode(), "slow": SLOW_SECONDS}
     with connection.cursor() as cursor:
-        cursor.execute(_APPLY_STATUSES, {"updates": orjson.dumps(rows).decode(), "process": process})
+        cursor.execute(f"{_TELL_HELD};{_HOLD}", values | {"slowest": SLOWEST})
 
 
 def claimed_by(connection: Connection, worker_prefix: str) -> list[Abandoned]:

@@ -4,8 +4,8 @@ import itertools
 
 from uuid_utils import uuid7
 
-from services import store
-from services.message import Outgoing, Status
+from services import statuses, store
+from services.message import Outgoing, Status, StatusUpdate
 from services.store import Connection, Database, Entry, Outbox, Result
 
 WORKER = "host/meta-worker-1/run1"
@@ -52,6 +52,11 @@ def execute(connection: Connection, statement: str, values: tuple = ()) -> list[
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
+
+
+def apply_statuses(connection: Connection, *updates: StatusUpdate) -> list:
+    """Apply what a provider reports, as the inbox does; returns the events."""
+    return statuses.apply(connection, "meta", "", [(n, update, None) for n, update in enumerate(updates)])
 
 
 def status_of(connection: Connection, message_id: str) -> str:

@@ -5,12 +5,12 @@ from api_stage import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER, OTHER_KEY, REVOKE
 from api_stage import api as serve
 from openapi_spec_validator import validate
 
-from services import store
 from services.api.auth import Auth, declared
 from services.api.documents import CODES, Problem
 from services.api.schemas import Accepted, AllHealth, MessagePage, OneMessage
 from services.message import Status, StatusUpdate
 from services.store import Result
+from tests.integration.outbox_tools import apply_statuses
 
 SENDS = f"/api/v2/messages/text/{COMPANY}"
 CHATS = f"/api/v2/messages/{COMPANY}"
@@ -211,7 +211,7 @@ def deliver(context, status, final=True, **more):
 
 def report(context, message_id, status, at):
     with context.database.connection() as connection:
-        store.apply_statuses(connection, "meta", [StatusUpdate("wamid.1", status, at, message_id)])
+        apply_statuses(connection, StatusUpdate("wamid.1", status, at, message_id))
 
 
 def test_a_message_in_hand_is_sending(context, client):

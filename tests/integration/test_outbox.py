@@ -15,6 +15,7 @@ from tests.integration.outbox_tools import (
     WORKER,
     accept,
     add_bot,
+    apply_statuses,
     entry,
     execute,
     open_database,
@@ -180,7 +181,7 @@ def test_reports_in_any_order_and_number_end_in_the_same_status(connection, batc
     echo = sent.message_id if echoed else None
     for batch in batches:
         updates = [StatusUpdate(f"wamid.{message.id}", status, 1.0, echo) for status in batch]
-        store.apply_statuses(connection, "meta", updates)
+        apply_statuses(connection, *updates)
     order = list(Status)
     expected = max((status for batch in batches for status in batch), key=order.index)
     assert status_of(connection, sent.message_id) == expected
@@ -196,7 +197,7 @@ def test_a_report_that_comes_before_the_workers_own_word_is_not_lost(connection)
     sent = entry(bot)
     accept(connection, sent)
     (message,) = claim(connection)
-    store.apply_statuses(connection, "meta", [StatusUpdate("wamid.x", Status.DELIVERED, 1.0, sent.message_id)])
+    apply_statuses(connection, StatusUpdate("wamid.x", Status.DELIVERED, 1.0, sent.message_id))
     outbox().record(connection, [result(message)])
     assert status_of(connection, sent.message_id) == "delivered"
     assert execute(connection, "SELECT pending, claim FROM lane") == [(0, None)]
@@ -208,7 +209,7 @@ def test_an_unknown_message_is_settled_by_the_providers_report(connection):
     sent = entry(bot)
     accept(connection, sent)
     outbox().record(connection, [result(message, Status.UNKNOWN) for message in claim(connection)])
-    store.apply_statuses(connection, "meta", [StatusUpdate("wamid.y", Status.SENT, 1.0, sent.message_id)])
+    apply_statuses(connection, StatusUpdate("wamid.y", Status.SENT, 1.0, sent.message_id))
     assert status_of(connection, sent.message_id) == "sent"
     assert execute(connection, "SELECT external_id, status FROM messages") == [("wamid.y", "sent")]
 
@@ -220,7 +221,7 @@ def test_a_report_about_a_message_of_the_old_system_moves_its_history(connection
         " VALUES ('old-1', '0128', 'wamid.old', 'meta', 'sent')",
     )
     for status in (Status.READ, Status.DELIVERED):
-        store.apply_statuses(connection, "meta", [StatusUpdate("wamid.old", status, 1.0)])
+        apply_statuses(connection, StatusUpdate("wamid.old", status, 1.0))
     assert execute(connection, "SELECT status FROM messages") == [("read",)]
 
 
