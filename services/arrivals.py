@@ -124,7 +124,7 @@ _TOLD = """
 SELECT w.n, {event}::text FROM (
     SELECT g.n, g.company_id, g.phone_index, g.chat AS chat_id, g.name, g.at, g.from_me, g.target, g.provider_id,
            g.body, k.id FROM given g LEFT JOIN known k USING (n)
-    WHERE k.id IS NULL OR k.id IN (SELECT id FROM changed)) w
+    WHERE k.id IS NULL OR g.n IN (SELECT n FROM latest JOIN changed USING (id))) w
 JOIN event_feed USING (company_id) ORDER BY n"""
 _ABOUT = (
     "WITH "
