@@ -73,6 +73,10 @@ class Sender:
         """Like `start`, for a process that has more to do than to send."""
         threading.Thread(target=self.start, name="sender", daemon=True).start()
 
+    def bot(self, bot_id: int) -> Bot | None:
+        """A bot with its token decrypted. Raises `VaultError`, `DatabaseUnavailable`."""
+        return self._unlock.bot(bot_id)
+
     def nudge(self, queue_name: str) -> None:
         """A hint from within the process; returns at once."""
         task = self.delivery.wake if queue_name.endswith("-messages") else self.work_off_webhooks

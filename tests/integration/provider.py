@@ -18,12 +18,17 @@ OUTCOMES = {
 
 
 class Provider:
-    """Remembers the texts it took in. A text `status:N …` is answered so; `cut …` is taken in and not answered."""
+    """Remembers the texts it took in.
+
+    A text `status:N …` is answered so; `cut …` is taken in and not answered; `hang …` waits while `hanging` is not set.
+    """
 
     def __init__(self) -> None:
         self.received: list[tuple[str, str]] = []  # (chat, text)
         self.delay = 0.0
         self.healed = False  # whether `status:N` is answered with 200 all the same
+        self.hanging = threading.Event()
+        self.hanging.set()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,6 +48,8 @@ class Provider:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def _serve(self, handler: BaseHTTPRequestHandler, chat: str, text: str) -> None:
+        if text.startswith("hang"):
+            self.hanging.wait(30)
         status = 200 if self.healed or not text.startswith("status:") else int(text[7:10])
         if status == 200:
             self.received.append((chat, text))

@@ -9,10 +9,11 @@ import pytest
 from bisnesctl.settings import load
 from bisnesctl.vault import encrypt
 from services import store
+from services.connectors.base import Preparation
 from services.directory import Directory
 from services.intake import IdempotencyConflict, Intake
 from services.journal import Journal
-from services.message import Status
+from services.message import Rejected, Status
 from services.recovery import journal_path, worker_name
 from services.sender import Sender
 from tests.integration.outbox_tools import add_bot, entry, execute, open_database, status_of
@@ -263,3 +264,82 @@ def test_a_clock_that_is_set_back_delays_nothing(stage):
     sender = stage.sender()
     sender._clock = store.clock(stage.connection) + 3600, time.monotonic()  # what the sweep before that had seen
     stage.wait_for(lambda: stage.statuses() == {"sent": 1})
+
+
+class PreparingConnector(ProviderConnector):
+    """Texts that begin with `file` need a preparation first; it fails as often as `failures` says."""
+
+    def __init__(self, url):
+        super().__init__(url)
+        self.ready, self.failures, self.runs = set(), 0, []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def request(self, bot, message):
+        text = message.payload["message"]
+        if not text.startswith("file") or message.message_id in self.ready:
+            return super().request(bot, message)
+        return Preparation(lambda: self._prepare(message.message_id, text))
+
+    def _prepare(self, message_id, text):
+        self.runs.append(text)
+        self.gate.wait(20)
+        if text.startswith("file refused"):
+            return Rejected("131053", "too large")
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError("the upload broke")
+        self.ready.add(message_id)
+        return None
+
+
+@pytest.fixture
+def preparing(stage):
+    stage.connector = PreparingConnector(stage.provider.url)
+    return stage
+
+
+def test_a_file_is_made_ready_before_its_message_leaves(preparing):
+    preparing.accept(entry(preparing.bot(), text="file a"))
+    preparing.sender().delivery.wake()
+    preparing.wait_for(lambda: preparing.statuses() == {"sent": 1})
+    assert preparing.provider.received == [("60123456789", "file a")]
+    assert preparing.connector.runs == ["file a"]
+
+
+def test_a_preparation_that_fails_is_tried_again_and_one_that_is_refused_fails_the_message(preparing):
+    preparing.connector.failures = 1
+    bot = preparing.bot()
+    preparing.accept(entry(bot, text="file a"), entry(bot, "60222222222", text="file refused"))
+    preparing.sender()
+    preparing.wait_for(lambda: preparing.statuses() == {"sent": 1, "failed": 1})
+    assert preparing.connector.runs.count("file a") == 2
+
+
+def test_a_preparation_that_takes_long_delays_only_its_own_chat(preparing):
+    preparing.connector.gate.clear()
+    bot = preparing.bot()
+    preparing.accept(*(entry(bot, f"6011111111{n}", f"file {n}") for n in range(2)), entry(bot, text="plain"))
+    preparing.accept(entry(bot, "60111111110", "after the file"))
+    sender = preparing.sender()
+    preparing.wait_for(lambda: preparing.provider.received == [("60123456789", "plain")])
+    assert sender.delivery.preparing == 2
+    preparing.connector.gate.set()
+    preparing.wait_for(lambda: preparing.statuses() == {"sent": 4})
+    chat = [text for to, text in preparing.provider.received if to == "60111111110"]
+    assert chat == ["file 0", "after the file"]
+
+
+def test_a_number_that_hangs_leaves_room_for_the_others(stage):
+    """The window has 8 places: six for the number whose provider does not answer, the others stay free."""
+    stage.settings = stage.settings.copy_with(send_timeout_ms=60_000)
+    hanging, lively = stage.bot(0), stage.bot(1)
+    stage.provider.hanging.clear()
+    stage.accept(*(entry(hanging, f"601111111{n}", f"hang {n}") for n in range(10, 30)))
+    sender = stage.sender()
+    stage.wait_for(lambda: sender.delivery.in_hand == 6)
+    stage.accept(*(entry(lively, f"602222222{n}", f"quick {n}") for n in range(10, 15)))
+    stage.wait_for(lambda: len(stage.provider.received) == 5)
+    assert {text[:5] for _, text in stage.provider.received} == {"quick"}
+    stage.provider.hanging.set()
+    stage.wait_for(lambda: stage.statuses() == {"sent": 25})
