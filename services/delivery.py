@@ -27,6 +27,8 @@ from services.window import Answered, Broken, Window
 GATHER = 0.01
 #: Seconds between two calls of `before_look` while messages are in hand: hints in between are coalesced.
 HINT_PAUSE = 0.02
+#: Seconds after which more is claimed even though less than half of the window is free.
+PATIENCE = 0.05
 #: Seconds that the network is waited for at most; a hint ends the wait.
 POLL = 0.01
 #: Seconds between two tries to reach a database that is away.
@@ -169,9 +171,11 @@ class Delivery:
                 return
 
     def _worth_an_exchange(self, looking: bool) -> bool:
-        if self._done and (not self._window.in_flight or time.monotonic() - self._recorded >= GATHER):
+        now = time.monotonic()
+        if self._done and (not self._window.in_flight or now - self._recorded >= GATHER):
             return True
-        return looking and 2 * (len(self._free) + len(self._done)) >= self._window.size
+        free = len(self._free) + len(self._done)
+        return looking and (2 * free >= self._window.size or (free > 0 and now - self._recorded >= PATIENCE))
 
     def _exchange(self) -> bool:
         """Record the outcomes and claim the next messages; returns whether there may be more at once."""
@@ -179,7 +183,7 @@ class Delivery:
         done, self._done = self._done, []
         try:
             results = self._results(done)
-            found = self._outbox.exchange(self._connect(), results, limit, self._room(done))
+            found = self._outbox.exchange(self._connect(), results, limit, self._held(done))
         except (DatabaseError, DatabaseUnavailable) as error:
             self._done = done + self._done
             return self._lost_database(error)
@@ -191,13 +195,11 @@ class Delivery:
         self._collect(0)  # their bytes leave now, before anything else is done
         return 0 < limit == len(found)
 
-    def _room(self, done: list[tuple[_InHand, Outcome | None]]) -> dict[int, int]:
-        """How many messages more each number may have in hand, where it has some: a provider that hangs must not fill
-        the window with one number's requests."""
+    def _held(self, done: list[tuple[_InHand, Outcome | None]]) -> Counter[int]:
+        """How many messages of each number stay in hand when those that are done are recorded."""
         counts = Counter(hand.message.bot_id for hand in self._in_hand.values())
         counts.subtract(hand.message.bot_id for hand, _ in done)
-        most = max(self._window.size * 3 // 4, 1)
-        return {bot_id: max(most - count, 0) for bot_id, count in counts.items()}
+        return counts
 
     def _results(self, done: list[tuple[_InHand, Outcome | None]]) -> list[Result]:
         holds = [hold for hand, outcome in done if (hold := hold_of(hand.message, outcome))]

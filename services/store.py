@@ -5,7 +5,7 @@ bot_pace in order of bot. Claims skip lanes that are locked and never wait for o
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
@@ -224,8 +224,9 @@ WITH ready AS (
 ), budget AS (
     SELECT bot_id, rate, free_at,
            LEAST(floor(extract(epoch FROM now() - free_at) * rate + 0.001),
-                 ceil(%(limit)s::float / count(*) OVER ()), room)::bigint AS share
-    FROM ready LEFT JOIN json_to_recordset(%(room)s::json) AS given (bot_id int, room int) USING (bot_id)
+                 ceil(%(limit)s::float / count(*) OVER ()),
+                 GREATEST(ceil((%(room)s - COALESCE(held, 0)) / 3.0), 0))::bigint AS share
+    FROM ready LEFT JOIN json_to_recordset(%(in_hand)s::json) AS given (bot_id int, held int) USING (bot_id)
 ), picked AS (
     SELECT b.bot_id, l.chat_id, l.done FROM budget b CROSS JOIN LATERAL (
         SELECT chat_id, done FROM lane
@@ -348,7 +349,7 @@ class Statement:
 _ACCEPT_ROWS = Statement("accept", _ACCEPT, rows="json")
 _RECORD_RESULTS = Statement("record", _RECORD, results="json", process="text", media_base="text")
 _CLAIM_DUE = Statement(
-    "claim", _CLAIM, process="text", limit="int", worker="text", rate="float", lease="float", room="json"
+    "claim", _CLAIM, process="text", limit="int", worker="text", rate="float", lease="float", in_hand="json", room="int"
 )
 
 
@@ -429,20 +430,26 @@ class Outbox:
     media_base: str = ""  # what the links to our copies of media begin with
 
     def exchange(
-        self, connection: Connection, results: list[Result], limit: int, room: dict[int, int] | None = None
+        self,
+        connection: Connection,
+        results: list[Result],
+        limit: int,
+        in_hand: Mapping[int, int] | None = None,
     ) -> list[Outgoing]:
         """Record what became of claimed messages and claim up to `limit` more, in one transaction and round trip.
 
-        `room`: how many a number may get at most, for those that are limited.
+        `in_hand`: how many messages each number, by its id, has in hand already. With it, no number gets more than
+        leaves half as much free: however many providers hang, some room is left for the next.
         """
         steps: list[tuple[Statement, dict[str, Any]]] = []
         if results:
             rows = orjson.dumps([asdict(result) for result in results]).decode()
             steps.append((_RECORD_RESULTS, {"results": rows} | self._history))
         if limit:
-            rooms = [{"bot_id": bot_id, "room": most} for bot_id, most in (room or {}).items()]
-            pace = {"worker": self.worker, "rate": self.rate, "lease": self.lease, "room": orjson.dumps(rooms).decode()}
-            steps.append((_CLAIM_DUE, {"process": self.process, "limit": limit} | pace))
+            held = orjson.dumps([{"bot_id": bot_id, "held": count} for bot_id, count in (in_hand or {}).items()])
+            room = 3 * limit if in_hand is None else 2 * limit
+            pace = {"rate": self.rate, "lease": self.lease, "in_hand": held.decode(), "room": room}
+            steps.append((_CLAIM_DUE, {"process": self.process, "worker": self.worker, "limit": limit} | pace))
         found = _run(connection, steps) if steps else []
         return [_outgoing(*row) for row in found] if limit else []
 

@@ -331,13 +331,13 @@ def test_a_preparation_that_takes_long_delays_only_its_own_chat(preparing):
 
 
 def test_a_number_that_hangs_leaves_room_for_the_others(stage):
-    """The window has 8 places: six for the number whose provider does not answer, the others stay free."""
+    """However much waits for the number whose provider does not answer, it gets two thirds of the window at most."""
     stage.settings = stage.settings.copy_with(send_timeout_ms=60_000)
     hanging, lively = stage.bot(0), stage.bot(1)
     stage.provider.hanging.clear()
     stage.accept(*(entry(hanging, f"601111111{n}", f"hang {n}") for n in range(10, 30)))
     sender = stage.sender()
-    stage.wait_for(lambda: sender.delivery.in_hand == 6)
+    stage.wait_for(lambda: sender.delivery.in_hand >= 5)
     stage.accept(*(entry(lively, f"602222222{n}", f"quick {n}") for n in range(10, 15)))
     stage.wait_for(lambda: len(stage.provider.received) == 5)
     assert {text[:5] for _, text in stage.provider.received} == {"quick"}
