@@ -4,16 +4,21 @@ Errors are told apart by `error.code` alone: Meta advises against relying on HTT
 codes"). The statuses here serve the simulator.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from services.message import Held, Rejected, Retry, Scope
 
+Refusal = Retry | Rejected | Held
+
 #: Attempts of a message whose number is throttled: that is not the message's fault, so it may wait long.
 PATIENT = 10
 #: Characters that are kept of what Meta says about an error.
 MAX_REASON = 1000
+#: What looks like an access token in what Meta says.
+_TOKEN = re.compile(r"\bEA[a-z0-9]{16,}|(?<=access token )\S{16,}|(?<=access token: )\S{16,}", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class Known:
     codes: Iterable[int]
     http: int
     about: str
-    outcome: Retry | Rejected | Held
+    outcome: Refusal
     advice: str = ""
 
 
@@ -128,10 +133,15 @@ def _details(error: dict[str, Any]) -> object:
 
 
 def _text(value: object) -> str:
-    return value.replace("\0", "").strip() if isinstance(value, str) else ""
+    return plain(value) if isinstance(value, str) else ""
 
 
-def classify(code: int, message: str) -> Retry | Rejected | Held:
+def plain(text: str) -> str:
+    """What a provider says, fit to be kept and shown: Graph repeats a malformed access token in its error."""
+    return _TOKEN.sub("…", text.replace("\0", "")).strip()
+
+
+def classify(code: int, message: str) -> Refusal:
     """What an error answer means for the message and its number. Total: every code has an outcome."""
     row = TABLE.get(code, _UNDOCUMENTED)
     return replace(row.outcome, code=str(code), reason="; ".join(filter(None, (message or row.about, row.advice))))

@@ -1,0 +1,50 @@
+"""A file's way to the provider: one multipart POST, streamed from disk."""
+
+from pathlib import Path
+
+import pycurl
+
+from services.window import CONNECT_TIMEOUT, MAX_ANSWER
+
+#: Seconds for a whole upload, at most: 100 MB at 1.4 Mbit/s.
+LONGEST = 600
+
+
+def post_file(url: str, header: str, path: Path, mime_type: str, patience_ms: int) -> tuple[int, bytes]:
+    """Upload the file as the API wants it (Cloud API reference, "Media"); returns the answer's status and body.
+
+    `header` holds the credential. Raises ConnectionError when there is no complete answer, or when nothing moves for
+    `patience_ms` milliseconds.
+    """
+    answer = bytearray()
+    handle = pycurl.Curl()
+    try:
+        handle.setopt(pycurl.URL, url)
+        handle.setopt(pycurl.HTTPHEADER, [header, "Expect:"])
+        handle.setopt(pycurl.HTTPPOST, _parts(path, mime_type))
+        handle.setopt(pycurl.WRITEFUNCTION, answer.extend)
+        _limit(handle, patience_ms)
+        handle.perform()
+        return handle.getinfo(pycurl.RESPONSE_CODE), bytes(answer)
+    except pycurl.error as error:
+        raise ConnectionError(f"the upload was cut off: {error.args[-1]}") from None
+    finally:
+        handle.close()
+
+
+def _parts(path: Path, mime_type: str) -> list[tuple[str, str | tuple[int | str, ...]]]:
+    return [
+        ("messaging_product", "whatsapp"),
+        ("type", mime_type),
+        ("file", (pycurl.FORM_FILE, str(path), pycurl.FORM_CONTENTTYPE, mime_type)),
+    ]
+
+
+def _limit(handle: pycurl.Curl, patience_ms: int) -> None:
+    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    handle.setopt(pycurl.NOSIGNAL, 1)
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(CONNECT_TIMEOUT, patience_ms))
+    handle.setopt(pycurl.TIMEOUT, LONGEST)
+    handle.setopt(pycurl.LOW_SPEED_LIMIT, 1)
+    handle.setopt(pycurl.LOW_SPEED_TIME, max(patience_ms // 1000, 1))
+    handle.setopt(pycurl.MAXFILESIZE, MAX_ANSWER)
