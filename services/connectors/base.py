@@ -1,7 +1,7 @@
 """What the delivery asks of a channel. A connector translates in both directions and touches no database."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Update
@@ -12,7 +12,7 @@ class HttpRequest:
     """One POST that sends one message."""
 
     url: str
-    headers: tuple[str, ...]  # "Name: value" lines
+    headers: tuple[str, ...] = field(repr=False)  # "Name: value" lines; one of them holds the credential
     body: bytes
 
 
