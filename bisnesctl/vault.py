@@ -6,6 +6,8 @@ hex, is read as well.
 
 import base64
 import binascii
+import hashlib
+import hmac
 import os
 
 from cryptography.exceptions import InvalidTag
@@ -51,6 +53,18 @@ def decrypt(key: str, stored: str) -> str:
             "a stored credential cannot be decrypted: ENCRYPTION_KEY is not the one it was stored under; "
             "restore that key, or store the credential again (bisnesctl bots add … --token-stdin)"
         ) from error
+
+
+def derived(key: str, purpose: str, *parts: str) -> str:
+    """A secret of its own for a purpose, always the same under the same key: 64 hex digits.
+
+    HMAC-SHA256 of the purpose and the parts, NUL between them, so that it need not be stored anywhere. The parts may
+    hold no NUL: that would make two lists one, and raises `ValueError`.
+    """
+    words = (purpose, *parts)
+    if any("\0" in word for word in words):
+        raise ValueError("what a secret is derived from holds no NUL")
+    return hmac.new(key.encode(), "\0".join(words).encode(), hashlib.sha256).hexdigest()
 
 
 def _split(stored: str) -> tuple[bytes, bytes]:

@@ -1,9 +1,12 @@
+import hashlib
+import hmac
+
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.vault import VaultError, decrypt, encrypt
+from bisnesctl.vault import VaultError, decrypt, derived, encrypt
 
 KEY = "0123456789abcdef" * 4
 
@@ -39,3 +42,19 @@ def test_another_key_or_a_changed_text_is_refused():
 def test_a_bad_key_says_what_it_must_be(key):
     with pytest.raises(VaultError, match="64 hex digits or 32 characters"):
         encrypt(key, "token")
+
+
+def test_a_derived_secret_is_an_hmac_of_its_purpose_and_parts():
+    expected = hmac.new(KEY.encode(), b"360dialog webhook\x000128\x001", hashlib.sha256).hexdigest()
+    assert derived(KEY, "360dialog webhook", "0128", "1") == expected
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"))), st.text(max_size=5))
+def test_other_parts_give_another_secret(parts, more):
+    assert derived(KEY, "purpose", *parts) != derived(KEY, "purpose", *parts, more.replace("\0", ""))
+    assert derived(KEY, "purpose", *parts) != derived("f" * 64, "purpose", *parts)
+
+
+def test_no_two_lists_of_parts_are_one():
+    with pytest.raises(ValueError, match="NUL"):
+        derived(KEY, "purpose", "a\0b")
