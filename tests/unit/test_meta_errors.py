@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from services.connectors.meta.errors import TABLE, MetaError, classify, read_error
 from services.delivery import Attempts, hold_of, settle
-from services.message import Held, Outgoing, Rejected, Retry, Status
+from services.message import Held, Outgoing, Rejected, Retry, Scope, Status
 
 PATIENCE = Attempts(limit=3, base=1.0)
 
@@ -44,22 +44,78 @@ def test_a_passing_trouble_is_tried_so_many_times(code, tries):
     assert [life(code, made)[0] for made in range(tries)] == [Status.QUEUED] * (tries - 1) + [Status.FAILED]
 
 
-@pytest.mark.parametrize("code", [0, 190, 3, 10, 200, 299, 131005, 368, 131031, 131042, 131037, 133010, 131048])
-def test_what_an_operator_must_settle_keeps_the_queue_and_says_what_to_do(code):
-    outcome = classify(code, "Meta's words")
-    assert isinstance(outcome, Held)
-    assert outcome.code == str(code)
-    assert outcome.reason.startswith("Meta's words; ")
-
-
-@pytest.mark.parametrize("code", [100, 33, 131026, 131047, 131049, 131051, 130472, 132001, 137000, 135000])
-def test_what_is_refused_for_good_fails_at_once(code):
-    assert isinstance(classify(code, ""), Rejected)
-
-
 @pytest.mark.parametrize("code", [130497, 132015, 132069])
 def test_one_country_or_template_does_not_stop_the_number(code):
     assert isinstance(classify(code, ""), Rejected)
+
+
+def waits(outcome):
+    """The seconds before each further attempt, as far as the table says them."""
+    return [outcome.after * outcome.growth**n for n in range(outcome.attempts - 1)]
+
+
+#: What Meta's documentation says of every code, in the order of its pages (Cloud API, "Error codes").
+BACK_OFF = {1: 2, 2: None, 131000: 3, 131016: None, 133004: None}
+NUMBERS_WAIT = {131057: 60, 130429: 5}
+ACCOUNTS_WAIT = {4: 300, 17: 300, 613: 300, 80007: 300}
+OPERATOR = [
+    0, 3, 10, *range(200, 300), 190, 368, 131005, 131031, 131037, 131042, 131045, 131048, 131064, 133010, 134011,
+]  # fmt: skip
+FINAL = [
+    33, 100, 130403, 130472, 130497, 131008, 131009, 131021, 131026, 131030, 131047, 131049, 131050, 131051, 131052,
+    131053, 131062, 132000, 132001, 132005, 132007, 132012, 132015, 132016, 132068, 132069, 135000, 137000,
+]  # fmt: skip
+HTTP = {
+    **dict.fromkeys([2, 133004], 503),
+    **dict.fromkeys([3, 131000, 131016, 131045, 131057], 500),
+    **dict.fromkeys([0, 190], 401),
+    **dict.fromkeys([10, *range(200, 300), 131005, 368, 130497, 131031], 403),
+    132001: 404,
+}
+
+
+def test_the_table_has_every_documented_code_and_no_other():
+    assert sorted(TABLE) == sorted([*BACK_OFF, *NUMBERS_WAIT, *ACCOUNTS_WAIT, 131056, *OPERATOR, *FINAL])
+    assert {code: row.http for code, row in TABLE.items()} == dict.fromkeys(TABLE, 400) | HTTP
+
+
+@pytest.mark.parametrize("code, attempts", BACK_OFF.items())
+def test_passing_troubles_are_retried_with_back_off_and_for_their_chat_alone(code, attempts):
+    assert classify(code, "no") == Retry(str(code), "no", attempts=attempts)
+
+
+def test_a_pair_waits_1_4_16_and_64_seconds():
+    outcome = classify(131056, "no")
+    assert (outcome.scope, outcome.slower, waits(outcome)) == (Scope.CHAT, False, [1, 4, 16, 64])
+
+
+@pytest.mark.parametrize("code, after", NUMBERS_WAIT.items())
+def test_a_number_waits_and_is_slowed_where_it_sends_too_fast(code, after):
+    outcome = classify(code, "no")
+    assert (outcome.scope, outcome.after, outcome.slower) == (Scope.BOT, after, code == 130429)
+
+
+@pytest.mark.parametrize("code, after", ACCOUNTS_WAIT.items())
+def test_an_account_waits_for_minutes(code, after):
+    outcome = classify(code, "no")
+    assert (outcome.scope, outcome.after, outcome.slower) == (Scope.ACCOUNT, after, False)
+
+
+@pytest.mark.parametrize("code", OPERATOR)
+def test_an_operator_is_told_what_to_do(code):
+    outcome = classify(code, "no")
+    assert (type(outcome), outcome.code) == (Held, str(code))
+    assert outcome.reason.startswith("no; ")
+
+
+@pytest.mark.parametrize("code", FINAL)
+def test_what_cannot_succeed_is_not_repeated(code):
+    assert isinstance(classify(code, "no"), Rejected)
+
+
+@pytest.mark.parametrize("said", ["", "Re-engagement message"])
+def test_outside_the_window_the_advice_is_a_template(said):
+    assert classify(131047, said).reason.endswith("send a template instead")
 
 
 @pytest.mark.parametrize("code", sorted(TABLE))
@@ -90,6 +146,11 @@ def test_an_undocumented_code_is_tried_as_often_as_the_channel_says_and_holds_no
         ({"code": "131047", "title": "late", "message": ""}, MetaError(131047, "late")),
         ({"code": 131026, "message": "same", "error_data": {"details": "same"}}, MetaError(131026, "same")),
         ({"code": 190}, MetaError(190, "the access token is not valid")),
+        (
+            {"code": 190, "message": "Malformed access token EAAtokentokentoken"},
+            MetaError(190, "Malformed access token …"),
+        ),
+        ({"code": 190, "message": "Bad: EAAG0123456789abcdefgh."}, MetaError(190, "Bad: ….")),
         ({"code": None, "message": "x"}, None),
         ({"code": True}, None),
         ({"code": "9" * 5000}, None),

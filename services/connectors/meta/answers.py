@@ -61,7 +61,8 @@ def _dialog360(status: int, meta: dict[str, Any]) -> Refusal | None:
     said = _either(meta, "httpCode", "http_code")
     status = said if isinstance(said, int) else status
     words = _either(meta, "developerMessage", "developer_message")
-    reason = plain(words)[:MAX_REASON] if isinstance(words, str) else f"HTTP {status} without a reason"
+    reason = plain(words)[:MAX_REASON] if isinstance(words, str) else ""
+    reason = reason or f"HTTP {status} without a reason"
     code = f"360dialog_{status}"
     match status:
         case 401:
