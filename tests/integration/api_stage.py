@@ -2,11 +2,15 @@
 
 import contextlib
 import hashlib
+import threading
+import time
 
 import psycopg2
+import uvicorn
 
 from bisnesctl.settings import load
 from services.api.app import create_app
+from services.api.asgi import Front
 from services.api.context import connect
 from services.store import Outbox
 
@@ -54,6 +58,23 @@ def api(settings):
         yield context, create_app(context).test_client()
     finally:
         context.close()
+
+
+@contextlib.contextmanager
+def serving(settings):
+    """Base URL of the API as its server has it: the ASGI application under uvicorn."""
+    front = Front(lambda: connect(settings, Quiet()))
+    server = uvicorn.Server(uvicorn.Config(front, port=0, log_level="warning", lifespan="on"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
 
 
 def outbox():

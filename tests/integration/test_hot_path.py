@@ -1,16 +1,13 @@
 """The hot path on ASGI, over real HTTP: it says the same as the Flask route, and everything else passes through it."""
 
 import json
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-import uvicorn
 
 from services.api.app import create_app
-from services.api.asgi import Front
 from services.api.context import connect
 from tests.integration.api_stage import (
     CHAT,
@@ -22,6 +19,7 @@ from tests.integration.api_stage import (
     Quiet,
     add_company,
     outbox,
+    serving,
     settings_for,
 )
 from tests.integration.outbox_tools import execute, result
@@ -43,16 +41,8 @@ def context(settings):
 @pytest.fixture
 def server(settings):
     """Base URL of the ASGI application under uvicorn."""
-    front = Front(lambda: connect(settings, Quiet()))
-    server = uvicorn.Server(uvicorn.Config(front, port=0, log_level="warning", lifespan="on"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
+    with serving(settings) as url:
+        yield url
 
 
 @pytest.fixture
