@@ -29,6 +29,7 @@ class Auth(Enum):
     NONE = "none"  # anybody may ask
     COMPANY = "company"  # a key of the company that the address names, or an operator's
     OPERATOR = "operator"  # an operator's key
+    KEY = "key"  # any key; whose company the request is about, `company_of` says
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,20 @@ class Principal:
         if self.company_id is not None:
             message = "this needs an operator's API key (bisnesctl keys create makes one)"
             raise ApiError(403, "foreign_company", message)
+
+
+def company_of(principal: Principal, named: str | None) -> str:
+    """The company that a request is about, where its address does not say: the key's, or the one an operator names.
+
+    Raises `ApiError`: 400 where an operator named none, 403 where a company's key named another company.
+    """
+    if named is not None:
+        principal.require_company(named)
+        return named
+    if principal.company_id is None:
+        message = "company: an operator's key speaks for no company; name the one that is meant as company"
+        raise ApiError(400, "invalid_request", message)
+    return principal.company_id
 
 
 def key_digest(api_key: str | None, authorization: str | None) -> bytes:
@@ -92,7 +107,7 @@ def resource(name: str, about: str, auth: Auth) -> APIBlueprint:
 
 _ALWAYS = ("invalid_request", "internal")
 _WITH_KEY = (*_ALWAYS, "no_key", "invalid_key", "foreign_company", "database_unavailable")
-_REFUSALS = {Auth.NONE: _ALWAYS, Auth.COMPANY: _WITH_KEY, Auth.OPERATOR: _WITH_KEY}
+_REFUSALS = {Auth.NONE: _ALWAYS, Auth.COMPANY: _WITH_KEY, Auth.OPERATOR: _WITH_KEY, Auth.KEY: _WITH_KEY}
 
 
 def declare(blueprint: AnyBlueprint, auth: Auth) -> AnyBlueprint:
@@ -124,6 +139,6 @@ def guard(app: Flask, directory: Directory) -> None:
 def _admit(principal: Principal, auth: Auth) -> None:
     if auth is Auth.OPERATOR:
         principal.require_operator()
-    else:
+    elif auth is Auth.COMPANY:
         principal.require_company((request.view_args or {})["companyId"])
     g.principal = principal

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api.auth import Principal, key_digest, principal_of
+from services.api.auth import Principal, company_of, key_digest, principal_of
 from services.api.errors import ApiError
 from services.store import Key
 
@@ -52,3 +52,16 @@ def test_an_operator_sees_every_company(company):
     operator = Principal(None)
     operator.require_company(company)
     operator.require_operator()
+
+
+@given(st.text(), st.text())
+def test_a_request_is_about_the_keys_company_or_the_one_that_an_operator_names(own, other):
+    assert company_of(Principal(own), None) == company_of(Principal(own), own) == own
+    assert company_of(Principal(None), other) == other
+    if own != other:
+        with pytest.raises(ApiError) as raised:
+            company_of(Principal(own), other)
+        assert raised.value.status == 403
+    with pytest.raises(ApiError) as raised:
+        company_of(Principal(None), None)
+    assert (raised.value.status, raised.value.code) == (400, "invalid_request")
