@@ -8,10 +8,11 @@ from bisnesctl.topology import reachable_host
 from services import logs
 from services.connectors.meta.receiver import PATH
 from services.sandbox.app import create_app
+from services.sandbox.database import Database
+from services.sandbox.destinations import Destinations
+from services.sandbox.registry import APP_ID, Registry
 from services.sandbox.server import Server
 from services.sandbox.simulator import Simulator
-from services.sandbox.store import Store
-from services.sandbox.webhooks import Reporter
 
 log = structlog.get_logger()
 
@@ -26,17 +27,20 @@ class Sandbox:
         """Go on where an earlier run ended."""
         settings = self._settings
         logs.configure(settings.log_level)
-        self._store = Store(settings.home / "sandbox.db")
+        self._database = Database(settings.home / "sandbox.db")
+        registry = Registry(self._database, settings.meta_app_id or APP_ID)
+        destinations = Destinations(registry, receivers(settings))
         secret = settings.meta_app_secret.get_secret_value()
-        self._reporter = Reporter(self._store, receivers(settings), secret)
+        simulator = Simulator(self._database, settings.home / "sandbox-media", destinations, registry, secret)
+        self._reporter = simulator.reporter
         self._reporter.start()
         log.info("ready", page=f"http://127.0.0.1:{settings.sandbox_port}/_sandbox/")
-        return create_app(Simulator(self._store, self._reporter))
+        return create_app(simulator)
 
     def close(self) -> None:
         """Stop reporting and close the file."""
         self._reporter.stop()
-        self._store.close()
+        self._database.close()
 
 
 def receivers(settings: Settings) -> list[str]:

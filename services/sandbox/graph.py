@@ -1,16 +1,22 @@
-"""The rules of the Graph API as documented (Cloud API reference, "Messages"): request in, answer out, nothing kept."""
+"""The rules of the Graph API for requests to send (Cloud API reference, "Messages"): request in, answer out, nothing
+kept."""
 
 import base64
 import re
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from services.connectors.meta.errors import TABLE
-from services.message import MAX_TEXT
+from services.message import is_user_id
+from services.sandbox.fields import (
+    GraphError,
+    check_product,
+    optional,
+    read_object,
+    required,
+    required_object,
+)  # fmt: skip
+from services.sandbox.kinds import READERS
 
 #: Characters in biz_opaque_callback_data, at most.
 MAX_CALLBACK_DATA = 512
@@ -18,120 +24,89 @@ MAX_CALLBACK_DATA = 512
 COUNTRY_CODE = "60"
 #: A token that begins so has expired.
 EXPIRED = "expired"
+#: The kind under which a read mark goes.
+READ = "read"
 
 _NUMBER = re.compile(r"\+?[0-9][0-9 ().-]*", re.ASCII)
 _DIGITS = range(5, 16)
-_TYPES_TO_COME = {
-    "audio", "contacts", "document", "image", "interactive", "location", "reaction", "sticker", "template", "video",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A text that a number is to send."""
+    """What a number is to send, or, of the kind `read`, to mark."""
 
     given: str  # the recipient as it was written
-    recipient: str  # E.164 digits
-    text: str
+    recipient: str  # E.164 digits, or the user id of one who hides them
+    text: str  # what a person reads of it
     callback_data: str | None
+    kind: str = "text"
+    target: str | None = None  # the message that it answers, reacts to or marks
+    media_id: str | None = None
+    link: str | None = None
 
 
-class GraphError(Exception):
-    """An error of the API; its HTTP status is the documented one of its code."""
-
-    def __init__(self, code: int, details: str, http: int | None = None) -> None:
-        super().__init__(details)
-        known = TABLE.get(code)
-        self.code, self.details = code, details
-        self.http = http or (known.http if known else 500)
-        self.title = known.about if known else "an error that is not documented"
-
-    def envelope(self) -> dict[str, Any]:
-        """The answer's body."""
-        return {
-            "error": {
-                "message": f"(#{self.code}) {self.title}",
-                "type": "OAuthException",
-                "code": self.code,
-                "error_data": {"messaging_product": "whatsapp", "details": self.details},
-                "fbtrace_id": secrets.token_urlsafe(8),
-            }
-        }
+#: What could not be read.
+UNREADABLE = Message("", "", "", None, "")
 
 
-def check_token(authorization: str | None) -> None:
-    """Let any bearer token pass but one that begins with `expired`. Raises `GraphError` 190."""
+def check_token(authorization: str | None) -> str:
+    """The bearer token, unless it begins with `expired`. Raises `GraphError` 190."""
     scheme, _, token = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
         raise GraphError(190, "no access token: send it as Authorization: Bearer <token>")
-    if token.strip().startswith(EXPIRED):
-        raise GraphError(190, "the access token has expired")
+    if token.startswith(EXPIRED):
+        raise GraphError(190, "the access token has expired", subcode=463)
+    return token
 
 
 def read_message(body: bytes) -> Message:
-    """Read a request to send a text. Raises `GraphError` as the API answers what is wrong with it."""
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise GraphError(100, f"the body is not JSON: {error}") from None
-    if not isinstance(fields, dict) or fields.get("messaging_product") != "whatsapp":
-        raise GraphError(100, "messaging_product is required and must be whatsapp")
-    _optional(fields, "recipient_type", lambda value: value == "individual", "individual")
-    given = _required(fields, "to")
-    recipient = _recipient(given)
-    _check_type(fields.get("type", "text"))
-    text = _body(fields)
-    callback_data = _optional(
+    """Read a request to send or to mark as read. Raises `GraphError` as the API answers what is wrong with it."""
+    fields = read_object(body)
+    check_product(fields)
+    if fields.get("status") is not None:
+        return _read_mark(fields)
+    optional(fields, "recipient_type", lambda value: value == "individual", "individual")
+    given, recipient = _recipient(fields)
+    kind = fields.get("type", "text")
+    reader = READERS.get(kind) if isinstance(kind, str) else None
+    if reader is None:
+        raise GraphError(100, "type must be one of the documented types of messages")
+    content = reader(fields)
+    callback_data = optional(
         fields, "biz_opaque_callback_data",
         lambda value: isinstance(value, str) and len(value) <= MAX_CALLBACK_DATA, f"{MAX_CALLBACK_DATA} characters",
     )  # fmt: skip
-    _optional(fields, "context", _is_context, "an object with a message_id")
-    return Message(given, recipient, text, callback_data)
+    context = optional(fields, "context", _is_context, "an object with a message_id")
+    target = content.target or (context["message_id"] if context else None)
+    return Message(given, recipient, content.text, callback_data, kind, target, content.media_id, content.link)
 
 
-def _required(fields: dict[str, Any], name: str) -> str:
-    value = fields.get(name)
-    if value is None or value == "":
-        raise GraphError(131008, f"{name} is required")
-    if not isinstance(value, str):
-        raise GraphError(131009, f"{name} must be a string")
-    return value
+def _read_mark(fields: dict[str, Any]) -> Message:
+    if fields["status"] != "read":
+        raise GraphError(131009, "status must be read")
+    if fields.get("typing_indicator") is not None:
+        indicator = required(required_object(fields, "typing_indicator"), "type")
+        if indicator != "text":
+            raise GraphError(131009, "typing_indicator.type must be text")
+    typing = "typing" if fields.get("typing_indicator") else ""
+    return Message("", "", typing, None, READ, required(fields, "message_id"))
 
 
-def _optional(fields: dict[str, Any], name: str, is_good: Callable[[Any], bool], good: str) -> Any:
-    value = fields.get(name)
-    if value is not None and not is_good(value):
-        raise GraphError(131009, f"{name} must be {good}")
-    return value
-
-
-def _recipient(given: str) -> str:
+def _recipient(fields: dict[str, Any]) -> tuple[str, str]:
+    """As it was written and as it is known: `to`, a phone number, or else `recipient`, a user id."""
+    if not fields.get("to") and fields.get("recipient"):
+        user_id = required(fields, "recipient")
+        if not is_user_id(user_id):
+            raise GraphError(131009, f"recipient must be a user id such as US.1349, not {user_id[:40]}")
+        return user_id, user_id
+    given = required(fields, "to")
     digits = re.sub("[^0-9]", "", given)
     if not given.startswith("+"):
         digits = COUNTRY_CODE + digits
     if not _NUMBER.fullmatch(given) or len(digits) not in _DIGITS:
         raise GraphError(131009, f"to must be a phone number such as +60123456789, not {given[:40]}")
-    return digits
-
-
-def _check_type(kind: object) -> None:
-    if isinstance(kind, str) and kind in _TYPES_TO_COME:
-        raise GraphError(131051, f"the sandbox takes texts, not yet messages of type {kind}")
-    if kind != "text":
-        raise GraphError(100, "type must be one of the documented types of messages")
-
-
-def _body(fields: dict[str, Any]) -> str:
-    text = fields.get("text")
-    if text is None:
-        raise GraphError(131008, "text is required for messages of type text")
-    if not isinstance(text, dict):
-        raise GraphError(131009, "text must be an object")
-    body = _required(text, "body")
-    if len(body) > MAX_TEXT:
-        raise GraphError(100, f"text.body must have at most {MAX_TEXT} characters, it has {len(body)}")
-    _optional(text, "preview_url", lambda value: isinstance(value, bool), "true or false")
-    return body
+    return given, digits
 
 
 def _is_context(value: Any) -> bool:
@@ -143,10 +118,13 @@ def new_id() -> str:
     return f"wamid.{base64.b64encode(secrets.token_bytes(30)).decode()}"
 
 
-def success(message: Message, wamid: str) -> dict[str, Any]:
-    """The answer to a message that was taken."""
+def success(message: Message, wamid: str | None) -> dict[str, Any]:
+    """The answer to a message that was taken, or to a read mark, which gets no id."""
+    if wamid is None:
+        return {"success": True}
+    known_by = "user_id" if is_user_id(message.recipient) else "wa_id"
     return {
         "messaging_product": "whatsapp",
-        "contacts": [{"input": message.given, "wa_id": message.recipient}],
-        "messages": [{"id": wamid}],
+        "contacts": [{"input": message.given, known_by: message.recipient}],
+        "messages": [{"id": wamid} | ({"message_status": "accepted"} if message.kind == "template" else {})],
     }

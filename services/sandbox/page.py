@@ -1,74 +1,125 @@
-"""The simulator's page for people: conversations as the recipients would see them, and the behaviours in force."""
+"""The simulator's page for people: the conversations as customers see them, a form to speak as one, the behaviours."""
 
 import time
 from collections import defaultdict
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+from flask import Response, send_file
 from jinja2 import Environment
 
 from services.sandbox.behaviour import Behaviour
+from services.sandbox.graph import READ
+from services.sandbox.inbound import Saying
+from services.sandbox.media import LIMITS, Media
+from services.sandbox.simulator import Simulator
 
-_PAGE = Environment(autoescape=True).from_string("""\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Sandbox: Graph API</title>
-<style>
-:root { color-scheme: light dark }
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 1.5rem auto; padding: 0 1rem }
-h1 { font-size: 1.4rem; margin: 0 } h2 { font-size: 1rem; margin: 0 0 .5rem }
-section { border: 1px solid #8886; border-radius: .6rem; padding: .8rem 1rem; margin: 1rem 0 }
-.chats { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: 1rem }
-.chats section { margin: 0 }
-p.text { background: #25d36622; border-radius: .5rem; padding: .4rem .6rem; margin: .5rem 0 0;
-         white-space: pre-wrap; overflow-wrap: anywhere }
-p.refused { background: #e0444422 }
-small { opacity: .7 } code { font-size: .85rem; overflow-wrap: anywhere }
-details { margin: 1rem 0 } dt { float: left; clear: left; width: 11rem } dd { margin-left: 12rem }
-</style>
-</head>
-<body>
-<h1>Graph API simulator</h1>
-<p>The last {{ total }} messages, newest first in each chat. {{ waiting }} status reports are not delivered yet.
-The same as JSON: <a href="messages">messages</a>, <a href="behaviour">behaviours</a>.</p>
-{% if behaviours %}
-<section><h2>Behaviours in force</h2>
-{% for rule in behaviours %}<div><code>{{ rule }}</code></div>{% endfor %}
-</section>
-{% endif %}
-<details><summary>How to make it misbehave</summary>
-<p>Put a rule in force: <code>curl -d '{"error_code": 131056, "times": 3}' {{ url }}behaviour</code><br>
-Take all rules back: <code>curl -X DELETE {{ url }}behaviour</code><br>
-Forget the messages as well: <code>curl -X POST {{ url }}reset</code></p>
-<dl>
-{% for name, field in fields.items() %}<dt><code>{{ name }}</code></dt><dd>{{ field.description }}</dd>
-{% endfor %}
-</dl>
-</details>
-<div class="chats">
-{% for (number, recipient), messages in chats.items() %}
-<section><h2>+{{ recipient or "?" }} <small>from number {{ number }}</small></h2>
-{% for each in messages %}
-<p class="text{{ '' if each.wamid else ' refused' }}">{{ each.text or "(not readable)" }}</p>
-<small>{{ each.clock }} · {{ each.reported or ("taken" if each.wamid else "answered with " + each.answer) }}</small>
-{% endfor %}
-</section>
-{% else %}
-<p>Nothing came yet. Send a message: <code>bisnesctl send --help</code></p>
-{% endfor %}
-</div>
-</body>
-</html>
-""")
+#: Messages of each side on the page.
+SHOWN = 500
+#: Reactions to choose from.
+EMOJI = ("👍", "❤️", "😂", "😮", "😢", "🙏")
+#: Nothing that a message says may run or load anything but what is here.
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; media-src 'self'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'"
+)
+_HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+_INLINE = ("image/jpeg", "image/png", "image/webp", "audio/", "video/")
+_ABOUT_OTHERS = ("reaction", "edit", "revoke", READ)
+
+_PAGE = Environment(autoescape=True).from_string(resources.files(__package__).joinpath("page.html").read_text("utf-8"))
+
+Bubble = dict[str, Any]
 
 
-def render(url: str, latest: list[dict[str, Any]], behaviours: list[Behaviour], waiting: int) -> str:
-    """The page at `url`, as HTML. `latest`: messages as the store lists them; `waiting`: reports not yet delivered."""
-    chats = defaultdict(list)
-    for message in latest:
-        clock = time.strftime("%H:%M:%S", time.localtime(message["at"]))
-        chats[message["phone_number_id"], message["to"]].append(message | {"clock": clock})
-    rules = [rule.model_dump_json(exclude_defaults=True) for rule in behaviours]
-    fields = Behaviour.model_fields
-    return _PAGE.render(url=url, chats=chats, behaviours=rules, waiting=waiting, total=len(latest), fields=fields)
+def render(url: str, simulator: Simulator, speaker: Mapping[str, str]) -> Response:
+    """The page at `url`. `speaker`: who speaks to whom, for the form: `from`, `to`, `name`."""
+    store = simulator.store
+    sent, heard = store.latest(SHOWN), store.inbound(SHOWN)
+    rules = [rule.model_dump_json(exclude_defaults=True) for rule in simulator.behaviours.all()]
+    shown = _PAGE.render(
+        url=url, chats=chats(sent, heard), behaviours=rules, waiting=store.waiting(), total=len(sent) + len(heard),
+        fields=Behaviour.model_fields, speaker=speaker, numbers=_numbers(sent, heard, simulator), emoji=EMOJI,
+        enforced=simulator.behaviours.enforce_window,
+    )  # fmt: skip
+    return Response(shown, headers=_HEADERS)
+
+
+def speaker(saying: Saying) -> str:
+    """Who spoke, as the page's query: the form is filled in with it again."""
+    return urlencode({"from": saying.sender or saying.user_id, "to": saying.to, "name": saying.name})
+
+
+def file(media: Media, media_id: str) -> Response:
+    """A file: shown where a browser does that safely, else to be saved. Raises `GraphError` where it is not there."""
+    found = media.find(media_id)
+    inline = found.mime_type.startswith(_INLINE)
+    path = Path(media.path(found)).absolute()
+    response = send_file(path, found.mime_type, not inline, found.filename or found.id)
+    response.headers.update({"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"})
+    return response
+
+
+def _numbers(sent: list[dict[str, Any]], heard: list[dict[str, Any]], simulator: Simulator) -> list[str]:
+    """The numbers that a customer may write to."""
+    told = simulator.registry.all("number")
+    keys = [str(facts["number"]) for facts in simulator.registry.all("key").values()]
+    return list(dict.fromkeys([*(each["phone_number_id"] for each in [*sent, *heard]), *told, *keys]))
+
+
+def chats(sent: list[dict[str, Any]], heard: list[dict[str, Any]]) -> dict[tuple[str, str], list[Bubble]]:
+    """The bubbles of each chat in the order of time, by number and customer; the chat with the latest comes first."""
+    found = defaultdict(list)
+    for each in sorted([*map(_ours, sent), *map(_theirs, heard)], key=lambda bubble: bubble["at"]):
+        found[each["phone_number_id"], each["chat"]].append(each)
+    latest = sorted(found.items(), key=lambda chat: -chat[1][-1]["at"])
+    return {names: bubbles for names, all_of_it in latest if (bubbles := _applied(all_of_it))}
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))
+
+
+def _ours(message: dict[str, Any]) -> Bubble:
+    """What the business sent."""
+    request = message["request"] if isinstance(message["request"], dict) else {}
+    content = request.get(message["type"])
+    content = content if isinstance(content, dict) else {}
+    media = {"link": content.get("link"), "file": content.get("id")} if message["type"] in LIMITS else {}
+    bubble = message | media | {"chat": message["to"], "mine": False, "clock": _clock(message["at"])}
+    return bubble | {"reactions": [], "buttons": _buttons(content), "taken": message["answer"] in ("200", "cut")}
+
+
+def _buttons(content: dict[str, Any]) -> list[str]:
+    action = content.get("action")
+    buttons = action.get("buttons") if isinstance(action, dict) else None
+    return [each["reply"]["title"] for each in buttons or [] if isinstance(each.get("reply"), dict)]
+
+
+def _theirs(said: dict[str, Any]) -> Bubble:
+    """What the customer said."""
+    bubble = said | {"type": said["kind"], "file": said["media"], "link": None, "mine": True, "taken": True}
+    return bubble | {"reactions": [], "buttons": [], "clock": _clock(said["at"])}
+
+
+def _applied(bubbles: list[Bubble]) -> list[Bubble]:
+    """The bubbles with what later ones say about them: reactions, edits, revocations."""
+    by_id = {each["wamid"]: each for each in bubbles if each["wamid"] and each["type"] not in _ABOUT_OTHERS}
+    for each in bubbles:
+        each["quoted"] = by_id.get(each["target"])
+        if each["quoted"] is not None and each["taken"]:
+            _apply(each, each["quoted"])
+    return [each for each in bubbles if each["type"] not in _ABOUT_OTHERS or not (each["quoted"] and each["taken"])]
+
+
+def _apply(about: Bubble, bubble: Bubble) -> None:
+    if about["type"] == "reaction":
+        kept = [each for each in bubble["reactions"] if each[0] != about["mine"]]
+        bubble["reactions"] = [*kept, (about["mine"], about["text"])] if about["text"] else kept
+    elif about["type"] == "edit":
+        bubble["text"], bubble["edited"] = about["text"], True
+    elif about["type"] == "revoke":
+        bubble["text"], bubble["revoked"], bubble["file"] = "This message was deleted", True, None

@@ -1,4 +1,4 @@
-"""Status reports of the simulator: signed, batched and repeated until they are answered with 200, as Meta's are."""
+"""The simulator's webhooks: signed, batched and repeated until they are answered with 200, as Meta's are."""
 
 import random
 import threading
@@ -13,17 +13,16 @@ import structlog
 
 from services.connectors.meta.errors import TABLE
 from services.connectors.meta.signature import HEADER, sign
-from services.sandbox.behaviour import Behaviour
+from services.message import is_user_id
+from services.sandbox.behaviour import Behaviour, Behaviours, Delivery
+from services.sandbox.destinations import Destination, Destinations
 from services.sandbox.graph import Message
 from services.sandbox.store import Report, Store
 
-#: Reports in one webhook, at most (Meta's are up to 1000).
-BATCH = 200
 #: Seconds that a receiver may take.
 TIMEOUT = 5
-#: Seconds between looks where nothing is due, and after a webhook, so that reports gather for the next.
-IDLE, GATHER = 60.0, 0.02
-ACCOUNT_ID = "100000000000001"
+#: Seconds between looks where nothing is due.
+IDLE = 60.0
 
 log = structlog.get_logger()
 
@@ -40,13 +39,15 @@ def reports(message: Message, wamid: str, phone_number_id: str, behaviour: Behav
 
 
 def _status(message: Message, wamid: str, status: str, behaviour: Behaviour, at: float) -> dict[str, Any]:
+    known_by = "recipient_user_id" if is_user_id(message.recipient) else "recipient_id"
     found: dict[str, Any] = {
-        "id": wamid, "status": status, "timestamp": str(int(at)), "recipient_id": message.recipient,
+        "id": wamid, "status": status, "timestamp": str(int(at)), known_by: message.recipient,
     }  # fmt: skip
     if message.callback_data is not None:
         found["biz_opaque_callback_data"] = message.callback_data
     if status in ("sent", "delivered"):
-        found["pricing"] = {"billable": False, "pricing_model": "PMP", "category": "service", "type": "regular"}
+        category = "utility" if message.kind == "template" else "service"
+        found["pricing"] = {"billable": False, "pricing_model": "PMP", "category": category, "type": "regular"}
     if status == "failed":
         found["errors"] = [_error(behaviour.failed_code)]
     return found
@@ -59,29 +60,42 @@ def _error(code: int) -> dict[str, Any]:
 
 
 def webhook(found: Sequence[dict[str, Any]]) -> bytes:
-    """The body that brings these reports; each has `phone_number_id` and its JSON `body`."""
-    by_number = defaultdict(list)
+    """The body that brings these reports, which are as the store has them with the `account` of each."""
+    entries: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    said: dict[tuple[str, str], list[orjson.Fragment]] = {}
     for each in found:
-        by_number[each["phone_number_id"]].append(orjson.Fragment(each["body"]))
-    changes = [{"field": "messages", "value": _value(number, said)} for number, said in by_number.items()]
-    return orjson.dumps({"object": "whatsapp_business_account", "entry": [{"id": ACCOUNT_ID, "changes": changes}]})
+        changes, body = entries[each["account"]], orjson.Fragment(each["body"])
+        whose = each["account"], each["phone_number_id"]
+        if not each["status"]:
+            changes.append({"field": each["field"], "value": body})
+        elif whose in said:
+            said[whose].append(body)
+        else:
+            said[whose] = [body]
+            changes.append({"field": "messages", "value": _value(each["phone_number_id"], said[whose])})
+    entry = [{"id": account, "changes": changes} for account, changes in entries.items()]
+    return orjson.dumps({"object": "whatsapp_business_account", "entry": entry})
 
 
 def _value(phone_number_id: str, said: list[orjson.Fragment]) -> dict[str, Any]:
-    metadata = {"display_phone_number": phone_number_id, "phone_number_id": phone_number_id}
-    return {"messaging_product": "whatsapp", "metadata": metadata, "statuses": said}
+    return {"messaging_product": "whatsapp", "metadata": metadata(phone_number_id), "statuses": said}
+
+
+def metadata(phone_number_id: str) -> dict[str, str]:
+    """How a webhook names the number that it is about."""
+    return {"display_phone_number": phone_number_id, "phone_number_id": phone_number_id}
 
 
 class Reporter:
     """Delivers what is due from a thread of its own."""
 
-    def __init__(self, store: Store, receivers: Sequence[str], app_secret: str) -> None:
-        """`receivers`: URLs, of which the first that takes a webhook gets it."""
-        self._store, self._receivers, self._secret = store, receivers, app_secret
+    def __init__(self, store: Store, destinations: Destinations, behaviours: Behaviours, app_secret: str) -> None:
+        self._store, self._destinations, self._behaviours = store, destinations, behaviours
+        self._secret = app_secret
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy of the environment does not know this machine's ports
         self._woken = threading.Event()
-        self._stopped = self._away = False
+        self._stopped, self._away = False, set[Destination | None]()
         self._thread = threading.Thread(target=self._report_on, name="reporter", daemon=True)
 
     def start(self) -> None:
@@ -101,33 +115,50 @@ class Reporter:
     def _report_on(self) -> None:
         while not self._stopped:
             self._woken.clear()
-            found = self._store.due(time.time(), BATCH)
+            delivery = self._behaviours.delivery
+            found = self._store.due(time.time(), delivery.batch)
+            for destination, reports in self._sorted(found).items():
+                self._report(destination, reports, delivery)
             if found:
-                self._report(found)
-                time.sleep(GATHER)
+                time.sleep(delivery.gather_ms / 1000)
             else:
                 self._woken.wait(self._pause())
+
+    def _sorted(self, found: list[dict[str, Any]]) -> dict[Destination | None, list[dict[str, Any]]]:
+        """The reports by where they go, each with its account."""
+        by_destination = defaultdict(list)
+        for each in found:
+            each["account"] = self._destinations.account(each["phone_number_id"], each["account"])
+            by_destination[self._destinations.of(each["phone_number_id"], each["account"])].append(each)
+        return by_destination
 
     def _pause(self) -> float:
         due = self._store.next_due()
         return IDLE if due is None else min(max(due - time.time(), 0.005), IDLE)
 
-    def _report(self, found: list[dict[str, Any]]) -> None:
+    def _report(self, destination: Destination | None, found: list[dict[str, Any]], delivery: Delivery) -> None:
         ids = [each["id"] for each in found]
-        body = webhook(found)
-        if any(self._takes(receiver, body) for receiver in self._receivers):
+        if destination is None or self._takes(destination, webhook(found), delivery.repeat):
             self._store.mark_delivered(ids, time.time())
-            self._away = False
+            self._away.discard(destination)
             return
-        self._store.postpone(ids, time.time())
-        if not self._away:
-            log.warning("no receiver takes the webhooks, they are repeated", receivers=" ".join(self._receivers))
-        self._away = True
+        self._store.postpone(ids, time.time(), delivery.retry_first_ms / 1000, delivery.retry_last_ms / 1000)
+        if destination not in self._away:
+            log.warning("no receiver takes the webhooks, they are repeated", receivers=" ".join(destination.urls))
+        self._away.add(destination)
 
-    def _takes(self, receiver: str, body: bytes) -> bool:
-        headers = {"Content-Type": "application/json", HEADER: sign(self._secret, body)}
+    def _takes(self, destination: Destination, body: bytes, repeat: int) -> bool:
+        headers = {"Content-Type": "application/json"} | dict(destination.headers)
+        if destination.signed:
+            headers[HEADER] = sign(self._secret, body)
+        for url in destination.urls:
+            if self._posts(url, body, headers):
+                return all(self._posts(url, body, headers) for _ in range(repeat))
+        return False
+
+    def _posts(self, url: str, body: bytes, headers: dict[str, str]) -> bool:
         try:
-            return self._session.post(receiver, body, headers=headers, timeout=TIMEOUT).status_code == 200
-        except requests.RequestException as error:
-            log.debug("a receiver cannot be reached", receiver=receiver, reason=str(error))
+            return self._session.post(url, body, headers=headers, timeout=TIMEOUT).status_code == 200
+        except (requests.RequestException, ValueError) as error:
+            log.debug("a receiver cannot be reached", receiver=url, reason=str(error))
             return False

@@ -135,7 +135,7 @@ def test_behaviours_are_listed_and_taken_back(sandbox):
 
 
 def test_other_addresses_are_answered_as_the_api_does(sandbox):
-    for path in ("/", "/v26.0/1055", "/1055/messages", "/graph/1055/messages"):
+    for path in ("/", "/v26.0/1055/pictures", "/1055/messages", "/graph/1055/messages"):
         answer = requests.post(f"{sandbox.url}{path}", timeout=5)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, 2500), path
     assert requests.get(f"{sandbox.url}/v26.0/1055/messages", timeout=5).json()["error"]["code"] == 100

@@ -1,5 +1,7 @@
 """The simulator's rules and behaviours, without a server."""
 
+from dataclasses import asdict
+
 import orjson
 import pytest
 from hypothesis import given
@@ -10,7 +12,8 @@ from services.connectors.meta.connector import MetaConnector
 from services.connectors.meta.errors import TABLE, classify
 from services.message import Bot, Outgoing, Secret, Sent
 from services.sandbox.behaviour import Behaviour, Behaviours
-from services.sandbox.graph import GraphError, Message, check_token, new_id, read_message, success
+from services.sandbox.fields import GraphError
+from services.sandbox.graph import Message, check_token, new_id, read_message, success
 from services.sandbox.webhooks import reports, webhook
 
 META = MetaConnector("http://127.0.0.1:1", "v26.0")
@@ -58,7 +61,7 @@ def test_a_number_is_read_with_its_separators_and_without_a_plus_as_a_national_o
         ({"to": "123-456@g.us"}, 131009),
         ({"type": "pigeon"}, 100),
         ({"type": ["text"]}, 100),
-        ({"type": "image"}, 131051),
+        ({"type": "image"}, 131008),
         ({"text": "missing"}, 131008),
         ({"text": "Hello"}, 131009),
         ({"text": {}}, 131008),
@@ -95,7 +98,7 @@ def test_no_field_breaks_the_rules_otherwise(name, odd):
 def test_the_simulator_takes_what_the_connector_sends_and_the_connector_reads_its_answer(text, number):
     message = Outgoing(1, UUID, 1, str(number), "text", {"message": text, "quoted_provider_id": "wamid.0"}, 0)
     taken = read_message(META.request(BOT, message).body)
-    assert taken == Message(f"+{number}", str(number), text, UUID)
+    assert taken == Message(f"+{number}", str(number), text, UUID, "text", "wamid.0")
     wamid = new_id()
     assert META.outcome(message, 200, orjson.dumps(success(taken, wamid))) == Sent(wamid)
 
@@ -163,8 +166,7 @@ def test_a_behaviour_that_makes_no_sense_is_refused(wrong):
 def test_the_connector_reads_the_reports_of_the_simulator():
     rule = Behaviour(statuses=["sent", "failed"], failed_code=131049, webhook_delay_ms=1000)
     message = Message("+60123456789", "60123456789", "Hello", UUID)
-    found = [{"phone_number_id": each.phone_number_id, "body": each.body}
-             for each in reports(message, "wamid.1", "1055", rule, 1790000000.0)]  # fmt: skip
+    found = [asdict(each) | {"account": "1"} for each in reports(message, "wamid.1", "1055", rule, 1790000000.0)]
     updates = META.parse(webhook(found))
     assert [(u.provider_id, u.status.value, u.at, u.message_id, u.error_code) for u in updates] == [
         ("wamid.1", "sent", 1790000001.0, UUID, None),

@@ -1,0 +1,130 @@
+"""The addresses of the Graph API."""
+
+from typing import Any
+
+from flask import Blueprint, request
+from werkzeug.exceptions import NotFound
+from werkzeug.wrappers import Response
+
+from services.sandbox.answers import UPLOAD_LIMIT, answer, sent_fields
+from services.sandbox.fields import GraphError, check_product
+from services.sandbox.media import DOWNLOADS, is_media_id
+from services.sandbox.simulator import Simulator
+
+
+def blueprint(simulator: Simulator) -> Blueprint:
+    """All of them. `<node>` is the id of a number, of an account or of a file."""
+    graph = Blueprint("graph", __name__)
+    _add_messages(graph, simulator)
+    _add_media(graph, simulator)
+    _add_management(graph, simulator)
+
+    @graph.url_value_preprocessor
+    def check_version(_: str | None, values: dict[str, Any] | None) -> None:
+        if values and not values.pop("version", "v").startswith("v"):
+            raise NotFound
+
+    return graph
+
+
+def _authorise(simulator: Simulator) -> None:
+    token = request.args.get("access_token")
+    simulator.authorise(f"Bearer {token}" if token else request.headers.get("Authorization"))
+
+
+def _add_messages(graph: Blueprint, simulator: Simulator) -> None:
+    @graph.post("/<version>/<int:node>/messages")
+    def send(node: int) -> Response:
+        return answer(simulator.send(str(node), request.headers.get("Authorization"), request.get_data()))
+
+
+def _add_media(graph: Blueprint, simulator: Simulator) -> None:
+    media = simulator.media
+
+    @graph.post("/<version>/<int:node>/media")
+    def upload(node: int) -> Response:
+        def keep() -> dict[str, Any]:
+            _authorise(simulator)
+            request.max_content_length = UPLOAD_LIMIT
+            check_product(request.form)
+            return media.upload(str(node), request.files.get("file"), request.form.get("type"))
+
+        return answer(simulator.call("upload", str(node), keep))
+
+    @graph.delete("/<version>/<int:node>")
+    def delete(node: int) -> Response:
+        def forget() -> dict[str, Any]:
+            _authorise(simulator)
+            media.delete(str(node))
+            return {"success": True}
+
+        return answer(simulator.call("media", str(node), forget))
+
+    @graph.get(DOWNLOADS)
+    def download() -> Response:
+        _authorise(simulator)
+        asked = request.args
+        return answer(simulator.download(asked.get("mid", ""), asked.get("ext", ""), asked.get("hash", "")))
+
+
+def _add_management(graph: Blueprint, simulator: Simulator) -> None:
+    management, media = simulator.management, simulator.media
+
+    def managed(work: Any, *arguments: Any) -> Response:
+        def authorised() -> dict[str, Any]:
+            _authorise(simulator)
+            found: dict[str, Any] = work(*arguments)
+            return found
+
+        return answer(simulator.call("management", request.path, authorised))
+
+    @graph.get("/<version>/<int:node>")
+    def show(node: int) -> Response:
+        name = str(node)
+        if not is_media_id(name):
+            return managed(management.node, name, request.args.get("fields"))
+
+        def describe() -> dict[str, Any]:
+            _authorise(simulator)
+            return media.described(media.find(name), request.host_url.rstrip("/"))
+
+        return answer(simulator.call("media", name, describe))
+
+    @graph.get("/<version>/debug_token")
+    def debug_token() -> Response:
+        if not request.args.get("input_token"):
+            raise GraphError(100, "input_token is required")
+        return managed(management.debug_token, request.args["input_token"])
+
+    @graph.get("/<version>/<int:node>/subscribed_apps")
+    def subscribed_apps(node: int) -> Response:
+        return managed(management.subscriptions, str(node))
+
+    @graph.post("/<version>/<int:node>/subscribed_apps")
+    def subscribe(node: int) -> Response:
+        return managed(management.subscribe, str(node), sent_fields())
+
+    @graph.delete("/<version>/<int:node>/subscribed_apps")
+    def unsubscribe(node: int) -> Response:
+        return managed(management.unsubscribe, str(node))
+
+    @graph.get("/<version>/<int:node>/phone_numbers")
+    def phone_numbers(node: int) -> Response:
+        return managed(management.numbers, str(node))
+
+    @graph.get("/<version>/<int:node>/message_templates")
+    def message_templates(node: int) -> Response:
+        return managed(management.templates, str(node), request.args.get("name"))
+
+    @graph.post("/<version>/<int:node>/register")
+    def register(node: int) -> Response:
+        return managed(management.register, str(node), sent_fields())
+
+    @graph.post("/<version>/<int:node>/deregister")
+    def deregister(node: int) -> Response:
+        return managed(management.deregister, str(node))
+
+    @graph.route("/<version>/oauth/access_token", methods=["GET", "POST"])
+    def exchange() -> Response:
+        fields = request.args.to_dict() | sent_fields()
+        return answer(simulator.call("management", request.path, lambda: management.exchange(fields)))
