@@ -392,11 +392,10 @@ CREATE TABLE webhook_delivery (
     error           text,
     created_at      timestamptz  NOT NULL DEFAULT now(),
     updated_at      timestamptz  NOT NULL DEFAULT now(),
-    PRIMARY KEY (webhook_id, chat_id, seq)
+    PRIMARY KEY (webhook_id, seq)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX webhook_delivery_pending ON webhook_delivery (webhook_id, chat_id, seq) WHERE status = 'pending';
 CREATE INDEX webhook_delivery_ended ON webhook_delivery (updated_at) WHERE status <> 'pending';
-CREATE INDEX webhook_delivery_event ON webhook_delivery (event_id);
 
 CREATE TABLE webhook_lane (
     webhook_id uuid        NOT NULL REFERENCES webhook ON DELETE CASCADE,
@@ -407,6 +406,7 @@ CREATE TABLE webhook_lane (
     PRIMARY KEY (webhook_id, chat_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX webhook_lane_due ON webhook_lane (webhook_id, due) WHERE pending > 0;
+CREATE INDEX webhook_lane_claimed ON webhook_lane (webhook_id) WHERE claim IS NOT NULL;
 
 -- A ULID: 48 bits of milliseconds and 80 of chance, in Crockford's base 32.
 CREATE FUNCTION new_ulid() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
