@@ -15,12 +15,12 @@ from typing import Any
 import requests
 
 from bisnesctl.apiclient import api_url
+from bisnesctl.sandboxclient import DEMO_NUMBER
 from bisnesctl.settings import Settings, load
 from bisnesctl.topology import Mode
 
-COMPANY, CUSTOMER = "0100", "60123456789"
-#: Meta's id of the demo number, and its access token; the sandbox takes any.
-NUMBER_ID, TOKEN = "100000000000100", "sandbox-token"
+#: The demo company, its customer, and its number's access token; the sandbox takes any.
+COMPANY, CUSTOMER, TOKEN = "0100", "60123456789", "sandbox-token"
 #: Seconds until the message must have been reported as delivered.
 PATIENCE = 30
 
@@ -59,10 +59,10 @@ def add_number() -> None:
     found = [
         each for each in json.loads(bisnesctl("bots", "list", "--company", COMPANY, "--json")) if not each["phone"]
     ]
-    if any(each["phone_number_id"] != NUMBER_ID for each in found):
+    if any(each["phone_number_id"] != DEMO_NUMBER for each in found):
         raise DemoError(f"company {COMPANY} has a number already that is not the demo's: use another DATABASE_URL")
     if not found:
-        bisnesctl("bots", "add", "--company", COMPANY, "--phone-number-id", NUMBER_ID, "--token-stdin", given=TOKEN)
+        bisnesctl("bots", "add", "--company", COMPANY, "--phone-number-id", DEMO_NUMBER, "--token-stdin", given=TOKEN)
 
 
 def key_file(settings: Settings) -> Path:

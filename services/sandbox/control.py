@@ -88,8 +88,9 @@ def _refuse_strangers() -> None:
         abort(403, "the sandbox takes no requests of other sites")
 
 
-def _invalid(error: Exception) -> tuple[dict[str, Any], int]:
-    return {"success": False, "error": str(error), "code": "invalid_request"}, 400
+def _invalid(error: ValidationError) -> tuple[dict[str, Any], int]:
+    said = (": ".join([*map(str, each["loc"]), each["msg"]]) for each in error.errors())
+    return {"success": False, "error": "; ".join(said), "code": "invalid_request"}, 400
 
 
 def _wrong(error: GraphError) -> tuple[dict[str, Any], int]:
@@ -209,8 +210,10 @@ def _add_speech(control: Blueprint, simulator: Simulator) -> None:
     def say() -> Any:
         """A form gets the page back, JSON and everything else JSON."""
         request.max_content_length = UPLOAD_LIMIT
-        fields = {name: value for name, value in sent_fields().items() if value != ""}
+        fields = sent_fields()
         from_page = fields.pop("page", None) is not None
+        if from_page:  # a browser sends what was not filled in as well
+            fields = {name: value for name, value in fields.items() if value != ""}
         saying = Saying.model_validate(fields)
         number = registry.number_named(saying.to)
         said = inbound.compose(saying, number, _file(simulator, saying, number), time.time())

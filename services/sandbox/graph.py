@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.message import is_user_id
+from services.sandbox.customers import chat_of
 from services.sandbox.fields import (
     GraphError,
     check_product,
@@ -99,7 +100,7 @@ def _recipient(fields: dict[str, Any]) -> tuple[str, str]:
         user_id = required(fields, "recipient")
         if not is_user_id(user_id):
             raise GraphError(131009, f"recipient must be a user id such as US.1349, not {user_id[:40]}")
-        return user_id, user_id
+        return user_id, chat_of(user_id)
     given = required(fields, "to")
     digits = re.sub("[^0-9]", "", given)
     if not given.startswith("+"):
@@ -122,9 +123,9 @@ def success(message: Message, wamid: str | None) -> dict[str, Any]:
     """The answer to a message that was taken, or to a read mark, which gets no id."""
     if wamid is None:
         return {"success": True}
-    known_by = "user_id" if is_user_id(message.recipient) else "wa_id"
+    known_by = ("user_id", message.given) if is_user_id(message.given) else ("wa_id", message.recipient)
     return {
         "messaging_product": "whatsapp",
-        "contacts": [{"input": message.given, known_by: message.recipient}],
+        "contacts": [{"input": message.given, known_by[0]: known_by[1]}],
         "messages": [{"id": wamid} | ({"message_status": "accepted"} if message.kind == "template" else {})],
     }

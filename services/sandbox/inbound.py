@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from services.sandbox.customers import named
 from services.sandbox.graph import new_id
 from services.sandbox.media import File
 from services.sandbox.store import Inbound, Report
@@ -118,8 +119,7 @@ def _report(wamid: str, number: str, value: dict[str, Any], due: float, field: s
 def _value(saying: Saying, number: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {"messaging_product": "whatsapp", "metadata": metadata(number)}
     if not saying.no_contacts and saying.kind != "system":
-        contact = {"profile": {"name": saying.name}, "wa_id": saying.sender.lstrip("+"), "user_id": saying.user_id}
-        value["contacts"] = [{key: given for key, given in contact.items() if given}]
+        value["contacts"] = [{"profile": {"name": saying.name}, **_customer(saying, "wa_id", "user_id")}]
     return value | {"message_echoes" if saying.echo else "messages": messages}
 
 
@@ -149,12 +149,14 @@ def _message(saying: Saying, number: str, file: File | None, n: int, at: float) 
 
 
 def _parties(saying: Saying, number: str) -> dict[str, str]:
-    customer, user_id = saying.sender.lstrip("+"), saying.user_id
     if saying.echo:
-        found = {"from": number, "to": customer, "to_user_id": user_id}
-    else:
-        found = {"from": customer, "from_user_id": user_id}
-    return {key: value for key, value in found.items() if value}
+        return {"from": number, **_customer(saying, "to", "to_user_id")}
+    return _customer(saying, "from", "from_user_id")
+
+
+def _customer(saying: Saying, by_number: str, by_user_id: str) -> dict[str, str]:
+    given = {by_user_id: saying.user_id} if saying.user_id else {}
+    return named(saying.chat, by_number, by_user_id) | given
 
 
 def _kind_of(saying: Saying, file: File | None) -> str:

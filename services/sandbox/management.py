@@ -46,6 +46,12 @@ def default_number(number: str) -> Facts:
     }
 
 
+#: Fields that exist, and are left out of answers where they have no value.
+_WITHOUT_VALUE = {
+    "conversational_automation", "quality_score", "new_name_status", "is_on_biz_app", "is_preverified_number",
+    "search_visibility", "eligibility_for_api_business_global_search", "certificate", "new_certificate",
+    "country_code", "country_dial_code",
+}  # fmt: skip
 _SHOWN = ("verified_name", "code_verification_status", "display_phone_number", "quality_rating", "throughput", "id")
 
 
@@ -190,9 +196,9 @@ class Management:
 def select(found: Facts, fields: str | None, default: tuple[str, ...]) -> Facts:
     """The fields that were asked for. Raises `GraphError` 100 for one that does not exist."""
     wanted = [each.strip() for each in fields.split(",")] if fields else list(default)
-    if unknown := [name for name in wanted if name not in found]:
+    if unknown := [name for name in wanted if name not in found and name not in _WITHOUT_VALUE]:
         raise GraphError(100, f"tried to read a field that does not exist: {unknown[0]}")
-    return {name: found[name] for name in dict.fromkeys([*wanted, "id"])}
+    return {name: found[name] for name in dict.fromkeys([*wanted, "id"]) if name in found}
 
 
 def shake_hands(url: str, verify_token: str) -> None:

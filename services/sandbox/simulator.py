@@ -137,7 +137,7 @@ class Simulator:
             return Answer(503, {}, delay, cut=True)
         try:
             self.behaviours.check(behaviour, phone_number_id, message.recipient)
-            self._check_chat(behaviour, phone_number_id, message)
+            message = self._in_chat(behaviour, phone_number_id, message)
         except GraphError as error:
             return self._refuse(phone_number_id, message, body, error, delay)
         except DialogError as error:
@@ -150,16 +150,19 @@ class Simulator:
         self.reporter.wake()
         return Answer(200, graph.success(message, wamid), delay, cut=behaviour.cut is not None)
 
-    def _check_chat(self, behaviour: Behaviour, number: str, message: Message) -> None:
-        """Raises `GraphError` where the window is closed, or a message to be marked as read never came."""
+    def _in_chat(self, behaviour: Behaviour, number: str, message: Message) -> Message:
+        """The message with its chat. Raises `GraphError` where the window is closed, or what is to be marked as read
+        never came."""
         if message.kind == READ:
-            if not self.store.mark_read(message.target or "", number, time.time()):
+            chat = self.store.mark_read(message.target or "", number, time.time())
+            if chat is None:
                 raise GraphError(131009, "message_id is not of a message that a customer sent to this number")
-            return
+            return replace(message, recipient=chat)
         if message.kind != "template" and (behaviour.enforce_window or self.behaviours.enforce_window):
             last = self.store.last_inbound(number, message.recipient)
             if last is None or last + WINDOW < time.time():
                 raise GraphError(131047, "the customer's last message to this number is older than 24 hours")
+        return message
 
     def _outcome(self, behaviour: Behaviour, number: str, message: Message) -> Behaviour:
         """The behaviour with what is reported of this message, where the rule does not say it."""

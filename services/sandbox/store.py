@@ -166,15 +166,13 @@ class Store:
         found: float | None = self._database.rows(query, (phone_number_id, chat))[0]["at"]
         return found
 
-    def mark_read(self, wamid: str, phone_number_id: str, now: float) -> bool:
-        """The business has read this and what the customer had said before it; False where there is no such message."""
+    def mark_read(self, wamid: str, phone_number_id: str, now: float) -> str | None:
+        """The business has read this and what came before it. Returns the chat, None where there is no such message."""
         query = "SELECT seq, chat FROM inbound WHERE wamid = ? AND phone_number_id = ?"
         found = self._database.rows(query, (wamid, phone_number_id))
         with self._database.transaction() as connection:
-            connection.executemany(
-                _MARK_READ, [(now, phone_number_id, row["chat"], row["seq"]) for row in found]
-            )  # fmt: skip
-        return bool(found)
+            connection.executemany(_MARK_READ, [(now, phone_number_id, row["chat"], row["seq"]) for row in found])
+        return found[0]["chat"] if found else None
 
     def due(self, now: float, limit: int) -> list[dict[str, Any]]:
         """The reports to deliver by now."""

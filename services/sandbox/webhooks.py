@@ -13,8 +13,8 @@ import structlog
 
 from services.connectors.meta.errors import TABLE
 from services.connectors.meta.signature import HEADER, sign
-from services.message import is_user_id
 from services.sandbox.behaviour import Behaviour, Behaviours, Delivery
+from services.sandbox.customers import named
 from services.sandbox.destinations import Destination, Destinations
 from services.sandbox.graph import Message
 from services.sandbox.store import Report, Store
@@ -39,9 +39,9 @@ def reports(message: Message, wamid: str, phone_number_id: str, behaviour: Behav
 
 
 def _status(message: Message, wamid: str, status: str, behaviour: Behaviour, at: float) -> dict[str, Any]:
-    known_by = "recipient_user_id" if is_user_id(message.recipient) else "recipient_id"
     found: dict[str, Any] = {
-        "id": wamid, "status": status, "timestamp": str(int(at)), known_by: message.recipient,
+        "id": wamid, "status": status, "timestamp": str(int(at)),
+        **named(message.recipient, "recipient_id", "recipient_user_id"),
     }  # fmt: skip
     if message.callback_data is not None:
         found["biz_opaque_callback_data"] = message.callback_data
@@ -62,23 +62,34 @@ def _error(code: int) -> dict[str, Any]:
 def webhook(found: Sequence[dict[str, Any]]) -> bytes:
     """The body that brings these reports, which are as the store has them with the `account` of each."""
     entries: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    said: dict[tuple[str, str], list[orjson.Fragment]] = {}
+    said: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for each in found:
-        changes, body = entries[each["account"]], orjson.Fragment(each["body"])
-        whose = each["account"], each["phone_number_id"]
+        whose, changes = (each["account"], each["phone_number_id"]), entries[each["account"]]
         if not each["status"]:
-            changes.append({"field": each["field"], "value": body})
-        elif whose in said:
-            said[whose].append(body)
-        else:
-            said[whose] = [body]
+            changes.append({"field": each["field"], "value": orjson.Fragment(each["body"])})
+            continue
+        if whose not in said:
+            said[whose] = []
             changes.append({"field": "messages", "value": _value(each["phone_number_id"], said[whose])})
+        said[whose].append(orjson.loads(each["body"]))
+    for changes in entries.values():
+        _name_recipients(changes)
     entry = [{"id": account, "changes": changes} for account, changes in entries.items()]
     return orjson.dumps({"object": "whatsapp_business_account", "entry": entry})
 
 
-def _value(phone_number_id: str, said: list[orjson.Fragment]) -> dict[str, Any]:
-    return {"messaging_product": "whatsapp", "metadata": metadata(phone_number_id), "statuses": said}
+def _value(phone_number_id: str, said: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"messaging_product": "whatsapp", "metadata": metadata(phone_number_id), "contacts": [], "statuses": said}
+
+
+def _name_recipients(changes: list[dict[str, Any]]) -> None:
+    """Put the recipients of a value's reports into it, but for those of failures, which have none."""
+    for value in [each["value"] for each in changes if isinstance(each["value"], dict)]:
+        told = [each for each in value["statuses"] if each["status"] != "failed"]
+        chats = dict.fromkeys(each.get("recipient_id", each["recipient_user_id"]) for each in told)
+        value["contacts"] = [{"profile": {}, **named(chat, "wa_id", "user_id")} for chat in chats]
+        if not chats:
+            del value["contacts"]
 
 
 def metadata(phone_number_id: str) -> dict[str, str]:

@@ -114,6 +114,22 @@ class Sandbox:
         answer = requests.post(f"{self.url}/_sandbox/behaviour", json=rule, timeout=5)
         assert answer.ok, answer.text
 
+    def control(self, name, **fields):
+        answer = requests.post(f"{self.url}/_sandbox/{name}", json=fields, timeout=5)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def say(self, files=None, **saying):
+        """Speak as a customer; returns the messages' ids."""
+        url = f"{self.url}/_sandbox/say"
+        sent = {"data": saying, "files": files} if files else {"json": saying}
+        answer = requests.post(url, timeout=10, **sent)
+        assert answer.ok, answer.text
+        return answer.json()["ids"]
+
+    def inbound(self):
+        return requests.get(f"{self.url}/_sandbox/inbound", timeout=5).json()["messages"]
+
     def messages(self, **asked):
         return requests.get(f"{self.url}/_sandbox/messages", params=asked, timeout=5).json()
 
