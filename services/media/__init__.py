@@ -1,0 +1,1 @@
+"""Files of messages: what may be sent, where copies are kept, how links are fetched."""

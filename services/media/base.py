@@ -1,0 +1,115 @@
+"""What a media store is, and what all of them have in common: how keys are made and files taken in."""
+
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from services.media.kinds import extension
+
+_CHUNK = 1 << 18
+#: Characters of a company's folder; longer names are cut and told apart by their digest.
+_MAX_FOLDER = 120
+_KEY = re.compile(r"[A-Za-z0-9_=~-]{1,200}/[0-9]{4}-[0-9]{2}/[0-9a-f]{64}\.[a-z0-9]{1,5}", re.ASCII)
+
+
+class MediaError(Exception):
+    """A file could not be kept or found."""
+
+
+class MediaTooLarge(MediaError):
+    """A file has more bytes than are allowed."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the file has more than {limit} bytes")
+        self.limit = limit
+
+
+class MediaMissing(MediaError):
+    """There is no such file."""
+
+
+class MediaUnavailable(MediaError):
+    """The store cannot be reached or refuses to work; worth another attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file that is kept."""
+
+    key: str  # by which the store finds it
+    size: int  # bytes
+    sha256: str  # hexadecimal
+
+
+class MediaStore(Protocol):
+    """Keeps files of messages. Safe for threads and for several processes."""
+
+    def put(self, company_id: str, stream: BinaryIO, mime_type: str, limit: int) -> Stored:
+        """Keep what the stream holds, `limit` bytes at most; whole or not at all.
+
+        The same file of the same company has the same key within a month. Raises `MediaTooLarge` and
+        `MediaUnavailable`, and what reading the stream raises.
+        """
+
+    def open(self, key: str) -> BinaryIO:
+        """The file, to be read; one may seek in it. Raises `MediaMissing`, `MediaUnavailable`."""
+
+    def local_path(self, key: str) -> AbstractContextManager[Path]:
+        """The file on this machine's disk, for as long as it is needed. Raises like `open`."""
+
+    def delete(self, key: str) -> None:
+        """Forget the file, if it is there. Raises `MediaUnavailable`."""
+
+
+def folder_of(company_id: str) -> str:
+    """The company's name as a folder's: letters, digits, `_` and `-` as they are, other bytes as `=2E`."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", lambda found: "".join(f"={byte:02X}" for byte in found[0].encode()), company_id)
+    if len(plain) > _MAX_FOLDER:
+        return f"{plain[:_MAX_FOLDER]}~{hashlib.sha256(company_id.encode()).hexdigest()}"
+    return plain or "="
+
+
+def checked(key: str) -> str:
+    """The key itself. Raises `MediaMissing` for anything that no store ever returned, such as `../x`."""
+    if not _KEY.fullmatch(key):
+        raise MediaMissing(f"there is no media with the key {key!r}")
+    return key
+
+
+@contextmanager
+def taken_in(
+    company_id: str, stream: BinaryIO, mime_type: str, limit: int, folder: Path | None = None
+) -> Iterator[tuple[Path, Stored]]:
+    """The stream as a file of its own below `folder`, complete and on disk, and how it is to be kept.
+
+    The file is removed afterwards unless it was moved. Raises `MediaTooLarge`, and OSError where it cannot be written.
+    """
+    handle, name = tempfile.mkstemp(prefix="incoming-", dir=folder)
+    path = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as target:
+            size, sha256 = _copy(stream, target, limit)
+        month = datetime.now(UTC).strftime("%Y-%m")
+        yield path, Stored(f"{folder_of(company_id)}/{month}/{sha256}.{extension(mime_type)}", size, sha256)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _copy(stream: BinaryIO, target: BinaryIO, limit: int) -> tuple[int, str]:
+    size, digest = 0, hashlib.sha256()
+    while chunk := stream.read(_CHUNK):
+        size += len(chunk)
+        if size > limit:
+            raise MediaTooLarge(limit)
+        digest.update(chunk)
+        target.write(chunk)
+    target.flush()
+    os.fsync(target.fileno())
+    return size, digest.hexdigest()
