@@ -46,6 +46,8 @@ CODES: dict[str, tuple[int, str]] = {
     "invalid_key": (401, "this API key is unknown or was revoked (bisnesctl keys list)"),
     "foreign_company": (403, "this API key belongs to company 0128, not to 0999"),
     "unknown_bot": (404, "company 0128 has no bot with phoneIndex 7 (bisnesctl bots list shows them)"),
+    "unknown_webhook": (404, "there is no webhook 01934f7e-… (GET /api/webhooks lists them)"),
+    "unknown_event": (404, "the company has no event evt_01JZX4…, or it is not kept any more"),
     "unknown_message": (404, "the chat has no message with this id"),
     "not_found": (404, "there is no such address; /openapi/swagger shows all of them"),
     "method_not_allowed": (
@@ -53,11 +55,19 @@ CODES: dict[str, tuple[int, str]] = {
         "this address does not know that method; the Allow header names those it does",
     ),
     "idempotency_conflict": (409, "the Idempotency-Key order-1 was used for a different message"),
+    "number_taken": (409, "another bot has the number id 106540352242922: remove that one first"),
+    "messages_waiting": (409, "messages wait for this number: let them leave first, or …"),
+    "not_configured": (409, "the embedded signup needs META_APP_ID and META_APP_SECRET in .env"),
     "unsupported_by_channel": (409, "messages cannot be sent through wwebjs bots yet"),
+    "too_many_webhooks": (409, "a company may have 50 webhooks"),
+    "webhook_inactive": (409, 'the webhook is not active: PATCH it with {"active": true} first'),
     "too_large": (413, "the body is too large; at most 1 MB is taken"),
+    "link_failed": (422, "not linked, at the step number: Meta says: Invalid OAuth access token (code 190); …"),
+    "too_many_streams": (429, "company 0128 has 20 streams open here already; close one first"),
     "internal": (500, "something went wrong on our side; the log of the API has the reason"),
     "send_failed": (502, "the provider refused the message for good: recipient is not a WhatsApp number"),
     "database_unavailable": (503, "the database is away; try again shortly"),
+    "provider_unavailable": (503, "not linked, at the step number: Meta cannot be reached; try again in a few minutes"),
 }
 
 _ABOUT = {
@@ -67,9 +77,11 @@ _ABOUT = {
     404: "There is no such thing.",
     409: "The request contradicts what is there.",
     413: "The body is too large.",
+    422: "The provider refused it; `step`, `providerCode` and `next` say where, why and what to do.",
+    429: "Too much at once; try again later.",
     500: "A fault of the API.",
     502: "The provider refused the message; it will not be tried again. `messageId` and `providerCode` are given too.",
-    503: "The database is away; nothing was stored. `Retry-After` says when to try again.",
+    503: "The database or the provider is away; nothing was stored. `Retry-After` says when to try again.",
 }
 
 
