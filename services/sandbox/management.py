@@ -17,8 +17,9 @@ from services.sandbox.registry import ACCOUNT_ID, Facts, Registry
 CODE_LIFE = 30
 #: Seconds that a receiver may take for the handshake.
 HANDSHAKE_TIMEOUT = 5
-#: What a token may do where it was not told otherwise.
-SCOPES = ("whatsapp_business_management", "whatsapp_business_messaging")
+#: What a token must be allowed to send, and what it may do where it was not told otherwise.
+MESSAGING = "whatsapp_business_messaging"
+SCOPES = ("whatsapp_business_management", MESSAGING)
 
 _PIN = re.compile("[0-9]{6}", re.ASCII)
 _SUGGESTION = "The simulator was told so: POST /_sandbox/number takes it back"

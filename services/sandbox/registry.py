@@ -3,7 +3,6 @@
 import hashlib
 import threading
 import time
-from collections import defaultdict
 from typing import Any
 
 import orjson
@@ -16,6 +15,8 @@ ACCOUNT_ID = "100000000000001"
 APP_ID = "100000000000002"
 #: What is told once by the business itself and outlives a reset, so that linked numbers go on getting webhooks.
 SET_UP = ("webhook", "subscription", "key")
+#: What is forgotten with a reset.
+PASSING = ("number", "account", "token", "template", "code")
 
 _TELL = """
 INSERT INTO told (kind, name, facts) VALUES (?, ?, ?)
@@ -30,7 +31,7 @@ class Registry:
     def __init__(self, database: Database, app_id: str = APP_ID) -> None:
         self._database, self.app_id = database, app_id
         self._lock = threading.Lock()
-        self._facts: dict[str, dict[str, Facts]] = defaultdict(dict)
+        self._facts: dict[str, dict[str, Facts]] = {kind: {} for kind in (*SET_UP, *PASSING)}
         for row in database.rows("SELECT kind, name, facts FROM told"):
             self._facts[row["kind"]][row["name"]] = orjson.loads(row["facts"])
 
@@ -60,9 +61,8 @@ class Registry:
     def clear(self) -> None:
         """Forget everything but where webhooks go."""
         with self._lock, self._database.transaction() as connection:
-            kept = ", ".join(f"'{kind}'" for kind in SET_UP)
-            connection.execute(f"DELETE FROM told WHERE kind NOT IN ({kept})")
-            for kind in self._facts.keys() - set(SET_UP):
+            for kind in PASSING:
+                connection.execute("DELETE FROM told WHERE kind = ?", (kind,))
                 self._facts[kind].clear()
 
     def account_of(self, number: str) -> str:

@@ -12,7 +12,7 @@ from services.sandbox.database import Database
 from services.sandbox.destinations import Destinations
 from services.sandbox.fields import GraphError, read_object
 from services.sandbox.graph import READ, UNREADABLE, Message
-from services.sandbox.management import Management
+from services.sandbox.management import MESSAGING, SCOPES, Management
 from services.sandbox.media import File, Media
 from services.sandbox.registry import Registry
 from services.sandbox.store import Receipt, Report, Store
@@ -56,15 +56,18 @@ class Simulator:
         self.management = Management(registry, app_secret)
         self.reporter = Reporter(self.store, destinations, self.behaviours, app_secret)
 
-    def authorise(self, authorization: str | None) -> None:
-        """Let a good bearer token pass. Raises `GraphError` 190."""
-        if not self.registry.token_works(graph.check_token(authorization)):
+    def authorise(self, authorization: str | None, scope: str = "") -> None:
+        """Let a good bearer token pass. Raises `GraphError` 190, or 10 where the token lacks the permission."""
+        token = graph.check_token(authorization)
+        if not self.registry.token_works(token):
             raise GraphError(190, "the access token was invalidated or has expired", subcode=467)
+        if scope and scope not in self.registry.facts("token", token).get("scopes", SCOPES):
+            raise GraphError(10, f"the access token lacks {scope}")
 
     def send(self, phone_number_id: str, authorization: str | None, body: bytes) -> Answer:
         """Take a request to send, or refuse it, and remember either."""
         try:
-            self.authorise(authorization)
+            self.authorise(authorization, MESSAGING)
         except GraphError as error:
             return self._refuse(phone_number_id, UNREADABLE, body, error)
         return self.take(phone_number_id, body)

@@ -1,8 +1,8 @@
 """What the business sent, what customers said, and what is still to be told by webhook."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -37,8 +37,7 @@ _MARK_READ = """
 UPDATE inbound SET read_at = ? WHERE phone_number_id = ? AND chat = ? AND seq <= ? AND read_at IS NULL"""
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """A request that came."""
 
     at: float  # seconds since the epoch
@@ -53,8 +52,7 @@ class Receipt:
     request: str
 
 
-@dataclass(frozen=True, slots=True)
-class Inbound:
+class Inbound(NamedTuple):
     """What a customer said."""
 
     at: float
@@ -67,8 +65,7 @@ class Inbound:
     media: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """Something to tell by webhook: one of `statuses`, or, without a status, the whole value of a change."""
 
     wamid: str
@@ -118,14 +115,14 @@ class Store:
     def add(self, receipt: Receipt, reports: Iterable[Report] = ()) -> None:
         """Remember a request and what is to be reported about it, both or neither."""
         with self._database.transaction() as connection:
-            connection.execute(_ADD_MESSAGE, astuple(receipt))
-            connection.executemany(_ADD_REPORT, map(astuple, reports))
+            connection.execute(_ADD_MESSAGE, receipt)
+            connection.executemany(_ADD_REPORT, reports)
 
     def hear(self, said: Sequence[Inbound], reports: Iterable[Report]) -> None:
         """Remember what customers said, and the webhooks that tell of it, all or nothing."""
         with self._database.transaction() as connection:
-            connection.executemany(_ADD_INBOUND, map(astuple, said))
-            connection.executemany(_ADD_REPORT, map(astuple, reports))
+            connection.executemany(_ADD_INBOUND, said)
+            connection.executemany(_ADD_REPORT, reports)
 
     def messages(self, asked: Filter, limit: int) -> list[dict[str, Any]]:
         """The requests in the order of their arrival."""

@@ -1,7 +1,5 @@
 """The simulator's rules and behaviours, without a server."""
 
-from dataclasses import asdict
-
 import orjson
 import pytest
 from hypothesis import given
@@ -166,7 +164,7 @@ def test_a_behaviour_that_makes_no_sense_is_refused(wrong):
 def test_the_connector_reads_the_reports_of_the_simulator():
     rule = Behaviour(statuses=["sent", "failed"], failed_code=131049, webhook_delay_ms=1000)
     message = Message("+60123456789", "60123456789", "Hello", UUID)
-    found = [asdict(each) | {"account": "1"} for each in reports(message, "wamid.1", "1055", rule, 1790000000.0)]
+    found = [each._asdict() | {"account": "1"} for each in reports(message, "wamid.1", "1055", rule, 1790000000.0)]
     updates = META.parse(webhook(found))
     assert [(u.provider_id, u.status.value, u.at, u.message_id, u.error_code) for u in updates] == [
         ("wamid.1", "sent", 1790000001.0, UUID, None),
