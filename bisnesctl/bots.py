@@ -1,6 +1,7 @@
 """The bots: a company's numbers, their credentials, what holds them, and what waits for them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from bisnesctl import vault
 from bisnesctl.errors import Conflict, UsageError
@@ -20,7 +21,22 @@ class NewBot:
     phone_number_id: str | None = None  # Meta's id of the number
     waba_id: str | None = None  # Meta's id of the business account
     display_number: str | None = None
-    token: str | None = None  # Meta's access token, or 360dialog's API key
+    token: str | None = field(default=None, repr=False)  # Meta's access token, or 360dialog's API key
+    rate: float | None = None  # messages a second; 0: the channel's setting
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is stored of a bot, for questions to its provider."""
+
+    id: int
+    company: str
+    phone: int
+    type: str
+    phone_number_id: str | None
+    waba_id: str | None
+    ready: bool  # False: its linking was not finished
+    sealed: str | None = field(repr=False)  # the credential, encrypted
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,11 @@ class Bot:
     waiting: int  # messages that are not sent yet
     held_until: str | None  # the database's time; `infinity`: until an operator acts; None: not held
     held_reason: str | None
+    waba_id: str | None
+    rate: float | None  # messages a second; None: the channel's setting
+    check: str | None  # what the last check found: ok, warning or error; None: there was none
+    checked_at: str | None  # the database's time
+    problems: list[dict[str, Any]]  # what it found wrong: level, code, text, next
 
 
 _SAVE = """
@@ -63,9 +84,24 @@ SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.pro
        (SELECT COALESCE(sum(pending), 0)::int FROM lane WHERE bot_id = c.id),
        CASE WHEN p.held_until > now() THEN
            CASE WHEN isfinite(p.held_until) THEN p.held_until::timestamptz(0)::text ELSE 'infinity' END END,
-       CASE WHEN p.held_until > now() THEN p.held_reason END
-FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id
-WHERE %(company)s IS NULL OR c.company_id = %(company)s ORDER BY c.company_id, c.phone_index"""
+       CASE WHEN p.held_until > now() THEN p.held_reason END, c.meta_waba_id, p.rate::float,
+       NULLIF(k.status, 'unknown'), k.checked_at::timestamptz(0)::text, COALESCE(k.report -> 'problems', '[]')
+FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN bot_check k ON k.bot_id = c.id
+WHERE (%(company)s IS NULL OR c.company_id = %(company)s) AND (%(phone)s IS NULL OR c.phone_index = %(phone)s)
+ORDER BY c.company_id, c.phone_index"""
+
+_KNOWN = """
+SELECT id, company_id, phone_index, COALESCE(connection_type, 'wwebjs'), meta_phone_number_id, meta_waba_id,
+       status IS DISTINCT FROM 'pending',
+       CASE connection_type WHEN '360dialog' THEN api_key_encrypted ELSE meta_access_token_encrypted END
+FROM phone_configs
+WHERE (%(company)s IS NULL OR company_id = %(company)s) AND (%(phone)s IS NULL OR phone_index = %(phone)s)
+ORDER BY company_id, phone_index"""
+
+# What comes in for a number goes to the one bot that has it.
+_OTHERS = """
+SELECT 1 FROM phone_configs WHERE meta_phone_number_id = %(phone_number_id)s
+    AND (company_id, phone_index) <> (%(company)s, %(phone)s)"""
 
 # Nothing is claimed while the bot's pace is locked. What a worker has in hand goes on, and its outcome is recorded.
 _LOCK = """
@@ -85,31 +121,52 @@ FROM emptied e WHERE o.bot_id = %(id)s AND o.chat_id = e.chat_id AND o.id > e.do
     AND o.id IS DISTINCT FROM e.in_hand"""
 
 
-def save(connection: Connection, bot: NewBot, key: str) -> bool:
+def save(connection: Connection, bot: NewBot, key: str, ready: bool = True) -> bool:
     """Adds a bot, or changes the one with this company and phone, whose hold ends. Returns whether it is new.
 
-    `key`: ENCRYPTION_KEY. Raises `UsageError` where something that its type needs is told neither now nor before.
+    `key`: ENCRYPTION_KEY; `ready`: whether it can send already. Raises `UsageError` where something that its type
+    needs is told neither now nor before, `Conflict` where another bot has its number.
     """
     with connection:
         kind = bot.type or _type_of(connection, bot) or USUAL_TYPE
-        rows = query(connection, _SAVE, _columns(bot, kind, key))
-        number, new, phone_number_id, token = rows[0]
-        if kind in ("meta_direct", "meta_embedded") and not phone_number_id:
-            raise UsageError(f"a {kind} bot needs its number's id in the Graph API: --phone-number-id")
-        if kind != "wwebjs" and not token:
-            raise UsageError(f"a {kind} bot needs its token on the standard input: --token-stdin <token.txt")
+        columns = _columns(bot, kind, key, ready)
+        check_free(connection, bot)
+        number, new, phone_number_id, token = query(connection, _SAVE, columns)[0]
+        check_complete(kind, phone_number_id, token)
+        if bot.rate is not None:
+            query(connection, "UPDATE bot_pace SET rate = NULLIF(%s, 0) WHERE bot_id = %s", (bot.rate, number))
         query(connection, "SELECT release_bot(%s)", (number,))
     return bool(new)
 
 
-def find(connection: Connection, company: str | None = None) -> list[Bot]:
-    """All bots, or those of a company."""
-    return [Bot(*row) for row in query(connection, _LIST, {"company": company})]
+def check_free(connection: Connection, bot: NewBot) -> None:
+    """Raises `Conflict` where another bot has its number."""
+    values = {"phone_number_id": bot.phone_number_id, "company": bot.company, "phone": bot.phone}
+    if bot.phone_number_id and query(connection, _OTHERS, values):
+        raise Conflict(f"another bot has the number id {bot.phone_number_id}: remove that one first")
+
+
+def check_complete(kind: str, phone_number_id: str | None, token: str | None) -> None:
+    """Raises `UsageError` where a bot of this type lacks something that it needs."""
+    if kind in ("meta_direct", "meta_embedded") and not phone_number_id:
+        raise UsageError(f"a {kind} bot needs its number's id in the Graph API: --phone-number-id (phoneNumberId)")
+    if kind != "wwebjs" and not token:
+        raise UsageError(f"a {kind} bot needs its token, on the standard input: --token-stdin <token.txt (token)")
+
+
+def find(connection: Connection, company: str | None = None, phone: int | None = None) -> list[Bot]:
+    """All bots, or those of a company, or the one with this phone."""
+    return [Bot(*row) for row in query(connection, _LIST, {"company": company, "phone": phone})]
+
+
+def known(connection: Connection, company: str | None = None, phone: int | None = None) -> list[Known]:
+    """The same bots, as their providers know them."""
+    return [Known(*row) for row in query(connection, _KNOWN, {"company": company, "phone": phone})]
 
 
 def waiting(connection: Connection, company: str, phone: int) -> int:
     """How many messages wait for a bot. Raises `UsageError` where there is no such bot."""
-    found = [bot for bot in find(connection, company) if bot.phone == phone]
+    found = find(connection, company, phone)
     if not found:
         raise _unknown(company, phone)
     return found[0].waiting
@@ -145,7 +202,7 @@ def _type_of(connection: Connection, bot: NewBot) -> str | None:
     return str(found[0][0]) if found else None
 
 
-def _columns(bot: NewBot, kind: str, key: str) -> dict[str, object]:
+def _columns(bot: NewBot, kind: str, key: str, ready: bool) -> dict[str, object]:
     sealed = None if bot.token is None else vault.encrypt(key, bot.token)
     return {
         "company": bot.company,
@@ -156,7 +213,7 @@ def _columns(bot: NewBot, kind: str, key: str) -> dict[str, object]:
         "display_number": bot.display_number,
         "access_token": None if kind == "360dialog" else sealed,
         "api_key": sealed if kind == "360dialog" else None,
-        "status": "pending" if kind == "wwebjs" else "active",
+        "status": "active" if ready and kind != "wwebjs" else "pending",
     }
 
 

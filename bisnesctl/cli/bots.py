@@ -10,8 +10,13 @@ from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
     from bisnesctl.bots import Bot
+    from bisnesctl.linking import Linked
+    from bisnesctl.settings import Settings
 
-bots = typer.Typer(no_args_is_help=True, help="Add, list and remove the numbers that send.")
+#: Messages a second that Meta lets a number send and receive, at most ("Throughput").
+MAX_RATE = 1000
+
+bots = typer.Typer(no_args_is_help=True, help="Add, verify, list and remove the numbers that send.")
 app.add_typer(bots, name="bots", rich_help_panel=USE)
 
 
@@ -24,10 +29,25 @@ class BotType(StrEnum):
     WWEBJS = "wwebjs"
 
 
+def _rate(text: str) -> float:
+    """Messages a second; 0 for the channel's setting."""
+    import math
+
+    try:
+        rate = 0.0 if text == "default" else float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 <= rate <= MAX_RATE:
+        raise typer.BadParameter(f"a number up to {MAX_RATE}, or default")
+    return rate
+
+
 @bots.command(
     epilog=example(
-        "bisnesctl bots add --company 0128 --phone-number-id 106540352242922 --token-stdin <token.txt",
+        "bisnesctl bots add --company 0128 --phone-number-id 106540352242922 --waba-id 102290129340398"
+        " --token-stdin <token.txt",
         "bisnesctl bots add --company 0128 --phone 1 --type 360dialog --token-stdin <key.txt",
+        "bisnesctl bots add --company 0128 --rate 80",
     )
 )
 def add(
@@ -42,23 +62,38 @@ def add(
     token_stdin: Annotated[
         bool, typer.Option("--token-stdin", help="Read Meta's access token (360dialog: the API key) from the input.")
     ] = False,
+    pin_stdin: Annotated[
+        bool, typer.Option("--pin-stdin", help="Register the number with its PIN, read from the input's next line.")
+    ] = False,
+    set_webhook: Annotated[
+        bool, typer.Option("--set-webhook", help="Have its webhooks sent to PUBLIC_URL, whatever the app's address is.")
+    ] = False,
+    rate: Annotated[
+        float | None,
+        typer.Option(parser=_rate, metavar="N", help="Messages a second at most; `default`: the channel's setting."),
+    ] = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Store it without asking its provider.")] = False,
 ) -> None:
     """Add a number, or change one: what is not named stays as it is.
 
-    The token is stored encrypted under ENCRYPTION_KEY. A number that was held, because its token had expired, say,
-    goes on with what waits for it.
+    Meta or 360dialog is asked first whether the token opens the number, and told to send its webhooks. The token is
+    stored encrypted under ENCRYPTION_KEY. A number that was held, because its token had expired, say, goes on with what
+    waits for it.
     """
-    from bisnesctl import bots as store
-    from bisnesctl import checks, database, output
-    from bisnesctl.settings import load
+    from rich.markup import escape
 
-    settings = load()
+    from bisnesctl import checks, database, linking, output
+    from bisnesctl.bots import NewBot
+
+    settings = running_settings()
     checks.check_secrets(settings)
-    token = _read_token() if token_stdin else None
-    bot = store.NewBot(company, phone, kind and kind.value, phone_number_id, waba_id, display_number, token)
-    with database.connected(settings) as connection:
-        new = store.save(connection, bot, settings.encryption_key.get_secret_value())
-    output.say(f"{'added' if new else 'changed'} bot {phone} of company {company}")
+    token, pin = _read_secrets(token_stdin, pin_stdin)
+    bot = NewBot(company, phone, kind and kind.value, phone_number_id, waba_id, display_number, token, rate)
+    wish = linking.Wish(bot, pin=pin, set_webhook=set_webhook, verify=not no_verify)
+    linked = linking.link(lambda: database.connected(settings), settings, wish)
+    output.say(f"{'added' if linked.new else 'changed'} bot {phone} of company {company}{_named(linked)}")
+    for hint in linked.hints:
+        output.say(escape(f"next: {hint}"))
 
 
 @bots.command("list", epilog=example("bisnesctl bots list", "bisnesctl bots list --company 0128 --json"))
@@ -100,15 +135,48 @@ def remove(
     output.say(f"removed bot {phone} of company {company}{gave_up}")
 
 
-def _read_token() -> str:
+def running_settings() -> "Settings":
+    """The settings of what runs here: it may run in the sandbox."""
+    from bisnesctl import state
+    from bisnesctl.settings import load
+
+    settings = load()
+    return state.with_sandbox(settings, state.read(settings.run_dir))
+
+
+def _read_secrets(token: bool, pin: bool) -> tuple[str | None, str | None]:
+    """The token and the PIN, as far as they are asked for: on a terminal without echo, else a line each."""
     import getpass
     import sys
 
-    text = getpass.getpass("Token: ") if sys.stdin.isatty() else sys.stdin.read()
-    token = text.strip()
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
+    if sys.stdin.isatty():
+        lines = [getpass.getpass(prompt) for wanted, prompt in ((token, "Token: "), (pin, "PIN: ")) if wanted]
+    else:
+        lines = [line for line in sys.stdin.read().splitlines() if line.strip()] if token or pin else []
+    given = iter(each.strip() for each in lines)
+    secrets = _token(next(given, "")) if token else None, _pin(next(given, "")) if pin else None
+    if next(given, None) is not None:
+        raise UsageError("the standard input has more lines than what was asked for: the token, then the PIN")
+    return secrets
+
+
+def _token(text: str) -> str:
+    if not text or not text.isascii() or not text.isprintable() or " " in text:
         raise UsageError("the token on the standard input must be one word, such as EAAG…")
-    return token
+    return text
+
+
+def _pin(text: str) -> str:
+    if len(text) != 6 or not text.isascii() or not text.isdigit():
+        raise UsageError("the PIN on the standard input must have six digits")
+    return text
+
+
+def _named(linked: "Linked") -> str:
+    from rich.markup import escape
+
+    words = " ".join(filter(None, (linked.name, linked.display_number)))
+    return f": {escape(words)}" if words else ""
 
 
 def _show(found: "list[Bot]") -> None:
@@ -122,6 +190,8 @@ def _show(found: "list[Bot]") -> None:
         output.Column("status"),
         output.Column("number", from_width=90),
         output.Column("number id", from_width=110),
+        output.Column("rate", "right", from_width=120),
+        output.Column("check", from_width=100),
         output.Column("waiting", "right"),
         output.Column("held", wraps=True),
     ]
@@ -139,6 +209,8 @@ def _cells(bot: "Bot") -> list[str]:
         escape(bot.status),
         escape(bot.display_number or "-"),
         escape(bot.phone_number_id or "-"),
+        "-" if bot.rate is None else f"{bot.rate:g}",
+        bot.check or "-",
         str(bot.waiting),
         _held(bot),
     ]

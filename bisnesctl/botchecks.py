@@ -1,0 +1,82 @@
+"""What the checks of the numbers found, as the database keeps it."""
+
+import json
+from dataclasses import asdict, dataclass
+
+from bisnesctl.postgres import Connection, query
+from bisnesctl.verify import Level, Problem, Report, level
+
+_BEFORE = """
+SELECT COALESCE(k.status, 'unknown'), COALESCE(k.report -> 'problems', '[]'), c.process_name,
+       COALESCE(p.held_until = 'infinity', false)
+FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
+WHERE c.id = %s"""
+
+_EVENT = "SELECT raise_events(jsonb_build_array(bot_status_event(%s, %s, %s)))"
+
+_NOTE = """
+INSERT INTO process_events (process_name, event_type, event_data, severity)
+VALUES (%s, 'bot_check', bot_status_event(%s, %s, %s), %s)"""
+
+_STORE = """
+INSERT INTO bot_check AS k (bot_id, checked_at, status, report)
+SELECT id, now(), %(status)s, %(report)s::jsonb FROM phone_configs WHERE id = %(bot)s
+ON CONFLICT (bot_id) DO UPDATE SET checked_at = now(), status = excluded.status, report = excluded.report"""
+
+_TROUBLED = """
+SELECT c.company_id, c.phone_index, CASE WHEN p.held_until = 'infinity' THEN 'waiting' ELSE k.status END,
+       CASE WHEN p.held_until = 'infinity' THEN p.held_reason ELSE
+           concat_ws('; ', k.report #>> '{problems,0,text}', NULLIF(k.report #>> '{problems,0,next}', '')) END
+FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
+WHERE p.held_until = 'infinity' OR k.status IN ('warning', 'error') ORDER BY c.company_id, c.phone_index"""
+
+_SEVERITY = {Level.OK: "info", Level.WARNING: "warning", Level.ERROR: "error"}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A bot that needs an operator, now or soon."""
+
+    company: str
+    phone: int
+    status: str  # waiting (it is held), error or warning
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The bot's name: <companyId>-<phoneIndex>."""
+        return f"{self.company}-{self.phone}"
+
+
+def record(connection: Connection, bot_id: int, report: Report, found: list[Problem]) -> bool:
+    """Keeps what a check of a bot found; returns whether it is new.
+
+    What is new goes to process_events, and to the customer as the event `bot.status`, unless the bot is held: that
+    was told already. Locks in the order of all others: event_feed, then bot_check.
+    """
+    with connection:
+        rows = query(connection, _BEFORE, (bot_id,))
+        if not rows:
+            return False  # removed meanwhile
+        before, known, process, held = rows[0]
+        now = level(found)
+        changed = _codes(known) != [each.code for each in found]
+        if changed:
+            state, reason = "active" if now is Level.OK else now.value, str(found[0]) if found else None
+            if not held:
+                query(connection, _EVENT, (bot_id, state, reason))
+            query(connection, _NOTE, (process, bot_id, state, reason, _SEVERITY[now]))
+        stored = {**asdict(report), "problems": [asdict(each) for each in found]}
+        query(connection, _STORE, {"bot": bot_id, "status": now.value, "report": json.dumps(stored)})
+    return changed or before == "unknown"
+
+
+def troubled(connection: Connection) -> list[Trouble]:
+    """The bots that are held until an operator acts, or with which their last check found something wrong."""
+    return [
+        Trouble(company, phone, status, reason or "") for company, phone, status, reason in query(connection, _TROUBLED)
+    ]
+
+
+def _codes(known: object) -> list[str]:
+    return [each["code"] for each in known] if isinstance(known, list) else []

@@ -1,0 +1,76 @@
+"""Looks at numbers now: asks their providers, and keeps what they say."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bisnesctl import botchecks, bots, vault
+from bisnesctl.bots import Known
+from bisnesctl.errors import UsageError
+from bisnesctl.inspection import Subject, inspect
+from bisnesctl.linking import Connect
+from bisnesctl.settings import Settings
+from bisnesctl.vault import VaultError
+from bisnesctl.verify import Cause, Failure, Level, Problem, Report, level, problems
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a number's provider says, and what is wrong with that."""
+
+    company: str
+    phone: int
+    type: str
+    phone_number_id: str | None
+    report: Report
+    problems: list[Problem]
+
+    @property
+    def name(self) -> str:
+        """The bot's name: <companyId>-<phoneIndex>."""
+        return f"{self.company}-{self.phone}"
+
+    @property
+    def level(self) -> Level:
+        """How bad it is."""
+        return level(self.problems)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "status": self.level.value}
+
+
+def verify(connect: Connect, settings: Settings, company: str | None = None, phone: int | None = None) -> list[Finding]:
+    """Asks about all Meta and 360dialog numbers, those of a company or one, and keeps the answers.
+
+    No connection is held meanwhile. Raises `UsageError` where one is named that is none.
+    """
+    with connect() as connection:
+        found = bots.known(connection, company, phone)
+    subjects = [each for each in found if each.type != "wwebjs"]
+    if not subjects and phone is not None:
+        kind = "is a WhatsApp Web number, which no provider knows" if found else "does not exist"
+        raise UsageError(f"bot {phone}{f' of company {company}' if company else ''} {kind}: see `bisnesctl bots list`")
+    return [_verify(connect, settings, each) for each in subjects]
+
+
+def broken(error: VaultError) -> Report:
+    """The report on a number whose credential cannot be read."""
+    return Report(failures=(Failure("number", Cause.REFUSED, str(error), "vault"),))
+
+
+def _verify(connect: Connect, settings: Settings, known: Known) -> Finding:
+    report = _ask(settings, known)
+    found = problems(report, time.time())
+    with connect() as connection:
+        botchecks.record(connection, known.id, report, found)
+    return Finding(known.company, known.phone, known.type, known.phone_number_id, report, found)
+
+
+def _ask(settings: Settings, known: Known) -> Report:
+    try:
+        token = vault.decrypt(settings.encryption_key.get_secret_value(), known.sealed or "")
+    except VaultError as error:
+        return broken(error)
+    subject = Subject(known.company, known.phone, known.type, token, known.phone_number_id or "", known.waba_id)
+    return inspect(settings, subject)

@@ -1,0 +1,213 @@
+"""Links a number: its provider is asked before it is stored, and told where its webhooks go."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+
+from bisnesctl import bots, vault
+from bisnesctl.bots import Known, NewBot
+from bisnesctl.errors import BisnesError, ConfigError, ExitCode
+from bisnesctl.graphapi import Callback, Dialog360, ProviderError, ProviderUnavailable, exchange_code
+from bisnesctl.inspection import (
+    META_PATH,
+    SECRET_HEADER,
+    accounts_of,
+    dialog360_secret,
+    dialog360_webhook,
+    entity_id,
+    graph_of,
+    read_number,
+    token_facts,
+)
+from bisnesctl.postgres import Connection
+from bisnesctl.settings import Settings
+
+Connect = Callable[[], AbstractContextManager[Connection]]
+
+
+class LinkFailed(BisnesError):
+    """The number could not be linked; nothing was stored."""
+
+    exit_code = ExitCode.USAGE
+
+    def __init__(self, step: str | None = None, error: ProviderError | None = None, kept: bool = False) -> None:
+        """`step`: exchange, number, subscribe, register, health or webhook; `kept`: its token was stored."""
+        super().__init__(f"not linked, at the step {step}: {error}{_KEPT if kept else ''}" if error else None)
+        self.step, self.error, self.kept = step, error, kept
+        if error is not None:
+            self.exit_code = error.exit_code
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same may succeed in a few minutes."""
+        return isinstance(self.error, ProviderUnavailable)
+
+
+_KEPT = ". The token of the signup is stored: put it right, then do the same again without the code"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be linked, and how."""
+
+    bot: NewBot
+    code: str | None = field(default=None, repr=False)  # of the embedded signup, instead of a token
+    pin: str | None = field(default=None, repr=False)  # register the number with it
+    set_webhook: bool = False  # the number's webhooks come to our address, whatever the app's is
+    verify: bool = True  # False: nobody is asked
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """What became of it."""
+
+    new: bool
+    asked: bool  # whether the provider was asked
+    name: str | None = None  # the verified one
+    display_number: str | None = None
+    hints: tuple[str, ...] = ()  # what is left to do
+
+
+def link(connect: Connect, settings: Settings, wish: Wish) -> Linked:
+    """Asks the provider about a number, subscribes and registers it as told, and stores it.
+
+    A known bot for which nothing is told that concerns its provider is stored, and goes on, without a question. No
+    connection is held while the provider is asked. Raises `LinkFailed` with the step that failed, `UsageError`,
+    `Conflict`, `ConfigError` or `VaultError`.
+    """
+    key = settings.encryption_key.get_secret_value()
+    vault.key_bytes(key)  # before a code is spent that counts once
+    _check_settings(settings, wish)
+    with connect() as connection:
+        known = next(iter(bots.known(connection, wish.bot.company, wish.bot.phone)), None)
+        bots.check_free(connection, wish.bot)
+    bot = replace(wish.bot, type=wish.bot.type or (known.type if known else bots.USUAL_TYPE))
+    number = bot.phone_number_id or (known.phone_number_id if known else None)
+    bots.check_complete(str(bot.type), number, bot.token or wish.code or _sealed(known, bot))
+    linked = Linked(new=False, asked=False)
+    if _concerns_provider(wish, bot, known):
+        bot, linked = _ask(connect, settings, wish, bot, known)
+    with connect() as connection:
+        return replace(linked, new=bots.save(connection, bot, key))
+
+
+def _sealed(known: Known | None, bot: NewBot) -> str | None:
+    """The stored credential, unless it is for another kind of provider."""
+    return known.sealed if known and (known.type == "360dialog") == (bot.type == "360dialog") else None
+
+
+def _concerns_provider(wish: Wish, bot: NewBot, known: Known | None) -> bool:
+    if bot.type == "wwebjs" or not (wish.verify or wish.code):
+        return False
+    told = (bot.token, wish.code, wish.pin, wish.set_webhook)
+    return known is None or not known.ready or any(told) or _changed(bot, known)
+
+
+def _changed(bot: NewBot, known: Known) -> bool:
+    pairs = (bot.type, known.type), (bot.phone_number_id, known.phone_number_id), (bot.waba_id, known.waba_id)
+    return any(now is not None and now != before for now, before in pairs)
+
+
+def _ask(connect: Connect, settings: Settings, wish: Wish, bot: NewBot, known: Known | None) -> tuple[NewBot, Linked]:
+    """The bot with what its provider says of it."""
+    key = settings.encryption_key.get_secret_value()
+    if wish.code:
+        bot = replace(bot, token=_exchange(settings, wish.code))
+    token = bot.token or vault.decrypt(key, _sealed(known, bot) or "")
+    steps = _link_dialog360 if bot.type == "360dialog" else _link_meta
+    try:
+        return steps(settings, wish, _filled(bot, known), token)
+    except LinkFailed as failed:
+        if not wish.code:
+            raise
+        with connect() as connection:
+            bots.save(connection, bot, key, ready=False)
+        raise LinkFailed(failed.step, failed.error, kept=True) from failed
+
+
+def _filled(bot: NewBot, known: Known | None) -> NewBot:
+    if known is None:
+        return bot
+    return replace(
+        bot, phone_number_id=bot.phone_number_id or known.phone_number_id, waba_id=bot.waba_id or known.waba_id
+    )
+
+
+def _check_settings(settings: Settings, wish: Wish) -> None:
+    """Raises `ConfigError` where a step would fail for want of a setting."""
+    if wish.code and not (_app_id(settings) and settings.meta_app_secret):
+        raise ConfigError("the embedded signup needs META_APP_ID and META_APP_SECRET in .env")
+    if wish.set_webhook and not (settings.webhook_base and settings.meta_verify_token):
+        raise ConfigError("to have webhooks sent here, set PUBLIC_URL and META_VERIFY_TOKEN in .env")
+
+
+def _app_id(settings: Settings) -> str:
+    return settings.meta_app_id or ("0" if settings.sandbox else "")
+
+
+def _exchange(settings: Settings, code: str) -> str:
+    secret = settings.meta_app_secret.get_secret_value()
+    with _step("exchange"):
+        return exchange_code(settings.graph_url, settings.meta_graph_version, _app_id(settings), secret, code)
+
+
+def _link_meta(settings: Settings, wish: Wish, bot: NewBot, token: str) -> tuple[NewBot, Linked]:
+    graph, number = graph_of(settings, token), str(bot.phone_number_id)
+    with _step("number"):
+        found = read_number(graph.number(number))
+    account = bot.waba_id or _account_of(settings, token)
+    with _step("subscribe"):
+        if account:
+            graph.subscribe(account, _callback(settings) if wish.set_webhook else None)
+    with _step("register"):
+        if wish.pin:
+            graph.register(number, wish.pin)
+    bot = replace(bot, waba_id=account, display_number=bot.display_number or found.display_number)
+    return bot, Linked(False, True, found.name, found.display_number, tuple(_meta_hints(settings, account)))
+
+
+def _callback(settings: Settings) -> Callback:
+    return Callback(f"{settings.webhook_base}{META_PATH}", settings.meta_verify_token.get_secret_value())
+
+
+def _account_of(settings: Settings, token: str) -> str | None:
+    """The account that the number must be of: the only one that the token was made for."""
+    with contextlib.suppress(ProviderError):
+        found = accounts_of(token_facts(settings, token))
+        return found[0] if len(found) == 1 else None
+    return None
+
+
+def _meta_hints(settings: Settings, account: str | None) -> Iterator[str]:
+    if not account:
+        yield "name its business account (--waba-id), so that its webhooks can be subscribed and checked"
+    if settings.webhook_base is None:
+        yield "set PUBLIC_URL in .env, so that it can be checked where webhooks go"
+
+
+def _link_dialog360(settings: Settings, wish: Wish, bot: NewBot, token: str) -> tuple[NewBot, Linked]:
+    dialog360 = Dialog360(settings.dialog360_base, token)
+    with _step("health"):
+        health = dialog360.health_status()
+    url = dialog360_webhook(settings, bot.company, bot.phone)
+    hints: tuple[str, ...] = ()
+    if url:
+        with _step("webhook"):
+            dialog360.set_webhook(url, {SECRET_HEADER: dialog360_secret(settings, bot.company, bot.phone)})
+    else:
+        hints = ("set PUBLIC_URL in .env, then `bisnesctl bots add … --set-webhook` has webhooks sent",)
+    bot = replace(
+        bot,
+        phone_number_id=bot.phone_number_id or entity_id(health, "PHONE_NUMBER"),
+        waba_id=bot.waba_id or entity_id(health, "WABA"),
+    )
+    return bot, Linked(False, True, hints=hints)
+
+
+@contextlib.contextmanager
+def _step(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ProviderError as error:
+        raise LinkFailed(name, error) from error

@@ -1,0 +1,68 @@
+"""The tool as it is typed, on settings of the test's own."""
+
+import io
+import json
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from bisnesctl import output
+from bisnesctl.__main__ import main
+from bisnesctl.settings import Settings, load
+
+SECRET_KEY = "0123456789abcdef" * 4
+
+
+@dataclass
+class Said:
+    """What a command wrote, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
+
+    @property
+    def text(self):
+        """All of it in one line, as a narrow terminal would have broken it."""
+        return " ".join((self.out + self.err).split())
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path):
+    """Sets variables of `.env`; nothing else is set."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.delenv("BISNES_API_KEY", raising=False)
+    monkeypatch.setenv("BISNES_ENV", str(tmp_path / ".env"))
+
+    def write(**variables):
+        lines = {"REDIS_URL": "redis://127.0.0.1:1", "ENCRYPTION_KEY": SECRET_KEY} | variables
+        (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+        return load()
+
+    return write
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    """Runs `bisnesctl` with these words in a window of `width` columns."""
+
+    def run(*words, given="", code=0, width=200):
+        monkeypatch.setenv("COLUMNS", str(width))
+        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+        for console in (output.out, output.err):
+            console.cache_clear()
+        capsys.readouterr()
+        ended = main(words)
+        said = Said(ended, *capsys.readouterr())
+        assert ended == code, said.out + said.err
+        return said
+
+    yield run
+    for console in (output.out, output.err):
+        console.cache_clear()
