@@ -1,8 +1,5 @@
 """The Meta connector: requests out, answers and webhooks in."""
 
-import contextlib
-import time
-
 import orjson
 import pytest
 from hypothesis import given
@@ -10,7 +7,7 @@ from hypothesis import strategies as st
 
 from services.connectors.base import Unsupported
 from services.connectors.meta.connector import MetaConnector
-from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Status, StatusUpdate, Unknown
+from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unknown
 
 META = MetaConnector("https://graph.example", "v26.0")
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret("EAAtoken"))
@@ -114,91 +111,3 @@ def test_a_gateways_page_is_no_answer(status, kind):
 @given(st.integers(100, 599), st.binary(max_size=60) | json_values.map(orjson.dumps))
 def test_every_answer_has_an_outcome_and_only_a_200_with_an_id_is_sent(status, body):
     assert not isinstance(META.outcome(message(), status, body), Sent)
-
-
-def test_every_report_of_a_webhook_is_found_in_order():
-    body = webhook(
-        {"id": "wamid.1", "status": "sent", "timestamp": "1790000000", "biz_opaque_callback_data": UUID},
-        {"id": "wamid.1", "status": "delivered", "timestamp": 1790000001500, "conversation": {"id": "new"}},
-    )
-    body["entry"].append(webhook({"id": "wamid.2", "status": "played", "timestamp": "1790000002"})["entry"][0])
-    assert parse(body) == [
-        StatusUpdate("wamid.1", Status.SENT, 1790000000.0, UUID),
-        StatusUpdate("wamid.1", Status.DELIVERED, 1790000001.5),
-        StatusUpdate("wamid.2", Status.READ, 1790000002.0),
-    ]
-
-
-def test_a_failure_brings_its_code_and_reason():
-    error = {"code": 131047, "title": "Re-engagement", "error_data": {"details": "too late"}}
-    failed = {"id": "wamid.1", "status": "failed", "timestamp": "1790000000", "errors": ["odd", error]}
-    assert parse(webhook(failed)) == [
-        StatusUpdate("wamid.1", Status.FAILED, 1790000000.0, None, "131047", "Re-engagement: too late")
-    ]
-    assert parse(webhook(failed | {"errors": None}))[0].error == "Meta gave no reason"
-
-
-def test_what_is_not_a_report_of_ours_is_passed_over():
-    good = {"id": "wamid.1", "status": "read", "timestamp": "1790000000", "biz_opaque_callback_data": "another app's"}
-    odd = [None, 5, {}, {"id": "w", "status": "warning"}, {"id": "", "status": "read"}, {"id": "w", "status": ["read"]}]
-    assert parse(webhook(*odd, good)) == [StatusUpdate("wamid.1", Status.READ, 1790000000.0)]
-    assert (
-        parse({"object": "whatsapp_business_account", "entry": [None, {"changes": [{"value": {"messages": [1]}}]}]})
-        == []
-    )
-
-
-@pytest.mark.parametrize("timestamp", [None, "soon", "nan", "inf", -1, 1e300, [], {}])
-def test_a_report_without_a_sensible_time_counts_from_now(timestamp):
-    before = time.time()
-    (update,) = parse(webhook({"id": "wamid.1", "status": "sent", "timestamp": timestamp}))
-    assert before <= update.at <= time.time()
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"5", b"{}", b'{"object": "page", "entry": []}', b"[" * 100_000])
-def test_what_is_no_whatsapp_webhook_is_said_so(body):
-    with pytest.raises(ValueError):
-        META.parse(body)
-
-
-def places(value):
-    """Every path into a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [()] + [(key, *path) for key, inner in items for path in places(inner)]
-
-
-def replaced(value, path, by):
-    if not path:
-        return by
-    copy = value.copy()
-    copy[path[0]] = replaced(value[path[0]], path[1:], by)
-    return copy
-
-
-GOOD = webhook(
-    {
-        "id": "w",
-        "status": "failed",
-        "timestamp": "1",
-        "biz_opaque_callback_data": UUID,
-        "errors": [{"code": 1, "title": "t"}],
-    }
-)
-
-
-@given(st.binary(max_size=40) | json_values.map(orjson.dumps))
-def test_no_bytes_make_parse_fail_otherwise(body):
-    with contextlib.suppress(ValueError):
-        META.parse(body)
-
-
-@given(st.sampled_from(places(GOOD)), json_values)
-def test_nothing_odd_inside_a_webhook_makes_parse_fail_otherwise(path, odd):
-    try:
-        updates = parse(replaced(GOOD, path, odd))
-    except ValueError:
-        assert len(path) < 2
-        return
-    for update in updates:
-        assert 0 < update.at < 1e11
-        assert update.message_id in (None, UUID)

@@ -1,87 +1,190 @@
-"""Meta's webhooks: the status reports in them (Cloud API reference, "Webhooks")."""
+"""Meta's webhooks: what came in, what became of what was sent, and what Meta has to say (Webhooks reference).
 
-import time
-from collections.abc import Iterator
+Nothing in them is lost: what is not understood is kept as a message of the kind that Meta calls it, or as a notice.
+"""
+
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
-from uuid import UUID
 
-import orjson
+from services.connectors.meta import reports
+from services.connectors.meta.reading import field, load, name_of, objects, seconds, text
+from services.message import Edit, Incoming, Media, Notice, Reaction, Revocation, Sender, Update, is_user_id
 
-from services.connectors.meta.errors import read_error
-from services.message import Status, StatusUpdate, Update
+Object = dict[str, Any]
 
-#: What Meta reports of a message; `played` is said of a voice message that was listened to.
-_STATUSES = {
-    "sent": Status.SENT,
-    "delivered": Status.DELIVERED,
-    "read": Status.READ,
-    "played": Status.READ,
-    "failed": Status.FAILED,
+#: The customer's events for what is not about messages; every other field is `provider.update`.
+_NOTICES = {
+    "message_template_status_update": "template.status",
+    "message_template_quality_update": "template.status",
+    "message_template_components_update": "template.status",
+    "template_category_update": "template.status",
+    "account_update": "account.update",
+    "account_review_update": "account.update",
+    "phone_number_quality_update": "number.quality",
+    "phone_number_name_update": "number.quality",
+    "business_capability_update": "account.capability",
+    "account_alerts": "account.alert",
+    "user_preferences": "user.preferences",
 }
-#: Seconds since the epoch above which a timestamp must be in milliseconds (the year 5138).
-_MILLISECONDS_FROM = 1e11
+#: The field with what the business sent by its own phone, and where its messages are.
+_ECHOES = {"smb_message_echoes": "message_echoes"}
+_FILES = ("image", "video", "audio", "document", "sticker")
+#: Characters of a message's kind, at most; the history's column has 50.
+_MAX_KIND = 50
+
+_DIGITS = re.compile(r"\+?([0-9]{5,20})", re.ASCII)
 
 
 def parse(body: bytes) -> list[Update]:
-    """The status reports in a webhook, in their order; what it holds beside them is passed over.
-
-    Raises ValueError where it is no WhatsApp webhook.
-    """
-    webhook = orjson.loads(body)
-    if _field(webhook, "object") != "whatsapp_business_account" or not isinstance(webhook.get("entry"), list):
+    """What one webhook tells, in its order. Raises ValueError where it is no WhatsApp webhook."""
+    webhook = load(body)
+    if field(webhook, "object") != "whatsapp_business_account" or not isinstance(webhook.get("entry"), list):
         raise ValueError("not a webhook of a WhatsApp Business account")
-    return [update for status in _statuses(webhook) if (update := _update(status))]
+    return [
+        update
+        for entry in objects(webhook, "entry")
+        for change in objects(entry, "changes")
+        for update in _change(name_of(entry, "id"), change)
+    ]
 
 
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else None
+def _change(account: str | None, change: Object) -> Iterator[Update]:
+    name, value = name_of(change, "field") or "", field(change, "value")
+    value = value if isinstance(value, dict) else {"value": value}
+    number = name_of(value, "metadata", "phone_number_id")
+    found = list(_messages(value, number, name, account))
+    if name in ("", "messages"):
+        found += [update for status in objects(value, "statuses") if (update := reports.report(status))]
+    if not found or value.get("errors"):
+        found.append(Notice(_NOTICES.get(name, "provider.update"), name, number, account, value))
+    yield from found
 
 
-def _objects(value: Any, name: str) -> list[Any]:
-    """The list under a name, or an empty one where there is no such list."""
-    found = _field(value, name)
-    return found if isinstance(found, list) else []
+def _messages(value: Object, number: str | None, name: str, account: str | None) -> Iterator[Update]:
+    people = _People(value)
+    for message in objects(value, _ECHOES.get(name, "messages")):
+        sender = people.other_side(message, name in _ECHOES)
+        update = number and sender and _message(message, number, sender, name in _ECHOES)
+        yield update or Notice("provider.update", name, number, account, message)
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != "" and value.isprintable()
+class _People:
+    """Who wrote: the contacts of a value, which may be missing, by number and by user id."""
+
+    def __init__(self, value: Object) -> None:
+        self._contacts = objects(value, "contacts")
+
+    def other_side(self, message: Object, from_me: bool) -> Sender | None:
+        """The chat's other side; None where neither a number nor a user id tells it."""
+        side = "to" if from_me else "from"
+        chat_id, user_id = _digits(message.get(side)), _user(message.get(f"{side}_user_id"))
+        contact = self._contact(chat_id, user_id)
+        chat_id, user_id = chat_id or _digits(contact.get("wa_id")), user_id or _user(contact.get("user_id"))
+        person = name_of(contact, "profile", "name") or name_of(contact, "profile", "username")
+        return Sender(chat_id, user_id, person) if chat_id or user_id else None
+
+    def _contact(self, chat_id: str | None, user_id: str | None) -> Object:
+        for contact in self._contacts:
+            known = _digits(contact.get("wa_id")), _user(contact.get("user_id"))
+            if (chat_id and chat_id == known[0]) or (user_id and user_id == known[1]):
+                return contact
+        nobody = chat_id is None and user_id is None
+        return self._contacts[0] if nobody and len(self._contacts) == 1 else {}
 
 
-def _statuses(webhook: Any) -> Iterator[Any]:
-    for entry in _objects(webhook, "entry"):
-        for change in _objects(entry, "changes"):
-            yield from _objects(_field(change, "value"), "statuses")
+def _digits(value: Any) -> str | None:
+    found = _DIGITS.fullmatch(value) if isinstance(value, str) else None
+    return found[1] if found else None
 
 
-def _update(status: Any) -> StatusUpdate | None:
-    """One report, or None for one that is not of a message's life."""
-    provider_id, word = _field(status, "id"), _field(status, "status")
-    known = _STATUSES.get(word) if isinstance(word, str) else None
-    if known is None or not _is_name(provider_id):
+def _user(value: Any) -> str | None:
+    return value if isinstance(value, str) and is_user_id(value) else None
+
+
+def _message(message: Object, number: str, sender: Sender, from_me: bool) -> Update | None:
+    """One message, or None for one without an id."""
+    provider_id, kind = name_of(message, "id"), (name_of(message, "type") or "unknown")[:_MAX_KIND]
+    at = seconds(message.get("timestamp"))
+    target = name_of(message, kind, "original_message_id")
+    if kind == "revoke" and target:
+        return Revocation(number, sender, target, at)
+    if kind == "edit" and target:
+        return Edit(number, sender, target, _edited(message), at)
+    if provider_id is None:
         return None
-    message_id, at = _message_id(status.get("biz_opaque_callback_data")), _seconds(status.get("timestamp"))
-    if known is not Status.FAILED:
-        return StatusUpdate(provider_id, known, at, message_id)
-    error = next(filter(None, map(read_error, _objects(status, "errors"))), None)
-    if error is None:
-        return StatusUpdate(provider_id, known, at, message_id, None, "Meta gave no reason")
-    return StatusUpdate(provider_id, known, at, message_id, str(error.code), error.message)
+    if kind == "reaction" and (target := name_of(message, "reaction", "message_id")):
+        emoji = text(message, "reaction", "emoji") or ""
+        return Reaction(number, provider_id, sender, target, emoji, at, from_me)
+    words, quoted = _TEXTS.get(kind, _nothing)(message), name_of(message, "context", "id")
+    return Incoming(number, provider_id, sender, kind, at, words, quoted, _media(kind, message), message, from_me)
 
 
-def _message_id(echoed: Any) -> str | None:
-    """Our id of the message; None where what is echoed was put there by somebody else."""
-    try:
-        return str(UUID(echoed)) if isinstance(echoed, str) else None
-    except ValueError:
+def _edited(message: Object) -> str:
+    new = field(message, "edit", "message")
+    kind = name_of(new, "type") or "text"
+    return text(new, kind, "body") or text(new, kind, "caption") or text(message, "edit", "text", "body") or ""
+
+
+def _media(kind: str, message: Object) -> Media | None:
+    file = field(message, kind)
+    media_id = name_of(file, "id")
+    if kind not in _FILES or media_id is None:
         return None
+    return Media(
+        media_id,
+        name_of(file, "mime_type") or "application/octet-stream",
+        name_of(file, "sha256"),
+        name_of(file, "filename"),
+        field(file, "voice") is True,
+        field(file, "animated") is True,
+        text(file, "url"),
+    )
 
 
-def _seconds(timestamp: Any) -> float:
-    """Seconds since the epoch from Meta's seconds or milliseconds, text or number; now where it is neither."""
-    try:
-        at = float(timestamp)
-    except (TypeError, ValueError, OverflowError):
-        return time.time()
-    if at >= _MILLISECONDS_FROM:
-        at /= 1000
-    return at if 0 < at < _MILLISECONDS_FROM else time.time()
+def _at(*names: str) -> Callable[[Object], str | None]:
+    return lambda message: text(message, *names)
+
+
+def _nothing(message: Object) -> None:
+    return None
+
+
+def _answer(message: Object) -> str | None:
+    """The title of what was chosen, or the words that came with a form."""
+    chosen = field(message, "interactive")
+    kind = name_of(chosen, "type") or ""
+    return text(chosen, kind, "title") or text(chosen, kind, "body")
+
+
+def _place(message: Object) -> str | None:
+    place = field(message, "location")
+    named = ", ".join(filter(None, (text(place, "name"), text(place, "address"))))
+    latitude, longitude = field(place, "latitude"), field(place, "longitude")
+    return named or (f"{latitude}, {longitude}" if latitude is not None and longitude is not None else None)
+
+
+def _people(message: Object) -> str | None:
+    found = (text(each, "name", "formatted_name") or text(each, "name", "first_name") for each in _cards(message))
+    return ", ".join(filter(None, found)) or None
+
+
+def _cards(message: Object) -> list[Object]:
+    return objects(message, "contacts")
+
+
+#: What a person reads of each kind.
+_TEXTS: dict[str, Callable[[Object], str | None]] = {
+    "text": _at("text", "body"),
+    "image": _at("image", "caption"),
+    "video": _at("video", "caption"),
+    "document": _at("document", "caption"),
+    "button": _at("button", "text"),
+    "interactive": _answer,
+    "location": _place,
+    "contacts": _people,
+    "order": _at("order", "text"),
+    "system": _at("system", "body"),
+    "unsupported": reports.errors_of,
+    "errors": reports.errors_of,
+}
