@@ -1,34 +1,39 @@
-"""Files fetched from anywhere on behalf of somebody else, without letting them reach into our own network.
+"""Files fetched from anywhere on behalf of somebody else, without letting them reach into our own network."""
 
-The address is checked where the socket is opened, after all names are resolved and for every redirect: a name that
-changes its mind between check and use gains nothing.
-"""
-
-import contextlib
-import socket
+import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 import pycurl
+from werkzeug.http import parse_options_header
 
 from bisnesctl.settings import Network
 from services.media import kinds
+from services.media.guard import Gate, guard
+
+__all__ = ["FetchFailed", "FetchRefused", "Fetched", "Fetcher", "guard"]
 
 #: Redirects that are followed, at most.
 MAX_REDIRECTS = 5
-#: Milliseconds to connect, and seconds for a whole file.
-CONNECT_TIMEOUT, PATIENCE = 5000, 60.0
-#: IPv6 addresses that stand for an IPv4 one: of old, and behind a translator.
-_TRANSLATED = (ip_network("::/96"), ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
+#: Milliseconds to connect, and seconds for a whole file, redirects included.
+CONNECT_TIMEOUT, PATIENCE = 5000, 120.0
+_STATUS_LINE = re.compile(r"HTTP/\S+ ([0-9]{3})", re.ASCII)
+
+HeadersFor = Callable[[str], Sequence[str]]  # the header lines that an address is sent
 
 
 class FetchRefused(Exception):
-    """It will never be fetched: a private address, too large, another protocol, an answer such as 404."""
+    """It cannot be fetched: a private address, too large, another protocol, an answer such as 404."""
+
+    def __init__(self, reason: str, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status  # the answer's, where that was the reason
 
 
 class FetchFailed(Exception):
@@ -41,49 +46,12 @@ class Fetched:
 
     path: Path
     mime_type: str  # as the bytes tell it, or the server
-    size: int
-    filename: str | None  # the last part of the address, if it looks like a name
+    size: int  # bytes
+    filename: str | None  # as the server calls it, or the end of its address where that looks like a name
 
 
-def may_reach(address: str, open_networks: Sequence[Network]) -> bool:
-    """Whether an IP address is one of the public internet, or of the networks that are open."""
-    try:
-        found = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    if any(found in network for network in open_networks if network.version == found.version):
-        return True
-    if isinstance(found, IPv6Address) and (found.sixtofour or found.teredo or any(found in net for net in _TRANSLATED)):
-        return False
-    return found.is_global and not found.is_multicast
-
-
-def guard(handle: Any, open_networks: Sequence[Network]) -> Callable[[], str | None]:
-    """Let a pycurl handle open sockets to permitted addresses alone, and use no proxy.
-
-    Returns a function that says which address was refused, if one was. Connections that libcurl uses again were
-    checked when they were opened.
-    """
-    refused: list[str] = []
-
-    def open_socket(purpose: int, address: Any) -> Any:
-        try:
-            host = str(address.addr[0])
-            if purpose != pycurl.SOCKTYPE_IPCXN or not may_reach(host, open_networks):
-                refused.append(host)
-                return pycurl.SOCKET_BAD
-            return socket.socket(address.family, address.socktype, address.protocol)
-        except Exception:
-            return pycurl.SOCKET_BAD
-
-    handle.setopt(pycurl.OPENSOCKETFUNCTION, open_socket)
-    handle.setopt(pycurl.PROXY, "")
-    handle.setopt(pycurl.NOPROXY, "*")
-    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-    handle.setopt(pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-    return lambda: refused[-1] if refused else None
+def _nothing(url: str) -> Sequence[str]:
+    return ()
 
 
 class Fetcher:
@@ -93,81 +61,101 @@ class Fetcher:
         """`open_networks`: private networks that may be reached all the same; `seconds`: for one file."""
         self._open_networks, self._seconds = open_networks, seconds
 
-    @contextlib.contextmanager
-    def fetch(
-        self, url: str, limit: int, headers: Sequence[str] = (), redirects: int = MAX_REDIRECTS
-    ) -> Iterator[Fetched]:
-        """The file at a http(s) address, of at most `limit` bytes, as long as the context lasts.
+    @contextmanager
+    def fetch(self, url: str, limit: int, headers_for: HeadersFor = _nothing) -> Iterator[Fetched]:
+        """The file at a http(s) address, of at most `limit` bytes, for as long as the context lasts.
 
-        `headers`: lines to send; they go to a redirect's target as well, so allow none where they hold a secret.
-        Raises `FetchRefused` and `FetchFailed`; neither shows the address's query.
+        `headers_for` says which header lines an address is sent; it is asked again for every redirect, so that a
+        credential goes where it belongs. Raises `FetchRefused` and `FetchFailed`; neither shows the address.
         """
         with tempfile.NamedTemporaryFile(prefix="bisnesctl-fetch-") as file:
-            mime_type, size = self._download(url, limit, file, headers, redirects)
+            answer = self._follow(url, limit, headers_for, file)
             file.flush()
             file.seek(0)
-            mime_type = kinds.true_type(file.read(kinds.HEAD), mime_type)
-            yield Fetched(Path(file.name), mime_type, size, _filename(url))
+            mime_type = kinds.true_type(file.read(kinds.HEAD), answer.mime_type)
+            yield Fetched(Path(file.name), mime_type, answer.size, answer.filename)
 
-    def _download(self, url: str, limit: int, file: Any, headers: Sequence[str], redirects: int) -> tuple[str, int]:
+    def _follow(self, url: str, limit: int, headers_for: HeadersFor, file: IO[bytes]) -> "_Transfer":
+        deadline = time.monotonic() + self._seconds
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = _Transfer(url, limit, file, self._open_networks)
+            answer.perform(headers_for(url), deadline - time.monotonic())
+            if answer.location is None:
+                return answer
+            url = answer.location
+        raise FetchRefused(f"it is redirected more than {MAX_REDIRECTS} times")
+
+
+class _Transfer:
+    """One GET, and what came of it."""
+
+    def __init__(self, url: str, limit: int, file: IO[bytes], open_networks: Sequence[Network]) -> None:
+        _check(url)
+        self._url, self._limit, self._file, self._open_networks = url, limit, file, open_networks
+        self._status = 0
+        self.size = 0
+        self.mime_type = ""
+        self.filename: str | None = _end_of(url)
+        self.location: str | None = None  # where a redirect leads
+
+    def perform(self, headers: Sequence[str], seconds: float) -> None:
+        """Raises `FetchRefused` and `FetchFailed`."""
         handle = pycurl.Curl()
-        refused = guard(handle, self._open_networks)
-        size = 0
-
-        def write(chunk: bytes) -> int | None:
-            nonlocal size
-            size += len(chunk)
-            if size > limit:
-                return -1
-            file.write(chunk)
-            return None
-
         try:
-            handle.setopt(pycurl.URL, url)
-            handle.setopt(pycurl.HTTPHEADER, list(headers))
-            handle.setopt(pycurl.FOLLOWLOCATION, int(redirects > 0))
-            handle.setopt(pycurl.MAXREDIRS, redirects)
-            handle.setopt(pycurl.TIMEOUT_MS, int(self._seconds * 1000))
-            handle.setopt(pycurl.CONNECTTIMEOUT_MS, CONNECT_TIMEOUT)
-            handle.setopt(pycurl.NOSIGNAL, 1)
-            handle.setopt(pycurl.MAXFILESIZE_LARGE, limit)
-            handle.setopt(pycurl.WRITEFUNCTION, write)
-            handle.perform()
-        except pycurl.error as error:
-            raise _explained(error, refused(), size, limit) from None
+            gate = guard(handle, self._open_networks)
+            self._set_up(handle, headers, max(int(seconds * 1000), 1))
+            try:
+                handle.perform()
+            except pycurl.error as error:
+                raise self._explained(error.args[0], gate) from None
+            self.location = handle.getinfo(pycurl.REDIRECT_URL)
         finally:
-            status = handle.getinfo(pycurl.RESPONSE_CODE)
-            mime_type = handle.getinfo(pycurl.CONTENT_TYPE) or ""
             handle.close()
-        if status // 100 != 2:
-            raise _of_status(status)
-        return mime_type, size
+        if self.location is None and self._status // 100 != 2:
+            raise _of_status(self._status)
+
+    def _set_up(self, handle: pycurl.Curl, headers: Sequence[str], milliseconds: int) -> None:
+        handle.setopt(pycurl.URL, self._url.encode())
+        handle.setopt(pycurl.HTTPHEADER, list(headers))
+        handle.setopt(pycurl.TIMEOUT_MS, milliseconds)
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, CONNECT_TIMEOUT)
+        handle.setopt(pycurl.NOSIGNAL, 1)
+        handle.setopt(pycurl.MAXFILESIZE_LARGE, self._limit)
+        handle.setopt(pycurl.HEADERFUNCTION, self._take_header)
+        handle.setopt(pycurl.WRITEFUNCTION, self._take)
+
+    def _take_header(self, line: bytes) -> None:
+        text = line.decode("latin-1").strip()
+        if answer := _STATUS_LINE.match(text):
+            self._status = int(answer[1])
+        name, _, value = text.partition(":")
+        if name.lower() == "content-type":
+            self.mime_type = value.strip()
+        elif name.lower() == "content-disposition":
+            self.filename = _file_name(parse_options_header(value)[1].get("filename", "")) or self.filename
+
+    def _take(self, chunk: bytes) -> int | None:
+        self.size += len(chunk)
+        if self.size > self._limit:
+            return -1
+        if self._status // 100 == 2:  # what a redirect or an error says is of no interest
+            self._file.write(chunk)
+        return None
+
+    def _explained(self, code: int, gate: Gate) -> Exception:
+        if self._status // 100 not in (0, 1, 2, 3):
+            return _of_status(self._status)
+        if self.size > self._limit or code == pycurl.E_FILESIZE_EXCEEDED:
+            return FetchRefused(f"the file has more than {self._limit} bytes")
+        if gate.refused and code == pycurl.E_COULDNT_CONNECT:
+            return FetchRefused(f"it leads to {gate.refused}, which is not a public address (see ALLOWED_NETWORKS)")
+        if code in (pycurl.E_URL_MALFORMAT, pycurl.E_UNSUPPORTED_PROTOCOL):
+            return FetchRefused("the address is malformed")
+        return FetchFailed(_PASSING.get(code, f"the connection failed (libcurl error {code})"))
 
 
-#: libcurl's errors that another try would meet again: the protocol, the form of the address, too many redirects.
-_FOR_GOOD = {pycurl.E_UNSUPPORTED_PROTOCOL, pycurl.E_URL_MALFORMAT, pycurl.E_TOO_MANY_REDIRECTS}
-
-
-def _explained(error: pycurl.error, refused: str | None, size: int, limit: int) -> Exception:
-    code = error.args[0]
-    if refused is not None:
-        return FetchRefused(f"it leads to {refused}, which is not a public address (see ALLOWED_NETWORKS)")
-    if size > limit or code == pycurl.E_FILESIZE_EXCEEDED:
-        return FetchRefused(f"the file has more than {limit:,} bytes")
-    if code in _FOR_GOOD:
-        return FetchRefused(pycurl_words(code))
-    return FetchFailed(pycurl_words(code))
-
-
-def pycurl_words(code: int) -> str:
-    """An error of libcurl without the address, which may hold a secret."""
-    return _WORDS.get(code, f"the connection failed (libcurl error {code})")
-
-
-_WORDS = {
-    pycurl.E_UNSUPPORTED_PROTOCOL: "only http and https are fetched",
-    pycurl.E_URL_MALFORMAT: "the address is malformed",
-    pycurl.E_TOO_MANY_REDIRECTS: f"it is redirected more than {MAX_REDIRECTS} times",
+#: libcurl's errors in words that show no address.
+_PASSING = {
     pycurl.E_COULDNT_RESOLVE_HOST: "the host's name is not known",
     pycurl.E_COULDNT_CONNECT: "no connection to the host",
     pycurl.E_OPERATION_TIMEDOUT: "it takes too long",
@@ -178,11 +166,28 @@ _WORDS = {
 }
 
 
+def _check(url: str) -> None:
+    """Raise `FetchRefused` for what is no address; libcurl has its own doubts later."""
+    try:
+        scheme = urlsplit(url).scheme
+    except ValueError:
+        scheme = ""
+    if not scheme or not url.isprintable() or any(sign.isspace() for sign in url):
+        raise FetchRefused("the address is malformed")
+    if scheme not in ("http", "https"):
+        raise FetchRefused("only http and https are fetched")
+
+
 def _of_status(status: int) -> Exception:
     passing = status in (408, 425, 429) or status >= 500
-    return (FetchFailed if passing else FetchRefused)(f"the host answers {status}")
+    reason = f"the host answers {status}"
+    return FetchFailed(reason) if passing else FetchRefused(reason, status)
 
 
-def _filename(url: str) -> str | None:
-    name = PurePosixPath(unquote(urlsplit(url).path)).name
+def _end_of(url: str) -> str | None:
+    return _file_name(unquote(urlsplit(url).path))
+
+
+def _file_name(text: str) -> str | None:
+    name = PurePosixPath(text.replace("\\", "/")).name
     return name if "." in name and name.isprintable() and len(name) <= 255 else None
