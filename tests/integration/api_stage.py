@@ -17,6 +17,8 @@ from services.store import Outbox
 COMPANY, OTHER = "0128", "0999"
 KEY, OTHER_KEY, OPERATOR_KEY, REVOKED_KEY = "bk_company", "bk_other", "bk_operator", "bk_revoked"
 CHAT = "60123456789"
+#: An address where nobody listens.
+NOWHERE = "http://127.0.0.1:1"
 
 
 class Quiet:
@@ -28,7 +30,8 @@ class Quiet:
 
 def settings_for(dsn, folder, **more):
     """The settings of a service on the database `dsn` with its state below `folder`."""
-    lines = {"DATABASE_URL": dsn, "REDIS_URL": "redis://127.0.0.1:1/0", "ENCRYPTION_KEY": "0" * 64} | more
+    nowhere = {"REDIS_URL": "redis://127.0.0.1:1/0", "META_GRAPH_URL": NOWHERE, "DIALOG360_URL": NOWHERE}
+    lines = {"DATABASE_URL": dsn, "ENCRYPTION_KEY": "0" * 64} | nowhere | more
     env = folder / ".env"
     env.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
     return load(env)
