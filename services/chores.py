@@ -1,10 +1,14 @@
 """Work beside the sending: looked for now and then, each kind on a thread of its own, so that none delays another."""
 
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
+from bisnesctl.settings import Settings
+from services.checks import Checks
+from services.message import Bot
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable
 
 #: Seconds between two looks of a chore that found nothing to do.
@@ -35,11 +39,9 @@ class Chores:
         for thread in self._threads:
             thread.start()
 
-    def stop(self, seconds: float) -> None:
-        """Begin nothing more, and give what is under way so many seconds to end; what is cut off is done again."""
+    def stop(self) -> None:
+        """Begin nothing more. What is under way may be cut off by the process's end: it is done again."""
         self._stopped.set()
-        for thread in self._threads:
-            thread.join(seconds / len(self._threads))
 
     def _do_on(self, name: str, chore: Chore) -> None:
         while not self._stopped.is_set():
@@ -55,3 +57,8 @@ class Chores:
         except Exception:
             log.exception("a chore failed, it is tried again", chore=name)
         return False
+
+
+def of_meta(settings: Settings, database: Database, bot_of: Callable[[int], Bot | None]) -> Chores:
+    """What is to be done for Meta's numbers beside sending."""
+    return Chores(database, checks=Checks(settings, bot_of))

@@ -17,6 +17,7 @@ import structlog
 from bisnesctl.settings import Settings, load
 from services import logs
 from services.broker import ACTORS, WakingBroker, forget_hint
+from services.chores import of_meta
 from services.connectors.base import Connector
 from services.connectors.meta.connector import MetaConnector
 from services.directory import Directory
@@ -71,6 +72,8 @@ def _run(
     heartbeat.start()
     sender.start(stopping)
     counters.degraded = None
+    chores = of_meta(settings, database, sender.bot)
+    chores.start()
     worker = _serve_hints(process, broker, sender)
     heartbeat.beat()
     log.info("ready", instance=instance)
@@ -78,6 +81,7 @@ def _run(
         _count(sender, counters)
         _check_progress(sender, settings.lease_seconds)
     log.info("stopping", in_hand=sender.delivery.in_hand)
+    chores.stop()
     finished = sender.stop(STOP_TIMEOUT)
     heartbeat.stop()
     log.info("stopped", finished=finished)
