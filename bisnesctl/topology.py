@@ -133,6 +133,13 @@ PROGRAMS: tuple[Program, ...] = (
         max_restarts=20,
     ),
     Program(
+        "events",
+        "calls customers' webhooks",
+        "{python} -m services.events",
+        probe="heartbeat",
+        max_restarts=20,
+    ),
+    Program(
         "legacy",
         "API and channels in a single process",
         _GUNICORN + " -b {api_host}:{port} services.legacy:app",
@@ -268,6 +275,7 @@ def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instanc
 
 def max_connections(settings: Settings, spare: int = 40) -> int:
     """Connections that PostgreSQL must allow: every pool full in both modes at once, heartbeats, the operator."""
-    api = (settings.api_instances + 1) * (settings.database_pool_api_max + 4)
+    api = (settings.api_instances + 1) * (settings.database_pool_api_max + 5)
     meta = (settings.meta_instances + 2) * (settings.database_pool_meta_max + 4)
-    return api + meta + settings.database_pool_wwebjs_max + spare
+    events = 2 * 4  # the process of its own, and the legacy process
+    return api + meta + events + settings.database_pool_wwebjs_max + spare

@@ -15,7 +15,7 @@ _PR_SET_PDEATHSIG = 1
 
 # One worker to a master: supervisord counts, restarts and limits instances, and acceptance commits in larger groups.
 workers = 1
-worker_class = "gthread" if _process == "meta" else "uvicorn_worker.UvicornWorker"
+worker_class = "gthread" if _process == "meta" else "services.api.server.Worker"
 threads = 16
 keepalive = 75  # seconds; longer than what proxies in front keep theirs
 graceful_timeout = 8  # seconds; supervisord kills after 10

@@ -1,10 +1,11 @@
-"""The single process of old, for a rollback: API, Meta's webhooks and sending in one, from the same code.
+"""The single process of old, for a rollback: API, Meta's webhooks, sending and events in one, from the same code.
 
 It serves port 8443, needs no Redis (its own sender is woken in the process), and may run beside the others for the
 length of a rollout: claims and leases in PostgreSQL keep them from sending anything twice.
 """
 
 import secrets
+import threading
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ from services.api.asgi import Front
 from services.api.auth import Auth, declare
 from services.api.context import Context, connect
 from services.connectors.meta.receiver import blueprint
+from services.events.sender import EventSender
 from services.sender import Sender
 
 #: Seconds that a stopping process gives the messages in its hand.
@@ -34,20 +36,25 @@ class LocalHints:
 
 def wire() -> Context:
     """Connect the API to a sender in the same process."""
-    hints = LocalHints()
+    hints, run = LocalHints(), secrets.token_hex(4)
     context = connect(load(), hints)
     sender = Sender(
-        context.settings,
-        context.database,
-        context.directory,
-        context.connectors["meta"],
-        "legacy",
-        secrets.token_hex(4),
-    )
+        context.settings, context.database, context.directory, context.connectors["meta"], "legacy", run
+    )  # fmt: skip
     hints.sender = sender
-    context.on_close(lambda: sender.stop(STOP_TIMEOUT))
+    events = EventSender(context.settings, context.database, "legacy", run)
+    context.on_close(lambda: _stop(sender, events))
     sender.start_in_background()
+    events.start_in_background()
     return context
+
+
+def _stop(sender: Sender, events: EventSender) -> None:
+    """Both at once, since they share the time that a stopping process has."""
+    stopping = threading.Thread(target=events.stop, args=(STOP_TIMEOUT,))
+    stopping.start()
+    sender.stop(STOP_TIMEOUT)
+    stopping.join()
 
 
 def add_webhooks(context: Context, flask: Any) -> None:

@@ -18,6 +18,10 @@ CONNECT_TIMEOUT = 5000
 MAX_ANSWER = 1 << 20
 
 
+#: Sets further options of a libcurl handle before each request; returns what says why they broke it, if they did.
+Prepare = Callable[[Any], Callable[[], str | None]]
+
+
 @dataclass(frozen=True, slots=True)
 class Answered:
     """A complete answer."""
@@ -37,12 +41,13 @@ class Broken:
 class Window:
     """At most `size` requests in flight. Not safe for threads: one thread owns it."""
 
-    def __init__(self, size: int, timeout_ms: int) -> None:
+    def __init__(self, size: int, timeout_ms: int, prepare: Prepare | None = None) -> None:
         """`timeout_ms`: milliseconds for a whole request."""
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, size)
         self._idle = [_handle(timeout_ms) for _ in range(size)]
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._prepare = prepare
         self.size = size
         self.in_flight = 0
 
@@ -58,6 +63,7 @@ class Window:
             handle.handed = True
             return request.body
 
+        handle.explain = self._prepare(handle) if self._prepare else None
         handle.setopt(pycurl.URL, request.url)
         handle.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:"])
         handle.setopt(pycurl.POSTFIELDSIZE, len(request.body))
@@ -96,7 +102,7 @@ class Window:
         self.in_flight -= 1
         self._idle.append(handle)
         if broken is not None:
-            return handle.ticket, Broken(broken, handle.handed)
+            return handle.ticket, Broken((handle.explain and handle.explain()) or broken, handle.handed)
         return handle.ticket, Answered(handle.getinfo(pycurl.RESPONSE_CODE), bytes(handle.answer))
 
     def close(self) -> None:

@@ -6,11 +6,14 @@ from pydantic import ValidationError
 
 from services.api import current, health
 from services.api.auth import Auth, declare, guard
+from services.api.bots import bot, bots
 from services.api.context import Context
 from services.api.documents import INFO, SECURITY, Problem
 from services.api.errors import answer_errors, invalid_request
+from services.api.events import events
 from services.api.health import Observer
 from services.api.messages import messages
+from services.api.webhooks import webhooks
 
 #: Bytes in a request's body, at most.
 MAX_BODY = 1 << 20
@@ -43,7 +46,7 @@ def create_app(context: Context) -> OpenAPI:
     health.attach(app, Observer(context))
     answer_errors(app)
     guard(app, context.directory)
-    for blueprint in (messages, health.health):
+    for blueprint in (messages, bots, bot, webhooks, events, health.health):
         app.register_api(blueprint)
     return app
 

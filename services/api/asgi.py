@@ -18,8 +18,10 @@ from services.api import sends
 from services.api.app import MAX_BODY, create_app
 from services.api.auth import Principal, key_digest, principal_of
 from services.api.context import Context, wire
-from services.api.errors import ApiError
+from services.api.errors import ApiError, database_unavailable
 from services.api.sends import Reply, Send
+from services.api.stream import PATH as EVENTS
+from services.api.stream import Streams
 from services.intake import IdempotencyConflict
 from services.store import DatabaseUnavailable
 
@@ -49,6 +51,8 @@ class Front:
             await self._live(receive, send)
         elif scope["type"] == "http" and scope["method"] == "POST" and _is_send(scope["path"]):
             await _answer(send, await self._send(scope, receive))
+        elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == EVENTS:
+            await self._stream(scope, receive, send)
         else:
             await self._flask(scope, receive, send)  # type: ignore[arg-type]
 
@@ -56,12 +60,14 @@ class Front:
         while (event := (await receive())["type"]) != "lifespan.shutdown":
             if event == "lifespan.startup":
                 self._context = self._wire()
+                self._streams = Streams(self._context)
                 flask = create_app(self._context)
                 self._blueprints(self._context, flask)
                 self._flask = WSGIMiddleware(flask, workers=FLASK_THREADS)  # type: ignore[arg-type]
                 gc.freeze()  # what was made so far stays; collections need not look at it again
                 await send({"type": "lifespan.startup.complete"})
         if self._context is not None:
+            self._streams.end()
             await asyncio.to_thread(self._context.close)
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -75,7 +81,17 @@ class Front:
         except Exception as error:
             log.exception("a request to send failed", path=scope["path"])
             refused = sends.refusal(error)
-        return Reply(refused.status, refused.body(), tuple(refused.headers.items()))
+        return _refusal(refused)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Sending) -> None:
+        try:
+            stream = await self._streams.open(scope)
+        except ApiError as error:
+            await _answer(send, _refusal(error))
+        except DatabaseUnavailable:
+            await _answer(send, _refusal(database_unavailable()))
+        else:
+            await self._streams.serve(stream, receive, send)
 
     async def _accept(self, scope: Scope, receive: Receive) -> Reply:
         assert self._context is not None, "the server starts the application first"  # noqa: S101
@@ -113,6 +129,10 @@ _READ = {b"x-api-key", b"authorization", b"idempotency-key", b"content-length"}
 
 def _is_send(path: str) -> bool:
     return path.startswith(PREFIX) and path.count("/", len(PREFIX)) == 1 and not path.endswith("/")
+
+
+def _refusal(error: ApiError) -> Reply:
+    return Reply(error.status, error.body(), tuple(error.headers.items()))
 
 
 async def _read(headers: dict[bytes, str], receive: Receive) -> bytes:

@@ -17,7 +17,7 @@ import requests
 from bisnesctl import leftovers
 from tests.acceptance.deployment import Deployment, alive, free_ports, wait_until
 
-ALL = ["postgres", "redis", "sandbox", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"]
+ALL = ["postgres", "redis", "sandbox", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2", "events"]
 
 
 @pytest.fixture(scope="module")

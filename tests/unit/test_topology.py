@@ -19,7 +19,8 @@ def names(found: list[Instance]) -> list[str]:
 
 def test_embedded_default_has_everything_but_the_sandbox(tmp_path: Path) -> None:
     assert names(instances(tmp_path)) == [
-        *("postgres", "redis", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2", "legacy"),
+        *("postgres", "redis", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
+        *("events", "legacy"),
     ]
 
 

@@ -1,0 +1,109 @@
+"""The SQL of reading a company's events one after the other, from a position on.
+
+Events are numbered without gaps in the order of their commits, so whoever reads those after the last one he has seen
+misses none and sees none twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.events.store import Event
+from services.store import Connection
+
+#: What an id of a position begins with, where it is not an event's.
+POSITION = "seq_"
+
+# A position is good while everything after it is kept.
+_RESUME = """
+SELECT given.seq FROM event_feed f CROSS JOIN LATERAL (
+    SELECT CASE WHEN %(seq)s::bigint IS NOT NULL THEN %(seq)s::bigint
+                ELSE (SELECT seq FROM event WHERE event_id = %(event)s AND company_id = f.company_id) END AS seq) given
+WHERE f.company_id = %(company)s AND given.seq <= f.last_seq AND (given.seq = f.last_seq OR EXISTS (
+    SELECT FROM event e WHERE e.company_id = f.company_id AND e.seq = given.seq + 1
+        AND e.created_at > now() - %(days)s * interval '1 day'))"""
+_OLDEST = """
+SELECT COALESCE((SELECT min(seq) - 1 FROM event WHERE company_id = %(company)s
+                 AND created_at > now() - %(days)s * interval '1 day'),
+                (SELECT last_seq FROM event_feed WHERE company_id = %(company)s), 0)"""
+_BY_TIME = """
+SELECT COALESCE((SELECT seq - 1 FROM event WHERE company_id = %(company)s AND created_at >= %(since)s
+                 ORDER BY seq LIMIT 1), (SELECT last_seq FROM event_feed WHERE company_id = %(company)s), 0)"""
+_LAST = "SELECT company_id, last_seq FROM event_feed WHERE company_id = ANY(%s)"
+_SEQ = "SELECT seq FROM event WHERE event_id = %s AND company_id = %s"
+
+# What nobody asked for is passed over without being read.
+_READ = """
+SELECT seq, event_id, floor(extract(epoch FROM created_at) * 1000)::bigint, name, session, company_id,
+       CASE WHEN (%(names)s::text[] IS NULL OR name = ANY(%(names)s)) AND (%(session)s IS NULL OR session = %(session)s)
+            THEN payload::text END
+FROM event WHERE company_id = %(company)s AND seq > %(after)s ORDER BY seq LIMIT %(limit)s"""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Which events of a company are asked for."""
+
+    company_id: str
+    names: Sequence[str] | None = None  # None: all
+    session: str | None = None
+
+
+def last(connection: Connection, companies: Sequence[str]) -> dict[str, int]:
+    """The number of the last event of each of the companies that have any kept."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LAST, (list(companies),))
+        return dict(cursor.fetchall())
+
+
+def resume(connection: Connection, company_id: str, last_id: str, days: int) -> int | None:
+    """The number after which to go on for whoever saw the event or position `last_id`.
+
+    None where it is unknown, or where events after it may be gone; they are kept for `days`.
+    """
+    seq = _number(last_id)
+    with connection.cursor() as cursor:
+        cursor.execute(_RESUME, {"company": company_id, "seq": seq, "event": last_id, "days": days})
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def _number(last_id: str) -> int | None:
+    digits = last_id.removeprefix(POSITION)
+    return int(digits) if digits != last_id and digits.isascii() and digits.isdigit() and len(digits) < 19 else None
+
+
+def oldest(connection: Connection, company_id: str, days: int) -> int:
+    """The number after which everything is kept."""
+    return _scalar(connection, _OLDEST, {"company": company_id, "days": days})
+
+
+def at(connection: Connection, company_id: str, since: datetime) -> int:
+    """The number after which everything was raised at `since` or later."""
+    return _scalar(connection, _BY_TIME, {"company": company_id, "since": since})
+
+
+def number_of(connection: Connection, company_id: str, event_id: str) -> int | None:
+    """The number of an event, if it is kept."""
+    with connection.cursor() as cursor:
+        cursor.execute(_SEQ, (event_id, company_id))
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def read(connection: Connection, wish: Wish, after: int, limit: int) -> tuple[list[tuple[int, Event]], int]:
+    """Look at up to `limit` events after the number `after`: those that are asked for with their numbers, in order, and
+    the number of the last one that was looked at."""
+    names = None if wish.names is None else list(wish.names)
+    values = {"company": wish.company_id, "names": names, "session": wish.session, "after": after, "limit": limit}
+    with connection.cursor() as cursor:
+        cursor.execute(_READ, values)
+        rows = cursor.fetchall()
+    found = [(row[0], Event(*row[1:])) for row in rows if row[6] is not None]
+    return found, rows[-1][0] if rows else after
+
+
+def _scalar(connection: Connection, statement: str, values: dict[str, object]) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return int((cursor.fetchone() or (0,))[0])

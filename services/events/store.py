@@ -1,0 +1,226 @@
+"""The SQL of delivering events: which lanes are due, what is the next event of each, and what became of it.
+
+A lane is what one webhook is told of one chat; it is claimed, so that its events go out one after the other. Locks are
+taken in this order: event_feed, webhooks by their id, lanes, deliveries. What is claimed or recorded here skips lanes
+that somebody else has locked, and so never waits for a transaction that raises events.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import orjson
+
+from services.events.transactions import transaction
+from services.store import Connection
+
+#: Calls of one webhook at a time, at most; while it fails, one.
+EACH = 4
+#: Seconds between two attempts, at most; the pause begins with one second and doubles.
+LONGEST_PAUSE = 900
+#: Seconds after which a lane without a delivery is looked at again.
+ODD_PAUSE = 60
+
+#: SQL of seconds before the attempt after this many; jittered, so that receivers are not called in step.
+_PAUSE = f"LEAST(power(2, LEAST({{attempts}}, 20) - 1), {LONGEST_PAUSE}) * (0.5 + random() / 2)"
+
+# Webhooks in a random order, so that none is always served last where there is more to do than room.
+_CLAIM = """
+WITH held AS (
+    SELECT webhook_id, count(*) AS held FROM webhook_lane WHERE claim IS NOT NULL AND due > now() GROUP BY webhook_id
+), ready AS (
+    SELECT w.id, CASE WHEN w.failures > 0 THEN 1 ELSE %(each)s END
+               - COALESCE((SELECT held FROM held WHERE webhook_id = w.id), 0) AS room
+    FROM webhook w
+    WHERE w.active AND w.paused_until <= now() AND EXISTS (
+        SELECT FROM webhook_lane l WHERE l.webhook_id = w.id AND l.pending > 0 AND l.due <= now())
+    ORDER BY random() FOR NO KEY UPDATE OF w SKIP LOCKED
+), picked AS (
+    SELECT l.* FROM ready r CROSS JOIN LATERAL (
+        SELECT webhook_id, chat_id FROM webhook_lane
+        WHERE webhook_id = r.id AND pending > 0 AND due <= now()
+        ORDER BY due LIMIT GREATEST(r.room, 0) FOR UPDATE SKIP LOCKED) l
+    LIMIT %(limit)s
+)
+UPDATE webhook_lane l SET claim = %(sender)s, due = now() + %(lease)s * interval '1 second'
+FROM picked p WHERE l.webhook_id = p.webhook_id AND l.chat_id = p.chat_id
+RETURNING l.webhook_id::text, l.chat_id"""
+
+# A statement of its own: what it sees is later than the claim, so nothing that was delivered is seen as pending.
+_HEADS = """
+SELECT g.webhook_id, g.chat_id, d.seq, d.event_id, d.attempts, w.url, w.secret_encrypted,
+       CASE WHEN w.previous_until > now() THEN w.previous_encrypted END, w.company_id, e.name, e.session,
+       floor(extract(epoch FROM e.created_at) * 1000)::bigint, e.payload::text
+FROM unnest(%s::text[], %s::text[]) AS g (webhook_id, chat_id)
+JOIN webhook w ON w.id = g.webhook_id::uuid
+LEFT JOIN LATERAL (
+    SELECT seq, event_id, attempts FROM webhook_delivery
+    WHERE webhook_id = w.id AND chat_id = g.chat_id AND status = 'pending' ORDER BY seq LIMIT 1) d ON true
+LEFT JOIN event e ON e.company_id = w.company_id AND e.seq = d.seq"""
+
+_LOCK_WEBHOOKS = "SELECT FROM webhook WHERE id = ANY(%s::uuid[]) ORDER BY id FOR NO KEY UPDATE"
+
+# Several failures of one pause count as one: the calls were under way together. The first failure does not pause.
+_RECORD = f"""
+WITH r AS (
+    SELECT * FROM json_to_recordset(%(results)s::json) AS r (
+        webhook_id uuid, chat_id text, seq bigint, outcome text, called boolean, status int, error text)
+), mine AS (
+    SELECT l.webhook_id, l.chat_id FROM webhook_lane l JOIN r USING (webhook_id, chat_id)
+    WHERE l.claim = %(sender)s FOR UPDATE OF l SKIP LOCKED
+), told AS (
+    UPDATE webhook_delivery d SET
+        attempts = d.attempts + r.called::int, response_status = r.status, error = r.error, updated_at = now(),
+        first_tried_at = COALESCE(d.first_tried_at, now()),
+        status = CASE WHEN r.outcome = 'pending' AND d.first_tried_at < now() - interval '1 day' THEN 'dead'
+                      ELSE r.outcome END
+    FROM r JOIN mine USING (webhook_id, chat_id)
+    WHERE d.webhook_id = r.webhook_id AND d.seq = r.seq AND d.status = 'pending'
+    RETURNING d.*
+), freed AS (
+    UPDATE webhook_lane l SET
+        claim = NULL, pending = l.pending - CASE WHEN t.status <> 'pending' THEN 1 ELSE 0 END,
+        due = now() + interval '1 second'
+            * CASE WHEN t.status = 'pending' THEN {_PAUSE.format(attempts="t.attempts")} ELSE 0 END
+    FROM mine m LEFT JOIN told t USING (webhook_id, chat_id)
+    WHERE l.webhook_id = m.webhook_id AND l.chat_id = m.chat_id
+), judged AS (
+    SELECT webhook_id, bool_or(outcome = 'delivered') AS works, max(error) AS error
+    FROM r JOIN mine USING (webhook_id, chat_id) WHERE called GROUP BY webhook_id
+), working AS (
+    UPDATE webhook w SET failures = 0, paused_until = '-infinity', last_error = NULL, last_delivered_at = now()
+    FROM judged j WHERE w.id = j.webhook_id AND j.works
+), failing AS (
+    UPDATE webhook w SET
+        last_error = j.error,
+        failures = w.failures + CASE WHEN w.paused_until <= now() THEN 1 ELSE 0 END,
+        paused_until = CASE WHEN w.paused_until <= now() AND w.failures > 0
+            THEN now() + interval '1 second' * {_PAUSE.format(attempts="w.failures")} ELSE w.paused_until END
+    FROM judged j WHERE w.id = j.webhook_id AND NOT j.works
+)
+SELECT l.webhook_id::text, l.chat_id FROM webhook_lane l JOIN r USING (webhook_id, chat_id)
+WHERE l.claim = %(sender)s AND NOT EXISTS (
+    SELECT FROM mine m WHERE m.webhook_id = l.webhook_id AND m.chat_id = l.chat_id)"""
+
+_RELEASE = """
+WITH left_over AS (
+    SELECT webhook_id, chat_id FROM webhook_lane WHERE claim IS NOT NULL AND starts_with(claim, %(prefix)s)
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE webhook_lane l SET claim = NULL, due = now() + %(after)s * interval '1 second'
+FROM left_over o WHERE l.webhook_id = o.webhook_id AND l.chat_id = o.chat_id"""
+_CLAIMED = "SELECT count(*) FROM webhook_lane WHERE claim IS NOT NULL AND starts_with(claim, %s)"
+_DEFER = """
+UPDATE webhook_lane SET claim = NULL, due = now() + %s * interval '1 second'
+WHERE webhook_id = %s AND chat_id = %s AND claim = %s"""
+
+# Nothing is due or paused for longer than the longest pause, unless the clock was set back since.
+_REDATE = f"""
+UPDATE webhook SET paused_until = now() WHERE paused_until > now() + interval '{2 * LONGEST_PAUSE} seconds';
+WITH late AS (
+    SELECT webhook_id, chat_id FROM webhook_lane
+    WHERE pending > 0 AND due > now() + interval '{2 * LONGEST_PAUSE} seconds' FOR UPDATE SKIP LOCKED
+)
+UPDATE webhook_lane l SET due = now() FROM late WHERE l.webhook_id = late.webhook_id AND l.chat_id = late.chat_id"""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event as the customer is told of it."""
+
+    event_id: str  # evt_<ulid>
+    timestamp: int  # milliseconds since the epoch
+    name: str
+    session: str  # <companyId>-<phoneIndex>
+    company_id: str
+    payload: str  # JSON
+
+    def envelope(self) -> bytes:
+        """The JSON that is sent, the same at each attempt."""
+        return orjson.dumps(
+            {
+                "id": self.event_id,
+                "timestamp": self.timestamp,
+                "event": self.name,
+                "session": self.session,
+                "company": self.company_id,
+                "payload": orjson.Fragment(self.payload),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """The next event of a claimed lane; `event` is None where it is not kept any more."""
+
+    webhook_id: str
+    chat_id: str
+    seq: int
+    attempts: int  # that ended before
+    url: str
+    secret: str  # encrypted, as the next one
+    previous_secret: str | None
+    event: Event | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a task. `called`: the webhook was called, so that it says something of the webhook as well."""
+
+    webhook_id: str
+    chat_id: str
+    seq: int
+    outcome: Literal["delivered", "pending", "dead"]
+    called: bool = True
+    status: int | None = None  # of HTTP
+    error: str | None = None
+
+
+def claim(connection: Connection, sender: str, lease: float, limit: int, each: int = EACH) -> list[Task]:
+    """Take the next event of up to `limit` lanes, of each webhook as many as leave at most `each` in hand.
+
+    `lease`: seconds after which another sender may take what was not recorded.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM, {"sender": sender, "lease": lease, "limit": limit, "each": each})
+        lanes = cursor.fetchall()
+        if not lanes:
+            return []
+        cursor.execute(_HEADS, ([webhook for webhook, _ in lanes], [chat for _, chat in lanes]))
+        rows = cursor.fetchall()
+        for webhook, chat, seq, *_ in rows:
+            if seq is None:  # which should not be: it must not be claimed again and again
+                cursor.execute(_DEFER, (ODD_PAUSE, webhook, chat, sender))
+    return [_task(row) for row in rows if row[2] is not None]
+
+
+def _task(row: tuple[Any, ...]) -> Task:
+    webhook, chat, seq, event_id, attempts, url, secret, previous, company, name, session, at, payload = row
+    event = None if name is None else Event(event_id, at, name, session, company, payload)
+    return Task(webhook, chat, seq, attempts, url, secret, previous, event)
+
+
+def record(connection: Connection, sender: str, results: Sequence[Result]) -> list[Result]:
+    """Write down what became of tasks and free their lanes; returns those that must be recorded once more, since
+    somebody else had their lanes locked. Those whose claim passed to another sender are dropped."""
+    values = {"results": orjson.dumps([asdict(result) for result in results]).decode(), "sender": sender}
+    with transaction(connection) as cursor:
+        cursor.execute(_LOCK_WEBHOOKS, ([result.webhook_id for result in results],))
+        cursor.execute(_RECORD, values)
+        again = set(cursor.fetchall())
+    return [result for result in results if (result.webhook_id, result.chat_id) in again]
+
+
+def release(connection: Connection, prefix: str, after: float = 0) -> int:
+    """Give up the claims of the senders whose name begins so, due again in `after` seconds; returns how many are left,
+    their lanes being locked."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RELEASE, {"prefix": prefix, "after": after})
+        cursor.execute(_CLAIMED, (prefix,))
+        return int((cursor.fetchone() or (0,))[0])
+
+
+def redate(connection: Connection) -> None:
+    """Make due what would have to wait far too long, the database's clock having been set back."""
+    with connection.cursor() as cursor:
+        cursor.execute(_REDATE)
