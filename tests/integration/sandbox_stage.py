@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
 
 import orjson
 import requests
@@ -34,13 +35,23 @@ class Receiver:
     """Takes webhooks; the next `refusals` of them are answered with 503."""
 
     def __init__(self, port=0):
-        self.refusals, self.unsigned, self.webhooks = 0, 0, []
+        self.refusals, self.unsigned, self.webhooks, self.headers = 0, 0, [], []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def do_GET(self):
+                asked = parse_qs(urlsplit(self.path).query)
+                known = asked.get("hub.verify_token") == ["verify"]
+                answer = asked["hub.challenge"][0].encode() if known else b"no"
+                self.send_response(200 if known else 403)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
             def do_POST(self):
+                outer.headers.append(dict(self.headers))
                 status = outer._take(self.rfile.read(int(self.headers["Content-Length"])), self.headers[HEADER])
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
@@ -51,6 +62,7 @@ class Receiver:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}/"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def _take(self, body, signature):
@@ -99,7 +111,13 @@ class Sandbox:
     def end(self, signum=signal.SIGTERM):
         """End it and wait for its end; returns the exit code."""
         self._process.send_signal(signum)
-        return self._process.wait()
+        code = self._process.wait()
+        eventually(lambda: not self._listens())  # after a SIGKILL the worker below it ends a moment later
+        return code
+
+    def _listens(self):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def send(self, callback_data, text="Hello", to="+60123456789", token="t", number="1055"):
         fields = {"messaging_product": "whatsapp", "to": to, "text": {"body": text}}
@@ -114,8 +132,8 @@ class Sandbox:
         answer = requests.post(f"{self.url}/_sandbox/behaviour", json=rule, timeout=5)
         assert answer.ok, answer.text
 
-    def control(self, name, **fields):
-        answer = requests.post(f"{self.url}/_sandbox/{name}", json=fields, timeout=5)
+    def control(self, path, /, **fields):
+        answer = requests.post(f"{self.url}/_sandbox/{path}", json=fields, timeout=5)
         assert answer.ok, answer.text
         return answer.json()
 
@@ -132,6 +150,10 @@ class Sandbox:
 
     def messages(self, **asked):
         return requests.get(f"{self.url}/_sandbox/messages", params=asked, timeout=5).json()
+
+    def settle(self):
+        """Wait until all webhooks are delivered: none of them comes into what follows."""
+        eventually(lambda: requests.get(f"{self.url}/health", timeout=5).json()["webhooks_waiting"] == 0)
 
     def reset(self):
         assert requests.post(f"{self.url}/_sandbox/reset", timeout=5).ok

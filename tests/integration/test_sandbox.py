@@ -20,6 +20,7 @@ def stage(tmp_path_factory):
 
 @pytest.fixture
 def sandbox(stage):
+    stage[0].settle()
     stage[0].reset()
     return stage[0]
 
