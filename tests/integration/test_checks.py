@@ -1,0 +1,202 @@
+"""The background check of the numbers: due ones once, changes told, a refused credential holds its queue."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+from api_stage import NOWHERE, settings_for
+from graph_stage import EXPIRED, NUMBER, WELL, Provider
+from outbox_tools import accept, entry, execute, open_database, outbox
+
+from bisnesctl import vault
+from bisnesctl.vault import VaultError
+from services.checks import Checks
+from services.message import Secret
+from services.store import find_bot
+
+KEY = "0" * 64
+
+
+@pytest.fixture
+def provider():
+    found = Provider()
+    found.be_well()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def opened(database):
+    pool, mine = open_database(database)
+    yield pool, mine
+    mine.close()
+    pool.close()
+
+
+@pytest.fixture
+def connection(opened):
+    execute(opened[1], "INSERT INTO event_feed (company_id) VALUES ('0128')")
+    return opened[1]
+
+
+@pytest.fixture
+def checks(opened, database, tmp_path, provider):
+    return make_checks(opened[0], settings_for(database, tmp_path, **provider.settings))
+
+
+def make_checks(pool, settings):
+    def bot_of(bot_id):
+        with pool.connection() as connection:
+            bot = find_bot(connection, "id = %s", (bot_id,))
+        return bot and replace(bot, access_token=Secret(vault.decrypt(KEY, bot.access_token.value)))
+
+    return Checks(settings, bot_of)
+
+
+def add_bot(connection, index=0, number=NUMBER, token="EAAG-token", kind="meta_direct"):
+    column = "api_key_encrypted" if kind == "360dialog" else "meta_access_token_encrypted"
+    return execute(
+        connection,
+        f"INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id, {column})"
+        " VALUES ('0128', %s, %s, %s, %s) RETURNING id",
+        (index, kind, number, vault.encrypt(KEY, token)),
+    )[0][0]
+
+
+def found(connection, bot):
+    return execute(
+        connection,
+        "SELECT status, report #>> '{problems,0,code}', due > now() FROM bot_check WHERE bot_id = %s",
+        (bot,),
+    )
+
+
+def make_due(connection):
+    execute(connection, "UPDATE bot_check SET due = now()")
+
+
+def events(connection):
+    return [tuple(row[0].values()) for row in execute(
+        connection, "SELECT jsonb_build_object('a', name, 'b', payload ->> 'status') FROM event ORDER BY seq"
+    )]  # fmt: skip
+
+
+def notes(connection):
+    return execute(connection, "SELECT event_type, severity FROM process_events ORDER BY id")
+
+
+def test_each_due_number_is_checked_once(checks, connection, provider):
+    bots = [add_bot(connection), add_bot(connection, 1, "3601", "d360-key", "360dialog")]
+    execute(connection, "INSERT INTO phone_configs (company_id, phone_index) VALUES ('0128', 2)")  # WhatsApp Web
+    assert [checks.work(connection) for _ in range(3)] == [True, True, False]
+    assert [found(connection, bot) for bot in bots] == [[("ok", None, True)]] * 2
+    assert execute(connection, "SELECT count(*) FROM bot_check") == [(2,)]
+    assert events(connection) == [] and notes(connection) == []
+
+
+def test_several_processes_do_not_check_the_same(opened, checks, connection, provider):
+    for index in range(6):
+        add_bot(connection, index, f"20{index}")
+        provider.tell(f"/20{index}", WELL)
+
+    def work():
+        with opened[0].connection() as mine:
+            while checks.work(mine):
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(path for path in provider.calls() if path.startswith("/20")) == [f"/20{n}" for n in range(6)]
+
+
+def test_a_change_is_told_once(checks, connection, provider):
+    bot = add_bot(connection)
+    checks.work(connection)
+    provider.tell(f"/{NUMBER}", {**WELL, "health_status": {"can_send_message": "LIMITED"}})
+    for _ in range(2):
+        make_due(connection)
+        checks.work(connection)
+    assert found(connection, bot) == [("warning", "limited", True)]
+    assert events(connection) == [("bot.status", "warning")]
+    provider.tell(f"/{NUMBER}", {**WELL, "health_status": {"can_send_message": "BLOCKED"}})
+    make_due(connection)
+    checks.work(connection)
+    provider.tell(f"/{NUMBER}", WELL)
+    make_due(connection)
+    checks.work(connection)
+    assert [status for _, status in events(connection)] == ["warning", "error", "active"]
+    assert notes(connection) == [("bot_check", "warning"), ("bot_check", "error"), ("bot_check", "info")]
+
+
+def test_a_refused_token_holds_the_number_with_its_queue_until_there_is_another(checks, connection, provider):
+    bot = add_bot(connection)
+    accept(connection, entry(bot))
+    provider.tell(f"/{NUMBER}", EXPIRED, 401)
+    checks.work(connection)
+    assert found(connection, bot) == [("error", "invalid_token", True)]
+    assert outbox().claim(connection, 10) == []
+    assert events(connection) == [("bot.status", "waiting")]
+
+    provider.tell(f"/{NUMBER}", WELL)
+    make_due(connection)
+    checks.work(connection)
+    assert found(connection, bot) == [("ok", None, True)]
+    assert outbox().claim(connection, 10) == []  # the send knows better, until somebody acts
+
+    new = vault.encrypt(KEY, "EAAG-renewed")
+    execute(connection, "UPDATE phone_configs SET meta_access_token_encrypted = %s", (new,))
+    assert len(outbox().claim(connection, 10)) == 1
+    assert events(connection) == [("bot.status", "waiting"), ("bot.status", "active")]
+    assert found(connection, bot)[0][2] is False  # due at once
+
+
+def test_a_credential_that_was_replaced_during_the_check_is_not_held(checks, connection, provider, opened):
+    bot = add_bot(connection)
+
+    def answer():
+        new = vault.encrypt(KEY, "EAAG-renewed")
+        with opened[0].connection() as other:
+            execute(other, "UPDATE phone_configs SET meta_access_token_encrypted = %s", (new,))
+        return 401, EXPIRED
+
+    provider.answers["GET", f"/{NUMBER}"] = answer
+    checks.work(connection)
+    assert execute(connection, "SELECT held_until = '-infinity' FROM bot_pace WHERE bot_id = %s", (bot,)) == [(True,)]
+
+
+def test_silence_says_nothing_about_a_number(opened, checks, connection, provider, database, tmp_path):
+    bot = add_bot(connection)
+    checks.work(connection)
+    make_due(connection)
+    away = make_checks(opened[0], settings_for(database, tmp_path, META_GRAPH_URL=NOWHERE))
+    assert away.work(connection)
+    assert found(connection, bot) == [("ok", None, True)]
+    assert events(connection) == []
+    soon = "SELECT due < now() + %s * interval '1 minute' FROM bot_check"
+    assert execute(connection, soon, (away.settings.bot_check_minutes / 2,)) == [(True,)]
+
+
+def test_a_credential_that_cannot_be_decrypted_is_told(checks, connection):
+    bot = add_bot(connection)
+
+    def locked(_):
+        raise VaultError("another ENCRYPTION_KEY")
+
+    assert replace(checks, bot_of=locked).work(connection)
+    assert found(connection, bot) == [("error", "number_refused", True)]
+
+
+def test_a_bot_that_is_removed_meanwhile_leaves_nothing(checks, connection, provider, opened):
+    add_bot(connection)
+
+    def answer():
+        with opened[0].connection() as other:
+            execute(other, "DELETE FROM phone_configs")
+        return 200, WELL
+
+    provider.answers["GET", f"/{NUMBER}"] = answer
+    assert checks.work(connection)
+    assert execute(connection, "SELECT count(*) FROM bot_check") == [(0,)]
