@@ -124,11 +124,18 @@ def _value(saying: Saying, number: str, messages: list[dict[str, Any]]) -> dict[
 
 
 def _heard(saying: Saying, number: str, message: dict[str, Any], at: float, file: File | None) -> Inbound:
-    text = saying.emoji if saying.emoji is not None else saying.text or saying.button
-    body = message.get("text", {}).get("body") or text or (orjson.dumps(saying.content or {}).decode())
     target = saying.message_id or saying.reply_to or None
-    media = file.id if file else None
-    return Inbound(at, number, saying.chat, message["id"], message["type"], body, target, media)
+    text, media = _readable(saying, message), file.id if file else None
+    return Inbound(at, number, saying.chat, message["id"], message["type"], text, target, media)
+
+
+def _readable(saying: Saying, message: dict[str, Any]) -> str:
+    """What a person reads of it."""
+    if saying.content is not None:
+        return orjson.dumps(saying.content).decode()
+    if message["type"] == "text":
+        return str(message["text"]["body"])
+    return saying.emoji or saying.text or saying.button
 
 
 def _message(saying: Saying, number: str, file: File | None, n: int, at: float) -> dict[str, Any]:
