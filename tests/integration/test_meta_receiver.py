@@ -7,7 +7,8 @@ import psycopg2
 import pytest
 from api_stage import settings_for
 
-from services.connectors.meta.receiver import MAX_BODY, PATH, create_app
+from bisnesctl import inspection
+from services.connectors.meta.receiver import MAX_BODY, PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
 from services.store import Database
 
@@ -33,9 +34,13 @@ def stored(dsn):
         return [(process, bytes(body)) for process, body in cursor.fetchall()]
 
 
+def receiver_settings(dsn, folder, **more):
+    return settings_for(dsn, folder, **{"META_APP_SECRET": SECRET, "META_VERIFY_TOKEN": TOKEN} | more)
+
+
 @contextlib.contextmanager
 def receiver(dsn, folder, hints=None, **more):
-    settings = settings_for(dsn, folder, **{"META_APP_SECRET": SECRET, "META_VERIFY_TOKEN": TOKEN} | more)
+    settings = receiver_settings(dsn, folder, **more)
     pool = Database(dsn)
     try:
         yield create_app(settings, pool, hints or Hints(dsn)).test_client()
@@ -94,6 +99,64 @@ def test_a_body_of_three_megabytes_passes_and_a_larger_one_does_not(client, data
 def test_without_a_secret_nobody_is_believed(database, tmp_path):
     with receiver(database, tmp_path, META_APP_SECRET="") as client:
         assert refusal(post(client, signature=sign("", BODY))) == (401, "invalid_signature")
+
+
+@pytest.fixture
+def number(database, tmp_path):
+    """A 360dialog number of company 0128: its id, and the secret that it was given when it was linked."""
+    with contextlib.closing(psycopg2.connect(database)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO phone_configs (company_id, phone_index, connection_type) VALUES ('0128', 1, '360dialog')"
+            " RETURNING id"
+        )
+        (bot_id,) = cursor.fetchone()
+    return bot_id, inspection.dialog360_secret(receiver_settings(database, tmp_path), "0128", 1)
+
+
+def post_360dialog(client, secret, address="0128/1", body=BODY, **headers):
+    return client.post(f"/api/360dialog/webhook/{address}", data=body, headers={SECRET_HEADER: secret} | headers)
+
+
+def test_a_webhook_of_360dialog_with_its_numbers_secret_is_stored_for_that_bot(client, database, number):
+    bot_id, secret = number
+    assert post_360dialog(client, secret).status_code == 200
+    assert post(client).status_code == 200
+    assert stored(database) == [("meta", BODY), ("meta", BODY)]
+    with contextlib.closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT bot_id FROM webhook_inbox ORDER BY id")
+        assert cursor.fetchall() == [(bot_id,), (None,)]
+    assert client.application.counters.processed == 2
+
+
+@pytest.mark.parametrize("address", ["0128/0", "0129/1", "01/28/1", "0128%00/1"])
+def test_a_secret_opens_its_own_address_alone(client, database, number, address):
+    assert refusal(post_360dialog(client, number[1], address)) == (401, "invalid_secret")
+    assert stored(database) == []
+
+
+@pytest.mark.parametrize("secret", ["", "sécret", "0" * 64])
+def test_a_webhook_of_360dialog_without_the_secret_leaves_no_trace(client, database, number, secret):
+    assert refusal(post_360dialog(client, secret)) == (401, "invalid_secret")
+    signed = {HEADER: sign(SECRET, BODY)}
+    assert refusal(post_360dialog(client, secret, **signed)) == (401, "invalid_secret")
+    assert stored(database) == []
+
+
+def test_without_an_encryption_key_no_secret_is_believed(database, tmp_path, number):
+    keyless = receiver_settings(database, tmp_path, ENCRYPTION_KEY="")
+    with receiver(database, tmp_path, ENCRYPTION_KEY="") as client:
+        secret = inspection.dialog360_secret(keyless, "0128", 1)
+        assert refusal(post_360dialog(client, secret)) == (401, "invalid_secret")
+
+
+def test_a_webhook_for_a_number_that_was_removed_is_not_stored(client, database, tmp_path):
+    secret = inspection.dialog360_secret(receiver_settings(database, tmp_path), "0128", 9)
+    assert refusal(post_360dialog(client, secret, "0128/9")) == (404, "unknown_bot")
+    assert stored(database) == []
+
+
+def test_360dialog_asks_for_no_handshake(client):
+    assert refusal(client.get("/api/360dialog/webhook/0128/1")) == (405, "method_not_allowed")
 
 
 def handshake(client, **asked):

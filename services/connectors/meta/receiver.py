@@ -1,18 +1,19 @@
-"""The receiver of Meta's webhooks: verify, store as it came, answer; the workers read it afterwards.
+"""The receiver of Meta's and 360dialog's webhooks: verify, store as it came, answer; the workers read it afterwards.
 
 `gunicorn services.connectors.meta.receiver:app` serves it (port 3002) with its health; the legacy process mounts the
-blueprint. Meta repeats a webhook for days until it is answered with 200, so that is said after the commit alone.
+blueprint. A webhook is repeated for days until it is answered with 200, so that is said after the commit alone. Meta
+signs with the app's secret, for every number of the app; 360dialog sends a secret that we gave it for that one number.
 """
 
 import hmac
 import os
 from typing import Any
 
-import psycopg2
 import structlog
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from bisnesctl import vault
 from bisnesctl.settings import Settings, load
 from services.api.errors import ApiError, answer_errors
 from services.bounded import Bounded
@@ -20,28 +21,39 @@ from services.broker import Hints, WakingBroker
 from services.connectors.meta.signature import HEADER, verify_signature
 from services.heartbeat import Counters
 from services.intake import Notifier
+from services.letterbox import BotName, Letterbox
 from services.store import Database
 
+NAME = "meta_webhooks"
 PATH = "/api/meta/webhook"
+DIALOG360_PATH = "/api/360dialog/webhook/<path:company>/<int:phone>"
+#: The header with the secret of a number at 360dialog.
+SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105
 #: Bytes in a webhook, at most (Webhooks reference: "up to 3 MB").
 MAX_BODY = 3 << 20
 #: Seconds after which the database counts as away.
 PATIENCE = 0.7
 QUEUE = "meta-webhooks"
 
-_STORE = "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', %s)"
-
 log = structlog.get_logger()
 
 
 def blueprint(settings: Settings, database: Database, hints: Notifier) -> Blueprint:
-    """The two methods of the webhook; they raise `ApiError` and `DatabaseUnavailable`. Nothing connects by itself."""
-    webhooks = Blueprint("meta_webhooks", __name__)
+    """The webhooks' addresses; they raise `ApiError` and `DatabaseUnavailable`. Nothing connects by itself."""
+    webhooks = Blueprint(NAME, __name__)
+    letterbox = Letterbox("meta", database)
     app_secret = settings.meta_app_secret.get_secret_value()
     verify_token = settings.meta_verify_token.get_secret_value()
+    encryption_key = settings.encryption_key.get_secret_value()
     for name in ("meta_app_secret", "meta_verify_token"):
         if not getattr(settings, name).get_secret_value():
             log.warning("Meta's webhooks will be refused: set it in .env and restart", missing=name.upper())
+
+    def store(body: bytes, bot: BotName | None = None) -> Response:
+        if not letterbox.put(body, bot):
+            raise ApiError(404, "unknown_bot", "that company has no such number (any more): see bisnesctl bots list")
+        hints.notify(QUEUE)
+        return jsonify(success=True)
 
     @webhooks.get(PATH)
     def verify() -> Response:
@@ -49,11 +61,13 @@ def blueprint(settings: Settings, database: Database, hints: Notifier) -> Bluepr
 
     @webhooks.post(PATH)
     def receive() -> Response:
-        body = _signed_body(app_secret)
-        with database.connection() as connection, connection.cursor() as cursor:
-            cursor.execute(_STORE, (psycopg2.Binary(body),))
-        hints.notify(QUEUE)
-        return jsonify(success=True)
+        return store(_signed_body(app_secret))
+
+    @webhooks.post(DIALOG360_PATH)
+    def receive_of_360dialog(company: str, phone: int) -> Response:
+        bot = BotName(company, phone)
+        _check_secret(encryption_key, bot)
+        return store(_body(), bot)
 
     return webhooks
 
@@ -69,24 +83,40 @@ def _challenge(verify_token: str) -> Response:
     )
 
 
-def _signed_body(app_secret: str) -> bytes:
+def _body() -> bytes:
     request.max_content_length = MAX_BODY
     try:
-        body = request.get_data()
+        return request.get_data()
     except RequestEntityTooLarge:
         raise ApiError(413, "too_large", f"a webhook may have {MAX_BODY} bytes at most") from None
+
+
+def _signed_body(app_secret: str) -> bytes:
+    body = _body()
     if not verify_signature(app_secret, body, request.headers.get(HEADER)):
         log.warning("a webhook was refused: it was not signed with META_APP_SECRET", remote=request.remote_addr)
         raise ApiError(401, "invalid_signature", f"{HEADER} does not sign this body with the app's secret")
     return body
 
 
+def _check_secret(encryption_key: str, bot: BotName) -> None:
+    given = request.headers.get(SECRET_HEADER, "")
+    try:
+        secret = vault.derived(encryption_key, "360dialog webhook", bot.company_id, str(bot.phone_index))
+    except ValueError:  # a name that no company has
+        secret = ""
+    if encryption_key and secret and hmac.compare_digest(given.encode(), secret.encode()):
+        return
+    log.warning("a webhook was refused: it came without its number's secret", remote=request.remote_addr)
+    raise ApiError(401, "invalid_secret", f"{SECRET_HEADER} is not this number's: set it with bisnesctl bots add")
+
+
 def _not_found(_: Exception) -> tuple[dict[str, Any], int]:
-    return ApiError(404, "not_found", f"only {PATH}, /health/live and /health/ready are here").body(), 404
+    return ApiError(404, "not_found", f"only {PATH}, {DIALOG360_PATH} and /health/… are here").body(), 404
 
 
 class Receiver(Flask):
-    """The application of the meta process: the webhook and its own health. Needs no key: Meta proves itself by HMAC."""
+    """The application of the meta process: the webhooks, which prove themselves without a key, and its own health."""
 
     def __init__(self, settings: Settings, database: Database, hints: Notifier) -> None:
         super().__init__(__name__, static_folder=None)
@@ -113,7 +143,7 @@ class Receiver(Flask):
             cursor.execute("SELECT 1")
 
     def _count(self, response: Response) -> Response:
-        if request.method == "POST" and request.path == PATH:
+        if request.method == "POST" and request.blueprint == NAME:
             self.counters.processed += response.status_code == 200
             self.counters.errors += response.status_code >= 500
         return response
