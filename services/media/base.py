@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from services.media.kinds import extension
 
+#: How the names of files begin that are not complete yet.
+INCOMING = "incoming-"
 _CHUNK = 1 << 18
 #: Characters of a company's folder; longer names are cut and told apart by their digest.
 _MAX_FOLDER = 120
@@ -84,17 +87,27 @@ def checked(key: str) -> str:
 
 
 @contextmanager
+def on_disk() -> Iterator[None]:
+    """Where the disk refuses (it is full, or somebody else's), raise `MediaUnavailable`."""
+    try:
+        yield
+    except OSError as error:
+        raise MediaUnavailable(f"{error.filename or 'the disk of media'}: {error.strerror}") from error
+
+
+@contextmanager
 def taken_in(
     company_id: str, stream: BinaryIO, mime_type: str, limit: int, folder: Path | None = None
 ) -> Iterator[tuple[Path, Stored]]:
     """The stream as a file of its own below `folder`, complete and on disk, and how it is to be kept.
 
-    The file is removed afterwards unless it was moved. Raises `MediaTooLarge`, and OSError where it cannot be written.
+    The file is removed afterwards unless it was moved. Raises `MediaTooLarge` and `MediaUnavailable`.
     """
-    handle, name = tempfile.mkstemp(prefix="incoming-", dir=folder)
+    with on_disk():
+        handle, name = tempfile.mkstemp(prefix=INCOMING, dir=folder)
     path = Path(name)
     try:
-        with os.fdopen(handle, "wb") as target:
+        with os.fdopen(handle, "wb", buffering=0) as target:
             size, sha256 = _copy(stream, target, limit)
         month = datetime.now(UTC).strftime("%Y-%m")
         yield path, Stored(f"{folder_of(company_id)}/{month}/{sha256}.{extension(mime_type)}", size, sha256)
@@ -102,14 +115,21 @@ def taken_in(
         path.unlink(missing_ok=True)
 
 
-def _copy(stream: BinaryIO, target: BinaryIO, limit: int) -> tuple[int, str]:
+def _copy(stream: BinaryIO, target: FileIO, limit: int) -> tuple[int, str]:
     size, digest = 0, hashlib.sha256()
     while chunk := stream.read(_CHUNK):
         size += len(chunk)
         if size > limit:
             raise MediaTooLarge(limit)
         digest.update(chunk)
-        target.write(chunk)
-    target.flush()
-    os.fsync(target.fileno())
+        _write(target, chunk)
+    with on_disk():
+        os.fsync(target.fileno())
     return size, digest.hexdigest()
+
+
+def _write(target: FileIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    with on_disk():
+        while rest:
+            rest = rest[target.write(rest) :]

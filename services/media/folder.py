@@ -1,12 +1,16 @@
 """Media in a folder that nobody else of this machine can read."""
 
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from services.media.base import MediaMissing, MediaUnavailable, Stored, checked, taken_in
+from services.media.base import INCOMING, MediaMissing, Stored, checked, on_disk, taken_in
+
+#: Seconds after which what is not complete never will be: who wrote it has died.
+ABANDONED = 86400
 
 
 class FolderStore:
@@ -14,29 +18,28 @@ class FolderStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._swept = False
 
     def put(self, company_id: str, stream: BinaryIO, mime_type: str, limit: int) -> Stored:
         """See `MediaStore`."""
-        try:
+        with on_disk():
             _make(self._folder)
-            with taken_in(company_id, stream, mime_type, limit, self._folder) as (path, stored):
-                place = self._folder / stored.key
-                _make(place.parent)
-                path.replace(place)
-                _settle(place.parent)
-        except OSError as error:
-            raise MediaUnavailable(f"the file cannot be written below {self._folder}: {error.strerror}") from error
+            self._sweep()
+        with taken_in(company_id, stream, mime_type, limit, self._folder) as (path, stored), on_disk():
+            place = self._folder / stored.key
+            _make(place.parent)
+            path.replace(place)
+            _settle(place.parent)
         return stored
 
     def open(self, key: str) -> BinaryIO:
         """See `MediaStore`."""
         path = self._folder / checked(key)
-        try:
-            return path.open("rb")
-        except FileNotFoundError:
-            raise MediaMissing(f"there is no media with the key {key!r}") from None
-        except OSError as error:
-            raise MediaUnavailable(f"{path} cannot be read: {error.strerror}") from error
+        with on_disk():
+            try:
+                return path.open("rb")
+            except FileNotFoundError:
+                raise MediaMissing(f"there is no media with the key {key!r}") from None
 
     @contextmanager
     def local_path(self, key: str) -> Iterator[Path]:
@@ -46,12 +49,18 @@ class FolderStore:
 
     def delete(self, key: str) -> None:
         """See `MediaStore`."""
-        try:
+        with suppress(MediaMissing), on_disk():
             (self._folder / checked(key)).unlink(missing_ok=True)
-        except MediaMissing:
+
+    def _sweep(self) -> None:
+        """Once in a process's life, remove what earlier ones left when they were killed."""
+        if self._swept:
             return
-        except OSError as error:
-            raise MediaUnavailable(f"the file cannot be removed: {error.strerror}") from error
+        self._swept = True
+        for path in self._folder.glob(f"{INCOMING}*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - ABANDONED:
+                    path.unlink()
 
 
 def _make(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The media store that the settings name: a folder, or S3-compatible storage."""
 
+from bisnesctl.errors import ConfigError
 from bisnesctl.settings import Settings
 from services.media.base import MediaError, MediaMissing, MediaStore, MediaTooLarge, MediaUnavailable, Stored
 from services.media.folder import FolderStore
@@ -10,8 +11,21 @@ __all__ = ["MediaError", "MediaMissing", "MediaStore", "MediaTooLarge", "MediaUn
 def media_store(settings: Settings) -> MediaStore:
     """The store of MEDIA_STORE; it connects to nothing yet.
 
-    A relative folder is below that of `.env`; without any it is `media` in BISNES_HOME.
+    A relative folder is below that of `.env`; without any it is `media` in BISNES_HOME. Raises `ConfigError` where the
+    extra of an S3 storage is missing.
     """
-    if not settings.media_store:
-        return FolderStore(settings.home / "media")
-    return FolderStore((settings.env_file.parent / settings.media_store).absolute())
+    if settings.media_store.startswith("s3://"):
+        return _s3_store(settings)
+    if settings.media_store:
+        return FolderStore((settings.env_file.parent / settings.media_store).absolute())
+    return FolderStore(settings.home / "media")
+
+
+def _s3_store(settings: Settings) -> MediaStore:
+    try:
+        from services.media.s3 import S3Store
+    except ModuleNotFoundError as error:
+        if error.name not in ("boto3", "botocore"):
+            raise
+        raise ConfigError("MEDIA_STORE is an S3 storage, which needs boto3: pip install 'bisnesctl[s3]'") from None
+    return S3Store(settings)

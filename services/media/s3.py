@@ -1,0 +1,154 @@
+"""Media in S3-compatible storage; needs the extra `s3`."""
+
+import io
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from bisnesctl.errors import ConfigError
+from bisnesctl.settings import Settings
+from services.media.base import MediaMissing, MediaUnavailable, Stored, checked, on_disk, taken_in
+
+#: Seconds to connect and for each answer; attempts of a call in all.
+CONNECT_TIMEOUT, READ_TIMEOUT, ATTEMPTS = 5, 60, 3
+#: Bytes read ahead of who reads an object.
+_BUFFER = 1 << 18
+
+
+class S3Store:
+    """Keeps files as objects of one bucket, below a prefix."""
+
+    def __init__(self, settings: Settings) -> None:
+        """MEDIA_STORE is `s3://bucket/prefix`; without S3_ACCESS_KEY_ID the usual sources of AWS credentials count.
+
+        Raises `ConfigError` where MEDIA_STORE names no bucket.
+        """
+        bucket, _, prefix = settings.media_store.removeprefix("s3://").partition("/")
+        if not bucket:
+            raise ConfigError("MEDIA_STORE: an S3 storage is written as s3://bucket/prefix")
+        self._bucket, self._prefix = bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._client = _client(settings)
+
+    def put(self, company_id: str, stream: BinaryIO, mime_type: str, limit: int) -> Stored:
+        """See `MediaStore`."""
+        with taken_in(company_id, stream, mime_type, limit) as (path, stored), path.open("rb") as file, _translated():
+            self._client.put_object(**self._object(stored.key), Body=file, ContentType=mime_type)
+        return stored
+
+    def open(self, key: str) -> BinaryIO:
+        """See `MediaStore`."""
+        target = self._object(checked(key))
+        with _translated():
+            size = self._client.head_object(**target)["ContentLength"]
+        return cast(BinaryIO, io.BufferedReader(_Object(self._client, target, size), _BUFFER))
+
+    @contextmanager
+    def local_path(self, key: str) -> Iterator[Path]:
+        """See `MediaStore`."""
+        with tempfile.NamedTemporaryFile(prefix="bisnesctl-media-") as copy:
+            with self.open(key) as file, on_disk():
+                shutil.copyfileobj(file, copy)
+                copy.flush()
+            yield Path(copy.name)
+
+    def delete(self, key: str) -> None:
+        """See `MediaStore`."""
+        try:
+            target = self._object(checked(key))
+        except MediaMissing:
+            return
+        with _translated():
+            self._client.delete_object(**target)
+
+    def _object(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+
+def _client(settings: Settings) -> Any:
+    # Not every storage knows addresses with the bucket's name in the host's, nor the newer checksums.
+    config = Config(
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
+        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+        s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    key, secret = settings.s3_access_key_id.get_secret_value(), settings.s3_secret_access_key.get_secret_value()
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=settings.s3_endpoint_url,
+        region_name=settings.s3_region,
+        aws_access_key_id=key or None,
+        aws_secret_access_key=secret or None,
+        config=config,
+    )
+
+
+class _Object(io.RawIOBase):
+    """An object to be read from wherever one likes: asked for from there on when something is read."""
+
+    def __init__(self, client: Any, target: dict[str, str], size: int) -> None:
+        self._client, self._target, self._size = client, target, size
+        self._place = 0
+        self._body: Any = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        place = max(offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence], 0)
+        if place != self._place:
+            self._let_go()
+            self._place = place
+        return place
+
+    def readinto(self, buffer: Any) -> int:
+        if self._place >= self._size:
+            return 0
+        with _translated():
+            if self._body is None:
+                self._body = self._client.get_object(**self._target, Range=f"bytes={self._place}-")["Body"]
+            data: bytes = self._body.read(len(buffer))
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._let_go()
+        super().close()
+
+    def _let_go(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """What the storage says, in words of ours."""
+    try:
+        yield
+    except ClientError as error:
+        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404 and not _is_bucket(error):
+            raise MediaMissing("there is no such media in the storage") from None
+        raise MediaUnavailable(f"the S3 storage refuses: {error}") from error
+    except BotoCoreError as error:
+        raise MediaUnavailable(f"the S3 storage cannot be used: {error}") from error
+
+
+def _is_bucket(error: ClientError) -> bool:
+    return bool(error.response.get("Error", {}).get("Code") == "NoSuchBucket")

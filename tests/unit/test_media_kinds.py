@@ -1,0 +1,118 @@
+"""What each kind of message takes, and what a file is by its first bytes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.media.kinds import (
+    HEAD,
+    KB,
+    KINDS,
+    MB,
+    UNKNOWN,
+    MediaRefused,
+    check,
+    extension,
+    is_animated,
+    normalise,
+    sniff,
+    true_type,
+)
+
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+OPUS = b"OggS\x00\x02" + bytes(20) + b"\x01\x13OpusHead\x01\x01"
+VORBIS = b"OggS\x00\x02" + bytes(20) + b"\x01\x1e\x01vorbis"
+MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41"
+ZIP = b"PK\x03\x04\x14\x00\x06\x00"
+STILL = b"RIFF\x24\x00\x00\x00WEBPVP8L" + bytes(8)
+MOVING = b"RIFF\x24\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x02" + bytes(8)
+
+
+@pytest.mark.parametrize(("head", "mime_type"), [
+    (b"\xff\xd8\xff\xe0\x00\x10JFIF", "image/jpeg"), (b"\x89PNG\r\n\x1a\n\x00", "image/png"),
+    (b"GIF89a\x01\x00", "image/gif"), (STILL, "image/webp"), (MP4, "video/mp4"),
+    (b"\x00\x00\x00\x18ftyp3gp5\x00\x00\x01\x00", "video/3gpp"), (b"\x00\x00\x00\x14ftypqt  ", "video/quicktime"),
+    (b"\x00\x00\x00\x20ftypM4A \x00\x00\x02\x00", "audio/mp4"), (b"\x00\x00\x00\x18ftypheic", "image/heic"),
+    (OPUS, "audio/ogg"), (VORBIS, "video/ogg"), (b"ID3\x04\x00", "audio/mpeg"), (b"\xff\xfb\x90\x64", "audio/mpeg"),
+    (b"\xff\xf3\x40\xc4", "audio/mpeg"), (b"\xff\xf1\x50\x80", "audio/aac"), (b"\xff\xf9\x50\x80", "audio/aac"),
+    (b"#!AMR\n\x3c", "audio/amr"), (b"RIFF\x24\x00\x00\x00WAVEfmt ", "audio/wav"), (b"%PDF-1.7\n", "application/pdf"),
+    (ZIP, "application/zip"), (b"<html>", None), (b"", None), (b"\xff", None), (b"RIFF", None), (b"\xff\xfe", None),
+])  # fmt: skip
+def test_a_file_is_known_by_its_first_bytes(head, mime_type):
+    assert sniff(head) == mime_type
+
+
+@pytest.mark.parametrize(("head", "declared", "mime_type"), [
+    (b"\x89PNG\r\n\x1a\n", "image/jpeg", "image/png"),
+    (b"\x89PNG\r\n\x1a\n", None, "image/png"),
+    (b"<svg onload=alert(1)>", "image/png", UNKNOWN),
+    (b"<html>", "application/pdf", UNKNOWN),
+    (b"a,b\n", "text/csv; charset=utf-8", "text/csv"),
+    (b"a,b\n", None, UNKNOWN),
+    (ZIP, DOCX, DOCX),
+    (ZIP, "image/jpeg", "application/zip"),
+    (ZIP, "no type", "application/zip"),
+    (MP4, "audio/mp4", "audio/mp4"),
+    (MP4, "audio/x-m4a", "audio/mp4"),
+    (MP4, "image/png", "video/mp4"),
+    (OPUS, "audio/ogg; codecs=opus", "audio/ogg"),
+    (OPUS, "audio/opus", "audio/ogg"),
+    (b"ID3\x04", "audio/aac", "audio/aac"),
+])  # fmt: skip
+def test_the_bytes_say_more_than_the_sender_and_the_sender_more_than_nothing(head, declared, mime_type):
+    assert true_type(head, declared) == mime_type
+
+
+@pytest.mark.parametrize(("written", "meant"), [
+    ("Image/JPG", "image/jpeg"), ("audio/mp3; x=y", "audio/mpeg"), (" video/mp4 ", "video/mp4"), ("", UNKNOWN),
+    (None, UNKNOWN), ("image", UNKNOWN), ("image/jpeg\r\nX: y", UNKNOWN), ("text/html/x", UNKNOWN),
+])  # fmt: skip
+def test_a_type_has_one_name(written, meant):
+    assert normalise(written) == meant
+
+
+@pytest.mark.parametrize(("kind", "mime_type", "limit"), [
+    ("image", "image/jpeg", 5 * MB), ("image", "image/png", 5 * MB), ("video", "video/mp4", 16 * MB),
+    ("video", "video/3gpp", 16 * MB), ("audio", "audio/mpeg", 16 * MB), ("voice", "audio/ogg; codecs=opus", 16 * MB),
+    ("document", "application/x-anything", 100 * MB), ("sticker", "image/webp", 500 * KB),
+])  # fmt: skip
+def test_each_kind_has_its_types_and_its_limit(kind, mime_type, limit):
+    check(kind, mime_type, 1)
+    check(kind, mime_type, limit)
+    with pytest.raises(MediaRefused, match=str(limit + 1)) as refused:
+        check(kind, mime_type, limit + 1)
+    assert refused.value.code == "media_too_large"
+
+
+@pytest.mark.parametrize(("kind", "mime_type"), [
+    ("image", "image/webp"), ("image", "image/gif"), ("video", "video/quicktime"), ("audio", "video/ogg"),
+    ("voice", "audio/mpeg"), ("sticker", "image/png"), ("image", ""),
+])  # fmt: skip
+def test_a_type_that_a_kind_does_not_take_is_refused_with_those_it_takes(kind, mime_type):
+    with pytest.raises(MediaRefused) as refused:
+        check(kind, mime_type, 1)
+    assert refused.value.code == "media_type"
+    assert all(allowed in str(refused.value) for allowed in KINDS[kind].types)
+
+
+def test_a_sticker_has_more_room_when_it_moves():
+    assert is_animated(MOVING)
+    assert not is_animated(STILL)
+    assert not is_animated(MOVING[:20])
+    check("sticker", "image/webp", 100 * KB, animated=False)
+    check("sticker", "image/webp", 500 * KB, animated=True)
+    with pytest.raises(MediaRefused, match="100 KB"):
+        check("sticker", "image/webp", 100 * KB + 1, animated=False)
+
+
+def test_nothing_is_no_file():
+    for kind in KINDS:
+        with pytest.raises(MediaRefused):
+            check(kind, (KINDS[kind].types or ("text/plain",))[0], 0)
+
+
+@given(st.binary(max_size=HEAD), st.text() | st.none())
+def test_any_bytes_under_any_name_have_a_type_and_an_ending(head, declared):
+    found = true_type(head, declared)
+    assert normalise(found) == found
+    assert extension(found).isalnum()
