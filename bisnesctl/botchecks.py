@@ -1,8 +1,11 @@
 """What the checks of the numbers found, as the database keeps it."""
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 
+from bisnesctl import postgres
+from bisnesctl.errors import BisnesError
 from bisnesctl.postgres import Connection, query
 from bisnesctl.verify import Level, Problem, Report, level
 
@@ -29,6 +32,9 @@ SELECT c.company_id, c.phone_index, CASE WHEN p.held_until = 'infinity' THEN 'wa
            concat_ws('; ', k.report #>> '{problems,0,text}', NULLIF(k.report #>> '{problems,0,next}', '')) END
 FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
 WHERE p.held_until = 'infinity' OR k.status IN ('warning', 'error') ORDER BY c.company_id, c.phone_index"""
+
+#: Seconds for the database to answer somebody who wants to know at once.
+PATIENCE = 2
 
 _SEVERITY = {Level.OK: "info", Level.WARNING: "warning", Level.ERROR: "error"}
 
@@ -71,11 +77,15 @@ def record(connection: Connection, bot_id: int, report: Report, found: list[Prob
     return changed or before == "unknown"
 
 
-def troubled(connection: Connection) -> list[Trouble]:
-    """The bots that are held until an operator acts, or with which their last check found something wrong."""
-    return [
-        Trouble(company, phone, status, reason or "") for company, phone, status, reason in query(connection, _TROUBLED)
-    ]
+def troubled(dsn: str) -> list[Trouble]:
+    """The bots that are held until an operator acts, or with which their last check found something wrong.
+
+    None where the database is away or not migrated: others tell of that.
+    """
+    with contextlib.suppress(BisnesError), postgres.connected(dsn, patience=PATIENCE) as connection:
+        rows = query(connection, _TROUBLED)
+        return [Trouble(company, phone, status, reason or "") for company, phone, status, reason in rows]
+    return []
 
 
 def _codes(known: object) -> list[str]:

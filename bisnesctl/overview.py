@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from bisnesctl import exits, probes, usage
+from bisnesctl import botchecks, exits, probes, usage
+from bisnesctl.botchecks import Trouble
 from bisnesctl.deployment import Condition, Deployment
 
 #: Seconds that a process has to say how it is; a status is wanted at once.
@@ -39,10 +40,12 @@ class Overview:
     #: running, stopping, stopped, died (nobody asked it to), silent (supervisord does not answer) or new.
     condition: str
     processes: list[Row]
+    #: The numbers that need an operator, as far as the database tells.
+    bots: list[Trouble]
 
 
 def overview(deployment: Deployment) -> Overview:
-    """How everything is. Needs neither the services nor their servers."""
+    """How everything is. Needs neither the services nor their servers; without a database no bots are told of."""
     condition = deployment.condition()
     processes = deployment.processes() if condition is Condition.RUNNING else {}
     shown = deployment.shown(processes) if processes else []
@@ -87,4 +90,5 @@ def _whole(deployment: Deployment, condition: Condition, rows: list[Row]) -> Ove
         supervisor_pid=deployment.supervisor_pid(),
         condition=gone if condition is Condition.GONE else condition.value,
         processes=rows,
+        bots=botchecks.troubled(deployment.settings.database_dsn) if condition is Condition.RUNNING else [],
     )

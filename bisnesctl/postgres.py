@@ -18,16 +18,21 @@ Row = tuple[Any, ...]
 
 
 @contextlib.contextmanager
-def connected(dsn: str, hint: str = "See `bisnesctl status`, or DATABASE_URL in .env") -> Iterator[Connection]:
+def connected(
+    dsn: str, hint: str = "See `bisnesctl status`, or DATABASE_URL in .env", patience: int = 0
+) -> Iterator[Connection]:
     """A connection in autocommit; `with connection` makes a transaction. Closed at the end.
 
+    `patience`: seconds, at least 2, to connect and for each statement, for those who cannot wait; 0: as long as usual.
     Raises `DatabaseUnavailable` with the hint (where to look), also where it breaks later, `MigrationsPending`
     where a table or column is missing, `ConfigError` where the user may not do it.
     """
     with _translated(hint):
-        connection = psycopg2.connect(dsn, connect_timeout=CONNECT_TIMEOUT, application_name="bisnesctl")
+        connection = psycopg2.connect(dsn, connect_timeout=patience or CONNECT_TIMEOUT, application_name="bisnesctl")
         connection.autocommit = True
         with contextlib.closing(connection):
+            if patience:
+                query(connection, "SET statement_timeout = %s", (patience * 1000,))
             yield connection
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from bisnesctl import probes
+from bisnesctl import botchecks, probes
 from bisnesctl.deployment import Condition, Deployment
 from bisnesctl.probes import Health, Status
 
@@ -20,7 +20,7 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One process, or one server that the processes need."""
+    """One process, one server that the processes need, or one number."""
 
     name: str
     health: Health
@@ -61,6 +61,14 @@ def examine(deployment: Deployment) -> list[Finding]:
     expected = deployment.state.expected(deployment.instances)
     health = probes.look(expected, processes, deployment.settings)
     return [*_servers(deployment), *(Finding(name, each) for name, each in health.items())]
+
+
+def examine_bots(deployment: Deployment) -> list[Finding]:
+    """The numbers that need an operator, now or soon, as far as the database tells."""
+    if deployment.state is None or deployment.condition() is not Condition.RUNNING:
+        return []
+    found = botchecks.troubled(deployment.settings.database_dsn)
+    return [Finding(f"bot {each.name}", Health(Status.DEGRADED, f"{each.status}: {each.reason}")) for each in found]
 
 
 def _servers(deployment: Deployment) -> list[Finding]:

@@ -24,7 +24,8 @@ _CONDITIONS = {
 def status(json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False) -> None:
     """Show every process: how it is, what it uses, how often it died, and why it is not well.
 
-    Needs neither the services nor PostgreSQL or Redis. `bisnesctl health` tells by its exit code.
+    Below that, the numbers that need you. Needs neither the services nor PostgreSQL or Redis. `bisnesctl health` tells
+    by its exit code.
     """
     from dataclasses import asdict
 
@@ -40,6 +41,8 @@ def status(json: Annotated[bool, typer.Option("--json", help="For other programs
 
 
 def _show(found: "Overview") -> None:
+    from rich.markup import escape
+
     from bisnesctl import output
 
     output.out().print(_header(found), soft_wrap=True)
@@ -56,6 +59,10 @@ def _show(found: "Overview") -> None:
         output.Column("reason", wraps=True),
     ]
     output.print_table(columns, [_cells(row) for row in found.processes])
+    for each in found.bots:
+        colour = "yellow" if each.status == "warning" else "red"
+        text = f"{each.reason} (`bisnesctl bots verify`)"
+        output.out().print(f"[{colour}]bot {escape(each.name)} {each.status}[/]: {escape(text)}", soft_wrap=True)
 
 
 def _header(found: "Overview") -> str:

@@ -9,6 +9,7 @@ from graph_stage import EXPIRED, NUMBER, WELL, Provider
 from outbox_tools import accept, entry, execute, open_database, outbox
 
 from bisnesctl import vault
+from bisnesctl.botchecks import troubled
 from bisnesctl.vault import VaultError
 from services.checks import Checks
 from services.message import Secret
@@ -200,3 +201,12 @@ def test_a_bot_that_is_removed_meanwhile_leaves_nothing(checks, connection, prov
     provider.answers["GET", f"/{NUMBER}"] = answer
     assert checks.work(connection)
     assert execute(connection, "SELECT count(*) FROM bot_check") == [(0,)]
+
+
+def test_the_bots_in_trouble_are_told_of_at_once_or_not_at_all(checks, connection, provider, database):
+    add_bot(connection)
+    provider.tell(f"/{NUMBER}", {**WELL, "health_status": {"can_send_message": "BLOCKED"}})
+    checks.work(connection)
+    (trouble,) = troubled(database)
+    assert (trouble.name, trouble.status) == ("0128-0", "error") and "BLOCKED" in trouble.reason
+    assert troubled("postgresql://bisnes@127.0.0.1:1/bisnes") == []

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
+import psycopg2
 import pytest
 import requests
 
@@ -74,6 +75,23 @@ def test_the_sandbox_does_not_become_the_real_thing_by_a_slip(running: Deploymen
     done = running.run("start", "--multiprocess", check=False)
     assert done.returncode == 6
     assert "bisnesctl stop" in done.stderr
+
+
+def test_a_number_that_needs_somebody_is_shown(running: Deployment) -> None:
+    words = ("--company", "0177", "--phone", "3")
+    running.run("bots", "add", *words, "--phone-number-id", "1770", "--token-stdin", "--no-verify", given="token\n")
+    try:
+        with contextlib.closing(psycopg2.connect(running.settings.database_dsn)) as connection:
+            connection.autocommit = True
+            connection.cursor().execute("UPDATE bot_pace SET held_until = 'infinity', held_reason = '190: expired'")
+        assert "bot 0177-3 waiting: 190: expired" in running.run("status").stdout
+        assert json.loads(running.run("status", "--json").stdout)["bots"][0]["status"] == "waiting"
+        probe = running.run("health", "--probe", check=False)
+        assert (probe.returncode, "bot 0177-3" in probe.stdout) == (1, True)
+        found = json.loads(running.run("health", "--json", check=False).stdout)
+        assert (found["verdict"], [each["name"] for each in found["bots"]]) == ("warning", ["bot 0177-3"])
+    finally:
+        running.run("bots", "remove", *words, "--yes")
 
 
 def test_health_for_people_programs_and_monitoring(running: Deployment) -> None:
