@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from services.connectors.meta import outgoing
 from services.connectors.meta.connector import MetaConnector
 from services.connectors.meta.errors import TABLE, classify
 from services.message import Bot, Outgoing, Secret, Sent
@@ -99,6 +100,31 @@ def test_the_simulator_takes_what_the_connector_sends_and_the_connector_reads_it
     assert taken == Message(f"+{number}", str(number), text, UUID, "text", "wamid.0")
     wamid = new_id()
     assert META.outcome(message, 200, orjson.dumps(success(taken, wamid))) == Sent(wamid)
+
+
+MEDIA = {"media": {"link": "https://example.com/file"}}
+
+
+@pytest.mark.parametrize(
+    "kind, payload",
+    [
+        ("image", MEDIA | {"caption": "c"}),
+        ("video", MEDIA | {"caption": "c", "quoted_provider_id": "wamid.0"}),
+        ("audio", MEDIA | {"voice": True}),
+        ("document", MEDIA | {"caption": "c", "filename": "bill.pdf"}),
+        ("sticker", MEDIA),
+        ("template", {"templateName": "order_update", "language": "en", "variables": ["Ana", "17"]}),
+        ("reaction", {"reaction": "👍", "targetMessageId": "x", "target_provider_id": "wamid.0"}),
+        ("reaction", {"reaction": "", "targetMessageId": "x", "target_provider_id": "wamid.0"}),
+        ("read", {"targetMessageId": "x", "target_provider_id": "wamid.0", "typing": True}),
+    ],
+)
+@pytest.mark.parametrize("chat", ["60123456789", "US.13491208655302741918"])
+def test_the_simulator_takes_every_kind_as_the_connector_sends_it(kind, payload, chat):
+    message = Outgoing(1, UUID, 1, chat, kind, payload, 0)
+    taken = read_message(outgoing.body(message, payload.get("media")))
+    assert taken.kind == kind
+    assert (taken.recipient, taken.callback_data) == (("", None) if kind == "read" else (chat, UUID))
 
 
 @pytest.mark.parametrize("code", sorted(TABLE))
