@@ -67,7 +67,7 @@ class Front:
                 gc.freeze()  # what was made so far stays; collections need not look at it again
                 await send({"type": "lifespan.startup.complete"})
         if self._context is not None:
-            self._streams.end()
+            self._streams.close()
             await asyncio.to_thread(self._context.close)
         await send({"type": "lifespan.shutdown.complete"})
 

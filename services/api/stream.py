@@ -96,6 +96,11 @@ class Streams:
             self._remove(stream)
         await send({"type": "http.response.body", "body": b""})
 
+    def close(self) -> None:
+        """Let go of what serves them, once they have ended."""
+        self.end()
+        self._threads.shutdown(wait=False)
+
     def end(self) -> None:
         """End all streams: their clients come back to whoever is there then."""
         self._ended = True

@@ -79,12 +79,12 @@ class Call:
         return self.headers.get(header) == hmac.new(secret.encode(), self.body, hashlib.sha512).hexdigest()
 
 
-def raise_events(connection, *numbers, company="0128", chats=("60123456789",), name="message"):
+def raise_events(connection, *numbers, company="0128", chats=("60123456789",), name="message", session=None):
     """For each number one event of each chat."""
     events = [
         {
             "company": company,
-            "session": f"{company}-0",
+            "session": session or f"{company}-0",
             "event": name,
             "chat": chat,
             "payload": {"chatId": chat, "number": number},
