@@ -327,10 +327,12 @@ CREATE TABLE media_download (
     media      jsonb        NOT NULL,                      -- {"id", "mimeType", "sha256"?, "filename"?, …}
     attempts   smallint     NOT NULL DEFAULT 0,
     due        timestamptz  NOT NULL DEFAULT now(),        -- infinity: given up
+    tried_at   timestamptz,                                -- when the last attempt began
     error      text,
     created_at timestamptz  NOT NULL DEFAULT now()
 );
 CREATE INDEX media_download_due ON media_download (due);
+CREATE INDEX media_download_tried ON media_download (tried_at) WHERE tried_at IS NOT NULL;
 
 -- How the provider sees a bot, asked every few minutes.
 CREATE TABLE bot_check (

@@ -17,7 +17,7 @@ class MediaRefused(Exception):
 
     def __init__(self, sentence: str, code: str) -> None:
         super().__init__(sentence)
-        self.code = code  # media_type or media_too_large
+        self.code = code  # unsupported_media or media_too_large
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,13 @@ def check(kind: str, mime_type: str, size: int, animated: bool = True) -> None:
     bare = normalise(mime_type)
     if allowed.types and bare not in allowed.types:
         choice = ", ".join(allowed.types)
-        raise MediaRefused(f"a file of type {bare} cannot be sent as {kind}; it may be {choice}", "media_type")
+        raise MediaRefused(f"a file of type {bare} cannot be sent as {kind}; it may be {choice}", "unsupported_media")
     limit = STATIC_STICKER if kind == "sticker" and not animated else allowed.limit
     if size > limit:
         name = "a sticker that does not move" if limit == STATIC_STICKER else f"a file sent as {kind}"
         raise MediaRefused(f"{name} may have {_amount(limit)}, this one has {size} bytes", "media_too_large")
     if size == 0:
-        raise MediaRefused("the file is empty", "media_type")
+        raise MediaRefused("the file is empty", "unsupported_media")
 
 
 def _amount(size: int) -> str:

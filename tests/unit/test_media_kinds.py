@@ -91,7 +91,7 @@ def test_each_kind_has_its_types_and_its_limit(kind, mime_type, limit):
 def test_a_type_that_a_kind_does_not_take_is_refused_with_those_it_takes(kind, mime_type):
     with pytest.raises(MediaRefused) as refused:
         check(kind, mime_type, 1)
-    assert refused.value.code == "media_type"
+    assert refused.value.code == "unsupported_media"
     assert all(allowed in str(refused.value) for allowed in KINDS[kind].types)
 
 

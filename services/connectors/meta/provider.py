@@ -1,5 +1,7 @@
 """Where a number's provider listens and how it is shown the key: Meta itself, or 360dialog with the same API."""
 
+from urllib.parse import quote
+
 from bisnesctl.settings import Settings
 from services.message import Bot
 
@@ -19,6 +21,11 @@ class Provider:
         if bot.connection_type == DIALOG360:
             return f"{self._dialog360}/{path}"
         return f"{self._graph}/{bot.phone_number_id}/{path}"
+
+    def file_url(self, bot: Bot, media_id: str) -> str:
+        """The address that tells of a file, one that came in or was uploaded."""
+        base = self._dialog360 if bot.connection_type == DIALOG360 else self._graph
+        return f"{base}/{quote(media_id, safe='')}"
 
     def header(self, bot: Bot) -> str:
         """The header line that holds the credential; to be shown nowhere."""
