@@ -47,7 +47,7 @@ class Sender:
         self.outbox = outbox
         self._journal = Journal(journal_path(settings.journal_dir, instance), settings.meta_window)
         self._recovery = Recovery(outbox, settings.journal_dir)
-        self._retention = Retention()
+        self._retention = Retention(settings.events_keep_days)
         self._inbox = Inbox(connector.process_name, connector.parse, settings.media_base)
         self._unlock = _Unlocker(directory, settings.encryption_key.get_secret_value())
         self.delivery = Delivery(
