@@ -37,7 +37,7 @@ log = structlog.get_logger()
 
 def connector_for(process: str, settings: Settings) -> Connector:
     """The connector of a channel. Raises KeyError for a channel without workers."""
-    return {"meta": lambda: MetaConnector(settings.graph_url, settings.meta_graph_version)}[process]()
+    return {"meta": lambda: MetaConnector(settings)}[process]()
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from services.connectors.meta.connector import MetaConnector
 from services.directory import Directory
 from services.heartbeat import Counters
 from services.intake import Intake, Notifier
+from services.media.store import MediaStore, media_store
 from services.store import Database
 
 
@@ -24,6 +25,7 @@ class Context:
     intake: Intake
     hints: Notifier
     connectors: dict[str, Connector]  # by process name; a channel without one cannot send yet
+    media: MediaStore
     counters: Counters = field(default_factory=Counters)
     _closing: list[Callable[[], object]] = field(default_factory=list)
 
@@ -45,8 +47,9 @@ def connect(settings: Settings, hints: Notifier) -> Context:
     database = Database(settings.database_dsn, settings.database_pool_api_max, os.environ.get("BISNES_INSTANCE", "api"))
     directory = Directory(database)
     directory.start()
-    connectors: dict[str, Connector] = {"meta": MetaConnector(settings.graph_url, settings.meta_graph_version)}
-    return Context(settings, database, directory, Intake(database, hints), hints, connectors)
+    connectors: dict[str, Connector] = {"meta": MetaConnector(settings)}
+    intake = Intake(database, hints)
+    return Context(settings, database, directory, intake, hints, connectors, media_store(settings))
 
 
 def wire() -> Context:

@@ -1,15 +1,18 @@
-"""The Meta connector: requests out, answers and webhooks in."""
+"""The Meta connector: requests out, answers in."""
+
+from dataclasses import replace
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.base import Unsupported
+from bisnesctl.settings import Settings
+from services.connectors.base import Again, Preparation, Unsupported
 from services.connectors.meta.connector import MetaConnector
 from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unknown
 
-META = MetaConnector("https://graph.example", "v26.0")
+META = MetaConnector(Settings(meta_graph_url="https://graph.example/", dialog360_url="https://hub.example/"))
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret("EAAtoken"))
 UUID = "0190c0de-0000-7000-8000-000000000000"
 
@@ -20,20 +23,8 @@ json_values = st.recursive(
 )
 
 
-def message(**payload):
-    return Outgoing(1, UUID, 1, "60123456789", "text", payload, 0)
-
-
-def webhook(*statuses):
-    value = {"messaging_product": "whatsapp", "metadata": {"phone_number_id": "1055"}, "statuses": list(statuses)}
-    return {
-        "object": "whatsapp_business_account",
-        "entry": [{"id": "1", "changes": [{"field": "messages", "value": value}]}],
-    }
-
-
-def parse(value):
-    return META.parse(orjson.dumps(value))
+def message(kind="text", /, **payload):
+    return Outgoing(1, UUID, 1, "60123456789", kind, payload, 0)
 
 
 def test_a_text_becomes_the_documented_request():
@@ -50,27 +41,57 @@ def test_a_text_becomes_the_documented_request():
     }
 
 
-def test_a_reply_names_the_message_that_it_answers():
-    request = META.request(BOT, message(message="yes", quotedMessageId="x", quoted_provider_id="wamid.7"))
-    assert orjson.loads(request.body)["context"] == {"message_id": "wamid.7"}
+def test_360dialog_knows_the_number_by_its_key():
+    request = META.request(replace(BOT, connection_type="360dialog", phone_number_id=""), message(message="Hi"))
+    assert request.url == "https://hub.example/messages"
+    assert set(request.headers) == {"D360-API-KEY: EAAtoken", "Content-Type: application/json"}
+
+
+def test_a_link_is_sent_as_it_is():
+    fields = orjson.loads(META.request(BOT, message("image", media={"link": "https://x.example/a.jpg"})).body)
+    assert fields["image"] == {"link": "https://x.example/a.jpg"}
+
+
+@pytest.mark.parametrize("kind, payload", [("hologram", {}), ("text", {}), ("image", {"media": {}}), ("read", {})])
+def test_a_message_that_this_version_does_not_know_fails_and_stops_nobody(kind, payload):
+    refused = META.request(BOT, message(kind, **payload)).run()
+    assert isinstance(refused, Rejected)
+    assert kind in refused.reason
+
+
+def test_no_request_shows_the_credential():
+    assert "EAAtoken" not in repr(META.request(BOT, message(message="Hi")))
+    assert "EAAtoken" not in repr(META.request(BOT, message("image", media={"key": "k", "mimeType": "image/png"})))
+
+
+def test_what_meta_cannot_do_is_refused():
+    with pytest.raises(Unsupported, match="WhatsApp Web bot"):
+        META.check("text", "123-456@g.us", {"message": "Hi"})
 
 
 @pytest.mark.parametrize(
-    "kind, chat, text, says",
+    "kind, answer, outcome",
     [
-        ("image", "60123456789", "hi", "send a text"),
-        ("text", "123-456@g.us", "hi", "WhatsApp Web bot"),
-        ("text", "987654@lid", "hi", "phone number"),
-        ("text", "60123456789", "x" * 4097, "split"),
+        ("read", {"success": True}, Sent()),
+        ("read", {"success": False}, None),
+        ("read", {"messages": [{"id": "wamid.1"}]}, None),
+        ("text", {"success": True}, None),
+        ("reaction", {"messages": [{"id": "wamid.1"}]}, Sent("wamid.1")),
     ],
 )
-def test_what_meta_cannot_do_is_refused_with_a_way_out(kind, chat, text, says):
-    with pytest.raises(Unsupported, match=says):
-        META.check(kind, chat, {"message": text})
+def test_a_read_receipt_has_no_id(kind, answer, outcome):
+    found = META.outcome(message(kind), 200, orjson.dumps(answer))
+    assert found == outcome if outcome else isinstance(found, Unknown)
 
 
-def test_the_longest_text_passes():
-    META.check("text", "60123456789", {"message": "é" * 4096})
+def test_only_a_link_that_meta_cannot_fetch_is_tried_another_way():
+    refused = orjson.dumps(envelope(131053))
+    linked = message("image", media={"link": "https://x.example/b.jpg"})
+    assert META.outcome(linked, 400, orjson.dumps(envelope(100))).code == "100"
+    assert META.outcome(linked, 400, refused) == Again()
+    assert isinstance(META.request(BOT, linked), Preparation)
+    template = message("template", templateName="a", language="en")
+    assert META.outcome(template, 400, refused).code == "131053"
 
 
 def envelope(code, **more):

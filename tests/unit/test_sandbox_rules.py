@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from bisnesctl.settings import Settings
 from services.connectors.meta import outgoing
 from services.connectors.meta.connector import MetaConnector
 from services.connectors.meta.errors import TABLE, classify
@@ -15,7 +16,7 @@ from services.sandbox.fields import GraphError
 from services.sandbox.graph import Message, check_token, new_id, read_message, success
 from services.sandbox.webhooks import reports, webhook
 
-META = MetaConnector("http://127.0.0.1:1", "v26.0")
+META = MetaConnector(Settings(meta_graph_url="http://127.0.0.1:1"))
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret("t"))
 UUID = "0190c0de-0000-7000-8000-000000000000"
 GOOD = {

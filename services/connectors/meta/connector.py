@@ -1,16 +1,16 @@
-"""Meta's Cloud API: text messages out, status reports in (Cloud API reference, "Messages" and "Webhooks")."""
+"""Meta's Cloud API, directly or through 360dialog: messages out, webhooks in."""
 
 from typing import Any
 
-import orjson
-
-from services.connectors.base import HttpRequest, Unsupported
-from services.connectors.meta import incoming
-from services.connectors.meta.errors import classify, read_error
-from services.message import MAX_TEXT, Bot, Held, Outcome, Outgoing, Sent, Unknown, Update
-
-#: Bytes of a strange answer that are shown.
-_SHOWN = 200
+from bisnesctl.settings import Settings
+from services.connectors.base import Again, HttpRequest, Preparation
+from services.connectors.meta import answers, incoming, limits, outgoing
+from services.connectors.meta.files import Files
+from services.connectors.meta.provider import Provider
+from services.connectors.meta.uploads import Uploads
+from services.media.fetch import Fetcher
+from services.media.store import MediaStore, media_store
+from services.message import Bot, Outcome, Outgoing, Rejected, Sent, Unknown, Update
 
 
 class MetaConnector:
@@ -18,73 +18,47 @@ class MetaConnector:
 
     process_name = "meta"
 
-    def __init__(self, graph_url: str, version: str) -> None:
-        """`graph_url`: base URL without a slash at its end; `version`: such as v26.0."""
-        self._base = f"{graph_url}/{version}/"
+    def __init__(self, settings: Settings, store: MediaStore | None = None, fetcher: Fetcher | None = None) -> None:
+        """`store` holds the files that messages name by key; without it and `fetcher`, those of the settings."""
+        self._provider = Provider(settings)
+        files = Files(store or media_store(settings), fetcher or Fetcher(settings.open_networks))
+        self._uploads = Uploads(self._provider, files, settings.send_timeout_ms)
 
     def check(self, kind: str, chat_id: str, payload: dict[str, Any]) -> None:
         """Refuse what Meta could never send; raises `Unsupported`."""
-        if kind != "text":
-            raise Unsupported(f"messages of type {kind} cannot be sent through Meta bots yet; send a text")
-        if chat_id.endswith("@g.us"):
-            raise Unsupported("Meta bots cannot write to groups; write to each member, or use a WhatsApp Web bot")
-        if chat_id.endswith("@lid"):
-            raise Unsupported("Meta bots cannot write to hidden numbers (…@lid); name the contact's phone number")
-        if len(payload["message"]) > MAX_TEXT:
-            raise Unsupported(f"a text has at most {MAX_TEXT} characters; split it into several messages")
+        limits.check(kind, chat_id, payload)
 
-    def request(self, bot: Bot, message: Outgoing) -> HttpRequest:
-        """The request that sends the text; Meta gives our message id back in every status report."""
-        fields = {
-            "messaging_product": "whatsapp",
-            "recipient_type": "individual",
-            "to": f"+{message.chat_id}",
-            "type": "text",
-            "text": {"body": message.payload["message"], "preview_url": True},
-            "biz_opaque_callback_data": message.message_id,
-        }
-        if quoted := message.payload.get("quoted_provider_id"):
-            fields["context"] = {"message_id": quoted}
-        headers = (f"Authorization: Bearer {bot.access_token.value}", "Content-Type: application/json")
-        return HttpRequest(f"{self._base}{bot.phone_number_id}/messages", headers, orjson.dumps(fields))
-
-    def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome:
-        """What an answer means; one that makes no sense may have been cut by a gateway after the message had left."""
+    def request(self, bot: Bot, message: Outgoing) -> HttpRequest | Preparation:
+        """The request that sends the message, or the upload that must come first."""
         try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            answer = None
-        if 200 <= status < 300 and (provider_id := _provider_id(answer)):
-            return Sent(provider_id)
-        if error := read_error(_field(answer, "error")):
-            return classify(error.code, error.message)
-        shown = f"HTTP {status}: {body[:_SHOWN].decode(errors='replace')}".replace("\0", "")
-        if 300 <= status < 500:
-            # Not sent, and no message's fault: the queue is kept until an operator has looked.
-            advice = "not an answer of the Graph API: check META_GRAPH_URL, then resume with bisnesctl bots add"
-            return Held(f"http_{status}", f"{advice} ({shown})")
-        return Unknown(f"the answer makes no sense ({shown})")
+            file = self._uploads.file_of(bot, message) if message.kind in outgoing.MEDIA_KINDS else None
+            if isinstance(file, Preparation):
+                return file
+            headers = (self._provider.header(bot), "Content-Type: application/json")
+            return HttpRequest(self._provider.url(bot, "messages"), headers, outgoing.body(message, file))
+        except KeyError as missing:
+            # One that a newer version accepted, say: it must not stop those behind it.
+            refused = Rejected("payload", f"this version cannot send messages of type {message.kind} without {missing}")
+            return Preparation(lambda: refused)
+
+    def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome | Again:
+        """What an answer means; one that makes no sense may have been cut by a gateway after the message had left."""
+        answer = answers.read(body)
+        if 200 <= status < 300 and (sent := _sent(message.kind, answer)):
+            return sent
+        if (error := answers.error_of(answer)) and self._uploads.knows_another_way(message, error):
+            return Again()
+        return answers.refusal(status, body) or Unknown(f"the answer makes no sense ({answers.shown(status, body)})")
 
     def parse(self, body: bytes) -> list[Update]:
         """What a webhook tells, in its order. Raises ValueError where it is no WhatsApp webhook."""
         return incoming.parse(body)
 
 
-def _field(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else None
-
-
-def _objects(value: Any, name: str) -> list[Any]:
-    """The list under a name, or an empty one where there is no such list."""
-    found = _field(value, name)
-    return found if isinstance(found, list) else []
-
-
-def _provider_id(answer: Any) -> str | None:
-    messages = _objects(answer, "messages")
-    found = _field(messages[0], "id") if messages else None
-    return found if _is_name(found) else None
-
-
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and value != "" and value.isprintable()
+def _sent(kind: str, answer: Any) -> Sent | None:
+    """The success that an answer tells of, if it does; a read receipt is no message and has no id."""
+    if kind == "read":
+        return Sent() if answers.field(answer, "success") is True else None
+    messages = answers.field(answer, "messages")
+    found = answers.field(messages[0], "id") if isinstance(messages, list) and messages else None
+    return Sent(found) if isinstance(found, str) and found != "" and found.isprintable() else None

@@ -1,6 +1,7 @@
 """A file's way to the provider: one multipart POST, streamed from disk."""
 
 from pathlib import Path
+from typing import Any
 
 import pycurl
 
@@ -14,14 +15,14 @@ def post_file(url: str, header: str, path: Path, mime_type: str, patience_ms: in
     """Upload the file as the API wants it (Cloud API reference, "Media"); returns the answer's status and body.
 
     `header` holds the credential. Raises ConnectionError when there is no complete answer, or when nothing moves for
-    `patience_ms` milliseconds.
+    about `patience_ms` milliseconds.
     """
     answer = bytearray()
     handle = pycurl.Curl()
     try:
         handle.setopt(pycurl.URL, url)
         handle.setopt(pycurl.HTTPHEADER, [header, "Expect:"])
-        handle.setopt(pycurl.HTTPPOST, _parts(path, mime_type))
+        handle.setopt(pycurl.MIMEPOST, _form(handle, path, mime_type))
         handle.setopt(pycurl.WRITEFUNCTION, answer.extend)
         _limit(handle, patience_ms)
         handle.perform()
@@ -32,12 +33,12 @@ def post_file(url: str, header: str, path: Path, mime_type: str, patience_ms: in
         handle.close()
 
 
-def _parts(path: Path, mime_type: str) -> list[tuple[str, str | tuple[int | str, ...]]]:
-    return [
-        ("messaging_product", "whatsapp"),
-        ("type", mime_type),
-        ("file", (pycurl.FORM_FILE, str(path), pycurl.FORM_CONTENTTYPE, mime_type)),
-    ]
+def _form(handle: pycurl.Curl, path: Path, mime_type: str) -> Any:
+    form = pycurl.CurlMime(handle)
+    form.add_field("messaging_product", "whatsapp")
+    form.add_field("type", mime_type)
+    form.add_file("file", str(path), content_type=mime_type)
+    return form
 
 
 def _limit(handle: pycurl.Curl, patience_ms: int) -> None:

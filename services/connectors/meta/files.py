@@ -1,0 +1,66 @@
+"""The file of an outgoing message on this machine's disk: one of ours, or one fetched from its link."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from services.connectors.meta.errors import Refusal
+from services.media import kinds
+from services.media.fetch import Fetched, Fetcher, FetchFailed, FetchRefused
+from services.media.store import MediaMissing, MediaStore, MediaUnavailable
+from services.message import Outgoing, Rejected, Retry
+
+#: Types that Meta wants with a parameter; ours are told by their bytes, and an Ogg that is audio holds Opus.
+_IN_FULL = {"audio/ogg": "audio/ogg; codecs=opus"}
+
+
+class NoFile(Exception):
+    """There is no file to be uploaded; says what that means for the message."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
+
+
+class Files:
+    """Brings files to disk. Safe for threads."""
+
+    def __init__(self, store: MediaStore, fetcher: Fetcher) -> None:
+        self._store, self._fetcher = store, fetcher
+
+    @contextmanager
+    def of(self, message: Outgoing) -> Iterator[tuple[Path, str]]:
+        """The message's file, for as long as it is needed, and its MIME type as Meta wants it. Raises `NoFile`."""
+        media = message.payload["media"]
+        try:
+            if "link" in media:
+                with self._fetcher.fetch(media["link"], kinds.KINDS[_kind(message)].limit) as fetched:
+                    _check(_kind(message), fetched)
+                    yield fetched.path, _in_full(fetched.mime_type)
+            else:
+                with self._store.local_path(media["key"]) as path:
+                    yield path, _in_full(media["mimeType"])
+        except MediaMissing:
+            raise NoFile(Rejected("media_missing", "the file is no longer stored: send it again")) from None
+        except MediaUnavailable as away:
+            raise NoFile(Retry("media_store", str(away))) from away
+        except kinds.MediaRefused as refused:
+            raise NoFile(Rejected(refused.code, f"the link's file cannot be sent: {refused}")) from None
+        except FetchRefused as refused:
+            raise NoFile(Rejected("media_link", f"Meta could not fetch the link, nor can we: {refused}")) from None
+        except FetchFailed as failed:
+            raise NoFile(Retry("media_link", f"the link could not be fetched: {failed}")) from None
+
+
+def _kind(message: Outgoing) -> str:
+    """The message's kind as `kinds.KINDS` has it, which knows voice messages as a kind of their own."""
+    return "voice" if message.kind == "audio" and message.payload.get("voice") else message.kind
+
+
+def _check(kind: str, fetched: Fetched) -> None:
+    with fetched.path.open("rb") as file:
+        kinds.check(kind, fetched.mime_type, fetched.size, kinds.is_animated(file.read(kinds.HEAD)))
+
+
+def _in_full(mime_type: str) -> str:
+    return _IN_FULL.get(mime_type, mime_type)
