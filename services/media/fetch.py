@@ -17,7 +17,7 @@ from bisnesctl.settings import Network
 from services.media import kinds
 from services.media.guard import Gate, guard
 
-__all__ = ["FetchFailed", "FetchRefused", "Fetched", "Fetcher", "guard"]
+__all__ = ["FetchFailed", "FetchRefused", "FetchTooLarge", "Fetched", "Fetcher", "guard"]
 
 #: Redirects that are followed, at most.
 MAX_REDIRECTS = 5
@@ -34,6 +34,10 @@ class FetchRefused(Exception):
     def __init__(self, reason: str, status: int | None = None) -> None:
         super().__init__(reason)
         self.status = status  # the answer's, where that was the reason
+
+
+class FetchTooLarge(FetchRefused):
+    """The file has more bytes than are allowed."""
 
 
 class FetchFailed(Exception):
@@ -146,7 +150,7 @@ class _Transfer:
         if self._status // 100 not in (0, 1, 2, 3):
             return _of_status(self._status)
         if self.size > self._limit or code == pycurl.E_FILESIZE_EXCEEDED:
-            return FetchRefused(f"the file has more than {self._limit} bytes")
+            return FetchTooLarge(f"the file has more than {self._limit} bytes")
         if gate.refused and code == pycurl.E_COULDNT_CONNECT:
             return FetchRefused(f"it leads to {gate.refused}, which is not a public address (see ALLOWED_NETWORKS)")
         if code in (pycurl.E_URL_MALFORMAT, pycurl.E_UNSUPPORTED_PROTOCOL):
