@@ -1,7 +1,8 @@
 """The API's entry point: answers the hot path on the event loop and hands everything else to Flask.
 
 Sending is where the load is, and WSGI's machinery costs more than the work itself (measured: 3.1 to 5.7 thousand
-requests a second), so `POST …/messages/text/…` is read here; what it means is said by `services.api.sends`.
+requests a second), so what is said with JSON alone (`POST …/messages/text/…`, `…/template/…`) is read here; what it
+means is said by `services.api.sends`. Messages with a file have threads of their own, since uploads may take minutes.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from a2wsgi import WSGIMiddleware
 from services.api import sends
 from services.api.app import MAX_BODY, create_app
 from services.api.auth import Principal, key_digest, principal_of
+from services.api.contents import PLAIN
 from services.api.context import Context, wire
 from services.api.errors import ApiError, database_unavailable
 from services.api.sends import Reply, Send
@@ -27,7 +29,11 @@ from services.store import DatabaseUnavailable
 
 #: Threads for everything that Flask answers.
 FLASK_THREADS = 16
-PREFIX = "/api/v2/messages/text/"
+#: Threads for the sends that Flask answers; those that upload slowly, or wait for an outcome, hold up nothing else.
+SENDING_THREADS = 32
+PREFIX = "/api/v2/messages/"
+#: What the addresses of the hot path begin with, and those of all sends.
+HOT, SENDING = tuple(f"{PREFIX}{kind}/" for kind in PLAIN), (PREFIX, "/api/messages/")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -53,6 +59,8 @@ class Front:
             await _answer(send, await self._send(scope, receive))
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == EVENTS:
             await self._stream(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(SENDING):
+            await self._flask_sending(scope, receive, send)  # type: ignore[arg-type]
         else:
             await self._flask(scope, receive, send)  # type: ignore[arg-type]
 
@@ -64,6 +72,7 @@ class Front:
                 flask = create_app(self._context)
                 self._blueprints(self._context, flask)
                 self._flask = WSGIMiddleware(flask, workers=FLASK_THREADS)  # type: ignore[arg-type]
+                self._flask_sending = WSGIMiddleware(flask, workers=SENDING_THREADS)  # type: ignore[arg-type]
                 gc.freeze()  # what was made so far stays; collections need not look at it again
                 await send({"type": "lifespan.startup.complete"})
         if self._context is not None:
@@ -98,10 +107,11 @@ class Front:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
         principal = await self._principal(self._context, digest)
-        company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
+        kind, company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
         principal.require_company(company_id)
         wait = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("wait", [None])[-1]
-        request = sends.parse(company_id, chat_id, await _read(headers, receive), headers.get(b"idempotency-key"), wait)
+        body, idempotency_key = await _read(headers, receive), headers.get(b"idempotency-key")
+        request = sends.parse(kind, company_id, chat_id, body, idempotency_key, wait)
         return await self._store(self._context, principal, request)
 
     async def _principal(self, context: Context, digest: bytes) -> Principal:
@@ -128,7 +138,7 @@ _READ = {b"x-api-key", b"authorization", b"idempotency-key", b"content-length"}
 
 
 def _is_send(path: str) -> bool:
-    return path.startswith(PREFIX) and path.count("/", len(PREFIX)) == 1 and not path.endswith("/")
+    return path.startswith(HOT) and path.count("/", len(PREFIX)) == 2 and not path.endswith("/")
 
 
 def _refusal(error: ApiError) -> Reply:

@@ -1,13 +1,11 @@
-"""Messages over HTTP: send one, and ask what became of those that were sent."""
+"""Messages over HTTP: send a text or a template, and ask what became of those that were sent and what came in."""
 
-import time
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import g, request
 
-from services.api import inquiries, sends
+from services.api import changes, fields, inquiries, sends
 from services.api.auth import Auth, resource
-from services.api.context import Context
 from services.api.current import context
 from services.api.documents import problems
 from services.api.errors import ApiError
@@ -20,15 +18,12 @@ from services.api.schemas import (
     PageQuery,
     SendHeaders,
     SendQuery,
-    TextMessage,
 )
-from services.intake import IdempotencyConflict
-from services.message import InvalidChatId, normalise_chat_id
-from services.store import DatabaseUnavailable
+from services.api.send_schemas import DeleteRequest, EditRequest, TemplateMessage, TextMessage, json_body
+from services.api.sends import Answer
+from services.message import MAX_TEXT
 
 messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
-
-Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 
 @messages.post(
@@ -43,55 +38,61 @@ Answer = tuple[dict[str, Any], int, dict[str, str]]
         200: Accepted,
         202: Accepted,
         **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long"),
-        **problems("unknown_bot", "unknown_message", "idempotency_conflict", "unsupported_by_channel"),
+        **problems("unknown_bot", "unknown_message"),
+        **problems("idempotency_conflict", "unsupported_by_channel", "ambiguous_message", "not_sent"),
         **problems("too_large", "send_failed", "database_unavailable"),
     },
     openapi_extensions={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": TextMessage.model_json_schema(),
-                    "examples": {
-                        "plain": {"value": {"message": "Hello"}},
-                        "second number": {"value": {"message": "Hello", "phoneIndex": "1", "userName": "Aina"}},
-                    },
-                }
-            },
-        }
+        "requestBody": json_body(
+            TextMessage, plain={"message": "Hello"}, second={"message": "Hello", "phoneIndex": "1", "userName": "Aina"}
+        )
     },
 )
 def send_text(path: ChatPath, query: SendQuery, header: SendHeaders) -> Answer:
     """The same as the hot path, for servers that have no event loop in front."""
-    send = sends.parse(
-        path.company_id, path.chat_id, request.get_data(), header.idempotency_key, request.args.get("wait")
-    )
-    try:
-        reply = _deliver(context(), send)
-    except (DatabaseUnavailable, IdempotencyConflict) as error:
-        raise sends.refusal(error) from error
-    return reply.body, reply.status, dict(reply.headers)
+    return _send("text", path, header)
 
 
-def _deliver(context: Context, send: sends.Send) -> sends.Reply:
-    if "quotedMessageId" in send.payload:
-        sends.resolve_quote(context, send)
-    bot = context.directory.bot(send.company_id, send.phone_index)
-    entry = sends.entry(context, g.principal, send, bot)
-    answer = context.intake.accept(entry).result()
-    reply = sends.accepted(answer, send)
-    for pause in sends.looks(send.wait):
-        time.sleep(pause)
-        reply = sends.outcome(context, answer.message_id, send.chat_id)
-        if reply.body["status"].settled:
-            break
-    return reply
+@messages.post(
+    "/api/v2/messages/template/<companyId>/<chatId>",
+    summary="Send a template",
+    description=(
+        "What may be sent when the chat's 24 hours are over. `variables` fill the template's body; a template with "
+        "variables elsewhere needs `components` in the provider's own form. Answers like a text."
+    ),
+    responses={
+        200: Accepted,
+        202: Accepted,
+        **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long", "unknown_bot"),
+        **problems("idempotency_conflict", "unsupported_by_channel"),
+        **problems("too_large", "send_failed", "database_unavailable"),
+    },
+    openapi_extensions={
+        "requestBody": json_body(
+            TemplateMessage,
+            order={"templateName": "order_ready", "language": "en_US", "variables": ["Aina", "17"], "phoneIndex": 0},
+        )
+    },
+)
+def send_template(path: ChatPath, query: SendQuery, header: SendHeaders) -> Answer:
+    """The same as the hot path."""
+    return _send("template", path, header)
+
+
+def _send(kind: str, path: ChatPath, header: SendHeaders) -> Answer:
+    body, wait = request.get_data(), request.args.get("wait")
+    send = sends.parse(kind, path.company_id, path.chat_id, body, header.idempotency_key, wait)
+    return sends.deliver(context(), g.principal, send).as_answer()
 
 
 @messages.get(
     "/api/v2/messages/<companyId>/<chatId>",
     summary="Messages of a chat",
-    description="Those that were accepted for the chat, newest first, each with its whole life.",
+    description=(
+        "Both directions, newest first: those that were accepted for the chat, each with its whole life, and those "
+        "that came in; reactions stand with the message that they are about. `window` tells until when anything "
+        "but templates may be sent."
+    ),
     responses={
         200: MessagePage,
         **problems("invalid_request", "invalid_chat_id", "unknown_bot"),
@@ -99,17 +100,22 @@ def _deliver(context: Context, send: sends.Send) -> sends.Reply:
 )
 def list_messages(path: ChatPath, query: PageQuery) -> dict[str, Any]:
     """A page of the chat's messages."""
-    chat_id = _chat(path)
+    chat = inquiries.Chat(path.company_id, fields.chat(path.chat_id, path.company_id), query.phone_index)
     if query.phone_index is not None and context().directory.bot(path.company_id, query.phone_index) is None:
-        raise ApiError(404, "unknown_bot", f"company {path.company_id} has no bot with phoneIndex {query.phone_index}")
-    before = inquiries.NEWEST if query.cursor is None else query.cursor
+        raise sends.unknown_bot(path.company_id, query.phone_index)
+    try:
+        start = inquiries.START if query.cursor is None else inquiries.Position.read(query.cursor)
+    except ValueError:
+        raise fields.invalid("cursor must be the nextCursor of a page as it is") from None
     with context().database.connection() as connection:
-        found, following = inquiries.page(connection, path.company_id, chat_id, query.phone_index, before, query.limit)
-    return {"success": True, "messages": found, "nextCursor": None if following is None else str(following)}
+        found, following = inquiries.page(connection, chat, start, query.limit, context().settings.media_base)
+        window = inquiries.window(connection, chat)
+    cursor = None if following is None else following.written()
+    return {"success": True, "messages": found, "nextCursor": cursor, "window": window}
 
 
 @messages.get(
-    "/api/v2/messages/<companyId>/<chatId>/<messageId>",
+    "/api/v2/messages/<companyId>/<chatId>/<path:messageId>",
     summary="One message",
     description="Its whole life: every status with its time, attempts, last error and the provider's id.",
     responses={
@@ -119,16 +125,45 @@ def list_messages(path: ChatPath, query: PageQuery) -> dict[str, Any]:
 )
 def get_message(path: MessagePath) -> dict[str, Any]:
     """The message with an id of ours or of the provider."""
-    chat_id = _chat(path)
+    chat = inquiries.Chat(path.company_id, fields.chat(path.chat_id, path.company_id))
     with context().database.connection() as connection:
-        found = inquiries.message(connection, path.company_id, chat_id, path.message_id)
+        found = inquiries.message(connection, chat, path.message_id, context().settings.media_base)
     if found is None:
-        raise ApiError(404, "unknown_message", f"the chat {chat_id} has no message with the id {path.message_id}")
+        raise ApiError(404, "unknown_message", f"the chat {chat.chat_id} has no message with the id {path.message_id}")
     return {"success": True, **found}
 
 
-def _chat(path: ChatPath) -> str:
-    try:
-        return normalise_chat_id(path.chat_id, path.company_id)
-    except InvalidChatId as error:
-        raise ApiError(400, "invalid_chat_id", str(error)) from None
+_CHANGE: dict[str, Any] = {
+    "description": "Where the channel can. Meta cannot: the answer is 409 and says what to do instead.",
+    "responses": {
+        **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long"),
+        **problems("unknown_bot", "unknown_message"),
+        **problems("unsupported_by_channel", "ambiguous_message", "too_large"),
+    },
+}
+
+
+@messages.put(
+    "/api/v2/messages/<companyId>/<chatId>/<path:messageId>",
+    summary="Edit a message",
+    openapi_extensions={"requestBody": json_body(EditRequest, edit={"newMessage": "Hello!", "phoneIndex": 0})},
+    **_CHANGE,
+)
+def edit_message(path: MessagePath) -> NoReturn:
+    """Refused by every channel so far."""
+    given = fields.json_object(request.get_data(), '{"newMessage": "Hello!"}')
+    fields.required(given, "newMessage", MAX_TEXT)
+    changes.refuse(context(), "edit", path, given)
+
+
+@messages.delete(
+    "/api/v2/messages/<companyId>/<chatId>/<path:messageId>",
+    summary="Delete a message",
+    openapi_extensions={"requestBody": json_body(DeleteRequest, False, everyone={"deleteForEveryone": True})},
+    **_CHANGE,
+)
+def delete_message(path: MessagePath) -> NoReturn:
+    """Refused by every channel so far."""
+    given = fields.json_object(request.get_data() or b"{}", '{"deleteForEveryone": true}')
+    fields.flag(given, "deleteForEveryone", default=True)
+    changes.refuse(context(), "delete", path, given)

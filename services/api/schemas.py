@@ -5,13 +5,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from services.message import MAX_TEXT, Status
+from services.message import Status
 
 _ID = "01934f7e-5b1c-7d3a-9c55-2f6a7be1d0c4"
 _TIME = "2025-01-31T08:00:00.125Z"
 
 
-def _example(value: Any) -> dict[str, Any]:
+def example(value: Any) -> dict[str, Any]:
+    """What a field's schema says beside its type."""
     return {"example": value}
 
 
@@ -20,7 +21,7 @@ CompanyId = Annotated[
     Field(
         pattern=r"^[^\x00-\x1f]{1,255}$",
         description="The company; leading zeros matter.",
-        json_schema_extra=_example("0128"),
+        json_schema_extra=example("0128"),
     ),
 ]
 ChatId = Annotated[
@@ -30,10 +31,10 @@ ChatId = Annotated[
             "The chat: a phone number in international form (`60123456789`, `+60123456789`, "
             "`60123456789@c.us`), a group (`…@g.us`), a hidden number (`…@lid`), or `<companyId>-<number>`."
         ),
-        json_schema_extra=_example("60123456789"),
+        json_schema_extra=example("60123456789"),
     ),
 ]
-PhoneIndex = Annotated[int, Field(ge=0, lt=10**9, json_schema_extra=_example(0))]
+PhoneIndex = Annotated[int, Field(ge=0, lt=10**9, json_schema_extra=example(0))]
 
 
 class _Shape(BaseModel):
@@ -47,21 +48,34 @@ class ChatPath(_Shape):
     chat_id: ChatId
 
 
+MessageId = Annotated[
+    str,
+    Field(
+        pattern=r"^[^\x00-\x1f]{1,255}$",
+        description="The message's id: from the answer to the send, from an event, or the provider's.",
+        json_schema_extra=example(_ID),
+    ),
+]
+
+
 class MessagePath(ChatPath):
     """Where a message is."""
 
-    message_id: str = Field(
-        pattern=r"^[^\x00-\x1f]{1,255}$",
-        description="The id from the answer to the send, or the provider's.",
-        json_schema_extra=_example(_ID),
-    )
+    message_id: MessageId
+
+
+class TargetPath(_Shape):
+    """A message, wherever it is."""
+
+    company_id: CompanyId
+    message_id: MessageId
 
 
 class PageQuery(_Shape):
     """Which messages of a chat."""
 
-    cursor: int | None = Field(
-        None, ge=0, lt=2**63, description="`nextCursor` of the page before; without it, the newest messages."
+    cursor: str | None = Field(
+        None, max_length=200, description="`nextCursor` of the page before; without it, the newest messages."
     )
     limit: int = Field(50, ge=1, le=200, description="Messages on a page, at most.")
     phone_index: PhoneIndex | None = Field(
@@ -92,30 +106,19 @@ class SendHeaders(BaseModel):
             "Makes repeating the request harmless: the same key of the same company gives the first message "
             "again, and another request under it is refused with 409."
         ),
-        json_schema_extra=_example("order-1"),
+        json_schema_extra=example("order-1"),
     )
-
-
-class TextMessage(BaseModel):
-    """A text to send."""
-
-    message: str = Field(min_length=1, max_length=MAX_TEXT, description="The text.")
-    phoneIndex: int | Annotated[str, Field(pattern="^[0-9]{1,9}$")] = Field(
-        0, description="Which of the company's numbers sends it; a number, or one as a string."
-    )
-    quotedMessageId: str | None = Field(None, max_length=255, description="The message that this one replies to.")
-    userName: str | None = Field(None, max_length=255, description="Who wrote it; kept in the history.")
 
 
 class Accepted(BaseModel):
     """A message that is durable, with its status so far."""
 
     success: Literal[True]
-    messageId: str = Field(json_schema_extra=_example(_ID))
+    messageId: str = Field(json_schema_extra=example(_ID))
     status: Status
     chatId: str = Field(
         description="The chat in the one form under which it is known.",
-        json_schema_extra=_example("60123456789"),
+        json_schema_extra=example("60123456789"),
     )
     providerId: str | None = Field(None, description="The provider's id, where it is known already.")
 
@@ -123,38 +126,73 @@ class Accepted(BaseModel):
 class Reason(BaseModel):
     """Why the last attempt did not succeed."""
 
-    code: str | None = Field(description="The provider's code.", json_schema_extra=_example("131026"))
-    reason: str | None = Field(json_schema_extra=_example("the recipient cannot receive this message"))
+    code: str | None = Field(description="The provider's code.", json_schema_extra=example("131026"))
+    reason: str | None = Field(json_schema_extra=example("the recipient cannot receive this message"))
 
 
 class StatusEntry(BaseModel):
     """A status that a message reached."""
 
     status: Status
-    at: str = Field(description="When, in UTC.", json_schema_extra=_example(_TIME))
+    at: str = Field(description="When, in UTC.", json_schema_extra=example(_TIME))
     attempt: int | None = Field(None, description="The attempt that led to it, from 1.")
     code: str | None = Field(None, description="The provider's code, where it went wrong.")
     reason: str | None = Field(None, description="What went wrong.")
+    pricing: Any = Field(None, description="What the provider says of the price.")
+    conversation: Any = Field(None, description="What the provider says of the conversation.")
+
+
+class File(BaseModel):
+    """A file of a message."""
+
+    url: str | None = Field(
+        description="The link that was given, or our own copy; relative where PUBLIC_URL is not set.",
+        json_schema_extra=example(f"https://bots.example.com/api/v2/media/0128/{_ID}"),
+    )
+    mimeType: str | None = Field(json_schema_extra=example("image/jpeg"))
+    filename: str | None
+    size: int | None = Field(description="Bytes, where they are known.")
+    sha256: str | None = Field(description="As it is known: in hex, or as the provider writes it.")
+    voice: bool
+
+
+class Reference(BaseModel):
+    """Another message."""
+
+    id: str = Field(description="The provider's id of it.", json_schema_extra=example("wamid.HBgL…"))
 
 
 class Message(BaseModel):
-    """A message and its whole life."""
+    """A message of either direction and its whole life."""
 
-    messageId: str = Field(json_schema_extra=_example(_ID))
-    companyId: str = Field(json_schema_extra=_example("0128"))
-    chatId: str = Field(json_schema_extra=_example("60123456789"))
-    phoneIndex: int
-    kind: str = Field(description="What it is.", json_schema_extra=_example("text"))
+    messageId: str = Field(json_schema_extra=example(_ID))
+    companyId: str = Field(json_schema_extra=example("0128"))
+    chatId: str = Field(json_schema_extra=example("60123456789"))
+    phoneIndex: int | None = Field(description="The company's number; null where the old system did not say.")
+    direction: Literal["inbound", "outbound"]
+    fromMe: bool
+    kind: str = Field(description="What it is; as the provider calls it.", json_schema_extra=example("text"))
     payload: dict[str, Any] = Field(
-        description="What was asked to be sent.", json_schema_extra=_example({"message": "Hello"})
+        description="Ours: what was asked to be sent. Theirs: the message as the provider has it, if that says more.",
+        json_schema_extra=example({"message": "Hello"}),
     )
-    status: Status
+    body: str | None = Field(description="What a person reads: text, caption, title.")
+    media: File | None
+    reaction: str | None = Field(description="The latest reaction to it.", json_schema_extra=example("👍"))
+    edited: bool
+    replyTo: Reference | None = Field(description="The message that it replies to.")
+    author: str | None = Field(description="Ours: `userName`. Theirs: the name in their profile.")
+    status: str = Field(
+        description=f"Ours: {', '.join(Status)}. Theirs: received, or revoked.", json_schema_extra=example("delivered")
+    )
     statuses: list[StatusEntry] = Field(description="Every status that it reached, and every attempt.")
-    attempts: int = Field(description="Finished attempts.")
+    attempts: int = Field(description="Finished attempts to send it.")
     error: Reason | None = Field(description="Why the last attempt did not succeed, if it did not.")
-    providerId: str | None = Field(description="The provider's id, once it took the message.")
-    acceptedAt: str = Field(json_schema_extra=_example(_TIME))
-    updatedAt: str = Field(json_schema_extra=_example(_TIME))
+    providerId: str | None = Field(description="The provider's id, once it has the message.")
+    timestamp: str | None = Field(
+        description="Ours: when it was accepted. Theirs: when it was sent.", json_schema_extra=example(_TIME)
+    )
+    updatedAt: str | None = Field(json_schema_extra=example(_TIME))
 
 
 class OneMessage(Message):
@@ -163,27 +201,35 @@ class OneMessage(Message):
     success: Literal[True]
 
 
+class ReplyWindow(BaseModel):
+    """The 24 hours after the other side wrote: while they last anything may be sent, afterwards templates alone."""
+
+    open: bool
+    expiresAt: str | None = Field(description="When, in UTC; null where they never wrote.")
+
+
 class MessagePage(BaseModel):
     """Messages of a chat, newest first."""
 
     success: Literal[True]
     messages: list[Message]
     nextCursor: str | None = Field(description="Ask with it for the next page; null on the last.")
+    window: ReplyWindow | None = Field(description="Null for numbers whose channel has none.")
 
 
 class Alive(BaseModel):
     """The process lives."""
 
     success: Literal[True]
-    status: str = Field(json_schema_extra=_example("ok"))
-    process: str = Field(json_schema_extra=_example("api"))
+    status: str = Field(json_schema_extra=example("ok"))
+    process: str = Field(json_schema_extra=example("api"))
     uptime: int = Field(description="Seconds.")
 
 
 class ProcessHealth(BaseModel):
     """How a process is, all its instances together."""
 
-    processName: str = Field(json_schema_extra=_example("meta"))
+    processName: str = Field(json_schema_extra=example("meta"))
     status: Literal["healthy", "degraded", "stopped", "down"]
     uptime: int = Field(description="Seconds, of the oldest instance.")
     memory: float = Field(description="MB, of all instances.")
@@ -206,7 +252,7 @@ class AllHealth(BaseModel):
 class ProcessPath(BaseModel):
     """A process."""
 
-    process: str = Field(description="Its name.", json_schema_extra=_example("meta"))
+    process: str = Field(description="Its name.", json_schema_extra=example("meta"))
 
 
 class Metrics(ProcessHealth):

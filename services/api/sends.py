@@ -1,10 +1,9 @@
 """Sending a message, whatever the transport: checks a request, stores the message, answers.
 
-`services.api.asgi` serves the hot path with it, and the Flask route the rest; both say the same.
+`services.api.asgi` serves the hot path with it, and the Flask routes the rest; both say the same.
 """
 
 import hashlib
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,29 +13,27 @@ import orjson
 from uuid_utils import uuid7
 
 from services import store
+from services.api import contents, fields, targets
 from services.api.auth import Principal
 from services.api.context import Context
 from services.api.errors import ApiError
 from services.connectors.base import Unsupported
 from services.intake import Accepted, IdempotencyConflict
-from services.message import MAX_TEXT, Bot, InvalidChatId, Status, normalise_chat_id
+from services.message import Bot, Status
 from services.store import DatabaseUnavailable, Entry
 
-#: Seconds that `?wait=` may ask for.
-MAX_WAIT = 30.0
-#: Characters in an Idempotency-Key.
-MAX_IDEMPOTENCY_KEY = 255
-
-_PHONE_INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
+#: Body, HTTP status and headers.
+Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A request to send a text, checked as far as that goes without the database."""
+    """A request to send a message, checked as far as that goes without the database."""
 
     company_id: str
     chat_id: str
     phone_index: int
+    kind: str
     payload: dict[str, Any]
     idempotency_key: str | None
     wait: float  # seconds to wait for the outcome; 0: answer as soon as it is durable
@@ -50,102 +47,58 @@ class Reply:
     body: dict[str, Any]
     headers: tuple[tuple[str, str], ...] = ()
 
-
-def parse(company_id: str, chat_id: str, body: bytes, idempotency_key: str | None, wait: str | None) -> Send:
-    """Check a request to send a text. Raises `ApiError` that names what is wrong."""
-    try:
-        chat = normalise_chat_id(chat_id, company_id)
-    except InvalidChatId as error:
-        raise ApiError(400, "invalid_chat_id", str(error)) from None
-    fields = _json_object(body)
-    payload = {"message": _text(fields, "message", MAX_TEXT, required=True)}
-    for name in ("quotedMessageId", "userName"):
-        if (value := _text(fields, name, 255)) is not None:
-            payload[name] = value
-    return Send(company_id, chat, _phone_index(fields), payload, _idempotency_key(idempotency_key), _wait(wait))
+    def as_answer(self) -> Answer:
+        """The same as Flask takes it."""
+        return self.body, self.status, dict(self.headers)
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ApiError(400, "invalid_json", f"the body is not valid JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise ApiError(400, "invalid_json", 'the body must be a JSON object, such as {"message": "Hello"}')
-    return fields
-
-
-def _text(fields: dict[str, Any], name: str, limit: int, required: bool = False) -> str | None:
-    value = fields.get(name)
-    if value is None and not required:
-        return None
-    if not isinstance(value, str):
-        raise ApiError(
-            400,
-            "invalid_request",
-            f"{name} is required and must be a string" if required else f"{name} must be a string",
-        )
-    if required and not value:
-        raise ApiError(400, "invalid_request", f"{name} must not be empty")
-    if len(value) > limit:
-        raise ApiError(400, "text_too_long", f"{name} has {len(value)} characters, at most {limit} are allowed")
-    if "\0" in value:
-        raise ApiError(400, "invalid_request", f"{name} must not contain a NUL character")
-    return value
-
-
-def _phone_index(fields: dict[str, Any]) -> int:
-    value = fields.get("phoneIndex", 0)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
-        return value
-    if isinstance(value, str) and _PHONE_INDEX.fullmatch(value):
-        return int(value)
-    raise ApiError(400, "invalid_request", 'phoneIndex must be a whole number from 0, such as 0 or "0"')
-
-
-def _idempotency_key(value: str | None) -> str | None:
-    if value is not None and not (0 < len(value) <= MAX_IDEMPOTENCY_KEY and value.isprintable()):
-        raise ApiError(
-            400, "invalid_request", f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} printable characters"
-        )
-    return value
-
-
-def _wait(value: str | None) -> float:
-    if value is None:
-        return 0.0
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= MAX_WAIT:
-        raise ApiError(400, "invalid_request", f"wait must be a number of seconds from 0 to {MAX_WAIT:g}")
-    return seconds
+def parse(kind: str, company_id: str, chat_id: str, body: bytes, idempotency_key: str | None, wait: str | None) -> Send:
+    """Check a request to send what JSON alone can say (`contents.PLAIN`). Raises `ApiError` that names the fault."""
+    chat = fields.chat(chat_id, company_id)
+    given = fields.json_object(body)
+    payload = contents.PLAIN[kind](given)
+    return Send(
+        company_id, chat, fields.phone_index(given), kind, payload,
+        fields.idempotency_key(idempotency_key), fields.wait(wait),
+    )  # fmt: skip
 
 
 def entry(context: Context, principal: Principal, send: Send, bot: Bot | None) -> Entry:
     """The row to store. Raises `ApiError` where the bot is unknown or its channel cannot do it."""
     principal.require_company(send.company_id)
+    able = able_bot(context, send, bot)
+    return Entry(
+        str(uuid7()), able.process_name, able.id, send.company_id, send.phone_index, send.chat_id, send.kind,
+        send.payload, send.idempotency_key, _digest(send) if send.idempotency_key else None,
+    )  # fmt: skip
+
+
+def able_bot(context: Context, send: Send, bot: Bot | None) -> Bot:
+    """The bot itself. Raises `ApiError` where there is none or its channel cannot send that."""
     if bot is None:
-        raise ApiError(
-            404, "unknown_bot",
-            f"company {send.company_id} has no bot with phoneIndex {send.phone_index} (bisnesctl bots list shows them)",
-        )  # fmt: skip
+        raise unknown_bot(send.company_id, send.phone_index)
     connector = context.connectors.get(bot.process_name)
     if connector is None:
         raise ApiError(409, "unsupported_by_channel", f"messages cannot be sent through {bot.connection_type} bots yet")
     try:
-        connector.check("text", send.chat_id, send.payload)
+        connector.check(send.kind, send.chat_id, send.payload)
     except Unsupported as error:
         raise ApiError(409, "unsupported_by_channel", str(error)) from None
-    return Entry(
-        str(uuid7()), bot.process_name, bot.id, send.company_id, send.phone_index, send.chat_id, "text", send.payload,
-        send.idempotency_key, _digest(send) if send.idempotency_key else None,
-    )  # fmt: skip
+    return bot
+
+
+def unknown_bot(company_id: str, phone_index: int) -> ApiError:
+    """The 404 for a number that the company does not have."""
+    message = f"company {company_id} has no bot with phoneIndex {phone_index} (bisnesctl bots list shows them)"
+    return ApiError(404, "unknown_bot", message)
 
 
 def _digest(send: Send) -> str:
-    said = [send.chat_id, send.phone_index, "text", send.payload]
+    """What the request says, whenever it is said: a file of ours is known by its content, not by where it is kept."""
+    payload = send.payload
+    if "key" in (media := payload.get("media", ())):
+        payload = payload | {"media": {name: value for name, value in media.items() if name != "key"}}
+    said = [send.chat_id, send.phone_index, send.kind, payload]
     return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
@@ -170,12 +123,31 @@ def refusal(error: Exception) -> ApiError:
 
 def resolve_quote(context: Context, send: Send) -> None:
     """Turn the quoted id, ours or the provider's, into the provider's. Raises `ApiError` where it is unknown."""
-    quoted = send.payload["quotedMessageId"]
     with context.database.connection() as connection:
-        provider_id = store.provider_id_of(connection, send.company_id, quoted)
-    if provider_id is None:
-        raise ApiError(404, "unknown_message", f"the quoted message {quoted} is not known, or was not sent yet")
-    send.payload["quoted_provider_id"] = provider_id
+        quoted = targets.find(connection, send.company_id, send.payload["quotedMessageId"], send.phone_index)
+    send.payload["quoted_provider_id"] = quoted.sent_id()
+
+
+def deliver(context: Context, principal: Principal, send: Send) -> Reply:
+    """Store the message, wait as long as the caller asked, and answer. Raises `ApiError`."""
+    try:
+        if "quotedMessageId" in send.payload:
+            resolve_quote(context, send)
+        bot = context.directory.bot(send.company_id, send.phone_index)
+        answer = context.intake.accept(entry(context, principal, send, bot)).result()
+        return _waited(context, send, answer)
+    except (DatabaseUnavailable, IdempotencyConflict) as error:
+        raise refusal(error) from error
+
+
+def _waited(context: Context, send: Send, answer: Accepted) -> Reply:
+    reply = accepted(answer, send)
+    for pause in looks(send.wait):
+        time.sleep(pause)
+        reply = outcome(context, answer.message_id, send.chat_id)
+        if reply.body["status"].settled:
+            break
+    return reply
 
 
 def looks(seconds: float) -> Iterator[float]:

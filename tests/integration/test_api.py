@@ -1,5 +1,7 @@
 """The Flask side of the API: who may ask, what is answered, and how errors look."""
 
+import re
+
 import pytest
 from api_stage import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER, OTHER_KEY, REVOKED_KEY, add_company, outbox, settings_for
 from api_stage import api as serve
@@ -71,7 +73,7 @@ def test_every_route_names_its_auth_and_documents_it(client):
     for rule in routes(app):
         auth = declared(app.blueprints.get(rule.endpoint.split(".")[0]))
         assert auth is not None, f"{rule} does not name its auth"
-        address = rule.rule.replace("<", "{").replace(">", "}")
+        address = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for method in rule.methods - {"HEAD", "OPTIONS"}:
             if address not in documented:
                 assert address.startswith("/openapi"), f"{rule} is not documented"
@@ -185,7 +187,7 @@ def test_bad_json_is_named_so(client):
 
 
 def test_an_error_names_the_allowed_methods(client):
-    answer = client.put(f"{SENDS}/{CHAT}", headers={"X-Api-Key": KEY})
+    answer = client.patch(f"{SENDS}/{CHAT}", headers={"X-Api-Key": KEY})
     assert refusal(answer) == (405, "method_not_allowed")
     assert "POST" in answer.headers["Allow"]
 
@@ -309,7 +311,8 @@ def test_a_chat_is_the_same_in_every_form(client, form):
         ("limit=201", (400, "invalid_request")),
         ("limit=many", (400, "invalid_request")),
         ("cursor=later", (400, "invalid_request")),
-        ("cursor=99999999999999999999", (400, "invalid_request")),
+        ("cursor=WzEsMiwzXQ", (400, "invalid_request")),
+        (f"cursor={'x' * 201}", (400, "invalid_request")),
         ("phoneIndex=-1", (400, "invalid_request")),
         ("phoneIndex=7", (404, "unknown_bot")),
     ],
@@ -328,7 +331,7 @@ def test_the_document_is_valid_and_every_example_of_an_error_too(client):
         for operation in operations.values():
             assert operation["summary"]
             for response in operation["responses"].values():
-                examples = response["content"]["application/json"].get("examples", {})
+                examples = response.get("content", {}).get("application/json", {}).get("examples", {})
                 for example in examples.values():
                     Problem.model_validate(example["value"])
 

@@ -16,8 +16,8 @@ json_values = st.recursive(
 )  # fmt: skip
 
 
-def parse(body, chat="60123456789", company="0128", key=None, wait=None):
-    return sends.parse(company, chat, body if isinstance(body, bytes) else orjson.dumps(body), key, wait)
+def parse(body, chat="60123456789", company="0128", key=None, wait=None, kind="text"):
+    return sends.parse(kind, company, chat, body if isinstance(body, bytes) else orjson.dumps(body), key, wait)
 
 
 def refused(*args, **kwargs):
