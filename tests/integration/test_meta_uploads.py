@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 from mediaprovider import OK, MediaProvider
+from sandbox_stage import Sandbox, free_port
 
 from services.connectors.base import Again, Preparation
 from services.connectors.meta.connector import MetaConnector
@@ -273,6 +274,43 @@ def test_one_link_as_two_kinds_is_judged_for_each(meta, provider):
 
 def test_a_payload_without_a_file_fails_without_a_request(meta):
     assert deliver(meta, image({})).code == "payload"
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory):
+    sandbox = Sandbox(tmp_path_factory.mktemp("sandbox"), free_port(), free_port())
+    yield sandbox
+    sandbox.end()
+
+
+@pytest.fixture
+def through_sandbox(settings, store, sandbox):
+    """The connector whose providers are the simulators."""
+    at = {"meta_graph_url": sandbox.url, "dialog360_url": f"{sandbox.url}/360dialog"}
+    return MetaConnector(settings.copy_with(**at), store)
+
+
+FILES = [
+    ("image", "image/jpeg", JPEG),
+    ("image", "image/png", PNG),
+    ("audio", "audio/ogg", b"OggS" + bytes(24) + b"OpusHead" + bytes(64)),
+    ("video", "video/mp4", b"\0\0\0\x18ftypmp42" + bytes(64)),
+    ("document", "application/pdf", b"%PDF-1.7\n" + bytes(64)),
+    ("sticker", "image/webp", b"RIFF\x40\0\0\0WEBPVP8 " + bytes(64)),
+]
+
+
+@pytest.mark.parametrize("kind, mime_type, data", FILES, ids=[each[1] for each in FILES])
+@pytest.mark.parametrize("bot", [BOT, DIALOG360_BOT], ids=["meta", "360dialog"])
+def test_the_simulator_takes_the_files_of_every_kind(through_sandbox, store, bot, kind, mime_type, data):
+    found = deliver(through_sandbox, image(keep(store, data, mime_type), kind=kind), bot)
+    assert isinstance(found, Sent), found
+
+
+def test_the_simulator_takes_what_was_fetched_for_it(through_sandbox, provider):
+    media = link_to(provider, "unfetchable.jpg")
+    assert isinstance(deliver(through_sandbox, image(media)), Sent)
+    assert provider.fetches["unfetchable.jpg"] == 1
 
 
 answers = st.sampled_from(
