@@ -43,4 +43,5 @@ def remembered(answer):
         answer.close()
         return {}
     found = answer.json()
-    return {"MESSAGE_ID": found["messageId"]} if isinstance(found, dict) and "messageId" in found else {}
+    ids = {"MESSAGE_ID": found.get("messageId"), "WEBHOOK_ID": found.get("webhook", {}).get("id")}
+    return {name: value for name, value in ids.items() if value}
