@@ -10,8 +10,8 @@ class ExitCode(IntEnum):
     FAILED = 1  # something unexpected went wrong
     USAGE = 2  # an unknown command, option or name
     CONFIG = 3  # a setting is missing or wrong
-    UNAVAILABLE = 4  # PostgreSQL, Redis, the API or supervisord cannot be reached
-    UNHEALTHY = 5  # a process did not start, or is not healthy
+    UNAVAILABLE = 4  # PostgreSQL, Redis, the API, a provider or supervisord cannot be reached
+    UNHEALTHY = 5  # a process did not start, or a process or number is not healthy
     CONFLICT = 6  # something is in the way: a port, a folder, another bisnesctl
     INTERRUPTED = 130  # Ctrl-C
 
@@ -26,8 +26,8 @@ _MEANINGS = {
     ExitCode.FAILED: "an unexpected failure",
     ExitCode.USAGE: "a wrong command, option or name",
     ExitCode.CONFIG: "a setting is missing or wrong",
-    ExitCode.UNAVAILABLE: "PostgreSQL, Redis, the API or supervisord cannot be reached",
-    ExitCode.UNHEALTHY: "a process did not start or is not healthy",
+    ExitCode.UNAVAILABLE: "PostgreSQL, Redis, the API, a provider or supervisord cannot be reached",
+    ExitCode.UNHEALTHY: "a process did not start, or a process or number is not healthy",
     ExitCode.CONFLICT: "something is in the way: a port, a folder, another bisnesctl",
     ExitCode.INTERRUPTED: "interrupted",
 }

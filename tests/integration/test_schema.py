@@ -8,6 +8,7 @@ from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 
 from tests.integration.api_stage import COMPANY, OPERATOR_KEY, add_company, serving, settings_for
+from tests.integration.graph_stage import Provider
 
 #: Examples of each operation, of requests that follow the document and of those that do not.
 EXAMPLES = 12
@@ -16,10 +17,18 @@ ENDLESS = ("/api/events",)
 
 
 @pytest.fixture
-def document(database, tmp_path):
+def provider():
+    """One that refuses everything."""
+    found = Provider()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def document(database, tmp_path, provider):
     """The document of a running API with two companies in its database."""
     add_company(database)
-    with serving(settings_for(database, tmp_path)) as url:
+    with serving(settings_for(database, tmp_path, **provider.settings)) as url:
         yield schemathesis.openapi.from_url(f"{url}/openapi/openapi.json").exclude(path=ENDLESS)
 
 
