@@ -74,10 +74,8 @@ def blueprint(simulator: Simulator) -> Blueprint:
     control.before_request(_refuse_strangers)
     control.register_error_handler(ValidationError, _invalid)
     control.register_error_handler(GraphError, _wrong)
-    _add_lists(control, simulator)
-    _add_behaviour(control, simulator)
-    _add_facts(control, simulator)
-    _add_speech(control, simulator)
+    for add in (_add_page, _add_lists, _add_behaviour, _add_settings, _add_facts, _add_speech):
+        add(control, simulator)
     return control
 
 
@@ -97,13 +95,20 @@ def _wrong(error: GraphError) -> tuple[dict[str, Any], int]:
     return {"success": False, "error": error.details, "code": "invalid_request"}, 400
 
 
-def _add_lists(control: Blueprint, simulator: Simulator) -> None:
-    store = simulator.store
-
+def _add_page(control: Blueprint, simulator: Simulator) -> None:
     @control.get("/")
     def show() -> Response:
         """The page for people."""
         return page.render(request.base_url, simulator, request.args)
+
+    @control.get("/media/<media_id>")
+    def media(media_id: str) -> Response:
+        """A file, as the customer or the operator looks at it."""
+        return page.file(simulator.media, media_id)
+
+
+def _add_lists(control: Blueprint, simulator: Simulator) -> None:
+    store = simulator.store
 
     @control.get("/messages")
     def messages() -> dict[str, Any]:
@@ -118,11 +123,6 @@ def _add_lists(control: Blueprint, simulator: Simulator) -> None:
     def heard() -> dict[str, Any]:
         """What customers said, the latest first."""
         return {"messages": store.inbound(min(request.args.get("limit", MAX_LIST, type=int), MAX_LIST))}
-
-    @control.get("/media/<media_id>")
-    def media(media_id: str) -> Response:
-        """A file, as the customer or the operator looks at it."""
-        return page.file(simulator.media, media_id)
 
     @control.post("/reset")
     def reset() -> dict[str, Any]:
@@ -155,6 +155,10 @@ def _add_behaviour(control: Blueprint, simulator: Simulator) -> None:
     def behave_well() -> dict[str, Any]:
         behaviours.clear()
         return behaviour()
+
+
+def _add_settings(control: Blueprint, simulator: Simulator) -> None:
+    behaviours = simulator.behaviours
 
     @control.post("/window")
     def window() -> dict[str, Any]:

@@ -32,9 +32,8 @@ def _number(simulator: Simulator) -> str:
 def blueprint(simulator: Simulator) -> Blueprint:
     """All of them."""
     dialog = Blueprint("dialog360", __name__)
-    _add_messages(dialog, simulator)
-    _add_media(dialog, simulator)
-    _add_settings(dialog, simulator)
+    for add in (_add_messages, _add_media, _add_files, _add_settings):
+        add(dialog, simulator)
 
     @dialog.errorhandler(BadKey)
     def refuse(_: BadKey) -> Response:
@@ -67,6 +66,10 @@ def _add_media(dialog: Blueprint, simulator: Simulator) -> None:
             return media.upload(number, request.files.get("file"), request.form.get("type"))
 
         return answer(simulator.call("upload", number, keep))
+
+
+def _add_files(dialog: Blueprint, simulator: Simulator) -> None:
+    media = simulator.media
 
     @dialog.get("/<int:media_id>")
     def show(media_id: int) -> Response:

@@ -1,5 +1,6 @@
 """The addresses of the Graph API."""
 
+from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, request
@@ -15,9 +16,8 @@ from services.sandbox.simulator import Simulator
 def blueprint(simulator: Simulator) -> Blueprint:
     """All of them. `<node>` is the id of a number, of an account or of a file."""
     graph = Blueprint("graph", __name__)
-    _add_messages(graph, simulator)
-    _add_media(graph, simulator)
-    _add_management(graph, simulator)
+    for add in (_add_messages, _add_media, _add_nodes, _add_subscriptions, _add_signup):
+        add(graph, simulator)
 
     @graph.url_value_preprocessor
     def check_version(_: str | None, values: dict[str, Any] | None) -> None:
@@ -67,22 +67,24 @@ def _add_media(graph: Blueprint, simulator: Simulator) -> None:
         return answer(simulator.download(asked.get("mid", ""), asked.get("ext", ""), asked.get("hash", "")))
 
 
-def _add_management(graph: Blueprint, simulator: Simulator) -> None:
+def _managed(simulator: Simulator, work: Callable[..., dict[str, Any]], *arguments: Any) -> Response:
+    """The answer of a call of the management, to one who may."""
+
+    def authorised() -> dict[str, Any]:
+        _authorise(simulator)
+        return work(*arguments)
+
+    return answer(simulator.call("management", request.path, authorised))
+
+
+def _add_nodes(graph: Blueprint, simulator: Simulator) -> None:
     management, media = simulator.management, simulator.media
-
-    def managed(work: Any, *arguments: Any) -> Response:
-        def authorised() -> dict[str, Any]:
-            _authorise(simulator)
-            found: dict[str, Any] = work(*arguments)
-            return found
-
-        return answer(simulator.call("management", request.path, authorised))
 
     @graph.get("/<version>/<int:node>")
     def show(node: int) -> Response:
         name = str(node)
         if not is_media_id(name):
-            return managed(management.node, name, request.args.get("fields"))
+            return _managed(simulator, management.node, name, request.args.get("fields"))
 
         def describe() -> dict[str, Any]:
             _authorise(simulator)
@@ -90,41 +92,49 @@ def _add_management(graph: Blueprint, simulator: Simulator) -> None:
 
         return answer(simulator.call("media", name, describe))
 
+    @graph.get("/<version>/<int:node>/phone_numbers")
+    def phone_numbers(node: int) -> Response:
+        return _managed(simulator, management.numbers, str(node))
+
+    @graph.get("/<version>/<int:node>/message_templates")
+    def message_templates(node: int) -> Response:
+        return _managed(simulator, management.templates, str(node), request.args.get("name"))
+
+
+def _add_subscriptions(graph: Blueprint, simulator: Simulator) -> None:
+    management = simulator.management
+
+    @graph.get("/<version>/<int:node>/subscribed_apps")
+    def subscribed_apps(node: int) -> Response:
+        return _managed(simulator, management.subscriptions, str(node))
+
+    @graph.post("/<version>/<int:node>/subscribed_apps")
+    def subscribe(node: int) -> Response:
+        return _managed(simulator, management.subscribe, str(node), sent_fields())
+
+    @graph.delete("/<version>/<int:node>/subscribed_apps")
+    def unsubscribe(node: int) -> Response:
+        return _managed(simulator, management.unsubscribe, str(node))
+
+
+def _add_signup(graph: Blueprint, simulator: Simulator) -> None:
+    management = simulator.management
+
     @graph.get("/<version>/debug_token")
     def debug_token() -> Response:
         if not request.args.get("input_token"):
             raise GraphError(100, "input_token is required")
-        return managed(management.debug_token, request.args["input_token"])
-
-    @graph.get("/<version>/<int:node>/subscribed_apps")
-    def subscribed_apps(node: int) -> Response:
-        return managed(management.subscriptions, str(node))
-
-    @graph.post("/<version>/<int:node>/subscribed_apps")
-    def subscribe(node: int) -> Response:
-        return managed(management.subscribe, str(node), sent_fields())
-
-    @graph.delete("/<version>/<int:node>/subscribed_apps")
-    def unsubscribe(node: int) -> Response:
-        return managed(management.unsubscribe, str(node))
-
-    @graph.get("/<version>/<int:node>/phone_numbers")
-    def phone_numbers(node: int) -> Response:
-        return managed(management.numbers, str(node))
-
-    @graph.get("/<version>/<int:node>/message_templates")
-    def message_templates(node: int) -> Response:
-        return managed(management.templates, str(node), request.args.get("name"))
-
-    @graph.post("/<version>/<int:node>/register")
-    def register(node: int) -> Response:
-        return managed(management.register, str(node), sent_fields())
-
-    @graph.post("/<version>/<int:node>/deregister")
-    def deregister(node: int) -> Response:
-        return managed(management.deregister, str(node))
+        return _managed(simulator, management.debug_token, request.args["input_token"])
 
     @graph.route("/<version>/oauth/access_token", methods=["GET", "POST"])
     def exchange() -> Response:
         fields = request.args.to_dict() | sent_fields()
         return answer(simulator.call("management", request.path, lambda: management.exchange(fields)))
+
+    @graph.post("/<version>/<int:node>/register")
+    def register(node: int) -> Response:
+        return _managed(simulator, management.register, str(node), sent_fields())
+
+    @graph.post("/<version>/<int:node>/deregister")
+    def deregister(node: int) -> Response:
+        return _managed(simulator, management.deregister, str(node))

@@ -245,8 +245,8 @@ def test_a_thousand_messages_come_in_batches_repeated_and_in_disorder(sandbox, r
     def heard():
         return [message["id"] for value in said(receiver) for message in value["messages"]]
 
-    eventually(lambda: len(heard()) == 4000)
-    assert {each: heard().count(each) for each in wamids[:5]} == dict.fromkeys(wamids[:5], 4)
+    eventually(lambda: len(heard()) >= 4000)
+    assert min(heard().count(each) for each in wamids) >= 4
     assert set(heard()) == set(wamids)
     assert heard()[:1000] != [each for each in wamids for _ in range(2)][:1000]
 
