@@ -510,12 +510,6 @@ SELECT CASE WHEN l.head = o.id AND o.status <= 'sending' THEN 'sending' ELSE o.s
        o.provider_id, o.error_code, o.error
 FROM outbox o JOIN lane l USING (bot_id, chat_id) WHERE o.message_id = %s"""
 
-_PROVIDER_ID = """
-SELECT provider_id FROM outbox WHERE company_id = %(company)s AND message_id = %(uuid)s::uuid
-UNION ALL
-SELECT external_id FROM messages WHERE company_id = %(company)s AND (message_id = %(id)s OR external_id = %(id)s)
-LIMIT 1"""
-
 
 def as_uuid(text: str) -> str | None:
     """The text if it is a uuid, for a comparison that finds nothing otherwise."""
@@ -531,14 +525,6 @@ def outcome_of(connection: Connection, message_id: str) -> tuple[Status, str | N
         cursor.execute(_OUTCOME, (message_id,))
         status, provider_id, code, error = cursor.fetchone()  # type: ignore[misc]
     return Status(status), provider_id, code, error
-
-
-def provider_id_of(connection: Connection, company_id: str, message_id: str) -> str | None:
-    """The provider's id of a message that goes by this id, ours or the provider's own; None if there is none (yet)."""
-    with connection.cursor() as cursor:
-        cursor.execute(_PROVIDER_ID, {"company": company_id, "id": message_id, "uuid": as_uuid(message_id)})
-        row = cursor.fetchone()
-    return row[0] if row else None
 
 
 def clock(connection: Connection) -> float:

@@ -15,7 +15,7 @@ ALTER TABLE bot_pace ADD COLUMN slow_factor real NOT NULL DEFAULT 1 CHECK (slow_
 ALTER TABLE bot_pace ADD COLUMN slow_until timestamptz NOT NULL DEFAULT '-infinity';
 
 -- Both directions of a chat are read together, newest first.
-CREATE INDEX IF NOT EXISTS idx_messages_chat ON messages (company_id, contact_id, timestamp DESC);
+CREATE INDEX IF NOT EXISTS idx_messages_chat ON messages (company_id, contact_id, timestamp DESC, id DESC);
 
 -- One row for each chat that ever wrote to us.
 CREATE TABLE chat (

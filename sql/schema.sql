@@ -301,7 +301,7 @@ CREATE TABLE process_instances (
 CREATE INDEX idx_messages_external_id ON messages (external_id) WHERE external_id IS NOT NULL;
 
 -- Both directions of a chat are read together, newest first.
-CREATE INDEX idx_messages_chat ON messages (company_id, contact_id, timestamp DESC);
+CREATE INDEX idx_messages_chat ON messages (company_id, contact_id, timestamp DESC, id DESC);
 
 ---- What comes in, what the customer is told of it, and how a number is
 --
