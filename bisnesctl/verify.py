@@ -134,15 +134,17 @@ def _sending(report: Report) -> Iterator[Problem]:
         yield Problem(Level.WARNING, "limited", "the number may send only so much (LIMITED)", words)
 
 
-#: A number's states in which it can work (WhatsApp Business Phone Number, "status"); the others keep it from sending.
+#: A number's states (WhatsApp Business Phone Number, "status") in which it works, and in which it certainly does not.
 _WORKING = {None, "CONNECTED", "FLAGGED", "RATE_LIMITED", "UNKNOWN"}
+_GONE = {"BANNED", "DELETED", "DISCONNECTED", "MIGRATED", "OFFLINE", "RESTRICTED"}
 _NAME_REFUSED = {"DECLINED", "EXPIRED"}
 
 
 def _standing(report: Report) -> Iterator[Problem]:
     if report.status not in _WORKING:
         advice = "register it with its PIN (`bisnesctl bots add … --pin-stdin`), or see WhatsApp Manager"
-        yield Problem(Level.ERROR, "not_connected", f"the number is {report.status}, not CONNECTED", advice)
+        bad = Level.ERROR if report.status in _GONE else Level.WARNING
+        yield Problem(bad, "not_connected", f"the number is {report.status}, not CONNECTED", advice)
     if report.status in ("FLAGGED", "RATE_LIMITED") or report.quality == "RED":
         advice = "stop bulk messages and see its quality in WhatsApp Manager"
         yield Problem(Level.WARNING, "quality", "people complain about messages from this number", advice)

@@ -21,6 +21,8 @@ from bisnesctl.topology import Mode
 
 #: The demo company, its customer, and its number's access token; the sandbox takes any.
 COMPANY, CUSTOMER, TOKEN = "0100", "60123456789", "sandbox-token"
+#: The business account of every number in the sandbox.
+DEMO_ACCOUNT = "100000000000001"
 #: Seconds until the message must have been reported as delivered.
 PATIENCE = 30
 
@@ -62,7 +64,8 @@ def add_number() -> None:
     if any(each["phone_number_id"] != DEMO_NUMBER for each in found):
         raise DemoError(f"company {COMPANY} has a number already that is not the demo's: use another DATABASE_URL")
     if not found:
-        bisnesctl("bots", "add", "--company", COMPANY, "--phone-number-id", DEMO_NUMBER, "--token-stdin", given=TOKEN)
+        ids = ("--phone-number-id", DEMO_NUMBER, "--waba-id", DEMO_ACCOUNT)
+        bisnesctl("bots", "add", "--company", COMPANY, *ids, "--token-stdin", given=TOKEN)
 
 
 def key_file(settings: Settings) -> Path:

@@ -37,6 +37,7 @@ def test_nothing_is_wrong_with_what_is_not_known():
         ({"can_send": "BLOCKED"}, [("error", "blocked")]),
         ({"can_send": "LIMITED"}, [("warning", "limited")]),
         ({"status": "DISCONNECTED"}, [("error", "not_connected")]),
+        ({"status": "PENDING"}, [("warning", "not_connected")]),
         ({"status": "FLAGGED"}, [("warning", "quality")]),
         ({"quality": "RED"}, [("warning", "quality")]),
         ({"quality": "YELLOW"}, []),
