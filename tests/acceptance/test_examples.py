@@ -42,6 +42,6 @@ def remembered(answer):
     if "json" not in answer.headers.get("Content-Type", ""):
         answer.close()
         return {}
-    found = answer.json()
+    found = answer.json() if isinstance(answer.json(), dict) else {}
     ids = {"MESSAGE_ID": found.get("messageId"), "WEBHOOK_ID": found.get("webhook", {}).get("id")}
     return {name: value for name, value in ids.items() if value}
