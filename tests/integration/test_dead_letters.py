@@ -1,0 +1,171 @@
+"""`bisnesctl dead-letters`, as it is typed, on what really was given up."""
+
+import contextlib
+
+import pytest
+from outbox_tools import accept, add_bot, entry, execute, outbox, result
+from psycopg2.extras import Json
+from uuid_utils import uuid7
+
+from bisnesctl import deadletters
+from services.events import registry, store
+from services.inbox import Inbox
+from services.message import Status
+from services.store import Database
+
+COMPANY, CHAT = "0128", "60123456789"
+
+
+@pytest.fixture
+def connection(environment, database):
+    settings = environment(DATABASE_URL=database)
+    with contextlib.closing(Database(settings.database_dsn).connect()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def bot(connection):
+    return add_bot(connection, COMPANY, kind="360dialog")
+
+
+def failed_message(connection, bot):
+    """A message that was refused for good."""
+    accept(connection, entry(bot, text="Hello"))
+    (claimed,) = outbox().claim(connection, 1)
+    outbox().record(connection, [result(claimed, Status.FAILED, code="131026", error="not on WhatsApp")])
+    return claimed.message_id
+
+
+def webhook_aside(connection, bot=None, body=b'{"odd": 1}'):
+    """A webhook that made no sense."""
+    execute(connection, "INSERT INTO webhook_inbox (process_name, bot_id, body) VALUES ('meta', %s, %s)", (bot, body))
+    Inbox("meta", refuse).work_off(connection)
+    return str(execute(connection, "SELECT max(id) FROM webhook_inbox WHERE error IS NOT NULL")[0][0])
+
+
+def refuse(body):
+    raise ValueError("not a webhook")
+
+
+def dead_event(connection, webhooks=1):
+    """An event that these webhooks did not take; all of its chat's lanes are empty."""
+    for n in range(webhooks):
+        registry.register(connection, str(uuid7()), COMPANY, f"http://customer/{n}", ["message"], "v1:")
+    event = {"company": COMPANY, "session": "0128-0", "event": "message", "chat": CHAT, "payload": {"body": "Hi"}}
+    execute(connection, "SELECT raise_events(%s)", (Json([event]),))
+    execute(connection, "UPDATE webhook_delivery SET status = 'dead', attempts = 20, error = 'HTTP 500'")
+    execute(connection, "UPDATE webhook_lane SET pending = 0, due = now() + interval '1 hour'")
+    return execute(connection, "SELECT event_id FROM event")[0][0]
+
+
+def lost_file(connection, bot):
+    """A file that was not to be had."""
+    message_id = str(uuid7())
+    execute(
+        connection,
+        "INSERT INTO media_download (message_id, bot_id, company_id, media, attempts, due, error)"
+        """ VALUES (%s, %s, %s, '{"id": "4490"}', 9, 'infinity', 'HTTP 404')""",
+        (message_id, bot, COMPANY),
+    )
+    return message_id
+
+
+def test_everything_that_was_given_up_is_listed_with_its_reason(tool, connection, bot):
+    given_up = [
+        ("messages", failed_message(connection, bot), COMPANY, "131026: not on WhatsApp"),
+        ("webhooks-in", webhook_aside(connection), None, "not a webhook"),
+        ("webhooks-out", dead_event(connection), COMPANY, "HTTP 500"),
+        ("media", lost_file(connection, bot), COMPANY, "HTTP 404"),
+    ]
+    listed = tool("dead-letters", "list", "--json").json
+    assert [(each["kind"], each["id"], each["company"], each["reason"]) for each in listed] == given_up[::-1]
+    shown = tool("dead-letters", "list").out
+    assert all(number in shown and reason in shown for _, number, _, reason in given_up)
+    for kind, number, _, _ in given_up:
+        assert [each["id"] for each in tool("dead-letters", "list", "--kind", kind, "--json").json] == [number]
+    assert {each["kind"] for each in tool("dead-letters", "list", "--company", COMPANY, "--json").json} == {
+        "messages", "webhooks-out", "media"
+    }  # fmt: skip
+    assert tool("dead-letters", "list", "--company", "0999", "--json").json == []
+
+
+def test_the_list_fits_a_terminal_of_80_columns_and_says_where_it_is_cut(tool, connection, bot):
+    webhook_aside(connection, bot)
+    lost_file(connection, bot)
+    said = tool("dead-letters", "list", width=80)
+    assert all(len(line) <= 80 for line in said.out.splitlines())
+    said = tool("dead-letters", "list", "--limit", "1")
+    assert "--limit" in said.err
+    assert len(said.out.splitlines()) == 2
+
+
+def test_nothing_given_up_is_said_so(tool, connection):
+    assert "no dead letters" in tool("dead-letters", "list").err
+    assert tool("dead-letters", "list", "--json").json == []
+
+
+def test_one_is_shown_whole(tool, connection, bot):
+    assert '"message": "Hello"' in tool("dead-letters", "show", failed_message(connection, bot)).out
+    assert tool("dead-letters", "show", webhook_aside(connection, bot), "--json").json[0]["details"] == {
+        "process": "meta", "phone": 0, "body": '{"odd": 1}',
+        "receivedAt": execute(connection, "SELECT to_jsonb(received_at) FROM webhook_inbox")[0][0],
+    }  # fmt: skip
+    (shown,) = tool("dead-letters", "show", lost_file(connection, bot), "--json").json
+    assert (shown["kind"], shown["details"]["media"]) == ("media", {"id": "4490"})
+    found = tool("dead-letters", "show", dead_event(connection, webhooks=2), "--json").json
+    assert {each["details"]["url"] for each in found} == {"http://customer/0", "http://customer/1"}
+    assert found[0]["details"]["payload"] == {"body": "Hi"}
+
+
+@pytest.mark.parametrize("body", [b"\xff\x00{", b"[" * 100_000, b'"\\u0000\\ud800"', b"\x1b[2J"])
+def test_a_body_that_is_anything_at_all_can_be_looked_at(tool, connection, body):
+    number = webhook_aside(connection, body=body)
+    assert tool("dead-letters", "show", number).out.replace("\n", "").isprintable()
+    assert len(tool("dead-letters", "show", number, "--json").json) == 1
+
+
+def test_a_webhook_that_is_retried_is_applied(tool, connection):
+    number, seen = webhook_aside(connection), []
+    assert number in tool("dead-letters", "retry", number).text
+    assert Inbox("meta", lambda body: seen.append(body) or []).work_off(connection) == 1
+    assert seen == [b'{"odd": 1}']
+    assert tool("dead-letters", "list", "--json").json == []
+
+
+def test_a_file_that_is_retried_is_due_with_all_its_attempts(tool, connection, bot):
+    tool("dead-letters", "retry", lost_file(connection, bot))
+    assert execute(connection, "SELECT due <= now(), attempts, error FROM media_download") == [(True, 0, None)]
+
+
+@pytest.mark.parametrize("lanes", ["idle", "gone"])
+def test_an_event_that_is_retried_is_delivered_to_each_webhook_that_did_not_take_it(tool, connection, lanes):
+    event = dead_event(connection, webhooks=2)
+    if lanes == "gone":
+        execute(connection, "DELETE FROM webhook_lane")
+    tool("dead-letters", "retry", event)
+    assert [task.event.event_id for task in store.claim(connection, "sender", 60, 10)] == [event, event]
+    assert execute(connection, "SELECT DISTINCT pending FROM webhook_lane") == [(1,)]
+    assert "there is no dead letter" in tool("dead-letters", "retry", event, code=2).text
+
+
+def test_an_event_that_is_not_kept_any_more_is_said_so(tool, connection):
+    event = dead_event(connection)
+    execute(connection, "DELETE FROM event")
+    assert "EVENTS_KEEP_DAYS" in tool("dead-letters", "retry", event, code=2).text
+
+
+def test_a_failed_message_is_not_sent_behind_anybodys_back(tool, connection, bot):
+    number, aside = failed_message(connection, bot), webhook_aside(connection)
+    assert "send it as a new one" in tool("dead-letters", "retry", aside, number, code=2).text
+    assert {each["id"] for each in tool("dead-letters", "list", "--json").json} == {number, aside}
+
+
+@pytest.mark.parametrize("number", ["42", "9" * 18, "evt_none", str(uuid7()), "nonsense", "4²", "' OR 1=1"])
+def test_an_id_that_there_is_not_leads_to_the_list(tool, connection, number):
+    for command in ("show", "retry"):
+        assert "bisnesctl dead-letters list" in tool("dead-letters", command, number, code=2).text
+
+
+def test_each_kind_can_be_named(tool, connection):
+    for kind in deadletters.KINDS:
+        assert tool("dead-letters", "list", "--kind", kind, "--json").json == []
