@@ -101,3 +101,61 @@ def test_the_same_request_has_the_same_digest_however_it_is_written():
 def test_looks_for_an_outcome_end_in_time():
     assert list(sends.looks(0)) == []
     assert 0 < sum(pause for pause, _ in zip(sends.looks(0.2), range(4), strict=False)) <= 0.2
+
+
+def template(**more):
+    return {"templateName": "order_ready", "language": "en_US"} | more
+
+
+def test_a_template_has_its_variables_as_texts():
+    send = parse(template(variables=["Aina", 17, 2.5], userName=""), kind="template")
+    assert send.kind == "template"
+    assert send.payload == {"templateName": "order_ready", "language": "en_US", "variables": ["Aina", "17", "2.5"]}
+
+
+def test_components_are_kept_as_they_are():
+    components = [{"type": "header", "parameters": [{"type": "image", "image": {"link": "https://example.com/a"}}]}]
+    assert parse(template(components=components), kind="template").payload["components"] == components
+
+
+@pytest.mark.parametrize(
+    "more, code",
+    [
+        ({"templateName": None}, "invalid_request"),
+        ({"language": 5}, "invalid_request"),
+        ({"variables": "Aina"}, "invalid_request"),
+        ({"variables": [{}]}, "invalid_request"),
+        ({"variables": [True]}, "invalid_request"),
+        ({"variables": ["x"] * 101}, "invalid_request"),
+        ({"variables": ["x" * 40_000]}, "text_too_long"),
+        ({"variables": ["a\0b"]}, "invalid_request"),
+        ({"components": ["header"]}, "invalid_request"),
+        ({"components": [{"type": "body", "parameters": [{"text": "a\0"}]}]}, "invalid_request"),
+        ({"components": [{"a\0": 1}]}, "invalid_request"),
+    ],
+)
+def test_a_wrong_template_is_refused(more, code):
+    assert refused(template(**more), kind="template") == (400, code)
+
+
+@given(json_values | st.dictionaries(st.sampled_from([*template(variables=[]), "components", "x"]), json_values))
+def test_any_json_is_either_a_template_or_a_clear_refusal(value):
+    try:
+        payload = parse(value, kind="template").payload
+    except ApiError as error:
+        assert error.status == 400
+        assert error.message
+    else:
+        assert all(isinstance(each, str) for each in payload["variables"])
+        assert "\\u0000" not in orjson.dumps(payload).decode().replace("\\\\", "")
+
+
+def test_a_file_of_ours_is_known_by_its_content():
+    def digest(**media):
+        send = parse({"message": "x"}, key="k")
+        send.payload["media"] = media
+        return sends._digest(send)
+
+    assert digest(key="0128/2026-01/a.png", sha256="a") == digest(key="0128/2026-02/a.png", sha256="a")
+    assert digest(key="0128/2026-01/a.png", sha256="a") != digest(key="0128/2026-01/a.png", sha256="b")
+    assert digest(link="https://example.com/a") != digest(link="https://example.com/b")
