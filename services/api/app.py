@@ -12,6 +12,7 @@ from services.api.documents import INFO, SECURITY, Problem
 from services.api.errors import answer_errors, invalid_request
 from services.api.events import events
 from services.api.health import Observer
+from services.api.media import media
 from services.api.media_sends import media_messages
 from services.api.messages import messages
 from services.api.reactions import reactions
@@ -48,7 +49,7 @@ def create_app(context: Context) -> OpenAPI:
     health.attach(app, Observer(context))
     answer_errors(app)
     guard(app, context.directory)
-    for blueprint in (messages, media_messages, reactions, bots, bot, webhooks, events, health.health):
+    for blueprint in (messages, media_messages, media, reactions, bots, bot, webhooks, events, health.health):
         app.register_api(blueprint)
     return app
 

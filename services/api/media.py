@@ -3,10 +3,12 @@
 import io
 from dataclasses import dataclass
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 from flask import Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
+from werkzeug.http import dump_options_header
 from werkzeug.wsgi import wrap_file
 
 from services.api.auth import Auth, resource
@@ -144,11 +146,18 @@ def _headers(kept: _Kept) -> Headers:
     shown = bare in _SHOWN or bare.startswith(("audio/", "video/"))
     headers = Headers()
     headers["Content-Type"] = bare
-    headers.set("Content-Disposition", "inline" if shown else "attachment", filename=_filename(kept))
+    headers["Content-Disposition"] = f"{'inline' if shown else 'attachment'}; {_named(_filename(kept))}"
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     headers["Cache-Control"] = f"private, max-age={MAX_AGE}, immutable"
     return headers
+
+
+def _named(filename: str) -> str:
+    """A name as a parameter of Content-Disposition (RFC 6266)."""
+    if filename.isascii():
+        return dump_options_header(None, {"filename": filename})
+    return f"filename*=UTF-8''{quote(filename, safe='')}"
 
 
 def _filename(kept: _Kept) -> str:
