@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -62,6 +63,16 @@ class Deployment:
     def pid(self, name: str) -> int:
         """A process's pid."""
         return int(self.status()[name]["pid"])
+
+    def kill(self, name: str) -> bool:
+        """SIGKILL the process of this name, if it runs just now."""
+        pid = self.status().get(name, {}).get("pid")
+        try:
+            if pid:
+                os.kill(int(pid), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return bool(pid)
 
     def add_demo_bot(self, company: str = "0100", index: int = 0) -> None:
         """A Meta number in the sandbox."""
