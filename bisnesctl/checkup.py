@@ -11,7 +11,7 @@ from bisnesctl.inspection import Subject, inspect
 from bisnesctl.linking import Connect
 from bisnesctl.settings import Settings
 from bisnesctl.vault import VaultError
-from bisnesctl.verify import ADD_TOKEN, Cause, Failure, Level, Problem, Report, level, problems
+from bisnesctl.verify import RELINK, Cause, Failure, Level, Problem, Report, level, problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def _verify(connect: Connect, settings: Settings, known: Known) -> Finding:
 
 def _ask(settings: Settings, known: Known) -> Report:
     if not known.sealed:
-        return Report(failures=(Failure("number", Cause.REFUSED, "no credential is stored", "", ADD_TOKEN),))
+        return Report(failures=(Failure("number", Cause.REFUSED, "no credential is stored", "", RELINK),))
     try:
         token = vault.decrypt(settings.encryption_key.get_secret_value(), known.sealed)
     except VaultError as error:

@@ -112,7 +112,7 @@ def when(moment: int | None) -> str:
 
 
 #: How a credential is entered.
-ADD_TOKEN = "`bisnesctl bots add … --token-stdin`"
+RELINK = "`bisnesctl bots add … --token-stdin`"
 _SET_WEBHOOK = "`bisnesctl bots add … --set-webhook`"
 _CODES = {Cause.CREDENTIAL: "invalid_token", Cause.REFUSED: "number_refused", Cause.UNAVAILABLE: "unreachable"}
 
@@ -156,7 +156,7 @@ def _standing(report: Report) -> Iterator[Problem]:
 def _token(report: Report, now: float) -> Iterator[Problem]:
     if report.token_valid is False:
         yield Problem(
-            Level.ERROR, "token_invalid", "the access token is not valid any more", f"enter a new one: {ADD_TOKEN}"
+            Level.ERROR, "token_invalid", "the access token is not valid any more", f"enter a new one: {RELINK}"
         )
     else:
         ends = ("token_expires", "the access token", report.token_expires_at), (
@@ -167,10 +167,12 @@ def _token(report: Report, now: float) -> Iterator[Problem]:
                 ended = moment <= now
                 bad = Level.ERROR if ended else Level.WARNING
                 text = f"{what} {'has expired' if ended else 'expires'} on {when(moment)}"
-                yield Problem(bad, code, text, f"enter a new token: {ADD_TOKEN}")
+                yield Problem(bad, code, text, f"enter a new token: {RELINK}")
     if report.missing_scopes:
         lacking = " and ".join(report.missing_scopes)
-        yield Problem(Level.ERROR, "scopes", f"the token lacks {lacking}", f"make a token with it and enter it: {ADD_TOKEN}")
+        yield Problem(
+            Level.ERROR, "scopes", f"the token lacks {lacking}", f"make a token with it and enter it: {RELINK}"
+        )
 
 
 def _webhooks(report: Report) -> Iterator[Problem]:
