@@ -8,6 +8,8 @@ import structlog
 
 from bisnesctl.settings import Settings
 from services.checks import Checks
+from services.downloads import Downloads
+from services.media.store import media_store
 from services.message import Bot
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable
 
@@ -60,5 +62,9 @@ class Chores:
 
 
 def of_meta(settings: Settings, database: Database, bot_of: Callable[[int], Bot | None]) -> Chores:
-    """What is to be done for Meta's numbers beside sending."""
-    return Chores(database, checks=Checks(settings, bot_of))
+    """What is to be done for Meta's numbers beside sending: fetch the files that came in, ask how the numbers are."""
+    return Chores(
+        database,
+        downloads=Downloads(settings, database, bot_of, media_store(settings)),
+        checks=Checks(settings, bot_of),
+    )

@@ -14,6 +14,7 @@ from bisnesctl.settings import load
 from services.api.asgi import Front
 from services.api.auth import Auth, declare
 from services.api.context import Context, connect
+from services.chores import Chores, of_meta
 from services.connectors.meta.receiver import blueprint
 from services.events.sender import EventSender
 from services.sender import Sender
@@ -43,14 +44,17 @@ def wire() -> Context:
     )  # fmt: skip
     hints.sender = sender
     events = EventSender(context.settings, context.database, "legacy", run)
-    context.on_close(lambda: _stop(sender, events))
+    chores = of_meta(context.settings, context.database, sender.bot)
+    context.on_close(lambda: _stop(sender, events, chores))
     sender.start_in_background()
+    chores.start()
     events.start_in_background()
     return context
 
 
-def _stop(sender: Sender, events: EventSender) -> None:
-    """Both at once, since they share the time that a stopping process has."""
+def _stop(sender: Sender, events: EventSender, chores: Chores) -> None:
+    """All at once, since they share the time that a stopping process has."""
+    chores.stop()
     stopping = threading.Thread(target=events.stop, args=(STOP_TIMEOUT,))
     stopping.start()
     sender.stop(STOP_TIMEOUT)
