@@ -12,6 +12,7 @@ from bisnesctl.settings import load
 from services.api.app import create_app
 from services.api.asgi import Front
 from services.api.context import connect
+from services.api.documents import CODES, Problem
 from services.store import Outbox
 
 COMPANY, OTHER = "0128", "0999"
@@ -61,6 +62,14 @@ def api(settings):
         yield context, create_app(context).test_client()
     finally:
         context.close()
+
+
+def refusal(answer):
+    """Status and code of an error, which has the documented form."""
+    problem = Problem.model_validate(answer.json() if callable(answer.json) else answer.json)
+    assert CODES[problem.code][0] == answer.status_code
+    assert problem.error
+    return answer.status_code, problem.code
 
 
 @contextlib.contextmanager

@@ -3,12 +3,24 @@
 import re
 
 import pytest
-from api_stage import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER, OTHER_KEY, REVOKED_KEY, add_company, outbox, settings_for
+from api_stage import (
+    CHAT,
+    COMPANY,
+    KEY,
+    OPERATOR_KEY,
+    OTHER,
+    OTHER_KEY,
+    REVOKED_KEY,
+    add_company,
+    outbox,
+    refusal,
+    settings_for,
+)
 from api_stage import api as serve
 from openapi_spec_validator import validate
 
 from services.api.auth import Auth, declared
-from services.api.documents import CODES, Problem
+from services.api.documents import Problem
 from services.api.schemas import Accepted, AllHealth, MessagePage, OneMessage
 from services.message import Status, StatusUpdate
 from services.store import Result
@@ -44,13 +56,6 @@ def send(client, text="Hello", chat=CHAT, key=KEY, **options):
 
 def get(client, path, key=KEY):
     return client.get(path, headers={"X-Api-Key": key})
-
-
-def refusal(answer):
-    """Status and code of an error, which has the documented form."""
-    problem = Problem.model_validate(answer.json)
-    assert CODES[problem.code][0] == answer.status_code
-    return answer.status_code, problem.code
 
 
 def life(client, message_id, chat=CHAT):
