@@ -9,6 +9,7 @@ from itertools import groupby
 
 import orjson
 import structlog
+from psycopg2.extensions import TransactionRollbackError
 
 from services import arrivals, notices, statuses, store
 from services.arrivals import Arrival, Place
@@ -30,6 +31,9 @@ WHERE process_name = %s AND (meta_phone_number_id = ANY(%s) OR id = ANY(%s))
 ORDER BY status = 'active' DESC, id"""
 
 log = structlog.get_logger()
+
+
+_Taken = tuple[int, bytes, int | None]  # webhook, body, the one bot that it may be about
 
 
 @dataclass(slots=True)
@@ -68,31 +72,35 @@ class Inbox:
         return total
 
     def _apply_batch(self, connection: Connection, limit: int) -> int:
-        try:
-            return self._apply(connection, limit)
-        except DatabaseError as error:
-            _execute(connection, "ROLLBACK")
-            if limit == 1:
-                return self._set_aside(connection, str(error).strip())
-            log.warning("a batch of webhooks could not be applied, trying them one by one", reason=str(error).strip())
-            return self._apply_batch(connection, 1)
-
-    def _apply(self, connection: Connection, limit: int) -> int:
         _execute(connection, "BEGIN")
         taken = self._take(connection, limit)
+        _execute(connection, "SAVEPOINT untouched")
+        try:
+            self._apply(connection, taken)
+        except Exception as error:
+            alone = len(taken) == 1
+            _execute(connection, "ROLLBACK TO untouched" if alone else "ROLLBACK")  # raises where the connection broke
+            if not alone:
+                log.warning("a batch of webhooks could not be applied, trying them one by one", reason=_reason(error))
+                return sum(self._apply_batch(connection, 1) for _ in taken)
+            if isinstance(error, TransactionRollbackError):  # a deadlock, say: nothing is wrong with the webhook
+                _execute(connection, "ROLLBACK")
+                raise
+            self._set_aside(connection, taken[0][0], _reason(error))
+        _execute(connection, "COMMIT")
+        return len(taken)
+
+    def _apply(self, connection: Connection, taken: list[_Taken]) -> None:
         batch = _Batch()
         for number, body, bot_id in taken:
             try:
                 batch.add(number, bot_id, self._parse(body))
             except ValueError as error:
-                batch.set_aside(number, str(error))
+                batch.set_aside(number, _reason(error))
         self._write(connection, batch)
         for number, reason in batch.aside.items():
-            _execute(connection, _FINISH, (reason, [number]))
-            log.warning("a webhook was set aside: see `bisnesctl dead-letters list`", webhook=number, reason=reason)
+            self._set_aside(connection, number, reason)
         _execute(connection, _FINISH, (None, [number for number in batch.good if number not in batch.aside]))
-        _execute(connection, "COMMIT")
-        return len(taken)
 
     def _write(self, connection: Connection, batch: _Batch) -> None:
         told: list[Told] = []
@@ -130,18 +138,14 @@ class Inbox:
             cursor.execute(_BOTS, (self._process, list(numbers), list(bots)))
             return _Places(cursor.fetchall())
 
-    def _take(self, connection: Connection, limit: int) -> list[tuple[int, bytes, int | None]]:
+    def _take(self, connection: Connection, limit: int) -> list[_Taken]:
         with connection.cursor() as cursor:
             cursor.execute(_TAKE, (self._process, limit))
             return [(number, bytes(body), bot_id) for number, body, bot_id in cursor.fetchall()]
 
-    def _set_aside(self, connection: Connection, reason: str) -> int:
-        _execute(connection, "BEGIN")
-        taken = self._take(connection, 1)
-        _execute(connection, _FINISH, (reason, [number for number, *_ in taken]))
-        _execute(connection, "COMMIT")
-        log.warning("a webhook was set aside", webhooks=[number for number, *_ in taken], reason=reason)
-        return len(taken)
+    def _set_aside(self, connection: Connection, number: int, reason: str) -> None:
+        _execute(connection, _FINISH, (reason, [number]))
+        log.warning("a webhook was set aside: see `bisnesctl dead-letters list`", webhook=number, reason=reason)
 
 
 class _Places:
@@ -163,6 +167,13 @@ class _Places:
         if bot_id is None:
             return f"no bot has the number id {number}: add it (bisnesctl bots add), then bisnesctl dead-letters retry"
         return f"it speaks of the number id {number}, which is not that of the bot whose secret it came with"
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, fit to be kept; what our own code stumbled over is logged with its place."""
+    if not isinstance(error, ValueError | DatabaseError):
+        log.error("a webhook could not be applied", exc_info=error)
+    return str(error).replace("\0", "").encode(errors="replace").decode().strip() or type(error).__name__
 
 
 def _execute(connection: Connection, statement: str, values: tuple[object, ...] = ()) -> None:

@@ -94,4 +94,4 @@ def holds(connection: Connection, process: str, notices: list[Placed]) -> list[H
 
 def ends(notice: Notice) -> bool:
     """Whether the account cannot be used any more until an operator acts."""
-    return notice.event == "account.update" and notice.value.get("event") in ENDING
+    return notice.event == "account.update" and str(notice.value.get("event")) in ENDING
