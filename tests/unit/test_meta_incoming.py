@@ -143,6 +143,20 @@ def test_a_message_that_cannot_be_placed_is_kept_as_a_notice_and_loses_no_other(
     assert found[0].value == nobody
 
 
+@pytest.mark.parametrize("odd", [None, 5, "Hello", {}, {"body": 5}, ["body"]])
+def test_a_text_without_words_is_kept_as_what_cannot_be_understood(odd):
+    (update,) = parse(webhook(value(message("text", odd))))
+    assert (update.kind, update.text, update.content["text"]) == ("unsupported", None, odd)
+
+
+def test_everybody_in_a_large_batch_gets_their_own_name():
+    people = [str(60_120_000_000 + n) for n in range(1000)]
+    contacts = [{"wa_id": each, "profile": {"name": f"n{each}"}} for each in people]
+    said = [message("text", {"body": "Hi"}, **{"from": each}) for each in people]
+    found = parse(webhook(value(*said, contacts=contacts)))
+    assert [update.sender for update in found] == [Sender(each, None, f"n{each}") for each in people]
+
+
 def test_every_report_of_a_webhook_is_found_in_order():
     body = statuses(
         {"id": "wamid.1", "status": "sent", "timestamp": "1790000000", "biz_opaque_callback_data": UUID},

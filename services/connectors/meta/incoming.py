@@ -74,6 +74,9 @@ class _People:
 
     def __init__(self, value: Object) -> None:
         self._contacts = objects(value, "contacts")
+        self._known: dict[str | None, Object] = {}
+        for contact in reversed(self._contacts):  # the first of several stays
+            self._known |= dict.fromkeys((_digits(contact.get("wa_id")), _user(contact.get("user_id"))), contact)
 
     def other_side(self, message: Object, from_me: bool) -> Sender | None:
         """The chat's other side; None where neither a number nor a user id tells it."""
@@ -85,12 +88,9 @@ class _People:
         return Sender(chat_id, user_id, person) if chat_id or user_id else None
 
     def _contact(self, chat_id: str | None, user_id: str | None) -> Object:
-        for contact in self._contacts:
-            known = _digits(contact.get("wa_id")), _user(contact.get("user_id"))
-            if (chat_id and chat_id == known[0]) or (user_id and user_id == known[1]):
-                return contact
-        nobody = chat_id is None and user_id is None
-        return self._contacts[0] if nobody and len(self._contacts) == 1 else {}
+        if chat_id is None and user_id is None:
+            return self._contacts[0] if len(self._contacts) == 1 else {}
+        return next((self._known[name] for name in (chat_id, user_id) if name and name in self._known), {})
 
 
 def _digits(value: Any) -> str | None:
@@ -117,6 +117,8 @@ def _message(message: Object, number: str, sender: Sender, from_me: bool) -> Upd
         emoji = text(message, "reaction", "emoji") or ""
         return Reaction(number, provider_id, sender, target, emoji, at, from_me)
     words, quoted = _TEXTS.get(kind, _nothing)(message), name_of(message, "context", "id")
+    if kind == "text" and words is None:
+        kind = "unsupported"  # what it has instead of words is kept so
     return Incoming(number, provider_id, sender, kind, at, words, quoted, _media(kind, message), message, from_me)
 
 
