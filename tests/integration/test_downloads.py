@@ -15,6 +15,7 @@ from fileserver import FileServer
 from hypothesis import given
 from hypothesis import strategies as st
 from outbox_tools import add_bot, execute, open_database
+from sandbox_stage import Sandbox, free_port
 from structlog.testing import capture_logs
 
 from bisnesctl.vault import VaultError
@@ -47,10 +48,11 @@ class Stage:
     """A company with bots whose customers send files."""
 
     def __init__(self, dsn, folder, provider, **settings):
-        self.settings = settings_for(
-            dsn, folder, META_GRAPH_URL=provider.url, DIALOG360_URL=f"{provider.url}/360",
-            ALLOWED_NETWORKS="127.0.0.1/32", MEDIA_MAX_MB="1", **settings,
-        )  # fmt: skip
+        lines = {
+            "META_GRAPH_URL": provider.url, "DIALOG360_URL": f"{provider.url}/360",
+            "ALLOWED_NETWORKS": "127.0.0.1/32", "MEDIA_MAX_MB": "1",
+        }  # fmt: skip
+        self.settings = settings_for(dsn, folder, **lines | settings)
         self.provider = provider
         self.database, self.connection = open_database(dsn)
         self.store = media_store(self.settings)
@@ -404,6 +406,21 @@ def test_files_of_360dialog_that_succeed_are_not_held_back(stage):
     messages = [stage.receive(bot, f"f{number}") for number in range(10)]
     stage.work()
     assert not any(stage.waiting(message) for message in messages)
+
+
+@pytest.mark.parametrize("kind", ["meta_direct", "360dialog"])
+def test_the_simulator_s_files_come_the_same_way(database, tmp_path, provider, kind):
+    (tmp_path / "sandbox").mkdir()
+    sandbox = Sandbox(tmp_path / "sandbox", free_port(), free_port())
+    try:
+        sandbox.say({"file": ("cat.jpg", JPEG, "image/jpeg")}, **{"from": "60123456789"}, to="1055")
+        port = {"SANDBOX": "true", "SANDBOX_PORT": str(sandbox.port), "ALLOWED_NETWORKS": ""}
+        with contextlib.closing(Stage(database, tmp_path, provider, **port)) as stage:
+            message = stage.receive(stage.add_bot(kind), sandbox.inbound()[0]["media"], None)
+            stage.work()
+            assert stage.kept(message)[0] == JPEG
+    finally:
+        sandbox.end()
 
 
 def test_waits_grow_to_an_hour(monkeypatch):
