@@ -15,7 +15,7 @@ from services.store import Database, DatabaseError, DatabaseUnavailable
 #: Bytes of bodies that share one commit, at most, unless one is larger.
 BATCH_BYTES = 4 << 20
 #: Seconds that a webhook waits for its commit; a frozen server would hold its sender for ever.
-PATIENCE = 5.0
+PATIENCE = 10.0
 
 # `placed` is read twice, so its rows are the same for both.
 _STORE = """

@@ -5,11 +5,12 @@ import json
 
 import psycopg2
 import pytest
-from api_stage import settings_for
+from api_stage import api, settings_for
 
 from bisnesctl import inspection
 from services.connectors.meta.receiver import MAX_BODY, PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
+from services.legacy import add_webhooks
 from services.store import Database
 
 NOWHERE = "postgresql://bisnes@127.0.0.1:1/bisnes"
@@ -157,6 +158,17 @@ def test_a_webhook_for_a_number_that_was_removed_is_not_stored(client, database,
 
 def test_360dialog_asks_for_no_handshake(client):
     assert refusal(client.get("/api/360dialog/webhook/0128/1")) == (405, "method_not_allowed")
+
+
+def test_the_single_process_takes_the_same_webhooks_without_a_key(database, tmp_path, number):
+    with api(receiver_settings(database, tmp_path)) as (context, client):
+        add_webhooks(context, client.application)
+        assert post(client, b"x" * (2 << 20)).status_code == 200
+        assert post_360dialog(client, number[1]).status_code == 200
+        assert refusal(post(client, signature="sha256=00")) == (401, "invalid_signature")
+        assert refusal(post_360dialog(client, "no")) == (401, "invalid_secret")
+        assert handshake(client, mode="subscribe", verify_token=TOKEN, challenge="1").status_code == 200
+    assert len(stored(database)) == 2
 
 
 def handshake(client, **asked):
