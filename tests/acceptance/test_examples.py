@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.acceptance.curl import Curl, commands
-from tests.acceptance.deployment import Deployment
+from tests.acceptance.deployment import Deployment, wait_until
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 #: A picture of one dot.
@@ -29,12 +30,34 @@ def test_every_example_of_the_readme_works(deployment, tmp_path):
     settings = deployment.settings
     ports = {3000: settings.api_port, 3002: settings.meta_port, 3010: settings.sandbox_port}
     variables = {"KEY": deployment.run("keys", "create", "--company", "0128").stdout.strip()}
+    variables["INCOMING_ID"] = a_message_that_came_in(deployment, variables["KEY"])
     examples = list(commands(README))
     assert len(examples) > 15
     for example in examples:
-        answer = Curl(example, variables, tmp_path).run(ports)
+        answer = run(Curl(example, variables, tmp_path), ports)
         assert answer.status_code < 300, f"{example}\n{answer.status_code} {answer.text}"
         variables |= remembered(answer)
+
+
+def a_message_that_came_in(deployment, key):
+    """The provider's id of what a customer said, once the API knows it."""
+    said = {"from": "60123456789", "to": "1001280", "text": "Hi"}
+    (wamid,) = requests.post(f"{deployment.sandbox}/say", json=said, timeout=30).json()["ids"]
+    address = f"{deployment.api}/api/v2/messages/0128/60123456789/{wamid}"
+    wait_until(lambda: requests.get(address, headers={"X-Api-Key": key}, timeout=30).ok, 60)
+    return wamid
+
+
+def run(command, ports):
+    """The command's answer; what refers to a message that is still on its way is asked again."""
+    answers = []
+
+    def settled():
+        answers.append(command.run(ports))
+        return answers[-1].status_code != 409 or answers[-1].json()["code"] != "not_sent"
+
+    wait_until(settled, 60)
+    return answers[-1]
 
 
 def remembered(answer):
