@@ -1,5 +1,6 @@
 """The Flask application of the API: every route, its auth, its errors and its OpenAPI document."""
 
+from flask import request
 from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import OpenAPI
 from pydantic import ValidationError
@@ -48,10 +49,17 @@ def create_app(context: Context) -> OpenAPI:
     current.attach(app, context)
     health.attach(app, Observer(context))
     answer_errors(app)
+    app.before_request(_take_chunks)
     guard(app, context.directory)
     for blueprint in (messages, media_messages, media, reactions, bots, bot, webhooks, events, health.health):
         app.register_api(blueprint)
     return app
+
+
+def _take_chunks() -> None:
+    """Let a body without a length, one that comes in chunks, end where the server says that it does."""
+    if request.content_length is None:
+        request.environ["wsgi.input_terminated"] = True
 
 
 def _refuse(error: ValidationError) -> None:

@@ -76,8 +76,7 @@ def _checked(name: str, value: str, limit: int) -> str:
 
 def given(fields: Fields, **limits: int) -> Fields:
     """Those of the optional texts that say anything; their limits by name."""
-    found = {name: optional(fields, name, limit) for name, limit in limits.items()}
-    return {name: value for name, value in found.items() if value}
+    return {name: value for name, limit in limits.items() if (value := optional(fields, name, limit))}
 
 
 def flag(fields: Fields, name: str, default: bool = False) -> bool:

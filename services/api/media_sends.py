@@ -125,8 +125,6 @@ def _read(kind: _Kind) -> tuple[Fields, Source]:
     form = request.mimetype == "multipart/form-data"
     limit = KINDS[kind.name].limit
     request.max_content_length = max(MIN_BODY, limit + BESIDE if form else min(MAX_JSON, limit * 4 // 3 + BESIDE))
-    if request.content_length is None:  # a body in chunks: the server says where it ends
-        request.environ["wsgi.input_terminated"] = True
     try:
         return _of_form(kind) if form else _of_json(kind)
     except RequestEntityTooLarge:

@@ -236,6 +236,8 @@ def test_large_files_go_through_the_server(server, settings):
 
 
 def test_a_body_in_chunks_is_taken(server):
+    react = f"{server}/api/messages/react/{COMPANY}/wamid.x"
+    assert refusal(post(react, data=iter([b'{"reaction":', b'"x"}']))) == (404, "unknown_message")
     body = json.dumps({"imageUrl": data_url(PNG + bytes(2 * MB))}).encode()
     pieces = (body[start : start + 100_000] for start in range(0, len(body), 100_000))
     assert post(server + path("image"), data=pieces).status_code == 202
