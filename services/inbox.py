@@ -20,6 +20,11 @@ from services.store import Connection, DatabaseError
 
 #: Webhooks applied in one transaction, at most.
 BATCH = 100
+#: A channel's webhooks are applied by one worker at a time, so that what they tell keeps its order: "inbo" as a number.
+LOCK = 0x696E626F
+
+_WAITING = "SELECT EXISTS (SELECT FROM webhook_inbox WHERE process_name = %s AND processed_at IS NULL)"
+_OURS = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
 
 _TAKE = """
 SELECT id, body, bot_id FROM webhook_inbox WHERE process_name = %s AND processed_at IS NULL
@@ -67,12 +72,18 @@ class Inbox:
     def work_off(self, connection: Connection) -> int:
         """Apply all stored webhooks; returns how many there were."""
         total = 0
-        while taken := self._apply_batch(connection, BATCH):
+        while self._waiting(connection) and (taken := self._apply_batch(connection, BATCH)):
             total += taken
         return total
 
+    def _waiting(self, connection: Connection) -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute(_WAITING, (self._process,))
+            return bool((cursor.fetchone() or (False,))[0])
+
     def _apply_batch(self, connection: Connection, limit: int) -> int:
         _execute(connection, "BEGIN")
+        _execute(connection, _OURS, (LOCK, self._process))
         taken = self._take(connection, limit)
         _execute(connection, "SAVEPOINT untouched")
         try:

@@ -1,5 +1,7 @@
 """What comes in, applied to a real PostgreSQL: history, contacts, windows, downloads, and the events told of it."""
 
+import threading
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -260,6 +262,26 @@ def test_companies_that_never_asked_have_no_events(connection):
     take_in(connection, said())
     assert execute(connection, "SELECT count(*) FROM event") == [(0,)]
     assert execute(connection, "SELECT count(*) FROM messages") == [(1,)]
+
+
+def test_several_workers_keep_the_order_in_which_things_came(connection, database, bot):
+    for number in range(300):
+        execute(
+            connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', %s)", (str(number).encode(),)
+        )
+    pool, _ = open_database(database)
+
+    def work():
+        with pool.connection() as own:
+            Inbox("meta", lambda body: [said(body.decode(), f"wamid.{body.decode()}")]).work_off(own)
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    pool.close()
+    assert [payload["body"] for payload in events(connection, "message")] == [str(number) for number in range(300)]
 
 
 names = st.sampled_from(["a", "b"])
