@@ -11,7 +11,7 @@ from tests.integration.api_stage import COMPANY, OPERATOR_KEY, add_company, serv
 from tests.integration.graph_stage import Provider
 
 #: Examples of each operation, of requests that follow the document and of those that do not.
-EXAMPLES = 12
+EXAMPLES = 8
 #: A stream never ends; it is tried elsewhere.
 ENDLESS = ("/api/events",)
 
