@@ -11,9 +11,9 @@ from tests.integration.api_stage import COMPANY, OPERATOR_KEY, add_company, serv
 from tests.integration.graph_stage import Provider
 
 #: Examples of each operation, of requests that follow the document and of those that do not.
-EXAMPLES = 8
+EXAMPLES = 12
 #: A stream never ends; it is tried elsewhere.
-ENDLESS = ("/api/events",)
+ENDLESS = "/api/events"
 
 
 @pytest.fixture
