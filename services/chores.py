@@ -30,7 +30,7 @@ class Chores:
     """Does each of its chores again and again."""
 
     def __init__(self, database: Database, **chores: Chore) -> None:
-        self._database, self._chores = database, chores
+        self._database = database
         self._stopped = threading.Event()
         self._threads = [
             threading.Thread(target=self._do_on, args=each, name=each[0], daemon=True) for each in chores.items()

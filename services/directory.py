@@ -1,6 +1,5 @@
 """Keys and bots, remembered for a short while and forgotten at once when PostgreSQL announces a change."""
 
-import select
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import structlog
 
 from services import store
 from services.message import Bot
+from services.notifications import notifications
 from services.store import Connection, Database, DatabaseUnavailable, Key
 
 #: Seconds for which a remembered row is used; a change is announced and does not wait for it.
@@ -83,20 +83,10 @@ class Directory:
             self._stopped.wait(1)
 
     def _listen(self) -> None:
-        connection = self._database.connect()
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {CHANNEL}")
-            self._forget()
+        for heard in notifications(self._database, CHANNEL, self._stopped):
+            if heard:
+                self._forget()
             self._listening.set()
-            while not self._stopped.is_set():
-                select.select([connection], [], [], 1)
-                connection.poll()
-                if connection.notifies:
-                    connection.notifies.clear()
-                    self._forget()
-        finally:
-            connection.close()
 
     def _forget(self) -> None:
         # A new dictionary, so that a look-up that began before the change cannot bring the old row back.

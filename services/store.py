@@ -110,6 +110,20 @@ def is_broken(connection: Any, error: psycopg2.Error) -> bool:
     return bare or isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or bool(connection.closed)
 
 
+@contextlib.contextmanager
+def transaction(connection: Connection) -> Iterator[Any]:
+    """A cursor whose statements are committed together, or not at all where anything is raised."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            yield cursor
+            cursor.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(DatabaseError):  # a broken connection has rolled back already
+                cursor.execute("ROLLBACK")
+            raise
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """An API key that is not revoked."""
@@ -472,10 +486,8 @@ class Outbox:
 
     def hold_bots(self, connection: Connection, holds: list[Hold]) -> None:
         """Hold numbers and accounts, in one transaction; one that needs an operator raises an event."""
-        with connection.cursor() as cursor:
-            cursor.execute("BEGIN")
+        with transaction(connection):
             hold(connection, holds)
-            cursor.execute("COMMIT")
 
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""

@@ -1,17 +1,17 @@
 """Hears of new events: PostgreSQL announces each commit that raised some."""
 
-import select
 import threading
 from collections.abc import Callable
 
 import structlog
 
-from services.store import Connection, Database, DatabaseError, DatabaseUnavailable
+from services.notifications import PAUSE, notifications
+from services.store import Database, DatabaseError, DatabaseUnavailable
 
 #: The channel on which `raise_events` announces them.
 CHANNEL = "bisnes_events"
 #: Seconds after which it rings in any case: for what is due by time, and for what was not heard.
-SWEEP = 1.0
+SWEEP = PAUSE
 
 log = structlog.get_logger()
 
@@ -35,24 +35,9 @@ class Bell:
     def _listen_on(self) -> None:
         while not self._stopped.is_set():
             try:
-                self._listen()
+                for _ in notifications(self._database, CHANNEL, self._stopped):
+                    self._ring()
             except (DatabaseUnavailable, DatabaseError) as error:
                 log.warning("new events cannot be heard of, looking each second", reason=str(error).strip())
             self._ring()
             self._stopped.wait(SWEEP)
-
-    def _listen(self) -> None:
-        connection = self._database.connect()
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"LISTEN {CHANNEL}")
-            while not self._stopped.is_set():
-                self._ring()
-                self._wait(connection)
-        finally:
-            connection.close()
-
-    def _wait(self, connection: Connection) -> None:
-        select.select([connection], [], [], SWEEP)
-        connection.poll()
-        connection.notifies.clear()

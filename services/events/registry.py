@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.events.names import TEST
-from services.events.transactions import transaction
-from services.store import Connection
+from services.store import Connection, transaction
 
 #: Webhooks of a company, at most.
 MOST = 50

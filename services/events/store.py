@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 import orjson
 
-from services.events.transactions import transaction
-from services.store import Connection
+from services.store import Connection, transaction
 
 #: Calls of one webhook at a time, at most; while it fails, one.
 EACH = 4

@@ -1,4 +1,4 @@
-"""The tool as it is typed, on settings of the test's own."""
+"""The tool as it is typed, on settings of the test's own; the API on a database of the test's own."""
 
 import io
 import json
@@ -10,6 +10,8 @@ import pytest
 from bisnesctl import output
 from bisnesctl.__main__ import main
 from bisnesctl.settings import Settings, load
+from tests.integration.api_stage import add_company, settings_for
+from tests.integration.api_stage import api as serve
 
 SECRET_KEY = "0123456789abcdef" * 4
 
@@ -66,3 +68,30 @@ def tool(monkeypatch, capsys):
     yield run
     for console in (output.out, output.err):
         console.cache_clear()
+
+
+@pytest.fixture
+def api(database, tmp_path):
+    """The context and a client of the API on a database with two companies."""
+    add_company(database)
+    with serve(settings_for(database, tmp_path)) as found:
+        yield found
+
+
+@pytest.fixture
+def context(api):
+    """What the API is made of."""
+    return api[0]
+
+
+@pytest.fixture
+def client(api):
+    """A client that sends no key by itself."""
+    return api[1]
+
+
+@pytest.fixture
+def connection(api):
+    """One of the API's connections."""
+    with api[0].database.connection() as connection:
+        yield connection

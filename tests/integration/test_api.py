@@ -11,12 +11,9 @@ from api_stage import (
     OTHER,
     OTHER_KEY,
     REVOKED_KEY,
-    add_company,
     outbox,
     refusal,
-    settings_for,
 )
-from api_stage import api as serve
 from openapi_spec_validator import validate
 
 from services.api.auth import Auth, declared
@@ -28,24 +25,6 @@ from tests.integration.outbox_tools import apply_statuses
 
 SENDS = f"/api/v2/messages/text/{COMPANY}"
 CHATS = f"/api/v2/messages/{COMPANY}"
-
-
-@pytest.fixture
-def api(database, tmp_path):
-    """The context and a client."""
-    add_company(database)
-    with serve(settings_for(database, tmp_path)) as found:
-        yield found
-
-
-@pytest.fixture
-def context(api):
-    return api[0]
-
-
-@pytest.fixture
-def client(api):
-    return api[1]
 
 
 def send(client, text="Hello", chat=CHAT, key=KEY, **options):

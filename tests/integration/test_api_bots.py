@@ -42,17 +42,6 @@ def api(serving):
         yield found
 
 
-@pytest.fixture
-def client(api):
-    return api[1]
-
-
-@pytest.fixture
-def connection(api):
-    with api[0].database.connection() as found:
-        yield found
-
-
 def post(client, key=KEY, path="/api/bots", **body):
     return client.post(path, json=body, headers={"X-Api-Key": key})
 

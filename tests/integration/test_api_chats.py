@@ -3,9 +3,7 @@
 import time
 from datetime import timedelta
 
-import pytest
-from api_stage import CHAT, COMPANY, KEY, OTHER, OTHER_KEY, add_company, outbox, refusal, settings_for
-from api_stage import api as serve
+from api_stage import CHAT, COMPANY, KEY, OTHER, OTHER_KEY, outbox, refusal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,24 +16,6 @@ from services.store import Result
 from tests.integration.outbox_tools import execute
 
 HIDDEN = "US.1349"
-
-
-@pytest.fixture
-def api(database, tmp_path):
-    add_company(database)
-    with serve(settings_for(database, tmp_path)) as found:
-        yield found
-
-
-@pytest.fixture
-def client(api):
-    return api[1]
-
-
-@pytest.fixture
-def connection(api):
-    with api[0].database.connection() as connection:
-        yield connection
 
 
 def get(client, path, key=KEY):

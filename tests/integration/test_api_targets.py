@@ -1,8 +1,7 @@
 """Messages that are named by an id: reactions, read receipts, quotes, edits and deletions."""
 
 import pytest
-from api_stage import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER_KEY, add_company, outbox, refusal, settings_for
-from api_stage import api as serve
+from api_stage import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER_KEY, outbox, refusal
 
 from services.api.schemas import Accepted
 from services.inbox import Inbox
@@ -11,24 +10,6 @@ from services.store import Result
 from tests.integration.outbox_tools import execute
 
 AT = 1_700_000_000.0
-
-
-@pytest.fixture
-def api(database, tmp_path):
-    add_company(database)
-    with serve(settings_for(database, tmp_path)) as found:
-        yield found
-
-
-@pytest.fixture
-def client(api):
-    return api[1]
-
-
-@pytest.fixture
-def connection(api):
-    with api[0].database.connection() as connection:
-        yield connection
 
 
 def call(client, method, path, fields=None, key=KEY, **headers):

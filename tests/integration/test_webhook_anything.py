@@ -15,7 +15,7 @@ from services.connectors.meta.signature import HEADER, sign
 from services.inbox import Inbox
 from services.store import Database
 from tests.integration.outbox_tools import add_bot, execute
-from tests.unit.meta_payloads import AINA, ALL, MESSAGES, VALUES, message, value, webhook
+from tests.unit.meta_payloads import AINA, ALL, MESSAGES, VALUES, message, places, replaced, value, webhook
 
 SECRET = "app-secret"
 #: Why a webhook may be set aside; a refusal of PostgreSQL's is none of the reasons.
@@ -41,20 +41,6 @@ ECHOES = webhook(
     },
     field="smb_message_echoes",
 )
-
-
-def places(found):
-    """Every path into a JSON value."""
-    items = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
-    return [()] + [(key, *path) for key, inner in items for path in places(inner)]
-
-
-def replaced(found, path, by):
-    if not path:
-        return by
-    copy = found.copy()
-    copy[path[0]] = replaced(found[path[0]], path[1:], by)
-    return copy
 
 
 @st.composite

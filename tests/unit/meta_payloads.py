@@ -79,3 +79,18 @@ ALL = webhook(
         ],
     )
 )  # fmt: skip
+
+
+def places(found):
+    """Every path into a JSON value."""
+    items = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
+    return [()] + [(key, *path) for key, inner in items for path in places(inner)]
+
+
+def replaced(found, path, by):
+    """The value with another one at the path."""
+    if not path:
+        return by
+    copy = found.copy()
+    copy[path[0]] = replaced(found[path[0]], path[1:], by)
+    return copy

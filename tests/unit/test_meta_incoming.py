@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.connectors.meta.incoming import parse as parse_body
 from services.message import Edit, Incoming, Media, Notice, Reaction, Revocation, Sender, Status, StatusUpdate
-from tests.unit.meta_payloads import AINA, ALL, MESSAGES, VALUES, message, value, webhook
+from tests.unit.meta_payloads import AINA, ALL, MESSAGES, VALUES, message, places, replaced, value, webhook
 
 UUID = "0190c0de-0000-7000-8000-000000000001"
 AT = 1790000000.0
@@ -205,20 +205,6 @@ def test_what_postgresql_does_not_take_is_left_out():
     assert update.text == "ab?c"
     kept = orjson.dumps(update.content).decode()  # which refuses halves of pairs and integers that are too large
     assert "\\u0000" not in kept
-
-
-def places(found):
-    """Every path into a JSON value."""
-    items = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
-    return [()] + [(key, *path) for key, inner in items for path in places(inner)]
-
-
-def replaced(found, path, by):
-    if not path:
-        return by
-    copy = found.copy()
-    copy[path[0]] = replaced(found[path[0]], path[1:], by)
-    return copy
 
 
 @given(st.binary(max_size=40) | json_values.map(json.dumps).map(str.encode))
