@@ -88,6 +88,18 @@ class Settings(BaseSettings):
     send_timeout_ms: int = Field(30000, ge=100, description="milliseconds for one call of a provider")
     lease_seconds: float = Field(60, gt=0, description="seconds after which a dead worker's messages pass on")
 
+    wa_url: HttpAddress = Field("https://web.whatsapp.com", description="address of WhatsApp Web")
+    wa_js_path: Path | None = Field(None, description="another wa-js bundle than the pinned one; empty: the pinned one")
+    chrome_path: Path | None = Field(None, description="the Chromium to run; empty: the one that is installed")
+    chrome_args: str = Field("", description="further arguments of Chromium, separated by commas")
+    chromedriver_path: Path | None = Field(None, description="its ChromeDriver; empty: the one that is installed")
+    max_sessions: int = Field(20, ge=1, le=1000, description="WhatsApp Web sessions on this machine, at most")
+    session_memory_mb: int = Field(1024, ge=128, description="megabytes after which a session's browser is renewed")
+    wwebjs_memory_mb: int = Field(4096, ge=256, description="megabytes of all sessions together")
+    wwebjs_attempts: int = Field(3, ge=1, description="attempts of a WhatsApp Web message before it fails")
+    wwebjs_backoff_ms: int = Field(2000, ge=1, description="milliseconds before its attempt 2; doubles after")
+    wwebjs_takeovers: int = Field(3, ge=0, description="times an hour that a session opened elsewhere is taken back")
+
     heartbeat_interval: int = Field(10000, ge=100, description="milliseconds between the beats of a process")
     health_check_interval: int = Field(30000, ge=100, description="milliseconds between checks of the others")
     max_heartbeat_age: int = Field(60000, ge=100, description="milliseconds after which a beat is too old")
@@ -192,6 +204,16 @@ class Settings(BaseSettings):
         if self.sandbox:
             return f"http://127.0.0.1:{self.sandbox_port}/360dialog"
         return self.dialog360_url.rstrip("/")
+
+    @property
+    def whatsapp_url(self) -> str:
+        """Address of WhatsApp Web: in the sandbox the simulator's."""
+        return f"http://127.0.0.1:{self.sandbox_port}/_wa/" if self.sandbox else self.wa_url.rstrip("/") + "/"
+
+    @property
+    def profile_dir(self) -> Path:
+        """The browsers' profiles, one folder a bot, 0700."""
+        return self.home / "profiles"
 
     @property
     def webhook_base(self) -> str | None:
