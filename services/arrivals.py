@@ -1,4 +1,4 @@
-"""What came in, written down: messages, reactions, edits and revocations, with contacts, chats and the files to fetch.
+"""What came in, written down: messages, calls, reactions, edits, revocations; contacts, chats and the files to fetch.
 
 Everything may arrive twice and in any order; what is known already changes nothing and is told nobody.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from services.history import envelope
-from services.message import Edit, Incoming, Reaction, Revocation
+from services.message import Call, Edit, Incoming, Reaction, Revocation
 from services.statuses import Told
 from services.store import Connection
 
@@ -158,9 +158,29 @@ _REVOCATIONS = _ABOUT + """changed AS (
 )""" + _TOLD.format(event=envelope("message.revoked", """jsonb_build_object('chatId', w.chat_id, 'messageId', w.id,
     'providerId', w.target, 'timestamp', floor(w.at))"""))  # fmt: skip
 
-Arrival = Incoming | Reaction | Edit | Revocation
+_CALL = envelope("call", """jsonb_build_object('id', w.provider_id, 'chatId', w.chat_id, 'from', w.chat_id,
+    'name', w.name, 'isVideo', w.video, 'isGroup', w.of_group, 'timestamp', floor(w.at))""")  # fmt: skip
+_CALLS = f"""
+WITH {_GIVEN.format(chat_id=_CHAT_ID, columns="provider_id text, video bool, of_group bool")}, stored AS (
+    INSERT INTO messages (message_id, company_id, contact_id, chat_id, message_type, media_metadata, from_me, direction,
+        author, status, phone_index, timestamp, provider, external_id)
+    SELECT provider_id, company_id, company_id || '-' || split_part(chat, '@', 1),
+           CASE WHEN chat ~ '^[0-9]+$' THEN chat || '@c.us' ELSE chat END, 'call',
+           jsonb_build_object('content', jsonb_build_object('video', video, 'group', of_group)), false, 'inbound', name,
+           'received', phone_index, to_timestamp(at), process, provider_id
+    FROM given ORDER BY company_id, provider_id
+    ON CONFLICT (message_id, company_id) DO NOTHING RETURNING company_id, message_id
+), w AS (
+    SELECT DISTINCT ON (g.company_id, g.provider_id) g.n, g.company_id, g.phone_index, g.chat AS chat_id, g.name, g.at,
+           g.provider_id, g.video, g.of_group
+    FROM given g JOIN stored s ON s.company_id = g.company_id AND s.message_id = g.provider_id
+    ORDER BY g.company_id, g.provider_id, g.n
+)
+SELECT w.n, {_CALL}::text FROM w JOIN event_feed USING (company_id) ORDER BY n"""
 
-_STATEMENTS = {Incoming: _MESSAGES, Reaction: _REACTIONS, Edit: _EDITS, Revocation: _REVOCATIONS}
+Arrival = Incoming | Reaction | Edit | Revocation | Call
+
+_STATEMENTS = {Incoming: _MESSAGES, Reaction: _REACTIONS, Edit: _EDITS, Revocation: _REVOCATIONS, Call: _CALLS}
 
 
 def record(connection: Connection, media_base: str, arrivals: Sequence[tuple[Place, Arrival]]) -> list[Told]:
@@ -206,6 +226,13 @@ def _row(arrival: Arrival) -> dict[str, Any]:
             return row | {"target": arrival.target, "body": arrival.text, "from_me": False}
         case Revocation():
             return row | {"target": arrival.target, "from_me": False}
+        case Call():
+            return row | {
+                "provider_id": arrival.provider_id,
+                "video": arrival.video,
+                "of_group": arrival.group,
+                "from_me": False,
+            }
 
 
 #: What a plain text consists of; the history has it in columns.

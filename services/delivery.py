@@ -121,6 +121,7 @@ class Delivery:
         self._recorded = self._announced = 0.0  # when results were last recorded, and before_look last called
         self._working, self._woken = threading.Lock(), threading.Event()
         self._stopping = False
+        self.paused = False  # whether nothing is claimed for now; what is in hand goes on
         self.progressed = time.monotonic()  # when the loop last came round, for the watchdog
         self.counts: Counter[Status] = Counter()
 
@@ -179,7 +180,7 @@ class Delivery:
 
     def _exchange(self) -> bool:
         """Record the outcomes and claim the next messages; returns whether there may be more at once."""
-        limit = 0 if self._stopping else len(self._free) + len(self._done)
+        limit = 0 if self._stopping or self.paused else len(self._free) + len(self._done)
         done, self._done = self._done, []
         try:
             results = self._results(done)
@@ -240,11 +241,11 @@ class Delivery:
 
     def _collect(self, seconds: float = POLL) -> None:
         for hand, answer in self._window.poll(seconds):
-            self._take(hand, self._outcome(hand.message, answer))
+            self._take(hand, self._outcome(hand.message, answer) if isinstance(answer, Answered | Broken) else answer)
         for hand, refusal in self._preparations.done():
             self._take(hand, Again() if refusal is None else refusal)
 
-    def _take(self, hand: _InHand, outcome: Outcome | Again) -> None:
+    def _take(self, hand: _InHand, outcome: Outcome | Again | None) -> None:
         if not isinstance(outcome, Again):
             self._done.append((hand, outcome))
         elif hand.steps < MAX_STEPS:

@@ -14,6 +14,8 @@ OLD_CHAT_ID = "CASE WHEN chat_id ~ '^[0-9]+$' THEN chat_id || '@c.us' ELSE chat_
 CONTACT_ID = "company_id || '-' || split_part(chat_id, '@', 1)"
 
 _SENT = "status IN ('sent', 'delivered', 'read')"
+#: Kinds that say something about another message, which the history has.
+ABOUT = "('reaction', 'read', 'edit', 'delete')"
 
 HISTORY = f"""history AS (
     INSERT INTO messages (id, message_id, company_id, contact_id, chat_id, content, message_type, media_url,
@@ -23,11 +25,19 @@ HISTORY = f"""history AS (
            payload -> 'media', CASE WHEN payload ? 'quoted_provider_id'
                THEN jsonb_build_object('id', payload ->> 'quoted_provider_id') END,
            true, 'outbound', payload ->> 'userName', status::text, phone_index, now(), %(process)s, provider_id
-    FROM written WHERE {_SENT} AND kind NOT IN ('reaction', 'read')
+    FROM written WHERE {_SENT} AND kind NOT IN {ABOUT}
     ON CONFLICT DO NOTHING RETURNING id
 ), reacted AS (
     UPDATE messages m SET reaction = NULLIF(w.payload ->> 'reaction', ''), reaction_timestamp = now()
     FROM written w WHERE w.kind = 'reaction' AND w.{_SENT}
+        AND m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'
+), corrected AS (
+    UPDATE messages m SET content = w.payload ->> 'message', edited = true, edited_at = now()
+    FROM written w WHERE w.kind = 'edit' AND w.{_SENT}
+        AND m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'
+), revoked AS (
+    UPDATE messages m SET status = 'revoked' FROM written w
+    WHERE w.kind = 'delete' AND w.{_SENT} AND (w.payload -> 'deleteForEveryone')::bool
         AND m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'
 ), closed AS (  -- Meta says that the 24 hours are over, whatever we had counted
     UPDATE chat c SET window_until = LEAST(c.window_until, now()) FROM written w
@@ -43,7 +53,7 @@ CONTACTS = f"""renamed AS (  -- what is sent once more, its link having been ref
         SELECT {CONTACT_ID} AS contact_id, company_id, CASE WHEN chat_id ~ '^[0-9]+$' THEN '+' || chat_id END AS phone,
                {OLD_CHAT_ID} AS old_chat_id, phone_index, id, jsonb_build_object('body', {CONTENT}, 'type', kind,
                    'from_me', true, 'timestamp', floor(extract(epoch FROM now()))) AS last_message
-        FROM written WHERE {_SENT} AND kind NOT IN ('reaction', 'read')) sent
+        FROM written WHERE {_SENT} AND kind NOT IN {ABOUT}) sent
     ORDER BY company_id, contact_id, id DESC
     ON CONFLICT (contact_id, company_id) DO UPDATE SET last_message = excluded.last_message, updated_at = now()
     RETURNING 1 AS row
@@ -106,5 +116,5 @@ SELECT raise_events(jsonb_agg(event ORDER BY id, place)) FROM (
     SELECT w.id, 2, {ack_event("w.status", NOW, "w.error_code", "w.error")} FROM written w
         JOIN event_feed USING (company_id) LEFT JOIN history ON history.id = w.message_id
     WHERE w.kind <> 'read'
-        AND (w.status IN ('failed', 'unknown') OR w.status = 'sent' AND (history.id IS NOT NULL OR w.kind = 'reaction'))
+        AND (w.status IN ('failed', 'unknown') OR w.status = 'sent' AND (history.id IS NOT NULL OR w.kind IN {ABOUT}))
 ) told WHERE (SELECT count(*) FROM contact) + (SELECT count(*) FROM seen) >= 0"""

@@ -23,12 +23,13 @@ BATCH = 100
 #: A channel's webhooks are applied by one worker at a time, so that what they tell keeps its order: "inbo" as a number.
 LOCK = 0x696E626F
 
-_WAITING = "SELECT EXISTS (SELECT FROM webhook_inbox WHERE process_name = %s AND processed_at IS NULL)"
+_OF_US = "process_name = %(process)s AND processed_at IS NULL AND (%(bot)s::int IS NULL OR bot_id = %(bot)s)"
+_WAITING = f"SELECT EXISTS (SELECT FROM webhook_inbox WHERE {_OF_US})"
 _OURS = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
 
-_TAKE = """
-SELECT id, body, bot_id FROM webhook_inbox WHERE process_name = %s AND processed_at IS NULL
-ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED"""
+_TAKE = f"""
+SELECT id, body, bot_id FROM webhook_inbox WHERE {_OF_US}
+ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
 _FINISH = "UPDATE webhook_inbox SET processed_at = now(), error = %s WHERE id = ANY(%s)"
 _BOTS = """
 SELECT id, company_id, phone_index, process_name, display_phone_number, meta_phone_number_id FROM phone_configs
@@ -60,14 +61,18 @@ class _Batch:
 
 
 class Inbox:
-    """The stored webhooks of one channel."""
+    """The stored webhooks of one channel, or the stored events of one bot's browser."""
 
-    def __init__(self, process: str, parse: Callable[[bytes], list[Update]], media_base: str = "") -> None:
+    def __init__(
+        self, process: str, parse: Callable[[bytes], list[Update]], media_base: str = "", bot_id: int | None = None
+    ) -> None:
         """`parse` is the connector's; its ValueError sets a webhook aside, with the reason, for an operator to see.
 
-        `media_base`: what the links to our copies of media begin with.
+        `media_base`: what the links to our copies of media begin with. `bot_id`: the bot to which it is limited.
         """
         self._process, self._parse, self._media_base = process, parse, media_base
+        self._whose = {"process": process, "bot": bot_id}
+        self._name = process if bot_id is None else f"{process}/{bot_id}"
 
     def work_off(self, connection: Connection) -> int:
         """Apply all stored webhooks; returns how many there were."""
@@ -78,12 +83,12 @@ class Inbox:
 
     def _waiting(self, connection: Connection) -> bool:
         with connection.cursor() as cursor:
-            cursor.execute(_WAITING, (self._process,))
+            cursor.execute(_WAITING, self._whose)
             return bool((cursor.fetchone() or (False,))[0])
 
     def _apply_batch(self, connection: Connection, limit: int) -> int:
         _execute(connection, "BEGIN")
-        _execute(connection, _OURS, (LOCK, self._process))
+        _execute(connection, _OURS, (LOCK, self._name))
         taken = self._take(connection, limit)
         _execute(connection, "SAVEPOINT untouched")
         try:
@@ -151,7 +156,7 @@ class Inbox:
 
     def _take(self, connection: Connection, limit: int) -> list[_Taken]:
         with connection.cursor() as cursor:
-            cursor.execute(_TAKE, (self._process, limit))
+            cursor.execute(_TAKE, self._whose | {"limit": limit})
             return [(number, bytes(body), bot_id) for number, body, bot_id in cursor.fetchall()]
 
     def _set_aside(self, connection: Connection, number: int, reason: str) -> None:

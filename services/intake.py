@@ -8,6 +8,7 @@ from typing import Protocol
 import structlog
 
 from services import store
+from services.broker import session_queue
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Entry
 
 #: Messages that share one commit, at most.
@@ -97,8 +98,8 @@ class Intake:
                 _answer(entry, future, stored, earlier)
 
     def _notify(self, batch: list[tuple[Entry, "Future[Accepted]"]]) -> None:
-        for process in {entry.process for entry, _ in batch}:
-            self._notifier.notify(f"{process}-messages")
+        for queue_name in {_queue(entry) for entry, _ in batch}:
+            self._notifier.notify(queue_name)
 
     def _store(self, entries: list[Entry]) -> "Stored":
         if self._connection is None or self._connection.closed:  # many rows are joined with their lanes: by hash
@@ -124,6 +125,11 @@ class Intake:
             self._connection.close()
             raise DatabaseUnavailable(str(error).strip()) from error
         return stored | there, earlier
+
+
+def _queue(entry: Entry) -> str:
+    """Whom to wake: any worker of the channel, or the one session of a WhatsApp Web bot."""
+    return session_queue(entry.bot_id) if entry.process == "wwebjs" else f"{entry.process}-messages"
 
 
 Stored = tuple[set[str], dict[tuple[str, str], store.Earlier]]

@@ -17,7 +17,7 @@ from services.api.context import Context, connect
 from services.chores import Chores, of_meta
 from services.connectors.meta.receiver import blueprint
 from services.events.sender import EventSender
-from services.sender import Sender
+from services.sender import Sender, tuned_for_meta
 
 #: Seconds that a stopping process gives the messages in its hand.
 STOP_TIMEOUT = 6.0
@@ -39,8 +39,10 @@ def wire() -> Context:
     """Connect the API to a sender in the same process."""
     hints, run = LocalHints(), secrets.token_hex(4)
     context = connect(load(), hints)
+    settings = context.settings
     sender = Sender(
-        context.settings, context.database, context.directory, context.connectors["meta"], "legacy", run
+        settings, context.database, context.directory, context.connectors["meta"], tuned_for_meta(settings),
+        "legacy", run,
     )  # fmt: skip
     hints.sender = sender
     events = EventSender(context.settings, context.database, "legacy", run)

@@ -66,6 +66,7 @@ class Outgoing:
     kind: str
     payload: dict[str, Any]
     attempts: int  # finished attempts before this one
+    provider_id: str | None = None  # the key that an earlier attempt chose for it, where the channel chooses them
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +219,19 @@ class Notice:
     value: dict[str, Any]
 
 
-Update = StatusUpdate | Incoming | Reaction | Edit | Revocation | Notice
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Somebody rang; it cannot be answered here."""
+
+    number: str
+    provider_id: str
+    sender: Sender
+    at: float
+    video: bool = False
+    group: bool = False
+
+
+Update = StatusUpdate | Incoming | Reaction | Edit | Revocation | Call | Notice
 
 
 class InvalidChatId(ValueError):

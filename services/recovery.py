@@ -1,8 +1,13 @@
-"""What dead workers had in hand: what never left is queued again, what may have left becomes `unknown`."""
+"""What dead workers had in hand: what never left is queued again, what may have left becomes `unknown`.
+
+Where messages have keys that were chosen before the send (WhatsApp Web), all of it is queued again: whoever claims such
+a message next asks the chat for its key before anything else.
+"""
 
 import socket
 from collections import defaultdict
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -23,8 +28,37 @@ def journal_path(folder: Path, instance: str) -> Path:
     return folder / f"{instance}.journal"
 
 
-class Recovery:
+class Recovery(Protocol):
     """Settles the claims that nobody will settle otherwise."""
+
+    def of_earlier_runs(self, connection: Connection) -> None:
+        """At the start: what earlier runs left."""
+
+    def of_expired_leases(self, connection: Connection) -> None:
+        """Every now and then: what others hold beyond their lease."""
+
+
+class KeyedRecovery:
+    """Of one bot, which one process serves at a time: whatever another has in hand is of one that is gone."""
+
+    def __init__(self, outbox: Outbox, bot_id: int) -> None:
+        self._outbox, self._bot_id = outbox, bot_id
+
+    def of_earlier_runs(self, connection: Connection) -> None:
+        """Queue again, as the oldest of its chat, what was in hand."""
+        left = store.claimed_of(connection, self._bot_id, self._outbox.worker)
+        self._outbox.record(
+            connection, [Result(a.bot_id, a.chat_id, a.id, a.claim, final=False, status=None) for a in left]
+        )
+        if left:
+            log.warning("took over from a process that is gone", worker=left[0].claim, queued_again=len(left))
+
+    def of_expired_leases(self, connection: Connection) -> None:
+        """Nothing: the bot is served by this process alone."""
+
+
+class JournalRecovery:
+    """By the journals in which workers marked what was about to leave."""
 
     def __init__(self, outbox: Outbox, journals: Path) -> None:
         self._outbox, self._journals = outbox, journals
@@ -36,7 +70,7 @@ class Recovery:
 
     def of_expired_leases(self, connection: Connection) -> None:
         """Settle what other workers hold beyond their lease, unless they live on this host and are merely late."""
-        lost = [a for a in store.expired(connection) if a.claim != self._outbox.worker]
+        lost = [a for a in store.expired(connection, self._outbox.process) if a.claim != self._outbox.worker]
         if lost:
             self._settle(connection, lost)
 

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -16,10 +16,10 @@ from services.directory import Directory
 from services.inbox import Inbox
 from services.journal import Journal
 from services.message import Bot, Secret
-from services.recovery import Recovery, journal_path, worker_name
+from services.recovery import JournalRecovery, KeyedRecovery, Recovery, journal_path, worker_name
 from services.retention import Retention
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Outbox
-from services.window import Window
+from services.window import HttpWindow, Window
 
 #: Seconds between two looks for what no hint told of: due retries, lost hints, expired leases, stored webhooks.
 SWEEP = 1.0
@@ -31,30 +31,57 @@ CLOCK_SLACK = 2.0
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """How a channel sends."""
+
+    window: Window
+    rate: float  # messages a second for each bot that sets none of its own
+    attempts: Attempts
+    bot_id: int | None = None  # the one bot that is served; its messages have keys chosen before the send
+
+
+def tuned_for_meta(settings: Settings) -> Tuning:
+    """Many requests of many numbers at once."""
+    return Tuning(
+        HttpWindow(settings.meta_window, settings.send_timeout_ms),
+        settings.meta_max_messages_per_second,
+        Attempts(settings.meta_attempts, settings.meta_backoff_ms / 1000),
+    )
+
+
+def tuned_for_session(settings: Settings, bot_id: int, window: Window) -> Tuning:
+    """One bot's messages, through its own browser."""
+    attempts = Attempts(settings.wwebjs_attempts, settings.wwebjs_backoff_ms / 1000)
+    return Tuning(window, settings.wwebjs_max_messages_per_second, attempts, bot_id)
+
+
 class Sender:
     """Delivers one channel's messages and works off its webhooks, whether or not hints arrive."""
 
     def __init__(
-        self, settings: Settings, database: Database, directory: Directory, connector: Connector,
+        self, settings: Settings, database: Database, directory: Directory, connector: Connector, tuning: Tuning,
         instance: str, run: str, before_look: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """`instance`: this process's name, the same after a restart; `run`: a name of this very start."""
         self._settings, self._database, self._run = settings, database, run
         outbox = Outbox(
             connector.process_name, worker_name(instance, run),
-            settings.meta_max_messages_per_second, settings.lease_seconds, settings.media_base,
+            tuning.rate, settings.lease_seconds, settings.media_base, tuning.bot_id,
         )  # fmt: skip
         self.outbox = outbox
-        self._journal = Journal(journal_path(settings.journal_dir, instance), settings.meta_window)
-        self._recovery = Recovery(outbox, settings.journal_dir)
+        self._journal = Journal(journal_path(settings.journal_dir, instance), tuning.window.size)
+        self._recovery: Recovery = (
+            JournalRecovery(outbox, settings.journal_dir)
+            if tuning.bot_id is None
+            else KeyedRecovery(outbox, tuning.bot_id)
+        )
         self._retention = Retention(settings.events_keep_days)
-        self._inbox = Inbox(connector.process_name, connector.parse, settings.media_base)
+        self._inbox = Inbox(connector.process_name, connector.parse, settings.media_base, tuning.bot_id)
         self._unlock = _Unlocker(directory, settings.encryption_key.get_secret_value())
         self.delivery = Delivery(
-            connector, outbox, database, self._unlock.bot, self._journal,
-            Window(settings.meta_window, settings.send_timeout_ms),
-            Attempts(settings.meta_attempts, settings.meta_backoff_ms / 1000), before_look,
-        )  # fmt: skip
+            connector, outbox, database, self._unlock.bot, self._journal, tuning.window, tuning.attempts, before_look
+        )
         self._stopped, self._taken_up = threading.Event(), threading.Event()
         self._inbox_busy = threading.Lock()
         self._renewed = time.monotonic()  # when leases were last renewed
@@ -79,7 +106,7 @@ class Sender:
 
     def nudge(self, queue_name: str) -> None:
         """A hint from within the process; returns at once."""
-        task = self.delivery.wake if queue_name.endswith("-messages") else self.work_off_webhooks
+        task = self.work_off_webhooks if queue_name.endswith("-webhooks") else self.delivery.wake
         if self._taken_up.is_set():
             threading.Thread(target=task, name=queue_name, daemon=True).start()
 
@@ -159,6 +186,8 @@ class _Unlocker:
         bot = self._directory.bot_by_id(bot_id)
         if bot is None:
             return None
+        if bot.process_name == "wwebjs":  # its credential is the browser's profile
+            return bot
         locked = bot.access_token.value
         if locked not in self._tokens:
             self._tokens[locked] = Secret(decrypt(self._key, locked))

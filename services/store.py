@@ -232,8 +232,9 @@ WITH ready AS (
            COALESCE(p.rate, %(rate)s)::float * CASE WHEN p.slow_until > now() THEN p.slow_factor ELSE 1 END AS rate,
            GREATEST(LEAST(p.free_at, now()), now() - interval '1 second') AS free_at
     FROM bot_pace p
-    WHERE p.process_name = %(process)s AND p.held_until <= now() AND EXISTS (
-        SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now())
+    WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
+        AND EXISTS (
+            SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now())
     ORDER BY p.bot_id FOR UPDATE OF p
 ), budget AS (
     SELECT bot_id, rate, free_at,
@@ -249,7 +250,7 @@ WITH ready AS (
     LIMIT %(limit)s
 ), heads AS (
     SELECT p.bot_id, p.chat_id, o.* FROM picked p CROSS JOIN LATERAL (
-        SELECT id, message_id, kind, payload, attempts FROM outbox
+        SELECT id, message_id, kind, payload, attempts, provider_id FROM outbox
         WHERE bot_id = p.bot_id AND chat_id = p.chat_id AND id > p.done AND status <= 'sending'
         ORDER BY id LIMIT 1) o
 ), claimed AS (
@@ -260,7 +261,7 @@ WITH ready AS (
     FROM budget b JOIN (SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id) taken USING (bot_id)
     WHERE p.bot_id = b.bot_id
 )
-SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts FROM heads"""
+SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id FROM heads"""
 
 # A result whose lane is no longer ours (the lease ran out while the database was away) still settles what is unknown.
 _RECORD = (
@@ -340,14 +341,20 @@ FROM merged m JOIN locked USING (bot_id) WHERE p.bot_id = m.bot_id"""
 _RENEW = """
 UPDATE lane SET due = now() + %s * interval '1 second' WHERE claim = %s"""
 _EXPIRED = """
-SELECT bot_id, chat_id, head, claim FROM lane WHERE claim IS NOT NULL AND due <= now() LIMIT 1000"""
+SELECT l.bot_id, l.chat_id, l.head, l.claim FROM lane l JOIN bot_pace p USING (bot_id)
+WHERE l.claim IS NOT NULL AND l.due <= now() AND p.process_name = %s LIMIT 1000"""
+_CLAIMED_OF = "SELECT bot_id, chat_id, head, claim FROM lane WHERE bot_id = %s AND claim IS NOT NULL AND claim <> %s"
+_RESERVE = "UPDATE outbox SET provider_id = %s WHERE bot_id = %s AND chat_id = %s AND id = %s"
 _CLAIMED_BY = """
 SELECT bot_id, chat_id, head, claim FROM lane WHERE claim IS NOT NULL AND starts_with(claim, %s)"""
 _REDATE = """
 UPDATE lane SET due = now() WHERE pending > 0 AND claim IS NULL AND due > now()"""
 _DUE = """
-SELECT EXISTS (SELECT FROM bot_pace p WHERE p.process_name = %s AND p.held_until <= now() AND EXISTS (
-    SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()))"""
+SELECT EXISTS (
+    SELECT FROM bot_pace p
+    WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
+        AND EXISTS (
+            SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()))"""
 
 
 class Statement:
@@ -363,8 +370,9 @@ class Statement:
 _ACCEPT_ROWS = Statement("accept", _ACCEPT, rows="json")
 _RECORD_RESULTS = Statement("record", _RECORD, results="json", process="text", media_base="text")
 _CLAIM_DUE = Statement(
-    "claim", _CLAIM, process="text", limit="int", worker="text", rate="float", lease="float", in_hand="json", room="int"
-)
+    "claim", _CLAIM, process="text", bot="int", limit="int", worker="text", rate="float", lease="float",
+    in_hand="json", room="int",
+)  # fmt: skip
 
 
 def _run(connection: Connection, steps: list[tuple[Statement, dict[str, Any]]]) -> list[tuple[Any, ...]]:
@@ -429,8 +437,10 @@ def _earlier(connection: Connection, entries: list[Entry]) -> dict[tuple[str, st
         return {(company, key): Earlier(digest, message_id) for company, key, digest, message_id in cursor.fetchall()}
 
 
-def _outgoing(number: int, message_id: str, bot: int, chat: str, kind: str, payload: str, attempts: int) -> Outgoing:
-    return Outgoing(number, message_id, bot, chat, kind, orjson.loads(payload), attempts)
+def _outgoing(
+    number: int, message_id: str, bot: int, chat: str, kind: str, payload: str, attempts: int, provider_id: str | None
+) -> Outgoing:
+    return Outgoing(number, message_id, bot, chat, kind, orjson.loads(payload), attempts, provider_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -442,6 +452,7 @@ class Outbox:
     rate: float  # messages a second for each bot that sets none of its own
     lease: float  # seconds
     media_base: str = ""  # what the links to our copies of media begin with
+    bot_id: int | None = None  # the one bot that it serves; None: every bot of the channel
 
     def exchange(
         self,
@@ -463,7 +474,8 @@ class Outbox:
             held = orjson.dumps([{"bot_id": bot_id, "held": count} for bot_id, count in (in_hand or {}).items()])
             room = 3 * limit if in_hand is None else 2 * limit
             pace = {"rate": self.rate, "lease": self.lease, "in_hand": held.decode(), "room": room}
-            steps.append((_CLAIM_DUE, {"process": self.process, "worker": self.worker, "limit": limit} | pace))
+            who = {"process": self.process, "bot": self.bot_id, "worker": self.worker, "limit": limit}
+            steps.append((_CLAIM_DUE, who | pace))
         found = _run(connection, steps) if steps else []
         return [_outgoing(*row) for row in found] if limit else []
 
@@ -492,7 +504,7 @@ class Outbox:
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""
         with connection.cursor() as cursor:
-            cursor.execute(_DUE, (self.process,))
+            cursor.execute(_DUE, {"process": self.process, "bot": self.bot_id})
             return bool((cursor.fetchone() or (False,))[0])
 
 
@@ -510,11 +522,24 @@ def claimed_by(connection: Connection, worker_prefix: str) -> list[Abandoned]:
         return [Abandoned(*row) for row in cursor.fetchall()]
 
 
-def expired(connection: Connection) -> list[Abandoned]:
-    """What is claimed under a lease that ran out."""
+def expired(connection: Connection, process: str) -> list[Abandoned]:
+    """What is claimed of a channel's messages under a lease that ran out."""
     with connection.cursor() as cursor:
-        cursor.execute(_EXPIRED)
+        cursor.execute(_EXPIRED, (process,))
         return [Abandoned(*row) for row in cursor.fetchall()]
+
+
+def claimed_of(connection: Connection, bot_id: int, worker: str) -> list[Abandoned]:
+    """What others than this worker have in hand of a bot's messages."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIMED_OF, (bot_id, worker))
+        return [Abandoned(*row) for row in cursor.fetchall()]
+
+
+def reserve(connection: Connection, message: Outgoing, key: str | None) -> None:
+    """Write down under which key a message is about to be sent, so that its chat can be asked for it; None: none."""
+    with connection.cursor() as cursor:
+        cursor.execute(_RESERVE, (key, message.bot_id, message.chat_id, message.id))
 
 
 _OUTCOME = """

@@ -2,13 +2,14 @@
 
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pycurl
 
 from services.connectors.base import HttpRequest
+from services.message import Outcome
 
 #: Seconds after which an idle connection is not used again: the other side may be about to close it.
 MAX_IDLE = 30
@@ -38,8 +39,27 @@ class Broken:
     handed: bool
 
 
-class Window:
-    """At most `size` requests in flight. Not safe for threads: one thread owns it."""
+class Window(Protocol):
+    """What a delivery hands its requests to: at most `size` are in flight."""
+
+    size: int
+    in_flight: int
+
+    def submit(self, ticket: Any, request: Any, leaving: Callable[[], None]) -> None:
+        """Send a request of the kind that the channel's connector makes. `leaving` is called before it may be sent."""
+
+    def poll(self, seconds: float) -> Sequence[tuple[Any, Answered | Broken | Outcome | None]]:
+        """Wait up to `seconds` and return the requests that ended, each with its ticket and what became of it.
+
+        An answer is for the connector to understand; None says that no attempt was made.
+        """
+
+    def interrupt(self) -> None:
+        """End a wait that is under way, or the next one. Safe for any thread."""
+
+
+class HttpWindow:
+    """HTTP requests in flight. Not safe for threads: one thread owns it."""
 
     def __init__(self, size: int, timeout_ms: int, prepare: Prepare | None = None) -> None:
         """`timeout_ms`: milliseconds for a whole request."""

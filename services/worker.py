@@ -24,7 +24,7 @@ from services.directory import Directory
 from services.heartbeat import Counters, Heartbeat
 from services.journal import JournalInUse
 from services.message import Status
-from services.sender import Sender
+from services.sender import Sender, tuned_for_meta
 from services.store import Database
 
 #: Seconds that a stopping worker gives the messages in its hand; supervisord kills after more.
@@ -55,7 +55,8 @@ def main() -> None:
     broker = WakingBroker(settings.redis_dsn)
     try:
         sender = Sender(
-            settings, database, directory, connector_for(process, settings), instance, secrets.token_hex(4),
+            settings, database, directory, connector_for(process, settings), tuned_for_meta(settings),
+            instance, secrets.token_hex(4),
             before_look=lambda: forget_hint(broker, f"{process}-messages"),
         )  # fmt: skip
     except JournalInUse as error:

@@ -14,6 +14,7 @@ import orjson
 from psycopg2.extras import RealDictCursor
 
 from services.api import lives
+from services.history import ABOUT
 from services.store import Connection, as_uuid
 
 Row = dict[str, Any]
@@ -30,7 +31,7 @@ _OUTBOX_PAGE = f"""
 SELECT {lives.OURS} FROM phone_configs p CROSS JOIN LATERAL (
     SELECT * FROM outbox
     WHERE bot_id = p.id AND chat_id = %(chat)s AND id < %(before)s AND company_id = p.company_id
-        AND kind NOT IN ('reaction', 'read')
+        AND kind NOT IN {ABOUT}
     ORDER BY id DESC LIMIT %(limit)s) o
 LEFT JOIN messages m ON m.id = o.message_id
 WHERE p.company_id = %(company)s AND (%(phone)s IS NULL OR p.phone_index = %(phone)s)

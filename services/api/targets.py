@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from services.api.errors import ApiError
+from services.history import ABOUT
 from services.message import InvalidChatId, normalise_chat_id
 from services.store import Connection, as_uuid
 
@@ -18,7 +19,7 @@ SELECT m.id::text, COALESCE(m.chat_id, ''), COALESCE(m.contact_id, ''), m.phone_
 FROM messages m WHERE m.company_id = %(company)s AND """
 _FIND = f"""
 SELECT o.message_id::text, o.chat_id, '', o.phone_index, o.provider_id, true, o.status::text FROM outbox o
-WHERE o.message_id = %(uuid)s::uuid AND o.company_id = %(company)s AND o.kind NOT IN ('reaction', 'read')
+WHERE o.message_id = %(uuid)s::uuid AND o.company_id = %(company)s AND o.kind NOT IN {ABOUT}
 UNION ALL {_HISTORY} m.id = %(uuid)s::uuid
 UNION ALL {_HISTORY} m.message_id = %(id)s
 UNION ALL {_HISTORY} m.external_id = %(id)s"""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Update
@@ -14,6 +15,17 @@ class HttpRequest:
     url: str
     headers: tuple[str, ...] = field(repr=False)  # "Name: value" lines; one of them holds the credential
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One send through a browser's page."""
+
+    message: Outgoing
+    file: Path | None = None  # where its file is on this machine
+
+
+Request = HttpRequest | PageRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +49,18 @@ class Unsupported(ValueError):
 
 
 class Connector(Protocol):
-    """A channel whose messages leave by one HTTP request each."""
+    """A channel: its messages leave through a window that takes its requests."""
 
     process_name: str
 
     def check(self, kind: str, chat_id: str, payload: dict[str, Any]) -> None:
         """Refuse before acceptance what the channel could never send; raises `Unsupported`."""
 
-    def request(self, bot: Bot, message: Outgoing) -> HttpRequest | Preparation:
+    def request(self, bot: Bot, message: Outgoing) -> Request | Preparation:
         """The request that sends the message, or what must be done before there can be one."""
 
     def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome | Again:
-        """What the provider's complete answer means; `status` is the HTTP status."""
+        """What the provider's complete answer means; `status` is the HTTP status, or a window's likeness of one."""
 
     def parse(self, body: bytes) -> list[Update]:
-        """What one stored webhook tells, in its order. Raises ValueError where it is no webhook of the provider."""
+        """What one stored webhook, or a browser's event, tells, in its order. Raises ValueError where it is none."""

@@ -19,7 +19,7 @@ from services.events.store import Result, Task
 from services.media.guard import guard
 from services.recovery import worker_name
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable
-from services.window import Answered, Broken, Window
+from services.window import Answered, Broken, HttpWindow
 
 #: Calls in flight at once, of all webhooks together.
 WINDOW = 128
@@ -50,7 +50,7 @@ class EventSender:
         self._secrets: dict[str, str] = {}  # by what is stored
         self._lease = settings.webhook_timeout_ms / 1000 + LEASE_MARGIN
         networks = settings.open_networks
-        self._window = Window(WINDOW, settings.webhook_timeout_ms, lambda handle: _confine(handle, networks))
+        self._window = HttpWindow(WINDOW, settings.webhook_timeout_ms, lambda handle: _confine(handle, networks))
         self._bell = Bell(database, self._wake)
         self._rung, self._stopping, self._ended = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="events", daemon=True)

@@ -15,7 +15,7 @@ from services.intake import IdempotencyConflict, Intake
 from services.journal import Journal
 from services.message import Rejected, Status
 from services.recovery import journal_path, worker_name
-from services.sender import Sender
+from services.sender import Sender, tuned_for_meta
 from tests.integration.outbox_tools import add_bot, entry, execute, open_database, status_of
 from tests.integration.provider import Provider, ProviderConnector
 
@@ -61,7 +61,7 @@ class Stage:
             future.result(10)
 
     def sender(self, instance="meta-worker-1", run="run1"):
-        sender = Sender(self.settings, self.database, self.directory, self.connector, instance, run)
+        sender = Sender(self.settings, self.database, self.directory, self.connector, tuned_for_meta(self.settings), instance, run)
         self.senders.append(sender)
         sender.start()
         return sender

@@ -146,7 +146,7 @@ def test_expired_leases_are_seen_and_claimed_lanes_are_not_claimed_again(connect
     accept(connection, entry(bot))
     (message,) = claim(connection, lease=-1.0)
     assert claim(connection) == []
-    (lost,) = store.expired(connection)
+    (lost,) = store.expired(connection, "meta")
     assert (lost.id, lost.claim) == (message.id, WORKER)
     assert store.claimed_by(connection, "host/meta-worker-1/") == [lost]
     assert store.claimed_by(connection, "host/meta-worker-2/") == []
