@@ -58,6 +58,8 @@ _STATEMENTS = {
     "events": "DELETE FROM process_events WHERE severity IN ('info', 'warning')"
     " AND timestamp < now() - interval '30 days'",
     "instances": "DELETE FROM process_instances WHERE last_heartbeat < now() - interval '1 day'",
+    "commands": "DELETE FROM wa_command WHERE created_at < now() - interval '1 day'",
+    "counts of sent": "DELETE FROM wa_sent WHERE hour < now() - interval '2 days'",
     "deliveries given up": _GIVE_UP,
     "deliveries": _DELIVERIES,
     "events of companies": _EVENTS,

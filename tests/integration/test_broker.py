@@ -6,7 +6,7 @@ import time
 import dramatiq
 import pytest
 
-from services.broker import ACTORS, Hints, WakingBroker, forget_hint
+from services.broker import ACTORS, Hints, SessionBell, WakingBroker, forget_hint, session_queue
 
 QUEUE = "meta-messages"
 
@@ -70,3 +70,32 @@ def test_a_flushed_redis_serves_new_hints(broker, served):
     broker.client.flushall()
     hints.notify(QUEUE)
     assert served.acquire(timeout=10)
+
+
+def test_a_session_is_woken_by_hints_for_its_own_bot(broker, redis_server):
+    hints, bell, other = Hints(broker), SessionBell(redis_server.url, 7), SessionBell(redis_server.url, 8)
+    for _ in range(3):
+        hints.notify(session_queue(7))
+        assert bell.wait(10)
+        bell.heard()
+    assert not other.wait(0.05)
+
+
+def test_hints_for_a_session_that_has_not_looked_yet_ring_once(broker, redis_server):
+    hints, bell = Hints(broker), SessionBell(redis_server.url, 7)
+    for _ in range(20):
+        hints.notify(session_queue(7))
+    assert bell.wait(10)
+    assert not bell.wait(0.2)
+
+
+def test_a_session_without_redis_waits_and_goes_on(broker, redis_server):
+    bell = SessionBell(redis_server.url, 7)
+    redis_server.kill()
+    try:
+        assert not bell.wait(0.05)
+        bell.heard()
+    finally:
+        redis_server.start()
+    Hints(broker).notify(session_queue(7))
+    assert bell.wait(10)

@@ -35,10 +35,15 @@ def test_old_rows_go_and_what_is_kept_for_good_stays(connection):
         " ('api', 'new', 'info', now())",
         "INSERT INTO process_metrics (process_name, metric_name, metric_value, timestamp) VALUES"
         " ('api', 'old', 1, now() - interval '8 days'), ('api', 'new', 1, now())",
+        "INSERT INTO wa_command (bot_id, command, created_at) VALUES (1, 'restart', now() - interval '25 hours'),"
+        " (1, 'restart', now())",
+        "INSERT INTO wa_sent (bot_id, hour, messages) VALUES (1, now() - interval '49 hours', 3), (1, now(), 4)",
     ]
     for statement in statements:
         execute(connection, statement)
-    assert cleaned(connection) == {"webhooks": 1, "idempotency keys": 1, "metrics": 1, "events": 1}
+    assert cleaned(connection) == {
+        "webhooks": 1, "idempotency keys": 1, "metrics": 1, "events": 1, "commands": 1, "counts of sent": 1,
+    }  # fmt: skip
     assert [bytes(body) for (body,) in execute(connection, "SELECT body FROM webhook_inbox ORDER BY id")] == [
         b"set aside", b"new", b"waiting",
     ]  # fmt: skip
