@@ -20,7 +20,7 @@ from tests.servers import settings_in
 
 #: Seconds for one command of the tool.
 COMMAND_TIMEOUT = 120
-PORTS = ("API_PORT", "META_PORT", "PORT", "SANDBOX_PORT")
+PORTS = ("API_PORT", "META_PORT", "WWEBJS_PORT", "PORT", "SANDBOX_PORT")
 
 
 class Deployment:
