@@ -83,7 +83,7 @@ class Directory:
             self._stopped.wait(1)
 
     def _listen(self) -> None:
-        for heard in notifications(self._database, CHANNEL, self._stopped):
+        for heard in notifications(self._database, (CHANNEL,), self._stopped):
             if heard:
                 self._forget()
             self._listening.set()

@@ -1,8 +1,8 @@
-"""PostgreSQL's announcements: what a channel of LISTEN and NOTIFY tells, on a connection of its own."""
+"""PostgreSQL's announcements: what channels of LISTEN and NOTIFY tell, on a connection of its own."""
 
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from services.store import Database
 
@@ -10,7 +10,7 @@ from services.store import Database
 PAUSE = 1.0
 
 
-def notifications(database: Database, channel: str, stopped: threading.Event) -> Iterator[bool]:
+def notifications(database: Database, channels: Sequence[str], stopped: threading.Event) -> Iterator[bool]:
     """Whether anything was announced since the last time: at once (it may have been, before we listened), then with
     each announcement and at least every second, until `stopped` is set.
 
@@ -19,7 +19,8 @@ def notifications(database: Database, channel: str, stopped: threading.Event) ->
     connection = database.connect()
     try:
         with connection.cursor() as cursor:
-            cursor.execute(f"LISTEN {channel}")
+            for channel in channels:
+                cursor.execute(f"LISTEN {channel}")
         heard = True
         while not stopped.is_set():
             yield heard

@@ -35,7 +35,7 @@ class Bell:
     def _listen_on(self) -> None:
         while not self._stopped.is_set():
             try:
-                for _ in notifications(self._database, CHANNEL, self._stopped):
+                for _ in notifications(self._database, (CHANNEL,), self._stopped):
                     self._ring()
             except (DatabaseUnavailable, DatabaseError) as error:
                 log.warning("new events cannot be heard of, looking each second", reason=str(error).strip())
