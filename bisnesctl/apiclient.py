@@ -13,8 +13,18 @@ from bisnesctl.topology import Mode, reachable_host
 
 #: Seconds for an answer, beyond those that the API is asked to wait for the outcome.
 PATIENCE = 15.0
+#: Seconds for a pairing code, for which the session asks WhatsApp.
+PAIRING_PATIENCE = 40.0
 #: Statuses of a message that its provider took.
 TAKEN = ("sent", "delivered", "read")
+
+
+class Refused(UsageError):
+    """The API refuses the request; `code` says why, for programs."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +53,52 @@ class ApiClient:
         path = f"/api/v2/messages/text/{quote(company, safe='')}/{quote(chat, safe='')}"
         message = {"message": text, "phoneIndex": phone}
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        body = self._post(path, message, headers, wait)
+        query = {"wait": f"{wait:g}"} if wait else {}
+        body = self._call("POST", path, message, headers, query, wait + PATIENCE)
         return Answer(body["messageId"], body["status"], body.get("error"))
 
-    def _post(self, path: str, body: dict[str, Any], headers: dict[str, str], wait: float) -> dict[str, Any]:
+    def session(self, company: str, phone: int) -> dict[str, Any]:
+        """A WhatsApp Web session: `status`, `reason`, `number`, `block` and more. Raises as `send_text` does."""
+        found: dict[str, Any] = self._call("GET", _session(company, phone))["session"]
+        return found
+
+    def start_session(self, company: str, phone: int) -> None:
+        """Has a session started. Raises `Refused` where it is blocked, else as `send_text` does."""
+        self._call("POST", _session(company, phone, "/start"))
+
+    def qr_code(self, company: str, phone: int) -> str | None:
+        """The text of the QR code that a session shows; None where it shows none. Raises as `send_text` does."""
+        try:
+            return str(self._call("GET", _session(company, phone, "/qr"), query={"format": "json"})["qr"])
+        except Refused as error:
+            if error.code != "not_scanning":
+                raise
+        return None
+
+    def pairing_code(self, company: str, phone: int, number: str) -> str:
+        """A code to type into the phone with this number. Raises as `send_text` does."""
+        path = _session(company, phone, "/pairing-code")
+        return str(self._call("POST", path, {"phoneNumber": number}, patience=PAIRING_PATIENCE)["code"])
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        query: dict[str, str] | None = None,
+        patience: float = PATIENCE,
+    ) -> dict[str, Any]:
         with requests.Session() as session:
             session.trust_env = False  # no proxy stands between us and our own API
             try:
-                answer = session.post(
+                answer = session.request(
+                    method,
                     f"{self._url}{path}",
-                    params={"wait": f"{wait:g}"} if wait else {},
+                    params=query,
                     json=body,
-                    headers={"X-Api-Key": self._key} | headers,
-                    timeout=wait + PATIENCE,
+                    headers={"X-Api-Key": self._key} | (headers or {}),
+                    timeout=patience,
                 )
                 return _checked(answer.status_code, answer.json())
             except requests.JSONDecodeError as error:
@@ -67,6 +110,10 @@ class ApiClient:
                     f"the API does not answer at {self._url}: see `bisnesctl status`, "
                     "or start it: `bisnesctl start --multiprocess`"
                 ) from error
+
+
+def _session(company: str, phone: int, what: str = "") -> str:
+    return f"/api/sessions/{quote(company, safe='')}/{phone}{what}"
 
 
 def api_url(settings: Settings, mode: Mode) -> str:
@@ -89,11 +136,13 @@ def api_key(settings: Settings) -> str:
 def _checked(status: int, body: Any) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise requests.JSONDecodeError("not an object", str(body), 0)
-    if "messageId" in body:
+    if "messageId" in body or (status < 400 and body.get("success")):
         return body
     said = f"{body.get('error')} ({body.get('code')})"
     if status in (401, 403):
         raise ConfigError(f"the API refuses the key: {said}. It comes from $BISNES_API_KEY or OPERATOR_KEY in .env")
     if status == 503:
         raise DatabaseUnavailable(f"the API says: {said}. See `bisnesctl status`")
-    raise (UsageError if 400 <= status < 500 else BisnesError)(f"the API says: {said}")
+    if 400 <= status < 500:
+        raise Refused(f"the API says: {said}", str(body.get("code")))
+    raise BisnesError(f"the API says: {said}")

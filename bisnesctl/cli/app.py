@@ -43,11 +43,15 @@ def _not_blank(text: str | None) -> str | None:
     return text
 
 
-#: Options that several commands have.
+#: Options and arguments that several commands have.
 Company = Annotated[str, typer.Option(metavar="ID", help="The company, such as 0128.", callback=_not_blank)]
 AnyCompany = Annotated[
     str | None, typer.Option("--company", metavar="ID", help="Only of this company.", callback=_not_blank)
 ]
+TheCompany = Annotated[
+    str, typer.Argument(metavar="COMPANY", show_default=False, help="Such as 0128.", callback=_not_blank)
+]
+ThePhone = Annotated[int, typer.Argument(min=0, metavar="PHONE", help="Which of its numbers (phoneIndex).")]
 Phone = Annotated[int, typer.Option(min=0, metavar="INDEX", help="Which of the company's numbers (phoneIndex).")]
 
 

@@ -1,0 +1,61 @@
+"""`bisnesctl bots blocked` and `unblock`: WhatsApp Web numbers that are kept from starting."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bisnesctl.cli.app import AnyCompany, TheCompany, ThePhone, example
+from bisnesctl.cli.bots import bots
+
+if TYPE_CHECKING:
+    from bisnesctl.websessions import Session
+
+
+@bots.command(epilog=example("bisnesctl bots blocked", "bisnesctl bots blocked --json"))
+def blocked(
+    company: AnyCompany = None,
+    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+) -> None:
+    """Show the WhatsApp Web numbers that are not started, why, and until when."""
+    from bisnesctl import database, output, websessions
+    from bisnesctl.settings import load
+
+    with database.connected(load()) as connection:
+        found = [each for each in websessions.find(connection, company) if each.block]
+    output.print_found(found, json, _show, "no WhatsApp Web number is blocked")
+
+
+@bots.command(epilog=example("bisnesctl bots unblock 0128 1"))
+def unblock(company: TheCompany, phone: ThePhone = 0) -> None:
+    """End a number's block and have its session started, once the cause is gone.
+
+    One that was logged out on the phone shows a QR code then: `bisnesctl bots link`.
+    """
+    from bisnesctl import database, output, websessions
+    from bisnesctl.settings import load
+
+    with database.connected(load()) as connection:
+        session = websessions.find_one(connection, company, phone)
+        websessions.unblock(connection, session)
+    what = "unblocked" if session.block else "was not blocked:"
+    output.say(f"bot {phone} of company {company} {what}; its session is started, see `bisnesctl bots list`")
+
+
+def _show(found: "list[Session]") -> None:
+    from rich.markup import escape
+
+    from bisnesctl import output
+
+    columns = [
+        output.Column("company"),
+        output.Column("phone", "right"),
+        output.Column("kind", from_width=70),
+        output.Column("blocked", wraps=True),
+        output.Column("reason", wraps=True),
+    ]
+    rows = [
+        [escape(each.company), str(each.phone), each.block.kind, each.block.end, escape(each.block.reason)]
+        for each in found
+        if each.block
+    ]
+    output.print_table(columns, rows)

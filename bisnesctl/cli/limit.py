@@ -1,0 +1,45 @@
+"""`bisnesctl bots limit`: what a young WhatsApp Web number may send."""
+
+from typing import Annotated
+
+import typer
+
+from bisnesctl.cli.app import TheCompany, ThePhone, example
+from bisnesctl.cli.bots import bots
+from bisnesctl.errors import UsageError
+
+Count = Annotated[int | None, typer.Option(min=1, max=1_000_000, metavar="N")]
+
+
+@bots.command(
+    epilog=example(
+        "bisnesctl bots limit 0128 1 --per-hour 20 --new-chats-per-day 10",
+        "bisnesctl bots limit 0128 1",
+        "bisnesctl bots limit 0128 1 --none",
+    )
+)
+def limit(
+    company: TheCompany,
+    phone: ThePhone = 0,
+    per_hour: Count = None,
+    per_day: Count = None,
+    new_chats_per_day: Count = None,
+    none: Annotated[bool, typer.Option("--none", help="Lift all limits, before those that are named.")] = False,
+) -> None:
+    """Limit what a WhatsApp Web number sends while it is young, or show its limits; the rest waits.
+
+    WhatsApp bans new numbers that write to many strangers. What is not named stays as it is.
+    """
+    from bisnesctl import database, limits, output, websessions
+    from bisnesctl.settings import load
+
+    given = {"per_hour": per_hour, "per_day": per_day, "new_chats_per_day": new_chats_per_day}
+    with database.connected(load()) as connection:
+        bot = websessions.find_one(connection, company, phone).bot_id
+        before = limits.Limits() if none else limits.of(connection, bot)
+        wanted = before.changed(**given)
+        if wanted.per_hour and wanted.per_day and wanted.per_hour > wanted.per_day:
+            raise UsageError(f"{wanted.per_hour} messages an hour are more than {wanted.per_day} a day")
+        if none or any(given.values()):
+            limits.save(connection, bot, wanted)
+    output.result(f"bot {phone} of company {company}: {wanted}")

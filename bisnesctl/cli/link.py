@@ -1,0 +1,80 @@
+"""`bisnesctl bots link`: a phone is linked to a WhatsApp Web number."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bisnesctl.cli.app import TheCompany, ThePhone, example
+from bisnesctl.cli.bots import bots
+from bisnesctl.errors import BisnesError
+
+if TYPE_CHECKING:
+    from bisnesctl.scanning import Scan, Type
+
+#: Where a phone has what is to be pressed.
+_PRESS = "on the phone: WhatsApp → Linked devices → Link a device"
+
+
+def _number(text: str | None) -> str | None:
+    if text is None:
+        return None
+    digits = text.removeprefix("+")
+    if not (digits.isascii() and digits.isdigit() and 7 <= len(digits) <= 15):
+        raise typer.BadParameter("a number in international form, such as 60123456789")
+    return digits
+
+
+@bots.command(
+    epilog=example("bisnesctl bots link 0128 1", "bisnesctl bots link 0128 1 --pairing-code 60123456789"),
+)
+def link(
+    company: TheCompany,
+    phone: ThePhone = 0,
+    pairing_code: Annotated[
+        str | None,
+        typer.Option(metavar="NUMBER", callback=_number, help="Show a code to type into the phone with this number."),
+    ] = None,
+) -> None:
+    """Show the QR code of a WhatsApp Web number, a new one when it changes, until a phone has scanned it.
+
+    Starts the session where it does not run. Over HTTP: GET /api/sessions/<company>/<phone>/qr.
+    """
+    from bisnesctl import output, scanning
+    from bisnesctl.apiclient import ApiClient, api_key, api_url
+    from bisnesctl.deployment import open_deployment
+
+    deployment = open_deployment()
+    api = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
+    output.say(f"waiting for the session of bot {phone} of company {company}")
+    for step in scanning.follow(api, company, phone, pairing_code):
+        if isinstance(step, scanning.Linked):
+            output.say(f"[green]✓[/] linked{f': +{step.number}' if step.number else ''}")
+        elif isinstance(step, scanning.Scan):
+            _draw(step)
+        else:
+            _spell(step)
+
+
+def _draw(step: "Scan") -> None:
+    from rich.text import Text
+
+    from bisnesctl import output, qrcodes
+
+    code, console = qrcodes.drawn(step.text), output.out()
+    columns = len(code.splitlines()[0])
+    if console.width < columns:
+        raise BisnesError(
+            f"the QR code has {columns} columns, this window has {console.width}: make it wider, link with "
+            "--pairing-code NUMBER, or fetch a picture: GET /api/sessions/<company>/<phone>/qr?format=png"
+        )
+    if console.is_terminal:
+        console.clear()
+    console.print(Text(code, "white on black" if console.is_terminal else ""), soft_wrap=True)
+    output.say(f"scan it {_PRESS}; it is renewed here until it is scanned, Ctrl-C ends")
+
+
+def _spell(step: "Type") -> None:
+    from bisnesctl import output
+
+    output.result(step.code)
+    output.say(f"type it in {_PRESS} → Link with phone number instead")
