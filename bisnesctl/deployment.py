@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from bisnesctl import layout, state
+from bisnesctl import layout, sessions, state
 from bisnesctl.errors import ConfigError, Conflict, NotRunning
-from bisnesctl.render import SUPERVISORD_CONF
+from bisnesctl.render import SESSIONS, SUPERVISORD_CONF
 from bisnesctl.settings import Settings, load
 from bisnesctl.state import State
 from bisnesctl.supervisor import Process, Supervisor, pid_in
@@ -33,8 +33,12 @@ class Deployment:
     """Everything that a command needs to know; made without asking any server."""
 
     settings: Settings
-    instances: list[Instance]
     supervisor: Supervisor
+
+    @property
+    def instances(self) -> list[Instance]:
+        """What may run here, in order of start; the sessions among it are those of this moment."""
+        return [*expand(self.settings), *sessions.instances(self.settings)]
 
     @property
     def config(self) -> Path:
@@ -75,6 +79,11 @@ class Deployment:
         processes = self.processes()
         return [each for each in self.instances if (found := processes.get(each.name)) and found.active]
 
+    def unsettled(self) -> list[Instance]:
+        """The instances that run or may be started again by the guard, in order of start."""
+        processes = self.processes()
+        return [each for each in self.instances if (found := processes.get(each.name)) and not found.settled]
+
     def shown(self, processes: dict[str, Process]) -> list[Instance]:
         """The instances worth showing: those that ought to run, and those that do."""
         expected = self.state.expected(self.instances) if self.state else []
@@ -105,12 +114,13 @@ def open_deployment(settings: Settings | None = None) -> Deployment:
     if settings is None:
         settings = load()
         settings = state.with_sandbox(settings, state.read(settings.run_dir))
-    return Deployment(settings, expand(settings), Supervisor(layout.supervisor_socket(settings.run_dir)))
+    return Deployment(settings, Supervisor(layout.supervisor_socket(settings.run_dir)))
 
 
 def make_folders(settings: Settings) -> None:
     """Makes the home and its folders. Raises `ConfigError` where that is not allowed."""
     private = [settings.run_dir, settings.log_dir, settings.heartbeat_dir, settings.journal_dir]
+    private.append(settings.run_dir / SESSIONS)
     private.append(layout.supervisor_socket(settings.run_dir).parent)
     try:
         settings.home.mkdir(mode=0o711, parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from bisnesctl import checks, database, embedded, exits, leftovers, logs, probes
 from bisnesctl.deployment import Condition, Deployment, make_folders
 from bisnesctl.errors import BisnesError, Conflict, NotRunning, StartFailed
 from bisnesctl.probes import Health, Status
-from bisnesctl.render import render
+from bisnesctl.render import SESSIONS, render
 from bisnesctl.supervisor import Process
 from bisnesctl.topology import Instance, Mode, in_mode
 
@@ -53,14 +53,15 @@ class Start:
         Raises a `BisnesError` that says what failed; then everything that this start began has been stopped.
         """
         wanted = in_mode(self.deployment.instances, self.mode, self.only)
-        self._check(wanted)
+        fixed = [each for each in wanted if not each.program.dynamic]  # their manager starts the others
+        self._check(fixed)
         try:
-            self._bring_up_all(wanted)
+            self._bring_up_all(fixed)
         except BaseException:
             self._undo()
             raise
         if not self.only:
-            self._hand_over(wanted)
+            self._hand_over()
         self._note()
 
     def _check(self, wanted: list[Instance]) -> None:
@@ -136,11 +137,10 @@ class Start:
         for instance in idle:
             self.deployment.supervisor.start(instance.full_name)
 
-    def _hand_over(self, wanted: list[Instance]) -> None:
-        others = [each for each in self.deployment.active() if each not in wanted]
-        if others:
+    def _hand_over(self) -> None:
+        while others := [each for each in self.deployment.unsettled() if self.mode not in each.program.modes]:
             self.report(f"stopping {_names(others)}, which finish what is in their hands")
-            stop_instances(self.deployment, others)
+            stop_in_turn(self.deployment, others)
 
     def _note(self) -> None:
         settings, before = self.deployment.settings, self.deployment.state
@@ -163,7 +163,7 @@ def write_config(deployment: Deployment, directory: Path) -> list[Path]:
     """Writes supervisord's configuration below `directory` and returns the paths."""
     settings = deployment.settings
     files = render(settings, deployment.instances, programs.words(settings))
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (directory / SESSIONS).mkdir(mode=0o700, parents=True, exist_ok=True)
     return [file.write(directory) for file in files]
 
 
@@ -174,10 +174,11 @@ def apply_changes(deployment: Deployment, report: Report, groups: set[str] | Non
     """
     changes, client = deployment.supervisor.reread().of(groups), deployment.supervisor
     gone = [*changes.changed, *changes.removed]
-    running = [each for each in client.processes().values() if each.active and each.group in gone]
+    ending = [each for each in client.processes().values() if each.group in gone and not each.settled]
+    running = [each for each in ending if each.active]
     if running:
         report(f"the settings of {', '.join(each.name for each in running)} changed: stopping them")
-    _stop_processes(deployment, running)
+    _stop_processes(deployment, ending)
     for group in gone:
         client.remove_group(group)
     for group in [*changes.added, *changes.changed]:
@@ -246,10 +247,7 @@ def stop_all(deployment: Deployment, report: Report) -> bool:
     if condition is not Condition.RUNNING:
         return end_supervisor(deployment, condition, report)
     pid = deployment.supervisor.pid()
-    for _, members in groupby(reversed(deployment.active()), key=lambda each: each.program.priority):
-        tier = list(members)
-        report(f"stopping {_names(reversed(tier))}")
-        stop_instances(deployment, tier)
+    stop_in_turn(deployment, deployment.unsettled(), report)
     deployment.supervisor.shutdown()
     _await_end(deployment, pid)
     state.forget_since(deployment.settings.run_dir)
@@ -293,6 +291,19 @@ def _kill(pid: int, report: Report) -> None:
             time.sleep(0.05)
 
 
+def stop_in_turn(deployment: Deployment, instances: Sequence[Instance], report: Report | None = None) -> None:
+    """Stops these in the reverse order of their start, those of the same priority side by side.
+
+    So a session's manager has ended before its sessions do, and cannot start them again.
+    """
+    order = sorted(instances, key=lambda each: -each.program.priority)
+    for _, members in groupby(order, key=lambda each: each.program.priority):
+        tier = list(members)
+        if report is not None:
+            report(f"stopping {_names(tier)}")
+        stop_instances(deployment, tier)
+
+
 def stop_instances(deployment: Deployment, instances: Sequence[Instance]) -> None:
     """Stops these side by side and waits for their end. Raises `BisnesError` where one does not end."""
     for instance in instances:
@@ -318,11 +329,7 @@ def _stop_processes(deployment: Deployment, running: Sequence[Process]) -> None:
 
 
 def _wait_stopped(deployment: Deployment, names: set[str], kill_timeout: float) -> None:
-    deadline = time.monotonic() + kill_timeout + _STOP_MARGIN
-    while active := [each.name for each in deployment.processes().values() if each.name in names and each.active]:
-        if time.monotonic() > deadline:
-            raise BisnesError(f"{', '.join(active)} did not stop: see `bisnesctl logs supervisord`")
-        time.sleep(_INTERVAL / 2)
+    supervisor.wait_stopped(deployment.supervisor, names, kill_timeout + _STOP_MARGIN)
 
 
 def restart(deployment: Deployment, instances: Sequence[Instance], report: Report) -> None:

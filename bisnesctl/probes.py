@@ -4,7 +4,7 @@ import http.client
 import json
 import time
 import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -160,11 +160,21 @@ def _error_in(body: bytes, status: int) -> str:
 def _heartbeat(instance: Instance, process: Process, settings: Settings, required: bool) -> Health:
     """How it says that it is. `required`: without a beat of this very process it is not healthy."""
     beat = read_beat(settings.heartbeat_dir / f"{instance.name}.json")
-    if beat is None or beat.pid != process.pid:
+    if beat is None or process.pid not in _ancestry(beat.pid):
         return Health(Status.UNHEALTHY, "no heartbeat yet") if required else _HEALTHY
     if beat.age * 1000 > settings.max_heartbeat_age:
         return Health(Status.UNHEALTHY, f"no heartbeat for {beat.age:.0f} s")
     return _HEALTHY if beat.status == "healthy" else Health(Status.DEGRADED, beat.reason)
+
+
+def _ancestry(pid: int) -> Iterator[int]:
+    """The process, its parent, and so on: a shim may stand between supervisord and what beats."""
+    while pid > 1:
+        yield pid
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return
 
 
 @dataclass(frozen=True)

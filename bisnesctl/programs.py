@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 
-from bisnesctl import embedded, layout
+from bisnesctl import embedded, layout, shim
 from bisnesctl.errors import ConfigError
 from bisnesctl.settings import Settings
 from bisnesctl.topology import max_connections
@@ -16,6 +16,7 @@ def words(settings: Settings) -> dict[str, str]:
     return {
         "python": sys.executable,
         "setpriv": _setpriv(),
+        "shim": shim.__file__,
         "postgres": str(embedded.postgres_bin(settings) / "postgres") if settings.embedded_postgres else "",
         "postgres_data": str(layout.postgres_data(home)),
         "postgres_sockets": str(layout.postgres_sockets(home)),

@@ -4,6 +4,7 @@ supervisord's syntax takes `%` for an expansion, ` ;` and ` #` for a comment, an
 filters know about it.
 """
 
+import json
 import os
 import resource
 import shlex
@@ -22,6 +23,10 @@ from bisnesctl.topology import Instance, Program, command_of
 
 #: The rendered configuration, below `run_dir`.
 SUPERVISORD_CONF = "supervisord.conf"
+#: Folder of the sessions' files below `run_dir`; the configuration includes them by this relative path.
+SESSIONS = "sessions"
+#: Seconds beyond a program's kill timeout after which supervisord kills the shim that should have ended it by then.
+_SHIM_MARGIN = 2
 #: Files that supervisord may hold open: four a process and some.
 MINFDS = 4096
 
@@ -61,14 +66,20 @@ class Group:
     #: The log files' path without its suffix; `%(process_num)d` stands for the number.
     log: tuple[Path, str]
 
+    @property
+    def stop_timeout(self) -> int:
+        """Seconds until supervisord itself kills it."""
+        return self.program.kill_timeout + (_SHIM_MARGIN if self.program.has_children else 0)
+
 
 def render(settings: Settings, instances: Sequence[Instance], words: dict[str, str]) -> list[File]:
-    """supervisord's configuration for all these instances.
+    """supervisord's configuration for all these instances: one file, and one for each session.
 
     `words`: what the commands name beside the settings, see `programs.words`. Raises `ConfigError` for a path
     that supervisord cannot take.
     """
-    groups = [_group(list(members), settings, words) for _, members in groupby(instances, key=lambda each: each.group)]
+    static = [each for each in instances if not each.program.dynamic]
+    groups = [_group(list(members), settings, words) for _, members in groupby(static, key=lambda each: each.group)]
     text = _templates().get_template("supervisord.conf.j2").render(
         groups=groups,
         socket=layout.supervisor_socket(settings.run_dir),
@@ -76,8 +87,18 @@ def render(settings: Settings, instances: Sequence[Instance], words: dict[str, s
         log_dir=settings.log_dir,
         minfds=_minfds(),
         user="root" if os.geteuid() == 0 else None,
+        sessions=SESSIONS,
     )  # fmt: skip
-    return [File(SUPERVISORD_CONF, text)]
+    sessions = [render_session(settings, each, words) for each in instances if each.program.dynamic]
+    return [File(SUPERVISORD_CONF, text), *sessions]
+
+
+def render_session(settings: Settings, instance: Instance, words: dict[str, str]) -> File:
+    """The file of one session. Its first line says for which number it is. Raises `ConfigError` as `render` does."""
+    group = _group([instance], settings, words)
+    text = _templates().get_template("program.conf.j2").render(group=group)
+    number = json.dumps([instance.words["company"], int(instance.words["phone"])])
+    return File(f"{SESSIONS}/{instance.name}.conf", f"; {number}\n{text}")
 
 
 def _group(members: list[Instance], settings: Settings, words: dict[str, str]) -> Group:
@@ -91,7 +112,7 @@ def _group(members: list[Instance], settings: Settings, words: dict[str, str]) -
         name=first.group,
         program=program,
         size=len(members),
-        command=_tied(program, command_of(program, settings, words), words["setpriv"]),
+        command=_tied(program, command_of(program, settings, words | first.words), words),
         environment=environment,
         directory=layout.postgres_data(settings.server_home).parent if program.is_server else settings.home,
         user=(words["server_user"] or None) if program.is_server else None,
@@ -101,9 +122,11 @@ def _group(members: list[Instance], settings: Settings, words: dict[str, str]) -
     )
 
 
-def _tied(program: Program, command: tuple[str, ...], setpriv: str) -> tuple[str, ...]:
+def _tied(program: Program, command: tuple[str, ...], words: dict[str, str]) -> tuple[str, ...]:
     """The command, told to stop when supervisord dies: nothing outlives it, its own SIGKILL included."""
-    return (setpriv, "--pdeathsig", program.stop_signal, "--", *command)
+    if program.has_children:
+        command = (words["python"], "-I", "-S", words["shim"], str(program.kill_timeout), *command)
+    return (words["setpriv"], "--pdeathsig", program.stop_signal, "--", *command)
 
 
 def _templates() -> jinja2.Environment:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bisnesctl.errors import NotRunning, ShuttingDown, StartFailed, SupervisorFault
+from bisnesctl.errors import BisnesError, NotRunning, ShuttingDown, StartFailed, SupervisorFault
 
 #: Seconds that a call may take; supervisord answers within milliseconds.
 CALL_TIMEOUT = 5
@@ -21,7 +21,9 @@ BOOT_TIMEOUT = 15
 #: States in which supervisord looks after a process: it runs, or will be tried again.
 ACTIVE_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
-_ALREADY_STARTED, _NOT_RUNNING, _BAD_NAME, _SHUTDOWN_STATE = 60, 70, 10, 6
+_ALREADY_STARTED, _ALREADY_ADDED, _NOT_RUNNING, _BAD_NAME, _SHUTDOWN_STATE = 60, 90, 70, 10, 6
+#: Seconds between two looks at whether something has stopped.
+_INTERVAL = 0.05
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,18 @@ class Process:
     #: Why the last start failed; empty where it did not.
     error: str
     exit_status: int
+    #: Seconds since it was started; 0 where it never was, or does not run.
+    uptime: float = 0.0
 
     @property
     def active(self) -> bool:
         """Whether it runs or is about to."""
         return self.state in ACTIVE_STATES
+
+    @property
+    def settled(self) -> bool:
+        """Whether it stays as it is until somebody starts it by name; the guard may restart what ended by itself."""
+        return self.state == "STOPPED"
 
 
 @dataclass(frozen=True)
@@ -96,8 +105,13 @@ class Supervisor:
         self._call("startProcess", full_name, False, unless=_ALREADY_STARTED)
 
     def stop(self, full_name: str) -> None:
-        """Tells it to stop `group:name`, without waiting; no fault where it does not run."""
-        self._call("stopProcess", full_name, False, unless=_NOT_RUNNING)
+        """Tells it to stop `group:name`, without waiting; what ended by itself is not restarted any more."""
+        if self._call("stopProcess", full_name, False, unless=_NOT_RUNNING) is None:
+            self._call("settle", full_name, namespace="wakeup")
+
+    def revive(self, full_name: str) -> bool:
+        """Starts `group:name` if it ended by itself and nobody stopped it since. Returns whether it did."""
+        return bool(self._call("revive", full_name, namespace="wakeup"))
 
     def reread(self) -> Changes:
         """Reads the configuration file again and says what differs; applies nothing."""
@@ -105,8 +119,8 @@ class Supervisor:
         return Changes(added, changed, removed)
 
     def add_group(self, name: str) -> None:
-        """Takes up a group that `reread` found."""
-        self._call("addProcessGroup", name)
+        """Takes up a group that `reread` found; no fault where somebody else did."""
+        self._call("addProcessGroup", name, unless=_ALREADY_ADDED)
 
     def remove_group(self, name: str) -> None:
         """Forgets a group, all of which must have stopped."""
@@ -116,9 +130,9 @@ class Supervisor:
         """Tells supervisord to end; no fault where it is about to."""
         self._call("shutdown", unless=_SHUTDOWN_STATE)
 
-    def _call(self, method: str, *arguments: Any, unless: int | None = None) -> Any:
+    def _call(self, method: str, *arguments: Any, unless: int | None = None, namespace: str = "supervisor") -> Any:
         try:
-            return getattr(self._proxy.supervisor, method)(*arguments)
+            return getattr(self._proxy, f"{namespace}.{method}")(*arguments)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == unless:
                 return None
@@ -170,6 +184,24 @@ def wait_until_up(supervisor: Supervisor, child: subprocess.Popen[bytes]) -> Non
         time.sleep(0.02)
 
 
+def wait_stopped(supervisor: Supervisor, names: set[str], seconds: float) -> None:
+    """Waits until none of these processes runs, or supervisord is gone. Raises `BisnesError` when the time is up."""
+    deadline = time.monotonic() + seconds
+    while active := [each for each in _processes(supervisor) if each.name in names and each.active]:
+        if time.monotonic() > deadline:
+            raise BisnesError(
+                f"{', '.join(each.name for each in active)} did not stop: see `bisnesctl logs supervisord`"
+            )
+        time.sleep(_INTERVAL)
+
+
+def _processes(supervisor: Supervisor) -> list[Process]:
+    try:
+        return list(supervisor.processes().values())
+    except NotRunning:
+        return []
+
+
 def pid_in(pidfile: Path, config: Path) -> int | None:
     """The pid of a living supervisord of this very `config`, from its pid file; none where there is none."""
     try:
@@ -196,6 +228,7 @@ def _process(info: dict[str, Any]) -> Process:
         pid=info["pid"],
         error=info["spawnerr"],
         exit_status=info["exitstatus"],
+        uptime=max(info["now"] - info["start"], 0.0) if info["pid"] else 0.0,
     )
 
 

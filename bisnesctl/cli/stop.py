@@ -30,7 +30,7 @@ def stop(
             stop_all(deployment, output.say)
             output.say("everything has stopped")
             return
-        running = [each for each in deployment.active() if each in chosen]
+        running = [each for each in deployment.unsettled() if each in chosen]
         stop_instances(deployment, running)
     stopped = ", ".join(each.name for each in running)
     output.say(f"stopped {stopped}" if stopped else f"{', '.join(names)}: not running")
