@@ -13,6 +13,7 @@ from services.sandbox.destinations import Destinations
 from services.sandbox.registry import APP_ID, Registry
 from services.sandbox.server import Server
 from services.sandbox.simulator import Simulator
+from services.sandbox.wa.network import Network
 
 log = structlog.get_logger()
 
@@ -35,12 +36,14 @@ class Sandbox:
         self._reporter = simulator.reporter
         self._reporter.start()
         log.info("ready", page=f"http://127.0.0.1:{settings.sandbox_port}/_sandbox/")
-        return create_app(simulator)
+        self._network = Network(settings.home)
+        return create_app(simulator, self._network)
 
     def close(self) -> None:
         """Stop reporting and close the file."""
         self._reporter.stop()
         self._database.close()
+        self._network.close()
 
 
 def receivers(settings: Settings) -> list[str]:

@@ -3,8 +3,9 @@
 import socket
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
-from flask import jsonify, request, send_file
+from flask import abort, jsonify, request, send_file
 from werkzeug.wrappers import Response
 
 from services.sandbox.fields import read_object
@@ -13,6 +14,8 @@ from services.sandbox.simulator import Answer
 
 #: Bytes of an upload: the biggest file and the form around it.
 UPLOAD_LIMIT = MOST + (1 << 20)
+#: Names by which a browser on this machine may call us: another one was made to point here.
+_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 def answer(found: Answer) -> Response:
@@ -39,3 +42,10 @@ def sent_fields() -> dict[str, Any]:
         return request.form.to_dict()
     body = request.get_data()
     return read_object(body) if body.lstrip()[:1] in (b"{", b"[") else request.form.to_dict()
+
+
+def refuse_strangers() -> None:
+    """A page of another site must not speak here through somebody's browser."""
+    origin = request.headers.get("Origin")
+    if urlsplit(request.host_url).hostname not in _HOSTS or (origin and urlsplit(origin).netloc != request.host):
+        abort(403, "the sandbox takes no requests of other sites")

@@ -11,19 +11,24 @@ from services.sandbox.answers import answer
 from services.sandbox.fields import GraphError
 from services.sandbox.simulator import Answer, Simulator
 from services.sandbox.store import Filter
+from services.sandbox.wa import control as wa_control
+from services.sandbox.wa import page_routes
+from services.sandbox.wa.network import Network
 
 #: Bytes in a request's body, at most; uploads have their own limit.
 MAX_BODY = 1 << 20
 
 
-def create_app(simulator: Simulator) -> Flask:
-    """The Flask application of the simulator."""
+def create_app(simulator: Simulator, network: Network) -> Flask:
+    """The Flask application of the simulators: of the Graph API, and of WhatsApp Web."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.register_blueprint(graph_routes.blueprint(simulator))
     app.register_blueprint(dialog360.blueprint(simulator), url_prefix=dialog360.PREFIX)
     app.register_blueprint(control.blueprint(simulator), url_prefix=control.PREFIX)
+    app.register_blueprint(page_routes.blueprint(network), url_prefix=page_routes.PREFIX)
+    app.register_blueprint(wa_control.blueprint(network), url_prefix=wa_control.PREFIX)
     app.register_error_handler(HTTPException, _unknown)
     app.register_error_handler(GraphError, _refused)
 

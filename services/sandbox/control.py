@@ -3,14 +3,13 @@
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
-from flask import Blueprint, abort, redirect, request
+from flask import Blueprint, redirect, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.wrappers import Response
 
 from services.sandbox import inbound, page
-from services.sandbox.answers import UPLOAD_LIMIT, sent_fields
+from services.sandbox.answers import UPLOAD_LIMIT, refuse_strangers, sent_fields
 from services.sandbox.behaviour import Behaviour, Delivery
 from services.sandbox.fields import GraphError
 from services.sandbox.inbound import Notice, Saying
@@ -22,8 +21,6 @@ from services.sandbox.templates import Template
 PREFIX = "/_sandbox"
 #: Messages in one list, at most and by default.
 MAX_LIST = 10_000
-#: Names by which a browser on this machine may call us: another one was made to point here.
-_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 class Told(BaseModel):
@@ -71,19 +68,12 @@ class MediaLife(BaseModel):
 def blueprint(simulator: Simulator) -> Blueprint:
     """All of them. None needs a key: they are on loopback, and a browser's pages from elsewhere are refused."""
     control = Blueprint("control", __name__)
-    control.before_request(_refuse_strangers)
+    control.before_request(refuse_strangers)
     control.register_error_handler(ValidationError, _invalid)
     control.register_error_handler(GraphError, _wrong)
     for add in (_add_page, _add_lists, _add_behaviour, _add_settings, _add_facts, _add_speech):
         add(control, simulator)
     return control
-
-
-def _refuse_strangers() -> None:
-    """A page of another site must not speak here through somebody's browser."""
-    origin = request.headers.get("Origin")
-    if urlsplit(request.host_url).hostname not in _HOSTS or (origin and urlsplit(origin).netloc != request.host):
-        abort(403, "the sandbox takes no requests of other sites")
 
 
 def _invalid(error: ValidationError) -> tuple[dict[str, Any], int]:

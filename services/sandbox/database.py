@@ -1,16 +1,21 @@
-"""The simulator's SQLite file: it survives a SIGKILL of the simulator."""
+"""The simulators' SQLite files: they survive a SIGKILL of the simulator."""
 
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-#: Grows with every change of the tables; a file of another version is begun anew.
-_VERSION = 3
 
-_SCHEMA = """
+class Schema(NamedTuple):
+    """The tables of a file."""
+
+    version: int  # grows with every change of the tables; a file of another version is begun anew
+    script: str  # SQL that makes what is not there yet
+
+
+GRAPH = Schema(3, """
 CREATE TABLE IF NOT EXISTS message (  -- a request of the business to send
     seq             INTEGER PRIMARY KEY AUTOINCREMENT,
     at              REAL NOT NULL,    -- seconds since the epoch
@@ -70,22 +75,23 @@ CREATE TABLE IF NOT EXISTS told (     -- what is known of numbers, accounts, tok
     facts           TEXT NOT NULL,    -- a JSON object
     PRIMARY KEY (kind, name)
 );
-"""
-_TABLES = ("message", "inbound", "report", "media", "told")
+""")  # fmt: skip
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
 
 
 class Database:
     """The file. Safe for threads: one connection, one at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: Schema = GRAPH) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
         self._connection.executescript("PRAGMA journal_mode = wal; PRAGMA synchronous = normal;")
-        if self._connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            self._connection.executescript("".join(f"DROP TABLE IF EXISTS {name};" for name in _TABLES))
-        self._connection.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION};")
+        if self._connection.execute("PRAGMA user_version").fetchone()[0] != schema.version:
+            tables = self._connection.execute(_TABLES).fetchall()
+            self._connection.executescript("".join(f"DROP TABLE {each['name']};" for each in tables))
+        self._connection.executescript(f"{schema.script} PRAGMA user_version = {schema.version};")
 
     def rows(self, query: str, values: Any = ()) -> list[dict[str, Any]]:
         """What a query finds."""

@@ -1,0 +1,16 @@
+/** The keys that a QR code carries; the simulator checks none of them. */
+
+export const noiseKey = new Uint8Array(32).fill(1);
+export const identityKey = new Uint8Array(32).fill(2);
+export const advSecret = encode(new Uint8Array(32).fill(3));
+/** WhatsApp's number for a browser. */
+export const PLATFORM = '1';
+
+export function encode(bytes) {
+  return btoa(String.fromCharCode(...new Uint8Array(bytes)));
+}
+
+/** What is in the QR code: five fields, as WhatsApp's own page has them. */
+export function codeText(ref) {
+  return [ref, encode(noiseKey), encode(identityKey), advSecret, PLATFORM].join(',');
+}
