@@ -85,7 +85,7 @@ def link(connect: Connect, settings: Settings, wish: Wish) -> Linked:
     bot = replace(wish.bot, type=wish.bot.type or (known.type if known else bots.USUAL_TYPE))
     number = bot.phone_number_id or (known.phone_number_id if known else None)
     bots.check_complete(str(bot.type), number, bot.token or wish.code or _sealed(known, bot))
-    linked = Linked(new=False, asked=False)
+    linked = Linked(new=False, asked=False, hints=_web_hints(bot, known))
     if _concerns_provider(wish, bot, known):
         bot, linked = _ask(connect, settings, wish, bot, known)
     with connect() as connection:
@@ -177,6 +177,13 @@ def _account_of(settings: Settings, token: str) -> str | None:
         found = accounts_of(token_facts(settings, token))
         return found[0] if len(found) == 1 else None
     return None
+
+
+def _web_hints(bot: NewBot, known: Known | None) -> tuple[str, ...]:
+    """Nobody is asked about a WhatsApp Web number: a phone proves that it is ours."""
+    if bot.type != "wwebjs" or (known is not None and known.type == "wwebjs"):
+        return ()
+    return (f"link a phone: `bisnesctl bots link {bot.company} {bot.phone}`",)
 
 
 def _meta_hints(settings: Settings, account: str | None) -> Iterator[str]:

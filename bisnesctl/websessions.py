@@ -137,4 +137,6 @@ def blocked(session: Session, block: Block) -> str:
 
 
 def _session(row: tuple[Any, ...]) -> Session:
-    return Session(*row[:13], block=Block(*row[13:]) if row[13] is not None else None)
+    *columns, kind, reason, since, until = row
+    block = None if kind is None else Block(kind, reason, since, until)
+    return Session(*[*columns, block])

@@ -47,6 +47,7 @@ def _rate(text: str) -> float:
         "bisnesctl bots add --company 0128 --phone-number-id 106540352242922 --waba-id 102290129340398"
         " --token-stdin <token.txt",
         "bisnesctl bots add --company 0128 --phone 1 --type 360dialog --token-stdin <key.txt",
+        "bisnesctl bots add --company 0128 --phone 2 --wwebjs",
         "bisnesctl bots add --company 0128 --rate 80",
     )
 )
@@ -56,6 +57,7 @@ def add(
     kind: Annotated[
         BotType | None, typer.Option("--type", help="How the number is reached (a new one: meta_direct).")
     ] = None,
+    wwebjs: Annotated[bool, typer.Option("--wwebjs", help="A WhatsApp Web number: --type wwebjs.")] = False,
     phone_number_id: Annotated[str | None, typer.Option(metavar="ID", help="The number's id in Meta's API.")] = None,
     waba_id: Annotated[str | None, typer.Option(metavar="ID", help="The id of Meta's business account.")] = None,
     display_number: Annotated[str | None, typer.Option(metavar="NUMBER", help="How people know the number.")] = None,
@@ -88,6 +90,7 @@ def add(
     settings = running_settings()
     checks.check_secrets(settings)
     token, pin = _read_secrets(token_stdin, pin_stdin)
+    kind = _kind(kind, wwebjs)
     bot = NewBot(company, phone, kind and kind.value, phone_number_id, waba_id, display_number, token, rate)
     wish = linking.Wish(bot, pin=pin, set_webhook=set_webhook, verify=not no_verify)
     linked = linking.link(lambda: database.connected(settings), settings, wish)
@@ -144,6 +147,12 @@ def running_settings() -> "Settings":
     return state.with_sandbox(settings, state.read(settings.run_dir))
 
 
+def _kind(named: BotType | None, wwebjs: bool) -> BotType | None:
+    if wwebjs and named not in (None, BotType.WWEBJS):
+        raise UsageError(f"--wwebjs and --type {named.value} contradict each other")
+    return BotType.WWEBJS if wwebjs else named
+
+
 def _read_secrets(token: bool, pin: bool) -> tuple[str | None, str | None]:
     """The token and the PIN, as far as they are asked for: on a terminal without echo, else a line each."""
     import getpass
@@ -192,6 +201,7 @@ def _show(found: "list[Bot]") -> None:
         output.Column("number id", from_width=110),
         output.Column("rate", "right", from_width=120),
         output.Column("check", from_width=100),
+        output.Column("session", from_width=100),
         output.Column("waiting", "right"),
         output.Column("held", wraps=True),
     ]
@@ -211,6 +221,7 @@ def _cells(bot: "Bot") -> list[str]:
         escape(bot.phone_number_id or "-"),
         "-" if bot.rate is None else f"{bot.rate:g}",
         bot.check or "-",
+        bot.session or "-",
         str(bot.waiting),
         _held(bot),
     ]
@@ -219,6 +230,9 @@ def _cells(bot: "Bot") -> list[str]:
 def _held(bot: "Bot") -> str:
     from rich.markup import escape
 
+    if bot.blocked_until is not None:
+        end = "until you act" if bot.blocked_until == "infinity" else f"until {bot.blocked_until}"
+        return f"[red]blocked {end} (`bots unblock`)[/]: {escape(bot.blocked_reason or '')}"
     if bot.held_until is None:
         return "-"
     until = "until you act (`bots add`)" if bot.held_until == "infinity" else f"until {bot.held_until}"

@@ -1,8 +1,10 @@
 """The Flask application of the API: every route, its auth, its errors and its OpenAPI document."""
 
+from collections.abc import Iterable
+
 from flask import request
 from flask.json.provider import DefaultJSONProvider
-from flask_openapi3 import OpenAPI
+from flask_openapi3 import APIBlueprint, OpenAPI
 from pydantic import ValidationError
 
 from services.api import current, health
@@ -17,8 +19,13 @@ from services.api.media import media
 from services.api.media_sends import media_messages
 from services.api.messages import messages
 from services.api.reactions import reactions
+from services.api.sessions import session, sessions
 from services.api.webhooks import webhooks
 
+RESOURCES = (
+    *(messages, media_messages, media, reactions, bots, bot, sessions, session, webhooks, events),
+    health.health,
+)
 #: Bytes in a request's body, at most.
 MAX_BODY = 1 << 20
 
@@ -31,8 +38,8 @@ class _Json(DefaultJSONProvider):
     ensure_ascii = False
 
 
-def create_app(context: Context) -> OpenAPI:
-    """The application that serves with `context`. Connects to nothing by itself."""
+def create_app(context: Context, resources: Iterable[APIBlueprint] = RESOURCES) -> OpenAPI:
+    """The application that serves these resources with `context`. Connects to nothing by itself."""
     app = OpenAPI(
         "services.api",
         info=INFO,
@@ -51,7 +58,7 @@ def create_app(context: Context) -> OpenAPI:
     answer_errors(app)
     app.before_request(_take_chunks)
     guard(app, context.directory)
-    for blueprint in (messages, media_messages, media, reactions, bots, bot, webhooks, events, health.health):
+    for blueprint in resources:
         app.register_api(blueprint)
     return app
 

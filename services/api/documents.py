@@ -60,6 +60,9 @@ CODES: dict[str, tuple[int, str]] = {
     "not_sent": (409, "the message 01934f7e-… is queued: nothing can refer to it until it is sent"),
     "not_incoming": (409, "the message wamid.HBgL… is one of yours: only those that came in can be marked as read"),
     "idempotency_conflict": (409, "the Idempotency-Key order-1 was used for a different message"),
+    "not_scanning": (409, "the session shows no QR code, it is WORKING: it is linked already; …"),
+    "not_running": (409, "the session is STOPPED: start it first"),
+    "blocked": (409, "bot 0 of company 0128 is blocked until …: 3 starts in a row failed; …"),
     "number_taken": (409, "another bot has the number id 106540352242922: remove that one first"),
     "messages_waiting": (409, "messages wait for this number: let them leave first, or …"),
     "not_configured": (409, "the embedded signup needs META_APP_ID and META_APP_SECRET in .env"),
@@ -74,6 +77,8 @@ CODES: dict[str, tuple[int, str]] = {
     "too_many_streams": (429, "company 0128 has 20 streams open here already; close one first"),
     "internal": (500, "something went wrong on our side; the log of the API has the reason"),
     "send_failed": (502, "the provider refused the message for good: recipient is not a WhatsApp number"),
+    "session_failed": (502, "the session could not do it: that number cannot be linked by a code"),
+    "session_silent": (503, "the session does not answer; see its status, or restart it"),
     "media_pending": (503, "the file is still being fetched from the provider; ask again shortly"),
     "media_unavailable": (503, "the file cannot be kept just now, the message was not stored: …"),
     "database_unavailable": (503, "the database is away; try again shortly"),
@@ -93,7 +98,7 @@ _ABOUT = {
     422: "The provider refused it; `step`, `providerCode` and `next` say where, why and what to do.",
     429: "Too much at once; try again later.",
     500: "A fault of the API.",
-    502: "The provider refused the message; it will not be tried again. `messageId` and `providerCode` are given too.",
+    502: "The provider refused it, and it is not tried again. Of a message, `messageId` and `providerCode` are given.",
     503: "The database or the provider is away; nothing was stored. `Retry-After` says when to try again.",
 }
 
