@@ -1,0 +1,132 @@
+"""What the manager does about the programs of sessions, whatever it finds."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bisnesctl.websessions import Block, Session
+from services.connectors.wwebjs.manager_plan import STARTING, Program, fattest, plan, program_name
+
+NOW = datetime.now(UTC)
+LONG_AGO = NOW - 2 * STARTING
+STATES = ("STOPPED", "STARTING", "SCAN_QR_CODE", "WORKING", "FAILED")
+BLOCK = Block("logged_out", "logged out on the phone", NOW, None)
+
+
+def session(bot=1, wanted=True, state="STOPPED", reason=None, started=LONG_AGO, memory=None, block=None):
+    return Session(bot, "0128", bot, wanted, state, reason, NOW, started, None, None, 0, memory, {}, block)
+
+
+def program(bot):
+    return program_name(session(bot))
+
+
+@st.composite
+def worlds(draw):
+    """Sessions, the programs that there are, and how many may run and start."""
+    bots = draw(st.lists(st.integers(1, 12), unique=True, max_size=8))
+    blocks, times = st.sampled_from([None, BLOCK]), st.sampled_from([None, LONG_AGO, NOW])
+    found = [
+        session(bot, draw(st.booleans()), draw(st.sampled_from(STATES)), None, draw(times), block=draw(blocks))
+        for bot in bots
+    ]
+    names = [program(bot) for bot in range(1, 14)]
+    programs = draw(st.dictionaries(st.sampled_from(names), st.sampled_from(list(Program))))
+    return found, programs, draw(st.integers(1, 6)), draw(st.integers(1, 4))
+
+
+@given(worlds())
+def test_only_wanted_sessions_that_are_not_blocked_run_and_never_too_many(world):
+    sessions, programs, most, at_once = world
+    todo = plan(sessions, programs, most, at_once)
+    able = {program_name(each) for each in sessions if each.wanted and not each.block}
+    kept = set(programs) - set(todo.remove)
+    started = {program_name(each) for each in todo.start}
+    assert kept | started <= able
+    assert len(kept | started) <= most
+    assert len(started) <= at_once
+    assert not started & {name for name, how in programs.items() if how is Program.ACTIVE}
+
+
+@given(worlds())
+def test_round_after_round_all_that_may_run_do(world):
+    sessions, programs, most, at_once = world
+    able = sorted((each for each in sessions if each.wanted and not each.block), key=lambda each: each.bot_id)[:most]
+    for _ in range(20):
+        todo = plan(sessions, programs, most, at_once)
+        programs = {name: how for name, how in programs.items() if name not in todo.remove}
+        programs |= {program_name(each): Program.ACTIVE for each in todo.start}
+        up = {name for name, how in programs.items() if how is Program.ACTIVE}
+        sessions = [_come_up(each) if program_name(each) in up else each for each in sessions]
+    ended = {name for name, how in programs.items() if how is Program.ENDED}
+    assert {program_name(each) for each in able} == up | ended
+    assert not todo.later
+    assert not todo.start
+
+
+def _come_up(each):
+    return session(each.bot_id, each.wanted, "WORKING", None, NOW, block=each.block)
+
+
+def test_what_runs_is_left_alone():
+    sessions = [session(1, state="WORKING"), session(2), session(3, wanted=False)]
+    programs = {program(1): Program.ACTIVE, program(3): Program.ACTIVE}
+    todo = plan(sessions, programs, 10, 2)
+    assert todo.start == [sessions[1]]
+    assert todo.remove == [program(3)]
+
+
+def test_what_ended_is_the_guards_until_somebody_asks_for_a_start():
+    programs = {program(1): Program.ENDED}
+    assert plan([session(1, state="FAILED")], programs, 10, 2).start == []
+    assert len(plan([session(1, state="FAILED", started=None)], programs, 10, 2).start) == 1
+
+
+def test_the_oldest_run_where_not_all_may():
+    todo = plan([session(3), session(1), session(2)], {}, 2, 5)
+    assert [each.bot_id for each in todo.start] == [1, 2]
+    assert [(idle.session.bot_id, idle.state) for idle in todo.idle] == [(3, "STOPPED")]
+    assert "MAX_SESSIONS" in todo.idle[0].reason
+    told = session(3, reason=todo.idle[0].reason)
+    assert plan([told, session(1), session(2)], {}, 2, 5).idle == []
+
+
+def test_browsers_start_a_few_at_a_time():
+    sessions = [session(bot, state="STARTING", started=NOW) for bot in (1, 2)] + [session(3)]
+    programs = {program(1): Program.ACTIVE, program(2): Program.ACTIVE}
+    waiting = plan(sessions, programs, 10, 2)
+    assert (waiting.start, waiting.later) == ([], True)
+    sessions[0] = session(1, state="SCAN_QR_CODE", started=NOW)
+    assert plan(sessions, programs, 10, 2).start == [sessions[2]]
+
+
+def test_one_that_hangs_in_its_start_does_not_keep_others_from_theirs():
+    sessions = [session(1, state="STARTING", started=NOW - STARTING - timedelta(seconds=1)), session(2)]
+    assert plan(sessions, {program(1): Program.ACTIVE}, 10, 1).start == [sessions[1]]
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        (session(state="WORKING", block=BLOCK), ("FAILED", "logged out on the phone")),
+        (session(state="FAILED", reason="its own words", block=BLOCK), None),
+        (session(state="WORKING", wanted=False), ("STOPPED", "an operator stopped it")),
+        (session(state="STOPPED", wanted=False), None),
+    ],
+)
+def test_what_is_not_to_run_is_shown_so(found, shown):
+    told = [(idle.state, idle.reason) for idle in plan([found], {}, 10, 2).idle]
+    assert told == ([shown] if shown else [])
+
+
+def test_the_fattest_idle_browser_is_renewed_one_at_a_time():
+    sessions = [session(1, state="WORKING", memory=500), session(2, state="WORKING", memory=700)]
+    sessions.append(session(3, state="FAILED", memory=9000))
+    nobody = frozenset()
+    assert fattest(sessions, 1200, nobody, nobody) is None
+    assert fattest(sessions, 1000, nobody, nobody).bot_id == 2
+    assert fattest(sessions, 1000, nobody, frozenset({2})).bot_id == 1
+    assert fattest(sessions, 1000, nobody, frozenset({1, 2})).bot_id == 2
+    assert fattest(sessions, 1000, frozenset({1}), nobody) is None
