@@ -15,7 +15,7 @@ _PR_SET_PDEATHSIG = 1
 
 # One worker to a master: supervisord counts, restarts and limits instances, and acceptance commits in larger groups.
 workers = 1
-worker_class = "gthread" if _process == "meta" else "services.api.server.Worker"
+worker_class = "services.api.server.Worker" if _process in ("api", "legacy") else "gthread"
 threads = 16
 keepalive = 75  # seconds; longer than what proxies in front keep theirs
 graceful_timeout = 8  # seconds; supervisord kills after 10
@@ -46,9 +46,15 @@ def post_worker_init(worker: Any) -> None:
         counters,
     )
     worker.heartbeat.start()
+    getattr(worker.wsgi, "start", _nothing)()
 
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Say that the instance stopped."""
+    getattr(worker.wsgi, "stop", _nothing)()
     if hasattr(worker, "heartbeat"):
         worker.heartbeat.stop()
+
+
+def _nothing() -> None:
+    """What an application does beside serving, where it has no work of its own."""

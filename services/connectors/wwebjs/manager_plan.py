@@ -85,7 +85,9 @@ def _idle(session: Session, most: int) -> Idle | None:
     return None if told else Idle(session, "STOPPED", reason)
 
 
-def fattest(sessions: Sequence[Session], limit: float, recycled: frozenset[int], busy: frozenset[int]) -> Session | None:
+def fattest(
+    sessions: Sequence[Session], limit: float, recycled: frozenset[int], busy: frozenset[int]
+) -> Session | None:
     """The session whose browser is to be renewed because all together use more than `limit` MB; None where none is.
 
     One after the other, so that what is enough shows: none while a session was `recycled` a short while ago. Where it

@@ -1,0 +1,133 @@
+"""What the manager does again and again: has the wanted sessions run, and looks how those that run are.
+
+Everything it knows stands in the database and in supervisord, so that a manager that is killed forgets nothing; the
+sessions do not notice.
+"""
+
+import os
+from collections.abc import Callable
+
+import structlog
+
+from bisnesctl import layout, websessions
+from bisnesctl.errors import BisnesError
+from bisnesctl.sessions import SessionPrograms
+from bisnesctl.settings import Settings
+from bisnesctl.supervisor import Process, Supervisor
+from bisnesctl.websessions import Session
+from services.connectors.wwebjs import commands
+from services.connectors.wwebjs import manager_store as store
+from services.connectors.wwebjs.manager_plan import Program, fattest, plan, program_name
+from services.intake import Notifier
+from services.store import Connection
+
+#: Seconds between two rounds where nothing is announced.
+INTERVAL = 60.0
+#: Seconds until the next round where more sessions are to be started, and where something failed.
+SOON, AGAIN = 1.0, 5.0
+#: How much longer than MAX_HEARTBEAT_AGE a session that lives may be silent before it is restarted from outside.
+STUCK = 2.0
+
+log = structlog.get_logger()
+
+
+class Discovery:
+    """Looks after the sessions of this machine."""
+
+    def __init__(self, settings: Settings, hints: Notifier) -> None:
+        self._settings, self._hints = settings, hints
+        self._programs = SessionPrograms(settings)
+        self._supervisor = Supervisor(layout.supervisor_socket(settings.run_dir))
+        self._afresh = True  # until all are up: those that were stopped, with us or before us, are to run again
+        self._gone: set[int] = set()  # bots whose session had no process at the last look
+
+    def round(self, connection: Connection) -> float:
+        """Have the wanted sessions run, and no others; returns the seconds until the next round.
+
+        Raises `DatabaseUnavailable`, `DatabaseError` or, where supervisord is away, `NotRunning`.
+        """
+        store.adopt(connection)
+        for bot in store.block_failing(connection):
+            log.warning("a session is blocked: it fails to start", bot=bot, minutes=store.BLOCK_MINUTES)
+        store.lift_blocks(connection)
+        todo = plan(websessions.find(connection), self._known(), self._settings.max_sessions, _at_once())
+        done = [self._try(self._programs.remove, name) for name in self._stopping(todo.remove)]
+        for idle in todo.idle:
+            store.show(connection, idle.session, idle.state, idle.reason)
+        done += [self._try(self._programs.add, each.company, each.phone) for each in todo.start]
+        self._afresh = self._afresh and (todo.later or not all(done))
+        return AGAIN if not all(done) else SOON if todo.later else INTERVAL
+
+    def look(self, connection: Connection) -> int:
+        """See how the sessions are: tell of those that are gone, restart those that hang, renew a fat one.
+
+        Returns how many are WORKING.         Raises as `round` does.
+        """
+        sessions = websessions.find(connection)
+        processes = self._supervisor.processes()
+        running = [each for each in sessions if each.state not in ("STOPPED", "FAILED")]
+        gone = {each.bot_id for each in running if not _lives(processes.get(program_name(each)))}
+        for session in running:
+            if session.bot_id in gone & self._gone:
+                self._tell_gone(connection, session, processes.get(program_name(session)))
+            elif session.bot_id not in gone and self._is_stuck(session):
+                self._restart(session)
+        self._gone = gone
+        self._spare_memory(connection, running)
+        return sum(each.state == "WORKING" for each in sessions)
+
+    def _known(self) -> dict[str, Program]:
+        processes = self._supervisor.processes()
+        return {each.name: _program(processes.get(each.name), self._afresh) for each in self._programs.known()}
+
+    def _stopping(self, names: list[str]) -> list[str]:
+        """The same, all told to stop, so that they end side by side."""
+        processes = self._supervisor.processes()
+        for process in (processes[name] for name in names if name in processes):
+            self._try(self._supervisor.stop, f"{process.group}:{process.name}")
+        return names
+
+    def _try(self, action: Callable[..., object], *arguments: object) -> bool:
+        """Whether it could be done; what cannot be for one session must not keep the others from it."""
+        try:
+            action(*arguments)
+        except BisnesError as error:
+            log.warning("a session's program cannot be changed, trying again", program=arguments, reason=str(error))
+            return False
+        return True
+
+    def _tell_gone(self, connection: Connection, session: Session, process: Process | None) -> None:
+        ended = f" (it ended with {process.exit_status})" if process else ""
+        store.show(connection, session, "FAILED", f"its process does not run{ended}")
+
+    def _is_stuck(self, session: Session) -> bool:
+        silence = session.silence()
+        return silence is not None and silence > STUCK * self._settings.max_heartbeat_age / 1000
+
+    def _restart(self, session: Session) -> None:
+        """Anew, with a process that does not see for itself that it hangs."""
+        log.warning("a session hangs, restarting it", session=session.name, seconds=session.silence())
+        if self._try(self._programs.remove, program_name(session)):
+            self._try(self._programs.add, session.company, session.phone)
+
+    def _spare_memory(self, connection: Connection, running: list[Session]) -> None:
+        use = store.use(connection, [each.bot_id for each in running])
+        session = fattest(running, self._settings.wwebjs_memory_mb, use.recycled, use.busy)
+        if session is not None:
+            log.warning("the sessions use too much memory, renewing one", session=session.name, mb=session.memory_mb)
+            commands.send(connection, self._hints, session.bot_id, "recycle", {})
+
+
+def _at_once() -> int:
+    """Browsers that may start at the same time: one that has no processor for itself does not come up in time."""
+    return max(2, os.cpu_count() or 1)
+
+
+def _program(process: Process | None, afresh: bool) -> Program:
+    if process is None or (afresh and process.settled):
+        return Program.FRESH
+    return Program.ACTIVE if process.active else Program.ENDED
+
+
+def _lives(process: Process | None) -> bool:
+    return process is not None and process.active
