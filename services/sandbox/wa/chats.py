@@ -13,13 +13,14 @@ from services.sandbox.wa.news import News
 
 #: Messages that a page gets when it is loaded, at most.
 HISTORY = 2000
-#: The acknowledgements: WhatsApp has it, the phone has it, it was read, it was played.
-SENT, DELIVERED, READ, PLAYED = 1, 2, 3, 4
+#: The acknowledgements: none yet, WhatsApp has it, the phone has it, it was read, it was played.
+UNSENT, SENT, DELIVERED, READ, PLAYED = 0, 1, 2, 3, 4
 
 _ADD = """
 INSERT INTO message (number, key, chat, from_me, at, ack, body) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (number, key) DO NOTHING"""
 _ARRIVE = "INSERT INTO arrival (number, key, attempt, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+_RAISE_ACK = "UPDATE message SET ack = ? WHERE number = ? AND key = ? AND ack < ?"
 _HISTORY = """
 SELECT * FROM (SELECT * FROM message WHERE number = ? ORDER BY seq DESC LIMIT ?) ORDER BY seq"""
 _UNREAD = """
@@ -54,22 +55,18 @@ class Chats:
     def __init__(self, database: Database, news: News) -> None:
         self._database, self._news = database, news
 
-    def take(self, number: str, message: dict[str, Any], attempt: str, receipts: Iterable[tuple[int, float]]) -> bool:
-        """A page sends a message; `receipts` are to come of it: (ack, when). Returns whether it is the first time."""
+    def take(
+        self, number: str, message: dict[str, Any], attempt: str, ack: int, receipts: Iterable[tuple[int, float]]
+    ) -> None:  # fmt: skip
+        """A page sends a message, which has this `ack` now; `receipts` are to come of it: (ack, when)."""
         now = time.time()
         with self._database.transaction() as connection:
             connection.execute(_ARRIVE, (number, message["key"], attempt, now))
-            new = self._add(connection, number, message, now, SENT)
-            if new:
+            if self._add(connection, number, message, now, UNSENT):
                 rows = [(number, message["key"], ack, due) for ack, due in receipts]
                 connection.executemany("INSERT INTO receipt (number, key, ack, due) VALUES (?, ?, ?, ?)", rows)
+            connection.execute(_RAISE_ACK, (ack, number, message["key"], ack))
         self._news.wake()
-        return new
-
-    def knows_attempt(self, number: str, key: str, attempt: str) -> bool:
-        """Whether this very attempt came before."""
-        query = "SELECT 1 FROM arrival WHERE number = ? AND key = ? AND attempt = ?"
-        return bool(self._database.rows(query, (number, key, attempt)))
 
     def add(self, number: str, messages: Iterable[dict[str, Any]], ack: int) -> None:
         """Messages of customers, or of the business's own phone."""
@@ -112,8 +109,7 @@ class Chats:
         self._news.wake()
 
     def _acknowledge(self, connection: sqlite3.Connection, number: str, key: str, ack: int) -> None:
-        query = "UPDATE message SET ack = ? WHERE number = ? AND key = ? AND ack < ?"
-        if connection.execute(query, (ack, number, key, ack)).rowcount:
+        if connection.execute(_RAISE_ACK, (ack, number, key, ack)).rowcount:
             self._news.tell(connection, number, kind="ack", key=key, ack=ack)
 
     def settle(self) -> float | None:

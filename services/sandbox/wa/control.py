@@ -4,10 +4,10 @@ import time
 from typing import Any, Literal
 
 from flask import Blueprint, request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from services.sandbox.answers import refuse_strangers, sent_fields
-from services.sandbox.wa.chats import DELIVERED, PLAYED, SENT, new_id
+from services.sandbox.wa.chats import PLAYED, SENT, new_id
 from services.sandbox.wa.devices import ELSEWHERE, Device, Unknown
 from services.sandbox.wa.network import Network
 from services.sandbox.wa.page_routes import UPLOAD_LIMIT
@@ -29,17 +29,24 @@ class Scan(Told):
     """A phone scans a QR code: the one that is shown, or the one given as it is written or by its device; or it types
     in a pairing code."""
 
-    number: str = Field(pattern="^[0-9]{5,15}$")
+    number: str = Field("", pattern="^([0-9]{5,15})?$")
     qr: str = ""
     device: str = ""
+    code: str = ""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Scan":
+        if not self.number and not self.code:
+            raise ValueError("say which `number` scans, or give the pairing `code`")
+        return self
 
 
 class Ack(Told):
-    """A customer's phone acknowledges: 2 delivered, 3 read, 4 played."""
+    """WhatsApp's server acknowledges: 1 sent; or the customer's phone does: 2 delivered, 3 read, 4 played."""
 
     number: str
     key: str
-    ack: int = Field(ge=DELIVERED, le=PLAYED)
+    ack: int = Field(ge=SENT, le=PLAYED)
 
 
 class Which(Told):
@@ -78,6 +85,20 @@ class Leak(Which):
 
     mb_per_second: float = Field(50, gt=0, le=1000)
     limit_mb: float = Field(2000, gt=0)
+
+
+class Backend(Which):
+    """WhatsApp's servers say something, such as account_temporarily_banned."""
+
+    event: str = "account_temporarily_banned"
+
+
+class Presence(Told):
+    """A customer is composing, recording, available or unavailable."""
+
+    number: str
+    chat: str
+    state: Literal["composing", "recording", "available", "unavailable"] = "composing"
 
 
 class Absent(Told):
@@ -148,7 +169,7 @@ def _add_links(control: Blueprint, network: Network) -> None:
     @control.post("/scan")
     def scan() -> dict[str, Any]:
         told = Scan.model_validate(sent_fields())
-        return _described(devices.scan(told.number, told.qr, told.device))
+        return _described(devices.pair(told.code) if told.code else devices.scan(told.number, told.qr, told.device))
 
     @control.post("/logout")
     def logout() -> dict[str, Any]:
@@ -177,6 +198,12 @@ def _add_speech(control: Blueprint, network: Network) -> None:
         upload = request.files.get("file")
         file = network.files.keep(upload.stream, upload.mimetype, upload.filename) if upload else None
         return {"success": True, "number": number, "ids": speak(network, number, saying, file)}
+
+    @control.post("/presence")
+    def presence() -> dict[str, Any]:
+        told = Presence.model_validate(sent_fields())
+        network.announce(told.number, kind="presence", chat=told.chat, state=told.state)
+        return {"success": True}
 
     @control.post("/ack")
     def ack() -> dict[str, Any]:
@@ -261,6 +288,13 @@ def _add_troubles(control: Blueprint, network: Network) -> None:
     def ban() -> dict[str, Any]:
         told = Mode.model_validate(sent_fields())
         return change(told, mode=told.mode)
+
+    @control.post("/backend")
+    def backend() -> dict[str, Any]:
+        told = Backend.model_validate(sent_fields())
+        for each in _meant(network, told):
+            devices.tell(each.id, kind="backend", event=told.event)
+        return {"success": True}
 
     @control.post("/offline")
     def offline() -> dict[str, Any]:

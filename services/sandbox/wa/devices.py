@@ -14,6 +14,8 @@ QR_SECONDS = 20.0
 GONE_AFTER = 6.0
 #: What a boot is called that is none of ours: WhatsApp is open in another window.
 ELSEWHERE = "elsewhere"
+#: What a pairing code is made of.
+_LETTERS = "123456789ABCDEFGHJKLMNPQRSTVWXYZ"
 #: Modes that a new page of the device does not have any more.
 _PASSING = ("DEPRECATED_VERSION", "PROXYBLOCK")
 
@@ -59,6 +61,11 @@ def lid_of(number: str) -> str:
 def new_ref() -> str:
     """The part of a QR code that changes."""
     return f"2@{secrets.token_urlsafe(48)}"
+
+
+def new_code() -> str:
+    """A pairing code."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(8))
 
 
 class Devices:
@@ -125,6 +132,14 @@ class Devices:
             many = "several pages show QR codes: name one with `qr` or `device`"
             raise Unknown(many if shown else "no page shows a QR code: start the bot, then scan")
         return self.link(shown[0].id, number)
+
+    def pair(self, code: str) -> Device:
+        """Link the device that shows this pairing code to the number for which it was made. Raises `Unknown`."""
+        typed = code.replace("-", "").upper()
+        for each in self.scannable():
+            if each.code == typed:
+                return self.link(each.id, each.code_for)
+        raise Unknown("nobody shows this pairing code any more: ask for a new one")
 
     def link(self, device: str, number: str) -> Device:
         """The device belongs to the number from now on."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from services.sandbox.database import Database
-from services.sandbox.wa.chats import DELIVERED, PLAYED, READ, SENT, Chats, new_id
+from services.sandbox.wa.chats import DELIVERED, PLAYED, READ, SENT, UNSENT, Chats, new_id
 from services.sandbox.wa.devices import Device, Devices, Unknown, lid_of
 from services.sandbox.wa.files import Files
 from services.sandbox.wa.news import News
@@ -76,10 +76,11 @@ class Network:
         if rule.answer == "refused":
             raise RefusedMessage("the simulator was told to refuse it")
         if rule.answer == "ignored":
-            return 0
-        first_time = self.chats.take(number, message, attempt, self._receipts(message))
-        time.sleep(rule.delay_ms / 1000 + (self.rules.acks.sent_ms / 1000 if first_time else 0))
-        return 0 if rule.answer == "unacknowledged" else SENT
+            return UNSENT
+        ack = UNSENT if rule.answer == "unacknowledged" else SENT
+        self.chats.take(number, message, attempt, ack, self._receipts(message) if ack else [])
+        time.sleep((rule.delay_ms + self.rules.acks.sent_ms) / 1000)
+        return ack
 
     def _receipts(self, message: dict[str, Any]) -> list[tuple[int, float]]:
         acks, now = self.rules.acks, time.time()
@@ -98,14 +99,15 @@ class Network:
 
     def ring(self, number: str, chat: str, video: bool, group: bool) -> str:
         """Somebody calls; returns the call's id."""
-        call_id = new_id()
-        with self._database.transaction() as connection:
-            self.news.tell(
-                connection, number, kind="call", id=call_id, chat=chat, is_video=video, is_group=group,
-                t=int(time.time()),
-            )  # fmt: skip
-        self.news.wake()
+        call_id, now = new_id(), int(time.time())
+        self.announce(number, kind="call", id=call_id, chat=chat, is_video=video, is_group=group, t=now)
         return call_id
+
+    def announce(self, number: str, **news: Any) -> None:
+        """Tell the pages of a number what is not kept."""
+        with self._database.transaction() as connection:
+            self.news.tell(connection, number, **news)
+        self.news.wake()
 
     def exists(self, chat: str) -> dict[str, Any]:
         """Whether somebody is on WhatsApp."""

@@ -1,5 +1,6 @@
 """The page and what it asks of its server, below /_wa/."""
 
+import io
 from importlib import resources
 from typing import Any
 
@@ -9,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from werkzeug.wrappers import Response
 
 from services.sandbox.answers import refuse_strangers
-from services.sandbox.wa.devices import Unknown, new_ref
+from services.sandbox.wa.devices import Unknown, new_code, new_ref
 from services.sandbox.wa.network import Network, RefusedMessage
 
 PREFIX = "/_wa"
@@ -58,10 +59,11 @@ def _add_files(routes: Blueprint, network: Network) -> None:
         return _static(name)
 
     @routes.get("/code.svg")
-    def code() -> Response:
+    def picture() -> Response:
         """A QR code as a picture."""
-        picture = segno.make(request.args.get("text", ""), error="m").svg_inline(scale=4, border=0)
-        return Response(picture.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1), mimetype="image/svg+xml")
+        drawn = io.BytesIO()
+        segno.make(request.args.get("text", ""), error="m").save(drawn, kind="svg", scale=4, border=0)
+        return Response(drawn.getvalue(), mimetype="image/svg+xml")
 
     @routes.get("/media/<media_id>")
     def media(media_id: str) -> Response:
@@ -101,6 +103,13 @@ def _add_link(routes: Blueprint, network: Network) -> None:
         if not network.reach(_device()).number:
             devices.change(_device(), ref=new_ref())
         return {}
+
+    @routes.post("/api/code")
+    def code() -> dict[str, Any]:
+        """A pairing code to type in on the phone."""
+        made, number = new_code(), str(request.get_json(force=True)["number"])
+        devices.change(_device(), code=made, code_for=number.lstrip("+"))
+        return {"code": made}
 
     @routes.post("/api/logout")
     def logout() -> dict[str, Any]:
@@ -149,6 +158,17 @@ def _add_messages(routes: Blueprint, network: Network) -> None:
 
 
 def _add_actions(routes: Blueprint, network: Network) -> None:
+    @routes.post("/api/message")
+    def message() -> dict[str, Any]:
+        key = str(request.get_json(force=True)["key"])
+        return {"message": network.chats.find(network.linked(_device()), key)}
+
+    @routes.post("/api/reject")
+    def reject() -> dict[str, Any]:
+        """A call."""
+        _asked(network, "reject")
+        return {}
+
     @routes.post("/api/seen")
     def seen() -> dict[str, Any]:
         number, asked = _asked(network, "seen")

@@ -34,6 +34,7 @@ class Saying(BaseModel):
     content: Annotated[Any, BeforeValidator(_parsed)] = Field(None, description="more attributes of the message")
     group: str = Field("", pattern="^[0-9-]*$", description="the group in which it is said: its digits")
     hidden: bool = Field(False, description="whether WhatsApp hides the number: the chat is an @lid")
+    number_known: bool = Field(True, description="whether WhatsApp tells the number that it hides")
     echo: bool = Field(False, description="said by the business with its own phone")
     video: bool = Field(False, description="whether a call is a video call")
     timestamp: float | None = Field(None, gt=0, description="seconds since the epoch, by default now")
@@ -58,6 +59,11 @@ class Saying(BaseModel):
         return lid_of(digits) if self.hidden else f"{digits}@c.us"
 
     @property
+    def pn(self) -> str | None:
+        """The number behind a hidden one, where WhatsApp tells it."""
+        return f"{self.sender.lstrip('+')}@c.us" if self.hidden and self.number_known else None
+
+    @property
     def chat(self) -> str:
         """Where it is said."""
         return f"{self.group}@g.us" if self.group else self.customer
@@ -74,9 +80,10 @@ def _message(saying: Saying, file: dict[str, Any] | None, n: int) -> dict[str, A
     author = saying.customer if saying.group and not saying.echo else None
     key = "_".join(["true" if saying.echo else "false", saying.chat, new_id(), *([author] if author else [])])
     return {
-        "key": key, "chat": saying.chat, "author": author, "type": kind, "body": text if kind == "chat" else None,
-        "caption": text if file and text else None, "t": int(saying.timestamp or time.time()), "name": saying.name,
-        "quoted": saying.reply_to or None, "mentions": [], "media": file, "extra": saying.content or {},
+        "key": key, "pn": saying.pn, "chat": saying.chat, "author": author, "type": kind, "media": file,
+        "body": text if kind == "chat" else None, "caption": text if file and text else None,
+        "t": int(saying.timestamp or time.time()), "name": saying.name, "quoted": saying.reply_to or None,
+        "mentions": [], "extra": saying.content or {},
     }  # fmt: skip
 
 

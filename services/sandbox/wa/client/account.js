@@ -1,6 +1,6 @@
 /** The connection: linking by QR code, what the server says of it, and how it ends. */
 
-import { backend, commands, connection, network, own, owner, socket, stream } from './models.js';
+import { commands, connection, network, own, owner, socket, stream } from './models.js';
 import { server } from './server.js';
 import { resume } from './sending.js';
 import { unsent } from './storage.js';
@@ -9,6 +9,11 @@ import * as screen from './screen.js';
 
 /** QR codes that are shown before the page waits for a person to ask for another. */
 const CODES = 6;
+/** Milliseconds between a logout and the new page. */
+const FAREWELL = 500;
+
+/** wa-js replaces this function by its own around it, so it is called as a member. */
+export const logoutReasons = { getErrorCodeFromLogoutReason: () => null };
 
 let codes = 0;
 let rotation;
@@ -16,7 +21,7 @@ let rotation;
 /** Brings the page into the state that the server tells. */
 export async function follow(told) {
   if (told.number && !owner.number) await link(told);
-  else if (!told.number && owner.number) await unlink(told);
+  else if (told.number !== owner.number) await unlink(told);
   if (told.number) enter(told.mode);
   else await offerCode(told);
 }
@@ -28,19 +33,22 @@ async function link(told) {
   connection.set('pushname', told.name);
   socket.set('state', 'PAIRING');
   stream.set('mode', 'SYNCING');
-  restore(await server.tell('history'));
+  restore(await server.persist('history'));
+  const goOn = await resume();
   commands.isMainLoaded = true;
   commands.trigger('main_loaded');
-  resume();
+  goOn();
 }
 
 async function unlink(told) {
-  own({});
+  own({ number: '' });
   await unsent.clear();
   connection.set('connected', false);
-  if (told.logout_reason) backend.trigger('logout_reason', told.logout_reason);
+  if (told.logout_reason) logoutReasons.getErrorCodeFromLogoutReason(told.logout_reason);
   commands.trigger('logout');
-  location.reload();
+  socket.set('state', 'UNPAIRED');
+  setTimeout(() => location.reload(), FAREWELL);
+  await new Promise(() => {});
 }
 
 /** MAIN, or what stands in its way. */
@@ -80,7 +88,7 @@ async function nextCode() {
 
 /** Shows another QR code. */
 export async function refreshCode() {
-  await server.tell('ref');
+  await server.persist('ref');
 }
 
 commands.refreshQR = () => {

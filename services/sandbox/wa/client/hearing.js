@@ -1,7 +1,7 @@
 /** What the server tells, by its kind. */
 
 import { MsgKey, Wid } from './ids.js';
-import { calls, chatWith } from './models.js';
+import { backend, Call, calls, chatWith, presences } from './models.js';
 import { hear } from './messages.js';
 import { misbehaviour } from './misbehaviour.js';
 import { reactions, receipts } from './modules.js';
@@ -14,13 +14,18 @@ const told = {
   reaction: hearReaction,
   call: hearCall,
   seen: ({ chat }) => chatWith(chat).set('unreadCount', 0),
-  presence: ({ chat, state }) => chatWith(chat).presence.chatstate.set('type', state),
+  presence: hearPresence,
+  backend: ({ event }) => backend.trigger(event, {}),
   misbehave: ({ how }) => misbehaviour[how.kind](how),
 };
 
-/** Takes one piece of news. */
-export function hearing(news) {
-  return told[news.kind](news);
+/** Takes one piece of news. One that cannot be understood holds up no other. */
+export async function hearing(news) {
+  try {
+    await told[news.kind](news);
+  } catch (error) {
+    console.error(news, error);
+  }
 }
 
 function hearAck({ key, ack }) {
@@ -38,5 +43,12 @@ function hearReaction({ key, about, text, sender }) {
 }
 
 function hearCall({ id, chat, is_video: isVideo, is_group: isGroup, t }) {
-  calls.setActiveCall({ id, peerJid: new Wid(chat), isGroup, isVideo, offerTime: t, outgoing: false, getState: () => 'ReceivedCall' });
+  calls.setActiveCall(new Call({ id, peerJid: new Wid(chat), isGroup, isVideo, offerTime: t, outgoing: false }));
+}
+
+function hearPresence({ chat, state }) {
+  const { presence } = chatWith(chat);
+  Object.assign(presence, { hasData: true, isOnline: state !== 'unavailable' });
+  presence.chatstate.set('type', state);
+  presences.trigger('change:chatstate.type', presence.chatstate);
 }

@@ -3,6 +3,14 @@
 export class Wid {
   static isXWid() {}
 
+  static isGroup(id) {
+    return String(id).endsWith('@g.us');
+  }
+
+  static isStatusV3(id) {
+    return String(id) === 'status@broadcast';
+  }
+
   constructor(serialized) {
     const [user, server] = String(serialized).split('@');
     this.user = user;

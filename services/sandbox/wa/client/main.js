@@ -6,16 +6,15 @@ import { provide } from './loader.js';
 import { pause, Refused, server } from './server.js';
 
 async function listen(first) {
-  let state = first;
+  let known = first;
   for (;;) {
     try {
-      const found = await server.news({ seq: state.seq, version: state.version });
-      for (const news of found.news) await hearing(news);
-      state = found;
+      const found = await server.tell('news', { seq: known.seq, version: known.version });
+      await Promise.all(found.news.map(hearing));
       await follow(found);
+      known = found;
     } catch (error) {
       if (error instanceof Refused) return location.reload();
-      if (!(error instanceof TypeError) && !error.away) console.error(error);
       lose();
       await pause();
     }

@@ -1,6 +1,6 @@
 /** Files: those that go out are uploaded before their message is sent, those that came in are downloaded when asked for. */
 
-import { persist, server } from './server.js';
+import { server } from './server.js';
 
 /** WhatsApp's holder of a file's bytes. */
 export class OpaqueData {
@@ -32,13 +32,9 @@ export class OpaqueData {
 /** The media attributes of a message with a file. */
 export function mediaOf(file) {
   if (!file) return {};
-  const about = { mimetype: file.mimetype, filename: file.filename ?? undefined, size: file.size, filehash: file.hash };
+  const { mimetype, filename, size, hash: filehash } = file;
+  const about = { mimetype, filename: filename ?? undefined, size, filehash };
   return { ...about, mediaData: { ...about, mediaId: file.id, mediaStage: 'NONE' }, mediaObject: {} };
-}
-
-/** Uploads a file and returns what the server calls it. */
-export function upload(blob, mimetype, filename) {
-  return persist('media', { mimetype, ...(filename ? { filename } : {}) }, blob);
 }
 
 /** Fetches the bytes of a message's file. */

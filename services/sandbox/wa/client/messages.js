@@ -2,6 +2,7 @@
 
 import { MsgKey, unixTime, Wid } from './ids.js';
 import { chats, chatWith, contacts, Contact, messages, Msg, owner } from './models.js';
+import { learn } from './lids.js';
 import { mediaOf } from './media.js';
 
 /** What is about another message, and shows there. */
@@ -9,6 +10,14 @@ const ABOUT_OTHERS = { revoke: 'revoke', edit: 'message_edit' };
 
 function wid(id) {
   return id ? new Wid(id) : undefined;
+}
+
+/** What it answers: the key of a message, or the part that is the message's own. */
+function quotedOf({ quoted, chat }) {
+  if (!quoted) return {};
+  if (!quoted.includes('_')) return { quotedStanzaID: quoted };
+  const { id, fromMe, participant } = MsgKey.fromString(quoted);
+  return { quotedStanzaID: id, quotedParticipant: fromMe ? owner.wid : (participant ?? wid(chat)) };
 }
 
 /** The attributes of a message of the server. */
@@ -20,8 +29,8 @@ function attributes(told, isNewMsg) {
     ...told.extra,
     id: key, from: mine ? owner.wid : chat, to: mine ? chat : owner.wid, author: wid(told.author),
     type: told.type, body: told.body, caption: told.caption ?? undefined, t: told.t, ack: told.ack, isNewMsg,
-    notifyName: told.name ?? undefined, quotedStanzaID: told.quoted ?? undefined,
-    mentionedJidList: (told.mentions ?? []).map(wid), ...mediaOf(told.media),
+    notifyName: told.name ?? undefined, mentionedJidList: (told.mentions ?? []).map(wid), ...quotedOf(told),
+    ...mediaOf(told.media),
     ...(told.edited ? { latestEditMsgKey: key } : {}),
   };
 }
@@ -45,8 +54,9 @@ export function restore(told) {
 }
 
 function knowName(told) {
-  if (told.from_me) return;
+  if (told.key.startsWith('true_')) return;
   const id = wid(told.author ?? told.chat);
+  if (id.isLid()) learn(id, told.pn);
   if (!contacts.get(id)) contacts.add(new Contact({ id, name: undefined, pushname: told.name, type: 'in' }));
 }
 
@@ -73,6 +83,7 @@ function receive(arrived) {
 function apply(protocol) {
   const about = messages.get(protocol.protocolMessageKey);
   if (!about) return;
+  if (protocol.id.equals(about.latestEditMsgKey)) return;
   if (protocol.subtype === 'message_edit') {
     about.body = protocol.body;
     if (about.caption !== undefined) about.caption = protocol.body;

@@ -18,8 +18,10 @@ export class Msg extends Model {
     return this.author ?? this.from;
   }
 
+  /** What a reply to this message says about it. */
   msgContextInfo() {
-    return { quotedStanzaID: this.id.id, quotedParticipant: this.sender, quotedMsg: { type: this.type, body: this.body } };
+    const { id, type, body } = this;
+    return { quotedStanzaID: id.id, quotedParticipant: this.sender, quotedMsg: { type, body } };
   }
 }
 Msg.prototype.proxyName = 'msg';
@@ -28,7 +30,7 @@ export class Chat extends Model {
   constructor(attributes) {
     super({ unreadCount: 0, t: 0, ...attributes });
     this.msgs = new Collection();
-    this.presence = new Model({ id: this.id, hasData: true, chatstate: new Model({ type: 'available' }), subscribe: async () => {} });
+    this.presence = new Presence({ id: this.id });
   }
 
   get hasUnread() {
@@ -45,21 +47,71 @@ export class Chat extends Model {
 }
 Chat.prototype.proxyName = 'chat';
 
+export class Presence extends Model {
+  constructor(attributes) {
+    super({ hasData: false, isOnline: false, ...attributes });
+    this.isGroup = this.id.isGroup();
+    this.isUser = this.id.isUser();
+    this.chatstate = new Model({ id: this.id, type: undefined });
+    this.chatstates = new Collection();
+  }
+
+  async subscribe() {}
+}
+
 export class Contact extends Model {}
 Contact.prototype.proxyName = 'contact';
 
+export class Call extends Model {
+  getState() {
+    return 'ReceivedCall';
+  }
+}
+
 export class MsgCollection extends Collection {}
-export class ChatCollection extends Collection {}
-export class PresenceCollection extends Collection {}
+
+export class ChatCollection extends Collection {
+  /** The chat with the latest message first, as on the screen. */
+  getModelsArray() {
+    return super.getModelsArray().sort((one, other) => other.t - one.t);
+  }
+}
+
+export class PresenceCollection extends Collection {
+  find(id) {
+    return Promise.resolve(chatWith(id).presence);
+  }
+}
+
 export class ContactCollection extends Collection {}
-export class GroupCollection extends Collection {}
+
+/** Groups have a name and members here, and we are none of their administrators. */
+export class GroupCollection extends Collection {
+  onParentGroupChange() {}
+
+  async find(id) {
+    const participants = new Collection();
+    Object.assign(participants, { iAmAdmin: () => false, iAmMember: () => true });
+    return this.get(id) ?? this.add(new Model({ id: new Wid(id), subject: `Group ${new Wid(id).user}`, participants }));
+  }
+}
+
 export class CallCollection extends Collection {
   processIncomingCall(call) {
-    return call;
+    return this.setActiveCall(call);
   }
 
   setActiveCall(call) {
+    this.activeCall = call;
     return call;
+  }
+}
+
+/** Who got, read and played a message; the simulator does not keep it. */
+export class MsgInfoCollection extends Collection {
+  async find(id) {
+    const nobody = { delivery: [], read: [], played: [] };
+    return { id, ...nobody, deliveryRemaining: 0, readRemaining: 0, playedRemaining: 0 };
   }
 }
 
@@ -82,17 +134,22 @@ stream.markAvailable = () => stream.set('available', true);
 stream.markUnavailable = () => stream.set('available', false);
 commands.isMainLoaded = false;
 
-/** Who is linked: set once, at the link. */
-export const owner = { number: null, wid: undefined, lid: undefined };
+/** Who is linked. */
+export const owner = { number: '', wid: undefined, lid: undefined };
 
-export function own(state) {
-  owner.number = state.number;
-  owner.wid = state.number ? new Wid(`${state.number}@c.us`) : undefined;
-  owner.lid = state.number ? new Wid(state.lid) : undefined;
+/** Takes over whom the server says the device belongs to. */
+export function own({ number, lid }) {
+  owner.number = number;
+  owner.wid = number ? new Wid(`${number}@c.us`) : undefined;
+  owner.lid = number ? new Wid(lid) : undefined;
 }
 
 /** The chat with someone, made when there is none yet. */
 export function chatWith(id) {
   const wid = id instanceof Wid ? id : new Wid(id);
-  return chats.get(wid) ?? chats.add(new Chat({ id: wid }));
+  const known = chats.get(wid);
+  if (known) return known;
+  const chat = chats.add(new Chat({ id: wid }));
+  presences.add(chat.presence);
+  return chat;
 }

@@ -2,8 +2,11 @@
 
 import { Emitter } from './emitter.js';
 import { MsgKey, unixTime, Wid } from './ids.js';
+import { logoutReasons } from './account.js';
 import { advSecret, encode, identityKey, noiseKey, PLATFORM } from './keys.js';
 import { download, OpaqueData, prepare } from './media.js';
+import { findAfter, findBefore, findByDirection, searchContext } from './history.js';
+import { latestChat, lidOf, numberOf } from './lids.js';
 import { forget, hear } from './messages.js';
 import * as model from './models.js';
 import { send } from './sending.js';
@@ -13,7 +16,7 @@ const VERSION = '2.3000.1099999999';
 /** Bytes of a file, at most. */
 const UPLOAD_LIMIT = 100 << 20;
 
-const { owner, chats, chatWith, messages, commands } = model;
+const { owner, chats, messages, commands } = model;
 
 const states = ['OPENING', 'PAIRING', 'UNPAIRED', 'UNPAIRED_IDLE', 'CONNECTED', 'TIMEOUT', 'CONFLICT', 'UNLAUNCHED',
   'PROXYBLOCK', 'TOS_BLOCK', 'SMB_TOS_BLOCK', 'DEPRECATED_VERSION'];
@@ -70,6 +73,20 @@ async function exists(wid) {
   return found.exists ? { wid: new Wid(found.wid), biz: false, lid: found.lid && new Wid(found.lid) } : null;
 }
 
+function quotedMessage(message) {
+  const chat = chats.get(message.id.remote);
+  return chat?.msgs.findFirst((each) => each.id.id === message.quotedStanzaID) ?? null;
+}
+
+async function rejectCall() {
+  const { id, peerJid } = model.calls.activeCall;
+  await server.tell('reject', { about: id, chat: String(peerJid) });
+}
+
+async function pairingCode(number) {
+  return (await server.tell('code', { number })).code;
+}
+
 const people = {
   WAWebWid: { default: Wid },
   WAWebWidFactory: {
@@ -88,8 +105,11 @@ const people = {
   WAWebContactCollection: { ContactCollectionImpl: model.ContactCollection, ContactCollection: model.contacts },
   WAWebBlocklistCollection: { BlocklistCollection: new model.ContactCollection() },
   WAWebQueryExistsJob: { queryPhoneExists() {}, queryWidExists: exists },
-  WAWebApiContact: { getCurrentLid: () => null, getPhoneNumber: () => null, getAlternateUserWid: () => null },
-  WAWebLidPnCache: { lidPnCache: { getPhoneNumber: () => null, getCurrentLid: () => null } },
+  WAWebApiContact: {
+    getCurrentLid: lidOf, getPhoneNumber: numberOf, getAlternateUserWid: (wid) => lidOf(wid) ?? numberOf(wid),
+  },
+  WAWebLidPnCache: { lidPnCache: { getPhoneNumber: numberOf, getCurrentLid: lidOf } },
+  WAWebContactPresenceBridge: { subscribePresence: async () => {} },
 };
 
 const link = {
@@ -112,7 +132,9 @@ const link = {
   },
   WAWebUserPrefsMultiDevice: { getADVSecretKey: () => advSecret, setADVSignedIdentity() {} },
   WAWebCompanionRegClientUtils: { DEVICE_PLATFORM: PLATFORM },
-  WAWebLogoutReason: { getErrorCodeFromLogoutReason: () => null },
+  WAWebLogoutReason: logoutReasons,
+  WAWebLinkDeviceEvents: new Emitter(),
+  WAWebAltDeviceLinkingApi: { initializeAltDeviceLinking: async () => {}, genLinkDeviceCodeForPhoneNumber: pairingCode },
   WAWebIsOfficialClient: { isOfficialClient: true },
 };
 
@@ -122,12 +144,17 @@ const conversations = {
   WAWebMsgCollection: { MsgCollectionImpl: model.MsgCollection, MsgCollection: messages },
   WAWebChatModel: { Chat: model.Chat, default: model.Chat },
   WAWebChatCollection: { ChatCollectionImpl: model.ChatCollection, ChatCollection: chats },
-  WAWebPresenceCollection: { PresenceCollectionImpl: model.PresenceCollection, default: model.presences },
+  WAWebPresenceCollection: { PresenceCollection: model.presences },
   WAWebStatusCollection: { StatusCollection: new model.MsgCollection(), StatusV3Collection: new model.MsgCollection() },
   WAWebCallCollection: { CallCollectionImpl: model.CallCollection, default: model.calls },
   WAWebGroupMetadataCollection: { default: model.groups },
+  WAWebMsgInfoCollection: { MsgInfoCollection: new model.MsgInfoCollection() },
+  WAWebLoadMessages: { msgFindBefore: findBefore, msgFindAfter: findAfter, msgFindByDirection: findByDirection },
+  WAWebSearchContext: { getSearchContext: searchContext },
+  WAWebCallState: { CALL_STATES: { INCOMING_RING: 'INCOMING_RING', ReceivedCall: 'ReceivedCall' } },
+  WAWebVoipStack: { getVoipStackInterface: async () => ({ rejectCall }) },
   WAWebFindChatAction: {
-    findOrCreateLatestChat: async (wid) => ({ chat: { id: chatWith(wid).id }, created: false }),
+    findOrCreateLatestChat: async (wid) => ({ chat: { id: latestChat(wid).id }, created: false }),
   },
   WATimeUtils: { unixTime },
   WAWebEphemeral: { getEphemeralFields: () => ({}) },
@@ -159,7 +186,7 @@ const sending = {
   },
   WAWebMediaOpaqueData: { default: OpaqueData },
   WAWebMediaGatingUtils: { getUploadLimit: () => UPLOAD_LIMIT },
-  WAWebQuotedMsgUtils: { getQuotedMsgObj: (message) => messages.get(message.quotedMsgId) ?? null },
+  WAWebQuotedMsgUtils: { getQuotedMsgObj: quotedMessage },
   WAWebMsgReply: { canReplyMsg: () => true },
 };
 

@@ -2,9 +2,8 @@
 
 import { unixTime } from './ids.js';
 import { messages } from './models.js';
-import { hear, show } from './messages.js';
-import { upload } from './media.js';
-import { persist, Refused } from './server.js';
+import { restore, show } from './messages.js';
+import { Refused, server } from './server.js';
 import { unsent } from './storage.js';
 
 const OK = 'OK';
@@ -14,8 +13,8 @@ const FAILED = 'ERROR_UNKNOWN';
 function described(message, file) {
   const { id, type, body, caption, t, quotedStanzaID, mentionedJidList, isViewOnce, isGif } = message;
   return {
-    key: String(id), chat: String(id.remote), type, body, caption, t, quoted: quotedStanzaID,
-    author: id.participant && String(id.participant), mentions: (mentionedJidList ?? []).map(String),
+    key: String(id), chat: String(id.remote), type, body: body ?? null, caption: caption ?? null, t,
+    quoted: quotedStanzaID ?? null, author: id.participant ? String(id.participant) : null, mentions: (mentionedJidList ?? []).map(String),
     extra: { isViewOnce, isGif }, media: file ?? null,
   };
 }
@@ -25,19 +24,27 @@ async function deliver(entry) {
   let result = OK;
   let ack = 1;
   try {
-    ack = (await persist('send', entry)).ack;
+    ack = (await server.persist('send', entry)).ack;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     [result, ack] = [FAILED, -1];
   }
-  await unsent.forget(entry.attempt);
   const message = messages.get(entry.key);
-  if (message && message.ack < 1) message.set('ack', ack);
-  return { messageSendResult: ack < 0 ? FAILED : result, t: unixTime() };
+  if (ack !== 0 && message?.ack === 0) message.set('ack', ack);
+  await acknowledged(message);
+  await unsent.forget(entry.attempt);
+  return { messageSendResult: result, t: unixTime() };
+}
+
+/** Waits until the server has said that it has the message, or does not want it. */
+function acknowledged(message) {
+  if (message?.ack !== 0) return undefined; // or it was deleted meanwhile
+  return new Promise((resolve) => message.once('change:ack', resolve));
 }
 
 async function queue(message, blob) {
-  const file = blob && (await upload(blob, message.mimetype, message.filename));
+  const { mimetype, filename = '' } = message;
+  const file = blob && (await server.upload(blob, { mimetype, filename }));
   const entry = { attempt: crypto.randomUUID(), ...described(message, file) };
   await unsent.keep(entry);
   return entry;
@@ -49,11 +56,9 @@ export function send(raw, more = {}, blob = undefined) {
   return [Promise.resolve(message), queue(message, blob).then(deliver)];
 }
 
-/** Goes on with what an earlier page left. */
+/** Shows what an earlier page left to send; the function that it returns sends it. */
 export async function resume() {
-  const left = await unsent.all();
-  for (const entry of left.sort((one, other) => one.t - other.t)) {
-    if (!messages.get(entry.key)) hear({ ...entry, ack: 0, from_me: true });
-    deliver(entry);
-  }
+  const left = (await unsent.all()).sort((one, other) => one.t - other.t);
+  restore({ messages: left.filter((entry) => !messages.get(entry.key)).map((entry) => ({ ...entry, ack: 0 })), chats: [] });
+  return () => left.forEach(deliver);
 }

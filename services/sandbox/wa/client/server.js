@@ -11,38 +11,49 @@ let device;
 /** The server answered, and did not want the request: trying again is of no use. */
 export class Refused extends Error {}
 
-async function call(path, fields, method = 'POST', body = undefined) {
-  const query = new URLSearchParams({ device, boot, ...(body === undefined ? {} : fields) });
-  const sent = body === undefined ? JSON.stringify(fields) : body;
-  const answer = await fetch(`api/${path}?${query}`, { method, body: sent, cache: 'no-store' });
-  const found = await answer.json();
-  if (answer.status >= 500) throw new Error(found.error);
+/** The server cannot be reached. */
+export class Away extends Error {}
+
+async function call(path, body, more = {}) {
+  const query = new URLSearchParams({ device, boot, ...more });
+  const answer = await fetch(`api/${path}?${query}`, { method: 'POST', body, cache: 'no-store' }).catch(away);
+  if (answer.status >= 500) throw new Away(answer.statusText);
+  const found = await answer.json().catch(away);
   if (!answer.ok) throw new Refused(found.error);
   return found;
 }
 
-export function pause(milliseconds = PAUSE) {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+function away(error) {
+  throw new Away(error.message);
 }
 
-/** A call, repeated until the server answers. */
-export async function persist(path, fields, body = undefined) {
+async function persistently(ask) {
   for (;;) {
     try {
-      return await call(path, fields, 'POST', body);
+      return await ask();
     } catch (error) {
-      if (error instanceof Refused) throw error;
+      if (!(error instanceof Away)) throw error;
       await pause();
     }
   }
 }
 
+export function pause() {
+  return new Promise((resolve) => setTimeout(resolve, PAUSE));
+}
+
 export const server = {
+  /** Says that the page was loaded. */
   async hello() {
     device = await deviceId();
-    return persist('hello', {});
+    return server.persist('hello');
   },
-  news: (seen) => call('news', seen),
-  tell: (path, fields = {}) => call(path, fields),
+  /** Asks once. */
+  tell: (path, fields = {}) => call(path, JSON.stringify(fields)),
+  /** Asks until the server answers. */
+  persist: (path, fields = {}) => persistently(() => server.tell(path, fields)),
+  /** Uploads a file, however long it takes, and returns what the server calls it. */
+  upload: (blob, facts) => persistently(() => call('media', blob, facts)),
+  /** Where a file is. */
   media: (id) => `media/${id}`,
 };
