@@ -24,6 +24,8 @@ BOTH = frozenset(Mode)
 LOOPBACK = "127.0.0.1"
 #: A session renews its browser at its limit by itself; the guard steps in where it did not, at so many times that.
 SELF_CARE = 1.5
+#: Connections to PostgreSQL of one session, at most: its lock, its heartbeat, what it hears, sends and receives.
+SESSION_CONNECTIONS = 8
 Signal = Literal["TERM", "INT"]
 
 
@@ -158,6 +160,18 @@ PROGRAMS: tuple[Program, ...] = (
         probe="heartbeat",
         max_restarts=20,
         memory=512,
+    ),
+    Program(
+        "wwebjs",
+        "manages the WhatsApp Web sessions",
+        _GUNICORN + " -b 127.0.0.1:{wwebjs_port} services.connectors.wwebjs.manager:app",
+        address=("loopback", "wwebjs_port"),
+        needs="enable_wwebjs",
+        priority=120,  # it stops before its sessions do
+        restart_delay=5.0,
+        min_uptime=30,
+        memory=512,
+        has_children=True,
     ),
     Program(
         "wwebjs-session",
@@ -332,4 +346,5 @@ def max_connections(settings: Settings, spare: int = 40) -> int:
     api = (settings.api_instances + 1) * (settings.database_pool_api_max + 5)
     meta = (settings.meta_instances + 2) * (settings.database_pool_meta_max + 4)
     events = 2 * 4  # the process of its own, and the legacy process
-    return api + meta + events + settings.database_pool_wwebjs_max + spare
+    wwebjs = settings.database_pool_wwebjs_max + 5 + settings.max_sessions * SESSION_CONNECTIONS
+    return api + meta + events + (wwebjs if settings.enable_wwebjs else 0) + spare

@@ -20,7 +20,7 @@ def names(found: list[Instance]) -> list[str]:
 def test_embedded_default_has_everything_but_the_sandbox(tmp_path: Path) -> None:
     assert names(instances(tmp_path)) == [
         *("postgres", "redis", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
-        *("events", "legacy"),
+        *("events", "legacy", "wwebjs"),
     ]
 
 
