@@ -1,8 +1,8 @@
 /** How a page goes wrong in real life: it really does all of this. */
 
 const MEGABYTE = 1 << 20;
-/** Elements that no array of V8 can hold: the renderer ends itself. */
-const TOO_MANY = 2 ** 27;
+/** Elements within one another, of which the layout runs out of stack: Chromium ends the renderer. */
+const TOO_DEEP = 50_000;
 
 const leaked = [];
 
@@ -12,10 +12,15 @@ function hang({ milliseconds }) {
   while (Date.now() < end);
 }
 
-/** Takes the renderer down, as a page does that runs out of memory. */
+/** Takes the renderer down: what the person sees is "Aw, Snap!". */
 function crash() {
-  const numbers = [];
-  for (let count = 0; count < TOO_MANY; count += 1) numbers.push(count);
+  let innermost = document.body;
+  for (let depth = 0; depth < TOO_DEEP; depth += 1) {
+    const inner = document.createElement('div');
+    innermost.append(inner);
+    innermost = inner;
+  }
+  return document.body.offsetHeight;
 }
 
 /** Takes so many megabytes a second and keeps them, up to a limit. */

@@ -133,7 +133,7 @@ const link = {
   WAWebUserPrefsMultiDevice: { getADVSecretKey: () => advSecret, setADVSignedIdentity() {} },
   WAWebCompanionRegClientUtils: { DEVICE_PLATFORM: PLATFORM },
   WAWebLogoutReason: logoutReasons,
-  WAWebLinkDeviceEvents: new Emitter(),
+  WAWebLinkDeviceEvents: { WAWebLinkDeviceEvents: new Emitter() },
   WAWebAltDeviceLinkingApi: { initializeAltDeviceLinking: async () => {}, genLinkDeviceCodeForPhoneNumber: pairingCode },
   WAWebIsOfficialClient: { isOfficialClient: true },
 };
