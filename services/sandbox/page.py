@@ -26,11 +26,16 @@ _POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; media-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'"
 )
-_HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+HEADERS = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+#: A file that a customer sent must not act as a page of ours.
+HARMLESS = {"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"}
 _INLINE = ("image/jpeg", "image/png", "image/webp", "audio/", "video/")
 _ABOUT_OTHERS = ("reaction", "edit", "revoke", READ)
 
-_PAGE = Environment(autoescape=True).from_string(resources.files(__package__).joinpath("page.html").read_text("utf-8"))
+_FILES = resources.files(__package__)
+#: How the pages of the sandbox look.
+STYLE = _FILES.joinpath("style.css").read_text("utf-8")
+_PAGE = Environment(autoescape=True).from_string(_FILES.joinpath("page.html").read_text("utf-8"))
 
 Bubble = dict[str, Any]
 
@@ -43,9 +48,9 @@ def render(url: str, simulator: Simulator, speaker: Mapping[str, str]) -> Respon
     shown = _PAGE.render(
         url=url, chats=chats(sent, heard), behaviours=rules, waiting=store.waiting(), total=len(sent) + len(heard),
         fields=Behaviour.model_fields, speaker=speaker, numbers=_numbers(sent, heard, simulator), emoji=EMOJI,
-        enforced=simulator.behaviours.enforce_window,
+        enforced=simulator.behaviours.enforce_window, style=STYLE,
     )  # fmt: skip
-    return Response(shown, headers=_HEADERS)
+    return Response(shown, headers=HEADERS)
 
 
 def speaker(saying: Saying) -> str:
@@ -59,7 +64,7 @@ def file(media: Media, media_id: str) -> Response:
     inline = found.mime_type.startswith(_INLINE)
     path = Path(media.path(found)).absolute()
     response = send_file(path, found.mime_type, not inline, found.filename or found.id)
-    response.headers.update({"Content-Security-Policy": "sandbox", "X-Content-Type-Options": "nosniff"})
+    response.headers.update(HARMLESS)
     return response
 
 
@@ -79,7 +84,7 @@ def chats(sent: list[dict[str, Any]], heard: list[dict[str, Any]]) -> dict[tuple
     return {names: bubbles for names, all_of_it in latest if (bubbles := _applied(all_of_it))}
 
 
-def _clock(at: float) -> str:
+def clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))
 
 
@@ -89,7 +94,7 @@ def _ours(message: dict[str, Any]) -> Bubble:
     content = request.get(message["type"])
     content = content if isinstance(content, dict) else {}
     media = {"link": content.get("link"), "file": content.get("id")} if message["type"] in LIMITS else {}
-    bubble = message | media | {"chat": message["to"], "mine": False, "clock": _clock(message["at"])}
+    bubble = message | media | {"chat": message["to"], "mine": False, "clock": clock(message["at"])}
     return bubble | {"reactions": [], "buttons": _buttons(content), "taken": message["answer"] in ("200", "cut")}
 
 
@@ -102,7 +107,7 @@ def _buttons(content: dict[str, Any]) -> list[str]:
 def _theirs(said: dict[str, Any]) -> Bubble:
     """What the customer said."""
     bubble = said | {"type": said["kind"], "file": said["media"], "link": None, "mine": True, "taken": True}
-    return bubble | {"reactions": [], "buttons": [], "clock": _clock(said["at"])}
+    return bubble | {"reactions": [], "buttons": [], "clock": clock(said["at"])}
 
 
 def _applied(bubbles: list[Bubble]) -> list[Bubble]:

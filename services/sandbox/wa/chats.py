@@ -102,6 +102,11 @@ class Chats:
         rows = self._database.rows(f"{_LIST} WHERE {condition} ORDER BY seq LIMIT ?", values)
         return [_listed(row) for row in rows]
 
+    def latest(self, limit: int) -> list[dict[str, Any]]:
+        """The last ones, in the order of their arrival."""
+        rows = self._database.rows(f"SELECT * FROM ({_LIST} ORDER BY seq DESC LIMIT ?) ORDER BY seq", (limit,))
+        return [_listed(row) for row in rows]
+
     def acknowledge(self, number: str, key: str, ack: int) -> None:
         """A customer's phone says how far a message came; it never goes back."""
         with self._database.transaction() as connection:

@@ -3,12 +3,14 @@
 import time
 from typing import Any, Literal
 
-from flask import Blueprint, request
+from flask import Blueprint, redirect, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from werkzeug.wrappers import Response
 
 from services.sandbox.answers import refuse_strangers, sent_fields
+from services.sandbox.wa import view
 from services.sandbox.wa.chats import PLAYED, SENT, new_id
-from services.sandbox.wa.devices import ELSEWHERE, Device, Unknown
+from services.sandbox.wa.devices import ELSEWHERE, GONE_AFTER, Device, Unknown
 from services.sandbox.wa.network import Network
 from services.sandbox.wa.page_routes import UPLOAD_LIMIT
 from services.sandbox.wa.rules import Acks, Rule
@@ -112,9 +114,10 @@ def blueprint(network: Network) -> Blueprint:
     """All of them. None needs a key: they are on loopback, and a browser's pages from elsewhere are refused."""
     control = Blueprint("wa-control", __name__)
     control.before_request(refuse_strangers)
+    control.after_request(_show_again)
     control.register_error_handler(ValidationError, _invalid)
     control.register_error_handler(Unknown, _unknown)
-    for add in (_add_lists, _add_links, _add_speech, _add_behaviour, _add_troubles):
+    for add in (_add_page, _add_lists, _add_links, _add_speech, _add_behaviour, _add_troubles):
         add(control, network)
     return control
 
@@ -126,6 +129,29 @@ def _invalid(error: ValidationError) -> tuple[dict[str, Any], int]:
 
 def _unknown(error: Unknown) -> tuple[dict[str, Any], int]:
     return {"success": False, "error": str(error), "code": "unknown"}, 409
+
+
+def _fields() -> dict[str, Any]:
+    """What was posted; a browser sends what was not filled in as well."""
+    found = sent_fields()
+    if found.pop("page", None) is None:
+        return found
+    return {name: value for name, value in found.items() if value != ""}
+
+
+def _show_again(response: Response) -> Response:
+    """A form of the page gets the page back."""
+    if response.status_code == 200 and "page" in request.form:
+        return redirect(f"{PREFIX}/", 303)
+    return response
+
+
+def _add_page(control: Blueprint, network: Network) -> None:
+    @control.get("/")
+    def show() -> Response:
+        """The page for people."""
+        network.chats.settle()
+        return view.render(network, [_described(each) for each in network.devices.all()], request.base_url)
 
 
 def _add_lists(control: Blueprint, network: Network) -> None:
@@ -156,10 +182,9 @@ def _add_lists(control: Blueprint, network: Network) -> None:
 
 def _described(device: Device) -> dict[str, Any]:
     shown = {name: getattr(device, name) for name in ("id", "number", "mode", "version")}
-    age = time.time() - device.seen
     return shown | {
         "linked": bool(device.number), "ref": device.ref, "code": device.code, "offline": bool(device.offline),
-        "conflict": device.boot == ELSEWHERE, "seconds_since_seen": round(age, 1),
+        "conflict": device.boot == ELSEWHERE, "open": device.seen > time.time() - GONE_AFTER,
     }  # fmt: skip
 
 
@@ -168,19 +193,19 @@ def _add_links(control: Blueprint, network: Network) -> None:
 
     @control.post("/scan")
     def scan() -> dict[str, Any]:
-        told = Scan.model_validate(sent_fields())
+        told = Scan.model_validate(_fields())
         return _described(devices.pair(told.code) if told.code else devices.scan(told.number, told.qr, told.device))
 
     @control.post("/logout")
     def logout() -> dict[str, Any]:
-        told = Logout.model_validate(sent_fields())
+        told = Logout.model_validate(_fields())
         for each in _meant(network, told):
             devices.unlink(each.id, told.reason)
         return {"success": True}
 
     @control.post("/absent")
     def absent() -> dict[str, Any]:
-        told = Absent.model_validate(sent_fields())
+        told = Absent.model_validate(_fields())
         network.set_absent(told.number, told.absent)
         return {"success": True}
 
@@ -193,7 +218,7 @@ def _add_speech(control: Blueprint, network: Network) -> None:
     @control.post("/say")
     def say() -> dict[str, Any]:
         request.max_content_length = UPLOAD_LIMIT
-        saying = Saying.model_validate(sent_fields())
+        saying = Saying.model_validate(_fields())
         number = saying.to or _only_number(network)
         upload = request.files.get("file")
         file = network.files.keep(upload.stream, upload.mimetype, upload.filename) if upload else None
@@ -201,13 +226,13 @@ def _add_speech(control: Blueprint, network: Network) -> None:
 
     @control.post("/presence")
     def presence() -> dict[str, Any]:
-        told = Presence.model_validate(sent_fields())
+        told = Presence.model_validate(_fields())
         network.announce(told.number, kind="presence", chat=told.chat, state=told.state)
         return {"success": True}
 
     @control.post("/ack")
     def ack() -> dict[str, Any]:
-        told = Ack.model_validate(sent_fields())
+        told = Ack.model_validate(_fields())
         network.chats.acknowledge(told.number, told.key, told.ack)
         return {"success": True}
 
@@ -226,11 +251,11 @@ def speak(network: Network, number: str, saying: Saying, file: dict[str, Any] | 
         values = {"body": saying.text} if saying.kind == "edit" else {}
         return [network.change(number, saying.kind, saying.message_id, sender, **values)["key"]]
     if saying.kind == "reaction":
-        key = f"false_{saying.chat}_{new_id()}"
+        key = f"false_{saying.place}_{new_id()}"
         network.chats.react(number, saying.message_id, saying.customer, saying.emoji or "", key)
         return [key]
     if saying.kind == "call":
-        return [network.ring(number, saying.chat, saying.video, bool(saying.group))]
+        return [network.ring(number, saying.place, saying.video, bool(saying.group))]
     messages = compose(saying, file)
     network.chats.add(number, messages, SENT)
     return [each["key"] for each in messages]
@@ -277,42 +302,42 @@ def _add_troubles(control: Blueprint, network: Network) -> None:
     @control.post("/conflict")
     def conflict() -> dict[str, Any]:
         """WhatsApp is opened in another window."""
-        return change(Which.model_validate(sent_fields()), boot=ELSEWHERE)
+        return change(Which.model_validate(_fields()), boot=ELSEWHERE)
 
     @control.post("/update")
     def update() -> dict[str, Any]:
         """The page is too old, until it is loaded again."""
-        return change(Which.model_validate(sent_fields()), mode="DEPRECATED_VERSION")
+        return change(Which.model_validate(_fields()), mode="DEPRECATED_VERSION")
 
     @control.post("/ban")
     def ban() -> dict[str, Any]:
-        told = Mode.model_validate(sent_fields())
+        told = Mode.model_validate(_fields())
         return change(told, mode=told.mode)
 
     @control.post("/backend")
     def backend() -> dict[str, Any]:
-        told = Backend.model_validate(sent_fields())
+        told = Backend.model_validate(_fields())
         for each in _meant(network, told):
             devices.tell(each.id, kind="backend", event=told.event)
         return {"success": True}
 
     @control.post("/offline")
     def offline() -> dict[str, Any]:
-        told = Offline.model_validate(sent_fields())
+        told = Offline.model_validate(_fields())
         return change(told, offline=int(told.offline))
 
     @control.post("/hang")
     def hang() -> dict[str, Any]:
-        return misbehave(Hang.model_validate(sent_fields()), "hang")
+        return misbehave(Hang.model_validate(_fields()), "hang")
 
     @control.post("/crash")
     def crash() -> dict[str, Any]:
-        return misbehave(Which.model_validate(sent_fields()), "crash")
+        return misbehave(Which.model_validate(_fields()), "crash")
 
     @control.post("/leak")
     def leak() -> dict[str, Any]:
-        return misbehave(Leak.model_validate(sent_fields()), "leak")
+        return misbehave(Leak.model_validate(_fields()), "leak")
 
     @control.post("/reload")
     def reload() -> dict[str, Any]:
-        return misbehave(Which.model_validate(sent_fields()), "reload")
+        return misbehave(Which.model_validate(_fields()), "reload")

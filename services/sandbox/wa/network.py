@@ -95,7 +95,7 @@ class Network:
             raise Unknown(f"there is no message {about}")
         key = f"{'false' if sender else 'true'}_{message['chat']}_{new_id()}"
         news = {"key": key, "chat": message["chat"], "from_me": not sender, "type": kind, "about": about, "ack": SENT}
-        return self.chats.change(number, news | {"t": int(time.time()), **values}, **_result(kind, values))
+        return self.chats.change(number, news | {"t": int(time.time()), **values}, **_result(kind, message, values))
 
     def ring(self, number: str, chat: str, video: bool, group: bool) -> str:
         """Somebody calls; returns the call's id."""
@@ -128,6 +128,8 @@ class Network:
                 connection.execute(f"DELETE FROM {table}")
 
 
-def _result(kind: str, values: dict[str, Any]) -> dict[str, Any]:
+def _result(kind: str, message: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """What a message is afterwards."""
-    return {**values, "edited": True} if kind == "edit" else {"type": "revoked", "body": None, "media": None}
+    if kind == "revoke":
+        return {"type": "revoked", "body": None, "caption": None, "media": None}
+    return {"caption" if message["media"] else "body": values["body"], "edited": True}

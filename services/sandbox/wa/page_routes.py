@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from werkzeug.wrappers import Response
 
 from services.sandbox.answers import refuse_strangers
+from services.sandbox.page import HARMLESS
 from services.sandbox.wa.devices import Unknown, new_code, new_ref
 from services.sandbox.wa.network import Network, RefusedMessage
 
@@ -68,7 +69,9 @@ def _add_files(routes: Blueprint, network: Network) -> None:
     @routes.get("/media/<media_id>")
     def media(media_id: str) -> Response:
         found = network.files.find(media_id) or abort(404)
-        return send_file(network.files.path(media_id).absolute(), found["mimetype"])
+        response = send_file(network.files.path(media_id).absolute(), found["mimetype"])
+        response.headers.update(HARMLESS)
+        return response
 
 
 def _static(name: str) -> Response:

@@ -32,6 +32,7 @@ class Saying(BaseModel):
     message_id: str = Field("", description="the message that a reaction, an edit or a revocation is about")
     emoji: str | None = Field(None, description="a reaction; empty: takes it back")
     content: Annotated[Any, BeforeValidator(_parsed)] = Field(None, description="more attributes of the message")
+    chat: str = Field("", description="where it is said, such as 60123456789@c.us; by default the customer's chat")
     group: str = Field("", pattern="^[0-9-]*$", description="the group in which it is said: its digits")
     hidden: bool = Field(False, description="whether WhatsApp hides the number: the chat is an @lid")
     number_known: bool = Field(True, description="whether WhatsApp tells the number that it hides")
@@ -55,6 +56,8 @@ class Saying(BaseModel):
     @property
     def customer(self) -> str:
         """Who speaks, as WhatsApp has it."""
+        if self.chat and not self.chat.endswith("@g.us"):
+            return self.chat
         digits = self.sender.lstrip("+")
         return lid_of(digits) if self.hidden else f"{digits}@c.us"
 
@@ -64,9 +67,9 @@ class Saying(BaseModel):
         return f"{self.sender.lstrip('+')}@c.us" if self.hidden and self.number_known else None
 
     @property
-    def chat(self) -> str:
-        """Where it is said."""
-        return f"{self.group}@g.us" if self.group else self.customer
+    def place(self) -> str:
+        """The chat in which it is said."""
+        return self.chat or (f"{self.group}@g.us" if self.group else self.customer)
 
 
 def compose(saying: Saying, file: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -77,10 +80,10 @@ def compose(saying: Saying, file: dict[str, Any] | None) -> list[dict[str, Any]]
 def _message(saying: Saying, file: dict[str, Any] | None, n: int) -> dict[str, Any]:
     text = f"{saying.text} {n}" if saying.count > 1 else saying.text
     kind = _kind(saying, file)
-    author = saying.customer if saying.group and not saying.echo else None
-    key = "_".join(["true" if saying.echo else "false", saying.chat, new_id(), *([author] if author else [])])
+    author = saying.customer if saying.place.endswith("@g.us") and not saying.echo else None
+    key = "_".join(["true" if saying.echo else "false", saying.place, new_id(), *([author] if author else [])])
     return {
-        "key": key, "pn": saying.pn, "chat": saying.chat, "author": author, "type": kind, "media": file,
+        "key": key, "pn": saying.pn, "chat": saying.place, "author": author, "type": kind, "media": file,
         "body": text if kind == "chat" else None, "caption": text if file and text else None,
         "t": int(saying.timestamp or time.time()), "name": saying.name, "quoted": saying.reply_to or None,
         "mentions": [], "extra": saying.content or {},
