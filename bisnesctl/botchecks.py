@@ -4,9 +4,10 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass
 
-from bisnesctl import postgres
+from bisnesctl import postgres, websessions
 from bisnesctl.errors import BisnesError
 from bisnesctl.postgres import Connection, query
+from bisnesctl.settings import Settings
 from bisnesctl.verify import Level, Problem, Report, level
 
 _BEFORE = """
@@ -31,7 +32,7 @@ SELECT c.company_id, c.phone_index, CASE WHEN p.held_until = 'infinity' THEN 'wa
        CASE WHEN p.held_until = 'infinity' THEN p.held_reason ELSE
            concat_ws('; ', k.report #>> '{problems,0,text}', NULLIF(k.report #>> '{problems,0,next}', '')) END
 FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
-WHERE p.held_until = 'infinity' OR k.status IN ('warning', 'error') ORDER BY c.company_id, c.phone_index"""
+WHERE p.held_until = 'infinity' OR k.status IN ('warning', 'error')"""
 
 #: Seconds for the database to answer somebody who wants to know at once.
 PATIENCE = 2
@@ -45,8 +46,9 @@ class Trouble:
 
     company: str
     phone: int
-    status: str  # waiting (it is held), error or warning
+    status: str  # waiting (it is held), error or warning; of a WhatsApp Web session as `websessions.Session.trouble`
     reason: str
+    hint: str = "bisnesctl bots verify"  # the command that tells more, or puts it right
 
     @property
     def name(self) -> str:
@@ -77,14 +79,19 @@ def record(connection: Connection, bot_id: int, report: Report, found: list[Prob
     return changed or before == "unknown"
 
 
-def troubled(dsn: str) -> list[Trouble]:
-    """The bots that are held until an operator acts, or with which their last check found something wrong.
+def troubled(settings: Settings) -> list[Trouble]:
+    """The bots that are held until an operator acts, with which their last check found something wrong, or whose
+    WhatsApp Web session does not work.
 
     None where the database is away or not migrated: others tell of that.
     """
-    with contextlib.suppress(BisnesError), postgres.connected(dsn, patience=PATIENCE) as connection:
+    with contextlib.suppress(BisnesError), postgres.connected(settings.database_dsn, patience=PATIENCE) as connection:
         rows = query(connection, _TROUBLED)
-        return [Trouble(company, phone, status, reason or "") for company, phone, status, reason in rows]
+        found = {(row[0], row[1]): Trouble(row[0], row[1], row[2], row[3] or "") for row in rows}
+        for session in websessions.find(connection):
+            if told := session.trouble(settings.max_heartbeat_age / 1000):  # which is why it is held, where it is
+                found[session.company, session.phone] = Trouble(session.company, session.phone, *told)
+        return [found[each] for each in sorted(found)]
     return []
 
 

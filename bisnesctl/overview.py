@@ -90,5 +90,5 @@ def _whole(deployment: Deployment, condition: Condition, rows: list[Row]) -> Ove
         supervisor_pid=deployment.supervisor_pid(),
         condition=gone if condition is Condition.GONE else condition.value,
         processes=rows,
-        bots=botchecks.troubled(deployment.settings.database_dsn) if condition is Condition.RUNNING else [],
+        bots=botchecks.troubled(deployment.settings) if condition is Condition.RUNNING else [],
     )

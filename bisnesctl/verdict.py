@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from bisnesctl import botchecks, probes
+from bisnesctl.botchecks import Trouble
 from bisnesctl.deployment import Condition, Deployment
 from bisnesctl.probes import Health, Status
 
@@ -67,8 +68,12 @@ def examine_bots(deployment: Deployment) -> list[Finding]:
     """The numbers that need an operator, now or soon, as far as the database tells."""
     if deployment.state is None or deployment.condition() is not Condition.RUNNING:
         return []
-    found = botchecks.troubled(deployment.settings.database_dsn)
-    return [Finding(f"bot {each.name}", Health(Status.DEGRADED, f"{each.status}: {each.reason}")) for each in found]
+    found = botchecks.troubled(deployment.settings)
+    return [Finding(f"bot {each.name}", Health(Status.DEGRADED, _trouble(each))) for each in found]
+
+
+def _trouble(found: Trouble) -> str:
+    return f"{found.status}: {found.reason} (`{found.hint}`)"
 
 
 def _servers(deployment: Deployment) -> list[Finding]:

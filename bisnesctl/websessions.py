@@ -60,6 +60,23 @@ class Session:
             return f"its page has given no sign of life for {silence:.0f} s"
         return self.reason
 
+    def trouble(self, limit: float) -> tuple[str, str, str] | None:
+        """What an operator should know of it, as a word, the reason and the command that tells more; None: it is well.
+
+        The word is blocked, failed, stopped, unlinked or silent (for more than `limit` seconds).
+        """
+        bot, reason = f"{self.company} {self.phone}", self.told_reason(limit) or ""
+        if self.block is not None:
+            return "blocked", f"{self.block.end}: {self.block.reason}", f"bisnesctl bots unblock {bot}"
+        if not self.wanted:
+            return None
+        if self.state == "SCAN_QR_CODE":
+            return "unlinked", "no phone is linked to it", f"bisnesctl bots link {bot}"
+        if self.state == "FAILED" or (self.state == "STOPPED" and reason):
+            return self.state.lower(), reason, "bisnesctl bots list"
+        silence = self.silence()
+        return ("silent", reason, "bisnesctl bots list") if silence is not None and silence > limit else None
+
 
 @dataclass(frozen=True, slots=True)
 class QrCode:

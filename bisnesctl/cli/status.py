@@ -60,8 +60,8 @@ def _show(found: "Overview") -> None:
     ]
     output.print_table(columns, [_cells(row) for row in found.processes])
     for each in found.bots:
-        colour = "yellow" if each.status == "warning" else "red"
-        text = f"{each.reason} (`bisnesctl bots verify`)"
+        colour = "yellow" if each.status in ("warning", "unlinked", "stopped") else "red"
+        text = f"{each.reason} (`{each.hint}`)"
         output.out().print(f"[{colour}]bot {escape(each.name)} {each.status}[/]: {escape(text)}", soft_wrap=True)
 
 

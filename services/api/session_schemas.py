@@ -7,7 +7,7 @@ from pydantic.alias_generators import to_camel
 
 from services.api.schemas import CompanyId, PhoneIndex, example
 
-_TIME = "2025-01-31T08:00:00+00:00"
+_TIME = "2025-01-31T08:00:00.125+00:00"
 
 State = Literal["STOPPED", "STARTING", "SCAN_QR_CODE", "WORKING", "FAILED"]
 

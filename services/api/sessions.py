@@ -267,4 +267,4 @@ def _block(block: Block) -> dict[str, Any]:
 
 
 def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -7,6 +7,7 @@ import pytest
 from api_stage import NOWHERE, settings_for
 from graph_stage import EXPIRED, NUMBER, WELL, Provider
 from outbox_tools import accept, entry, execute, open_database, outbox
+from pydantic import SecretStr
 
 from bisnesctl import vault
 from bisnesctl.botchecks import troubled
@@ -203,10 +204,10 @@ def test_a_bot_that_is_removed_meanwhile_leaves_nothing(checks, connection, prov
     assert execute(connection, "SELECT count(*) FROM bot_check") == [(0,)]
 
 
-def test_the_bots_in_trouble_are_told_of_at_once_or_not_at_all(checks, connection, provider, database):
+def test_the_bots_in_trouble_are_told_of_at_once_or_not_at_all(checks, connection, provider):
     add_bot(connection)
     provider.tell(f"/{NUMBER}", {**WELL, "health_status": {"can_send_message": "BLOCKED"}})
     checks.work(connection)
-    (trouble,) = troubled(database)
+    (trouble,) = troubled(checks.settings)
     assert (trouble.name, trouble.status) == ("0128-0", "error") and "BLOCKED" in trouble.reason
-    assert troubled("postgresql://bisnes@127.0.0.1:1/bisnes") == []
+    assert troubled(checks.settings.copy_with(database_url=SecretStr("postgresql://bisnes@127.0.0.1:1/bisnes"))) == []

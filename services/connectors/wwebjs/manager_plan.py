@@ -1,6 +1,6 @@
 """What the manager does about the sessions' programs: a pure function of what is wanted and what there is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -86,12 +86,12 @@ def _idle(session: Session, most: int) -> Idle | None:
 
 
 def fattest(
-    sessions: Sequence[Session], limit: float, recycled: frozenset[int], busy: frozenset[int]
+    sessions: Sequence[Session], limit: float, recycled: Collection[int], busy: Collection[int]
 ) -> Session | None:
     """The session whose browser is to be renewed because all together use more than `limit` MB; None where none is.
 
-    One after the other, so that what is enough shows: none while a session was `recycled` a short while ago. Where it
-    can be, one for which no messages wait (`busy`).
+    One after the other, so that it shows what is enough: none while a bot's session was `recycled` a short while ago.
+    Where there is one, it is one for which no messages wait (`busy`).
     """
     running = [each for each in sessions if each.state not in ("STOPPED", "FAILED") and each.memory_mb]
     total = sum(each.memory_mb or 0 for each in running)
