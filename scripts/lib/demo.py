@@ -1,4 +1,4 @@
-"""The second half of the quickstart: a demo company with a number and a key, a message, and where everything is.
+"""The second half of the quickstart: a demo company with a number of each channel, a message through each.
 
 Runs after `bisnesctl start --multiprocess --sandbox`. What is there stays, so it can be repeated.
 """
@@ -21,10 +21,12 @@ from bisnesctl.topology import Mode
 
 #: The demo company, its customer, and its number's access token; the sandbox takes any.
 COMPANY, CUSTOMER, TOKEN = "0100", "60123456789", "sandbox-token"
+#: Which of the company's numbers is Meta's and which WhatsApp Web's, and the phone that the latter is linked to.
+META, WEB, PHONE = 0, 1, "60110000001"
 #: The business account of every number in the sandbox.
 DEMO_ACCOUNT = "100000000000001"
-#: Seconds until the message must have been reported as delivered.
-PATIENCE = 30
+#: Seconds until a message must have been reported as delivered, and until a session must work.
+PATIENCE, LINK_PATIENCE = 30, 120
 
 
 class DemoError(Exception):
@@ -36,8 +38,11 @@ def main() -> int:
     settings = load()
     try:
         add_number()
+        add_web_number()
         key = company_key(settings)
-        follow(settings, key, send())
+        follow(settings, key, send(META))
+        link(settings, key)
+        follow(settings, key, send(WEB))
     except DemoError as error:
         print(f"quickstart: {error}", file=sys.stderr)
         return 1
@@ -58,14 +63,47 @@ def bisnesctl(*words: str, given: str = "") -> str:
 
 def add_number() -> None:
     """Registers the demo company's number. Raises `DemoError` rather than change a company that is real."""
-    found = [
-        each for each in json.loads(bisnesctl("bots", "list", "--company", COMPANY, "--json")) if not each["phone"]
-    ]
+    found = numbers(META)
     if any(each["phone_number_id"] != DEMO_NUMBER for each in found):
         raise DemoError(f"company {COMPANY} has a number already that is not the demo's: use another DATABASE_URL")
     if not found:
         ids = ("--phone-number-id", DEMO_NUMBER, "--waba-id", DEMO_ACCOUNT)
         bisnesctl("bots", "add", "--company", COMPANY, *ids, "--token-stdin", given=TOKEN)
+
+
+def add_web_number() -> None:
+    """Registers the demo company's WhatsApp Web number. Raises `DemoError` where that place is taken."""
+    found = numbers(WEB)
+    if any(each["type"] != "wwebjs" for each in found):
+        raise DemoError(f"company {COMPANY} has a phone {WEB} already that is not the demo's: use another DATABASE_URL")
+    if not found:
+        bisnesctl("bots", "add", "--company", COMPANY, "--phone", str(WEB), "--wwebjs")
+
+
+def numbers(phone: int) -> list[dict[str, Any]]:
+    """The demo company's numbers with this index: one or none."""
+    found = json.loads(bisnesctl("bots", "list", "--company", COMPANY, "--json"))
+    return [each for each in found if each["phone"] == phone]
+
+
+def link(settings: Settings, key: str) -> None:
+    """Scans the session's QR code, unless it is linked, and waits until it works. Raises `DemoError`."""
+    deadline = time.monotonic() + LINK_PATIENCE
+    while (status := session(settings, key)["status"]) != "WORKING":
+        if status == "SCAN_QR_CODE":
+            bisnesctl("sandbox", "scan", "--company", COMPANY, "--phone", str(WEB), PHONE)
+        if time.monotonic() > deadline:
+            raise DemoError(f"the WhatsApp Web session is {status}: see `bisnesctl status`, `bisnesctl logs wwebjs`")
+        time.sleep(1)
+
+
+def session(settings: Settings, key: str) -> dict[str, Any]:
+    """The WhatsApp Web session, as the API has it."""
+    answer = get(settings, key, f"/api/sessions/{COMPANY}/{WEB}")
+    if answer.status_code != 200:
+        raise DemoError(f"the API says: {answer.text.strip()}")
+    found: dict[str, Any] = answer.json()["session"]
+    return found
 
 
 def key_file(settings: Settings) -> Path:
@@ -84,17 +122,23 @@ def company_key(settings: Settings) -> str:
     return key
 
 
-def send() -> str:
+def send(phone: int) -> str:
     """Sends a message and returns its id."""
     text = f"Hello from the quickstart at {time.strftime('%H:%M:%S')}"
-    said = bisnesctl("send", "--company", COMPANY, "--to", CUSTOMER, "--text", text, "--wait")
+    which = ("--company", COMPANY, "--phone", str(phone))
+    said = bisnesctl("send", *which, "--to", CUSTOMER, "--text", text, "--wait")
     print(said)
     return said.split()[0]
 
 
 def ask(settings: Settings, key: str, path: str) -> requests.Response:
     """What the API says about the customer's chat, or a message of it. Raises `DemoError` where it does not answer."""
-    url = f"{api_url(settings, Mode.MULTIPROCESS)}/api/v2/messages/{COMPANY}/{CUSTOMER}{path}"
+    return get(settings, key, f"/api/v2/messages/{COMPANY}/{CUSTOMER}{path}")
+
+
+def get(settings: Settings, key: str, path: str) -> requests.Response:
+    """What the API says. Raises `DemoError` where it does not answer."""
+    url = f"{api_url(settings, Mode.MULTIPROCESS)}{path}"
     with requests.Session() as session:
         session.trust_env = False  # no proxy stands between us and our own API
         try:
@@ -131,11 +175,11 @@ def summary(settings: Settings) -> str:
     """Where everything is, and how to stop."""
     api, program = api_url(settings, Mode.MULTIPROCESS), Path(".venv/bin/bisnesctl")
     return f"""
-Delivered. Everything runs, in the sandbox:
+Both delivered. Everything runs, in the sandbox:
 
   the API        {api}
   its document   {api}/openapi/swagger
-  the sandbox    http://127.0.0.1:{settings.sandbox_port}/_sandbox/
+  the sandbox    http://127.0.0.1:{settings.sandbox_port}/_sandbox/   (WhatsApp Web: …/_sandbox/wa/)
   an API key     {key_file(settings)}   (company {COMPANY})
   logs           {settings.log_dir}   ({program} logs -f)
   processes      {program} status
