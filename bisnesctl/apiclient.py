@@ -20,9 +20,12 @@ TAKEN = ("sent", "delivered", "read")
 
 
 class Refused(UsageError):
-    """The API refuses the request; `code` says why, for programs."""
+    """The API refuses the request.
 
-    def __init__(self, message: str, code: str) -> None:
+    `code` says why, for programs.
+    """
+
+    def __init__(self, message: str | None = None, code: str = "") -> None:
         super().__init__(message)
         self.code = code
 
