@@ -1,11 +1,12 @@
-"""`bisnesctl sandbox say`, as it is typed, in front of a running simulator."""
+"""`bisnesctl sandbox say` and `scan`, as they are typed, in front of a running simulator."""
 
 import contextlib
 import json
 
 import psycopg2
 import pytest
-from sandbox_stage import Receiver, Sandbox, free_port
+from sandbox_stage import Receiver, free_port
+from wa_stage import Page, WebSandbox
 
 from bisnesctl import vault
 from bisnesctl.__main__ import main
@@ -19,7 +20,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"dot" * 40
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
     receiver = Receiver()
-    sandbox = Sandbox(tmp_path_factory.mktemp("sandbox"), receiver.port, free_port())
+    sandbox = WebSandbox(tmp_path_factory.mktemp("sandbox"), receiver.port)
     yield sandbox
     sandbox.end()
     receiver.close()
@@ -27,16 +28,16 @@ def stage(tmp_path_factory):
 
 @pytest.fixture
 def say(stage, monkeypatch, tmp_path, capsys):
-    """Types `bisnesctl sandbox say` with these words and returns what the simulator then heard of a customer."""
+    """Types `bisnesctl sandbox say`, or another `command`, and returns what the simulator then heard of a customer."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("BISNES_ENV", str(tmp_path / ".env"))
     stage.reset()
 
-    def run(*words, port=stage.port, code=0, **variables):
+    def run(*words, command="say", port=stage.port, code=0, **variables):
         lines = {"SANDBOX_PORT": port, "ENCRYPTION_KEY": KEY} | variables
         (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
-        assert main(["sandbox", "say", *words]) == code, capsys.readouterr().err
+        assert main(["sandbox", command, *words]) == code, capsys.readouterr().err
         return stage.inbound()
 
     return run
@@ -92,3 +93,52 @@ def test_an_error_is_one_line_with_the_next_step(say, capsys, tmp_path):
     assert "from" in capsys.readouterr().err
     say("--image", str(tmp_path / "missing.png"), code=2)
     assert "missing.png cannot be read" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_page_of_whatsapp_web_is_scanned_and_spoken_to(say, stage, capsys):
+    page = Page(stage)
+    say("60110000001", command="scan")
+    assert capsys.readouterr().out.strip() == page.device
+    say("--to", "60110000001", "--from", "60129999999", "Hello", "--count", "2")
+    keys = capsys.readouterr().out.split()
+    say("--to", "60110000001", "--from", "60129999999", "--reaction", "👍", "--about", keys[0])
+    assert [(each["key"], each["chat"], each["body"], each["reactions"]) for each in stage.wa_messages()] == [
+        (keys[0], "60129999999@c.us", "Hello 1", {"60129999999@c.us": "👍"}),
+        (keys[1], "60129999999@c.us", "Hello 2", {}),
+    ]
+    say("60110000002", "--wait", "0", command="scan", code=2)
+    assert "no page shows a QR code" in " ".join(capsys.readouterr().err.split())
+    other = Page(stage)
+    say("--code", other.ask("code", number="60110000002")["code"], command="scan")
+    assert stage.wa_device("60110000002")["id"] == other.device
+    say("--code", "ABCD-EFGH", command="scan", code=2)
+    assert "pairing code" in capsys.readouterr().err
+    for number in "60110000001", "60110000002":
+        stage.wa("logout", number=number)
+
+
+def test_the_code_of_a_companys_bot_is_scanned_and_its_number_spoken_to(say, stage, database, capsys):
+    page, _other = Page(stage), Page(stage)
+    where = ("--company", "0128", "--phone", "1")
+    with contextlib.closing(psycopg2.connect(database)) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute(
+            "INSERT INTO phone_configs (company_id, phone_index, connection_type) VALUES ('0128', 1, 'wwebjs')"
+        )
+        say(*where, "Hello", DATABASE_URL=database, code=2)
+        assert "bisnesctl sandbox scan" in " ".join(capsys.readouterr().err.split())
+        say(*where, "--wait", "0", "60110000003", command="scan", DATABASE_URL=database, code=2)
+        assert "no QR code yet" in capsys.readouterr().err
+        cursor.execute(
+            "INSERT INTO wa_session (bot_id, state, qr) SELECT id, 'SCAN_QR_CODE', %s FROM phone_configs",
+            (f"{page.state['ref']},noise,identity,adv,1",),
+        )
+        say(*where, "60110000003", command="scan", DATABASE_URL=database)
+        assert stage.wa_device("60110000003")["id"] == page.device
+        cursor.execute("UPDATE wa_session SET state = 'WORKING', qr = NULL, own_number = '60110000003'")
+        say(*where, "60110000003", command="scan", DATABASE_URL=database, code=2)
+        assert "WORKING" in capsys.readouterr().err
+        say(*where, "To the bot", DATABASE_URL=database)
+    assert [each["number"] for each in stage.wa_messages(text="To the bot")] == ["60110000003"]
+    stage.wa("logout", number="60110000003")

@@ -11,7 +11,7 @@ from services.sandbox.wa.news import News
 #: Seconds for which a QR code is shown before the next.
 QR_SECONDS = 20.0
 #: Seconds without a question for news after which a page counts as closed.
-GONE_AFTER = 6.0
+GONE_AFTER = 10.0
 #: What a boot is called that is none of ours: WhatsApp is open in another window.
 ELSEWHERE = "elsewhere"
 #: What a pairing code is made of.
