@@ -108,12 +108,12 @@ class Deployment:
         return [message for message in answer.json()["messages"] if message["wamid"]]
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        """The rows of a query to its database."""
+        """Run a statement in its database; its rows, where it has any."""
         connection = psycopg2.connect(self.settings.database_dsn)
         try:
-            with connection.cursor() as cursor:
+            with connection, connection.cursor() as cursor:
                 cursor.execute(statement)
-                return cursor.fetchall()
+                return cursor.fetchall() if cursor.description else []
         finally:
             connection.close()
 

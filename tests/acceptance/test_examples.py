@@ -14,13 +14,25 @@ PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cfc0000000"
     "030001005b1d2a3b0000000049454e44ae426082"
 )
+#: A WhatsApp Web session without a process: it shows a QR code, and does what it is told at once.
+SESSION = """
+INSERT INTO wa_session (bot_id, state, qr) SELECT id, 'SCAN_QR_CODE', '2@ref' FROM phone_configs WHERE phone_index = 2;
+CREATE FUNCTION do_command() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.done_at := now();
+    NEW.answer := '{"code": "ABCD-EFGH"}';
+    RETURN NEW;
+END $$;
+CREATE TRIGGER do_command BEFORE INSERT ON wa_command FOR EACH ROW EXECUTE FUNCTION do_command()"""
 
 
 @pytest.fixture
 def deployment(tmp_path):
-    deployment = Deployment(tmp_path, HEARTBEAT_INTERVAL="1000", API_INSTANCES="1")
+    deployment = Deployment(tmp_path, HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", ENABLE_WWEBJS="false")
     deployment.run("start", "--multiprocess", "--sandbox")
     deployment.add_demo_bot("0128")
+    deployment.run("bots", "add", "--company", "0128", "--phone", "2", "--wwebjs")
+    deployment.rows(SESSION)
     yield deployment
     deployment.close()
 
