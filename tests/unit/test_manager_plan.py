@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisnesctl.websessions import Block, Session
-from services.connectors.wwebjs.manager_plan import STARTING, Program, fattest, plan, program_name
+from services.connectors.wwebjs import manager_plan
+from services.connectors.wwebjs.manager_plan import STARTING, Program, fattest, program_name
 
 NOW = datetime.now(UTC)
 LONG_AGO = NOW - 2 * STARTING
@@ -17,6 +18,10 @@ BLOCK = Block("logged_out", "logged out on the phone", NOW, None)
 
 def session(bot=1, wanted=True, state="STOPPED", reason=None, started=LONG_AGO, memory=None, block=None):
     return Session(bot, "0128", bot, wanted, state, reason, NOW, started, None, None, 0, memory, {}, block)
+
+
+def plan(sessions, programs, most, at_once):
+    return manager_plan.plan(sessions, programs, most, at_once, NOW)
 
 
 def program(bot):

@@ -6,6 +6,7 @@ sessions do not notice.
 
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import structlog
 
@@ -50,7 +51,8 @@ class Discovery:
         for bot in store.block_failing(connection):
             log.warning("a session is blocked: it fails to start", bot=bot, minutes=store.BLOCK_MINUTES)
         store.lift_blocks(connection)
-        todo = plan(websessions.find(connection), self._known(), self._settings.max_sessions, _at_once())
+        most, now = self._settings.max_sessions, datetime.now(UTC)
+        todo = plan(websessions.find(connection), self._known(), most, _at_once(), now)
         done = [self._try(self._programs.remove, name) for name in self._stopping(todo.remove)]
         for idle in todo.idle:
             store.show(connection, idle.session, idle.state, idle.reason)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import Enum
 
 from bisnesctl.sessions import session_name
@@ -39,7 +39,7 @@ class Plan:
     later: bool = False  # more are to be started once those that are starting have
 
 
-def plan(sessions: Sequence[Session], programs: Mapping[str, Program], most: int, at_once: int) -> Plan:
+def plan(sessions: Sequence[Session], programs: Mapping[str, Program], most: int, at_once: int, now: datetime) -> Plan:
     """What makes the programs those of the sessions that are wanted and not blocked, the oldest `most` of them.
 
     `programs`: by name; `at_once`: how many may be starting at the same time.
@@ -47,7 +47,7 @@ def plan(sessions: Sequence[Session], programs: Mapping[str, Program], most: int
     able = sorted((each for each in sessions if each.wanted and each.block is None), key=lambda each: each.bot_id)
     chosen = {program_name(each): each for each in able[:most]}
     due = [each for name, each in chosen.items() if _is_due(each, programs.get(name))]
-    room = max(at_once - sum(_is_starting(each, programs.get(name)) for name, each in chosen.items()), 0)
+    room = max(at_once - sum(_is_starting(each, programs.get(name), now) for name, each in chosen.items()), 0)
     return Plan(
         remove=[name for name in programs if name not in chosen],
         idle=[idle for each in sessions if program_name(each) not in chosen and (idle := _idle(each, most))],
@@ -68,10 +68,10 @@ def _is_due(session: Session, program: Program | None) -> bool:
     return program is not Program.ACTIVE
 
 
-def _is_starting(session: Session, program: Program | None) -> bool:
+def _is_starting(session: Session, program: Program | None, now: datetime) -> bool:
     if program is not Program.ACTIVE or session.state not in ("STOPPED", "STARTING"):
         return False
-    return session.started_at is None or datetime.now(UTC) - session.started_at < STARTING
+    return session.started_at is None or now - session.started_at < STARTING
 
 
 def _idle(session: Session, most: int) -> Idle | None:
