@@ -47,6 +47,11 @@ class Session:
         """The bot's name: <companyId>-<phoneIndex>."""
         return f"{self.company}-{self.phone}"
 
+    @property
+    def runs(self) -> bool:
+        """Whether it says that it runs, or is about to."""
+        return self.state not in ("STOPPED", "FAILED")
+
     def silence(self) -> float | None:
         """Seconds since its page last proved that it works, where it ought to."""
         if self.state != "WORKING" or self.beat_at is None:

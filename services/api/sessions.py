@@ -107,7 +107,7 @@ def stop_session(path: SessionPath) -> Answer:
 )
 def restart_session(path: SessionPath) -> Answer:
     """A fresh browser; it stays linked."""
-    return _change(path, lambda found: _tell(found, "restart") if _runs(found) else _start(found))
+    return _change(path, lambda found: _tell(found, "restart") if found.runs else _start(found))
 
 
 @session.post(
@@ -206,12 +206,8 @@ def _want(found: Session, wanted: bool) -> None:
         websessions.want(connection, found, wanted)
 
 
-def _runs(found: Session) -> bool:
-    return found.state not in ("STOPPED", "FAILED")
-
-
 def _tell(found: Session, command: str) -> None:
-    if not _runs(found):
+    if not found.runs:
         raise ApiError(409, "not_running", f"the session is {found.state}: start it first")
     here = context()
     with here.database.connection() as connection:

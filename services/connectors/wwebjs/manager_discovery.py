@@ -67,15 +67,14 @@ class Discovery:
         """
         sessions = websessions.find(connection)
         processes = self._supervisor.processes()
-        running = [each for each in sessions if each.state not in ("STOPPED", "FAILED")]
-        gone = {each.bot_id for each in running if not _lives(processes.get(program_name(each)))}
-        for session in running:
+        gone = {each.bot_id for each in sessions if _is_gone(each, processes.get(program_name(each)))}
+        for session in sessions:
             if session.bot_id in gone & self._gone:
                 self._tell_gone(connection, session, processes.get(program_name(session)))
             elif session.bot_id not in gone and self._is_stuck(session):
                 self._restart(session)
         self._gone = gone
-        self._spare_memory(connection, running)
+        self._spare_memory(connection, [each for each in sessions if each.runs])
         return sum(each.state == "WORKING" for each in sessions)
 
     def _known(self) -> dict[str, Program]:
@@ -131,5 +130,8 @@ def _program(process: Process | None, afresh: bool) -> Program:
     return Program.ACTIVE if process.active else Program.ENDED
 
 
-def _lives(process: Process | None) -> bool:
-    return process is not None and process.active
+def _is_gone(session: Session, process: Process | None) -> bool:
+    """Whether it says that it runs and does not, or ended before it could say anything."""
+    if session.state == "FAILED" or (process is not None and process.active):
+        return False
+    return session.runs or (process is not None and not process.settled)

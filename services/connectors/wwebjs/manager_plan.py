@@ -93,7 +93,7 @@ def fattest(
     One after the other, so that it shows what is enough: none while a bot's session was `recycled` a short while ago.
     Where there is one, it is one for which no messages wait (`busy`).
     """
-    running = [each for each in sessions if each.state not in ("STOPPED", "FAILED") and each.memory_mb]
+    running = [each for each in sessions if each.runs and each.memory_mb]
     total = sum(each.memory_mb or 0 for each in running)
     if total <= limit or any(each.bot_id in recycled for each in running):
         return None
