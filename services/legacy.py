@@ -1,7 +1,9 @@
-"""The single process of old, for a rollback: API, Meta's webhooks, sending and events in one, from the same code.
+"""The single process of old, for a rollback: API, Meta's webhooks, sending, events and the care of the WhatsApp Web
+sessions in one, from the same code.
 
 It serves port 8443, needs no Redis (its own sender is woken in the process), and may run beside the others for the
-length of a rollout: claims and leases in PostgreSQL keep them from sending anything twice.
+length of a rollout: claims and leases in PostgreSQL keep them from sending anything twice. The sessions' browsers run
+on as they are: a rollback disturbs none of them.
 """
 
 import secrets
@@ -10,12 +12,14 @@ from typing import Any
 
 import structlog
 
-from bisnesctl.settings import load
+from bisnesctl.settings import Settings, load
 from services.api.asgi import Front
 from services.api.auth import Auth, declare
 from services.api.context import Context, connect
+from services.broker import ACTORS, Hints, WakingBroker
 from services.chores import Chores, of_meta
 from services.connectors.meta.receiver import blueprint
+from services.connectors.wwebjs.manager import keeper_of
 from services.events.sender import EventSender
 from services.sender import Sender, tuned_for_meta
 
@@ -26,20 +30,26 @@ log = structlog.get_logger()
 
 
 class LocalHints:
-    """Wakes the sender of this very process."""
+    """Wakes the sender of this very process, and the sessions, which have processes of their own."""
 
     sender: Sender
 
+    def __init__(self, settings: Settings) -> None:
+        self._sessions = Hints(WakingBroker(settings.redis_dsn))  # without Redis they look for work every second
+
     def notify(self, queue_name: str) -> None:
-        """There is work for the sender: messages to send, or webhooks to apply."""
-        self.sender.nudge(queue_name)
+        """There is work: messages to send, or webhooks to apply."""
+        if queue_name in ACTORS:
+            self.sender.nudge(queue_name)
+        else:
+            self._sessions.notify(queue_name)
 
 
 def wire() -> Context:
     """Connect the API to a sender in the same process."""
-    hints, run = LocalHints(), secrets.token_hex(4)
-    context = connect(load(), hints)
-    settings = context.settings
+    settings, run = load(), secrets.token_hex(4)
+    hints = LocalHints(settings)
+    context = connect(settings, hints)
     sender = Sender(
         settings, context.database, context.directory, context.connectors["meta"], tuned_for_meta(settings),
         "legacy", run,
@@ -48,6 +58,10 @@ def wire() -> Context:
     events = EventSender(context.settings, context.database, "legacy", run)
     chores = of_meta(context.settings, context.database, sender.bot)
     context.on_close(lambda: _stop(sender, events, chores))
+    if settings.enable_wwebjs:
+        keeper = keeper_of(context)
+        context.on_close(keeper.stop)
+        keeper.start()
     sender.start_in_background()
     chores.start()
     events.start_in_background()

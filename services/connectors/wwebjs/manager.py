@@ -86,15 +86,20 @@ class Keeper:
             self._counters.degraded = None
 
 
+def keeper_of(context: Context) -> Keeper:
+    """Who looks after the sessions with the context of a process."""
+    settings = context.settings
+    discovery = Discovery(settings, context.hints)
+    return Keeper(context.database, discovery, context.counters, settings.health_check_interval / 1000)
+
+
 class Manager:
     """The WSGI application of the manager's process, and what looks after the sessions beside it."""
 
     def __init__(self, context: Context) -> None:
-        settings = context.settings
         self.counters = context.counters  # told by the process's heartbeat
         self._flask = create_app(context, (health, sessions, session))
-        discovery = Discovery(settings, context.hints)
-        self._keeper = Keeper(context.database, discovery, self.counters, settings.health_check_interval / 1000)
+        self._keeper = keeper_of(context)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return self._flask(environ, start_response)
