@@ -151,7 +151,8 @@ def _add_page(control: Blueprint, network: Network) -> None:
     def show() -> Response:
         """The page for people."""
         network.chats.settle()
-        return view.render(network, [_described(each) for each in network.devices.all()], request.base_url)
+        devices = [_described(each) for each in network.devices.all()]
+        return view.render(network, [each for each in devices if each["linked"] or each["open"]], request.base_url)
 
 
 def _add_lists(control: Blueprint, network: Network) -> None:

@@ -10,7 +10,12 @@ from services.sandbox.database import Database
 
 _TELL = "INSERT INTO news (to_whom, body) VALUES (?, ?)"
 _AFTER = "SELECT seq, body FROM news WHERE to_whom IN (?, ?) AND seq > ? ORDER BY seq LIMIT 500"
+_PRUNE = "DELETE FROM news WHERE seq <= (SELECT max(seq) FROM news) - ?"
 _LATEST = "SELECT coalesce(max(seq), 0) AS seq FROM news"
+
+
+#: Pieces of news that are kept over a restart: pages that are open are not further behind.
+_KEPT = 20_000
 
 
 class News:
@@ -20,6 +25,8 @@ class News:
         self._database = database
         self._changed = threading.Condition()
         self._turn = 0
+        with database.transaction() as connection:
+            connection.execute(_PRUNE, (_KEPT,))
 
     @property
     def turn(self) -> int:

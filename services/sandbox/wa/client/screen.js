@@ -33,9 +33,12 @@ export function showIdle() {
   app.replaceChildren(element('h1', {}, 'Link a device'), element('p', {}, 'The QR code has run out: reload the page.'));
 }
 
+let shown;
+
 export function showMode(mode) {
   if (mode === 'MAIN') showChats();
-  else showTrouble(mode);
+  else if (mode !== shown) showTrouble(mode);
+  shown = mode;
 }
 
 function showTrouble(mode) {

@@ -19,12 +19,22 @@ function described(message, file) {
   };
 }
 
+const turns = new Map();
+let attempts = 0;
+
+/** Runs what concerns a chat after all that began before it, so that the order of the chat is kept. */
+function inTurn(chat, run) {
+  const turn = (turns.get(chat) ?? Promise.resolve()).catch(() => {}).then(run);
+  turns.set(chat, turn);
+  return turn;
+}
+
 /** Hands a message to the server; the answer is WhatsApp's acknowledgement that it was sent. */
 async function deliver(entry) {
   let result = OK;
   let ack = 1;
   try {
-    ack = (await server.persist('send', entry)).ack;
+    ack = (await inTurn(entry.chat, () => server.persist('send', entry))).ack;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     [result, ack] = [FAILED, -1];
@@ -42,10 +52,16 @@ function acknowledged(message) {
   return new Promise((resolve) => message.once('change:ack', resolve));
 }
 
+/** Names an attempt to send, so that they are kept in their order. */
+function attemptId() {
+  attempts += 1;
+  return `${Date.now()}-${String(attempts).padStart(6, '0')}-${crypto.randomUUID()}`;
+}
+
 async function queue(message, blob) {
   const { mimetype, filename = '' } = message;
   const file = blob && (await server.upload(blob, { mimetype, filename }));
-  const entry = { attempt: crypto.randomUUID(), ...described(message, file) };
+  const entry = { attempt: attemptId(), ...described(message, file) };
   await unsent.keep(entry);
   return entry;
 }
@@ -58,7 +74,7 @@ export function send(raw, more = {}, blob = undefined) {
 
 /** Shows what an earlier page left to send; the function that it returns sends it. */
 export async function resume() {
-  const left = (await unsent.all()).sort((one, other) => one.t - other.t);
+  const left = await unsent.all();
   restore({ messages: left.filter((entry) => !messages.get(entry.key)).map((entry) => ({ ...entry, ack: 0 })), chats: [] });
   return () => left.forEach(deliver);
 }
