@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from services.connectors.meta import reports
-from services.connectors.meta.reading import field, load, name_of, objects, seconds, text
+from services.connectors.reading import field, load, name_of, objects, seconds, text
 from services.message import Edit, Incoming, Media, Notice, Reaction, Revocation, Sender, Update, is_user_id
 
 Object = dict[str, Any]

@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from services.connectors.meta.errors import read_error
-from services.connectors.meta.reading import field, name_of, objects, seconds
+from services.connectors.reading import field, name_of, objects, seconds
 from services.message import Status, StatusUpdate
 
 #: What Meta reports of a message; `played` is said of a voice message that was listened to.

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-#: Levels of nesting that are kept; Meta's own webhooks have about ten.
+#: Levels of nesting that are kept; Meta's webhooks have about ten, the events of a page fewer.
 MAX_DEPTH = 40
 #: Characters in an id or a name, at most; the history's columns have 255.
 MAX_NAME = 255
@@ -77,7 +77,7 @@ def name_of(value: Any, *names: str) -> str | None:
 
 
 def seconds(timestamp: Any) -> float:
-    """Seconds since the epoch from Meta's seconds or milliseconds, text or number; now where it is neither."""
+    """Seconds since the epoch from the provider's seconds or milliseconds, text or number; now where it is neither."""
     try:
         at = float(timestamp)
     except (TypeError, ValueError, OverflowError):
