@@ -21,7 +21,7 @@ BOOT_TIMEOUT = 15
 #: States in which supervisord looks after a process: it runs, or will be tried again.
 ACTIVE_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
-_ALREADY_STARTED, _ALREADY_ADDED, _NOT_RUNNING, _BAD_NAME, _SHUTDOWN_STATE = 60, 90, 70, 10, 6
+_UNKNOWN_METHOD, _SHUTDOWN_STATE, _BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING, _ALREADY_ADDED = 1, 6, 10, 60, 70, 90
 #: Seconds between two looks at whether something has stopped.
 _INTERVAL = 0.05
 
@@ -107,7 +107,7 @@ class Supervisor:
     def stop(self, full_name: str) -> None:
         """Tells it to stop `group:name`, without waiting; what ended by itself is not restarted any more."""
         if self._call("stopProcess", full_name, False, unless=_NOT_RUNNING) is None:
-            self._call("settle", full_name, namespace="wakeup")
+            self._call("settle", full_name, namespace="wakeup", unless=_UNKNOWN_METHOD)  # one of an older release
 
     def revive(self, full_name: str) -> bool:
         """Starts `group:name` if it ended by itself and nobody stopped it since. Returns whether it did."""

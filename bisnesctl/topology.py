@@ -177,6 +177,7 @@ PROGRAMS: tuple[Program, ...] = (
         "wwebjs-session",
         "a WhatsApp Web number with its browser",
         "{python} -m services.connectors.wwebjs {company} {phone}",
+        process="wwebjs",
         needs="enable_wwebjs",
         probe="heartbeat",
         priority=110,
@@ -316,12 +317,13 @@ def _priority(row: Program) -> int:
 def in_mode(instances: Iterable[Instance], mode: Mode, only: Sequence[str] = ()) -> list[Instance]:
     """The instances of a mode. `only`: names to which it is limited; what they need is kept beside them.
 
-    `--only meta` means the channel, its workers included. Raises `UsageError` for a name that is not there.
+    `--only meta` means the channel, its workers included, `--only wwebjs` its sessions. Raises `UsageError` for a name
+    that is not there.
     """
     candidates = [each for each in instances if mode in each.program.modes]
     if not only:
         return candidates
-    wanted = resolve([f"bisnesgpt-{name}" if name == "meta" else name for name in only], candidates)
+    wanted = resolve([f"bisnesgpt-{name}" if name in ("meta", "wwebjs") else name for name in only], candidates)
     return [each for each in candidates if each in wanted or len(each.program.modes) > 1]
 
 

@@ -1,8 +1,8 @@
 """What the guard says: whether it is on duty, and what becomes of a process that ended.
 
-Its file `run/guard.json` holds its `pid`, the `beat_boottime` of its last sign of life (seconds of CLOCK_BOOTTIME) and,
-for each of the `instances` that ended by itself, the `decision` about it: `restart` or `block` until `at` (seconds since
-the epoch; none: until somebody starts it), or `fail`; with the `reason`, and the number of quick `deaths` in a row.
+Its file `run/guard.json` holds its `pid`, the `beat_boottime` of its last sign of life (seconds of CLOCK_BOOTTIME)
+and, for each of the `instances` that ended by itself, the `decision` about it: `restart` or `block` until `at` (seconds
+since the epoch; none: until somebody starts it), or `fail`; with the `reason`, and the quick `deaths` in a row.
 """
 
 import json
@@ -15,6 +15,8 @@ from typing import Any
 from bisnesctl.settings import Settings
 from bisnesctl.supervisor import Process
 
+#: Seconds that a guard may take until its first sign of life.
+BOOT = 10.0
 #: The guard's instance, and its file below `run_dir`.
 NAME, FILE = "guard", "guard.json"
 
@@ -36,3 +38,50 @@ class Guard:
     #: Why it does not restart anything; empty where it is on duty.
     off_duty: str
     words: Mapping[str, Word]
+
+    def word(self, name: str) -> Word | None:
+        """Its decision about an instance that ended; none where there is none yet."""
+        return self.words.get(name)
+
+
+def guard(processes: Mapping[str, Process], settings: Settings) -> Guard:
+    """How the guard is, from what supervisord knows and from its file."""
+    process, said = processes.get(NAME), _read(settings.run_dir / FILE)
+    if process is None or not process.active:
+        return Guard("the guard is down", said.words if said else {})
+    if said is None or said.pid != process.pid:
+        return Guard("" if process.uptime < BOOT else "the guard shows no sign of life", {})
+    late = said.age * 1000 > settings.max_heartbeat_age
+    return Guard(f"the guard shows no sign of life for {said.age:.0f} s" if late else "", said.words)
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What is in its file."""
+
+    pid: int
+    #: Seconds since its last sign of life.
+    age: float
+    words: dict[str, Word]
+
+
+def _read(file: Path) -> _Said | None:
+    try:
+        found = json.loads(file.read_text())
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - float(found["beat_boottime"])
+        return _Said(int(found["pid"]), age, {name: _word(each) for name, each in found["instances"].items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _word(found: dict[str, Any]) -> Word:
+    decision, at = str(found["decision"]), float(found.get("at") or 0)
+    return Word(decision, f"{_when(decision, at)}{found['reason']}", int(found.get("deaths", 0)))
+
+
+def _when(decision: str, at: float) -> str:
+    if decision == "restart":
+        return f"restarting in {max(at - time.time(), 0):.0f} s: "
+    if decision == "block":
+        return f"blocked until {time.strftime('%H:%M', time.localtime(at))}: " if at else "blocked: "
+    return ""
