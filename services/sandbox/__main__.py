@@ -1,4 +1,4 @@
-"""`python -m services.sandbox`: the simulator of the Graph API on SANDBOX_PORT, until SIGTERM or SIGINT."""
+"""`python -m services.sandbox`: the simulators of the Graph API and of WhatsApp Web, until SIGTERM or SIGINT."""
 
 import structlog
 from flask import Flask
@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class Sandbox:
-    """The simulator with its file and its reporter, for the process that serves it."""
+    """The simulators with their files and the reporter, for the process that serves them."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -40,7 +40,7 @@ class Sandbox:
         return create_app(simulator, self._network)
 
     def close(self) -> None:
-        """Stop reporting and close the file."""
+        """Stop reporting and close the files."""
         self._reporter.stop()
         self._database.close()
         self._network.close()

@@ -2,7 +2,7 @@
 
 const MEGABYTE = 1 << 20;
 /** Elements within one another, of which the layout runs out of stack: Chromium ends the renderer. */
-const TOO_DEEP = 50_000;
+const TOO_DEEP = 20_000;
 
 const leaked = [];
 
