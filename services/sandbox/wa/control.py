@@ -1,6 +1,7 @@
 """What the simulated WhatsApp Web is told, below /_sandbox/wa/: links, words, and all that goes wrong."""
 
 import time
+from functools import partial
 from typing import Any, Literal
 
 from flask import Blueprint, redirect, request
@@ -89,6 +90,10 @@ class Leak(Which):
     limit_mb: float = Field(2000, gt=0)
 
 
+#: What a page itself does, and what is posted to the address of that name.
+MISBEHAVIOUR: dict[str, type[Which]] = {"hang": Hang, "crash": Which, "leak": Leak, "reload": Which}
+
+
 class Backend(Which):
     """WhatsApp's servers say something, such as account_temporarily_banned."""
 
@@ -117,7 +122,7 @@ def blueprint(network: Network) -> Blueprint:
     control.after_request(_show_again)
     control.register_error_handler(ValidationError, _invalid)
     control.register_error_handler(Unknown, _unknown)
-    for add in (_add_page, _add_lists, _add_links, _add_speech, _add_behaviour, _add_troubles):
+    for add in (_add_page, _add_lists, _add_links, _add_speech, _add_behaviour, _add_troubles, _add_misbehaviour):
         add(control, network)
     return control
 
@@ -287,17 +292,9 @@ def _add_behaviour(control: Blueprint, network: Network) -> None:
 
 
 def _add_troubles(control: Blueprint, network: Network) -> None:
-    devices = network.devices
-
     def change(told: Which, **values: Any) -> dict[str, Any]:
         for each in _meant(network, told):
-            devices.change(each.id, **values)
-        return {"success": True}
-
-    def misbehave(told: Which, kind: str) -> dict[str, Any]:
-        how = {"kind": kind, **told.model_dump(exclude={"number", "device"})}
-        for each in _meant(network, told):
-            devices.tell(each.id, kind="misbehave", how=how)
+            network.devices.change(each.id, **values)
         return {"success": True}
 
     @control.post("/conflict")
@@ -315,30 +312,26 @@ def _add_troubles(control: Blueprint, network: Network) -> None:
         told = Mode.model_validate(_fields())
         return change(told, mode=told.mode)
 
-    @control.post("/backend")
-    def backend() -> dict[str, Any]:
-        told = Backend.model_validate(_fields())
-        for each in _meant(network, told):
-            devices.tell(each.id, kind="backend", event=told.event)
-        return {"success": True}
-
     @control.post("/offline")
     def offline() -> dict[str, Any]:
         told = Offline.model_validate(_fields())
         return change(told, offline=int(told.offline))
 
-    @control.post("/hang")
-    def hang() -> dict[str, Any]:
-        return misbehave(Hang.model_validate(_fields()), "hang")
 
-    @control.post("/crash")
-    def crash() -> dict[str, Any]:
-        return misbehave(Which.model_validate(_fields()), "crash")
+def _add_misbehaviour(control: Blueprint, network: Network) -> None:
+    def tell(told: Which, **news: Any) -> dict[str, Any]:
+        for each in _meant(network, told):
+            network.devices.tell(each.id, **news)
+        return {"success": True}
 
-    @control.post("/leak")
-    def leak() -> dict[str, Any]:
-        return misbehave(Leak.model_validate(_fields()), "leak")
+    def misbehave(kind: str) -> dict[str, Any]:
+        told = MISBEHAVIOUR[kind].model_validate(_fields())
+        return tell(told, kind="misbehave", how={"kind": kind, **told.model_dump(exclude={"number", "device"})})
 
-    @control.post("/reload")
-    def reload() -> dict[str, Any]:
-        return misbehave(Which.model_validate(_fields()), "reload")
+    for name in MISBEHAVIOUR:
+        control.add_url_rule(f"/{name}", name, partial(misbehave, name), methods=["POST"])
+
+    @control.post("/backend")
+    def backend() -> dict[str, Any]:
+        told = Backend.model_validate(_fields())
+        return tell(told, kind="backend", event=told.event)
