@@ -48,15 +48,21 @@ _PAYLOAD = f"""jsonb_build_object('id', w.id, 'providerId', w.provider_id, 'time
         'to', CASE WHEN w.from_me THEN w.chat_id ELSE w.own_number END, 'fromMe', w.from_me, 'type', w.kind,
         'body', w.text, 'hasMedia', w.media IS NOT NULL, 'media', {_MEDIA},
         'replyTo', CASE WHEN w.quoted IS NOT NULL THEN jsonb_build_object('id', w.quoted) END,
-        'name', w.name, 'userId', w.user_id,
+        'name', w.name, 'userId', w.user_id, 'author', w.content -> 'author',
         'content', CASE WHEN w.kind <> 'text' AND w.media IS NULL THEN w.content END)"""
 
-_COLUMNS = "provider_id text, kind text, text text, quoted text, media jsonb, content jsonb"
+_COLUMNS = "provider_id text, kind text, text text, quoted text, media jsonb, content jsonb, status text"
+
+# WhatsApp Web shows our own messages as well: the outbox tells of those that it sends. What is older than its keys is
+# in the history.
+_SENT_BY_US = """(
+        EXISTS (SELECT FROM wa_key k WHERE k.bot_id = g.bot_id AND k.key_id = split_part(g.provider_id, '_', 3))
+        OR EXISTS (SELECT FROM messages m WHERE m.company_id = g.company_id AND m.external_id = g.provider_id))"""
 
 _MESSAGES = f"""
 WITH {_GIVEN.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
     SELECT DISTINCT ON (company_id, provider_id) g.*, uuid_generate_v4() AS id FROM given g
-    ORDER BY company_id, provider_id, n
+    WHERE NOT (g.from_me AND {_SENT_BY_US}) ORDER BY company_id, provider_id, n
 ), placed AS (
     SELECT f.*, f.company_id || '-' || split_part(f.chat, '@', 1) AS contact_id,
         CASE WHEN f.media IS NOT NULL
@@ -73,7 +79,7 @@ WITH {_GIVEN.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
                ELSE jsonb_build_object('content', content) END END,
            CASE WHEN quoted IS NOT NULL THEN jsonb_build_object('id', quoted) END,
            from_me, CASE WHEN from_me THEN 'outbound' ELSE 'inbound' END, name,
-           CASE WHEN from_me THEN 'sent' ELSE 'received' END, phone_index, to_timestamp(at), process, provider_id
+           CASE WHEN from_me THEN status ELSE 'received' END, phone_index, to_timestamp(at), process, provider_id
     FROM placed ORDER BY company_id, provider_id
     ON CONFLICT (message_id, company_id) DO NOTHING RETURNING id
 ), written AS (
@@ -84,7 +90,8 @@ WITH {_GIVEN.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
 ), contact AS (
     INSERT INTO contacts AS c (contact_id, company_id, name, phone, chat_id, phone_index, last_message, unread_count)
     SELECT DISTINCT ON (company_id, contact_id) company_id || '-' || split_part(chat, '@', 1), company_id,
-           left(name, 255), CASE WHEN chat ~ '^[0-9]+$' THEN '+' || chat END,
+           left(CASE WHEN chat LIKE '%%@g.us' THEN content ->> 'chatName' ELSE name END, 255),
+           CASE WHEN chat ~ '^[0-9]+$' THEN '+' || chat END,
            CASE WHEN chat ~ '^[0-9]+$' THEN chat || '@c.us' ELSE chat END, phone_index,
            jsonb_build_object('body', text, 'type', kind, 'from_me', from_me, 'timestamp', floor(at)),
            count(*) FILTER (WHERE NOT from_me) OVER (PARTITION BY company_id, contact_id)
@@ -123,20 +130,33 @@ _TARGET = "m.company_id = g.company_id AND m.external_id = g.target"
 _TOLD = """
 SELECT w.n, {event}::text FROM (
     SELECT g.n, g.company_id, g.phone_index, g.chat AS chat_id, g.name, g.at, g.from_me, g.target, g.provider_id,
-           g.body, k.id FROM given g LEFT JOIN known k USING (n)
+           g.body, k.id FROM heard g LEFT JOIN known k USING (n)
     WHERE k.id IS NULL OR g.n IN (SELECT n FROM latest JOIN changed USING (id))) w
 JOIN event_feed USING (company_id) ORDER BY n"""
-_ABOUT = (
-    "WITH "
-    + _GIVEN.format(chat_id=_CHAT_ID, columns="target text, provider_id text, body text")
-    + f""", known AS (
-    SELECT g.n, m.id FROM given g CROSS JOIN LATERAL (SELECT m.id FROM messages m WHERE {_TARGET} LIMIT 1) m
-), latest AS (
-    SELECT DISTINCT ON (k.id) k.id, g.* FROM given g JOIN known k USING (n) ORDER BY k.id, g.at DESC, g.n DESC
-), """
-)
 
-_REACTIONS = _ABOUT + """changed AS (
+#: Of a chat, so many of the messages sent last are looked through for the reaction, edit or deletion that is told back.
+RECENT = 500
+
+
+def _about(kind: str) -> str:
+    """The beginning of a statement about messages; `kind`: the outbox's name for what is said about them."""
+    columns = "target text, provider_id text, body text"
+    return f"""
+WITH {_GIVEN.format(chat_id=_CHAT_ID, columns=columns)}, heard AS (  -- all but what the outbox itself has sent
+    SELECT * FROM given g WHERE NOT (g.from_me AND EXISTS (
+        SELECT FROM (
+            SELECT kind, payload FROM outbox WHERE bot_id = g.bot_id AND chat_id = g.chat
+            ORDER BY id DESC LIMIT {RECENT}
+        ) o WHERE o.kind = '{kind}' AND o.payload ->> 'target_provider_id' = g.target
+            AND COALESCE(o.payload ->> 'reaction', o.payload ->> 'message', '') = COALESCE(g.body, '')))
+), known AS (
+    SELECT g.n, m.id FROM heard g CROSS JOIN LATERAL (SELECT m.id FROM messages m WHERE {_TARGET} LIMIT 1) m
+), latest AS (
+    SELECT DISTINCT ON (k.id) k.id, g.* FROM heard g JOIN known k USING (n) ORDER BY k.id, g.at DESC, g.n DESC
+), """
+
+
+_REACTIONS = _about("reaction") + """changed AS (
     UPDATE messages m SET reaction = NULLIF(left(l.body, 50), ''), reaction_timestamp = to_timestamp(l.at)
     FROM latest l WHERE m.id = l.id AND (m.reaction_timestamp IS NULL OR m.reaction_timestamp <= to_timestamp(l.at))
         AND (m.reaction, m.reaction_timestamp) IS DISTINCT FROM (NULLIF(left(l.body, 50), ''), to_timestamp(l.at))
@@ -145,14 +165,15 @@ _REACTIONS = _ABOUT + """changed AS (
     'providerId', w.provider_id, 'fromMe', w.from_me, 'timestamp', floor(w.at), 'name', w.name,
     'reaction', jsonb_build_object('text', w.body, 'messageId', w.id, 'providerId', w.target))"""))  # fmt: skip
 
-_EDITS = _ABOUT + """changed AS (
+_EDITS = _about("edit") + """changed AS (
     UPDATE messages m SET content = l.body, edited = true, edited_at = to_timestamp(l.at)
     FROM latest l WHERE m.id = l.id AND (m.edited_at IS NULL OR m.edited_at < to_timestamp(l.at))
+        AND m.content IS DISTINCT FROM l.body
     RETURNING m.id
 )""" + _TOLD.format(event=envelope("message.edited", """jsonb_build_object('chatId', w.chat_id, 'messageId', w.id,
     'providerId', w.target, 'body', w.body, 'timestamp', floor(w.at))"""))  # fmt: skip
 
-_REVOCATIONS = _ABOUT + """changed AS (
+_REVOCATIONS = _about("delete") + """changed AS (
     UPDATE messages m SET status = 'revoked' FROM latest l WHERE m.id = l.id AND m.status IS DISTINCT FROM 'revoked'
     RETURNING m.id
 )""" + _TOLD.format(event=envelope("message.revoked", """jsonb_build_object('chatId', w.chat_id, 'messageId', w.id,
@@ -214,6 +235,7 @@ def _row(arrival: Arrival) -> dict[str, Any]:
                 "media": media,
                 "content": _worth_keeping(arrival),
                 "from_me": arrival.from_me,
+                "status": arrival.status,
             }
         case Reaction():
             return row | {
@@ -223,9 +245,9 @@ def _row(arrival: Arrival) -> dict[str, Any]:
                 "from_me": arrival.from_me,
             }
         case Edit():
-            return row | {"target": arrival.target, "body": arrival.text, "from_me": False}
+            return row | {"target": arrival.target, "body": arrival.text, "from_me": arrival.from_me}
         case Revocation():
-            return row | {"target": arrival.target, "from_me": False}
+            return row | {"target": arrival.target, "from_me": arrival.from_me}
         case Call():
             return row | {
                 "provider_id": arrival.provider_id,

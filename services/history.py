@@ -74,7 +74,8 @@ def envelope(name: str, payload: str, row: str = "w") -> str:
 
 
 #: Our number as customers know it.
-OWN_NUMBER = "(SELECT display_phone_number FROM phone_configs WHERE id = w.bot_id)"
+OWN_NUMBER = """(SELECT COALESCE(c.display_phone_number, (SELECT own_number FROM wa_session WHERE bot_id = c.id))
+        FROM phone_configs c WHERE c.id = w.bot_id)"""
 
 SENT_EVENT = envelope(
     "message.any",

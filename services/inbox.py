@@ -4,7 +4,7 @@ Locks are taken in the order of sql/004: statuses (outbox), what came in (histor
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import orjson
@@ -13,7 +13,7 @@ from psycopg2.extensions import TransactionRollbackError
 
 from services import arrivals, notices, statuses, store
 from services.arrivals import Arrival, Place
-from services.message import Notice, StatusUpdate, Update
+from services.message import Incoming, Notice, Status, StatusUpdate, Update
 from services.notices import Placed
 from services.statuses import Told
 from services.store import Connection, DatabaseError
@@ -32,9 +32,13 @@ SELECT id, body, bot_id FROM webhook_inbox WHERE {_OF_US}
 ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
 _FINISH = "UPDATE webhook_inbox SET processed_at = now(), error = %s WHERE id = ANY(%s)"
 _BOTS = """
-SELECT id, company_id, phone_index, process_name, display_phone_number, meta_phone_number_id FROM phone_configs
+SELECT id, company_id, phone_index, process_name,
+       COALESCE(display_phone_number, (SELECT own_number FROM wa_session WHERE bot_id = id)), meta_phone_number_id
+FROM phone_configs
 WHERE process_name = %s AND (meta_phone_number_id = ANY(%s) OR id = ANY(%s))
 ORDER BY status = 'active' DESC, id"""
+
+_ORDER = list(Status).index  # in which a message moves
 
 log = structlog.get_logger()
 
@@ -136,12 +140,13 @@ class Inbox:
             store.hold(connection, ended)
 
     def _arrivals(self, batch: _Batch, places: "_Places") -> Iterator[tuple[Place, Arrival]]:
+        reported = _reported(batch)
         for n, (update, bot_id) in enumerate(batch.updates):
             if isinstance(update, StatusUpdate | Notice):
                 continue
             place = places.of(n, update.number, bot_id)
             if place is not None:
-                yield place, update
+                yield place, _as_reported(update, reported)
             else:
                 batch.set_aside(batch.source[n], places.missing(update.number, bot_id))
 
@@ -164,6 +169,22 @@ class Inbox:
         log.warning("a webhook was set aside: see `bisnesctl dead-letters list`", webhook=number, reason=reason)
 
 
+def _reported(batch: _Batch) -> dict[str, Status]:
+    """How far the messages have come that the batch reports of, by the provider's id."""
+    found: dict[str, Status] = {}
+    for update, _ in batch.updates:
+        if isinstance(update, StatusUpdate):
+            found[update.provider_id] = max(update.status, found.get(update.provider_id, update.status), key=_ORDER)
+    return found
+
+
+def _as_reported(arrival: Arrival, reported: dict[str, Status]) -> Arrival:
+    """What the phone sent itself is written down as it is now: reports of it came before there was a row for them."""
+    if isinstance(arrival, Incoming) and arrival.from_me and arrival.provider_id in reported:
+        return replace(arrival, status=reported[arrival.provider_id])
+    return arrival
+
+
 class _Places:
     """The bots that the webhooks speak of."""
 
@@ -172,9 +193,9 @@ class _Places:
         self._by_number = {row[5]: row for row in reversed(rows)}  # the first of several stays
 
     def of(self, n: int, number: str, bot_id: int | None) -> Place | None:
-        """Where an arrival for a number belongs. A bot's own secret speaks for that bot alone."""
+        """Where an arrival for a number belongs. A bot's own secret, or browser, speaks for that bot alone."""
         row = self._by_number.get(number) if bot_id is None else self._by_id.get(bot_id)
-        if row is None or (bot_id is not None and row[5] not in (None, number)):
+        if row is None or (bot_id is not None and number and row[5] not in (None, number)):
             return None
         return Place(n, *row[:5])
 

@@ -153,9 +153,9 @@ class Media:
 class Sender:
     """The other side of a chat. One of the two names is there: users may hide their number."""
 
-    chat_id: str | None  # digits
-    user_id: str | None = None  # Meta's business-scoped user id
-    name: str | None = None  # as the profile has it
+    chat_id: str | None  # digits, or <id>@g.us
+    user_id: str | None = None  # Meta's business-scoped user id, or WhatsApp Web's <id>@lid
+    name: str | None = None  # as the profile has it; in a group that of the one who speaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +172,7 @@ class Incoming:
     media: Media | None = None
     content: dict[str, Any] = field(default_factory=dict)  # the message as the provider has it
     from_me: bool = False
+    status: Status = Status.SENT  # of one that is `from_me`
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +197,7 @@ class Edit:
     target: str
     text: str
     at: float
+    from_me: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,7 @@ class Revocation:
     sender: Sender
     target: str
     at: float
+    from_me: bool = False
 
 
 @dataclass(frozen=True, slots=True)

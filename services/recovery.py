@@ -13,7 +13,15 @@ import structlog
 
 from services import journal, store
 from services.message import Status
-from services.store import Abandoned, Connection, Outbox, Result
+from services.store import Abandoned, Connection, Outbox, Result, transaction
+
+# What the provider reported before the outcome was known is finished, though its worker never said so.
+_LEFT = "o.bot_id = l.bot_id AND o.chat_id = l.chat_id AND o.id > l.done AND o.status <= 'sending'"
+_IDLE = f"""
+SELECT l.chat_id FROM lane l WHERE l.bot_id = %s AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()
+    AND NOT EXISTS (SELECT FROM outbox o WHERE {_LEFT})"""
+_RECOUNT = f"""
+UPDATE lane l SET pending = (SELECT count(*) FROM outbox o WHERE {_LEFT}) WHERE l.bot_id = %s AND l.chat_id = ANY(%s)"""
 
 log = structlog.get_logger()
 
@@ -54,7 +62,21 @@ class KeyedRecovery:
             log.warning("took over from a process that is gone", worker=left[0].claim, queued_again=len(left))
 
     def of_expired_leases(self, connection: Connection) -> None:
-        """Nothing: the bot is served by this process alone."""
+        """No lease is another's, but what was reported before its outcome was known is finished without one."""
+        recount(connection, self._bot_id)
+
+
+def recount(connection: Connection, bot_id: int) -> int:
+    """Count anew what a bot's chats have left where none of it could be claimed; returns how many chats that were."""
+    with connection.cursor() as cursor:
+        cursor.execute(_IDLE, (bot_id,))
+        if not cursor.fetchall():
+            return 0
+    with transaction(connection) as cursor:  # nothing is accepted for a chat while its lane is locked
+        cursor.execute(f"{_IDLE} ORDER BY l.chat_id FOR UPDATE OF l", (bot_id,))
+        chats = [chat_id for (chat_id,) in cursor.fetchall()]
+        cursor.execute(_RECOUNT, (bot_id, chats))
+    return len(chats)
 
 
 class JournalRecovery:

@@ -59,6 +59,7 @@ _STATEMENTS = {
     " AND timestamp < now() - interval '30 days'",
     "instances": "DELETE FROM process_instances WHERE last_heartbeat < now() - interval '1 day'",
     "commands": "DELETE FROM wa_command WHERE created_at < now() - interval '1 day'",
+    "keys": "DELETE FROM wa_key WHERE created_at < now() - interval '90 days'",
     "counts of sent": "DELETE FROM wa_sent WHERE hour < now() - interval '2 days'",
     "deliveries given up": _GIVE_UP,
     "deliveries": _DELIVERIES,

@@ -23,6 +23,8 @@ WITH r AS (
         details jsonb)
 ), known AS (
     SELECT n, bot_id, COALESCE(r.message_id, (
+        SELECT k.message_id FROM wa_key k WHERE k.bot_id = r.bot_id AND k.key_id = split_part(r.provider_id, '_', 3)
+    ), (
         SELECT m.id FROM messages m WHERE m.external_id = r.provider_id AND m.provider = %(process)s LIMIT 1
     )) AS message_id, provider_id, status, at, code, error, details FROM r
 ), merged AS (

@@ -344,7 +344,12 @@ _EXPIRED = """
 SELECT l.bot_id, l.chat_id, l.head, l.claim FROM lane l JOIN bot_pace p USING (bot_id)
 WHERE l.claim IS NOT NULL AND l.due <= now() AND p.process_name = %s LIMIT 1000"""
 _CLAIMED_OF = "SELECT bot_id, chat_id, head, claim FROM lane WHERE bot_id = %s AND claim IS NOT NULL AND claim <> %s"
-_RESERVE = "UPDATE outbox SET provider_id = %s WHERE bot_id = %s AND chat_id = %s AND id = %s"
+_RESERVE = """
+WITH known AS (
+    INSERT INTO wa_key (bot_id, key_id, message_id)
+    SELECT %(bot)s, split_part(%(key)s, '_', 3), %(message)s::uuid WHERE %(key)s IS NOT NULL ON CONFLICT DO NOTHING
+)
+UPDATE outbox SET provider_id = %(key)s WHERE bot_id = %(bot)s AND chat_id = %(chat)s AND id = %(id)s"""
 _CLAIMED_BY = """
 SELECT bot_id, chat_id, head, claim FROM lane WHERE claim IS NOT NULL AND starts_with(claim, %s)"""
 _REDATE = """
@@ -539,7 +544,8 @@ def claimed_of(connection: Connection, bot_id: int, worker: str) -> list[Abandon
 def reserve(connection: Connection, message: Outgoing, key: str | None) -> None:
     """Write down under which key a message is about to be sent, so that its chat can be asked for it; None: none."""
     with connection.cursor() as cursor:
-        cursor.execute(_RESERVE, (key, message.bot_id, message.chat_id, message.id))
+        values = {"bot": message.bot_id, "chat": message.chat_id, "id": message.id, "message": message.message_id}
+        cursor.execute(_RESERVE, values | {"key": key})
 
 
 _OUTCOME = """

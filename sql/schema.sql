@@ -506,9 +506,17 @@ CREATE TRIGGER use_new_credential AFTER UPDATE OF meta_access_token_encrypted, a
 -- WhatsApp Web: one session a bot, with its state, its commands and its block, the pace of a number that is warming up,
 -- and the numbers that were looked up.
 
--- Keys of WhatsApp Web are chosen before the send and kept in outbox.provider_id, so that the browser's reports about
--- a message find it before its outcome is written down. Meta's ids are not in this index.
-CREATE INDEX outbox_web_key ON outbox (bot_id, provider_id) WHERE provider_id LIKE 'true\_%';
+-- Keys of WhatsApp Web are chosen before the send and kept here, those of failed attempts as well, so that what the
+-- browser tells of a message finds it before its outcome is written down. A key is <fromMe>_<chat>_<id>, in groups with
+-- _<author>; the chat may be told by the number or by the id that hides it, so the id alone is compared.
+-- A table of its own, since with an index on outbox.provider_id no outcome could be written within its page (HOT).
+CREATE TABLE wa_key (
+    bot_id     integer     NOT NULL,
+    key_id     text        NOT NULL,
+    message_id uuid        NOT NULL,                           -- outbox.message_id
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (bot_id, key_id)
+);
 
 CREATE TABLE wa_session (
     bot_id             integer     PRIMARY KEY,                -- phone_configs.id
@@ -612,6 +620,7 @@ BEGIN
     DELETE FROM wa_limit WHERE bot_id = OLD.id;
     DELETE FROM wa_sent WHERE bot_id = OLD.id;
     DELETE FROM wa_number WHERE bot_id = OLD.id;
+    DELETE FROM wa_key WHERE bot_id = OLD.id;
     RETURN NULL;
 END $$;
 CREATE TRIGGER forget_bot AFTER DELETE ON phone_configs FOR EACH ROW EXECUTE FUNCTION forget_bot();

@@ -1,0 +1,239 @@
+"""What the page of WhatsApp Web tells: messages, acknowledgements, reactions, edits, revocations and calls.
+
+The events are wa-js's own, in the form that bridge_messages.js gives them. A message goes by its key,
+`<fromMe>_<chat>_<id>` and in groups `_<author>`, which is the provider's id everywhere else.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from services.connectors.reading import field, load, name_of, objects, seconds, text
+from services.message import Call, Edit, Incoming, Media, Reaction, Revocation, Sender, Status, StatusUpdate, Update
+
+Object = dict[str, Any]
+
+#: Our kinds for those of WhatsApp Web; every other keeps its name.
+_KINDS = {
+    "chat": "text",
+    "ptt": "audio",
+    "ptv": "video",
+    "vcard": "contacts",
+    "multi_vcard": "contacts",
+    "buttons_response": "button",
+    "template_button_reply": "button",
+    "list_response": "interactive",
+    "poll_creation": "poll",
+}
+_FILES = ("image", "video", "audio", "document", "sticker")
+#: What the page keeps among the messages and nobody has said. A ciphertext comes again once it is deciphered.
+_SILENT = {
+    "album",
+    "broadcast_notification",
+    "call_log",
+    "ciphertext",
+    "debug",
+    "e2e_notification",
+    "gp2",
+    "group_notification",
+    "keep_in_chat",
+    "newsletter_notification",
+    "notification",
+    "notification_template",
+    "pin_message",
+    "poll_update",
+    "protocol",
+    "reaction",
+    "unknown",
+}
+#: WhatsApp's acknowledgements; 4: a voice message was listened to.
+_ACKS = {1: Status.SENT, 2: Status.DELIVERED, 3: Status.READ, 4: Status.READ}
+#: Bytes of PostgreSQL's index on keys, and characters of a kind, at most.
+_MAX_KIND = 50
+
+_KEY = re.compile(r"(true|false)_([^_\s]+@[a-z.]+)_([^_\s]+)(?:_\S+)?", re.ASCII)
+_PERSON = re.compile(r"\+?([1-9][0-9]{4,19})(?::[0-9]+)?@(?:c\.us|s\.whatsapp\.net)", re.ASCII)
+_HIDDEN = re.compile(r"([0-9]{1,60})(?::[0-9]+)?@lid", re.ASCII)
+_GROUP = re.compile(r"[0-9]+(?:-[0-9]+)?@g\.us", re.ASCII)
+
+
+def parse(body: bytes) -> list[Update]:
+    """What one stored event tells. Raises ValueError where it is none, or tells of nothing that has a key."""
+    event = load(body)
+    name, data = name_of(event, "name"), field(event, "data")
+    reader = _READERS.get(name or "")
+    if reader is None or not isinstance(data, dict):
+        raise ValueError("not an event of WhatsApp Web that tells of messages or calls")
+    return reader(data, seconds(event.get("at")))
+
+
+class _Key(NamedTuple):
+    """A message's key, taken apart."""
+
+    whole: str
+    from_me: bool
+    chat: str
+
+
+def _key(data: Any, *names: str) -> _Key:
+    written = name_of(data, *names) or ""
+    found = _KEY.fullmatch(written)
+    if found is None:
+        raise ValueError(f"{'.'.join(names)} is not the key of a message: {written[:80]!r}")
+    return _Key(written, found[1] == "true", found[2])
+
+
+def _side(chat: str, phone: str | None, name: str | None = None) -> Sender | None:
+    """The other side of a chat; None for what is no conversation: status posts, channels, broadcast lists.
+
+    `phone`: the number that WhatsApp tells of one that is hidden.
+    """
+    if person := _PERSON.fullmatch(chat):
+        return Sender(person[1], None, name)
+    if hidden := _HIDDEN.fullmatch(chat):
+        known = _PERSON.fullmatch(phone or "")
+        return Sender(known[1] if known else None, f"{hidden[1]}@lid", name)
+    return Sender(chat, None, name) if _GROUP.fullmatch(chat) and len(chat) <= 64 else None
+
+
+def _message(data: Object, at: float) -> list[Update]:
+    """A message, and what became of it meanwhile where it is not told at once."""
+    key, kind = _key(data, "id"), name_of(data, "type") or "unknown"
+    side = _side(key.chat, text(data, "phone"), None if key.from_me else name_of(data, "name"))
+    ack = _ack(data)
+    if side is None or kind in _SILENT or (key.from_me and ack < 0):
+        return []
+    sent_at = seconds(data.get("t")) if data.get("t") else at
+    updates: list[Update] = [_incoming(data, key, _KINDS.get(kind, kind)[:_MAX_KIND], side, sent_at)]
+    if kind == "revoked":
+        updates.append(Revocation("", side, key.whole, sent_at, key.from_me))
+    elif data.get("edited"):
+        updates += _edit(data, at)
+    if key.from_me and ack in _ACKS:
+        updates.append(_report(key.whole, ack, sent_at))
+    return updates
+
+
+def _incoming(data: Object, key: _Key, kind: str, side: Sender, at: float) -> Incoming:
+    media = _media(data, key, kind)
+    content = {name: value for name, value in data.items() if value is not None} | _author(data)
+    if kind == "text":
+        content = {name: content[name] for name in _BESIDE_TEXT if content.get(name)}
+    words = _TEXTS.get(kind, _words)(data)
+    if kind == "text" and words is None:
+        kind = "unsupported"
+    return Incoming("", key.whole, side, kind, at, words, name_of(data, "quoted"), media, content, key.from_me)
+
+
+#: What is worth keeping of a plain text beside its words.
+_BESIDE_TEXT = ("author", "chatName", "mentioned")
+
+
+def _author(data: Object) -> Object:
+    """Who speaks in a group, as our chat ids are."""
+    side = _side(text(data, "author") or "", text(data, "authorPhone"))
+    return {"author": side.chat_id or side.user_id} if side else {}
+
+
+def _media(data: Object, key: _Key, kind: str) -> Media | None:
+    if kind not in _FILES:
+        return None
+    mime_type = name_of(data, "mimetype") or "application/octet-stream"
+    voice, animated = data.get("type") == "ptt", data.get("isGif") is True
+    return Media(key.whole, mime_type, name_of(data, "filehash"), name_of(data, "filename"), voice, animated)
+
+
+def _ack(data: Object) -> int:
+    ack = data.get("ack")
+    return ack if isinstance(ack, int) else 0
+
+
+def _report(key: str, ack: int, at: float) -> StatusUpdate:
+    return StatusUpdate(key, _ACKS[ack], at, details={"played": True} if ack == max(_ACKS) else {})
+
+
+def _acks(data: Object, at: float) -> list[Update]:
+    """How far messages of ours have come; those of others are acknowledged by us."""
+    ack, ids = _ack(data), data.get("ids")
+    if not isinstance(ids, list):
+        raise ValueError("an acknowledgement without ids")
+    keys = [_key({"id": each}, "id") for each in ids]
+    return [_report(key.whole, ack, at) for key in keys if key.from_me and ack in _ACKS]
+
+
+def _edit(data: Object, at: float) -> list[Update]:
+    key = _key(data, "id")
+    side = _side(key.chat, text(data, "phone"), None if key.from_me else name_of(data, "name"))
+    new = text(data, "caption") or text(data, "body") or ""
+    edited = data.get("edited")
+    at = at if edited in (None, True, False) else seconds(edited)
+    return [Edit("", side, key.whole, new, at, key.from_me)] if side else []
+
+
+def _edited(data: Object, at: float) -> list[Update]:
+    message = field(data, "msg")
+    if not isinstance(message, dict):
+        raise ValueError("an edit without its message")
+    return _edit(message, at)
+
+
+def _revocation(data: Object, at: float) -> list[Update]:
+    key = _key(data, "refId")
+    side = _side(key.chat, text(data, "phone"))
+    return [Revocation("", side, key.whole, at, key.from_me)] if side else []
+
+
+def _reaction(data: Object, at: float) -> list[Update]:
+    target, key = _key(data, "msgId"), _key(data, "id")
+    side = _side(target.chat, text(data, "phone"), None if key.from_me else name_of(data, "name"))
+    if side is None:
+        return []
+    at = seconds(data.get("t")) if data.get("t") else at
+    return [Reaction("", key.whole, side, target.whole, text(data, "text") or "", at, key.from_me)]
+
+
+def _call(data: Object, at: float) -> list[Update]:
+    number = name_of(data, "id")
+    side = _side(text(data, "from") or "", text(data, "phone"), name_of(data, "name"))
+    if number is None or side is None:
+        raise ValueError("a call without an id, or of nobody")
+    at = seconds(data.get("t")) if data.get("t") else at
+    return [Call("", number, side, at, data.get("isVideo") is True, data.get("isGroup") is True)]
+
+
+def _words(data: Object) -> str | None:
+    return text(data, "caption") or text(data, "title")
+
+
+def _body(data: Object) -> str | None:
+    return text(data, "body") or text(data, "caption")
+
+
+def _place(data: Object) -> str | None:
+    latitude, longitude = field(data, "lat"), field(data, "lng")
+    return text(data, "loc") or (f"{latitude}, {longitude}" if latitude is not None and longitude is not None else None)
+
+
+def _people(data: Object) -> str | None:
+    return ", ".join(filter(None, (text(each, "name") for each in objects(data, "vcards")))) or None
+
+
+#: What a person reads of each kind.
+_TEXTS: dict[str, Callable[[Object], str | None]] = {
+    "text": _body,
+    "location": _place,
+    "contacts": _people,
+    "button": _body,
+    "interactive": lambda data: text(data, "title") or _body(data),
+}
+
+_READERS: dict[str, Callable[[Object, float], list[Update]]] = {
+    "chat.new_message": _message,
+    "chat.msg_ack_change": _acks,
+    "chat.msg_edited": _edited,
+    "chat.msg_revoke": _revocation,
+    "chat.new_reaction": _reaction,
+    "call.incoming_call": _call,
+}
+#: The events that are stored.
+EVENTS = frozenset(_READERS)
