@@ -19,8 +19,9 @@ from sandbox_stage import Sandbox, free_port
 from structlog.testing import capture_logs
 
 from bisnesctl.vault import VaultError
-from services import downloads
-from services.downloads import OF_ONE_BOT, THREADS, Downloads, backoff, digest_of
+from services import awaited, downloads
+from services.awaited import backoff, digest_of
+from services.downloads import OF_ONE_BOT, THREADS, Downloads
 from services.media.store import media_store
 from services.message import Bot, Secret
 
@@ -34,7 +35,7 @@ LONG = 3600
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
-    monkeypatch.setattr(downloads, "BACKOFF", LONG)
+    monkeypatch.setattr(awaited, "BACKOFF", LONG)
 
 
 @pytest.fixture
@@ -373,16 +374,16 @@ def test_several_processes_fetch_each_file_once(stage):
 
 def test_what_a_killed_process_had_in_hand_is_taken_up_when_its_lease_ends(stage):
     message = stage.receive(stage.add_bot(), "990")
-    assert downloads._claim(stage.connection, []) is not None  # and nothing more is heard of whoever did that
+    assert downloads.claim(stage.connection, []) is not None  # and nothing more is heard of whoever did that
     stage.work()
     assert stage.provider.asked == {}
-    stage.let_pass(downloads.LEASE)
+    stage.let_pass(awaited.LEASE)
     stage.work()
     assert stage.kept(message)[0] == JPEG
 
 
 def test_360dialog_is_never_asked_often_enough_to_block_the_number(stage, monkeypatch):
-    monkeypatch.setattr(downloads, "BACKOFF", 2)
+    monkeypatch.setattr(awaited, "BACKOFF", 2)
     bot = stage.add_bot("360dialog")
     messages = [stage.receive(bot, f"f{number}") for number in range(12)]
     stage.provider.broken |= {f"f{number}": 503 for number in range(12)}
