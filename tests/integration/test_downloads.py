@@ -425,7 +425,7 @@ def test_the_simulator_s_files_come_the_same_way(database, tmp_path, provider, k
 
 
 def test_waits_grow_to_an_hour(monkeypatch):
-    monkeypatch.setattr(downloads, "BACKOFF", 2)
+    monkeypatch.setattr(awaited, "BACKOFF", 2)
     assert [backoff(attempt) for attempt in range(1, 9)] == [2, 8, 32, 128, 512, 2048, 3600, 3600]
     assert backoff(32_000) == 3600
 
