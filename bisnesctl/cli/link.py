@@ -37,7 +37,7 @@ def link(
 ) -> None:
     """Show the QR code of a WhatsApp Web number, a new one when it changes, until a phone has scanned it.
 
-    Starts the session where it does not run. Over HTTP: GET /api/sessions/<company>/<phone>/qr.
+    Starts the session where it does not run. Over HTTP: GET /api/sessions/0128/1/qr.
     """
     from bisnesctl import output, scanning
     from bisnesctl.apiclient import ApiClient, api_key, api_url
@@ -65,7 +65,7 @@ def _draw(step: "Scan") -> None:
     if console.width < columns:
         raise BisnesError(
             f"the QR code has {columns} columns, this window has {console.width}: make it wider, link with "
-            "--pairing-code NUMBER, or fetch a picture: GET /api/sessions/<company>/<phone>/qr?format=png"
+            "--pairing-code NUMBER, or fetch a picture: GET /api/sessions/0128/1/qr?format=png"
         )
     if console.is_terminal:
         console.clear()
