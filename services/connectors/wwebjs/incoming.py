@@ -48,8 +48,8 @@ _SILENT = {
 }
 #: WhatsApp's acknowledgements; 4: a voice message was listened to.
 _ACKS = {1: Status.SENT, 2: Status.DELIVERED, 3: Status.READ, 4: Status.READ}
-#: Bytes of PostgreSQL's index on keys, and characters of a kind, at most.
-_MAX_KIND = 50
+#: Characters of a kind and of a name, at most; the history's columns have as many.
+_MAX_KIND, _MAX_NAME = 50, 255
 
 _KEY = re.compile(r"(true|false)_([^_\s]+@[a-z.]+)_([^_\s]+)(?:_\S+)?", re.ASCII)
 _PERSON = re.compile(r"\+?([1-9][0-9]{4,19})(?::[0-9]+)?@(?:c\.us|s\.whatsapp\.net)", re.ASCII)
@@ -96,10 +96,16 @@ def _side(chat: str, phone: str | None, name: str | None = None) -> Sender | Non
     return Sender(chat, None, name) if _GROUP.fullmatch(chat) and len(chat) <= 64 else None
 
 
+def _name(data: Object, key: _Key | None = None) -> str | None:
+    """What the one who speaks is called; of our own messages that is ours, which is not the chat's."""
+    name = text(data, "name")
+    return name[:_MAX_NAME] if name and not (key and key.from_me) else None
+
+
 def _message(data: Object, at: float) -> list[Update]:
     """A message, and what became of it meanwhile where it is not told at once."""
     key, kind = _key(data, "id"), name_of(data, "type") or "unknown"
-    side = _side(key.chat, text(data, "phone"), None if key.from_me else name_of(data, "name"))
+    side = _side(key.chat, text(data, "phone"), _name(data, key))
     ack = _ack(data)
     if side is None or kind in _SILENT or (key.from_me and ack < 0):
         return []
@@ -140,7 +146,7 @@ def _media(data: Object, key: _Key, kind: str) -> Media | None:
         return None
     mime_type = name_of(data, "mimetype") or "application/octet-stream"
     voice, animated = data.get("type") == "ptt", data.get("isGif") is True
-    return Media(key.whole, mime_type, name_of(data, "filehash"), name_of(data, "filename"), voice, animated)
+    return Media(key.whole, mime_type, name_of(data, "filehash"), text(data, "filename"), voice, animated)
 
 
 def _ack(data: Object) -> int:
@@ -163,7 +169,7 @@ def _acks(data: Object, at: float) -> list[Update]:
 
 def _edit(data: Object, at: float) -> list[Update]:
     key = _key(data, "id")
-    side = _side(key.chat, text(data, "phone"), None if key.from_me else name_of(data, "name"))
+    side = _side(key.chat, text(data, "phone"), _name(data, key))
     new = text(data, "caption") or text(data, "body") or ""
     edited = data.get("edited")
     at = at if edited in (None, True, False) else seconds(edited)
@@ -185,7 +191,7 @@ def _revocation(data: Object, at: float) -> list[Update]:
 
 def _reaction(data: Object, at: float) -> list[Update]:
     target, key = _key(data, "msgId"), _key(data, "id")
-    side = _side(target.chat, text(data, "phone"), None if key.from_me else name_of(data, "name"))
+    side = _side(target.chat, text(data, "phone"), _name(data, key))
     if side is None:
         return []
     at = seconds(data.get("t")) if data.get("t") else at
@@ -194,7 +200,7 @@ def _reaction(data: Object, at: float) -> list[Update]:
 
 def _call(data: Object, at: float) -> list[Update]:
     number = name_of(data, "id")
-    side = _side(text(data, "from") or "", text(data, "phone"), name_of(data, "name"))
+    side = _side(text(data, "from") or "", text(data, "phone"), _name(data))
     if number is None or side is None:
         raise ValueError("a call without an id, or of nobody")
     at = seconds(data.get("t")) if data.get("t") else at

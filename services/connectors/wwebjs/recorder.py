@@ -1,4 +1,4 @@
-"""What the page tells of messages is stored as it came before the page is told to forget it; the inbox reads it then."""
+"""What the page tells of messages is stored as it came before it is forgotten there; the inbox reads it afterwards."""
 
 import json
 from collections.abc import Callable, Sequence
