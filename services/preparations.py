@@ -8,13 +8,11 @@ from typing import Any
 
 import structlog
 
-from services.connectors.base import Preparation
-from services.message import Held, Rejected, Retry
+from services.connectors.base import Preparation, Refusal
+from services.message import Retry
 
 #: Preparations at once, and those of one bot: a number whose files come slowly leaves room for the others.
 THREADS, OF_ONE_BOT = 8, 4
-
-Refusal = Retry | Rejected | Held | None
 
 log = structlog.get_logger()
 
@@ -29,7 +27,7 @@ class Preparations:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[int, Any, Preparation]] = deque()
         self._running: Counter[int] = Counter()
-        self._done: list[tuple[Any, Refusal]] = []
+        self._done: list[tuple[Any, Refusal | None]] = []
         self.pending = 0  # started and not yet handed back
 
     def start(self, bot_id: int, ticket: Any, preparation: Preparation) -> None:
@@ -39,7 +37,7 @@ class Preparations:
             self._waiting.append((bot_id, ticket, preparation))
             self._begin()
 
-    def done(self) -> list[tuple[Any, Refusal]]:
+    def done(self) -> list[tuple[Any, Refusal | None]]:
         """Those that have ended since, each with its ticket."""
         with self._lock:
             done, self._done = self._done, []

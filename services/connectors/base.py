@@ -18,14 +18,25 @@ class HttpRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A message's file on this machine's disk."""
+
+    path: Path
+    mime_type: str
+    release: Callable[[], object]  # to be called once it is not needed any more
+
+
+@dataclass(frozen=True, slots=True)
 class PageRequest:
     """One send through a browser's page."""
 
     message: Outgoing
-    file: Path | None = None  # where its file is on this machine
+    file: LocalFile | None = None
 
 
 Request = HttpRequest | PageRequest
+#: Why nothing was sent.
+Refusal = Retry | Rejected | Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +47,7 @@ class Preparation:
     the request, or why there is nothing to send.
     """
 
-    run: Callable[[], Retry | Rejected | Held | None]
+    run: Callable[[], Refusal | None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from services.connectors.meta.errors import MAX_REASON, PATIENT, MetaError, Refusal, classify, plain, read_error
+from services.connectors.base import Refusal
+from services.connectors.meta.errors import MAX_REASON, PATIENT, MetaError, classify, plain, read_error
 from services.message import Held, Rejected, Retry, Scope
 
 #: Bytes of a strange answer that are shown.

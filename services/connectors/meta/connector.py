@@ -4,8 +4,8 @@ from typing import Any
 
 from bisnesctl.settings import Settings
 from services.connectors.base import Again, HttpRequest, Preparation
+from services.connectors.files import Files
 from services.connectors.meta import answers, incoming, limits, outgoing
-from services.connectors.meta.files import Files
 from services.connectors.meta.provider import Provider
 from services.connectors.meta.uploads import Uploads
 from services.media.fetch import Fetcher

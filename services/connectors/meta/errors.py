@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from services.connectors.base import Refusal
 from services.message import Held, Rejected, Retry, Scope
-
-Refusal = Retry | Rejected | Held
 
 #: Attempts of a message whose number is throttled: that is not the message's fault, so it may wait long.
 PATIENT = 10

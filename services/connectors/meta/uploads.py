@@ -9,10 +9,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 
-from services.connectors.base import Preparation
+from services.connectors.base import Preparation, Refusal
+from services.connectors.files import Files, NoFile
 from services.connectors.meta import answers
-from services.connectors.meta.errors import MetaError, Refusal
-from services.connectors.meta.files import Files, NoFile
+from services.connectors.meta.errors import MetaError
 from services.connectors.meta.provider import Provider
 from services.connectors.meta.recent import Recent
 from services.connectors.meta.transfer import post_file

@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.connectors.meta.errors import Refusal
+from services.connectors.base import Refusal
 from services.media import kinds
 from services.media.fetch import Fetched, Fetcher, FetchFailed, FetchRefused
 from services.media.store import MediaMissing, MediaStore, MediaUnavailable
 from services.message import Outgoing, Rejected, Retry
 
-#: Types that Meta wants with a parameter; ours are told by their bytes, and an Ogg that is audio holds Opus.
+#: Types that WhatsApp wants with a parameter; ours are told by their bytes, and an Ogg that is audio holds Opus.
 _IN_FULL = {"audio/ogg": "audio/ogg; codecs=opus"}
 
 
 class NoFile(Exception):
-    """There is no file to be uploaded; says what that means for the message."""
+    """There is no file to be sent; says what that means for the message."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.reason)
@@ -30,7 +30,7 @@ class Files:
 
     @contextmanager
     def of(self, message: Outgoing) -> Iterator[tuple[Path, str]]:
-        """The message's file, for as long as it is needed, and its MIME type as Meta wants it. Raises `NoFile`."""
+        """The message's file, for as long as it is needed, and its MIME type as WhatsApp wants it. Raises `NoFile`."""
         media = message.payload["media"]
         try:
             if "link" in media:
@@ -47,7 +47,7 @@ class Files:
         except kinds.MediaRefused as refused:
             raise NoFile(Rejected(refused.code, f"the link's file cannot be sent: {refused}")) from None
         except FetchRefused as refused:
-            raise NoFile(Rejected("media_link", f"Meta could not fetch the link, nor can we: {refused}")) from None
+            raise NoFile(Rejected("media_link", f"the link cannot be fetched: {refused}")) from None
         except FetchFailed as failed:
             raise NoFile(Retry("media_link", f"the link could not be fetched: {failed}")) from None
 
