@@ -55,7 +55,9 @@ WITH r AS (
     SELECT * FROM moved
 ), {HISTORY}, reported AS (
     UPDATE messages h SET status = m.status::text FROM merged m
-    WHERE h.id = m.message_id AND (m.bot_id IS NULL OR EXISTS (SELECT FROM locked WHERE message_id = m.message_id))
+    WHERE h.id = m.message_id AND (m.bot_id IS NULL OR EXISTS (
+        SELECT FROM phone_configs c
+        WHERE c.id = m.bot_id AND c.company_id = h.company_id AND c.phone_index = h.phone_index))
     AND CASE
         WHEN h.status = ANY (enum_range(NULL::message_status)::text[]) THEN h.status::message_status < m.status
         ELSE true END

@@ -159,10 +159,9 @@ values = st.recursive(
 )
 keys = st.sampled_from([THEIRS, OURS, f"false_{GROUP}_3A_{LID}", f"false_{LID}_3A", "true_x@y_", "status@broadcast"])
 kinds = st.sampled_from(["chat", "image", "ptt", "location", "vcard", "revoked", "list_response", "poll_creation"])
-names = (
-    "type body caption t ack name phone author authorPhone chatName quoted title mimetype filename filehash isGif edited"
-    " lat lng loc vcards mentioned ids text sender from isVideo isGroup"
-).split()
+texts = ["body", "caption", "name", "phone", "author", "authorPhone", "chatName", "quoted", "title", "text", "from"]
+others = ["t", "ack", "mimetype", "filename", "filehash", "isGif", "edited", "lat", "lng", "loc", "vcards", "mentioned"]
+names = [*texts, *others, "type", "ids", "sender", "isVideo", "isGroup"]
 fields = st.fixed_dictionaries({}, optional=dict.fromkeys(names, values))
 messages = st.builds(
     lambda found, own: found | {name: value for name, value in own.items() if value is not None},
