@@ -22,7 +22,7 @@ from tests.acceptance.deployment import PORTS, free_ports
 
 ROOT = Path(__file__).parents[2]
 #: Seconds for one command.
-TIMEOUT = 120
+TIMEOUT = 280
 
 
 class Checkout:

@@ -43,6 +43,7 @@ class Keeper:
     def __init__(self, database: Database, discovery: Discovery, counters: Counters, interval: float) -> None:
         """`interval`: seconds between two looks at the sessions that run."""
         self._database, self._discovery, self._counters, self._interval = database, discovery, counters, interval
+        self._standing_by = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._keep_on, name="keeper", daemon=True)
 
@@ -71,10 +72,18 @@ class Keeper:
         self._counters.degraded = reason
         self._stopped.wait(PAUSE)
 
+    def _stand_by(self) -> None:
+        """All is well: one process takes over from another, or a rollout has both."""
+        if not self._standing_by:
+            log.info("another process looks after the sessions of this database, waiting until it ends")
+        self._standing_by, self._counters.degraded = True, None
+        self._stopped.wait(PAUSE)
+
     def _lead(self, connection: Connection) -> None:
         if not manager_store.take_lead(connection):
-            self._wait_because("another manager looks after the sessions of this database")
+            self._stand_by()
             return
+        self._standing_by = False
         next_round = next_look = 0.0
         for heard in notifications(self._database, CHANNELS, self._stopped):
             with self._database.connection() as working:
