@@ -517,6 +517,7 @@ CREATE TABLE wa_key (
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (bot_id, key_id)
 );
+CREATE INDEX wa_key_created ON wa_key (bot_id, created_at);
 
 CREATE TABLE wa_session (
     bot_id             integer     PRIMARY KEY,                -- phone_configs.id
