@@ -6,26 +6,16 @@ from typing import Any
 
 import orjson
 
+from services.connectors import limits
 from services.connectors.base import Unsupported
-from services.message import MAX_TEXT
 
-#: Characters in a caption, in a template's name and in all its variables together, at most.
-MAX_CAPTION, MAX_NAME, MAX_VARIABLES = 1024, 512, 32_768
+#: Characters in a template's name and in all its variables together, at most.
+MAX_NAME, MAX_VARIABLES = 512, 32_768
 #: Bytes of a template's components as JSON, at most; the longest body has 32,768 characters.
 MAX_COMPONENTS = 64 * 1024
-#: Code points in one emoji, at most: the longest are families and couples with skin tones.
-MAX_EMOJI = 16
 
 _TEMPLATE_NAME = re.compile(r"[a-z0-9_]+", re.ASCII)
 _LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Za-z]{2,4})?", re.ASCII)
-_PICTURE = (
-    "[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u24c2\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff"
-    "\u3030\u303d\u3297\u3299\U0001f000-\U0001f1e5\U0001f200-\U0001f3fa\U0001f400-\U0001faff]"
-    "[\ufe0e\ufe0f]?[\U0001f3fb-\U0001f3ff]?[\U000e0020-\U000e007f]*"
-)
-#: One emoji as a person sees it: a flag, a key cap, or pictures joined into one (Unicode TR 51, without its tables).
-_EMOJI = re.compile(f"[\U0001f1e6-\U0001f1ff]{{2}}|[0-9#*]\ufe0f?\u20e3|{_PICTURE}(?:\u200d{_PICTURE})*")
-
 Payload = dict[str, Any]
 
 
@@ -38,21 +28,6 @@ def check(kind: str, chat_id: str, payload: Payload) -> None:
     if kind not in _CHECKS:
         raise Unsupported(f"Meta bots cannot send messages of type {kind}; they send {', '.join(_CHECKS)}")
     _CHECKS[kind](payload)
-
-
-def _text(payload: Payload) -> None:
-    if len(payload["message"]) > MAX_TEXT:
-        raise Unsupported(f"a text has at most {MAX_TEXT} characters; split it into several messages")
-
-
-def _captioned(payload: Payload) -> None:
-    if len(payload.get("caption") or "") > MAX_CAPTION:
-        raise Unsupported(f"a caption has at most {MAX_CAPTION} characters; send the rest as a text")
-
-
-def _uncaptioned(payload: Payload) -> None:
-    if payload.get("caption"):
-        raise Unsupported("audio and stickers have no caption; send it as a text of its own")
 
 
 def _template(payload: Payload) -> None:
@@ -81,24 +56,14 @@ def _components(components: list[Payload]) -> None:
         raise Unsupported(f"a template's components have at most {MAX_COMPONENTS // 1024} KB; shorten them")
 
 
-def _reaction(payload: Payload) -> None:
-    emoji = payload["reaction"]
-    if emoji and (len(emoji) > MAX_EMOJI or not _EMOJI.fullmatch(emoji)):
-        raise Unsupported("a reaction is one emoji, or an empty text to take it back; send anything else as a text")
-
-
-def _anything(_: Payload) -> None:
-    pass
-
-
 _CHECKS: dict[str, Callable[[Payload], None]] = {
-    "text": _text,
-    "image": _captioned,
-    "video": _captioned,
-    "document": _captioned,
-    "audio": _uncaptioned,
-    "sticker": _uncaptioned,
+    "text": limits.text,
+    "image": limits.captioned,
+    "video": limits.captioned,
+    "document": limits.captioned,
+    "audio": limits.uncaptioned,
+    "sticker": limits.uncaptioned,
     "template": _template,
-    "reaction": _reaction,
-    "read": _anything,
+    "reaction": limits.reaction,
+    "read": limits.anything,
 }
