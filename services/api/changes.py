@@ -1,35 +1,44 @@
-"""Changes to messages that were sent: another text, or none. Meta knows neither, and says so instead of pretending."""
-
-from typing import NoReturn
+"""Changes to messages that were sent: another text, or none, in their turn in the chat, where the channel can."""
 
 from services.api import fields, sends, targets
+from services.api.auth import Principal
 from services.api.context import Context
 from services.api.errors import ApiError
 from services.api.fields import Fields
 from services.api.schemas import MessagePath
-
-#: By channel: why a message cannot be edited or deleted, and what to do instead.
-_INSTEAD = {
-    "meta": {
-        "edit": "Meta cannot edit what was sent; send a correction as a text whose quotedMessageId is this message",
-        "delete": "Meta cannot take back what was sent; send a correction that quotes it, or ask the other side to "
-        "delete their copy",
-    }
-}
-_NOT_YET = "messages cannot be changed through {} bots yet; send a correction that quotes this one"
+from services.api.sends import Reply, Send
+from services.api.targets import Target
 
 
-def refuse(context: Context, action: str, path: MessagePath, given: Fields) -> NoReturn:
-    """Raise the `ApiError` that says why the message stays as it is."""
-    chat_id, phone_index = fields.chat(path.chat_id, path.company_id), fields.named_phone_index(given)
+def change(
+    context: Context, principal: Principal, kind: str, path: MessagePath, given: Fields, said: Fields,
+    idempotency_key: str | None, wait: str | None,
+) -> Reply:  # fmt: skip
+    """Have the message edited or deleted; `said` is the payload but for the message. Raises `ApiError`."""
+    chat_id, named = fields.chat(path.chat_id, path.company_id), fields.named_phone_index(given)
     with context.database.connection() as connection:
-        target = targets.find(connection, path.company_id, path.message_id, phone_index)
+        target = targets.find(connection, path.company_id, path.message_id, named)
     if target.chat_id != chat_id:
         raise ApiError(404, "unknown_message", f"the chat {chat_id} has no message with the id {path.message_id}")
-    if phone_index is None:
-        phone_index = target.phone_index or 0
-    bot = context.directory.bot(path.company_id, phone_index)
-    if bot is None:
-        raise sends.unknown_bot(path.company_id, phone_index)
-    reason = _INSTEAD.get(bot.process_name, {}).get(action) or _NOT_YET.format(bot.connection_type)
-    raise ApiError(409, "unsupported_by_channel", reason)
+    phone_index = (target.phone_index or 0) if named is None else named
+    key, seconds = fields.idempotency_key(idempotency_key), fields.wait(wait)
+    payload = said | {"targetMessageId": target.message_id}
+    send = Send(path.company_id, chat_id, phone_index, kind, payload, key, seconds)
+    sends.able_bot(context, send, context.directory.bot(path.company_id, phone_index))
+    _require(target, send)
+    payload["target_provider_id"] = target.sent_id()
+    return sends.deliver(context, principal, send)
+
+
+def _require(target: Target, send: Send) -> None:
+    """Raise `ApiError` where the message is another number's, or not the company's to change."""
+    if target.phone_index not in (None, send.phone_index):
+        message = f"the message {target.named} belongs to phoneIndex {target.phone_index}, not to {send.phone_index}"
+        raise ApiError(404, "unknown_message", message)
+    if target.from_me:
+        return
+    if send.kind == "edit":
+        raise ApiError(409, "not_outgoing", f"the message {target.named} came in: only your own can be edited")
+    if send.payload["deleteForEveryone"] and not send.chat_id.endswith("@g.us"):  # a group's admins may
+        message = f'the message {target.named} came in: delete your own copy with {{"deleteForEveryone": false}}'
+        raise ApiError(409, "not_outgoing", message)

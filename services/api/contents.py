@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from services.api.fields import Fields, given, invalid, optional, required
+from services.api.fields import Fields, chat, given, invalid, optional, required
 from services.message import MAX_TEXT
 
 #: Characters of a caption, of a template's name, of its language and of each of its variables, at most.
@@ -13,8 +13,11 @@ MAX_PARTS = 100
 
 
 def text(fields: Fields) -> dict[str, Any]:
-    """A text, perhaps one that replies to a message."""
-    return {"message": required(fields, "message", MAX_TEXT), **given(fields, quotedMessageId=255, userName=255)}
+    """A text, perhaps one that replies to a message or mentions people."""
+    payload = {"message": required(fields, "message", MAX_TEXT), **given(fields, quotedMessageId=255, userName=255)}
+    if mentions := _list(fields, "mentions"):
+        payload["mentions"] = [_person(value) for value in mentions]
+    return payload
 
 
 def template(fields: Fields) -> dict[str, Any]:
@@ -43,6 +46,13 @@ def _list(fields: Fields, name: str) -> list[Any]:
     if len(value) > MAX_PARTS:
         raise invalid(f"{name} has {len(value)} items, at most {MAX_PARTS} are allowed")
     return value
+
+
+def _person(value: Any) -> str:
+    """A number, or a hidden one; what is said before the @ is the chat's form of it."""
+    if not isinstance(value, str) or (person := chat(value, "")).endswith("@g.us"):
+        raise invalid("mentions must be a list of phone numbers, such as 60123456789")
+    return person
 
 
 def _variable(value: Any) -> str:

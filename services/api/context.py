@@ -8,6 +8,7 @@ from bisnesctl.settings import Settings, load
 from services.broker import Hints, WakingBroker
 from services.connectors.base import Connector
 from services.connectors.meta.connector import MetaConnector
+from services.connectors.wwebjs.connector import WwebjsConnector
 from services.directory import Directory
 from services.heartbeat import Counters
 from services.intake import Intake, Notifier
@@ -24,7 +25,7 @@ class Context:
     directory: Directory
     intake: Intake
     hints: Notifier
-    connectors: dict[str, Connector]  # by process name; a channel without one cannot send yet
+    connectors: dict[str, Connector]  # by process name
     media: MediaStore
     counters: Counters = field(default_factory=Counters)
     _closing: list[Callable[[], object]] = field(default_factory=list)
@@ -47,7 +48,7 @@ def connect(settings: Settings, hints: Notifier) -> Context:
     database = Database(settings.database_dsn, settings.database_pool_api_max, os.environ.get("BISNES_INSTANCE", "api"))
     directory = Directory(database)
     directory.start()
-    connectors: dict[str, Connector] = {"meta": MetaConnector(settings)}
+    connectors: dict[str, Connector] = {"meta": MetaConnector(settings), "wwebjs": WwebjsConnector(settings)}
     intake = Intake(database, hints)
     return Context(settings, database, directory, intake, hints, connectors, media_store(settings))
 

@@ -1,6 +1,6 @@
 """Messages over HTTP: send a text or a template, and ask what became of those that were sent and what came in."""
 
-from typing import Any, NoReturn
+from typing import Any
 
 from flask import g, request
 
@@ -9,6 +9,7 @@ from services.api.auth import Auth, resource
 from services.api.current import context
 from services.api.documents import problems
 from services.api.errors import ApiError
+from services.api.fields import Fields
 from services.api.schemas import (
     Accepted,
     ChatPath,
@@ -134,11 +135,13 @@ def get_message(path: MessagePath) -> dict[str, Any]:
 
 
 _CHANGE: dict[str, Any] = {
-    "description": "Where the channel can. Meta cannot: the answer is 409 and says what to do instead.",
     "responses": {
+        200: Accepted,
+        202: Accepted,
         **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long"),
         **problems("unknown_bot", "unknown_message"),
-        **problems("unsupported_by_channel", "ambiguous_message", "too_large"),
+        **problems("unsupported_by_channel", "ambiguous_message", "not_sent", "not_outgoing", "idempotency_conflict"),
+        **problems("too_large", "send_failed", "database_unavailable"),
     },
 }
 
@@ -146,24 +149,39 @@ _CHANGE: dict[str, Any] = {
 @messages.put(
     "/api/v2/messages/<companyId>/<chatId>/<path:messageId>",
     summary="Edit a message",
+    description=(
+        "WhatsApp Web bots can, for 15 minutes; of a message with a file the caption changes. The edit waits its turn "
+        "in the chat and answers like a text; `messageId` in the answer is the edit's own. Meta cannot: the answer is "
+        "409 and says what to do instead."
+    ),
     openapi_extensions={"requestBody": json_body(EditRequest, edit={"newMessage": "Hello!", "phoneIndex": 0})},
     **_CHANGE,
 )
-def edit_message(path: MessagePath) -> NoReturn:
-    """Refused by every channel so far."""
+def edit_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
+    """Another text for a message of ours."""
     given = fields.json_object(request.get_data(), '{"newMessage": "Hello!"}')
-    fields.required(given, "newMessage", MAX_TEXT)
-    changes.refuse(context(), "edit", path, given)
+    said = {"message": fields.required(given, "newMessage", MAX_TEXT)}
+    return _change("edit", path, header, given, said)
 
 
 @messages.delete(
     "/api/v2/messages/<companyId>/<chatId>/<path:messageId>",
     summary="Delete a message",
+    description=(
+        "WhatsApp Web bots can, for everyone (`deleteForEveryone`, the default) or on the number's own devices alone. "
+        "The deletion waits its turn in the chat and answers like a text; where WhatsApp would delete it on the own "
+        "devices only, it fails as `deleted_locally`. Meta cannot: the answer is 409 and says what to do instead."
+    ),
     openapi_extensions={"requestBody": json_body(DeleteRequest, False, everyone={"deleteForEveryone": True})},
     **_CHANGE,
 )
-def delete_message(path: MessagePath) -> NoReturn:
-    """Refused by every channel so far."""
+def delete_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
+    """The end of a message."""
     given = fields.json_object(request.get_data() or b"{}", '{"deleteForEveryone": true}')
-    fields.flag(given, "deleteForEveryone", default=True)
-    changes.refuse(context(), "delete", path, given)
+    said = {"deleteForEveryone": fields.flag(given, "deleteForEveryone", default=True)}
+    return _change("delete", path, header, given, said)
+
+
+def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, said: Fields) -> Answer:
+    key, wait = header.idempotency_key, request.args.get("wait")
+    return changes.change(context(), g.principal, kind, path, given, said, key, wait).as_answer()

@@ -35,6 +35,10 @@ class TextMessage(_Reply):
     """A text to send."""
 
     message: str = Field(min_length=1, max_length=MAX_TEXT, description="The text.")
+    mentions: list[str] = Field(
+        [], max_length=MAX_PARTS, json_schema_extra=example(["60123456789"]),
+        description="People whom the text mentions as `@60123456789`: their numbers. WhatsApp Web bots alone.",
+    )  # fmt: skip
 
 
 class MediaMessage(_Reply):

@@ -77,11 +77,8 @@ def able_bot(context: Context, send: Send, bot: Bot | None) -> Bot:
     """The bot itself. Raises `ApiError` where there is none or its channel cannot send that."""
     if bot is None:
         raise unknown_bot(send.company_id, send.phone_index)
-    connector = context.connectors.get(bot.process_name)
-    if connector is None:
-        raise ApiError(409, "unsupported_by_channel", f"messages cannot be sent through {bot.connection_type} bots yet")
     try:
-        connector.check(send.kind, send.chat_id, send.payload)
+        context.connectors[bot.process_name].check(send.kind, send.chat_id, send.payload)
     except Unsupported as error:
         raise ApiError(409, "unsupported_by_channel", str(error)) from None
     return bot

@@ -1,6 +1,7 @@
 """The message that a request names by an id: any that we or its provider ever gave it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from services.api.errors import ApiError
 from services.history import ABOUT
@@ -23,6 +24,11 @@ WHERE o.message_id = %(uuid)s::uuid AND o.company_id = %(company)s AND o.kind NO
 UNION ALL {_HISTORY} m.id = %(uuid)s::uuid
 UNION ALL {_HISTORY} m.message_id = %(id)s
 UNION ALL {_HISTORY} m.external_id = %(id)s"""
+
+#: What an edit or a deletion is about: its id leads there, for callers that keep the last id they were given.
+_CHANGED = """
+SELECT payload ->> 'targetMessageId' FROM outbox
+WHERE message_id = %(uuid)s::uuid AND company_id = %(company)s AND kind IN ('edit', 'delete')"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +57,23 @@ def find(connection: Connection, company_id: str, named: str, phone_index: int |
 
     Raises `ApiError`: 404 unknown_message, 409 ambiguous_message.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_FIND, {"company": company_id, "id": named, "uuid": as_uuid(named)})
-        rows = cursor.fetchall()
+    rows = _rows(connection, company_id, named)
     found: dict[str, Target] = {}
     for row in rows:  # what the outbox says of a message comes first
         if (target := _target(company_id, named, *row)) is not None:
             found.setdefault(target.message_id, target)
     return _only(named, list(found.values()), phone_index)
+
+
+def _rows(connection: Connection, company_id: str, named: str) -> list[tuple[Any, ...]]:
+    values = {"company": company_id, "id": named, "uuid": as_uuid(named)}
+    with connection.cursor() as cursor:
+        cursor.execute(_FIND, values)
+        if rows := cursor.fetchall():
+            return rows
+        cursor.execute(_CHANGED, values)
+        changed = cursor.fetchone()
+    return _rows(connection, company_id, changed[0]) if changed else []
 
 
 def _only(named: str, found: list[Target], phone_index: int | None) -> Target:

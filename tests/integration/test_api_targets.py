@@ -218,15 +218,3 @@ def test_a_wrong_change_is_refused(client, connection, method, fields, expected)
 def test_a_message_may_be_deleted_without_a_body(client, connection):
     path = f"/api/v2/messages/{COMPANY}/{CHAT}/{sent(client, connection)}"
     assert refusal(client.delete(path, headers={"X-Api-Key": KEY})) == (409, "unsupported_by_channel")
-
-
-def test_channels_that_cannot_be_changed_yet_say_so(client, connection):
-    execute(connection, "UPDATE phone_configs SET connection_type = 'wwebjs' WHERE phone_index = 1")
-    execute(
-        connection,
-        "INSERT INTO messages (message_id, company_id, contact_id, chat_id, from_me, direction, phone_index)"
-        " VALUES ('true_60_3EB0', '0128', '0128-60123456789', '60123456789@c.us', true, 'outbound', 1)",
-    )
-    answer = call(client, "PUT", f"/api/v2/messages/{COMPANY}/{CHAT}/true_60_3EB0", {"newMessage": "x"})
-    assert refusal(answer) == (409, "unsupported_by_channel")
-    assert "wwebjs" in answer.json["error"]

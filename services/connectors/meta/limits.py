@@ -16,6 +16,12 @@ MAX_COMPONENTS = 64 * 1024
 
 _TEMPLATE_NAME = re.compile(r"[a-z0-9_]+", re.ASCII)
 _LANGUAGE = re.compile(r"[a-z]{2,3}(_[A-Za-z]{2,4})?", re.ASCII)
+_INSTEAD = {
+    "edit": "Meta cannot edit what was sent; send a correction as a text whose quotedMessageId is this message",
+    "delete": "Meta cannot take back what was sent; send a correction that quotes it, or ask the other side to "
+    "delete their copy",
+}
+
 Payload = dict[str, Any]
 
 
@@ -25,9 +31,17 @@ def check(kind: str, chat_id: str, payload: Payload) -> None:
         raise Unsupported("Meta bots cannot write to groups; write to each member, or use a WhatsApp Web bot")
     if chat_id.endswith("@lid"):
         raise Unsupported("Meta bots cannot write to hidden numbers (…@lid); name the contact's phone number")
+    if kind in _INSTEAD:
+        raise Unsupported(_INSTEAD[kind])
     if kind not in _CHECKS:
         raise Unsupported(f"Meta bots cannot send messages of type {kind}; they send {', '.join(_CHECKS)}")
     _CHECKS[kind](payload)
+
+
+def _text(payload: Payload) -> None:
+    limits.text(payload)
+    if payload.get("mentions"):
+        raise Unsupported("Meta bots cannot mention people; leave mentions out, or use a WhatsApp Web bot")
 
 
 def _template(payload: Payload) -> None:
@@ -57,7 +71,7 @@ def _components(components: list[Payload]) -> None:
 
 
 _CHECKS: dict[str, Callable[[Payload], None]] = {
-    "text": limits.text,
+    "text": _text,
     "image": limits.captioned,
     "video": limits.captioned,
     "document": limits.captioned,
