@@ -34,7 +34,7 @@ def page_id(chat_id: str) -> str:
 def text(message: Outgoing, key: str) -> PageCall:
     """Send a text under this key. Raises KeyError where the payload lacks it."""
     options = _options(message, key)
-    return PageCall("__waSending.text", (page_id(message.chat_id), message.payload["message"], options))
+    return PageCall("WPP.chat.sendTextMessage", (page_id(message.chat_id), message.payload["message"], options))
 
 
 def file_options(message: Outgoing, key: str, mime_type: str) -> Fields:

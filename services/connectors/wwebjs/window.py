@@ -1,0 +1,127 @@
+"""What a session's delivery hands its messages to: they wait here for the thread that owns the page."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from random import uniform
+from typing import Any
+
+import structlog
+
+from services.connectors.base import PageRequest
+from services.connectors.wwebjs.errand import Errand, Ledger
+from services.connectors.wwebjs.page import CallTimeout, Page, PageLost
+from services.message import Outcome
+from services.store import DatabaseError, DatabaseUnavailable
+
+#: Messages that a session has in hand at once; each is of another chat.
+SIZE = 16
+
+log = structlog.get_logger()
+
+#: A ticket and what became of its message; None: it was not handed over, or what became of it is to be found out anew.
+Done = tuple[Any, Outcome | None]
+
+
+class PageWindow:
+    """Sends through a page. The delivery submits and polls; the session's owner calls `turn` and `paused`.
+
+    A `services.window.Window` on one side and a `services.connectors.wwebjs.work.Work` on the other.
+    """
+
+    def __init__(
+        self, ledger: Ledger, rate: float, size: int = SIZE, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`rate`: messages a second, in the long run; the pauses between them vary as a person's do."""
+        self.size, self.in_flight = size, 0
+        self._ledger, self._rate, self._clock = ledger, rate, clock
+        self._changed = threading.Condition()
+        self._submitted: list[Errand] = []
+        self._done: list[Done] = []
+        self._interrupted = False
+        self._errands: list[Errand] = []  # the owner's
+        self._times: dict[int, int] = {}  # how often messages that went back to the queue were given to the page
+        self._next = 0.0  # when the next message may begin
+
+    def submit(self, ticket: Any, request: PageRequest, leaving: Callable[[], None]) -> None:
+        """Hand a message to the owner of the page."""
+        leaving()
+        times = self._times.pop(request.message.id, 0)
+        errand = Errand(ticket, request, self._ledger, self._clock, times)
+        with self._changed:
+            self._submitted.append(errand)
+            self.in_flight += 1
+
+    def poll(self, seconds: float) -> Sequence[Done]:
+        """Wait up to `seconds` for messages that came to an end, and return them."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._done or self._interrupted, seconds)
+            self._interrupted = False
+            done, self._done = self._done, []
+            self.in_flight -= len(done)
+        return done
+
+    def interrupt(self) -> None:
+        """End a wait that is under way, or the next one. Safe for any thread."""
+        with self._changed:
+            self._interrupted = True
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Let go of the files of what is in hand."""
+        self.paused()
+
+    def turn(self, page: Page) -> bool:
+        """Do one thing for one message; returns whether there was anything to do.
+
+        Raises `PageLost` and `CallTimeout`; what was in hand is asked after in the page that comes next.
+        """
+        self._take_submitted()
+        errand = self._due()
+        if errand is None:
+            return False
+        if not errand.begun:
+            self._next = self._clock() + uniform(0.5, 1.5) / self._rate  # noqa: S311
+        try:
+            outcome = errand.go_on(page)
+        except (DatabaseUnavailable, DatabaseError) as error:
+            log.warning("a message goes back to the queue, the database is away", reason=str(error).strip())
+            self._end(errand, None)
+        except (PageLost, CallTimeout) as error:
+            if refusal := errand.cut_short(error):
+                self._end(errand, refusal)
+            raise
+        else:
+            if outcome is not None:
+                self._end(errand, outcome)
+        return True
+
+    def paused(self) -> None:
+        """Give back what is in hand; whoever takes up what may have left asks its chat first."""
+        self._take_submitted()
+        for errand in self._errands.copy():
+            self._end(errand, None)
+
+    def _take_submitted(self) -> None:
+        with self._changed:
+            submitted, self._submitted = self._submitted, []
+        self._errands += submitted
+
+    def _due(self) -> Errand | None:
+        """Whose turn it is: what was handed over comes before what was not."""
+        now = self._clock()
+        begun = [errand for errand in self._errands if errand.begun and errand.due <= now]
+        if begun:
+            return min(begun, key=lambda errand: errand.due)
+        if now < self._next:
+            return None
+        return next((errand for errand in self._errands if not errand.begun), None)
+
+    def _end(self, errand: Errand, outcome: Outcome | None) -> None:
+        errand.release()
+        self._errands.remove(errand)
+        if outcome is None and errand.times:
+            self._times[errand.message.id] = errand.times
+        with self._changed:
+            self._done.append((errand.ticket, outcome))
+            self._changed.notify()
