@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.message import Status
 from tests.integration.outbox_tools import execute, open_database
-from tests.integration.web_events import CHAT, CUSTOMER, GROUP, OWN, PageEvent, WebBot, acked, message, said
+from tests.integration.web_events import CHAT, CUSTOMER, GROUP, OWN, WebBot, acked, event, message, said
 
 KEY, OTHER, THEIRS = f"true_{CHAT}_3EB001", f"true_{CHAT}_3EB002", f"false_{CHAT}_3A01"
 LID = "987654321098765@lid"
@@ -144,16 +144,16 @@ def test_what_we_say_about_messages_is_told_back_by_nobody(bot):
     now = time.time() + 5
     edit = {"id": KEY, "msg": message(KEY, body="Hello!", edited=now * 1000)}
     bot.tell(
-        PageEvent("chat.new_reaction", {"id": f"true_{CHAT}_3EB7", "msgId": THEIRS, "text": "❤", "t": now}),
-        PageEvent("chat.msg_edited", edit, now),
+        event("chat.new_reaction", {"id": f"true_{CHAT}_3EB7", "msgId": THEIRS, "text": "❤", "t": now}),
+        event("chat.msg_edited", edit, now),
     )
     bot.send(None, "delete", target_provider_id=KEY, deleteForEveryone=True)
-    bot.tell(PageEvent("chat.msg_revoke", {"refId": KEY}))
+    bot.tell(event("chat.msg_revoke", {"refId": KEY}))
     new = [name for name, _ in bot.events()[len(before) :]]
     assert new == ["message.ack"]  # of the deletion
     assert bot.history("status")[-1] == ("revoked",)
     phone = {"id": f"true_{CHAT}_3F", "msgId": THEIRS, "text": "👍", "t": now + 9}
-    bot.tell(PageEvent("chat.new_reaction", phone))
+    bot.tell(event("chat.new_reaction", phone))
     assert bot.events("message.reaction")[0]["fromMe"]
     assert ours
 
@@ -161,11 +161,11 @@ def test_what_we_say_about_messages_is_told_back_by_nobody(bot):
 def test_reactions_edits_and_revocations_of_customers_are_told_once(bot):
     bot.tell(said(THEIRS))
     now = time.time() + 5
-    reaction = PageEvent("chat.new_reaction", {"id": f"false_{CHAT}_3A9", "msgId": THEIRS, "text": "❤", "t": now})
-    edit = PageEvent("chat.msg_edited", {"id": THEIRS, "msg": message(THEIRS, body="Hello!", edited=now * 1000)}, now)
+    reaction = event("chat.new_reaction", {"id": f"false_{CHAT}_3A9", "msgId": THEIRS, "text": "❤", "t": now})
+    edit = event("chat.msg_edited", {"id": THEIRS, "msg": message(THEIRS, body="Hello!", edited=now * 1000)}, now)
     for _ in range(2):
         bot.tell(reaction, edit)
-    bot.tell(PageEvent("chat.msg_revoke", {"refId": THEIRS}), said(THEIRS, None, type="revoked"))
+    bot.tell(event("chat.msg_revoke", {"refId": THEIRS}), said(THEIRS, None, type="revoked"))
     names = [name for name, _ in bot.events()]
     assert names == ["message", "message.any", "message.reaction", "message.edited", "message.revoked"]
 
@@ -195,13 +195,13 @@ def test_a_group_has_its_own_name_and_its_members_speak(bot):
 
 def test_a_call_is_told_once(bot):
     call = {"id": "C1", "from": CHAT, "isVideo": True, "isGroup": False, "t": time.time()}
-    bot.tell(PageEvent("call.incoming_call", call))
-    bot.tell(PageEvent("call.incoming_call", call))
+    bot.tell(event("call.incoming_call", call))
+    bot.tell(event("call.incoming_call", call))
     assert [(told["from"], told["isVideo"]) for told in bot.events("call")] == [(CUSTOMER, True)]
 
 
 def test_what_is_not_about_messages_is_not_stored_and_what_makes_no_sense_is_set_aside(bot):
-    bot.tell(PageEvent("conn.main_ready", None), said("nonsense"), said(THEIRS, "\ud800 \0"))
+    bot.tell(event("conn.main_ready", None), said("nonsense"), said(THEIRS, "\ud800 \0"))
     assert len(bot.aside()) == 1
     assert bot.history("content") == [("? ",)]
     bot.recorder.record([])

@@ -6,6 +6,7 @@ import time
 from uuid_utils import uuid7
 
 from services import store
+from services.connectors.wwebjs.events import PageEvent
 from services.connectors.wwebjs.incoming import parse
 from services.connectors.wwebjs.recorder import Recorder
 from services.inbox import Inbox
@@ -19,12 +20,9 @@ CHAT, GROUP = f"{CUSTOMER}@c.us", "120363000000000001@g.us"
 _numbers = itertools.count(1)
 
 
-class PageEvent:
+def event(name, data, at=None):
     """What a page tells."""
-
-    def __init__(self, name, data, at=None):
-        self.name, self.data, self.at = name, data, at or time.time()
-        self.boot, self.seq = "boot", next(_numbers)
+    return PageEvent("boot", next(_numbers), at or time.time(), name, data)
 
 
 def message(key, kind="chat", **more):
@@ -34,11 +32,11 @@ def message(key, kind="chat", **more):
 
 
 def said(key, body="Hello", **more):
-    return PageEvent("chat.new_message", message(key, body=body, **more))
+    return event("chat.new_message", message(key, body=body, **more))
 
 
 def acked(ack, *keys):
-    return PageEvent("chat.msg_ack_change", {"ack": ack, "ids": list(keys), "chat": CHAT})
+    return event("chat.msg_ack_change", {"ack": ack, "ids": list(keys), "chat": CHAT})
 
 
 class WebBot:

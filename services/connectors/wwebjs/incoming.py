@@ -1,6 +1,6 @@
 """What the page of WhatsApp Web tells: messages, acknowledgements, reactions, edits, revocations and calls.
 
-The events are wa-js's own, in the form that bridge_messages.js gives them. A message goes by its key,
+The events are wa-js's own, in the form that messages.js gives them. A message goes by its key,
 `<fromMe>_<chat>_<id>` and in groups `_<author>`, which is the provider's id everywhere else.
 """
 

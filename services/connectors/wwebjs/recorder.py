@@ -2,41 +2,18 @@
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import psycopg2
 
+from services.connectors.wwebjs.events import PageEvent
 from services.connectors.wwebjs.incoming import EVENTS
 from services.store import Database
 
 _STORE = """
 INSERT INTO webhook_inbox (process_name, body, bot_id)
 SELECT 'wwebjs', body, %s FROM unnest(%s::bytea[]) WITH ORDINALITY AS told (body, n) ORDER BY n"""
-
-
-class Event(Protocol):
-    """What a page tells."""
-
-    @property
-    def boot(self) -> str:
-        """The page's life: another one after each load."""
-
-    @property
-    def seq(self) -> int:
-        """Its number in that life."""
-
-    @property
-    def at(self) -> float:
-        """When it was told: seconds since the epoch."""
-
-    @property
-    def name(self) -> str:
-        """As wa-js has it."""
-
-    @property
-    def data(self) -> Any:
-        """JSON."""
 
 
 class Recorder:
@@ -46,7 +23,7 @@ class Recorder:
         """`stored`: called after each commit, for the inbox to look; it must return at once."""
         self._database, self._bot_id, self._stored = database, bot_id, stored
 
-    def record(self, events: Sequence[Event]) -> None:
+    def record(self, events: Sequence[PageEvent]) -> None:
         """Store those that tell of messages or calls, in their order and one commit.
 
         Raises `DatabaseUnavailable` and `DatabaseError`; nothing may be acknowledged to the page then.
