@@ -1,0 +1,216 @@
+"""The Chromium of a session: which one is run and how, its start, and its end with everything that it started."""
+
+import contextlib
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from services.connectors.wwebjs import family
+
+#: Where the programs are looked for, in this order.
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+_DRIVER = ("chromedriver", "/usr/lib/chromium/chromedriver", "/usr/lib/chromium-browser/chromedriver")
+#: Lets a program end when the thread that started it does.
+_TIED = ("setpriv", "--pdeathsig", "KILL", "--")
+
+#: Measured: without a spare renderer and with the network service inside, Chromium needs a tenth less memory.
+_ARGUMENTS = (
+    "--headless=new",
+    "--remote-debugging-port=0",
+    "--remote-debugging-address=127.0.0.1",
+    "--disable-gpu",
+    "--disable-software-rasterizer",
+    "--disable-extensions",
+    "--disable-default-apps",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-domain-reliability",
+    "--disable-breakpad",
+    "--disable-dev-shm-usage",
+    "--disable-blink-features=AutomationControlled",
+    # What runs behind a hidden window would be slowed down to a turn a minute.
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-renderer-backgrounding",
+    "--disable-hang-monitor",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--password-store=basic",
+    "--mute-audio",
+    "--hide-scrollbars",
+    "--window-size=1280,900",
+    "--lang=en-US",
+    "--log-level=3",
+    "--disable-features=SpareRendererForSitePerProcess,Translate,BackForwardCache,MediaRouter,OptimizationHints",
+    "--enable-features=NetworkServiceInProcess2",
+    "--js-flags=--max-old-space-size=512 --optimize-for-size",
+)
+#: What a Chromium of another host, or one that was killed, leaves behind. Our own lock is on the profile.
+_LEFTOVERS = ("SingletonLock", "SingletonSocket", "SingletonCookie", "DevToolsActivePort")
+
+
+class ProgramMissing(Exception):
+    """A program is not installed; the text says what to do."""
+
+
+class StartFailed(Exception):
+    """A program did not start; the text says what it said."""
+
+
+class Program:
+    """A program that tells its port when it is ready, and ends when we do."""
+
+    def __init__(self, command: tuple[str, ...], log: Path) -> None:
+        """Start it as the leader of a session of its own. `log` takes what it says and is emptied before.
+
+        It is killed when the thread that makes this object ends. Raises `StartFailed`.
+        """
+        self._name, self._log = Path(command[0]).name, log
+        with log.open("wb") as said:
+            try:
+                self._process = subprocess.Popen(
+                    (*_TIED, *command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=said,
+                    stderr=said,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise StartFailed(f"{_TIED[0]}: {error.strerror}") from error
+
+    @property
+    def pid(self) -> int:
+        """Its number, and that of its session."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return not self.end
+
+    @property
+    def end(self) -> str:
+        """How it ended, such as `SIGKILL` or `status 1`; empty while it runs.
+
+        It stays a zombie until `kill`, so that its number is nobody else's.
+        """
+        if self._process.returncode is not None:
+            return "SIGKILL"
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return ""
+        return f"status {found.si_status}" if found.si_code == os.CLD_EXITED else signal.Signals(found.si_status).name
+
+    def port(self, told: Path, pattern: str, deadline: float) -> int:
+        """The port, once the file `told` has it in the way of `pattern`; `deadline` is in seconds.
+
+        Raises `StartFailed` where it ends before, or does not tell it in time.
+        """
+        until = time.monotonic() + deadline
+        while time.monotonic() < until and self.alive:
+            with contextlib.suppress(OSError):
+                if found := re.search(pattern, told.read_text(errors="replace")):
+                    return int(found[1])
+            time.sleep(0.01)
+        how = f"ended with {self.end}" if self.end else f"did not start within {deadline:.0f} s"
+        raise StartFailed(f"{self._name} {how}{self._last_words()}")
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ends within that time."""
+        until = time.monotonic() + seconds
+        while self.alive and time.monotonic() < until:
+            time.sleep(0.01)
+        return not self.alive
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if self.alive:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End it and everything that it started, at once; may be called again."""
+        if self._process.returncode is None:
+            family.kill(self.pid)
+            self._process.wait()
+
+    def memory(self) -> int:
+        """Bytes of it and everything that it started, of shared pages its share (PSS)."""
+        return family.memory(self.pid)
+
+    def _last_words(self) -> str:
+        try:
+            said = self._log.read_text(errors="replace").split("\n")
+        except OSError:
+            return ""
+        told = [line.strip() for line in said if line.strip() and not line.startswith("#")]
+        return f": {' / '.join(told[-3:])[-500:]}" if told else ""
+
+
+def find_chromium(wanted: Path | None) -> Path:
+    """The Chromium to run: the one that CHROME_PATH names, else the one that is installed. Raises `ProgramMissing`."""
+    return _find(wanted, "CHROME_PATH", _CHROMIUM, "Chromium", "chromium")
+
+
+def find_driver(wanted: Path | None) -> Path:
+    """Its ChromeDriver: the one of CHROMEDRIVER_PATH, else the one that is installed. Raises `ProgramMissing`."""
+    return _find(wanted, "CHROMEDRIVER_PATH", _DRIVER, "ChromeDriver", "chromium-driver")
+
+
+def launch(chromium: Path, profile: Path, further: tuple[str, ...]) -> Program:
+    """Start a Chromium that keeps its state in `profile`, a folder that is made, for our eyes only.
+
+    Raises `ProgramMissing` and `StartFailed`.
+    """
+    profile.mkdir(parents=True, exist_ok=True)
+    profile.chmod(0o700)
+    for name in _LEFTOVERS:
+        (profile / name).unlink(missing_ok=True)
+    sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
+    arguments = (*_ARGUMENTS, f"--user-agent={_user_agent(chromium)}", *sandbox, f"--user-data-dir={profile}", *further)
+    return Program((str(chromium), *arguments, "about:blank"), profile / "chromium.log")
+
+
+def debugger_port(program: Program, profile: Path, deadline: float) -> int:
+    """The port on which a Chromium can be driven, once it listens. Raises `StartFailed`."""
+    return program.port(profile / "DevToolsActivePort", r"\A(\d+)\n", deadline)
+
+
+def version(chromium: Path) -> str:
+    """Such as `156.0.7000.1`. Raises `ProgramMissing` where it does not run."""
+    return _version(chromium, chromium.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _version(chromium: Path, _changed: int) -> str:
+    try:
+        said = subprocess.run((chromium, "--version"), capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ProgramMissing(f"{chromium} does not run: {error}; name another one: CHROME_PATH") from error
+    found = re.search(r"\d+(?:\.\d+)+", said)
+    if found is None:
+        raise ProgramMissing(f"{chromium} is no Chromium, it says {said.strip()[:80]!r}; name another: CHROME_PATH")
+    return found[0]
+
+
+def _user_agent(chromium: Path) -> str:
+    """What Chromium with a window says: the one without would call itself headless."""
+    major = version(chromium).partition(".")[0]
+    system = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    return f"{system} Chrome/{major}.0.0.0 Safari/537.36"
+
+
+def _find(wanted: Path | None, setting: str, names: tuple[str, ...], what: str, package: str) -> Path:
+    if wanted is not None:
+        if shutil.which(wanted) is None:
+            raise ProgramMissing(f"{setting}={wanted} is no program; name another one, or leave it empty")
+        return wanted
+    for name in names:
+        if found := shutil.which(name):
+            return Path(found)
+    raise ProgramMissing(f"{what} is not installed: run scripts/provision, install {package}, or set {setting}")
