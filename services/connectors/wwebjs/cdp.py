@@ -123,17 +123,18 @@ class Connection:
     def close(self) -> None:
         """Close it; `read` returns."""
         self._break("it was closed")
-        with contextlib.suppress(OSError, AttributeError):  # the library forgets a socket that broke
-            self._socket.sock.shutdown(socket.SHUT_RDWR)
-        with contextlib.suppress(OSError, websocket.WebSocketException):
-            self._socket.shutdown()
+        opened = self._socket.sock  # the library forgets one that broke
+        with contextlib.suppress(OSError):
+            if opened is not None:
+                opened.shutdown(socket.SHUT_RDWR)  # which ends the other thread's wait, as closing does not
+                opened.close()
 
     def _take(self, message: Message) -> None:
         if "method" in message:
             self._told(self, message["method"], message.get("params", {}))
             return
         with self._changed:
-            taker = self._takers.pop(message.get("id"), None)
+            taker = self._takers.pop(message["id"], None)
             if taker:
                 taker(message)
             self._changed.notify_all()

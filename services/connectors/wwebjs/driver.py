@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from services.connectors.wwebjs import chromium
 from services.connectors.wwebjs.chromium import Program, StartFailed
 
 if TYPE_CHECKING:
