@@ -83,6 +83,11 @@ class ApiClient:
         path = _session(company, phone, "/pairing-code")
         return str(self._call("POST", path, {"phoneNumber": number}, patience=PAIRING_PATIENCE)["code"])
 
+    def examine_session(self, company: str, phone: int) -> list[dict[str, Any]]:
+        """What a session's page has of what we need: `name`, `ok`, `detail` each. Raises as `send_text` does."""
+        path = _session(company, phone, "/doctor")
+        return list(self._call("POST", path, patience=PAIRING_PATIENCE)["findings"])
+
     def _call(
         self,
         method: str,

@@ -5,12 +5,14 @@ by the package client that is there anyway, and only the very bytes that were te
 """
 
 import hashlib
+import json
 import re
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from bisnesctl.errors import BisnesError, ConfigError, ExitCode
 from bisnesctl.settings import Settings
@@ -22,6 +24,10 @@ PACKAGE, MEMBER = "WPP_Whatsapp==2.4.0", "WPP_Whatsapp/js_lib/wppconnect-wa.js"
 #: Seconds that pip may take.
 _PATIENCE = 300
 _BANNER = re.compile(rb"wa-js v(\d[\w.-]*)")
+
+
+class CheckFailed(BisnesError):
+    """wa-js could not be examined. See `bisnesctl logs`, or whether Chromium runs here."""
 
 
 class FetchFailed(BisnesError):
@@ -64,6 +70,23 @@ def fetch() -> Path:
     unfinished.write_bytes(found)
     unfinished.replace(path)
     return path
+
+
+def check(path: Path) -> dict[str, Any]:
+    """Examine a bundle in a throw-away Chromium: its `version`, `sha256` and `findings`. Raises `CheckFailed`.
+
+    The channel's own code does it, in a process of its own, for the tool works without that.
+    """
+    command = [sys.executable, "-m", "services.connectors.wwebjs.contract", str(path.absolute())]
+    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        found: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        said = done.stderr.strip().splitlines()
+        raise CheckFailed(f"wa-js could not be examined: {said[-1] if said else f'status {done.returncode}'}") from None
+    if "error" in found:
+        raise CheckFailed(f"{path} could not be examined: {found['error']}")
+    return found
 
 
 def digest(path: Path) -> str:

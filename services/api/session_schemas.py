@@ -101,3 +101,18 @@ class PairingCode(BaseModel):
     success: Literal[True]
     code: str = Field(json_schema_extra=example("ABCD-EFGH"))
     expiresAt: str | None = Field(json_schema_extra=example(_TIME))
+
+
+class Found(BaseModel):
+    """Something that is needed of the page."""
+
+    name: str = Field(json_schema_extra=example("WPP.chat.sendTextMessage"))
+    ok: bool
+    detail: str = Field(description="What is there, or what is wrong; may be empty.")
+
+
+class Examination(BaseModel):
+    """What a session's page has."""
+
+    success: Literal[True]
+    findings: list[Found]

@@ -14,6 +14,7 @@ from services.api.current import context
 from services.api.documents import problems
 from services.api.errors import ApiError
 from services.api.session_schemas import (
+    Examination,
     OneSession,
     PairingCode,
     PairingRequest,
@@ -27,6 +28,8 @@ from services.connectors.wwebjs import commands
 
 #: Seconds that a session has to make a pairing code, for which it asks WhatsApp.
 PAIRING_PATIENCE = 25.0
+#: Seconds that a session has to examine its page.
+DOCTOR_PATIENCE = 30.0
 #: The forms of a QR code, by their media type.
 _TYPES = {"application/json": "json", "image/svg+xml": "svg", "image/png": "png", "text/plain": "text"}
 _ADDRESS = "/api/sessions/<companyId>/<phoneIndex>"
@@ -168,6 +171,23 @@ def make_pairing_code(path: SessionPath, body: PairingRequest) -> dict[str, Any]
         raise _NotScanning(found)
     answer = _ask(found, "pair", {"phoneNumber": body.phone_number.lstrip("+")}, PAIRING_PATIENCE)
     return {"success": True, "code": answer["code"], "expiresAt": answer.get("expiresAt")}
+
+
+@session.post(
+    f"{_ADDRESS}/doctor",
+    summary="Examine a session's page",
+    description="Whether wa-js is ready in it and has the functions that are used: WhatsApp changes it without notice.",
+    responses={
+        200: Examination,
+        **problems("unknown_bot", "unsupported_by_channel", "not_running", "session_failed", "session_silent"),
+    },
+)
+def examine_session(path: SessionPath) -> dict[str, Any]:
+    """Asks the page."""
+    found = _find(path)
+    if not found.runs:
+        raise ApiError(409, "not_running", f"the session is {found.state}: start it first")
+    return {"success": True, "findings": _ask(found, "doctor", {}, DOCTOR_PATIENCE)["findings"]}
 
 
 @session.after_request

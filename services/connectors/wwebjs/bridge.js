@@ -181,6 +181,16 @@
     return found;
   }
 
+  const at = (path) => path.split('.').reduce((object, part) => object?.[part], window);
+
+  /** What lies at these paths: the number of a function's parameters, else its type. */
+  function inspect(paths) {
+    return Object.fromEntries(paths.map((path) => {
+      const found = at(path);
+      return [path, typeof found === 'function' ? found.length : typeof found];
+    }));
+  }
+
   /** Goes on here when WhatsApp is open elsewhere. */
   async function takeOver() {
     const { Socket } = WPP.whatsapp;
@@ -193,6 +203,7 @@
   const { events = {}, recent, acks } = window.__waMessages ?? {};
   window.__wa = {
     boot, since, ack, health, qr, newKey, find, sight, recent, acks, run, expectFile, sendFile, blob, failure, takeOver,
+    inspect,
   };
   tell('bridge.loaded', { url: location.href });
   listen('conn.auth_code_change', (code) => ({ shown: Boolean(code) }));

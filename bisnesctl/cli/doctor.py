@@ -1,0 +1,35 @@
+"""`bisnesctl doctor`: whether WhatsApp Web is still what we know."""
+
+from typing import Annotated
+
+import typer
+
+from bisnesctl.cli.app import WATCH, app, example
+from bisnesctl.errors import ExitCode, UsageError
+
+
+@app.command(rich_help_panel=WATCH, epilog=example("bisnesctl doctor --live 0128/2"))
+def doctor(
+    live: Annotated[str, typer.Option("--live", metavar="COMPANY/PHONE", help="The number whose page is examined.")],
+    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+) -> None:
+    """Examine the page of a running WhatsApp Web session: is wa-js ready, are all functions there that we use?
+
+    WhatsApp changes its page without notice. Exit code 0 when all is well and 5 when not.
+    """
+    from bisnesctl import output
+    from bisnesctl.apiclient import ApiClient, api_key, api_url
+    from bisnesctl.deployment import open_deployment
+    from bisnesctl.findings import show
+
+    company, separator, phone = live.rpartition("/")
+    if not separator or not company or not phone.isdecimal():
+        raise UsageError(f"--live {live}: name a company and its phone, such as 0128/2")
+    deployment = open_deployment()
+    api = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
+    findings = api.examine_session(company, int(phone))
+    if json:
+        output.print_json(findings)
+    else:
+        show(f"the page of {company}/{phone}", findings)
+    raise typer.Exit(ExitCode.OK if all(each["ok"] for each in findings) else ExitCode.UNHEALTHY)
