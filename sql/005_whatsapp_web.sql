@@ -33,7 +33,8 @@ CREATE TABLE wa_session (
     pairing_expires_at timestamptz,
     memory_mb          real,                                   -- proportional (PSS), of the process and its browser
     versions           jsonb       NOT NULL DEFAULT '{}',      -- {"waJs", "waWeb", "browser"}
-    caught_up_at       timestamptz                             -- what came in before is stored
+    caught_up_at       timestamptz,                            -- what came in before is stored
+    caught_up_for      text                                    -- the number of which that is true
 );
 
 -- What a running session is told to do.

@@ -87,6 +87,19 @@ def test_what_was_said_before_the_link_is_none_of_ours(bot, filling):
     assert bot.history("content") == [("text 2",)]
 
 
+def test_what_another_number_heard_before_it_was_linked_is_none_of_ours_either(bot, filling):
+    now, page = time.time(), Page()
+    fill(bot, filling, page)
+    caught_up(bot, now - 3600)
+    page.has(1, now - 60)
+    execute(bot.connection, "UPDATE wa_session SET own_number = '60999'")
+    fill(bot, filling, page)
+    assert (bot.history(), since(bot) >= now) == ([], True)
+    page.has(2, now + 5)
+    fill(bot, filling, page)
+    assert bot.history("content") == [("text 2",)]
+
+
 def test_what_came_in_meanwhile_is_stored_and_told_once(bot, filling, opened):
     now, page = time.time(), Page()
     caught_up(bot, now - 3600)

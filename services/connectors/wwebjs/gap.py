@@ -27,9 +27,13 @@ LONGEST = 14 * 86400.0
 MESSAGES, KEYS, DEADLINE = 500, 100, 60.0
 
 _SINCE = """
-SELECT extract(epoch FROM caught_up_at)::float, extract(epoch FROM now())::float FROM wa_session WHERE bot_id = %s"""
+SELECT CASE WHEN COALESCE(caught_up_for = own_number, true) THEN extract(epoch FROM caught_up_at)::float END,
+       extract(epoch FROM now())::float
+FROM wa_session WHERE bot_id = %s"""
 _CAUGHT_UP = """
-UPDATE wa_session SET caught_up_at = GREATEST(caught_up_at, to_timestamp(%s)) WHERE bot_id = %s"""
+UPDATE wa_session SET caught_up_for = own_number, caught_up_at = CASE WHEN COALESCE(caught_up_for = own_number, true)
+    THEN GREATEST(caught_up_at, to_timestamp(%(at)s)) ELSE to_timestamp(%(at)s) END
+WHERE bot_id = %(bot)s"""
 # Those of the last days that WhatsApp may have more to say of, the newest first.
 _UNREAD = """
 SELECT o.provider_id FROM wa_key k JOIN outbox o USING (message_id)
@@ -91,7 +95,7 @@ class GapFill:
             cursor.execute(_SINCE, (self._bot_id,))
             since, now = cursor.fetchone() or (None, time.time())
             if since is None:  # linked just now: what was said before is none of ours
-                cursor.execute(_CAUGHT_UP, (now, self._bot_id))
+                cursor.execute(_CAUGHT_UP, {"at": now, "bot": self._bot_id})
                 since = now
             keys: list[str] = []
             if self._before is None:
@@ -128,7 +132,7 @@ class GapFill:
         self._known = filling.known
         if self._before is not None:
             with self._database.connection() as connection, connection.cursor() as cursor:
-                cursor.execute(_CAUGHT_UP, (self._before - MARGIN, self._bot_id))
+                cursor.execute(_CAUGHT_UP, {"at": self._before - MARGIN, "bot": self._bot_id})
         self._next = time.monotonic() + (SETTLING if self._before is None else INTERVAL)
         self._before = filling.began
 
