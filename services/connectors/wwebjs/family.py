@@ -40,7 +40,7 @@ def kill(leader: int, known: frozenset[int] = frozenset()) -> None:
 
 def memory(leader: int) -> int:
     """Bytes of it, of shared pages its share (PSS)."""
-    return sum(_proportional(pid) for pid in members(leader))
+    return sum(proportional(pid) for pid in members(leader))
 
 
 def _all() -> list[_Process]:
@@ -60,7 +60,8 @@ def _read(pid: int) -> _Process | None:
     return _Process(pid, int(parent), int(session), state in "ZXx")
 
 
-def _proportional(pid: int) -> int:
+def proportional(pid: int) -> int:
+    """Bytes of one process, of shared pages its share (PSS); 0 where it is gone."""
     with contextlib.suppress(OSError):  # it is gone, or another user's
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

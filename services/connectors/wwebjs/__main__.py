@@ -1,0 +1,197 @@
+"""`python -m services.connectors.wwebjs COMPANY PHONE`: the session of one WhatsApp Web number, until SIGTERM."""
+
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+
+import redis
+import structlog
+
+from bisnesctl.errors import ConfigError
+from bisnesctl.sessions import session_name
+from bisnesctl.settings import Settings, load
+from services import logs
+from services.broker import SessionBell, session_queue
+from services.connectors.wwebjs import family
+from services.connectors.wwebjs.browser import Browser, BrowserOptions
+from services.connectors.wwebjs.connector import WwebjsConnector
+from services.connectors.wwebjs.downloads import MediaDownloads
+from services.connectors.wwebjs.gap import GapFill
+from services.connectors.wwebjs.ledger import DatabaseLedger
+from services.connectors.wwebjs.lock import BotLock
+from services.connectors.wwebjs.orders import Orders
+from services.connectors.wwebjs.owner import Hooks, Limits
+from services.connectors.wwebjs.profiles import Profile, ProfileInUse
+from services.connectors.wwebjs.recorder import Recorder
+from services.connectors.wwebjs.register import Register
+from services.connectors.wwebjs.session import ExitStatus, Session, missing_programs
+from services.connectors.wwebjs.window import PageWindow
+from services.directory import Directory
+from services.heartbeat import Counters, Heartbeat
+from services.media.store import media_store
+from services.message import Bot, Status
+from services.sender import Sender, tuned_for_session
+from services.store import Database, DatabaseUnavailable
+
+#: Connections to PostgreSQL of one session.
+POOL = 6
+#: Seconds between two tries to reach the database, or to get the number.
+PAUSE = 1.0
+#: Seconds for which another process that has the number is waited for: an earlier one that is about to end.
+LOCK_PATIENCE = 20.0
+#: Seconds for what is in hand at the end.
+STOP_TIMEOUT = 5.0
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    """Run until told to stop; returns the exit status."""
+    company, phone = sys.argv[1], int(sys.argv[2])
+    settings = load()
+    logs.configure(settings.log_level)
+    stopping = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stopping.set())
+    database = Database(settings.database_dsn, POOL, os.environ.get("BISNES_INSTANCE", session_name(company, phone)))
+    directory = Directory(database)
+    directory.start()
+    bot = _find_bot(directory, company, phone, stopping)
+    if bot is None:
+        log.error("there is no such WhatsApp Web number: see `bisnesctl bots list`", company=company, phone=phone)
+        return ExitStatus.MISCONFIGURED
+    lock = BotLock(database, bot.id)
+    if not _take(lock, stopping):
+        log.error("another process has this number; it is not started twice", company=company, phone=phone)
+        return ExitStatus.START_FAILED
+    try:
+        return Wired(settings, database, directory, bot, lock).run(stopping)
+    except (ConfigError, ProfileInUse) as error:
+        log.error("the session cannot start", reason=str(error))
+        return ExitStatus.MISCONFIGURED if isinstance(error, ConfigError) else ExitStatus.START_FAILED
+
+
+def _find_bot(directory: Directory, company: str, phone: int, stopping: threading.Event) -> Bot | None:
+    while not stopping.is_set():
+        try:
+            bot = directory.bot(company, phone)
+            return bot if bot is not None and bot.process_name == "wwebjs" else None
+        except DatabaseUnavailable as error:
+            log.warning("waiting for the database", reason=str(error))
+            stopping.wait(PAUSE)
+    return None
+
+
+def _take(lock: BotLock, stopping: threading.Event) -> bool:
+    deadline = time.monotonic() + LOCK_PATIENCE
+    while not stopping.is_set() and time.monotonic() < deadline:
+        try:
+            if lock.take():
+                return True
+        except DatabaseUnavailable as error:
+            log.warning("waiting for the database", reason=str(error))
+            deadline = time.monotonic() + LOCK_PATIENCE
+        stopping.wait(PAUSE)
+    return False
+
+
+class Wired:
+    """Everything that one number needs, connected in one place."""
+
+    def __init__(self, settings: Settings, database: Database, directory: Directory, bot: Bot, lock: BotLock) -> None:
+        """Raises `ConfigError` and `ProfileInUse`."""
+        name = session_name(bot.company_id, bot.phone_index)
+        self._bot, self._lock = bot, lock
+        self._instance = os.environ.get("BISNES_INSTANCE", name)
+        self._bell = SessionBell(settings.redis_dsn, bot.id)
+        self._counters = Counters()
+        self._heartbeat = Heartbeat(settings, database, "wwebjs", self._instance, os.getpid(), self._counters)
+        profile = Profile(settings.profile_dir, bot.company_id, bot.phone_index)
+        self._options = BrowserOptions.from_settings(settings, profile.path)
+        if missing := missing_programs(self._options):
+            raise ConfigError(missing)
+        self._register = Register(database, bot.id, self._publish)
+        recorder = Recorder(database, bot.id, self._nudge_inbox)
+        window = PageWindow(DatabaseLedger(database), settings.wwebjs_max_messages_per_second)
+        self._sender = Sender(
+            settings, database, directory, WwebjsConnector(settings), tuned_for_session(settings, bot.id, window),
+            self._instance, secrets.token_hex(4), self._bell.heard,
+        )  # fmt: skip
+        self._sender.delivery.paused = True
+        self._gap = GapFill(database, bot.id, recorder)
+        limit = settings.media_max_mb << 20
+        downloads = MediaDownloads(database, bot.id, media_store(settings), limit, settings.home / "downloads" / name)
+        self._works = (window, self._gap, downloads)
+        self._orders = Orders(database, bot.id)
+        self._works_now = False
+        limits = Limits(settings.session_memory_mb, settings.wwebjs_takeovers)
+        self._stopping = threading.Event()
+        hooks = Hooks(
+            lambda: self._stopping.is_set(), self._set_working, lambda: not self._sender.delivery.in_hand,
+            self._memory_mb, self._orders.carry_out, self._still_ours,
+        )  # fmt: skip
+        self._session = Session(self._options, profile, self._register, recorder, self._works, limits, hooks)
+
+    def run(self, stopping: threading.Event) -> ExitStatus:
+        """Serve the number on this thread."""
+        self._stopping = stopping
+        self._register.begin()
+        self._heartbeat.start()
+        self._sender.start_in_background()
+        threading.Thread(target=self._hear, name="bell", daemon=True).start()
+        try:
+            return self._session.run(stopping)
+        finally:
+            self._sender.stop(STOP_TIMEOUT)
+            self._heartbeat.stop()
+            self._lock.release()
+
+    def _set_working(self, works: bool) -> None:
+        """Messages are claimed, and the page is asked for what was missed, while it works."""
+        if works == self._works_now:
+            return
+        self._works_now = works
+        self._sender.delivery.paused = not works
+        self._counters.active_bots = int(works)
+        if works:
+            self._gap.begin()
+            self._sender.nudge(session_queue(self._bot.id))
+        else:
+            for work in self._works:
+                work.paused()
+
+    def _memory_mb(self, browser: Browser) -> float:
+        """Of this process, the browser and its driver, of shared pages their share."""
+        beside = family.proportional(os.getpid()) + (family.memory(browser.driver_pid) if browser.driver_pid else 0)
+        return (browser.memory() + beside) / 2**20
+
+    def _still_ours(self) -> bool:
+        try:
+            return self._lock.held()
+        except DatabaseUnavailable:  # then nobody else can take it either, and nothing is sent
+            return True
+
+    def _nudge_inbox(self) -> None:
+        self._sender.nudge("wwebjs-webhooks")
+
+    def _publish(self, channel: str, text: str) -> None:
+        try:
+            self._bell.client.publish(channel, text)
+        except redis.RedisError as error:
+            log.debug("Redis is away", reason=str(error))
+
+    def _hear(self) -> None:
+        """Pass on what rings: messages and commands."""
+        while not self._stopping.is_set():
+            if self._bell.wait(PAUSE):
+                self._orders.rung()
+                self._sender.nudge(session_queue(self._bot.id))
+            self._counters.processed = self._sender.delivery.counts[Status.SENT]
+            self._counters.errors = self._sender.delivery.counts[Status.FAILED]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""What a session says of itself, where everybody looks: its row, the old tables, events, and Redis.
+
+A change of state is one transaction: the customer's event, `wa_session`, what the old front-ends read, and a note.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+import structlog
+
+from services import store
+from services.message import Scope
+from services.store import Database, DatabaseError, DatabaseUnavailable, Hold, transaction
+
+#: The Redis channel on which sessions tell what happened: {"bot", "event", "reason"}.
+CHANNEL = "bisnes:sessions"
+
+log = structlog.get_logger()
+
+
+class State(StrEnum):
+    """How a session is, in the words that front-ends know."""
+
+    STOPPED = "STOPPED"
+    STARTING = "STARTING"
+    SCAN_QR_CODE = "SCAN_QR_CODE"
+    WORKING = "WORKING"
+    FAILED = "FAILED"
+
+
+#: What the old tables call it.
+_OLD = {
+    State.STOPPED: "disconnected",
+    State.STARTING: "connecting",
+    State.SCAN_QR_CODE: "qr",
+    State.WORKING: "connected",
+    State.FAILED: "failed",
+}
+
+_BEGIN = """
+INSERT INTO wa_session AS s (bot_id, state, failed_starts, host, pid, started_at)
+VALUES (%(bot)s, 'STARTING', 1, %(host)s, %(pid)s, now())
+ON CONFLICT (bot_id) DO UPDATE SET failed_starts = s.failed_starts + 1, host = excluded.host, pid = excluded.pid,
+    started_at = now()"""
+
+# Locks event_feed before the session's row, as all others do.
+_EVENT = """
+SELECT raise_events(jsonb_build_array(session_status_event(%(bot)s, %(state)s, %(reason)s)))
+WHERE NOT EXISTS (SELECT FROM wa_session WHERE bot_id = %(bot)s AND state = %(state)s)"""
+_CHANGE = """
+WITH changed AS (
+    UPDATE wa_session SET state = %(state)s, reason = %(reason)s, changed_at = now(),
+        failed_starts = CASE WHEN %(came_up)s THEN 0 ELSE failed_starts END,
+        qr = NULL, qr_expires_at = NULL, pairing_code = NULL, pairing_expires_at = NULL,
+        own_number = CASE WHEN %(state)s = 'SCAN_QR_CODE' THEN NULL ELSE COALESCE(%(number)s, own_number) END
+    WHERE bot_id = %(bot)s RETURNING bot_id
+), named AS (
+    UPDATE phone_configs SET status = %(old)s, updated_at = now(),
+        display_phone_number = COALESCE(display_phone_number, %(number)s)
+    FROM changed WHERE id = bot_id RETURNING id, company_id, phone_index, connection_type
+), told AS (
+    UPDATE phone_status p SET status = %(old)s, updated_at = now(), last_seen = now(),
+        metadata = COALESCE(metadata, '{}') - 'qrCode', phone_number = COALESCE(%(number)s, p.phone_number)
+    FROM named n WHERE p.company_id = n.company_id AND p.phone_index = n.phone_index::text RETURNING p.id
+), made AS (
+    INSERT INTO phone_status (company_id, phone_index, status, last_seen, connection_type, phone_number)
+    SELECT company_id, phone_index::text, %(old)s, now(), COALESCE(connection_type, 'wwebjs'), %(number)s FROM named
+    WHERE NOT EXISTS (SELECT FROM phone_status p WHERE p.company_id = named.company_id
+        AND p.phone_index = named.phone_index::text)
+)
+INSERT INTO process_events (process_name, event_type, event_data, severity)
+SELECT 'wwebjs', 'session_status', session_status_event(id, %(state)s, %(reason)s), %(severity)s FROM named"""
+
+_QR = """
+WITH shown AS (
+    UPDATE wa_session SET qr = %(qr)s, qr_expires_at = now() + %(seconds)s * interval '1 second'
+    WHERE bot_id = %(bot)s RETURNING bot_id
+)
+UPDATE phone_status p SET metadata = COALESCE(metadata, '{}') || jsonb_build_object('qrCode', %(qr)s::text),
+    updated_at = now()
+FROM phone_configs c JOIN shown ON c.id = bot_id
+WHERE p.company_id = c.company_id AND p.phone_index = c.phone_index::text"""
+_PAIRING = """
+UPDATE wa_session SET pairing_code = %(code)s, pairing_expires_at = now() + %(seconds)s * interval '1 second'
+WHERE bot_id = %(bot)s RETURNING pairing_expires_at"""
+_BEAT = """
+UPDATE wa_session SET beat_at = CASE WHEN %(works)s THEN now() ELSE beat_at END, memory_mb = %(memory)s,
+    versions = versions || %(versions)s::jsonb
+WHERE bot_id = %(bot)s"""
+_BLOCK = """
+INSERT INTO wa_block (bot_id, kind, reason, until) VALUES (%(bot)s, %(kind)s, %(reason)s, 'infinity')
+ON CONFLICT (bot_id) DO UPDATE SET kind = excluded.kind, reason = excluded.reason, since = now(), until = 'infinity'"""
+
+
+@dataclass(slots=True)
+class Register:
+    """Writes for one bot. Every call raises `DatabaseUnavailable` or `DatabaseError`."""
+
+    database: Database
+    bot_id: int
+    publish: Callable[[str, str], None]  # to a channel of Redis; never raises
+    state: State | None = None  # as it was written last
+    reason: str | None = None
+
+    def begin(self) -> None:
+        """A process of it has started: a failed start, until it proves otherwise."""
+        self._execute(_BEGIN, {"host": socket.gethostname(), "pid": os.getpid()})
+
+    def change(self, state: State, reason: str | None = None, event: str = "", number: str | None = None) -> None:
+        """It is so from now on. `event`: what the manager is told; `number`: digits, once it is linked."""
+        if (state, reason) == (self.state, self.reason):
+            return
+        values = {
+            "bot": self.bot_id, "state": state, "reason": reason, "number": number, "old": _OLD[state],
+            "came_up": state in (State.SCAN_QR_CODE, State.WORKING),
+            "severity": "error" if state is State.FAILED else "info",
+        }  # fmt: skip
+        with self.database.connection() as connection, transaction(connection) as cursor:
+            if state is State.WORKING:
+                cursor.execute("SELECT release_bot(%s)", (self.bot_id,))
+            cursor.execute(_EVENT, values)
+            cursor.execute(_CHANGE, values)
+        self.state, self.reason = state, reason
+        log.info("the session is", state=str(state), reason=reason)
+        self._tell(event or str(state).lower(), reason)
+
+    def show_qr(self, text: str, seconds: float) -> None:
+        """What is to be scanned, for so long."""
+        self._execute(_QR, {"qr": text, "seconds": seconds})
+
+    def show_pairing_code(self, code: str, seconds: float) -> str:
+        """What is to be typed in; returns when it ends, as ISO 8601."""
+        with self.database.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(_PAIRING, {"bot": self.bot_id, "code": code, "seconds": seconds})
+            row = cursor.fetchone()
+        return row[0].isoformat() if row else ""
+
+    def beat(self, works: bool, memory_mb: float, versions: dict[str, str]) -> None:
+        """It lives; whether its page `works` as well."""
+        self._execute(_BEAT, {"works": works, "memory": memory_mb, "versions": orjson.dumps(versions).decode()})
+
+    def give_up(self, kind: str, reason: str, event: str) -> None:
+        """It ends, and is not started again until an operator unblocks it; its queue is kept."""
+        hold = Hold(self.bot_id, Scope.BOT, None, f"{kind}: {reason}")
+        with self.database.connection() as connection, transaction(connection) as cursor:
+            store.hold(connection, [hold])
+            cursor.execute(_BLOCK, {"bot": self.bot_id, "kind": kind, "reason": reason})
+        self.change(State.FAILED, reason, event)
+
+    def _execute(self, statement: str, values: dict[str, Any]) -> None:
+        with self.database.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(statement, values | {"bot": self.bot_id})
+
+    def _tell(self, event: str, reason: str | None) -> None:
+        self.publish(CHANNEL, json.dumps({"bot": self.bot_id, "event": event, "reason": reason}))
+
+
+AWAY = (DatabaseUnavailable, DatabaseError)

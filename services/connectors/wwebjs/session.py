@@ -1,0 +1,135 @@
+"""One WhatsApp Web number: browser after browser, until it is told to stop or cannot go on."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from functools import partial
+
+import structlog
+
+from services.connectors.wwebjs import chromium
+from services.connectors.wwebjs.browser import Browser, BrowserOptions
+from services.connectors.wwebjs.chromium import ProgramMissing, StartFailed
+from services.connectors.wwebjs.owner import End, Hooks, Limits, Owner
+from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
+from services.connectors.wwebjs.profiles import Profile
+from services.connectors.wwebjs.recorder import Recorder
+from services.connectors.wwebjs.register import AWAY, Register, State
+from services.connectors.wwebjs.work import Work
+
+#: Browsers in a row that came up to nothing before the process gives up, and the pauses between them in seconds.
+ATTEMPTS, PAUSE, LONGEST_PAUSE = 5, 0.2, 30.0
+#: Seconds that a browser has to close in order.
+CLOSE = 8.0
+#: Seconds between two tries to tell the database how it ended.
+TELL_AGAIN, TELL_TIMES = 1.0, 10
+
+log = structlog.get_logger()
+
+
+class ExitStatus(IntEnum):
+    """How the process ends; the guard starts it again after none but START_FAILED."""
+
+    STOPPED = 0
+    START_FAILED = 75
+    GIVEN_UP = 77  # kicked, banned or blocked
+    MISCONFIGURED = 78
+
+
+#: What cannot go on: the kind of its block, and what the manager is told.
+_GIVE_UP = {
+    End.LOGGED_OUT: ("logged_out", "kicked"),
+    End.CONFLICT: ("conflict", "kicked"),
+    End.BANNED: ("banned", "kicked"),
+}
+_REASONS = {
+    End.LOGGED_OUT: "the phone unlinked this session: unblock it and scan a new QR code",
+    End.BANNED: "WhatsApp has banned the number",
+}
+
+
+class Session:
+    """Runs on the thread that calls `run`, which owns the browsers."""
+
+    def __init__(
+        self, options: BrowserOptions, profile: Profile, register: Register, recorder: Recorder, works: Sequence[Work],
+        limits: Limits, hooks: Hooks,
+    ) -> None:  # fmt: skip
+        self._options, self._profile, self._register, self._recorder = options, profile, register, recorder
+        self._works, self._limits, self._hooks = works, limits, hooks
+        self._takeovers: list[float] = []
+        self._failures = 0
+
+    def run(self, stopping: threading.Event) -> ExitStatus:
+        """Serve the number until `stopping` is set, or it cannot go on."""
+        while not stopping.is_set():
+            end, reason = self._serve_one()
+            log.info("the browser is served no more", why=end.value, reason=reason)
+            if end is End.STOP:
+                break
+            if end in _GIVE_UP:
+                return self._give_up(end, reason)
+            if end is End.FORGET:
+                self._profile.archive()
+            if self._failures >= ATTEMPTS:
+                self._tell(partial(self._register.change, State.FAILED, reason, "connection_failed"))
+                return ExitStatus.START_FAILED
+            self._tell(partial(self._register.change, State.STARTING, reason, "disconnected"), 1)
+            stopping.wait(min(PAUSE * 4 ** max(self._failures - 1, 0), LONGEST_PAUSE) if self._failures else 0)
+        self._tell(partial(self._register.change, State.STOPPED, None, "disconnected"))
+        return ExitStatus.STOPPED
+
+    def _serve_one(self) -> tuple[End, str]:
+        browser = Browser(self._options)
+        owner = Owner(
+            browser, self._register, self._recorder, self._profile, self._works, self._limits, self._hooks,
+            self._takeovers,
+        )  # fmt: skip
+        try:
+            browser.launch()
+            browser.open()
+            end, reason = owner.serve()
+        except (StartFailed, CallFailed, CallTimeout, PageLost, OSError) as error:
+            end, reason = End.FAILED, str(error)
+        finally:
+            self._close(browser, owner)
+        self._failures = 0 if owner.up else self._failures + 1
+        return end, reason
+
+    def _close(self, browser: Browser, owner: Owner) -> None:
+        """In order where that may keep something; what is lost is killed."""
+        began = time.monotonic()
+        if owner.up and browser.lost is None and not owner.silent:
+            browser.close(CLOSE)
+        browser.kill()
+        log.debug("the browser has ended", seconds=round(time.monotonic() - began, 2))
+
+    def _give_up(self, end: End, reason: str) -> ExitStatus:
+        kind, event = _GIVE_UP[end]
+        told = _REASONS.get(end, reason)
+        if end is End.LOGGED_OUT:
+            self._profile.archive()
+        self._tell(partial(self._register.give_up, kind, told, event))
+        return ExitStatus.GIVEN_UP
+
+    def _tell(self, action: Callable[[], None], times: int = TELL_TIMES) -> None:
+        """Write it down, though the database may be away for a moment."""
+        for _ in range(times):
+            try:
+                action()
+                break
+            except AWAY as error:
+                log.warning("the session's end cannot be told yet", reason=str(error))
+                time.sleep(TELL_AGAIN)
+
+
+def missing_programs(options: BrowserOptions) -> str | None:
+    """What keeps any browser from starting, in words; None where nothing does."""
+    try:
+        chromium.find_chromium(options.chrome)
+        chromium.find_driver(options.driver)
+    except ProgramMissing as error:
+        return str(error)
+    return None if shutil.which("setpriv") else "setpriv is missing: install util-linux"
