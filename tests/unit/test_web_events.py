@@ -168,7 +168,7 @@ messages = st.builds(
     fields,
     st.fixed_dictionaries({"id": keys | values, "type": kinds | st.none(), "msgId": keys, "refId": keys | values}),
 )
-nested = st.builds(lambda found: found | {"msg": found, "ids": [found["id"]]}, messages)
+nested = st.builds(lambda found: found | {"msg": found, "ids": [found.get("id")]}, messages)
 events = st.fixed_dictionaries(
     {"name": st.sampled_from(sorted(EVENTS)) | values, "at": values}, optional={"data": messages | nested | values}
 )
