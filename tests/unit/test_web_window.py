@@ -275,7 +275,7 @@ def test_a_file_is_let_go_of_once_its_message_is_sent(tmp_path):
     stage.rows.in_hand.add(1)
 
     def send_file(chat, path, options, deadline):
-        sent.append((path, options["type"], options["caption"], options["mimetype"], "filename" in options))
+        sent.append((path, options["type"], options["caption"], options["mimetype"], options["filename"]))
         return FakePage._send(stage.page, "well", chat, "1", options)
 
     stage.page.send_file = send_file
@@ -283,4 +283,4 @@ def test_a_file_is_let_go_of_once_its_message_is_sent(tmp_path):
     stage.turn()
     assert released == []
     stage.settle()
-    assert (sent, released) == ([(path, "image", "Look", "image/png", False)], [True])
+    assert (sent, released) == ([(path, "image", "Look", "image/png", "file.png")], [True])

@@ -170,7 +170,9 @@
     const [file] = input?.files ?? [];
     input?.remove();
     if (!file) throw Object.assign(new Error('the browser could not read the file'), { code: 'no_file' });
-    const sent = await WPP.chat.sendFileMessage(chatId, file, options);
+    const { filename = file.name, mimetype = file.type } = options;
+    const named = new File([file], filename, { type: mimetype }); // wa-js would take its name on our disk
+    const sent = await WPP.chat.sendFileMessage(chatId, named, options);
     return { id: String(sent.id), ack: sent.ack, sendMsgResult: await sent.sendMsgResult };
   }
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from services.media.kinds import extension
 from services.message import Outgoing
 
 Fields = dict[str, Any]
@@ -44,9 +45,8 @@ def file_options(message: Outgoing, key: str, mime_type: str) -> Fields:
         options["caption"] = caption
     if message.kind == "audio" and payload.get("voice"):
         options |= {"isPtt": True, "waveform": True}
-    if name := payload.get("filename") or payload["media"].get("filename"):
-        options["filename"] = name
-    return options
+    name = payload.get("filename") or payload["media"].get("filename")
+    return options | {"filename": name or f"file.{extension(mime_type)}"}
 
 
 def acts(message: Outgoing) -> list[PageCall]:
