@@ -164,6 +164,24 @@ def test_a_message_that_breaks_every_page_fails_in_the_end(stage):
     assert stage.world.server == []
 
 
+def test_a_page_that_never_answers_is_loaded_anew_a_few_times(stage):
+    stage.rows.accept("A")
+    stage.page.sends.append("hangs")
+    renewed = 0
+    for _ in range(3 * MAX_TIMES):
+        stage.claim()
+        with suppress(CallTimeout):
+            try:
+                stage.window.turn(stage.page)
+            except PageLost:  # the page that comes next is as bad
+                renewed += 1
+        for number, outcome in stage.window.poll(0):
+            stage.rows.record(number, outcome, stage.now)
+        stage.now += PATIENCE
+    assert status(stage) is Status.UNKNOWN
+    assert 1 < renewed <= MAX_TIMES
+
+
 def test_messages_of_other_chats_pass_one_that_whatsapp_keeps(stage):
     for chat in "AB":
         stage.rows.accept(chat)

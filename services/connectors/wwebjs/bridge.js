@@ -115,10 +115,17 @@
   /** Keys of the messages that calls are sending, and how many calls. */
   const running = new Map();
 
+  /** The message in its chat, which may go by a hidden number since the key was made. */
+  async function inItsChat(key) {
+    const { remote, id } = WPP.whatsapp.MsgKey.fromString(key);
+    const chat = await WPP.chat.find(remote);
+    return chat.msgs.getModelsArray().find((each) => each.id.fromMe && each.id.id === id) ?? null;
+  }
+
   /** How far a message is that was to be sent: its ack, null where it is not there, and whether a call sends it yet. */
   async function sight(key) {
     const underWay = running.has(key); // asked first: a call that ends meanwhile leaves its message behind
-    const found = await model(key);
+    const found = (await model(key)) ?? (await inItsChat(key));
     return { ack: found ? (found.ack ?? 0) : null, running: underWay };
   }
 

@@ -9,15 +9,15 @@ from services.connectors.base import LocalFile, PageRequest, Refusal
 from services.connectors.wwebjs import errors, outgoing
 from services.connectors.wwebjs.page import CallFailed, Page, PageLost
 from services.connectors.wwebjs.reconciling import PATIENCE, PER_BYTE, Handed, Sighting, Step, judge
-from services.message import Outcome, Outgoing, Rejected, Retry
+from services.message import Outcome, Outgoing, Rejected, Retry, Unknown
 from services.store import DatabaseError, DatabaseUnavailable
 
 #: Seconds for a call that sends, and how many more for each byte of its file: the browser reads it and makes a preview.
 CALL, CALL_PER_BYTE = 30.0, 1 / 2_000_000
 #: Seconds until a message is first looked for, by what each further pause is longer, and the longest one.
 FIRST_LOOK, GROWTH, LAST_LOOK = 0.03, 1.6, 1.0
-#: Times that a message is given to the page, at most; more often than that it is the message that breaks the page.
-MAX_TIMES = 8
+#: Times that a message is given to the page, or the page loaded anew for it, at most; then the message is to blame.
+MAX_TIMES = 5
 #: Attempts of a message whose page was lost before it was handed over: that is hardly the message's fault.
 PATIENT = 20
 
@@ -125,8 +125,14 @@ class Errand:
                 self._look_later()
                 return None
             case Step.RENEW_PAGE:
-                raise PageLost("a call that sends a message does not end")
+                return self._give_up_page()
         return verdict
+
+    def _give_up_page(self) -> Unknown:
+        self.times += 1
+        if self.times > MAX_TIMES:
+            return Unknown("the page never says what became of the message")
+        raise PageLost("a call that sends a message does not end")
 
     def _sighting(self, page: Page, key: str) -> Sighting:
         try:
