@@ -214,6 +214,17 @@ def test_without_its_database_a_message_goes_back(stage):
     assert status(stage) is Status.SENT
 
 
+def test_while_the_session_rests_nothing_stays_in_hand(stage):
+    stage.rows.accept("A")
+    stage.window.paused()
+    stage.claim()
+    assert stage.window.poll(0) == [(1, None)]
+    assert stage.window.in_flight == 0
+    stage.rows.in_hand.clear()
+    stage.settle()
+    assert status(stage) is Status.SENT
+
+
 class Acting:
     """A page that answers each call with what is given, an exception by raising it."""
 

@@ -38,19 +38,22 @@ class PageWindow:
         self._changed = threading.Condition()
         self._submitted: list[Errand] = []
         self._done: list[Done] = []
-        self._interrupted = False
+        self._interrupted = self._resting = False
         self._errands: list[Errand] = []  # the owner's
         self._times: dict[int, int] = {}  # how often messages that went back to the queue were given to the page
         self._next = 0.0  # when the next message may begin
 
     def submit(self, ticket: Any, request: PageRequest, leaving: Callable[[], None]) -> None:
-        """Hand a message to the owner of the page."""
+        """Hand a message to the owner of the page; where that rests, it goes back to the queue at once."""
         leaving()
         times = self._times.pop(request.message.id, 0)
         errand = Errand(ticket, request, self._ledger, self._clock, times)
         with self._changed:
-            self._submitted.append(errand)
             self.in_flight += 1
+            if not self._resting:
+                self._submitted.append(errand)
+                return
+        self._give_back(errand)
 
     def poll(self, seconds: float) -> Sequence[Done]:
         """Wait up to `seconds` for messages that came to an end, and return them."""
@@ -86,7 +89,8 @@ class PageWindow:
             outcome = errand.go_on(page)
         except (DatabaseUnavailable, DatabaseError) as error:
             log.warning("a message goes back to the queue, the database is away", reason=str(error).strip())
-            self._end(errand, None)
+            self._errands.remove(errand)
+            self._give_back(errand)
         except (PageLost, CallTimeout) as error:
             if refusal := errand.cut_short(error):
                 self._end(errand, refusal)
@@ -98,12 +102,14 @@ class PageWindow:
 
     def paused(self) -> None:
         """Give back what is in hand; whoever takes up what may have left asks its chat first."""
-        self._take_submitted()
-        for errand in self._errands.copy():
-            self._end(errand, None)
+        self._take_submitted(resting=True)
+        left, self._errands = self._errands, []
+        for errand in left:
+            self._give_back(errand)
 
-    def _take_submitted(self) -> None:
+    def _take_submitted(self, resting: bool = False) -> None:
         with self._changed:
+            self._resting = resting
             submitted, self._submitted = self._submitted, []
         self._errands += submitted
 
@@ -117,11 +123,17 @@ class PageWindow:
             return None
         return next((errand for errand in self._errands if not errand.begun), None)
 
-    def _end(self, errand: Errand, outcome: Outcome | None) -> None:
-        errand.release()
-        self._errands.remove(errand)
-        if outcome is None and errand.times:
+    def _give_back(self, errand: Errand) -> None:
+        if errand.times:
             self._times[errand.message.id] = errand.times
+        self._finish(errand, None)
+
+    def _end(self, errand: Errand, outcome: Outcome) -> None:
+        self._errands.remove(errand)
+        self._finish(errand, outcome)
+
+    def _finish(self, errand: Errand, outcome: Outcome | None) -> None:
+        errand.release()
         with self._changed:
             self._done.append((errand.ticket, outcome))
             self._changed.notify()
