@@ -96,15 +96,18 @@ class Start:
     def _bring_up_all(self, wanted: list[Instance]) -> None:
         self._configure()
         servers = [each for each in wanted if each.program.is_server]
-        if self.mode is Mode.LEGACY:  # which needs no Redis, and must come up without it
+        rest = [each for each in wanted if not each.program.is_server]
+        self._begin([each for each in rest if each.program.is_listener])
+        if self.mode is Mode.LEGACY:  # which needs neither Redis nor the guard, and must come up without them
             servers = [each for each in servers if each.program.name != "redis"]
+            rest = [each for each in rest if not each.program.is_listener]
             self._try([each for each in wanted if each.program.is_server and each not in servers])
         self._bring_up(servers)
         if self.migrate:
             database.make_ready(self.deployment.settings, self.report)
         if self.mode is not Mode.LEGACY:
             database.check_redis(self.deployment.settings)
-        self._bring_up([each for each in wanted if not each.program.is_server])
+        self._bring_up(rest)
 
     def _configure(self) -> None:
         """Writes supervisord's configuration and has it read by a running or a new supervisord."""
@@ -228,7 +231,8 @@ def wait_healthy(
 
 def _hopeless(instance: Instance, health: Health, attempts: int) -> bool:
     limit = SERVER_ATTEMPTS if instance.program.is_server else ATTEMPTS
-    return health.status is Status.FAILED or (health.status is Status.FAILING and attempts >= limit)
+    given_up = health.status in (Status.FAILED, Status.BLOCKED)
+    return given_up or (health.status is Status.FAILING and max(attempts, health.deaths) >= limit)
 
 
 def _explain(deployment: Deployment, instance: Instance, health: Health) -> str:

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from bisnesctl import watch
 from bisnesctl.settings import Settings
 from bisnesctl.supervisor import Process
 from bisnesctl.topology import Instance
+from bisnesctl.watch import Guard
 
 #: Seconds that a process has to say how it is.
 PATIENCE = 2.0
@@ -28,6 +30,7 @@ class Status(StrEnum):
     STOPPED = "stopped"
     UNHEALTHY = "unhealthy"
     FAILING = "failing"
+    BLOCKED = "blocked"
     FAILED = "failed"
 
 
@@ -37,6 +40,8 @@ class Health:
 
     status: Status
     reason: str = ""
+    #: Quick deaths in a row so far, where the guard is about to start it again.
+    deaths: int = 0
 
     @property
     def healthy(self) -> bool:
@@ -45,16 +50,19 @@ class Health:
 
 
 _HEALTHY = Health(Status.HEALTHY)
+_UNGUARDED = "nothing restarts what ends"
 
 #: What supervisord's state means where nobody needs to be asked.
 _UNASKED = {
     "STOPPED": Status.STOPPED,
     "STOPPING": Status.STOPPING,
-    "EXITED": Status.FAILED,
-    "FATAL": Status.FAILED,
     "BACKOFF": Status.FAILING,
     "UNKNOWN": Status.FAILED,
 }
+#: States in which it waits for the guard.
+_ENDED = ("EXITED", "FATAL")
+#: What the guard's decision means.
+_DECIDED = {"restart": Status.FAILING, "block": Status.BLOCKED, "fail": Status.FAILED}
 
 
 def look(
@@ -63,33 +71,43 @@ def look(
     """The health of each instance by name, asked side by side."""
     if not instances:
         return {}
+    guard = watch.guard(processes, settings)
     with ThreadPoolExecutor(min(len(instances), 16)) as pool:
-        found = pool.map(lambda each: check(each, processes.get(each.name), settings, patience), instances)
+        found = pool.map(lambda each: check(each, processes.get(each.name), guard, settings, patience), instances)
         return {instance.name: health for instance, health in zip(instances, found, strict=True)}
 
 
-def check(instance: Instance, process: Process | None, settings: Settings, patience: float = PATIENCE) -> Health:
-    """The health of one instance. A process that answers is healthy before supervisord calls it RUNNING."""
+def check(
+    instance: Instance, process: Process | None, guard: Guard, settings: Settings, patience: float = PATIENCE
+) -> Health:
+    """The health of one instance. `guard`: what restarts the others, and says what becomes of one that ended."""
     if process is None:
         return Health(Status.STOPPED, "supervisord does not run it")
+    if process.state in _ENDED:
+        return _ended(process, guard)
     status = _UNASKED.get(process.state)
     if status is not None:
-        return Health(status, _explain(process))
-    health = _ask(instance, process, settings, patience)
-    if process.state == "STARTING" and health.status is Status.UNHEALTHY:
+        return Health(status, _UNGUARDED if instance.program.is_listener else process.error)
+    health = _ask(instance, process, guard, settings, patience)
+    if health.status is Status.UNHEALTHY and process.uptime < instance.program.min_uptime:
         return Health(Status.STARTING, health.reason)
     return health
 
 
-def _explain(process: Process) -> str:
-    if process.state == "EXITED":
-        return f"ended with exit status {process.exit_status}"
-    # supervisord's words are "Exited too quickly (process log may have details)".
-    return "it ends soon after its start" if process.error.startswith("Exited too quickly") else process.error
+def _ended(process: Process, guard: Guard) -> Health:
+    how = process.error if process.state == "FATAL" else f"ended with exit status {process.exit_status}"
+    word = guard.word(process.name)
+    if guard.off_duty:
+        return Health(Status.FAILED, f"{how}; nothing restarts it: {guard.off_duty}")
+    if word is None:
+        return Health(Status.FAILING, how)
+    return Health(_DECIDED[word.decision], word.reason, word.deaths)
 
 
-def _ask(instance: Instance, process: Process, settings: Settings, patience: float) -> Health:
+def _ask(instance: Instance, process: Process, guard: Guard, settings: Settings, patience: float) -> Health:
     match instance.program.probe:
+        case "guard":
+            return _guard(guard)
         case "postgres":
             return postgres(settings.database_dsn, patience)
         case "redis":
@@ -102,6 +120,10 @@ def _ask(instance: Instance, process: Process, settings: Settings, patience: flo
             return _heartbeat(instance, process, settings, required=instance.program.shared_socket)
         case "heartbeat":
             return _heartbeat(instance, process, settings, required=True)
+
+
+def _guard(guard: Guard) -> Health:
+    return Health(Status.UNHEALTHY, f"{guard.off_duty}: {_UNGUARDED}") if guard.off_duty else _HEALTHY
 
 
 def postgres(dsn: str, patience: float = PATIENCE) -> Health:

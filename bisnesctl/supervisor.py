@@ -41,6 +41,8 @@ class Process:
     exit_status: int
     #: Seconds since it was started; 0 where it never was, or does not run.
     uptime: float = 0.0
+    #: Seconds that it lived, where it has ended.
+    lived: float = 0.0
 
     @property
     def active(self) -> bool:
@@ -229,6 +231,7 @@ def _process(info: dict[str, Any]) -> Process:
         error=info["spawnerr"],
         exit_status=info["exitstatus"],
         uptime=max(info["now"] - info["start"], 0.0) if info["pid"] else 0.0,
+        lived=0.0 if info["pid"] else max(info["stop"] - info["start"], 0.0),
     )
 
 

@@ -51,7 +51,7 @@ class Program:
     #: Name of the setting without which it does not run.
     needs: str | None = None
     #: How its health is asked for.
-    probe: Literal["http", "heartbeat", "postgres", "redis"] = "http"
+    probe: Literal["http", "heartbeat", "guard", "postgres", "redis"] = "http"
     health_path: str = "/health/ready"
     #: Starts in ascending, stops in descending order.
     priority: int = 100
@@ -63,6 +63,8 @@ class Program:
     max_restarts: int = 10
     #: Exit statuses after which it is not restarted, because a restart would not help.
     final_exits: frozenset[int] = frozenset()
+    #: Exit statuses by which it says that its start failed; three in a row block it for an hour.
+    failed_starts: frozenset[int] = frozenset()
     #: Megabytes (PSS) that its whole tree may use, or the name of the setting that says how many; none: any.
     memory: int | str | None = None
     #: Seconds between the signal to stop and SIGKILL.
@@ -72,6 +74,8 @@ class Program:
     is_server: bool = False
     #: It starts processes of its own: `bisnesctl.shim` goes around it, so that none of them outlives it.
     has_children: bool = False
+    #: It hears supervisord's events, and supervisord itself restarts it, for as long as it takes.
+    is_listener: bool = False
     #: Its instances come and go while everything runs, see `sessions`; `expand` has none of them.
     dynamic: bool = False
 
@@ -79,6 +83,15 @@ class Program:
 _GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-socket"
 
 PROGRAMS: tuple[Program, ...] = (
+    Program(
+        "guard",
+        "restarts what ends by itself, within limits",
+        "{python} -m bisnesctl.guard",
+        modes=BOTH,
+        probe="guard",
+        priority=1,
+        is_listener=True,
+    ),
     Program(
         "postgres",
         "the embedded PostgreSQL",
@@ -177,12 +190,14 @@ PROGRAMS: tuple[Program, ...] = (
         "wwebjs-session",
         "a WhatsApp Web number with its browser",
         "{python} -m services.connectors.wwebjs {company} {phone}",
+        modes=BOTH,  # a rollback disturbs no browser
         process="wwebjs",
         needs="enable_wwebjs",
         probe="heartbeat",
         priority=110,
         min_uptime=30,
         final_exits=frozenset({77, 78}),  # kicked or blocked; cannot run as it is configured
+        failed_starts=frozenset({75}),
         memory="session_memory_mb",
         kill_timeout=15,
         has_children=True,

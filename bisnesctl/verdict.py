@@ -40,6 +40,7 @@ _VERDICTS = {
     Status.STOPPED: Verdict.WARNING,  # somebody asked for it
     Status.UNHEALTHY: Verdict.CRITICAL,
     Status.FAILING: Verdict.CRITICAL,
+    Status.BLOCKED: Verdict.CRITICAL,
     Status.FAILED: Verdict.CRITICAL,
 }
 

@@ -19,7 +19,19 @@ from bisnesctl import leftovers
 from tests.acceptance.deployment import Deployment, alive, free_ports, wait_until
 
 ALL = [
-    *("postgres", "redis", "sandbox", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2", "events", "wwebjs"),
+    *(
+        "guard",
+        "postgres",
+        "redis",
+        "sandbox",
+        "api-0",
+        "api-1",
+        "meta",
+        "meta-worker-1",
+        "meta-worker-2",
+        "events",
+        "wwebjs",
+    ),
 ]
 
 
@@ -220,7 +232,7 @@ def test_stop_leaves_no_process_and_twice_is_harmless(running: Deployment) -> No
 def test_only_some(deployment: Deployment) -> None:
     deployment.run("stop")
     deployment.run("start", "--multiprocess", "--sandbox", "--only", "api")
-    assert list(deployment.status()) == ["postgres", "redis", "sandbox", "api-0", "api-1"]
+    assert list(deployment.status()) == ["guard", "postgres", "redis", "sandbox", "api-0", "api-1"]
     assert deployment.run("health", "--probe").returncode == 0
     deployment.run("start", "--multiprocess", "--sandbox", "--only", "bisnesgpt-meta")
     assert list(deployment.status()) == [name for name in ALL if name not in ("events", "wwebjs")]

@@ -57,7 +57,7 @@ def test_every_error_has_a_message_of_its_own(error: type[BisnesError]) -> None:
     [
         (["start"], ExitCode.USAGE, "--multiprocess"),
         (["start", "--multiprocess", "api"], ExitCode.USAGE, "--only api"),
-        (["stop", "nonsense"], ExitCode.USAGE, "There are: postgres"),
+        (["stop", "nonsense"], ExitCode.USAGE, "There are: guard, postgres"),
         (["restart", "api"], ExitCode.UNAVAILABLE, "bisnesctl start --multiprocess"),
         (["logs"], ExitCode.UNAVAILABLE, "bisnesctl start --multiprocess"),
     ],

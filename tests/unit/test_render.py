@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from supervisor.events import ProcessStateEvent
 from supervisor.options import ServerOptions, UnhosedConfigParser
 
 from bisnesctl import programs
 from bisnesctl.errors import ConfigError
 from bisnesctl.render import File, pairs, render, value, words
-from bisnesctl.topology import expand
+from bisnesctl.topology import expand, instance_of, program
 from tests.servers import settings_in
 
 #: What paths are made of, and what supervisord's files take for syntax.
@@ -35,10 +36,10 @@ def read_by_supervisord(directory: Path, **variables: str) -> dict[str, Any]:
 def test_supervisord_reads_every_instance(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path, SANDBOX="true")
     assert set(found) - {"groups"} == {
-        *("postgres", "redis", "sandbox", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
+        *("guard", "postgres", "redis", "sandbox", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
         *("events", "legacy", "wwebjs"),
     }
-    assert [group.name for group in found["groups"]][:2] == ["postgres", "redis"]
+    assert {"api", "guard", "meta"} <= {group.name for group in found["groups"]}
 
 
 def test_every_process_ends_with_supervisord_and_starts_when_told(tmp_path: Path) -> None:
@@ -50,14 +51,40 @@ def test_every_process_ends_with_supervisord_and_starts_when_told(tmp_path: Path
         assert process.killasgroup
 
 
-def test_the_limits_of_old_are_kept(tmp_path: Path) -> None:
+def test_supervisord_restarts_the_guard_alone(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path)
-    meta, legacy = found["meta"], found["legacy"]
-    assert (meta.startsecs, meta.startretries) == (10, 20)
-    assert legacy.startretries == 0
-    assert "15" in shlex.split(legacy.command)  # seconds that the shim gives it; supervisord steps in later
-    assert legacy.stopwaitsecs > 15
-    assert not legacy.autorestart
+    found.pop("groups")
+    assert [name for name, process in found.items() if process.autorestart] == ["guard"]
+    others = [process for name, process in found.items() if name != "guard"]
+    assert {(process.startsecs, process.startretries) for process in others} == {(0, 0)}
+
+
+def test_the_guard_hears_of_every_state_and_speaks_with_supervisord_alone(tmp_path: Path) -> None:
+    found = read_by_supervisord(tmp_path)
+    [group] = [each for each in found["groups"] if each.name == "guard"]
+    assert ProcessStateEvent in group.pool_events
+    assert found["guard"].stdout_logfile is None
+    assert found["guard"].stderr_logfile == str(tmp_path / "var" / "log" / "guard.err.log")
+
+
+def test_programs_with_children_have_a_shim_that_is_done_before_supervisord_loses_patience(tmp_path: Path) -> None:
+    found = read_by_supervisord(tmp_path)
+    shimmed = {name for name, each in found.items() if name != "groups" and "/shim.py" in each.command}
+    assert shimmed == {"api-0", "api-1", "meta", "legacy", "wwebjs"}
+    words = shlex.split(found["legacy"].command)
+    patience = words[next(number for number, word in enumerate(words) if word.endswith("/shim.py")) + 1]
+    assert (patience, found["legacy"].stopwaitsecs > 15) == ("15", True)
+
+
+def test_sessions_have_files_of_their_own(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    session = instance_of(program("wwebjs-session"), "s", settings, {"company": "01 'x", "phone": "2"})
+    main, own = render(settings, [*expand(settings), session], programs.words(settings))
+    assert "[program:s]" not in main.content
+    assert own.name == "sessions/s.conf"
+    assert own.content.startswith('; ["01 \'x", 2]\n')
+    command = next(line for line in own.content.splitlines() if line.startswith("command"))
+    assert shlex.split(read_option(command.partition(" = ")[2]))[-2:] == ["01 'x", "2"]
 
 
 def test_instances_of_a_shared_socket_know_who_they_are(tmp_path: Path) -> None:

@@ -5,7 +5,18 @@ from pathlib import Path
 import pytest
 
 from bisnesctl.errors import UsageError
-from bisnesctl.topology import PROGRAMS, Instance, Mode, expand, in_mode, max_connections, reachable_host, resolve
+from bisnesctl.topology import (
+    PROGRAMS,
+    Instance,
+    Mode,
+    expand,
+    in_mode,
+    max_connections,
+    memory_limit,
+    program,
+    reachable_host,
+    resolve,
+)
 from tests.servers import settings_in
 
 
@@ -19,19 +30,19 @@ def names(found: list[Instance]) -> list[str]:
 
 def test_embedded_default_has_everything_but_the_sandbox(tmp_path: Path) -> None:
     assert names(instances(tmp_path)) == [
-        *("postgres", "redis", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
+        *("guard", "postgres", "redis", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
         *("events", "legacy", "wwebjs"),
     ]
 
 
 def test_servers_of_others_are_not_run_here(tmp_path: Path) -> None:
     found = names(instances(tmp_path, DATABASE_URL="postgresql://h/d", REDIS_HOST="h"))
-    assert found[0] == "api-0"
+    assert found[:2] == ["guard", "api-0"]
 
 
 def test_settings_say_how_many_and_which(tmp_path: Path) -> None:
     found = instances(tmp_path, API_INSTANCES="1", META_INSTANCES="3", SANDBOX="true", SANDBOX_PORT="4010")
-    assert names(found)[2:7] == ["sandbox", "api-0", "meta", "meta-worker-1", "meta-worker-2"]
+    assert names(found)[3:8] == ["sandbox", "api-0", "meta", "meta-worker-1", "meta-worker-2"]
     assert next(each for each in found if each.name == "sandbox").url == "http://127.0.0.1:4010"
     assert not [name for name in names(instances(tmp_path, ENABLE_META="false")) if "meta" in name]
 
@@ -45,14 +56,16 @@ def test_instances_of_a_shared_socket_are_one_group_and_workers_are_groups_of_th
 def test_modes_share_the_servers_alone(tmp_path: Path) -> None:
     found = instances(tmp_path, SANDBOX="true")
     legacy, many = set(names(in_mode(found, Mode.LEGACY))), set(names(in_mode(found, Mode.MULTIPROCESS)))
-    assert legacy & many == {"postgres", "redis", "sandbox"}
+    assert legacy & many == {"guard", "postgres", "redis", "sandbox"}
     assert legacy | many == set(names(found))
 
 
 def test_only_keeps_what_the_chosen_need(tmp_path: Path) -> None:
     found = instances(tmp_path)
-    assert names(in_mode(found, Mode.MULTIPROCESS, ["bisnesgpt-api"])) == ["postgres", "redis", "api-0", "api-1"]
-    assert names(in_mode(found, Mode.MULTIPROCESS, ["meta"]))[2:] == ["meta", "meta-worker-1", "meta-worker-2"]
+    assert names(in_mode(found, Mode.MULTIPROCESS, ["bisnesgpt-api"])) == [
+        *("guard", "postgres", "redis", "api-0", "api-1"),
+    ]
+    assert names(in_mode(found, Mode.MULTIPROCESS, ["meta"]))[3:] == ["meta", "meta-worker-1", "meta-worker-2"]
     with pytest.raises(UsageError, match="legacy"):
         in_mode(found, Mode.MULTIPROCESS, ["legacy"])
 
@@ -101,6 +114,27 @@ def test_a_wildcard_is_reached_over_the_loopback(host: str, asked: str) -> None:
 def test_postgres_allows_every_pool_to_be_full(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, API_INSTANCES="4", META_INSTANCES="8")
     assert max_connections(settings) > 4 * 20 + 9 * 20 + 20
+
+
+def test_the_limits_of_old_are_kept() -> None:
+    limits = {row.name: (row.min_uptime, row.max_restarts, row.restart_delay, row.memory) for row in PROGRAMS}
+    assert limits["api"] == (10, 10, 2, 2048)
+    assert limits["wwebjs"][:3] == (30, 10, 5)
+    assert limits["meta"][:3] == limits["meta-worker"][:3] == (10, 20, 1)
+    assert (program("legacy").max_restarts, program("legacy").kill_timeout) == (0, 15)
+    assert (program("wwebjs").kill_timeout, program("wwebjs-session").kill_timeout) == (10, 15)
+
+
+def test_memory_limits_are_in_the_rows_or_in_the_settings(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, SESSION_MEMORY_MB="200")
+    assert memory_limit(program("meta"), settings) == 512 * 2**20
+    assert memory_limit(program("postgres"), settings) is None
+    # A session renews its browser by itself before the guard has to end it.
+    assert memory_limit(program("wwebjs-session"), settings) == 300 * 2**20
+
+
+def test_sessions_are_no_instances_of_their_own_accord(tmp_path: Path) -> None:
+    assert not [each for each in instances(tmp_path) if each.program.dynamic]
 
 
 def test_program_names_are_unique() -> None:

@@ -1,0 +1,175 @@
+"""What the guard does: looks at what supervisord runs, decides about what ended, and does what is due."""
+
+import logging
+import queue
+import time
+from collections.abc import Mapping
+
+from bisnesctl import topology
+from bisnesctl.deployment import Deployment, open_deployment
+from bisnesctl.errors import BisnesError, NotRunning
+from bisnesctl.guard import memory, policy
+from bisnesctl.guard.listener import Event
+from bisnesctl.guard.notes import Note, Notes
+from bisnesctl.guard.policy import Decision, History
+from bisnesctl.guard.state import State
+from bisnesctl.supervisor import Process
+from bisnesctl.topology import Instance
+from bisnesctl.watch import NAME
+
+#: Seconds between two looks where nothing happens and nothing is due, and between two looks at the memory.
+TICK, MEMORY_TICK = 1.0, 5.0
+#: supervisord's states in which a process ended without anybody having asked for it.
+_ENDED = ("EXITED", "FATAL")
+#: How bad an event is; what is not named is of no consequence.
+_SEVERITY = {"exited": "warning", "backoff": "warning", "fatal": "critical", "unknown": "critical"}
+_DECIDED = {
+    "restart": ("process_restarting", "warning"),
+    "block": ("process_blocked", "error"),
+    "fail": ("process_failed", "critical"),
+}
+
+log = logging.getLogger(__name__)
+
+
+class Duty:
+    """One deployment under guard. Everything happens on the thread that calls `go_on`."""
+
+    def __init__(self, deployment: Deployment, state: State, notes: Notes) -> None:
+        self._deployment, self._state, self._notes = deployment, state, notes
+        self._instances = {each.name: each for each in deployment.instances}
+        self._next_memory = 0.0
+
+    def go_on(self, events: "queue.SimpleQueue[Event]") -> None:
+        """Do what is to be done, then wait for an event, or until something is due."""
+        for event in self._waited(events):
+            self._note_event(event)
+        try:
+            self._look(self._deployment.supervisor.processes())
+        except NotRunning:
+            log.warning("supervisord does not answer")
+        except BisnesError as error:
+            log.warning("%s", error)
+        self._state.write(self._deployment.settings.run_dir)
+
+    def _waited(self, events: "queue.SimpleQueue[Event]") -> list[Event]:
+        now = time.time()
+        pauses = [
+            each.decision.at - now for each in self._state.histories.values() if each.decision and each.decision.at
+        ]
+        found = []
+        try:
+            found.append(events.get(timeout=min(TICK, max(min(pauses, default=TICK), 0.01))))
+            while True:
+                found.append(events.get_nowait())
+        except queue.Empty:
+            return found
+
+    # --- What happened ---------------------------------------------------------------------------------------------
+
+    def _note_event(self, event: Event) -> None:
+        """Each event is noted once, also where supervisord tells it again to another guard."""
+        supervisor = self._deployment.supervisor_pid() or 0
+        if supervisor == self._state.supervisor and event.serial <= self._state.serial:
+            return
+        self._state.supervisor, self._state.serial = supervisor, event.serial
+        instance = self._instance(event.facts.get("processname", ""))
+        if instance is None or not event.name.startswith("PROCESS_STATE_"):
+            return
+        what = event.name.removeprefix("PROCESS_STATE_").lower()
+        facts = {name: event.facts[name] for name in ("from_state", "pid") if name in event.facts}
+        self._note(instance, f"process_{what}", _SEVERITY.get(what, "info"), serial=event.serial, **facts)
+
+    def _note(self, instance: Instance, event: str, severity: str, **details: object) -> None:
+        self._notes.take(Note(instance.program.name, instance.name, event, severity, time.time(), details))
+
+    def _instance(self, name: str) -> Instance | None:
+        """The instance of this name; sessions come and go, so an unknown one is looked for once more."""
+        if name and name not in self._instances:
+            self._deployment = open_deployment(self._deployment.settings)
+            self._instances = {each.name: each for each in self._deployment.instances}
+        return self._instances.get(name)
+
+    # --- What is to be done ----------------------------------------------------------------------------------------
+
+    def _look(self, processes: Mapping[str, Process]) -> None:
+        now = time.time()
+        for name, process in processes.items():
+            instance = self._instance(name)
+            if instance is not None and name != NAME:
+                self._see_to(instance, process, now)
+        for gone in self._state.histories.keys() - processes.keys():
+            del self._state.histories[gone]
+        if time.monotonic() >= self._next_memory:
+            self._next_memory = time.monotonic() + MEMORY_TICK
+            self._check_memory(processes)
+
+    def _see_to(self, instance: Instance, process: Process, now: float) -> None:
+        history = self._state.of(instance.name)
+        if process.state in _ENDED:
+            self._decide(instance, process, history, now)
+        elif process.settled:
+            self._settled(instance)
+        elif process.state == "RUNNING":
+            self._state.histories[instance.name] = policy.forgiven(
+                policy.runs(history), process.uptime, instance.program
+            )
+
+    def _decide(self, instance: Instance, process: Process, history: History, now: float) -> None:
+        if history.decision is None:
+            history = policy.ended(history, instance.program, process.exit_status, process.lived, now)
+            self._state.histories[instance.name] = history
+            self._tell(instance, process, history)
+        if policy.due(history, now):
+            self._start(instance, history)
+
+    def _tell(self, instance: Instance, process: Process, history: History) -> None:
+        decision = history.decision or Decision("fail", "")
+        event, severity = _DECIDED[decision.decision]
+        if decision.decision == "fail" and instance.program.max_restarts == 0 and process.exit_status == 0:
+            severity = "info"
+        log.warning("%s: %s, %s", instance.name, decision.decision, decision.reason)
+        self._note(
+            instance, event, severity,
+            reason=decision.reason, exit_status=process.exit_status, until=decision.at, deaths=len(history.deaths),
+        )  # fmt: skip
+
+    def _start(self, instance: Instance, history: History) -> None:
+        """Start it, unless somebody stopped it, or started it, meanwhile."""
+        if history.decision and history.decision.decision == "block":
+            history = History()
+        self._state.histories[instance.name] = policy.runs(history)
+        self._state.write(self._deployment.settings.run_dir)
+        if self._deployment.supervisor.revive(instance.full_name):
+            log.info("%s is started again", instance.name)
+
+    def _settled(self, instance: Instance) -> None:
+        """Somebody stopped it, and it stays so; unless it was us, for its memory."""
+        self._state.histories.pop(instance.name, None)
+        if self._state.renewing.pop(instance.name, None):
+            self._state.write(self._deployment.settings.run_dir)
+            self._deployment.supervisor.start(instance.full_name)
+            log.info("%s is started again after it used too much memory", instance.name)
+
+    # --- Memory ----------------------------------------------------------------------------------------------------
+
+    def _check_memory(self, processes: Mapping[str, Process]) -> None:
+        running = {each.pid: self._instances[name] for name, each in processes.items() if self._counts(name, each)}
+        limits = {pid: limit for pid, each in running.items() if (limit := self._limit(each))}
+        for pid, used in memory.over(limits).items():
+            self._renew(running[pid], used, limits[pid])
+
+    def _counts(self, name: str, process: Process) -> bool:
+        return name in self._instances and process.state == "RUNNING" and name not in self._state.renewing
+
+    def _limit(self, instance: Instance) -> int | None:
+        return topology.memory_limit(instance.program, self._deployment.settings)
+
+    def _renew(self, instance: Instance, used: int, limit: int) -> None:
+        """Have it end in order, by force after its kill timeout, which supervisord sees to; then it is started."""
+        reason = f"it uses {used >> 20} MB of {limit >> 20}"
+        self._state.renewing[instance.name] = reason
+        self._state.write(self._deployment.settings.run_dir)
+        log.warning("%s is restarted: %s", instance.name, reason)
+        self._note(instance, "memory_exceeded", "error", reason=reason, used=used, limit=limit)
+        self._deployment.supervisor.stop(instance.full_name)

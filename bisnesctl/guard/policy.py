@@ -1,0 +1,74 @@
+"""When a program that ended is started again, if it is: pure functions of its row and its past."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from bisnesctl.topology import Program
+
+#: Seconds for the longest pause before a restart.
+LONGEST = 60.0
+#: Seconds for which a quick death counts.
+WINDOW = 3600.0
+#: Starts in a row that may fail, and the seconds for which the program is blocked then.
+FAILED_STARTS, BLOCK = 3, 3600.0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of a program that ended: `restart` or `block` until `at`, or `fail`."""
+
+    decision: Literal["restart", "block", "fail"]
+    reason: str
+    #: Seconds since the epoch; none: until somebody starts it.
+    at: float | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """What is known of one instance."""
+
+    #: When it died quickly, in seconds since the epoch; a life of `min_uptime` wipes them out.
+    deaths: tuple[float, ...] = ()
+    #: Starts in a row that failed by its own account.
+    failed_starts: int = 0
+    #: What was decided when it ended; none while it runs.
+    decision: Decision | None = None
+
+
+def ended(history: History, row: Program, status: int, lived: float, now: float) -> History:
+    """It ended by itself with this exit status (-1: by a signal) after `lived` seconds."""
+    how = "it was killed" if status < 0 else f"it ended with exit status {status}"
+    if status in row.final_exits:
+        return replace(history, decision=Decision("block", f"{how}, which a restart would not change"))
+    if row.max_restarts == 0:
+        return replace(history, decision=Decision("fail", f"{how}; it is not restarted by itself"))
+    failed_starts = history.failed_starts + 1 if status in row.failed_starts else 0
+    quick = lived < row.min_uptime
+    deaths = (*(at for at in history.deaths if now - at < WINDOW), now) if quick else ()
+    return History(deaths, failed_starts, _decide(row, how, deaths, failed_starts, now))
+
+
+def _decide(row: Program, how: str, deaths: tuple[float, ...], failed_starts: int, now: float) -> Decision:
+    if failed_starts >= FAILED_STARTS:
+        return Decision("block", f"{failed_starts} starts in a row failed", now + BLOCK)
+    if len(deaths) > row.max_restarts:
+        return Decision("fail", f"{len(deaths)} quick deaths in a row, at the last one {how}")
+    pause = min(row.restart_delay * 2 ** max(len(deaths) - 1, 0), max(LONGEST, row.restart_delay))
+    attempt = f" (attempt {len(deaths)} of {row.max_restarts})" if deaths else ""
+    return Decision("restart", f"{how}{attempt}", now + pause)
+
+
+def due(history: History, now: float) -> bool:
+    """Whether it is to be started now."""
+    decision = history.decision
+    return decision is not None and decision.decision != "fail" and decision.at is not None and decision.at <= now
+
+
+def runs(history: History) -> History:
+    """It was started, by us or by somebody."""
+    return replace(history, decision=None)
+
+
+def forgiven(history: History, lived: float, row: Program) -> History:
+    """It has run for `lived` seconds: that wipes out the past, once it is long enough."""
+    return History() if lived >= row.min_uptime and history.decision is None else history
