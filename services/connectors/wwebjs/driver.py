@@ -10,16 +10,16 @@ from services.connectors.wwebjs.chromium import Program, StartFailed
 if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver
 
-#: Seconds beyond a script's own deadline until the driver itself counts as hung.
-GRACE = 5.0
+#: Seconds beyond a script's own deadline until the driver itself counts as hung: it is, while the page is.
+GRACE = 2.0
 #: Seconds to start and attach.
 START = 20.0
 #: What ChromeDriver's errors say when the page is not there any more. A script may have run before.
 _GONE = (
-    "crashed",
-    "disconnected",
-    "not connected",
-    "not reachable",
+    "crash",
+    "disconnected:",
+    "not connected to devtools",
+    "chrome not reachable",
     "no such window",
     "no such execution context",
     "target window already closed",
@@ -116,7 +116,7 @@ class Driver:
 
     def _ready(self, deadline: float) -> "WebDriver":
         if not self.alive:
-            self.attach()
+            self.attach(min(max(deadline, 5.0), START))
         if self._selenium is None:
             raise DriverLost("ChromeDriver was ended")
         self._selenium.command_executor.client_config.timeout = deadline + GRACE  # type: ignore[union-attr]

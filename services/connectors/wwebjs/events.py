@@ -25,7 +25,7 @@ class Lost:
 
 
 class Feed:
-    """Puts events in order. All but `position` is for the thread that reads the connection."""
+    """Puts events in order. Only one thread may use it at a time."""
 
     def __init__(self, events: "queue.Queue[PageEvent | Lost]") -> None:
         """`events` takes them."""
@@ -34,42 +34,43 @@ class Feed:
         self._held: list[PageEvent] | None = None
 
     def hold(self) -> None:
-        """Keep what comes until it is known what was missed."""
+        """Keep what comes until `release` tells what was missed."""
         self._held = self._held or []
 
-    @property
-    def holding(self) -> bool:
-        """Whether it is kept."""
-        return self._held is not None
+    def take(self, payload: str) -> bool:
+        """An event as the page wrote it; whether the page must be asked for those before it, as they did not come."""
+        event = _event(json.loads(payload))
+        if self._held is None and self._follows(event):
+            self._pass(event)
+            return False
+        asked_already = self._held is not None
+        self._held = [*(self._held or []), event]
+        return not asked_already
 
     def release(self, missed: list[dict[str, Any]]) -> None:
-        """Pass on what was `missed`, then what was kept."""
+        """Pass on what the page says was `missed` of its present life, and what was kept meanwhile."""
         held, self._held = self._held or [], None
-        for event in [*map(_event, missed), *held]:
+        found = [_event(each) for each in missed]
+        earlier = [each for each in held if found and each.boot != found[0].boot]
+        later = [each for each in held if each not in earlier]
+        for event in [*earlier, *found, *later]:
             self._pass(event)
 
-    def take(self, payload: str) -> bool:
-        """An event of the page; whether those before it must be asked for, as they did not come."""
-        event = _event(json.loads(payload))
-        if self._held is None and not self._follows(event):
-            self._held = []
-        if self._held is not None:
-            self._held.append(event)
-            return len(self._held) == 1
-        self._pass(event)
-        return False
-
     def _follows(self, event: PageEvent) -> bool:
+        return event.seq <= self._last(event) + 1
+
+    def _last(self, event: PageEvent) -> int:
+        """The number of the last event that was passed on of the same life."""
         boot, seq = self.position
-        return event.seq <= (seq if event.boot == boot else 0) + 1
+        return seq if event.boot == boot else 0
 
     def _pass(self, event: PageEvent) -> None:
-        boot, seq = self.position
-        if event.boot == boot and event.seq <= seq:
+        last = self._last(event)
+        if event.seq <= last:
             return
-        if not self._follows(event):
-            missed = event.seq - 1 - (seq if event.boot == boot else 0)
-            self._events.put(PageEvent(event.boot, event.seq - 1, event.at, "bridge.missed", {"count": missed}))
+        if event.seq > last + 1:
+            missed = {"count": event.seq - 1 - last}
+            self._events.put(PageEvent(event.boot, event.seq - 1, event.at, "bridge.missed", missed))
         self.position = (event.boot, event.seq)
         self._events.put(event)
 
