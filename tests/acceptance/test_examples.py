@@ -20,7 +20,7 @@ INSERT INTO wa_session (bot_id, state, qr) SELECT id, 'SCAN_QR_CODE', '2@ref' FR
 CREATE FUNCTION do_command() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.done_at := now();
-    NEW.answer := '{"code": "ABCD-EFGH"}';
+    NEW.answer := '{"code": "ABCD-EFGH", "findings": []}';
     RETURN NEW;
 END $$;
 CREATE TRIGGER do_command BEFORE INSERT ON wa_command FOR EACH ROW EXECUTE FUNCTION do_command()"""
