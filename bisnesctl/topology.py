@@ -209,6 +209,7 @@ PROGRAMS: tuple[Program, ...] = (
         _GUNICORN + " -b {api_host}:{port} services.legacy:app",
         modes=frozenset({Mode.LEGACY}),
         address=("api_host", "port"),
+        priority=120,  # it manages the sessions, too
         max_restarts=0,
         memory=4096,
         kill_timeout=15,
@@ -339,7 +340,12 @@ def in_mode(instances: Iterable[Instance], mode: Mode, only: Sequence[str] = ())
     if not only:
         return candidates
     wanted = resolve([f"bisnesgpt-{name}" if name in ("meta", "wwebjs") else name for name in only], candidates)
-    return [each for each in candidates if each in wanted or len(each.program.modes) > 1]
+    return [each for each in candidates if each in wanted or _is_needed(each.program)]
+
+
+def _is_needed(row: Program) -> bool:
+    """Whether every mode needs it: the guard, the servers; sessions run in both, and need what others do not."""
+    return len(row.modes) > 1 and not row.dynamic
 
 
 def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instance]:

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from bisnesctl import leftovers
-from tests.acceptance.deployment import Deployment, alive, free_ports, wait_until
+from tests.acceptance.deployment import Deployment, alive, descendants, free_ports, wait_until
 
 ALL = [
     *(
@@ -162,6 +162,27 @@ def test_a_killed_process_comes_back_and_its_death_is_shown(running: Deployment)
     row = running.status()["meta-worker-1"]
     assert row["restarts"] >= 1
     assert "SIGKILL" in row["reason"]
+
+
+def test_nothing_below_a_killed_process_outlives_it(running: Deployment) -> None:
+    pid = running.pid("api-0")
+    below = descendants(pid)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, below)), 20, lambda: str([each for each in below if alive(each)]))
+    wait_until(lambda: running.status()["api-0"]["status"] == "healthy", 60, running.logs)
+    assert running.pid("api-0") != pid
+
+
+def test_what_ended_stays_stopped_when_somebody_stopped_it(running: Deployment) -> None:
+    running.run("stop", "guard")
+    os.kill(running.pid("meta-worker-2"), signal.SIGKILL)
+    wait_until(lambda: running.status()["meta-worker-2"]["status"] == "failed", 20, running.logs)
+    assert "nothing restarts it: the guard is down" in running.status()["meta-worker-2"]["reason"]
+    assert "nothing restarts what ends" in running.status()["guard"]["reason"]
+    probe = running.run("health", "--probe", check=False)
+    assert (probe.returncode, "the guard is down" in probe.stdout) == (2, True)
+    running.run("stop", "meta-worker-2")
+    assert running.status()["meta-worker-2"]["status"] == "stopped"
 
 
 def test_status_logs_and_stop_need_no_server_and_no_services(running: Deployment, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from bisnesctl.topology import (
     Mode,
     expand,
     in_mode,
+    instance_of,
     max_connections,
     memory_limit,
     program,
@@ -31,7 +32,7 @@ def names(found: list[Instance]) -> list[str]:
 def test_embedded_default_has_everything_but_the_sandbox(tmp_path: Path) -> None:
     assert names(instances(tmp_path)) == [
         *("guard", "postgres", "redis", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
-        *("events", "legacy", "wwebjs"),
+        *("events", "wwebjs", "legacy"),
     ]
 
 
@@ -131,6 +132,19 @@ def test_memory_limits_are_in_the_rows_or_in_the_settings(tmp_path: Path) -> Non
     assert memory_limit(program("postgres"), settings) is None
     # A session renews its browser by itself before the guard has to end it.
     assert memory_limit(program("wwebjs-session"), settings) == 300 * 2**20
+
+
+def test_only_some_programs_are_not_the_sessions_unless_the_channel_is_named(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    session = instance_of(program("wwebjs-session"), "session", settings, {"company": "1", "phone": "0"})
+    found = [*expand(settings), session]
+    assert "session" not in names(in_mode(found, Mode.MULTIPROCESS, ["api"]))
+    assert names(in_mode(found, Mode.MULTIPROCESS, ["wwebjs"]))[-2:] == ["wwebjs", "session"]
+    assert "session" in names(in_mode(found, Mode.LEGACY))
+
+
+def test_what_manages_sessions_stops_before_they_do() -> None:
+    assert program("wwebjs").priority > program("wwebjs-session").priority < program("legacy").priority
 
 
 def test_sessions_are_no_instances_of_their_own_accord(tmp_path: Path) -> None:
