@@ -1,0 +1,118 @@
+"""WhatsApp Web numbers while their browsers, drivers, processes, the manager and supervisord are killed."""
+
+import collections
+import itertools
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.acceptance.deployment import alive, descendants, wait_until
+from tests.acceptance.webdeployment import COMPANY, PARTS, WebDeployment, command_of
+
+#: Sessions, and the chats and messages of each.
+SESSIONS, CHATS, TEXTS = (1, 2), 5, 16
+#: Seconds between two kills, and between two messages of a session.
+BETWEEN_KILLS, PAUSE = 2.5, 0.4
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory):
+    deployment = WebDeployment(tmp_path_factory.mktemp("web"), HEARTBEAT_INTERVAL="1000", API_INSTANCES="1")
+    deployment.run("start", "--multiprocess", "--sandbox")
+    for index in SESSIONS:
+        deployment.add_web_bot(index)
+    deployment.numbers = [deployment.link(index) for index in SESSIONS]
+    yield deployment
+    deployment.close()
+
+
+def accept(deployment, client, index, chat, text):
+    """Have one text accepted."""
+    answer = client.post(
+        f"{deployment.api}/api/v2/messages/text/{COMPANY}/6018000{chat:04}",
+        json={"message": text, "phoneIndex": index}, headers={"X-Api-Key": deployment.key}, timeout=20,
+    )  # fmt: skip
+    assert answer.status_code == 202, answer.text
+    time.sleep(PAUSE)
+    return text
+
+
+def converse(deployment, index):
+    """The messages of one session, its chats in turn."""
+    with requests.Session() as client:
+        order = [(number, chat) for number in range(TEXTS) for chat in range(CHATS)]
+        return [accept(deployment, client, index, chat, f"{index}/{chat}/{number:02}") for number, chat in order]
+
+
+def kill_in_turn(deployment, finished):
+    """SIGKILL one part of a session after the other; returns what was killed."""
+    killed = collections.Counter()
+    for part, index in zip(itertools.cycle(PARTS), itertools.cycle(SESSIONS), strict=False):
+        if finished.wait(BETWEEN_KILLS):
+            break
+        killed[part] += deployment.kill_part(part, index)
+    return killed
+
+
+def test_each_message_arrives_once_and_in_order_while_browsers_drivers_and_sessions_are_killed(deployment):
+    finished, killed = threading.Event(), []
+    killer = threading.Thread(target=lambda: killed.append(kill_in_turn(deployment, finished)))
+    killer.start()
+    with ThreadPoolExecutor(len(SESSIONS)) as pool:
+        accepted = [text for texts in pool.map(lambda index: converse(deployment, index), SESSIONS) for text in texts]
+    finished.set()
+    killer.join()
+    assert killed[0].total() >= 2, killed
+    wait_until(
+        lambda: {text for number in deployment.numbers for text in texts_of(deployment, number)} >= set(accepted),
+        180, lambda: f"{deployment.statuses()}\n{deployment.logs()}",
+    )  # fmt: skip
+    assert deployment.duplicates(deployment.numbers) == {}
+    for number in deployment.numbers:
+        chats = collections.defaultdict(list)
+        for text in texts_of(deployment, number):
+            chats[text.rpartition("/")[0]].append(text)
+        assert all(texts == sorted(texts) for texts in chats.values()), chats
+    wait_until(
+        lambda: not {"queued", "waiting", "sending", "unknown", "failed"} & set(deployment.statuses()),
+        60, lambda: str(deployment.statuses()),
+    )  # fmt: skip
+
+
+def texts_of(deployment, number):
+    """The texts that a number sent, in their order."""
+    return [each["body"] for each in deployment.arrived(number)]
+
+
+def test_killing_the_manager_stops_no_session(deployment):
+    before = {index: deployment.part("browser", index) for index in SESSIONS}
+    assert all(before.values())
+    deployment.kill("wwebjs")
+    wait_until(lambda: deployment.status()["wwebjs"]["status"] == "healthy", 60, deployment.logs)
+    assert {index: deployment.part("browser", index) for index in SESSIONS} == before
+    with requests.Session() as client:
+        accept(deployment, client, 1, 9999, "still here")
+    wait_until(lambda: "still here" in texts_of(deployment, deployment.numbers[0]), 60, deployment.logs)
+
+
+def browsers_of(folder):
+    """The pids of all browsers with a profile of this deployment: every process is looked at."""
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [pid for pid in pids if any(str(folder) in word for word in command_of(pid)) and alive(pid)]
+
+
+def test_nothing_outlives_supervisord_not_even_a_browser(deployment):
+    supervisor = int((deployment.settings.run_dir / "supervisord.pid").read_text())
+    below = descendants(supervisor)
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: not any(map(alive, below)), 30, lambda: f"still there: {[p for p in below if alive(p)]}")
+    wait_until(lambda: not browsers_of(deployment.settings.profile_dir), 30, lambda: "a browser is left")
+    deployment.run("start", "--multiprocess", "--sandbox")
+    for index in SESSIONS:
+        deployment.wait_for("WORKING", index)
