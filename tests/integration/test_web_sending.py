@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from contextlib import suppress
 from ipaddress import ip_network
 
 import pytest
@@ -78,6 +79,10 @@ def surfer(sandbox, tmp_path_factory):
     surfer.browser.kill()
 
 
+class Died(BaseException):
+    """What ends the thread of a process that is killed."""
+
+
 class Session:
     """What a session does about sending, and nothing else."""
 
@@ -103,8 +108,13 @@ class Session:
 
     def die(self):
         """The process is gone, and its browser with it; nothing more is written down."""
-        self.delivery.stop()
-        self.delivery._exchange = lambda: False  # a dead process records nothing
+
+        def end(*_):
+            raise Died
+
+        self.delivery._exchange = self.delivery._collect = end  # whatever its thread is at
+        while self.delivery.working:
+            time.sleep(0.01)
         self.surfer.renew()
 
     def accept(self, kind="text", chat=CHAT, **payload):
@@ -122,7 +132,7 @@ class Session:
 
     def work(self):
         """One turn."""
-        threading.Thread(target=self.delivery.wake, daemon=True).start()
+        threading.Thread(target=self._deliver, daemon=True).start()
         try:
             if not self.window.turn(self.surfer.page):
                 time.sleep(0.01)
@@ -130,6 +140,10 @@ class Session:
             self.surfer.renew()
         except CallTimeout:
             time.sleep(0.1)
+
+    def _deliver(self):
+        with suppress(Died):
+            self.delivery.wake()
 
     def until(self, condition):
         """Work until the condition holds, and return what it says."""
