@@ -1,5 +1,6 @@
 """A session's browser on the simulated WhatsApp Web: what it does, and everything that may end under it."""
 
+import json
 import os
 import queue
 import signal
@@ -14,7 +15,8 @@ from sandbox_stage import eventually, free_port
 from wa_stage import CHAT, WebSandbox
 
 from bisnesctl import wajs
-from bisnesctl.settings import Settings
+from bisnesctl.__main__ import main
+from bisnesctl.errors import ExitCode
 from services.connectors.wwebjs import contract, family
 from services.connectors.wwebjs.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.chromium import ProgramMissing, StartFailed
@@ -182,14 +184,22 @@ def test_a_promise_that_never_resolves_ends_at_the_deadline(stage, tmp_path):
     assert stage.page.health().full
 
 
-def test_the_page_has_what_we_need(stage, tmp_path):
+def test_the_page_has_what_we_need(stage):
     assert [each for each in contract.examine(stage.page) if not each.ok] == []
-    assert [each for each in contract.check(stage.bundle, Settings(_env_file=None)) if not each.ok] == []
-    broken = tmp_path / "broken.js"
-    broken.write_text(stage.bundle.read_text().replace("queryWidExists", "queryWidExistence"))
-    assert [each.name for each in contract.check(broken, Settings(_env_file=None)) if not each.ok] == [
-        "WPP.contact.queryWidExists"
-    ]
+
+
+def test_a_bundle_is_checked_before_it_is_used(stage, tmp_path, capsys):
+    assert main(["wa-js", "check", "--file", str(stage.bundle)]) == ExitCode.OK
+    other = tmp_path / "other.js"
+    other.write_text(stage.bundle.read_text().replace("queryWidExists", "queryWidExistence"))
+    capsys.readouterr()
+    assert main(["wa-js", "check", "--file", str(other), "--json"]) == ExitCode.UNHEALTHY
+    found = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in found["findings"] if not each["ok"]] == ["WPP.contact.queryWidExists"]
+    assert (found["version"], found["sha256"]) == (wajs.VERSION, wajs.digest(other))
+    other.write_text("throw 1")
+    assert main(["wa-js", "check", "--file", str(other)]) == ExitCode.FAILED
+    assert "not WhatsApp Web" in capsys.readouterr().err
 
 
 def test_what_is_told_while_the_connection_is_broken_is_not_lost(stage):
