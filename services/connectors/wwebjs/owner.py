@@ -27,8 +27,8 @@ START_PATIENCE, OFFLINE_PATIENCE = 90.0, 60.0
 IDLE = 0.02
 #: Seconds for which a QR code is shown as valid; WhatsApp changes the first after 60 and later ones after 20.
 QR_LIFE = 60.0
-#: Seconds of an hour in which takeovers are counted.
-HOUR = 3600.0
+#: Seconds in which takeovers are counted, and that one may take.
+HOUR, TAKEOVER_PATIENCE = 3600.0, 10.0
 #: How far beyond its limit the memory may go before it is renewed at once.
 EXCESS = 1.25
 
@@ -82,7 +82,8 @@ class Owner:
     takeovers: list[float] = field(default_factory=list)  # when; they outlive the browser
     view: View = View.LOADING
     up: bool = False  # whether it came to a QR code or WORKING
-    asked: End | None = None  # what a command asked for
+    asked: End | None = None  # what a command, or WhatsApp itself, asked for
+    why: str = "an operator asked for it"
     renew: str = ""  # why it is to be renewed when nothing is in hand
     health: Health | None = None
     _used: float = 0.0  # MB, when it was last measured
@@ -120,7 +121,7 @@ class Owner:
         self._store()
         self.hooks.commands(self)
         if self.asked is not None:
-            return self.asked, "an operator asked for it"
+            return self.asked, self.why
         if time.monotonic() >= self._next_beat and (end := self._beat()) is not None:
             return end
         return self._work() if self.view is View.WORKING else None
@@ -150,7 +151,7 @@ class Owner:
         elif event.name == "bridge.error":
             log.warning("an event of the page could not be read", about=event.data)
         elif event.name == "conn.backend_event" and "banned" in str(event.data):
-            self.asked = End.BANNED
+            self.asked, self.why = End.BANNED, f"WhatsApp has banned the number ({event.data})"
 
     def _store(self) -> None:
         """Store what was told, then let the page forget it. The database may be away: then it is kept."""
@@ -237,8 +238,10 @@ class Owner:
             self.view = View.LOADING
 
     def _take_over(self, reason: str) -> tuple[End, str] | None:
-        """Go on here, unless that was done too often."""
+        """Go on here, unless that was done too often; the page needs a moment for it."""
         now = time.monotonic()
+        if self.takeovers and self.takeovers[-1] >= self._since and now - self.takeovers[-1] < TAKEOVER_PATIENCE:
+            return None
         self.takeovers[:] = [at for at in self.takeovers if now - at < HOUR]
         if len(self.takeovers) >= self.limits.takeovers:
             return End.CONFLICT, f"{reason}, and it was taken back {len(self.takeovers)} times within an hour"

@@ -44,10 +44,6 @@ _GIVE_UP = {
     End.CONFLICT: ("conflict", "kicked"),
     End.BANNED: ("banned", "kicked"),
 }
-_REASONS = {
-    End.LOGGED_OUT: "the phone unlinked this session: unblock it and scan a new QR code",
-    End.BANNED: "WhatsApp has banned the number",
-}
 
 
 class Session:
@@ -108,10 +104,9 @@ class Session:
 
     def _give_up(self, end: End, reason: str) -> ExitStatus:
         kind, event = _GIVE_UP[end]
-        told = _REASONS.get(end, reason)
         if end is End.LOGGED_OUT:
             self._profile.archive()
-        self._tell(partial(self._register.give_up, kind, told, event))
+        self._tell(partial(self._register.give_up, kind, reason, event))
         return ExitStatus.GIVEN_UP
 
     def _tell(self, action: Callable[[], None], times: int = TELL_TIMES) -> None:

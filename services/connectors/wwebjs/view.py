@@ -46,7 +46,11 @@ def see(health: Health, linked: bool) -> Seen:
     if not health.full or health.authenticated is None:
         return Seen(View.LOADING)
     if not health.authenticated:
-        return Seen(View.LOGGED_OUT, "the phone unlinked it") if linked else Seen(View.SCAN)
+        return (
+            Seen(View.LOGGED_OUT, "the phone unlinked it: unblock it, then scan the new QR code")
+            if linked
+            else Seen(View.SCAN)
+        )
     if health.mode == "PROXYBLOCK":
         return Seen(View.OFFLINE, "WhatsApp refuses this network (PROXYBLOCK)")
     if health.socket != _CONNECTED or health.mode == "OFFLINE":

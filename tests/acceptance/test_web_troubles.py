@@ -1,0 +1,114 @@
+"""What a WhatsApp Web session does about everything that happens to its page."""
+
+import pytest
+import requests
+
+from tests.acceptance.deployment import wait_until
+from tests.acceptance.webdeployment import COMPANY, PATIENCE, WebDeployment
+
+#: Megabytes after which a session is renewed; one of the simulator's uses about 400.
+MEMORY_MB = 700
+#: The bot that is to live through everything, one that is banned, and one that is logged out.
+TOUGH, BANNED, LOGGED_OUT = 1, 2, 3
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory):
+    deployment = WebDeployment(
+        tmp_path_factory.mktemp("web"), API_INSTANCES="1", META_INSTANCES="1", HEARTBEAT_INTERVAL="1000",
+        SESSION_MEMORY_MB=str(MEMORY_MB), WWEBJS_TAKEOVERS="2",
+    )  # fmt: skip
+    deployment.run("start", "--multiprocess", "--sandbox")
+    for index in (TOUGH, BANNED, LOGGED_OUT):
+        deployment.add_web_bot(index)
+    deployment.numbers = {index: deployment.link(index) for index in (TOUGH, BANNED, LOGGED_OUT)}
+    yield deployment
+    deployment.close()
+
+
+@pytest.fixture
+def tell(deployment):
+    """Does something to the page of a bot."""
+
+    def do(trouble, index=TOUGH, **fields):
+        answer = deployment.wa_post(trouble, number=deployment.numbers[index], **fields)
+        assert answer.ok, answer.text
+
+    return do
+
+
+def send(deployment, text, index=TOUGH):
+    """Have a text accepted."""
+    answer = requests.post(
+        f"{deployment.api}/api/v2/messages/text/{COMPANY}/60180000001",
+        json={"message": text, "phoneIndex": index}, headers={"X-Api-Key": deployment.key}, timeout=20,
+    )  # fmt: skip
+    assert answer.status_code == 202, answer.text
+
+
+def await_text(deployment, text, index=TOUGH):
+    """Wait until it has arrived, once."""
+
+    def found():
+        return [each for each in deployment.arrived(deployment.numbers[index]) if each["body"] == text]
+
+    wait_until(found, PATIENCE, lambda: f"{deployment.session(index)}\n{deployment.logs()}")
+    assert [each["arrivals"] for each in found()] == [1]
+
+
+@pytest.mark.parametrize("trouble", ["hang", "crash", "update", "reload"])
+def test_a_page_that_hangs_crashes_or_is_outdated_comes_back_and_its_messages_leave(deployment, tell, trouble):
+    tell(trouble)
+    for count in range(3):
+        send(deployment, f"{trouble} {count}")
+    for count in range(3):
+        await_text(deployment, f"{trouble} {count}")
+    deployment.wait_for("WORKING", TOUGH)
+
+
+def test_a_leaking_page_is_renewed_without_losing_a_message(deployment, tell):
+    before = deployment.part("browser", TOUGH)
+    tell("leak", mb_per_second=100, limit_mb=600)
+    texts = [f"leak {count}" for count in range(20)]
+    for text in texts:
+        send(deployment, text)
+    wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), PATIENCE, deployment.logs)
+    for text in texts:
+        await_text(deployment, text)
+
+
+def test_a_session_that_is_opened_elsewhere_is_taken_back_a_few_times_then_stops_and_says_why(deployment, tell):
+    for count in range(2):
+        tell("conflict")
+        send(deployment, f"taken back {count}")
+        await_text(deployment, f"taken back {count}")
+    tell("conflict")
+    deployment.wait_for("FAILED", TOUGH)
+    assert "taken back 2 times" in deployment.session(TOUGH)["reason"]
+    send(deployment, "kept for later")
+    deployment.run("bots", "unblock", COMPANY, str(TOUGH))
+    await_text(deployment, "kept for later")
+
+
+def test_a_banned_bot_stops_for_good_and_shows_why(deployment, tell):
+    tell("ban", BANNED)
+    deployment.wait_for("FAILED", BANNED)
+    send(deployment, "never", BANNED)
+    blocked = deployment.run("bots", "blocked").stdout
+    assert "terms of service" in blocked
+    assert "terms of service" in deployment.run("health", check=False).stdout
+    assert deployment.sessions_call("POST", f"{COMPANY}/{BANNED}/start").json()["code"] == "blocked"
+    assert deployment.part("browser", BANNED) is None
+    assert deployment.rows("SELECT status FROM outbox WHERE payload ->> 'message' = 'never'") == [("queued",)]
+
+
+def test_a_bot_that_was_logged_out_is_blocked_until_it_is_linked_anew(deployment, tell):
+    tell("logout", LOGGED_OUT)
+    deployment.wait_for("FAILED", LOGGED_OUT)
+    assert "unlinked" in deployment.session(LOGGED_OUT)["reason"]
+    profiles = [path.name for path in deployment.settings.profile_dir.iterdir() if path.is_dir()]
+    assert any(name.startswith(deployment.program(LOGGED_OUT) + ".") for name in profiles), profiles
+    send(deployment, "waits for the link", LOGGED_OUT)
+    deployment.run("bots", "unblock", COMPANY, str(LOGGED_OUT))
+    deployment.link(LOGGED_OUT)
+    await_text(deployment, "waits for the link", LOGGED_OUT)
