@@ -1,0 +1,97 @@
+"""When the guard restarts a program, and when it does not."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bisnesctl.guard import policy
+from bisnesctl.guard.policy import BLOCK, FAILED_STARTS, LONGEST, WINDOW, Decision, History, ended
+from bisnesctl.topology import Program
+
+ROW = Program("worker", "works", "work", restart_delay=1.0, min_uptime=10, max_restarts=4)
+SESSION = replace(ROW, final_exits=frozenset({77}), failed_starts=frozenset({75}))
+
+
+def die(history, times, row=ROW, status=1, lived=1.0, now=1000.0):
+    """An instance that dies so often, started again each time."""
+    for _ in range(times):
+        history = ended(policy.runs(history), row, status, lived, now)
+    return history
+
+
+def pause(history, now=1000.0):
+    return history.decision.at - now
+
+
+def test_a_death_after_a_long_life_is_followed_by_a_start_after_the_delay():
+    history = die(History(), 30, lived=60.0)
+    assert history.decision.decision == "restart"
+    assert pause(history) == ROW.restart_delay
+    assert history.deaths == ()
+
+
+def test_pauses_grow_with_quick_deaths_up_to_a_limit():
+    row = replace(ROW, max_restarts=20)
+    pauses = [pause(die(History(), times, row)) for times in range(1, 12)]
+    assert pauses[:4] == [1, 2, 4, 8]
+    assert max(pauses) == LONGEST
+
+
+def test_one_quick_death_too_many_is_the_last_and_says_why():
+    assert die(History(), 4).decision.decision == "restart"
+    last = die(History(), 5).decision
+    assert (last.decision, last.at) == ("fail", None)
+    assert "5 quick deaths" in last.reason
+    assert "exit status 1" in last.reason
+
+
+def test_deaths_of_long_ago_do_not_count():
+    old = die(History(), 4, now=0.0)
+    assert die(old, 1, now=WINDOW + 1).decision.decision == "restart"
+
+
+def test_a_long_life_wipes_out_quick_deaths():
+    history = policy.runs(die(History(), 4))
+    assert policy.forgiven(history, 5.0, ROW) == history
+    assert policy.forgiven(history, 10.0, ROW) == History()
+
+
+def test_a_final_exit_is_blocked_until_somebody_starts_it():
+    history = die(History(), 1, SESSION, status=77, lived=100.0)
+    assert (history.decision.decision, history.decision.at) == ("block", None)
+    assert not policy.due(history, 1e12)
+
+
+def test_failed_starts_in_a_row_are_blocked_for_an_hour():
+    history = die(History(), FAILED_STARTS, SESSION, status=75, lived=60.0)
+    assert (history.decision.decision, pause(history)) == ("block", BLOCK)
+    assert not policy.due(history, 1000.0 + BLOCK - 1)
+    assert policy.due(history, 1000.0 + BLOCK)
+    between = die(die(History(), FAILED_STARTS - 1, SESSION, status=75), 1, SESSION, status=1)
+    assert die(between, 1, SESSION, status=75).decision.decision == "restart"
+
+
+def test_what_is_never_restarted_fails_at_once():
+    assert die(History(), 1, replace(ROW, max_restarts=0), lived=1e6).decision.decision == "fail"
+
+
+lives = st.tuples(st.sampled_from([0, 1, 75, 77, -1]), st.floats(0, 100), st.floats(0, 10_000))
+
+
+@given(st.lists(lives, max_size=30))
+def test_whatever_happens_there_is_one_decision_with_a_reason_and_no_start_before_its_time(deaths):
+    history, now = History(), 0.0
+    for status, lived, later in deaths:
+        now += lived
+        history = ended(policy.runs(history), SESSION, status, lived, now)
+        decision = history.decision
+        assert isinstance(decision, Decision)
+        assert decision.reason
+        assert len(history.deaths) <= SESSION.max_restarts + 1
+        if decision.decision == "restart":
+            assert SESSION.restart_delay <= decision.at - now <= LONGEST
+        assert policy.due(history, now + later) == (decision.at is not None and now + later >= decision.at)
+        if not policy.due(history, now + later):
+            return  # nobody starts it
+        now += later

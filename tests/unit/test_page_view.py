@@ -1,0 +1,55 @@
+"""What the page's words about itself mean for its session."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.connectors.wwebjs.page import Health
+from services.connectors.wwebjs.view import View, see
+
+WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "60123456789@c.us", "4.6.1", "2.3000")
+
+
+@pytest.mark.parametrize(
+    ("changes", "linked", "view"),
+    [
+        ({}, True, View.WORKING),
+        ({"full": False}, True, View.LOADING),
+        ({"mode": "SYNCING"}, True, View.LOADING),
+        ({"authenticated": None}, False, View.LOADING),
+        ({"authenticated": False, "mode": "QR", "socket": "UNPAIRED"}, False, View.SCAN),
+        ({"authenticated": False, "mode": "QR", "socket": "UNPAIRED"}, True, View.LOGGED_OUT),
+        ({"socket": "TIMEOUT"}, True, View.OFFLINE),
+        ({"mode": "OFFLINE"}, True, View.OFFLINE),
+        ({"mode": "PROXYBLOCK"}, True, View.OFFLINE),
+        ({"mode": "CONFLICT"}, True, View.CONFLICT),
+        ({"socket": "CONFLICT"}, True, View.CONFLICT),
+        ({"needs_update": True}, True, View.OUTDATED),
+        ({"mode": "DEPRECATED_VERSION"}, True, View.OUTDATED),
+        ({"mode": "TOS_BLOCK"}, True, View.BANNED),
+        ({"mode": "SMB_TOS_BLOCK", "full": False}, False, View.BANNED),
+    ],
+)
+def test_what_the_page_says_tells_how_it_is(changes, linked, view):
+    assert see(replace(WORKS, **changes), linked).view is view
+
+
+modes = st.sampled_from([None, "QR", "MAIN", "SYNCING", "OFFLINE", "CONFLICT", "TOS_BLOCK", "PROXYBLOCK", "new"])
+sockets = st.sampled_from([None, "CONNECTED", "UNPAIRED", "TIMEOUT", "OPENING", "new"])
+maybe = st.sampled_from([None, False, True])
+
+
+@given(modes, sockets, st.booleans(), maybe, maybe, st.booleans())
+def test_it_works_only_where_everything_says_so_and_a_trouble_has_a_reason(
+    mode, socket, full, authenticated, update, linked
+):
+    health = replace(
+        WORKS, mode=mode, socket=socket, full=full, authenticated=authenticated, needs_update=update
+    )  # fmt: skip
+    seen = see(health, linked)
+    whole = full and authenticated is True and mode == "MAIN" and socket == "CONNECTED" and not update
+    assert (seen.view is View.WORKING) == whole
+    if seen.view not in (View.WORKING, View.SCAN, View.LOADING):
+        assert seen.reason
