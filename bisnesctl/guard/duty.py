@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from bisnesctl import topology
-from bisnesctl.deployment import Deployment, open_deployment
+from bisnesctl.deployment import Deployment
 from bisnesctl.errors import BisnesError, NotRunning
 from bisnesctl.guard import memory, policy
 from bisnesctl.guard.listener import Event
@@ -86,7 +86,6 @@ class Duty:
     def _instance(self, name: str) -> Instance | None:
         """The instance of this name; sessions come and go, so an unknown one is looked for once more."""
         if name and name not in self._instances:
-            self._deployment = open_deployment(self._deployment.settings)
             self._instances = {each.name: each for each in self._deployment.instances}
         return self._instances.get(name)
 

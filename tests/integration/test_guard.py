@@ -1,0 +1,206 @@
+"""The guard with a real supervisord, real processes and a real PostgreSQL."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+
+import psycopg2
+import pytest
+
+from bisnesctl import watch
+from bisnesctl.deployment import Deployment
+from bisnesctl.guard import state
+from bisnesctl.guard.duty import Duty
+from bisnesctl.guard.listener import Event
+from bisnesctl.guard.notes import Note, Notes
+from bisnesctl.supervisor import lives
+from bisnesctl.topology import Instance, Program
+from tests.acceptance.deployment import wait_until
+from tests.integration.supervised import supervised
+from tests.servers import settings_in
+
+#: Holds 150 MB in a child, which ignores being told to stop.
+HOG = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    held = b"x" * (150 << 20)
+time.sleep(1000)
+"""
+ROWS = {
+    "steady": Program("steady", "", "sleep 1000", restart_delay=0.2, min_uptime=0, max_restarts=5),
+    "quick": Program("quick", "", "sh -c 'exit 3'", restart_delay=0.1, min_uptime=60, max_restarts=2),
+    "kicked": Program("kicked", "", "sh -c 'exit 77'", restart_delay=0.1, final_exits=frozenset({77})),
+    "hog": Program("hog", "", f'{sys.executable} -c "{{hog}}"', restart_delay=0.1, memory=100, kill_timeout=2),
+}
+
+
+class Programs(Deployment):
+    """A deployment of our own programs."""
+
+    instances = tuple(Instance(name, row, name) for name, row in ROWS.items())
+
+
+class Stage:
+    """supervisord with these programs, and a guard that can be replaced by another one."""
+
+    def __init__(self, settings, supervisor):
+        self.settings, self.supervisor = settings, supervisor
+        self._guards = []
+
+    def guard(self, dsn=None):
+        """Put a guard on duty; the one before it is gone, as by a SIGKILL."""
+        self.relieve()
+        events, gone = queue.SimpleQueue(), threading.Event()
+        notes = Notes(self.settings.home / "spool.jsonl", dsn or self.settings.database_dsn)
+        notes.start()
+        duty = Duty(Programs(self.settings, self.supervisor), state.read(self.settings.run_dir), notes)
+
+        def be_on_duty():
+            while not gone.is_set():
+                duty.go_on(events)
+
+        thread = threading.Thread(target=be_on_duty, daemon=True)
+        thread.start()
+        self._guards.append((gone, thread))
+        return events
+
+    def relieve(self):
+        """Nobody is on duty."""
+        for gone, thread in self._guards:
+            gone.set()
+            thread.join(30)
+
+    def process(self, name):
+        return self.supervisor.processes()[name]
+
+    def run(self, name):
+        """Start it, wait until it runs, and give its pid."""
+        self.supervisor.start(f"{name}:{name}")
+        wait_until(lambda: self.process(name).pid, 20)
+        return self.process(name).pid
+
+    def word(self, name):
+        """What the guard says of it."""
+        with contextlib.suppress(FileNotFoundError):
+            return json.loads((self.settings.run_dir / watch.FILE).read_text())["instances"].get(name)
+        return None
+
+    def noted(self, event):
+        """What is noted of an event in the database: severity and details."""
+        with contextlib.closing(psycopg2.connect(self.settings.database_dsn)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(
+                "SELECT severity, event_data FROM process_events WHERE event_type = %s ORDER BY id", (event,)
+            )
+            return cursor.fetchall()
+
+
+@pytest.fixture
+def stage(tmp_path, database):
+    settings = settings_in(tmp_path, DATABASE_URL=database)
+    hog = tmp_path / "hog.py"
+    hog.write_text(HOG)
+    commands = {name: row.command for name, row in ROWS.items()} | {"hog": f"{sys.executable} {hog}"}
+    sections = [
+        f"\n[program:{name}]\ncommand = {command}\nautostart = false\nautorestart = false\nstartsecs = 0\n"
+        f"startretries = 0\nkillasgroup = true\nstopwaitsecs = {ROWS[name].kill_timeout}\n"
+        for name, command in commands.items()
+    ]
+    with supervised(settings, "".join(sections)) as supervisor:
+        stage = Stage(settings, supervisor)
+        yield stage
+        stage.relieve()
+
+
+def test_what_is_killed_is_started_again_and_noted(stage):
+    stage.guard()
+    pid = stage.run("steady")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: stage.process("steady").pid not in (0, pid), 20)
+    wait_until(lambda: stage.noted("process_restarting"), 20)
+    ((severity, details),) = stage.noted("process_restarting")
+    assert (severity, details["instance"], details["exit_status"]) == ("warning", "steady", -1)
+
+
+def test_quick_deaths_end_in_failure_with_the_reason_until_somebody_starts_it(stage):
+    stage.guard()
+    stage.supervisor.start("quick:quick")
+    wait_until(lambda: (stage.word("quick") or {}).get("decision") == "fail", 30, lambda: str(stage.word("quick")))
+    assert "3 quick deaths in a row" in stage.word("quick")["reason"]
+    assert "exit status 3" in stage.word("quick")["reason"]
+    wait_until(lambda: stage.noted("process_failed"), 20)
+    assert [severity for severity, _ in stage.noted("process_failed")] == ["critical"]
+    assert len(stage.noted("process_restarting")) == 2
+
+
+def test_a_final_exit_is_not_followed_by_a_start(stage):
+    stage.guard()
+    stage.supervisor.start("kicked:kicked")
+    wait_until(lambda: stage.word("kicked"), 20)
+    assert (stage.word("kicked")["decision"], stage.word("kicked")["at"]) == ("block", None)
+    wait_until(lambda: stage.noted("process_blocked"), 20)
+    assert stage.process("kicked").state == "EXITED"
+
+
+def test_what_somebody_stopped_stays_so(stage):
+    events = stage.guard()
+    stage.run("steady")
+    stage.supervisor.stop("steady:steady")
+    wait_until(lambda: stage.process("steady").settled, 20)
+    for serial in range(30):  # each wakes it
+        events.put(Event(serial, "PROCESS_STATE_STOPPED", {"processname": "steady"}))
+        time.sleep(0.02)
+    assert stage.process("steady").settled
+    assert stage.word("steady") is None
+
+
+def test_a_tree_that_uses_too_much_is_stopped_by_force_where_it_must_be_and_started_again(stage):
+    stage.guard()
+    pid = stage.run("hog")
+    wait_until(lambda: stage.process("hog").pid not in (0, pid), 60, lambda: str(stage.process("hog")))
+    wait_until(lambda: not lives(pid), 20)
+    wait_until(lambda: stage.noted("memory_exceeded"), 20)
+    severity, details = stage.noted("memory_exceeded")[0]
+    assert (severity, details["limit"], details["used"] > 100 << 20) == ("error", 100 << 20, True)
+
+
+def test_another_guard_goes_on_where_the_one_before_was_killed_and_notes_nothing_twice(stage):
+    events = stage.guard()
+    stage.supervisor.start("quick:quick")
+    wait_until(lambda: (stage.word("quick") or {}).get("deaths") == 2, 20)
+    told = [Event(serial, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"}) for serial in (5, 6)]
+    for event in told:
+        events.put(event)
+    wait_until(lambda: len(stage.noted("process_running")) == 2, 20)
+    events = stage.guard()
+    for event in [*told, Event(7, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"})]:
+        events.put(event)
+    wait_until(lambda: (stage.word("quick") or {}).get("decision") == "fail", 30)
+    wait_until(lambda: len(stage.noted("process_running")) >= 3, 20)
+    assert [details["serial"] for _, details in stage.noted("process_running")] == [5, 6, 7]
+
+
+def test_what_happens_while_postgresql_is_away_is_noted_when_it_is_back(stage):
+    stage.guard(dsn="postgresql:///nobody?host=/nonexistent")
+    pid = stage.run("steady")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: stage.process("steady").pid not in (0, pid), 20)
+    assert stage.noted("process_restarting") == []
+    stage.guard()
+    wait_until(lambda: len(stage.noted("process_restarting")) == 1, 20)
+
+
+def test_a_note_that_was_stored_before_a_crash_is_not_stored_again(stage):
+    note = Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
+    spool = stage.settings.home / "other.jsonl"
+    for _ in range(2):  # the second finds the file of the first, as though it had not been removed
+        spool.write_text(note.line() + "\n{torn")
+        Notes(spool, stage.settings.database_dsn).start()
+        wait_until(lambda: not spool.exists() and not spool.with_suffix(".sending").exists(), 20)
+    assert len(stage.noted("process_exited")) == 1
