@@ -4,6 +4,8 @@ import collections
 import itertools
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +85,7 @@ def test_each_message_arrives_once_and_in_order_while_browsers_drivers_and_sessi
         lambda: not {"queued", "waiting", "sending", "unknown", "failed"} & set(deployment.statuses()),
         60, lambda: str(deployment.statuses()),
     )  # fmt: skip
+    wait_until(lambda: len(browsers_of(deployment)) == len(SESSIONS), 30, lambda: str(browsers_of(deployment)))
 
 
 def texts_of(deployment, number):
@@ -101,10 +104,25 @@ def test_killing_the_manager_stops_no_session(deployment):
     wait_until(lambda: "still here" in texts_of(deployment, deployment.numbers[0]), 60, deployment.logs)
 
 
-def browsers_of(folder):
-    """The pids of all browsers with a profile of this deployment: every process is looked at."""
+def browsers_of(deployment):
+    """The pids of all browsers, without their own children, that have a profile of this deployment."""
+    return [pid for pid in processes_of(deployment) if not any(word.startswith("--type=") for word in command_of(pid))]
+
+
+def processes_of(deployment):
+    """The pids of all processes that have something to do with a profile of this deployment: every one is looked at."""
     pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    return [pid for pid in pids if any(str(folder) in word for word in command_of(pid)) and alive(pid)]
+    folder = f"--user-data-dir={deployment.settings.profile_dir}"
+    return [pid for pid in pids if any(word.startswith(folder) for word in command_of(pid)) and alive(pid)]
+
+
+def test_a_number_never_runs_twice(deployment):
+    command = [sys.executable, "-m", "services.connectors.wwebjs", COMPANY, str(SESSIONS[0])]
+    environment = {**os.environ, "BISNES_ENV": str(deployment.settings.env_file), "SANDBOX": "true"}
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert second.returncode == 75
+    assert "another process has this number" in second.stdout
+    assert len(browsers_of(deployment)) == len(SESSIONS)
 
 
 def test_nothing_outlives_supervisord_not_even_a_browser(deployment):
@@ -112,7 +130,7 @@ def test_nothing_outlives_supervisord_not_even_a_browser(deployment):
     below = descendants(supervisor)
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: not any(map(alive, below)), 30, lambda: f"still there: {[p for p in below if alive(p)]}")
-    wait_until(lambda: not browsers_of(deployment.settings.profile_dir), 30, lambda: "a browser is left")
+    wait_until(lambda: not processes_of(deployment), 30, lambda: "a browser is left")
     deployment.run("start", "--multiprocess", "--sandbox")
     for index in SESSIONS:
         deployment.wait_for("WORKING", index)

@@ -112,3 +112,32 @@ def test_a_bot_that_was_logged_out_is_blocked_until_it_is_linked_anew(deployment
     deployment.run("bots", "unblock", COMPANY, str(LOGGED_OUT))
     deployment.link(LOGGED_OUT)
     await_text(deployment, "waits for the link", LOGGED_OUT)
+
+
+def test_an_operator_unlinks_a_phone_and_links_another_one_by_a_code(deployment):
+    session = f"{COMPANY}/{LOGGED_OUT}"
+    assert deployment.sessions_call("POST", f"{session}/logout").status_code == 202
+    deployment.wait_for("SCAN_QR_CODE", LOGGED_OUT)
+    made = deployment.sessions_call("POST", f"{session}/pairing-code", json={"phoneNumber": "60170009999"})
+    assert made.status_code == 200, made.text
+    assert deployment.wa_post("scan", code=made.json()["code"]).ok
+    deployment.wait_for("WORKING", LOGGED_OUT)
+    assert deployment.session(LOGGED_OUT)["number"] == "60170009999"
+
+
+def test_a_fresh_browser_is_had_on_request_and_its_page_has_what_we_need(deployment):
+    before = deployment.part("browser", TOUGH)
+    assert deployment.sessions_call("POST", f"{COMPANY}/{TOUGH}/restart").status_code == 202
+    wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), PATIENCE, deployment.logs)
+    deployment.wait_for("WORKING", TOUGH)
+    examined = deployment.run("doctor", "--live", f"{COMPANY}/{TOUGH}")
+    assert "that are needed are there" in examined.stdout
+
+
+def test_front_ends_of_old_find_the_qr_code_in_the_old_table(deployment):
+    deployment.sessions_call("POST", f"{COMPANY}/{LOGGED_OUT}/logout")
+    deployment.wait_for("SCAN_QR_CODE", LOGGED_OUT)
+    query = f"""SELECT metadata ->> 'qrCode', status FROM phone_status
+        WHERE company_id = '{COMPANY}' AND phone_index = '{LOGGED_OUT}'"""
+    wait_until(lambda: deployment.rows(query)[0][0], 30)
+    assert deployment.rows(query)[0][1] == "qr"

@@ -41,7 +41,7 @@ POOL = 6
 #: Seconds between two tries to reach the database, or to get the number.
 PAUSE = 1.0
 #: Seconds for which another process that has the number is waited for: an earlier one that is about to end.
-LOCK_PATIENCE = 20.0
+LOCK_PATIENCE = 10.0
 #: Seconds for what is in hand at the end.
 STOP_TIMEOUT = 5.0
 
