@@ -12,14 +12,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-
-import jinja2
+from typing import TYPE_CHECKING
 
 from bisnesctl import layout
 from bisnesctl.errors import ConfigError
 from bisnesctl.resources import folder
 from bisnesctl.settings import Settings
 from bisnesctl.topology import Instance, Program, command_of
+
+if TYPE_CHECKING:
+    import jinja2
 
 #: The rendered configuration, below `run_dir`.
 SUPERVISORD_CONF = "supervisord.conf"
@@ -129,7 +131,9 @@ def _tied(program: Program, command: tuple[str, ...], words: dict[str, str]) -> 
     return (words["setpriv"], "--pdeathsig", program.stop_signal, "--", *command)
 
 
-def _templates() -> jinja2.Environment:
+def _templates() -> "jinja2.Environment":
+    import jinja2  # by those who render: others import this module for its names
+
     # No autoescape: these are no web pages; the filters escape for supervisord.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder("conf") / "supervisord"),

@@ -4,22 +4,19 @@ Each has a file of its own below `run_dir`, which supervisord's configuration in
 session is there, and for which number.
 """
 
-import hashlib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from bisnesctl import layout, programs
+from bisnesctl.naming import SESSION, session_name
 from bisnesctl.render import SESSIONS, File, render_session
 from bisnesctl.settings import Settings
 from bisnesctl.supervisor import Supervisor, wait_stopped
 from bisnesctl.topology import Instance, instance_of, program
 
 #: The row of every session.
-PROGRAM = program("wwebjs-session")
-#: Characters of a company's id that a name has at most; log files and heartbeats are called by it.
-_COMPANY_LENGTH = 80
+PROGRAM = program(SESSION)
 #: Beyond the kill timeout, seconds after which the end of a session is not waited for any more.
 _STOP_MARGIN = 5.0
 
@@ -35,19 +32,6 @@ class Session:
     def name(self) -> str:
         """What supervisord, the logs and the heartbeat call it."""
         return session_name(self.company, self.phone)
-
-
-def session_name(company: str, phone: int) -> str:
-    """A name that supervisord and file systems take, different for every number; ordinary ids stay readable."""
-    safe = re.sub(r"[^A-Za-z0-9_.-]", _escape, company)
-    if len(safe) > _COMPANY_LENGTH:
-        digest = hashlib.sha256(company.encode()).hexdigest()[:16]
-        safe = f"{safe[: _COMPANY_LENGTH - 18]}~~{digest}"  # no escape has two tildes
-    return f"{PROGRAM.name}-{safe}-{phone}"
-
-
-def _escape(match: re.Match[str]) -> str:
-    return "".join(f"~{byte:02x}" for byte in match[0].encode())
 
 
 def found(settings: Settings) -> list[Session]:

@@ -323,6 +323,7 @@ def _environment(row: Program, instance: str, settings: Settings) -> dict[str, s
         "BISNES_PROCESS": row.process or row.name,
         "BISNES_INSTANCE": instance,
         "SANDBOX": str(settings.sandbox).lower(),
+        **({"MALLOC_ARENA_MAX": "2"} if row.dynamic else {}),  # there are many; glibc gives each thread an arena
     }
 
 

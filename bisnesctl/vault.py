@@ -1,7 +1,7 @@
 """Credentials at rest: AES-256-GCM under ENCRYPTION_KEY.
 
 Written as `v1:` and the base64 of nonce, ciphertext and tag. What the old system wrote, `<iv>:<tag>:<ciphertext>` in
-hex, is read as well.
+hex, is read as well. The library is imported where it is used: most processes never do, and it takes 6 MB.
 """
 
 import base64
@@ -9,9 +9,6 @@ import binascii
 import hashlib
 import hmac
 import os
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from bisnesctl.errors import BisnesError
 
@@ -38,6 +35,8 @@ def key_bytes(key: str) -> bytes:
 
 def encrypt(key: str, text: str) -> str:
     """The text, readable again only under the key."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     nonce = os.urandom(NONCE)
     sealed = AESGCM(key_bytes(key)).encrypt(nonce, text.encode(), None)
     return PREFIX + base64.b64encode(nonce + sealed).decode()
@@ -45,6 +44,9 @@ def encrypt(key: str, text: str) -> str:
 
 def decrypt(key: str, stored: str) -> str:
     """What was encrypted under the key. Raises `VaultError` where it was not, or was changed since."""
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     try:
         nonce, sealed = _split(stored)
         return AESGCM(key_bytes(key)).decrypt(nonce, sealed, None).decode()

@@ -14,13 +14,14 @@ import structlog
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 
+from services.bells import NAMESPACE, ring
+
 #: Seconds after which a hint counts as lost and another one is sent.
 HINT_LIFETIME = 1.0
 #: Seconds that an idle consumer waits for a wake-up before it looks for delayed and abandoned work.
 IDLE_WAIT = 1
 #: Seconds between two looks of a consumer whose process has as many messages as it may.
 FULL_WAIT = 0.05
-NAMESPACE = "bisnes"
 
 #: The actor that serves each queue; names as in the old system.
 ACTORS = {"meta-messages": "send-message", "meta-webhooks": "process-webhooks"}
@@ -106,43 +107,6 @@ class Hints:
             if not self._away:
                 log.warning("Redis is away: workers find messages by themselves within a second", reason=str(error))
             self._away = True
-
-
-def session_queue(bot_id: int) -> str:
-    """The name under which the WhatsApp Web session of a bot is hinted at."""
-    return f"wwebjs-messages.{bot_id}"
-
-
-def ring(client: Any, queue_name: str) -> None:
-    """Wake the one process that waits at this bell; a ring that nobody hears within a minute is forgotten."""
-    bell = f"{NAMESPACE}:{queue_name}.bell"
-    with client.pipeline(transaction=False) as pipeline:
-        pipeline.lpush(bell, 1).ltrim(bell, 0, 0).expire(bell, 60).execute()
-
-
-class SessionBell:
-    """What a session process waits at: it rings when there are messages or commands for its bot."""
-
-    def __init__(self, url: str, bot_id: int) -> None:
-        self._queue = session_queue(bot_id)
-        pool = redis.ConnectionPool.from_url(url, socket_timeout=IDLE_WAIT + 4, socket_connect_timeout=2)
-        self.client = redis.Redis(connection_pool=pool)
-
-    def wait(self, seconds: float) -> bool:
-        """Whether it rang within that time. Without Redis it never does: look for work every second as well."""
-        try:
-            return self.client.blpop([f"{NAMESPACE}:{self._queue}.bell"], timeout=seconds) is not None
-        except redis.RedisError as error:
-            log.debug("Redis is away", reason=str(error))
-            time.sleep(seconds)
-            return False
-
-    def heard(self) -> None:
-        """Say that what was hinted at is being looked for, so that what comes from now on rings again."""
-        try:
-            self.client.delete(f"{NAMESPACE}:{self._queue}.hinted")
-        except redis.RedisError as error:
-            log.debug("hint not cleared, it ends by itself", queue=self._queue, reason=str(error))
 
 
 def _hint(queue_name: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Protocol
 import structlog
 
 from services import store
-from services.broker import session_queue
+from services.bells import session_queue
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Entry
 
 #: Messages that share one commit, at most.

@@ -13,9 +13,9 @@ from uuid import UUID
 import orjson
 import psycopg2
 import psycopg2.extensions
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool.base import _ConnDialect
 
 from services.history import CONTACTS, HISTORY, OUTCOME_EVENTS
 from services.message import Bot, Outgoing, Scope, Secret, Status
@@ -46,6 +46,18 @@ class DatabaseUnavailable(Exception):
     """PostgreSQL cannot be reached; nothing was stored."""
 
 
+class _Pinging(_ConnDialect):
+    """All that the pool asks of a dialect; the one for PostgreSQL brings along a compiler of SQL, megabytes of it."""
+
+    def _do_ping_w_event(self, connection: Any) -> bool:
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except psycopg2.Error:
+            return False
+        return True
+
+
 class Database:
     """Connections to PostgreSQL in autocommit: a bounded pool, and single ones for a thread that keeps its own."""
 
@@ -58,7 +70,7 @@ class Database:
             timeout=CONNECT_TIMEOUT,
             reset_on_return=None,
             pre_ping=True,
-            dialect=PGDialect_psycopg2(dbapi=psycopg2),  # type: ignore[no-untyped-call]
+            dialect=_Pinging(),
         )
 
     @contextlib.contextmanager

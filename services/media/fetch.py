@@ -11,7 +11,6 @@ from typing import IO
 from urllib.parse import unquote, urlsplit
 
 import pycurl
-from werkzeug.http import parse_options_header
 
 from bisnesctl.settings import Network
 from services.media import kinds
@@ -136,6 +135,8 @@ class _Transfer:
         if name.lower() == "content-type":
             self.mime_type = value.strip()
         elif name.lower() == "content-disposition":
+            from werkzeug.http import parse_options_header  # few files come with a name, and few processes fetch any
+
             self.filename = _file_name(parse_options_header(value)[1].get("filename", "")) or self.filename
 
     def _take(self, chunk: bytes) -> int | None:

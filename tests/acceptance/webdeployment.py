@@ -9,7 +9,9 @@ from typing import Any
 
 import requests
 
-from bisnesctl.sessions import session_name
+from bisnesctl import layout
+from bisnesctl.naming import session_name
+from bisnesctl.supervisor import Supervisor
 from tests.acceptance.deployment import Deployment, descendants, wait_until
 
 COMPANY = "0100"
@@ -71,8 +73,9 @@ class WebDeployment(Deployment):
 
     def part(self, part: str, index: int, company: str = COMPANY) -> int | None:
         """The pid of a session's browser, driver or own process, if it runs just now."""
-        pid = self.status().get(self.program(index, company), {}).get("pid")
-        return parts_below(int(pid)).get(part) if pid else None
+        supervisor = Supervisor(layout.supervisor_socket(self.settings.run_dir))
+        found = supervisor.processes().get(self.program(index, company))
+        return parts_below(found.pid).get(part) if found and found.pid else None
 
     def kill_part(self, part: str, index: int, company: str = COMPANY) -> bool:
         """SIGKILL one of them; returns whether there was one."""

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tests.bench import claim as claims
 from tests.bench import report
+from tests.bench import web as web_sessions
 from tests.bench.measure import Measured, Plan, measure
 from tests.bench.sides import Ours, Peer, Side
 from tests.bench.stage import Stage, stage
@@ -104,6 +105,25 @@ def claim(
     report.show_claims(Console(stderr=json is not None and str(json) == "-"), found)
     if json:
         report.write_json(json, claims.describe(found))
+
+
+@app.command()
+def web(
+    quick: Quick = False,
+    json: Json = None,
+    sessions: Annotated[int, typer.Option(min=1, max=20, help="For the memory of several.")] = 5,
+    messages: Annotated[int, typer.Option(min=10, max=5000, help="While everything is killed.")] = 500,
+) -> None:
+    """Measure WhatsApp Web sessions: start, memory, latency, recovery, and Meta's latency while they are killed.
+
+    Example: scripts/bench web --sessions 5
+    """
+    plan = web_sessions.Plan(2, 1, 10, 2, 60) if quick else web_sessions.Plan(sessions, messages=messages)
+    with progress.status("starting") as status:
+        found = web_sessions.measure(plan, status.update)
+    report.show_web(Console(stderr=json is not None and str(json) == "-"), found)
+    if json:
+        report.write_json(json, found.as_dict())
 
 
 def main() -> None:

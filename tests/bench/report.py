@@ -14,6 +14,7 @@ from rich.table import Table
 from tests.bench.claim import Claimed
 from tests.bench.figures import Faults, medians
 from tests.bench.measure import Measured, Plan
+from tests.bench.web import Found
 
 #: Name of a figure → what it is called in the table, and its decimals.
 ROWS = {
@@ -122,6 +123,19 @@ def show_claims(console: Console, claims: Sequence[Claimed]) -> None:
     for one in claims:
         table.add_row(one.state, str(one.accept), str(one.claim), str(one.exchange), f"{one.claimed:,}")
     console.print(table)
+
+
+def show_web(console: Console, found: Found) -> None:
+    """Print what WhatsApp Web sessions cost and bore."""
+    table = Table()
+    table.add_column("")
+    table.add_column("", justify="right")
+    for name, value in {**found.figures, **found.faults}.items():
+        table.add_row(name.replace("_", " "), f"{value:,.2f}" if isinstance(value, float) else str(value))
+    console.print(table)
+    for name, parts in found.memory.items():
+        shown = ", ".join(f"{part} {mib:.0f} MiB" for part, mib in sorted(parts.items()))
+        console.print(f"{name}: {sum(parts.values()):.0f} MiB (PSS): {shown}")
 
 
 def write_json(file: Path, data: Any) -> None:

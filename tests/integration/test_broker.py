@@ -6,7 +6,8 @@ import time
 import dramatiq
 import pytest
 
-from services.broker import ACTORS, Hints, SessionBell, WakingBroker, forget_hint, session_queue
+from services.bells import SessionBell, session_queue
+from services.broker import ACTORS, Hints, WakingBroker, forget_hint
 
 QUEUE = "meta-messages"
 

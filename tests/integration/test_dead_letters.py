@@ -160,7 +160,9 @@ def test_a_failed_message_is_not_sent_behind_anybodys_back(tool, connection, bot
     assert {each["id"] for each in tool("dead-letters", "list", "--json").json} == {number, aside}
 
 
-@pytest.mark.parametrize("number", ["42", "9" * 18, "evt_none", "0190c0de-0000-7000-8000-000000000000", "nonsense", "4²", "' OR 1=1"])
+@pytest.mark.parametrize(
+    "number", ["42", "9" * 18, "evt_none", "0190c0de-0000-7000-8000-000000000000", "nonsense", "4²", "' OR 1=1"]
+)
 def test_an_id_that_there_is_not_leads_to_the_list(tool, connection, number):
     for command in ("show", "retry"):
         assert "bisnesctl dead-letters list" in tool("dead-letters", command, number, code=2).text

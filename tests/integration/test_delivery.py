@@ -61,7 +61,9 @@ class Stage:
             future.result(10)
 
     def sender(self, instance="meta-worker-1", run="run1"):
-        sender = Sender(self.settings, self.database, self.directory, self.connector, tuned_for_meta(self.settings), instance, run)
+        sender = Sender(
+            self.settings, self.database, self.directory, self.connector, tuned_for_meta(self.settings), instance, run
+        )
         self.senders.append(sender)
         sender.start()
         return sender

@@ -1,5 +1,8 @@
 """`python -m services.connectors.wwebjs COMPANY PHONE`: the session of one WhatsApp Web number, until SIGTERM."""
 
+from services import lean  # first, since there are many of these processes
+
+# isort: split
 import os
 import secrets
 import signal
@@ -11,11 +14,11 @@ import redis
 import structlog
 
 from bisnesctl.errors import ConfigError
-from bisnesctl.sessions import session_name
+from bisnesctl.naming import session_name
 from bisnesctl.settings import Settings, load
 from services import logs
-from services.broker import SessionBell, session_queue
-from services.connectors.wwebjs import family
+from services.bells import SessionBell, session_queue
+from services.connectors.wwebjs import family, priority
 from services.connectors.wwebjs.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.connector import WwebjsConnector
 from services.connectors.wwebjs.downloads import MediaDownloads
@@ -51,6 +54,7 @@ log = structlog.get_logger()
 def main() -> int:
     """Run until told to stop; returns the exit status."""
     company, phone = sys.argv[1], int(sys.argv[2])
+    priority.lower(os.getpid())
     settings = load()
     logs.configure(settings.log_level)
     stopping = threading.Event()
@@ -157,6 +161,7 @@ class Wired:
         self._sender.delivery.paused = not works
         self._counters.active_bots = int(works)
         if works:
+            lean.trim()
             self._gap.begin()
             self._sender.nudge(session_queue(self._bot.id))
         else:

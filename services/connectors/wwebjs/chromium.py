@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from services.connectors.wwebjs import family
+from services.connectors.wwebjs import family, priority
 
 #: Where the programs are looked for, in this order.
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -83,6 +83,7 @@ class Program:
                 )
             except OSError as error:
                 raise StartFailed(f"{_TIED[0]}: {error.strerror}") from error
+        priority.lower(self.pid)
 
     @property
     def pid(self) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from services.broker import session_queue
+from services.bells import session_queue
 from services.intake import Notifier
 from services.store import Connection, Database
 

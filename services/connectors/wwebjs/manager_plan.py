@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 
-from bisnesctl.sessions import session_name
+from bisnesctl.naming import session_name
 from bisnesctl.websessions import Session
 
 #: How long a session counts as one that is starting, and so as one that needs a processor for itself.

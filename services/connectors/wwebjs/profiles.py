@@ -6,7 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
-from bisnesctl.sessions import session_name
+from bisnesctl.naming import session_name
 
 #: Profiles of former links that are kept, the newest.
 ARCHIVED = 2
