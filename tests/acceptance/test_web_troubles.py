@@ -77,9 +77,16 @@ def test_a_leaking_page_is_renewed_without_losing_a_message(deployment, tell):
         await_text(deployment, text)
 
 
+def conflicts(deployment):
+    """How often it was told that WhatsApp Web was opened elsewhere."""
+    query = "SELECT count(*) FROM process_events WHERE event_data #>> '{payload,reason}' LIKE '%another browser'"
+    return deployment.rows(query)[0][0]
+
+
 def test_a_session_that_is_opened_elsewhere_is_taken_back_a_few_times_then_stops_and_says_why(deployment, tell):
     for count in range(2):
         tell("conflict")
+        wait_until(lambda: conflicts(deployment) > count, PATIENCE, deployment.logs)  # noqa: B023 - waited for here
         send(deployment, f"taken back {count}")
         await_text(deployment, f"taken back {count}")
     tell("conflict")

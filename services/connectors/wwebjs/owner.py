@@ -216,7 +216,7 @@ class Owner:
         self._set_working(False)
         state = State.SCAN_QR_CODE if seen.view is View.SCAN else State.STARTING
         self.up = self.up or seen.view is View.SCAN
-        if seen.view in (View.SCAN, View.LOADING, View.OFFLINE, View.OUTDATED):
+        if seen.view not in (View.LOGGED_OUT, View.BANNED):  # those are told when it ends
             self._change(state, seen.reason, "disconnected" if seen.view is View.OFFLINE else "")
 
     def _start_working(self) -> None:
