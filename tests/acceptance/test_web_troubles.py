@@ -75,6 +75,7 @@ def test_a_leaking_page_is_renewed_without_losing_a_message(deployment, tell):
     wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), PATIENCE, deployment.logs)
     for text in texts:
         await_text(deployment, text)
+    deployment.wait_for("WORKING", TOUGH)
 
 
 def conflicts(deployment):

@@ -17,7 +17,7 @@ WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "601
     [
         ({}, True, View.WORKING),
         ({"full": False}, True, View.LOADING),
-        ({"mode": "SYNCING"}, True, View.LOADING),
+        ({"mode": "SYNCING", "socket": "PAIRING"}, True, View.SYNCING),
         ({"authenticated": None}, False, View.LOADING),
         ({"authenticated": False, "mode": "QR", "socket": "UNPAIRED"}, False, View.SCAN),
         ({"authenticated": False, "mode": "QR", "socket": "UNPAIRED"}, True, View.LOGGED_OUT),
@@ -26,7 +26,7 @@ WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "601
         ({"mode": "PROXYBLOCK"}, True, View.OFFLINE),
         ({"mode": "CONFLICT"}, True, View.CONFLICT),
         ({"socket": "CONFLICT"}, True, View.CONFLICT),
-        ({"needs_update": True}, True, View.OUTDATED),
+        ({"needs_update": True}, True, View.WORKING),
         ({"mode": "DEPRECATED_VERSION"}, True, View.OUTDATED),
         ({"mode": "TOS_BLOCK"}, True, View.BANNED),
         ({"mode": "SMB_TOS_BLOCK", "full": False}, False, View.BANNED),
@@ -49,7 +49,7 @@ def test_it_works_only_where_everything_says_so_and_a_trouble_has_a_reason(
         WORKS, mode=mode, socket=socket, full=full, authenticated=authenticated, needs_update=update
     )  # fmt: skip
     seen = see(health, linked)
-    whole = full and authenticated is True and mode == "MAIN" and socket == "CONNECTED" and not update
+    whole = full and authenticated is True and mode == "MAIN" and socket == "CONNECTED"
     assert (seen.view is View.WORKING) == whole
     if seen.view not in (View.WORKING, View.SCAN, View.LOADING):
         assert seen.reason

@@ -26,11 +26,12 @@ from services.connectors.wwebjs.gap import GapFill
 from services.connectors.wwebjs.ledger import DatabaseLedger
 from services.connectors.wwebjs.lock import BotLock
 from services.connectors.wwebjs.orders import Orders
-from services.connectors.wwebjs.owner import Hooks, Limits
+from services.connectors.wwebjs.owner import Hooks
 from services.connectors.wwebjs.profiles import Profile, ProfileInUse
 from services.connectors.wwebjs.recorder import Recorder
-from services.connectors.wwebjs.register import Register
+from services.connectors.wwebjs.register import AWAY, Register
 from services.connectors.wwebjs.session import ExitStatus, Session, missing_programs
+from services.connectors.wwebjs.states import Limits
 from services.connectors.wwebjs.window import PageWindow
 from services.directory import Directory
 from services.heartbeat import Counters, Heartbeat
@@ -142,16 +143,37 @@ class Wired:
     def run(self, stopping: threading.Event) -> ExitStatus:
         """Serve the number on this thread."""
         self._stopping = stopping
-        self._register.begin()
+        try:
+            if (reason := self._begin()) is not None:
+                log.error("the number is blocked: see `bisnesctl bots blocked`", reason=reason)
+                return ExitStatus.GIVEN_UP
+            return self._serve()
+        finally:
+            self._lock.release()
+
+    def _begin(self) -> str | None:
+        """Note that a process of it has started, once the database is there; returns why it must not go on, if so."""
+        while not self._stopping.is_set():
+            try:
+                if (reason := self._register.block()) is not None:
+                    return reason
+                self._register.begin()
+            except AWAY as error:
+                log.warning("waiting for the database", reason=str(error))
+                self._stopping.wait(PAUSE)
+            else:
+                break
+        return None
+
+    def _serve(self) -> ExitStatus:
         self._heartbeat.start()
         self._sender.start_in_background()
         threading.Thread(target=self._hear, name="bell", daemon=True).start()
         try:
-            return self._session.run(stopping)
+            return self._session.run(self._stopping)
         finally:
             self._sender.stop(STOP_TIMEOUT)
             self._heartbeat.stop()
-            self._lock.release()
 
     def _set_working(self, works: bool) -> None:
         """Messages are claimed, and the page is asked for what was missed, while it works."""

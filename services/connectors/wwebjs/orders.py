@@ -9,9 +9,10 @@ import orjson
 import structlog
 
 from services.connectors.wwebjs import contract
-from services.connectors.wwebjs.owner import End, Owner
-from services.connectors.wwebjs.page import CallFailed, CallTimeout
+from services.connectors.wwebjs.owner import Owner
+from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.register import AWAY
+from services.connectors.wwebjs.states import End
 from services.connectors.wwebjs.view import View
 from services.store import Connection, Database
 
@@ -55,7 +56,7 @@ class Orders:
         self._next = time.monotonic() + LOOK
         try:
             with self._database.connection() as connection:
-                while owner.asked is None and (taken := self._take(connection)):
+                while owner.asked is None and (taken := self._take(connection)):  # the next browser does the others
                     self._do(connection, owner, *taken)
         except AWAY as error:
             log.debug("commands are looked for later", reason=str(error))
@@ -76,23 +77,26 @@ class Orders:
             answer = known(owner, arguments)
         except (CallFailed, CallTimeout, NotNow) as failure:
             error = str(failure)
-        with connection.cursor() as cursor:
-            cursor.execute(_DONE, (orjson.dumps(answer or {}).decode(), error, number))
+        except PageLost as failure:
+            error = f"the page was lost: {failure}"
+            raise
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute(_DONE, (orjson.dumps(answer or {}).decode(), error, number))
 
 
 def _restart(owner: Owner, _: Answer) -> Answer:
-    owner.asked = End.RENEW
+    owner.ask(End.RENEW)
     return {}
 
 
 def _recycle(owner: Owner, _: Answer) -> Answer:
-    owner.renew = owner.renew or "all sessions together use too much memory"
-    owner.look_soon()
+    owner.course.renew("all sessions together use too much memory")
     return {}
 
 
 def _shutdown(owner: Owner, _: Answer) -> Answer:
-    owner.asked = End.STOP
+    owner.ask(End.STOP)
     return {}
 
 
@@ -104,23 +108,23 @@ def _refresh(owner: Owner, _: Answer) -> Answer:
 
 def _status(owner: Owner, _: Answer) -> Answer:
     health = owner.browser.page.health()
-    return {"view": owner.view.value, "mode": health.mode, "socket": health.socket, "waJs": health.wa_js}
+    return {"view": owner.course.view.value, "mode": health.mode, "socket": health.socket, "waJs": health.wa_js}
 
 
 def _logout(owner: Owner, _: Answer) -> Answer:
-    if owner.view in (View.WORKING, View.OFFLINE):
+    if owner.course.view in (View.WORKING, View.OFFLINE):
         try:
             owner.browser.page.call("WPP.conn.logout", deadline=10.0)
         except CallTimeout:  # it waits for an event that may not come; the profile is put away in any case
             log.warning("the phone may show the session for a while")
-    owner.asked = End.FORGET
+    owner.ask(End.FORGET)
     return {}
 
 
 def _pair(owner: Owner, arguments: Answer) -> Answer:
-    if owner.view is not View.SCAN:
+    if owner.course.view is not View.SCAN:
         raise NotNow("the session shows no QR code: there is nothing to link now")
-    number = str(arguments["phoneNumber"])
+    number = str(arguments.get("phoneNumber", ""))
     code = owner.browser.page.call("WPP.conn.startLinkDeviceCodeForPhoneNumber", number)
     return {"code": code, "expiresAt": owner.register.show_pairing_code(str(code), CODE_LIFE)}
 

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import shutil
-import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bisnesctl.naming import session_name
@@ -53,7 +53,7 @@ class Profile:
     def archive(self) -> None:
         """Begin with an empty one; the last few are kept for whoever wants to know what happened."""
         (self.path / _MARK).unlink(missing_ok=True)
-        self.path.rename(self._folder / f"{self._name}.{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 1000:03}")
+        self.path.rename(self._folder / f"{self._name}.{datetime.now(UTC):%Y%m%d-%H%M%S-%f}")
         former = sorted(each for each in self._folder.glob(f"{self._name}.2*") if each.is_dir())
         for each in former[:-ARCHIVED]:
             shutil.rmtree(each, ignore_errors=True)

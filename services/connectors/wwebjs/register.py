@@ -8,13 +8,13 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import orjson
 import structlog
 
 from services import store
+from services.connectors.wwebjs.states import State
 from services.message import Scope
 from services.store import Database, DatabaseError, DatabaseUnavailable, Hold, transaction
 
@@ -22,16 +22,6 @@ from services.store import Database, DatabaseError, DatabaseUnavailable, Hold, t
 CHANNEL = "bisnes:sessions"
 
 log = structlog.get_logger()
-
-
-class State(StrEnum):
-    """How a session is, in the words that front-ends know."""
-
-    STOPPED = "STOPPED"
-    STARTING = "STARTING"
-    SCAN_QR_CODE = "SCAN_QR_CODE"
-    WORKING = "WORKING"
-    FAILED = "FAILED"
 
 
 #: What the old tables call it.
@@ -56,7 +46,8 @@ WHERE NOT EXISTS (SELECT FROM wa_session WHERE bot_id = %(bot)s AND state = %(st
 _CHANGE = """
 WITH changed AS (
     UPDATE wa_session SET state = %(state)s, reason = %(reason)s, changed_at = now(),
-        failed_starts = CASE WHEN %(came_up)s THEN 0 ELSE failed_starts END,
+        failed_starts = CASE WHEN %(came_up)s THEN 0 WHEN %(state)s = 'STOPPED' THEN GREATEST(failed_starts - 1, 0)
+            ELSE failed_starts END,
         qr = NULL, qr_expires_at = NULL, pairing_code = NULL, pairing_expires_at = NULL,
         own_number = CASE WHEN %(state)s = 'SCAN_QR_CODE' THEN NULL ELSE COALESCE(%(number)s, own_number) END
     WHERE bot_id = %(bot)s RETURNING bot_id
@@ -93,6 +84,7 @@ _BEAT = """
 UPDATE wa_session SET beat_at = CASE WHEN %(works)s THEN now() ELSE beat_at END, memory_mb = %(memory)s,
     versions = versions || %(versions)s::jsonb
 WHERE bot_id = %(bot)s"""
+_BLOCKED = "SELECT reason FROM wa_block WHERE bot_id = %s AND until > now()"
 _BLOCK = """
 INSERT INTO wa_block (bot_id, kind, reason, until) VALUES (%(bot)s, %(kind)s, %(reason)s, 'infinity')
 ON CONFLICT (bot_id) DO UPDATE SET kind = excluded.kind, reason = excluded.reason, since = now(), until = 'infinity'"""
@@ -107,6 +99,13 @@ class Register:
     publish: Callable[[str, str], None]  # to a channel of Redis; never raises
     state: State | None = None  # as it was written last
     reason: str | None = None
+
+    def block(self) -> str | None:
+        """What keeps it from starting, in words; None where nothing does."""
+        with self.database.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(_BLOCKED, (self.bot_id,))
+            row = cursor.fetchone()
+        return str(row[0]) if row else None
 
     def begin(self) -> None:
         """A process of it has started: a failed start, until it proves otherwise."""

@@ -12,15 +12,15 @@ import structlog
 from services.connectors.wwebjs import chromium
 from services.connectors.wwebjs.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.chromium import ProgramMissing, StartFailed
-from services.connectors.wwebjs.owner import End, Hooks, Limits, Owner
+from services.connectors.wwebjs.owner import Hooks, Owner
 from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.profiles import Profile
 from services.connectors.wwebjs.recorder import Recorder
-from services.connectors.wwebjs.register import AWAY, Register, State
+from services.connectors.wwebjs.recovery import Recovery
+from services.connectors.wwebjs.register import AWAY, Register
+from services.connectors.wwebjs.states import End, Limits, Past, State
 from services.connectors.wwebjs.work import Work
 
-#: Browsers in a row that came up to nothing before the process gives up, and the pauses between them in seconds.
-ATTEMPTS, PAUSE, LONGEST_PAUSE = 5, 0.2, 30.0
 #: Seconds that a browser has to close in order.
 CLOSE = 8.0
 #: Seconds between two tries to tell the database how it ended.
@@ -55,25 +55,27 @@ class Session:
     ) -> None:  # fmt: skip
         self._options, self._profile, self._register, self._recorder = options, profile, register, recorder
         self._works, self._limits, self._hooks = works, limits, hooks
-        self._takeovers: list[float] = []
-        self._failures = 0
+        self._past, self._recovery = Past(), Recovery()
 
     def run(self, stopping: threading.Event) -> ExitStatus:
         """Serve the number until `stopping` is set, or it cannot go on."""
+        self._tell(partial(self._register.change, State.STARTING), 1)
         while not stopping.is_set():
             end, reason = self._serve_one()
             log.info("the browser is served no more", why=end.value, reason=reason)
             if end is End.STOP:
                 break
+            if end is End.TAKEN:  # whoever has it tells how it is
+                return ExitStatus.START_FAILED
             if end in _GIVE_UP:
                 return self._give_up(end, reason)
             if end is End.FORGET:
                 self._profile.archive()
-            if self._failures >= ATTEMPTS:
+            if self._recovery.hopeless:
                 self._tell(partial(self._register.change, State.FAILED, reason, "connection_failed"))
                 return ExitStatus.START_FAILED
             self._tell(partial(self._register.change, State.STARTING, reason, "disconnected"), 1)
-            stopping.wait(min(PAUSE * 4 ** max(self._failures - 1, 0), LONGEST_PAUSE) if self._failures else 0)
+            stopping.wait(self._recovery.pause)
         self._tell(partial(self._register.change, State.STOPPED, None, "disconnected"))
         return ExitStatus.STOPPED
 
@@ -81,7 +83,7 @@ class Session:
         browser = Browser(self._options)
         owner = Owner(
             browser, self._register, self._recorder, self._profile, self._works, self._limits, self._hooks,
-            self._takeovers,
+            self._past,
         )  # fmt: skip
         try:
             browser.launch()
@@ -90,14 +92,14 @@ class Session:
         except (StartFailed, CallFailed, CallTimeout, PageLost, OSError) as error:
             end, reason = End.FAILED, str(error)
         finally:
+            self._recovery.note(owner.up)
             self._close(browser, owner)
-        self._failures = 0 if owner.up else self._failures + 1
         return end, reason
 
     def _close(self, browser: Browser, owner: Owner) -> None:
         """In order where that may keep something; what is lost is killed."""
         began = time.monotonic()
-        if owner.up and browser.lost is None and not owner.silent:
+        if owner.up is not None and browser.lost is None and not owner.course.silent:
             browser.close(CLOSE)
         browser.kill()
         log.debug("the browser has ended", seconds=round(time.monotonic() - began, 2))

@@ -19,6 +19,7 @@ class View(Enum):
 
     LOADING = "loading"
     SCAN = "scan"  # it shows a QR code
+    SYNCING = "syncing"  # a phone was linked, what it knows is coming over
     WORKING = "working"
     OFFLINE = "offline"  # it is linked, and has no connection to WhatsApp
     CONFLICT = "conflict"  # WhatsApp is open elsewhere
@@ -41,18 +42,17 @@ def see(health: Health, linked: bool) -> Seen:
         return Seen(View.BANNED, _REFUSED[health.mode])
     if health.mode == "CONFLICT" or health.socket == "CONFLICT":
         return Seen(View.CONFLICT, "WhatsApp Web is open in another browser")
-    if health.mode == "DEPRECATED_VERSION" or health.needs_update:
+    if health.mode == "DEPRECATED_VERSION":
         return Seen(View.OUTDATED, "WhatsApp wants its page loaded anew")
     if not health.full or health.authenticated is None:
         return Seen(View.LOADING)
     if not health.authenticated:
-        return (
-            Seen(View.LOGGED_OUT, "the phone unlinked it: unblock it, then scan the new QR code")
-            if linked
-            else Seen(View.SCAN)
-        )
+        unlinked = Seen(View.LOGGED_OUT, "the phone unlinked it: unblock it, then scan the new QR code")
+        return unlinked if linked else Seen(View.SCAN)
+    if health.mode == "SYNCING":
+        return Seen(View.SYNCING, "it is synchronising")
     if health.mode == "PROXYBLOCK":
         return Seen(View.OFFLINE, "WhatsApp refuses this network (PROXYBLOCK)")
     if health.socket != _CONNECTED or health.mode == "OFFLINE":
         return Seen(View.OFFLINE, "no connection to WhatsApp")
-    return Seen(View.WORKING) if health.mode == "MAIN" else Seen(View.LOADING, "it is synchronising")
+    return Seen(View.WORKING) if health.mode == "MAIN" else Seen(View.LOADING)

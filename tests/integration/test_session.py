@@ -1,0 +1,272 @@
+"""The session process of a WhatsApp Web number: how it begins and ends, on the simulated page in a real browser."""
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from outbox_tools import execute, open_database
+from wa_stage import WebSandbox
+
+from bisnesctl import wajs
+from bisnesctl.sessions import session_name
+from services.connectors.wwebjs import __main__ as program
+from services.connectors.wwebjs import commands, family, recovery, session
+from services.connectors.wwebjs.chromium import StartFailed
+from services.connectors.wwebjs.lock import BotLock
+from services.connectors.wwebjs.owner import Hooks
+from services.connectors.wwebjs.profiles import ARCHIVED, Profile, ProfileInUse
+from services.connectors.wwebjs.recorder import Recorder
+from services.connectors.wwebjs.register import Register
+from services.connectors.wwebjs.session import ExitStatus, Session
+from services.connectors.wwebjs.states import Limits, State
+from services.store import Database
+from tests.integration.sandbox_stage import eventually, free_port
+from tests.servers import settings_in
+from tests.unit.test_owner import Browser
+from tests.unit.test_states import MAIN, health
+
+COMPANY, NUMBER = "0128", "60110000007"
+
+
+class Nobody:
+    """Whom to tell that a command waits."""
+
+    def notify(self, _queue):
+        pass
+
+
+class Stage:
+    """A bot, and the processes that serve it."""
+
+    def __init__(self, dsn, redis_url, folder, page_url):
+        self.settings = settings_in(
+            folder, DATABASE_URL=dsn, REDIS_URL=redis_url, WA_URL=page_url, HEARTBEAT_INTERVAL="1000",
+            WA_JS_PATH=str(wajs.fetch()), ENCRYPTION_KEY="00" * 32,
+        )  # fmt: skip
+        self.pool, self.connection = open_database(dsn)
+        ((self.bot,),) = execute(
+            self.connection,
+            "INSERT INTO phone_configs (company_id, phone_index, connection_type) VALUES (%s, 0, 'wwebjs')"
+            " RETURNING id",
+            (COMPANY,),
+        )
+        self.processes = []
+
+    def start(self):
+        environment = {**os.environ, "BISNES_ENV": str(self.settings.env_file)}
+        command = [sys.executable, "-m", "services.connectors.wwebjs", COMPANY, "0"]
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        process.said = ""
+        self.processes.append(process)
+        threading.Thread(target=lambda: setattr(process, "said", process.stdout.read()), daemon=True).start()
+        return process
+
+    def end(self):
+        for process in self.processes:
+            if process.poll() is None:
+                everything = family.members(process.pid)
+                process.kill()
+                process.wait()
+                for pid in everything:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        self.connection.close()
+        self.pool.close()
+
+    def row(self, column):
+        found = execute(self.connection, f"SELECT {column} FROM wa_session WHERE bot_id = %s", (self.bot,))
+        return found[0][0] if found else None
+
+    def becomes(self, state, process):
+        """Wait until the session is in that state; its process must not end before."""
+
+        def became():
+            assert process.poll() is None or self.row("state") == state, process.said
+            return self.row("state") == state
+
+        eventually(became)
+
+    def tell(self, command, **arguments):
+        """Have a command carried out, and return the answer."""
+        number = commands.send(self.connection, Nobody(), self.bot, command, arguments)
+        return eventually(lambda: commands.answer(self.pool, number, 60) or {"done": True})
+
+    def statuses(self):
+        """What customers were told of the session, in the order it happened."""
+        query = "SELECT event_data -> 'payload' ->> 'status' FROM process_events WHERE event_type = %s ORDER BY id"
+        return [status for (status,) in execute(self.connection, query, ("session_status",))]
+
+
+@pytest.fixture
+def stage(database, redis_server, tmp_path):
+    """A bot of a page that nobody serves, unless a test has one served."""
+    stage = Stage(database, redis_server.url, tmp_path, f"http://127.0.0.1:{free_port()}")
+    yield stage
+    stage.end()
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    sandbox = WebSandbox(tmp_path / "sandbox")
+    yield sandbox
+    sandbox.end()
+
+
+def test_the_life_of_a_session(database, redis_server, sandbox, tmp_path):
+    stage = Stage(database, redis_server.url, tmp_path, sandbox.page_url)
+    try:
+        live(stage, sandbox)
+    finally:
+        stage.end()
+
+
+def live(stage, sandbox):
+    process = stage.start()
+    stage.becomes("SCAN_QR_CODE", process)
+    first = eventually(lambda: stage.row("qr"))
+    assert (stage.row("failed_starts"), stage.row("beat_at")) == (0, None)
+    sandbox.scan(NUMBER)
+    stage.becomes("WORKING", process)
+    assert (stage.row("own_number"), stage.row("qr")) == (NUMBER, None)
+    assert first.count(",") == 4
+    assert stage.tell("status")["view"] == "working"
+    with pytest.raises(commands.CommandFailed, match="no command dance"):
+        stage.tell("dance")
+    with pytest.raises(commands.CommandFailed, match="nothing to link"):
+        stage.tell("pair", phoneNumber=NUMBER)
+    everything = family.members(process.pid)
+    assert len(everything) > 4
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == ExitStatus.STOPPED
+    assert [pid for pid in everything if pid in family.members(pid)] == []
+    assert (stage.row("state"), stage.row("failed_starts")) == ("STOPPED", 0)
+    again = stage.start()
+    stage.becomes("WORKING", again)  # nobody scans: the profile was kept
+    again.kill()
+    third = stage.start()
+    eventually(lambda: stage.row("pid") == third.pid)
+    eventually(lambda: stage.row("state") != "WORKING")  # what the killed one said does not stand
+    stage.becomes("WORKING", third)
+    told = stage.statuses()
+    assert told[0] == "STARTING"
+    assert [each for each in told if each != "STARTING"] == ["SCAN_QR_CODE", "WORKING", "STOPPED", "WORKING", "WORKING"]
+
+
+class Unlaunchable:
+    """A browser that does not start."""
+
+    events, lost = queue.Queue(), None
+
+    def __init__(self, _options):
+        pass
+
+    def launch(self):
+        raise StartFailed("no display")
+
+    def kill(self):
+        pass
+
+
+class Shown(Browser):
+    """A browser of which the page says one thing."""
+
+    def __init__(self, says):
+        super().__init__(says)
+        self.launch = self.open = self.kill = lambda: None
+        self.close = lambda _seconds: None
+
+
+def serve(stage, monkeypatch, browser, ours=True):
+    """Run a session with such browsers; returns how it ended."""
+    monkeypatch.setattr(session, "Browser", browser)
+    monkeypatch.setattr(recovery, "PAUSE", 0.0)
+    register = Register(stage.pool, stage.bot, lambda *_: None)
+    profile = Profile(stage.settings.profile_dir, COMPANY, 0)
+    recorder = Recorder(stage.pool, stage.bot, lambda: None)
+    hooks = Hooks(lambda: False, lambda works: None, lambda: True, lambda _: 1.0, lambda owner: None, lambda: ours)
+    register.begin()
+    return Session(None, profile, register, recorder, [], Limits(500.0, 2), hooks).run(threading.Event())
+
+
+def test_browsers_that_do_not_start_are_tried_a_few_times_then_the_start_has_failed(stage, monkeypatch):
+    assert serve(stage, monkeypatch, Unlaunchable) == ExitStatus.START_FAILED
+    assert (stage.row("state"), stage.row("reason"), stage.row("failed_starts")) == ("FAILED", "no display", 1)
+
+
+def test_a_number_that_another_process_took_is_shown_as_that_one_says(stage, monkeypatch):
+    assert serve(stage, monkeypatch, lambda _: Shown(MAIN), ours=False) == ExitStatus.START_FAILED
+    assert stage.row("state") == "WORKING"
+
+
+def test_a_refused_account_is_blocked_for_good_and_its_queue_is_held(stage, monkeypatch):
+    assert serve(stage, monkeypatch, lambda _: Shown(health("TOS_BLOCK"))) == ExitStatus.GIVEN_UP
+    ((kind, forever),) = execute(stage.connection, "SELECT kind, until = 'infinity' FROM wa_block")
+    assert (kind, forever, stage.row("state")) == ("banned", True, "FAILED")
+
+
+def test_a_blocked_number_is_not_started(stage):
+    execute(stage.connection, "INSERT INTO wa_block VALUES (%s, 'banned', 'spam', now(), 'infinity')", (stage.bot,))
+    process = stage.start()
+    assert process.wait(60) == ExitStatus.GIVEN_UP
+    eventually(lambda: "spam" in process.said)
+    assert stage.row("state") is None
+    execute(stage.connection, "UPDATE wa_block SET until = now() - interval '1 second'")
+    assert Register(stage.pool, stage.bot, lambda *_: None).block() is None
+
+
+def test_a_number_that_is_none_is_a_mistake_of_the_configuration(stage):
+    execute(stage.connection, "DELETE FROM phone_configs")
+    assert stage.start().wait(60) == ExitStatus.MISCONFIGURED
+
+
+def test_two_processes_never_have_one_number(stage, database, monkeypatch):
+    monkeypatch.setattr(program, "LOCK_PATIENCE", 0.1)
+    one, two = (BotLock(Database(database, 2, "t"), stage.bot) for _ in range(2))
+    stopping = threading.Event()
+    assert program._take(one, stopping)
+    assert not program._take(two, stopping)
+    execute(stage.connection, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    assert one.held()  # it takes it anew
+    one.release()
+    eventually(two.take)
+    assert not one.held()
+    two.release()
+
+
+def test_a_profile_is_had_by_one_process_and_put_aside_twice_at_most(tmp_path):
+    profile = Profile(tmp_path, COMPANY, 0)
+    with pytest.raises(ProfileInUse):
+        Profile(tmp_path, COMPANY, 0)
+    for number in range(ARCHIVED + 2):
+        assert not profile.linked
+        (profile.path / "key").write_text(str(number))
+        profile.mark(NUMBER)
+        assert profile.linked
+        profile.archive()
+    assert profile.path.stat().st_mode & 0o777 == 0o700
+    name = session_name(COMPANY, 0)
+    kept = sorted(each for each in tmp_path.iterdir() if each.is_dir() and each.name != name)
+    assert [(each / "key").read_text() for each in kept] == ["2", "3"]
+    profile.close()
+    Profile(tmp_path, COMPANY, 0).close()
+
+
+def test_a_start_that_is_stopped_did_not_fail(stage):
+    register = Register(stage.pool, stage.bot, lambda *_: None)
+    for _ in range(3):
+        register.begin()
+        register.change(State.STARTING)
+        register.change(State.STOPPED)
+    assert stage.row("failed_starts") == 0
+    for _ in range(2):
+        register.begin()
+    assert stage.row("failed_starts") == 2
+    register.change(State.SCAN_QR_CODE)
+    assert stage.row("failed_starts") == 0

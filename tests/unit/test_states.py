@@ -1,0 +1,309 @@
+"""What a session does about what happens to its page: single cases, and what holds whatever happens."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.connectors.wwebjs import states
+from services.connectors.wwebjs.page import Health
+from services.connectors.wwebjs.recovery import ATTEMPTS, LONGEST, STEADY, Recovery
+from services.connectors.wwebjs.states import Course, Do, End, Finish, Limits, Past, Show, State
+from services.connectors.wwebjs.view import View
+
+LIMITS = Limits(memory_mb=500.0, takeovers=2)
+MODES = (
+    "QR", "SYNCING", "MAIN", "OFFLINE", "CONFLICT", "PROXYBLOCK", "TOS_BLOCK", "SMB_TOS_BLOCK", "DEPRECATED_VERSION",
+    None, "SOMETHING_NEW",
+)  # fmt: skip
+SOCKETS = ("CONNECTED", "OPENING", "PAIRING", "UNPAIRED", "UNPAIRED_IDLE", "TIMEOUT", "CONFLICT", None)
+
+
+def health(mode="MAIN", socket="CONNECTED", full=True, authenticated=True, **more):
+    told = {"boot": "b", "info": "NORMAL", "online": True, "needs_update": False, "me": "60@c.us"}
+    return Health(**told | {"wa_js": "4", "wa_web": "2"} | more, mode=mode, socket=socket, full=full,
+                  authenticated=authenticated)  # fmt: skip
+
+
+MAIN, OFFLINE = health(), health("OFFLINE", "TIMEOUT")
+QR, IDLE_QR = (health("QR", socket, authenticated=False) for socket in ("UNPAIRED", "UNPAIRED_IDLE"))
+LOADING = health(None, None, full=False, authenticated=None)
+CONFLICT, OUTDATED = health("CONFLICT", "CONFLICT"), health("DEPRECATED_VERSION", "DEPRECATED_VERSION")
+SYNCING = health("SYNCING", "PAIRING")
+
+
+class Way:
+    """A course, and the time that passes on it."""
+
+    def __init__(self, past=None, linked=False, now=1000.0):
+        self.now, self.linked = now, linked
+        self.past = past or Past()
+        self.course = Course(LIMITS, self.past, self.now)
+
+    def look(self, told, after=0.0):
+        self.now += after
+        return self.course.look(told, self.linked, self.now)
+
+    def stay(self, told, seconds):
+        """Look whenever it is due for so long; what came out, up to an end."""
+        until, actions = self.now + seconds, []
+        while self.now < until and not ends(actions):
+            self.now = max(self.now, self.course.due)
+            actions += self.look(told)
+        return actions
+
+    def hear(self, name, data=None):
+        return self.course.hear(name, data, self.now)
+
+
+def ends(actions):
+    return [each.end for each in actions if isinstance(each, Finish)]
+
+
+def shown(actions):
+    return [each.state for each in actions if isinstance(each, Show)]
+
+
+def test_a_new_page_shows_its_code_then_works():
+    way = Way()
+    assert way.look(LOADING) == []
+    assert way.look(QR, 1) == [Show(State.SCAN_QR_CODE), Do.SHOW_QR]
+    assert shown(way.look(SYNCING, 10)) == [State.STARTING]
+    assert way.look(MAIN, 1) == [Show(State.WORKING, None, "ready"), Do.WORK]
+    assert (way.course.works, way.course.up_at) == (True, 1001.0)
+
+
+def test_a_code_that_nobody_scanned_in_time_is_replaced():
+    way = Way()
+    way.look(QR)
+    assert way.look(IDLE_QR, 10) == [Do.REFRESH_QR]
+
+
+def test_a_link_counts_as_kept_once_it_survives_a_kill():
+    way = Way()
+    assert Do.MARK_LINKED not in way.look(MAIN)
+    assert way.look(MAIN, states.DURABLE) == [Do.MARK_LINKED]
+    way.linked = True
+    assert way.look(MAIN, 10) == []
+
+
+def test_one_look_without_an_answer_is_forgiven_two_are_not():
+    way = Way()
+    way.look(MAIN)
+    assert way.look(None) == []
+    assert way.course.silent
+    assert way.course.due == way.now
+    assert way.look(MAIN) == []
+    assert way.look(None, 10) == []
+    assert ends(way.look(None)) == [End.LOST]
+
+
+def test_a_page_that_does_not_get_ready_has_failed_one_that_was_up_is_lost():
+    assert ends(Way().stay(LOADING, 200)) == [End.FAILED]
+    way = Way()
+    way.look(MAIN)
+    assert ends(way.stay(LOADING, 200)) == [End.LOST]
+
+
+def test_a_phone_with_a_long_history_has_its_time():
+    way = Way()
+    way.look(QR)
+    assert ends(way.stay(SYNCING, 600)) == []
+    assert ends(way.stay(SYNCING, 600)) == [End.LOST]
+
+
+def test_a_page_without_a_connection_rests_and_is_renewed():
+    way = Way()
+    way.look(MAIN)
+    assert way.look(OFFLINE, 1) == [Do.REST, Show(State.STARTING, "no connection to WhatsApp", "disconnected")]
+    assert ends(way.stay(OFFLINE, 50)) == []
+    assert ends(way.stay(OFFLINE, 50)) == [End.RENEW]
+
+
+def test_a_page_that_says_once_that_it_is_not_linked_loses_nothing():
+    way = Way(linked=True)
+    way.look(MAIN)
+    assert way.look(QR)[0] is Do.REST
+    assert ends(way.look(QR, 1)) == []
+    assert way.look(MAIN, 1)[-1] is Do.WORK
+    assert ends(way.look(QR, 1)) == []
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_phone_that_unlinks_it_ends_it_even_right_after_the_link(linked):
+    way = Way(linked=linked)
+    way.look(MAIN)
+    assert ends(way.stay(QR, 20)) == [End.LOGGED_OUT]
+    assert ends(Way(linked=linked).stay(QR, 20)) == ([End.LOGGED_OUT] if linked else [])
+
+
+@pytest.mark.parametrize("mode", ["TOS_BLOCK", "SMB_TOS_BLOCK"])
+def test_an_account_that_whatsapp_refuses_ends_at_once_and_says_why(mode):
+    way = Way()
+    way.look(MAIN)
+    (*_, end) = way.look(health(mode, None))
+    assert end.end is End.BANNED
+    assert "WhatsApp blocked the account" in end.reason
+
+
+def test_a_ban_that_is_told_ends_it():
+    (end,) = Way().hear("conn.backend_event", {"event": "account_temporarily_banned"})
+    assert end.end is End.BANNED
+    assert "temporarily" in end.reason
+
+
+def test_it_is_taken_back_as_often_as_allowed_each_time_with_patience():
+    way = Way()
+    way.look(MAIN)
+    assert Do.TAKE_OVER in way.look(CONFLICT)
+    assert way.stay(CONFLICT, 5) == []
+    way.look(MAIN, 1)
+    assert Do.TAKE_OVER in way.look(CONFLICT)
+    way.look(MAIN, 1)
+    assert ends(way.look(CONFLICT)) == [End.CONFLICT]
+    assert ends(Way(past=way.past, now=way.now + 60).look(CONFLICT)) == [End.CONFLICT]
+
+
+def test_takeovers_of_the_hour_before_do_not_count():
+    way = Way(past=Past(takeovers=[10.0, 20.0]), now=20.0 + states.HOUR)
+    assert Do.TAKE_OVER in way.look(CONFLICT)
+
+
+def test_a_newer_version_is_loaded_when_nothing_is_in_hand_and_once_an_hour():
+    way = Way()
+    way.look(health(needs_update=True))
+    assert way.course.works
+    assert ends(way.course.rest()) == [End.RENEW]
+    after = Way(past=way.past)
+    after.look(health(needs_update=True))
+    assert after.course.rest() == []
+
+
+def test_an_outdated_page_rests_until_nothing_is_in_hand():
+    way = Way()
+    way.look(MAIN)
+    actions = way.look(OUTDATED)
+    assert actions[0] is Do.REST
+    assert ends(actions) == []
+    assert ends(way.course.rest()) == [End.RENEW]
+
+
+def test_memory_over_the_limit_waits_far_over_it_does_not():
+    course = Way().course
+    assert course.weigh(499) == course.rest() == []
+    assert course.weigh(600) == []
+    assert ends(course.rest()) == [End.RENEW]
+    assert ends(course.weigh(626)) == [End.RENEW]
+
+
+def test_what_the_page_could_not_tell_is_asked_for_without_telling_anybody():
+    way = Way()
+    assert way.hear("bridge.missed") == []
+    way.look(MAIN)
+    assert way.hear("bridge.missed") == [Do.REST, Do.WORK]
+    actions = way.hear("bridge.loaded")
+    assert (actions[0], shown(actions), way.course.works) == (Do.REST, [State.STARTING], False)
+
+
+def test_what_happens_is_looked_at_soon_but_not_all_the_time():
+    way = Way()
+    way.look(MAIN)
+    way.hear("chat.new_message")
+    assert way.course.due == way.now + states.BEAT
+    for _ in range(100):
+        way.hear("conn.online", True)
+    assert way.course.due == way.now + states.EAGER
+
+
+healths = st.builds(
+    health, st.sampled_from(MODES), st.sampled_from(SOCKETS), st.booleans(), st.sampled_from([True, False, None]),
+    needs_update=st.sampled_from([True, False, None]),
+)  # fmt: skip
+EVENTS = ("bridge.loaded", "bridge.missed", "conn.online", "conn.logout", "conn.backend_event", "chat.new_message")
+steps = st.lists(
+    st.tuples(
+        st.floats(0, 120),
+        st.one_of(
+            st.tuples(st.just("look"), st.one_of(st.none(), healths)),
+            st.tuples(st.just("hear"), st.sampled_from(EVENTS)),
+            st.tuples(st.just("weigh"), st.floats(0, 1000)),
+            st.just(("rest", None)),
+        ),
+    ),
+    max_size=60,
+)
+
+
+def do(way, step, value):
+    match step:
+        case "look":
+            return way.look(value)
+        case "hear":
+            return way.hear(value)
+        case "weigh":
+            return way.course.weigh(value)
+    return way.course.rest()
+
+
+@given(steps, st.booleans())
+def test_whatever_happens(story, linked):
+    """Work goes on exactly while it is WORKING and is told so; an end comes last; looks never stop."""
+    way = Way(linked=linked)
+    working, state, told_any = False, State.STARTING, False
+    for after, (step, value) in story:
+        way.now += after
+        actions = do(way, step, value)
+        assert not any(isinstance(each, Finish) for each in actions[:-1]), actions
+        for action in actions:
+            if action in (Do.WORK, Do.REST):
+                assert working is (action is Do.REST)
+                working = action is Do.WORK
+            elif isinstance(action, Show):
+                state, told_any = action.state, True
+        assert working is way.course.works
+        if working:
+            assert state is State.WORKING
+        elif told_any:
+            assert state is not State.WORKING or ends(actions)
+        assert way.course.due <= way.now + states.BEAT
+        if ends(actions):
+            return
+
+
+@given(steps, st.booleans())
+def test_it_never_takes_back_more_often_than_allowed(story, linked):
+    way, times = Way(linked=linked), []
+    for after, (step, value) in story:
+        way.now += after
+        actions = do(way, step, value)
+        times += [way.now] * (Do.TAKE_OVER in actions)
+        if ends(actions):
+            break
+    for at in times:
+        assert sum(at - states.HOUR < each <= at for each in times) <= LIMITS.takeovers
+
+
+@given(healths)
+def test_a_page_that_stays_as_it_is_comes_to_something(told):
+    """In no state but WORKING and at a QR code does it stay for ever."""
+    way = Way(linked=True)
+    actions = way.stay(told, 2 * states.SYNC)
+    assert ends(actions) or way.course.rest() or way.course.view in (View.WORKING, View.SCAN)
+
+
+def test_browsers_that_come_up_to_nothing_are_given_up():
+    recovery, pauses = Recovery(), []
+    while not recovery.hopeless:
+        recovery.note(None)
+        pauses.append(recovery.pause)
+    assert len(pauses) == ATTEMPTS
+    assert pauses == sorted(set(pauses))
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0, 1e6)), min_size=1))
+def test_after_a_steady_life_the_next_browser_comes_at_once_after_brief_ones_it_waits(lives):
+    recovery = Recovery()
+    for up in lives:
+        recovery.note(up)
+        assert 0 <= recovery.pause <= LONGEST
+        assert (recovery.pause == 0) is (up is not None and up >= STEADY)
+        assert not recovery.hopeless or up is None
