@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from bisnesctl.pss import proportional
+
 #: Seconds between the two looks that tell how busy a processor is.
 SAMPLE = 0.1
 
@@ -66,12 +68,9 @@ def _busy(tree: list[psutil.Process]) -> float:
 
 
 def _memory(process: psutil.Process) -> int:
-    try:
-        for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # another user's, or gone
+    shared_by_parts = proportional(process.pid)
+    if shared_by_parts is not None:
+        return shared_by_parts
     try:
         return int(process.memory_info().rss)
     except psutil.Error:

@@ -1,11 +1,14 @@
-"""Imported first by processes of which there are many: keeps what they do not need out of their memory."""
+"""Keeps what they do not need out of the memory of processes of which there are many."""
 
 import ctypes
 import gc
 import sys
 
-# structlog loads rich to print tracebacks in colour, where it is installed: 7 MB. Our logs are plain.
-sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+
+def begin() -> None:
+    """Before anything else is imported."""
+    # structlog loads rich to print tracebacks in colour, where it is installed: 7 MB. Our logs are plain.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 
 def trim() -> None:

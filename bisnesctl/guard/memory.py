@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+from bisnesctl.pss import proportional
+
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -18,20 +20,13 @@ def over(limits: Mapping[int, int]) -> dict[int, int]:
     found = {}
     for root, limit in limits.items():
         tree = _tree(root, children)
-        if sum(resident.get(pid, 0) for pid in tree) > limit and (used := sum(map(proportional, tree))) > limit:
+        if sum(resident.get(pid, 0) for pid in tree) > limit and (used := _used(tree)) > limit:
             found[root] = used
     return found
 
 
-def proportional(pid: int) -> int:
-    """Bytes of one process (PSS); 0 where it is gone."""
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return 0
+def _used(tree: list[int]) -> int:
+    return sum(proportional(pid) or 0 for pid in tree)
 
 
 def _processes() -> tuple[dict[int, list[int]], dict[int, int]]:

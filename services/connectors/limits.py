@@ -1,6 +1,7 @@
 """What no channel of WhatsApp can send, whichever way it is reached: raises `Unsupported`, which says what to do."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from services.connectors.base import Unsupported
@@ -49,3 +50,16 @@ def reaction(payload: Payload) -> None:
 
 def anything(_: Payload) -> None:
     """Whatever is said is said."""
+
+
+#: What is checked of each kind that every channel has.
+CHECKS: dict[str, Callable[[Payload], None]] = {
+    "text": text,
+    "image": captioned,
+    "video": captioned,
+    "document": captioned,
+    "audio": uncaptioned,
+    "sticker": uncaptioned,
+    "reaction": reaction,
+    "read": anything,
+}

@@ -1,5 +1,7 @@
 """`python -m services.sandbox`: the simulators of the Graph API and of WhatsApp Web, until SIGTERM or SIGINT."""
 
+import sys
+
 import structlog
 from flask import Flask
 
@@ -14,6 +16,9 @@ from services.sandbox.registry import APP_ID, Registry
 from services.sandbox.server import Server
 from services.sandbox.simulator import Simulator
 from services.sandbox.wa.network import Network
+
+#: Seconds for which a thread may keep the others waiting: a page that is loaded must not slow the Graph API down.
+SWITCH = 0.0005
 
 log = structlog.get_logger()
 
@@ -54,6 +59,7 @@ def receivers(settings: Settings) -> list[str]:
 
 def main() -> None:
     """Serve until told to stop, then finish what is in hand."""
+    sys.setswitchinterval(SWITCH)
     settings = load()
     sandbox = Sandbox(settings)
     Server(settings.sandbox_port, sandbox.build, sandbox.close).run()

@@ -12,6 +12,8 @@ from bisnesctl.__main__ import main
 from bisnesctl.settings import Settings, load
 from tests.integration.api_stage import add_company, settings_for
 from tests.integration.api_stage import api as serve
+from tests.integration.outbox_tools import open_database
+from tests.integration.wa_stage import web_sandbox
 
 SECRET_KEY = "0123456789abcdef" * 4
 
@@ -68,6 +70,22 @@ def tool(monkeypatch, capsys):
     yield run
     for console in (output.out, output.err):
         console.cache_clear()
+
+
+@pytest.fixture
+def opened(database):
+    """A connection to a database of the test's own, and the pool for what is tested."""
+    pool, connection = open_database(database)
+    yield connection, pool
+    connection.close()
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory):
+    """The simulators as a process, WhatsApp Web among them."""
+    with web_sandbox(tmp_path_factory.mktemp("sandbox")) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture

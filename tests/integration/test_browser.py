@@ -255,7 +255,7 @@ def test_a_driver_that_hangs_is_replaced(stage):
 
 def test_a_page_that_is_loaded_anew_begins_another_life(stage):
     before = stage.page.health().boot
-    stage.browser.reload()
+    stage.browser.open()
     loaded = next(stage.events("bridge.loaded"))
     assert (loaded.boot != before, loaded.seq) == (True, 1)
     stage.works()

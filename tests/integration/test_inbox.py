@@ -17,11 +17,8 @@ AINA = Sender(CHAT, "US.1", "Aina")
 
 
 @pytest.fixture
-def connection(database):
-    pool, own = open_database(database)
-    yield own
-    own.close()
-    pool.close()
+def connection(opened):
+    return opened[0]
 
 
 @pytest.fixture

@@ -26,11 +26,8 @@ from tests.integration.outbox_tools import (
 
 
 @pytest.fixture
-def connection(database):
-    pool, own = open_database(database)
-    yield own
-    own.close()
-    pool.close()
+def connection(opened):
+    return opened[0]
 
 
 def claim(connection, limit=10, **options):

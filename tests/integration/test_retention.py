@@ -4,18 +4,15 @@ from uuid_utils import uuid7
 from services.events import registry, store
 from services.retention import clean_up
 from tests.integration.customer import raise_events
-from tests.integration.outbox_tools import execute, open_database
+from tests.integration.outbox_tools import execute
 
 #: Days for which events are kept.
 DAYS = 7
 
 
 @pytest.fixture
-def connection(database):
-    pool, connection = open_database(database)
-    yield connection
-    connection.close()
-    pool.close()
+def connection(opened):
+    return opened[0]
 
 
 def cleaned(connection):

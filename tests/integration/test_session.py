@@ -14,8 +14,7 @@ from wa_stage import WebSandbox
 
 from bisnesctl import wajs
 from bisnesctl.sessions import session_name
-from services.connectors.wwebjs import __main__ as program
-from services.connectors.wwebjs import commands, family, recovery, session
+from services.connectors.wwebjs import commands, family, recovery, session, wiring
 from services.connectors.wwebjs.chromium import StartFailed
 from services.connectors.wwebjs.lock import BotLock
 from services.connectors.wwebjs.owner import Hooks
@@ -227,11 +226,11 @@ def test_a_number_that_is_none_is_a_mistake_of_the_configuration(stage):
 
 
 def test_two_processes_never_have_one_number(stage, database, monkeypatch):
-    monkeypatch.setattr(program, "LOCK_PATIENCE", 0.1)
+    monkeypatch.setattr(wiring, "LOCK_TRIES", 1)
     one, two = (BotLock(Database(database, 2, "t"), stage.bot) for _ in range(2))
     stopping = threading.Event()
-    assert program._take(one, stopping)
-    assert not program._take(two, stopping)
+    assert wiring._take(one, stopping)
+    assert not wiring._take(two, stopping)
     execute(stage.connection, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
     assert one.held()  # it takes it anew
     one.release()

@@ -9,7 +9,7 @@ from sandbox_stage import eventually
 from selenium import webdriver
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
-from wa_stage import CHAT, WebSandbox
+from wa_stage import CHAT
 
 NUMBER = "60110000001"
 #: Sends a text as wa-js does, through the modules of the page.
@@ -76,13 +76,6 @@ class Browser:
         psutil.wait_procs(processes)
         for lock in self._profile.glob("Singleton*"):
             lock.unlink()
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    sandbox = WebSandbox(tmp_path_factory.mktemp("sandbox"))
-    yield sandbox
-    sandbox.end()
 
 
 @pytest.fixture(scope="module")

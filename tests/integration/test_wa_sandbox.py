@@ -5,16 +5,9 @@ import threading
 
 import pytest
 import requests
-from wa_stage import CHAT, CUSTOMER, Page, WebSandbox
+from wa_stage import CHAT, CUSTOMER, Page
 
 NUMBER = "60110000001"
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    sandbox = WebSandbox(tmp_path_factory.mktemp("sandbox"))
-    yield sandbox
-    sandbox.end()
 
 
 @pytest.fixture

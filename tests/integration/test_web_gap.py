@@ -5,7 +5,7 @@ import time
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from outbox_tools import execute, open_database
+from outbox_tools import execute
 from web_events import CHAT, WebBot, message, said
 
 from services.connectors.wwebjs import gap
@@ -37,14 +37,6 @@ class Page:
         """A customer has said something at that time, whether or not anybody looked."""
         self.messages.append(message(f"false_{CHAT}_3A{number}", body=f"text {number}", **more) | {"t": int(at)})
         return self.messages[-1]
-
-
-@pytest.fixture
-def opened(database):
-    pool, connection = open_database(database)
-    yield connection, pool
-    connection.close()
-    pool.close()
 
 
 @pytest.fixture

@@ -7,21 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.message import Status
-from tests.integration.outbox_tools import execute, open_database
+from tests.integration.outbox_tools import execute
 from tests.integration.web_events import CHAT, CUSTOMER, GROUP, OWN, WebBot, acked, event, message, said
 
 KEY, OTHER, THEIRS = f"true_{CHAT}_3EB001", f"true_{CHAT}_3EB002", f"false_{CHAT}_3A01"
 LID = "987654321098765@lid"
 RESET = """TRUNCATE phone_configs, wa_session, wa_key, outbox, lane, messages, contacts, chat, event, event_feed,
     webhook_inbox, media_download"""
-
-
-@pytest.fixture
-def opened(database):
-    pool, connection = open_database(database)
-    yield connection, pool
-    connection.close()
-    pool.close()
 
 
 @pytest.fixture

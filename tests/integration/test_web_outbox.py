@@ -7,17 +7,14 @@ from services import store
 from services.message import Status
 from services.recovery import KeyedRecovery
 from services.store import Entry, Outbox
-from tests.integration.outbox_tools import accept, add_bot, execute, open_database, status_of
+from tests.integration.outbox_tools import accept, add_bot, execute, status_of
 
 KEY = "true_60123456789@c.us_3EB0AA"
 
 
 @pytest.fixture
-def connection(database):
-    pool, own = open_database(database)
-    yield own
-    own.close()
-    pool.close()
+def connection(opened):
+    return opened[0]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from outbox_tools import execute, open_database
-from wa_stage import CHAT, CUSTOMER, WebSandbox
+from wa_stage import CHAT, CUSTOMER
 from web_events import WebBot
 
 from bisnesctl import wajs
@@ -18,13 +18,6 @@ from services.media.folder import FolderStore
 NUMBER = "60110000002"
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 300
 LIMIT = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    sandbox = WebSandbox(tmp_path_factory.mktemp("sandbox"))
-    yield sandbox
-    sandbox.end()
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from ipaddress import ip_network
 import pytest
 from outbox_tools import accept, add_bot, execute, open_database
 from uuid_utils import uuid7
-from wa_stage import WebSandbox
 
 from bisnesctl import wajs
 from bisnesctl.settings import Settings
@@ -33,13 +32,6 @@ NUMBER = "60110000003"
 CHATS = [f"6012345678{n}" for n in range(4)]
 CHAT = CHATS[0]
 GROUP = "120363000000000001@g.us"
-
-
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory):
-    sandbox = WebSandbox(tmp_path_factory.mktemp("sandbox"))
-    yield sandbox
-    sandbox.end()
 
 
 class Surfer:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from bisnesctl.guard import memory
+from bisnesctl.pss import proportional
 
 #: A parent that uses little, whose grandchild holds 200 MB.
 TREE = """
@@ -17,7 +18,7 @@ subprocess.run([sys.executable, "-c", child])
 def test_what_a_grandchild_holds_counts():
     with subprocess.Popen([sys.executable, "-c", TREE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout.readline().strip() == b"held"
-        assert memory.proportional(parent.pid) < 100 << 20
+        assert proportional(parent.pid) < 100 << 20
         assert memory.over({parent.pid: 150 << 20})[parent.pid] > 200 << 20
         assert memory.over({parent.pid: 1 << 30}) == {}
         parent.stdin.close()

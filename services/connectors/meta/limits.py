@@ -1,7 +1,6 @@
 """What Meta could never send, refused before it is accepted (Cloud API reference, "Messages")."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -70,14 +69,4 @@ def _components(components: list[Payload]) -> None:
         raise Unsupported(f"a template's components have at most {MAX_COMPONENTS // 1024} KB; shorten them")
 
 
-_CHECKS: dict[str, Callable[[Payload], None]] = {
-    "text": _text,
-    "image": limits.captioned,
-    "video": limits.captioned,
-    "document": limits.captioned,
-    "audio": limits.uncaptioned,
-    "sticker": limits.uncaptioned,
-    "template": _template,
-    "reaction": limits.reaction,
-    "read": limits.anything,
-}
+_CHECKS = limits.CHECKS | {"text": _text, "template": _template}

@@ -77,19 +77,6 @@ class Browser:
         """Load WhatsApp Web. Raises `CallFailed` where it cannot be reached, `CallTimeout` and `PageLost`."""
         self.page.open(self._options.url, deadline)
 
-    def reload(self, deadline: float = LOAD) -> None:
-        """Load it anew: the page begins another life. Raises like `open`."""
-        self.open(deadline)
-
-    def reattach(self) -> None:
-        """Another driver in place of one that died, as the next call would do. Raises `PageLost`."""
-        if self._driver is None:
-            raise PageLost("the browser was not launched")
-        try:
-            self._driver.attach()
-        except DriverLost as error:
-            raise PageLost(self.lost or str(error)) from error
-
     def acknowledge(self, boot: str, seq: int) -> None:
         """Let the page forget the events of that life up to `seq`; any thread may say so. Never fails."""
         if self._wire is not None:

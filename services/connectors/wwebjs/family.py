@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from bisnesctl.pss import proportional
+
 #: Seconds that processes may take to end after SIGKILL.
 _PATIENCE = 5.0
 
@@ -40,7 +42,7 @@ def kill(leader: int, known: frozenset[int] = frozenset()) -> None:
 
 def memory(leader: int) -> int:
     """Bytes of it, of shared pages its share (PSS)."""
-    return sum(proportional(pid) for pid in members(leader))
+    return sum(proportional(pid) or 0 for pid in members(leader))
 
 
 def _all() -> list[_Process]:
@@ -58,12 +60,3 @@ def _read(pid: int) -> _Process | None:
         return None
     state, parent, _, session = after_name[:4]
     return _Process(pid, int(parent), int(session), state in "ZXx")
-
-
-def proportional(pid: int) -> int:
-    """Bytes of one process, of shared pages its share (PSS); 0 where it is gone."""
-    with contextlib.suppress(OSError):  # it is gone, or another user's
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return 0

@@ -1,6 +1,5 @@
 """What WhatsApp Web could never send, refused before it is accepted."""
 
-from collections.abc import Callable
 from typing import Any
 
 from services.connectors import limits
@@ -30,15 +29,4 @@ def _text(payload: Payload) -> None:
         raise Unsupported(f"a text mentions at most {MAX_MENTIONS} people; split it into several messages")
 
 
-_CHECKS: dict[str, Callable[[Payload], None]] = {
-    "text": _text,
-    "image": limits.captioned,
-    "video": limits.captioned,
-    "document": limits.captioned,
-    "audio": limits.uncaptioned,
-    "sticker": limits.uncaptioned,
-    "reaction": limits.reaction,
-    "read": limits.anything,
-    "edit": limits.text,
-    "delete": limits.anything,
-}
+_CHECKS = limits.CHECKS | {"text": _text, "edit": limits.text, "delete": limits.anything}

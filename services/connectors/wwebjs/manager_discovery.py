@@ -63,7 +63,7 @@ class Discovery:
     def look(self, connection: Connection) -> int:
         """See how the sessions are: tell of those that are gone, restart those that hang, renew a fat one.
 
-        Returns how many are WORKING.         Raises as `round` does.
+        Returns how many are WORKING. Raises as `round` does.
         """
         sessions = websessions.find(connection)
         processes = self._supervisor.processes()

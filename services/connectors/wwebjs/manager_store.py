@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bisnesctl.websessions import Session
+from services.connectors.wwebjs.announcing import announce
 from services.store import Connection, transaction
 
 #: Failed starts in a row after which a session is blocked, and for how many minutes.
@@ -45,25 +46,6 @@ INSERT INTO process_events (process_name, event_type, event_data, severity)
 SELECT 'wwebjs', 'session_blocked', jsonb_build_object('company', company_id, 'phoneIndex', phone_index,
     'reason', reason, 'until', until), 'error'
 FROM blocked JOIN phone_configs ON id = bot_id"""
-
-# Locks event_feed before the session's row, as all others do.
-_EVENT = "SELECT raise_events(jsonb_build_array(session_status_event(%(bot)s, %(state)s, %(reason)s)))"
-_SHOW = """
-WITH shown AS (
-    UPDATE wa_session SET state = %(state)s, reason = %(reason)s, changed_at = now(), qr = NULL, pairing_code = NULL
-    WHERE bot_id = %(bot)s RETURNING bot_id
-), named AS (
-    UPDATE phone_configs SET status = %(status)s, updated_at = now() FROM shown WHERE id = bot_id
-    RETURNING id, company_id, phone_index
-), told AS (
-    UPDATE phone_status p SET status = %(status)s, metadata = metadata - 'qrCode', updated_at = now()
-    FROM named n WHERE p.company_id = n.company_id AND p.phone_index = n.phone_index::text
-)
-INSERT INTO process_events (process_name, event_type, event_data, severity)
-SELECT 'wwebjs', 'session_status', session_status_event(id, %(state)s, %(reason)s),
-       CASE %(state)s WHEN 'FAILED' THEN 'error' ELSE 'info' END
-FROM named"""
-_STATUS = {"STOPPED": "disconnected", "FAILED": "failed"}
 
 _RECYCLED = """
 SELECT DISTINCT bot_id FROM wa_command
@@ -115,11 +97,7 @@ def block_failing(connection: Connection) -> list[int]:
 
 def show(connection: Connection, session: Session, state: str, reason: str) -> None:
     """Tell everybody how a session is whose process does not run: STOPPED or FAILED."""
-    values = {"bot": session.bot_id, "state": state, "reason": reason, "status": _STATUS[state]}
-    with transaction(connection) as cursor:
-        if session.state != state:
-            cursor.execute(_EVENT, values)
-        cursor.execute(_SHOW, values)
+    announce(connection, session.bot_id, state, reason, alive=False)
 
 
 def use(connection: Connection, bots: list[int]) -> Use:

@@ -1,7 +1,4 @@
-"""What a session says of itself, where everybody looks: its row, the old tables, events, and Redis.
-
-A change of state is one transaction: the customer's event, `wa_session`, what the old front-ends read, and a note.
-"""
+"""What a session says of itself, where everybody looks: its row, the old tables, events, and Redis."""
 
 import json
 import os
@@ -14,6 +11,7 @@ import orjson
 import structlog
 
 from services import store
+from services.connectors.wwebjs.announcing import announce
 from services.connectors.wwebjs.states import State
 from services.message import Scope
 from services.store import Database, DatabaseError, DatabaseUnavailable, Hold, transaction
@@ -23,50 +21,11 @@ CHANNEL = "bisnes:sessions"
 
 log = structlog.get_logger()
 
-
-#: What the old tables call it.
-_OLD = {
-    State.STOPPED: "disconnected",
-    State.STARTING: "connecting",
-    State.SCAN_QR_CODE: "qr",
-    State.WORKING: "connected",
-    State.FAILED: "failed",
-}
-
 _BEGIN = """
 INSERT INTO wa_session AS s (bot_id, state, failed_starts, host, pid, started_at)
 VALUES (%(bot)s, 'STARTING', 1, %(host)s, %(pid)s, now())
 ON CONFLICT (bot_id) DO UPDATE SET failed_starts = s.failed_starts + 1, host = excluded.host, pid = excluded.pid,
     started_at = now()"""
-
-# Locks event_feed before the session's row, as all others do.
-_EVENT = """
-SELECT raise_events(jsonb_build_array(session_status_event(%(bot)s, %(state)s, %(reason)s)))
-WHERE NOT EXISTS (SELECT FROM wa_session WHERE bot_id = %(bot)s AND state = %(state)s)"""
-_CHANGE = """
-WITH changed AS (
-    UPDATE wa_session SET state = %(state)s, reason = %(reason)s, changed_at = now(),
-        failed_starts = CASE WHEN %(came_up)s THEN 0 WHEN %(state)s = 'STOPPED' THEN GREATEST(failed_starts - 1, 0)
-            ELSE failed_starts END,
-        qr = NULL, qr_expires_at = NULL, pairing_code = NULL, pairing_expires_at = NULL,
-        own_number = CASE WHEN %(state)s = 'SCAN_QR_CODE' THEN NULL ELSE COALESCE(%(number)s, own_number) END
-    WHERE bot_id = %(bot)s RETURNING bot_id
-), named AS (
-    UPDATE phone_configs SET status = %(old)s, updated_at = now(),
-        display_phone_number = COALESCE(display_phone_number, %(number)s)
-    FROM changed WHERE id = bot_id RETURNING id, company_id, phone_index, connection_type
-), told AS (
-    UPDATE phone_status p SET status = %(old)s, updated_at = now(), last_seen = now(),
-        metadata = COALESCE(metadata, '{}') - 'qrCode', phone_number = COALESCE(%(number)s, p.phone_number)
-    FROM named n WHERE p.company_id = n.company_id AND p.phone_index = n.phone_index::text RETURNING p.id
-), made AS (
-    INSERT INTO phone_status (company_id, phone_index, status, last_seen, connection_type, phone_number)
-    SELECT company_id, phone_index::text, %(old)s, now(), COALESCE(connection_type, 'wwebjs'), %(number)s FROM named
-    WHERE NOT EXISTS (SELECT FROM phone_status p WHERE p.company_id = named.company_id
-        AND p.phone_index = named.phone_index::text)
-)
-INSERT INTO process_events (process_name, event_type, event_data, severity)
-SELECT 'wwebjs', 'session_status', session_status_event(id, %(state)s, %(reason)s), %(severity)s FROM named"""
 
 _QR = """
 WITH shown AS (
@@ -115,16 +74,8 @@ class Register:
         """It is so from now on. `event`: what the manager is told; `number`: digits, once it is linked."""
         if (state, reason) == (self.state, self.reason):
             return
-        values = {
-            "bot": self.bot_id, "state": state, "reason": reason, "number": number, "old": _OLD[state],
-            "came_up": state in (State.SCAN_QR_CODE, State.WORKING),
-            "severity": "error" if state is State.FAILED else "info",
-        }  # fmt: skip
-        with self.database.connection() as connection, transaction(connection) as cursor:
-            if state is State.WORKING:
-                cursor.execute("SELECT release_bot(%s)", (self.bot_id,))
-            cursor.execute(_EVENT, values)
-            cursor.execute(_CHANGE, values)
+        with self.database.connection() as connection:
+            announce(connection, self.bot_id, state, reason, number=number, alive=True)
         self.state, self.reason = state, reason
         log.info("the session is", state=str(state), reason=reason)
         self._tell(event or str(state).lower(), reason)

@@ -1,0 +1,207 @@
+"""The process of one WhatsApp Web number: everything that it needs, connected in one place."""
+
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import redis
+import structlog
+
+from bisnesctl.errors import ConfigError
+from bisnesctl.naming import session_name
+from bisnesctl.pss import proportional
+from bisnesctl.settings import Settings, load
+from services import lean, logs
+from services.bells import SessionBell, session_queue
+from services.connectors.wwebjs import family
+from services.connectors.wwebjs.browser import Browser, BrowserOptions
+from services.connectors.wwebjs.connector import WwebjsConnector
+from services.connectors.wwebjs.downloads import MediaDownloads
+from services.connectors.wwebjs.gap import GapFill
+from services.connectors.wwebjs.ledger import DatabaseLedger
+from services.connectors.wwebjs.lock import BotLock
+from services.connectors.wwebjs.orders import Orders
+from services.connectors.wwebjs.owner import Hooks
+from services.connectors.wwebjs.profiles import Profile, ProfileInUse
+from services.connectors.wwebjs.recorder import Recorder
+from services.connectors.wwebjs.register import AWAY, Register
+from services.connectors.wwebjs.session import ExitStatus, Session, missing_programs
+from services.connectors.wwebjs.states import Limits
+from services.connectors.wwebjs.window import PageWindow
+from services.directory import Directory
+from services.heartbeat import Counters, Heartbeat
+from services.media.store import media_store
+from services.message import Bot, Status
+from services.sender import Sender, tuned_for_session
+from services.store import Database, DatabaseUnavailable
+
+#: Connections to PostgreSQL of one session.
+POOL = 6
+#: Seconds between two tries to reach the database, or to get the number.
+PAUSE = 1.0
+#: Tries, with that pause in between, to get a number that another process has: an earlier one that is about to end.
+LOCK_TRIES = 10
+#: Seconds for what is in hand at the end.
+STOP_TIMEOUT = 5.0
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+def run(company: str, phone: int) -> int:
+    """Serve the number until SIGTERM or SIGINT; returns the exit status."""
+    settings = load()
+    logs.configure(settings.log_level)
+    stopping = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, lambda *_: stopping.set())
+    database = Database(settings.database_dsn, POOL, os.environ.get("BISNES_INSTANCE", session_name(company, phone)))
+    directory = Directory(database)
+    directory.start()
+    bot = _insist(stopping, lambda: directory.bot(company, phone))
+    if bot is None or bot.process_name != "wwebjs":
+        log.error("there is no such WhatsApp Web number: see `bisnesctl bots list`", company=company, phone=phone)
+        return ExitStatus.MISCONFIGURED
+    lock = BotLock(database, bot.id)
+    if not _take(lock, stopping):
+        log.error("another process has this number; it is not started twice", company=company, phone=phone)
+        return ExitStatus.START_FAILED
+    try:
+        return Wired(settings, database, directory, bot, lock).run(stopping)
+    except (ConfigError, ProfileInUse) as error:
+        log.error("the session cannot start", reason=str(error))
+        return ExitStatus.MISCONFIGURED if isinstance(error, ConfigError) else ExitStatus.START_FAILED
+
+
+def _take(lock: BotLock, stopping: threading.Event) -> bool:
+    """Whether the number is ours; another process that is about to end is waited for."""
+    for _ in range(LOCK_TRIES):
+        if _insist(stopping, lock.take):
+            return True
+        stopping.wait(PAUSE)
+    return False
+
+
+def _insist(stopping: threading.Event, action: Callable[[], T]) -> T | None:
+    """What an action gives that needs the database, however long that is away; None where it is to stop before."""
+    while not stopping.is_set():
+        try:
+            return action()
+        except AWAY as error:
+            log.warning("waiting for the database", reason=str(error))
+            stopping.wait(PAUSE)
+    return None
+
+
+class Wired:
+    """Everything that one number needs, connected in one place."""
+
+    def __init__(self, settings: Settings, database: Database, directory: Directory, bot: Bot, lock: BotLock) -> None:
+        """Raises `ConfigError` and `ProfileInUse`."""
+        name = session_name(bot.company_id, bot.phone_index)
+        self._bot, self._lock = bot, lock
+        self._instance = os.environ.get("BISNES_INSTANCE", name)
+        self._bell = SessionBell(settings.redis_dsn, bot.id)
+        self._counters = Counters()
+        self._heartbeat = Heartbeat(settings, database, "wwebjs", self._instance, os.getpid(), self._counters)
+        profile = Profile(settings.profile_dir, bot.company_id, bot.phone_index)
+        self._options = BrowserOptions.from_settings(settings, profile.path)
+        if missing := missing_programs(self._options):
+            raise ConfigError(missing)
+        self._register = Register(database, bot.id, self._publish)
+        recorder = Recorder(database, bot.id, self._nudge_inbox)
+        window = PageWindow(DatabaseLedger(database), settings.wwebjs_max_messages_per_second)
+        self._sender = Sender(
+            settings, database, directory, WwebjsConnector(settings), tuned_for_session(settings, bot.id, window),
+            self._instance, secrets.token_hex(4), self._bell.heard,
+        )  # fmt: skip
+        self._sender.delivery.paused = True
+        self._gap = GapFill(database, bot.id, recorder)
+        limit = settings.media_max_mb << 20
+        downloads = MediaDownloads(database, bot.id, media_store(settings), limit, settings.home / "downloads" / name)
+        self._works = (window, self._gap, downloads)
+        self._orders = Orders(database, bot.id)
+        self._works_now = False
+        limits = Limits(settings.session_memory_mb, settings.wwebjs_takeovers)
+        self._stopping = threading.Event()
+        hooks = Hooks(
+            lambda: self._stopping.is_set(), self._set_working, lambda: not self._sender.delivery.in_hand,
+            self._memory_mb, self._orders.carry_out, self._still_ours,
+        )  # fmt: skip
+        self._session = Session(self._options, profile, self._register, recorder, self._works, limits, hooks)
+
+    def run(self, stopping: threading.Event) -> ExitStatus:
+        """Serve the number on this thread."""
+        self._stopping = stopping
+        try:
+            if (reason := _insist(self._stopping, self._begin)) is not None:
+                log.error("the number is blocked: see `bisnesctl bots blocked`", reason=reason)
+                return ExitStatus.GIVEN_UP
+            return self._serve()
+        finally:
+            self._lock.release()
+
+    def _begin(self) -> str | None:
+        """Note that a process of it has started; returns why it must not go on, if so."""
+        reason = self._register.block()
+        if reason is None:
+            self._register.begin()
+        return reason
+
+    def _serve(self) -> ExitStatus:
+        self._heartbeat.start()
+        self._sender.start_in_background()
+        threading.Thread(target=self._hear, name="bell", daemon=True).start()
+        try:
+            return self._session.run(self._stopping)
+        finally:
+            self._sender.stop(STOP_TIMEOUT)
+            self._heartbeat.stop()
+
+    def _set_working(self, works: bool) -> None:
+        """Messages are claimed, and the page is asked for what was missed, while it works."""
+        if works == self._works_now:
+            return
+        self._works_now = works
+        self._sender.delivery.paused = not works
+        self._counters.active_bots = int(works)
+        if works:
+            lean.trim()
+            self._gap.begin()
+            self._sender.nudge(session_queue(self._bot.id))
+        else:
+            for work in self._works:
+                work.paused()
+
+    def _memory_mb(self, browser: Browser) -> float:
+        """Of this process, the browser and its driver, of shared pages their share."""
+        beside = (proportional(os.getpid()) or 0) + (family.memory(browser.driver_pid) if browser.driver_pid else 0)
+        return (browser.memory() + beside) / 2**20
+
+    def _still_ours(self) -> bool:
+        try:
+            return self._lock.held()
+        except DatabaseUnavailable:  # then nobody else can take it either, and nothing is sent
+            return True
+
+    def _nudge_inbox(self) -> None:
+        self._sender.nudge("wwebjs-webhooks")
+
+    def _publish(self, channel: str, text: str) -> None:
+        try:
+            self._bell.client.publish(channel, text)
+        except redis.RedisError as error:
+            log.debug("Redis is away", reason=str(error))
+
+    def _hear(self) -> None:
+        """Pass on what rings: messages and commands."""
+        while not self._stopping.is_set():
+            if self._bell.wait(PAUSE):
+                self._orders.rung()
+                self._sender.nudge(session_queue(self._bot.id))
+            self._counters.processed = self._sender.delivery.counts[Status.SENT]
+            self._counters.errors = self._sender.delivery.counts[Status.FAILED]
