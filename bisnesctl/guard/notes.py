@@ -22,9 +22,12 @@ BATCH = 500
 _STORE = """
 INSERT INTO process_events (process_name, event_type, event_data, severity, timestamp)
 SELECT process_name, event_type, event_data, severity, to_timestamp(at)
-FROM json_to_recordset(%s::json) AS n (process_name text, event_type text, event_data jsonb, severity text, at float)
+FROM ROWS FROM (
+    json_to_recordset(%s::json) AS (process_name text, event_type text, event_data jsonb, severity text, at float)
+) WITH ORDINALITY AS n (process_name, event_type, event_data, severity, at, place)
 WHERE NOT EXISTS (SELECT FROM process_events e WHERE e.process_name = n.process_name
-    AND e.timestamp = to_timestamp(n.at) AND e.event_data = n.event_data)"""
+    AND e.timestamp = to_timestamp(n.at) AND e.event_data = n.event_data)
+ORDER BY place"""
 
 log = logging.getLogger(__name__)
 

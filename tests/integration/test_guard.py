@@ -204,3 +204,12 @@ def test_a_note_that_was_stored_before_a_crash_is_not_stored_again(stage):
         Notes(spool, stage.settings.database_dsn).start()
         wait_until(lambda: not spool.exists() and not spool.with_suffix(".sending").exists(), 20)
     assert len(stage.noted("process_exited")) == 1
+
+
+def test_notes_are_stored_in_the_order_in_which_they_were_taken(stage):
+    spool = stage.settings.home / "other.jsonl"
+    notes = [Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": serial}) for serial in range(300)]
+    spool.write_text("".join(f"{note.line()}\n" for note in notes))
+    Notes(spool, stage.settings.database_dsn).start()
+    wait_until(lambda: len(stage.noted("process_exited")) == 300, 20)
+    assert [details["serial"] for _, details in stage.noted("process_exited")] == list(range(300))
