@@ -87,8 +87,8 @@ class Receiver:
 class Sandbox:
     """`python -m services.sandbox` on a port of its own."""
 
-    def __init__(self, folder, meta_port, legacy_port):
-        self.port = free_port()
+    def __init__(self, folder, meta_port, legacy_port, port=None):
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._env = folder / ".env"
         self._env.write_text(

@@ -158,6 +158,26 @@ def live(stage, sandbox):
     assert [each for each in told if each != "STARTING"] == ["SCAN_QR_CODE", "WORKING", "STOPPED", "WORKING", "WORKING"]
 
 
+def test_a_page_that_cannot_be_reached_for_a_while_is_no_failed_start(database, redis_server, tmp_path):
+    port = free_port()
+    stage = Stage(database, redis_server.url, tmp_path, f"http://127.0.0.1:{port}/_wa/")
+    process = stage.start()
+    try:
+        eventually(lambda: "ERR_CONNECTION_REFUSED" in (stage.row("reason") or ""))
+        assert stage.row("state") == "STARTING"
+        assert stage.tell("status") == {"view": "unreachable"}
+        with pytest.raises(commands.CommandFailed, match="not open"):
+            stage.tell("doctor")
+        sandbox = WebSandbox(tmp_path / "sandbox", port=port)
+        try:
+            stage.becomes("SCAN_QR_CODE", process)
+            assert (stage.row("failed_starts"), stage.row("reason")) == (0, None)
+        finally:
+            sandbox.end()
+    finally:
+        stage.end()
+
+
 class Unlaunchable:
     """A browser that does not start."""
 
@@ -201,7 +221,7 @@ def test_browsers_that_do_not_start_are_tried_a_few_times_then_the_start_has_fai
 
 def test_a_number_that_another_process_took_is_shown_as_that_one_says(stage, monkeypatch):
     assert serve(stage, monkeypatch, lambda _: Shown(MAIN), ours=False) == ExitStatus.START_FAILED
-    assert stage.row("state") == "WORKING"
+    assert stage.row("state") == "STARTING"  # as it was told before
 
 
 def test_a_refused_account_is_blocked_for_good_and_its_queue_is_held(stage, monkeypatch):

@@ -14,9 +14,9 @@ CHAT = f"{CUSTOMER}@c.us"
 class WebSandbox(Sandbox):
     """`python -m services.sandbox` on a port of its own; `page_url` is its WhatsApp Web."""
 
-    def __init__(self, folder, meta_port=None):
+    def __init__(self, folder, meta_port=None, port=None):
         folder.mkdir(parents=True, exist_ok=True)
-        super().__init__(folder, meta_port or free_port(), free_port())
+        super().__init__(folder, meta_port or free_port(), free_port(), port)
         self.page_url = f"{self.url}/_wa/"
 
     def wa(self, path, /, files=None, **fields):

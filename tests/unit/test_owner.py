@@ -9,6 +9,7 @@ from services.connectors.wwebjs.events import Lost, PageEvent
 from services.connectors.wwebjs.owner import Hooks, Owner
 from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.states import End, Limits, State
+from services.connectors.wwebjs.view import View
 from services.store import DatabaseUnavailable
 from tests.unit.test_states import IDLE_QR, MAIN, QR
 
@@ -26,6 +27,11 @@ class Browser:
         self.events = queue.Queue()
         self.page, self.lost, self.driver_alive, self.driver_pid = self, None, True, 1
         self.says, self.calls, self.acknowledged = says, [], []
+        self.refusals = []  # why it cannot be opened, one after the other
+
+    def open(self):
+        if self.refusals:
+            raise self.refusals.pop(0)
 
     def health(self, _deadline):
         said = self.says.pop(0) if isinstance(self.says, list) and len(self.says) > 1 else self.says
@@ -121,6 +127,16 @@ def test_it_works_until_it_is_told_to_stop_and_rests_then():
     assert all_.serve()[0] is End.STOP
     assert all_.told == [(State.WORKING, "60")]
     assert all_.working == [False, True, False]
+
+
+def test_a_page_that_cannot_be_reached_is_tried_again_and_commands_are_carried_out_meanwhile():
+    all_ = Everything()
+    all_.browser.refusals = [CallFailed(None, "net::ERR_INTERNET_DISCONNECTED"), CallTimeout("load: 60 s")]
+    asked = []
+    all_.command = lambda owner: asked.append(owner.course.view)
+    assert all_.serve()[0] is End.STOP
+    assert all_.told == [(State.STARTING, None), (State.STARTING, None), (State.WORKING, "60")]
+    assert View.UNREACHABLE in asked
 
 
 def test_events_are_stored_before_the_page_may_forget_them():

@@ -34,10 +34,12 @@ SYNCING = health("SYNCING", "PAIRING")
 class Way:
     """A course, and the time that passes on it."""
 
-    def __init__(self, past=None, linked=False, now=1000.0):
+    def __init__(self, past=None, linked=False, now=1000.0, opened=True):
         self.now, self.linked = now, linked
         self.past = past or Past()
         self.course = Course(LIMITS, self.past, self.now)
+        if opened:
+            self.course.open(None, self.now)
 
     def look(self, told, after=0.0):
         self.now += after
@@ -70,6 +72,34 @@ def test_a_new_page_shows_its_code_then_works():
     assert shown(way.look(SYNCING, 10)) == [State.STARTING]
     assert way.look(MAIN, 1) == [Show(State.WORKING, None, "ready"), Do.WORK]
     assert (way.course.works, way.course.up_at) == (True, 1001.0)
+
+
+def test_a_page_that_cannot_be_reached_is_opened_again_for_as_long_as_it_takes():
+    way, pauses = Way(opened=False), []
+    for _ in range(states.OPENINGS - 1):
+        assert shown(way.course.open("net::ERR_NAME_NOT_RESOLVED", way.now)) == [State.STARTING]
+        pauses.append(way.course.due - way.now)
+        way.now = way.course.due
+    assert (pauses, pauses[0], pauses[-1]) == (sorted(pauses), states.REOPEN, states.LONGEST)
+    assert ends(way.course.open("net::ERR_NAME_NOT_RESOLVED", way.now)) == [End.RENEW]
+    recovery = Recovery()
+    recovery.note(way.now - way.course.up_at)
+    assert recovery.pause == 0.0
+    way.course.open(None, way.now)
+    assert shown(way.look(MAIN)) == [State.WORKING]
+
+
+def test_a_page_that_opens_late_has_all_its_time_to_get_ready():
+    way = Way(opened=False)
+    way.now += 10 * states.START
+    way.course.open(None, way.now)
+    assert ends(way.stay(LOADING, states.START - 1)) == []
+
+
+def test_a_start_without_a_connection_to_whatsapp_did_not_fail():
+    way = Way()
+    assert ends(way.stay(OFFLINE, 2 * states.OFFLINE)) == [End.RENEW]
+    assert way.course.up_at is not None
 
 
 def test_a_code_that_nobody_scanned_in_time_is_replaced():

@@ -107,6 +107,8 @@ def _refresh(owner: Owner, _: Answer) -> Answer:
 
 
 def _status(owner: Owner, _: Answer) -> Answer:
+    if not owner.course.opened:
+        return {"view": owner.course.view.value}
     health = owner.browser.page.health()
     return {"view": owner.course.view.value, "mode": health.mode, "socket": health.socket, "waJs": health.wa_js}
 
@@ -130,6 +132,8 @@ def _pair(owner: Owner, arguments: Answer) -> Answer:
 
 
 def _doctor(owner: Owner, _: Answer) -> Answer:
+    if not owner.course.opened:
+        raise NotNow("the page is not open: there is nothing to look at now")
     return {"findings": [asdict(each) for each in contract.examine(owner.browser.page)]}
 
 

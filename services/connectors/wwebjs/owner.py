@@ -79,7 +79,7 @@ class Owner:
 
     @property
     def up(self) -> float | None:
-        """Seconds since it came to a QR code or WORKING; None: it did not."""
+        """Seconds since its course came up; None: it did not."""
         return None if self.course.up_at is None else self.clock() - self.course.up_at
 
     def serve(self) -> tuple[End, str]:
@@ -123,7 +123,7 @@ class Owner:
         if self.asked is not None:
             raise _Finished(self.asked, "an operator asked for it")
         if self.clock() >= self.course.due:
-            self._look()
+            self._look() if self.course.opened else self._open()
         if not (self.course.works and self._work()) and self.hooks.idle():
             self._do(self.course.rest())
 
@@ -159,7 +159,18 @@ class Owner:
         self._unstored = []
         self.browser.acknowledge(last.boot, last.seq)
 
-    # --- Looks ---------------------------------------------------------------------------------------------------
+    # --- The page ------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Open the page, which may be out of reach."""
+        try:
+            self.browser.open()
+            refusal = None
+        except (CallFailed, CallTimeout) as error:
+            refusal = str(error)
+        self._do(self.course.open(refusal, self.clock()))
+        if refusal is not None and self._is_due("weigh", WEIGH):
+            self._weigh()
 
     def _look(self) -> None:
         before = self.course.view

@@ -13,7 +13,6 @@ from services.connectors.wwebjs import chromium
 from services.connectors.wwebjs.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.chromium import ProgramMissing, StartFailed
 from services.connectors.wwebjs.owner import Hooks, Owner
-from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.profiles import Profile
 from services.connectors.wwebjs.recorder import Recorder
 from services.connectors.wwebjs.recovery import Recovery
@@ -87,9 +86,8 @@ class Session:
         )  # fmt: skip
         try:
             browser.launch()
-            browser.open()
             end, reason = owner.serve()
-        except (StartFailed, CallFailed, CallTimeout, PageLost, OSError) as error:
+        except (StartFailed, OSError) as error:
             end, reason = End.FAILED, str(error)
         finally:
             self._recovery.note(owner.up)

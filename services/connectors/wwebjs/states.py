@@ -20,6 +20,11 @@ CONVINCED = 3
 #: Seconds that a page may be in a view on its way: `START` to become ready, `SYNC` to fetch the history of a phone that
 #: was linked just now, `OFFLINE` without a connection to WhatsApp.
 START, SYNC, OFFLINE = 90.0, 900.0, 60.0
+#: Seconds until a page that could not be reached is opened again: the first pause, by what each further one is longer,
+#: and the longest.
+REOPEN, GROWTH, LONGEST = 1.0, 2, 10.0
+#: Times in a row that one browser tries to open it.
+OPENINGS = 20
 #: Seconds after which a link survives a SIGKILL: Chromium writes localStorage down within six.
 DURABLE = 8.0
 #: Seconds in which takeovers, and renewals for a newer version, are counted; and that a takeover may take.
@@ -109,17 +114,19 @@ class Course:
     past: Past
     began: float  # when it was launched
     view: View = View.LOADING
-    up_at: float | None = None  # when it came to a QR code or WORKING
-    due: float = field(init=False)  # when to look next
+    opened: bool = False  # whether the page was, so that it can be looked at
+    up_at: float | None = None  # when it came to a QR code or WORKING, or only a network was missing for that
+    due: float = field(init=False)  # when to open the page, or to look at it, next
     _since: float = field(init=False)  # when the view began
     _looked: float = float("-inf")
+    _refused: int = 0  # times in a row that it could not be opened
     _missed: int = 0
     _unlinked: int = 0  # looks in a row at which it was linked no more
     _worked: bool = False
     _renewal: str = ""  # why it is to be renewed once nothing is in hand
 
     def __post_init__(self) -> None:
-        """It begins with a look."""
+        """It begins at once."""
         self.due = self._since = self.began
 
     @property
@@ -168,6 +175,27 @@ class Course:
         """Nothing is in hand."""
         return [Finish(End.RENEW, self._renewal)] if self._renewal else []
 
+    # --- Opening the page -----------------------------------------------------------------------------------------
+
+    def open(self, refusal: str | None, now: float) -> list[Action]:
+        """The page was opened, or could not be reached, and why.
+
+        That says nothing against the number or its browser: it is tried for as long as it takes, now and then by
+        another browser.
+        """
+        self.opened, self.due = refusal is None, now
+        if refusal is None:
+            self.view, self._since = View.LOADING, now
+            return []
+        self.view = View.UNREACHABLE
+        self._come_up(now)
+        self.due += min(REOPEN * GROWTH ** min(self._refused, 8), LONGEST)
+        self._refused += 1
+        reason = f"WhatsApp Web cannot be reached: {refusal}"
+        if self._refused >= OPENINGS:
+            return [Finish(End.RENEW, reason)]
+        return [Show(State.STARTING, reason, "disconnected")]
+
     # --- What is seen ---------------------------------------------------------------------------------------------
 
     def look(self, health: Health | None, linked: bool, now: float) -> list[Action]:
@@ -209,6 +237,8 @@ class Course:
                 return [*actions, Show(State.SCAN_QR_CODE)]
             case View.LOGGED_OUT | View.BANNED:  # their end is told
                 return actions
+            case View.OFFLINE:  # a network's fault, and none of the browser's
+                self._come_up(now)
         event = "disconnected" if seen.view in (View.OFFLINE, View.CONFLICT) else ""
         return [*actions, Show(State.STARTING, seen.reason, event)]
 

@@ -17,6 +17,7 @@ _CONNECTED = "CONNECTED"
 class View(Enum):
     """How the page is."""
 
+    UNREACHABLE = "unreachable"  # its server cannot be reached
     LOADING = "loading"
     SCAN = "scan"  # it shows a QR code
     SYNCING = "syncing"  # a phone was linked, what it knows is coming over
