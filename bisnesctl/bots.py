@@ -59,6 +59,7 @@ class Bot:
     checked_at: str | None  # the database's time
     problems: list[dict[str, Any]]  # what it found wrong: level, code, text, next
     session: str | None  # of WhatsApp Web: its state; None: it has none
+    session_reason: str | None
     blocked_until: str | None  # as held_until: its session is not started before; None: it is not blocked
     blocked_reason: str | None
 
@@ -89,7 +90,8 @@ SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.pro
            CASE WHEN isfinite(p.held_until) THEN p.held_until::timestamptz(0)::text ELSE 'infinity' END END,
        CASE WHEN p.held_until > now() THEN p.held_reason END, c.meta_waba_id, p.rate::float,
        NULLIF(k.status, 'unknown'), k.checked_at::timestamptz(0)::text, COALESCE(k.report -> 'problems', '[]'),
-       s.state, CASE WHEN isfinite(b.until) THEN b.until::timestamptz(0)::text ELSE b.until::text END, b.reason
+       s.state, s.reason,
+       CASE WHEN isfinite(b.until) THEN b.until::timestamptz(0)::text ELSE b.until::text END, b.reason
 FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN bot_check k ON k.bot_id = c.id
     LEFT JOIN wa_session s ON s.bot_id = c.id AND c.process_name = 'wwebjs'
     LEFT JOIN wa_block b ON b.bot_id = c.id AND b.until > now() AND c.process_name = 'wwebjs'

@@ -86,20 +86,3 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Non
     for row in rows:
         table.add_row(*(row[index] for index in shown))
     out().print(table)
-
-
-def duration(seconds: float | None) -> str:
-    """A span of time in its two largest units, such as `3h 12m`."""
-    if seconds is None:
-        return "-"
-    whole = max(int(seconds), 0)  # the clock may have been set back
-    parts = (whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"), (whole % 60, "s")
-    first = next((index for index, (number, _) in enumerate(parts) if number), len(parts) - 1)
-    return " ".join(f"{number}{unit}" for number, unit in parts[first : first + 2])
-
-
-def size(number: int | None) -> str:
-    """Bytes in MB or GB."""
-    if number is None:
-        return "-"
-    return f"{number / 2**20:.0f} MB" if number < 2**30 else f"{number / 2**30:.1f} GB"

@@ -31,24 +31,31 @@ class Type:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """It is on its way, and why it is not there yet."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Linked:
     """It is done."""
 
     number: str | None
 
 
-Step = Scan | Type | Linked
+Step = Scan | Type | Wait | Linked
 
 
 def follow(api: ApiClient, company: str, phone: int, number: str | None = None) -> Iterator[Step]:
-    """Starts the session if need be, gives each new code, and ends with `Linked`.
+    """Starts the session if need be, gives each new code and what keeps it from one, and ends with `Linked`.
 
     `number`: of the phone, which is then linked by a pairing code. Raises `Conflict` where the session is blocked,
     `BisnesError` where it fails or does not come up, and what `ApiClient` raises.
     """
     before = _start(api, company, phone)
     deadline = time.monotonic() + START_PATIENCE
-    codes = _Codes(api, company, phone, number)
+    codes, told = _Codes(api, company, phone, number), before["reason"]
     while (session := api.session(company, phone))["status"] != "WORKING":
         _check(session, before)
         if session["status"] == "SCAN_QR_CODE":
@@ -56,6 +63,9 @@ def follow(api: ApiClient, company: str, phone: int, number: str | None = None) 
             yield from codes.fresh()
         elif time.monotonic() > deadline:
             raise BisnesError(f"the session does not come up, it is {session['status']}{_why(session)}")
+        elif session["reason"] and session["reason"] != told:
+            told = session["reason"]
+            yield Wait(told)
         time.sleep(INTERVAL)
     yield Linked(session["number"])
 

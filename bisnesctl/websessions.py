@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bisnesctl.errors import Conflict, UsageError
+from bisnesctl.naming import session_name
 from bisnesctl.postgres import Connection, query
+from bisnesctl.units import duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Session:
     wanted: bool  # whether it is to run
     state: str  # STOPPED, STARTING, SCAN_QR_CODE, WORKING or FAILED
     reason: str | None
-    changed_at: datetime | None
+    changed_at: datetime | None  # when it came to this state
     started_at: datetime | None  # None: it is to be started, and was not yet
     number: str | None  # digits of the number that it is linked to
     beat_at: datetime | None  # when its page last proved that it works
@@ -56,7 +58,7 @@ class Session:
         """Seconds since its page last proved that it works, where it ought to."""
         if self.state != "WORKING" or self.beat_at is None:
             return None
-        return (datetime.now(UTC) - self.beat_at).total_seconds()
+        return _since(self.beat_at)
 
     def told_reason(self, limit: float) -> str | None:
         """Why it is as it is: a silence of more than `limit` seconds, else the reason that is stored."""
@@ -68,7 +70,7 @@ class Session:
     def trouble(self, limit: float) -> tuple[str, str, str] | None:
         """What an operator should know of it, as a word, the reason and the command that tells more; None: it is well.
 
-        The word is blocked, failed, stopped, unlinked or silent (for more than `limit` seconds).
+        The word is blocked, failed, stopped, unlinked, or silent or starting (for more than `limit` seconds).
         """
         bot, reason = f"{self.company} {self.phone}", self.told_reason(limit) or ""
         if self.block is not None:
@@ -79,6 +81,9 @@ class Session:
             return "unlinked", "no phone is linked to it", f"bisnesctl bots link {bot}"
         if self.state == "FAILED" or (self.state == "STOPPED" and reason):
             return self.state.lower(), reason, "bisnesctl bots list"
+        if self.state == "STARTING" and self.changed_at is not None and (lasts := _since(self.changed_at)) > limit:
+            why = f": {reason}" if reason else ""
+            return "starting", f"for {duration(lasts)}{why}", f"bisnesctl logs {session_name(self.company, self.phone)}"
         silence = self.silence()
         return ("silent", reason, "bisnesctl bots list") if silence is not None and silence > limit else None
 
@@ -156,6 +161,11 @@ def blocked(session: Session, block: Block) -> str:
         f"bot {session.phone} of company {session.company} is blocked {block.end}: {block.reason}; "
         f"an operator unblocks it: `bisnesctl bots unblock {session.company} {session.phone}`"
     )
+
+
+def _since(at: datetime) -> float:
+    """Seconds since then."""
+    return (datetime.now(UTC) - at).total_seconds()
 
 
 def _session(row: tuple[Any, ...]) -> Session:

@@ -39,6 +39,8 @@ def link(
 
     Starts the session where it does not run. Over HTTP: GET /api/sessions/0128/1/qr.
     """
+    from rich.markup import escape
+
     from bisnesctl import output, scanning
     from bisnesctl.apiclient import ApiClient, api_key, api_url
     from bisnesctl.deployment import open_deployment
@@ -51,8 +53,10 @@ def link(
             output.say(f"[green]✓[/] linked{f': +{step.number}' if step.number else ''}")
         elif isinstance(step, scanning.Scan):
             _draw(step)
-        else:
+        elif isinstance(step, scanning.Type):
             _spell(step)
+        else:
+            output.say(escape(step.reason))
 
 
 def _draw(step: "Scan") -> None:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl import units
 from bisnesctl.cli.app import WATCH, app, example
 
 if TYPE_CHECKING:
@@ -68,11 +69,9 @@ def _show(found: "Overview") -> None:
 def _header(found: "Overview") -> str:
     import time
 
-    from bisnesctl import output
-
     if found.condition != "running":
         return f"{found.home}: {_CONDITIONS[found.condition]}"
-    since = f", for {output.duration(time.time() - found.since)}" if found.since else ""
+    since = f", for {units.duration(time.time() - found.since)}" if found.since else ""
     mode = f"{found.mode}, sandbox" if found.sandbox else str(found.mode)
     return f"[b]{mode}[/]{since}; home {found.home}; supervisord {found.supervisor_pid}\n"
 
@@ -80,15 +79,13 @@ def _header(found: "Overview") -> str:
 def _cells(row: "Row") -> list[str]:
     from rich.markup import escape
 
-    from bisnesctl import output
-
     return [
         row.name,
         f"[{_COLOURS.get(row.status, 'red')}]{row.status}[/]",
         str(row.pid or "-"),
-        output.duration(row.uptime_seconds),
+        units.duration(row.uptime_seconds),
         "-" if row.cpu_percent is None else f"{row.cpu_percent:.0f} %",
-        output.size(row.memory_bytes),
+        units.size(row.memory_bytes),
         str(row.restarts),
         escape(row.reason),
     ]

@@ -277,6 +277,17 @@ def test_a_profile_is_had_by_one_process_and_put_aside_twice_at_most(tmp_path):
     Profile(tmp_path, COMPANY, 0).close()
 
 
+def test_a_state_lasts_since_it_began_whatever_its_reasons(stage):
+    register = Register(stage.pool, stage.bot, lambda *_: None)
+    register.begin()
+    register.change(State.STARTING)
+    first = stage.row("changed_at")
+    register.change(State.STARTING, "the network is away")
+    assert (stage.row("changed_at"), stage.row("reason")) == (first, "the network is away")
+    register.change(State.WORKING)
+    assert stage.row("changed_at") > first
+
+
 def test_a_start_that_is_stopped_did_not_fail(stage):
     register = Register(stage.pool, stage.bot, lambda *_: None)
     for _ in range(3):

@@ -108,6 +108,14 @@ def test_each_qr_code_is_drawn_until_a_phone_is_linked(tool, api, connection, bo
     assert execute(connection, "SELECT wanted, started_at FROM wa_session") == [(True, None)], "it was to be started"
 
 
+def test_what_keeps_a_session_from_its_code_is_said_once(tool, api, play):
+    away = {"state": "STARTING", "reason": "WhatsApp Web cannot be reached: [net]"}
+    play({"state": "STOPPED"}, away, away, {"state": "STARTING", "reason": None}, WORKING)
+    said = tool("bots", "link", "0128", "1").text
+    assert said.count("cannot be reached: [net]") == 1
+    assert "linked" in said
+
+
 def test_a_window_that_is_too_narrow_is_told_what_else_there_is(tool, api, play):
     play(scan(CODES[0]))
     assert "--pairing-code" in tool("bots", "link", "0128", "1", width=50, code=1).text
@@ -155,6 +163,8 @@ def test_the_list_shows_sessions_and_blocks(tool, connection, bot, width):
     execute(connection, "UPDATE wa_session SET state = 'WORKING'")
     assert ("WORKING" in tool("bots", "list", width=width).text) is (width == 200)
     assert tool("bots", "list", "--json").json[0]["session"] == "WORKING"
+    execute(connection, "UPDATE wa_session SET state = 'STARTING', reason = 'no way'")
+    assert "starting: no way" in tool("bots", "list", width=width).text
     block(connection, bot, "2100-01-01T00:00Z")
     shown = tool("bots", "list", width=width).text
     assert "blocked until 2100-01-01" in shown
@@ -189,6 +199,10 @@ def test_what_needs_somebody_is_told_once(settings, connection, bot):
     assert (status, "bots link 0128 1" in reason) == ("unlinked", True)
     execute(connection, "UPDATE wa_session SET state = 'FAILED', reason = 'Chromium is missing'")
     assert told() == [("failed", "Chromium is missing (bisnesctl bots list)")]
+    execute(connection, "UPDATE wa_session SET state = 'STARTING', reason = 'no way', changed_at = now()")
+    assert told() == [], "it may take a moment"
+    execute(connection, "UPDATE wa_session SET changed_at = now() - interval '125 seconds'")
+    assert told() == [("starting", "for 2m 5s: no way (bisnesctl logs wwebjs-session-0128-1)")]
     block(connection, bot)
     ((status, reason),) = told()
     assert status == "blocked"

@@ -10,7 +10,7 @@ import typer
 from bisnesctl.__main__ import main
 from bisnesctl.cli.app import app, load_commands
 from bisnesctl.errors import BisnesError, ExitCode
-from bisnesctl.output import duration, size
+from bisnesctl.units import duration, size
 
 load_commands()
 COMMANDS = [info.callback.__name__ for info in app.registered_commands if info.callback]

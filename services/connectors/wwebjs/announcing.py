@@ -20,7 +20,8 @@ SELECT raise_events(jsonb_build_array(session_status_event(%(bot)s, %(state)s, %
 WHERE NOT EXISTS (SELECT FROM wa_session WHERE bot_id = %(bot)s AND state = %(state)s)"""
 _CHANGE = """
 WITH changed AS (
-    UPDATE wa_session SET state = %(state)s, reason = %(reason)s, changed_at = now(),
+    UPDATE wa_session SET state = %(state)s, reason = %(reason)s,
+        changed_at = CASE WHEN state = %(state)s THEN changed_at ELSE now() END,
         failed_starts = CASE WHEN %(state)s IN ('SCAN_QR_CODE', 'WORKING') THEN 0
             WHEN %(state)s = 'STOPPED' AND %(alive)s THEN GREATEST(failed_starts - 1, 0) ELSE failed_starts END,
         qr = NULL, qr_expires_at = NULL, pairing_code = NULL, pairing_expires_at = NULL,
