@@ -86,6 +86,14 @@ CREATE TABLE wa_number (
     PRIMARY KEY (bot_id, chat_id)
 );
 
+-- Numbers that were removed while their browser's profile may still be there.
+CREATE TABLE wa_removed (
+    bot_id      integer     PRIMARY KEY,
+    company_id  varchar     NOT NULL,
+    phone_index integer     NOT NULL,
+    removed_at  timestamptz NOT NULL DEFAULT now()
+);
+
 -- The manager listens, and acts on a start, a stop, a block or its end at once.
 CREATE FUNCTION announce_sessions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -105,13 +113,15 @@ CREATE FUNCTION session_status_event(bot integer, state text, reason text) RETUR
     FROM phone_configs WHERE id = bot
 $$;
 
--- What belongs to a bot goes with it.
+-- What belongs to a bot goes with it; the manager removes its profile.
 CREATE OR REPLACE FUNCTION forget_bot() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM bot_check WHERE bot_id = OLD.id;
     DELETE FROM media_download WHERE bot_id = OLD.id;
     DELETE FROM chat WHERE bot_id = OLD.id;
-    DELETE FROM wa_session WHERE bot_id = OLD.id;
+    WITH gone AS (DELETE FROM wa_session WHERE bot_id = OLD.id RETURNING bot_id)
+    INSERT INTO wa_removed (bot_id, company_id, phone_index)
+    SELECT bot_id, OLD.company_id, OLD.phone_index FROM gone;
     DELETE FROM wa_command WHERE bot_id = OLD.id;
     DELETE FROM wa_block WHERE bot_id = OLD.id;
     DELETE FROM wa_limit WHERE bot_id = OLD.id;

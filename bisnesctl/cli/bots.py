@@ -123,7 +123,10 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Give up the messages that wait for it.")] = False,
 ) -> None:
-    """Remove a number and its credentials. Its messages stay readable; those that still wait fail, with --force."""
+    """Remove a number and its credentials, or its browser's profile.
+
+    Its messages stay readable; those that still wait fail, with --force.
+    """
     from bisnesctl import bots as store
     from bisnesctl import database, output
     from bisnesctl.settings import load

@@ -15,6 +15,7 @@ from bisnesctl import websessions
 from bisnesctl.sessions import session_name
 from services.connectors.wwebjs import commands, manager_store
 from services.connectors.wwebjs.manager_discovery import Discovery
+from services.connectors.wwebjs.profiles import Profile
 from services.store import Database
 from tests.acceptance.deployment import alive, descendants, free_ports, wait_until
 from tests.servers import settings_in
@@ -215,6 +216,22 @@ def test_a_number_that_was_kicked_stays_blocked_until_an_operator_unblocks_it(st
     stage.do(websessions.unblock, 0)
     stage.settle()
     stage.until("WORKING", 0)
+
+
+def test_the_profile_of_a_removed_number_goes_once_its_browser_has_ended(stage):
+    stage.add(0)
+    stage.settle()
+    profile = Profile(stage.settings.profile_dir, COMPANY, 0)
+    profile.take(stage.session(0).bot_id)
+    profile.mark("60110000001")
+    stage.rows("DELETE FROM phone_configs")
+    assert stage.round() < 60, "it is in use, and tried again"
+    assert name(0) not in stage.pids()
+    assert profile.linked
+    profile.close()
+    stage.round()
+    assert [each for each in stage.settings.profile_dir.iterdir() if each.is_dir()] == []
+    assert stage.rows("SELECT * FROM wa_removed") == []
 
 
 def test_what_was_stopped_by_name_stays_so_and_comes_back_with_a_start(stage):

@@ -18,7 +18,7 @@ from services.connectors.wwebjs import commands, family, recovery, session, wiri
 from services.connectors.wwebjs.chromium import StartFailed
 from services.connectors.wwebjs.lock import BotLock
 from services.connectors.wwebjs.owner import Hooks
-from services.connectors.wwebjs.profiles import ARCHIVED, Profile, ProfileInUse
+from services.connectors.wwebjs.profiles import ARCHIVED, Profile, ProfileInUse, discard
 from services.connectors.wwebjs.recorder import Recorder
 from services.connectors.wwebjs.register import Register
 from services.connectors.wwebjs.session import ExitStatus, Session
@@ -275,6 +275,33 @@ def test_a_profile_is_had_by_one_process_and_put_aside_twice_at_most(tmp_path):
     assert [(each / "key").read_text() for each in kept] == ["2", "3"]
     profile.close()
     Profile(tmp_path, COMPANY, 0).close()
+
+
+def test_a_removed_number_leaves_nothing_that_links_it_and_its_successor_does_not_inherit_it(tmp_path):
+    profile = Profile(tmp_path, COMPANY, 0)
+    profile.take(7)
+    profile.mark(NUMBER)
+    profile.archive()
+    profile.mark(NUMBER)
+    with pytest.raises(ProfileInUse):
+        discard(tmp_path, COMPANY, 0, 7)
+    profile.close()
+    successor = Profile(tmp_path, COMPANY, 0)
+    successor.take(8)
+    assert not successor.linked
+    successor.mark(NUMBER)
+    assert len(folders(tmp_path)) == 3
+    discard(tmp_path, COMPANY, 0, 7)
+    assert folders(tmp_path) == [successor.path.name]
+    assert successor.linked
+    successor.close()
+    discard(tmp_path, COMPANY, 0, 8)
+    assert folders(tmp_path) == []
+    discard(tmp_path, COMPANY, 0, 8)
+
+
+def folders(place):
+    return sorted(each.name for each in place.iterdir() if each.is_dir())
 
 
 def test_a_state_lasts_since_it_began_whatever_its_reasons(stage):

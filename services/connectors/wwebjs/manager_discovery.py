@@ -16,9 +16,10 @@ from bisnesctl.sessions import SessionPrograms
 from bisnesctl.settings import Settings
 from bisnesctl.supervisor import Process, Supervisor
 from bisnesctl.websessions import Session
-from services.connectors.wwebjs import commands
+from services.connectors.wwebjs import commands, profiles
 from services.connectors.wwebjs import manager_store as store
 from services.connectors.wwebjs.manager_plan import Program, fattest, plan, program_name
+from services.connectors.wwebjs.profiles import ProfileInUse
 from services.intake import Notifier
 from services.store import Connection
 
@@ -56,6 +57,7 @@ class Discovery:
         done = [self._try(self._programs.remove, name) for name in self._stopping(todo.remove)]
         for idle in todo.idle:
             store.show(connection, idle.session, idle.state, idle.reason)
+        done += [self._discard(connection, each) for each in store.removed(connection)]
         done += [self._try(self._programs.add, each.company, each.phone) for each in todo.start]
         self._afresh = self._afresh and (todo.later or not all(done))
         return AGAIN if not all(done) else SOON if todo.later else INTERVAL
@@ -95,6 +97,17 @@ class Discovery:
         except BisnesError as error:
             log.warning("a session's program cannot be changed, trying again", program=arguments, reason=str(error))
             return False
+        return True
+
+    def _discard(self, connection: Connection, removed: store.Removed) -> bool:
+        """Whether the profile of a number that is no more is gone."""
+        try:
+            profiles.discard(self._settings.profile_dir, removed.company, removed.phone, removed.bot_id)
+        except (ProfileInUse, OSError) as error:
+            log.warning("a removed number's profile is still there, trying again", reason=str(error))
+            return False
+        store.forget(connection, removed.bot_id)
+        log.info("a removed number's profile is gone", company=removed.company, phone=removed.phone)
         return True
 
     def _tell_gone(self, connection: Connection, session: Session, process: Process | None) -> None:

@@ -51,6 +51,7 @@ _RECYCLED = """
 SELECT DISTINCT bot_id FROM wa_command
 WHERE command = 'recycle' AND (done_at IS NULL OR done_at > now() - %s * interval '1 second')
     AND created_at > now() - interval '10 minutes'"""
+_REMOVED = "SELECT bot_id, company_id, phone_index FROM wa_removed"
 _BUSY = "SELECT DISTINCT bot_id FROM lane WHERE bot_id = ANY (%s) AND pending > 0"
 
 
@@ -60,6 +61,15 @@ class Use:
 
     recycled: frozenset[int]  # bots whose session was told to, and is about to or just did
     busy: frozenset[int]  # bots for which messages wait
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A number that is no more, of which a profile may be there."""
+
+    bot_id: int
+    company: str
+    phone: int
 
 
 def take_lead(connection: Connection) -> bool:
@@ -104,6 +114,19 @@ def use(connection: Connection, bots: list[int]) -> Use:
     """What these bots are at."""
     recycled, busy = _bots(connection, _RECYCLED, (REST,)), _bots(connection, _BUSY, (bots,))
     return Use(frozenset(recycled), frozenset(busy))
+
+
+def removed(connection: Connection) -> list[Removed]:
+    """The numbers whose profiles are to be removed."""
+    with connection.cursor() as cursor:
+        cursor.execute(_REMOVED)
+        return [Removed(*row) for row in cursor.fetchall()]
+
+
+def forget(connection: Connection, bot_id: int) -> None:
+    """Nothing of a removed number is left."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM wa_removed WHERE bot_id = %s", (bot_id,))
 
 
 def _bots(connection: Connection, statement: str, values: tuple[object, ...] = ()) -> list[int]:

@@ -109,6 +109,7 @@ class Wired:
         self._counters = Counters()
         self._heartbeat = Heartbeat(settings, database, "wwebjs", self._instance, os.getpid(), self._counters)
         profile = Profile(settings.profile_dir, bot.company_id, bot.phone_index)
+        profile.take(bot.id)
         self._options = BrowserOptions.from_settings(settings, profile.path)
         if missing := missing_programs(self._options):
             raise ConfigError(missing)
