@@ -28,8 +28,9 @@ from tests.bench.figures import percentile
 
 #: Seconds until what was sent must have arrived.
 PATIENCE = 240
-#: Messages a second to the Meta number, and seconds in which it is watched while nothing else happens.
-META_RATE, QUIET_SECONDS = 10.0, 40.0
+#: Messages a second to the Meta number, a little below what it may send, and seconds in which it is watched while
+#: nothing else happens: a p99 needs a thousand.
+META_RATE, QUIET_SECONDS = 18.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
