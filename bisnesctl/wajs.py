@@ -77,7 +77,7 @@ def check(path: Path) -> dict[str, Any]:
 
     The channel's own code does it, in a process of its own, for the tool works without that.
     """
-    command = [sys.executable, "-m", "services.connectors.wwebjs.contract", str(path.absolute())]
+    command = [sys.executable, "-m", "services.connectors.wwebjs.trial", str(path.absolute())]
     done = subprocess.run(command, capture_output=True, text=True)
     try:
         found: dict[str, Any] = json.loads(done.stdout)
