@@ -1,6 +1,7 @@
 """Nothing is lost and nothing doubled while processes are killed and Redis forgets everything."""
 
 import collections
+import contextlib
 import itertools
 import os
 import signal
@@ -72,7 +73,8 @@ def kill_in_turn(deployment, finished):
             redis.Redis.from_url(deployment.settings.redis_dsn).flushall()
         if pid := deployment.status()[name]["pid"]:
             for victim in sorted(descendants(pid)) if number % 2 and "worker" not in name else [pid]:
-                os.kill(victim, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it went with the one before
+                    os.kill(victim, signal.SIGKILL)
             done[name] += 1
     return done
 
