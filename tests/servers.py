@@ -87,15 +87,16 @@ def settings_in(folder: Path, **variables: str) -> Settings:
 
 
 class Postgres(Server):
-    """PostgreSQL as `bisnesctl start` runs the embedded one, but that it does not wait for the disk: processes are
-    killed in tests, the machine is not."""
+    """PostgreSQL as `bisnesctl start` runs the embedded one."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, durable: bool = False) -> None:
+        """`durable`: it waits for the disk. Tests kill processes, not the machine, and need not."""
         embedded.prepare(settings, lambda line: print(line, file=sys.stderr))
         self._sockets = layout.postgres_sockets(settings.server_home)
         data = layout.postgres_data(settings.server_home)
         command = [str(embedded.postgres_bin(settings) / "postgres"), "-D", str(data), "-k", str(self._sockets),
-                   "-c", "listen_addresses=", "-c", "max_connections=200", "-c", "fsync=off"]  # fmt: skip
+                   "-c", "listen_addresses=", "-c", "max_connections=200",
+                   "-c", f"fsync={'on' if durable else 'off'}"]  # fmt: skip
         super().__init__(settings, command, self._answering, signal.SIGINT)
 
     def dsn(self, database: str = "bisnes") -> str:

@@ -128,14 +128,21 @@ def show_claims(console: Console, claims: Sequence[Claimed]) -> None:
 def show_web(console: Console, found: Found) -> None:
     """Print what WhatsApp Web sessions cost and bore."""
     table = Table()
-    table.add_column("")
-    table.add_column("", justify="right")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
     for name, value in {**found.figures, **found.faults}.items():
-        table.add_row(name.replace("_", " "), f"{value:,.2f}" if isinstance(value, float) else str(value))
+        table.add_row(name.replace("_", " "), _worded(value))
     console.print(table)
     for name, parts in found.memory.items():
         shown = ", ".join(f"{part} {mib:.0f} MiB" for part, mib in sorted(parts.items()))
         console.print(f"{name}: {sum(parts.values()):.0f} MiB (PSS): {shown}")
+
+
+def _worded(value: Any) -> str:
+    """A figure, or several by their names."""
+    if isinstance(value, dict):
+        return ", ".join(f"{count} {what}" for what, count in value.items())
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
 def write_json(file: Path, data: Any) -> None:

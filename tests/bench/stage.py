@@ -80,7 +80,7 @@ def stage() -> Iterator[Stage]:
         folder = Path(tempfile.mkdtemp(prefix="bisnes-bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         settings = servers.settings_in(folder)
-        postgres, redis_server = servers.Postgres(settings), servers.Redis(settings)
+        postgres, redis_server = servers.Postgres(settings, durable=True), servers.Redis(settings)
         for server in (postgres, redis_server):
             stack.callback(server.remove)
             server.start()
