@@ -52,11 +52,13 @@ _ARGUMENTS = (
     "--hide-scrollbars",
     "--window-size=1280,900",
     "--lang=en-US",
-    "--log-level=3",
+    "--log-level=2",  # errors: what keeps it from starting is one
     f"--disable-features={','.join(_FEATURES_OFF)}",
     "--enable-features=NetworkServiceInProcess2",
     "--js-flags=--max-old-space-size=512 --optimize-for-size",
 )
+#: What Chromium says before each line of its log: process, time, level and place.
+_PREFIX = re.compile(r"\A\[[\d:/.]+:[A-Z]+:[^\]]+\] ")
 #: What a Chromium of another host, or one that was killed, leaves behind. Our own lock is on the profile.
 _LEFTOVERS = ("SingletonLock", "SingletonSocket", "SingletonCookie", "DevToolsActivePort")
 
@@ -155,8 +157,9 @@ class Program:
             said = self._log.read_text(errors="replace").split("\n")
         except OSError:
             return ""
-        told = [line.strip() for line in said if line.strip() and not line.startswith("#")]
-        return f": {' / '.join(told[-3:])[-500:]}" if told else ""
+        told = [_PREFIX.sub("", line).strip() for line in said if not line.startswith("#") and "dbus/" not in line]
+        words = [line[:200] for line in told if line][-3:]
+        return f": {' / '.join(words)}" if words else ""
 
 
 def find_chromium(wanted: Path | None) -> Path:
