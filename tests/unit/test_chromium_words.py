@@ -4,9 +4,10 @@ import pytest
 
 from services.connectors.wwebjs.chromium import Program, StartFailed
 
-SAID = """
-echo "[2873:2873:1123/120144.049043:ERROR:dbus/bus.cc:405] Failed to connect to the bus: no such file" >&2
-echo "[2873:2873:1123/120144.049043:ERROR:zygote_host_linux.cc:130] No usable sandbox! $(yes and | head -99 | tr '\\n' ' ')" >&2
+PREFIX = "[2873:2873:1123/120144.049043:ERROR:"
+SAID = f"""
+echo "{PREFIX}dbus/bus.cc:405] Failed to connect to the bus: no such file"
+echo "{PREFIX}content/zygote_host_impl_linux.cc:130] No usable sandbox! {'and ' * 99}"
 exit 1
 """
 
