@@ -7,7 +7,7 @@ from services.connectors.wwebjs.chromium import Program, StartFailed
 PREFIX = "[2873:2873:1123/120144.049043:ERROR:"
 SAID = f"""
 echo "{PREFIX}dbus/bus.cc:405] Failed to connect to the bus: no such file"
-echo "{PREFIX}content/zygote_host_impl_linux.cc:130] No usable sandbox! {'and ' * 99}"
+echo "{PREFIX}content/zygote_host_impl_linux.cc:130] No usable sandbox! {"and " * 99}"
 exit 1
 """
 
