@@ -236,9 +236,7 @@ def _held(bot: "Bot") -> str:
     if bot.blocked_until is not None:
         end = "until you act" if bot.blocked_until == "infinity" else f"until {bot.blocked_until}"
         return f"[red]blocked {end} (`bots unblock`)[/]: {escape(bot.blocked_reason or '')}"
-    if bot.held_until is None and bot.session_reason:
-        return f"[yellow]{(bot.session or '').lower()}[/]: {escape(bot.session_reason)}"
     if bot.held_until is None:
-        return "-"
+        return f"[yellow]{(bot.session or '').lower()}[/]: {escape(bot.session_reason)}" if bot.session_reason else "-"
     until = "until you act (`bots add`)" if bot.held_until == "infinity" else f"until {bot.held_until}"
     return f"[yellow]{until}[/]: {escape(bot.held_reason or 'no reason given')}"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from api_stage import NOWHERE, settings_for
 from graph_stage import EXPIRED, NUMBER, WELL, Provider
-from outbox_tools import accept, entry, execute, open_database, outbox
+from outbox_tools import accept, entry, execute, outbox
 from pydantic import SecretStr
 
 from bisnesctl import vault
@@ -28,22 +28,14 @@ def provider():
 
 
 @pytest.fixture
-def opened(database):
-    pool, mine = open_database(database)
-    yield pool, mine
-    mine.close()
-    pool.close()
-
-
-@pytest.fixture
 def connection(opened):
-    execute(opened[1], "INSERT INTO event_feed (company_id) VALUES ('0128')")
-    return opened[1]
+    execute(opened[0], "INSERT INTO event_feed (company_id) VALUES ('0128')")
+    return opened[0]
 
 
 @pytest.fixture
 def checks(opened, database, tmp_path, provider):
-    return make_checks(opened[0], settings_for(database, tmp_path, **provider.settings))
+    return make_checks(opened[1], settings_for(database, tmp_path, **provider.settings))
 
 
 def make_checks(pool, settings):
@@ -102,7 +94,7 @@ def test_several_processes_do_not_check_the_same(opened, checks, connection, pro
         provider.tell(f"/20{index}", WELL)
 
     def work():
-        with opened[0].connection() as mine:
+        with opened[1].connection() as mine:
             while checks.work(mine):
                 pass
 
@@ -160,7 +152,7 @@ def test_a_credential_that_was_replaced_during_the_check_is_not_held(checks, con
 
     def answer():
         new = vault.encrypt(KEY, "EAAG-renewed")
-        with opened[0].connection() as other:
+        with opened[1].connection() as other:
             execute(other, "UPDATE phone_configs SET meta_access_token_encrypted = %s", (new,))
         return 401, EXPIRED
 
@@ -173,7 +165,7 @@ def test_silence_says_nothing_about_a_number(opened, checks, connection, provide
     bot = add_bot(connection)
     checks.work(connection)
     make_due(connection)
-    away = make_checks(opened[0], settings_for(database, tmp_path, META_GRAPH_URL=NOWHERE))
+    away = make_checks(opened[1], settings_for(database, tmp_path, META_GRAPH_URL=NOWHERE))
     assert away.work(connection)
     assert found(connection, bot) == [("ok", None, True)]
     assert events(connection) == []
@@ -195,7 +187,7 @@ def test_a_bot_that_is_removed_meanwhile_leaves_nothing(checks, connection, prov
     add_bot(connection)
 
     def answer():
-        with opened[0].connection() as other:
+        with opened[1].connection() as other:
             execute(other, "DELETE FROM phone_configs")
         return 200, WELL
 
