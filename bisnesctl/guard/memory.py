@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from bisnesctl.pss import proportional
+from bisnesctl import pss
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -20,13 +20,9 @@ def over(limits: Mapping[int, int]) -> dict[int, int]:
     found = {}
     for root, limit in limits.items():
         tree = _tree(root, children)
-        if sum(resident.get(pid, 0) for pid in tree) > limit and (used := _used(tree)) > limit:
+        if sum(resident.get(pid, 0) for pid in tree) > limit and (used := pss.total(tree)) > limit:
             found[root] = used
     return found
-
-
-def _used(tree: list[int]) -> int:
-    return sum(proportional(pid) or 0 for pid in tree)
 
 
 def _processes() -> tuple[dict[int, list[int]], dict[int, int]]:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from bisnesctl.pss import proportional
+from bisnesctl import pss
 
 #: Seconds that processes may take to end after SIGKILL.
 _PATIENCE = 5.0
@@ -42,7 +42,7 @@ def kill(leader: int, known: frozenset[int] = frozenset()) -> None:
 
 def memory(leader: int) -> int:
     """Bytes of it, of shared pages its share (PSS)."""
-    return sum(proportional(pid) or 0 for pid in members(leader))
+    return pss.total(members(leader))
 
 
 def _all() -> list[_Process]:

@@ -10,9 +10,9 @@ from typing import TypeVar
 import redis
 import structlog
 
+from bisnesctl import pss
 from bisnesctl.errors import ConfigError
 from bisnesctl.naming import session_name
-from bisnesctl.pss import proportional
 from bisnesctl.settings import Settings, load
 from services import lean, logs
 from services.bells import SessionBell, session_queue
@@ -180,7 +180,7 @@ class Wired:
 
     def _memory_mb(self, browser: Browser) -> float:
         """Of this process, the browser and its driver, of shared pages their share."""
-        beside = (proportional(os.getpid()) or 0) + (family.memory(browser.driver_pid) if browser.driver_pid else 0)
+        beside = pss.total([os.getpid()]) + (family.memory(browser.driver_pid) if browser.driver_pid else 0)
         return (browser.memory() + beside) / 2**20
 
     def _still_ours(self) -> bool:
