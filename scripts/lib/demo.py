@@ -88,10 +88,11 @@ def numbers(phone: int) -> list[dict[str, Any]]:
 
 def link(settings: Settings, key: str) -> None:
     """Scans the session's QR code, unless it is linked, and waits until it works. Raises `DemoError`."""
-    deadline = time.monotonic() + LINK_PATIENCE
+    deadline, scanned = time.monotonic() + LINK_PATIENCE, False
     while (status := session(settings, key)["status"]) != "WORKING":
-        if status == "SCAN_QR_CODE":
+        if status == "SCAN_QR_CODE" and not scanned:  # once: it is shown a moment longer than it is good for
             bisnesctl("sandbox", "scan", "--company", COMPANY, "--phone", str(WEB), PHONE)
+            scanned = True
         if time.monotonic() > deadline:
             raise DemoError(f"the WhatsApp Web session is {status}: see `bisnesctl status`, `bisnesctl logs wwebjs`")
         time.sleep(1)
