@@ -279,7 +279,7 @@ class Delivery:
 
     def _lost_database(self, error: Exception) -> bool:
         """Keep the outcomes until the database is back; without any, leave it to the next wake-up."""
-        log.warning("the database is away, outcomes are kept", in_hand=self.in_hand, reason=str(error).strip())
+        log.warning("outcomes could not be recorded, they are kept", in_hand=self.in_hand, reason=str(error).strip())
         if self._connection is not None:
             self._connection.close()
             self._connection = None

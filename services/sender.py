@@ -86,7 +86,7 @@ class Sender:
         self._inbox_busy = threading.Lock()
         self._renewed = time.monotonic()  # when leases were last renewed
         self._due = False  # whether the last sweep found chats that could be served
-        self._clock: tuple[float, float] | None = None
+        self._clock = ClockWatch()
 
     def start(self, cancelled: threading.Event | None = None) -> None:
         """Settle what an earlier run left, then deliver; waits for the database as long as it takes, or `cancelled`."""
@@ -163,15 +163,26 @@ class Sender:
             self._renewed = now
 
     def _watch_clock(self, connection: Connection) -> None:
-        wall, steady = store.clock(connection), time.monotonic()
-        if self._clock is not None:
-            moved = (wall - self._clock[0]) - (steady - self._clock[1])
-            if moved < -CLOCK_SLACK:
-                chats = store.redate_lanes(connection)
-                log.warning(
-                    "the database's clock went back: check its time service", seconds=round(-moved), chats=chats
-                )
-        self._clock = wall, steady
+        asked = time.monotonic()
+        back = self._clock.looked(store.clock(connection), asked, time.monotonic())
+        if back > CLOCK_SLACK:
+            chats = store.redate_lanes(connection)
+            log.warning("the database's clock went back: check its time service", seconds=round(back), chats=chats)
+
+
+class ClockWatch:
+    """Sees that another clock goes back, by ours, which never does."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, float] | None = None  # its time, and ours by which it had been told
+
+    def looked(self, told: float, asked: float, answered: float) -> float:
+        """The seconds by which it went back since the last look, at the least: an answer may be long on its way.
+
+        `told`: its time; `asked` and `answered`: ours, before and after.
+        """
+        last, self._last = self._last, (told, answered)
+        return 0.0 if last is None else max(0.0, (last[0] - told) + (asked - last[1]))
 
 
 class _Unlocker:

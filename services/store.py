@@ -276,6 +276,8 @@ WITH ready AS (
 SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id FROM heads"""
 
 # A result whose lane is no longer ours (the lease ran out while the database was away) still settles what is unknown.
+# `settled` is kept apart, since a row that a report has just changed is joined once more ("EvalPlanQual"), in which
+# PostgreSQL refuses to run `freed`.
 _RECORD = (
     """
 WITH r AS (
@@ -288,7 +290,7 @@ WITH r AS (
                       done = CASE WHEN r.final THEN r.id ELSE l.done END, due = now() + r.after * interval '1 second'
     FROM r WHERE l.bot_id = r.bot_id AND l.chat_id = r.chat_id AND l.claim = r.claim AND l.head = r.id
     RETURNING r.*
-), settled AS (
+), settled AS MATERIALIZED (
     SELECT * FROM freed WHERE status IS NOT NULL
     UNION ALL
     SELECT r.* FROM r CROSS JOIN LATERAL (  -- a look-up each, which no plan turns into a scan

@@ -15,7 +15,9 @@ import pytest
 import requests
 
 from tests.acceptance.deployment import alive, descendants, wait_until
-from tests.acceptance.webdeployment import COMPANY, PARTS, WebDeployment, command_of
+from tests.acceptance.webdeployment import COMPANY, PARTS, PATIENCE, WebDeployment, command_of
+
+pytestmark = pytest.mark.timeout(900)
 
 #: Sessions, and the chats and messages of each.
 SESSIONS, CHATS, TEXTS = (1, 2), 5, 16
@@ -73,7 +75,7 @@ def test_each_message_arrives_once_and_in_order_while_browsers_drivers_and_sessi
     assert killed[0].total() >= 2, killed
     wait_until(
         lambda: {text for number in deployment.numbers for text in texts_of(deployment, number)} >= set(accepted),
-        180, lambda: f"{deployment.statuses()}\n{deployment.logs()}",
+        2 * PATIENCE, lambda: f"{deployment.statuses()}\n{deployment.logs()}",
     )  # fmt: skip
     assert deployment.duplicates(deployment.numbers) == {}
     for number in deployment.numbers:

@@ -6,6 +6,8 @@ import requests
 from tests.acceptance.deployment import wait_until
 from tests.acceptance.webdeployment import COMPANY, PATIENCE, WebDeployment
 
+pytestmark = pytest.mark.timeout(900)
+
 #: Megabytes after which a session is renewed; one of the simulator's uses about 400.
 MEMORY_MB = 700
 #: The bot that is to live through everything, one that is banned, and one that is logged out.

@@ -16,7 +16,7 @@ from tests.acceptance.deployment import Deployment, descendants, wait_until
 
 COMPANY = "0100"
 #: Seconds that a session has to show its QR code, or to work again.
-PATIENCE = 90
+PATIENCE = 180
 #: What a session consists of.
 PARTS = ("browser", "driver", "session")
 
