@@ -264,7 +264,8 @@ def test_a_clock_that_is_set_back_delays_nothing(stage):
     stage.accept(entry(stage.bot()))
     execute(stage.connection, "UPDATE lane SET due = now() + interval '1 hour'")  # dated before the clock went back
     sender = stage.sender()
-    sender._clock = store.clock(stage.connection) + 3600, time.monotonic()  # what the sweep before that had seen
+    now = time.monotonic()
+    sender._clock.looked(store.clock(stage.connection) + 3600, now, now)  # what the sweep before that had seen
     stage.wait_for(lambda: stage.statuses() == {"sent": 1})
 
 
