@@ -12,7 +12,7 @@ import orjson
 from services.history import envelope
 from services.message import Call, Edit, Incoming, Reaction, Revocation
 from services.statuses import Told
-from services.store import Connection
+from services.store import Connection, Statement, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +201,20 @@ SELECT w.n, {_CALL}::text FROM w JOIN event_feed USING (company_id) ORDER BY n""
 
 Arrival = Incoming | Reaction | Edit | Revocation | Call
 
-_STATEMENTS = {Incoming: _MESSAGES, Reaction: _REACTIONS, Edit: _EDITS, Revocation: _REVOCATIONS, Call: _CALLS}
+_STATEMENTS = {
+    Incoming: Statement("arrived_messages", _MESSAGES, rows="json", media_base="text"),
+    Reaction: Statement("arrived_reactions", _REACTIONS, rows="json"),
+    Edit: Statement("arrived_edits", _EDITS, rows="json"),
+    Revocation: Statement("arrived_revocations", _REVOCATIONS, rows="json"),
+    Call: Statement("arrived_calls", _CALLS, rows="json"),
+}
 
 
 def record(connection: Connection, media_base: str, arrivals: Sequence[tuple[Place, Arrival]]) -> list[Told]:
     """Write down arrivals of one type and return the events that tell of what is new."""
     kind = type(arrivals[0][1])
     rows = [asdict(place) | _row(arrival) for place, arrival in arrivals]
-    with connection.cursor() as cursor:
-        cursor.execute(_STATEMENTS[kind], {"rows": orjson.dumps(rows).decode(), "media_base": media_base})
-        return cursor.fetchall()
+    return run(connection, (_STATEMENTS[kind], {"rows": orjson.dumps(rows).decode(), "media_base": media_base}))
 
 
 def _row(arrival: Arrival) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import orjson
 
 from services.history import HISTORY, SENT_EVENT, ack_event
 from services.message import Status, StatusUpdate
-from services.store import Connection
+from services.store import Connection, Statement, run
 
 #: Meta's error for a link that it could not fetch.
 LINK_REFUSED = "131053"
@@ -112,6 +112,9 @@ WITH r AS (
 SELECT message_id::text FROM again"""
 
 
+_APPLY_REPORTS = Statement("apply_reports", _APPLY, updates="json", process="text", media_base="text")
+
+
 def apply(connection: Connection, process: str, media_base: str, updates: "list[Placed]") -> list[Told]:
     """Move messages forward as the provider reports; repeated, late and unknown reports change nothing.
 
@@ -133,9 +136,7 @@ def apply(connection: Connection, process: str, media_base: str, updates: "list[
         for n, update, bot_id in updates
     ]
     values = {"updates": orjson.dumps(rows).decode(), "process": process, "media_base": media_base}
-    with connection.cursor() as cursor:
-        cursor.execute(_APPLY, values)
-        return cursor.fetchall()
+    return run(connection, (_APPLY_REPORTS, values))
 
 
 Placed = tuple[int, StatusUpdate, int | None]

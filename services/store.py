@@ -394,8 +394,8 @@ _CLAIM_DUE = Statement(
 )  # fmt: skip
 
 
-def _run(connection: Connection, steps: list[tuple[Statement, dict[str, Any]]]) -> list[tuple[Any, ...]]:
-    """Run prepared statements in one transaction and round trip; returns the rows of the last one."""
+def run(connection: Connection, *steps: tuple[Statement, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Run statements in one transaction and round trip; returns the rows of the last one."""
     with connection.cursor() as cursor:
         for step, _ in steps:
             if step.prepare not in connection.prepared:
@@ -438,7 +438,7 @@ def accept(connection: Connection, entries: list[Entry]) -> tuple[set[str], dict
     before, what it was used for.
     """
     rows = [asdict(entry) | {"n": n} for n, entry in enumerate(entries)]
-    stored = {row[0] for row in _run(connection, [(_ACCEPT_ROWS, {"rows": orjson.dumps(rows).decode()})])}
+    stored = {row[0] for row in run(connection, (_ACCEPT_ROWS, {"rows": orjson.dumps(rows).decode()}))}
     repeated = [entry for entry in entries if entry.message_id not in stored]
     return stored, _earlier(connection, repeated) if repeated else {}
 
@@ -495,7 +495,7 @@ class Outbox:
             pace = {"rate": self.rate, "lease": self.lease, "in_hand": held.decode(), "room": room}
             who = {"process": self.process, "bot": self.bot_id, "worker": self.worker, "limit": limit}
             steps.append((_CLAIM_DUE, who | pace))
-        found = _run(connection, steps) if steps else []
+        found = run(connection, *steps) if steps else []
         return [_outgoing(*row) for row in found] if limit else []
 
     @property
