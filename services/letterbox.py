@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import psycopg2
 import structlog
 
-from services.store import Database, DatabaseError, DatabaseUnavailable
+from services.store import Database, DatabaseError, DatabaseUnavailable, Statement, run
 
 #: Bytes of bodies that share one commit, at most, unless one is larger.
 BATCH_BYTES = 4 << 20
@@ -18,10 +18,12 @@ BATCH_BYTES = 4 << 20
 PATIENCE = 10.0
 
 # `placed` is read twice, so its rows are the same for both.
-_STORE = """
+_STORE = Statement(
+    "store_webhooks",
+    """
 WITH placed AS (
     SELECT g.n, g.body, c.id AS bot_id, g.company IS NULL OR c.id IS NOT NULL AS known
-    FROM unnest(%(companies)s::text[], %(phones)s::int[], %(bodies)s::bytea[])
+    FROM unnest(%(companies)s, %(phones)s, %(bodies)s)
         WITH ORDINALITY AS g (company, phone, body, n)
     LEFT JOIN phone_configs c ON c.company_id = g.company AND c.phone_index = g.phone
         AND c.process_name = %(process)s
@@ -29,7 +31,9 @@ WITH placed AS (
     INSERT INTO webhook_inbox (process_name, bot_id, body) SELECT %(process)s, bot_id, body FROM placed
     WHERE known ORDER BY n
 )
-SELECT known FROM placed ORDER BY n"""
+SELECT known FROM placed ORDER BY n""",
+    process="text", companies="text[]", phones="int[]", bodies="bytea[]",
+)  # fmt: skip
 
 log = structlog.get_logger()
 
@@ -121,6 +125,5 @@ class Letterbox:
             "phones": [letter.bot and letter.bot.phone_index for letter in batch],
             "bodies": [psycopg2.Binary(letter.body) for letter in batch],
         }
-        with self._database.connection() as connection, connection.cursor() as cursor:
-            cursor.execute(_STORE, values)
-            return [known for (known,) in cursor.fetchall()]
+        with self._database.connection() as connection:
+            return [known for (known,) in run(connection, (_STORE, values))]

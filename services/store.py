@@ -383,7 +383,7 @@ class Statement:
         """`types`: the SQL type of each parameter that the text names."""
         numbers = {parameter: f"${number}" for number, parameter in enumerate(types, 1)}
         self.prepare = f"PREPARE {name} ({', '.join(types.values())}) AS {text % numbers}"
-        self.execute = f"EXECUTE {name} ({', '.join(f'%({parameter})s' for parameter in types)})"
+        self.execute = f"EXECUTE {name} ({', '.join(f'%({each})s::{kind}' for each, kind in types.items())})"
 
 
 _ACCEPT_ROWS = Statement("accept", _ACCEPT, rows="json")
