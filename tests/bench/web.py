@@ -32,6 +32,9 @@ PATIENCE = 240
 #: nothing else happens: a p99 needs a thousand.
 META_RATE, QUIET_SECONDS = 18.0, 60.0
 
+#: Each thread's `client`, whose connection is kept: opening one for each message would be much of what is measured.
+_own = threading.local()
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -170,7 +173,9 @@ def latency(deployment: WebDeployment, number: str, texts: int) -> dict[str, flo
 
 
 def _post(deployment: WebDeployment, index: int, chat: str, text: str) -> None:
-    answer = requests.post(
+    if not hasattr(_own, "client"):
+        _own.client = requests.Session()
+    answer = _own.client.post(
         f"{deployment.api}/api/v2/messages/text/{COMPANY}/{chat}", json={"message": text, "phoneIndex": index},
         headers={"X-Api-Key": deployment.key}, timeout=30,
     )  # fmt: skip
