@@ -31,6 +31,8 @@ PATIENCE = 240
 #: Messages a second to the Meta number, a little below what it may send, and seconds in which it is watched while
 #: nothing else happens: a p99 needs a thousand.
 META_RATE, QUIET_SECONDS = 18.0, 60.0
+#: Seconds of the same before, in which PostgreSQL writes whole pages, as after every checkpoint.
+WARM_UP_SECONDS = 10.0
 
 #: Each thread's `client`, whose connection is kept: opening one for each message would be much of what is measured.
 _own = threading.local()
@@ -211,6 +213,8 @@ def recovery(deployment: WebDeployment, number: str, part: str, repeats: int) ->
 
 def under_fire(deployment: WebDeployment, numbers: list[str], plan: Plan) -> dict[str, Any]:
     """Messages through the sessions while their parts are killed, and Meta's latency before and meanwhile."""
+    deployment.rows("CHECKPOINT")  # or PostgreSQL makes its own, every five minutes, while everything is killed
+    _meta_latency(deployment, "warm-up", lambda elapsed: elapsed < WARM_UP_SECONDS)
     quiet = _meta_latency(deployment, "quiet", lambda elapsed: elapsed < QUIET_SECONDS)
     finished = threading.Event()
     with ThreadPoolExecutor(3) as pool:
