@@ -90,6 +90,7 @@ def test_a_voice_message_is_fetched_by_its_key_and_kept_with_its_type(stage):
     data, facts = stage.file(message)
     assert (data, facts["mimeType"], facts["voice"]) == (OPUS, "audio/ogg; codecs=opus", True)
     assert stage.page.asked == [KEY]
+    assert list((stage.folder / "downloads").iterdir()) == []
 
 
 @pytest.mark.parametrize("failure", [PageLost("the page crashed"), CallTimeout("too slow"), CallFailed("x", "no")])
@@ -106,6 +107,7 @@ def test_a_file_outlives_its_page(stage, failure):
     stage.due()
     stage.work()
     assert stage.file(message)[0] == OPUS
+    assert list((stage.folder / "downloads").iterdir()) == []
 
 
 def test_what_is_too_large_is_given_up_and_another_file_than_the_announced_is_not_kept(stage):
