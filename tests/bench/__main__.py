@@ -48,10 +48,17 @@ def compare(
     meta_instances: Annotated[int, typer.Option(min=1, max=8, help="Ours: META_INSTANCES.")] = 1,
     peer_cluster: Annotated[int, typer.Option(min=1, max=8, help="Peer: web processes.")] = 1,
     peer_concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Peer: jobs in hand.")] = 10,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CHECKOUT", help="Another checkout of ours in the peer's place.")
+    ] = None,
 ) -> None:
-    """Compare us with a peer of the original design (Node: Express, BullMQ, pg) under the same load.
+    """Compare us with a peer of the original design (Node: Express, BullMQ, pg), or with another version of us.
+
+    `--against` takes a checkout in which `scripts/provision` has run; each version migrates its own database.
 
     Example: scripts/bench --rounds 5 --graph-delay 50 --json figures.json
+
+    Example: scripts/bench --rounds 5 --against ../before
     """
     if context.invoked_subcommand:
         return
@@ -63,7 +70,10 @@ def compare(
         sides: list[Side] = []
         if SideName.OURS in wanted:
             sides.append(Ours(ready.folder, api_instances, meta_instances))
-        if SideName.PEER in wanted:
+        if against:
+            python = virtual_python(against)
+            sides.append(Ours(ready.folder, api_instances, meta_instances, name="before", python=python))
+        elif SideName.PEER in wanted:
             sides.append(Peer(ready.folder, peer_cluster, peer_concurrency))
         about = ready.describe()
         progress.print(", ".join(f"{name} {value}" for name, value in about.items()))
@@ -71,6 +81,14 @@ def compare(
     report.show(Console(stderr=json is not None and str(json) == "-"), found, plan)
     if json:
         report.write_json(json, report.describe(found, plan, about))
+
+
+def virtual_python(checkout: Path) -> Path:
+    """The interpreter in a checkout's virtual environment. Raises RuntimeError where there is none."""
+    python = checkout.absolute() / ".venv/bin/python"
+    if not python.exists():
+        raise RuntimeError(f"{python} does not exist: run {checkout}/scripts/provision first")
+    return python
 
 
 def play(sides: list[Side], ready: Stage, plan: Plan, rounds: int) -> dict[str, list[Measured]]:

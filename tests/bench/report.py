@@ -65,7 +65,7 @@ def _all_faults(measured: Sequence[Measured]) -> Faults:
 
 
 def show(console: Console, rounds: Rounds, plan: Plan) -> None:
-    """Print the table: a line for each figure, and how ours compares with the peer's."""
+    """Print the table: a line for each figure, and the ratio of the first side to the second."""
     figures = {name: medians([one.figures for one in measured]) for name, measured in rounds.items()}
     console.print(_title(rounds, plan))
     table = Table()
@@ -73,7 +73,7 @@ def show(console: Console, rounds: Rounds, plan: Plan) -> None:
     for name in rounds:
         table.add_column(name, justify="right")
     if len(figures) == 2:
-        table.add_column("ours / peer", justify="right")
+        table.add_column(" / ".join(figures), justify="right")
     for key, (title, decimals) in ROWS.items():
         values = [one[key] for one in figures.values()]
         cells = [f"{value:,.{decimals}f}" for value in values]
@@ -94,8 +94,8 @@ def _title(rounds: Rounds, plan: Plan) -> str:
 def _ratio(values: Sequence[float]) -> list[str]:
     if len(values) != 2:
         return []
-    ours, peer = values
-    return [f"{ours / peer:.2f}" if peer else "-"]
+    first, second = values
+    return [f"{first / second:.2f}" if second else "-"]
 
 
 def _fault_rows(rounds: Rounds) -> list[tuple[str, list[str]]]:

@@ -15,7 +15,6 @@ from typing import Protocol
 import psutil
 import psycopg2.extensions
 
-from bisnesctl import migrations
 from bisnesctl.vault import encrypt
 from tests.bench import tools, usage
 from tests.bench.figures import COMPANIES, FIRST_PHONE_NUMBER_ID
@@ -73,13 +72,22 @@ def wait_for(url: str, alive: Iterator[bool]) -> None:
 
 
 class Ours:
-    """This repository: `bisnesctl start --multiprocess`, with nothing changed but addresses and the rate."""
+    """A checkout of this repository: `bisnesctl start --multiprocess`, with only addresses and the rate changed."""
 
-    name = "ours"
     waiting_sql = "SELECT COALESCE(sum(pending), 0) FROM lane"
 
-    def __init__(self, folder: Path, api_instances: int = 1, meta_instances: int = 1) -> None:
-        self.home = folder / "ours"
+    def __init__(
+        self,
+        folder: Path,
+        api_instances: int = 1,
+        meta_instances: int = 1,
+        *,
+        name: str = "ours",
+        python: Path = Path(sys.executable),
+    ) -> None:
+        """`python`: the interpreter of the checkout's virtual environment."""
+        self.name, self._python = name, python
+        self.home = folder / name
         self.home.mkdir()
         self.env_file = self.home / ".env"
         self.port = free_port()
@@ -88,9 +96,9 @@ class Ours:
         self._started: list[psutil.Process] = []
 
     def prepare(self, stage: Stage) -> str:
-        database_url = stage.fresh_database("bench_ours")
+        database_url = stage.fresh_database(f"bench_{self.name}")
         self._write_env(stage, database_url)
-        migrations.apply(database_url)
+        self._bisnesctl("migrate")
         with stage.connect(database_url) as connection:
             add_companies(connection, self._key)
         return database_url
@@ -115,7 +123,7 @@ class Ours:
 
     def _bisnesctl(self, *arguments: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-m", "bisnesctl", *arguments],
+            [self._python, "-m", "bisnesctl", *arguments],
             cwd=self.home,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
