@@ -124,10 +124,9 @@ class Inbox:
 
     def _write(self, connection: Connection, batch: _Batch) -> None:
         told: list[Told] = []
-        reports = [(n, u, bot) for n, (u, bot) in enumerate(batch.updates) if isinstance(u, StatusUpdate)]
-        if reports:
-            told += statuses.apply(connection, self._process, self._media_base, reports)
         places = self._places(connection, batch)
+        if reports := list(_reports(batch, places)):
+            told += statuses.apply(connection, self._process, self._media_base, reports)
         for _, group in groupby(self._arrivals(batch, places), key=lambda each: type(each[1])):
             told += arrivals.record(connection, self._media_base, list(group))
         seen = [Placed(n, u, bot) for n, (u, bot) in enumerate(batch.updates) if isinstance(u, Notice)]
@@ -146,12 +145,12 @@ class Inbox:
                 continue
             place = places.of(n, update.number, bot_id)
             if place is not None:
-                yield place, _as_reported(update, reported)
+                yield place, _as_reported(update, bot_id, reported)
             else:
                 batch.set_aside(batch.source[n], places.missing(update.number, bot_id))
 
     def _places(self, connection: Connection, batch: _Batch) -> "_Places":
-        coming = [(u.number, bot) for u, bot in batch.updates if not isinstance(u, StatusUpdate | Notice)]
+        coming = [(u.number, bot) for u, bot in batch.updates if not isinstance(u, Notice)]
         if not coming:
             return _Places([])
         numbers, bots = {number for number, _ in coming}, {bot for _, bot in coming if bot is not None}
@@ -169,19 +168,36 @@ class Inbox:
         log.warning("a webhook was set aside: see `bisnesctl dead-letters list`", webhook=number, reason=reason)
 
 
-def _reported(batch: _Batch) -> dict[str, Status]:
-    """How far the messages have come that the batch reports of, by the provider's id."""
-    found: dict[str, Status] = {}
-    for update, _ in batch.updates:
+_Speaker = tuple[int | None, str]  # the bot whose secret came with a webhook, and the number that it names
+
+
+def _reports(batch: _Batch, places: "_Places") -> Iterator[statuses.Placed]:
+    """The reports with those for whom they speak; what speaks for nobody changes nothing."""
+    for n, (update, bot_id) in enumerate(batch.updates):
+        if not isinstance(update, StatusUpdate):
+            continue
+        if bot_id is None:
+            if companies := places.companies(update.number):
+                yield statuses.Placed(n, update, companies)
+        elif place := places.of(n, update.number, bot_id):
+            yield statuses.Placed(n, update, [place.company_id], bot_id, place.phone_index)
+
+
+def _reported(batch: _Batch) -> dict[tuple[_Speaker, str], Status]:
+    """How far the messages have come that the batch reports of, by who says so and the provider's id."""
+    found: dict[tuple[_Speaker, str], Status] = {}
+    for update, bot_id in batch.updates:
         if isinstance(update, StatusUpdate):
-            found[update.provider_id] = max(update.status, found.get(update.provider_id, update.status), key=_ORDER)
+            name = (bot_id, update.number), update.provider_id
+            found[name] = max(update.status, found.get(name, update.status), key=_ORDER)
     return found
 
 
-def _as_reported(arrival: Arrival, reported: dict[str, Status]) -> Arrival:
+def _as_reported(arrival: Arrival, bot_id: int | None, reported: dict[tuple[_Speaker, str], Status]) -> Arrival:
     """What the phone sent itself is written down as it is now: reports of it came before there was a row for them."""
-    if isinstance(arrival, Incoming) and arrival.from_me and arrival.provider_id in reported:
-        return replace(arrival, status=reported[arrival.provider_id])
+    if isinstance(arrival, Incoming) and arrival.from_me:
+        status = reported.get(((bot_id, arrival.number), arrival.provider_id))
+        return arrival if status is None else replace(arrival, status=status)
     return arrival
 
 
@@ -191,6 +207,9 @@ class _Places:
     def __init__(self, rows: list[tuple[int, str, int, str, str | None, str | None]]) -> None:
         self._by_id = {row[0]: row for row in rows}
         self._by_number = {row[5]: row for row in reversed(rows)}  # the first of several stays
+        self._companies: dict[str | None, list[str]] = {}
+        for row in rows:
+            self._companies.setdefault(row[5], []).append(row[1])
 
     def of(self, n: int, number: str, bot_id: int | None) -> Place | None:
         """Where an arrival for a number belongs. A bot's own secret, or browser, speaks for that bot alone."""
@@ -198,6 +217,10 @@ class _Places:
         if row is None or (bot_id is not None and number and row[5] not in (None, number)):
             return None
         return Place(n, *row[:5])
+
+    def companies(self, number: str) -> list[str]:
+        """Those that have the number."""
+        return self._companies.get(number, [])
 
     def missing(self, number: str, bot_id: int | None) -> str:
         """Why there is no place for it."""

@@ -134,6 +134,7 @@ class StatusUpdate:
     error_code: str | None = None
     error: str | None = None
     details: dict[str, Any] = field(default_factory=dict)  # "pricing" and "conversation", as the provider has them
+    number: str = ""  # the provider's id of the number that sent it; empty: its own secret or browser says whose it is
 
 
 @dataclass(frozen=True, slots=True)

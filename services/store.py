@@ -334,8 +334,9 @@ WITH h AS (
     SELECT bot_id, after, reason, slower FROM h
     UNION ALL
     SELECT other.id, after, reason, slower FROM h JOIN phone_configs c ON c.id = h.bot_id
-    JOIN phone_configs other ON other.meta_waba_id = c.meta_waba_id AND other.id <> c.id
-    WHERE h.scope = 'account'
+    JOIN phone_configs other ON other.meta_waba_id = c.meta_waba_id AND other.process_name = c.process_name
+        AND other.id <> c.id
+    WHERE h.scope = 'account' AND c.meta_waba_id <> ''
 ), merged AS (
     SELECT bot_id, CASE WHEN bool_or(after IS NULL) THEN NULL ELSE max(after) END AS after,
            (array_agg(reason ORDER BY after DESC NULLS FIRST))[1] AS reason, bool_or(slower) AS slower

@@ -56,7 +56,8 @@ def execute(connection: Connection, statement: str, values: tuple = ()) -> list[
 
 def apply_statuses(connection: Connection, *updates: StatusUpdate) -> list:
     """Apply what a provider reports, as the inbox does; returns the events."""
-    return statuses.apply(connection, "meta", "", [(n, update, None) for n, update in enumerate(updates)])
+    placed = [statuses.Placed(n, update, ["0128"]) for n, update in enumerate(updates)]
+    return statuses.apply(connection, "meta", "", placed)
 
 
 def status_of(connection: Connection, message_id: str) -> str:

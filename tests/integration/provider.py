@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from services.connectors.base import HttpRequest
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, StatusUpdate, Unknown, Update
 
+#: The id of the number that its reports name: the first bot's.
+NUMBER = "1001280"
 OUTCOMES = {
     200: lambda text: Sent(f"id of {text}"),
     400: lambda text: Rejected("100", "refused"),
@@ -87,4 +89,4 @@ class ProviderConnector:
         return OUTCOMES.get(status, lambda text: Unknown("nonsense"))(json.loads(body)["text"])
 
     def parse(self, body: bytes) -> list[Update]:
-        return [StatusUpdate(each["id"], Status(each["status"]), 1.0) for each in json.loads(body)]
+        return [StatusUpdate(each["id"], Status(each["status"]), 1.0, number=NUMBER) for each in json.loads(body)]

@@ -43,6 +43,10 @@ def said(text="Hello", wamid="wamid.in.1", sender=AINA, at=AT, **more):
     return Incoming(NUMBER, wamid, sender, more.pop("kind", "text"), at, text, **more)
 
 
+def report(status, wamid="wamid.out.1", ours=None, code=None, reason=None, **more):
+    return StatusUpdate(wamid, status, AT, ours, code, reason, number=more.pop("number", NUMBER), **more)
+
+
 def events(connection, name=None):
     rows = execute(
         connection, "SELECT name, session, chat_id, payload FROM event WHERE company_id = '0128' ORDER BY seq"
@@ -175,8 +179,7 @@ def test_a_number_that_no_bot_has_is_set_aside_and_the_rest_of_the_webhook_count
 def test_a_bots_own_secret_speaks_for_that_bot_alone(connection, bot):
     other = add_bot(connection, index=1, kind="360dialog")
     ours = sent(connection, bot)
-    report = StatusUpdate("wamid.out.1", Status.READ, AT, ours)
-    take_in(connection, said(), report, bot_id=other)
+    take_in(connection, said(), report(Status.READ, ours=ours, number=""), bot_id=other)
     assert execute(connection, "SELECT count(*) FROM messages WHERE direction = 'inbound'") == [(0,)]
     assert execute(connection, "SELECT status FROM outbox") == [("sent",)]
     execute(connection, "UPDATE phone_configs SET meta_phone_number_id = NULL WHERE id = %s", (other,))
@@ -186,8 +189,8 @@ def test_a_bots_own_secret_speaks_for_that_bot_alone(connection, bot):
 
 def test_reports_become_acknowledgements_each_once_and_forwards(connection, bot):
     ours = sent(connection, bot)
-    reports = [StatusUpdate("wamid.out.1", Status(each), AT, ours, details={"pricing": {"category": each}})
-               for each in ("read", "delivered", "sent")]  # fmt: skip
+    words = ("read", "delivered", "sent")
+    reports = [report(Status(each), ours=ours, details={"pricing": {"category": each}}) for each in words]
     take_in(connection, *reports, webhooks=2)
     acks = [(payload["status"], payload["ack"], payload["id"]) for payload in events(connection, "message.ack")]
     assert acks == [("sent", 1, ours), ("delivered", 2, ours), ("read", 3, ours)]
@@ -200,7 +203,7 @@ def test_reports_become_acknowledgements_each_once_and_forwards(connection, bot)
 def test_a_refusal_is_told_and_an_expired_window_is_closed(connection, bot):
     take_in(connection, said(at=4e9))
     ours = sent(connection, bot)
-    take_in(connection, StatusUpdate("wamid.out.1", Status.FAILED, AT, ours, "131047", "more than 24 hours"))
+    take_in(connection, report(Status.FAILED, ours=ours, code="131047", reason="more than 24 hours"))
     ack = events(connection, "message.ack")[-1]
     assert (ack["ack"], ack["error"]) == (-1, {"code": "131047", "reason": "more than 24 hours"})
     assert execute(connection, "SELECT window_until <= now() FROM chat") == [(True,)]
@@ -209,15 +212,15 @@ def test_a_refusal_is_told_and_an_expired_window_is_closed(connection, bot):
 def test_a_link_that_meta_could_not_fetch_is_sent_once_more_from_our_own_copy(connection, bot):
     ours = sent(connection, bot, media={"link": "https://shop.example/a.jpg"})
     later = entry(bot, CHAT)
-    refused = StatusUpdate("wamid.out.1", Status.FAILED, AT, ours, "131053", "the media could not be uploaded")
+    refused = report(Status.FAILED, ours=ours, code="131053", reason="the media could not be uploaded")
     accept(connection, later)
     take_in(connection, refused, webhooks=2)
     (again,) = outbox().claim(connection, 1)
     assert (again.message_id, again.payload["media"]["fetch"]) == (ours, True)
-    take_in(connection, refused, StatusUpdate("wamid.out.1", Status.SENT, AT, ours))  # of the first try: says nothing
+    take_in(connection, refused, report(Status.SENT, ours=ours))  # of the first try: says nothing
     outbox().record(connection, [store.Result(**{**_fields(result(again)), "provider_id": "wamid.out.2"})])
     assert execute(connection, "SELECT external_id FROM messages") == [("wamid.out.2",)]
-    take_in(connection, StatusUpdate("wamid.out.2", Status.FAILED, AT, ours, "131053", "still not"))
+    take_in(connection, report(Status.FAILED, "wamid.out.2", ours, "131053", "still not"))
     assert execute(connection, "SELECT status FROM outbox WHERE message_id = %s", (ours,)) == [("failed",)]
     (following,) = outbox().claim(connection, 1)
     assert following.message_id == later.message_id

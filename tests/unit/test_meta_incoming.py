@@ -164,9 +164,11 @@ def test_every_report_of_a_webhook_is_found_in_order():
     )
     body["entry"].append(statuses({"id": "wamid.2", "status": "played", "timestamp": "1790000002"})["entry"][0])
     assert parse(body) == [
-        StatusUpdate("wamid.1", Status.SENT, AT, UUID),
-        StatusUpdate("wamid.1", Status.DELIVERED, 1790000001.5, details={"pricing": {"category": "service"}}),
-        StatusUpdate("wamid.2", Status.READ, 1790000002.0),
+        StatusUpdate("wamid.1", Status.SENT, AT, UUID, number="1055"),
+        StatusUpdate(
+            "wamid.1", Status.DELIVERED, 1790000001.5, details={"pricing": {"category": "service"}}, number="1055"
+        ),
+        StatusUpdate("wamid.2", Status.READ, 1790000002.0, number="1055"),
     ]
 
 
@@ -174,7 +176,7 @@ def test_a_failure_brings_its_code_and_reason():
     error = {"code": 131047, "title": "Re-engagement", "error_data": {"details": "too late"}}
     failed = {"id": "wamid.1", "status": "failed", "timestamp": "1790000000", "errors": ["odd", error]}
     assert parse(statuses(failed)) == [
-        StatusUpdate("wamid.1", Status.FAILED, AT, None, "131047", "Re-engagement: too late")
+        StatusUpdate("wamid.1", Status.FAILED, AT, None, "131047", "Re-engagement: too late", number="1055")
     ]
     assert parse(statuses(failed | {"errors": None}))[0].error == "Meta gave no reason"
 
@@ -182,7 +184,7 @@ def test_a_failure_brings_its_code_and_reason():
 def test_a_report_that_is_not_of_a_messages_life_is_passed_over():
     good = {"id": "wamid.1", "status": "read", "timestamp": "1790000000", "biz_opaque_callback_data": "another app's"}
     odd = [None, 5, {}, {"id": "w", "status": "warning"}, {"id": "", "status": "read"}, {"id": "w", "status": ["read"]}]
-    assert parse(statuses(*odd, good)) == [StatusUpdate("wamid.1", Status.READ, AT)]
+    assert parse(statuses(*odd, good)) == [StatusUpdate("wamid.1", Status.READ, AT, number="1055")]
 
 
 @pytest.mark.parametrize("timestamp", [None, "soon", "nan", "inf", -1, 1e300, [], {}])

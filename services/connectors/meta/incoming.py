@@ -54,8 +54,8 @@ def _change(account: str | None, change: Object) -> Iterator[Update]:
     value = value if isinstance(value, dict) else {"value": value}
     number = name_of(value, "metadata", "phone_number_id")
     found = list(_messages(value, number, name, account))
-    if name in ("", "messages"):
-        found += [update for status in objects(value, "statuses") if (update := reports.report(status))]
+    if number and name in ("", "messages"):
+        found += [update for status in objects(value, "statuses") if (update := reports.report(status, number))]
     if not found or value.get("errors"):
         found.append(Notice(_NOTICES.get(name, "provider.update"), name, number, account, value))
     yield from found
@@ -66,7 +66,7 @@ def _messages(value: Object, number: str | None, name: str, account: str | None)
     for message in objects(value, _ECHOES.get(name, "messages")):
         sender = people.other_side(message, name in _ECHOES)
         update = number and sender and _message(message, number, sender, name in _ECHOES)
-        yield update or Notice("provider.update", name, number, account, message)
+        yield update or Notice("provider.update", name, number, account if number else None, message)
 
 
 class _People:

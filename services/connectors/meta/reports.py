@@ -19,8 +19,8 @@ _STATUSES = {
 _DETAILS = ("pricing", "conversation", "recipient_user_id")
 
 
-def report(status: dict[str, Any]) -> StatusUpdate | None:
-    """One report, or None for one that is not of a message's life."""
+def report(status: dict[str, Any], number: str) -> StatusUpdate | None:
+    """One report of a number's message, or None for one that is not of a message's life."""
     provider_id, word = name_of(status, "id"), status.get("status")
     known = _STATUSES.get(word) if isinstance(word, str) else None
     if known is None or provider_id is None:
@@ -28,7 +28,7 @@ def report(status: dict[str, Any]) -> StatusUpdate | None:
     message_id, at = _message_id(status.get("biz_opaque_callback_data")), seconds(status.get("timestamp"))
     details = {name: status[name] for name in _DETAILS if status.get(name)}
     code, reason = _error(status) if known is Status.FAILED else (None, None)
-    return StatusUpdate(provider_id, known, at, message_id, code, reason, details)
+    return StatusUpdate(provider_id, known, at, message_id, code, reason, details, number)
 
 
 def _error(status: dict[str, Any]) -> tuple[str | None, str]:
