@@ -1,6 +1,6 @@
 """The bots: a company's numbers, their credentials, what holds them, and what waits for them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bisnesctl import vault
@@ -71,8 +71,10 @@ VALUES (%(company)s, %(phone)s, %(type)s, %(phone_number_id)s, %(waba_id)s, %(di
     %(access_token)s, %(api_key)s, %(status)s)
 ON CONFLICT (company_id, phone_index) DO UPDATE SET
     connection_type = excluded.connection_type,
-    meta_phone_number_id = COALESCE(excluded.meta_phone_number_id, c.meta_phone_number_id),
-    meta_waba_id = COALESCE(excluded.meta_waba_id, c.meta_waba_id),
+    meta_phone_number_id = CASE WHEN %(exact)s THEN excluded.meta_phone_number_id
+                                ELSE COALESCE(excluded.meta_phone_number_id, c.meta_phone_number_id) END,
+    meta_waba_id = CASE WHEN %(exact)s THEN excluded.meta_waba_id
+                        ELSE COALESCE(excluded.meta_waba_id, c.meta_waba_id) END,
     display_phone_number = COALESCE(excluded.display_phone_number, c.display_phone_number),
     meta_access_token_encrypted = COALESCE(excluded.meta_access_token_encrypted, c.meta_access_token_encrypted),
     api_key_encrypted = COALESCE(excluded.api_key_encrypted, c.api_key_encrypted),
@@ -106,10 +108,16 @@ FROM phone_configs
 WHERE (%(company)s IS NULL OR company_id = %(company)s) AND (%(phone)s IS NULL OR phone_index = %(phone)s)
 ORDER BY company_id, phone_index"""
 
-# What comes in for a number goes to the one bot that has it.
+# What comes in for a number goes to the one bot that has it. Links of one number wait for each other: "numb".
+_ALONE = "SELECT pg_advisory_xact_lock(1853189474, hashtext(%s))"
 _OTHERS = """
-SELECT 1 FROM phone_configs WHERE meta_phone_number_id = %(phone_number_id)s
+SELECT 1 FROM phone_configs WHERE meta_phone_number_id = %(phone_number_id)s AND process_name = 'meta'
     AND (company_id, phone_index) <> (%(company)s, %(phone)s)"""
+
+# Without its number a bot cannot send yet.
+_UNFINISHED = """
+UPDATE bot_pace SET held_until = 'infinity', held_reason = 'its linking is not finished: name its number again'
+WHERE bot_id = %s"""
 
 # Nothing is claimed while the bot's pace is locked. What a worker has in hand goes on, and its outcome is recorded.
 _LOCK = """
@@ -129,21 +137,27 @@ FROM emptied e WHERE o.bot_id = %(id)s AND o.chat_id = e.chat_id AND o.id > e.do
     AND o.id IS DISTINCT FROM e.in_hand"""
 
 
-def save(connection: Connection, bot: NewBot, key: str, ready: bool = True) -> bool:
+def save(connection: Connection, bot: NewBot, key: str, ready: bool = True, proved: bool = False) -> bool:
     """Adds a bot, or changes the one with this company and phone, whose hold ends. Returns whether it is new.
 
-    `key`: ENCRYPTION_KEY; `ready`: whether it can send already. Raises `UsageError` where something that its type
-    needs is told neither now nor before, `Conflict` where another bot has its number.
+    `key`: ENCRYPTION_KEY; `ready`: whether it can send already; `proved`: its ids are all that was proved, so they
+    replace those that are stored. Raises `UsageError` where something that its type needs is told neither now nor
+    before or an id is told that its type does not have, `Conflict` where another bot has its number.
     """
     with connection:
         kind = bot.type or _type_of(connection, bot) or USUAL_TYPE
-        columns = _columns(bot, kind, key, ready)
+        check_ids(replace(bot, type=kind))
+        columns = _columns(bot, kind, key, ready) | {"exact": proved or kind == "wwebjs"}
+        query(connection, _ALONE, (bot.phone_number_id or "",))
         check_free(connection, bot)
         number, new, phone_number_id, token = query(connection, _SAVE, columns)[0]
-        check_complete(kind, phone_number_id, token)
+        if ready:
+            check_complete(kind, phone_number_id, token)
         if bot.rate is not None:
             query(connection, "UPDATE bot_pace SET rate = NULLIF(%s, 0) WHERE bot_id = %s", (bot.rate, number))
         query(connection, "SELECT release_bot(%s)", (number,))
+        if not ready and phone_number_id is None:
+            query(connection, _UNFINISHED, (number,))
     return bool(new)
 
 
@@ -152,6 +166,15 @@ def check_free(connection: Connection, bot: NewBot) -> None:
     values = {"phone_number_id": bot.phone_number_id, "company": bot.company, "phone": bot.phone}
     if bot.phone_number_id and query(connection, _OTHERS, values):
         raise Conflict(f"another bot has the number id {bot.phone_number_id}: remove that one first")
+
+
+def check_ids(bot: NewBot) -> None:
+    """Raises `UsageError` where a WhatsApp Web number is given ids, which its provider does not have."""
+    if bot.type == "wwebjs" and (bot.phone_number_id or bot.waba_id):
+        raise UsageError(
+            "a WhatsApp Web number has no ids in Meta's API: leave out phoneNumberId (--phone-number-id) and wabaId "
+            "(--waba-id), or name another type"
+        )
 
 
 def check_complete(kind: str, phone_number_id: str | None, token: str | None) -> None:

@@ -4,7 +4,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bisnesctl import botchecks, bots, vault
+from bisnesctl import botchecks, bots, identity, vault
 from bisnesctl.bots import Known
 from bisnesctl.errors import UsageError
 from bisnesctl.inspection import Subject, inspect
@@ -60,19 +60,24 @@ def broken(error: VaultError) -> Report:
 
 
 def _verify(connect: Connect, settings: Settings, known: Known) -> Finding:
-    report = _ask(settings, known)
+    report, subject = _ask(settings, known)
     found = problems(report, time.time())
     with connect() as connection:
+        if subject is not None:
+            identity.correct(connection, settings.encryption_key.get_secret_value(), known.id, subject, report)
         botchecks.record(connection, known.id, report, found)
     return Finding(known.company, known.phone, known.type, known.phone_number_id, report, found)
 
 
-def _ask(settings: Settings, known: Known) -> Report:
+def _ask(settings: Settings, known: Known) -> tuple[Report, Subject | None]:
+    """What the provider says, and about what it was asked; None: there is nothing to ask with."""
     if not known.sealed:
-        return Report(failures=(Failure("number", Cause.REFUSED, "no credential is stored", "", RELINK),))
+        return Report(failures=(Failure("number", Cause.REFUSED, "no credential is stored", "", RELINK),)), None
     try:
         token = vault.decrypt(settings.encryption_key.get_secret_value(), known.sealed)
     except VaultError as error:
-        return broken(error)
-    subject = Subject(known.company, known.phone, known.type, token, known.phone_number_id or "", known.waba_id)
-    return inspect(settings, subject)
+        return broken(error), None
+    subject = Subject(
+        known.company, known.phone, known.type, token, known.phone_number_id or "", known.waba_id, known.ready
+    )
+    return inspect(settings, subject), subject

@@ -6,7 +6,7 @@ from the query alone; so no address is ever shown or logged.
 
 import ipaddress
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,6 +20,8 @@ from bisnesctl.errors import BisnesError, ExitCode
 TIMEOUT = (5, 15)
 #: Characters that are kept of what a provider says.
 MAX_REASON = 500
+#: Numbers on a page of an account's list, and pages that are read at most.
+PAGE_SIZE, MAX_PAGES = 100, 100
 #: What is asked of a number ("WhatsApp Business Phone Number").
 NUMBER_FIELDS = (
     "verified_name,display_phone_number,quality_rating,status,name_status,code_verification_status,throughput,"
@@ -95,6 +97,18 @@ class Graph:
         """The addresses of webhooks that are set for the number, its account and the app, by those names."""
         found = self._ask("GET", _path(phone_number_id), params={"fields": "webhook_configuration"})
         return as_object(found.get("webhook_configuration"))
+
+    def phone_numbers(self, waba_id: str) -> Iterator[str]:
+        """The ids of the account's numbers; asks for each page when it is needed."""
+        asked = {"fields": "id", "limit": str(PAGE_SIZE)}
+        for _ in range(MAX_PAGES):
+            page = self._ask("GET", f"{_path(waba_id)}/phone_numbers", params=asked)
+            yield from (str(each["id"]) for each in as_objects(page.get("data")) if "id" in each)
+            paging = as_object(page.get("paging"))
+            after = as_object(paging.get("cursors")).get("after")
+            if not paging.get("next") or not isinstance(after, str) or after == asked.get("after"):
+                return
+            asked["after"] = after
 
     def debug_token(self, token: str) -> JsonObject:
         """What is known of a token: is_valid, expires_at, data_access_expires_at, granular_scopes, app_id, …"""

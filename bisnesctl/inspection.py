@@ -39,6 +39,7 @@ class Subject:
     token: str = field(repr=False)
     phone_number_id: str = ""
     waba_id: str | None = None
+    ready: bool = True  # False: its linking was not finished
 
 
 def inspect(settings: Settings, subject: Subject) -> Report:
@@ -152,6 +153,8 @@ def _with_webhooks(settings: Settings, subject: Subject, graph: Graph, report: R
     report = replace(report, expected_url=expected)
     if not subject.waba_id:
         return report
+    with suppress(ProviderError):  # a token that may send need not be allowed to list numbers
+        report = replace(report, in_account=subject.phone_number_id in graph.phone_numbers(subject.waba_id))
     try:
         apps = graph.subscribed_apps(subject.waba_id)
     except ProviderError as error:
@@ -181,9 +184,12 @@ def _configured_url(graph: Graph, phone_number_id: str) -> str | None:
 def _dialog360(settings: Settings, subject: Subject) -> Report:
     dialog360 = Dialog360(settings.dialog360_base, subject.token)
     try:
-        report = read_health(dialog360.health_status())
+        health = dialog360.health_status()
     except ProviderError as error:
         return Report(failures=(failure_of("number", error),))
+    report = replace(
+        read_health(health), phone_number_id=entity_id(health, "PHONE_NUMBER"), waba_id=entity_id(health, "WABA")
+    )
     expected = dialog360_webhook(settings, subject.company, subject.phone)
     try:
         url = _text(dialog360.webhook(), "url")

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field, replace
 from bisnesctl import bots, vault
 from bisnesctl.bots import Known, NewBot
 from bisnesctl.errors import BisnesError, ConfigError, ExitCode
-from bisnesctl.graphapi import Callback, Dialog360, ProviderError, ProviderUnavailable, exchange_code
+from bisnesctl.graphapi import (
+    Callback,
+    Dialog360,
+    JsonObject,
+    ProviderError,
+    ProviderRefused,
+    ProviderUnavailable,
+    as_object,
+    exchange_code,
+)
+from bisnesctl.identity import Identity, account_of, check_named, of_dialog360
 from bisnesctl.inspection import (
     META_PATH,
     SECRET_HEADER,
@@ -32,7 +42,7 @@ class LinkFailed(BisnesError):
     exit_code = ExitCode.USAGE
 
     def __init__(self, step: str | None = None, error: ProviderError | None = None, kept: bool = False) -> None:
-        """`step`: exchange, number, subscribe, register, health or webhook; `kept`: its token was stored."""
+        """`step`: exchange, number, account, subscribe, register, health or webhook; `kept`: its token was stored."""
         super().__init__(f"not linked, at the step {step}: {error}{_KEPT if kept else ''}" if error else None)
         self.step, self.error, self.kept = step, error, kept
         if error is not None:
@@ -70,10 +80,11 @@ class Linked:
 
 
 def link(connect: Connect, settings: Settings, wish: Wish) -> Linked:
-    """Asks the provider about a number, subscribes and registers it as told, and stores it.
+    """Asks the provider about a number, proves its ids, subscribes and registers it as told, and stores it.
 
     A known bot for which nothing is told that concerns its provider is stored, and goes on, without a question. No
-    connection is held while the provider is asked. Raises `LinkFailed` with the step that failed, `UsageError`,
+    connection is held while the provider is asked. Whether another bot has the number is said to those alone who
+    proved that it is theirs. Raises `LinkFailed` with the step that failed, `UsageError`, `IdentityRefused`,
     `Conflict`, `ConfigError` or `VaultError`.
     """
     key = settings.encryption_key.get_secret_value()
@@ -81,15 +92,15 @@ def link(connect: Connect, settings: Settings, wish: Wish) -> Linked:
     _check_settings(settings, wish)
     with connect() as connection:
         known = next(iter(bots.known(connection, wish.bot.company, wish.bot.phone)), None)
-        bots.check_free(connection, wish.bot)
     bot = replace(wish.bot, type=wish.bot.type or (known.type if known else bots.USUAL_TYPE))
+    bots.check_ids(bot)
     number = bot.phone_number_id or (known.phone_number_id if known else None)
     bots.check_complete(str(bot.type), number, bot.token or wish.code or _sealed(known, bot))
     linked = Linked(new=False, asked=False, hints=_web_hints(bot, known))
     if _concerns_provider(wish, bot, known):
         bot, linked = _ask(connect, settings, wish, bot, known)
     with connect() as connection:
-        return replace(linked, new=bots.save(connection, bot, key))
+        return replace(linked, new=bots.save(connection, bot, key, proved=linked.asked))
 
 
 def _sealed(known: Known | None, bot: NewBot) -> str | None:
@@ -110,28 +121,32 @@ def _changed(bot: NewBot, known: Known) -> bool:
 
 
 def _ask(connect: Connect, settings: Settings, wish: Wish, bot: NewBot, known: Known | None) -> tuple[NewBot, Linked]:
-    """The bot with what its provider says of it."""
-    key = settings.encryption_key.get_secret_value()
+    """The bot with the ids that its credential proves, once its provider sends webhooks."""
     if wish.code:
         bot = replace(bot, token=_exchange(settings, wish.code))
-    token = bot.token or vault.decrypt(key, _sealed(known, bot) or "")
-    steps = _link_dialog360 if bot.type == "360dialog" else _link_meta
+    token = bot.token or vault.decrypt(settings.encryption_key.get_secret_value(), _sealed(known, bot) or "")
+    prove, set_up = (_prove_dialog360, _set_up_dialog360) if bot.type == "360dialog" else (_prove_meta, _set_up_meta)
     try:
-        return steps(settings, wish, _filled(bot, known), token)
+        proved, linked = prove(settings, bot, known, token)
+    except LinkFailed as failed:
+        if not wish.code or (known is not None and known.ready):  # what works is not replaced
+            raise
+        raise _kept(connect, settings, replace(bot, phone_number_id=None, waba_id=None), failed) from failed
+    with connect() as connection:
+        bots.check_free(connection, proved)
+    try:
+        return proved, replace(linked, hints=(*linked.hints, *set_up(settings, wish, proved, token)))
     except LinkFailed as failed:
         if not wish.code:
             raise
-        with connect() as connection:
-            bots.save(connection, bot, key, ready=False)
-        raise LinkFailed(failed.step, failed.error, kept=True) from failed
+        raise _kept(connect, settings, proved, failed) from failed
 
 
-def _filled(bot: NewBot, known: Known | None) -> NewBot:
-    if known is None:
-        return bot
-    return replace(
-        bot, phone_number_id=bot.phone_number_id or known.phone_number_id, waba_id=bot.waba_id or known.waba_id
-    )
+def _kept(connect: Connect, settings: Settings, bot: NewBot, failed: LinkFailed) -> LinkFailed:
+    """The failure, once the token of the signup is stored with the ids that were proved."""
+    with connect() as connection:
+        bots.save(connection, bot, settings.encryption_key.get_secret_value(), ready=False, proved=True)
+    return LinkFailed(failed.step, failed.error, kept=True)
 
 
 def _check_settings(settings: Settings, wish: Wish) -> None:
@@ -152,31 +167,54 @@ def _exchange(settings: Settings, code: str) -> str:
         return exchange_code(settings.graph_url, settings.meta_graph_version, _app_id(settings), secret, code)
 
 
-def _link_meta(settings: Settings, wish: Wish, bot: NewBot, token: str) -> tuple[NewBot, Linked]:
-    graph, number = graph_of(settings, token), str(bot.phone_number_id)
+def _prove_meta(settings: Settings, bot: NewBot, known: Known | None, token: str) -> tuple[NewBot, Linked]:
+    """The token opens the number, and the account has it."""
+    graph, number = graph_of(settings, token), bot.phone_number_id or str(known and known.phone_number_id)
     with _step("number"):
-        found = read_number(graph.number(number))
-    account = bot.waba_id or _account_of(settings, token)
+        node = graph.number(number)
+        if node.get("id", number) != number:
+            raise ProviderRefused(f"Meta knows the number {number} by another id", advice="name the id that Meta shows")
+    found, account = read_number(node), bot.waba_id
+    with _step("account"):
+        if account is None:
+            account = account_of(graph, number, _likely_accounts(settings, node, number, known, token))
+        elif number not in graph.phone_numbers(account):
+            raise ProviderRefused(
+                f"the business account {account} has no number {number}",
+                advice="name the account that the number is in, or leave it out (wabaId, --waba-id)",
+            )
+    display_number = bot.display_number or found.display_number
+    proved = replace(bot, phone_number_id=number, waba_id=account, display_number=display_number)
+    return proved, Linked(False, True, found.name, found.display_number, tuple(_meta_hints(settings, account)))
+
+
+def _likely_accounts(
+    settings: Settings, node: JsonObject, number: str, known: Known | None, token: str
+) -> Iterator[str]:
+    """The accounts that may have the number: the stored one, the one that Meta shows, the token's only one."""
+    if known is not None and known.waba_id and known.phone_number_id == number:
+        yield known.waba_id
+    if shown := entity_id(as_object(node.get("health_status")), "WABA"):
+        yield shown
+    with contextlib.suppress(ProviderError):
+        found = accounts_of(token_facts(settings, token))
+        if len(found) == 1:
+            yield found[0]
+
+
+def _set_up_meta(settings: Settings, wish: Wish, bot: NewBot, token: str) -> tuple[str, ...]:
+    graph = graph_of(settings, token)
     with _step("subscribe"):
-        if account:
-            graph.subscribe(account, _callback(settings) if wish.set_webhook else None)
+        if bot.waba_id:
+            graph.subscribe(bot.waba_id, _callback(settings) if wish.set_webhook else None)
     with _step("register"):
         if wish.pin:
-            graph.register(number, wish.pin)
-    bot = replace(bot, waba_id=account, display_number=bot.display_number or found.display_number)
-    return bot, Linked(False, True, found.name, found.display_number, tuple(_meta_hints(settings, account)))
+            graph.register(str(bot.phone_number_id), wish.pin)
+    return ()
 
 
 def _callback(settings: Settings) -> Callback:
     return Callback(f"{settings.webhook_base}{META_PATH}", settings.meta_verify_token.get_secret_value())
-
-
-def _account_of(settings: Settings, token: str) -> str | None:
-    """The account that the number must be of: the only one that the token was made for."""
-    with contextlib.suppress(ProviderError):
-        found = accounts_of(token_facts(settings, token))
-        return found[0] if len(found) == 1 else None
-    return None
 
 
 def _web_hints(bot: NewBot, known: Known | None) -> tuple[str, ...]:
@@ -193,23 +231,23 @@ def _meta_hints(settings: Settings, account: str | None) -> Iterator[str]:
         yield "set PUBLIC_URL in .env, so that it can be checked where webhooks go"
 
 
-def _link_dialog360(settings: Settings, wish: Wish, bot: NewBot, token: str) -> tuple[NewBot, Linked]:
-    dialog360 = Dialog360(settings.dialog360_base, token)
+def _prove_dialog360(settings: Settings, bot: NewBot, known: Known | None, token: str) -> tuple[NewBot, Linked]:
+    """The ids are those that 360dialog tells for the API key. Raises `IdentityRefused` if others are wanted."""
     with _step("health"):
-        health = dialog360.health_status()
+        told = of_dialog360(Dialog360(settings.dialog360_base, token).health_status())
+    number = bot.phone_number_id or (known.phone_number_id if known else None)  # another one must be named
+    check_named(Identity(number, bot.waba_id), told)
+    return replace(bot, phone_number_id=told.phone_number_id, waba_id=told.waba_id), Linked(False, True)
+
+
+def _set_up_dialog360(settings: Settings, wish: Wish, bot: NewBot, token: str) -> tuple[str, ...]:
     url = dialog360_webhook(settings, bot.company, bot.phone)
-    hints: tuple[str, ...] = ()
-    if url:
-        with _step("webhook"):
-            dialog360.set_webhook(url, {SECRET_HEADER: dialog360_secret(settings, bot.company, bot.phone)})
-    else:
-        hints = ("set PUBLIC_URL in .env, then `bisnesctl bots add … --set-webhook` has webhooks sent",)
-    bot = replace(
-        bot,
-        phone_number_id=bot.phone_number_id or entity_id(health, "PHONE_NUMBER"),
-        waba_id=bot.waba_id or entity_id(health, "WABA"),
-    )
-    return bot, Linked(False, True, hints=hints)
+    if url is None:
+        return ("set PUBLIC_URL in .env, then `bisnesctl bots add … --set-webhook` has webhooks sent",)
+    with _step("webhook"):
+        secret = dialog360_secret(settings, bot.company, bot.phone)
+        Dialog360(settings.dialog360_base, token).set_webhook(url, {SECRET_HEADER: secret})
+    return ()
 
 
 @contextlib.contextmanager

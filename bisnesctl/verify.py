@@ -57,6 +57,9 @@ class Report:
     subscribed: bool | None = None  # whether our app gets the account's webhooks
     webhook_url: str | None = None
     expected_url: str | None = None  # where webhooks should go
+    phone_number_id: str | None = None  # the ids that 360dialog tells for the API key
+    waba_id: str | None = None
+    in_account: bool | None = None  # whether the stored business account has the number, as Meta says
     failures: tuple[Failure, ...] = ()
 
     @property

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import structlog
 
-from bisnesctl import botchecks
+from bisnesctl import botchecks, identity
 from bisnesctl.checkup import broken
 from bisnesctl.inspection import Subject, inspect
 from bisnesctl.settings import Settings
@@ -33,7 +33,7 @@ UPDATE bot_check k SET due = now() + %(minutes)s * interval '1 minute' * (1 + %(
 FROM phone_configs c WHERE c.id = k.bot_id AND k.bot_id = (
     SELECT d.bot_id FROM bot_check d JOIN phone_configs e ON e.id = d.bot_id
     WHERE d.due <= now() AND e.process_name = 'meta' ORDER BY d.due LIMIT 1 FOR UPDATE OF d SKIP LOCKED)
-RETURNING k.bot_id, c.meta_waba_id"""
+RETURNING k.bot_id, c.meta_waba_id, c.status IS DISTINCT FROM 'pending'"""
 
 _AGAIN = "UPDATE bot_check SET due = LEAST(due, now() + %s * interval '1 minute') WHERE bot_id = %s"
 
@@ -48,6 +48,7 @@ log = structlog.get_logger()
 class _Claimed(NamedTuple):
     bot_id: int
     waba_id: str | None
+    ready: bool  # False: its linking was not finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,12 @@ class Checks:
             self._record(connection, claimed.bot_id, broken(error))
             return True
         if bot is not None:
-            self._check(connection, bot, claimed.waba_id)
+            self._check(connection, bot, _subject(bot, claimed))
         return True
+
+    @property
+    def _key(self) -> str:
+        return self.settings.encryption_key.get_secret_value()
 
     def _claim(self, connection: Connection) -> _Claimed | None:
         with connection.cursor() as cursor:
@@ -81,13 +86,15 @@ class Checks:
             row = cursor.fetchone()
         return _Claimed(*row) if row else None
 
-    def _check(self, connection: Connection, bot: Bot, waba_id: str | None) -> None:
-        report = inspect(self.settings, _subject(bot, waba_id))
+    def _check(self, connection: Connection, bot: Bot, subject: Subject) -> None:
+        report = inspect(self.settings, subject)
         if not report.answered:
             self._ask_again(connection, bot, report.failure)
             return
         if report.credential_refused:
             self._hold(connection, bot, str(problems(report, time.time())[0]))
+        if identity.correct(connection, self._key, bot.id, subject, report):
+            log.warning("a number's provider disproved its ids, they were corrected", bot=_name(bot))
         self._record(connection, bot.id, report)
 
     def _ask_again(self, connection: Connection, bot: Bot, failure: Failure | None) -> None:
@@ -99,11 +106,10 @@ class Checks:
 
     def _hold(self, connection: Connection, bot: Bot, reason: str) -> None:
         """Keep the queue of a number whose credential is refused, unless it was replaced meanwhile."""
-        key = self.settings.encryption_key.get_secret_value()
         with connection, connection.cursor() as cursor:
             cursor.execute(_CREDENTIAL, (bot.id,))
             row = cursor.fetchone()
-            if row is not None and row[0] and decrypt(key, row[0]) == bot.access_token.value:
+            if row is not None and row[0] and decrypt(self._key, row[0]) == bot.access_token.value:
                 store.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
 
     def _record(self, connection: Connection, bot_id: int, report: Report) -> None:
@@ -112,10 +118,11 @@ class Checks:
             _tell(bot_id, found)
 
 
-def _subject(bot: Bot, waba_id: str | None) -> Subject:
+def _subject(bot: Bot, claimed: _Claimed) -> Subject:
     return Subject(
-        bot.company_id, bot.phone_index, bot.connection_type, bot.access_token.value, bot.phone_number_id, waba_id
-    )
+        bot.company_id, bot.phone_index, bot.connection_type, bot.access_token.value, bot.phone_number_id,
+        claimed.waba_id, claimed.ready,
+    )  # fmt: skip
 
 
 def _tell(bot_id: int, found: list[Problem]) -> None:

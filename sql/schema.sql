@@ -539,7 +539,8 @@ CREATE TABLE wa_session (
     memory_mb          real,                                   -- proportional (PSS), of the process and its browser
     versions           jsonb       NOT NULL DEFAULT '{}',      -- {"waJs", "waWeb", "browser"}
     caught_up_at       timestamptz,                            -- what came in before is stored
-    caught_up_for      text                                    -- the number of which that is true
+    caught_up_for      text,                                   -- the number of which that is true
+    bound_number       text                                    -- digits of the only number that may be linked; NULL: any
 );
 
 -- What a running session is told to do.
@@ -559,7 +560,8 @@ CREATE INDEX wa_command_waiting ON wa_command (bot_id, id) WHERE taken_at IS NUL
 -- Bots that are not started; until 'infinity' means until an operator unblocks them.
 CREATE TABLE wa_block (
     bot_id integer     PRIMARY KEY,
-    kind   text        NOT NULL,                               -- failed_starts, logged_out, conflict, banned, operator
+    kind   text        NOT NULL,                               -- failed_starts, logged_out, conflict, banned,
+                                                               -- wrong_number, operator
     reason text        NOT NULL,
     since  timestamptz NOT NULL DEFAULT now(),
     until  timestamptz NOT NULL

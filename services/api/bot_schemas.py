@@ -25,8 +25,12 @@ class LinkRequest(_Shape):
     company: CompanyId | None = Field(None, description="The company, where an operator's key is used.")
     phone_index: PhoneIndex = Field(0, description="Which of the company's numbers it is.")
     type: BotType | None = Field(None, description="How the number is reached; a new one: `meta_direct`.")
-    phone_number_id: ProviderNumber | None = Field(None, description="The number's id in Meta's API.")
-    waba_id: ProviderNumber | None = Field(None, description="The id of Meta's business account.")
+    phone_number_id: ProviderNumber | None = Field(
+        None, description="The number's id in Meta's API. WhatsApp Web numbers have none, 360dialog tells its own."
+    )
+    waba_id: ProviderNumber | None = Field(
+        None, description="The id of the business account that the number is in; left out, Meta is asked for it."
+    )
     display_number: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,50}$")] | None = Field(
         None, description="How people know the number; Meta tells it otherwise."
     )

@@ -9,6 +9,7 @@ from bisnesctl import bots as stored
 from bisnesctl import checkup
 from bisnesctl.bots import Bot, NewBot
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, UsageError
+from bisnesctl.identity import IdentityRefused
 from bisnesctl.linking import Linked, LinkFailed, Wish, link
 from bisnesctl.vault import VaultError
 from services.api.auth import Auth, Principal, company_of, resource
@@ -57,14 +58,17 @@ class _LinkRefused(ApiError):
     summary="Link a number",
     description=(
         "Asks Meta or 360dialog whether the credential opens the number, has its webhooks sent, registers it where "
-        "a `pin` is given, and stores it; or changes a number: what is not named stays as it is. A number that was "
+        "a `pin` is given, and stores it; or changes a number: what is not named stays as it is. Ids are proved: "
+        "`wabaId` must be the account whose list has the number (else `link_failed` at the step `account`), and those "
+        "of a 360dialog number are what its API key is for (`id_mismatch` if others are named). A number that was "
         "held goes on. With the embedded signup's `code` (type `meta_embedded`, at most 30 seconds old) the code is "
-        "exchanged first; where a later step fails the token is kept, and the same request without the code goes on."
+        "exchanged first; where a later step fails the token is kept, unless the number works already, and the same "
+        "request without the code goes on."
     ),
     responses={
         200: LinkedBot,
         201: LinkedBot,
-        **problems("invalid_request", "invalid_json", "number_taken", "not_configured", "link_failed"),
+        **problems("invalid_request", "invalid_json", "id_mismatch", "number_taken", "not_configured", "link_failed"),
         **problems("provider_unavailable", "database_unavailable"),
     },
 )
@@ -171,6 +175,8 @@ def _refusal(error: BisnesError) -> ApiError:
         return _LinkRefused(error)
     if isinstance(error, UsageError):
         return ApiError(400, "invalid_request", str(error))
+    if isinstance(error, IdentityRefused):
+        return ApiError(409, "id_mismatch", str(error))
     if isinstance(error, Conflict):
         return ApiError(409, "number_taken", str(error))
     if isinstance(error, ConfigError | VaultError):

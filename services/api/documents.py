@@ -64,6 +64,7 @@ CODES: dict[str, tuple[int, str]] = {
     "not_scanning": (409, "the session shows no QR code, it is WORKING: it is linked already; …"),
     "not_running": (409, "the session is STOPPED: start it first"),
     "blocked": (409, "bot 0 of company 0128 is blocked until …: 3 starts in a row failed; …"),
+    "id_mismatch": (409, "this API key is for the number 106540352242922, not 100000000007777: leave … out, or …"),
     "number_taken": (409, "another bot has the number id 106540352242922: remove that one first"),
     "messages_waiting": (409, "messages wait for this number: let them leave first, or …"),
     "not_configured": (409, "the embedded signup needs META_APP_ID and META_APP_SECRET in .env"),

@@ -27,9 +27,9 @@ def blueprint(simulator: Simulator) -> Blueprint:
     return graph
 
 
-def _authorise(simulator: Simulator) -> None:
+def _authorise(simulator: Simulator, node: str | None = None) -> None:
     token = request.args.get("access_token")
-    simulator.authorise(f"Bearer {token}" if token else request.headers.get("Authorization"))
+    simulator.authorise(f"Bearer {token}" if token else request.headers.get("Authorization"), node=node)
 
 
 def _add_messages(graph: Blueprint, simulator: Simulator) -> None:
@@ -67,12 +67,13 @@ def _add_media(graph: Blueprint, simulator: Simulator) -> None:
         return answer(simulator.download(asked.get("mid", ""), asked.get("ext", ""), asked.get("hash", "")))
 
 
-def _managed(simulator: Simulator, work: Callable[..., dict[str, Any]], *arguments: Any) -> Response:
-    """The answer of a call of the management, to one who may."""
+def _managed(simulator: Simulator, node: int | None, work: Callable[..., dict[str, Any]], *arguments: Any) -> Response:
+    """The answer of a call of the management about a number or an account, to one who may."""
+    name = () if node is None else (str(node),)
 
     def authorised() -> dict[str, Any]:
-        _authorise(simulator)
-        return work(*arguments)
+        _authorise(simulator, *name)
+        return work(*name, *arguments)
 
     return answer(simulator.call("management", request.path, authorised))
 
@@ -84,7 +85,7 @@ def _add_nodes(graph: Blueprint, simulator: Simulator) -> None:
     def show(node: int) -> Response:
         name = str(node)
         if not is_media_id(name):
-            return _managed(simulator, management.node, name, request.args.get("fields"))
+            return _managed(simulator, node, management.node, request.args.get("fields"))
 
         def describe() -> dict[str, Any]:
             _authorise(simulator)
@@ -94,11 +95,11 @@ def _add_nodes(graph: Blueprint, simulator: Simulator) -> None:
 
     @graph.get("/<version>/<int:node>/phone_numbers")
     def phone_numbers(node: int) -> Response:
-        return _managed(simulator, management.numbers, str(node))
+        return _managed(simulator, node, management.numbers, request.args)
 
     @graph.get("/<version>/<int:node>/message_templates")
     def message_templates(node: int) -> Response:
-        return _managed(simulator, management.templates, str(node), request.args.get("name"))
+        return _managed(simulator, node, management.templates, request.args.get("name"))
 
 
 def _add_subscriptions(graph: Blueprint, simulator: Simulator) -> None:
@@ -106,15 +107,15 @@ def _add_subscriptions(graph: Blueprint, simulator: Simulator) -> None:
 
     @graph.get("/<version>/<int:node>/subscribed_apps")
     def subscribed_apps(node: int) -> Response:
-        return _managed(simulator, management.subscriptions, str(node))
+        return _managed(simulator, node, management.subscriptions)
 
     @graph.post("/<version>/<int:node>/subscribed_apps")
     def subscribe(node: int) -> Response:
-        return _managed(simulator, management.subscribe, str(node), sent_fields())
+        return _managed(simulator, node, management.subscribe, sent_fields())
 
     @graph.delete("/<version>/<int:node>/subscribed_apps")
     def unsubscribe(node: int) -> Response:
-        return _managed(simulator, management.unsubscribe, str(node))
+        return _managed(simulator, node, management.unsubscribe)
 
 
 def _add_signup(graph: Blueprint, simulator: Simulator) -> None:
@@ -124,7 +125,7 @@ def _add_signup(graph: Blueprint, simulator: Simulator) -> None:
     def debug_token() -> Response:
         if not request.args.get("input_token"):
             raise GraphError(100, "input_token is required")
-        return _managed(simulator, management.debug_token, request.args["input_token"])
+        return _managed(simulator, None, management.debug_token, request.args["input_token"])
 
     @graph.route("/<version>/oauth/access_token", methods=["GET", "POST"])
     def exchange() -> Response:
@@ -133,8 +134,8 @@ def _add_signup(graph: Blueprint, simulator: Simulator) -> None:
 
     @graph.post("/<version>/<int:node>/register")
     def register(node: int) -> Response:
-        return _managed(simulator, management.register, str(node), sent_fields())
+        return _managed(simulator, node, management.register, sent_fields())
 
     @graph.post("/<version>/<int:node>/deregister")
     def deregister(node: int) -> Response:
-        return _managed(simulator, management.deregister, str(node))
+        return _managed(simulator, node, management.deregister)

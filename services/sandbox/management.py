@@ -5,6 +5,7 @@ import hmac
 import re
 import secrets
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import requests
@@ -17,6 +18,8 @@ from services.sandbox.registry import ACCOUNT_ID, Facts, Registry
 CODE_LIFE = 30
 #: Seconds that a receiver may take for the handshake.
 HANDSHAKE_TIMEOUT = 5
+#: Numbers on a page of an account's list, where none is asked for.
+PAGE_SIZE = 25
 #: What a token must be allowed to send, and what it may do where it was not told otherwise.
 MESSAGING = "whatsapp_business_messaging"
 SCOPES = ("whatsapp_business_management", MESSAGING)
@@ -83,6 +86,7 @@ class Management:
         told = self._registry.facts("number", number)
         if not told.get("exists", True):
             raise GraphError(100, f"there is no object with the id {number}, or no permission to see it", 400, 33)
+        self._registry.know("number", number)
         account = self._registry.account_of(number)
         fields = default_number(number) | told
         return fields | {"health_status": health(number, account, self._registry.app_id, told)}
@@ -104,10 +108,21 @@ class Management:
         }  # fmt: skip
         return default | self._registry.facts("account", account)
 
-    def numbers(self, account: str) -> Facts:
-        """The numbers of an account that the simulator was told of."""
-        found = [name for name in self._registry.all("number") if self._registry.account_of(name) == account]
-        return {"data": [select(self.number(name), None, _SHOWN) for name in found]}
+    def numbers(self, account: str, asked: Mapping[str, str]) -> Facts:
+        """A page of an account's numbers: those that the simulator was told of or asked about."""
+        told = self._registry.all("number")
+        found = sorted(
+            name for name in told if self._registry.account_of(name) == account and told[name].get("exists", True)
+        )
+        rest = [name for name in found if name > asked.get("after", "")]
+        page = rest[: int(asked.get("limit", PAGE_SIZE))]
+        data = [select(self.number(name), asked.get("fields"), _SHOWN) for name in page]
+        if not page:
+            return {"data": data}
+        paging: Facts = {"cursors": {"before": page[0], "after": page[-1]}}
+        if len(rest) > len(page):
+            paging["next"] = f"{account}/phone_numbers?after={page[-1]}"
+        return {"data": data, "paging": paging}
 
     def templates(self, account: str, name: str | None) -> Facts:
         """The message templates, which all accounts share; with a name those of that name."""

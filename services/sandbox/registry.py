@@ -43,6 +43,11 @@ class Registry:
         """What was told of all of a kind, by their names."""
         return self._facts[kind].copy()
 
+    def know(self, kind: str, name: str) -> None:
+        """Remember that there is such a one, of which nothing need be told."""
+        if name not in self._facts[kind]:
+            self.tell(kind, name, {})
+
     def tell(self, kind: str, name: str, facts: Facts) -> Facts:
         """Keep facts beside those that are known; one that is None is forgotten. Returns all of them."""
         with self._lock:
@@ -81,6 +86,12 @@ class Registry:
     def is_dialog360(self, number: str) -> bool:
         """Whether a number was reached through 360dialog."""
         return any(facts["number"] == number for facts in self._facts["key"].copy().values())
+
+    def may_see(self, token: str, node: str) -> bool:
+        """Whether a token was made for an account or for the account of a number; all are where it names none."""
+        scopes = self.facts("token", token).get("granular_scopes", [])
+        targets = {str(each) for scope in scopes for each in scope.get("target_ids", [])}
+        return not targets or node in targets or self.account_of(node) in targets
 
     def token_works(self, token: str) -> bool:
         """Whether a token is still good, as far as it was told."""

@@ -90,6 +90,7 @@ class Provider:
         """A number, its account, and a token that never expires."""
         self.tell(f"/{NUMBER}", WELL)
         self.tell("/debug_token", {"data": {"is_valid": True, "expires_at": 0, "app_id": APP, "scopes": SCOPES}})
+        self.tell(f"/{ACCOUNT}/phone_numbers", {"data": [{"id": NUMBER}]})
         app = {"whatsapp_business_api_data": {"id": APP, "name": "Bots"}}
         self.tell(f"/{ACCOUNT}/subscribed_apps", {"data": [app]})
         for path in (f"/{ACCOUNT}/subscribed_apps", f"/{NUMBER}/register"):

@@ -78,7 +78,7 @@ def test_a_number_is_linked(client, connection, provider):
     assert answer.json["verified"] == {"name": "Kedai Aina", "displayNumber": "+60 12-345 6789"}
     assert answer.json["bot"]["displayNumber"] == "+60 12-345 6789"
     assert stored(connection) == [("meta_direct", NUMBER, ACCOUNT, "EAAG-token", "active")]
-    assert provider.calls() == [f"/{NUMBER}", f"/{ACCOUNT}/subscribed_apps"]
+    assert provider.calls() == [f"/{NUMBER}", f"/{ACCOUNT}/phone_numbers", f"/{ACCOUNT}/subscribed_apps"]
     assert link(client, token="EAAG-renewed").status_code == 200
 
 
@@ -118,7 +118,6 @@ def test_a_provider_that_is_away_is_no_ones_fault(serving):
         ({"code": "AQ", "token": None, "pin": "123456"}, "invalid_request"),
         ({"code": "AQ", "token": None, "type": "meta_embedded"}, "invalid_request"),
         ({"setWebhook": True}, "not_configured"),  # there is no META_VERIFY_TOKEN
-        ({"phoneNumberId": "3"}, "number_taken"),
         ({"verify": False}, "foreign_company"),
         ({"company": OTHER}, "foreign_company"),
     ],
@@ -183,7 +182,6 @@ def test_a_code_that_is_too_old_is_told_and_nothing_is_stored(client, connection
 @pytest.mark.parametrize(
     ("step", "path", "method"),
     [
-        ("number", f"/{NUMBER}", "GET"),
         ("subscribe", f"/{ACCOUNT}/subscribed_apps", "POST"),
         ("register", f"/{NUMBER}/register", "POST"),
     ],
@@ -202,6 +200,31 @@ def test_a_step_that_fails_after_the_exchange_loses_nothing(client, connection, 
     assert stored(connection)[0][-1] == "active"
     assert provider.calls("POST").count("/oauth/access_token") == 1
     assert provider.calls("POST")[-2:] == [f"/{ACCOUNT}/subscribed_apps", f"/{NUMBER}/register"]
+
+
+@pytest.mark.parametrize(("step", "path"), [("number", f"/{NUMBER}"), ("account", f"/{ACCOUNT}/phone_numbers")])
+def test_what_the_signup_did_not_prove_is_not_stored_with_its_token(client, connection, provider, step, path):
+    worked = provider.answers["GET", path]
+    provider.tell(path, {"error": {"message": "Unsupported request", "code": 100}})
+    answer = post(client, **SIGNUP, pin="123456")
+    assert (refusal(answer), answer.json["step"], answer.json["kept"]) == ("link_failed", step, True)
+    assert stored(connection) == [("meta_embedded", None, None, "EAAG-of-the-signup", "pending")]
+    bot = get(client, f"/api/bots/{COMPANY}/5").json["bot"]
+    assert "not finished" in bot["held"]["reason"]
+
+    provider.answers["GET", path] = worked
+    again = {name: value for name, value in SIGNUP.items() if name != "code"}
+    assert post(client, **again, pin="123456").status_code == 200
+    assert stored(connection) == [("meta_embedded", NUMBER, ACCOUNT, "EAAG-of-the-signup", "active")]
+    assert get(client, f"/api/bots/{COMPANY}/5").json["bot"]["held"] is None
+
+
+def test_a_signup_that_proves_nothing_leaves_a_number_that_works_alone(client, connection, provider):
+    link(client)
+    before = stored(connection)
+    provider.tell(f"/{NUMBER}", {"error": {"message": "Unsupported request", "code": 100}})
+    assert post(client, **SIGNUP, pin="123456").json["kept"] is False
+    assert stored(connection) == before
 
 
 def test_what_was_not_finished_is_finished_by_the_next_call_even_if_nothing_new_is_told(client, connection, provider):

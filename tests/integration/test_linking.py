@@ -67,7 +67,7 @@ def test_a_number_is_asked_for_before_it_is_stored(tool, connection, provider):
     said = link(tool, "--waba-id", ACCOUNT)
     assert "Kedai Aina +60 12-345 6789" in said.err
     assert row(connection, "display_phone_number, meta_waba_id, status") == ("+60 12-345 6789", ACCOUNT, "active")
-    assert provider.calls() == [f"/{NUMBER}", f"/{ACCOUNT}/subscribed_apps"]
+    assert provider.calls() == [f"/{NUMBER}", f"/{ACCOUNT}/phone_numbers", f"/{ACCOUNT}/subscribed_apps"]
     assert {each.headers["Authorization"] for each in provider.asked} == {"Bearer EAAG-token"}
 
 
@@ -223,7 +223,7 @@ def test_a_bot_that_waits_goes_on_when_another_program_replaces_its_token(tool, 
 
 def test_another_number_id_is_tried_with_the_token_that_is_stored(tool, connection, provider):
     link(tool)
-    provider.tell("/1056", {**WELL, "verified_name": "Another"})
+    provider.tell("/1056", {**WELL, "id": "1056", "verified_name": "Another"})
     said = tool("bots", "add", "--company", "0128", "--phone-number-id", "1056")
     assert "Another" in said.err
     (asked,) = [each for each in provider.asked if each.path == "/1056"]
