@@ -14,7 +14,7 @@ from bisnesctl.units import duration
 class Block:
     """Why a session is not started."""
 
-    kind: str  # failed_starts, logged_out, conflict, banned or operator
+    kind: str  # failed_starts, logged_out, conflict, banned, wrong_number or operator
     reason: str
     since: datetime
     until: datetime | None  # None: until an operator unblocks it
@@ -121,6 +121,18 @@ WITH gone AS (DELETE FROM wa_block WHERE bot_id = %(bot)s)
 UPDATE wa_session SET failed_starts = 0, started_at = NULL, wanted = true WHERE bot_id = %(bot)s"""
 
 
+# What the number was shown as goes with it, unless somebody named it otherwise.
+_RELEASE = """
+WITH bound AS (
+    SELECT bot_id, bound_number FROM wa_session s WHERE bot_id = %(bot)s AND (
+        %(with_queue)s OR NOT EXISTS (SELECT FROM lane l WHERE l.bot_id = s.bot_id AND l.pending > 0)) FOR UPDATE
+), released AS (
+    UPDATE wa_session s SET bound_number = NULL FROM bound b WHERE s.bot_id = b.bot_id
+)
+UPDATE phone_configs c SET display_phone_number = NULL
+FROM bound b WHERE c.id = b.bot_id AND c.display_phone_number = b.bound_number"""
+
+
 def find(connection: Connection, company: str | None = None, phone: int | None = None) -> list[Session]:
     """All sessions, or those of a company, or the one with this phone; one that was never started is STOPPED."""
     return [_session(row) for row in query(connection, _FIND, {"company": company, "phone": phone})]
@@ -153,6 +165,17 @@ def want(connection: Connection, session: Session, wanted: bool) -> None:
 def unblock(connection: Connection, session: Session) -> None:
     """Ends its block and has the manager start it; harmless where there is none."""
     query(connection, _UNBLOCK, {"bot": session.bot_id})
+
+
+def bound_number(connection: Connection, bot_id: int) -> str | None:
+    """Digits of the only number that may be linked to a session; None: any."""
+    rows = query(connection, "SELECT bound_number FROM wa_session WHERE bot_id = %s", (bot_id,))
+    return rows[0][0] if rows else None
+
+
+def release_number(connection: Connection, bot_id: int, with_queue: bool) -> None:
+    """Lets any number be linked to a session next; `with_queue`: even if messages wait, which it then sends."""
+    query(connection, _RELEASE, {"bot": bot_id, "with_queue": with_queue})
 
 
 def blocked(session: Session, block: Block) -> str:

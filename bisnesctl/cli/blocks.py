@@ -25,8 +25,15 @@ def blocked(
     output.print_found(found, json, _show, "no WhatsApp Web number is blocked")
 
 
-@bots.command(epilog=example("bisnesctl bots unblock 0128 1"))
-def unblock(company: TheCompany, phone: ThePhone = 0) -> None:
+@bots.command(epilog=example("bisnesctl bots unblock 0128 1", "bisnesctl bots unblock 0128 1 --new-number"))
+def unblock(
+    company: TheCompany,
+    phone: ThePhone = 0,
+    new_number: Annotated[
+        bool,
+        typer.Option("--new-number", help="Let a phone with another number be linked; what waits leaves from it."),
+    ] = False,
+) -> None:
     """End a number's block and have its session started, once the cause is gone.
 
     One that was logged out on the phone shows a QR code then: `bisnesctl bots link`.
@@ -36,6 +43,8 @@ def unblock(company: TheCompany, phone: ThePhone = 0) -> None:
 
     with database.connected(load()) as connection:
         session = websessions.find_one(connection, company, phone)
+        if new_number:
+            websessions.release_number(connection, session.bot_id, with_queue=True)
         websessions.unblock(connection, session)
     what = "unblocked" if session.block else "was not blocked:"
     output.say(f"bot {phone} of company {company} {what}; its session is started, see `bisnesctl bots list`")

@@ -48,7 +48,7 @@ class PairingRequest(_Shape):
 class BlockShape(BaseModel):
     """Why a session is not started."""
 
-    kind: str = Field(description="`failed_starts`, `logged_out`, `conflict`, `banned` or `operator`.")
+    kind: str = Field(description="`failed_starts`, `logged_out`, `conflict`, `banned`, `wrong_number` or `operator`.")
     reason: str
     since: str = Field(json_schema_extra=example(_TIME))
     until: str | None = Field(description="null: until an operator unblocks it.", json_schema_extra=example(_TIME))

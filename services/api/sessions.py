@@ -116,7 +116,10 @@ def restart_session(path: SessionPath) -> Answer:
 @session.post(
     f"{_ADDRESS}/logout",
     summary="Log a session out",
-    description="The phone is unlinked, and the session shows a QR code for the next one.",
+    description=(
+        "The phone is unlinked, and the session shows a QR code. If no messages wait, a phone with another number may "
+        "scan it; otherwise another number is refused: the session is FAILED with a block of the kind `wrong_number`."
+    ),
     responses={202: OneSession, **problems("unknown_bot", "unsupported_by_channel", "not_running")},
 )
 def log_out(path: SessionPath) -> Answer:

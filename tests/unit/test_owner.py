@@ -11,7 +11,7 @@ from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.states import End, Limits, State
 from services.connectors.wwebjs.view import View
 from services.store import DatabaseUnavailable
-from tests.unit.test_states import IDLE_QR, MAIN, QR
+from tests.unit.test_states import IDLE_QR, MAIN, QR, health
 
 
 @pytest.fixture(autouse=True)
@@ -61,14 +61,19 @@ class Everything:
         self.told, self.codes, self.stored, self.working = [], [], [], [False]
         self.away, self.ours, self.idle, self.mb, self.work = 0, True, True, 100.0, lambda: False
         self.command = lambda owner: None
+        self.bound = None
         hooks = Hooks(
             self.stopping, self.set_working, lambda: self.idle, lambda _: self.mb, lambda owner: self.command(owner),
-            lambda: self.ours,
+            lambda: self.ours, self.bound_number,
         )  # fmt: skip
         self.owner = Owner(self.browser, self, self, self, [self], Limits(500.0, 2), hooks, clock=lambda: self.now)
 
     def serve(self):
         return self.owner.serve()
+
+    def bound_number(self):
+        self.reach_database()
+        return self.bound
 
     def stopping(self):
         self.now += 1.0
@@ -236,3 +241,20 @@ def test_a_command_may_end_it():
     all_ = Everything()
     all_.command = once(lambda owner: owner.ask(End.FORGET))
     assert all_.serve() == (End.FORGET, "an operator asked for it")
+
+
+def test_another_phone_is_logged_out_and_nothing_of_it_is_kept():
+    all_ = Everything(says=health(me="61@c.us"))
+    all_.bound = "60"
+    all_.tell("chat.new_message", 1)
+    end, reason = all_.serve()
+    assert end is End.WRONG_NUMBER and "+61" in reason
+    assert "WPP.conn.logout" in all_.browser.calls
+    assert all_.working == [False] and all_.stored == [] and all_.told == []
+
+
+def test_a_page_is_not_believed_before_the_bots_number_is_known():
+    all_ = Everything(says=health(me="61@c.us"))
+    all_.bound, all_.away = "60", 3
+    assert all_.serve()[0] is End.WRONG_NUMBER
+    assert all_.working == [False]

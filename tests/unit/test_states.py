@@ -74,6 +74,37 @@ def test_a_new_page_shows_its_code_then_works():
     assert (way.course.works, way.course.up_at) == (True, 1001.0)
 
 
+OTHER = health(me="61@c.us")
+
+
+def test_another_phone_than_the_bots_ends_it_before_anything_works():
+    for told in (OTHER, health("SYNCING", "PAIRING", me="61:3@c.us")):
+        way = Way()
+        way.course.bound = "60"
+        way.look(QR)
+        (end,) = way.look(told, 1)
+        assert end.end is End.WRONG_NUMBER and "+60" in end.reason and "--new-number" in end.reason
+        assert not way.course.identified
+
+
+def test_the_bots_own_phone_works_and_binds_the_bot():
+    for bound in (None, "60"):
+        way = Way()
+        way.course.bound = bound
+        assert way.look(MAIN) == [Show(State.WORKING, None, "ready"), Do.WORK]
+        assert way.course.identified and way.course.bound == "60"
+        assert ends(way.look(OTHER, 1)) == [End.WRONG_NUMBER]
+
+
+@pytest.mark.parametrize("me", [None, "", "123@lid"])
+def test_a_bot_with_a_number_does_not_work_until_the_page_says_that_it_is_that_one(me):
+    way = Way()
+    way.course.bound = "60"
+    assert shown(way.look(health(me=me))) in ([], [State.STARTING])
+    assert not way.course.works and not way.course.identified
+    assert shown(way.look(MAIN, 1)) == [State.WORKING]
+
+
 def test_a_page_that_cannot_be_reached_is_opened_again_for_as_long_as_it_takes():
     way, pauses = Way(opened=False), []
     for _ in range(states.OPENINGS - 1):

@@ -25,7 +25,8 @@ WITH changed AS (
         failed_starts = CASE WHEN %(state)s IN ('SCAN_QR_CODE', 'WORKING') THEN 0
             WHEN %(state)s = 'STOPPED' AND %(alive)s THEN GREATEST(failed_starts - 1, 0) ELSE failed_starts END,
         qr = NULL, qr_expires_at = NULL, pairing_code = NULL, pairing_expires_at = NULL,
-        own_number = CASE WHEN %(state)s = 'SCAN_QR_CODE' THEN NULL ELSE COALESCE(%(number)s, own_number) END
+        own_number = CASE WHEN %(state)s = 'SCAN_QR_CODE' THEN NULL ELSE COALESCE(%(number)s, own_number) END,
+        bound_number = COALESCE(bound_number, %(number)s)
     WHERE bot_id = %(bot)s RETURNING bot_id
 ), named AS (
     UPDATE phone_configs SET status = %(old)s, updated_at = now(),

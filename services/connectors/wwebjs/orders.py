@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import structlog
 
+from bisnesctl import websessions
 from services.connectors.wwebjs import contract
 from services.connectors.wwebjs.owner import Owner
 from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
@@ -75,6 +76,8 @@ class Orders:
             if known is None:
                 raise NotNow(f"a session knows no command {command}")
             answer = known(owner, arguments)
+            if owner.asked is End.FORGET:
+                websessions.release_number(connection, self._bot_id, with_queue=False)
         except (CallFailed, CallTimeout, NotNow) as failure:
             error = str(failure)
         except PageLost as failure:

@@ -42,6 +42,7 @@ class Hooks:
     memory_mb: Callable[[Browser], float]
     commands: Callable[["Owner"], None]  # do those that are waiting
     locked: Callable[[], bool]  # whether the number is still ours alone
+    bound_number: Callable[[], str | None] = lambda: None  # digits of the only number that may be linked; None: any
 
 
 class _Finished(Exception):
@@ -71,6 +72,7 @@ class Owner:
     _memory_mb: float = 0.0
     _untold: Show | None = None  # what the database was not there for
     _unstored: list[PageEvent] = field(default_factory=list)
+    _bound_known: bool = False  # whether its course knows the number that it is bound to
     _due: dict[str, float] = field(default_factory=dict)  # when what is done now and then is to be done next
 
     def __post_init__(self) -> None:
@@ -146,8 +148,13 @@ class Owner:
             self._do(self.course.hear(event.name, event.data, self.clock()))
 
     def _store(self) -> None:
-        """Store what was told, then let the page forget it. The database may be away: then it is kept."""
-        if not self._unstored or self.clock() < self._due.get("store", 0.0):
+        """Store what was told, then let the page forget it.
+
+        It is kept while the database is away, and until the page is known to be of the bot's number.
+        """
+        if not (self._unstored and self._bound_known and self.course.identified) or self.clock() < self._due.get(
+            "store", 0.0
+        ):
             return
         try:
             self.recorder.record(self._unstored)
@@ -173,10 +180,24 @@ class Owner:
             self._weigh()
 
     def _look(self) -> None:
+        if not self._learn_bound_number():
+            return
         before = self.course.view
         self._note(self._ask_health())
         if self._is_due("weigh", WEIGH) or self.course.view is not before:
             self._weigh()
+
+    def _learn_bound_number(self) -> bool:
+        """Whether the number that the bot is bound to is known: before that, the page is not believed to work."""
+        if not self._bound_known:
+            try:
+                self.course.bound = self.hooks.bound_number()
+            except AWAY as error:
+                log.warning("the bot's number is not known yet", reason=str(error))
+                self.course.due = self.clock() + AGAIN
+                return False
+            self._bound_known = True
+        return True
 
     def _note(self, health: Health | None) -> None:
         self._health = health
@@ -228,6 +249,9 @@ class Owner:
     def _act(self, action: Action) -> None:
         match action:
             case Finish(end, reason):
+                if end is End.WRONG_NUMBER:  # whoever scanned the code is not ours
+                    self._unstored = []
+                    self._ask_page("WPP.conn.logout")
                 raise _Finished(end, reason)
             case Show():
                 self._untold = action
@@ -269,7 +293,7 @@ class Owner:
 
     def _number(self) -> str | None:
         """Digits of the number that it is linked to."""
-        return (str(self._health.me or "").partition("@")[0].partition(":")[0] or None) if self._health else None
+        return self._health.number if self._health else None
 
     def _show_qr(self) -> None:
         text = self._ask_page("__wa.qr")

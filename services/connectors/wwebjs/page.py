@@ -62,6 +62,12 @@ class Health:
     wa_js: str | None  # versions
     wa_web: str | None
 
+    @property
+    def number(self) -> str | None:
+        """Digits of its account's number; None while that is not known, or hidden behind an id."""
+        name, _, domain = (self.me or "").partition("@")
+        return (name.partition(":")[0] or None) if domain in ("", "c.us", "s.whatsapp.net") else None
+
 
 @dataclass(frozen=True, slots=True)
 class Blob:

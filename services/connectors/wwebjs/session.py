@@ -33,13 +33,14 @@ class ExitStatus(IntEnum):
 
     STOPPED = 0
     START_FAILED = 75
-    GIVEN_UP = 77  # kicked, banned or blocked
+    GIVEN_UP = 77  # kicked, banned, blocked or linked to another number
     MISCONFIGURED = 78
 
 
 #: What cannot go on: the kind of its block, and what the manager is told.
 _GIVE_UP = {
     End.LOGGED_OUT: ("logged_out", "kicked"),
+    End.WRONG_NUMBER: ("wrong_number", "kicked"),
     End.CONFLICT: ("conflict", "kicked"),
     End.BANNED: ("banned", "kicked"),
 }
@@ -104,7 +105,7 @@ class Session:
 
     def _give_up(self, end: End, reason: str) -> ExitStatus:
         kind, event = _GIVE_UP[end]
-        if end is End.LOGGED_OUT:
+        if end in (End.LOGGED_OUT, End.WRONG_NUMBER):
             self._profile.archive()
         self._tell(partial(self._register.give_up, kind, reason, event))
         return ExitStatus.GIVEN_UP

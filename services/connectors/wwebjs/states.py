@@ -55,6 +55,7 @@ class End(Enum):
     FAILED = "failed"  # it came to neither a QR code nor WORKING
     FORGET = "forget"  # an operator unlinked it: another phone may be linked
     LOGGED_OUT = "logged_out"  # the phone unlinked it
+    WRONG_NUMBER = "wrong_number"  # another phone was linked than the one that it is bound to
     CONFLICT = "conflict"  # taken over elsewhere once too often
     BANNED = "banned"
 
@@ -113,6 +114,7 @@ class Course:
     limits: Limits
     past: Past
     began: float  # when it was launched
+    bound: str | None = None  # digits of the only number that may be linked; None: any, until one is
     view: View = View.LOADING
     opened: bool = False  # whether the page was, so that it can be looked at
     up_at: float | None = None  # when it came to a QR code or WORKING, or only a network was missing for that
@@ -123,6 +125,7 @@ class Course:
     _missed: int = 0
     _unlinked: int = 0  # looks in a row at which it was linked no more
     _worked: bool = False
+    _identified: bool = False  # whether the page said that it is of the number that it is bound to
     _renewal: str = ""  # why it is to be renewed once nothing is in hand
 
     def __post_init__(self) -> None:
@@ -133,6 +136,11 @@ class Course:
     def works(self) -> bool:
         """Whether it is WORKING."""
         return self.view is View.WORKING
+
+    @property
+    def identified(self) -> bool:
+        """Whether what the page tells is of the number that it is bound to."""
+        return self.bound is None or self._identified
 
     @property
     def silent(self) -> bool:
@@ -204,7 +212,11 @@ class Course:
         if health is None:
             return self._miss(now)
         self._missed = 0
+        if (foreign := self._identify(health)) is not None:
+            return [foreign]
         seen = see(health, linked or self._worked)
+        if seen.view is View.WORKING and not self.identified:
+            seen = Seen(View.LOADING, "it does not say yet which number is linked to it")
         if seen.view is View.LOGGED_OUT and not self._is_convinced():
             seen = Seen(View.LOADING, "it says that no phone is linked to it")
         elif seen.view is not View.LOGGED_OUT:
@@ -213,6 +225,16 @@ class Course:
         actions += self._stay(seen, health, linked, now)
         self.due = now + (BEAT if self.view in (View.WORKING, View.SCAN) else SOON)
         return actions
+
+    def _identify(self, health: Health) -> Finish | None:
+        """Whose page it is, as soon as it says so; the end where that is another number than the bot's."""
+        if not health.authenticated or health.number is None:
+            self._identified = self._identified and health.authenticated is not False
+            return None
+        if self.bound not in (None, health.number):
+            return Finish(End.WRONG_NUMBER, _wrong_number(str(self.bound), health.number))
+        self.bound, self._identified = health.number, True
+        return None
 
     def _miss(self, now: float) -> list[Action]:
         self._missed += 1
@@ -289,3 +311,10 @@ class Course:
             return [Finish(End.CONFLICT, f"{reason}, and it was taken back {len(lately)} times within an hour")]
         lately.append(now)
         return [Do.TAKE_OVER]
+
+
+def _wrong_number(bound: str, linked: str) -> str:
+    return (
+        f"the number +{linked} was linked, but this bot is bound to +{bound}: unblock it and link +{bound}, or let it "
+        "send from another number: `bisnesctl bots unblock … --new-number`"
+    )

@@ -10,7 +10,7 @@ from typing import TypeVar
 import redis
 import structlog
 
-from bisnesctl import pss
+from bisnesctl import pss, websessions
 from bisnesctl.errors import ConfigError
 from bisnesctl.naming import session_name
 from bisnesctl.settings import Settings, load
@@ -103,7 +103,7 @@ class Wired:
     def __init__(self, settings: Settings, database: Database, directory: Directory, bot: Bot, lock: BotLock) -> None:
         """Raises `ConfigError` and `ProfileInUse`."""
         name = session_name(bot.company_id, bot.phone_index)
-        self._bot, self._lock = bot, lock
+        self._bot, self._lock, self._database = bot, lock, database
         self._instance = os.environ.get("BISNES_INSTANCE", name)
         self._bell = SessionBell(settings.redis_dsn, bot.id)
         self._counters = Counters()
@@ -131,7 +131,7 @@ class Wired:
         self._stopping = threading.Event()
         hooks = Hooks(
             lambda: self._stopping.is_set(), self._set_working, lambda: not self._sender.delivery.in_hand,
-            self._memory_mb, self._orders.carry_out, self._still_ours,
+            self._memory_mb, self._orders.carry_out, self._still_ours, self._bound_number,
         )  # fmt: skip
         self._session = Session(self._options, profile, self._register, recorder, self._works, limits, hooks)
 
@@ -188,6 +188,10 @@ class Wired:
             return self._lock.held()
         except DatabaseUnavailable:  # then nobody else can take it either, and nothing is sent
             return True
+
+    def _bound_number(self) -> str | None:
+        with self._database.connection() as connection:
+            return websessions.bound_number(connection, self._bot.id)
 
     def _nudge_inbox(self) -> None:
         self._sender.nudge("wwebjs-webhooks")
