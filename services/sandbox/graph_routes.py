@@ -1,6 +1,6 @@
 """The addresses of the Graph API."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Blueprint, request
@@ -27,9 +27,9 @@ def blueprint(simulator: Simulator) -> Blueprint:
     return graph
 
 
-def _authorise(simulator: Simulator, node: str | None = None) -> None:
+def _authorise(simulator: Simulator, node: str | None = None) -> str:
     token = request.args.get("access_token")
-    simulator.authorise(f"Bearer {token}" if token else request.headers.get("Authorization"), node=node)
+    return simulator.authorise(f"Bearer {token}" if token else request.headers.get("Authorization"), node=node)
 
 
 def _add_messages(graph: Blueprint, simulator: Simulator) -> None:
@@ -80,12 +80,23 @@ def _managed(simulator: Simulator, node: int | None, work: Callable[..., dict[st
 
 def _add_nodes(graph: Blueprint, simulator: Simulator) -> None:
     management, media = simulator.management, simulator.media
+    looked_at: dict[str, str] = {}  # by token, the number that it asked about last
+
+    def list_numbers(account: str, asked: Mapping[str, str]) -> dict[str, Any]:
+        """A number of no account is of the one with which it is linked: there, as everywhere, all is well."""
+        if number := looked_at.get(_authorise(simulator)):
+            simulator.registry.settle_account(number, account)
+        return management.numbers(account, asked)
+
+    def look_at(name: str, fields: str | None) -> dict[str, Any]:
+        looked_at[_authorise(simulator)] = name
+        return management.node(name, fields)
 
     @graph.get("/<version>/<int:node>")
     def show(node: int) -> Response:
         name = str(node)
         if not is_media_id(name):
-            return _managed(simulator, node, management.node, request.args.get("fields"))
+            return _managed(simulator, node, look_at, request.args.get("fields"))
 
         def describe() -> dict[str, Any]:
             _authorise(simulator)
@@ -95,7 +106,7 @@ def _add_nodes(graph: Blueprint, simulator: Simulator) -> None:
 
     @graph.get("/<version>/<int:node>/phone_numbers")
     def phone_numbers(node: int) -> Response:
-        return _managed(simulator, node, management.numbers, request.args)
+        return _managed(simulator, node, list_numbers, request.args)
 
     @graph.get("/<version>/<int:node>/message_templates")
     def message_templates(node: int) -> Response:

@@ -74,6 +74,11 @@ class Registry:
         """The business account of a number."""
         return str(self.facts("number", number).get("account", ACCOUNT_ID))
 
+    def settle_account(self, number: str, account: str) -> None:
+        """A known number is of this account, if none was told."""
+        if number in self._facts["number"] and "account" not in self.facts("number", number):
+            self.tell("number", number, {"account": account})
+
     def number_of_key(self, key: str) -> str:
         """The number that a key of 360dialog belongs to; a key that was never seen gets one of its own."""
         known = self.facts("key", key).get("number")

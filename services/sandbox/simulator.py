@@ -56,9 +56,12 @@ class Simulator:
         self.management = Management(registry, app_secret)
         self.reporter = Reporter(self.store, destinations, self.behaviours, app_secret)
 
-    def authorise(self, authorization: str | None, scope: str = "", node: str | None = None) -> None:
-        """Let a good bearer token pass. Raises `GraphError` 190, 10 where the token lacks the permission, or 100 where
-        it was not made for the account that `node` is, or is a number of."""
+    def authorise(self, authorization: str | None, scope: str = "", node: str | None = None) -> str:
+        """Let a good bearer token pass, and return it.
+
+        Raises `GraphError` 190, 10 where the token lacks the permission, or 100 where it was not made for the account
+        that `node` is, or is a number of.
+        """
         token = graph.check_token(authorization)
         if not self.registry.token_works(token):
             raise GraphError(190, "the access token was invalidated or has expired", subcode=467)
@@ -66,6 +69,7 @@ class Simulator:
             raise GraphError(10, f"the access token lacks {scope}")
         if node is not None and not self.registry.may_see(token, node):
             raise GraphError(100, f"there is no object with the id {node}, or no permission to see it", 400, 33)
+        return token
 
     def send(self, phone_number_id: str, authorization: str | None, body: bytes) -> Answer:
         """Take a request to send, or refuse it, and remember either."""

@@ -203,3 +203,78 @@ def test_the_bots_in_trouble_are_told_of_at_once_or_not_at_all(checks, connectio
     (trouble,) = troubled(checks.settings)
     assert (trouble.name, trouble.status) == ("0128-0", "error") and "BLOCKED" in trouble.reason
     assert troubled(checks.settings.copy_with(database_url=SecretStr("postgresql://bisnes@127.0.0.1:1/bisnes"))) == []
+
+
+# Ids
+
+
+def set_ids(connection, bot, number, account, **more):
+    columns = {"meta_phone_number_id": number, "meta_waba_id": account} | more
+    changes = ", ".join(f"{name} = %s" for name in columns)
+    execute(connection, f"UPDATE phone_configs SET {changes} WHERE id = %s", (*columns.values(), bot))
+
+
+def ids(connection, bot):
+    return execute(connection, "SELECT meta_phone_number_id, meta_waba_id FROM phone_configs WHERE id = %s", (bot,))[0]
+
+
+@pytest.mark.parametrize(
+    ("stored", "corrected"),
+    [(("9001", "9002"), True), (("3601", "9002"), True), (("9001", None), True), ((None, None), False)],
+)
+def test_the_ids_of_a_360dialog_number_become_those_that_it_tells(checks, connection, stored, corrected):
+    bot = add_bot(connection, number=None, token="d360-key", kind="360dialog")
+    set_ids(connection, bot, *stored)
+    checks.work(connection)
+    assert ids(connection, bot) == ("3601", "3602")
+    assert (("bot_ids_corrected", "warning") in notes(connection)) is corrected
+
+
+def test_an_id_that_360dialog_tells_and_another_bot_has_is_not_stored_twice(checks, connection):
+    add_bot(connection, 1, "3601")
+    bot = add_bot(connection, number="9001", token="d360-key", kind="360dialog")
+    execute(connection, "UPDATE bot_check SET due = now() + interval '1 day'")
+    while checks.work(connection):
+        pass
+    assert ids(connection, bot) == (None, "3602")
+
+
+def test_ids_that_were_stored_during_the_check_stay(checks, connection, provider, opened):
+    bot = add_bot(connection, number="9001", token="d360-key", kind="360dialog")
+    told = provider.answers["GET", "/d360/health_status"]
+
+    def answer():
+        with opened[1].connection() as other:
+            set_ids(other, bot, "9001", None, api_key_encrypted=vault.encrypt(KEY, "another-key"))
+        return told
+
+    provider.answers["GET", "/d360/health_status"] = answer
+    checks.work(connection)
+    assert ids(connection, bot) == ("9001", None)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "account"),
+    [
+        ({"data": [{"id": NUMBER}]}, "77"),
+        ({"data": [{"id": "9"}]}, None),
+        ({"error": {"message": "Missing permission", "code": 200}}, "77"),
+    ],
+)
+def test_an_account_that_does_not_list_the_number_is_forgotten(checks, connection, provider, numbers, account):
+    bot = add_bot(connection)
+    set_ids(connection, bot, NUMBER, "77")
+    provider.tell("/77/phone_numbers", numbers)
+    checks.work(connection)
+    assert ids(connection, bot) == (NUMBER, account)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "number"),
+    [("meta_embedded", "pending", None), ("meta_embedded", "active", "9"), ("meta_direct", "pending", "9")],
+)
+def test_ids_of_a_signup_that_was_never_finished_are_believed_no_more(checks, connection, kind, state, number):
+    bot = add_bot(connection, number="9", kind=kind)
+    set_ids(connection, bot, "9", None, status=state)
+    checks.work(connection)
+    assert ids(connection, bot) == (number, None)

@@ -91,6 +91,25 @@ def test_the_isolation_may_be_run_by_hand_at_any_time(database: str, legacy: str
     assert catalogue(legacy) == catalogue(database)
 
 
+def test_ids_that_were_believed_are_proved_again(empty_database: str, tmp_path: Path) -> None:
+    for name in NAMES[:5]:
+        (tmp_path / f"{name}.sql").write_text((SQL / f"{name}.sql").read_text())
+    migrations.apply(empty_database, path=tmp_path)
+    run(
+        empty_database,
+        "INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id, meta_waba_id)"
+        " VALUES ('1', 0, 'wwebjs', '7', '8'), ('1', 1, '360dialog', '7', '8'), ('1', 2, 'meta_direct', '7', '8');"
+        "INSERT INTO bot_check (bot_id, due) SELECT id, 'infinity' FROM phone_configs;"
+        "INSERT INTO wa_session (bot_id, own_number, caught_up_for) VALUES (1, NULL, '601'), (4, '602', '603')",
+    )
+    migrations.apply(empty_database)
+    run(empty_database, (SQL / "006_identity.sql").read_text())  # again by hand
+    found = run(empty_database, "SELECT meta_phone_number_id, meta_waba_id FROM phone_configs ORDER BY phone_index")
+    assert found == [(None, None), (None, None), ("7", "8")]
+    assert run(empty_database, "SELECT due <= now() FROM bot_check ORDER BY bot_id") == [(False,), (True,), (True,)]
+    assert run(empty_database, "SELECT bound_number FROM wa_session ORDER BY bot_id") == [("601",), ("602",)]
+
+
 def test_an_earlier_form_of_the_view_is_replaced(legacy: str, database: str) -> None:
     run(legacy, ISOLATION)
     run(
