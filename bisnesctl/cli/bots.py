@@ -58,8 +58,18 @@ def add(
         BotType | None, typer.Option("--type", help="How the number is reached (a new one: meta_direct).")
     ] = None,
     wwebjs: Annotated[bool, typer.Option("--wwebjs", help="A WhatsApp Web number: --type wwebjs.")] = False,
-    phone_number_id: Annotated[str | None, typer.Option(metavar="ID", help="The number's id in Meta's API.")] = None,
-    waba_id: Annotated[str | None, typer.Option(metavar="ID", help="The id of Meta's business account.")] = None,
+    phone_number_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="The number's id in Meta's API; 360dialog tells its own, WhatsApp Web has none."
+        ),
+    ] = None,
+    waba_id: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID", help="The id of the business account that the number is in; Meta is asked for it otherwise."
+        ),
+    ] = None,
     display_number: Annotated[str | None, typer.Option(metavar="NUMBER", help="How people know the number.")] = None,
     token_stdin: Annotated[
         bool, typer.Option("--token-stdin", help="Read Meta's access token (360dialog: the API key) from the input.")
@@ -74,11 +84,14 @@ def add(
         float | None,
         typer.Option(parser=_rate, metavar="N", help="Messages a second at most; `default`: the channel's setting."),
     ] = None,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Store it without asking its provider.")] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Store it, with the ids as they are typed, without asking its provider.")
+    ] = False,
 ) -> None:
     """Add a number, or change one: what is not named stays as it is.
 
-    Meta or 360dialog is asked first whether the token opens the number, and told to send its webhooks. The token is
+    Meta or 360dialog is asked first whether the token opens the number and the account has it, and told to send its
+    webhooks. The token is
     stored encrypted under ENCRYPTION_KEY. A number that was held, because its token had expired, say, goes on with what
     waits for it.
     """

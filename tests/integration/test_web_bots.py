@@ -210,3 +210,17 @@ def test_what_needs_somebody_is_told_once(settings, connection, bot):
     execute(connection, "UPDATE wa_session SET wanted = false")
     execute(connection, "DELETE FROM wa_block")
     assert told() == [], "somebody stopped it"
+
+
+def test_another_number_is_accepted_on_purpose_alone(tool, connection, bot):
+    execute(connection, "UPDATE wa_session SET bound_number = '60111'")
+    execute(connection, "UPDATE phone_configs SET display_phone_number = '60111'")
+    bound = "SELECT bound_number, display_phone_number FROM wa_session JOIN phone_configs c ON c.id = bot_id"
+    tool("bots", "unblock", "0128", "1")
+    assert execute(connection, bound) == [("60111", "60111")]
+    tool("bots", "unblock", "0128", "1", "--new-number")
+    assert execute(connection, bound) == [(None, None)]
+    execute(connection, "UPDATE wa_session SET bound_number = '60111'")
+    execute(connection, "UPDATE phone_configs SET display_phone_number = 'the shop'")
+    tool("bots", "unblock", "0128", "1", "--new-number")
+    assert execute(connection, bound) == [(None, "the shop")]
