@@ -121,10 +121,22 @@ def failure_of(about: str, error: ProviderError) -> Failure:
 def _meta(settings: Settings, subject: Subject) -> Report:
     graph = graph_of(settings, subject.token)
     try:
-        report = read_number(graph.number(subject.phone_number_id))
+        node = graph.number(subject.phone_number_id)
     except ProviderError as error:
         return Report(failures=(failure_of("number", error),))
-    return _with_webhooks(settings, subject, graph, _with_token(settings, subject.token, report))
+    report = _with_account(subject, graph, node, _with_token(settings, subject.token, read_number(node)))
+    return _with_webhooks(settings, subject, graph, report)
+
+
+def _with_account(subject: Subject, graph: Graph, node: JsonObject, report: Report) -> Report:
+    """Whether the number is in its account. The list is asked for only if the number does not say so itself."""
+    if not subject.waba_id:
+        return report
+    if entity_id(as_object(node.get("health_status")), "WABA") == subject.waba_id:
+        return replace(report, in_account=True)
+    with suppress(ProviderError):  # a token that may send need not be allowed to list numbers
+        return replace(report, in_account=subject.phone_number_id in graph.phone_numbers(subject.waba_id))
+    return report
 
 
 def _with_token(settings: Settings, token: str, report: Report) -> Report:
@@ -153,8 +165,6 @@ def _with_webhooks(settings: Settings, subject: Subject, graph: Graph, report: R
     report = replace(report, expected_url=expected)
     if not subject.waba_id:
         return report
-    with suppress(ProviderError):  # a token that may send need not be allowed to list numbers
-        report = replace(report, in_account=subject.phone_number_id in graph.phone_numbers(subject.waba_id))
     try:
         apps = graph.subscribed_apps(subject.waba_id)
     except ProviderError as error:

@@ -269,6 +269,15 @@ def test_an_account_that_does_not_list_the_number_is_forgotten(checks, connectio
     assert ids(connection, bot) == (NUMBER, account)
 
 
+def test_a_number_that_names_its_account_itself_saves_the_question(checks, connection, provider):
+    bot = add_bot(connection)
+    set_ids(connection, bot, NUMBER, "77")
+    entities = [{"entity_type": "WABA", "id": "77"}]
+    provider.tell(f"/{NUMBER}", {**WELL, "health_status": {"can_send_message": "AVAILABLE", "entities": entities}})
+    checks.work(connection)
+    assert ids(connection, bot) == (NUMBER, "77") and "/77/phone_numbers" not in provider.calls()
+
+
 @pytest.mark.parametrize(
     ("kind", "state", "number"),
     [("meta_embedded", "pending", None), ("meta_embedded", "active", "9"), ("meta_direct", "pending", "9")],

@@ -9,7 +9,8 @@ from graph_stage import ACCOUNT, APP, EXPIRED, NUMBER, SCOPES, WELL, Provider
 from outbox_tools import accept, entry, execute, outbox
 from sandbox_stage import Sandbox, free_port
 
-from bisnesctl import vault
+from bisnesctl import bots, vault
+from bisnesctl.errors import Conflict
 from services.message import Scope
 from services.store import Database, Hold
 
@@ -164,6 +165,41 @@ def test_two_bots_cannot_have_one_number(tool, connection):
     for more in ((), ("--no-verify",)):
         assert "another bot" in tool("bots", "add", *words, *more, given="EAAG\n", code=6).err
     assert execute(connection, "SELECT company_id FROM phone_configs") == [("0128",)]
+
+
+def test_two_who_link_one_number_at_once_do_not_both_get_it(settings, database):
+    ended = []
+
+    def save(company):
+        with contextlib.closing(Database(database).connect()) as mine:
+            bot = bots.NewBot(company, 0, "meta_direct", NUMBER, ACCOUNT, token="EAAG")
+            try:
+                ended.append(bots.save(mine, bot, KEY, proved=True))
+            except Conflict:
+                ended.append(None)
+
+    threads = [threading.Thread(target=save, args=(f"0{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ended, key=str) == [None] * 7 + [True]
+
+
+def test_a_number_that_goes_over_to_whatsapp_web_leaves_its_ids_behind(tool, connection):
+    link(tool, "--waba-id", ACCOUNT)
+    tool("bots", "add", "--company", "0128", "--wwebjs")
+    assert row(connection, "connection_type, meta_phone_number_id, meta_waba_id") == ("wwebjs", None, None)
+
+
+def test_the_account_that_the_number_shows_is_the_one_that_is_asked(tool, connection, provider):
+    entities = [{"entity_type": "WABA", "id": ACCOUNT}]
+    provider.tell(f"/{NUMBER}", {**WELL, "health_status": {"can_send_message": "AVAILABLE", "entities": entities}})
+    link(tool)
+    assert row(connection, "meta_waba_id") == (ACCOUNT,)
+    provider.tell(f"/{ACCOUNT}/phone_numbers", {"data": [{"id": "9"}]})
+    said = link(tool, given="EAAG-renewed\n")
+    assert row(connection, "meta_waba_id") == (None,) and "--waba-id" in said.err
 
 
 def test_a_rate_of_its_own_is_set_and_taken_back(tool, connection, provider):
