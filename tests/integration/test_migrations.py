@@ -98,15 +98,17 @@ def test_ids_that_were_believed_are_proved_again(empty_database: str, tmp_path: 
     run(
         empty_database,
         "INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id, meta_waba_id)"
-        " VALUES ('1', 0, 'wwebjs', '7', '8'), ('1', 1, '360dialog', '7', '8'), ('1', 2, 'meta_direct', '7', '8');"
+        " VALUES ('1', 0, 'wwebjs', '7', '8'), ('1', 1, '360dialog', '7', '9'), ('1', 2, '360dialog', '5', '8'),"
+        " ('1', 3, '360dialog', '5', '6'), ('2', 4, 'meta_direct', '7', '8');"
         "INSERT INTO bot_check (bot_id, due) SELECT id, 'infinity' FROM phone_configs;"
         "INSERT INTO wa_session (bot_id, own_number, caught_up_for) VALUES (1, NULL, '601'), (4, '602', '603')",
     )
     migrations.apply(empty_database)
     run(empty_database, (SQL / "006_identity.sql").read_text())  # again by hand
     found = run(empty_database, "SELECT meta_phone_number_id, meta_waba_id FROM phone_configs ORDER BY phone_index")
-    assert found == [(None, None), (None, None), ("7", "8")]
-    assert run(empty_database, "SELECT due <= now() FROM bot_check ORDER BY bot_id") == [(False,), (True,), (True,)]
+    assert found == [(None, None), (None, None), (None, None), ("5", "6"), ("7", "8")]
+    due = run(empty_database, "SELECT due <= now() FROM bot_check ORDER BY bot_id")
+    assert due == [(False,), (True,), (True,), (True,), (True,)]
     assert run(empty_database, "SELECT bound_number FROM wa_session ORDER BY bot_id") == [("601",), ("602",)]
 
 
