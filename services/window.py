@@ -33,10 +33,78 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """No complete answer. `handed`: whether the request's body had been given to the socket."""
+    """No complete answer.
+
+    `handed`: whether the request's body had been given to the socket; `status`: the answer's, if its head came, and 0
+    otherwise; `internal`: the fault is this process's, not the network's or the server's.
+    """
 
     reason: str
     handed: bool
+    status: int = 0
+    internal: bool = False
+
+
+#: What tells libcurl to end the request.
+_ABORT: int = pycurl.READFUNC_ABORT
+#: Errors of libcurl that say nothing of the network or the server.
+_INTERNAL = (
+    pycurl.E_ABORTED_BY_CALLBACK,
+    pycurl.E_READ_ERROR,
+    pycurl.E_OUT_OF_MEMORY,
+    pycurl.E_BAD_FUNCTION_ARGUMENT,
+    pycurl.E_FAILED_INIT,
+)
+
+
+class RequestBody:
+    """A body that libcurl reads piece by piece, and the mark that is set before the first byte of it may leave."""
+
+    __slots__ = ("_content", "_leaving", "_position", "failure", "handed")
+
+    def __init__(self, content: bytes, leaving: Callable[[], None]) -> None:
+        self._content, self._leaving = content, leaving
+        self._position = 0
+        self.handed = False
+        self.failure: str | None = None  # why `leaving` did not let it go
+
+    def read(self, size: int) -> bytes | int:
+        """libcurl's READFUNCTION: the next bytes, at most `size`; none at the end."""
+        if not self.handed and not self.hand_over():
+            return _ABORT
+        piece = self._content[self._position : self._position + size]
+        self._position += len(piece)
+        return piece
+
+    def hand_over(self) -> bool:
+        """Mark that the body leaves now; False if the mark could not be set, so that nothing may leave."""
+        try:
+            self._leaving()
+        except Exception as error:
+            self.failure = f"the request was not sent: {type(error).__name__}: {error}"
+            return False
+        self.handed = True
+        return True
+
+
+class AnswerBody:
+    """The beginning of an answer, up to a limit. What exceeds it ends the transfer, and does not change the status."""
+
+    __slots__ = ("content", "limit", "truncated")
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: bytes that are kept."""
+        self.content, self.limit = bytearray(), limit
+        self.truncated = False
+
+    def write(self, piece: bytes) -> int | None:
+        """libcurl's WRITEFUNCTION."""
+        room = self.limit - len(self.content)
+        self.content += piece[:room]
+        if len(piece) <= room:
+            return None
+        self.truncated = True
+        return -1  # libcurl then ends the transfer with an error, and closes the connection
 
 
 class Window(Protocol):
@@ -73,22 +141,17 @@ class HttpWindow:
 
     def submit(self, ticket: Any, request: HttpRequest, leaving: Callable[[], None]) -> None:
         """Send a request. `leaving` is called once, right before the body goes to the socket."""
+        body, answer = RequestBody(request.body, leaving), AnswerBody(MAX_ANSWER)
+        if not request.body:  # libcurl asks for nothing then
+            body.hand_over()
         handle = self._idle.pop()
-        handle.ticket, handle.answer, handle.handed = ticket, bytearray(), False
-
-        def body(_: int) -> bytes:
-            if handle.handed:
-                return b""
-            leaving()
-            handle.handed = True
-            return request.body
-
+        handle.ticket, handle.body, handle.answer = ticket, body, answer
         handle.explain = self._prepare(handle) if self._prepare else None
         handle.setopt(pycurl.URL, request.url)
         handle.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:"])
-        handle.setopt(pycurl.POSTFIELDSIZE, len(request.body))
-        handle.setopt(pycurl.READFUNCTION, body)
-        handle.setopt(pycurl.WRITEFUNCTION, handle.answer.extend)
+        handle.setopt(pycurl.POSTFIELDSIZE_LARGE, len(request.body))
+        handle.setopt(pycurl.READFUNCTION, body.read)
+        handle.setopt(pycurl.WRITEFUNCTION, answer.write)
         self._multi.add_handle(handle)
         self.in_flight += 1
 
@@ -101,8 +164,8 @@ class HttpWindow:
         more = 1
         while more:
             more, done, failed = self._multi.info_read()
-            ended += [self._end(handle, None) for handle in done]
-            ended += [self._end(handle, reason or f"curl error {code}") for handle, code, reason in failed]
+            ended += [self._end(handle) for handle in done]
+            ended += [self._end(handle, code, text) for handle, code, text in failed]
         return ended
 
     def interrupt(self) -> None:
@@ -117,18 +180,26 @@ class HttpWindow:
         if self._waker in ready:
             os.eventfd_read(self._waker)
 
-    def _end(self, handle: Any, broken: str | None) -> tuple[Any, Answered | Broken]:
+    def _end(self, handle: Any, code: int = pycurl.E_OK, text: str = "") -> tuple[Any, Answered | Broken]:
         self._multi.remove_handle(handle)
         self.in_flight -= 1
         self._idle.append(handle)
-        if broken is not None:
-            return handle.ticket, Broken((handle.explain and handle.explain()) or broken, handle.handed)
-        return handle.ticket, Answered(handle.getinfo(pycurl.RESPONSE_CODE), bytes(handle.answer))
+        status, body, answer = handle.getinfo(pycurl.RESPONSE_CODE), handle.body, handle.answer
+        if code == pycurl.E_OK or answer.truncated:
+            return handle.ticket, Answered(status, bytes(answer.content))
+        reason = body.failure or (handle.explain and handle.explain()) or _reason(code, text)
+        return handle.ticket, Broken(reason, body.handed, status, code in _INTERNAL)
 
     def close(self) -> None:
         """Close the connections."""
         self._multi.close()
         os.close(self._waker)
+
+
+def _reason(code: int, text: str) -> str:
+    if code == pycurl.E_SEND_FAIL_REWIND:  # libcurl would have repeated the request on another connection, but cannot
+        return "the connection was closed before an answer came"
+    return text or f"curl error {code}"
 
 
 def _handle(timeout_ms: int) -> Any:
@@ -141,6 +212,5 @@ def _handle(timeout_ms: int) -> Any:
     handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(CONNECT_TIMEOUT, timeout_ms))
     handle.setopt(pycurl.NOSIGNAL, 1)
     handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE)
-    handle.setopt(pycurl.MAXFILESIZE, MAX_ANSWER)
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     return handle

@@ -5,7 +5,7 @@ from typing import Any
 
 import pycurl
 
-from services.window import CONNECT_TIMEOUT, MAX_ANSWER
+from services.window import CONNECT_TIMEOUT, MAX_ANSWER, AnswerBody
 
 #: Seconds for a whole upload, at most: 100 MB at 1.4 Mbit/s.
 LONGEST = 600
@@ -17,18 +17,20 @@ def post_file(url: str, header: str, path: Path, mime_type: str, patience_ms: in
     `header` holds the credential. Raises ConnectionError when there is no complete answer, or when nothing moves for
     about `patience_ms` milliseconds.
     """
-    answer = bytearray()
+    answer = AnswerBody(MAX_ANSWER)
     handle = pycurl.Curl()
     try:
         handle.setopt(pycurl.URL, url)
         handle.setopt(pycurl.HTTPHEADER, [header, "Expect:"])
         handle.setopt(pycurl.MIMEPOST, _form(handle, path, mime_type))
-        handle.setopt(pycurl.WRITEFUNCTION, answer.extend)
+        handle.setopt(pycurl.WRITEFUNCTION, answer.write)
         _limit(handle, patience_ms)
-        handle.perform()
-        return handle.getinfo(pycurl.RESPONSE_CODE), bytes(answer)
-    except pycurl.error as error:
-        raise ConnectionError(f"the upload was cut off: {error.args[-1]}") from None
+        try:
+            handle.perform()
+        except pycurl.error as error:
+            if not answer.truncated:
+                raise ConnectionError(f"the upload was cut off: {error.args[-1]}") from None
+        return handle.getinfo(pycurl.RESPONSE_CODE), bytes(answer.content)
     finally:
         handle.close()
 
@@ -48,4 +50,3 @@ def _limit(handle: pycurl.Curl, patience_ms: int) -> None:
     handle.setopt(pycurl.TIMEOUT, LONGEST)
     handle.setopt(pycurl.LOW_SPEED_LIMIT, 1)
     handle.setopt(pycurl.LOW_SPEED_TIME, max(patience_ms // 1000, 1))
-    handle.setopt(pycurl.MAXFILESIZE, MAX_ANSWER)
