@@ -33,6 +33,8 @@ REDATE_INTERVAL = 60.0
 MAX_ERROR = 500
 #: "Gone": the receiver says that it will never take this.
 GONE = 410
+#: Attempts at an event that fail within this process, before it is set aside so that its chat goes on.
+INTERNAL_ATTEMPTS = 5
 
 log = structlog.get_logger()
 
@@ -158,12 +160,18 @@ class EventSender:
         # Where many receivers are slow, each is left one call, so that there is room for the others.
         each = store.EACH if room > self._window.size // 2 else 1
         for task in store.claim(connection, self._name, self._lease, room, each):
-            self._send(task)
+            try:
+                self._send(task)
+            except Exception as error:  # one event must not hold up the others, nor its own chat for ever
+                log.exception("an event could not be sent", webhook=task.webhook_id, seq=task.seq)
+                self._unrecorded.append(self._internal_failure(task, f"{type(error).__name__}: {error}"))
 
     def _send(self, task: Task) -> None:
         if task.event is None:
             error = "the event is not kept any more"
-            self._unrecorded.append(Result(task.webhook_id, task.chat_id, task.seq, "dead", False, error=error))
+            self._unrecorded.append(
+                Result(task.webhook_id, task.chat_id, task.seq, "dead", called=False, tried=False, error=error)
+            )
             return
         try:
             secret = self._secret(task.secret)
@@ -181,7 +189,10 @@ class EventSender:
         return self._secrets[stored]
 
     def _judge(self, task: Task, answer: Answered | Broken) -> Result:
-        if isinstance(answer, Broken):
+        """The status decides, whatever became of the answer's body."""
+        if isinstance(answer, Broken) and answer.internal:
+            return self._internal_failure(task, answer.reason)
+        if isinstance(answer, Broken) and not answer.status:
             return self._failure(task, answer.reason)
         if 200 <= answer.status < 300:
             self.delivered += 1
@@ -190,10 +201,22 @@ class EventSender:
 
     def _failure(self, task: Task, reason: str, status: int | None = None) -> Result:
         self.failed += 1
-        error = reason.replace("\0", "")[:MAX_ERROR]
+        error = _storable(reason)
         outcome = "dead" if status == GONE else "pending"
         log.info("a webhook did not take an event", webhook=task.webhook_id, reason=error, attempt=task.attempts + 1)
         return Result(task.webhook_id, task.chat_id, task.seq, outcome, status=status, error=error)  # type: ignore[arg-type]
+
+    def _internal_failure(self, task: Task, reason: str) -> Result:
+        """It says nothing of the webhook, so that it does not count against it."""
+        self.failed += 1
+        error = _storable(f"the event could not be sent by bisnesctl: {reason}")
+        outcome = "dead" if task.attempts + 1 >= INTERNAL_ATTEMPTS else "pending"
+        return Result(task.webhook_id, task.chat_id, task.seq, outcome, called=False, error=error)  # type: ignore[arg-type]
+
+
+def _storable(text: str) -> str:
+    """The text as PostgreSQL takes it: no NUL, nothing that is not UTF-8."""
+    return text.replace("\0", "")[:MAX_ERROR].encode(errors="replace").decode()
 
 
 def _confine(handle: Any, networks: tuple[Network, ...]) -> Callable[[], str | None]:

@@ -63,13 +63,13 @@ _LOCK_WEBHOOKS = "SELECT FROM webhook WHERE id = ANY(%s::uuid[]) ORDER BY id FOR
 _RECORD = f"""
 WITH r AS (
     SELECT * FROM json_to_recordset(%(results)s::json) AS r (
-        webhook_id uuid, chat_id text, seq bigint, outcome text, called boolean, status int, error text)
+        webhook_id uuid, chat_id text, seq bigint, outcome text, called boolean, tried boolean, status int, error text)
 ), mine AS (
     SELECT l.webhook_id, l.chat_id FROM webhook_lane l JOIN r USING (webhook_id, chat_id)
     WHERE l.claim = %(sender)s FOR UPDATE OF l SKIP LOCKED
 ), told AS (
     UPDATE webhook_delivery d SET
-        attempts = d.attempts + r.called::int, response_status = r.status, error = r.error, updated_at = now(),
+        attempts = d.attempts + r.tried::int, response_status = r.status, error = r.error, updated_at = now(),
         first_tried_at = COALESCE(d.first_tried_at, now()),
         status = CASE WHEN r.outcome = 'pending' AND d.first_tried_at < now() - interval '1 day' THEN 'dead'
                       ELSE r.outcome END
@@ -164,13 +164,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a task. `called`: the webhook was called, so that it says something of the webhook as well."""
+    """What became of a task.
+
+    `called`: the webhook was called, so that it says something of the webhook as well; `tried`: it is an attempt.
+    """
 
     webhook_id: str
     chat_id: str
     seq: int
     outcome: Literal["delivered", "pending", "dead"]
     called: bool = True
+    tried: bool = True
     status: int | None = None  # of HTTP
     error: str | None = None
 

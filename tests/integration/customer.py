@@ -1,5 +1,6 @@
 """A customer's webhook receiver, and a company whose events go there."""
 
+import contextlib
 import hashlib
 import hmac
 import threading
@@ -20,6 +21,7 @@ class Customer:
 
     def __init__(self, answer=lambda call: 200):
         self.answer, self.calls = answer, []
+        self.page = b""  # the body of its answers
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -33,8 +35,10 @@ class Customer:
                     self.close_connection = True
                     return
                 self.send_response(call.status)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(outer.page)))
                 self.end_headers()
+                with contextlib.suppress(OSError):  # a caller that has read enough closes
+                    self.wfile.write(outer.page)
 
             def log_message(self, *_):
                 pass
@@ -79,15 +83,15 @@ class Call:
         return self.headers.get(header) == hmac.new(secret.encode(), self.body, hashlib.sha512).hexdigest()
 
 
-def raise_events(connection, *numbers, company="0128", chats=("60123456789",), name="message", session=None):
-    """For each number one event of each chat."""
+def raise_events(connection, *numbers, company="0128", chats=("60123456789",), name="message", session=None, **more):
+    """For each number one event of each chat; `more` is in the payloads as well."""
     events = [
         {
             "company": company,
             "session": session or f"{company}-0",
             "event": name,
             "chat": chat,
-            "payload": {"chatId": chat, "number": number},
+            "payload": {"chatId": chat, "number": number} | more,
         }
         for number in numbers
         for chat in chats

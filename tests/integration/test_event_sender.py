@@ -8,7 +8,8 @@ from uuid_utils import uuid7
 
 from bisnesctl import __version__
 from bisnesctl.vault import encrypt
-from services.events import registry, store
+from services.events import registry, signing, store
+from services.events.sender import INTERNAL_ATTEMPTS
 from services.events.store import Result
 from services.store import Database
 from tests.integration.api_stage import settings_for
@@ -382,3 +383,62 @@ def test_a_clock_that_was_set_back_delays_nothing(connection):
     assert store.claim(connection, "a/events/1", 60, 100) == []
     store.redate(connection)
     assert len(store.claim(connection, "a/events/1", 60, 100)) == 1
+
+
+@pytest.mark.parametrize("size", [65_000, 65_090, 65_536, 131_072, 1_400_000])
+def test_an_event_of_any_size_arrives_and_the_next_ones_of_its_chat_follow(connection, customers, senders, size):
+    customer = customers()
+    register(connection, customer.url)
+    raise_events(connection, 1, body="é" * size)
+    raise_events(connection, 2)
+    senders.start()
+    eventually(lambda: waiting(connection) == (0, 0))
+    assert customer.told() == {CHAT: [1, 2]}
+    assert customer.taken[0].event["payload"]["body"] == "é" * size
+    assert all(call.signed_with(SECRET) for call in customer.taken)
+
+
+def test_a_webhook_that_answers_200_with_a_large_page_has_taken_the_event(connection, customers, senders):
+    customer = customers()
+    customer.page = b"<p>thank you</p>" * 131_072
+    webhook = register(connection, customer.url)
+    senders.start()
+    raise_events(connection, 1, 2)
+    eventually(lambda: waiting(connection) == (0, 0))
+    assert customer.told() == {CHAT: [1, 2]}
+    assert delivery(connection, webhook) == ("delivered", 1, 200, None)
+
+
+def test_a_webhook_that_refuses_with_a_large_page_is_told_again_for_its_status(connection, customers, senders):
+    customer = customers(lambda call: 500)
+    customer.page = b"x" * (2 << 20)
+    webhook = register(connection, customer.url)
+    senders.start()
+    raise_events(connection, 1)
+    eventually(lambda: delivery(connection, webhook)[1] >= 1)
+    assert delivery(connection, webhook)[2:] == (500, "it answered 500")
+
+
+def test_an_event_that_cannot_be_sent_is_set_aside_and_the_others_go_on(connection, customers, senders, monkeypatch):
+    real = signing.headers
+
+    def headers(secret, previous, body, attempt):
+        if b"poison" in body:
+            raise ValueError("cannot be signed \udcff\0")
+        return real(secret, previous, body, attempt)
+
+    monkeypatch.setattr(signing, "headers", headers)
+    customer = customers()
+    webhook = register(connection, customer.url)
+    raise_events(connection, 1, poison="poison")
+    raise_events(connection, 2)
+    raise_events(connection, 3, chats=CHATS[:1])
+    senders.start()
+    eventually(lambda: hurry(connection) or waiting(connection) == (0, 0))
+    assert customer.told()[CHAT] == [2]
+    assert [number for numbers in customer.told().values() for number in numbers].count(3) == 1
+    status, attempts, _, error = delivery(connection, webhook)
+    assert (status, attempts) == ("dead", INTERNAL_ATTEMPTS)
+    assert "cannot be signed" in error
+    [(failures,)] = execute(connection, "SELECT failures FROM webhook")
+    assert failures == 0  # it is not the receiver's fault
