@@ -124,6 +124,10 @@ def link(name: str, value: str) -> str:
     return quote(value.strip(), safe="%/:=&?~#+!$,;'@()*[]")
 
 
+#: From the alphabet for URLs and file names (RFC 4648, section 5) to the standard one.
+_STANDARD_ALPHABET = str.maketrans("-_", "+/")
+
+
 def data_url(name: str, value: str) -> Upload:
     """The file that a data URL (RFC 2397) holds. Raises `ApiError` (invalid_request)."""
     prefix, comma, _ = value[5 : 5 + _MAX_PREFIX].partition(",")
@@ -139,4 +143,8 @@ def data_url(name: str, value: str) -> Upload:
 
 
 def _content(text: str, is_base64: bool) -> bytes:
-    return binascii.a2b_base64(text, strict_mode=True) if is_base64 else unquote_to_bytes(text)
+    """Base64 as encoders write it: with line breaks (MIME), in the alphabet for URLs, with or without padding."""
+    if not is_base64:
+        return unquote_to_bytes(text)
+    digits = "".join(unquote(text).split()).translate(_STANDARD_ALPHABET)
+    return binascii.a2b_base64(digits + "=" * (-len(digits) % 4), strict_mode=True)

@@ -123,6 +123,7 @@ class _Transfer:
         handle.setopt(pycurl.TIMEOUT_MS, milliseconds)
         handle.setopt(pycurl.CONNECTTIMEOUT_MS, CONNECT_TIMEOUT)
         handle.setopt(pycurl.NOSIGNAL, 1)
+        handle.setopt(pycurl.ACCEPT_ENCODING, "")  # every encoding that libcurl decodes; the limit is of what comes out
         handle.setopt(pycurl.MAXFILESIZE_LARGE, self._limit)
         handle.setopt(pycurl.HEADERFUNCTION, self._take_header)
         handle.setopt(pycurl.WRITEFUNCTION, self._take)
@@ -167,6 +168,7 @@ _PASSING = {
     pycurl.E_PEER_FAILED_VERIFICATION: "the host's certificate is not valid",
     pycurl.E_GOT_NOTHING: "the host answers nothing",
     pycurl.E_RECV_ERROR: "the connection broke",
+    pycurl.E_BAD_CONTENT_ENCODING: "its content is not in the encoding that the host names",
     pycurl.E_PARTIAL_FILE: "the connection broke before the end",
 }
 

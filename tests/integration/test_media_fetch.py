@@ -1,5 +1,6 @@
 """Files are fetched from real servers, within their limits and nowhere near our own network."""
 
+import gzip
 import itertools
 from ipaddress import ip_network
 
@@ -51,6 +52,15 @@ def test_the_name_that_the_server_gives_counts_without_its_folders(server, fetch
         assert (fetched.filename, fetched.mime_type) == ("sales 1.csv", "text/csv")
     with fetcher.fetch(server.offer("plain", b"x"), MB) as fetched:
         assert fetched.filename is None
+
+
+def test_a_file_that_is_served_compressed_is_decoded_within_the_limit(server, fetcher):
+    url = server.offer("list.csv", gzip.compress(b"a;b\n" * 1000), "text/csv", Content_Encoding="gzip")
+    with fetcher.fetch(url, 4000) as fetched:
+        assert (fetched.path.read_bytes(), fetched.size) == (b"a;b\n" * 1000, 4000)
+    assert "more than 3999 bytes" in refusal(fetcher, url, 3999)
+    broken = server.offer("broken", b"not compressed", "text/csv", Content_Encoding="gzip")
+    assert "encoding" in failure(fetcher, broken)
 
 
 def test_redirects_are_followed_and_headers_chosen_for_each_address(server, fetcher):

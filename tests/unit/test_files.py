@@ -73,6 +73,21 @@ def test_a_data_url_gives_back_its_bytes_and_type(content, mime_type):
     assert upload.declared.startswith(mime_type)
 
 
+@given(st.binary(max_size=300))
+def test_a_data_url_may_hold_base64_as_any_encoder_writes_it(content):
+    plain = base64.b64encode(content).decode()
+    forms = (
+        base64.encodebytes(content).decode(),  # MIME: lines of 76 characters
+        plain.replace("/", "%2F").replace("+", "%2B").replace("=", "%3D"),
+        base64.urlsafe_b64encode(content).decode().rstrip("="),
+        f"{plain}\r\n",
+    )
+    for form in forms:
+        upload = files.data_url("imageUrl", f"data:image/png;base64,{form}")
+        upload.stream.seek(0)
+        assert upload.stream.read() == content
+
+
 def test_a_data_url_may_be_percent_encoded():
     upload = files.data_url("documentUrl", "data:text/plain,Hello%2C%20you")
     upload.stream.seek(0)
@@ -87,7 +102,7 @@ def test_any_data_url_is_a_file_or_a_clear_refusal(value):
         assert (error.status, error.code) == (400, "invalid_request")
 
 
-@pytest.mark.parametrize("value", ["data:image/png", "data:image/png;base64,!!!", "data:;base64,QQ", "data:;base64,ü"])
+@pytest.mark.parametrize("value", ["data:image/png", "data:image/png;base64,!!!", "data:;base64,Q", "data:;base64,ü"])
 def test_a_broken_data_url_is_refused(value):
     assert refused(files.data_url, "imageUrl", value) == (400, "invalid_request")
 
