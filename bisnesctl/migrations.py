@@ -14,6 +14,7 @@ import psycopg2
 from psycopg2 import errors as refusals
 
 from bisnesctl.errors import MigrationError
+from bisnesctl.pg_connection import while_answering
 from bisnesctl.postgres import Connection, connected, query
 from bisnesctl.resources import folder
 
@@ -21,6 +22,8 @@ from bisnesctl.resources import folder
 LOCK = 0x6269736E
 #: Seconds to wait for a table that others use. Longer would hold up everybody who comes after us.
 TABLE_PATIENCE = 10
+#: Seconds within which PostgreSQL must accept a connection while a migration runs, which may take any time itself.
+ANSWER_SECONDS = 5
 
 Report = Callable[[str], None]
 
@@ -84,7 +87,7 @@ def apply(dsn: str, *, report: Report = lambda _: None, path: Path | None = None
 
     Raises `DatabaseUnavailable`, or `MigrationError` naming file and line; the migrations before it stay applied.
     """
-    with connected(dsn) as connection, _alone(connection, report):
+    with connected(dsn) as connection, while_answering(connection, dsn, ANSWER_SECONDS), _alone(connection, report):
         query(connection, _LEDGER)
         states = _states(connection, path)
         for state in states:

@@ -5,15 +5,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
-import psycopg2.extensions
 from psycopg2 import errors as refusals
 
+from bisnesctl import pg_connection
 from bisnesctl.errors import ConfigError, DatabaseUnavailable, MigrationsPending
 
 #: Seconds to wait for a connection.
 CONNECT_TIMEOUT = 5
+#: Seconds for a statement of a command, such as one that changes all messages of a bot.
+STATEMENT_TIMEOUT_SECONDS = 60.0
 
-Connection = psycopg2.extensions.connection
+Connection = pg_connection.Connection
 Row = tuple[Any, ...]
 
 
@@ -23,13 +25,14 @@ def connected(
 ) -> Iterator[Connection]:
     """A connection in autocommit; `with connection` makes a transaction. Closed at the end.
 
-    `patience`: seconds, at least 2, to connect and for each statement, for those who cannot wait; 0: as long as usual.
+    `patience`: seconds, at least 2, to connect and for each statement, for those who cannot wait; 0: `CONNECT_TIMEOUT`
+    and `STATEMENT_TIMEOUT_SECONDS`.
     Raises `DatabaseUnavailable` with the hint (where to look), also where it breaks later, `MigrationsPending`
     where a table or column is missing, `ConfigError` where the user may not do it.
     """
     with _translated(hint):
-        connection = psycopg2.connect(dsn, connect_timeout=patience or CONNECT_TIMEOUT, application_name="bisnesctl")
-        connection.autocommit = True
+        limit = patience + 1.0 if patience else STATEMENT_TIMEOUT_SECONDS  # the server's own limit comes first
+        connection = pg_connection.connect(dsn, patience or CONNECT_TIMEOUT, limit, application_name="bisnesctl")
         with contextlib.closing(connection):
             if patience:
                 query(connection, "SET statement_timeout = %s", (patience * 1000,))
@@ -52,13 +55,19 @@ def _translated(hint: str) -> Iterator[None]:
     except refusals.InsufficientPrivilege as error:
         raise ConfigError(f"{_first_line(error)}: name a user in DATABASE_URL who may") from error
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        what = "cannot be reached" if error.pgcode is None else "gave up"
-        raise DatabaseUnavailable(f"PostgreSQL {what}: {_first_line(error)}. {hint}") from error
+        raise DatabaseUnavailable(f"{_told(error)}. {hint}") from error
     except psycopg2.ProgrammingError as error:
         if not str(error).startswith("invalid dsn"):
             raise
         # The reason would repeat the URL, password and all.
         raise ConfigError("DATABASE_URL is not a libpq URL, such as postgresql://user:password@host/name") from None
+
+
+def _told(error: psycopg2.Error) -> str:
+    if isinstance(error, pg_connection.StatementTimeout):
+        return _first_line(error)
+    what = "cannot be reached" if error.pgcode is None else "gave up"
+    return f"PostgreSQL {what}: {_first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:

@@ -130,8 +130,10 @@ def postgres(dsn: str, patience: float = PATIENCE) -> Health:
     """Whether PostgreSQL answers a query."""
     import psycopg2
 
+    from bisnesctl import pg_connection
+
     try:
-        connection = psycopg2.connect(dsn, connect_timeout=max(int(patience), 2), options="-c statement_timeout=2000")
+        connection = pg_connection.connect(dsn, max(int(patience), 2), max(patience, 2))
         try:
             connection.cursor().execute("SELECT 1")
         finally:

@@ -1,5 +1,6 @@
 """Keys and bots, remembered for a short while and forgotten at once when PostgreSQL announces a change."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -9,11 +10,13 @@ import structlog
 
 from services import store
 from services.message import Bot
-from services.notifications import notifications
+from services.notifications import ANSWER_SECONDS, PAUSE, notifications
 from services.store import Connection, Database, DatabaseUnavailable, Key
 
 #: Seconds for which a remembered row is used; a change is announced and does not wait for it.
 TTL = 30.0
+#: Seconds after the connection that hears of changes last answered, in which remembered rows are still used.
+SILENCE_SECONDS = PAUSE + ANSWER_SECONDS
 #: Rows remembered at most, of keys and bots together.
 MAX_REMEMBERED = 50_000
 #: The channel on which the triggers of `api_keys` and `phone_configs` announce changes.
@@ -28,7 +31,7 @@ class Directory:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._remembered: dict[Any, tuple[float, Any]] = {}
-        self._listening = threading.Event()
+        self._heard = -math.inf  # when the connection that hears of changes last answered
         self._stopped = threading.Event()
 
     def key(self, digest: bytes) -> Key | None:
@@ -51,7 +54,7 @@ class Directory:
         generation = self._remembered
         with self._database.connection() as connection:
             found = query(connection)
-        if found is not None and self._listening.is_set():
+        if found is not None and self._hears():
             if len(generation) >= MAX_REMEMBERED:
                 generation.clear()
             generation[name] = (time.monotonic() + TTL, found)
@@ -59,8 +62,11 @@ class Directory:
 
     def remembered(self, name: Any) -> Any | None:
         """What is known without asking the database: a Key by digest, a Bot by (company, index) or by id."""
-        entry = self._remembered.get(name)
-        return entry[1] if entry is not None and entry[0] > time.monotonic() else None
+        entry, now = self._remembered.get(name), time.monotonic()
+        return entry[1] if entry is not None and entry[0] > now < self._heard + SILENCE_SECONDS else None
+
+    def _hears(self) -> bool:
+        return time.monotonic() < self._heard + SILENCE_SECONDS
 
     def start(self) -> None:
         """Begin to listen for changes."""
@@ -78,7 +84,7 @@ class Directory:
                 log.warning(
                     "changes of keys and bots cannot be heard, asking the database each time", reason=str(error).strip()
                 )
-            self._listening.clear()
+            self._heard = -math.inf
             self._forget()
             self._stopped.wait(1)
 
@@ -86,7 +92,7 @@ class Directory:
         for heard in notifications(self._database, (CHANNEL,), self._stopped):
             if heard:
                 self._forget()
-            self._listening.set()
+            self._heard = time.monotonic()
 
     def _forget(self) -> None:
         # A new dictionary, so that a look-up that began before the change cannot bring the old row back.

@@ -1,6 +1,15 @@
-"""Acceptance: messages that wait together share one INSERT and one commit, and are answered after it."""
+"""Acceptance: messages that wait together share one INSERT and one commit, and are answered after it.
 
-import threading
+A caller that is told "not stored" sends its message again, so the message must not be stored after all when a database
+that hung goes on. The INSERT and its COMMIT are therefore two steps, and the second is taken only if every caller still
+waits: a server that goes on with an INSERT alone rolls it back when it finds the connection closed. If the answer to
+the COMMIT itself is missing, its outcome is looked up on the next connection before anything else is stored there, and
+the messages that no caller was given are withdrawn, unless a worker has taken them already. (A comparison with the
+database's clock in one step would cost no round trip, but the clock of a machine that was suspended is late when it
+goes on.)
+"""
+
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,10 +18,16 @@ import structlog
 
 from services import store
 from services.bells import session_queue
+from services.group_commit import Batch, GroupCommit
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Entry
 
 #: Messages that share one commit, at most.
 MAX_BATCH = 256
+#: Seconds from a message's arrival to its commit; afterwards its caller is told that it was not stored.
+ACCEPT_SECONDS = 5.0
+#: Server-side limits of the connection, in milliseconds: for a statement, and for an INSERT without its COMMIT, whose
+#: locks would hold up its chats if this machine disappeared.
+_LIMITS = "-c statement_timeout=5000 -c idle_in_transaction_session_timeout=10000"
 
 log = structlog.get_logger()
 
@@ -36,95 +51,132 @@ class Accepted:
     repeated: bool = False
 
 
-class Intake:
-    """Stores messages for the API. One thread commits; while it does, the next batch gathers."""
+Stored = tuple[set[str], dict[tuple[str, str], store.Earlier]]
 
-    def __init__(self, database: Database, notifier: Notifier) -> None:
-        self._database, self._notifier = database, notifier
-        self._waiting: list[tuple[Entry, Future[Accepted]]] = []
-        self._lock = threading.Lock()
-        self._kick = threading.Event()
+
+class Intake:
+    """Stores messages for the API."""
+
+    def __init__(self, database: Database, notifier: Notifier, seconds: float = ACCEPT_SECONDS) -> None:
+        """Connects with the first message. `seconds`: from a message's arrival to its commit."""
+        self._database, self._notifier, self._seconds = database, notifier, seconds
         self._connection: Connection | None = None
-        self._stopped = False
-        self._thread: threading.Thread | None = None
+        # Messages whose COMMIT was not answered, by id, and the backends that may still be at it.
+        self._in_doubt: dict[str, Entry] = {}
+        self._backends: set[int] = set()
+        self._commits: GroupCommit[Entry, Accepted] = GroupCommit(
+            "intake", self._write, seconds, max_items=MAX_BATCH, undo=self._withdraw, tidy=self._tidy
+        )
 
     def accept(self, entry: Entry) -> "Future[Accepted]":
         """Store a message. The future ends when it is durable, or with `IdempotencyConflict`, `DatabaseUnavailable`."""
-        future: Future[Accepted] = Future()
-        future.set_running_or_notify_cancel()  # a caller that hangs up does not take the message back
-        with self._lock:
-            self._waiting.append((entry, future))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._commit_on, name="intake", daemon=True)
-                self._thread.start()
-        self._kick.set()
-        return future
+        return self._commits.submit(entry)
 
     def close(self) -> None:
         """Commit what waits, then end."""
-        self._stopped = True
-        self._kick.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._commits.close()
 
-    def _commit_on(self) -> None:
-        while True:
-            self._kick.wait()
-            self._kick.clear()
-            while self._waiting:
-                with self._lock:
-                    batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
-                self._commit(batch)
-            if self._stopped:
-                return
+    def _write(self, batch: Batch[Entry]) -> Sequence[Accepted | Exception]:
+        self._notify(batch.items)  # a worker wakes up while the commit is under way …
+        stored, earlier = self._store(batch)
+        self._notify(batch.items)  # … and looks again in case it looked too early; coalesced with the first otherwise
+        return [_answer(entry, stored, earlier) for entry in batch.items]
 
-    def _commit(self, batch: list[tuple[Entry, "Future[Accepted]"]]) -> None:
-        self._notify(batch)  # a worker wakes up while the commit is under way …
-        try:
-            stored, earlier = self._store([entry for entry, _ in batch])
-        except DatabaseUnavailable as error:
-            for _, future in batch:
-                future.set_exception(error)
-        except Exception as error:
-            if len(batch) > 1:  # one bad row must not take the others with it
-                for pair in batch:
-                    self._commit([pair])
-                return
-            log.exception("a message could not be stored", message_id=batch[0][0].message_id)
-            batch[0][1].set_exception(error)
-        else:
-            self._notify(batch)  # … and looks again in case it looked too early; coalesced with the first otherwise
-            for entry, future in batch:
-                _answer(entry, future, stored, earlier)
-
-    def _notify(self, batch: list[tuple[Entry, "Future[Accepted]"]]) -> None:
-        for queue_name in {_queue(entry) for entry, _ in batch}:
+    def _notify(self, entries: Sequence[Entry]) -> None:
+        for queue_name in {_queue(entry) for entry in entries}:
             self._notifier.notify(queue_name)
 
-    def _store(self, entries: list[Entry]) -> "Stored":
-        if self._connection is None or self._connection.closed:  # many rows are joined with their lanes: by hash
-            self._connection = self._database.connect(by_key=False)
+    def _store(self, batch: Batch[Entry]) -> Stored:
         try:
-            return store.accept(self._connection, entries)
+            return self._store_once(batch)
         except DatabaseError as error:
-            if not store.is_broken(self._connection, error):
+            if not self._is_closed():
                 raise
             log.warning("the database connection broke, trying once more", reason=str(error).strip())
-            self._connection.close()
-        return self._store_again(entries)
-
-    def _store_again(self, entries: list[Entry]) -> "Stored":
-        """The commit may have happened just before the connection broke: store only what is not there."""
-        self._connection = self._database.connect(by_key=False)
+        batch.check()
         try:
-            there = store.existing(self._connection, [entry.message_id for entry in entries])
-            stored, earlier = store.accept(self._connection, [e for e in entries if e.message_id not in there])
+            return self._store_once(batch)
         except DatabaseError as error:
-            if not store.is_broken(self._connection, error):
+            if not self._is_closed():
                 raise
-            self._connection.close()
             raise DatabaseUnavailable(str(error).strip()) from error
-        return stored | there, earlier
+
+    def _store_once(self, batch: Batch[Entry]) -> Stored:
+        connection = self._settled({entry.message_id for entry in batch.items})
+        stored, earlier = self._commit(
+            connection, [entry for entry in batch.items if entry.message_id not in self._in_doubt], batch
+        )
+        stored |= self._in_doubt.keys()
+        self._in_doubt.clear()
+        self._backends.clear()
+        return stored, earlier
+
+    def _commit(self, connection: Connection, entries: list[Entry], batch: Batch[Entry]) -> Stored:
+        """Store the entries if all callers of the batch still wait. Closes the connection if it breaks."""
+        try:
+            result = store.begin_accept(connection, entries)
+            batch.check()
+            self._in_doubt |= {entry.message_id: entry for entry in entries if entry.message_id in result[0]}
+            self._backends.add(connection.get_backend_pid())
+            store.end_transaction(connection, "COMMIT")
+        except Exception as error:
+            if isinstance(error, DatabaseError) and store.is_broken(connection, error):
+                connection.close()
+            else:
+                _roll_back(connection)
+            raise
+        return result
+
+    def _is_closed(self) -> bool:
+        return self._connection is None or bool(self._connection.closed)
+
+    def _connect(self) -> Connection:
+        """A connection beside which none of the earlier ones is at work any more."""
+        # Many rows are joined with their lanes: by hash, hence not by key.
+        connection = self._database.connect(by_key=False, seconds=self._seconds, options=_LIMITS)
+        try:
+            store.end_backends(connection, self._backends)
+        except DatabaseError as error:
+            connection.close()
+            raise DatabaseUnavailable(str(error).strip()) from error
+        return connection
+
+    def _settled(self, wanted: Collection[str]) -> Connection:
+        """A connection after what is in doubt was looked up: messages that are `wanted` and there stay in mind, others
+        are withdrawn."""
+        connection = self._connection
+        if connection is None or connection.closed:
+            connection = self._connection = self._connect()
+        if self._in_doubt:
+            there = store.existing(connection, [number for number in self._in_doubt if number in wanted])
+            rest = [entry for entry in self._in_doubt.values() if entry.message_id not in wanted]
+            if rest and (gone := store.withdraw(connection, rest)):
+                log.warning("messages that were stored after their time was up were withdrawn", messages=gone)
+            self._in_doubt = {number: self._in_doubt[number] for number in there}
+        return connection
+
+    def _withdraw(self, entries: list[Entry]) -> None:
+        """Take back what was stored although its callers were told otherwise."""
+        self._in_doubt |= {entry.message_id: entry for entry in entries}
+        self._tidy()
+
+    def _tidy(self) -> bool:
+        """Whether messages are still in doubt; none of their callers waits any more."""
+        if self._in_doubt:
+            try:
+                self._settled(())
+            except (DatabaseError, DatabaseUnavailable) as error:
+                log.warning("messages that may have been stored too late are in doubt", reason=str(error).strip())
+                if self._connection is not None:
+                    self._connection.close()
+        return bool(self._in_doubt)
+
+
+def _roll_back(connection: Connection) -> None:
+    try:
+        store.end_transaction(connection, "ROLLBACK")
+    except DatabaseError:
+        connection.close()
 
 
 def _queue(entry: Entry) -> str:
@@ -132,20 +184,10 @@ def _queue(entry: Entry) -> str:
     return session_queue(entry.bot_id) if entry.process == "wwebjs" else f"{entry.process}-messages"
 
 
-Stored = tuple[set[str], dict[tuple[str, str], store.Earlier]]
-
-
-def _answer(
-    entry: Entry,
-    future: "Future[Accepted]",
-    stored: set[str],
-    earlier: dict[tuple[str, str], store.Earlier],
-) -> None:
+def _answer(entry: Entry, stored: set[str], earlier: dict[tuple[str, str], store.Earlier]) -> Accepted | Exception:
     if entry.message_id in stored:
-        future.set_result(Accepted(entry.message_id))
-        return
+        return Accepted(entry.message_id)
     first = earlier[entry.company_id, entry.idempotency_key or ""]
     if first.digest == entry.digest:
-        future.set_result(Accepted(first.message_id, repeated=True))
-    else:
-        future.set_exception(IdempotencyConflict(entry.idempotency_key))
+        return Accepted(first.message_id, repeated=True)
+    return IdempotencyConflict(entry.idempotency_key)

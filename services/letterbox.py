@@ -1,21 +1,20 @@
 """Webhooks, stored as they came: those that arrive together share one INSERT and one commit, and are answered after it.
 
-Nothing of a webhook is read here; `services.inbox` applies it afterwards.
+Nothing of a webhook is read here; `services.inbox` applies it afterwards, and knows what comes twice.
 """
 
-import threading
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import psycopg2
-import structlog
 
-from services.store import Database, DatabaseError, DatabaseUnavailable, Statement, run
+from services.group_commit import Batch, GroupCommit
+from services.store import Database, Statement, run
 
-#: Bytes of bodies that share one commit, at most, unless one is larger.
-BATCH_BYTES = 4 << 20
-#: Seconds that a webhook waits for its commit; a frozen server would hold its sender for ever.
-PATIENCE = 10.0
+#: Webhooks that share one commit, at most, and bytes of their bodies, unless one is larger.
+MAX_BATCH, BATCH_BYTES = 1000, 4 << 20
+#: Seconds from a webhook's arrival to its commit; afterwards its sender is told to send it again.
+STORE_SECONDS = 10.0
 
 # `placed` is read twice, so its rows are the same for both.
 _STORE = Statement(
@@ -35,8 +34,6 @@ SELECT known FROM placed ORDER BY n""",
     process="text", companies="text[]", phones="int[]", bodies="bytea[]",
 )  # fmt: skip
 
-log = structlog.get_logger()
-
 
 @dataclass(frozen=True, slots=True)
 class BotName:
@@ -50,19 +47,18 @@ class BotName:
 class _Letter:
     body: bytes
     bot: BotName | None
-    stored: "Future[bool]" = field(default_factory=Future)
 
 
 class Letterbox:
-    """Stores one channel's webhooks. One thread commits; while it does, the next batch gathers."""
+    """Stores one channel's webhooks."""
 
-    def __init__(self, process: str, database: Database, patience: float = PATIENCE) -> None:
+    def __init__(self, process: str, database: Database, patience: float = STORE_SECONDS) -> None:
         """Connects with the first webhook. `patience`: seconds that one waits for its commit."""
-        self._process, self._database, self._patience = process, database, patience
-        self._waiting: list[_Letter] = []
-        self._lock = threading.Lock()
-        self._kick = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._process, self._database = process, database
+        self._commits: GroupCommit[_Letter, bool] = GroupCommit(
+            "letterbox", self._store, patience,
+            max_items=MAX_BATCH, max_bytes=BATCH_BYTES, size=lambda letter: len(letter.body),
+        )  # fmt: skip
 
     def put(self, body: bytes, bot: BotName | None = None) -> bool:
         """Store a webhook; it is durable on return. False where there is no such bot: then it is not stored.
@@ -70,60 +66,15 @@ class Letterbox:
         `bot`: the one whose own secret came with it; None where it may speak of every number. Raises
         `DatabaseUnavailable` where it was not committed in time; it may have been all the same, and come twice.
         """
-        letter = _Letter(body, bot)
-        with self._lock:
-            self._waiting.append(letter)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._commit_on, name="letterbox", daemon=True)
-                self._thread.start()
-        self._kick.set()
-        try:
-            return letter.stored.result(self._patience)
-        except TimeoutError:
-            self._take_back(letter)
-            raise DatabaseUnavailable(f"PostgreSQL did not answer within {self._patience:g} s") from None
+        return self._commits.submit(_Letter(body, bot)).result()  # which ends within `patience`
 
-    def _take_back(self, letter: _Letter) -> None:
-        """A frozen server must not make the process grow."""
-        with self._lock:
-            self._waiting = [each for each in self._waiting if each is not letter]
-
-    def _commit_on(self) -> None:
-        while True:
-            self._kick.wait()
-            self._kick.clear()
-            while batch := self._next():
-                self._commit(batch)
-
-    def _next(self) -> list[_Letter]:
-        with self._lock:
-            size = count = 0
-            for letter in self._waiting:
-                size += len(letter.body)
-                if count and size > BATCH_BYTES:
-                    break
-                count += 1
-            batch, self._waiting = self._waiting[:count], self._waiting[count:]
-        return batch
-
-    def _commit(self, batch: list[_Letter]) -> None:
-        try:
-            known = self._store(batch)
-        except Exception as error:
-            if not isinstance(error, DatabaseUnavailable | DatabaseError):
-                log.exception("webhooks could not be stored")
-            for letter in batch:
-                letter.stored.set_exception(error)
-        else:
-            for letter, there in zip(batch, known, strict=True):
-                letter.stored.set_result(there)
-
-    def _store(self, batch: list[_Letter]) -> list[bool]:
+    def _store(self, batch: Batch[_Letter]) -> Sequence[bool]:
+        letters = batch.items
         values = {
             "process": self._process,
-            "companies": [letter.bot and letter.bot.company_id for letter in batch],
-            "phones": [letter.bot and letter.bot.phone_index for letter in batch],
-            "bodies": [psycopg2.Binary(letter.body) for letter in batch],
+            "companies": [letter.bot and letter.bot.company_id for letter in letters],
+            "phones": [letter.bot and letter.bot.phone_index for letter in letters],
+            "bodies": [psycopg2.Binary(letter.body) for letter in letters],
         }
         with self._database.connection() as connection:
             return [known for (known,) in run(connection, (_STORE, values))]

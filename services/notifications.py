@@ -1,4 +1,4 @@
-"""PostgreSQL's announcements: what channels of LISTEN and NOTIFY tell, on a connection of its own."""
+"""PostgreSQL's announcements: what is sent to channels of LISTEN and NOTIFY, on a connection of its own."""
 
 import select
 import threading
@@ -8,25 +8,30 @@ from services.store import Database
 
 #: Seconds between two looks whether to stop.
 PAUSE = 1.0
+#: Seconds in which the connection must answer, after each silent pause: one that is frozen announces nothing.
+ANSWER_SECONDS = 2.0
 
 
 def notifications(database: Database, channels: Sequence[str], stopped: threading.Event) -> Iterator[bool]:
     """Whether anything was announced since the last time: at once (it may have been, before we listened), then with
-    each announcement and at least every second, until `stopped` is set.
+    each announcement and at least every `PAUSE`, until `stopped` is set. Each time the connection has just answered.
 
-    Raises `DatabaseUnavailable` and `DatabaseError` where the connection breaks; start anew then.
+    Raises `DatabaseUnavailable` and `DatabaseError` where the connection breaks or stops answering; start anew then.
     """
-    connection = database.connect()
+    connection = database.connect(seconds=ANSWER_SECONDS)
     try:
         with connection.cursor() as cursor:
             for channel in channels:
                 cursor.execute(f"LISTEN {channel}")
-        heard = True
-        while not stopped.is_set():
-            yield heard
-            select.select([connection], [], [], PAUSE)
-            connection.poll()
-            heard = bool(connection.notifies)
-            connection.notifies.clear()
+            heard = True
+            while not stopped.is_set():
+                yield heard
+                ready, _, _ = select.select([connection], [], [], PAUSE)
+                if ready:
+                    connection.poll()
+                else:
+                    cursor.execute("SELECT 1")  # announcements arrive before its answer
+                heard = bool(connection.notifies)
+                connection.notifies.clear()
     finally:
         connection.close()

@@ -5,24 +5,27 @@ bot_pace in order of bot. Claims skip lanes that are locked and never wait for o
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import orjson
 import psycopg2
-import psycopg2.extensions
+from psycopg2.extensions import parse_dsn
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.pool.base import _ConnDialect
 
+from bisnesctl import pg_connection
 from services.history import CONTACTS, HISTORY, OUTCOME_EVENTS
 from services.message import Bot, Outgoing, Scope, Secret, Status
+from services.outage import Outage
 
 
-class Connection(psycopg2.extensions.connection):
-    """A connection that knows which statements it has prepared."""
+class Connection(pg_connection.Connection):
+    """A connection that knows which statements it has prepared; every statement has a deadline."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -38,8 +41,14 @@ CONNECT_TIMEOUT = 3
 KEY_PLANS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
 #: For every connection: statements that are prepared are planned once, since planning takes as long as running them.
 PLANNING = "-c jit=off -c plan_cache_mode=force_generic_plan"
-#: Milliseconds for one statement of a pooled connection.
+#: Milliseconds for one statement of a pooled connection, enforced by the server.
 STATEMENT_TIMEOUT = 10_000
+#: Seconds for the answer to a statement: of a pooled connection, of a thread's own, and to the check before each use.
+POOLED_SECONDS, OWN_SECONDS, PING_SECONDS = 12.0, 20.0, 2.0
+#: Seconds that a backend which was told to end has for it.
+BACKEND_END_SECONDS = 2.0
+#: Seconds after a connection timed out in which no other is tried.
+OUTAGE_PAUSE_SECONDS = 1.0
 
 
 class DatabaseUnavailable(Exception):
@@ -51,7 +60,7 @@ class _Pinging(_ConnDialect):
 
     def _do_ping_w_event(self, connection: Any) -> bool:
         try:
-            with connection.cursor() as cursor:
+            with connection.limited(PING_SECONDS), connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         except psycopg2.Error:
             return False
@@ -62,7 +71,8 @@ class Database:
     """Connections to PostgreSQL in autocommit: a bounded pool, and single ones for a thread that keeps its own."""
 
     def __init__(self, dsn: str, pool_size: int = 5, name: str = "bisnes") -> None:
-        self.dsn, self.name = dsn, name
+        self.dsn, self.name, self._size = dsn, name, pool_size
+        self._outage = Outage(OUTAGE_PAUSE_SECONDS, CONNECT_TIMEOUT + PING_SECONDS)
         self._pool = QueuePool(
             self._open,  # type: ignore[arg-type]
             pool_size=pool_size,
@@ -76,10 +86,16 @@ class Database:
     @contextlib.contextmanager
     def connection(self) -> Iterator[Connection]:
         """A pooled connection in autocommit. Raises `DatabaseUnavailable` when there is none or it breaks in use."""
+        self._check_outage()
         try:
             pooled = self._pool.connect()
-        except (psycopg2.OperationalError, PoolTimeout) as error:
+        except PoolTimeout:
+            raise DatabaseUnavailable(
+                f"all {self._size} connections to PostgreSQL were in use for {CONNECT_TIMEOUT} s"
+            ) from None
+        except psycopg2.OperationalError as error:
             raise DatabaseUnavailable(str(error).strip()) from error
+        self._outage.end()
         try:
             yield pooled.driver_connection  # type: ignore[misc]
         except psycopg2.Error as error:
@@ -90,23 +106,42 @@ class Database:
         finally:
             pooled.close()
 
-    def connect(self, by_key: bool = True) -> Connection:
-        """A connection of the caller's own, in autocommit; `by_key`: with `KEY_PLANS`. Raises `DatabaseUnavailable`."""
+    def connect(self, by_key: bool = True, seconds: float = OWN_SECONDS, options: str = "") -> Connection:
+        """A connection of the caller's own, in autocommit. Raises `DatabaseUnavailable`.
+
+        `by_key`: with `KEY_PLANS`; `seconds`: for the answer to a statement; `options`: further ones of the server.
+        """
+        self._check_outage()
         try:
-            return self._open(KEY_PLANS if by_key else "")
+            return self._open(f"{KEY_PLANS if by_key else ''} {options}", seconds)
         except psycopg2.OperationalError as error:
             raise DatabaseUnavailable(str(error).strip()) from error
 
-    def _open(self, options: str = f"{KEY_PLANS} -c statement_timeout={STATEMENT_TIMEOUT}") -> Connection:
-        connection = psycopg2.connect(
-            self.dsn,
-            connect_timeout=CONNECT_TIMEOUT,
-            application_name=self.name,
-            options=f"{PLANNING} {options}",
-            connection_factory=Connection,
-        )
-        connection.autocommit = True
-        return connection
+    def _check_outage(self) -> None:
+        if reason := self._outage.refusal():
+            raise DatabaseUnavailable(reason)
+
+    def _open(
+        self, options: str = f"{KEY_PLANS} -c statement_timeout={STATEMENT_TIMEOUT}", seconds: float = POOLED_SECONDS
+    ) -> Connection:
+        given = parse_dsn(self.dsn).get("options", "")
+        try:
+            connection = pg_connection.connect(
+                self.dsn,
+                CONNECT_TIMEOUT,
+                seconds,
+                application_name=self.name,
+                options=f"{given} {PLANNING} {options}",
+                connection_factory=Connection,
+            )
+        except psycopg2.OperationalError as error:
+            if pg_connection.is_connect_timeout(error):
+                self._outage.begin(f"PostgreSQL did not accept a connection within {CONNECT_TIMEOUT} s")
+            else:
+                self._outage.end()  # it answers, if only with a refusal
+            raise
+        self._outage.end()
+        return connection  # type: ignore[return-value]
 
     def close(self) -> None:
         """Close the pool's idle connections."""
@@ -395,14 +430,20 @@ _CLAIM_DUE = Statement(
 )  # fmt: skip
 
 
-def run(connection: Connection, *steps: tuple[Statement, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """Run statements in one transaction and round trip; returns the rows of the last one."""
+def run(
+    connection: Connection, *steps: tuple[Statement, Mapping[str, Any]], begin: bool = False
+) -> list[tuple[Any, ...]]:
+    """Run statements in one transaction and round trip; returns the rows of the last one.
+
+    `begin`: the transaction stays open; end it with `end_transaction`.
+    """
     with connection.cursor() as cursor:
         for step, _ in steps:
             if step.prepare not in connection.prepared:
                 cursor.execute(step.prepare)
                 connection.prepared.add(step.prepare)
-        cursor.execute(b";".join(cursor.mogrify(step.execute, values) for step, values in steps))
+        statements = [cursor.mogrify(step.execute, values) for step, values in steps]
+        cursor.execute(b";".join([b"BEGIN", *statements] if begin else statements))
         return cursor.fetchall() if cursor.description else []
 
 
@@ -432,14 +473,20 @@ def find_bot(connection: Connection, where: str, values: tuple[Any, ...]) -> Bot
     return Bot(row[0], row[1], row[2], row[3], row[4], row[5], Secret(row[6])) if row else None
 
 
-def accept(connection: Connection, entries: list[Entry]) -> tuple[set[str], dict[tuple[str, str], Earlier]]:
-    """Store messages in one commit, in their order.
+def end_transaction(connection: Connection, how: Literal["COMMIT", "ROLLBACK"]) -> None:
+    """End a transaction that `run` left open."""
+    with connection.cursor() as cursor:
+        cursor.execute(how)
 
-    Returns the message ids that are now durable, and, for each (company, idempotency key) that had been used
-    before, what it was used for.
+
+def begin_accept(connection: Connection, entries: list[Entry]) -> tuple[set[str], dict[tuple[str, str], Earlier]]:
+    """Store messages in their order, in a transaction that stays open: they are durable after its COMMIT.
+
+    Returns the message ids that are new, and, for each (company, idempotency key) that had been used before, what it
+    was used for.
     """
     rows = [asdict(entry) | {"n": n} for n, entry in enumerate(entries)]
-    stored = {row[0] for row in run(connection, (_ACCEPT_ROWS, {"rows": orjson.dumps(rows).decode()}))}
+    stored = {row[0] for row in run(connection, (_ACCEPT_ROWS, {"rows": orjson.dumps(rows).decode()}), begin=True)}
     repeated = [entry for entry in entries if entry.message_id not in stored]
     return stored, _earlier(connection, repeated) if repeated else {}
 
@@ -449,6 +496,70 @@ def existing(connection: Connection, message_ids: list[str]) -> set[str]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT message_id::text FROM outbox WHERE message_id = ANY(%s::uuid[])", (message_ids,))
         return {row[0] for row in cursor.fetchall()}
+
+
+# Locks in the order of `_ACCEPT`: keys, lanes, outbox. What a worker has in hand, or had, is left alone.
+_WITHDRAW = """
+WITH given AS (
+    SELECT * FROM unnest(%(messages)s::uuid[], %(companies)s::text[], %(keys)s::text[])
+        AS given (message_id, company_id, key)
+), held AS (
+    SELECT k.company_id, k.key, k.message_id FROM idempotency_keys k JOIN given USING (company_id, key, message_id)
+    ORDER BY k.company_id, k.key FOR UPDATE OF k
+), found AS (
+    SELECT bot_id, chat_id, id, message_id FROM outbox
+    WHERE message_id IN (SELECT message_id FROM given) AND status = 'queued' AND attempts = 0
+        AND (SELECT count(*) FROM held) >= 0
+), locked AS (
+    SELECT bot_id, chat_id, done, CASE WHEN claim IS NOT NULL THEN head END AS in_hand FROM lane
+    WHERE (bot_id, chat_id) IN (SELECT bot_id, chat_id FROM found) ORDER BY bot_id, chat_id FOR UPDATE
+), gone AS (
+    DELETE FROM outbox o USING found f JOIN locked l USING (bot_id, chat_id)
+    WHERE o.bot_id = f.bot_id AND o.chat_id = f.chat_id AND o.id = f.id
+        AND f.id > l.done AND f.id IS DISTINCT FROM l.in_hand
+    RETURNING o.bot_id, o.chat_id, o.message_id
+), freed AS (
+    UPDATE lane l SET pending = l.pending - g.n
+    FROM (SELECT bot_id, chat_id, count(*) AS n FROM gone GROUP BY bot_id, chat_id) g
+    WHERE l.bot_id = g.bot_id AND l.chat_id = g.chat_id
+), unused AS (
+    DELETE FROM idempotency_keys k USING held h JOIN gone USING (message_id)
+    WHERE k.company_id = h.company_id AND k.key = h.key
+)
+SELECT message_id::text FROM gone"""
+
+
+def withdraw(connection: Connection, entries: list[Entry]) -> list[str]:
+    """Delete messages that were stored, with their idempotency keys, unless a worker has taken them; returns the ids of
+    those that are gone."""
+    values = {
+        "messages": [entry.message_id for entry in entries],
+        "companies": [entry.company_id for entry in entries],
+        "keys": [entry.idempotency_key for entry in entries],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_WITHDRAW, values)
+        return sorted(row[0] for row in cursor.fetchall())
+
+
+# A backend of ours is known by its number together with our name, since numbers are used again.
+_BACKENDS = "FROM pg_stat_activity WHERE pid = ANY(%s) AND application_name = %s AND usename = current_user"
+
+
+def end_backends(connection: Connection, pids: Collection[int]) -> None:
+    """End the server's processes of connections that were given up, so that nothing of theirs is committed any more.
+
+    Waits a moment for those that are at a commit; one that is frozen by itself is left to end when it goes on.
+    """
+    if not pids:
+        return
+    of_ours = (list(pids), connection.info.parameter_status("application_name"))
+    deadline = time.monotonic() + BACKEND_END_SECONDS
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_terminate_backend(pid) {_BACKENDS}", of_ours)
+        while cursor.fetchall() and time.monotonic() < deadline:
+            time.sleep(0.02)
+            cursor.execute(f"SELECT pid {_BACKENDS}", of_ours)
 
 
 def _earlier(connection: Connection, entries: list[Entry]) -> dict[tuple[str, str], Earlier]:

@@ -1,14 +1,16 @@
 """A real PostgreSQL and Redis of a test's own, from the wheels, on unix sockets; they end with whoever starts them."""
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import psycopg2
 import redis
 
@@ -62,6 +64,21 @@ class Server:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signum)
             self._process.wait(START_TIMEOUT)
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """All its processes stand still."""
+        family = [psutil.Process(self.pid)]
+        family[0].suspend()
+        family += family[0].children(recursive=True)
+        for process in family[1:]:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in reversed(family):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def remove(self) -> None:
         """End it and delete its data."""

@@ -13,6 +13,7 @@ from uuid import UUID
 import orjson
 from psycopg2.extras import RealDictCursor
 
+from bisnesctl.pg_connection import DeadlineCursor
 from services.api import lives
 from services.history import ABOUT
 from services.store import Connection, as_uuid
@@ -188,7 +189,11 @@ def window(connection: Connection, chat: Chat) -> Row | None:
     return {"open": is_open, "expiresAt": until and lives.utc(until)} if numbers else None
 
 
+class _RowCursor(DeadlineCursor, RealDictCursor):
+    """Rows as dictionaries."""
+
+
 def _rows(connection: Connection, statement: str, values: Row) -> list[Row]:
-    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+    with connection.cursor(cursor_factory=_RowCursor) as cursor:
         cursor.execute(statement, values)
         return [dict(row) for row in cursor.fetchall()]

@@ -124,6 +124,11 @@ def _bots(connection: Connection) -> list[tuple[int, str]]:
         return cursor.fetchall()
 
 
+def _accept(connection: Connection, entries: list[store.Entry]) -> None:
+    store.begin_accept(connection, entries)
+    store.end_transaction(connection, "COMMIT")
+
+
 def _measure(worker: Connection, filling: Filling, rounds: int, bots: list[tuple[int, str]]) -> Claimed:
     """Claims alone, then what a worker does all day: record the last and claim the next in one round trip."""
     outbox = store.Outbox("meta", "bench/meta-worker-1/boot", rate=1e6, lease=600)
@@ -132,7 +137,7 @@ def _measure(worker: Connection, filling: Filling, rounds: int, bots: list[tuple
     held: list[Outgoing] = []
     for n in range(rounds):
         for half in (2 * n, 2 * n + 1):
-            accepts.time(store.accept, worker, _entries(half, filling.chats, bots))
+            accepts.time(_accept, worker, _entries(half, filling.chats, bots))
         outbox.record(worker, _results(outbox, held))
         held = claims.time(outbox.claim, worker, BATCH)
         claimed += len(held)

@@ -33,9 +33,16 @@ def entry(bot: int, chat: str = "60123456789", text: str | None = None, **extra)
     return Entry(str(uuid7()), "meta", bot, "0128", 0, chat, "text", payload, **extra)
 
 
+def accept_or_not(connection: Connection, *entries: Entry) -> tuple[set[str], dict]:
+    """Accept messages; returns the ids of the new ones, and what the idempotency keys of the others were used for."""
+    result = store.begin_accept(connection, list(entries))
+    store.end_transaction(connection, "COMMIT")
+    return result
+
+
 def accept(connection: Connection, *entries: Entry) -> None:
     """Accept messages, which must all be new."""
-    stored, earlier = store.accept(connection, list(entries))
+    stored, earlier = accept_or_not(connection, *entries)
     assert stored == {entry.message_id for entry in entries}
     assert not earlier
 

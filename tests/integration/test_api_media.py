@@ -8,9 +8,8 @@ import uuid
 import pytest
 import requests
 from api_stage import COMPANY, KEY, OTHER_KEY, add_company, api, serving, settings_for
-from outbox_tools import add_bot, execute, open_database
+from outbox_tools import accept, add_bot, execute, open_database
 
-from services import store
 from services.media.store import media_store
 from services.store import Entry
 
@@ -132,7 +131,7 @@ def test_a_message_that_waits_to_be_sent_has_its_file(client, settings, connecti
     kept = media_store(settings).put(COMPANY, io.BytesIO(JPEG), "image/jpeg", 1 << 20)
     bot, message_id = add_bot(connection, COMPANY, 7), str(uuid.uuid4())
     payload = {"media": {"key": kept.key, "mimeType": "image/jpeg"}}
-    store.accept(connection, [Entry(message_id, "meta", bot, COMPANY, 7, "60123456789", "image", payload)])
+    accept(connection, Entry(message_id, "meta", bot, COMPANY, 7, "60123456789", "image", payload))
     assert ask(client, message_id).data == JPEG
 
 

@@ -14,6 +14,7 @@ from services.store import Hold
 from tests.integration.outbox_tools import (
     WORKER,
     accept,
+    accept_or_not,
     add_bot,
     apply_statuses,
     entry,
@@ -116,11 +117,11 @@ def test_a_repeated_idempotency_key_is_told_with_what_it_was_first_used_for(conn
     first = entry(bot, idempotency_key="k", digest="aa")
     accept(connection, first)
     again, fresh = entry(bot, idempotency_key="k", digest="bb"), entry(bot, idempotency_key="l", digest="cc")
-    stored, earlier = store.accept(connection, [again, fresh])
+    stored, earlier = accept_or_not(connection, again, fresh)
     assert stored == {fresh.message_id}
     assert earlier == {("0128", "k"): store.Earlier("aa", first.message_id)}
     twice = [entry(bot, idempotency_key="m", digest="dd") for _ in range(2)]
-    stored, earlier = store.accept(connection, twice)
+    stored, earlier = accept_or_not(connection, *twice)
     assert len(stored) == 1
     assert earlier["0128", "m"].message_id in stored
 

@@ -1,0 +1,184 @@
+"""Connections to PostgreSQL whose every statement has a deadline on this side.
+
+`statement_timeout` is enforced by the server: one that is stopped, or behind a cut network, never reports it, and libpq
+would wait for ever. So a thread looks for overdue statements and shuts their sockets down, which ends the wait.
+"""
+
+import contextlib
+import os
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+
+#: Seconds for a statement, unless the connection has a limit of its own.
+STATEMENT_TIMEOUT_SECONDS = 30.0
+#: Seconds between two looks for overdue statements.
+LOOK_INTERVAL_SECONDS = 0.25
+#: libpq's settings for networks that are cut without a word; ignored on unix sockets.
+_NETWORK = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
+
+
+class StatementTimeout(psycopg2.OperationalError):
+    """PostgreSQL did not answer a statement in time; the connection is closed. Whether it was run is not known."""
+
+
+class DeadlineCursor(psycopg2.extensions.cursor):
+    """A cursor of a `Connection`; derive from it before any other kind of cursor."""
+
+    connection: "Connection"
+
+    def execute(self, query: Any, vars: Any = None) -> None:
+        """Run statements. Raises `StatementTimeout` if they are not answered in time."""
+        with self.connection.deadline():
+            super().execute(query, vars)
+
+
+class Connection(psycopg2.extensions.connection):
+    """A connection that is closed when a statement takes longer than `statement_seconds`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.cursor_factory = DeadlineCursor
+        self.statement_seconds = STATEMENT_TIMEOUT_SECONDS
+        self.overdue_at: float | None = None  # while a statement runs
+        self._timed_out = False
+        # A duplicate, since libpq may close its own at any moment, and the number then means another file.
+        descriptor = os.dup(self.fileno())
+        self._socket = socket.socket(fileno=descriptor)
+        self._release = weakref.finalize(self, self._socket.close)
+        _overdue.watch(self)
+
+    @contextlib.contextmanager
+    def deadline(self) -> Iterator[None]:
+        """Within it, the server has `statement_seconds` to answer. Raises `StatementTimeout`."""
+        self.overdue_at = time.monotonic() + self.statement_seconds
+        try:
+            yield
+        except psycopg2.Error as error:
+            if self._timed_out:
+                self.close()
+                raise StatementTimeout(self._explanation()) from error
+            raise
+        finally:
+            self.overdue_at = None
+
+    @contextlib.contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """Within it, each statement has this many seconds."""
+        usual, self.statement_seconds = self.statement_seconds, seconds
+        try:
+            yield
+        finally:
+            self.statement_seconds = usual
+
+    def abort(self) -> None:
+        """End a statement that is under way, from another thread; its connection is closed."""
+        self._timed_out = True
+        with contextlib.suppress(OSError):  # it has broken by itself
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def commit(self) -> None:
+        """Raises `StatementTimeout`."""
+        with self.deadline():
+            super().commit()
+
+    def rollback(self) -> None:
+        """Raises `StatementTimeout`; does nothing if that was raised before, since the server then rolls back."""
+        if self._timed_out:
+            return
+        with self.deadline():
+            super().rollback()
+
+    def close(self) -> None:
+        """Close it, with the duplicate of its socket."""
+        super().close()
+        self._release()
+
+    def _explanation(self) -> str:
+        if self.statement_seconds == float("inf"):  # see `while_answering`
+            return "PostgreSQL does not answer any more, not even to a new connection"
+        return f"PostgreSQL did not answer a statement within {self.statement_seconds:g} s"
+
+
+def connect(dsn: str, connect_seconds: int, statement_seconds: float, **options: Any) -> Connection:
+    """A connection in autocommit; `options` are libpq's, and `connection_factory` may name a kind of `Connection`.
+
+    Raises psycopg2.OperationalError if there is no connection within `connect_seconds`, per address of the server.
+    """
+    given = psycopg2.extensions.parse_dsn(dsn)
+    network = {name: value for name, value in _NETWORK.items() if name not in given}
+    connection: Connection = psycopg2.connect(
+        dsn, connect_timeout=connect_seconds, **{"connection_factory": Connection} | network | options
+    )
+    connection.statement_seconds = statement_seconds
+    connection.autocommit = True
+    return connection
+
+
+def is_connect_timeout(error: psycopg2.Error) -> bool:
+    """Whether a connection was not made since the server did not answer, not since it refused."""
+    return "timeout expired" in str(error)
+
+
+class _OverdueStatements:
+    """Ends the statements that take too long, of all connections of the process."""
+
+    def __init__(self) -> None:
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, connection: Connection) -> None:
+        """Look after a connection as long as it exists."""
+        with self._lock:
+            self._connections.add(connection)
+            if self._thread is None or not self._thread.is_alive():  # a forked child has no thread but its own
+                self._thread = threading.Thread(target=self._look_on, name="overdue-statements", daemon=True)
+                self._thread.start()
+
+    def _look_on(self) -> None:
+        while True:
+            time.sleep(LOOK_INTERVAL_SECONDS)
+            with self._lock:
+                connections = list(self._connections)
+            now = time.monotonic()
+            for connection in connections:
+                overdue_at = connection.overdue_at
+                if overdue_at is not None and overdue_at < now:
+                    connection.abort()
+            del connections
+
+
+_overdue = _OverdueStatements()
+
+
+@contextlib.contextmanager
+def while_answering(connection: Connection, dsn: str, seconds: int) -> Iterator[None]:
+    """Within it, statements may take any time, as long as the server accepts connections within `seconds`.
+
+    For statements whose duration nobody knows, such as those that build an index.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(seconds):
+            try:
+                connect(dsn, seconds, seconds).close()
+            except psycopg2.Error as error:
+                if is_connect_timeout(error) and not ended.is_set():
+                    connection.abort()
+                    return
+
+    watcher = threading.Thread(target=watch, name="server-answers", daemon=True)
+    watcher.start()
+    try:
+        with connection.limited(float("inf")):
+            yield
+    finally:
+        ended.set()
