@@ -8,13 +8,29 @@ from typing import Any
 
 import redis
 import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from services.background_call import BackgroundCall
 
 #: What our names in Redis begin with.
 NAMESPACE = "bisnes"
-#: Seconds beyond a wait after which Redis counts as away, and for a connection.
-SLACK, CONNECT = 5, 2
+#: Seconds for a connection to Redis, for the answer to a command, and beyond the wait of a command that waits.
+CONNECT_SECONDS, ANSWER_SECONDS, SLACK_SECONDS = 2, 2, 4
+#: Seconds that whoever looks for work waits for the word that it does.
+HEARD_SECONDS = 0.05
 
 log = structlog.get_logger()
+
+
+def client(url: str, seconds: float = ANSWER_SECONDS) -> Any:
+    """A client of Redis whose commands end within `seconds`. One that finds its connection closed tries once more; one
+    that was not answered in time does not."""
+    retry: Any = Retry(NoBackoff(), 1, (redis.ConnectionError,))
+    pool = redis.ConnectionPool.from_url(
+        url, socket_timeout=seconds, socket_connect_timeout=CONNECT_SECONDS, retry=retry
+    )
+    return redis.Redis(connection_pool=pool)
 
 
 def session_queue(bot_id: int) -> str:
@@ -22,10 +38,10 @@ def session_queue(bot_id: int) -> str:
     return f"wwebjs-messages.{bot_id}"
 
 
-def ring(client: Any, queue_name: str) -> None:
+def ring(redis_client: Any, queue_name: str) -> None:
     """Wake the one process that waits at this bell; a ring that nobody hears within a minute is forgotten."""
     bell = f"{NAMESPACE}:{queue_name}.bell"
-    with client.pipeline(transaction=False) as pipeline:
+    with redis_client.pipeline(transaction=False) as pipeline:
         pipeline.lpush(bell, 1).ltrim(bell, 0, 0).expire(bell, 60).execute()
 
 
@@ -34,20 +50,22 @@ class SessionBell:
 
     def __init__(self, url: str, bot_id: int) -> None:
         self._queue = session_queue(bot_id)
-        pool = redis.ConnectionPool.from_url(url, socket_timeout=SLACK, socket_connect_timeout=CONNECT)
-        self.client = redis.Redis(connection_pool=pool)
+        self.client = client(url)
+        self._waiting = client(url, SLACK_SECONDS)
+        #: Says that what was hinted at is being looked for, so that what comes from now on rings again.
+        self.heard = BackgroundCall("heard", self._clear, HEARD_SECONDS)
 
     def wait(self, seconds: float) -> bool:
-        """Whether it rang within that time. Without Redis it never does: look for work every second as well."""
+        """Whether it rang within that time, of at most a few seconds. Without Redis it never does: look for work every
+        second as well."""
         try:
-            return self.client.blpop([f"{NAMESPACE}:{self._queue}.bell"], timeout=seconds) is not None
+            return self._waiting.blpop([f"{NAMESPACE}:{self._queue}.bell"], timeout=seconds) is not None
         except redis.RedisError as error:
             log.debug("Redis is away", reason=str(error))
             time.sleep(seconds)
             return False
 
-    def heard(self) -> None:
-        """Say that what was hinted at is being looked for, so that what comes from now on rings again."""
+    def _clear(self) -> None:
         try:
             self.client.delete(f"{NAMESPACE}:{self._queue}.hinted")
         except redis.RedisError as error:

@@ -3,9 +3,9 @@
 Hints carry nothing, are coalesced, and may be lost: workers look for due work by themselves every second.
 """
 
-import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import dramatiq
@@ -14,7 +14,8 @@ import structlog
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 
-from services.bells import NAMESPACE, ring
+from services.background_call import BackgroundCall
+from services.bells import ANSWER_SECONDS, HEARD_SECONDS, NAMESPACE, client, ring
 
 #: Seconds after which a hint counts as lost and another one is sent.
 HINT_LIFETIME = 1.0
@@ -36,8 +37,8 @@ class WakingBroker(RedisBroker):
     """
 
     def __init__(self, url: str, **options: Any) -> None:
-        pool = redis.ConnectionPool.from_url(url, socket_timeout=IDLE_WAIT + 4, socket_connect_timeout=2)
-        super().__init__(client=redis.Redis(connection_pool=pool), namespace=NAMESPACE, middleware=[], **options)
+        waiting = client(url, IDLE_WAIT + ANSWER_SECONDS)  # of the consumers, which block
+        super().__init__(client=waiting, namespace=NAMESPACE, middleware=[], **options)
 
     @property
     def consumer_class(self) -> type[_RedisConsumer]:
@@ -66,7 +67,7 @@ class _WakingConsumer(_RedisConsumer):
         queue = f"{self.broker.namespace}:{self.queue_name}"
         try:
             self.broker.client.blmove(queue, queue, IDLE_WAIT, "LEFT", "LEFT")
-        except redis.ConnectionError as error:
+        except (redis.ConnectionError, redis.TimeoutError) as error:
             raise ConnectionClosed(error) from None
 
 
@@ -75,22 +76,27 @@ class Hints:
 
     def __init__(self, broker: WakingBroker) -> None:
         self._broker = broker
-        self._waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._names: set[str] = set()  # queues that are to be told
+        self._lock = threading.Lock()
+        self._asked = threading.Event()
         self._away = False
         self._thread: threading.Thread | None = None
 
     def notify(self, queue_name: str) -> None:
         """Wake a worker of the queue, unless one is about to be woken."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._send_all, name="hints", daemon=True)
-            self._thread.start()
-        self._waiting.put(queue_name)
+        with self._lock:
+            self._names.add(queue_name)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._send_all, name="hints", daemon=True)
+                self._thread.start()
+        self._asked.set()
 
     def _send_all(self) -> None:
         while True:
-            names = {self._waiting.get()}
-            while not self._waiting.empty():
-                names.add(self._waiting.get())
+            self._asked.wait()
+            self._asked.clear()
+            with self._lock:
+                names, self._names = self._names, set()
             for name in names:
                 self._send(name)
 
@@ -113,9 +119,16 @@ def _hint(queue_name: str) -> Any:
     return dramatiq.Message(queue_name=queue_name, actor_name=ACTORS[queue_name], args=(), kwargs={}, options={})
 
 
-def forget_hint(broker: WakingBroker, queue_name: str) -> None:
-    """Say that the work hinted at is being looked for, so that what comes from now on is hinted at again."""
-    try:
-        broker.client.delete(broker.hint_key(queue_name))
-    except redis.RedisError as error:
-        log.debug("hint not cleared, it ends by itself", queue=queue_name, reason=str(error))
+def hint_clearer(broker: WakingBroker, queue_name: str) -> Callable[[], None]:
+    """What says that the work hinted at is being looked for, so that what comes from now on is hinted at again.
+
+    It holds up nobody, even if Redis hangs.
+    """
+
+    def clear() -> None:
+        try:
+            broker.client.delete(broker.hint_key(queue_name))
+        except redis.RedisError as error:
+            log.debug("hint not cleared, it ends by itself", queue=queue_name, reason=str(error))
+
+    return BackgroundCall(f"{queue_name} hints", clear, HEARD_SECONDS)

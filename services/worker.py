@@ -16,7 +16,7 @@ import structlog
 
 from bisnesctl.settings import Settings, load
 from services import logs
-from services.broker import ACTORS, WakingBroker, forget_hint
+from services.broker import ACTORS, WakingBroker, hint_clearer
 from services.chores import of_meta
 from services.connectors.base import Connector
 from services.connectors.meta.connector import MetaConnector
@@ -57,7 +57,7 @@ def main() -> None:
         sender = Sender(
             settings, database, directory, connector_for(process, settings), tuned_for_meta(settings),
             instance, secrets.token_hex(4),
-            before_look=lambda: forget_hint(broker, f"{process}-messages"),
+            before_look=hint_clearer(broker, f"{process}-messages"),
         )  # fmt: skip
     except JournalInUse as error:
         sys.exit(f"{error}: stop the other {instance} first (bisnesctl status shows it)")

@@ -15,7 +15,7 @@ import requests
 
 from bisnesctl import migrations, pg_connection
 from services import store
-from services.directory import Directory
+from services.directory import TTL, Directory
 from services.intake import ACCEPT_SECONDS, Intake
 from services.letterbox import Letterbox
 from services.store import Database, DatabaseUnavailable
@@ -250,7 +250,9 @@ def test_a_frozen_connection_that_hears_of_changes_is_noticed(dsn):
         eventually(lambda: directory.bot_by_id(bot) and directory.remembered(bot))
         with stopped(pid):
             execute(connection, "DELETE FROM phone_configs WHERE id = %s", (bot,))
+            begun = time.monotonic()
             eventually(lambda: directory.bot_by_id(bot) is None)
+            assert time.monotonic() - begun < TTL / 2
         directory.stop()
     database.close()
 
