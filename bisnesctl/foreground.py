@@ -10,6 +10,9 @@ from bisnesctl.errors import Unhealthy
 from bisnesctl.lifecycle import Report, stop_all
 from bisnesctl.logview import LogView
 
+#: Seconds that supervisord has to end once all its processes have.
+END_TIMEOUT_SECONDS = 60
+
 
 def stay(deployment: Deployment, child: subprocess.Popen[bytes], view: LogView, report: Report) -> None:
     """Shows the logs until the terminal or the system asks to stop, then stops everything, still showing them.
@@ -20,7 +23,7 @@ def stay(deployment: Deployment, child: subprocess.Popen[bytes], view: LogView, 
         view.follow(until=lambda: asked.is_set() or child.poll() is not None)
         if child.poll() is None:
             _stop(deployment, view, report)
-            child.wait()
+            child.wait(END_TIMEOUT_SECONDS)  # it has stopped everything; its end alone is left
             return
     if not asked.is_set() and deployment.state is not None and deployment.state.since:
         raise Unhealthy(f"supervisord ended by itself ({child.returncode}): see `bisnesctl logs supervisord`")

@@ -141,8 +141,10 @@ class Supervisor:
             if fault.faultCode == _SHUTDOWN_STATE:
                 raise ShuttingDown from fault
             raise SupervisorFault(f"supervisord refused {method}{arguments}: {fault.faultString}") from fault
-        except TimeoutError as error:
-            raise NotRunning(f"supervisord does not answer on {self.path}: see `bisnesctl logs supervisord`") from error
+        except (TimeoutError, BlockingIOError) as error:  # the second: so many ask already that none is let in
+            raise NotRunning(
+                f"supervisord did not answer within {CALL_TIMEOUT} s on {self.path}: see `bisnesctl logs supervisord`"
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             raise NotRunning from error
 
@@ -169,7 +171,11 @@ def launch(config: Path, foreground: bool, environment: dict[str, str]) -> subpr
 
 
 def _daemonised(child: subprocess.Popen[bytes]) -> None:
-    said, _ = child.communicate(timeout=BOOT_TIMEOUT)
+    try:
+        said, _ = child.communicate(timeout=BOOT_TIMEOUT)
+    except subprocess.TimeoutExpired as error:
+        child.kill()
+        raise StartFailed(f"supervisord did not start within {BOOT_TIMEOUT} s") from error
     if child.returncode:
         raise StartFailed(f"supervisord did not start: {said.decode(errors='replace').strip()}")
 

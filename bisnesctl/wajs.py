@@ -23,6 +23,8 @@ SHA256 = "813ccb4e3641f594e8cab463f477741ce804904d6b8fca936c7360b1a9b6bacd"
 PACKAGE, MEMBER = "WPP_Whatsapp==2.4.0", "WPP_Whatsapp/js_lib/wppconnect-wa.js"
 #: Seconds that pip may take.
 _PATIENCE = 300
+#: Seconds to start a Chromium, examine a bundle in it and end it.
+CHECK_TIMEOUT_SECONDS = 300
 _BANNER = re.compile(rb"wa-js v(\d[\w.-]*)")
 
 
@@ -78,7 +80,12 @@ def check(path: Path) -> dict[str, Any]:
     The channel's own code does it, in a process of its own, for the tool works without that.
     """
     command = [sys.executable, "-m", "services.connectors.wwebjs.trial", str(path.absolute())]
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise CheckFailed(
+            f"wa-js was not examined within {CHECK_TIMEOUT_SECONDS} s: does Chromium run here?"
+        ) from error
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:

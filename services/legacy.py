@@ -74,7 +74,7 @@ def _stop(sender: Sender, events: EventSender, chores: Chores) -> None:
     stopping = threading.Thread(target=events.stop, args=(STOP_TIMEOUT,))
     stopping.start()
     sender.stop(STOP_TIMEOUT)
-    stopping.join()
+    stopping.join(STOP_TIMEOUT)
 
 
 def add_webhooks(context: Context, flask: Any) -> None:

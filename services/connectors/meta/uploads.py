@@ -15,13 +15,15 @@ from services.connectors.meta import answers
 from services.connectors.meta.errors import MetaError
 from services.connectors.meta.provider import Provider
 from services.connectors.meta.recent import Recent
-from services.connectors.meta.transfer import post_file
+from services.connectors.meta.transfer import LONGEST, post_file
 from services.message import Bot, Outgoing, Rejected, Retry
 
 #: Seconds for which an uploaded copy is used: Meta keeps it for 30 days.
 KEPT = 25 * 86400
 #: Seconds for which a link stands for the same file, and is not given to Meta again: as long as Meta caches it itself.
 LINK_KEPT = 600
+#: Seconds that a message waits for another one's upload of the same file: to fetch it first, and to upload it.
+UPLOAD_SECONDS = 180.0 + LONGEST
 #: Copies, links and sends that are remembered; there are never more sends in flight.
 REMEMBERED = 10_000
 
@@ -93,7 +95,10 @@ class Uploads:
                 upload = self._under_way[source] = Future()
         if not joined:
             self._complete(upload, bot, message, source)
-        result = upload.result()
+        try:
+            result = upload.result(UPLOAD_SECONDS)
+        except TimeoutError:
+            return Retry("network", f"another message's upload of the same file did not end in {UPLOAD_SECONDS:g} s")
         if not isinstance(result, str):
             return result
         self._attempts.put(_attempt(message), _Copy(result, fresh=True), LINK_KEPT)
