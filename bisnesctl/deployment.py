@@ -9,11 +9,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from bisnesctl import layout, sessions, state
-from bisnesctl.errors import ConfigError, Conflict, NotRunning
+from bisnesctl.errors import ConfigError, Conflict, NotRunning, ShuttingDown
 from bisnesctl.render import SESSIONS, SUPERVISORD_CONF
 from bisnesctl.settings import Settings, load
 from bisnesctl.state import State
-from bisnesctl.supervisor import Process, Supervisor, pid_in
+from bisnesctl.supervisor import CALL_TIMEOUT, Process, Supervisor, pid_in
 from bisnesctl.topology import Instance, Mode, expand
 
 
@@ -66,6 +66,19 @@ class Deployment:
         if found is None:
             return Condition.GONE if pid is None else Condition.SILENT
         return Condition.STOPPING if found == "SHUTDOWN" else Condition.RUNNING
+
+    def require_running(self) -> None:
+        """Raises `NotRunning`, saying what is the matter, unless supervisord answers and takes orders."""
+        match self.condition():
+            case Condition.SILENT:
+                raise NotRunning(
+                    f"supervisord (pid {self.supervisor_pid()}) did not answer within {CALL_TIMEOUT} s: "
+                    "`bisnesctl stop` ends it and all its processes"
+                )
+            case Condition.STOPPING:
+                raise ShuttingDown
+            case Condition.GONE:
+                raise NotRunning
 
     def processes(self) -> dict[str, Process]:
         """What supervisord knows, by name; nothing where it does not answer."""

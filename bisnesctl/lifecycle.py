@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bisnesctl import checks, database, embedded, exits, leftovers, logs, probes, programs, state, supervisor
 from bisnesctl.deployment import Condition, Deployment, make_folders
-from bisnesctl.errors import BisnesError, Conflict, NotRunning, StartFailed
+from bisnesctl.errors import BisnesError, Conflict, StartFailed
 from bisnesctl.probes import Health, Status
 from bisnesctl.render import SESSIONS, render
 from bisnesctl.supervisor import Process
@@ -341,8 +341,7 @@ def restart(deployment: Deployment, instances: Sequence[Instance], report: Repor
 
     Raises `NotRunning` where there is no supervisord, `StartFailed` where one does not come back.
     """
-    if not deployment.supervisor.running():
-        raise NotRunning
+    deployment.require_running()
     write_config(deployment, deployment.settings.run_dir)
     renewed = apply_changes(deployment, report, {each.group for each in instances})
     wait_healthy(deployment, renewed, report)

@@ -28,6 +28,10 @@ class StatementTimeout(psycopg2.OperationalError):
     """PostgreSQL did not answer a statement in time; the connection is closed. Whether it was run is not known."""
 
 
+class ConnectTimeout(psycopg2.OperationalError):
+    """PostgreSQL did not accept a connection in time; it did not refuse one either."""
+
+
 class DeadlineCursor(psycopg2.extensions.cursor):
     """A cursor of a `Connection`; derive from it before any other kind of cursor."""
 
@@ -109,21 +113,22 @@ class Connection(psycopg2.extensions.connection):
 def connect(dsn: str, connect_seconds: int, statement_seconds: float, **options: Any) -> Connection:
     """A connection in autocommit; `options` are libpq's, and `connection_factory` may name a kind of `Connection`.
 
-    Raises psycopg2.OperationalError if there is no connection within `connect_seconds`, per address of the server.
+    Raises `ConnectTimeout` if there is no answer within `connect_seconds`, per address of the server, and another
+    psycopg2.OperationalError if it refuses.
     """
     given = psycopg2.extensions.parse_dsn(dsn)
     network = {name: value for name, value in _NETWORK.items() if name not in given}
-    connection: Connection = psycopg2.connect(
-        dsn, connect_timeout=connect_seconds, **{"connection_factory": Connection} | network | options
-    )
+    try:
+        connection: Connection = psycopg2.connect(
+            dsn, connect_timeout=connect_seconds, **{"connection_factory": Connection} | network | options
+        )
+    except psycopg2.OperationalError as error:
+        if "timeout expired" not in str(error):
+            raise
+        raise ConnectTimeout(f"PostgreSQL did not accept a connection within {connect_seconds} s") from error
     connection.statement_seconds = statement_seconds
     connection.autocommit = True
     return connection
-
-
-def is_connect_timeout(error: psycopg2.Error) -> bool:
-    """Whether a connection was not made since the server did not answer, not since it refused."""
-    return "timeout expired" in str(error)
 
 
 class _OverdueStatements:
@@ -170,10 +175,12 @@ def while_answering(connection: Connection, dsn: str, seconds: int) -> Iterator[
         while not ended.wait(seconds):
             try:
                 connect(dsn, seconds, seconds).close()
-            except psycopg2.Error as error:
-                if is_connect_timeout(error) and not ended.is_set():
+            except ConnectTimeout:
+                if not ended.is_set():
                     connection.abort()
                     return
+            except psycopg2.Error:
+                continue  # it answers, if only with a refusal
 
     watcher = threading.Thread(target=watch, name="server-answers", daemon=True)
     watcher.start()

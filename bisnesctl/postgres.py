@@ -64,7 +64,7 @@ def _translated(hint: str) -> Iterator[None]:
 
 
 def _told(error: psycopg2.Error) -> str:
-    if isinstance(error, pg_connection.StatementTimeout):
+    if isinstance(error, pg_connection.StatementTimeout | pg_connection.ConnectTimeout):
         return _first_line(error)
     what = "cannot be reached" if error.pgcode is None else "gave up"
     return f"PostgreSQL {what}: {_first_line(error)}"

@@ -134,11 +134,11 @@ class Database:
                 options=f"{given} {PLANNING} {options}",
                 connection_factory=Connection,
             )
-        except psycopg2.OperationalError as error:
-            if pg_connection.is_connect_timeout(error):
-                self._outage.begin(f"PostgreSQL did not accept a connection within {CONNECT_TIMEOUT} s")
-            else:
-                self._outage.end()  # it answers, if only with a refusal
+        except pg_connection.ConnectTimeout as error:
+            self._outage.begin(str(error))
+            raise
+        except psycopg2.OperationalError:
+            self._outage.end()  # it answers, if only with a refusal
             raise
         self._outage.end()
         return connection  # type: ignore[return-value]

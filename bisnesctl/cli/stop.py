@@ -30,6 +30,7 @@ def stop(
             stop_all(deployment, output.say)
             output.say("everything has stopped")
             return
+        deployment.require_running()
         running = [each for each in deployment.unsettled() if each in chosen]
         stop_instances(deployment, running)
     stopped = ", ".join(each.name for each in running)
