@@ -39,8 +39,15 @@ class DeadlineCursor(psycopg2.extensions.cursor):
 
     def execute(self, query: Any, vars: Any = None) -> None:
         """Run statements. Raises `StatementTimeout` if they are not answered in time."""
-        with self.connection.deadline():
+        connection = self.connection  # like `deadline`, which costs some microseconds
+        connection.overdue_at = time.monotonic() + connection.statement_seconds
+        try:
             super().execute(query, vars)
+        except psycopg2.Error as error:
+            connection.explain(error)
+            raise
+        finally:
+            connection.overdue_at = None
 
 
 class Connection(psycopg2.extensions.connection):
@@ -65,12 +72,16 @@ class Connection(psycopg2.extensions.connection):
         try:
             yield
         except psycopg2.Error as error:
-            if self._timed_out:
-                self.close()
-                raise StatementTimeout(self._explanation()) from error
+            self.explain(error)
             raise
         finally:
             self.overdue_at = None
+
+    def explain(self, error: psycopg2.Error) -> None:
+        """Raise `StatementTimeout` if that is the error's cause."""
+        if self._timed_out:
+            self.close()
+            raise StatementTimeout(self._explanation()) from error
 
     @contextlib.contextmanager
     def limited(self, seconds: float) -> Iterator[None]:

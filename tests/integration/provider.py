@@ -59,7 +59,7 @@ class Provider:
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_RDWR)
             return
-        answer = json.dumps({"text": text}).encode()
+        answer = json.dumps({"text": text[:100]}).encode()
         handler.send_response(status)
         handler.send_header("Content-Length", str(len(answer)))
         handler.end_headers()

@@ -18,6 +18,7 @@ from services.recovery import journal_path, worker_name
 from services.sender import Sender, tuned_for_meta
 from tests.integration.outbox_tools import add_bot, entry, execute, open_database, status_of
 from tests.integration.provider import Provider, ProviderConnector
+from tests.integration.sandbox_stage import eventually
 
 KEY = "0f" * 32
 
@@ -94,6 +95,17 @@ def stage(database, tmp_path, monkeypatch):
     stage = Stage(database, tmp_path, monkeypatch)
     yield stage
     stage.close()
+
+
+def test_messages_of_any_size_leave_once_and_in_order(stage):
+    bot = stage.bot()
+    texts = [f"{size} ".ljust(size, "é") for size in (10, 16_384, 32_400, 65_000, 65_090, 65_536, 131_072, 700_000, 10)]
+    stage.accept(*(entry(bot, text=text) for text in texts))
+    stage.sender()
+    eventually(lambda: len(stage.provider.received) == len(texts))
+    assert [text for _, text in stage.provider.received] == texts
+    statuses = "SELECT DISTINCT status::text FROM outbox"
+    eventually(lambda: execute(stage.connection, statuses) == [("sent",)])
 
 
 def test_messages_are_sent_in_their_chats_order(stage):

@@ -136,6 +136,16 @@ def test_a_client_that_comes_back_misses_nothing_and_sees_nothing_twice(listen, 
     assert seen == list(range(200))
 
 
+@pytest.mark.parametrize("size", [16_384, 65_000, 65_536, 131_072, 1_400_000])
+def test_an_event_of_any_size_comes_whole_and_the_next_one_follows(listen, connection, size):
+    listener = listen().begun()
+    raise_events(connection, 1, body="é" * size)
+    raise_events(connection, 2)
+    large, small = listener.events(2)
+    assert large["payload"]["body"] == "é" * size
+    assert small["payload"]["number"] == 2
+
+
 def test_the_address_may_name_the_last_event_as_well(listen, connection):
     listener = listen().begun()
     raise_events(connection, 1, 2, 3)
