@@ -4,6 +4,7 @@ One thread writes; while it does, the next batch gathers. Another thread answers
 the writer waits for, so that neither callers nor memory depend on a database that hangs.
 """
 
+import contextlib
 import math
 import threading
 import time
@@ -21,6 +22,8 @@ from services.store import DatabaseError, DatabaseUnavailable
 EXPIRY_INTERVAL_SECONDS = 0.25
 #: Seconds between two attempts to tidy up.
 TIDY_INTERVAL_SECONDS = 1.0
+#: Seconds before writing goes on after a fault of this process.
+FAULT_PAUSE_SECONDS = 0.5
 #: Seconds beyond an item's own time that closing waits for what is under way.
 CLOSE_MARGIN_SECONDS = 2.0
 
@@ -120,11 +123,19 @@ class GroupCommit(Generic[Item, Answer]):
         while not self._stopping or self._waiting:
             self._kick.wait(TIDY_INTERVAL_SECONDS if untidy else None)
             self._kick.clear()
-            while batch := self._next():
-                self._running = batch
-                self._commit(batch)
-                self._running = ()
-            untidy = self._tidy()
+            try:
+                self._write_all()
+                untidy = self._tidy()
+            except Exception:  # such as a log that cannot be written; whoever waits is answered when its time is up
+                untidy = True
+                self._kick.set()
+                time.sleep(FAULT_PAUSE_SECONDS)
+
+    def _write_all(self) -> None:
+        while batch := self._next():
+            self._running = batch
+            self._commit(batch)
+            self._running = ()
 
     def _next(self) -> "list[_Entry[Item, Answer]]":
         batch: list[_Entry[Item, Answer]] = []
@@ -189,7 +200,8 @@ class GroupCommit(Generic[Item, Answer]):
                 overdue.append(self._waiting.popleft())
             for entry in overdue:
                 entry.settled = True
-        if overdue:
-            log.warning("PostgreSQL did not commit in time", what=self._name, items=len(overdue), seconds=self._seconds)
         for entry in overdue:
             entry.future.set_exception(DatabaseUnavailable(f"PostgreSQL did not commit within {self._seconds:g} s"))
+        if overdue:
+            with contextlib.suppress(Exception):  # a full disk must not end this thread
+                log.warning("PostgreSQL did not commit in time", what=self._name, items=len(overdue))

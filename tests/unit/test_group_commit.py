@@ -1,0 +1,126 @@
+"""The group-commit writer: batches, answers, deadlines, whatever the writing does."""
+
+import threading
+import time
+from concurrent.futures import wait as wait_for
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.group_commit import GroupCommit
+from services.store import DatabaseUnavailable
+
+#: Seconds that prove that nobody waits for ever.
+IN_TIME = 30
+
+
+class Store:
+    """What is written: each batch does as the next of `script` says."""
+
+    def __init__(self, script=()):
+        self.script, self.stored, self.batches = list(script), set(), []
+
+    def write(self, batch):
+        self.batches.append(list(batch.items))
+        how = self.script.pop(0) if self.script else "fine"
+        if how == "slow":
+            time.sleep(0.15)
+        if how == "refused":
+            raise DatabaseUnavailable("refused")
+        if how == "fault":
+            raise ValueError("a bad batch")
+        batch.check()
+        if how == "late":  # the commit itself takes longer than anybody waits
+            time.sleep(0.15)
+        self.stored |= set(batch.items)
+        return [f"answer to {item}" for item in batch.items]
+
+    def undo(self, items):
+        self.stored -= set(items)
+
+
+@pytest.fixture
+def expiry(monkeypatch):
+    monkeypatch.setattr("services.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
+
+
+def group(store, seconds=IN_TIME, **options):
+    return GroupCommit("test", store.write, seconds, max_items=options.pop("max_items", 256), **options)
+
+
+def test_what_waits_together_is_written_together_in_order(expiry):
+    store, release = Store(["slow"]), threading.Event()
+    commits = group(store, max_items=5)
+    futures = [commits.submit(n) for n in range(12)]
+    assert [future.result(IN_TIME) for future in futures] == [f"answer to {n}" for n in range(12)]
+    assert sum(store.batches, []) == list(range(12))  # noqa: RUF017
+    assert max(map(len, store.batches)) <= 5
+    release.set()
+    commits.close()
+
+
+def test_a_batch_has_so_many_bytes_at_most_unless_one_item_has_more(expiry):
+    store = Store(["slow"])
+    commits = group(store, max_bytes=10, size=len)
+    futures = [commits.submit("x" * length) for length in (1, 4, 4, 4, 30, 1)]
+    wait_for(futures, IN_TIME)
+    assert all(len(batch) == 1 or sum(map(len, batch)) <= 10 for batch in store.batches)
+    commits.close()
+
+
+def test_a_bad_item_does_not_take_the_others_with_it(expiry):
+    store = Store(["slow", "fault", "fine", "fault"])
+    commits = group(store)
+    first = commits.submit("first")
+    time.sleep(0.05)
+    rest = [commits.submit(name) for name in ("good", "bad", "better")]
+    assert first.result(IN_TIME)
+    wait_for(rest, IN_TIME)
+    assert [type(future.exception()) for future in rest] == [type(None), ValueError, type(None)]
+    commits.close()
+
+
+def test_it_goes_on_after_faults_of_its_own(expiry, monkeypatch):
+    monkeypatch.setattr("services.group_commit.FAULT_PAUSE_SECONDS", 0.01)
+    faults = ["one", "two"]
+
+    def tidy():
+        if faults:
+            raise OSError(faults.pop())
+        return False
+
+    commits = group(Store(), tidy=tidy)
+    for n in range(5):
+        assert commits.submit(n).result(IN_TIME)
+    commits.close()
+
+
+def test_what_is_submitted_after_the_end_is_refused(expiry):
+    commits = group(Store())
+    commits.close()
+    with pytest.raises(DatabaseUnavailable):
+        commits.submit("late")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    script=st.lists(st.sampled_from(["fine", "slow", "late", "refused", "fault"]), max_size=8),
+    pauses=st.lists(st.sampled_from([0.0, 0.02]), min_size=1, max_size=25),
+    max_items=st.integers(1, 6),
+)
+def test_everybody_is_answered_and_stored_is_what_was_promised(script, pauses, max_items):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("services.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
+        store = Store(script)
+        commits = group(store, 0.1, max_items=max_items, undo=store.undo)
+        futures = {}
+        for n, pause in enumerate(pauses):
+            futures[n] = commits.submit(n)
+            time.sleep(pause)
+        assert not wait_for(futures.values(), IN_TIME).not_done
+        commits.close()
+        promised = {n for n, future in futures.items() if future.exception() is None}
+        assert all(futures[n].result() == f"answer to {n}" for n in promised)
+        assert store.stored == promised
+        assert all(batch == sorted(batch) for batch in store.batches)
