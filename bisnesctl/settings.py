@@ -19,6 +19,8 @@ Network = IPv4Network | IPv6Network
 Port = Annotated[int, Field(ge=1, le=65535)]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
 NO_SECRET = SecretStr("")
+#: Seconds that an event stays in one sender's hand beyond the longest call of a webhook.
+WEBHOOK_LEASE_MARGIN_SECONDS = 20.0
 
 
 class Settings(BaseSettings):
@@ -164,6 +166,11 @@ class Settings(BaseSettings):
     def server_home(self) -> Path:
         """Where the embedded servers keep data and sockets: `home`, unless their user cannot reach it."""
         return layout.server_home(self.home)
+
+    @property
+    def webhook_lease_seconds(self) -> float:
+        """Seconds after which another process may deliver an event that one has in hand."""
+        return self.webhook_timeout_ms / 1000 + WEBHOOK_LEASE_MARGIN_SECONDS
 
     @property
     def embedded_postgres(self) -> bool:

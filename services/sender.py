@@ -9,7 +9,7 @@ import structlog
 
 from bisnesctl.settings import Settings
 from bisnesctl.vault import decrypt
-from services import store
+from services.clock import DatabaseClock
 from services.connectors.base import Connector
 from services.delivery import Attempts, Delivery
 from services.directory import Directory
@@ -25,8 +25,6 @@ from services.window import HttpWindow, Window
 SWEEP = 1.0
 #: The same while chats are due that their number's rate holds back.
 PACED_SWEEP = 0.1
-#: Seconds that the database's clock may go back before waiting chats are dated anew.
-CLOCK_SLACK = 2.0
 
 log = structlog.get_logger()
 
@@ -86,7 +84,8 @@ class Sender:
         self._inbox_busy = threading.Lock()
         self._renewed = time.monotonic()  # when leases were last renewed
         self._due = False  # whether the last sweep found chats that could be served
-        self._clock = ClockWatch()
+        self._clock = DatabaseClock(settings)
+        self._leases_hold_until = 0.0  # by time.monotonic()
 
     def start(self, cancelled: threading.Event | None = None) -> None:
         """Settle what an earlier run left, then deliver; waits for the database as long as it takes, or `cancelled`."""
@@ -144,9 +143,8 @@ class Sender:
                 log.warning("the database is away, looking again in a second", reason=str(error).strip())
 
     def _sweep(self, connection: Connection) -> None:
-        self._watch_clock(connection)
         self._renew_leases(connection)
-        self._recovery.of_expired_leases(connection)
+        self._settle_expired_leases(connection)
         self._retention.clean_up_if_due(connection)
         if not self._inbox_busy.locked():
             with self._inbox_busy:
@@ -162,27 +160,15 @@ class Sender:
             self.outbox.renew(connection)
             self._renewed = now
 
-    def _watch_clock(self, connection: Connection) -> None:
-        asked = time.monotonic()
-        back = self._clock.looked(store.clock(connection), asked, time.monotonic())
-        if back > CLOCK_SLACK:
-            chats = store.redate_lanes(connection)
-            log.warning("the database's clock went back: check its time service", seconds=round(back), chats=chats)
-
-
-class ClockWatch:
-    """Sees that another clock goes back, by ours, which never does."""
-
-    def __init__(self) -> None:
-        self._last: tuple[float, float] | None = None  # its time, and ours by which it had been told
-
-    def looked(self, told: float, asked: float, answered: float) -> float:
-        """The seconds by which it went back since the last look, at the least: an answer may be long on its way.
-
-        `told`: its time; `asked` and `answered`: ours, before and after.
-        """
-        last, self._last = self._last, (told, answered)
-        return 0.0 if last is None else max(0.0, (last[0] - told) + (asked - last[1]))
+    def _settle_expired_leases(self, connection: Connection) -> None:
+        """If the clock was set forth, every lease seems to have run out: those who live renew theirs, and none is
+        taken over until they have had the time to."""
+        now = time.monotonic()
+        if self._clock.look(connection):
+            self.outbox.renew(connection)
+            self._renewed, self._leases_hold_until = now, now + self._settings.lease_seconds
+        if now >= self._leases_hold_until:
+            self._recovery.of_expired_leases(connection)
 
 
 class _Unlocker:

@@ -273,11 +273,13 @@ SELECT company_id, key, encode(digest, 'hex'), message_id::text FROM idempotency
 WHERE (company_id, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""
 
 # Each bot that has a due lane gets its fair share of the limit, and at most what its token bucket holds (a second's).
+# A bucket that was empty in the future is one of a clock that was set back since.
 _CLAIM = """
 WITH ready AS (
     SELECT p.bot_id,
            COALESCE(p.rate, %(rate)s)::float * CASE WHEN p.slow_until > now() THEN p.slow_factor ELSE 1 END AS rate,
-           GREATEST(LEAST(p.free_at, now()), now() - interval '1 second') AS free_at
+           CASE WHEN p.free_at BETWEEN now() - interval '1 second' AND now() + interval '2 seconds'
+                THEN LEAST(p.free_at, now()) ELSE now() - interval '1 second' END AS free_at
     FROM bot_pace p
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
         AND EXISTS (
@@ -402,8 +404,6 @@ WITH known AS (
 UPDATE outbox SET provider_id = %(key)s WHERE bot_id = %(bot)s AND chat_id = %(chat)s AND id = %(id)s"""
 _CLAIMED_BY = """
 SELECT bot_id, chat_id, head, claim FROM lane WHERE claim IS NOT NULL AND starts_with(claim, %s)"""
-_REDATE = """
-UPDATE lane SET due = now() WHERE pending > 0 AND claim IS NULL AND due > now()"""
 _DUE = """
 SELECT EXISTS (
     SELECT FROM bot_pace p
@@ -694,17 +694,3 @@ def outcome_of(connection: Connection, message_id: str) -> tuple[Status, str | N
         cursor.execute(_OUTCOME, (message_id,))
         status, provider_id, code, error = cursor.fetchone()  # type: ignore[misc]
     return Status(status), provider_id, code, error
-
-
-def clock(connection: Connection) -> float:
-    """The database's time, in seconds since the epoch."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float")
-        return float((cursor.fetchone() or (0.0,))[0])
-
-
-def redate_lanes(connection: Connection) -> int:
-    """Make every waiting chat due now, after the clock was set back; returns how many were not."""
-    with connection.cursor() as cursor:
-        cursor.execute(_REDATE)
-        return cursor.rowcount

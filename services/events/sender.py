@@ -12,6 +12,7 @@ import structlog
 
 from bisnesctl.settings import Network, Settings
 from bisnesctl.vault import VaultError, decrypt
+from services.clock import DatabaseClock
 from services.connectors.base import HttpRequest
 from services.events import signing, store
 from services.events.bell import SWEEP, Bell
@@ -23,12 +24,10 @@ from services.window import Answered, Broken, HttpWindow
 
 #: Calls in flight at once, of all webhooks together.
 WINDOW = 128
-#: Seconds that a lease lasts beyond the longest call.
-LEASE_MARGIN = 20.0
 #: Seconds before what could not be recorded, its lane being locked, is recorded again.
 LOCKED_PAUSE = 0.02
-#: Seconds between two looks for what a clock that was set back would delay.
-REDATE_INTERVAL = 60.0
+#: Seconds between two looks at the database's clock.
+CLOCK_INTERVAL_SECONDS = 2.0
 #: Characters of an error that are kept.
 MAX_ERROR = 500
 #: "Gone": the receiver says that it will never take this.
@@ -50,7 +49,8 @@ class EventSender:
         self._earlier = worker_name(instance, "")
         self._key = settings.encryption_key.get_secret_value()
         self._secrets: dict[str, str] = {}  # by what is stored
-        self._lease = settings.webhook_timeout_ms / 1000 + LEASE_MARGIN
+        self._lease = settings.webhook_lease_seconds
+        self._clock, self._clock_due = DatabaseClock(settings), 0.0
         networks = settings.open_networks
         self._window = HttpWindow(WINDOW, settings.webhook_timeout_ms, lambda handle: _confine(handle, networks))
         self._bell = Bell(database, self._wake)
@@ -58,7 +58,6 @@ class EventSender:
         self._thread = threading.Thread(target=self._work, name="events", daemon=True)
         self._unrecorded: list[Result] = []
         self._patience = 0.0  # when the database is asked again
-        self._redated = time.monotonic()
 
     def start(self, cancelled: threading.Event | None = None) -> None:
         """Take over what an earlier run left, then deliver; waits for the database unless `cancelled`."""
@@ -138,7 +137,7 @@ class EventSender:
             with self._database.connection() as connection:
                 self._record(connection)
                 self._rung.clear()
-                self._redate(connection)
+                self._look_at_clock(connection)
                 self._claim(connection)
         except (DatabaseUnavailable, DatabaseError) as error:
             log.warning("the database is away, events wait", reason=str(error).strip())
@@ -148,10 +147,10 @@ class EventSender:
         if self._unrecorded:
             self._unrecorded = store.record(connection, self._name, self._unrecorded)
 
-    def _redate(self, connection: Connection) -> None:
-        if time.monotonic() - self._redated > REDATE_INTERVAL:
-            store.redate(connection)
-            self._redated = time.monotonic()
+    def _look_at_clock(self, connection: Connection) -> None:
+        if time.monotonic() >= self._clock_due:
+            self._clock.look(connection)
+            self._clock_due = time.monotonic() + CLOCK_INTERVAL_SECONDS
 
     def _claim(self, connection: Connection) -> None:
         room = self._window.size - self._window.in_flight

@@ -113,15 +113,6 @@ _DEFER = """
 UPDATE webhook_lane SET claim = NULL, due = now() + %s * interval '1 second'
 WHERE webhook_id = %s AND chat_id = %s AND claim = %s"""
 
-# Nothing is due or paused for longer than the longest pause, unless the clock was set back since.
-_REDATE = f"""
-UPDATE webhook SET paused_until = now() WHERE paused_until > now() + interval '{2 * LONGEST_PAUSE} seconds';
-WITH late AS (
-    SELECT webhook_id, chat_id FROM webhook_lane
-    WHERE pending > 0 AND due > now() + interval '{2 * LONGEST_PAUSE} seconds' FOR UPDATE SKIP LOCKED
-)
-UPDATE webhook_lane l SET due = now() FROM late WHERE l.webhook_id = late.webhook_id AND l.chat_id = late.chat_id"""
-
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -221,9 +212,3 @@ def release(connection: Connection, prefix: str, after: float = 0) -> int:
         cursor.execute(_RELEASE, {"prefix": prefix, "after": after})
         cursor.execute(_CLAIMED, (prefix,))
         return int((cursor.fetchone() or (0,))[0])
-
-
-def redate(connection: Connection) -> None:
-    """Make due what would have to wait far too long, the database's clock having been set back."""
-    with connection.cursor() as cursor:
-        cursor.execute(_REDATE)

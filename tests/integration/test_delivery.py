@@ -272,15 +272,6 @@ def test_a_changed_key_or_bot_is_seen_at_once(stage):
     stage.wait_for(lambda: stage.directory.bot("0128", 0).phone_number_id == "new", seconds=5)
 
 
-def test_a_clock_that_is_set_back_delays_nothing(stage):
-    stage.accept(entry(stage.bot()))
-    execute(stage.connection, "UPDATE lane SET due = now() + interval '1 hour'")  # dated before the clock went back
-    sender = stage.sender()
-    now = time.monotonic()
-    sender._clock.looked(store.clock(stage.connection) + 3600, now, now)  # what the sweep before that had seen
-    stage.wait_for(lambda: stage.statuses() == {"sent": 1})
-
-
 class PreparingConnector(ProviderConnector):
     """Texts that begin with `file` need a preparation first; it fails as often as `failures` says."""
 

@@ -375,16 +375,6 @@ def test_an_event_that_is_not_kept_any_more_is_dead(connection, customers, sende
     assert customer.told() == {CHAT: [2]}
 
 
-def test_a_clock_that_was_set_back_delays_nothing(connection):
-    register(connection, "http://127.0.0.1:1/")
-    raise_events(connection, 1)
-    execute(connection, "UPDATE webhook SET paused_until = now() + interval '1 day'")
-    execute(connection, "UPDATE webhook_lane SET due = now() + interval '1 day'")
-    assert store.claim(connection, "a/events/1", 60, 100) == []
-    store.redate(connection)
-    assert len(store.claim(connection, "a/events/1", 60, 100)) == 1
-
-
 @pytest.mark.parametrize("size", [65_000, 65_090, 65_536, 131_072, 1_400_000])
 def test_an_event_of_any_size_arrives_and_the_next_ones_of_its_chat_follow(connection, customers, senders, size):
     customer = customers()

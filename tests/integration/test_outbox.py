@@ -150,15 +150,6 @@ def test_expired_leases_are_seen_and_claimed_lanes_are_not_claimed_again(connect
     assert store.claimed_by(connection, "host/meta-worker-2/") == []
 
 
-def test_lanes_dated_in_the_future_by_a_clock_are_made_due(connection):
-    bot = add_bot(connection)
-    accept(connection, entry(bot))
-    execute(connection, "UPDATE lane SET due = now() + interval '1 day'")
-    assert claim(connection) == []
-    assert store.redate_lanes(connection) == 1
-    assert len(claim(connection)) == 1
-
-
 def test_the_status_types_order_is_the_codes(connection):
     labels = execute(connection, "SELECT unnest(enum_range(NULL::message_status))::text")
     assert [label for (label,) in labels] == [str(status) for status in Status]

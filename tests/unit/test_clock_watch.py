@@ -1,9 +1,9 @@
-"""Whether the database's clock went back, whatever the time that its answers take."""
+"""Whether the database's clock was set forth, whatever the time that its answers take."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sender import ClockWatch
+from services.clock import ClockWatch
 
 SECONDS = st.floats(0, 1000)
 
@@ -14,13 +14,20 @@ def test_a_clock_that_goes_on_is_not_suspected(looks, offset):
     for pause, there, back in looks:
         asked = now + pause
         now = asked + there + back
-        assert watch.looked(asked + there + offset, asked, now) < 1e-6
+        assert watch.forth(asked + there + offset, asked, now) < 1e-6
 
 
 @given(SECONDS, SECONDS, SECONDS, st.floats(1, 1e6))
-def test_a_clock_that_goes_back_is_told_with_no_more_than_it_went(pause, there, back, step):
+def test_a_clock_that_is_set_forth_is_told_with_no_more_than_it_was_set(pause, there, back, step):
     watch = ClockWatch()
-    watch.looked(100.0, 99.0, 101.0)
+    watch.forth(100.0, 99.0, 101.0)
     asked = 101.0 + pause
-    went = watch.looked(asked + there - step, asked, asked + there + back)
-    assert step - there - 1.0 - 1e-6 <= went <= step + 1e-6
+    forth = watch.forth(asked + there + step, asked, asked + there + back)
+    assert step - back - 1.0 - 1e-6 <= forth <= step + 1e-6
+
+
+@given(st.floats(1, 1e6))
+def test_a_clock_that_is_set_back_is_not_set_forth(step):
+    watch = ClockWatch()
+    watch.forth(100.0, 100.0, 100.0)
+    assert watch.forth(101.0 - step, 101.0, 101.0) == 0.0
