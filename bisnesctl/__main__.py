@@ -1,12 +1,15 @@
 """The entry point of `bisnesctl` and `python -m bisnesctl`: the one place where errors become exit codes."""
 
+import contextlib
 import itertools
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
 
-from bisnesctl.errors import BisnesError, ExitCode
+from bisnesctl.errors import BisnesError, CannotWrite, ExitCode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,24 +22,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        # The reader (`| head`) has gone; Python must not complain about it while it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)  # the reader (`| head`) has gone
         return int(ExitCode.OK)
     except Exception as error:
-        return _report(error, verbose=_verbose(given))
+        try:
+            return _report(_as_ours(error), verbose=_verbose(given))
+        except OSError:  # the error has nowhere to go either
+            _silence(sys.stderr)
+            return int(ExitCode.CONFLICT)
 
 
 def _run(arguments: list[str]) -> int:
     from bisnesctl.cli.app import app, load_commands
 
     load_commands()
-    app(arguments, prog_name="bisnesctl")
+    try:
+        app(arguments, prog_name="bisnesctl")
+    finally:
+        _flush()
     return int(ExitCode.OK)
+
+
+def _flush() -> None:
+    """Write the output now: a full disk would otherwise be met at the interpreter's end, where nobody translates it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence(sys.stdout)
+        raise CannotWrite(f"the output cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+
+def _silence(stream: TextIO) -> None:
+    """What is left in a stream that takes nothing is dropped; Python would complain about it while it flushes at the
+    end, and exit with 120."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _verbose(arguments: list[str]) -> bool:
     before_command = itertools.takewhile(lambda each: each.startswith("-"), arguments)
     return not {"-v", "--verbose"}.isdisjoint(before_command)
+
+
+def _as_ours(error: Exception) -> Exception:
+    """A disk that is full or read-only, which any write may meet, in words of ours."""
+    from bisnesctl import disk
+
+    if not isinstance(error, OSError) or not disk.is_of_disk(error):
+        return error
+    if error.filename is None:
+        return CannotWrite(f"a file or the output cannot be written: {(error.strerror or str(error)).lower()}")
+    return CannotWrite(disk.explain(error, Path(os.fsdecode(error.filename))))
 
 
 def _report(error: Exception, verbose: bool) -> int:

@@ -1,6 +1,7 @@
 """One deployment: a home with its settings, what may run there, and its supervisord. Here it is observed only."""
 
 import contextlib
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -8,13 +9,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from bisnesctl import layout, sessions, state
-from bisnesctl.errors import ConfigError, Conflict, NotRunning, ShuttingDown
+from bisnesctl import disk, layout, sessions, state
+from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, ShuttingDown
 from bisnesctl.render import SESSIONS, SUPERVISORD_CONF
 from bisnesctl.settings import Settings, load
 from bisnesctl.state import State
 from bisnesctl.supervisor import CALL_TIMEOUT, Process, Supervisor, pid_in
 from bisnesctl.topology import Instance, Mode, expand
+
+#: The file that a command which starts or stops something locks, below `run_dir`.
+LOCK = "bisnesctl.lock"
 
 
 class Condition(StrEnum):
@@ -108,18 +112,24 @@ class Deployment:
 
     @contextlib.contextmanager
     def lock(self, command: str) -> Iterator[None]:
-        """Keeps other commands that start or stop something out. Raises `Conflict` naming the one at work."""
-        make_folders(self.settings)
-        with (self.settings.run_dir / "bisnesctl.lock").open("a+") as stream:
+        """Keeps other commands that start or stop something out. Raises `Conflict` naming the one at work.
+
+        It works on a full or read-only disk too, since commands such as `stop` need no more of it.
+        """
+        path = self.settings.run_dir / LOCK
+        handle = _open_lock(path, self.settings)
+        try:
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                stream.seek(0)
-                raise Conflict(f"another command is at work here: {stream.read().strip()}; wait, or end it") from error
-            stream.truncate(0)
-            stream.write(f"bisnesctl {command} (pid {os.getpid()})\n")
-            stream.flush()
+                other = path.read_text(errors="replace").strip() or "it could not say which one, its disk being full"
+                raise Conflict(f"another command is at work here: {other}; wait, or end it") from error
+            with contextlib.suppress(OSError):
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, f"bisnesctl {command} (pid {os.getpid()})\n".encode(), 0)
             yield
+        finally:
+            os.close(handle)
 
 
 def open_deployment(settings: Settings | None = None) -> Deployment:
@@ -131,17 +141,42 @@ def open_deployment(settings: Settings | None = None) -> Deployment:
 
 
 def make_folders(settings: Settings) -> None:
-    """Makes the home and its folders. Raises `ConfigError` where that is not allowed."""
+    """Makes the home and its folders.
+
+    Raises `CannotWrite` where the disk or an owner is in the way, `ConfigError` where the path itself is no good.
+    """
     private = [settings.run_dir, settings.log_dir, settings.heartbeat_dir, settings.journal_dir]
     private.append(settings.run_dir / SESSIONS)
     private.append(layout.supervisor_socket(settings.run_dir).parent)
-    try:
-        settings.home.mkdir(mode=0o711, parents=True, exist_ok=True)
-        for folder in private:
+    with disk.writing(settings.home):
+        try:
+            settings.home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ConfigError(f"{disk.explain(error, settings.home)} (in {settings.env_file})") from error
+    for folder in private:
+        with disk.writing(folder):
             folder.mkdir(mode=0o700, exist_ok=True)
-            if not os.access(folder, os.W_OK | os.X_OK) or folder.lstat().st_uid != os.geteuid():
-                raise ConfigError(f"{folder} belongs to somebody else: start as the user who made it")
-    except OSError as error:
-        raise ConfigError(
-            f"{settings.home} cannot be written ({error.strerror}): set another BISNES_HOME in {settings.env_file}"
-        ) from error
+            _check_writable(folder)
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises the `OSError` that a file in the folder would meet, or that a foreign owner stands for."""
+    if folder.lstat().st_uid != os.geteuid():
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def _open_lock(path: Path, settings: Settings) -> int:
+    """The lock's file: made where it is not there, merely read where the disk takes nothing. Raises `CannotWrite`."""
+    try:
+        make_folders(settings)
+        with disk.writing(path):
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except CannotWrite as error:
+        with contextlib.suppress(OSError):
+            if path.stat().st_uid == os.geteuid():
+                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        raise error

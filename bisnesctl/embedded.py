@@ -5,6 +5,7 @@ system user `layout.SERVER_USER`, and gives that user copies of the binaries whe
 """
 
 import contextlib
+import errno
 import importlib.metadata
 import importlib.util
 import os
@@ -13,11 +14,11 @@ import pwd
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from bisnesctl import layout
-from bisnesctl.errors import BisnesError, ConfigError, Conflict
+from bisnesctl import disk, layout
+from bisnesctl.errors import BisnesError, CannotWrite, ConfigError, Conflict
 from bisnesctl.settings import Settings
 
 Report = Callable[[str], None]
@@ -101,13 +102,14 @@ def copy_if_needed(package_name: str, wanted: Path, report: Report) -> None:
     report(f"copying {package_name} to {target}, where the user {layout.SERVER_USER} can read it")
     fresh = target.with_name(f".{target.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    for folder in (package, package.with_name(f"{package_name}.libs")):
-        if folder.is_dir():
-            shutil.copytree(folder, fresh / folder.name, ignore=shutil.ignore_patterns("__pycache__", "include"))
-    _open_up(fresh)
-    for parent in (layout.ROOT_STATE, target.parent):
-        _public(parent)
-    fresh.replace(target)
+    with disk.writing(target):
+        for folder in (package, package.with_name(f"{package_name}.libs")):
+            if folder.is_dir():
+                shutil.copytree(folder, fresh / folder.name, ignore=shutil.ignore_patterns("__pycache__", "include"))
+        _open_up(fresh)
+        for parent in (layout.ROOT_STATE, target.parent):
+            _public(parent)
+        fresh.replace(target)
 
 
 def _open_up(folder: Path) -> None:
@@ -129,7 +131,7 @@ def _ensure_user(name: str, report: Report) -> None:
 
 def _public(folder: Path) -> None:
     """Makes a folder that others may pass through, but not list."""
-    with _explained(folder):
+    with disk.writing(folder):
         missing = [each for each in (folder, *folder.parents) if not each.exists()]
         for each in reversed(missing):
             each.mkdir(mode=0o711, exist_ok=True)
@@ -138,7 +140,7 @@ def _public(folder: Path) -> None:
 
 def _private(folder: Path, user: str | None) -> None:
     """Makes a folder of the servers' user alone. Raises `Conflict` where somebody else has it."""
-    with _explained(folder):
+    with disk.writing(folder):
         if not folder.exists():
             folder.mkdir(mode=0o700)
             if user is not None:
@@ -168,14 +170,6 @@ def _socket_folder(folder: Path, user: str | None) -> None:
     _private(folder, user)
 
 
-@contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror}. Set another BISNES_HOME in .env") from error
-
-
 def _prepare_cluster(binaries: Path, data: Path, user: str | None, report: Report) -> None:
     if (data / "PG_VERSION").exists():
         check_owner(data, user)
@@ -196,7 +190,8 @@ def _make_cluster(binaries: Path, data: Path, user: str | None) -> None:
     _run([str(binaries / "initdb"), "-D", str(fresh), *options], user=user, cwd=fresh)
     single = [str(binaries / "postgres"), "--single", "-D", str(fresh), "postgres"]
     _run(single, user=user, cwd=fresh, given="CREATE DATABASE bisnes;\n")
-    fresh.rename(data)
+    with disk.writing(data):
+        fresh.rename(data)
 
 
 def _check_version(binaries: Path, data: Path) -> None:
@@ -231,6 +226,9 @@ def _run(command: list[str], user: str | None = None, cwd: Path | None = None, g
         raise BisnesError(f"{command[0]} did not end within {RUN_TIMEOUT_SECONDS} s") from error
     except OSError as error:
         raise BisnesError(f"{command[0]} cannot be run: {error.strerror}") from error
+    if done.returncode and os.strerror(errno.ENOSPC) in done.stderr:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise CannotWrite(f"{command[0]} failed: {disk.reason(full, cwd or Path.cwd())}")
     if done.returncode:
         raise BisnesError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()}")
     return done.stdout

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
-from bisnesctl import keys
+from bisnesctl import disk, keys
 from bisnesctl.errors import Conflict
 from bisnesctl.resources import folder
 
@@ -22,15 +22,18 @@ SECRETS: dict[str, Callable[[], str]] = {
 def write(path: Path) -> None:
     """Writes `path` with mode 0600. Raises `Conflict` where it exists or cannot be made."""
     text = fill((folder("conf") / "env.example").read_text())
-    try:
+    with disk.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise Conflict(f"{path} exists already, and is left as it is: edit it, or move it away first") from error
-    except OSError as error:
-        raise Conflict(f"{path} cannot be written: {error.strerror}") from error
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError as error:
+            raise Conflict(f"{path} exists already, and is left as it is: edit it, or move it away first") from error
+        try:
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(text)
+        except OSError:
+            path.unlink()  # half of one would be taken for all of it
+            raise
 
 
 def fill(example: str) -> str:

@@ -12,7 +12,7 @@ class ExitCode(IntEnum):
     CONFIG = 3  # a setting is missing or wrong
     UNAVAILABLE = 4  # PostgreSQL, Redis, the API, a provider or supervisord cannot be reached
     UNHEALTHY = 5  # a process did not start, or a process or number is not healthy
-    CONFLICT = 6  # something is in the way: a port, a folder, another bisnesctl
+    CONFLICT = 6  # something is in the way: a port, a folder, a full disk, another bisnesctl
     INTERRUPTED = 130  # Ctrl-C
 
     @property
@@ -28,7 +28,7 @@ _MEANINGS = {
     ExitCode.CONFIG: "a setting is missing or wrong",
     ExitCode.UNAVAILABLE: "PostgreSQL, Redis, the API, a provider or supervisord cannot be reached",
     ExitCode.UNHEALTHY: "a process did not start, or a process or number is not healthy",
-    ExitCode.CONFLICT: "something is in the way: a port, a folder, another bisnesctl",
+    ExitCode.CONFLICT: "something is in the way: a port, a folder, a full disk, another bisnesctl",
     ExitCode.INTERRUPTED: "interrupted",
 }
 
@@ -112,3 +112,7 @@ class Conflict(BisnesError):
 
 class PortTaken(Conflict):
     """A port that is needed is taken by another process."""
+
+
+class CannotWrite(Conflict):
+    """A file cannot be written."""

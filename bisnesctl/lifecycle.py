@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-from bisnesctl import checks, database, embedded, exits, leftovers, logs, probes, programs, state, supervisor
+from bisnesctl import checks, database, disk, embedded, exits, leftovers, logs, probes, programs, state, supervisor
 from bisnesctl.deployment import Condition, Deployment, make_folders
-from bisnesctl.errors import BisnesError, Conflict, StartFailed
+from bisnesctl.errors import BisnesError, CannotWrite, Conflict, StartFailed
 from bisnesctl.probes import Health, Status
 from bisnesctl.render import SESSIONS, render
 from bisnesctl.supervisor import Process
@@ -163,10 +163,11 @@ class Start:
 
 
 def write_config(deployment: Deployment, directory: Path) -> list[Path]:
-    """Writes supervisord's configuration below `directory` and returns the paths."""
+    """Writes supervisord's configuration below `directory` and returns the paths. Raises `CannotWrite`."""
     settings = deployment.settings
     files = render(settings, deployment.instances, programs.words(settings))
-    (directory / SESSIONS).mkdir(mode=0o700, parents=True, exist_ok=True)
+    with disk.writing(directory / SESSIONS):
+        (directory / SESSIONS).mkdir(mode=0o700, parents=True, exist_ok=True)
     return [file.write(directory) for file in files]
 
 
@@ -254,7 +255,7 @@ def stop_all(deployment: Deployment, report: Report) -> bool:
     stop_in_turn(deployment, deployment.unsettled(), report)
     deployment.supervisor.shutdown()
     _await_end(deployment, pid)
-    state.forget_since(deployment.settings.run_dir)
+    _note_stop(deployment, report)
     return True
 
 
@@ -271,8 +272,16 @@ def end_supervisor(deployment: Deployment, condition: Condition, report: Report)
         _await_end(deployment, pid)
     else:
         _kill(pid, report)
-    state.forget_since(deployment.settings.run_dir)
+    _note_stop(deployment, report)
     return True
+
+
+def _note_stop(deployment: Deployment, report: Report) -> None:
+    """It has stopped, whether or not that can be written down."""
+    try:
+        state.forget_since(deployment.settings.run_dir)
+    except CannotWrite as error:
+        report(f"[yellow]`bisnesctl status` will not say that it was stopped on purpose[/]: {error}")
 
 
 def _await_end(deployment: Deployment, pid: int) -> None:

@@ -56,6 +56,8 @@ def _translated(hint: str) -> Iterator[None]:
         raise ConfigError(f"{_first_line(error)}: name a user in DATABASE_URL who may") from error
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         raise DatabaseUnavailable(f"{_told(error)}. {hint}") from error
+    except refusals.ReadOnlySqlTransaction as error:
+        raise DatabaseUnavailable(f"PostgreSQL cannot store: it is read-only (a standby, perhaps). {hint}") from error
     except psycopg2.ProgrammingError as error:
         if not str(error).startswith("invalid dsn"):
             raise

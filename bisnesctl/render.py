@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bisnesctl import layout
+from bisnesctl import disk, layout
 from bisnesctl.errors import ConfigError
 from bisnesctl.resources import folder
 from bisnesctl.settings import Settings
@@ -42,13 +42,10 @@ class File:
     mode: int = 0o600
 
     def write(self, directory: Path) -> Path:
-        """Writes it below `directory` in one step, so that nobody reads half of it."""
+        """Writes it below `directory` in one step, so that nobody reads half of it. Raises `CannotWrite`."""
         path = directory / self.name
-        fresh = path.with_name(f".{path.name}.new")
-        fresh.unlink(missing_ok=True)
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self.mode), "w") as stream:
-            stream.write(self.content)
-        fresh.replace(path)
+        with disk.writing(path):
+            disk.replace(path, self.content.encode(), self.mode)
         return path
 
 

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from bisnesctl import layout, programs
+from bisnesctl import disk, layout, programs
 from bisnesctl.naming import SESSION, session_name
 from bisnesctl.render import SESSIONS, File, render_session
 from bisnesctl.settings import Settings
@@ -76,7 +76,8 @@ class SessionPrograms:
     def add(self, company: str, phone: int) -> str:
         """Has a session run from now on, with the settings of now, and returns its name.
 
-        Raises `ConfigError` where supervisord cannot express the company's id.
+        Raises `ConfigError` where supervisord cannot express the company's id, `CannotWrite` where its file cannot be
+        written.
         """
         instance = _instance(Session(company, phone), self._settings)
         _file(instance, self._settings).write(self._settings.run_dir)
@@ -93,7 +94,9 @@ class SessionPrograms:
         for session in self.known():
             if session.name == name:
                 self._take_down(_instance(session, self._settings))
-        (self._settings.run_dir / SESSIONS / f"{name}.conf").unlink(missing_ok=True)
+        file = self._settings.run_dir / SESSIONS / f"{name}.conf"
+        with disk.writing(file):
+            file.unlink(missing_ok=True)
 
     def _take_down(self, instance: Instance) -> None:
         if instance.name not in self._supervisor.processes():

@@ -45,7 +45,7 @@ def write(run_dir: Path, mode: Mode, sandbox: bool, only: tuple[str, ...]) -> No
 
 
 def forget_since(run_dir: Path) -> None:
-    """Notes that it was stopped on purpose."""
+    """Notes that it was stopped on purpose. Raises `CannotWrite`."""
     old = read(run_dir)
     if old is not None:
         File(_NAME, json.dumps(asdict(State(old.mode, old.sandbox, old.only)))).write(run_dir)

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from bisnesctl import disk
 from bisnesctl.errors import BisnesError, ConfigError, ExitCode
 from bisnesctl.settings import Settings
 
@@ -59,7 +60,7 @@ def bundle(settings: Settings) -> Path:
 
 
 def fetch() -> Path:
-    """Fetch the pinned bundle unless it is there, and return where it is. Raises `FetchFailed` and `OSError`."""
+    """Fetch the pinned bundle unless it is there, and return where it is. Raises `FetchFailed` and `CannotWrite`."""
     path = pinned_path()
     if path.is_file() and digest(path) == SHA256:
         return path
@@ -67,10 +68,9 @@ def fetch() -> Path:
         found = _from_package(Path(folder))
     if hashlib.sha256(found).hexdigest() != SHA256:
         raise FetchFailed(f"{MEMBER} of {PACKAGE} is not the wa-js {VERSION} that was tested; nothing was stored")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".part")
-    unfinished.write_bytes(found)
-    unfinished.replace(path)
+    with disk.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.replace(path, found, 0o644)
     return path
 
 

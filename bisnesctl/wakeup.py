@@ -1,4 +1,5 @@
-"""What supervisord is taught, as a plugin inside it: it wakes at once when a child ends, and two more calls.
+"""What supervisord is taught, as a plugin inside it: it wakes at once when a child ends, has two more calls, and logs
+that outlast a full disk (`bisnesctl.supervisorlog`).
 
 supervisord 4.3 looks for ended children once a second, because Python starts an interrupted poll again. Here every
 signal writes a byte to a socket that its own loop polls, so that an end is noticed within milliseconds. That leans on
@@ -18,12 +19,15 @@ from supervisor.rpcinterface import SupervisorNamespaceRPCInterface
 from supervisor.states import ProcessStates
 from supervisor.xmlrpc import Faults, RPCError
 
+from bisnesctl import supervisorlog
+
 #: States of a process that ended, or could not be started, without anybody having asked for it.
 _ENDED = (ProcessStates.EXITED, ProcessStates.FATAL)
 
 
 def make_interface(supervisord: Any) -> "Interface":
     """The entry point of `[rpcinterface:wakeup]`."""
+    supervisorlog.install(supervisord.options.logger)
     sockets = supervisord.options.get_socket_map()
     wakeup = _Wakeup()
     sockets[wakeup.fileno()] = wakeup

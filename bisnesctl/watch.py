@@ -1,8 +1,8 @@
 """What the guard says: whether it is on duty, and what becomes of a process that ended.
 
 Its file `run/guard.json` holds its `pid`, the `beat_boottime` of its last sign of life (seconds of CLOCK_BOOTTIME)
-and, for each of the `instances` that ended by itself, the `decision` about it: `restart` or `block` until `at` (seconds
-since the epoch; none: until somebody starts it), or `fail`; with the `reason`, and the quick `deaths` in a row.
+and, for each of the `instances` that ended by itself, the `decision` about it: `restart` or `block` until `at` (on the
+same clock; none: until somebody starts it), or `fail`; with the `reason`, and the quick `deaths` in a row.
 """
 
 import json
@@ -80,8 +80,9 @@ def _word(found: dict[str, Any]) -> Word:
 
 
 def _when(decision: str, at: float) -> str:
+    left = at - time.clock_gettime(time.CLOCK_BOOTTIME)
     if decision == "restart":
-        return f"restarting in {max(at - time.time(), 0):.0f} s: "
+        return f"restarting in {max(left, 0):.0f} s: "
     if decision == "block":
-        return f"blocked until {time.strftime('%H:%M', time.localtime(at))}: " if at else "blocked: "
+        return f"blocked until {time.strftime('%H:%M', time.localtime(time.time() + left))}: " if at else "blocked: "
     return ""

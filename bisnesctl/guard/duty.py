@@ -5,17 +5,17 @@ import queue
 import time
 from collections.abc import Mapping
 
-from bisnesctl import topology
+from bisnesctl import disk, topology
 from bisnesctl.deployment import Deployment
 from bisnesctl.errors import BisnesError, NotRunning
 from bisnesctl.guard import memory, policy
 from bisnesctl.guard.listener import Event
-from bisnesctl.guard.notes import Note, Notes
+from bisnesctl.guard.notes import Announcement, Note, Notes
 from bisnesctl.guard.policy import Decision, History
-from bisnesctl.guard.state import State
+from bisnesctl.guard.state import State, clock
 from bisnesctl.supervisor import Process
 from bisnesctl.topology import Instance
-from bisnesctl.watch import NAME
+from bisnesctl.watch import FILE, NAME
 
 #: Seconds between two looks where nothing happens and nothing is due, and between two looks at the memory.
 TICK, MEMORY_TICK = 1.0, 5.0
@@ -39,6 +39,7 @@ class Duty:
         self._deployment, self._state, self._notes = deployment, state, notes
         self._instances = {each.name: each for each in deployment.instances}
         self._next_memory = 0.0
+        self._unsaved = Announcement("the guard's state is kept in memory")
 
     def go_on(self, events: "queue.SimpleQueue[Event]") -> None:
         """Do what is to be done, then wait for an event, or until something is due."""
@@ -50,10 +51,19 @@ class Duty:
             log.warning("supervisord does not answer")
         except BisnesError as error:
             log.warning("%s", error)
-        self._state.write(self._deployment.settings.run_dir)
+        self._save()
+
+    def _save(self) -> None:
+        """Write down what is known. Without it the guard goes on by its memory: a full disk must not stop it."""
+        try:
+            self._state.write(self._deployment.settings.run_dir)
+        except OSError as error:
+            self._unsaved.begin(disk.explain(error, self._deployment.settings.run_dir / FILE))
+        else:
+            self._unsaved.end()
 
     def _waited(self, events: "queue.SimpleQueue[Event]") -> list[Event]:
-        now = time.time()
+        now = clock()
         pauses = [
             each.decision.at - now for each in self._state.histories.values() if each.decision and each.decision.at
         ]
@@ -92,7 +102,7 @@ class Duty:
     # --- What is to be done ----------------------------------------------------------------------------------------
 
     def _look(self, processes: Mapping[str, Process]) -> None:
-        now = time.time()
+        now = clock()
         for name, process in processes.items():
             instance = self._instance(name)
             if instance is not None and name != NAME:
@@ -130,7 +140,8 @@ class Duty:
         log.warning("%s: %s, %s", instance.name, decision.decision, decision.reason)
         self._note(
             instance, event, severity,
-            reason=decision.reason, exit_status=process.exit_status, until=decision.at, deaths=len(history.deaths),
+            reason=decision.reason, exit_status=process.exit_status, until=_moment(decision.at),
+            deaths=len(history.deaths),
         )  # fmt: skip
 
     def _start(self, instance: Instance, history: History) -> None:
@@ -138,7 +149,7 @@ class Duty:
         if history.decision and history.decision.decision == "block":
             history = History()
         self._state.histories[instance.name] = policy.runs(history)
-        self._state.write(self._deployment.settings.run_dir)
+        self._save()
         if self._deployment.supervisor.revive(instance.full_name):
             log.info("%s is started again", instance.name)
 
@@ -146,7 +157,7 @@ class Duty:
         """Somebody stopped it, and it stays so; unless it was us, for its memory."""
         self._state.histories.pop(instance.name, None)
         if self._state.renewing.pop(instance.name, None):
-            self._state.write(self._deployment.settings.run_dir)
+            self._save()
             self._deployment.supervisor.start(instance.full_name)
             log.info("%s is started again after it used too much memory", instance.name)
 
@@ -168,7 +179,12 @@ class Duty:
         """Have it end in order, by force after its kill timeout, which supervisord sees to; then it is started."""
         reason = f"it uses {used >> 20} MB of {limit >> 20}"
         self._state.renewing[instance.name] = reason
-        self._state.write(self._deployment.settings.run_dir)
+        self._save()
         log.warning("%s is restarted: %s", instance.name, reason)
         self._note(instance, "memory_exceeded", "error", reason=reason, used=used, limit=limit)
         self._deployment.supervisor.stop(instance.full_name)
+
+
+def _moment(at: float | None) -> float | None:
+    """A moment of the guard's clock in seconds since the epoch, as others read it."""
+    return None if at is None else time.time() + at - clock()

@@ -19,7 +19,7 @@ class Decision:
 
     decision: Literal["restart", "block", "fail"]
     reason: str
-    #: Seconds since the epoch; none: until somebody starts it.
+    #: By the guard's clock (`state.clock`); none: until somebody starts it.
     at: float | None = None
 
 
@@ -27,7 +27,7 @@ class Decision:
 class History:
     """What is known of one instance."""
 
-    #: When it died quickly, in seconds since the epoch; a life of `min_uptime` wipes them out.
+    #: When it died quickly, by the guard's clock; a life of `min_uptime` wipes them out.
     deaths: tuple[float, ...] = ()
     #: Starts in a row that failed by its own account.
     failed_starts: int = 0

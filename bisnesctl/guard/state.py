@@ -1,15 +1,23 @@
 """The guard's file: what it knows outlives its SIGKILL, and `bisnesctl status` reads it (see `bisnesctl.watch`)."""
 
 import json
+import logging
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bisnesctl.guard.policy import Decision, History
-from bisnesctl.render import File
+from bisnesctl import disk
+from bisnesctl.guard.policy import BLOCK, Decision, History
 from bisnesctl.watch import FILE
+
+log = logging.getLogger(__name__)
+
+
+def clock() -> float:
+    """Seconds since the machine was started: a clock that nobody sets, so that no pause lasts longer than it should."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass
@@ -28,26 +36,30 @@ class State:
         return self.histories.get(name, History())
 
     def write(self, run_dir: Path) -> None:
-        """As a whole, or not at all."""
+        """As a whole, or not at all. Raises `OSError`."""
         content = {
             "pid": os.getpid(),
-            "beat_boottime": time.clock_gettime(time.CLOCK_BOOTTIME),
+            "beat_boottime": clock(),
             "instances": {name: _word(each) for name, each in self.histories.items() if each.decision},
             "histories": {name: asdict(each) for name, each in self.histories.items() if each != History()},
             "supervisor": self.supervisor,
             "serial": self.serial,
             "renewing": self.renewing,
         }
-        File(FILE, json.dumps(content)).write(run_dir)
+        disk.refresh(run_dir / FILE, json.dumps(content).encode())
 
 
 def read(run_dir: Path) -> State:
-    """What an earlier guard knew; nothing where there was none, or its file cannot be read."""
+    """What an earlier guard knew; nothing where there was none since the machine started, or its file is no good."""
     try:
         found = json.loads((run_dir / FILE).read_text())
         histories = {name: _history(each) for name, each in found["histories"].items()}
-        return State(histories, int(found["supervisor"]), int(found["serial"]), dict(found["renewing"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        state = State(histories, int(found["supervisor"]), int(found["serial"]), dict(found["renewing"]))
+        return state if float(found["beat_boottime"]) <= clock() else State()
+    except FileNotFoundError:
+        return State()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s is no good, the guard begins without it: %s", run_dir / FILE, error)
         return State()
 
 
@@ -57,5 +69,10 @@ def _word(history: History) -> dict[str, Any]:
 
 
 def _history(found: dict[str, Any]) -> History:
+    """What lies further ahead than anything is put off was noted by another clock, that of an earlier version."""
+    now = clock()
     decision = Decision(**found["decision"]) if found["decision"] else None
-    return History(tuple(found["deaths"]), int(found["failed_starts"]), decision)
+    if decision is not None and decision.at is not None and decision.at > now + BLOCK:
+        decision = replace(decision, at=now)
+    deaths = tuple(at for at in found["deaths"] if at <= now)
+    return History(deaths, int(found["failed_starts"]), decision)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from supervised import supervised
+from supervisor.loggers import getLogger
 from supervisor.options import ServerOptions
 from supervisor.poller import Poller
 
@@ -100,6 +101,7 @@ def test_a_name_that_is_not_there_is_a_fault(client: Supervisor) -> None:
 def test_every_signal_ends_the_poll_of_supervisords_loop() -> None:
     """The loop's own steps: it polls what is readable in the socket map, and has what it finds handle it."""
     options = ServerOptions()
+    options.logger = getLogger()
     sockets: dict[int, Any] = options.get_socket_map()
     before = set(sockets)
     handler = signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -1,5 +1,6 @@
 """The command line's surface: help with examples, exit codes, one line for an error."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,10 @@ import typer
 
 from bisnesctl.__main__ import main
 from bisnesctl.cli.app import app, load_commands
-from bisnesctl.errors import BisnesError, ExitCode
+from bisnesctl.deployment import open_deployment
+from bisnesctl.errors import BisnesError, Conflict, ExitCode
 from bisnesctl.units import duration, size
+from tests.disks import again_in_a_namespace, mounts, small_disk
 
 load_commands()
 COMMANDS = [info.callback.__name__ for info in app.registered_commands if info.callback]
@@ -140,3 +143,76 @@ def test_sizes() -> None:
 def test_every_command_is_registered_as_typer_has_it() -> None:
     assert isinstance(app, typer.Typer)
     assert {"init", "render", "start", "stop", "restart", "rollback", "status", "health", "logs"} <= set(COMMANDS)
+
+
+def test_again_in_a_namespace_unless_root() -> None:
+    again_in_a_namespace(__file__, "disk")
+
+
+@mounts
+@pytest.mark.parametrize(
+    ("how", "words"), [("full", "the disk is full (0 MB free of 4 MB)"), ("read-only", "read-only")]
+)
+def test_a_disk_that_takes_nothing_is_a_conflict_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str, words: str
+) -> None:
+    with small_disk(tmp_path / "disk", megabytes=4) as small:
+        monkeypatch.setenv("BISNES_HOME", str(small.folder / "var"))
+        assert main(["render"]) == ExitCode.OK
+        if how == "full":
+            small.fill()
+        else:
+            small.read_only()
+        capsys.readouterr()
+        assert main(["render"]) == ExitCode.CONFLICT
+        said = capsys.readouterr().err
+    assert words in said
+    assert "cannot be written" in said
+    assert "Errno" not in said and "somebody else" not in said
+    assert len(said.strip().splitlines()) == 1
+
+
+@mounts
+def test_a_folder_of_somebody_else_is_named_with_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BISNES_HOME", str(tmp_path / "var"))
+    assert main(["render"]) == ExitCode.OK
+    os.chown(tmp_path / "var" / "run", 65534, 65534)
+    assert main(["render"]) == ExitCode.CONFLICT
+    assert "belongs to " in capsys.readouterr().err
+
+
+@mounts
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_the_lock_is_held_on_a_disk_that_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    with small_disk(tmp_path / "disk", megabytes=4) as small:
+        monkeypatch.setenv("BISNES_HOME", str(small.folder / "var"))
+        deployment = open_deployment()
+        with deployment.lock("start"):
+            pass
+        if how == "full":
+            small.fill()
+        else:
+            small.read_only()
+        with deployment.lock("stop"), pytest.raises(Conflict), deployment.lock("start"):
+            pass
+
+
+@pytest.mark.parametrize("command", ["--help", "status"])
+def test_output_that_cannot_be_written_is_an_error_and_no_traceback(tmp_path: Path, command: str) -> None:
+    environment = {**os.environ, "BISNES_ENV": str(tmp_path / ".env"), "BISNES_HOME": str(tmp_path / "var")}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bisnesctl", command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        both = subprocess.run([sys.executable, "-m", "bisnesctl", command], stdout=full, stderr=full, env=environment)
+    assert done.returncode == both.returncode == ExitCode.CONFLICT
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr

@@ -53,12 +53,12 @@ def test_a_damaged_file_is_no_sign_of_life(tmp_path: Path, text: str) -> None:
 
 
 def test_decisions_say_when(tmp_path: Path) -> None:
-    now = time.time()
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
     found = guard(
         tmp_path,
         content(
             a={"decision": "restart", "at": now + 600.2, "reason": "attempt 2 of 10", "deaths": 2},
-            b={"decision": "block", "at": 86400 * 365, "reason": "3 failed starts"},
+            b={"decision": "block", "at": now + 3000, "reason": "3 failed starts"},
             c={"decision": "block", "at": None, "reason": "logged out"},
             d={"decision": "restart", "at": now - 5, "reason": "attempt 3 of 10", "deaths": 3},
         ),
@@ -66,7 +66,7 @@ def test_decisions_say_when(tmp_path: Path) -> None:
     waiting = found.word("a")
     assert waiting is not None and waiting.deaths == 2
     assert waiting.reason.startswith("restarting in ") and waiting.reason.endswith(" s: attempt 2 of 10")
-    until = time.strftime("%H:%M", time.localtime(86400 * 365))
+    until = time.strftime("%H:%M", time.localtime(time.time() + 3000))
     assert found.word("b") == Word("block", f"blocked until {until}: 3 failed starts", 0)
     assert found.word("c") == Word("block", "blocked: logged out", 0)
     assert found.word("d") == Word("restart", "restarting in 0 s: attempt 3 of 10", 3)
