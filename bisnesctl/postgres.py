@@ -15,6 +15,15 @@ CONNECT_TIMEOUT = 5
 #: Seconds for a statement of a command, such as one that changes all messages of a bot.
 STATEMENT_TIMEOUT_SECONDS = 60.0
 
+#: Raises what a server that cannot store raises, such as 53100 where its disk is full or 25006 where it is read-only:
+#: it makes a table with a row, and takes that back. A user who may make no temporary tables learns nothing.
+WRITE_TEST = """
+DO $$ BEGIN
+    CREATE TEMP TABLE bisnes_write_test AS SELECT 1 AS one;
+    RAISE EXCEPTION 'taken back';
+EXCEPTION WHEN raise_exception OR insufficient_privilege OR duplicate_table THEN NULL;
+END $$"""
+
 Connection = pg_connection.Connection
 Row = tuple[Any, ...]
 

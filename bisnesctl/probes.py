@@ -127,19 +127,21 @@ def _guard(guard: Guard) -> Health:
 
 
 def postgres(dsn: str, patience: float = PATIENCE) -> Health:
-    """Whether PostgreSQL answers a query."""
+    """Whether PostgreSQL answers, and can store."""
     import psycopg2
 
     from bisnesctl import pg_connection
+    from bisnesctl.postgres import WRITE_TEST
 
     try:
         connection = pg_connection.connect(dsn, max(int(patience), 2), max(patience, 2))
         try:
-            connection.cursor().execute("SELECT 1")
+            connection.cursor().execute(WRITE_TEST)
         finally:
             connection.close()
     except psycopg2.Error as error:
-        return Health(Status.UNHEALTHY, _first_line(error))
+        stored = "it cannot store: " if error.pgcode and error.pgcode[:2] in ("25", "53", "58") else ""
+        return Health(Status.UNHEALTHY, f"{stored}{_first_line(error)}")
     return _HEALTHY
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 import orjson
 import psycopg2
+import psycopg2.errors
 from psycopg2.extensions import parse_dsn
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
@@ -152,8 +153,11 @@ def is_broken(connection: Any, error: psycopg2.Error) -> bool:
     """Whether the error is the connection's, not the statement's.
 
     psycopg2 says so by OperationalError or InterfaceError, and by the bare DatabaseError where libpq had no SQLSTATE.
+    A server that has become read-only counts as well: another connection may lead to the one that took over.
     """
     bare = type(error) is psycopg2.DatabaseError
+    if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
+        return True
     return bare or isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or bool(connection.closed)
 
 

@@ -11,6 +11,7 @@ from flask import Flask, Response, jsonify
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
+from services import database_errors
 from services.store import DatabaseUnavailable
 
 #: Seconds after which a caller may try again while the database is away.
@@ -61,7 +62,10 @@ def _answer(error: ApiError) -> Response:
 
 def _database_unavailable(error: DatabaseUnavailable) -> Response:
     log.warning("a request found the database away", reason=str(error))
-    return _answer(database_unavailable())
+    reason = database_errors.why(error)
+    return _answer(
+        database_unavailable(f"PostgreSQL refused: {reason}; try again later") if reason else database_unavailable()
+    )
 
 
 #: Werkzeug's errors that have a code and a sentence of our own; the others are told by their own names.

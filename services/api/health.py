@@ -10,7 +10,8 @@ from typing import Any
 import structlog
 from flask import Flask, current_app
 
-from services import processes
+from bisnesctl.postgres import WRITE_TEST
+from services import database_errors, processes
 from services.api.auth import Auth, resource
 from services.api.context import Context
 from services.api.documents import problems
@@ -22,6 +23,8 @@ from services.store import DatabaseError, DatabaseUnavailable
 
 #: Seconds after which the database counts as away, for an answer within a second.
 PATIENCE = 0.7
+#: Seconds for which a test that PostgreSQL can store holds good.
+WRITE_TEST_INTERVAL_SECONDS = 5.0
 _EXTENSION = "bisnes.health"
 
 log = structlog.get_logger()
@@ -37,6 +40,7 @@ class Observer:
         self._started = time.monotonic()
         self._overview = Bounded(self._ask_overview)
         self._ready = Bounded(self._ask_ready)
+        self._write_test_due = 0.0  # by time.monotonic()
 
     @property
     def uptime(self) -> int:
@@ -62,6 +66,9 @@ class Observer:
     def _ask_ready(self) -> None:
         with self._context.database.connection() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT FROM outbox LIMIT 1")
+            if time.monotonic() >= self._write_test_due:
+                cursor.execute(WRITE_TEST)
+                self._write_test_due = time.monotonic() + WRITE_TEST_INTERVAL_SECONDS
 
 
 def attach(app: Flask, observer: Observer) -> None:
@@ -90,7 +97,7 @@ def live() -> dict[str, Any]:
 @health.get(
     "/health/ready",
     summary="The process can work",
-    description="Whether the database can be reached and is migrated, so that messages can be accepted.",
+    description="Whether the database can be reached, is migrated and can store, so that messages can be accepted.",
     responses={200: Alive, **problems("database_unavailable")},
 )
 def ready() -> dict[str, Any]:
@@ -99,7 +106,11 @@ def ready() -> dict[str, Any]:
         _observer().check_ready()
     except DatabaseUnavailable as error:
         log.warning("not ready", reason=str(error))
-        raise database_unavailable("PostgreSQL cannot be reached; the log has the reason") from None
+        reason = database_errors.why(error)
+        words = (
+            f"PostgreSQL cannot store: {reason}" if reason else "PostgreSQL cannot be reached; the log has the reason"
+        )
+        raise database_unavailable(words) from None
     except DatabaseError as error:
         log.warning("not ready", reason=str(error).strip())
         raise database_unavailable("the database is not migrated; run bisnesctl migrate") from None

@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 from uuid_utils import uuid7
 
-from services import store
+from services import database_errors, store
 from services.api import contents, fields, targets
 from services.api.auth import Principal
 from services.api.context import Context
-from services.api.errors import ApiError
+from services.api.errors import ApiError, database_unavailable
 from services.connectors.base import Unsupported
 from services.intake import Accepted, IdempotencyConflict
 from services.message import Bot, Status
@@ -110,11 +110,12 @@ def refusal(error: Exception) -> ApiError:
     """The answer for a message that could not be stored."""
     if isinstance(error, IdempotencyConflict):
         return ApiError(409, "idempotency_conflict", f"the Idempotency-Key {error} was used for a different message")
+    reason = database_errors.why(error)
+    if reason:
+        message = f"PostgreSQL cannot store: {reason}. The message was not stored; send it again later"
+        return database_unavailable(message)
     if isinstance(error, DatabaseUnavailable):
-        return ApiError(
-            503, "database_unavailable", "the database is away, the message was not stored; send it again shortly",
-            {"Retry-After": "2"},
-        )  # fmt: skip
+        return database_unavailable("the database is away, the message was not stored; send it again shortly")
     return ApiError(500, "internal", "the message could not be stored; the log of the API has the reason")
 
 
