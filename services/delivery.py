@@ -16,7 +16,7 @@ import structlog
 
 from bisnesctl.vault import VaultError
 from services import store
-from services.connectors.base import Again, Connector, Preparation
+from services.connectors.base import Again, Connector, Preparation, Request
 from services.journal import Journal
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Scope, Sent, Status, Unknown
 from services.preparations import Preparations
@@ -180,7 +180,8 @@ class Delivery:
 
     def _exchange(self) -> bool:
         """Record the outcomes and claim the next messages; returns whether there may be more at once."""
-        limit = 0 if self._stopping or self.paused else len(self._free) + len(self._done)
+        idle = self._stopping or self.paused or not self._journal.usable()
+        limit = 0 if idle else len(self._free) + len(self._done)
         done, self._done = self._done, []
         try:
             results = self._results(done)
@@ -237,7 +238,13 @@ class Delivery:
             if isinstance(step, Preparation):
                 self._preparations.start(message.bot_id, hand, step)
             else:
-                self._window.submit(hand, step, partial(self._journal.mark, hand.slot, message.id))
+                self._hand_over(hand, step)
+
+    def _hand_over(self, hand: _InHand, request: Request) -> None:
+        try:
+            self._window.submit(hand, request, partial(self._journal.mark, hand.slot, hand.message.id))
+        except OSError:  # it could not be marked, so it stays here
+            self._done.append((hand, None))
 
     def _collect(self, seconds: float = POLL) -> None:
         for hand, answer in self._window.poll(seconds):
@@ -254,12 +261,16 @@ class Delivery:
         else:
             self._done.append((hand, Retry("steps", "the message could not be made ready")))
 
-    def _outcome(self, message: Outgoing, answer: Answered | Broken) -> Outcome | Again:
+    def _outcome(self, message: Outgoing, answer: Answered | Broken) -> Outcome | Again | None:
         match answer:
             case Answered(status, body):
                 return self._connector.outcome(message, status, body)
             case Broken(reason, handed=True):
                 return Unknown(reason)
+            case Broken() if self._journal.trouble is not None:  # it was kept back
+                return None
+            case Broken(reason, internal=True):
+                return Retry("internal", reason)
             case Broken(reason):
                 return Retry("network", reason)
 

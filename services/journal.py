@@ -6,16 +6,25 @@ have left and is `unknown`. The marks live in the page cache, so they survive th
 journal of an earlier boot says nothing, and then everything that was claimed counts as marked.
 """
 
+import errno
 import fcntl
-import mmap
 import os
 import struct
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import structlog
+
+from bisnesctl import disk
 
 _HEADER = 64  # bytes: the worker's name for this run, and the boot of the machine
 _MARK = struct.Struct("=q")
+#: Seconds between two tries to write a journal that could not be written.
+RETRY_INTERVAL_SECONDS = 1.0
+
+log = structlog.get_logger()
 
 
 class JournalInUse(Exception):
@@ -23,41 +32,86 @@ class JournalInUse(Exception):
 
 
 class Journal:
-    """The marks of one running worker. The file stays locked as long as the process lives."""
+    """The marks of one running worker. The file stays locked as long as the process lives.
+
+    All of it is written at the beginning, so that marks take no further space on a disk that is full by then. A mark
+    that cannot be written is an `OSError`: what it stands for must not leave, for nobody would know that it may have.
+    """
 
     def __init__(self, path: Path, slots: int) -> None:
-        """Lock the file; the marks of an earlier run stay readable until `begin`. Raises `JournalInUse`."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._slots = slots
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Lock the file, unless the disk refuses; then `begin` does. Raises `JournalInUse`."""
+        self._path, self._slots, self._stamp = path, slots, b""
+        self._file: int | None = None
+        self._retry_due = 0.0  # by time.monotonic()
+        self.trouble: str | None = None  # why nothing can be marked
+        with suppress(OSError):
+            self.lock()
+
+    def lock(self) -> None:
+        """Have the file to oneself; the marks of an earlier run stay readable until `begin`. Raises `JournalInUse`, and
+        `OSError` where the disk refuses."""
+        if self._file is not None:
+            return
+        with self._noting_trouble():
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(self._file)
-            raise JournalInUse(f"another process holds {path}") from error
-        self._marks: mmap.mmap | None = None
+            os.close(file)
+            raise JournalInUse(f"another process holds {self._path}") from error
+        self._file = file
 
     def begin(self, run: str) -> None:
-        """Drop the earlier marks and keep those of this run, called `run`."""
-        os.ftruncate(self._file, 0)
-        os.ftruncate(self._file, _HEADER + self._slots * _MARK.size)
-        os.pwrite(self._file, _stamp(run), 0)
-        self._marks = mmap.mmap(self._file, 0)
+        """Drop the earlier marks and keep those of this run, called `run`. Raises `OSError`."""
+        self.lock()
+        assert self._file is not None  # noqa: S101
+        self._stamp = _stamp(run)
+        content = self._stamp + bytes(self._slots * _MARK.size)
+        self._write(content, 0)
+        os.ftruncate(self._file, len(content))
 
     def mark(self, slot: int, message: int) -> None:
-        """The message (its outbox id) in this slot is about to leave."""
-        assert self._marks is not None, "begin() comes first"  # noqa: S101
-        _MARK.pack_into(self._marks, _HEADER + slot * _MARK.size, message)
+        """The message (its outbox id) in this slot is about to leave. Raises `OSError`: then it must not."""
+        assert self._stamp, "begin() comes first"  # noqa: S101
+        self._write(_MARK.pack(message), _HEADER + slot * _MARK.size)
 
     def clear(self, slot: int) -> None:
-        """The outcome of the slot's message is in the database."""
-        self.mark(slot, 0)
+        """The outcome of the slot's message is in the database. A mark that stays does no harm: it is of a message that
+        is finished."""
+        with suppress(OSError):
+            self.mark(slot, 0)
+
+    def usable(self) -> bool:
+        """Whether messages can be marked; where it failed, it is tried again every second."""
+        if self.trouble is not None and self._stamp and time.monotonic() >= self._retry_due:
+            with suppress(OSError):
+                self._write(self._stamp, 0)
+        return self.trouble is None
+
+    def _write(self, content: bytes, at: int) -> None:
+        assert self._file is not None  # noqa: S101
+        with self._noting_trouble():
+            if os.pwrite(self._file, content, at) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+        self.trouble = None
+
+    @contextmanager
+    def _noting_trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self.trouble is None:
+                log.error("the journal cannot be written: nothing is sent until it can", reason=str(error))
+            self.trouble = disk.explain(error, self._path)
+            self._retry_due = time.monotonic() + RETRY_INTERVAL_SECONDS
+            raise
 
     def close(self) -> None:
         """Let go of the file; its marks stay."""
-        if self._marks is not None:
-            self._marks.close()  # it has a descriptor of its own, and with it the lock
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def marked(path: Path, run: str) -> set[int] | None:
@@ -80,17 +134,25 @@ def is_of(path: Path, run: str) -> bool:
 def unowned(path: Path) -> Iterator[bool]:
     """Whether no living process owns the journal; it stays so inside the block."""
     try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         yield True
         return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
+    except OSError:  # nobody can tell
         yield False
+        return
+    try:
+        yield _locked(file)
     finally:
         os.close(file)
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _stamp(run: str) -> bytes:

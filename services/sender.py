@@ -87,10 +87,18 @@ class Sender:
         self._clock = DatabaseClock(settings)
         self._leases_hold_until = 0.0  # by time.monotonic()
 
-    def start(self, cancelled: threading.Event | None = None) -> None:
-        """Settle what an earlier run left, then deliver; waits for the database as long as it takes, or `cancelled`."""
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be sent, beyond what is told of a number."""
+        return self._journal.trouble
+
+    def start(self, cancelled: threading.Event | None = None, waits: Callable[[str], object] = lambda _: None) -> None:
+        """Settle what an earlier run left, then deliver; waits for the database and the disk as long as it takes, or
+        until `cancelled`. `waits` is told why."""
         cancelled = cancelled or self._stopped
-        while not cancelled.is_set() and not self._take_up():
+        while not cancelled.is_set() and (reason := self._take_up()):
+            log.warning("waiting before the first message is sent", reason=reason)
+            waits(f"it waits before it sends: {reason}")
             cancelled.wait(SWEEP)
         if self._taken_up.is_set():
             threading.Thread(target=self._sweep_on, name="sweep", daemon=True).start()
@@ -123,16 +131,19 @@ class Sender:
         with self._inbox_busy, self._database.connection() as connection:
             self._inbox.work_off(connection)
 
-    def _take_up(self) -> bool:
+    def _take_up(self) -> str | None:
+        """Make ready to send; returns what is in the way."""
         try:
+            self._journal.lock()
             with self._database.connection() as connection:
                 self._recovery.of_earlier_runs(connection)
+            self._journal.begin(self._run)
         except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("waiting for the database before the first message is sent", reason=str(error).strip())
-            return False
-        self._journal.begin(self._run)
+            return f"the database is away: {str(error).strip()}"
+        except OSError as error:
+            return self._journal.trouble or str(error)
         self._taken_up.set()
-        return True
+        return None
 
     def _sweep_on(self) -> None:
         while not self._stopped.wait(PACED_SWEEP if self._due else SWEEP):
@@ -141,6 +152,8 @@ class Sender:
                     self._sweep(connection)
             except (DatabaseUnavailable, DatabaseError) as error:
                 log.warning("the database is away, looking again in a second", reason=str(error).strip())
+            except OSError as error:
+                log.warning("the disk is in the way, looking again in a second", reason=str(error))
 
     def _sweep(self, connection: Connection) -> None:
         self._renew_leases(connection)

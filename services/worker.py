@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 
 import dramatiq
 import structlog
@@ -71,7 +72,7 @@ def _run(
     counters = Counters(degraded="it waits for the database before it sends")
     heartbeat = Heartbeat(settings, database, process, instance, os.getpid(), counters)
     heartbeat.start()
-    sender.start(stopping)
+    sender.start(stopping, partial(setattr, counters, "degraded"))
     counters.degraded = None
     chores = of_meta(settings, database, sender.bot)
     chores.start()
@@ -100,6 +101,7 @@ def _serve_hints(process: str, broker: WakingBroker, sender: Sender) -> dramatiq
 
 
 def _count(sender: Sender, counters: Counters) -> None:
+    counters.degraded = sender.trouble
     counters.processed = sender.delivery.counts[Status.SENT]
     counters.errors = sender.delivery.counts[Status.FAILED] + sender.delivery.counts[Status.UNKNOWN]
 

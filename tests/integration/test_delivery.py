@@ -62,11 +62,21 @@ class Stage:
             future.result(10)
 
     def sender(self, instance="meta-worker-1", run="run1"):
+        sender = self._sender(instance, run)
+        sender.start()
+        return sender
+
+    def sender_that_waits(self, told):
+        """A sender that starts in the background; `told` is called with what it waits for."""
+        sender = self._sender("meta-worker-1", "run1")
+        threading.Thread(target=sender.start, args=(None, told), daemon=True).start()
+        return sender
+
+    def _sender(self, instance, run):
         sender = Sender(
             self.settings, self.database, self.directory, self.connector, tuned_for_meta(self.settings), instance, run
         )
         self.senders.append(sender)
-        sender.start()
         return sender
 
     def wait_for(self, condition, seconds=15):
