@@ -4,6 +4,8 @@ import contextlib
 import errno
 import os
 import pwd
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from bisnesctl.errors import CannotWrite
 _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 #: Bytes that are as good as none.
 _SCRAP = 1 << 20
+#: What a test writes: a page, the least that a disk gives.
+_BLOCK = bytes(4096)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -112,6 +116,25 @@ def _overwrite(path: Path, content: bytes) -> None:
         os.ftruncate(handle, len(content))
     finally:
         os.close(handle)
+
+
+def write_refusal(folder: Path) -> str | None:
+    """Why a folder of ours takes no file, by trying it; None where it does, or where it is somebody else's to write."""
+    path = folder / f".write-test.{secrets.token_hex(8)}"
+    try:
+        if folder.stat().st_uid != os.geteuid() and not folder.stat().st_mode & stat.S_ISVTX:
+            return None
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            if os.write(handle, _BLOCK) < len(_BLOCK):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        return reason(error, folder)
+    return None
 
 
 def _is_full(place: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bisnesctl import botchecks, exits, probes, usage
+from bisnesctl import botchecks, exits, probes, usage, volumes
 from bisnesctl.botchecks import Trouble
 from bisnesctl.deployment import Condition, Deployment
 
@@ -42,6 +42,8 @@ class Overview:
     processes: list[Row]
     #: The numbers that need an operator, as far as the database tells.
     bots: list[Trouble]
+    #: The disks that are nearly full, or that take nothing.
+    disks: list[volumes.Trouble]
 
 
 def overview(deployment: Deployment) -> Overview:
@@ -90,5 +92,6 @@ def _whole(deployment: Deployment, condition: Condition, rows: list[Row]) -> Ove
         supervisor_pid=deployment.supervisor_pid(),
         condition=gone if condition is Condition.GONE else condition.value,
         processes=rows,
+        disks=[] if gone == "new" else volumes.troubled(deployment.settings),
         bots=botchecks.troubled(deployment.settings) if condition is Condition.RUNNING else [],
     )

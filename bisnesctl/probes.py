@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from bisnesctl import watch
+from bisnesctl import disk, watch
 from bisnesctl.settings import Settings
 from bisnesctl.supervisor import Process
 from bisnesctl.topology import Instance
@@ -187,10 +187,17 @@ def _heartbeat(instance: Instance, process: Process, settings: Settings, require
     """How it says that it is. `required`: without a beat of this very process it is not healthy."""
     beat = read_beat(settings.heartbeat_dir / f"{instance.name}.json")
     if beat is None or process.pid not in _ancestry(beat.pid):
-        return Health(Status.UNHEALTHY, "no heartbeat yet") if required else _HEALTHY
+        return _silent("no heartbeat yet", settings) if required else _HEALTHY
     if beat.age * 1000 > settings.max_heartbeat_age:
-        return Health(Status.UNHEALTHY, f"no heartbeat for {beat.age:.0f} s")
+        return _silent(f"no heartbeat for {beat.age:.0f} s", settings)
     return _HEALTHY if beat.status == "healthy" else Health(Status.DEGRADED, beat.reason)
+
+
+def _silent(what: str, settings: Settings) -> Health:
+    """It does not say that it lives; if nobody could write that down, it says nothing about the process."""
+    if refusal := disk.write_refusal(settings.heartbeat_dir):
+        return Health(Status.DEGRADED, f"{what}, which cannot be written: {refusal}")
+    return Health(Status.UNHEALTHY, what)
 
 
 def _ancestry(pid: int) -> Iterator[int]:

@@ -108,6 +108,8 @@ class Settings(BaseSettings):
     api_health_endpoint: str | None = Field(None, description="health URL of the API, where not local")
     meta_health_endpoint: str | None = Field(None, description="health URL of meta, where not local")
     wwebjs_health_endpoint: str | None = Field(None, description="health URL of wwebjs, where not local")
+    disk_warning_mb: int = Field(1000, ge=0, description="megabytes free (or 10 %) below which health warns of a disk")
+    disk_critical_mb: int = Field(100, ge=0, description="megabytes free (or 2 %) below which a disk is critical")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
     sandbox: bool = Field(False, description="whether the simulators stand in for the providers")
     sandbox_port: Port = Field(3010, description="port of the Graph API's simulator")
@@ -161,6 +163,13 @@ class Settings(BaseSettings):
     def journal_dir(self) -> Path:
         """What the workers wrote down before a call to a provider."""
         return self.home / "journal"
+
+    @property
+    def media_dir(self) -> Path | None:
+        """The folder of media; none where they are in S3. A relative one is below that of `.env`."""
+        if self.media_store.startswith("s3://"):
+            return None
+        return (self.env_file.parent / self.media_store).absolute() if self.media_store else self.home / "media"
 
     @property
     def server_home(self) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from bisnesctl import botchecks, probes
+from bisnesctl import botchecks, probes, volumes
 from bisnesctl.botchecks import Trouble
 from bisnesctl.deployment import Condition, Deployment
 from bisnesctl.probes import Health, Status
@@ -71,6 +71,16 @@ def examine_bots(deployment: Deployment) -> list[Finding]:
         return []
     found = botchecks.troubled(deployment.settings)
     return [Finding(f"bot {each.name}", Health(Status.DEGRADED, _trouble(each))) for each in found]
+
+
+def examine_disks(deployment: Deployment) -> list[Finding]:
+    """The disks that are nearly full, or that take nothing."""
+    if deployment.state is None:
+        return []
+    return [
+        Finding(f"disk {each.mount}", Health(Status.UNHEALTHY if each.critical else Status.DEGRADED, each.reason))
+        for each in volumes.troubled(deployment.settings)
+    ]
 
 
 def _trouble(found: Trouble) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bisnesctl import disk
 from bisnesctl.settings import Settings
 from bisnesctl.supervisor import Process
 
@@ -50,9 +51,14 @@ def guard(processes: Mapping[str, Process], settings: Settings) -> Guard:
     if process is None or not process.active:
         return Guard("the guard is down", said.words if said else {})
     if said is None or said.pid != process.pid:
-        return Guard("" if process.uptime < BOOT else "the guard shows no sign of life", {})
-    late = said.age * 1000 > settings.max_heartbeat_age
+        return Guard("" if process.uptime < BOOT or _unwritable(settings) else "the guard shows no sign of life", {})
+    late = said.age * 1000 > settings.max_heartbeat_age and not _unwritable(settings)
     return Guard(f"the guard shows no sign of life for {said.age:.0f} s" if late else "", said.words)
+
+
+def _unwritable(settings: Settings) -> bool:
+    """Whether a guard on duty could not say so: the disk takes nothing."""
+    return disk.write_refusal(settings.run_dir) is not None
 
 
 @dataclass(frozen=True)

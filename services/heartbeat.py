@@ -17,7 +17,9 @@ import orjson
 import psutil
 import structlog
 
+from bisnesctl import disk
 from bisnesctl.settings import Settings
+from services import database_errors
 from services.bounded import Bounded
 from services.store import Database, DatabaseError, DatabaseUnavailable
 
@@ -107,6 +109,7 @@ class Heartbeat:
         self._tree = _Tree(pid)
         self._write_row = Bounded(lambda: self._execute(_MINE))
         self._away: str | None = None
+        self._unwritten = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
         self._beat = self._observe()
@@ -120,7 +123,8 @@ class Heartbeat:
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(DATABASE_PATIENCE + 1)
-        self._file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._file.unlink(missing_ok=True)
         self._tell_database(Bounded(lambda: self._execute(_GONE)))
 
     def _beat_on(self) -> None:
@@ -139,13 +143,15 @@ class Heartbeat:
 
     def _write_file(self) -> None:
         self._beat = self._observe()
-        fresh = self._file.with_name(f".{self._file.name}.new")
         try:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fresh.write_bytes(orjson.dumps(self._beat))
-            fresh.replace(self._file)
+            disk.refresh(self._file, orjson.dumps(self._beat))
         except OSError as error:
-            log.warning("the heartbeat file cannot be written", file=str(self._file), reason=str(error))
+            if not self._unwritten:
+                log.warning("the heartbeat file cannot be written", reason=disk.explain(error, self._file))
+            self._unwritten = True
+        else:
+            self._unwritten = False
 
     def _observe(self) -> dict[str, Any]:
         counters, tree = self._counters, self._tree.look()
@@ -174,13 +180,19 @@ class Heartbeat:
         except (DatabaseUnavailable, DatabaseError) as error:
             if self._away is None:
                 log.warning("the heartbeat's row cannot be written", reason=str(error).strip())
-            away = isinstance(error, DatabaseUnavailable)
-            self._away = "the database cannot be reached" if away else str(error).strip()
+            self._away = _reason(error)
 
     def _execute(self, statement: str) -> None:
         values = self._beat | {"host": socket.gethostname(), "max_age": self._max_age}
         with self._database.connection() as connection, connection.cursor() as cursor:
             cursor.execute(statement + _TOGETHER, values)
+
+
+def _reason(error: Exception) -> str:
+    """Why the row could not be written."""
+    if refused := database_errors.why(error):
+        return f"PostgreSQL cannot store: {refused}"
+    return "the database cannot be reached" if isinstance(error, DatabaseUnavailable) else str(error).strip()
 
 
 @dataclass(frozen=True, slots=True)

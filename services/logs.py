@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from bisnesctl.logstream import LastingHandler
+
 
 def configure(level: str) -> None:
     """Set up structlog and the standard library's logging alike. `level`: debug, info, warning or error."""
@@ -24,7 +26,7 @@ def configure(level: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LastingHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

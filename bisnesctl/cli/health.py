@@ -23,7 +23,8 @@ def health(
     json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
     probe: Annotated[bool, typer.Option("--probe", help="One line and a monitoring plugin's exit code.")] = False,
 ) -> None:
-    """Ask every process, PostgreSQL and Redis how they are, and look up which numbers need you.
+    """Ask every process, PostgreSQL and Redis how they are, whether the disks have space and can be written, and look
+    up which numbers need you.
 
     Exit code 0 when all are healthy and 5 when not; with `--probe` 0 OK, 1 warning, 2 critical, 3 unknown.
     """
@@ -31,16 +32,17 @@ def health(
         raise typer.Exit(_probe())
     from bisnesctl import output
     from bisnesctl.deployment import open_deployment
-    from bisnesctl.verdict import Verdict, examine, examine_bots, judge
+    from bisnesctl.verdict import Verdict, examine, examine_bots, examine_disks, judge
 
     deployment = open_deployment()
-    processes, bots = examine(deployment), examine_bots(deployment)
-    verdict = judge([*processes, *bots])
+    processes, bots, disks = examine(deployment), examine_bots(deployment), examine_disks(deployment)
+    verdict = judge([*processes, *disks, *bots])
     if json:
-        shown = {"processes": [_plain(each) for each in processes], "bots": [_plain(each) for each in bots]}
+        groups = {"processes": processes, "disks": disks, "bots": bots}
+        shown = {name: [_plain(each) for each in group] for name, group in groups.items()}
         output.print_json({"verdict": verdict.name.lower(), **shown})
     elif processes:
-        _show([*processes, *bots])
+        _show([*processes, *disks, *bots])
     else:
         output.say("nothing was started here yet: [b]bisnesctl start --multiprocess[/]")
     raise typer.Exit(ExitCode.OK if verdict is Verdict.OK else ExitCode.UNHEALTHY)
@@ -49,11 +51,11 @@ def health(
 def _probe() -> int:
     from bisnesctl import output
     from bisnesctl.deployment import open_deployment
-    from bisnesctl.verdict import Verdict, examine, examine_bots, in_one_line, judge
+    from bisnesctl.verdict import Verdict, examine, examine_bots, examine_disks, in_one_line, judge
 
     try:
         deployment = open_deployment()
-        findings = [*examine(deployment), *examine_bots(deployment)]
+        findings = [*examine(deployment), *examine_disks(deployment), *examine_bots(deployment)]
     except (BisnesError, OSError) as error:
         output.result(f"BISNES UNKNOWN - {' '.join(str(error).split())}")
         return int(Verdict.UNKNOWN)

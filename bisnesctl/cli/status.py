@@ -47,6 +47,8 @@ def _show(found: "Overview") -> None:
     from bisnesctl import output
 
     output.out().print(_header(found), soft_wrap=True)
+    for disk in found.disks:
+        output.out().print(f"[red]disk {escape(disk.mount)}[/]: {escape(disk.reason)}", soft_wrap=True)
     if not found.processes:
         return
     columns = [

@@ -11,6 +11,7 @@ from bisnesctl.guard import state
 from bisnesctl.guard.duty import Duty
 from bisnesctl.guard.listener import Event, events
 from bisnesctl.guard.notes import Notes
+from bisnesctl.logstream import LastingHandler
 
 #: The file of what is not in the database yet, below the home.
 SPOOL = "guard-spool.jsonl"
@@ -18,7 +19,8 @@ SPOOL = "guard-spool.jsonl"
 
 def main() -> None:
     """Be on duty until supervisord ends."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = LastingHandler(sys.stderr)
+    logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     sys.stdout = sys.stderr  # one stray word on it, and supervisord would listen to us no more
     waiting: queue.SimpleQueue[Event] = queue.SimpleQueue()

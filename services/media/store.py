@@ -11,14 +11,9 @@ __all__ = ["MediaError", "MediaMissing", "MediaStore", "MediaTooLarge", "MediaUn
 def media_store(settings: Settings) -> MediaStore:
     """The store of MEDIA_STORE; it connects to nothing yet.
 
-    A relative folder is below that of `.env`; without any it is `media` in BISNES_HOME. Raises `ConfigError` where the
-    extra of an S3 storage is missing.
+    Raises `ConfigError` where the extra of an S3 storage is missing.
     """
-    if settings.media_store.startswith("s3://"):
-        return _s3_store(settings)
-    if settings.media_store:
-        return FolderStore((settings.env_file.parent / settings.media_store).absolute())
-    return FolderStore(settings.home / "media")
+    return _s3_store(settings) if settings.media_dir is None else FolderStore(settings.media_dir)
 
 
 def _s3_store(settings: Settings) -> MediaStore:

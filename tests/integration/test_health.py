@@ -15,6 +15,7 @@ from services.api.schemas import Alive, AllHealth, Metrics
 from services.bounded import Bounded
 from services.heartbeat import Counters, Heartbeat
 from services.store import Database, DatabaseUnavailable
+from tests.disks import again_in_a_namespace, mounts, small_disk
 
 NOWHERE = "postgresql://bisnes@127.0.0.1:1/bisnes"
 
@@ -276,3 +277,36 @@ def test_requests_are_told_to_come_again(away):
         ):
             assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")
             assert int(answer.headers["Retry-After"]) > 0
+
+
+# A disk that takes nothing
+
+
+def test_again_in_a_namespace_unless_root():
+    again_in_a_namespace(__file__, "heartbeat_on_a_disk")
+
+
+@mounts
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_heartbeat_on_a_disk_that_takes_nothing_goes_on(tmp_path, how):
+    with small_disk(tmp_path / "disk") as small:
+        settings = settings_for(NOWHERE, tmp_path, BISNES_HOME=small.folder, HEARTBEAT_INTERVAL=100)
+        with beating(settings) as heart:
+            before = file_of(settings)["beat_boottime"]
+            small.fill() if how == "full" else small.read_only()
+            if how == "full":  # it is written in its place
+                eventually(lambda: whole(settings) and file_of(settings)["beat_boottime"] > before)
+            for _ in range(3):
+                heart.beat()
+            small.free() if how == "full" else small.writable()
+            eventually(lambda: whole(settings) and file_of(settings)["beat_boottime"] > before + 1)
+            small.read_only()
+        small.writable()
+
+
+def whole(settings):
+    """Whether the file can be read: in its place, it may be met half written."""
+    try:
+        return bool(file_of(settings))
+    except ValueError:
+        return False
