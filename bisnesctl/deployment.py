@@ -122,8 +122,7 @@ class Deployment:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                other = path.read_text(errors="replace").strip() or "it could not say which one, its disk being full"
-                raise Conflict(f"another command is at work here: {other}; wait, or end it") from error
+                raise Conflict(f"another command is at work here: {_holder(path)}; wait, or end it") from error
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"bisnesctl {command} (pid {os.getpid()})\n".encode(), 0)
@@ -169,14 +168,26 @@ def _check_writable(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
+def _holder(path: Path) -> str:
+    """The command that has the lock."""
+    with contextlib.suppress(OSError):
+        if found := path.read_text(errors="replace").strip():
+            return found
+    return "it could not say which one, since the disk takes nothing"
+
+
 def _open_lock(path: Path, settings: Settings) -> int:
-    """The lock's file: made where it is not there, merely read where the disk takes nothing. Raises `CannotWrite`."""
+    """The lock's file, made where it is not there. Raises `CannotWrite`.
+
+    Where the disk takes nothing, the file is merely read, or else its folder is locked instead.
+    """
     try:
         make_folders(settings)
         with disk.writing(path):
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except CannotWrite as error:
-        with contextlib.suppress(OSError):
-            if path.stat().st_uid == os.geteuid():
-                return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        for each in (path, path.parent):
+            with contextlib.suppress(OSError):
+                if each.stat().st_uid == os.geteuid():
+                    return os.open(each, os.O_RDONLY | os.O_CLOEXEC)
         raise error

@@ -77,6 +77,10 @@ class Retention:
         self._days = days
         self._next = time.monotonic()
 
+    def postpone(self) -> None:
+        """Delete nothing for a while: the clock was set forth, perhaps by mistake, and everything seems old."""
+        self._next = max(self._next, time.monotonic() + INTERVAL)
+
     def clean_up_if_due(self, connection: Connection) -> None:
         """Delete what is old enough, at most once an hour."""
         if time.monotonic() >= self._next:

@@ -179,6 +179,7 @@ class Sender:
         now = time.monotonic()
         if self._clock.look(connection):
             self.outbox.renew(connection)
+            self._retention.postpone()
             self._renewed, self._leases_hold_until = now, now + self._settings.lease_seconds
         if now >= self._leases_hold_until:
             self._recovery.of_expired_leases(connection)

@@ -11,6 +11,7 @@ from flask import Flask, Response, jsonify
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
+from bisnesctl import disk
 from services import database_errors
 from services.store import DatabaseUnavailable
 
@@ -49,6 +50,7 @@ def answer_errors(app: Flask) -> None:
     """Make the application answer every error in the one form."""
     app.register_error_handler(ApiError, _answer)
     app.register_error_handler(DatabaseUnavailable, _database_unavailable)
+    app.register_error_handler(OSError, _disk)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _internal)
 
@@ -66,6 +68,15 @@ def _database_unavailable(error: DatabaseUnavailable) -> Response:
     return _answer(
         database_unavailable(f"PostgreSQL refused: {reason}; try again later") if reason else database_unavailable()
     )
+
+
+def _disk(error: OSError) -> Response:
+    """A large body is put on disk while it comes in."""
+    if not disk.is_of_disk(error):
+        return _internal(error)
+    log.error("a request met a disk that takes nothing", reason=str(error))
+    message = f"the request could not be kept on disk ({(error.strerror or str(error)).lower()}); send it again later"
+    return _answer(ApiError(503, "media_unavailable", message, {"Retry-After": str(RETRY_AFTER)}))
 
 
 #: Werkzeug's errors that have a code and a sentence of our own; the others are told by their own names.

@@ -1,6 +1,7 @@
 """The simulator's webhooks: signed, batched and repeated until they are answered with 200, as Meta's are."""
 
 import random
+import sqlite3
 import threading
 import time
 from collections import defaultdict
@@ -23,6 +24,8 @@ from services.sandbox.store import Report, Store
 TIMEOUT = 5
 #: Seconds between looks where nothing is due.
 IDLE = 60.0
+#: Seconds before the simulator asks its database again.
+PAUSE_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -126,14 +129,21 @@ class Reporter:
     def _report_on(self) -> None:
         while not self._stopped:
             self._woken.clear()
-            delivery = self._behaviours.delivery
-            found = self._store.due(time.time(), delivery.batch)
-            for destination, reports in self._sorted(found).items():
-                self._report(destination, reports, delivery)
-            if found:
-                time.sleep(delivery.gather_ms / 1000)
-            else:
-                self._woken.wait(self._pause())
+            try:
+                self._report_due()
+            except sqlite3.Error as error:  # its disk is full, say: what is due stays so
+                log.warning("the simulator's database refused, trying again", reason=str(error))
+                self._woken.wait(PAUSE_SECONDS)
+
+    def _report_due(self) -> None:
+        delivery = self._behaviours.delivery
+        found = self._store.due(time.time(), delivery.batch)
+        for destination, reports in self._sorted(found).items():
+            self._report(destination, reports, delivery)
+        if found:
+            time.sleep(delivery.gather_ms / 1000)
+        else:
+            self._woken.wait(self._pause())
 
     def _sorted(self, found: list[dict[str, Any]]) -> dict[Destination | None, list[dict[str, Any]]]:
         """The reports by where they go, each with its account."""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import tempfile
 import time
 
 import pytest
@@ -14,11 +15,13 @@ from bisnesctl.probes import Status
 from bisnesctl.supervisor import Process
 from bisnesctl.topology import Instance, Mode, program
 from tests.disks import again_in_a_namespace, mounts, small_disk
+from tests.integration.api_stage import KEY, add_company, settings_for
+from tests.integration.api_stage import api as serve
 from tests.servers import settings_in
 
 
 def test_again_in_a_namespace_unless_root():
-    again_in_a_namespace(__file__)
+    again_in_a_namespace(__file__, "not upload")
 
 
 @pytest.fixture
@@ -134,3 +137,18 @@ def test_a_process_that_cannot_say_that_it_lives_is_degraded_rather_than_dead(ho
     health = probes.check(instance, process, guard, home)
     assert health.status is Status.DEGRADED
     assert "read-only" in health.reason
+
+
+@mounts
+def test_an_upload_that_finds_no_space_is_a_503(small, database, tmp_path, monkeypatch):
+    add_company(database)
+    with serve(settings_for(database, tmp_path)) as (_, client):
+        small.fill()
+        monkeypatch.setattr(tempfile, "tempdir", str(small.folder))
+        part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+        answer = client.post(
+            "/api/v2/messages/image/0128/60123456789", data=part + b"\xff\xd8\xff" + bytes(3 << 20) + b"\r\n--x--\r\n",
+            headers={"X-Api-Key": KEY}, content_type="multipart/form-data; boundary=x",
+        )  # fmt: skip
+    assert (answer.status_code, answer.json["code"]) == (503, "media_unavailable")
+    assert "space" in answer.json["error"]

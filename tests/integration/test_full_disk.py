@@ -8,7 +8,9 @@ import time
 
 import pytest
 
-from bisnesctl import disk, watch
+from bisnesctl import disk, lifecycle, watch
+from bisnesctl import state as bisnesctl_state
+from bisnesctl.deployment import open_deployment
 from bisnesctl.errors import CannotWrite, ExitCode
 from bisnesctl.guard import state
 from bisnesctl.guard.notes import Note, Notes
@@ -16,6 +18,7 @@ from bisnesctl.guard.policy import Decision, History
 from bisnesctl.guard.state import State
 from bisnesctl.render import File
 from bisnesctl.supervisor import lives
+from bisnesctl.topology import Mode
 from tests.acceptance.deployment import wait_until
 from tests.disks import again_in_a_namespace, mounts, small_disk
 from tests.integration.supervised import supervised
@@ -105,6 +108,21 @@ def test_a_guard_that_starts_on_a_full_disk_does_its_work(stage, home, small):
     wait_until(lambda: stage.processes()["guard"].pid not in (0, guard), 30)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: stage.processes()["sandbox"].pid not in (0, pid), 60)
+
+
+@mounts
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_all_of_it_can_be_stopped(stage, home, small, how):
+    pid = sleeping(stage, home)
+    bisnesctl_state.write(home.run_dir, Mode.MULTIPROCESS, True, ())
+    small.fill() if how == "full" else small.read_only()
+    deployment, told = open_deployment(home), []
+    with deployment.lock("stop"):
+        assert lifecycle.stop_all(deployment, told.append)
+    assert not lives(pid)
+    assert deployment.supervisor_pid() is None
+    if how == "read-only":
+        assert "was stopped on purpose" in told[-1]
 
 
 @mounts

@@ -52,8 +52,12 @@ class MediaDownloads:
         """Nothing: what was fetched is kept all the same."""
 
     def _fetch(self, page: Page, task: Awaited) -> None:
-        with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as made:
-            path = Path(made.name)
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as made:
+                path = Path(made.name)
+        except OSError as error:
+            self._fail(task, str(error))
+            return
         try:
             blob = page.download(
                 "WPP.chat.downloadMedia", str(task.media["id"]), path=path, limit=self._limit, deadline=DEADLINE
@@ -80,7 +84,7 @@ class MediaDownloads:
             log.info("a file was stored", message=task.message_id, bot=task.bot_id, bytes=stored.size)
         except MediaTooLarge as error:
             self._fail(task, str(error), for_good=True)
-        except (MediaError, DatabaseUnavailable, DatabaseError) as error:
+        except (MediaError, DatabaseUnavailable, DatabaseError, OSError) as error:
             self._fail(task, str(error).strip())
         finally:
             path.unlink(missing_ok=True)
