@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 from flask import Flask, current_app
 
-from bisnesctl.postgres import WRITE_TEST
 from services import database_errors, processes
 from services.api.auth import Auth, resource
 from services.api.context import Context
@@ -20,11 +19,10 @@ from services.api.schemas import Alive, AllHealth, Metrics, ProcessPath
 from services.bounded import Bounded
 from services.processes import Process
 from services.store import DatabaseError, DatabaseUnavailable
+from services.writetest import WriteTest
 
 #: Seconds after which the database counts as away, for an answer within a second.
 PATIENCE = 0.7
-#: Seconds for which a test that PostgreSQL can store holds good.
-WRITE_TEST_INTERVAL_SECONDS = 5.0
 _EXTENSION = "bisnes.health"
 
 log = structlog.get_logger()
@@ -40,7 +38,7 @@ class Observer:
         self._started = time.monotonic()
         self._overview = Bounded(self._ask_overview)
         self._ready = Bounded(self._ask_ready)
-        self._write_test_due = 0.0  # by time.monotonic()
+        self._write_test = WriteTest()
 
     @property
     def uptime(self) -> int:
@@ -66,9 +64,7 @@ class Observer:
     def _ask_ready(self) -> None:
         with self._context.database.connection() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT FROM outbox LIMIT 1")
-            if time.monotonic() >= self._write_test_due:
-                cursor.execute(WRITE_TEST)
-                self._write_test_due = time.monotonic() + WRITE_TEST_INTERVAL_SECONDS
+            self._write_test.check(connection)
 
 
 def attach(app: Flask, observer: Observer) -> None:

@@ -1,12 +1,14 @@
 """PostgreSQL answers, but cannot store: its disk is full, or it is read-only. Whoever asks is told so."""
 
 import contextlib
+from types import SimpleNamespace
 
 import psycopg2
 import pytest
 
 from bisnesctl import layout, migrations, probes
 from services import database_errors
+from services.connectors.meta.receiver import create_app
 from services.store import Database, DatabaseUnavailable
 from tests.disks import mounts, small_disk
 from tests.integration.api_stage import KEY, add_company, settings_for
@@ -39,7 +41,7 @@ def send(client, text="Hello"):
 
 @mounts
 def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.api.health.WRITE_TEST_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("services.writetest.INTERVAL_SECONDS", 0.0)
     dsn, disk = full
     with serve(settings_for(dsn, tmp_path)) as (_, client):
         assert send(client).status_code == 202
@@ -54,6 +56,10 @@ def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
         ready = client.get("/health/ready")
         assert ready.status_code == 503
         assert "53100" in ready.json["error"]
+        webhooks = create_app(settings_for(dsn, tmp_path), Database(dsn), SimpleNamespace(notify=lambda queue: None))
+        ready = webhooks.test_client().get("/health/ready")
+        assert ready.status_code == 503
+        assert "53100" in ready.json["error"]
         health = probes.postgres(dsn)
         assert not health.healthy
         assert "cannot store" in health.reason
@@ -64,7 +70,7 @@ def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
 
 
 def test_a_read_only_server_is_told_and_used_again_once_it_is_not(database, postgres, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.api.health.WRITE_TEST_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("services.writetest.INTERVAL_SECONDS", 0.0)
     add_company(database)
     name = database.split("/")[3].split("?")[0]
     with serve(settings_for(database, tmp_path)) as (_, client):

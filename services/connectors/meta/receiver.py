@@ -23,6 +23,7 @@ from services.heartbeat import Counters
 from services.intake import Notifier
 from services.letterbox import BotName, Letterbox
 from services.store import Database
+from services.writetest import WriteTest
 
 NAME = "meta_webhooks"
 PATH = "/api/meta/webhook"
@@ -121,7 +122,7 @@ class Receiver(Flask):
     def __init__(self, settings: Settings, database: Database, hints: Notifier) -> None:
         super().__init__(__name__, static_folder=None)
         self.counters = Counters()  # told by the process's heartbeat
-        self._database, self._ready = database, Bounded(self._ask)
+        self._database, self._ready, self._write_test = database, Bounded(self._ask), WriteTest()
         answer_errors(self)
         self.register_error_handler(404, _not_found)
         self.register_blueprint(blueprint(settings, database, hints))
@@ -140,7 +141,8 @@ class Receiver(Flask):
 
     def _ask(self) -> None:
         with self._database.connection() as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+            cursor.execute("SELECT FROM webhook_inbox LIMIT 1")
+            self._write_test.check(connection)
 
     def _count(self, response: Response) -> Response:
         if request.method == "POST" and request.blueprint == NAME:
