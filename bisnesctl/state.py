@@ -5,6 +5,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bisnesctl import disk
 from bisnesctl.render import File
 from bisnesctl.settings import Settings
 from bisnesctl.topology import Instance, Mode, in_mode
@@ -48,7 +49,9 @@ def forget_since(run_dir: Path) -> None:
     """Notes that it was stopped on purpose. Raises `CannotWrite`."""
     old = read(run_dir)
     if old is not None:
-        File(_NAME, json.dumps(asdict(State(old.mode, old.sandbox, old.only)))).write(run_dir)
+        content = json.dumps(asdict(State(old.mode, old.sandbox, old.only))).encode()
+        with disk.writing(run_dir / _NAME):
+            disk.refresh(run_dir / _NAME, content)  # on a full disk too
 
 
 def with_sandbox(settings: Settings, state: State | None) -> Settings:

@@ -5,7 +5,7 @@ import queue
 import time
 from collections.abc import Mapping
 
-from bisnesctl import disk, topology
+from bisnesctl import disk, topology, volumes
 from bisnesctl.deployment import Deployment
 from bisnesctl.errors import BisnesError, NotRunning
 from bisnesctl.guard import memory, policy
@@ -127,10 +127,17 @@ class Duty:
     def _decide(self, instance: Instance, process: Process, history: History, now: float) -> None:
         if history.decision is None:
             history = policy.ended(history, instance.program, process.exit_status, process.lived, now)
+            if history.decision and history.decision.decision != "restart" and instance.program.max_restarts:
+                history = self._blame_disk(history, now)
             self._state.histories[instance.name] = history
             self._tell(instance, process, history)
         if policy.due(history, now):
             self._start(instance, history)
+
+    def _blame_disk(self, history: History, now: float) -> History:
+        """Nothing is given up because of a disk that takes nothing: it is tried again until there is space."""
+        full = next((each for each in volumes.troubled(self._deployment.settings) if each.critical), None)
+        return history if full is None else policy.put_off(history, f"disk {full.mount}: {full.reason}", now)
 
     def _tell(self, instance: Instance, process: Process, history: History) -> None:
         decision = history.decision or Decision("fail", "")

@@ -58,6 +58,17 @@ def _decide(row: Program, how: str, deaths: tuple[float, ...], failed_starts: in
     return Decision("restart", f"{how}{attempt}", now + pause)
 
 
+def put_off(history: History, reason: str, now: float) -> History:
+    """What would be given up is tried again, since something else than the program is to blame: a full disk, say.
+
+    What a restart would not change stays blocked.
+    """
+    decision = history.decision
+    if decision is None or decision.decision == "restart" or (decision.decision == "block" and decision.at is None):
+        return history
+    return replace(history, decision=Decision("restart", f"{decision.reason}; {reason}", now + LONGEST))
+
+
 def due(history: History, now: float) -> bool:
     """Whether it is to be started now."""
     decision = history.decision

@@ -3,35 +3,30 @@
 import contextlib
 import json
 import os
+import queue
 import signal
+import threading
 import time
 
 import pytest
 
 from bisnesctl import disk, lifecycle, watch
 from bisnesctl import state as bisnesctl_state
-from bisnesctl.deployment import open_deployment
+from bisnesctl.deployment import Deployment, open_deployment
 from bisnesctl.errors import CannotWrite, ExitCode
 from bisnesctl.guard import state
+from bisnesctl.guard.duty import Duty
 from bisnesctl.guard.notes import Note, Notes
 from bisnesctl.guard.policy import Decision, History
 from bisnesctl.guard.state import State
 from bisnesctl.render import File
 from bisnesctl.supervisor import lives
-from bisnesctl.topology import Mode
+from bisnesctl.topology import Instance, Mode, Program
 from tests.acceptance.deployment import wait_until
 from tests.disks import again_in_a_namespace, mounts, small_disk
 from tests.integration.supervised import supervised
 from tests.servers import settings_in
 
-SLEEPER = """
-[program:sandbox]
-command = sleep 1000
-autostart = false
-autorestart = false
-startsecs = 0
-startretries = 0
-"""
 NOTE = Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
 
 
@@ -63,6 +58,48 @@ def stage(home):
         wait_until(lambda: supervisor.processes()["guard"].state == "RUNNING", 30)
         wait_until(lambda: (home.run_dir / watch.FILE).exists(), 30)
         yield supervisor
+
+
+NEEDY = """
+[program:sandbox]
+command = sh -c 'echo x > {file} && exec sleep 1000'
+autostart = false
+autorestart = false
+startsecs = 0
+startretries = 0
+"""
+
+
+@mounts
+def test_what_needs_the_disk_is_tried_until_there_is_space(home, small, monkeypatch):
+    """It would be given up after so many quick deaths, and stay down for good."""
+    monkeypatch.setattr("bisnesctl.guard.policy.LONGEST", 0.3)
+    row = Program("sandbox", "", "", restart_delay=0.1, min_uptime=1, max_restarts=2)
+
+    class Programs(Deployment):
+        instances = (Instance("needy", row, "needy"),)
+
+    section = NEEDY.format(file=small.folder / "needed").replace("program:sandbox", "program:needy")
+    with supervised(home, section) as supervisor:
+        events, gone = queue.SimpleQueue(), threading.Event()
+        duty = Duty(Programs(home, supervisor), State(), Notes(home.home / "spool.jsonl", home.database_dsn))
+        small.fill()
+        supervisor.start("needy:needy")
+
+        def serve():
+            while not gone.is_set():
+                duty.go_on(events)
+
+        guard = threading.Thread(target=serve, daemon=True)
+        guard.start()
+        try:
+            wait_until(lambda: len(duty._state.of("needy").deaths) > 4, 60)
+            small.free()
+            wait_until(lambda: supervisor.processes()["needy"].state == "RUNNING"
+                       and supervisor.processes()["needy"].uptime > 2, 60)  # fmt: skip
+        finally:
+            gone.set()
+            guard.join(30)
 
 
 def sleeping(supervisor, home):
@@ -123,6 +160,8 @@ def test_all_of_it_can_be_stopped(stage, home, small, how):
     assert deployment.supervisor_pid() is None
     if how == "read-only":
         assert "was stopped on purpose" in told[-1]
+    else:
+        assert bisnesctl_state.read(home.run_dir).since == 0.0
 
 
 @mounts

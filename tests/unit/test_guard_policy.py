@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,3 +96,14 @@ def test_whatever_happens_there_is_one_decision_with_a_reason_and_no_start_befor
         if not policy.due(history, now + later):
             return  # nobody starts it
         now += later
+
+
+@pytest.mark.parametrize(("decision", "at"), [("fail", None), ("block", 100.0)])
+def test_what_is_given_up_because_of_something_else_is_tried_again(decision, at):
+    found = policy.put_off(History(decision=Decision(decision, "3 quick deaths", at)), "the disk is full", 10.0)
+    assert found.decision == Decision("restart", "3 quick deaths; the disk is full", 10.0 + policy.LONGEST)
+
+
+@pytest.mark.parametrize("decision", [None, Decision("block", "kicked"), Decision("restart", "it died", 11.0)])
+def test_what_a_restart_would_not_change_stays(decision):
+    assert policy.put_off(History(decision=decision), "the disk is full", 10.0) == History(decision=decision)
