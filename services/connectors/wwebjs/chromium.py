@@ -10,6 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import structlog
+
 from services.connectors.wwebjs import family, priority
 
 #: Where the programs are looked for, in this order.
@@ -61,6 +63,8 @@ _ARGUMENTS = (
 _PREFIX = re.compile(r"\A\[[\d:/.]+:[A-Z]+:[^\]]+\] ")
 #: What a Chromium of another host, or one that was killed, leaves behind. Our own lock is on the profile.
 _LEFTOVERS = ("SingletonLock", "SingletonSocket", "SingletonCookie", "DevToolsActivePort")
+
+log = structlog.get_logger()
 
 
 class ProgramMissing(Exception):
@@ -143,10 +147,19 @@ class Program:
             self._process.terminate()
 
     def kill(self) -> None:
-        """End it and everything that it started, at once; may be called again."""
-        if self._process.returncode is None:
-            family.kill(self.pid)
-            self._process.wait()
+        """End it and everything that it started, at once; may be called again.
+
+        What cannot be killed is reported and left behind, so that the session goes on.
+        """
+        if self._process.returncode is not None:
+            return
+        ended = family.kill(self.pid)
+        try:
+            self._process.wait(family.KILL_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            ended = False
+        if not ended:
+            log.error("program.kill_failed", program=self._name, pid=self.pid)
 
     def memory(self) -> int:
         """Bytes of it and everything that it started, of shared pages its share (PSS)."""

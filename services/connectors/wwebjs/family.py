@@ -4,13 +4,16 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from bisnesctl import pss
 
-#: Seconds that processes may take to end after SIGKILL.
-_PATIENCE = 5.0
+#: Seconds that processes may take to end after their first SIGKILL.
+KILL_TIMEOUT_SECONDS = 5.0
+#: Seconds between two looks whether they have ended.
+_POLL_SECONDS = 0.01
 
 
 class _Process(NamedTuple):
@@ -20,24 +23,58 @@ class _Process(NamedTuple):
     ended: bool  # a zombie, or about to be one
 
 
-def members(leader: int) -> set[int]:
-    """The processes of a session leader that run: it, its descendants and all of its session."""
+def members(leader: int, roots: frozenset[int] = frozenset()) -> set[int]:
+    """The running processes of a session leader: it, its descendants, all of its session, and those below `roots`."""
     found = {each.pid: each for each in _all()}
-    below = {leader}
+    below = {leader, *roots}
     # Parents usually have lower numbers than their children; not always, as numbers begin anew.
     while fresh := {pid for pid, each in found.items() if each.parent in below or each.session == leader} - below:
         below |= fresh
     return {pid for pid in below if pid in found and not found[pid].ended}
 
 
-def kill(leader: int, known: frozenset[int] = frozenset()) -> None:
-    """End all of it by SIGKILL, those `known` as well, and return once nothing of it runs."""
-    give_up = time.monotonic() + _PATIENCE
-    while (left := members(leader) | _running(known)) and time.monotonic() < give_up:
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)
+def kill(leader: int, known: frozenset[int] = frozenset()) -> bool:
+    """End all of it by SIGKILL, and those `known`; returns whether nothing of it runs any more.
+
+    The signal is sent before any deadline counts, and before the walk over all of /proc, which takes seconds where the
+    processor is short. What is in an uninterruptible wait is left behind after `KILL_TIMEOUT_SECONDS`. The leader must
+    be a child that was not waited for, so that its number is nobody else's.
+    """
+    seen = {leader, *known, *_descendants(leader)}
+    _send_kill(seen)
+    deadline = time.monotonic() + KILL_TIMEOUT_SECONDS
+    while True:
+        left = members(leader, frozenset(seen)) | _running(seen)
+        _send_kill(left)
+        seen |= left
+        if not left or time.monotonic() >= deadline:
+            return not left
+        time.sleep(_POLL_SECONDS)
+
+
+def _send_kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> set[int]:
+    """What was started by a process and lives below it, read from the tree alone."""
+    found, new = set[int](), [pid]
+    while new:
+        below = [child for each in new for child in _children(each)]
+        new = [child for child in below if child not in found]
+        found |= set(new)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+    return found
 
 
 def memory(leader: int) -> int:
@@ -49,7 +86,7 @@ def _all() -> list[_Process]:
     return [each for name in os.listdir("/proc") if name.isdigit() and (each := _read(int(name)))]  # noqa: PTH208
 
 
-def _running(pids: frozenset[int]) -> set[int]:
+def _running(pids: Iterable[int]) -> set[int]:
     return {pid for pid in pids if (each := _read(pid)) and not each.ended}
 
 
