@@ -33,10 +33,12 @@ def become(setting):
         "UPDATE wa_session SET " + setting + " WHERE bot_id ="
         " (SELECT id FROM phone_configs WHERE company_id = %s AND phone_index = %s)", (company, phone))
 
-become("state = 'STARTING', started_at = now(), failed_starts = failed_starts + 1")
+become("state = 'STARTING', started_at = now()")
 if company == "broken":
-    become("state = 'FAILED', reason = 'Chromium does not start'")
+    become("state = 'FAILED', reason = 'Chromium does not start', failed_starts = failed_starts + 1")
     sys.exit(75)
+if company == "slow":
+    time.sleep(600)
 
 def end(*_):
     if company != "mute":
@@ -200,6 +202,17 @@ def test_three_failed_starts_block_for_an_hour(stage):
     stage.settle()
     wait_until(lambda: 1 <= stage.session(0, "broken").failed_starts < 3, 60)
     assert stage.session(0, "broken").block is None
+
+
+def test_a_start_that_is_under_way_is_not_cut_off_by_a_block(stage):
+    stage.add(0, "slow")
+    stage.settle()
+    stage.until("STARTING", 0, "slow")
+    before = stage.pids()
+    stage.rows("UPDATE wa_session SET failed_starts = 3")
+    stage.settle()
+    assert stage.session(0, "slow").block is None
+    assert stage.pids() == before
 
 
 def test_a_number_that_was_kicked_stays_blocked_until_an_operator_unblocks_it(stage):

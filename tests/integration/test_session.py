@@ -14,7 +14,7 @@ from wa_stage import WebSandbox
 
 from bisnesctl import wajs
 from bisnesctl.sessions import session_name
-from services.connectors.wwebjs import commands, family, recovery, session, wiring
+from services.connectors.wwebjs import commands, family, manager_store, recovery, session, wiring
 from services.connectors.wwebjs.chromium import StartFailed
 from services.connectors.wwebjs.lock import BotLock
 from services.connectors.wwebjs.owner import Hooks
@@ -315,15 +315,38 @@ def test_a_state_lasts_since_it_began_whatever_its_reasons(stage):
     assert stage.row("changed_at") > first
 
 
-def test_a_start_that_is_stopped_did_not_fail(stage):
-    register = Register(stage.pool, stage.bot, lambda *_: None)
-    for _ in range(3):
+@pytest.mark.parametrize("end", [State.STOPPED, None])
+def test_a_start_that_is_stopped_or_killed_did_not_fail(stage, end):
+    for _ in range(4):
+        register = Register(stage.pool, stage.bot, lambda *_: None)
         register.begin()
         register.change(State.STARTING)
-        register.change(State.STOPPED)
+        if end:
+            register.change(end)
     assert stage.row("failed_starts") == 0
-    for _ in range(2):
+    with stage.pool.connection() as connection:
+        assert manager_store.block_failing(connection) == []
+
+
+def test_three_starts_that_fail_block_the_number_and_one_that_comes_up_wipes_them_out(stage):
+    def fail():
+        register = Register(stage.pool, stage.bot, lambda *_: None)
         register.begin()
-    assert stage.row("failed_starts") == 2
+        register.fail("no display")
+
+    def blocked():
+        with stage.pool.connection() as connection:
+            return manager_store.block_failing(connection)
+
+    fail()
+    fail()
+    register = Register(stage.pool, stage.bot, lambda *_: None)
+    register.begin()
+    assert blocked() == []
     register.change(State.SCAN_QR_CODE)
     assert stage.row("failed_starts") == 0
+    for _ in range(2):
+        fail()
+        assert blocked() == []
+    fail()
+    assert blocked() == [stage.bot]

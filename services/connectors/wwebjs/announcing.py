@@ -3,6 +3,7 @@
 The customer's event, `wa_session`, what the old front-ends read, and a note.
 """
 
+from services.connectors.wwebjs.starts import StartEvent, count
 from services.store import Connection, transaction
 
 #: What the old tables call a state.
@@ -14,6 +15,8 @@ _OLD = {
     "FAILED": "failed",
 }
 
+_FAILED_STARTS = "SELECT failed_starts FROM wa_session WHERE bot_id = %s FOR UPDATE"
+
 # Locks event_feed before the session's row, as all others do.
 _EVENT = """
 SELECT raise_events(jsonb_build_array(session_status_event(%(bot)s, %(state)s, %(reason)s)))
@@ -22,8 +25,7 @@ _CHANGE = """
 WITH changed AS (
     UPDATE wa_session SET state = %(state)s, reason = %(reason)s,
         changed_at = CASE WHEN state = %(state)s THEN changed_at ELSE now() END,
-        failed_starts = CASE WHEN %(state)s IN ('SCAN_QR_CODE', 'WORKING') THEN 0
-            WHEN %(state)s = 'STOPPED' AND %(alive)s THEN GREATEST(failed_starts - 1, 0) ELSE failed_starts END,
+        failed_starts = %(failed)s,
         qr = NULL, qr_expires_at = NULL, pairing_code = NULL, pairing_expires_at = NULL,
         own_number = CASE WHEN %(state)s = 'SCAN_QR_CODE' THEN NULL ELSE COALESCE(%(number)s, own_number) END,
         bound_number = COALESCE(bound_number, %(number)s)
@@ -48,11 +50,13 @@ SELECT 'wwebjs', 'session_status', session_status_event(id, %(state)s, %(reason)
 
 
 def announce(
-    connection: Connection, bot_id: int, state: str, reason: str | None, *, number: str | None = None, alive: bool
-) -> None:
+    connection: Connection, bot_id: int, state: str, reason: str | None, *, number: str | None = None, alive: bool,
+    start: StartEvent = StartEvent.INTERRUPTED,
+) -> None:  # fmt: skip
     """The session of a bot is in this state from now on. `number`: digits, once it is linked.
 
-    `alive`: whether its own process says so, rather than somebody who found that it does not run.
+    `alive`: whether its own process says so, rather than somebody who found that it does not run. `start`: what that
+    means for its start.
     """
     values = {
         "bot": bot_id, "state": state, "reason": reason, "number": number, "old": _OLD[state], "alive": alive,
@@ -62,4 +66,6 @@ def announce(
         if state == "WORKING":
             cursor.execute("SELECT release_bot(%s)", (bot_id,))
         cursor.execute(_EVENT, values)
-        cursor.execute(_CHANGE, values)
+        cursor.execute(_FAILED_STARTS, (bot_id,))
+        (failed,) = cursor.fetchone() or (0,)
+        cursor.execute(_CHANGE, values | {"failed": count(failed, start)})

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from bisnesctl.websessions import Session
 from services.connectors.wwebjs.announcing import announce
+from services.connectors.wwebjs.starts import is_blocked
 from services.store import Connection, transaction
 
-#: Failed starts in a row after which a session is blocked, and for how many minutes.
-FAILED_STARTS, BLOCK_MINUTES = 3, 60
+#: Minutes for which a session is blocked whose starts fail.
+BLOCK_MINUTES = 60
 #: One manager looks after the sessions of a database, whichever machine it is on: "wamg" as a number.
 LOCK = 0x77616D67
 #: Seconds after a recycling during which a session is not told to recycle again.
@@ -31,8 +32,8 @@ noted AS (
 UPDATE wa_session s SET failed_starts = 0, started_at = NULL FROM lifted l WHERE s.bot_id = l.bot_id"""
 
 _FAILING = """
-SELECT bot_id FROM wa_session s
-WHERE failed_starts >= %s AND NOT EXISTS (SELECT FROM wa_block WHERE bot_id = s.bot_id)"""
+SELECT bot_id, failed_starts, state FROM wa_session s
+WHERE failed_starts > 0 AND NOT EXISTS (SELECT FROM wa_block WHERE bot_id = s.bot_id)"""
 _BLOCK = """
 WITH failing AS (
     SELECT bot_id, failed_starts || ' starts in a row failed' || COALESCE(', the last one: ' || reason, '') AS reason
@@ -98,7 +99,9 @@ def lift_blocks(connection: Connection) -> list[int]:
 
 def block_failing(connection: Connection) -> list[int]:
     """Block the sessions that fail to start again and again; returns whose they are."""
-    bots = _bots(connection, _FAILING, (FAILED_STARTS,))
+    with connection.cursor() as cursor:
+        cursor.execute(_FAILING)
+        bots = [bot for bot, failed, state in cursor.fetchall() if is_blocked(failed, state)]
     if bots:
         with transaction(connection) as cursor:
             cursor.execute(_BLOCK, {"bots": bots, "minutes": BLOCK_MINUTES})

@@ -12,6 +12,7 @@ import structlog
 
 from services import store
 from services.connectors.wwebjs.announcing import announce
+from services.connectors.wwebjs.starts import StartEvent
 from services.connectors.wwebjs.states import State
 from services.message import Scope
 from services.store import Database, DatabaseError, DatabaseUnavailable, Hold, transaction
@@ -22,10 +23,9 @@ CHANNEL = "bisnes:sessions"
 log = structlog.get_logger()
 
 _BEGIN = """
-INSERT INTO wa_session AS s (bot_id, state, failed_starts, host, pid, started_at)
-VALUES (%(bot)s, 'STARTING', 1, %(host)s, %(pid)s, now())
-ON CONFLICT (bot_id) DO UPDATE SET failed_starts = s.failed_starts + 1, host = excluded.host, pid = excluded.pid,
-    started_at = now()"""
+INSERT INTO wa_session (bot_id, state, host, pid, started_at)
+VALUES (%(bot)s, 'STARTING', %(host)s, %(pid)s, now())
+ON CONFLICT (bot_id) DO UPDATE SET host = excluded.host, pid = excluded.pid, started_at = now(), beat_at = NULL"""
 
 _QR = """
 WITH shown AS (
@@ -67,15 +67,23 @@ class Register:
         return str(row[0]) if row else None
 
     def begin(self) -> None:
-        """A process of it has started: a failed start, until it proves otherwise."""
+        """A process of it has started; what the one before said of itself is not said by this one."""
         self._execute(_BEGIN, {"host": socket.gethostname(), "pid": os.getpid()})
 
     def change(self, state: State, reason: str | None = None, event: str = "", number: str | None = None) -> None:
         """It is so from now on. `event`: what the manager is told; `number`: digits, once it is linked."""
+        came_up = state in (State.SCAN_QR_CODE, State.WORKING)
+        self._change(state, reason, event, number, StartEvent.CAME_UP if came_up else StartEvent.INTERRUPTED)
+
+    def fail(self, reason: str) -> None:
+        """The start of this process has failed, and it ends."""
+        self._change(State.FAILED, reason, "connection_failed", None, StartEvent.FAILED)
+
+    def _change(self, state: State, reason: str | None, event: str, number: str | None, start: StartEvent) -> None:
         if (state, reason) == (self.state, self.reason):
             return
         with self.database.connection() as connection:
-            announce(connection, self.bot_id, state, reason, number=number, alive=True)
+            announce(connection, self.bot_id, state, reason, number=number, alive=True, start=start)
         self.state, self.reason = state, reason
         log.info("the session is", state=str(state), reason=reason)
         self._tell(event or str(state).lower(), reason)

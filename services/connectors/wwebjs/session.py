@@ -72,7 +72,7 @@ class Session:
             if end is End.FORGET:
                 self._profile.archive()
             if self._recovery.hopeless:
-                self._tell(partial(self._register.change, State.FAILED, reason, "connection_failed"))
+                self._tell(partial(self._register.fail, reason))
                 return ExitStatus.START_FAILED
             self._tell(partial(self._register.change, State.STARTING, reason, "disconnected"), 1)
             stopping.wait(self._recovery.pause)
