@@ -82,7 +82,8 @@ class SessionPrograms:
         instance = _instance(Session(company, phone), self._settings)
         _file(instance, self._settings).write(self._settings.run_dir)
         changes = self._supervisor.reread()
-        if instance.group in changes.changed:
+        if instance.group in changes.changed and not self._take_down(instance):
+            wait_stopped(self._supervisor, {instance.name}, PROGRAM.kill_timeout + _STOP_MARGIN)
             self._take_down(instance)
         if instance.group in [*changes.added, *changes.changed]:
             self._supervisor.add_group(instance.group)
@@ -91,19 +92,30 @@ class SessionPrograms:
 
     def remove(self, name: str) -> None:
         """Stops a session and forgets it. It is done when the process has ended."""
-        for session in self.known():
-            if session.name == name:
-                self._take_down(_instance(session, self._settings))
+        if not self.take_down(name):
+            wait_stopped(self._supervisor, {name}, PROGRAM.kill_timeout + _STOP_MARGIN)
+            self.take_down(name)
+
+    def take_down(self, name: str) -> bool:
+        """Tells a session to stop without waiting for it, and forgets it once it has; whether that is done."""
+        session = next((each for each in self.known() if each.name == name), None)
+        if session is not None and not self._take_down(_instance(session, self._settings)):
+            return False
         file = self._settings.run_dir / SESSIONS / f"{name}.conf"
         with disk.writing(file):
             file.unlink(missing_ok=True)
+        return True
 
-    def _take_down(self, instance: Instance) -> None:
-        if instance.name not in self._supervisor.processes():
-            return
+    def _take_down(self, instance: Instance) -> bool:
+        """Whether supervisord has no such program any more; else it is told to stop."""
+        process = self._supervisor.processes().get(instance.name)
+        if process is None:
+            return True
         self._supervisor.stop(instance.full_name)
-        wait_stopped(self._supervisor, {instance.name}, PROGRAM.kill_timeout + _STOP_MARGIN)
+        if process.active:
+            return False
         self._supervisor.remove_group(instance.group)
+        return True
 
 
 def _file(instance: Instance, settings: Settings) -> File:

@@ -1,7 +1,7 @@
 """WhatsApp Web sessions as the database has them: whether one is to run, how it is, and what keeps it from running."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from bisnesctl.errors import Conflict, UsageError
@@ -26,6 +26,15 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Ages:
+    """Seconds since something happened, all by the database's clock; None: it did not happen."""
+
+    change: float | None = None  # since it came to its state
+    start: float | None = None  # of its process
+    beat: float | None = None  # since the page of this very process last proved that it works
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """The session of one bot."""
 
@@ -43,6 +52,8 @@ class Session:
     memory_mb: float | None  # proportional (PSS), with its browser
     versions: dict[str, str]
     block: Block | None
+    host: str | None = None  # on which it runs, or ran last
+    ages: Ages = Ages()
 
     @property
     def name(self) -> str:
@@ -56,9 +67,7 @@ class Session:
 
     def silence(self) -> float | None:
         """Seconds since its page last proved that it works, where it ought to."""
-        if self.state != "WORKING" or self.beat_at is None:
-            return None
-        return _since(self.beat_at)
+        return self.ages.beat if self.state == "WORKING" else None
 
     def told_reason(self, limit: float) -> str | None:
         """Why it is as it is: a silence of more than `limit` seconds, else the reason that is stored."""
@@ -81,7 +90,7 @@ class Session:
             return "unlinked", "no phone is linked to it", f"bisnesctl bots link {bot}"
         if self.state == "FAILED" or (self.state == "STOPPED" and reason):
             return self.state.lower(), reason, "bisnesctl bots list"
-        if self.state == "STARTING" and self.changed_at is not None and (lasts := _since(self.changed_at)) > limit:
+        if self.state == "STARTING" and (lasts := self.ages.change or 0.0) > limit:
             why = f": {reason}" if reason else ""
             return "starting", f"for {duration(lasts)}{why}", f"bisnesctl logs {session_name(self.company, self.phone)}"
         silence = self.silence()
@@ -99,7 +108,10 @@ class QrCode:
 _FIND = """
 SELECT c.id, c.company_id, c.phone_index, COALESCE(s.wanted, true), COALESCE(s.state, 'STOPPED'), s.reason,
        s.changed_at, s.started_at, s.own_number, s.beat_at, COALESCE(s.failed_starts, 0), s.memory_mb,
-       COALESCE(s.versions, '{}'), b.kind, b.reason, b.since, NULLIF(b.until, 'infinity')
+       COALESCE(s.versions, '{}'), s.host, extract(epoch FROM now() - s.changed_at)::float,
+       extract(epoch FROM now() - s.started_at)::float,
+       CASE WHEN COALESCE(s.beat_at >= s.started_at, true) THEN extract(epoch FROM now() - s.beat_at)::float END,
+       b.kind, b.reason, b.since, NULLIF(b.until, 'infinity')
 FROM phone_configs c LEFT JOIN wa_session s ON s.bot_id = c.id
     LEFT JOIN wa_block b ON b.bot_id = c.id AND b.until > now()
 WHERE c.process_name = 'wwebjs' AND (%(company)s IS NULL OR c.company_id = %(company)s)
@@ -186,12 +198,7 @@ def blocked(session: Session, block: Block) -> str:
     )
 
 
-def _since(at: datetime) -> float:
-    """Seconds since then."""
-    return (datetime.now(UTC) - at).total_seconds()
-
-
 def _session(row: tuple[Any, ...]) -> Session:
-    *columns, kind, reason, since, until = row
+    *columns, host, change, start, beat, kind, reason, since, until = row
     block = None if kind is None else Block(kind, reason, since, until)
-    return Session(*[*columns, block])
+    return Session(*columns, block, host, Ages(change, start, beat))  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from supervised import supervised
 from bisnesctl import websessions
 from bisnesctl.sessions import session_name
 from services.connectors.wwebjs import commands, manager_store
+from services.connectors.wwebjs.lock import BotLock
 from services.connectors.wwebjs.manager_discovery import Discovery
 from services.connectors.wwebjs.profiles import Profile
 from services.store import Database
@@ -41,13 +42,16 @@ if company == "slow":
     time.sleep(600)
 
 def end(*_):
+    if company == "stubborn":
+        return
     if company != "mute":
         become("state = 'STOPPED'")
     os._exit(0)
 
 signal.signal(signal.SIGTERM, end)
 become("state = 'WORKING', beat_at = now(), failed_starts = 0, memory_mb = 300")
-time.sleep(600)
+while True:
+    time.sleep(600)
 """
 COMPANY = "0128"
 
@@ -238,8 +242,8 @@ def test_the_profile_of_a_removed_number_goes_once_its_browser_has_ended(stage):
     profile.take(stage.session(0).bot_id)
     profile.mark("60110000001")
     stage.rows("DELETE FROM phone_configs")
+    wait_until(lambda: stage.round() < 60 and name(0) not in stage.pids(), 60)
     assert stage.round() < 60, "it is in use, and tried again"
-    assert name(0) not in stage.pids()
     assert profile.linked
     profile.close()
     stage.round()
@@ -274,16 +278,69 @@ def test_a_session_whose_process_is_gone_says_so(stage):
     assert (found.state, found.reason) == ("FAILED", "its process does not run (it ended with 0)")
 
 
-def test_a_session_that_hangs_is_restarted(stage):
+@pytest.mark.parametrize("shift", ["-1 hour", "150 seconds", "-150 seconds"])
+def test_a_session_is_not_restarted_for_what_the_database_says_of_its_beat(stage, shift):
     stage.add(0)
     stage.settle()
     stage.until("WORKING", 0)
-    before = stage.pids()[name(0)]
-    stage.rows("UPDATE wa_session SET beat_at = now() - interval '1 hour'")
-    stage.look()
+    before = stage.pids()
+    stage.rows(f"UPDATE wa_session SET beat_at = now() + interval '{shift}', started_at = beat_at")
+    for _ in range(3):
+        stage.look()
+        stage.round()
+    assert stage.pids() == before
+
+
+def test_the_beat_of_a_predecessor_is_no_silence(stage):
+    stage.add(0)
+    stage.settle()
     stage.until("WORKING", 0)
-    assert stage.pids()[name(0)] != before
-    assert not alive(before)
+    stage.rows("UPDATE wa_session SET beat_at = now() - interval '1 hour', started_at = now()")
+    assert stage.session(0).silence() is None
+    stage.rows("UPDATE wa_session SET started_at = now() - interval '2 hours'")
+    assert 3500 < stage.session(0).silence() < 3700
+
+
+@contextlib.contextmanager
+def on_another_machine(stage, phone):
+    """A number that a process of another machine has."""
+    bot = stage.session(phone).bot_id
+    stage.rows("UPDATE wa_session SET host = 'other', state = 'WORKING', started_at = now() WHERE bot_id = %s", (bot,))
+    database = Database(stage.settings.database_dsn, 1)
+    lock = BotLock(database, bot)
+    assert lock.take()
+    yield
+    lock.release()
+    database.close()
+
+
+def test_a_number_that_runs_on_another_machine_is_neither_started_nor_judged_here(stage):
+    stage.add(0)
+    with stage._database.connection() as connection:
+        manager_store.adopt(connection)
+    with on_another_machine(stage, 0):
+        stage.settle()
+        for _ in range(3):
+            stage.look()
+        assert stage.pids() == {}
+        assert (stage.session(0).state, stage.session(0).block) == ("WORKING", None)
+    stage.settle()
+    wait_until(lambda: list(stage.pids()) == [name(0)], 30)
+
+
+def test_sessions_that_are_slow_to_end_do_not_keep_others_from_starting(stage):
+    stage.add(0, "stubborn")
+    stage.settle()
+    stage.until("WORKING", 0, "stubborn")
+    stage.do(websessions.want, 0, False, company="stubborn")
+    stage.add(0)
+    stage.round()
+    assert stage.supervisor.processes()[name(0, "stubborn")].state == "STOPPING"
+    assert stage.session(0, "stubborn").state == "WORKING", "it has not ended yet"
+    stage.until("WORKING", 0)
+    stage.settle()
+    assert stage.session(0, "stubborn").state == "STOPPED"
+    assert list(stage.pids()) == [name(0)]
 
 
 def test_over_the_memory_of_all_the_fattest_is_told_to_renew_its_browser(stage):
@@ -324,13 +381,14 @@ def test_killing_the_manager_stops_no_session_and_the_next_one_goes_on(settings,
     assert stage.pids().items() > before.items()
 
 
-def test_one_manager_at_a_time_looks_after_a_database(database):
+def test_one_manager_at_a_time_looks_after_the_sessions_of_a_machine(database):
     found = Database(database, 2)
     first, other = found.connect(), found.connect()
-    assert manager_store.take_lead(first)
-    assert not manager_store.take_lead(other)
+    assert manager_store.take_lead(first, "here")
+    assert not manager_store.take_lead(other, "here")
+    assert manager_store.take_lead(other, "there")
     first.close()
-    wait_until(lambda: manager_store.take_lead(other), 30)
+    wait_until(lambda: manager_store.take_lead(other, "here"), 30)
     other.close()
 
 

@@ -1,27 +1,29 @@
 """What the manager does about the programs of sessions, whatever it finds."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.websessions import Block, Session
+from bisnesctl.websessions import Ages, Block, Session
 from services.connectors.wwebjs import manager_plan
-from services.connectors.wwebjs.manager_plan import STARTING, Program, fattest, program_name
+from services.connectors.wwebjs.manager_plan import STARTING_SECONDS, Program, fattest, is_elsewhere, program_name
 
 NOW = datetime.now(UTC)
-LONG_AGO = NOW - 2 * STARTING
+#: Seconds since a start.
+JUST_NOW, LONG_AGO = 0.0, 2 * STARTING_SECONDS
 STATES = ("STOPPED", "STARTING", "SCAN_QR_CODE", "WORKING", "FAILED")
 BLOCK = Block("logged_out", "logged out on the phone", NOW, None)
 
 
-def session(bot=1, wanted=True, state="STOPPED", reason=None, started=LONG_AGO, memory=None, block=None):
-    return Session(bot, "0128", bot, wanted, state, reason, NOW, started, None, None, 0, memory, {}, block)
+def session(bot=1, wanted=True, state="STOPPED", reason=None, started=LONG_AGO, memory=None, block=None, host=None):
+    ages, at = Ages(LONG_AGO, started, None), None if started is None else NOW
+    return Session(bot, "0128", bot, wanted, state, reason, NOW, at, None, None, 0, memory, {}, block, host, ages)
 
 
 def plan(sessions, programs, most, at_once):
-    return manager_plan.plan(sessions, programs, most, at_once, NOW)
+    return manager_plan.plan(sessions, programs, most, at_once)
 
 
 def program(bot):
@@ -32,7 +34,7 @@ def program(bot):
 def worlds(draw):
     """Sessions, the programs that there are, and how many may run and start."""
     bots = draw(st.lists(st.integers(1, 12), unique=True, max_size=8))
-    blocks, times = st.sampled_from([None, BLOCK]), st.sampled_from([None, LONG_AGO, NOW])
+    blocks, times = st.sampled_from([None, BLOCK]), st.sampled_from([None, LONG_AGO, JUST_NOW])
     found = [
         session(bot, draw(st.booleans()), draw(st.sampled_from(STATES)), None, draw(times), block=draw(blocks))
         for bot in bots
@@ -72,7 +74,7 @@ def test_round_after_round_all_that_may_run_do(world):
 
 
 def _come_up(each):
-    return session(each.bot_id, each.wanted, "WORKING", None, NOW, block=each.block)
+    return session(each.bot_id, each.wanted, "WORKING", None, JUST_NOW, block=each.block)
 
 
 def test_what_runs_is_left_alone():
@@ -99,16 +101,16 @@ def test_the_oldest_run_where_not_all_may():
 
 
 def test_browsers_start_a_few_at_a_time():
-    sessions = [session(bot, state="STARTING", started=NOW) for bot in (1, 2)] + [session(3)]
+    sessions = [session(bot, state="STARTING", started=JUST_NOW) for bot in (1, 2)] + [session(3)]
     programs = {program(1): Program.ACTIVE, program(2): Program.ACTIVE}
     waiting = plan(sessions, programs, 10, 2)
     assert (waiting.start, waiting.later) == ([], True)
-    sessions[0] = session(1, state="SCAN_QR_CODE", started=NOW)
+    sessions[0] = session(1, state="SCAN_QR_CODE", started=JUST_NOW)
     assert plan(sessions, programs, 10, 2).start == [sessions[2]]
 
 
 def test_one_that_hangs_in_its_start_does_not_keep_others_from_theirs():
-    sessions = [session(1, state="STARTING", started=NOW - STARTING - timedelta(seconds=1)), session(2)]
+    sessions = [session(1, state="STARTING", started=STARTING_SECONDS + 1), session(2)]
     assert plan(sessions, {program(1): Program.ACTIVE}, 10, 1).start == [sessions[1]]
 
 
@@ -135,3 +137,17 @@ def test_the_fattest_idle_browser_is_renewed_one_at_a_time():
     assert fattest(sessions, 1000, nobody, frozenset({2})).bot_id == 1
     assert fattest(sessions, 1000, nobody, frozenset({1, 2})).bot_id == 2
     assert fattest(sessions, 1000, frozenset({1}), nobody) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "held", "hosts", "other"),
+    [
+        (None, set(), {"there"}, False),  # it never ran
+        ("here", {1}, {"here", "there"}, False),
+        ("there", {1}, set(), True),  # its process has the lock
+        ("there", set(), {"there"}, True),  # it is restarted there
+        ("there", {2}, {"elsewhere"}, False),  # that machine is gone
+    ],
+)
+def test_a_session_of_another_machine_is_left_to_it_while_that_lives(host, held, hosts, other):
+    assert is_elsewhere(session(1, host=host), "here", held, hosts) is other

@@ -5,7 +5,7 @@ import contextlib
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable
 
 #: "wases" as a number, in front of the bot's.
-_SPACE = 0x77617365
+LOCK_SPACE = 0x77617365
 
 
 class BotLock:
@@ -19,7 +19,7 @@ class BotLock:
         """Whether it is ours now. Raises `DatabaseUnavailable`."""
         if self._connection is None:
             self._connection = self._database.connect()
-        return self._ask("SELECT pg_try_advisory_lock(%s, %s)", (_SPACE, self._bot_id))
+        return self._ask("SELECT pg_try_advisory_lock(%s, %s)", (LOCK_SPACE, self._bot_id))
 
     def held(self) -> bool:
         """Whether it still is ours: the connection that holds it lives, or it was taken anew.

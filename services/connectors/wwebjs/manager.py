@@ -6,6 +6,7 @@ the same keys.
 
 import contextlib
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterable
@@ -38,7 +39,7 @@ log = structlog.get_logger()
 
 
 class Keeper:
-    """Looks after the sessions on a thread of its own, as long as no other manager of the database does."""
+    """Looks after the sessions on a thread of its own, as long as no other manager of this machine does."""
 
     def __init__(self, database: Database, discovery: Discovery, counters: Counters, interval: float) -> None:
         """`interval`: seconds between two looks at the sessions that run."""
@@ -75,12 +76,12 @@ class Keeper:
     def _stand_by(self) -> None:
         """All is well: one process takes over from another, or a rollout has both."""
         if not self._standing_by:
-            log.info("another process looks after the sessions of this database, waiting until it ends")
+            log.info("another process looks after the sessions of this machine, waiting until it ends")
         self._standing_by, self._counters.degraded = True, None
         self._stopped.wait(PAUSE)
 
     def _lead(self, connection: Connection) -> None:
-        if not manager_store.take_lead(connection):
+        if not manager_store.take_lead(connection, socket.gethostname()):
             self._stand_by()
             return
         self._standing_by = False

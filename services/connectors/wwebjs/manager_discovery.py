@@ -5,13 +5,14 @@ sessions do not notice.
 """
 
 import os
+import socket
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import structlog
 
 from bisnesctl import layout, websessions
 from bisnesctl.errors import BisnesError
+from bisnesctl.naming import session_name
 from bisnesctl.sessions import SessionPrograms
 from bisnesctl.settings import Settings
 from bisnesctl.supervisor import Process, Supervisor
@@ -27,19 +28,21 @@ from services.store import Connection
 INTERVAL = 60.0
 #: Seconds until the next round where more sessions are to be started, and where something failed.
 SOON, AGAIN = 1.0, 5.0
-#: How much longer than MAX_HEARTBEAT_AGE a session that lives may be silent before it is restarted from outside.
-STUCK = 2.0
 
 log = structlog.get_logger()
 
 
 class Discovery:
-    """Looks after the sessions of this machine."""
+    """Looks after the sessions of this machine.
+
+    One that hangs is the guard's: it judges by what this machine knows, and counts its restarts.
+    """
 
     def __init__(self, settings: Settings, hints: Notifier) -> None:
         self._settings, self._hints = settings, hints
         self._programs = SessionPrograms(settings)
         self._supervisor = Supervisor(layout.supervisor_socket(settings.run_dir))
+        self._host = socket.gethostname()
         self._afresh = True  # until all are up: those that were stopped, with us or before us, are to run again
         self._gone: set[int] = set()  # bots whose session had no process at the last look
 
@@ -52,29 +55,28 @@ class Discovery:
         for bot in store.block_failing(connection):
             log.warning("a session is blocked: it fails to start", bot=bot, minutes=store.BLOCK_MINUTES)
         store.lift_blocks(connection)
-        most, now = self._settings.max_sessions, datetime.now(UTC)
-        todo = plan(websessions.find(connection), self._known(), most, _at_once(), now)
-        done = [self._try(self._programs.remove, name) for name in self._stopping(todo.remove)]
+        todo = plan(self._sessions(connection), self._known(), self._settings.max_sessions, _at_once())
+        stopping = {name for name in todo.remove if not self._try(self._programs.take_down, name)}
         for idle in todo.idle:
-            store.show(connection, idle.session, idle.state, idle.reason)
-        done += [self._discard(connection, each) for each in store.removed(connection)]
+            if program_name(idle.session) not in stopping:  # it says itself how it ends
+                store.show(connection, idle.session, idle.state, idle.reason)
+        removed = [each for each in store.removed(connection) if session_name(each.company, each.phone) not in stopping]
+        done = [self._discard(connection, each) for each in removed]
         done += [self._try(self._programs.add, each.company, each.phone) for each in todo.start]
         self._afresh = self._afresh and (todo.later or not all(done))
-        return AGAIN if not all(done) else SOON if todo.later else INTERVAL
+        return SOON if stopping or todo.later else AGAIN if not all(done) else INTERVAL
 
     def look(self, connection: Connection) -> int:
-        """See how the sessions are: tell of those that are gone, restart those that hang, renew a fat one.
+        """See how the sessions of this machine are: tell of those that are gone, renew a fat one.
 
         Returns how many are WORKING. Raises as `round` does.
         """
-        sessions = websessions.find(connection)
+        sessions = self._sessions(connection)
         processes = self._supervisor.processes()
         gone = {each.bot_id for each in sessions if _is_gone(each, processes.get(program_name(each)))}
         for session in sessions:
             if session.bot_id in gone & self._gone:
                 self._tell_gone(connection, session, processes.get(program_name(session)))
-            elif session.bot_id not in gone and self._is_stuck(session):
-                self._restart(session)
         self._gone = gone
         self._spare_memory(connection, [each for each in sessions if each.runs])
         return sum(each.state == "WORKING" for each in sessions)
@@ -83,21 +85,19 @@ class Discovery:
         processes = self._supervisor.processes()
         return {each.name: _program(processes.get(each.name), self._afresh) for each in self._programs.known()}
 
-    def _stopping(self, names: list[str]) -> list[str]:
-        """The same, all told to stop, so that they end side by side."""
-        processes = self._supervisor.processes()
-        for process in (processes[name] for name in names if name in processes):
-            self._try(self._supervisor.stop, f"{process.group}:{process.name}")
-        return names
+    def _sessions(self, connection: Connection) -> list[Session]:
+        """All but those of other machines."""
+        found, max_age = websessions.find(connection), self._settings.max_heartbeat_age / 1000
+        others = store.elsewhere(connection, found, self._host, max_age)
+        return [each for each in found if each.bot_id not in others]
 
     def _try(self, action: Callable[..., object], *arguments: object) -> bool:
-        """Whether it could be done; what cannot be for one session must not keep the others from it."""
+        """Whether it is done; what cannot be for one session must not keep the others from it."""
         try:
-            action(*arguments)
+            return action(*arguments) is not False
         except BisnesError as error:
             log.warning("a session's program cannot be changed, trying again", program=arguments, reason=str(error))
             return False
-        return True
 
     def _discard(self, connection: Connection, removed: store.Removed) -> bool:
         """Whether the profile of a number that is no more is gone."""
@@ -113,16 +113,6 @@ class Discovery:
     def _tell_gone(self, connection: Connection, session: Session, process: Process | None) -> None:
         ended = f" (it ended with {process.exit_status})" if process else ""
         store.show(connection, session, "FAILED", f"its process does not run{ended}")
-
-    def _is_stuck(self, session: Session) -> bool:
-        silence = session.silence()
-        return silence is not None and silence > STUCK * self._settings.max_heartbeat_age / 1000
-
-    def _restart(self, session: Session) -> None:
-        """Anew, with a process that does not see for itself that it hangs."""
-        log.warning("a session hangs, restarting it", session=session.name, seconds=session.silence())
-        if self._try(self._programs.remove, program_name(session)):
-            self._try(self._programs.add, session.company, session.phone)
 
     def _spare_memory(self, connection: Connection, running: list[Session]) -> None:
         use = store.use(connection, [each.bot_id for each in running])

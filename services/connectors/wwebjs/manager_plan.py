@@ -2,14 +2,13 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from enum import Enum
 
 from bisnesctl.naming import session_name
 from bisnesctl.websessions import Session
 
-#: How long a session counts as one that is starting, and so as one that needs a processor for itself.
-STARTING = timedelta(seconds=60)
+#: Seconds for which a session counts as one that is starting, and so as one that needs a processor for itself.
+STARTING_SECONDS = 60.0
 
 
 class Program(Enum):
@@ -39,7 +38,7 @@ class Plan:
     later: bool = False  # more are to be started once those that are starting have
 
 
-def plan(sessions: Sequence[Session], programs: Mapping[str, Program], most: int, at_once: int, now: datetime) -> Plan:
+def plan(sessions: Sequence[Session], programs: Mapping[str, Program], most: int, at_once: int) -> Plan:
     """What makes the programs those of the sessions that are wanted and not blocked, the oldest `most` of them.
 
     `programs`: by name; `at_once`: how many may be starting at the same time.
@@ -47,13 +46,22 @@ def plan(sessions: Sequence[Session], programs: Mapping[str, Program], most: int
     able = sorted((each for each in sessions if each.wanted and each.block is None), key=lambda each: each.bot_id)
     chosen = {program_name(each): each for each in able[:most]}
     due = [each for name, each in chosen.items() if _is_due(each, programs.get(name))]
-    room = max(at_once - sum(_is_starting(each, programs.get(name), now) for name, each in chosen.items()), 0)
+    room = max(at_once - sum(_is_starting(each, programs.get(name)) for name, each in chosen.items()), 0)
     return Plan(
         remove=[name for name in programs if name not in chosen],
         idle=[idle for each in sessions if program_name(each) not in chosen and (idle := _idle(each, most))],
         start=due[:room],
         later=len(due) > room,
     )
+
+
+def is_elsewhere(session: Session, here: str, held: Collection[int], hosts: Collection[str]) -> bool:
+    """Whether a session is another machine's to start, stop and judge.
+
+    `held`: bots whose lock a process has; `hosts`: machines that show signs of life. If the machine of its last run
+    is gone, it may be started here.
+    """
+    return session.host not in (None, here) and (session.bot_id in held or session.host in hosts)
 
 
 def program_name(session: Session) -> str:
@@ -68,10 +76,10 @@ def _is_due(session: Session, program: Program | None) -> bool:
     return program is not Program.ACTIVE
 
 
-def _is_starting(session: Session, program: Program | None, now: datetime) -> bool:
+def _is_starting(session: Session, program: Program | None) -> bool:
     if program is not Program.ACTIVE or session.state not in ("STOPPED", "STARTING"):
         return False
-    return session.started_at is None or now - session.started_at < STARTING
+    return session.ages.start is None or session.ages.start < STARTING_SECONDS
 
 
 def _idle(session: Session, most: int) -> Idle | None:

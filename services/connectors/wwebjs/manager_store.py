@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 from bisnesctl.websessions import Session
 from services.connectors.wwebjs.announcing import announce
+from services.connectors.wwebjs.lock import LOCK_SPACE
+from services.connectors.wwebjs.manager_plan import is_elsewhere
 from services.connectors.wwebjs.starts import is_blocked
 from services.store import Connection, transaction
 
 #: Minutes for which a session is blocked whose starts fail.
 BLOCK_MINUTES = 60
-#: One manager looks after the sessions of a database, whichever machine it is on: "wamg" as a number.
+#: One manager a machine looks after the sessions there: "wamg" as a number, in front of the machine's.
 LOCK = 0x77616D67
 #: Seconds after a recycling during which a session is not told to recycle again.
 REST = 120
@@ -53,6 +55,12 @@ SELECT DISTINCT bot_id FROM wa_command
 WHERE command = 'recycle' AND (done_at IS NULL OR done_at > now() - %s * interval '1 second')
     AND created_at > now() - interval '10 minutes'"""
 _REMOVED = "SELECT bot_id, company_id, phone_index FROM wa_removed"
+_HELD = """
+SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = %s::oid
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+_LIVING = """
+SELECT DISTINCT host FROM process_instances
+WHERE process_name = 'wwebjs' AND host = ANY (%s) AND last_heartbeat > now() - %s * interval '1 second'"""
 _BUSY = "SELECT DISTINCT bot_id FROM lane WHERE bot_id = ANY (%s) AND pending > 0"
 
 
@@ -73,11 +81,23 @@ class Removed:
     phone: int
 
 
-def take_lead(connection: Connection) -> bool:
-    """Whether this connection is the manager's, for as long as it lasts."""
+def take_lead(connection: Connection, host: str) -> bool:
+    """Whether this connection is the manager's of that machine, for as long as it lasts."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))
+        cursor.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", (LOCK, host))
         return bool(cursor.fetchone()[0])  # type: ignore[index]
+
+
+def elsewhere(connection: Connection, sessions: list[Session], here: str, max_age: float) -> set[int]:
+    """The bots whose sessions are another machine's; `max_age`: seconds for which a heartbeat counts."""
+    others = [each.host for each in sessions if each.host not in (None, here)]
+    if not others:
+        return set()
+    held = set(_bots(connection, _HELD, (LOCK_SPACE,)))
+    with connection.cursor() as cursor:
+        cursor.execute(_LIVING, (others, max_age))
+        hosts = {host for (host,) in cursor.fetchall()}
+    return {each.bot_id for each in sessions if is_elsewhere(each, here, held, hosts)}
 
 
 def adopt(connection: Connection) -> None:
