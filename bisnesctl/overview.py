@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bisnesctl import botchecks, exits, probes, usage, volumes
+from bisnesctl import botchecks, exits, probes, usage, volumes, watch
 from bisnesctl.botchecks import Trouble
 from bisnesctl.deployment import Condition, Deployment
 
@@ -54,6 +54,7 @@ def overview(deployment: Deployment) -> Overview:
     health = probes.look(shown, processes, deployment.settings, PATIENCE)
     used = usage.measure(found.pid for each in shown if (found := processes.get(each.name)) and found.pid)
     died = exits.read(deployment.settings.log_dir / "supervisord.log")
+    hangs = watch.guard(processes, deployment.settings).hangs
     rows = []
     for instance in shown:
         pid = found.pid if (found := processes.get(instance.name)) else 0
@@ -69,15 +70,15 @@ def overview(deployment: Deployment) -> Overview:
                 cpu_percent=round(uses.cpu, 1) if uses else None,
                 memory_bytes=uses.memory if uses else None,
                 restarts=ended.count,
-                reason=_reason(health[instance.name], ended),
+                reason=_reason(health[instance.name], ended, hangs.get(instance.name, "")),
             )
         )
     return _whole(deployment, condition, rows)
 
 
-def _reason(health: probes.Health, ended: exits.Exits) -> str:
+def _reason(health: probes.Health, ended: exits.Exits, hangs: str) -> str:
     last = f"last end: {ended.last}" if ended.count else ""
-    return "; ".join(each for each in (health.reason, last) if each)
+    return "; ".join(each for each in (health.reason, hangs, last) if each)
 
 
 def _whole(deployment: Deployment, condition: Condition, rows: list[Row]) -> Overview:

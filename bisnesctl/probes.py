@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from bisnesctl import disk, watch
 from bisnesctl.settings import Settings
@@ -219,6 +220,8 @@ class Beat:
     reason: str
     #: Seconds.
     age: float
+    #: Seconds that it had waited for a processor until then, all its threads together.
+    waited: float = 0.0
 
 
 def read_beat(path: Path) -> Beat | None:
@@ -226,9 +229,13 @@ def read_beat(path: Path) -> Beat | None:
     try:
         found = json.loads(path.read_text())
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - float(found["beat_boottime"])
-        return Beat(int(found["pid"]), str(found["status"]), str(found.get("reason") or ""), age)
+        return Beat(int(found["pid"]), str(found["status"]), str(found.get("reason") or ""), age, _waited(found))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _waited(found: dict[str, Any]) -> float:
+    return float(found.get("waited") or 0.0)
 
 
 def _first_line(error: Exception) -> str:

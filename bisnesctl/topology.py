@@ -65,6 +65,10 @@ class Program:
     final_exits: frozenset[int] = frozenset()
     #: Exit statuses by which it says that its start failed; three in a row block it for an hour.
     failed_starts: frozenset[int] = frozenset()
+    #: Exit statuses by which it says that it hung; its heartbeat's reason says where. Hangs are counted by the hour.
+    hang_exits: frozenset[int] = frozenset()
+    #: The guard kills it as hung after twice MAX_HEARTBEAT_AGE without a heartbeat.
+    kill_if_silent: bool = False
     #: Megabytes (PSS) that its whole tree may use, or the name of the setting that says how many; none: any.
     memory: int | str | None = None
     #: Seconds between the signal to stop and SIGKILL.
@@ -198,6 +202,8 @@ PROGRAMS: tuple[Program, ...] = (
         min_uptime=30,
         final_exits=frozenset({77, 78}),  # kicked or blocked; cannot run as it is configured
         failed_starts=frozenset({75}),
+        hang_exits=frozenset({70}),
+        kill_if_silent=True,
         memory="session_memory_mb",
         kill_timeout=15,
         has_children=True,

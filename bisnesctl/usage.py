@@ -1,14 +1,13 @@
 """What processes use: processor and memory of each with everything below it."""
 
 import contextlib
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
+from bisnesctl.proctimes import uptime
 from bisnesctl.pss import proportional
 
 #: Seconds between the two looks that tell how busy a processor is.
@@ -41,13 +40,6 @@ def measure(pids: Iterable[int]) -> dict[int, Usage]:
             cpu = 100 * max(_busy(tree) - before[pid], 0) / elapsed
             found[pid] = Usage(cpu, sum(_memory(each) for each in tree), uptime(pid))
     return found
-
-
-def uptime(pid: int) -> float:
-    """Seconds since a process started, whatever was done to the wall clock. Raises OSError where it is gone."""
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")  # proc(5): field 22, after the boot
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started
 
 
 def _tree(pid: int) -> list[psutil.Process]:

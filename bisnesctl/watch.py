@@ -8,7 +8,7 @@ same clock; none: until somebody starts it), or `fail`; with the `reason`, and t
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from bisnesctl.supervisor import Process
 
 #: Seconds that a guard may take until its first sign of life.
 BOOT = 10.0
+#: Seconds for which a hang is shown.
+HANGS_SHOWN_SECONDS = 3600.0
 #: The guard's instance, and its file below `run_dir`.
 NAME, FILE = "guard", "guard.json"
 
@@ -39,6 +41,8 @@ class Guard:
     #: Why it does not restart anything; empty where it is on duty.
     off_duty: str
     words: Mapping[str, Word]
+    #: What hung lately: name → how often, when and why.
+    hangs: Mapping[str, str] = field(default_factory=dict)
 
     def word(self, name: str) -> Word | None:
         """Its decision about an instance that ended; none where there is none yet."""
@@ -49,11 +53,11 @@ def guard(processes: Mapping[str, Process], settings: Settings) -> Guard:
     """How the guard is, from what supervisord knows and from its file."""
     process, said = processes.get(NAME), _read(settings.run_dir / FILE)
     if process is None or not process.active:
-        return Guard("the guard is down", said.words if said else {})
+        return Guard("the guard is down", said.words if said else {}, said.hangs if said else {})
     if said is None or said.pid != process.pid:
         return Guard("" if process.uptime < BOOT or _unwritable(settings) else "the guard shows no sign of life", {})
     late = said.age * 1000 > settings.max_heartbeat_age and not _unwritable(settings)
-    return Guard(f"the guard shows no sign of life for {said.age:.0f} s" if late else "", said.words)
+    return Guard(f"the guard shows no sign of life for {said.age:.0f} s" if late else "", said.words, said.hangs)
 
 
 def _unwritable(settings: Settings) -> bool:
@@ -69,13 +73,16 @@ class _Said:
     #: Seconds since its last sign of life.
     age: float
     words: dict[str, Word]
+    hangs: dict[str, str]
 
 
 def _read(file: Path) -> _Said | None:
     try:
         found = json.loads(file.read_text())
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - float(found["beat_boottime"])
-        return _Said(int(found["pid"]), age, {name: _word(each) for name, each in found["instances"].items()})
+        words = {name: _word(each) for name, each in found["instances"].items()}
+        hangs = {name: told for name, each in found.get("histories", {}).items() if (told := _hangs(each))}
+        return _Said(int(found["pid"]), age, words, hangs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -83,6 +90,17 @@ def _read(file: Path) -> _Said | None:
 def _word(found: dict[str, Any]) -> Word:
     decision, at = str(found["decision"]), float(found.get("at") or 0)
     return Word(decision, f"{_when(decision, at)}{found['reason']}", int(found.get("deaths", 0)))
+
+
+def _hangs(history: dict[str, Any]) -> str:
+    """How often it hung within the last hour, when at last and why; empty if it did not."""
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    times = [float(at) for at in history.get("hangs", ()) if now - float(at) < HANGS_SHOWN_SECONDS]
+    if not times:
+        return ""
+    often = "once" if len(times) == 1 else f"{len(times)} times"
+    at = time.strftime("%H:%M", time.localtime(time.time() - now + times[-1]))
+    return f"hung {often} within an hour, last at {at}: {history['hung']}"
 
 
 def _when(decision: str, at: float) -> str:

@@ -201,4 +201,4 @@ def blocked(session: Session, block: Block) -> str:
 def _session(row: tuple[Any, ...]) -> Session:
     *columns, host, change, start, beat, kind, reason, since, until = row
     block = None if kind is None else Block(kind, reason, since, until)
-    return Session(*columns, block, host, Ages(change, start, beat))  # type: ignore[arg-type]
+    return Session(*[*columns, block, host, Ages(change, start, beat)])

@@ -5,19 +5,17 @@ CLOCK_BOOTTIME, which no change of the wall clock touches.
 """
 
 import contextlib
-import os
 import socket
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import orjson
 import psutil
 import structlog
 
-from bisnesctl import disk
+from bisnesctl import disk, proctimes
 from bisnesctl.settings import Settings
 from services import database_errors
 from services.bounded import Bounded
@@ -162,7 +160,8 @@ class Heartbeat:
             "pid": self._pid,
             "status": "degraded" if reason else "healthy",
             "reason": reason,
-            "beat_boottime": time.clock_gettime(time.CLOCK_BOOTTIME),
+            "beat_boottime": proctimes.boottime(),
+            "waited": round(proctimes.waited(self._pid), 3),
             "started_at": time.time() - tree.uptime,
             "uptimeSeconds": round(tree.uptime, 3),
             "memoryMb": round(tree.memory / 2**20, 1),
@@ -207,11 +206,11 @@ class _Tree:
 
     def __init__(self, pid: int) -> None:
         self._root = psutil.Process(pid)
-        self._started = _started(pid)
+        self._started = proctimes.boottime() - proctimes.uptime(pid)
         self._last = (time.monotonic(), self._measure()[1])
 
     def look(self) -> _Look:
-        uptime = time.clock_gettime(time.CLOCK_BOOTTIME) - self._started
+        uptime = proctimes.boottime() - self._started
         memory, busy = self._measure()
         (before, busy_before), now = self._last, time.monotonic()
         self._last = now, busy
@@ -228,9 +227,3 @@ class _Tree:
                     times = process.cpu_times()
                     busy += times.user + times.system
         return memory, busy
-
-
-def _started(pid: int) -> float:
-    """When the process started, in CLOCK_BOOTTIME seconds (proc(5), field 22 of stat)."""
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(after_name[19]) / float(os.sysconf("SC_CLK_TCK"))

@@ -1,6 +1,7 @@
 """What the guard does: looks at what supervisord runs, decides about what ended, and does what is due."""
 
 import logging
+import math
 import queue
 import time
 from collections.abc import Mapping
@@ -8,11 +9,13 @@ from collections.abc import Mapping
 from bisnesctl import disk, topology, volumes
 from bisnesctl.deployment import Deployment
 from bisnesctl.errors import BisnesError, NotRunning
-from bisnesctl.guard import memory, policy
+from bisnesctl.guard import memory, policy, silence
 from bisnesctl.guard.listener import Event
 from bisnesctl.guard.notes import Announcement, Note, Notes
 from bisnesctl.guard.policy import Decision, History
+from bisnesctl.guard.silence import Silences
 from bisnesctl.guard.state import State, clock
+from bisnesctl.probes import read_beat
 from bisnesctl.supervisor import Process
 from bisnesctl.topology import Instance
 from bisnesctl.watch import FILE, NAME
@@ -40,6 +43,9 @@ class Duty:
         self._instances = {each.name: each for each in deployment.instances}
         self._next_memory = 0.0
         self._unsaved = Announcement("the guard's state is kept in memory")
+        self._silence_limit = 2 * deployment.settings.max_heartbeat_age / 1000  # seconds
+        beats_missed = 2 * deployment.settings.heartbeat_interval / 1000
+        self._silences = Silences(looks=2 + math.ceil(beats_missed / MEMORY_TICK))
 
     def go_on(self, events: "queue.SimpleQueue[Event]") -> None:
         """Do what is to be done, then wait for an event, or until something is due."""
@@ -112,6 +118,7 @@ class Duty:
         if time.monotonic() >= self._next_memory:
             self._next_memory = time.monotonic() + MEMORY_TICK
             self._check_memory(processes)
+            self._check_silence(processes)
 
     def _see_to(self, instance: Instance, process: Process, now: float) -> None:
         history = self._state.of(instance.name)
@@ -126,10 +133,13 @@ class Duty:
 
     def _decide(self, instance: Instance, process: Process, history: History, now: float) -> None:
         if history.decision is None:
-            history = policy.ended(history, instance.program, process.exit_status, process.lived, now)
+            hang = self._hang(instance, process)
+            history = policy.ended(history, instance.program, process.exit_status, process.lived, now, hang)
             if history.decision and history.decision.decision != "restart" and instance.program.max_restarts:
                 history = self._blame_disk(history, now)
             self._state.histories[instance.name] = history
+            if hang:
+                self._note(instance, "process_hung", "error", reason=hang, hangs=len(history.hangs))
             self._tell(instance, process, history)
         if policy.due(history, now):
             self._start(instance, history)
@@ -138,6 +148,15 @@ class Duty:
         """Nothing is given up because of a disk that takes nothing: it is tried again until there is space."""
         full = next((each for each in volumes.troubled(self._deployment.settings) if each.critical), None)
         return history if full is None else policy.put_off(history, f"disk {full.mount}: {full.reason}", now)
+
+    def _hang(self, instance: Instance, process: Process) -> str:
+        """Why it was ended, by us or by itself, if it hung; empty if it did not."""
+        if reason := self._state.hung.pop(instance.name, ""):
+            return reason
+        if process.exit_status not in instance.program.hang_exits:
+            return ""
+        beat = read_beat(self._deployment.settings.heartbeat_dir / f"{instance.name}.json")
+        return (beat and beat.reason) or f"it hung, and ended with exit status {process.exit_status}"
 
     def _tell(self, instance: Instance, process: Process, history: History) -> None:
         decision = history.decision or Decision("fail", "")
@@ -163,6 +182,7 @@ class Duty:
     def _settled(self, instance: Instance) -> None:
         """Somebody stopped it, and it stays so; unless it was us, for its memory."""
         self._state.histories.pop(instance.name, None)
+        self._state.hung.pop(instance.name, None)
         if self._state.renewing.pop(instance.name, None):
             self._save()
             self._deployment.supervisor.start(instance.full_name)
@@ -190,6 +210,31 @@ class Duty:
         log.warning("%s is restarted: %s", instance.name, reason)
         self._note(instance, "memory_exceeded", "error", reason=reason, used=used, limit=limit)
         self._deployment.supervisor.stop(instance.full_name)
+
+    # --- Silence ---------------------------------------------------------------------------------------------------
+
+    def _check_silence(self, processes: Mapping[str, Process]) -> None:
+        """Kill what gives no sign of life, so that its end is decided about like any other."""
+        judged = {each.pid: self._instances[name] for name, each in processes.items() if self._is_judged(name, each)}
+        silent = {pid: seconds for pid, each in judged.items() if (seconds := self._silence(pid, each)) is not None}
+        for pid in self._silences.see(silent):
+            instance, reason = judged[pid], f"no heartbeat for {silent[pid]:.0f} s"
+            self._state.hung[instance.name] = reason
+            self._save()
+            log.error("%s hangs and is killed: %s", instance.name, reason)
+            silence.kill(pid)
+
+    def _is_judged(self, name: str, process: Process) -> bool:
+        return self._counts(name, process) and self._instances[name].program.kill_if_silent
+
+    def _silence(self, pid: int, instance: Instance) -> float | None:
+        """Seconds of its silence, if they are too many."""
+        beat = read_beat(self._deployment.settings.heartbeat_dir / f"{instance.name}.json")
+        try:
+            seconds = silence.silence(pid, beat)
+        except OSError:  # it has just ended
+            return None
+        return seconds if seconds > self._silence_limit else None
 
 
 def _moment(at: float | None) -> float | None:

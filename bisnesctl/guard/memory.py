@@ -41,6 +41,11 @@ def _processes() -> tuple[dict[int, list[int]], dict[int, int]]:
     return children, resident
 
 
+def tree(root: int) -> list[int]:
+    """A process and all that lives below it, parents before their children."""
+    return _tree(root, _processes()[0])
+
+
 def _tree(root: int, children: Mapping[int, list[int]]) -> list[int]:
     found = [root]
     for pid in found:

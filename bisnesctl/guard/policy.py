@@ -11,6 +11,8 @@ LONGEST = 60.0
 WINDOW = 3600.0
 #: Starts in a row that may fail, and the seconds for which the program is blocked then.
 FAILED_STARTS, BLOCK = 3, 3600.0
+#: Hangs within `WINDOW` that are followed by another start; after one more it is blocked for `BLOCK` seconds.
+MAX_HANGS = 5
 
 
 @dataclass(frozen=True)
@@ -33,19 +35,41 @@ class History:
     failed_starts: int = 0
     #: What was decided when it ended; none while it runs.
     decision: Decision | None = None
+    #: When it hung, in seconds since the epoch, and why it was ended the last time. No life wipes that out.
+    hangs: tuple[float, ...] = ()
+    hung: str = ""
 
 
-def ended(history: History, row: Program, status: int, lived: float, now: float) -> History:
-    """It ended by itself with this exit status (-1: by a signal) after `lived` seconds."""
-    how = "it was killed" if status < 0 else f"it ended with exit status {status}"
+def ended(history: History, row: Program, status: int, lived: float, now: float, hang: str = "") -> History:
+    """It ended by itself with this exit status (-1: by a signal) after `lived` seconds.
+
+    `hang`: why it was ended, if it hung: that is no quick death, but counts however long it lived.
+    """
+    how = hang or ("it was killed" if status < 0 else f"it ended with exit status {status}")
     if status in row.final_exits:
         return replace(history, decision=Decision("block", f"{how}, which a restart would not change"))
     if row.max_restarts == 0:
         return replace(history, decision=Decision("fail", f"{how}; it is not restarted by itself"))
     failed_starts = history.failed_starts + 1 if status in row.failed_starts else 0
-    quick = lived < row.min_uptime
-    deaths = (*(at for at in history.deaths if now - at < WINDOW), now) if quick else ()
-    return History(deaths, failed_starts, _decide(row, how, deaths, failed_starts, now))
+    quick = lived < row.min_uptime and not hang
+    deaths = (*_recent(history.deaths, now), now) if quick else ()
+    hangs = (*_recent(history.hangs, now), now) if hang else _recent(history.hangs, now)
+    decision = _after_hang(row, how, hangs, now) if hang else _decide(row, how, deaths, failed_starts, now)
+    return History(deaths, failed_starts, decision, hangs, hang or history.hung)
+
+
+def _recent(times: tuple[float, ...], now: float) -> tuple[float, ...]:
+    return tuple(at for at in times if now - at < WINDOW)
+
+
+def _after_hang(row: Program, how: str, hangs: tuple[float, ...], now: float) -> Decision:
+    if len(hangs) > MAX_HANGS:
+        return Decision("block", f"it hung {len(hangs)} times within an hour, the last time: {how}", now + BLOCK)
+    return Decision("restart", how, now + _pause(row, len(hangs)))
+
+
+def _pause(row: Program, troubles: int) -> float:
+    return min(row.restart_delay * 2.0 ** max(troubles - 1, 0), max(LONGEST, row.restart_delay))
 
 
 def _decide(row: Program, how: str, deaths: tuple[float, ...], failed_starts: int, now: float) -> Decision:
@@ -53,7 +77,7 @@ def _decide(row: Program, how: str, deaths: tuple[float, ...], failed_starts: in
         return Decision("block", f"{failed_starts} starts in a row failed", now + BLOCK)
     if len(deaths) > row.max_restarts:
         return Decision("fail", f"{len(deaths)} quick deaths in a row, at the last one {how}")
-    pause = min(row.restart_delay * 2 ** max(len(deaths) - 1, 0), max(LONGEST, row.restart_delay))
+    pause = _pause(row, len(deaths))
     attempt = f" (attempt {len(deaths)} of {row.max_restarts})" if deaths else ""
     return Decision("restart", f"{how}{attempt}", now + pause)
 
@@ -81,5 +105,7 @@ def runs(history: History) -> History:
 
 
 def forgiven(history: History, lived: float, row: Program) -> History:
-    """It has run for `lived` seconds: that wipes out the past, once it is long enough."""
-    return History() if lived >= row.min_uptime and history.decision is None else history
+    """It has run for `lived` seconds: that wipes out quick deaths and failed starts, once it is long enough."""
+    if lived < row.min_uptime or history.decision is not None:
+        return history
+    return History(hangs=history.hangs, hung=history.hung)

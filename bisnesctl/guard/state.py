@@ -30,6 +30,8 @@ class State:
     serial: int = -1
     #: Instances that were stopped because of their memory, and are to be started again: name → reason.
     renewing: dict[str, str] = field(default_factory=dict)
+    #: Instances that were killed because they hung: name → reason, until their end is decided about.
+    hung: dict[str, str] = field(default_factory=dict)
 
     def of(self, name: str) -> History:
         """An instance's history; an empty one where nothing is known."""
@@ -45,6 +47,7 @@ class State:
             "supervisor": self.supervisor,
             "serial": self.serial,
             "renewing": self.renewing,
+            "hung": self.hung,
         }
         disk.refresh(run_dir / FILE, json.dumps(content).encode())
 
@@ -54,7 +57,8 @@ def read(run_dir: Path) -> State:
     try:
         found = json.loads((run_dir / FILE).read_text())
         histories = {name: _history(each) for name, each in found["histories"].items()}
-        state = State(histories, int(found["supervisor"]), int(found["serial"]), dict(found["renewing"]))
+        hung = dict(found.get("hung", {}))  # an earlier release writes none
+        state = State(histories, int(found["supervisor"]), int(found["serial"]), dict(found["renewing"]), hung)
         return state if float(found["beat_boottime"]) <= clock() else State()
     except FileNotFoundError:
         return State()
@@ -75,4 +79,5 @@ def _history(found: dict[str, Any]) -> History:
     if decision is not None and decision.at is not None and decision.at > now + BLOCK:
         decision = replace(decision, at=now)
     deaths = tuple(at for at in found["deaths"] if at <= now)
-    return History(deaths, int(found["failed_starts"]), decision)
+    hangs, hung = tuple(at for at in found.get("hangs", ()) if at <= now), str(found.get("hung", ""))
+    return History(deaths, int(found["failed_starts"]), decision, hangs, hung)

@@ -18,6 +18,7 @@ from bisnesctl.guard import state
 from bisnesctl.guard.duty import Duty
 from bisnesctl.guard.listener import Event
 from bisnesctl.guard.notes import Note, Notes
+from bisnesctl.proctimes import boottime
 from bisnesctl.supervisor import lives
 from bisnesctl.topology import Instance, Program
 from tests.acceptance.deployment import wait_until
@@ -36,6 +37,8 @@ ROWS = {
     "steady": Program("steady", "", "sleep 1000", restart_delay=0.2, min_uptime=0, max_restarts=5),
     "quick": Program("quick", "", "sh -c 'exit 3'", restart_delay=0.1, min_uptime=60, max_restarts=2),
     "kicked": Program("kicked", "", "sh -c 'exit 77'", restart_delay=0.1, final_exits=frozenset({77})),
+    "mute": Program("mute", "", "sleep 1000", restart_delay=0.1, kill_if_silent=True),
+    "hanging": Program("hanging", "", "sh -c 'sleep 0.2; exit 70'", restart_delay=60, hang_exits=frozenset({70})),
     "hog": Program("hog", "", f'{sys.executable} -c "{{hog}}"', restart_delay=0.1, memory=100, kill_timeout=2),
 }
 
@@ -103,7 +106,7 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path, database):
-    settings = settings_in(tmp_path, DATABASE_URL=database)
+    settings = settings_in(tmp_path, DATABASE_URL=database, HEARTBEAT_INTERVAL="200", MAX_HEARTBEAT_AGE="1000")
     hog = tmp_path / "hog.py"
     hog.write_text(HOG)
     commands = {name: row.command for name, row in ROWS.items()} | {"hog": f"{sys.executable} {hog}"}
@@ -168,6 +171,47 @@ def test_a_tree_that_uses_too_much_is_stopped_by_force_where_it_must_be_and_star
     wait_until(lambda: stage.noted("memory_exceeded"), 20)
     severity, details = stage.noted("memory_exceeded")[0]
     assert (severity, details["limit"], details["used"] > 100 << 20) == ("error", 100 << 20, True)
+
+
+def heart(stage, name, pid, reason=None, age=0.0):
+    """Write a heartbeat."""
+    stage.settings.heartbeat_dir.mkdir(parents=True, exist_ok=True)
+    told = {"pid": pid, "status": "healthy", "reason": reason, "beat_boottime": boottime() - age, "waited": 0.0}
+    (stage.settings.heartbeat_dir / f"{name}.json").write_text(json.dumps(told))
+
+
+def test_what_gives_no_sign_of_life_is_killed_noted_with_its_reason_and_started_again(stage):
+    heart(stage, "mute", 1, age=10_000.0)  # a predecessor's
+    stage.guard()
+    pid = stage.run("mute")
+    wait_until(lambda: stage.process("mute").pid not in (0, pid), 90, lambda: str(stage.process("mute")))
+    assert not lives(pid)
+    wait_until(lambda: stage.noted("process_hung"), 20)
+    severity, details = stage.noted("process_hung")[0]
+    assert (severity, details["instance"]) == ("error", "mute")
+    assert "no heartbeat for" in details["reason"]
+    told = watch.guard(stage.supervisor.processes(), stage.settings).hangs["mute"]
+    assert "hung once within an hour" in told
+    assert "no heartbeat for" in told
+
+
+def test_a_process_that_beats_is_left_alone_and_so_is_one_that_was_started_just_now(stage):
+    stage.guard()
+    pid = stage.run("mute")
+    for _ in range(75):
+        heart(stage, "mute", pid)
+        time.sleep(0.2)
+    assert stage.process("mute").pid == pid
+
+
+def test_a_process_that_ends_because_it_hung_is_noted_with_what_its_heartbeat_says(stage):
+    heart(stage, "hanging", 1, "its browser thread has not moved for 130 s")
+    stage.guard()
+    stage.supervisor.start("hanging:hanging")
+    wait_until(lambda: stage.word("hanging"), 30)
+    assert "has not moved for 130 s" in stage.word("hanging")["reason"]
+    wait_until(lambda: stage.noted("process_hung"), 20)
+    assert stage.noted("process_hung")[0][0] == "error"
 
 
 def test_another_guard_goes_on_where_the_one_before_was_killed_and_notes_nothing_twice(stage):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisnesctl.guard import policy
-from bisnesctl.guard.policy import BLOCK, FAILED_STARTS, LONGEST, WINDOW, Decision, History, ended
+from bisnesctl.guard.policy import BLOCK, FAILED_STARTS, LONGEST, MAX_HANGS, WINDOW, Decision, History, ended
 from bisnesctl.topology import Program
 
 ROW = Program("worker", "works", "work", restart_delay=1.0, min_uptime=10, max_restarts=4)
@@ -71,6 +71,32 @@ def test_failed_starts_in_a_row_are_blocked_for_an_hour():
     assert policy.due(history, 1000.0 + BLOCK)
     between = die(die(History(), FAILED_STARTS - 1, SESSION, status=75), 1, SESSION, status=1)
     assert die(between, 1, SESSION, status=75).decision.decision == "restart"
+
+
+def hang(history, times, lived=1000.0, now=1000.0):
+    for _ in range(times):
+        history = policy.forgiven(policy.runs(history), lived, SESSION)
+        history = ended(history, SESSION, -1, lived, now, "no heartbeat for 130 s")
+    return history
+
+
+def test_hangs_are_followed_by_starts_after_growing_pauses_then_by_a_block_however_long_it_lived():
+    assert [pause(hang(History(), times)) for times in range(1, MAX_HANGS + 1)] == [1, 2, 4, 8, 16]
+    assert "no heartbeat for 130 s" in hang(History(), 1).decision.reason
+    last = hang(History(), MAX_HANGS + 1)
+    assert (last.decision.decision, pause(last)) == ("block", BLOCK)
+    assert "no heartbeat" in last.decision.reason
+    assert last.deaths == ()
+
+
+def test_hangs_of_long_ago_do_not_count():
+    old = hang(History(), MAX_HANGS, now=0.0)
+    assert pause(hang(old, 1, now=WINDOW + 1), WINDOW + 1) == SESSION.restart_delay
+
+
+def test_a_long_life_does_not_wipe_out_hangs():
+    found = policy.forgiven(policy.runs(hang(History(), 2)), 1e6, SESSION)
+    assert (len(found.hangs), found.hung) == (2, "no heartbeat for 130 s")
 
 
 def test_what_is_never_restarted_fails_at_once():

@@ -1,0 +1,54 @@
+"""Processes that give no sign of life, judged by what this machine alone knows: heartbeat files and CLOCK_BOOTTIME.
+
+Seconds in which a process waited for a processor are not counted: on a busy machine a slow process is slow, not dead.
+Nor is a silence that the guard did not see itself: after a pause of the whole machine all have been silent.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from bisnesctl import proctimes
+from bisnesctl.guard import memory
+from bisnesctl.probes import Beat
+
+#: Part of a silence that counts, however much of it the process waited for a processor.
+_LEAST_PART = 0.1
+
+
+def judge(since: float, waited: float) -> float:
+    """Seconds of a silence that count: it began so many seconds ago, and for so many the process waited."""
+    return since - min(max(waited, 0.0), (1 - _LEAST_PART) * since)
+
+
+def silence(pid: int, beat: Beat | None) -> float:
+    """Seconds in which a process could have given a sign of life and gave none. Raises OSError if it is gone.
+
+    `beat`: the last one under its name; one that was given before it started is its predecessor's.
+    """
+    uptime = proctimes.uptime(pid)
+    if beat is not None and beat.age < uptime:
+        return judge(beat.age, proctimes.waited(beat.pid) - beat.waited)
+    return judge(uptime, sum(proctimes.waited(each) for each in memory.tree(pid)))
+
+
+def kill(pid: int) -> None:
+    """Kill a process with its whole tree, the leaves first."""
+    for each in reversed(memory.tree(pid)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(each, signal.SIGKILL)
+
+
+@dataclass
+class Silences:
+    """How often in a row the guard has seen each process silent."""
+
+    looks: int  # in a row, until a process counts as hung
+    _seen: dict[int, int] = field(default_factory=dict)
+
+    def see(self, silent: Collection[int]) -> set[int]:
+        """These are silent now; returns those that hang."""
+        self._seen = {pid: self._seen.get(pid, 0) + 1 for pid in silent}
+        return {pid for pid, times in self._seen.items() if times >= self.looks}
