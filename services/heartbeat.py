@@ -125,6 +125,11 @@ class Heartbeat:
             self._file.unlink(missing_ok=True)
         self._tell_database(Bounded(lambda: self._execute(_GONE)))
 
+    @property
+    def database_away(self) -> bool:
+        """Whether the database did not answer the last beat."""
+        return self._away is not None
+
     def _beat_on(self) -> None:
         while True:
             self.beat()
@@ -133,13 +138,14 @@ class Heartbeat:
 
     def beat(self) -> None:
         """Write the file, then the row; the file once more where the database turned out away, or back."""
-        self._write_file()
+        self.write_file()
         away = self._away
         self._tell_database(self._write_row)
         if self._away != away:
-            self._write_file()
+            self.write_file()
 
-    def _write_file(self) -> None:
+    def write_file(self) -> None:
+        """Beat for this machine alone, at once."""
         self._beat = self._observe()
         try:
             self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

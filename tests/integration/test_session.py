@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from outbox_tools import execute, open_database
 from wa_stage import WebSandbox
 
 from bisnesctl import wajs
+from bisnesctl.probes import read_beat
 from bisnesctl.sessions import session_name
 from services.connectors.wwebjs import commands, family, manager_store, recovery, session, wiring
 from services.connectors.wwebjs.chromium import StartFailed
@@ -24,12 +26,22 @@ from services.connectors.wwebjs.register import Register
 from services.connectors.wwebjs.session import ExitStatus, Session
 from services.connectors.wwebjs.states import Limits, State
 from services.store import Database
+from tests.acceptance.deployment import alive, descendants
 from tests.integration.sandbox_stage import eventually, free_port
 from tests.servers import settings_in
 from tests.unit.test_owner import Browser
 from tests.unit.test_states import MAIN, health
 
 COMPANY, NUMBER = "0128", "60110000007"
+
+
+#: What `python -m services.connectors.wwebjs` does.
+MAIN_MODULE = "import sys; from services.connectors.wwebjs.__main__ import main; sys.exit(main())"
+#: Has the thread that owns the browser hang in a step.
+HANGS = {
+    "launch": "from services.connectors.wwebjs import browser; browser.Browser.launch = lambda *_: time.sleep(1e6)",
+    "look": "from services.connectors.wwebjs import owner; owner.Owner._look = lambda _: time.sleep(1e6)",
+}
 
 
 class Nobody:
@@ -42,10 +54,10 @@ class Nobody:
 class Stage:
     """A bot, and the processes that serve it."""
 
-    def __init__(self, dsn, redis_url, folder, page_url):
+    def __init__(self, dsn, redis_url, folder, page_url, **more):
         self.settings = settings_in(
             folder, DATABASE_URL=dsn, REDIS_URL=redis_url, WA_URL=page_url, HEARTBEAT_INTERVAL="1000",
-            WA_JS_PATH=str(wajs.fetch()), ENCRYPTION_KEY="00" * 32,
+            WA_JS_PATH=str(wajs.fetch()), ENCRYPTION_KEY="00" * 32, **more,
         )  # fmt: skip
         self.pool, self.connection = open_database(dsn)
         ((self.bot,),) = execute(
@@ -56,9 +68,10 @@ class Stage:
         )
         self.processes = []
 
-    def start(self):
+    def start(self, before=""):
+        """Start the process; it runs the Python code `before` at first."""
         environment = {**os.environ, "BISNES_ENV": str(self.settings.env_file)}
-        command = [sys.executable, "-m", "services.connectors.wwebjs", COMPANY, "0"]
+        command = [sys.executable, "-c", f"{before}\n{MAIN_MODULE}", COMPANY, "0"]
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -183,7 +196,7 @@ class Unlaunchable:
 
     events, lost = queue.Queue(), None
 
-    def __init__(self, _options):
+    def __init__(self, *_):
         pass
 
     def launch(self):
@@ -220,12 +233,12 @@ def test_browsers_that_do_not_start_are_tried_a_few_times_then_the_start_has_fai
 
 
 def test_a_number_that_another_process_took_is_shown_as_that_one_says(stage, monkeypatch):
-    assert serve(stage, monkeypatch, lambda _: Shown(MAIN), ours=False) == ExitStatus.START_FAILED
+    assert serve(stage, monkeypatch, lambda *_: Shown(MAIN), ours=False) == ExitStatus.ELSEWHERE
     assert stage.row("state") == "STARTING"  # as it was told before
 
 
 def test_a_refused_account_is_blocked_for_good_and_its_queue_is_held(stage, monkeypatch):
-    assert serve(stage, monkeypatch, lambda _: Shown(health("TOS_BLOCK"))) == ExitStatus.GIVEN_UP
+    assert serve(stage, monkeypatch, lambda *_: Shown(health("TOS_BLOCK"))) == ExitStatus.GIVEN_UP
     ((kind, forever),) = execute(stage.connection, "SELECT kind, until = 'infinity' FROM wa_block")
     assert (kind, forever, stage.row("state")) == ("banned", True, "FAILED")
 
@@ -245,18 +258,63 @@ def test_a_number_that_is_none_is_a_mistake_of_the_configuration(stage):
     assert stage.start().wait(60) == ExitStatus.MISCONFIGURED
 
 
-def test_two_processes_never_have_one_number(stage, database, monkeypatch):
-    monkeypatch.setattr(wiring, "LOCK_TRIES", 1)
+def test_two_processes_never_have_one_number(stage, database):
     one, two = (BotLock(Database(database, 2, "t"), stage.bot) for _ in range(2))
-    stopping = threading.Event()
-    assert wiring._take(one, stopping)
-    assert not wiring._take(two, stopping)
+    stopping, vital = threading.Event(), wiring.Vital(stage.settings, "t")
+    assert wiring._take(one, vital, stopping)
+    threading.Timer(3.0, stopping.set).start()
+    assert not wiring._take(two, vital, stopping)
+    assert "another process" in vital.counters.degraded
     execute(stage.connection, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
     assert one.held()  # it takes it anew
     one.release()
     eventually(two.take)
     assert not one.held()
     two.release()
+
+
+@pytest.mark.parametrize("step", HANGS)
+def test_a_process_whose_browser_thread_hangs_ends_itself_and_says_where(
+    database, redis_server, sandbox, tmp_path, step
+):
+    stage = Stage(database, redis_server.url, tmp_path, sandbox.page_url, MAX_HEARTBEAT_AGE="2000")
+    try:
+        process = stage.start(f"import time; {HANGS[step]}")
+        below = set()
+        while process.poll() is None:
+            below |= family.members(process.pid)
+            time.sleep(0.2)
+        assert process.returncode == ExitStatus.HUNG
+        beat = read_beat(stage.settings.heartbeat_dir / f"{session_name(COMPANY, 0)}.json")
+        assert "its browser's thread has not moved for" in beat.reason
+        eventually(lambda: "most recent call first" in process.said)  # where every thread was
+        assert stage.row("failed_starts") == 0
+        eventually(lambda: not any(alive(pid) for pid in below))
+    finally:
+        stage.end()
+
+
+def test_a_database_that_freezes_for_long_ends_no_session(postgres, database, redis_server, sandbox, tmp_path):
+    stage = Stage(database, redis_server.url, tmp_path, sandbox.page_url, MAX_HEARTBEAT_AGE="2000")
+    try:
+        process = stage.start()
+        stage.becomes("SCAN_QR_CODE", process)
+        frozen = [postgres.pid, *descendants(postgres.pid)]
+        signal_all(frozen, signal.SIGSTOP)
+        try:
+            time.sleep(20)  # five times what a step may take
+        finally:
+            signal_all(frozen, signal.SIGCONT)
+        sandbox.scan(NUMBER)
+        stage.becomes("WORKING", process)
+    finally:
+        stage.end()
+
+
+def signal_all(pids, signum):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
 
 
 def test_a_profile_is_had_by_one_process_and_put_aside_twice_at_most(tmp_path):

@@ -27,11 +27,15 @@ class Browser:
         self.events = queue.Queue()
         self.page, self.lost, self.driver_alive, self.driver_pid = self, None, True, 1
         self.says, self.calls, self.acknowledged = says, [], []
+        self.lives = True
         self.refusals = []  # why it cannot be opened, one after the other
 
     def open(self):
         if self.refusals:
             raise self.refusals.pop(0)
+
+    def answers(self, _deadline):
+        return self.lives
 
     def health(self, _deadline):
         said = self.says.pop(0) if isinstance(self.says, list) and len(self.says) > 1 else self.says
@@ -142,6 +146,12 @@ def test_a_page_that_cannot_be_reached_is_tried_again_and_commands_are_carried_o
     assert all_.serve()[0] is End.STOP
     assert all_.told == [(State.STARTING, None), (State.STARTING, None), (State.WORKING, "60")]
     assert View.UNREACHABLE in asked
+
+
+def test_a_browser_that_does_not_answer_while_it_loads_the_page_is_lost():
+    all_ = Everything()
+    all_.browser.refusals, all_.browser.lives = [CallTimeout("load: 60 s")], False
+    assert all_.serve() == (End.LOST, "the browser does not answer while it loads the page")
 
 
 def test_events_are_stored_before_the_page_may_forget_them():

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import queue
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ from services.connectors.wwebjs.chromium import Program, StartFailed
 from services.connectors.wwebjs.driver import Driver, DriverLost
 from services.connectors.wwebjs.events import Lost, PageEvent
 from services.connectors.wwebjs.page import Page, PageLost
+from services.connectors.wwebjs.session_clock import clock
 from services.connectors.wwebjs.wire import Wire
 
 #: Seconds for Chromium to launch, and for a page to load.
@@ -45,16 +46,20 @@ class BrowserOptions:
         return cls(profile, settings.whatsapp_url, bundle, settings.chrome_path, settings.chromedriver_path, further)
 
 
+def _ignore(_name: str, _deadline: float) -> None:
+    """Where nobody watches the owner."""
+
+
 class Browser:
     """Launched once and driven by one thread, which must live as long: Chromium ends with it.
 
     A browser that was lost is killed, and another one made.
     """
 
-    def __init__(self, options: BrowserOptions) -> None:
-        """Nothing is started yet."""
+    def __init__(self, options: BrowserOptions, begin: Callable[[str, float], None] = _ignore) -> None:
+        """Nothing is started yet. `begin`: told what the owner is about to do, and its deadline in seconds."""
         self.events: queue.Queue[PageEvent | Lost] = queue.Queue()
-        self._options = options
+        self._options, self._begin = options, begin
         self._program: Program | None = None
         self._wire: Wire | None = None
         self._driver: Driver | None = None
@@ -66,7 +71,7 @@ class Browser:
         Raises `ProgramMissing`, `StartFailed` and `OSError`; nothing runs then.
         """
         try:
-            self._launch(time.monotonic() + deadline)
+            self._launch(clock.now() + deadline)
         except BaseException as error:
             self.kill()
             if isinstance(error, cdp.ConnectionLost | cdp.NoAnswer | cdp.Refused | DriverLost):
@@ -76,6 +81,17 @@ class Browser:
     def open(self, deadline: float = LOAD) -> None:
         """Load WhatsApp Web. Raises `CallFailed` where it cannot be reached, `CallTimeout` and `PageLost`."""
         self.page.open(self._options.url, deadline)
+
+    def answers(self, deadline: float) -> bool:
+        """Whether Chromium and its page's process do anything within so many seconds."""
+        try:
+            if self._wire is not None:
+                self._wire.connection.ask("Runtime.evaluate", deadline, expression="1", returnByValue=True)
+        except (cdp.ConnectionLost, cdp.NoAnswer):
+            return False
+        except cdp.Refused:  # between two pages
+            return True
+        return self._wire is not None
 
     def acknowledge(self, boot: str, seq: int) -> None:
         """Let the page forget the events of that life up to `seq`; any thread may say so. Never fails."""
@@ -115,14 +131,14 @@ class Browser:
 
     def close(self, deadline: float = 10.0) -> None:
         """End it so that nothing of the profile is lost; by force after `deadline` seconds."""
-        until = time.monotonic() + deadline
+        until = clock.now() + deadline
         if self._wire and self._program:
             self._wire.expect_end()
             with contextlib.suppress(cdp.ConnectionLost):
                 self._wire.connection.tell("Browser.close")
             if not self._program.wait(deadline / 2):
                 self._program.terminate()
-                self._program.wait(until - time.monotonic())
+                self._program.wait(until - clock.now())
         self.kill()
 
     def kill(self) -> None:
@@ -139,11 +155,11 @@ class Browser:
         executable, driver = chromium.find_chromium(options.chrome), chromium.find_driver(options.driver)
         preload = _preload(options)
         self._program = chromium.launch(executable, options.profile, options.arguments)
-        port = chromium.debugger_port(self._program, options.profile, until - time.monotonic())
-        self._wire = wire = Wire(self._program, port, preload, self.events, until - time.monotonic())
+        port = chromium.debugger_port(self._program, options.profile, until - clock.now())
+        self._wire = wire = Wire(self._program, port, preload, self.events, until - clock.now())
         self._driver = Driver(driver, port, options.profile / "chromedriver.log")
-        self._driver.attach(max(until - time.monotonic(), 1))
-        self._page = Page(self._driver, lambda: wire.connection, lambda: wire.lost)
+        self._driver.attach(max(until - clock.now(), 1))
+        self._page = Page(self._driver, lambda: wire.connection, lambda: wire.lost, self._begin)
 
 
 def _preload(options: BrowserOptions) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 
 import websocket
 
+from services.connectors.wwebjs.session_clock import clock
+
 #: Seconds to connect, to hand a request over, and for an answer unless told otherwise.
 PATIENCE = 10.0
 
@@ -32,16 +34,16 @@ class Refused(Exception):
 
 def find_page(port: int, deadline: float) -> str:
     """The id of the page that a Chromium at this port has. Raises `ConnectionLost`."""
-    until = time.monotonic() + deadline
+    until = clock.now() + deadline
     while True:
         try:
-            for target in _targets(port, max(until - time.monotonic(), 0.1)):
+            for target in _targets(port, clock.stretched(max(until - clock.now(), 0.1))):
                 if target.get("type") == "page":
                     return str(target["id"])
             reason = "it has no page"
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = str(error)
-        if time.monotonic() >= until:
+        if clock.now() >= until:
             raise ConnectionLost(f"Chromium cannot be driven: {reason}")
         time.sleep(0.02)
 
@@ -65,8 +67,8 @@ class Connection:
         address = f"ws://127.0.0.1:{port}/devtools/page/{page}"
         try:
             self._socket = websocket.create_connection(
-                address, timeout=PATIENCE, suppress_origin=True, enable_multithread=True, http_no_proxy=["*"],
-                skip_utf8_validation=True,
+                address, timeout=clock.stretched(PATIENCE), suppress_origin=True, enable_multithread=True,
+                http_no_proxy=["*"], skip_utf8_validation=True,
             )  # fmt: skip
         except (OSError, websocket.WebSocketException) as error:
             raise ConnectionLost(f"Chromium does not take a connection: {error}") from error
@@ -95,7 +97,7 @@ class Connection:
         answers: list[Message] = []
         number = self.tell(method, answers.append, **parameters)
         with self._changed:
-            self._changed.wait_for(lambda: answers or self.broken is not None, deadline)
+            self._changed.wait_for(lambda: answers or self.broken is not None, clock.stretched(deadline))
             self._takers.pop(number, None)
         if not answers:
             raise ConnectionLost(self.broken) if self.broken else NoAnswer(f"no answer to {method} in {deadline:g} s")

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from services.connectors.wwebjs import family, priority
+from services.connectors.wwebjs.session_clock import clock
 
 #: Where the programs are looked for, in this order.
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
@@ -125,8 +126,8 @@ class Program:
 
         Raises `StartFailed` where it ends before, or does not tell it in time.
         """
-        until = time.monotonic() + deadline
-        while time.monotonic() < until and self.alive:
+        until = clock.now() + deadline
+        while clock.now() < until and self.alive:
             with contextlib.suppress(OSError):
                 if found := re.search(pattern, told.read_text(errors="replace")):
                     return int(found[1])
@@ -136,8 +137,8 @@ class Program:
 
     def wait(self, seconds: float) -> bool:
         """Whether it ends within that time."""
-        until = time.monotonic() + seconds
-        while self.alive and time.monotonic() < until:
+        until = clock.now() + seconds
+        while self.alive and clock.now() < until:
             time.sleep(0.01)
         return not self.alive
 

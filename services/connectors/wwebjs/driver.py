@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.connectors.wwebjs.chromium import Program, StartFailed
+from services.connectors.wwebjs.session_clock import clock
 
 if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver
@@ -76,7 +77,7 @@ class Driver:
             raise DriverLost(str(error)) from error
         try:
             with self._translated():
-                self._selenium = _attached(port, self._port, deadline)
+                self._selenium = _attached(port, self._port, clock.stretched(deadline))
         except (DriverTimeout, DriverRefused) as error:
             self.kill()
             raise DriverLost(f"ChromeDriver cannot be attached: {error}") from error
@@ -87,17 +88,18 @@ class Driver:
         Raises `DriverTimeout`, `DriverLost` and `DriverRefused`.
         """
         selenium = self._ready(deadline)
+        seconds = clock.stretched(deadline)
         with self._translated():
-            if self._script_timeout != deadline:
-                selenium.set_script_timeout(deadline)
-                self._script_timeout = deadline
+            if self._script_timeout != seconds:
+                selenium.set_script_timeout(seconds)
+                self._script_timeout = seconds
             return selenium.execute_async_script(script, *arguments)
 
     def open(self, url: str, deadline: float) -> None:
         """Load a page and return once its document is there. Raises like `run`."""
         selenium = self._ready(deadline)
         with self._translated():
-            selenium.set_page_load_timeout(deadline)
+            selenium.set_page_load_timeout(clock.stretched(deadline))
             selenium.get(url)
 
     def choose_file(self, element_id: str, path: Path, deadline: float) -> None:
@@ -119,7 +121,7 @@ class Driver:
             self.attach(min(max(deadline, 5.0), START))
         if self._selenium is None:
             raise DriverLost("ChromeDriver was ended")
-        self._selenium.command_executor.client_config.timeout = deadline + GRACE  # type: ignore[union-attr]
+        self._selenium.command_executor.client_config.timeout = clock.stretched(deadline + GRACE)  # type: ignore[union-attr]
         return self._selenium
 
     @contextlib.contextmanager

@@ -40,7 +40,7 @@ def kill(leader: int, known: frozenset[int] = frozenset()) -> bool:
     processor is short. What is in an uninterruptible wait is left behind after `KILL_TIMEOUT_SECONDS`. The leader must
     be a child that was not waited for, so that its number is nobody else's.
     """
-    seen = {leader, *known, *_descendants(leader)}
+    seen = {leader, *known, *descendants(leader)}
     _send_kill(seen)
     deadline = time.monotonic() + KILL_TIMEOUT_SECONDS
     while True:
@@ -52,13 +52,21 @@ def kill(leader: int, known: frozenset[int] = frozenset()) -> bool:
         time.sleep(_POLL_SECONDS)
 
 
+def kill_below(pid: int) -> None:
+    """Send SIGKILL to all that a process has started, and to what these leave behind in their sessions."""
+    below = descendants(pid)
+    _send_kill(below)
+    for each in below:
+        _send_kill(members(each) - {pid})
+
+
 def _send_kill(pids: Iterable[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
 
-def _descendants(pid: int) -> set[int]:
+def descendants(pid: int) -> set[int]:
     """What was started by a process and lives below it, read from the tree alone."""
     found, new = set[int](), [pid]
     while new:

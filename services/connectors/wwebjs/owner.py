@@ -4,7 +4,6 @@ What to do is decided by `states.Course`; here it is done.
 """
 
 import queue
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +16,7 @@ from services.connectors.wwebjs.page import CallFailed, CallTimeout, Health, Pag
 from services.connectors.wwebjs.profiles import Profile
 from services.connectors.wwebjs.recorder import Recorder
 from services.connectors.wwebjs.register import AWAY, Register
+from services.connectors.wwebjs.session_clock import clock
 from services.connectors.wwebjs.states import SOON, Action, Course, Do, End, Finish, Limits, Past, Show, State
 from services.connectors.wwebjs.work import Work
 
@@ -42,6 +42,7 @@ class Hooks:
     memory_mb: Callable[[Browser], float]
     commands: Callable[["Owner"], None]  # do those that are waiting
     locked: Callable[[], bool]  # whether the number is still ours alone
+    begin: Callable[[str, float], None] = lambda _name, _deadline: None  # what it is at, and the deadline of that
     bound_number: Callable[[], str | None] = lambda: None  # digits of the only number that may be linked; None: any
 
 
@@ -65,7 +66,7 @@ class Owner:
     limits: Limits
     hooks: Hooks
     past: Past = field(default_factory=Past)
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = clock.now
     course: Course = field(init=False)
     asked: End | None = None  # what a command asked for
     _health: Health | None = None  # as it was seen last
@@ -105,6 +106,7 @@ class Owner:
         self.course.look_soon(self.clock())
 
     def _turn(self) -> None:
+        self.hooks.begin("a turn", 0.0)
         if self.hooks.stopping():
             raise _Finished(End.STOP, "it was told to stop")
         self._listen()
@@ -175,6 +177,8 @@ class Owner:
             refusal = None
         except (CallFailed, CallTimeout) as error:
             refusal = str(error)
+            if isinstance(error, CallTimeout) and not self.browser.answers(LOOK_DEADLINE):
+                raise PageLost("the browser does not answer while it loads the page") from error
         self._do(self.course.open(refusal, self.clock()))
         if refusal is not None and self._is_due("weigh", WEIGH):
             self._weigh()

@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO
 
 from services.connectors.wwebjs import cdp
 from services.connectors.wwebjs.driver import Driver, DriverLost, DriverRefused, DriverTimeout
+from services.connectors.wwebjs.session_clock import clock
 
 #: Seconds that a call may take unless told otherwise.
 DEADLINE = 30.0
@@ -81,17 +81,21 @@ class Page:
     """What can be done with the page. Only the thread that owns the browser may call it."""
 
     def __init__(
-        self, driver: Driver, connection: Callable[[], cdp.Connection], lost: Callable[[], str | None]
-    ) -> None:
-        """`connection`: the one of our own; `lost`: why the page is gone, None while it is not."""
-        self._driver, self._connection, self._lost = driver, connection, lost
+        self, driver: Driver, connection: Callable[[], cdp.Connection], lost: Callable[[], str | None],
+        begin: Callable[[str, float], None],
+    ) -> None:  # fmt: skip
+        """`connection`: the one of our own; `lost`: why the page is gone, None while it is not.
+
+        `begin`: told what is about to be done, and its deadline in seconds.
+        """
+        self._driver, self._connection, self._lost, self._begin = driver, connection, lost, begin
 
     def call(self, function: str, *arguments: Any, deadline: float = DEADLINE) -> Any:
         """Call a function of the page, such as `WPP.chat.sendTextMessage`, and return what it gives, as JSON.
 
         `deadline` is in seconds. Raises `CallFailed`, `CallTimeout` and `PageLost`.
         """
-        with self._translated(function):
+        with self._translated(function, deadline):
             answer = self._driver.run(_CALL, (function, list(arguments)), deadline)
         if answer is None:
             raise PageLost("the page that is there is not WhatsApp Web")
@@ -99,28 +103,28 @@ class Page:
 
     def open(self, url: str, deadline: float = DEADLINE) -> None:
         """Load a page. Raises `CallFailed` where it cannot be reached, `CallTimeout` and `PageLost`."""
-        with self._translated("load"):
+        with self._translated("load", deadline):
             self._driver.open(url, deadline)
 
     def attach_file(self, path: Path, deadline: float = DEADLINE) -> None:
         """Put a file of this machine into the page, for the next `__wa.sendFile`. Raises like `call`."""
         element = self.call("__wa.expectFile", deadline=deadline)
-        with self._translated("attach a file"):
+        with self._translated("attach a file", deadline):
             self._driver.choose_file(element, path.absolute(), deadline)
 
     def send_file(self, chat_id: str, path: Path, options: dict[str, Any], deadline: float = DEADLINE) -> Any:
         """Send a file of this machine with `options` of `WPP.chat.sendFileMessage`. Raises like `call`."""
-        until = time.monotonic() + deadline
+        until = clock.now() + deadline
         self.attach_file(path, deadline)
-        return self.call("__wa.sendFile", chat_id, options, deadline=max(until - time.monotonic(), 1.0))
+        return self.call("__wa.sendFile", chat_id, options, deadline=max(until - clock.now(), 1.0))
 
     def download(self, function: str, *arguments: Any, path: Path, limit: int, deadline: float = 4 * DEADLINE) -> Blob:
         """Call a function that gives a Blob and write that to `path`, piece by piece.
 
         `limit`: bytes, at most. Raises `TooLarge`, `OSError` and like `call`; what was written may be left then.
         """
-        until = time.monotonic() + deadline
-        with self._translated(function), self._blob(function, arguments, deadline) as found:
+        until = clock.now() + deadline
+        with self._translated(function, deadline), self._blob(function, arguments, deadline) as found:
             size, mime_type, handle = found
             if size > limit:
                 raise TooLarge(f"{size} bytes are more than {limit}")
@@ -158,19 +162,21 @@ class Page:
     def _copy(self, handle: str, file: BinaryIO, until: float) -> None:
         ended = False
         while not ended:
-            left = until - time.monotonic()
+            left = until - clock.now()
             if left <= 0:
                 raise cdp.NoAnswer("the download took too long")
+            self._begin("download", left)
             piece = self._connection().ask("IO.read", left, handle=handle, size=_PIECE)
             data = piece["data"]
             file.write(base64.b64decode(data) if piece.get("base64Encoded") else data.encode())
             ended = piece["eof"]
 
     @contextlib.contextmanager
-    def _translated(self, what: str) -> Iterator[None]:
+    def _translated(self, what: str, deadline: float) -> Iterator[None]:
         """The errors of both ways to the page, as ours."""
         if reason := self._lost():
             raise PageLost(reason)
+        self._begin(what, deadline)
         try:
             yield
         except (DriverTimeout, cdp.NoAnswer) as error:

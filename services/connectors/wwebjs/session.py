@@ -20,6 +20,8 @@ from services.connectors.wwebjs.register import AWAY, Register
 from services.connectors.wwebjs.states import End, Limits, Past, State
 from services.connectors.wwebjs.work import Work
 
+#: Seconds that a launch may take, with a first look at the version.
+LAUNCH_SECONDS = 60.0
 #: Seconds that a browser has to close in order.
 CLOSE = 8.0
 #: Seconds between two tries to tell the database how it ended.
@@ -29,10 +31,12 @@ log = structlog.get_logger()
 
 
 class ExitStatus(IntEnum):
-    """How the process ends; the guard starts it again after none but START_FAILED."""
+    """How the process ends; the guard starts it again after HUNG, START_FAILED and ELSEWHERE."""
 
     STOPPED = 0
+    HUNG = 70  # its watchdog ended it
     START_FAILED = 75
+    ELSEWHERE = 76  # another process has the number
     GIVEN_UP = 77  # kicked, banned, blocked or linked to another number
     MISCONFIGURED = 78
 
@@ -66,7 +70,7 @@ class Session:
             if end is End.STOP:
                 break
             if end is End.TAKEN:  # whoever has it tells how it is
-                return ExitStatus.START_FAILED
+                return ExitStatus.ELSEWHERE
             if end in _GIVE_UP:
                 return self._give_up(end, reason)
             if end is End.FORGET:
@@ -75,17 +79,20 @@ class Session:
                 self._tell(partial(self._register.fail, reason))
                 return ExitStatus.START_FAILED
             self._tell(partial(self._register.change, State.STARTING, reason, "disconnected"), 1)
+            self._hooks.begin("pausing before another browser", self._recovery.pause)
             stopping.wait(self._recovery.pause)
         self._tell(partial(self._register.change, State.STOPPED, None, "disconnected"))
         return ExitStatus.STOPPED
 
     def _serve_one(self) -> tuple[End, str]:
-        browser = Browser(self._options)
+        begin = self._hooks.begin
+        browser = Browser(self._options, begin)
         owner = Owner(
             browser, self._register, self._recorder, self._profile, self._works, self._limits, self._hooks,
             self._past,
         )  # fmt: skip
         try:
+            begin("launching Chromium", LAUNCH_SECONDS)
             browser.launch()
             end, reason = owner.serve()
         except (StartFailed, OSError) as error:
@@ -97,6 +104,7 @@ class Session:
 
     def _close(self, browser: Browser, owner: Owner) -> None:
         """In order where that may keep something; what is lost is killed."""
+        self._hooks.begin("ending the browser", CLOSE)
         began = time.monotonic()
         if owner.up is not None and browser.lost is None and not owner.course.silent:
             browser.close(CLOSE)
@@ -113,6 +121,7 @@ class Session:
     def _tell(self, action: Callable[[], None], times: int = TELL_TIMES) -> None:
         """Write it down, though the database may be away for a moment."""
         for _ in range(times):
+            self._hooks.begin("telling the database", TELL_AGAIN)
             try:
                 action()
                 break

@@ -9,6 +9,7 @@ import time
 from services.connectors.wwebjs import cdp
 from services.connectors.wwebjs.chromium import Program
 from services.connectors.wwebjs.events import Feed, Lost, PageEvent
+from services.connectors.wwebjs.session_clock import clock
 
 #: Seconds for the connection to be made anew.
 RECONNECT = 10.0
@@ -94,8 +95,8 @@ class Wire:
             self._lose(f"Chromium ended with {ended}" if ended else f"the connection to Chromium broke: {reason}")
 
     def _reconnect(self) -> bool:
-        until = time.monotonic() + RECONNECT
-        while time.monotonic() < until and not self._closing and self._program.alive:
+        until = clock.now() + RECONNECT
+        while clock.now() < until and not self._closing and self._program.alive:
             try:
                 self._connect()
             except _BROKEN:

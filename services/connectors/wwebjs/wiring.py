@@ -29,7 +29,9 @@ from services.connectors.wwebjs.profiles import Profile, ProfileInUse
 from services.connectors.wwebjs.recorder import Recorder
 from services.connectors.wwebjs.register import AWAY, Register
 from services.connectors.wwebjs.session import ExitStatus, Session, missing_programs
+from services.connectors.wwebjs.session_clock import clock
 from services.connectors.wwebjs.states import Limits
+from services.connectors.wwebjs.watchdog import Progress, Watchdog, end_process
 from services.connectors.wwebjs.window import PageWindow
 from services.directory import Directory
 from services.heartbeat import Counters, Heartbeat
@@ -42,8 +44,6 @@ from services.store import Database, DatabaseUnavailable
 POOL = 6
 #: Seconds between two tries to reach the database, or to get the number.
 PAUSE = 1.0
-#: Tries, with that pause in between, to get a number that another process has: an earlier one that is about to end.
-LOCK_TRIES = 10
 #: Seconds for what is in hand at the end.
 STOP_TIMEOUT = 5.0
 
@@ -59,36 +59,71 @@ def run(company: str, phone: int) -> int:
     stopping = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stopping.set())
-    database = Database(settings.database_dsn, POOL, os.environ.get("BISNES_INSTANCE", session_name(company, phone)))
-    directory = Directory(database)
+    with Vital(settings, os.environ.get("BISNES_INSTANCE", session_name(company, phone))) as vital:
+        return _run(settings, company, phone, vital, stopping)
+
+
+def _run(settings: Settings, company: str, phone: int, vital: "Vital", stopping: threading.Event) -> int:
+    directory = Directory(vital.database)
     directory.start()
-    bot = _insist(stopping, lambda: directory.bot(company, phone))
+    bot = _insist(vital, stopping, lambda: directory.bot(company, phone))
+    if stopping.is_set():
+        return ExitStatus.STOPPED
     if bot is None or bot.process_name != "wwebjs":
         log.error("there is no such WhatsApp Web number: see `bisnesctl bots list`", company=company, phone=phone)
         return ExitStatus.MISCONFIGURED
-    lock = BotLock(database, bot.id)
-    if not _take(lock, stopping):
-        log.error("another process has this number; it is not started twice", company=company, phone=phone)
-        return ExitStatus.START_FAILED
+    lock = BotLock(vital.database, bot.id)
+    if not _take(lock, vital, stopping):
+        return ExitStatus.STOPPED
     try:
-        return Wired(settings, database, directory, bot, lock).run(stopping)
-    except (ConfigError, ProfileInUse) as error:
+        profile = _take_profile(settings, bot, vital, stopping)
+        if profile is None:
+            return ExitStatus.STOPPED
+        return Wired(settings, directory, bot, lock, profile, vital).run(stopping)
+    except ConfigError as error:
         log.error("the session cannot start", reason=str(error))
-        return ExitStatus.MISCONFIGURED if isinstance(error, ConfigError) else ExitStatus.START_FAILED
+        return ExitStatus.MISCONFIGURED
+    finally:
+        lock.release()
 
 
-def _take(lock: BotLock, stopping: threading.Event) -> bool:
-    """Whether the number is ours; another process that is about to end is waited for."""
-    for _ in range(LOCK_TRIES):
-        if _insist(stopping, lock.take):
+def _take(lock: BotLock, vital: "Vital", stopping: threading.Event) -> bool:
+    """Wait until the number is ours; False where it is to stop before. Another process that has it is no failure."""
+    return _wait_for(lambda: _insist(vital, stopping, lock.take), "another process has this number", vital, stopping)
+
+
+def _take_profile(settings: Settings, bot: Bot, vital: "Vital", stopping: threading.Event) -> Profile | None:
+    """The bot's profile, once no other process has it; None where it is to stop before."""
+    taken: list[Profile] = []
+
+    def take() -> bool:
+        try:
+            taken.append(Profile(settings.profile_dir, bot.company_id, bot.phone_index))
+        except ProfileInUse:
+            return False
+        return True
+
+    _wait_for(take, "another process has its browser's profile", vital, stopping)
+    return taken[0] if taken else None
+
+
+def _wait_for(
+    attempt: Callable[[], bool | None], reason: str, vital: "Vital", stopping: threading.Event
+) -> bool:  # fmt: skip
+    """Whether it succeeds before the process is to stop; why it waits is shown meanwhile."""
+    while not stopping.is_set():
+        if attempt():
+            vital.waits(None)
             return True
+        vital.waits(reason)
         stopping.wait(PAUSE)
     return False
 
 
-def _insist(stopping: threading.Event, action: Callable[[], T]) -> T | None:
+def _insist(vital: "Vital", stopping: threading.Event, action: Callable[[], T]) -> T | None:
     """What an action gives that needs the database, however long that is away; None where it is to stop before."""
     while not stopping.is_set():
+        vital.progress.begin("waiting for the database")
         try:
             return action()
         except AWAY as error:
@@ -97,28 +132,67 @@ def _insist(stopping: threading.Event, action: Callable[[], T]) -> T | None:
     return None
 
 
+class Vital:
+    """What shows from the first moment that the process lives, and whether the thread that makes it moves."""
+
+    def __init__(self, settings: Settings, instance: str) -> None:
+        self.instance = instance
+        self.database = Database(settings.database_dsn, POOL, instance)
+        self.counters = Counters()
+        self.progress = Progress(clock, 2 * settings.max_heartbeat_age / 1000)
+        self._heartbeat = Heartbeat(settings, self.database, "wwebjs", instance, os.getpid(), self.counters)
+        self._watchdog = Watchdog(self.progress, lambda: self._heartbeat.database_away, self._show, self._end)
+        self._waits: str | None = None
+        self._hangs: str | None = None
+
+    def __enter__(self) -> "Vital":
+        clock.start()
+        self._heartbeat.start()
+        self._watchdog.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watchdog.stop()
+        self._heartbeat.stop()
+
+    def waits(self, reason: str | None) -> None:
+        """It waits for something, which is no failure."""
+        self.progress.begin(reason or "starting")
+        self._waits = reason
+        self._tell()
+
+    def _show(self, reason: str | None) -> None:
+        self._hangs = reason
+        self._tell()
+
+    def _tell(self) -> None:
+        self.counters.degraded = self._hangs or self._waits
+
+    def _end(self, reason: str) -> None:
+        end_process(reason, ExitStatus.HUNG, self._heartbeat.write_file)
+
+
 class Wired:
     """Everything that one number needs, connected in one place."""
 
-    def __init__(self, settings: Settings, database: Database, directory: Directory, bot: Bot, lock: BotLock) -> None:
-        """Raises `ConfigError` and `ProfileInUse`."""
+    def __init__(
+        self, settings: Settings, directory: Directory, bot: Bot, lock: BotLock, profile: Profile, vital: Vital
+    ) -> None:
+        """Raises `ConfigError`."""
         name = session_name(bot.company_id, bot.phone_index)
-        self._bot, self._lock, self._database = bot, lock, database
-        self._instance = os.environ.get("BISNES_INSTANCE", name)
+        self._bot, self._lock, self._vital, self._counters = bot, lock, vital, vital.counters
+        self._database = database = vital.database
         self._bell = SessionBell(settings.redis_dsn, bot.id)
-        self._counters = Counters()
-        self._heartbeat = Heartbeat(settings, database, "wwebjs", self._instance, os.getpid(), self._counters)
-        profile = Profile(settings.profile_dir, bot.company_id, bot.phone_index)
         profile.take(bot.id)
         self._options = BrowserOptions.from_settings(settings, profile.path)
         if missing := missing_programs(self._options):
             raise ConfigError(missing)
         self._register = Register(database, bot.id, self._publish)
         recorder = Recorder(database, bot.id, self._nudge_inbox)
-        window = PageWindow(DatabaseLedger(database), settings.wwebjs_max_messages_per_second)
+        window = PageWindow(DatabaseLedger(database), settings.wwebjs_max_messages_per_second, clock=clock.now)
         self._sender = Sender(
             settings, database, directory, WwebjsConnector(settings), tuned_for_session(settings, bot.id, window),
-            self._instance, secrets.token_hex(4), self._bell.heard,
+            vital.instance, secrets.token_hex(4), self._bell.heard,
         )  # fmt: skip
         self._sender.delivery.paused = True
         self._gap = GapFill(database, bot.id, recorder)
@@ -131,20 +205,17 @@ class Wired:
         self._stopping = threading.Event()
         hooks = Hooks(
             lambda: self._stopping.is_set(), self._set_working, lambda: not self._sender.delivery.in_hand,
-            self._memory_mb, self._orders.carry_out, self._still_ours, self._bound_number,
+            self._memory_mb, self._orders.carry_out, self._still_ours, vital.progress.begin, self._bound_number,
         )  # fmt: skip
         self._session = Session(self._options, profile, self._register, recorder, self._works, limits, hooks)
 
     def run(self, stopping: threading.Event) -> ExitStatus:
         """Serve the number on this thread."""
         self._stopping = stopping
-        try:
-            if (reason := _insist(self._stopping, self._begin)) is not None:
-                log.error("the number is blocked: see `bisnesctl bots blocked`", reason=reason)
-                return ExitStatus.GIVEN_UP
-            return self._serve()
-        finally:
-            self._lock.release()
+        if (reason := _insist(self._vital, stopping, self._begin)) is not None:
+            log.error("the number is blocked: see `bisnesctl bots blocked`", reason=reason)
+            return ExitStatus.GIVEN_UP
+        return self._serve()
 
     def _begin(self) -> str | None:
         """Note that a process of it has started; returns why it must not go on, if so."""
@@ -154,14 +225,12 @@ class Wired:
         return reason
 
     def _serve(self) -> ExitStatus:
-        self._heartbeat.start()
         self._sender.start_in_background()
         threading.Thread(target=self._hear, name="bell", daemon=True).start()
         try:
             return self._session.run(self._stopping)
         finally:
             self._sender.stop(STOP_TIMEOUT)
-            self._heartbeat.stop()
 
     def _set_working(self, works: bool) -> None:
         """Messages are claimed, and the page is asked for what was missed, while it works."""
