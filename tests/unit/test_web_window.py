@@ -11,7 +11,7 @@ from services.connectors.base import LocalFile, PageRequest
 from services.connectors.wwebjs.errand import MAX_TIMES
 from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.reconciling import PATIENCE, Handed, Sighting, Step, judge
-from services.connectors.wwebjs.window import PageWindow
+from services.connectors.wwebjs.window import UNACKNOWLEDGED, PageWindow
 from services.message import Outgoing, Rejected, Retry, Sent, Status, Unknown
 from services.store import DatabaseUnavailable
 
@@ -118,6 +118,44 @@ class Stage:
                 world.reload()
                 if detail == "dies":
                     self.start()
+
+
+def swallow(stage, count):
+    """So many messages that WhatsApp does not acknowledge, one after the other; returns whether the page was lost."""
+    for _ in range(count):
+        stage.rows.accept(f"chat {len(stage.rows.rows)}")
+        stage.claim()
+        lost = False
+        while stage.window.in_flight:
+            try:
+                stage.window.turn(stage.page)
+            except PageLost as error:
+                assert "acknowledged none of the last" in str(error)
+                lost = True
+            for number, outcome in stage.window.poll(0):
+                stage.rows.record(number, outcome, stage.now)
+            stage.now += PATIENCE
+    return lost
+
+
+def test_a_page_that_gets_nothing_acknowledged_is_renewed_then_less_and_less_often():
+    stage = Stage()
+    assert [swallow(stage, 1) for _ in range(9)] == [False, False, True, False, False, False, False, False, True]
+
+
+def test_one_acknowledgement_and_the_page_is_well():
+    stage = Stage()
+    assert not swallow(stage, UNACKNOWLEDGED - 1)
+    stage.rows.accept("well")
+    stage.claim()
+    while stage.window.in_flight:
+        stage.window.turn(stage.page)
+        for key in stage.world.waiting():
+            stage.world.deliver(key)
+        for number, outcome in stage.window.poll(0):
+            stage.rows.record(number, outcome, stage.now)
+        stage.now += 1.0
+    assert not swallow(stage, UNACKNOWLEDGED - 1)
 
 
 EVENTS = st.one_of(

@@ -18,6 +18,8 @@ from services.connectors.wwebjs.session_clock import clock
 #: Where the programs are looked for, in this order.
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 _DRIVER = ("chromedriver", "/usr/lib/chromium/chromedriver", "/usr/lib/chromium-browser/chromedriver")
+#: Seconds that Chromium may take to say its version.
+VERSION_TIMEOUT_SECONDS = 30.0
 #: Lets a program end when the thread that started it does.
 _TIED = ("setpriv", "--pdeathsig", "KILL", "--")
 
@@ -213,7 +215,9 @@ def version(chromium: Path) -> str:
 @functools.lru_cache(maxsize=4)
 def _version(chromium: Path, _changed: int) -> str:
     try:
-        said = subprocess.run((chromium, "--version"), capture_output=True, text=True, timeout=30, check=True).stdout
+        asked = (chromium, "--version")
+        timeout = clock.stretched(VERSION_TIMEOUT_SECONDS)
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=timeout, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise ProgramMissing(f"{chromium} does not run: {error}; name another one: CHROME_PATH") from error
     found = re.search(r"\d+(?:\.\d+)+", said)

@@ -11,11 +11,14 @@ import structlog
 from services.connectors.base import PageRequest
 from services.connectors.wwebjs.errand import Errand, Ledger
 from services.connectors.wwebjs.page import CallTimeout, Page, PageLost
-from services.message import Outcome
+from services.message import Outcome, Sent, Unknown
 from services.store import DatabaseError, DatabaseUnavailable
 
 #: Messages that a session has in hand at once; each is of another chat.
 SIZE = 16
+#: Messages in a row that WhatsApp must leave unacknowledged until the page is renewed; twice as many after each renewal
+#: that did not help.
+UNACKNOWLEDGED = 3
 
 log = structlog.get_logger()
 
@@ -41,6 +44,7 @@ class PageWindow:
         self._interrupted = self._resting = False
         self._errands: list[Errand] = []  # the owner's
         self._times: dict[int, int] = {}  # how often messages that went back to the queue were given to the page
+        self._unacknowledged, self._tolerated = 0, UNACKNOWLEDGED  # messages in a row
         self._next = 0.0  # when the next message may begin
 
     def submit(self, ticket: Any, request: PageRequest, leaving: Callable[[], None]) -> None:
@@ -98,7 +102,20 @@ class PageWindow:
         else:
             if outcome is not None:
                 self._end(errand, outcome)
+                self._judge_page(outcome)
         return True
+
+    def _judge_page(self, outcome: Outcome) -> None:
+        """Raise `PageLost` where a page that calls itself connected gets no message to WhatsApp."""
+        match outcome:
+            case Sent():
+                self._unacknowledged, self._tolerated = 0, UNACKNOWLEDGED
+            case Unknown():
+                self._unacknowledged += 1
+        if self._unacknowledged >= self._tolerated:
+            reason = f"WhatsApp acknowledged none of the last {self._unacknowledged} messages"
+            self._unacknowledged, self._tolerated = 0, 2 * self._tolerated
+            raise PageLost(reason)
 
     def paused(self) -> None:
         """Give back what is in hand; whoever takes up what may have left asks its chat first."""
