@@ -60,6 +60,12 @@ def guard(processes: Mapping[str, Process], settings: Settings) -> Guard:
     return Guard(f"the guard shows no sign of life for {said.age:.0f} s" if late else "", said.words, said.hangs)
 
 
+def hangs(run_dir: Path) -> Mapping[str, str]:
+    """What hung here lately, by instance: how often, when and why."""
+    said = _read(run_dir / FILE)
+    return said.hangs if said else {}
+
+
 def _unwritable(settings: Settings) -> bool:
     """Whether a guard on duty could not say so: the disk takes nothing."""
     return disk.write_refusal(settings.run_dir) is not None

@@ -9,6 +9,8 @@ from bisnesctl.cli.app import USE, AnyCompany, Company, Phone, app, example
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bisnesctl.bots import Bot
     from bisnesctl.linking import Linked
     from bisnesctl.settings import Settings
@@ -119,14 +121,16 @@ def list_bots(
 ) -> None:
     """Show the numbers, how many messages wait for each, and what holds it."""
     from bisnesctl import bots as store
-    from bisnesctl import database, output
+    from bisnesctl import database, output, watch
     from bisnesctl.settings import load
 
-    with database.connected(load()) as connection:
+    settings = load()
+    with database.connected(settings) as connection:
         found = store.find(connection, company)
-    output.print_found(
-        found, json, _show, "there are no bots yet: [b]bisnesctl bots add --help[/] shows how to add one"
-    )
+    hangs = watch.hangs(settings.run_dir)
+    shown = [_with_hangs(each, hangs) for each in found]
+    none = "there are no bots yet: [b]bisnesctl bots add --help[/] shows how to add one"
+    output.print_found(shown, json, _show, none)
 
 
 @bots.command(epilog=example("bisnesctl bots remove --company 0128 --phone 1"))
@@ -152,6 +156,16 @@ def remove(
         failed = store.remove(connection, company, phone, force)
     gave_up = f"; gave up {failed} messages" if failed else ""
     output.say(f"removed bot {phone} of company {company}{gave_up}")
+
+
+def _with_hangs(bot: "Bot", hangs: "Mapping[str, str]") -> "Bot":
+    """With how often its session hung lately, and why, as the guard of this machine knows."""
+    from dataclasses import replace
+
+    from bisnesctl.naming import session_name
+
+    told = hangs.get(session_name(bot.company, bot.phone)) if bot.session else None
+    return replace(bot, session_reason="; ".join(filter(None, (bot.session_reason, told)))) if told else bot
 
 
 def running_settings() -> "Settings":

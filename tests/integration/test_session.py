@@ -37,6 +37,8 @@ COMPANY, NUMBER = "0128", "60110000007"
 
 #: What `python -m services.connectors.wwebjs` does.
 MAIN_MODULE = "import sys; from services.connectors.wwebjs.__main__ import main; sys.exit(main())"
+#: Has a step that takes more than 4 seconds beyond twice its deadline count as one that hangs.
+SOON_HUNG = "import time; from services.connectors.wwebjs import wiring; wiring.STEP_MARGIN_SECONDS = 4.0"
 #: Has the thread that owns the browser hang in a step.
 HANGS = {
     "launch": "from services.connectors.wwebjs import browser; browser.Browser.launch = lambda *_: time.sleep(1e6)",
@@ -279,7 +281,7 @@ def test_a_process_whose_browser_thread_hangs_ends_itself_and_says_where(
 ):
     stage = Stage(database, redis_server.url, tmp_path, sandbox.page_url, MAX_HEARTBEAT_AGE="2000")
     try:
-        process = stage.start(f"import time; {HANGS[step]}")
+        process = stage.start(f"{SOON_HUNG}; {HANGS[step]}")
         below = set()
         while process.poll() is None:
             below |= family.members(process.pid)
@@ -297,7 +299,7 @@ def test_a_process_whose_browser_thread_hangs_ends_itself_and_says_where(
 def test_a_database_that_freezes_for_long_ends_no_session(postgres, database, redis_server, sandbox, tmp_path):
     stage = Stage(database, redis_server.url, tmp_path, sandbox.page_url, MAX_HEARTBEAT_AGE="2000")
     try:
-        process = stage.start()
+        process = stage.start(SOON_HUNG)
         stage.becomes("SCAN_QR_CODE", process)
         frozen = [postgres.pid, *descendants(postgres.pid)]
         signal_all(frozen, signal.SIGSTOP)

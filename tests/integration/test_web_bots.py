@@ -1,5 +1,6 @@
 """`bisnesctl bots` about WhatsApp Web numbers, as it is typed: link one, its blocks and limits, how it is listed."""
 
+import json
 import time
 from types import SimpleNamespace
 
@@ -169,6 +170,17 @@ def test_the_list_shows_sessions_and_blocks(tool, connection, bot, width):
     shown = tool("bots", "list", width=width).text
     assert "blocked until 2100-01-01" in shown
     assert "logged out on the phone" in shown
+
+
+def test_the_list_shows_what_hung_lately(tool, settings, connection, bot):
+    execute(connection, "UPDATE wa_session SET state = 'WORKING'")
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    history = {"hangs": [time.time() - 7200, time.time() - 60, time.time()], "hung": "no heartbeat for 130 s"}
+    told = {"pid": 1, "beat_boottime": 0, "instances": {}, "histories": {"wwebjs-session-0128-1": history}}
+    (settings.run_dir / "guard.json").write_text(json.dumps(told))
+    shown = " ".join(tool("bots", "list", width=200).text.split())
+    assert "working: hung 2 times within an hour" in shown
+    assert "no heartbeat for 130 s" in tool("bots", "list", "--json").json[0]["session_reason"]
 
 
 def test_limits_of_a_young_number(tool, connection, bot):

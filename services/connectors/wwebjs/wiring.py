@@ -44,6 +44,8 @@ from services.store import Database, DatabaseUnavailable
 POOL = 6
 #: Seconds between two tries to reach the database, or to get the number.
 PAUSE = 1.0
+#: Seconds that a step of the owner may take beyond twice its deadline, at least: it may wait for the database as well.
+STEP_MARGIN_SECONDS = 60.0
 #: Seconds for what is in hand at the end.
 STOP_TIMEOUT = 5.0
 
@@ -139,7 +141,7 @@ class Vital:
         self.instance = instance
         self.database = Database(settings.database_dsn, POOL, instance)
         self.counters = Counters()
-        self.progress = Progress(clock, 2 * settings.max_heartbeat_age / 1000)
+        self.progress = Progress(clock, max(2 * settings.max_heartbeat_age / 1000, STEP_MARGIN_SECONDS))
         self._heartbeat = Heartbeat(settings, self.database, "wwebjs", instance, os.getpid(), self.counters)
         self._watchdog = Watchdog(self.progress, lambda: self._heartbeat.database_away, self._show, self._end)
         self._waits: str | None = None

@@ -1,0 +1,180 @@
+"""WhatsApp Web sessions whose parts stop without ending, while the machine is busy or the database is away."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+
+from tests.acceptance.deployment import alive, descendants, wait_until
+from tests.acceptance.webdeployment import COMPANY, WebDeployment, command_of
+
+pytestmark = pytest.mark.timeout(1500)
+
+#: The linked number, and the one that nobody links.
+LINKED, UNLINKED = 1, 2
+#: Seconds for a recovery.
+PATIENCE = 400
+#: Milliseconds of MAX_HEARTBEAT_AGE: what is silent for twice that hangs.
+HEARTBEAT_AGE = 10_000
+#: Processes that do nothing but compute, and the seconds after which they end by themselves.
+BUSY, BUSY_SECONDS = 30, 600
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory):
+    deployment = WebDeployment(
+        tmp_path_factory.mktemp("web"), API_INSTANCES="1", META_INSTANCES="1", HEARTBEAT_INTERVAL="1000",
+        MAX_HEARTBEAT_AGE=str(HEARTBEAT_AGE), HEALTH_CHECK_INTERVAL="2000",
+    )  # fmt: skip
+    deployment.run("start", "--multiprocess", "--sandbox")
+    for index in (LINKED, UNLINKED):
+        deployment.add_web_bot(index)
+    deployment.number = deployment.link(LINKED)
+    deployment.wait_for("SCAN_QR_CODE", UNLINKED, seconds=PATIENCE)
+    yield deployment
+    deployment.close()
+
+
+def renderer(deployment, index):
+    """The pid of the process of its page."""
+    browser = deployment.part("browser", index)
+    found = [pid for pid in descendants(browser or 0) if "--type=renderer" in " ".join(command_of(pid))]
+    return max(found, default=None)
+
+
+def part(deployment, name, index):
+    return renderer(deployment, index) if name == "renderer" else deployment.part(name, index)
+
+
+@contextlib.contextmanager
+def stopped(deployment, name, index):
+    """A part that does nothing any more, unless it is killed."""
+    wait_until(lambda: part(deployment, name, index), PATIENCE)
+    pid = part(deployment, name, index)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+
+
+def say(deployment, text):
+    """Have a text accepted, and wait until it has arrived, once."""
+    answer = requests.post(
+        f"{deployment.api}/api/v2/messages/text/{COMPANY}/60180000001",
+        json={"message": text, "phoneIndex": LINKED}, headers={"X-Api-Key": deployment.key}, timeout=60,
+    )  # fmt: skip
+    assert answer.status_code == 202, answer.text
+
+    def found():
+        return [each for each in deployment.arrived(deployment.number) if each["body"] == text]
+
+    wait_until(found, PATIENCE, deployment.logs)
+    assert [each["arrivals"] for each in found()] == [1]
+
+
+def hung(deployment):
+    """Hangs that were noted, by severity and reason."""
+    query = "SELECT severity, event_data ->> 'reason' FROM process_events WHERE event_type = 'process_hung' ORDER BY id"
+    return deployment.rows(query)
+
+
+def is_unharmed(deployment):
+    """Whether nothing was counted against a number."""
+    blocks = deployment.rows("SELECT reason FROM wa_block")
+    return blocks == [] and deployment.rows("SELECT DISTINCT failed_starts FROM wa_session") == [(0,)]
+
+
+@pytest.mark.parametrize("name", ["driver", "browser", "renderer"])
+def test_a_part_that_stops_is_replaced_and_messages_leave(deployment, name):
+    with stopped(deployment, name, LINKED) as pid:
+        say(deployment, f"while the {name} is stopped")
+        assert not alive(pid)
+    if name != "driver":  # which is replaced without the session's noticing
+        query = "SELECT 1 FROM process_events WHERE event_data #>> '{payload,reason}' LIKE '%not answer%'"
+        wait_until(lambda: deployment.rows(query), 30)
+    deployment.wait_for("WORKING", LINKED, seconds=PATIENCE)
+    assert is_unharmed(deployment)
+
+
+def test_a_session_that_stops_is_killed_and_started_again_with_its_reason_noted(deployment):
+    with stopped(deployment, "session", LINKED) as pid:
+        wait_until(lambda: not alive(pid), PATIENCE, deployment.logs)
+    say(deployment, "after the session was stopped")
+    wait_until(lambda: hung(deployment), 60)
+    severity, reason = hung(deployment)[-1]
+    assert severity == "error"
+    assert "no heartbeat for" in reason
+    row = deployment.status()[deployment.program(LINKED)]
+    assert row["restarts"] >= 1
+    assert "hung once within an hour" in row["reason"]
+    assert is_unharmed(deployment)
+
+
+def test_a_session_that_stops_while_it_starts_is_started_again(deployment):
+    before = len(hung(deployment))
+    deployment.kill_part("session", LINKED)
+    with stopped(deployment, "session", LINKED) as pid:
+        wait_until(lambda: not alive(pid), PATIENCE, deployment.logs)
+    deployment.wait_for("WORKING", LINKED, seconds=PATIENCE)
+    say(deployment, "after a start that was stopped")
+    assert len(hung(deployment)) > before
+    assert is_unharmed(deployment)
+
+
+@pytest.mark.parametrize("name", ["browser", "session"])
+def test_a_session_that_stops_while_it_shows_a_code_shows_another_one(deployment, name):
+    with stopped(deployment, name, UNLINKED) as pid:
+        wait_until(lambda: not alive(pid), PATIENCE, deployment.logs)
+    wait_until(lambda: part(deployment, name, UNLINKED), PATIENCE)
+    deployment.wait_for("SCAN_QR_CODE", UNLINKED, seconds=PATIENCE)
+    assert deployment.sessions_call("GET", f"{COMPANY}/{UNLINKED}/qr").ok
+    assert is_unharmed(deployment)
+
+
+def test_a_database_that_is_away_for_long_ends_no_session(deployment):
+    before = deployment.part("session", LINKED)
+    hangs = len(hung(deployment))
+    deployment.run("stop", "postgres")
+    time.sleep(3 * HEARTBEAT_AGE / 1000)
+    deployment.run("start", "--multiprocess", "--sandbox")
+    say(deployment, "after the database was away")
+    time.sleep(3 * HEARTBEAT_AGE / 1000)  # the manager and the guard have looked several times
+    assert deployment.part("session", LINKED) == before
+    assert len(hung(deployment)) == hangs
+    assert is_unharmed(deployment)
+
+
+@contextlib.contextmanager
+def busy_machine():
+    """Processes that compute, each in a session of its own, so that each has a full share of the processor."""
+    code = f"import time\nend = time.monotonic() + {BUSY_SECONDS}\nwhile time.monotonic() < end: pass"
+    busy = [subprocess.Popen([sys.executable, "-c", code], start_new_session=True) for _ in range(BUSY)]
+    try:
+        yield lambda: all(each.poll() is None for each in busy)
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+
+
+def test_on_a_busy_machine_a_session_comes_up_and_stays_up(deployment):
+    hangs = len(hung(deployment))
+    before = deployment.part("session", LINKED)
+    with busy_machine() as still_busy:
+        deployment.kill_part("session", LINKED)
+        wait_until(lambda: deployment.part("session", LINKED) not in (None, before), PATIENCE)
+        started = deployment.part("session", LINKED)
+        deployment.wait_for("WORKING", LINKED, seconds=PATIENCE)
+        assert still_busy()
+        time.sleep(4 * HEARTBEAT_AGE / 1000)
+        assert deployment.session(LINKED)["status"] == "WORKING"
+        assert deployment.part("session", LINKED) == started
+        assert len(hung(deployment)) == hangs
+    assert is_unharmed(deployment)
