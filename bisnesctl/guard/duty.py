@@ -217,6 +217,8 @@ class Duty:
         """Kill what gives no sign of life, so that its end is decided about like any other."""
         judged = {each.pid: self._instances[name] for name, each in processes.items() if self._is_judged(name, each)}
         silent = {pid: seconds for pid, each in judged.items() if (seconds := self._silence(pid, each)) is not None}
+        if silent and not silence.can_beat(self._deployment.settings.heartbeat_dir):
+            silent = {}
         for pid in self._silences.see(silent):
             instance, reason = judged[pid], f"no heartbeat for {silent[pid]:.0f} s"
             self._state.hung[instance.name] = reason

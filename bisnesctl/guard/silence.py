@@ -7,13 +7,17 @@ Nor is a silence that the guard did not see itself: after a pause of the whole m
 import contextlib
 import os
 import signal
+import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from bisnesctl import proctimes
 from bisnesctl.guard import memory
 from bisnesctl.probes import Beat
 
+#: Bytes that a heartbeat has, at most.
+_LARGEST_BEAT_BYTES = 8192
 #: Part of a silence that counts, however much of it the process waited for a processor.
 _LEAST_PART = 0.1
 
@@ -32,6 +36,17 @@ def silence(pid: int, beat: Beat | None) -> float:
     if beat is not None and beat.age < uptime:
         return judge(beat.age, proctimes.waited(beat.pid) - beat.waited)
     return judge(uptime, sum(proctimes.waited(each) for each in memory.tree(pid)))
+
+
+def can_beat(folder: Path) -> bool:
+    """Whether heartbeats can be written there: on a full or read-only disk nobody gives a sign of life."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_LARGEST_BEAT_BYTES))
+            file.flush()
+    except OSError:
+        return False
+    return True
 
 
 def kill(pid: int) -> None:

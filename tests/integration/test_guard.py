@@ -14,7 +14,7 @@ import pytest
 
 from bisnesctl import watch
 from bisnesctl.deployment import Deployment
-from bisnesctl.guard import state
+from bisnesctl.guard import silence, state
 from bisnesctl.guard.duty import Duty
 from bisnesctl.guard.listener import Event
 from bisnesctl.guard.notes import Note, Notes
@@ -201,6 +201,15 @@ def test_a_process_that_beats_is_left_alone_and_so_is_one_that_was_started_just_
     for _ in range(75):
         heart(stage, "mute", pid)
         time.sleep(0.2)
+    assert stage.process("mute").pid == pid
+
+
+def test_nothing_is_killed_while_no_heartbeat_can_be_written(stage, monkeypatch):
+    asked = []
+    monkeypatch.setattr(silence, "can_beat", lambda folder: asked.append(folder))
+    stage.guard()
+    pid = stage.run("mute")
+    wait_until(lambda: len(asked) > 5, 90)
     assert stage.process("mute").pid == pid
 
 

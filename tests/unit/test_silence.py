@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bisnesctl import proctimes
-from bisnesctl.guard.silence import Silences, judge, silence
+from bisnesctl.guard.silence import Silences, can_beat, judge, silence
 from bisnesctl.probes import Beat
 
 SECONDS = st.floats(0, 1e6)
@@ -36,6 +37,13 @@ def test_a_process_that_is_gone_is_not_judged():
     gone.wait(60)
     with pytest.raises(OSError):
         silence(gone.pid, None)
+
+
+def test_nobody_is_silent_where_nobody_can_write_a_heartbeat(tmp_path):
+    assert can_beat(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert not can_beat(tmp_path / "gone")
+    assert not can_beat(Path("/dev/full"))
 
 
 def test_a_process_hangs_after_so_many_looks_in_a_row():
