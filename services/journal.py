@@ -52,9 +52,12 @@ class Journal:
         `OSError` where the disk refuses."""
         if self._file is not None:
             return
-        with self._noting_trouble():
+        try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            self._note(error)
+            raise
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -70,6 +73,7 @@ class Journal:
         content = self._stamp + bytes(self._slots * _MARK.size)
         self._write(content, 0)
         os.ftruncate(self._file, len(content))
+        self.trouble = None
 
     def mark(self, slot: int, message: int) -> None:
         """The message (its outbox id) in this slot is about to leave. Raises `OSError`: then it must not."""
@@ -87,25 +91,23 @@ class Journal:
         if self.trouble is not None and self._stamp and time.monotonic() >= self._retry_due:
             with suppress(OSError):
                 self._write(self._stamp, 0)
+                self.trouble = None
         return self.trouble is None
 
     def _write(self, content: bytes, at: int) -> None:
         assert self._file is not None  # noqa: S101
-        with self._noting_trouble():
+        try:
             if os.pwrite(self._file, content, at) < len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-        self.trouble = None
-
-    @contextmanager
-    def _noting_trouble(self) -> Iterator[None]:
-        try:
-            yield
         except OSError as error:
-            if self.trouble is None:
-                log.error("the journal cannot be written: nothing is sent until it can", reason=str(error))
-            self.trouble = disk.explain(error, self._path)
-            self._retry_due = time.monotonic() + RETRY_INTERVAL_SECONDS
+            self._note(error)
             raise
+
+    def _note(self, error: OSError) -> None:
+        if self.trouble is None:
+            log.error("the journal cannot be written: nothing is sent until it can", reason=str(error))
+        self.trouble = disk.explain(error, self._path)
+        self._retry_due = time.monotonic() + RETRY_INTERVAL_SECONDS
 
     def close(self) -> None:
         """Let go of the file; its marks stay."""

@@ -13,9 +13,6 @@ from pathlib import Path
 
 import pytest
 
-#: Set within the namespace.
-INSIDE = "BISNES_TEST_NAMESPACE"
-
 #: For tests that mount: an ordinary user has them run by `again_in_a_namespace`.
 mounts = pytest.mark.skipif(os.geteuid() != 0, reason="run in a namespace by again_in_a_namespace")
 
@@ -25,10 +22,7 @@ def again_in_a_namespace(file: str, selection: str = "") -> None:
     if os.geteuid() == 0:
         return
     command = ["unshare", "--map-root-user", "--mount", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(
-        [*command, *(["-k", selection] if selection else []), file],
-        env=os.environ | {INSIDE: "1"}, capture_output=True, text=True,
-    )  # fmt: skip
+    done = subprocess.run([*command, *(["-k", selection] if selection else []), file], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
