@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     meta_window: int = Field(256, ge=1, le=4096, description="sends in flight of one Meta worker")
     meta_attempts: int = Field(3, ge=1, description="attempts of a message before it fails")
     meta_backoff_ms: int = Field(1000, ge=1, description="milliseconds before attempt 2; doubles after")
+    meta_outage_hours: float = Field(
+        24, ge=1, le=720, description="hours that a message waits for a provider that is not available"
+    )
     send_timeout_ms: int = Field(30000, ge=100, description="milliseconds for one call of a provider")
     lease_seconds: float = Field(60, gt=0, description="seconds after which a dead worker's messages pass on")
 

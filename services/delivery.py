@@ -15,10 +15,11 @@ from functools import partial
 import structlog
 
 from bisnesctl.vault import VaultError
-from services import store
-from services.connectors.base import Again, Connector, Preparation, Request
+from services import outages, store
+from services.connectors.base import NO_ANSWER, Again, Connector, Preparation, Request
 from services.journal import Journal
-from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Scope, Sent, Status, Unknown
+from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
+from services.outage_policy import USUAL_PAUSES, Answer, Fault, OutagePolicy, Pauses, Postponed
 from services.preparations import Preparations
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Hold, Outbox, Result
 from services.window import Answered, Broken, Window
@@ -60,9 +61,10 @@ class _InHand:
     message: Outgoing
     slot: int
     steps: int = 0  # how often the connector was asked what to do
+    probed: bool = False  # whether it was found out that its number's outage is over
 
 
-def settle(message: Outgoing, outcome: Outcome | None, attempts: Attempts, claim: str) -> Result:
+def settle(message: Outgoing, outcome: Outcome | Postponed | None, attempts: Attempts, claim: str) -> Result:
     """The one place where an outcome becomes a status; None stands for no attempt at all."""
     result = Result(message.bot_id, message.chat_id, message.id, claim, final=True, status=Status.FAILED)
     match outcome:
@@ -74,17 +76,21 @@ def settle(message: Outgoing, outcome: Outcome | None, attempts: Attempts, claim
             return replace(result, final=False, status=Status.WAITING, code=code, error=reason)
         case Rejected(code, reason):
             return replace(result, code=code, error=reason)
+        case Retry(after=after, counted=False):
+            return replace(result, final=False, status=None, after=after or attempts.base)
         case Retry(code, reason, after, limit, growth=growth):
             made = message.attempts + 1
             if made >= (limit or attempts.limit):
                 return replace(result, code=code, error=f"{reason} (gave up after {made} attempts)")
             wait = attempts.backoff(made) if after is None else min(after * growth ** (made - 1), MAX_BACKOFF)
             return replace(result, final=False, status=Status.QUEUED, after=wait, code=code, error=reason)
-        case None:
+        case Postponed(after):
+            return replace(result, final=False, status=None, after=after)
+        case _:
             return replace(result, final=False, status=None, after=1.0)
 
 
-def hold_of(message: Outgoing, outcome: Outcome | None) -> Hold | None:
+def hold_of(message: Outgoing, outcome: Outcome | Postponed | None) -> Hold | None:
     """How the outcome holds the whole number or account, if it does."""
     match outcome:
         case Held(code, reason):
@@ -107,12 +113,14 @@ class Delivery:
         window: Window,
         attempts: Attempts,
         before_look: Callable[[], None] = lambda: None,
+        pauses: Pauses = USUAL_PAUSES,
     ) -> None:
         """`bot_of` gives a bot, its token decrypted. `before_look` says to whoever hints that another look comes now,
         so that what is accepted from here on is hinted at again."""
         self._connector, self._outbox, self._database = connector, outbox, database
         self._bot_of, self._before_look, self._attempts = bot_of, before_look, attempts
         self._journal, self._window = journal, window
+        self._pauses, self._policy = pauses, OutagePolicy(pauses)
         self._preparations = Preparations(window.interrupt)
         self._free = list(range(window.size))
         self._done: list[tuple[_InHand, Outcome | None]] = []
@@ -124,6 +132,7 @@ class Delivery:
         self.paused = False  # whether nothing is claimed for now; what is in hand goes on
         self.progressed = time.monotonic()  # when the loop last came round, for the watchdog
         self.counts: Counter[Status] = Counter()
+        self.faults = 0  # attempts that failed because of the provider or the way to it
 
     @property
     def in_hand(self) -> int:
@@ -198,16 +207,31 @@ class Delivery:
         return 0 < limit == len(found)
 
     def _held(self, done: list[tuple[_InHand, Outcome | None]]) -> Counter[int]:
-        """How many messages of each number stay in hand when those that are done are recorded."""
+        """How many messages of each number stay in hand when those that are done are recorded.
+
+        A number that is left to other workers counts as one that has all it may.
+        """
         counts = Counter(hand.message.bot_id for hand in self._in_hand.values())
         counts.subtract(hand.message.bot_id for hand, _ in done)
+        counts.update(dict.fromkeys(self._policy.left_to_others(), 2 * self._window.size))
         return counts
 
     def _results(self, done: list[tuple[_InHand, Outcome | None]]) -> list[Result]:
-        holds = [hold for hand, outcome in done if (hold := hold_of(hand.message, outcome))]
+        judged = [(hand.message, *self._policy.judge(hand.message, outcome)) for hand, outcome in done]
+        if findings := [finding for _, _, finding in judged if finding]:
+            self._note(findings)
+        holds = [hold for message, outcome, _ in judged if (hold := hold_of(message, outcome))]
         if holds:
             self._outbox.hold_bots(self._connect(), holds)
-        return [settle(hand.message, outcome, self._attempts, self._outbox.worker) for hand, outcome in done]
+        return [settle(message, outcome, self._attempts, self._outbox.worker) for message, outcome, _ in judged]
+
+    def _note(self, findings: list[Fault | Answer]) -> None:
+        outages.note(self._connect(), findings, self._pauses)
+        for each in {each.bot_id: each for each in findings}.values():
+            if isinstance(each, Fault):
+                log.warning("the provider is not available", bot=each.bot_id, code=each.code, reason=each.reason)
+            elif each.sent:
+                log.info("the provider is available again", bot=each.bot_id)
 
     def _let_go(self, hand: _InHand, result: Result) -> None:
         self._journal.clear(hand.slot)
@@ -229,7 +253,7 @@ class Delivery:
             if bot is None:
                 self._done.append((hand, Rejected("unknown_bot", "the bot was removed")))
                 return
-            step = self._connector.request(bot, message)
+            step = self._probe(bot, hand) or self._connector.request(bot, message)
         except DatabaseUnavailable:
             self._done.append((hand, None))
         except VaultError as error:
@@ -246,6 +270,13 @@ class Delivery:
         except OSError:  # it could not be marked, so it stays here
             self._done.append((hand, None))
 
+    def _probe(self, bot: Bot, hand: _InHand) -> Preparation | None:
+        """What finds out without a message whether its number's outage is over, where a message might be lost to it."""
+        if hand.message.outage is None or hand.probed:
+            return None
+        hand.probed = True
+        return self._connector.probe(bot, hand.message.outage)
+
     def _collect(self, seconds: float = POLL) -> None:
         for hand, answer in self._window.poll(seconds):
             self._take(hand, self._outcome(hand.message, answer) if isinstance(answer, Answered | Broken) else answer)
@@ -254,6 +285,7 @@ class Delivery:
 
     def _take(self, hand: _InHand, outcome: Outcome | Again | None) -> None:
         if not isinstance(outcome, Again):
+            self.faults += isinstance(outcome, Unavailable)
             self._done.append((hand, outcome))
         elif hand.steps < MAX_STEPS:
             self._journal.clear(hand.slot)
@@ -266,13 +298,13 @@ class Delivery:
             case Answered(status, body):
                 return self._connector.outcome(message, status, body)
             case Broken(reason, handed=True):
-                return Unknown(reason)
+                return Unknown(reason, NO_ANSWER)
             case Broken() if self._journal.trouble is not None:  # it was kept back
                 return None
             case Broken(reason, internal=True):
                 return Retry("internal", reason)
             case Broken(reason):
-                return Retry("network", reason)
+                return Unavailable("network", reason)
 
     def _connect(self) -> Connection:
         if self._connection is None:

@@ -67,6 +67,7 @@ class Outgoing:
     payload: dict[str, Any]
     attempts: int  # finished attempts before this one
     provider_id: str | None = None  # the key that an earlier attempt chose for it, where the channel chooses them
+    outage: str | None = None  # the code of its number's outage, of which this attempt finds out whether it is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,23 @@ class Retry:
     scope: Scope = Scope.CHAT  #: What is held for `after` seconds.
     growth: float = 1.0  #: Each wait of `after` seconds is so many times longer than the one before.
     slower: bool = False  #: The number's rate is halved for a while as well.
+    counted: bool = True  #: Whether it counts as an attempt of the message; False: it is not the message's fault.
+
+
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Known not to have been sent, because the provider cannot be reached or serves nobody just now.
+
+    No attempt of the message is counted. The number is held with its queue until an attempt succeeds, unless others of
+    its messages get through meanwhile.
+    """
+
+    code: str
+    reason: str
+    chargeable: bool = False  #: Whether it may be the message's own fault: counted once others got through since.
+    attempts: int | None = None  #: Attempts in all, once it is the message's own fault, as in `Retry`.
+    after: float = 0.0  #: Seconds to wait at least.
+    scope: Scope = Scope.BOT  #: `CHAT`: never holds more than the message's chat.
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +136,10 @@ class Unknown:
     """It may have been sent: the connection broke or the answer made no sense after the request had left."""
 
     reason: str
+    outage: str = ""  #: What the provider suffers from, as a code, if the next message would fare no better.
 
 
-Outcome = Sent | Retry | Rejected | Held | Unknown
+Outcome = Sent | Retry | Unavailable | Rejected | Held | Unknown
 
 
 @dataclass(frozen=True, slots=True)

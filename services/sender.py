@@ -9,6 +9,7 @@ import structlog
 
 from bisnesctl.settings import Settings
 from bisnesctl.vault import decrypt
+from services import outages
 from services.clock import DatabaseClock
 from services.connectors.base import Connector
 from services.delivery import Attempts, Delivery
@@ -16,6 +17,7 @@ from services.directory import Directory
 from services.inbox import Inbox
 from services.journal import Journal
 from services.message import Bot, Secret
+from services.outage_policy import USUAL_PAUSES, Pauses
 from services.recovery import JournalRecovery, KeyedRecovery, Recovery, journal_path, worker_name
 from services.retention import Retention
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Outbox
@@ -25,6 +27,8 @@ from services.window import HttpWindow, Window
 SWEEP = 1.0
 #: The same while chats are due that their number's rate holds back.
 PACED_SWEEP = 0.1
+#: Seconds between two looks for messages that have waited for their provider for too long.
+GIVE_UP_SWEEP = 30.0
 
 log = structlog.get_logger()
 
@@ -37,6 +41,7 @@ class Tuning:
     rate: float  # messages a second for each bot that sets none of its own
     attempts: Attempts
     bot_id: int | None = None  # the one bot that is served; its messages have keys chosen before the send
+    pauses: Pauses = USUAL_PAUSES  # between attempts while a provider is not available
 
 
 def tuned_for_meta(settings: Settings) -> Tuning:
@@ -78,11 +83,13 @@ class Sender:
         self._inbox = Inbox(connector.process_name, connector.parse, settings.media_base, tuning.bot_id)
         self._unlock = _Unlocker(directory, settings.encryption_key.get_secret_value())
         self.delivery = Delivery(
-            connector, outbox, database, self._unlock.bot, self._journal, tuning.window, tuning.attempts, before_look
-        )
+            connector, outbox, database, self._unlock.bot, self._journal, tuning.window, tuning.attempts, before_look,
+            tuning.pauses,
+        )  # fmt: skip
         self._stopped, self._taken_up = threading.Event(), threading.Event()
         self._inbox_busy = threading.Lock()
         self._renewed = time.monotonic()  # when leases were last renewed
+        self._gave_up = time.monotonic()  # when messages that are too old were last looked for
         self._due = False  # whether the last sweep found chats that could be served
         self._clock = DatabaseClock(settings)
         self._leases_hold_until = 0.0  # by time.monotonic()
@@ -158,6 +165,7 @@ class Sender:
     def _sweep(self, connection: Connection) -> None:
         self._renew_leases(connection)
         self._settle_expired_leases(connection)
+        self._give_up_old(connection)
         self._retention.clean_up_if_due(connection)
         if not self._inbox_busy.locked():
             with self._inbox_busy:
@@ -183,6 +191,14 @@ class Sender:
             self._renewed, self._leases_hold_until = now, now + self._settings.lease_seconds
         if now >= self._leases_hold_until:
             self._recovery.of_expired_leases(connection)
+
+    def _give_up_old(self, connection: Connection) -> None:
+        now = time.monotonic()
+        if now - self._gave_up < GIVE_UP_SWEEP:
+            return
+        self._gave_up = now
+        if given_up := outages.give_up_old(connection, self.outbox, self._settings.meta_outage_hours):
+            log.error("messages were given up, their provider was not available for too long", messages=given_up)
 
 
 class _Unlocker:

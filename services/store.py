@@ -278,9 +278,11 @@ WHERE (company_id, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""
 
 # Each bot that has a due lane gets its fair share of the limit, and at most what its token bucket holds (a second's).
 # A bucket that was empty in the future is one of a clock that was set back since.
+# One with an outage gets a single message, which finds out whether it is over, and no other within the lease.
 _CLAIM = """
 WITH ready AS (
     SELECT p.bot_id,
+           CASE WHEN p.outage_since IS NOT NULL THEN p.outage_code END AS outage,
            COALESCE(p.rate, %(rate)s)::float * CASE WHEN p.slow_until > now() THEN p.slow_factor ELSE 1 END AS rate,
            CASE WHEN p.free_at BETWEEN now() - interval '1 second' AND now() + interval '2 seconds'
                 THEN LEAST(p.free_at, now()) ELSE now() - interval '1 second' END AS free_at
@@ -290,19 +292,19 @@ WITH ready AS (
             SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now())
     ORDER BY p.bot_id FOR UPDATE OF p
 ), budget AS (
-    SELECT bot_id, rate, free_at,
-           LEAST(floor(extract(epoch FROM now() - free_at) * rate + 0.001),
+    SELECT bot_id, rate, free_at, outage,
+           LEAST(CASE WHEN outage IS NOT NULL THEN 1 END, floor(extract(epoch FROM now() - free_at) * rate + 0.001),
                  ceil(%(limit)s::float / count(*) OVER ()),
                  GREATEST(ceil((%(room)s - COALESCE(held, 0)) / 3.0), 0))::bigint AS share
     FROM ready LEFT JOIN json_to_recordset(%(in_hand)s::json) AS given (bot_id int, held int) USING (bot_id)
 ), picked AS (
-    SELECT b.bot_id, l.chat_id, l.done FROM budget b CROSS JOIN LATERAL (
+    SELECT b.bot_id, b.outage, l.chat_id, l.done FROM budget b CROSS JOIN LATERAL (
         SELECT chat_id, done FROM lane
         WHERE bot_id = b.bot_id AND pending > 0 AND claim IS NULL AND due <= now()
         ORDER BY due LIMIT b.share FOR UPDATE SKIP LOCKED) l
     LIMIT %(limit)s
 ), heads AS (
-    SELECT p.bot_id, p.chat_id, o.* FROM picked p CROSS JOIN LATERAL (
+    SELECT p.bot_id, p.chat_id, p.outage, o.* FROM picked p CROSS JOIN LATERAL (
         SELECT id, message_id, kind, payload, attempts, provider_id FROM outbox
         WHERE bot_id = p.bot_id AND chat_id = p.chat_id AND id > p.done AND status <= 'sending'
         ORDER BY id LIMIT 1) o
@@ -310,11 +312,12 @@ WITH ready AS (
     UPDATE lane l SET claim = %(worker)s, head = h.id, due = now() + %(lease)s * interval '1 second'
     FROM heads h WHERE l.bot_id = h.bot_id AND l.chat_id = h.chat_id
 ), paced AS (
-    UPDATE bot_pace p SET free_at = b.free_at + taken.n / b.rate * interval '1 second'
+    UPDATE bot_pace p SET free_at = b.free_at + taken.n / b.rate * interval '1 second',
+        held_until = CASE WHEN b.outage IS NULL THEN p.held_until ELSE now() + %(lease)s * interval '1 second' END
     FROM budget b JOIN (SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id) taken USING (bot_id)
     WHERE p.bot_id = b.bot_id
 )
-SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id FROM heads"""
+SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage FROM heads"""
 
 # A result whose lane is no longer ours (the lease ran out while the database was away) still settles what is unknown.
 # `settled` is kept apart, since a row that a report has just changed is joined once more ("EvalPlanQual"), in which
@@ -573,9 +576,10 @@ def _earlier(connection: Connection, entries: list[Entry]) -> dict[tuple[str, st
 
 
 def _outgoing(
-    number: int, message_id: str, bot: int, chat: str, kind: str, payload: str, attempts: int, provider_id: str | None
-) -> Outgoing:
-    return Outgoing(number, message_id, bot, chat, kind, orjson.loads(payload), attempts, provider_id)
+    number: int, message_id: str, bot: int, chat: str, kind: str, payload: str, attempts: int, provider_id: str | None,
+    outage: str | None,
+) -> Outgoing:  # fmt: skip
+    return Outgoing(number, message_id, bot, chat, kind, orjson.loads(payload), attempts, provider_id, outage)
 
 
 @dataclass(frozen=True, slots=True)

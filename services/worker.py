@@ -103,7 +103,8 @@ def _serve_hints(process: str, broker: WakingBroker, sender: Sender) -> dramatiq
 def _count(sender: Sender, counters: Counters) -> None:
     counters.degraded = sender.trouble
     counters.processed = sender.delivery.counts[Status.SENT]
-    counters.errors = sender.delivery.counts[Status.FAILED] + sender.delivery.counts[Status.UNKNOWN]
+    counts = sender.delivery.counts
+    counters.errors = counts[Status.FAILED] + counts[Status.UNKNOWN] + sender.delivery.faults
 
 
 def _check_progress(sender: Sender, limit: float) -> None:

@@ -219,7 +219,14 @@ CREATE TABLE bot_pace (
     held_until   timestamptz NOT NULL DEFAULT '-infinity',    -- infinity: until an operator acts
     held_reason  text,
     slow_factor  real        NOT NULL DEFAULT 1 CHECK (slow_factor > 0 AND slow_factor <= 1),
-    slow_until   timestamptz NOT NULL DEFAULT '-infinity'     -- throttled by the provider: slowed by all workers alike
+    slow_until   timestamptz NOT NULL DEFAULT '-infinity',    -- throttled by the provider: slowed by all workers alike
+    -- The provider cannot be reached, or serves nobody just now:
+    outage_since    timestamptz,                              -- NULL: there is no outage
+    outage_seen     timestamptz,                              -- the last attempt that failed
+    outage_code     text,                                     -- network, http_502, 131000, …
+    outage_reason   text,
+    outage_pause    real         NOT NULL DEFAULT 0,          -- seconds before the next attempt
+    outage_reported boolean      NOT NULL DEFAULT false       -- whether it lasted long enough to be told
 );
 
 CREATE FUNCTION keep_bot_pace() RETURNS trigger LANGUAGE plpgsql AS $$

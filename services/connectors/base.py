@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Update
+from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Unavailable, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,12 @@ class PageRequest:
     file: LocalFile | None = None
 
 
+#: The code of an outage in which connections break after the request has left.
+NO_ANSWER = "no_answer"
+
 Request = HttpRequest | PageRequest
 #: Why nothing was sent.
-Refusal = Retry | Rejected | Held
+Refusal = Retry | Unavailable | Rejected | Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,12 @@ class Connector(Protocol):
 
     def request(self, bot: Bot, message: Outgoing) -> Request | Preparation:
         """The request that sends the message, or what must be done before there can be one."""
+
+    def probe(self, bot: Bot, outage: str) -> Preparation | None:
+        """How to find out, without sending anything, whether a number's outage is over; `outage`: its code.
+
+        None if the next message may find out: nothing of that kind leaves a message's outcome open.
+        """
 
     def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome | Again:
         """What the provider's complete answer means; `status` is the HTTP status, or a window's likeness of one."""

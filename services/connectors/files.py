@@ -8,7 +8,7 @@ from services.connectors.base import Refusal
 from services.media import kinds
 from services.media.fetch import Fetched, Fetcher, FetchFailed, FetchRefused
 from services.media.store import MediaMissing, MediaStore, MediaUnavailable
-from services.message import Outgoing, Rejected, Retry
+from services.message import Outgoing, Rejected, Retry, Unavailable
 
 #: Types that WhatsApp wants with a parameter; ours are told by their bytes, and an Ogg that is audio holds Opus.
 _IN_FULL = {"audio/ogg": "audio/ogg; codecs=opus"}
@@ -43,7 +43,7 @@ class Files:
         except MediaMissing:
             raise NoFile(Rejected("media_missing", "the file is no longer stored: send it again")) from None
         except MediaUnavailable as away:
-            raise NoFile(Retry("media_store", str(away))) from away
+            raise NoFile(Unavailable("media_store", str(away))) from away
         except kinds.MediaRefused as refused:
             raise NoFile(Rejected(refused.code, f"the link's file cannot be sent: {refused}")) from None
         except FetchRefused as refused:

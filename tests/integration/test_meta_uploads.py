@@ -17,7 +17,7 @@ from services.connectors.base import Again, Preparation
 from services.connectors.meta.connector import MetaConnector
 from services.delivery import MAX_STEPS
 from services.media.store import media_store
-from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unknown
+from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unavailable, Unknown
 
 TOKEN = "EAAGsecretsecretsecret"
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret(TOKEN))
@@ -142,14 +142,14 @@ def test_messages_that_share_an_upload_share_its_failure_and_the_next_one_tries_
         (400, {"error": {"code": 131053, "message": "no"}}, Rejected, "131053"),
         (400, {"error": {"code": 100, "message": "no"}}, Rejected, "100"),
         (400, {"error": {"code": 130429, "message": "no"}}, Retry, "130429"),
-        (500, {"error": {"code": 131000, "message": "no"}}, Retry, "131000"),
+        (500, {"error": {"code": 131000, "message": "no"}}, Unavailable, "131000"),
         (403, {"error": {"code": 10, "message": "no"}}, Held, "10"),
         (400, {"meta": {"httpCode": 400, "developerMessage": "too many requests"}}, Retry, "360dialog_400"),
         (413, b"<html>", Rejected, "http_413"),
         (404, b"<html>", Held, "http_404"),
-        (502, b"<html>", Retry, "upload"),
-        (200, b"<html>", Retry, "upload"),
-        (200, {"id": 5}, Retry, "upload"),
+        (502, b"<html>", Unavailable, "upload"),
+        (200, b"<html>", Unavailable, "upload"),
+        (200, {"id": 5}, Unavailable, "upload"),
     ],
 )
 def test_a_refused_upload_is_judged_by_the_same_table_and_nothing_was_sent(
@@ -163,13 +163,13 @@ def test_a_refused_upload_is_judged_by_the_same_table_and_nothing_was_sent(
 def test_a_provider_that_is_away_is_asked_again_later(meta, provider, stored):
     provider.close()
     found = deliver(meta, image(stored))
-    assert (type(found), found.code) == (Retry, "network")
+    assert (type(found), found.code, found.chargeable) == (Unavailable, "network", False)
 
 
 def test_a_provider_that_hangs_is_given_up(settings, provider, stored):
     provider.upload_delay = 20
     found = deliver(MetaConnector(settings.copy_with(send_timeout_ms=1000)), image(stored))
-    assert (type(found), found.code) == (Retry, "network")
+    assert (type(found), found.code, found.chargeable) == (Unavailable, "network", True)
 
 
 def test_a_file_that_is_no_longer_stored_is_said_so(meta, store, stored):
@@ -341,13 +341,13 @@ def test_whatever_is_answered_each_message_has_an_outcome(meta, provider, stored
         while isinstance(step, Preparation):
             refusal = step.run()
             if refusal:
-                assert isinstance(refusal, Retry | Rejected)
+                assert isinstance(refusal, Retry | Unavailable | Rejected)
                 return
             step = meta.request(BOT, message)
         sent_by.append(step.body)
         outcome = meta.outcome(message, status, requests.models.complexjson.dumps(answer).encode())
         if not isinstance(outcome, Again):
-            assert isinstance(outcome, Sent | Retry | Rejected | Unknown)
+            assert isinstance(outcome, Sent | Retry | Unavailable | Rejected | Unknown)
             return
         assert answer["error"]["code"] in (131053, 131009)
     raise AssertionError(f"no outcome after {sent_by}")

@@ -6,7 +6,7 @@ from outbox_tools import add_bot, execute, open_database
 from services.connectors.wwebjs.ledger import DatabaseLedger
 from services.connectors.wwebjs.numbers import Numbers
 from services.connectors.wwebjs.page import CallFailed
-from services.message import Outgoing, Rejected, Retry, Scope
+from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
 
 CHAT, KEY = "60123456789", "true_60123456789@c.us_3EB0AA"
 
@@ -110,7 +110,7 @@ def test_a_number_that_was_found_the_second_time_is_written_to(pool, bot, clock)
 def test_a_page_that_cannot_ask_puts_the_message_off(pool, bot, clock):
     page = Asked()
     page.broken = True
-    assert isinstance(ledger(pool, clock).refusal(page, message(bot)), Retry)
+    assert isinstance(ledger(pool, clock).refusal(page, message(bot)), Unavailable)
 
 
 def test_a_young_number_sends_what_it_may(pool, bot, clock):

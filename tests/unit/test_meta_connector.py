@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bisnesctl.settings import Settings
 from services.connectors.base import Again, Preparation, Unsupported
 from services.connectors.meta.connector import MetaConnector
-from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unknown
+from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unavailable, Unknown
 
 META = MetaConnector(Settings(meta_graph_url="https://graph.example/", dialog360_url="https://hub.example/"))
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret("EAAtoken"))
@@ -109,8 +109,8 @@ def envelope(code, **more):
         (200, envelope(131047), Rejected),
         (400, envelope(130429), Retry),
         (401, envelope(190), Held),
-        (500, envelope(131000, error_data="a string"), Retry),
-        (500, envelope(131057), Retry),
+        (500, envelope(131000, error_data="a string"), Unavailable),
+        (500, envelope(131057), Unavailable),
         (503, {"error": "upstream"}, Unknown),
         (502, {}, Unknown),
         (404, {"detail": "nothing here"}, Held),

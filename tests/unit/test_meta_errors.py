@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from services.connectors.meta.errors import TABLE, MetaError, classify, read_error
 from services.delivery import Attempts, hold_of, settle
-from services.message import Held, Outgoing, Rejected, Retry, Scope, Status
+from services.message import Held, Outgoing, Rejected, Retry, Scope, Status, Unavailable
 
 PATIENCE = Attempts(limit=3, base=1.0)
 
@@ -29,19 +29,14 @@ def test_a_busy_pair_waits_longer_each_time_and_holds_nobody_else():
 
 @pytest.mark.parametrize(
     "code, low, high",
-    [(130429, 1, 30), (131057, 60, 120), (4, 60, 900), (17, 60, 900), (613, 60, 900), (80007, 60, 900)],
+    [(130429, 1, 30), (4, 60, 900), (17, 60, 900), (613, 60, 900), (80007, 60, 900)],
 )
-def test_a_throttled_number_is_held_and_its_messages_are_kept(code, low, high):
+def test_a_throttled_number_is_held_and_no_attempt_of_its_messages_is_counted(code, low, high):
     outcome = classify(code, "")
     hold = hold_of(message(0), outcome)
     assert low <= hold.after <= high
     assert str(code) in hold.reason
-    assert life(code, 5)[0] is Status.QUEUED
-
-
-@pytest.mark.parametrize("code, tries", [(1, 2), (131000, 3), (2, 3), (133004, 3), (131016, 3)])
-def test_a_passing_trouble_is_tried_so_many_times(code, tries):
-    assert [life(code, made)[0] for made in range(tries)] == [Status.QUEUED] * (tries - 1) + [Status.FAILED]
+    assert life(code, 500) == (None, hold.after)
 
 
 @pytest.mark.parametrize("code", [130497, 132015, 132069])
@@ -54,16 +49,19 @@ def waits(outcome):
     return [outcome.after * outcome.growth**n for n in range(outcome.attempts - 1)]
 
 
-#: What Meta's documentation says of every code, in the order of its pages (Cloud API, "Error codes").
-BACK_OFF = {1: 2, 2: None, 131000: 3, 131016: None, 133004: None}
-NUMBERS_WAIT = {131057: 60, 130429: 5}
+#: What Meta's documentation says of every code, in the order of its pages (Cloud API, "Error codes"), and what it
+#: answers with beside them. Attempts: once it is known to be the message's own fault.
+METAS_OWN = {1: 2, 2: None, 131000: 3, 131016: None, 133004: None}
+NUMBERS_WAIT = {130429: 5}
 ACCOUNTS_WAIT = {4: 300, 17: 300, 613: 300, 80007: 300}
 OPERATOR = [
-    0, 3, 10, *range(200, 300), 190, 368, 131005, 131031, 131037, 131042, 131045, 131048, 131064, 133010, 134011,
+    0, 3, 10, *range(200, 300), 190, 368, 131005, 131031, 131037, 131042, 131044, 131045, 131048, 131064, 133010,
+    134011,
 ]  # fmt: skip
 FINAL = [
-    33, 100, 130403, 130472, 130497, 131008, 131009, 131021, 131026, 131030, 131047, 131049, 131050, 131051, 131052,
-    131053, 131062, 132000, 132001, 132005, 132007, 132012, 132015, 132016, 132068, 132069, 135000, 137000,
+    33, 100, 130403, 130472, 130497, 131008, 131009, 131020, 131021, 131026, 131030, 131041, 131047, 131049, 131050,
+    131051, 131052, 131053, 131062, 131063, 132000, 132001, 132005, 132007, 132008, 132012, 132015, 132016, 132018,
+    132068, 132069, 135000, 137000,
 ]  # fmt: skip
 HTTP = {
     **dict.fromkeys([2, 133004], 503),
@@ -75,13 +73,17 @@ HTTP = {
 
 
 def test_the_table_has_every_documented_code_and_no_other():
-    assert sorted(TABLE) == sorted([*BACK_OFF, *NUMBERS_WAIT, *ACCOUNTS_WAIT, 131056, *OPERATOR, *FINAL])
+    assert sorted(TABLE) == sorted([*METAS_OWN, 131057, *NUMBERS_WAIT, *ACCOUNTS_WAIT, 131056, *OPERATOR, *FINAL])
     assert {code: row.http for code, row in TABLE.items()} == dict.fromkeys(TABLE, 400) | HTTP
 
 
-@pytest.mark.parametrize("code, attempts", BACK_OFF.items())
-def test_passing_troubles_are_retried_with_back_off_and_for_their_chat_alone(code, attempts):
-    assert classify(code, "no") == Retry(str(code), "no", attempts=attempts)
+@pytest.mark.parametrize("code, attempts", METAS_OWN.items())
+def test_troubles_of_metas_own_may_be_a_messages_own_fault_at_last(code, attempts):
+    assert classify(code, "no") == Unavailable(str(code), "no", chargeable=True, attempts=attempts)
+
+
+def test_a_number_that_is_being_upgraded_waits_for_a_minute():
+    assert classify(131057, "no") == Unavailable("131057", "no", after=60)
 
 
 def test_a_pair_waits_1_4_16_and_64_seconds():
@@ -129,7 +131,7 @@ def test_every_documented_code_has_an_outcome_with_words(code):
 @given(st.integers(), st.text(max_size=50))
 def test_every_code_at_all_has_an_outcome(code, said):
     outcome = classify(code, said)
-    assert isinstance(outcome, Retry | Rejected | Held)
+    assert isinstance(outcome, Retry | Unavailable | Rejected | Held)
     assert outcome.code == str(code)
 
 

@@ -12,7 +12,7 @@ from services.connectors.wwebjs.errand import MAX_TIMES
 from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.reconciling import PATIENCE, Handed, Sighting, Step, judge
 from services.connectors.wwebjs.window import UNACKNOWLEDGED, PageWindow
-from services.message import Outgoing, Rejected, Retry, Sent, Status, Unknown
+from services.message import Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
 from services.store import DatabaseUnavailable
 
 HANDED = Handed("k", until=100.0)
@@ -321,10 +321,15 @@ def test_what_whatsapp_does_not_do_is_refused_for_good(kind, payload, answer, co
     assert outcome.code == code
 
 
-@pytest.mark.parametrize("answer", [CallTimeout("late"), PageLost("gone"), CallFailed(None, "odd"), "ERROR_NETWORK"])
+@pytest.mark.parametrize("answer", [CallTimeout("late"), PageLost("gone"), CallFailed(None, "odd"), "ERROR_UNKNOWN"])
 def test_what_may_pass_is_tried_again(answer):
     said = {"sendMsgResult": answer} if isinstance(answer, str) else answer
     assert isinstance(act(Acting(said), "reaction", reaction="👍"), Retry)
+
+
+def test_a_network_that_is_away_is_no_messages_fault():
+    outcome = act(Acting({"sendMsgResult": "ERROR_NETWORK"}), "reaction", reaction="👍")
+    assert (type(outcome), outcome.scope) == (Unavailable, Scope.CHAT)
 
 
 def test_a_deletion_that_was_interrupted_finds_its_message_gone():

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from services.connectors.base import Refusal
-from services.connectors.meta.errors import MAX_REASON, PATIENT, MetaError, classify, plain, read_error
+from services.connectors.meta.errors import MAX_REASON, MetaError, classify, plain, read_error
 from services.message import Held, Rejected, Retry, Scope
 
 #: Bytes of a strange answer that are shown.
@@ -52,6 +52,11 @@ def refusal(status: int, body: bytes) -> Refusal | None:
     return None
 
 
+def outage(status: int) -> str:
+    """The code of an outage that shows in answers of this HTTP status that are not the API's."""
+    return f"http_{status}"
+
+
 def shown(status: int, body: bytes) -> str:
     """The beginning of an answer that makes no sense."""
     return plain(f"HTTP {status}: {body[:_SHOWN].decode(errors='replace')}")
@@ -87,4 +92,4 @@ def _either(meta: dict[str, Any], *names: str) -> Any:
 
 
 def _too_many(code: str, reason: str) -> Retry:
-    return Retry(code, reason, after=_TOO_MANY, attempts=PATIENT, scope=Scope.BOT, slower=True)
+    return Retry(code, reason, after=_TOO_MANY, scope=Scope.BOT, slower=True, counted=False)

@@ -1,11 +1,12 @@
 """Meta's Cloud API, directly or through 360dialog: messages out, webhooks in."""
 
+from functools import partial
 from typing import Any
 
 from bisnesctl.settings import Settings
-from services.connectors.base import Again, HttpRequest, Preparation
+from services.connectors.base import NO_ANSWER, Again, HttpRequest, Preparation
 from services.connectors.files import Files
-from services.connectors.meta import answers, incoming, limits, outgoing
+from services.connectors.meta import answers, incoming, limits, outgoing, probe
 from services.connectors.meta.provider import Provider
 from services.connectors.meta.uploads import Uploads
 from services.media.fetch import Fetcher
@@ -41,6 +42,12 @@ class MetaConnector:
             refused = Rejected("payload", f"this version cannot send messages of type {message.kind} without {missing}")
             return Preparation(lambda: refused)
 
+    def probe(self, bot: Bot, outage: str) -> Preparation | None:
+        """Ask for the number, where the outage would leave open what became of the next message."""
+        if outage != NO_ANSWER and not outage.startswith(answers.outage(0)[:-1]):
+            return None
+        return Preparation(partial(probe.still_out, *self._provider.number(bot), outage))
+
     def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome | Again:
         """What an answer means; one that makes no sense may have been cut by a gateway after the message had left."""
         answer = answers.read(body)
@@ -48,7 +55,9 @@ class MetaConnector:
             return sent
         if (error := answers.error_of(answer)) and self._uploads.knows_another_way(message, error):
             return Again()
-        return answers.refusal(status, body) or Unknown(f"the answer makes no sense ({answers.shown(status, body)})")
+        if refusal := answers.refusal(status, body):
+            return refusal
+        return Unknown(f"the answer makes no sense ({answers.shown(status, body)})", answers.outage(status))
 
     def parse(self, body: bytes) -> list[Update]:
         """What a webhook tells, in its order. Raises ValueError where it is no WhatsApp webhook."""

@@ -10,10 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from services.connectors.base import Refusal
-from services.message import Held, Rejected, Retry, Scope
+from services.message import Held, Rejected, Retry, Scope, Unavailable
 
-#: Attempts of a message whose number is throttled: that is not the message's fault, so it may wait long.
-PATIENT = 10
 #: Characters that are kept of what Meta says about an error.
 MAX_REASON = 1000
 #: What looks like an access token in what Meta says.
@@ -22,7 +20,7 @@ _TOKEN = re.compile(r"\bEA[a-z0-9]{16,}|(?<=access token )\S{16,}|(?<=access tok
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One row: documented codes, what they are about and what follows; the outcome lacks its code and reason."""
+    """One row: known codes, what they are about and what follows; the outcome lacks its code and reason."""
 
     codes: Iterable[int]
     http: int
@@ -32,18 +30,20 @@ class Known:
 
 
 _SOON = Retry("", "")
+_AWAY = Unavailable("", "", chargeable=True)
 _NEVER = Rejected("", "")
 _OPERATOR = Held("", "")
-_MINUTES = Retry("", "", after=300, attempts=PATIENT, scope=Scope.ACCOUNT)
+_MINUTES = Retry("", "", after=300, scope=Scope.ACCOUNT, counted=False)
 _NUMBER = replace(_MINUTES, scope=Scope.BOT)
 
 _ROWS = (
+    # Meta's own trouble: nothing was sent, and the next message of the number would fare no better.
+    Known((1,), 400, "unknown error of the API", replace(_AWAY, attempts=2)),
+    Known((2, 133004), 503, "the service is temporarily unavailable", _AWAY),
+    Known((131000,), 500, "something went wrong", replace(_AWAY, attempts=3)),
+    Known((131016,), 500, "the service is overloaded", _AWAY),
+    Known((131057,), 500, "the number is being upgraded", Unavailable("", "", after=60)),
     # Known not to have been sent, worth another attempt.
-    Known((1,), 400, "unknown error of the API", replace(_SOON, attempts=2)),
-    Known((2, 133004), 503, "the service is temporarily unavailable", _SOON),
-    Known((131000,), 500, "something went wrong", replace(_SOON, attempts=3)),
-    Known((131016,), 500, "the service is overloaded", _SOON),
-    Known((131057,), 500, "the number is being upgraded", replace(_NUMBER, after=60)),
     Known((130429,), 400, "too many messages from this number", replace(_NUMBER, after=5, slower=True)),
     # "Wait 4^X seconds" (Cloud API, "Pair rate limits"): 1, 4, 16 and 64, for this chat alone.
     Known((131056,), 400, "too many messages to this recipient", replace(_SOON, after=1, growth=4, attempts=5)),
@@ -59,7 +59,7 @@ _ROWS = (
           _OPERATOR, "see the account's quality page in WhatsApp Manager"),
     Known((131048, 131064), 400, "messages from this number are limited because of complaints",
           _OPERATOR, "stop bulk messages and see the number's quality in WhatsApp Manager"),
-    Known((131042,), 400, "the account's payment method is not accepted",
+    Known((131042, 131044), 400, "the account's payment method is not accepted",
           _OPERATOR, "put the billing right in WhatsApp Manager"),
     Known((131037,), 400, "the number's display name is not approved",
           _OPERATOR, "have the display name approved in WhatsApp Manager"),
@@ -78,10 +78,12 @@ _ROWS = (
     Known((130472,), 400, "the recipient is part of an experiment of Meta's", _NEVER),
     Known((131008,), 400, "a required parameter is missing", _NEVER),
     Known((131009,), 400, "the value of a parameter is not valid", _NEVER),
+    Known((131020,), 400, "the group has no other member", _NEVER),
     Known((131021,), 400, "the recipient is the sender", _NEVER),
     Known((131026,), 400, "the message cannot be delivered", _NEVER, "the recipient may not be on WhatsApp"),
     Known((131030,), 400, "the recipient is not on the allowed list",
           _NEVER, "add the recipient to the test number's list in the app dashboard"),
+    Known((131041,), 400, "the group does not exist, or the number is not a member of it", _NEVER),
     Known((131047,), 400, "more than 24 hours have passed since the recipient's last message",
           _NEVER, "send a template instead"),
     Known((131049,), 400, "Meta chose not to deliver it, to keep the recipient engaged",
@@ -91,13 +93,15 @@ _ROWS = (
     Known((131052,), 400, "the recipient's media could not be downloaded", _NEVER, "ask for it to be sent again"),
     Known((131053,), 400, "the media could not be uploaded", _NEVER, "check the file's type and size"),
     Known((131062,), 400, "the recipient's user id cannot be written to", _NEVER),
-    Known((132000, 132005, 132007, 132012), 400, "the template's parameters do not match it", _NEVER),
+    Known((131063,), 400, "marketing templates are disabled for the Cloud API",
+          _NEVER, "enable them in WhatsApp Manager, or send them through the Marketing Messages API"),
+    Known((132000, 132005, 132007, 132008, 132012, 132018), 400, "the template's parameters do not match it", _NEVER),
     Known((132001,), 404, "the template does not exist in that language", _NEVER),
     Known((135000,), 400, "the request is not valid", _NEVER),
     Known((137000,), 400, "the recipient's identity has changed", _NEVER),
 )  # fmt: skip
 
-#: The documented codes.
+#: The known codes: those of Meta's page of error codes, and those that it answers with all the same.
 TABLE: dict[int, Known] = {code: row for row in _ROWS for code in row.codes}
 
 #: An error answer means that nothing was sent, so an attempt more doubles nothing: it bridges a passing trouble, and a

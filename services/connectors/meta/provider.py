@@ -22,6 +22,12 @@ class Provider:
             return f"{self._dialog360}/{path}"
         return f"{self._graph}/{bot.phone_number_id}/{path}"
 
+    def number(self, bot: Bot) -> tuple[str, str]:
+        """The address that tells of the number itself, and the header line for it."""
+        if bot.connection_type == DIALOG360:
+            return f"{self._dialog360}/health_status", self.header(bot)
+        return f"{self._graph}/{bot.phone_number_id}?fields=id", self.header(bot)
+
     def file_url(self, bot: Bot, media_id: str) -> str:
         """The address that tells of a file, one that came in or was uploaded."""
         base = self._dialog360 if bot.connection_type == DIALOG360 else self._graph

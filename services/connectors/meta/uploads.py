@@ -15,8 +15,8 @@ from services.connectors.meta import answers
 from services.connectors.meta.errors import MetaError
 from services.connectors.meta.provider import Provider
 from services.connectors.meta.recent import Recent
-from services.connectors.meta.transfer import LONGEST, post_file
-from services.message import Bot, Outgoing, Rejected, Retry
+from services.connectors.meta.transfer import LONGEST, NotConnected, post_file
+from services.message import Bot, Outgoing, Rejected, Unavailable
 
 #: Seconds for which an uploaded copy is used: Meta keeps it for 30 days.
 KEPT = 25 * 86400
@@ -98,7 +98,8 @@ class Uploads:
         try:
             result = upload.result(UPLOAD_SECONDS)
         except TimeoutError:
-            return Retry("network", f"another message's upload of the same file did not end in {UPLOAD_SECONDS:g} s")
+            reason = f"another message's upload of the same file did not end in {UPLOAD_SECONDS:g} s"
+            return Unavailable("network", reason, chargeable=True)
         if not isinstance(result, str):
             return result
         self._attempts.put(_attempt(message), _Copy(result, fresh=True), LINK_KEPT)
@@ -124,7 +125,7 @@ class Uploads:
         except NoFile as error:
             return error.refusal
         except ConnectionError as broken:
-            return Retry("network", str(broken))
+            return Unavailable("network", str(broken), chargeable=not isinstance(broken, NotConnected))
 
 
 def _attempt(message: Outgoing) -> Attempt:
@@ -149,4 +150,6 @@ def _uploaded(status: int, body: bytes) -> str | Refusal:
         return found
     if status == 413 and answers.error_of(answers.read(body)) is None:
         return Rejected("http_413", "the provider's gateway says the file is too large: send a smaller one")
-    return answers.refusal(status, body) or Retry("upload", f"the upload failed ({answers.shown(status, body)})")
+    if refusal := answers.refusal(status, body):
+        return refusal
+    return Unavailable("upload", f"the upload failed ({answers.shown(status, body)})", chargeable=True)

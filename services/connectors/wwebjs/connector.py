@@ -41,6 +41,9 @@ class WwebjsConnector:
         file = self._ready.pop(message.id, None)
         return PageRequest(message, file) if file else Preparation(partial(self._prepare, message))
 
+    def probe(self, bot: Bot, outage: str) -> None:
+        """Nothing: the session knows by itself whether its page works."""
+
     def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome | Again:
         """Never asked: a page's window knows the outcome itself."""
         return Unknown(f"WhatsApp Web gave an answer of HTTP ({status})")

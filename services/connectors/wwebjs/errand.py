@@ -9,7 +9,7 @@ from services.connectors.base import LocalFile, PageRequest, Refusal
 from services.connectors.wwebjs import errors, outgoing
 from services.connectors.wwebjs.page import CallFailed, Page, PageLost
 from services.connectors.wwebjs.reconciling import PATIENCE, PER_BYTE, Handed, Sighting, Step, judge
-from services.message import Outcome, Outgoing, Rejected, Retry, Unknown
+from services.message import Outcome, Outgoing, Rejected, Retry, Scope, Unavailable, Unknown
 from services.store import DatabaseError, DatabaseUnavailable
 
 #: Seconds for a call that sends, and how many more for each byte of its file: the browser reads it and makes a preview.
@@ -18,7 +18,7 @@ CALL, CALL_PER_BYTE = 30.0, 1 / 2_000_000
 FIRST_LOOK, GROWTH, LAST_LOOK = 0.03, 1.6, 1.0
 #: Times that a message is given to the page, or the page loaded anew for it, at most; then the message is to blame.
 MAX_TIMES = 5
-#: Attempts of a message whose page was lost before it was handed over: that is hardly the message's fault.
+#: Attempts of a message with which the page is lost again and again, while others get through.
 PATIENT = 20
 
 
@@ -60,7 +60,7 @@ class Errand:
         if self.message.kind not in outgoing.KEYED:
             return self._act(page)
         outcome = self._begin(page) if self._handed is None else self._look(page, self._handed)
-        if isinstance(outcome, Retry | Rejected) and self.begun:
+        if isinstance(outcome, Retry | Unavailable | Rejected) and self.begun:
             self._forget_key()
         return outcome
 
@@ -69,7 +69,10 @@ class Errand:
         self.due = 0.0
         if self._handed is not None:
             return None
-        return Retry("page", f"the page was lost before the message left: {error}", after=1.0, attempts=PATIENT)
+        reason = f"the page was lost before the message left: {error}"
+        if self.message.kind not in outgoing.KEYED:  # it may have been done: the next attempt must know that
+            return Retry("page", reason, after=1.0, attempts=PATIENT)
+        return Unavailable("page", reason, chargeable=True, attempts=PATIENT, scope=Scope.CHAT)
 
     def release(self) -> None:
         """Let go of its file."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from services.connectors.base import Refusal
-from services.message import Outcome, Outgoing, Rejected, Retry, Sent
+from services.message import Outcome, Outgoing, Rejected, Retry, Scope, Sent, Unavailable
 
 #: Characters that are kept of what the page says.
 MAX_REASON = 500
@@ -42,6 +42,8 @@ def of_act(message: Outgoing, answer: Any) -> Outcome:
             "side still has it",
         )
     result = found.get("sendMsgResult")
+    if message.kind != "delete" and result == "ERROR_NETWORK":
+        return Unavailable("error_network", "WhatsApp could not be reached", chargeable=True, scope=Scope.CHAT)
     if message.kind != "delete" and isinstance(result, str) and result.startswith("ERROR"):
         return Retry(result.lower(), "WhatsApp could not do it just now")
     return Sent()

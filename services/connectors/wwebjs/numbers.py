@@ -8,7 +8,7 @@ from typing import Any
 from services.connectors.base import Refusal
 from services.connectors.wwebjs.outgoing import page_id
 from services.connectors.wwebjs.page import CallFailed, Page
-from services.message import Outgoing, Rejected, Retry
+from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
 from services.store import Connection, Database
 
 #: Seconds after which a number that was not found is asked for again: wa-js says the same of one that could not be
@@ -67,7 +67,8 @@ class Numbers:
         try:
             found = page.call("WPP.contact.queryWidExists", page_id(chat.chat)) is not None
         except CallFailed as failed:
-            return Retry("number_check", f"WhatsApp could not be asked for the number: {failed.message}")
+            reason = f"WhatsApp could not be asked for the number: {failed.message}"
+            return Unavailable("number_check", reason, chargeable=True, scope=Scope.CHAT)
         if not found and (left := self._left(chat)) > 0:
             reason = "WhatsApp did not find the number; it is asked once more before the message fails"
             return Retry("number_check", reason, after=left, attempts=PATIENT)

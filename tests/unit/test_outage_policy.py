@@ -1,0 +1,187 @@
+"""Whose fault it is that a message did not leave."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from services.delivery import Attempts, settle
+from services.message import Held, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
+from services.outage_policy import RECENT_SECONDS, Answer, Fault, OutagePolicy, Pauses, Postponed
+
+PAUSES = Pauses(first=1.0, longest=60.0)
+AWAY = Unavailable("network", "connection refused")
+BUSY = Unavailable("131000", "something went wrong", chargeable=True, attempts=3)
+THREE = Attempts(limit=3, base=1.0)
+
+
+class Clock:
+    """Seconds, as the test says."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def policy(clock):
+    return OutagePolicy(PAUSES, clock)
+
+
+def message(number=1, outage=None, bot=7):
+    return Outgoing(number, f"uuid-{number}", bot, "60123", "text", {"message": "hi"}, 0, outage=outage)
+
+
+def test_a_message_that_could_not_reach_its_provider_waits_uncounted_and_its_number_is_held(policy):
+    outcome, finding = policy.judge(message(), AWAY)
+    assert finding == Fault(7, "network", "connection refused", probe=False)
+    assert isinstance(outcome, Postponed)
+    result = settle(message(), outcome, THREE, "w")
+    assert (result.status, result.final) == (None, False)
+
+
+@given(st.integers(1, 200))
+def test_connections_that_fail_are_never_charged_however_often(times):
+    clock = Clock()
+    policy = OutagePolicy(PAUSES, clock)
+    for n in range(times):
+        policy.judge(message(n + 1000), Sent("id"))
+        clock.now += 1
+        assert isinstance(policy.judge(message(), AWAY)[0], Postponed)
+
+
+def test_a_refusal_is_charged_once_others_got_through_since_the_one_before(policy, clock):
+    policy.judge(message(1), BUSY)
+    clock.now += 5
+    assert isinstance(policy.judge(message(1), BUSY)[0], Postponed)  # nobody got through
+    clock.now += 1
+    policy.judge(message(2), Sent("id"))
+    clock.now += 5
+    outcome, finding = policy.judge(message(1), BUSY)
+    assert outcome == Retry("131000", "something went wrong", None, 3)
+    assert finding is None
+    clock.now += 5
+    outcome, finding = policy.judge(message(1), BUSY)  # an outage may have begun since
+    assert isinstance(outcome, Postponed)
+    assert isinstance(finding, Fault)
+
+
+def test_other_numbers_that_get_through_prove_nothing(policy, clock):
+    policy.judge(message(1), BUSY)
+    clock.now += 1
+    policy.judge(message(2, bot=8), Sent("id"))
+    clock.now += 1
+    outcome, finding = policy.judge(message(1), BUSY)
+    assert isinstance(outcome, Postponed)
+    assert isinstance(finding, Fault)
+
+
+@pytest.mark.parametrize("outcome", [AWAY, BUSY, Unknown("reset", "no_answer"), Unknown("page", "http_502")])
+def test_one_among_others_that_get_through_is_no_outage(policy, clock, outcome):
+    policy.judge(message(1), Sent("id"))
+    clock.now += RECENT_SECONDS / 2
+    assert policy.judge(message(2), outcome)[1] is None
+    clock.now += RECENT_SECONDS
+    assert isinstance(policy.judge(message(3), outcome)[1], Fault)
+
+
+def test_what_may_have_left_stays_unknown_and_holds_its_number(policy):
+    for outcome in (Unknown("reset", "no_answer"), Unknown("a page of WhatsApp Web")):
+        settled, finding = policy.judge(message(), outcome)
+        assert settled is outcome
+        assert (finding is not None) is bool(outcome.outage)
+
+
+@pytest.mark.parametrize("outcome, sent", [
+    (Sent("id"), True), (Rejected("131026", "no"), False), (Held("190", "no"), False), (Retry("131056", "no"), False),
+    (None, False),
+])  # fmt: skip
+def test_what_was_to_find_out_says_what_it_found(policy, outcome, sent):
+    assert policy.judge(message(outage="network"), outcome) == (outcome, Answer(7, sent))
+    assert policy.judge(message(), outcome) == (outcome, None)
+
+
+def test_an_outage_of_this_worker_is_over_with_any_message_that_gets_through(policy):
+    policy.judge(message(1), AWAY)
+    assert policy.judge(message(2), Sent("id"))[1] == Answer(7, True)
+    assert policy.judge(message(3), Sent("id"))[1] is None
+
+
+def test_a_chat_alone_waits_where_its_number_has_no_part_in_it(policy, clock):
+    lost = Unavailable("page", "lost", chargeable=True, scope=Scope.CHAT)
+    waits = []
+    for _ in range(9):
+        outcome, finding = policy.judge(message(), lost)
+        waits.append(outcome.after)
+        assert finding is None
+        clock.now += outcome.after
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_a_worker_leaves_a_number_that_it_cannot_reach_to_the_others_for_a_part_of_the_pauses(policy, clock):
+    assert list(policy.left_to_others()) == []
+    left = []
+    for _ in range(10):
+        policy.judge(message(outage="network"), AWAY)
+        started = clock.now
+        while list(policy.left_to_others()) == [7]:
+            clock.now += 0.05
+        left.append(clock.now - started)
+    assert left == sorted(left)
+    assert 0.2 < left[0] < 0.4
+    assert left[-1] < PAUSES.longest / 3
+    policy.judge(message(), Sent("id"))
+    assert list(policy.left_to_others()) == []
+
+
+class Life(RuleBasedStateMachine):
+    """A number with a few messages, in any order of events: who is charged, and when the number is held."""
+
+    def __init__(self):
+        super().__init__()
+        self.clock = Clock()
+        self.policy = OutagePolicy(PAUSES, self.clock)
+        self.last_sent = float("-inf")
+        self.refused = {}
+        self.charged = 0
+
+    @rule(seconds=st.floats(0.01, 100))
+    def time_passes(self, seconds):
+        self.clock.now += seconds
+
+    @rule(number=st.integers(100, 110))
+    def one_gets_through(self, number):
+        self.policy.judge(message(number), Sent("id"))
+        self.last_sent = self.clock.now
+        self.clock.now += 0.001
+
+    @rule(number=st.integers(1, 4), probe=st.booleans(), outcome=st.sampled_from([AWAY, BUSY]))
+    def one_is_refused(self, number, probe, outcome):
+        settled, finding = self.policy.judge(message(number, "131000" if probe else None), outcome)
+        own = outcome is BUSY and self.last_sent > self.refused.get(number, float("inf"))
+        assert isinstance(settled, Retry if own else Postponed)
+        recent = self.clock.now - self.last_sent <= RECENT_SECONDS
+        assert isinstance(finding, Fault) is (probe or not (recent or own))
+        self.refused[number] = self.clock.now
+        self.clock.now += 0.001
+
+    @invariant()
+    def nobody_is_left_alone_for_long(self):
+        before, self.clock.now = self.clock.now, self.clock.now + PAUSES.longest
+        assert list(self.policy.left_to_others()) == []
+        self.clock.now = before
+
+
+TestLife = Life.TestCase
+
+
+def test_the_messages_own_attempts_end_as_ever():
+    refused = Outgoing(1, "uuid", 7, "60123", "text", {}, attempts=2)
+    assert settle(refused, Retry("131000", "no", None, 3), THREE, "w").status is Status.FAILED
