@@ -36,7 +36,9 @@ class Answer:
 
     message_id: str
     status: str
-    error: str | None  # why it failed for good
+    error: str | None  # why it failed
+    provider_code: str | None = None  # under which code it failed
+    hold: dict[str, Any] | None = None  # why it does not leave: reason, needsOperator, since, until
 
 
 class ApiClient:
@@ -58,7 +60,7 @@ class ApiClient:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         query = {"wait": f"{wait:g}"} if wait else {}
         body = self._call("POST", path, message, headers, query, wait + PATIENCE)
-        return Answer(body["messageId"], body["status"], body.get("error"))
+        return Answer(body["messageId"], body["status"], body.get("error"), body.get("providerCode"), body.get("hold"))
 
     def session(self, company: str, phone: int) -> dict[str, Any]:
         """A WhatsApp Web session: `status`, `reason`, `number`, `block` and more. Raises as `send_text` does."""

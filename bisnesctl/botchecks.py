@@ -4,7 +4,7 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass
 
-from bisnesctl import postgres, websessions
+from bisnesctl import outages, postgres, websessions
 from bisnesctl.errors import BisnesError
 from bisnesctl.postgres import Connection, query
 from bisnesctl.settings import Settings
@@ -34,6 +34,9 @@ SELECT c.company_id, c.phone_index, CASE WHEN p.held_until = 'infinity' THEN 'wa
 FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
 WHERE p.held_until = 'infinity' OR k.status IN ('warning', 'error')"""
 
+#: The status of a bot whose provider cannot be reached, or serves nobody.
+UNAVAILABLE = "unavailable"
+
 #: Seconds for the database to answer somebody who wants to know at once.
 PATIENCE = 2
 
@@ -46,7 +49,8 @@ class Trouble:
 
     company: str
     phone: int
-    status: str  # waiting (it is held), error or warning; of a WhatsApp Web session as `websessions.Session.trouble`
+    # waiting (it is held), unavailable (its provider), error or warning;
+    status: str  # of a WhatsApp Web session as `websessions.Session.trouble`
     reason: str
     hint: str = "bisnesctl bots verify"  # the command that tells more, or puts it right
 
@@ -80,14 +84,18 @@ def record(connection: Connection, bot_id: int, report: Report, found: list[Prob
 
 
 def troubled(settings: Settings) -> list[Trouble]:
-    """The bots that are held until an operator acts, with which their last check found something wrong, or whose
-    WhatsApp Web session does not work.
+    """The bots that are held until an operator acts, whose provider is not available, with which their last check found
+    something wrong, or whose WhatsApp Web session does not work.
 
     None where the database is away or not migrated: others tell of that.
     """
     with contextlib.suppress(BisnesError), postgres.connected(settings.database_dsn, patience=PATIENCE) as connection:
         rows = query(connection, _TROUBLED)
         found = {(row[0], row[1]): Trouble(row[0], row[1], row[2], row[3] or "") for row in rows}
+        for each in outages.find(connection):
+            found[each.company, each.phone] = Trouble(
+                each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list"
+            )
         for session in websessions.find(connection):
             if told := session.trouble(settings.max_heartbeat_age / 1000):  # which is why it is held, where it is
                 found[session.company, session.phone] = Trouble(session.company, session.phone, *told)

@@ -53,6 +53,7 @@ class Bot:
     waiting: int  # messages that are not sent yet
     held_until: str | None  # the database's time; `infinity`: until an operator acts; None: not held
     held_reason: str | None
+    outage: dict[str, Any] | None  # of its provider: since, code, reason; None: there is none
     waba_id: str | None
     rate: float | None  # messages a second; None: the channel's setting
     check: str | None  # what the last check found: ok, warning or error; None: there was none
@@ -90,7 +91,9 @@ SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.pro
        (SELECT COALESCE(sum(pending), 0)::int FROM lane WHERE bot_id = c.id),
        CASE WHEN p.held_until > now() THEN
            CASE WHEN isfinite(p.held_until) THEN p.held_until::timestamptz(0)::text ELSE 'infinity' END END,
-       CASE WHEN p.held_until > now() THEN p.held_reason END, c.meta_waba_id, p.rate::float,
+       CASE WHEN p.held_until > now() THEN p.held_reason END,
+       CASE WHEN p.outage_since IS NOT NULL THEN jsonb_build_object('since', p.outage_since::timestamptz(0)::text,
+           'code', p.outage_code, 'reason', p.outage_reason) END, c.meta_waba_id, p.rate::float,
        NULLIF(k.status, 'unknown'), k.checked_at::timestamptz(0)::text, COALESCE(k.report -> 'problems', '[]'),
        s.state, s.reason,
        CASE WHEN isfinite(b.until) THEN b.until::timestamptz(0)::text ELSE b.until::text END, b.reason

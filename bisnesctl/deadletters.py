@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bisnesctl import retries
 from bisnesctl.errors import UsageError
 from bisnesctl.postgres import Connection, query
 
@@ -158,20 +159,27 @@ def open_letters(connection: Connection, letter_id: str) -> list[Opened]:
     return found
 
 
-def retry(connection: Connection, letter_ids: Sequence[str]) -> list[Opened]:
-    """Have these tried again, all of them or, where one cannot be, none; returns what they were.
-
-    Raises `UsageError` for an id that there is not, and for what cannot be tried again.
-    """
-    with connection:
-        return [letter for letter_id in dict.fromkeys(letter_ids) for letter in _retry(connection, letter_id)]
+def retry(connection: Connection, letter_ids: Sequence[str]) -> tuple[list[Opened], list[str]]:
+    """Have these tried again; returns what they were, and why the others cannot be."""
+    retried: list[Opened] = []
+    refused: list[str] = []
+    for letter_id in dict.fromkeys(letter_ids):
+        try:
+            with connection:
+                retried += _retry(connection, letter_id)
+        except UsageError as error:
+            refused.append(str(error))
+    return retried, refused
 
 
 def _retry(connection: Connection, letter_id: str) -> list[Opened]:
     letters = open_letters(connection, letter_id)
     kind = letters[0].kind
     if kind == MESSAGES:
-        raise UsageError(f"message {letter_id} was refused for good: put it right and send it as a new one")
+        if refusal := retries.refusal_of(connection, letter_id):
+            raise UsageError(f"message {letter_id} is not tried again: {refusal}")
+        retries.again(connection, [letter_id])
+        return letters
     if kind == WEBHOOKS_OUT:
         if any(letter.details["event"] is None for letter in letters):
             raise UsageError(f"event {letter_id} is not kept any more (EVENTS_KEEP_DAYS): it cannot be sent again")

@@ -70,7 +70,12 @@ def examine_bots(deployment: Deployment) -> list[Finding]:
     if deployment.state is None or deployment.condition() is not Condition.RUNNING:
         return []
     found = botchecks.troubled(deployment.settings)
-    return [Finding(f"bot {each.name}", Health(Status.DEGRADED, _trouble(each))) for each in found]
+    return [Finding(f"bot {each.name}", Health(_status(each), _trouble(each))) for each in found]
+
+
+def _status(found: Trouble) -> Status:
+    """Messages wait for one whose provider is not available; the others send, or wait for somebody who was told."""
+    return Status.UNHEALTHY if found.status == botchecks.UNAVAILABLE else Status.DEGRADED
 
 
 def examine_disks(deployment: Deployment) -> list[Finding]:

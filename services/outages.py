@@ -83,16 +83,17 @@ UPDATE bot_pace p SET outage_since = NULL, outage_seen = NULL, outage_code = NUL
     held_until = CASE WHEN p.held_until = 'infinity' THEN p.held_until ELSE '-infinity' END
 FROM locked WHERE p.bot_id = locked.bot_id AND p.bot_id = ANY(%(sent)s)"""
 
+# A message is as old as what was last done with it: its acceptance, its last own attempt, its being queued once more.
 _CLAIM_OLD = """
 WITH latest AS (
     SELECT now() - %(hours)s * interval '1 hour' AS at
 ), old AS (
     SELECT l.bot_id, l.chat_id, o.id, p.outage_code || ': ' || p.outage_reason AS reason
     FROM latest CROSS JOIN bot_pace p JOIN lane l USING (bot_id) CROSS JOIN LATERAL (
-        SELECT id, accepted_at FROM outbox
+        SELECT id, updated_at FROM outbox
         WHERE bot_id = l.bot_id AND chat_id = l.chat_id AND id > l.done AND status <= 'sending' ORDER BY id LIMIT 1) o
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND l.pending > 0 AND l.claim IS NULL
-        AND p.outage_since < latest.at AND o.accepted_at < latest.at
+        AND p.outage_since < latest.at AND o.updated_at < latest.at
     ORDER BY l.bot_id, l.chat_id LIMIT %(limit)s FOR UPDATE OF l SKIP LOCKED
 ), claimed AS (
     UPDATE lane l SET claim = %(worker)s, head = old.id FROM old WHERE l.bot_id = old.bot_id AND l.chat_id = old.chat_id

@@ -109,7 +109,7 @@ WITH r AS (
     WHERE o.bot_id = f.bot_id AND o.chat_id = f.chat_id AND o.id = f.id AND o.status = 'sent'
     RETURNING o.bot_id, o.chat_id, o.id, o.message_id
 ), reopened AS (
-    UPDATE lane l SET pending = l.pending + a.n, done = LEAST(l.done, a.first - 1),
+    UPDATE lane l SET pending = l.pending + a.n, done = reopened_at(l.done, l.head, a.first),
         due = CASE WHEN l.claim IS NULL THEN now() ELSE l.due END
     FROM (SELECT bot_id, chat_id, count(*) AS n, min(id) AS first FROM again GROUP BY bot_id, chat_id) a
     WHERE l.bot_id = a.bot_id AND l.chat_id = a.chat_id

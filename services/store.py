@@ -319,6 +319,7 @@ WITH ready AS (
 )
 SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage FROM heads"""
 
+# A `done` below 0 says that an older message was queued once more while this one was in hand, see reopened_at().
 # A result whose lane is no longer ours (the lease ran out while the database was away) still settles what is unknown.
 # `settled` is kept apart, since a row that a report has just changed is joined once more ("EvalPlanQual"), in which
 # PostgreSQL refuses to run `freed`.
@@ -331,7 +332,8 @@ WITH r AS (
     ORDER BY bot_id, chat_id
 ), freed AS (
     UPDATE lane l SET claim = NULL, head = NULL, pending = l.pending - r.final::int,
-                      done = CASE WHEN r.final THEN r.id ELSE l.done END, due = now() + r.after * interval '1 second'
+                      done = CASE WHEN l.done < 0 THEN -l.done - 1 WHEN r.final THEN r.id ELSE l.done END,
+                      due = now() + r.after * interval '1 second'
     FROM r WHERE l.bot_id = r.bot_id AND l.chat_id = r.chat_id AND l.claim = r.claim AND l.head = r.id
     RETURNING r.*
 ), settled AS MATERIALIZED (
@@ -683,9 +685,10 @@ def reserve(connection: Connection, message: Outgoing, key: str | None) -> None:
 
 
 _OUTCOME = """
-SELECT CASE WHEN l.head = o.id AND o.status <= 'sending' THEN 'sending' ELSE o.status::text END,
+SELECT CASE WHEN l.head = o.id AND o.status <= 'sending' THEN 'sending'
+            WHEN o.status = 'queued' AND p.held_until = 'infinity' THEN 'waiting' ELSE o.status::text END,
        o.provider_id, o.error_code, o.error
-FROM outbox o JOIN lane l USING (bot_id, chat_id) WHERE o.message_id = %s"""
+FROM outbox o JOIN lane l USING (bot_id, chat_id) LEFT JOIN bot_pace p USING (bot_id) WHERE o.message_id = %s"""
 
 
 def as_uuid(text: str) -> str | None:

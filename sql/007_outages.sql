@@ -6,3 +6,10 @@ ALTER TABLE bot_pace ADD COLUMN IF NOT EXISTS outage_code     text;             
 ALTER TABLE bot_pace ADD COLUMN IF NOT EXISTS outage_reason   text;
 ALTER TABLE bot_pace ADD COLUMN IF NOT EXISTS outage_pause    real    NOT NULL DEFAULT 0;     -- seconds before the next attempt
 ALTER TABLE bot_pace ADD COLUMN IF NOT EXISTS outage_reported boolean NOT NULL DEFAULT false; -- whether it lasted long enough to be told
+
+-- Where a chat's lane goes on when an older message is queued once more: its `done` then. While another message is in hand
+-- (`head`), the lane's `done` is below 0: minus the first message to be looked at once that one's outcome is recorded.
+CREATE OR REPLACE FUNCTION reopened_at(done bigint, head bigint, first bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN done < 0 THEN -LEAST(-done, first) WHEN head IS NOT NULL THEN -LEAST(head, first)
+        ELSE LEAST(done, first - 1) END
+$$;

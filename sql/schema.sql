@@ -201,7 +201,7 @@ CREATE TABLE lane (
     chat_id text        NOT NULL,
     due     timestamptz NOT NULL DEFAULT now(),  -- when it may be claimed next; while claimed, when the lease ends
     pending integer     NOT NULL CHECK (pending >= 0),
-    done    bigint      NOT NULL DEFAULT 0,      -- all messages of the chat up to this id are finished
+    done    bigint      NOT NULL DEFAULT 0,      -- all messages of the chat up to this id are finished; < 0: reopened_at()
     head    bigint,                              -- the message in hand, while claimed
     claim   text,                                -- the worker that has it: <host>/<instance>/<boot>
     PRIMARY KEY (bot_id, chat_id)
@@ -209,6 +209,13 @@ CREATE TABLE lane (
         autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX lane_due ON lane (bot_id, due) WHERE pending > 0 AND claim IS NULL;
 CREATE INDEX lane_claimed ON lane (due) WHERE claim IS NOT NULL;
+
+-- Where a chat's lane goes on when an older message is queued once more: its `done` then. While another message is in hand
+-- (`head`), the lane's `done` is below 0: minus the first message to be looked at once that one's outcome is recorded.
+CREATE FUNCTION reopened_at(done bigint, head bigint, first bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN done < 0 THEN -LEAST(-done, first) WHEN head IS NOT NULL THEN -LEAST(head, first)
+        ELSE LEAST(done, first - 1) END
+$$;
 
 -- One row a bot: its rate and its holds, shared by all workers and machines.
 CREATE TABLE bot_pace (

@@ -263,6 +263,9 @@ def _held(bot: "Bot") -> str:
     if bot.blocked_until is not None:
         end = "until you act" if bot.blocked_until == "infinity" else f"until {bot.blocked_until}"
         return f"[red]blocked {end} (`bots unblock`)[/]: {escape(bot.blocked_reason or '')}"
+    if bot.outage is not None and bot.held_until != "infinity":
+        why = f"{bot.outage['code']}: {bot.outage['reason']}"
+        return f"[red]its provider is not available since {bot.outage['since']}[/]: {escape(why)}"
     if bot.held_until is None:
         return f"[yellow]{(bot.session or '').lower()}[/]: {escape(bot.session_reason)}" if bot.session_reason else "-"
     until = "until you act (`bots add`)" if bot.held_until == "infinity" else f"until {bot.held_until}"

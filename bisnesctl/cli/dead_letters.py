@@ -9,6 +9,8 @@ from bisnesctl.cli.app import WATCH, AnyCompany, app, example
 
 if TYPE_CHECKING:
     from bisnesctl.deadletters import DeadLetter, Opened
+    from bisnesctl.postgres import Connection
+    from bisnesctl.retries import Filter
 
 dead_letters = typer.Typer(no_args_is_help=True, help="List, look into and retry what could not be done.")
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=WATCH)
@@ -69,24 +71,98 @@ def show(letter_id: LetterId, json: AsJson = False) -> None:
         _print(letter)
 
 
-@dead_letters.command(epilog=example("bisnesctl dead-letters retry 42 43", "bisnesctl dead-letters retry evt_01JD5S"))
+@dead_letters.command(
+    epilog=example(
+        "bisnesctl dead-letters retry 42 43",
+        "bisnesctl dead-letters retry evt_01JD5S",
+        "bisnesctl dead-letters retry --code network --since 2h --dry-run",
+        "bisnesctl dead-letters retry --code 131000 --bot 0128/0 --since 2026-01-31T08:00 --until 2026-01-31T09:30",
+    )
+)
 def retry(
-    letter_ids: Annotated[list[str], typer.Argument(metavar="ID…", help="As `dead-letters list` shows them.")],
+    letter_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID…]", help="As `dead-letters list` shows them.", show_default=False)
+    ] = None,
+    code: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Messages that failed with this code, such as network.")
+    ] = None,
+    bot: Annotated[str | None, typer.Option(metavar="COMPANY/PHONE", help="Messages of this bot: 0128/0.")] = None,
+    company: AnyCompany = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="That failed since: 2h, 30m, 1d (ago) or 2026-01-31T08:00.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="That failed until then.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="So many messages at most.")] = 1000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
 ) -> None:
-    """Have them tried again: all, or none where one of them cannot be.
+    """Have them tried again.
 
     A webhook of a provider is applied once more, an event is called once more in the order of its chat, a file is
-    fetched once more. A message that failed is sent again by sending it as a new one.
-    """
-    from rich.markup import escape
+    fetched once more. A message is sent once more if it is known not to have left, and failed for something that passes
+    (its provider could not be reached, or was not able to); in its chat it goes before those that were accepted after
+    it. One that was refused for good is not: put it right and send it as a new one.
 
-    from bisnesctl import database, deadletters, output
+    With options instead of ids: all failed messages that fit all of them, the oldest first. Exit code 2 if there was
+    nothing to be tried again.
+    """
+    from bisnesctl import database
+    from bisnesctl.errors import UsageError
+    from bisnesctl.retries import Filter
+    from bisnesctl.retries import bot as bot_named
     from bisnesctl.settings import load
 
+    filtered = any(each is not None for each in (code, bot, company, since, until))
+    if bool(letter_ids) is filtered:
+        raise UsageError("name ids, or what to retry by --code, --bot, --company, --since and --until")
+    if bot is not None and company is not None:
+        raise UsageError("--bot names its company already: leave out --company")
+    of, phone = bot_named(bot) if bot is not None else (company, None)
     with database.connected(load()) as connection:
-        retried = deadletters.retry(connection, letter_ids)
+        if letter_ids:
+            _retry_letters(connection, letter_ids, dry_run)
+        else:
+            _retry_messages(connection, Filter(code, of, phone, since, until, limit), dry_run)
+
+
+def _retry_letters(connection: "Connection", letter_ids: list[str], dry_run: bool) -> None:
+    from rich.markup import escape
+
+    from bisnesctl import deadletters, output
+    from bisnesctl.errors import UsageError
+
+    if dry_run:
+        raise UsageError("--dry-run counts messages: name them by --code, --bot, --company, --since or --until")
+    retried, refused = deadletters.retry(connection, letter_ids)
+    if not retried:
+        raise UsageError("\n".join(refused))
+    for reason in refused:
+        output.say(escape(reason))
     for letter in retried:
         output.say(escape(f"trying again: {letter.kind} {letter.id}"))
+
+
+def _retry_messages(connection: "Connection", wanted: "Filter", dry_run: bool) -> None:
+    from rich.markup import escape
+
+    from bisnesctl import output, retries
+    from bisnesctl.errors import UsageError
+
+    choice = retries.choose(connection, wanted)
+    reasons = [f"{_messages(count)} not tried again: {reason}" for reason, count in choice.refused.items()]
+    if not choice.ids:
+        raise UsageError("\n".join(reasons) or "no failed message fits: `bisnesctl dead-letters list` shows all")
+    for reason in reasons:
+        output.say(escape(reason))
+    if dry_run:
+        output.result(f"would try again: {_messages(len(choice.ids))}")
+    else:
+        output.result(f"trying again: {_messages(len(retries.again(connection, choice.ids)))}")
+    if len(choice.ids) + choice.refused.total() >= wanted.limit:
+        output.say("there may be more: see `--limit`")
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count} messages"
 
 
 def _show(found: "list[DeadLetter]") -> None:

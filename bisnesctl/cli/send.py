@@ -1,11 +1,14 @@
 """`bisnesctl send`: one message, as a front-end would send it."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bisnesctl.cli.app import USE, Company, Phone, app, example
 from bisnesctl.errors import BisnesError
+
+if TYPE_CHECKING:
+    from bisnesctl.apiclient import Answer
 
 
 def _printable(text: str | None) -> str | None:
@@ -48,16 +51,32 @@ def send(
     client = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
     answer = client.send_text(company, phone, to, text, timeout if wait else 0, idempotency_key)
     if json:
-        output.print_json({"messageId": answer.message_id, "status": answer.status, "error": answer.error})
+        fields = {"messageId": answer.message_id, "status": answer.status, "error": answer.error}
+        output.print_json(fields | {"hold": answer.hold})
     else:
         output.result(f"{answer.message_id} {answer.status}")
     if answer.error is not None:
-        raise BisnesError(f"the provider refused the message for good: {answer.error}")
+        raise BisnesError(_failed(answer))
     if wait and answer.status not in TAKEN:
-        raise BisnesError(_pending(answer.status, timeout))
+        raise BisnesError(_pending(answer, timeout))
 
 
-def _pending(status: str, timeout: float) -> str:
+def _failed(answer: "Answer") -> str:
+    from bisnesctl.transient import is_transient
+
+    if is_transient(answer.provider_code, answer.error):
+        again = f"`bisnesctl dead-letters retry {answer.message_id}` tries it again"
+        return f"the message was given up: {answer.error}; {again}"
+    return f"the provider refused the message for good: {answer.error}"
+
+
+def _pending(answer: "Answer", timeout: float) -> str:
+    status, hold = answer.status, answer.hold
     if status == "unknown":
         return "it may have been sent, and is not sent again: the provider's webhook will tell, and change its status"
-    return f"it is {status} after {timeout:g} s, and kept: `bisnesctl bots list` shows what holds the number"
+    if hold is None:
+        return f"it is {status} after {timeout:g} s, and kept: `bisnesctl bots list` shows what holds the number"
+    if hold["needsOperator"]:
+        return f"it waits until somebody acts: {hold['reason']} (`bisnesctl bots list`)"
+    since = f"the provider is not available since {hold['since']}" if hold["since"] else "its number pauses"
+    return f"it waits, and leaves by itself: {since}: {hold['reason']}"

@@ -73,6 +73,14 @@ class Held(BaseModel):
     reason: str | None
 
 
+class Outage(BaseModel):
+    """The number's provider cannot be reached, or serves nobody: its messages wait, and leave by themselves."""
+
+    since: str
+    code: str = Field(json_schema_extra={"example": "network"})
+    reason: str
+
+
 class Check(BaseModel):
     """What the last check found as a whole."""
 
@@ -103,6 +111,7 @@ class BotShape(BaseModel):
     rate: float | None = Field(description="Messages a second, at most; null: the usual.")
     waiting: int = Field(description="Messages that are not sent yet.")
     held: Held | None
+    outage: Outage | None
     check: Check | None
     problems: list[ProblemFound]
 

@@ -211,6 +211,7 @@ def _shown(found: Bot) -> dict[str, Any]:
         "rate": found.rate,
         "waiting": found.waiting,
         "held": held,
+        "outage": found.outage,
         "check": check,
         "problems": found.problems,
     }

@@ -16,7 +16,8 @@ INFO = Info(
         "A message is *accepted* (202) once it is committed in the database; from then on it survives any "
         "crash, leaves in the order of its chat, and is never sent twice. Its status moves "
         "`queued → sending → sent → delivered → read`, or ends as `failed`; `waiting` means that an "
-        "operator must act first, `unknown` that it may have been sent and is being reconciled with the provider.\n\n"
+        "operator must act first, `unknown` that it may have been sent and is being reconciled with the provider. "
+        "`hold` says why a message does not leave, also while its provider cannot be reached.\n\n"
         'Every error has the form `{"success": false, "error": "a sentence", "code": "snake_case"}`.'
     ),
 )

@@ -15,6 +15,7 @@ from psycopg2.extras import RealDictCursor
 
 from bisnesctl.pg_connection import DeadlineCursor
 from services.api import lives
+from services.api.holds import utc
 from services.history import ABOUT
 from services.store import Connection, as_uuid
 
@@ -186,7 +187,7 @@ def window(connection: Connection, chat: Chat) -> Row | None:
     with connection.cursor() as cursor:
         cursor.execute(_WINDOW, chat.values | {"windowed": _WINDOWED})
         numbers, until, is_open = cursor.fetchone() or (0, None, False)
-    return {"open": is_open, "expiresAt": until and lives.utc(until)} if numbers else None
+    return {"open": is_open, "expiresAt": until and utc(until)} if numbers else None
 
 
 class _RowCursor(DeadlineCursor, RealDictCursor):

@@ -1,21 +1,25 @@
 """A message as callers are told of it: the columns to be read, and what is made of them, for both directions."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from services.api import holds
+from services.api.holds import utc
 from services.message import Status
 
 Row = dict[str, Any]
 
-# Whether a message is in a worker's hand is said by its lane alone.
+# Whether a message is in a worker's hand is said by its lane alone; whether an operator must act, by its number's hold.
 #: Columns of a row `o` of the outbox and, where it was sent, its row `m` of the history.
-OURS = """
+OURS = f"""
     o.id AS number, o.accepted_at AS moment, o.message_id::text AS "messageId", o.company_id AS "companyId",
     o.phone_index AS "phoneIndex", true AS "fromMe", o.kind, o.payload,
     CASE WHEN o.status <= 'sending' AND EXISTS (
         SELECT FROM lane l
         WHERE l.bot_id = o.bot_id AND l.chat_id = o.chat_id AND l.head = o.id AND l.claim IS NOT NULL
-    ) THEN 'sending' ELSE o.status::text END AS status,
+    ) THEN 'sending' WHEN o.status = 'queued' AND EXISTS (
+        SELECT FROM bot_pace p WHERE p.bot_id = o.bot_id AND p.held_until = 'infinity'
+    ) THEN 'waiting' ELSE o.status::text END AS status, {holds.HOLD} AS hold,
     o.attempts, o.error_code AS code, o.error AS reason, o.provider_id AS "providerId", o.updated_at AS changed,
     o.timeline, m.reaction, COALESCE(m.edited, false) AS edited"""
 
@@ -61,6 +65,7 @@ def _ours(row: Row, media_base: str) -> Row:
         "statuses": [{"status": Status.QUEUED, "at": utc(row["moment"])}, *_statuses(row["timeline"])],
         "attempts": row["attempts"],
         "error": {"code": code, "reason": reason} if code or reason else None,
+        "hold": holds.told(row["hold"]) if row["hold"] else None,
     }
 
 
@@ -84,6 +89,7 @@ def _theirs(row: Row) -> Row:
         "statuses": [],
         "attempts": 0,
         "error": None,
+        "hold": None,
     }
 
 
@@ -119,8 +125,3 @@ def _statuses(timeline: list[Row]) -> list[Row]:
         | {"at": utc(datetime.fromisoformat(entry["at"]))}
         for entry in entries
     ]
-
-
-def utc(moment: datetime) -> str:
-    """A moment as callers are told of it: 2025-01-31T08:00:00.125Z."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -110,6 +110,18 @@ class SendHeaders(BaseModel):
     )
 
 
+class Hold(BaseModel):
+    """Why a message's number sends nothing just now; its queue is kept."""
+
+    reason: str | None = Field(json_schema_extra=example("network: Failed to connect to graph.facebook.com port 443"))
+    needsOperator: bool = Field(description="Whether an operator must act first; `false`: it goes on by itself.")
+    since: str | None = Field(
+        description="Since when the provider cannot be reached, or serves nobody; null: that is not the reason.",
+        json_schema_extra=example(_TIME),
+    )
+    until: str | None = Field(description="When the next attempt is made, as far as it is known.")
+
+
 class Accepted(BaseModel):
     """A message that is durable, with its status so far."""
 
@@ -121,6 +133,7 @@ class Accepted(BaseModel):
         json_schema_extra=example("60123456789"),
     )
     providerId: str | None = Field(None, description="The provider's id, where it is known already.")
+    hold: Hold | None = Field(None, description="With `?wait=`: why it does not leave.")
 
 
 class Reason(BaseModel):
@@ -188,6 +201,7 @@ class Message(BaseModel):
     statuses: list[StatusEntry] = Field(description="Every status that it reached, and every attempt.")
     attempts: int = Field(description="Finished attempts to send it.")
     error: Reason | None = Field(description="Why the last attempt did not succeed, if it did not.")
+    hold: Hold | None = Field(description="Why it does not leave, while something holds its number.")
     providerId: str | None = Field(description="The provider's id, once it has the message.")
     timestamp: str | None = Field(
         description="Ours: when it was accepted. Theirs: when it was sent.", json_schema_extra=example(_TIME)

@@ -13,7 +13,7 @@ import orjson
 from uuid_utils import uuid7
 
 from services import database_errors, store
-from services.api import contents, fields, targets
+from services.api import contents, fields, holds, targets
 from services.api.auth import Principal
 from services.api.context import Context
 from services.api.errors import ApiError, database_unavailable
@@ -160,9 +160,12 @@ def outcome(context: Context, message_id: str, chat_id: str) -> Reply:
     """The answer that tells what has become of a message so far."""
     with context.database.connection() as connection:
         status, provider_id, code, error = store.outcome_of(connection, message_id)
+        hold = holds.of_message(connection, message_id) if status in (Status.QUEUED, Status.WAITING) else None
     body: dict[str, Any] = {"success": True, "messageId": message_id, "status": status, "chatId": chat_id}
     if provider_id:
         body["providerId"] = provider_id
+    if hold:
+        body["hold"] = hold
     if status == Status.FAILED:
         return Reply(502, body | {"success": False, "error": error, "code": "send_failed", "providerCode": code})
     return Reply(200 if status.settled and status not in (Status.UNKNOWN, Status.WAITING) else 202, body)

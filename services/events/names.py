@@ -16,7 +16,7 @@ CATALOGUE = {
     "message.edited": "a message that came in was changed",
     "message.revoked": "a message that came in was taken back",
     "call": "somebody rang",
-    "bot.status": "a number waits for an operator, or works again",
+    "bot.status": "a number waits for an operator or its provider, or works again",
     "session.status": "a WhatsApp Web session was linked or lost",
     "template.status": "a template was approved, refused or paused",
     "account.update": "the business account changed",

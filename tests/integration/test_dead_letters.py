@@ -3,14 +3,14 @@
 import contextlib
 
 import pytest
-from outbox_tools import accept, add_bot, entry, execute, outbox, result
+from outbox_tools import accept, add_bot, apply_statuses, entry, execute, outbox, result
 from psycopg2.extras import Json
 from uuid_utils import uuid7
 
 from bisnesctl import deadletters
 from services.events import registry, store
 from services.inbox import Inbox
-from services.message import Status
+from services.message import Status, StatusUpdate
 from services.store import Database
 
 COMPANY, CHAT = "0128", "60123456789"
@@ -154,10 +154,135 @@ def test_an_event_that_is_not_kept_any_more_is_said_so(tool, connection):
     assert "EVENTS_KEEP_DAYS" in tool("dead-letters", "retry", event, code=2).text
 
 
-def test_a_failed_message_is_not_sent_behind_anybodys_back(tool, connection, bot):
+def test_a_message_that_was_refused_for_good_is_not_sent_behind_anybodys_back(tool, connection, bot):
     number, aside = failed_message(connection, bot), webhook_aside(connection)
-    assert "send it as a new one" in tool("dead-letters", "retry", aside, number, code=2).text
-    assert {each["id"] for each in tool("dead-letters", "list", "--json").json} == {number, aside}
+    assert "send it as a new one" in tool("dead-letters", "retry", number, code=2).text
+    said = tool("dead-letters", "retry", aside, number).text  # what can be tried again is
+    assert f"message {number} is not tried again: it was refused for good (131026)" in said
+    assert [each["id"] for each in tool("dead-letters", "list", "--json").json] == [number]
+
+
+def gave_up(connection, bot, *texts, code="network", chat=CHAT, error="refused (gave up after 3 attempts)"):
+    """Messages that failed for something that passes; returns their ids."""
+    accept(connection, *(entry(bot, chat, text) for text in texts))
+    ids = []
+    for _ in texts:
+        (claimed,) = outbox().claim(connection, 1)
+        outbox().record(connection, [result(claimed, Status.FAILED, code=code, error=error)])
+        ids.append(claimed.message_id)
+    return ids
+
+
+def sent_now(connection):
+    """Send all that is due; returns the texts in the order in which they leave."""
+    texts = []
+    while claimed := outbox().claim(connection, 1):
+        texts.append(claimed[0].payload["message"])
+        outbox().record(connection, [result(claimed[0])])
+    return texts
+
+
+def lanes(connection):
+    return execute(connection, "SELECT pending, done, claim FROM lane ORDER BY chat_id")
+
+
+def test_messages_that_failed_for_what_passes_leave_in_their_order_before_what_came_after(tool, connection, bot):
+    first, _, third = gave_up(connection, bot, "1", "2", "3")
+    accept(connection, entry(bot, CHAT, "4"))
+    assert sent_now(connection) == ["4"]
+    accept(connection, entry(bot, CHAT, "5"))
+    for each in (third, first):
+        assert f"trying again: messages {each}" in tool("dead-letters", "retry", each).text
+    assert sent_now(connection) == ["1", "3", "5"]
+    rows = execute(connection, "SELECT status::text, attempts, error_code FROM outbox ORDER BY id")
+    assert rows == [("sent", 1, None), ("failed", 1, "network"), *[("sent", 1, None)] * 3]
+    assert [pending for pending, _, _ in lanes(connection)] == [0]
+    timeline = execute(connection, "SELECT timeline FROM outbox WHERE message_id = %s", (first,))[0][0]
+    assert [(step["status"], step.get("code")) for step in timeline] == [
+        ("failed", "network"), ("queued", "retried"), ("sent", None),
+    ]  # fmt: skip
+
+
+def test_a_message_is_tried_again_though_a_later_one_of_its_chat_is_in_hand(tool, connection, bot):
+    first, second = gave_up(connection, bot, "1", "2")
+    accept(connection, entry(bot, CHAT, "3"), entry(bot, CHAT, "4"))
+    (in_hand,) = outbox().claim(connection, 1)
+    tool("dead-letters", "retry", second)
+    tool("dead-letters", "retry", first)
+    assert outbox().claim(connection, 1) == []
+    outbox().record(connection, [result(in_hand)])
+    assert sent_now(connection) == ["1", "2", "4"]
+    assert [(pending, claim) for pending, _, claim in lanes(connection)] == [(0, None)]
+
+
+def test_a_message_of_a_link_that_is_refused_while_the_next_one_is_in_hand_is_not_lost(connection, bot):
+    """The same for what is sent once more because its provider could not fetch its link."""
+    accept(connection, entry(bot, CHAT, "1"), entry(bot, CHAT, "2"))
+    (first,) = outbox().claim(connection, 1)
+    link = """UPDATE outbox SET payload = '{"message": "1", "media": {"link": "http://x"}}' WHERE id = %s"""
+    execute(connection, link, (first.id,))
+    outbox().record(connection, [result(first)])
+    (second,) = outbox().claim(connection, 1)
+    failed = StatusUpdate(f"wamid.{first.id}", Status.FAILED, 1.0, first.message_id, "131053", "no")
+    apply_statuses(connection, failed)
+    outbox().record(connection, [result(second)])
+    assert sent_now(connection) == ["1"]
+
+
+def test_many_messages_are_tried_again_by_code_bot_and_time(tool, connection, bot):
+    other = add_bot(connection, COMPANY, index=1)
+    gave_up(connection, bot, "old", chat="601")
+    execute(connection, "UPDATE outbox SET updated_at = now() - interval '3 hours'")
+    gave_up(connection, bot, *(f"{n:03}" for n in range(5)), chat="602")
+    gave_up(connection, bot, "busy", chat="603", code="131000")
+    gave_up(connection, bot, "never", chat="604", code="network but never", error="no such thing")
+    execute(connection, "UPDATE outbox SET error_code = 'network', error = 'x', provider_id = 'wamid.1'"
+            " WHERE payload ->> 'message' = 'never'")  # fmt: skip
+    gave_up(connection, other, "elsewhere", chat="605")
+    execute(connection, "UPDATE outbox SET phone_index = 1 WHERE bot_id = %s", (other,))
+    chosen = ("--code", "network", "--bot", "0128/0", "--since", "2h", "--until", "2999-01-31T08:00")
+    said = tool("dead-letters", "retry", *chosen, "--dry-run").text
+    assert "would try again: 5 messages" in said
+    assert "1 message not tried again: the provider took it" in said
+    assert sent_now(connection) == []
+    assert "there may be more" in tool("dead-letters", "retry", *chosen, "--limit", "2", "--dry-run").text
+    assert "trying again: 5 messages" in tool("dead-letters", "retry", *chosen).text
+    assert sent_now(connection) == [f"{n:03}" for n in range(5)]
+    assert "the provider took it" in tool("dead-letters", "retry", *chosen, code=2).text
+    assert "no failed message fits" in tool("dead-letters", "retry", "--code", "nothing", code=2).text
+    assert "trying again: 3 messages" in tool("dead-letters", "retry", "--company", COMPANY).text
+    assert sorted(sent_now(connection)) == ["busy", "elsewhere", "old"]
+
+
+def test_messages_that_may_have_left_are_never_tried_again(tool, connection, bot):
+    accept(connection, entry(bot, text="Hello"))
+    (claimed,) = outbox().claim(connection, 1)
+    outbox().record(connection, [result(claimed, Status.UNKNOWN, error="reset")])
+    assert "there is no dead letter" in tool("dead-letters", "retry", claimed.message_id, code=2).text
+    assert "no failed message fits" in tool("dead-letters", "retry", "--company", COMPANY, code=2).text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("42", "--code", "network"),
+        ("42", "--dry-run"),
+        ("--since", "yesterday"),
+        ("--until", "2h; DROP TABLE outbox"),
+        ("--bot", "0128"),
+        ("--bot", "0128/x"),
+        ("--bot", "0128/0", "--company", "0128"),
+    ],
+)
+def test_what_to_try_again_must_be_said_clearly(tool, connection, options):
+    tool("dead-letters", "retry", *options, code=2)
+
+
+def test_a_message_of_a_bot_that_was_removed_stays_where_it_is(tool, connection, bot):
+    (number,) = gave_up(connection, bot, "1")
+    execute(connection, "DELETE FROM phone_configs")
+    assert "its bot was removed" in tool("dead-letters", "retry", number, code=2).text
 
 
 @pytest.mark.parametrize(

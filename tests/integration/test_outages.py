@@ -296,7 +296,7 @@ def test_what_waited_for_too_long_fails_and_nothing_else(stage):
     entries = fill(stage, bot, each=2)
     entries += fill(stage, other, each=1)
     old = "now() - interval '25 hours'"
-    execute(stage.connection, f"UPDATE outbox SET accepted_at = {old} WHERE payload ->> 'message' ~ ' 000$'")
+    execute(stage.connection, f"UPDATE outbox SET updated_at = {old} WHERE payload ->> 'message' ~ ' 000$'")
     assert outages.give_up_old(stage.connection, outbox(), 24) == 0  # it was something else that kept them
     outages.note(stage.connection, [Fault(bot, "network", "refused", probe=False)], FAST)
     assert outages.give_up_old(stage.connection, outbox(), 24) == 0  # the provider is away since a moment

@@ -1,0 +1,27 @@
+"""What may be tried again, by its code: the tool's list and the connector's table agree."""
+
+import pytest
+
+from bisnesctl.transient import CODES, is_transient
+from services.connectors.meta.errors import TABLE
+from services.message import Held, Rejected, Retry, Unavailable
+
+
+@pytest.mark.parametrize("code", sorted(TABLE))
+def test_metas_codes_may_be_tried_again_where_they_pass(code):
+    passes = isinstance(TABLE[code].outcome, Retry | Unavailable)
+    assert isinstance(TABLE[code].outcome, Retry | Unavailable | Rejected | Held)
+    assert is_transient(str(code), "said Meta") is passes
+
+
+@pytest.mark.parametrize("code, error, may", [
+    ("network", "Failed to connect", True),
+    ("provider_unreachable", "it waited", True),
+    ("999999", "odd (gave up after 3 attempts)", True),
+    ("999999", "odd (gave up after 3 attempts) or not", False),
+    ("131026", "not on WhatsApp", False),
+    (None, None, False),
+])  # fmt: skip
+def test_whatever_was_tried_several_times_may_be_tried_again(code, error, may):
+    assert is_transient(code, error) is may
+    assert ("131026" in CODES) is False
