@@ -53,11 +53,12 @@ class Trouble:
     status: str  # of a WhatsApp Web session as `websessions.Session.trouble`
     reason: str
     hint: str = "bisnesctl bots verify"  # the command that tells more, or puts it right
+    others: int = 0  # further bots with the same trouble
 
     @property
     def name(self) -> str:
-        """The bot's name: <companyId>-<phoneIndex>."""
-        return f"{self.company}-{self.phone}"
+        """The bot's name: <companyId>-<phoneIndex>; with the number of the others."""
+        return f"{self.company}-{self.phone}{f' and {self.others} more' if self.others else ''}"
 
 
 def record(connection: Connection, bot_id: int, report: Report, found: list[Problem]) -> bool:
@@ -94,7 +95,7 @@ def troubled(settings: Settings) -> list[Trouble]:
         found = {(row[0], row[1]): Trouble(row[0], row[1], row[2], row[3] or "") for row in rows}
         for each in outages.find(connection):
             found[each.company, each.phone] = Trouble(
-                each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list"
+                each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list", each.others
             )
         for session in websessions.find(connection):
             if told := session.trouble(settings.max_heartbeat_age / 1000):  # which is why it is held, where it is

@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bisnesctl import retries
 from bisnesctl.errors import UsageError
 from bisnesctl.postgres import Connection, query
 
-MESSAGES, WEBHOOKS_IN, WEBHOOKS_OUT, MEDIA = "messages", "webhooks-in", "webhooks-out", "media"
+MESSAGES, UNKNOWN, WEBHOOKS_IN, WEBHOOKS_OUT, MEDIA = "messages", "unknown", "webhooks-in", "webhooks-out", "media"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,21 @@ class _Kind:
     details: str  # jsonb
 
 
+_MESSAGE = _Kind(
+    id="o.message_id::text",
+    company="o.company_id",
+    at="o.updated_at",
+    reason="concat_ws(': ', o.error_code, o.error)",
+    rows="outbox o WHERE o.status = 'failed'",
+    named="o.message_id = %(id)s::uuid",
+    details="""jsonb_build_object('phone', o.phone_index, 'chat', o.chat_id, 'type', o.kind, 'payload', o.payload,
+        'attempts', o.attempts, 'providerId', o.provider_id, 'timeline', o.timeline)""",
+)
 _KINDS = {
-    MESSAGES: _Kind(
-        id="o.message_id::text",
-        company="o.company_id",
-        at="o.updated_at",
-        reason="concat_ws(': ', o.error_code, o.error)",
-        rows="outbox o WHERE o.status = 'failed'",
-        named="o.message_id = %(id)s::uuid",
-        details="""jsonb_build_object('phone', o.phone_index, 'chat', o.chat_id, 'type', o.kind, 'payload', o.payload,
-            'attempts', o.attempts, 'providerId', o.provider_id, 'timeline', o.timeline)""",
+    MESSAGES: _MESSAGE,
+    # Whose outcome should have been reported by now.
+    UNKNOWN: replace(
+        _MESSAGE, rows="outbox o WHERE o.status = 'unknown' AND o.updated_at < now() - interval '5 minutes'"
     ),
     WEBHOOKS_IN: _Kind(
         id="i.id::text",
@@ -175,6 +180,8 @@ def retry(connection: Connection, letter_ids: Sequence[str]) -> tuple[list[Opene
 def _retry(connection: Connection, letter_id: str) -> list[Opened]:
     letters = open_letters(connection, letter_id)
     kind = letters[0].kind
+    if kind == UNKNOWN:
+        raise UsageError(f"message {letter_id} may have been sent and is never sent again: ask the recipient")
     if kind == MESSAGES:
         if refusal := retries.refusal_of(connection, letter_id):
             raise UsageError(f"message {letter_id} is not tried again: {refusal}")
@@ -192,7 +199,7 @@ def _retry(connection: Connection, letter_id: str) -> list[Opened]:
 
 def _kinds_of(letter_id: str) -> tuple[str, ...]:
     if _UUID.fullmatch(letter_id):
-        return MESSAGES, MEDIA
+        return MESSAGES, UNKNOWN, MEDIA
     if _NUMBER.fullmatch(letter_id):
         return (WEBHOOKS_IN,)
     return (WEBHOOKS_OUT,) if letter_id.startswith("evt_") else ()

@@ -23,6 +23,7 @@ class Kind(StrEnum):
     """What could not be done."""
 
     MESSAGES = "messages"
+    UNKNOWN = "unknown"
     WEBHOOKS_IN = "webhooks-in"
     WEBHOOKS_OUT = "webhooks-out"
     MEDIA = "media"
@@ -39,8 +40,9 @@ def list_letters(
 ) -> None:
     """Show what was given up, newest first.
 
-    `messages` failed for good; `webhooks-in` of the providers could not be applied; `webhooks-out` are events that a
-    customer's webhook did not take for a day; `media` of messages that came in could not be fetched.
+    `messages` failed; of `unknown` nobody reports what became of them; `webhooks-in` of the providers could not be
+    applied; `webhooks-out` are events that a customer's webhook did not take for a day; `media` of messages that came
+    in could not be fetched.
     """
     from bisnesctl import database, deadletters, output
     from bisnesctl.settings import load

@@ -15,9 +15,11 @@ from outbox_tools import accept, entry, execute, outbox, result
 from werkzeug.serving import make_server
 
 from bisnesctl import vault
+from services import outages
 from services.api.app import create_app
 from services.api.context import connect
 from services.message import Scope, Status
+from services.outage_policy import Fault, Pauses
 from services.store import Database, Hold
 
 NOWHERE = "postgresql://bisnes:secret@127.0.0.1:1/bisnes"
@@ -347,6 +349,25 @@ def test_a_refusal_is_an_error(tool, api, settings):
         said = tool("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", "--json", code=1)
     assert said.json["status"] == "failed"
     assert "not on WhatsApp" in said.err
+
+
+def test_a_message_that_was_given_up_is_not_said_to_be_refused(tool, api, settings):
+    with worker(settings.database_dsn, Status.FAILED, code="network", error="Failed to connect"):
+        said = tool("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", code=1)
+    assert "refused" not in said.text
+    assert f"bisnesctl dead-letters retry {said.out.split()[0]}" in said.text
+
+
+def test_what_waits_for_somebody_or_for_its_provider_says_so(tool, api, connection):
+    words = ("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", "--timeout", "0.3")
+    outages.note(connection, [Fault(bot_id(connection), "network", "Failed to connect", probe=False)], Pauses())
+    said = tool(*words, code=1).text
+    assert "it waits, and leaves by itself: the provider is not available since" in said
+    assert "network: Failed to connect" in said
+    assert "its provider is not available since" in tool("bots", "list").text
+    outbox().hold_bots(connection, [Hold(bot_id(connection), Scope.BOT, None, "190: the token has expired")])
+    assert "it waits until somebody acts: 190: the token has expired" in tool(*words, code=1).text
+    assert tool(*words, "--json", code=1).json["hold"]["needsOperator"] is True
 
 
 def test_a_message_that_may_have_been_sent_is_said_not_to_be_sent_again(tool, api, settings):

@@ -258,7 +258,11 @@ def test_messages_that_may_have_left_are_never_tried_again(tool, connection, bot
     accept(connection, entry(bot, text="Hello"))
     (claimed,) = outbox().claim(connection, 1)
     outbox().record(connection, [result(claimed, Status.UNKNOWN, error="reset")])
-    assert "there is no dead letter" in tool("dead-letters", "retry", claimed.message_id, code=2).text
+    assert tool("dead-letters", "list", "--json").json == []  # its report is on its way
+    execute(connection, "UPDATE outbox SET updated_at = now() - interval '10 minutes'")
+    (shown,) = tool("dead-letters", "list", "--kind", "unknown", "--json").json
+    assert (shown["id"], shown["reason"]) == (claimed.message_id, "reset")
+    assert "never sent again" in tool("dead-letters", "retry", claimed.message_id, code=2).text
     assert "no failed message fits" in tool("dead-letters", "retry", "--company", COMPANY, code=2).text
 
 

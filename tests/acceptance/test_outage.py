@@ -1,0 +1,99 @@
+"""The provider goes away while messages come in, and comes back: all arrive, once and in order, and everybody was told.
+
+`OUTAGE_SECONDS` in the environment makes it longer: 600 for the real thing.
+"""
+
+import json
+import os
+import threading
+import time
+
+import pytest
+import requests
+
+from tests.acceptance.deployment import Deployment, wait_until
+
+#: Seconds without a provider, and messages a second meanwhile.
+OUTAGE_SECONDS, RATE = float(os.environ.get("OUTAGE_SECONDS", "15")), 20
+CHATS = 40
+COMPANY = "0100"
+
+
+@pytest.fixture
+def deployment(tmp_path):
+    deployment = Deployment(tmp_path, META_MAX_MESSAGES_PER_SECOND="500", HEARTBEAT_INTERVAL="1000")
+    deployment.run("start", "--multiprocess", "--sandbox")
+    deployment.add_demo_bot(COMPANY)
+    yield deployment
+    deployment.close()
+
+
+class Client(threading.Thread):
+    """Posts texts at a rate until it is told to stop; remembers those that were accepted, by chat."""
+
+    def __init__(self, deployment):
+        super().__init__(daemon=True)
+        self._deployment, self.stopped = deployment, threading.Event()
+        self.accepted = {f"60120000{chat:03}": [] for chat in range(CHATS)}
+
+    def run(self):
+        with requests.Session() as session:
+            started, number = time.monotonic(), 0
+            while not self.stopped.wait(max(0.0, started + number / RATE - time.monotonic())):
+                self._post(session, f"60120000{number % CHATS:03}", f"{number:06}")
+                number += 1
+
+    def _post(self, session, chat, text):
+        url = f"{self._deployment.api}/api/v2/messages/text/{COMPANY}/{chat}"
+        answer = session.post(url, json={"message": text}, headers={"X-Api-Key": self._deployment.key}, timeout=30)
+        assert answer.status_code == 202, answer.text
+        self.accepted[chat].append(text)
+
+
+def taken(deployment, chat):
+    """The texts that the simulator took for a chat, in their order."""
+    answer = requests.get(f"{deployment.sandbox}/messages", params={"to": chat}, timeout=30).json()
+    return [message["text"] for message in answer["messages"] if message["wamid"]]
+
+
+def told(deployment, *words):
+    """What a command says, whatever its exit code."""
+    return deployment.run(*words, check=False).stdout
+
+
+@pytest.mark.timeout(300 + 3 * OUTAGE_SECONDS)
+def test_an_outage_of_the_provider_costs_no_message(deployment):
+    assert deployment.send(COMPANY, "60123456789", "before", params={"wait": 20}).status_code == 200
+    deployment.run("stop", "sandbox")
+    client, began = Client(deployment), time.monotonic()
+    client.start()
+    wait_until(lambda: "nothing is sent since" in told(deployment, "status"), 60, deployment.logs)
+    probe = deployment.run("health", "--probe", check=False)
+    noticed = time.monotonic() - began
+    assert probe.returncode == 2
+    assert "bot 0100-0 unhealthy (unavailable: nothing is sent since" in probe.stdout
+    assert "network: " in probe.stdout
+    (bot,) = json.loads(told(deployment, "bots", "list", "--json"))
+    assert bot["outage"]["code"] == "network"
+    said = deployment.run("send", "--company", COMPANY, "--to", "60129999999", "--text", "late", "--wait", "--timeout",
+                          "2", check=False)  # fmt: skip
+    assert "it waits, and leaves by itself: the provider is not available since" in " ".join(said.stderr.split())
+    time.sleep(max(0.0, began + OUTAGE_SECONDS - time.monotonic()))
+    waiting = deployment.statuses()
+    deployment.run("restart", "sandbox")
+    back = time.monotonic()
+    time.sleep(2)
+    client.stopped.set()
+    client.join()
+    wait_until(
+        lambda: not {"queued", "waiting", "sending"} & set(deployment.statuses()),
+        120, lambda: f"{deployment.statuses()}\n{deployment.logs()}",
+    )  # fmt: skip
+    drained = time.monotonic() - back
+    count = sum(map(len, client.accepted.values()))
+    print(f"{count} accepted, {waiting} at the end; told after {noticed:.1f} s; all sent {drained:.1f} s after the end")
+    for chat, texts in client.accepted.items():
+        assert taken(deployment, chat) == texts, deployment.logs()
+    assert set(deployment.statuses()) <= {"sent", "delivered", "read"}
+    assert deployment.rows("SELECT max(attempts) FROM outbox") == [(1,)]
+    wait_until(lambda: "nothing is sent" not in told(deployment, "status"), 30)
