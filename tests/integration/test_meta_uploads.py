@@ -146,7 +146,7 @@ def test_messages_that_share_an_upload_share_its_failure_and_the_next_one_tries_
         (403, {"error": {"code": 10, "message": "no"}}, Held, "10"),
         (400, {"meta": {"httpCode": 400, "developerMessage": "too many requests"}}, Retry, "360dialog_400"),
         (413, b"<html>", Rejected, "http_413"),
-        (404, b"<html>", Held, "http_404"),
+        (404, b"<html>", Unavailable, "http_404"),
         (502, b"<html>", Unavailable, "upload"),
         (200, b"<html>", Unavailable, "upload"),
         (200, {"id": 5}, Unavailable, "upload"),

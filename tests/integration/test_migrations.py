@@ -16,15 +16,7 @@ from tests.integration.catalogue import catalogue, run
 SQL = folder("sql")
 LEGACY = (SQL / "001_legacy.sql").read_text()
 ISOLATION = (SQL / "002_process_isolation.sql").read_text()
-NAMES = [
-    "001_legacy",
-    "002_process_isolation",
-    "003_outbox",
-    "004_meta_channel",
-    "005_whatsapp_web",
-    "006_identity",
-    "009_clock",
-]
+NAMES = [each.name for each in migrations.available()]
 
 ROWS = """
 INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id, status) VALUES

@@ -121,15 +121,19 @@ def test_a_gateways_page_holds_the_number_and_leaves_open_only_what_was_in_hand(
     assert len(stage.graph.tried) == len(set(stage.graph.tried)) == len(entries)
 
 
-@pytest.mark.parametrize("code", [1, 2, 131000, 131016, 133004])
-def test_a_trouble_of_metas_own_is_waited_for(stage, code):
-    stage.graph.refuse = lambda _: error(code)
+@pytest.mark.parametrize(
+    "answer, code",
+    [*((error(code), str(code)) for code in (1, 2, 131000, 131016, 133004)), ((403, PAGE), "http_403")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_trouble_of_metas_own_or_a_page_in_between_is_waited_for(stage, answer, code):
+    stage.graph.refuse = lambda _: answer
     stage.graph.up()
     entries = fill(stage, stage.bot())
     stage.sender()
     stage.wait_for(lambda: outage(stage))
     with watched(stage, 3):
-        assert outage(stage)[0] == str(code)
+        assert outage(stage)[0] == code
     assert untouched(stage)
     stage.graph.refuse = lambda _: None
     stage.wait_for(lambda: stage.statuses() == {"sent": len(entries)})

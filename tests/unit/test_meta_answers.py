@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.connectors.meta.answers import refusal
-from services.message import Held, Rejected, Retry, Scope
+from services.message import Held, Rejected, Retry, Scope, Unavailable
 
 TOKEN = "EAAGm0PX4ZCpsBAKtokentokentoken"
 
@@ -68,9 +68,10 @@ def test_a_gateways_page_does_not_say_what_became_of_the_message(status):
 
 
 @pytest.mark.parametrize("status", [302, 404, 405])
-def test_another_servers_page_holds_the_number(status):
+def test_another_servers_page_is_an_outage_or_one_messages_fault(status):
     outcome = refusal(status, b"<html>\0\xff")
-    assert isinstance(outcome, Held)
+    assert isinstance(outcome, Unavailable)
+    assert (outcome.code, outcome.chargeable) == (f"http_{status}", True)
     assert "META_GRAPH_URL" in outcome.reason
     assert "\0" not in outcome.reason
 

@@ -113,15 +113,15 @@ def envelope(code, **more):
         (500, envelope(131057), Unavailable),
         (503, {"error": "upstream"}, Unknown),
         (502, {}, Unknown),
-        (404, {"detail": "nothing here"}, Held),
-        (302, {}, Held),
+        (404, {"detail": "nothing here"}, Unavailable),
+        (302, {}, Unavailable),
     ],
 )
 def test_answers_are_told_apart_by_their_error_code(status, answer, kind):
     assert isinstance(META.outcome(message(), status, orjson.dumps(answer)), kind)
 
 
-@pytest.mark.parametrize("status, kind", [(200, Unknown), (502, Unknown), (504, Unknown), (413, Held)])
+@pytest.mark.parametrize("status, kind", [(200, Unknown), (502, Unknown), (504, Unknown), (413, Unavailable)])
 def test_a_gateways_page_is_no_answer(status, kind):
     outcome = META.outcome(message(), status, b"<html>\x00\xff</html>")
     assert isinstance(outcome, kind)

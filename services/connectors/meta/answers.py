@@ -7,7 +7,7 @@ import orjson
 
 from services.connectors.base import Refusal
 from services.connectors.meta.errors import MAX_REASON, MetaError, classify, plain, read_error
-from services.message import Held, Rejected, Retry, Scope
+from services.message import Held, Rejected, Retry, Scope, Unavailable
 
 #: Bytes of a strange answer that are shown.
 _SHOWN = 200
@@ -46,9 +46,9 @@ def refusal(status: int, body: bytes) -> Refusal | None:
     if status == 429:
         return _too_many("http_429", shown(status, body))
     if 300 <= status < 500:
-        # No message's fault: the queue is kept until an operator has looked.
-        advice = "not an answer of the API: check META_GRAPH_URL or DIALOG360_URL, then resume with bisnesctl bots add"
-        return Held(f"http_{status}", f"{advice} ({shown(status, body)})")
+        # A proxy or a wrong address; or a filter that does not like this one message.
+        advice = "not an answer of the API: check META_GRAPH_URL or DIALOG360_URL, and what is between it and us"
+        return Unavailable(outage(status), f"{advice} ({shown(status, body)})", chargeable=True)
     return None
 
 
