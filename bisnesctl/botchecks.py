@@ -93,6 +93,8 @@ def troubled(settings: Settings) -> list[Trouble]:
     with contextlib.suppress(BisnesError), postgres.connected(settings.database_dsn, patience=PATIENCE) as connection:
         rows = query(connection, _TROUBLED)
         found = {(row[0], row[1]): Trouble(row[0], row[1], row[2], row[3] or "") for row in rows}
+        for company, phone, count in outages.unknown(connection):
+            found.setdefault((company, phone), _unknown(company, phone, count))
         for each in outages.find(connection):
             found[each.company, each.phone] = Trouble(
                 each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list", each.others
@@ -102,6 +104,12 @@ def troubled(settings: Settings) -> list[Trouble]:
                 found[session.company, session.phone] = Trouble(session.company, session.phone, *told)
         return [found[each] for each in sorted(found)]
     return []
+
+
+def _unknown(company: str, phone: int, count: int) -> Trouble:
+    what = "1 message" if count == 1 else f"{count} messages"
+    reason = f"{what} may have been sent, and nobody reports what became of them"
+    return Trouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")
 
 
 def _codes(known: object) -> list[str]:

@@ -57,7 +57,9 @@ _KINDS = {
     MESSAGES: _MESSAGE,
     # Whose outcome should have been reported by now.
     UNKNOWN: replace(
-        _MESSAGE, rows="outbox o WHERE o.status = 'unknown' AND o.updated_at < now() - interval '5 minutes'"
+        _MESSAGE,
+        rows="""unknown_message u JOIN outbox o USING (message_id)
+            WHERE o.status = 'unknown' AND u.since < now() - interval '5 minutes'""",
     ),
     WEBHOOKS_IN: _Kind(
         id="i.id::text",

@@ -1,4 +1,4 @@
-"""Numbers whose provider cannot be reached, or serves nobody, as the database knows them."""
+"""Numbers whose provider cannot be reached or serves nobody, and messages whose outcome nobody reports."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,6 +14,13 @@ SELECT c.company_id, c.phone_index, c.process_name, p.outage_code, p.outage_reas
 FROM bot_pace p JOIN phone_configs c ON c.id = p.bot_id
 WHERE p.outage_reported AND p.outage_seen > now() - interval '5 minutes' AND p.held_until <> 'infinity'
 ORDER BY p.outage_since, c.company_id, c.phone_index"""
+
+# Of the last day: nobody need look at older ones again and again.
+_UNKNOWN = """
+SELECT c.company_id, c.phone_index, count(*)::int
+FROM unknown_message u JOIN outbox o USING (message_id) JOIN phone_configs c ON c.id = o.bot_id
+WHERE u.since < now() - interval '5 minutes' AND u.since > now() - interval '1 day' AND o.status = 'unknown'
+GROUP BY c.company_id, c.phone_index"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,11 @@ class Outage:
 def find(connection: Connection) -> list[Outage]:
     """The outages that last and keep messages waiting; those of several numbers with the same cause as one."""
     return _together(found for row in query(connection, _FIND) if (found := Outage(*row)).waiting)
+
+
+def unknown(connection: Connection) -> list[tuple[str, int, int]]:
+    """Company, phone and number of the messages of which nobody has reported for minutes whether they arrived."""
+    return [(company, phone, count) for company, phone, count in query(connection, _UNKNOWN)]
 
 
 def _together(outages: Iterable[Outage]) -> list[Outage]:

@@ -60,6 +60,7 @@ _STATEMENTS = {
     "instances": "DELETE FROM process_instances WHERE last_heartbeat < now() - interval '1 day'",
     "commands": "DELETE FROM wa_command WHERE created_at < now() - interval '1 day'",
     "keys": "DELETE FROM wa_key WHERE created_at < now() - interval '90 days'",
+    "unknown messages": "DELETE FROM unknown_message WHERE since < now() - interval '30 days'",
     "counts of sent": "DELETE FROM wa_sent WHERE hour < now() - interval '2 days'",
     "deliveries given up": _GIVE_UP,
     "deliveries": _DELIVERIES,

@@ -358,6 +358,13 @@ WITH r AS (
     + f"{HISTORY}, {CONTACTS} {OUTCOME_EVENTS}"
 )
 
+# Locks: only what nobody else writes.
+_NOTE_UNKNOWN = """
+INSERT INTO unknown_message (message_id)
+SELECT o.message_id FROM json_to_recordset(%(results)s::json) AS r (bot_id int, chat_id text, id bigint)
+    JOIN outbox o USING (bot_id, chat_id, id) WHERE o.status = 'unknown'
+ON CONFLICT DO NOTHING"""
+
 #: Seconds for which a throttled number stays slow, and the least of its rate that is left to it.
 SLOW_SECONDS, SLOWEST = 60, 1 / 16
 
@@ -433,6 +440,7 @@ class Statement:
 
 _ACCEPT_ROWS = Statement("accept", _ACCEPT, rows="json")
 _RECORD_RESULTS = Statement("record", _RECORD, results="json", process="text", media_base="text")
+_NOTE_UNKNOWN_RESULTS = Statement("note_unknown", _NOTE_UNKNOWN, results="json")
 _CLAIM_DUE = Statement(
     "claim", _CLAIM, process="text", bot="int", limit="int", worker="text", rate="float", lease="float",
     in_hand="json", room="int",
@@ -611,6 +619,8 @@ class Outbox:
         if results:
             rows = orjson.dumps([asdict(result) for result in results]).decode()
             steps.append((_RECORD_RESULTS, {"results": rows} | self._history))
+            if any(result.status is Status.UNKNOWN for result in results):
+                steps.append((_NOTE_UNKNOWN_RESULTS, {"results": rows}))
         if limit:
             held = orjson.dumps([{"bot_id": bot_id, "held": count} for bot_id, count in (in_hand or {}).items()])
             room = 3 * limit if in_hand is None else 2 * limit

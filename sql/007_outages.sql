@@ -13,3 +13,13 @@ CREATE OR REPLACE FUNCTION reopened_at(done bigint, head bigint, first bigint) R
     SELECT CASE WHEN done < 0 THEN -LEAST(-done, first) WHEN head IS NOT NULL THEN -LEAST(head, first)
         ELSE LEAST(done, first - 1) END
 $$;
+
+-- Messages whose outcome was open at some time; the outbox says whether it still is. A table of its own, since with an
+-- index on outbox.status no outcome could be written within its page (HOT).
+CREATE TABLE IF NOT EXISTS unknown_message (
+    message_id uuid        PRIMARY KEY,              -- outbox.message_id
+    since      timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX IF NOT EXISTS unknown_message_since ON unknown_message (since);
+INSERT INTO unknown_message (message_id, since)
+SELECT message_id, updated_at FROM outbox WHERE status = 'unknown' ON CONFLICT DO NOTHING;

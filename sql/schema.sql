@@ -210,6 +210,14 @@ CREATE TABLE lane (
 CREATE INDEX lane_due ON lane (bot_id, due) WHERE pending > 0 AND claim IS NULL;
 CREATE INDEX lane_claimed ON lane (due) WHERE claim IS NOT NULL;
 
+-- Messages whose outcome was open at some time; the outbox says whether it still is. A table of its own, since with an
+-- index on outbox.status no outcome could be written within its page (HOT).
+CREATE TABLE unknown_message (
+    message_id uuid        PRIMARY KEY,              -- outbox.message_id
+    since      timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX unknown_message_since ON unknown_message (since);
+
 -- Where a chat's lane goes on when an older message is queued once more: its `done` then. While another message is in hand
 -- (`head`), the lane's `done` is below 0: minus the first message to be looked at once that one's outcome is recorded.
 CREATE FUNCTION reopened_at(done bigint, head bigint, first bigint) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$

@@ -259,7 +259,7 @@ def test_messages_that_may_have_left_are_never_tried_again(tool, connection, bot
     (claimed,) = outbox().claim(connection, 1)
     outbox().record(connection, [result(claimed, Status.UNKNOWN, error="reset")])
     assert tool("dead-letters", "list", "--json").json == []  # its report is on its way
-    execute(connection, "UPDATE outbox SET updated_at = now() - interval '10 minutes'")
+    execute(connection, "UPDATE unknown_message SET since = now() - interval '10 minutes'")
     (shown,) = tool("dead-letters", "list", "--kind", "unknown", "--json").json
     assert (shown["id"], shown["reason"]) == (claimed.message_id, "reset")
     assert "never sent again" in tool("dead-letters", "retry", claimed.message_id, code=2).text

@@ -154,14 +154,16 @@ def test_a_queue_of_many_chats_makes_no_attempt_each(stage):
     assert len(set(stage.graph.tried)) == len(stage.graph.tried)  # it is another chat's turn each time
 
 
-def test_one_message_that_meta_never_takes_fails_by_itself_and_holds_nobody(stage):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_one_message_that_meta_never_takes_fails_by_itself_and_holds_nobody(stage, workers):
     stage.graph.refuse = lambda text: error(131000) if text == "poison" else None
     stage.graph.up()
     bot = stage.bot()
     stage.accept(entry(bot, "60999999999", "poison"), entry(bot, "60999999999", "behind it"))
-    stage.sender()
+    for worker in range(workers):
+        stage.sender(f"meta-worker-{worker}", f"run{worker}")
     stage.wait_for(lambda: outage(stage))  # of the first message alone nobody can tell
-    for n in range(200):
+    for n in range(600):
         stage.accept(entry(bot, CHATS[n % 5], f"{n:03}"))
         if stage.statuses().get("failed"):
             break

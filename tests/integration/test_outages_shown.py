@@ -2,14 +2,14 @@
 
 import pytest
 from api_stage import CHAT, COMPANY, KEY
-from outbox_tools import entry, execute, outbox, result
+from outbox_tools import apply_statuses, entry, execute, outbox, result
 
 from bisnesctl.botchecks import troubled
 from bisnesctl.verdict import Finding, Verdict, in_one_line, judge
 from services import outages, store
 from services.api.bot_schemas import BotList
 from services.api.schemas import Accepted
-from services.message import Scope, Status
+from services.message import Scope, Status, StatusUpdate
 from services.outage_policy import Answer, Fault, Pauses
 from services.store import Hold
 from tests.integration.test_api_chats import get, one, text
@@ -133,6 +133,22 @@ def test_an_operators_hold_is_shown_rather_than_an_outage(client, connection, se
     outbox().hold_bots(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: expired")])
     (trouble,) = troubled(settings)
     assert (trouble.status, trouble.reason) == ("waiting", "190: expired")
+
+
+def test_messages_of_which_nobody_reports_are_a_warning_until_somebody_does(client, connection, settings):
+    for _ in range(2):
+        text(client)
+        (claimed,) = outbox().claim(connection, 1)
+        outbox().record(connection, [result(claimed, Status.UNKNOWN, error="reset")])
+    assert troubled(settings) == []
+    execute(connection, "UPDATE unknown_message SET since = now() - interval '10 minutes'")
+    (trouble,) = troubled(settings)
+    assert (trouble.name, trouble.status) == ("0128-0", "warning")
+    assert trouble.reason.startswith("2 messages may have been sent")
+    apply_statuses(connection, StatusUpdate("wamid.1", Status.DELIVERED, 1.0, claimed.message_id))
+    assert troubled(settings)[0].reason.startswith("1 message may")
+    execute(connection, "UPDATE unknown_message SET since = now() - interval '2 days'")
+    assert troubled(settings) == []
 
 
 def test_many_numbers_with_the_same_outage_are_one_line(connection, settings):

@@ -129,6 +129,18 @@ def test_a_gateways_page_is_no_answer(status, kind):
     assert "\0" not in outcome.reason
 
 
+@pytest.mark.parametrize("outage, asks", [("network", False), ("131000", False), ("upload", False), ("http_502", True),
+                                          ("no_answer", True)])  # fmt: skip
+def test_the_provider_is_asked_where_a_message_might_be_lost_to_its_outage(outage, asks):
+    assert isinstance(META.probe(BOT, outage), Preparation) is asks
+
+
+def test_a_provider_that_does_not_answer_the_question_is_still_not_available():
+    nowhere = MetaConnector(Settings(meta_graph_url="http://127.0.0.1:1"))
+    outcome = nowhere.probe(BOT, "http_502").run()
+    assert (type(outcome), outcome.code, outcome.chargeable) == (Unavailable, "network", False)
+
+
 @given(st.integers(100, 599), st.binary(max_size=60) | json_values.map(orjson.dumps))
 def test_every_answer_has_an_outcome_and_only_a_200_with_an_id_is_sent(status, body):
     assert not isinstance(META.outcome(message(), status, body), Sent)
