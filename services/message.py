@@ -109,7 +109,8 @@ class Unavailable:
 
     code: str
     reason: str
-    chargeable: bool = False  #: Whether it may be the message's own fault: counted once others got through since.
+    #: Whether it may be the message's own fault: it counts once it alone is refused (`OutagePolicy`).
+    chargeable: bool = False
     attempts: int | None = None  #: Attempts in all, once it is the message's own fault, as in `Retry`.
     after: float = 0.0  #: Seconds to wait at least.
     scope: Scope = Scope.BOT  #: `CHAT`: never holds more than the message's chat.

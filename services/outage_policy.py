@@ -63,9 +63,10 @@ class Postponed:
 Verdict = tuple[Outcome | Postponed | None, Fault | Answer | None]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Refused:
-    at: float
+    first: float
+    last: float
     times: int
 
 
@@ -76,6 +77,7 @@ class OutagePolicy:
         self._pauses, self._clock = pauses, clock
         self._sent: dict[int, float] = {}  # by bot: when a message of its last got through
         self._refused: OrderedDict[int, _Refused] = OrderedDict()  # by message: when it was last refused
+        self._since_sent: dict[int, int | None] = {}  # by bot: the message refused since then; None: several
         self._unreached: dict[int, _Refused] = {}  # by bot: faults since this worker last got an answer
 
     def judge(self, message: Outgoing, outcome: Outcome | None) -> Verdict:
@@ -83,6 +85,8 @@ class OutagePolicy:
         bot = message.bot_id
         if sent := isinstance(outcome, Sent):
             self._sent[bot] = self._clock()
+            if self._since_sent:
+                self._since_sent.pop(bot, None)
         elif isinstance(outcome, Unavailable):
             return self._unavailable(message, outcome)
         elif isinstance(outcome, Unknown) and outcome.outage:
@@ -99,11 +103,11 @@ class OutagePolicy:
         if not self._unreached:
             return ()
         now = self._clock()
-        return [bot for bot, fault in self._unreached.items() if now < fault.at + self._own_pause(fault.times)]
+        return [bot for bot, fault in self._unreached.items() if now < fault.last + self._own_pause(fault.times)]
 
     def _unavailable(self, message: Outgoing, outcome: Unavailable) -> Verdict:
-        earlier = self._remember(message.id)
-        own = outcome.chargeable and earlier is not None and self._sent.get(message.bot_id, float("-inf")) > earlier.at
+        own = outcome.chargeable and self._is_refused_alone(message)
+        self._remember(message)
         fault = None
         if outcome.scope is Scope.BOT and not self._serves(message) and not (own and message.outage is None):
             fault = self._noted(
@@ -119,18 +123,29 @@ class OutagePolicy:
         sent = self._sent.get(message.bot_id)
         return message.outage is None and sent is not None and self._clock() - sent <= RECENT_SECONDS
 
-    def _remember(self, message_id: int) -> _Refused | None:
-        """Note that a message was refused now; returns what was noted before."""
-        earlier = self._refused.pop(message_id, None)
-        self._refused[message_id] = _Refused(self._clock(), earlier.times + 1 if earlier else 1)
+    def _is_refused_alone(self, message: Outgoing) -> bool:
+        """Whether others got through since the message was refused before, and none of them was refused since then."""
+        earlier, sent = self._refused.get(message.id), self._sent.get(message.bot_id)
+        if earlier is None or sent is None or sent <= earlier.first:
+            return False
+        return sent > earlier.last or self._since_sent.get(message.bot_id) == message.id
+
+    def _remember(self, message: Outgoing) -> None:
+        """Note that a message was refused now."""
+        now, bot = self._clock(), message.bot_id
+        earlier = self._refused.pop(message.id, None)
+        self._refused[message.id] = _Refused(
+            earlier.first if earlier else now, now, earlier.times + 1 if earlier else 1
+        )
         if len(self._refused) > REMEMBERED:
             self._refused.popitem(last=False)
-        return earlier
+        self._since_sent[bot] = message.id if self._since_sent.get(bot, message.id) == message.id else None
 
     def _noted(self, fault: Fault) -> Fault:
         earlier = self._unreached.get(fault.bot_id)
         times = (earlier.times if earlier else 0) + (fault.probe or earlier is None)
-        self._unreached[fault.bot_id] = _Refused(self._clock(), times)
+        now = self._clock()
+        self._unreached[fault.bot_id] = _Refused(earlier.first if earlier else now, now, times)
         return fault
 
     def _own_pause(self, times: int) -> float:

@@ -174,6 +174,18 @@ def test_one_message_that_meta_never_takes_fails_by_itself_and_holds_nobody(stag
     assert outage(stage) is None
 
 
+def test_a_poisonous_message_fails_though_others_got_through_but_once(stage):
+    stage.graph.refuse = lambda text: error(131000) if text == "poison" else None
+    stage.graph.up()
+    bot = stage.bot()
+    stage.accept(entry(bot, "60999999999", "poison"))
+    stage.sender()
+    stage.wait_for(lambda: outage(stage))
+    stage.accept(*(entry(bot, chat) for chat in CHATS))
+    stage.wait_for(lambda: stage.statuses() == {"failed": 1, "sent": len(CHATS)})
+    assert outage(stage) is None
+
+
 def test_a_message_that_is_refused_among_others_that_get_through_begins_no_outage(stage):
     stage.graph.refuse = lambda text: error(131000) if text == "poison" else None
     stage.graph.up()

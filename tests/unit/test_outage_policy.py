@@ -57,18 +57,22 @@ def test_connections_that_fail_are_never_charged_however_often(times):
         assert isinstance(policy.judge(message(), AWAY)[0], Postponed)
 
 
-def test_a_refusal_is_charged_once_others_got_through_since_the_one_before(policy, clock):
+def test_refusals_are_charged_once_others_got_through_since_the_first(policy, clock):
     policy.judge(message(1), BUSY)
     clock.now += 5
     assert isinstance(policy.judge(message(1), BUSY)[0], Postponed)  # nobody got through
     clock.now += 1
     policy.judge(message(2), Sent("id"))
     clock.now += 5
-    outcome, finding = policy.judge(message(1), BUSY)
-    assert outcome == Retry("131000", "something went wrong", None, 3)
-    assert finding is None
-    clock.now += 5
-    outcome, finding = policy.judge(message(1), BUSY)  # an outage may have begun since
+    for _ in range(3):
+        outcome, finding = policy.judge(message(1), BUSY)
+        assert outcome == Retry("131000", "something went wrong", None, 3)
+        assert finding is None
+        clock.now += 5
+    outcome, finding = policy.judge(message(3), BUSY)  # an outage has begun
+    assert isinstance(outcome, Postponed)
+    assert isinstance(finding, Fault)
+    outcome, finding = policy.judge(message(1), BUSY)  # in which nobody is to blame
     assert isinstance(outcome, Postponed)
     assert isinstance(finding, Fault)
 
@@ -149,8 +153,8 @@ class Life(RuleBasedStateMachine):
         self.clock = Clock()
         self.policy = OutagePolicy(PAUSES, self.clock)
         self.last_sent = float("-inf")
-        self.refused = {}
-        self.charged = 0
+        self.refused = {}  # by message: when it was refused first and last
+        self.since_sent = set()
 
     @rule(seconds=st.floats(0.01, 100))
     def time_passes(self, seconds):
@@ -160,16 +164,20 @@ class Life(RuleBasedStateMachine):
     def one_gets_through(self, number):
         self.policy.judge(message(number), Sent("id"))
         self.last_sent = self.clock.now
+        self.since_sent.clear()
         self.clock.now += 0.001
 
     @rule(number=st.integers(1, 4), probe=st.booleans(), outcome=st.sampled_from([AWAY, BUSY]))
     def one_is_refused(self, number, probe, outcome):
         settled, finding = self.policy.judge(message(number, "131000" if probe else None), outcome)
-        own = outcome is BUSY and self.last_sent > self.refused.get(number, float("inf"))
+        first, last = self.refused.get(number, (float("inf"), float("inf")))
+        alone = self.last_sent > last or self.since_sent == {number}
+        own = outcome is BUSY and self.last_sent > first and alone
         assert isinstance(settled, Retry if own else Postponed)
         recent = self.clock.now - self.last_sent <= RECENT_SECONDS
         assert isinstance(finding, Fault) is (probe or not (recent or own))
-        self.refused[number] = self.clock.now
+        self.refused[number] = min(first, self.clock.now), self.clock.now
+        self.since_sent.add(number)
         self.clock.now += 0.001
 
     @invariant()
