@@ -334,13 +334,15 @@ def test_sessions_that_are_slow_to_end_do_not_keep_others_from_starting(stage):
     stage.until("WORKING", 0, "stubborn")
     stage.do(websessions.want, 0, False, company="stubborn")
     stage.add(0)
+    stage.add(1)  # for which there is room once the first has ended
     stage.round()
+    assert name(1) not in stage.pids()
     assert stage.supervisor.processes()[name(0, "stubborn")].state == "STOPPING"
     assert stage.session(0, "stubborn").state == "WORKING", "it has not ended yet"
     stage.until("WORKING", 0)
     stage.settle()
     assert stage.session(0, "stubborn").state == "STOPPED"
-    assert list(stage.pids()) == [name(0)]
+    wait_until(lambda: set(stage.pids()) == {name(0), name(1)}, 30)
 
 
 def test_over_the_memory_of_all_the_fattest_is_told_to_renew_its_browser(stage):

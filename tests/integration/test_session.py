@@ -262,11 +262,11 @@ def test_a_number_that_is_none_is_a_mistake_of_the_configuration(stage):
 
 def test_two_processes_never_have_one_number(stage, database):
     one, two = (BotLock(Database(database, 2, "t"), stage.bot) for _ in range(2))
-    stopping, vital = threading.Event(), wiring.Vital(stage.settings, "t")
-    assert wiring._take(one, vital, stopping)
+    stopping, process_health = threading.Event(), wiring.ProcessHealth(stage.settings, "t")
+    assert wiring._take(one, process_health, stopping)
     threading.Timer(3.0, stopping.set).start()
-    assert not wiring._take(two, vital, stopping)
-    assert "another process" in vital.counters.degraded
+    assert not wiring._take(two, process_health, stopping)
+    assert "another process" in process_health.counters.degraded
     execute(stage.connection, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
     assert one.held()  # it takes it anew
     one.release()

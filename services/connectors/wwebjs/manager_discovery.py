@@ -55,14 +55,17 @@ class Discovery:
         for bot in store.block_failing(connection):
             log.warning("a session is blocked: it fails to start", bot=bot, minutes=store.BLOCK_MINUTES)
         store.lift_blocks(connection)
-        todo = plan(self._sessions(connection), self._known(), self._settings.max_sessions, _at_once())
+        known, most = self._known(), self._settings.max_sessions
+        todo = plan(self._sessions(connection), known, most, _at_once())
         stopping = {name for name in todo.remove if not self._try(self._programs.take_down, name)}
         for idle in todo.idle:
             if program_name(idle.session) not in stopping:  # it says itself how it ends
                 store.show(connection, idle.session, idle.state, idle.reason)
         removed = [each for each in store.removed(connection) if session_name(each.company, each.phone) not in stopping]
         done = [self._discard(connection, each) for each in removed]
-        done += [self._try(self._programs.add, each.company, each.phone) for each in todo.start]
+        gone = set(todo.remove) - stopping
+        room = most - sum(how is Program.ACTIVE and name not in gone for name, how in known.items())
+        done += [self._try(self._programs.add, each.company, each.phone) for each in todo.start[: max(room, 0)]]
         self._afresh = self._afresh and (todo.later or not all(done))
         return SOON if stopping or todo.later else AGAIN if not all(done) else INTERVAL
 

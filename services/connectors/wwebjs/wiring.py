@@ -61,27 +61,27 @@ def run(company: str, phone: int) -> int:
     stopping = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stopping.set())
-    with Vital(settings, os.environ.get("BISNES_INSTANCE", session_name(company, phone))) as vital:
-        return _run(settings, company, phone, vital, stopping)
+    with ProcessHealth(settings, os.environ.get("BISNES_INSTANCE", session_name(company, phone))) as health:
+        return _run(settings, company, phone, health, stopping)
 
 
-def _run(settings: Settings, company: str, phone: int, vital: "Vital", stopping: threading.Event) -> int:
-    directory = Directory(vital.database)
+def _run(settings: Settings, company: str, phone: int, health: "ProcessHealth", stopping: threading.Event) -> int:
+    directory = Directory(health.database)
     directory.start()
-    bot = _insist(vital, stopping, lambda: directory.bot(company, phone))
+    bot = _insist(health, stopping, lambda: directory.bot(company, phone))
     if stopping.is_set():
         return ExitStatus.STOPPED
     if bot is None or bot.process_name != "wwebjs":
         log.error("there is no such WhatsApp Web number: see `bisnesctl bots list`", company=company, phone=phone)
         return ExitStatus.MISCONFIGURED
-    lock = BotLock(vital.database, bot.id)
-    if not _take(lock, vital, stopping):
+    lock = BotLock(health.database, bot.id)
+    if not _take(lock, health, stopping):
         return ExitStatus.STOPPED
     try:
-        profile = _take_profile(settings, bot, vital, stopping)
+        profile = _take_profile(settings, bot, health, stopping)
         if profile is None:
             return ExitStatus.STOPPED
-        return Wired(settings, directory, bot, lock, profile, vital).run(stopping)
+        return Wired(settings, directory, bot, lock, profile, health).run(stopping)
     except ConfigError as error:
         log.error("the session cannot start", reason=str(error))
         return ExitStatus.MISCONFIGURED
@@ -89,12 +89,12 @@ def _run(settings: Settings, company: str, phone: int, vital: "Vital", stopping:
         lock.release()
 
 
-def _take(lock: BotLock, vital: "Vital", stopping: threading.Event) -> bool:
+def _take(lock: BotLock, health: "ProcessHealth", stopping: threading.Event) -> bool:
     """Wait until the number is ours; False where it is to stop before. Another process that has it is no failure."""
-    return _wait_for(lambda: _insist(vital, stopping, lock.take), "another process has this number", vital, stopping)
+    return _wait_for(lambda: _insist(health, stopping, lock.take), "another process has this number", health, stopping)
 
 
-def _take_profile(settings: Settings, bot: Bot, vital: "Vital", stopping: threading.Event) -> Profile | None:
+def _take_profile(settings: Settings, bot: Bot, health: "ProcessHealth", stopping: threading.Event) -> Profile | None:
     """The bot's profile, once no other process has it; None where it is to stop before."""
     taken: list[Profile] = []
 
@@ -105,27 +105,27 @@ def _take_profile(settings: Settings, bot: Bot, vital: "Vital", stopping: thread
             return False
         return True
 
-    _wait_for(take, "another process has its browser's profile", vital, stopping)
+    _wait_for(take, "another process has its browser's profile", health, stopping)
     return taken[0] if taken else None
 
 
 def _wait_for(
-    attempt: Callable[[], bool | None], reason: str, vital: "Vital", stopping: threading.Event
+    attempt: Callable[[], bool | None], reason: str, health: "ProcessHealth", stopping: threading.Event
 ) -> bool:  # fmt: skip
     """Whether it succeeds before the process is to stop; why it waits is shown meanwhile."""
     while not stopping.is_set():
         if attempt():
-            vital.waits(None)
+            health.waits(None)
             return True
-        vital.waits(reason)
+        health.waits(reason)
         stopping.wait(PAUSE)
     return False
 
 
-def _insist(vital: "Vital", stopping: threading.Event, action: Callable[[], T]) -> T | None:
+def _insist(health: "ProcessHealth", stopping: threading.Event, action: Callable[[], T]) -> T | None:
     """What an action gives that needs the database, however long that is away; None where it is to stop before."""
     while not stopping.is_set():
-        vital.progress.begin("waiting for the database")
+        health.progress.begin("waiting for the database")
         try:
             return action()
         except AWAY as error:
@@ -134,7 +134,7 @@ def _insist(vital: "Vital", stopping: threading.Event, action: Callable[[], T]) 
     return None
 
 
-class Vital:
+class ProcessHealth:
     """What shows from the first moment that the process lives, and whether the thread that makes it moves."""
 
     def __init__(self, settings: Settings, instance: str) -> None:
@@ -147,7 +147,7 @@ class Vital:
         self._waits: str | None = None
         self._hangs: str | None = None
 
-    def __enter__(self) -> "Vital":
+    def __enter__(self) -> "ProcessHealth":
         clock.start()
         self._heartbeat.start()
         self._watchdog.start()
@@ -178,12 +178,12 @@ class Wired:
     """Everything that one number needs, connected in one place."""
 
     def __init__(
-        self, settings: Settings, directory: Directory, bot: Bot, lock: BotLock, profile: Profile, vital: Vital
+        self, settings: Settings, directory: Directory, bot: Bot, lock: BotLock, profile: Profile, health: ProcessHealth
     ) -> None:
         """Raises `ConfigError`."""
         name = session_name(bot.company_id, bot.phone_index)
-        self._bot, self._lock, self._vital, self._counters = bot, lock, vital, vital.counters
-        self._database = database = vital.database
+        self._bot, self._lock, self._health, self._counters = bot, lock, health, health.counters
+        self._database = database = health.database
         self._bell = SessionBell(settings.redis_dsn, bot.id)
         profile.take(bot.id)
         self._options = BrowserOptions.from_settings(settings, profile.path)
@@ -194,7 +194,7 @@ class Wired:
         window = PageWindow(DatabaseLedger(database), settings.wwebjs_max_messages_per_second, clock=clock.now)
         self._sender = Sender(
             settings, database, directory, WwebjsConnector(settings), tuned_for_session(settings, bot.id, window),
-            vital.instance, secrets.token_hex(4), self._bell.heard,
+            health.instance, secrets.token_hex(4), self._bell.heard,
         )  # fmt: skip
         self._sender.delivery.paused = True
         self._gap = GapFill(database, bot.id, recorder)
@@ -207,14 +207,14 @@ class Wired:
         self._stopping = threading.Event()
         hooks = Hooks(
             lambda: self._stopping.is_set(), self._set_working, lambda: not self._sender.delivery.in_hand,
-            self._memory_mb, self._orders.carry_out, self._still_ours, vital.progress.begin, self._bound_number,
+            self._memory_mb, self._orders.carry_out, self._still_ours, health.progress.begin, self._bound_number,
         )  # fmt: skip
         self._session = Session(self._options, profile, self._register, recorder, self._works, limits, hooks)
 
     def run(self, stopping: threading.Event) -> ExitStatus:
         """Serve the number on this thread."""
         self._stopping = stopping
-        if (reason := _insist(self._vital, stopping, self._begin)) is not None:
+        if (reason := _insist(self._health, stopping, self._begin)) is not None:
             log.error("the number is blocked: see `bisnesctl bots blocked`", reason=reason)
             return ExitStatus.GIVEN_UP
         return self._serve()
