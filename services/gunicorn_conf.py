@@ -15,11 +15,9 @@ _PR_SET_PDEATHSIG = 1
 
 # One worker to a master: supervisord counts, restarts and limits instances, and acceptance commits in larger groups.
 workers = 1
-worker_class = "services.api.server.Worker" if _process in ("api", "legacy") else "gthread"
-threads = 16
-keepalive = 75  # seconds; longer than what proxies in front keep theirs
+worker_class = "services.http.server.Worker"
 graceful_timeout = 8  # seconds; supervisord kills after 10
-timeout = 60  # seconds without a sign of life before a worker is replaced
+timeout = 180  # seconds without a sign of life before a worker is replaced; the guard acts, and notes it, before that
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 loglevel = "warning"
 
@@ -44,17 +42,12 @@ def post_worker_init(worker: Any) -> None:
         instance,
         os.getppid(),
         counters,
+        worker.wsgi.watchdog,
     )
     worker.heartbeat.start()
-    getattr(worker.wsgi, "start", _nothing)()
 
 
 def worker_exit(server: Any, worker: Any) -> None:
     """Say that the instance stopped."""
-    getattr(worker.wsgi, "stop", _nothing)()
     if hasattr(worker, "heartbeat"):
         worker.heartbeat.stop()
-
-
-def _nothing() -> None:
-    """What an application does beside serving, where it has no work of its own."""

@@ -19,6 +19,7 @@ from bisnesctl import disk, proctimes
 from bisnesctl.settings import Settings
 from services import database_errors
 from services.bounded import Bounded
+from services.http.watchdog import Watchdog
 from services.store import Database, DatabaseError, DatabaseUnavailable
 
 #: Seconds that a beat gives the database; a frozen one must not stop the file.
@@ -98,8 +99,10 @@ class Heartbeat:
         instance: str,
         pid: int,
         counters: Counters,
+        watchdog: Watchdog | None = None,
     ) -> None:
         """`pid`: the supervised process (gunicorn's master); its children count as parts of it."""
+        self._watchdog = watchdog
         self._database, self._counters = database, counters
         self._process, self._instance, self._pid = process, instance, pid
         self._interval, self._max_age = settings.heartbeat_interval / 1000, settings.max_heartbeat_age / 1000
@@ -159,13 +162,15 @@ class Heartbeat:
 
     def _observe(self) -> dict[str, Any]:
         counters, tree = self._counters, self._tree.look()
-        reason = counters.degraded or self._away
+        stuck = self._watchdog.fault if self._watchdog else None
+        reason = stuck or counters.degraded or self._away
         return {
             "process": self._process,
             "instance": self._instance,
             "pid": self._pid,
             "status": "degraded" if reason else "healthy",
             "reason": reason,
+            "stuck": stuck,
             "beat_boottime": proctimes.boottime(),
             "waited": round(proctimes.waited(self._pid), 3),
             "started_at": time.time() - tree.uptime,

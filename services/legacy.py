@@ -18,7 +18,7 @@ from services.api.auth import Auth, declare
 from services.api.context import Context, connect
 from services.broker import ACTORS, Hints, WakingBroker
 from services.chores import Chores, of_meta
-from services.connectors.meta.receiver import blueprint
+from services.connectors.meta.receiver import DIALOG360_PATH, MAX_BODY, PATH, blueprint
 from services.connectors.wwebjs.manager import keeper_of
 from services.events.sender import EventSender
 from services.sender import Sender, tuned_for_meta
@@ -83,4 +83,4 @@ def add_webhooks(context: Context, flask: Any) -> None:
     flask.register_blueprint(declare(webhooks, Auth.NONE))  # they prove themselves by their signature
 
 
-app = Front(wire, add_webhooks)
+app = Front(wire, add_webhooks, {path.partition("<")[0]: MAX_BODY for path in (PATH, DIALOG360_PATH)})

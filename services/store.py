@@ -6,9 +6,9 @@ bot_pace in order of bot. Claims skip lanes that are locked and never wait for o
 
 import contextlib
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -694,11 +694,13 @@ def reserve(connection: Connection, message: Outgoing, key: str | None) -> None:
         cursor.execute(_RESERVE, values | {"key": key})
 
 
-_OUTCOME = """
-SELECT CASE WHEN l.head = o.id AND o.status <= 'sending' THEN 'sending'
+_OUTCOMES = """
+SELECT o.message_id::text,
+       CASE WHEN l.head = o.id AND o.status <= 'sending' THEN 'sending'
             WHEN o.status = 'queued' AND p.held_until = 'infinity' THEN 'waiting' ELSE o.status::text END,
        o.provider_id, o.error_code, o.error
-FROM outbox o JOIN lane l USING (bot_id, chat_id) LEFT JOIN bot_pace p USING (bot_id) WHERE o.message_id = %s"""
+FROM outbox o JOIN lane l USING (bot_id, chat_id) LEFT JOIN bot_pace p USING (bot_id)
+WHERE o.message_id = ANY(%s::uuid[])"""
 
 
 def as_uuid(text: str) -> str | None:
@@ -709,9 +711,18 @@ def as_uuid(text: str) -> str | None:
         return None
 
 
-def outcome_of(connection: Connection, message_id: str) -> tuple[Status, str | None, str | None, str | None]:
+class Outcome(NamedTuple):
     """A message's status now, its provider's id, and the code and reason of its last error."""
+
+    status: Status
+    provider_id: str | None
+    code: str | None
+    error: str | None
+    hold: dict[str, Any] | None = None  # what holds its number, as callers see it; filled in where it is shown
+
+
+def outcomes_of(connection: Connection, message_ids: Sequence[str]) -> dict[str, Outcome]:
+    """What has become of each of these messages so far."""
     with connection.cursor() as cursor:
-        cursor.execute(_OUTCOME, (message_id,))
-        status, provider_id, code, error = cursor.fetchone()  # type: ignore[misc]
-    return Status(status), provider_id, code, error
+        cursor.execute(_OUTCOMES, (list(message_ids),))
+        return {message_id: Outcome(Status(status), *more) for message_id, status, *more in cursor.fetchall()}

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-from flask import request
 from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import APIBlueprint, OpenAPI
 from pydantic import ValidationError
@@ -21,6 +20,7 @@ from services.api.messages import messages
 from services.api.reactions import reactions
 from services.api.sessions import session, sessions
 from services.api.webhooks import webhooks
+from services.http.routing import ExactMap
 
 RESOURCES = (
     *(messages, media_messages, media, reactions, bots, bot, sessions, session, webhooks, events),
@@ -33,6 +33,12 @@ MAX_BODY = 1 << 20
 _PAGE = {"validatorUrl": None, "persistAuthorization": True, "defaultModelsExpandDepth": 0}
 
 
+class Api(OpenAPI):
+    """Flask with our routing: what is no address of ours is a 404, never a redirect."""
+
+    url_map_class = ExactMap
+
+
 class _Json(DefaultJSONProvider):
     sort_keys = False
     ensure_ascii = False
@@ -40,7 +46,7 @@ class _Json(DefaultJSONProvider):
 
 def create_app(context: Context, resources: Iterable[APIBlueprint] = RESOURCES) -> OpenAPI:
     """The application that serves these resources with `context`. Connects to nothing by itself."""
-    app = OpenAPI(
+    app = Api(
         "services.api",
         info=INFO,
         security_schemes=SECURITY,
@@ -56,17 +62,10 @@ def create_app(context: Context, resources: Iterable[APIBlueprint] = RESOURCES) 
     current.attach(app, context)
     health.attach(app, Observer(context))
     answer_errors(app)
-    app.before_request(_take_chunks)
     guard(app, context.directory)
     for blueprint in resources:
         app.register_api(blueprint)
     return app
-
-
-def _take_chunks() -> None:
-    """Let a body without a length, one that comes in chunks, end where the server says that it does."""
-    if request.content_length is None:
-        request.environ["wsgi.input_terminated"] = True
 
 
 def _refuse(error: ValidationError) -> None:

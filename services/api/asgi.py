@@ -2,42 +2,46 @@
 
 Sending is where the load is, and WSGI's machinery costs more than the work itself (measured: 3.1 to 5.7 thousand
 requests a second), so what is said with JSON alone (`POST …/messages/text/…`, `…/template/…`) is read here; what it
-means is said by `services.api.sends`. Messages with a file have threads of their own, since uploads may take minutes.
+means is said by `services.api.sends`. Flask's routes are served by `services.api.flask_side`.
 """
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import orjson
 import structlog
-from a2wsgi import WSGIMiddleware
 
 from services.api import sends
 from services.api.app import MAX_BODY, create_app
 from services.api.auth import Principal, key_digest, principal_of
+from services.api.callers import MAX_UPLOADS, Caller, Callers
 from services.api.contents import PLAIN
 from services.api.context import Context, wire
 from services.api.errors import ApiError, database_unavailable
-from services.api.sends import Reply, Send
+from services.api.flask_side import FlaskSide
+from services.api.outcomes import Outcomes
+from services.api.sends import PREFIX, Reply
 from services.api.stream import PATH as EVENTS
 from services.api.stream import Streams
+from services.http.admission import Admission
+from services.http.asgi import Receive, Scope, Send, send_json
+from services.http.body import SPOOL_BYTES, read_small
+from services.http.refusal import Refusal
+from services.http.watchdog import Watchdog
 from services.intake import IdempotencyConflict
 from services.store import DatabaseUnavailable
 
-#: Threads for everything that Flask answers.
-FLASK_THREADS = 16
-#: Threads for the sends that Flask answers; those that upload slowly, or wait for an outcome, hold up nothing else.
-SENDING_THREADS = 32
-PREFIX = "/api/v2/messages/"
-#: What the addresses of the hot path begin with, and those of all sends.
-HOT, SENDING = tuple(f"{PREFIX}{kind}/" for kind in PLAIN), (PREFIX, "/api/messages/")
+#: What the addresses of the hot path begin with.
+HOT = tuple(f"{PREFIX}{kind}/" for kind in PLAIN)
+#: Threads that look up keys and bots for the event loop, those for keys that nobody is known by, and one company's.
+LOOKUP_THREADS, STRANGER_THREADS, COMPANY_THREADS = 8, 2, 4
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Sending = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -46,53 +50,63 @@ class Front:
     """The ASGI application; `wire` connects it when the server starts."""
 
     def __init__(
-        self, wire: Callable[[], Context], blueprints: Callable[[Context, Any], None] = lambda *_: None
+        self,
+        wire: Callable[[], Context],
+        blueprints: Callable[[Context, Any], None] = lambda *_: None,
+        open_bodies: Mapping[str, int] | None = None,
     ) -> None:
-        """`blueprints` may add routes to the Flask application (the legacy process serves Meta's webhooks as well)."""
-        self._wire, self._blueprints = wire, blueprints
-        self._context: Context | None = None
+        """`blueprints` may add routes to the Flask application (the legacy process serves Meta's webhooks as well).
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Sending) -> None:
+        `open_bodies`: what the addresses of these begin with that ask for no key, and the bytes of their bodies.
+        """
+        self._wire, self._blueprints, self._open_bodies = wire, blueprints, open_bodies or {}
+        self._admission = Admission()
+        self.watchdog = Watchdog(self._admission.progress)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or start and stop with the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "http" and scope["method"] == "POST" and _is_send(scope["path"]):
+        elif scope["type"] == "http" and scope["method"] == "POST" and _is_hot(scope["path"]):
             await _answer(send, await self._send(scope, receive))
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == EVENTS:
             await self._stream(scope, receive, send)
-        elif scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(SENDING):
-            await self._flask_sending(scope, receive, send)  # type: ignore[arg-type]
-        else:
-            await self._flask(scope, receive, send)  # type: ignore[arg-type]
+        elif scope["type"] == "http":
+            await self._flask.serve(scope, receive, send)
 
-    async def _live(self, receive: Receive, send: Sending) -> None:
+    async def _live(self, receive: Receive, send: Send) -> None:
         while (event := (await receive())["type"]) != "lifespan.shutdown":
             if event == "lifespan.startup":
-                self._context = self._wire()
-                self._streams = Streams(self._context)
-                flask = create_app(self._context)
-                self._blueprints(self._context, flask)
-                self._flask = WSGIMiddleware(flask, workers=FLASK_THREADS)  # type: ignore[arg-type]
-                self._flask_sending = WSGIMiddleware(flask, workers=SENDING_THREADS)  # type: ignore[arg-type]
-                gc.freeze()  # what was made so far stays; collections need not look at it again
+                self._start()
                 await send({"type": "lifespan.startup.complete"})
-        if self._context is not None:
-            self._streams.close()
-            await asyncio.to_thread(self._context.close)
+        await self._stop()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _send(self, scope: Scope, receive: Receive) -> Reply:
-        try:
-            return await self._accept(scope, receive)
-        except ApiError as error:
-            refused = error
-        except (DatabaseUnavailable, IdempotencyConflict) as error:
-            refused = sends.refusal(error)
-        except Exception as error:
-            log.exception("a request to send failed", path=scope["path"])
-            refused = sends.refusal(error)
-        return _refusal(refused)
+    def _start(self) -> None:
+        self._context = self._wire()
+        self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookups")
+        self._stranger_lookups = ThreadPoolExecutor(STRANGER_THREADS, "strangers")
+        self._streams, self._outcomes = Streams(self._context), Outcomes(self._context.database)
+        self._callers = Callers(self._context.directory, tuple(self._open_bodies))
+        self._uploads = Admission()
+        flask = create_app(self._context)
+        self._blueprints(self._context, flask)
+        self._flask = FlaskSide(
+            flask, self._callers, self._admission, self._uploads, self._outcomes, self._principal, self._open_bodies
+        )
+        self.watchdog.start()
+        gc.freeze()  # what was made so far stays; collections need not look at it again
 
-    async def _stream(self, scope: Scope, receive: Receive, send: Sending) -> None:
+    async def _stop(self) -> None:
+        self.watchdog.stop()
+        self._streams.close()
+        self._outcomes.close()
+        self._flask.close()
+        self._lookups.shutdown(wait=False, cancel_futures=True)
+        self._stranger_lookups.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._context.close)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             stream = await self._streams.open(scope)
         except ApiError as error:
@@ -102,70 +116,76 @@ class Front:
         else:
             await self._streams.serve(stream, receive, send)
 
+    async def _send(self, scope: Scope, receive: Receive) -> Reply:
+        try:
+            return await self._accept(scope, receive)
+        except (ApiError, Refusal) as error:
+            refused = error
+        except (DatabaseUnavailable, IdempotencyConflict) as error:
+            refused = sends.refusal(error)
+        except Exception as error:
+            log.exception("a request to send failed", path=scope["path"])
+            refused = sends.refusal(error)
+        return _refusal(refused)
+
     async def _accept(self, scope: Scope, receive: Receive) -> Reply:
-        assert self._context is not None, "the server starts the application first"  # noqa: S101
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
-        principal = await self._principal(self._context, digest)
+        principal = await self._principal(digest)
+        caller = self._callers.of(scope, digest)
         kind, company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
         principal.require_company(company_id)
-        wait = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("wait", [None])[-1]
-        body, idempotency_key = await _read(headers, receive), headers.get(b"idempotency-key")
+        wait = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("wait", [None])[0]
+        body, idempotency_key = await self._body(caller, headers, receive), headers.get(b"idempotency-key")
         request = sends.parse(kind, company_id, chat_id, body, idempotency_key, wait)
-        return await self._store(self._context, principal, request)
+        with self._outcomes.place(caller) if request.wait else nullcontext():
+            reply = await self._store(caller, principal, request)
+            return await self._outcomes.follow(reply) if reply.wait else reply
 
-    async def _principal(self, context: Context, digest: bytes) -> Principal:
-        key = context.directory.remembered(digest)
-        return principal_of(key if key is not None else await asyncio.to_thread(context.directory.key, digest))
+    async def _body(self, caller: Caller, headers: dict[bytes, str], receive: Receive) -> bytes:
+        length = headers.get(b"content-length")
+        is_small = length is not None and int(length) <= SPOOL_BYTES
+        async with nullcontext() if is_small else self._uploads.turn(caller.name, MAX_UPLOADS):
+            return await read_small(receive, length, MAX_BODY)
 
-    async def _store(self, context: Context, principal: Principal, request: Send) -> Reply:
-        name = request.company_id, request.phone_index
-        bot = context.directory.remembered(name) or await asyncio.to_thread(context.directory.bot, *name)
+    async def _principal(self, digest: bytes) -> Principal:
+        """Whose key it is. Raises `ApiError` (401), `DatabaseUnavailable`."""
+        directory = self._context.directory
+        key = directory.remembered(digest)
+        if key is None:
+            threads = self._lookups if self._callers.is_known(digest) else self._stranger_lookups
+            key = await asyncio.get_running_loop().run_in_executor(threads, directory.key, digest)
+            self._callers.note(digest, key)
+        return principal_of(key)
+
+    async def _store(self, caller: Caller, principal: Principal, request: sends.Send) -> Reply:
+        context, name = self._context, (request.company_id, request.phone_index)
+        bot = context.directory.remembered(name) or await self._ask(caller, context.directory.bot, *name)
         if "quotedMessageId" in request.payload:
-            await asyncio.to_thread(sends.resolve_quote, context, request)
+            await self._ask(caller, sends.resolve_quote, context, request)
         entry = sends.entry(context, principal, request, bot)
-        answer = await asyncio.wrap_future(context.intake.accept(entry))
-        reply = sends.accepted(answer, request)
-        for pause in sends.looks(request.wait):
-            await asyncio.sleep(pause)
-            reply = await asyncio.to_thread(sends.outcome, context, answer.message_id, request.chat_id)
-            if reply.body["status"].settled:
-                break
-        return reply
+        return sends.accepted(await asyncio.wrap_future(context.intake.accept(entry)), request)
+
+    async def _ask(self, caller: Caller, question: Callable[..., T], *values: Any) -> T:
+        async with self._admission.turn(("lookups", caller.name), COMPANY_THREADS):
+            return await asyncio.get_running_loop().run_in_executor(self._lookups, question, *values)
 
 
 _READ = {b"x-api-key", b"authorization", b"idempotency-key", b"content-length"}
 
 
-def _is_send(path: str) -> bool:
+def _is_hot(path: str) -> bool:
     return path.startswith(HOT) and path.count("/", len(PREFIX)) == 2 and not path.endswith("/")
 
 
-def _refusal(error: ApiError) -> Reply:
+def _refusal(error: ApiError | Refusal) -> Reply:
+    if isinstance(error, Refusal):
+        error = ApiError(error.status, error.code, error.message, error.headers)
     return Reply(error.status, error.body(), tuple(error.headers.items()))
 
 
-async def _read(headers: dict[bytes, str], receive: Receive) -> bytes:
-    if int(headers.get(b"content-length", "0")) > MAX_BODY:
-        raise ApiError(413, "too_large", f"the body may have {MAX_BODY} bytes at most")
-    body = b""
-    while True:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise ApiError(400, "invalid_request", "the connection was closed before the body was complete")
-        body += bytes(event.get("body", b""))
-        if len(body) > MAX_BODY:
-            raise ApiError(413, "too_large", f"the body may have {MAX_BODY} bytes at most")
-        if not event.get("more_body"):
-            return body
-
-
-async def _answer(send: Sending, reply: Reply) -> None:
-    body = orjson.dumps(reply.body)
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in reply.headers]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+async def _answer(send: Send, reply: Reply) -> None:
+    await send_json(send, reply.status, orjson.dumps(reply.body), reply.headers)
 
 
 app = Front(wire)

@@ -18,6 +18,7 @@ MAX_SHORT = 255
 Fields = dict[str, Any]
 
 _PHONE_INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 #: How a form, which knows nothing but text, says yes and no.
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
 
@@ -115,10 +116,6 @@ def wait(value: str | None) -> float:
     """Seconds from `?wait=`; 0 without it."""
     if value is None:
         return 0.0
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= MAX_WAIT:
+    if not _SECONDS.fullmatch(value) or float(value) > MAX_WAIT:
         raise invalid(f"wait must be a number of seconds from 0 to {MAX_WAIT:g}")
-    return seconds
+    return float(value)

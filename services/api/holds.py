@@ -1,5 +1,6 @@
 """Why a message does not leave: the hold of its number, as callers are told of it."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,15 +14,14 @@ HOLD = """CASE WHEN o.status <= 'sending' THEN (
                 ELSE p.outage_code || ': ' || p.outage_reason END)
         FROM bot_pace p WHERE p.bot_id = o.bot_id AND (p.held_until > now() OR p.outage_since IS NOT NULL)) END"""
 
-_OF_MESSAGE = f"SELECT {HOLD} FROM outbox o WHERE o.message_id = %s"
+_OF_MESSAGES = f"SELECT o.message_id::text, {HOLD} FROM outbox o WHERE o.message_id = ANY(%s::uuid[])"
 
 
-def of_message(connection: Connection, message_id: str) -> dict[str, Any] | None:
-    """What holds a message's number; None where nothing does, or the message does not wait."""
+def of_messages(connection: Connection, message_ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """What holds the numbers of those messages that wait and are held."""
     with connection.cursor() as cursor:
-        cursor.execute(_OF_MESSAGE, (message_id,))
-        row = cursor.fetchone()
-    return told(row[0]) if row and row[0] else None
+        cursor.execute(_OF_MESSAGES, (list(message_ids),))
+        return {message_id: told(hold) for message_id, hold in cursor.fetchall() if hold}
 
 
 def told(hold: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 from flask import g, request
 from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.http import parse_options_header
 
 from services.api import contents, fields, files, sends
 from services.api.auth import Auth, resource
@@ -27,7 +28,7 @@ from services.api.send_schemas import (
     VideoMessage,
     form_or_json,
 )
-from services.api.sends import Answer, Send
+from services.api.sends import PREFIX, Answer, Send
 from services.media.kinds import KB, KINDS, MB
 
 media_messages = resource("files", "Send images, videos, audio, documents and stickers.", Auth.COMPANY)
@@ -61,13 +62,14 @@ _KINDS = (
     _Kind("sticker", "stickerUrl", StickerMessage, "WebP, 100 KB at most; 500 KB where it moves."),
 )  # fmt: skip
 
+_FORM = "multipart/form-data"
 #: A link, or the file itself.
 Source = str | Upload
 
 
 def _serve(kind: _Kind) -> None:
     @media_messages.post(
-        f"/api/v2/messages/{kind.name}/<companyId>/<chatId>",
+        f"{PREFIX}{kind.name}/<companyId>/<chatId>",
         endpoint=f"send_{kind.name}",
         operation_id=f"send_{kind.name}",
         summary=f"Send a{'n' if kind.name[0] in 'aeiou' else ''} {kind.name}",
@@ -120,11 +122,24 @@ def _filename(given: Fields, source: Source) -> str | None:
     return files.filename_of(source) if isinstance(source, str) else source.filename
 
 
+def body_limit(path: str, content_type: str) -> int | None:
+    """Bytes of the body that is sent to this address, at most; None where no file is sent to it."""
+    for kind in _KINDS:
+        if path.startswith(f"{PREFIX}{kind.name}/"):
+            return _limit(kind, parse_options_header(content_type)[0].lower() == _FORM)
+    return None
+
+
+def _limit(kind: _Kind, is_form: bool) -> int:
+    limit = KINDS[kind.name].limit
+    return max(MIN_BODY, limit + BESIDE if is_form else min(MAX_JSON, limit * 4 // 3 + BESIDE))
+
+
 def _read(kind: _Kind) -> tuple[Fields, Source]:
     """The fields of the request but the file's, and where the file is."""
-    form = request.mimetype == "multipart/form-data"
+    form = request.mimetype == _FORM
     limit = KINDS[kind.name].limit
-    request.max_content_length = max(MIN_BODY, limit + BESIDE if form else min(MAX_JSON, limit * 4 // 3 + BESIDE))
+    request.max_content_length = _limit(kind, form)
     try:
         return _of_form(kind) if form else _of_json(kind)
     except RequestEntityTooLarge:

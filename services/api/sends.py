@@ -4,24 +4,27 @@
 """
 
 import hashlib
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from flask import request
 from uuid_utils import uuid7
 
-from services import database_errors, store
-from services.api import contents, fields, holds, targets
+from services import database_errors
+from services.api import contents, fields, targets
 from services.api.auth import Principal
 from services.api.context import Context
 from services.api.errors import ApiError, database_unavailable
 from services.connectors.base import Unsupported
 from services.intake import Accepted, IdempotencyConflict
 from services.message import Bot, Status
-from services.store import DatabaseUnavailable, Entry
+from services.store import DatabaseUnavailable, Entry, Outcome
 
+#: What the addresses of sends begin with.
+PREFIX = "/api/v2/messages/"
+#: Where Flask's routes leave an answer whose caller waits for an outcome, in the WSGI environment.
+PENDING = "bisnes.pending"
 #: Body, HTTP status and headers.
 Answer = tuple[dict[str, Any], int, dict[str, str]]
 
@@ -46,9 +49,13 @@ class Reply:
     status: int
     body: dict[str, Any]
     headers: tuple[tuple[str, str], ...] = ()
+    #: Seconds for which the caller waits for the outcome of the message.
+    wait: float = 0.0
 
     def as_answer(self) -> Answer:
-        """The same as Flask takes it."""
+        """The same as Flask takes it; the event loop waits for the outcome, see `services.api.outcomes`."""
+        if self.wait:
+            request.environ[PENDING] = self
         return self.body, self.status, dict(self.headers)
 
 
@@ -103,7 +110,7 @@ def accepted(answer: Accepted, send: Send) -> Reply:
     """The 202 for a durable message."""
     headers = (("Idempotency-Replayed", "true"),) if answer.repeated else ()
     body = {"success": True, "messageId": answer.message_id, "status": Status.QUEUED, "chatId": send.chat_id}
-    return Reply(202, body, headers)
+    return Reply(202, body, headers, send.wait)
 
 
 def refusal(error: Exception) -> ApiError:
@@ -127,45 +134,25 @@ def resolve_quote(context: Context, send: Send) -> None:
 
 
 def deliver(context: Context, principal: Principal, send: Send) -> Reply:
-    """Store the message, wait as long as the caller asked, and answer. Raises `ApiError`."""
+    """Store the message and answer. Raises `ApiError`."""
     try:
         if "quotedMessageId" in send.payload:
             resolve_quote(context, send)
         bot = context.directory.bot(send.company_id, send.phone_index)
-        answer = context.intake.accept(entry(context, principal, send, bot)).result()
-        return _waited(context, send, answer)
+        return accepted(context.intake.accept(entry(context, principal, send, bot)).result(), send)
     except (DatabaseUnavailable, IdempotencyConflict) as error:
         raise refusal(error) from error
 
 
-def _waited(context: Context, send: Send, answer: Accepted) -> Reply:
-    reply = accepted(answer, send)
-    for pause in looks(send.wait):
-        time.sleep(pause)
-        reply = outcome(context, answer.message_id, send.chat_id)
-        if reply.body["status"].settled:
-            break
-    return reply
-
-
-def looks(seconds: float) -> Iterator[float]:
-    """The pauses, in seconds, between looks for an outcome: short ones first, until the time is up."""
-    end, pause = time.monotonic() + seconds, 0.01
-    while (left := end - time.monotonic()) > 0:
-        yield min(pause, left)
-        pause = min(pause * 1.5, 0.25)
-
-
-def outcome(context: Context, message_id: str, chat_id: str) -> Reply:
-    """The answer that tells what has become of a message so far."""
-    with context.database.connection() as connection:
-        status, provider_id, code, error = store.outcome_of(connection, message_id)
-        hold = holds.of_message(connection, message_id) if status in (Status.QUEUED, Status.WAITING) else None
-    body: dict[str, Any] = {"success": True, "messageId": message_id, "status": status, "chatId": chat_id}
-    if provider_id:
-        body["providerId"] = provider_id
-    if hold:
-        body["hold"] = hold
-    if status == Status.FAILED:
-        return Reply(502, body | {"success": False, "error": error, "code": "send_failed", "providerCode": code})
-    return Reply(200 if status.settled and status not in (Status.UNKNOWN, Status.WAITING) else 202, body)
+def settled(reply: Reply, found: Outcome) -> Reply:
+    """The answer that tells what has become of the message of an answer so far."""
+    body: dict[str, Any] = reply.body | {"status": found.status}
+    if found.provider_id:
+        body["providerId"] = found.provider_id
+    if found.hold:
+        body["hold"] = found.hold
+    if found.status == Status.FAILED:
+        failed = {"success": False, "error": found.error, "code": "send_failed", "providerCode": found.code}
+        return Reply(502, body | failed)
+    is_done = found.status.settled and found.status not in (Status.UNKNOWN, Status.WAITING)
+    return Reply(200 if is_done else 202, body)

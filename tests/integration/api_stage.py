@@ -13,6 +13,7 @@ from services.api.app import create_app
 from services.api.asgi import Front
 from services.api.context import connect
 from services.api.documents import CODES, Problem
+from services.http.protocol import HttpProtocol
 from services.store import Outbox
 
 COMPANY, OTHER = "0128", "0999"
@@ -76,7 +77,7 @@ def refusal(answer):
 def serving(settings):
     """Base URL of the API as its server has it: the ASGI application under uvicorn."""
     front = Front(lambda: connect(settings, Quiet()))
-    server = uvicorn.Server(uvicorn.Config(front, port=0, log_level="warning", lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(front, port=0, http=HttpProtocol, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

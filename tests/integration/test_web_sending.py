@@ -120,7 +120,7 @@ class Session:
         return {"key": kept.key, "mimeType": mime_type}
 
     def outcome(self, message_id):
-        return store.outcome_of(self.connection, message_id)
+        return store.outcomes_of(self.connection, [message_id])[message_id]
 
     def work(self):
         """One turn."""

@@ -20,6 +20,8 @@ from services.bounded import Bounded
 from services.broker import Hints, WakingBroker
 from services.connectors.meta.signature import HEADER, verify_signature
 from services.heartbeat import Counters
+from services.http.routing import ExactMap
+from services.http.service import Service
 from services.intake import Notifier
 from services.letterbox import BotName, Letterbox
 from services.store import Database
@@ -119,6 +121,8 @@ def _not_found(_: Exception) -> tuple[dict[str, Any], int]:
 class Receiver(Flask):
     """The application of the meta process: the webhooks, which prove themselves without a key, and its own health."""
 
+    url_map_class = ExactMap
+
     def __init__(self, settings: Settings, database: Database, hints: Notifier) -> None:
         super().__init__(__name__, static_folder=None)
         self.counters = Counters()  # told by the process's heartbeat
@@ -163,4 +167,4 @@ def __getattr__(name: str) -> Any:
     settings = load()
     instance = os.environ.get("BISNES_INSTANCE", "meta")
     database = Database(settings.database_dsn, settings.database_pool_meta_max, instance)
-    return create_app(settings, database, Hints(WakingBroker(settings.redis_dsn)))
+    return Service(create_app(settings, database, Hints(WakingBroker(settings.redis_dsn))), MAX_BODY)

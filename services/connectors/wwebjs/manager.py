@@ -16,7 +16,7 @@ import structlog
 
 from bisnesctl.errors import BisnesError
 from bisnesctl.settings import Settings, load
-from services.api.app import create_app
+from services.api.app import MAX_BODY, create_app
 from services.api.context import Context
 from services.api.health import health
 from services.api.sessions import session, sessions
@@ -25,6 +25,7 @@ from services.connectors.wwebjs import manager_store
 from services.connectors.wwebjs.manager_discovery import Discovery
 from services.directory import Directory
 from services.heartbeat import Counters
+from services.http.service import Hooks, Service
 from services.intake import Intake, Notifier
 from services.media.store import media_store
 from services.notifications import notifications
@@ -137,4 +138,5 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(name)
     settings = load()
-    return Manager(connect(settings, Hints(WakingBroker(settings.redis_dsn))))
+    manager = Manager(connect(settings, Hints(WakingBroker(settings.redis_dsn))))
+    return Service(manager, MAX_BODY, Hooks(manager.start, manager.stop))

@@ -1,0 +1,81 @@
+"""Notices a process that is alive but serves nobody: an event loop that does not turn, or requests that no thread ends.
+
+Only time in which the watchdog itself runs counts. A process that was suspended, or a machine that is too busy for all
+of its processes, is slow, not stuck.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+
+#: Seconds without any progress after which the process counts as stuck; a busy machine is slow, not stuck.
+STUCK_SECONDS = 60.0
+#: Seconds between two looks.
+LOOK_SECONDS = 1.0
+
+#: How many requests of a caller have been done, of those callers that have some waiting.
+Progress = Callable[[], Mapping[Hashable, int]]
+
+
+@dataclass(slots=True)
+class Stall:
+    """For how long there was work and no progress."""
+
+    progress: int
+    seconds: float = 0.0
+
+    def observe(self, progress: int, elapsed: float) -> float:
+        """Seconds without progress. `elapsed`: seconds since the last look; a long one says nothing about others."""
+        self.seconds = 0.0 if progress != self.progress else self.seconds + min(elapsed, 2 * LOOK_SECONDS)
+        self.progress = progress
+        return self.seconds
+
+
+class Watchdog:
+    """Watches the event loop on which it was started, from a thread of its own."""
+
+    def __init__(self, progress: Progress = dict, stuck_seconds: float = STUCK_SECONDS) -> None:
+        """`progress`: of the requests that wait for threads."""
+        self._progress, self._stuck_seconds = progress, stuck_seconds
+        self._turns = 0
+        self._loop_stall = Stall(0)
+        self._stalls: dict[Hashable, Stall] = {}
+        self._stopped = threading.Event()
+        #: Why the process serves nobody; None where it does.
+        self.fault: str | None = None
+
+    def start(self) -> None:
+        """Watch the running event loop from now on."""
+        self._turn(asyncio.get_running_loop())
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stopped.set()
+        self.fault = None
+
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._turns += 1
+        if not self._stopped.is_set():
+            loop.call_later(LOOK_SECONDS / 2, self._turn, loop)
+
+    def _watch(self) -> None:
+        last = time.monotonic()
+        while not self._stopped.wait(LOOK_SECONDS):
+            now = time.monotonic()
+            self.fault = self.look(now - last)
+            last = now
+
+    def look(self, elapsed: float) -> str | None:
+        """Why the process serves nobody, `elapsed` seconds after the last look; None where it does."""
+        stalled = self._loop_stall.observe(self._turns, elapsed)
+        if stalled >= self._stuck_seconds:
+            return f"the event loop has not turned for {stalled:.0f} s"
+        progress = self._progress()
+        self._stalls = {name: self._stalls.get(name) or Stall(done) for name, done in progress.items()}
+        worst = max((self._stalls[name].observe(done, elapsed) for name, done in progress.items()), default=0.0)
+        if worst >= self._stuck_seconds:
+            return f"requests wait, and no thread has ended one for {worst:.0f} s"
+        return None
