@@ -116,7 +116,7 @@ def _ask(instance: Instance, process: Process, guard: Guard, settings: Settings,
         case "http":
             answer = _http(f"{instance.url}{instance.program.health_path}", patience)
             if not answer.healthy:
-                return answer
+                return _stuck(instance, process, settings) or answer
             # Where several share a socket, it may have been another one that answered.
             return _heartbeat(instance, process, settings, required=instance.program.shared_socket)
         case "heartbeat":
@@ -187,8 +187,10 @@ def _error_in(body: bytes, status: int) -> str:
 def _heartbeat(instance: Instance, process: Process, settings: Settings, required: bool) -> Health:
     """How it says that it is. `required`: without a beat of this very process it is not healthy."""
     beat = read_beat(settings.heartbeat_dir / f"{instance.name}.json")
-    if beat is None or process.pid not in _ancestry(beat.pid):
+    if beat is None or process.pid not in ancestry(beat.pid):
         return _silent("no heartbeat yet", settings) if required else _HEALTHY
+    if beat.stuck:
+        return Health(Status.UNHEALTHY, beat.stuck)
     if beat.age * 1000 > settings.max_heartbeat_age:
         return _silent(f"no heartbeat for {beat.age:.0f} s", settings)
     return _HEALTHY if beat.status == "healthy" else Health(Status.DEGRADED, beat.reason)
@@ -201,7 +203,15 @@ def _silent(what: str, settings: Settings) -> Health:
     return Health(Status.UNHEALTHY, what)
 
 
-def _ancestry(pid: int) -> Iterator[int]:
+def _stuck(instance: Instance, process: Process, settings: Settings) -> Health | None:
+    """Why it serves nobody, where its heartbeat says so."""
+    beat = read_beat(settings.heartbeat_dir / f"{instance.name}.json")
+    if beat is None or not beat.stuck or process.pid not in ancestry(beat.pid):
+        return None
+    return Health(Status.UNHEALTHY, beat.stuck)
+
+
+def ancestry(pid: int) -> Iterator[int]:
     """The process, its parent, and so on: a shim may stand between supervisord and what beats."""
     while pid > 1:
         yield pid
@@ -222,14 +232,17 @@ class Beat:
     age: float
     #: Seconds that it had waited for a processor until then, all its threads together.
     waited: float = 0.0
+    #: Why the process is alive but serves nobody; empty where it does.
+    stuck: str = ""
 
 
 def read_beat(path: Path) -> Beat | None:
     """The heartbeat in a file; none where there is none, or no good one."""
     try:
         found = json.loads(path.read_text())
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - float(found["beat_boottime"])
-        return Beat(int(found["pid"]), str(found["status"]), str(found.get("reason") or ""), age, _waited(found))
+        age, waited = time.clock_gettime(time.CLOCK_BOOTTIME) - float(found["beat_boottime"]), _waited(found)
+        reason, stuck = str(found.get("reason") or ""), str(found.get("stuck") or "")
+        return Beat(int(found["pid"]), str(found["status"]), reason, age, waited, stuck)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -53,6 +53,8 @@ class Program:
     #: How its health is asked for.
     probe: Literal["http", "heartbeat", "guard", "postgres", "redis"] = "http"
     health_path: str = "/health/ready"
+    #: The guard ends it if its heartbeat says that it serves nobody, or after twice MAX_HEARTBEAT_AGE without one.
+    hang_check: bool = False
     #: Starts in ascending, stops in descending order.
     priority: int = 100
     #: Seconds between its end and the guard's next start; doubles with every quick death.
@@ -67,8 +69,6 @@ class Program:
     failed_starts: frozenset[int] = frozenset()
     #: Exit statuses by which it says that it hung; its heartbeat's reason says where. Hangs are counted by the hour.
     hang_exits: frozenset[int] = frozenset()
-    #: The guard kills it as hung after twice MAX_HEARTBEAT_AGE without a heartbeat.
-    kill_if_silent: bool = False
     #: Megabytes (PSS) that its whole tree may use, or the name of the setting that says how many; none: any.
     memory: int | str | None = None
     #: Seconds between the signal to stop and SIGKILL.
@@ -144,6 +144,7 @@ PROGRAMS: tuple[Program, ...] = (
         _GUNICORN + " -b fd://0 services.api.asgi:app",
         instances="api_instances",
         address=("api_host", "api_port"),
+        hang_check=True,
         shared_socket=True,
         restart_delay=2.0,
         memory=2048,
@@ -154,6 +155,7 @@ PROGRAMS: tuple[Program, ...] = (
         "Meta's webhooks",
         _GUNICORN + " -b {meta_host}:{meta_port} services.connectors.meta.receiver:app",
         address=("meta_host", "meta_port"),
+        hang_check=True,
         needs="enable_meta",
         max_restarts=20,
         memory=512,
@@ -184,6 +186,7 @@ PROGRAMS: tuple[Program, ...] = (
         _GUNICORN + " -b 127.0.0.1:{wwebjs_port} services.connectors.wwebjs.manager:app",
         address=("loopback", "wwebjs_port"),
         needs="enable_wwebjs",
+        hang_check=True,
         priority=120,  # it stops before its sessions do
         restart_delay=5.0,
         min_uptime=30,
@@ -203,7 +206,7 @@ PROGRAMS: tuple[Program, ...] = (
         final_exits=frozenset({77, 78}),  # kicked or blocked; cannot run as it is configured
         failed_starts=frozenset({75}),
         hang_exits=frozenset({70}),
-        kill_if_silent=True,
+        hang_check=True,
         memory="session_memory_mb",
         kill_timeout=15,
         has_children=True,
@@ -215,6 +218,7 @@ PROGRAMS: tuple[Program, ...] = (
         _GUNICORN + " -b {api_host}:{port} services.legacy:app",
         modes=frozenset({Mode.LEGACY}),
         address=("api_host", "port"),
+        hang_check=True,
         priority=120,  # it manages the sessions, too
         max_restarts=0,
         memory=4096,

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 from bisnesctl import disk, topology, volumes
 from bisnesctl.deployment import Deployment
 from bisnesctl.errors import BisnesError, NotRunning
-from bisnesctl.guard import memory, policy, silence
+from bisnesctl.guard import hangs, memory, policy
+from bisnesctl.guard.hangs import Silences
 from bisnesctl.guard.listener import Event
 from bisnesctl.guard.notes import Announcement, Note, Notes
 from bisnesctl.guard.policy import Decision, History
-from bisnesctl.guard.silence import Silences
 from bisnesctl.guard.state import State, clock
-from bisnesctl.probes import read_beat
+from bisnesctl.probes import Beat, ancestry, read_beat
 from bisnesctl.supervisor import Process
 from bisnesctl.topology import Instance
 from bisnesctl.watch import FILE, NAME
@@ -40,6 +40,7 @@ class Duty:
 
     def __init__(self, deployment: Deployment, state: State, notes: Notes) -> None:
         self._deployment, self._state, self._notes = deployment, state, notes
+        self._kills: dict[str, float] = {}  # when those that are being ended are killed, in monotonic seconds
         self._instances = {each.name: each for each in deployment.instances}
         self._next_memory = 0.0
         self._unsaved = Announcement("the guard's state is kept in memory")
@@ -118,7 +119,7 @@ class Duty:
         if time.monotonic() >= self._next_memory:
             self._next_memory = time.monotonic() + MEMORY_TICK
             self._check_memory(processes)
-            self._check_silence(processes)
+            self._check_hangs(processes)
 
     def _see_to(self, instance: Instance, process: Process, now: float) -> None:
         history = self._state.of(instance.name)
@@ -134,6 +135,7 @@ class Duty:
     def _decide(self, instance: Instance, process: Process, history: History, now: float) -> None:
         if history.decision is None:
             hang = self._hang(instance, process)
+            self._kills.pop(instance.name, None)
             history = policy.ended(history, instance.program, process.exit_status, process.lived, now, hang)
             if history.decision and history.decision.decision != "restart" and instance.program.max_restarts:
                 history = self._blame_disk(history, now)
@@ -183,6 +185,7 @@ class Duty:
         """Somebody stopped it, and it stays so; unless it was us, for its memory."""
         self._state.histories.pop(instance.name, None)
         self._state.hung.pop(instance.name, None)
+        self._kills.pop(instance.name, None)
         if self._state.renewing.pop(instance.name, None):
             self._save()
             self._deployment.supervisor.start(instance.full_name)
@@ -211,32 +214,52 @@ class Duty:
         self._note(instance, "memory_exceeded", "error", reason=reason, used=used, limit=limit)
         self._deployment.supervisor.stop(instance.full_name)
 
-    # --- Silence ---------------------------------------------------------------------------------------------------
+    # --- Hangs -----------------------------------------------------------------------------------------------------
 
-    def _check_silence(self, processes: Mapping[str, Process]) -> None:
-        """Kill what gives no sign of life, so that its end is decided about like any other."""
-        judged = {each.pid: self._instances[name] for name, each in processes.items() if self._is_judged(name, each)}
-        silent = {pid: seconds for pid, each in judged.items() if (seconds := self._silence(pid, each)) is not None}
-        if silent and not silence.can_beat(self._deployment.settings.heartbeat_dir):
+    def _check_hangs(self, processes: Mapping[str, Process]) -> None:
+        """End what serves nobody by its own account, and kill what gives no sign of life; both ends are decided about
+        like any other."""
+        silent: dict[int, tuple[Instance, float]] = {}
+        for name, process in processes.items():
+            if self._is_judged(name, process):
+                instance = self._instances[name]
+                beat = read_beat(self._deployment.settings.heartbeat_dir / f"{name}.json")
+                if beat and beat.stuck and process.pid in ancestry(beat.pid):
+                    self._end(instance, process.pid, beat.stuck)
+                elif (seconds := self._silence(process.pid, beat)) is not None:
+                    silent[process.pid] = instance, seconds
+        if silent and not hangs.can_beat(self._deployment.settings.heartbeat_dir):
             silent = {}
         for pid in self._silences.see(silent):
-            instance, reason = judged[pid], f"no heartbeat for {silent[pid]:.0f} s"
-            self._state.hung[instance.name] = reason
-            self._save()
-            log.error("%s hangs and is killed: %s", instance.name, reason)
-            silence.kill(pid)
+            instance, seconds = silent[pid]
+            self._note_hang(instance, f"no heartbeat for {seconds:.0f} s")
+            hangs.kill(pid)
 
     def _is_judged(self, name: str, process: Process) -> bool:
-        return self._counts(name, process) and self._instances[name].program.kill_if_silent
+        return self._counts(name, process) and self._instances[name].program.hang_check
 
-    def _silence(self, pid: int, instance: Instance) -> float | None:
+    def _silence(self, pid: int, beat: Beat | None) -> float | None:
         """Seconds of its silence, if they are too many."""
-        beat = read_beat(self._deployment.settings.heartbeat_dir / f"{instance.name}.json")
         try:
-            seconds = silence.silence(pid, beat)
+            seconds = hangs.silence(pid, beat)
         except OSError:  # it has just ended
             return None
         return seconds if seconds > self._silence_limit else None
+
+    def _end(self, instance: Instance, pid: int, reason: str) -> None:
+        """Have it end in order, so that what it can still answer is answered; by force after its kill timeout."""
+        now = time.monotonic()
+        if instance.name not in self._kills:
+            self._kills[instance.name] = now + instance.program.kill_timeout
+            self._note_hang(instance, reason)
+            hangs.terminate(pid)
+        elif now >= self._kills[instance.name]:
+            hangs.kill(pid)
+
+    def _note_hang(self, instance: Instance, reason: str) -> None:
+        self._state.hung[instance.name] = reason
+        self._save()
+        log.error("%s hangs and is ended: %s", instance.name, reason)
 
 
 def _moment(at: float | None) -> float | None:

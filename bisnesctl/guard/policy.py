@@ -11,7 +11,8 @@ LONGEST = 60.0
 WINDOW = 3600.0
 #: Starts in a row that may fail, and the seconds for which the program is blocked then.
 FAILED_STARTS, BLOCK = 3, 3600.0
-#: Hangs within `WINDOW` that are followed by another start; after one more it is blocked for `BLOCK` seconds.
+#: Hangs of a session within `WINDOW` that are followed by another start; after one more it is blocked for `BLOCK`
+#: seconds. Other programs serve many numbers: they are started again however often they hang.
 MAX_HANGS = 5
 
 
@@ -48,7 +49,7 @@ def ended(history: History, row: Program, status: int, lived: float, now: float,
     how = hang or ("it was killed" if status < 0 else f"it ended with exit status {status}")
     if status in row.final_exits:
         return replace(history, decision=Decision("block", f"{how}, which a restart would not change"))
-    if row.max_restarts == 0:
+    if row.max_restarts == 0 and not hang:
         return replace(history, decision=Decision("fail", f"{how}; it is not restarted by itself"))
     failed_starts = history.failed_starts + 1 if status in row.failed_starts else 0
     quick = lived < row.min_uptime and not hang
@@ -63,7 +64,7 @@ def _recent(times: tuple[float, ...], now: float) -> tuple[float, ...]:
 
 
 def _after_hang(row: Program, how: str, hangs: tuple[float, ...], now: float) -> Decision:
-    if len(hangs) > MAX_HANGS:
+    if len(hangs) > MAX_HANGS and row.dynamic:
         return Decision("block", f"it hung {len(hangs)} times within an hour, the last time: {how}", now + BLOCK)
     return Decision("restart", how, now + _pause(row, len(hangs)))
 
@@ -77,9 +78,8 @@ def _decide(row: Program, how: str, deaths: tuple[float, ...], failed_starts: in
         return Decision("block", f"{failed_starts} starts in a row failed", now + BLOCK)
     if len(deaths) > row.max_restarts:
         return Decision("fail", f"{len(deaths)} quick deaths in a row, at the last one {how}")
-    pause = _pause(row, len(deaths))
     attempt = f" (attempt {len(deaths)} of {row.max_restarts})" if deaths else ""
-    return Decision("restart", f"{how}{attempt}", now + pause)
+    return Decision("restart", f"{how}{attempt}", now + _pause(row, len(deaths)))
 
 
 def put_off(history: History, reason: str, now: float) -> History:

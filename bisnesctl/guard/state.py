@@ -30,7 +30,7 @@ class State:
     serial: int = -1
     #: Instances that were stopped because of their memory, and are to be started again: name → reason.
     renewing: dict[str, str] = field(default_factory=dict)
-    #: Instances that were killed because they hung: name → reason, until their end is decided about.
+    #: Instances that were ended because they hung: name → reason, until their end is decided about.
     hung: dict[str, str] = field(default_factory=dict)
 
     def of(self, name: str) -> History:

@@ -8,13 +8,16 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
+import psutil
 import psycopg2
 import pytest
+import requests
 
 from bisnesctl import watch
 from bisnesctl.deployment import Deployment
-from bisnesctl.guard import silence, state
+from bisnesctl.guard import hangs, state
 from bisnesctl.guard.duty import Duty
 from bisnesctl.guard.listener import Event
 from bisnesctl.guard.notes import Note, Notes
@@ -22,6 +25,7 @@ from bisnesctl.proctimes import boottime
 from bisnesctl.supervisor import lives
 from bisnesctl.topology import Instance, Program
 from tests.acceptance.deployment import wait_until
+from tests.integration.sandbox_stage import free_port
 from tests.integration.supervised import supervised
 from tests.servers import settings_in
 
@@ -33,12 +37,17 @@ if os.fork() == 0:
     held = b"x" * (150 << 20)
 time.sleep(1000)
 """
+ROOT = Path(__file__).parents[2]
+PORT = free_port()
+#: Seconds after which the guard would have ended a process that gives no sign of life here.
+SILENCE = 25.0
 ROWS = {
     "steady": Program("steady", "", "sleep 1000", restart_delay=0.2, min_uptime=0, max_restarts=5),
     "quick": Program("quick", "", "sh -c 'exit 3'", restart_delay=0.1, min_uptime=60, max_restarts=2),
     "kicked": Program("kicked", "", "sh -c 'exit 77'", restart_delay=0.1, final_exits=frozenset({77})),
-    "mute": Program("mute", "", "sleep 1000", restart_delay=0.1, kill_if_silent=True),
+    "mute": Program("mute", "", "sleep 1000", restart_delay=0.1, hang_check=True),
     "hanging": Program("hanging", "", "sh -c 'sleep 0.2; exit 70'", restart_delay=60, hang_exits=frozenset({70})),
+    "jam": Program("jam", "", "jam", restart_delay=0.1, kill_timeout=12, hang_check=True),
     "hog": Program("hog", "", f'{sys.executable} -c "{{hog}}"', restart_delay=0.1, memory=100, kill_timeout=2),
 }
 
@@ -62,7 +71,8 @@ class Stage:
         events, gone = queue.SimpleQueue(), threading.Event()
         notes = Notes(self.settings.home / "spool.jsonl", dsn or self.settings.database_dsn)
         notes.start()
-        duty = Duty(Programs(self.settings, self.supervisor), state.read(self.settings.run_dir), notes)
+        programs = Programs(self.settings, self.supervisor)
+        duty = Duty(programs, state.read(self.settings.run_dir), notes)
 
         def be_on_duty():
             while not gone.is_set():
@@ -106,13 +116,18 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path, database):
-    settings = settings_in(tmp_path, DATABASE_URL=database, HEARTBEAT_INTERVAL="200", MAX_HEARTBEAT_AGE="1000")
+    settings = settings_in(tmp_path, DATABASE_URL=database, HEARTBEAT_INTERVAL="200", MAX_HEARTBEAT_AGE="5000")
     hog = tmp_path / "hog.py"
     hog.write_text(HOG)
-    commands = {name: row.command for name, row in ROWS.items()} | {"hog": f"{sys.executable} {hog}"}
+    gunicorn = f"{sys.executable} -m gunicorn -c python:services.gunicorn_conf --no-control-socket"
+    commands = {name: row.command for name, row in ROWS.items()} | {
+        "hog": f"{sys.executable} {hog}",
+        "jam": f"{gunicorn} -b 127.0.0.1:{PORT} tests.integration.jam:app",
+    }
     sections = [
         f"\n[program:{name}]\ncommand = {command}\nautostart = false\nautorestart = false\nstartsecs = 0\n"
-        f"startretries = 0\nkillasgroup = true\nstopwaitsecs = {ROWS[name].kill_timeout}\n"
+        f"startretries = 0\nkillasgroup = true\nstopwaitsecs = {ROWS[name].kill_timeout}\ndirectory = {ROOT}\n"
+        f'environment = BISNES_PROCESS="{name}",BISNES_INSTANCE="{name}",BISNES_ENV="{settings.env_file}"\n'
         for name, command in commands.items()
     ]
     with supervised(settings, "".join(sections)) as supervisor:
@@ -206,7 +221,7 @@ def test_a_process_that_beats_is_left_alone_and_so_is_one_that_was_started_just_
 
 def test_nothing_is_killed_while_no_heartbeat_can_be_written(stage, monkeypatch):
     asked = []
-    monkeypatch.setattr(silence, "can_beat", lambda folder: asked.append(folder))
+    monkeypatch.setattr(hangs, "can_beat", lambda folder: asked.append(folder))
     stage.guard()
     pid = stage.run("mute")
     wait_until(lambda: len(asked) > 5, 90)
@@ -266,3 +281,55 @@ def test_notes_are_stored_in_the_order_in_which_they_were_taken(stage):
     Notes(spool, stage.settings.database_dsn).start()
     wait_until(lambda: len(stage.noted("process_exited")) == 300, 20)
     assert [details["serial"] for _, details in stage.noted("process_exited")] == list(range(300))
+
+
+def jammed(stage):
+    """Start the process that can be jammed, and wait until it answers; gives its pid."""
+    pid = stage.run("jam")
+    wait_until(lambda: answers("/health"), 60)
+    return pid
+
+
+def answers(path):
+    with contextlib.suppress(requests.RequestException):
+        return requests.get(f"http://127.0.0.1:{PORT}{path}", timeout=5).ok
+    return False
+
+
+def restarted(stage, pid, reason):
+    """It is started again, serves again, and what happened is noted with its reason."""
+    wait_until(lambda: stage.process("jam").pid not in (0, pid), 120, lambda: str(stage.process("jam")))
+    wait_until(lambda: answers("/other"), 60)
+    wait_until(lambda: stage.noted("process_hung"), 20)
+    ((severity, details),) = stage.noted("process_hung")
+    assert (severity, details["instance"]) == ("error", "jam")
+    assert reason in details["reason"]
+    assert any(reason in told["reason"] for _, told in stage.noted("process_restarting"))
+    assert not lives(pid)
+
+
+def test_a_process_whose_threads_are_all_stuck_is_restarted(stage):
+    stage.guard()
+    pid = jammed(stage)
+    for _ in range(5):  # more than it has threads
+        with contextlib.suppress(requests.RequestException):
+            requests.get(f"http://127.0.0.1:{PORT}/jam", timeout=0.5)
+    assert answers("/health")  # which has threads of its own
+    restarted(stage, pid, "requests wait, and no thread has ended one")
+
+
+def test_a_process_that_cannot_even_beat_is_restarted(stage):
+    stage.guard()
+    pid = jammed(stage)
+    (worker,) = psutil.Process(pid).children()
+    worker.suspend()
+    restarted(stage, pid, "no heartbeat for")
+    assert not lives(worker.pid)
+
+
+def test_a_process_that_lives_and_serves_is_left_alone(stage):
+    stage.guard()
+    pid = jammed(stage)
+    time.sleep(SILENCE + 5)
+    assert stage.process("jam").pid == pid
+    assert stage.noted("process_hung") == []

@@ -11,7 +11,7 @@ from bisnesctl.guard.policy import BLOCK, FAILED_STARTS, LONGEST, MAX_HANGS, WIN
 from bisnesctl.topology import Program
 
 ROW = Program("worker", "works", "work", restart_delay=1.0, min_uptime=10, max_restarts=4)
-SESSION = replace(ROW, final_exits=frozenset({77}), failed_starts=frozenset({75}))
+SESSION = replace(ROW, final_exits=frozenset({77}), failed_starts=frozenset({75}), dynamic=True)
 
 
 def die(history, times, row=ROW, status=1, lived=1.0, now=1000.0):
@@ -87,6 +87,13 @@ def test_hangs_are_followed_by_starts_after_growing_pauses_then_by_a_block_howev
     assert (last.decision.decision, pause(last)) == ("block", BLOCK)
     assert "no heartbeat" in last.decision.reason
     assert last.deaths == ()
+
+
+def test_what_serves_many_numbers_is_started_again_however_often_it_hangs():
+    history, api = History(), replace(SESSION, dynamic=False, max_restarts=0)
+    for _ in range(3 * MAX_HANGS):
+        history = ended(policy.runs(history), api, -1, 1000.0, 1000.0, "no thread has ended a request for 61 s")
+    assert (history.decision.decision, pause(history)) == ("restart", LONGEST)
 
 
 def test_hangs_of_long_ago_do_not_count():

@@ -1,4 +1,4 @@
-"""When a process counts as silent."""
+"""When a process counts as hung."""
 
 import os
 import subprocess
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl import proctimes
-from bisnesctl.guard.silence import Silences, can_beat, judge, silence
+from bisnesctl import proctimes, topology
+from bisnesctl.guard.hangs import Silences, can_beat, judge, silence
 from bisnesctl.probes import Beat
 
 SECONDS = st.floats(0, 1e6)
@@ -65,3 +65,9 @@ def test_a_process_that_gets_no_processor_has_waited():
         for each in busy:
             each.kill()
             each.wait()
+
+
+def test_every_http_process_is_watched_but_the_simulators():
+    watched = {row.name for row in topology.PROGRAMS if row.hang_check}
+    assert watched == {"api", "meta", "wwebjs", "legacy"}
+    assert watched == {row.name for row in topology.PROGRAMS if row.probe == "http"} - {"sandbox"}

@@ -1,4 +1,5 @@
-"""Processes that give no sign of life, judged by what this machine alone knows: heartbeat files and CLOCK_BOOTTIME.
+"""Processes that hang: they say so, or give no sign of life. Both are judged by what this machine alone knows:
+heartbeat files and CLOCK_BOOTTIME.
 
 Seconds in which a process waited for a processor are not counted: on a busy machine a slow process is slow, not dead.
 Nor is a silence that the guard did not see itself: after a pause of the whole machine all have been silent.
@@ -47,6 +48,12 @@ def can_beat(folder: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def terminate(pid: int) -> None:
+    """Tell a process to end."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGTERM)
 
 
 def kill(pid: int) -> None:

@@ -1,0 +1,23 @@
+"""An HTTP process that can be jammed: `GET /jam` never ends, and its watchdog is impatient."""
+
+import threading
+
+from services.heartbeat import Counters
+from services.http.service import HEALTH_THREADS, Service
+from services.http.watchdog import Watchdog
+
+
+class Jam:
+    """The WSGI application."""
+
+    counters = Counters()
+
+    def __call__(self, environ, start_response):
+        if environ["PATH_INFO"] == "/jam":
+            threading.Event().wait()
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+
+app = Service(Jam(), 1000, threads=HEALTH_THREADS + 2)
+app.watchdog = Watchdog(app.watchdog._progress, 2.0)

@@ -1,0 +1,60 @@
+"""What the watchdog of an HTTP process takes for stuck."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.http.watchdog import LOOK_SECONDS, STUCK_SECONDS, Stall, Watchdog
+
+
+class Loop:
+    """A watchdog whose event loop is turned by hand."""
+
+    def __init__(self):
+        self.progress = {}
+        self.watchdog = Watchdog(lambda: self.progress)
+
+    def look(self, times, turns=True, elapsed=LOOK_SECONDS):
+        for _ in range(times):
+            self.watchdog._turns += turns
+            found = self.watchdog.look(elapsed)
+        return found
+
+
+def test_a_loop_that_turns_is_well_and_one_that_does_not_is_stuck():
+    loop = Loop()
+    assert loop.look(1000) is None
+    assert loop.look(int(STUCK_SECONDS) - 1, turns=False) is None
+    assert loop.look(1, turns=False) == "the event loop has not turned for 60 s"
+    assert loop.look(1) is None
+
+
+def test_a_process_that_was_suspended_is_not_stuck():
+    assert Loop().look(20, turns=False, elapsed=10_000.0) is None
+
+
+def test_requests_that_wait_while_none_is_done_are_noticed_for_each_caller():
+    loop = Loop()
+    for done in range(100):
+        loop.progress = {"a": 5, "b": done}
+        found = loop.look(1)
+    assert found.startswith("requests wait, and no thread has ended one for 100 s")
+    loop.progress = {"b": 100}
+    assert loop.look(100) is not None  # now b's do not end
+    loop.progress = {}
+    assert loop.look(1) is None
+
+
+def test_a_caller_whose_line_was_empty_in_between_begins_anew():
+    loop = Loop()
+    for number in range(400):
+        loop.progress = {"a": 5} if number % 50 else {}
+        assert loop.look(1) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 100)), min_size=1))
+def test_a_stall_is_the_time_since_the_last_progress(looks):
+    stall, last, seconds = Stall(0), 0, 0.0
+    for progress, elapsed in looks:
+        seconds = seconds + min(elapsed, 2 * LOOK_SECONDS) if progress == last else 0.0
+        last = progress
+        assert stall.observe(progress, elapsed) == seconds
