@@ -20,7 +20,7 @@ from services.api.messages import messages
 from services.api.reactions import reactions
 from services.api.sessions import session, sessions
 from services.api.webhooks import webhooks
-from services.http.routing import ExactMap
+from services.http.routing import ExactAddresses
 
 RESOURCES = (
     *(messages, media_messages, media, reactions, bots, bot, sessions, session, webhooks, events),
@@ -33,10 +33,8 @@ MAX_BODY = 1 << 20
 _PAGE = {"validatorUrl": None, "persistAuthorization": True, "defaultModelsExpandDepth": 0}
 
 
-class Api(OpenAPI):
-    """Flask with our routing: what is no address of ours is a 404, never a redirect."""
-
-    url_map_class = ExactMap
+class Api(ExactAddresses, OpenAPI):
+    """Flask with our routing and an OpenAPI document."""
 
 
 class _Json(DefaultJSONProvider):

@@ -110,11 +110,16 @@ class WsgiBridge:
 
     async def send(self, answer: Answer, receive: Receive, send: Send) -> None:
         """Send it. Whatever happens to the client, no thread notices; what the answer is read from is let go."""
-        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        if answer.rest is None:
-            await send({"type": "http.response.body", "body": answer.part})
-        else:
-            await self._send_parts(answer, receive, send)
+        try:
+            await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+            if answer.rest is None:
+                await send({"type": "http.response.body", "body": answer.part})
+            else:
+                await self._send_parts(answer, receive, send)
+        finally:
+            if answer.rest is not None:
+                with suppress(RuntimeError):  # the process ends
+                    self._parts.submit(_end, answer)
 
     async def _send_parts(self, answer: Answer, receive: Receive, send: Send) -> None:
         loop, gone = asyncio.get_running_loop(), asyncio.ensure_future(_disconnected(receive))
@@ -127,9 +132,6 @@ class WsgiBridge:
             await send({"type": "http.response.body", "body": answer.part})
         finally:
             gone.cancel()
-            if answer.rest is not None:
-                with suppress(RuntimeError):  # the process ends
-                    self._parts.submit(_end, answer)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 import structlog
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from bisnesctl import vault
@@ -20,7 +20,7 @@ from services.bounded import Bounded
 from services.broker import Hints, WakingBroker
 from services.connectors.meta.signature import HEADER, verify_signature
 from services.heartbeat import Counters
-from services.http.routing import ExactMap
+from services.http.routing import ExactAddresses
 from services.http.service import Service
 from services.intake import Notifier
 from services.letterbox import BotName, Letterbox
@@ -118,10 +118,8 @@ def _not_found(_: Exception) -> tuple[dict[str, Any], int]:
     return ApiError(404, "not_found", f"only {PATH}, {DIALOG360_PATH} and /health/… are here").body(), 404
 
 
-class Receiver(Flask):
+class Receiver(ExactAddresses):
     """The application of the meta process: the webhooks, which prove themselves without a key, and its own health."""
-
-    url_map_class = ExactMap
 
     def __init__(self, settings: Settings, database: Database, hints: Notifier) -> None:
         super().__init__(__name__, static_folder=None)

@@ -1,0 +1,81 @@
+"""Shares of the threads: nobody gets more than its own, and no place is lost."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.http.admission import Admission
+from services.http.refusal import Refusal
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.booleans()), max_size=40),
+    st.integers(1, 3),
+)
+def test_nobody_exceeds_its_share_and_every_place_comes_back(requests, share):
+    async def main():
+        admission, running, most = Admission(), {}, {}
+
+        async def request(caller, steps, fails):
+            async with admission.turn(caller, share):
+                running[caller] = running.get(caller, 0) + 1
+                most[caller] = max(most.get(caller, 0), running[caller])
+                try:
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    if fails:
+                        raise ValueError
+                finally:
+                    running[caller] -= 1
+
+        tasks = [asyncio.ensure_future(request(*each)) for each in requests]
+        for task in tasks[::5]:  # some in their line, some in their turn
+            await asyncio.sleep(0)
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(count <= share for count in most.values())
+        for caller in "abc":  # as many places as before
+            async with admission.turn(caller, 1):
+                assert not admission.progress()
+        assert admission._callers == {}
+
+    asyncio.run(main())
+
+
+def test_a_line_has_an_end_and_one_callers_line_is_not_anothers():
+    async def main():
+        admission, leave = Admission(max_line=2), asyncio.Event()
+
+        async def request(caller):
+            async with admission.turn(caller, 1):
+                await leave.wait()
+
+        tasks = [asyncio.ensure_future(request("a")) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal) as refused:
+            await request("a")
+        assert (refused.value.status, refused.value.code) == (429, "too_many_requests")
+        assert "Retry-After" in refused.value.headers
+        assert admission.progress() == {"a": 0}
+        async with admission.turn("b", 1):
+            pass
+        leave.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+
+
+def test_a_request_does_not_wait_for_ever():
+    async def main():
+        admission = Admission(timeout_seconds=0.05)
+        async with admission.turn("a", 1):
+            with pytest.raises(Refusal):
+                async with admission.turn("a", 1):
+                    pass
+        async with admission.turn("a", 1):
+            pass
+
+    asyncio.run(main())
