@@ -9,7 +9,6 @@ import asyncio
 import gc
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -19,7 +18,7 @@ import structlog
 from services.api import sends
 from services.api.app import MAX_BODY, create_app
 from services.api.auth import Principal, key_digest, principal_of
-from services.api.callers import MAX_UPLOADS, Caller, Callers
+from services.api.callers import MAX_UPLOADS, Callers
 from services.api.contents import PLAIN
 from services.api.context import Context, wire
 from services.api.errors import ApiError, database_unavailable
@@ -132,20 +131,21 @@ class Front:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
         principal = await self._principal(digest)
-        caller = self._callers.of(scope, digest)
         kind, company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
         principal.require_company(company_id)
-        wait = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True).get("wait", [None])[0]
-        body, idempotency_key = await self._body(caller, headers, receive), headers.get(b"idempotency-key")
+        wait = _wait(scope["query_string"]) if scope["query_string"] else None
+        body, idempotency_key = await self._body(principal, headers, receive), headers.get(b"idempotency-key")
         request = sends.parse(kind, company_id, chat_id, body, idempotency_key, wait)
-        with self._outcomes.place(caller) if request.wait else nullcontext():
-            reply = await self._store(caller, principal, request)
-            return await self._outcomes.follow(reply) if reply.wait else reply
+        if not request.wait:
+            return await self._store(principal, request)
+        with self._outcomes.place(self._callers.of(scope, digest)):
+            return await self._outcomes.follow(await self._store(principal, request))
 
-    async def _body(self, caller: Caller, headers: dict[bytes, str], receive: Receive) -> bytes:
+    async def _body(self, principal: Principal, headers: dict[bytes, str], receive: Receive) -> bytes:
         length = headers.get(b"content-length")
-        is_small = length is not None and int(length) <= SPOOL_BYTES
-        async with nullcontext() if is_small else self._uploads.turn(caller.name, MAX_UPLOADS):
+        if length is not None and int(length) <= SPOOL_BYTES:
+            return await read_small(receive, length, MAX_BODY)
+        async with self._uploads.turn(principal.company_id, MAX_UPLOADS):
             return await read_small(receive, length, MAX_BODY)
 
     async def _principal(self, digest: bytes) -> Principal:
@@ -158,16 +158,16 @@ class Front:
             self._callers.note(digest, key)
         return principal_of(key)
 
-    async def _store(self, caller: Caller, principal: Principal, request: sends.Send) -> Reply:
+    async def _store(self, principal: Principal, request: sends.Send) -> Reply:
         context, name = self._context, (request.company_id, request.phone_index)
-        bot = context.directory.remembered(name) or await self._ask(caller, context.directory.bot, *name)
+        bot = context.directory.remembered(name) or await self._ask(request, context.directory.bot, *name)
         if "quotedMessageId" in request.payload:
-            await self._ask(caller, sends.resolve_quote, context, request)
+            await self._ask(request, sends.resolve_quote, context, request)
         entry = sends.entry(context, principal, request, bot)
         return sends.accepted(await asyncio.wrap_future(context.intake.accept(entry)), request)
 
-    async def _ask(self, caller: Caller, question: Callable[..., T], *values: Any) -> T:
-        async with self._admission.turn(("lookups", caller.name), COMPANY_THREADS):
+    async def _ask(self, request: sends.Send, question: Callable[..., T], *values: Any) -> T:
+        async with self._admission.turn(("lookups", request.company_id), COMPANY_THREADS):
             return await asyncio.get_running_loop().run_in_executor(self._lookups, question, *values)
 
 
@@ -176,6 +176,10 @@ _READ = {b"x-api-key", b"authorization", b"idempotency-key", b"content-length"}
 
 def _is_hot(path: str) -> bool:
     return path.startswith(HOT) and path.count("/", len(PREFIX)) == 2 and not path.endswith("/")
+
+
+def _wait(query: bytes) -> str | None:
+    return parse_qs(query.decode("latin-1"), keep_blank_values=True).get("wait", [None])[0]
 
 
 def _refusal(error: ApiError | Refusal) -> Reply:

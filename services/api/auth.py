@@ -13,7 +13,7 @@ from flask import Flask, g, request
 from flask.sansio.blueprints import Blueprint
 from flask_openapi3 import APIBlueprint, Tag
 
-from services.api.documents import SECURITY, problems
+from services.api.documents import COMMON, SECURITY, problems
 from services.api.errors import ApiError
 from services.directory import Directory
 from services.store import Key
@@ -105,7 +105,7 @@ def resource(name: str, about: str, auth: Auth) -> APIBlueprint:
     return declare(blueprint, auth)
 
 
-_ALWAYS = ("invalid_request", "internal")
+_ALWAYS = ("invalid_request", "internal", *COMMON)
 _WITH_KEY = (*_ALWAYS, "no_key", "invalid_key", "foreign_company", "database_unavailable")
 _REFUSALS = {Auth.NONE: _ALWAYS, Auth.COMPANY: _WITH_KEY, Auth.OPERATOR: _WITH_KEY, Auth.KEY: _WITH_KEY}
 

@@ -57,6 +57,7 @@ CODES: dict[str, tuple[int, str]] = {
         405,
         "this address does not know that method; the Allow header names those it does",
     ),
+    "request_timeout": (408, "the body of the request did not come in time"),
     "ambiguous_message": (409, "several messages go by the id 3EB0… (of the phoneIndexes 0, 1): name phoneIndex"),
     "not_sent": (409, "the message 01934f7e-… is queued: nothing can refer to it until it is sent"),
     "not_incoming": (409, "the message wamid.HBgL… is one of yours: only those that came in can be marked as read"),
@@ -75,15 +76,20 @@ CODES: dict[str, tuple[int, str]] = {
     "media_gone": (410, "the file is not to be had any more: it could not be fetched from the provider: …"),
     "media_too_large": (413, "a file sent as image may have 5 MB at most"),
     "too_large": (413, "the body is too large; at most 1 MB is taken"),
+    "url_too_long": (414, "the URL may have 8192 bytes at most"),
     "invalid_range": (416, "the file has no such part; Content-Range says how many bytes it has"),
     "link_failed": (422, "not linked, at the step number: Meta says: Invalid OAuth access token (code 190); …"),
     "too_many_streams": (429, "company 0128 has 20 streams open here already; close one first"),
+    "too_many_requests": (429, "too many requests at a time; wait for answers before you send more"),
+    "headers_too_large": (431, "a request may have 100 headers of 32768 bytes together at most"),
     "internal": (500, "something went wrong on our side; the log of the API has the reason"),
+    "not_implemented": (501, "the only Transfer-Encoding that is understood is chunked"),
     "send_failed": (502, "the provider refused the message for good: recipient is not a WhatsApp number"),
     "session_failed": (502, "the session could not do it: that number cannot be linked by a code"),
     "session_silent": (503, "the session does not answer; see its status, or restart it"),
     "media_pending": (503, "the file is still being fetched from the provider; ask again shortly"),
     "media_unavailable": (503, "the file cannot be kept just now, the message was not stored: …"),
+    "too_many_connections": (503, "too many connections; try again shortly"),
     "database_unavailable": (503, "the database is away; try again shortly"),
     "provider_unavailable": (503, "not linked, at the step number: Meta cannot be reached; try again in a few minutes"),
 }
@@ -93,18 +99,27 @@ _ABOUT = {
     401: "No valid API key.",
     403: "The key is another company's.",
     404: "There is no such thing.",
+    408: "The request did not come in time; the connection is closed.",
     409: "The request contradicts what is there.",
     410: "It was there once and will not come back.",
     413: "The body, or the file in it, is too large.",
+    414: "The URL is too long.",
     415: "The file is not of a type that can be sent so, or not of the type that it is said to be.",
     416: "The file has no such part.",
     422: "The provider refused it; `step`, `providerCode` and `next` say where, why and what to do.",
-    429: "Too much at once; try again later.",
+    429: "Too much at once; `Retry-After` says when to try again.",
+    431: "The request has too many headers, or too long ones.",
     500: "A fault of the API.",
+    501: "The request uses a part of HTTP that is not supported.",
     502: "The provider refused it, and it is not tried again. Of a message, `messageId` and `providerCode` are given.",
-    503: "The database or the provider is away; nothing was stored. `Retry-After` says when to try again.",
+    503: "The database or the provider is away, or too many clients are here; nothing was stored. See `Retry-After`.",
 }
 
+#: What any request may be refused with before a resource sees it.
+COMMON = (
+    *("request_timeout", "url_too_long", "too_many_requests", "headers_too_large", "not_implemented"),
+    "too_many_connections",
+)
 
 #: As flask-openapi3 wants them.
 Responses = dict[str | int | HTTPStatus, Any]
@@ -135,7 +150,7 @@ def _response(status: int) -> dict[str, Any]:
         "description": _ABOUT[status],
         "content": {"application/json": {"schema": schema, "examples": {}}},
     }
-    if status == 503:
+    if status in (429, 503):
         about = "Seconds after which to try again."
         response["headers"] = {"Retry-After": {"description": about, "schema": {"type": "integer"}}}
     return response

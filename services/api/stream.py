@@ -80,7 +80,7 @@ class Streams:
         company_id = asked.wish.company_id
         if self._count[company_id] >= MOST:
             message = f"company {company_id} has {MOST} streams open here already; close one first"
-            raise ApiError(429, "too_many_streams", message)
+            raise ApiError(429, "too_many_streams", message, {"Retry-After": "60"})
         return await self._begin(Stream(digest, asked))
 
     async def serve(self, stream: Stream, receive: Receive, send: Sending) -> None:

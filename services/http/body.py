@@ -92,9 +92,12 @@ async def read_small(receive: Receive, declared: str | None, limit: int) -> byte
     if int(declared or "0") > limit:
         raise refusal.too_large(limit)
     body, more = await next_part(receive)
-    while more and len(body) <= limit:
-        part, more = await next_part(receive)
-        body += part
+    if more:
+        parts = bytearray(body)
+        while more and len(parts) <= limit:
+            part, more = await next_part(receive)
+            parts += part
+        body = bytes(parts)
     if len(body) > limit:
         raise refusal.too_large(limit)
     return body

@@ -18,10 +18,11 @@ from services.http.limits import Limits
 from services.http.refusal import Refusal
 
 #: Headers that decide who asks and what the body is: given twice, two readers could see two requests.
-_SINGLE = {
-    *(b"authorization", b"content-length", b"content-type", b"host"),
-    *(b"idempotency-key", b"last-event-id", b"transfer-encoding", b"x-api-key"),
-}
+_SINGLE = (
+    *(b"transfer-encoding", b"authorization", b"content-length", b"content-type", b"host"),
+    *(b"idempotency-key", b"last-event-id", b"x-api-key"),
+)
+_BITS = {name: 1 << place for place, name in enumerate(_SINGLE)}
 
 log = structlog.get_logger()
 
@@ -44,6 +45,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._refusal: Refusal | None = None  # why the parser stopped
         self._deaf = False  # what comes in is dropped
         self._is_idle = False  # a request was answered, and no byte of the next one has come
+        self._since = self._body_began = self.loop.time()  # since when the client is waited for
+        self._body_bytes = self._window_bytes = self._raw_body_bytes = 0
         self._begin_head()
         self._write_pending, self._write_since, self._drained = 0, 0.0, False
         Sweep.of(self.server_state, self.loop, self.limits).run()
@@ -64,12 +67,12 @@ class HttpProtocol(HttpToolsProtocol):
         """Count it, then parse it."""
         if self._deaf:
             return
-        if self._in_head:
-            if self._is_idle or not self._head_bytes:
-                self._since, self._is_idle = self.loop.time(), False
+        if not self._in_head:
+            self._raw_body_bytes += len(data)
+        elif self._head_bytes:
             self._head_bytes += len(data)
         else:
-            self._raw_body_bytes += len(data)
+            self._since, self._is_idle, self._head_bytes = self.loop.time(), False, len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -77,14 +80,11 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError:
             self._stopped()
         else:
-            self._check_sizes()
-
-    def _check_sizes(self) -> None:
-        limits = self.limits
-        if self._in_head and self._head_bytes > limits.max_head_bytes:
-            self._refuse(refusal.headers_too_large(limits.max_headers, limits.max_head_bytes))
-        elif not self._in_head and self._raw_body_bytes > limits.max_framing_bytes + 9 * self._body_bytes:
-            self._refuse(refusal.malformed())
+            if self._in_head:
+                if self._head_bytes > self.limits.max_head_bytes:
+                    self._refuse(self._headers_too_large())
+            elif self._raw_body_bytes > self.limits.max_framing_bytes + 9 * self._body_bytes:
+                self._refuse(refusal.malformed())
 
     def _stopped(self) -> None:
         if self._refusal is None and self._is_answering() and self._in_head:  # pipelined: the first is answered alone
@@ -111,26 +111,29 @@ class HttpProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Count it; trailers are dropped, since the request has begun without them."""
         self._header_count += 1
-        self._header_bytes += len(name) + len(value)
-        limits = self.limits
-        if self._header_count > limits.max_headers or self._header_bytes > limits.max_head_bytes:
-            self._stop(refusal.headers_too_large(limits.max_headers, limits.max_head_bytes))
+        if self._header_count > self.limits.max_headers:
+            self._stop(self._headers_too_large())
         if not self._in_head:
             return
-        super().on_header(name, value)
         name = name.lower()
-        if name in _SINGLE:
-            self._check_single(name, value)
+        if bit := _BITS.get(name):
+            if self._singles & bit:
+                self._stop(refusal.repeated(name.decode("latin-1")))
+            self._singles |= bit
+            if bit == 1 and value.strip().lower() != b"chunked":
+                self._stop(refusal.unknown_transfer_encoding())
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
-    def _check_single(self, name: bytes, value: bytes) -> None:
-        if name in self._singles:
-            self._stop(refusal.repeated(name.decode("latin-1")))
-        self._singles.add(name)
-        if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
-            self._stop(refusal.unknown_transfer_encoding())
+    def _headers_too_large(self) -> Refusal:
+        return refusal.headers_too_large(self.limits.max_headers, self.limits.max_head_bytes)
 
     def on_headers_complete(self) -> None:
         """The body begins."""
+        limit = self.limits.max_head_bytes
+        if self._head_bytes > limit and sum(len(name) + len(value) for name, value in self.headers) > limit:
+            self._stop(self._headers_too_large())  # otherwise it was the body that came with the head
         self._in_head = False
         self._body_began = self._since = self.loop.time()
         self._body_bytes = self._window_bytes = self._raw_body_bytes = 0
@@ -145,13 +148,12 @@ class HttpProtocol(HttpToolsProtocol):
         """The request is complete; a head may follow once it is answered."""
         super().on_message_complete()
         self._begin_head()
+        if not self._is_answering():
+            self._since, self._is_idle = self.loop.time(), True
 
     def _begin_head(self) -> None:
-        self._in_head, self._since = True, self.loop.time()
-        self._head_bytes = self._header_count = self._header_bytes = 0
-        self._body_bytes = self._window_bytes = self._raw_body_bytes = 0
-        self._body_began = 0.0
-        self._singles: set[bytes] = set()
+        self._in_head = True
+        self._head_bytes = self._header_count = self._singles = 0
 
     # --- What goes out ---------------------------------------------------------------------------------------------
 

@@ -53,6 +53,14 @@ def manager(settings):
         yield server
 
 
+@pytest.fixture
+def legacy(database, tmp_path):
+    add_company(database)
+    settings = settings_for(database, tmp_path, META_APP_SECRET=SECRET, ENABLE_WWEBJS="false")
+    with http_server(settings, "services.legacy:app", "legacy", "/health") as server:
+        yield server
+
+
 def served(server):
     """A company that does no harm has its text and its image accepted, and reads."""
     headers, base = {"X-Api-Key": KEY}, f"{server.url}/api/v2/messages"
@@ -294,7 +302,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(server):
         closed_by_server([client])
 
 
-@pytest.mark.parametrize("kind", ["receiver", "manager"])
+@pytest.mark.parametrize("kind", ["receiver", "manager", "legacy"])
 @pytest.mark.parametrize(
     "begin", [b"GET /health HTTP/1.1\r\nHost: x\r\nX-", b"POST /x HTTP/1.1\r\nContent-Length: 99\r\n\r\n"]
 )
@@ -303,14 +311,18 @@ def test_half_requests_at_the_other_ports(request, kind, begin):
     clients = [server.connect(begin) for _ in range(120)]
     with held(clients):
         assert requests.get(f"{server.url}/health/ready", timeout=PATIENCE).ok
-        if kind == "receiver":
+        if kind != "manager":
             webhook_stored(server)
+        if kind == "legacy":
+            served(server)
         assert problem(everything(clients[0])) == (408, "request_timeout")
         closed_by_server(clients)
     recovers(server)
 
 
-def test_webhooks_without_their_bodies(receiver):
+@pytest.mark.parametrize("kind", ["receiver", "legacy"])
+def test_webhooks_without_their_bodies(request, kind):
+    receiver = request.getfixturevalue(kind)
     post = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n".encode() + bytes(100_000)
     clients = [receiver.connect(post) for _ in range(60)]
     with held(clients):
