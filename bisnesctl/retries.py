@@ -3,15 +3,17 @@
 Each goes back to its place in its chat: what was accepted after it and has not left yet leaves after it.
 """
 
+import contextlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 
 from bisnesctl.errors import UsageError
 from bisnesctl.postgres import Connection, query
-from bisnesctl.transient import is_transient
+from bisnesctl.transient import CODES, GAVE_UP, is_transient
 
 #: Messages in one transaction.
 BATCH = 500
@@ -24,7 +26,8 @@ _BY_ID = f"{_FAILED} AND o.message_id = ANY(%s::uuid[])"
 _BY_FILTER = f"""{_FAILED} AND (%(code)s IS NULL OR o.error_code = %(code)s)
     AND (%(company)s IS NULL OR o.company_id = %(company)s) AND (%(phone)s IS NULL OR o.phone_index = %(phone)s)
     AND (%(since)s IS NULL OR o.updated_at >= {{since}}) AND (%(until)s IS NULL OR o.updated_at <= {{until}})
-ORDER BY o.id LIMIT %(limit)s"""
+ORDER BY COALESCE(o.provider_id IS NULL AND (o.error_code = ANY(%(codes)s) OR o.error ~ %(gave_up)s), false) DESC, o.id
+LIMIT %(limit)s"""
 
 # Lanes are locked first, as by everybody.
 _AGAIN = """
@@ -50,8 +53,7 @@ WITH failed AS (
 SELECT message_id::text FROM again"""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_AGO = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)?)?", re.ASCII)
+_AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +77,14 @@ class Choice:
 
 
 def choose(connection: Connection, wanted: Filter) -> Choice:
-    """The failed messages that a filter names, the oldest first. Raises `UsageError` for a time that is none."""
+    """The failed messages that a filter names: first those that may be tried again, each the oldest first.
+
+    Raises `UsageError` for a time that is none.
+    """
     statement = _BY_FILTER.format(since=_moment("since", wanted.since), until=_moment("until", wanted.until))
-    values = {name: getattr(wanted, name) for name in Filter.__slots__}
+    values = asdict(wanted) | {"codes": list(CODES), "gave_up": GAVE_UP}
     choice = Choice([])
-    for message_id, refusal in _judged(query(connection, statement, values | {"limit": wanted.limit})):
+    for message_id, refusal in _judged(query(connection, statement, values)):
         if refusal is None:
             choice.ids.append(message_id)
         else:
@@ -129,6 +134,6 @@ def _moment(option: str, text: str | None) -> str:
         return "NULL"
     if ago := _AGO.fullmatch(text):
         return f"now() - interval '{int(ago[1]) * _UNITS[ago[2]]} seconds'"
-    if _MOMENT.fullmatch(text):
-        return f"%({option})s::timestamptz"
+    with contextlib.suppress(ValueError):
+        return f"'{datetime.fromisoformat(text).isoformat()}'::timestamptz"
     raise UsageError(f"--{option} {text}: a time such as 2h, 30m, 1d (ago) or 2026-01-31T08:00")

@@ -11,9 +11,10 @@ CODES = frozenset({
 })  # fmt: skip
 
 # Whatever the code: the delivery says so of what it tried several times.
-_GAVE_UP = re.compile(r"\(gave up after \d+ attempts\)\Z", re.ASCII)
+#: A pattern for Python and PostgreSQL.
+GAVE_UP = r"\(gave up after [0-9]+ attempts\)$"
 
 
 def is_transient(code: str | None, error: str | None) -> bool:
     """Whether a failed message may be tried again."""
-    return code in CODES or bool(_GAVE_UP.search(error or ""))
+    return code in CODES or bool(re.search(GAVE_UP, error or ""))

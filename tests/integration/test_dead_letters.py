@@ -254,6 +254,16 @@ def test_many_messages_are_tried_again_by_code_bot_and_time(tool, connection, bo
     assert sorted(sent_now(connection)) == ["busy", "elsewhere", "old"]
 
 
+def test_messages_that_were_refused_for_good_leave_room_for_the_others(tool, connection, bot):
+    for _ in range(3):
+        failed_message(connection, bot)
+    gave_up(connection, bot, "later")
+    said = tool("dead-letters", "retry", "--company", COMPANY, "--limit", "1").text
+    assert "trying again: 1 message" in said
+    assert sent_now(connection) == ["later"]
+    assert "3 messages not tried again" in tool("dead-letters", "retry", "--company", COMPANY, code=2).text
+
+
 def test_messages_that_may_have_left_are_never_tried_again(tool, connection, bot):
     accept(connection, entry(bot, text="Hello"))
     (claimed,) = outbox().claim(connection, 1)
@@ -273,6 +283,9 @@ def test_messages_that_may_have_left_are_never_tried_again(tool, connection, bot
         ("42", "--code", "network"),
         ("42", "--dry-run"),
         ("--since", "yesterday"),
+        ("--since", "2026-13-45"),
+        ("--since", "99999999999d"),
+        ("--since", ""),
         ("--until", "2h; DROP TABLE outbox"),
         ("--bot", "0128"),
         ("--bot", "0128/x"),
