@@ -17,8 +17,8 @@ COMPANY_THREADS, OPERATOR_THREADS, STRANGER_THREADS, HEALTH_THREADS = 12, 24, 4,
 OPEN_THREADS = 16
 #: Requests with a large body that one caller may upload at a time; further ones wait.
 MAX_UPLOADS = 16
-#: Requests with `?wait=` that one company may have open in a process, and one operator's key.
-COMPANY_WAITS, OPERATOR_WAITS = 100, 400
+#: Requests with `?wait=` that one company, one operator's key, and all without a known key may have open in a process.
+COMPANY_WAITS, OPERATOR_WAITS, STRANGER_WAITS = 100, 400, 50
 #: Keys that are remembered by whose they were.
 MAX_REMEMBERED = 10_000
 _HEALTH = ("/health", "/api/health", "/metrics/")
@@ -35,7 +35,7 @@ class Caller:
     has_key: bool = True
 
 
-STRANGERS = Caller("strangers", STRANGER_THREADS, has_key=False)
+STRANGERS = Caller("strangers", STRANGER_THREADS, STRANGER_WAITS, has_key=False)
 HEALTH = Caller("health", HEALTH_THREADS, has_key=False)
 OPEN = Caller("open", OPEN_THREADS)
 

@@ -68,7 +68,7 @@ class FlaskSide:
         check_path(scope)
         digest = digest_of(scope)
         caller = self._callers.of(scope, digest)
-        with self._outcomes.place(caller) if _waits(scope) else nullcontext():
+        with self._outcomes.place(caller) if caller.waits and _waits(scope) else nullcontext():
             caller, body = await self._body(scope, receive, caller)
             answer = await self._run(scope, caller, body)
             if digest is not None and answer.status == 401:

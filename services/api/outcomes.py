@@ -10,7 +10,7 @@ import structlog
 
 from services import store
 from services.api import holds, sends
-from services.api.callers import STRANGERS, Caller
+from services.api.callers import Caller
 from services.api.sends import Reply
 from services.http import refusal
 from services.message import Status
@@ -22,8 +22,6 @@ MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.01, 0.25
 PAUSE_SECONDS_PER_MESSAGE = 0.0005
 #: Seconds before a database that is unavailable is asked again.
 RETRY_SECONDS = 1.0
-#: Open waits of requests whose key is not known yet, together.
-STRANGER_WAITS = 50
 
 log = structlog.get_logger()
 
@@ -48,9 +46,10 @@ class Outcomes:
     @contextmanager
     def place(self, caller: Caller) -> Iterator[None]:
         """Be one of the caller's open waits. Raises `Refusal` (429) where it has too many."""
-        limit = STRANGER_WAITS if caller is STRANGERS else caller.waits
-        if self._places[caller.name] >= limit:
-            raise refusal.too_many_requests(f"{limit} requests with ?wait= are open here already; send without it")
+        if self._places[caller.name] >= caller.waits:
+            raise refusal.too_many_requests(
+                f"{caller.waits} requests with ?wait= are open here already; send without it"
+            )
         self._places[caller.name] += 1
         try:
             yield

@@ -177,7 +177,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._refuse(refusal.malformed())
 
     def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and not cycle.disconnected
 
     def _end_after_answer(self) -> None:
         """Take nothing more; close once the answer is sent."""

@@ -10,8 +10,10 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
-#: Seconds without any progress after which the process counts as stuck; a busy machine is slow, not stuck.
-STUCK_SECONDS = 60.0
+#: Seconds without a turn of the event loop after which it counts as stuck; a busy machine is slow, not stuck.
+LOOP_STUCK_SECONDS = 60.0
+#: Seconds in which a caller's requests wait and none is done; large files may be on their way to a slow store.
+THREADS_STUCK_SECONDS = 180.0
 #: Seconds between two looks.
 LOOK_SECONDS = 1.0
 
@@ -36,9 +38,9 @@ class Stall:
 class Watchdog:
     """Watches the event loop on which it was started, from a thread of its own."""
 
-    def __init__(self, progress: Progress = dict, stuck_seconds: float = STUCK_SECONDS) -> None:
+    def __init__(self, progress: Progress = dict, threads_stuck_seconds: float = THREADS_STUCK_SECONDS) -> None:
         """`progress`: of the requests that wait for threads."""
-        self._progress, self._stuck_seconds = progress, stuck_seconds
+        self._progress, self._threads_stuck_seconds = progress, threads_stuck_seconds
         self._turns = 0
         self._loop_stall = Stall(0)
         self._stalls: dict[Hashable, Stall] = {}
@@ -71,11 +73,11 @@ class Watchdog:
     def look(self, elapsed: float) -> str | None:
         """Why the process serves nobody, `elapsed` seconds after the last look; None where it does."""
         stalled = self._loop_stall.observe(self._turns, elapsed)
-        if stalled >= self._stuck_seconds:
+        if stalled >= LOOP_STUCK_SECONDS:
             return f"the event loop has not turned for {stalled:.0f} s"
         progress = self._progress()
         self._stalls = {name: self._stalls.get(name) or Stall(done) for name, done in progress.items()}
         worst = max((self._stalls[name].observe(done, elapsed) for name, done in progress.items()), default=0.0)
-        if worst >= self._stuck_seconds:
+        if worst >= self._threads_stuck_seconds:
             return f"requests wait, and no thread has ended one for {worst:.0f} s"
         return None
