@@ -4,9 +4,11 @@ A caller that is told "not stored" sends its message again, so the message must 
 that hung goes on. The INSERT and its COMMIT are therefore two steps, and the second is taken only if every caller still
 waits: a server that goes on with an INSERT alone rolls it back when it finds the connection closed. If the answer to
 the COMMIT itself is missing, its outcome is looked up on the next connection before anything else is stored there, and
-the messages that no caller was given are withdrawn, unless a worker has taken them already. (A comparison with the
-database's clock in one step would cost no round trip, but the clock of a machine that was suspended is late when it
-goes on.)
+messages that no caller was given are withdrawn, unless a worker has taken them already. Those with an idempotency key
+stay: their callers get their ids with the next request, from any process, and perhaps did so meanwhile.
+
+(A comparison with the database's clock in one step would cost no round trip, but the clock of a machine that was
+suspended is late when it goes on.)
 """
 
 from collections.abc import Collection, Sequence
@@ -137,8 +139,10 @@ class Intake:
         try:
             store.end_backends(connection, self._backends)
         except DatabaseError as error:
-            connection.close()
-            raise DatabaseUnavailable(str(error).strip()) from error
+            if store.is_broken(connection, error):
+                connection.close()
+                raise DatabaseUnavailable(str(error).strip()) from error
+            log.warning("backends of earlier connections cannot be ended", reason=str(error).strip())
         return connection
 
     def _settled(self, wanted: Collection[str]) -> Connection:
@@ -149,7 +153,11 @@ class Intake:
             connection = self._connection = self._connect()
         if self._in_doubt:
             there = store.existing(connection, [number for number in self._in_doubt if number in wanted])
-            rest = [entry for entry in self._in_doubt.values() if entry.message_id not in wanted]
+            rest = [
+                number
+                for number, entry in self._in_doubt.items()
+                if number not in wanted and entry.idempotency_key is None
+            ]
             if rest and (gone := store.withdraw(connection, rest)):
                 log.warning("messages that were stored after their time was up were withdrawn", messages=gone)
             self._in_doubt = {number: self._in_doubt[number] for number in there}

@@ -515,18 +515,11 @@ def existing(connection: Connection, message_ids: list[str]) -> set[str]:
         return {row[0] for row in cursor.fetchall()}
 
 
-# Locks in the order of `_ACCEPT`: keys, lanes, outbox. What a worker has in hand, or had, is left alone.
+# What a worker has in hand, or had, is left alone.
 _WITHDRAW = """
-WITH given AS (
-    SELECT * FROM unnest(%(messages)s::uuid[], %(companies)s::text[], %(keys)s::text[])
-        AS given (message_id, company_id, key)
-), held AS (
-    SELECT k.company_id, k.key, k.message_id FROM idempotency_keys k JOIN given USING (company_id, key, message_id)
-    ORDER BY k.company_id, k.key FOR UPDATE OF k
-), found AS (
-    SELECT bot_id, chat_id, id, message_id FROM outbox
-    WHERE message_id IN (SELECT message_id FROM given) AND status = 'queued' AND attempts = 0
-        AND (SELECT count(*) FROM held) >= 0
+WITH found AS (
+    SELECT bot_id, chat_id, id FROM outbox
+    WHERE message_id = ANY(%s::uuid[]) AND status = 'queued' AND attempts = 0
 ), locked AS (
     SELECT bot_id, chat_id, done, CASE WHEN claim IS NOT NULL THEN head END AS in_hand FROM lane
     WHERE (bot_id, chat_id) IN (SELECT bot_id, chat_id FROM found) ORDER BY bot_id, chat_id FOR UPDATE
@@ -539,23 +532,15 @@ WITH given AS (
     UPDATE lane l SET pending = l.pending - g.n
     FROM (SELECT bot_id, chat_id, count(*) AS n FROM gone GROUP BY bot_id, chat_id) g
     WHERE l.bot_id = g.bot_id AND l.chat_id = g.chat_id
-), unused AS (
-    DELETE FROM idempotency_keys k USING held h JOIN gone USING (message_id)
-    WHERE k.company_id = h.company_id AND k.key = h.key
 )
 SELECT message_id::text FROM gone"""
 
 
-def withdraw(connection: Connection, entries: list[Entry]) -> list[str]:
-    """Delete messages that were stored, with their idempotency keys, unless a worker has taken them; returns the ids of
-    those that are gone."""
-    values = {
-        "messages": [entry.message_id for entry in entries],
-        "companies": [entry.company_id for entry in entries],
-        "keys": [entry.idempotency_key for entry in entries],
-    }
+def withdraw(connection: Connection, message_ids: list[str]) -> list[str]:
+    """Delete messages whose ids nobody was given, unless a worker has taken them; returns the ids of those that are
+    gone. Not for messages with an idempotency key, which may have given their id to somebody meanwhile."""
     with connection.cursor() as cursor:
-        cursor.execute(_WITHDRAW, values)
+        cursor.execute(_WITHDRAW, (message_ids,))
         return sorted(row[0] for row in cursor.fetchall())
 
 
