@@ -1,7 +1,7 @@
 """The database's clock: what it does to stored times if it is set back or forth, and how that is repaired.
 
 Every time that is stored and compared is PostgreSQL's own. If its clock is set back, what was to happen in a moment
-would happen far too late: `repair_clock` (sql/009_clock.sql) moves it back as well, once for all processes. If it is
+would happen far too late: `repair_clock` (sql/008_clock.sql) moves it back as well, once for all processes. If it is
 set forth, everything is due early, which harms nothing but leases: those of living workers seem to have run out.
 """
 

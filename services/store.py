@@ -276,17 +276,20 @@ _EARLIER = """
 SELECT company_id, key, encode(digest, 'hex'), message_id::text FROM idempotency_keys
 WHERE (company_id, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""
 
-# Each bot that has a due lane gets its fair share of the limit, and at most what its token bucket holds (a second's).
-# A bucket that was empty in the future is one of a clock that was set back since.
-# One with an outage gets a single message, which finds out whether it is over, and no other within the lease.
+# Each bot that has a due lane gets its fair share of the limit, and at most what its token bucket holds: the messages
+# of a second, or one if its rate is lower. One that stays empty for longer than that is of a clock that was set back.
+# A bot with an outage gets a single message, which finds out whether it is over, and no other within the lease.
 _CLAIM = """
 WITH ready AS (
-    SELECT p.bot_id,
+    SELECT p.bot_id, r.rate,
            CASE WHEN p.outage_since IS NOT NULL THEN p.outage_code END AS outage,
-           COALESCE(p.rate, %(rate)s)::float * CASE WHEN p.slow_until > now() THEN p.slow_factor ELSE 1 END AS rate,
-           CASE WHEN p.free_at BETWEEN now() - interval '1 second' AND now() + interval '2 seconds'
-                THEN LEAST(p.free_at, now()) ELSE now() - interval '1 second' END AS free_at
-    FROM bot_pace p
+           CASE WHEN p.free_at BETWEEN now() - d.depth AND now() + 2 * d.depth
+                THEN LEAST(p.free_at, now()) ELSE now() - d.depth END AS free_at
+    FROM bot_pace p CROSS JOIN LATERAL (
+        SELECT COALESCE(p.rate, %(rate)s)::float * CASE WHEN p.slow_until > now() THEN p.slow_factor ELSE 1 END AS rate
+    ) r CROSS JOIN LATERAL (
+        SELECT GREATEST(1, LEAST(1 / r.rate, 86400)) * interval '1 second' AS depth
+    ) d
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
         AND EXISTS (
             SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now())

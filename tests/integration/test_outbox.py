@@ -90,6 +90,25 @@ def test_each_bot_gets_its_share_whatever_the_backlog_of_another(connection):
     assert claimed.count(busy) == 10
 
 
+def test_a_rate_below_one_a_second_sends_one_message_in_its_time(connection):
+    bot = add_bot(connection)
+    accept(connection, *(entry(bot, f"6011{n:07}") for n in range(4)))
+    execute(connection, "UPDATE bot_pace SET rate = 0.001")
+    assert len(claim(connection, 50)) == 1
+    assert claim(connection, 50) == []
+    execute(connection, "UPDATE bot_pace SET free_at = now() - interval '600 seconds'")
+    assert claim(connection, 50) == []
+    execute(connection, "UPDATE bot_pace SET free_at = now() - interval '1000 seconds'")
+    assert len(claim(connection, 50)) == 1
+
+
+def test_a_number_with_next_to_no_rate_stops_no_other(connection):
+    slow, usual = add_bot(connection, index=0), add_bot(connection, index=1)
+    accept(connection, entry(slow), entry(usual))
+    execute(connection, "UPDATE bot_pace SET rate = 1e-30 WHERE bot_id = %s", (slow,))
+    assert [message.bot_id for message in claim(connection, 50)] == [usual]
+
+
 def test_a_bot_sends_no_faster_than_its_rate_whoever_asks(connection):
     bot = add_bot(connection)
     accept(connection, *(entry(bot, f"6011{n:07}") for n in range(50)))

@@ -37,6 +37,8 @@ BEGIN
     UPDATE bot_pace SET free_at = LEAST(free_at, present), slow_until = slow_until - back,
         held_until = CASE WHEN held_until > present THEN held_until - back ELSE held_until END
         WHERE free_at > present OR slow_until > present OR held_until > present AND isfinite(held_until);
+    UPDATE bot_pace SET outage_since = LEAST(outage_since, present), outage_seen = LEAST(outage_seen, present)
+        WHERE outage_since > present OR outage_seen > present;
     UPDATE media_download SET due = due - back WHERE due > present AND isfinite(due);
     UPDATE media_download SET tried_at = present WHERE tried_at > present;
     UPDATE bot_check SET due = due - back WHERE due > present AND isfinite(due);
