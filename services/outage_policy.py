@@ -17,6 +17,8 @@ RECENT_SECONDS = 2.0
 REMEMBERED = 10_000
 #: Seconds that a chat waits after the first attempt that failed; doubles after, up to the pauses' longest.
 CHAT_PAUSE_SECONDS = 1.0
+#: Refusals for its chat alone, after which a message is charged whatever the others do: about 90 minutes.
+CHAT_REFUSALS = 100
 #: The share of the pauses for which a worker leaves a number that it could not reach to the others.
 OWN_SHARE = 0.25
 
@@ -106,7 +108,9 @@ class OutagePolicy:
         return [bot for bot, fault in self._unreached.items() if now < fault.last + self._own_pause(fault.times)]
 
     def _unavailable(self, message: Outgoing, outcome: Unavailable) -> Verdict:
-        own = outcome.chargeable and self._is_refused_alone(message)
+        refused = self._refused.get(message.id)
+        too_often = outcome.scope is Scope.CHAT and refused is not None and refused.times >= CHAT_REFUSALS
+        own = outcome.chargeable and (too_often or self._is_refused_alone(message))
         self._remember(message)
         fault = None
         if outcome.scope is Scope.BOT and not self._serves(message) and not (own and message.outage is None):

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.delivery import Attempts, settle
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
-from services.outage_policy import RECENT_SECONDS, Answer, Fault, OutagePolicy, Pauses, Postponed
+from services.outage_policy import CHAT_REFUSALS, RECENT_SECONDS, Answer, Fault, OutagePolicy, Pauses, Postponed
 
 PAUSES = Pauses(first=1.0, longest=60.0)
 AWAY = Unavailable("network", "connection refused")
@@ -127,6 +127,14 @@ def test_a_chat_alone_waits_where_its_number_has_no_part_in_it(policy, clock):
         assert finding is None
         clock.now += outcome.after
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_a_chat_alone_does_not_wait_for_ever(policy, clock):
+    lost = Unavailable("page", "lost", chargeable=True, scope=Scope.CHAT)
+    for _ in range(CHAT_REFUSALS):
+        assert isinstance(policy.judge(message(), lost)[0], Postponed)
+        clock.now += 60
+    assert isinstance(policy.judge(message(), lost)[0], Retry)
 
 
 def test_a_worker_leaves_a_number_that_it_cannot_reach_to_the_others_for_a_part_of_the_pauses(policy, clock):
