@@ -45,8 +45,8 @@ class HttpServer:
         return psutil.Process(self.process.pid).children()[0]
 
     def connections(self):
-        """Connections of clients that it holds."""
-        return sum(each.status == "ESTABLISHED" for each in self.worker.net_connections("tcp"))
+        """Connections of clients that it holds; its database is on a Unix socket."""
+        return sum(each.status != "LISTEN" for each in self.worker.net_connections("tcp"))
 
     def connect(self, data=b"", receive_buffer=None):
         """A connection on which this was sent."""
