@@ -170,6 +170,8 @@ PROGRAMS: tuple[Program, ...] = (
         needs="enable_meta",
         probe="heartbeat",
         max_restarts=20,
+        hang_exits=frozenset({70}),
+        hang_check=True,
         memory=1024,
     ),
     Program(
@@ -177,6 +179,7 @@ PROGRAMS: tuple[Program, ...] = (
         "calls customers' webhooks",
         "{python} -m services.events",
         probe="heartbeat",
+        hang_check=True,
         max_restarts=20,
         memory=512,
     ),

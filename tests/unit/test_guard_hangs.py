@@ -67,7 +67,7 @@ def test_a_process_that_gets_no_processor_has_waited():
             each.wait()
 
 
-def test_every_http_process_is_watched_but_the_simulators():
-    watched = {row.name for row in topology.PROGRAMS if row.hang_check and not row.dynamic}
-    assert watched == {"api", "meta", "wwebjs", "legacy"}
-    assert watched == {row.name for row in topology.PROGRAMS if row.probe == "http"} - {"sandbox"}
+def test_whatever_gives_heartbeats_is_watched_but_the_simulators():
+    watched = {row.name for row in topology.PROGRAMS if row.hang_check}
+    assert watched == {"api", "meta", "meta-worker", "events", "wwebjs", "wwebjs-session", "legacy"}
+    assert watched == {row.name for row in topology.PROGRAMS if row.probe in ("http", "heartbeat")} - {"sandbox"}
