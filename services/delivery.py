@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
+from psycopg2 import DataError
 
 from bisnesctl.vault import VaultError
 from services import outages, store
@@ -36,6 +37,8 @@ POLL = 0.01
 DATABASE_WAIT = 0.5
 #: Seconds for the longest back-off.
 MAX_BACKOFF = 300.0
+#: Characters of a provider's id, as `messages.external_id` has room for, and of a reason.
+MAX_PROVIDER_ID, MAX_REASON = 255, 2000
 #: Times that a connector is asked for the next step of one attempt.
 MAX_STEPS = 6
 
@@ -100,6 +103,35 @@ def hold_of(message: Outgoing, outcome: Outcome | Postponed | None) -> Hold | No
     return None
 
 
+def storable(outcome: Outcome) -> Outcome:
+    """The outcome with what its provider says as PostgreSQL takes it: no NUL, UTF-8, no endless text."""
+    match outcome:
+        case Sent(provider_id):
+            if provider_id is None or (len(provider_id) <= MAX_PROVIDER_ID and _cleaned(provider_id) == provider_id):
+                return outcome
+            return Unknown("it was sent, but the id that the provider gave it cannot be stored")
+        case Unknown(reason):
+            return replace(outcome, reason=_cleaned(reason)[:MAX_REASON])
+        case _:
+            return replace(
+                outcome, code=_cleaned(outcome.code)[:MAX_REASON], reason=_cleaned(outcome.reason)[:MAX_REASON]
+            )
+
+
+def _cleaned(text: str) -> str:
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def unstorable(outcome: Outcome | None) -> Outcome | None:
+    """What is left of an outcome that the database refuses: whether the message may have left."""
+    match outcome:
+        case Sent() | Unknown():
+            return Unknown("its outcome could not be stored; the log of the worker has the reason")
+        case None:
+            return None
+    return Rejected("internal", "its outcome could not be stored; the log of the worker has the reason")
+
+
 class Delivery:
     """Sends one channel's messages. `wake` may be called from any thread; one of them then does the work."""
 
@@ -125,6 +157,7 @@ class Delivery:
         self._free = list(range(window.size))
         self._done: list[tuple[_InHand, Outcome | None]] = []
         self._in_hand: dict[int, _InHand] = {}
+        self._together = window.size  # outcomes that are recorded at once; one at a time while one of them is refused
         self._connection: Connection | None = None
         self._recorded = self._announced = 0.0  # when results were last recorded, and before_look last called
         self._working, self._woken = threading.Lock(), threading.Event()
@@ -190,14 +223,18 @@ class Delivery:
     def _exchange(self) -> bool:
         """Record the outcomes and claim the next messages; returns whether there may be more at once."""
         idle = self._stopping or self.paused or not self._journal.usable()
-        limit = 0 if idle else len(self._free) + len(self._done)
-        done, self._done = self._done, []
+        done, self._done = self._done[: self._together], self._done[self._together :]
+        limit = 0 if idle else len(self._free) + len(done)
         try:
             results = self._results(done)
             found = self._outbox.exchange(self._connect(), results, limit, self._held(done))
         except (DatabaseError, DatabaseUnavailable) as error:
+            if isinstance(error, DataError) and done:
+                return self._refused(done, error)
             self._done = done + self._done
             return self._lost_database(error)
+        if not self._done:
+            self._together = self._window.size
         self._recorded = time.monotonic()
         for (hand, _), result in zip(done, results, strict=True):
             self._let_go(hand, result)
@@ -205,6 +242,16 @@ class Delivery:
             self._submit(message)
         self._collect(0)  # their bytes leave now, before anything else is done
         return 0 < limit == len(found)
+
+    def _refused(self, done: list[tuple[_InHand, Outcome | None]], error: DataError) -> bool:
+        """One of the outcomes is nothing that the database can store: find it, and keep what can be kept of it."""
+        if len(done) > 1:
+            self._together, self._done = 1, done + self._done
+            return False
+        hand, outcome = done[0]
+        log.error("an outcome cannot be stored as it is", message_id=hand.message.message_id, reason=str(error).strip())
+        self._done.append((hand, unstorable(outcome)))
+        return self._lost_database(error) if outcome == unstorable(outcome) else False
 
     def _held(self, done: list[tuple[_InHand, Outcome | None]]) -> Counter[int]:
         """How many messages of each number stay in hand when those that are done are recorded.
@@ -258,6 +305,9 @@ class Delivery:
             self._done.append((hand, None))
         except VaultError as error:
             self._done.append((hand, Held("credential", str(error))))
+        except Exception as error:  # one message must not stop all others
+            log.exception("a message could not be turned into a request", message_id=message.message_id)
+            self._done.append((hand, Rejected("internal", f"{type(error).__name__}: {error}")))
         else:
             if isinstance(step, Preparation):
                 self._preparations.start(message.bot_id, hand, step)
@@ -279,19 +329,26 @@ class Delivery:
 
     def _collect(self, seconds: float = POLL) -> None:
         for hand, answer in self._window.poll(seconds):
-            self._take(hand, self._outcome(hand.message, answer) if isinstance(answer, Answered | Broken) else answer)
+            self._take(hand, self._judged(hand.message, answer) if isinstance(answer, Answered | Broken) else answer)
         for hand, refusal in self._preparations.done():
             self._take(hand, Again() if refusal is None else refusal)
 
     def _take(self, hand: _InHand, outcome: Outcome | Again | None) -> None:
         if not isinstance(outcome, Again):
             self.faults += isinstance(outcome, Unavailable)
-            self._done.append((hand, outcome))
+            self._done.append((hand, outcome and storable(outcome)))
         elif hand.steps < MAX_STEPS:
             self._journal.clear(hand.slot)
             self._go_on(hand)
         else:
             self._done.append((hand, Retry("steps", "the message could not be made ready")))
+
+    def _judged(self, message: Outgoing, answer: Answered | Broken) -> Outcome | Again | None:
+        try:
+            return self._outcome(message, answer)
+        except Exception as error:  # one answer must not stop all others
+            log.exception("an answer could not be understood", message_id=message.message_id)
+            return Unknown(f"the answer could not be understood: {type(error).__name__}")
 
     def _outcome(self, message: Outgoing, answer: Answered | Broken) -> Outcome | Again | None:
         match answer:

@@ -13,7 +13,7 @@ from services.connectors.base import Preparation
 from services.directory import Directory
 from services.intake import IdempotencyConflict, Intake
 from services.journal import Journal
-from services.message import Rejected, Status
+from services.message import Rejected, Sent, Status
 from services.recovery import journal_path, worker_name
 from services.sender import Sender, tuned_for_meta
 from tests.integration.outbox_tools import add_bot, entry, execute, open_database, status_of
@@ -116,6 +116,70 @@ def test_messages_of_any_size_leave_once_and_in_order(stage):
     assert [text for _, text in stage.provider.received] == texts
     statuses = "SELECT DISTINCT status::text FROM outbox"
     eventually(lambda: execute(stage.connection, statuses) == [("sent",)])
+
+
+def odd_request(connector, text, fault):
+    """A connector that fails with `fault` before it has made the request of this text."""
+    usual = connector.request
+
+    def request(bot, message):
+        if message.payload["message"] == text:
+            raise fault
+        return usual(bot, message)
+
+    return request
+
+
+def outcomes_by_text(stage):
+    rows = execute(stage.connection, "SELECT payload ->> 'message', status::text, error_code FROM outbox")
+    return {text: (status, code) for text, status, code in rows}
+
+
+def test_a_message_that_no_request_can_be_made_of_fails_alone(stage, monkeypatch):
+    bot = stage.bot()
+    monkeypatch.setattr(stage.connector, "request", odd_request(stage.connector, "odd", KeyError("media")))
+    stage.accept(*(entry(bot, f"601{n}", text) for n, text in enumerate(("odd", "one", "two"))))
+    stage.sender()
+    eventually(lambda: {status for status, _ in outcomes_by_text(stage).values()} == {"sent", "failed"})
+    assert outcomes_by_text(stage) == {"odd": ("failed", "internal"), "one": ("sent", None), "two": ("sent", None)}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stored"),
+    [
+        (Sent("x" * 256), ("unknown", None)),
+        (Sent("\0"), ("unknown", None)),
+        (Rejected("1\0", "no\0 \ud800" + "x" * 100_000), ("failed", "1")),
+        (ValueError("no JSON of mine"), ("unknown", None)),
+    ],
+)
+def test_an_odd_answer_stops_no_other_message(stage, monkeypatch, outcome, stored):
+    usual = stage.connector.outcome
+
+    def odd(message, status, body):
+        if message.payload["message"] != "odd":
+            return usual(message, status, body)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr(stage.connector, "outcome", odd)
+    bot = stage.bot()
+    stage.accept(*(entry(bot, f"601{n}", text) for n, text in enumerate(("odd", "one", "two"))))
+    stage.sender()
+    eventually(lambda: {status for status, _ in outcomes_by_text(stage).values()} == {"sent", stored[0]})
+    assert outcomes_by_text(stage) == {"odd": stored, "one": ("sent", None), "two": ("sent", None)}
+
+
+def test_an_outcome_that_the_database_refuses_stops_no_other_message(stage, monkeypatch):
+    monkeypatch.setattr("services.delivery.storable", lambda outcome: outcome)
+    monkeypatch.setattr(
+        stage.connector, "outcome", lambda message, status, body: Sent("\0" * (message.chat_id == "6010"))
+    )
+    bot = stage.bot()
+    stage.accept(*(entry(bot, f"601{n}", f"text {n}") for n in range(3)))
+    stage.sender()
+    eventually(lambda: stage.statuses() == {"unknown": 1, "sent": 2})
 
 
 def test_messages_are_sent_in_their_chats_order(stage):
