@@ -48,7 +48,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._since = self._body_began = self.loop.time()  # since when the client is waited for
         self._body_bytes = self._window_bytes = self._raw_body_bytes = 0
         self._begin_head()
-        self._write_pending, self._write_since, self._drained = 0, 0.0, False
+        self._write_pending, self._write_since, self._drained = 0, self._since, False
         Sweep.of(self.server_state, self.loop, self.limits).run()
         if len(self.connections) > self.limits.max_connections and not self._displace():
             self._refuse(refusal.too_many_connections())
@@ -220,12 +220,12 @@ class HttpProtocol(HttpToolsProtocol):
     # --- Deadlines -------------------------------------------------------------------------------------------------
 
     def waits_for_client(self) -> bool:
-        """Whether the client is to act: it sends its request, or the rest of it, or none."""
-        return not self._in_head or not self._is_answering()
+        """Whether the client is to act: it sends its request, or the rest of it, or none, or takes its answer."""
+        return not self._in_head or not self._is_answering() or self.flow.write_paused
 
     def waiting_since(self) -> float:
         """Since when, in the loop's time."""
-        return self._since
+        return self._write_since if self.flow.write_paused else self._since
 
     def check(self, now: float) -> None:
         """Close the connection where a deadline has passed."""

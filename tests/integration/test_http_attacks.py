@@ -14,6 +14,7 @@ import requests
 from api_stage import CHAT, COMPANY, KEY, OTHER, OTHER_KEY, add_company, settings_for
 from http_server import closed_by_server, everything, held, http_server, problem
 from sandbox_stage import eventually
+from tight_limits import MAX_CONNECTIONS
 
 from services.connectors.meta.receiver import PATH
 from services.connectors.meta.signature import HEADER, sign
@@ -174,6 +175,17 @@ def test_readers_of_a_large_file_that_do_not_read(server, large_file):
     with held(clients):
         served(server)
         recovers(server, 1)  # those that take nothing are cut off while they are still there
+        served(server)
+    recovers(server)
+
+
+def test_readers_on_more_connections_than_the_process_takes(server, large_file):
+    get = f"GET {large_file} HTTP/1.1\r\nHost: x\r\n".encode() + ATTACKER + b"\r\n"
+    clients = []
+    with held(clients):
+        for _ in range(MAX_CONNECTIONS + 50):
+            clients.append(server.connect(get, receive_buffer=4096))
+            assert clients[-1].recv(12) == b"HTTP/1.1 200"  # there was room for it, and its answer has begun
         served(server)
     recovers(server)
 
