@@ -13,6 +13,7 @@ from services.api import holds, sends
 from services.api.callers import Caller
 from services.api.sends import Reply
 from services.http import refusal
+from services.http.shutdown import on_termination
 from services.message import Status
 from services.store import Database, DatabaseError, DatabaseUnavailable, Outcome
 
@@ -31,17 +32,26 @@ class Outcomes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: defaultdict[str, set[asyncio.Future[Outcome]]] = defaultdict(set)
+        self._waiting: defaultdict[str, set[asyncio.Future[Outcome | None]]] = defaultdict(set)
         self._places: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(1, "outcomes")
         self._look: asyncio.Task[None] | None = None
         self._pause = MIN_PAUSE_SECONDS
+        self._ended = False
+        on_termination(self.end)
 
     def close(self) -> None:
-        """Ask no more; who waits still is answered when its time is up."""
+        """Ask no more."""
+        self.end()
         if self._look is not None:
             self._look.cancel()
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def end(self) -> None:
+        """Wait no more: each message was accepted, which its caller must hear before the process ends."""
+        self._ended = True
+        for message_id in self._waiting:
+            self._tell(message_id, None)
 
     @contextmanager
     def place(self, caller: Caller) -> Iterator[None]:
@@ -60,8 +70,10 @@ class Outcomes:
 
     async def follow(self, reply: Reply) -> Reply:
         """The answer that tells the outcome of an accepted message, or its status once the time to wait is up."""
+        if self._ended:
+            return reply
         message_id = str(reply.body["messageId"])
-        settled: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        settled: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
         self._waiting[message_id].add(settled)
         self._pause = MIN_PAUSE_SECONDS
         if self._look is None or self._look.done():
@@ -97,7 +109,7 @@ class Outcomes:
                 if outcome.status.settled:
                     self._tell(message_id, outcome)
 
-    def _tell(self, message_id: str, outcome: Outcome) -> None:
+    def _tell(self, message_id: str, outcome: Outcome | None) -> None:
         for settled in self._waiting.get(message_id, ()):
             if not settled.done():
                 settled.set_result(outcome)

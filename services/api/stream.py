@@ -5,8 +5,6 @@ client that does not keep up costs no memory.
 """
 
 import asyncio
-import signal
-import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ from services.api.errors import ApiError
 from services.api.sse import Asked
 from services.events import feed
 from services.events.bell import Bell
+from services.http.shutdown import on_termination
 from services.store import DatabaseError, DatabaseUnavailable, Key
 
 PATH = "/api/events"
@@ -67,7 +66,7 @@ class Streams:
         self._listening = False
         self._look: asyncio.Task[None] | None = None
         self._rung = False
-        _before_exit(lambda: self._from_thread(self.end))
+        on_termination(self.end)
 
     async def open(self, scope: Scope) -> Stream:
         """A stream for the request. Raises `ApiError`, `DatabaseUnavailable`."""
@@ -214,20 +213,3 @@ async def _start(send: Sending, preface: bytes) -> None:
 
 async def _send(send: Sending, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-def _before_exit(action: Callable[[], None]) -> None:
-    """Do this as well when the process is told to end: the server waits for open answers before it says so."""
-    if threading.current_thread() is not threading.main_thread():
-        return  # a server inside a test
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, _both(action, signal.getsignal(signum)))
-
-
-def _both(action: Callable[[], None], then: Any) -> Callable[[int, Any], None]:
-    def handle(signum: int, frame: Any) -> None:
-        action()
-        if callable(then):
-            then(signum, frame)
-
-    return handle

@@ -362,6 +362,21 @@ def test_an_open_answer_is_finished_when_the_process_is_to_end(server, large_fil
     assert server.process.wait(PATIENCE) == 0
 
 
+def test_who_waits_for_an_outcome_is_answered_when_the_process_is_to_end(server):
+    def wait(kind, body):
+        url = f"{server.url}/api/v2/messages/{kind}/{OTHER}/{CHAT}?wait=25"
+        return requests.post(url, json=body, headers={"X-Api-Key": OTHER_KEY}, timeout=90)
+
+    with ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(wait, *each) for each in (("text", {"message": "Hello"}), ("image", IMAGE))]
+        time.sleep(2)
+        server.process.terminate()
+        answers = [each.result() for each in waiting]
+    assert [answer.status_code for answer in answers] == [202, 202]  # not a 500, after which it would be sent again
+    assert all(answer.json()["messageId"] for answer in answers)
+    assert server.process.wait(PATIENCE) == 0
+
+
 def test_a_client_that_takes_nothing_does_not_keep_the_process_from_ending(server, large_file):
     get = f"GET {large_file} HTTP/1.1\r\nHost: x\r\n".encode() + ATTACKER + b"\r\n"
     with held([server.connect(get, receive_buffer=4096) for _ in range(20)]):
