@@ -44,6 +44,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._refusal: Refusal | None = None  # why the parser stopped
         self._deaf = False  # what comes in is dropped
+        self._offers_upgrade = False  # the head that was read offers another protocol
         self._is_idle = False  # a request was answered, and no byte of the next one has come
         self._since = self._body_began = self.loop.time()  # since when the client is waited for
         self._body_bytes = self._window_bytes = self._raw_body_bytes = 0
@@ -73,10 +74,13 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
         else:
             self._since, self._is_idle, self._head_bytes = self.loop.time(), False, len(data)
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._end_after_answer()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parse(self._without_upgrade() + data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._stopped()
         else:
@@ -91,6 +95,16 @@ class HttpProtocol(HttpToolsProtocol):
             self._end_after_answer()
         else:
             self._refuse(self._refusal or refusal.malformed())
+
+    def _without_upgrade(self) -> bytes:
+        """The head of a request that offers another protocol, which may be ignored (RFC 9110, 7.8): Java's client
+        offers HTTP/2 with every request. The parser has ended with it; another one reads the rest."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # like uvicorn's
+        self._offers_upgrade, self._header_count, self._singles = False, 0, 0
+        lines = [b"%s: %s" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join((b"%s %s HTTP/%s" % (method, self.url, version), *lines, b"", b""))
 
     def _stop(self, reason: Refusal) -> None:
         self._refusal = reason
@@ -134,6 +148,11 @@ class HttpProtocol(HttpToolsProtocol):
         limit = self.limits.max_head_bytes
         if self._head_bytes > limit and sum(len(name) + len(value) for name, value in self.headers) > limit:
             self._stop(self._headers_too_large())  # otherwise it was the body that came with the head
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._stop(refusal.malformed())
+            self._offers_upgrade = True
+            return
         self._in_head = False
         self._body_began = self._since = self.loop.time()
         self._body_bytes = self._window_bytes = self._raw_body_bytes = 0
@@ -146,6 +165,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete; a head may follow once it is answered."""
+        if self._offers_upgrade:  # only its head was read
+            return
         super().on_message_complete()
         self._begin_head()
         if not self._is_answering():

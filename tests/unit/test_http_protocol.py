@@ -147,6 +147,37 @@ def test_a_request_means_the_same_however_it_is_cut(headers, body, chunked, plac
     assert answered(request_of(headers, body, chunked), places) == expected
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.binary(max_size=200), max_size=4),
+    st.booleans(),
+    st.sampled_from([b"h2c", b"websocket"]),
+    st.lists(st.integers(0, 2000), max_size=12),
+)
+def test_a_request_that_offers_another_protocol_is_answered_in_this_one(body, chunked, protocol, places):
+    offer = b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: %s\r\nHTTP2-Settings: AAEAAEAA" % protocol
+    request = request_of([1], body, chunked).replace(b"Host: x", offer)
+    answer = (200, ["/a", 5, sum(map(len, body))])
+    assert answered(request, places) == [answer]
+
+    async def main():
+        server = Server()
+        connection, transport = server.connect()
+        for _ in range(3):
+            connection.data_received(request)
+            await settle()
+        assert transport.answers == [answer] * 3
+        assert not transport.closed
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("rest", [b"", b"Upgrade: h2c\r\nConnection: Upgrade\r\n"])
+def test_nobody_is_connected_through_us(rest):
+    ((status, _),) = answered(b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n" + rest + b"\r\n")
+    assert status == 400
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(
