@@ -38,6 +38,8 @@ class Limits:
     keep_alive_seconds: float = 75.0
     #: Seconds for which the rest of a refused request is read and dropped, so that the client sees the answer.
     linger_seconds: float = 2.0
+    #: Seconds in which a connection may still bring a request once the process is to end.
+    last_request_seconds: float = 0.5
     #: Seconds for the rest of a body whose request was answered before it was complete.
     discard_timeout_seconds: float = 30.0
     #: Seconds between two looks at the deadlines of all connections.

@@ -44,6 +44,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._refusal: Refusal | None = None  # why the parser stopped
         self._deaf = False  # what comes in is dropped
+        self._is_ending = False  # the process is to end
         self._offers_upgrade = False  # the head that was read offers another protocol
         self._is_idle = False  # a request was answered, and no byte of the next one has come
         self._since = self._body_began = self.loop.time()  # since when the client is waited for
@@ -157,6 +158,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._body_began = self._since = self.loop.time()
         self._body_bytes = self._window_bytes = self._raw_body_bytes = 0
         super().on_headers_complete()
+        if self._is_ending:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         """Count it."""
@@ -230,6 +233,18 @@ class HttpProtocol(HttpToolsProtocol):
         cycle.disconnected = True
         cycle.message_event.set()
         self.flow.resume_writing()
+
+    def shutdown(self) -> None:
+        """Close once its request is answered; one that is on its way would be lost if we closed at once."""
+        self._is_ending = True
+        if self._is_answering():
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(self.limits.last_request_seconds, self._close_unless_answering)
+
+    def _close_unless_answering(self) -> None:
+        if not self._is_answering():
+            self.transport.close()
 
     def abort(self) -> None:
         """Close at once, whatever is not sent yet."""

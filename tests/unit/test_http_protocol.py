@@ -223,6 +223,36 @@ def test_requests_one_after_the_other_are_all_answered_and_trailers_reach_none()
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("before", [b"", b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /a HT"])
+def test_a_request_on_its_way_is_answered_when_the_process_is_to_end(before):
+    get = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
+
+    async def main():
+        server = Server()
+        protocol, transport = server.connect()
+        protocol.data_received(before)
+        await settle()
+        transport.sent = b""
+        protocol.shutdown()
+        protocol.data_received(get.removeprefix(before) or get)
+        await settle()
+        assert [status for status, _ in transport.answers] == [200]
+        assert b"connection: close\r\n" in transport.sent
+        assert transport.closed
+
+    asyncio.run(main())
+
+
+def test_a_connection_without_a_request_is_closed_when_the_process_is_to_end():
+    async def main():
+        protocol, transport = Server().connect()
+        protocol.shutdown()
+        while not transport.closed:
+            await asyncio.sleep(0.05)
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+
+
 def test_the_connection_that_waits_longest_gives_way_and_none_that_is_answered():
     async def main():
         server = Server(answers=False)
