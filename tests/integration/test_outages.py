@@ -104,7 +104,7 @@ def test_names_that_do_not_resolve_and_tls_that_fails_are_outages(stage, silent_
     assert untouched(stage)
 
 
-@pytest.mark.parametrize("status", [500, 502, 503])
+@pytest.mark.parametrize("status", [200, 500, 502, 503, 520])
 def test_a_gateways_page_holds_the_number_and_leaves_open_only_what_was_in_hand(stage, status):
     """What got the page may have been taken, so it is never repeated; what waits is not given to it."""
     stage.graph.page = (status, PAGE)

@@ -4,9 +4,6 @@ from services.connectors.meta import answers
 from services.connectors.meta.transfer import ask
 from services.message import Unavailable
 
-#: The HTTP statuses of a gateway, or of a server that is broken as a whole.
-BROKEN = (500, 502, 503, 504)
-
 
 def still_out(url: str, header: str, outage: str) -> Unavailable | None:
     """None if the provider answers; what keeps the message from being sent otherwise. `outage`: the code so far."""
@@ -14,6 +11,12 @@ def still_out(url: str, header: str, outage: str) -> Unavailable | None:
         status, body = ask(url, header)
     except ConnectionError as error:
         return Unavailable("network", str(error))
-    if status in BROKEN and answers.error_of(answers.read(body)) is None:
+    if _leaves_open(status, body):
         return Unavailable(outage, f"the provider answers with {answers.shown(status, body)}")
     return None
+
+
+def _leaves_open(status: int, body: bytes) -> bool:
+    """Whether nobody could tell from such an answer what became of a message: a page, of whatever status, say."""
+    success = 200 <= status < 300 and isinstance(answers.read(body), dict)
+    return not success and answers.refusal(status, body) is None
