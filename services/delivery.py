@@ -8,7 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -39,6 +39,8 @@ DATABASE_WAIT = 0.5
 MAX_BACKOFF = 300.0
 #: Characters of a provider's id, as `messages.external_id` has room for, and of a reason.
 MAX_PROVIDER_ID, MAX_REASON = 255, 2000
+#: Seconds for which a message that met an outage lets those of other chats go first once the pause is over.
+TURN_SECONDS = 0.2
 #: Times that a connector is asked for the next step of one attempt.
 MAX_STEPS = 6
 
@@ -130,6 +132,18 @@ def unstorable(outcome: Outcome | None) -> Outcome | None:
         case None:
             return None
     return Rejected("internal", "its outcome could not be stored; the log of the worker has the reason")
+
+
+def behind_others(
+    message: Outgoing, outcome: Outcome | Postponed | None, held: Mapping[int, float]
+) -> Outcome | Postponed | None:
+    """The outcome of a message that found out that its number's outage lasts: next time it is another chat's turn.
+
+    `held`: seconds for which each number pauses now. The message may be the only one that its provider does not take.
+    """
+    if message.outage is None or not isinstance(outcome, Postponed):
+        return outcome
+    return Postponed(max(outcome.after, held.get(message.bot_id, 0.0) + TURN_SECONDS))
 
 
 class Delivery:
@@ -265,20 +279,24 @@ class Delivery:
 
     def _results(self, done: list[tuple[_InHand, Outcome | None]]) -> list[Result]:
         judged = [(hand.message, *self._policy.judge(hand.message, outcome)) for hand, outcome in done]
-        if findings := [finding for _, _, finding in judged if finding]:
-            self._note(findings)
+        findings = [finding for _, _, finding in judged if finding]
+        held = self._note(findings) if findings else {}
         holds = [hold for message, outcome, _ in judged if (hold := hold_of(message, outcome))]
         if holds:
             self._outbox.hold_bots(self._connect(), holds)
-        return [settle(message, outcome, self._attempts, self._outbox.worker) for message, outcome, _ in judged]
+        return [
+            settle(message, behind_others(message, outcome, held), self._attempts, self._outbox.worker)
+            for message, outcome, _ in judged
+        ]
 
-    def _note(self, findings: list[Fault | Answer]) -> None:
-        outages.note(self._connect(), findings, self._pauses)
+    def _note(self, findings: list[Fault | Answer]) -> dict[int, float]:
+        held = outages.note(self._connect(), findings, self._pauses)
         for each in {each.bot_id: each for each in findings}.values():
             if isinstance(each, Fault):
                 log.warning("the provider is not available", bot=each.bot_id, code=each.code, reason=each.reason)
             elif each.sent:
                 log.info("the provider is available again", bot=each.bot_id)
+        return held
 
     def _let_go(self, hand: _InHand, result: Result) -> None:
         self._journal.clear(hand.slot)

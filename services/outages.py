@@ -57,7 +57,9 @@ UPDATE bot_pace p SET
     held_reason = CASE WHEN p.held_until = 'infinity' THEN p.held_reason ELSE n.code || ': ' || n.reason END,
     held_until = CASE WHEN p.held_until = 'infinity' OR n.lasts AND NOT n.probe THEN p.held_until
         ELSE now() + n.pause * (0.75 + 0.25 * random()) * interval '1 second' END
-FROM paused n WHERE p.bot_id = n.bot_id"""
+FROM paused n WHERE p.bot_id = n.bot_id
+RETURNING p.bot_id, CASE WHEN n.probe AND isfinite(p.held_until)
+    THEN extract(epoch FROM p.held_until - now())::float ELSE 0 END"""
 
 _TELL_ENDED = """
 WITH ended AS (
@@ -101,8 +103,11 @@ WITH latest AS (
 SELECT bot_id, chat_id, id, reason FROM old"""
 
 
-def note(connection: Connection, findings: Iterable[Fault | Answer], pauses: Pauses) -> None:
-    """Begin, prolong and end outages, as attempts have found. What lasts, and its end, raises an event."""
+def note(connection: Connection, findings: Iterable[Fault | Answer], pauses: Pauses) -> dict[int, float]:
+    """Begin, prolong and end outages, as attempts have found. What lasts, and its end, raises an event.
+
+    Returns, by bot, the seconds until the next message finds out whether an outage that was prolonged is over.
+    """
     faults = _merged(each for each in findings if isinstance(each, Fault))
     answers = [each for each in findings if isinstance(each, Answer)]
     sent = sorted({each.bot_id for each in answers if each.sent})
@@ -114,6 +119,7 @@ def note(connection: Connection, findings: Iterable[Fault | Answer], pauses: Pau
         "longest": pauses.longest,
         "reported_after": pauses.reported_after,
     }
+    held: dict[int, float] = {}
     with transaction(connection) as cursor:
         if faults:
             cursor.execute(_REPORT, begun)
@@ -121,8 +127,10 @@ def note(connection: Connection, findings: Iterable[Fault | Answer], pauses: Pau
             cursor.execute(_TELL_ENDED, {"sent": sent})
         if faults:
             cursor.execute(_BEGIN, begun)
+            held = dict(cursor.fetchall())
         if answered:
             cursor.execute(_END, {"sent": sent, "answered": answered})
+    return held
 
 
 def _merged(faults: Iterable[Fault]) -> list[Fault]:

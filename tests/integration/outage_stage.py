@@ -96,8 +96,8 @@ class OutageStage(Stage):
         self.settings = self.settings.copy_with(meta_graph_url=self.graph.url, meta_backoff_ms=50)
         self.connector = MetaConnector(self.settings)
 
-    def sender(self, instance="meta-worker-1", run="run1", connector=None):
-        tuning = replace(tuned_for_meta(self.settings), pauses=FAST)
+    def sender(self, instance="meta-worker-1", run="run1", connector=None, pauses=FAST):
+        tuning = replace(tuned_for_meta(self.settings), pauses=pauses)
         sender = Sender(
             self.settings, self.database, self.directory, connector or self.connector, tuning, instance, run
         )

@@ -10,7 +10,7 @@ import pytest
 from services import outages, store
 from services.connectors.meta.connector import MetaConnector
 from services.message import Status
-from services.outage_policy import Answer, Fault
+from services.outage_policy import Answer, Fault, Pauses
 from tests.integration.outage_stage import FAST, PAGE, OutageStage, error
 from tests.integration.outbox_tools import entry, execute, outbox, result
 
@@ -184,6 +184,21 @@ def test_a_poisonous_message_fails_though_others_got_through_but_once(stage):
     stage.accept(*(entry(bot, chat) for chat in CHATS))
     stage.wait_for(lambda: stage.statuses() == {"failed": 1, "sent": len(CHATS)})
     assert outage(stage) is None
+
+
+def test_other_chats_come_first_once_the_pause_after_a_poisonous_message_is_over(stage):
+    stage.graph.refuse = lambda text: error(131000) if text == "poison" else None
+    stage.graph.up()
+    bot = stage.bot()
+    stage.accept(entry(bot, "60999999999", "poison"))
+    stage.sender(pauses=Pauses(first=1.0, longest=8.0))
+    stage.wait_for(lambda: stage.graph.tried.count("poison") == 3)
+    with watched(stage, 1.5):  # of a pause of 3 to 4 s; the chat alone waits 1 s
+        pass
+    stage.accept(entry(bot, CHATS[0], "another"))
+    stage.wait_for(lambda: len(stage.graph.tried) >= 4)
+    assert stage.graph.tried[3] == "another"
+    stage.wait_for(lambda: stage.statuses() == {"failed": 1, "sent": 1})
 
 
 def test_a_message_that_is_refused_among_others_that_get_through_begins_no_outage(stage):
