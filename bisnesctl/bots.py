@@ -85,6 +85,7 @@ ON CONFLICT (company_id, phone_index) DO UPDATE SET
 RETURNING id, xmax = 0, meta_phone_number_id,
     CASE connection_type WHEN '360dialog' THEN api_key_encrypted ELSE meta_access_token_encrypted END"""
 
+# An outage in which no attempt failed for minutes, and nothing waits, says nothing of now: nobody tries to send.
 _LIST = """
 SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.process_name, COALESCE(c.status, ''),
        c.meta_phone_number_id, c.display_phone_number,
@@ -92,8 +93,11 @@ SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.pro
        CASE WHEN p.held_until > now() THEN
            CASE WHEN isfinite(p.held_until) THEN p.held_until::timestamptz(0)::text ELSE 'infinity' END END,
        CASE WHEN p.held_until > now() THEN p.held_reason END,
-       CASE WHEN p.outage_since IS NOT NULL THEN jsonb_build_object('since', p.outage_since::timestamptz(0)::text,
-           'code', p.outage_code, 'reason', p.outage_reason) END, c.meta_waba_id, p.rate::float,
+       CASE WHEN p.outage_since IS NOT NULL AND (
+               p.outage_seen > now() - interval '5 minutes'
+               OR EXISTS (SELECT FROM lane WHERE bot_id = c.id AND pending > 0)) THEN
+           jsonb_build_object('since', p.outage_since::timestamptz(0)::text, 'code', p.outage_code,
+               'reason', p.outage_reason) END, c.meta_waba_id, p.rate::float,
        NULLIF(k.status, 'unknown'), k.checked_at::timestamptz(0)::text, COALESCE(k.report -> 'problems', '[]'),
        s.state, s.reason,
        CASE WHEN isfinite(b.until) THEN b.until::timestamptz(0)::text ELSE b.until::text END, b.reason

@@ -100,6 +100,15 @@ def test_a_number_shows_its_outage(client, connection):
     assert other["outage"] is None
 
 
+def test_an_outage_of_which_nobody_knows_whether_it_lasts_is_not_shown(client, connection):
+    """Whatever waited was refused for reasons of its own, say, or given up: nothing was sent that would end it."""
+    begin(connection, bot_of(connection))
+    execute(connection, "UPDATE bot_pace SET outage_seen = now() - interval '1 hour', held_until = now()")
+    assert get(client, "/api/bots").json["bots"][0]["outage"] is None
+    text(client)
+    assert get(client, "/api/bots").json["bots"][0]["outage"]["code"] == "network"
+
+
 @pytest.fixture
 def settings(context):
     return context.settings
