@@ -1,8 +1,9 @@
 """What operators and callers are told while a provider is not available, or a number is held."""
 
 import pytest
-from api_stage import CHAT, COMPANY, KEY
-from outbox_tools import apply_statuses, entry, execute, outbox, result
+import requests
+from api_stage import CHAT, COMPANY, KEY, serving
+from outbox_tools import accept, apply_statuses, entry, execute, outbox, result
 
 from bisnesctl.botchecks import troubled
 from bisnesctl.verdict import Finding, Verdict, in_one_line, judge
@@ -69,25 +70,27 @@ def test_what_was_sent_is_not_held_any_more(client, connection):
     assert one(client, message_id)["hold"] is None
 
 
-def send(client, wait):
-    answer = client.post(
-        f"/api/v2/messages/text/{COMPANY}/{CHAT}?wait={wait}", json={"message": "Hi"}, headers={"X-Api-Key": KEY}
-    )
+def send(url, wait):
+    answer = requests.post(
+        f"{url}/api/v2/messages/text/{COMPANY}/{CHAT}?wait={wait}",
+        json={"message": "Hi"}, headers={"X-Api-Key": KEY}, timeout=90,
+    )  # fmt: skip
     assert answer.status_code == 202
-    Accepted.model_validate(answer.json, extra="forbid")
-    return answer.json
+    Accepted.model_validate(answer.json(), extra="forbid")
+    return answer.json()
 
 
-def test_who_waits_for_the_outcome_is_told_what_holds_it(client, connection):
+def test_who_waits_for_the_outcome_is_told_what_holds_it(context, connection):
     begin(connection, bot_of(connection))
-    answer = send(client, 0.3)
-    assert (answer["status"], answer["hold"]["needsOperator"]) == ("queued", False)
-    assert REASON in answer["hold"]["reason"]
-    outbox().hold_bots(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: expired")])
-    answer = send(client, 30)  # and does not wait for what nobody does
-    assert (answer["status"], answer["hold"]["reason"]) == ("waiting", "190: expired")
+    with serving(context.settings) as url:
+        answer = send(url, 0.3)
+        assert (answer["status"], answer["hold"]["needsOperator"]) == ("queued", False)
+        assert REASON in answer["hold"]["reason"]
+        outbox().hold_bots(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: expired")])
+        answer = send(url, 30)  # and does not wait for what nobody does
+        assert (answer["status"], answer["hold"]["reason"]) == ("waiting", "190: expired")
     message_id = answer["messageId"]
-    assert store.outcome_of(connection, message_id)[0] is Status.WAITING
+    assert store.outcomes_of(connection, [message_id])[message_id].status is Status.WAITING
 
 
 def test_a_number_shows_its_outage(client, connection):
@@ -170,7 +173,7 @@ def test_many_numbers_with_the_same_outage_are_one_line(connection, settings):
         )
     for phone in range(12):
         bot = bot_of(connection, phone)
-        store.accept(connection, [entry(bot)])
+        accept(connection, entry(bot))
         begin(connection, bot)
     (trouble,) = troubled(settings)
     assert trouble.name == "0128-0 and 11 more"
