@@ -22,6 +22,8 @@ from bisnesctl.watch import FILE, NAME
 
 #: Seconds between two looks where nothing happens and nothing is due, and between two looks at the memory.
 TICK, MEMORY_TICK = 1.0, 5.0
+#: Looks in a row at which a PostgreSQL neither works nor recovers, until it counts as hung.
+RECOVERY_LOOKS = 12
 #: supervisord's states in which a process ended without anybody having asked for it.
 _ENDED = ("EXITED", "FATAL")
 #: How bad an event is; what is not named is of no consequence.
@@ -47,6 +49,7 @@ class Duty:
         self._silence_limit = 2 * deployment.settings.max_heartbeat_age / 1000  # seconds
         beats_missed = 2 * deployment.settings.heartbeat_interval / 1000
         self._silences = Silences(looks=2 + math.ceil(beats_missed / MEMORY_TICK))
+        self._recoveries = Silences(looks=RECOVERY_LOOKS)
 
     def go_on(self, events: "queue.SimpleQueue[Event]") -> None:
         """Do what is to be done, then wait for an event, or until something is due."""
@@ -120,6 +123,7 @@ class Duty:
             self._next_memory = time.monotonic() + MEMORY_TICK
             self._check_memory(processes)
             self._check_hangs(processes)
+            self._check_recoveries(processes)
 
     def _see_to(self, instance: Instance, process: Process, now: float) -> None:
         history = self._state.of(instance.name)
@@ -233,6 +237,17 @@ class Duty:
         for pid in self._silences.see(silent):
             instance, seconds = silent[pid]
             self._note_hang(instance, f"no heartbeat for {seconds:.0f} s")
+            hangs.kill(pid)
+
+    def _check_recoveries(self, processes: Mapping[str, Process]) -> None:
+        """Kill a PostgreSQL that waits for nothing after a crash: another one recovers, once the disk lets it."""
+        failed = {
+            process.pid: self._instances[name] for name, process in processes.items()
+            if self._counts(name, process) and self._instances[name].program.probe == "postgres"
+            and hangs.recovery_failed(process.pid)
+        }  # fmt: skip
+        for pid in self._recoveries.see(failed):
+            self._note_hang(failed[pid], "its recovery from a crash failed, and it does not go on")
             hangs.kill(pid)
 
     def _is_judged(self, name: str, process: Process) -> bool:

@@ -7,6 +7,7 @@ Nor is a silence that the guard did not see itself: after a pause of the whole m
 
 import contextlib
 import os
+import re
 import signal
 import tempfile
 from collections.abc import Collection
@@ -19,6 +20,8 @@ from bisnesctl.probes import Beat
 
 #: Bytes that a heartbeat has, at most.
 _LARGEST_BEAT_BYTES = 8192
+#: Of these processes PostgreSQL has one at all times, but for moments: while it recovers, and while it works.
+_OF_LIVING_POSTGRES = re.compile(rb"\b(startup|walwriter)\b")
 #: Part of a silence that counts, however much of it the process waited for a processor.
 _LEAST_PART = 0.1
 
@@ -50,6 +53,25 @@ def can_beat(folder: Path) -> bool:
     return True
 
 
+def recovery_failed(postgres: int) -> bool:
+    """Whether a PostgreSQL neither works nor recovers, though it runs.
+
+    If its recovery from a crash fails, because the disk is read-only, say, PostgreSQL 18 does not end but waits for its
+    own helpers for ever, whatever becomes of the disk.
+    """
+    helpers: list[str] = []
+    with contextlib.suppress(OSError):
+        helpers = Path(f"/proc/{postgres}/task/{postgres}/children").read_text().split()
+    titles = [each for each in map(_command, helpers) if each.startswith(b"postgres:")]
+    return bool(titles) and not any(map(_OF_LIVING_POSTGRES.search, titles))
+
+
+def _command(pid: str) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 def terminate(pid: int) -> None:
     """Tell a process to end."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -65,7 +87,7 @@ def kill(pid: int) -> None:
 
 @dataclass
 class Silences:
-    """How often in a row the guard has seen each process silent."""
+    """How often in a row the guard has seen each process silent, or otherwise stuck."""
 
     looks: int  # in a row, until a process counts as hung
     _seen: dict[int, int] = field(default_factory=dict)

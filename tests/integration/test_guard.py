@@ -17,6 +17,7 @@ import requests
 
 from bisnesctl import watch
 from bisnesctl.deployment import Deployment
+from bisnesctl.guard import duty as duties
 from bisnesctl.guard import hangs, state
 from bisnesctl.guard.duty import Duty
 from bisnesctl.guard.listener import Event
@@ -48,6 +49,7 @@ ROWS = {
     "mute": Program("mute", "", "sleep 1000", restart_delay=0.1, hang_check=True),
     "hanging": Program("hanging", "", "sh -c 'sleep 0.2; exit 70'", restart_delay=60, hang_exits=frozenset({70})),
     "jam": Program("jam", "", "jam", restart_delay=0.1, kill_timeout=12, hang_check=True),
+    "sick": Program("sick", "", "…", restart_delay=0.1, probe="postgres"),
     "hog": Program("hog", "", f'{sys.executable} -c "{{hog}}"', restart_delay=0.1, memory=100, kill_timeout=2),
 }
 
@@ -122,6 +124,7 @@ def stage(tmp_path, database):
     gunicorn = f"{sys.executable} -m gunicorn -c python:services.gunicorn_conf --no-control-socket"
     commands = {name: row.command for name, row in ROWS.items()} | {
         "hog": f"{sys.executable} {hog}",
+        "sick": "bash -c '(exec -a \"postgres: checkpointer\" sleep 1000) & wait'",
         "jam": f"{gunicorn} -b 127.0.0.1:{PORT} tests.integration.jam:app",
     }
     sections = [
@@ -217,6 +220,15 @@ def test_a_process_that_beats_is_left_alone_and_so_is_one_that_was_started_just_
         heart(stage, "mute", pid)
         time.sleep(0.2)
     assert stage.process("mute").pid == pid
+
+
+def test_a_postgresql_that_neither_works_nor_recovers_is_killed_and_started_again(stage, monkeypatch):
+    monkeypatch.setattr(duties, "RECOVERY_LOOKS", 2)
+    stage.guard()
+    pid = stage.run("sick")
+    wait_until(lambda: stage.process("sick").pid not in (0, pid), 90, lambda: str(stage.process("sick")))
+    wait_until(lambda: stage.noted("process_hung"), 20)
+    assert "recovery from a crash failed" in stage.noted("process_hung")[0][1]["reason"]
 
 
 def test_nothing_is_killed_while_no_heartbeat_can_be_written(stage, monkeypatch):
