@@ -178,8 +178,6 @@ class Duty:
 
     def _start(self, instance: Instance, history: History) -> None:
         """Start it, unless somebody stopped it, or started it, meanwhile."""
-        if history.decision and history.decision.decision == "block":
-            history = History()
         self._state.histories[instance.name] = policy.runs(history)
         self._save()
         if self._deployment.supervisor.revive(instance.full_name):

@@ -100,8 +100,9 @@ def due(history: History, now: float) -> bool:
 
 
 def runs(history: History) -> History:
-    """It was started, by us or by somebody."""
-    return replace(history, decision=None)
+    """It was started, by us or by somebody. What had been given up begins anew."""
+    given_up = history.decision is not None and history.decision.decision != "restart"
+    return History() if given_up else replace(history, decision=None)
 
 
 def forgiven(history: History, lived: float, row: Program) -> History:

@@ -47,6 +47,19 @@ def test_one_quick_death_too_many_is_the_last_and_says_why():
     assert "exit status 1" in last.reason
 
 
+@pytest.mark.parametrize(("status", "lived", "hang"), [(1, 1.0, ""), (75, 60.0, ""), (-1, 60.0, "it hung")])
+def test_what_somebody_starts_after_it_was_given_up_has_all_its_tries_again(status, lived, hang):
+    def tries(history):
+        count = 0
+        while not count or history.decision.decision == "restart":
+            history = ended(policy.runs(history), SESSION, status, lived, 1000.0, hang)
+            count += 1
+        return history, count
+
+    given_up, count = tries(History())
+    assert tries(given_up)[1] == count
+
+
 def test_deaths_of_long_ago_do_not_count():
     old = die(History(), 4, now=0.0)
     assert die(old, 1, now=WINDOW + 1).decision.decision == "restart"
