@@ -151,3 +151,9 @@ def test_the_fattest_idle_browser_is_renewed_one_at_a_time():
 )
 def test_a_session_of_another_machine_is_left_to_it_while_that_lives(host, held, hosts, other):
     assert is_elsewhere(session(1, host=host), "here", held, hosts) is other
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, -1.0, LONG_AGO])
+def test_a_start_of_another_time_keeps_no_session_from_starting(seconds):
+    found = [session(1, state="STARTING", started=seconds), session(2)]
+    assert [each.bot_id for each in plan(found, {program(1): Program.ACTIVE}, 9, 1).start] == [2]

@@ -79,7 +79,8 @@ def _is_due(session: Session, program: Program | None) -> bool:
 def _is_starting(session: Session, program: Program | None) -> bool:
     if program is not Program.ACTIVE or session.state not in ("STOPPED", "STARTING"):
         return False
-    return session.ages.start is None or session.ages.start < STARTING_SECONDS
+    # A start in the future is none: the database's clock was set back since.
+    return session.ages.start is None or 0 <= session.ages.start < STARTING_SECONDS
 
 
 def _idle(session: Session, most: int) -> Idle | None:
