@@ -104,7 +104,7 @@ def test_names_that_do_not_resolve_and_tls_that_fails_are_outages(stage, silent_
     assert untouched(stage)
 
 
-@pytest.mark.parametrize("status", [200, 500, 502, 503, 520])
+@pytest.mark.parametrize("status", [200, 500, 502, 504, 520])
 def test_a_gateways_page_holds_the_number_and_leaves_open_only_what_was_in_hand(stage, status):
     """What got the page may have been taken, so it is never repeated; what waits is not given to it."""
     stage.graph.page = (status, PAGE)
@@ -123,7 +123,11 @@ def test_a_gateways_page_holds_the_number_and_leaves_open_only_what_was_in_hand(
 
 @pytest.mark.parametrize(
     "answer, code",
-    [*((error(code), str(code)) for code in (1, 2, 131000, 131016, 133004)), ((403, PAGE), "http_403")],
+    [
+        *((error(code), str(code)) for code in (1, 2, 131000, 131016, 133004)),
+        ((403, PAGE), "http_403"),
+        ((503, PAGE), "http_503"),
+    ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_trouble_of_metas_own_or_a_page_in_between_is_waited_for(stage, answer, code):

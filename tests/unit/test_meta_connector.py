@@ -111,7 +111,7 @@ def envelope(code, **more):
         (401, envelope(190), Held),
         (500, envelope(131000, error_data="a string"), Unavailable),
         (500, envelope(131057), Unavailable),
-        (503, {"error": "upstream"}, Unknown),
+        (503, {"error": "upstream"}, Unavailable),
         (502, {}, Unknown),
         (404, {"detail": "nothing here"}, Unavailable),
         (302, {}, Unavailable),
@@ -121,7 +121,9 @@ def test_answers_are_told_apart_by_their_error_code(status, answer, kind):
     assert isinstance(META.outcome(message(), status, orjson.dumps(answer)), kind)
 
 
-@pytest.mark.parametrize("status, kind", [(200, Unknown), (502, Unknown), (504, Unknown), (413, Unavailable)])
+@pytest.mark.parametrize(
+    "status, kind", [(200, Unknown), (502, Unknown), (504, Unknown), (413, Unavailable), (503, Unavailable)]
+)
 def test_a_gateways_page_is_no_answer(status, kind):
     outcome = META.outcome(message(), status, b"<html>\x00\xff</html>")
     assert isinstance(outcome, kind)

@@ -45,6 +45,8 @@ def refusal(status: int, body: bytes) -> Refusal | None:
         return found
     if status == 429:
         return _too_many("http_429", shown(status, body))
+    if status == 503:  # "the server is currently unable to handle the request" (RFC 9110, 15.6.4), so it did not
+        return Unavailable(outage(status), f"the provider serves nobody ({shown(status, body)})", chargeable=True)
     if 300 <= status < 500:
         # A proxy or a wrong address; or a filter that does not like this one message.
         advice = "not an answer of the API: check META_GRAPH_URL or DIALOG360_URL, and what is between it and us"
