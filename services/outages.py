@@ -25,29 +25,37 @@ _GIVEN = """
     SELECT * FROM json_to_recordset(%(faults)s::json) AS f (
         bot_id int, code text, reason text, probe bool, least float)"""
 
-# What lasts is told to the customer and to whoever reads process_events. Locks: event_feed first, then bot_pace.
-_REPORT = f"""
+# What lasts, and its end, is told to customers and to whoever reads process_events. Locks: every event_feed at once.
+_TELL = f"""
 WITH lasting AS (
     SELECT p.bot_id, p.process_name, f.code || ': ' || f.reason AS reason
     FROM ({_GIVEN}) f JOIN bot_pace p USING (bot_id)
     WHERE f.probe AND NOT p.outage_reported AND {_LASTS}
         AND p.outage_since <= now() - %(reported_after)s * interval '1 second'
-    ORDER BY p.bot_id
+), ended AS (
+    SELECT bot_id, process_name FROM bot_pace
+    WHERE bot_id = ANY(%(sent)s) AND outage_reported AND held_until <> 'infinity'
+), told AS (
+    SELECT bot_id, process_name, 'bot_unavailable' AS name, 'error' AS severity,
+           bot_status_event(bot_id, 'unavailable', reason) AS event FROM lasting
+    UNION ALL
+    SELECT bot_id, process_name, 'bot_available', 'info', bot_status_event(bot_id, 'active', NULL) FROM ended
 ), noted AS (
     INSERT INTO process_events (process_name, event_type, event_data, severity)
-    SELECT process_name, 'bot_unavailable', bot_status_event(bot_id, 'unavailable', reason), 'error' FROM lasting
+    SELECT process_name, name, event, severity FROM told
 )
-SELECT raise_events(jsonb_agg(bot_status_event(bot_id, 'unavailable', reason))) FROM lasting"""
+SELECT raise_events(jsonb_agg(event ORDER BY bot_id)) FROM told"""
+
+# At once and in order, so that workers with findings of the same numbers do not deadlock.
+_LOCK = "SELECT FROM bot_pace WHERE bot_id = ANY(%(bots)s) ORDER BY bot_id FOR UPDATE"
 
 # Of many messages that fail together, only the one that was to find out makes the pause longer.
 _BEGIN = f"""
-WITH f AS ({_GIVEN}), locked AS (
-    SELECT p.bot_id, COALESCE({_LASTS}, false) AS lasts FROM bot_pace p
-    WHERE p.bot_id IN (SELECT bot_id FROM f) ORDER BY p.bot_id FOR UPDATE
+WITH known AS (
+    SELECT f.*, p.outage_pause, COALESCE({_LASTS}, false) AS lasts FROM ({_GIVEN}) f JOIN bot_pace p USING (bot_id)
 ), paused AS (
-    SELECT f.*, l.lasts, GREATEST(f.least, CASE WHEN NOT l.lasts THEN %(first)s
-        WHEN f.probe THEN LEAST(p.outage_pause * 2, %(longest)s) ELSE p.outage_pause END) AS pause
-    FROM f JOIN locked l USING (bot_id) JOIN bot_pace p USING (bot_id)
+    SELECT *, GREATEST(least, CASE WHEN NOT lasts THEN %(first)s
+        WHEN probe THEN LEAST(outage_pause * 2, %(longest)s) ELSE outage_pause END) AS pause FROM known
 )
 UPDATE bot_pace p SET
     outage_since = CASE WHEN n.lasts THEN p.outage_since ELSE now() END,
@@ -61,29 +69,18 @@ FROM paused n WHERE p.bot_id = n.bot_id
 RETURNING p.bot_id, CASE WHEN n.probe AND isfinite(p.held_until)
     THEN extract(epoch FROM p.held_until - now())::float ELSE 0 END"""
 
-_TELL_ENDED = """
-WITH ended AS (
-    SELECT bot_id, process_name FROM bot_pace
-    WHERE bot_id = ANY(%(sent)s) AND outage_reported AND held_until <> 'infinity' ORDER BY bot_id
-), noted AS (
-    INSERT INTO process_events (process_name, event_type, event_data, severity)
-    SELECT process_name, 'bot_available', bot_status_event(bot_id, 'active', NULL), 'info' FROM ended
-)
-SELECT raise_events(jsonb_agg(bot_status_event(bot_id, 'active', NULL))) FROM ended"""
-
 # A message that was refused for a reason of its own says nothing of the others: the next one finds out at once.
 _END = """
-WITH locked AS (
-    SELECT bot_id FROM bot_pace WHERE bot_id = ANY(%(answered)s) AND outage_since IS NOT NULL ORDER BY bot_id FOR UPDATE
-), probed AS (
-    UPDATE bot_pace p SET held_until = now() FROM locked
-    WHERE p.bot_id = locked.bot_id AND p.bot_id <> ALL(%(sent)s) AND p.held_until <> 'infinity'
+WITH probed AS (
+    UPDATE bot_pace SET held_until = now()
+    WHERE bot_id = ANY(%(answered)s) AND bot_id <> ALL(%(sent)s) AND outage_since IS NOT NULL
+        AND held_until <> 'infinity'
 )
 UPDATE bot_pace p SET outage_since = NULL, outage_seen = NULL, outage_code = NULL, outage_reason = NULL,
     outage_pause = 0, outage_reported = false,
     held_reason = CASE WHEN p.held_until = 'infinity' THEN p.held_reason END,
     held_until = CASE WHEN p.held_until = 'infinity' THEN p.held_until ELSE '-infinity' END
-FROM locked WHERE p.bot_id = locked.bot_id AND p.bot_id = ANY(%(sent)s)"""
+WHERE p.bot_id = ANY(%(sent)s) AND p.outage_since IS NOT NULL"""
 
 # A message is as old as what was last done with it: its acceptance, its last own attempt, its being queued once more.
 _CLAIM_OLD = """
@@ -112,8 +109,11 @@ def note(connection: Connection, findings: Iterable[Fault | Answer], pauses: Pau
     answers = [each for each in findings if isinstance(each, Answer)]
     sent = sorted({each.bot_id for each in answers if each.sent})
     answered = sorted({each.bot_id for each in answers})
-    begun = {
+    values = {
         "faults": orjson.dumps([asdict(each) for each in faults if each.bot_id not in sent]).decode(),
+        "sent": sent,
+        "answered": answered,
+        "bots": sorted({each.bot_id for each in faults}.union(answered)),
         "forgotten": FORGOTTEN_MINUTES,
         "first": pauses.first,
         "longest": pauses.longest,
@@ -121,15 +121,13 @@ def note(connection: Connection, findings: Iterable[Fault | Answer], pauses: Pau
     }
     held: dict[int, float] = {}
     with transaction(connection) as cursor:
+        cursor.execute(_TELL, values)
+        cursor.execute(_LOCK, values)
         if faults:
-            cursor.execute(_REPORT, begun)
-        if sent:
-            cursor.execute(_TELL_ENDED, {"sent": sent})
-        if faults:
-            cursor.execute(_BEGIN, begun)
+            cursor.execute(_BEGIN, values)
             held = dict(cursor.fetchall())
         if answered:
-            cursor.execute(_END, {"sent": sent, "answered": answered})
+            cursor.execute(_END, values)
     return held
 
 

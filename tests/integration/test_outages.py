@@ -1,5 +1,6 @@
 """A provider that cannot be reached, or serves nobody, holds the number with its queue and fails no message."""
 
+import random
 import socket
 import threading
 import time
@@ -326,6 +327,34 @@ def test_pauses_grow_by_what_finds_out_alone_and_an_old_outage_is_forgotten(stag
     assert pause(least=60.0) == 60.0
     execute(stage.connection, "UPDATE bot_pace SET outage_seen = now() - interval '1 hour'")
     assert pause() == 0.1
+
+
+def test_workers_that_find_out_about_the_same_numbers_do_not_get_in_each_others_way(stage):
+    bots = [stage.bot(phone) for phone in range(8)]
+    for bot in bots:  # so that each number's customer is told
+        execute(stage.connection, "UPDATE phone_configs SET company_id = %s WHERE id = %s", (f"company {bot}", bot))
+        execute(stage.connection, "INSERT INTO event_feed (company_id) VALUES (%s)", (f"company {bot}",))
+    pauses = Pauses(first=0.1, longest=0.2, reported_after=0.0)
+    failed = []
+
+    def work(worker):
+        choice = random.Random(worker)
+        connection = stage.database.connect()
+        for _ in range(50):
+            faults = [Fault(bot, "network", "refused", choice.random() < 0.7) for bot in choice.sample(bots, 4)]
+            answers = [Answer(bot, choice.random() < 0.6) for bot in choice.sample(bots, 4)]
+            try:
+                outages.note(connection, faults + answers, pauses)
+            except store.DatabaseError as error:
+                failed.append(error)
+        connection.close()
+
+    workers = [threading.Thread(target=work, args=(worker,)) for worker in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failed
 
 
 def test_what_waited_for_too_long_fails_and_nothing_else(stage):
