@@ -8,16 +8,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from api_stage import Quiet
+from api_stage import serving
 from outbox_tools import accept, entry, execute, outbox, result
-from werkzeug.serving import make_server
 
 from bisnesctl import vault
 from services import outages
-from services.api.app import create_app
-from services.api.context import connect
 from services.message import Scope, Status
 from services.outage_policy import Fault, Pauses
 from services.store import Database, Hold
@@ -43,18 +41,13 @@ def connection(settings):
 @pytest.fixture
 def api(environment, settings, tool):
     """A listening API with bot 0 of company 0128, and the operator's key in `.env`; answers its base URL."""
-    context, database = connect(settings, Quiet()), settings.database_dsn
-    server = make_server("127.0.0.1", 0, create_app(context), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    environment(DATABASE_URL=database, API_PORT=server.port, API_HOST="0.0.0.0", OPERATOR_KEY=OPERATOR_KEY)
-    add_meta(tool)
-    register(database, OPERATOR_KEY)
-    yield f"http://127.0.0.1:{server.port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    context.close()
+    database = settings.database_dsn
+    with serving(settings) as url:
+        port = urlsplit(url).port
+        environment(DATABASE_URL=database, API_PORT=port, API_HOST="0.0.0.0", OPERATOR_KEY=OPERATOR_KEY)
+        add_meta(tool)
+        register(database, OPERATOR_KEY)
+        yield url
 
 
 def add_meta(tool, *more, phone=0, token="EAAG-token"):

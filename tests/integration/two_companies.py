@@ -13,7 +13,7 @@ from services.connectors.meta.signature import HEADER, sign
 from services.inbox import Inbox
 from services.store import Database
 from tests.integration.api_stage import OTHER
-from tests.integration.outbox_tools import WORKER, execute
+from tests.integration.outbox_tools import WORKER, accept, execute
 from tests.unit.meta_payloads import webhook
 
 COMPANY, CHAT = "0128", "60123456789"
@@ -131,7 +131,7 @@ def sent(connection, bot, provider_id, company=COMPANY, phone=0, kind="text", **
     message_id = str(uuid7())
     payload = payload or {"message": f"text {MARK}"}
     entry = store.Entry(message_id, "meta", bot, company, phone, CHAT, kind, payload)
-    assert store.accept(connection, [entry])[0] == {message_id}
+    accept(connection, entry)
     outbox = store.Outbox("meta", WORKER, 1e6, 60)
     (claimed,) = [each for each in outbox.claim(connection, 10) if each.message_id == message_id]
     done = store.Result(bot, CHAT, claimed.id, WORKER, True, store.Status.SENT, provider_id=provider_id)

@@ -68,7 +68,7 @@ class Everything:
         self.bound = None
         hooks = Hooks(
             self.stopping, self.set_working, lambda: self.idle, lambda _: self.mb, lambda owner: self.command(owner),
-            lambda: self.ours, self.bound_number,
+            lambda: self.ours, bound_number=self.bound_number,
         )  # fmt: skip
         self.owner = Owner(self.browser, self, self, self, [self], Limits(500.0, 2), hooks, clock=lambda: self.now)
 
