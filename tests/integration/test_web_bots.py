@@ -175,7 +175,8 @@ def test_the_list_shows_sessions_and_blocks(tool, connection, bot, width):
 def test_the_list_shows_what_hung_lately(tool, settings, connection, bot):
     execute(connection, "UPDATE wa_session SET state = 'WORKING'")
     settings.run_dir.mkdir(parents=True, exist_ok=True)
-    history = {"hangs": [time.time() - 7200, time.time() - 60, time.time()], "hung": "no heartbeat for 130 s"}
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    history = {"hangs": [now - 7200, now - 60, now], "hung": "no heartbeat for 130 s"}
     told = {"pid": 1, "beat_boottime": 0, "instances": {}, "histories": {"wwebjs-session-0128-1": history}}
     (settings.run_dir / "guard.json").write_text(json.dumps(told))
     shown = " ".join(tool("bots", "list", width=200).text.split())

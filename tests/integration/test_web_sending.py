@@ -148,7 +148,7 @@ class Session:
     def settled(self, *message_ids):
         """Work until all of these have their outcome; returns statuses and codes."""
         self.until(lambda: all(self.outcome(each)[0].settled for each in message_ids))
-        return [(status.value, code) for status, _, code, _ in map(self.outcome, message_ids)]
+        return [(found.status.value, found.code) for found in map(self.outcome, message_ids)]
 
 
 @pytest.fixture
