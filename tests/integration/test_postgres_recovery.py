@@ -1,5 +1,6 @@
 """A real PostgreSQL whose recovery from a crash fails: it waits for ever, which the guard can tell."""
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -24,8 +25,11 @@ def postgres(tmp_path):
 
 def walwriter(pid):
     """The process that PostgreSQL has as long as it works."""
-    found = [each for each in psutil.Process(pid).children() if "walwriter" in " ".join(each.cmdline())]
-    return found[0].pid if found else None
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended while it was looked at
+            if "walwriter" in " ".join(child.cmdline()):
+                return child.pid
+    return None
 
 
 def test_a_recovery_that_fails_is_seen_and_one_that_succeeds_is_not(postgres):

@@ -159,6 +159,8 @@ class ProcessHealth:
 
     def waits(self, reason: str | None) -> None:
         """It waits for something, which is no failure."""
+        if reason is not None and reason != self._waits:
+            log.warning("waiting", reason=reason)
         self.progress.begin(reason or "starting")
         self._waits = reason
         self._tell()
