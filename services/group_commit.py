@@ -52,6 +52,11 @@ class Batch(Generic[Item]):
         self.items = [entry.item for entry in entries]
         self._entries, self._lock = entries, lock
 
+    @property
+    def deadline(self) -> float:
+        """When the first of the callers is told that its item was not stored, in monotonic seconds."""
+        return min(entry.deadline for entry in self._entries)
+
     def check(self) -> None:
         """Raise `CallersLeft` unless every caller still waits. Call it right before the commit."""
         with self._lock:

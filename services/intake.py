@@ -1,16 +1,15 @@
 """Acceptance: messages that wait together share one INSERT and one commit, and are answered after it.
 
 A caller that is told "not stored" sends its message again, so the message must not be stored after all when a database
-that hung goes on. The INSERT and its COMMIT are therefore two steps, and the second is taken only if every caller still
-waits: a server that goes on with an INSERT alone rolls it back when it finds the connection closed. If the answer to
-the COMMIT itself is missing, its outcome is looked up on the next connection before anything else is stored there, and
-messages that no caller was given are withdrawn, unless a worker has taken them already. Those with an idempotency key
-stay: their callers get their ids with the next request, from any process, and perhaps did so meanwhile.
-
-(A comparison with the database's clock in one step would cost no round trip, but the clock of a machine that was
-suspended is late when it goes on.)
+that hung goes on. The INSERT therefore stores nothing if the server gets to it after the first caller of the batch was
+told so, by the server's clock, whose distance from ours each answer tells; and statement_timeout ends one in the middle
+of which the server hung. If the answer is missing all the same, its outcome is looked up on the next connection before
+anything else is stored there, and messages that no caller was given are withdrawn, unless a worker has taken them
+already. Those with an idempotency key stay: their callers get their ids with the next request, from any process, and
+perhaps did so meanwhile. (INSERT and COMMIT as two steps cost a seventh of the throughput.)
 """
 
+import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -20,16 +19,15 @@ import structlog
 
 from services import store
 from services.bells import session_queue
-from services.group_commit import Batch, GroupCommit
+from services.group_commit import Batch, CallersLeft, GroupCommit
 from services.store import Connection, Database, DatabaseError, DatabaseUnavailable, Entry
 
 #: Messages that share one commit, at most.
 MAX_BATCH = 256
 #: Seconds from a message's arrival to its commit; afterwards its caller is told that it was not stored.
 ACCEPT_SECONDS = 5.0
-#: Server-side limits of the connection, in milliseconds: for a statement, and for an INSERT without its COMMIT, whose
-#: locks would hold up its chats if this machine disappeared.
-_LIMITS = "-c statement_timeout=5000 -c idle_in_transaction_session_timeout=10000"
+#: Server-side limit of the connection: milliseconds for a statement.
+_LIMITS = "-c statement_timeout=5000"
 
 log = structlog.get_logger()
 
@@ -63,9 +61,10 @@ class Intake:
         """Connects with the first message. `seconds`: from a message's arrival to its commit."""
         self._database, self._notifier, self._seconds = database, notifier, seconds
         self._connection: Connection | None = None
-        # Messages whose COMMIT was not answered, by id, and the backends that may still be at it.
+        # Messages whose INSERT was not answered, by id, and the backends that may still be at it.
         self._in_doubt: dict[str, Entry] = {}
         self._backends: set[int] = set()
+        self._clock_offset = 0.0  # seconds by which the database's clock is ahead of ours that never is set, at least
         self._commits: GroupCommit[Entry, Accepted] = GroupCommit(
             "intake", self._write, seconds, max_items=MAX_BATCH, undo=self._withdraw, tidy=self._tidy
         )
@@ -105,29 +104,37 @@ class Intake:
 
     def _store_once(self, batch: Batch[Entry]) -> Stored:
         connection = self._settled({entry.message_id for entry in batch.items})
+        there = set(self._in_doubt)
+        batch.check()
         stored, earlier = self._commit(
-            connection, [entry for entry in batch.items if entry.message_id not in self._in_doubt], batch
+            connection, [each for each in batch.items if each.message_id not in there], batch
         )
-        stored |= self._in_doubt.keys()
         self._in_doubt.clear()
         self._backends.clear()
-        return stored, earlier
+        return stored | there, earlier
 
     def _commit(self, connection: Connection, entries: list[Entry], batch: Batch[Entry]) -> Stored:
         """Store the entries if all callers of the batch still wait. Closes the connection if it breaks."""
+        if not entries:
+            return set(), {}
+        before = dict(self._in_doubt)
+        self._in_doubt |= {entry.message_id: entry for entry in entries}
+        self._backends.add(connection.get_backend_pid())
         try:
-            result = store.begin_accept(connection, entries)
-            batch.check()
-            self._in_doubt |= {entry.message_id: entry for entry in entries if entry.message_id in result[0]}
-            self._backends.add(connection.get_backend_pid())
-            store.end_transaction(connection, "COMMIT")
-        except Exception as error:
-            if isinstance(error, DatabaseError) and store.is_broken(connection, error):
+            found = store.accept(connection, entries, batch.deadline + self._clock_offset)
+            if found.at is not None:
+                self._clock_offset = found.at - time.monotonic()
+            elif any(_missing(entry, found.earlier) for entry in entries):  # it was too late, or the clock was set
+                self._in_doubt = before
+                self._clock_offset = store.clock(connection) - time.monotonic()
+                raise CallersLeft
+        except DatabaseError as error:
+            if store.is_broken(connection, error):
                 connection.close()
             else:
-                _roll_back(connection)
+                self._in_doubt = before
             raise
-        return result
+        return found.stored, found.earlier
 
     def _is_closed(self) -> bool:
         return self._connection is None or bool(self._connection.closed)
@@ -138,6 +145,7 @@ class Intake:
         connection = self._database.connect(by_key=False, seconds=self._seconds, options=_LIMITS)
         try:
             store.end_backends(connection, self._backends)
+            self._clock_offset = store.clock(connection) - time.monotonic()
         except DatabaseError as error:
             if store.is_broken(connection, error):
                 connection.close()
@@ -180,16 +188,13 @@ class Intake:
         return bool(self._in_doubt)
 
 
-def _roll_back(connection: Connection) -> None:
-    try:
-        store.end_transaction(connection, "ROLLBACK")
-    except DatabaseError:
-        connection.close()
-
-
 def _queue(entry: Entry) -> str:
     """Whom to wake: any worker of the channel, or the one session of a WhatsApp Web bot."""
     return session_queue(entry.bot_id) if entry.process == "wwebjs" else f"{entry.process}-messages"
+
+
+def _missing(entry: Entry, earlier: dict[tuple[str, str], store.Earlier]) -> bool:
+    return (entry.company_id, entry.idempotency_key or "") not in earlier
 
 
 def _answer(entry: Entry, stored: set[str], earlier: dict[tuple[str, str], store.Earlier]) -> Accepted | Exception:

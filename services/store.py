@@ -5,10 +5,11 @@ bot_pace in order of bot. Claims skip lanes that are locked and never wait for o
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -247,12 +248,14 @@ _BOT_COLUMNS = """
                                          ELSE meta_access_token_encrypted END, '')
     FROM phone_configs"""
 
-# The lanes are locked before the first id is drawn, so ids of a chat become visible in their order.
+# The lanes are locked before the first id is drawn, so ids of a chat become visible in their order. The time is
+# compared once, when the server gets to the statement.
 _ACCEPT = """
 WITH given AS (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS given (
         message_id uuid, bot_id int, company_id text, phone_index int, chat_id text, kind text, payload jsonb,
         idempotency_key text, digest text, n int)
+    WHERE (SELECT clock_timestamp() < to_timestamp(%(not_after)s))
 ), fresh_keys AS (
     INSERT INTO idempotency_keys (company_id, key, digest, message_id)
     SELECT company_id, idempotency_key, decode(digest, 'hex'), message_id FROM given
@@ -270,7 +273,7 @@ WITH given AS (
 INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload)
 SELECT bot_id, chat_id, message_id, company_id, phone_index, kind, payload
 FROM fresh JOIN locked USING (bot_id, chat_id) ORDER BY n
-RETURNING message_id::text"""
+RETURNING message_id::text, extract(epoch FROM clock_timestamp())::float"""
 
 _EARLIER = """
 SELECT company_id, key, encode(digest, 'hex'), message_id::text FROM idempotency_keys
@@ -441,7 +444,7 @@ class Statement:
         self.execute = f"EXECUTE {name} ({', '.join(f'%({each})s::{kind}' for each, kind in types.items())})"
 
 
-_ACCEPT_ROWS = Statement("accept", _ACCEPT, rows="json")
+_ACCEPT_ROWS = Statement("accept", _ACCEPT, rows="json", not_after="float")
 _RECORD_RESULTS = Statement("record", _RECORD, results="json", process="text", media_base="text")
 _NOTE_UNKNOWN_RESULTS = Statement("note_unknown", _NOTE_UNKNOWN, results="json")
 _CLAIM_DUE = Statement(
@@ -450,20 +453,14 @@ _CLAIM_DUE = Statement(
 )  # fmt: skip
 
 
-def run(
-    connection: Connection, *steps: tuple[Statement, Mapping[str, Any]], begin: bool = False
-) -> list[tuple[Any, ...]]:
-    """Run statements in one transaction and round trip; returns the rows of the last one.
-
-    `begin`: the transaction stays open; end it with `end_transaction`.
-    """
+def run(connection: Connection, *steps: tuple[Statement, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Run statements in one transaction and round trip; returns the rows of the last one."""
     with connection.cursor() as cursor:
         for step, _ in steps:
             if step.prepare not in connection.prepared:
                 cursor.execute(step.prepare)
                 connection.prepared.add(step.prepare)
-        statements = [cursor.mogrify(step.execute, values) for step, values in steps]
-        cursor.execute(b";".join([b"BEGIN", *statements] if begin else statements))
+        cursor.execute(b";".join(cursor.mogrify(step.execute, values) for step, values in steps))
         return cursor.fetchall() if cursor.description else []
 
 
@@ -493,22 +490,32 @@ def find_bot(connection: Connection, where: str, values: tuple[Any, ...]) -> Bot
     return Bot(row[0], row[1], row[2], row[3], row[4], row[5], Secret(row[6])) if row else None
 
 
-def end_transaction(connection: Connection, how: Literal["COMMIT", "ROLLBACK"]) -> None:
-    """End a transaction that `run` left open."""
-    with connection.cursor() as cursor:
-        cursor.execute(how)
+@dataclass(frozen=True, slots=True)
+class Acceptance:
+    """What became of messages that were to be accepted, which are either all looked at or, if it was too late, none."""
+
+    stored: set[str]  # ids of the messages that are new and now durable
+    earlier: dict[tuple[str, str], Earlier]  # by company and idempotency key that had been used before
+    at: float | None  # the database's time, in seconds since the epoch; None: nothing was stored
 
 
-def begin_accept(connection: Connection, entries: list[Entry]) -> tuple[set[str], dict[tuple[str, str], Earlier]]:
-    """Store messages in their order, in a transaction that stays open: they are durable after its COMMIT.
+def accept(connection: Connection, entries: list[Entry], not_after: float = math.inf) -> Acceptance:
+    """Store messages in one commit, in their order, unless the database's clock is past `not_after` by then.
 
-    Returns the message ids that are new, and, for each (company, idempotency key) that had been used before, what it
-    was used for.
+    `not_after`: seconds since the epoch.
     """
     rows = [asdict(entry) | {"n": n} for n, entry in enumerate(entries)]
-    stored = {row[0] for row in run(connection, (_ACCEPT_ROWS, {"rows": orjson.dumps(rows).decode()}), begin=True)}
+    found = run(connection, (_ACCEPT_ROWS, {"rows": orjson.dumps(rows).decode(), "not_after": not_after}))
+    stored = {row[0] for row in found}
     repeated = [entry for entry in entries if entry.message_id not in stored]
-    return stored, _earlier(connection, repeated) if repeated else {}
+    return Acceptance(stored, _earlier(connection, repeated) if repeated else {}, found[-1][1] if found else None)
+
+
+def clock(connection: Connection) -> float:
+    """The database's time, in seconds since the epoch."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float")
+        return float((cursor.fetchone() or (0.0,))[0])
 
 
 def existing(connection: Connection, message_ids: list[str]) -> set[str]:

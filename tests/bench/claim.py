@@ -125,8 +125,7 @@ def _bots(connection: Connection) -> list[tuple[int, str]]:
 
 
 def _accept(connection: Connection, entries: list[store.Entry]) -> None:
-    store.begin_accept(connection, entries)
-    store.end_transaction(connection, "COMMIT")
+    store.accept(connection, entries)
 
 
 def _measure(worker: Connection, filling: Filling, rounds: int, bots: list[tuple[int, str]]) -> Claimed:

@@ -35,9 +35,8 @@ def entry(bot: int, chat: str = "60123456789", text: str | None = None, **extra)
 
 def accept_or_not(connection: Connection, *entries: Entry) -> tuple[set[str], dict]:
     """Accept messages; returns the ids of the new ones, and what the idempotency keys of the others were used for."""
-    result = store.begin_accept(connection, list(entries))
-    store.end_transaction(connection, "COMMIT")
-    return result
+    found = store.accept(connection, list(entries))
+    return found.stored, found.earlier
 
 
 def accept(connection: Connection, *entries: Entry) -> None:

@@ -168,17 +168,34 @@ def accepted(intake, message):
         return False
 
 
-def test_a_message_whose_commit_was_not_answered_is_withdrawn(own_postgres, dsn, intake, bot, monkeypatch):
-    frozen, real = contextlib.ExitStack(), store.end_transaction
+def test_what_the_server_gets_to_too_late_is_not_stored(dsn, database, bot):
+    with database.connection() as connection:
+        now = store.clock(connection)
+        keyed = entry(bot, idempotency_key="k", digest="aa")
+        assert store.accept(connection, [entry(bot), keyed], now) == store.Acceptance(set(), {}, None)
+        assert counted(dsn) == (0, 0, 0)
+        assert store.accept(connection, [keyed], now + 60).stored == {keyed.message_id}
 
-    def freeze_first(connection, how):
-        if how == "COMMIT":
-            monkeypatch.undo()
-            frozen.enter_context(own_postgres.frozen())
-        real(connection, how)
+
+@pytest.mark.parametrize("offset", [-4000.0, 4000.0])
+def test_a_database_clock_that_was_set_refuses_no_message(intake, bot, offset):
+    assert accepted(intake, entry(bot))
+    intake._clock_offset += offset
+    assert accepted(intake, entry(bot))
+    assert accepted(intake, entry(bot))
+
+
+def test_a_message_whose_commit_was_not_answered_is_withdrawn(own_postgres, dsn, intake, bot, monkeypatch):
+    frozen, real = contextlib.ExitStack(), store.accept
+
+    def freeze_afterwards(connection, entries, not_after):
+        monkeypatch.undo()
+        real(connection, entries, not_after)
+        frozen.enter_context(own_postgres.frozen())
+        store.clock(connection)  # as if the answer had not come
 
     assert accepted(intake, entry(bot))
-    monkeypatch.setattr(store, "end_transaction", freeze_first)
+    monkeypatch.setattr(store, "accept", freeze_afterwards)
     with frozen:
         lost, keyed = entry(bot), entry(bot, idempotency_key="k", digest="aa")
         futures = [intake.accept(lost), intake.accept(keyed)]
@@ -196,8 +213,7 @@ def test_a_message_whose_commit_was_not_answered_and_that_a_worker_has_is_left_a
     message, later = entry(bot), entry(bot)
     with database.connection() as connection:
         for each in (message, later):
-            store.begin_accept(connection, [each])
-            store.end_transaction(connection, "COMMIT")
+            store.accept(connection, [each])
         [claimed] = outbox().claim(connection, 10)
         assert claimed.message_id == message.message_id
         assert store.withdraw(connection, [message.message_id, later.message_id]) == [later.message_id]
