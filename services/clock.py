@@ -5,10 +5,9 @@ would happen far too late: `repair_clock` (sql/008_clock.sql) moves it back as w
 set forth, everything is due early, which harms nothing but leases: those of living workers seem to have run out.
 """
 
-import time
-
 import structlog
 
+from bisnesctl.proctimes import boottime
 from bisnesctl.settings import Settings
 from services.store import Connection, transaction
 
@@ -53,11 +52,11 @@ class DatabaseClock:
 
     def look(self, connection: Connection) -> bool:
         """Repair what a clock that was set back delays; returns whether it was set forth since the last look."""
-        asked = _boottime()
+        asked = boottime()
         with connection.cursor() as cursor:
             cursor.execute(_LOOK)
             told, seen = cursor.fetchone() or (0.0, None)
-            forth = self._watch.forth(told, asked, _boottime())
+            forth = self._watch.forth(told, asked, boottime())
             if seen is None or told - seen > SEEN_INTERVAL_SECONDS:
                 cursor.execute(_SEEN)
         if seen is not None and seen - told > SLACK_SECONDS:
@@ -73,8 +72,3 @@ class DatabaseClock:
             back = float((cursor.fetchone() or (0.0,))[0])
         if back:
             log.warning("the database's clock was set back: check its time service", seconds=round(back))
-
-
-def _boottime() -> float:
-    """Seconds of a clock that is never set, and goes on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
