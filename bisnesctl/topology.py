@@ -186,7 +186,7 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "wwebjs",
         "manages the WhatsApp Web sessions",
-        _GUNICORN + " -b 127.0.0.1:{wwebjs_port} services.connectors.wwebjs.manager:app",
+        _GUNICORN + " -b 127.0.0.1:{wwebjs_port} services.connectors.wwebjs.manager.keeper:app",
         address=("loopback", "wwebjs_port"),
         needs="enable_wwebjs",
         hang_check=True,

@@ -79,7 +79,7 @@ def check(path: Path) -> dict[str, Any]:
 
     The channel's own code does it, in a process of its own, for the tool works without that.
     """
-    command = [sys.executable, "-m", "services.connectors.wwebjs.trial", str(path.absolute())]
+    command = [sys.executable, "-m", "services.connectors.wwebjs.browser.wajs_check", str(path.absolute())]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired as error:

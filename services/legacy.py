@@ -19,7 +19,7 @@ from services.api.context import Context, connect
 from services.broker import ACTORS, Hints, WakingBroker
 from services.chores import Chores, of_meta
 from services.connectors.meta.receiver import DIALOG360_PATH, MAX_BODY, PATH, blueprint
-from services.connectors.wwebjs.manager import keeper_of
+from services.connectors.wwebjs.manager.keeper import keeper_of
 from services.events.sender import EventSender
 from services.sender import Sender, tuned_for_meta
 

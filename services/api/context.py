@@ -8,7 +8,7 @@ from bisnesctl.settings import Settings, load
 from services.broker import Hints, WakingBroker
 from services.connectors.base import Connector
 from services.connectors.meta.connector import MetaConnector
-from services.connectors.wwebjs.connector import WwebjsConnector
+from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.directory import Directory
 from services.heartbeat import Counters
 from services.intake import Intake, Notifier

@@ -24,7 +24,7 @@ from services.api.session_schemas import (
     SessionQuery,
 )
 from services.api.session_schemas import QrCode as QrShape
-from services.connectors.wwebjs import commands
+from services.connectors.wwebjs.session import commands
 
 #: Seconds that a session has to make a pairing code, for which it asks WhatsApp.
 PAIRING_PATIENCE = 25.0

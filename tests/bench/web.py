@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import requests
 
-from services.connectors.wwebjs.browser import Browser, BrowserOptions
+from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from tests.acceptance.deployment import wait_until
 from tests.acceptance.webdeployment import COMPANY, PARTS, WebDeployment, command_of
 from tests.bench import usage

@@ -3,7 +3,7 @@
 import pytest
 
 from bisnesctl import websessions
-from services.connectors.wwebjs.session import ExitStatus
+from services.connectors.wwebjs.session.session import ExitStatus
 from services.store import Entry
 from tests.integration.outbox_tools import accept, entry, execute
 from tests.integration.sandbox_stage import eventually

@@ -17,11 +17,11 @@ from wa_stage import CHAT, WebSandbox
 from bisnesctl import wajs
 from bisnesctl.__main__ import main
 from bisnesctl.errors import ExitCode
-from services.connectors.wwebjs import contract, family
-from services.connectors.wwebjs.browser import Browser, BrowserOptions
-from services.connectors.wwebjs.chromium import ProgramMissing, StartFailed
-from services.connectors.wwebjs.events import Lost
-from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost, TooLarge
+from services.connectors.wwebjs.browser import process_tree, wajs_contract
+from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
+from services.connectors.wwebjs.browser.chromium import ProgramMissing, StartFailed
+from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost, TooLarge
+from services.connectors.wwebjs.browser.page_events import Lost
 
 NUMBER = "60110000003"
 NEVER = ("Promise.race", [])
@@ -109,7 +109,7 @@ class Stage:
 
     def renderers(self):
         """The processes of pages; that of ours is among them."""
-        command = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in family.members(self.browser.pid)}
+        command = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in process_tree.members(self.browser.pid)}
         return [pid for pid in command if b"--type=renderer" in command[pid]]
 
 
@@ -128,7 +128,7 @@ def stage(tmp_path_factory):
 
 def running(pids):
     """Those of the processes that run."""
-    return [pid for pid in pids if pid in family.members(pid)]
+    return [pid for pid in pids if pid in process_tree.members(pid)]
 
 
 def test_health_says_what_the_page_is(stage):
@@ -185,7 +185,7 @@ def test_a_promise_that_never_resolves_ends_at_the_deadline(stage, tmp_path):
 
 
 def test_the_page_has_what_we_need(stage):
-    assert [each for each in contract.examine(stage.page) if not each.ok] == []
+    assert [each for each in wajs_contract.examine(stage.page) if not each.ok] == []
 
 
 def test_a_bundle_is_checked_before_it_is_used(stage, tmp_path, capsys):
@@ -275,7 +275,7 @@ def test_a_page_that_hangs_is_told_from_one_that_answers_and_is_ended(stage):
         return False
 
     eventually(hangs)
-    everything = family.members(stage.browser.pid)
+    everything = process_tree.members(stage.browser.pid)
     stage.browser.kill()
     assert running(everything) == []
     # A Chromium of another machine held the profile: a container that was replaced.
@@ -296,7 +296,7 @@ def test_a_page_that_crashes_is_lost(stage):
 
 
 def test_a_chromium_that_is_killed_is_lost(stage):
-    everything = family.members(stage.browser.pid) | family.members(stage.browser.driver_pid)
+    everything = process_tree.members(stage.browser.pid) | process_tree.members(stage.browser.driver_pid)
     os.kill(stage.browser.pid, signal.SIGKILL)
     assert stage.lost() == "Chromium ended with SIGKILL"
     with pytest.raises(PageLost, match="SIGKILL"):
@@ -307,7 +307,7 @@ def test_a_chromium_that_is_killed_is_lost(stage):
 
 
 def test_a_browser_that_is_closed_leaves_nothing_and_tells_nothing(stage):
-    everything = family.members(stage.browser.pid) | family.members(stage.browser.driver_pid)
+    everything = process_tree.members(stage.browser.pid) | process_tree.members(stage.browser.driver_pid)
     assert stage.browser.memory() > 50 << 20
     stage.browser.close()
     stage.browser.kill()
@@ -323,7 +323,7 @@ def test_a_browser_that_is_closed_leaves_nothing_and_tells_nothing(stage):
 def test_a_browser_ends_with_its_process(stage, tmp_path):
     command = [sys.executable, "-c", OWNER, str(tmp_path / "profile"), stage.sandbox.page_url, str(stage.bundle)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
-        everything = set().union(*(family.members(int(pid)) for pid in owner.stdout.readline().split()))
+        everything = set().union(*(process_tree.members(int(pid)) for pid in owner.stdout.readline().split()))
         assert len(everything) > 2
         owner.kill()
     eventually(lambda: running(everything) == [])
@@ -367,4 +367,4 @@ def test_a_chromium_that_does_not_start_says_why(stage, tmp_path, script, error,
     with pytest.raises(error, match=says):
         browser.launch(deadline=1)
     assert time.monotonic() - began < 60
-    assert browser.pid is None or running([browser.pid, *family.members(browser.pid)]) == []
+    assert browser.pid is None or running([browser.pid, *process_tree.members(browser.pid)]) == []

@@ -50,7 +50,7 @@ def receiver(settings):
 
 @pytest.fixture
 def manager(settings):
-    with http_server(settings, "services.connectors.wwebjs.manager:app", "wwebjs", "/health") as server:
+    with http_server(settings, "services.connectors.wwebjs.manager.keeper:app", "wwebjs", "/health") as server:
         yield server
 
 

@@ -13,10 +13,11 @@ from supervised import supervised
 
 from bisnesctl import websessions
 from bisnesctl.sessions import session_name
-from services.connectors.wwebjs import commands, manager_store
-from services.connectors.wwebjs.lock import BotLock
-from services.connectors.wwebjs.manager_discovery import Discovery
-from services.connectors.wwebjs.profiles import Profile
+from services.connectors.wwebjs.browser.profiles import Profile
+from services.connectors.wwebjs.manager import store
+from services.connectors.wwebjs.manager.supervise import Discovery
+from services.connectors.wwebjs.session import commands
+from services.connectors.wwebjs.session.bot_lock import BotLock
 from services.store import Database
 from tests.acceptance.deployment import alive, descendants, free_ports, wait_until
 from tests.servers import settings_in
@@ -317,7 +318,7 @@ def on_another_machine(stage, phone):
 def test_a_number_that_runs_on_another_machine_is_neither_started_nor_judged_here(stage):
     stage.add(0)
     with stage._database.connection() as connection:
-        manager_store.adopt(connection)
+        store.adopt(connection)
     with on_another_machine(stage, 0):
         stage.settle()
         for _ in range(3):
@@ -386,11 +387,11 @@ def test_killing_the_manager_stops_no_session_and_the_next_one_goes_on(settings,
 def test_one_manager_at_a_time_looks_after_the_sessions_of_a_machine(database):
     found = Database(database, 2)
     first, other = found.connect(), found.connect()
-    assert manager_store.take_lead(first, "here")
-    assert not manager_store.take_lead(other, "here")
-    assert manager_store.take_lead(other, "there")
+    assert store.take_lead(first, "here")
+    assert not store.take_lead(other, "here")
+    assert store.take_lead(other, "there")
     first.close()
-    wait_until(lambda: manager_store.take_lead(other, "here"), 30)
+    wait_until(lambda: store.take_lead(other, "here"), 30)
     other.close()
 
 
@@ -413,7 +414,7 @@ def manager(settings):
     (port,) = free_ports(1)
     words = ("-c", "python:services.gunicorn_conf", "--no-control-socket", "-b", f"127.0.0.1:{port}")
     process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", *words, "services.connectors.wwebjs.manager:app"],
+        [sys.executable, "-m", "gunicorn", *words, "services.connectors.wwebjs.manager.keeper:app"],
         env={**os.environ, "BISNES_ENV": str(settings.env_file), "BISNES_PROCESS": "wwebjs"},
         cwd=Path(__file__).parents[2],
     )

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from services.connectors.wwebjs import family
-from services.connectors.wwebjs.chromium import Program
+from services.connectors.wwebjs.browser import process_tree
+from services.connectors.wwebjs.browser.chromium import Program
 from tests.acceptance.deployment import alive, wait_until
 
 #: A program with a child in its session and one in a session of its own, whose pids it tells.
@@ -46,10 +46,10 @@ def kill_within(program, seconds=30.0):
 
 def test_a_walk_over_proc_that_takes_longer_than_the_deadline_still_kills(program, monkeypatch, tmp_path):
     wait_until(lambda: len(said(tmp_path)) == 2, 30)
-    walk = family._all
-    monkeypatch.setattr(family, "KILL_TIMEOUT_SECONDS", 0.05, raising=False)
-    monkeypatch.setattr(family, "_PATIENCE", 0.05, raising=False)
-    monkeypatch.setattr(family, "_all", lambda: time.sleep(0.3) or walk())
+    walk = process_tree._all
+    monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.05, raising=False)
+    monkeypatch.setattr(process_tree, "_PATIENCE", 0.05, raising=False)
+    monkeypatch.setattr(process_tree, "_all", lambda: time.sleep(0.3) or walk())
     assert kill_within(program)
     assert not program.alive
     wait_until(lambda: not any(alive(pid) for pid in said(tmp_path)), 30)
@@ -57,14 +57,14 @@ def test_a_walk_over_proc_that_takes_longer_than_the_deadline_still_kills(progra
 
 def test_children_in_sessions_of_their_own_and_those_that_lost_their_parent_are_killed(tmp_path, program):
     wait_until(lambda: len(said(tmp_path)) == 2, 30)
-    assert family.kill(program.pid, frozenset(said(tmp_path)))
+    assert process_tree.kill(program.pid, frozenset(said(tmp_path)))
     assert not any(alive(pid) for pid in said(tmp_path))
 
 
 def test_what_cannot_be_killed_is_left_behind(program, monkeypatch):
-    monkeypatch.setattr(family, "KILL_TIMEOUT_SECONDS", 0.1, raising=False)
-    monkeypatch.setattr(family, "_PATIENCE", 0.1, raising=False)
-    monkeypatch.setattr(family.os, "kill", lambda *_: None)  # as in an uninterruptible wait
+    monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.1, raising=False)
+    monkeypatch.setattr(process_tree, "_PATIENCE", 0.1, raising=False)
+    monkeypatch.setattr(process_tree.os, "kill", lambda *_: None)  # as in an uninterruptible wait
     assert kill_within(program)
     assert program.alive
 

@@ -16,15 +16,19 @@ from wa_stage import WebSandbox
 from bisnesctl import wajs
 from bisnesctl.probes import read_beat
 from bisnesctl.sessions import session_name
-from services.connectors.wwebjs import commands, family, manager_store, recovery, session, wiring
-from services.connectors.wwebjs.chromium import StartFailed
-from services.connectors.wwebjs.lock import BotLock
-from services.connectors.wwebjs.owner import Hooks
-from services.connectors.wwebjs.profiles import ARCHIVED, Profile, ProfileInUse, discard
-from services.connectors.wwebjs.recorder import Recorder
-from services.connectors.wwebjs.register import Register
-from services.connectors.wwebjs.session import ExitStatus, Session
-from services.connectors.wwebjs.states import Limits, State
+from services.connectors.wwebjs.browser import process_tree
+from services.connectors.wwebjs.browser.chromium import StartFailed
+from services.connectors.wwebjs.browser.profiles import ARCHIVED, Profile, ProfileInUse, discard
+from services.connectors.wwebjs.manager import store
+from services.connectors.wwebjs.session import commands, session
+from services.connectors.wwebjs.session import process as wiring
+from services.connectors.wwebjs.session.bot_lock import BotLock
+from services.connectors.wwebjs.session.browser_loop import Hooks
+from services.connectors.wwebjs.session.event_recorder import Recorder
+from services.connectors.wwebjs.session.session import ExitStatus, Session
+from services.connectors.wwebjs.session.status_store import Register
+from services.connectors.wwebjs.states import relaunch
+from services.connectors.wwebjs.states.state_machine import Limits, State
 from services.store import Database
 from tests.acceptance.deployment import alive, descendants
 from tests.integration.sandbox_stage import eventually, free_port
@@ -85,7 +89,7 @@ class Stage:
     def end(self):
         for process in self.processes:
             if process.poll() is None:
-                everything = family.members(process.pid)
+                everything = process_tree.members(process.pid)
                 process.kill()
                 process.wait()
                 for pid in everything:
@@ -155,11 +159,11 @@ def live(stage, sandbox):
         stage.tell("dance")
     with pytest.raises(commands.CommandFailed, match="nothing to link"):
         stage.tell("pair", phoneNumber=NUMBER)
-    everything = family.members(process.pid)
+    everything = process_tree.members(process.pid)
     assert len(everything) > 4
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == ExitStatus.STOPPED
-    assert [pid for pid in everything if pid in family.members(pid)] == []
+    assert [pid for pid in everything if pid in process_tree.members(pid)] == []
     assert (stage.row("state"), stage.row("failed_starts")) == ("STOPPED", 0)
     again = stage.start()
     stage.becomes("WORKING", again)  # nobody scans: the profile was kept
@@ -220,7 +224,7 @@ class Shown(Browser):
 def serve(stage, monkeypatch, browser, ours=True):
     """Run a session with such browsers; returns how it ended."""
     monkeypatch.setattr(session, "Browser", browser)
-    monkeypatch.setattr(recovery, "PAUSE", 0.0)
+    monkeypatch.setattr(relaunch, "PAUSE", 0.0)
     register = Register(stage.pool, stage.bot, lambda *_: None)
     profile = Profile(stage.settings.profile_dir, COMPANY, 0)
     recorder = Recorder(stage.pool, stage.bot, lambda: None)
@@ -284,7 +288,7 @@ def test_a_process_whose_browser_thread_hangs_ends_itself_and_says_where(
         process = stage.start(f"{SOON_HUNG}; {HANGS[step]}")
         below = set()
         while process.poll() is None:
-            below |= family.members(process.pid)
+            below |= process_tree.members(process.pid)
             time.sleep(0.2)
         assert process.returncode == ExitStatus.HUNG
         beat = read_beat(stage.settings.heartbeat_dir / f"{session_name(COMPANY, 0)}.json")
@@ -385,7 +389,7 @@ def test_a_start_that_is_stopped_or_killed_did_not_fail(stage, end):
             register.change(end)
     assert stage.row("failed_starts") == 0
     with stage.pool.connection() as connection:
-        assert manager_store.block_failing(connection) == []
+        assert store.block_failing(connection) == []
 
 
 def test_three_starts_that_fail_block_the_number_and_one_that_comes_up_wipes_them_out(stage):
@@ -396,7 +400,7 @@ def test_three_starts_that_fail_block_the_number_and_one_that_comes_up_wipes_the
 
     def blocked():
         with stage.pool.connection() as connection:
-            return manager_store.block_failing(connection)
+            return store.block_failing(connection)
 
     fail()
     fail()

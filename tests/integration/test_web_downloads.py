@@ -9,8 +9,8 @@ from outbox_tools import add_bot, execute, open_database
 from web_events import CHAT, WebBot, said
 
 from services import awaited, downloads
-from services.connectors.wwebjs.downloads import MediaDownloads
-from services.connectors.wwebjs.page import Blob, CallFailed, CallTimeout, PageLost, TooLarge
+from services.connectors.wwebjs.browser.page import Blob, CallFailed, CallTimeout, PageLost, TooLarge
+from services.connectors.wwebjs.session.media_downloads import MediaDownloads
 from services.media.folder import FolderStore
 
 KEY = f"false_{CHAT}_3A01"

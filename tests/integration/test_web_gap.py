@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from outbox_tools import execute
 from web_events import CHAT, WebBot, message, said
 
-from services.connectors.wwebjs import gap
-from services.connectors.wwebjs.gap import MARGIN, GapFill
-from services.connectors.wwebjs.page import CallFailed, CallTimeout
+from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout
+from services.connectors.wwebjs.session import catch_up
+from services.connectors.wwebjs.session.catch_up import MARGIN, GapFill
 from services.message import Status
 
 KEY = f"true_{CHAT}_3EB001"
@@ -133,7 +133,7 @@ def test_a_page_that_does_not_answer_is_asked_again(bot, filling, failure, monke
     now, page = time.time(), Page()
     caught_up(bot, now - 3600)
     page.has(1, now - 60)
-    monkeypatch.setattr(gap, "PAUSE", 0)
+    monkeypatch.setattr(catch_up, "PAUSE", 0)
     filling.begin()
     page.failure = failure
     if isinstance(failure, CallTimeout):  # which is the session's to know
@@ -159,7 +159,7 @@ def test_a_session_that_does_not_work_asks_nothing(bot, filling):
 
 
 def test_what_is_stored_is_asked_for_no_more(bot, filling, monkeypatch):
-    monkeypatch.setattr(gap, "SETTLING", 0)  # what was sent meanwhile is still coming in at the first answer
+    monkeypatch.setattr(catch_up, "SETTLING", 0)  # what was sent meanwhile is still coming in at the first answer
     page, before = Page(), time.time()
     caught_up(bot, before - 9000)
     filling.begin()

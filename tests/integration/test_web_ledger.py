@@ -3,9 +3,9 @@
 import pytest
 from outbox_tools import add_bot, execute, open_database
 
-from services.connectors.wwebjs.ledger import DatabaseLedger
-from services.connectors.wwebjs.numbers import Numbers
-from services.connectors.wwebjs.page import CallFailed
+from services.connectors.wwebjs.browser.page import CallFailed
+from services.connectors.wwebjs.sending.number_lookup import Numbers
+from services.connectors.wwebjs.sending.send_guard import DatabaseLedger
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
 
 CHAT, KEY = "60123456789", "true_60123456789@c.us_3EB0AA"

@@ -9,10 +9,10 @@ from wa_stage import CHAT, CUSTOMER
 from web_events import WebBot
 
 from bisnesctl import wajs
-from services.connectors.wwebjs.browser import Browser, BrowserOptions
-from services.connectors.wwebjs.downloads import MediaDownloads
-from services.connectors.wwebjs.events import PageEvent
-from services.connectors.wwebjs.gap import GapFill
+from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
+from services.connectors.wwebjs.browser.page_events import PageEvent
+from services.connectors.wwebjs.session.catch_up import GapFill
+from services.connectors.wwebjs.session.media_downloads import MediaDownloads
 from services.media.folder import FolderStore
 
 NUMBER = "60110000002"

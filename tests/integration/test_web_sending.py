@@ -13,13 +13,13 @@ from uuid_utils import uuid7
 from bisnesctl import wajs
 from bisnesctl.settings import Settings
 from services import store
-from services.connectors.wwebjs import errand
-from services.connectors.wwebjs.browser import Browser, BrowserOptions
-from services.connectors.wwebjs.connector import WwebjsConnector
-from services.connectors.wwebjs.ledger import DatabaseLedger
-from services.connectors.wwebjs.numbers import Numbers
-from services.connectors.wwebjs.page import CallTimeout, PageLost
-from services.connectors.wwebjs.window import PageWindow
+from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
+from services.connectors.wwebjs.browser.page import CallTimeout, PageLost
+from services.connectors.wwebjs.sending import page_send
+from services.connectors.wwebjs.sending.number_lookup import Numbers
+from services.connectors.wwebjs.sending.page_window import PageWindow
+from services.connectors.wwebjs.sending.send_guard import DatabaseLedger
+from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.delivery import Attempts, Delivery
 from services.journal import Journal
 from services.media.fetch import Fetcher
@@ -264,7 +264,7 @@ def test_a_chat_that_whatsapp_keeps_waiting_holds_up_no_other(sandbox, session):
 
 
 def test_a_call_that_takes_too_long_is_asked_after(sandbox, session, monkeypatch):
-    monkeypatch.setattr(errand, "CALL", 1.0)
+    monkeypatch.setattr(page_send, "CALL", 1.0)
     session.settled(session.accept(message="before"))
     sandbox.wa("hang", number=NUMBER, milliseconds=4000)
     ids = [session.accept(message=f"text {n}", chat=chat) for n, chat in enumerate(CHATS)]

@@ -6,9 +6,9 @@ import time
 from uuid_utils import uuid7
 
 from services import store
-from services.connectors.wwebjs.events import PageEvent
-from services.connectors.wwebjs.incoming import parse
-from services.connectors.wwebjs.recorder import Recorder
+from services.connectors.wwebjs.browser.page_events import PageEvent
+from services.connectors.wwebjs.session.event_recorder import Recorder
+from services.connectors.wwebjs.translation.incoming import parse
 from services.inbox import Inbox
 from services.message import Status
 from services.recovery import KeyedRecovery

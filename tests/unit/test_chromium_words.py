@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.connectors.wwebjs.chromium import Program, StartFailed
+from services.connectors.wwebjs.browser.chromium import Program, StartFailed
 
 PREFIX = "[2873:2873:1123/120144.049043:ERROR:"
 SAID = f"""

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisnesctl.websessions import Ages, Block, Session
-from services.connectors.wwebjs import manager_plan
-from services.connectors.wwebjs.manager_plan import STARTING_SECONDS, Program, fattest, is_elsewhere, program_name
+from services.connectors.wwebjs.manager import plan as manager_plan
+from services.connectors.wwebjs.manager.plan import STARTING_SECONDS, Program, fattest, is_elsewhere, program_name
 
 NOW = datetime.now(UTC)
 #: Seconds since a start.

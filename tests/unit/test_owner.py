@@ -4,12 +4,12 @@ import queue
 
 import pytest
 
-from services.connectors.wwebjs import owner
-from services.connectors.wwebjs.events import Lost, PageEvent
-from services.connectors.wwebjs.owner import Hooks, Owner
-from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
-from services.connectors.wwebjs.states import End, Limits, State
-from services.connectors.wwebjs.view import View
+from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
+from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
+from services.connectors.wwebjs.session import browser_loop as owner
+from services.connectors.wwebjs.session.browser_loop import Hooks, Owner
+from services.connectors.wwebjs.states.page_state import View
+from services.connectors.wwebjs.states.state_machine import End, Limits, State
 from services.store import DatabaseUnavailable
 from tests.unit.test_states import IDLE_QR, MAIN, QR, health
 

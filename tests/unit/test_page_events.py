@@ -6,7 +6,7 @@ import queue
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.wwebjs.events import Feed
+from services.connectors.wwebjs.browser.page_events import Feed
 
 #: What may happen: the page tells something that is heard or not, is loaded anew, answers what it was asked, or the
 #: connection breaks and is made anew.

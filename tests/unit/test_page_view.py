@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.wwebjs.page import Health
-from services.connectors.wwebjs.view import View, see
+from services.connectors.wwebjs.browser.page import Health
+from services.connectors.wwebjs.states.page_state import View, see
 
 WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "60123456789@c.us", "4.6.1", "2.3000")
 

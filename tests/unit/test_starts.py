@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.wwebjs.starts import MAX_FAILED_STARTS, StartEvent, count, is_blocked
+from services.connectors.wwebjs.states.failed_starts import MAX_FAILED_STARTS, StartEvent, count, is_blocked
 
 EVENTS = st.lists(st.sampled_from(StartEvent), max_size=30)
 STATES = st.sampled_from(["STOPPED", "STARTING", "SCAN_QR_CODE", "WORKING", "FAILED"])

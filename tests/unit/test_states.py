@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.wwebjs import states
-from services.connectors.wwebjs.page import Health
-from services.connectors.wwebjs.recovery import ATTEMPTS, LONGEST, STEADY, Recovery
-from services.connectors.wwebjs.states import Course, Do, End, Finish, Limits, Past, Show, State
-from services.connectors.wwebjs.view import View
+from services.connectors.wwebjs.browser.page import Health
+from services.connectors.wwebjs.states import state_machine
+from services.connectors.wwebjs.states.page_state import View
+from services.connectors.wwebjs.states.relaunch import ATTEMPTS, LONGEST, STEADY, Recovery
+from services.connectors.wwebjs.states.state_machine import Course, Do, End, Finish, Limits, Past, Show, State
 
 LIMITS = Limits(memory_mb=500.0, takeovers=2)
 MODES = (
@@ -107,11 +107,11 @@ def test_a_bot_with_a_number_does_not_work_until_the_page_says_that_it_is_that_o
 
 def test_a_page_that_cannot_be_reached_is_opened_again_for_as_long_as_it_takes():
     way, pauses = Way(opened=False), []
-    for _ in range(states.OPENINGS - 1):
+    for _ in range(state_machine.OPENINGS - 1):
         assert shown(way.course.open("net::ERR_NAME_NOT_RESOLVED", way.now)) == [State.STARTING]
         pauses.append(way.course.due - way.now)
         way.now = way.course.due
-    assert (pauses, pauses[0], pauses[-1]) == (sorted(pauses), states.REOPEN, states.LONGEST)
+    assert (pauses, pauses[0], pauses[-1]) == (sorted(pauses), state_machine.REOPEN, state_machine.LONGEST)
     assert ends(way.course.open("net::ERR_NAME_NOT_RESOLVED", way.now)) == [End.RENEW]
     recovery = Recovery()
     recovery.note(way.now - way.course.up_at)
@@ -122,14 +122,14 @@ def test_a_page_that_cannot_be_reached_is_opened_again_for_as_long_as_it_takes()
 
 def test_a_page_that_opens_late_has_all_its_time_to_get_ready():
     way = Way(opened=False)
-    way.now += 10 * states.START
+    way.now += 10 * state_machine.START
     way.course.open(None, way.now)
-    assert ends(way.stay(LOADING, states.START - 1)) == []
+    assert ends(way.stay(LOADING, state_machine.START - 1)) == []
 
 
 def test_a_start_without_a_connection_to_whatsapp_did_not_fail():
     way = Way()
-    assert ends(way.stay(OFFLINE, 2 * states.OFFLINE)) == [End.RENEW]
+    assert ends(way.stay(OFFLINE, 2 * state_machine.OFFLINE)) == [End.RENEW]
     assert way.course.up_at is not None
 
 
@@ -142,7 +142,7 @@ def test_a_code_that_nobody_scanned_in_time_is_replaced():
 def test_a_link_counts_as_kept_once_it_survives_a_kill():
     way = Way()
     assert Do.MARK_LINKED not in way.look(MAIN)
-    assert way.look(MAIN, states.DURABLE) == [Do.MARK_LINKED]
+    assert way.look(MAIN, state_machine.DURABLE) == [Do.MARK_LINKED]
     way.linked = True
     assert way.look(MAIN, 10) == []
 
@@ -225,7 +225,7 @@ def test_it_is_taken_back_as_often_as_allowed_each_time_with_patience():
 
 
 def test_takeovers_of_the_hour_before_do_not_count():
-    way = Way(past=Past(takeovers=[10.0, 20.0]), now=20.0 + states.HOUR)
+    way = Way(past=Past(takeovers=[10.0, 20.0]), now=20.0 + state_machine.HOUR)
     assert Do.TAKE_OVER in way.look(CONFLICT)
 
 
@@ -269,10 +269,10 @@ def test_what_happens_is_looked_at_soon_but_not_all_the_time():
     way = Way()
     way.look(MAIN)
     way.hear("chat.new_message")
-    assert way.course.due == way.now + states.BEAT
+    assert way.course.due == way.now + state_machine.BEAT
     for _ in range(100):
         way.hear("conn.online", True)
-    assert way.course.due == way.now + states.EAGER
+    assert way.course.due == way.now + state_machine.EAGER
 
 
 healths = st.builds(
@@ -325,7 +325,7 @@ def test_whatever_happens(story, linked):
             assert state is State.WORKING
         elif told_any:
             assert state is not State.WORKING or ends(actions)
-        assert way.course.due <= way.now + states.BEAT
+        assert way.course.due <= way.now + state_machine.BEAT
         if ends(actions):
             return
 
@@ -340,14 +340,14 @@ def test_it_never_takes_back_more_often_than_allowed(story, linked):
         if ends(actions):
             break
     for at in times:
-        assert sum(at - states.HOUR < each <= at for each in times) <= LIMITS.takeovers
+        assert sum(at - state_machine.HOUR < each <= at for each in times) <= LIMITS.takeovers
 
 
 @given(healths)
 def test_a_page_that_stays_as_it_is_comes_to_something(told):
     """In no state but WORKING and at a QR code does it stay for ever."""
     way = Way(linked=True)
-    actions = way.stay(told, 2 * states.SYNC)
+    actions = way.stay(told, 2 * state_machine.SYNC)
     assert ends(actions) or way.course.rest() or way.course.view in (View.WORKING, View.SCAN)
 
 

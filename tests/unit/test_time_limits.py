@@ -34,8 +34,8 @@ ALLOWED = {
     "services/letterbox.py: self._commits.submit(...).result": "GroupCommit ends it in time",
     "services/api/sends.py: context.intake.accept(...).result": "GroupCommit ends it in time",
     "services/api/stream.py: stream.stirred.wait": "within asyncio.wait_for",
-    "services/connectors/wwebjs/cdp.py: self._socket.recv": "its socket has a time limit",
-    "services/connectors/wwebjs/chromium.py: self._process.wait": "after SIGKILL",
+    "services/connectors/wwebjs/browser/cdp.py: self._socket.recv": "its socket has a time limit",
+    "services/connectors/wwebjs/browser/chromium.py: self._process.wait": "after SIGKILL",
 }
 
 

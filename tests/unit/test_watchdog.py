@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.wwebjs.session_clock import SLOWEST_RATE, SessionClock, rate
-from services.connectors.wwebjs.watchdog import Progress, Watchdog
+from services.connectors.wwebjs.session.session_clock import SLOWEST_RATE, SessionClock, rate
+from services.connectors.wwebjs.session.watchdog import Progress, Watchdog
 
 SECONDS = st.floats(0, 1000)
 

@@ -7,8 +7,8 @@ from pictures import PNG
 
 from bisnesctl.settings import Settings
 from services.connectors.base import PageRequest, Preparation, Unsupported
-from services.connectors.wwebjs import errors, outgoing
-from services.connectors.wwebjs.connector import WwebjsConnector
+from services.connectors.wwebjs.translation import errors, outgoing
+from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.media.fetch import Fetcher
 from services.media.folder import FolderStore
 from services.message import Bot, Outgoing, Rejected, Retry

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.wwebjs.incoming import EVENTS
-from services.connectors.wwebjs.incoming import parse as parse_body
+from services.connectors.wwebjs.translation.incoming import EVENTS
+from services.connectors.wwebjs.translation.incoming import parse as parse_body
 from services.message import Call, Edit, Incoming, Media, Reaction, Revocation, Sender, Status, StatusUpdate
 
 CHAT, GROUP, LID = "60123456789@c.us", "120363000000000001@g.us", "987654321098765@lid"

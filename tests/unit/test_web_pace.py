@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.wwebjs.pace import Hour, Limit, wait
+from services.connectors.wwebjs.sending.warmup import Hour, Limit, wait
 from services.message import Scope
 
 NOW = datetime(2026, 5, 4, 12, 45, tzinfo=UTC)

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from web_world import ENDS, QUESTIONS, FakePage, Rows, World, violations
 
 from services.connectors.base import LocalFile, PageRequest
-from services.connectors.wwebjs.errand import MAX_TIMES
-from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
-from services.connectors.wwebjs.reconciling import PATIENCE, Handed, Sighting, Step, judge
-from services.connectors.wwebjs.window import UNACKNOWLEDGED, PageWindow
+from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
+from services.connectors.wwebjs.sending.page_send import MAX_TIMES
+from services.connectors.wwebjs.sending.page_window import UNACKNOWLEDGED, PageWindow
+from services.connectors.wwebjs.sending.reconcile import PATIENCE, Handed, Sighting, Step, judge
 from services.message import Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
 from services.store import DatabaseUnavailable
 

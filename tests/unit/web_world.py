@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 
 from services.connectors.base import PageRequest
-from services.connectors.wwebjs.page import CallFailed, CallTimeout, PageLost
+from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
 from services.delivery import Attempts, settle
 from services.message import Outgoing, Status
 

@@ -4,16 +4,16 @@ import os
 import sys
 
 from services import lean
-from services.connectors.wwebjs import priority
+from services.connectors.wwebjs.browser import cpu_priority
 
 
 def main() -> int:
     """Run until told to stop; returns the exit status."""
-    priority.lower(os.getpid())  # before anything else: the start is the most work
+    cpu_priority.lower(os.getpid())  # before anything else: the start is the most work
     lean.begin()
-    from services.connectors.wwebjs import wiring
+    from services.connectors.wwebjs.session import process
 
-    return wiring.run(sys.argv[1], int(sys.argv[2]))
+    return process.run(sys.argv[1], int(sys.argv[2]))
 
 
 if __name__ == "__main__":
