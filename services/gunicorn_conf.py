@@ -6,16 +6,16 @@ import signal
 from typing import Any
 
 from bisnesctl.settings import load
-from services import logs
-from services.heartbeat import Counters, Heartbeat
-from services.store import Database
+from services.outbox.store import Database
+from services.runtime import logging_setup
+from services.runtime.heartbeat import Counters, Heartbeat
 
 _process = os.environ.get("BISNES_PROCESS", "api")
 _PR_SET_PDEATHSIG = 1
 
 # One worker to a master: supervisord counts, restarts and limits instances, and acceptance commits in larger groups.
 workers = 1
-worker_class = "services.http.server.Worker"
+worker_class = "services.http_server.server.Worker"
 graceful_timeout = 8  # seconds; supervisord kills after 10
 timeout = 180  # seconds without a sign of life before a worker is replaced; the guard acts, and notes it, before that
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
@@ -32,7 +32,7 @@ def post_fork(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Log our way and show signs of life."""
     settings = load()
-    logs.configure(settings.log_level)
+    logging_setup.configure(settings.log_level)
     instance = os.environ.get("BISNES_INSTANCE", _process)
     counters = getattr(worker.wsgi, "counters", None) or Counters()
     worker.heartbeat = Heartbeat(

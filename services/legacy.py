@@ -16,12 +16,12 @@ from bisnesctl.settings import Settings, load
 from services.api.asgi import Front
 from services.api.auth import Auth, declare
 from services.api.context import Context, connect
-from services.broker import ACTORS, Hints, WakingBroker
-from services.chores import Chores, of_meta
+from services.channel import Sender, tuned_for_meta
 from services.connectors.meta.receiver import DIALOG360_PATH, MAX_BODY, PATH, blueprint
 from services.connectors.wwebjs.manager.keeper import keeper_of
 from services.events.sender import EventSender
-from services.sender import Sender, tuned_for_meta
+from services.runtime.background_jobs import Chores, of_meta
+from services.wakeups.redis_broker import ACTORS, Hints, WakingBroker
 
 #: Seconds that a stopping process gives the messages in its hand.
 STOP_TIMEOUT = 6.0

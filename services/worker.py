@@ -1,6 +1,6 @@
 """A worker process: `python -m services.worker meta` delivers the messages of Meta's numbers.
 
-Dramatiq wakes it (its broker blocks, see `services.broker`); what is to be done stands in PostgreSQL.
+Dramatiq wakes it (its broker blocks, see `services.wakeups.redis_broker`); what is to be done stands in PostgreSQL.
 """
 
 import gc
@@ -16,17 +16,17 @@ import dramatiq
 import structlog
 
 from bisnesctl.settings import Settings, load
-from services import logs
-from services.broker import ACTORS, WakingBroker, hint_clearer
-from services.chores import of_meta
+from services.channel import Sender, tuned_for_meta
 from services.connectors.base import Connector
-from services.connectors.meta.connector import MetaConnector
-from services.directory import Directory
-from services.heartbeat import Counters, Heartbeat
-from services.journal import JournalInUse
+from services.connectors.meta.translation.connector import MetaConnector
 from services.message import Status
-from services.sender import Sender, tuned_for_meta
-from services.store import Database
+from services.outbox.send_journal import JournalInUse
+from services.outbox.store import Database
+from services.runtime import logging_setup
+from services.runtime.account_cache import Directory
+from services.runtime.background_jobs import of_meta
+from services.runtime.heartbeat import Counters, Heartbeat
+from services.wakeups.redis_broker import ACTORS, WakingBroker, hint_clearer
 
 #: Seconds that a stopping worker gives the messages in its hand; supervisord kills after more.
 STOP_TIMEOUT = 8.0
@@ -45,7 +45,7 @@ def main() -> None:
     """Run until SIGTERM or SIGINT; then finish what is in hand."""
     process = sys.argv[1]
     settings = load()
-    logs.configure(settings.log_level)
+    logging_setup.configure(settings.log_level)
     stopping = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stopping.set())

@@ -6,21 +6,22 @@ from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import APIBlueprint, OpenAPI
 from pydantic import ValidationError
 
-from services.api import current, health
+from services.api import current
 from services.api.auth import Auth, declare, guard
-from services.api.bots import bot, bots
 from services.api.context import Context
-from services.api.documents import INFO, SECURITY, Problem
-from services.api.errors import answer_errors, invalid_request
-from services.api.events import events
-from services.api.health import Observer
-from services.api.media import media
-from services.api.media_sends import media_messages
-from services.api.messages import messages
-from services.api.reactions import reactions
-from services.api.sessions import session, sessions
-from services.api.webhooks import webhooks
-from services.http.routing import ExactAddresses
+from services.api.openapi import INFO, SECURITY, Problem
+from services.api.routes import health
+from services.api.routes.bots import bot, bots
+from services.api.routes.events import events
+from services.api.routes.health import Observer
+from services.api.routes.media import media
+from services.api.routes.media_messages import media_messages
+from services.api.routes.messages import messages
+from services.api.routes.reactions import reactions
+from services.api.routes.sessions import session, sessions
+from services.api.routes.webhooks import webhooks
+from services.http_server.errors import answer_errors, invalid_request
+from services.http_server.routing import ExactAddresses
 
 RESOURCES = (
     *(messages, media_messages, media, reactions, bots, bot, sessions, session, webhooks, events),

@@ -2,7 +2,7 @@
 
 Sending is where the load is, and WSGI's machinery costs more than the work itself (measured: 3.1 to 5.7 thousand
 requests a second), so what is said with JSON alone (`POST …/messages/text/…`, `…/template/…`) is read here; what it
-means is said by `services.api.sends`. Flask's routes are served by `services.api.flask_side`.
+means is said by `services.api.messages.sends`. Flask's routes are served by `services.api.flask_side`.
 """
 
 import asyncio
@@ -15,25 +15,25 @@ from urllib.parse import parse_qs
 import orjson
 import structlog
 
-from services.api import sends
 from services.api.app import MAX_BODY, create_app
 from services.api.auth import Principal, key_digest, principal_of
 from services.api.callers import MAX_UPLOADS, Callers
-from services.api.contents import PLAIN
 from services.api.context import Context, wire
-from services.api.errors import ApiError, database_unavailable
+from services.api.event_stream import PATH as EVENTS
+from services.api.event_stream import Streams
 from services.api.flask_side import FlaskSide
-from services.api.outcomes import Outcomes
-from services.api.sends import PREFIX, Reply
-from services.api.stream import PATH as EVENTS
-from services.api.stream import Streams
-from services.http.admission import Admission
-from services.http.asgi import Receive, Scope, Send, send_json
-from services.http.body import SPOOL_BYTES, read_small
-from services.http.refusal import Refusal
-from services.http.watchdog import Watchdog
-from services.intake import IdempotencyConflict
-from services.store import DatabaseUnavailable
+from services.api.messages import sends
+from services.api.messages.outcomes import Outcomes
+from services.api.messages.payloads import PLAIN
+from services.api.messages.sends import PREFIX, Reply
+from services.http_server.admission import Admission
+from services.http_server.asgi import Receive, Scope, Send, send_json
+from services.http_server.body import SPOOL_BYTES, read_small
+from services.http_server.errors import ApiError, database_unavailable
+from services.http_server.refusal import Refusal
+from services.http_server.watchdog import Watchdog
+from services.outbox.accept import IdempotencyConflict
+from services.outbox.store import DatabaseUnavailable
 
 #: What the addresses of the hot path begin with.
 HOT = tuple(f"{PREFIX}{kind}/" for kind in PLAIN)

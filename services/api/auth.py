@@ -13,10 +13,10 @@ from flask import Flask, g, request
 from flask.sansio.blueprints import Blueprint
 from flask_openapi3 import APIBlueprint, Tag
 
-from services.api.documents import COMMON, SECURITY, problems
-from services.api.errors import ApiError
-from services.directory import Directory
-from services.store import Key
+from services.api.openapi import COMMON, SECURITY, problems
+from services.http_server.errors import ApiError
+from services.outbox.store import Key
+from services.runtime.account_cache import Directory
 
 AnyBlueprint = TypeVar("AnyBlueprint", bound=Blueprint)
 

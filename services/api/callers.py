@@ -6,10 +6,10 @@ This is bookkeeping alone: what a request may see is decided by its key, each ti
 from dataclasses import dataclass
 
 from services.api.auth import key_digest
-from services.api.errors import ApiError
-from services.directory import Directory
-from services.http.asgi import Scope
-from services.store import Key
+from services.http_server.asgi import Scope
+from services.http_server.errors import ApiError
+from services.outbox.store import Key
+from services.runtime.account_cache import Directory
 
 #: Threads that one company, one operator's key, all requests without a known key, and health may use at a time.
 COMPANY_THREADS, OPERATOR_THREADS, STRANGER_THREADS, HEALTH_THREADS = 12, 24, 4, 4

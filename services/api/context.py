@@ -5,15 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bisnesctl.settings import Settings, load
-from services.broker import Hints, WakingBroker
 from services.connectors.base import Connector
-from services.connectors.meta.connector import MetaConnector
+from services.connectors.meta.translation.connector import MetaConnector
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
-from services.directory import Directory
-from services.heartbeat import Counters
-from services.intake import Intake, Notifier
 from services.media.store import MediaStore, media_store
-from services.store import Database
+from services.outbox.accept import Intake, Notifier
+from services.outbox.store import Database
+from services.runtime.account_cache import Directory
+from services.runtime.heartbeat import Counters
+from services.wakeups.redis_broker import Hints, WakingBroker
 
 
 @dataclass(frozen=True)

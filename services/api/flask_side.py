@@ -18,17 +18,17 @@ from services.api.callers import (
     Callers,
     digest_of,
 )
-from services.api.errors import ApiError, database_unavailable
-from services.api.media_sends import body_limit
-from services.api.outcomes import Outcomes
-from services.api.sends import PENDING
-from services.http import refusal
-from services.http.admission import Admission
-from services.http.asgi import Receive, Scope, Send, check_path, content_length, send_json, send_refusal
-from services.http.body import SPOOL_BYTES, Body, BodyReader
-from services.http.refusal import Refusal
-from services.http.wsgi_bridge import Answer, WsgiBridge
-from services.store import DatabaseUnavailable
+from services.api.messages.outcomes import Outcomes
+from services.api.messages.sends import PENDING
+from services.api.routes.media_messages import body_limit
+from services.http_server import refusal
+from services.http_server.admission import Admission
+from services.http_server.asgi import Receive, Scope, Send, check_path, content_length, send_json, send_refusal
+from services.http_server.body import SPOOL_BYTES, Body, BodyReader
+from services.http_server.errors import ApiError, database_unavailable
+from services.http_server.refusal import Refusal
+from services.http_server.wsgi_bridge import Answer, WsgiBridge
+from services.outbox.store import DatabaseUnavailable
 
 #: Threads for requests with a key.
 FLASK_THREADS = 32

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import orjson
 
 from services.api.auth import Principal, company_of
-from services.api.errors import ApiError
-from services.events import feed, registry
+from services.events import feed, webhooks
 from services.events.feed import POSITION, Wish
 from services.events.names import CATALOGUE, unknown
 from services.events.store import Event
-from services.store import Connection
+from services.http_server.errors import ApiError
+from services.outbox.store import Connection
 
 #: Milliseconds before a client whose connection ended connects again.
 RETRY = 2000
@@ -63,7 +63,7 @@ def _names(events: str | None) -> Sequence[str] | None:
 def begin(connection: Connection, asked: Asked, days: int) -> tuple[int, bytes]:
     """The number after which the stream goes on, and what it begins with. Events are kept for `days`."""
     company = asked.wish.company_id
-    registry.open_feed(connection, company)
+    webhooks.open_feed(connection, company)
     if asked.last_id is None:
         start = feed.last(connection, [company]).get(company, 0)
         return start, b"retry: %d\n%b" % (RETRY, place(start))

@@ -8,10 +8,10 @@ import threading
 import structlog
 
 from bisnesctl.settings import Settings, load
-from services import logs
 from services.events.sender import EventSender
-from services.heartbeat import Counters, Heartbeat
-from services.store import Database
+from services.outbox.store import Database
+from services.runtime import logging_setup
+from services.runtime.heartbeat import Counters, Heartbeat
 
 PROCESS = "events"
 #: Seconds that a stopping process gives the calls in flight; supervisord kills after more.
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 def main() -> None:
     """Run until SIGTERM or SIGINT; then finish what is in flight."""
     settings = load()
-    logs.configure(settings.log_level)
+    logging_setup.configure(settings.log_level)
     stopping = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stopping.set())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.events.store import Event
-from services.store import Connection
+from services.outbox.store import Connection
 
 #: What an id of a position begins with, where it is not an event's.
 POSITION = "seq_"

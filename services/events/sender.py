@@ -12,15 +12,15 @@ import structlog
 
 from bisnesctl.settings import Network, Settings
 from bisnesctl.vault import VaultError, decrypt
-from services.clock import DatabaseClock
 from services.connectors.base import HttpRequest
+from services.database.clock import DatabaseClock
 from services.events import signing, store
-from services.events.bell import SWEEP, Bell
+from services.events.listener import SWEEP, Bell
 from services.events.store import Result, Task
-from services.media.guard import guard
-from services.recovery import worker_name
-from services.store import Connection, Database, DatabaseError, DatabaseUnavailable
-from services.window import Answered, Broken, HttpWindow
+from services.http_client.in_flight import Answered, Broken, HttpWindow
+from services.http_client.ssrf import guard
+from services.outbox.recovery import worker_name
+from services.outbox.store import Connection, Database, DatabaseError, DatabaseUnavailable
 
 #: Calls in flight at once, of all webhooks together.
 WINDOW = 128

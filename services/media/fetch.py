@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 import pycurl
 
 from bisnesctl.settings import Network
+from services.http_client.ssrf import Gate, guard
 from services.media import kinds
-from services.media.guard import Gate, guard
 
 __all__ = ["FetchFailed", "FetchRefused", "FetchTooLarge", "Fetched", "Fetcher", "guard"]
 

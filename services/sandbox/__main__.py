@@ -7,15 +7,15 @@ from flask import Flask
 
 from bisnesctl.settings import Settings, load
 from bisnesctl.topology import reachable_host
-from services import logs
 from services.connectors.meta.receiver import PATH
+from services.runtime import logging_setup
 from services.sandbox.app import create_app
 from services.sandbox.database import Database
-from services.sandbox.destinations import Destinations
-from services.sandbox.registry import APP_ID, Registry
+from services.sandbox.meta.destinations import Destinations
+from services.sandbox.meta.registry import APP_ID, Registry
+from services.sandbox.meta.simulator import Simulator
 from services.sandbox.server import Server
-from services.sandbox.simulator import Simulator
-from services.sandbox.wa.network import Network
+from services.sandbox.web.network import Network
 
 #: Seconds for which a thread may keep the others waiting: a page that is loaded must not slow the Graph API down.
 SWITCH = 0.0005
@@ -32,7 +32,7 @@ class Sandbox:
     def build(self) -> Flask:
         """Go on where an earlier run ended."""
         settings = self._settings
-        logs.configure(settings.log_level)
+        logging_setup.configure(settings.log_level)
         self._database = Database(settings.home / "sandbox.db")
         registry = Registry(self._database, settings.meta_app_id or APP_ID)
         destinations = Destinations(registry, receivers(settings))

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 from flask import abort, jsonify, request, send_file
 from werkzeug.wrappers import Response
 
-from services.sandbox.fields import read_object
-from services.sandbox.media import MOST
-from services.sandbox.simulator import Answer
+from services.sandbox.meta.media import MOST
+from services.sandbox.meta.simulator import Answer
+from services.sandbox.request_fields import read_object
 
 #: Bytes of an upload: the biggest file and the form around it.
 UPLOAD_LIMIT = MOST + (1 << 20)

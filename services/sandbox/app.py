@@ -6,14 +6,15 @@ from flask import Flask, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
-from services.sandbox import control, dialog360, graph_routes
+from services.sandbox import control
 from services.sandbox.answers import answer
-from services.sandbox.fields import GraphError
-from services.sandbox.simulator import Answer, Simulator
-from services.sandbox.store import Filter
-from services.sandbox.wa import control as wa_control
-from services.sandbox.wa import page_routes
-from services.sandbox.wa.network import Network
+from services.sandbox.meta import dialog360, graph_routes
+from services.sandbox.meta.simulator import Answer, Simulator
+from services.sandbox.meta.store import Filter
+from services.sandbox.request_fields import GraphError
+from services.sandbox.web import control as wa_control
+from services.sandbox.web import page_routes
+from services.sandbox.web.network import Network
 
 #: Bytes in a request's body, at most; uploads have their own limit.
 MAX_BODY = 1 << 20

@@ -8,15 +8,16 @@ from flask import Blueprint, redirect, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.wrappers import Response
 
-from services.sandbox import inbound, page
+from services.sandbox import page
 from services.sandbox.answers import UPLOAD_LIMIT, refuse_strangers, sent_fields
-from services.sandbox.behaviour import Behaviour, Delivery
-from services.sandbox.fields import GraphError
-from services.sandbox.inbound import Notice, Saying
-from services.sandbox.media import INBOUND_LIFE
-from services.sandbox.simulator import Simulator
-from services.sandbox.store import Filter
-from services.sandbox.templates import Template
+from services.sandbox.meta import inbound
+from services.sandbox.meta.behaviour import Behaviour, Delivery
+from services.sandbox.meta.inbound import Notice, Saying
+from services.sandbox.meta.media import INBOUND_LIFE
+from services.sandbox.meta.simulator import Simulator
+from services.sandbox.meta.store import Filter
+from services.sandbox.meta.templates import Template
+from services.sandbox.request_fields import GraphError
 
 PREFIX = "/_sandbox"
 #: Messages in one list, at most and by default.

@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 from flask import Response, send_file
 from jinja2 import Environment
 
-from services.sandbox.behaviour import Behaviour
-from services.sandbox.graph import READ
-from services.sandbox.inbound import Saying
-from services.sandbox.media import LIMITS, Media
-from services.sandbox.simulator import Simulator
+from services.sandbox.meta.behaviour import Behaviour
+from services.sandbox.meta.graph import READ
+from services.sandbox.meta.inbound import Saying
+from services.sandbox.meta.media import LIMITS, Media
+from services.sandbox.meta.simulator import Simulator
 
 #: Messages of each side on the page.
 SHOWN = 500

@@ -1,4 +1,4 @@
-"""What a claim costs however much waits: services.store's own statements against a filled outbox."""
+"""What a claim costs however much waits: services.outbox.store's own statements against a filled outbox."""
 
 import time
 import uuid
@@ -8,8 +8,8 @@ from typing import Any
 
 import psycopg2.extensions
 
-from services import store
 from services.message import Outgoing, Status
+from services.outbox import store
 from tests.bench.figures import CHATS, COMPANIES, percentile
 from tests.bench.sides import Ours
 from tests.bench.stage import Stage

@@ -12,9 +12,9 @@ from bisnesctl.settings import load
 from services.api.app import create_app
 from services.api.asgi import Front
 from services.api.context import connect
-from services.api.documents import CODES, Problem
-from services.http.protocol import HttpProtocol
-from services.store import Outbox
+from services.api.openapi import CODES, Problem
+from services.http_server.protocol import HttpProtocol
+from services.outbox.store import Outbox
 
 COMPANY, OTHER = "0128", "0999"
 KEY, OTHER_KEY, OPERATOR_KEY, REVOKED_KEY = "bk_company", "bk_other", "bk_operator", "bk_revoked"

@@ -2,9 +2,9 @@
 
 import threading
 
-from services.heartbeat import Counters
-from services.http.service import HEALTH_THREADS, Service
-from services.http.watchdog import Watchdog
+from services.http_server.service import HEALTH_THREADS, Service
+from services.http_server.watchdog import Watchdog
+from services.runtime.heartbeat import Counters
 
 
 class Jam:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from services.connectors.meta.connector import MetaConnector
-from services.outage_policy import Pauses
-from services.sender import Sender, tuned_for_meta
+from services.channel import Sender, tuned_for_meta
+from services.connectors.meta.translation.connector import MetaConnector
+from services.outbox.outage_policy import Pauses
 from tests.acceptance.deployment import free_ports
 from tests.integration.test_delivery import Stage
 

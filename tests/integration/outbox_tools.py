@@ -4,9 +4,10 @@ import itertools
 
 from uuid_utils import uuid7
 
-from services import statuses, store
+from services.inbox import statuses
 from services.message import Outgoing, Status, StatusUpdate
-from services.store import Connection, Database, Entry, Outbox, Result
+from services.outbox import store
+from services.outbox.store import Connection, Database, Entry, Outbox, Result
 
 WORKER = "host/meta-worker-1/run1"
 _numbers = itertools.count(1)

@@ -17,10 +17,10 @@ from api_stage import (
 from openapi_spec_validator import validate
 
 from services.api.auth import Auth, declared
-from services.api.documents import Problem
-from services.api.schemas import Accepted, AllHealth, MessagePage, OneMessage
+from services.api.openapi import Problem
+from services.api.schemas.base import Accepted, AllHealth, MessagePage, OneMessage
 from services.message import Status, StatusUpdate
-from services.store import Result
+from services.outbox.store import Result
 from tests.integration.outbox_tools import apply_statuses
 
 SENDS = f"/api/v2/messages/text/{COMPANY}"

@@ -11,10 +11,10 @@ from graph_stage import ACCOUNT, APP, EXPIRED, NUMBER, WELL, Provider
 from outbox_tools import accept, entry, execute
 
 from bisnesctl.vault import decrypt
-from services.api.bot_schemas import BotList, LinkedBot, OneBot, VerifiedBot
-from services.api.documents import CODES, Problem
+from services.api.openapi import CODES, Problem
+from services.api.schemas.bots import BotList, LinkedBot, OneBot, VerifiedBot
 from services.message import Scope
-from services.store import Hold
+from services.outbox.store import Hold
 
 ENCRYPTION_KEY = "0" * 64
 SIGNUP = {"type": "meta_embedded", "phoneNumberId": NUMBER, "wabaId": ACCOUNT, "phoneIndex": 5, "code": "AQ-code"}

@@ -7,12 +7,12 @@ from api_stage import CHAT, COMPANY, KEY, OTHER, OTHER_KEY, outbox, refusal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.api import inquiries
-from services.api.inquiries import Chat, Position
-from services.api.schemas import MessagePage, OneMessage
-from services.inbox import Inbox
+from services.api.messages import queries
+from services.api.messages.queries import Chat, Position
+from services.api.schemas.base import MessagePage, OneMessage
+from services.inbox.apply import Inbox
 from services.message import Edit, Incoming, Media, Reaction, Revocation, Sender, Status
-from services.store import Result
+from services.outbox.store import Result
 from tests.integration.outbox_tools import execute
 
 HIDDEN = "US.1349"
@@ -284,7 +284,7 @@ def test_a_page_of_a_long_chat_reads_little_of_it(connection):
 def _page_and_rows_read(connection, position):
     """The chat's page, and how many rows of both tables were read for it."""
     before = _rows_read(connection)
-    found, _ = inquiries.page(connection, Chat(COMPANY, CHAT), position, 50, "")
+    found, _ = queries.page(connection, Chat(COMPANY, CHAT), position, 50, "")
     return found, _rows_read(connection) - before
 
 

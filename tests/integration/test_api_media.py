@@ -11,7 +11,7 @@ from api_stage import COMPANY, KEY, OTHER_KEY, add_company, api, serving, settin
 from outbox_tools import accept, add_bot, execute, open_database
 
 from services.media.store import media_store
-from services.store import Entry
+from services.outbox.store import Entry
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 2000
 AUTH = {"X-Api-Key": KEY}

@@ -9,7 +9,7 @@ import requests
 from api_stage import CHAT, COMPANY, KEY, add_company, outbox, refusal, serving, settings_for
 from api_stage import api as serve
 
-from services.api.schemas import Accepted, OneMessage
+from services.api.schemas.base import Accepted, OneMessage
 from services.media.store import media_store
 from tests.integration.catalogue import run
 from tests.unit.pictures import GIF, MP4, OGG, PDF, PNG, WEBP

@@ -8,7 +8,7 @@ from api_stage import COMPANY, KEY, OPERATOR_KEY, OTHER_KEY, REVOKED_KEY, refusa
 from outbox_tools import execute
 
 from bisnesctl import qrcodes
-from services.api.session_schemas import OneSession, PairingCode, QrCode, SessionList
+from services.api.schemas.sessions import OneSession, PairingCode, QrCode, SessionList
 
 PHONE = 4
 HERE = f"/api/sessions/{COMPANY}/{PHONE}"
@@ -212,7 +212,7 @@ def test_a_pairing_code_that_is_not_to_be_had(client, context, become, scanning,
         answer = post(client, "pairing-code", phoneNumber="60123456789")
     assert refusal(answer) == (502, "session_failed")
     assert "too many attempts" in answer.json["error"]
-    monkeypatch.setattr("services.api.sessions.PAIRING_PATIENCE", 0.0)
+    monkeypatch.setattr("services.api.routes.sessions.PAIRING_PATIENCE", 0.0)
     assert refusal(post(client, "pairing-code", phoneNumber="60123456789")) == (503, "session_silent")
     become(state="WORKING")
     assert refusal(post(client, "pairing-code", phoneNumber="60123456789")) == (409, "not_scanning")

@@ -3,10 +3,10 @@
 import pytest
 from api_stage import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER_KEY, outbox, refusal
 
-from services.api.schemas import Accepted
-from services.inbox import Inbox
+from services.api.schemas.base import Accepted
+from services.inbox.apply import Inbox
 from services.message import Incoming, Sender, Status
-from services.store import Result
+from services.outbox.store import Result
 from tests.integration.outbox_tools import execute
 
 AT = 1_700_000_000.0

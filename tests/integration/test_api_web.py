@@ -5,9 +5,9 @@ import io
 import pytest
 from api_stage import CHAT, COMPANY, KEY, refusal
 
-from services.api.schemas import Accepted
+from services.api.schemas.base import Accepted
 from services.message import Status
-from services.store import Outbox, Result
+from services.outbox.store import Outbox, Result
 from tests.integration.outbox_tools import execute
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64

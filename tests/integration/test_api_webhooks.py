@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bisnesctl.vault import decrypt
-from services.api.documents import CODES, Problem
-from services.api.webhook_schemas import DeliveryPage, OneWebhook, Replayed, WebhookList, WebhookWithSecret
-from services.events import registry, store
+from services.api.openapi import CODES, Problem
+from services.api.schemas.webhooks import DeliveryPage, OneWebhook, Replayed, WebhookList, WebhookWithSecret
+from services.events import store, webhooks
 from tests.integration.api_stage import COMPANY, KEY, OPERATOR_KEY, OTHER, OTHER_KEY, add_company, settings_for
 from tests.integration.api_stage import api as serve
 from tests.integration.customer import raise_events
@@ -165,7 +165,7 @@ def test_another_companys_webhook_is_unknown(ask, webhook):
 
 
 def test_a_company_has_a_limit_of_webhooks(ask, connection):
-    for _ in range(registry.MOST):
+    for _ in range(webhooks.MOST):
         ask("POST", url=URL, events=["*"], secret=SECRET, expected=201)
     assert ask("POST", url=URL, events=["*"], expected=409)["code"] == "too_many_webhooks"
     ask("POST", url=URL, events=["*"], key=OTHER_KEY, expected=201)
@@ -271,7 +271,7 @@ def test_everything_since_a_moment_is_told_again_to_whoever_asked_later(ask, web
 
 
 def test_a_replay_ends_at_its_limit_and_says_where_to_go_on(ask, webhook, connection, monkeypatch):
-    monkeypatch.setattr(registry, "REPLAY_BATCH", 2)
+    monkeypatch.setattr(webhooks, "REPLAY_BATCH", 2)
     raise_events(connection, *range(7))
     deliver(connection)
     answer = ask("POST", f"/{webhook}/replay", since=0, limit=5)

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.connectors.base import HttpRequest
-from services.connectors.meta.transfer import post_file
+from services.connectors.meta.upload_request import post_file
+from services.http_client.in_flight import MAX_ANSWER, Answered, Broken, HttpWindow
 from services.media.fetch import Fetcher, FetchTooLarge
-from services.window import MAX_ANSWER, Answered, Broken, HttpWindow
 from tests.integration.echo_server import digest, echo_server
 
 KIB = 1024

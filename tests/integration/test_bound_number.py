@@ -4,7 +4,7 @@ import pytest
 
 from bisnesctl import websessions
 from services.connectors.wwebjs.session.session import ExitStatus
-from services.store import Entry
+from services.outbox.store import Entry
 from tests.integration.outbox_tools import accept, entry, execute
 from tests.integration.sandbox_stage import eventually
 from tests.integration.test_session import COMPANY, NUMBER, Stage

@@ -6,8 +6,8 @@ import time
 import dramatiq
 import pytest
 
-from services.bells import SessionBell, session_queue
-from services.broker import ACTORS, Hints, WakingBroker, hint_clearer
+from services.wakeups.redis_broker import ACTORS, Hints, WakingBroker, hint_clearer
+from services.wakeups.session_wakeup import SessionBell, session_queue
 
 QUEUE = "meta-messages"
 

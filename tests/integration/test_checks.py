@@ -12,9 +12,9 @@ from pydantic import SecretStr
 from bisnesctl import vault
 from bisnesctl.botchecks import troubled
 from bisnesctl.vault import VaultError
-from services.checks import Checks
+from services.connectors.meta.number_checks import Checks
 from services.message import Secret
-from services.store import find_bot
+from services.outbox.store import find_bot
 
 KEY = "0" * 64
 

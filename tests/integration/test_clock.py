@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bisnesctl import migrations
-from services import store
-from services.clock import DatabaseClock
+from services.database.clock import DatabaseClock
 from services.events import store as events
 from services.message import Scope, Status
-from services.store import Hold
+from services.outbox import store
+from services.outbox.store import Hold
 from tests.integration.outbox_tools import accept, add_bot, entry, execute, open_database, outbox, result
 from tests.integration.test_delivery import Stage
 from tests.servers import settings_in

@@ -15,10 +15,10 @@ from api_stage import serving
 from outbox_tools import accept, entry, execute, outbox, result
 
 from bisnesctl import vault
-from services import outages
 from services.message import Scope, Status
-from services.outage_policy import Fault, Pauses
-from services.store import Database, Hold
+from services.outbox import outages
+from services.outbox.outage_policy import Fault, Pauses
+from services.outbox.store import Database, Hold
 
 NOWHERE = "postgresql://bisnes:secret@127.0.0.1:1/bisnes"
 SECRET_KEY = "0123456789abcdef" * 4

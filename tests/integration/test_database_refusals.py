@@ -7,9 +7,9 @@ import psycopg2
 import pytest
 
 from bisnesctl import layout, migrations, probes
-from services import database_errors
 from services.connectors.meta.receiver import create_app
-from services.store import Database, DatabaseUnavailable
+from services.database import error_reasons
+from services.outbox.store import Database, DatabaseUnavailable
 from tests.disks import mounts, small_disk
 from tests.integration.api_stage import KEY, add_company, settings_for
 from tests.integration.api_stage import api as serve
@@ -41,7 +41,7 @@ def send(client, text="Hello"):
 
 @mounts
 def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.writetest.INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("services.database.write_test.INTERVAL_SECONDS", 0.0)
     dsn, disk = full
     with serve(settings_for(dsn, tmp_path)) as (_, client):
         assert send(client).status_code == 202
@@ -70,7 +70,7 @@ def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
 
 
 def test_a_read_only_server_is_told_and_used_again_once_it_is_not(database, postgres, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.writetest.INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("services.database.write_test.INTERVAL_SECONDS", 0.0)
     add_company(database)
     name = database.split("/")[3].split("?")[0]
     with serve(settings_for(database, tmp_path)) as (_, client):
@@ -115,11 +115,11 @@ def test_the_test_leaves_nothing(database):
 def test_a_refused_connection_is_understood(said, code):
     error = DatabaseUnavailable(said)
     error.__cause__ = psycopg2.OperationalError(said)
-    assert f"(SQLSTATE {code})" in database_errors.why(error)
+    assert f"(SQLSTATE {code})" in error_reasons.why(error)
 
 
 def test_what_nobody_can_tell_has_no_reason():
-    assert database_errors.why(DatabaseUnavailable("PostgreSQL did not answer within 3 s")) is None
+    assert error_reasons.why(DatabaseUnavailable("PostgreSQL did not answer within 3 s")) is None
     with pytest.raises(DatabaseUnavailable) as raised, Database("postgresql://x@127.0.0.1:1/x").connection():
         pass
-    assert database_errors.why(raised.value) is None
+    assert error_reasons.why(raised.value) is None

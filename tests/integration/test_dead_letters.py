@@ -8,10 +8,11 @@ from psycopg2.extras import Json
 from uuid_utils import uuid7
 
 from bisnesctl import deadletters
-from services.events import registry, store
-from services.inbox import Inbox
+from services.events import store
+from services.events import webhooks as registry
+from services.inbox.apply import Inbox
 from services.message import Status, StatusUpdate
-from services.store import Database
+from services.outbox.store import Database
 
 COMPANY, CHAT = "0128", "60123456789"
 

@@ -8,14 +8,14 @@ import pytest
 
 from bisnesctl.settings import load
 from bisnesctl.vault import encrypt
-from services import store
+from services.channel import Sender, tuned_for_meta
 from services.connectors.base import Preparation
-from services.directory import Directory
-from services.intake import IdempotencyConflict, Intake
-from services.journal import Journal
 from services.message import Rejected, Sent, Status
-from services.recovery import journal_path, worker_name
-from services.sender import Sender, tuned_for_meta
+from services.outbox import store
+from services.outbox.accept import IdempotencyConflict, Intake
+from services.outbox.recovery import journal_path, worker_name
+from services.outbox.send_journal import Journal
+from services.runtime.account_cache import Directory
 from tests.integration.outbox_tools import add_bot, entry, execute, open_database, status_of
 from tests.integration.provider import Provider, ProviderConnector
 from tests.integration.sandbox_stage import eventually
@@ -172,7 +172,7 @@ def test_an_odd_answer_stops_no_other_message(stage, monkeypatch, outcome, store
 
 
 def test_an_outcome_that_the_database_refuses_stops_no_other_message(stage, monkeypatch):
-    monkeypatch.setattr("services.delivery.storable", lambda outcome: outcome)
+    monkeypatch.setattr("services.outbox.delivery.storable", lambda outcome: outcome)
     monkeypatch.setattr(
         stage.connector, "outcome", lambda message, status, body: Sent("\0" * (message.chat_id == "6010"))
     )

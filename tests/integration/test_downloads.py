@@ -19,9 +19,10 @@ from sandbox_stage import Sandbox, free_port
 from structlog.testing import capture_logs
 
 from bisnesctl.vault import VaultError
-from services import awaited, downloads
-from services.awaited import backoff, digest_of
-from services.downloads import OF_ONE_BOT, THREADS, Downloads
+from services.connectors.meta import downloads
+from services.connectors.meta.downloads import OF_ONE_BOT, THREADS, Downloads
+from services.media import pending
+from services.media.pending import backoff, digest_of
 from services.media.store import media_store
 from services.message import Bot, Secret
 
@@ -35,7 +36,7 @@ LONG = 3600
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
-    monkeypatch.setattr(awaited, "BACKOFF", LONG)
+    monkeypatch.setattr(pending, "BACKOFF", LONG)
 
 
 @pytest.fixture
@@ -377,13 +378,13 @@ def test_what_a_killed_process_had_in_hand_is_taken_up_when_its_lease_ends(stage
     assert downloads.claim(stage.connection, []) is not None  # and nothing more is heard of whoever did that
     stage.work()
     assert stage.provider.asked == {}
-    stage.let_pass(awaited.LEASE)
+    stage.let_pass(pending.LEASE)
     stage.work()
     assert stage.kept(message)[0] == JPEG
 
 
 def test_360dialog_is_never_asked_often_enough_to_block_the_number(stage, monkeypatch):
-    monkeypatch.setattr(awaited, "BACKOFF", 2)
+    monkeypatch.setattr(pending, "BACKOFF", 2)
     bot = stage.add_bot("360dialog")
     messages = [stage.receive(bot, f"f{number}") for number in range(12)]
     stage.provider.broken |= {f"f{number}": 503 for number in range(12)}
@@ -425,7 +426,7 @@ def test_the_simulator_s_files_come_the_same_way(database, tmp_path, provider, k
 
 
 def test_waits_grow_to_an_hour(monkeypatch):
-    monkeypatch.setattr(awaited, "BACKOFF", 2)
+    monkeypatch.setattr(pending, "BACKOFF", 2)
     assert [backoff(attempt) for attempt in range(1, 9)] == [2, 8, 32, 128, 512, 2048, 3600, 3600]
     assert backoff(32_000) == 3600
 

@@ -11,8 +11,8 @@ import pytest
 from uuid_utils import uuid7
 
 from bisnesctl.vault import encrypt
-from services.events import registry
-from services.store import Database
+from services.events import webhooks
+from services.outbox.store import Database
 from tests.integration.api_stage import settings_for
 from tests.integration.customer import SECRET, Customer, raise_events
 from tests.integration.outbox_tools import execute
@@ -54,7 +54,7 @@ def start(settings):
 def customer(connection, settings):
     customer = Customer()
     secret = encrypt(settings.encryption_key.get_secret_value(), SECRET)
-    registry.register(connection, str(uuid7()), "0128", customer.url, ["*"], secret)
+    webhooks.register(connection, str(uuid7()), "0128", customer.url, ["*"], secret)
     yield customer
     customer.close()
 

@@ -8,10 +8,10 @@ from uuid_utils import uuid7
 
 from bisnesctl import __version__
 from bisnesctl.vault import encrypt
-from services.events import registry, signing, store
+from services.events import signing, store, webhooks
 from services.events.sender import INTERNAL_ATTEMPTS
 from services.events.store import Result
-from services.store import Database
+from services.outbox.store import Database
 from tests.integration.api_stage import settings_for
 from tests.integration.customer import SECRET, Customer, Senders, raise_events
 from tests.integration.outbox_tools import execute
@@ -62,7 +62,7 @@ def customers():
 
 
 def register(connection, url, events=("*",), company=COMPANY, key="0" * 64):
-    made = registry.register(connection, str(uuid7()), company, url, events, encrypt(key, SECRET))
+    made = webhooks.register(connection, str(uuid7()), company, url, events, encrypt(key, SECRET))
     return made["id"]
 
 
@@ -269,14 +269,14 @@ def test_a_receiver_that_says_gone_is_believed(connection, customers, senders):
     senders.start()
     eventually(lambda: waiting(connection) == (0, 0))
     assert delivery(connection, webhook) == ("dead", 1, 410, "it answered 410")
-    assert registry.find(connection, webhook)["active"]
+    assert webhooks.find(connection, webhook)["active"]
 
 
 def test_a_secret_is_replaced_without_a_gap(settings, connection, customers, senders):
     customer = customers()
     webhook = register(connection, customer.url)
     key = settings.encryption_key.get_secret_value()
-    registry.rotate(connection, webhook, encrypt(key, "the secret to come"), 3600)
+    webhooks.rotate(connection, webhook, encrypt(key, "the secret to come"), 3600)
     raise_events(connection, 1)
     senders.start()
     eventually(lambda: customer.taken)
@@ -352,7 +352,7 @@ def test_an_inactive_webhook_waits(connection, customers, senders):
     customer = customers()
     webhook = register(connection, customer.url)
     raise_events(connection, 1)
-    registry.change(connection, webhook, None, None, False)
+    webhooks.change(connection, webhook, None, None, False)
     raise_events(connection, 2)
     senders.start()
     other = customers()
@@ -360,7 +360,7 @@ def test_an_inactive_webhook_waits(connection, customers, senders):
     raise_events(connection, 3)
     eventually(lambda: other.told() == {CHAT: [3]})
     assert customer.calls == []
-    registry.change(connection, webhook, None, None, True)
+    webhooks.change(connection, webhook, None, None, True)
     eventually(lambda: customer.told() == {CHAT: [1]})
 
 

@@ -13,9 +13,9 @@ import orjson
 import pytest
 import requests
 
-from services.api import stream as streams
+from services.api import event_stream as streams
 from services.events.names import CATALOGUE
-from services.store import Database
+from services.outbox.store import Database
 from tests.integration.api_stage import (
     COMPANY,
     KEY,

@@ -14,11 +14,11 @@ import pytest
 import requests
 
 from bisnesctl import migrations, pg_connection
-from services import store
-from services.directory import TTL, Directory
-from services.intake import ACCEPT_SECONDS, Intake
-from services.letterbox import Letterbox
-from services.store import Database, DatabaseUnavailable
+from services.inbox.receive import Letterbox
+from services.outbox import store
+from services.outbox.accept import ACCEPT_SECONDS, Intake
+from services.outbox.store import Database, DatabaseUnavailable
+from services.runtime.account_cache import TTL, Directory
 from tests.integration.api_stage import CHAT, COMPANY, KEY, Quiet, add_company, serving, settings_for
 from tests.integration.outbox_tools import add_bot, entry, execute, outbox
 from tests.integration.sandbox_stage import eventually

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from services import journal
-from services.journal import Journal, marked, unowned
-from services.recovery import journal_path
+from services.outbox import send_journal
+from services.outbox.recovery import journal_path
+from services.outbox.send_journal import Journal, marked, unowned
 from tests.disks import again_in_a_namespace, mounts, small_disk
 from tests.integration.outbox_tools import entry
 from tests.integration.test_delivery import Stage
@@ -14,7 +14,7 @@ from tests.integration.test_delivery import Stage
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(journal, "RETRY_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(send_journal, "RETRY_INTERVAL_SECONDS", 0.1)
 
 
 def test_again_in_a_namespace_unless_root():

@@ -10,11 +10,11 @@ import psycopg2
 import pytest
 from api_stage import api, settings_for
 
-from services.api.documents import Problem
-from services.api.schemas import Alive, AllHealth, Metrics
-from services.bounded import Bounded
-from services.heartbeat import Counters, Heartbeat
-from services.store import Database, DatabaseUnavailable
+from services.api.openapi import Problem
+from services.api.schemas.base import Alive, AllHealth, Metrics
+from services.database.bounded_query import Bounded
+from services.outbox.store import Database, DatabaseUnavailable
+from services.runtime.heartbeat import Counters, Heartbeat
 from tests.disks import again_in_a_namespace, mounts, small_disk
 
 NOWHERE = "postgresql://bisnes@127.0.0.1:1/bisnes"

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services import store
-from services.inbox import Inbox
+from services.inbox.apply import Inbox
 from services.message import Edit, Incoming, Media, Notice, Reaction, Revocation, Scope, Sender, Status, StatusUpdate
-from services.store import Hold
+from services.outbox import store
+from services.outbox.store import Hold
 from tests.integration.outbox_tools import accept, add_bot, entry, execute, open_database, outbox, result
 
 NUMBER, CHAT, AT = "1001280", "60123456789", 1_700_000_000.0

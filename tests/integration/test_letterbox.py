@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from services.letterbox import BATCH_BYTES, BotName, Letterbox
-from services.store import Database, DatabaseUnavailable
+from services.inbox.receive import BATCH_BYTES, BotName, Letterbox
+from services.outbox.store import Database, DatabaseUnavailable
 from tests.integration.outbox_tools import add_bot, execute
 
 

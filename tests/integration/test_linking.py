@@ -12,7 +12,7 @@ from sandbox_stage import Sandbox, free_port
 from bisnesctl import bots, vault
 from bisnesctl.errors import Conflict
 from services.message import Scope
-from services.store import Database, Hold
+from services.outbox.store import Database, Hold
 
 KEY = "0123456789abcdef" * 4
 PUBLIC = "https://bots.example.com"

@@ -18,7 +18,7 @@ from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.supervise import Discovery
 from services.connectors.wwebjs.session import commands
 from services.connectors.wwebjs.session.bot_lock import BotLock
-from services.store import Database
+from services.outbox.store import Database
 from tests.acceptance.deployment import alive, descendants, free_ports, wait_until
 from tests.servers import settings_in
 

@@ -11,7 +11,7 @@ from bisnesctl import inspection
 from services.connectors.meta.receiver import MAX_BODY, PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
 from services.legacy import add_webhooks
-from services.store import Database
+from services.outbox.store import Database
 
 NOWHERE = "postgresql://bisnes@127.0.0.1:1/bisnes"
 SECRET, TOKEN = "app-secret", "verify-me"

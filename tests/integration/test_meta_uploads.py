@@ -14,10 +14,10 @@ from mediaprovider import OK, MediaProvider
 from sandbox_stage import Sandbox, free_port
 
 from services.connectors.base import Again, Preparation
-from services.connectors.meta.connector import MetaConnector
-from services.delivery import MAX_STEPS
+from services.connectors.meta.translation.connector import MetaConnector
 from services.media.store import media_store
 from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unavailable, Unknown
+from services.outbox.delivery import MAX_STEPS
 
 TOKEN = "EAAGsecretsecretsecret"
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret(TOKEN))

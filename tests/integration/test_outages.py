@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from services import outages, store
-from services.connectors.meta.connector import MetaConnector
+from services.connectors.meta.translation.connector import MetaConnector
 from services.message import Status
-from services.outage_policy import Answer, Fault, Pauses
+from services.outbox import outages, store
+from services.outbox.outage_policy import Answer, Fault, Pauses
 from tests.integration.outage_stage import FAST, PAGE, OutageStage, error
 from tests.integration.outbox_tools import entry, execute, outbox, result
 

@@ -7,12 +7,12 @@ from outbox_tools import accept, apply_statuses, entry, execute, outbox, result
 
 from bisnesctl.botchecks import troubled
 from bisnesctl.verdict import Finding, Verdict, in_one_line, judge
-from services import outages, store
-from services.api.bot_schemas import BotList
-from services.api.schemas import Accepted
+from services.api.schemas.base import Accepted
+from services.api.schemas.bots import BotList
 from services.message import Scope, Status, StatusUpdate
-from services.outage_policy import Answer, Fault, Pauses
-from services.store import Hold
+from services.outbox import outages, store
+from services.outbox.outage_policy import Answer, Fault, Pauses
+from services.outbox.store import Hold
 from tests.integration.test_api_chats import get, one, text
 
 REASON = "Failed to connect to graph.facebook.com port 443"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services import store
 from services.message import Scope, Status, StatusUpdate
-from services.store import Hold
+from services.outbox import store
+from services.outbox.store import Hold
 from tests.integration.outbox_tools import (
     WORKER,
     accept,

@@ -16,7 +16,7 @@ from services.api.app import MAX_BODY
 from services.connectors.meta.receiver import MAX_BODY as MAX_WEBHOOK
 from services.connectors.meta.receiver import PATH
 from services.connectors.meta.signature import HEADER, sign
-from services.store import Database
+from services.outbox.store import Database
 from tests.integration.api_stage import CHAT, COMPANY, KEY, add_company, serving, settings_for
 from tests.integration.outbox_tools import execute
 from tests.integration.sandbox_stage import eventually, free_port

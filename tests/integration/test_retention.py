@@ -1,8 +1,8 @@
 import pytest
 from uuid_utils import uuid7
 
-from services.events import registry, store
-from services.retention import clean_up
+from services.database.retention import clean_up
+from services.events import store, webhooks
 from tests.integration.customer import raise_events
 from tests.integration.outbox_tools import execute
 
@@ -67,7 +67,7 @@ def age(connection, table, column, days, *numbers):
 
 
 def register(connection):
-    return registry.register(connection, str(uuid7()), "0128", "https://customer.example/", ["*"], "")["id"]
+    return webhooks.register(connection, str(uuid7()), "0128", "https://customer.example/", ["*"], "")["id"]
 
 
 def deliver(connection, *outcomes):
@@ -94,13 +94,13 @@ def test_events_go_once_nobody_needs_them(connection):
 def test_what_no_webhook_took_in_all_that_time_is_given_up(connection):
     webhook = register(connection)
     raise_events(connection, 1, 2, 3)
-    registry.change(connection, webhook, None, None, False)
+    webhooks.change(connection, webhook, None, None, False)
     age(connection, "webhook_delivery", "updated_at", DAYS + 1, 1, 2)
     age(connection, "event", "created_at", DAYS + 1, 1, 2)
     assert cleaned(connection) == {"deliveries given up": 2, "events of companies": 2}
     assert deliveries(connection) == [(1, "dead"), (2, "dead"), (3, "pending")]
     assert execute(connection, "SELECT pending FROM webhook_lane") == [(1,)]
-    registry.change(connection, webhook, None, None, True)
+    webhooks.change(connection, webhook, None, None, True)
     deliver(connection, "delivered")
     assert deliveries(connection)[-1] == (3, "delivered")
 

@@ -10,7 +10,7 @@ import pytest
 import requests
 from sandbox_stage import SECRET, Receiver, Sandbox, eventually, free_port
 
-from services.sandbox.customers import user_id_of
+from services.sandbox.meta.customers import user_id_of
 
 NUMBER, CUSTOMER, KEY = "1055", "60123456789", "key-of-a-number"
 PNG = b"\x89PNG\r\n\x1a\n" + b"dot" * 40

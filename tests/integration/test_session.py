@@ -29,7 +29,7 @@ from services.connectors.wwebjs.session.session import ExitStatus, Session
 from services.connectors.wwebjs.session.status_store import Register
 from services.connectors.wwebjs.states import relaunch
 from services.connectors.wwebjs.states.state_machine import Limits, State
-from services.store import Database
+from services.outbox.store import Database
 from tests.acceptance.deployment import alive, descendants
 from tests.integration.sandbox_stage import eventually, free_port
 from tests.servers import settings_in

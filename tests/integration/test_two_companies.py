@@ -4,7 +4,7 @@ import pytest
 import requests
 
 from services.message import Scope
-from services.store import Hold
+from services.outbox.store import Hold
 from tests.integration.api_stage import KEY, OTHER, OTHER_KEY, serving, settings_for
 from tests.integration.outbox_tools import execute, outbox
 from tests.integration.two_companies import (

@@ -8,9 +8,10 @@ import pytest
 from outbox_tools import add_bot, execute, open_database
 from web_events import CHAT, WebBot, said
 
-from services import awaited, downloads
+from services.connectors.meta import downloads
 from services.connectors.wwebjs.browser.page import Blob, CallFailed, CallTimeout, PageLost, TooLarge
 from services.connectors.wwebjs.session.media_downloads import MediaDownloads
+from services.media import pending
 from services.media.folder import FolderStore
 
 KEY = f"false_{CHAT}_3A01"
@@ -77,7 +78,7 @@ class Stage:
 
 @pytest.fixture
 def stage(database, tmp_path, monkeypatch):
-    monkeypatch.setattr(awaited, "BACKOFF", 3600)
+    monkeypatch.setattr(pending, "BACKOFF", 3600)
     pool, connection = open_database(database)
     yield Stage(connection, pool, tmp_path)
     connection.close()

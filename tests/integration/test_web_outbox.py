@@ -3,10 +3,10 @@
 import pytest
 from uuid_utils import uuid7
 
-from services import store
 from services.message import Status
-from services.recovery import KeyedRecovery
-from services.store import Entry, Outbox
+from services.outbox import store
+from services.outbox.recovery import KeyedRecovery
+from services.outbox.store import Entry, Outbox
 from tests.integration.outbox_tools import accept, add_bot, execute, status_of
 
 KEY = "true_60123456789@c.us_3EB0AA"

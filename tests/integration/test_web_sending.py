@@ -12,7 +12,6 @@ from uuid_utils import uuid7
 
 from bisnesctl import wajs
 from bisnesctl.settings import Settings
-from services import store
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.page import CallTimeout, PageLost
 from services.connectors.wwebjs.sending import page_send
@@ -20,12 +19,13 @@ from services.connectors.wwebjs.sending.number_lookup import Numbers
 from services.connectors.wwebjs.sending.page_window import PageWindow
 from services.connectors.wwebjs.sending.send_guard import DatabaseLedger
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
-from services.delivery import Attempts, Delivery
-from services.journal import Journal
 from services.media.fetch import Fetcher
 from services.media.folder import FolderStore
-from services.recovery import KeyedRecovery
-from services.store import Entry, Outbox
+from services.outbox import store
+from services.outbox.delivery import Attempts, Delivery
+from services.outbox.recovery import KeyedRecovery
+from services.outbox.send_journal import Journal
+from services.outbox.store import Entry, Outbox
 from tests.unit.pictures import MP4, OGG, PNG, WEBP
 
 NUMBER = "60110000003"

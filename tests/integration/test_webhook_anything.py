@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bisnesctl import inspection
-from services.connectors.meta.incoming import parse
 from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
-from services.inbox import Inbox
-from services.store import Database
+from services.connectors.meta.translation.incoming import parse
+from services.inbox.apply import Inbox
+from services.outbox.store import Database
 from tests.integration.outbox_tools import add_bot, execute
 from tests.unit.meta_payloads import AINA, ALL, MESSAGES, VALUES, message, places, replaced, value, webhook
 

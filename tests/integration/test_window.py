@@ -7,7 +7,7 @@ import time
 import pytest
 
 from services.connectors.base import HttpRequest
-from services.window import Answered, Broken, HttpWindow
+from services.http_client.in_flight import Answered, Broken, HttpWindow
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

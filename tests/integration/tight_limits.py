@@ -1,9 +1,9 @@
 """gunicorn's settings of our HTTP processes, with limits that a test reaches within seconds."""
 
 from services.gunicorn_conf import *  # noqa: F403
-from services.http.limits import Limits
-from services.http.protocol import HttpProtocol
-from services.http.server import Worker as RealWorker
+from services.http_server.limits import Limits
+from services.http_server.protocol import HttpProtocol
+from services.http_server.server import Worker as RealWorker
 
 #: Connections that one process takes.
 MAX_CONNECTIONS = 150

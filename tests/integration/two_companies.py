@@ -6,12 +6,12 @@ from graph_stage import APP, DIALOG360_HEALTH, SCOPES, WELL, Provider
 from uuid_utils import uuid7
 
 from bisnesctl import inspection
-from services import store
-from services.connectors.meta.incoming import parse
 from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
-from services.inbox import Inbox
-from services.store import Database
+from services.connectors.meta.translation.incoming import parse
+from services.inbox.apply import Inbox
+from services.outbox import store
+from services.outbox.store import Database
 from tests.integration.api_stage import OTHER
 from tests.integration.outbox_tools import WORKER, accept, execute
 from tests.unit.meta_payloads import webhook

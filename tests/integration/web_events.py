@@ -5,14 +5,14 @@ import time
 
 from uuid_utils import uuid7
 
-from services import store
 from services.connectors.wwebjs.browser.page_events import PageEvent
 from services.connectors.wwebjs.session.event_recorder import Recorder
 from services.connectors.wwebjs.translation.incoming import parse
-from services.inbox import Inbox
+from services.inbox.apply import Inbox
 from services.message import Status
-from services.recovery import KeyedRecovery
-from services.store import Entry, Outbox, Result
+from services.outbox import store
+from services.outbox.recovery import KeyedRecovery
+from services.outbox.store import Entry, Outbox, Result
 from tests.integration.outbox_tools import accept, execute
 
 CUSTOMER, OWN = "60123456789", "60111222333"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.clock import ClockWatch
+from services.database.clock import ClockWatch
 
 SECONDS = st.floats(0, 1000)
 

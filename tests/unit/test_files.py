@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api import files
-from services.api.errors import ApiError
-from services.api.files import Upload
+from services.api.messages import uploads
+from services.api.messages.uploads import Upload
+from services.http_server.errors import ApiError
 from services.media.folder import FolderStore
 from tests.unit.pictures import GIF, JPEG, OGG, PDF, PNG, WEBP, WEBP_MOVING
 
@@ -33,7 +33,7 @@ def refused(call, *arguments):
     ],
 )
 def test_a_link_is_taken_as_it_is_in_ascii(value, expected):
-    assert files.link("imageUrl", value) == expected
+    assert uploads.link("imageUrl", value) == expected
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,14 @@ def test_a_link_is_taken_as_it_is_in_ascii(value, expected):
     ],
 )  # fmt: skip
 def test_what_is_no_link_is_refused(value):
-    assert refused(files.link, "imageUrl", value) == (400, "invalid_request")
+    assert refused(uploads.link, "imageUrl", value) == (400, "invalid_request")
 
 
 @given(st.text(max_size=60) | st.text(max_size=40).map("https://example.com/{}".format) | st.text(max_size=20).map(
     "http://{}".format))  # fmt: skip
 def test_any_text_is_a_clean_link_or_a_clear_refusal(value):
     try:
-        found = files.link("imageUrl", value)
+        found = uploads.link("imageUrl", value)
     except ApiError as error:
         assert (error.status, error.code) == (400, "invalid_request")
     else:
@@ -62,12 +62,12 @@ def test_any_text_is_a_clean_link_or_a_clear_refusal(value):
         assert " " not in found
         assert urlsplit(found).scheme in ("http", "https")
         assert urlsplit(found).hostname
-        assert files.link("imageUrl", found) == found
+        assert uploads.link("imageUrl", found) == found
 
 
 @given(st.binary(max_size=3000), st.sampled_from(["image/png", "", "text/plain;charset=utf-8", "IMAGE/JPEG"]))
 def test_a_data_url_gives_back_its_bytes_and_type(content, mime_type):
-    upload = files.data_url("imageUrl", f"data:{mime_type};base64,{base64.b64encode(content).decode()}")
+    upload = uploads.data_url("imageUrl", f"data:{mime_type};base64,{base64.b64encode(content).decode()}")
     upload.stream.seek(0)
     assert upload.stream.read() == content
     assert upload.declared.startswith(mime_type)
@@ -83,13 +83,13 @@ def test_a_data_url_may_hold_base64_as_any_encoder_writes_it(content):
         f"{plain}\r\n",
     )
     for form in forms:
-        upload = files.data_url("imageUrl", f"data:image/png;base64,{form}")
+        upload = uploads.data_url("imageUrl", f"data:image/png;base64,{form}")
         upload.stream.seek(0)
         assert upload.stream.read() == content
 
 
 def test_a_data_url_may_be_percent_encoded():
-    upload = files.data_url("documentUrl", "data:text/plain,Hello%2C%20you")
+    upload = uploads.data_url("documentUrl", "data:text/plain,Hello%2C%20you")
     upload.stream.seek(0)
     assert upload.stream.read() == b"Hello, you"
 
@@ -97,14 +97,14 @@ def test_a_data_url_may_be_percent_encoded():
 @given(st.text(max_size=100).map("data:{}".format))
 def test_any_data_url_is_a_file_or_a_clear_refusal(value):
     try:
-        files.data_url("imageUrl", value)
+        uploads.data_url("imageUrl", value)
     except ApiError as error:
         assert (error.status, error.code) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize("value", ["data:image/png", "data:image/png;base64,!!!", "data:;base64,Q", "data:;base64,ü"])
 def test_a_broken_data_url_is_refused(value):
-    assert refused(files.data_url, "imageUrl", value) == (400, "invalid_request")
+    assert refused(uploads.data_url, "imageUrl", value) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize(
@@ -116,18 +116,18 @@ def test_a_broken_data_url_is_refused(value):
     ],
 )  # fmt: skip
 def test_a_name_has_no_folders_and_no_control_characters(given_name, expected):
-    assert files.filename(given_name) == expected
+    assert uploads.filename(given_name) == expected
 
 
 def test_a_long_name_keeps_its_ending():
-    name = files.filename("x" * 500 + ".pdf")
-    assert len(name) == files.MAX_FILENAME
+    name = uploads.filename("x" * 500 + ".pdf")
+    assert len(name) == uploads.MAX_FILENAME
     assert name.endswith(".pdf")
 
 
 def test_a_link_may_tell_the_name_of_its_file():
-    assert files.filename_of("https://example.com/a/Invoice%2017.pdf?x=y.z") == "Invoice 17.pdf"
-    assert files.filename_of("https://example.com/download") is None
+    assert uploads.filename_of("https://example.com/a/Invoice%2017.pdf?x=y.z") == "Invoice 17.pdf"
+    assert uploads.filename_of("https://example.com/download") is None
 
 
 def keep(tmp_path, kind, content, declared=None, name=None):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.group_commit import GroupCommit
-from services.store import DatabaseUnavailable
+from services.database.group_commit import GroupCommit
+from services.outbox.store import DatabaseUnavailable
 
 #: Seconds that prove that nobody waits for ever.
 IN_TIME = 30
@@ -42,7 +42,7 @@ class Store:
 
 @pytest.fixture
 def expiry(monkeypatch):
-    monkeypatch.setattr("services.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr("services.database.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
 
 
 def group(store, seconds=IN_TIME, **options):
@@ -82,7 +82,7 @@ def test_a_bad_item_does_not_take_the_others_with_it(expiry):
 
 
 def test_it_goes_on_after_faults_of_its_own(expiry, monkeypatch):
-    monkeypatch.setattr("services.group_commit.FAULT_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("services.database.group_commit.FAULT_PAUSE_SECONDS", 0.01)
     faults = ["one", "two"]
 
     def tidy():
@@ -111,7 +111,7 @@ def test_what_is_submitted_after_the_end_is_refused(expiry):
 )
 def test_everybody_is_answered_and_stored_is_what_was_promised(script, pauses, max_items):
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("services.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
+        patched.setattr("services.database.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
         store = Store(script)
         commits = group(store, 0.1, max_items=max_items, undo=store.undo)
         futures = {}

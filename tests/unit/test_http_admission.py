@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.http.admission import Admission
-from services.http.refusal import Refusal
+from services.http_server.admission import Admission
+from services.http_server.refusal import Refusal
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from services.http.limits import Limits
-from services.http.protocol import HttpProtocol
+from services.http_server.limits import Limits
+from services.http_server.protocol import HttpProtocol
 
 LIMITS = Limits(max_connections=3)
 

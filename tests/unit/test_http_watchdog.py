@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.http.watchdog import LOOK_SECONDS, LOOP_STUCK_SECONDS, Stall, Watchdog
+from services.http_server.watchdog import LOOK_SECONDS, LOOP_STUCK_SECONDS, Stall, Watchdog
 
 
 class Loop:

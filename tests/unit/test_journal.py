@@ -6,8 +6,8 @@ import textwrap
 
 import pytest
 
-from services import journal
-from services.journal import Journal, JournalInUse, marked, unowned
+from services.outbox import send_journal
+from services.outbox.send_journal import Journal, JournalInUse, marked, unowned
 
 
 def test_marks_outlive_the_process_that_is_killed(tmp_path):
@@ -49,8 +49,8 @@ def test_nothing_can_be_said_without_the_journal_of_that_very_run(tmp_path):
 def test_a_journal_of_an_earlier_boot_says_nothing(tmp_path, monkeypatch):
     path = tmp_path / "w.journal"
     Journal(path, 4).begin("run-1")
-    stamp = journal._stamp("run-1")
-    monkeypatch.setattr(journal, "_stamp", lambda run: stamp[:-1] + b"x")
+    stamp = send_journal._stamp("run-1")
+    monkeypatch.setattr(send_journal, "_stamp", lambda run: stamp[:-1] + b"x")
     assert marked(path, "run-1") is None
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.meta.incoming import parse as parse_body
+from services.connectors.meta.translation.incoming import parse as parse_body
 from services.message import Edit, Incoming, Media, Notice, Reaction, Revocation, Sender, Status, StatusUpdate
 from tests.unit.meta_payloads import AINA, ALL, MESSAGES, VALUES, message, places, replaced, value, webhook
 

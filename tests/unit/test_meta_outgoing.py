@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.connectors.base import Unsupported
-from services.connectors.meta.limits import check
-from services.connectors.meta.outgoing import body
+from services.connectors.meta.translation.limits import check
+from services.connectors.meta.translation.outgoing import body
 from services.message import Outgoing
 
 UUID = "0190c0de-0000-7000-8000-000000000000"

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from services.delivery import Attempts, settle
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
-from services.outage_policy import CHAT_REFUSALS, RECENT_SECONDS, Answer, Fault, OutagePolicy, Pauses, Postponed
+from services.outbox.delivery import Attempts, settle
+from services.outbox.outage_policy import CHAT_REFUSALS, RECENT_SECONDS, Answer, Fault, OutagePolicy, Pauses, Postponed
 
 PAUSES = Pauses(first=1.0, longest=60.0)
 AWAY = Unavailable("network", "connection refused")

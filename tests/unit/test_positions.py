@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.api import inquiries
-from services.api.inquiries import START, Position
+from services.api.messages import queries
+from services.api.messages.queries import START, Position
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 seconds = st.integers(0, 12)
@@ -64,7 +64,7 @@ def _page(ours, theirs, position, limit):
         if (position.moment is None or (row["moment"], row["messageId"]) < (position.moment, position.message))
         and (since is None or row["moment"] >= since)
     ][: limit + 1]
-    merged, following = inquiries._merge(mine, other, position, limit)
+    merged, following = queries._merge(mine, other, position, limit)
     return merged, following, len(mine) + len(other) > len(merged)
 
 

@@ -6,17 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.sandbox import templates
-from services.sandbox.customers import chat_of, user_id_of
 from services.sandbox.database import Database
-from services.sandbox.fields import GraphError
-from services.sandbox.graph import Message, read_message, success
-from services.sandbox.inbound import Notice, Saying, announce, compose
-from services.sandbox.kinds import READERS
-from services.sandbox.media import File
-from services.sandbox.registry import Registry
-from services.sandbox.templates import Template
-from services.sandbox.webhooks import webhook
+from services.sandbox.meta import templates
+from services.sandbox.meta.customers import chat_of, user_id_of
+from services.sandbox.meta.graph import Message, read_message, success
+from services.sandbox.meta.inbound import Notice, Saying, announce, compose
+from services.sandbox.meta.media import File
+from services.sandbox.meta.message_kinds import READERS
+from services.sandbox.meta.registry import Registry
+from services.sandbox.meta.templates import Template
+from services.sandbox.meta.webhooks import webhook
+from services.sandbox.request_fields import GraphError
 
 LINK = "https://example.com/file"
 REPLY = {"type": "reply", "reply": {"id": "y", "title": "Yes"}}

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bisnesctl.settings import Settings
-from services.connectors.meta import outgoing
-from services.connectors.meta.connector import MetaConnector
-from services.connectors.meta.errors import TABLE, classify
+from services.connectors.meta.translation import outgoing
+from services.connectors.meta.translation.connector import MetaConnector
+from services.connectors.meta.translation.errors import TABLE, classify
 from services.message import Bot, Outgoing, Secret, Sent
-from services.sandbox.behaviour import Behaviour, Behaviours
-from services.sandbox.fields import GraphError
-from services.sandbox.graph import Message, check_token, new_id, read_message, success
-from services.sandbox.webhooks import reports, webhook
+from services.sandbox.meta.behaviour import Behaviour, Behaviours
+from services.sandbox.meta.graph import Message, check_token, new_id, read_message, success
+from services.sandbox.meta.webhooks import reports, webhook
+from services.sandbox.request_fields import GraphError
 
 META = MetaConnector(Settings(meta_graph_url="http://127.0.0.1:1"))
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret("t"))

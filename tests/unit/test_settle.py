@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.delivery import MAX_BACKOFF, Attempts, hold_of, settle
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Sent, Status, Unknown
-from services.store import Hold
+from services.outbox.delivery import MAX_BACKOFF, Attempts, hold_of, settle
+from services.outbox.store import Hold
 
 THREE = Attempts(limit=3, base=1.0)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bisnesctl.transient import CODES, is_transient
-from services.connectors.meta.errors import TABLE
+from services.connectors.meta.translation.errors import TABLE
 from services.message import Held, Rejected, Retry, Unavailable
 
 

@@ -13,7 +13,7 @@ from services.connectors.wwebjs.sending.page_send import MAX_TIMES
 from services.connectors.wwebjs.sending.page_window import UNACKNOWLEDGED, PageWindow
 from services.connectors.wwebjs.sending.reconcile import PATIENCE, Handed, Sighting, Step, judge
 from services.message import Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
-from services.store import DatabaseUnavailable
+from services.outbox.store import DatabaseUnavailable
 
 HANDED = Handed("k", until=100.0)
 REFUSED = Rejected("no", "no")

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from services.api import sse
 from services.api.auth import Principal
-from services.api.errors import ApiError
 from services.events import addresses, signing
 from services.events.names import ALL, CATALOGUE, unknown
 from services.events.store import Event
+from services.http_server.errors import ApiError
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 texts = st.text(max_size=40)

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.http.body import SPOOL_BYTES, Body, BodyReader
-from services.http.refusal import Refusal
-from services.http.wsgi_bridge import WsgiBridge, environ_of
+from services.http_server.body import SPOOL_BYTES, Body, BodyReader
+from services.http_server.refusal import Refusal
+from services.http_server.wsgi_bridge import WsgiBridge, environ_of
 
 SCOPE = {"type": "http", "method": "POST", "path": "/a", "query_string": b"", "http_version": "1.1", "headers": []}
 

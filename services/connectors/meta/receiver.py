@@ -15,17 +15,17 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from bisnesctl import vault
 from bisnesctl.settings import Settings, load
-from services.api.errors import ApiError, answer_errors
-from services.bounded import Bounded
-from services.broker import Hints, WakingBroker
 from services.connectors.meta.signature import HEADER, verify_signature
-from services.heartbeat import Counters
-from services.http.routing import ExactAddresses
-from services.http.service import Service
-from services.intake import Notifier
-from services.letterbox import BotName, Letterbox
-from services.store import Database
-from services.writetest import WriteTest
+from services.database.bounded_query import Bounded
+from services.database.write_test import WriteTest
+from services.http_server.errors import ApiError, answer_errors
+from services.http_server.routing import ExactAddresses
+from services.http_server.service import Service
+from services.inbox.receive import BotName, Letterbox
+from services.outbox.accept import Notifier
+from services.outbox.store import Database
+from services.runtime.heartbeat import Counters
+from services.wakeups.redis_broker import Hints, WakingBroker
 
 NAME = "meta_webhooks"
 PATH = "/api/meta/webhook"

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from services.connectors.base import Preparation, Refusal
-from services.connectors.files import Files, NoFile
-from services.connectors.meta import answers
-from services.connectors.meta.errors import MetaError
 from services.connectors.meta.provider import Provider
-from services.connectors.meta.recent import Recent
-from services.connectors.meta.transfer import LONGEST, NotConnected, post_file
+from services.connectors.meta.translation import responses
+from services.connectors.meta.translation.errors import MetaError
+from services.connectors.meta.ttl_cache import Recent
+from services.connectors.meta.upload_request import LONGEST, NotConnected, post_file
+from services.connectors.outgoing_files import Files, NoFile
 from services.message import Bot, Outgoing, Rejected, Unavailable
 
 #: Seconds for which an uploaded copy is used: Meta keeps it for 30 days.
@@ -145,11 +145,11 @@ def _is_about_the_copy(error: MetaError) -> bool:
 
 def _uploaded(status: int, body: bytes) -> str | Refusal:
     """What the answer to an upload says. Nothing was sent yet, so it may always be repeated."""
-    found = answers.field(answers.read(body), "id") if 200 <= status < 300 else None
+    found = responses.field(responses.read(body), "id") if 200 <= status < 300 else None
     if isinstance(found, str) and found:
         return found
-    if status == 413 and answers.error_of(answers.read(body)) is None:
+    if status == 413 and responses.error_of(responses.read(body)) is None:
         return Rejected("http_413", "the provider's gateway says the file is too large: send a smaller one")
-    if refusal := answers.refusal(status, body):
+    if refusal := responses.refusal(status, body):
         return refusal
-    return Unavailable("upload", f"the upload failed ({answers.shown(status, body)})", chargeable=True)
+    return Unavailable("upload", f"the upload failed ({responses.shown(status, body)})", chargeable=True)

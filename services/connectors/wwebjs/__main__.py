@@ -3,14 +3,14 @@
 import os
 import sys
 
-from services import lean
 from services.connectors.wwebjs.browser import cpu_priority
+from services.runtime import memory
 
 
 def main() -> int:
     """Run until told to stop; returns the exit status."""
     cpu_priority.lower(os.getpid())  # before anything else: the start is the most work
-    lean.begin()
+    memory.begin()
     from services.connectors.wwebjs.session import process
 
     return process.run(sys.argv[1], int(sys.argv[2]))

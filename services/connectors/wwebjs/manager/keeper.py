@@ -18,18 +18,18 @@ from bisnesctl.errors import BisnesError
 from bisnesctl.settings import Settings, load
 from services.api.app import MAX_BODY, create_app
 from services.api.context import Context
-from services.api.health import health
-from services.api.sessions import session, sessions
-from services.broker import Hints, WakingBroker
+from services.api.routes.health import health
+from services.api.routes.sessions import session, sessions
 from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.supervise import Discovery
-from services.directory import Directory
-from services.heartbeat import Counters
-from services.http.service import Hooks, Service
-from services.intake import Intake, Notifier
+from services.database.listen import notifications
+from services.http_server.service import Hooks, Service
 from services.media.store import media_store
-from services.notifications import notifications
-from services.store import Connection, Database, DatabaseError, DatabaseUnavailable
+from services.outbox.accept import Intake, Notifier
+from services.outbox.store import Connection, Database, DatabaseError, DatabaseUnavailable
+from services.runtime.account_cache import Directory
+from services.runtime.heartbeat import Counters
+from services.wakeups.redis_broker import Hints, WakingBroker
 
 #: What announces a number, a start, a stop, a block, a new state.
 CHANNELS = ("bisnes_config", "bisnes_sessions")

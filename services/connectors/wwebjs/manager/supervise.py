@@ -22,8 +22,8 @@ from services.connectors.wwebjs.browser.profiles import ProfileInUse
 from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.plan import Program, fattest, plan, program_name
 from services.connectors.wwebjs.session import commands
-from services.intake import Notifier
-from services.store import Connection
+from services.outbox.accept import Notifier
+from services.outbox.store import Connection
 
 #: Seconds between two rounds where nothing is announced.
 INTERVAL = 60.0

@@ -9,7 +9,7 @@ from services.connectors.base import Refusal
 from services.connectors.wwebjs.browser.page import CallFailed, Page
 from services.connectors.wwebjs.translation.outgoing import page_id
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
-from services.store import Connection, Database
+from services.outbox.store import Connection, Database
 
 #: Seconds after which a number that was not found is asked for again: wa-js says the same of one that could not be
 #: asked for, and keeps its answer for 15 seconds (WA-JS source, `queryWidExists`).

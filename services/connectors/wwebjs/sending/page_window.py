@@ -12,7 +12,7 @@ from services.connectors.base import PageRequest
 from services.connectors.wwebjs.browser.page import CallTimeout, Page, PageLost
 from services.connectors.wwebjs.sending.page_send import Errand, Ledger
 from services.message import Outcome, Sent, Unknown
-from services.store import DatabaseError, DatabaseUnavailable
+from services.outbox.store import DatabaseError, DatabaseUnavailable
 
 #: Messages that a session has in hand at once; each is of another chat.
 SIZE = 16
@@ -29,7 +29,7 @@ Done = tuple[Any, Outcome | None]
 class PageWindow:
     """Sends through a page. The delivery submits and polls; the session's owner calls `turn` and `paused`.
 
-    A `services.window.Window` on one side and a `services.connectors.wwebjs.session.page_task.Work` on the other.
+    A `services.http_client.in_flight.Window` on one side and a `page_task.Work` on the other.
     """
 
     def __init__(

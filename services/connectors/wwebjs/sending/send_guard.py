@@ -1,13 +1,13 @@
 """What a session writes down about messages before they leave, in the database."""
 
-from services import store
 from services.connectors.base import Refusal
 from services.connectors.wwebjs.browser.page import Page
 from services.connectors.wwebjs.sending.number_lookup import Numbers
 from services.connectors.wwebjs.sending.warmup import Pace
 from services.connectors.wwebjs.translation.outgoing import KEYED
 from services.message import Outgoing
-from services.store import Database
+from services.outbox import store
+from services.outbox.store import Database
 
 
 class DatabaseLedger:

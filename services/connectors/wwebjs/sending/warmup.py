@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from services.connectors.wwebjs.sending.number_lookup import HISTORY
 from services.message import Outgoing, Retry, Scope
-from services.store import Database, transaction
+from services.outbox.store import Database, transaction
 
 #: Attempts of a message that waits for its turn: it is never given up for that.
 PATIENT = 32_000

@@ -5,9 +5,9 @@ from typing import Any
 
 import orjson
 
-from services.bells import session_queue
-from services.intake import Notifier
-from services.store import Connection, Database
+from services.outbox.accept import Notifier
+from services.outbox.store import Connection, Database
+from services.wakeups.session_wakeup import session_queue
 
 #: Seconds between two looks for an answer.
 PAUSE = 0.1

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import structlog
 
-from services import awaited
-from services.awaited import Awaited
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Page, PageLost, TooLarge
+from services.media import pending
+from services.media.pending import Awaited
 from services.media.store import MediaError, MediaStore, MediaTooLarge
-from services.store import Database, DatabaseError, DatabaseUnavailable
+from services.outbox.store import Database, DatabaseError, DatabaseUnavailable
 
 #: Seconds for one file, during which the page does nothing else for us, and between two looks for files.
 DEADLINE, LOOK = 60.0, 1.0
@@ -38,7 +38,7 @@ class MediaDownloads:
             return False
         try:
             with self._database.connection() as connection:
-                task = awaited.claim(connection, "bot_id = %(bot)s", {"bot": self._bot_id})
+                task = pending.claim(connection, "bot_id = %(bot)s", {"bot": self._bot_id})
         except (DatabaseUnavailable, DatabaseError) as error:
             log.warning("the database is away, files are fetched later", reason=str(error).strip())
             task = None
@@ -73,14 +73,14 @@ class MediaDownloads:
 
     def _keep(self, task: Awaited, path: Path, told: str) -> None:
         try:
-            if awaited.is_other(path, task.media.get("sha256")):
+            if pending.is_other(path, task.media.get("sha256")):
                 self._fail(task, "the file's SHA-256 is not the one that was announced")
                 return
-            mime_type = awaited.type_of(path, task.media.get("mimeType") or told)
+            mime_type = pending.type_of(path, task.media.get("mimeType") or told)
             with path.open("rb") as file:
                 stored = self._store.put(task.company_id, file, mime_type, self._limit)
             with self._database.connection() as connection:
-                awaited.keep(connection, task.message_id, stored, mime_type)
+                pending.keep(connection, task.message_id, stored, mime_type)
             log.info("a file was stored", message=task.message_id, bot=task.bot_id, bytes=stored.size)
         except MediaTooLarge as error:
             self._fail(task, str(error), for_good=True)
@@ -90,9 +90,9 @@ class MediaDownloads:
             path.unlink(missing_ok=True)
 
     def _fail(self, task: Awaited, reason: str, for_good: bool = False) -> None:
-        seconds = None if for_good or task.old else awaited.backoff(task.attempt)
+        seconds = None if for_good or task.old else pending.backoff(task.attempt)
         away = contextlib.suppress(DatabaseUnavailable, DatabaseError)  # it is due again when the claim's time is over
         with away, self._database.connection() as connection:
-            awaited.put_off(connection, task.message_id, reason, seconds)
+            pending.put_off(connection, task.message_id, reason, seconds)
         told = "a file was given up" if seconds is None else "a file could not be fetched, it is tried again"
         log.warning(told, message=task.message_id, bot=task.bot_id, attempt=task.attempt, reason=reason, after=seconds)

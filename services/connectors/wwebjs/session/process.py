@@ -14,8 +14,7 @@ from bisnesctl import pss, websessions
 from bisnesctl.errors import ConfigError
 from bisnesctl.naming import session_name
 from bisnesctl.settings import Settings, load
-from services import lean, logs
-from services.bells import SessionBell, session_queue
+from services.channel import Sender, tuned_for_session
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.profiles import Profile, ProfileInUse
@@ -33,12 +32,13 @@ from services.connectors.wwebjs.session.status_store import AWAY, Register
 from services.connectors.wwebjs.session.watchdog import Progress, Watchdog, end_process
 from services.connectors.wwebjs.states.state_machine import Limits
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
-from services.directory import Directory
-from services.heartbeat import Counters, Heartbeat
 from services.media.store import media_store
 from services.message import Bot, Status
-from services.sender import Sender, tuned_for_session
-from services.store import Database, DatabaseUnavailable
+from services.outbox.store import Database, DatabaseUnavailable
+from services.runtime import logging_setup, memory
+from services.runtime.account_cache import Directory
+from services.runtime.heartbeat import Counters, Heartbeat
+from services.wakeups.session_wakeup import SessionBell, session_queue
 
 #: Connections to PostgreSQL of one session.
 POOL = 6
@@ -57,7 +57,7 @@ log = structlog.get_logger()
 def run(company: str, phone: int) -> int:
     """Serve the number until SIGTERM or SIGINT; returns the exit status."""
     settings = load()
-    logs.configure(settings.log_level)
+    logging_setup.configure(settings.log_level)
     stopping = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda *_: stopping.set())
@@ -244,7 +244,7 @@ class Wired:
         self._sender.delivery.paused = not works
         self._counters.active_bots = int(works)
         if works:
-            lean.trim()
+            memory.trim()
             self._gap.begin()
             self._sender.nudge(session_queue(self._bot.id))
         else:

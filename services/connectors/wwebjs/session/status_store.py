@@ -10,12 +10,12 @@ from typing import Any
 import orjson
 import structlog
 
-from services import store
 from services.connectors.wwebjs.session.status_sql import announce
 from services.connectors.wwebjs.states.failed_starts import StartEvent
 from services.connectors.wwebjs.states.state_machine import State
 from services.message import Scope
-from services.store import Database, DatabaseError, DatabaseUnavailable, Hold, transaction
+from services.outbox import store
+from services.outbox.store import Database, DatabaseError, DatabaseUnavailable, Hold, transaction
 
 #: The Redis channel on which sessions tell what happened: {"bot", "event", "reason"}.
 CHANNEL = "bisnes:sessions"

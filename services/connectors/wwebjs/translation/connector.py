@@ -6,7 +6,7 @@ from typing import Any
 
 from bisnesctl.settings import Settings
 from services.connectors.base import Again, LocalFile, PageRequest, Preparation, Refusal
-from services.connectors.files import Files, NoFile
+from services.connectors.outgoing_files import Files, NoFile
 from services.connectors.wwebjs.translation import incoming, limits, outgoing
 from services.media.fetch import Fetcher
 from services.media.store import MediaStore, media_store

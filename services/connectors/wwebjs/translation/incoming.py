@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from services.connectors.reading import field, load, name_of, objects, seconds, text
+from services.connectors.untrusted_json import field, load, name_of, objects, seconds, text
 from services.message import Call, Edit, Incoming, Media, Reaction, Revocation, Sender, Status, StatusUpdate, Update
 
 Object = dict[str, Any]

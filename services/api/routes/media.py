@@ -1,0 +1,165 @@
+"""Files of messages over HTTP: our copies of what came in, and of what was uploaded."""
+
+import io
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+from flask import Response, request
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
+from werkzeug.http import dump_options_header
+from werkzeug.wsgi import wrap_file
+
+from services.api.auth import Auth, resource
+from services.api.current import context
+from services.api.openapi import problems
+from services.api.schemas.base import TargetPath
+from services.http_server.errors import ApiError
+from services.media import kinds
+from services.media.store import MediaMissing, MediaUnavailable
+from services.outbox.store import Connection, as_uuid
+
+media = resource("media", "Fetch the files of messages.", Auth.COMPANY)
+
+#: Seconds after which a file that is still with the provider may be asked for again.
+PENDING = 5
+#: Seconds for which a browser may keep a file: it never changes under its address.
+MAX_AGE = 86400
+_CHUNK = 1 << 16
+
+#: Types that a browser may show; whatever else is saved, so that no file of a stranger runs as a page of ours.
+_SHOWN = ("image/jpeg", "image/png", "image/webp", "image/gif")
+
+_MESSAGE = """
+SELECT m.id::text, m.media_metadata, m.direction, d.message_id IS NOT NULL, COALESCE(d.due = 'infinity', false), d.error
+FROM messages m LEFT JOIN media_download d ON d.message_id = m.id WHERE m.company_id = %s AND """
+_BY_ID, _BY_PROVIDER_ID = _MESSAGE + "m.id = %s", _MESSAGE + "m.external_id = %s LIMIT 1"
+
+#: One that was not sent yet is not in the history.
+_UNSENT = "SELECT message_id::text, payload -> 'media' FROM outbox WHERE company_id = %s AND message_id = %s"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A file in the store, as its message names it."""
+
+    message_id: str
+    key: str
+    mime_type: str
+    filename: str | None
+    sha256: str | None
+
+
+@media.get(
+    "/api/v2/media/<companyId>/<path:messageId>",
+    summary="The file of a message",
+    description=(
+        "What came with a message, or was uploaded for one, with its type and name; parts of it with `Range`. "
+        "What came in is fetched from the provider first: `media_pending` until then."
+    ),
+    responses={
+        200: {
+            "description": "The file.",
+            "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        206: {
+            "description": "The part that `Range` asks for.",
+            "content": {"*/*": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        304: {"description": "The file has not changed."},
+        **problems("unknown_message", "no_media", "media_gone", "invalid_range"),
+        **problems("media_pending", "media_unavailable", "database_unavailable"),
+    },
+)
+def fetch_media(path: TargetPath) -> Response:
+    """The file of a message of the company."""
+    with context().database.connection() as connection:
+        kept = _find(connection, path.company_id, path.message_id)
+    try:
+        file = context().media.open(kept.key)
+    except MediaMissing:
+        raise _gone("our copy was deleted") from None
+    except MediaUnavailable as error:
+        message = f"the file cannot be read just now: {error}"
+        raise ApiError(503, "media_unavailable", message, {"Retry-After": str(PENDING)}) from error
+    return _response(kept, file)
+
+
+def _find(connection: Connection, company_id: str, message_id: str) -> _Kept:
+    ours = as_uuid(message_id)
+    with connection.cursor() as cursor:
+        cursor.execute(_BY_ID if ours else _BY_PROVIDER_ID, (company_id, ours or message_id))
+        if row := cursor.fetchone():
+            return _of_history(*row)
+        if ours:
+            cursor.execute(_UNSENT, (company_id, ours))
+            if row := cursor.fetchone():
+                return _kept(*row)
+    raise ApiError(404, "unknown_message", f"the company has no message with the id {message_id}")
+
+
+def _of_history(
+    message_id: str, facts: dict[str, Any] | None, direction: str, pending: bool, given_up: bool, reason: str | None
+) -> _Kept:
+    if given_up:
+        raise _gone(f"it could not be fetched from the provider: {reason}")
+    if pending:
+        message = "the file is still being fetched from the provider; ask again shortly"
+        raise ApiError(503, "media_pending", message, {"Retry-After": str(PENDING)})
+    if facts and "key" not in facts and "mimeType" in facts and direction == "inbound":
+        raise _gone("it was never fetched from the provider")
+    return _kept(message_id, facts)
+
+
+def _kept(message_id: str, facts: dict[str, Any] | None) -> _Kept:
+    facts = facts or {}
+    if not isinstance(key := facts.get("key"), str):
+        where = "; its file is where its link leads" if "link" in facts else ""
+        raise ApiError(404, "no_media", f"the message has no file here{where}")
+    mime_type = facts.get("mimeType") or kinds.UNKNOWN
+    return _Kept(message_id, key, mime_type, facts.get("filename"), facts.get("sha256"))
+
+
+def _gone(reason: str) -> ApiError:
+    return ApiError(410, "media_gone", f"the file is not to be had any more: {reason}")
+
+
+def _response(kept: _Kept, file: BinaryIO) -> Response:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    response = Response(wrap_file(request.environ, file, _CHUNK), headers=_headers(kept), direct_passthrough=True)
+    response.content_length = size
+    if kept.sha256:
+        response.set_etag(kept.sha256)
+    try:
+        response.make_conditional(request.environ, accept_ranges=True, complete_length=size)
+    except RequestedRangeNotSatisfiable:
+        file.close()
+        message = f"the file has no such part; it has {size} bytes"
+        raise ApiError(416, "invalid_range", message, {"Content-Range": f"bytes */{size}"}) from None
+    return response
+
+
+def _headers(kept: _Kept) -> Headers:
+    bare = kinds.normalise(kept.mime_type)
+    shown = bare in _SHOWN or bare.startswith(("audio/", "video/"))
+    headers = Headers()
+    headers["Content-Type"] = bare
+    headers["Content-Disposition"] = f"{'inline' if shown else 'attachment'}; {_named(_filename(kept))}"
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    headers["Cache-Control"] = f"private, max-age={MAX_AGE}, immutable"
+    return headers
+
+
+def _named(filename: str) -> str:
+    """A name as a parameter of Content-Disposition (RFC 6266)."""
+    if filename.isascii():
+        return dump_options_header(None, {"filename": filename})
+    return f"filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def _filename(kept: _Kept) -> str:
+    name = "".join(sign for sign in kept.filename or "" if sign.isprintable() and sign not in "/\\").strip(". ")
+    return name or f"{kept.message_id}.{kinds.extension(kept.mime_type)}"

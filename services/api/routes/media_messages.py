@@ -1,0 +1,189 @@
+"""Messages with a file over HTTP: image, video, audio, document and sticker, by link, as a data URL or uploaded."""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+from flask import g, request
+from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.http import parse_options_header
+
+from services.api.auth import Auth, resource
+from services.api.current import context
+from services.api.messages import payloads, request_fields, sends, uploads
+from services.api.messages.request_fields import Fields, invalid
+from services.api.messages.sends import PREFIX, Answer, Send
+from services.api.messages.uploads import SPOOLED, Upload
+from services.api.openapi import problems
+from services.api.schemas.base import Accepted, ChatPath, SendHeaders, SendQuery
+from services.api.schemas.sends import (
+    AudioMessage,
+    DocumentMessage,
+    ImageMessage,
+    MediaMessage,
+    StickerMessage,
+    VideoMessage,
+    form_or_json,
+)
+from services.media.kinds import KB, KINDS, MB
+
+media_messages = resource("files", "Send images, videos, audio, documents and stickers.", Auth.COMPANY)
+
+#: Bytes of a JSON body with a data URL, and of a body without any file, at most.
+MAX_JSON, MIN_BODY = 24 * MB, MB
+#: Bytes of a body beside its file.
+BESIDE = 64 * KB
+#: Bodies with a large data URL that are read at a time: each takes several times its size of memory.
+_READERS = threading.BoundedSemaphore(2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A kind of message with a file, and where its requests name it."""
+
+    name: str
+    url_field: str
+    schema: type[MediaMessage]
+    about: str
+
+
+_KINDS = (
+    _Kind("image", "imageUrl", ImageMessage, "JPEG or PNG, 5 MB at most."),
+    _Kind("video", "videoUrl", VideoMessage, "MP4 or 3GP (H.264 and AAC), 16 MB at most."),
+    _Kind(
+        "audio", "audioUrl", AudioMessage,
+        "AAC, AMR, MP3, M4A or OGG with Opus, 16 MB at most; a voice message (`voice`) must be OGG with Opus.",
+    ),
+    _Kind("document", "documentUrl", DocumentMessage, "Any file, 100 MB at most."),
+    _Kind("sticker", "stickerUrl", StickerMessage, "WebP, 100 KB at most; 500 KB where it moves."),
+)  # fmt: skip
+
+_FORM = "multipart/form-data"
+#: A link, or the file itself.
+Source = str | Upload
+
+
+def _serve(kind: _Kind) -> None:
+    @media_messages.post(
+        f"{PREFIX}{kind.name}/<companyId>/<chatId>",
+        endpoint=f"send_{kind.name}",
+        operation_id=f"send_{kind.name}",
+        summary=f"Send a{'n' if kind.name[0] in 'aeiou' else ''} {kind.name}",
+        description=(
+            f"{kind.about} `{kind.url_field}` is a link, which the provider fetches, or a data URL; or the body is a "
+            "form (multipart/form-data) with the file as its part `file`. Answers like a text."
+        ),
+        responses={
+            200: Accepted,
+            202: Accepted,
+            **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long", "unsupported_media"),
+            **problems("unknown_bot", "unknown_message"),
+            **problems("idempotency_conflict", "unsupported_by_channel", "ambiguous_message", "not_sent"),
+            **problems("media_too_large", "send_failed", "database_unavailable", "media_unavailable"),
+        },
+        openapi_extensions={"requestBody": form_or_json(kind.schema, kind.url_field)},
+    )
+    def send(path: ChatPath, query: SendQuery, header: SendHeaders) -> Answer:
+        """A message with a file."""
+        return _send(kind, path, header.idempotency_key)
+
+
+for _kind in _KINDS:
+    _serve(_kind)
+
+
+def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
+    chat = request_fields.chat(path.chat_id, path.company_id)
+    key, wait = request_fields.idempotency_key(idempotency_key), request_fields.wait(request.args.get("wait"))
+    given, source = _read(kind)
+    payload = payloads.captioned(given)
+    send = Send(path.company_id, chat, request_fields.phone_index(given), kind.name, payload, key, wait)
+    voice = kind.name == "audio" and request_fields.flag(given, "voice")
+    sends.able_bot(context(), send, context().directory.bot(send.company_id, send.phone_index))  # before a file is kept
+    payload["media"] = _media(source, path.company_id, "voice" if voice else kind.name)
+    if voice:
+        payload["voice"] = True
+    if kind.name == "document" and (name := _filename(given, source)):
+        payload["filename"] = name
+    return sends.deliver(context(), g.principal, send).as_answer()
+
+
+def _media(source: Source, company_id: str, kind: str) -> dict[str, Any]:
+    return {"link": source} if isinstance(source, str) else source.keep(context().media, company_id, kind)
+
+
+def _filename(given: Fields, source: Source) -> str | None:
+    if name := uploads.filename(request_fields.optional(given, "filename")):
+        return name
+    return uploads.filename_of(source) if isinstance(source, str) else source.filename
+
+
+def body_limit(path: str, content_type: str) -> int | None:
+    """Bytes of the body that is sent to this address, at most; None where no file is sent to it."""
+    for kind in _KINDS:
+        if path.startswith(f"{PREFIX}{kind.name}/"):
+            return _limit(kind, parse_options_header(content_type)[0].lower() == _FORM)
+    return None
+
+
+def _limit(kind: _Kind, is_form: bool) -> int:
+    limit = KINDS[kind.name].limit
+    return max(MIN_BODY, limit + BESIDE if is_form else min(MAX_JSON, limit * 4 // 3 + BESIDE))
+
+
+def _read(kind: _Kind) -> tuple[Fields, Source]:
+    """The fields of the request but the file's, and where the file is."""
+    form = request.mimetype == _FORM
+    limit = KINDS[kind.name].limit
+    request.max_content_length = _limit(kind, form)
+    try:
+        return _of_form(kind) if form else _of_json(kind)
+    except RequestEntityTooLarge:
+        raise uploads.too_large(kind.name, limit, "" if form else _advice(limit)) from None
+
+
+def _advice(limit: int) -> str:
+    return "; one of more than 17 MB must come as multipart/form-data" if limit * 4 // 3 > MAX_JSON else ""
+
+
+def _of_form(kind: _Kind) -> tuple[Fields, Source]:
+    request.max_form_parts, request.max_form_memory_size = 20, MIN_BODY
+    given: Fields = request.form.to_dict()
+    url = given.pop(kind.url_field, None)
+    if (part := request.files.get("file")) is None:
+        return given, _source(kind, url, f"the form needs the file as its part file, or a link as {kind.url_field}")
+    if url:
+        raise invalid(f"give the file or {kind.url_field}, not both")
+    return given, Upload(part.stream, part.mimetype, uploads.filename(part.filename))
+
+
+def _of_json(kind: _Kind) -> tuple[Fields, Source]:
+    with tempfile.SpooledTemporaryFile(SPOOLED) as body:
+        shutil.copyfileobj(request.stream, body)
+        with _reading(body):
+            given = request_fields.json_object(body.read(), f'{{"{kind.url_field}": "https://…"}}')
+            return given, _source(kind, given.pop(kind.url_field, None), f"{kind.url_field} is required")
+
+
+@contextmanager
+def _reading(body: "IO[bytes] | tempfile.SpooledTemporaryFile[bytes]") -> Iterator[None]:
+    """From the body's beginning; a large one when it is its turn."""
+    large = body.tell() > SPOOLED
+    body.seek(0)
+    if large:
+        with _READERS:
+            yield
+    else:
+        yield
+
+
+def _source(kind: _Kind, url: Any, missing: str) -> Source:
+    if url is None or url == "":
+        raise invalid(missing)
+    if not isinstance(url, str):
+        raise invalid(f"{kind.url_field} must be a string")
+    return uploads.data_url(kind.url_field, url) if url[:5].lower() == "data:" else uploads.link(kind.url_field, url)

@@ -1,0 +1,230 @@
+"""Webhooks over HTTP: where a company is told of its events."""
+
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import g
+from uuid_utils import uuid7
+
+from bisnesctl.vault import encrypt
+from services.api.auth import Auth, company_of, resource
+from services.api.current import context
+from services.api.openapi import problems
+from services.api.schemas.webhooks import (
+    CompanyQuery,
+    DeliveryPage,
+    DeliveryQuery,
+    NewWebhook,
+    OneWebhook,
+    Replay,
+    Replayed,
+    Rotation,
+    Tested,
+    WebhookChange,
+    WebhookList,
+    WebhookPath,
+    WebhookWithSecret,
+)
+from services.events import addresses, feed
+from services.events import webhooks as registry
+from services.http_server.errors import ApiError
+from services.outbox.store import Connection, as_uuid
+
+webhooks = resource("webhooks", "Have events posted to an address of yours.", Auth.KEY)
+
+#: Bytes of chance in a secret that is made here.
+SECRET_BYTES = 32
+#: Beyond every delivery, for the first page.
+NEWEST = 2**63 - 1
+
+Answer = dict[str, Any]
+
+
+@webhooks.post(
+    "/api/webhooks",
+    summary="Register a webhook",
+    description="Events of the names are posted to the address from now on, signed with the secret.",
+    responses={201: WebhookWithSecret, **problems("invalid_request", "too_many_webhooks")},
+)
+def register(body: NewWebhook) -> tuple[Answer, int]:
+    """Register it, and have the company's events kept from now on."""
+    company = company_of(g.principal, body.company)
+    _check_url(body.url)
+    secret = body.secret or secrets.token_urlsafe(SECRET_BYTES)
+    with context().database.connection() as connection:
+        try:
+            made = registry.register(connection, str(uuid7()), company, body.url, body.events, _encrypted(secret))
+        except registry.TooMany:
+            raise ApiError(409, "too_many_webhooks", f"a company may have {registry.MOST} webhooks") from None
+    return {"success": True, "webhook": made, "secret": secret}, 201
+
+
+@webhooks.get(
+    "/api/webhooks",
+    summary="A company's webhooks",
+    responses={200: WebhookList, **problems("invalid_request")},
+)
+def list_webhooks(query: CompanyQuery) -> Answer:
+    """All of them, oldest first."""
+    company = company_of(g.principal, query.company)
+    with context().database.connection() as connection:
+        return {"success": True, "webhooks": registry.of_company(connection, company)}
+
+
+@webhooks.get(
+    "/api/webhooks/<webhookId>",
+    summary="One webhook",
+    responses={200: OneWebhook, **problems("unknown_webhook")},
+)
+def get_webhook(path: WebhookPath) -> Answer:
+    """How it is."""
+    with context().database.connection() as connection:
+        return {"success": True, "webhook": _find(connection, path)}
+
+
+_CHANGE: dict[str, Any] = {
+    "description": "Its address, names of events, and whether it is active. What waits for it is tried at once.",
+    "responses": {200: OneWebhook, **problems("invalid_request", "unknown_webhook")},
+}
+
+
+@webhooks.patch("/api/webhooks/<webhookId>", summary="Change a webhook", operation_id="patch_webhook", **_CHANGE)
+@webhooks.put("/api/webhooks/<webhookId>", summary="Change a webhook (the same)", operation_id="put_webhook", **_CHANGE)
+def change_webhook(path: WebhookPath, body: WebhookChange) -> Answer:
+    """Change what was named."""
+    if body.url is not None:
+        _check_url(body.url)
+    with context().database.connection() as connection:
+        found = _find(connection, path)
+        registry.change(connection, found["id"], body.url, body.events, body.active)
+        return {"success": True, "webhook": _find(connection, path)}
+
+
+@webhooks.delete(
+    "/api/webhooks/<webhookId>",
+    summary="Delete a webhook",
+    description="With everything that waits for it.",
+    responses={200: {"description": "It is gone."}, **problems("unknown_webhook")},
+)
+def delete_webhook(path: WebhookPath) -> Answer:
+    """Delete it."""
+    with context().database.connection() as connection:
+        found = _find(connection, path)
+        registry.remove(connection, found["id"], found["company"])
+    return {"success": True}
+
+
+@webhooks.post(
+    "/api/webhooks/<webhookId>/rotate",
+    summary="Replace a webhook's secret",
+    description="Until the overlap ends, the header `X-Webhook-Hmac-Previous` signs with the old secret.",
+    responses={200: WebhookWithSecret, **problems("invalid_request", "unknown_webhook")},
+)
+def rotate(path: WebhookPath, body: Rotation) -> Answer:
+    """A new secret, shown this once."""
+    secret = body.secret or secrets.token_urlsafe(SECRET_BYTES)
+    with context().database.connection() as connection:
+        found = _find(connection, path)
+        registry.rotate(connection, found["id"], _encrypted(secret), body.overlapSeconds)
+        return {"success": True, "webhook": _find(connection, path), "secret": secret}
+
+
+@webhooks.get(
+    "/api/webhooks/<webhookId>/deliveries",
+    summary="What a webhook was told",
+    description="Each event that it was told or is to be told, with what became of it; `dead` ones were given up.",
+    responses={200: DeliveryPage, **problems("invalid_request", "unknown_webhook")},
+)
+def deliveries(path: WebhookPath, query: DeliveryQuery) -> Answer:
+    """A page of deliveries, newest event first."""
+    before = NEWEST if query.cursor is None else query.cursor
+    with context().database.connection() as connection:
+        found = _find(connection, path)
+        page, following = registry.deliveries(connection, found["id"], query.status, before, query.limit)
+    return {"success": True, "deliveries": page, "nextCursor": None if following is None else str(following)}
+
+
+@webhooks.post(
+    "/api/webhooks/<webhookId>/replay",
+    summary="Tell a webhook again",
+    description=(
+        "Queues one event (`eventId`), or all since an event or a moment (`since`) that the webhook asks for, in their "
+        "order and with the ids they had. Events are kept for EVENTS_KEEP_DAYS."
+    ),
+    responses={200: Replayed, **problems("invalid_request", "unknown_webhook", "unknown_event")},
+)
+def replay(path: WebhookPath, body: Replay) -> Answer:
+    """Queue events again."""
+    if (body.eventId is None) == (body.since is None):
+        raise ApiError(400, "invalid_request", "name either eventId or since")
+    with context().database.connection() as connection:
+        found = _find(connection, path)
+        name = found["id"], found["company"]
+        if body.eventId is not None:
+            count = registry.replay_one(connection, *name, body.eventId)
+            if count is None:
+                raise _unknown_event(body.eventId)
+            return {"success": True, "count": count, "next": None}
+        after = _after(connection, found["company"], str(body.since))
+        count, following = registry.replay(connection, *name, after, body.limit)
+    return {"success": True, "count": count, "next": following}
+
+
+@webhooks.post(
+    "/api/webhooks/<webhookId>/test",
+    summary="Try a webhook",
+    description="Queues an event `webhook.test` for it alone; the deliveries show what became of it.",
+    responses={202: Tested, **problems("unknown_webhook", "webhook_inactive")},
+)
+def try_webhook(path: WebhookPath) -> tuple[Answer, int]:
+    """Queue the event."""
+    with context().database.connection() as connection:
+        found = _find(connection, path)
+        if not found["active"]:
+            raise ApiError(409, "webhook_inactive", 'the webhook is not active: PATCH it with {"active": true} first')
+        return {"success": True, "eventId": registry.test(connection, found["id"], found["company"])}, 202
+
+
+def _find(connection: Connection, path: WebhookPath) -> Answer:
+    """The webhook, if the key may see it; one of another company is as unknown as one that does not exist."""
+    webhook_id = as_uuid(path.webhookId)
+    found = None if webhook_id is None else registry.find(connection, webhook_id)
+    if found is None or g.principal.company_id not in (None, found["company"]):
+        raise ApiError(404, "unknown_webhook", f"there is no webhook {path.webhookId} (GET /api/webhooks lists them)")
+    return found
+
+
+def _check_url(url: str) -> None:
+    try:
+        addresses.check(url, context().settings.open_networks)
+    except ValueError as error:
+        raise ApiError(400, "invalid_request", f"url: {error}") from None
+
+
+def _encrypted(secret: str) -> str:
+    return encrypt(context().settings.encryption_key.get_secret_value(), secret)
+
+
+def _after(connection: Connection, company: str, since: str) -> int:
+    if since.startswith("evt_"):
+        number = feed.number_of(connection, company, since)
+        if number is None:
+            raise _unknown_event(since)
+        return number
+    return feed.at(connection, company, _moment(since))
+
+
+def _moment(text: str) -> datetime:
+    try:
+        if text.lstrip("-").isdigit():
+            return datetime.fromtimestamp(int(text) / 1000, UTC)
+        moment = datetime.fromisoformat(text)
+    except (ValueError, OverflowError, OSError):
+        message = "since: an event's id, a moment such as 2025-01-31T08:00:00Z, or milliseconds since the epoch"
+        raise ApiError(400, "invalid_request", message) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _unknown_event(event_id: str) -> ApiError:
+    return ApiError(404, "unknown_event", f"the company has no event {event_id}, or it is not kept any more")

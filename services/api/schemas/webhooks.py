@@ -1,0 +1,188 @@
+"""The shapes of webhooks and their deliveries, as the OpenAPI document shows them."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from services.api.schemas.base import CompanyId
+from services.events.names import ALL, CATALOGUE, unknown
+
+_ID = "01934f7e-5b1c-7d3a-9c55-2f6a7be1d0c4"
+_EVENT = "evt_01JZX4M3C8N7Q2V5W9Y1T6R4PK"
+_TIME = "2025-01-31T08:00:00.125Z"
+_URL = "https://example.com/whatsapp"
+
+Secret = Annotated[
+    str,
+    Field(
+        min_length=16,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="Signs each call; printable ASCII. Without it, one is made and shown in the answer, once.",
+    ),
+]
+Url = Annotated[
+    str,
+    Field(max_length=2048, description="Where the events are posted.", json_schema_extra={"example": _URL}),
+]
+Names = Annotated[
+    list[str],
+    Field(
+        min_length=1,
+        max_length=50,
+        description=f"Names of events, or `{ALL}` for all: {', '.join(f'`{name}`' for name in CATALOGUE)}.",
+        json_schema_extra={"example": ["message", "message.ack"]},
+    ),
+]
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=255)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Named(_Body):
+    @field_validator("events", check_fields=False)
+    @classmethod
+    def _events_exist(cls, names: list[str] | None) -> list[str] | None:
+        if wrong := unknown(names or ()):
+            raise ValueError(f"there is no event {wrong[0]}; there are: {ALL}, {', '.join(CATALOGUE)}")
+        return None if names is None else sorted(set(names))
+
+
+class NewWebhook(_Named):
+    """A webhook to register."""
+
+    company: CompanyId | None = Field(None, description="Whose events; asked of operators alone.")
+    url: Url
+    events: Names
+    secret: Secret | None = None
+
+
+class WebhookChange(_Named):
+    """What is to be different; the rest stays."""
+
+    url: Url | None = None
+    events: Names | None = None
+    active: bool | None = Field(
+        None, description="An inactive webhook gets no new events; those that wait go out once it is active again."
+    )
+
+
+class Rotation(_Body):
+    """A secret to be replaced."""
+
+    secret: Secret | None = None
+    overlapSeconds: int = Field(
+        86400, ge=0, le=30 * 86400, description="Seconds for which calls are signed with the old secret as well."
+    )
+
+
+class Replay(_Body):
+    """What is to be told again: one event, or everything since an event or a moment."""
+
+    eventId: Text | None = Field(None, json_schema_extra={"example": _EVENT})
+    since: int | Text | None = Field(
+        None,
+        description="The id of an event (those after it), or a moment: ISO 8601, or milliseconds since the epoch.",
+        json_schema_extra={"example": _TIME},
+    )
+    limit: int = Field(1000, ge=1, le=10000, description="Events that are queued, at most.")
+
+
+class WebhookPath(BaseModel):
+    """Which webhook."""
+
+    webhookId: str = Field(description="Its id.", json_schema_extra={"example": _ID})
+
+
+class CompanyQuery(BaseModel):
+    """Whose webhooks."""
+
+    company: CompanyId | None = Field(None, description="Asked of operators alone.")
+
+
+class DeliveryQuery(BaseModel):
+    """Which deliveries."""
+
+    status: Literal["pending", "delivered", "dead"] | None = None
+    cursor: int | None = Field(
+        None, ge=0, lt=2**63, description="`nextCursor` of the page before; without it, the newest."
+    )
+    limit: int = Field(50, ge=1, le=200, description="Deliveries on a page, at most.")
+
+
+class Webhook(BaseModel):
+    """A webhook; its secret is never shown."""
+
+    id: str = Field(json_schema_extra={"example": _ID})
+    company: str
+    url: str = Field(json_schema_extra={"example": _URL})
+    events: list[str]
+    active: bool
+    pending: int = Field(description="Events that wait for it.")
+    failures: int = Field(description="Calls that failed since the last one that did not.")
+    lastError: str | None = Field(description="Why the last call failed, if it did.")
+    pausedUntil: str | None = Field(description="Until then it is not called, since it kept failing.")
+    lastDeliveredAt: str | None = Field(json_schema_extra={"example": _TIME})
+    previousSecretUntil: str | None = Field(description="Until then calls are signed with the secret before as well.")
+    createdAt: str = Field(json_schema_extra={"example": _TIME})
+    updatedAt: str = Field(json_schema_extra={"example": _TIME})
+
+
+class OneWebhook(BaseModel):
+    """A webhook."""
+
+    success: Literal[True]
+    webhook: Webhook
+
+
+class WebhookWithSecret(OneWebhook):
+    """A webhook and its secret, shown this once."""
+
+    secret: str
+
+
+class WebhookList(BaseModel):
+    """The webhooks of a company."""
+
+    success: Literal[True]
+    webhooks: list[Webhook]
+
+
+class Delivery(BaseModel):
+    """What became of an event at a webhook."""
+
+    eventId: str = Field(json_schema_extra={"example": _EVENT})
+    event: str | None = Field(description="Its name; null once the event itself is not kept any more.")
+    chatId: str | None
+    status: Literal["pending", "delivered", "dead"]
+    attempts: int
+    responseStatus: int | None = Field(description="HTTP status of the last attempt.")
+    error: str | None = Field(description="Why the last attempt failed.")
+    firstTriedAt: str | None
+    createdAt: str
+    updatedAt: str
+
+
+class DeliveryPage(BaseModel):
+    """Deliveries of a webhook, newest event first."""
+
+    success: Literal[True]
+    deliveries: list[Delivery]
+    nextCursor: str | None = Field(description="Ask with it for the next page; null on the last.")
+
+
+class Replayed(BaseModel):
+    """What was queued."""
+
+    success: Literal[True]
+    count: int = Field(description="Events that were queued again; those that waited already are not counted.")
+    next: str | None = Field(description="Where the limit was reached: go on with this as `since`.")
+
+
+class Tested(BaseModel):
+    """The event that was queued."""
+
+    success: Literal[True]
+    eventId: str = Field(json_schema_extra={"example": _EVENT})

@@ -1,0 +1,212 @@
+"""Group commit with a deadline: items that wait together are written at once, and each is answered within its time.
+
+One thread writes; while it does, the next batch gathers. Another thread answers the items whose time is up, whatever
+the writer waits for, so that neither callers nor memory depend on a database that hangs.
+"""
+
+import contextlib
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from services.outbox.store import DatabaseError, DatabaseUnavailable
+
+#: Seconds between two looks for items whose time is up.
+EXPIRY_INTERVAL_SECONDS = 0.25
+#: Seconds between two attempts to tidy up.
+TIDY_INTERVAL_SECONDS = 1.0
+#: Seconds before writing goes on after a fault of this process.
+FAULT_PAUSE_SECONDS = 0.5
+#: Seconds beyond an item's own time that closing waits for what is under way.
+CLOSE_MARGIN_SECONDS = 2.0
+
+log = structlog.get_logger()
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class CallersLeft(Exception):
+    """Some of the batch's callers were told that their items were not stored: nothing of it may be committed."""
+
+
+@dataclass(slots=True, eq=False)
+class _Entry(Generic[Item, Answer]):
+    item: Item
+    deadline: float  # monotonic
+    settled: bool = False  # answered, or about to be; guarded by the lock
+    future: "Future[Answer]" = field(default_factory=Future)
+
+
+class Batch(Generic[Item]):
+    """Items that are written together."""
+
+    def __init__(self, entries: "Sequence[_Entry[Item, Any]]", lock: threading.Lock) -> None:
+        self.items = [entry.item for entry in entries]
+        self._entries, self._lock = entries, lock
+
+    @property
+    def deadline(self) -> float:
+        """When the first of the callers is told that its item was not stored, in monotonic seconds."""
+        return min(entry.deadline for entry in self._entries)
+
+    def check(self) -> None:
+        """Raise `CallersLeft` unless every caller still waits. Call it right before the commit."""
+        with self._lock:
+            if any(entry.settled for entry in self._entries):
+                raise CallersLeft
+
+
+class GroupCommit(Generic[Item, Answer]):
+    """Writes items in batches. Safe for threads."""
+
+    def __init__(
+        self,
+        name: str,
+        write: Callable[[Batch[Item]], Sequence[Answer | Exception]],
+        seconds: float,
+        *,
+        max_items: int,
+        max_bytes: int | None = None,
+        size: Callable[[Item], int] = lambda _: 0,
+        undo: Callable[[list[Item]], None] = lambda _: None,
+        tidy: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`write` commits a batch and returns an answer, or the reason why there is none, for each item.
+
+        If it raises, nothing was stored; after anything but `CallersLeft` and `DatabaseUnavailable` each item is tried
+        alone. `seconds`: for an item until its answer. A batch has up to `max_items`, and up to
+        `max_bytes` unless one item is larger. `undo` is called with items that were stored although their callers had
+        been told that they were not; `tidy` after the last batch, and each second as long as it returns True. The
+        thread that writes calls all of them.
+        """
+        self._name, self._seconds = name, seconds
+        self._write, self._undo, self._tidy = write, undo, tidy
+        self._max_items, self._max_bytes, self._size = max_items, max_bytes, size
+        self._waiting: deque[_Entry[Item, Answer]] = deque()
+        self._running: Sequence[_Entry[Item, Answer]] = ()
+        self._lock = threading.Lock()
+        self._kick, self._closed = threading.Event(), threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def submit(self, item: Item) -> "Future[Answer]":
+        """Write an item. The future ends within the item's time: with its answer, with the exception that stands for
+        it, or with `DatabaseUnavailable`, which is raised at once after `close`."""
+        entry: _Entry[Item, Answer] = _Entry(item, time.monotonic() + self._seconds)
+        entry.future.set_running_or_notify_cancel()  # a caller that hangs up does not take the item back
+        with self._lock:
+            if self._closed.is_set():
+                raise DatabaseUnavailable("the process is stopping")
+            self._waiting.append(entry)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
+                self._thread.start()
+                threading.Thread(target=self._expire_on, name=f"{self._name}-expiry", daemon=True).start()
+        self._kick.set()
+        return entry.future
+
+    def close(self) -> None:
+        """Write what waits, then end; whatever the database does, it ends within the time of an item."""
+        self._stopping = True
+        self._kick.set()
+        if self._thread is not None:
+            self._thread.join(self._seconds + CLOSE_MARGIN_SECONDS)
+        with self._lock:
+            self._closed.set()
+        self._expire(math.inf)
+
+    def _work(self) -> None:
+        untidy = False
+        while not self._stopping or self._waiting:
+            self._kick.wait(TIDY_INTERVAL_SECONDS if untidy else None)
+            self._kick.clear()
+            try:
+                self._write_all()
+                untidy = self._tidy()
+            except Exception:  # such as a log that cannot be written; whoever waits is answered when its time is up
+                untidy = True
+                self._kick.set()
+                time.sleep(FAULT_PAUSE_SECONDS)
+
+    def _write_all(self) -> None:
+        while batch := self._next():
+            self._running = batch
+            self._commit(batch)
+            self._running = ()
+
+    def _next(self) -> "list[_Entry[Item, Answer]]":
+        batch: list[_Entry[Item, Answer]] = []
+        with self._lock:
+            size = 0
+            while self._waiting and len(batch) < self._max_items:
+                size += self._size(self._waiting[0].item)
+                if batch and self._max_bytes is not None and size > self._max_bytes:
+                    break
+                batch.append(self._waiting.popleft())
+        return batch
+
+    def _commit(self, entries: "list[_Entry[Item, Answer]]") -> None:
+        answers: Sequence[Answer | Exception]
+        try:
+            answers = self._write(Batch(entries, self._lock))
+        except CallersLeft:
+            self._put_back(entries)
+            return
+        except DatabaseUnavailable as error:
+            answers = [error] * len(entries)
+        except Exception as error:
+            if len(entries) > 1:  # one bad item must not take the others with it
+                for entry in entries:
+                    self._commit([entry])
+                return
+            if not isinstance(error, DatabaseError):
+                log.exception("it could not be stored", what=self._name)
+            answers = [error]
+        self._answer(entries, answers)
+
+    def _put_back(self, entries: "list[_Entry[Item, Answer]]") -> None:
+        with self._lock:
+            self._waiting.extendleft(entry for entry in reversed(entries) if not entry.settled)
+
+    def _answer(self, entries: "list[_Entry[Item, Answer]]", answers: Sequence[Answer | Exception]) -> None:
+        late: list[Item] = []
+        due: list[tuple[_Entry[Item, Answer], Answer | Exception]] = []
+        with self._lock:
+            for entry, answer in zip(entries, answers, strict=True):
+                if not entry.settled:
+                    entry.settled = True
+                    due.append((entry, answer))
+                elif not isinstance(answer, Exception):
+                    late.append(entry.item)
+        for entry, answer in due:
+            if isinstance(answer, Exception):
+                entry.future.set_exception(answer)
+            else:
+                entry.future.set_result(answer)
+        if late:
+            self._undo(late)
+
+    def _expire_on(self) -> None:
+        while not self._closed.wait(EXPIRY_INTERVAL_SECONDS):
+            self._expire(time.monotonic())
+
+    def _expire(self, now: float) -> None:
+        with self._lock:
+            overdue = [entry for entry in self._running if entry.deadline < now and not entry.settled]
+            while self._waiting and (self._waiting[0].deadline < now or self._waiting[0].settled):
+                overdue.append(self._waiting.popleft())
+            for entry in overdue:
+                entry.settled = True
+        for entry in overdue:
+            entry.future.set_exception(DatabaseUnavailable(f"PostgreSQL did not commit within {self._seconds:g} s"))
+        if overdue:
+            with contextlib.suppress(Exception):  # a full disk must not end this thread
+                log.warning("PostgreSQL did not commit in time", what=self._name, items=len(overdue))

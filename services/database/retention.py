@@ -1,0 +1,110 @@
+"""What is kept how long: rows that nobody reads any more are deleted, an hour's worth at a time."""
+
+import time
+
+import structlog
+
+from services.outbox.store import Connection
+
+#: Seconds between two clean-ups of one process.
+INTERVAL = 3600.0
+#: One process cleans up at a time, whichever comes first: "keep" as a number.
+LOCK = 0x6B656570
+
+#: Rows of customers' events and deliveries that one clean-up takes, at most.
+BATCH = 20_000
+#: Days for which deliveries that were given up are kept at least, so that they can be looked at.
+DEAD_DAYS = 30
+
+_OLD = "now() - %(days)s * interval '1 day'"
+
+# What no webhook took in all that time, it having been dead or inactive. Locks as in services.events.store.
+_GIVE_UP = f"""
+WITH stuck AS (
+    SELECT l.webhook_id, l.chat_id FROM webhook_lane l JOIN webhook w ON w.id = l.webhook_id
+    WHERE l.pending > 0 AND (l.claim IS NULL OR l.due < now()) AND EXISTS (
+        SELECT FROM webhook_delivery d WHERE d.webhook_id = l.webhook_id AND d.chat_id = l.chat_id
+            AND d.status = 'pending' AND d.updated_at < {_OLD})
+    LIMIT {BATCH} FOR NO KEY UPDATE OF w, l SKIP LOCKED
+), dead AS (
+    UPDATE webhook_delivery d SET status = 'dead', updated_at = now(),
+        error = COALESCE(d.error, 'it was not called for ' || %(days)s || ' days')
+    FROM stuck s WHERE d.webhook_id = s.webhook_id AND d.chat_id = s.chat_id
+        AND d.status = 'pending' AND d.updated_at < {_OLD}
+    RETURNING d.webhook_id, d.chat_id
+), counted AS (
+    UPDATE webhook_lane l SET pending = l.pending - c.dead
+    FROM (SELECT webhook_id, chat_id, count(*) AS dead FROM dead GROUP BY webhook_id, chat_id) c
+    WHERE l.webhook_id = c.webhook_id AND l.chat_id = c.chat_id
+)
+SELECT FROM dead"""
+_DELIVERIES = f"""
+DELETE FROM webhook_delivery WHERE status <> 'pending' AND (webhook_id, seq) IN (
+    SELECT webhook_id, seq FROM webhook_delivery
+    WHERE status <> 'pending' AND updated_at < {_OLD}
+        AND (status = 'delivered' OR updated_at < now() - interval '{DEAD_DAYS} days')
+    ORDER BY updated_at LIMIT {BATCH})"""
+_EVENTS = f"""
+DELETE FROM event WHERE (company_id, seq) IN (
+    SELECT company_id, seq FROM event e WHERE created_at < {_OLD} AND NOT EXISTS (
+        SELECT FROM webhook w JOIN webhook_delivery d ON d.webhook_id = w.id AND d.seq = e.seq AND d.status = 'pending'
+        WHERE w.company_id = e.company_id)
+    ORDER BY created_at LIMIT {BATCH})"""
+
+_STATEMENTS = {
+    "webhooks": "DELETE FROM webhook_inbox WHERE processed_at < now() - interval '7 days' AND error IS NULL",
+    "idempotency keys": "DELETE FROM idempotency_keys WHERE created_at < now() - interval '7 days'",
+    "metrics": "DELETE FROM process_metrics WHERE timestamp < now() - interval '7 days'",
+    "events": "DELETE FROM process_events WHERE severity IN ('info', 'warning')"
+    " AND timestamp < now() - interval '30 days'",
+    "instances": "DELETE FROM process_instances WHERE last_heartbeat < now() - interval '1 day'",
+    "commands": "DELETE FROM wa_command WHERE created_at < now() - interval '1 day'",
+    "keys": "DELETE FROM wa_key WHERE created_at < now() - interval '90 days'",
+    "unknown messages": "DELETE FROM unknown_message WHERE since < now() - interval '30 days'",
+    "counts of sent": "DELETE FROM wa_sent WHERE hour < now() - interval '2 days'",
+    "deliveries given up": _GIVE_UP,
+    "deliveries": _DELIVERIES,
+    "events of companies": _EVENTS,
+}
+
+log = structlog.get_logger()
+
+
+class Retention:
+    """Cleans up now and then."""
+
+    def __init__(self, days: int) -> None:
+        """`days`: for which the events of companies are kept."""
+        self._days = days
+        self._next = time.monotonic()
+
+    def postpone(self) -> None:
+        """Delete nothing for a while: the clock was set forth, perhaps by mistake, and everything seems old."""
+        self._next = max(self._next, time.monotonic() + INTERVAL)
+
+    def clean_up_if_due(self, connection: Connection) -> None:
+        """Delete what is old enough, at most once an hour."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + INTERVAL
+            clean_up(connection, self._days)
+
+
+def clean_up(connection: Connection, days: int) -> dict[str, int]:
+    """Delete what is old enough, unless another process is at it; returns how many rows of what.
+
+    `days`: for which the events of companies are kept.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))
+        if cursor.fetchone() != (True,):
+            return {}
+        try:
+            deleted = {}
+            for name, statement in _STATEMENTS.items():
+                cursor.execute(statement, {"days": days})
+                deleted[name] = cursor.rowcount
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
+    if any(deleted.values()):
+        log.info("cleaned up", **{name.replace(" ", "_"): count for name, count in deleted.items() if count})
+    return deleted

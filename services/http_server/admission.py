@@ -1,0 +1,75 @@
+"""Who may use how many threads at a time: each caller has a share and a line of its own."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from services.http_server import refusal
+
+#: Requests of one caller that may wait for a thread; a further one is refused.
+MAX_LINE = 256
+#: Seconds that a request waits for a thread.
+LINE_TIMEOUT_SECONDS = 30.0
+
+
+@dataclass(eq=False, slots=True)
+class _Caller:
+    running: int = 0
+    done: int = 0
+    line: "deque[asyncio.Future[None]]" = field(default_factory=deque)
+
+
+class Admission:
+    """Admits requests on the event loop; one that waits costs no thread."""
+
+    def __init__(self, max_line: int = MAX_LINE, timeout_seconds: float = LINE_TIMEOUT_SECONDS) -> None:
+        self._max_line, self._timeout_seconds = max_line, timeout_seconds
+        self._callers: dict[Hashable, _Caller] = {}
+
+    @asynccontextmanager
+    async def turn(self, caller: Hashable, share: int) -> AsyncIterator[None]:
+        """Be one of the caller's `share` requests. Raises `Refusal` (429) where its line is full or too slow."""
+        found = self._callers.setdefault(caller, _Caller())
+        if found.running >= share:
+            await self._wait(found)  # who leaves hands its place over: `running` stays
+        else:
+            found.running += 1
+        try:
+            yield
+        finally:
+            found.done += 1
+            self._leave(caller, found)
+
+    async def _wait(self, caller: _Caller) -> None:
+        if len(caller.line) >= self._max_line:
+            raise refusal.too_many_requests("too many requests at a time; wait for answers before you send more")
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        caller.line.append(place)
+        try:
+            await asyncio.wait_for(asyncio.shield(place), self._timeout_seconds)
+        except BaseException as error:
+            if place.done():  # handed over at the same moment
+                self._hand_over(caller)
+            else:
+                caller.line.remove(place)
+            if isinstance(error, TimeoutError):
+                raise refusal.too_many_requests("no thread became free in time; try again shortly") from None
+            raise
+
+    def _leave(self, name: Hashable, caller: _Caller) -> None:
+        self._hand_over(caller)
+        if not caller.running and not caller.line:
+            self._callers.pop(name, None)
+
+    @staticmethod
+    def _hand_over(caller: _Caller) -> None:
+        if caller.line:
+            caller.line.popleft().set_result(None)
+        else:
+            caller.running -= 1
+
+    def progress(self) -> dict[Hashable, int]:
+        """Of each caller with requests in its line: how many of its requests have been done. For any thread."""
+        return {name: caller.done for name, caller in list(self._callers.items()) if caller.line}

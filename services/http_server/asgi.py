@@ -1,0 +1,38 @@
+"""The types of ASGI, as far as we use it, and the answer that is known as a whole."""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from services.http_server import refusal
+from services.http_server.refusal import Refusal
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+async def send_json(send: Send, status: int, body: bytes, headers: Iterable[tuple[str, str]] = ()) -> None:
+    """Send a JSON answer."""
+    lines = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    lines += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    await send({"type": "http.response.start", "status": status, "headers": lines})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_refusal(send: Send, refused: Refusal) -> None:
+    """Send a refusal."""
+    await send_json(send, refused.status, refused.content(), refused.headers.items())
+
+
+def check_path(scope: Scope) -> None:
+    """Raise `Refusal` (404) for a path that WSGI applications would take for another one."""
+    if scope["path"].startswith("//"):
+        raise refusal.not_found()
+
+
+def content_length(scope: Scope) -> int | None:
+    """The length that the request says its body has; None where it says nothing."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value)
+    return None

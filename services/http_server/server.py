@@ -1,0 +1,23 @@
+"""The server of our HTTP processes under gunicorn: uvicorn with our limits, which ends in time whatever clients do."""
+
+from typing import Any, ClassVar
+
+from uvicorn_worker import UvicornWorker
+
+from services.http_server.protocol import HttpProtocol
+
+#: Seconds for open answers once the process is to end; gunicorn's graceful_timeout kills after two more.
+DRAIN_TIMEOUT_SECONDS = 6
+
+
+class Worker(UvicornWorker):  # type: ignore[misc]
+    """gunicorn's worker. It believes no header about who the client is: every client could send it."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        **UvicornWorker.CONFIG_KWARGS,
+        "http": HttpProtocol,
+        "ws": "none",
+        "proxy_headers": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": DRAIN_TIMEOUT_SECONDS,
+    }

@@ -1,0 +1,90 @@
+"""A process whose HTTP is a WSGI application behind the bridge, such as the receiver of Meta's webhooks."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from services.http_server import refusal
+from services.http_server.admission import Admission
+from services.http_server.asgi import Receive, Scope, Send, check_path, send_refusal
+from services.http_server.body import BodyReader
+from services.http_server.refusal import Refusal
+from services.http_server.watchdog import Watchdog
+from services.http_server.wsgi_bridge import Answer, Environ, WsgiBridge
+from services.runtime.heartbeat import Counters
+
+#: Threads of a process, and how many of them are for its health alone.
+THREADS, HEALTH_THREADS = 36, 4
+
+log = structlog.get_logger()
+
+
+class Application(Protocol):
+    """A WSGI application with the counters that its process's heartbeat shows."""
+
+    counters: Counters
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]: ...
+
+
+def _nothing() -> None:
+    """What an application does beside serving, where it has no work of its own."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What an application does beside serving."""
+
+    start: Callable[[], None] = _nothing
+    stop: Callable[[], None] = _nothing
+
+
+class Service:
+    """The ASGI application around it."""
+
+    def __init__(self, app: Application, max_body: int, hooks: Hooks | None = None, threads: int = THREADS) -> None:
+        """`max_body`: bytes of a body, at most; the application refuses a larger one."""
+        self.counters = app.counters
+        self._max_body, self._hooks, self._share = max_body, hooks or Hooks(), threads - HEALTH_THREADS
+        self._bridge, self._bodies, self._admission = WsgiBridge(app, threads), BodyReader(), Admission()
+        self.watchdog = Watchdog(self._admission.progress)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or start and stop with the server."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._serve(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while (event := (await receive())["type"]) != "lifespan.shutdown":
+            if event == "lifespan.startup":
+                self.watchdog.start()
+                self._hooks.start()
+                await send({"type": "lifespan.startup.complete"})
+        self.watchdog.stop()
+        await asyncio.to_thread(self._hooks.stop)
+        self._bridge.close()
+        self._bodies.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer = await self._answer(scope, receive)
+        except Refusal as refused:
+            await send_refusal(send, refused)
+        except Exception:
+            log.exception("a request failed", path=scope["path"])
+            await send_refusal(send, refusal.internal())
+        else:
+            await self._bridge.send(answer, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        check_path(scope)
+        body = await self._bodies.read_request(scope, receive, self._max_body)
+        is_health = scope["path"].startswith("/health")
+        async with self._admission.turn(is_health, HEALTH_THREADS if is_health else self._share):
+            return await self._bridge.run(scope, body)

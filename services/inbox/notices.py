@@ -1,0 +1,97 @@
+"""What providers tell of numbers, accounts and templates: events for the customer, and notes for the operator."""
+
+from dataclasses import dataclass
+
+import orjson
+
+from services.inbox.statuses import Told
+from services.message import Notice, Scope
+from services.outbox.history_sql import envelope
+from services.outbox.store import Connection, Hold
+
+#: What an account update may say that ends a connection until an operator acts (Webhooks reference, "account_update").
+ENDING = {"DISABLED_UPDATE", "ACCOUNT_VIOLATION", "ACCOUNT_DELETED", "PARTNER_REMOVED", "PARTNER_APP_UNINSTALLED"}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A notice with its place in the batch and the one bot that it may be about (None: any)."""
+
+    n: int
+    notice: Notice
+    bot_id: int | None
+
+
+_ABOUT = """
+    JOIN phone_configs c ON c.process_name = %(process)s AND CASE
+        WHEN g.bot_id IS NOT NULL THEN c.id = g.bot_id
+        WHEN g.number IS NOT NULL THEN c.meta_phone_number_id = g.number
+        ELSE c.meta_waba_id = g.account END"""
+
+_RECORD = f"""
+WITH given AS (
+    SELECT * FROM json_to_recordset(%(rows)s::json) AS g (
+        n int, bot_id int, number text, account text, event text, field text, value jsonb, ending bool)
+), about AS (
+    SELECT g.*, c.id, c.company_id, c.phone_index, '' AS chat_id FROM given g {_ABOUT}
+), noted AS (
+    INSERT INTO process_events (process_name, event_type, event_data, severity)
+    SELECT %(process)s, event, jsonb_build_object('field', field, 'number', number, 'account', account, 'value', value),
+           CASE WHEN ending THEN 'error' ELSE 'warning' END
+    FROM given
+), asked AS (
+    INSERT INTO bot_check (bot_id) SELECT DISTINCT id FROM about ORDER BY id
+    ON CONFLICT (bot_id) DO UPDATE SET due = now()
+)
+SELECT w.n, jsonb_set({envelope("", "jsonb_build_object('field', w.field, 'account', w.account, 'value', w.value)")},
+    '{{event}}', to_jsonb(w.event))::text
+FROM about w JOIN event_feed USING (company_id) ORDER BY w.n, w.id"""
+
+
+_ENDED = f"""
+SELECT c.id, g.event FROM json_to_recordset(%(rows)s::json) AS g (bot_id int, number text, account text, event text)
+{_ABOUT}"""
+
+
+def record(connection: Connection, process: str, notices: list[Placed]) -> list[Told]:
+    """Note what was told, have the bots checked, and return the events."""
+    rows = [
+        {
+            "n": placed.n,
+            "bot_id": placed.bot_id,
+            "number": placed.notice.number,
+            "account": placed.notice.account,
+            "event": placed.notice.event,
+            "field": placed.notice.field,
+            "value": placed.notice.value,
+            "ending": ends(placed.notice),
+        }
+        for placed in notices
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_RECORD, {"rows": orjson.dumps(rows).decode(), "process": process})
+        return cursor.fetchall()
+
+
+def holds(connection: Connection, process: str, notices: list[Placed]) -> list[Hold]:
+    """The bots that cannot go on after what was told, until an operator acts."""
+    rows = [
+        {
+            "bot_id": placed.bot_id,
+            "number": placed.notice.number,
+            "account": placed.notice.account,
+            "event": placed.notice.value["event"],
+        }
+        for placed in notices
+        if ends(placed.notice)
+    ]
+    if not rows:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(_ENDED, {"rows": orjson.dumps(rows).decode(), "process": process})
+        return [Hold(bot, Scope.BOT, None, f"Meta reports {event}: see WhatsApp Manager") for bot, event in cursor]
+
+
+def ends(notice: Notice) -> bool:
+    """Whether the account cannot be used any more until an operator acts."""
+    return notice.event == "account.update" and str(notice.value.get("event")) in ENDING
