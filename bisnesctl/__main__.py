@@ -68,7 +68,7 @@ def _verbose(arguments: list[str]) -> bool:
 
 def _as_ours(error: Exception) -> Exception:
     """A disk that is full or read-only, which any write may meet, in words of ours."""
-    from bisnesctl import disk
+    from bisnesctl.host import disk
 
     if not isinstance(error, OSError) or not disk.is_of_disk(error):
         return error
@@ -78,7 +78,7 @@ def _as_ours(error: Exception) -> Exception:
 
 
 def _report(error: Exception, verbose: bool) -> int:
-    from bisnesctl.output import fail
+    from bisnesctl.terminal.output import fail
 
     if verbose:
         traceback.print_exception(error)

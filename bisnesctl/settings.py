@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bisnesctl import layout
+from bisnesctl import paths
 from bisnesctl.errors import ConfigError
 
 Network = IPv4Network | IPv6Network
@@ -177,7 +177,7 @@ class Settings(BaseSettings):
     @property
     def server_home(self) -> Path:
         """Where the embedded servers keep data and sockets: `home`, unless their user cannot reach it."""
-        return layout.server_home(self.home)
+        return paths.server_home(self.home)
 
     @property
     def webhook_lease_seconds(self) -> float:
@@ -199,7 +199,7 @@ class Settings(BaseSettings):
         """A libpq URL."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        query = urlencode({"host": str(layout.postgres_sockets(self.server_home)), "user": "bisnes"})
+        query = urlencode({"host": str(paths.postgres_sockets(self.server_home)), "user": "bisnes"})
         return f"postgresql:///bisnes?{query}"
 
     @property
@@ -208,7 +208,7 @@ class Settings(BaseSettings):
         if self.redis_url is not None:
             return self.redis_url.get_secret_value()
         if self.redis_host is None:
-            return f"unix://{quote(str(layout.redis_socket(self.server_home)))}?db=0"
+            return f"unix://{quote(str(paths.redis_socket(self.server_home)))}?db=0"
         password = quote(self.redis_password.get_secret_value(), safe="")
         return f"redis://{f':{password}@' if password else ''}{self.redis_host}:{self.redis_port}/0"
 

@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from bisnesctl import disk
 from bisnesctl.errors import BisnesError, ConfigError, ExitCode
+from bisnesctl.host import disk
 from bisnesctl.settings import Settings
 
 VERSION = "4.6.1"

@@ -14,7 +14,7 @@ $bin/python - >&2 <<'PYTHON' || exit
 import sys
 
 from bisnesctl import checks, database
-from bisnesctl.deployment import make_folders
+from bisnesctl.processes.deployment import make_folders
 from bisnesctl.errors import BisnesError
 from bisnesctl.settings import load
 

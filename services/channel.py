@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from bisnesctl.encryption import decrypt
 from bisnesctl.settings import Settings
-from bisnesctl.vault import decrypt
 from services.connectors.base import Connector
 from services.database.clock import DatabaseClock
 from services.database.retention import Retention

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bisnesctl import migrations
+from bisnesctl.database import migrations
 from tests.servers import Postgres, Redis, settings_in
 
 TEMPLATE = "bisnes_migrated"

@@ -14,7 +14,8 @@ import psutil
 import psycopg2
 import redis
 
-from bisnesctl import embedded, layout
+from bisnesctl import paths
+from bisnesctl.processes import embedded_servers
 from bisnesctl.settings import Settings, load
 
 #: Seconds until a server must answer.
@@ -39,7 +40,7 @@ class Server:
 
     def start(self) -> None:
         """Start, and wait until it answers."""
-        user = embedded.server_user()
+        user = embedded_servers.server_user()
         die_with_us = ["setpriv", "--pdeathsig", self._stop_signal.name.removeprefix("SIG")]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -108,10 +109,10 @@ class Postgres(Server):
 
     def __init__(self, settings: Settings, *, durable: bool = False) -> None:
         """`durable`: it waits for the disk. Tests kill processes, not the machine, and need not."""
-        embedded.prepare(settings, lambda line: print(line, file=sys.stderr))
-        self._sockets = layout.postgres_sockets(settings.server_home)
-        data = layout.postgres_data(settings.server_home)
-        command = [str(embedded.postgres_bin(settings) / "postgres"), "-D", str(data), "-k", str(self._sockets),
+        embedded_servers.prepare(settings, lambda line: print(line, file=sys.stderr))
+        self._sockets = paths.postgres_sockets(settings.server_home)
+        data = paths.postgres_data(settings.server_home)
+        command = [str(embedded_servers.postgres_bin(settings) / "postgres"), "-D", str(data), "-k", str(self._sockets),
                    "-c", "listen_addresses=", "-c", "max_connections=200",
                    "-c", f"fsync={'on' if durable else 'off'}"]  # fmt: skip
         super().__init__(settings, command, self._answering, signal.SIGINT)
@@ -142,10 +143,10 @@ class Redis(Server):
     """Redis as `bisnesctl start` runs the embedded one."""
 
     def __init__(self, settings: Settings) -> None:
-        embedded.prepare(settings, lambda line: print(line, file=sys.stderr))
-        socket = layout.redis_socket(settings.server_home)
-        data = layout.redis_data(settings.server_home)
-        command = [str(embedded.redis_server(settings)), "--port", "0", "--unixsocket", str(socket),
+        embedded_servers.prepare(settings, lambda line: print(line, file=sys.stderr))
+        socket = paths.redis_socket(settings.server_home)
+        data = paths.redis_data(settings.server_home)
+        command = [str(embedded_servers.redis_server(settings)), "--port", "0", "--unixsocket", str(socket),
                    "--unixsocketperm", "700", "--dir", str(data), "--appendonly", "yes"]  # fmt: skip
         self.url = settings.redis_dsn
         super().__init__(settings, command, self._answering, signal.SIGTERM)

@@ -8,7 +8,7 @@ from bisnesctl.cli.app import AnyCompany, TheCompany, ThePhone, example
 from bisnesctl.cli.bots import bots
 
 if TYPE_CHECKING:
-    from bisnesctl.websessions import Session
+    from bisnesctl.bots.web_sessions import Session
 
 
 @bots.command(epilog=example("bisnesctl bots blocked", "bisnesctl bots blocked --json"))
@@ -17,11 +17,13 @@ def blocked(
     json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
     """Show the WhatsApp Web numbers that are not started, why, and until when."""
-    from bisnesctl import database, output, websessions
+    from bisnesctl.bots import web_sessions
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
-    with database.connected(load()) as connection:
-        found = [each for each in websessions.find(connection, company) if each.block]
+    with database_setup.connected(load()) as connection:
+        found = [each for each in web_sessions.find(connection, company) if each.block]
     output.print_found(found, json, _show, "no WhatsApp Web number is blocked")
 
 
@@ -38,14 +40,16 @@ def unblock(
 
     One that was logged out on the phone shows a QR code then: `bisnesctl bots link`.
     """
-    from bisnesctl import database, output, websessions
+    from bisnesctl.bots import web_sessions
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
-    with database.connected(load()) as connection:
-        session = websessions.find_one(connection, company, phone)
+    with database_setup.connected(load()) as connection:
+        session = web_sessions.find_one(connection, company, phone)
         if new_number:
-            websessions.release_number(connection, session.bot_id, with_queue=True)
-        websessions.unblock(connection, session)
+            web_sessions.release_number(connection, session.bot_id, with_queue=True)
+        web_sessions.unblock(connection, session)
     what = "unblocked" if session.block else "was not blocked:"
     output.say(f"bot {phone} of company {company} {what}; its session is started, see `bisnesctl bots list`")
 
@@ -53,7 +57,7 @@ def unblock(
 def _show(found: "list[Session]") -> None:
     from rich.markup import escape
 
-    from bisnesctl import output
+    from bisnesctl.terminal import output
 
     columns = [
         output.Column("company"),

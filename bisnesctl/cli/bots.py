@@ -11,8 +11,8 @@ from bisnesctl.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bisnesctl.bots import Bot
-    from bisnesctl.linking import Linked
+    from bisnesctl.bots.linking import Linked
+    from bisnesctl.bots.store import Bot
     from bisnesctl.settings import Settings
 
 #: Messages a second that Meta lets a number send and receive, at most ("Throughput").
@@ -99,16 +99,18 @@ def add(
     """
     from rich.markup import escape
 
-    from bisnesctl import checks, database, linking, output
-    from bisnesctl.bots import NewBot
+    from bisnesctl.bots import linking
+    from bisnesctl.bots.store import NewBot
+    from bisnesctl.lifecycle import database_setup, preflight
+    from bisnesctl.terminal import output
 
     settings = running_settings()
-    checks.check_secrets(settings)
+    preflight.check_secrets(settings)
     token, pin = _read_secrets(token_stdin, pin_stdin)
     kind = _kind(kind, wwebjs)
     bot = NewBot(company, phone, kind and kind.value, phone_number_id, waba_id, display_number, token, rate)
     wish = linking.Wish(bot, pin=pin, set_webhook=set_webhook, verify=not no_verify)
-    linked = linking.link(lambda: database.connected(settings), settings, wish)
+    linked = linking.link(lambda: database_setup.connected(settings), settings, wish)
     output.say(f"{'added' if linked.new else 'changed'} bot {phone} of company {company}{_named(linked)}")
     for hint in linked.hints:
         output.say(escape(f"next: {hint}"))
@@ -120,14 +122,16 @@ def list_bots(
     json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
     """Show the numbers, how many messages wait for each, and what holds it."""
-    from bisnesctl import bots as store
-    from bisnesctl import database, output, watch
+    from bisnesctl.bots import store
+    from bisnesctl.health import guard_status
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
     settings = load()
-    with database.connected(settings) as connection:
+    with database_setup.connected(settings) as connection:
         found = store.find(connection, company)
-    hangs = watch.hangs(settings.run_dir)
+    hangs = guard_status.hangs(settings.run_dir)
     shown = [_with_hangs(each, hangs) for each in found]
     none = "there are no bots yet: [b]bisnesctl bots add --help[/] shows how to add one"
     output.print_found(shown, json, _show, none)
@@ -144,11 +148,12 @@ def remove(
 
     Its messages stay readable; those that still wait fail, with --force.
     """
-    from bisnesctl import bots as store
-    from bisnesctl import database, output
+    from bisnesctl.bots import store
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
-    with database.connected(load()) as connection:
+    with database_setup.connected(load()) as connection:
         left = store.waiting(connection, company, phone)
         lost = f" and give up {left} messages" if left and force else ""
         if not yes and not typer.confirm(f"Remove bot {phone} of company {company}{lost}?", err=True):
@@ -170,11 +175,11 @@ def _with_hangs(bot: "Bot", hangs: "Mapping[str, str]") -> "Bot":
 
 def running_settings() -> "Settings":
     """The settings of what runs here: it may run in the sandbox."""
-    from bisnesctl import state
+    from bisnesctl.processes import last_start
     from bisnesctl.settings import load
 
     settings = load()
-    return state.with_sandbox(settings, state.read(settings.run_dir))
+    return last_start.with_sandbox(settings, last_start.read(settings.run_dir))
 
 
 def _kind(named: BotType | None, wwebjs: bool) -> BotType | None:
@@ -219,7 +224,7 @@ def _named(linked: "Linked") -> str:
 
 
 def _show(found: "list[Bot]") -> None:
-    from bisnesctl import output
+    from bisnesctl.terminal import output
 
     columns = [
         output.Column("company"),

@@ -8,9 +8,9 @@ import typer
 from bisnesctl.cli.app import WATCH, AnyCompany, app, example
 
 if TYPE_CHECKING:
-    from bisnesctl.deadletters import DeadLetter, Opened
-    from bisnesctl.postgres import Connection
-    from bisnesctl.retries import Filter
+    from bisnesctl.database.dead_letters import DeadLetter, Opened
+    from bisnesctl.database.postgres import Connection
+    from bisnesctl.database.retries import Filter
 
 dead_letters = typer.Typer(no_args_is_help=True, help="List, look into and retry what could not be done.")
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=WATCH)
@@ -44,10 +44,12 @@ def list_letters(
     applied; `webhooks-out` are events that a customer's webhook did not take for a day; `media` of messages that came
     in could not be fetched.
     """
-    from bisnesctl import database, deadletters, output
+    from bisnesctl.database import dead_letters as deadletters
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
-    with database.connected(load()) as connection:
+    with database_setup.connected(load()) as connection:
         found, more = deadletters.find(connection, limit, kind and kind.value, company)
     output.print_found(found, json, _show, "there are no dead letters")
     if more:
@@ -61,10 +63,12 @@ def show(letter_id: LetterId, json: AsJson = False) -> None:
     """Show one with everything that is known of it, such as a webhook's body."""
     from dataclasses import asdict
 
-    from bisnesctl import database, deadletters, output
+    from bisnesctl.database import dead_letters as deadletters
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
-    with database.connected(load()) as connection:
+    with database_setup.connected(load()) as connection:
         found = deadletters.open_letters(connection, letter_id)
     if json:
         output.print_json([asdict(each) for each in found])
@@ -107,10 +111,10 @@ def retry(
     With options instead of ids: all failed messages that fit all of them, the oldest first. Exit code 2 if there was
     nothing to be tried again.
     """
-    from bisnesctl import database
+    from bisnesctl.database.retries import Filter
+    from bisnesctl.database.retries import bot as bot_named
     from bisnesctl.errors import UsageError
-    from bisnesctl.retries import Filter
-    from bisnesctl.retries import bot as bot_named
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
 
     filtered = any(each is not None for each in (code, bot, company, since, until))
@@ -119,7 +123,7 @@ def retry(
     if bot is not None and company is not None:
         raise UsageError("--bot names its company already: leave out --company")
     of, phone = bot_named(bot) if bot is not None else (company, None)
-    with database.connected(load()) as connection:
+    with database_setup.connected(load()) as connection:
         if letter_ids:
             _retry_letters(connection, letter_ids, dry_run)
         else:
@@ -129,8 +133,9 @@ def retry(
 def _retry_letters(connection: "Connection", letter_ids: list[str], dry_run: bool) -> None:
     from rich.markup import escape
 
-    from bisnesctl import deadletters, output
+    from bisnesctl.database import dead_letters as deadletters
     from bisnesctl.errors import UsageError
+    from bisnesctl.terminal import output
 
     if dry_run:
         raise UsageError("--dry-run counts messages: name them by --code, --bot, --company, --since or --until")
@@ -146,8 +151,9 @@ def _retry_letters(connection: "Connection", letter_ids: list[str], dry_run: boo
 def _retry_messages(connection: "Connection", wanted: "Filter", dry_run: bool) -> None:
     from rich.markup import escape
 
-    from bisnesctl import output, retries
+    from bisnesctl.database import retries
     from bisnesctl.errors import UsageError
+    from bisnesctl.terminal import output
 
     choice = retries.choose(connection, wanted)
     reasons = [f"{_messages(count)} not tried again: {reason}" for reason, count in choice.refused.items()]
@@ -170,7 +176,7 @@ def _messages(count: int) -> str:
 def _show(found: "list[DeadLetter]") -> None:
     from rich.markup import escape
 
-    from bisnesctl import output
+    from bisnesctl.terminal import output
 
     columns = [
         output.Column("kind"),
@@ -187,7 +193,7 @@ def _print(letter: "Opened") -> None:
     import json
     from dataclasses import asdict
 
-    from bisnesctl import output
+    from bisnesctl.terminal import output
 
     fields = asdict(letter)
     for name, value in (fields | fields.pop("details")).items():

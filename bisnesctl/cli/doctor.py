@@ -17,10 +17,10 @@ def doctor(
 
     WhatsApp changes its page without notice. Exit code 0 when all is well and 5 when not.
     """
-    from bisnesctl import output
-    from bisnesctl.apiclient import ApiClient, api_key, api_url
-    from bisnesctl.deployment import open_deployment
-    from bisnesctl.findings import show
+    from bisnesctl.clients.api_client import ApiClient, api_key, api_url
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.terminal import output
+    from bisnesctl.terminal.findings import show
 
     company, separator, phone = live.rpartition("/")
     if not separator or not company or not phone.isdecimal():

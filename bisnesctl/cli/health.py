@@ -8,7 +8,7 @@ from bisnesctl.cli.app import WATCH, app, example
 from bisnesctl.errors import BisnesError, ExitCode
 
 if TYPE_CHECKING:
-    from bisnesctl.verdict import Finding
+    from bisnesctl.health.verdict import Finding
 
 
 @app.command(
@@ -30,9 +30,9 @@ def health(
     """
     if probe:
         raise typer.Exit(_probe())
-    from bisnesctl import output
-    from bisnesctl.deployment import open_deployment
-    from bisnesctl.verdict import Verdict, examine, examine_bots, examine_disks, judge
+    from bisnesctl.health.verdict import Verdict, examine, examine_bots, examine_disks, judge
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.terminal import output
 
     deployment = open_deployment()
     processes, bots, disks = examine(deployment), examine_bots(deployment), examine_disks(deployment)
@@ -49,9 +49,9 @@ def health(
 
 
 def _probe() -> int:
-    from bisnesctl import output
-    from bisnesctl.deployment import open_deployment
-    from bisnesctl.verdict import Verdict, examine, examine_bots, examine_disks, in_one_line, judge
+    from bisnesctl.health.verdict import Verdict, examine, examine_bots, examine_disks, in_one_line, judge
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.terminal import output
 
     try:
         deployment = open_deployment()
@@ -70,8 +70,8 @@ def _plain(finding: "Finding") -> dict[str, str]:
 def _show(findings: "list[Finding]") -> None:
     from rich.markup import escape
 
-    from bisnesctl import output
-    from bisnesctl.verdict import Verdict
+    from bisnesctl.health.verdict import Verdict
+    from bisnesctl.terminal import output
 
     colours = {Verdict.OK: "green", Verdict.WARNING: "yellow"}
     columns = [output.Column("name"), output.Column("health"), output.Column("reason", wraps=True)]

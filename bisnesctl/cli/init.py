@@ -10,9 +10,10 @@ def init() -> None:
     The file gets mode 0600 and a comment for every setting. One that exists is left as it is. `start` does this by
     itself where there is no file.
     """
-    from bisnesctl import envfile, output
+    from bisnesctl.lifecycle import env_file
     from bisnesctl.settings import env_path
+    from bisnesctl.terminal import output
 
     path = env_path()
-    envfile.write(path)
+    env_file.write(path)
     output.say(f"wrote {path}, with secrets of its own; next: [b]bisnesctl start --multiprocess --sandbox[/]")

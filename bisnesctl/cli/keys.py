@@ -8,7 +8,7 @@ from bisnesctl.cli.app import USE, AnyCompany, app, example
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from bisnesctl.keys import ApiKey
+    from bisnesctl.database.api_keys import ApiKey
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke the keys of the HTTP API.")
 app.add_typer(keys, name="keys", rich_help_panel=USE)
@@ -26,14 +26,16 @@ def create(
     json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
     """Make a key and print it: the only time that it is shown, for its hash alone is kept."""
-    from bisnesctl import bots, database, output
-    from bisnesctl import keys as store
+    from bisnesctl.bots import store as bots
+    from bisnesctl.database import api_keys as store
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
     if (company is None) != operator:
         raise UsageError("say whose key it is: `--company ID`, or `--operator` for every company")
     key = store.generate()
-    with database.connected(load()) as connection:
+    with database_setup.connected(load()) as connection:
         store.register(connection, key, company, label)
         if company is not None and not bots.find(connection, company):
             output.say(f"[yellow]note:[/] company {company} has no bots yet (`bisnesctl bots list` shows all)")
@@ -50,11 +52,12 @@ def list_keys(
     json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
 ) -> None:
     """Show all keys by their first characters, the revoked ones too."""
-    from bisnesctl import database, output
-    from bisnesctl import keys as store
+    from bisnesctl.database import api_keys as store
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
-    with database.connected(load()) as connection:
+    with database_setup.connected(load()) as connection:
         found = store.find(connection, company)
     output.print_found(
         found, json, _show, "there are no keys yet: [b]bisnesctl keys create --company 0128[/] makes one"
@@ -67,11 +70,12 @@ def revoke(
     company: AnyCompany = None,
 ) -> None:
     """Shut a key out for good. Running processes know it at once."""
-    from bisnesctl import database, output
-    from bisnesctl import keys as store
+    from bisnesctl.database import api_keys as store
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
-    with database.connected(load()) as connection:
+    with database_setup.connected(load()) as connection:
         found = store.revoke(connection, key, company)
     whose = "an operator" if found.company is None else f"company {found.company}"
     when = f" already on {found.revoked_at}" if found.revoked_at else ""
@@ -79,7 +83,7 @@ def revoke(
 
 
 def _show(found: "list[ApiKey]") -> None:
-    from bisnesctl import output
+    from bisnesctl.terminal import output
 
     columns = [
         output.Column("id", "right"),

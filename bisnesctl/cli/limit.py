@@ -30,16 +30,18 @@ def limit(
 
     WhatsApp bans new numbers that write to many strangers. What is not named stays as it is.
     """
-    from bisnesctl import database, limits, output, websessions
+    from bisnesctl.bots import warmup_limits, web_sessions
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
     given = {"per_hour": per_hour, "per_day": per_day, "new_chats_per_day": new_chats_per_day}
-    with database.connected(load()) as connection:
-        bot = websessions.find_one(connection, company, phone).bot_id
-        before = limits.Limits() if none else limits.of(connection, bot)
+    with database_setup.connected(load()) as connection:
+        bot = web_sessions.find_one(connection, company, phone).bot_id
+        before = warmup_limits.Limits() if none else warmup_limits.of(connection, bot)
         wanted = before.changed(**given)
         if wanted.per_hour and wanted.per_day and wanted.per_hour > wanted.per_day:
             raise UsageError(f"{wanted.per_hour} messages an hour are more than {wanted.per_day} a day")
         if none or any(given.values()):
-            limits.save(connection, bot, wanted)
+            warmup_limits.save(connection, bot, wanted)
     output.result(f"bot {phone} of company {company}: {wanted}")

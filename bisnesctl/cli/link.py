@@ -9,7 +9,7 @@ from bisnesctl.cli.bots import bots
 from bisnesctl.errors import BisnesError
 
 if TYPE_CHECKING:
-    from bisnesctl.scanning import Scan, Type
+    from bisnesctl.clients.session_linking import Scan, Type
 
 #: Where a phone has what is to be pressed.
 _PRESS = "on the phone: WhatsApp → Linked devices → Link a device"
@@ -41,19 +41,20 @@ def link(
     """
     from rich.markup import escape
 
-    from bisnesctl import output, scanning
-    from bisnesctl.apiclient import ApiClient, api_key, api_url
-    from bisnesctl.deployment import open_deployment
+    from bisnesctl.clients import session_linking
+    from bisnesctl.clients.api_client import ApiClient, api_key, api_url
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.terminal import output
 
     deployment = open_deployment()
     api = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
     output.say(f"waiting for the session of bot {phone} of company {company}")
-    for step in scanning.follow(api, company, phone, pairing_code):
-        if isinstance(step, scanning.Linked):
+    for step in session_linking.follow(api, company, phone, pairing_code):
+        if isinstance(step, session_linking.Linked):
             output.say(f"[green]✓[/] linked{f': +{step.number}' if step.number else ''}")
-        elif isinstance(step, scanning.Scan):
+        elif isinstance(step, session_linking.Scan):
             _draw(step)
-        elif isinstance(step, scanning.Type):
+        elif isinstance(step, session_linking.Type):
             _spell(step)
         else:
             output.say(escape(step.reason))
@@ -62,9 +63,10 @@ def link(
 def _draw(step: "Scan") -> None:
     from rich.text import Text
 
-    from bisnesctl import output, qrcodes
+    from bisnesctl.bots import qr_codes
+    from bisnesctl.terminal import output
 
-    code, console = qrcodes.drawn(step.text), output.out()
+    code, console = qr_codes.drawn(step.text), output.out()
     columns = len(code.splitlines()[0])
     if console.width < columns:
         raise BisnesError(
@@ -78,7 +80,7 @@ def _draw(step: "Scan") -> None:
 
 
 def _spell(step: "Type") -> None:
-    from bisnesctl import output
+    from bisnesctl.terminal import output
 
     output.result(step.code)
     output.say(f"type it in {_PRESS} → Link with phone number instead")

@@ -7,8 +7,8 @@ import typer
 from bisnesctl.cli.app import WATCH, app, example
 
 if TYPE_CHECKING:
-    from bisnesctl.deployment import Deployment
-    from bisnesctl.logs import LogFile
+    from bisnesctl.health.log_files import LogFile
+    from bisnesctl.processes.deployment import Deployment
 
 _SUPERVISORD = "supervisord"
 
@@ -29,8 +29,8 @@ def logs(
 
     Reads the files themselves, so it works whatever is down.
     """
-    from bisnesctl.deployment import open_deployment
-    from bisnesctl.logview import LogView
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.terminal.log_view import LogView
 
     view = LogView(_files(open_deployment(), names or [], err))
     view.show_tail(lines)
@@ -40,8 +40,8 @@ def logs(
 
 def _files(deployment: "Deployment", names: list[str], errors_only: bool) -> "list[LogFile]":
     from bisnesctl.errors import NotRunning
-    from bisnesctl.logs import LogFile, files_of
-    from bisnesctl.topology import resolve
+    from bisnesctl.health.log_files import LogFile, files_of
+    from bisnesctl.processes.topology import resolve
 
     folder = deployment.settings.log_dir
     chosen = resolve((name for name in names if name != _SUPERVISORD), deployment.instances)

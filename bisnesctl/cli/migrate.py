@@ -7,7 +7,7 @@ import typer
 from bisnesctl.cli.app import SETUP, app, example
 
 if TYPE_CHECKING:
-    from bisnesctl.migrations import State
+    from bisnesctl.database.migrations import State
 
 
 @app.command(
@@ -23,11 +23,13 @@ def migrate(
     An existing database of the old system is taken over as it is, and the old server can go on with it. The embedded
     PostgreSQL is migrated by `start` as well.
     """
-    from bisnesctl import database, migrations, output
+    from bisnesctl.database import migrations
+    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
     settings = load()
-    database.check_reachable(settings)
+    database_setup.check_reachable(settings)
     if status:
         _show(migrations.status(settings.database_dsn))
         return
@@ -42,7 +44,7 @@ def migrate(
 
 
 def _show(states: "list[State]") -> None:
-    from bisnesctl import output
+    from bisnesctl.terminal import output
 
     columns = [output.Column("migration"), output.Column("applied"), output.Column("", wraps=True)]
     output.print_table(columns, [_cells(state) for state in states])

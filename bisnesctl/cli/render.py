@@ -13,9 +13,9 @@ def render(
     out: Annotated[Path | None, typer.Option(help="Folder to write to; without it the one that `start` uses.")] = None,
 ) -> None:
     """Write supervisord's configuration, and start nothing."""
-    from bisnesctl import output
-    from bisnesctl.deployment import make_folders, open_deployment
-    from bisnesctl.lifecycle import write_config
+    from bisnesctl.lifecycle.steps import write_config
+    from bisnesctl.processes.deployment import make_folders, open_deployment
+    from bisnesctl.terminal import output
 
     deployment = open_deployment()
     if out is None:

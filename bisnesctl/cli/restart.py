@@ -10,10 +10,11 @@ from bisnesctl.cli.app import RUN, app, example
 @app.command(rich_help_panel=RUN, epilog=example("bisnesctl restart api", "bisnesctl restart meta-worker-2"))
 def restart(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Programs or instances.")]) -> None:
     """Restart programs with the settings of now, each instance healthy before the next one goes down."""
-    from bisnesctl import lifecycle, output
-    from bisnesctl.deployment import open_deployment
     from bisnesctl.errors import UsageError
-    from bisnesctl.topology import resolve
+    from bisnesctl.lifecycle import steps
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.processes.topology import resolve
+    from bisnesctl.terminal import output
 
     deployment = open_deployment()
     chosen = resolve(names, deployment.instances)
@@ -21,4 +22,4 @@ def restart(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="
     if foreign:
         raise UsageError(f"{', '.join(foreign)} does not run in mode {deployment.mode}: `bisnesctl start` changes it")
     with deployment.lock(f"restart {' '.join(names)}"):
-        lifecycle.restart(deployment, chosen, output.say)
+        steps.restart(deployment, chosen, output.say)

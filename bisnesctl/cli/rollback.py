@@ -10,10 +10,10 @@ def rollback() -> None:
     It is started beside the others, and they are stopped once it is healthy: they finish what is in their hands, and
     it delivers what waits. Works while the API keeps crashing or Redis is down. Nothing happens to the database.
     """
-    from bisnesctl import output
     from bisnesctl.cli.start import run
-    from bisnesctl.deployment import open_deployment
-    from bisnesctl.topology import Mode
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.processes.topology import Mode
+    from bisnesctl.terminal import output
 
     run(open_deployment().settings, Mode.LEGACY, only=(), foreground=False, migrate=False)
     output.say("rolled back; to return: [b]bisnesctl start --multiprocess[/]")

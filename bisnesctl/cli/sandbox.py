@@ -8,7 +8,7 @@ import typer
 from bisnesctl.cli.app import USE, Phone, app, example
 
 if TYPE_CHECKING:
-    from bisnesctl.sandboxclient import Listener
+    from bisnesctl.clients.sandbox_client import Listener
     from bisnesctl.settings import Settings
 
 sandbox = typer.Typer(no_args_is_help=True, help="Speak as a customer in the sandbox; scan QR codes.")
@@ -69,8 +69,9 @@ def say(
     The number is that of --to, or of --company and --phone, or that of the quickstart. What was said goes to it as a
     signed webhook, as from Meta, or to the page of WhatsApp Web that is linked to it.
     """
-    from bisnesctl import output, sandboxclient
+    from bisnesctl.clients import sandbox_client
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
     settings = load()
     heard_by = _listener(settings, to, company, phone)
@@ -79,7 +80,7 @@ def say(
         "text": text, "voice": voice, "button": button, "emoji": reaction, "message_id": about, "reply_to": reply_to,
         "type": kind, "content": content, "count": count, "echo": echo, "group": group,
     }  # fmt: skip
-    ids = sandboxclient.say(settings.sandbox_port, heard_by.web, fields, file)
+    ids = sandbox_client.say(settings.sandbox_port, heard_by.web, fields, file)
     if json:
         output.print_json({"ids": ids})
     else:
@@ -87,14 +88,15 @@ def say(
 
 
 def _listener(settings: "Settings", to: str | None, company: str | None, phone: int) -> "Listener":
-    from bisnesctl import database, sandboxclient
+    from bisnesctl.clients import sandbox_client
+    from bisnesctl.lifecycle import database_setup
 
     if to:
-        return sandboxclient.listener(settings.sandbox_port, to)
+        return sandbox_client.listener(settings.sandbox_port, to)
     if company is None:
-        return sandboxclient.Listener(sandboxclient.DEMO_NUMBER)
-    with database.connected(settings) as connection:
-        return sandboxclient.number_of(connection, company, phone, settings.encryption_key.get_secret_value())
+        return sandbox_client.Listener(sandbox_client.DEMO_NUMBER)
+    with database_setup.connected(settings) as connection:
+        return sandbox_client.number_of(connection, company, phone, settings.encryption_key.get_secret_value())
 
 
 @sandbox.command(
@@ -117,22 +119,24 @@ def scan(
 
     It is the code of the bot named by --company and --phone, or the only one that is shown.
     """
-    from bisnesctl import output, sandboxclient
+    from bisnesctl.clients import sandbox_client
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
     settings = load()
     if code:
-        device = sandboxclient.pair(settings.sandbox_port, code)
+        device = sandbox_client.pair(settings.sandbox_port, code)
     else:
-        device = sandboxclient.scan(settings.sandbox_port, number, lambda: _shown(settings, company, phone), wait)
+        device = sandbox_client.scan(settings.sandbox_port, number, lambda: _shown(settings, company, phone), wait)
     output.say("linked; `bisnesctl bots list` shows when the session works")
     output.result(device)
 
 
 def _shown(settings: "Settings", company: str | None, phone: int) -> str | None:
-    from bisnesctl import database, sandboxclient
+    from bisnesctl.clients import sandbox_client
+    from bisnesctl.lifecycle import database_setup
 
     if company is None:
         return ""
-    with database.connected(settings) as connection:
-        return sandboxclient.qr_of(connection, company, phone)
+    with database_setup.connected(settings) as connection:
+        return sandbox_client.qr_of(connection, company, phone)

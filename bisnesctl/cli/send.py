@@ -8,7 +8,7 @@ from bisnesctl.cli.app import USE, Company, Phone, app, example
 from bisnesctl.errors import BisnesError
 
 if TYPE_CHECKING:
-    from bisnesctl.apiclient import Answer
+    from bisnesctl.clients.api_client import Answer
 
 
 def _printable(text: str | None) -> str | None:
@@ -43,9 +43,9 @@ def send(
     The key is $BISNES_API_KEY, or OPERATOR_KEY of `.env`. A message that was accepted leaves even when this command
     did not wait for it; with `--wait` the exit code tells whether the provider took it.
     """
-    from bisnesctl import output
-    from bisnesctl.apiclient import TAKEN, ApiClient, api_key, api_url
-    from bisnesctl.deployment import open_deployment
+    from bisnesctl.clients.api_client import TAKEN, ApiClient, api_key, api_url
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.terminal import output
 
     deployment = open_deployment()
     client = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
@@ -62,7 +62,7 @@ def send(
 
 
 def _failed(answer: "Answer") -> str:
-    from bisnesctl.transient import is_transient
+    from bisnesctl.database.transient_errors import is_transient
 
     if is_transient(answer.provider_code, answer.error):
         again = f"`bisnesctl dead-letters retry {answer.message_id}` tries it again"

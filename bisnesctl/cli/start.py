@@ -8,10 +8,10 @@ from bisnesctl.cli.app import RUN, app, example
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from bisnesctl.deployment import Deployment
-    from bisnesctl.lifecycle import Start
-    from bisnesctl.logview import LogView
+    from bisnesctl.lifecycle.steps import Start
+    from bisnesctl.processes.deployment import Deployment
     from bisnesctl.settings import Settings
+    from bisnesctl.terminal.log_view import LogView
 
 
 @app.command(
@@ -39,7 +39,7 @@ def start(
     Without a `.env` it writes one. Without DATABASE_URL and REDIS_* it brings its own PostgreSQL and Redis. What
     runs already stays; what fails is explained with its last log lines, and everything that was begun is stopped.
     """
-    from bisnesctl.topology import Mode
+    from bisnesctl.processes.topology import Mode
 
     if multiprocess == legacy:
         raise UsageError("say how: `bisnesctl start --multiprocess`, or `bisnesctl start --legacy`")
@@ -51,12 +51,13 @@ def start(
 
 def _settings(sandbox: bool) -> "Settings":
     """The settings in force, with a new `.env` where there is none."""
-    from bisnesctl import envfile, output
+    from bisnesctl.lifecycle import env_file
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
 
     settings = load()
     if not settings.env_file.exists() and not settings.encryption_key:
-        envfile.write(settings.env_file)
+        env_file.write(settings.env_file)
         output.say(f"wrote {settings.env_file}, with secrets of its own")
         settings = load()
     return settings.copy_with(sandbox=sandbox or settings.sandbox)
@@ -64,12 +65,12 @@ def _settings(sandbox: bool) -> "Settings":
 
 def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool, migrate: bool = True) -> None:
     """Starts a mode and says what came of it."""
-    from bisnesctl import output
-    from bisnesctl.deployment import open_deployment
     from bisnesctl.errors import Conflict
-    from bisnesctl.lifecycle import Start
-    from bisnesctl.signals import as_interrupt
-    from bisnesctl.topology import Mode
+    from bisnesctl.lifecycle.steps import Start
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.processes.topology import Mode
+    from bisnesctl.terminal import output
+    from bisnesctl.terminal.signals import as_interrupt
 
     deployment = open_deployment(settings)
     if foreground and deployment.supervisor.running():
@@ -86,24 +87,24 @@ def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool
 
 
 def _view(deployment: "Deployment", begun: "Start") -> "LogView":
-    from bisnesctl.logs import files_of
-    from bisnesctl.logview import LogView
-    from bisnesctl.topology import in_mode
+    from bisnesctl.health.log_files import files_of
+    from bisnesctl.processes.topology import in_mode
+    from bisnesctl.terminal.log_view import LogView
 
     wanted = in_mode(deployment.instances, begun.mode, begun.only)
     return LogView([file for each in wanted for file in files_of(deployment.settings.log_dir, each.name)])
 
 
 def _stay(begun: "Start", view: "LogView") -> None:
-    from bisnesctl import output
-    from bisnesctl.foreground import stay
+    from bisnesctl.terminal import output
+    from bisnesctl.terminal.foreground import stay
 
     if begun.child is not None:
         stay(begun.deployment, begun.child, view, output.say)
 
 
 def _tell(deployment: "Deployment", begun: "Start") -> None:
-    from bisnesctl import output
+    from bisnesctl.terminal import output
 
     fronts = [each for each in deployment.active() if each.program.name in ("api", "legacy")]
     where = f"API [b]{fronts[0].url}[/], described at /openapi/swagger; " if fronts else ""

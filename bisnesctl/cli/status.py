@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl import units
+from bisnesctl import formatting
 from bisnesctl.cli.app import WATCH, app, example
 
 if TYPE_CHECKING:
-    from bisnesctl.overview import Overview, Row
+    from bisnesctl.health.overview import Overview, Row
 
 _COLOURS = {"healthy": "green", "degraded": "yellow", "starting": "yellow", "stopping": "yellow", "stopped": "dim"}
 
@@ -30,9 +30,9 @@ def status(json: Annotated[bool, typer.Option("--json", help="For other programs
     """
     from dataclasses import asdict
 
-    from bisnesctl import output
-    from bisnesctl.deployment import open_deployment
-    from bisnesctl.overview import overview
+    from bisnesctl.health.overview import overview
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.terminal import output
 
     found = overview(open_deployment())
     if json:
@@ -44,7 +44,7 @@ def status(json: Annotated[bool, typer.Option("--json", help="For other programs
 def _show(found: "Overview") -> None:
     from rich.markup import escape
 
-    from bisnesctl import output
+    from bisnesctl.terminal import output
 
     output.out().print(_header(found), soft_wrap=True)
     for disk in found.disks:
@@ -73,7 +73,7 @@ def _header(found: "Overview") -> str:
 
     if found.condition != "running":
         return f"{found.home}: {_CONDITIONS[found.condition]}"
-    since = f", for {units.duration(time.time() - found.since)}" if found.since else ""
+    since = f", for {formatting.duration(time.time() - found.since)}" if found.since else ""
     mode = f"{found.mode}, sandbox" if found.sandbox else str(found.mode)
     return f"[b]{mode}[/]{since}; home {found.home}; supervisord {found.supervisor_pid}\n"
 
@@ -85,9 +85,9 @@ def _cells(row: "Row") -> list[str]:
         row.name,
         f"[{_COLOURS.get(row.status, 'red')}]{row.status}[/]",
         str(row.pid or "-"),
-        units.duration(row.uptime_seconds),
+        formatting.duration(row.uptime_seconds),
         "-" if row.cpu_percent is None else f"{row.cpu_percent:.0f} %",
-        units.size(row.memory_bytes),
+        formatting.size(row.memory_bytes),
         str(row.restarts),
         escape(row.reason),
     ]

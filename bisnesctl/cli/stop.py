@@ -15,10 +15,10 @@ def stop(
 
     What a process has in its hands is finished first; what is left waits in the database for the next start.
     """
-    from bisnesctl import output
-    from bisnesctl.deployment import open_deployment
-    from bisnesctl.lifecycle import stop_all, stop_instances
-    from bisnesctl.topology import resolve
+    from bisnesctl.lifecycle.steps import stop_all, stop_instances
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.processes.topology import resolve
+    from bisnesctl.terminal import output
 
     deployment = open_deployment()
     chosen = resolve(names or [], deployment.instances)

@@ -9,7 +9,7 @@ from bisnesctl.cli.bots import bots
 from bisnesctl.errors import ExitCode
 
 if TYPE_CHECKING:
-    from bisnesctl.checkup import Finding
+    from bisnesctl.bots.verification import Finding
 
 
 @bots.command(epilog=example("bisnesctl bots verify", "bisnesctl bots verify --company 0128 --phone 0 --json"))
@@ -22,12 +22,14 @@ def verify(
 
     Exit code 0 when all is well and 5 when not. The workers do the same every BOT_CHECK_MINUTES.
     """
-    from bisnesctl import checks, checkup, database, output
+    from bisnesctl.bots import verification
     from bisnesctl.cli.bots import running_settings
+    from bisnesctl.lifecycle import database_setup, preflight
+    from bisnesctl.terminal import output
 
     settings = running_settings()
-    checks.check_secrets(settings)
-    findings = checkup.verify(lambda: database.connected(settings), settings, company, phone)
+    preflight.check_secrets(settings)
+    findings = verification.verify(lambda: database_setup.connected(settings), settings, company, phone)
     if json:
         output.print_json([each.plain() for each in findings])
     elif findings:
@@ -40,8 +42,8 @@ def verify(
 def _show(findings: "list[Finding]") -> None:
     from rich.markup import escape
 
-    from bisnesctl import output
-    from bisnesctl.verify import Level
+    from bisnesctl.bots.diagnosis import Level
+    from bisnesctl.terminal import output
 
     columns = [
         output.Column("bot"),
@@ -61,7 +63,7 @@ def _show(findings: "list[Finding]") -> None:
 
 
 def _cells(finding: "Finding") -> list[str]:
-    from bisnesctl.verify import when
+    from bisnesctl.bots.diagnosis import when
 
     report = finding.report
     webhooks = {True: "yes", False: "no", None: "-"}[report.subscribed]

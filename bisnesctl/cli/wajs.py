@@ -15,8 +15,8 @@ app.add_typer(wajs, name="wa-js", rich_help_panel=SETUP)
 @wajs.command(epilog=example("bisnesctl wa-js fetch"))
 def fetch() -> None:
     """Fetch the version of wa-js that was tested, unless it is there; `scripts/provision` does so as well."""
-    from bisnesctl import output
     from bisnesctl import wajs as store
+    from bisnesctl.terminal import output
 
     output.result(str(store.fetch()))
 
@@ -33,10 +33,10 @@ def check(
 
     Exit code 0 when it has and 5 when not. To use another version than the tested one: WA_JS_PATH.
     """
-    from bisnesctl import output
     from bisnesctl import wajs as store
-    from bisnesctl.findings import show
     from bisnesctl.settings import load
+    from bisnesctl.terminal import output
+    from bisnesctl.terminal.findings import show
 
     found = store.check(file or store.bundle(load()))
     if json:

@@ -6,12 +6,12 @@ import queue
 import sys
 import threading
 
-from bisnesctl.deployment import open_deployment
 from bisnesctl.guard import state
 from bisnesctl.guard.duty import Duty
 from bisnesctl.guard.listener import Event, events
 from bisnesctl.guard.notes import Notes
-from bisnesctl.logstream import LastingHandler
+from bisnesctl.host.log_stream import LastingHandler
+from bisnesctl.processes.deployment import open_deployment
 
 #: The file of what is not in the database yet, below the home.
 SPOOL = "guard-spool.jsonl"

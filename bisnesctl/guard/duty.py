@@ -6,8 +6,6 @@ import queue
 import time
 from collections.abc import Mapping
 
-from bisnesctl import disk, topology, volumes
-from bisnesctl.deployment import Deployment
 from bisnesctl.errors import BisnesError, NotRunning
 from bisnesctl.guard import hangs, memory, policy
 from bisnesctl.guard.hangs import Silences
@@ -15,10 +13,13 @@ from bisnesctl.guard.listener import Event
 from bisnesctl.guard.notes import Announcement, Note, Notes
 from bisnesctl.guard.policy import Decision, History
 from bisnesctl.guard.state import State, clock
-from bisnesctl.probes import Beat, ancestry, read_beat
-from bisnesctl.supervisor import Process
-from bisnesctl.topology import Instance
-from bisnesctl.watch import FILE, NAME
+from bisnesctl.health.guard_status import FILE, NAME
+from bisnesctl.health.probes import Beat, ancestry, read_beat
+from bisnesctl.host import disk, volumes
+from bisnesctl.processes import topology
+from bisnesctl.processes.deployment import Deployment
+from bisnesctl.processes.supervisor import Process
+from bisnesctl.processes.topology import Instance
 
 #: Seconds between two looks where nothing happens and nothing is due, and between two looks at the memory.
 TICK, MEMORY_TICK = 1.0, 5.0

@@ -14,9 +14,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bisnesctl import proctimes
 from bisnesctl.guard import memory
-from bisnesctl.probes import Beat
+from bisnesctl.health.probes import Beat
+from bisnesctl.host import process_times
 
 #: Bytes that a heartbeat has, at most.
 _LARGEST_BEAT_BYTES = 8192
@@ -36,10 +36,10 @@ def silence(pid: int, beat: Beat | None) -> float:
 
     `beat`: the last one under its name; one that was given before it started is its predecessor's.
     """
-    uptime = proctimes.uptime(pid)
+    uptime = process_times.uptime(pid)
     if beat is not None and beat.age < uptime:
-        return judge(beat.age, proctimes.waited(beat.pid) - beat.waited)
-    return judge(uptime, sum(proctimes.waited(each) for each in memory.tree(pid)))
+        return judge(beat.age, process_times.waited(beat.pid) - beat.waited)
+    return judge(uptime, sum(process_times.waited(each) for each in memory.tree(pid)))
 
 
 def can_beat(folder: Path) -> bool:

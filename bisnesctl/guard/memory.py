@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from bisnesctl import pss
+from bisnesctl.host import process_memory
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -20,7 +20,7 @@ def over(limits: Mapping[int, int]) -> dict[int, int]:
     found = {}
     for root, limit in limits.items():
         tree = _tree(root, children)
-        if sum(resident.get(pid, 0) for pid in tree) > limit and (used := pss.total(tree)) > limit:
+        if sum(resident.get(pid, 0) for pid in tree) > limit and (used := process_memory.total(tree)) > limit:
             found[root] = used
     return found
 

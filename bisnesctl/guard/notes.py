@@ -15,8 +15,9 @@ from typing import Any
 
 import psycopg2
 
-from bisnesctl import disk, postgres
+from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError
+from bisnesctl.host import disk
 
 #: Seconds between two tries to reach the database, and for each of them.
 PAUSE, PATIENCE = 5.0, 2

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bisnesctl.topology import Program
+from bisnesctl.processes.topology import Program
 
 #: Seconds for the longest pause before a restart.
 LONGEST = 60.0

@@ -1,4 +1,4 @@
-"""The guard's file: what it knows outlives its SIGKILL, and `bisnesctl status` reads it (see `bisnesctl.watch`)."""
+"""The guard's file: what it knows outlives its SIGKILL; `bisnesctl status` reads it (`health.guard_status`)."""
 
 import json
 import logging
@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from bisnesctl import disk
 from bisnesctl.guard.policy import BLOCK, Decision, History
-from bisnesctl.watch import FILE
+from bisnesctl.health.guard_status import FILE
+from bisnesctl.host import disk
 
 log = logging.getLogger(__name__)
 

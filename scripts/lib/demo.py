@@ -14,10 +14,10 @@ from typing import Any
 
 import requests
 
-from bisnesctl.apiclient import api_url
-from bisnesctl.sandboxclient import DEMO_NUMBER
+from bisnesctl.clients.api_client import api_url
+from bisnesctl.clients.sandbox_client import DEMO_NUMBER
+from bisnesctl.processes.topology import Mode
 from bisnesctl.settings import Settings, load
-from bisnesctl.topology import Mode
 
 #: The demo company, its customer, and its number's access token; the sandbox takes any.
 COMPANY, CUSTOMER, TOKEN = "0100", "60123456789", "sandbox-token"

@@ -7,7 +7,7 @@ set forth, everything is due early, which harms nothing but leases: those of liv
 
 import structlog
 
-from bisnesctl.proctimes import boottime
+from bisnesctl.host.process_times import boottime
 from bisnesctl.settings import Settings
 from services.outbox.store import Connection, transaction
 

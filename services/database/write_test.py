@@ -2,7 +2,7 @@
 
 import time
 
-from bisnesctl.postgres import WRITE_TEST
+from bisnesctl.database.postgres import WRITE_TEST
 from services.outbox.store import Connection
 
 #: Seconds for which a test that succeeded holds good: anybody may ask, as often as they like.

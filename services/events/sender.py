@@ -10,8 +10,8 @@ from typing import Any
 
 import structlog
 
+from bisnesctl.encryption import VaultError, decrypt
 from bisnesctl.settings import Network, Settings
-from bisnesctl.vault import VaultError, decrypt
 from services.connectors.base import HttpRequest
 from services.database.clock import DatabaseClock
 from services.events import signing, store

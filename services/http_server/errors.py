@@ -11,7 +11,7 @@ from flask import Flask, Response, jsonify
 from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from bisnesctl import disk
+from bisnesctl.host import disk
 from services.database import error_reasons
 from services.outbox.store import DatabaseUnavailable
 

@@ -15,7 +15,7 @@ from functools import partial
 import structlog
 from psycopg2 import DataError
 
-from bisnesctl.vault import VaultError
+from bisnesctl.encryption import VaultError
 from services.connectors.base import NO_ANSWER, Again, Connector, Preparation, Request
 from services.http_client.in_flight import Answered, Broken, Window
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown

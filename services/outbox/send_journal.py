@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from bisnesctl import disk
+from bisnesctl.host import disk
 
 _HEADER = 64  # bytes: the worker's name for this run, and the boot of the machine
 _MARK = struct.Struct("=q")

@@ -20,13 +20,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.pool.base import _ConnDialect
 
-from bisnesctl import pg_connection
+from bisnesctl.database import statement_deadline
 from services.message import Bot, Outgoing, Scope, Secret, Status
 from services.outbox.history_sql import CONTACTS, HISTORY, OUTCOME_EVENTS
 from services.runtime.circuit_breaker import Outage
 
 
-class Connection(pg_connection.Connection):
+class Connection(statement_deadline.Connection):
     """A connection that knows which statements it has prepared; every statement has a deadline."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -128,7 +128,7 @@ class Database:
     ) -> Connection:
         given = parse_dsn(self.dsn).get("options", "")
         try:
-            connection = pg_connection.connect(
+            connection = statement_deadline.connect(
                 self.dsn,
                 CONNECT_TIMEOUT,
                 seconds,
@@ -136,7 +136,7 @@ class Database:
                 options=f"{given} {PLANNING} {options}",
                 connection_factory=Connection,
             )
-        except pg_connection.ConnectTimeout as error:
+        except statement_deadline.ConnectTimeout as error:
             self._outage.begin(str(error))
             raise
         except psycopg2.OperationalError:

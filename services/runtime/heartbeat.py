@@ -15,7 +15,7 @@ import orjson
 import psutil
 import structlog
 
-from bisnesctl import disk, proctimes
+from bisnesctl.host import disk, process_times
 from bisnesctl.settings import Settings
 from services.database import error_reasons
 from services.database.bounded_query import Bounded
@@ -171,8 +171,8 @@ class Heartbeat:
             "status": "degraded" if reason else "healthy",
             "reason": reason,
             "stuck": stuck,
-            "beat_boottime": proctimes.boottime(),
-            "waited": round(proctimes.waited(self._pid), 3),
+            "beat_boottime": process_times.boottime(),
+            "waited": round(process_times.waited(self._pid), 3),
             "started_at": time.time() - tree.uptime,
             "uptimeSeconds": round(tree.uptime, 3),
             "memoryMb": round(tree.memory / 2**20, 1),
@@ -217,11 +217,11 @@ class _Tree:
 
     def __init__(self, pid: int) -> None:
         self._root = psutil.Process(pid)
-        self._started = proctimes.boottime() - proctimes.uptime(pid)
+        self._started = process_times.boottime() - process_times.uptime(pid)
         self._last = (time.monotonic(), self._measure()[1])
 
     def look(self) -> _Look:
-        uptime = proctimes.boottime() - self._started
+        uptime = process_times.boottime() - self._started
         memory, busy = self._measure()
         (before, busy_before), now = self._last, time.monotonic()
         self._last = now, busy

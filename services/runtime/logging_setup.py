@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from bisnesctl.logstream import LastingHandler
+from bisnesctl.host.log_stream import LastingHandler
 
 
 def configure(level: str) -> None:

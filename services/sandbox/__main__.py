@@ -5,8 +5,8 @@ import sys
 import structlog
 from flask import Flask
 
+from bisnesctl.processes.topology import reachable_host
 from bisnesctl.settings import Settings, load
-from bisnesctl.topology import reachable_host
 from services.connectors.meta.receiver import PATH
 from services.runtime import logging_setup
 from services.sandbox.app import create_app

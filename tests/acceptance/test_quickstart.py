@@ -15,7 +15,7 @@ import psutil
 import pytest
 import requests
 
-from bisnesctl import layout
+from bisnesctl import paths
 from bisnesctl.errors import ExitCode
 from bisnesctl.settings import Settings
 from tests.acceptance.deployment import PORTS, free_ports
@@ -80,7 +80,7 @@ def checkout() -> Iterator[Checkout]:
     copy = Checkout(folder)
     yield copy
     copy.run(".venv/bin/bisnesctl", "stop")
-    shutil.rmtree(layout.server_home(folder / "var"), ignore_errors=True)
+    shutil.rmtree(paths.server_home(folder / "var"), ignore_errors=True)
     shutil.rmtree(folder)
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import requests
 
-from bisnesctl import layout
+from bisnesctl import paths
 from bisnesctl.naming import session_name
-from bisnesctl.supervisor import Supervisor
+from bisnesctl.processes.supervisor import Supervisor
 from tests.acceptance.deployment import Deployment, descendants, wait_until
 
 COMPANY = "0100"
@@ -73,7 +73,7 @@ class WebDeployment(Deployment):
 
     def part(self, part: str, index: int, company: str = COMPANY) -> int | None:
         """The pid of a session's browser, driver or own process, if it runs just now."""
-        supervisor = Supervisor(layout.supervisor_socket(self.settings.run_dir))
+        supervisor = Supervisor(paths.supervisor_socket(self.settings.run_dir))
         found = supervisor.processes().get(self.program(index, company))
         return parts_below(found.pid).get(part) if found and found.pid else None
 

@@ -15,7 +15,7 @@ from typing import Protocol
 import psutil
 import psycopg2.extensions
 
-from bisnesctl.vault import encrypt
+from bisnesctl.encryption import encrypt
 from tests.bench import tools, usage
 from tests.bench.figures import COMPANIES, FIRST_PHONE_NUMBER_ID
 from tests.bench.stage import Stage, free_port

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from bisnesctl import output
 from bisnesctl.__main__ import main
 from bisnesctl.settings import Settings, load
+from bisnesctl.terminal import output
 from tests.integration.api_stage import add_company, settings_for
 from tests.integration.api_stage import api as serve
 from tests.integration.outbox_tools import open_database

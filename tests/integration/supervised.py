@@ -5,11 +5,11 @@ import os
 import signal
 from collections.abc import Iterator
 
-from bisnesctl import supervisor
-from bisnesctl.deployment import make_folders, open_deployment
-from bisnesctl.lifecycle import write_config
+from bisnesctl.lifecycle.steps import write_config
+from bisnesctl.processes import supervisor
+from bisnesctl.processes.deployment import make_folders, open_deployment
+from bisnesctl.processes.supervisor import Supervisor, lives
 from bisnesctl.settings import Settings
-from bisnesctl.supervisor import Supervisor, lives
 from tests.acceptance.deployment import wait_until
 
 

@@ -10,7 +10,7 @@ from api_stage import api as serve
 from graph_stage import ACCOUNT, APP, EXPIRED, NUMBER, WELL, Provider
 from outbox_tools import accept, entry, execute
 
-from bisnesctl.vault import decrypt
+from bisnesctl.encryption import decrypt
 from services.api.openapi import CODES, Problem
 from services.api.schemas.bots import BotList, LinkedBot, OneBot, VerifiedBot
 from services.message import Scope

@@ -7,7 +7,7 @@ import pytest
 from api_stage import COMPANY, KEY, OPERATOR_KEY, OTHER_KEY, REVOKED_KEY, refusal
 from outbox_tools import execute
 
-from bisnesctl import qrcodes
+from bisnesctl.bots import qr_codes
 from services.api.schemas.sessions import OneSession, PairingCode, QrCode, SessionList
 
 PHONE = 4
@@ -171,15 +171,15 @@ def test_a_running_session_is_told_and_another_cannot_be(client, connection, bot
 
 def test_the_qr_code_comes_in_every_form(client, scanning):
     shown = {
-        "svg": ("image/svg+xml", qrcodes.svg(CODE)),
-        "png": ("image/png", qrcodes.png(CODE)),
-        "text": ("text/plain", f"{qrcodes.drawn(CODE)}\n".encode()),
+        "svg": ("image/svg+xml", qr_codes.svg(CODE)),
+        "png": ("image/png", qr_codes.png(CODE)),
+        "text": ("text/plain", f"{qr_codes.drawn(CODE)}\n".encode()),
     }
     for name, (kind, content) in shown.items():
         for answer in (get(client, f"{HERE}/qr?format={name}"), get(client, f"{HERE}/qr", Accept=kind)):
             assert (answer.status_code, answer.mimetype, answer.data) == (200, kind, content)
             assert answer.headers["Cache-Control"] == "no-store"
-    assert max(map(len, qrcodes.drawn(CODE).splitlines())) < 80
+    assert max(map(len, qr_codes.drawn(CODE).splitlines())) < 80
     answer = get(client, f"{HERE}/qr")
     QrCode.model_validate(answer.json, extra="forbid")
     assert answer.json["qr"] == CODE

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bisnesctl.vault import decrypt
+from bisnesctl.encryption import decrypt
 from services.api.openapi import CODES, Problem
 from services.api.schemas.webhooks import DeliveryPage, OneWebhook, Replayed, WebhookList, WebhookWithSecret
 from services.events import store, webhooks

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bisnesctl import websessions
+from bisnesctl.bots import web_sessions
 from services.connectors.wwebjs.session.session import ExitStatus
 from services.outbox.store import Entry
 from tests.integration.outbox_tools import accept, entry, execute
@@ -37,10 +37,10 @@ def stage(database, redis_server, sandbox, tmp_path):
 
 
 def unblock(stage, new_number=False):
-    session = websessions.find_one(stage.connection, COMPANY, 0)
+    session = web_sessions.find_one(stage.connection, COMPANY, 0)
     if new_number:
-        websessions.release_number(stage.connection, stage.bot, with_queue=True)
-    websessions.unblock(stage.connection, session)
+        web_sessions.release_number(stage.connection, stage.bot, with_queue=True)
+    web_sessions.unblock(stage.connection, session)
     return stage.start()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bisnesctl import migrations
+from bisnesctl.database import migrations
 from services.database.clock import DatabaseClock
 from services.events import store as events
 from services.message import Scope, Status

@@ -14,7 +14,7 @@ import pytest
 from api_stage import serving
 from outbox_tools import accept, entry, execute, outbox, result
 
-from bisnesctl import vault
+from bisnesctl import encryption
 from services.message import Scope, Status
 from services.outbox import outages
 from services.outbox.outage_policy import Fault, Pauses
@@ -151,7 +151,7 @@ def test_a_key_that_is_not_there_cannot_be_revoked(tool, settings):
 def test_a_bots_token_is_encrypted_and_never_shown(tool, connection):
     said = add_meta(tool, "--waba-id", "77", "--display-number", "+60 12 345", token="EAAG-very-secret")
     stored, row = execute(connection, "SELECT meta_access_token_encrypted, to_jsonb(c)::text FROM phone_configs c")[0]
-    assert vault.decrypt(SECRET_KEY, stored) == "EAAG-very-secret"
+    assert encryption.decrypt(SECRET_KEY, stored) == "EAAG-very-secret"
     listed = tool("bots", "list")
     assert all("EAAG" not in text for text in (row, said.text, listed.text, tool("bots", "list", "--json").out))
     assert all(shown in listed.out for shown in ("0128", "meta_direct", "active", "+60 12 345", "1055"))
@@ -166,7 +166,7 @@ def test_a_360dialog_bot_has_an_api_key(tool, connection):
     row = execute(connection, "SELECT api_key_encrypted, meta_access_token_encrypted, process_name FROM phone_configs")[
         0
     ]
-    assert (vault.decrypt(SECRET_KEY, row[0]), *row[1:]) == ("d360", None, "meta")
+    assert (encryption.decrypt(SECRET_KEY, row[0]), *row[1:]) == ("d360", None, "meta")
 
 
 def test_a_whatsapp_web_bot_waits_to_be_linked(tool, settings):
@@ -202,7 +202,7 @@ def test_a_bot_added_again_keeps_what_is_not_named(tool, connection):
         " FROM phone_configs",
     )[0]
     assert row[:3] == ("1056", "77", "+60 12 345")
-    assert vault.decrypt(SECRET_KEY, row[3]) == "EAAG-token"
+    assert encryption.decrypt(SECRET_KEY, row[3]) == "EAAG-token"
 
 
 def test_a_held_bot_shows_why_and_goes_on_once_it_is_added_again(tool, connection):

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import psycopg2
 import pytest
 
-from bisnesctl import layout, migrations, probes
+from bisnesctl import paths
+from bisnesctl.database import migrations
+from bisnesctl.health import probes
 from services.connectors.meta.receiver import create_app
 from services.database import error_reasons
 from services.outbox.store import Database, DatabaseUnavailable
@@ -22,7 +24,7 @@ SEND = "/api/v2/messages/text/0128/60123456789"
 def full(tmp_path):
     """A PostgreSQL of which all data is on a small disk: its URL and the disk."""
     settings = settings_in(tmp_path, REDIS_HOST="unused", BISNES_HOME=str(tmp_path / "var"))
-    data = layout.postgres_data(settings.server_home)
+    data = paths.postgres_data(settings.server_home)
     with small_disk(settings.server_home, megabytes=160) as disk:
         server = Postgres(settings)
         server.start()

@@ -7,7 +7,7 @@ from outbox_tools import accept, add_bot, apply_statuses, entry, execute, outbox
 from psycopg2.extras import Json
 from uuid_utils import uuid7
 
-from bisnesctl import deadletters
+from bisnesctl.database import dead_letters
 from services.events import store
 from services.events import webhooks as registry
 from services.inbox.apply import Inbox
@@ -312,5 +312,5 @@ def test_an_id_that_there_is_not_leads_to_the_list(tool, connection, number):
 
 
 def test_each_kind_can_be_named(tool, connection):
-    for kind in deadletters.KINDS:
+    for kind in dead_letters.KINDS:
         assert tool("dead-letters", "list", "--kind", kind, "--json").json == []

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from bisnesctl.encryption import encrypt
 from bisnesctl.settings import load
-from bisnesctl.vault import encrypt
 from services.channel import Sender, tuned_for_meta
 from services.connectors.base import Preparation
 from services.message import Rejected, Sent, Status

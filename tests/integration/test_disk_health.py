@@ -8,12 +8,16 @@ import time
 
 import pytest
 
-from bisnesctl import layout, output, probes, state, volumes, watch
+from bisnesctl import paths
 from bisnesctl.__main__ import main
-from bisnesctl.deployment import make_folders
-from bisnesctl.probes import Status
-from bisnesctl.supervisor import Process
-from bisnesctl.topology import Instance, Mode, program
+from bisnesctl.health import guard_status, probes
+from bisnesctl.health.probes import Status
+from bisnesctl.host import volumes
+from bisnesctl.processes import last_start
+from bisnesctl.processes.deployment import make_folders
+from bisnesctl.processes.supervisor import Process
+from bisnesctl.processes.topology import Instance, Mode, program
+from bisnesctl.terminal import output
 from tests.disks import again_in_a_namespace, mounts, small_disk
 from tests.integration.api_stage import KEY, add_company, settings_for
 from tests.integration.api_stage import api as serve
@@ -95,10 +99,10 @@ def test_a_disk_that_is_low_on_inodes_is_told(home, small):
 def test_the_disk_of_the_embedded_postgresql_is_looked_at(tmp_path):
     settings = settings_in(tmp_path, BISNES_HOME=str(tmp_path / "var"))
     with small_disk(tmp_path / "pg") as small:
-        data = layout.postgres_data(settings.server_home)
+        data = paths.postgres_data(settings.server_home)
         assert volumes.folders(settings)["PostgreSQL"] == data
         moved = settings_in(tmp_path, BISNES_HOME=str(small.folder))
-        data = layout.postgres_data(small.folder)
+        data = paths.postgres_data(small.folder)
         data.mkdir()
         small.fill()
         assert of_home(moved, small).critical
@@ -107,7 +111,7 @@ def test_the_disk_of_the_embedded_postgresql_is_looked_at(tmp_path):
 @mounts
 def test_health_and_status_tell_of_it(home, small, monkeypatch, capsys):
     monkeypatch.setenv("BISNES_ENV", str(home.env_file))
-    state.write(home.run_dir, Mode.MULTIPROCESS, False, ())
+    last_start.write(home.run_dir, Mode.MULTIPROCESS, False, ())
     small.fill()
     for console in (output.out, output.err):
         console.cache_clear()
@@ -131,7 +135,7 @@ def test_a_process_that_cannot_say_that_it_lives_is_degraded_rather_than_dead(ho
     process = Process("meta-worker-1", "meta-worker-1", "RUNNING", os.getpid(), "", 0, 1000.0, 0.0)
     beat = {"pid": os.getpid(), "status": "healthy", "beat_boottime": time.clock_gettime(time.CLOCK_BOOTTIME) - 9999}
     (home.heartbeat_dir / "meta-worker-1.json").write_text(json.dumps(beat))
-    guard = watch.Guard("", {})
+    guard = guard_status.Guard("", {})
     assert probes.check(instance, process, guard, home).status is Status.UNHEALTHY
     small.read_only()
     health = probes.check(instance, process, guard, home)

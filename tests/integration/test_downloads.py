@@ -18,7 +18,7 @@ from outbox_tools import add_bot, execute, open_database
 from sandbox_stage import Sandbox, free_port
 from structlog.testing import capture_logs
 
-from bisnesctl.vault import VaultError
+from bisnesctl.encryption import VaultError
 from services.connectors.meta import downloads
 from services.connectors.meta.downloads import OF_ONE_BOT, THREADS, Downloads
 from services.media import pending

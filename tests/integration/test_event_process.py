@@ -10,7 +10,7 @@ import threading
 import pytest
 from uuid_utils import uuid7
 
-from bisnesctl.vault import encrypt
+from bisnesctl.encryption import encrypt
 from services.events import webhooks
 from services.outbox.store import Database
 from tests.integration.api_stage import settings_for

@@ -7,7 +7,7 @@ import pytest
 from uuid_utils import uuid7
 
 from bisnesctl import __version__
-from bisnesctl.vault import encrypt
+from bisnesctl.encryption import encrypt
 from services.events import signing, store, webhooks
 from services.events.sender import INTERNAL_ATTEMPTS
 from services.events.store import Result

@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 import requests
 
-from bisnesctl import migrations, pg_connection
+from bisnesctl.database import migrations, statement_deadline
 from services.inbox.receive import Letterbox
 from services.outbox import store
 from services.outbox.accept import ACCEPT_SECONDS, Intake
@@ -98,35 +98,38 @@ def stopped(pid):
 
 
 def test_a_statement_ends_in_time_and_says_which_limit_it_was(own_postgres, dsn):
-    connection = pg_connection.connect(dsn, 3, 0.5)
-    with own_postgres.frozen(), pytest.raises(pg_connection.StatementTimeout, match=r"within 0\.5 s"):
+    connection = statement_deadline.connect(dsn, 3, 0.5)
+    with own_postgres.frozen(), pytest.raises(statement_deadline.StatementTimeout, match=r"within 0\.5 s"):
         connection.cursor().execute("SELECT 1; SELECT 2")
     assert connection.closed
 
 
 def test_a_statement_that_cannot_even_be_sent_ends_in_time(own_postgres, dsn):
-    connection = pg_connection.connect(dsn, 3, 0.5)
-    with own_postgres.frozen(), pytest.raises(pg_connection.StatementTimeout):
+    connection = statement_deadline.connect(dsn, 3, 0.5)
+    with own_postgres.frozen(), pytest.raises(statement_deadline.StatementTimeout):
         connection.cursor().execute("SELECT length(%s)", ("x" * (16 << 20),))
 
 
 def test_a_commit_ends_in_time_and_so_does_the_end_of_its_block(own_postgres, dsn):
-    connection = pg_connection.connect(dsn, 3, 0.5)
+    connection = statement_deadline.connect(dsn, 3, 0.5)
     connection.autocommit = False
     connection.cursor().execute("SELECT 1")
-    with own_postgres.frozen(), pytest.raises(pg_connection.StatementTimeout):
+    with own_postgres.frozen(), pytest.raises(statement_deadline.StatementTimeout):
         connection.commit()
-    other = pg_connection.connect(dsn, 3, 0.5)
+    other = statement_deadline.connect(dsn, 3, 0.5)
     other.autocommit = False
-    with own_postgres.frozen(), pytest.raises(pg_connection.StatementTimeout), other:
+    with own_postgres.frozen(), pytest.raises(statement_deadline.StatementTimeout), other:
         other.cursor().execute("SELECT 1")
 
 
 def test_long_statements_run_on_while_the_server_answers_and_end_when_it_does_not(own_postgres, dsn):
-    connection = pg_connection.connect(dsn, 3, 0.5)
-    with pg_connection.while_answering(connection, dsn, 1):
+    connection = statement_deadline.connect(dsn, 3, 0.5)
+    with statement_deadline.while_answering(connection, dsn, 1):
         connection.cursor().execute("SELECT pg_sleep(2.5)")
-        with own_postgres.frozen(), pytest.raises(pg_connection.StatementTimeout, match="not even to a new connection"):
+        with (
+            own_postgres.frozen(),
+            pytest.raises(statement_deadline.StatementTimeout, match="not even to a new connection"),
+        ):
             connection.cursor().execute("SELECT pg_sleep(60)")
 
 

@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from bisnesctl import database, postgres
+from bisnesctl.database import postgres
 from bisnesctl.errors import DatabaseUnavailable, RedisUnavailable
+from bisnesctl.lifecycle import database_setup
 from tests.integration.supervised import supervised
 from tests.servers import Postgres, Redis, settings_in
 
@@ -69,7 +70,7 @@ def test_a_command_that_asks_a_frozen_postgres_ends_and_says_so(environment, too
 def test_a_command_whose_statement_is_not_answered_ends_and_says_so(environment, tool, own_postgres, monkeypatch):
     environment(DATABASE_URL=own_postgres.dsn())
     tool("migrate")
-    monkeypatch.setattr("bisnesctl.postgres.STATEMENT_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("bisnesctl.database.postgres.STATEMENT_TIMEOUT_SECONDS", 1.0)
     frozen = contextlib.ExitStack()
     real = postgres.query
 
@@ -78,7 +79,7 @@ def test_a_command_whose_statement_is_not_answered_ends_and_says_so(environment,
             frozen.enter_context(own_postgres.frozen())
         return real(*arguments)
 
-    monkeypatch.setattr("bisnesctl.keys.query", freeze_first)
+    monkeypatch.setattr("bisnesctl.database.api_keys.query", freeze_first)
     with frozen, in_time():
         said = tool("keys", "list", code=4)
     assert "PostgreSQL did not answer a statement within 1 s" in said.text
@@ -94,9 +95,9 @@ def test_status_and_health_end_while_both_servers_stand_still(environment, tool,
 def test_a_start_with_a_frozen_redis_or_postgres_ends_and_says_so(environment, own_postgres, own_redis):
     settings = environment(DATABASE_URL=own_postgres.dsn(), REDIS_URL=own_redis.url)
     with own_redis.frozen(), in_time(), pytest.raises(RedisUnavailable, match="does not answer"):
-        database.check_redis(settings)
+        database_setup.check_redis(settings)
     with own_postgres.frozen(), in_time(), pytest.raises(DatabaseUnavailable, match="within 5 s"):
-        database.make_ready(settings, print)
+        database_setup.make_ready(settings, print)
 
 
 @pytest.mark.parametrize("words, code", [(("status",), 0), (("restart", "api"), 4), (("stop", "api"), 4)])

@@ -10,18 +10,20 @@ import time
 
 import pytest
 
-from bisnesctl import disk, lifecycle, watch
-from bisnesctl import state as bisnesctl_state
-from bisnesctl.deployment import Deployment, open_deployment
 from bisnesctl.errors import CannotWrite, ExitCode
 from bisnesctl.guard import state
 from bisnesctl.guard.duty import Duty
 from bisnesctl.guard.notes import Note, Notes
 from bisnesctl.guard.policy import Decision, History
 from bisnesctl.guard.state import State
-from bisnesctl.render import File
-from bisnesctl.supervisor import lives
-from bisnesctl.topology import Instance, Mode, Program
+from bisnesctl.health import guard_status
+from bisnesctl.host import disk
+from bisnesctl.lifecycle import steps
+from bisnesctl.processes import last_start as bisnesctl_state
+from bisnesctl.processes.deployment import Deployment, open_deployment
+from bisnesctl.processes.render import File
+from bisnesctl.processes.supervisor import lives
+from bisnesctl.processes.topology import Instance, Mode, Program
 from tests.acceptance.deployment import wait_until
 from tests.disks import again_in_a_namespace, mounts, small_disk
 from tests.integration.supervised import supervised
@@ -56,7 +58,7 @@ def stage(home):
     with supervised(home) as supervisor:
         supervisor.start("guard:guard")
         wait_until(lambda: supervisor.processes()["guard"].state == "RUNNING", 30)
-        wait_until(lambda: (home.run_dir / watch.FILE).exists(), 30)
+        wait_until(lambda: (home.run_dir / guard_status.FILE).exists(), 30)
         yield supervisor
 
 
@@ -133,7 +135,7 @@ def test_what_is_killed_is_started_again(stage, home, small, how):
     assert stage.processes()["guard"].pid == guard
     small.free() if how == "full" else small.writable()
     wait_until(lambda: noted(home).count("process_restarting") >= 2, 60, lambda: str(noted(home)))
-    wait_until(lambda: watch.guard(stage.processes(), home).off_duty == "", 30)
+    wait_until(lambda: guard_status.guard(stage.processes(), home).off_duty == "", 30)
 
 
 @mounts
@@ -155,7 +157,7 @@ def test_all_of_it_can_be_stopped(stage, home, small, how):
     small.fill() if how == "full" else small.read_only()
     deployment, told = open_deployment(home), []
     with deployment.lock("stop"):
-        assert lifecycle.stop_all(deployment, told.append)
+        assert steps.stop_all(deployment, told.append)
     assert not lives(pid)
     assert deployment.supervisor_pid() is None
     if how == "read-only":
@@ -167,14 +169,14 @@ def test_all_of_it_can_be_stopped(stage, home, small, how):
 @mounts
 def test_the_guard_is_seen_to_live_on_a_full_disk(stage, home, small):
     small.fill()
-    before = (home.run_dir / watch.FILE).read_text()
-    wait_until(lambda: (home.run_dir / watch.FILE).read_text() not in (before, ""), 30)
-    wait_until(lambda: json.loads((home.run_dir / watch.FILE).read_text())["pid"], 30)
+    before = (home.run_dir / guard_status.FILE).read_text()
+    wait_until(lambda: (home.run_dir / guard_status.FILE).read_text() not in (before, ""), 30)
+    wait_until(lambda: json.loads((home.run_dir / guard_status.FILE).read_text())["pid"], 30)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"histories": {"a": 1}}', "\0" * 100])
 def test_a_damaged_state_is_none(tmp_path, text, caplog):
-    (tmp_path / watch.FILE).write_text(text)
+    (tmp_path / guard_status.FILE).write_text(text)
     assert state.read(tmp_path) == State()
     assert "is no good" in caplog.text
 
@@ -183,8 +185,8 @@ def test_a_state_outlives_a_restart_and_not_a_boot(tmp_path):
     known = State({"api-0": History((state.clock(),), 1, Decision("restart", "why", state.clock() + 5))}, 7, 9)
     known.write(tmp_path)
     assert state.read(tmp_path) == known
-    content = json.loads((tmp_path / watch.FILE).read_text())
-    (tmp_path / watch.FILE).write_text(json.dumps(content | {"beat_boottime": state.clock() + 1000}))
+    content = json.loads((tmp_path / guard_status.FILE).read_text())
+    (tmp_path / guard_status.FILE).write_text(json.dumps(content | {"beat_boottime": state.clock() + 1000}))
     assert state.read(tmp_path) == State()
 
 

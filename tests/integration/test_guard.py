@@ -15,16 +15,16 @@ import psycopg2
 import pytest
 import requests
 
-from bisnesctl import watch
-from bisnesctl.deployment import Deployment
 from bisnesctl.guard import duty as duties
 from bisnesctl.guard import hangs, state
 from bisnesctl.guard.duty import Duty
 from bisnesctl.guard.listener import Event
 from bisnesctl.guard.notes import Note, Notes
-from bisnesctl.proctimes import boottime
-from bisnesctl.supervisor import lives
-from bisnesctl.topology import Instance, Program
+from bisnesctl.health import guard_status
+from bisnesctl.host.process_times import boottime
+from bisnesctl.processes.deployment import Deployment
+from bisnesctl.processes.supervisor import lives
+from bisnesctl.processes.topology import Instance, Program
 from tests.acceptance.deployment import wait_until
 from tests.integration.sandbox_stage import free_port
 from tests.integration.supervised import supervised
@@ -103,7 +103,7 @@ class Stage:
     def word(self, name):
         """What the guard says of it."""
         with contextlib.suppress(FileNotFoundError):
-            return json.loads((self.settings.run_dir / watch.FILE).read_text())["instances"].get(name)
+            return json.loads((self.settings.run_dir / guard_status.FILE).read_text())["instances"].get(name)
         return None
 
     def noted(self, event):
@@ -208,7 +208,7 @@ def test_what_gives_no_sign_of_life_is_killed_noted_with_its_reason_and_started_
     severity, details = stage.noted("process_hung")[0]
     assert (severity, details["instance"]) == ("error", "mute")
     assert "no heartbeat for" in details["reason"]
-    told = watch.guard(stage.supervisor.processes(), stage.settings).hangs["mute"]
+    told = guard_status.guard(stage.supervisor.processes(), stage.settings).hangs["mute"]
     assert "hung once within an hour" in told
     assert "no heartbeat for" in told
 

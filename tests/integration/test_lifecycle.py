@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 import requests
 
-from bisnesctl import leftovers
+from bisnesctl.lifecycle import orphans
 from tests.acceptance.deployment import Deployment, alive, descendants, free_ports, wait_until
 
 ALL = [
@@ -222,7 +222,7 @@ def test_changed_settings_reach_what_runs(running: Deployment) -> None:
 def test_nothing_outlives_a_killed_supervisord(running: Deployment) -> None:
     pids = every_pid(running)
     kill_supervisor(running)
-    wait_until(lambda: not any(map(alive, pids)), 30, lambda: str(leftovers.find(running.settings)))
+    wait_until(lambda: not any(map(alive, pids)), 30, lambda: str(orphans.find(running.settings)))
     assert running.run("health", "--probe", check=False).returncode == 2
     assert "nobody stopped it" in running.run("status").stdout
 
@@ -326,7 +326,7 @@ def test_a_process_that_cannot_start_is_explained_and_the_rest_is_stopped_again(
     assert "did not become healthy" in done.stderr
     assert "a broken release" in done.stderr
     assert deployment.status() == {}
-    assert leftovers.find(deployment.settings) == {}
+    assert orphans.find(deployment.settings) == {}
 
 
 def test_a_start_that_is_interrupted_stops_what_it_began(deployment: Deployment) -> None:
@@ -342,7 +342,7 @@ def test_a_start_that_is_interrupted_stops_what_it_began(deployment: Deployment)
     tool.communicate()
     assert tool.returncode == 130
     assert deployment.status() == {}
-    assert leftovers.find(deployment.settings) == {}
+    assert orphans.find(deployment.settings) == {}
 
 
 @pytest.mark.parametrize(

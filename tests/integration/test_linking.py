@@ -9,7 +9,8 @@ from graph_stage import ACCOUNT, APP, EXPIRED, NUMBER, SCOPES, WELL, Provider
 from outbox_tools import accept, entry, execute, outbox
 from sandbox_stage import Sandbox, free_port
 
-from bisnesctl import bots, vault
+from bisnesctl import encryption
+from bisnesctl.bots import store
 from bisnesctl.errors import Conflict
 from services.message import Scope
 from services.outbox.store import Database, Hold
@@ -138,7 +139,7 @@ def test_without_an_address_of_ours_no_webhook_can_be_set(tool, settings):
 def test_a_360dialog_number_gets_its_webhook_and_its_secret(tool, connection, provider):
     tool("bots", "add", "--company", "01/28", "--type", "360dialog", "--token-stdin", given="d360-key\n")
     asked = provider.asked[-1]
-    secret = vault.derived(KEY, "360dialog webhook", "01/28", "0")
+    secret = encryption.derived(KEY, "360dialog webhook", "01/28", "0")
     url = f"{PUBLIC}/api/360dialog/webhook/01%2F28/0"
     assert (asked.method, asked.json) == ("POST", {"url": url, "headers": {"X-Webhook-Secret": secret}})
     assert {each.headers["D360-API-KEY"] for each in provider.asked} == {"d360-key"}
@@ -172,9 +173,9 @@ def test_two_who_link_one_number_at_once_do_not_both_get_it(settings, database):
 
     def save(company):
         with contextlib.closing(Database(database).connect()) as mine:
-            bot = bots.NewBot(company, 0, "meta_direct", NUMBER, ACCOUNT, token="EAAG")
+            bot = store.NewBot(company, 0, "meta_direct", NUMBER, ACCOUNT, token="EAAG")
             try:
-                ended.append(bots.save(mine, bot, KEY, proved=True))
+                ended.append(store.save(mine, bot, KEY, proved=True))
             except Conflict:
                 ended.append(None)
 
@@ -244,7 +245,7 @@ def test_a_token_that_is_refused_releases_nothing(tool, connection, provider):
     provider.tell(f"/{NUMBER}", EXPIRED, 401)
     link(tool, given="EAAG-renewed\n", code=2)
     assert outbox().claim(connection, 10) == []
-    assert vault.decrypt(KEY, row(connection, "meta_access_token_encrypted")[0]) == "EAAG-token"
+    assert encryption.decrypt(KEY, row(connection, "meta_access_token_encrypted")[0]) == "EAAG-token"
 
 
 def test_a_bot_that_waits_goes_on_when_another_program_replaces_its_token(tool, connection):
@@ -252,7 +253,7 @@ def test_a_bot_that_waits_goes_on_when_another_program_replaces_its_token(tool, 
     hold(connection)
     execute(connection, "UPDATE phone_configs SET display_phone_number = 'x'")
     assert outbox().claim(connection, 10) == []
-    new = vault.encrypt(KEY, "EAAG-renewed")
+    new = encryption.encrypt(KEY, "EAAG-renewed")
     execute(connection, "UPDATE phone_configs SET meta_access_token_encrypted = %s", (new,))
     assert len(outbox().claim(connection, 10)) == 1
 
@@ -384,8 +385,8 @@ def test_numbers_in_the_sandbox_are_linked_and_verified(tool, environment, datab
 
 def test_a_check_and_a_new_credential_at_once_do_not_wait_for_each_other(tool, connection, database):
     """Locks are taken in one order, whoever comes first."""
-    from bisnesctl.botchecks import record
-    from bisnesctl.verify import Report, problems
+    from bisnesctl.bots.check_results import record
+    from bisnesctl.bots.diagnosis import Report, problems
 
     link(tool)
     bot = row(connection, "id")[0]

@@ -11,8 +11,8 @@ import requests
 from outbox_tools import execute
 from supervised import supervised
 
-from bisnesctl import websessions
-from bisnesctl.sessions import session_name
+from bisnesctl.bots import web_sessions
+from bisnesctl.processes.session_programs import session_name
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.supervise import Discovery
@@ -95,11 +95,11 @@ class Stage:
 
     def session(self, phone, company=COMPANY):
         with self._database.connection() as connection:
-            return websessions.find_one(connection, company, phone)
+            return web_sessions.find_one(connection, company, phone)
 
     def do(self, action, phone, *arguments, company=COMPANY):
         with self._database.connection() as connection:
-            action(connection, websessions.find_one(connection, company, phone), *arguments)
+            action(connection, web_sessions.find_one(connection, company, phone), *arguments)
 
     def states(self):
         return {f"{company}-{phone}": state for company, phone, state in self.rows(
@@ -153,11 +153,11 @@ def test_sessions_come_and_go_without_touching_the_others(stage):
     stage.settle()
     stage.until("WORKING", 1)
     assert stage.look() == 2
-    stage.do(websessions.want, 1, False)
+    stage.do(web_sessions.want, 1, False)
     stage.settle()
     stage.until("STOPPED", 1)
     assert stage.pids() == {name(0): first}
-    stage.do(websessions.want, 1, True)
+    stage.do(web_sessions.want, 1, True)
     stage.settle()
     stage.until("WORKING", 1)
     stage.rows("DELETE FROM phone_configs WHERE phone_index = 1")
@@ -173,7 +173,7 @@ def test_no_more_than_max_sessions_run_and_the_rest_say_why(stage):
         stage.until("WORKING", phone)
     assert set(stage.pids()) == {name(0), name(1)}
     assert (stage.session(2).state, "MAX_SESSIONS" in stage.session(2).reason) == ("STOPPED", True)
-    stage.do(websessions.want, 0, False)
+    stage.do(web_sessions.want, 0, False)
     stage.settle()
     stage.until("WORKING", 2)
     assert set(stage.pids()) == {name(1), name(2)}
@@ -231,7 +231,7 @@ def test_a_number_that_was_kicked_stays_blocked_until_an_operator_unblocks_it(st
     assert (stage.session(0).state, stage.session(0).reason) == ("FAILED", "banned")
     stage.settle()
     assert stage.pids() == {}
-    stage.do(websessions.unblock, 0)
+    stage.do(web_sessions.unblock, 0)
     stage.settle()
     stage.until("WORKING", 0)
 
@@ -261,7 +261,7 @@ def test_what_was_stopped_by_name_stays_so_and_comes_back_with_a_start(stage):
     wait_until(lambda: not stage.supervisor.processes()[name(0)].active, 30)
     stage.settle()
     assert stage.pids() == {}
-    stage.do(websessions.want, 0, True)
+    stage.do(web_sessions.want, 0, True)
     stage.settle()
     stage.until("WORKING", 0)
 
@@ -333,7 +333,7 @@ def test_sessions_that_are_slow_to_end_do_not_keep_others_from_starting(stage):
     stage.add(0, "stubborn")
     stage.settle()
     stage.until("WORKING", 0, "stubborn")
-    stage.do(websessions.want, 0, False, company="stubborn")
+    stage.do(web_sessions.want, 0, False, company="stubborn")
     stage.add(0)
     stage.add(1)  # for which there is room once the first has ended
     stage.round()

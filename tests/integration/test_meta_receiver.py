@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 from api_stage import api, settings_for
 
-from bisnesctl import inspection
+from bisnesctl.bots import inspection
 from services.connectors.meta.receiver import MAX_BODY, PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
 from services.legacy import add_webhooks

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from bisnesctl import migrations
+from bisnesctl.database import migrations
 from bisnesctl.errors import ConfigError, DatabaseUnavailable, MigrationError
 from bisnesctl.resources import folder
 from tests.integration.catalogue import catalogue, run

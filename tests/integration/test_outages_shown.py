@@ -5,8 +5,8 @@ import requests
 from api_stage import CHAT, COMPANY, KEY, serving
 from outbox_tools import accept, apply_statuses, entry, execute, outbox, result
 
-from bisnesctl.botchecks import troubled
-from bisnesctl.verdict import Finding, Verdict, in_one_line, judge
+from bisnesctl.bots.check_results import troubled
+from bisnesctl.health.verdict import Finding, Verdict, in_one_line, judge
 from services.api.schemas.base import Accepted
 from services.api.schemas.bots import BotList
 from services.message import Scope, Status, StatusUpdate
@@ -181,8 +181,8 @@ def test_many_numbers_with_the_same_outage_are_one_line(connection, settings):
 
 
 def test_the_probe_is_critical_while_nothing_is_sent(client, connection, settings, monkeypatch):
-    from bisnesctl import verdict
-    from bisnesctl.deployment import Condition
+    from bisnesctl.health import verdict
+    from bisnesctl.processes.deployment import Condition
 
     class Running:
         state = object()

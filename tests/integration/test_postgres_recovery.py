@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bisnesctl import layout
+from bisnesctl import paths
 from bisnesctl.guard import hangs
 from tests.acceptance.deployment import wait_until
 from tests.servers import Postgres, settings_in
@@ -18,7 +18,7 @@ from tests.servers import Postgres, settings_in
 def postgres(tmp_path):
     server = Postgres(settings_in(tmp_path))
     server.start()
-    yield server, layout.postgres_data(settings_in(tmp_path).server_home)
+    yield server, paths.postgres_data(settings_in(tmp_path).server_home)
     server.kill()
     server.remove()
 

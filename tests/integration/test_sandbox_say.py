@@ -8,9 +8,9 @@ import pytest
 from sandbox_stage import Receiver, free_port
 from wa_stage import Page, WebSandbox
 
-from bisnesctl import vault
+from bisnesctl import encryption
 from bisnesctl.__main__ import main
-from bisnesctl.sandboxclient import DEMO_NUMBER
+from bisnesctl.clients.sandbox_client import DEMO_NUMBER
 from bisnesctl.settings import Settings
 
 KEY = "0123456789abcdef" * 4
@@ -76,7 +76,7 @@ def test_a_companys_number_is_found(say, stage, database, capsys):
         cursor.execute(
             "INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id,"
             " api_key_encrypted) VALUES ('0128', 0, 'meta_direct', '1077', NULL), ('0128', 1, '360dialog', NULL, %s)",
-            (vault.encrypt(KEY, "key-of-360dialog"),),
+            (encryption.encrypt(KEY, "key-of-360dialog"),),
         )
     (heard,) = say("--company", "0128", "Hello", DATABASE_URL=database)
     assert heard["phone_number_id"] == "1077"

@@ -14,8 +14,8 @@ from outbox_tools import execute, open_database
 from wa_stage import WebSandbox
 
 from bisnesctl import wajs
-from bisnesctl.probes import read_beat
-from bisnesctl.sessions import session_name
+from bisnesctl.health.probes import read_beat
+from bisnesctl.processes.session_programs import session_name
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.chromium import StartFailed
 from services.connectors.wwebjs.browser.profiles import ARCHIVED, Profile, ProfileInUse, discard

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from supervised import supervised
 
-from bisnesctl import sessions
-from bisnesctl.deployment import open_deployment
 from bisnesctl.errors import NotRunning
-from bisnesctl.sessions import Session, SessionPrograms, session_name
+from bisnesctl.processes import session_programs
+from bisnesctl.processes.deployment import open_deployment
+from bisnesctl.processes.session_programs import Session, SessionPrograms, session_name
+from bisnesctl.processes.supervisor import Process, Supervisor
 from bisnesctl.settings import Settings
-from bisnesctl.supervisor import Process, Supervisor
 from tests.acceptance.deployment import alive, descendants, wait_until
 from tests.servers import settings_in
 
@@ -92,9 +92,9 @@ def test_the_tool_knows_the_sessions(settings: Settings, client: Supervisor) -> 
     deployment = open_deployment(settings)
     assert name in [each.name for each in deployment.instances]
     assert name in [each.name for each in deployment.active()]
-    [instance] = sessions.instances(settings)
+    [instance] = session_programs.instances(settings)
     assert instance.environment["BISNES_INSTANCE"] == name
-    assert sessions.instances(settings.copy_with(enable_wwebjs=False)) == []
+    assert session_programs.instances(settings.copy_with(enable_wwebjs=False)) == []
 
 
 def test_a_damaged_file_is_no_session(settings: Settings) -> None:
@@ -102,7 +102,7 @@ def test_a_damaged_file_is_no_session(settings: Settings) -> None:
     folder.mkdir(parents=True)
     for number, text in enumerate(["", "; x\n", "; []\n", "; null\n", '; ["0128"]\n', '; ["0128", "x"]\n']):
         (folder / f"{number}.conf").write_text(text)
-    assert sessions.found(settings) == []
+    assert session_programs.found(settings) == []
 
 
 def test_without_supervisord_it_says_so(settings: Settings) -> None:

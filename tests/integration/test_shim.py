@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bisnesctl import shim
+from bisnesctl.processes import shim
 from tests.acceptance.deployment import alive, descendants, wait_until
 
 SHIM = [sys.executable, "-I", "-S", shim.__file__]

@@ -13,9 +13,9 @@ from supervisor.loggers import getLogger
 from supervisor.options import ServerOptions
 from supervisor.poller import Poller
 
-from bisnesctl import wakeup
 from bisnesctl.errors import SupervisorFault
-from bisnesctl.supervisor import Supervisor
+from bisnesctl.processes import supervisor_plugin
+from bisnesctl.processes.supervisor import Supervisor
 from tests.acceptance.deployment import wait_until
 from tests.servers import settings_in
 
@@ -105,7 +105,7 @@ def test_every_signal_ends_the_poll_of_supervisords_loop() -> None:
     sockets: dict[int, Any] = options.get_socket_map()
     before = set(sockets)
     handler = signal.signal(signal.SIGCHLD, lambda *_: None)
-    kept = wakeup.make_interface(SimpleNamespace(options=options))
+    kept = supervisor_plugin.make_interface(SimpleNamespace(options=options))
     try:
         [fd] = set(sockets) - before
         poller = Poller(options)

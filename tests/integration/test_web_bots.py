@@ -8,8 +8,10 @@ import pytest
 from api_stage import serving
 from outbox_tools import execute
 
-from bisnesctl import botchecks, postgres, qrcodes, scanning
-from bisnesctl.keys import register
+from bisnesctl.bots import check_results, qr_codes
+from bisnesctl.clients import session_linking
+from bisnesctl.database import postgres
+from bisnesctl.database.api_keys import register
 
 KEY = "bk_operator"
 CODES = ["2@" + letter * 220 + ",noise,identity,adv,1" for letter in "AB"]
@@ -40,7 +42,7 @@ def bot(tool, connection):
 def api(settings, connection, monkeypatch):
     """The API where the tool looks for it."""
     with serving(settings) as url:
-        monkeypatch.setattr("bisnesctl.apiclient.api_url", lambda *_: url)
+        monkeypatch.setattr("bisnesctl.clients.api_client.api_url", lambda *_: url)
         yield url
 
 
@@ -67,7 +69,7 @@ def play(connection, bot, monkeypatch):
         become(states[0])
         left = list(states[1:])
         sleep = lambda _: become(left.pop(0)) if left else time.sleep(0.05)  # noqa: E731
-        monkeypatch.setattr(scanning, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+        monkeypatch.setattr(session_linking, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
 
     return plan
 
@@ -103,7 +105,7 @@ def test_each_qr_code_is_drawn_until_a_phone_is_linked(tool, api, connection, bo
     play({"state": "STOPPED"}, {"state": "STARTING"}, scan(CODES[0]), scan(CODES[0]), scan(CODES[1]), WORKING)
     said = tool("bots", "link", "0128", "1", width=width)
     for code in CODES:
-        assert said.out.count(qrcodes.drawn(code)) == 1
+        assert said.out.count(qr_codes.drawn(code)) == 1
     assert "linked: +60123456789" in said.text
     assert not any(code in said.text for code in CODES)
     assert execute(connection, "SELECT wanted, started_at FROM wa_session") == [(True, None)], "it was to be started"
@@ -204,7 +206,7 @@ def test_limits_of_a_young_number(tool, connection, bot):
 
 def test_what_needs_somebody_is_told_once(settings, connection, bot):
     def told():
-        return [(each.status, f"{each.reason} ({each.hint})") for each in botchecks.troubled(settings)]
+        return [(each.status, f"{each.reason} ({each.hint})") for each in check_results.troubled(settings)]
 
     assert told() == []
     execute(connection, "UPDATE wa_session SET state = 'SCAN_QR_CODE', started_at = now()")

@@ -8,7 +8,7 @@ from api_stage import settings_for
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bisnesctl import inspection
+from bisnesctl.bots import inspection
 from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
 from services.connectors.meta.translation.incoming import parse

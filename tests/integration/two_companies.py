@@ -5,7 +5,7 @@ import json
 from graph_stage import APP, DIALOG360_HEALTH, SCOPES, WELL, Provider
 from uuid_utils import uuid7
 
-from bisnesctl import inspection
+from bisnesctl.bots import inspection
 from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
 from services.connectors.meta.translation.incoming import parse

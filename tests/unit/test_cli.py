@@ -10,9 +10,9 @@ import typer
 
 from bisnesctl.__main__ import main
 from bisnesctl.cli.app import app, load_commands
-from bisnesctl.deployment import open_deployment
 from bisnesctl.errors import BisnesError, Conflict, ExitCode
-from bisnesctl.units import duration, size
+from bisnesctl.formatting import duration, size
+from bisnesctl.processes.deployment import open_deployment
 from tests.disks import again_in_a_namespace, mounts, small_disk
 
 load_commands()

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bisnesctl.bots.graph_api import CredentialRefused, ProviderError, ProviderRefused, ProviderUnavailable, read_answer
 from bisnesctl.errors import ExitCode
-from bisnesctl.graphapi import CredentialRefused, ProviderError, ProviderRefused, ProviderUnavailable, read_answer
 
 
 def graph(code, status=400, **more):

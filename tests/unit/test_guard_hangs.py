@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl import proctimes, topology
 from bisnesctl.guard.hangs import Silences, can_beat, judge, silence
-from bisnesctl.probes import Beat
+from bisnesctl.health.probes import Beat
+from bisnesctl.host import process_times
+from bisnesctl.processes import topology
 
 SECONDS = st.floats(0, 1e6)
 
@@ -25,7 +26,7 @@ def test_a_silence_is_never_longer_than_it_is_and_never_forgotten(since, waited)
 
 def test_the_beat_of_a_predecessor_is_not_counted_against_a_process():
     old = Beat(1, "healthy", "", 1e6)
-    assert silence(os.getpid(), old) <= proctimes.uptime(os.getpid())
+    assert silence(os.getpid(), old) <= process_times.uptime(os.getpid())
 
 
 def test_a_beat_since_the_start_counts_by_its_age():
@@ -58,7 +59,7 @@ def test_a_process_that_gets_no_processor_has_waited():
     code = "import time\nend = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
     busy = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2 * (os.cpu_count() or 1))]
     try:
-        while not all(proctimes.waited(each.pid) > 0.2 for each in busy):
+        while not all(process_times.waited(each.pid) > 0.2 for each in busy):
             assert time.monotonic() < stop
             time.sleep(0.1)
     finally:

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from bisnesctl.guard import memory
-from bisnesctl.pss import proportional
+from bisnesctl.host.process_memory import proportional
 
 #: A parent that uses little, whose grandchild holds 200 MB.
 TREE = """

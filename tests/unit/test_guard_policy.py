@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bisnesctl.guard import policy
 from bisnesctl.guard.policy import BLOCK, FAILED_STARTS, LONGEST, MAX_HANGS, WINDOW, Decision, History, ended
-from bisnesctl.topology import Program
+from bisnesctl.processes.topology import Program
 
 ROW = Program("worker", "works", "work", restart_delay=1.0, min_uptime=10, max_restarts=4)
 SESSION = replace(ROW, final_exits=frozenset({77}), failed_starts=frozenset({75}), dynamic=True)

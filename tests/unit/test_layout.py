@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from bisnesctl import layout
+from bisnesctl import paths
 
 
 def test_a_home_that_everybody_may_enter_is_reachable(tmp_path: Path) -> None:
     inner = tmp_path / "a" / "b"
     inner.mkdir(parents=True)
     (tmp_path / "a").chmod(0o700)
-    assert not layout.reachable(inner)
-    assert not layout.reachable(inner / "not" / "there")
+    assert not paths.reachable(inner)
+    assert not paths.reachable(inner / "not" / "there")
 
 
 def test_an_ordinary_user_keeps_everything_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert layout.server_home(tmp_path) == tmp_path
+    assert paths.server_home(tmp_path) == tmp_path
 
 
 def test_root_puts_the_servers_of_an_unreachable_home_elsewhere(
@@ -26,8 +26,8 @@ def test_root_puts_the_servers_of_an_unreachable_home_elsewhere(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     tmp_path.chmod(0o700)
-    assert layout.server_home(tmp_path / "var").parent == layout.ROOT_STATE
-    assert layout.server_home(tmp_path / "var") != layout.server_home(tmp_path / "other")
+    assert paths.server_home(tmp_path / "var").parent == paths.ROOT_STATE
+    assert paths.server_home(tmp_path / "var") != paths.server_home(tmp_path / "other")
 
 
 def test_data_stay_where_they_are_whatever_happens_to_the_folders_above(
@@ -37,13 +37,13 @@ def test_data_stay_where_they_are_whatever_happens_to_the_folders_above(
     home = tmp_path / "var"
     (home / "postgres").mkdir(parents=True)
     tmp_path.chmod(0o700)
-    assert layout.server_home(home) == home
+    assert paths.server_home(home) == home
 
 
 @pytest.mark.parametrize("name", ["d" * 100, "a,b"])
 def test_sockets_go_where_they_may(name: str) -> None:
     home = Path("/srv") / name
-    for path in (layout.postgres_sockets(home), layout.redis_socket(home), layout.supervisor_socket(home / "run")):
+    for path in (paths.postgres_sockets(home), paths.redis_socket(home), paths.supervisor_socket(home / "run")):
         assert str(path).startswith("/tmp/bisnesctl-")
         assert len(str(path)) < 100
-    assert layout.redis_socket(Path("/srv/b")) == Path("/srv/b/sockets/redis/redis.sock")
+    assert paths.redis_socket(Path("/srv/b")) == Path("/srv/b/sockets/redis/redis.sock")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bisnesctl.logstream import LastingHandler
+from bisnesctl.host.log_stream import LastingHandler
 from tests.disks import again_in_a_namespace, mounts, small_disk
 
 SERVICE = """

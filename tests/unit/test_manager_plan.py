@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.websessions import Ages, Block, Session
+from bisnesctl.bots.web_sessions import Ages, Block, Session
 from services.connectors.wwebjs.manager import plan as manager_plan
 from services.connectors.wwebjs.manager.plan import STARTING_SECONDS, Program, fattest, is_elsewhere, program_name
 

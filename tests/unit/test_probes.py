@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bisnesctl.probes import Health, Status, check, read_beat
-from bisnesctl.supervisor import Process
-from bisnesctl.topology import expand
-from bisnesctl.verdict import Finding, Verdict, in_one_line, judge
-from bisnesctl.watch import Guard, Word
+from bisnesctl.health.guard_status import Guard, Word
+from bisnesctl.health.probes import Health, Status, check, read_beat
+from bisnesctl.health.verdict import Finding, Verdict, in_one_line, judge
+from bisnesctl.processes.supervisor import Process
+from bisnesctl.processes.topology import expand
 from tests.servers import settings_in
 
 ON_DUTY = Guard("", {})

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from supervisor.events import ProcessStateEvent
 from supervisor.options import ServerOptions, UnhosedConfigParser
 
-from bisnesctl import programs
 from bisnesctl.errors import ConfigError
-from bisnesctl.render import File, pairs, render, value, words
-from bisnesctl.topology import expand, instance_of, program
+from bisnesctl.processes import template_variables
+from bisnesctl.processes.render import File, pairs, render, value, words
+from bisnesctl.processes.topology import expand, instance_of, program
 from tests.servers import settings_in
 
 #: What paths are made of, and what supervisord's files take for syntax.
@@ -25,7 +25,7 @@ def read_by_supervisord(directory: Path, **variables: str) -> dict[str, Any]:
     settings = settings_in(directory, **variables)
     for folder in (settings.run_dir, settings.log_dir):
         folder.mkdir(parents=True, exist_ok=True)
-    [file] = render(settings, expand(settings), programs.words(settings) | {"server_user": ""})
+    [file] = render(settings, expand(settings), template_variables.words(settings) | {"server_user": ""})
     options = ServerOptions()
     options.configfile = str(file.write(settings.run_dir))
     options.process_config(do_usage=False)
@@ -79,7 +79,7 @@ def test_programs_with_children_have_a_shim_that_is_done_before_supervisord_lose
 def test_sessions_have_files_of_their_own(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     session = instance_of(program("wwebjs-session"), "s", settings, {"company": "01 'x", "phone": "2"})
-    main, own = render(settings, [*expand(settings), session], programs.words(settings))
+    main, own = render(settings, [*expand(settings), session], template_variables.words(settings))
     assert "[program:s]" not in main.content
     assert own.name == "sessions/s.conf"
     assert own.content.startswith('; ["01 \'x", 2]\n')
@@ -139,7 +139,7 @@ def test_a_quote_in_the_environment_is_refused() -> None:
 
 def test_no_secret_is_rendered(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, ENCRYPTION_KEY="k" * 32, OPERATOR_KEY="bk_secret", META_APP_SECRET="s3cret")
-    [file] = render(settings, expand(settings), programs.words(settings))
+    [file] = render(settings, expand(settings), template_variables.words(settings))
     assert not [secret for secret in ("k" * 32, "bk_secret", "s3cret") if secret in file.content]
 
 

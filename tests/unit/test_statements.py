@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl import migrations
-from bisnesctl.migrations import statements
+from bisnesctl.database import migrations
+from bisnesctl.database.migrations import statements
 
 BODY = "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $body$\n  SELECT 1; -- $$ ; $$\n$body$;"
 STATEMENTS = st.sampled_from(

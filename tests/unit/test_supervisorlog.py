@@ -5,14 +5,14 @@ import os
 import pytest
 from supervisor import loggers
 
-from bisnesctl import supervisorlog
-from bisnesctl.supervisorlog import LastingLog
+from bisnesctl.processes import supervisor_logs
+from bisnesctl.processes.supervisor_logs import LastingLog
 from tests.disks import again_in_a_namespace, mounts, small_disk
 
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(supervisorlog, "REOPEN_INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor_logs, "REOPEN_INTERVAL_SECONDS", 0.0)
 
 
 def log(handler, text):
@@ -67,7 +67,7 @@ def test_it_takes_the_place_of_supervisords_own(tmp_path, monkeypatch):
     monkeypatch.setattr(loggers, "RotatingFileHandler", loggers.RotatingFileHandler)
     logger = loggers.getLogger()
     loggers.handle_file(logger, str(tmp_path / "supervisord.log"), "%(message)s", rotating=True, maxbytes=10, backups=1)
-    supervisorlog.install(logger)
+    supervisor_logs.install(logger)
     os.rename(tmp_path, tmp_path.with_name("gone"))
     for _ in range(5):
         logger.info("more than ten bytes")

@@ -21,7 +21,7 @@ TIMED = {
 }
 #: What makes a connection to PostgreSQL or Redis: each in the one place that sets its limits.
 MADE_ONCE = {
-    "psycopg2.connect": "bisnesctl/pg_connection.py",
+    "psycopg2.connect": "bisnesctl/database/statement_deadline.py",
     "redis.Redis": "services/wakeups/session_wakeup.py",
     "redis.ConnectionPool.from_url": "services/wakeups/session_wakeup.py",
 }

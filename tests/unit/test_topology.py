@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bisnesctl.errors import UsageError
-from bisnesctl.topology import (
+from bisnesctl.processes.topology import (
     PROGRAMS,
     Instance,
     Mode,

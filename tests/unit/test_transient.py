@@ -2,7 +2,7 @@
 
 import pytest
 
-from bisnesctl.transient import CODES, is_transient
+from bisnesctl.database.transient_errors import CODES, is_transient
 from services.connectors.meta.translation.errors import TABLE
 from services.message import Held, Rejected, Retry, Unavailable
 

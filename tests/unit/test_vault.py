@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.vault import VaultError, decrypt, derived, encrypt
+from bisnesctl.encryption import VaultError, decrypt, derived, encrypt
 
 KEY = "0123456789abcdef" * 4
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.inspection import accounts_of, entity_id, read_health, read_number
-from bisnesctl.verify import Cause, Failure, Level, Report, level, problems, when
+from bisnesctl.bots.diagnosis import Cause, Failure, Level, Report, level, problems, when
+from bisnesctl.bots.inspection import accounts_of, entity_id, read_health, read_number
 
 NOW = 1_800_000_000.0
 DAY = 86400

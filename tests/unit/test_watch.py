@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from bisnesctl import watch
-from bisnesctl.supervisor import Process
-from bisnesctl.watch import Guard, Word
+from bisnesctl.health import guard_status
+from bisnesctl.health.guard_status import Guard, Word
+from bisnesctl.processes.supervisor import Process
 from tests.servers import settings_in
 
 
@@ -17,8 +17,8 @@ def guard(folder: Path, written: Any, state: str = "RUNNING", pid: int = 7, upti
     """The guard whose file has this content and whose process is like that."""
     settings = settings_in(folder, MAX_HEARTBEAT_AGE="5000")
     settings.run_dir.mkdir(parents=True, exist_ok=True)
-    (settings.run_dir / watch.FILE).write_text(written if isinstance(written, str) else json.dumps(written))
-    return watch.guard({"guard": Process("guard", "guard", state, pid, "", 0, uptime)}, settings)
+    (settings.run_dir / guard_status.FILE).write_text(written if isinstance(written, str) else json.dumps(written))
+    return guard_status.guard({"guard": Process("guard", "guard", state, pid, "", 0, uptime)}, settings)
 
 
 def content(age: float = 0, **instances: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def test_it_is_on_duty_with_a_fresh_sign_of_life(tmp_path: Path) -> None:
 def test_it_is_down_and_its_last_words_remain(tmp_path: Path, state: str) -> None:
     found = guard(tmp_path, content(api={"decision": "fail", "reason": "enough"}), state, pid=0)
     assert found == Guard("the guard is down", {"api": Word("fail", "enough", 0)})
-    assert watch.guard({}, settings_in(tmp_path)).off_duty == "the guard is down"
+    assert guard_status.guard({}, settings_in(tmp_path)).off_duty == "the guard is down"
 
 
 def test_it_hangs(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID
 import orjson
 from psycopg2.extras import RealDictCursor
 
-from bisnesctl.pg_connection import DeadlineCursor
+from bisnesctl.database.statement_deadline import DeadlineCursor
 from services.api.messages import view
 from services.api.messages.holds import utc
 from services.outbox.history_sql import ABOUT

@@ -5,13 +5,13 @@ from typing import Any
 import structlog
 from flask import g, request
 
-from bisnesctl import bots as stored
-from bisnesctl import checkup
-from bisnesctl.bots import Bot, NewBot
+from bisnesctl.bots import store as stored
+from bisnesctl.bots import verification
+from bisnesctl.bots.identity import IdentityRefused
+from bisnesctl.bots.linking import Linked, LinkFailed, Wish, link
+from bisnesctl.bots.store import Bot, NewBot
+from bisnesctl.encryption import VaultError
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, UsageError
-from bisnesctl.identity import IdentityRefused
-from bisnesctl.linking import Linked, LinkFailed, Wish, link
-from bisnesctl.vault import VaultError
 from services.api.auth import Auth, Principal, company_of, resource
 from services.api.current import context
 from services.api.openapi import problems
@@ -118,7 +118,7 @@ def verify_bot(path: BotPath) -> dict[str, Any]:
     if found.type == "wwebjs":
         raise ApiError(409, "unsupported_by_channel", "a WhatsApp Web number has no provider that could be asked")
     here = context()
-    finding = checkup.verify(here.database.connection, here.settings, path.company_id, path.phone_index)[0]
+    finding = verification.verify(here.database.connection, here.settings, path.company_id, path.phone_index)[0]
     shown = _shown(_find(path.company_id, path.phone_index))
     return {"success": True, "bot": shown, "report": camel(finding.plain()["report"]), "problems": shown["problems"]}
 

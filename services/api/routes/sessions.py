@@ -7,8 +7,8 @@ from typing import Any
 import structlog
 from flask import Response, g, jsonify, request
 
-from bisnesctl import qrcodes, websessions
-from bisnesctl.websessions import Block, QrCode, Session
+from bisnesctl.bots import qr_codes, web_sessions
+from bisnesctl.bots.web_sessions import Block, QrCode, Session
 from services.api.auth import Auth, resource
 from services.api.current import context
 from services.api.openapi import problems
@@ -70,7 +70,7 @@ def list_sessions(query: SessionQuery) -> dict[str, Any]:
     if company is not None:
         g.principal.require_company(company)
     with context().database.connection() as connection:
-        found = websessions.find(connection, company)
+        found = web_sessions.find(connection, company)
     return {"success": True, "sessions": [_shown(each) for each in found]}
 
 
@@ -151,7 +151,7 @@ def get_qr(path: SessionPath, query: QrQuery) -> Response:
     """What the session shows just now."""
     found = _find(path)
     with context().database.connection() as connection:
-        code = websessions.qr_code(connection, found)
+        code = web_sessions.qr_code(connection, found)
     if code is None:
         raise _NotScanning(found)
     wanted = request.accept_mimetypes.best_match(list(_TYPES), "application/json")
@@ -203,7 +203,7 @@ def _keep_out_of_caches(response: Response) -> Response:
 def _find(path: SessionPath) -> Session:
     here = context()
     with here.database.connection() as connection:
-        found = websessions.find(connection, path.company_id, path.phone_index)
+        found = web_sessions.find(connection, path.company_id, path.phone_index)
     if found:
         return found[0]
     if here.directory.bot(path.company_id, path.phone_index) is not None:
@@ -220,13 +220,13 @@ def _change(path: SessionPath, change: Callable[[Session], None]) -> Answer:
 
 def _start(found: Session) -> None:
     if found.block is not None:
-        raise ApiError(409, "blocked", websessions.blocked(found, found.block))
+        raise ApiError(409, "blocked", web_sessions.blocked(found, found.block))
     _want(found, True)
 
 
 def _want(found: Session, wanted: bool) -> None:
     with context().database.connection() as connection:
-        websessions.want(connection, found, wanted)
+        web_sessions.want(connection, found, wanted)
 
 
 def _tell(found: Session, command: str) -> None:
@@ -258,9 +258,9 @@ def _json(code: QrCode) -> Response:
 
 _DRAWN: dict[str, Callable[[QrCode], Response]] = {
     "json": _json,
-    "svg": lambda code: Response(qrcodes.svg(code.text), mimetype="image/svg+xml"),
-    "png": lambda code: Response(qrcodes.png(code.text), mimetype="image/png"),
-    "text": lambda code: Response(f"{qrcodes.drawn(code.text)}\n", mimetype="text/plain"),
+    "svg": lambda code: Response(qr_codes.svg(code.text), mimetype="image/svg+xml"),
+    "png": lambda code: Response(qr_codes.png(code.text), mimetype="image/png"),
+    "text": lambda code: Response(f"{qr_codes.drawn(code.text)}\n", mimetype="text/plain"),
 }
 
 

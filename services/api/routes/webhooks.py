@@ -7,7 +7,7 @@ from typing import Any
 from flask import g
 from uuid_utils import uuid7
 
-from bisnesctl.vault import encrypt
+from bisnesctl.encryption import encrypt
 from services.api.auth import Auth, company_of, resource
 from services.api.current import context
 from services.api.openapi import problems

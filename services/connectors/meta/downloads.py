@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import structlog
 
+from bisnesctl.encryption import VaultError
 from bisnesctl.settings import Settings
-from bisnesctl.vault import VaultError
 from services.connectors.meta.media_client import Lost, NotNow, Received, Remote
 from services.connectors.meta.provider import DIALOG360
 from services.media import pending

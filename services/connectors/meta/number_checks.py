@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import structlog
 
-from bisnesctl import botchecks, identity
-from bisnesctl.checkup import broken
-from bisnesctl.inspection import Subject, inspect
+from bisnesctl.bots import check_results, identity
+from bisnesctl.bots.diagnosis import Failure, Problem, Report, problems
+from bisnesctl.bots.inspection import Subject, inspect
+from bisnesctl.bots.verification import broken
+from bisnesctl.encryption import VaultError, decrypt
 from bisnesctl.settings import Settings
-from bisnesctl.vault import VaultError, decrypt
-from bisnesctl.verify import Failure, Problem, Report, problems
 from services.message import Bot, Scope
 from services.outbox import store
 from services.outbox.store import Connection, Hold
@@ -114,7 +114,7 @@ class Checks:
 
     def _record(self, connection: Connection, bot_id: int, report: Report) -> None:
         found = problems(report, time.time())
-        if botchecks.record(connection, bot_id, report, found):
+        if check_results.record(connection, bot_id, report, found):
             _tell(bot_id, found)
 
 

@@ -13,7 +13,7 @@ import structlog
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from bisnesctl import vault
+from bisnesctl import encryption
 from bisnesctl.settings import Settings, load
 from services.connectors.meta.signature import HEADER, verify_signature
 from services.database.bounded_query import Bounded
@@ -105,7 +105,7 @@ def _signed_body(app_secret: str) -> bytes:
 def _check_secret(encryption_key: str, bot: BotName) -> None:
     given = request.headers.get(SECRET_HEADER, "")
     try:
-        secret = vault.derived(encryption_key, "360dialog webhook", bot.company_id, str(bot.phone_index))
+        secret = encryption.derived(encryption_key, "360dialog webhook", bot.company_id, str(bot.phone_index))
     except ValueError:  # a name that no company has
         secret = ""
     if encryption_key and secret and hmac.compare_digest(given.encode(), secret.encode()):

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from bisnesctl import pss
+from bisnesctl.host import process_memory
 
 #: Seconds that processes may take to end after their first SIGKILL.
 KILL_TIMEOUT_SECONDS = 5.0
@@ -87,7 +87,7 @@ def _children(pid: int) -> list[int]:
 
 def memory(leader: int) -> int:
     """Bytes of it, of shared pages its share (PSS)."""
-    return pss.total(members(leader))
+    return process_memory.total(members(leader))
 
 
 def _all() -> list[_Process]:

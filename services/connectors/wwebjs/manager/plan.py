@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from bisnesctl.bots.web_sessions import Session
 from bisnesctl.naming import session_name
-from bisnesctl.websessions import Session
 
 #: Seconds for which a session counts as one that is starting, and so as one that needs a processor for itself.
 STARTING_SECONDS = 60.0

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bisnesctl.websessions import Session
+from bisnesctl.bots.web_sessions import Session
 from services.connectors.wwebjs.manager.plan import is_elsewhere
 from services.connectors.wwebjs.session.bot_lock import LOCK_SPACE
 from services.connectors.wwebjs.session.status_sql import announce

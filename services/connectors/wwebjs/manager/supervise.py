@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 import structlog
 
-from bisnesctl import layout, websessions
+from bisnesctl import paths
+from bisnesctl.bots import web_sessions
+from bisnesctl.bots.web_sessions import Session
 from bisnesctl.errors import BisnesError
 from bisnesctl.naming import session_name
-from bisnesctl.sessions import SessionPrograms
+from bisnesctl.processes.session_programs import SessionPrograms
+from bisnesctl.processes.supervisor import Process, Supervisor
 from bisnesctl.settings import Settings
-from bisnesctl.supervisor import Process, Supervisor
-from bisnesctl.websessions import Session
 from services.connectors.wwebjs.browser import profiles
 from services.connectors.wwebjs.browser.profiles import ProfileInUse
 from services.connectors.wwebjs.manager import store
@@ -42,7 +43,7 @@ class Discovery:
     def __init__(self, settings: Settings, hints: Notifier) -> None:
         self._settings, self._hints = settings, hints
         self._programs = SessionPrograms(settings)
-        self._supervisor = Supervisor(layout.supervisor_socket(settings.run_dir))
+        self._supervisor = Supervisor(paths.supervisor_socket(settings.run_dir))
         self._host = socket.gethostname()
         self._afresh = True  # until all are up: those that were stopped, with us or before us, are to run again
         self._gone: set[int] = set()  # bots whose session had no process at the last look
@@ -91,7 +92,7 @@ class Discovery:
 
     def _sessions(self, connection: Connection) -> list[Session]:
         """All but those of other machines."""
-        found, max_age = websessions.find(connection), self._settings.max_heartbeat_age / 1000
+        found, max_age = web_sessions.find(connection), self._settings.max_heartbeat_age / 1000
         others = store.elsewhere(connection, found, self._host, max_age)
         return [each for each in found if each.bot_id not in others]
 

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import structlog
 
-from bisnesctl import websessions
+from bisnesctl.bots import web_sessions
 from services.connectors.wwebjs.browser import wajs_contract
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.session.browser_loop import Owner
@@ -77,7 +77,7 @@ class Orders:
                 raise NotNow(f"a session knows no command {command}")
             answer = known(owner, arguments)
             if owner.asked is End.FORGET:
-                websessions.release_number(connection, self._bot_id, with_queue=False)
+                web_sessions.release_number(connection, self._bot_id, with_queue=False)
         except (CallFailed, CallTimeout, NotNow) as failure:
             error = str(failure)
         except PageLost as failure:

@@ -10,8 +10,9 @@ from typing import TypeVar
 import redis
 import structlog
 
-from bisnesctl import pss, websessions
+from bisnesctl.bots import web_sessions
 from bisnesctl.errors import ConfigError
+from bisnesctl.host import process_memory
 from bisnesctl.naming import session_name
 from bisnesctl.settings import Settings, load
 from services.channel import Sender, tuned_for_session
@@ -253,7 +254,9 @@ class Wired:
 
     def _memory_mb(self, browser: Browser) -> float:
         """Of this process, the browser and its driver, of shared pages their share."""
-        beside = pss.total([os.getpid()]) + (process_tree.memory(browser.driver_pid) if browser.driver_pid else 0)
+        beside = process_memory.total([os.getpid()]) + (
+            process_tree.memory(browser.driver_pid) if browser.driver_pid else 0
+        )
         return (browser.memory() + beside) / 2**20
 
     def _still_ours(self) -> bool:
@@ -264,7 +267,7 @@ class Wired:
 
     def _bound_number(self) -> str | None:
         with self._database.connection() as connection:
-            return websessions.bound_number(connection, self._bot.id)
+            return web_sessions.bound_number(connection, self._bot.id)
 
     def _nudge_inbox(self) -> None:
         self._sender.nudge("wwebjs-webhooks")

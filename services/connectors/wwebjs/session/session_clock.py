@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from bisnesctl import proctimes
+from bisnesctl.host import process_times
 from services.connectors.wwebjs.browser import process_tree
 
 #: Seconds between two looks at how long the processes have waited.
@@ -75,7 +75,7 @@ class SessionClock:
 
     def _waited_since(self, pids: Iterable[int]) -> float:
         """Seconds for which these have waited since the last time; those that are new, since they started."""
-        before, self._waits = self._waits, {pid: proctimes.main_thread_waited(pid) for pid in pids}
+        before, self._waits = self._waits, {pid: process_times.main_thread_waited(pid) for pid in pids}
         return sum(waited - before.get(pid, 0.0) for pid, waited in self._waits.items())
 
 

@@ -1,0 +1,117 @@
+"""What the checks of the numbers found, as the database keeps it."""
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass
+
+from bisnesctl.bots import outages, web_sessions
+from bisnesctl.bots.diagnosis import Level, Problem, Report, level
+from bisnesctl.database import postgres
+from bisnesctl.database.postgres import Connection, query
+from bisnesctl.errors import BisnesError
+from bisnesctl.settings import Settings
+
+_BEFORE = """
+SELECT COALESCE(k.status, 'unknown'), COALESCE(k.report -> 'problems', '[]'), c.process_name,
+       COALESCE(p.held_until = 'infinity', false)
+FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
+WHERE c.id = %s"""
+
+_EVENT = "SELECT raise_events(jsonb_build_array(bot_status_event(%s, %s, %s)))"
+
+_NOTE = """
+INSERT INTO process_events (process_name, event_type, event_data, severity)
+VALUES (%s, 'bot_check', bot_status_event(%s, %s, %s), %s)"""
+
+_STORE = """
+INSERT INTO bot_check AS k (bot_id, checked_at, status, report)
+SELECT id, now(), %(status)s, %(report)s::jsonb FROM phone_configs WHERE id = %(bot)s
+ON CONFLICT (bot_id) DO UPDATE SET checked_at = now(), status = excluded.status, report = excluded.report"""
+
+_TROUBLED = """
+SELECT c.company_id, c.phone_index, CASE WHEN p.held_until = 'infinity' THEN 'waiting' ELSE k.status END,
+       CASE WHEN p.held_until = 'infinity' THEN p.held_reason ELSE
+           concat_ws('; ', k.report #>> '{problems,0,text}', NULLIF(k.report #>> '{problems,0,next}', '')) END
+FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
+WHERE p.held_until = 'infinity' OR k.status IN ('warning', 'error')"""
+
+#: The status of a bot whose provider cannot be reached, or serves nobody.
+UNAVAILABLE = "unavailable"
+
+#: Seconds for the database to answer somebody who wants to know at once.
+PATIENCE = 2
+
+_SEVERITY = {Level.OK: "info", Level.WARNING: "warning", Level.ERROR: "error"}
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A bot that needs an operator, now or soon."""
+
+    company: str
+    phone: int
+    # waiting (it is held), unavailable (its provider), error or warning;
+    status: str  # of a WhatsApp Web session as `websessions.Session.trouble`
+    reason: str
+    hint: str = "bisnesctl bots verify"  # the command that tells more, or puts it right
+    others: int = 0  # further bots with the same trouble
+
+    @property
+    def name(self) -> str:
+        """The bot's name: <companyId>-<phoneIndex>; with the number of the others."""
+        return f"{self.company}-{self.phone}{f' and {self.others} more' if self.others else ''}"
+
+
+def record(connection: Connection, bot_id: int, report: Report, found: list[Problem]) -> bool:
+    """Keeps what a check of a bot found; returns whether it is new.
+
+    What is new goes to process_events, and to the customer as the event `bot.status`, unless the bot is held: that
+    was told already. Locks in the order of all others: event_feed, then bot_check.
+    """
+    with connection:
+        rows = query(connection, _BEFORE, (bot_id,))
+        if not rows:
+            return False  # removed meanwhile
+        before, known, process, held = rows[0]
+        now = level(found)
+        changed = _codes(known) != [each.code for each in found]
+        if changed:
+            state, reason = "active" if now is Level.OK else now.value, str(found[0]) if found else None
+            if not held:
+                query(connection, _EVENT, (bot_id, state, reason))
+            query(connection, _NOTE, (process, bot_id, state, reason, _SEVERITY[now]))
+        stored = {**asdict(report), "problems": [asdict(each) for each in found]}
+        query(connection, _STORE, {"bot": bot_id, "status": now.value, "report": json.dumps(stored)})
+    return changed or before == "unknown"
+
+
+def troubled(settings: Settings) -> list[Trouble]:
+    """The bots that are held until an operator acts, whose provider is not available, with which their last check found
+    something wrong, or whose WhatsApp Web session does not work.
+
+    None where the database is away or not migrated: others tell of that.
+    """
+    with contextlib.suppress(BisnesError), postgres.connected(settings.database_dsn, patience=PATIENCE) as connection:
+        rows = query(connection, _TROUBLED)
+        found = {(row[0], row[1]): Trouble(row[0], row[1], row[2], row[3] or "") for row in rows}
+        for company, phone, count in outages.unknown(connection):
+            found.setdefault((company, phone), _unknown(company, phone, count))
+        for each in outages.find(connection):
+            found[each.company, each.phone] = Trouble(
+                each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list", each.others
+            )
+        for session in web_sessions.find(connection):
+            if told := session.trouble(settings.max_heartbeat_age / 1000):  # which is why it is held, where it is
+                found[session.company, session.phone] = Trouble(session.company, session.phone, *told)
+        return [found[each] for each in sorted(found)]
+    return []
+
+
+def _unknown(company: str, phone: int, count: int) -> Trouble:
+    what = "1 message" if count == 1 else f"{count} messages"
+    reason = f"{what} may have been sent, and nobody reports what became of them"
+    return Trouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")
+
+
+def _codes(known: object) -> list[str]:
+    return [each["code"] for each in known] if isinstance(known, list) else []

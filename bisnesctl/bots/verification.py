@@ -1,0 +1,84 @@
+"""Looks at numbers now: asks their providers, and keeps what they say."""
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bisnesctl import encryption
+from bisnesctl.bots import check_results, identity, store
+from bisnesctl.bots.diagnosis import RELINK, Cause, Failure, Level, Problem, Report, level, problems
+from bisnesctl.bots.inspection import Subject, inspect
+from bisnesctl.bots.linking import Connect
+from bisnesctl.bots.store import Known
+from bisnesctl.encryption import VaultError
+from bisnesctl.errors import UsageError
+from bisnesctl.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a number's provider says, and what is wrong with that."""
+
+    company: str
+    phone: int
+    type: str
+    phone_number_id: str | None
+    report: Report
+    problems: list[Problem]
+
+    @property
+    def name(self) -> str:
+        """The bot's name: <companyId>-<phoneIndex>."""
+        return f"{self.company}-{self.phone}"
+
+    @property
+    def level(self) -> Level:
+        """How bad it is."""
+        return level(self.problems)
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "status": self.level.value}
+
+
+def verify(connect: Connect, settings: Settings, company: str | None = None, phone: int | None = None) -> list[Finding]:
+    """Asks about all Meta and 360dialog numbers, those of a company or one, and keeps the answers.
+
+    No connection is held meanwhile. Raises `UsageError` where one is named that is none.
+    """
+    with connect() as connection:
+        found = store.known(connection, company, phone)
+    subjects = [each for each in found if each.type != "wwebjs"]
+    if not subjects and phone is not None:
+        kind = "is a WhatsApp Web number, which no provider knows" if found else "does not exist"
+        raise UsageError(f"bot {phone}{f' of company {company}' if company else ''} {kind}: see `bisnesctl bots list`")
+    return [_verify(connect, settings, each) for each in subjects]
+
+
+def broken(error: VaultError) -> Report:
+    """The report on a number whose credential cannot be read."""
+    return Report(failures=(Failure("number", Cause.REFUSED, str(error), "vault"),))
+
+
+def _verify(connect: Connect, settings: Settings, known: Known) -> Finding:
+    report, subject = _ask(settings, known)
+    found = problems(report, time.time())
+    with connect() as connection:
+        if subject is not None:
+            identity.correct(connection, settings.encryption_key.get_secret_value(), known.id, subject, report)
+        check_results.record(connection, known.id, report, found)
+    return Finding(known.company, known.phone, known.type, known.phone_number_id, report, found)
+
+
+def _ask(settings: Settings, known: Known) -> tuple[Report, Subject | None]:
+    """What the provider says, and about what it was asked; None: there is nothing to ask with."""
+    if not known.sealed:
+        return Report(failures=(Failure("number", Cause.REFUSED, "no credential is stored", "", RELINK),)), None
+    try:
+        token = encryption.decrypt(settings.encryption_key.get_secret_value(), known.sealed)
+    except VaultError as error:
+        return broken(error), None
+    subject = Subject(
+        known.company, known.phone, known.type, token, known.phone_number_id or "", known.waba_id, known.ready
+    )
+    return inspect(settings, subject), subject

@@ -1,0 +1,204 @@
+"""WhatsApp Web sessions as the database has them: whether one is to run, how it is, and what keeps it from running."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bisnesctl.database.postgres import Connection, query
+from bisnesctl.errors import Conflict, UsageError
+from bisnesctl.formatting import duration
+from bisnesctl.naming import session_name
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why a session is not started."""
+
+    kind: str  # failed_starts, logged_out, conflict, banned, wrong_number or operator
+    reason: str
+    since: datetime
+    until: datetime | None  # None: until an operator unblocks it
+
+    @property
+    def end(self) -> str:
+        """When it ends, for people."""
+        return "until you unblock it" if self.until is None else f"until {self.until:%Y-%m-%d %H:%M:%S %Z}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """Seconds since something happened, all by the database's clock; None: it did not happen."""
+
+    change: float | None = None  # since it came to its state
+    start: float | None = None  # of its process
+    beat: float | None = None  # since the page of this very process last proved that it works
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The session of one bot."""
+
+    bot_id: int
+    company: str
+    phone: int
+    wanted: bool  # whether it is to run
+    state: str  # STOPPED, STARTING, SCAN_QR_CODE, WORKING or FAILED
+    reason: str | None
+    changed_at: datetime | None  # when it came to this state
+    started_at: datetime | None  # None: it is to be started, and was not yet
+    number: str | None  # digits of the number that it is linked to
+    beat_at: datetime | None  # when its page last proved that it works
+    failed_starts: int  # in a row
+    memory_mb: float | None  # proportional (PSS), with its browser
+    versions: dict[str, str]
+    block: Block | None
+    host: str | None = None  # on which it runs, or ran last
+    ages: Ages = Ages()
+
+    @property
+    def name(self) -> str:
+        """The bot's name: <companyId>-<phoneIndex>."""
+        return f"{self.company}-{self.phone}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it says that it runs, or is about to."""
+        return self.state not in ("STOPPED", "FAILED")
+
+    def silence(self) -> float | None:
+        """Seconds since its page last proved that it works, where it ought to."""
+        return self.ages.beat if self.state == "WORKING" else None
+
+    def told_reason(self, limit: float) -> str | None:
+        """Why it is as it is: a silence of more than `limit` seconds, else the reason that is stored."""
+        silence = self.silence()
+        if silence is not None and silence > limit:
+            return f"its page has given no sign of life for {silence:.0f} s"
+        return self.reason
+
+    def trouble(self, limit: float) -> tuple[str, str, str] | None:
+        """What an operator should know of it, as a word, the reason and the command that tells more; None: it is well.
+
+        The word is blocked, failed, stopped, unlinked, or silent or starting (for more than `limit` seconds).
+        """
+        bot, reason = f"{self.company} {self.phone}", self.told_reason(limit) or ""
+        if self.block is not None:
+            return "blocked", f"{self.block.end}: {self.block.reason}", f"bisnesctl bots unblock {bot}"
+        if not self.wanted:
+            return None
+        if self.state == "SCAN_QR_CODE":
+            return "unlinked", "no phone is linked to it", f"bisnesctl bots link {bot}"
+        if self.state == "FAILED" or (self.state == "STOPPED" and reason):
+            return self.state.lower(), reason, "bisnesctl bots list"
+        if self.state == "STARTING" and (lasts := self.ages.change or 0.0) > limit:
+            why = f": {reason}" if reason else ""
+            return "starting", f"for {duration(lasts)}{why}", f"bisnesctl logs {session_name(self.company, self.phone)}"
+        silence = self.silence()
+        return ("silent", reason, "bisnesctl bots list") if silence is not None and silence > limit else None
+
+
+@dataclass(frozen=True, slots=True)
+class QrCode:
+    """What links a phone: a credential, for those alone who may see the session."""
+
+    text: str = field(repr=False)
+    expires_at: datetime | None
+
+
+_FIND = """
+SELECT c.id, c.company_id, c.phone_index, COALESCE(s.wanted, true), COALESCE(s.state, 'STOPPED'), s.reason,
+       s.changed_at, s.started_at, s.own_number, s.beat_at, COALESCE(s.failed_starts, 0), s.memory_mb,
+       COALESCE(s.versions, '{}'), s.host, extract(epoch FROM now() - s.changed_at)::float,
+       extract(epoch FROM now() - s.started_at)::float,
+       CASE WHEN COALESCE(s.beat_at >= s.started_at, true) THEN extract(epoch FROM now() - s.beat_at)::float END,
+       b.kind, b.reason, b.since, NULLIF(b.until, 'infinity')
+FROM phone_configs c LEFT JOIN wa_session s ON s.bot_id = c.id
+    LEFT JOIN wa_block b ON b.bot_id = c.id AND b.until > now()
+WHERE c.process_name = 'wwebjs' AND (%(company)s IS NULL OR c.company_id = %(company)s)
+    AND (%(phone)s IS NULL OR c.phone_index = %(phone)s)
+ORDER BY c.company_id, c.phone_index"""
+
+_QR = """
+SELECT qr, qr_expires_at FROM wa_session
+WHERE bot_id = %s AND state = 'SCAN_QR_CODE' AND qr IS NOT NULL AND COALESCE(qr_expires_at, 'infinity') > now()"""
+
+# One that does not run is asked for anew: the manager starts what has no time of its start.
+_WANT = """
+INSERT INTO wa_session AS s (bot_id, wanted) VALUES (%(bot)s, %(wanted)s)
+ON CONFLICT (bot_id) DO UPDATE SET wanted = excluded.wanted,
+    started_at = CASE WHEN s.state NOT IN ('STOPPED', 'FAILED') THEN s.started_at END"""
+
+_UNBLOCK = """
+WITH gone AS (DELETE FROM wa_block WHERE bot_id = %(bot)s)
+UPDATE wa_session SET failed_starts = 0, started_at = NULL, wanted = true WHERE bot_id = %(bot)s"""
+
+
+# What the number was shown as goes with it, unless somebody named it otherwise.
+_RELEASE = """
+WITH bound AS (
+    SELECT bot_id, bound_number FROM wa_session s WHERE bot_id = %(bot)s AND (
+        %(with_queue)s OR NOT EXISTS (SELECT FROM lane l WHERE l.bot_id = s.bot_id AND l.pending > 0)) FOR UPDATE
+), released AS (
+    UPDATE wa_session s SET bound_number = NULL FROM bound b WHERE s.bot_id = b.bot_id
+)
+UPDATE phone_configs c SET display_phone_number = NULL
+FROM bound b WHERE c.id = b.bot_id AND c.display_phone_number = b.bound_number"""
+
+
+def find(connection: Connection, company: str | None = None, phone: int | None = None) -> list[Session]:
+    """All sessions, or those of a company, or the one with this phone; one that was never started is STOPPED."""
+    return [_session(row) for row in query(connection, _FIND, {"company": company, "phone": phone})]
+
+
+def find_one(connection: Connection, company: str, phone: int) -> Session:
+    """One session. Raises `UsageError` where the company has no such WhatsApp Web number."""
+    found = find(connection, company, phone)
+    if not found:
+        raise UsageError(
+            f"company {company} has no WhatsApp Web number {phone}: `bisnesctl bots list` shows all, "
+            f"`bisnesctl bots add --company {company} --phone {phone} --wwebjs` adds one"
+        )
+    return found[0]
+
+
+def qr_code(connection: Connection, session: Session) -> QrCode | None:
+    """The QR code that it shows just now; None where it shows none."""
+    rows = query(connection, _QR, (session.bot_id,))
+    return QrCode(*rows[0]) if rows else None
+
+
+def want(connection: Connection, session: Session, wanted: bool) -> None:
+    """Has the manager start or stop it. Raises `Conflict` where a block keeps it from starting."""
+    if wanted and session.block is not None:
+        raise Conflict(blocked(session, session.block))
+    query(connection, _WANT, {"bot": session.bot_id, "wanted": wanted})
+
+
+def unblock(connection: Connection, session: Session) -> None:
+    """Ends its block and has the manager start it; harmless where there is none."""
+    query(connection, _UNBLOCK, {"bot": session.bot_id})
+
+
+def bound_number(connection: Connection, bot_id: int) -> str | None:
+    """Digits of the only number that may be linked to a session; None: any."""
+    rows = query(connection, "SELECT bound_number FROM wa_session WHERE bot_id = %s", (bot_id,))
+    return rows[0][0] if rows else None
+
+
+def release_number(connection: Connection, bot_id: int, with_queue: bool) -> None:
+    """Lets any number be linked to a session next; `with_queue`: even if messages wait, which it then sends."""
+    query(connection, _RELEASE, {"bot": bot_id, "with_queue": with_queue})
+
+
+def blocked(session: Session, block: Block) -> str:
+    """What a block means and who ends it, for people."""
+    return (
+        f"bot {session.phone} of company {session.company} is blocked {block.end}: {block.reason}; "
+        f"an operator unblocks it: `bisnesctl bots unblock {session.company} {session.phone}`"
+    )
+
+
+def _session(row: tuple[Any, ...]) -> Session:
+    *columns, host, change, start, beat, kind, reason, since, until = row
+    block = None if kind is None else Block(kind, reason, since, until)
+    return Session(*[*columns, block, host, Ages(change, start, beat)])

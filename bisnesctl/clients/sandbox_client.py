@@ -1,0 +1,141 @@
+"""The tool's side of the simulators: speaks as a customer of a business in the sandbox, and scans QR codes."""
+
+import mimetypes
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import requests
+
+from bisnesctl import encryption
+from bisnesctl.database.postgres import Connection, query
+from bisnesctl.errors import NotRunning, UsageError
+
+#: Meta's id of the number that the quickstart registers.
+DEMO_NUMBER = "100000000000100"
+#: Seconds for an answer.
+PATIENCE = 60.0
+
+#: Seconds between two looks for a QR code.
+_PAUSE = 0.5
+
+_NUMBER = """
+SELECT connection_type, meta_phone_number_id, api_key_encrypted, own_number
+FROM phone_configs LEFT JOIN wa_session ON bot_id = id
+WHERE company_id = %s AND phone_index = %s"""
+_CODE = """
+SELECT state, reason, qr FROM phone_configs LEFT JOIN wa_session ON bot_id = id
+WHERE company_id = %s AND phone_index = %s AND process_name = 'wwebjs'"""
+
+
+class Listener(NamedTuple):
+    """A number that customers can write to."""
+
+    number: str  # a phone number id, 360dialog's key, or the digits of a number linked to WhatsApp Web
+    web: bool = False  # whether it is one of WhatsApp Web
+
+
+def number_of(connection: Connection, company: str, phone: int, key: str) -> Listener:
+    """What the simulators know a bot by. `key`: ENCRYPTION_KEY.
+
+    Raises `UsageError` where there is no such bot, or it is not linked yet.
+    """
+    for kind, phone_number_id, api_key, linked in query(connection, _NUMBER, (company, phone)):
+        if kind == "360dialog" and api_key:
+            return Listener(encryption.decrypt(key, api_key))
+        if phone_number_id:
+            return Listener(str(phone_number_id))
+        if linked:
+            return Listener(linked, web=True)
+        raise UsageError(
+            f"bot {phone} of company {company} is not linked: `bisnesctl sandbox scan --company {company}`"
+        )
+    raise UsageError(f"company {company} has no bot {phone}: `bisnesctl bots list` shows all; or name one with --to")
+
+
+def listener(port: int, number: str) -> Listener:
+    """A number that was named: of WhatsApp Web where a page is linked to it. Raises `NotRunning`."""
+    devices = _asked("GET", port, "wa/state").json()["devices"]
+    return Listener(number, web=any(each["number"] == number for each in devices))
+
+
+def qr_of(connection: Connection, company: str, phone: int) -> str | None:
+    """The QR code that a bot's session shows now; None: none yet. Raises `UsageError` where none is to come."""
+    for state, reason, qr in query(connection, _CODE, (company, phone)):
+        if state in ("WORKING", "FAILED"):
+            raise UsageError(f"its session is {state}{f' ({reason})' if reason else ''}: there is nothing to scan")
+        return qr if state == "SCAN_QR_CODE" else None
+    raise UsageError(f"company {company} has no WhatsApp Web bot {phone}: `bisnesctl bots list` shows all")
+
+
+def scan(port: int, number: str, shown: Callable[[], str | None], patience: float) -> str:
+    """Scans a QR code with the phone of this number and returns the device that is linked to it.
+
+    `shown` tells what the code says, '' for that of the only page that shows one, None for none yet; so many seconds
+    are waited for it. Raises `NotRunning`, and `UsageError` with what the sandbox says in the end.
+    """
+    end = time.monotonic() + patience
+    while True:
+        qr = shown()
+        answer = None if qr is None else _asked("POST", port, "wa/scan", json={"number": number, "qr": qr})
+        if answer is not None and answer.ok:
+            return str(answer.json()["id"])
+        if time.monotonic() > end or (answer is not None and answer.status_code == 400):
+            raise _refusal(answer.json()) if answer is not None else UsageError("the session shows no QR code yet")
+        time.sleep(_PAUSE)
+
+
+def pair(port: int, code: str) -> str:
+    """Types a pairing code in on the phone for which it was made; returns the device that is linked to it.
+
+    Raises `NotRunning`, and `UsageError` where nobody shows this code.
+    """
+    answer = _asked("POST", port, "wa/scan", json={"code": code})
+    if not answer.ok:
+        raise _refusal(answer.json())
+    return str(answer.json()["id"])
+
+
+def say(port: int, web: bool, fields: dict[str, Any], file: Path | None = None) -> list[str]:
+    """Says something as a customer and returns the ids of the messages.
+
+    `fields`: as /_sandbox/say has them, or, of a number of WhatsApp `web`, /_sandbox/wa/say.
+    Raises `NotRunning` where no sandbox listens at the port, `UsageError` where it does not understand.
+    """
+    form = {name: str(value) for name, value in fields.items() if value not in (None, False)}
+    return _ids(_asked("POST", port, "wa/say" if web else "say", files=_parts(form, file)))
+
+
+def _asked(method: str, port: int, path: str, **options: Any) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy stands between us and our own simulators
+        try:
+            return session.request(method, f"http://127.0.0.1:{port}/_sandbox/{path}", timeout=PATIENCE, **options)
+        except requests.RequestException as error:
+            raise NotRunning(
+                f"no sandbox listens on port {port}: start one with `bisnesctl start --multiprocess --sandbox`"
+            ) from error
+
+
+def _parts(form: dict[str, str], file: Path | None) -> dict[str, Any]:
+    """The parts of the form: an empty name of a file makes it a plain field."""
+    parts: dict[str, Any] = {name: (None, value) for name, value in form.items()}
+    if file is not None:
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        try:
+            parts["file"] = (file.name, file.read_bytes(), kind)
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    return parts
+
+
+def _ids(answer: requests.Response) -> list[str]:
+    found = answer.json()
+    if answer.status_code != 200 or "ids" not in found:
+        raise _refusal(found)
+    return [str(each) for each in found["ids"]]
+
+
+def _refusal(found: dict[str, Any]) -> UsageError:
+    return UsageError(f"the sandbox says: {found.get('error', found)}")

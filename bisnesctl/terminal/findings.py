@@ -1,0 +1,19 @@
+"""How findings about wa-js are shown: what is wrong by name, what is well as a number."""
+
+from typing import Any
+
+from bisnesctl.terminal import output
+
+
+def show(title: str, findings: list[dict[str, Any]]) -> None:
+    """Print them: each with its `name`, whether it is `ok`, and a `detail`."""
+    from rich.markup import escape
+
+    out = output.out()
+    for each in findings:
+        if not each["ok"]:
+            detail = f": {each['detail']}" if each["detail"] else ""
+            out.print(f"[red]✗[/] {escape(each['name'] + detail)}", soft_wrap=True)
+    well = sum(each["ok"] for each in findings)
+    colour = "green" if well == len(findings) else "red"
+    out.print(f"[{colour}]{well} of {len(findings)}[/] that are needed are there: {escape(title)}", soft_wrap=True)
