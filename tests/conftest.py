@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from bisnesctl.database import migrations
-from tests.servers import Postgres, Redis, settings_in
+from tests.support.processes.servers import Postgres, Redis, settings_in
 
 TEMPLATE = "bisnes_migrated"
 _names = (f"test_{number}" for number in itertools.count(1))

@@ -13,7 +13,7 @@ import pytest
 import redis
 import requests
 
-from tests.acceptance.deployment import Deployment, alive, descendants, wait_until
+from tests.support.deployment import Deployment, alive, descendants, wait_until
 
 CHATS, TEXTS = 200, 10
 #: Messages whose connection the simulator cuts after taking them in.

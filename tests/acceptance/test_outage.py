@@ -11,7 +11,7 @@ import time
 import pytest
 import requests
 
-from tests.acceptance.deployment import Deployment, wait_until
+from tests.support.deployment import Deployment, wait_until
 
 #: Seconds without a provider, and messages a second meanwhile.
 OUTAGE_SECONDS, RATE = float(os.environ.get("OUTAGE_SECONDS", "15")), 20

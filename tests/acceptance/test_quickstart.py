@@ -18,7 +18,7 @@ import requests
 from bisnesctl import paths
 from bisnesctl.errors import ExitCode
 from bisnesctl.settings import Settings
-from tests.acceptance.deployment import PORTS, free_ports
+from tests.support.deployment import PORTS, free_ports
 
 ROOT = Path(__file__).parents[2]
 #: Seconds for one command.

@@ -8,7 +8,7 @@ import threading
 import pytest
 import requests
 
-from tests.acceptance.deployment import Deployment, alive, wait_until
+from tests.support.deployment import Deployment, alive, wait_until
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.acceptance.deployment import alive, descendants, wait_until
-from tests.acceptance.webdeployment import COMPANY, PARTS, PATIENCE, WebDeployment, command_of
+from tests.support.deployment import alive, descendants, wait_until
+from tests.support.web_deployment import COMPANY, PARTS, PATIENCE, WebDeployment, command_of
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -10,8 +10,8 @@ import time
 import pytest
 import requests
 
-from tests.acceptance.deployment import alive, descendants, wait_until
-from tests.acceptance.webdeployment import COMPANY, WebDeployment, command_of
+from tests.support.deployment import alive, descendants, wait_until
+from tests.support.web_deployment import COMPANY, WebDeployment, command_of
 
 pytestmark = pytest.mark.timeout(1500)
 

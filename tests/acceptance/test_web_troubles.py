@@ -3,8 +3,8 @@
 import pytest
 import requests
 
-from tests.acceptance.deployment import wait_until
-from tests.acceptance.webdeployment import COMPANY, PATIENCE, WebDeployment
+from tests.support.deployment import wait_until
+from tests.support.web_deployment import COMPANY, PATIENCE, WebDeployment
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -13,9 +13,9 @@ import psycopg2
 import psycopg2.extensions
 import redis
 
-from tests import servers
 from tests.bench import tools
 from tests.bench.graph import GraphMock
+from tests.support.processes import servers
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ import psutil
 import requests
 
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
-from tests.acceptance.deployment import wait_until
-from tests.acceptance.webdeployment import COMPANY, PARTS, WebDeployment, command_of
 from tests.bench import usage
 from tests.bench.figures import percentile
+from tests.support.deployment import wait_until
+from tests.support.web_deployment import COMPANY, PARTS, WebDeployment, command_of
 
 #: Seconds until what was sent must have arrived.
 PATIENCE = 240

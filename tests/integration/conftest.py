@@ -10,10 +10,10 @@ import pytest
 from bisnesctl.__main__ import main
 from bisnesctl.settings import Settings, load
 from bisnesctl.terminal import output
-from tests.integration.api_stage import add_company, settings_for
-from tests.integration.api_stage import api as serve
-from tests.integration.outbox_tools import open_database
-from tests.integration.wa_stage import web_sandbox
+from tests.support.api import add_company, settings_for
+from tests.support.api import api as serve
+from tests.support.outbox import open_database
+from tests.support.web_page import web_sandbox
 
 SECRET_KEY = "0123456789abcdef" * 4
 

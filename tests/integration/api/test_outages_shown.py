@@ -1,0 +1,201 @@
+"""What operators and callers are told while a provider is not available, or a number is held."""
+
+import pytest
+import requests
+
+from bisnesctl.bots.check_results import troubled
+from bisnesctl.health.verdict import Finding, Verdict, in_one_line, judge
+from services.api.schemas.base import Accepted
+from services.api.schemas.bots import BotList
+from services.message import Scope, Status, StatusUpdate
+from services.outbox import outages, store
+from services.outbox.outage_policy import Answer, Fault, Pauses
+from services.outbox.store import Hold
+from tests.integration.api.test_chats import get, one, text
+from tests.support.api import CHAT, COMPANY, KEY, serving
+from tests.support.outbox import accept, apply_statuses, entry, execute, outbox, result
+
+REASON = "Failed to connect to graph.facebook.com port 443"
+
+
+def begin(connection, bot, lasts=True):
+    """An outage of a number, for longer than a blip."""
+    outages.note(connection, [Fault(bot, "network", REASON, probe=False)], Pauses())
+    if lasts:
+        execute(
+            connection, "UPDATE bot_pace SET outage_since = now() - interval '90 seconds' WHERE bot_id = %s", (bot,)
+        )
+        outages.note(connection, [Fault(bot, "network", REASON, probe=True)], Pauses())
+
+
+def bot_of(connection, phone=0):
+    return execute(
+        connection, "SELECT id FROM phone_configs WHERE company_id = %s AND phone_index = %s", (COMPANY, phone)
+    )[0][0]
+
+
+def test_a_message_says_why_it_does_not_leave(client, connection):
+    message_id = text(client)
+    assert (one(client, message_id)["status"], one(client, message_id)["hold"]) == ("queued", None)
+    begin(connection, bot_of(connection))
+    shown = one(client, message_id)
+    assert shown["status"] == "queued"
+    assert shown["hold"]["reason"] == f"network: {REASON}"
+    assert shown["hold"]["needsOperator"] is False
+    assert shown["hold"]["since"].endswith("Z") and shown["hold"]["until"].endswith("Z")
+    assert shown["hold"]["since"] < shown["hold"]["until"]
+    outages.note(connection, [Answer(bot_of(connection), sent=True)], Pauses())
+    assert one(client, message_id)["hold"] is None
+
+
+def test_the_messages_of_a_held_number_wait_with_its_reason_and_no_others(client, connection):
+    held, behind, free = text(client), text(client), text(client, phone_index=1)
+    outbox().hold_bots(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: the token has expired")])
+    for message_id in (held, behind):
+        shown = one(client, message_id)
+        assert shown["status"] == "waiting"
+        assert shown["hold"] == {
+            "reason": "190: the token has expired", "needsOperator": True, "since": None, "until": None,
+        }  # fmt: skip
+    assert (one(client, free)["status"], one(client, free)["hold"]) == ("queued", None)
+    page = get(client, f"/api/v2/messages/{COMPANY}/{CHAT}").json["messages"]
+    assert [each["status"] for each in page] == ["queued", "waiting", "waiting"]
+
+
+def test_what_was_sent_is_not_held_any_more(client, connection):
+    message_id = text(client)
+    (claimed,) = outbox().claim(connection, 1)
+    outbox().record(connection, [result(claimed)])
+    begin(connection, bot_of(connection))
+    assert one(client, message_id)["hold"] is None
+
+
+def send(url, wait):
+    answer = requests.post(
+        f"{url}/api/v2/messages/text/{COMPANY}/{CHAT}?wait={wait}",
+        json={"message": "Hi"}, headers={"X-Api-Key": KEY}, timeout=90,
+    )  # fmt: skip
+    assert answer.status_code == 202
+    Accepted.model_validate(answer.json(), extra="forbid")
+    return answer.json()
+
+
+def test_who_waits_for_the_outcome_is_told_what_holds_it(context, connection):
+    begin(connection, bot_of(connection))
+    with serving(context.settings) as url:
+        answer = send(url, 0.3)
+        assert (answer["status"], answer["hold"]["needsOperator"]) == ("queued", False)
+        assert REASON in answer["hold"]["reason"]
+        outbox().hold_bots(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: expired")])
+        answer = send(url, 30)  # and does not wait for what nobody does
+        assert (answer["status"], answer["hold"]["reason"]) == ("waiting", "190: expired")
+    message_id = answer["messageId"]
+    assert store.outcomes_of(connection, [message_id])[message_id].status is Status.WAITING
+
+
+def test_a_number_shows_its_outage(client, connection):
+    begin(connection, bot_of(connection))
+    found = get(client, "/api/bots")
+    BotList.model_validate(found.json, extra="forbid")
+    shown, other = found.json["bots"]
+    assert (shown["outage"]["code"], shown["outage"]["reason"]) == ("network", REASON)
+    assert shown["held"]["reason"] == f"network: {REASON}"
+    assert other["outage"] is None
+
+
+def test_an_outage_of_which_nobody_knows_whether_it_lasts_is_not_shown(client, connection):
+    """Whatever waited was refused for reasons of its own, say, or given up: nothing was sent that would end it."""
+    begin(connection, bot_of(connection))
+    execute(connection, "UPDATE bot_pace SET outage_seen = now() - interval '1 hour', held_until = now()")
+    assert get(client, "/api/bots").json["bots"][0]["outage"] is None
+    text(client)
+    assert get(client, "/api/bots").json["bots"][0]["outage"]["code"] == "network"
+
+
+@pytest.fixture
+def settings(context):
+    return context.settings
+
+
+def test_an_outage_that_lasts_is_critical_and_says_how_many_wait(client, connection, settings):
+    for _ in range(3):
+        text(client)
+    begin(connection, bot_of(connection), lasts=False)
+    assert troubled(settings) == []
+    begin(connection, bot_of(connection))
+    (trouble,) = troubled(settings)
+    assert (trouble.name, trouble.status) == ("0128-0", "unavailable")
+    assert trouble.reason.startswith("nothing is sent since ")
+    assert f": network: {REASON}; next attempt " in trouble.reason
+    assert trouble.reason.endswith("; 3 messages wait")
+
+
+def test_an_outage_that_keeps_nobody_waiting_or_is_over_is_not_shown(client, connection, settings):
+    begin(connection, bot_of(connection))
+    assert troubled(settings) == []
+    text(client)
+    assert len(troubled(settings)) == 1
+    execute(connection, "UPDATE bot_pace SET outage_seen = now() - interval '1 hour'")
+    assert troubled(settings) == []
+
+
+def test_an_operators_hold_is_shown_rather_than_an_outage(client, connection, settings):
+    text(client)
+    begin(connection, bot_of(connection))
+    outbox().hold_bots(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: expired")])
+    (trouble,) = troubled(settings)
+    assert (trouble.status, trouble.reason) == ("waiting", "190: expired")
+
+
+def test_messages_of_which_nobody_reports_are_a_warning_until_somebody_does(client, connection, settings):
+    for _ in range(2):
+        text(client)
+        (claimed,) = outbox().claim(connection, 1)
+        outbox().record(connection, [result(claimed, Status.UNKNOWN, error="reset")])
+    assert troubled(settings) == []
+    execute(connection, "UPDATE unknown_message SET since = now() - interval '10 minutes'")
+    (trouble,) = troubled(settings)
+    assert (trouble.name, trouble.status) == ("0128-0", "warning")
+    assert trouble.reason.startswith("2 messages may have been sent")
+    apply_statuses(connection, StatusUpdate("wamid.1", Status.DELIVERED, 1.0, claimed.message_id))
+    assert troubled(settings)[0].reason.startswith("1 message may")
+    execute(connection, "UPDATE unknown_message SET since = now() - interval '2 days'")
+    assert troubled(settings) == []
+
+
+def test_many_numbers_with_the_same_outage_are_one_line(connection, settings):
+    for phone in range(2, 12):
+        execute(
+            connection,
+            "INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id)"
+            " VALUES (%s, %s, 'meta_direct', %s)",
+            (COMPANY, phone, f"9{phone}"),
+        )
+    for phone in range(12):
+        bot = bot_of(connection, phone)
+        accept(connection, entry(bot))
+        begin(connection, bot)
+    (trouble,) = troubled(settings)
+    assert trouble.name == "0128-0 and 11 more"
+    assert trouble.reason.endswith("; 12 messages wait")
+
+
+def test_the_probe_is_critical_while_nothing_is_sent(client, connection, settings, monkeypatch):
+    from bisnesctl.health import verdict
+    from bisnesctl.processes.deployment import Condition
+
+    class Running:
+        state = object()
+
+        def __init__(self):
+            self.settings = settings
+
+        def condition(self):
+            return Condition.RUNNING
+
+    text(client)
+    begin(connection, bot_of(connection))
+    findings = verdict.examine_bots(Running())
+    assert [type(each) for each in findings] == [Finding]
+    assert judge(findings) is Verdict.CRITICAL
+    assert "bot 0128-0 unhealthy (unavailable: nothing is sent since" in in_one_line(findings)

@@ -1,0 +1,87 @@
+"""What the embedded servers need is made once, whole, and checked afterwards."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bisnesctl import paths
+from bisnesctl.errors import ConfigError, Conflict
+from bisnesctl.processes import embedded_servers
+from bisnesctl.settings import Settings
+from tests.support.processes.servers import settings_in
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """An embedded PostgreSQL only, where its user can reach it."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    return settings_in(tmp_path, REDIS_HOST="unused")
+
+
+def test_a_cluster_is_made_once_and_no_half_of_one_is_kept(settings: Settings) -> None:
+    data, said = paths.postgres_data(settings.server_home), list[str]()
+    half = data.with_name(".postgres.new")
+    half.mkdir(parents=True)
+    (half / "rubbish").touch()
+    embedded_servers.prepare(settings, said.append)
+    assert (data / "PG_VERSION").exists()
+    assert not half.exists()
+    assert data.stat().st_mode & 0o777 == 0o700
+    before = data.stat().st_ino, len(said)
+    embedded_servers.prepare(settings, said.append)
+    assert (data.stat().st_ino, len(said)) == before
+
+
+def test_nobody_gets_in_over_tcp(settings: Settings) -> None:
+    embedded_servers.prepare(settings, lambda _: None)
+    rules = (paths.postgres_data(settings.server_home) / "pg_hba.conf").read_text().splitlines()
+    over_tcp = [line.split()[-1] for line in rules if line.startswith("host")]
+    assert set(over_tcp) == {"reject"}
+    assert paths.postgres_sockets(settings.server_home).stat().st_mode & 0o777 == 0o700
+
+
+def test_data_of_another_version_are_left_alone(settings: Settings) -> None:
+    embedded_servers.prepare(settings, lambda _: None)
+    (paths.postgres_data(settings.server_home) / "PG_VERSION").write_text("9\n")
+    with pytest.raises(ConfigError, match=r"PostgreSQL 9.*POSTGRES_BIN"):
+        embedded_servers.prepare(settings, lambda _: None)
+
+
+def test_a_folder_that_is_a_link_is_refused(settings: Settings, tmp_path: Path) -> None:
+    sockets = paths.postgres_sockets(settings.server_home)
+    sockets.parent.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    sockets.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Conflict, match="belongs to"):
+        embedded_servers.prepare(settings, lambda _: None)
+
+
+def test_system_binaries_must_be_there(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, POSTGRES_BIN="/nowhere", REDIS_BIN="/nowhere/redis-server")
+    with pytest.raises(ConfigError, match="POSTGRES_BIN"):
+        embedded_servers.postgres_bin(settings)
+    with pytest.raises(ConfigError, match="REDIS_BIN"):
+        embedded_servers.redis_server(settings)
+
+
+def test_binaries_are_copied_with_the_libraries_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tmp_path / "site"
+    for name in ("fakeserver/__init__.py", "fakeserver/bin/serve", "fakeserver.libs/lib.so"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).touch(mode=0o700 if name.endswith("serve") else 0o600)
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(paths, "ROOT_STATE", tmp_path / "state")
+    wanted = tmp_path / "state" / "binaries" / "fakeserver-1" / "fakeserver" / "bin" / "serve"
+    said: list[str] = []
+    embedded_servers.copy_if_needed("fakeserver", wanted, said.append)
+    embedded_servers.copy_if_needed("fakeserver", wanted, said.append)
+    assert len(said) == 1
+    assert wanted.stat().st_mode & 0o777 == 0o755
+    assert (wanted.parents[2] / "fakeserver.libs" / "lib.so").stat().st_mode & 0o777 == 0o644
+    assert not [path for path in wanted.parents[2].rglob("*") if path.is_dir() and not path.stat().st_mode & 0o001]
+
+
+def test_servers_run_as_somebody_else_only_under_root() -> None:
+    assert (embedded_servers.server_user() is None) == (os.geteuid() != 0)

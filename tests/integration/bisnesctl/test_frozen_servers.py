@@ -1,0 +1,115 @@
+"""Commands of the tool while a server stands still: each ends in time and says what did not answer."""
+
+import contextlib
+import os
+import signal
+import time
+
+import pytest
+
+from bisnesctl.database import postgres
+from bisnesctl.errors import DatabaseUnavailable, RedisUnavailable
+from bisnesctl.lifecycle import database_setup
+from tests.support.processes.servers import Postgres, Redis, settings_in
+from tests.support.processes.supervisord import supervised
+
+#: Seconds that prove that a command does not wait for ever.
+IN_TIME = 60
+
+ASKING_POSTGRES = [
+    ("keys", "list"),
+    ("keys", "create", "--company", "0128"),
+    ("keys", "revoke", "1"),
+    ("bots", "list"),
+    ("bots", "add", "--company", "0128", "--type", "wwebjs"),
+    ("bots", "remove", "--company", "0128"),
+    ("bots", "blocked"),
+    ("bots", "unblock", "0128"),
+    ("bots", "limit", "0128", "--per-hour", "5"),
+    ("bots", "verify"),
+    ("dead-letters", "list"),
+    ("dead-letters", "show", "1"),
+    ("dead-letters", "retry", "1"),
+    ("migrate",),
+    ("migrate", "--status"),
+    ("migrate", "--dry-run"),
+]
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory):
+    server = Postgres(settings_in(tmp_path_factory.mktemp("pg"), REDIS_HOST="unused"))
+    server.start()
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="module")
+def own_redis(tmp_path_factory):
+    server = Redis(settings_in(tmp_path_factory.mktemp("redis"), DATABASE_URL="postgresql://unused"))
+    server.start()
+    yield server
+    server.remove()
+
+
+@contextlib.contextmanager
+def in_time():
+    begun = time.monotonic()
+    yield
+    assert time.monotonic() - begun < IN_TIME
+
+
+@pytest.mark.parametrize("words", ASKING_POSTGRES, ids=" ".join)
+def test_a_command_that_asks_a_frozen_postgres_ends_and_says_so(environment, tool, own_postgres, words):
+    environment(DATABASE_URL=own_postgres.dsn())
+    with own_postgres.frozen(), in_time():
+        said = tool(*words, code=4)
+    assert "PostgreSQL did not accept a connection within 5 s" in said.text
+
+
+def test_a_command_whose_statement_is_not_answered_ends_and_says_so(environment, tool, own_postgres, monkeypatch):
+    environment(DATABASE_URL=own_postgres.dsn())
+    tool("migrate")
+    monkeypatch.setattr("bisnesctl.database.postgres.STATEMENT_TIMEOUT_SECONDS", 1.0)
+    frozen = contextlib.ExitStack()
+    real = postgres.query
+
+    def freeze_first(*arguments):
+        if not frozen._exit_callbacks:
+            frozen.enter_context(own_postgres.frozen())
+        return real(*arguments)
+
+    monkeypatch.setattr("bisnesctl.database.api_keys.query", freeze_first)
+    with frozen, in_time():
+        said = tool("keys", "list", code=4)
+    assert "PostgreSQL did not answer a statement within 1 s" in said.text
+
+
+def test_status_and_health_end_while_both_servers_stand_still(environment, tool, own_postgres, own_redis):
+    environment(DATABASE_URL=own_postgres.dsn(), REDIS_URL=own_redis.url)
+    with own_postgres.frozen(), own_redis.frozen(), in_time():
+        tool("status")
+        tool("health", code=5)
+
+
+def test_a_start_with_a_frozen_redis_or_postgres_ends_and_says_so(environment, own_postgres, own_redis):
+    settings = environment(DATABASE_URL=own_postgres.dsn(), REDIS_URL=own_redis.url)
+    with own_redis.frozen(), in_time(), pytest.raises(RedisUnavailable, match="does not answer"):
+        database_setup.check_redis(settings)
+    with own_postgres.frozen(), in_time(), pytest.raises(DatabaseUnavailable, match="within 5 s"):
+        database_setup.make_ready(settings, print)
+
+
+@pytest.mark.parametrize("words, code", [(("status",), 0), (("restart", "api"), 4), (("stop", "api"), 4)])
+def test_a_command_that_asks_a_frozen_supervisord_ends_and_says_so(environment, tool, words, code):
+    settings = environment(DATABASE_URL="postgresql://127.0.0.1:1/x")
+    with supervised(settings) as supervisor:
+        pid = supervisor.pid()
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with in_time():
+                said = tool(*words, code=code)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert "supervisord" in said.text
+    assert "answer" in said.text

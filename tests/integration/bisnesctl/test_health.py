@@ -1,0 +1,312 @@
+"""Signs of life: what a process writes, and what the API tells of all of them, with the database and without."""
+
+import contextlib
+import json
+import os
+import threading
+import time
+
+import psycopg2
+import pytest
+
+from services.api.openapi import Problem
+from services.api.schemas.base import Alive, AllHealth, Metrics
+from services.database.bounded_query import Bounded
+from services.outbox.store import Database, DatabaseUnavailable
+from services.runtime.heartbeat import Counters, Heartbeat
+from tests.support.api import api, settings_for
+from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
+
+NOWHERE = "postgresql://bisnes@127.0.0.1:1/bisnes"
+
+
+@pytest.fixture
+def settings(database, tmp_path):
+    return settings_for(database, tmp_path, HEARTBEAT_INTERVAL=100)
+
+
+@pytest.fixture
+def away(tmp_path):
+    """Settings whose database does not exist."""
+    return settings_for(NOWHERE, tmp_path, HEARTBEAT_INTERVAL=100)
+
+
+@contextlib.contextmanager
+def beating(settings, process="meta", instance="meta-worker-1", counters=None, database=None):
+    """A process that beats; it has beaten once."""
+    database = database or Database(settings.database_dsn)
+    heart = Heartbeat(settings, database, process, instance, os.getpid(), counters or Counters())
+    heart.beat()
+    heart.start()
+    try:
+        yield heart
+    finally:
+        heart.stop()
+        database.close()
+
+
+def rows(settings, query):
+    with contextlib.closing(psycopg2.connect(settings.database_dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        return cursor.fetchall()
+
+
+def file_of(settings, instance="meta-worker-1"):
+    return json.loads((settings.heartbeat_dir / f"{instance}.json").read_text())
+
+
+def eventually(condition):
+    """Wait until the condition holds; pytest's time limit ends a test where it never does."""
+    while not condition():
+        time.sleep(0.02)
+
+
+# What a process writes
+
+
+def test_a_beat_tells_the_probes_what_they_need(settings):
+    with beating(settings, counters=Counters(processed=5, errors=1, last_error="refused", active_bots=2)):
+        beat = file_of(settings)
+    assert (beat["process"], beat["instance"], beat["pid"]) == ("meta", "meta-worker-1", os.getpid())
+    assert (beat["status"], beat["reason"]) == ("healthy", None)
+    assert (beat["processed"], beat["errors"], beat["lastError"], beat["activeBots"]) == (5, 1, "refused", 2)
+    assert 0 < beat["beat_boottime"] <= time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert 0 <= time.time() - beat["started_at"] - beat["uptimeSeconds"] < 60
+    assert beat["memoryMb"] > 1 and beat["cpuPercent"] >= 0
+
+
+def test_beats_go_on(settings):
+    with beating(settings):
+        first = file_of(settings)["beat_boottime"]
+        eventually(lambda: file_of(settings)["beat_boottime"] > first)
+
+
+def test_nobody_sees_half_a_file(settings):
+    heart = Heartbeat(settings, Database(settings.database_dsn), "meta", "meta-worker-1", os.getpid(), Counters())
+    heart.beat()
+    writer = threading.Thread(target=lambda: [heart.beat() for _ in range(30)])
+    writer.start()
+    while writer.is_alive():
+        assert file_of(settings)["instance"] == "meta-worker-1"
+    heart.stop()
+
+
+def test_a_process_is_the_sum_of_its_instances(settings):
+    with (
+        beating(settings, instance="meta-worker-1", counters=Counters(processed=5, errors=1)),
+        beating(settings, instance="meta-worker-2", counters=Counters(processed=7, degraded="slow")),
+    ):
+        instances = "SELECT instance FROM process_instances WHERE process_name = 'meta' ORDER BY instance"
+        assert rows(settings, instances) == [("meta-worker-1",), ("meta-worker-2",)]
+        together = "SELECT messages_processed, error_count, status FROM process_health WHERE process_name = 'meta'"
+        assert rows(settings, together) == [(12, 1, "degraded")]
+
+
+def test_two_hosts_do_not_write_over_one_another(settings, monkeypatch):
+    with contextlib.ExitStack() as both:
+        for host, processed in (("north", 5), ("south", 7)):
+            monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+            database = both.enter_context(contextlib.closing(Database(settings.database_dsn)))
+            counters = Counters(processed=processed)
+            Heartbeat(settings, database, "meta", "meta-worker-1", os.getpid(), counters).beat()
+        kept = "SELECT host, instance, messages_processed FROM process_instances ORDER BY host"
+        assert rows(settings, kept) == [("north", "meta-worker-1", 5), ("south", "meta-worker-1", 7)]
+        together = "SELECT messages_processed, status FROM process_health WHERE process_name = 'meta'"
+        assert rows(settings, together) == [(12, "healthy")]
+
+
+def test_an_instance_that_died_counts_no_more(settings):
+    with contextlib.closing(psycopg2.connect(settings.database_dsn)) as connection, connection:
+        connection.cursor().execute(
+            "INSERT INTO process_instances (process_name, host, instance, pid, status, started_at, last_heartbeat,"
+            " messages_processed) VALUES ('meta', 'gone', 'meta-worker-9', 1, 'degraded', now(),"
+            " now() - interval '1 hour', 100)"
+        )
+    with beating(settings, counters=Counters(processed=5)):
+        together = "SELECT messages_processed, status FROM process_health WHERE process_name = 'meta'"
+        assert rows(settings, together) == [(5, "healthy")]
+
+
+def test_a_clean_end_leaves_nothing_behind(settings):
+    with beating(settings, instance="meta-worker-1"):
+        with beating(settings, instance="meta-worker-2"):
+            pass
+        assert not (settings.heartbeat_dir / "meta-worker-2.json").exists()
+        assert rows(settings, "SELECT instance FROM process_instances") == [("meta-worker-1",)]
+        assert rows(settings, "SELECT status FROM process_health WHERE process_name = 'meta'") == [("healthy",)]
+    assert list(settings.heartbeat_dir.iterdir()) == []
+    assert rows(settings, "SELECT status FROM process_health WHERE process_name = 'meta'") == [("stopped",)]
+
+
+def test_without_a_database_the_file_is_written_and_says_so(settings):
+    database = Database(NOWHERE)
+    with beating(settings, database=database):
+        beat = file_of(settings)
+        assert (beat["status"], beat["reason"]) == ("degraded", "the database cannot be reached")
+        database.dsn = settings.database_dsn
+        eventually(lambda: file_of(settings)["status"] == "healthy")
+    assert not (settings.heartbeat_dir / "meta-worker-1.json").exists()
+
+
+def test_a_process_can_end_while_the_database_is_away(away):
+    with beating(away):
+        pass
+    assert list(away.heartbeat_dir.iterdir()) == []
+
+
+# A question that hangs
+
+
+def test_a_question_that_hangs_is_given_up_and_asked_only_once():
+    answer, asked = threading.Event(), []
+
+    def question():
+        asked.append(1)
+        answer.wait()
+        return 42
+
+    bounded = Bounded(question)
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailable):
+            bounded.within(0.01)
+    assert len(asked) == 1
+    answer.set()
+    assert bounded.within(10) == 42
+    assert bounded.within(10) == 42
+
+
+def test_what_the_question_raises_is_told():
+    def question():
+        raise LookupError("lost")
+
+    with pytest.raises(LookupError, match="lost"):
+        Bounded(question).within(10)
+
+
+# What the API tells
+
+
+@pytest.mark.parametrize("address", ["/health", "/api/health", "/health/live"])
+def test_the_api_lives_without_a_database(away, address):
+    with api(away) as (_, client):
+        answer = client.get(address)
+    assert answer.status_code == 200
+    assert Alive.model_validate(answer.json, extra="forbid").process == "api"
+
+
+def test_the_api_is_ready_with_its_database(settings):
+    with api(settings) as (_, client):
+        assert client.get("/health/ready").status_code == 200
+
+
+def test_the_api_is_not_ready_without_a_database_and_tells_no_secret(away):
+    with api(away) as (_, client):
+        answer = client.get("/health/ready")
+    assert answer.status_code == 503 and answer.headers["Retry-After"]
+    assert Problem.model_validate(answer.json).code == "database_unavailable"
+    assert "127.0.0.1" not in answer.text and "bisnes@" not in answer.text
+
+
+def test_the_api_is_not_ready_on_a_database_that_was_not_migrated(settings):
+    with api(settings) as (_, client):
+        with contextlib.closing(psycopg2.connect(settings.database_dsn)) as connection, connection:
+            connection.cursor().execute("ALTER TABLE outbox RENAME TO elsewhere")
+        answer = client.get("/health/ready")
+    assert answer.status_code == 503
+    assert "bisnesctl migrate" in answer.json["error"]
+
+
+def of(answer, name):
+    """The process in an answer of /health/all."""
+    AllHealth.model_validate(answer.json, extra="forbid")
+    return next((each for each in answer.json["processes"] if each["processName"] == name), None)
+
+
+def test_all_processes_are_told_from_the_database(settings):
+    with api(settings) as (_, client), beating(settings, "meta", "meta-worker-1"), beating(settings, "api", "api-0"):
+        answer = client.get("/health/all")
+    assert answer.json["source"] == "database"
+    assert of(answer, "meta")["status"] == of(answer, "api")["status"] == "healthy"
+    assert of(answer, "meta")["memory"] > 1
+
+
+def test_a_stopped_process_is_told_as_stopped(settings):
+    with beating(settings, "meta", "meta-worker-1"):
+        pass
+    with api(settings) as (_, client):
+        assert of(client.get("/health/all"), "meta")["status"] == "stopped"
+
+
+def test_without_the_database_the_files_of_this_machine_tell(away):
+    with api(away) as (_, client), beating(away, "meta", "meta-worker-1"), beating(away, "meta", "meta-worker-2"):
+        answer = client.get("/health/all")
+    assert answer.json["source"] == "local"
+    assert of(answer, "meta")["status"] == "degraded"  # they cannot reach it either
+    assert of(answer, "meta")["uptime"] >= 0
+
+
+@pytest.mark.parametrize("age, status", [(0, "healthy"), (40, "degraded"), (90, "down"), (-500, "down")])
+def test_a_file_tells_by_its_age(away, age, status):
+    beat = {"process": "api", "status": "healthy", "uptimeSeconds": 9.5, "memoryMb": 80.0, "cpuPercent": 1.0,
+            "activeBots": 0, "processed": 3, "errors": 0}  # fmt: skip
+    beat["beat_boottime"] = time.clock_gettime(time.CLOCK_BOOTTIME) - age
+    away.heartbeat_dir.mkdir(parents=True)
+    (away.heartbeat_dir / "api-0.json").write_text(json.dumps(beat))
+    (away.heartbeat_dir / "api-1.json").write_text('{"process": "ap')
+    with api(away) as (_, client):
+        assert of(client.get("/health/all"), "api")["status"] == status
+
+
+def test_one_process_in_figures(settings):
+    with api(settings) as (_, client), beating(settings, counters=Counters(processed=5, errors=1)):
+        answer = client.get("/metrics/meta")
+        unknown = client.get("/metrics/nothing")
+    found = Metrics.model_validate(answer.json, extra="forbid")
+    assert (found.messagesProcessed, found.errors, found.source) == (5, 1, "database")
+    assert unknown.status_code == 404 and "meta" in unknown.json["error"]
+
+
+# Everything else, while the database is away
+
+
+def test_requests_are_told_to_come_again(away):
+    with api(away) as (_, client):
+        for answer in (
+            client.get("/api/v2/messages/0128/60123456789", headers={"X-Api-Key": "bk_company"}),
+            client.post("/api/v2/messages/text/0128/60123456789", json={}, headers={"X-Api-Key": "bk_company"}),
+        ):
+            assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")
+            assert int(answer.headers["Retry-After"]) > 0
+
+
+# A disk that takes nothing
+
+
+def test_again_in_a_namespace_unless_root():
+    again_in_a_namespace(__file__, "heartbeat_on_a_disk")
+
+
+@mounts
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_a_heartbeat_on_a_disk_that_takes_nothing_goes_on(tmp_path, how):
+    with small_disk(tmp_path / "disk") as small:
+        settings = settings_for(NOWHERE, tmp_path, BISNES_HOME=small.folder, HEARTBEAT_INTERVAL=100)
+        with beating(settings) as heart:
+            before = file_of(settings)["beat_boottime"]
+            small.fill() if how == "full" else small.read_only()
+            if how == "full":  # it is written in its place
+                eventually(lambda: whole(settings) and file_of(settings)["beat_boottime"] > before)
+            for _ in range(3):
+                heart.beat()
+            small.free() if how == "full" else small.writable()
+            eventually(lambda: whole(settings) and file_of(settings)["beat_boottime"] > before + 1)
+            small.read_only()
+        small.writable()
+
+
+def whole(settings):
+    """Whether the file can be read: in its place, it may be met half written."""
+    try:
+        return bool(file_of(settings))
+    except ValueError:
+        return False

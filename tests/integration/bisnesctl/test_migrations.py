@@ -1,0 +1,222 @@
+"""Migrations on real databases: from empty, from the old system's, again, side by side, and failing."""
+
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from bisnesctl.database import migrations
+from bisnesctl.errors import ConfigError, DatabaseUnavailable, MigrationError
+from bisnesctl.resources import folder
+from tests.support.database_catalogue import catalogue, run
+
+SQL = folder("sql")
+LEGACY = (SQL / "001_legacy.sql").read_text()
+ISOLATION = (SQL / "002_process_isolation.sql").read_text()
+NAMES = [each.name for each in migrations.available()]
+
+ROWS = """
+INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id, status) VALUES
+    ('0128', 0, 'wwebjs', NULL, 'ready'), ('0128', 1, NULL, NULL, 'pending'),
+    ('0128', 2, 'meta_direct', '77', 'active'),
+    ('0200', 0, 'meta_embedded', '78', 'active'), ('0200', 1, '360dialog', NULL, 'disabled');
+INSERT INTO phone_status (company_id, phone_index, connection_type, status) VALUES
+    ('0128', '0', NULL, 'ready'), ('0128', '2', 'meta_direct', 'active');
+INSERT INTO messages (message_id, company_id, contact_id, content, external_id) VALUES
+    ('m1', '0128', '0128-60123456789', 'hello', 'wamid.1');
+INSERT INTO contacts (contact_id, company_id, name) VALUES ('0128-60123456789', '0128', 'Aina');
+"""
+
+PROCESSES = "SELECT company_id, phone_index::text, process_name FROM {} ORDER BY 1, 2"
+
+
+@pytest.fixture
+def legacy(empty_database: str) -> str:
+    """A database of the old system with rows in it."""
+    run(empty_database, LEGACY)
+    run(empty_database, ROWS)
+    return empty_database
+
+
+def write(path: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (path / f"{name}.sql").write_text(text)
+    return path
+
+
+def test_from_empty_and_again(empty_database: str) -> None:
+    assert migrations.pending(empty_database) == NAMES
+    assert migrations.apply(empty_database) == NAMES
+    before = catalogue(empty_database)
+    assert migrations.apply(empty_database) == []
+    assert migrations.pending(empty_database) == []
+    assert catalogue(empty_database) == before
+
+
+def test_the_schema_in_one_file_is_the_sum(empty_database: str, database: str) -> None:
+    run(empty_database, (SQL / "schema.sql").read_text())
+    assert catalogue(empty_database) == catalogue(database)
+
+
+def test_a_database_of_the_old_system_keeps_its_rows(legacy: str) -> None:
+    assert migrations.apply(legacy) == NAMES
+    assert run(legacy, PROCESSES.format("phone_configs")) == [
+        ("0128", "0", "wwebjs"),
+        ("0128", "1", "wwebjs"),
+        ("0128", "2", "meta"),
+        ("0200", "0", "meta"),
+        ("0200", "1", "meta"),
+    ]
+    assert run(legacy, PROCESSES.format("phone_status")) == [("0128", "0", "wwebjs"), ("0128", "2", "meta")]
+    assert run(legacy, "SELECT content, external_id FROM messages") == [("hello", "wamid.1")]
+    assert run(legacy, "SELECT name FROM contacts") == [("Aina",)]
+    assert run(legacy, "SELECT count(*) FROM bot_pace JOIN phone_configs c ON c.id = bot_id") == [(5,)]
+
+
+def test_a_database_of_the_old_system_gets_the_same_schema(legacy: str, database: str) -> None:
+    migrations.apply(legacy)
+    assert catalogue(legacy) == catalogue(database)
+
+
+def test_the_isolation_may_be_run_by_hand_at_any_time(database: str, legacy: str) -> None:
+    run(legacy, ISOLATION)  # first by hand, on the old database
+    run(legacy, ISOLATION)
+    assert migrations.apply(legacy) == NAMES
+    run(legacy, "UPDATE phone_configs SET process_name = 'meta' WHERE connection_type IS NULL")
+    run(legacy, ISOLATION)  # and again afterwards, which also mends what was set wrongly
+    assert run(legacy, "SELECT process_name FROM phone_configs WHERE connection_type IS NULL") == [("wwebjs",)]
+    assert catalogue(legacy) == catalogue(database)
+
+
+def test_ids_that_were_believed_are_proved_again(empty_database: str, tmp_path: Path) -> None:
+    for name in NAMES[:5]:
+        (tmp_path / f"{name}.sql").write_text((SQL / f"{name}.sql").read_text())
+    migrations.apply(empty_database, path=tmp_path)
+    run(
+        empty_database,
+        "INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id, meta_waba_id)"
+        " VALUES ('1', 0, 'wwebjs', '7', '8'), ('1', 1, '360dialog', '7', '9'), ('1', 2, '360dialog', '5', '8'),"
+        " ('1', 3, '360dialog', '5', '6'), ('2', 4, 'meta_direct', '7', '8');"
+        "INSERT INTO bot_check (bot_id, due) SELECT id, 'infinity' FROM phone_configs;"
+        "INSERT INTO wa_session (bot_id, own_number, caught_up_for) VALUES (1, NULL, '601'), (4, '602', '603')",
+    )
+    migrations.apply(empty_database)
+    run(empty_database, (SQL / "006_identity.sql").read_text())  # again by hand
+    found = run(empty_database, "SELECT meta_phone_number_id, meta_waba_id FROM phone_configs ORDER BY phone_index")
+    assert found == [(None, None), (None, None), (None, None), ("5", "6"), ("7", "8")]
+    due = run(empty_database, "SELECT due <= now() FROM bot_check ORDER BY bot_id")
+    assert due == [(False,), (True,), (True,), (True,), (True,)]
+    assert run(empty_database, "SELECT bound_number FROM wa_session ORDER BY bot_id") == [("601",), ("602",)]
+
+
+def test_an_earlier_form_of_the_view_is_replaced(legacy: str, database: str) -> None:
+    run(legacy, ISOLATION)
+    run(
+        legacy,
+        "DROP VIEW v_process_health_overview;"
+        "CREATE VIEW v_process_health_overview AS SELECT process_name, 'down' AS computed_status FROM process_health",
+    )
+    migrations.apply(legacy)
+    assert catalogue(legacy)["views"] == catalogue(database)["views"]
+
+
+def test_the_view_keeps_the_rights_that_were_given_on_it(postgres, database: str) -> None:
+    run(database, "DROP ROLE IF EXISTS reader; CREATE ROLE reader; GRANT SELECT ON v_process_health_overview TO reader")
+    try:
+        run(database, ISOLATION)
+        assert run(database, "SELECT has_table_privilege('reader', 'v_process_health_overview', 'select')") == [(True,)]
+    finally:
+        run(database, "DROP OWNED BY reader; DROP ROLE reader")
+
+
+def test_the_second_waits_for_the_first(empty_database: str) -> None:
+    said: list[str] = []
+    waits = threading.Event()
+
+    def report(line: str) -> None:
+        said.append(line)
+        waits.set()
+
+    with contextlib.closing(psycopg2.connect(empty_database)) as first, ThreadPoolExecutor() as pool:
+        with first.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(%s)", (migrations.LOCK,))
+        second = pool.submit(migrations.apply, empty_database, report=report)
+        assert waits.wait(20)
+        assert "waiting" in said[0]
+        assert run(empty_database, "SELECT to_regclass('schema_migrations')") == [(None,)]
+        with first.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", (migrations.LOCK,))
+        assert second.result(60) == NAMES
+
+
+def test_several_at_the_same_time_apply_each_once(empty_database: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        applied = list(pool.map(lambda _: migrations.apply(empty_database), range(4)))
+    assert sorted(applied) == [[], [], [], NAMES]
+    assert run(empty_database, "SELECT name FROM schema_migrations ORDER BY version") == [(name,) for name in NAMES]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        ("CREATE TABLE b (n int);\n\n-- why\nINSERT INTO b\nVALUES (1 / 0);", "line 4: division by zero"),
+        ("CREATE TABLE b (n int);\n\nSELECT\n  nothing;", 'line 4: column "nothing" does not exist'),
+        ("CREATE TABLE b (n int);\nCREATE TABLE b (n int);", 'line 2: relation "b" already exists'),
+        ("CREATE TABLE b (n int);\n;SELEC 1;", 'line 2: syntax error at or near "SELEC"'),
+    ],
+)
+def test_one_that_fails_leaves_nothing_half_done(empty_database: str, tmp_path: Path, broken: str, reason: str) -> None:
+    path = write(tmp_path, **{"001_a": "CREATE TABLE a (n int);", "002_b": broken, "003_c": "CREATE TABLE c (n int);"})
+    with pytest.raises(MigrationError, match=r"002_b\.sql") as error:
+        migrations.apply(empty_database, path=path)
+    assert reason in str(error.value)
+    assert run(empty_database, "SELECT to_regclass('a')::text, to_regclass('b'), to_regclass('c')") == [
+        ("a", None, None)
+    ]
+    write(tmp_path, **{"002_b": "CREATE TABLE b (n int);"})
+    assert migrations.apply(empty_database, path=path) == ["002_b", "003_c"]
+
+
+def test_a_busy_table_is_not_waited_for_without_end(legacy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrations, "TABLE_PATIENCE", 0.2)
+    with contextlib.closing(psycopg2.connect(legacy)) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE phone_status")
+        with pytest.raises(
+            MigrationError, match=r"002_process_isolation\.sql, line \d+: .*busy.* run `bisnesctl migrate`"
+        ):
+            migrations.apply(legacy)
+    assert migrations.pending(legacy) == NAMES[1:]
+    assert migrations.apply(legacy) == NAMES[1:]
+
+
+def test_a_file_that_was_changed_after_it_was_applied_is_told(empty_database: str, tmp_path: Path) -> None:
+    path = write(tmp_path, **{"001_a": "CREATE TABLE a (n int);"})
+    migrations.apply(empty_database, path=path)
+    write(tmp_path, **{"001_a": "CREATE TABLE a (n bigint);"})
+    said: list[str] = []
+    assert migrations.apply(empty_database, path=path, report=said.append) == []
+    assert "001_a.sql was changed" in said[0]
+    assert [state.changed for state in migrations.status(empty_database, path)] == [True]
+
+
+def test_a_server_that_is_not_there_is_told_with_the_next_step() -> None:
+    with pytest.raises(DatabaseUnavailable, match=r"cannot be reached.*DATABASE_URL"):
+        migrations.apply("postgresql://127.0.0.1:1/nowhere")
+
+
+def test_a_url_that_is_none_is_told_without_its_password() -> None:
+    with pytest.raises(ConfigError, match="DATABASE_URL") as error:
+        migrations.status("postgres//me:secret@host/name")
+    assert "secret" not in str(error.value)
+
+
+def test_a_user_who_may_not_is_told(postgres, empty_database: str) -> None:
+    run(empty_database, "DROP ROLE IF EXISTS nobody_much; CREATE ROLE nobody_much LOGIN")
+    try:
+        with pytest.raises(ConfigError, match="DATABASE_URL"):
+            migrations.apply(empty_database.replace("user=bisnes", "user=nobody_much"))
+    finally:
+        run(empty_database, "DROP OWNED BY nobody_much; DROP ROLE nobody_much")

@@ -1,0 +1,256 @@
+"""The guard, its notes and its state on disks that are full or read-only: real ones, and a real supervisord."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import threading
+import time
+
+import pytest
+
+from bisnesctl.errors import CannotWrite, ExitCode
+from bisnesctl.guard import state
+from bisnesctl.guard.duty import Duty
+from bisnesctl.guard.notes import Note, Notes
+from bisnesctl.guard.policy import Decision, History
+from bisnesctl.guard.state import State
+from bisnesctl.health import guard_status
+from bisnesctl.host import disk
+from bisnesctl.lifecycle import steps
+from bisnesctl.processes import last_start as bisnesctl_state
+from bisnesctl.processes.deployment import Deployment, open_deployment
+from bisnesctl.processes.render import File
+from bisnesctl.processes.supervisor import lives
+from bisnesctl.processes.topology import Instance, Mode, Program
+from tests.support.deployment import wait_until
+from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
+from tests.support.processes.servers import settings_in
+from tests.support.processes.supervisord import supervised
+
+NOTE = Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
+
+
+def test_again_in_a_namespace_unless_root():
+    again_in_a_namespace(__file__, "notes and not postgresql or says_what and not foreign")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A small disk."""
+    with small_disk(tmp_path / "disk") as found:
+        yield found
+
+
+@pytest.fixture
+def home(small, tmp_path):
+    """Settings whose home is on the small disk, and whose database is nowhere."""
+    return settings_in(
+        tmp_path, BISNES_HOME=str(small.folder / "var"), DATABASE_URL="postgresql:///x?host=/nonexistent",
+        REDIS_URL="redis://127.0.0.1:1", SANDBOX="true",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def stage(home):
+    """supervisord with a real guard as its listener, and a program that the guard knows."""
+    with supervised(home) as supervisor:
+        supervisor.start("guard:guard")
+        wait_until(lambda: supervisor.processes()["guard"].state == "RUNNING", 30)
+        wait_until(lambda: (home.run_dir / guard_status.FILE).exists(), 30)
+        yield supervisor
+
+
+NEEDY = """
+[program:sandbox]
+command = sh -c 'echo x > {file} && exec sleep 1000'
+autostart = false
+autorestart = false
+startsecs = 0
+startretries = 0
+"""
+
+
+@mounts
+def test_what_needs_the_disk_is_tried_until_there_is_space(home, small, monkeypatch):
+    """It would be given up after so many quick deaths, and stay down for good."""
+    monkeypatch.setattr("bisnesctl.guard.policy.LONGEST", 0.3)
+    row = Program("sandbox", "", "", restart_delay=0.1, min_uptime=1, max_restarts=2)
+
+    class Programs(Deployment):
+        instances = (Instance("needy", row, "needy"),)
+
+    section = NEEDY.format(file=small.folder / "needed").replace("program:sandbox", "program:needy")
+    with supervised(home, section) as supervisor:
+        events, gone = queue.SimpleQueue(), threading.Event()
+        duty = Duty(Programs(home, supervisor), State(), Notes(home.home / "spool.jsonl", home.database_dsn))
+        small.fill()
+        supervisor.start("needy:needy")
+
+        def serve():
+            while not gone.is_set():
+                duty.go_on(events)
+
+        guard = threading.Thread(target=serve, daemon=True)
+        guard.start()
+        try:
+            wait_until(lambda: len(duty._state.of("needy").deaths) > 4, 60)
+            small.free()
+            wait_until(lambda: supervisor.processes()["needy"].state == "RUNNING"
+                       and supervisor.processes()["needy"].uptime > 2, 60)  # fmt: skip
+        finally:
+            gone.set()
+            guard.join(30)
+
+
+def sleeping(supervisor, home):
+    """Run the sandbox's program, which needs nothing but the disk for its log, and give its pid."""
+    supervisor.start("sandbox:sandbox")
+    wait_until(lambda: supervisor.processes()["sandbox"].pid, 30)
+    return supervisor.processes()["sandbox"].pid
+
+
+def noted(home):
+    """The events in the file of notes."""
+    found = []
+    with contextlib.suppress(FileNotFoundError):
+        for file in home.home.glob("guard-spool.*"):
+            found += [json.loads(line)["event_type"] for line in file.read_text().splitlines() if line]
+    return found
+
+
+@mounts
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_what_is_killed_is_started_again(stage, home, small, how):
+    pid = sleeping(stage, home)
+    guard = stage.processes()["guard"].pid
+    small.fill() if how == "full" else small.read_only()
+    for _ in range(2):
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda pid=pid: not lives(pid), 30)
+        wait_until(lambda pid=pid: stage.processes()["sandbox"].pid not in (0, pid), 60,
+                   lambda: str(stage.processes()["sandbox"]))  # fmt: skip
+        pid = stage.processes()["sandbox"].pid
+    assert stage.processes()["guard"].pid == guard
+    small.free() if how == "full" else small.writable()
+    wait_until(lambda: noted(home).count("process_restarting") >= 2, 60, lambda: str(noted(home)))
+    wait_until(lambda: guard_status.guard(stage.processes(), home).off_duty == "", 30)
+
+
+@mounts
+def test_a_guard_that_starts_on_a_full_disk_does_its_work(stage, home, small):
+    pid = sleeping(stage, home)
+    small.fill()
+    guard = stage.processes()["guard"].pid
+    os.kill(guard, signal.SIGKILL)
+    wait_until(lambda: stage.processes()["guard"].pid not in (0, guard), 30)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: stage.processes()["sandbox"].pid not in (0, pid), 60)
+
+
+@mounts
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_all_of_it_can_be_stopped(stage, home, small, how):
+    pid = sleeping(stage, home)
+    bisnesctl_state.write(home.run_dir, Mode.MULTIPROCESS, True, ())
+    small.fill() if how == "full" else small.read_only()
+    deployment, told = open_deployment(home), []
+    with deployment.lock("stop"):
+        assert steps.stop_all(deployment, told.append)
+    assert not lives(pid)
+    assert deployment.supervisor_pid() is None
+    if how == "read-only":
+        assert "was stopped on purpose" in told[-1]
+    else:
+        assert bisnesctl_state.read(home.run_dir).since == 0.0
+
+
+@mounts
+def test_the_guard_is_seen_to_live_on_a_full_disk(stage, home, small):
+    small.fill()
+    before = (home.run_dir / guard_status.FILE).read_text()
+    wait_until(lambda: (home.run_dir / guard_status.FILE).read_text() not in (before, ""), 30)
+    wait_until(lambda: json.loads((home.run_dir / guard_status.FILE).read_text())["pid"], 30)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"histories": {"a": 1}}', "\0" * 100])
+def test_a_damaged_state_is_none(tmp_path, text, caplog):
+    (tmp_path / guard_status.FILE).write_text(text)
+    assert state.read(tmp_path) == State()
+    assert "is no good" in caplog.text
+
+
+def test_a_state_outlives_a_restart_and_not_a_boot(tmp_path):
+    known = State({"api-0": History((state.clock(),), 1, Decision("restart", "why", state.clock() + 5))}, 7, 9)
+    known.write(tmp_path)
+    assert state.read(tmp_path) == known
+    content = json.loads((tmp_path / guard_status.FILE).read_text())
+    (tmp_path / guard_status.FILE).write_text(json.dumps(content | {"beat_boottime": state.clock() + 1000}))
+    assert state.read(tmp_path) == State()
+
+
+def test_a_state_of_the_wall_clock_puts_nothing_off(tmp_path):
+    State({"api-0": History((time.time(),), 1, Decision("restart", "why", time.time() + 5))}).write(tmp_path)
+    (history,) = state.read(tmp_path).histories.values()
+    assert history.deaths == ()
+    assert history.decision.at <= state.clock()
+
+
+@mounts
+def test_notes_are_kept_in_memory_and_written_once_there_is_space(small):
+    spool = small.folder / "spool.jsonl"
+    notes = Notes(spool, "postgresql:///x?host=/nonexistent")
+    notes.take(NOTE)
+    small.fill()
+    for _ in range(300):
+        notes.take(NOTE)
+    lines = [line for line in spool.read_text().splitlines() if line]
+    assert all(json.loads(line) for line in lines)
+    small.free()
+    notes.take(NOTE)
+    assert len([line for line in spool.read_text().splitlines() if line]) == 302
+
+
+@mounts
+def test_notes_on_a_full_disk_take_no_more_than_so_much_memory(small, monkeypatch):
+    monkeypatch.setattr("bisnesctl.guard.notes.MOST_KEPT", 10)
+    small.fill()
+    notes = Notes(small.folder / "new" / "spool.jsonl", "postgresql:///x?host=/nonexistent")
+    for _ in range(50):
+        notes.take(NOTE)
+    assert len(notes._kept) == 10
+
+
+def test_notes_reach_postgresql_past_a_disk_that_takes_nothing(database):
+    notes = Notes(disk.Path("/proc/nowhere/spool.jsonl"), database)  # where nobody can write
+    notes.take(NOTE)
+    notes.start()
+    wait_until(lambda: not notes._kept, 30)
+
+
+@mounts
+@pytest.mark.parametrize(("how", "words"), [("full", "is full (0 MB free of 8 MB)"), ("inodes", "no inode free"),
+                                            ("read-only", "read-only"), ("foreign", "belongs to ")])  # fmt: skip
+def test_an_error_says_what_is_wrong_with_the_disk(tmp_path, how, words):
+    with small_disk(tmp_path / "disk", inodes=16) as small:
+        folder = small.folder / "var"
+        folder.mkdir()
+        if how == "full":
+            small.fill()
+        elif how == "inodes":
+            with contextlib.suppress(OSError):
+                for number in range(100):
+                    (small.folder / str(number)).touch()
+        elif how == "read-only":
+            small.read_only()
+        with pytest.raises(CannotWrite) as raised:
+            if how == "foreign":
+                os.chown(folder, 12345, 12345)
+                with disk.writing(folder):
+                    raise PermissionError(13, "Permission denied")
+            File("a.conf", "x" * 100_000).write(folder)
+        assert words in str(raised.value)
+        assert "cannot be written" in str(raised.value)
+        assert raised.value.exit_code == ExitCode.CONFLICT
+        assert [each.name for each in folder.iterdir()] == []

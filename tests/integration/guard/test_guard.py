@@ -1,0 +1,347 @@
+"""The guard with a real supervisord, real processes and a real PostgreSQL."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import psycopg2
+import pytest
+import requests
+
+from bisnesctl.guard import duty as duties
+from bisnesctl.guard import hangs, state
+from bisnesctl.guard.duty import Duty
+from bisnesctl.guard.listener import Event
+from bisnesctl.guard.notes import Note, Notes
+from bisnesctl.health import guard_status
+from bisnesctl.host.process_times import boottime
+from bisnesctl.processes.deployment import Deployment
+from bisnesctl.processes.supervisor import lives
+from bisnesctl.processes.topology import Instance, Program
+from tests.support.deployment import wait_until
+from tests.support.processes.servers import settings_in
+from tests.support.processes.supervisord import supervised
+from tests.support.sandbox import free_port
+
+#: Holds 150 MB in a child, which ignores being told to stop.
+HOG = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    held = b"x" * (150 << 20)
+time.sleep(1000)
+"""
+ROOT = Path(__file__).parents[3]
+PORT = free_port()
+#: Seconds after which the guard would have ended a process that gives no sign of life here.
+SILENCE = 25.0
+ROWS = {
+    "steady": Program("steady", "", "sleep 1000", restart_delay=0.2, min_uptime=0, max_restarts=5),
+    "quick": Program("quick", "", "sh -c 'exit 3'", restart_delay=0.1, min_uptime=60, max_restarts=2),
+    "kicked": Program("kicked", "", "sh -c 'exit 77'", restart_delay=0.1, final_exits=frozenset({77})),
+    "mute": Program("mute", "", "sleep 1000", restart_delay=0.1, hang_check=True),
+    "hanging": Program("hanging", "", "sh -c 'sleep 0.2; exit 70'", restart_delay=60, hang_exits=frozenset({70})),
+    "jam": Program("jam", "", "jam", restart_delay=0.1, kill_timeout=12, hang_check=True),
+    "sick": Program("sick", "", "…", restart_delay=0.1, probe="postgres"),
+    "hog": Program("hog", "", f'{sys.executable} -c "{{hog}}"', restart_delay=0.1, memory=100, kill_timeout=2),
+}
+
+
+class Programs(Deployment):
+    """A deployment of our own programs."""
+
+    instances = tuple(Instance(name, row, name) for name, row in ROWS.items())
+
+
+class Stage:
+    """supervisord with these programs, and a guard that can be replaced by another one."""
+
+    def __init__(self, settings, supervisor):
+        self.settings, self.supervisor = settings, supervisor
+        self._guards = []
+
+    def guard(self, dsn=None):
+        """Put a guard on duty; the one before it is gone, as by a SIGKILL."""
+        self.relieve()
+        events, gone = queue.SimpleQueue(), threading.Event()
+        notes = Notes(self.settings.home / "spool.jsonl", dsn or self.settings.database_dsn)
+        notes.start()
+        programs = Programs(self.settings, self.supervisor)
+        duty = Duty(programs, state.read(self.settings.run_dir), notes)
+
+        def be_on_duty():
+            while not gone.is_set():
+                duty.go_on(events)
+
+        thread = threading.Thread(target=be_on_duty, daemon=True)
+        thread.start()
+        self._guards.append((gone, thread))
+        return events
+
+    def relieve(self):
+        """Nobody is on duty."""
+        for gone, thread in self._guards:
+            gone.set()
+            thread.join(30)
+
+    def process(self, name):
+        return self.supervisor.processes()[name]
+
+    def run(self, name):
+        """Start it, wait until it runs, and give its pid."""
+        self.supervisor.start(f"{name}:{name}")
+        wait_until(lambda: self.process(name).pid, 20)
+        return self.process(name).pid
+
+    def word(self, name):
+        """What the guard says of it."""
+        with contextlib.suppress(FileNotFoundError):
+            return json.loads((self.settings.run_dir / guard_status.FILE).read_text())["instances"].get(name)
+        return None
+
+    def noted(self, event):
+        """What is noted of an event in the database: severity and details."""
+        with contextlib.closing(psycopg2.connect(self.settings.database_dsn)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(
+                "SELECT severity, event_data FROM process_events WHERE event_type = %s ORDER BY id", (event,)
+            )
+            return cursor.fetchall()
+
+
+@pytest.fixture
+def stage(tmp_path, database):
+    settings = settings_in(tmp_path, DATABASE_URL=database, HEARTBEAT_INTERVAL="200", MAX_HEARTBEAT_AGE="5000")
+    hog = tmp_path / "hog.py"
+    hog.write_text(HOG)
+    gunicorn = f"{sys.executable} -m gunicorn -c python:services.gunicorn_conf --no-control-socket"
+    commands = {name: row.command for name, row in ROWS.items()} | {
+        "hog": f"{sys.executable} {hog}",
+        "sick": "bash -c '(exec -a \"postgres: checkpointer\" sleep 1000) & wait'",
+        "jam": f"{gunicorn} -b 127.0.0.1:{PORT} tests.support.processes.jammed_app:app",
+    }
+    sections = [
+        f"\n[program:{name}]\ncommand = {command}\nautostart = false\nautorestart = false\nstartsecs = 0\n"
+        f"startretries = 0\nkillasgroup = true\nstopwaitsecs = {ROWS[name].kill_timeout}\ndirectory = {ROOT}\n"
+        f'environment = BISNES_PROCESS="{name}",BISNES_INSTANCE="{name}",BISNES_ENV="{settings.env_file}"\n'
+        for name, command in commands.items()
+    ]
+    with supervised(settings, "".join(sections)) as supervisor:
+        stage = Stage(settings, supervisor)
+        yield stage
+        stage.relieve()
+
+
+def test_what_is_killed_is_started_again_and_noted(stage):
+    stage.guard()
+    pid = stage.run("steady")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: stage.process("steady").pid not in (0, pid), 20)
+    wait_until(lambda: stage.noted("process_restarting"), 20)
+    ((severity, details),) = stage.noted("process_restarting")
+    assert (severity, details["instance"], details["exit_status"]) == ("warning", "steady", -1)
+
+
+def test_quick_deaths_end_in_failure_with_the_reason_until_somebody_starts_it(stage):
+    stage.guard()
+    stage.supervisor.start("quick:quick")
+    wait_until(lambda: (stage.word("quick") or {}).get("decision") == "fail", 30, lambda: str(stage.word("quick")))
+    assert "3 quick deaths in a row" in stage.word("quick")["reason"]
+    assert "exit status 3" in stage.word("quick")["reason"]
+    wait_until(lambda: stage.noted("process_failed"), 20)
+    assert [severity for severity, _ in stage.noted("process_failed")] == ["critical"]
+    assert len(stage.noted("process_restarting")) == 2
+
+
+def test_a_final_exit_is_not_followed_by_a_start(stage):
+    stage.guard()
+    stage.supervisor.start("kicked:kicked")
+    wait_until(lambda: stage.word("kicked"), 20)
+    assert (stage.word("kicked")["decision"], stage.word("kicked")["at"]) == ("block", None)
+    wait_until(lambda: stage.noted("process_blocked"), 20)
+    assert stage.process("kicked").state == "EXITED"
+
+
+def test_what_somebody_stopped_stays_so(stage):
+    events = stage.guard()
+    stage.run("steady")
+    stage.supervisor.stop("steady:steady")
+    wait_until(lambda: stage.process("steady").settled, 20)
+    for serial in range(30):  # each wakes it
+        events.put(Event(serial, "PROCESS_STATE_STOPPED", {"processname": "steady"}))
+        time.sleep(0.02)
+    assert stage.process("steady").settled
+    assert stage.word("steady") is None
+
+
+def test_a_tree_that_uses_too_much_is_stopped_by_force_where_it_must_be_and_started_again(stage):
+    stage.guard()
+    pid = stage.run("hog")
+    wait_until(lambda: stage.process("hog").pid not in (0, pid), 60, lambda: str(stage.process("hog")))
+    wait_until(lambda: not lives(pid), 20)
+    wait_until(lambda: stage.noted("memory_exceeded"), 20)
+    severity, details = stage.noted("memory_exceeded")[0]
+    assert (severity, details["limit"], details["used"] > 100 << 20) == ("error", 100 << 20, True)
+
+
+def heart(stage, name, pid, reason=None, age=0.0):
+    """Write a heartbeat."""
+    stage.settings.heartbeat_dir.mkdir(parents=True, exist_ok=True)
+    told = {"pid": pid, "status": "healthy", "reason": reason, "beat_boottime": boottime() - age, "waited": 0.0}
+    (stage.settings.heartbeat_dir / f"{name}.json").write_text(json.dumps(told))
+
+
+def test_what_gives_no_sign_of_life_is_killed_noted_with_its_reason_and_started_again(stage):
+    heart(stage, "mute", 1, age=10_000.0)  # a predecessor's
+    stage.guard()
+    pid = stage.run("mute")
+    wait_until(lambda: stage.process("mute").pid not in (0, pid), 90, lambda: str(stage.process("mute")))
+    assert not lives(pid)
+    wait_until(lambda: stage.noted("process_hung"), 20)
+    severity, details = stage.noted("process_hung")[0]
+    assert (severity, details["instance"]) == ("error", "mute")
+    assert "no heartbeat for" in details["reason"]
+    told = guard_status.guard(stage.supervisor.processes(), stage.settings).hangs["mute"]
+    assert "hung once within an hour" in told
+    assert "no heartbeat for" in told
+
+
+def test_a_process_that_beats_is_left_alone_and_so_is_one_that_was_started_just_now(stage):
+    stage.guard()
+    pid = stage.run("mute")
+    for _ in range(75):
+        heart(stage, "mute", pid)
+        time.sleep(0.2)
+    assert stage.process("mute").pid == pid
+
+
+def test_a_postgresql_that_neither_works_nor_recovers_is_killed_and_started_again(stage, monkeypatch):
+    monkeypatch.setattr(duties, "RECOVERY_LOOKS", 2)
+    stage.guard()
+    pid = stage.run("sick")
+    wait_until(lambda: stage.process("sick").pid not in (0, pid), 90, lambda: str(stage.process("sick")))
+    wait_until(lambda: stage.noted("process_hung"), 20)
+    assert "recovery from a crash failed" in stage.noted("process_hung")[0][1]["reason"]
+
+
+def test_nothing_is_killed_while_no_heartbeat_can_be_written(stage, monkeypatch):
+    asked = []
+    monkeypatch.setattr(hangs, "can_beat", lambda folder: asked.append(folder))
+    stage.guard()
+    pid = stage.run("mute")
+    wait_until(lambda: len(asked) > 5, 90)
+    assert stage.process("mute").pid == pid
+
+
+def test_a_process_that_ends_because_it_hung_is_noted_with_what_its_heartbeat_says(stage):
+    heart(stage, "hanging", 1, "its browser thread has not moved for 130 s")
+    stage.guard()
+    stage.supervisor.start("hanging:hanging")
+    wait_until(lambda: stage.word("hanging"), 30)
+    assert "has not moved for 130 s" in stage.word("hanging")["reason"]
+    wait_until(lambda: stage.noted("process_hung"), 20)
+    assert stage.noted("process_hung")[0][0] == "error"
+
+
+def test_another_guard_goes_on_where_the_one_before_was_killed_and_notes_nothing_twice(stage):
+    events = stage.guard()
+    stage.supervisor.start("quick:quick")
+    wait_until(lambda: (stage.word("quick") or {}).get("deaths", 0) >= 2, 20)
+    told = [Event(serial, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"}) for serial in (5, 6)]
+    for event in told:
+        events.put(event)
+    wait_until(lambda: len(stage.noted("process_running")) == 2, 20)
+    events = stage.guard()
+    for event in [*told, Event(7, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"})]:
+        events.put(event)
+    wait_until(lambda: (stage.word("quick") or {}).get("decision") == "fail", 30)
+    wait_until(lambda: len(stage.noted("process_running")) >= 3, 20)
+    assert [details["serial"] for _, details in stage.noted("process_running")] == [5, 6, 7]
+
+
+def test_what_happens_while_postgresql_is_away_is_noted_when_it_is_back(stage):
+    stage.guard(dsn="postgresql:///nobody?host=/nonexistent")
+    pid = stage.run("steady")
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: stage.process("steady").pid not in (0, pid), 20)
+    assert stage.noted("process_restarting") == []
+    stage.guard()
+    wait_until(lambda: len(stage.noted("process_restarting")) == 1, 20)
+
+
+def test_a_note_that_was_stored_before_a_crash_is_not_stored_again(stage):
+    note = Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
+    spool = stage.settings.home / "other.jsonl"
+    for _ in range(2):  # the second finds the file of the first, as though it had not been removed
+        spool.write_text(note.line() + "\n{torn")
+        Notes(spool, stage.settings.database_dsn).start()
+        wait_until(lambda: not spool.exists() and not spool.with_suffix(".sending").exists(), 20)
+    assert len(stage.noted("process_exited")) == 1
+
+
+def test_notes_are_stored_in_the_order_in_which_they_were_taken(stage):
+    spool = stage.settings.home / "other.jsonl"
+    notes = [Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": serial}) for serial in range(300)]
+    spool.write_text("".join(f"{note.line()}\n" for note in notes))
+    Notes(spool, stage.settings.database_dsn).start()
+    wait_until(lambda: len(stage.noted("process_exited")) == 300, 20)
+    assert [details["serial"] for _, details in stage.noted("process_exited")] == list(range(300))
+
+
+def jammed(stage):
+    """Start the process that can be jammed, and wait until it answers; gives its pid."""
+    pid = stage.run("jam")
+    wait_until(lambda: answers("/health"), 60)
+    return pid
+
+
+def answers(path):
+    with contextlib.suppress(requests.RequestException):
+        return requests.get(f"http://127.0.0.1:{PORT}{path}", timeout=5).ok
+    return False
+
+
+def restarted(stage, pid, reason):
+    """It is started again, serves again, and what happened is noted with its reason."""
+    wait_until(lambda: stage.process("jam").pid not in (0, pid), 120, lambda: str(stage.process("jam")))
+    wait_until(lambda: answers("/other"), 60)
+    wait_until(lambda: stage.noted("process_hung"), 20)
+    ((severity, details),) = stage.noted("process_hung")
+    assert (severity, details["instance"]) == ("error", "jam")
+    assert reason in details["reason"]
+    assert any(reason in told["reason"] for _, told in stage.noted("process_restarting"))
+    assert not lives(pid)
+
+
+def test_a_process_whose_threads_are_all_stuck_is_restarted(stage):
+    stage.guard()
+    pid = jammed(stage)
+    for _ in range(5):  # more than it has threads
+        with contextlib.suppress(requests.RequestException):
+            requests.get(f"http://127.0.0.1:{PORT}/jam", timeout=0.5)
+    assert answers("/health")  # which has threads of its own
+    restarted(stage, pid, "requests wait, and no thread has ended one")
+
+
+def test_a_process_that_cannot_even_beat_is_restarted(stage):
+    stage.guard()
+    pid = jammed(stage)
+    (worker,) = psutil.Process(pid).children()
+    worker.suspend()
+    restarted(stage, pid, "no heartbeat for")
+    assert not lives(worker.pid)
+
+
+def test_a_process_that_lives_and_serves_is_left_alone(stage):
+    stage.guard()
+    pid = jammed(stage)
+    time.sleep(SILENCE + 5)
+    assert stage.process("jam").pid == pid
+    assert stage.noted("process_hung") == []

@@ -1,0 +1,123 @@
+"""What our plugin relies on inside the pinned supervisord, and the calls that it adds."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from supervisor.loggers import getLogger
+from supervisor.options import ServerOptions
+from supervisor.poller import Poller
+
+from bisnesctl.errors import SupervisorFault
+from bisnesctl.processes import supervisor_plugin
+from bisnesctl.processes.supervisor import Supervisor
+from tests.support.deployment import wait_until
+from tests.support.processes.servers import settings_in
+from tests.support.processes.supervisord import supervised
+
+SLEEPER = """
+[program:sleeper]
+command = sleep 600
+autostart = false
+autorestart = false
+startsecs = 0
+startretries = 0
+
+[program:nothing]
+command = /bin/false
+autostart = false
+autorestart = false
+startsecs = 0
+startretries = 0
+"""
+NAME = "sleeper:sleeper"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]:
+    with supervised(settings_in(tmp_path_factory.mktemp("wakeup")), SLEEPER) as found:
+        yield found
+
+
+def state(client: Supervisor, name: str = "sleeper") -> str:
+    return client.processes()[name].state
+
+
+def await_state(client: Supervisor, wanted: str, name: str = "sleeper") -> None:
+    wait_until(lambda: state(client, name) == wanted, 20, lambda: state(client, name))
+
+
+@pytest.fixture
+def ended(client: Supervisor) -> Supervisor:
+    """supervisord with a process that was killed."""
+    client.start(NAME)
+    await_state(client, "RUNNING")
+    os.kill(client.processes()["sleeper"].pid, signal.SIGKILL)
+    await_state(client, "EXITED")
+    return client
+
+
+def test_what_ended_by_itself_is_revived(ended: Supervisor) -> None:
+    assert ended.revive(NAME)
+    await_state(ended, "RUNNING")
+
+
+def test_what_runs_or_was_stopped_is_not_revived(client: Supervisor) -> None:
+    client.start(NAME)
+    await_state(client, "RUNNING")
+    pid = client.processes()["sleeper"].pid
+    assert not client.revive(NAME)
+    assert client.processes()["sleeper"].pid == pid
+    client.stop(NAME)
+    await_state(client, "STOPPED")
+    assert not client.revive(NAME)
+    assert state(client) == "STOPPED"
+
+
+def test_a_stop_of_what_ended_keeps_it_from_being_revived(ended: Supervisor) -> None:
+    ended.stop(NAME)
+    assert state(ended) == "STOPPED"
+    assert not ended.revive(NAME)
+    ended.start(NAME)
+    await_state(ended, "RUNNING")
+
+
+def test_what_ends_at_once_can_be_revived_again_and_again(client: Supervisor) -> None:
+    client.start("nothing:nothing")
+    for _ in range(3):
+        await_state(client, "EXITED", "nothing")
+        assert client.revive("nothing:nothing")
+
+
+def test_a_name_that_is_not_there_is_a_fault(client: Supervisor) -> None:
+    with pytest.raises(SupervisorFault, match="BAD_NAME"):
+        client.revive("nobody:nobody")
+
+
+def test_every_signal_ends_the_poll_of_supervisords_loop() -> None:
+    """The loop's own steps: it polls what is readable in the socket map, and has what it finds handle it."""
+    options = ServerOptions()
+    options.logger = getLogger()
+    sockets: dict[int, Any] = options.get_socket_map()
+    before = set(sockets)
+    handler = signal.signal(signal.SIGCHLD, lambda *_: None)
+    kept = supervisor_plugin.make_interface(SimpleNamespace(options=options))
+    try:
+        [fd] = set(sockets) - before
+        poller = Poller(options)
+        for _ in range(2):
+            assert sockets[fd].readable() and not sockets[fd].writable()
+            poller.register_readable(fd)
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGCHLD)).start()
+            assert poller.poll(3600) == ([fd], [])  # without the plugin it returns when the time is up
+            sockets[fd].handle_read_event()
+            assert poller.poll(0) == ([], [])
+    finally:
+        assert kept
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, handler)
+        sockets.pop(fd)

@@ -1,0 +1,261 @@
+"""A database whose clock is set back and forth: everything goes on within seconds, and nothing is done twice.
+
+The database has a `now()` and a `clock_timestamp()` of its own, found before PostgreSQL's, so that every statement,
+default and function of ours lives by a clock that the test sets.
+"""
+
+import contextlib
+
+import psycopg2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bisnesctl.database import migrations
+from services.database.clock import DatabaseClock
+from services.events import store as events
+from services.message import Scope, Status
+from services.outbox import store
+from services.outbox.store import Hold
+from tests.integration.outbox.test_delivery import Stage
+from tests.support.outbox import accept, add_bot, entry, execute, open_database, outbox, result
+from tests.support.processes.servers import settings_in
+
+FAKE = """
+CREATE SCHEMA fake;
+CREATE TABLE fake.step (by interval NOT NULL);
+INSERT INTO fake.step VALUES ('0');
+CREATE FUNCTION fake.now() RETURNS timestamptz LANGUAGE sql STABLE AS
+    'SELECT pg_catalog.now() + by FROM fake.step';
+CREATE FUNCTION fake.clock_timestamp() RETURNS timestamptz LANGUAGE sql VOLATILE AS
+    'SELECT pg_catalog.clock_timestamp() + by FROM fake.step';
+"""
+CHAT = "60123456789"
+MINUTES = st.integers(-4000, 4000)
+
+
+@pytest.fixture
+def dsn(empty_database):
+    """The URL of a migrated database that lives by a clock of its own."""
+    with contextlib.closing(psycopg2.connect(empty_database)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(FAKE)
+        cursor.execute("SELECT current_database()")
+        cursor.execute(f"ALTER DATABASE {cursor.fetchone()[0]} SET search_path = fake, pg_catalog, public")
+    migrations.apply(empty_database)
+    return empty_database
+
+
+@pytest.fixture
+def opened(dsn):
+    pool, connection = open_database(dsn)
+    yield connection, pool
+    connection.close()
+    pool.close()
+
+
+@pytest.fixture
+def connection(opened):
+    return opened[0]
+
+
+@pytest.fixture
+def clock(tmp_path, connection):
+    found = DatabaseClock(settings_in(tmp_path, DATABASE_URL="postgresql://unused"))
+    found.look(connection)
+    return found
+
+
+@pytest.fixture
+def stage(dsn, tmp_path, monkeypatch):
+    stage = Stage(dsn, tmp_path, monkeypatch)
+    yield stage
+    stage.close()
+
+
+def step(connection, **by):
+    """Set the database's clock back or forth."""
+    words = " ".join(f"{number} {unit}" for unit, number in by.items())
+    execute(connection, "UPDATE fake.step SET by = by + %s::interval", (words,))
+
+
+def left(connection, what, table):
+    """The seconds until a stored moment; minus infinity is None."""
+    return execute(connection, f"SELECT extract(epoch FROM {what} - now())::float FROM {table}")[0][0]
+
+
+def wait_until_looked(stage):
+    """Until a process has looked at the clock once more."""
+    execute(stage.connection, "UPDATE clock_seen SET at = now() - interval '1 hour'")
+    fresh = "SELECT at > now() - interval '30 minutes' FROM clock_seen"
+    stage.wait_for(lambda: execute(stage.connection, fresh) == [(True,)], seconds=60)
+
+
+@pytest.mark.parametrize("minutes", [-70, -3, 70])
+def test_messages_go_on_within_seconds_after_the_clock_was_set(stage, minutes):
+    bot = stage.bot()
+    sender = stage.sender()
+    stage.accept(entry(bot, CHAT, "before"))
+    stage.wait_for(lambda: stage.statuses() == {"sent": 1})
+    step(stage.connection, minutes=minutes)
+    stage.accept(entry(bot, CHAT, "after"), entry(bot, "60111111111", "in another chat"))
+    sender.delivery.wake()
+    stage.wait_for(lambda: stage.statuses() == {"sent": 3}, seconds=60)
+    assert [text for chat, text in stage.provider.received if chat == CHAT] == ["before", "after"]
+    assert len(stage.provider.received) == 3
+
+
+def test_the_clock_was_set_back_while_nothing_ran(stage):
+    bot = stage.bot()
+    sender = stage.sender()
+    wait_until_looked(stage)
+    sender.stop(5)
+    stage.accept(entry(bot, CHAT, "waits"))
+    execute(stage.connection, "UPDATE bot_pace SET held_until = now() + interval '1 second', free_at = now()")
+    execute(stage.connection, "UPDATE lane SET due = now() + interval '1 second'")
+    step(stage.connection, hours=-5)
+    stage.sender("meta-worker-2")
+    stage.wait_for(lambda: stage.statuses() == {"sent": 1}, seconds=60)
+
+
+def test_a_number_of_which_nothing_is_left_to_send_now_is_not_stopped_by_its_pace(connection):
+    bot = add_bot(connection)
+    accept(connection, entry(bot))
+    execute(connection, "UPDATE bot_pace SET free_at = now() + interval '1 hour'")
+    assert len(outbox(rate=5).claim(connection, 10)) == 1
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(MINUTES, min_size=1, max_size=4), st.floats(1, 3000))
+def test_a_hold_is_never_longer_than_it_was(connection, clock, steps, seconds):
+    execute(connection, "DELETE FROM phone_configs")
+    execute(connection, "UPDATE clock_seen SET at = now()")
+    bot = add_bot(connection)
+    accept(connection, entry(bot))
+    store.hold(connection, [Hold(bot, Scope.BOT, seconds, "130429: too many", slower=True)])
+    for minutes in steps:
+        step(connection, minutes=minutes)
+        clock.look(connection)
+        assert left(connection, "held_until", "bot_pace") <= seconds + 5
+        assert left(connection, "slow_until", "bot_pace") <= store.SLOW_SECONDS + 5
+    if all(minutes < 0 for minutes in steps):
+        assert left(connection, "held_until", "bot_pace") > seconds - 60
+
+
+def test_everything_that_is_to_happen_stays_as_far_away_as_it_was(connection, clock):
+    bot = add_bot(connection)
+    accept(connection, entry(bot))
+    execute(connection, "UPDATE lane SET due = now() + interval '30 s'")
+    execute(connection, "INSERT INTO webhook (id, company_id, url, events, secret_encrypted)"
+            " VALUES (uuid_generate_v4(), '0128', 'http://x', '{*}', '')")  # fmt: skip
+    execute(connection, "UPDATE webhook SET previous_until = now() + interval '40 s',"
+            " paused_until = now() + interval '50 s'")  # fmt: skip
+    execute(connection, "INSERT INTO webhook_lane (webhook_id, chat_id, pending, due)"
+            " SELECT id, '', 1, now() + interval '60 s' FROM webhook")  # fmt: skip
+    execute(connection, "INSERT INTO media_download (message_id, bot_id, company_id, media, due, tried_at)"
+            " VALUES (uuid_generate_v4(), %s, '0128', '{}', now() + interval '70 s', now())", (bot,))  # fmt: skip
+    execute(connection, "INSERT INTO bot_check (bot_id, due) VALUES (%s, now() + interval '80 s')", (bot,))
+    execute(connection, "INSERT INTO wa_block (bot_id, kind, reason, until)"
+            " VALUES (%s, 'failed_starts', '', now() + interval '90 s')", (bot,))  # fmt: skip
+    execute(connection, "INSERT INTO wa_session (bot_id, qr_expires_at, pairing_expires_at)"
+            " VALUES (%s, now() + interval '20 s', now() + interval '25 s')", (bot,))  # fmt: skip
+    execute(connection, "UPDATE clock_seen SET at = now()")
+    step(connection, hours=-3)
+    clock.look(connection)
+    moments = {
+        ("due", "lane"): 30, ("previous_until", "webhook"): 40, ("paused_until", "webhook"): 50,
+        ("due", "webhook_lane"): 60, ("due", "media_download"): 70, ("due", "bot_check"): 80, ("until", "wa_block"): 90,
+        ("qr_expires_at", "wa_session"): 20, ("pairing_expires_at", "wa_session"): 25,
+        ("tried_at", "media_download"): 0,
+    }  # fmt: skip
+    found = {moment: left(connection, *moment) for moment in moments}
+    assert found == {moment: pytest.approx(seconds, abs=15) for moment, seconds in moments.items()}
+
+
+def test_what_waits_for_an_operator_goes_on_waiting(connection, clock):
+    bot = add_bot(connection)
+    accept(connection, entry(bot))
+    store.hold(connection, [Hold(bot, Scope.BOT, None, "190: the token is no good")])
+    step(connection, hours=-1)
+    clock.look(connection)
+    assert execute(connection, "SELECT held_until = 'infinity' FROM bot_pace") == [(True,)]
+    assert outbox().claim(connection, 10) == []
+
+
+def test_a_step_is_repaired_once_whoever_looks(connection, clock, tmp_path):
+    bot = add_bot(connection)
+    accept(connection, entry(bot))
+    execute(connection, "UPDATE clock_seen SET at = now()")
+    step(connection, hours=-1)
+    others = [DatabaseClock(clock_settings) for clock_settings in [settings_in(tmp_path)] * 3]
+    clock.look(connection)
+    execute(connection, "UPDATE bot_pace SET held_until = now() + interval '50 s'")
+    for other in others:
+        other.look(connection)
+    assert left(connection, "held_until", "bot_pace") == pytest.approx(50, abs=15)
+
+
+def test_a_lease_of_a_worker_that_is_gone_ends_no_later(connection, clock):
+    accept(connection, entry(add_bot(connection)))
+    assert len(outbox(lease=60).claim(connection, 10)) == 1
+    execute(connection, "UPDATE clock_seen SET at = now()")
+    step(connection, hours=-2)
+    clock.look(connection)
+    assert left(connection, "due", "lane") <= 60
+    step(connection, seconds=61)
+    assert len(store.expired(connection, "meta")) == 1
+
+
+def test_what_a_living_worker_has_in_hand_is_not_taken_when_the_clock_is_set_forth(stage):
+    sender = stage.sender()
+    sender.delivery.paused = True
+    stage.accept(entry(stage.bot(), CHAT, "claimed by a worker of another machine"))
+    execute(stage.connection, "UPDATE lane SET claim = 'elsewhere/meta-worker-1/run', due = now() + interval '60 s',"
+            " head = (SELECT id FROM outbox)")  # fmt: skip
+    wait_until_looked(stage)
+    step(stage.connection, minutes=70)
+    for _ in range(2):  # the other machine's worker renews its lease meanwhile
+        wait_until_looked(stage)
+    assert stage.statuses() == {"queued": 1}
+    assert execute(stage.connection, "SELECT claim FROM lane") == [("elsewhere/meta-worker-1/run",)]
+
+
+def test_a_worker_renews_its_leases_when_the_clock_is_set_forth(stage):
+    sender = stage.sender()
+    sender.delivery.paused = True
+    stage.accept(entry(stage.bot(), CHAT, "in hand"))
+    execute(stage.connection, "UPDATE lane SET claim = %s, due = now() + interval '60 s'", (sender.outbox.worker,))
+    wait_until_looked(stage)
+    step(stage.connection, minutes=70)
+    stage.wait_for(lambda: left(stage.connection, "due", "lane") > 0, seconds=60)
+
+
+def test_events_go_on_after_the_clock_was_set_back(connection, clock):
+    execute(connection, "INSERT INTO webhook (id, company_id, url, events, secret_encrypted)"
+            " VALUES (uuid_generate_v4(), '0128', 'http://x', '{*}', '')")  # fmt: skip
+    execute(connection, "INSERT INTO event_feed VALUES ('0128')")
+    execute(connection, "SELECT raise_events(%s)", ('[{"company": "0128", "session": "0128-0", "event": "message",'
+            ' "chat": "60123456789", "payload": {}}]',))  # fmt: skip
+    execute(connection, "UPDATE clock_seen SET at = now()")
+    step(connection, hours=-1)
+    assert events.claim(connection, "a/events/1", 60, 100) == []
+    clock.look(connection)
+    assert len(events.claim(connection, "a/events/1", 60, 100)) == 1
+
+
+def test_what_ended_does_not_seem_to_live(connection, clock):
+    execute(connection, "INSERT INTO process_instances (process_name, host, instance, pid, status, started_at)"
+            " VALUES ('meta', 'h', 'i', 1, 'healthy', now())")  # fmt: skip
+    execute(connection, "UPDATE clock_seen SET at = now()")
+    step(connection, hours=-1)
+    clock.look(connection)
+    assert left(connection, "last_heartbeat", "process_instances") <= 0
+
+
+def test_a_message_that_is_tried_again_keeps_its_pause(connection, clock):
+    accept(connection, entry(add_bot(connection)))
+    (message,) = outbox().claim(connection, 10)
+    outbox().record(connection, [result(message, Status.QUEUED, after=20.0)])
+    execute(connection, "UPDATE clock_seen SET at = now()")
+    step(connection, days=-3)
+    clock.look(connection)
+    assert 0 < left(connection, "due", "lane") <= 20

@@ -1,0 +1,418 @@
+"""The session process of a WhatsApp Web number: how it begins and ends, on the simulated page in a real browser."""
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from bisnesctl import wajs
+from bisnesctl.health.probes import read_beat
+from bisnesctl.processes.session_programs import session_name
+from services.connectors.wwebjs.browser import process_tree
+from services.connectors.wwebjs.browser.chromium import StartFailed
+from services.connectors.wwebjs.browser.profiles import ARCHIVED, Profile, ProfileInUse, discard
+from services.connectors.wwebjs.manager import store
+from services.connectors.wwebjs.session import commands, session
+from services.connectors.wwebjs.session import process as wiring
+from services.connectors.wwebjs.session.bot_lock import BotLock
+from services.connectors.wwebjs.session.browser_loop import Hooks
+from services.connectors.wwebjs.session.event_recorder import Recorder
+from services.connectors.wwebjs.session.session import ExitStatus, Session
+from services.connectors.wwebjs.session.status_store import Register
+from services.connectors.wwebjs.states import relaunch
+from services.connectors.wwebjs.states.state_machine import Limits, State
+from services.outbox.store import Database
+from tests.support.deployment import alive, descendants
+from tests.support.outbox import execute, open_database
+from tests.support.processes.servers import settings_in
+from tests.support.sandbox import eventually, free_port
+from tests.support.web_page import WebSandbox
+from tests.unit.wwebjs.test_browser_loop import Browser
+from tests.unit.wwebjs.test_state_machine import MAIN, health
+
+COMPANY, NUMBER = "0128", "60110000007"
+
+
+#: What `python -m services.connectors.wwebjs` does.
+MAIN_MODULE = "import sys; from services.connectors.wwebjs.__main__ import main; sys.exit(main())"
+#: Has a step that takes more than 4 seconds beyond twice its deadline count as one that hangs.
+SOON_HUNG = "import time; from services.connectors.wwebjs.session import process; process.STEP_MARGIN_SECONDS = 4.0"
+#: Has the thread that owns the browser hang in a step.
+HANGS = {
+    "launch": "from services.connectors.wwebjs.browser.browser import Browser; "
+    "Browser.launch = lambda *_: time.sleep(1e6)",
+    "look": "from services.connectors.wwebjs.session.browser_loop import Owner; "
+    "Owner._look = lambda _: time.sleep(1e6)",
+}
+
+
+class Nobody:
+    """Whom to tell that a command waits."""
+
+    def notify(self, _queue):
+        pass
+
+
+class Stage:
+    """A bot, and the processes that serve it."""
+
+    def __init__(self, dsn, redis_url, folder, page_url, **more):
+        self.settings = settings_in(
+            folder, DATABASE_URL=dsn, REDIS_URL=redis_url, WA_URL=page_url, HEARTBEAT_INTERVAL="1000",
+            WA_JS_PATH=str(wajs.fetch()), ENCRYPTION_KEY="00" * 32, **more,
+        )  # fmt: skip
+        self.pool, self.connection = open_database(dsn)
+        ((self.bot,),) = execute(
+            self.connection,
+            "INSERT INTO phone_configs (company_id, phone_index, connection_type) VALUES (%s, 0, 'wwebjs')"
+            " RETURNING id",
+            (COMPANY,),
+        )
+        self.processes = []
+
+    def start(self, before=""):
+        """Start the process; it runs the Python code `before` at first."""
+        environment = {**os.environ, "BISNES_ENV": str(self.settings.env_file)}
+        command = [sys.executable, "-c", f"{before}\n{MAIN_MODULE}", COMPANY, "0"]
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        process.said = ""
+        self.processes.append(process)
+        threading.Thread(target=lambda: setattr(process, "said", process.stdout.read()), daemon=True).start()
+        return process
+
+    def end(self):
+        for process in self.processes:
+            if process.poll() is None:
+                everything = process_tree.members(process.pid)
+                process.kill()
+                process.wait()
+                for pid in everything:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+        self.connection.close()
+        self.pool.close()
+
+    def row(self, column):
+        found = execute(self.connection, f"SELECT {column} FROM wa_session WHERE bot_id = %s", (self.bot,))
+        return found[0][0] if found else None
+
+    def becomes(self, state, process):
+        """Wait until the session is in that state; its process must not end before."""
+
+        def became():
+            assert process.poll() is None or self.row("state") == state, process.said
+            return self.row("state") == state
+
+        eventually(became)
+
+    def tell(self, command, **arguments):
+        """Have a command carried out, and return the answer."""
+        number = commands.send(self.connection, Nobody(), self.bot, command, arguments)
+        return eventually(lambda: commands.answer(self.pool, number, 60) or {"done": True})
+
+    def statuses(self):
+        """What customers were told of the session, in the order it happened."""
+        query = "SELECT event_data -> 'payload' ->> 'status' FROM process_events WHERE event_type = %s ORDER BY id"
+        return [status for (status,) in execute(self.connection, query, ("session_status",))]
+
+
+@pytest.fixture
+def stage(database, redis_server, tmp_path):
+    """A bot of a page that nobody serves, unless a test has one served."""
+    stage = Stage(database, redis_server.url, tmp_path, f"http://127.0.0.1:{free_port()}")
+    yield stage
+    stage.end()
+
+
+@pytest.fixture
+def sandbox(tmp_path):
+    sandbox = WebSandbox(tmp_path / "sandbox")
+    yield sandbox
+    sandbox.end()
+
+
+def test_the_life_of_a_session(database, redis_server, sandbox, tmp_path):
+    stage = Stage(database, redis_server.url, tmp_path, sandbox.page_url)
+    try:
+        live(stage, sandbox)
+    finally:
+        stage.end()
+
+
+def live(stage, sandbox):
+    process = stage.start()
+    stage.becomes("SCAN_QR_CODE", process)
+    first = eventually(lambda: stage.row("qr"))
+    assert (stage.row("failed_starts"), stage.row("beat_at")) == (0, None)
+    sandbox.scan(NUMBER)
+    stage.becomes("WORKING", process)
+    assert (stage.row("own_number"), stage.row("qr")) == (NUMBER, None)
+    assert first.count(",") == 4
+    assert stage.tell("status")["view"] == "working"
+    with pytest.raises(commands.CommandFailed, match="no command dance"):
+        stage.tell("dance")
+    with pytest.raises(commands.CommandFailed, match="nothing to link"):
+        stage.tell("pair", phoneNumber=NUMBER)
+    everything = process_tree.members(process.pid)
+    assert len(everything) > 4
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == ExitStatus.STOPPED
+    assert [pid for pid in everything if pid in process_tree.members(pid)] == []
+    assert (stage.row("state"), stage.row("failed_starts")) == ("STOPPED", 0)
+    again = stage.start()
+    stage.becomes("WORKING", again)  # nobody scans: the profile was kept
+    again.kill()
+    third = stage.start()
+    eventually(lambda: stage.row("pid") == third.pid)
+    eventually(lambda: stage.row("state") != "WORKING")  # what the killed one said does not stand
+    stage.becomes("WORKING", third)
+    told = stage.statuses()
+    assert told[0] == "STARTING"
+    assert [each for each in told if each != "STARTING"] == ["SCAN_QR_CODE", "WORKING", "STOPPED", "WORKING", "WORKING"]
+
+
+def test_a_page_that_cannot_be_reached_for_a_while_is_no_failed_start(database, redis_server, tmp_path):
+    port = free_port()
+    stage = Stage(database, redis_server.url, tmp_path, f"http://127.0.0.1:{port}/_wa/")
+    process = stage.start()
+    try:
+        eventually(lambda: "ERR_CONNECTION_REFUSED" in (stage.row("reason") or ""))
+        assert stage.row("state") == "STARTING"
+        assert stage.tell("status") == {"view": "unreachable"}
+        with pytest.raises(commands.CommandFailed, match="not open"):
+            stage.tell("doctor")
+        sandbox = WebSandbox(tmp_path / "sandbox", port=port)
+        try:
+            stage.becomes("SCAN_QR_CODE", process)
+            assert (stage.row("failed_starts"), stage.row("reason")) == (0, None)
+        finally:
+            sandbox.end()
+    finally:
+        stage.end()
+
+
+class Unlaunchable:
+    """A browser that does not start."""
+
+    events, lost = queue.Queue(), None
+
+    def __init__(self, *_):
+        pass
+
+    def launch(self):
+        raise StartFailed("no display")
+
+    def kill(self):
+        pass
+
+
+class Shown(Browser):
+    """A browser of which the page says one thing."""
+
+    def __init__(self, says):
+        super().__init__(says)
+        self.launch = self.open = self.kill = lambda: None
+        self.close = lambda _seconds: None
+
+
+def serve(stage, monkeypatch, browser, ours=True):
+    """Run a session with such browsers; returns how it ended."""
+    monkeypatch.setattr(session, "Browser", browser)
+    monkeypatch.setattr(relaunch, "PAUSE", 0.0)
+    register = Register(stage.pool, stage.bot, lambda *_: None)
+    profile = Profile(stage.settings.profile_dir, COMPANY, 0)
+    recorder = Recorder(stage.pool, stage.bot, lambda: None)
+    hooks = Hooks(lambda: False, lambda works: None, lambda: True, lambda _: 1.0, lambda owner: None, lambda: ours)
+    register.begin()
+    return Session(None, profile, register, recorder, [], Limits(500.0, 2), hooks).run(threading.Event())
+
+
+def test_browsers_that_do_not_start_are_tried_a_few_times_then_the_start_has_failed(stage, monkeypatch):
+    assert serve(stage, monkeypatch, Unlaunchable) == ExitStatus.START_FAILED
+    assert (stage.row("state"), stage.row("reason"), stage.row("failed_starts")) == ("FAILED", "no display", 1)
+
+
+def test_a_number_that_another_process_took_is_shown_as_that_one_says(stage, monkeypatch):
+    assert serve(stage, monkeypatch, lambda *_: Shown(MAIN), ours=False) == ExitStatus.ELSEWHERE
+    assert stage.row("state") == "STARTING"  # as it was told before
+
+
+def test_a_refused_account_is_blocked_for_good_and_its_queue_is_held(stage, monkeypatch):
+    assert serve(stage, monkeypatch, lambda *_: Shown(health("TOS_BLOCK"))) == ExitStatus.GIVEN_UP
+    ((kind, forever),) = execute(stage.connection, "SELECT kind, until = 'infinity' FROM wa_block")
+    assert (kind, forever, stage.row("state")) == ("banned", True, "FAILED")
+
+
+def test_a_blocked_number_is_not_started(stage):
+    execute(stage.connection, "INSERT INTO wa_block VALUES (%s, 'banned', 'spam', now(), 'infinity')", (stage.bot,))
+    process = stage.start()
+    assert process.wait(60) == ExitStatus.GIVEN_UP
+    eventually(lambda: "spam" in process.said)
+    assert stage.row("state") is None
+    execute(stage.connection, "UPDATE wa_block SET until = now() - interval '1 second'")
+    assert Register(stage.pool, stage.bot, lambda *_: None).block() is None
+
+
+def test_a_number_that_is_none_is_a_mistake_of_the_configuration(stage):
+    execute(stage.connection, "DELETE FROM phone_configs")
+    assert stage.start().wait(60) == ExitStatus.MISCONFIGURED
+
+
+def test_two_processes_never_have_one_number(stage, database):
+    one, two = (BotLock(Database(database, 2, "t"), stage.bot) for _ in range(2))
+    stopping, process_health = threading.Event(), wiring.ProcessHealth(stage.settings, "t")
+    assert wiring._take(one, process_health, stopping)
+    threading.Timer(3.0, stopping.set).start()
+    assert not wiring._take(two, process_health, stopping)
+    assert "another process" in process_health.counters.degraded
+    execute(stage.connection, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    assert one.held()  # it takes it anew
+    one.release()
+    eventually(two.take)
+    assert not one.held()
+    two.release()
+
+
+@pytest.mark.parametrize("step", HANGS)
+def test_a_process_whose_browser_thread_hangs_ends_itself_and_says_where(
+    database, redis_server, sandbox, tmp_path, step
+):
+    stage = Stage(database, redis_server.url, tmp_path, sandbox.page_url, MAX_HEARTBEAT_AGE="2000")
+    try:
+        process = stage.start(f"{SOON_HUNG}; {HANGS[step]}")
+        below = set()
+        while process.poll() is None:
+            below |= process_tree.members(process.pid)
+            time.sleep(0.2)
+        assert process.returncode == ExitStatus.HUNG
+        beat = read_beat(stage.settings.heartbeat_dir / f"{session_name(COMPANY, 0)}.json")
+        assert "its browser's thread has not moved for" in beat.reason
+        eventually(lambda: "most recent call first" in process.said)  # where every thread was
+        assert stage.row("failed_starts") == 0
+        eventually(lambda: not any(alive(pid) for pid in below))
+    finally:
+        stage.end()
+
+
+def test_a_database_that_freezes_for_long_ends_no_session(postgres, database, redis_server, sandbox, tmp_path):
+    stage = Stage(database, redis_server.url, tmp_path, sandbox.page_url, MAX_HEARTBEAT_AGE="2000")
+    try:
+        process = stage.start(SOON_HUNG)
+        stage.becomes("SCAN_QR_CODE", process)
+        frozen = [postgres.pid, *descendants(postgres.pid)]
+        signal_all(frozen, signal.SIGSTOP)
+        try:
+            time.sleep(20)  # five times what a step may take
+        finally:
+            signal_all(frozen, signal.SIGCONT)
+        sandbox.scan(NUMBER)
+        stage.becomes("WORKING", process)
+    finally:
+        stage.end()
+
+
+def signal_all(pids, signum):
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+
+
+def test_a_profile_is_had_by_one_process_and_put_aside_twice_at_most(tmp_path):
+    profile = Profile(tmp_path, COMPANY, 0)
+    with pytest.raises(ProfileInUse):
+        Profile(tmp_path, COMPANY, 0)
+    for number in range(ARCHIVED + 2):
+        assert not profile.linked
+        (profile.path / "key").write_text(str(number))
+        profile.mark(NUMBER)
+        assert profile.linked
+        profile.archive()
+    assert profile.path.stat().st_mode & 0o777 == 0o700
+    name = session_name(COMPANY, 0)
+    kept = sorted(each for each in tmp_path.iterdir() if each.is_dir() and each.name != name)
+    assert [(each / "key").read_text() for each in kept] == ["2", "3"]
+    profile.close()
+    Profile(tmp_path, COMPANY, 0).close()
+
+
+def test_a_removed_number_leaves_nothing_that_links_it_and_its_successor_does_not_inherit_it(tmp_path):
+    profile = Profile(tmp_path, COMPANY, 0)
+    profile.take(7)
+    profile.mark(NUMBER)
+    profile.archive()
+    profile.mark(NUMBER)
+    with pytest.raises(ProfileInUse):
+        discard(tmp_path, COMPANY, 0, 7)
+    profile.close()
+    successor = Profile(tmp_path, COMPANY, 0)
+    successor.take(8)
+    assert not successor.linked
+    successor.mark(NUMBER)
+    assert len(folders(tmp_path)) == 3
+    discard(tmp_path, COMPANY, 0, 7)
+    assert folders(tmp_path) == [successor.path.name]
+    assert successor.linked
+    successor.close()
+    discard(tmp_path, COMPANY, 0, 8)
+    assert folders(tmp_path) == []
+    discard(tmp_path, COMPANY, 0, 8)
+
+
+def folders(place):
+    return sorted(each.name for each in place.iterdir() if each.is_dir())
+
+
+def test_a_state_lasts_since_it_began_whatever_its_reasons(stage):
+    register = Register(stage.pool, stage.bot, lambda *_: None)
+    register.begin()
+    register.change(State.STARTING)
+    first = stage.row("changed_at")
+    register.change(State.STARTING, "the network is away")
+    assert (stage.row("changed_at"), stage.row("reason")) == (first, "the network is away")
+    register.change(State.WORKING)
+    assert stage.row("changed_at") > first
+
+
+@pytest.mark.parametrize("end", [State.STOPPED, None])
+def test_a_start_that_is_stopped_or_killed_did_not_fail(stage, end):
+    for _ in range(4):
+        register = Register(stage.pool, stage.bot, lambda *_: None)
+        register.begin()
+        register.change(State.STARTING)
+        if end:
+            register.change(end)
+    assert stage.row("failed_starts") == 0
+    with stage.pool.connection() as connection:
+        assert store.block_failing(connection) == []
+
+
+def test_three_starts_that_fail_block_the_number_and_one_that_comes_up_wipes_them_out(stage):
+    def fail():
+        register = Register(stage.pool, stage.bot, lambda *_: None)
+        register.begin()
+        register.fail("no display")
+
+    def blocked():
+        with stage.pool.connection() as connection:
+            return store.block_failing(connection)
+
+    fail()
+    fail()
+    register = Register(stage.pool, stage.bot, lambda *_: None)
+    register.begin()
+    assert blocked() == []
+    register.change(State.SCAN_QR_CODE)
+    assert stage.row("failed_starts") == 0
+    for _ in range(2):
+        fail()
+        assert blocked() == []
+    fail()
+    assert blocked() == [stage.bot]

@@ -1,0 +1,172 @@
+"""The whole thing as an operator has it: `bisnesctl` in a folder of its own, on free ports, in the sandbox."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+import requests
+
+from bisnesctl.settings import Settings
+from tests.support.processes.servers import settings_in
+
+#: Seconds for one command of the tool.
+COMMAND_TIMEOUT = 120
+PORTS = ("API_PORT", "META_PORT", "WWEBJS_PORT", "PORT", "SANDBOX_PORT")
+
+
+class Deployment:
+    """One deployment. `close` stops it and deletes what it left."""
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        self.folder = folder
+        self._environment = {name: value for name, value in os.environ.items() if name.upper() not in _SETTINGS}
+        self._environment |= {"BISNES_ENV": str(folder / ".env"), "COLUMNS": "120"}
+        self.run("init")
+        self.settings = self._configure(dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)) | variables)
+        self.key = self.settings.operator_key.get_secret_value()
+
+    def _configure(self, variables: dict[str, str]) -> Settings:
+        env_file = self.folder / ".env"
+        lines = [f"{name}={value}" for name, value in variables.items()]
+        kept = [line for line in env_file.read_text().splitlines() if line.partition("=")[0] not in variables]
+        env_file.write_text("\n".join([*kept, *lines, ""]))
+        secrets = dict(line.split("=", 1) for line in kept if "=" in line and not line.startswith("#"))
+        return settings_in(self.folder, **secrets | variables)
+
+    def run(self, *words: str, given: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run `bisnesctl` with these words."""
+        done = subprocess.run(
+            [sys.executable, "-m", "bisnesctl", *words],
+            input=given, capture_output=True, text=True, cwd=self.folder, env=self._environment,
+            timeout=COMMAND_TIMEOUT,
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(
+                f"bisnesctl {' '.join(words)} ended with {done.returncode}\n{done.stdout}{done.stderr}"
+            )
+        return done
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Each process by its name, as `bisnesctl status --json` has it."""
+        done = self.run("status", "--json", check=False)
+        return {row["name"]: row for row in json.loads(done.stdout)["processes"]}
+
+    def pid(self, name: str) -> int:
+        """A process's pid."""
+        return int(self.status()[name]["pid"])
+
+    def kill(self, name: str) -> bool:
+        """SIGKILL the process of this name, if it runs just now."""
+        pid = self.status().get(name, {}).get("pid")
+        try:
+            if pid:
+                os.kill(int(pid), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return bool(pid)
+
+    def add_demo_bot(self, company: str = "0100", index: int = 0) -> None:
+        """A Meta number in the sandbox."""
+        self.run(
+            "bots", "add", "--company", company, "--phone", str(index), "--type", "meta_direct",
+            "--phone-number-id", f"10{company}{index}", "--token-stdin", given="sandbox-token\n",
+        )  # fmt: skip
+
+    def send(self, company: str, chat: str, text: str, **options: Any) -> requests.Response:
+        """POST a text."""
+        headers = {"X-Api-Key": self.key, **options.pop("headers", {})}
+        url = f"{self.api}/api/v2/messages/text/{company}/{chat}"
+        return requests.post(url, json={"message": text}, headers=headers, timeout=40, **options)
+
+    @property
+    def api(self) -> str:
+        """Base URL of the API."""
+        return f"http://127.0.0.1:{self.settings.api_port}"
+
+    @property
+    def sandbox(self) -> str:
+        """Base URL of the simulator's own addresses."""
+        return f"http://127.0.0.1:{self.settings.sandbox_port}/_sandbox"
+
+    def behave(self, **behaviour: Any) -> None:
+        """Tell the simulator to do something differently."""
+        requests.post(f"{self.sandbox}/behaviour", json=behaviour, timeout=10).raise_for_status()
+
+    def received(self) -> list[dict[str, Any]]:
+        """What the simulator took in, in order of arrival."""
+        answer = requests.get(f"{self.sandbox}/messages", params={"limit": 10_000}, timeout=30)
+        answer.raise_for_status()
+        return [message for message in answer.json()["messages"] if message["wamid"]]
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """Run a statement in its database; its rows, where it has any."""
+        connection = psycopg2.connect(self.settings.database_dsn)
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(statement)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+    def statuses(self) -> dict[str, int]:
+        """How many messages have each status."""
+        return {str(status): count for status, count in self.rows("SELECT status, count(*) FROM outbox GROUP BY 1")}
+
+    def logs(self) -> str:
+        """The last lines of every log, for a failing test to show."""
+        return "\n".join(
+            f"--- {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:])
+            for path in sorted(self.settings.log_dir.glob("*.log"))
+            if path.stat().st_size
+        )
+
+    def close(self) -> None:
+        """Stop everything and delete the data."""
+        self.run("stop", check=False)
+        shutil.rmtree(self.settings.server_home, ignore_errors=True)
+
+
+_SETTINGS = {name.upper() for name in Settings.model_fields} | {"BISNES_ENV", "BISNES_PROCESS", "BISNES_INSTANCE"}
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on which nobody listens now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: Callable[[], str] = lambda: "") -> None:
+    """Wait for something to become true; says `what` is instead when the time is up."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what()
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below this one."""
+    try:
+        return {each.pid for each in psutil.Process(pid).children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return set()

@@ -1,0 +1,110 @@
+"""A Graph API of one's own that goes away and comes back, and a worker that sends to it."""
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from services.channel import Sender, tuned_for_meta
+from services.connectors.meta.translation.connector import MetaConnector
+from services.outbox.outage_policy import Pauses
+from tests.integration.outbox.test_delivery import Stage
+from tests.support.deployment import free_ports
+
+#: Pauses of an outage for tests: the sweeps of the workers set the pace then.
+FAST = Pauses(first=0.1, longest=0.5, reported_after=0.4)
+
+#: HTTP status and body of an answer.
+Answer = tuple[int, bytes]
+PAGE = b"<html><body>Sorry, something went wrong</body></html>"
+
+
+def error(code: int, status: int = 500) -> Answer:
+    """Graph's answer with an error."""
+    return status, json.dumps({"error": {"message": f"error {code}", "code": code}}).encode()
+
+
+class Graph:
+    """Takes messages as the Cloud API does, unless `refuse` answers a text otherwise.
+
+    `up` and `down` open and close it. A text that begins with `cut` is taken, and its connection closed unanswered.
+    """
+
+    def __init__(self) -> None:
+        (self.port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.received: list[tuple[str, str]] = []  # (chat, text) of what was taken
+        self.tried: list[str] = []  # the texts of all attempts that came in
+        self.asked = 0  # GETs
+        self.refuse: Callable[[str], Answer | None] = lambda _: None
+        self.page: Answer | None = None  # what everything is answered with
+        self._server: ThreadingHTTPServer | None = None
+
+    def up(self) -> None:
+        """Listen."""
+        graph = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                chat, text = body["to"].lstrip("+"), body["text"]["body"]
+                graph.tried.append(text)
+                if answer := graph.page or graph.refuse(text):
+                    return self._say(*answer)
+                graph.received.append((chat, text))
+                if text.startswith("cut"):
+                    self.close_connection = True
+                    return None
+                return self._say(200, json.dumps({"messages": [{"id": f"wamid.{text}"}]}).encode())
+
+            def do_GET(self) -> None:
+                graph.asked += 1
+                self._say(*(graph.page or (200, b'{"id": "1"}')))
+
+            def _say(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Connection", "close")  # so that nothing listens once it is down
+                self.end_headers()
+                self.wfile.write(body)
+                self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def down(self) -> None:
+        """Listen no more: connections are refused."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None
+
+
+class OutageStage(Stage):
+    """The stage of the deliveries, with Meta's connector and its Graph API."""
+
+    def __init__(self, dsn, folder, monkeypatch):
+        super().__init__(dsn, folder, monkeypatch)
+        self.graph = Graph()
+        self.settings = self.settings.copy_with(meta_graph_url=self.graph.url, meta_backoff_ms=50)
+        self.connector = MetaConnector(self.settings)
+
+    def sender(self, instance="meta-worker-1", run="run1", connector=None, pauses=FAST):
+        tuning = replace(tuned_for_meta(self.settings), pauses=pauses)
+        sender = Sender(
+            self.settings, self.database, self.directory, connector or self.connector, tuning, instance, run
+        )
+        self.senders.append(sender)
+        sender.start()
+        return sender
+
+    def close(self):
+        self.graph.down()
+        super().close()

@@ -1,0 +1,32 @@
+"""A supervisord of a test's own, with our plugin in it."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+from bisnesctl.lifecycle.steps import write_config
+from bisnesctl.processes import supervisor
+from bisnesctl.processes.deployment import make_folders, open_deployment
+from bisnesctl.processes.supervisor import Supervisor, lives
+from bisnesctl.settings import Settings
+from tests.support.deployment import wait_until
+
+
+@contextlib.contextmanager
+def supervised(settings: Settings, more: str = "") -> Iterator[Supervisor]:
+    """supervisord with the programs of these settings, none of which runs, and with `more` sections."""
+    deployment = open_deployment(settings)
+    make_folders(settings)
+    write_config(deployment, settings.run_dir)
+    with deployment.config.open("a") as config:
+        config.write(more)
+    child = supervisor.launch(deployment.config, False, {**os.environ, "BISNES_ENV": str(settings.env_file)})
+    supervisor.wait_until_up(deployment.supervisor, child)
+    pid = deployment.supervisor.pid()
+    try:
+        yield deployment.supervisor
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not lives(pid), 60)

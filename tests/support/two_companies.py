@@ -1,0 +1,164 @@
+"""Two companies on one installation: what each has, the providers that know what is whose, and a copy of all rows."""
+
+import json
+
+from uuid_utils import uuid7
+
+from bisnesctl.bots import inspection
+from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
+from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.translation.incoming import parse
+from services.inbox.apply import Inbox
+from services.outbox import store
+from services.outbox.store import Database
+from tests.support.api import OTHER
+from tests.support.meta_payloads import webhook
+from tests.support.outbox import WORKER, accept, execute
+from tests.support.remote.graph_api import APP, DIALOG360_HEALTH, SCOPES, WELL, Provider
+
+COMPANY, CHAT = "0128", "60123456789"
+#: What only the company 0128 may see: every text and id of it has this in it.
+MARK = "owned-by-0128"
+#: Numbers and accounts of the company 0128, at Meta and at 360dialog, and a number of it that is not linked.
+NUMBER, ACCOUNT, DIALOG_NUMBER, DIALOG_ACCOUNT, UNLINKED = "10550128", "77000128", "36010128", "36020128", "10560128"
+#: Those of the company 0999.
+OTHER_NUMBER, OTHER_ACCOUNT, OTHER_DIALOG, OTHER_DIALOG_ACCOUNT = "20660999", "88000999", "46010999", "46020999"
+TOKENS = {"EAAG-0128": (ACCOUNT, (NUMBER, UNLINKED)), "EAAG-0999": (OTHER_ACCOUNT, (OTHER_NUMBER,))}
+KEYS = {"d360-0128": (DIALOG_NUMBER, DIALOG_ACCOUNT), "d360-0999": (OTHER_DIALOG, OTHER_DIALOG_ACCOUNT)}
+APP_SECRET = "app-secret"
+
+
+class Providers(Provider):
+    """Meta and 360dialog: each credential opens what is its company's, and nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        self.unsaid = set()  # kinds of ids that 360dialog does not tell
+        self.tell("/debug_token", {"data": {"is_valid": True, "expires_at": 0, "app_id": APP, "scopes": SCOPES}})
+        self.tell("/oauth/access_token", {"access_token": "EAAG-0999"}, method="POST")
+        self.answers["GET", "/d360/health_status"] = self._health
+        for method in ("GET", "POST"):
+            self.tell("/d360/v1/configs/webhook", {}, method=method)
+        for account, numbers in TOKENS.values():
+            own = [{"id": number} for number in numbers]
+            self._give(account, f"/{account}/phone_numbers", {"data": own})
+            self._give(account, f"/{account}/subscribed_apps", {"data": [], "success": True}, "POST")
+            for number in numbers:
+                self._give(account, f"/{number}", {**WELL, "id": number})
+                self._give(account, f"/{number}/register", {"success": True}, "POST")
+
+    def _give(self, account, path, answer, method="GET"):
+        """Answer so to those whose token is of the account."""
+        refused = 400, {"error": {"message": "Unsupported request", "code": 100, "error_subcode": 33}}
+
+        def asked():
+            token = self.asked[-1].headers["Authorization"].removeprefix("Bearer ")
+            return (200, answer) if TOKENS.get(token, ("",))[0] == account else refused
+
+        self.answers[method, path] = asked
+
+    def _health(self):
+        ids = dict(zip(("PHONE_NUMBER", "WABA"), KEYS[self.asked[-1].headers["D360-API-KEY"]], strict=True))
+        entities = [
+            each | {"id": ids[each["entity_type"]]}
+            for each in DIALOG360_HEALTH["entities"]
+            if each["entity_type"] not in self.unsaid
+        ]
+        return 200, {"health_status": {"can_send_message": "AVAILABLE", "entities": entities}}
+
+
+class Webhooks:
+    """The receiver and what works its webhooks off."""
+
+    def __init__(self, settings, connection):
+        self.settings, self.connection = settings, connection
+        self._pool = Database(settings.database_dsn)
+        self._client = create_app(settings, self._pool, self).test_client()
+
+    def notify(self, queue_name):
+        pass
+
+    def close(self):
+        self._pool.close()
+
+    def of_meta(self, *changes, account=ACCOUNT, later=False):
+        """Changes (field, value) that Meta signs; `later`: they are not applied yet."""
+        body = _body(changes, account)
+        assert self._client.post(PATH, data=body, headers={HEADER: sign(APP_SECRET, body)}).status_code == 200
+        if not later:
+            self.work_off()
+
+    def of_dialog360(self, phone, *changes, account=ACCOUNT, company=OTHER, later=False):
+        """The same with the secret of a number at 360dialog."""
+        secret = inspection.dialog360_secret(self.settings, company, phone)
+        address = f"/api/360dialog/webhook/{company}/{phone}"
+        body = _body(changes, account)
+        assert self._client.post(address, data=body, headers={SECRET_HEADER: secret}).status_code == 200
+        if not later:
+            self.work_off()
+
+    def work_off(self):
+        Inbox("meta", parse, "https://bots.example").work_off(self.connection)
+
+
+def _body(changes, account):
+    found = webhook(account=account)
+    found["entry"][0]["changes"] = [{"field": field, "value": value} for field, value in changes]
+    return json.dumps(found).encode()
+
+
+def status(word, message_id, provider_id, code=None):
+    """A report of a message."""
+    found = {"id": provider_id, "status": word, "timestamp": "1790000000", "recipient_id": CHAT}
+    errors = [{"code": code, "title": "refused"}] if code else []
+    return found | {"biz_opaque_callback_data": message_id, "errors": errors}
+
+
+def about(number, **more):
+    """What a change about a number holds."""
+    metadata = {"display_phone_number": "60311112222", "phone_number_id": number}
+    return {"messaging_product": "whatsapp", "metadata": metadata} | more
+
+
+def bot_id(connection, company, phone):
+    """The id of a bot."""
+    found = "SELECT id FROM phone_configs WHERE company_id = %s AND phone_index = %s"
+    return execute(connection, found, (company, phone))[0][0]
+
+
+def sent(connection, bot, provider_id, company=COMPANY, phone=0, kind="text", **payload):
+    """A message that its provider took; returns our id of it."""
+    message_id = str(uuid7())
+    payload = payload or {"message": f"text {MARK}"}
+    entry = store.Entry(message_id, "meta", bot, company, phone, CHAT, kind, payload)
+    accept(connection, entry)
+    outbox = store.Outbox("meta", WORKER, 1e6, 60)
+    (claimed,) = [each for each in outbox.claim(connection, 10) if each.message_id == message_id]
+    done = store.Result(bot, CHAT, claimed.id, WORKER, True, store.Status.SENT, provider_id=provider_id)
+    outbox.record(connection, [done])
+    return message_id
+
+
+_TABLES = """
+SELECT table_name, array_agg(column_name::text) FROM information_schema.columns JOIN information_schema.tables
+    USING (table_schema, table_name)
+WHERE table_schema = 'public' AND table_type = 'BASE TABLE'
+    AND column_name IN ('company_id', 'bot_id', 'webhook_id') GROUP BY table_name"""
+
+
+def rows_of(connection, company=COMPANY):
+    """Every row that belongs to a company, by table: all tables that name a company, a bot or a webhook."""
+    bots = [row[0] for row in execute(connection, "SELECT id FROM phone_configs WHERE company_id = %s", (company,))]
+    hooks = [row[0] for row in execute(connection, "SELECT id::text FROM webhook WHERE company_id = %s", (company,))]
+    found = {}
+    for table, columns in execute(connection, _TABLES):
+        column = next(name for name in ("company_id", "bot_id", "webhook_id") if name in columns)
+        values = {"company_id": [company], "bot_id": [str(each) for each in bots], "webhook_id": hooks}[column]
+        found[table] = sorted(
+            row[0]
+            for row in execute(
+                connection, f"SELECT to_jsonb(t)::text FROM {table} t WHERE {column}::text = ANY(%s)", (values,)
+            )
+        )
+    assert found["phone_configs"] and len(found) > 20
+    return found

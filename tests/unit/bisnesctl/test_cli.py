@@ -1,0 +1,218 @@
+"""The command line's surface: help with examples, exit codes, one line for an error."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from bisnesctl.__main__ import main
+from bisnesctl.cli.app import app, load_commands
+from bisnesctl.errors import BisnesError, Conflict, ExitCode
+from bisnesctl.formatting import duration, size
+from bisnesctl.processes.deployment import open_deployment
+from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
+
+load_commands()
+COMMANDS = [info.callback.__name__ for info in app.registered_commands if info.callback]
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BISNES_ENV", raising=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"bisnesctl {command}" in capsys.readouterr().out.split("Example")[-1]
+
+
+def test_help_documents_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(f"{code.value} {code.meaning}" in text for code in ExitCode)
+
+
+def test_help_imports_nothing_slow() -> None:
+    check = (
+        "import sys; from bisnesctl.__main__ import main; main(['--help']); "
+        "print([name for name in ('pydantic', 'psycopg2', 'redis', 'jinja2', 'psutil') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def errors(base: type[BisnesError] = BisnesError) -> list[type[BisnesError]]:
+    return [base, *(each for child in base.__subclasses__() for each in errors(child))]
+
+
+@pytest.mark.parametrize("error", errors())
+def test_every_error_has_a_message_of_its_own(error: type[BisnesError]) -> None:
+    assert str(error()) == (error.__doc__ or "").split("\n\n")[0] != ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["start"], ExitCode.USAGE, "--multiprocess"),
+        (["start", "--multiprocess", "api"], ExitCode.USAGE, "--only api"),
+        (["stop", "nonsense"], ExitCode.USAGE, "There are: guard, postgres"),
+        (["restart", "api"], ExitCode.UNAVAILABLE, "bisnesctl start --multiprocess"),
+        (["logs"], ExitCode.UNAVAILABLE, "bisnesctl start --multiprocess"),
+    ],
+)
+def test_errors_are_one_line_with_the_next_step(
+    arguments: list[str], code: ExitCode, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == code
+    shown = capsys.readouterr().err
+    assert says in shown
+    assert "Traceback" not in shown
+
+
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("API_PORT", "many")
+    assert main(["status"]) == ExitCode.CONFIG
+    assert "API_PORT in the environment" in capsys.readouterr().err
+    assert main(["health", "--probe"]) == 3
+    assert capsys.readouterr().out.startswith("BISNES UNKNOWN - API_PORT")
+
+
+def test_a_home_that_cannot_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BISNES_HOME", str(tmp_path / "file" / "var"))
+    assert main(["render"]) == ExitCode.CONFIG
+    assert "BISNES_HOME" in capsys.readouterr().err
+
+
+def test_verbose_shows_where(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("API_PORT", "many")
+    main(["-v", "status"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_nothing_started_yet_is_said_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 0
+    assert "nothing was started here yet" in capsys.readouterr().out
+    assert main(["stop"]) == 0
+    assert "nothing is running" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_writes_a_private_file_with_secrets_and_never_twice(tmp_path: Path) -> None:
+    assert main(["init"]) == 0
+    path = tmp_path / ".env"
+    first = path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+    lines = dict(line.split("=", 1) for line in first.splitlines() if "=" in line and not line.startswith("#"))
+    assert len(lines["ENCRYPTION_KEY"]) == 64
+    assert lines["OPERATOR_KEY"].startswith("bk_")
+    assert main(["init"]) == ExitCode.CONFLICT
+    assert path.read_text() == first
+
+
+def test_render_writes_the_configuration_and_nothing_else(tmp_path: Path) -> None:
+    assert main(["render", "--out", str(tmp_path / "look")]) == 0
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [
+        Path("look/supervisord.conf")
+    ]
+
+
+def test_no_command_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
+    main([])
+    assert "bisnesctl status" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (-5, "0s"), (0.4, "0s"), (61, "1m 1s"), (3600, "1h 0m"), (90_061, "1d 1h")]
+)
+def test_durations_have_two_units(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_sizes() -> None:
+    assert [size(None), size(5 * 2**20), size(3 * 2**29)] == ["-", "5 MB", "1.5 GB"]
+
+
+def test_every_command_is_registered_as_typer_has_it() -> None:
+    assert isinstance(app, typer.Typer)
+    assert {"init", "render", "start", "stop", "restart", "rollback", "status", "health", "logs"} <= set(COMMANDS)
+
+
+def test_again_in_a_namespace_unless_root() -> None:
+    again_in_a_namespace(__file__, "disk")
+
+
+@mounts
+@pytest.mark.parametrize(
+    ("how", "words"), [("full", "the disk is full (0 MB free of 4 MB)"), ("read-only", "read-only")]
+)
+def test_a_disk_that_takes_nothing_is_a_conflict_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str, words: str
+) -> None:
+    with small_disk(tmp_path / "disk", megabytes=4) as small:
+        monkeypatch.setenv("BISNES_HOME", str(small.folder / "var"))
+        assert main(["render"]) == ExitCode.OK
+        if how == "full":
+            small.fill()
+        else:
+            small.read_only()
+        capsys.readouterr()
+        assert main(["render"]) == ExitCode.CONFLICT
+        said = capsys.readouterr().err
+    assert words in said
+    assert "cannot be written" in said
+    assert "Errno" not in said and "somebody else" not in said
+    assert len(said.strip().splitlines()) == 1
+
+
+@mounts
+def test_a_folder_of_somebody_else_is_named_with_its_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BISNES_HOME", str(tmp_path / "var"))
+    assert main(["render"]) == ExitCode.OK
+    os.chown(tmp_path / "var" / "run", 65534, 65534)
+    assert main(["render"]) == ExitCode.CONFLICT
+    assert "belongs to " in capsys.readouterr().err
+
+
+@mounts
+@pytest.mark.parametrize("how", ["full", "read-only"])
+def test_the_lock_is_held_on_a_disk_that_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    with small_disk(tmp_path / "disk", megabytes=4) as small:
+        monkeypatch.setenv("BISNES_HOME", str(small.folder / "var"))
+        deployment = open_deployment()
+        with deployment.lock("start"):
+            pass
+        if how == "full":
+            small.fill()
+        else:
+            small.read_only()
+        with deployment.lock("stop"), pytest.raises(Conflict), deployment.lock("start"):
+            pass
+
+
+@pytest.mark.parametrize("command", ["--help", "status"])
+def test_output_that_cannot_be_written_is_an_error_and_no_traceback(tmp_path: Path, command: str) -> None:
+    environment = {**os.environ, "BISNES_ENV": str(tmp_path / ".env"), "BISNES_HOME": str(tmp_path / "var")}
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bisnesctl", command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        both = subprocess.run([sys.executable, "-m", "bisnesctl", command], stdout=full, stderr=full, env=environment)
+    assert done.returncode == both.returncode == ExitCode.CONFLICT
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr

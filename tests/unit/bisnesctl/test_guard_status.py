@@ -1,0 +1,73 @@
+"""What is read of the guard: whether it is on duty, and its decisions."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bisnesctl.health import guard_status
+from bisnesctl.health.guard_status import Guard, Word
+from bisnesctl.processes.supervisor import Process
+from tests.support.processes.servers import settings_in
+
+
+def guard(folder: Path, written: Any, state: str = "RUNNING", pid: int = 7, uptime: float = 100) -> Guard:
+    """The guard whose file has this content and whose process is like that."""
+    settings = settings_in(folder, MAX_HEARTBEAT_AGE="5000")
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    (settings.run_dir / guard_status.FILE).write_text(written if isinstance(written, str) else json.dumps(written))
+    return guard_status.guard({"guard": Process("guard", "guard", state, pid, "", 0, uptime)}, settings)
+
+
+def content(age: float = 0, **instances: Any) -> dict[str, Any]:
+    return {"pid": 7, "beat_boottime": time.clock_gettime(time.CLOCK_BOOTTIME) - age, "instances": instances}
+
+
+def test_it_is_on_duty_with_a_fresh_sign_of_life(tmp_path: Path) -> None:
+    assert guard(tmp_path, content()) == Guard("", {})
+
+
+@pytest.mark.parametrize("state", ["STOPPED", "EXITED", "FATAL"])
+def test_it_is_down_and_its_last_words_remain(tmp_path: Path, state: str) -> None:
+    found = guard(tmp_path, content(api={"decision": "fail", "reason": "enough"}), state, pid=0)
+    assert found == Guard("the guard is down", {"api": Word("fail", "enough", 0)})
+    assert guard_status.guard({}, settings_in(tmp_path)).off_duty == "the guard is down"
+
+
+def test_it_hangs(tmp_path: Path) -> None:
+    assert guard(tmp_path, content(age=6)).off_duty == "the guard shows no sign of life for 6 s"
+
+
+def test_it_has_its_time_to_come_up(tmp_path: Path) -> None:
+    assert guard(tmp_path, content(), pid=8, uptime=1) == Guard("", {})
+    assert guard(tmp_path, content(), pid=8).off_duty == "the guard shows no sign of life"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"pid": 7}', '{"pid": 7, "beat_boottime": 1, "instances": 1}']
+)
+def test_a_damaged_file_is_no_sign_of_life(tmp_path: Path, text: str) -> None:
+    assert guard(tmp_path, text).off_duty == "the guard shows no sign of life"
+
+
+def test_decisions_say_when(tmp_path: Path) -> None:
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    found = guard(
+        tmp_path,
+        content(
+            a={"decision": "restart", "at": now + 600.2, "reason": "attempt 2 of 10", "deaths": 2},
+            b={"decision": "block", "at": now + 3000, "reason": "3 failed starts"},
+            c={"decision": "block", "at": None, "reason": "logged out"},
+            d={"decision": "restart", "at": now - 5, "reason": "attempt 3 of 10", "deaths": 3},
+        ),
+    )
+    waiting = found.word("a")
+    assert waiting is not None and waiting.deaths == 2
+    assert waiting.reason.startswith("restarting in ") and waiting.reason.endswith(" s: attempt 2 of 10")
+    until = time.strftime("%H:%M", time.localtime(time.time() + 3000))
+    assert found.word("b") == Word("block", f"blocked until {until}: 3 failed starts", 0)
+    assert found.word("c") == Word("block", "blocked: logged out", 0)
+    assert found.word("d") == Word("restart", "restarting in 0 s: attempt 3 of 10", 3)
+    assert found.word("nobody") is None

@@ -1,0 +1,151 @@
+"""The rendered configuration, as supervisord's own parser reads it."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from supervisor.events import ProcessStateEvent
+from supervisor.options import ServerOptions, UnhosedConfigParser
+
+from bisnesctl.errors import ConfigError
+from bisnesctl.processes import template_variables
+from bisnesctl.processes.render import File, pairs, render, value, words
+from bisnesctl.processes.topology import expand, instance_of, program
+from tests.support.processes.servers import settings_in
+
+#: What paths are made of, and what supervisord's files take for syntax.
+AWKWARD = st.text(st.sampled_from("ab /.-_%;#'\"\\(),=d"), min_size=1, max_size=20)
+
+
+def read_by_supervisord(directory: Path, **variables: str) -> dict[str, Any]:
+    """Render, have supervisord parse it, and return its processes by name and its groups under `groups`."""
+    settings = settings_in(directory, **variables)
+    for folder in (settings.run_dir, settings.log_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    [file] = render(settings, expand(settings), template_variables.words(settings) | {"server_user": ""})
+    options = ServerOptions()
+    options.configfile = str(file.write(settings.run_dir))
+    options.process_config(do_usage=False)
+    groups = options.process_group_configs
+    return {each.name: each for group in groups for each in group.process_configs} | {"groups": groups}
+
+
+def test_supervisord_reads_every_instance(tmp_path: Path) -> None:
+    found = read_by_supervisord(tmp_path, SANDBOX="true")
+    assert set(found) - {"groups"} == {
+        *("guard", "postgres", "redis", "sandbox", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
+        *("events", "legacy", "wwebjs"),
+    }
+    assert {"api", "guard", "meta"} <= {group.name for group in found["groups"]}
+
+
+def test_every_process_ends_with_supervisord_and_starts_when_told(tmp_path: Path) -> None:
+    found = read_by_supervisord(tmp_path)
+    found.pop("groups")
+    for process in found.values():
+        assert shlex.split(process.command)[1] == "--pdeathsig"
+        assert not process.autostart
+        assert process.killasgroup
+
+
+def test_supervisord_restarts_the_guard_alone(tmp_path: Path) -> None:
+    found = read_by_supervisord(tmp_path)
+    found.pop("groups")
+    assert [name for name, process in found.items() if process.autorestart] == ["guard"]
+    others = [process for name, process in found.items() if name != "guard"]
+    assert {(process.startsecs, process.startretries) for process in others} == {(0, 0)}
+
+
+def test_the_guard_hears_of_every_state_and_speaks_with_supervisord_alone(tmp_path: Path) -> None:
+    found = read_by_supervisord(tmp_path)
+    [group] = [each for each in found["groups"] if each.name == "guard"]
+    assert ProcessStateEvent in group.pool_events
+    assert found["guard"].stdout_logfile is None
+    assert found["guard"].stderr_logfile == str(tmp_path / "var" / "log" / "guard.err.log")
+
+
+def test_programs_with_children_have_a_shim_that_is_done_before_supervisord_loses_patience(tmp_path: Path) -> None:
+    found = read_by_supervisord(tmp_path)
+    shimmed = {name for name, each in found.items() if name != "groups" and "/shim.py" in each.command}
+    assert shimmed == {"api-0", "api-1", "meta", "legacy", "wwebjs"}
+    words = shlex.split(found["legacy"].command)
+    patience = words[next(number for number, word in enumerate(words) if word.endswith("/shim.py")) + 1]
+    assert (patience, found["legacy"].stopwaitsecs > 15) == ("15", True)
+
+
+def test_sessions_have_files_of_their_own(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    session = instance_of(program("wwebjs-session"), "s", settings, {"company": "01 'x", "phone": "2"})
+    main, own = render(settings, [*expand(settings), session], template_variables.words(settings))
+    assert "[program:s]" not in main.content
+    assert own.name == "sessions/s.conf"
+    assert own.content.startswith('; ["01 \'x", 2]\n')
+    command = next(line for line in own.content.splitlines() if line.startswith("command"))
+    assert shlex.split(read_option(command.partition(" = ")[2]))[-2:] == ["01 'x", "2"]
+
+
+def test_instances_of_a_shared_socket_know_who_they_are(tmp_path: Path) -> None:
+    found = read_by_supervisord(tmp_path, API_PORT="4000")
+    assert found["api-1"].environment["BISNES_INSTANCE"] == "api-1"
+    assert found["api-1"].stderr_logfile == str(tmp_path / "var" / "log" / "api-1.err.log")
+    [group] = [each for each in found["groups"] if each.name == "api"]
+    assert group.socket_config.url == "tcp://127.0.0.1:4000"
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "100%", "%(here", "it's", "a;b#c"])
+def test_paths_arrive_as_they_are(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    process = read_by_supervisord(folder)["meta"]
+    assert process.environment["BISNES_ENV"] == str(folder / ".env")
+    assert process.stdout_logfile == str(folder / "var" / "log" / "meta.log")
+    assert process.directory == str(folder / "var")
+
+
+def read_option(text: str) -> str:
+    """How supervisord reads `key = text`."""
+    parser = UnhosedConfigParser()
+    parser.read_string(f"[section]\nkey = {text}\n")
+    return str(parser.saneget("section", "key"))
+
+
+@given(st.lists(AWKWARD, min_size=1, max_size=4))
+def test_words_stay_words_whatever_is_in_them(command: list[str]) -> None:
+    assert shlex.split(read_option(words(["/bin/x", *command]))) == ["/bin/x", *command]
+
+
+@given(AWKWARD)
+def test_a_value_is_read_as_it_was_or_refused(text: str) -> None:
+    try:
+        written = value(text)
+    except ConfigError:
+        return
+    assert read_option(written) == text
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a ;b", "a #b", " a"])
+def test_what_supervisord_cannot_express_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        value(text)
+
+
+def test_a_quote_in_the_environment_is_refused() -> None:
+    with pytest.raises(ConfigError, match="BISNES_ENV"):
+        pairs({"BISNES_ENV": '/a"b'})
+
+
+def test_no_secret_is_rendered(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, ENCRYPTION_KEY="k" * 32, OPERATOR_KEY="bk_secret", META_APP_SECRET="s3cret")
+    [file] = render(settings, expand(settings), template_variables.words(settings))
+    assert not [secret for secret in ("k" * 32, "bk_secret", "s3cret") if secret in file.content]
+
+
+def test_files_are_private_and_replace_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "a.conf").write_text("old")
+    path = File("a.conf", "new").write(tmp_path)
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,155 @@
+"""Rows become instances, and names mean instances."""
+
+from pathlib import Path
+
+import pytest
+
+from bisnesctl.errors import UsageError
+from bisnesctl.processes.topology import (
+    PROGRAMS,
+    Instance,
+    Mode,
+    expand,
+    in_mode,
+    instance_of,
+    max_connections,
+    memory_limit,
+    program,
+    reachable_host,
+    resolve,
+)
+from tests.support.processes.servers import settings_in
+
+
+def instances(folder: Path, **variables: str) -> list[Instance]:
+    return expand(settings_in(folder, **variables))
+
+
+def names(found: list[Instance]) -> list[str]:
+    return [each.name for each in found]
+
+
+def test_embedded_default_has_everything_but_the_sandbox(tmp_path: Path) -> None:
+    assert names(instances(tmp_path)) == [
+        *("guard", "postgres", "redis", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
+        *("events", "wwebjs", "legacy"),
+    ]
+
+
+def test_servers_of_others_are_not_run_here(tmp_path: Path) -> None:
+    found = names(instances(tmp_path, DATABASE_URL="postgresql://h/d", REDIS_HOST="h"))
+    assert found[:2] == ["guard", "api-0"]
+
+
+def test_settings_say_how_many_and_which(tmp_path: Path) -> None:
+    found = instances(tmp_path, API_INSTANCES="1", META_INSTANCES="3", SANDBOX="true", SANDBOX_PORT="4010")
+    assert names(found)[3:8] == ["sandbox", "api-0", "meta", "meta-worker-1", "meta-worker-2"]
+    assert next(each for each in found if each.name == "sandbox").url == "http://127.0.0.1:4010"
+    assert not [name for name in names(instances(tmp_path, ENABLE_META="false")) if "meta" in name]
+
+
+def test_instances_of_a_shared_socket_are_one_group_and_workers_are_groups_of_their_own(tmp_path: Path) -> None:
+    groups = {each.name: each.full_name for each in instances(tmp_path)}
+    assert groups["api-1"] == "api:api-1"
+    assert groups["meta-worker-2"] == "meta-worker-2:meta-worker-2"
+
+
+def test_modes_share_the_servers_alone(tmp_path: Path) -> None:
+    found = instances(tmp_path, SANDBOX="true")
+    legacy, many = set(names(in_mode(found, Mode.LEGACY))), set(names(in_mode(found, Mode.MULTIPROCESS)))
+    assert legacy & many == {"guard", "postgres", "redis", "sandbox"}
+    assert legacy | many == set(names(found))
+
+
+def test_only_keeps_what_the_chosen_need(tmp_path: Path) -> None:
+    found = instances(tmp_path)
+    assert names(in_mode(found, Mode.MULTIPROCESS, ["bisnesgpt-api"])) == [
+        *("guard", "postgres", "redis", "api-0", "api-1"),
+    ]
+    assert names(in_mode(found, Mode.MULTIPROCESS, ["meta"]))[3:] == ["meta", "meta-worker-1", "meta-worker-2"]
+    with pytest.raises(UsageError, match="legacy"):
+        in_mode(found, Mode.MULTIPROCESS, ["legacy"])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("api", ["api-0", "api-1"]),
+        ("bisnesgpt-api", ["api-0", "api-1"]),
+        ("api-1", ["api-1"]),
+        ("meta", ["meta"]),
+        ("meta-worker", ["meta-worker-1", "meta-worker-2"]),
+        ("bisnesgpt-meta", ["meta", "meta-worker-1", "meta-worker-2"]),
+        ("whatsapp-service-legacy", ["legacy"]),
+    ],
+)
+def test_names(tmp_path: Path, name: str, meant: list[str]) -> None:
+    assert names(resolve([name], instances(tmp_path))) == meant
+
+
+def test_names_mean_each_instance_once_in_order_of_start(tmp_path: Path) -> None:
+    assert names(resolve(["meta", "api-1", "api"], instances(tmp_path))) == ["api-0", "api-1", "meta"]
+
+
+def test_an_unknown_name_is_told_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"apy.*api, meta"):
+        resolve(["apy"], instances(tmp_path))
+
+
+def test_services_learn_who_they_are_but_no_secret(tmp_path: Path) -> None:
+    found = instances(tmp_path, ENCRYPTION_KEY="x" * 32, SANDBOX="true")
+    worker = next(each for each in found if each.name == "meta-worker-2")
+    assert worker.environment == {
+        "BISNES_ENV": str(tmp_path / ".env"),
+        "BISNES_PROCESS": "meta",
+        "BISNES_INSTANCE": "meta-worker-2",
+        "SANDBOX": "true",
+    }
+
+
+@pytest.mark.parametrize(("host", "asked"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("10.0.0.1", "10.0.0.1")])
+def test_a_wildcard_is_reached_over_the_loopback(host: str, asked: str) -> None:
+    assert reachable_host(host) == asked
+
+
+def test_postgres_allows_every_pool_to_be_full(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, API_INSTANCES="4", META_INSTANCES="8")
+    assert max_connections(settings) > 4 * 20 + 9 * 20 + 20
+
+
+def test_the_limits_of_old_are_kept() -> None:
+    limits = {row.name: (row.min_uptime, row.max_restarts, row.restart_delay, row.memory) for row in PROGRAMS}
+    assert limits["api"] == (10, 10, 2, 2048)
+    assert limits["wwebjs"][:3] == (30, 10, 5)
+    assert limits["meta"][:3] == limits["meta-worker"][:3] == (10, 20, 1)
+    assert (program("legacy").max_restarts, program("legacy").kill_timeout) == (0, 15)
+    assert (program("wwebjs").kill_timeout, program("wwebjs-session").kill_timeout) == (10, 15)
+
+
+def test_memory_limits_are_in_the_rows_or_in_the_settings(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, SESSION_MEMORY_MB="200")
+    assert memory_limit(program("meta"), settings) == 512 * 2**20
+    assert memory_limit(program("postgres"), settings) is None
+    # A session renews its browser by itself before the guard has to end it.
+    assert memory_limit(program("wwebjs-session"), settings) == 300 * 2**20
+
+
+def test_only_some_programs_are_not_the_sessions_unless_the_channel_is_named(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    session = instance_of(program("wwebjs-session"), "session", settings, {"company": "1", "phone": "0"})
+    found = [*expand(settings), session]
+    assert "session" not in names(in_mode(found, Mode.MULTIPROCESS, ["api"]))
+    assert names(in_mode(found, Mode.MULTIPROCESS, ["wwebjs"]))[-2:] == ["wwebjs", "session"]
+    assert "session" in names(in_mode(found, Mode.LEGACY))
+
+
+def test_what_manages_sessions_stops_before_they_do() -> None:
+    assert program("wwebjs").priority > program("wwebjs-session").priority < program("legacy").priority
+
+
+def test_sessions_are_no_instances_of_their_own_accord(tmp_path: Path) -> None:
+    assert not [each for each in instances(tmp_path) if each.program.dynamic]
+
+
+def test_program_names_are_unique() -> None:
+    assert len({row.name for row in PROGRAMS}) == len(PROGRAMS)

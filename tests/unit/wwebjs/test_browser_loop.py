@@ -1,0 +1,270 @@
+"""The thread that owns a session's browser, with a stand-in of the browser and a clock that a test turns."""
+
+import queue
+
+import pytest
+
+from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
+from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
+from services.connectors.wwebjs.session import browser_loop as owner
+from services.connectors.wwebjs.session.browser_loop import Hooks, Owner
+from services.connectors.wwebjs.states.page_state import View
+from services.connectors.wwebjs.states.state_machine import End, Limits, State
+from services.outbox.store import DatabaseUnavailable
+from tests.unit.wwebjs.test_state_machine import IDLE_QR, MAIN, QR, health
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """An idle turn waits for nothing."""
+    monkeypatch.setattr(owner, "IDLE", 0.0)
+
+
+class Browser:
+    """Its page says what it is told to say; a list is said one after the other, an error is raised."""
+
+    def __init__(self, says):
+        self.events = queue.Queue()
+        self.page, self.lost, self.driver_alive, self.driver_pid = self, None, True, 1
+        self.says, self.calls, self.acknowledged = says, [], []
+        self.lives = True
+        self.refusals = []  # why it cannot be opened, one after the other
+
+    def open(self):
+        if self.refusals:
+            raise self.refusals.pop(0)
+
+    def answers(self, _deadline):
+        return self.lives
+
+    def health(self, _deadline):
+        said = self.says.pop(0) if isinstance(self.says, list) and len(self.says) > 1 else self.says
+        said = said[0] if isinstance(said, list) else said
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    def call(self, function, *_, deadline=30.0):
+        self.calls.append(function)
+        if function == "WPP.conn.refreshQR":
+            self.says = QR
+        return "2@code" if function == "__wa.qr" else None
+
+    def acknowledge(self, boot, seq):
+        self.acknowledged.append((boot, seq))
+
+
+class Everything:
+    """Register, recorder, profile, hooks and a work of an owner; what is told to them is kept."""
+
+    linked = True
+
+    def __init__(self, says=MAIN, turns=30):
+        self.browser = Browser(says)
+        self.now, self.turns = 100.0, turns
+        self.told, self.codes, self.stored, self.working = [], [], [], [False]
+        self.away, self.ours, self.idle, self.mb, self.work = 0, True, True, 100.0, lambda: False
+        self.command = lambda owner: None
+        self.bound = None
+        hooks = Hooks(
+            self.stopping, self.set_working, lambda: self.idle, lambda _: self.mb, lambda owner: self.command(owner),
+            lambda: self.ours, bound_number=self.bound_number,
+        )  # fmt: skip
+        self.owner = Owner(self.browser, self, self, self, [self], Limits(500.0, 2), hooks, clock=lambda: self.now)
+
+    def serve(self):
+        return self.owner.serve()
+
+    def bound_number(self):
+        self.reach_database()
+        return self.bound
+
+    def stopping(self):
+        self.now += 1.0
+        self.turns -= 1
+        return self.turns < 0
+
+    def set_working(self, works):
+        if works is not self.working[-1]:
+            self.working.append(works)
+
+    def turn(self, _page):
+        return self.work()
+
+    def change(self, state, reason, event, number):
+        self.reach_database()
+        self.told.append((state, number))
+
+    def beat(self, works, memory_mb, versions):
+        self.reach_database()
+
+    def show_qr(self, text, seconds):
+        self.reach_database()
+        self.codes.append(text)
+
+    def record(self, events):
+        self.reach_database()
+        self.stored += [each.seq for each in events]
+
+    def mark(self, number):
+        self.linked = number
+
+    def reach_database(self):
+        if self.away > 0:
+            self.away -= 1
+            raise DatabaseUnavailable("away")
+
+    def tell(self, name, seq, data=None):
+        self.browser.events.put(PageEvent("boot", seq, 0.0, name, data))
+
+
+def once(action):
+    """Something that is done the first time."""
+    left = [action]
+    return lambda *given: left.pop()(*given) if left else False
+
+
+def raising(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+def test_it_works_until_it_is_told_to_stop_and_rests_then():
+    all_ = Everything()
+    assert all_.serve()[0] is End.STOP
+    assert all_.told == [(State.WORKING, "60")]
+    assert all_.working == [False, True, False]
+
+
+def test_a_page_that_cannot_be_reached_is_tried_again_and_commands_are_carried_out_meanwhile():
+    all_ = Everything()
+    all_.browser.refusals = [CallFailed(None, "net::ERR_INTERNET_DISCONNECTED"), CallTimeout("load: 60 s")]
+    asked = []
+    all_.command = lambda owner: asked.append(owner.course.view)
+    assert all_.serve()[0] is End.STOP
+    assert all_.told == [(State.STARTING, None), (State.STARTING, None), (State.WORKING, "60")]
+    assert View.UNREACHABLE in asked
+
+
+def test_a_browser_that_does_not_answer_while_it_loads_the_page_is_lost():
+    all_ = Everything()
+    all_.browser.refusals, all_.browser.lives = [CallTimeout("load: 60 s")], False
+    assert all_.serve() == (End.LOST, "the browser does not answer while it loads the page")
+
+
+def test_events_are_stored_before_the_page_may_forget_them():
+    all_ = Everything()
+    for seq in (1, 2, 3):
+        all_.tell("chat.new_message", seq)
+    all_.away = 1
+    all_.serve()
+    assert all_.stored == [1, 2, 3]
+    assert all_.browser.acknowledged == [("boot", 3)]
+
+
+def test_a_state_that_cannot_be_told_is_told_once_the_database_is_back():
+    all_ = Everything()
+    all_.away = 6
+    all_.serve()
+    assert all_.told == [(State.WORKING, "60")]
+
+
+def test_a_code_is_shown_and_another_one_asked_for_when_nobody_scanned_it():
+    all_ = Everything(says=IDLE_QR)
+    all_.linked = False
+    all_.serve()
+    assert "WPP.conn.refreshQR" in all_.browser.calls
+    assert all_.codes[-1] == "2@code"
+    assert all_.told == [(State.SCAN_QR_CODE, None)]
+
+
+def test_a_link_is_marked_after_a_while():
+    all_ = Everything()
+    all_.linked = False
+    all_.serve()
+    assert all_.linked == "60"
+
+
+@pytest.mark.parametrize("error", [CallTimeout("no answer"), CallFailed(None, "broken")])
+def test_a_page_that_does_not_answer_twice_is_lost(error):
+    all_ = Everything(says=[MAIN, error])
+    assert all_.serve() == (End.LOST, "the page does not answer")
+
+
+def test_a_call_that_takes_too_long_has_the_page_looked_at():
+    all_ = Everything(says=[MAIN, CallTimeout("no answer")], turns=5)
+    all_.work = once(raising(CallTimeout("too long")))
+    assert all_.serve()[0] is End.LOST
+
+
+def test_a_driver_that_dies_within_a_call_is_no_loss():
+    all_ = Everything()
+
+    def die(*_):
+        all_.browser.driver_alive = False
+        raise PageLost("the driver is gone")
+
+    all_.work = once(die)
+    assert all_.serve()[0] is End.STOP
+    assert all_.working == [False, True, False]
+
+
+def test_a_driver_that_cannot_be_attached_anew_is():
+    all_ = Everything(says=[MAIN, PageLost("no driver")])
+    all_.browser.driver_alive = False
+    assert all_.serve()[0] is End.LOST
+
+
+def test_a_page_of_which_work_despairs_is_lost():
+    all_ = Everything()
+    all_.work = once(raising(PageLost("a call does not end")))
+    assert all_.serve() == (End.LOST, "a call does not end")
+
+
+def test_a_browser_that_is_gone_is_lost():
+    all_ = Everything()
+    all_.browser.events.put(Lost("Chromium ended with SIGKILL"))
+    assert all_.serve() == (End.LOST, "Chromium ended with SIGKILL")
+
+
+def test_a_number_that_another_process_has_is_left_to_it():
+    all_ = Everything()
+    all_.ours = False
+    assert all_.serve()[0] is End.TAKEN
+
+
+def test_memory_over_the_limit_is_renewed_when_nothing_is_in_hand_far_over_it_at_once():
+    all_ = Everything()
+    all_.mb, all_.idle = 600.0, False
+    assert all_.serve()[0] is End.STOP
+    all_ = Everything()
+    all_.mb = 600.0
+    assert all_.serve()[0] is End.RENEW
+    all_ = Everything()
+    all_.mb, all_.idle = 700.0, False
+    assert all_.serve()[0] is End.RENEW
+
+
+def test_a_command_may_end_it():
+    all_ = Everything()
+    all_.command = once(lambda owner: owner.ask(End.FORGET))
+    assert all_.serve() == (End.FORGET, "an operator asked for it")
+
+
+def test_another_phone_is_logged_out_and_nothing_of_it_is_kept():
+    all_ = Everything(says=health(me="61@c.us"))
+    all_.bound = "60"
+    all_.tell("chat.new_message", 1)
+    end, reason = all_.serve()
+    assert end is End.WRONG_NUMBER and "+61" in reason
+    assert "WPP.conn.logout" in all_.browser.calls
+    assert all_.working == [False] and all_.stored == [] and all_.told == []
+
+
+def test_a_page_is_not_believed_before_the_bots_number_is_known():
+    all_ = Everything(says=health(me="61@c.us"))
+    all_.bound, all_.away = "60", 3
+    assert all_.serve()[0] is End.WRONG_NUMBER
+    assert all_.working == [False]

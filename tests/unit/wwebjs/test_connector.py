@@ -1,0 +1,123 @@
+"""The connector of WhatsApp Web: what it refuses, what it hands to the page, which files it brings to disk."""
+
+import io
+
+import pytest
+
+from bisnesctl.settings import Settings
+from services.connectors.base import PageRequest, Preparation, Unsupported
+from services.connectors.wwebjs.translation import errors, outgoing
+from services.connectors.wwebjs.translation.connector import WwebjsConnector
+from services.media.fetch import Fetcher
+from services.media.folder import FolderStore
+from services.message import Bot, Outgoing, Rejected, Retry
+from tests.support.file_beginnings import PNG
+
+BOT = Bot(1, "0128", 0, "wwebjs", "wwebjs")
+CHAT, GROUP = "60123456789", "120363000000000001@g.us"
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FolderStore(tmp_path / "media")
+
+
+@pytest.fixture
+def connector(store):
+    return WwebjsConnector(Settings(), store, Fetcher(()))
+
+
+def message(kind="text", /, **payload):
+    return Outgoing(7, "m", 1, CHAT, kind, payload, 0)
+
+
+def test_a_text_goes_to_the_page_as_it_is(connector):
+    said = message(message="Hi")
+    assert connector.request(BOT, said) == PageRequest(said)
+
+
+def test_a_file_is_brought_to_disk_first_and_let_go_of(connector, store):
+    kept = store.put("0128", io.BytesIO(PNG), "image/png", 1 << 20)
+    picture = message("image", media={"key": kept.key, "mimeType": "image/png"})
+    preparation = connector.request(BOT, picture)
+    assert isinstance(preparation, Preparation)
+    assert preparation.run() is None
+    request = connector.request(BOT, picture)
+    assert request.file.path.read_bytes() == PNG
+    assert request.file.mime_type == "image/png"
+    request.file.release()
+    assert isinstance(connector.request(BOT, picture), Preparation)
+
+
+@pytest.mark.parametrize(
+    "media, code",
+    [
+        ({"link": "http://127.0.0.1:1/a.png"}, "media_link"),
+        ({"key": "0128/2026-01/" + "0" * 64 + ".png", "mimeType": "image/png"}, "media_missing"),
+    ],
+)
+def test_a_file_that_is_not_to_be_had_fails_the_message(connector, media, code):
+    refused = connector.request(BOT, message("image", media=media)).run()
+    assert isinstance(refused, Rejected)
+    assert refused.code == code
+
+
+@pytest.mark.parametrize("kind, payload", [("hologram", {}), ("text", {}), ("image", {}), ("edit", {}), ("delete", {})])
+def test_a_message_that_this_version_does_not_know_fails_and_stops_nobody(connector, kind, payload):
+    refused = connector.request(BOT, message(kind, **payload)).run()
+    assert isinstance(refused, Rejected)
+    assert kind in refused.reason
+
+
+@pytest.mark.parametrize(
+    "kind, chat, payload",
+    [
+        ("template", CHAT, {}),
+        ("hologram", CHAT, {}),
+        ("text", "US.13491208655302741918", {"message": "x"}),
+        ("text", CHAT, {"message": "x" * 4097}),
+        ("edit", CHAT, {"message": "x" * 4097}),
+        ("text", GROUP, {"message": "x", "mentions": [CHAT] * 101}),
+        ("image", CHAT, {"caption": "x" * 1025}),
+        ("sticker", CHAT, {"caption": "x"}),
+        ("reaction", CHAT, {"reaction": "no"}),
+    ],
+)
+def test_what_whatsapp_web_cannot_do_is_refused(connector, kind, chat, payload):
+    with pytest.raises(Unsupported):
+        connector.check(kind, chat, payload)
+
+
+def test_groups_hidden_numbers_and_every_kind_are_taken(connector):
+    for chat in (CHAT, GROUP, "123456789012345@lid"):
+        connector.check("text", chat, {"message": "x", "mentions": [CHAT]})
+    for kind in ("image", "video", "audio", "document", "sticker", "read", "delete"):
+        connector.check(kind, CHAT, {})
+
+
+def test_nobody_else_learns_of_a_message_and_its_chat_stays_unread():
+    call = outgoing.text(message(message="https://example.com", quoted_provider_id="q", mentions=[CHAT]), "key")
+    chat, text, options = call.arguments
+    assert (chat, text) == (f"{CHAT}@c.us", "https://example.com")
+    assert (options["messageId"], options["quotedMsg"], options["mentionedList"]) == ("key", "q", [f"{CHAT}@c.us"])
+    assert options["linkPreview"] is options["markIsRead"] is False
+
+
+def test_voice_messages_and_the_names_of_files():
+    media = {"key": "k", "mimeType": "x", "filename": "note.ogg"}
+    voice = outgoing.file_options(message("audio", media=media, voice=True), "key", "audio/ogg; codecs=opus")
+    assert (voice["isPtt"], voice["filename"]) == (True, "note.ogg")
+    nameless = outgoing.file_options(message("document", media={"link": "x"}), "key", "application/pdf")
+    assert nameless["filename"] == "file.pdf"
+
+
+@pytest.mark.parametrize(
+    "code, kind",
+    [("chat_not_found", Rejected), ("file_too_large", Rejected), ("message_key_remote_id_is_not_same_of_chat", Retry)],
+)
+def test_the_pages_errors_say_whether_another_try_helps(code, kind):
+    refusal = errors.classify(code, "it says no")
+    assert isinstance(refusal, kind)
+    assert (refusal.code, "it says no" in refusal.reason) == (code, True)
+    assert isinstance(errors.classify(None, "x" * 10_000), Retry)
+    assert len(errors.classify(None, "x" * 10_000).reason) < 1000
