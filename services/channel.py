@@ -11,6 +11,7 @@ from bisnesctl.encryption import decrypt
 from bisnesctl.settings import Settings
 from services.connectors.base import Connector
 from services.database.clock import DatabaseClock
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.database.retention import Retention
 from services.http_client.in_flight import HttpWindow, Window
 from services.inbox.apply import Inbox
@@ -18,10 +19,11 @@ from services.message import Bot, Secret
 from services.outbox import outages
 from services.outbox.delivery import Attempts, Delivery
 from services.outbox.outage_policy import USUAL_PAUSES, Pauses
-from services.outbox.recovery import JournalRecovery, KeyedRecovery, Recovery, journal_path, worker_name
+from services.outbox.recovery import JournalRecovery, KeyedRecovery, Recovery, journal_path
 from services.outbox.send_journal import Journal
-from services.outbox.store import Connection, Database, DatabaseError, DatabaseUnavailable, Outbox
+from services.outbox.store import Outbox
 from services.runtime.account_cache import Directory
+from services.runtime.heartbeat import worker_name
 
 #: Seconds between two looks for what no hint told of: due retries, lost hints, expired leases, stored webhooks.
 SWEEP = 1.0

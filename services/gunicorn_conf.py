@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 from bisnesctl.settings import load
-from services.outbox.store import Database
+from services.database.connection import Database
 from services.runtime import logging_setup
 from services.runtime.heartbeat import Counters, Heartbeat
 

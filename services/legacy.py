@@ -17,10 +17,11 @@ from services.api.asgi import Front
 from services.api.auth import Auth, declare
 from services.api.context import Context, connect
 from services.channel import Sender, tuned_for_meta
+from services.connectors.meta.jobs import of_meta
 from services.connectors.meta.receiver import DIALOG360_PATH, MAX_BODY, PATH, blueprint
-from services.connectors.wwebjs.manager.keeper import keeper_of
+from services.connectors.wwebjs.manager.keeper import create_keeper
 from services.events.sender import EventSender
-from services.runtime.background_jobs import Chores, of_meta
+from services.runtime.background_jobs import Chores
 from services.wakeups.redis_broker import ACTORS, Hints, WakingBroker
 
 #: Seconds that a stopping process gives the messages in its hand.
@@ -59,7 +60,7 @@ def wire() -> Context:
     chores = of_meta(context.settings, context.database, sender.bot)
     context.on_close(lambda: _stop(sender, events, chores))
     if settings.enable_wwebjs:
-        keeper = keeper_of(context)
+        keeper = create_keeper(settings, context.database, hints, context.counters)
         context.on_close(keeper.stop)
         keeper.start()
     sender.start_in_background()

@@ -18,13 +18,13 @@ import structlog
 from bisnesctl.settings import Settings, load
 from services.channel import Sender, tuned_for_meta
 from services.connectors.base import Connector
+from services.connectors.meta.jobs import of_meta
 from services.connectors.meta.translation.connector import MetaConnector
+from services.database.connection import Database
 from services.message import Status
 from services.outbox.send_journal import JournalInUse
-from services.outbox.store import Database
 from services.runtime import logging_setup
 from services.runtime.account_cache import Directory
-from services.runtime.background_jobs import of_meta
 from services.runtime.heartbeat import Counters, Heartbeat
 from services.wakeups.redis_broker import ACTORS, WakingBroker, hint_clearer
 

@@ -153,7 +153,7 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "meta",
         "Meta's webhooks",
-        _GUNICORN + " -b {meta_host}:{meta_port} services.connectors.meta.receiver:app",
+        _GUNICORN + " -b {meta_host}:{meta_port} services.connectors.meta.receiver:create_service()",
         address=("meta_host", "meta_port"),
         hang_check=True,
         needs="enable_meta",
@@ -186,7 +186,7 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "wwebjs",
         "manages the WhatsApp Web sessions",
-        _GUNICORN + " -b 127.0.0.1:{wwebjs_port} services.connectors.wwebjs.manager.keeper:app",
+        _GUNICORN + " -b 127.0.0.1:{wwebjs_port} services.wwebjs_manager:create_service()",
         address=("loopback", "wwebjs_port"),
         needs="enable_wwebjs",
         hang_check=True,

@@ -26,6 +26,7 @@ from services.api.messages import sends
 from services.api.messages.outcomes import Outcomes
 from services.api.messages.payloads import PLAIN
 from services.api.messages.sends import PREFIX, Reply
+from services.database.connection import DatabaseUnavailable
 from services.http_server.admission import Admission
 from services.http_server.asgi import Receive, Scope, Send, send_json
 from services.http_server.body import SPOOL_BYTES, read_small
@@ -33,7 +34,6 @@ from services.http_server.errors import ApiError, database_unavailable
 from services.http_server.refusal import Refusal
 from services.http_server.watchdog import Watchdog
 from services.outbox.accept import IdempotencyConflict
-from services.outbox.store import DatabaseUnavailable
 
 #: What the addresses of the hot path begin with.
 HOT = tuple(f"{PREFIX}{kind}/" for kind in PLAIN)

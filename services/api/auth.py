@@ -15,8 +15,7 @@ from flask_openapi3 import APIBlueprint, Tag
 
 from services.api.openapi import COMMON, SECURITY, problems
 from services.http_server.errors import ApiError
-from services.outbox.store import Key
-from services.runtime.account_cache import Directory
+from services.runtime.account_cache import Directory, Key
 
 AnyBlueprint = TypeVar("AnyBlueprint", bound=Blueprint)
 

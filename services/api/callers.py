@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from services.api.auth import key_digest
 from services.http_server.asgi import Scope
 from services.http_server.errors import ApiError
-from services.outbox.store import Key
-from services.runtime.account_cache import Directory
+from services.runtime.account_cache import Directory, Key
 
 #: Threads that one company, one operator's key, all requests without a known key, and health may use at a time.
 COMPANY_THREADS, OPERATOR_THREADS, STRANGER_THREADS, HEALTH_THREADS = 12, 24, 4, 4

@@ -8,11 +8,12 @@ from bisnesctl.settings import Settings, load
 from services.connectors.base import Connector
 from services.connectors.meta.translation.connector import MetaConnector
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
+from services.database.connection import Database
 from services.media.store import MediaStore, media_store
-from services.outbox.accept import Intake, Notifier
-from services.outbox.store import Database
+from services.outbox.accept import Intake
 from services.runtime.account_cache import Directory
 from services.runtime.heartbeat import Counters
+from services.wakeups.notifier import Notifier
 from services.wakeups.redis_broker import Hints, WakingBroker
 
 

@@ -17,11 +17,12 @@ from services.api import sse
 from services.api.auth import key_digest, principal_of
 from services.api.context import Context
 from services.api.sse import Asked
+from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.events import feed
 from services.events.listener import Bell
 from services.http_server.errors import ApiError
 from services.http_server.shutdown import on_termination
-from services.outbox.store import DatabaseError, DatabaseUnavailable, Key
+from services.runtime.account_cache import Key
 
 PATH = "/api/events"
 #: Streams of one company in one API process, at most.

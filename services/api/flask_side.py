@@ -21,6 +21,7 @@ from services.api.callers import (
 from services.api.messages.outcomes import Outcomes
 from services.api.messages.sends import PENDING
 from services.api.routes.media_messages import body_limit
+from services.database.connection import DatabaseUnavailable
 from services.http_server import refusal
 from services.http_server.admission import Admission
 from services.http_server.asgi import Receive, Scope, Send, check_path, content_length, send_json, send_refusal
@@ -28,7 +29,6 @@ from services.http_server.body import SPOOL_BYTES, Body, BodyReader
 from services.http_server.errors import ApiError, database_unavailable
 from services.http_server.refusal import Refusal
 from services.http_server.wsgi_bridge import Answer, WsgiBridge
-from services.outbox.store import DatabaseUnavailable
 
 #: Threads for requests with a key.
 FLASK_THREADS = 32

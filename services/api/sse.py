@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import orjson
 
 from services.api.auth import Principal, company_of
+from services.database.connection import Connection
 from services.events import feed, webhooks
 from services.events.feed import POSITION, Wish
 from services.events.names import CATALOGUE, unknown
 from services.events.store import Event
 from services.http_server.errors import ApiError
-from services.outbox.store import Connection
 
 #: Milliseconds before a client whose connection ended connects again.
 RETRY = 2000

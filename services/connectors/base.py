@@ -1,20 +1,12 @@
 """What the delivery asks of a channel. A connector translates in both directions and touches no database."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from services.http_client.request import HttpRequest
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Unavailable, Update
-
-
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """One POST that sends one message."""
-
-    url: str
-    headers: tuple[str, ...] = field(repr=False)  # "Name: value" lines; one of them holds the credential
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Generic, TypeVar
 
-from services.outbox.store import DatabaseUnavailable
+from services.database.connection import DatabaseUnavailable
 
 T = TypeVar("T")
 

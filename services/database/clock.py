@@ -9,7 +9,7 @@ import structlog
 
 from bisnesctl.host.process_times import boottime
 from bisnesctl.settings import Settings
-from services.outbox.store import Connection, transaction
+from services.database.connection import Connection, transaction
 
 #: Seconds between two looks at the clock that are written down: the repair is exact to this.
 SEEN_INTERVAL_SECONDS = 1.0

@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from services.outbox.store import DatabaseError, DatabaseUnavailable
+from services.database.connection import DatabaseError, DatabaseUnavailable
 
 #: Seconds between two looks for items whose time is up.
 EXPIRY_INTERVAL_SECONDS = 0.25

@@ -4,7 +4,7 @@ import select
 import threading
 from collections.abc import Iterator, Sequence
 
-from services.outbox.store import Database
+from services.database.connection import Database
 
 #: Seconds between two looks whether to stop.
 PAUSE = 1.0

@@ -4,7 +4,7 @@ import time
 
 import structlog
 
-from services.outbox.store import Connection
+from services.database.connection import Connection
 
 #: Seconds between two clean-ups of one process.
 INTERVAL = 3600.0

@@ -3,7 +3,7 @@
 import time
 
 from bisnesctl.database.postgres import WRITE_TEST
-from services.outbox.store import Connection
+from services.database.connection import Connection
 
 #: Seconds for which a test that succeeded holds good: anybody may ask, as often as they like.
 INTERVAL_SECONDS = 5.0

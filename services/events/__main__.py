@@ -8,8 +8,8 @@ import threading
 import structlog
 
 from bisnesctl.settings import Settings, load
+from services.database.connection import Database
 from services.events.sender import EventSender
-from services.outbox.store import Database
 from services.runtime import logging_setup
 from services.runtime.heartbeat import Counters, Heartbeat
 

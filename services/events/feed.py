@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from services.database.connection import Connection
 from services.events.store import Event
-from services.outbox.store import Connection
 
 #: What an id of a position begins with, where it is not an event's.
 POSITION = "seq_"

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import structlog
 
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 from services.database.listen import PAUSE, notifications
-from services.outbox.store import Database, DatabaseError, DatabaseUnavailable
 
 #: The channel on which `raise_events` announces them.
 CHANNEL = "bisnes_events"

@@ -12,15 +12,15 @@ import structlog
 
 from bisnesctl.encryption import VaultError, decrypt
 from bisnesctl.settings import Network, Settings
-from services.connectors.base import HttpRequest
 from services.database.clock import DatabaseClock
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.events import signing, store
 from services.events.listener import SWEEP, Bell
 from services.events.store import Result, Task
 from services.http_client.in_flight import Answered, Broken, HttpWindow
+from services.http_client.request import HttpRequest
 from services.http_client.ssrf import guard
-from services.outbox.recovery import worker_name
-from services.outbox.store import Connection, Database, DatabaseError, DatabaseUnavailable
+from services.runtime.heartbeat import worker_name
 
 #: Calls in flight at once, of all webhooks together.
 WINDOW = 128

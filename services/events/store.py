@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import orjson
 
-from services.outbox.store import Connection, transaction
+from services.database.connection import Connection, transaction
 
 #: Calls of one webhook at a time, at most; while it fails, one.
 EACH = 4

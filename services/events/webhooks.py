@@ -6,8 +6,8 @@ Secrets come in and stay encrypted; nothing here gives one out. Lock order: even
 from collections.abc import Sequence
 from typing import Any
 
+from services.database.connection import Connection, transaction
 from services.events.names import TEST
-from services.outbox.store import Connection, transaction
 
 #: Webhooks of a company, at most.
 MOST = 50

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import pycurl
 
-from services.connectors.base import HttpRequest
+from services.http_client.request import HttpRequest
 from services.message import Outcome
 
 #: Seconds after which an idle connection is not used again: the other side may be about to close it.

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from bisnesctl.host import disk
 from services.database import error_reasons
-from services.outbox.store import DatabaseUnavailable
+from services.database.connection import DatabaseUnavailable
 
 #: Seconds after which a caller may try again while the database is away.
 RETRY_AFTER = 2

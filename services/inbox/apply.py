@@ -11,13 +11,13 @@ import orjson
 import structlog
 from psycopg2.extensions import TransactionRollbackError
 
+from services.database.connection import Connection, DatabaseError
 from services.inbox import messages, notices, statuses
 from services.inbox.messages import Arrival, Place
 from services.inbox.notices import Placed
 from services.inbox.statuses import Told
 from services.message import Incoming, Notice, Status, StatusUpdate, Update
 from services.outbox import store
-from services.outbox.store import Connection, DatabaseError
 
 #: Webhooks applied in one transaction, at most.
 BATCH = 100

@@ -9,10 +9,10 @@ from typing import Any
 
 import orjson
 
+from services.database.connection import Connection, Statement, run
 from services.inbox.statuses import Told
 from services.message import Call, Edit, Incoming, Reaction, Revocation
 from services.outbox.history_sql import envelope
-from services.outbox.store import Connection, Statement, run
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import orjson
 
+from services.database.connection import Connection
 from services.inbox.statuses import Told
 from services.message import Notice, Scope
 from services.outbox.history_sql import envelope
-from services.outbox.store import Connection, Hold
+from services.outbox.store import Hold
 
 #: What an account update may say that ends a connection until an operator acts (Webhooks reference, "account_update").
 ENDING = {"DISABLED_UPDATE", "ACCOUNT_VIOLATION", "ACCOUNT_DELETED", "PARTNER_REMOVED", "PARTNER_APP_UNINSTALLED"}

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import psycopg2
 
+from services.database.connection import Database, Statement, run
 from services.database.group_commit import Batch, GroupCommit
-from services.outbox.store import Database, Statement, run
 
 #: Webhooks that share one commit, at most, and bytes of their bodies, unless one is larger.
 MAX_BATCH, BATCH_BYTES = 1000, 4 << 20

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import orjson
 
+from services.database.connection import Connection, Statement, run
 from services.message import Status, StatusUpdate
 from services.outbox.history_sql import HISTORY, SENT_EVENT, ack_event
-from services.outbox.store import Connection, Statement, run
 
 #: Meta's error for a link that it could not fetch.
 LINK_REFUSED = "131053"

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from services.database.connection import Connection
 from services.media import kinds
 from services.media.store import Stored
-from services.outbox.store import Connection
 
 #: Seconds after which a download whose process has died begins anew.
 LEASE = 900

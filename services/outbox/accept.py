@@ -13,13 +13,22 @@ import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
 
 import structlog
 
+from services.database.connection import (
+    Connection,
+    Database,
+    DatabaseError,
+    DatabaseUnavailable,
+    clock,
+    end_backends,
+    is_broken,
+)
 from services.database.group_commit import Batch, CallersLeft, GroupCommit
 from services.outbox import store
-from services.outbox.store import Connection, Database, DatabaseError, DatabaseUnavailable, Entry
+from services.outbox.store import Entry
+from services.wakeups.notifier import Notifier
 from services.wakeups.session_wakeup import session_queue
 
 #: Messages that share one commit, at most.
@@ -30,13 +39,6 @@ ACCEPT_SECONDS = 5.0
 _LIMITS = "-c statement_timeout=5000"
 
 log = structlog.get_logger()
-
-
-class Notifier(Protocol):
-    """Whoever tells the workers of a queue that there is work."""
-
-    def notify(self, queue_name: str) -> None:
-        """There is work; never raises, never waits."""
 
 
 class IdempotencyConflict(Exception):
@@ -126,10 +128,10 @@ class Intake:
                 self._clock_offset = found.at - time.monotonic()
             elif any(_missing(entry, found.earlier) for entry in entries):  # it was too late, or the clock was set
                 self._in_doubt = before
-                self._clock_offset = store.clock(connection) - time.monotonic()
+                self._clock_offset = clock(connection) - time.monotonic()
                 raise CallersLeft
         except DatabaseError as error:
-            if store.is_broken(connection, error):
+            if is_broken(connection, error):
                 connection.close()
             else:
                 self._in_doubt = before
@@ -144,10 +146,10 @@ class Intake:
         # Many rows are joined with their lanes: by hash, hence not by key.
         connection = self._database.connect(by_key=False, seconds=self._seconds, options=_LIMITS)
         try:
-            store.end_backends(connection, self._backends)
-            self._clock_offset = store.clock(connection) - time.monotonic()
+            end_backends(connection, self._backends)
+            self._clock_offset = clock(connection) - time.monotonic()
         except DatabaseError as error:
-            if store.is_broken(connection, error):
+            if is_broken(connection, error):
                 connection.close()
                 raise DatabaseUnavailable(str(error).strip()) from error
             log.warning("backends of earlier connections cannot be ended", reason=str(error).strip())

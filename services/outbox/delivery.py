@@ -17,13 +17,14 @@ from psycopg2 import DataError
 
 from bisnesctl.encryption import VaultError
 from services.connectors.base import NO_ANSWER, Again, Connector, Preparation, Request
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.http_client.in_flight import Answered, Broken, Window
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
 from services.outbox import outages, store
 from services.outbox.outage_policy import USUAL_PAUSES, Answer, Fault, OutagePolicy, Pauses, Postponed
 from services.outbox.preparations import Preparations
 from services.outbox.send_journal import Journal
-from services.outbox.store import Connection, Database, DatabaseError, DatabaseUnavailable, Hold, Outbox, Result
+from services.outbox.store import Hold, Outbox, Result
 
 #: Seconds that outcomes wait for company before they are recorded.
 GATHER = 0.01

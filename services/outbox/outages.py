@@ -9,9 +9,10 @@ from dataclasses import asdict
 
 import orjson
 
+from services.database.connection import Connection, transaction
 from services.message import Status
 from services.outbox.outage_policy import Answer, Fault, Pauses
-from services.outbox.store import Connection, Outbox, Result, transaction
+from services.outbox.store import Outbox, Result
 
 #: The code of messages that waited for their provider until they were too old.
 UNREACHABLE = "provider_unreachable"

@@ -4,16 +4,16 @@ Where messages have keys that were chosen before the send (WhatsApp Web), all of
 a message next asks the chat for its key before anything else.
 """
 
-import socket
 from collections import defaultdict
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
+from services.database.connection import Connection, transaction
 from services.message import Status
 from services.outbox import send_journal, store
-from services.outbox.store import Abandoned, Connection, Outbox, Result, transaction
+from services.outbox.store import Abandoned, Outbox, Result
 
 # What the provider reported before the outcome was known is finished, though its worker never said so.
 _LEFT = "o.bot_id = l.bot_id AND o.chat_id = l.chat_id AND o.id > l.done AND o.status <= 'sending'"
@@ -24,11 +24,6 @@ _RECOUNT = f"""
 UPDATE lane l SET pending = (SELECT count(*) FROM outbox o WHERE {_LEFT}) WHERE l.bot_id = %s AND l.chat_id = ANY(%s)"""
 
 log = structlog.get_logger()
-
-
-def worker_name(instance: str, run: str) -> str:
-    """The name under which a worker claims: `<host>/<instance>/<run>`."""
-    return f"{socket.gethostname()}/{instance}/{run}"
 
 
 def journal_path(folder: Path, instance: str) -> Path:

@@ -4,184 +4,16 @@ Lock order, so that nothing deadlocks: lanes in order of (bot, chat), then outbo
 bot_pace in order of bot. Claims skip lanes that are locked and never wait for one.
 """
 
-import contextlib
 import math
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import orjson
-import psycopg2
-import psycopg2.errors
-from psycopg2.extensions import parse_dsn
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
-from sqlalchemy.pool.base import _ConnDialect
 
-from bisnesctl.database import statement_deadline
-from services.message import Bot, Outgoing, Scope, Secret, Status
+from services.database.connection import Connection, Statement, run, transaction
+from services.message import Outgoing, Scope, Status
 from services.outbox.history_sql import CONTACTS, HISTORY, OUTCOME_EVENTS
-from services.runtime.circuit_breaker import Outage
-
-
-class Connection(statement_deadline.Connection):
-    """A connection that knows which statements it has prepared; every statement has a deadline."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.prepared: set[str] = set()
-
-
-DatabaseError = psycopg2.Error
-
-#: Seconds to wait for a connection of the pool, and for a new one to be made.
-CONNECT_TIMEOUT = 3
-#: Joins with a list of keys must go through the primary key, in the list's order, whatever the statistics of a churning
-#: table say; that order is also what keeps concurrent writers from deadlocks.
-KEY_PLANS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
-#: For every connection: statements that are prepared are planned once, since planning takes as long as running them.
-PLANNING = "-c jit=off -c plan_cache_mode=force_generic_plan"
-#: Milliseconds for one statement of a pooled connection, enforced by the server.
-STATEMENT_TIMEOUT = 10_000
-#: Seconds for the answer to a statement: of a pooled connection, of a thread's own, and to the check before each use.
-POOLED_SECONDS, OWN_SECONDS, PING_SECONDS = 12.0, 20.0, 2.0
-#: Seconds that a backend which was told to end has for it.
-BACKEND_END_SECONDS = 2.0
-#: Seconds after a connection timed out in which no other is tried.
-OUTAGE_PAUSE_SECONDS = 1.0
-
-
-class DatabaseUnavailable(Exception):
-    """PostgreSQL cannot be reached; nothing was stored."""
-
-
-class _Pinging(_ConnDialect):
-    """All that the pool asks of a dialect; the one for PostgreSQL brings along a compiler of SQL, megabytes of it."""
-
-    def _do_ping_w_event(self, connection: Any) -> bool:
-        try:
-            with connection.limited(PING_SECONDS), connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-        except psycopg2.Error:
-            return False
-        return True
-
-
-class Database:
-    """Connections to PostgreSQL in autocommit: a bounded pool, and single ones for a thread that keeps its own."""
-
-    def __init__(self, dsn: str, pool_size: int = 5, name: str = "bisnes") -> None:
-        self.dsn, self.name, self._size = dsn, name, pool_size
-        self._outage = Outage(OUTAGE_PAUSE_SECONDS, CONNECT_TIMEOUT + PING_SECONDS)
-        self._pool = QueuePool(
-            self._open,  # type: ignore[arg-type]
-            pool_size=pool_size,
-            max_overflow=0,
-            timeout=CONNECT_TIMEOUT,
-            reset_on_return=None,
-            pre_ping=True,
-            dialect=_Pinging(),
-        )
-
-    @contextlib.contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """A pooled connection in autocommit. Raises `DatabaseUnavailable` when there is none or it breaks in use."""
-        self._check_outage()
-        try:
-            pooled = self._pool.connect()
-        except PoolTimeout:
-            raise DatabaseUnavailable(
-                f"all {self._size} connections to PostgreSQL were in use for {CONNECT_TIMEOUT} s"
-            ) from None
-        except psycopg2.OperationalError as error:
-            raise DatabaseUnavailable(str(error).strip()) from error
-        self._outage.end()
-        try:
-            yield pooled.driver_connection  # type: ignore[misc]
-        except psycopg2.Error as error:
-            if not is_broken(pooled.driver_connection, error):
-                raise
-            pooled.invalidate()
-            raise DatabaseUnavailable(str(error).strip()) from error
-        finally:
-            pooled.close()
-
-    def connect(self, by_key: bool = True, seconds: float = OWN_SECONDS, options: str = "") -> Connection:
-        """A connection of the caller's own, in autocommit. Raises `DatabaseUnavailable`.
-
-        `by_key`: with `KEY_PLANS`; `seconds`: for the answer to a statement; `options`: further ones of the server.
-        """
-        self._check_outage()
-        try:
-            return self._open(f"{KEY_PLANS if by_key else ''} {options}", seconds)
-        except psycopg2.OperationalError as error:
-            raise DatabaseUnavailable(str(error).strip()) from error
-
-    def _check_outage(self) -> None:
-        if reason := self._outage.refusal():
-            raise DatabaseUnavailable(reason)
-
-    def _open(
-        self, options: str = f"{KEY_PLANS} -c statement_timeout={STATEMENT_TIMEOUT}", seconds: float = POOLED_SECONDS
-    ) -> Connection:
-        given = parse_dsn(self.dsn).get("options", "")
-        try:
-            connection = statement_deadline.connect(
-                self.dsn,
-                CONNECT_TIMEOUT,
-                seconds,
-                application_name=self.name,
-                options=f"{given} {PLANNING} {options}",
-                connection_factory=Connection,
-            )
-        except statement_deadline.ConnectTimeout as error:
-            self._outage.begin(str(error))
-            raise
-        except psycopg2.OperationalError:
-            self._outage.end()  # it answers, if only with a refusal
-            raise
-        self._outage.end()
-        return connection  # type: ignore[return-value]
-
-    def close(self) -> None:
-        """Close the pool's idle connections."""
-        self._pool.dispose()
-
-
-def is_broken(connection: Any, error: psycopg2.Error) -> bool:
-    """Whether the error is the connection's, not the statement's.
-
-    psycopg2 says so by OperationalError or InterfaceError, and by the bare DatabaseError where libpq had no SQLSTATE.
-    A server that has become read-only counts as well: another connection may lead to the one that took over.
-    """
-    bare = type(error) is psycopg2.DatabaseError
-    if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
-        return True
-    return bare or isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or bool(connection.closed)
-
-
-@contextlib.contextmanager
-def transaction(connection: Connection) -> Iterator[Any]:
-    """A cursor whose statements are committed together, or not at all where anything is raised."""
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN")
-        try:
-            yield cursor
-            cursor.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(DatabaseError):  # a broken connection has rolled back already
-                cursor.execute("ROLLBACK")
-            raise
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """An API key that is not revoked."""
-
-    id: int
-    company_id: str | None  # None: an operator's, for every company
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,15 +70,6 @@ class Hold:
     reason: str
     slower: bool = False  # its rate is halved for a while as well
 
-
-_FIND_KEY = "SELECT id, company_id, key_hash FROM api_keys WHERE key_hash = %s AND revoked_at IS NULL"
-
-_BOT_COLUMNS = """
-    SELECT id, company_id, phone_index, process_name, COALESCE(connection_type, 'wwebjs'),
-           COALESCE(meta_phone_number_id, ''),
-           COALESCE(CASE connection_type WHEN '360dialog' THEN api_key_encrypted
-                                         ELSE meta_access_token_encrypted END, '')
-    FROM phone_configs"""
 
 # The lanes are locked before the first id is drawn, so ids of a chat become visible in their order. The time is
 # compared once, when the server gets to the statement.
@@ -434,16 +257,6 @@ SELECT EXISTS (
             SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()))"""
 
 
-class Statement:
-    """A statement of the hot path, prepared once by each connection."""
-
-    def __init__(self, name: str, text: str, **types: str) -> None:
-        """`types`: the SQL type of each parameter that the text names."""
-        numbers = {parameter: f"${number}" for number, parameter in enumerate(types, 1)}
-        self.prepare = f"PREPARE {name} ({', '.join(types.values())}) AS {text % numbers}"
-        self.execute = f"EXECUTE {name} ({', '.join(f'%({each})s::{kind}' for each, kind in types.items())})"
-
-
 _ACCEPT_ROWS = Statement("accept", _ACCEPT, rows="json", not_after="float")
 _RECORD_RESULTS = Statement("record", _RECORD, results="json", process="text", media_base="text")
 _NOTE_UNKNOWN_RESULTS = Statement("note_unknown", _NOTE_UNKNOWN, results="json")
@@ -451,17 +264,6 @@ _CLAIM_DUE = Statement(
     "claim", _CLAIM, process="text", bot="int", limit="int", worker="text", rate="float", lease="float",
     in_hand="json", room="int",
 )  # fmt: skip
-
-
-def run(connection: Connection, *steps: tuple[Statement, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """Run statements in one transaction and round trip; returns the rows of the last one."""
-    with connection.cursor() as cursor:
-        for step, _ in steps:
-            if step.prepare not in connection.prepared:
-                cursor.execute(step.prepare)
-                connection.prepared.add(step.prepare)
-        cursor.execute(b";".join(cursor.mogrify(step.execute, values) for step, values in steps))
-        return cursor.fetchall() if cursor.description else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -472,22 +274,6 @@ class Abandoned:
     chat_id: str
     id: int
     claim: str
-
-
-def find_key(connection: Connection, digest: bytes) -> Key | None:
-    """The key with this SHA-256, unless it was revoked."""
-    with connection.cursor() as cursor:
-        cursor.execute(_FIND_KEY, (digest,))
-        row = cursor.fetchone()
-    return Key(row[0], row[1]) if row else None
-
-
-def find_bot(connection: Connection, where: str, values: tuple[Any, ...]) -> Bot | None:
-    """The bot that matches a condition on `phone_configs`; its token is still encrypted."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"{_BOT_COLUMNS} WHERE {where}", values)
-        row = cursor.fetchone()
-    return Bot(row[0], row[1], row[2], row[3], row[4], row[5], Secret(row[6])) if row else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,13 +295,6 @@ def accept(connection: Connection, entries: list[Entry], not_after: float = math
     stored = {row[0] for row in found}
     repeated = [entry for entry in entries if entry.message_id not in stored]
     return Acceptance(stored, _earlier(connection, repeated) if repeated else {}, found[-1][1] if found else None)
-
-
-def clock(connection: Connection) -> float:
-    """The database's time, in seconds since the epoch."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float")
-        return float((cursor.fetchone() or (0.0,))[0])
 
 
 def existing(connection: Connection, message_ids: list[str]) -> set[str]:
@@ -552,26 +331,6 @@ def withdraw(connection: Connection, message_ids: list[str]) -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(_WITHDRAW, (message_ids,))
         return sorted(row[0] for row in cursor.fetchall())
-
-
-# A backend of ours is known by its number together with our name, since numbers are used again.
-_BACKENDS = "FROM pg_stat_activity WHERE pid = ANY(%s) AND application_name = %s AND usename = current_user"
-
-
-def end_backends(connection: Connection, pids: Collection[int]) -> None:
-    """End the server's processes of connections that were given up, so that nothing of theirs is committed any more.
-
-    Waits a moment for those that are at a commit; one that is frozen by itself is left to end when it goes on.
-    """
-    if not pids:
-        return
-    of_ours = (list(pids), connection.info.parameter_status("application_name"))
-    deadline = time.monotonic() + BACKEND_END_SECONDS
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT pg_terminate_backend(pid) {_BACKENDS}", of_ours)
-        while cursor.fetchall() and time.monotonic() < deadline:
-            time.sleep(0.02)
-            cursor.execute(f"SELECT pid {_BACKENDS}", of_ours)
 
 
 def _earlier(connection: Connection, entries: list[Entry]) -> dict[tuple[str, str], Earlier]:
@@ -696,14 +455,6 @@ SELECT o.message_id::text,
        o.provider_id, o.error_code, o.error
 FROM outbox o JOIN lane l USING (bot_id, chat_id) LEFT JOIN bot_pace p USING (bot_id)
 WHERE o.message_id = ANY(%s::uuid[])"""
-
-
-def as_uuid(text: str) -> str | None:
-    """The text if it is a uuid, for a comparison that finds nothing otherwise."""
-    try:
-        return str(UUID(text))
-    except ValueError:
-        return None
 
 
 class Outcome(NamedTuple):

@@ -1,17 +1,11 @@
 """Work beside the sending: looked for now and then, each kind on a thread of its own, so that none delays another."""
 
 import threading
-from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
-from bisnesctl.settings import Settings
-from services.connectors.meta.downloads import Downloads
-from services.connectors.meta.number_checks import Checks
-from services.media.store import media_store
-from services.message import Bot
-from services.outbox.store import Connection, Database, DatabaseError, DatabaseUnavailable
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 
 #: Seconds between two looks of a chore that found nothing to do.
 PAUSE = 1.0
@@ -59,12 +53,3 @@ class Chores:
         except Exception:
             log.exception("a chore failed, it is tried again", chore=name)
         return False
-
-
-def of_meta(settings: Settings, database: Database, bot_of: Callable[[int], Bot | None]) -> Chores:
-    """What is to be done for Meta's numbers beside sending: fetch the files that came in, ask how the numbers are."""
-    return Chores(
-        database,
-        downloads=Downloads(settings, database, bot_of, media_store(settings)),
-        checks=Checks(settings, bot_of),
-    )

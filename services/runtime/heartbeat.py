@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 import psutil
@@ -19,8 +19,7 @@ from bisnesctl.host import disk, process_times
 from bisnesctl.settings import Settings
 from services.database import error_reasons
 from services.database.bounded_query import Bounded
-from services.http_server.watchdog import Watchdog
-from services.outbox.store import Database, DatabaseError, DatabaseUnavailable
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 
 #: Seconds that a beat gives the database; a frozen one must not stop the file.
 DATABASE_PATIENCE = 2.0
@@ -37,6 +36,13 @@ class Counters:
     last_error: str | None = None
     active_bots: int = 0
     degraded: str | None = None  # why the process does not work as it should
+
+
+class Watchdog(Protocol):
+    """Watches whether the process serves its callers."""
+
+    #: Why it does not; None if it does.
+    fault: str | None
 
 
 _MINE = """
@@ -238,3 +244,8 @@ class _Tree:
                     times = process.cpu_times()
                     busy += times.user + times.system
         return memory, busy
+
+
+def worker_name(instance: str, run: str) -> str:
+    """The name under which a worker claims: `<host>/<instance>/<run>`."""
+    return f"{socket.gethostname()}/{instance}/{run}"

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import structlog
 
-from services.outbox.store import Connection
+from services.database.connection import Connection
 
 #: Seconds without a beat after which a process is degraded, and then down; as in v_process_health_overview.
 DEGRADED_AFTER = 30.0

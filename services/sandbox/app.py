@@ -7,8 +7,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from services.sandbox import control
-from services.sandbox.answers import answer
 from services.sandbox.meta import dialog360, graph_routes
+from services.sandbox.meta.answers import answer
 from services.sandbox.meta.simulator import Answer, Simulator
 from services.sandbox.meta.store import Filter
 from services.sandbox.request_fields import GraphError

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.wrappers import Response
 
 from services.sandbox import page
-from services.sandbox.answers import UPLOAD_LIMIT, refuse_strangers, sent_fields
 from services.sandbox.meta import inbound
+from services.sandbox.meta.answers import UPLOAD_LIMIT
 from services.sandbox.meta.behaviour import Behaviour, Delivery
 from services.sandbox.meta.inbound import Notice, Saying
 from services.sandbox.meta.media import INBOUND_LIFE
@@ -18,6 +18,7 @@ from services.sandbox.meta.simulator import Simulator
 from services.sandbox.meta.store import Filter
 from services.sandbox.meta.templates import Template
 from services.sandbox.request_fields import GraphError
+from services.sandbox.requests import refuse_strangers, sent_fields
 
 PREFIX = "/_sandbox"
 #: Messages in one list, at most and by default.

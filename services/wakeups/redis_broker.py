@@ -14,7 +14,7 @@ import structlog
 from dramatiq.brokers.redis import RedisBroker, _RedisConsumer
 from dramatiq.errors import ConnectionClosed
 
-from services.runtime.background_call import BackgroundCall
+from services.wakeups.background_call import BackgroundCall
 from services.wakeups.session_wakeup import ANSWER_SECONDS, HEARD_SECONDS, NAMESPACE, client, ring
 
 #: Seconds after which a hint counts as lost and another one is sent.

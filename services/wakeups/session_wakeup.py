@@ -11,7 +11,7 @@ import structlog
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from services.runtime.background_call import BackgroundCall
+from services.wakeups.background_call import BackgroundCall
 
 #: What our names in Redis begin with.
 NAMESPACE = "bisnes"

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg2.extensions
 
+from services.database.connection import Database
 from services.message import Outgoing, Status
 from services.outbox import store
 from tests.bench.figures import CHATS, COMPANIES, percentile
@@ -98,7 +99,7 @@ def measure_claims(stage: Stage, rounds: int, fillings: tuple[Filling, ...]) -> 
 
 def _measure_filling(connection: Connection, database_url: str, filling: Filling, rounds: int) -> Claimed:
     _fill(connection, filling)
-    database = store.Database(database_url)
+    database = Database(database_url)
     worker = database.connect()
     try:
         return _measure(worker, filling, rounds, _bots(connection))

@@ -4,10 +4,11 @@ import itertools
 
 from uuid_utils import uuid7
 
+from services.database.connection import Connection, Database
 from services.inbox import statuses
 from services.message import Outgoing, Status, StatusUpdate
 from services.outbox import store
-from services.outbox.store import Connection, Database, Entry, Outbox, Result
+from services.outbox.store import Entry, Outbox, Result
 
 WORKER = "host/meta-worker-1/run1"
 _numbers = itertools.count(1)

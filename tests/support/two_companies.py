@@ -8,9 +8,9 @@ from bisnesctl.bots import inspection
 from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
 from services.connectors.meta.translation.incoming import parse
+from services.database.connection import Database
 from services.inbox.apply import Inbox
 from services.outbox import store
-from services.outbox.store import Database
 from tests.support.api import OTHER
 from tests.support.meta_payloads import webhook
 from tests.support.outbox import WORKER, accept, execute

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Any
 
-from services.outbox.store import Connection
+from services.database.connection import Connection
 
 #: SQL of the hold of a row `o` of the outbox that waits, as JSON; NULL where nothing holds its number.
 HOLD = """CASE WHEN o.status <= 'sending' THEN (

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from services.database.connection import Connection, as_uuid
 from services.http_server.errors import ApiError
 from services.message import InvalidChatId, normalise_chat_id
 from services.outbox.history_sql import ABOUT
-from services.outbox.store import Connection, as_uuid
 
 #: Characters in an id, at most.
 MAX_ID = 255

@@ -11,11 +11,12 @@ import structlog
 from services.api.callers import Caller
 from services.api.messages import holds, sends
 from services.api.messages.sends import Reply
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 from services.http_server import refusal
 from services.http_server.shutdown import on_termination
 from services.message import Status
 from services.outbox import store
-from services.outbox.store import Database, DatabaseError, DatabaseUnavailable, Outcome
+from services.outbox.store import Outcome
 
 #: Seconds between two queries after somebody began to wait, and at most.
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.01, 0.25

@@ -16,8 +16,8 @@ from psycopg2.extras import RealDictCursor
 from bisnesctl.database.statement_deadline import DeadlineCursor
 from services.api.messages import view
 from services.api.messages.holds import utc
+from services.database.connection import Connection, as_uuid
 from services.outbox.history_sql import ABOUT
-from services.outbox.store import Connection, as_uuid
 
 Row = dict[str, Any]
 

@@ -16,10 +16,11 @@ from services.api.context import Context
 from services.api.messages import lookup, payloads, request_fields
 from services.connectors.base import Unsupported
 from services.database import error_reasons
+from services.database.connection import DatabaseUnavailable
 from services.http_server.errors import ApiError, database_unavailable
 from services.message import Bot, Status
 from services.outbox.accept import Accepted, IdempotencyConflict
-from services.outbox.store import DatabaseUnavailable, Entry, Outcome
+from services.outbox.store import Entry, Outcome
 
 #: What the addresses of sends begin with.
 PREFIX = "/api/v2/messages/"

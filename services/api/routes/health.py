@@ -16,9 +16,9 @@ from services.api.openapi import problems
 from services.api.schemas.base import Alive, AllHealth, Metrics, ProcessPath
 from services.database import error_reasons
 from services.database.bounded_query import Bounded
+from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.database.write_test import WriteTest
 from services.http_server.errors import ApiError, database_unavailable
-from services.outbox.store import DatabaseError, DatabaseUnavailable
 from services.runtime import process_overview
 from services.runtime.process_overview import Process
 

@@ -15,10 +15,10 @@ from services.api.auth import Auth, resource
 from services.api.current import context
 from services.api.openapi import problems
 from services.api.schemas.base import TargetPath
+from services.database.connection import Connection, as_uuid
 from services.http_server.errors import ApiError
 from services.media import kinds
 from services.media.store import MediaMissing, MediaUnavailable
-from services.outbox.store import Connection, as_uuid
 
 media = resource("media", "Fetch the files of messages.", Auth.COMPANY)
 

@@ -26,10 +26,10 @@ from services.api.schemas.webhooks import (
     WebhookPath,
     WebhookWithSecret,
 )
+from services.database.connection import Connection, as_uuid
 from services.events import addresses, feed
 from services.events import webhooks as registry
 from services.http_server.errors import ApiError
-from services.outbox.store import Connection, as_uuid
 
 webhooks = resource("webhooks", "Have events posted to an address of yours.", Auth.KEY)
 

@@ -12,12 +12,12 @@ from bisnesctl.encryption import VaultError
 from bisnesctl.settings import Settings
 from services.connectors.meta.media_client import Lost, NotNow, Received, Remote
 from services.connectors.meta.provider import DIALOG360
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.media import pending
 from services.media.fetch import Fetched, Fetcher, FetchFailed, FetchRefused, FetchTooLarge
 from services.media.pending import Awaited
 from services.media.store import MediaError, MediaStore, Stored
 from services.message import Bot
-from services.outbox.store import Connection, Database, DatabaseError, DatabaseUnavailable
 
 #: Downloads at once in one process, and those of one bot: a number whose files come slowly leaves room for the others.
 THREADS, OF_ONE_BOT = 4, 2

@@ -13,9 +13,10 @@ from bisnesctl.bots.inspection import Subject, inspect
 from bisnesctl.bots.verification import broken
 from bisnesctl.encryption import VaultError, decrypt
 from bisnesctl.settings import Settings
+from services.database.connection import Connection
 from services.message import Bot, Scope
 from services.outbox import store
-from services.outbox.store import Connection, Hold
+from services.outbox.store import Hold
 
 #: How far checks are spread, as a share of the minutes between them, so that they do not come all at once.
 JITTER = 0.3

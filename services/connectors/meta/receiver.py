@@ -1,8 +1,9 @@
-"""The receiver of Meta's and 360dialog's webhooks: verify, store as it came, answer; the workers read it afterwards.
+"""The receiver of Meta's and 360dialog's webhooks: verifies a request, stores it as it came, and answers.
 
-`gunicorn services.connectors.meta.receiver:app` serves it (port 3002) with its health; the legacy process mounts the
-blueprint. A webhook is repeated for days until it is answered with 200, so that is said after the commit alone. Meta
-signs with the app's secret, for every number of the app; 360dialog sends a secret that we gave it for that one number.
+`gunicorn services.connectors.meta.receiver:create_service()` serves it (port 3002) with its health; the legacy process
+mounts the blueprint. Workers apply the stored webhooks later. The providers repeat a webhook for days until it is
+answered with 200, so we answer 200 only after the commit. Meta signs with the app's secret, for every number of the
+app; 360dialog sends a secret that we gave it for that one number.
 """
 
 import hmac
@@ -17,14 +18,14 @@ from bisnesctl import encryption
 from bisnesctl.settings import Settings, load
 from services.connectors.meta.signature import HEADER, verify_signature
 from services.database.bounded_query import Bounded
+from services.database.connection import Database
 from services.database.write_test import WriteTest
 from services.http_server.errors import ApiError, answer_errors
 from services.http_server.routing import ExactAddresses
 from services.http_server.service import Service
 from services.inbox.receive import BotName, Letterbox
-from services.outbox.accept import Notifier
-from services.outbox.store import Database
 from services.runtime.heartbeat import Counters
+from services.wakeups.notifier import Notifier
 from services.wakeups.redis_broker import Hints, WakingBroker
 
 NAME = "meta_webhooks"
@@ -158,10 +159,8 @@ def create_app(settings: Settings, database: Database, hints: Notifier) -> Recei
     return Receiver(settings, database, hints)
 
 
-def __getattr__(name: str) -> Any:
-    """`app`, wired when gunicorn asks for it: who imports the blueprint alone gets no second pool."""
-    if name != "app":
-        raise AttributeError(name)
+def create_service() -> Service:
+    """The application for gunicorn, from the environment's settings."""
     settings = load()
     instance = os.environ.get("BISNES_INSTANCE", "meta")
     database = Database(settings.database_dsn, settings.database_pool_meta_max, instance)

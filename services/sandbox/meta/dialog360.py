@@ -5,10 +5,11 @@ from typing import Any
 from flask import Blueprint, request
 from werkzeug.wrappers import Response
 
-from services.sandbox.answers import UPLOAD_LIMIT, answer, sent_fields
+from services.sandbox.meta.answers import UPLOAD_LIMIT, answer
 from services.sandbox.meta.media import DOWNLOADS
 from services.sandbox.meta.simulator import Answer, Simulator, dialog_error
 from services.sandbox.request_fields import GraphError, check_product, required
+from services.sandbox.requests import sent_fields
 
 PREFIX = "/360dialog"
 #: Where the API says that media lie; clients put its own address in the place of this one.

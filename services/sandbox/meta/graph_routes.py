@@ -7,10 +7,11 @@ from flask import Blueprint, request
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from services.sandbox.answers import UPLOAD_LIMIT, answer, sent_fields
+from services.sandbox.meta.answers import UPLOAD_LIMIT, answer
 from services.sandbox.meta.media import DOWNLOADS, is_media_id
 from services.sandbox.meta.simulator import Simulator
 from services.sandbox.request_fields import GraphError, check_product
+from services.sandbox.requests import sent_fields
 
 
 def blueprint(simulator: Simulator) -> Blueprint:

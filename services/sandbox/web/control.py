@@ -8,7 +8,7 @@ from flask import Blueprint, redirect, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from werkzeug.wrappers import Response
 
-from services.sandbox.answers import refuse_strangers, sent_fields
+from services.sandbox.requests import refuse_strangers, sent_fields
 from services.sandbox.web import view
 from services.sandbox.web.chats import PLAYED, SENT, new_id
 from services.sandbox.web.customer_message import Saying, compose

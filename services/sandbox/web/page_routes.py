@@ -9,8 +9,8 @@ from flask import Blueprint, abort, request, send_file
 from pydantic import BaseModel, ConfigDict
 from werkzeug.wrappers import Response
 
-from services.sandbox.answers import refuse_strangers
 from services.sandbox.page import HARMLESS
+from services.sandbox.requests import refuse_strangers
 from services.sandbox.web.devices import Unknown, new_code, new_ref
 from services.sandbox.web.network import Network, RefusedMessage
 

@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from services.api import event_stream as streams
+from services.database.connection import Database
 from services.events.names import CATALOGUE
-from services.outbox.store import Database
 from tests.support.api import (
     COMPANY,
     KEY,

@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from bisnesctl import encryption
+from services.database.connection import Database
 from services.message import Scope, Status
 from services.outbox import outages
 from services.outbox.outage_policy import Fault, Pauses
-from services.outbox.store import Database, Hold
+from services.outbox.store import Hold
 from tests.support.api import serving
 from tests.support.outbox import accept, entry, execute, outbox, result
 

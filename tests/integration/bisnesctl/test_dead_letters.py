@@ -7,11 +7,11 @@ from psycopg2.extras import Json
 from uuid_utils import uuid7
 
 from bisnesctl.database import dead_letters
+from services.database.connection import Database
 from services.events import store
 from services.events import webhooks as registry
 from services.inbox.apply import Inbox
 from services.message import Status, StatusUpdate
-from services.outbox.store import Database
 from tests.support.outbox import accept, add_bot, apply_statuses, entry, execute, outbox, result
 
 COMPANY, CHAT = "0128", "60123456789"

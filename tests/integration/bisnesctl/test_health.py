@@ -12,7 +12,7 @@ import pytest
 from services.api.openapi import Problem
 from services.api.schemas.base import Alive, AllHealth, Metrics
 from services.database.bounded_query import Bounded
-from services.outbox.store import Database, DatabaseUnavailable
+from services.database.connection import Database, DatabaseUnavailable
 from services.runtime.heartbeat import Counters, Heartbeat
 from tests.support.api import api, settings_for
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk

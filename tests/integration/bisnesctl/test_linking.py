@@ -9,8 +9,9 @@ import pytest
 from bisnesctl import encryption
 from bisnesctl.bots import store
 from bisnesctl.errors import Conflict
+from services.database.connection import Database
 from services.message import Scope
-from services.outbox.store import Database, Hold
+from services.outbox.store import Hold
 from tests.support.outbox import accept, entry, execute, outbox
 from tests.support.remote.graph_api import ACCOUNT, APP, EXPIRED, NUMBER, SCOPES, WELL, Provider
 from tests.support.sandbox import Sandbox, free_port

@@ -11,8 +11,8 @@ import pytest
 from uuid_utils import uuid7
 
 from bisnesctl.encryption import encrypt
+from services.database.connection import Database
 from services.events import webhooks
-from services.outbox.store import Database
 from tests.support.api import settings_for
 from tests.support.outbox import execute
 from tests.support.remote.customer import SECRET, Customer, raise_events

@@ -8,10 +8,10 @@ from uuid_utils import uuid7
 
 from bisnesctl import __version__
 from bisnesctl.encryption import encrypt
+from services.database.connection import Database
 from services.events import signing, store, webhooks
 from services.events.sender import INTERNAL_ATTEMPTS
 from services.events.store import Result
-from services.outbox.store import Database
 from tests.support.api import settings_for
 from tests.support.outbox import execute
 from tests.support.remote.customer import SECRET, Customer, Senders, raise_events

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.connectors.base import HttpRequest
 from services.connectors.meta.upload_request import post_file
 from services.http_client.in_flight import MAX_ANSWER, Answered, Broken, HttpWindow
+from services.http_client.request import HttpRequest
 from services.media.fetch import Fetcher, FetchTooLarge
 from tests.support.remote.echo_server import digest, echo_server
 

@@ -44,13 +44,13 @@ def server(settings):
 
 @pytest.fixture
 def receiver(settings):
-    with http_server(settings, "services.connectors.meta.receiver:app", "meta", "/health/live") as server:
+    with http_server(settings, "services.connectors.meta.receiver:create_service()", "meta", "/health/live") as server:
         yield server
 
 
 @pytest.fixture
 def manager(settings):
-    with http_server(settings, "services.connectors.wwebjs.manager.keeper:app", "wwebjs", "/health") as server:
+    with http_server(settings, "services.wwebjs_manager:create_service()", "wwebjs", "/health") as server:
         yield server
 
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from services.connectors.base import HttpRequest
 from services.http_client.in_flight import Answered, Broken, HttpWindow
+from services.http_client.request import HttpRequest
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

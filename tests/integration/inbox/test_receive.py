@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from services.database.connection import Database, DatabaseUnavailable
 from services.inbox.receive import BATCH_BYTES, BotName, Letterbox
-from services.outbox.store import Database, DatabaseUnavailable
 from tests.support.outbox import add_bot, execute
 
 

@@ -16,7 +16,7 @@ from services.api.app import MAX_BODY
 from services.connectors.meta.receiver import MAX_BODY as MAX_WEBHOOK
 from services.connectors.meta.receiver import PATH
 from services.connectors.meta.signature import HEADER, sign
-from services.outbox.store import Database
+from services.database.connection import Database
 from tests.support.api import CHAT, COMPANY, KEY, add_company, serving, settings_for
 from tests.support.outbox import execute
 from tests.support.sandbox import eventually, free_port
@@ -44,7 +44,7 @@ def receiver(database, tmp_path):
     found = settings_for(database, tmp_path, META_APP_SECRET=SECRET, META_VERIFY_TOKEN="x", BISNES_HOME=str(tmp_path))
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-c", "python:services.gunicorn_conf", "--no-control-socket",
-         "-b", f"127.0.0.1:{port}", "services.connectors.meta.receiver:app"],
+         "-b", f"127.0.0.1:{port}", "services.connectors.meta.receiver:create_service()"],
         env=os.environ | {"BISNES_ENV": str(found.env_file), "BISNES_PROCESS": "meta", "BISNES_INSTANCE": "meta"},
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"

@@ -31,7 +31,7 @@ def receiver(database, tmp_path):
     settings = settings_for(database, tmp_path, META_APP_SECRET=SECRET)
     process = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-c", "python:services.gunicorn_conf", "--no-control-socket",
-         "-b", f"127.0.0.1:{port}", "services.connectors.meta.receiver:app"],
+         "-b", f"127.0.0.1:{port}", "services.connectors.meta.receiver:create_service()"],
         env=os.environ | {"BISNES_ENV": str(settings.env_file), "BISNES_PROCESS": "meta"},
     )  # fmt: skip
     base = f"http://127.0.0.1:{port}"

@@ -11,7 +11,7 @@ from bisnesctl.bots.check_results import troubled
 from bisnesctl.encryption import VaultError
 from services.connectors.meta.number_checks import Checks
 from services.message import Secret
-from services.outbox.store import find_bot
+from services.runtime.account_cache import find_bot
 from tests.support.api import NOWHERE, settings_for
 from tests.support.outbox import accept, entry, execute, outbox
 from tests.support.remote.graph_api import EXPIRED, NUMBER, WELL, Provider

@@ -9,8 +9,8 @@ import pytest
 from bisnesctl.bots import inspection
 from services.connectors.meta.receiver import MAX_BODY, PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
+from services.database.connection import Database
 from services.legacy import add_webhooks
-from services.outbox.store import Database
 from tests.support.api import api, settings_for
 
 NOWHERE = "postgresql://bisnes@127.0.0.1:1/bisnes"

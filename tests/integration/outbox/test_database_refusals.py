@@ -11,7 +11,7 @@ from bisnesctl.database import migrations
 from bisnesctl.health import probes
 from services.connectors.meta.receiver import create_app
 from services.database import error_reasons
-from services.outbox.store import Database, DatabaseUnavailable
+from services.database.connection import Database, DatabaseUnavailable
 from tests.support.api import KEY, add_company, settings_for
 from tests.support.api import api as serve
 from tests.support.processes.disks import mounts, small_disk

@@ -13,9 +13,10 @@ from services.connectors.base import Preparation
 from services.message import Rejected, Sent, Status
 from services.outbox import store
 from services.outbox.accept import IdempotencyConflict, Intake
-from services.outbox.recovery import journal_path, worker_name
+from services.outbox.recovery import journal_path
 from services.outbox.send_journal import Journal
 from services.runtime.account_cache import Directory
+from services.runtime.heartbeat import worker_name
 from tests.support.outbox import add_bot, entry, execute, open_database, status_of
 from tests.support.remote.message_provider import Provider, ProviderConnector
 from tests.support.sandbox import eventually

@@ -14,10 +14,10 @@ import pytest
 import requests
 
 from bisnesctl.database import migrations, statement_deadline
+from services.database.connection import Database, DatabaseUnavailable, clock
 from services.inbox.receive import Letterbox
 from services.outbox import store
 from services.outbox.accept import ACCEPT_SECONDS, Intake
-from services.outbox.store import Database, DatabaseUnavailable
 from services.runtime.account_cache import TTL, Directory
 from tests.support.api import CHAT, COMPANY, KEY, Quiet, add_company, serving, settings_for
 from tests.support.outbox import add_bot, entry, execute, outbox
@@ -173,7 +173,7 @@ def accepted(intake, message):
 
 def test_what_the_server_gets_to_too_late_is_not_stored(dsn, database, bot):
     with database.connection() as connection:
-        now = store.clock(connection)
+        now = clock(connection)
         keyed = entry(bot, idempotency_key="k", digest="aa")
         assert store.accept(connection, [entry(bot), keyed], now) == store.Acceptance(set(), {}, None)
         assert counted(dsn) == (0, 0, 0)
@@ -195,7 +195,7 @@ def test_a_message_whose_commit_was_not_answered_is_withdrawn(own_postgres, dsn,
         monkeypatch.undo()
         real(connection, entries, not_after)
         frozen.enter_context(own_postgres.frozen())
-        store.clock(connection)  # as if the answer had not come
+        clock(connection)  # as if the answer had not come
 
     assert accepted(intake, entry(bot))
     monkeypatch.setattr(store, "accept", freeze_afterwards)

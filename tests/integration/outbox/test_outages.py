@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from services.connectors.meta.translation.connector import MetaConnector
+from services.database.connection import DatabaseError
 from services.message import Status
 from services.outbox import outages, store
 from services.outbox.outage_policy import Answer, Fault, Pauses
@@ -345,7 +346,7 @@ def test_workers_that_find_out_about_the_same_numbers_do_not_get_in_each_others_
             answers = [Answer(bot, choice.random() < 0.6) for bot in choice.sample(bots, 4)]
             try:
                 outages.note(connection, faults + answers, pauses)
-            except store.DatabaseError as error:
+            except DatabaseError as error:
                 failed.append(error)
         connection.close()
 

@@ -16,7 +16,7 @@ from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.supervise import Discovery
 from services.connectors.wwebjs.session import commands
 from services.connectors.wwebjs.session.bot_lock import BotLock
-from services.outbox.store import Database
+from services.database.connection import Database
 from tests.support.deployment import alive, descendants, free_ports, wait_until
 from tests.support.outbox import execute
 from tests.support.processes.servers import settings_in
@@ -414,7 +414,7 @@ def manager(settings):
     (port,) = free_ports(1)
     words = ("-c", "python:services.gunicorn_conf", "--no-control-socket", "-b", f"127.0.0.1:{port}")
     process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", *words, "services.connectors.wwebjs.manager.keeper:app"],
+        [sys.executable, "-m", "gunicorn", *words, "services.wwebjs_manager:create_service()"],
         env={**os.environ, "BISNES_ENV": str(settings.env_file), "BISNES_PROCESS": "wwebjs"},
         cwd=Path(__file__).parents[3],
     )

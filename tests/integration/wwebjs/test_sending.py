@@ -25,6 +25,7 @@ from services.outbox.delivery import Attempts, Delivery
 from services.outbox.recovery import KeyedRecovery
 from services.outbox.send_journal import Journal
 from services.outbox.store import Entry, Outbox
+from services.runtime.account_cache import find_bot
 from tests.support.file_beginnings import MP4, OGG, PNG, WEBP
 from tests.support.outbox import accept, add_bot, execute, open_database
 
@@ -155,7 +156,7 @@ class Session:
 def session(surfer, sandbox, database, tmp_path):
     pool, connection = open_database(database)
     number = add_bot(connection, kind="wwebjs")
-    bot = store.find_bot(connection, "id = %s", (number,))
+    bot = find_bot(connection, "id = %s", (number,))
     sandbox.wa("reset")
     session = Session(surfer, pool, connection, bot, tmp_path)
     yield session

@@ -27,7 +27,7 @@ from services.connectors.wwebjs.session.session import ExitStatus, Session
 from services.connectors.wwebjs.session.status_store import Register
 from services.connectors.wwebjs.states import relaunch
 from services.connectors.wwebjs.states.state_machine import Limits, State
-from services.outbox.store import Database
+from services.database.connection import Database
 from tests.support.deployment import alive, descendants
 from tests.support.outbox import execute, open_database
 from tests.support.processes.servers import settings_in

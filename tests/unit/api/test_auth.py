@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.api.auth import Principal, company_of, key_digest, principal_of
 from services.http_server.errors import ApiError
-from services.outbox.store import Key
+from services.runtime.account_cache import Key
 
 keys = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=60)
 headers = st.none() | st.text(st.characters(max_codepoint=255), max_size=60)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.database.connection import DatabaseUnavailable
 from services.database.group_commit import GroupCommit
-from services.outbox.store import DatabaseUnavailable
 
 #: Seconds that prove that nobody waits for ever.
 IN_TIME = 30

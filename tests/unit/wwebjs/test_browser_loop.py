@@ -10,7 +10,7 @@ from services.connectors.wwebjs.session import browser_loop as owner
 from services.connectors.wwebjs.session.browser_loop import Hooks, Owner
 from services.connectors.wwebjs.states.page_state import View
 from services.connectors.wwebjs.states.state_machine import End, Limits, State
-from services.outbox.store import DatabaseUnavailable
+from services.database.connection import DatabaseUnavailable
 from tests.unit.wwebjs.test_state_machine import IDLE_QR, MAIN, QR, health
 
 

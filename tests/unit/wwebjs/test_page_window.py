@@ -11,8 +11,8 @@ from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Pag
 from services.connectors.wwebjs.sending.page_send import MAX_TIMES
 from services.connectors.wwebjs.sending.page_window import UNACKNOWLEDGED, PageWindow
 from services.connectors.wwebjs.sending.reconcile import PATIENCE, Handed, Sighting, Step, judge
+from services.database.connection import DatabaseUnavailable
 from services.message import Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
-from services.outbox.store import DatabaseUnavailable
 from tests.support.web_model import ENDS, QUESTIONS, FakePage, Rows, World, violations
 
 HANDED = Handed("k", until=100.0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.wwebjs.session.session_clock import SLOWEST_RATE, SessionClock, rate
+from services.connectors.wwebjs.browser.session_clock import SLOWEST_RATE, SessionClock, rate
 from services.connectors.wwebjs.session.watchdog import Progress, Watchdog
 
 SECONDS = st.floats(0, 1000)

@@ -4,12 +4,13 @@ from functools import partial
 from typing import Any
 
 from bisnesctl.settings import Settings
-from services.connectors.base import NO_ANSWER, Again, HttpRequest, Preparation
+from services.connectors.base import NO_ANSWER, Again, Preparation
 from services.connectors.meta import outage_probe
 from services.connectors.meta.provider import Provider
 from services.connectors.meta.translation import incoming, limits, outgoing, responses
 from services.connectors.meta.uploads import Uploads
 from services.connectors.outgoing_files import Files
+from services.http_client.request import HttpRequest
 from services.media.fetch import Fetcher
 from services.media.store import MediaStore, media_store
 from services.message import Bot, Outcome, Outgoing, Rejected, Sent, Unknown, Update

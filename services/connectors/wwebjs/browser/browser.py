@@ -18,7 +18,7 @@ from services.connectors.wwebjs.browser.driver import Driver, DriverLost
 from services.connectors.wwebjs.browser.event_connection import Wire
 from services.connectors.wwebjs.browser.page import Page, PageLost
 from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
-from services.connectors.wwebjs.session.session_clock import clock
+from services.connectors.wwebjs.browser.session_clock import clock
 
 #: Seconds for Chromium to launch, and for a page to load.
 LAUNCH, LOAD = 30.0, 60.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import websocket
 
-from services.connectors.wwebjs.session.session_clock import clock
+from services.connectors.wwebjs.browser.session_clock import clock
 
 #: Seconds to connect, to hand a request over, and for an answer unless told otherwise.
 PATIENCE = 10.0

@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from services.connectors.wwebjs.browser import cpu_priority, process_tree
-from services.connectors.wwebjs.session.session_clock import clock
+from services.connectors.wwebjs.browser.session_clock import clock
 
 #: Where the programs are looked for, in this order.
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from services.connectors.wwebjs.browser.chromium import Program, StartFailed
-from services.connectors.wwebjs.session.session_clock import clock
+from services.connectors.wwebjs.browser.session_clock import clock
 
 if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver

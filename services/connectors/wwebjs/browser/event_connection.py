@@ -9,7 +9,7 @@ import time
 from services.connectors.wwebjs.browser import cdp
 from services.connectors.wwebjs.browser.chromium import Program
 from services.connectors.wwebjs.browser.page_events import Feed, Lost, PageEvent
-from services.connectors.wwebjs.session.session_clock import clock
+from services.connectors.wwebjs.browser.session_clock import clock
 
 #: Seconds for the connection to be made anew.
 RECONNECT = 10.0

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from services.connectors.wwebjs.browser import cdp
 from services.connectors.wwebjs.browser.driver import Driver, DriverLost, DriverRefused, DriverTimeout
-from services.connectors.wwebjs.session.session_clock import clock
+from services.connectors.wwebjs.browser.session_clock import clock
 
 #: Seconds that a call may take unless told otherwise.
 DEADLINE = 30.0

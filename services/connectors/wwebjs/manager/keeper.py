@@ -1,35 +1,20 @@
-"""The manager of the WhatsApp Web sessions: health and session calls over HTTP, and the thread that looks after them.
-
-`gunicorn services.connectors.wwebjs.manager.keeper:app` serves it (port 3001). The session calls are those of the
-API, with the same keys.
-"""
+"""Starts, stops and watches the sessions of this machine, on a thread of a process."""
 
 import contextlib
-import os
 import socket
 import threading
 import time
-from collections.abc import Iterable
-from typing import Any
 
 import structlog
 
 from bisnesctl.errors import BisnesError
-from bisnesctl.settings import Settings, load
-from services.api.app import MAX_BODY, create_app
-from services.api.context import Context
-from services.api.routes.health import health
-from services.api.routes.sessions import session, sessions
+from bisnesctl.settings import Settings
 from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.supervise import Discovery
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.database.listen import notifications
-from services.http_server.service import Hooks, Service
-from services.media.store import media_store
-from services.outbox.accept import Intake, Notifier
-from services.outbox.store import Connection, Database, DatabaseError, DatabaseUnavailable
-from services.runtime.account_cache import Directory
 from services.runtime.heartbeat import Counters
-from services.wakeups.redis_broker import Hints, WakingBroker
+from services.wakeups.notifier import Notifier
 
 #: What announces a number, a start, a stop, a block, a new state.
 CHANNELS = ("bisnes_config", "bisnes_sessions")
@@ -97,46 +82,6 @@ class Keeper:
             self._counters.degraded = None
 
 
-def keeper_of(context: Context) -> Keeper:
-    """Who looks after the sessions with the context of a process."""
-    settings = context.settings
-    discovery = Discovery(settings, context.hints)
-    return Keeper(context.database, discovery, context.counters, settings.health_check_interval / 1000)
-
-
-class Manager:
-    """The WSGI application of the manager's process, and what looks after the sessions beside it."""
-
-    def __init__(self, context: Context) -> None:
-        self.counters = context.counters  # told by the process's heartbeat
-        self._flask = create_app(context, (health, sessions, session))
-        self._keeper = keeper_of(context)
-
-    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        return self._flask(environ, start_response)
-
-    def start(self) -> None:
-        """Look after the sessions from now on."""
-        self._keeper.start()
-
-    def stop(self) -> None:
-        """Leave them to themselves."""
-        self._keeper.stop()
-
-
-def connect(settings: Settings, hints: Notifier) -> Context:
-    """What the manager is made of."""
-    name = os.environ.get("BISNES_INSTANCE", "wwebjs")
-    database = Database(settings.database_dsn, settings.database_pool_wwebjs_max, name)
-    directory = Directory(database)
-    directory.start()
-    return Context(settings, database, directory, Intake(database, hints), hints, {}, media_store(settings))
-
-
-def __getattr__(name: str) -> Any:
-    """`app`, wired when gunicorn asks for it: nothing connects on import."""
-    if name != "app":
-        raise AttributeError(name)
-    settings = load()
-    manager = Manager(connect(settings, Hints(WakingBroker(settings.redis_dsn))))
-    return Service(manager, MAX_BODY, Hooks(manager.start, manager.stop))
+def create_keeper(settings: Settings, database: Database, hints: Notifier, counters: Counters) -> Keeper:
+    """The keeper of a process's settings. `counters` get its health."""
+    return Keeper(database, Discovery(settings, hints), counters, settings.health_check_interval / 1000)

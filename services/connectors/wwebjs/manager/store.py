@@ -7,7 +7,7 @@ from services.connectors.wwebjs.manager.plan import is_elsewhere
 from services.connectors.wwebjs.session.bot_lock import LOCK_SPACE
 from services.connectors.wwebjs.session.status_sql import announce
 from services.connectors.wwebjs.states.failed_starts import is_blocked
-from services.outbox.store import Connection, transaction
+from services.database.connection import Connection, transaction
 
 #: Minutes for which a session is blocked whose starts fail.
 BLOCK_MINUTES = 60

@@ -23,8 +23,8 @@ from services.connectors.wwebjs.browser.profiles import ProfileInUse
 from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.plan import Program, fattest, plan, program_name
 from services.connectors.wwebjs.session import commands
-from services.outbox.accept import Notifier
-from services.outbox.store import Connection
+from services.database.connection import Connection
+from services.wakeups.notifier import Notifier
 
 #: Seconds between two rounds where nothing is announced.
 INTERVAL = 60.0

@@ -8,8 +8,8 @@ from typing import Any
 from services.connectors.base import Refusal
 from services.connectors.wwebjs.browser.page import CallFailed, Page
 from services.connectors.wwebjs.translation.outgoing import page_id
+from services.database.connection import Connection, Database
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
-from services.outbox.store import Connection, Database
 
 #: Seconds after which a number that was not found is asked for again: wa-js says the same of one that could not be
 #: asked for, and keeps its answer for 15 seconds (WA-JS source, `queryWidExists`).

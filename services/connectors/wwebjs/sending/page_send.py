@@ -9,8 +9,8 @@ from services.connectors.base import LocalFile, PageRequest, Refusal
 from services.connectors.wwebjs.browser.page import CallFailed, Page, PageLost
 from services.connectors.wwebjs.sending.reconcile import PATIENCE, PER_BYTE, Handed, Sighting, Step, judge
 from services.connectors.wwebjs.translation import errors, outgoing
+from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.message import Outcome, Outgoing, Rejected, Retry, Scope, Unavailable, Unknown
-from services.outbox.store import DatabaseError, DatabaseUnavailable
 
 #: Seconds for a call that sends, and how many more for each byte of its file: the browser reads it and makes a preview.
 CALL, CALL_PER_BYTE = 30.0, 1 / 2_000_000

@@ -11,8 +11,8 @@ import structlog
 from services.connectors.base import PageRequest
 from services.connectors.wwebjs.browser.page import CallTimeout, Page, PageLost
 from services.connectors.wwebjs.sending.page_send import Errand, Ledger
+from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.message import Outcome, Sent, Unknown
-from services.outbox.store import DatabaseError, DatabaseUnavailable
 
 #: Messages that a session has in hand at once; each is of another chat.
 SIZE = 16

@@ -5,9 +5,9 @@ from services.connectors.wwebjs.browser.page import Page
 from services.connectors.wwebjs.sending.number_lookup import Numbers
 from services.connectors.wwebjs.sending.warmup import Pace
 from services.connectors.wwebjs.translation.outgoing import KEYED
+from services.database.connection import Database
 from services.message import Outgoing
 from services.outbox import store
-from services.outbox.store import Database
 
 
 class DatabaseLedger:

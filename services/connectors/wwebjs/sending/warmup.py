@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from services.connectors.wwebjs.sending.number_lookup import HISTORY
+from services.database.connection import Database, transaction
 from services.message import Outgoing, Retry, Scope
-from services.outbox.store import Database, transaction
 
 #: Attempts of a message that waits for its turn: it is never given up for that.
 PATIENT = 32_000

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from services.outbox.store import Connection, Database, DatabaseError, DatabaseUnavailable
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 
 #: "wases" as a number, in front of the bot's.
 LOCK_SPACE = 0x77617365

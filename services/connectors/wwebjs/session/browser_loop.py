@@ -14,9 +14,9 @@ from services.connectors.wwebjs.browser.browser import Browser
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Health, PageLost
 from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
 from services.connectors.wwebjs.browser.profiles import Profile
+from services.connectors.wwebjs.browser.session_clock import clock
 from services.connectors.wwebjs.session.event_recorder import Recorder
 from services.connectors.wwebjs.session.page_task import Work
-from services.connectors.wwebjs.session.session_clock import clock
 from services.connectors.wwebjs.session.status_store import AWAY, Register
 from services.connectors.wwebjs.states.state_machine import (
     SOON,

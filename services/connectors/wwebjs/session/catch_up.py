@@ -12,7 +12,7 @@ import structlog
 
 from services.connectors.wwebjs.browser.page import CallFailed, Page
 from services.connectors.wwebjs.session.event_recorder import Recorder
-from services.outbox.store import Database, DatabaseError, DatabaseUnavailable
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 
 #: Seconds after which the page is asked for the second time, since what was sent meanwhile is still coming in at the
 #: first, and between any two times after that.

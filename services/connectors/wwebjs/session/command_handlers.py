@@ -15,7 +15,7 @@ from services.connectors.wwebjs.session.browser_loop import Owner
 from services.connectors.wwebjs.session.status_store import AWAY
 from services.connectors.wwebjs.states.page_state import View
 from services.connectors.wwebjs.states.state_machine import End
-from services.outbox.store import Connection, Database
+from services.database.connection import Connection, Database
 
 #: Seconds between two looks where nobody rang, and for which a pairing code is shown.
 LOOK, CODE_LIFE = 1.0, 180.0

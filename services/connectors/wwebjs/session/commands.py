@@ -5,8 +5,8 @@ from typing import Any
 
 import orjson
 
-from services.outbox.accept import Notifier
-from services.outbox.store import Connection, Database
+from services.database.connection import Connection, Database
+from services.wakeups.notifier import Notifier
 from services.wakeups.session_wakeup import session_queue
 
 #: Seconds between two looks for an answer.

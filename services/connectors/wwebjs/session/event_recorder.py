@@ -9,7 +9,7 @@ import psycopg2
 
 from services.connectors.wwebjs.browser.page_events import PageEvent
 from services.connectors.wwebjs.translation.incoming import EVENTS
-from services.outbox.store import Database
+from services.database.connection import Database
 
 _STORE = """
 INSERT INTO webhook_inbox (process_name, body, bot_id)

@@ -9,10 +9,10 @@ from pathlib import Path
 import structlog
 
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Page, PageLost, TooLarge
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 from services.media import pending
 from services.media.pending import Awaited
 from services.media.store import MediaError, MediaStore, MediaTooLarge
-from services.outbox.store import Database, DatabaseError, DatabaseUnavailable
 
 #: Seconds for one file, during which the page does nothing else for us, and between two looks for files.
 DEADLINE, LOOK = 60.0, 1.0

@@ -19,6 +19,7 @@ from services.channel import Sender, tuned_for_session
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.profiles import Profile, ProfileInUse
+from services.connectors.wwebjs.browser.session_clock import clock
 from services.connectors.wwebjs.sending.page_window import PageWindow
 from services.connectors.wwebjs.sending.send_guard import DatabaseLedger
 from services.connectors.wwebjs.session.bot_lock import BotLock
@@ -28,14 +29,13 @@ from services.connectors.wwebjs.session.command_handlers import Orders
 from services.connectors.wwebjs.session.event_recorder import Recorder
 from services.connectors.wwebjs.session.media_downloads import MediaDownloads
 from services.connectors.wwebjs.session.session import ExitStatus, Session, missing_programs
-from services.connectors.wwebjs.session.session_clock import clock
 from services.connectors.wwebjs.session.status_store import AWAY, Register
 from services.connectors.wwebjs.session.watchdog import Progress, Watchdog, end_process
 from services.connectors.wwebjs.states.state_machine import Limits
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
+from services.database.connection import Database, DatabaseUnavailable
 from services.media.store import media_store
 from services.message import Bot, Status
-from services.outbox.store import Database, DatabaseUnavailable
 from services.runtime import logging_setup, memory
 from services.runtime.account_cache import Directory
 from services.runtime.heartbeat import Counters, Heartbeat

@@ -4,7 +4,7 @@ The customer's event, `wa_session`, what the old front-ends read, and a note.
 """
 
 from services.connectors.wwebjs.states.failed_starts import StartEvent, count
-from services.outbox.store import Connection, transaction
+from services.database.connection import Connection, transaction
 
 #: What the old tables call a state.
 _OLD = {

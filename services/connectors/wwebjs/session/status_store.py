@@ -13,9 +13,10 @@ import structlog
 from services.connectors.wwebjs.session.status_sql import announce
 from services.connectors.wwebjs.states.failed_starts import StartEvent
 from services.connectors.wwebjs.states.state_machine import State
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable, transaction
 from services.message import Scope
 from services.outbox import store
-from services.outbox.store import Database, DatabaseError, DatabaseUnavailable, Hold, transaction
+from services.outbox.store import Hold
 
 #: The Redis channel on which sessions tell what happened: {"bot", "event", "reason"}.
 CHANNEL = "bisnes:sessions"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from services.connectors.wwebjs.browser import process_tree
-from services.connectors.wwebjs.session.session_clock import SessionClock
+from services.connectors.wwebjs.browser.session_clock import SessionClock
 
 #: Seconds between two looks.
 TICK_SECONDS = 1.0

@@ -1,0 +1,236 @@
+"""Connections to PostgreSQL: a bounded pool, single connections, transactions, prepared statements."""
+
+import contextlib
+import time
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+from uuid import UUID
+
+import psycopg2
+import psycopg2.errors
+from psycopg2.extensions import parse_dsn
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool.base import _ConnDialect
+
+from bisnesctl.database import statement_deadline
+from services.database.circuit_breaker import Outage
+
+
+class Connection(statement_deadline.Connection):
+    """A connection that knows which statements it has prepared; every statement has a deadline."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.prepared: set[str] = set()
+
+
+DatabaseError = psycopg2.Error
+
+
+#: Seconds to wait for a connection of the pool, and for a new one to be made.
+CONNECT_TIMEOUT = 3
+
+
+#: Joins with a list of keys must go through the primary key, in the list's order, whatever the statistics of a churning
+#: table say; that order is also what keeps concurrent writers from deadlocks.
+KEY_PLANS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
+
+
+#: For every connection: statements that are prepared are planned once, since planning takes as long as running them.
+PLANNING = "-c jit=off -c plan_cache_mode=force_generic_plan"
+
+
+#: Milliseconds for one statement of a pooled connection, enforced by the server.
+STATEMENT_TIMEOUT = 10_000
+
+
+#: Seconds for the answer to a statement: of a pooled connection, of a thread's own, and to the check before each use.
+POOLED_SECONDS, OWN_SECONDS, PING_SECONDS = 12.0, 20.0, 2.0
+
+
+#: Seconds that a backend which was told to end has for it.
+BACKEND_END_SECONDS = 2.0
+
+
+#: Seconds after a connection timed out in which no other is tried.
+OUTAGE_PAUSE_SECONDS = 1.0
+
+
+class DatabaseUnavailable(Exception):
+    """PostgreSQL cannot be reached; nothing was stored."""
+
+
+class _Pinging(_ConnDialect):
+    """All that the pool asks of a dialect; the one for PostgreSQL brings along a compiler of SQL, megabytes of it."""
+
+    def _do_ping_w_event(self, connection: Any) -> bool:
+        try:
+            with connection.limited(PING_SECONDS), connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except psycopg2.Error:
+            return False
+        return True
+
+
+class Database:
+    """Connections to PostgreSQL in autocommit: a bounded pool, and single ones for a thread that keeps its own."""
+
+    def __init__(self, dsn: str, pool_size: int = 5, name: str = "bisnes") -> None:
+        self.dsn, self.name, self._size = dsn, name, pool_size
+        self._outage = Outage(OUTAGE_PAUSE_SECONDS, CONNECT_TIMEOUT + PING_SECONDS)
+        self._pool = QueuePool(
+            self._open,  # type: ignore[arg-type]
+            pool_size=pool_size,
+            max_overflow=0,
+            timeout=CONNECT_TIMEOUT,
+            reset_on_return=None,
+            pre_ping=True,
+            dialect=_Pinging(),
+        )
+
+    @contextlib.contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A pooled connection in autocommit. Raises `DatabaseUnavailable` when there is none or it breaks in use."""
+        self._check_outage()
+        try:
+            pooled = self._pool.connect()
+        except PoolTimeout:
+            raise DatabaseUnavailable(
+                f"all {self._size} connections to PostgreSQL were in use for {CONNECT_TIMEOUT} s"
+            ) from None
+        except psycopg2.OperationalError as error:
+            raise DatabaseUnavailable(str(error).strip()) from error
+        self._outage.end()
+        try:
+            yield pooled.driver_connection  # type: ignore[misc]
+        except psycopg2.Error as error:
+            if not is_broken(pooled.driver_connection, error):
+                raise
+            pooled.invalidate()
+            raise DatabaseUnavailable(str(error).strip()) from error
+        finally:
+            pooled.close()
+
+    def connect(self, by_key: bool = True, seconds: float = OWN_SECONDS, options: str = "") -> Connection:
+        """A connection of the caller's own, in autocommit. Raises `DatabaseUnavailable`.
+
+        `by_key`: with `KEY_PLANS`; `seconds`: for the answer to a statement; `options`: further ones of the server.
+        """
+        self._check_outage()
+        try:
+            return self._open(f"{KEY_PLANS if by_key else ''} {options}", seconds)
+        except psycopg2.OperationalError as error:
+            raise DatabaseUnavailable(str(error).strip()) from error
+
+    def _check_outage(self) -> None:
+        if reason := self._outage.refusal():
+            raise DatabaseUnavailable(reason)
+
+    def _open(
+        self, options: str = f"{KEY_PLANS} -c statement_timeout={STATEMENT_TIMEOUT}", seconds: float = POOLED_SECONDS
+    ) -> Connection:
+        given = parse_dsn(self.dsn).get("options", "")
+        try:
+            connection = statement_deadline.connect(
+                self.dsn,
+                CONNECT_TIMEOUT,
+                seconds,
+                application_name=self.name,
+                options=f"{given} {PLANNING} {options}",
+                connection_factory=Connection,
+            )
+        except statement_deadline.ConnectTimeout as error:
+            self._outage.begin(str(error))
+            raise
+        except psycopg2.OperationalError:
+            self._outage.end()  # it answers, if only with a refusal
+            raise
+        self._outage.end()
+        return connection  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Close the pool's idle connections."""
+        self._pool.dispose()
+
+
+def is_broken(connection: Any, error: psycopg2.Error) -> bool:
+    """Whether the error is the connection's, not the statement's.
+
+    psycopg2 says so by OperationalError or InterfaceError, and by the bare DatabaseError where libpq had no SQLSTATE.
+    A server that has become read-only counts as well: another connection may lead to the one that took over.
+    """
+    bare = type(error) is psycopg2.DatabaseError
+    if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
+        return True
+    return bare or isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) or bool(connection.closed)
+
+
+@contextlib.contextmanager
+def transaction(connection: Connection) -> Iterator[Any]:
+    """A cursor whose statements are committed together, or not at all where anything is raised."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            yield cursor
+            cursor.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(DatabaseError):  # a broken connection has rolled back already
+                cursor.execute("ROLLBACK")
+            raise
+
+
+class Statement:
+    """A statement of the hot path, prepared once by each connection."""
+
+    def __init__(self, name: str, text: str, **types: str) -> None:
+        """`types`: the SQL type of each parameter that the text names."""
+        numbers = {parameter: f"${number}" for number, parameter in enumerate(types, 1)}
+        self.prepare = f"PREPARE {name} ({', '.join(types.values())}) AS {text % numbers}"
+        self.execute = f"EXECUTE {name} ({', '.join(f'%({each})s::{kind}' for each, kind in types.items())})"
+
+
+def run(connection: Connection, *steps: tuple[Statement, Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Run statements in one transaction and round trip; returns the rows of the last one."""
+    with connection.cursor() as cursor:
+        for step, _ in steps:
+            if step.prepare not in connection.prepared:
+                cursor.execute(step.prepare)
+                connection.prepared.add(step.prepare)
+        cursor.execute(b";".join(cursor.mogrify(step.execute, values) for step, values in steps))
+        return cursor.fetchall() if cursor.description else []
+
+
+def clock(connection: Connection) -> float:
+    """The database's time, in seconds since the epoch."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float")
+        return float((cursor.fetchone() or (0.0,))[0])
+
+
+# A backend of ours is known by its number together with our name, since numbers are used again.
+_BACKENDS = "FROM pg_stat_activity WHERE pid = ANY(%s) AND application_name = %s AND usename = current_user"
+
+
+def end_backends(connection: Connection, pids: Collection[int]) -> None:
+    """End the server's processes of connections that were given up, so that nothing of theirs is committed any more.
+
+    Waits a moment for those that are at a commit; one that is frozen by itself is left to end when it goes on.
+    """
+    if not pids:
+        return
+    of_ours = (list(pids), connection.info.parameter_status("application_name"))
+    deadline = time.monotonic() + BACKEND_END_SECONDS
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT pg_terminate_backend(pid) {_BACKENDS}", of_ours)
+        while cursor.fetchall() and time.monotonic() < deadline:
+            time.sleep(0.02)
+            cursor.execute(f"SELECT pid {_BACKENDS}", of_ours)
+
+
+def as_uuid(text: str) -> str | None:
+    """The text if it is a uuid, for a comparison that finds nothing otherwise."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        return None
