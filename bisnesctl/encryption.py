@@ -17,12 +17,12 @@ NONCE = 12
 PREFIX = "v1:"
 
 
-class VaultError(BisnesError):
+class EncryptionError(BisnesError):
     """A stored credential cannot be read."""
 
 
 def key_bytes(key: str) -> bytes:
-    """The 32 bytes of ENCRYPTION_KEY: 64 hex digits, or 32 characters. Raises `VaultError`."""
+    """The 32 bytes of ENCRYPTION_KEY: 64 hex digits, or 32 characters. Raises `EncryptionError`."""
     if len(key) == 64:
         try:
             return bytes.fromhex(key)
@@ -30,7 +30,7 @@ def key_bytes(key: str) -> bytes:
             pass
     if len(raw := key.encode()) == 32:
         return raw
-    raise VaultError("ENCRYPTION_KEY must be 64 hex digits or 32 characters (bisnesctl init makes one)")
+    raise EncryptionError("ENCRYPTION_KEY must be 64 hex digits or 32 characters (bisnesctl init makes one)")
 
 
 def encrypt(key: str, text: str) -> str:
@@ -43,7 +43,7 @@ def encrypt(key: str, text: str) -> str:
 
 
 def decrypt(key: str, stored: str) -> str:
-    """What was encrypted under the key. Raises `VaultError` where it was not, or was changed since."""
+    """What was encrypted under the key. Raises `EncryptionError` where it was not, or was changed since."""
     from cryptography.exceptions import InvalidTag
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -51,7 +51,7 @@ def decrypt(key: str, stored: str) -> str:
         nonce, sealed = _split(stored)
         return AESGCM(key_bytes(key)).decrypt(nonce, sealed, None).decode()
     except (ValueError, binascii.Error, InvalidTag) as error:
-        raise VaultError(
+        raise EncryptionError(
             "a stored credential cannot be decrypted: ENCRYPTION_KEY is not the one it was stored under; "
             "restore that key, or store the credential again (bisnesctl bots add … --token-stdin)"
         ) from error

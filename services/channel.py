@@ -13,7 +13,7 @@ from services.connectors.base import Connector
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.database.retention import Retention
-from services.http_client.in_flight import HttpWindow, Window
+from services.http_client.in_flight import InFlight, RequestsInFlight
 from services.inbox.apply import Inbox
 from services.message import Bot, Secret
 from services.outbox import outages
@@ -22,7 +22,7 @@ from services.outbox.outage_policy import USUAL_PAUSES, Pauses
 from services.outbox.recovery import JournalRecovery, KeyedRecovery, Recovery, journal_path
 from services.outbox.send_journal import Journal
 from services.outbox.store import Outbox
-from services.runtime.account_cache import Directory
+from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import worker_name
 
 #: Seconds between two looks for what no hint told of: due retries, lost hints, expired leases, stored webhooks.
@@ -39,7 +39,7 @@ log = structlog.get_logger()
 class Tuning:
     """How a channel sends."""
 
-    window: Window
+    window: InFlight
     rate: float  # messages a second for each bot that sets none of its own
     attempts: Attempts
     bot_id: int | None = None  # the one bot that is served; its messages have keys chosen before the send
@@ -49,23 +49,23 @@ class Tuning:
 def tuned_for_meta(settings: Settings) -> Tuning:
     """Many requests of many numbers at once."""
     return Tuning(
-        HttpWindow(settings.meta_window, settings.send_timeout_ms),
+        RequestsInFlight(settings.meta_window, settings.send_timeout_ms),
         settings.meta_max_messages_per_second,
         Attempts(settings.meta_attempts, settings.meta_backoff_ms / 1000),
     )
 
 
-def tuned_for_session(settings: Settings, bot_id: int, window: Window) -> Tuning:
+def tuned_for_session(settings: Settings, bot_id: int, window: InFlight) -> Tuning:
     """One bot's messages, through its own browser."""
     attempts = Attempts(settings.wwebjs_attempts, settings.wwebjs_backoff_ms / 1000)
     return Tuning(window, settings.wwebjs_max_messages_per_second, attempts, bot_id)
 
 
-class Sender:
+class Channel:
     """Delivers one channel's messages and works off its webhooks, whether or not hints arrive."""
 
     def __init__(
-        self, settings: Settings, database: Database, directory: Directory, connector: Connector, tuning: Tuning,
+        self, settings: Settings, database: Database, directory: AccountCache, connector: Connector, tuning: Tuning,
         instance: str, run: str, before_look: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         """`instance`: this process's name, the same after a restart; `run`: a name of this very start."""
@@ -206,7 +206,7 @@ class Sender:
 class _Unlocker:
     """Bots with their tokens decrypted, each token once."""
 
-    def __init__(self, directory: Directory, key: str) -> None:
+    def __init__(self, directory: AccountCache, key: str) -> None:
         self._directory, self._key = directory, key
         self._tokens: dict[str, Secret] = {}
 

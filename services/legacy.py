@@ -13,16 +13,16 @@ from typing import Any
 import structlog
 
 from bisnesctl.settings import Settings, load
-from services.api.asgi import Front
+from services.api.asgi import AsgiApp
 from services.api.auth import Auth, declare
 from services.api.context import Context, connect
-from services.channel import Sender, tuned_for_meta
+from services.channel import Channel, tuned_for_meta
 from services.connectors.meta.jobs import of_meta
 from services.connectors.meta.receiver import DIALOG360_PATH, MAX_BODY, PATH, blueprint
 from services.connectors.wwebjs.manager.keeper import create_keeper
 from services.events.sender import EventSender
-from services.runtime.background_jobs import Chores
-from services.wakeups.redis_broker import ACTORS, Hints, WakingBroker
+from services.runtime.background_jobs import BackgroundJobs
+from services.wakeups.redis_broker import ACTORS, WakeupSender, WakingBroker
 
 #: Seconds that a stopping process gives the messages in its hand.
 STOP_TIMEOUT = 6.0
@@ -30,13 +30,13 @@ STOP_TIMEOUT = 6.0
 log = structlog.get_logger()
 
 
-class LocalHints:
+class LocalWakeups:
     """Wakes the sender of this very process, and the sessions, which have processes of their own."""
 
-    sender: Sender
+    sender: Channel
 
     def __init__(self, settings: Settings) -> None:
-        self._sessions = Hints(WakingBroker(settings.redis_dsn))  # without Redis they look for work every second
+        self._sessions = WakeupSender(WakingBroker(settings.redis_dsn))  # without Redis they look for work every second
 
     def notify(self, queue_name: str) -> None:
         """There is work: messages to send, or webhooks to apply."""
@@ -49,9 +49,9 @@ class LocalHints:
 def wire() -> Context:
     """Connect the API to a sender in the same process."""
     settings, run = load(), secrets.token_hex(4)
-    hints = LocalHints(settings)
+    hints = LocalWakeups(settings)
     context = connect(settings, hints)
-    sender = Sender(
+    sender = Channel(
         settings, context.database, context.directory, context.connectors["meta"], tuned_for_meta(settings),
         "legacy", run,
     )  # fmt: skip
@@ -69,7 +69,7 @@ def wire() -> Context:
     return context
 
 
-def _stop(sender: Sender, events: EventSender, chores: Chores) -> None:
+def _stop(sender: Channel, events: EventSender, chores: BackgroundJobs) -> None:
     """All at once, since they share the time that a stopping process has."""
     chores.stop()
     stopping = threading.Thread(target=events.stop, args=(STOP_TIMEOUT,))
@@ -84,4 +84,4 @@ def add_webhooks(context: Context, flask: Any) -> None:
     flask.register_blueprint(declare(webhooks, Auth.NONE))  # they prove themselves by their signature
 
 
-app = Front(wire, add_webhooks, {path.partition("<")[0]: MAX_BODY for path in (PATH, DIALOG360_PATH)})
+app = AsgiApp(wire, add_webhooks, {path.partition("<")[0]: MAX_BODY for path in (PATH, DIALOG360_PATH)})

@@ -171,7 +171,7 @@ class Media:
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class Peer:
     """The other side of a chat. One of the two names is there: users may hide their number."""
 
     chat_id: str | None  # digits, or <id>@g.us
@@ -185,7 +185,7 @@ class Incoming:
 
     number: str  # the provider's id of our number (phone_number_id)
     provider_id: str
-    sender: Sender  # the chat's other side, also of one that is `from_me`
+    sender: Peer  # the chat's other side, also of one that is `from_me`
     kind: str  # text, image, …, or whatever the provider calls it
     at: float  # seconds since the epoch
     text: str | None = None  # what a person reads: body, caption, title of the button
@@ -202,7 +202,7 @@ class Reaction:
 
     number: str
     provider_id: str  # of the reaction
-    sender: Sender
+    sender: Peer
     target: str  # the provider's id of the message reacted to
     emoji: str  # empty: taken back
     at: float
@@ -214,7 +214,7 @@ class Edit:
     """A message was given another text."""
 
     number: str
-    sender: Sender
+    sender: Peer
     target: str
     text: str
     at: float
@@ -226,7 +226,7 @@ class Revocation:
     """A message was deleted for everyone."""
 
     number: str
-    sender: Sender
+    sender: Peer
     target: str
     at: float
     from_me: bool = False
@@ -249,7 +249,7 @@ class Call:
 
     number: str
     provider_id: str
-    sender: Sender
+    sender: Peer
     at: float
     video: bool = False
     group: bool = False

@@ -16,7 +16,7 @@ import dramatiq
 import structlog
 
 from bisnesctl.settings import Settings, load
-from services.channel import Sender, tuned_for_meta
+from services.channel import Channel, tuned_for_meta
 from services.connectors.base import Connector
 from services.connectors.meta.jobs import of_meta
 from services.connectors.meta.translation.connector import MetaConnector
@@ -24,7 +24,7 @@ from services.database.connection import Database
 from services.message import Status
 from services.outbox.send_journal import JournalInUse
 from services.runtime import logging_setup
-from services.runtime.account_cache import Directory
+from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters, Heartbeat
 from services.wakeups.redis_broker import ACTORS, WakingBroker, hint_clearer
 
@@ -51,11 +51,11 @@ def main() -> None:
         signal.signal(signum, lambda *_: stopping.set())
     instance = os.environ.get("BISNES_INSTANCE", f"{process}-worker")
     database = Database(settings.database_dsn, settings.database_pool_meta_max, instance)
-    directory = Directory(database)
+    directory = AccountCache(database)
     directory.start()
     broker = WakingBroker(settings.redis_dsn)
     try:
-        sender = Sender(
+        sender = Channel(
             settings, database, directory, connector_for(process, settings), tuned_for_meta(settings),
             instance, secrets.token_hex(4),
             before_look=hint_clearer(broker, f"{process}-messages"),
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _run(
-    process: str, instance: str, settings: Settings, database: Database, broker: WakingBroker, sender: Sender,
+    process: str, instance: str, settings: Settings, database: Database, broker: WakingBroker, sender: Channel,
     stopping: threading.Event,
 ) -> None:  # fmt: skip
     counters = Counters(degraded="it waits for the database before it sends")
@@ -90,7 +90,7 @@ def _run(
     worker.stop(timeout=1000)
 
 
-def _serve_hints(process: str, broker: WakingBroker, sender: Sender) -> dramatiq.Worker:
+def _serve_hints(process: str, broker: WakingBroker, sender: Channel) -> dramatiq.Worker:
     serve = {"send-message": sender.delivery.wake, "process-webhooks": sender.work_off_webhooks}
     for queue in (f"{process}-messages", f"{process}-webhooks"):
         dramatiq.actor(actor_name=ACTORS[queue], queue_name=queue, broker=broker)(serve[ACTORS[queue]])
@@ -100,14 +100,14 @@ def _serve_hints(process: str, broker: WakingBroker, sender: Sender) -> dramatiq
     return worker
 
 
-def _count(sender: Sender, counters: Counters) -> None:
+def _count(sender: Channel, counters: Counters) -> None:
     counters.degraded = sender.trouble
     counters.processed = sender.delivery.counts[Status.SENT]
     counts = sender.delivery.counts
     counters.errors = counts[Status.FAILED] + counts[Status.UNKNOWN] + sender.delivery.faults
 
 
-def _check_progress(sender: Sender, limit: float) -> None:
+def _check_progress(sender: Channel, limit: float) -> None:
     """End a process whose delivery hangs: its successor reads the journal and goes on."""
     stuck = time.monotonic() - sender.delivery.progressed
     if sender.delivery.working and stuck > limit:

@@ -17,10 +17,10 @@ from services.connectors.wwebjs.manager.keeper import create_keeper
 from services.database.connection import Database
 from services.http_server.service import Hooks, Service
 from services.media.store import media_store
-from services.outbox.accept import Intake
-from services.runtime.account_cache import Directory
+from services.outbox.accept import Acceptor
+from services.runtime.account_cache import AccountCache
 from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import Hints, WakingBroker
+from services.wakeups.redis_broker import WakeupSender, WakingBroker
 
 
 class Manager:
@@ -47,13 +47,13 @@ def connect(settings: Settings, hints: Notifier) -> Context:
     """The context of the session routes; it connects with the first request."""
     name = os.environ.get("BISNES_INSTANCE", "wwebjs")
     database = Database(settings.database_dsn, settings.database_pool_wwebjs_max, name)
-    directory = Directory(database)
+    directory = AccountCache(database)
     directory.start()
-    return Context(settings, database, directory, Intake(database, hints), hints, {}, media_store(settings))
+    return Context(settings, database, directory, Acceptor(database, hints), hints, {}, media_store(settings))
 
 
 def create_service() -> Service:
     """The application for gunicorn, from the environment's settings."""
     settings = load()
-    manager = Manager(connect(settings, Hints(WakingBroker(settings.redis_dsn))))
+    manager = Manager(connect(settings, WakeupSender(WakingBroker(settings.redis_dsn))))
     return Service(manager, MAX_BODY, Hooks(manager.start, manager.stop))

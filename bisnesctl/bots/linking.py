@@ -59,7 +59,7 @@ _KEPT = ". The token of the signup is stored: put it right, then do the same aga
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class LinkOptions:
     """What is to be linked, and how."""
 
     bot: NewBot
@@ -80,7 +80,7 @@ class Linked:
     hints: tuple[str, ...] = ()  # what is left to do
 
 
-def link(connect: Connect, settings: Settings, wish: Wish) -> Linked:
+def link(connect: Connect, settings: Settings, wish: LinkOptions) -> Linked:
     """Asks the provider about a number, proves its ids, subscribes and registers it as told, and stores it.
 
     A known bot for which nothing is told that concerns its provider is stored, and goes on, without a question. No
@@ -109,7 +109,7 @@ def _sealed(known: Known | None, bot: NewBot) -> str | None:
     return known.sealed if known and (known.type == "360dialog") == (bot.type == "360dialog") else None
 
 
-def _concerns_provider(wish: Wish, bot: NewBot, known: Known | None) -> bool:
+def _concerns_provider(wish: LinkOptions, bot: NewBot, known: Known | None) -> bool:
     if bot.type == "wwebjs" or not (wish.verify or wish.code):
         return False
     told = (bot.token, wish.code, wish.pin, wish.set_webhook)
@@ -121,7 +121,9 @@ def _changed(bot: NewBot, known: Known) -> bool:
     return any(now is not None and now != before for now, before in pairs)
 
 
-def _ask(connect: Connect, settings: Settings, wish: Wish, bot: NewBot, known: Known | None) -> tuple[NewBot, Linked]:
+def _ask(
+    connect: Connect, settings: Settings, wish: LinkOptions, bot: NewBot, known: Known | None
+) -> tuple[NewBot, Linked]:
     """The bot with the ids that its credential proves, once its provider sends webhooks."""
     if wish.code:
         bot = replace(bot, token=_exchange(settings, wish.code))
@@ -150,7 +152,7 @@ def _kept(connect: Connect, settings: Settings, bot: NewBot, failed: LinkFailed)
     return LinkFailed(failed.step, failed.error, kept=True)
 
 
-def _check_settings(settings: Settings, wish: Wish) -> None:
+def _check_settings(settings: Settings, wish: LinkOptions) -> None:
     """Raises `ConfigError` where a step would fail for want of a setting."""
     if wish.code and not (_app_id(settings) and settings.meta_app_secret):
         raise ConfigError("the embedded signup needs META_APP_ID and META_APP_SECRET in .env")
@@ -203,7 +205,7 @@ def _likely_accounts(
             yield found[0]
 
 
-def _set_up_meta(settings: Settings, wish: Wish, bot: NewBot, token: str) -> tuple[str, ...]:
+def _set_up_meta(settings: Settings, wish: LinkOptions, bot: NewBot, token: str) -> tuple[str, ...]:
     graph = graph_of(settings, token)
     with _step("subscribe"):
         if bot.waba_id:
@@ -241,7 +243,7 @@ def _prove_dialog360(settings: Settings, bot: NewBot, known: Known | None, token
     return replace(bot, phone_number_id=told.phone_number_id, waba_id=told.waba_id), Linked(False, True)
 
 
-def _set_up_dialog360(settings: Settings, wish: Wish, bot: NewBot, token: str) -> tuple[str, ...]:
+def _set_up_dialog360(settings: Settings, wish: LinkOptions, bot: NewBot, token: str) -> tuple[str, ...]:
     url = dialog360_webhook(settings, bot.company, bot.phone)
     if url is None:
         return ("set PUBLIC_URL in .env, then `bisnesctl bots add … --set-webhook` has webhooks sent",)

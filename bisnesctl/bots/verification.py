@@ -10,7 +10,7 @@ from bisnesctl.bots.diagnosis import RELINK, Cause, Failure, Level, Problem, Rep
 from bisnesctl.bots.inspection import Subject, inspect
 from bisnesctl.bots.linking import Connect
 from bisnesctl.bots.store import Known
-from bisnesctl.encryption import VaultError
+from bisnesctl.encryption import EncryptionError
 from bisnesctl.errors import UsageError
 from bisnesctl.settings import Settings
 
@@ -55,7 +55,7 @@ def verify(connect: Connect, settings: Settings, company: str | None = None, pho
     return [_verify(connect, settings, each) for each in subjects]
 
 
-def broken(error: VaultError) -> Report:
+def broken(error: EncryptionError) -> Report:
     """The report on a number whose credential cannot be read."""
     return Report(failures=(Failure("number", Cause.REFUSED, str(error), "vault"),))
 
@@ -76,7 +76,7 @@ def _ask(settings: Settings, known: Known) -> tuple[Report, Subject | None]:
         return Report(failures=(Failure("number", Cause.REFUSED, "no credential is stored", "", RELINK),)), None
     try:
         token = encryption.decrypt(settings.encryption_key.get_secret_value(), known.sealed)
-    except VaultError as error:
+    except EncryptionError as error:
         return broken(error), None
     subject = Subject(
         known.company, known.phone, known.type, token, known.phone_number_id or "", known.waba_id, known.ready

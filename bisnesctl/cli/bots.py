@@ -109,7 +109,7 @@ def add(
     token, pin = _read_secrets(token_stdin, pin_stdin)
     kind = _kind(kind, wwebjs)
     bot = NewBot(company, phone, kind and kind.value, phone_number_id, waba_id, display_number, token, rate)
-    wish = linking.Wish(bot, pin=pin, set_webhook=set_webhook, verify=not no_verify)
+    wish = linking.LinkOptions(bot, pin=pin, set_webhook=set_webhook, verify=not no_verify)
     linked = linking.link(lambda: database_setup.connected(settings), settings, wish)
     output.say(f"{'added' if linked.new else 'changed'} bot {phone} of company {company}{_named(linked)}")
     for hint in linked.hints:

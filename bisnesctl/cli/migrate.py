@@ -7,7 +7,7 @@ import typer
 from bisnesctl.cli.app import SETUP, app, example
 
 if TYPE_CHECKING:
-    from bisnesctl.database.migrations import State
+    from bisnesctl.database.migrations import MigrationState
 
 
 @app.command(
@@ -43,13 +43,13 @@ def migrate(
     output.say(f"{len(applied)} migrations applied" if applied else "the database was up to date already")
 
 
-def _show(states: "list[State]") -> None:
+def _show(states: "list[MigrationState]") -> None:
     from bisnesctl.terminal import output
 
     columns = [output.Column("migration"), output.Column("applied"), output.Column("", wraps=True)]
     output.print_table(columns, [_cells(state) for state in states])
 
 
-def _cells(state: "State") -> list[str]:
+def _cells(state: "MigrationState") -> list[str]:
     note = "[yellow]its file was changed since, without effect here[/]" if state.changed else ""
     return [state.migration.name, state.applied_at or "[yellow]pending[/]", note]

@@ -57,7 +57,7 @@ class Migration:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class MigrationState:
     """A migration and what the database knows of it."""
 
     migration: Migration
@@ -71,7 +71,7 @@ def available(path: Path | None = None) -> list[Migration]:
     return [Migration(int(file.stem.split("_")[0]), file.stem, file.read_text()) for file in files]
 
 
-def status(dsn: str, path: Path | None = None) -> list[State]:
+def status(dsn: str, path: Path | None = None) -> list[MigrationState]:
     """Each migration with when it was applied. Raises `DatabaseUnavailable`."""
     with connected(dsn) as connection:
         return _states(connection, path)
@@ -112,7 +112,7 @@ def statements(sql: str) -> Iterator[tuple[int, str]]:
             begin, line = piece.end(), line + text.count("\n")
 
 
-def _states(connection: Connection, path: Path | None) -> list[State]:
+def _states(connection: Connection, path: Path | None) -> list[MigrationState]:
     applied: dict[int, tuple[str, str]] = {}
     if query(connection, "SELECT to_regclass('schema_migrations')") != [(None,)]:
         rows = query(connection, "SELECT version, applied_at::timestamptz(0)::text, checksum FROM schema_migrations")
@@ -120,8 +120,8 @@ def _states(connection: Connection, path: Path | None) -> list[State]:
     return [_state(each, *applied.get(each.version, (None, each.checksum))) for each in available(path)]
 
 
-def _state(migration: Migration, applied_at: str | None, checksum: str) -> State:
-    return State(migration, applied_at, checksum != migration.checksum)
+def _state(migration: Migration, applied_at: str | None, checksum: str) -> MigrationState:
+    return MigrationState(migration, applied_at, checksum != migration.checksum)
 
 
 def _apply(connection: Connection, migration: Migration) -> None:

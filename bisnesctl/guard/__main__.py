@@ -7,7 +7,7 @@ import sys
 import threading
 
 from bisnesctl.guard import state
-from bisnesctl.guard.duty import Duty
+from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import Event, events
 from bisnesctl.guard.notes import Notes
 from bisnesctl.host.log_stream import LastingHandler
@@ -35,7 +35,7 @@ def _be_on_duty(waiting: "queue.SimpleQueue[Event]") -> None:
         settings = deployment.settings
         notes = Notes(settings.home / SPOOL, settings.database_dsn)
         notes.start()
-        duty = Duty(deployment, state.read(settings.run_dir), notes)
+        duty = Guard(deployment, state.read(settings.run_dir), notes)
         while True:
             duty.go_on(waiting)
     except BaseException:

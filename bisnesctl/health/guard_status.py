@@ -35,7 +35,7 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Guard:
+class GuardStatus:
     """The guard as it is now."""
 
     #: Why it does not restart anything; empty where it is on duty.
@@ -49,15 +49,17 @@ class Guard:
         return self.words.get(name)
 
 
-def guard(processes: Mapping[str, Process], settings: Settings) -> Guard:
+def guard(processes: Mapping[str, Process], settings: Settings) -> GuardStatus:
     """How the guard is, from what supervisord knows and from its file."""
     process, said = processes.get(NAME), _read(settings.run_dir / FILE)
     if process is None or not process.active:
-        return Guard("the guard is down", said.words if said else {}, said.hangs if said else {})
+        return GuardStatus("the guard is down", said.words if said else {}, said.hangs if said else {})
     if said is None or said.pid != process.pid:
-        return Guard("" if process.uptime < BOOT or _unwritable(settings) else "the guard shows no sign of life", {})
+        return GuardStatus(
+            "" if process.uptime < BOOT or _unwritable(settings) else "the guard shows no sign of life", {}
+        )
     late = said.age * 1000 > settings.max_heartbeat_age and not _unwritable(settings)
-    return Guard(f"the guard shows no sign of life for {said.age:.0f} s" if late else "", said.words, said.hangs)
+    return GuardStatus(f"the guard shows no sign of life for {said.age:.0f} s" if late else "", said.words, said.hangs)
 
 
 def hangs(run_dir: Path) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bisnesctl.health import guard_status
-from bisnesctl.health.guard_status import Guard
+from bisnesctl.health.guard_status import GuardStatus
 from bisnesctl.host import disk
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
@@ -80,7 +80,7 @@ def look(
 
 
 def check(
-    instance: Instance, process: Process | None, guard: Guard, settings: Settings, patience: float = PATIENCE
+    instance: Instance, process: Process | None, guard: GuardStatus, settings: Settings, patience: float = PATIENCE
 ) -> Health:
     """The health of one instance. `guard`: what restarts the others, and says what becomes of one that ended."""
     if process is None:
@@ -96,7 +96,7 @@ def check(
     return health
 
 
-def _ended(process: Process, guard: Guard) -> Health:
+def _ended(process: Process, guard: GuardStatus) -> Health:
     how = process.error if process.state == "FATAL" else f"ended with exit status {process.exit_status}"
     word = guard.word(process.name)
     if guard.off_duty:
@@ -106,7 +106,7 @@ def _ended(process: Process, guard: Guard) -> Health:
     return Health(_DECIDED[word.decision], word.reason, word.deaths)
 
 
-def _ask(instance: Instance, process: Process, guard: Guard, settings: Settings, patience: float) -> Health:
+def _ask(instance: Instance, process: Process, guard: GuardStatus, settings: Settings, patience: float) -> Health:
     match instance.program.probe:
         case "guard":
             return _guard(guard)
@@ -124,7 +124,7 @@ def _ask(instance: Instance, process: Process, guard: Guard, settings: Settings,
             return _heartbeat(instance, process, settings, required=True)
 
 
-def _guard(guard: Guard) -> Health:
+def _guard(guard: GuardStatus) -> Health:
     return Health(Status.UNHEALTHY, f"{guard.off_duty}: {_UNGUARDED}") if guard.off_duty else _HEALTHY
 
 

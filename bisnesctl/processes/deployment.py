@@ -13,7 +13,7 @@ from bisnesctl import paths
 from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, ShuttingDown
 from bisnesctl.host import disk
 from bisnesctl.processes import last_start, session_programs
-from bisnesctl.processes.last_start import State
+from bisnesctl.processes.last_start import LastStart
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF
 from bisnesctl.processes.supervisor import CALL_TIMEOUT, Process, Supervisor, pid_in
 from bisnesctl.processes.topology import Instance, Mode, expand
@@ -52,7 +52,7 @@ class Deployment:
         return self.settings.run_dir / SUPERVISORD_CONF
 
     @property
-    def state(self) -> State | None:
+    def state(self) -> LastStart | None:
         """What was started last."""
         return last_start.read(self.settings.run_dir)
 

@@ -14,7 +14,7 @@ _NAME = "mode.json"
 
 
 @dataclass(frozen=True)
-class State:
+class LastStart:
     """How the deployment was started."""
 
     mode: Mode
@@ -29,11 +29,11 @@ class State:
         return in_mode(instances, self.mode, self.only)
 
 
-def read(run_dir: Path) -> State | None:
+def read(run_dir: Path) -> LastStart | None:
     """What was started last; none where nothing ever was, or the file is no good."""
     try:
         found = json.loads((run_dir / _NAME).read_text())
-        return State(Mode(found["mode"]), bool(found["sandbox"]), tuple(found["only"]), float(found["since"]))
+        return LastStart(Mode(found["mode"]), bool(found["sandbox"]), tuple(found["only"]), float(found["since"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -42,19 +42,19 @@ def write(run_dir: Path, mode: Mode, sandbox: bool, only: tuple[str, ...]) -> No
     """Notes what runs from now on; what runs so already keeps its time."""
     old = read(run_dir)
     if old is None or not old.since or (old.mode, old.sandbox, old.only) != (mode, sandbox, only):
-        File(_NAME, json.dumps(asdict(State(mode, sandbox, only, time.time())))).write(run_dir)
+        File(_NAME, json.dumps(asdict(LastStart(mode, sandbox, only, time.time())))).write(run_dir)
 
 
 def forget_since(run_dir: Path) -> None:
     """Notes that it was stopped on purpose. Raises `CannotWrite`."""
     old = read(run_dir)
     if old is not None:
-        content = json.dumps(asdict(State(old.mode, old.sandbox, old.only))).encode()
+        content = json.dumps(asdict(LastStart(old.mode, old.sandbox, old.only))).encode()
         with disk.writing(run_dir / _NAME):
             disk.refresh(run_dir / _NAME, content)  # on a full disk too
 
 
-def with_sandbox(settings: Settings, state: State | None) -> Settings:
+def with_sandbox(settings: Settings, state: LastStart | None) -> Settings:
     """The settings as the running deployment has them: it may have been started with `--sandbox`."""
     sandbox = settings.sandbox or bool(state and state.sandbox)
     return settings.copy_with(sandbox=sandbox)

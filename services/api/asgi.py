@@ -45,7 +45,7 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 
-class Front:
+class AsgiApp:
     """The ASGI application; `wire` connects it when the server starts."""
 
     def __init__(
@@ -192,4 +192,4 @@ async def _answer(send: Send, reply: Reply) -> None:
     await send_json(send, reply.status, orjson.dumps(reply.body), reply.headers)
 
 
-app = Front(wire)
+app = AsgiApp(wire)

@@ -15,7 +15,7 @@ from flask_openapi3 import APIBlueprint, Tag
 
 from services.api.openapi import COMMON, SECURITY, problems
 from services.http_server.errors import ApiError
-from services.runtime.account_cache import Directory, Key
+from services.runtime.account_cache import AccountCache, Key
 
 AnyBlueprint = TypeVar("AnyBlueprint", bound=Blueprint)
 
@@ -87,7 +87,7 @@ def principal_of(key: Key | None) -> Principal:
     return Principal(key.company_id)
 
 
-def authenticate(directory: Directory, api_key: str | None, authorization: str | None) -> Principal:
+def authenticate(directory: AccountCache, api_key: str | None, authorization: str | None) -> Principal:
     """Whoever the two headers speak for. Raises `ApiError` (401) or `DatabaseUnavailable`."""
     return principal_of(directory.key(key_digest(api_key, authorization)))
 
@@ -120,7 +120,7 @@ def declared(blueprint: Blueprint | None) -> Auth | None:
     return getattr(blueprint, "auth", None)
 
 
-def guard(app: Flask, directory: Directory) -> None:
+def guard(app: Flask, directory: AccountCache) -> None:
     """Let every request prove that it meets its resource's demand, before anything else of it is read."""
 
     @app.before_request

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.api.auth import key_digest
 from services.http_server.asgi import Scope
 from services.http_server.errors import ApiError
-from services.runtime.account_cache import Directory, Key
+from services.runtime.account_cache import AccountCache, Key
 
 #: Threads that one company, one operator's key, all requests without a known key, and health may use at a time.
 COMPANY_THREADS, OPERATOR_THREADS, STRANGER_THREADS, HEALTH_THREADS = 12, 24, 4, 4
@@ -42,7 +42,7 @@ OPEN = Caller("open", OPEN_THREADS)
 class Callers:
     """Knows callers by the digests of their keys, also those that have to be looked up again."""
 
-    def __init__(self, directory: Directory, open_paths: tuple[str, ...] = ()) -> None:
+    def __init__(self, directory: AccountCache, open_paths: tuple[str, ...] = ()) -> None:
         """`open_paths`: what addresses begin with that ask for no key."""
         self._directory, self._open_paths = directory, open_paths
         self._known: dict[bytes, Caller] = {}

@@ -10,11 +10,11 @@ from services.connectors.meta.translation.connector import MetaConnector
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.database.connection import Database
 from services.media.store import MediaStore, media_store
-from services.outbox.accept import Intake
-from services.runtime.account_cache import Directory
+from services.outbox.accept import Acceptor
+from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
 from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import Hints, WakingBroker
+from services.wakeups.redis_broker import WakeupSender, WakingBroker
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Context:
 
     settings: Settings
     database: Database
-    directory: Directory
-    intake: Intake
+    directory: AccountCache
+    intake: Acceptor
     hints: Notifier
     connectors: dict[str, Connector]  # by process name
     media: MediaStore
@@ -47,14 +47,14 @@ class Context:
 def connect(settings: Settings, hints: Notifier) -> Context:
     """A context on the database of the settings; it connects with the first request."""
     database = Database(settings.database_dsn, settings.database_pool_api_max, os.environ.get("BISNES_INSTANCE", "api"))
-    directory = Directory(database)
+    directory = AccountCache(database)
     directory.start()
     connectors: dict[str, Connector] = {"meta": MetaConnector(settings), "wwebjs": WwebjsConnector(settings)}
-    intake = Intake(database, hints)
+    intake = Acceptor(database, hints)
     return Context(settings, database, directory, intake, hints, connectors, media_store(settings))
 
 
 def wire() -> Context:
     """The context of an API process."""
     settings = load()
-    return connect(settings, Hints(WakingBroker(settings.redis_dsn)))
+    return connect(settings, WakeupSender(WakingBroker(settings.redis_dsn)))

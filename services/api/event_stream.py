@@ -16,10 +16,10 @@ import structlog
 from services.api import sse
 from services.api.auth import key_digest, principal_of
 from services.api.context import Context
-from services.api.sse import Asked
+from services.api.sse import StreamRequest
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.events import feed
-from services.events.listener import Bell
+from services.events.listener import EventListener
 from services.http_server.errors import ApiError
 from services.http_server.shutdown import on_termination
 from services.runtime.account_cache import Key
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 class Stream:
     """One client's stream."""
 
-    def __init__(self, digest: bytes, asked: Asked) -> None:
+    def __init__(self, digest: bytes, asked: StreamRequest) -> None:
         self.digest, self.asked = digest, asked
         self.preface = b""  # what it begins with
         self.position = 0  # the number of the last event that was looked at
@@ -63,7 +63,7 @@ class Streams:
         self._count: Counter[str] = Counter()
         self._ended = False
         self._threads = ThreadPoolExecutor(THREADS, "streams")
-        self._bell = Bell(context.database, lambda: self._from_thread(self._look_soon))
+        self._bell = EventListener(context.database, lambda: self._from_thread(self._look_soon))
         self._listening = False
         self._look: asyncio.Task[None] | None = None
         self._rung = False

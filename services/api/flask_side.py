@@ -43,7 +43,7 @@ class FlaskSide:
         self, flask: Flask, callers: Callers, admission: Admission, uploads: Admission, outcomes: Outcomes,
         authenticate: Callable[[bytes], Awaitable[Principal]], open_bodies: Mapping[str, int],
     ) -> None:  # fmt: skip
-        """`open_bodies`: see `services.api.asgi.Front`."""
+        """`open_bodies`: see `services.api.asgi.AsgiApp`."""
         self._callers, self._admission, self._uploads, self._outcomes = callers, admission, uploads, outcomes
         self._authenticate, self._open_bodies = authenticate, open_bodies
         self._bodies = BodyReader()

@@ -12,7 +12,7 @@ import orjson
 from services.api.auth import Principal, company_of
 from services.database.connection import Connection
 from services.events import feed, webhooks
-from services.events.feed import POSITION, Wish
+from services.events.feed import POSITION, EventFilter
 from services.events.names import CATALOGUE, unknown
 from services.events.store import Event
 from services.http_server.errors import ApiError
@@ -33,22 +33,22 @@ KEEP_ALIVE = b": keep-alive\n\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class StreamRequest:
     """A request for a stream."""
 
-    wish: Wish
+    wish: EventFilter
     last_id: str | None  # what was seen last; None: from now on
 
 
 def parse(
     principal: Principal, company: str | None, events: str | None, session: str | None, last_id: str | None
-) -> Asked:
+) -> StreamRequest:
     """Check a request for a stream; `events`: names with commas between. Raises `ApiError`."""
     for name, value in {"company": company, "events": events, "session": session, "lastEventId": last_id}.items():
         if value is not None and (len(value) > LONGEST or "\0" in value):
             raise ApiError(400, "invalid_request", f"{name}: too long, or no text")
     owner = company_of(principal, company or None)
-    return Asked(Wish(owner, _names(events), session or None), last_id or None)
+    return StreamRequest(EventFilter(owner, _names(events), session or None), last_id or None)
 
 
 def _names(events: str | None) -> Sequence[str] | None:
@@ -60,7 +60,7 @@ def _names(events: str | None) -> Sequence[str] | None:
     return None if not names or "*" in names else names
 
 
-def begin(connection: Connection, asked: Asked, days: int) -> tuple[int, bytes]:
+def begin(connection: Connection, asked: StreamRequest, days: int) -> tuple[int, bytes]:
     """The number after which the stream goes on, and what it begins with. Events are kept for `days`."""
     company = asked.wish.company_id
     webhooks.open_feed(connection, company)

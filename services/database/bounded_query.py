@@ -10,7 +10,7 @@ from services.database.connection import DatabaseUnavailable
 T = TypeVar("T")
 
 
-class Bounded(Generic[T]):
+class BoundedQuery(Generic[T]):
     """Runs a query on a thread of its own; who asks meanwhile shares its answer, so only one ever hangs."""
 
     def __init__(self, query: Callable[[], T]) -> None:

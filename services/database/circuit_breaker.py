@@ -4,7 +4,7 @@ import threading
 import time
 
 
-class Outage:
+class CircuitBreaker:
     """A circuit breaker: after a timeout, calls are refused for a while; then one at a time tries again."""
 
     def __init__(self, pause_seconds: float, attempt_seconds: float) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.pool import QueuePool
 from sqlalchemy.pool.base import _ConnDialect
 
 from bisnesctl.database import statement_deadline
-from services.database.circuit_breaker import Outage
+from services.database.circuit_breaker import CircuitBreaker
 
 
 class Connection(statement_deadline.Connection):
@@ -78,7 +78,7 @@ class Database:
 
     def __init__(self, dsn: str, pool_size: int = 5, name: str = "bisnes") -> None:
         self.dsn, self.name, self._size = dsn, name, pool_size
-        self._outage = Outage(OUTAGE_PAUSE_SECONDS, CONNECT_TIMEOUT + PING_SECONDS)
+        self._outage = CircuitBreaker(OUTAGE_PAUSE_SECONDS, CONNECT_TIMEOUT + PING_SECONDS)
         self._pool = QueuePool(
             self._open,  # type: ignore[arg-type]
             pool_size=pool_size,

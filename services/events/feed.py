@@ -41,7 +41,7 @@ FROM event WHERE company_id = %(company)s AND seq > %(after)s ORDER BY seq LIMIT
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class EventFilter:
     """Which events of a company are asked for."""
 
     company_id: str
@@ -91,7 +91,7 @@ def number_of(connection: Connection, company_id: str, event_id: str) -> int | N
     return row[0] if row else None
 
 
-def read(connection: Connection, wish: Wish, after: int, limit: int) -> tuple[list[tuple[int, Event]], int]:
+def read(connection: Connection, wish: EventFilter, after: int, limit: int) -> tuple[list[tuple[int, Event]], int]:
     """Look at up to `limit` events after the number `after`: those that are asked for with their numbers, in order, and
     the number of the last one that was looked at."""
     names = None if wish.names is None else list(wish.names)

@@ -16,7 +16,7 @@ SWEEP = PAUSE
 log = structlog.get_logger()
 
 
-class Bell:
+class EventListener:
     """Rings when events were raised, and every second."""
 
     def __init__(self, database: Database, ring: Callable[[], None]) -> None:

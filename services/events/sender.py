@@ -10,14 +10,14 @@ from typing import Any
 
 import structlog
 
-from bisnesctl.encryption import VaultError, decrypt
+from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.settings import Network, Settings
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.events import signing, store
-from services.events.listener import SWEEP, Bell
+from services.events.listener import SWEEP, EventListener
 from services.events.store import Result, Task
-from services.http_client.in_flight import Answered, Broken, HttpWindow
+from services.http_client.in_flight import Answered, Broken, RequestsInFlight
 from services.http_client.request import HttpRequest
 from services.http_client.ssrf import guard
 from services.runtime.heartbeat import worker_name
@@ -52,8 +52,8 @@ class EventSender:
         self._lease = settings.webhook_lease_seconds
         self._clock, self._clock_due = DatabaseClock(settings), 0.0
         networks = settings.open_networks
-        self._window = HttpWindow(WINDOW, settings.webhook_timeout_ms, lambda handle: _confine(handle, networks))
-        self._bell = Bell(database, self._wake)
+        self._window = RequestsInFlight(WINDOW, settings.webhook_timeout_ms, lambda handle: _confine(handle, networks))
+        self._bell = EventListener(database, self._wake)
         self._rung, self._stopping, self._ended = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="events", daemon=True)
         self._unrecorded: list[Result] = []
@@ -175,7 +175,7 @@ class EventSender:
         try:
             secret = self._secret(task.secret)
             previous = None if task.previous_secret is None else self._secret(task.previous_secret)
-        except VaultError as error:
+        except EncryptionError as error:
             self._unrecorded.append(self._failure(task, str(error)))
             return
         body = task.event.envelope()

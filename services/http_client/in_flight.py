@@ -107,7 +107,7 @@ class AnswerBody:
         return -1  # libcurl then ends the transfer with an error, and closes the connection
 
 
-class Window(Protocol):
+class InFlight(Protocol):
     """What a delivery hands its requests to: at most `size` are in flight."""
 
     size: int
@@ -126,7 +126,7 @@ class Window(Protocol):
         """End a wait that is under way, or the next one. Safe for any thread."""
 
 
-class HttpWindow:
+class RequestsInFlight:
     """HTTP requests in flight. Not safe for threads: one thread owns it."""
 
     def __init__(self, size: int, timeout_ms: int, prepare: Prepare | None = None) -> None:

@@ -44,18 +44,18 @@ class BotName:
 
 
 @dataclass(frozen=True, slots=True)
-class _Letter:
+class _Webhook:
     body: bytes
     bot: BotName | None
 
 
-class Letterbox:
+class WebhookWriter:
     """Stores one channel's webhooks."""
 
     def __init__(self, process: str, database: Database, patience: float = STORE_SECONDS) -> None:
         """Connects with the first webhook. `patience`: seconds that one waits for its commit."""
         self._process, self._database = process, database
-        self._commits: GroupCommit[_Letter, bool] = GroupCommit(
+        self._commits: GroupCommit[_Webhook, bool] = GroupCommit(
             "letterbox", self._store, patience,
             max_items=MAX_BATCH, max_bytes=BATCH_BYTES, size=lambda letter: len(letter.body),
         )  # fmt: skip
@@ -66,9 +66,9 @@ class Letterbox:
         `bot`: the one whose own secret came with it; None where it may speak of every number. Raises
         `DatabaseUnavailable` where it was not committed in time; it may have been all the same, and come twice.
         """
-        return self._commits.submit(_Letter(body, bot)).result()  # which ends within `patience`
+        return self._commits.submit(_Webhook(body, bot)).result()  # which ends within `patience`
 
-    def _store(self, batch: Batch[_Letter]) -> Sequence[bool]:
+    def _store(self, batch: Batch[_Webhook]) -> Sequence[bool]:
         letters = batch.items
         values = {
             "process": self._process,

@@ -39,7 +39,7 @@ UPDATE media_download SET error = %s, due = COALESCE(now() + %s * interval '1 se
 WHERE message_id = %s"""
 
 
-class Awaited(NamedTuple):
+class PendingMedia(NamedTuple):
     """A claimed file."""
 
     message_id: str
@@ -50,7 +50,7 @@ class Awaited(NamedTuple):
     old: bool  # whether the provider's time to keep it is over
 
 
-def claim(connection: Connection, whose: str, values: dict[str, Any], before: str = "") -> Awaited | None:
+def claim(connection: Connection, whose: str, values: dict[str, Any], before: str = "") -> PendingMedia | None:
     """The file that is due longest, or None.
 
     `whose`: SQL that says of a row whether it is the caller's; `before`: CTEs that it reads.
@@ -58,7 +58,7 @@ def claim(connection: Connection, whose: str, values: dict[str, Any], before: st
     with connection.cursor() as cursor:
         cursor.execute(before + _CLAIM.format(whose=whose), values)
         row = cursor.fetchone()
-    return Awaited(*row) if row else None
+    return PendingMedia(*row) if row else None
 
 
 def keep(connection: Connection, message_id: str, stored: Stored, mime_type: str) -> None:

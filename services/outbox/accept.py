@@ -56,7 +56,7 @@ class Accepted:
 Stored = tuple[set[str], dict[tuple[str, str], store.Earlier]]
 
 
-class Intake:
+class Acceptor:
     """Stores messages for the API."""
 
     def __init__(self, database: Database, notifier: Notifier, seconds: float = ACCEPT_SECONDS) -> None:

@@ -15,10 +15,10 @@ from functools import partial
 import structlog
 from psycopg2 import DataError
 
-from bisnesctl.encryption import VaultError
+from bisnesctl.encryption import EncryptionError
 from services.connectors.base import NO_ANSWER, Again, Connector, Preparation, Request
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
-from services.http_client.in_flight import Answered, Broken, Window
+from services.http_client.in_flight import Answered, Broken, InFlight
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
 from services.outbox import outages, store
 from services.outbox.outage_policy import USUAL_PAUSES, Answer, Fault, OutagePolicy, Pauses, Postponed
@@ -157,7 +157,7 @@ class Delivery:
         database: Database,
         bot_of: Callable[[int], Bot | None],
         journal: Journal,
-        window: Window,
+        window: InFlight,
         attempts: Attempts,
         before_look: Callable[[], None] = lambda: None,
         pauses: Pauses = USUAL_PAUSES,
@@ -322,7 +322,7 @@ class Delivery:
             step = self._probe(bot, hand) or self._connector.request(bot, message)
         except DatabaseUnavailable:
             self._done.append((hand, None))
-        except VaultError as error:
+        except EncryptionError as error:
             self._done.append((hand, Held("credential", str(error))))
         except Exception as error:  # one message must not stop all others
             log.exception("a message could not be turned into a request", message_id=message.message_id)

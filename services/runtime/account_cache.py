@@ -60,7 +60,7 @@ def find_bot(connection: Connection, where: str, values: tuple[Any, ...]) -> Bot
     return Bot(row[0], row[1], row[2], row[3], row[4], row[5], Secret(row[6])) if row else None
 
 
-class Directory:
+class AccountCache:
     """Looks up keys and bots. While changes cannot be heard, nothing is remembered, so a revocation always counts."""
 
     def __init__(self, database: Database) -> None:

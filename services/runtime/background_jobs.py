@@ -13,17 +13,17 @@ PAUSE = 1.0
 log = structlog.get_logger()
 
 
-class Chore(Protocol):
+class BackgroundJob(Protocol):
     """One kind of work; several processes may look for it at once."""
 
     def work(self, connection: Connection) -> bool:
         """Do what is due; returns whether there may be more at once."""
 
 
-class Chores:
+class BackgroundJobs:
     """Does each of its chores again and again."""
 
-    def __init__(self, database: Database, **chores: Chore) -> None:
+    def __init__(self, database: Database, **chores: BackgroundJob) -> None:
         self._database = database
         self._stopped = threading.Event()
         self._threads = [
@@ -39,12 +39,12 @@ class Chores:
         """Begin nothing more. What is under way may be cut off by the process's end: it is done again."""
         self._stopped.set()
 
-    def _do_on(self, name: str, chore: Chore) -> None:
+    def _do_on(self, name: str, chore: BackgroundJob) -> None:
         while not self._stopped.is_set():
             if not self._do(name, chore):
                 self._stopped.wait(PAUSE)
 
-    def _do(self, name: str, chore: Chore) -> bool:
+    def _do(self, name: str, chore: BackgroundJob) -> bool:
         try:
             with self._database.connection() as connection:
                 return chore.work(connection)

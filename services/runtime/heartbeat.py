@@ -18,7 +18,7 @@ import structlog
 from bisnesctl.host import disk, process_times
 from bisnesctl.settings import Settings
 from services.database import error_reasons
-from services.database.bounded_query import Bounded
+from services.database.bounded_query import BoundedQuery
 from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 
 #: Seconds that a beat gives the database; a frozen one must not stop the file.
@@ -114,7 +114,7 @@ class Heartbeat:
         self._interval, self._max_age = settings.heartbeat_interval / 1000, settings.max_heartbeat_age / 1000
         self._file = settings.heartbeat_dir / f"{instance}.json"
         self._tree = _Tree(pid)
-        self._write_row = Bounded(lambda: self._execute(_MINE))
+        self._write_row = BoundedQuery(lambda: self._execute(_MINE))
         self._away: str | None = None
         self._unwritten = False
         self._stopping = threading.Event()
@@ -132,7 +132,7 @@ class Heartbeat:
             self._thread.join(DATABASE_PATIENCE + 1)
         with contextlib.suppress(OSError):
             self._file.unlink(missing_ok=True)
-        self._tell_database(Bounded(lambda: self._execute(_GONE)))
+        self._tell_database(BoundedQuery(lambda: self._execute(_GONE)))
 
     @property
     def database_away(self) -> bool:
@@ -189,7 +189,7 @@ class Heartbeat:
             "lastError": counters.last_error,
         }
 
-    def _tell_database(self, statement: Bounded[None]) -> None:
+    def _tell_database(self, statement: BoundedQuery[None]) -> None:
         try:
             statement.within(DATABASE_PATIENCE)
             self._away = None

@@ -12,7 +12,7 @@ from services.sandbox import page
 from services.sandbox.meta import inbound
 from services.sandbox.meta.answers import UPLOAD_LIMIT
 from services.sandbox.meta.behaviour import Behaviour, Delivery
-from services.sandbox.meta.inbound import Notice, Saying
+from services.sandbox.meta.inbound import CustomerMessage, Notice
 from services.sandbox.meta.media import INBOUND_LIFE
 from services.sandbox.meta.simulator import Simulator
 from services.sandbox.meta.store import Filter
@@ -210,7 +210,7 @@ def _add_speech(control: Blueprint, simulator: Simulator) -> None:
         from_page = fields.pop("page", None) is not None
         if from_page:  # a browser sends what was not filled in as well
             fields = {name: value for name, value in fields.items() if value != ""}
-        saying = Saying.model_validate(fields)
+        saying = CustomerMessage.model_validate(fields)
         number = registry.number_named(saying.to)
         said = inbound.compose(saying, number, _file(simulator, saying, number), time.time())
         _tell(simulator, number, lambda: simulator.store.hear(said.messages, said.reports))
@@ -227,7 +227,7 @@ def _add_speech(control: Blueprint, simulator: Simulator) -> None:
         return {"success": True}
 
 
-def _file(simulator: Simulator, saying: Saying, number: str) -> Any:
+def _file(simulator: Simulator, saying: CustomerMessage, number: str) -> Any:
     upload = request.files.get("file")
     if upload is not None and upload.filename:
         return simulator.media.keep(number, upload.stream, upload.mimetype, upload.filename, INBOUND_LIFE)

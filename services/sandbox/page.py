@@ -13,7 +13,7 @@ from jinja2 import Environment
 
 from services.sandbox.meta.behaviour import Behaviour
 from services.sandbox.meta.graph import READ
-from services.sandbox.meta.inbound import Saying
+from services.sandbox.meta.inbound import CustomerMessage
 from services.sandbox.meta.media import LIMITS, Media
 from services.sandbox.meta.simulator import Simulator
 
@@ -53,7 +53,7 @@ def render(url: str, simulator: Simulator, speaker: Mapping[str, str]) -> Respon
     return Response(shown, headers=HEADERS)
 
 
-def speaker(saying: Saying) -> str:
+def speaker(saying: CustomerMessage) -> str:
     """Who spoke, as the page's query: the form is filled in with it again."""
     return urlencode({"from": saying.sender or saying.user_id, "to": saying.to, "name": saying.name})
 

@@ -1,6 +1,6 @@
 """Dramatiq as the wake-up between processes: a hint says that there is work, PostgreSQL says which.
 
-Hints carry nothing, are coalesced, and may be lost: workers look for due work by themselves every second.
+WakeupSender carry nothing, are coalesced, and may be lost: workers look for due work by themselves every second.
 """
 
 import threading
@@ -71,7 +71,7 @@ class _WakingConsumer(_RedisConsumer):
             raise ConnectionClosed(error) from None
 
 
-class Hints:
+class WakeupSender:
     """Tells the workers of a queue that there is work. Never raises and never waits for Redis."""
 
     def __init__(self, broker: WakingBroker) -> None:

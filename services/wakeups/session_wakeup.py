@@ -45,7 +45,7 @@ def ring(redis_client: Any, queue_name: str) -> None:
         pipeline.lpush(bell, 1).ltrim(bell, 0, 0).expire(bell, 60).execute()
 
 
-class SessionBell:
+class SessionWakeup:
     """What a session process waits at: it rings when there are messages or commands for its bot."""
 
     def __init__(self, url: str, bot_id: int) -> None:

@@ -10,7 +10,7 @@ import uvicorn
 
 from bisnesctl.settings import load
 from services.api.app import create_app
-from services.api.asgi import Front
+from services.api.asgi import AsgiApp
 from services.api.context import connect
 from services.api.openapi import CODES, Problem
 from services.http_server.protocol import HttpProtocol
@@ -76,7 +76,7 @@ def refusal(answer):
 @contextlib.contextmanager
 def serving(settings):
     """Base URL of the API as its server has it: the ASGI application under uvicorn."""
-    front = Front(lambda: connect(settings, Quiet()))
+    front = AsgiApp(lambda: connect(settings, Quiet()))
     server = uvicorn.Server(uvicorn.Config(front, port=0, http=HttpProtocol, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=server.run)
     thread.start()

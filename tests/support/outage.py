@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from services.channel import Sender, tuned_for_meta
+from services.channel import Channel, tuned_for_meta
 from services.connectors.meta.translation.connector import MetaConnector
 from services.outbox.outage_policy import Pauses
 from tests.integration.outbox.test_delivery import Stage
@@ -98,7 +98,7 @@ class OutageStage(Stage):
 
     def sender(self, instance="meta-worker-1", run="run1", connector=None, pauses=FAST):
         tuning = replace(tuned_for_meta(self.settings), pauses=pauses)
-        sender = Sender(
+        sender = Channel(
             self.settings, self.database, self.directory, connector or self.connector, tuning, instance, run
         )
         self.senders.append(sender)

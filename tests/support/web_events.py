@@ -6,7 +6,7 @@ import time
 from uuid_utils import uuid7
 
 from services.connectors.wwebjs.browser.page_events import PageEvent
-from services.connectors.wwebjs.session.event_recorder import Recorder
+from services.connectors.wwebjs.session.event_recorder import EventRecorder
 from services.connectors.wwebjs.translation.incoming import parse
 from services.inbox.apply import Inbox
 from services.message import Status
@@ -52,7 +52,7 @@ class WebBot:
         )
         execute(connection, "INSERT INTO wa_session (bot_id, own_number) VALUES (%s, %s)", (self.id, OWN))
         self.inbox = Inbox("wwebjs", parse, "https://bots.example", self.id)
-        self.recorder = Recorder(database, self.id, lambda: None)
+        self.recorder = EventRecorder(database, self.id, lambda: None)
         self.restart()
 
     def restart(self):

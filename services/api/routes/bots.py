@@ -8,9 +8,9 @@ from flask import g, request
 from bisnesctl.bots import store as stored
 from bisnesctl.bots import verification
 from bisnesctl.bots.identity import IdentityRefused
-from bisnesctl.bots.linking import Linked, LinkFailed, Wish, link
+from bisnesctl.bots.linking import Linked, LinkFailed, LinkOptions, link
 from bisnesctl.bots.store import Bot, NewBot
-from bisnesctl.encryption import VaultError
+from bisnesctl.encryption import EncryptionError
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, UsageError
 from services.api.auth import Auth, Principal, company_of, resource
 from services.api.current import context
@@ -144,7 +144,7 @@ def remove_bot(path: BotPath, query: RemoveQuery) -> dict[str, Any]:
     return {"success": True, "failedMessages": failed}
 
 
-def _wish(principal: Principal, company: str, body: LinkRequest) -> Wish:
+def _wish(principal: Principal, company: str, body: LinkRequest) -> LinkOptions:
     if not body.verify:
         principal.require_operator()  # what comes in for a number goes to whoever says that it is theirs
     if body.code is not None and body.token is not None:
@@ -159,10 +159,10 @@ def _wish(principal: Principal, company: str, body: LinkRequest) -> Wish:
         body.rate,
     )  # fmt: skip
     pin = None if body.coexistence else body.pin
-    return Wish(new, body.code, pin, body.set_webhook, body.verify)
+    return LinkOptions(new, body.code, pin, body.set_webhook, body.verify)
 
 
-def _do(wish: Wish) -> Linked:
+def _do(wish: LinkOptions) -> Linked:
     here = context()
     try:
         return link(here.database.connection, here.settings, wish)
@@ -179,7 +179,7 @@ def _refusal(error: BisnesError) -> ApiError:
         return ApiError(409, "id_mismatch", str(error))
     if isinstance(error, Conflict):
         return ApiError(409, "number_taken", str(error))
-    if isinstance(error, ConfigError | VaultError):
+    if isinstance(error, ConfigError | EncryptionError):
         return ApiError(409, "not_configured", str(error))
     raise error
 

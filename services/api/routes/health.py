@@ -15,7 +15,7 @@ from services.api.context import Context
 from services.api.openapi import problems
 from services.api.schemas.base import Alive, AllHealth, Metrics, ProcessPath
 from services.database import error_reasons
-from services.database.bounded_query import Bounded
+from services.database.bounded_query import BoundedQuery
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.database.write_test import WriteTest
 from services.http_server.errors import ApiError, database_unavailable
@@ -37,8 +37,8 @@ class Observer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._started = time.monotonic()
-        self._overview = Bounded(self._ask_overview)
-        self._ready = Bounded(self._ask_ready)
+        self._overview = BoundedQuery(self._ask_overview)
+        self._ready = BoundedQuery(self._ask_ready)
         self._write_test = WriteTest()
 
     @property

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import structlog
 
-from bisnesctl.encryption import VaultError
+from bisnesctl.encryption import EncryptionError
 from bisnesctl.settings import Settings
 from services.connectors.meta.media_client import Lost, NotNow, Received, Remote
 from services.connectors.meta.provider import DIALOG360
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.media import pending
 from services.media.fetch import Fetched, Fetcher, FetchFailed, FetchRefused, FetchTooLarge
-from services.media.pending import Awaited
+from services.media.pending import PendingMedia
 from services.media.store import MediaError, MediaStore, Stored
 from services.message import Bot
 
@@ -50,7 +50,7 @@ class Downloads:
     def __init__(
         self, settings: Settings, database: Database, bot_of: Callable[[int], Bot | None], store: MediaStore
     ) -> None:
-        """`bot_of`: a bot with its token decrypted; may raise `VaultError`."""
+        """`bot_of`: a bot with its token decrypted; may raise `EncryptionError`."""
         self._database, self._bot_of, self._store = database, bot_of, store
         self._received = Received(settings)
         self._fetcher = Fetcher(settings.open_networks, PATIENCE)
@@ -77,12 +77,12 @@ class Downloads:
                 return None
             return _Room([bot for bot, running in self._running.items() if running >= OF_ONE_BOT])
 
-    def _begin(self, task: Awaited) -> None:
+    def _begin(self, task: PendingMedia) -> None:
         with self._ended:
             self._running[task.bot_id] += 1
         threading.Thread(target=self._run, args=(task,), name="download", daemon=True).start()
 
-    def _run(self, task: Awaited) -> None:
+    def _run(self, task: PendingMedia) -> None:
         try:
             self._do(task)
         except (DatabaseUnavailable, DatabaseError) as error:
@@ -93,12 +93,12 @@ class Downloads:
                 self._running += Counter()  # drops bots with nothing under way
                 self._ended.notify_all()
 
-    def _do(self, task: Awaited) -> None:
+    def _do(self, task: PendingMedia) -> None:
         try:
             bot = self._bot_of(task.bot_id)
             if bot is None:
                 raise Lost("its bot was removed")
-        except (Lost, VaultError) as error:
+        except (Lost, EncryptionError) as error:
             self._fail(task, None, str(error), for_good=isinstance(error, Lost))
             return
         try:
@@ -113,7 +113,7 @@ class Downloads:
             log.exception("a download failed in a way that nobody thought of", message=task.message_id)
             self._fail(task, bot, f"unexpected: {type(error).__name__}")
 
-    def _fetch(self, task: Awaited, bot: Bot) -> tuple[Stored, str]:
+    def _fetch(self, task: PendingMedia, bot: Bot) -> tuple[Stored, str]:
         remote = self._received.find(bot, str(task.media["id"]))
         if remote.size is not None and remote.size > self._limit:
             raise FetchTooLarge(f"the file has {remote.size} bytes, at most {self._limit} are taken (MEDIA_MAX_MB)")
@@ -123,12 +123,12 @@ class Downloads:
             with fetched.path.open("rb") as file:
                 return self._store.put(task.company_id, file, mime_type, self._limit), mime_type
 
-    def _succeed(self, task: Awaited, stored: Stored, mime_type: str) -> None:
+    def _succeed(self, task: PendingMedia, stored: Stored, mime_type: str) -> None:
         with self._database.connection() as connection:
             pending.keep(connection, task.message_id, stored, mime_type)
         log.info("a file was stored", message=task.message_id, bot=task.bot_id, bytes=stored.size)
 
-    def _fail(self, task: Awaited, bot: Bot | None, reason: str, for_good: bool = False) -> None:
+    def _fail(self, task: PendingMedia, bot: Bot | None, reason: str, for_good: bool = False) -> None:
         """Note what went wrong and when to try again; what is not tried again stays, for an operator to see."""
         given_up = for_good or task.old
         least = CAUTIOUS_BACKOFF if bot is not None and bot.connection_type == DIALOG360 else 0
@@ -145,7 +145,7 @@ class _Room(NamedTuple):
     busy: list[int]  # bots that have enough under way
 
 
-def claim(connection: Connection, busy: list[int]) -> Awaited | None:
+def claim(connection: Connection, busy: list[int]) -> PendingMedia | None:
     """The file that is due longest, of numbers that are not busy and may be asked."""
     return pending.claim(connection, _OURS, {"busy": busy}, _BLOCKED)
 

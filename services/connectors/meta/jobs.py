@@ -8,12 +8,12 @@ from services.connectors.meta.number_checks import Checks
 from services.database.connection import Database
 from services.media.store import media_store
 from services.message import Bot
-from services.runtime.background_jobs import Chores
+from services.runtime.background_jobs import BackgroundJobs
 
 
-def of_meta(settings: Settings, database: Database, bot_of: Callable[[int], Bot | None]) -> Chores:
+def of_meta(settings: Settings, database: Database, bot_of: Callable[[int], Bot | None]) -> BackgroundJobs:
     """What is to be done for Meta's numbers beside sending: fetch the files that came in, ask how the numbers are."""
-    return Chores(
+    return BackgroundJobs(
         database,
         downloads=Downloads(settings, database, bot_of, media_store(settings)),
         checks=Checks(settings, bot_of),

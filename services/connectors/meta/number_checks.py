@@ -11,7 +11,7 @@ from bisnesctl.bots import check_results, identity
 from bisnesctl.bots.diagnosis import Failure, Problem, Report, problems
 from bisnesctl.bots.inspection import Subject, inspect
 from bisnesctl.bots.verification import broken
-from bisnesctl.encryption import VaultError, decrypt
+from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.settings import Settings
 from services.database.connection import Connection
 from services.message import Bot, Scope
@@ -57,7 +57,7 @@ class Checks:
     """Asks about one number after the other; several processes may do so at once."""
 
     settings: Settings
-    bot_of: Callable[[int], Bot | None]  # a bot with its token decrypted; raises `VaultError`
+    bot_of: Callable[[int], Bot | None]  # a bot with its token decrypted; raises `EncryptionError`
 
     def work(self, connection: Connection) -> bool:
         """Check the number that is due longest; returns whether there was one.
@@ -69,7 +69,7 @@ class Checks:
             return False
         try:
             bot = self.bot_of(claimed.bot_id)
-        except VaultError as error:
+        except EncryptionError as error:
             self._record(connection, claimed.bot_id, broken(error))
             return True
         if bot is not None:

@@ -17,16 +17,16 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from bisnesctl import encryption
 from bisnesctl.settings import Settings, load
 from services.connectors.meta.signature import HEADER, verify_signature
-from services.database.bounded_query import Bounded
+from services.database.bounded_query import BoundedQuery
 from services.database.connection import Database
 from services.database.write_test import WriteTest
 from services.http_server.errors import ApiError, answer_errors
 from services.http_server.routing import ExactAddresses
 from services.http_server.service import Service
-from services.inbox.receive import BotName, Letterbox
+from services.inbox.receive import BotName, WebhookWriter
 from services.runtime.heartbeat import Counters
 from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import Hints, WakingBroker
+from services.wakeups.redis_broker import WakeupSender, WakingBroker
 
 NAME = "meta_webhooks"
 PATH = "/api/meta/webhook"
@@ -45,7 +45,7 @@ log = structlog.get_logger()
 def blueprint(settings: Settings, database: Database, hints: Notifier) -> Blueprint:
     """The webhooks' addresses; they raise `ApiError` and `DatabaseUnavailable`. Nothing connects by itself."""
     webhooks = Blueprint(NAME, __name__)
-    letterbox = Letterbox("meta", database)
+    letterbox = WebhookWriter("meta", database)
     app_secret = settings.meta_app_secret.get_secret_value()
     verify_token = settings.meta_verify_token.get_secret_value()
     encryption_key = settings.encryption_key.get_secret_value()
@@ -125,7 +125,7 @@ class Receiver(ExactAddresses):
     def __init__(self, settings: Settings, database: Database, hints: Notifier) -> None:
         super().__init__(__name__, static_folder=None)
         self.counters = Counters()  # told by the process's heartbeat
-        self._database, self._ready, self._write_test = database, Bounded(self._ask), WriteTest()
+        self._database, self._ready, self._write_test = database, BoundedQuery(self._ask), WriteTest()
         answer_errors(self)
         self.register_error_handler(404, _not_found)
         self.register_blueprint(blueprint(settings, database, hints))
@@ -164,4 +164,4 @@ def create_service() -> Service:
     settings = load()
     instance = os.environ.get("BISNES_INSTANCE", "meta")
     database = Database(settings.database_dsn, settings.database_pool_meta_max, instance)
-    return Service(create_app(settings, database, Hints(WakingBroker(settings.redis_dsn))), MAX_BODY)
+    return Service(create_app(settings, database, WakeupSender(WakingBroker(settings.redis_dsn))), MAX_BODY)

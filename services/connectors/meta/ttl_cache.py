@@ -8,7 +8,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Recent(Generic[K, V]):
+class TtlCache(Generic[K, V]):
     """The newest `size` entries, each until its time is over. Safe for threads."""
 
     def __init__(self, size: int) -> None:

@@ -13,7 +13,7 @@ from services.connectors.base import Preparation, Refusal
 from services.connectors.meta.provider import Provider
 from services.connectors.meta.translation import responses
 from services.connectors.meta.translation.errors import MetaError
-from services.connectors.meta.ttl_cache import Recent
+from services.connectors.meta.ttl_cache import TtlCache
 from services.connectors.meta.upload_request import LONGEST, NotConnected, post_file
 from services.connectors.outgoing_files import Files, NoFile
 from services.message import Bot, Outgoing, Rejected, Unavailable
@@ -50,9 +50,9 @@ class Uploads:
     def __init__(self, provider: Provider, files: Files, patience_ms: int) -> None:
         """`patience_ms`: milliseconds without a sign of life after which an upload is given up."""
         self._provider, self._files, self._patience_ms = provider, files, patience_ms
-        self._copies: Recent[Source, str] = Recent(REMEMBERED)
-        self._refused_links: Recent[Source, bool] = Recent(REMEMBERED)
-        self._attempts: Recent[Attempt, _Copy] = Recent(REMEMBERED)
+        self._copies: TtlCache[Source, str] = TtlCache(REMEMBERED)
+        self._refused_links: TtlCache[Source, bool] = TtlCache(REMEMBERED)
+        self._attempts: TtlCache[Attempt, _Copy] = TtlCache(REMEMBERED)
         self._under_way: dict[Source, Future[str | Refusal]] = {}
         self._lock = threading.Lock()
 

@@ -31,7 +31,7 @@ def _parsed(value: Any) -> Any:
 Json = Annotated[Any, BeforeValidator(_parsed)]
 
 
-class Saying(BaseModel):
+class CustomerMessage(BaseModel):
     """What a customer says, as it is posted to /_sandbox/say, as JSON or as a form, which may have a `file`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,7 +63,7 @@ class Saying(BaseModel):
     value: Json = Field(None, description="the whole value of the change, instead of all this")
 
     @model_validator(mode="after")
-    def _is_whole(self) -> "Saying":
+    def _is_whole(self) -> "CustomerMessage":
         if self.value is None and not self.chat:
             raise ValueError("say who speaks: `from`, a number, or `user_id`, as of one who hides it")
         if self.kind in ("reaction", "edit", "revoke") and not self.message_id and not self.content:
@@ -92,7 +92,7 @@ class Said:
     reports: list[Report]
 
 
-def compose(saying: Saying, number: str, file: File | None, now: float) -> Said:
+def compose(saying: CustomerMessage, number: str, file: File | None, now: float) -> Said:
     """The messages of a saying to a number, and the webhooks that bring them, due from `now` on."""
     due = now + saying.delay_ms / 1000
     if saying.value is not None:
@@ -106,7 +106,7 @@ def compose(saying: Saying, number: str, file: File | None, now: float) -> Said:
     return Said([each["id"] for each in messages], heard, list(_reports(saying, number, told, due)))
 
 
-def _reports(saying: Saying, number: str, told: list[dict[str, Any]], due: float) -> Iterator[Report]:
+def _reports(saying: CustomerMessage, number: str, told: list[dict[str, Any]], due: float) -> Iterator[Report]:
     field = "smb_message_echoes" if saying.echo else "messages"
     for group in [told] if saying.together else [[each] for each in told]:
         yield _report(group[0]["id"], number, _value(saying, number, group), due, field)
@@ -116,20 +116,20 @@ def _report(wamid: str, number: str, value: dict[str, Any], due: float, field: s
     return Report(wamid, number, "", orjson.dumps(value).decode(), due, field)
 
 
-def _value(saying: Saying, number: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
+def _value(saying: CustomerMessage, number: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {"messaging_product": "whatsapp", "metadata": metadata(number)}
     if not saying.no_contacts and saying.kind != "system":
         value["contacts"] = [{"profile": {"name": saying.name}, **_customer(saying, "wa_id", "user_id")}]
     return value | {"message_echoes" if saying.echo else "messages": messages}
 
 
-def _heard(saying: Saying, number: str, message: dict[str, Any], at: float, file: File | None) -> Inbound:
+def _heard(saying: CustomerMessage, number: str, message: dict[str, Any], at: float, file: File | None) -> Inbound:
     target = saying.message_id or saying.reply_to or None
     text, media = _readable(saying, message), file.id if file else None
     return Inbound(at, number, saying.chat, message["id"], message["type"], text, target, media)
 
 
-def _readable(saying: Saying, message: dict[str, Any]) -> str:
+def _readable(saying: CustomerMessage, message: dict[str, Any]) -> str:
     """What a person reads of it."""
     if saying.content is not None:
         return orjson.dumps(saying.content).decode()
@@ -138,7 +138,7 @@ def _readable(saying: Saying, message: dict[str, Any]) -> str:
     return saying.emoji or saying.text or saying.button
 
 
-def _message(saying: Saying, number: str, file: File | None, n: int, at: float) -> dict[str, Any]:
+def _message(saying: CustomerMessage, number: str, file: File | None, n: int, at: float) -> dict[str, Any]:
     kind = _kind_of(saying, file)
     text = f"{saying.text} {n}" if saying.count > 1 else saying.text
     found: dict[str, Any] = {
@@ -155,18 +155,18 @@ def _message(saying: Saying, number: str, file: File | None, n: int, at: float) 
     return found | ({} if content is None else {kind: content})
 
 
-def _parties(saying: Saying, number: str) -> dict[str, str]:
+def _parties(saying: CustomerMessage, number: str) -> dict[str, str]:
     if saying.echo:
         return {"from": number, **_customer(saying, "to", "to_user_id")}
     return _customer(saying, "from", "from_user_id")
 
 
-def _customer(saying: Saying, by_number: str, by_user_id: str) -> dict[str, str]:
+def _customer(saying: CustomerMessage, by_number: str, by_user_id: str) -> dict[str, str]:
     given = {by_user_id: saying.user_id} if saying.user_id else {}
     return named(saying.chat, by_number, by_user_id) | given
 
 
-def _kind_of(saying: Saying, file: File | None) -> str:
+def _kind_of(saying: CustomerMessage, file: File | None) -> str:
     if saying.type or file is None:
         return saying.kind
     if file.mime_type.startswith("image/webp"):
@@ -174,7 +174,7 @@ def _kind_of(saying: Saying, file: File | None) -> str:
     return _MEDIA.get(file.mime_type.partition("/")[0], "document")
 
 
-def _content(saying: Saying, kind: str, file: File | None, text: str) -> dict[str, Any] | None:
+def _content(saying: CustomerMessage, kind: str, file: File | None, text: str) -> dict[str, Any] | None:
     if file is not None:
         return _file(saying, kind, file)
     if kind == "text":
@@ -190,7 +190,7 @@ def _content(saying: Saying, kind: str, file: File | None, text: str) -> dict[st
     return _about(saying, kind, text)
 
 
-def _about(saying: Saying, kind: str, text: str) -> dict[str, Any] | None:
+def _about(saying: CustomerMessage, kind: str, text: str) -> dict[str, Any] | None:
     if kind == "edit":
         edited = {"type": "text", "text": {"body": text}}
         return {"original_message_id": saying.message_id, "message": edited}
@@ -201,7 +201,7 @@ def _about(saying: Saying, kind: str, text: str) -> dict[str, Any] | None:
     return None
 
 
-def _file(saying: Saying, kind: str, file: File) -> dict[str, Any]:
+def _file(saying: CustomerMessage, kind: str, file: File) -> dict[str, Any]:
     # Webhooks have the hash in base 64, the API's answers in hexadecimal.
     digest = base64.b64encode(bytes.fromhex(file.sha256)).decode()
     found: dict[str, Any] = {"id": file.id, "mime_type": file.mime_type, "sha256": digest}

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from services.sandbox.database import Database
-from services.sandbox.web.page_updates import News
+from services.sandbox.web.page_updates import PageUpdates
 
 #: Messages that a page gets when it is loaded, at most.
 HISTORY = 2000
@@ -52,7 +52,7 @@ def as_told(row: dict[str, Any]) -> dict[str, Any]:
 class Chats:
     """The tables of messages and what is about them. Safe for threads."""
 
-    def __init__(self, database: Database, news: News) -> None:
+    def __init__(self, database: Database, news: PageUpdates) -> None:
         self._database, self._news = database, news
 
     def take(

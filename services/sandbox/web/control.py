@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 from services.sandbox.requests import refuse_strangers, sent_fields
 from services.sandbox.web import view
 from services.sandbox.web.chats import PLAYED, SENT, new_id
-from services.sandbox.web.customer_message import Saying, compose
+from services.sandbox.web.customer_message import CustomerMessage, compose
 from services.sandbox.web.devices import ELSEWHERE, GONE_AFTER, Device, Unknown
 from services.sandbox.web.network import Network
 from services.sandbox.web.page_routes import UPLOAD_LIMIT
@@ -224,7 +224,7 @@ def _add_speech(control: Blueprint, network: Network) -> None:
     @control.post("/say")
     def say() -> dict[str, Any]:
         request.max_content_length = UPLOAD_LIMIT
-        saying = Saying.model_validate(_fields())
+        saying = CustomerMessage.model_validate(_fields())
         number = saying.to or _only_number(network)
         upload = request.files.get("file")
         file = network.files.keep(upload.stream, upload.mimetype, upload.filename) if upload else None
@@ -250,7 +250,7 @@ def _only_number(network: Network) -> str:
     return numbers.pop()
 
 
-def speak(network: Network, number: str, saying: Saying, file: dict[str, Any] | None) -> list[str]:
+def speak(network: Network, number: str, saying: CustomerMessage, file: dict[str, Any] | None) -> list[str]:
     """Say something to a number; returns the keys of the messages."""
     sender = None if saying.echo else saying.customer
     if saying.kind in ("edit", "revoke"):

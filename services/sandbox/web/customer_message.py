@@ -17,7 +17,7 @@ def _parsed(value: Any) -> Any:
     return orjson.loads(value) if isinstance(value, str) else value
 
 
-class Saying(BaseModel):
+class CustomerMessage(BaseModel):
     """The fields, as JSON or as a form, which may have a `file`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,7 +43,7 @@ class Saying(BaseModel):
     duplicates: int = Field(0, ge=0, le=100, description="how often each is told again")
 
     @model_validator(mode="after")
-    def _is_whole(self) -> "Saying":
+    def _is_whole(self) -> "CustomerMessage":
         if self.kind in ("reaction", "edit", "revoke") and not self.message_id:
             raise ValueError(f"message_id is missing: which message is the {self.kind} about?")
         return self
@@ -72,12 +72,12 @@ class Saying(BaseModel):
         return self.chat or (f"{self.group}@g.us" if self.group else self.customer)
 
 
-def compose(saying: Saying, file: dict[str, Any] | None) -> list[dict[str, Any]]:
+def compose(saying: CustomerMessage, file: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The messages of a saying that is none about another message."""
     return [_message(saying, file, n) for n in range(1, saying.count + 1)]
 
 
-def _message(saying: Saying, file: dict[str, Any] | None, n: int) -> dict[str, Any]:
+def _message(saying: CustomerMessage, file: dict[str, Any] | None, n: int) -> dict[str, Any]:
     text = f"{saying.text} {n}" if saying.count > 1 else saying.text
     kind = _kind(saying, file)
     author = saying.customer if saying.place.endswith("@g.us") and not saying.echo else None
@@ -90,7 +90,7 @@ def _message(saying: Saying, file: dict[str, Any] | None, n: int) -> dict[str, A
     }  # fmt: skip
 
 
-def _kind(saying: Saying, file: dict[str, Any] | None) -> str:
+def _kind(saying: CustomerMessage, file: dict[str, Any] | None) -> str:
     """The type of WhatsApp Web."""
     if saying.type not in ("", "text", "audio") or file is None:
         return "chat" if saying.kind == "text" else saying.kind

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.sandbox.database import Database
-from services.sandbox.web.page_updates import News
+from services.sandbox.web.page_updates import PageUpdates
 
 #: Seconds for which a QR code is shown before the next.
 QR_SECONDS = 20.0
@@ -71,7 +71,7 @@ def new_code() -> str:
 class Devices:
     """The table of devices. Safe for threads."""
 
-    def __init__(self, database: Database, news: News) -> None:
+    def __init__(self, database: Database, news: PageUpdates) -> None:
         self._database, self._news = database, news
 
     def find(self, device: str) -> Device:

@@ -8,7 +8,7 @@ from services.sandbox.database import Database
 from services.sandbox.web.chats import DELIVERED, PLAYED, READ, SENT, UNSENT, Chats, new_id
 from services.sandbox.web.devices import Device, Devices, Unknown, lid_of
 from services.sandbox.web.files import Files
-from services.sandbox.web.page_updates import News
+from services.sandbox.web.page_updates import PageUpdates
 from services.sandbox.web.rules import Rules
 from services.sandbox.web.tables import SCHEMA
 
@@ -26,7 +26,7 @@ class Network:
     def __init__(self, home: Path) -> None:
         """`home`: where the file and the folder of media are."""
         self._database = Database(home / "sandbox-wa.db", SCHEMA)
-        self.news = News(self._database)
+        self.news = PageUpdates(self._database)
         self.devices = Devices(self._database, self.news)
         self.chats = Chats(self._database, self.news)
         self.files = Files(self._database, home / "sandbox-wa-media")

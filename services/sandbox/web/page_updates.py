@@ -18,7 +18,7 @@ _LATEST = "SELECT coalesce(max(seq), 0) AS seq FROM news"
 _KEPT = 20_000
 
 
-class News:
+class PageUpdates:
     """Safe for threads."""
 
     def __init__(self, database: Database) -> None:

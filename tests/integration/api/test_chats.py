@@ -10,7 +10,7 @@ from services.api.messages import queries
 from services.api.messages.queries import Chat, Position
 from services.api.schemas.base import MessagePage, OneMessage
 from services.inbox.apply import Inbox
-from services.message import Edit, Incoming, Media, Reaction, Revocation, Sender, Status
+from services.message import Edit, Incoming, Media, Peer, Reaction, Revocation, Status
 from services.outbox.store import Result
 from tests.support.api import CHAT, COMPANY, KEY, OTHER, OTHER_KEY, outbox, refusal
 from tests.support.outbox import execute
@@ -56,7 +56,7 @@ def arrive(connection, *updates):
 
 
 def said(message="Hi", provider_id="wamid.in.1", at=None, number="1", chat=CHAT, **more):
-    sender = Sender(None, HIDDEN, "Aina") if chat == HIDDEN else Sender(chat, None, "Aina")
+    sender = Peer(None, HIDDEN, "Aina") if chat == HIDDEN else Peer(chat, None, "Aina")
     moment = time.time() if at is None else at
     return Incoming(number, provider_id, sender, more.pop("kind", "text"), moment, message, **more)
 
@@ -88,7 +88,7 @@ def test_what_the_phone_itself_sent_is_ours(client, connection):
 def test_reactions_edits_and_revocations_stand_with_their_message(client, connection):
     message_id = text(client)
     finish(connection, provider_id="wamid.out")
-    them = Sender(CHAT, None, "Aina")
+    them = Peer(CHAT, None, "Aina")
     arrive(connection, said())
     arrive(
         connection,

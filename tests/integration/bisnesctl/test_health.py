@@ -11,7 +11,7 @@ import pytest
 
 from services.api.openapi import Problem
 from services.api.schemas.base import Alive, AllHealth, Metrics
-from services.database.bounded_query import Bounded
+from services.database.bounded_query import BoundedQuery
 from services.database.connection import Database, DatabaseUnavailable
 from services.runtime.heartbeat import Counters, Heartbeat
 from tests.support.api import api, settings_for
@@ -165,7 +165,7 @@ def test_a_question_that_hangs_is_given_up_and_asked_only_once():
         answer.wait()
         return 42
 
-    bounded = Bounded(question)
+    bounded = BoundedQuery(question)
     for _ in range(3):
         with pytest.raises(DatabaseUnavailable):
             bounded.within(0.01)
@@ -180,7 +180,7 @@ def test_what_the_question_raises_is_told():
         raise LookupError("lost")
 
     with pytest.raises(LookupError, match="lost"):
-        Bounded(question).within(10)
+        BoundedQuery(question).within(10)
 
 
 # What the API tells

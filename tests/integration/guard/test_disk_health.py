@@ -135,7 +135,7 @@ def test_a_process_that_cannot_say_that_it_lives_is_degraded_rather_than_dead(ho
     process = Process("meta-worker-1", "meta-worker-1", "RUNNING", os.getpid(), "", 0, 1000.0, 0.0)
     beat = {"pid": os.getpid(), "status": "healthy", "beat_boottime": time.clock_gettime(time.CLOCK_BOOTTIME) - 9999}
     (home.heartbeat_dir / "meta-worker-1.json").write_text(json.dumps(beat))
-    guard = guard_status.Guard("", {})
+    guard = guard_status.GuardStatus("", {})
     assert probes.check(instance, process, guard, home).status is Status.UNHEALTHY
     small.read_only()
     health = probes.check(instance, process, guard, home)

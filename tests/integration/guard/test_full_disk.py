@@ -12,7 +12,7 @@ import pytest
 
 from bisnesctl.errors import CannotWrite, ExitCode
 from bisnesctl.guard import state
-from bisnesctl.guard.duty import Duty
+from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.notes import Note, Notes
 from bisnesctl.guard.policy import Decision, History
 from bisnesctl.guard.state import State
@@ -84,7 +84,7 @@ def test_what_needs_the_disk_is_tried_until_there_is_space(home, small, monkeypa
     section = NEEDY.format(file=small.folder / "needed").replace("program:sandbox", "program:needy")
     with supervised(home, section) as supervisor:
         events, gone = queue.SimpleQueue(), threading.Event()
-        duty = Duty(Programs(home, supervisor), State(), Notes(home.home / "spool.jsonl", home.database_dsn))
+        duty = Guard(Programs(home, supervisor), State(), Notes(home.home / "spool.jsonl", home.database_dsn))
         small.fill()
         supervisor.start("needy:needy")
 

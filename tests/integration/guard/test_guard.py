@@ -15,9 +15,9 @@ import psycopg2
 import pytest
 import requests
 
-from bisnesctl.guard import duty as duties
+from bisnesctl.guard import guard as duties
 from bisnesctl.guard import hangs, state
-from bisnesctl.guard.duty import Duty
+from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import Event
 from bisnesctl.guard.notes import Note, Notes
 from bisnesctl.health import guard_status
@@ -74,7 +74,7 @@ class Stage:
         notes = Notes(self.settings.home / "spool.jsonl", dsn or self.settings.database_dsn)
         notes.start()
         programs = Programs(self.settings, self.supervisor)
-        duty = Duty(programs, state.read(self.settings.run_dir), notes)
+        duty = Guard(programs, state.read(self.settings.run_dir), notes)
 
         def be_on_duty():
             while not gone.is_set():

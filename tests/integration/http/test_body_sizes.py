@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.connectors.meta.upload_request import post_file
-from services.http_client.in_flight import MAX_ANSWER, Answered, Broken, HttpWindow
+from services.http_client.in_flight import MAX_ANSWER, Answered, Broken, RequestsInFlight
 from services.http_client.request import HttpRequest
 from services.media.fetch import Fetcher, FetchTooLarge
 from tests.support.remote.echo_server import digest, echo_server
@@ -44,7 +44,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def window():
-    window = HttpWindow(4, 60_000)
+    window = RequestsInFlight(4, 60_000)
     yield window
     window.close()
 
@@ -84,7 +84,7 @@ def test_large_bodies_of_many_requests_at_once_do_not_mix(server, window):
 
 
 def test_large_bodies_use_kept_connections(server):
-    window, before = HttpWindow(1, 60_000), server.connections
+    window, before = RequestsInFlight(1, 60_000), server.connections
     for size in (100_000, 1, 200_000, 65_090, 70_000):
         assert isinstance(send(window, server.url, content(size)), Answered)
     window.close()
@@ -110,7 +110,7 @@ def test_an_early_refusal_of_a_large_body_is_an_answer(server, window):
 
 @pytest.mark.parametrize("size", [10, 65_091, 1_400_000])
 def test_a_large_body_whose_reused_connection_is_cut_is_sent_once_and_says_why(server, size):
-    window, before = HttpWindow(1, 60_000), len(server.bodies)
+    window, before = RequestsInFlight(1, 60_000), len(server.bodies)
     send(window, server.url, b"first")
     broken = send(window, f"{server.url}?cut=1", content(size))
     window.close()
@@ -149,7 +149,7 @@ def test_an_answer_of_any_size_has_its_status_and_its_beginning(server, window, 
 
 
 def test_after_an_answer_that_is_too_long_the_next_request_goes_on(server):
-    window = HttpWindow(1, 60_000)
+    window = RequestsInFlight(1, 60_000)
     for _ in range(3):
         assert send(window, f"{server.url}?answer={3 << 20}", b"x").status == 200
         assert json.loads(send(window, server.url, b"y").body) == digest(b"y")
@@ -158,7 +158,7 @@ def test_after_an_answer_that_is_too_long_the_next_request_goes_on(server):
 
 @pytest.mark.parametrize(("way", "status"), [("head=200", 200), ("head=500", 500), ("cut=1", 0)])
 def test_the_status_is_known_if_only_the_answers_head_came(server, way, status):
-    window = HttpWindow(1, 60_000)
+    window = RequestsInFlight(1, 60_000)
     assert send(window, f"{server.url}?early=503", b"x").status == 503  # not remembered for the next one
     broken = send(window, f"{server.url}?{way}", b"x")
     window.close()

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from services.http_client.in_flight import Answered, Broken, HttpWindow
+from services.http_client.in_flight import Answered, Broken, RequestsInFlight
 from services.http_client.request import HttpRequest
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -74,14 +74,14 @@ def send(window, url, body, marks):
 
 
 def test_answers_come_with_their_tickets_and_each_body_is_marked_once_before_it_leaves(serve):
-    server, window, marks = serve(10), HttpWindow(4, 5000), []
+    server, window, marks = serve(10), RequestsInFlight(4, 5000), []
     for body in (b"one!", b"two!"):
         assert send(window, server.url, body, marks) == (body, Answered(200, b"ok"))
     assert marks == server.bodies == [b"one!", b"two!"]
 
 
 def test_a_post_whose_reused_connection_breaks_is_not_repeated(serve):
-    server, window, marks = serve(1), HttpWindow(1, 5000), []
+    server, window, marks = serve(1), RequestsInFlight(1, 5000), []
     send(window, server.url, b"one!", marks)
     ticket, broken = send(window, server.url, b"two!", marks)
     assert ticket == b"two!"
@@ -95,11 +95,11 @@ def test_what_never_left_is_told_from_what_may_have(serve):
     unused = socket.create_server(("127.0.0.1", 0))
     port = unused.getsockname()[1]
     unused.close()
-    _, refused = send(HttpWindow(1, 5000), f"http://127.0.0.1:{port}/", b"never!", marks)
+    _, refused = send(RequestsInFlight(1, 5000), f"http://127.0.0.1:{port}/", b"never!", marks)
     assert isinstance(refused, Broken)
     assert not refused.handed
     assert marks == []
-    _, cut = send(HttpWindow(1, 5000), server.url, b"perhaps!", marks)
+    _, cut = send(RequestsInFlight(1, 5000), server.url, b"perhaps!", marks)
     assert isinstance(cut, Broken)
     assert cut.handed
 
@@ -107,13 +107,13 @@ def test_what_never_left_is_told_from_what_may_have(serve):
 def test_a_server_that_hangs_ends_in_a_time_out(serve):
     server, marks = serve(0), []
     server._read = lambda connection: time.sleep(5)
-    _, late = send(HttpWindow(1, 300), server.url, b"slow!", marks)
+    _, late = send(RequestsInFlight(1, 300), server.url, b"slow!", marks)
     assert isinstance(late, Broken)
     assert late.handed
 
 
 def test_a_wait_ends_when_somebody_interrupts_it(serve):
-    server, window = serve(0), HttpWindow(1, 60_000)
+    server, window = serve(0), RequestsInFlight(1, 60_000)
     server._read = lambda connection: time.sleep(30)
     window.submit("slow", HttpRequest(server.url, (), b"slow!"), lambda: None)
     waited = threading.Thread(target=lambda: [window.poll(0), window.poll(30), window.poll(30)])

@@ -7,13 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.inbox.apply import Inbox
-from services.message import Edit, Incoming, Media, Notice, Reaction, Revocation, Scope, Sender, Status, StatusUpdate
+from services.message import Edit, Incoming, Media, Notice, Peer, Reaction, Revocation, Scope, Status, StatusUpdate
 from services.outbox import store
 from services.outbox.store import Hold
 from tests.support.outbox import accept, add_bot, entry, execute, open_database, outbox, result
 
 NUMBER, CHAT, AT = "1001280", "60123456789", 1_700_000_000.0
-AINA = Sender(CHAT, "US.1", "Aina")
+AINA = Peer(CHAT, "US.1", "Aina")
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_media_is_linked_at_once_and_fetched_later(connection, bot):
 
 
 def test_a_user_without_a_number_is_a_chat_of_their_own_until_the_number_is_known(connection, bot):
-    hidden = Sender(None, "US.1", "Aina")
+    hidden = Peer(None, "US.1", "Aina")
     take_in(connection, said(sender=hidden))
     assert execute(connection, "SELECT contact_id, chat_id FROM messages") == [("0128-US.1", "US.1")]
     take_in(connection, said(wamid="wamid.in.2"))  # now with the number

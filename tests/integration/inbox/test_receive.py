@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from services.database.connection import Database, DatabaseUnavailable
-from services.inbox.receive import BATCH_BYTES, BotName, Letterbox
+from services.inbox.receive import BATCH_BYTES, BotName, WebhookWriter
 from tests.support.outbox import add_bot, execute
 
 
@@ -20,7 +20,7 @@ def pool(database):
 
 def patient(pool):
     """One that a slow machine does not make give up."""
-    return Letterbox("meta", pool, patience=60)
+    return WebhookWriter("meta", pool, patience=60)
 
 
 def bodies(pool):
@@ -48,7 +48,7 @@ def test_large_bodies_share_no_commit_and_are_all_stored(pool):
 
 
 def test_a_frozen_server_holds_nobody_for_ever_and_what_was_given_up_does_not_pile_up(pool):
-    letterbox = Letterbox("meta", pool, patience=1)
+    letterbox = WebhookWriter("meta", pool, patience=1)
     assert patient(pool).put(b"before")
     with frozen(pool), ThreadPoolExecutor(8) as threads:
         assert list(threads.map(lambda n: refuses(letterbox, b"during %d" % n), range(8))) == [True] * 8

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from bisnesctl.encryption import VaultError
+from bisnesctl.encryption import EncryptionError
 from services.connectors.meta import downloads
 from services.connectors.meta.downloads import OF_ONE_BOT, THREADS, Downloads
 from services.media import pending
@@ -309,7 +309,7 @@ def test_neither_credentials_nor_addresses_are_shown(stage):
 def test_a_bot_whose_credential_cannot_be_read_waits_and_a_removed_one_is_given_up(stage):
     message = stage.receive(stage.add_bot(), "990")
     (bot,), known = stage.bots, dict(stage.bots)
-    stage.bots[bot] = VaultError("ENCRYPTION_KEY is another")
+    stage.bots[bot] = EncryptionError("ENCRYPTION_KEY is another")
     stage.work()
     assert stage.waiting(message)[1:2] == ("ENCRYPTION_KEY is another",)
     stage.bots.update(known)

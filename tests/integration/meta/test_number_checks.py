@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from bisnesctl import encryption
 from bisnesctl.bots.check_results import troubled
-from bisnesctl.encryption import VaultError
+from bisnesctl.encryption import EncryptionError
 from services.connectors.meta.number_checks import Checks
 from services.message import Secret
 from services.runtime.account_cache import find_bot
@@ -177,7 +177,7 @@ def test_a_credential_that_cannot_be_decrypted_is_told(checks, connection):
     bot = add_bot(connection)
 
     def locked(_):
-        raise VaultError("another ENCRYPTION_KEY")
+        raise EncryptionError("another ENCRYPTION_KEY")
 
     assert replace(checks, bot_of=locked).work(connection)
     assert found(connection, bot) == [("error", "number_refused", True)]

@@ -8,14 +8,14 @@ import pytest
 
 from bisnesctl.encryption import encrypt
 from bisnesctl.settings import load
-from services.channel import Sender, tuned_for_meta
+from services.channel import Channel, tuned_for_meta
 from services.connectors.base import Preparation
 from services.message import Rejected, Sent, Status
 from services.outbox import store
-from services.outbox.accept import IdempotencyConflict, Intake
+from services.outbox.accept import Acceptor, IdempotencyConflict
 from services.outbox.recovery import journal_path
 from services.outbox.send_journal import Journal
-from services.runtime.account_cache import Directory
+from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import worker_name
 from tests.support.outbox import add_bot, entry, execute, open_database, status_of
 from tests.support.remote.message_provider import Provider, ProviderConnector
@@ -41,11 +41,11 @@ class Stage:
             monkeypatch.setenv(name, str(value))
         self.settings = load()
         self.database, self.connection = open_database(dsn)
-        self.directory = Directory(self.database)
+        self.directory = AccountCache(self.database)
         self.directory.start()
         self.provider = Provider()
         self.connector = ProviderConnector(self.provider.url)
-        self.intake = Intake(self.database, self)
+        self.intake = Acceptor(self.database, self)
         self.notified = []
         self.senders = []
 
@@ -74,7 +74,7 @@ class Stage:
         return sender
 
     def _sender(self, instance, run):
-        sender = Sender(
+        sender = Channel(
             self.settings, self.database, self.directory, self.connector, tuned_for_meta(self.settings), instance, run
         )
         self.senders.append(sender)

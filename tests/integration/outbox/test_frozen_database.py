@@ -15,10 +15,10 @@ import requests
 
 from bisnesctl.database import migrations, statement_deadline
 from services.database.connection import Database, DatabaseUnavailable, clock
-from services.inbox.receive import Letterbox
+from services.inbox.receive import WebhookWriter
 from services.outbox import store
-from services.outbox.accept import ACCEPT_SECONDS, Intake
-from services.runtime.account_cache import TTL, Directory
+from services.outbox.accept import ACCEPT_SECONDS, Acceptor
+from services.runtime.account_cache import TTL, AccountCache
 from tests.support.api import CHAT, COMPANY, KEY, Quiet, add_company, serving, settings_for
 from tests.support.outbox import add_bot, entry, execute, outbox
 from tests.support.processes.servers import Postgres, settings_in
@@ -59,7 +59,7 @@ def bot(database):
 
 @pytest.fixture
 def intake(database):
-    intake = Intake(database, Quiet(), seconds=2)
+    intake = Acceptor(database, Quiet(), seconds=2)
     yield intake
     intake.close()
 
@@ -236,7 +236,7 @@ def test_one_frozen_backend_holds_up_nobody_for_long_and_stores_nothing_twice(ds
 
 
 def test_what_waits_is_answered_when_the_process_stops_meanwhile(own_postgres, database, bot):
-    intake = Intake(database, Quiet())
+    intake = Acceptor(database, Quiet())
     with own_postgres.frozen():
         waiting = intake.accept(entry(bot))
         intake._commits._seconds = 0.5  # for `close`
@@ -247,7 +247,7 @@ def test_what_waits_is_answered_when_the_process_stops_meanwhile(own_postgres, d
 
 
 def test_webhooks_fail_in_time_and_do_not_pile_up(own_postgres, dsn, database):
-    letterbox = Letterbox("meta", database, patience=1)
+    letterbox = WebhookWriter("meta", database, patience=1)
     assert letterbox.put(b"before")
     with own_postgres.frozen(), ThreadPoolExecutor(16) as threads:
         puts = [threads.submit(letterbox.put, b"%d" % number) for number in range(64)]
@@ -269,7 +269,7 @@ def test_a_frozen_connection_that_hears_of_changes_is_noticed(dsn):
     with contextlib.closing(psycopg2.connect(dsn)) as connection:
         connection.autocommit = True
         bot = add_bot(connection)
-        directory = Directory(database)
+        directory = AccountCache(database)
         directory.start()
         pid = eventually(lambda: quiet_backend(dsn, "listener"))
         eventually(lambda: directory.bot_by_id(bot) and directory.remembered(bot))

@@ -1,4 +1,4 @@
-"""Hints through a real Redis."""
+"""WakeupSender through a real Redis."""
 
 import threading
 import time
@@ -6,8 +6,8 @@ import time
 import dramatiq
 import pytest
 
-from services.wakeups.redis_broker import ACTORS, Hints, WakingBroker, hint_clearer
-from services.wakeups.session_wakeup import SessionBell, session_queue
+from services.wakeups.redis_broker import ACTORS, WakeupSender, WakingBroker, hint_clearer
+from services.wakeups.session_wakeup import SessionWakeup, session_queue
 
 QUEUE = "meta-messages"
 
@@ -32,7 +32,7 @@ def served(broker):
 
 
 def test_a_hint_wakes_a_worker_each_time_it_was_taken_note_of(broker, served):
-    hints, clear = Hints(broker), hint_clearer(broker, QUEUE)
+    hints, clear = WakeupSender(broker), hint_clearer(broker, QUEUE)
     for _ in range(5):
         hints.notify(QUEUE)
         assert served.acquire(timeout=10)
@@ -40,7 +40,7 @@ def test_a_hint_wakes_a_worker_each_time_it_was_taken_note_of(broker, served):
 
 
 def test_hints_that_nobody_has_seen_yet_are_one(broker):
-    hints = Hints(broker)
+    hints = WakeupSender(broker)
     for _ in range(100):
         hints.notify(QUEUE)
     deadline = time.monotonic() + 5
@@ -51,7 +51,7 @@ def test_hints_that_nobody_has_seen_yet_are_one(broker):
 
 
 def test_a_redis_that_is_away_stops_nobody_and_is_used_again_when_it_is_back(broker, served, redis_server):
-    hints = Hints(broker)
+    hints = WakeupSender(broker)
     redis_server.kill()
     try:
         hints.notify(QUEUE)
@@ -65,7 +65,7 @@ def test_a_redis_that_is_away_stops_nobody_and_is_used_again_when_it_is_back(bro
 
 
 def test_a_flushed_redis_serves_new_hints(broker, served):
-    hints = Hints(broker)
+    hints = WakeupSender(broker)
     hints.notify(QUEUE)
     assert served.acquire(timeout=10)
     broker.client.flushall()
@@ -74,7 +74,7 @@ def test_a_flushed_redis_serves_new_hints(broker, served):
 
 
 def test_a_session_is_woken_by_hints_for_its_own_bot(broker, redis_server):
-    hints, bell, other = Hints(broker), SessionBell(redis_server.url, 7), SessionBell(redis_server.url, 8)
+    hints, bell, other = WakeupSender(broker), SessionWakeup(redis_server.url, 7), SessionWakeup(redis_server.url, 8)
     for _ in range(3):
         hints.notify(session_queue(7))
         assert bell.wait(10)
@@ -83,7 +83,7 @@ def test_a_session_is_woken_by_hints_for_its_own_bot(broker, redis_server):
 
 
 def test_hints_for_a_session_that_has_not_looked_yet_ring_once(broker, redis_server):
-    hints, bell = Hints(broker), SessionBell(redis_server.url, 7)
+    hints, bell = WakeupSender(broker), SessionWakeup(redis_server.url, 7)
     for _ in range(20):
         hints.notify(session_queue(7))
     assert bell.wait(10)
@@ -91,20 +91,20 @@ def test_hints_for_a_session_that_has_not_looked_yet_ring_once(broker, redis_ser
 
 
 def test_a_session_without_redis_waits_and_goes_on(broker, redis_server):
-    bell = SessionBell(redis_server.url, 7)
+    bell = SessionWakeup(redis_server.url, 7)
     redis_server.kill()
     try:
         assert not bell.wait(0.05)
         bell.heard()
     finally:
         redis_server.start()
-    Hints(broker).notify(session_queue(7))
+    WakeupSender(broker).notify(session_queue(7))
     assert bell.wait(10)
 
 
 def test_a_redis_that_hangs_holds_up_nobody_and_is_used_again_when_it_goes_on(broker, served, redis_server):
-    hints, clear = Hints(broker), hint_clearer(broker, QUEUE)
-    bell = SessionBell(redis_server.url, 7)
+    hints, clear = WakeupSender(broker), hint_clearer(broker, QUEUE)
+    bell = SessionWakeup(redis_server.url, 7)
     clear()
     bell.heard()
     with redis_server.frozen():

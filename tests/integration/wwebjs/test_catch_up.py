@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout
 from services.connectors.wwebjs.session import catch_up
-from services.connectors.wwebjs.session.catch_up import MARGIN, GapFill
+from services.connectors.wwebjs.session.catch_up import MARGIN, CatchUp
 from services.message import Status
 from tests.support.outbox import execute
 from tests.support.web_events import CHAT, WebBot, message, said
@@ -46,7 +46,7 @@ def bot(opened):
 
 @pytest.fixture
 def filling(bot, opened):
-    return GapFill(opened[1], bot.id, bot.recorder)
+    return CatchUp(opened[1], bot.id, bot.recorder)
 
 
 def fill(bot, filling, page):
@@ -101,7 +101,7 @@ def test_what_came_in_meanwhile_is_stored_and_told_once(bot, filling, opened):
     page.has(3, now - 30)
     bot.tell(said(told["id"], "text 1"))
     fill(bot, filling, page)
-    fill(bot, GapFill(opened[1], bot.id, bot.recorder), page)  # of the next process
+    fill(bot, CatchUp(opened[1], bot.id, bot.recorder), page)  # of the next process
     assert sorted(text for (text,) in bot.history("content")) == ["text 1", "text 2", "text 3"]
     assert len(bot.events("message")) == 3
     stored = execute(bot.connection, "SELECT count(*) FROM webhook_inbox")
@@ -188,10 +188,10 @@ def test_nothing_is_lost_and_nothing_doubled_however_often_sessions_die(opened, 
         minutes = [begun + life * 600 + minute * 60 for minute in sorted(minutes)]
         texts = [page.has(f"{life}-{n}", minute, ack=n % 2) for n, minute in enumerate(minutes)]
         if runs:
-            filling = GapFill(pool, bot.id, bot.recorder)
+            filling = CatchUp(pool, bot.id, bot.recorder)
             fill(bot, filling, page)
             bot.tell(*(said(each["id"], each["body"]) for each in texts[::2]))
-    fill(bot, GapFill(pool, bot.id, bot.recorder), page)
+    fill(bot, CatchUp(pool, bot.id, bot.recorder), page)
     assert sorted(text for (text,) in bot.history("content")) == sorted(each["body"] for each in page.messages)
     assert len(bot.events("message")) == len(page.messages)
     assert bot.aside() == []

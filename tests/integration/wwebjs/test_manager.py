@@ -13,7 +13,7 @@ from bisnesctl.bots import web_sessions
 from bisnesctl.processes.session_programs import session_name
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.manager import store
-from services.connectors.wwebjs.manager.supervise import Discovery
+from services.connectors.wwebjs.manager.supervise import SessionSupervisor
 from services.connectors.wwebjs.session import commands
 from services.connectors.wwebjs.session.bot_lock import BotLock
 from services.database.connection import Database
@@ -70,7 +70,7 @@ class Stage:
     def __init__(self, settings, supervisor):
         self.settings, self.supervisor = settings, supervisor
         self._database = Database(settings.database_dsn, 2)
-        self.discovery = Discovery(settings, Quiet())
+        self.discovery = SessionSupervisor(settings, Quiet())
 
     def add(self, phone, company=COMPANY):
         """A WhatsApp Web number."""

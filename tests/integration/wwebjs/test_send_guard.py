@@ -3,8 +3,8 @@
 import pytest
 
 from services.connectors.wwebjs.browser.page import CallFailed
-from services.connectors.wwebjs.sending.number_lookup import Numbers
-from services.connectors.wwebjs.sending.send_guard import DatabaseLedger
+from services.connectors.wwebjs.sending.number_lookup import NumberLookup
+from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
 from tests.support.outbox import add_bot, execute, open_database
 
@@ -52,7 +52,7 @@ def clock():
 
 
 def ledger(pool, clock):
-    return DatabaseLedger(pool, Numbers(pool, 16.0, clock))
+    return DatabaseSendGuard(pool, NumberLookup(pool, 16.0, clock))
 
 
 def message(bot, chat=CHAT, kind="text"):

@@ -14,9 +14,9 @@ from bisnesctl.settings import Settings
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.page import CallTimeout, PageLost
 from services.connectors.wwebjs.sending import page_send
-from services.connectors.wwebjs.sending.number_lookup import Numbers
+from services.connectors.wwebjs.sending.number_lookup import NumberLookup
 from services.connectors.wwebjs.sending.page_window import PageWindow
-from services.connectors.wwebjs.sending.send_guard import DatabaseLedger
+from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.media.fetch import Fetcher
 from services.media.folder import FolderStore
@@ -89,7 +89,7 @@ class Session:
         """A process begins, which takes over what the one before had in hand."""
         self.runs += 1
         connector = WwebjsConnector(Settings(), self.media, Fetcher((ip_network("127.0.0.1/32"),)))
-        self.window = PageWindow(DatabaseLedger(self.database, Numbers(self.database, confirm=0.2)), rate=1e4)
+        self.window = PageWindow(DatabaseSendGuard(self.database, NumberLookup(self.database, confirm=0.2)), rate=1e4)
         outbox = Outbox("wwebjs", f"host/session/{self.runs}", 1e6, 60, bot_id=self.bot.id)
         journal = Journal(self.folder / f"{self.runs}.journal", self.window.size)
         journal.begin(str(self.runs))

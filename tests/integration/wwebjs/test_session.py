@@ -22,9 +22,9 @@ from services.connectors.wwebjs.session import commands, session
 from services.connectors.wwebjs.session import process as wiring
 from services.connectors.wwebjs.session.bot_lock import BotLock
 from services.connectors.wwebjs.session.browser_loop import Hooks
-from services.connectors.wwebjs.session.event_recorder import Recorder
+from services.connectors.wwebjs.session.event_recorder import EventRecorder
 from services.connectors.wwebjs.session.session import ExitStatus, Session
-from services.connectors.wwebjs.session.status_store import Register
+from services.connectors.wwebjs.session.status_store import StatusStore
 from services.connectors.wwebjs.states import relaunch
 from services.connectors.wwebjs.states.state_machine import Limits, State
 from services.database.connection import Database
@@ -227,9 +227,9 @@ def serve(stage, monkeypatch, browser, ours=True):
     """Run a session with such browsers; returns how it ended."""
     monkeypatch.setattr(session, "Browser", browser)
     monkeypatch.setattr(relaunch, "PAUSE", 0.0)
-    register = Register(stage.pool, stage.bot, lambda *_: None)
+    register = StatusStore(stage.pool, stage.bot, lambda *_: None)
     profile = Profile(stage.settings.profile_dir, COMPANY, 0)
-    recorder = Recorder(stage.pool, stage.bot, lambda: None)
+    recorder = EventRecorder(stage.pool, stage.bot, lambda: None)
     hooks = Hooks(lambda: False, lambda works: None, lambda: True, lambda _: 1.0, lambda owner: None, lambda: ours)
     register.begin()
     return Session(None, profile, register, recorder, [], Limits(500.0, 2), hooks).run(threading.Event())
@@ -258,7 +258,7 @@ def test_a_blocked_number_is_not_started(stage):
     eventually(lambda: "spam" in process.said)
     assert stage.row("state") is None
     execute(stage.connection, "UPDATE wa_block SET until = now() - interval '1 second'")
-    assert Register(stage.pool, stage.bot, lambda *_: None).block() is None
+    assert StatusStore(stage.pool, stage.bot, lambda *_: None).block() is None
 
 
 def test_a_number_that_is_none_is_a_mistake_of_the_configuration(stage):
@@ -371,7 +371,7 @@ def folders(place):
 
 
 def test_a_state_lasts_since_it_began_whatever_its_reasons(stage):
-    register = Register(stage.pool, stage.bot, lambda *_: None)
+    register = StatusStore(stage.pool, stage.bot, lambda *_: None)
     register.begin()
     register.change(State.STARTING)
     first = stage.row("changed_at")
@@ -384,7 +384,7 @@ def test_a_state_lasts_since_it_began_whatever_its_reasons(stage):
 @pytest.mark.parametrize("end", [State.STOPPED, None])
 def test_a_start_that_is_stopped_or_killed_did_not_fail(stage, end):
     for _ in range(4):
-        register = Register(stage.pool, stage.bot, lambda *_: None)
+        register = StatusStore(stage.pool, stage.bot, lambda *_: None)
         register.begin()
         register.change(State.STARTING)
         if end:
@@ -396,7 +396,7 @@ def test_a_start_that_is_stopped_or_killed_did_not_fail(stage, end):
 
 def test_three_starts_that_fail_block_the_number_and_one_that_comes_up_wipes_them_out(stage):
     def fail():
-        register = Register(stage.pool, stage.bot, lambda *_: None)
+        register = StatusStore(stage.pool, stage.bot, lambda *_: None)
         register.begin()
         register.fail("no display")
 
@@ -406,7 +406,7 @@ def test_three_starts_that_fail_block_the_number_and_one_that_comes_up_wipes_the
 
     fail()
     fail()
-    register = Register(stage.pool, stage.bot, lambda *_: None)
+    register = StatusStore(stage.pool, stage.bot, lambda *_: None)
     register.begin()
     assert blocked() == []
     register.change(State.SCAN_QR_CODE)

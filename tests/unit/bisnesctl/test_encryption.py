@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.encryption import VaultError, decrypt, derived, encrypt
+from bisnesctl.encryption import EncryptionError, decrypt, derived, encrypt
 
 KEY = "0123456789abcdef" * 4
 
@@ -26,21 +26,21 @@ def test_the_old_systems_form_is_read():
 
 @given(st.text(max_size=80))
 def test_anything_else_is_a_clear_error(text):
-    with pytest.raises(VaultError, match="ENCRYPTION_KEY"):
+    with pytest.raises(EncryptionError, match="ENCRYPTION_KEY"):
         decrypt(KEY, text)
 
 
 def test_another_key_or_a_changed_text_is_refused():
     stored = encrypt(KEY, "token")
-    with pytest.raises(VaultError, match="ENCRYPTION_KEY"):
+    with pytest.raises(EncryptionError, match="ENCRYPTION_KEY"):
         decrypt("f" * 64, stored)
-    with pytest.raises(VaultError):
+    with pytest.raises(EncryptionError):
         decrypt(KEY, stored[:-6] + "AAAA==")
 
 
 @pytest.mark.parametrize("key", ["", "short", "g" * 64, "é" * 32])
 def test_a_bad_key_says_what_it_must_be(key):
-    with pytest.raises(VaultError, match="64 hex digits or 32 characters"):
+    with pytest.raises(EncryptionError, match="64 hex digits or 32 characters"):
         encrypt(key, "token")
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from bisnesctl.health import guard_status
-from bisnesctl.health.guard_status import Guard, Word
+from bisnesctl.health.guard_status import GuardStatus, Word
 from bisnesctl.processes.supervisor import Process
 from tests.support.processes.servers import settings_in
 
 
-def guard(folder: Path, written: Any, state: str = "RUNNING", pid: int = 7, uptime: float = 100) -> Guard:
+def guard(folder: Path, written: Any, state: str = "RUNNING", pid: int = 7, uptime: float = 100) -> GuardStatus:
     """The guard whose file has this content and whose process is like that."""
     settings = settings_in(folder, MAX_HEARTBEAT_AGE="5000")
     settings.run_dir.mkdir(parents=True, exist_ok=True)
@@ -26,13 +26,13 @@ def content(age: float = 0, **instances: Any) -> dict[str, Any]:
 
 
 def test_it_is_on_duty_with_a_fresh_sign_of_life(tmp_path: Path) -> None:
-    assert guard(tmp_path, content()) == Guard("", {})
+    assert guard(tmp_path, content()) == GuardStatus("", {})
 
 
 @pytest.mark.parametrize("state", ["STOPPED", "EXITED", "FATAL"])
 def test_it_is_down_and_its_last_words_remain(tmp_path: Path, state: str) -> None:
     found = guard(tmp_path, content(api={"decision": "fail", "reason": "enough"}), state, pid=0)
-    assert found == Guard("the guard is down", {"api": Word("fail", "enough", 0)})
+    assert found == GuardStatus("the guard is down", {"api": Word("fail", "enough", 0)})
     assert guard_status.guard({}, settings_in(tmp_path)).off_duty == "the guard is down"
 
 
@@ -41,7 +41,7 @@ def test_it_hangs(tmp_path: Path) -> None:
 
 
 def test_it_has_its_time_to_come_up(tmp_path: Path) -> None:
-    assert guard(tmp_path, content(), pid=8, uptime=1) == Guard("", {})
+    assert guard(tmp_path, content(), pid=8, uptime=1) == GuardStatus("", {})
     assert guard(tmp_path, content(), pid=8).off_duty == "the guard shows no sign of life"
 
 

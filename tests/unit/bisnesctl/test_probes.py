@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from bisnesctl.health.guard_status import Guard, Word
+from bisnesctl.health.guard_status import GuardStatus, Word
 from bisnesctl.health.probes import Health, Status, check, read_beat
 from bisnesctl.health.verdict import Finding, Verdict, in_one_line, judge
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import expand
 from tests.support.processes.servers import settings_in
 
-ON_DUTY = Guard("", {})
+ON_DUTY = GuardStatus("", {})
 
 
 def worker_health(
     folder: Path, state: str = "RUNNING", pid: int = 7, beat: dict[str, Any] | None = None, uptime: float = 100,
-    guard: Guard = ON_DUTY,
+    guard: GuardStatus = ON_DUTY,
 ) -> Health:  # fmt: skip
     """What is said of a worker in that state, whose last heartbeat was this one."""
     settings = settings_in(folder, MAX_HEARTBEAT_AGE="5000")
@@ -75,7 +75,7 @@ def test_supervisords_word_counts_where_nothing_runs(tmp_path: Path, state: str,
     ("decision", "status"), [("restart", Status.FAILING), ("block", Status.BLOCKED), ("fail", Status.FAILED)]
 )
 def test_the_guards_word_counts_for_what_ended(tmp_path: Path, decision: str, status: Status) -> None:
-    guard = Guard("", {"meta-worker-1": Word(decision, "because", 2)})
+    guard = GuardStatus("", {"meta-worker-1": Word(decision, "because", 2)})
     assert worker_health(tmp_path, "EXITED", beat=beat(), guard=guard) == Health(status, "because", 2)
 
 
@@ -84,7 +84,7 @@ def test_what_ended_before_the_guard_knows_is_about_to_be_restarted(tmp_path: Pa
 
 
 def test_without_the_guard_what_ended_stays_so(tmp_path: Path) -> None:
-    health = worker_health(tmp_path, "EXITED", guard=Guard("the guard is down", {}))
+    health = worker_health(tmp_path, "EXITED", guard=GuardStatus("the guard is down", {}))
     assert health == Health(Status.FAILED, "ended with exit status 3; nothing restarts it: the guard is down")
 
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.connectors.meta.translation.incoming import parse as parse_body
-from services.message import Edit, Incoming, Media, Notice, Reaction, Revocation, Sender, Status, StatusUpdate
+from services.message import Edit, Incoming, Media, Notice, Peer, Reaction, Revocation, Status, StatusUpdate
 from tests.support.meta_payloads import AINA, ALL, MESSAGES, VALUES, message, places, replaced, value, webhook
 
 UUID = "0190c0de-0000-7000-8000-000000000001"
 AT = 1790000000.0
-PERSON, FULL = Sender(AINA, None, "Aina"), Sender(AINA, "US.1", "A")
+PERSON, FULL = Peer(AINA, None, "Aina"), Peer(AINA, "US.1", "A")
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=12),
@@ -103,19 +103,19 @@ def test_what_the_business_sent_by_its_own_phone_is_from_us():
 @pytest.mark.parametrize(
     "sender, contacts, expected",
     [
-        ({"from": AINA}, None, Sender(AINA)),
+        ({"from": AINA}, None, Peer(AINA)),
         (
             {"from": f"+{AINA}"},
             [{"wa_id": AINA, "user_id": "US.1", "profile": {"name": "A"}}],
-            Sender(AINA, "US.1", "A"),
+            Peer(AINA, "US.1", "A"),
         ),
         (
             {"from_user_id": "US.1"},
             [{"user_id": "US.1", "profile": {"username": "aina"}}],
-            Sender(None, "US.1", "aina"),
+            Peer(None, "US.1", "aina"),
         ),
-        ({}, [{"wa_id": AINA, "profile": {"name": "A"}}], Sender(AINA, None, "A")),
-        ({"from": AINA}, [{"wa_id": "60999", "profile": {"name": "Another"}}], Sender(AINA)),
+        ({}, [{"wa_id": AINA, "profile": {"name": "A"}}], Peer(AINA, None, "A")),
+        ({"from": AINA}, [{"wa_id": "60999", "profile": {"name": "Another"}}], Peer(AINA)),
     ],
 )
 def test_people_are_known_by_number_or_user_id_with_or_without_contacts(sender, contacts, expected):
@@ -154,7 +154,7 @@ def test_everybody_in_a_large_batch_gets_their_own_name():
     contacts = [{"wa_id": each, "profile": {"name": f"n{each}"}} for each in people]
     said = [message("text", {"body": "Hi"}, **{"from": each}) for each in people]
     found = parse(webhook(value(*said, contacts=contacts)))
-    assert [update.sender for update in found] == [Sender(each, None, f"n{each}") for each in people]
+    assert [update.sender for update in found] == [Peer(each, None, f"n{each}") for each in people]
 
 
 def test_every_report_of_a_webhook_is_found_in_order():

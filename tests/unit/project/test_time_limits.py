@@ -29,7 +29,7 @@ MADE_ONCE = {
 #: call" and why.
 ALLOWED = {
     "bisnesctl/guard/notes.py: self._wake.wait": "for the next note",
-    "services/runtime/background_call.py: self._asked.wait": "for the next call",
+    "services/wakeups/background_call.py: self._asked.wait": "for the next call",
     "services/wakeups/redis_broker.py: self._asked.wait": "for the next hint",
     "services/inbox/receive.py: self._commits.submit(...).result": "GroupCommit ends it in time",
     "services/api/messages/sends.py: context.intake.accept(...).result": "GroupCommit ends it in time",

@@ -10,7 +10,7 @@ from services.sandbox.database import Database
 from services.sandbox.meta import templates
 from services.sandbox.meta.customers import chat_of, user_id_of
 from services.sandbox.meta.graph import Message, read_message, success
-from services.sandbox.meta.inbound import Notice, Saying, announce, compose
+from services.sandbox.meta.inbound import CustomerMessage, Notice, announce, compose
 from services.sandbox.meta.media import File
 from services.sandbox.meta.message_kinds import READERS
 from services.sandbox.meta.registry import Registry
@@ -227,7 +227,9 @@ FILE = File("990000000000000001", "1055", "image/webp", "00" * 32, 9, "a.webp", 
 
 def told(file=None, **saying):
     """The values of the changes that bring a saying, and their fields."""
-    said = compose(Saying.model_validate({"to": "1055", "from": "60123456789"} | saying), "1055", file, 1790000000.0)
+    said = compose(
+        CustomerMessage.model_validate({"to": "1055", "from": "60123456789"} | saying), "1055", file, 1790000000.0
+    )
     body = orjson.loads(webhook([each._asdict() | {"account": "1"} for each in said.reports]))
     return body["entry"][0]["changes"]
 
@@ -288,7 +290,7 @@ def test_many_sayings_come_apart_or_together_repeated_and_in_any_order():
 )
 def test_a_saying_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ValidationError):
-        Saying.model_validate({"to": "1055", "from": "60123456789"} | wrong)
+        CustomerMessage.model_validate({"to": "1055", "from": "60123456789"} | wrong)
 
 
 def test_news_of_an_account_are_told_under_their_field():

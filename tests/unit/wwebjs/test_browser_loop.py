@@ -7,8 +7,8 @@ import pytest
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
 from services.connectors.wwebjs.session import browser_loop as owner
-from services.connectors.wwebjs.session.browser_loop import Hooks, Owner
-from services.connectors.wwebjs.states.page_state import View
+from services.connectors.wwebjs.session.browser_loop import BrowserLoop, Hooks
+from services.connectors.wwebjs.states.page_state import PageState
 from services.connectors.wwebjs.states.state_machine import End, Limits, State
 from services.database.connection import DatabaseUnavailable
 from tests.unit.wwebjs.test_state_machine import IDLE_QR, MAIN, QR, health
@@ -70,7 +70,9 @@ class Everything:
             self.stopping, self.set_working, lambda: self.idle, lambda _: self.mb, lambda owner: self.command(owner),
             lambda: self.ours, bound_number=self.bound_number,
         )  # fmt: skip
-        self.owner = Owner(self.browser, self, self, self, [self], Limits(500.0, 2), hooks, clock=lambda: self.now)
+        self.owner = BrowserLoop(
+            self.browser, self, self, self, [self], Limits(500.0, 2), hooks, clock=lambda: self.now
+        )
 
     def serve(self):
         return self.owner.serve()
@@ -145,7 +147,7 @@ def test_a_page_that_cannot_be_reached_is_tried_again_and_commands_are_carried_o
     all_.command = lambda owner: asked.append(owner.course.view)
     assert all_.serve()[0] is End.STOP
     assert all_.told == [(State.STARTING, None), (State.STARTING, None), (State.WORKING, "60")]
-    assert View.UNREACHABLE in asked
+    assert PageState.UNREACHABLE in asked
 
 
 def test_a_browser_that_does_not_answer_while_it_loads_the_page_is_lost():

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from services.connectors.wwebjs.translation.incoming import EVENTS
 from services.connectors.wwebjs.translation.incoming import parse as parse_body
-from services.message import Call, Edit, Incoming, Media, Reaction, Revocation, Sender, Status, StatusUpdate
+from services.message import Call, Edit, Incoming, Media, Peer, Reaction, Revocation, Status, StatusUpdate
 
 CHAT, GROUP, LID = "60123456789@c.us", "120363000000000001@g.us", "987654321098765@lid"
-AINA, AT = Sender("60123456789", None, "Aina"), 1_790_000_000.0
+AINA, AT = Peer("60123456789", None, "Aina"), 1_790_000_000.0
 THEIRS, OURS = f"false_{CHAT}_3A01", f"true_{CHAT}_3EB001"
 
 
@@ -70,7 +70,7 @@ def test_a_file_is_fetched_by_the_key_of_its_message(kind, ours, voice):
 
 def test_what_the_phone_sent_itself_is_ours_and_comes_with_how_far_it_is():
     sent, report = said(OURS, body="Hi", ack=2)
-    assert (sent.from_me, sent.sender) == (True, Sender("60123456789"))
+    assert (sent.from_me, sent.sender) == (True, Peer("60123456789"))
     assert report == StatusUpdate(OURS, Status.DELIVERED, AT - 5)
     assert [type(each) for each in said(OURS, body="Hi", ack=0)] == [Incoming]
     assert said(OURS, body="Hi", ack=-1) == []  # which never left
@@ -79,7 +79,7 @@ def test_what_the_phone_sent_itself_is_ours_and_comes_with_how_far_it_is():
 def test_who_speaks_in_a_group_is_told_beside_the_group():
     key = f"false_{GROUP}_3A01_{LID}"
     (found,) = said(key, body="Hi", author=LID, authorPhone=CHAT, chatName="Family", mentioned=[CHAT])
-    assert found.sender == Sender(GROUP, None, "Aina")
+    assert found.sender == Peer(GROUP, None, "Aina")
     assert found.content == {"author": "60123456789", "chatName": "Family", "mentioned": [CHAT]}
     (hidden,) = said(key, body="Hi", author="60123456789:5@c.us")
     assert hidden.content == {"author": "60123456789"}
@@ -87,8 +87,8 @@ def test_who_speaks_in_a_group_is_told_beside_the_group():
 
 def test_a_hidden_number_is_told_where_whatsapp_tells_it():
     key = f"false_{LID}_3A01"
-    assert said(key, body="Hi")[0].sender == Sender(None, LID, "Aina")
-    assert said(key, body="Hi", phone=CHAT)[0].sender == Sender("60123456789", LID, "Aina")
+    assert said(key, body="Hi")[0].sender == Peer(None, LID, "Aina")
+    assert said(key, body="Hi", phone=CHAT)[0].sender == Peer("60123456789", LID, "Aina")
 
 
 @pytest.mark.parametrize("chat", ["status@broadcast", "120363000@newsletter", "1@broadcast", "0@c.us"])
@@ -124,7 +124,7 @@ def test_reactions_edits_revocations_and_calls():
     assert tell("chat.new_reaction", reaction | {"id": f"true_{CHAT}_3EB9", "text": ""})[0].from_me
     edit = {"chat": "601@c.us", "id": THEIRS, "msg": message(body="Hello!", edited=(AT - 1) * 1000)}
     assert tell("chat.msg_edited", edit) == [Edit("", AINA, THEIRS, "Hello!", AT - 1)]
-    assert tell("chat.msg_revoke", {"refId": THEIRS}) == [Revocation("", Sender("60123456789"), THEIRS, AT)]
+    assert tell("chat.msg_revoke", {"refId": THEIRS}) == [Revocation("", Peer("60123456789"), THEIRS, AT)]
     call = {"id": "C1", "from": "60123456789:7@c.us", "isVideo": True, "isGroup": False, "t": AT, "name": "Aina"}
     assert tell("call.incoming_call", call) == [Call("", "C1", AINA, AT, video=True)]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.connectors.wwebjs.browser.page import Health
-from services.connectors.wwebjs.states.page_state import View, see
+from services.connectors.wwebjs.states.page_state import PageState, see
 
 WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "60123456789@c.us", "4.6.1", "2.3000")
 
@@ -15,21 +15,21 @@ WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "601
 @pytest.mark.parametrize(
     ("changes", "linked", "view"),
     [
-        ({}, True, View.WORKING),
-        ({"full": False}, True, View.LOADING),
-        ({"mode": "SYNCING", "socket": "PAIRING"}, True, View.SYNCING),
-        ({"authenticated": None}, False, View.LOADING),
-        ({"authenticated": False, "mode": "QR", "socket": "UNPAIRED"}, False, View.SCAN),
-        ({"authenticated": False, "mode": "QR", "socket": "UNPAIRED"}, True, View.LOGGED_OUT),
-        ({"socket": "TIMEOUT"}, True, View.OFFLINE),
-        ({"mode": "OFFLINE"}, True, View.OFFLINE),
-        ({"mode": "PROXYBLOCK"}, True, View.OFFLINE),
-        ({"mode": "CONFLICT"}, True, View.CONFLICT),
-        ({"socket": "CONFLICT"}, True, View.CONFLICT),
-        ({"needs_update": True}, True, View.WORKING),
-        ({"mode": "DEPRECATED_VERSION"}, True, View.OUTDATED),
-        ({"mode": "TOS_BLOCK"}, True, View.BANNED),
-        ({"mode": "SMB_TOS_BLOCK", "full": False}, False, View.BANNED),
+        ({}, True, PageState.WORKING),
+        ({"full": False}, True, PageState.LOADING),
+        ({"mode": "SYNCING", "socket": "PAIRING"}, True, PageState.SYNCING),
+        ({"authenticated": None}, False, PageState.LOADING),
+        ({"authenticated": False, "mode": "QR", "socket": "UNPAIRED"}, False, PageState.SCAN),
+        ({"authenticated": False, "mode": "QR", "socket": "UNPAIRED"}, True, PageState.LOGGED_OUT),
+        ({"socket": "TIMEOUT"}, True, PageState.OFFLINE),
+        ({"mode": "OFFLINE"}, True, PageState.OFFLINE),
+        ({"mode": "PROXYBLOCK"}, True, PageState.OFFLINE),
+        ({"mode": "CONFLICT"}, True, PageState.CONFLICT),
+        ({"socket": "CONFLICT"}, True, PageState.CONFLICT),
+        ({"needs_update": True}, True, PageState.WORKING),
+        ({"mode": "DEPRECATED_VERSION"}, True, PageState.OUTDATED),
+        ({"mode": "TOS_BLOCK"}, True, PageState.BANNED),
+        ({"mode": "SMB_TOS_BLOCK", "full": False}, False, PageState.BANNED),
     ],
 )
 def test_what_the_page_says_tells_how_it_is(changes, linked, view):
@@ -50,6 +50,6 @@ def test_it_works_only_where_everything_says_so_and_a_trouble_has_a_reason(
     )  # fmt: skip
     seen = see(health, linked)
     whole = full and authenticated is True and mode == "MAIN" and socket == "CONNECTED"
-    assert (seen.view is View.WORKING) == whole
-    if seen.view not in (View.WORKING, View.SCAN, View.LOADING):
+    assert (seen.view is PageState.WORKING) == whole
+    if seen.view not in (PageState.WORKING, PageState.SCAN, PageState.LOADING):
         assert seen.reason

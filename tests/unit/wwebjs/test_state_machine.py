@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from services.connectors.wwebjs.browser.page import Health
 from services.connectors.wwebjs.states import state_machine
-from services.connectors.wwebjs.states.page_state import View
-from services.connectors.wwebjs.states.relaunch import ATTEMPTS, LONGEST, STEADY, Recovery
-from services.connectors.wwebjs.states.state_machine import Course, Do, End, Finish, Limits, Past, Show, State
+from services.connectors.wwebjs.states.page_state import PageState
+from services.connectors.wwebjs.states.relaunch import ATTEMPTS, LONGEST, STEADY, RelaunchPolicy
+from services.connectors.wwebjs.states.state_machine import Do, End, Finish, Limits, Past, Show, State, StateMachine
 
 LIMITS = Limits(memory_mb=500.0, takeovers=2)
 MODES = (
@@ -37,7 +37,7 @@ class Way:
     def __init__(self, past=None, linked=False, now=1000.0, opened=True):
         self.now, self.linked = now, linked
         self.past = past or Past()
-        self.course = Course(LIMITS, self.past, self.now)
+        self.course = StateMachine(LIMITS, self.past, self.now)
         if opened:
             self.course.open(None, self.now)
 
@@ -113,7 +113,7 @@ def test_a_page_that_cannot_be_reached_is_opened_again_for_as_long_as_it_takes()
         way.now = way.course.due
     assert (pauses, pauses[0], pauses[-1]) == (sorted(pauses), state_machine.REOPEN, state_machine.LONGEST)
     assert ends(way.course.open("net::ERR_NAME_NOT_RESOLVED", way.now)) == [End.RENEW]
-    recovery = Recovery()
+    recovery = RelaunchPolicy()
     recovery.note(way.now - way.course.up_at)
     assert recovery.pause == 0.0
     way.course.open(None, way.now)
@@ -348,11 +348,11 @@ def test_a_page_that_stays_as_it_is_comes_to_something(told):
     """In no state but WORKING and at a QR code does it stay for ever."""
     way = Way(linked=True)
     actions = way.stay(told, 2 * state_machine.SYNC)
-    assert ends(actions) or way.course.rest() or way.course.view in (View.WORKING, View.SCAN)
+    assert ends(actions) or way.course.rest() or way.course.view in (PageState.WORKING, PageState.SCAN)
 
 
 def test_browsers_that_come_up_to_nothing_are_given_up():
-    recovery, pauses = Recovery(), []
+    recovery, pauses = RelaunchPolicy(), []
     while not recovery.hopeless:
         recovery.note(None)
         pauses.append(recovery.pause)
@@ -362,7 +362,7 @@ def test_browsers_that_come_up_to_nothing_are_given_up():
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1e6)), min_size=1))
 def test_after_a_steady_life_the_next_browser_comes_at_once_after_brief_ones_it_waits(lives):
-    recovery = Recovery()
+    recovery = RelaunchPolicy()
     for up in lives:
         recovery.note(up)
         assert 0 <= recovery.pause <= LONGEST

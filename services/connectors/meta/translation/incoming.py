@@ -9,7 +9,7 @@ from typing import Any
 
 from services.connectors.meta.translation import status_reports
 from services.connectors.untrusted_json import field, load, name_of, objects, seconds, text
-from services.message import Edit, Incoming, Media, Notice, Reaction, Revocation, Sender, Update, is_user_id
+from services.message import Edit, Incoming, Media, Notice, Peer, Reaction, Revocation, Update, is_user_id
 
 Object = dict[str, Any]
 
@@ -78,14 +78,14 @@ class _People:
         for contact in reversed(self._contacts):  # the first of several stays
             self._known |= dict.fromkeys((_digits(contact.get("wa_id")), _user(contact.get("user_id"))), contact)
 
-    def other_side(self, message: Object, from_me: bool) -> Sender | None:
+    def other_side(self, message: Object, from_me: bool) -> Peer | None:
         """The chat's other side; None where neither a number nor a user id tells it."""
         side = "to" if from_me else "from"
         chat_id, user_id = _digits(message.get(side)), _user(message.get(f"{side}_user_id"))
         contact = self._contact(chat_id, user_id)
         chat_id, user_id = chat_id or _digits(contact.get("wa_id")), user_id or _user(contact.get("user_id"))
         person = name_of(contact, "profile", "name") or name_of(contact, "profile", "username")
-        return Sender(chat_id, user_id, person) if chat_id or user_id else None
+        return Peer(chat_id, user_id, person) if chat_id or user_id else None
 
     def _contact(self, chat_id: str | None, user_id: str | None) -> Object:
         if chat_id is None and user_id is None:
@@ -102,7 +102,7 @@ def _user(value: Any) -> str | None:
     return value if isinstance(value, str) and is_user_id(value) else None
 
 
-def _message(message: Object, number: str, sender: Sender, from_me: bool) -> Update | None:
+def _message(message: Object, number: str, sender: Peer, from_me: bool) -> Update | None:
     """One message, or None for one without an id."""
     provider_id, kind = name_of(message, "id"), (name_of(message, "type") or "unknown")[:_MAX_KIND]
     at = seconds(message.get("timestamp"))

@@ -15,7 +15,7 @@ from bisnesctl.settings import Settings
 from services.connectors.wwebjs.browser import cdp, chromium
 from services.connectors.wwebjs.browser.chromium import Program, StartFailed
 from services.connectors.wwebjs.browser.driver import Driver, DriverLost
-from services.connectors.wwebjs.browser.event_connection import Wire
+from services.connectors.wwebjs.browser.event_connection import EventConnection
 from services.connectors.wwebjs.browser.page import Page, PageLost
 from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
 from services.connectors.wwebjs.browser.session_clock import clock
@@ -61,7 +61,7 @@ class Browser:
         self.events: queue.Queue[PageEvent | Lost] = queue.Queue()
         self._options, self._begin = options, begin
         self._program: Program | None = None
-        self._wire: Wire | None = None
+        self._wire: EventConnection | None = None
         self._driver: Driver | None = None
         self._page: Page | None = None
 
@@ -156,7 +156,7 @@ class Browser:
         preload = _preload(options)
         self._program = chromium.launch(executable, options.profile, options.arguments)
         port = chromium.debugger_port(self._program, options.profile, until - clock.now())
-        self._wire = wire = Wire(self._program, port, preload, self.events, until - clock.now())
+        self._wire = wire = EventConnection(self._program, port, preload, self.events, until - clock.now())
         self._driver = Driver(driver, port, options.profile / "chromedriver.log")
         self._driver.attach(max(until - clock.now(), 1))
         self._page = Page(self._driver, lambda: wire.connection, lambda: wire.lost, self._begin)

@@ -20,7 +20,7 @@ _GONE = {"Inspector.targetCrashed": "the page crashed", "Inspector.detached": "t
 _BROKEN = (cdp.ConnectionLost, cdp.NoAnswer, cdp.Refused)
 
 
-class Wire:
+class EventConnection:
     """Puts what the page tells into `events`, in its order and once, and `Lost` when the page is gone for good."""
 
     def __init__(

@@ -10,7 +10,7 @@ import structlog
 from bisnesctl.errors import BisnesError
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.manager import store
-from services.connectors.wwebjs.manager.supervise import Discovery
+from services.connectors.wwebjs.manager.supervise import SessionSupervisor
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.database.listen import notifications
 from services.runtime.heartbeat import Counters
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 class Keeper:
     """Looks after the sessions on a thread of its own, as long as no other manager of this machine does."""
 
-    def __init__(self, database: Database, discovery: Discovery, counters: Counters, interval: float) -> None:
+    def __init__(self, database: Database, discovery: SessionSupervisor, counters: Counters, interval: float) -> None:
         """`interval`: seconds between two looks at the sessions that run."""
         self._database, self._discovery, self._counters, self._interval = database, discovery, counters, interval
         self._standing_by = False
@@ -84,4 +84,4 @@ class Keeper:
 
 def create_keeper(settings: Settings, database: Database, hints: Notifier, counters: Counters) -> Keeper:
     """The keeper of a process's settings. `counters` get its health."""
-    return Keeper(database, Discovery(settings, hints), counters, settings.health_check_interval / 1000)
+    return Keeper(database, SessionSupervisor(settings, hints), counters, settings.health_check_interval / 1000)

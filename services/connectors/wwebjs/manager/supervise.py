@@ -34,7 +34,7 @@ SOON, AGAIN = 1.0, 5.0
 log = structlog.get_logger()
 
 
-class Discovery:
+class SessionSupervisor:
     """Looks after the sessions of this machine.
 
     One that hangs is the guard's: it judges by what this machine knows, and counts its restarts.

@@ -16,7 +16,7 @@ from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
 CONFIRM = 16.0
 #: Attempts of a message to a number that was not found.
 PATIENT = 20
-#: Numbers that are remembered to be there, and that were not found once.
+#: NumberLookup that are remembered to be there, and that were not found once.
 REMEMBERED = 10_000
 
 #: Whether anything was ever said in a chat, by either side.
@@ -40,7 +40,7 @@ class _Chat:
     chat: str
 
 
-class Numbers:
+class NumberLookup:
     """Knows which numbers are on WhatsApp; belongs to the thread that owns the page."""
 
     def __init__(self, database: Database, confirm: float = CONFIRM, clock: Callable[[], float] = time.monotonic):

@@ -22,7 +22,7 @@ MAX_TIMES = 5
 PATIENT = 20
 
 
-class Ledger(Protocol):
+class SendGuard(Protocol):
     """What is written down about messages before they leave. Raises `DatabaseUnavailable` or `DatabaseError`."""
 
     def refusal(self, page: Page, message: Outgoing) -> Refusal | None:
@@ -32,11 +32,11 @@ class Ledger(Protocol):
         """Write down the key under which a message is about to be sent; None: none, it is known not to be."""
 
 
-class Errand:
+class PageSend:
     """A message and how far it is. Everything but `ticket` and `due` belongs to the thread that owns the page."""
 
     def __init__(
-        self, ticket: Any, request: PageRequest, ledger: Ledger, clock: Callable[[], float], times: int
+        self, ticket: Any, request: PageRequest, ledger: SendGuard, clock: Callable[[], float], times: int
     ) -> None:
         """`times`: how often this process gave the message to the page before. `clock` gives seconds."""
         self.ticket, self.times = ticket, times

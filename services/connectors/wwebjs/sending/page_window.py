@@ -10,7 +10,7 @@ import structlog
 
 from services.connectors.base import PageRequest
 from services.connectors.wwebjs.browser.page import CallTimeout, Page, PageLost
-from services.connectors.wwebjs.sending.page_send import Errand, Ledger
+from services.connectors.wwebjs.sending.page_send import PageSend, SendGuard
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.message import Outcome, Sent, Unknown
 
@@ -29,20 +29,20 @@ Done = tuple[Any, Outcome | None]
 class PageWindow:
     """Sends through a page. The delivery submits and polls; the session's owner calls `turn` and `paused`.
 
-    A `services.http_client.in_flight.Window` on one side and a `page_task.Work` on the other.
+    A `services.http_client.in_flight.InFlight` on one side and a `page_task.Work` on the other.
     """
 
     def __init__(
-        self, ledger: Ledger, rate: float, size: int = SIZE, clock: Callable[[], float] = time.monotonic
+        self, ledger: SendGuard, rate: float, size: int = SIZE, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """`rate`: messages a second, in the long run; the pauses between them vary as a person's do."""
         self.size, self.in_flight = size, 0
         self._ledger, self._rate, self._clock = ledger, rate, clock
         self._changed = threading.Condition()
-        self._submitted: list[Errand] = []
+        self._submitted: list[PageSend] = []
         self._done: list[Done] = []
         self._interrupted = self._resting = False
-        self._errands: list[Errand] = []  # the owner's
+        self._errands: list[PageSend] = []  # the owner's
         self._times: dict[int, int] = {}  # how often messages that went back to the queue were given to the page
         self._unacknowledged, self._tolerated = 0, UNACKNOWLEDGED  # messages in a row
         self._next = 0.0  # when the next message may begin
@@ -51,7 +51,7 @@ class PageWindow:
         """Hand a message to the owner of the page; where that rests, it goes back to the queue at once."""
         leaving()
         times = self._times.pop(request.message.id, 0)
-        errand = Errand(ticket, request, self._ledger, self._clock, times)
+        errand = PageSend(ticket, request, self._ledger, self._clock, times)
         with self._changed:
             self.in_flight += 1
             if not self._resting:
@@ -130,7 +130,7 @@ class PageWindow:
             submitted, self._submitted = self._submitted, []
         self._errands += submitted
 
-    def _due(self) -> Errand | None:
+    def _due(self) -> PageSend | None:
         """Whose turn it is: what was handed over comes before what was not."""
         now = self._clock()
         begun = [errand for errand in self._errands if errand.begun and errand.due <= now]
@@ -140,16 +140,16 @@ class PageWindow:
             return None
         return next((errand for errand in self._errands if not errand.begun), None)
 
-    def _give_back(self, errand: Errand) -> None:
+    def _give_back(self, errand: PageSend) -> None:
         if errand.times:
             self._times[errand.message.id] = errand.times
         self._finish(errand, None)
 
-    def _end(self, errand: Errand, outcome: Outcome) -> None:
+    def _end(self, errand: PageSend, outcome: Outcome) -> None:
         self._errands.remove(errand)
         self._finish(errand, outcome)
 
-    def _finish(self, errand: Errand, outcome: Outcome | None) -> None:
+    def _finish(self, errand: PageSend, outcome: Outcome | None) -> None:
         errand.release()
         with self._changed:
             self._done.append((errand.ticket, outcome))

@@ -2,20 +2,20 @@
 
 from services.connectors.base import Refusal
 from services.connectors.wwebjs.browser.page import Page
-from services.connectors.wwebjs.sending.number_lookup import Numbers
-from services.connectors.wwebjs.sending.warmup import Pace
+from services.connectors.wwebjs.sending.number_lookup import NumberLookup
+from services.connectors.wwebjs.sending.warmup import WarmupPace
 from services.connectors.wwebjs.translation.outgoing import KEYED
 from services.database.connection import Database
 from services.message import Outgoing
 from services.outbox import store
 
 
-class DatabaseLedger:
-    """See `services.connectors.wwebjs.sending.page_send.Ledger`."""
+class DatabaseSendGuard:
+    """See `services.connectors.wwebjs.sending.page_send.SendGuard`."""
 
-    def __init__(self, database: Database, numbers: Numbers | None = None) -> None:
+    def __init__(self, database: Database, numbers: NumberLookup | None = None) -> None:
         self._database = database
-        self._numbers, self._pace = numbers or Numbers(database), Pace(database)
+        self._numbers, self._pace = numbers or NumberLookup(database), WarmupPace(database)
 
     def refusal(self, page: Page, message: Outgoing) -> Refusal | None:
         """The number must be on WhatsApp, and the bot within its limits."""

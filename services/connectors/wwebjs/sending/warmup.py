@@ -77,7 +77,7 @@ def _retry(limit: str, left: timedelta, scope: Scope) -> Retry:
     return Retry("warming_up", reason, after=left.total_seconds(), attempts=PATIENT, scope=scope)
 
 
-class Pace:
+class WarmupPace:
     """Counts what a bot sends, and holds it to its limits."""
 
     def __init__(self, database: Database) -> None:

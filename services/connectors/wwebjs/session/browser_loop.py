@@ -15,13 +15,12 @@ from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Hea
 from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.browser.session_clock import clock
-from services.connectors.wwebjs.session.event_recorder import Recorder
-from services.connectors.wwebjs.session.page_task import Work
-from services.connectors.wwebjs.session.status_store import AWAY, Register
+from services.connectors.wwebjs.session.event_recorder import EventRecorder
+from services.connectors.wwebjs.session.page_task import PageTask
+from services.connectors.wwebjs.session.status_store import AWAY, StatusStore
 from services.connectors.wwebjs.states.state_machine import (
     SOON,
     Action,
-    Course,
     Do,
     End,
     Finish,
@@ -29,6 +28,7 @@ from services.connectors.wwebjs.states.state_machine import (
     Past,
     Show,
     State,
+    StateMachine,
 )
 
 #: Seconds that the page has to answer a look.
@@ -51,7 +51,7 @@ class Hooks:
     working: Callable[[bool], None]  # from now on, or not any more
     idle: Callable[[], bool]  # whether nothing is in hand
     memory_mb: Callable[[Browser], float]
-    commands: Callable[["Owner"], None]  # do those that are waiting
+    commands: Callable[["BrowserLoop"], None]  # do those that are waiting
     locked: Callable[[], bool]  # whether the number is still ours alone
     begin: Callable[[str, float], None] = lambda _name, _deadline: None  # what it is at, and the deadline of that
     bound_number: Callable[[], str | None] = lambda: None  # digits of the only number that may be linked; None: any
@@ -66,19 +66,19 @@ class _Finished(Exception):
 
 
 @dataclass(slots=True)
-class Owner:
+class BrowserLoop:
     """Serves one browser until it ends."""
 
     browser: Browser
-    register: Register
-    recorder: Recorder
+    register: StatusStore
+    recorder: EventRecorder
     profile: Profile
-    works: Sequence[Work]
+    works: Sequence[PageTask]
     limits: Limits
     hooks: Hooks
     past: Past = field(default_factory=Past)
     clock: Callable[[], float] = clock.now
-    course: Course = field(init=False)
+    course: StateMachine = field(init=False)
     asked: End | None = None  # what a command asked for
     _health: Health | None = None  # as it was seen last
     _memory_mb: float = 0.0
@@ -89,7 +89,7 @@ class Owner:
 
     def __post_init__(self) -> None:
         """Its course begins now."""
-        self.course = Course(self.limits, self.past, self.clock())
+        self.course = StateMachine(self.limits, self.past, self.clock())
 
     @property
     def up(self) -> float | None:

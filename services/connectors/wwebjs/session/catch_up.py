@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from services.connectors.wwebjs.browser.page import CallFailed, Page
-from services.connectors.wwebjs.session.event_recorder import Recorder
+from services.connectors.wwebjs.session.event_recorder import EventRecorder
 from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 
 #: Seconds after which the page is asked for the second time, since what was sent meanwhile is still coming in at the
@@ -56,10 +56,10 @@ class _Filling:
     known: dict[str, tuple[Any, ...]] = field(default_factory=dict)  # what each message looked like
 
 
-class GapFill:
+class CatchUp:
     """A session's work: asks its page for what was missed."""
 
-    def __init__(self, database: Database, bot_id: int, recorder: Recorder) -> None:
+    def __init__(self, database: Database, bot_id: int, recorder: EventRecorder) -> None:
         self._database, self._bot_id, self._recorder = database, bot_id, recorder
         self._next = float("inf")  # when to ask again: seconds of the monotonic clock
         self._filling: _Filling | None = None

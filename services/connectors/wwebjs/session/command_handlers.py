@@ -11,9 +11,9 @@ import structlog
 from bisnesctl.bots import web_sessions
 from services.connectors.wwebjs.browser import wajs_contract
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
-from services.connectors.wwebjs.session.browser_loop import Owner
+from services.connectors.wwebjs.session.browser_loop import BrowserLoop
 from services.connectors.wwebjs.session.status_store import AWAY
-from services.connectors.wwebjs.states.page_state import View
+from services.connectors.wwebjs.states.page_state import PageState
 from services.connectors.wwebjs.states.state_machine import End
 from services.database.connection import Connection, Database
 
@@ -39,7 +39,7 @@ class NotNow(Exception):
     """The session cannot do it as it is; the text says why."""
 
 
-class Orders:
+class CommandHandlers:
     """Takes the commands of one bot. `rung` may be called from any thread."""
 
     def __init__(self, database: Database, bot_id: int) -> None:
@@ -50,7 +50,7 @@ class Orders:
         """Look at once."""
         self._next = 0.0
 
-    def carry_out(self, owner: Owner) -> None:
+    def carry_out(self, owner: BrowserLoop) -> None:
         """Do what is waiting."""
         if time.monotonic() < self._next:
             return
@@ -67,7 +67,7 @@ class Orders:
             cursor.execute(_TAKE, (self._bot_id,))
             return cursor.fetchone()
 
-    def _do(self, connection: Connection, owner: Owner, number: int, command: str, arguments: Answer) -> None:
+    def _do(self, connection: Connection, owner: BrowserLoop, number: int, command: str, arguments: Answer) -> None:
         log.info("a command", command=command)
         answer: Answer | None = None
         error = None
@@ -88,36 +88,36 @@ class Orders:
                 cursor.execute(_DONE, (orjson.dumps(answer or {}).decode(), error, number))
 
 
-def _restart(owner: Owner, _: Answer) -> Answer:
+def _restart(owner: BrowserLoop, _: Answer) -> Answer:
     owner.ask(End.RENEW)
     return {}
 
 
-def _recycle(owner: Owner, _: Answer) -> Answer:
+def _recycle(owner: BrowserLoop, _: Answer) -> Answer:
     owner.course.renew("all sessions together use too much memory")
     return {}
 
 
-def _shutdown(owner: Owner, _: Answer) -> Answer:
+def _shutdown(owner: BrowserLoop, _: Answer) -> Answer:
     owner.ask(End.STOP)
     return {}
 
 
-def _refresh(owner: Owner, _: Answer) -> Answer:
+def _refresh(owner: BrowserLoop, _: Answer) -> Answer:
     """Settings of the bot are read from the database each time; the page is looked at anew."""
     owner.look_soon()
     return {}
 
 
-def _status(owner: Owner, _: Answer) -> Answer:
+def _status(owner: BrowserLoop, _: Answer) -> Answer:
     if not owner.course.opened:
         return {"view": owner.course.view.value}
     health = owner.browser.page.health()
     return {"view": owner.course.view.value, "mode": health.mode, "socket": health.socket, "waJs": health.wa_js}
 
 
-def _logout(owner: Owner, _: Answer) -> Answer:
-    if owner.course.view in (View.WORKING, View.OFFLINE):
+def _logout(owner: BrowserLoop, _: Answer) -> Answer:
+    if owner.course.view in (PageState.WORKING, PageState.OFFLINE):
         try:
             owner.browser.page.call("WPP.conn.logout", deadline=10.0)
         except CallTimeout:  # it waits for an event that may not come; the profile is put away in any case
@@ -126,21 +126,21 @@ def _logout(owner: Owner, _: Answer) -> Answer:
     return {}
 
 
-def _pair(owner: Owner, arguments: Answer) -> Answer:
-    if owner.course.view is not View.SCAN:
+def _pair(owner: BrowserLoop, arguments: Answer) -> Answer:
+    if owner.course.view is not PageState.SCAN:
         raise NotNow("the session shows no QR code: there is nothing to link now")
     number = str(arguments.get("phoneNumber", ""))
     code = owner.browser.page.call("WPP.conn.startLinkDeviceCodeForPhoneNumber", number)
     return {"code": code, "expiresAt": owner.register.show_pairing_code(str(code), CODE_LIFE)}
 
 
-def _doctor(owner: Owner, _: Answer) -> Answer:
+def _doctor(owner: BrowserLoop, _: Answer) -> Answer:
     if not owner.course.opened:
         raise NotNow("the page is not open: there is nothing to look at now")
     return {"findings": [asdict(each) for each in wajs_contract.examine(owner.browser.page)]}
 
 
-_COMMANDS: dict[str, Callable[[Owner, Answer], Answer]] = {
+_COMMANDS: dict[str, Callable[[BrowserLoop, Answer], Answer]] = {
     "restart": _restart,
     "recycle": _recycle,
     "shutdown": _shutdown,

@@ -16,7 +16,7 @@ INSERT INTO webhook_inbox (process_name, body, bot_id)
 SELECT 'wwebjs', body, %s FROM unnest(%s::bytea[]) WITH ORDINALITY AS told (body, n) ORDER BY n"""
 
 
-class Recorder:
+class EventRecorder:
     """Stores the events of one bot's page."""
 
     def __init__(self, database: Database, bot_id: int, stored: Callable[[], None]) -> None:

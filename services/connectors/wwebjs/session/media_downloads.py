@@ -11,7 +11,7 @@ import structlog
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Page, PageLost, TooLarge
 from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 from services.media import pending
-from services.media.pending import Awaited
+from services.media.pending import PendingMedia
 from services.media.store import MediaError, MediaStore, MediaTooLarge
 
 #: Seconds for one file, during which the page does nothing else for us, and between two looks for files.
@@ -51,7 +51,7 @@ class MediaDownloads:
     def paused(self) -> None:
         """Nothing: what was fetched is kept all the same."""
 
-    def _fetch(self, page: Page, task: Awaited) -> None:
+    def _fetch(self, page: Page, task: PendingMedia) -> None:
         try:
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as made:
                 path = Path(made.name)
@@ -71,7 +71,7 @@ class MediaDownloads:
         self._keeping = threading.Thread(target=self._keep, args=(task, path, blob.mime_type), name="keep", daemon=True)
         self._keeping.start()
 
-    def _keep(self, task: Awaited, path: Path, told: str) -> None:
+    def _keep(self, task: PendingMedia, path: Path, told: str) -> None:
         try:
             if pending.is_other(path, task.media.get("sha256")):
                 self._fail(task, "the file's SHA-256 is not the one that was announced")
@@ -89,7 +89,7 @@ class MediaDownloads:
         finally:
             path.unlink(missing_ok=True)
 
-    def _fail(self, task: Awaited, reason: str, for_good: bool = False) -> None:
+    def _fail(self, task: PendingMedia, reason: str, for_good: bool = False) -> None:
         seconds = None if for_good or task.old else pending.backoff(task.attempt)
         away = contextlib.suppress(DatabaseUnavailable, DatabaseError)  # it is due again when the claim's time is over
         with away, self._database.connection() as connection:

@@ -5,7 +5,7 @@ from typing import Protocol
 from services.connectors.wwebjs.browser.page import Page
 
 
-class Work(Protocol):
+class PageTask(Protocol):
     """Something that needs the page. The thread that owns the browser calls it, and nobody else."""
 
     def turn(self, page: Page) -> bool:

@@ -15,21 +15,21 @@ from bisnesctl.errors import ConfigError
 from bisnesctl.host import process_memory
 from bisnesctl.naming import session_name
 from bisnesctl.settings import Settings, load
-from services.channel import Sender, tuned_for_session
+from services.channel import Channel, tuned_for_session
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.profiles import Profile, ProfileInUse
 from services.connectors.wwebjs.browser.session_clock import clock
 from services.connectors.wwebjs.sending.page_window import PageWindow
-from services.connectors.wwebjs.sending.send_guard import DatabaseLedger
+from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.connectors.wwebjs.session.bot_lock import BotLock
 from services.connectors.wwebjs.session.browser_loop import Hooks
-from services.connectors.wwebjs.session.catch_up import GapFill
-from services.connectors.wwebjs.session.command_handlers import Orders
-from services.connectors.wwebjs.session.event_recorder import Recorder
+from services.connectors.wwebjs.session.catch_up import CatchUp
+from services.connectors.wwebjs.session.command_handlers import CommandHandlers
+from services.connectors.wwebjs.session.event_recorder import EventRecorder
 from services.connectors.wwebjs.session.media_downloads import MediaDownloads
 from services.connectors.wwebjs.session.session import ExitStatus, Session, missing_programs
-from services.connectors.wwebjs.session.status_store import AWAY, Register
+from services.connectors.wwebjs.session.status_store import AWAY, StatusStore
 from services.connectors.wwebjs.session.watchdog import Progress, Watchdog, end_process
 from services.connectors.wwebjs.states.state_machine import Limits
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
@@ -37,9 +37,9 @@ from services.database.connection import Database, DatabaseUnavailable
 from services.media.store import media_store
 from services.message import Bot, Status
 from services.runtime import logging_setup, memory
-from services.runtime.account_cache import Directory
+from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters, Heartbeat
-from services.wakeups.session_wakeup import SessionBell, session_queue
+from services.wakeups.session_wakeup import SessionWakeup, session_queue
 
 #: Connections to PostgreSQL of one session.
 POOL = 6
@@ -67,7 +67,7 @@ def run(company: str, phone: int) -> int:
 
 
 def _run(settings: Settings, company: str, phone: int, health: "ProcessHealth", stopping: threading.Event) -> int:
-    directory = Directory(health.database)
+    directory = AccountCache(health.database)
     directory.start()
     bot = _insist(health, stopping, lambda: directory.bot(company, phone))
     if stopping.is_set():
@@ -181,30 +181,36 @@ class Wired:
     """Everything that one number needs, connected in one place."""
 
     def __init__(
-        self, settings: Settings, directory: Directory, bot: Bot, lock: BotLock, profile: Profile, health: ProcessHealth
+        self,
+        settings: Settings,
+        directory: AccountCache,
+        bot: Bot,
+        lock: BotLock,
+        profile: Profile,
+        health: ProcessHealth,
     ) -> None:
         """Raises `ConfigError`."""
         name = session_name(bot.company_id, bot.phone_index)
         self._bot, self._lock, self._health, self._counters = bot, lock, health, health.counters
         self._database = database = health.database
-        self._bell = SessionBell(settings.redis_dsn, bot.id)
+        self._bell = SessionWakeup(settings.redis_dsn, bot.id)
         profile.take(bot.id)
         self._options = BrowserOptions.from_settings(settings, profile.path)
         if missing := missing_programs(self._options):
             raise ConfigError(missing)
-        self._register = Register(database, bot.id, self._publish)
-        recorder = Recorder(database, bot.id, self._nudge_inbox)
-        window = PageWindow(DatabaseLedger(database), settings.wwebjs_max_messages_per_second, clock=clock.now)
-        self._sender = Sender(
+        self._register = StatusStore(database, bot.id, self._publish)
+        recorder = EventRecorder(database, bot.id, self._nudge_inbox)
+        window = PageWindow(DatabaseSendGuard(database), settings.wwebjs_max_messages_per_second, clock=clock.now)
+        self._sender = Channel(
             settings, database, directory, WwebjsConnector(settings), tuned_for_session(settings, bot.id, window),
             health.instance, secrets.token_hex(4), self._bell.heard,
         )  # fmt: skip
         self._sender.delivery.paused = True
-        self._gap = GapFill(database, bot.id, recorder)
+        self._gap = CatchUp(database, bot.id, recorder)
         limit = settings.media_max_mb << 20
         downloads = MediaDownloads(database, bot.id, media_store(settings), limit, settings.home / "downloads" / name)
         self._works = (window, self._gap, downloads)
-        self._orders = Orders(database, bot.id)
+        self._orders = CommandHandlers(database, bot.id)
         self._works_now = False
         limits = Limits(settings.session_memory_mb, settings.wwebjs_takeovers)
         self._stopping = threading.Event()

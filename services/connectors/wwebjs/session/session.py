@@ -13,11 +13,11 @@ from services.connectors.wwebjs.browser import chromium
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.chromium import ProgramMissing, StartFailed
 from services.connectors.wwebjs.browser.profiles import Profile
-from services.connectors.wwebjs.session.browser_loop import Hooks, Owner
-from services.connectors.wwebjs.session.event_recorder import Recorder
-from services.connectors.wwebjs.session.page_task import Work
-from services.connectors.wwebjs.session.status_store import AWAY, Register
-from services.connectors.wwebjs.states.relaunch import Recovery
+from services.connectors.wwebjs.session.browser_loop import BrowserLoop, Hooks
+from services.connectors.wwebjs.session.event_recorder import EventRecorder
+from services.connectors.wwebjs.session.page_task import PageTask
+from services.connectors.wwebjs.session.status_store import AWAY, StatusStore
+from services.connectors.wwebjs.states.relaunch import RelaunchPolicy
 from services.connectors.wwebjs.states.state_machine import End, Limits, Past, State
 
 #: Seconds that a launch may take, with a first look at the version.
@@ -54,12 +54,18 @@ class Session:
     """Runs on the thread that calls `run`, which owns the browsers."""
 
     def __init__(
-        self, options: BrowserOptions, profile: Profile, register: Register, recorder: Recorder, works: Sequence[Work],
-        limits: Limits, hooks: Hooks,
-    ) -> None:  # fmt: skip
+        self,
+        options: BrowserOptions,
+        profile: Profile,
+        register: StatusStore,
+        recorder: EventRecorder,
+        works: Sequence[PageTask],
+        limits: Limits,
+        hooks: Hooks,
+    ) -> None:
         self._options, self._profile, self._register, self._recorder = options, profile, register, recorder
         self._works, self._limits, self._hooks = works, limits, hooks
-        self._past, self._recovery = Past(), Recovery()
+        self._past, self._recovery = Past(), RelaunchPolicy()
 
     def run(self, stopping: threading.Event) -> ExitStatus:
         """Serve the number until `stopping` is set, or it cannot go on."""
@@ -87,7 +93,7 @@ class Session:
     def _serve_one(self) -> tuple[End, str]:
         begin = self._hooks.begin
         browser = Browser(self._options, begin)
-        owner = Owner(
+        owner = BrowserLoop(
             browser, self._register, self._recorder, self._profile, self._works, self._limits, self._hooks,
             self._past,
         )  # fmt: skip
@@ -102,7 +108,7 @@ class Session:
             self._close(browser, owner)
         return end, reason
 
-    def _close(self, browser: Browser, owner: Owner) -> None:
+    def _close(self, browser: Browser, owner: BrowserLoop) -> None:
         """In order where that may keep something; what is lost is killed."""
         self._hooks.begin("ending the browser", CLOSE)
         began = time.monotonic()

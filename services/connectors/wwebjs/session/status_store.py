@@ -51,7 +51,7 @@ ON CONFLICT (bot_id) DO UPDATE SET kind = excluded.kind, reason = excluded.reaso
 
 
 @dataclass(slots=True)
-class Register:
+class StatusStore:
     """Writes for one bot. Every call raises `DatabaseUnavailable` or `DatabaseError`."""
 
     database: Database

@@ -14,7 +14,7 @@ _REFUSED = {
 _CONNECTED = "CONNECTED"
 
 
-class View(Enum):
+class PageState(Enum):
     """How the page is."""
 
     UNREACHABLE = "unreachable"  # its server cannot be reached
@@ -33,27 +33,27 @@ class View(Enum):
 class Seen:
     """How the page is, and why in a person's words, where that says more."""
 
-    view: View
+    view: PageState
     reason: str | None = None
 
 
 def see(health: Health, linked: bool) -> Seen:
     """How a page is that says this. `linked`: whether its profile was linked to a phone before."""
     if health.mode in _REFUSED:
-        return Seen(View.BANNED, _REFUSED[health.mode])
+        return Seen(PageState.BANNED, _REFUSED[health.mode])
     if health.mode == "CONFLICT" or health.socket == "CONFLICT":
-        return Seen(View.CONFLICT, "WhatsApp Web is open in another browser")
+        return Seen(PageState.CONFLICT, "WhatsApp Web is open in another browser")
     if health.mode == "DEPRECATED_VERSION":
-        return Seen(View.OUTDATED, "WhatsApp wants its page loaded anew")
+        return Seen(PageState.OUTDATED, "WhatsApp wants its page loaded anew")
     if not health.full or health.authenticated is None:
-        return Seen(View.LOADING)
+        return Seen(PageState.LOADING)
     if not health.authenticated:
-        unlinked = Seen(View.LOGGED_OUT, "the phone unlinked it: unblock it, then scan the new QR code")
-        return unlinked if linked else Seen(View.SCAN)
+        unlinked = Seen(PageState.LOGGED_OUT, "the phone unlinked it: unblock it, then scan the new QR code")
+        return unlinked if linked else Seen(PageState.SCAN)
     if health.mode == "SYNCING":
-        return Seen(View.SYNCING, "it is synchronising")
+        return Seen(PageState.SYNCING, "it is synchronising")
     if health.mode == "PROXYBLOCK":
-        return Seen(View.OFFLINE, "WhatsApp refuses this network (PROXYBLOCK)")
+        return Seen(PageState.OFFLINE, "WhatsApp refuses this network (PROXYBLOCK)")
     if health.socket != _CONNECTED or health.mode == "OFFLINE":
-        return Seen(View.OFFLINE, "no connection to WhatsApp")
-    return Seen(View.WORKING) if health.mode == "MAIN" else Seen(View.LOADING)
+        return Seen(PageState.OFFLINE, "no connection to WhatsApp")
+    return Seen(PageState.WORKING) if health.mode == "MAIN" else Seen(PageState.LOADING)

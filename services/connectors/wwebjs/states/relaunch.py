@@ -11,7 +11,7 @@ PAUSE, GROWTH, LONGEST = 0.2, 4, 30.0
 
 
 @dataclass(slots=True)
-class Recovery:
+class RelaunchPolicy:
     """The browsers of one session, one after the other."""
 
     failed: int = 0  # in a row that came up to nothing

@@ -8,7 +8,7 @@ from enum import Enum, StrEnum, auto
 from typing import Any
 
 from services.connectors.wwebjs.browser.page import Health
-from services.connectors.wwebjs.states.page_state import Seen, View, see
+from services.connectors.wwebjs.states.page_state import PageState, Seen, see
 
 #: Seconds between two looks at a page that works or shows a QR code, at one that is on its way from one to the other,
 #: and between any two, however much happens.
@@ -108,14 +108,14 @@ class Past:
 
 
 @dataclass(slots=True)
-class Course:
+class StateMachine:
     """One browser's way from its launch to its end. After a `Finish` it must not be asked any more."""
 
     limits: Limits
     past: Past
     began: float  # when it was launched
     bound: str | None = None  # digits of the only number that may be linked; None: any, until one is
-    view: View = View.LOADING
+    view: PageState = PageState.LOADING
     opened: bool = False  # whether the page was, so that it can be looked at
     up_at: float | None = None  # when it came to a QR code or WORKING, or only a network was missing for that
     due: float = field(init=False)  # when to open the page, or to look at it, next
@@ -135,7 +135,7 @@ class Course:
     @property
     def works(self) -> bool:
         """Whether it is WORKING."""
-        return self.view is View.WORKING
+        return self.view is PageState.WORKING
 
     @property
     def identified(self) -> bool:
@@ -159,7 +159,7 @@ class Course:
         if name == "bridge.missed" and self.works:
             return [Do.REST, Do.WORK]
         if name == "bridge.loaded" and self.works:
-            return self._enter(Seen(View.LOADING, "the page was loaded anew"), now)
+            return self._enter(Seen(PageState.LOADING, "the page was loaded anew"), now)
         return []
 
     def look_soon(self, now: float) -> None:
@@ -193,9 +193,9 @@ class Course:
         """
         self.opened, self.due = refusal is None, now
         if refusal is None:
-            self.view, self._since = View.LOADING, now
+            self.view, self._since = PageState.LOADING, now
             return []
-        self.view = View.UNREACHABLE
+        self.view = PageState.UNREACHABLE
         self._come_up(now)
         self.due += min(REOPEN * GROWTH ** min(self._refused, 8), LONGEST)
         self._refused += 1
@@ -215,15 +215,15 @@ class Course:
         if (foreign := self._identify(health)) is not None:
             return [foreign]
         seen = see(health, linked or self._worked)
-        if seen.view is View.WORKING and not self.identified:
-            seen = Seen(View.LOADING, "it does not say yet which number is linked to it")
-        if seen.view is View.LOGGED_OUT and not self._is_convinced():
-            seen = Seen(View.LOADING, "it says that no phone is linked to it")
-        elif seen.view is not View.LOGGED_OUT:
+        if seen.view is PageState.WORKING and not self.identified:
+            seen = Seen(PageState.LOADING, "it does not say yet which number is linked to it")
+        if seen.view is PageState.LOGGED_OUT and not self._is_convinced():
+            seen = Seen(PageState.LOADING, "it says that no phone is linked to it")
+        elif seen.view is not PageState.LOGGED_OUT:
             self._unlinked = 0
         actions = [] if seen.view is self.view else self._enter(seen, now)
         actions += self._stay(seen, health, linked, now)
-        self.due = now + (BEAT if self.view in (View.WORKING, View.SCAN) else SOON)
+        self.due = now + (BEAT if self.view in (PageState.WORKING, PageState.SCAN) else SOON)
         return actions
 
     def _identify(self, health: Health) -> Finish | None:
@@ -250,18 +250,18 @@ class Course:
         actions: list[Action] = [Do.REST] if self.works else []
         self.view, self._since = seen.view, now
         match seen.view:
-            case View.WORKING:
+            case PageState.WORKING:
                 self._worked = True
                 self._come_up(now)
                 return [*actions, Show(State.WORKING, None, "ready"), Do.WORK]
-            case View.SCAN:
+            case PageState.SCAN:
                 self._come_up(now)
                 return [*actions, Show(State.SCAN_QR_CODE)]
-            case View.LOGGED_OUT | View.BANNED:  # their end is told
+            case PageState.LOGGED_OUT | PageState.BANNED:  # their end is told
                 return actions
-            case View.OFFLINE:  # a network's fault, and none of the browser's
+            case PageState.OFFLINE:  # a network's fault, and none of the browser's
                 self._come_up(now)
-        event = "disconnected" if seen.view in (View.OFFLINE, View.CONFLICT) else ""
+        event = "disconnected" if seen.view in (PageState.OFFLINE, PageState.CONFLICT) else ""
         return [*actions, Show(State.STARTING, seen.reason, event)]
 
     def _come_up(self, now: float) -> None:
@@ -271,17 +271,17 @@ class Course:
         """What its view asks for, each time it is seen."""
         reason = seen.reason or ""
         match seen.view:
-            case View.WORKING:
+            case PageState.WORKING:
                 return self._keep_working(health, linked, now)
-            case View.SCAN:
+            case PageState.SCAN:
                 return [Do.REFRESH_QR if health.socket == _IDLE else Do.SHOW_QR]
-            case View.LOGGED_OUT:
+            case PageState.LOGGED_OUT:
                 return [Finish(End.LOGGED_OUT, reason)]
-            case View.BANNED:
+            case PageState.BANNED:
                 return [Finish(End.BANNED, reason)]
-            case View.CONFLICT:
+            case PageState.CONFLICT:
                 return self._take_over(reason, now)
-            case View.OUTDATED:
+            case PageState.OUTDATED:
                 self.renew(reason)
                 return []
         return self._be_patient(reason, now)
@@ -294,10 +294,10 @@ class Course:
         return [Do.MARK_LINKED] if not linked and now - self._since >= DURABLE else []
 
     def _be_patient(self, reason: str, now: float) -> list[Action]:
-        patience = {View.SYNCING: SYNC, View.OFFLINE: OFFLINE}.get(self.view, START)
+        patience = {PageState.SYNCING: SYNC, PageState.OFFLINE: OFFLINE}.get(self.view, START)
         if now - self._since <= patience:
             return []
-        if self.view is View.OFFLINE:
+        if self.view is PageState.OFFLINE:
             return [Finish(End.RENEW, reason)]
         return [Finish(End.FAILED if self.up_at is None else End.LOST, "the page did not get ready")]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from services.connectors.untrusted_json import field, load, name_of, objects, seconds, text
-from services.message import Call, Edit, Incoming, Media, Reaction, Revocation, Sender, Status, StatusUpdate, Update
+from services.message import Call, Edit, Incoming, Media, Peer, Reaction, Revocation, Status, StatusUpdate, Update
 
 Object = dict[str, Any]
 
@@ -83,17 +83,17 @@ def _key(data: Any, *names: str) -> _Key:
     return _Key(written, found[1] == "true", found[2])
 
 
-def _side(chat: str, phone: str | None, name: str | None = None) -> Sender | None:
+def _side(chat: str, phone: str | None, name: str | None = None) -> Peer | None:
     """The other side of a chat; None for what is no conversation: status posts, channels, broadcast lists.
 
     `phone`: the number that WhatsApp tells of one that is hidden.
     """
     if person := _PERSON.fullmatch(chat):
-        return Sender(person[1], None, name)
+        return Peer(person[1], None, name)
     if hidden := _HIDDEN.fullmatch(chat):
         known = _PERSON.fullmatch(phone or "")
-        return Sender(known[1] if known else None, f"{hidden[1]}@lid", name)
-    return Sender(chat, None, name) if _GROUP.fullmatch(chat) and len(chat) <= 64 else None
+        return Peer(known[1] if known else None, f"{hidden[1]}@lid", name)
+    return Peer(chat, None, name) if _GROUP.fullmatch(chat) and len(chat) <= 64 else None
 
 
 def _name(data: Object, key: _Key | None = None) -> str | None:
@@ -120,7 +120,7 @@ def _message(data: Object, at: float) -> list[Update]:
     return updates
 
 
-def _incoming(data: Object, key: _Key, kind: str, side: Sender, at: float) -> Incoming:
+def _incoming(data: Object, key: _Key, kind: str, side: Peer, at: float) -> Incoming:
     media = _media(data, key, kind)
     content = {name: value for name, value in data.items() if value is not None} | _author(data)
     if kind == "text":

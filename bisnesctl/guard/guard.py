@@ -38,7 +38,7 @@ _DECIDED = {
 log = logging.getLogger(__name__)
 
 
-class Duty:
+class Guard:
     """One deployment under guard. Everything happens on the thread that calls `go_on`."""
 
     def __init__(self, deployment: Deployment, state: State, notes: Notes) -> None:
