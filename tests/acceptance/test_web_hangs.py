@@ -10,7 +10,8 @@ import time
 import pytest
 import requests
 
-from tests.support.deployment import alive, descendants, wait_until
+from tests.support.deployment import alive, descendants
+from tests.support.waiting import wait_until
 from tests.support.web_deployment import COMPANY, WebDeployment, command_of
 
 pytestmark = pytest.mark.timeout(1500)

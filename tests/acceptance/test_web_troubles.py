@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from tests.support.deployment import wait_until
+from tests.support.waiting import wait_until
 from tests.support.web_deployment import COMPANY, PATIENCE, WebDeployment
 
 pytestmark = pytest.mark.timeout(900)
