@@ -49,7 +49,9 @@ class Events {
     for (const line of text.split("\n")) {
       try {
         this.#ids.add(JSON.parse(line).id);
-      } catch {} // empty, or cut off
+      } catch {
+        // an empty line, or one that was cut off
+      }
     }
   }
 

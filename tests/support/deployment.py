@@ -27,8 +27,8 @@ class Deployment:
 
     def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
-        self._environment = {name: value for name, value in os.environ.items() if name.upper() not in _SETTINGS}
-        self._environment |= {"BISNES_ENV": str(folder / ".env"), "COLUMNS": "120"}
+        self.environment = {name: value for name, value in os.environ.items() if name.upper() not in _SETTINGS}
+        self.environment |= {"BISNES_ENV": str(folder / ".env"), "COLUMNS": "120"}
         self.run("init")
         self.settings = self._configure(dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)) | variables)
         self.key = self.settings.operator_key.get_secret_value()
@@ -45,7 +45,7 @@ class Deployment:
         """Run `bisnesctl` with these words."""
         done = subprocess.run(
             [sys.executable, "-m", "bisnesctl", *words],
-            input=given, capture_output=True, text=True, cwd=self.folder, env=self._environment,
+            input=given, capture_output=True, text=True, cwd=self.folder, env=self.environment,
             timeout=COMMAND_TIMEOUT,
         )  # fmt: skip
         if check and done.returncode:

@@ -1,0 +1,94 @@
+"""The shell blocks of a document, run by bash as written but for the ports."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.acceptance.deployment import wait_until
+
+#: Seconds for a command, and for a line that a program is to print.
+COMMAND_SECONDS, LINE_SECONDS = 120, 60
+
+_BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_SECTION = re.compile(r"^## (.*)\n", re.MULTILINE)
+
+
+def blocks_by_section(document: str) -> dict[str, list[str]]:
+    """The shell blocks below each heading of the second level that has any; '' stands for the introduction."""
+    introduction, *rest = _SECTION.split(document)
+    sections = {"": introduction, **dict(zip(rest[::2], rest[1::2], strict=True))}
+    found = {heading: _BLOCK.findall(text) for heading, text in sections.items()}
+    return {heading: blocks for heading, blocks in found.items() if blocks}
+
+
+class Terminal:
+    """A folder and an environment in which blocks run."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], ports: Mapping[int, int]) -> None:
+        """`ports`: the ports to use in place of the documented ones."""
+        self.folder, self.environment, self._ports = folder, dict(environment), ports
+
+    def run(self, block: str, *, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Runs a block until its end. Fails unless `check` is false or the exit code is 0."""
+        done = subprocess.run(
+            self._bash(block), cwd=self.folder, env=self.environment | variables, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=COMMAND_SECONDS,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+        return done
+
+    def start(self, block: str, **variables: str) -> "Running":
+        """Starts a block that does not end by itself."""
+        return Running(self._bash(block), self.folder, self.environment | variables)
+
+    def _bash(self, block: str) -> list[str]:
+        for documented, port in self._ports.items():
+            block = re.sub(rf":{documented}\b", f":{port}", block)
+        return ["bash", "-euo", "pipefail", "-c", block]
+
+
+class Running:
+    """A program in a terminal, with the lines that it has printed."""
+
+    def __init__(self, command: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        self.lines.extend(line.rstrip("\n") for line in self._process.stdout)
+
+    def output(self) -> str:
+        """Everything printed so far."""
+        return "\n".join(self.lines)
+
+    def expect(self, text: str) -> None:
+        """Waits until the program has printed the text. Fails if it ends before."""
+        wait_until(lambda: text in self.output() or not self._reader.is_alive(), LINE_SECONDS, self.output)
+        assert text in self.output(), self.output()
+
+    def interrupt(self) -> int:
+        """Presses Ctrl-C and returns the exit code."""
+        os.killpg(self._process.pid, signal.SIGINT)
+        return self._wait()
+
+    def kill(self) -> None:
+        """Ends the program and all its children with SIGKILL, if they still run."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._wait()
+
+    def _wait(self) -> int:
+        code = self._process.wait(COMMAND_SECONDS)
+        self._reader.join(COMMAND_SECONDS)
+        return code
