@@ -1,10 +1,10 @@
-"""A bot that is written with pywa, a third-party client of Meta's Graph API, and runs against bisnesctl's sandbox.
+"""Sends and answers with pywa, a third-party client of Meta's Graph API, against bisnesctl's sandbox.
 
     export META_APP_SECRET=…   # as in .env: the sandbox signs webhooks with it
     python pywa_sandbox.py     # Ctrl-C ends it
 
-It shows that the sandbox stands in for the Graph API: nothing here is bisnesctl's own but the address and the calls
-that set the sandbox up. Needs Python 3.11 or newer and `pip install 'pywa>=4.5,<5' flask`.
+It shows that the sandbox stands in for the Graph API: only the address and the calls that set the sandbox up are
+bisnesctl's own. Needs Python 3.11 or newer and `pip install 'pywa>=4.5,<5' flask`.
 """
 
 import os
@@ -20,10 +20,10 @@ from werkzeug.serving import BaseWSGIServer, make_server
 
 SANDBOX_URL = os.environ.get("SANDBOX_URL", "http://127.0.0.1:3010")
 PORT = int(os.environ.get("WEBHOOK_PORT", "8081"))
-#: A number and an account of its own, so that the webhooks of other numbers go on to where they went.
+#: A number in an account of its own: the webhooks of other accounts still go to bisnesctl.
 NUMBER, ACCOUNT = "100000000000200", "200000000000001"
 CUSTOMER = "60123456789"
-#: By which the receiver recognises the request that confirms its address.
+#: Proves to this program that the request to confirm its address comes from the sandbox.
 VERIFY_TOKEN = secrets.token_urlsafe()
 TIMEOUT_SECONDS = 30
 
@@ -33,11 +33,11 @@ def main() -> int:
     if not app_secret:
         print("pywa_sandbox: set META_APP_SECRET to the value in .env", file=sys.stderr)
         return 2
-    bot, server = make_bot(app_secret)
+    client, server = make_client(app_secret)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        run(bot)
+        run(client)
     except KeyboardInterrupt:
         return 0
     except httpx.HTTPError as error:
@@ -50,17 +50,16 @@ def main() -> int:
     return 1
 
 
-def make_bot(app_secret: str) -> tuple[WhatsApp, BaseWSGIServer]:
+def make_client(app_secret: str) -> tuple[WhatsApp, BaseWSGIServer]:
     """pywa's client with the sandbox as the Graph API, and the server that receives its webhooks."""
     app, session = Flask(__name__), httpx.Client(timeout=TIMEOUT_SECONDS)
-    bot = WhatsApp(
+    client = WhatsApp(
         NUMBER, os.environ.get("META_TOKEN", "sandbox-token"), session=session, server=app, waba_id=ACCOUNT,
         verify_token=VERIFY_TOKEN, app_secret=app_secret, webhook_endpoint="/pywa",
     )  # fmt: skip
     session.base_url = f"{SANDBOX_URL}/v26.0"  # pywa has set Meta's
-
-    bot.add_handlers(handlers.MessageHandler(answer, filters.text), handlers.MessageStatusHandler(report))
-    return bot, make_server("127.0.0.1", PORT, app, threaded=True)
+    client.add_handlers(handlers.MessageHandler(answer, filters.text), handlers.MessageStatusHandler(report))
+    return client, make_server("127.0.0.1", PORT, app, threaded=True)
 
 
 def answer(_: WhatsApp, message: types.Message) -> None:
@@ -71,23 +70,23 @@ def answer(_: WhatsApp, message: types.Message) -> None:
 
 
 def report(_: WhatsApp, status: types.MessageStatus[Any]) -> None:
-    """Prints what became of a message."""
+    """Prints a new status of a message."""
     reason = f": {status.error}" if status.error else ""
     print(f"{status.id} is {status.status.value}{reason}", flush=True)
 
 
-def run(bot: WhatsApp) -> None:
+def run(client: WhatsApp) -> None:
     """Sets the sandbox up, sends a message, and answers until Ctrl-C."""
     set_up("number", {"phone_number_id": NUMBER, "account": ACCOUNT})
     set_up("webhooks", {"batch": 1})  # pywa reads the first update of a webhook; the sandbox sends up to 200 in one
-    bot.override_waba_callback_url(f"http://127.0.0.1:{PORT}/pywa", VERIFY_TOKEN)
-    sent = bot.send_message(CUSTOMER, "Hello from pywa")
+    client.override_waba_callback_url(f"http://127.0.0.1:{PORT}/pywa", VERIFY_TOKEN)
+    sent = client.send_message(CUSTOMER, "Hello from pywa")
     print(f"sent as {sent.id}; say something to it: bisnesctl sandbox say --to {NUMBER} Hello", flush=True)
     threading.Event().wait()
 
 
 def set_up(what: str, fields: dict[str, Any]) -> None:
-    """Tells the sandbox something, which Meta has no call for."""
+    """Changes the sandbox itself; Meta has no such call."""
     httpx.post(f"{SANDBOX_URL}/_sandbox/{what}", json=fields, timeout=TIMEOUT_SECONDS).raise_for_status()
 
 

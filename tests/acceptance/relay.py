@@ -1,4 +1,4 @@
-"""A relay in front of the API that misbehaves as it is told."""
+"""A relay in front of the API that refuses requests or loses answers."""
 
 import threading
 from collections.abc import Mapping

@@ -33,7 +33,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """What the quickstart leaves, but for WhatsApp Web: company 0100 with a number, and its key in a file."""
+    """What the quickstart sets up, without WhatsApp Web: company 0100 with a number, and its key in a file."""
     deployment = Deployment(
         tmp_path_factory.mktemp("checkout"), HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", ENABLE_WWEBJS="false"
     )
@@ -80,7 +80,7 @@ def call(deployment: Deployment, key: str, method: str, path: str, **options: An
 
 
 def received_texts(deployment: Deployment) -> list[str]:
-    """What the customers got, in order."""
+    """The texts that the provider received, in order."""
     return [message["text"] for message in deployment.received()]
 
 
@@ -200,12 +200,12 @@ def sign(secret: str, body: bytes) -> str:
 
 
 def post(port: int, body: bytes, secret: str, *, sent: float | None = None, **headers: str) -> requests.Response:
-    """Call a receiver as the documentation says that bisnesctl does; `headers` replace those of a right call."""
-    right = {
+    """Call a receiver as documented; `headers` replace those of a genuine call, and an empty one is left out."""
+    genuine = {
         "X-Webhook-Hmac": sign(secret, body),
         "X-Webhook-Timestamp": str(int((sent or time.time()) * 1000)),
     }
-    given = right | {name.replace("_", "-"): value for name, value in headers.items()}
+    given = genuine | {name.replace("_", "-"): value for name, value in headers.items()}
     return requests.post(
         f"http://127.0.0.1:{port}/webhooks", body, headers={k: v for k, v in given.items() if v}, timeout=30
     )
@@ -239,7 +239,7 @@ def test_a_real_event_arrives_and_a_webhook_gets_a_new_secret_without_a_loss(
         terminal.run(say.replace("Where is my order?", "And the last"))
         receiver.expect("60123456789 says: And the last")
         said = re.findall("says: (.*)", receiver.output())
-        # The kill may have hit the moment after the second text was handled and before that was noted.
+        # The kill may come after the second text was handled and before the receiver noted it: it is handled again.
         assert [text for text in said if text != "After the rotation"] == ["While it was down", "And the last"]
 
 
@@ -314,23 +314,23 @@ def test_pywa_is_of_the_version_that_is_tested() -> None:
     assert requirement in (ROOT / "examples" / "pywa_sandbox.py").read_text()
 
 
-def test_a_bot_of_pywa_sends_and_answers_and_leaves_other_numbers_alone(
+def test_pywa_sends_and_answers_and_other_numbers_keep_their_webhooks(
     deployment: Deployment, terminal: Terminal
 ) -> None:
     install, start, say = SECTIONS[PYWA]
-    terminal.run(install, PIP_NO_INDEX="1")  # it is there already
-    bot = terminal.start(start)
+    terminal.run(install, PIP_NO_INDEX="1")  # it is installed
+    program = terminal.start(start)
     try:
-        bot.expect("sent as ")
-        bot.expect(" is read")
+        program.expect("sent as ")
+        program.expect(" is read")
         terminal.run(say)
-        bot.expect(" says: Hello")
-        wait_until(lambda: "You said: Hello" in received_texts(deployment), 60, bot.output)
+        program.expect(" says: Hello")
+        wait_until(lambda: "You said: Hello" in received_texts(deployment), 60, program.output)
         sent = deployment.send("0100", "60123456789", "From the other number", params={"wait": 30}).json()
         wait_until(lambda: status(deployment, sent["messageId"]) in ("delivered", "read"), 60, deployment.logs)
-        assert bot.interrupt() == 0, bot.output()
+        assert program.interrupt() == 0, program.output()
     finally:
-        bot.kill()
+        program.kill()
 
 
 def status(deployment: Deployment, message_id: str) -> str:
