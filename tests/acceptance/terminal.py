@@ -8,11 +8,12 @@ import subprocess
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 from tests.acceptance.deployment import wait_until
 
 #: Seconds for a command, and for a line that a program is to print.
-COMMAND_SECONDS, LINE_SECONDS = 120, 60
+COMMAND_SECONDS, LINE_SECONDS = 200, 100
 
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SECTION = re.compile(r"^## (.*)\n", re.MULTILINE)
@@ -53,29 +54,35 @@ class Terminal:
 
 
 class Running:
-    """A program in a terminal, with the lines that it has printed."""
+    """A program in a terminal, and what it has printed."""
 
     def __init__(self, command: list[str], folder: Path, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._printed: list[str] = []
+        self._logged: list[str] = []
+        streams = ((self._process.stdout, self._printed), (self._process.stderr, self._logged))
+        self._readers = [threading.Thread(target=self._read, args=each, daemon=True) for each in streams]
+        for reader in self._readers:
+            reader.start()
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        self.lines.extend(line.rstrip("\n") for line in self._process.stdout)
+    def _read(self, stream: IO[str], lines: list[str]) -> None:
+        lines.extend(stream)
 
     def output(self) -> str:
-        """Everything printed so far."""
-        return "\n".join(self.lines)
+        """The standard output so far."""
+        return "".join(self._printed)
+
+    def everything(self) -> str:
+        """Both outputs so far, for a failing test to show."""
+        return self.output() + "".join(self._logged)
 
     def expect(self, text: str) -> None:
         """Waits until the program has printed the text. Fails if it ends before."""
-        wait_until(lambda: text in self.output() or not self._reader.is_alive(), LINE_SECONDS, self.output)
-        assert text in self.output(), self.output()
+        wait_until(lambda: text in self.output() or self._process.poll() is not None, LINE_SECONDS, self.everything)
+        assert text in self.output(), self.everything()
 
     def interrupt(self) -> int:
         """Presses Ctrl-C and returns the exit code."""
@@ -90,5 +97,6 @@ class Running:
 
     def _wait(self) -> int:
         code = self._process.wait(COMMAND_SECONDS)
-        self._reader.join(COMMAND_SECONDS)
+        for reader in self._readers:
+            reader.join(COMMAND_SECONDS)
         return code

@@ -164,7 +164,7 @@ def started(terminal: Terminal, block: str, port: int) -> Iterator[Running]:
     """The receiver that a block starts, once it listens."""
     running = terminal.start(block)
     try:
-        wait_until(lambda: answers(port), 60, running.output)
+        wait_until(lambda: answers(port), 100, running.everything)
         yield running
     finally:
         running.kill()
@@ -235,7 +235,7 @@ def test_a_real_event_arrives_and_a_webhook_gets_a_new_secret_without_a_loss(
     with started(terminal, SECTIONS[section][block], port) as receiver:
         receiver.expect("60123456789 says: While it was down")
         call(deployment, key, "POST", f"/api/webhooks/{webhook}/replay", json={"since": since})
-        wait_until(lambda: pending(deployment, key, webhook) == 0, 60, receiver.output)
+        wait_until(lambda: pending(deployment, key, webhook) == 0, 100, receiver.everything)
         terminal.run(say.replace("Where is my order?", "And the last"))
         receiver.expect("60123456789 says: And the last")
         said = re.findall("says: (.*)", receiver.output())
@@ -325,10 +325,10 @@ def test_pywa_sends_and_answers_and_other_numbers_keep_their_webhooks(
         program.expect(" is read")
         terminal.run(say)
         program.expect(" says: Hello")
-        wait_until(lambda: "You said: Hello" in received_texts(deployment), 60, program.output)
+        wait_until(lambda: "You said: Hello" in received_texts(deployment), 100, program.everything)
         sent = deployment.send("0100", "60123456789", "From the other number", params={"wait": 30}).json()
-        wait_until(lambda: status(deployment, sent["messageId"]) in ("delivered", "read"), 60, deployment.logs)
-        assert program.interrupt() == 0, program.output()
+        wait_until(lambda: status(deployment, sent["messageId"]) in ("delivered", "read"), 100, deployment.logs)
+        assert program.interrupt() == 0, program.everything()
     finally:
         program.kill()
 
