@@ -271,8 +271,9 @@ def test_a_call_is_accepted_only_if_it_is_genuine_recent_and_new(
         ]
         assert [each.status_code for each in refused] == [401] * len(refused)
         while_rotated = event("signed with the secret before")
-        given = {"X_Webhook_Hmac": "0" * 128, "X_Webhook_Hmac_Previous": sign(secret, while_rotated)}
-        assert post(port, while_rotated, secret, **given).text == "stored"
+        before = sign(secret, while_rotated)
+        answer = post(port, while_rotated, secret, X_Webhook_Hmac="0" * 128, X_Webhook_Hmac_Previous=before)
+        assert answer.text == "stored"
         receiver.expect("60111 says: signed with the secret before")
     with started(terminal, SECTIONS[section][block], port) as receiver:
         assert post(port, genuine, secret).text == "known already"
