@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import requests
 
-from tests.acceptance.deployment import Deployment, free_ports, wait_until
-from tests.acceptance.relay import Relay
-from tests.acceptance.terminal import Running, Terminal, blocks_by_section
+from tests.support.deployment import Deployment, free_ports
+from tests.support.relay import Relay
+from tests.support.terminal import Running, Terminal, blocks_by_section
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = blocks_by_section((ROOT / "examples" / "README.md").read_text())

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from tests.acceptance.deployment import wait_until
+from tests.support.waiting import wait_until
 
 #: Seconds for a command, and for a line that a program is to print.
 COMMAND_SECONDS, LINE_SECONDS = 200, 100
