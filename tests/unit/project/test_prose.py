@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-CHECKER = Path(__file__).parents[2] / "scripts" / "lib" / "prose.py"
+CHECKER = Path(__file__).parents[3] / "scripts" / "lib" / "prose.py"
 
 
 @pytest.fixture(scope="module")
