@@ -1,8 +1,8 @@
 """Checks the words of documents, docstrings, comments and messages; `--help` consists of docstrings and strings.
 
-    prose.py           every file except those that prose.toml lists as unchecked
-    prose.py PATH...   these files and folders, listed or not
-    prose.py --count   the number of hits in each folder, listed or not
+    prose.py           every file except those that prose.toml lists as excluded or unchecked
+    prose.py PATH...   these files and folders, unchecked ones as well
+    prose.py --count   the number of hits in each folder, unchecked ones as well
 
 prose.toml has the words. Exits with 1 if there is a hit. Ignores code, text in backticks and single words in quotes.
 """
@@ -178,6 +178,7 @@ class Vocabulary:
     """The rules of prose.toml. A space in a phrase matches any white space."""
 
     def __init__(self, content: dict[str, Any]) -> None:
+        self.excluded: list[str] = content["excluded"]
         self.unchecked: list[str] = content["unchecked"]
         self._allowed = re.compile(_phrase("|".join(content["allowed"])), re.IGNORECASE)
         self._rules = [
@@ -239,7 +240,7 @@ def files_below(path: Path) -> Iterator[Path]:
 def main(arguments: list[str]) -> int:
     vocabulary = Vocabulary(tomllib.loads(VOCABULARY.read_text()))
     paths = [Path(each).resolve().relative_to(ROOT) for each in arguments if each != "--count"]
-    skipped = [] if arguments else vocabulary.unchecked
+    skipped = vocabulary.excluded if arguments else vocabulary.excluded + vocabulary.unchecked
     hits = {
         hit
         for path in paths or [Path()]

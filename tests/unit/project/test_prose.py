@@ -143,17 +143,17 @@ def test_comments_and_messages_of_a_shell_script(hits):
     assert hits("start.txt", source.replace("#!/usr/bin/env bash", "")) == []
 
 
-def test_only_listed_paths_are_skipped(prose, tmp_path, monkeypatch, capsys):
+def test_excluded_and_unchecked_paths_are_skipped(prose, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(prose, "ROOT", tmp_path)
     monkeypatch.setattr(prose, "VOCABULARY", tmp_path / "prose.toml")
-    content = 'unchecked = ["old"]\nallowed = ["right away"]\n[words]\n"away" = "gone"\n[sentence_starts]\n'
-    prose.VOCABULARY.write_text(content)
-    for folder in ("old", "older", ".hidden", "node_modules"):
+    lists = 'excluded = ["samples"]\nunchecked = ["old"]\nallowed = ["right away"]\n'
+    prose.VOCABULARY.write_text(lists + '[words]\n"away" = "gone"\n[sentence_starts]\n')
+    for folder in ("old", "older", "samples", ".hidden", "node_modules"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.md").write_text("away")
     assert prose.main([]) == 1
     assert capsys.readouterr().out == 'older/a.md:1: "away": write gone\n'
-    assert prose.main([str(tmp_path / "old")]) == 1
+    assert prose.main([str(tmp_path / "old"), str(tmp_path / "samples")]) == 1
     assert capsys.readouterr().out == 'old/a.md:1: "away": write gone\n'
     (tmp_path / "older" / "a.md").write_text("right away")
     assert prose.main([]) == 0
