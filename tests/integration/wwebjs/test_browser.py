@@ -29,7 +29,7 @@ NEVER = ("Promise.race", [])
 OWNER = """
 import sys, time
 from pathlib import Path
-from services.connectors.wwebjs.browser import Browser, BrowserOptions
+from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 browser = Browser(BrowserOptions(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
 browser.launch()
 print(browser.pid, browser.driver_pid, flush=True)
