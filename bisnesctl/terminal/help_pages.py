@@ -51,7 +51,7 @@ def pages() -> list[Page]:
     """Every page, in the order of `KINDS`."""
     root = resources.folder("docs")
     found = [Page(path.stem, kind, path) for kind in KINDS for path in sorted((root / kind).glob("*.md"))]
-    return [*found, Page("glossary", "explanation", root / "glossary.md")]
+    return [*found, Page("glossary", "reference", root / "glossary.md")]
 
 
 def find(words: Sequence[str], commands: Sequence[str] = ()) -> Page:

@@ -1,11 +1,13 @@
 """The documents are true: commands, options, settings, scripts, links and quoted messages exist."""
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from bisnesctl import __version__
 from bisnesctl.__main__ import main
 from bisnesctl.cli.app import app, load_commands
 from bisnesctl.settings import Settings
+from services.events.signing import signature
 from tests.support.documents import DOCUMENTS, PAGES, ROOT, blocks, name
 
 README = ROOT / "README.md"
@@ -129,6 +132,25 @@ def anchors(path: Path) -> set[str]:
 def test_a_block_that_is_not_run_says_why(path: Path) -> None:
     marks = {block.mark for block in blocks(path.read_text()) if block.mark}
     assert all(mark == "background" or re.fullmatch(r"not run: \w.{10,}", mark) for mark in marks)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name)
+def test_the_json_of_a_document_is_valid(path: Path) -> None:
+    for block in blocks(path.read_text()):
+        if block.language == "json":
+            assert json.loads(block.text), block.text
+
+
+def test_the_documented_check_of_a_signature_accepts_ours_and_no_other() -> None:
+    page = ROOT / "docs/how-to/receive-events.md"
+    (code,) = (block.text for block in blocks(page.read_text()) if block.language == "python")
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    is_authentic = namespace["is_authentic"]
+    headers = {"X-Webhook-Hmac": signature("secret", b"body")}
+    assert is_authentic("secret", b"body", headers)
+    assert not is_authentic("secret", b"another body", headers)
+    assert not is_authentic("secret", b"body", {})
 
 
 def test_the_index_names_every_page() -> None:
