@@ -7,7 +7,7 @@ ALL = "*"
 #: What a webhook is sent on request, to see that it works.
 TEST = "webhook.test"
 
-#: Name and meaning; what each carries stands in the README.
+#: Name and meaning; docs/reference/events.md describes what each carries.
 CATALOGUE = {
     "message": "a message came in",
     "message.any": "a message came in, or one of ours was sent",
