@@ -20,6 +20,7 @@ from services.api.sse import StreamRequest
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.events import feed
 from services.events.listener import EventListener
+from services.http_server.error_codes import RETRY_LATER_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
 from services.http_server.shutdown import on_termination
 from services.runtime.account_cache import Key
@@ -80,7 +81,7 @@ class Streams:
         company_id = asked.wish.company_id
         if self._count[company_id] >= MOST:
             message = f"company {company_id} has {MOST} streams open here already; close one first"
-            raise ApiError(429, "too_many_streams", message, {"Retry-After": "60"})
+            raise ApiError(ErrorCode.TOO_MANY_STREAMS, message, retry_after(RETRY_LATER_SECONDS))
         return await self._begin(Stream(digest, asked))
 
     async def serve(self, stream: Stream, receive: Receive, send: Sending) -> None:
@@ -144,10 +145,10 @@ class Streams:
             return True
 
     async def _key(self, digest: bytes) -> Key | None:
-        known = self._context.directory.remembered(digest)
+        known = self._context.accounts.remembered(digest)
         if known is not None:
             return known  # type: ignore[no-any-return]
-        return await self._loop.run_in_executor(self._threads, self._context.directory.key, digest)
+        return await self._loop.run_in_executor(self._threads, self._context.accounts.key, digest)
 
     async def _begin(self, stream: Stream) -> Stream:
         if not self._listening:

@@ -15,6 +15,7 @@ from services.events import feed, webhooks
 from services.events.feed import POSITION, EventFilter
 from services.events.names import CATALOGUE, unknown
 from services.events.store import Event
+from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
 
 #: Milliseconds before a client whose connection ended connects again.
@@ -46,7 +47,7 @@ def parse(
     """Check a request for a stream; `events`: names with commas between. Raises `ApiError`."""
     for name, value in {"company": company, "events": events, "session": session, "lastEventId": last_id}.items():
         if value is not None and (len(value) > LONGEST or "\0" in value):
-            raise ApiError(400, "invalid_request", f"{name}: too long, or no text")
+            raise ApiError(ErrorCode.INVALID_REQUEST, f"{name}: too long, or no text")
     owner = company_of(principal, company or None)
     return StreamRequest(EventFilter(owner, _names(events), session or None), last_id or None)
 
@@ -55,7 +56,7 @@ def _names(events: str | None) -> Sequence[str] | None:
     names = [name.strip() for name in (events or "").split(",") if name.strip()]
     if wrong := unknown(names):
         raise ApiError(
-            400, "invalid_request", f"events: there is no event {wrong[0]}; there are: {', '.join(CATALOGUE)}"
+            ErrorCode.INVALID_REQUEST, f"events: there is no event {wrong[0]}; there are: {', '.join(CATALOGUE)}"
         )
     return None if not names or "*" in names else names
 

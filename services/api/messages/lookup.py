@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.database.connection import Connection, as_uuid
+from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
 from services.message import InvalidChatId, normalise_chat_id
 from services.outbox.history_sql import ABOUT
@@ -48,8 +49,14 @@ class Target:
         if self.provider_id is None:
             state = self.status or "not sent"
             message = f"the message {self.named} is {state}: nothing can refer to it until it is sent"
-            raise ApiError(409, "not_sent", message)
+            raise ApiError(ErrorCode.NOT_SENT, message)
         return self.provider_id
+
+    def require_phone_index(self, phone_index: int) -> None:
+        """Raise `ApiError` (unknown_message) if the message belongs to another bot."""
+        if self.phone_index not in (None, phone_index):
+            message = f"the message {self.named} belongs to phoneIndex {self.phone_index}, not to {phone_index}"
+            raise ApiError(ErrorCode.UNKNOWN_MESSAGE, message)
 
 
 def find(connection: Connection, company_id: str, named: str, phone_index: int | None = None) -> Target:
@@ -84,13 +91,14 @@ def _only(named: str, found: list[Target], phone_index: int | None) -> Target:
     if len(found) > 1:
         numbers = ", ".join(sorted(str(target.phone_index) for target in found))
         message = f"several messages go by the id {named} (of the phoneIndexes {numbers}): name phoneIndex"
-        raise ApiError(409, "ambiguous_message", message)
+        raise ApiError(ErrorCode.AMBIGUOUS_MESSAGE, message)
     return found[0]
 
 
-def unknown(named: str) -> ApiError:
-    """The 404 for an id that no message of the company goes by."""
-    return ApiError(404, "unknown_message", f"the company has no message with the id {named}")
+def unknown(named: str, chat_id: str | None = None) -> ApiError:
+    """The 404 for an ID that no message of the company, or of one of its chats, has."""
+    owner = "the company" if chat_id is None else f"the chat {chat_id}"
+    return ApiError(ErrorCode.UNKNOWN_MESSAGE, f"{owner} has no message with the id {named}")
 
 
 def _target(

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import structlog
 
-from services.api.callers import Caller
-from services.api.messages import holds, sends
+from services.api.auth import Caller
+from services.api.messages import queries, sends
 from services.api.messages.sends import Reply
 from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 from services.http_server import refusal
@@ -127,5 +127,5 @@ class Outcomes:
                 for message_id, outcome in found.items()
                 if outcome.status in (Status.QUEUED, Status.WAITING) and (is_last or outcome.status.settled)
             ]
-            held = holds.of_messages(connection, waiting) if waiting else {}
+            held = queries.holds_of(connection, waiting) if waiting else {}
         return {message_id: outcome._replace(hold=held.get(message_id)) for message_id, outcome in found.items()}

@@ -10,6 +10,7 @@ from typing import IO, Any, BinaryIO, cast
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from services.api.messages.request_fields import invalid
+from services.http_server.error_codes import RETRY_FILE_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
 from services.media import kinds
 from services.media.kinds import MediaRefused
@@ -74,22 +75,24 @@ class Upload:
 
 
 def _of_refusal(error: MediaRefused) -> ApiError:
-    return ApiError(413, "media_too_large", str(error)) if error.code == "media_too_large" else _unsupported(str(error))
+    return (
+        ApiError(ErrorCode.MEDIA_TOO_LARGE, str(error)) if error.code == "media_too_large" else _unsupported(str(error))
+    )
 
 
 def _unavailable(error: MediaUnavailable) -> ApiError:
     message = f"the file cannot be kept just now, the message was not stored: {error}"
-    return ApiError(503, "media_unavailable", message, {"Retry-After": "5"})
+    return ApiError(ErrorCode.MEDIA_UNAVAILABLE, message, retry_after(RETRY_FILE_SECONDS))
 
 
 def _unsupported(message: str) -> ApiError:
-    return ApiError(415, "unsupported_media", message)
+    return ApiError(ErrorCode.UNSUPPORTED_MEDIA, message)
 
 
 def too_large(kind: str, limit: int, advice: str = "") -> ApiError:
     """The 413 for a file, or the body that holds it, of more than `limit` bytes."""
     amount = f"{limit // kinds.MB} MB" if limit >= kinds.MB else f"{limit // kinds.KB} KB"
-    return ApiError(413, "media_too_large", f"a file sent as {kind} may have {amount} at most{advice}")
+    return ApiError(ErrorCode.MEDIA_TOO_LARGE, f"a file sent as {kind} may have {amount} at most{advice}")
 
 
 def filename(value: str | None) -> str | None:

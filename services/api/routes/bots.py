@@ -12,8 +12,7 @@ from bisnesctl.bots.linking import Linked, LinkFailed, LinkOptions, link
 from bisnesctl.bots.store import Bot, NewBot
 from bisnesctl.encryption import EncryptionError
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, UsageError
-from services.api.auth import Auth, Principal, company_of, resource
-from services.api.current import context
+from services.api.auth import Auth, Principal, company_of, context, resource
 from services.api.openapi import problems
 from services.api.schemas.bots import (
     BotList,
@@ -27,7 +26,8 @@ from services.api.schemas.bots import (
     VerifiedBot,
     camel,
 )
-from services.http_server.errors import ApiError
+from services.http_server.error_codes import RETRY_LATER_SECONDS, ErrorCode, retry_after
+from services.http_server.errors import ApiError, unknown_bot
 
 log = structlog.get_logger()
 
@@ -42,8 +42,10 @@ class _LinkRefused(ApiError):
     """A step of linking failed at the provider."""
 
     def __init__(self, failed: LinkFailed) -> None:
-        status, code = (503, "provider_unavailable") if failed.passing else (422, "link_failed")
-        super().__init__(status, code, str(failed), {"Retry-After": "60"} if failed.passing else {})
+        if failed.passing:
+            super().__init__(ErrorCode.PROVIDER_UNAVAILABLE, str(failed), retry_after(RETRY_LATER_SECONDS))
+        else:
+            super().__init__(ErrorCode.LINK_FAILED, str(failed))
         self._failed = failed
 
     def body(self) -> dict[str, Any]:
@@ -75,7 +77,7 @@ class _LinkRefused(ApiError):
 def link_bot(body: LinkRequest) -> Answer:
     """201 for a new number, 200 for a known one."""
     if request.get_json(silent=True) is None:
-        raise ApiError(400, "invalid_json", "the body must be a JSON object with what is to be linked")
+        raise ApiError(ErrorCode.INVALID_JSON, "the body must be a JSON object with what is to be linked")
     company = company_of(g.principal, body.company)
     wish = _wish(g.principal, company, body)
     linked = _do(wish)
@@ -97,7 +99,11 @@ def list_bots(query: BotQuery) -> dict[str, Any]:
     return {"success": True, "bots": [_shown(each) for each in found]}
 
 
-@bot.get("/api/bots/<companyId>/<phoneIndex>", summary="One number", responses={200: OneBot, **problems("unknown_bot")})
+@bot.get(
+    "/api/bots/<companyId>/<phoneIndex>",
+    summary="One number",
+    responses={200: OneBot, **problems("unknown_bot")},
+)
 def get_bot(path: BotPath) -> dict[str, Any]:
     """A number, what waits for it, what holds it, and what its last check found."""
     return {"success": True, "bot": _shown(_find(path.company_id, path.phone_index))}
@@ -116,7 +122,7 @@ def verify_bot(path: BotPath) -> dict[str, Any]:
     """Asks now, and keeps the answer."""
     found = _find(path.company_id, path.phone_index)
     if found.type == "wwebjs":
-        raise ApiError(409, "unsupported_by_channel", "a WhatsApp Web number has no provider that could be asked")
+        raise ApiError(ErrorCode.UNSUPPORTED_BY_CHANNEL, "a WhatsApp Web number has no provider that could be asked")
     here = context()
     finding = verification.verify(here.database.connection, here.settings, path.company_id, path.phone_index)[0]
     shown = _shown(_find(path.company_id, path.phone_index))
@@ -136,10 +142,10 @@ def remove_bot(path: BotPath, query: RemoveQuery) -> dict[str, Any]:
         with context().database.connection() as connection:
             failed = stored.remove(connection, path.company_id, path.phone_index, query.force)
     except UsageError:
-        raise _unknown(path.company_id, path.phone_index) from None
+        raise unknown_bot(path.company_id, path.phone_index) from None
     except Conflict:
         message = "messages wait for this number: let them leave first, or give them up with ?force=true"
-        raise ApiError(409, "messages_waiting", message) from None
+        raise ApiError(ErrorCode.MESSAGES_WAITING, message) from None
     log.info("a number was removed", company=path.company_id, phone=path.phone_index, failed=failed)
     return {"success": True, "failedMessages": failed}
 
@@ -148,12 +154,12 @@ def _wish(principal: Principal, company: str, body: LinkRequest) -> LinkOptions:
     if not body.verify:
         principal.require_operator()  # what comes in for a number goes to whoever says that it is theirs
     if body.code is not None and body.token is not None:
-        raise ApiError(400, "invalid_request", "code: give either a code or a token")
+        raise ApiError(ErrorCode.INVALID_REQUEST, "code: give either a code or a token")
     if body.code is not None and body.type != "meta_embedded":
-        raise ApiError(400, "invalid_request", "type: a code is of the embedded signup, type meta_embedded")
+        raise ApiError(ErrorCode.INVALID_REQUEST, "type: a code is of the embedded signup, type meta_embedded")
     if body.code is not None and body.pin is None and not body.coexistence:
         message = "pin: registers the number; leave it out with coexistence: true alone, for a number in use on a phone"
-        raise ApiError(400, "invalid_request", message)
+        raise ApiError(ErrorCode.INVALID_REQUEST, message)
     new = NewBot(
         company, int(body.phone_index), body.type, body.phone_number_id, body.waba_id, body.display_number, body.token,
         body.rate,
@@ -174,13 +180,13 @@ def _refusal(error: BisnesError) -> ApiError:
     if isinstance(error, LinkFailed):
         return _LinkRefused(error)
     if isinstance(error, UsageError):
-        return ApiError(400, "invalid_request", str(error))
+        return ApiError(ErrorCode.INVALID_REQUEST, str(error))
     if isinstance(error, IdentityRefused):
-        return ApiError(409, "id_mismatch", str(error))
+        return ApiError(ErrorCode.ID_MISMATCH, str(error))
     if isinstance(error, Conflict):
-        return ApiError(409, "number_taken", str(error))
+        return ApiError(ErrorCode.NUMBER_TAKEN, str(error))
     if isinstance(error, ConfigError | EncryptionError):
-        return ApiError(409, "not_configured", str(error))
+        return ApiError(ErrorCode.NOT_CONFIGURED, str(error))
     raise error
 
 
@@ -188,12 +194,8 @@ def _find(company: str, phone: int) -> Bot:
     with context().database.connection() as connection:
         found = stored.find(connection, company, phone)
     if not found:
-        raise _unknown(company, phone)
+        raise unknown_bot(company, phone)
     return found[0]
-
-
-def _unknown(company: str, phone: int) -> ApiError:
-    return ApiError(404, "unknown_bot", f"company {company} has no bot with phoneIndex {phone}")
 
 
 def _shown(found: Bot) -> dict[str, Any]:

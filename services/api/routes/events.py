@@ -8,8 +8,7 @@ from flask import Response, g
 from pydantic import BaseModel, Field
 
 from services.api import sse
-from services.api.auth import Auth, resource
-from services.api.current import context
+from services.api.auth import Auth, context, resource
 from services.api.event_stream import PATH
 from services.api.openapi import problems
 from services.api.schemas.base import CompanyId

@@ -18,6 +18,7 @@ from services.database import error_reasons
 from services.database.bounded_query import BoundedQuery
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.database.write_test import WriteTest
+from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, database_unavailable
 from services.runtime import process_overview
 from services.runtime.process_overview import Process
@@ -143,7 +144,7 @@ def metrics(path: ProcessPath) -> dict[str, Any]:
             figures = {"cpu": process.cpu, "messagesProcessed": process.processed, "errors": process.errors}
             return {"success": True, **_shown(process), **figures, "source": source}
     names = ", ".join(process.name for process in found)
-    raise ApiError(404, "not_found", f"there is no process {path.process}; there are: {names}")
+    raise ApiError(ErrorCode.NOT_FOUND, f"there is no process {path.process}; there are: {names}")
 
 
 def _shown(process: Process) -> dict[str, Any]:

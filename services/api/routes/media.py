@@ -11,19 +11,18 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.http import dump_options_header
 from werkzeug.wsgi import wrap_file
 
-from services.api.auth import Auth, resource
-from services.api.current import context
+from services.api.auth import Auth, context, resource
+from services.api.messages import lookup
 from services.api.openapi import problems
 from services.api.schemas.base import TargetPath
 from services.database.connection import Connection, as_uuid
+from services.http_server.error_codes import RETRY_FILE_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
 from services.media import kinds
 from services.media.store import MediaMissing, MediaUnavailable
 
 media = resource("media", "Fetch the files of messages.", Auth.COMPANY)
 
-#: Seconds after which a file that is still with the provider may be asked for again.
-PENDING = 5
 #: Seconds for which a browser may keep a file: it never changes under its address.
 MAX_AGE = 86400
 _CHUNK = 1 << 16
@@ -82,7 +81,7 @@ def fetch_media(path: TargetPath) -> Response:
         raise _gone("our copy was deleted") from None
     except MediaUnavailable as error:
         message = f"the file cannot be read just now: {error}"
-        raise ApiError(503, "media_unavailable", message, {"Retry-After": str(PENDING)}) from error
+        raise ApiError(ErrorCode.MEDIA_UNAVAILABLE, message, retry_after(RETRY_FILE_SECONDS)) from error
     return _response(kept, file)
 
 
@@ -96,7 +95,7 @@ def _find(connection: Connection, company_id: str, message_id: str) -> _Kept:
             cursor.execute(_UNSENT, (company_id, ours))
             if row := cursor.fetchone():
                 return _kept(*row)
-    raise ApiError(404, "unknown_message", f"the company has no message with the id {message_id}")
+    raise lookup.unknown(message_id)
 
 
 def _of_history(
@@ -106,7 +105,7 @@ def _of_history(
         raise _gone(f"it could not be fetched from the provider: {reason}")
     if pending:
         message = "the file is still being fetched from the provider; ask again shortly"
-        raise ApiError(503, "media_pending", message, {"Retry-After": str(PENDING)})
+        raise ApiError(ErrorCode.MEDIA_PENDING, message, retry_after(RETRY_FILE_SECONDS))
     if facts and "key" not in facts and "mimeType" in facts and direction == "inbound":
         raise _gone("it was never fetched from the provider")
     return _kept(message_id, facts)
@@ -116,13 +115,13 @@ def _kept(message_id: str, facts: dict[str, Any] | None) -> _Kept:
     facts = facts or {}
     if not isinstance(key := facts.get("key"), str):
         where = "; its file is where its link leads" if "link" in facts else ""
-        raise ApiError(404, "no_media", f"the message has no file here{where}")
+        raise ApiError(ErrorCode.NO_MEDIA, f"the message has no file here{where}")
     mime_type = facts.get("mimeType") or kinds.UNKNOWN
     return _Kept(message_id, key, mime_type, facts.get("filename"), facts.get("sha256"))
 
 
 def _gone(reason: str) -> ApiError:
-    return ApiError(410, "media_gone", f"the file is not to be had any more: {reason}")
+    return ApiError(ErrorCode.MEDIA_GONE, f"the file is not to be had any more: {reason}")
 
 
 def _response(kept: _Kept, file: BinaryIO) -> Response:
@@ -137,7 +136,7 @@ def _response(kept: _Kept, file: BinaryIO) -> Response:
     except RequestedRangeNotSatisfiable:
         file.close()
         message = f"the file has no such part; it has {size} bytes"
-        raise ApiError(416, "invalid_range", message, {"Content-Range": f"bytes */{size}"}) from None
+        raise ApiError(ErrorCode.INVALID_RANGE, message, {"Content-Range": f"bytes */{size}"}) from None
     return response
 
 

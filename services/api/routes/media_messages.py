@@ -12,9 +12,8 @@ from flask import g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 
-from services.api.auth import Auth, resource
-from services.api.current import context
-from services.api.messages import payloads, request_fields, sends, uploads
+from services.api.auth import Auth, context, resource
+from services.api.messages import request_fields, sends, uploads
 from services.api.messages.request_fields import Fields, invalid
 from services.api.messages.sends import PREFIX, Answer, Send
 from services.api.messages.uploads import SPOOLED, Upload
@@ -100,10 +99,10 @@ def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
     chat = request_fields.chat(path.chat_id, path.company_id)
     key, wait = request_fields.idempotency_key(idempotency_key), request_fields.wait(request.args.get("wait"))
     given, source = _read(kind)
-    payload = payloads.captioned(given)
+    payload = request_fields.captioned(given)
     send = Send(path.company_id, chat, request_fields.phone_index(given), kind.name, payload, key, wait)
     voice = kind.name == "audio" and request_fields.flag(given, "voice")
-    sends.able_bot(context(), send, context().directory.bot(send.company_id, send.phone_index))  # before a file is kept
+    sends.find_bot(context(), send)  # before the file is stored
     payload["media"] = _media(source, path.company_id, "voice" if voice else kind.name)
     if voice:
         payload["voice"] = True

@@ -4,13 +4,12 @@ from typing import Any
 
 from flask import g, request
 
-from services.api.auth import Auth, resource
-from services.api.current import context
-from services.api.messages import queries, request_fields, sends
+from services.api.auth import Auth, context, resource
+from services.api.messages import lookup, queries, request_fields, sends
+from services.api.messages.lookup import Target
 from services.api.messages.request_fields import Fields
-from services.api.messages.sends import Answer
+from services.api.messages.sends import Answer, Send
 from services.api.openapi import problems
-from services.api.routes import edits
 from services.api.schemas.base import (
     Accepted,
     ChatPath,
@@ -22,7 +21,8 @@ from services.api.schemas.base import (
     SendQuery,
 )
 from services.api.schemas.sends import DeleteRequest, EditRequest, TemplateMessage, TextMessage, json_body
-from services.http_server.errors import ApiError
+from services.http_server.error_codes import ErrorCode
+from services.http_server.errors import ApiError, unknown_bot
 from services.message import MAX_TEXT
 
 messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
@@ -95,16 +95,13 @@ def _send(kind: str, path: ChatPath, header: SendHeaders) -> Answer:
         "that came in; reactions stand with the message that they are about. `window` tells until when anything "
         "but templates may be sent."
     ),
-    responses={
-        200: MessagePage,
-        **problems("invalid_request", "invalid_chat_id", "unknown_bot"),
-    },
+    responses={200: MessagePage, **problems("invalid_request", "invalid_chat_id", "unknown_bot")},
 )
 def list_messages(path: ChatPath, query: PageQuery) -> dict[str, Any]:
     """A page of the chat's messages."""
     chat = queries.Chat(path.company_id, request_fields.chat(path.chat_id, path.company_id), query.phone_index)
-    if query.phone_index is not None and context().directory.bot(path.company_id, query.phone_index) is None:
-        raise sends.unknown_bot(path.company_id, query.phone_index)
+    if query.phone_index is not None and context().accounts.bot(path.company_id, query.phone_index) is None:
+        raise unknown_bot(path.company_id, query.phone_index)
     try:
         start = queries.START if query.cursor is None else queries.Position.read(query.cursor)
     except ValueError:
@@ -112,7 +109,7 @@ def list_messages(path: ChatPath, query: PageQuery) -> dict[str, Any]:
     with context().database.connection() as connection:
         found, following = queries.page(connection, chat, start, query.limit, context().settings.media_base)
         window = queries.window(connection, chat)
-    cursor = None if following is None else following.written()
+    cursor = None if following is None else following.cursor()
     return {"success": True, "messages": found, "nextCursor": cursor, "window": window}
 
 
@@ -120,10 +117,7 @@ def list_messages(path: ChatPath, query: PageQuery) -> dict[str, Any]:
     "/api/v2/messages/<companyId>/<chatId>/<path:messageId>",
     summary="One message",
     description="Its whole life: every status with its time, attempts, last error and the provider's id.",
-    responses={
-        200: OneMessage,
-        **problems("invalid_request", "invalid_chat_id", "unknown_message"),
-    },
+    responses={200: OneMessage, **problems("invalid_request", "invalid_chat_id", "unknown_message")},
 )
 def get_message(path: MessagePath) -> dict[str, Any]:
     """The message with an id of ours or of the provider."""
@@ -131,7 +125,7 @@ def get_message(path: MessagePath) -> dict[str, Any]:
     with context().database.connection() as connection:
         found = queries.message(connection, chat, path.message_id, context().settings.media_base)
     if found is None:
-        raise ApiError(404, "unknown_message", f"the chat {chat.chat_id} has no message with the id {path.message_id}")
+        raise lookup.unknown(path.message_id, chat.chat_id)
     return {"success": True, **found}
 
 
@@ -183,6 +177,30 @@ def delete_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> 
     return _change("delete", path, header, given, said)
 
 
-def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, said: Fields) -> Answer:
-    key, wait = header.idempotency_key, request.args.get("wait")
-    return edits.change(context(), g.principal, kind, path, given, said, key, wait).as_answer()
+def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, content: Fields) -> Answer:
+    """Have the message edited or deleted in its turn. `content`: the payload without the message."""
+    chat_id, named = request_fields.chat(path.chat_id, path.company_id), request_fields.named_phone_index(given)
+    with context().database.connection() as connection:
+        target = lookup.find(connection, path.company_id, path.message_id, named)
+    if target.chat_id != chat_id:
+        raise lookup.unknown(path.message_id, chat_id)
+    phone_index = (target.phone_index or 0) if named is None else named
+    key, wait = request_fields.idempotency_key(header.idempotency_key), request_fields.wait(request.args.get("wait"))
+    payload = content | {"targetMessageId": target.message_id}
+    send = Send(path.company_id, chat_id, phone_index, kind, payload, key, wait)
+    sends.find_bot(context(), send)
+    _require_changeable(target, send)
+    payload["target_provider_id"] = target.sent_id()
+    return sends.deliver(context(), g.principal, send).as_answer()
+
+
+def _require_changeable(target: Target, send: Send) -> None:
+    """Raise `ApiError` if the message belongs to another bot, or the company may not change it."""
+    target.require_phone_index(send.phone_index)
+    if target.from_me:
+        return
+    if send.kind == "edit":
+        raise ApiError(ErrorCode.NOT_OUTGOING, f"the message {target.named} came in: only your own can be edited")
+    if send.payload["deleteForEveryone"] and not send.chat_id.endswith("@g.us"):  # admins of a group may
+        message = f'the message {target.named} came in: delete your own copy with {{"deleteForEveryone": false}}'
+        raise ApiError(ErrorCode.NOT_OUTGOING, message)

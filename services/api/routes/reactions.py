@@ -4,8 +4,7 @@ from typing import Any
 
 from flask import g, request
 
-from services.api.auth import Auth, resource
-from services.api.current import context
+from services.api.auth import Auth, context, resource
 from services.api.messages import lookup, request_fields, sends
 from services.api.messages.lookup import Target
 from services.api.messages.request_fields import Fields
@@ -13,6 +12,7 @@ from services.api.messages.sends import Answer, Send
 from services.api.openapi import problems
 from services.api.schemas.base import Accepted, SendHeaders, SendQuery, TargetPath
 from services.api.schemas.sends import ReactionRequest, ReadRequest, json_body
+from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
 
 reactions = resource("reactions", "React to messages and mark them as read.", Auth.COMPANY)
@@ -65,7 +65,7 @@ def read(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
     target = _target(path, given)
     if target.from_me:
         message = f"the message {path.message_id} is one of yours: only those that came in can be marked as read"
-        raise ApiError(409, "not_incoming", message)
+        raise ApiError(ErrorCode.NOT_INCOMING, message)
     return _send("read", path, header, given, target, {"typing": typing})
 
 
@@ -74,9 +74,8 @@ def _target(path: TargetPath, given: Fields) -> Target:
     phone_index = request_fields.named_phone_index(given)
     with context().database.connection() as connection:
         target = lookup.find(connection, path.company_id, path.message_id, phone_index)
-    if phone_index is not None and target.phone_index not in (None, phone_index):
-        message = f"the message {path.message_id} belongs to phoneIndex {target.phone_index}, not to {phone_index}"
-        raise ApiError(404, "unknown_message", message)
+    if phone_index is not None:
+        target.require_phone_index(phone_index)
     return target
 
 

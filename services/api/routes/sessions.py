@@ -9,8 +9,7 @@ from flask import Response, g, jsonify, request
 
 from bisnesctl.bots import qr_codes, web_sessions
 from bisnesctl.bots.web_sessions import Block, QrCode, Session
-from services.api.auth import Auth, resource
-from services.api.current import context
+from services.api.auth import Auth, context, resource
 from services.api.openapi import problems
 from services.api.schemas.sessions import (
     Examination,
@@ -24,7 +23,8 @@ from services.api.schemas.sessions import (
 )
 from services.api.schemas.sessions import QrCode as QrShape
 from services.connectors.wwebjs.session import commands
-from services.http_server.errors import ApiError
+from services.http_server.error_codes import RETRY_FILE_SECONDS, ErrorCode, retry_after
+from services.http_server.errors import ApiError, unknown_bot
 
 #: Seconds that a session has to make a pairing code, for which it asks WhatsApp.
 PAIRING_PATIENCE = 25.0
@@ -55,7 +55,7 @@ class _NotScanning(ApiError):
             "WORKING": "it is linked already; log it out to link another phone",
         }
         hint = hints.get(found.state, "see its reason")
-        super().__init__(409, "not_scanning", f"the session shows no QR code, it is {found.state}: {hint}")
+        super().__init__(ErrorCode.NOT_SCANNING, f"the session shows no QR code, it is {found.state}: {hint}")
         self._found = found
 
     def body(self) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def examine_session(path: SessionPath) -> dict[str, Any]:
     """Asks the page."""
     found = _find(path)
     if not found.runs:
-        raise ApiError(409, "not_running", f"the session is {found.state}: start it first")
+        raise ApiError(ErrorCode.NOT_RUNNING, f"the session is {found.state}: start it first")
     return {"success": True, "findings": _ask(found, "doctor", {}, DOCTOR_PATIENCE)["findings"]}
 
 
@@ -206,9 +206,9 @@ def _find(path: SessionPath) -> Session:
         found = web_sessions.find(connection, path.company_id, path.phone_index)
     if found:
         return found[0]
-    if here.directory.bot(path.company_id, path.phone_index) is not None:
-        raise ApiError(409, "unsupported_by_channel", "sessions are of WhatsApp Web numbers; this one is Meta's")
-    raise ApiError(404, "unknown_bot", f"company {path.company_id} has no bot with phoneIndex {path.phone_index}")
+    if here.accounts.bot(path.company_id, path.phone_index) is not None:
+        raise ApiError(ErrorCode.UNSUPPORTED_BY_CHANNEL, "sessions are of WhatsApp Web numbers; this one is Meta's")
+    raise unknown_bot(path.company_id, path.phone_index)
 
 
 def _change(path: SessionPath, change: Callable[[Session], None]) -> Answer:
@@ -220,7 +220,7 @@ def _change(path: SessionPath, change: Callable[[Session], None]) -> Answer:
 
 def _start(found: Session) -> None:
     if found.block is not None:
-        raise ApiError(409, "blocked", web_sessions.blocked(found, found.block))
+        raise ApiError(ErrorCode.BLOCKED, web_sessions.blocked(found, found.block))
     _want(found, True)
 
 
@@ -231,24 +231,24 @@ def _want(found: Session, wanted: bool) -> None:
 
 def _tell(found: Session, command: str) -> None:
     if not found.runs:
-        raise ApiError(409, "not_running", f"the session is {found.state}: start it first")
+        raise ApiError(ErrorCode.NOT_RUNNING, f"the session is {found.state}: start it first")
     here = context()
     with here.database.connection() as connection:
-        commands.send(connection, here.hints, found.bot_id, command, {})
+        commands.send(connection, here.notifier, found.bot_id, command, {})
 
 
 def _ask(found: Session, command: str, arguments: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What the session answers. Raises `ApiError` where it cannot, or says nothing in time."""
     here = context()
     with here.database.connection() as connection:
-        number = commands.send(connection, here.hints, found.bot_id, command, arguments)
+        number = commands.send(connection, here.notifier, found.bot_id, command, arguments)
     try:
         answer = commands.answer(here.database, number, seconds)
     except commands.CommandFailed as error:
-        raise ApiError(502, "session_failed", f"the session could not do it: {error}") from None
+        raise ApiError(ErrorCode.SESSION_FAILED, f"the session could not do it: {error}") from None
     if answer is None:
         message = "the session does not answer; see its status, or restart it"
-        raise ApiError(503, "session_silent", message, {"Retry-After": "5"})
+        raise ApiError(ErrorCode.SESSION_SILENT, message, retry_after(RETRY_FILE_SECONDS))
     return answer
 
 

@@ -8,8 +8,7 @@ from flask import g
 from uuid_utils import uuid7
 
 from bisnesctl.encryption import encrypt
-from services.api.auth import Auth, company_of, resource
-from services.api.current import context
+from services.api.auth import Auth, company_of, context, resource
 from services.api.openapi import problems
 from services.api.schemas.webhooks import (
     CompanyQuery,
@@ -29,6 +28,7 @@ from services.api.schemas.webhooks import (
 from services.database.connection import Connection, as_uuid
 from services.events import addresses, feed
 from services.events import webhooks as registry
+from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
 
 webhooks = resource("webhooks", "Have events posted to an address of yours.", Auth.KEY)
@@ -56,7 +56,7 @@ def register(body: NewWebhook) -> tuple[Answer, int]:
         try:
             made = registry.register(connection, str(uuid7()), company, body.url, body.events, _encrypted(secret))
         except registry.TooMany:
-            raise ApiError(409, "too_many_webhooks", f"a company may have {registry.MOST} webhooks") from None
+            raise ApiError(ErrorCode.TOO_MANY_WEBHOOKS, f"a company may have {registry.MOST} webhooks") from None
     return {"success": True, "webhook": made, "secret": secret}, 201
 
 
@@ -157,7 +157,7 @@ def deliveries(path: WebhookPath, query: DeliveryQuery) -> Answer:
 def replay(path: WebhookPath, body: Replay) -> Answer:
     """Queue events again."""
     if (body.eventId is None) == (body.since is None):
-        raise ApiError(400, "invalid_request", "name either eventId or since")
+        raise ApiError(ErrorCode.INVALID_REQUEST, "name either eventId or since")
     with context().database.connection() as connection:
         found = _find(connection, path)
         name = found["id"], found["company"]
@@ -182,7 +182,9 @@ def try_webhook(path: WebhookPath) -> tuple[Answer, int]:
     with context().database.connection() as connection:
         found = _find(connection, path)
         if not found["active"]:
-            raise ApiError(409, "webhook_inactive", 'the webhook is not active: PATCH it with {"active": true} first')
+            raise ApiError(
+                ErrorCode.WEBHOOK_INACTIVE, 'the webhook is not active: PATCH it with {"active": true} first'
+            )
         return {"success": True, "eventId": registry.test(connection, found["id"], found["company"])}, 202
 
 
@@ -191,7 +193,9 @@ def _find(connection: Connection, path: WebhookPath) -> Answer:
     webhook_id = as_uuid(path.webhookId)
     found = None if webhook_id is None else registry.find(connection, webhook_id)
     if found is None or g.principal.company_id not in (None, found["company"]):
-        raise ApiError(404, "unknown_webhook", f"there is no webhook {path.webhookId} (GET /api/webhooks lists them)")
+        raise ApiError(
+            ErrorCode.UNKNOWN_WEBHOOK, f"there is no webhook {path.webhookId} (GET /api/webhooks lists them)"
+        )
     return found
 
 
@@ -199,7 +203,7 @@ def _check_url(url: str) -> None:
     try:
         addresses.check(url, context().settings.open_networks)
     except ValueError as error:
-        raise ApiError(400, "invalid_request", f"url: {error}") from None
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"url: {error}") from None
 
 
 def _encrypted(secret: str) -> str:
@@ -222,9 +226,9 @@ def _moment(text: str) -> datetime:
         moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError):
         message = "since: an event's id, a moment such as 2025-01-31T08:00:00Z, or milliseconds since the epoch"
-        raise ApiError(400, "invalid_request", message) from None
+        raise ApiError(ErrorCode.INVALID_REQUEST, message) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _unknown_event(event_id: str) -> ApiError:
-    return ApiError(404, "unknown_event", f"the company has no event {event_id}, or it is not kept any more")
+    return ApiError(ErrorCode.UNKNOWN_EVENT, f"the company has no event {event_id}, or it is not kept any more")

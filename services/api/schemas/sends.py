@@ -1,10 +1,10 @@
-"""The bodies of requests that send, as the OpenAPI document shows them; `services.api.messages.payloads` reads them."""
+"""Pydantic models of the bodies of sends, for the OpenAPI document. `messages.request_fields` reads the bodies."""
 
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from services.api.messages.payloads import MAX_CAPTION, MAX_LANGUAGE, MAX_PARTS, MAX_TEMPLATE, MAX_VARIABLE
+from services.api.messages.request_fields import MAX_CAPTION, MAX_LANGUAGE, MAX_PARTS, MAX_TEMPLATE, MAX_VARIABLE
 from services.api.messages.uploads import MAX_FILENAME
 from services.api.schemas.base import example
 from services.message import MAX_TEXT
