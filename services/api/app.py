@@ -6,6 +6,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import APIBlueprint, OpenAPI
 from pydantic import ValidationError
 
+from services.api import event_schemas
 from services.api.auth import Auth, declare, guard
 from services.api.context import Context
 from services.api.openapi import INFO, SECURITY, Problem
@@ -35,6 +36,13 @@ _PAGE = {"validatorUrl": None, "persistAuthorization": True, "defaultModelsExpan
 
 class Api(ExactAddresses, OpenAPI):
     """Flask with our routing and an OpenAPI document."""
+
+    def generate_spec_json(self) -> None:
+        """Make the document; an application with webhooks describes the events as well."""
+        super().generate_spec_json()  # type: ignore[no-untyped-call]
+        if webhooks.name in self.blueprints:
+            self.spec_json["webhooks"] = event_schemas.webhooks()
+            self.spec_json["components"]["schemas"] |= event_schemas.payload_schemas()
 
 
 class _Json(DefaultJSONProvider):
