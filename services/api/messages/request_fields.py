@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from services.connectors.limits import MAX_CAPTION
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
 from services.message import MAX_TEXT, InvalidChatId, normalise_chat_id
@@ -20,8 +21,8 @@ MAX_WAIT_SECONDS = 30.0
 MAX_IDEMPOTENCY_KEY = 255
 #: Characters in a short text, such as a name or an id.
 MAX_SHORT = 255
-#: Characters in a caption.
-MAX_CAPTION = 1024
+#: Characters in a reaction; the channel checks that it is one emoji.
+MAX_REACTION = 64
 #: Characters in the name of a template.
 MAX_TEMPLATE = 512
 #: Characters in the language code of a template.
@@ -163,6 +164,14 @@ def template(fields: Fields) -> dict[str, Any]:
 def captioned(fields: Fields) -> dict[str, Any]:
     """The payload of a message with a file, without the file."""
     return given(fields, caption=MAX_CAPTION, quotedMessageId=MAX_SHORT, userName=MAX_SHORT)
+
+
+def reaction(fields: Fields) -> str:
+    """An emoji, or an empty text, which removes the reaction."""
+    emoji = optional(fields, "reaction", MAX_REACTION)
+    if emoji is None:
+        raise invalid('reaction is required: an emoji, or "" to remove the reaction')
+    return emoji
 
 
 #: The kinds of messages that need no file, with the function that reads their payload.

@@ -17,9 +17,6 @@ from services.http_server.errors import ApiError
 
 reactions = resource("reactions", "React to messages and mark them as read.", Auth.COMPANY)
 
-#: Characters of a reaction, at most; what an emoji is, the channel knows.
-MAX_REACTION = 64
-
 _RESPONSES = {
     200: Accepted,
     202: Accepted,
@@ -45,9 +42,7 @@ _RESPONSES = {
 def react(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
     """A reaction, or its end."""
     given = request_fields.json_object(request.get_data(), '{"reaction": "👍"}')
-    emoji = request_fields.optional(given, "reaction", MAX_REACTION)
-    if emoji is None:
-        raise request_fields.invalid('reaction is required: an emoji, or "" to take the reaction back')
+    emoji = request_fields.reaction(given)
     return _send("reaction", path, header, given, _target(path, given), {"reaction": emoji})
 
 
