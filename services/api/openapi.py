@@ -1,4 +1,4 @@
-"""What the OpenAPI document says about all operations alike: security schemes, errors and their examples."""
+"""The parts of the OpenAPI document that all operations share: security schemes, errors and their examples."""
 
 from http import HTTPStatus
 from typing import Any, Literal
@@ -13,17 +13,18 @@ INFO = Info(
     title="bisnesctl messages API",
     version=__version__,
     description=(
-        "Sends WhatsApp messages through the bots of a company and tells what became of them.\n\n"
-        "A message is *accepted* (202) once it is committed in the database; from then on it survives any "
-        "crash, leaves in the order of its chat, and is never sent twice. Its status moves "
-        "`queued → sending → sent → delivered → read`, or ends as `failed`; `waiting` means that an "
+        "Sends WhatsApp messages through the bots of a company and reports their outcome.\n\n"
+        "A message is *accepted* (202) once it is committed in the database. From then on it survives any "
+        "crash, is sent in the order of its chat, and is never sent twice. Its status moves "
+        "`queued → sending → sent → delivered → read`, or ends as `failed`. `waiting` means that an "
         "operator must act first, `unknown` that it may have been sent and is being reconciled with the provider. "
-        "`hold` says why a message does not leave, also while its provider cannot be reached.\n\n"
+        "`hold` says why a message is not sent yet, for example because its provider is unavailable.\n\n"
+        "`webhooks` describes the events that are posted to the webhooks of a company.\n\n"
         'Every error has the form `{"success": false, "error": "a sentence", "code": "snake_case"}`.'
     ),
 )
 
-#: The two ways to present an API key; either is enough.
+#: The two ways to present an API key; one is enough.
 SECURITY: dict[str, Any] = {
     "apiKey": {
         "type": "apiKey",
@@ -39,24 +40,24 @@ SECURITY: dict[str, Any] = {
 }
 
 _ABOUT = {
-    400: "The request is wrong; `code` and `error` say what to change.",
+    400: "The request is invalid; `code` and `error` say what to change.",
     401: "No valid API key.",
-    403: "The key is another company's.",
-    404: "There is no such thing.",
-    408: "The request did not come in time; the connection is closed.",
-    409: "The request contradicts what is there.",
-    410: "It was there once and will not come back.",
+    403: "The key belongs to another company.",
+    404: "It does not exist.",
+    408: "The request was not complete in time; the connection is closed.",
+    409: "The request conflicts with the current state.",
+    410: "It existed, and is gone for good.",
     413: "The body, or the file in it, is too large.",
     414: "The URL is too long.",
-    415: "The file is not of a type that can be sent so, or not of the type that it is said to be.",
-    416: "The file has no such part.",
-    422: "The provider refused it; `step`, `providerCode` and `next` say where, why and what to do.",
-    429: "Too much at once; `Retry-After` says when to try again.",
-    431: "The request has too many headers, or too long ones.",
-    500: "A fault of the API.",
+    415: "The file's type is not allowed for this kind of message, or is not the declared type.",
+    416: "The file has no such range.",
+    422: "The provider refused it; `step`, `providerCode` and `next` say at which step, why, and what to do.",
+    429: "Too many requests at a time; `Retry-After` says when to try again.",
+    431: "The request has too many headers, or headers that are too long.",
+    500: "An error of the API itself.",
     501: "The request uses a part of HTTP that is not supported.",
-    502: "The provider refused it, and it is not tried again. Of a message, `messageId` and `providerCode` are given.",
-    503: "The database or the provider is away, or too many clients are here; nothing was stored. See `Retry-After`.",
+    502: "The provider refused it for good. The answer for a message has `messageId` and `providerCode`.",
+    503: "The database or the provider is unavailable, or the server is full; nothing was stored. See `Retry-After`.",
 }
 
 #: The codes with which the server may refuse any request before a resource sees it.
@@ -65,7 +66,7 @@ COMMON = (
     "too_many_connections",
 )
 
-#: As flask-openapi3 wants them.
+#: The form in which flask-openapi3 expects them.
 Responses = dict[str | int | HTTPStatus, Any]
 
 

@@ -91,7 +91,7 @@ class ErrorCode(StrEnum):
     UNKNOWN_EVENT = (
         "unknown_event", 404, "The company has no event with this ID, or the event was deleted.",
         "Replay from a time instead. Events are kept for `EVENTS_KEEP_DAYS`.",
-        "the company has no event evt_01JZX4…, or it is not kept any more",
+        "the company has no event evt_01JZX4…, or it is no longer kept",
     )  # fmt: skip
     UNKNOWN_MESSAGE = (
         "unknown_message", 404, "The company or the chat has no message with this ID.",

@@ -1,4 +1,4 @@
-"""What is done with a message over HTTP: react to it, take that back, mark it as read."""
+"""Reactions and read marks over HTTP."""
 
 from typing import Any
 
@@ -31,8 +31,8 @@ _RESPONSES = {
     "/api/messages/react/<companyId>/<path:messageId>",
     summary="React to a message",
     description=(
-        "The message goes by any id that this API or the provider ever gave it. The reaction waits its turn in the "
-        "chat and answers like a text; `messageId` in the answer is the reaction's own."
+        "The message is named by any of its IDs, ours or the provider's. The reaction is sent in its turn in the chat "
+        "and answered like a text; `messageId` in the answer is the reaction's own."
     ),
     responses=_RESPONSES,
     openapi_extensions={
@@ -40,7 +40,7 @@ _RESPONSES = {
     },
 )
 def react(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
-    """A reaction, or its end."""
+    """React to a message, or remove the reaction."""
     given = request_fields.json_object(request.get_data(), '{"reaction": "👍"}')
     emoji = request_fields.reaction(given)
     return _send("reaction", path, header, given, _target(path, given), {"reaction": emoji})
@@ -49,12 +49,12 @@ def react(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
 @reactions.post(
     "/api/messages/read/<companyId>/<path:messageId>",
     summary="Mark a message as read",
-    description="With `typing` the other side sees that an answer is being typed, until it comes or 25 seconds passed.",
+    description="With `typing`, the other side sees that an answer is being typed, until it arrives or for 25 seconds.",
     responses=_RESPONSES,
     openapi_extensions={"requestBody": json_body(ReadRequest, False, read={}, typing={"typing": True})},
 )
 def read(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
-    """That a message which came in was read."""
+    """Mark a received message as read."""
     given = request_fields.json_object(request.get_data() or b"{}", '{"typing": true}')
     typing = request_fields.flag(given, "typing")
     target = _target(path, given)
@@ -65,7 +65,7 @@ def read(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
 
 
 def _target(path: TargetPath, given: Fields) -> Target:
-    """The message, which belongs to the number that is named, if one is."""
+    """The message. If the request names a bot, the message must belong to it."""
     phone_index = request_fields.named_phone_index(given)
     with context().database.connection() as connection:
         target = lookup.find(connection, path.company_id, path.message_id, phone_index)
@@ -75,9 +75,9 @@ def _target(path: TargetPath, given: Fields) -> Target:
 
 
 def _send(
-    kind: str, path: TargetPath, header: SendHeaders, given: Fields, target: Target, said: dict[str, Any]
+    kind: str, path: TargetPath, header: SendHeaders, given: Fields, target: Target, content: dict[str, Any]
 ) -> Answer:
-    payload = said | {"targetMessageId": path.message_id, "target_provider_id": target.sent_id()}
+    payload = content | {"targetMessageId": path.message_id, "target_provider_id": target.sent_id()}
     phone_index = request_fields.phone_index(given) if target.phone_index is None else target.phone_index
     key, wait = request_fields.idempotency_key(header.idempotency_key), request_fields.wait(request.args.get("wait"))
     send = Send(path.company_id, target.chat_id, phone_index, kind, payload, key, wait)
