@@ -29,7 +29,7 @@ class Manager:
     def __init__(self, context: Context) -> None:
         self.counters = context.counters  # read by the process's heartbeat
         self._flask = create_app(context, (health, sessions, session))
-        self._keeper = create_keeper(context.settings, context.database, context.hints, context.counters)
+        self._keeper = create_keeper(context.settings, context.database, context.notifier, context.counters)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return self._flask(environ, start_response)

@@ -6,18 +6,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cli_page
+import errors_page
+import events_page
 import exit_codes_page
 import processes_page
 import settings_page
+import statuses_page
 
 FOLDER = Path(__file__).parents[3] / "docs" / "reference"
 
 #: Every generated page and the function that returns its text. A new page is one more line.
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page.render,
+    "errors.md": errors_page.render,
+    "events.md": events_page.render,
     "exit-codes.md": exit_codes_page.render,
     "processes.md": processes_page.render,
     "settings.md": settings_page.render,
+    "statuses.md": statuses_page.render,
 }
 
 #: The first line of every generated page.

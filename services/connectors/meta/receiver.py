@@ -20,7 +20,8 @@ from services.connectors.meta.signature import HEADER, verify_signature
 from services.database.bounded_query import BoundedQuery
 from services.database.connection import Database
 from services.database.write_test import WriteTest
-from services.http_server.errors import ApiError, answer_errors
+from services.http_server.error_codes import ErrorCode
+from services.http_server.errors import ApiError, answer_errors, unknown_bot
 from services.http_server.routing import ExactAddresses
 from services.http_server.service import Service
 from services.inbox.receive import BotName, WebhookWriter
@@ -54,8 +55,8 @@ def blueprint(settings: Settings, database: Database, hints: Notifier) -> Bluepr
             log.warning("Meta's webhooks will be refused: set it in .env and restart", missing=name.upper())
 
     def store(body: bytes, bot: BotName | None = None) -> Response:
-        if not letterbox.put(body, bot):
-            raise ApiError(404, "unknown_bot", "that company has no such number (any more): see bisnesctl bots list")
+        if not letterbox.put(body, bot) and bot is not None:
+            raise unknown_bot(bot.company_id, bot.phone_index)
         hints.notify(QUEUE)
         return jsonify(success=True)
 
@@ -81,7 +82,7 @@ def _challenge(verify_token: str) -> Response:
     asked = request.args
     known = hmac.compare_digest(asked.get("hub.verify_token", "").encode(), verify_token.encode())
     if not (verify_token and known and asked.get("hub.mode") == "subscribe"):
-        raise ApiError(403, "wrong_verify_token", "hub.mode is not subscribe, or META_VERIFY_TOKEN is another one")
+        raise ApiError(ErrorCode.WRONG_VERIFY_TOKEN, "hub.mode is not subscribe, or META_VERIFY_TOKEN is another one")
     return Response(
         asked.get("hub.challenge", ""), mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"}
     )
@@ -92,14 +93,14 @@ def _body() -> bytes:
     try:
         return request.get_data()
     except RequestEntityTooLarge:
-        raise ApiError(413, "too_large", f"a webhook may have {MAX_BODY} bytes at most") from None
+        raise ApiError(ErrorCode.TOO_LARGE, f"a webhook may have {MAX_BODY} bytes at most") from None
 
 
 def _signed_body(app_secret: str) -> bytes:
     body = _body()
     if not verify_signature(app_secret, body, request.headers.get(HEADER)):
         log.warning("a webhook was refused: it was not signed with META_APP_SECRET", remote=request.remote_addr)
-        raise ApiError(401, "invalid_signature", f"{HEADER} does not sign this body with the app's secret")
+        raise ApiError(ErrorCode.INVALID_SIGNATURE, f"{HEADER} does not sign this body with the app's secret")
     return body
 
 
@@ -112,11 +113,11 @@ def _check_secret(encryption_key: str, bot: BotName) -> None:
     if encryption_key and secret and hmac.compare_digest(given.encode(), secret.encode()):
         return
     log.warning("a webhook was refused: it came without its number's secret", remote=request.remote_addr)
-    raise ApiError(401, "invalid_secret", f"{SECRET_HEADER} is not this number's: set it with bisnesctl bots add")
+    raise ApiError(ErrorCode.INVALID_SECRET, f"{SECRET_HEADER} is not this number's: set it with bisnesctl bots add")
 
 
 def _not_found(_: Exception) -> tuple[dict[str, Any], int]:
-    return ApiError(404, "not_found", f"only {PATH}, {DIALOG360_PATH} and /health/… are here").body(), 404
+    return ApiError(ErrorCode.NOT_FOUND, f"only {PATH}, {DIALOG360_PATH} and /health/… are here").body(), 404
 
 
 class Receiver(ExactAddresses):
