@@ -93,13 +93,14 @@ def _unknown(wanted: str, found: list[Page], commands: Sequence[str]) -> str:
 
 
 def _mentioning(wanted: str, found: list[Page]) -> list[str]:
-    """The topics of the pages that contain all words, those with the words in a heading first, then the frequent."""
+    """The topics of the pages that contain all words: guides first, then pages with the words in a heading."""
     words = wanted.lower().split()
     ranked = []
     for page in found:
         text = page.text.lower()
         if all(word in text for word in words):
             headings = " ".join(_HEADING.findall(text))
-            score = (sum(word in headings for word in words), sum(text.count(word) for word in words))
+            found_in = sum(word in headings for word in words)
+            score = (page.kind == "how-to", found_in, sum(text.count(word) for word in words))
             ranked.append((score, page.topic))
     return [topic for _, topic in sorted(ranked, reverse=True)]
