@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from bisnesctl.encryption import EncryptionError
 from services.connectors.meta import downloads
-from services.connectors.meta.downloads import OF_ONE_BOT, THREADS, Downloads
+from services.connectors.meta.downloads import MAX_DOWNLOADS, MAX_DOWNLOADS_PER_BOT, Downloads
 from services.media import pending
 from services.media.pending import backoff, digest_of
 from services.media.store import media_store
@@ -349,8 +349,8 @@ def test_a_slow_number_leaves_room_for_the_others(stage):
         event.set()
     stage.work()
     assert not any(stage.waiting(message) for message in held)
-    assert stage.provider.most["s"] <= OF_ONE_BOT
-    assert stage.provider.most["q"] <= OF_ONE_BOT <= THREADS
+    assert stage.provider.most["s"] <= MAX_DOWNLOADS_PER_BOT
+    assert stage.provider.most["q"] <= MAX_DOWNLOADS_PER_BOT <= MAX_DOWNLOADS
 
 
 def test_several_processes_fetch_each_file_once(stage):

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from bisnesctl import encryption
 from bisnesctl.bots.check_results import troubled
 from bisnesctl.encryption import EncryptionError
-from services.connectors.meta.number_checks import Checks
+from services.connectors.meta.number_checks import NumberChecks
 from services.message import Secret
 from services.runtime.account_cache import find_bot
 from tests.support.api import NOWHERE, settings_for
@@ -44,7 +44,7 @@ def make_checks(pool, settings):
             bot = find_bot(connection, "id = %s", (bot_id,))
         return bot and replace(bot, access_token=Secret(encryption.decrypt(KEY, bot.access_token.value)))
 
-    return Checks(settings, bot_of)
+    return NumberChecks(settings, bot_of)
 
 
 def add_bot(connection, index=0, number=NUMBER, token="EAAG-token", kind="meta_direct"):

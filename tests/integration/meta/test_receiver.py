@@ -7,8 +7,7 @@ import psycopg2
 import pytest
 
 from bisnesctl.bots import inspection
-from services.connectors.meta.receiver import MAX_BODY, PATH, SECRET_HEADER, create_app
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import MAX_BODY, PATH, SECRET_HEADER, SIGNATURE_HEADER, Receiver, sign
 from services.database.connection import Database
 from services.legacy import add_webhooks
 from tests.support.api import api, settings_for
@@ -44,7 +43,7 @@ def receiver(dsn, folder, hints=None, **more):
     settings = receiver_settings(dsn, folder, **more)
     pool = Database(dsn)
     try:
-        yield create_app(settings, pool, hints or Hints(dsn)).test_client()
+        yield Receiver(settings, pool, hints or Hints(dsn)).test_client()
     finally:
         pool.close()
 
@@ -56,7 +55,9 @@ def client(database, tmp_path):
 
 
 def post(client, body=BODY, signature=None):
-    return client.post(PATH, data=body, headers={HEADER: sign(SECRET, body) if signature is None else signature})
+    return client.post(
+        PATH, data=body, headers={SIGNATURE_HEADER: sign(SECRET, body) if signature is None else signature}
+    )
 
 
 def refusal(answer):
@@ -138,7 +139,7 @@ def test_a_secret_opens_its_own_address_alone(client, database, number, address)
 @pytest.mark.parametrize("secret", ["", "sécret", "0" * 64])
 def test_a_webhook_of_360dialog_without_the_secret_leaves_no_trace(client, database, number, secret):
     assert refusal(post_360dialog(client, secret)) == (401, "invalid_secret")
-    signed = {HEADER: sign(SECRET, BODY)}
+    signed = {SIGNATURE_HEADER: sign(SECRET, BODY)}
     assert refusal(post_360dialog(client, secret, **signed)) == (401, "invalid_secret")
     assert stored(database) == []
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from services.connectors.base import Again, Preparation
+from services.connectors.base import Again, Preparation, Refusal
 from services.connectors.meta.translation.connector import MetaConnector
 from services.media.store import media_store
 from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unavailable, Unknown
@@ -75,6 +75,8 @@ def deliver(meta, message, bot=BOT):
         step = meta.request(bot, message)
         if isinstance(step, Preparation):
             outcome = step.run() or Again()
+        elif isinstance(step, Refusal):
+            outcome = step
         else:
             headers = dict(line.split(": ", 1) for line in step.headers)
             answer = requests.post(step.url, data=step.body, headers=headers, timeout=20)

@@ -9,7 +9,7 @@ import pytest
 from bisnesctl import paths
 from bisnesctl.database import migrations
 from bisnesctl.health import probes
-from services.connectors.meta.receiver import create_app
+from services.connectors.meta.receiver import Receiver
 from services.database import error_reasons
 from services.database.connection import Database, DatabaseUnavailable
 from tests.support.api import KEY, add_company, settings_for
@@ -58,7 +58,7 @@ def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
         ready = client.get("/health/ready")
         assert ready.status_code == 503
         assert "53100" in ready.json["error"]
-        webhooks = create_app(settings_for(dsn, tmp_path), Database(dsn), SimpleNamespace(notify=lambda queue: None))
+        webhooks = Receiver(settings_for(dsn, tmp_path), Database(dsn), SimpleNamespace(notify=lambda queue: None))
         ready = webhooks.test_client().get("/health/ready")
         assert ready.status_code == 503
         assert "53100" in ready.json["error"]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout
 from services.connectors.wwebjs.session import catch_up
-from services.connectors.wwebjs.session.catch_up import MARGIN, CatchUp
+from services.connectors.wwebjs.session.catch_up import OVERLAP_SECONDS, CatchUp
+from services.connectors.wwebjs.session.status_store import StatusStore
 from services.message import Status
 from tests.support.outbox import execute
 from tests.support.web_events import CHAT, WebBot, message, said
@@ -44,9 +45,13 @@ def bot(opened):
     return WebBot(*opened)
 
 
+def status_of(bot, database):
+    return StatusStore(database, bot.id, lambda *_: None)
+
+
 @pytest.fixture
 def filling(bot, opened):
-    return CatchUp(opened[1], bot.id, bot.recorder)
+    return CatchUp(status_of(bot, opened[1]), bot.recorder)
 
 
 def fill(bot, filling, page):
@@ -101,7 +106,7 @@ def test_what_came_in_meanwhile_is_stored_and_told_once(bot, filling, opened):
     page.has(3, now - 30)
     bot.tell(said(told["id"], "text 1"))
     fill(bot, filling, page)
-    fill(bot, CatchUp(opened[1], bot.id, bot.recorder), page)  # of the next process
+    fill(bot, CatchUp(status_of(bot, opened[1]), bot.recorder), page)  # of the next process
     assert sorted(text for (text,) in bot.history("content")) == ["text 1", "text 2", "text 3"]
     assert len(bot.events("message")) == 3
     stored = execute(bot.connection, "SELECT count(*) FROM webhook_inbox")
@@ -133,7 +138,7 @@ def test_a_page_that_does_not_answer_is_asked_again(bot, filling, failure, monke
     now, page = time.time(), Page()
     caught_up(bot, now - 3600)
     page.has(1, now - 60)
-    monkeypatch.setattr(catch_up, "PAUSE", 0)
+    monkeypatch.setattr(catch_up, "RETRY_SECONDS", 0)
     filling.begin()
     page.failure = failure
     if isinstance(failure, CallTimeout):  # which is the session's to know
@@ -159,7 +164,7 @@ def test_a_session_that_does_not_work_asks_nothing(bot, filling):
 
 
 def test_what_is_stored_is_asked_for_no_more(bot, filling, monkeypatch):
-    monkeypatch.setattr(catch_up, "SETTLING", 0)  # what was sent meanwhile is still coming in at the first answer
+    monkeypatch.setattr(catch_up, "SECOND_AFTER_SECONDS", 0)
     page, before = Page(), time.time()
     caught_up(bot, before - 9000)
     filling.begin()
@@ -170,7 +175,7 @@ def test_what_is_stored_is_asked_for_no_more(bot, filling, monkeypatch):
     assert not filling.turn(page)
     bot.inbox.work_off(bot.connection)
     assert [text for (text,) in bot.history("content")] == [late["body"]]
-    assert before - MARGIN - 60 <= since(bot) <= time.time() - MARGIN
+    assert before - OVERLAP_SECONDS - 60 <= since(bot) <= time.time() - OVERLAP_SECONDS
 
 
 # Minutes at which customers write, and what a session does: it hears what is said, or it is down and starts again.
@@ -188,10 +193,10 @@ def test_nothing_is_lost_and_nothing_doubled_however_often_sessions_die(opened, 
         minutes = [begun + life * 600 + minute * 60 for minute in sorted(minutes)]
         texts = [page.has(f"{life}-{n}", minute, ack=n % 2) for n, minute in enumerate(minutes)]
         if runs:
-            filling = CatchUp(pool, bot.id, bot.recorder)
+            filling = CatchUp(status_of(bot, pool), bot.recorder)
             fill(bot, filling, page)
             bot.tell(*(said(each["id"], each["body"]) for each in texts[::2]))
-    fill(bot, CatchUp(pool, bot.id, bot.recorder), page)
+    fill(bot, CatchUp(status_of(bot, pool), bot.recorder), page)
     assert sorted(text for (text,) in bot.history("content")) == sorted(each["body"] for each in page.messages)
     assert len(bot.events("message")) == len(page.messages)
     assert bot.aside() == []

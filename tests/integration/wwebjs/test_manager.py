@@ -14,7 +14,7 @@ from bisnesctl.processes.session_programs import session_name
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.supervise import SessionSupervisor
-from services.connectors.wwebjs.session import commands
+from services.connectors.wwebjs.session import commands, status_store
 from services.connectors.wwebjs.session.bot_lock import BotLock
 from services.database.connection import Database
 from tests.support.deployment import alive, descendants, free_ports, wait_until
@@ -240,8 +240,8 @@ def test_the_profile_of_a_removed_number_goes_once_its_browser_has_ended(stage):
     stage.add(0)
     stage.settle()
     profile = Profile(stage.settings.profile_dir, COMPANY, 0)
-    profile.take(stage.session(0).bot_id)
-    profile.mark("60110000001")
+    profile.assign(stage.session(0).bot_id)
+    profile.mark_linked("60110000001")
     stage.rows("DELETE FROM phone_configs")
     wait_until(lambda: stage.round() < 60 and name(0) not in stage.pids(), 60)
     assert stage.round() < 60, "it is in use, and tried again"
@@ -309,7 +309,7 @@ def on_another_machine(stage, phone):
     stage.rows("UPDATE wa_session SET host = 'other', state = 'WORKING', started_at = now() WHERE bot_id = %s", (bot,))
     database = Database(stage.settings.database_dsn, 1)
     lock = BotLock(database, bot)
-    assert lock.take()
+    assert lock.acquire()
     yield
     lock.release()
     database.close()
@@ -318,7 +318,7 @@ def on_another_machine(stage, phone):
 def test_a_number_that_runs_on_another_machine_is_neither_started_nor_judged_here(stage):
     stage.add(0)
     with stage._database.connection() as connection:
-        store.adopt(connection)
+        status_store.adopt_bots(connection)
     with on_another_machine(stage, 0):
         stage.settle()
         for _ in range(3):
@@ -346,7 +346,7 @@ def test_sessions_that_are_slow_to_end_do_not_keep_others_from_starting(stage):
     wait_until(lambda: set(stage.pids()) == {name(0), name(1)}, 30)
 
 
-def test_over_the_memory_of_all_the_fattest_is_told_to_renew_its_browser(stage):
+def test_over_the_memory_limit_of_all_the_browser_with_the_most_memory_is_renewed(stage):
     for phone in (0, 1):
         stage.add(phone)
     stage.settle()

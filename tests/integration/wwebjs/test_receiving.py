@@ -10,6 +10,7 @@ from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.page_events import PageEvent
 from services.connectors.wwebjs.session.catch_up import CatchUp
 from services.connectors.wwebjs.session.media_downloads import MediaDownloads
+from services.connectors.wwebjs.session.status_store import StatusStore
 from services.media.folder import FolderStore
 from tests.support.outbox import execute, open_database
 from tests.support.web_events import WebBot
@@ -46,7 +47,7 @@ class Session:
     def __init__(self, browser, bot, pool, folder):
         self.browser, self.bot, self.page = browser, bot, browser.page
         self.store = FolderStore(folder / "media")
-        self.gap = CatchUp(pool, bot.id, bot.recorder)
+        self.gap = CatchUp(StatusStore(pool, bot.id, lambda *_: None), bot.recorder)
         self.downloads = MediaDownloads(pool, bot.id, self.store, LIMIT, folder / "downloads")
         self.heard = set()
         self.listen()  # what is left of the test before

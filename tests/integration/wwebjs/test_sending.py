@@ -13,9 +13,8 @@ from bisnesctl import wajs
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.page import CallTimeout, PageLost
-from services.connectors.wwebjs.sending import page_send
-from services.connectors.wwebjs.sending.number_lookup import NumberLookup
-from services.connectors.wwebjs.sending.page_window import PageWindow
+from services.connectors.wwebjs.sending import page_sends
+from services.connectors.wwebjs.sending.page_sends import PageSends
 from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.media.fetch import Fetcher
@@ -89,13 +88,13 @@ class Session:
         """A process begins, which takes over what the one before had in hand."""
         self.runs += 1
         connector = WwebjsConnector(Settings(), self.media, Fetcher((ip_network("127.0.0.1/32"),)))
-        self.window = PageWindow(DatabaseSendGuard(self.database, NumberLookup(self.database, confirm=0.2)), rate=1e4)
+        self.sends = PageSends(DatabaseSendGuard(self.database, confirm_seconds=0.2), rate=1e4)
         outbox = Outbox("wwebjs", f"host/session/{self.runs}", 1e6, 60, bot_id=self.bot.id)
-        journal = Journal(self.folder / f"{self.runs}.journal", self.window.size)
+        journal = Journal(self.folder / f"{self.runs}.journal", self.sends.size)
         journal.begin(str(self.runs))
         attempts = Attempts(3, 0.05)
         self.delivery = Delivery(
-            connector, outbox, self.database, lambda _: self.bot, journal, self.window, attempts
+            connector, outbox, self.database, lambda _: self.bot, journal, self.sends, attempts
         )  # fmt: skip
         KeyedRecovery(outbox, self.bot.id).of_earlier_runs(self.connection)
 
@@ -127,7 +126,7 @@ class Session:
         """One turn."""
         threading.Thread(target=self._deliver, daemon=True).start()
         try:
-            if not self.window.turn(self.surfer.page):
+            if not self.sends.turn(self.surfer.page):
                 time.sleep(0.01)
         except PageLost:
             self.surfer.renew()
@@ -161,7 +160,7 @@ def session(surfer, sandbox, database, tmp_path):
     session = Session(surfer, pool, connection, bot, tmp_path)
     yield session
     session.delivery.stop()
-    session.window.close()
+    session.sends.close()
     session.until(lambda: not session.delivery.working)
     connection.close()
     pool.close()
@@ -265,7 +264,7 @@ def test_a_chat_that_whatsapp_keeps_waiting_holds_up_no_other(sandbox, session):
 
 
 def test_a_call_that_takes_too_long_is_asked_after(sandbox, session, monkeypatch):
-    monkeypatch.setattr(page_send, "CALL", 1.0)
+    monkeypatch.setattr(page_sends, "SEND_TIMEOUT_SECONDS", 1.0)
     session.settled(session.accept(message="before"))
     sandbox.wa("hang", number=NUMBER, milliseconds=4000)
     ids = [session.accept(message=f"text {n}", chat=chat) for n, chat in enumerate(CHATS)]

@@ -12,14 +12,14 @@ import time
 import pytest
 
 from bisnesctl import wajs
+from bisnesctl.backoff import Backoff
 from bisnesctl.health.probes import read_beat
 from bisnesctl.processes.session_programs import session_name
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.chromium import StartFailed
-from services.connectors.wwebjs.browser.profiles import ARCHIVED, Profile, ProfileInUse, discard
-from services.connectors.wwebjs.manager import store
-from services.connectors.wwebjs.session import commands, session
-from services.connectors.wwebjs.session import process as wiring
+from services.connectors.wwebjs.browser.profiles import MAX_ARCHIVED, Profile, ProfileInUse, discard
+from services.connectors.wwebjs.session import commands, session, status_store
+from services.connectors.wwebjs.session import process as session_process
 from services.connectors.wwebjs.session.bot_lock import BotLock
 from services.connectors.wwebjs.session.browser_loop import Hooks
 from services.connectors.wwebjs.session.event_recorder import EventRecorder
@@ -47,8 +47,8 @@ SOON_HUNG = "import time; from services.connectors.wwebjs.session import process
 HANGS = {
     "launch": "from services.connectors.wwebjs.browser.browser import Browser; "
     "Browser.launch = lambda *_: time.sleep(1e6)",
-    "look": "from services.connectors.wwebjs.session.browser_loop import Owner; "
-    "Owner._look = lambda _: time.sleep(1e6)",
+    "look": "from services.connectors.wwebjs.session.browser_loop import BrowserLoop; "
+    "BrowserLoop._look = lambda _: time.sleep(1e6)",
 }
 
 
@@ -226,13 +226,20 @@ class Shown(Browser):
 def serve(stage, monkeypatch, browser, ours=True):
     """Run a session with such browsers; returns how it ended."""
     monkeypatch.setattr(session, "Browser", browser)
-    monkeypatch.setattr(relaunch, "PAUSE", 0.0)
-    register = StatusStore(stage.pool, stage.bot, lambda *_: None)
+    monkeypatch.setattr(relaunch, "BACKOFF", Backoff(0.0, 1.0, 0.0))
+    status = StatusStore(stage.pool, stage.bot, lambda *_: None)
     profile = Profile(stage.settings.profile_dir, COMPANY, 0)
     recorder = EventRecorder(stage.pool, stage.bot, lambda: None)
-    hooks = Hooks(lambda: False, lambda works: None, lambda: True, lambda _: 1.0, lambda owner: None, lambda: ours)
-    register.begin()
-    return Session(None, profile, register, recorder, [], Limits(500.0, 2), hooks).run(threading.Event())
+    hooks = Hooks(
+        stopping=lambda: False,
+        set_working=lambda works: None,
+        idle=lambda: True,
+        memory_mb=lambda _: 1.0,
+        handle_commands=lambda loop: None,
+        lock_held=lambda: ours,
+    )
+    status.begin()
+    return Session(None, profile, status, recorder, [], Limits(500.0, 2), hooks).run(threading.Event())
 
 
 def test_browsers_that_do_not_start_are_tried_a_few_times_then_the_start_has_failed(stage, monkeypatch):
@@ -268,15 +275,15 @@ def test_a_number_that_is_none_is_a_mistake_of_the_configuration(stage):
 
 def test_two_processes_never_have_one_number(stage, database):
     one, two = (BotLock(Database(database, 2, "t"), stage.bot) for _ in range(2))
-    stopping, process_health = threading.Event(), wiring.ProcessHealth(stage.settings, "t")
-    assert wiring._take(one, process_health, stopping)
+    stopping, process_health = threading.Event(), session_process.ProcessHealth(stage.settings, "t")
+    assert session_process._acquire(one, process_health, stopping)
     threading.Timer(3.0, stopping.set).start()
-    assert not wiring._take(two, process_health, stopping)
+    assert not session_process._acquire(two, process_health, stopping)
     assert "another process" in process_health.counters.degraded
     execute(stage.connection, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
     assert one.held()  # it takes it anew
     one.release()
-    eventually(two.take)
+    eventually(two.acquire)
     assert not one.held()
     two.release()
 
@@ -329,10 +336,10 @@ def test_a_profile_is_had_by_one_process_and_put_aside_twice_at_most(tmp_path):
     profile = Profile(tmp_path, COMPANY, 0)
     with pytest.raises(ProfileInUse):
         Profile(tmp_path, COMPANY, 0)
-    for number in range(ARCHIVED + 2):
+    for number in range(MAX_ARCHIVED + 2):
         assert not profile.linked
         (profile.path / "key").write_text(str(number))
-        profile.mark(NUMBER)
+        profile.mark_linked(NUMBER)
         assert profile.linked
         profile.archive()
     assert profile.path.stat().st_mode & 0o777 == 0o700
@@ -345,17 +352,17 @@ def test_a_profile_is_had_by_one_process_and_put_aside_twice_at_most(tmp_path):
 
 def test_a_removed_number_leaves_nothing_that_links_it_and_its_successor_does_not_inherit_it(tmp_path):
     profile = Profile(tmp_path, COMPANY, 0)
-    profile.take(7)
-    profile.mark(NUMBER)
+    profile.assign(7)
+    profile.mark_linked(NUMBER)
     profile.archive()
-    profile.mark(NUMBER)
+    profile.mark_linked(NUMBER)
     with pytest.raises(ProfileInUse):
         discard(tmp_path, COMPANY, 0, 7)
     profile.close()
     successor = Profile(tmp_path, COMPANY, 0)
-    successor.take(8)
+    successor.assign(8)
     assert not successor.linked
-    successor.mark(NUMBER)
+    successor.mark_linked(NUMBER)
     assert len(folders(tmp_path)) == 3
     discard(tmp_path, COMPANY, 0, 7)
     assert folders(tmp_path) == [successor.path.name]
@@ -371,45 +378,45 @@ def folders(place):
 
 
 def test_a_state_lasts_since_it_began_whatever_its_reasons(stage):
-    register = StatusStore(stage.pool, stage.bot, lambda *_: None)
-    register.begin()
-    register.change(State.STARTING)
+    status = StatusStore(stage.pool, stage.bot, lambda *_: None)
+    status.begin()
+    status.change(State.STARTING)
     first = stage.row("changed_at")
-    register.change(State.STARTING, "the network is away")
+    status.change(State.STARTING, "the network is away")
     assert (stage.row("changed_at"), stage.row("reason")) == (first, "the network is away")
-    register.change(State.WORKING)
+    status.change(State.WORKING)
     assert stage.row("changed_at") > first
 
 
 @pytest.mark.parametrize("end", [State.STOPPED, None])
 def test_a_start_that_is_stopped_or_killed_did_not_fail(stage, end):
     for _ in range(4):
-        register = StatusStore(stage.pool, stage.bot, lambda *_: None)
-        register.begin()
-        register.change(State.STARTING)
+        status = StatusStore(stage.pool, stage.bot, lambda *_: None)
+        status.begin()
+        status.change(State.STARTING)
         if end:
-            register.change(end)
+            status.change(end)
     assert stage.row("failed_starts") == 0
     with stage.pool.connection() as connection:
-        assert store.block_failing(connection) == []
+        assert status_store.block_failing(connection) == []
 
 
 def test_three_starts_that_fail_block_the_number_and_one_that_comes_up_wipes_them_out(stage):
     def fail():
-        register = StatusStore(stage.pool, stage.bot, lambda *_: None)
-        register.begin()
-        register.fail("no display")
+        status = StatusStore(stage.pool, stage.bot, lambda *_: None)
+        status.begin()
+        status.fail("no display")
 
     def blocked():
         with stage.pool.connection() as connection:
-            return store.block_failing(connection)
+            return status_store.block_failing(connection)
 
     fail()
     fail()
-    register = StatusStore(stage.pool, stage.bot, lambda *_: None)
-    register.begin()
+    status = StatusStore(stage.pool, stage.bot, lambda *_: None)
+    status.begin()
     assert blocked() == []
-    register.change(State.SCAN_QR_CODE)
+    status.change(State.SCAN_QR_CODE)
     assert stage.row("failed_starts") == 0
     for _ in range(2):
         fail()

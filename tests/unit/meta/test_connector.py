@@ -53,8 +53,8 @@ def test_a_link_is_sent_as_it_is():
 
 
 @pytest.mark.parametrize("kind, payload", [("hologram", {}), ("text", {}), ("image", {"media": {}}), ("read", {})])
-def test_a_message_that_this_version_does_not_know_fails_and_stops_nobody(kind, payload):
-    refused = META.request(BOT, message(kind, **payload)).run()
+def test_a_message_that_this_version_does_not_know_is_refused_without_a_preparation(kind, payload):
+    refused = META.request(BOT, message(kind, **payload))
     assert isinstance(refused, Rejected)
     assert kind in refused.reason
 

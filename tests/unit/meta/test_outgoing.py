@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.connectors.base import Unsupported
-from services.connectors.meta.translation.limits import check
-from services.connectors.meta.translation.outgoing import body
+from services.connectors.limits import check_meta
+from services.connectors.meta.translation.connector import body
 from services.message import Outgoing
 
 UUID = "0190c0de-0000-7000-8000-000000000000"
@@ -161,7 +161,7 @@ def test_what_cannot_be_written_is_said_so(kind, payload):
 )
 def test_what_meta_cannot_do_is_refused_with_a_way_out(kind, chat, payload, says):
     with pytest.raises(Unsupported, match=says):
-        check(kind, chat, payload)
+        check_meta(kind, chat, payload)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_what_meta_cannot_do_is_refused_with_a_way_out(kind, chat, payload, says
 )
 @pytest.mark.parametrize("chat", [CHAT, "US.13491208655302741918"])
 def test_what_meta_can_do_passes(kind, payload, chat):
-    check(kind, chat, payload)
+    check_meta(kind, chat, payload)
 
 
 EMOJI = (
@@ -195,13 +195,13 @@ OTHERS = (
 
 @pytest.mark.parametrize("emoji", EMOJI)
 def test_a_reaction_is_any_one_emoji(emoji):
-    check("reaction", CHAT, {"reaction": emoji})
+    check_meta("reaction", CHAT, {"reaction": emoji})
 
 
 @pytest.mark.parametrize("text", OTHERS)
 def test_a_reaction_is_nothing_else(text):
     with pytest.raises(Unsupported, match="one emoji"):
-        check("reaction", CHAT, {"reaction": text})
+        check_meta("reaction", CHAT, {"reaction": text})
 
 
 @given(st.sampled_from(["text", "image", "audio", "template", "reaction"]), st.text(), st.text(max_size=40))
@@ -211,7 +211,7 @@ def test_a_payload_passes_or_is_refused_and_what_passes_can_be_written(kind, cha
         "variables": [said], "reaction": said, "target_provider_id": "wamid.7",
     }  # fmt: skip
     try:
-        check(kind, chat, payload)
+        check_meta(kind, chat, payload)
     except Unsupported as refused:
         assert len(str(refused)) > 20
         return

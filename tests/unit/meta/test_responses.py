@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.meta.translation.responses import refusal
+from services.connectors.meta.translation.errors import refusal
 from services.message import Held, Rejected, Retry, Scope, Unavailable
 
 TOKEN = "EAAGm0PX4ZCpsBAKtokentokentoken"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.meta.signature import sign, verify_signature
+from services.connectors.meta.receiver import sign, verify_signature
 
 
 def test_a_signature_made_elsewhere_is_the_same():

@@ -1,4 +1,4 @@
-"""The thread that owns a session's browser, with a stand-in of the browser and a clock that a test turns."""
+"""The loop of the thread that owns a session's browser, with a stand-in of the browser and a clock that a test sets."""
 
 import queue
 
@@ -6,10 +6,9 @@ import pytest
 
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
-from services.connectors.wwebjs.session import browser_loop as owner
+from services.connectors.wwebjs.session import browser_loop
 from services.connectors.wwebjs.session.browser_loop import BrowserLoop, Hooks
-from services.connectors.wwebjs.states.page_state import PageState
-from services.connectors.wwebjs.states.state_machine import End, Limits, State
+from services.connectors.wwebjs.states.state_machine import End, Limits, PageState, State
 from services.database.connection import DatabaseUnavailable
 from tests.unit.wwebjs.test_state_machine import IDLE_QR, MAIN, QR, health
 
@@ -17,7 +16,7 @@ from tests.unit.wwebjs.test_state_machine import IDLE_QR, MAIN, QR, health
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """An idle turn waits for nothing."""
-    monkeypatch.setattr(owner, "IDLE", 0.0)
+    monkeypatch.setattr(browser_loop, "IDLE_SECONDS", 0.0)
 
 
 class Browser:
@@ -55,7 +54,7 @@ class Browser:
 
 
 class Everything:
-    """Register, recorder, profile, hooks and a work of an owner; what is told to them is kept."""
+    """Status store, recorder, profile, hooks and page task of a loop; it keeps what they receive."""
 
     linked = True
 
@@ -64,18 +63,21 @@ class Everything:
         self.now, self.turns = 100.0, turns
         self.told, self.codes, self.stored, self.working = [], [], [], [False]
         self.away, self.ours, self.idle, self.mb, self.work = 0, True, True, 100.0, lambda: False
-        self.command = lambda owner: None
+        self.command = lambda loop: None
         self.bound = None
         hooks = Hooks(
-            self.stopping, self.set_working, lambda: self.idle, lambda _: self.mb, lambda owner: self.command(owner),
-            lambda: self.ours, bound_number=self.bound_number,
-        )  # fmt: skip
-        self.owner = BrowserLoop(
-            self.browser, self, self, self, [self], Limits(500.0, 2), hooks, clock=lambda: self.now
+            stopping=self.stopping,
+            set_working=self.set_working,
+            idle=lambda: self.idle,
+            memory_mb=lambda _: self.mb,
+            handle_commands=lambda loop: self.command(loop),
+            lock_held=lambda: self.ours,
+            bound_number=self.bound_number,
         )
+        self.loop = BrowserLoop(self.browser, self, self, self, [self], Limits(500.0, 2), hooks, clock=lambda: self.now)
 
     def serve(self):
-        return self.owner.serve()
+        return self.loop.serve()
 
     def bound_number(self):
         self.reach_database()
@@ -97,7 +99,7 @@ class Everything:
         self.reach_database()
         self.told.append((state, number))
 
-    def beat(self, works, memory_mb, versions):
+    def heartbeat(self, works, memory_mb, versions):
         self.reach_database()
 
     def show_qr(self, text, seconds):
@@ -108,7 +110,7 @@ class Everything:
         self.reach_database()
         self.stored += [each.seq for each in events]
 
-    def mark(self, number):
+    def mark_linked(self, number):
         self.linked = number
 
     def reach_database(self):
@@ -144,7 +146,7 @@ def test_a_page_that_cannot_be_reached_is_tried_again_and_commands_are_carried_o
     all_ = Everything()
     all_.browser.refusals = [CallFailed(None, "net::ERR_INTERNET_DISCONNECTED"), CallTimeout("load: 60 s")]
     asked = []
-    all_.command = lambda owner: asked.append(owner.course.view)
+    all_.command = lambda loop: asked.append(loop.machine.page)
     assert all_.serve()[0] is End.STOP
     assert all_.told == [(State.STARTING, None), (State.STARTING, None), (State.WORKING, "60")]
     assert PageState.UNREACHABLE in asked
@@ -251,7 +253,7 @@ def test_memory_over_the_limit_is_renewed_when_nothing_is_in_hand_far_over_it_at
 
 def test_a_command_may_end_it():
     all_ = Everything()
-    all_.command = once(lambda owner: owner.ask(End.FORGET))
+    all_.command = once(lambda loop: loop.request_end(End.FORGET))
     assert all_.serve() == (End.FORGET, "an operator asked for it")
 
 

@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from bisnesctl.bots.web_sessions import Ages, Block, Session
 from services.connectors.wwebjs.manager import plan as manager_plan
-from services.connectors.wwebjs.manager.plan import STARTING_SECONDS, Program, fattest, is_elsewhere, program_name
+from services.connectors.wwebjs.manager.plan import (
+    STARTING_SECONDS,
+    Program,
+    is_elsewhere,
+    program_name,
+    session_to_recycle,
+)
 
 NOW = datetime.now(UTC)
 #: Seconds since a start.
@@ -128,15 +134,15 @@ def test_what_is_not_to_run_is_shown_so(found, shown):
     assert told == ([shown] if shown else [])
 
 
-def test_the_fattest_idle_browser_is_renewed_one_at_a_time():
+def test_the_browser_with_the_most_memory_and_no_queue_is_renewed_one_at_a_time():
     sessions = [session(1, state="WORKING", memory=500), session(2, state="WORKING", memory=700)]
     sessions.append(session(3, state="FAILED", memory=9000))
     nobody = frozenset()
-    assert fattest(sessions, 1200, nobody, nobody) is None
-    assert fattest(sessions, 1000, nobody, nobody).bot_id == 2
-    assert fattest(sessions, 1000, nobody, frozenset({2})).bot_id == 1
-    assert fattest(sessions, 1000, nobody, frozenset({1, 2})).bot_id == 2
-    assert fattest(sessions, 1000, frozenset({1}), nobody) is None
+    assert session_to_recycle(sessions, 1200, nobody, nobody) is None
+    assert session_to_recycle(sessions, 1000, nobody, nobody).bot_id == 2
+    assert session_to_recycle(sessions, 1000, nobody, frozenset({2})).bot_id == 1
+    assert session_to_recycle(sessions, 1000, nobody, frozenset({1, 2})).bot_id == 2
+    assert session_to_recycle(sessions, 1000, frozenset({1}), nobody) is None
 
 
 @pytest.mark.parametrize(

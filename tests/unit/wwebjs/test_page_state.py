@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.connectors.wwebjs.browser.page import Health
-from services.connectors.wwebjs.states.page_state import PageState, see
+from services.connectors.wwebjs.states.state_machine import PageState, see
 
 WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "60123456789@c.us", "4.6.1", "2.3000")
 
@@ -33,7 +33,7 @@ WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "601
     ],
 )
 def test_what_the_page_says_tells_how_it_is(changes, linked, view):
-    assert see(replace(WORKS, **changes), linked).view is view
+    assert see(replace(WORKS, **changes), linked).state is view
 
 
 modes = st.sampled_from([None, "QR", "MAIN", "SYNCING", "OFFLINE", "CONFLICT", "TOS_BLOCK", "PROXYBLOCK", "new"])
@@ -50,6 +50,6 @@ def test_it_works_only_where_everything_says_so_and_a_trouble_has_a_reason(
     )  # fmt: skip
     seen = see(health, linked)
     whole = full and authenticated is True and mode == "MAIN" and socket == "CONNECTED"
-    assert (seen.view is PageState.WORKING) == whole
-    if seen.view not in (PageState.WORKING, PageState.SCAN, PageState.LOADING):
+    assert (seen.state is PageState.WORKING) == whole
+    if seen.state not in (PageState.WORKING, PageState.SCAN, PageState.LOADING):
         assert seen.reason

@@ -6,16 +6,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.connectors.base import LocalFile, PageRequest
+from services.connectors.base import LocalFile
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
-from services.connectors.wwebjs.sending.page_send import MAX_TIMES
-from services.connectors.wwebjs.sending.page_window import UNACKNOWLEDGED, PageWindow
-from services.connectors.wwebjs.sending.reconcile import PATIENCE, Handed, Sighting, Step, judge
+from services.connectors.wwebjs.sending.page_sends import (
+    ACK_TIMEOUT_SECONDS,
+    MAX_HANDOVERS,
+    MAX_UNACKNOWLEDGED,
+    Handover,
+    PageSends,
+    Sighting,
+    Step,
+    judge,
+)
+from services.connectors.wwebjs.translation.connector import page_request
 from services.database.connection import DatabaseUnavailable
 from services.message import Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
 from tests.support.web_model import ENDS, QUESTIONS, FakePage, Rows, World, violations
 
-HANDED = Handed("k", until=100.0)
+HANDED_OVER = Handover("k", until=100.0)
 REFUSED = Rejected("no", "no")
 
 
@@ -33,22 +41,22 @@ REFUSED = Rejected("no", "no")
     ],
 )
 def test_what_a_chat_says_of_a_key_decides(ack, running, refusal, now, verdict):
-    assert judge(Handed("k", 100.0, refusal), Sighting(ack, running), now) == verdict
+    assert judge(Handover("k", 100.0, refusal), Sighting(ack, running), now) == verdict
 
 
 def test_what_whatsapp_could_not_send_is_tried_again_and_what_it_keeps_is_unknown():
-    assert isinstance(judge(HANDED, Sighting(-1), 0.0), Retry)
-    assert isinstance(judge(HANDED, Sighting(0), 100.0), Unknown)
+    assert isinstance(judge(HANDED_OVER, Sighting(-1), 0.0), Retry)
+    assert isinstance(judge(HANDED_OVER, Sighting(0), 100.0), Unknown)
 
 
 @given(st.none() | st.integers(-7, 4), st.booleans(), st.none() | st.just(REFUSED), st.floats(0, 200))
 def test_nothing_is_handed_over_that_may_be_there(ack, running, refusal, now):
-    if judge(Handed("k", 100.0, refusal), Sighting(ack, running), now) is Step.HAND_OVER:
+    if judge(Handover("k", 100.0, refusal), Sighting(ack, running), now) is Step.HAND_OVER:
         assert (ack, running, refusal) == (None, False, None)
 
 
 class Stage:
-    """A window on a page of the model, its outbox, and a clock that only the test moves."""
+    """Sends through a page of the model, their outbox, and a clock that only the test sets."""
 
     def __init__(self):
         self.now = 1000.0
@@ -59,23 +67,23 @@ class Stage:
     def start(self):
         """A process begins: nothing is in hand."""
         self.rows.in_hand.clear()
-        self.window = PageWindow(self.rows, rate=1e6, clock=lambda: self.now)
+        self.sends = PageSends(self.rows, rate=1e6, clock=lambda: self.now)
 
     def claim(self):
         for request in self.rows.claim(self.now):
-            self.window.submit(request.message.id, request, lambda: None)
+            self.sends.submit(request.message.id, request, lambda: None)
 
     def turn(self):
-        """One turn of the owner, who has the page loaded anew where it is lost; returns whether there was work."""
+        """One turn of the loop, which reloads a page that is lost; returns whether there was work."""
         self.claim()
         try:
-            worked = self.window.turn(self.page)
+            worked = self.sends.turn(self.page)
         except PageLost:
             self.world.reload()
             worked = True
         except CallTimeout:
             worked = True
-        for number, outcome in self.window.poll(0):
+        for number, outcome in self.sends.poll(0):
             self.rows.record(number, outcome, self.now)
         return worked
 
@@ -113,7 +121,7 @@ class Stage:
             case "server" if waiting:
                 world.page[waiting[0]].ack = -1
             case "session" if detail == "pauses":
-                self.window.paused()
+                self.sends.paused()
             case "session":
                 world.reload()
                 if detail == "dies":
@@ -126,15 +134,15 @@ def swallow(stage, count):
         stage.rows.accept(f"chat {len(stage.rows.rows)}")
         stage.claim()
         lost = False
-        while stage.window.in_flight:
+        while stage.sends.in_flight:
             try:
-                stage.window.turn(stage.page)
+                stage.sends.turn(stage.page)
             except PageLost as error:
                 assert "acknowledged none of the last" in str(error)
                 lost = True
-            for number, outcome in stage.window.poll(0):
+            for number, outcome in stage.sends.poll(0):
                 stage.rows.record(number, outcome, stage.now)
-            stage.now += PATIENCE
+            stage.now += ACK_TIMEOUT_SECONDS
     return lost
 
 
@@ -145,24 +153,24 @@ def test_a_page_that_gets_nothing_acknowledged_is_renewed_then_less_and_less_oft
 
 def test_one_acknowledgement_and_the_page_is_well():
     stage = Stage()
-    assert not swallow(stage, UNACKNOWLEDGED - 1)
+    assert not swallow(stage, MAX_UNACKNOWLEDGED - 1)
     stage.rows.accept("well")
     stage.claim()
-    while stage.window.in_flight:
-        stage.window.turn(stage.page)
+    while stage.sends.in_flight:
+        stage.sends.turn(stage.page)
         for key in stage.world.waiting():
             stage.world.deliver(key)
-        for number, outcome in stage.window.poll(0):
+        for number, outcome in stage.sends.poll(0):
             stage.rows.record(number, outcome, stage.now)
         stage.now += 1.0
-    assert not swallow(stage, UNACKNOWLEDGED - 1)
+    assert not swallow(stage, MAX_UNACKNOWLEDGED - 1)
 
 
 EVENTS = st.one_of(
     st.tuples(st.just("accept"), st.sampled_from("AB")),
     st.tuples(st.just("send"), st.sampled_from(ENDS)),
     st.tuples(st.just("ask"), st.sampled_from(QUESTIONS)),
-    st.tuples(st.just("turn"), st.sampled_from([0.1, 0.1, 0.1, 0.1, 3.0, PATIENCE + 1])),
+    st.tuples(st.just("turn"), st.sampled_from([0.1, 0.1, 0.1, 0.1, 3.0, ACK_TIMEOUT_SECONDS + 1])),
     st.tuples(st.just("turn"), st.just(0.1)),
     st.tuples(st.just("turn"), st.just(0.1)),
     st.tuples(st.just("call ends"), st.none()),
@@ -193,7 +201,7 @@ def status(stage, number=1):
 
 def test_a_message_that_breaks_every_page_fails_in_the_end(stage):
     stage.rows.accept("A")
-    for _ in range(MAX_TIMES):
+    for _ in range(MAX_HANDOVERS):
         stage.page.sends.append("lost before")
         stage.turn()
         stage.now += 1
@@ -206,18 +214,18 @@ def test_a_page_that_never_answers_is_loaded_anew_a_few_times(stage):
     stage.rows.accept("A")
     stage.page.sends.append("hangs")
     renewed = 0
-    for _ in range(3 * MAX_TIMES):
+    for _ in range(3 * MAX_HANDOVERS):
         stage.claim()
         with suppress(CallTimeout):
             try:
-                stage.window.turn(stage.page)
+                stage.sends.turn(stage.page)
             except PageLost:  # the page that comes next is as bad
                 renewed += 1
-        for number, outcome in stage.window.poll(0):
+        for number, outcome in stage.sends.poll(0):
             stage.rows.record(number, outcome, stage.now)
-        stage.now += PATIENCE
+        stage.now += ACK_TIMEOUT_SECONDS
     assert status(stage) is Status.UNKNOWN
-    assert 1 < renewed <= MAX_TIMES
+    assert 1 < renewed <= MAX_HANDOVERS
 
 
 def test_messages_of_other_chats_pass_one_that_whatsapp_keeps(stage):
@@ -232,7 +240,7 @@ def test_messages_of_other_chats_pass_one_that_whatsapp_keeps(stage):
         stage.turn()
         stage.now += 0.1
     assert (status(stage, 1), status(stage, 2)) == (Status.QUEUED, Status.SENT)
-    stage.now += PATIENCE
+    stage.now += ACK_TIMEOUT_SECONDS
     stage.turn()
     assert status(stage, 1) is Status.UNKNOWN
     stage.world.deliver(first)
@@ -254,10 +262,10 @@ def test_without_its_database_a_message_goes_back(stage):
 
 def test_while_the_session_rests_nothing_stays_in_hand(stage):
     stage.rows.accept("A")
-    stage.window.paused()
+    stage.sends.paused()
     stage.claim()
-    assert stage.window.poll(0) == [(1, None)]
-    assert stage.window.in_flight == 0
+    assert stage.sends.poll(0) == [(1, None)]
+    assert stage.sends.in_flight == 0
     stage.rows.in_hand.clear()
     stage.settle()
     assert status(stage) is Status.SENT
@@ -278,13 +286,13 @@ class Acting:
 
 
 def act(page, kind, attempts=0, **payload):
-    window = PageWindow(Rows(), rate=1e6)
+    sends = PageSends(Rows(), rate=1e6)
     message = Outgoing(1, "1", 1, "60123456789", kind, payload | {"target_provider_id": "k"}, attempts)
-    window.submit(1, PageRequest(message), lambda: None)
+    sends.submit(1, page_request(message), lambda: None)
     with suppress(PageLost, CallTimeout):
-        assert window.turn(page)
-    ((_, outcome),) = window.poll(0)
-    assert window.in_flight == 0
+        assert sends.turn(page)
+    ((_, outcome),) = sends.poll(0)
+    assert sends.in_flight == 0
     return outcome
 
 
@@ -351,7 +359,7 @@ def test_a_file_is_let_go_of_once_its_message_is_sent(tmp_path):
         return FakePage._send(stage.page, "well", chat, "1", options)
 
     stage.page.send_file = send_file
-    stage.window.submit(1, PageRequest(message, file), lambda: None)
+    stage.sends.submit(1, page_request(message, file), lambda: None)
     stage.turn()
     assert released == []
     stage.settle()
