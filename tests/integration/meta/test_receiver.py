@@ -98,7 +98,7 @@ def test_a_body_of_three_megabytes_passes_and_a_larger_one_does_not(client, data
     assert len(stored(database)) == 1
 
 
-def test_without_a_secret_nobody_is_believed(database, tmp_path):
+def test_without_an_app_secret_every_webhook_is_refused(database, tmp_path):
     with receiver(database, tmp_path, META_APP_SECRET="") as client:
         assert refusal(post(client, signature=sign("", BODY))) == (401, "invalid_signature")
 
@@ -144,7 +144,7 @@ def test_a_webhook_of_360dialog_without_the_secret_leaves_no_trace(client, datab
     assert stored(database) == []
 
 
-def test_without_an_encryption_key_no_secret_is_believed(database, tmp_path, number):
+def test_without_an_encryption_key_every_secret_is_refused(database, tmp_path, number):
     keyless = receiver_settings(database, tmp_path, ENCRYPTION_KEY="")
     with receiver(database, tmp_path, ENCRYPTION_KEY="") as client:
         secret = inspection.dialog360_secret(keyless, "0128", 1)
@@ -199,7 +199,7 @@ def test_without_a_verify_token_no_handshake_succeeds(database, tmp_path):
         assert handshake(client, mode="subscribe", verify_token="", challenge="1").status_code == 403
 
 
-def test_while_the_database_is_away_meta_is_asked_to_come_again(tmp_path):
+def test_meta_gets_a_503_while_the_database_is_unavailable(tmp_path):
     with receiver(NOWHERE, tmp_path) as client:
         answer = post(client)
         assert refusal(answer) == (503, "database_unavailable")
@@ -218,7 +218,7 @@ def test_other_addresses_and_methods_are_refused_in_the_one_form(client):
     assert refusal(client.delete(PATH)) == (405, "method_not_allowed")
 
 
-def test_the_heartbeat_learns_what_was_received(client):
+def test_the_heartbeat_counts_received_webhooks(client):
     post(client)
     post(client, signature="no")
     assert client.application.counters.processed == 1

@@ -74,7 +74,7 @@ def since(bot):
     return at
 
 
-def test_what_was_said_before_the_link_is_none_of_ours(bot, filling):
+def test_messages_before_the_link_are_not_stored(bot, filling):
     page = Page()
     page.has(1, time.time() - 5)
     fill(bot, filling, page)
@@ -84,7 +84,7 @@ def test_what_was_said_before_the_link_is_none_of_ours(bot, filling):
     assert bot.history("content") == [("text 2",)]
 
 
-def test_what_another_number_heard_before_it_was_linked_is_none_of_ours_either(bot, filling):
+def test_messages_of_another_number_before_its_link_are_not_stored(bot, filling):
     now, page = time.time(), Page()
     fill(bot, filling, page)
     caught_up(bot, now - 3600)
@@ -97,7 +97,7 @@ def test_what_another_number_heard_before_it_was_linked_is_none_of_ours_either(b
     assert bot.history("content") == [("text 2",)]
 
 
-def test_what_came_in_meanwhile_is_stored_and_told_once(bot, filling, opened):
+def test_missed_messages_are_stored_and_reported_once(bot, filling, opened):
     now, page = time.time(), Page()
     caught_up(bot, now - 3600)
     page.has(0, now - 7200)
@@ -114,7 +114,7 @@ def test_what_came_in_meanwhile_is_stored_and_told_once(bot, filling, opened):
     assert execute(bot.connection, "SELECT count(*) FROM webhook_inbox") == stored  # nothing has changed there
 
 
-def test_many_come_in_pieces_however_many_were_said_in_one_second(bot, filling):
+def test_many_messages_come_in_pieces_even_if_all_have_the_same_second(bot, filling):
     now, page = int(time.time()), Page()
     caught_up(bot, now - 3600)
     for number in range(1200):
@@ -123,7 +123,7 @@ def test_many_come_in_pieces_however_many_were_said_in_one_second(bot, filling):
     assert len({key for (key,) in bot.history("external_id")}) == len(bot.history()) == 1200
 
 
-def test_what_became_of_ours_is_asked_for(bot, filling):
+def test_acknowledgements_of_our_messages_are_requested(bot, filling):
     read, unknown, unsure = bot.send(KEY), bot.accept(), bot.accept()
     bot.record(bot.begin(f"true_{CHAT}_3EB002"), status=Status.UNKNOWN)
     bot.record(bot.begin(f"true_{CHAT}_3EB003"), status=Status.UNKNOWN)
@@ -134,7 +134,7 @@ def test_what_became_of_ours_is_asked_for(bot, filling):
 
 
 @pytest.mark.parametrize("failure", [CallFailed(None, "no"), CallTimeout("__wa.recent")])
-def test_a_page_that_does_not_answer_is_asked_again(bot, filling, failure, monkeypatch):
+def test_a_failed_catch_up_starts_over(bot, filling, failure, monkeypatch):
     now, page = time.time(), Page()
     caught_up(bot, now - 3600)
     page.has(1, now - 60)
@@ -154,7 +154,7 @@ def test_a_page_that_does_not_answer_is_asked_again(bot, filling, failure, monke
     assert bot.history("content") == [("text 1",)]
 
 
-def test_a_session_that_does_not_work_asks_nothing(bot, filling):
+def test_a_paused_session_does_not_catch_up(bot, filling):
     page = Page()
     assert not filling.turn(page)
     filling.begin()
@@ -163,7 +163,7 @@ def test_a_session_that_does_not_work_asks_nothing(bot, filling):
     assert page.asked == []
 
 
-def test_what_is_stored_is_asked_for_no_more(bot, filling, monkeypatch):
+def test_a_later_catch_up_asks_only_for_newer_messages(bot, filling, monkeypatch):
     monkeypatch.setattr(catch_up, "SECOND_AFTER_SECONDS", 0)
     page, before = Page(), time.time()
     caught_up(bot, before - 9000)
@@ -184,7 +184,7 @@ lives = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 9), max_size=4
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lives)
-def test_nothing_is_lost_and_nothing_doubled_however_often_sessions_die(opened, lives):
+def test_no_message_is_lost_or_doubled_however_often_sessions_die(opened, lives):
     connection, pool = opened
     execute(connection, RESET)
     bot, page, begun = WebBot(connection, pool), Page(), time.time() - 3600

@@ -13,7 +13,7 @@ from bisnesctl.bots import web_sessions
 from bisnesctl.processes.session_programs import session_name
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.manager import store
-from services.connectors.wwebjs.manager.supervise import SessionSupervisor
+from services.connectors.wwebjs.manager.session_supervisor import SessionSupervisor
 from services.connectors.wwebjs.session import commands, status_store
 from services.connectors.wwebjs.session.bot_lock import BotLock
 from services.database.connection import Database
@@ -252,7 +252,7 @@ def test_the_profile_of_a_removed_number_goes_once_its_browser_has_ended(stage):
     assert stage.rows("SELECT * FROM wa_removed") == []
 
 
-def test_what_was_stopped_by_name_stays_so_and_comes_back_with_a_start(stage):
+def test_a_session_stopped_by_name_stays_stopped_until_a_start(stage):
     stage.add(0)
     stage.settle()
     stage.until("WORKING", 0)
@@ -266,7 +266,7 @@ def test_what_was_stopped_by_name_stays_so_and_comes_back_with_a_start(stage):
     stage.until("WORKING", 0)
 
 
-def test_a_session_whose_process_is_gone_says_so(stage):
+def test_a_session_without_a_process_is_published_as_failed(stage):
     stage.add(0, "mute")
     stage.settle()
     stage.until("WORKING", 0, "mute")
@@ -280,7 +280,7 @@ def test_a_session_whose_process_is_gone_says_so(stage):
 
 
 @pytest.mark.parametrize("shift", ["-1 hour", "150 seconds", "-150 seconds"])
-def test_a_session_is_not_restarted_for_what_the_database_says_of_its_beat(stage, shift):
+def test_a_heartbeat_from_a_wrong_clock_restarts_no_session(stage, shift):
     stage.add(0)
     stage.settle()
     stage.until("WORKING", 0)
@@ -292,7 +292,7 @@ def test_a_session_is_not_restarted_for_what_the_database_says_of_its_beat(stage
     assert stage.pids() == before
 
 
-def test_the_beat_of_a_predecessor_is_no_silence(stage):
+def test_the_heartbeat_of_an_earlier_process_does_not_count(stage):
     stage.add(0)
     stage.settle()
     stage.until("WORKING", 0)
@@ -315,7 +315,7 @@ def on_another_machine(stage, phone):
     database.close()
 
 
-def test_a_number_that_runs_on_another_machine_is_neither_started_nor_judged_here(stage):
+def test_a_session_of_another_machine_is_neither_started_nor_published_here(stage):
     stage.add(0)
     with stage._database.connection() as connection:
         status_store.adopt_bots(connection)
@@ -384,7 +384,7 @@ def test_killing_the_manager_stops_no_session_and_the_next_one_goes_on(settings,
     assert stage.pids().items() > before.items()
 
 
-def test_one_manager_at_a_time_looks_after_the_sessions_of_a_machine(database):
+def test_one_manager_at_a_time_leads_on_a_machine(database):
     found = Database(database, 2)
     first, other = found.connect(), found.connect()
     assert store.take_lead(first, "here")

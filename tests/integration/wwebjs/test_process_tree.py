@@ -60,7 +60,7 @@ def test_children_in_sessions_of_their_own_and_those_that_lost_their_parent_are_
     assert not any(alive(pid) for pid in said(tmp_path))
 
 
-def test_what_cannot_be_killed_is_left_behind(program, monkeypatch):
+def test_a_process_that_cannot_be_killed_is_left_behind(program, monkeypatch):
     monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(process_tree.os, "kill", lambda *_: None)  # as in an uninterruptible wait
     assert kill_within(program)

@@ -102,7 +102,7 @@ def session(browser, database, tmp_path):
     pool.close()
 
 
-def test_what_customers_say_is_told_each_once_and_in_order(sandbox, session):
+def test_messages_of_customers_are_reported_once_and_in_order(sandbox, session):
     (first,) = sandbox.wa_say(NUMBER, text="Hello", name="Aina")
     sandbox.wa_say(NUMBER, text="And?", reply_to=first)
     sandbox.wa_say(NUMBER, type="location", content={"lat": 3.1, "lng": 101.7, "loc": "KLCC"})
@@ -123,7 +123,7 @@ def test_what_customers_say_is_told_each_once_and_in_order(sandbox, session):
     assert session.bot.aside() == []
 
 
-def test_what_is_said_about_messages_and_calls_are_told(sandbox, session):
+def test_reactions_edits_revocations_and_calls_are_reported(sandbox, session):
     (first,) = sandbox.wa_say(NUMBER, text="Helo")
     session.told("message", "message.any")
     sandbox.wa_say(NUMBER, type="edit", message_id=first, text="Hello")
@@ -171,7 +171,7 @@ def test_a_file_that_the_page_does_not_get_is_fetched_later(sandbox, session):
     assert session.kept(session.bot.events("message")[0]["id"]) == JPEG
 
 
-def test_what_we_send_is_one_message_whatever_the_page_tells_of_it(sandbox, session):
+def test_our_own_message_is_stored_once_whatever_the_page_reports(sandbox, session):
     number = session.bot.accept()
     key = session.page.call("__wa.newKey", CHAT)
     claimed = session.bot.begin(key)
@@ -186,7 +186,7 @@ def test_what_we_send_is_one_message_whatever_the_page_tells_of_it(sandbox, sess
     assert [each["arrivals"] for each in sandbox.wa_sent(text="Hi")] == [1]
 
 
-def test_what_happened_while_no_page_was_there_is_made_up_for(sandbox, session):
+def test_a_new_page_catches_up_on_missed_messages(sandbox, session):
     time.sleep(1)  # messages are dated to the second, and those of other tests are not to be asked for
     execute(session.bot.connection, "UPDATE wa_session SET caught_up_at = now()")
     (first, second) = (sandbox.wa_say(NUMBER, text=text)[0] for text in ("Helo", "Bye"))

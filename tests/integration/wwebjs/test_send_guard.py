@@ -73,7 +73,7 @@ def test_groups_and_hidden_numbers_are_not_asked_for(pool, bot, clock, chat):
     assert page.asked == []
 
 
-def test_who_wrote_or_was_written_to_is_not_asked_for(pool, bot, clock):
+def test_a_chat_with_history_is_not_looked_up(pool, bot, clock):
     execute(pool.own, "INSERT INTO chat (bot_id, chat_id) VALUES (%s, %s)", (bot, CHAT))
     execute(
         pool.own,
@@ -106,13 +106,13 @@ def test_a_number_that_was_found_the_second_time_is_written_to(pool, bot, clock)
     assert own.refusal(page, message(bot)) is None
 
 
-def test_a_page_that_cannot_ask_puts_the_message_off(pool, bot, clock):
+def test_a_failed_look_up_postpones_the_message(pool, bot, clock):
     page = Asked()
     page.broken = True
     assert isinstance(guard(pool, clock).refusal(page, message(bot)), Unavailable)
 
 
-def test_a_young_number_sends_what_it_may(pool, bot, clock):
+def test_a_number_in_warm_up_is_held_to_its_limits(pool, bot, clock):
     execute(pool.own, "INSERT INTO wa_limit (bot_id, per_day, new_chats_per_day) VALUES (%s, 3, 1)", (bot,))
     page, own = Asked(), guard(pool, clock)
     assert own.refusal(page, message(bot)) is None
@@ -128,14 +128,14 @@ def test_a_young_number_sends_what_it_may(pool, bot, clock):
     assert execute(pool.own, counted, (bot,)) == [(3, 1)]
 
 
-def test_without_limits_it_is_counted_all_the_same(pool, bot, clock):
+def test_messages_are_counted_without_limits_too(pool, bot, clock):
     own = guard(pool, clock)
     for _ in range(3):
         assert own.refusal(Asked(), message(bot)) is None
     assert execute(pool.own, "SELECT sum(messages) FROM wa_sent") == [(3,)]
 
 
-def test_a_key_is_written_down_and_crossed_out(pool, bot, clock):
+def test_a_key_is_stored_and_removed(pool, bot, clock):
     own = guard(pool, clock)
     own.reserve(message(bot), KEY)
     assert execute(pool.own, "SELECT key_id FROM wa_key") == [("3EB0AA",)]

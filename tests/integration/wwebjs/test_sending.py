@@ -225,7 +225,7 @@ def test_a_message_is_edited_and_deleted(sandbox, session):
     session.until(lambda: sandbox.wa_sent(number=NUMBER)[0]["type"] == "revoked")
 
 
-def test_what_came_in_is_deleted_on_the_own_devices_alone(sandbox, session):
+def test_a_received_message_is_deleted_on_our_own_devices_only(sandbox, session):
     (incoming,) = sandbox.wa_say(NUMBER, text="no", **{"from": CHAT})
     session.until(lambda: session.surfer.page.call("__wa.find", incoming))
     everyone = session.accept("delete", deleteForEveryone=True, target_provider_id=incoming)
@@ -242,7 +242,7 @@ def test_a_number_that_is_not_on_whatsapp_is_not_written_to(sandbox, session):
     assert found == [(CHAT, True), ("60199999999", False)]
 
 
-def test_what_whatsapp_refuses_is_sent_under_another_key(sandbox, session):
+def test_a_message_that_whatsapp_refused_is_sent_under_another_key(sandbox, session):
     sandbox.wa("behaviour", match="twice", times=1, answer="refused")
     message = session.accept(message="twice")
     assert session.settled(message) == [SENT]
@@ -250,7 +250,7 @@ def test_what_whatsapp_refuses_is_sent_under_another_key(sandbox, session):
     assert len(execute(session.connection, "SELECT key_id FROM wa_key")) == 2
 
 
-def test_a_chat_that_whatsapp_keeps_waiting_holds_up_no_other(sandbox, session):
+def test_an_unacknowledged_chat_does_not_delay_others(sandbox, session):
     sandbox.wa("behaviour", match="slow", times=1, answer="unacknowledged")
     slow = session.accept(message="slow")
     after = session.accept(message="after")
@@ -263,7 +263,7 @@ def test_a_chat_that_whatsapp_keeps_waiting_holds_up_no_other(sandbox, session):
     assert once(sandbox)[-1] == "after"
 
 
-def test_a_call_that_takes_too_long_is_asked_after(sandbox, session, monkeypatch):
+def test_a_send_that_timed_out_is_looked_up(sandbox, session, monkeypatch):
     monkeypatch.setattr(page_sends, "SEND_TIMEOUT_SECONDS", 1.0)
     session.settled(session.accept(message="before"))
     sandbox.wa("hang", number=NUMBER, milliseconds=4000)
@@ -272,7 +272,7 @@ def test_a_call_that_takes_too_long_is_asked_after(sandbox, session, monkeypatch
     assert sorted(once(sandbox)) == ["before", "text 0", "text 1", "text 2", "text 3"]
 
 
-def test_a_page_that_is_lost_in_the_middle_costs_nothing(sandbox, session):
+def test_no_message_is_lost_with_the_page(sandbox, session):
     ids = [session.accept(message=f"{chat[-1]}.{n}", chat=chat) for n in range(8) for chat in CHATS]
     session.until(lambda: len(sandbox.wa_sent(number=NUMBER)) >= 8)
     sandbox.wa("crash", number=NUMBER)
@@ -280,7 +280,7 @@ def test_a_page_that_is_lost_in_the_middle_costs_nothing(sandbox, session):
     in_order(once(sandbox))
 
 
-def test_a_process_that_dies_in_the_middle_costs_nothing(sandbox, session):
+def test_no_message_is_lost_with_the_process(sandbox, session):
     ids = [session.accept(message=f"{chat[-1]}.{n}", chat=chat) for n in range(8) for chat in CHATS]
     session.until(lambda: len(sandbox.wa_sent(number=NUMBER)) >= 10)
     session.die()

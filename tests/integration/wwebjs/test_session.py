@@ -139,7 +139,7 @@ def sandbox(tmp_path):
     sandbox.end()
 
 
-def test_the_life_of_a_session(database, redis_server, sandbox, tmp_path):
+def test_a_session_shows_a_code_works_and_stops(database, redis_server, sandbox, tmp_path):
     stage = Stage(database, redis_server.url, tmp_path, sandbox.page_url)
     try:
         live(stage, sandbox)
@@ -247,7 +247,7 @@ def test_browsers_that_do_not_start_are_tried_a_few_times_then_the_start_has_fai
     assert (stage.row("state"), stage.row("reason"), stage.row("failed_starts")) == ("FAILED", "no display", 1)
 
 
-def test_a_number_that_another_process_took_is_shown_as_that_one_says(stage, monkeypatch):
+def test_a_session_that_runs_elsewhere_publishes_no_state(stage, monkeypatch):
     assert serve(stage, monkeypatch, lambda *_: Shown(MAIN), ours=False) == ExitStatus.ELSEWHERE
     assert stage.row("state") == "STARTING"  # as it was told before
 
@@ -268,12 +268,12 @@ def test_a_blocked_number_is_not_started(stage):
     assert StatusStore(stage.pool, stage.bot, lambda *_: None).block() is None
 
 
-def test_a_number_that_is_none_is_a_mistake_of_the_configuration(stage):
+def test_an_unknown_number_exits_as_misconfigured(stage):
     execute(stage.connection, "DELETE FROM phone_configs")
     assert stage.start().wait(60) == ExitStatus.MISCONFIGURED
 
 
-def test_two_processes_never_have_one_number(stage, database):
+def test_two_processes_never_serve_one_bot(stage, database):
     one, two = (BotLock(Database(database, 2, "t"), stage.bot) for _ in range(2))
     stopping, process_health = threading.Event(), session_process.ProcessHealth(stage.settings, "t")
     assert session_process._acquire(one, process_health, stopping)
@@ -332,7 +332,7 @@ def signal_all(pids, signum):
             os.kill(pid, signum)
 
 
-def test_a_profile_is_had_by_one_process_and_put_aside_twice_at_most(tmp_path):
+def test_a_profile_is_used_by_one_process_and_two_archived_ones_are_kept(tmp_path):
     profile = Profile(tmp_path, COMPANY, 0)
     with pytest.raises(ProfileInUse):
         Profile(tmp_path, COMPANY, 0)
@@ -401,7 +401,7 @@ def test_a_start_that_is_stopped_or_killed_did_not_fail(stage, end):
         assert status_store.block_failing(connection) == []
 
 
-def test_three_starts_that_fail_block_the_number_and_one_that_comes_up_wipes_them_out(stage):
+def test_three_failed_starts_block_the_session_and_a_good_one_resets_the_count(stage):
     def fail():
         status = StatusStore(stage.pool, stage.bot, lambda *_: None)
         status.begin()

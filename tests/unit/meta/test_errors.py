@@ -78,7 +78,7 @@ def test_the_table_has_every_documented_code_and_no_other():
 
 
 @pytest.mark.parametrize("code, attempts", METAS_OWN.items())
-def test_troubles_of_metas_own_may_be_a_messages_own_fault_at_last(code, attempts):
+def test_faults_of_meta_fail_the_message_after_some_attempts(code, attempts):
     assert classify(code, "no") == Unavailable(str(code), "no", chargeable=True, attempts=attempts)
 
 
@@ -92,7 +92,7 @@ def test_a_pair_waits_1_4_16_and_64_seconds():
 
 
 @pytest.mark.parametrize("code, after", NUMBERS_WAIT.items())
-def test_a_number_waits_and_is_slowed_where_it_sends_too_fast(code, after):
+def test_a_number_that_sends_too_fast_is_held_and_slowed_down(code, after):
     outcome = classify(code, "no")
     assert (outcome.scope, outcome.after, outcome.slower) == (Scope.BOT, after, code == 130429)
 
@@ -111,7 +111,7 @@ def test_an_operator_is_told_what_to_do(code):
 
 
 @pytest.mark.parametrize("code", FINAL)
-def test_what_cannot_succeed_is_not_repeated(code):
+def test_permanent_errors_are_not_retried(code):
     assert isinstance(classify(code, "no"), Rejected)
 
 

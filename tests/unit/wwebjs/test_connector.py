@@ -100,7 +100,7 @@ def test_groups_hidden_numbers_and_every_kind_are_accepted(connector):
         connector.check(kind, CHAT, {})
 
 
-def test_nobody_else_learns_of_a_message_and_its_chat_stays_unread():
+def test_a_text_asks_for_no_link_preview_and_leaves_its_chat_unread():
     request = page_request(message(message="https://example.com", quoted_provider_id="q", mentions=[CHAT]))
     chat, text, options = under_key(request.calls[0], "key").arguments
     assert (chat, text) == (f"{CHAT}@c.us", "https://example.com")

@@ -65,7 +65,7 @@ STEP = {"break": Page.restore} | {name: getattr(Page, name) for name in ("heard"
 
 
 @given(STEPS)
-def test_each_comes_once_and_in_order_and_none_of_the_present_life_is_missed(steps):
+def test_events_come_once_and_in_order_and_none_of_the_current_load_is_lost(steps):
     page = Page()
     for step in steps:
         STEP[step](page)
@@ -79,7 +79,7 @@ def test_each_comes_once_and_in_order_and_none_of_the_present_life_is_missed(ste
 
 
 @given(STEPS, st.integers(1, 3))
-def test_what_the_page_could_not_keep_is_said(steps, kept):
+def test_dropped_events_are_reported_as_a_gap(steps, kept):
     page = Page(kept)
     for step in steps:
         STEP[step](page)
@@ -92,7 +92,7 @@ def test_what_the_page_could_not_keep_is_said(steps, kept):
         assert heard + missed == len(page.told)
 
 
-def test_nothing_is_asked_for_while_nothing_is_missing():
+def test_the_page_is_not_asked_while_no_event_is_missing():
     page = Page()
     for _ in range(5):
         page.heard()

@@ -40,17 +40,17 @@ REFUSED = Rejected("no", "no")
         (0, True, REFUSED, 99.9, Step.LOOK_AGAIN),
     ],
 )
-def test_what_a_chat_says_of_a_key_decides(ack, running, refusal, now, verdict):
+def test_the_sighting_of_a_key_decides_the_outcome_or_the_next_step(ack, running, refusal, now, verdict):
     assert judge(Handover("k", 100.0, refusal), Sighting(ack, running), now) == verdict
 
 
-def test_what_whatsapp_could_not_send_is_tried_again_and_what_it_keeps_is_unknown():
+def test_a_failed_message_is_retried_and_an_unacknowledged_one_is_unknown():
     assert isinstance(judge(HANDED_OVER, Sighting(-1), 0.0), Retry)
     assert isinstance(judge(HANDED_OVER, Sighting(0), 100.0), Unknown)
 
 
 @given(st.none() | st.integers(-7, 4), st.booleans(), st.none() | st.just(REFUSED), st.floats(0, 200))
-def test_nothing_is_handed_over_that_may_be_there(ack, running, refusal, now):
+def test_a_message_that_may_be_in_the_chat_is_not_handed_over(ack, running, refusal, now):
     if judge(Handover("k", 100.0, refusal), Sighting(ack, running), now) is Step.HAND_OVER:
         assert (ack, running, refusal) == (None, False, None)
 
@@ -146,12 +146,12 @@ def swallow(stage, count):
     return lost
 
 
-def test_a_page_that_gets_nothing_acknowledged_is_renewed_then_less_and_less_often():
+def test_a_page_without_acknowledgements_is_renewed_less_and_less_often():
     stage = Stage()
     assert [swallow(stage, 1) for _ in range(9)] == [False, False, True, False, False, False, False, False, True]
 
 
-def test_one_acknowledgement_and_the_page_is_well():
+def test_one_acknowledgement_resets_the_count():
     stage = Stage()
     assert not swallow(stage, MAX_UNACKNOWLEDGED - 1)
     stage.rows.accept("well")
@@ -210,7 +210,7 @@ def test_a_message_that_breaks_every_page_fails_in_the_end(stage):
     assert stage.world.server == []
 
 
-def test_a_page_that_never_answers_is_loaded_anew_a_few_times(stage):
+def test_a_page_that_never_answers_is_reloaded_a_few_times(stage):
     stage.rows.accept("A")
     stage.page.sends.append("hangs")
     renewed = 0
@@ -228,7 +228,7 @@ def test_a_page_that_never_answers_is_loaded_anew_a_few_times(stage):
     assert 1 < renewed <= MAX_HANDOVERS
 
 
-def test_messages_of_other_chats_pass_one_that_whatsapp_keeps(stage):
+def test_messages_of_other_chats_overtake_an_unacknowledged_one(stage):
     for chat in "AB":
         stage.rows.accept(chat)
     for _ in range(4):
@@ -247,7 +247,7 @@ def test_messages_of_other_chats_pass_one_that_whatsapp_keeps(stage):
     assert violations(stage.world, stage.rows) == []
 
 
-def test_without_its_database_a_message_goes_back(stage):
+def test_a_message_is_requeued_if_the_database_is_unavailable(stage):
     def away(*_):
         raise DatabaseUnavailable("away")
 
@@ -260,7 +260,7 @@ def test_without_its_database_a_message_goes_back(stage):
     assert status(stage) is Status.SENT
 
 
-def test_while_the_session_rests_nothing_stays_in_hand(stage):
+def test_no_message_stays_in_hand_while_the_session_is_paused(stage):
     stage.rows.accept("A")
     stage.sends.paused()
     stage.claim()
@@ -296,7 +296,7 @@ def act(page, kind, attempts=0, **payload):
     return outcome
 
 
-def test_what_is_no_message_is_done_by_a_call():
+def test_reactions_receipts_edits_and_deletions_are_calls_without_a_key():
     everyone = {"deleteForEveryone": True}
     for kind, payload, answer, function in (
         ("reaction", {"reaction": "👍"}, {"sendMsgResult": "OK"}, ("WPP.chat.sendReactionToMessage", "k", "👍")),
@@ -323,19 +323,19 @@ def test_what_is_no_message_is_done_by_a_call():
         ("edit", {"message": "x"}, CallFailed("edit_message_error", "Cannot edit"), "edit_message_error"),
     ],
 )
-def test_what_whatsapp_does_not_do_is_refused_for_good(kind, payload, answer, code):
+def test_a_call_that_whatsapp_rejects_fails_the_message(kind, payload, answer, code):
     outcome = act(Acting(answer), kind, **payload)
     assert isinstance(outcome, Rejected)
     assert outcome.code == code
 
 
 @pytest.mark.parametrize("answer", [CallTimeout("late"), PageLost("gone"), CallFailed(None, "odd"), "ERROR_UNKNOWN"])
-def test_what_may_pass_is_tried_again(answer):
+def test_a_call_that_fails_temporarily_is_retried(answer):
     said = {"sendMsgResult": answer} if isinstance(answer, str) else answer
     assert isinstance(act(Acting(said), "reaction", reaction="👍"), Retry)
 
 
-def test_a_network_that_is_away_is_no_messages_fault():
+def test_an_unreachable_network_is_an_outage_of_the_chat():
     outcome = act(Acting({"sendMsgResult": "ERROR_NETWORK"}), "reaction", reaction="👍")
     assert (type(outcome), outcome.scope) == (Unavailable, Scope.CHAT)
 
@@ -345,7 +345,7 @@ def test_a_deletion_that_was_interrupted_finds_its_message_gone():
     assert act(Acting(answer), "delete", attempts=1, deleteForEveryone=True) == Sent()
 
 
-def test_a_file_is_let_go_of_once_its_message_is_sent(tmp_path):
+def test_a_file_is_released_once_its_message_is_sent(tmp_path):
     path, released = tmp_path / "a.png", []
     path.write_bytes(b"x")
     stage, sent = Stage(), []

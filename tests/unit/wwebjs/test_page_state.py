@@ -32,7 +32,7 @@ WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "601
         ({"mode": "SMB_TOS_BLOCK", "full": False}, False, PageState.BANNED),
     ],
 )
-def test_what_the_page_says_tells_how_it_is(changes, linked, view):
+def test_the_report_of_the_page_decides_its_state(changes, linked, view):
     assert see(replace(WORKS, **changes), linked).state is view
 
 
@@ -42,7 +42,7 @@ maybe = st.sampled_from([None, False, True])
 
 
 @given(modes, sockets, st.booleans(), maybe, maybe, st.booleans())
-def test_it_works_only_where_everything_says_so_and_a_trouble_has_a_reason(
+def test_the_page_works_only_if_all_parts_say_so_and_every_fault_has_a_reason(
     mode, socket, full, authenticated, update, linked
 ):
     health = replace(

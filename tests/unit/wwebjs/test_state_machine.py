@@ -152,7 +152,7 @@ def test_a_code_that_nobody_scanned_in_time_is_replaced():
     assert way.look(IDLE_QR, 10) == [Do.REFRESH_QR]
 
 
-def test_a_link_counts_as_kept_once_it_survives_a_kill():
+def test_a_link_is_marked_once_it_would_survive_a_kill():
     way = Way()
     assert Do.MARK_LINKED not in way.look(MAIN)
     assert way.look(MAIN, state_machine.LINK_DURABLE_SECONDS) == [Do.MARK_LINKED]
@@ -160,7 +160,7 @@ def test_a_link_counts_as_kept_once_it_survives_a_kill():
     assert way.look(MAIN, 10) == []
 
 
-def test_one_look_without_an_answer_is_forgiven_two_are_not():
+def test_the_page_is_lost_after_two_looks_without_an_answer():
     way = Way()
     way.look(MAIN)
     assert way.look(None) == []
@@ -171,21 +171,21 @@ def test_one_look_without_an_answer_is_forgiven_two_are_not():
     assert ends(way.look(None)) == [End.LOST]
 
 
-def test_a_page_that_does_not_get_ready_has_failed_one_that_was_up_is_lost():
+def test_a_page_that_does_not_become_ready_has_failed_or_is_lost_if_it_was_up():
     assert ends(Way().stay(LOADING, 200)) == [End.FAILED]
     way = Way()
     way.look(MAIN)
     assert ends(way.stay(LOADING, 200)) == [End.LOST]
 
 
-def test_a_phone_with_a_long_history_has_its_time():
+def test_a_phone_with_a_long_history_has_more_time_to_synchronise():
     way = Way()
     way.look(QR)
     assert ends(way.stay(SYNCING, 600)) == []
     assert ends(way.stay(SYNCING, 600)) == [End.LOST]
 
 
-def test_a_page_without_a_connection_rests_and_is_renewed():
+def test_a_page_without_a_connection_pauses_and_is_renewed():
     way = Way()
     way.look(MAIN)
     assert way.look(OFFLINE, 1) == [Do.REST, Show(State.STARTING, "no connection to WhatsApp", "disconnected")]
@@ -193,7 +193,7 @@ def test_a_page_without_a_connection_rests_and_is_renewed():
     assert ends(way.stay(OFFLINE, 50)) == [End.RENEW]
 
 
-def test_a_page_that_says_once_that_it_is_not_linked_loses_nothing():
+def test_one_report_of_a_lost_link_is_not_believed():
     way = Way(linked=True)
     way.look(MAIN)
     assert way.look(QR)[0] is Do.REST
@@ -203,7 +203,7 @@ def test_a_page_that_says_once_that_it_is_not_linked_loses_nothing():
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_a_phone_that_unlinks_it_ends_it_even_right_after_the_link(linked):
+def test_a_phone_that_unlinks_ends_the_session_even_right_after_the_link(linked):
     way = Way(linked=linked)
     way.look(MAIN)
     assert ends(way.stay(QR, 20)) == [End.LOGGED_OUT]
@@ -219,13 +219,13 @@ def test_an_account_that_whatsapp_refuses_ends_at_once_and_says_why(mode):
     assert "WhatsApp blocked the account" in end.reason
 
 
-def test_a_ban_that_is_told_ends_it():
+def test_an_event_of_a_ban_ends_the_session():
     (end,) = Way().hear("conn.backend_event", {"event": "account_temporarily_banned"})
     assert end.end is End.BANNED
     assert "temporarily" in end.reason
 
 
-def test_it_is_taken_back_as_often_as_allowed_each_time_with_patience():
+def test_the_session_is_taken_over_as_often_as_allowed():
     way = Way()
     way.look(MAIN)
     assert Do.TAKE_OVER in way.look(CONFLICT)
@@ -237,12 +237,12 @@ def test_it_is_taken_back_as_often_as_allowed_each_time_with_patience():
     assert ends(Way(past=way.past, now=way.now + 60).look(CONFLICT)) == [End.CONFLICT]
 
 
-def test_takeovers_of_the_hour_before_do_not_count():
+def test_takeovers_of_more_than_an_hour_ago_do_not_count():
     way = Way(past=Past(takeovers=[10.0, 20.0]), now=20.0 + state_machine.PERIOD_SECONDS)
     assert Do.TAKE_OVER in way.look(CONFLICT)
 
 
-def test_a_newer_version_is_loaded_when_nothing_is_in_hand_and_once_an_hour():
+def test_a_newer_version_is_loaded_when_idle_and_once_an_hour():
     way = Way()
     way.look(health(needs_update=True))
     assert way.machine.works
@@ -252,7 +252,7 @@ def test_a_newer_version_is_loaded_when_nothing_is_in_hand_and_once_an_hour():
     assert after.machine.note_idle() == []
 
 
-def test_an_outdated_page_rests_until_nothing_is_in_hand():
+def test_an_outdated_page_is_renewed_when_idle():
     way = Way()
     way.look(MAIN)
     actions = way.look(OUTDATED)
@@ -261,7 +261,7 @@ def test_an_outdated_page_rests_until_nothing_is_in_hand():
     assert ends(way.machine.note_idle()) == [End.RENEW]
 
 
-def test_memory_over_the_limit_waits_far_over_it_does_not():
+def test_memory_over_the_limit_waits_until_idle_unless_far_over():
     course = Way().machine
     assert course.note_memory(499) == course.note_idle() == []
     assert course.note_memory(600) == []
@@ -269,7 +269,7 @@ def test_memory_over_the_limit_waits_far_over_it_does_not():
     assert ends(course.note_memory(626)) == [End.RENEW]
 
 
-def test_what_the_page_could_not_tell_is_asked_for_without_telling_anybody():
+def test_a_gap_in_the_events_starts_a_catch_up_without_a_state_change():
     way = Way()
     assert way.hear("bridge.missed") == []
     way.look(MAIN)
@@ -278,7 +278,7 @@ def test_what_the_page_could_not_tell_is_asked_for_without_telling_anybody():
     assert (actions[0], shown(actions), way.machine.works) == (Do.REST, [State.STARTING], False)
 
 
-def test_what_happens_is_looked_at_soon_but_not_all_the_time():
+def test_an_event_causes_a_look_soon_but_not_too_often():
     way = Way()
     way.look(MAIN)
     way.hear("chat.new_message")
@@ -319,7 +319,7 @@ def do(way, step, value):
 
 
 @given(steps, st.booleans())
-def test_whatever_happens(story, linked):
+def test_invariants_hold_for_any_sequence_of_events(story, linked):
     """Work goes on exactly while it is WORKING and is told so; an end comes last; looks never stop."""
     way = Way(linked=linked)
     working, state, told_any = False, State.STARTING, False
@@ -344,7 +344,7 @@ def test_whatever_happens(story, linked):
 
 
 @given(steps, st.booleans())
-def test_it_never_takes_back_more_often_than_allowed(story, linked):
+def test_takeovers_never_exceed_the_limit(story, linked):
     way, times = Way(linked=linked), []
     for after, (step, value) in story:
         way.now += after
@@ -357,14 +357,14 @@ def test_it_never_takes_back_more_often_than_allowed(story, linked):
 
 
 @given(healths)
-def test_a_page_that_stays_as_it_is_comes_to_something(told):
+def test_no_state_of_the_page_lasts_forever_without_an_action(told):
     """In no state but WORKING and at a QR code does it stay for ever."""
     way = Way(linked=True)
     actions = way.stay(told, 2 * state_machine.SYNCING_TIMEOUT_SECONDS)
     assert ends(actions) or way.machine.note_idle() or way.machine.page in (PageState.WORKING, PageState.SCAN)
 
 
-def test_browsers_that_come_up_to_nothing_are_given_up():
+def test_launches_stop_after_too_many_failures():
     recovery, pauses = RelaunchPolicy(), []
     while not recovery.hopeless:
         recovery.note(None)
@@ -374,7 +374,7 @@ def test_browsers_that_come_up_to_nothing_are_given_up():
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1e6)), min_size=1))
-def test_after_a_steady_life_the_next_browser_comes_at_once_after_brief_ones_it_waits(lives):
+def test_a_browser_follows_at_once_after_a_steady_one_and_with_a_pause_after_brief_ones(lives):
     recovery = RelaunchPolicy()
     for up in lives:
         recovery.note(up)

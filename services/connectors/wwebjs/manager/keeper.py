@@ -10,7 +10,7 @@ import structlog
 from bisnesctl.errors import BisnesError
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.manager import store
-from services.connectors.wwebjs.manager.supervise import SessionSupervisor
+from services.connectors.wwebjs.manager.session_supervisor import SessionSupervisor
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.database.listen import notifications
 from services.runtime.heartbeat import Counters

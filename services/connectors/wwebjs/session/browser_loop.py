@@ -147,7 +147,7 @@ class BrowserLoop:
             self._note_look(None)
         self._publish()
         if self._is_due("lock", LOCK_CHECK_SECONDS) and not self.hooks.lock_held():
-            raise _Finished(End.TAKEN, "another process serves this bot")
+            raise _Finished(End.ELSEWHERE, "another process serves this bot")
 
     def _serve_page(self) -> None:
         self.hooks.handle_commands(self)

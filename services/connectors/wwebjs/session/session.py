@@ -74,7 +74,7 @@ class Session:
             log.info("browser.ended", end=end.value, reason=reason)
             if end is End.STOP:
                 break
-            if end is End.TAKEN:  # the other process publishes the state
+            if end is End.ELSEWHERE:  # the other process publishes the state
                 return ExitStatus.ELSEWHERE
             if end in _BLOCKING_ENDS:
                 return self._give_up(end, reason)

@@ -138,7 +138,7 @@ SELECT 'wwebjs', 'session_blocked', jsonb_build_object('company', company_id, 'p
 FROM blocked JOIN phone_configs ON id = bot_id"""
 
 
-# --- By whoever knows the state ---------------------------------------------------------------------------------------
+# --- By the session's process or the manager -------------------------------------------------------------------------
 
 
 def publish_state(

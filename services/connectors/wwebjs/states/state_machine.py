@@ -114,7 +114,7 @@ class End(Enum):
     """Why the loop of a browser ended."""
 
     STOP = "stop"  # the process is to stop
-    TAKEN = "taken"  # another process serves the bot
+    ELSEWHERE = "elsewhere"  # another process serves the bot
     RENEW = "renew"  # closed cleanly, another browser follows
     LOST = "lost"  # killed, another browser follows
     FAILED = "failed"  # it reached neither a QR code nor WORKING
