@@ -143,8 +143,8 @@ class Downloads:
         seconds = None if final else max(pending.backoff(task.attempt), least)
         with self._database.connection() as connection:
             pending.put_off(connection, task.message_id, reason, seconds)
-        event = "download.abandoned" if final else "download.failed"
-        log.warning(event, message=task.message_id, bot=task.bot_id, attempt=task.attempt, reason=reason, after=seconds)
+        about = {"message": task.message_id, "bot": task.bot_id, "attempt": task.attempt}
+        log.warning("download.failed", **about, reason=reason, final=final, retry_in_seconds=seconds)
 
 
 def claim(connection: Connection, busy: list[int]) -> PendingMedia | None:

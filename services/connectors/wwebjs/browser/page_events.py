@@ -57,7 +57,7 @@ class Feed:
     def take(self, payload: str) -> bool:
         """Accept an event as JSON; returns whether events before it are missing, so that the page must be asked."""
         event = _event(json.loads(payload))
-        if self._held is None and self._follows(event):
+        if self._held is None and event.seq <= self._last(event) + 1:
             self._pass(event)
             return False
         asked_already = self._held is not None
@@ -72,9 +72,6 @@ class Feed:
         later = [each for each in held if each not in earlier]
         for event in [*earlier, *found, *later]:
             self._pass(event)
-
-    def _follows(self, event: PageEvent) -> bool:
-        return event.seq <= self._last(event) + 1
 
     def _last(self, event: PageEvent) -> int:
         """The number of the last event of the same load that was passed on."""

@@ -143,7 +143,7 @@ class BrowserLoop:
         except PageLost:
             if self.browser.lost is not None or self.browser.driver_alive:
                 raise
-            log.warning("driver.ended", effect="the next call attaches another one")
+            log.warning("browser.driver_ended", effect="the next call attaches another one")
             self._note_look(None)
         self._publish()
         if self._is_due("lock", LOCK_CHECK_SECONDS) and not self.hooks.lock_held():

@@ -102,5 +102,5 @@ class MediaDownloads:
         unavailable = contextlib.suppress(DatabaseUnavailable, DatabaseError)  # it is due again when its claim expires
         with unavailable, self._database.connection() as connection:
             pending.put_off(connection, task.message_id, reason, seconds)
-        event = "download.abandoned" if seconds is None else "download.failed"
-        log.warning(event, message=task.message_id, bot=task.bot_id, attempt=task.attempt, reason=reason, after=seconds)
+        about = {"message": task.message_id, "bot": task.bot_id, "attempt": task.attempt}
+        log.warning("download.failed", **about, reason=reason, final=seconds is None, retry_in_seconds=seconds)
