@@ -49,7 +49,7 @@ class MediaClient:
         self._dialog360 = settings.dialog360_base
 
     def find(self, bot: Bot, media_id: str) -> RemoteFile:
-        """Where a file is now. Raises `FileLost` and `FileUnavailable`; neither shows a credential or an address."""
+        """Find the current address of a file. Raises `FileLost` and `FileUnavailable`, which show no secret."""
         url = self._provider.file_url(bot, media_id)
         credential = _Header(self._provider.header(bot))
         try:

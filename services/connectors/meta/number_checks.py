@@ -13,7 +13,7 @@ from bisnesctl.bots.inspection import Subject, inspect
 from bisnesctl.bots.verification import broken
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.settings import Settings
-from services.database.connection import Connection
+from services.database.connection import Connection, transaction
 from services.message import Bot, Scope
 from services.outbox import store
 from services.outbox.store import Hold
@@ -107,7 +107,7 @@ class NumberChecks:
 
     def _hold(self, connection: Connection, bot: Bot, reason: str) -> None:
         """Hold the bot's queue because its credential is refused, unless the credential was replaced meanwhile."""
-        with connection, connection.cursor() as cursor:
+        with transaction(connection) as cursor:
             cursor.execute(_CREDENTIAL, (bot.id,))
             row = cursor.fetchone()
             if row is not None and row[0] and decrypt(self._key, row[0]) == bot.access_token.value:

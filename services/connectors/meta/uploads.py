@@ -30,7 +30,7 @@ MAX_CACHED = 10_000
 
 #: The code with which Meta refuses a file.
 _FILE_REFUSED = 131053
-#: The codes with which Meta may refuse the id of a copy that it no longer has; only the words tell.
+#: The codes with which Meta may refuse the id of a copy that it no longer has; only the words distinguish it.
 _PARAMETER_REFUSED = (100, 131009)
 
 Source = tuple[int, str, str]  # the bot, the kind (of links only, whose allowed files depend on it), the link or key

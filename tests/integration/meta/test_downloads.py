@@ -1,4 +1,4 @@
-"""Files that came in are fetched from the provider and kept, once, whatever goes wrong meanwhile."""
+"""Received files are downloaded from the provider and stored once, despite any failure meanwhile."""
 
 import base64
 import contextlib
@@ -117,7 +117,7 @@ class Stage:
         return rows[0] if rows else None
 
     def let_pass(self, seconds):
-        """So many seconds go by."""
+        """Let `seconds` pass."""
         execute(
             self.connection,
             "UPDATE media_download SET due = due - %(s)s * interval '1 second', created_at = created_at - %(s)s *"
@@ -224,7 +224,7 @@ def test_a_file_that_the_provider_lost_is_abandoned_at_once_and_stays_listed(sta
     (400, {"error": {"code": 4, "message": "too many calls"}}),
     (500, {"error": {"code": 131000, "message": "something went wrong"}}),
     (502, "a gateway's page"),
-    (404, "a page of whoever has this address now"),
+    (404, "a page of the host that has this address now"),
     (200, {"no": "url"}),
     (200, ["no object"]),
     (302, {}),
@@ -375,7 +375,7 @@ def test_several_processes_fetch_each_file_once(stage):
 
 def test_a_download_of_a_killed_process_is_claimed_again_after_its_lease(stage):
     message = stage.receive(stage.add_bot(), "990")
-    assert downloads.claim(stage.connection, []) is not None  # and nothing more is heard of whoever did that
+    assert downloads.claim(stage.connection, []) is not None  # and the claiming process is gone
     stage.work()
     assert stage.provider.asked == {}
     stage.let_pass(pending.LEASE)
@@ -395,7 +395,7 @@ def test_360dialog_is_never_asked_often_enough_to_block_the_number(stage, monkey
         counts.append(stage.provider.served.total())
         stage.let_pass(300)
     assert max(later - earlier for earlier, later in zip([0, *counts], counts[11:], strict=False)) <= 20
-    assert counts[-1] > 20  # it goes on all the same
+    assert counts[-1] > 20  # downloads continue nevertheless
     stage.provider.broken.clear()
     for _ in range(12):
         stage.let_pass(3600)

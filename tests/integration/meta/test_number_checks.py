@@ -1,4 +1,4 @@
-"""The background check of the numbers: due ones once, changes told, a refused credential holds its queue."""
+"""The regular checks of numbers: due ones once, changes reported, a refused credential holds its queue."""
 
 import threading
 from dataclasses import replace

@@ -25,7 +25,7 @@ from tests.support.web_page import CHAT, WebSandbox
 
 NUMBER = "60110000003"
 NEVER = ("Promise.race", [])
-#: Runs a browser and tells its pids, then does nothing.
+#: Runs a browser and prints its pids, then does nothing.
 OWNER = """
 import sys, time
 from pathlib import Path
@@ -70,7 +70,7 @@ class Stage:
         return self.browser.page
 
     def events(self, name):
-        """What is told under this name from now on; the first of it is waited for."""
+        """The events with this name from now on; waits for the first."""
         while True:
             event = self.browser.events.get()
             assert not isinstance(event, Lost), event
@@ -85,7 +85,7 @@ class Stage:
         return event.reason
 
     def emit(self, first, count):
-        """Let the page tell things with these numbers."""
+        """Let the page emit events with these numbers."""
         for number in range(first, first + count):
             self.page.call("WPP.emit", "conn.online", number)
 
@@ -94,7 +94,7 @@ class Stage:
         return [next(told).data for _ in range(count)]
 
     def forget(self):
-        """Pass over what was told until now."""
+        """Drop the events received until now."""
         self.emit(-1, 1)
         assert next(each for each in self.events("conn.online") if each.data == -1)
 

@@ -1,4 +1,4 @@
-"""What came in while no session ran is asked of the page and stored like what was told, in a real PostgreSQL."""
+"""Messages that arrived while no session ran are requested from the page and stored, in a real PostgreSQL."""
 
 import time
 
@@ -178,7 +178,7 @@ def test_a_later_catch_up_asks_only_for_newer_messages(bot, filling, monkeypatch
     assert before - OVERLAP_SECONDS - 60 <= since(bot) <= time.time() - OVERLAP_SECONDS
 
 
-# Minutes at which customers write, and what a session does: it hears what is said, or it is down and starts again.
+# Minutes at which customers write, and what a session does: it receives messages, or it is down and starts again.
 lives = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 9), max_size=4)), max_size=6)
 
 

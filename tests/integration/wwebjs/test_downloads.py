@@ -1,4 +1,4 @@
-"""Files of WhatsApp Web numbers, whatever becomes of the page meanwhile; PostgreSQL and the store are real."""
+"""Downloads of a WhatsApp Web number despite any fault of its page; PostgreSQL and the store are real."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""What the page of WhatsApp Web tells, applied to a real PostgreSQL beside the sending: all of it, and once."""
+"""Events of the page, applied to a real PostgreSQL while messages are sent: all of them, and once."""
 
 import time
 
@@ -73,7 +73,7 @@ def test_a_send_of_a_dead_process_is_recorded_by_reconciliation(bot):
     bot.tell(said(KEY, "Hi", ack=0))
     bot.restart()
     claimed = bot.begin()
-    assert (claimed.message_id, claimed.provider_id) == (number, KEY)  # whoever claims it asks the chat for its key
+    assert (claimed.message_id, claimed.provider_id) == (number, KEY)  # the next claim asks the chat for its key
     bot.record(claimed, KEY)
     bot.tell(said(KEY, "Hi", ack=1))
     assert bot.history("id::text, status") == [(number, "sent")]
@@ -218,7 +218,7 @@ def test_a_company_gets_events_of_its_own_messages_only(bot, opened):
     assert other.status(number) == "sent"
 
 
-#: What the page tells of one message of the customer's and one of ours, live, from a gap or repeated.
+#: The events of one message of the customer and one of ours: live, from a catch-up or repeated.
 STEPS = {
     "theirs": said(THEIRS, ack=0), "shown": said(KEY, "Hi", ack=0), "filled": said(KEY, "Hi", ack=2),
     "sent": acked(1, KEY), "delivered": acked(2, KEY), "read": acked(3, KEY, THEIRS), "played": acked(4, KEY),
@@ -261,7 +261,7 @@ def _end(bot, claimed, outcome):
 
 
 def _reconcile(bot):
-    """Whoever claims what is left asks the chat, which has it."""
+    """The next process that claims the rest asks the chat, which has it."""
     execute(bot.connection, "UPDATE lane SET due = now() WHERE claim IS NULL")
     for claimed in bot.outbox.claim(bot.connection, 5):
         assert claimed.provider_id == KEY

@@ -1,4 +1,4 @@
-"""What WhatsApp Web asks of the outbox: one bot at a time, keys chosen before the send, edits and deletions."""
+"""The outbox of WhatsApp Web: one bot at a time, keys chosen before the send, edits and deletions."""
 
 import pytest
 from uuid_utils import uuid7

@@ -1,4 +1,4 @@
-"""Killing a program with everything that it started, whatever the machine is at."""
+"""A program and its whole process tree are killed, even on a busy machine."""
 
 import subprocess
 import threading
@@ -10,7 +10,7 @@ from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.chromium import Program
 from tests.support.deployment import alive, wait_until
 
-#: A program with a child in its session and one in a session of its own, whose pids it tells.
+#: A program that prints the pids of its children: one in its session, and one in a session of its own.
 TREE = """
 import os, time
 for number in range(2):

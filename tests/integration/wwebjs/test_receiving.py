@@ -1,4 +1,4 @@
-"""What customers say to a WhatsApp Web number, from the simulated network through the real browser to the history."""
+"""Messages of customers, from the simulated network through the real browser to the history."""
 
 import queue
 import time
@@ -42,7 +42,7 @@ def works(browser):
 
 
 class Session:
-    """What a session does with what comes in, and nothing else."""
+    """The receiving part of a session, and nothing else."""
 
     def __init__(self, browser, bot, pool, folder):
         self.browser, self.bot, self.page = browser, bot, browser.page
@@ -53,7 +53,7 @@ class Session:
         self.listen()  # what is left of the test before
 
     def listen(self):
-        """Take in what the page has told."""
+        """Store and apply the events of the page."""
         told = []
         while True:
             try:
@@ -78,7 +78,7 @@ class Session:
         return found
 
     def told(self, *names):
-        """Wait until the customer was told of so many things, and return their names in their order."""
+        """Wait until the customer received as many events, and return their names in order."""
         self.until(lambda: len(self.bot.events()) >= len(names))
         return [name for name, _ in self.bot.events()]
 

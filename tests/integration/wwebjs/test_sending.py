@@ -1,4 +1,4 @@
-"""What is accepted for a WhatsApp Web number leaves through the real browser, once and in the order of its chat."""
+"""Messages accepted for a WhatsApp Web number leave through the real browser, once and in the order of the chat."""
 
 import io
 import threading
@@ -72,11 +72,11 @@ def surfer(sandbox, tmp_path_factory):
 
 
 class Died(BaseException):
-    """What ends the thread of a process that is killed."""
+    """Ends the thread of a process that is killed."""
 
 
 class Session:
-    """What a session does about sending, and nothing else."""
+    """The sending part of a session, and nothing else."""
 
     def __init__(self, surfer, database, connection, bot, folder):
         self.surfer, self.database, self.connection, self.bot, self.folder = surfer, database, connection, bot, folder
@@ -104,7 +104,7 @@ class Session:
         def end(*_):
             raise Died
 
-        self.delivery._exchange = self.delivery._collect = end  # whatever its thread is at
+        self.delivery._exchange = self.delivery._collect = end  # at any point of its thread
         while self.delivery.working:
             time.sleep(0.01)
         self.surfer.renew()

@@ -39,7 +39,7 @@ from tests.unit.wwebjs.test_state_machine import MAIN, health
 COMPANY, NUMBER = "0128", "60110000007"
 
 
-#: What `python -m services.connectors.wwebjs` does.
+#: The same as `python -m services.connectors.wwebjs`.
 MAIN_MODULE = "import sys; from services.connectors.wwebjs.__main__ import main; sys.exit(main())"
 #: Has a step that takes more than 4 seconds beyond twice its deadline count as one that hangs.
 SOON_HUNG = "import time; from services.connectors.wwebjs.session import process; process.STEP_MARGIN_SECONDS = 4.0"
@@ -53,7 +53,7 @@ HANGS = {
 
 
 class Nobody:
-    """Whom to tell that a command waits."""
+    """A notifier that wakes nobody."""
 
     def notify(self, _queue):
         pass
@@ -119,7 +119,7 @@ class Stage:
         return eventually(lambda: commands.answer(self.pool, number, 60) or {"done": True})
 
     def statuses(self):
-        """What customers were told of the session, in the order it happened."""
+        """The events of the session that customers received, in their order."""
         query = "SELECT event_data -> 'payload' ->> 'status' FROM process_events WHERE event_type = %s ORDER BY id"
         return [status for (status,) in execute(self.connection, query, ("session_status",))]
 
@@ -249,7 +249,7 @@ def test_browsers_that_do_not_start_are_tried_a_few_times_then_the_start_has_fai
 
 def test_a_session_that_runs_elsewhere_publishes_no_state(stage, monkeypatch):
     assert serve(stage, monkeypatch, lambda *_: Shown(MAIN), ours=False) == ExitStatus.ELSEWHERE
-    assert stage.row("state") == "STARTING"  # as it was told before
+    assert stage.row("state") == "STARTING"  # as published before
 
 
 def test_a_refused_account_is_blocked_for_good_and_its_queue_is_held(stage, monkeypatch):
@@ -281,7 +281,7 @@ def test_two_processes_never_serve_one_bot(stage, database):
     assert not session_process._acquire(two, process_health, stopping)
     assert "another process" in process_health.counters.degraded
     execute(stage.connection, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-    assert one.held()  # it takes it anew
+    assert one.held()  # it acquires the lock again
     one.release()
     eventually(two.acquire)
     assert not one.held()
@@ -382,8 +382,8 @@ def test_a_state_lasts_since_it_began_whatever_its_reasons(stage):
     status.begin()
     status.change(State.STARTING)
     first = stage.row("changed_at")
-    status.change(State.STARTING, "the network is away")
-    assert (stage.row("changed_at"), stage.row("reason")) == (first, "the network is away")
+    status.change(State.STARTING, "the network is unavailable")
+    assert (stage.row("changed_at"), stage.row("reason")) == (first, "the network is unavailable")
     status.change(State.WORKING)
     assert stage.row("changed_at") > first
 

@@ -1,4 +1,4 @@
-"""What Meta's error codes mean for a message."""
+"""The meaning of Meta's error codes for a message."""
 
 import pytest
 from hypothesis import given
@@ -49,8 +49,8 @@ def waits(outcome):
     return [outcome.after * outcome.growth**n for n in range(outcome.attempts - 1)]
 
 
-#: What Meta's documentation says of every code, in the order of its pages (Cloud API, "Error codes"), and what it
-#: answers with beside them. Attempts: once it is known to be the message's own fault.
+#: The documented codes (Cloud API, "Error codes") and other codes that Meta sends. First, the faults of Meta itself,
+#: with the attempts after which the message counts as the cause.
 METAS_OWN = {1: 2, 2: None, 131000: 3, 131016: None, 133004: None}
 NUMBERS_WAIT = {130429: 5}
 ACCOUNTS_WAIT = {4: 300, 17: 300, 613: 300, 80007: 300}

@@ -1,4 +1,4 @@
-"""Reading Meta's webhooks: every documented payload, and whatever else may come."""
+"""Reading Meta's webhooks: every documented payload, and any other input."""
 
 import contextlib
 import json

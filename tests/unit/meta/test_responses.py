@@ -1,4 +1,4 @@
-"""What the answers of Meta and 360dialog mean, beside the codes of the error table."""
+"""The meaning of answers of Meta and 360dialog, beside the codes of the error table."""
 
 import orjson
 import pytest

@@ -20,7 +20,7 @@ def at_once(monkeypatch):
 
 
 class Browser:
-    """Its page says what it is told to say; a list is said one after the other, an error is raised."""
+    """A browser whose page reports `says`: a list one item after the other, an error by raising it."""
 
     def __init__(self, says):
         self.events = queue.Queue()

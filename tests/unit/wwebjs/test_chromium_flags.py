@@ -1,4 +1,4 @@
-"""What is told of a program that does not start."""
+"""The error of a program that does not start."""
 
 import pytest
 

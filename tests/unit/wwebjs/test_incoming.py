@@ -1,4 +1,4 @@
-"""Reading what the page of WhatsApp Web tells: every kind of event, and whatever else may come."""
+"""Reading the page's events: every kind of event, and any other input."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ THEIRS, OURS = f"false_{CHAT}_3A01", f"true_{CHAT}_3EB001"
 
 
 def tell(name, data, at=AT):
-    """What an event tells."""
+    """The updates in an event."""
     return parse_body(json.dumps({"name": name, "data": data, "at": at, "boot": "b", "seq": 1}).encode())
 
 

@@ -1,4 +1,4 @@
-"""What the manager does about the programs of sessions, whatever it finds."""
+"""The manager's plan for the programs of sessions, from any state."""
 
 from datetime import UTC, datetime
 

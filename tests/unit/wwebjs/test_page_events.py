@@ -1,4 +1,4 @@
-"""What a page tells comes in its order and once, whatever becomes of the connection and the page."""
+"""A page's events come once and in order, despite any fault of the connection and the page."""
 
 import json
 import queue
@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from services.connectors.wwebjs.browser.page_events import Feed
 
-#: What may happen: the page tells something that is heard or not, is loaded anew, answers what it was asked, or the
-#: connection breaks and is made anew.
+#: The steps: the page emits an event that arrives or not, is reloaded, or answers a request; the connection breaks and
+#: is replaced.
 STEPS = st.lists(st.sampled_from(["heard", "heard", "unheard", "reload", "answer", "break"]), max_size=40)
 
 
 class Page:
-    """A page that keeps what it told, and what its session hears of it."""
+    """A page that keeps its events, and the events that its session receives."""
 
     def __init__(self, kept=5000):
         self.events = queue.Queue()
@@ -50,7 +50,7 @@ class Page:
             self.feed.release([each for each in self.ring if not same or each["seq"] > seq])
 
     def restore(self):
-        """The connection is made anew; a question that was open on the old one is not answered any more."""
+        """The connection is replaced; a request that was open on the old one is not answered any more."""
         self.questions.clear()
         self.feed.hold()
         self.ask()

@@ -1,4 +1,4 @@
-"""Each message leaves WhatsApp Web once and in the order of its chat, whatever hangs, fails, is lost or dies."""
+"""Each message leaves WhatsApp Web once and in the order of its chat, despite hangs, failures, losses and deaths."""
 
 from contextlib import suppress
 
@@ -129,7 +129,7 @@ class Stage:
 
 
 def swallow(stage, count):
-    """So many messages that WhatsApp does not acknowledge, one after the other; returns whether the page was lost."""
+    """Send `count` messages that WhatsApp does not acknowledge, one by one; returns whether the page was lost."""
     for _ in range(count):
         stage.rows.accept(f"chat {len(stage.rows.rows)}")
         stage.claim()
@@ -175,7 +175,7 @@ EVENTS = st.one_of(
     st.tuples(st.just("turn"), st.just(0.1)),
     st.tuples(st.just("call ends"), st.none()),
     st.tuples(st.just("server"), st.sampled_from(["takes", "takes", "refuses"])),
-    st.tuples(st.just("session"), st.sampled_from(["pauses", "loads the page anew", "dies"])),
+    st.tuples(st.just("session"), st.sampled_from(["pauses", "reloads the page", "dies"])),
 )
 
 

@@ -1,4 +1,4 @@
-"""What the page's words about itself mean for its session."""
+"""The meaning of the page's report for its session."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a session does about what happens to its page: single cases, and what holds whatever happens."""
+"""The reactions of a session to its page: single cases, and invariants over any sequence of events."""
 
 import pytest
 from hypothesis import given
@@ -320,7 +320,7 @@ def do(way, step, value):
 
 @given(steps, st.booleans())
 def test_invariants_hold_for_any_sequence_of_events(story, linked):
-    """Work goes on exactly while it is WORKING and is told so; an end comes last; looks never stop."""
+    """The session works exactly while it publishes WORKING; an end comes last; looks never stop."""
     way = Way(linked=linked)
     working, state, told_any = False, State.STARTING, False
     for after, (step, value) in story:

@@ -14,7 +14,7 @@ THIS = NOW.replace(minute=0)
 
 
 def hours(*counts):
-    """What was sent in the hours up to this one: (hours ago, messages, new chats), the oldest first."""
+    """The hours up to this one, the oldest first, from (hours ago, messages, new chats)."""
     return [SentInHour(THIS - timedelta(hours=ago), messages, chats) for ago, messages, chats in counts]
 
 

@@ -79,7 +79,7 @@ _ROWS = (
           _REJECTED, "see the account's restrictions in WhatsApp Manager"),
     Known((132015, 132016, 132068, 132069), 400, "the template or flow is paused, disabled or blocked",
           _REJECTED, "see the template's quality in WhatsApp Manager"),
-    # Refused for good.
+    # Refused permanently.
     Known((33,), 400, "the number does not exist", _REJECTED, "check the bot's phone number id"),
     Known((100,), 400, "a parameter is not valid", _REJECTED),
     Known((130403,), 400, "the recipient is blocked", _REJECTED),

@@ -112,7 +112,7 @@ class Browser:
 
     @property
     def lost(self) -> str | None:
-        """Why it is gone for good; None if it is not."""
+        """Why it is gone permanently; None if it is not."""
         return self._event_connection.lost if self._event_connection else None
 
     @property

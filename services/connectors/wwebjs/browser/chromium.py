@@ -153,7 +153,7 @@ class Program:
     def kill(self) -> None:
         """End its process tree at once; may be called again.
 
-        A process that cannot be killed is logged and left behind, so that the session goes on.
+        A process that cannot be killed is logged and left behind, so that the session continues.
         """
         if self._process.returncode is not None:
             return

@@ -36,7 +36,7 @@ class PageEvent:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The page or its browser is gone for good: another browser must be launched."""
+    """The page or its browser is gone permanently: another browser must be launched."""
 
     reason: str
 
@@ -94,7 +94,7 @@ def _event(fields: dict[str, Any]) -> PageEvent:
 
 
 class EventConnection:
-    """Puts the page's events into a queue, and `Lost` once the page is gone for good."""
+    """Puts the page's events into a queue, and `Lost` once the page is gone permanently."""
 
     def __init__(
         self, program: Program, port: int, preload: str, events: "queue.Queue[PageEvent | Lost]", deadline: float

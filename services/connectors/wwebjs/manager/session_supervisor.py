@@ -1,7 +1,7 @@
 """The supervision of this machine's sessions: starts the wanted ones, stops the others, and checks the running ones.
 
-Its whole state is in the database and in supervisord, so a manager that is killed loses nothing, and the sessions go
-on.
+Its whole state is in the database and in supervisord, so a manager that is killed loses nothing, and the sessions
+continue.
 """
 
 import os

@@ -27,11 +27,11 @@ from services.message import Outcome, Outgoing, Rejected, Retry, Scope, Sent, Un
 MAX_IN_FLIGHT = 16
 #: Limit for a call that sends.
 SEND_TIMEOUT_SECONDS = 30.0
-#: What each byte of a file adds to that limit: the browser reads the file and makes a preview.
+#: The addition to that limit for each byte of a file: the browser reads the file and makes a preview.
 SEND_TIMEOUT_SECONDS_PER_BYTE = 1 / 2_000_000
 #: How long WhatsApp may take to acknowledge a message.
 ACK_TIMEOUT_SECONDS = 60.0
-#: What each byte of a file adds to that time.
+#: The addition to that time for each byte of a file.
 ACK_TIMEOUT_SECONDS_PER_BYTE = 1 / 50_000
 #: The pauses between two looks for a message's acknowledgement.
 LOOK_BACKOFF = Backoff(first_seconds=0.03, growth=1.6, longest_seconds=1.0)

@@ -149,7 +149,7 @@ def _remember(memory: dict[tuple[int, str], Any], chat: tuple[int, str], value: 
 
 @dataclass(frozen=True, slots=True)
 class WarmupLimit:
-    """What a bot may send; None: no limit."""
+    """The limits of a bot; None: no limit."""
 
     per_hour: int | None = None
     per_day: int | None = None
@@ -158,7 +158,7 @@ class WarmupLimit:
 
 @dataclass(frozen=True, slots=True)
 class SentInHour:
-    """What a bot sent in the hour that began at `hour`."""
+    """The messages of a bot in the hour that began at `hour`."""
 
     hour: datetime
     messages: int

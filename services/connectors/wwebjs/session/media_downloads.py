@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class MediaDownloads:
-    """A page task: downloads one file at a time, and stores it on a thread of its own while the page goes on."""
+    """A page task: downloads one file at a time, and stores it on a thread of its own while the page continues."""
 
     def __init__(self, database: Database, bot_id: int, store: MediaStore, limit: int, folder: Path) -> None:
         """`limit`: the maximum size of a file in bytes. `folder`: for temporary files of this bot; it is emptied."""

@@ -1,4 +1,4 @@
-"""The session of one WhatsApp Web bot: one browser after another, until it is to stop or cannot go on."""
+"""The session of one WhatsApp Web bot: one browser after another, until it is to stop or cannot continue."""
 
 import shutil
 import threading
@@ -67,7 +67,7 @@ class Session:
     _relaunch: RelaunchPolicy = field(init=False, default_factory=RelaunchPolicy)
 
     def run(self, stopping: threading.Event) -> ExitStatus:
-        """Serve the bot until `stopping` is set, or the session cannot go on."""
+        """Serve the bot until `stopping` is set, or the session cannot continue."""
         self._publish(partial(self.status.change, State.STARTING), 1)
         while not stopping.is_set():
             end, reason = self._serve_one()

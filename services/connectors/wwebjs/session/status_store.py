@@ -1,7 +1,7 @@
 """The published state of sessions: every statement of the services that writes `wa_session` or `wa_block`.
 
 Front-ends of the old system read the state from `phone_status` and `phone_configs`, customers get it as an event, and
-the manager hears of changes through Redis.
+the manager is notified of changes through Redis.
 """
 
 import json

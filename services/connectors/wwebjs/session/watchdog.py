@@ -1,7 +1,7 @@
 """The watchdog over the thread that owns the browser: if that thread hangs, the watchdog ends the process.
 
-The heartbeat has a thread of its own, which would go on, so the heartbeat also reports a hang. The guard restarts the
-process, and records the reason from the last heartbeat.
+The heartbeat has a thread of its own, which would continue, so the heartbeat also reports a hang. The guard restarts
+the process, and records the reason from the last heartbeat.
 """
 
 import faulthandler

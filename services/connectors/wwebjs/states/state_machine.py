@@ -14,7 +14,7 @@ from services.connectors.wwebjs.browser.page import Health
 STEADY_LOOK_SECONDS = 10.0
 #: The time between two looks at a page on its way to another state.
 CHANGING_LOOK_SECONDS = 0.5
-#: The shortest time between two looks, whatever happens.
+#: The shortest time between two looks.
 MIN_LOOK_SECONDS = 0.1
 #: Consecutive looks that the page may leave unanswered.
 MAX_MISSED_LOOKS = 1
@@ -254,8 +254,8 @@ class StateMachine:
     def open(self, refusal: str | None, now: float) -> list[Action]:
         """The page was opened, or could not be reached: `refusal` is the reason.
 
-        That is neither the fault of the bot nor of its browser, so attempts go on for as long as it takes, with another
-        browser now and then.
+        That is neither the fault of the bot nor of its browser, so attempts continue for as long as it takes, with
+        another browser now and then.
         """
         self.opened = refusal is None
         self.due = now
@@ -379,7 +379,7 @@ class StateMachine:
         if lately and lately[-1] >= self._since and now - lately[-1] < TAKEOVER_TIMEOUT_SECONDS:
             return []
         if len(lately) >= self.limits.takeovers:
-            return [Finish(End.CONFLICT, f"{reason}, and it was taken back {len(lately)} times within an hour")]
+            return [Finish(End.CONFLICT, f"{reason}, and it was taken over {len(lately)} times within an hour")]
         lately.append(now)
         return [Do.TAKE_OVER]
 
