@@ -29,7 +29,7 @@ NEVER = ("Promise.race", [])
 OWNER = """
 import sys, time
 from pathlib import Path
-from services.connectors.wwebjs.browser import Browser, BrowserOptions
+from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 browser = Browser(BrowserOptions(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
 browser.launch()
 print(browser.pid, browser.driver_pid, flush=True)
@@ -100,7 +100,9 @@ class Stage:
 
     def run(self, script):
         """Run something in the page over our own connection."""
-        return self.browser._wire.connection.ask("Runtime.evaluate", expression=script)["result"].get("value")
+        return self.browser._event_connection.connection.request("Runtime.evaluate", expression=script)["result"].get(
+            "value"
+        )
 
     def kill_driver_once(self, condition):
         driver = self.browser.driver_pid
@@ -172,7 +174,7 @@ def test_an_error_of_the_page_has_its_code(stage, tmp_path):
     with pytest.raises(CallFailed) as failed:
         stage.page.download("WPP.chat.downloadMedia", key, path=tmp_path / "none", limit=1)
     assert failed.value.code == "msg_not_found"
-    with pytest.raises(CallFailed, match="no function"):
+    with pytest.raises(CallFailed, match="not a function"):
         stage.page.call("WPP.chat.nothing")
 
 
@@ -205,12 +207,12 @@ def test_a_bundle_is_checked_before_it_is_used(stage, tmp_path, capsys):
 def test_events_during_a_broken_connection_are_not_lost(stage):
     stage.forget()
     stage.emit(0, 5)
-    connections = {stage.browser._wire.connection}
+    connections = {stage.browser._event_connection.connection}
     for first in (5, 10, 15):
-        stage.browser._wire.connection.close()
+        stage.browser._event_connection.connection.close()
         stage.emit(first, 5)
-        eventually(lambda: stage.browser._wire.connection not in connections)
-        connections.add(stage.browser._wire.connection)
+        eventually(lambda: stage.browser._event_connection.connection not in connections)
+        connections.add(stage.browser._event_connection.connection)
     assert stage.numbers(20) == list(range(20))
     assert stage.browser.lost is None
 
@@ -348,7 +350,7 @@ def test_an_unreachable_address_is_reported(stage, tmp_path):
     [
         (None, ProgramMissing, "CHROME_PATH"),
         ("exit 3", ProgramMissing, "does not run"),
-        ("echo Lynx", ProgramMissing, "no Chromium"),
+        ("echo Lynx", ProgramMissing, "not Chromium"),
         (
             '[ "$1" = --version ] && echo Chromium 156.0 && exit; echo no display >&2; exit 21',
             StartFailed,
