@@ -264,7 +264,7 @@ def load(env_file: Path | str | None = None) -> Settings:
     """
     path = Path(env_file).absolute() if env_file else env_path()
     try:
-        settings = Settings(_env_file=path)  # type: ignore[call-arg]
+        settings = Settings(_env_file=path)
     except ValidationError as error:
         raise ConfigError(_explain(error, path)) from error
     except (OSError, UnicodeDecodeError) as error:

@@ -30,7 +30,7 @@ from services.database.connection import DatabaseUnavailable
 from services.http_server.admission import Admission
 from services.http_server.asgi import Receive, Scope, Send, send_json
 from services.http_server.body import SPOOL_BYTES, read_small
-from services.http_server.errors import ApiError, database_unavailable
+from services.http_server.errors import ApiError, database_refusal
 from services.http_server.refusal import Refusal
 from services.http_server.watchdog import Watchdog
 from services.outbox.accept import IdempotencyConflict
@@ -110,8 +110,8 @@ class AsgiApp:
             stream = await self._streams.open(scope)
         except ApiError as error:
             await _answer(send, _refusal(error))
-        except DatabaseUnavailable:
-            await _answer(send, _refusal(database_unavailable()))
+        except DatabaseUnavailable as error:
+            await _answer(send, _refusal(database_refusal(error)))
         else:
             await self._streams.serve(stream, receive, send)
 

@@ -26,7 +26,7 @@ from services.http_server import refusal
 from services.http_server.admission import Admission
 from services.http_server.asgi import Receive, Scope, Send, check_path, content_length, send_json, send_refusal
 from services.http_server.body import SPOOL_BYTES, Body, BodyReader
-from services.http_server.errors import ApiError, database_unavailable
+from services.http_server.errors import ApiError, database_refusal
 from services.http_server.refusal import Refusal
 from services.http_server.wsgi_bridge import Answer, WsgiBridge
 
@@ -109,8 +109,8 @@ class FlaskSide:
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
         try:
             await self._authenticate(digest)
-        except DatabaseUnavailable:
-            raise database_unavailable() from None
+        except DatabaseUnavailable as error:
+            raise database_refusal(error) from None
         return self._callers.of(scope, digest)
 
     def _limit(self, scope: Scope) -> int:

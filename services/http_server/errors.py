@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 
 from bisnesctl.host import disk
 from services.database import error_reasons
-from services.database.connection import DatabaseUnavailable
+from services.database.connection import DatabaseError, DatabaseUnavailable
 
 #: Seconds after which a caller may try again while the database is away.
 RETRY_AFTER = 2
@@ -39,6 +39,12 @@ def database_unavailable(message: str = "the database is away; try again shortly
     return ApiError(503, "database_unavailable", message, {"Retry-After": str(RETRY_AFTER)})
 
 
+def database_refusal(error: DatabaseUnavailable | DatabaseError) -> ApiError:
+    """The 503 with the reason that PostgreSQL gave, if any."""
+    reason = error_reasons.why(error)
+    return database_unavailable(f"PostgreSQL refused: {reason}; try again later") if reason else database_unavailable()
+
+
 def invalid_request(error: ValidationError) -> ApiError:
     """What pydantic found first, as one sentence that names the field."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
@@ -50,6 +56,7 @@ def answer_errors(app: Flask) -> None:
     """Make the application answer every error in the one form."""
     app.register_error_handler(ApiError, _answer)
     app.register_error_handler(DatabaseUnavailable, _database_unavailable)
+    app.register_error_handler(DatabaseError, _database_error)
     app.register_error_handler(OSError, _disk)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _internal)
@@ -64,10 +71,15 @@ def _answer(error: ApiError) -> Response:
 
 def _database_unavailable(error: DatabaseUnavailable) -> Response:
     log.warning("a request found the database away", reason=str(error))
-    reason = error_reasons.why(error)
-    return _answer(
-        database_unavailable(f"PostgreSQL refused: {reason}; try again later") if reason else database_unavailable()
-    )
+    return _answer(database_refusal(error))
+
+
+def _database_error(error: DatabaseError) -> Response:
+    """A refusal of PostgreSQL that no retry met. Any other error of a statement is our own fault."""
+    if error_reasons.why(error) is None:
+        return _internal(error)
+    log.error("PostgreSQL refused a request", reason=str(error).strip())
+    return _answer(database_refusal(error))
 
 
 def _disk(error: OSError) -> Response:

@@ -6,7 +6,8 @@ import pytest
 import requests
 
 from tests.support.curl import Curl, commands
-from tests.support.deployment import Deployment, wait_until
+from tests.support.deployment import Deployment
+from tests.support.waiting import wait_until
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 #: A picture of one dot.

@@ -12,7 +12,8 @@ import pytest
 import requests
 
 from services.connectors.meta.receiver import SIGNATURE_HEADER, sign
-from tests.support.deployment import Deployment, wait_until
+from tests.support.deployment import Deployment
+from tests.support.waiting import wait_until
 
 CHATS, TEXTS = 10, 20
 SECRET = "a secret of the customer's"

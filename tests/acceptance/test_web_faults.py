@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.deployment import alive, descendants, wait_until
+from tests.support.deployment import alive, descendants
+from tests.support.waiting import wait_until
 from tests.support.web_deployment import COMPANY, PARTS, PATIENCE, WebDeployment, command_of
 
 pytestmark = pytest.mark.timeout(900)

@@ -110,6 +110,8 @@ def ready() -> dict[str, Any]:
         raise database_unavailable(words) from None
     except DatabaseError as error:
         log.warning("not ready", reason=str(error).strip())
+        if reason := error_reasons.why(error):
+            raise database_unavailable(f"PostgreSQL cannot store: {reason}") from None
         raise database_unavailable("the database is not migrated; run bisnesctl migrate") from None
     return _alive("ready")
 

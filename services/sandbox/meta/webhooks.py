@@ -13,7 +13,7 @@ import requests
 import structlog
 
 from services.connectors.meta.receiver import SIGNATURE_HEADER, sign
-from services.connectors.meta.translation.errors import TABLE
+from services.sandbox.errors import ERRORS, UNDOCUMENTED
 from services.sandbox.meta.behaviour import Behaviour, Behaviours, Delivery
 from services.sandbox.meta.customers import named
 from services.sandbox.meta.destinations import Destination, Destinations
@@ -57,9 +57,9 @@ def _status(message: Message, wamid: str, status: str, behaviour: Behaviour, at:
 
 
 def _error(code: int) -> dict[str, Any]:
-    about = TABLE[code].about if code in TABLE else "an error that is not documented"
+    title = ERRORS.get(code, UNDOCUMENTED).title
     details = {"details": "the sandbox was told to report so"}
-    return {"code": code, "title": about, "message": about, "error_data": details}
+    return {"code": code, "title": title, "message": title, "error_data": details}
 
 
 def webhook(found: Sequence[dict[str, Any]]) -> bytes:

@@ -277,8 +277,8 @@ def test_a_neighbours_expired_lease_is_settled_once_it_is_dead_and_not_before(st
     time.sleep(2.5)  # two sweeps
     assert stage.provider.received == []
     journal.close()
-    stage.wait_for(lambda: stage.statuses() == {"sent": 1})
-    assert sender.delivery.counts[Status.SENT] == 1
+    stage.wait_for(lambda: sender.delivery.counts[Status.SENT] == 1, seconds=60)
+    assert stage.statuses() == {"sent": 1}
 
 
 def test_another_hosts_expired_lease_becomes_unknown_since_nothing_is_known_of_it(stage):

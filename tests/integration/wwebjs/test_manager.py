@@ -17,10 +17,11 @@ from services.connectors.wwebjs.manager.session_supervisor import SessionSupervi
 from services.connectors.wwebjs.session import commands, status_store
 from services.connectors.wwebjs.session.bot_lock import BotLock
 from services.database.connection import Database
-from tests.support.deployment import alive, descendants, free_ports, wait_until
+from tests.support.deployment import alive, descendants, free_ports
 from tests.support.outbox import execute
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
+from tests.support.waiting import wait_until
 
 #: Does what a session does with its row. One of the company "broken" fails to start, one of "mute" is killed hard.
 STAND_IN = """

@@ -8,7 +8,8 @@ import pytest
 
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.chromium import Program
-from tests.support.deployment import alive, wait_until
+from tests.support.deployment import alive
+from tests.support.waiting import wait_until
 
 #: A program that prints the pids of its children: one in its session, and one in a session of its own.
 TREE = """
