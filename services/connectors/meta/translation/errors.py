@@ -1,7 +1,7 @@
 """The meaning of error answers of Meta and 360dialog for a message: the documented codes as data, the rest as rules.
 
 Meta's errors are distinguished by `error.code` alone: Meta advises against relying on HTTP statuses (Cloud API
-reference, "Error codes"). The statuses in the table serve the simulator.
+reference, "Error codes").
 """
 
 import re
@@ -31,7 +31,6 @@ class Known:
     """A row of the table: known codes, their meaning, and the outcome, which still lacks its code and reason."""
 
     codes: Iterable[int]
-    http: int
     about: str
     outcome: Refusal
     advice: str = ""
@@ -46,68 +45,68 @@ _BOT_LIMIT = replace(_ACCOUNT_LIMIT, scope=Scope.BOT)
 
 _ROWS = (
     # Faults of Meta: nothing was sent, and the next message of the bot would fare no better.
-    Known((1,), 400, "unknown error of the API", replace(_UNAVAILABLE, attempts=2)),
-    Known((2, 133004), 503, "the service is temporarily unavailable", _UNAVAILABLE),
-    Known((131000,), 500, "something went wrong", replace(_UNAVAILABLE, attempts=3)),
-    Known((131016,), 500, "the service is overloaded", _UNAVAILABLE),
-    Known((131057,), 500, "the number is being upgraded", Unavailable("", "", after=60)),
+    Known((1,), "unknown error of the API", replace(_UNAVAILABLE, attempts=2)),
+    Known((2, 133004), "the service is temporarily unavailable", _UNAVAILABLE),
+    Known((131000,), "something went wrong", replace(_UNAVAILABLE, attempts=3)),
+    Known((131016,), "the service is overloaded", _UNAVAILABLE),
+    Known((131057,), "the number is being upgraded", Unavailable("", "", after=60)),
     # Certainly not sent, worth another attempt.
-    Known((130429,), 400, "too many messages from this number", replace(_BOT_LIMIT, after=5, slower=True)),
+    Known((130429,), "too many messages from this number", replace(_BOT_LIMIT, after=5, slower=True)),
     # "Wait 4^X seconds" (Cloud API, "Pair rate limits"): 1, 4, 16 and 64, for this chat alone.
-    Known((131056,), 400, "too many messages to this recipient", replace(_RETRY, after=1, growth=4, attempts=5)),
-    Known((4, 17, 613, 80007), 400, "too many calls of the app or the account", _ACCOUNT_LIMIT),
+    Known((131056,), "too many messages to this recipient", replace(_RETRY, after=1, growth=4, attempts=5)),
+    Known((4, 17, 613, 80007), "too many calls of the app or the account", _ACCOUNT_LIMIT),
     # An operator must act; the bot keeps its queue until then.
-    Known((0, 190), 401, "the access token is not valid",
+    Known((0, 190), "the access token is not valid",
           _HELD, "enter a new access token for this bot"),
-    Known((3,), 500, "the app lacks a capability",
+    Known((3,), "the app lacks a capability",
           _HELD, "give the app the whatsapp_business_messaging permission"),
-    Known((10, *range(200, 300), 131005), 403, "permission denied",
+    Known((10, *range(200, 300), 131005), "permission denied",
           _HELD, "give the token access to this number with whatsapp_business_messaging"),
-    Known((368, 131031), 403, "the account is blocked for a breach of policy",
+    Known((368, 131031), "the account is blocked for a breach of policy",
           _HELD, "see the account's quality page in WhatsApp Manager"),
-    Known((131048, 131064), 400, "messages from this number are limited because of complaints",
+    Known((131048, 131064), "messages from this number are limited because of complaints",
           _HELD, "stop bulk messages and see the number's quality in WhatsApp Manager"),
-    Known((131042, 131044), 400, "the account's payment method is not accepted",
+    Known((131042, 131044), "the account's payment method is not accepted",
           _HELD, "put the billing right in WhatsApp Manager"),
-    Known((131037,), 400, "the number's display name is not approved",
+    Known((131037,), "the number's display name is not approved",
           _HELD, "have the display name approved in WhatsApp Manager"),
-    Known((133010,), 400, "the number is not registered", _HELD, "register the number with Meta"),
-    Known((131045,), 500, "the number's certificate is not accepted", _HELD, "register the number with Meta again"),
-    Known((134011,), 400, "the terms are not accepted", _HELD, "accept WhatsApp's terms in the business settings"),
+    Known((133010,), "the number is not registered", _HELD, "register the number with Meta"),
+    Known((131045,), "the number's certificate is not accepted", _HELD, "register the number with Meta again"),
+    Known((134011,), "the terms are not accepted", _HELD, "accept WhatsApp's terms in the business settings"),
     # An operator must act, but for one country or one template only: the rest of the queue is not held.
-    Known((130497,), 403, "the account may not write to this recipient's country",
+    Known((130497,), "the account may not write to this recipient's country",
           _REJECTED, "see the account's restrictions in WhatsApp Manager"),
-    Known((132015, 132016, 132068, 132069), 400, "the template or flow is paused, disabled or blocked",
+    Known((132015, 132016, 132068, 132069), "the template or flow is paused, disabled or blocked",
           _REJECTED, "see the template's quality in WhatsApp Manager"),
     # Refused permanently.
-    Known((33,), 400, "the number does not exist", _REJECTED, "check the bot's phone number id"),
-    Known((100,), 400, "a parameter is not valid", _REJECTED),
-    Known((130403,), 400, "the recipient is blocked", _REJECTED),
-    Known((130472,), 400, "the recipient is part of an experiment of Meta's", _REJECTED),
-    Known((131008,), 400, "a required parameter is missing", _REJECTED),
-    Known((131009,), 400, "the value of a parameter is not valid", _REJECTED),
-    Known((131020,), 400, "the group has no other member", _REJECTED),
-    Known((131021,), 400, "the recipient is the sender", _REJECTED),
-    Known((131026,), 400, "the message cannot be delivered", _REJECTED, "the recipient may not be on WhatsApp"),
-    Known((131030,), 400, "the recipient is not on the allowed list",
+    Known((33,), "the number does not exist", _REJECTED, "check the bot's phone number id"),
+    Known((100,), "a parameter is not valid", _REJECTED),
+    Known((130403,), "the recipient is blocked", _REJECTED),
+    Known((130472,), "the recipient is part of an experiment of Meta's", _REJECTED),
+    Known((131008,), "a required parameter is missing", _REJECTED),
+    Known((131009,), "the value of a parameter is not valid", _REJECTED),
+    Known((131020,), "the group has no other member", _REJECTED),
+    Known((131021,), "the recipient is the sender", _REJECTED),
+    Known((131026,), "the message cannot be delivered", _REJECTED, "the recipient may not be on WhatsApp"),
+    Known((131030,), "the recipient is not on the allowed list",
           _REJECTED, "add the recipient to the test number's list in the app dashboard"),
-    Known((131041,), 400, "the group does not exist, or the number is not a member of it", _REJECTED),
-    Known((131047,), 400, "more than 24 hours have passed since the recipient's last message",
+    Known((131041,), "the group does not exist, or the number is not a member of it", _REJECTED),
+    Known((131047,), "more than 24 hours have passed since the recipient's last message",
           _REJECTED, "send a template instead"),
-    Known((131049,), 400, "Meta chose not to deliver it, to keep the recipient engaged",
+    Known((131049,), "Meta chose not to deliver it, to keep the recipient engaged",
           _REJECTED, "wait at least 24 hours before the next one"),
-    Known((131050,), 400, "the recipient does not want marketing messages", _REJECTED),
-    Known((131051,), 400, "the type of the message is not supported", _REJECTED),
-    Known((131052,), 400, "the recipient's media could not be downloaded", _REJECTED, "ask for it to be sent again"),
-    Known((131053,), 400, "the media could not be uploaded", _REJECTED, "check the file's type and size"),
-    Known((131062,), 400, "the recipient's user id cannot be written to", _REJECTED),
-    Known((131063,), 400, "marketing templates are disabled for the Cloud API",
+    Known((131050,), "the recipient does not want marketing messages", _REJECTED),
+    Known((131051,), "the type of the message is not supported", _REJECTED),
+    Known((131052,), "the recipient's media could not be downloaded", _REJECTED, "ask for it to be sent again"),
+    Known((131053,), "the media could not be uploaded", _REJECTED, "check the file's type and size"),
+    Known((131062,), "the recipient's user id cannot be written to", _REJECTED),
+    Known((131063,), "marketing templates are disabled for the Cloud API",
           _REJECTED, "enable them in WhatsApp Manager, or send them through the Marketing Messages API"),
-    Known((132000, 132005, 132007, 132008, 132012, 132018), 400,
+    Known((132000, 132005, 132007, 132008, 132012, 132018),
           "the template's parameters do not match it", _REJECTED),
-    Known((132001,), 404, "the template does not exist in that language", _REJECTED),
-    Known((135000,), 400, "the request is not valid", _REJECTED),
-    Known((137000,), 400, "the recipient's identity has changed", _REJECTED),
+    Known((132001,), "the template does not exist in that language", _REJECTED),
+    Known((135000,), "the request is not valid", _REJECTED),
+    Known((137000,), "the recipient's identity has changed", _REJECTED),
 )  # fmt: skip
 
 #: The known codes: those on Meta's page of error codes, and undocumented ones that were seen.
@@ -115,7 +114,7 @@ TABLE: dict[int, Known] = {code: row for row in _ROWS for code in row.codes}
 
 #: An error answer means that nothing was sent, so another attempt cannot send the message twice. It helps if the fault
 #: is temporary; otherwise the message fails with this code. A hold would let one odd message block the whole bot.
-_UNDOCUMENTED = Known((), 500, "an error that is not documented", _RETRY)
+_UNDOCUMENTED = Known((), "an error that is not documented", _RETRY)
 
 
 @dataclass(frozen=True, slots=True)
