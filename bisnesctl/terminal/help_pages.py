@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bisnesctl import resources
+from bisnesctl import paths
 from bisnesctl.errors import UsageError
 
 #: The kinds of pages, in the order in which `bisnesctl help` lists them: folder and title.
@@ -49,7 +49,7 @@ class Page:
 
 def pages() -> list[Page]:
     """Every page, in the order of `KINDS`."""
-    root = resources.folder("docs")
+    root = paths.shipped_folder("docs")
     found = [Page(path.stem, kind, path) for kind in KINDS for path in sorted((root / kind).glob("*.md"))]
     return [*found, Page("glossary", "reference", root / "glossary.md")]
 

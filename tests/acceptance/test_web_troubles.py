@@ -94,7 +94,7 @@ def test_a_session_that_is_opened_elsewhere_is_taken_back_a_few_times_then_stops
         await_text(deployment, f"taken back {count}")
     tell("conflict")
     deployment.wait_for("FAILED", TOUGH)
-    assert "taken back 2 times" in deployment.session(TOUGH)["reason"]
+    assert "taken over 2 times" in deployment.session(TOUGH)["reason"]
     send(deployment, "kept for later")
     deployment.run("bots", "unblock", COMPANY, str(TOUGH))
     await_text(deployment, "kept for later")

@@ -8,7 +8,7 @@ from markdown_table import table
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from bisnesctl import resources
+from bisnesctl import paths
 from bisnesctl.settings import Settings
 
 INTRODUCTION = """\
@@ -35,7 +35,7 @@ def render() -> str:
 
 
 def _sections() -> Iterator[tuple[str, list[str]]]:
-    text = (resources.folder("conf") / "env.example").read_text("utf-8")
+    text = (paths.shipped_folder("conf") / "env.example").read_text("utf-8")
     for part in re.split(r"^# --- ", text, flags=re.MULTILINE)[1:]:
         yield part.partition(" ---")[0], re.findall(r"^([A-Z0-9_]+)=", part, re.MULTILINE)
 

@@ -10,8 +10,7 @@ import requests
 from bisnesctl import paths
 from bisnesctl.database import migrations
 from bisnesctl.health import probes
-from services.connectors.meta.receiver import PATH, create_app
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import PATH, SIGNATURE_HEADER, Receiver, sign
 from services.database import error_reasons
 from services.database.connection import Database, DatabaseUnavailable
 from services.outbox.accept import Acceptor
@@ -63,7 +62,7 @@ def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
         ready = client.get("/health/ready")
         assert ready.status_code == 503
         assert "53100" in ready.json["error"]
-        webhooks = create_app(settings_for(dsn, tmp_path), Database(dsn), SimpleNamespace(notify=lambda queue: None))
+        webhooks = Receiver(settings_for(dsn, tmp_path), Database(dsn), SimpleNamespace(notify=lambda queue: None))
         ready = webhooks.test_client().get("/health/ready")
         assert ready.status_code == 503
         assert "53100" in ready.json["error"]
@@ -132,9 +131,9 @@ def test_every_refusal_of_a_message_is_a_503_with_its_reason(database, tmp_path,
 @SQLSTATES
 def test_every_refusal_of_a_webhook_is_a_503_with_its_reason(database, tmp_path, sqlstate, reason):
     settings = settings_for(database, tmp_path, META_APP_SECRET="s")
-    client = create_app(settings, Database(database), SimpleNamespace(notify=lambda queue: None)).test_client()
+    client = Receiver(settings, Database(database), SimpleNamespace(notify=lambda queue: None)).test_client()
     with refusing(database, "webhook_inbox", sqlstate):
-        answer = client.post(PATH, data=b"{}", headers={HEADER: sign("s", b"{}")})
+        answer = client.post(PATH, data=b"{}", headers={SIGNATURE_HEADER: sign("s", b"{}")})
     assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable"), answer.json
     assert reason in answer.json["error"]
 

@@ -145,6 +145,20 @@ def test_a_message_that_no_request_can_be_made_of_fails_alone(stage, monkeypatch
     assert outcomes_by_text(stage) == {"odd": ("failed", "internal"), "one": ("sent", None), "two": ("sent", None)}
 
 
+def test_a_message_that_the_connector_refuses_fails_alone(stage, monkeypatch):
+    usual, refusal = stage.connector.request, Rejected("payload", "an unknown kind")
+
+    def request(bot, message):
+        return refusal if message.payload["message"] == "odd" else usual(bot, message)
+
+    bot = stage.bot()
+    monkeypatch.setattr(stage.connector, "request", request)
+    stage.accept(*(entry(bot, f"601{n}", text) for n, text in enumerate(("odd", "one"))))
+    stage.sender()
+    eventually(lambda: {status for status, _ in outcomes_by_text(stage).values()} == {"sent", "failed"})
+    assert outcomes_by_text(stage) == {"odd": ("failed", "payload"), "one": ("sent", None)}
+
+
 @pytest.mark.parametrize(
     ("outcome", "stored"),
     [

@@ -1,4 +1,4 @@
-"""Each message leaves WhatsApp Web once and in the order of its chat, whatever hangs, fails, is lost or dies."""
+"""Each message leaves WhatsApp Web once and in the order of its chat, despite hangs, failures, losses and deaths."""
 
 from contextlib import suppress
 
@@ -6,16 +6,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.connectors.base import LocalFile, PageRequest
+from services.connectors.base import LocalFile
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
-from services.connectors.wwebjs.sending.page_send import MAX_TIMES
-from services.connectors.wwebjs.sending.page_window import UNACKNOWLEDGED, PageWindow
-from services.connectors.wwebjs.sending.reconcile import PATIENCE, Handed, Sighting, Step, judge
+from services.connectors.wwebjs.sending.page_sends import (
+    ACK_TIMEOUT_SECONDS,
+    MAX_HANDOVERS,
+    MAX_UNACKNOWLEDGED,
+    Handover,
+    PageSends,
+    Sighting,
+    Step,
+    judge,
+)
+from services.connectors.wwebjs.translation.connector import page_request
 from services.database.connection import DatabaseUnavailable
 from services.message import Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
 from tests.support.web_model import ENDS, QUESTIONS, FakePage, Rows, World, violations
 
-HANDED = Handed("k", until=100.0)
+HANDED_OVER = Handover("k", until=100.0)
 REFUSED = Rejected("no", "no")
 
 
@@ -32,23 +40,23 @@ REFUSED = Rejected("no", "no")
         (0, True, REFUSED, 99.9, Step.LOOK_AGAIN),
     ],
 )
-def test_what_a_chat_says_of_a_key_decides(ack, running, refusal, now, verdict):
-    assert judge(Handed("k", 100.0, refusal), Sighting(ack, running), now) == verdict
+def test_the_sighting_of_a_key_decides_the_outcome_or_the_next_step(ack, running, refusal, now, verdict):
+    assert judge(Handover("k", 100.0, refusal), Sighting(ack, running), now) == verdict
 
 
-def test_what_whatsapp_could_not_send_is_tried_again_and_what_it_keeps_is_unknown():
-    assert isinstance(judge(HANDED, Sighting(-1), 0.0), Retry)
-    assert isinstance(judge(HANDED, Sighting(0), 100.0), Unknown)
+def test_a_failed_message_is_retried_and_an_unacknowledged_one_is_unknown():
+    assert isinstance(judge(HANDED_OVER, Sighting(-1), 0.0), Retry)
+    assert isinstance(judge(HANDED_OVER, Sighting(0), 100.0), Unknown)
 
 
 @given(st.none() | st.integers(-7, 4), st.booleans(), st.none() | st.just(REFUSED), st.floats(0, 200))
-def test_nothing_is_handed_over_that_may_be_there(ack, running, refusal, now):
-    if judge(Handed("k", 100.0, refusal), Sighting(ack, running), now) is Step.HAND_OVER:
+def test_a_message_that_may_be_in_the_chat_is_not_handed_over(ack, running, refusal, now):
+    if judge(Handover("k", 100.0, refusal), Sighting(ack, running), now) is Step.HAND_OVER:
         assert (ack, running, refusal) == (None, False, None)
 
 
 class Stage:
-    """A window on a page of the model, its outbox, and a clock that only the test moves."""
+    """Sends through a page of the model, their outbox, and a clock that only the test sets."""
 
     def __init__(self):
         self.now = 1000.0
@@ -59,23 +67,23 @@ class Stage:
     def start(self):
         """A process begins: nothing is in hand."""
         self.rows.in_hand.clear()
-        self.window = PageWindow(self.rows, rate=1e6, clock=lambda: self.now)
+        self.sends = PageSends(self.rows, rate=1e6, clock=lambda: self.now)
 
     def claim(self):
         for request in self.rows.claim(self.now):
-            self.window.submit(request.message.id, request, lambda: None)
+            self.sends.submit(request.message.id, request, lambda: None)
 
     def turn(self):
-        """One turn of the owner, who has the page loaded anew where it is lost; returns whether there was work."""
+        """One turn of the loop, which reloads a page that is lost; returns whether there was work."""
         self.claim()
         try:
-            worked = self.window.turn(self.page)
+            worked = self.sends.turn(self.page)
         except PageLost:
             self.world.reload()
             worked = True
         except CallTimeout:
             worked = True
-        for number, outcome in self.window.poll(0):
+        for number, outcome in self.sends.poll(0):
             self.rows.record(number, outcome, self.now)
         return worked
 
@@ -113,7 +121,7 @@ class Stage:
             case "server" if waiting:
                 world.page[waiting[0]].ack = -1
             case "session" if detail == "pauses":
-                self.window.paused()
+                self.sends.paused()
             case "session":
                 world.reload()
                 if detail == "dies":
@@ -121,53 +129,53 @@ class Stage:
 
 
 def swallow(stage, count):
-    """So many messages that WhatsApp does not acknowledge, one after the other; returns whether the page was lost."""
+    """Send `count` messages that WhatsApp does not acknowledge, one by one; returns whether the page was lost."""
     for _ in range(count):
         stage.rows.accept(f"chat {len(stage.rows.rows)}")
         stage.claim()
         lost = False
-        while stage.window.in_flight:
+        while stage.sends.in_flight:
             try:
-                stage.window.turn(stage.page)
+                stage.sends.turn(stage.page)
             except PageLost as error:
                 assert "acknowledged none of the last" in str(error)
                 lost = True
-            for number, outcome in stage.window.poll(0):
+            for number, outcome in stage.sends.poll(0):
                 stage.rows.record(number, outcome, stage.now)
-            stage.now += PATIENCE
+            stage.now += ACK_TIMEOUT_SECONDS
     return lost
 
 
-def test_a_page_that_gets_nothing_acknowledged_is_renewed_then_less_and_less_often():
+def test_a_page_without_acknowledgements_is_renewed_less_and_less_often():
     stage = Stage()
     assert [swallow(stage, 1) for _ in range(9)] == [False, False, True, False, False, False, False, False, True]
 
 
-def test_one_acknowledgement_and_the_page_is_well():
+def test_one_acknowledgement_resets_the_count():
     stage = Stage()
-    assert not swallow(stage, UNACKNOWLEDGED - 1)
+    assert not swallow(stage, MAX_UNACKNOWLEDGED - 1)
     stage.rows.accept("well")
     stage.claim()
-    while stage.window.in_flight:
-        stage.window.turn(stage.page)
+    while stage.sends.in_flight:
+        stage.sends.turn(stage.page)
         for key in stage.world.waiting():
             stage.world.deliver(key)
-        for number, outcome in stage.window.poll(0):
+        for number, outcome in stage.sends.poll(0):
             stage.rows.record(number, outcome, stage.now)
         stage.now += 1.0
-    assert not swallow(stage, UNACKNOWLEDGED - 1)
+    assert not swallow(stage, MAX_UNACKNOWLEDGED - 1)
 
 
 EVENTS = st.one_of(
     st.tuples(st.just("accept"), st.sampled_from("AB")),
     st.tuples(st.just("send"), st.sampled_from(ENDS)),
     st.tuples(st.just("ask"), st.sampled_from(QUESTIONS)),
-    st.tuples(st.just("turn"), st.sampled_from([0.1, 0.1, 0.1, 0.1, 3.0, PATIENCE + 1])),
+    st.tuples(st.just("turn"), st.sampled_from([0.1, 0.1, 0.1, 0.1, 3.0, ACK_TIMEOUT_SECONDS + 1])),
     st.tuples(st.just("turn"), st.just(0.1)),
     st.tuples(st.just("turn"), st.just(0.1)),
     st.tuples(st.just("call ends"), st.none()),
     st.tuples(st.just("server"), st.sampled_from(["takes", "takes", "refuses"])),
-    st.tuples(st.just("session"), st.sampled_from(["pauses", "loads the page anew", "dies"])),
+    st.tuples(st.just("session"), st.sampled_from(["pauses", "reloads the page", "dies"])),
 )
 
 
@@ -193,7 +201,7 @@ def status(stage, number=1):
 
 def test_a_message_that_breaks_every_page_fails_in_the_end(stage):
     stage.rows.accept("A")
-    for _ in range(MAX_TIMES):
+    for _ in range(MAX_HANDOVERS):
         stage.page.sends.append("lost before")
         stage.turn()
         stage.now += 1
@@ -202,25 +210,25 @@ def test_a_message_that_breaks_every_page_fails_in_the_end(stage):
     assert stage.world.server == []
 
 
-def test_a_page_that_never_answers_is_loaded_anew_a_few_times(stage):
+def test_a_page_that_never_answers_is_reloaded_a_few_times(stage):
     stage.rows.accept("A")
     stage.page.sends.append("hangs")
     renewed = 0
-    for _ in range(3 * MAX_TIMES):
+    for _ in range(3 * MAX_HANDOVERS):
         stage.claim()
         with suppress(CallTimeout):
             try:
-                stage.window.turn(stage.page)
+                stage.sends.turn(stage.page)
             except PageLost:  # the page that comes next is as bad
                 renewed += 1
-        for number, outcome in stage.window.poll(0):
+        for number, outcome in stage.sends.poll(0):
             stage.rows.record(number, outcome, stage.now)
-        stage.now += PATIENCE
+        stage.now += ACK_TIMEOUT_SECONDS
     assert status(stage) is Status.UNKNOWN
-    assert 1 < renewed <= MAX_TIMES
+    assert 1 < renewed <= MAX_HANDOVERS
 
 
-def test_messages_of_other_chats_pass_one_that_whatsapp_keeps(stage):
+def test_messages_of_other_chats_overtake_an_unacknowledged_one(stage):
     for chat in "AB":
         stage.rows.accept(chat)
     for _ in range(4):
@@ -232,14 +240,14 @@ def test_messages_of_other_chats_pass_one_that_whatsapp_keeps(stage):
         stage.turn()
         stage.now += 0.1
     assert (status(stage, 1), status(stage, 2)) == (Status.QUEUED, Status.SENT)
-    stage.now += PATIENCE
+    stage.now += ACK_TIMEOUT_SECONDS
     stage.turn()
     assert status(stage, 1) is Status.UNKNOWN
     stage.world.deliver(first)
     assert violations(stage.world, stage.rows) == []
 
 
-def test_without_its_database_a_message_goes_back(stage):
+def test_a_message_is_requeued_if_the_database_is_unavailable(stage):
     def away(*_):
         raise DatabaseUnavailable("away")
 
@@ -252,12 +260,12 @@ def test_without_its_database_a_message_goes_back(stage):
     assert status(stage) is Status.SENT
 
 
-def test_while_the_session_rests_nothing_stays_in_hand(stage):
+def test_no_message_stays_in_hand_while_the_session_is_paused(stage):
     stage.rows.accept("A")
-    stage.window.paused()
+    stage.sends.paused()
     stage.claim()
-    assert stage.window.poll(0) == [(1, None)]
-    assert stage.window.in_flight == 0
+    assert stage.sends.poll(0) == [(1, None)]
+    assert stage.sends.in_flight == 0
     stage.rows.in_hand.clear()
     stage.settle()
     assert status(stage) is Status.SENT
@@ -278,17 +286,17 @@ class Acting:
 
 
 def act(page, kind, attempts=0, **payload):
-    window = PageWindow(Rows(), rate=1e6)
+    sends = PageSends(Rows(), rate=1e6)
     message = Outgoing(1, "1", 1, "60123456789", kind, payload | {"target_provider_id": "k"}, attempts)
-    window.submit(1, PageRequest(message), lambda: None)
+    sends.submit(1, page_request(message), lambda: None)
     with suppress(PageLost, CallTimeout):
-        assert window.turn(page)
-    ((_, outcome),) = window.poll(0)
-    assert window.in_flight == 0
+        assert sends.turn(page)
+    ((_, outcome),) = sends.poll(0)
+    assert sends.in_flight == 0
     return outcome
 
 
-def test_what_is_no_message_is_done_by_a_call():
+def test_reactions_receipts_edits_and_deletions_are_calls_without_a_key():
     everyone = {"deleteForEveryone": True}
     for kind, payload, answer, function in (
         ("reaction", {"reaction": "👍"}, {"sendMsgResult": "OK"}, ("WPP.chat.sendReactionToMessage", "k", "👍")),
@@ -315,19 +323,19 @@ def test_what_is_no_message_is_done_by_a_call():
         ("edit", {"message": "x"}, CallFailed("edit_message_error", "Cannot edit"), "edit_message_error"),
     ],
 )
-def test_what_whatsapp_does_not_do_is_refused_for_good(kind, payload, answer, code):
+def test_a_call_that_whatsapp_rejects_fails_the_message(kind, payload, answer, code):
     outcome = act(Acting(answer), kind, **payload)
     assert isinstance(outcome, Rejected)
     assert outcome.code == code
 
 
 @pytest.mark.parametrize("answer", [CallTimeout("late"), PageLost("gone"), CallFailed(None, "odd"), "ERROR_UNKNOWN"])
-def test_what_may_pass_is_tried_again(answer):
+def test_a_call_that_fails_temporarily_is_retried(answer):
     said = {"sendMsgResult": answer} if isinstance(answer, str) else answer
     assert isinstance(act(Acting(said), "reaction", reaction="👍"), Retry)
 
 
-def test_a_network_that_is_away_is_no_messages_fault():
+def test_an_unreachable_network_is_an_outage_of_the_chat():
     outcome = act(Acting({"sendMsgResult": "ERROR_NETWORK"}), "reaction", reaction="👍")
     assert (type(outcome), outcome.scope) == (Unavailable, Scope.CHAT)
 
@@ -337,7 +345,7 @@ def test_a_deletion_that_was_interrupted_finds_its_message_gone():
     assert act(Acting(answer), "delete", attempts=1, deleteForEveryone=True) == Sent()
 
 
-def test_a_file_is_let_go_of_once_its_message_is_sent(tmp_path):
+def test_a_file_is_released_once_its_message_is_sent(tmp_path):
     path, released = tmp_path / "a.png", []
     path.write_bytes(b"x")
     stage, sent = Stage(), []
@@ -351,7 +359,7 @@ def test_a_file_is_let_go_of_once_its_message_is_sent(tmp_path):
         return FakePage._send(stage.page, "well", chat, "1", options)
 
     stage.page.send_file = send_file
-    stage.window.submit(1, PageRequest(message, file), lambda: None)
+    stage.sends.submit(1, page_request(message, file), lambda: None)
     stage.turn()
     assert released == []
     stage.settle()
