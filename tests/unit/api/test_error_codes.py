@@ -60,7 +60,7 @@ def test_every_code_is_described() -> None:
 
 
 def test_every_code_of_a_message_is_described_and_occurs() -> None:
-    elsewhere = {NO_ANSWER, UNREACHABLE, "page_error", "error_…", *page_errors._NEVER}
+    elsewhere = {NO_ANSWER, UNREACHABLE, "page_error", "error_…", *page_errors._REJECTED}
     assert "'bot_removed'" in (ROOT / "bisnesctl/bots/store.py").read_text()
     occurring = {"http_<status>" if code.startswith("http_") else code for code in outcome_codes()}
     families = {"http_<status>", "360dialog_<status>"}
