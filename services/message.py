@@ -6,7 +6,7 @@ Imports nothing of ours.
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
 #: Characters in a text, at most (Cloud API reference, "Text messages").
 MAX_TEXT = 4096
@@ -55,6 +55,92 @@ class Bot:
     access_token: Secret = field(default_factory=lambda: Secret(""))  # 360dialog: the API key
 
 
+class StoredFile(TypedDict, total=False):
+    """The file of a stored payload: a link, or a key of the media store."""
+
+    link: str
+    key: str
+    mimeType: str
+    size: int
+    sha256: str
+    filename: str | None
+    fetch: bool  # hidden from callers: the provider could not fetch the link, so we do
+    refused: str  # hidden from callers: the provider's id of the send whose link was refused
+
+
+class TextPayload(TypedDict, total=False):
+    """The stored payload of a text."""
+
+    message: str
+    mentions: list[str]
+    quotedMessageId: str  # the id that the caller gave, ours or the provider's
+    quoted_provider_id: str
+    userName: str
+
+
+class MediaPayload(TypedDict, total=False):
+    """The stored payload of a message with a file."""
+
+    media: StoredFile
+    caption: str
+    filename: str
+    voice: bool
+    quotedMessageId: str
+    quoted_provider_id: str
+    userName: str
+
+
+class TemplatePayload(TypedDict, total=False):
+    """The stored payload of a template."""
+
+    templateName: str
+    language: str
+    variables: list[str]  # of the body, {{1}} first
+    components: list[dict[str, Any]]  # as the provider has them, instead of the variables
+    userName: str
+
+
+class ReactionPayload(TypedDict, total=False):
+    """The stored payload of a reaction."""
+
+    reaction: str  # one emoji; empty: remove it
+    targetMessageId: str
+    target_provider_id: str
+
+
+class ReadPayload(TypedDict, total=False):
+    """The stored payload of a read receipt."""
+
+    typing: bool
+    targetMessageId: str
+    target_provider_id: str
+
+
+class EditPayload(TypedDict, total=False):
+    """The stored payload of an edit."""
+
+    message: str
+    targetMessageId: str
+    target_provider_id: str
+
+
+class DeletePayload(TypedDict, total=False):
+    """The stored payload of a deletion."""
+
+    deleteForEveryone: bool
+    targetMessageId: str
+    target_provider_id: str
+
+
+class Payload(
+    TextPayload, MediaPayload, TemplatePayload, ReactionPayload, ReadPayload, EditPayload, DeletePayload, total=False
+):
+    """The stored payload of a message of any kind, whose `kind` says which keys it has.
+
+    A function for one kind takes that kind's payload. The keys are those of the column `outbox.payload`.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message that a worker has claimed."""
@@ -64,7 +150,7 @@ class Outgoing:
     bot_id: int
     chat_id: str
     kind: str
-    payload: dict[str, Any]
+    payload: Payload
     attempts: int  # finished attempts before this one
     provider_id: str | None = None  # the key that an earlier attempt chose for it, where the channel chooses them
     outage: str | None = None  # the code of its number's outage, of which this attempt finds out whether it is over

@@ -19,8 +19,7 @@ from services.http_server.service import Hooks, Service
 from services.media.store import media_store
 from services.outbox.accept import Acceptor
 from services.runtime.account_cache import AccountCache
-from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import WakeupSender, WakingBroker
+from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 
 class Manager:

@@ -151,7 +151,7 @@ class AsgiApp:
     async def _principal(self, digest: bytes) -> Principal:
         """Whose key it is. Raises `ApiError` (401), `DatabaseUnavailable`."""
         directory = self._context.directory
-        key = directory.remembered(digest)
+        key = directory.cached_key(digest)
         if key is None:
             threads = self._lookups if self._callers.is_known(digest) else self._stranger_lookups
             key = await asyncio.get_running_loop().run_in_executor(threads, directory.key, digest)
@@ -160,7 +160,7 @@ class AsgiApp:
 
     async def _store(self, principal: Principal, request: sends.Send) -> Reply:
         context, name = self._context, (request.company_id, request.phone_index)
-        bot = context.directory.remembered(name) or await self._ask(request, context.directory.bot, *name)
+        bot = context.directory.cached_bot(*name) or await self._ask(request, context.directory.bot, *name)
         if "quotedMessageId" in request.payload:
             await self._ask(request, sends.resolve_quote, context, request)
         entry = sends.entry(context, principal, request, bot)

@@ -13,8 +13,7 @@ from services.media.store import MediaStore, media_store
 from services.outbox.accept import Acceptor
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
-from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import WakeupSender, WakingBroker
+from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from services.connectors.base import Unsupported
-from services.message import MAX_TEXT
+from services.message import MAX_TEXT, MediaPayload, Payload, ReactionPayload, TextPayload
 
 #: Characters in a caption, at most.
 MAX_CAPTION = 1024
@@ -20,28 +19,26 @@ _PICTURE = (
 #: One emoji as a person sees it: a flag, a key cap, or pictures joined into one (Unicode TR 51, without its tables).
 _EMOJI = re.compile(f"[\U0001f1e6-\U0001f1ff]{{2}}|[0-9#*]\ufe0f?\u20e3|{_PICTURE}(?:\u200d{_PICTURE})*")
 
-Payload = dict[str, Any]
 
-
-def text(payload: Payload) -> None:
+def text(payload: TextPayload) -> None:
     """A text may not be too long."""
     if len(payload["message"]) > MAX_TEXT:
         raise Unsupported(f"a text has at most {MAX_TEXT} characters; split it into several messages")
 
 
-def captioned(payload: Payload) -> None:
+def captioned(payload: MediaPayload) -> None:
     """A caption may not be too long."""
     if len(payload.get("caption") or "") > MAX_CAPTION:
         raise Unsupported(f"a caption has at most {MAX_CAPTION} characters; send the rest as a text")
 
 
-def uncaptioned(payload: Payload) -> None:
+def uncaptioned(payload: MediaPayload) -> None:
     """Some kinds have no caption."""
     if payload.get("caption"):
         raise Unsupported("audio and stickers have no caption; send it as a text of its own")
 
 
-def reaction(payload: Payload) -> None:
+def reaction(payload: ReactionPayload) -> None:
     """A reaction is one emoji or none."""
     emoji = payload["reaction"]
     if emoji and (len(emoji) > MAX_EMOJI or not _EMOJI.fullmatch(emoji)):

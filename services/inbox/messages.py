@@ -10,9 +10,8 @@ from typing import Any
 import orjson
 
 from services.database.connection import Connection, Statement, run
-from services.inbox.statuses import Told
 from services.message import Call, Edit, Incoming, Reaction, Revocation
-from services.outbox.history_sql import envelope
+from services.outbox.store import NumberedEvent, envelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,8 @@ WINDOW = 24 * 3600
 _CHAT_ID = """COALESCE(g.chat_id, (
         SELECT c.chat_id FROM chat c WHERE c.bot_id = g.bot_id AND c.user_id = g.user_id ORDER BY c.chat_id LIMIT 1
     ), g.user_id)"""
-_GIVEN = """
-given AS (
+_INPUT_ROWS = """
+input_rows AS (
     SELECT g.*, {chat_id} AS chat FROM json_to_recordset(%(rows)s::json) AS g (
         n int, bot_id int, company_id text, phone_index int, process text, own_number text,
         chat_id text, user_id text, name text, at float, from_me bool, {columns})
@@ -60,8 +59,8 @@ _SENT_BY_US = """(
         OR EXISTS (SELECT FROM messages m WHERE m.company_id = g.company_id AND m.external_id = g.provider_id))"""
 
 _MESSAGES = f"""
-WITH {_GIVEN.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
-    SELECT DISTINCT ON (company_id, provider_id) g.*, uuid_generate_v4() AS id FROM given g
+WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
+    SELECT DISTINCT ON (company_id, provider_id) g.*, uuid_generate_v4() AS id FROM input_rows g
     WHERE NOT (g.from_me AND {_SENT_BY_US}) ORDER BY company_id, provider_id, n
 ), placed AS (
     SELECT f.*, f.company_id || '-' || split_part(f.chat, '@', 1) AS contact_id,
@@ -142,8 +141,8 @@ def _about(kind: str) -> str:
     """The beginning of a statement about messages; `kind`: the outbox's name for what is said about them."""
     columns = "target text, provider_id text, body text"
     return f"""
-WITH {_GIVEN.format(chat_id=_CHAT_ID, columns=columns)}, heard AS (  -- all but what the outbox itself has sent
-    SELECT * FROM given g WHERE NOT (g.from_me AND EXISTS (
+WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns=columns)}, heard AS (  -- all but what the outbox itself has sent
+    SELECT * FROM input_rows g WHERE NOT (g.from_me AND EXISTS (
         SELECT FROM (
             SELECT kind, payload FROM outbox WHERE bot_id = g.bot_id AND chat_id = g.chat
             ORDER BY id DESC LIMIT {RECENT}
@@ -182,19 +181,19 @@ _REVOCATIONS = _about("delete") + """changed AS (
 _CALL = envelope("call", """jsonb_build_object('id', w.provider_id, 'chatId', w.chat_id, 'from', w.chat_id,
     'name', w.name, 'isVideo', w.video, 'isGroup', w.of_group, 'timestamp', floor(w.at))""")  # fmt: skip
 _CALLS = f"""
-WITH {_GIVEN.format(chat_id=_CHAT_ID, columns="provider_id text, video bool, of_group bool")}, stored AS (
+WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns="provider_id text, video bool, of_group bool")}, stored AS (
     INSERT INTO messages (message_id, company_id, contact_id, chat_id, message_type, media_metadata, from_me, direction,
         author, status, phone_index, timestamp, provider, external_id)
     SELECT provider_id, company_id, company_id || '-' || split_part(chat, '@', 1),
            CASE WHEN chat ~ '^[0-9]+$' THEN chat || '@c.us' ELSE chat END, 'call',
            jsonb_build_object('content', jsonb_build_object('video', video, 'group', of_group)), false, 'inbound', name,
            'received', phone_index, to_timestamp(at), process, provider_id
-    FROM given ORDER BY company_id, provider_id
+    FROM input_rows ORDER BY company_id, provider_id
     ON CONFLICT (message_id, company_id) DO NOTHING RETURNING company_id, message_id
 ), w AS (
     SELECT DISTINCT ON (g.company_id, g.provider_id) g.n, g.company_id, g.phone_index, g.chat AS chat_id, g.name, g.at,
            g.provider_id, g.video, g.of_group
-    FROM given g JOIN stored s ON s.company_id = g.company_id AND s.message_id = g.provider_id
+    FROM input_rows g JOIN stored s ON s.company_id = g.company_id AND s.message_id = g.provider_id
     ORDER BY g.company_id, g.provider_id, g.n
 )
 SELECT w.n, {_CALL}::text FROM w JOIN event_feed USING (company_id) ORDER BY n"""
@@ -210,7 +209,7 @@ _STATEMENTS = {
 }
 
 
-def record(connection: Connection, media_base: str, arrivals: Sequence[tuple[Place, Arrival]]) -> list[Told]:
+def record(connection: Connection, media_base: str, arrivals: Sequence[tuple[Place, Arrival]]) -> list[NumberedEvent]:
     """Write down arrivals of one type and return the events that tell of what is new."""
     kind = type(arrivals[0][1])
     rows = [asdict(place) | _row(arrival) for place, arrival in arrivals]

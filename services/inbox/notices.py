@@ -5,17 +5,16 @@ from dataclasses import dataclass
 import orjson
 
 from services.database.connection import Connection
-from services.inbox.statuses import Told
 from services.message import Notice, Scope
-from services.outbox.history_sql import envelope
-from services.outbox.store import Hold
+from services.outbox.outcome_policy import Hold
+from services.outbox.store import NumberedEvent, envelope
 
 #: What an account update may say that ends a connection until an operator acts (Webhooks reference, "account_update").
 ENDING = {"DISABLED_UPDATE", "ACCOUNT_VIOLATION", "ACCOUNT_DELETED", "PARTNER_REMOVED", "PARTNER_APP_UNINSTALLED"}
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedNotice:
     """A notice with its place in the batch and the one bot that it may be about (None: any)."""
 
     n: int
@@ -30,16 +29,16 @@ _ABOUT = """
         ELSE c.meta_waba_id = g.account END"""
 
 _RECORD = f"""
-WITH given AS (
+WITH input_rows AS (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS g (
         n int, bot_id int, number text, account text, event text, field text, value jsonb, ending bool)
 ), about AS (
-    SELECT g.*, c.id, c.company_id, c.phone_index, '' AS chat_id FROM given g {_ABOUT}
+    SELECT g.*, c.id, c.company_id, c.phone_index, '' AS chat_id FROM input_rows g {_ABOUT}
 ), noted AS (
     INSERT INTO process_events (process_name, event_type, event_data, severity)
     SELECT %(process)s, event, jsonb_build_object('field', field, 'number', number, 'account', account, 'value', value),
            CASE WHEN ending THEN 'error' ELSE 'warning' END
-    FROM given
+    FROM input_rows
 ), asked AS (
     INSERT INTO bot_check (bot_id) SELECT DISTINCT id FROM about ORDER BY id
     ON CONFLICT (bot_id) DO UPDATE SET due = now()
@@ -54,7 +53,7 @@ SELECT c.id, g.event FROM json_to_recordset(%(rows)s::json) AS g (bot_id int, nu
 {_ABOUT}"""
 
 
-def record(connection: Connection, process: str, notices: list[Placed]) -> list[Told]:
+def record(connection: Connection, process: str, notices: list[PlacedNotice]) -> list[NumberedEvent]:
     """Note what was told, have the bots checked, and return the events."""
     rows = [
         {
@@ -74,7 +73,7 @@ def record(connection: Connection, process: str, notices: list[Placed]) -> list[
         return cursor.fetchall()
 
 
-def holds(connection: Connection, process: str, notices: list[Placed]) -> list[Hold]:
+def holds(connection: Connection, process: str, notices: list[PlacedNotice]) -> list[Hold]:
     """The bots that cannot go on after what was told, until an operator acts."""
     rows = [
         {

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pycurl
 
 from bisnesctl.settings import Network
-from services.http_client.ssrf import Gate, guard
+from services.http_client import Gate, guard
 from services.media import kinds
 
 __all__ = ["FetchFailed", "FetchRefused", "FetchTooLarge", "Fetched", "Fetcher", "guard"]

@@ -6,7 +6,7 @@ from typing import Any
 from services.database.connection import Connection, as_uuid
 from services.http_server.errors import ApiError
 from services.message import InvalidChatId, normalise_chat_id
-from services.outbox.history_sql import ABOUT
+from services.outbox.store import CHANGING_KINDS
 
 #: Characters in an id, at most.
 MAX_ID = 255
@@ -20,7 +20,7 @@ SELECT m.id::text, COALESCE(m.chat_id, ''), COALESCE(m.contact_id, ''), m.phone_
 FROM messages m WHERE m.company_id = %(company)s AND """
 _FIND = f"""
 SELECT o.message_id::text, o.chat_id, '', o.phone_index, o.provider_id, true, o.status::text FROM outbox o
-WHERE o.message_id = %(uuid)s::uuid AND o.company_id = %(company)s AND o.kind NOT IN {ABOUT}
+WHERE o.message_id = %(uuid)s::uuid AND o.company_id = %(company)s AND o.kind NOT IN {CHANGING_KINDS}
 UNION ALL {_HISTORY} m.id = %(uuid)s::uuid
 UNION ALL {_HISTORY} m.message_id = %(id)s
 UNION ALL {_HISTORY} m.external_id = %(id)s"""

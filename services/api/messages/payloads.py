@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from services.api.messages.request_fields import Fields, chat, given, invalid, optional, required
-from services.message import MAX_TEXT
+from services.message import MAX_TEXT, Payload
 
 #: Characters of a caption, of a template's name, of its language and of each of its variables, at most.
 MAX_CAPTION, MAX_TEMPLATE, MAX_LANGUAGE, MAX_VARIABLE = 1024, 512, 20, 32_768
@@ -12,17 +12,18 @@ MAX_CAPTION, MAX_TEMPLATE, MAX_LANGUAGE, MAX_VARIABLE = 1024, 512, 20, 32_768
 MAX_PARTS = 100
 
 
-def text(fields: Fields) -> dict[str, Any]:
+def text(fields: Fields) -> Payload:
     """A text, perhaps one that replies to a message or mentions people."""
-    payload = {"message": required(fields, "message", MAX_TEXT), **given(fields, quotedMessageId=255, userName=255)}
+    payload = given(fields, quotedMessageId=255, userName=255)
+    payload["message"] = required(fields, "message", MAX_TEXT)
     if mentions := _list(fields, "mentions"):
         payload["mentions"] = [_person(value) for value in mentions]
     return payload
 
 
-def template(fields: Fields) -> dict[str, Any]:
+def template(fields: Fields) -> Payload:
     """A template with the variables of its body, or with components as the provider has them."""
-    payload: dict[str, Any] = {
+    payload: Payload = {
         "templateName": required(fields, "templateName", MAX_TEMPLATE),
         "language": required(fields, "language", MAX_LANGUAGE),
         "variables": [_variable(value) for value in _list(fields, "variables")],
@@ -32,7 +33,7 @@ def template(fields: Fields) -> dict[str, Any]:
     return payload | given(fields, userName=255)
 
 
-def captioned(fields: Fields) -> dict[str, Any]:
+def captioned(fields: Fields) -> Payload:
     """What may be said with a file of any kind."""
     return given(fields, caption=MAX_CAPTION, quotedMessageId=255, userName=255)
 
@@ -79,4 +80,4 @@ def _has_nul(value: Any) -> bool:
 
 
 #: The kinds that are said with JSON alone.
-PLAIN: dict[str, Callable[[Fields], dict[str, Any]]] = {"text": text, "template": template}
+PLAIN: dict[str, Callable[[Fields], Payload]] = {"text": text, "template": template}

@@ -1,12 +1,12 @@
 """The fields of a request, however they came: read one by one, each refusal naming the field and what it may be."""
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from services.http_server.errors import ApiError
-from services.message import InvalidChatId, normalise_chat_id
+from services.message import InvalidChatId, Payload, normalise_chat_id
 
 #: Seconds that `?wait=` may ask for.
 MAX_WAIT = 30.0
@@ -75,9 +75,10 @@ def _checked(name: str, value: str, limit: int) -> str:
     return value
 
 
-def given(fields: Fields, **limits: int) -> Fields:
+def given(fields: Fields, **limits: int) -> Payload:
     """Those of the optional texts that say anything; their limits by name."""
-    return {name: value for name, limit in limits.items() if (value := optional(fields, name, limit))}
+    found = {name: value for name, limit in limits.items() if (value := optional(fields, name, limit))}
+    return cast(Payload, found)
 
 
 def flag(fields: Fields, name: str, default: bool = False) -> bool:

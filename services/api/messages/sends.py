@@ -5,7 +5,7 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from flask import request
@@ -18,9 +18,9 @@ from services.connectors.base import Unsupported
 from services.database import error_reasons
 from services.database.connection import DatabaseUnavailable
 from services.http_server.errors import ApiError, database_unavailable
-from services.message import Bot, Status
-from services.outbox.accept import Accepted, IdempotencyConflict
-from services.outbox.store import Entry, Outcome
+from services.message import Bot, Payload, Status, StoredFile
+from services.outbox.accept import Accepted, Entry, IdempotencyConflict
+from services.outbox.message_status import MessageStatus
 
 #: What the addresses of sends begin with.
 PREFIX = "/api/v2/messages/"
@@ -38,7 +38,7 @@ class Send:
     chat_id: str
     phone_index: int
     kind: str
-    payload: dict[str, Any]
+    payload: Payload
     idempotency_key: str | None
     wait: float  # seconds to wait for the outcome; 0: answer as soon as it is durable
 
@@ -101,8 +101,8 @@ def unknown_bot(company_id: str, phone_index: int) -> ApiError:
 def _digest(send: Send) -> str:
     """What the request says, whenever it is said: a file of ours is known by its content, not by where it is kept."""
     payload = send.payload
-    if "key" in (media := payload.get("media", ())):
-        payload = payload | {"media": {name: value for name, value in media.items() if name != "key"}}
+    if media := payload.get("media"):
+        payload = payload | {"media": cast(StoredFile, {name: value for name, value in media.items() if name != "key"})}
     said = [send.chat_id, send.phone_index, send.kind, payload]
     return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -145,7 +145,7 @@ def deliver(context: Context, principal: Principal, send: Send) -> Reply:
         raise refusal(error) from error
 
 
-def settled(reply: Reply, found: Outcome) -> Reply:
+def settled(reply: Reply, found: MessageStatus) -> Reply:
     """The answer that tells what has become of the message of an answer so far."""
     body: dict[str, Any] = reply.body | {"status": found.status}
     if found.provider_id:

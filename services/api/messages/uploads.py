@@ -6,7 +6,7 @@ import re
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, BinaryIO, cast
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from services.api.messages.request_fields import invalid
@@ -14,6 +14,7 @@ from services.http_server.errors import ApiError
 from services.media import kinds
 from services.media.kinds import MediaRefused
 from services.media.store import MediaStore, MediaTooLarge, MediaUnavailable
+from services.message import StoredFile
 
 #: Characters of a link and of a file's name, at most.
 MAX_LINK, MAX_FILENAME = 4096, 240
@@ -34,7 +35,7 @@ class Upload:
     declared: str | None  # its MIME type as the sender has it
     filename: str | None = None
 
-    def keep(self, store: MediaStore, company_id: str, kind: str) -> dict[str, Any]:
+    def keep(self, store: MediaStore, company_id: str, kind: str) -> StoredFile:
         """Check it against the kind, a key of `kinds.KINDS`, and keep it; returns what the payload says of it.
 
         Raises `ApiError`: media_too_large, unsupported_media, media_unavailable.
@@ -47,8 +48,10 @@ class Upload:
                 raise too_large(kind, error.limit) from None
             except MediaUnavailable as error:
                 raise _unavailable(error) from error
-        media = {"key": stored.key, "mimeType": mime_type, "size": stored.size, "sha256": stored.sha256}
-        return media | ({"filename": self.filename} if self.filename else {})
+        file: StoredFile = {"key": stored.key, "mimeType": mime_type, "size": stored.size, "sha256": stored.sha256}
+        if self.filename:
+            file["filename"] = self.filename
+        return file
 
     def _checked(self, kind: str) -> str:
         size = self.stream.seek(0, 2)

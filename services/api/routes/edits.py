@@ -8,10 +8,11 @@ from services.api.messages.request_fields import Fields
 from services.api.messages.sends import Reply, Send
 from services.api.schemas.base import MessagePath
 from services.http_server.errors import ApiError
+from services.message import Payload
 
 
 def change(
-    context: Context, principal: Principal, kind: str, path: MessagePath, given: Fields, said: Fields,
+    context: Context, principal: Principal, kind: str, path: MessagePath, given: Fields, said: Payload,
     idempotency_key: str | None, wait: str | None,
 ) -> Reply:  # fmt: skip
     """Have the message edited or deleted; `said` is the payload but for the message. Raises `ApiError`."""
@@ -22,7 +23,7 @@ def change(
         raise ApiError(404, "unknown_message", f"the chat {chat_id} has no message with the id {path.message_id}")
     phone_index = (target.phone_index or 0) if named is None else named
     key, seconds = request_fields.idempotency_key(idempotency_key), request_fields.wait(wait)
-    payload = said | {"targetMessageId": target.message_id}
+    payload: Payload = said | {"targetMessageId": target.message_id}
     send = Send(path.company_id, chat_id, phone_index, kind, payload, key, seconds)
     sends.able_bot(context, send, context.directory.bot(path.company_id, phone_index))
     _require(target, send)

@@ -23,7 +23,7 @@ from services.api.schemas.base import (
 )
 from services.api.schemas.sends import DeleteRequest, EditRequest, TemplateMessage, TextMessage, json_body
 from services.http_server.errors import ApiError
-from services.message import MAX_TEXT
+from services.message import MAX_TEXT, Payload
 
 messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
 
@@ -161,8 +161,7 @@ _CHANGE: dict[str, Any] = {
 def edit_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
     """Another text for a message of ours."""
     given = request_fields.json_object(request.get_data(), '{"newMessage": "Hello!"}')
-    said = {"message": request_fields.required(given, "newMessage", MAX_TEXT)}
-    return _change("edit", path, header, given, said)
+    return _change("edit", path, header, given, {"message": request_fields.required(given, "newMessage", MAX_TEXT)})
 
 
 @messages.delete(
@@ -179,10 +178,10 @@ def edit_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> An
 def delete_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
     """The end of a message."""
     given = request_fields.json_object(request.get_data() or b"{}", '{"deleteForEveryone": true}')
-    said = {"deleteForEveryone": request_fields.flag(given, "deleteForEveryone", default=True)}
+    said: Payload = {"deleteForEveryone": request_fields.flag(given, "deleteForEveryone", default=True)}
     return _change("delete", path, header, given, said)
 
 
-def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, said: Fields) -> Answer:
+def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, said: Payload) -> Answer:
     key, wait = header.idempotency_key, request.args.get("wait")
     return edits.change(context(), g.principal, kind, path, given, said, key, wait).as_answer()

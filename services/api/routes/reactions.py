@@ -1,7 +1,5 @@
 """What is done with a message over HTTP: react to it, take that back, mark it as read."""
 
-from typing import Any
-
 from flask import g, request
 
 from services.api.auth import Auth, resource
@@ -14,6 +12,7 @@ from services.api.openapi import problems
 from services.api.schemas.base import Accepted, SendHeaders, SendQuery, TargetPath
 from services.api.schemas.sends import ReactionRequest, ReadRequest, json_body
 from services.http_server.errors import ApiError
+from services.message import Payload
 
 reactions = resource("reactions", "React to messages and mark them as read.", Auth.COMPANY)
 
@@ -80,9 +79,7 @@ def _target(path: TargetPath, given: Fields) -> Target:
     return target
 
 
-def _send(
-    kind: str, path: TargetPath, header: SendHeaders, given: Fields, target: Target, said: dict[str, Any]
-) -> Answer:
+def _send(kind: str, path: TargetPath, header: SendHeaders, given: Fields, target: Target, said: Payload) -> Answer:
     payload = said | {"targetMessageId": path.message_id, "target_provider_id": target.sent_id()}
     phone_index = request_fields.phone_index(given) if target.phone_index is None else target.phone_index
     key, wait = request_fields.idempotency_key(header.idempotency_key), request_fields.wait(request.args.get("wait"))

@@ -13,10 +13,10 @@ from bisnesctl.bots.inspection import Subject, inspect
 from bisnesctl.bots.verification import broken
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.settings import Settings
-from services.database.connection import Connection
+from services.database.connection import Connection, transaction
 from services.message import Bot, Scope
-from services.outbox import store
-from services.outbox.store import Hold
+from services.outbox import holds
+from services.outbox.outcome_policy import Hold
 
 #: How far checks are spread, as a share of the minutes between them, so that they do not come all at once.
 JITTER = 0.3
@@ -107,11 +107,11 @@ class Checks:
 
     def _hold(self, connection: Connection, bot: Bot, reason: str) -> None:
         """Keep the queue of a number whose credential is refused, unless it was replaced meanwhile."""
-        with connection, connection.cursor() as cursor:
+        with transaction(connection) as cursor:
             cursor.execute(_CREDENTIAL, (bot.id,))
             row = cursor.fetchone()
             if row is not None and row[0] and decrypt(self._key, row[0]) == bot.access_token.value:
-                store.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
+                holds.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
 
     def _record(self, connection: Connection, bot_id: int, report: Report) -> None:
         found = problems(report, time.time())

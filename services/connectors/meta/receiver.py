@@ -23,10 +23,9 @@ from services.database.write_test import WriteTest
 from services.http_server.errors import ApiError, answer_errors
 from services.http_server.routing import ExactAddresses
 from services.http_server.service import Service
-from services.inbox.receive import BotName, WebhookWriter
+from services.inbox.webhook_inbox import BotName, WebhookWriter
 from services.runtime.heartbeat import Counters
-from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import WakeupSender, WakingBroker
+from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 NAME = "meta_webhooks"
 PATH = "/api/meta/webhook"

@@ -3,9 +3,9 @@
 import pytest
 
 from services.api.schemas.base import Accepted
-from services.inbox.apply import Inbox
+from services.inbox.webhook_inbox import Inbox
 from services.message import Incoming, Peer, Status
-from services.outbox.store import Result
+from services.outbox.outcome_policy import Result
 from tests.support.api import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER_KEY, outbox, refusal
 from tests.support.outbox import execute
 

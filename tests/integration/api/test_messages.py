@@ -9,7 +9,7 @@ from services.api.auth import Auth, declared
 from services.api.openapi import Problem
 from services.api.schemas.base import Accepted, AllHealth, MessagePage, OneMessage
 from services.message import Status, StatusUpdate
-from services.outbox.store import Result
+from services.outbox.outcome_policy import Result
 from tests.support.api import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER, OTHER_KEY, REVOKED_KEY, outbox, refusal
 from tests.support.outbox import apply_statuses
 

@@ -10,7 +10,7 @@ from bisnesctl.database import dead_letters
 from services.database.connection import Database
 from services.events import store
 from services.events import webhooks as registry
-from services.inbox.apply import Inbox
+from services.inbox.webhook_inbox import Inbox
 from services.message import Status, StatusUpdate
 from tests.support.outbox import accept, add_bot, apply_statuses, entry, execute, outbox, result
 

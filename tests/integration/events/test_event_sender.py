@@ -9,7 +9,8 @@ from uuid_utils import uuid7
 from bisnesctl import __version__
 from bisnesctl.encryption import encrypt
 from services.database.connection import Database
-from services.events import signing, store, webhooks
+from services.events import sender as sending
+from services.events import store, webhooks
 from services.events.sender import INTERNAL_ATTEMPTS
 from services.events.store import Result
 from tests.support.api import settings_for
@@ -410,14 +411,14 @@ def test_a_webhook_that_refuses_with_a_large_page_is_told_again_for_its_status(c
 
 
 def test_an_event_that_cannot_be_sent_is_set_aside_and_the_others_go_on(connection, customers, senders, monkeypatch):
-    real = signing.headers
+    real = sending.signed_headers
 
     def headers(secret, previous, body, attempt):
         if b"poison" in body:
             raise ValueError("cannot be signed \udcff\0")
         return real(secret, previous, body, attempt)
 
-    monkeypatch.setattr(signing, "headers", headers)
+    monkeypatch.setattr(sending, "signed_headers", headers)
     customer = customers()
     webhook = register(connection, customer.url)
     raise_events(connection, 1, poison="poison")

@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from services.http_client.in_flight import Answered, Broken, RequestsInFlight
-from services.http_client.request import HttpRequest
+from services.http_client import Answered, Broken, HttpRequest, RequestsInFlight
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

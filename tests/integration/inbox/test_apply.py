@@ -6,10 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.inbox.apply import Inbox
+from services.inbox.webhook_inbox import Inbox
 from services.message import Edit, Incoming, Media, Notice, Peer, Reaction, Revocation, Scope, Status, StatusUpdate
-from services.outbox import store
-from services.outbox.store import Hold
+from services.outbox import holds
+from services.outbox.accept import Entry
+from services.outbox.outcome_policy import Hold, Result
 from tests.support.outbox import accept, add_bot, entry, execute, open_database, outbox, result
 
 NUMBER, CHAT, AT = "1001280", "60123456789", 1_700_000_000.0
@@ -58,11 +59,11 @@ def sent(connection, bot, provider_id="wamid.out.1", **payload):
     """A message that the provider took; returns its id of ours."""
     new = entry(bot, CHAT, **({"text": "Hi"} if not payload else {}))
     if payload:
-        new = store.Entry(new.message_id, "meta", bot, "0128", 0, CHAT, "image", payload)
+        new = Entry(new.message_id, "meta", bot, "0128", 0, CHAT, "image", payload)
     accept(connection, new)
     (claimed,) = outbox().claim(connection, 1)
     done = result(claimed)
-    outbox().record(connection, [store.Result(**{**_fields(done), "provider_id": provider_id})])
+    outbox().record(connection, [Result(**{**_fields(done), "provider_id": provider_id})])
     return new.message_id
 
 
@@ -218,7 +219,7 @@ def test_a_link_that_meta_could_not_fetch_is_sent_once_more_from_our_own_copy(co
     (again,) = outbox().claim(connection, 1)
     assert (again.message_id, again.payload["media"]["fetch"]) == (ours, True)
     take_in(connection, refused, report(Status.SENT, ours=ours))  # of the first try: says nothing
-    outbox().record(connection, [store.Result(**{**_fields(result(again)), "provider_id": "wamid.out.2"})])
+    outbox().record(connection, [Result(**{**_fields(result(again)), "provider_id": "wamid.out.2"})])
     assert execute(connection, "SELECT external_id FROM messages") == [("wamid.out.2",)]
     take_in(connection, report(Status.FAILED, "wamid.out.2", ours, "131053", "still not"))
     assert execute(connection, "SELECT status FROM outbox WHERE message_id = %s", (ours,)) == [("failed",)]
@@ -240,17 +241,17 @@ def test_an_account_that_was_disabled_holds_its_numbers(connection, bot):
 def test_a_throttled_account_pauses_all_its_numbers_and_a_throttled_number_is_slowed(connection, bot):
     sister, stranger = add_bot(connection, index=1), add_bot(connection, index=2)
     execute(connection, "UPDATE phone_configs SET meta_waba_id = 'W1' WHERE id = %s", (sister,))
-    outbox().hold_bots(connection, [Hold(bot, Scope.ACCOUNT, 300, "80007: too many calls")])
+    holds.hold(connection, [Hold(bot, Scope.ACCOUNT, 300, "80007: too many calls")])
     held = execute(connection, "SELECT bot_id FROM bot_pace WHERE held_until > now() ORDER BY 1")
     assert held == [(bot,), (sister,)]
-    outbox().hold_bots(connection, [Hold(stranger, Scope.BOT, 0, "130429: too fast", slower=True)])
-    outbox().hold_bots(connection, [Hold(stranger, Scope.BOT, 0, "130429: too fast", slower=True)])
+    holds.hold(connection, [Hold(stranger, Scope.BOT, 0, "130429: too fast", slower=True)])
+    holds.hold(connection, [Hold(stranger, Scope.BOT, 0, "130429: too fast", slower=True)])
     assert execute(connection, "SELECT slow_factor FROM bot_pace WHERE bot_id = %s", (stranger,)) == [(0.25,)]
 
 
 def test_a_new_credential_sets_the_queue_going_whoever_wrote_it(connection, bot):
     accept(connection, entry(bot))
-    outbox().hold_bots(connection, [Hold(bot, Scope.BOT, None, "190: expired")])
+    holds.hold(connection, [Hold(bot, Scope.BOT, None, "190: expired")])
     assert outbox().claim(connection, 1) == []
     execute(connection, "UPDATE phone_configs SET meta_access_token_encrypted = 'new' WHERE id = %s", (bot,))
     assert len(outbox().claim(connection, 1)) == 1

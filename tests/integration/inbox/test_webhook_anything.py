@@ -12,7 +12,7 @@ from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
 from services.connectors.meta.translation.incoming import parse
 from services.database.connection import Database
-from services.inbox.apply import Inbox
+from services.inbox.webhook_inbox import Inbox
 from tests.support.api import settings_for
 from tests.support.meta_payloads import AINA, ALL, MESSAGES, VALUES, message, places, replaced, value, webhook
 from tests.support.outbox import add_bot, execute

@@ -13,8 +13,8 @@ from services.connectors.base import Preparation
 from services.message import Rejected, Sent, Status
 from services.outbox import store
 from services.outbox.accept import Acceptor, IdempotencyConflict
-from services.outbox.recovery import journal_path
-from services.outbox.send_journal import Journal
+from services.outbox.delivery import Journal
+from services.outbox.send_journal import path_of as journal_path
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import worker_name
 from tests.support.outbox import add_bot, entry, execute, open_database, status_of
@@ -339,8 +339,8 @@ def test_one_message_that_cannot_be_stored_does_not_take_the_others_with_it(stag
 def test_a_changed_key_or_bot_is_seen_at_once(stage):
     bot = stage.bot()
     execute(stage.connection, "INSERT INTO api_keys (key_hash, prefix, company_id) VALUES ('\\x01', 'bk_', '0128')")
-    stage.wait_for(lambda: stage.directory.key(b"\x01") and stage.directory.remembered(b"\x01"))
-    stage.wait_for(lambda: stage.directory.bot("0128", 0) and stage.directory.remembered(("0128", 0)))
+    stage.wait_for(lambda: stage.directory.key(b"\x01") and stage.directory.cached_key(b"\x01"))
+    stage.wait_for(lambda: stage.directory.bot("0128", 0) and stage.directory.cached_bot("0128", 0))
     execute(stage.connection, "UPDATE api_keys SET revoked_at = now()")
     stage.wait_for(lambda: stage.directory.key(b"\x01") is None, seconds=5)
     execute(stage.connection, "UPDATE phone_configs SET meta_phone_number_id = 'new' WHERE id = %s", (bot,))

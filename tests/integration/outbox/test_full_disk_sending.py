@@ -4,9 +4,10 @@ import os
 
 import pytest
 
-from services.outbox import send_journal
-from services.outbox.recovery import journal_path
-from services.outbox.send_journal import Journal, marked, unowned
+from services.outbox import delivery
+from services.outbox.delivery import Journal
+from services.outbox.send_journal import marked, unowned
+from services.outbox.send_journal import path_of as journal_path
 from tests.integration.outbox.test_delivery import Stage
 from tests.support.outbox import entry
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
@@ -14,7 +15,7 @@ from tests.support.processes.disks import again_in_a_namespace, mounts, small_di
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(send_journal, "RETRY_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "JOURNAL_RETRY_SECONDS", 0.1)
 
 
 def test_again_in_a_namespace_unless_root():

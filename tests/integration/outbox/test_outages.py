@@ -11,8 +11,8 @@ import pytest
 from services.connectors.meta.translation.connector import MetaConnector
 from services.database.connection import DatabaseError
 from services.message import Status
-from services.outbox import outages, store
-from services.outbox.outage_policy import Answer, Fault, Pauses
+from services.outbox import holds, recovery
+from services.outbox.outcome_policy import Answer, Fault, Pauses
 from tests.support.outage import FAST, PAGE, OutageStage, error
 from tests.support.outbox import entry, execute, outbox, result
 
@@ -277,32 +277,32 @@ def told(stage):
 def test_a_blip_is_told_to_nobody(stage):
     bot = stage.bot()
     execute(stage.connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
-    outages.note(stage.connection, [Fault(bot, "network", "refused", probe=False)], FAST)
-    outages.note(stage.connection, [Answer(bot, sent=True)], FAST)
+    holds.note_outages(stage.connection, [Fault(bot, "network", "refused", probe=False)], FAST)
+    holds.note_outages(stage.connection, [Answer(bot, sent=True)], FAST)
     assert told(stage) == []
 
 
 def test_an_outage_outlives_the_worker_that_met_it(stage):
     bot = stage.bot()
-    outages.note(stage.connection, [Fault(bot, "131000", "no", probe=False)], FAST)
+    holds.note_outages(stage.connection, [Fault(bot, "131000", "no", probe=False)], FAST)
     fill(stage, bot)
     execute(stage.connection, "UPDATE bot_pace SET held_until = now()")
     (probe,) = outbox().claim(stage.connection, 100)
     assert probe.outage == "131000"
     assert outbox("other/w/1").claim(stage.connection, 100) == []  # not while that one is under way
     outbox().record(stage.connection, [result(probe)])
-    outages.note(stage.connection, [Answer(bot, sent=True)], FAST)
+    holds.note_outages(stage.connection, [Answer(bot, sent=True)], FAST)
     assert len(outbox().claim(stage.connection, 100)) == len(CHATS)
 
 
 def test_a_refusal_of_the_messages_own_lets_the_next_one_find_out_at_once(stage):
     bot = stage.bot()
-    outages.note(stage.connection, [Fault(bot, "network", "no", probe=False)], FAST)
+    holds.note_outages(stage.connection, [Fault(bot, "network", "no", probe=False)], FAST)
     fill(stage, bot)
     execute(stage.connection, "UPDATE bot_pace SET held_until = now()")
     (probe,) = outbox().claim(stage.connection, 100)
     outbox().record(stage.connection, [result(probe, Status.FAILED)])
-    outages.note(stage.connection, [Answer(bot, sent=False)], FAST)
+    holds.note_outages(stage.connection, [Answer(bot, sent=False)], FAST)
     assert len(outbox().claim(stage.connection, 100)) == 1
 
 
@@ -311,7 +311,7 @@ def test_an_operators_hold_is_neither_shortened_nor_told_away(stage):
     stage.accept(entry(bot))
     execute(stage.connection, "UPDATE bot_pace SET held_until = 'infinity', held_reason = '190: expired'")
     for finding in (Fault(bot, "network", "no", probe=True), Answer(bot, sent=False), Answer(bot, sent=True)):
-        outages.note(stage.connection, [finding], FAST)
+        holds.note_outages(stage.connection, [finding], FAST)
         held = execute(stage.connection, "SELECT held_until::text, held_reason FROM bot_pace")
         assert held == [("infinity", "190: expired")]
 
@@ -320,7 +320,7 @@ def test_pauses_grow_by_what_finds_out_alone_and_an_old_outage_is_forgotten(stag
     bot = stage.bot()
 
     def pause(probe=True, **extra):
-        outages.note(stage.connection, [Fault(bot, "network", "no", probe, **extra)], FAST)
+        holds.note_outages(stage.connection, [Fault(bot, "network", "no", probe, **extra)], FAST)
         return round(execute(stage.connection, "SELECT outage_pause FROM bot_pace")[0][0], 3)
 
     assert [pause(probe=False) for _ in range(3)] == [0.1, 0.1, 0.1]
@@ -345,7 +345,7 @@ def test_workers_that_find_out_about_the_same_numbers_do_not_get_in_each_others_
             faults = [Fault(bot, "network", "refused", choice.random() < 0.7) for bot in choice.sample(bots, 4)]
             answers = [Answer(bot, choice.random() < 0.6) for bot in choice.sample(bots, 4)]
             try:
-                outages.note(connection, faults + answers, pauses)
+                holds.note_outages(connection, faults + answers, pauses)
             except DatabaseError as error:
                 failed.append(error)
         connection.close()
@@ -364,11 +364,11 @@ def test_what_waited_for_too_long_fails_and_nothing_else(stage):
     entries += fill(stage, other, each=1)
     old = "now() - interval '25 hours'"
     execute(stage.connection, f"UPDATE outbox SET updated_at = {old} WHERE payload ->> 'message' ~ ' 000$'")
-    assert outages.give_up_old(stage.connection, outbox(), 24) == 0  # it was something else that kept them
-    outages.note(stage.connection, [Fault(bot, "network", "refused", probe=False)], FAST)
-    assert outages.give_up_old(stage.connection, outbox(), 24) == 0  # the provider is away since a moment
+    assert holds.fail_old(stage.connection, outbox(), 24) == 0  # it was something else that kept them
+    holds.note_outages(stage.connection, [Fault(bot, "network", "refused", probe=False)], FAST)
+    assert holds.fail_old(stage.connection, outbox(), 24) == 0  # the provider is away since a moment
     execute(stage.connection, f"UPDATE bot_pace SET outage_since = {old} WHERE outage_since IS NOT NULL")
-    assert outages.give_up_old(stage.connection, outbox(), 24) == len(CHATS)
+    assert holds.fail_old(stage.connection, outbox(), 24) == len(CHATS)
     rows = execute(stage.connection, "SELECT DISTINCT bot_id, error_code, error FROM outbox WHERE status = 'failed'")
     assert rows == [(bot, "provider_unreachable", "it waited for its provider for 24 hours (network: refused)")]
     assert execute(stage.connection, "SELECT sum(pending) FROM lane WHERE claim IS NULL") == [(2 * len(CHATS),)]
@@ -393,4 +393,4 @@ def test_a_journal_is_clean_after_what_did_not_leave(stage):
     sender = stage.sender()
     stage.wait_for(lambda: outage(stage))
     stage.wait_for(lambda: sender.delivery.in_hand == 0)
-    assert store.claimed_by(stage.connection, sender.outbox.worker) == []
+    assert recovery.claimed_by(stage.connection, sender.outbox.worker) == []

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.message import Scope, Status, StatusUpdate
-from services.outbox import store
-from services.outbox.store import Hold
+from services.outbox import holds, recovery
+from services.outbox.accept import Earlier
+from services.outbox.outcome_policy import Hold
 from tests.support.outbox import (
     WORKER,
     accept,
@@ -121,9 +122,7 @@ def test_a_bot_sends_no_faster_than_its_rate_whoever_asks(connection):
 def test_a_held_bot_waits_and_others_do_not(connection):
     held, free = add_bot(connection, index=0), add_bot(connection, index=1)
     accept(connection, entry(held), entry(free))
-    outbox().hold_bots(
-        connection, [Hold(held, Scope.BOT, None, "190: token expired"), Hold(free, Scope.BOT, -5.0, "over")]
-    )
+    holds.hold(connection, [Hold(held, Scope.BOT, None, "190: token expired"), Hold(free, Scope.BOT, -5.0, "over")])
     assert [message.bot_id for message in claim(connection)] == [free]
     ((until, reason),) = execute(
         connection, "SELECT held_until::text, held_reason FROM bot_pace WHERE bot_id = %s", (held,)
@@ -138,7 +137,7 @@ def test_a_repeated_idempotency_key_is_told_with_what_it_was_first_used_for(conn
     again, fresh = entry(bot, idempotency_key="k", digest="bb"), entry(bot, idempotency_key="l", digest="cc")
     stored, earlier = accept_or_not(connection, again, fresh)
     assert stored == {fresh.message_id}
-    assert earlier == {("0128", "k"): store.Earlier("aa", first.message_id)}
+    assert earlier == {("0128", "k"): Earlier("aa", first.message_id)}
     twice = [entry(bot, idempotency_key="m", digest="dd") for _ in range(2)]
     stored, earlier = accept_or_not(connection, *twice)
     assert len(stored) == 1
@@ -163,10 +162,10 @@ def test_expired_leases_are_seen_and_claimed_lanes_are_not_claimed_again(connect
     accept(connection, entry(bot))
     (message,) = claim(connection, lease=-1.0)
     assert claim(connection) == []
-    (lost,) = store.expired(connection, "meta")
+    (lost,) = recovery.expired(connection, "meta")
     assert (lost.id, lost.claim) == (message.id, WORKER)
-    assert store.claimed_by(connection, "host/meta-worker-1/") == [lost]
-    assert store.claimed_by(connection, "host/meta-worker-2/") == []
+    assert recovery.claimed_by(connection, "host/meta-worker-1/") == [lost]
+    assert recovery.claimed_by(connection, "host/meta-worker-2/") == []
 
 
 def test_the_status_types_order_is_the_codes(connection):

@@ -6,8 +6,7 @@ import time
 import dramatiq
 import pytest
 
-from services.wakeups.redis_broker import ACTORS, WakeupSender, WakingBroker, hint_clearer
-from services.wakeups.session_wakeup import SessionWakeup, session_queue
+from services.wakeups import ACTORS, NAMESPACE, MarkerClearer, SessionWakeup, WakeupSender, WakingBroker, session_queue
 
 QUEUE = "meta-messages"
 
@@ -32,7 +31,7 @@ def served(broker):
 
 
 def test_a_hint_wakes_a_worker_each_time_it_was_taken_note_of(broker, served):
-    hints, clear = WakeupSender(broker), hint_clearer(broker, QUEUE)
+    hints, clear = WakeupSender(broker), MarkerClearer(broker.client, QUEUE)
     for _ in range(5):
         hints.notify(QUEUE)
         assert served.acquire(timeout=10)
@@ -55,7 +54,7 @@ def test_a_redis_that_is_away_stops_nobody_and_is_used_again_when_it_is_back(bro
     redis_server.kill()
     try:
         hints.notify(QUEUE)
-        hint_clearer(broker, QUEUE)()
+        MarkerClearer(broker.client, QUEUE)()
     finally:
         redis_server.start()
     deadline = time.monotonic() + 30
@@ -78,7 +77,7 @@ def test_a_session_is_woken_by_hints_for_its_own_bot(broker, redis_server):
     for _ in range(3):
         hints.notify(session_queue(7))
         assert bell.wait(10)
-        bell.heard()
+        bell.clear_marker()
     assert not other.wait(0.05)
 
 
@@ -95,7 +94,7 @@ def test_a_session_without_redis_waits_and_goes_on(broker, redis_server):
     redis_server.kill()
     try:
         assert not bell.wait(0.05)
-        bell.heard()
+        bell.clear_marker()
     finally:
         redis_server.start()
     WakeupSender(broker).notify(session_queue(7))
@@ -103,17 +102,17 @@ def test_a_session_without_redis_waits_and_goes_on(broker, redis_server):
 
 
 def test_a_redis_that_hangs_holds_up_nobody_and_is_used_again_when_it_goes_on(broker, served, redis_server):
-    hints, clear = WakeupSender(broker), hint_clearer(broker, QUEUE)
+    hints, clear = WakeupSender(broker), MarkerClearer(broker.client, QUEUE)
     bell = SessionWakeup(redis_server.url, 7)
     clear()
-    bell.heard()
+    bell.clear_marker()
     with redis_server.frozen():
         begun = time.monotonic()
         for _ in range(200):  # at a second each that were minutes
             hints.notify(QUEUE)
             hints.notify(session_queue(7))
             clear()
-            bell.heard()
+            bell.clear_marker()
         assert time.monotonic() - begun < 30
         assert not bell.wait(0.05)
     deadline = time.monotonic() + 60
@@ -125,10 +124,10 @@ def test_a_redis_that_hangs_holds_up_nobody_and_is_used_again_when_it_goes_on(br
 
 
 def test_a_hint_is_cleared_before_the_look_that_follows(broker):
-    clear = hint_clearer(broker, QUEUE)
+    clear = MarkerClearer(broker.client, QUEUE)
     for _ in range(50):
-        broker.client.set(broker.hint_key(QUEUE), 1)
+        broker.client.set(f"{NAMESPACE}:{QUEUE}.hinted", 1)
         clear()
-        while not clear._ended.is_set():  # on a machine that is too busy for it the caller goes on
+        while not clear._done.is_set():  # on a machine that is too busy for it the caller goes on
             time.sleep(0.01)
-        assert not broker.client.exists(broker.hint_key(QUEUE))
+        assert not broker.client.exists(f"{NAMESPACE}:{QUEUE}.hinted")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from services.connectors.meta.translation.errors import TABLE, MetaError, classify, read_error
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Status, Unavailable
-from services.outbox.delivery import Attempts, hold_of, settle
+from services.outbox.outcome_policy import Attempts, hold_of, settle
 
 PATIENCE = Attempts(limit=3, base=1.0)
 

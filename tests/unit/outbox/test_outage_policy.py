@@ -6,8 +6,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
-from services.outbox.delivery import Attempts, settle
-from services.outbox.outage_policy import CHAT_REFUSALS, RECENT_SECONDS, Answer, Fault, OutagePolicy, Pauses, Postponed
+from services.outbox.outcome_policy import (
+    CHAT_REFUSALS,
+    RECENT_SECONDS,
+    Answer,
+    Attempts,
+    Fault,
+    OutagePolicy,
+    Pauses,
+    Postponed,
+    settle,
+)
 
 PAUSES = Pauses(first=1.0, longest=60.0)
 AWAY = Unavailable("network", "connection refused")

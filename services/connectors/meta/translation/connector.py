@@ -10,10 +10,10 @@ from services.connectors.meta.provider import Provider
 from services.connectors.meta.translation import incoming, limits, outgoing, responses
 from services.connectors.meta.uploads import Uploads
 from services.connectors.outgoing_files import Files
-from services.http_client.request import HttpRequest
+from services.http_client import HttpRequest
 from services.media.fetch import Fetcher
 from services.media.store import MediaStore, media_store
-from services.message import Bot, Outcome, Outgoing, Rejected, Sent, Unknown, Update
+from services.message import Bot, Outcome, Outgoing, Payload, Rejected, Sent, Unknown, Update
 
 
 class MetaConnector:
@@ -27,7 +27,7 @@ class MetaConnector:
         files = Files(store or media_store(settings), fetcher or Fetcher(settings.open_networks))
         self._uploads = Uploads(self._provider, files, settings.send_timeout_ms)
 
-    def check(self, kind: str, chat_id: str, payload: dict[str, Any]) -> None:
+    def check(self, kind: str, chat_id: str, payload: Payload) -> None:
         """Refuse what Meta could never send; raises `Unsupported`."""
         limits.check(kind, chat_id, payload)
 

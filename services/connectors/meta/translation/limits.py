@@ -7,6 +7,7 @@ import orjson
 
 from services.connectors import limits
 from services.connectors.base import Unsupported
+from services.message import Payload, TemplatePayload, TextPayload
 
 #: Characters in a template's name and in all its variables together, at most.
 MAX_NAME, MAX_VARIABLES = 512, 32_768
@@ -20,8 +21,6 @@ _INSTEAD = {
     "delete": "Meta cannot take back what was sent; send a correction that quotes it, or ask the other side to "
     "delete their copy",
 }
-
-Payload = dict[str, Any]
 
 
 def check(kind: str, chat_id: str, payload: Payload) -> None:
@@ -37,13 +36,13 @@ def check(kind: str, chat_id: str, payload: Payload) -> None:
     _CHECKS[kind](payload)
 
 
-def _text(payload: Payload) -> None:
+def _text(payload: TextPayload) -> None:
     limits.text(payload)
     if payload.get("mentions"):
         raise Unsupported("Meta bots cannot mention people; leave mentions out, or use a WhatsApp Web bot")
 
 
-def _template(payload: Payload) -> None:
+def _template(payload: TemplatePayload) -> None:
     name, language = payload["templateName"], payload["language"]
     if not _TEMPLATE_NAME.fullmatch(name) or len(name) > MAX_NAME:
         raise Unsupported("a template's name has lower-case letters, digits and underscores; copy it from its page")
@@ -62,7 +61,7 @@ def _variables(variables: list[str]) -> None:
         raise Unsupported(f"a template's variables have at most {MAX_VARIABLES} characters together; shorten them")
 
 
-def _components(components: list[Payload]) -> None:
+def _components(components: list[dict[str, Any]]) -> None:
     if not all(isinstance(each.get("type"), str) for each in components):
         raise Unsupported("every component of a template needs a type: header, body or button")
     if len(orjson.dumps(components)) > MAX_COMPONENTS:

@@ -5,7 +5,15 @@ from typing import Any
 
 import orjson
 
-from services.message import Outgoing, is_user_id
+from services.message import (
+    Outgoing,
+    Payload,
+    ReactionPayload,
+    ReadPayload,
+    TemplatePayload,
+    TextPayload,
+    is_user_id,
+)
 
 Fields = dict[str, Any]
 
@@ -39,7 +47,7 @@ def _recipient(chat_id: str) -> str:
     return chat_id if is_user_id(chat_id) else f"+{chat_id}"
 
 
-def _text(payload: Fields) -> Fields:
+def _text(payload: TextPayload) -> Fields:
     return {"body": payload["message"], "preview_url": True}
 
 
@@ -55,7 +63,7 @@ def _media(message: Outgoing, file: dict[str, str]) -> Fields:
     return fields
 
 
-def _template(payload: Fields) -> Fields:
+def _template(payload: TemplatePayload) -> Fields:
     fields: Fields = {"name": payload["templateName"], "language": {"code": payload["language"]}}
     if components := payload.get("components") or _components(payload.get("variables")):
         fields["components"] = components
@@ -69,11 +77,11 @@ def _components(variables: list[str] | None) -> list[Fields]:
     return [{"type": "body", "parameters": [{"type": "text", "text": value} for value in variables]}]
 
 
-def _reaction(payload: Fields) -> Fields:
+def _reaction(payload: ReactionPayload) -> Fields:
     return {"message_id": payload["target_provider_id"], "emoji": payload["reaction"]}
 
 
-def _read(payload: Fields) -> Fields:
+def _read(payload: ReadPayload) -> Fields:
     fields: Fields = {
         "messaging_product": "whatsapp",
         "status": "read",
@@ -84,4 +92,4 @@ def _read(payload: Fields) -> Fields:
     return fields
 
 
-_CONTENTS: dict[str, Callable[[Fields], Fields]] = {"text": _text, "template": _template, "reaction": _reaction}
+_CONTENTS: dict[str, Callable[[Payload], Fields]] = {"text": _text, "template": _template, "reaction": _reaction}

@@ -11,10 +11,9 @@ from bisnesctl.errors import BisnesError
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.supervise import SessionSupervisor
-from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
-from services.database.listen import notifications
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, announcements
 from services.runtime.heartbeat import Counters
-from services.wakeups.notifier import Notifier
+from services.wakeups import Notifier
 
 #: What announces a number, a start, a stop, a block, a new state.
 CHANNELS = ("bisnes_config", "bisnes_sessions")
@@ -72,7 +71,7 @@ class Keeper:
             return
         self._standing_by = False
         next_round = next_look = 0.0
-        for heard in notifications(self._database, CHANNELS, self._stopped):
+        for heard in announcements(self._database, CHANNELS, self._stopped):
             with self._database.connection() as working:
                 if heard or time.monotonic() >= next_round:
                     next_round = time.monotonic() + self._discovery.round(working)

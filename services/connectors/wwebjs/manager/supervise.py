@@ -24,7 +24,7 @@ from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.plan import Program, fattest, plan, program_name
 from services.connectors.wwebjs.session import commands
 from services.database.connection import Connection
-from services.wakeups.notifier import Notifier
+from services.wakeups import Notifier
 
 #: Seconds between two rounds where nothing is announced.
 INTERVAL = 60.0

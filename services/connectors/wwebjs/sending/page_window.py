@@ -29,7 +29,7 @@ Done = tuple[Any, Outcome | None]
 class PageWindow:
     """Sends through a page. The delivery submits and polls; the session's owner calls `turn` and `paused`.
 
-    A `services.http_client.in_flight.InFlight` on one side and a `page_task.Work` on the other.
+    A `services.http_client.InFlight` on one side and a `page_task.Work` on the other.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from services.connectors.wwebjs.sending.warmup import WarmupPace
 from services.connectors.wwebjs.translation.outgoing import KEYED
 from services.database.connection import Database
 from services.message import Outgoing
-from services.outbox import store
+from services.outbox import recovery
 
 
 class DatabaseSendGuard:
@@ -26,4 +26,4 @@ class DatabaseSendGuard:
     def reserve(self, message: Outgoing, key: str | None) -> None:
         """In the outbox, where whoever claims the message next finds it."""
         with self._database.connection() as connection:
-            store.reserve(connection, message, key)
+            recovery.reserve(connection, message, key)

@@ -6,8 +6,7 @@ from typing import Any
 import orjson
 
 from services.database.connection import Connection, Database
-from services.wakeups.notifier import Notifier
-from services.wakeups.session_wakeup import session_queue
+from services.wakeups import Notifier, session_queue
 
 #: Seconds between two looks for an answer.
 PAUSE = 0.1

@@ -39,7 +39,7 @@ from services.message import Bot, Status
 from services.runtime import logging_setup, memory
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters, Heartbeat
-from services.wakeups.session_wakeup import SessionWakeup, session_queue
+from services.wakeups import SessionWakeup, session_queue
 
 #: Connections to PostgreSQL of one session.
 POOL = 6
@@ -203,7 +203,7 @@ class Wired:
         window = PageWindow(DatabaseSendGuard(database), settings.wwebjs_max_messages_per_second, clock=clock.now)
         self._sender = Channel(
             settings, database, directory, WwebjsConnector(settings), tuned_for_session(settings, bot.id, window),
-            health.instance, secrets.token_hex(4), self._bell.heard,
+            health.instance, secrets.token_hex(4), self._bell.clear_marker,
         )  # fmt: skip
         self._sender.delivery.paused = True
         self._gap = CatchUp(database, bot.id, recorder)
@@ -253,7 +253,7 @@ class Wired:
         if works:
             memory.trim()
             self._gap.begin()
-            self._sender.nudge(session_queue(self._bot.id))
+            self._sender.wake(session_queue(self._bot.id))
         else:
             for work in self._works:
                 work.paused()
@@ -276,7 +276,7 @@ class Wired:
             return web_sessions.bound_number(connection, self._bot.id)
 
     def _nudge_inbox(self) -> None:
-        self._sender.nudge("wwebjs-webhooks")
+        self._sender.wake("wwebjs-webhooks")
 
     def _publish(self, channel: str, text: str) -> None:
         try:
@@ -289,6 +289,6 @@ class Wired:
         while not self._stopping.is_set():
             if self._bell.wait(PAUSE):
                 self._orders.rung()
-                self._sender.nudge(session_queue(self._bot.id))
+                self._sender.wake(session_queue(self._bot.id))
             self._counters.processed = self._sender.delivery.counts[Status.SENT]
             self._counters.errors = self._sender.delivery.counts[Status.FAILED]

@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 from bisnesctl.settings import Settings
 from services.connectors.base import Again, LocalFile, PageRequest, Preparation, Refusal
@@ -10,7 +9,7 @@ from services.connectors.outgoing_files import Files, NoFile
 from services.connectors.wwebjs.translation import incoming, limits, outgoing
 from services.media.fetch import Fetcher
 from services.media.store import MediaStore, media_store
-from services.message import Bot, Outcome, Outgoing, Rejected, Unknown, Update
+from services.message import Bot, Outcome, Outgoing, Payload, Rejected, Unknown, Update
 
 
 class WwebjsConnector:
@@ -23,7 +22,7 @@ class WwebjsConnector:
         self._files = Files(store or media_store(settings), fetcher or Fetcher(settings.open_networks))
         self._ready: dict[int, LocalFile] = {}  # files that were brought to disk for a message
 
-    def check(self, kind: str, chat_id: str, payload: dict[str, Any]) -> None:
+    def check(self, kind: str, chat_id: str, payload: Payload) -> None:
         """Refuse what WhatsApp Web could never send; raises `Unsupported`."""
         limits.check(kind, chat_id, payload)
 

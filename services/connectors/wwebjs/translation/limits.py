@@ -1,15 +1,13 @@
 """What WhatsApp Web could never send, refused before it is accepted."""
 
-from typing import Any
+from collections.abc import Callable
 
 from services.connectors import limits
 from services.connectors.base import Unsupported
-from services.message import is_user_id
+from services.message import Payload, TextPayload, is_user_id
 
 #: People that one text may mention.
 MAX_MENTIONS = 100
-
-Payload = dict[str, Any]
 
 
 def check(kind: str, chat_id: str, payload: Payload) -> None:
@@ -23,10 +21,14 @@ def check(kind: str, chat_id: str, payload: Payload) -> None:
     _CHECKS[kind](payload)
 
 
-def _text(payload: Payload) -> None:
+def _text(payload: TextPayload) -> None:
     limits.text(payload)
     if len(payload.get("mentions") or ()) > MAX_MENTIONS:
         raise Unsupported(f"a text mentions at most {MAX_MENTIONS} people; split it into several messages")
 
 
-_CHECKS = limits.CHECKS | {"text": _text, "edit": limits.text, "delete": limits.anything}
+_CHECKS: dict[str, Callable[[Payload], None]] = limits.CHECKS | {
+    "text": _text,
+    "edit": limits.text,
+    "delete": limits.anything,
+}

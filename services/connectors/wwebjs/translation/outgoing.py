@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.media.kinds import extension
-from services.message import Outgoing
+from services.message import DeletePayload, EditPayload, Outgoing, Payload, ReactionPayload, ReadPayload
 
 Fields = dict[str, Any]
 
@@ -63,25 +63,25 @@ def _options(message: Outgoing, key: str) -> Fields:
     return options
 
 
-def _reaction(_: str, payload: Fields) -> list[PageCall]:
+def _reaction(_: str, payload: ReactionPayload) -> list[PageCall]:
     emoji = payload["reaction"] or False
     return [PageCall("WPP.chat.sendReactionToMessage", (payload["target_provider_id"], emoji))]
 
 
-def _read(chat: str, payload: Fields) -> list[PageCall]:
+def _read(chat: str, payload: ReadPayload) -> list[PageCall]:
     calls = [PageCall("WPP.chat.markIsRead", (chat,))]
     return [*calls, PageCall("WPP.chat.markIsComposing", (chat,))] if payload.get("typing") else calls
 
 
-def _edit(_: str, payload: Fields) -> list[PageCall]:
+def _edit(_: str, payload: EditPayload) -> list[PageCall]:
     return [PageCall("WPP.chat.editMessage", (payload["target_provider_id"], payload["message"], _QUIET))]
 
 
-def _delete(chat: str, payload: Fields) -> list[PageCall]:
+def _delete(chat: str, payload: DeletePayload) -> list[PageCall]:
     revoke = payload["deleteForEveryone"]
     return [PageCall("WPP.chat.deleteMessage", (chat, payload["target_provider_id"], False, revoke))]
 
 
-_ACTS: dict[str, Callable[[str, Fields], list[PageCall]]] = {
+_ACTS: dict[str, Callable[[str, Payload], list[PageCall]]] = {
     "reaction": _reaction, "read": _read, "edit": _edit, "delete": _delete,
 }  # fmt: skip
