@@ -6,13 +6,12 @@ programs during a rollout: claims and leases in PostgreSQL prevent double sends.
 sessions' browsers.
 """
 
-import secrets
 import threading
 from typing import Any
 
 import structlog
 
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.api.asgi import AsgiApp
 from services.api.auth import Auth, declare
 from services.api.context import Context, connect
@@ -22,6 +21,7 @@ from services.connectors.meta.receiver import DIALOG360_PATH, MAX_BODY, PATH, bl
 from services.connectors.wwebjs.manager.keeper import create_keeper
 from services.events.sender import EventSender
 from services.runtime.background_jobs import BackgroundJobs
+from services.runtime.process import Process
 from services.wakeups import ACTORS, WakeupSender, WakingBroker
 
 #: Seconds that a stopping process gives the messages in its hand.
@@ -48,7 +48,8 @@ class LocalWakeups:
 
 def wire() -> Context:
     """Connect the API to a channel in the same process."""
-    settings, run = load(), secrets.token_hex(4)
+    process = Process.from_environment("legacy")
+    settings, run = process.settings, process.run
     wakeups = LocalWakeups(settings)
     context = connect(settings, wakeups)
     channel = Channel(

@@ -1,11 +1,11 @@
-"""Whether a server is known not to answer, so that callers fail at once instead of waiting in turn for a timeout."""
+"""A circuit breaker: while a server does not answer, callers fail at once instead of waiting in turn for a timeout."""
 
 import threading
 import time
 
 
 class CircuitBreaker:
-    """A circuit breaker: after a timeout, calls are refused for a while; then one at a time tries again."""
+    """After a timeout, calls are refused for a while; then one at a time tries again."""
 
     def __init__(self, pause_seconds: float, attempt_seconds: float) -> None:
         """`pause_seconds`: between two attempts; `attempt_seconds`: what an attempt takes at most."""

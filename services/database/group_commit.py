@@ -34,7 +34,7 @@ Answer = TypeVar("Answer")
 
 
 class CallersLeft(Exception):
-    """Some of the batch's callers were told that their items were not stored: nothing of it may be committed."""
+    """Some callers of the batch have their answer already, that their items were not stored: do not commit it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +54,7 @@ class Batch(Generic[Item]):
 
     @property
     def deadline(self) -> float:
-        """When the first of the callers is told that its item was not stored, in monotonic seconds."""
+        """The time, in monotonic seconds, at which the first caller gets the answer that its item was not stored."""
         return min(entry.deadline for entry in self._entries)
 
     def check(self) -> None:
@@ -83,8 +83,8 @@ class GroupCommit(Generic[Item, Answer]):
 
         If it raises, nothing was stored; after anything but `CallersLeft` and `DatabaseUnavailable` each item is tried
         alone. `seconds`: for an item until its answer. A batch has up to `max_items`, and up to
-        `max_bytes` unless one item is larger. `undo` is called with items that were stored although their callers had
-        been told that they were not; `tidy` after the last batch, and each second as long as it returns True. The
+        `max_bytes` unless one item is larger. `undo` is called with items that were stored although their callers
+        got the answer that they were not; `tidy` after the last batch, and each second as long as it returns True. The
         thread that writes calls all of them.
         """
         self._name, self._seconds = name, seconds
@@ -114,7 +114,7 @@ class GroupCommit(Generic[Item, Answer]):
         return entry.future
 
     def close(self) -> None:
-        """Write what waits, then end; whatever the database does, it ends within the time of an item."""
+        """Write the waiting items, then end; it takes no longer than an item's time, even if the database hangs."""
         self._stopping = True
         self._kick.set()
         if self._thread is not None:
@@ -131,7 +131,7 @@ class GroupCommit(Generic[Item, Answer]):
             try:
                 self._write_all()
                 untidy = self._tidy()
-            except Exception:  # such as a log that cannot be written; whoever waits is answered when its time is up
+            except Exception:  # such as a log that cannot be written; callers get their answers when their time is up
                 untidy = True
                 self._kick.set()
                 time.sleep(FAULT_PAUSE_SECONDS)
@@ -168,7 +168,7 @@ class GroupCommit(Generic[Item, Answer]):
                     self._commit([entry])
                 return
             if not isinstance(error, DatabaseError):
-                log.exception("it could not be stored", what=self._name)
+                log.exception("group_commit.failed", items_of=self._name)
             answers = [error]
         self._answer(entries, answers)
 
@@ -209,4 +209,4 @@ class GroupCommit(Generic[Item, Answer]):
             entry.future.set_exception(DatabaseUnavailable(f"PostgreSQL did not commit within {self._seconds:g} s"))
         if overdue:
             with contextlib.suppress(Exception):  # a full disk must not end this thread
-                log.warning("PostgreSQL did not commit in time", what=self._name, items=len(overdue))
+                log.warning("group_commit.timed_out", items_of=self._name, items=len(overdue))

@@ -15,8 +15,8 @@ from bisnesctl.host import disk
 from services.database import error_reasons
 from services.database.connection import DatabaseUnavailable
 
-#: Seconds after which a caller may try again while the database is away.
-RETRY_AFTER = 2
+#: Seconds after which a caller may try again while the database is unavailable.
+RETRY_AFTER_SECONDS = 2
 
 log = structlog.get_logger()
 
@@ -34,9 +34,9 @@ class ApiError(Exception):
         return {"success": False, "error": self.message, "code": self.code}
 
 
-def database_unavailable(message: str = "the database is away; try again shortly") -> ApiError:
+def database_unavailable(message: str = "the database is unavailable; try again shortly") -> ApiError:
     """The 503 with its Retry-After."""
-    return ApiError(503, "database_unavailable", message, {"Retry-After": str(RETRY_AFTER)})
+    return ApiError(503, "database_unavailable", message, {"Retry-After": str(RETRY_AFTER_SECONDS)})
 
 
 def invalid_request(error: ValidationError) -> ApiError:
@@ -63,7 +63,7 @@ def _answer(error: ApiError) -> Response:
 
 
 def _database_unavailable(error: DatabaseUnavailable) -> Response:
-    log.warning("a request found the database away", reason=str(error))
+    log.warning("request.database_unavailable", reason=str(error))
     reason = error_reasons.why(error)
     return _answer(
         database_unavailable(f"PostgreSQL refused: {reason}; try again later") if reason else database_unavailable()
@@ -71,22 +71,22 @@ def _database_unavailable(error: DatabaseUnavailable) -> Response:
 
 
 def _disk(error: OSError) -> Response:
-    """A large body is put on disk while it comes in."""
+    """An error of the disk on which a large body is spooled."""
     if not disk.is_of_disk(error):
         return _internal(error)
-    log.error("a request met a disk that takes nothing", reason=str(error))
+    log.error("request.disk_unavailable", reason=str(error))
     message = f"the request could not be kept on disk ({(error.strerror or str(error)).lower()}); send it again later"
-    return _answer(ApiError(503, "media_unavailable", message, {"Retry-After": str(RETRY_AFTER)}))
+    return _answer(ApiError(503, "media_unavailable", message, {"Retry-After": str(RETRY_AFTER_SECONDS)}))
 
 
-#: Werkzeug's errors that have a code and a sentence of our own; the others are told by their own names.
+#: Werkzeug's errors that have a code and a sentence of our own; the others keep their names.
 _HTTP = {
     404: ("not_found", "there is no such address; /openapi/swagger shows all of them"),
     405: (
         "method_not_allowed",
-        "this address does not know that method; the Allow header names those it does",
+        "this address does not support that method; the Allow header names those it does",
     ),
-    413: ("too_large", "the body is too large; at most 1 MB is taken"),
+    413: ("too_large", "the body is too large; at most 1 MB is accepted"),
 }
 
 
@@ -100,5 +100,5 @@ def _http(error: HTTPException) -> Response:
 
 
 def _internal(error: Exception) -> Response:
-    log.error("a request failed", exc_info=error)
+    log.error("request.failed", exc_info=error)
     return _answer(ApiError(500, "internal", "something went wrong on our side; the log of the API has the reason"))

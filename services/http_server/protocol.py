@@ -266,7 +266,7 @@ class HttpProtocol(HttpToolsProtocol):
     def check(self, now: float) -> None:
         """Close the connection where a deadline has passed."""
         if self._is_write_stalled(now):
-            log.info("a client does not take its answer, closing its connection", client=self.client)
+            log.info("connection.closed", reason="the client does not read its answer", client=self.client)
             self.abort()
         elif self._deaf:
             if not self._is_answering() and now - self._since > self.limits.linger_seconds:
@@ -336,6 +336,6 @@ class Sweep:
             try:
                 connection.check(now)
             except Exception:
-                log.exception("the deadlines of a connection could not be checked")
+                log.exception("connection.deadline_check_failed")
         if self._connections:
             self.run()

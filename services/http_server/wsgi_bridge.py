@@ -143,7 +143,7 @@ def _end(answer: Answer) -> None:
     try:
         answer.end()
     except Exception:
-        log.exception("an answer could not be closed")
+        log.exception("answer.not_closed")
 
 
 def environ_of(scope: Scope, body: Body) -> Environ:

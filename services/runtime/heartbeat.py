@@ -1,7 +1,7 @@
-"""Signs of life: each process writes a small file and a row in the database, every HEARTBEAT_INTERVAL.
+"""Heartbeats: each process writes a small file and a row in the database, every HEARTBEAT_INTERVAL.
 
-The file is what local probes read; it is written whatever the database does. Its age is told by
-CLOCK_BOOTTIME, which no change of the wall clock touches.
+Local probes read the file, which is written even if the database is unavailable. Its age is measured by CLOCK_BOOTTIME,
+which no change of the wall clock affects.
 """
 
 import contextlib
@@ -21,15 +21,15 @@ from services.database import error_reasons
 from services.database.bounded_query import BoundedQuery
 from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 
-#: Seconds that a beat gives the database; a frozen one must not stop the file.
-DATABASE_PATIENCE = 2.0
+#: Seconds for the row of a beat; a frozen database must not stop the file.
+DATABASE_TIMEOUT_SECONDS = 2.0
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Counters:
-    """What a process has done since it started; it counts, the heartbeat tells."""
+    """The counters of a process since its start; the heartbeat reports them."""
 
     processed: int = 0  # messages accepted by the API or sent by a worker, webhooks stored by a receiver
     errors: int = 0
@@ -41,7 +41,7 @@ class Counters:
 class Watchdog(Protocol):
     """Watches whether the process serves its callers."""
 
-    #: Why it does not; None if it does.
+    #: The reason why it does not; None if it does.
     fault: str | None
 
 
@@ -126,10 +126,10 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Remove the file and the row: the instance ended as it should."""
+        """Remove the file and the row: the instance ended normally."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(DATABASE_PATIENCE + 1)
+            self._thread.join(DATABASE_TIMEOUT_SECONDS + 1)
         with contextlib.suppress(OSError):
             self._file.unlink(missing_ok=True)
         self._tell_database(BoundedQuery(lambda: self._execute(_GONE)))
@@ -146,7 +146,7 @@ class Heartbeat:
                 return
 
     def beat(self) -> None:
-        """Write the file, then the row; the file once more where the database turned out away, or back."""
+        """Write the file, then the row; the file again if the database has become unavailable, or available."""
         self.write_file()
         away = self._away
         self._tell_database(self._write_row)
@@ -161,7 +161,7 @@ class Heartbeat:
             disk.refresh(self._file, orjson.dumps(self._beat))
         except OSError as error:
             if not self._unwritten:
-                log.warning("the heartbeat file cannot be written", reason=disk.explain(error, self._file))
+                log.warning("heartbeat.file_not_written", reason=disk.explain(error, self._file))
             self._unwritten = True
         else:
             self._unwritten = False
@@ -191,11 +191,11 @@ class Heartbeat:
 
     def _tell_database(self, statement: BoundedQuery[None]) -> None:
         try:
-            statement.within(DATABASE_PATIENCE)
+            statement.within(DATABASE_TIMEOUT_SECONDS)
             self._away = None
         except (DatabaseUnavailable, DatabaseError) as error:
             if self._away is None:
-                log.warning("the heartbeat's row cannot be written", reason=str(error).strip())
+                log.warning("heartbeat.row_not_written", reason=str(error).strip())
             self._away = _reason(error)
 
     def _execute(self, statement: str) -> None:

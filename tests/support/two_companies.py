@@ -89,7 +89,7 @@ class Webhooks:
         body = _body(changes, account)
         assert self._client.post(PATH, data=body, headers={HEADER: sign(APP_SECRET, body)}).status_code == 200
         if not later:
-            self.work_off()
+            self.apply_all()
 
     def of_dialog360(self, phone, *changes, account=ACCOUNT, company=OTHER, later=False):
         """The same with the secret of a number at 360dialog."""
@@ -98,10 +98,10 @@ class Webhooks:
         body = _body(changes, account)
         assert self._client.post(address, data=body, headers={SECRET_HEADER: secret}).status_code == 200
         if not later:
-            self.work_off()
+            self.apply_all()
 
     def work_off(self):
-        Inbox("meta", parse, "https://bots.example").work_off(self.connection)
+        Inbox("meta", parse, "https://bots.example").apply_all(self.connection)
 
 
 def _body(changes, account):

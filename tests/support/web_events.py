@@ -66,7 +66,7 @@ class WebBot:
     def tell(self, *events):
         """The page tells something, and it is applied."""
         self.recorder.record(list(events))
-        self.inbox.work_off(self.connection)
+        self.inbox.apply_all(self.connection)
 
     def accept(self, kind="text", chat=CUSTOMER, **payload):
         """A message to send; returns its id."""

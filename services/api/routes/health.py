@@ -20,7 +20,7 @@ from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.database.write_test import WriteTest
 from services.http_server.errors import ApiError, database_unavailable
 from services.runtime import process_overview
-from services.runtime.process_overview import Process
+from services.runtime.process_overview import ProgramState
 
 #: Seconds after which the database counts as away, for an answer within a second.
 PATIENCE = 0.7
@@ -46,7 +46,7 @@ class Observer:
         """Whole seconds."""
         return int(time.monotonic() - self._started)
 
-    def processes(self) -> tuple[list[Process], str]:
+    def processes(self) -> tuple[list[ProgramState], str]:
         """All processes, and where that is from: database, or local where it does not answer in time."""
         try:
             return self._overview.within(PATIENCE), "database"
@@ -58,7 +58,7 @@ class Observer:
         """Raise `DatabaseUnavailable` or `DatabaseError` unless messages can be accepted."""
         self._ready.within(PATIENCE)
 
-    def _ask_overview(self) -> list[Process]:
+    def _ask_overview(self) -> list[ProgramState]:
         with self._context.database.connection() as connection:
             return process_overview.in_database(connection)
 
@@ -146,7 +146,7 @@ def metrics(path: ProcessPath) -> dict[str, Any]:
     raise ApiError(404, "not_found", f"there is no process {path.process}; there are: {names}")
 
 
-def _shown(process: Process) -> dict[str, Any]:
+def _shown(process: ProgramState) -> dict[str, Any]:
     return {
         "processName": process.name,
         "status": process.status,

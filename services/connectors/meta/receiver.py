@@ -7,7 +7,6 @@ app; 360dialog sends a secret that we gave it for that one number.
 """
 
 import hmac
-import os
 from typing import Any
 
 import structlog
@@ -15,7 +14,7 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from bisnesctl import encryption
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.connectors.meta.signature import HEADER, verify_signature
 from services.database.bounded_query import BoundedQuery
 from services.database.connection import Database
@@ -25,6 +24,7 @@ from services.http_server.routing import ExactAddresses
 from services.http_server.service import Service
 from services.inbox.webhook_inbox import BotName, WebhookWriter
 from services.runtime.heartbeat import Counters
+from services.runtime.process import Process
 from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 NAME = "meta_webhooks"
@@ -160,7 +160,6 @@ def create_app(settings: Settings, database: Database, hints: Notifier) -> Recei
 
 def create_service() -> Service:
     """The application for gunicorn, from the environment's settings."""
-    settings = load()
-    instance = os.environ.get("BISNES_INSTANCE", "meta")
-    database = Database(settings.database_dsn, settings.database_pool_meta_max, instance)
-    return Service(create_app(settings, database, WakeupSender(WakingBroker(settings.redis_dsn))), MAX_BODY)
+    process = Process.from_environment("meta", lambda settings: settings.database_pool_meta_max)
+    wakeups = WakeupSender(WakingBroker(process.settings.redis_dsn))
+    return Service(create_app(process.settings, process.database, wakeups), MAX_BODY)

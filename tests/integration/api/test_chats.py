@@ -52,7 +52,7 @@ def finish(connection, **more):
 
 def arrive(connection, *updates):
     execute(connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', 'x')")
-    assert Inbox("meta", lambda _: list(updates), "https://bots.example").work_off(connection) == 1
+    assert Inbox("meta", lambda _: list(updates), "https://bots.example").apply_all(connection) == 1
 
 
 def said(message="Hi", provider_id="wamid.in.1", at=None, number="1", chat=CHAT, **more):

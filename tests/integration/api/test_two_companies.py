@@ -305,7 +305,7 @@ def test_a_forged_report_in_the_same_batch_neither_counts_nor_keeps_the_true_one
             world.webhooks.of_dialog360(1, ("messages", forged), later=True)
         else:
             world.webhooks.of_meta(("messages", genuine), later=True)
-    world.webhooks.work_off()
+    world.webhooks.apply_all()
     assert execute(world.connection, "SELECT status FROM outbox WHERE message_id = %s", (ours,)) == [("delivered",)]
     assert execute(world.connection, "SELECT status FROM messages WHERE id = %s", (ours,)) == [("delivered",)]
 

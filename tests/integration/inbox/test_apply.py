@@ -37,7 +37,7 @@ def take_in(connection, *updates, bot_id=None, webhooks=1):
         execute(
             connection, "INSERT INTO webhook_inbox (process_name, body, bot_id) VALUES ('meta', 'x', %s)", (bot_id,)
         )
-    assert Inbox("meta", lambda _: list(updates), "https://bots.example").work_off(connection) == webhooks
+    assert Inbox("meta", lambda _: list(updates), "https://bots.example").apply_all(connection) == webhooks
 
 
 def said(text="Hello", wamid="wamid.in.1", sender=AINA, at=AT, **more):
@@ -274,7 +274,7 @@ def test_several_workers_keep_the_order_in_which_things_came(connection, databas
 
     def work():
         with pool.connection() as own:
-            Inbox("meta", lambda body: [said(body.decode(), f"wamid.{body.decode()}")]).work_off(own)
+            Inbox("meta", lambda body: [said(body.decode(), f"wamid.{body.decode()}")]).apply_all(own)
 
     workers = [threading.Thread(target=work) for _ in range(3)]
     for worker in workers:

@@ -85,7 +85,7 @@ class Stage:
         return self.client.post(address, data=body, headers={SECRET_HEADER: secret}).status_code
 
     def work_off(self):
-        return Inbox("meta", parse, "https://bots.example").work_off(self.connection)
+        return Inbox("meta", parse, "https://bots.example").apply_all(self.connection)
 
     def stored(self):
         return execute(self.connection, "SELECT count(*) FROM webhook_inbox")[0][0]
@@ -101,7 +101,7 @@ class Stage:
         self._good += 1
         wamid = f"wamid.good.{self._good}"
         self.post(json.dumps(webhook(value(message("text", {"body": "Hello"}, id=wamid)))).encode())
-        self.work_off()
+        self.apply_all()
         return execute(self.connection, "SELECT count(*) FROM messages WHERE external_id = %s", (wamid,)) == [(1,)]
 
 
@@ -118,7 +118,7 @@ def stage(database, tmp_path):
 def test_anything_that_is_signed_is_taken_and_nothing_waits_for_it(stage, body):
     assert stage.post(body) == 200
     assert stage.post_360dialog(body) == 200
-    assert stage.work_off() == 2
+    assert stage.apply_all() == 2
     assert stage.waiting() == 0
     assert [reason for reason in stage.reasons() if not reason.startswith(REASONS)] == []
     assert stage.takes_a_message()
@@ -140,7 +140,7 @@ def test_what_our_own_code_stumbles_over_is_set_aside_alone(stage):
     for name in ("one", "poison", "two"):
         said = message("text", {"body": name}, id=f"wamid.{name}")
         stage.post(json.dumps(webhook(value(said))).encode())
-    assert Inbox("meta", stumbling).work_off(stage.connection) == 3
+    assert Inbox("meta", stumbling).apply_all(stage.connection) == 3
     assert (stage.waiting(), stage.reasons()) == (0, ["'no such key'"])
     assert execute(stage.connection, "SELECT content FROM messages ORDER BY content") == [("one",), ("two",)]
 
@@ -151,7 +151,7 @@ def test_what_is_documented_is_applied_and_once_more_changes_nothing(stage, foun
     counts = []
     for _ in range(2):
         assert stage.post(json.dumps(found).encode()) == 200
-        stage.work_off()
+        stage.apply_all()
         counts.append([execute(stage.connection, f"SELECT count(*) FROM {name}")[0][0] for name in tables[:4]])
     assert stage.reasons() == []
     assert counts[0] == counts[1]

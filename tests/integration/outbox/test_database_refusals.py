@@ -43,7 +43,7 @@ def send(client, text="Hello"):
 
 @mounts
 def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.database.write_test.INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("services.database.write_test.WRITE_TEST_VALID_SECONDS", 0.0)
     dsn, disk = full
     with serve(settings_for(dsn, tmp_path)) as (_, client):
         assert send(client).status_code == 202
@@ -72,7 +72,7 @@ def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
 
 
 def test_a_read_only_server_is_told_and_used_again_once_it_is_not(database, postgres, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.database.write_test.INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("services.database.write_test.WRITE_TEST_VALID_SECONDS", 0.0)
     add_company(database)
     name = database.split("/")[3].split("?")[0]
     with serve(settings_for(database, tmp_path)) as (_, client):

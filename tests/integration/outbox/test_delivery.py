@@ -41,7 +41,7 @@ class Stage:
             monkeypatch.setenv(name, str(value))
         self.settings = load()
         self.database, self.connection = open_database(dsn)
-        self.directory = AccountCache(self.database)
+        self.directory = AccountCache(self.database, KEY)
         self.directory.start()
         self.provider = Provider()
         self.connector = ProviderConnector(self.provider.url)
@@ -307,7 +307,7 @@ def test_stored_webhooks_are_applied_and_nonsense_is_set_aside(stage):
     stage.wait_for(lambda: stage.statuses() == {"sent": 1})
     for body in (b"nonsense", b'[{"id": "id of hello", "status": "delivered"}]'):
         execute(stage.connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', %s)", (body,))
-    sender.work_off_webhooks()
+    sender.apply_webhooks()
     assert stage.statuses() == {"delivered": 1}
     rows = execute(
         stage.connection, "SELECT processed_at IS NOT NULL, error IS NOT NULL FROM webhook_inbox ORDER BY id"

@@ -56,7 +56,7 @@ def fill(bot, filling, page):
     while filling.turn(page):
         pieces += 1
         assert pieces < 100
-    bot.inbox.work_off(bot.connection)
+    bot.inbox.apply_all(bot.connection)
     return pieces
 
 
@@ -145,7 +145,7 @@ def test_a_page_that_does_not_answer_is_asked_again(bot, filling, failure, monke
     page.failure = None
     while filling.turn(page):
         pass
-    bot.inbox.work_off(bot.connection)
+    bot.inbox.apply_all(bot.connection)
     assert bot.history("content") == [("text 1",)]
 
 
@@ -168,7 +168,7 @@ def test_what_is_stored_is_asked_for_no_more(bot, filling, monkeypatch):
     late = page.has(1, before - 8000)
     assert filling.turn(page)
     assert not filling.turn(page)
-    bot.inbox.work_off(bot.connection)
+    bot.inbox.apply_all(bot.connection)
     assert [text for (text,) in bot.history("content")] == [late["body"]]
     assert before - MARGIN - 60 <= since(bot) <= time.time() - MARGIN
 

@@ -47,7 +47,7 @@ def test_nobody_exceeds_its_share_and_every_place_comes_back(requests, share):
 
 def test_a_line_has_an_end_and_one_callers_line_is_not_anothers():
     async def main():
-        admission, leave = Admission(max_line=2), asyncio.Event()
+        admission, leave = Admission(max_queue=2), asyncio.Event()
 
         async def request(caller):
             async with admission.turn(caller, 1):

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.http_server.watchdog import LOOK_SECONDS, LOOP_STUCK_SECONDS, Stall, Watchdog
+from services.http_server.watchdog import LOOK_INTERVAL_SECONDS, LOOP_STUCK_SECONDS, Stall, Watchdog
 
 
 class Loop:
@@ -13,7 +13,7 @@ class Loop:
         self.progress = {}
         self.watchdog = Watchdog(lambda: self.progress)
 
-    def look(self, times, turns=True, elapsed=LOOK_SECONDS):
+    def look(self, times, turns=True, elapsed=LOOK_INTERVAL_SECONDS):
         for _ in range(times):
             self.watchdog._turns += turns
             found = self.watchdog.look(elapsed)
@@ -55,6 +55,6 @@ def test_a_caller_whose_line_was_empty_in_between_begins_anew():
 def test_a_stall_is_the_time_since_the_last_progress(looks):
     stall, last, seconds = Stall(0), 0, 0.0
     for progress, elapsed in looks:
-        seconds = seconds + min(elapsed, 2 * LOOK_SECONDS) if progress == last else 0.0
+        seconds = seconds + min(elapsed, 2 * LOOK_INTERVAL_SECONDS) if progress == last else 0.0
         last = progress
         assert stall.observe(progress, elapsed) == seconds

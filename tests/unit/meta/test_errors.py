@@ -8,7 +8,7 @@ from services.connectors.meta.translation.errors import TABLE, MetaError, classi
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Status, Unavailable
 from services.outbox.outcome_policy import Attempts, hold_of, settle
 
-PATIENCE = Attempts(limit=3, base=1.0)
+PATIENCE = Attempts(limit=3, first_seconds=1.0)
 
 
 def message(attempts):

@@ -21,7 +21,7 @@ from services.outbox.outcome_policy import (
 PAUSES = Pauses(first=1.0, longest=60.0)
 AWAY = Unavailable("network", "connection refused")
 BUSY = Unavailable("131000", "something went wrong", chargeable=True, attempts=3)
-THREE = Attempts(limit=3, base=1.0)
+THREE = Attempts(limit=3, first_seconds=1.0)
 
 
 class Clock:

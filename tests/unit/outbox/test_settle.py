@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Sent, Status, Unknown
 from services.outbox.outcome_policy import LONGEST_BACKOFF_SECONDS, Attempts, Hold, hold_of, settle
 
-THREE = Attempts(limit=3, base=1.0)
+THREE = Attempts(limit=3, first_seconds=1.0)
 
 
 def message(attempts: int = 0) -> Outgoing:
@@ -78,4 +78,4 @@ def test_no_attempt_leaves_the_message_as_it_is():
 
 @given(st.integers(1, 1000), st.floats(0.001, 100))
 def test_backoff_is_bounded(made, base):
-    assert 0 < Attempts(3, base).backoff(made) <= LONGEST_BACKOFF_SECONDS
+    assert 0 < Attempts(3, base).pause(made) <= LONGEST_BACKOFF_SECONDS

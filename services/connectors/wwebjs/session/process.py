@@ -1,8 +1,6 @@
 """The process of one WhatsApp Web number: everything that it needs, connected in one place."""
 
 import os
-import secrets
-import signal
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,7 +12,7 @@ from bisnesctl.bots import web_sessions
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import process_memory
 from bisnesctl.naming import session_name
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.channel import Channel, tuned_for_session
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
@@ -33,12 +31,13 @@ from services.connectors.wwebjs.session.status_store import AWAY, StatusStore
 from services.connectors.wwebjs.session.watchdog import Progress, Watchdog, end_process
 from services.connectors.wwebjs.states.state_machine import Limits
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
-from services.database.connection import Database, DatabaseUnavailable
+from services.database.connection import DatabaseUnavailable
 from services.media.store import media_store
 from services.message import Bot, Status
-from services.runtime import logging_setup, memory
+from services.runtime import memory
 from services.runtime.account_cache import AccountCache
-from services.runtime.heartbeat import Counters, Heartbeat
+from services.runtime.heartbeat import Counters
+from services.runtime.process import Process
 from services.wakeups import SessionWakeup, session_queue
 
 #: Connections to PostgreSQL of one session.
@@ -57,18 +56,14 @@ log = structlog.get_logger()
 
 def run(company: str, phone: int) -> int:
     """Serve the number until SIGTERM or SIGINT; returns the exit status."""
-    settings = load()
-    logging_setup.configure(settings.log_level)
-    stopping = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stopping.set())
-    with ProcessHealth(settings, os.environ.get("BISNES_INSTANCE", session_name(company, phone))) as health:
-        return _run(settings, company, phone, health, stopping)
+    process = Process.from_environment(session_name(company, phone), lambda _: POOL)
+    process.stop_on_signals()
+    with ProcessHealth(process) as health:
+        return _run(process, company, phone, health)
 
 
-def _run(settings: Settings, company: str, phone: int, health: "ProcessHealth", stopping: threading.Event) -> int:
-    directory = AccountCache(health.database)
-    directory.start()
+def _run(process: Process, company: str, phone: int, health: "ProcessHealth") -> int:
+    settings, directory, stopping = process.settings, process.accounts, process.stopping
     bot = _insist(health, stopping, lambda: directory.bot(company, phone))
     if stopping.is_set():
         return ExitStatus.STOPPED
@@ -138,12 +133,11 @@ def _insist(health: "ProcessHealth", stopping: threading.Event, action: Callable
 class ProcessHealth:
     """What shows from the first moment that the process lives, and whether the thread that makes it moves."""
 
-    def __init__(self, settings: Settings, instance: str) -> None:
-        self.instance = instance
-        self.database = Database(settings.database_dsn, POOL, instance)
+    def __init__(self, process: Process) -> None:
+        self.instance, self.run, self.database = process.instance, process.run, process.database
         self.counters = Counters()
-        self.progress = Progress(clock, max(2 * settings.max_heartbeat_age / 1000, STEP_MARGIN_SECONDS))
-        self._heartbeat = Heartbeat(settings, self.database, "wwebjs", instance, os.getpid(), self.counters)
+        self.progress = Progress(clock, max(2 * process.settings.max_heartbeat_age / 1000, STEP_MARGIN_SECONDS))
+        self._heartbeat = process.heartbeat("wwebjs", self.counters)
         self._watchdog = Watchdog(self.progress, lambda: self._heartbeat.database_away, self._show, self._end)
         self._waits: str | None = None
         self._hangs: str | None = None
@@ -203,7 +197,7 @@ class Wired:
         window = PageWindow(DatabaseSendGuard(database), settings.wwebjs_max_messages_per_second, clock=clock.now)
         self._sender = Channel(
             settings, database, directory, WwebjsConnector(settings), tuned_for_session(settings, bot.id, window),
-            health.instance, secrets.token_hex(4), self._bell.clear_marker,
+            health.instance, health.run, self._bell.clear_marker,
         )  # fmt: skip
         self._sender.delivery.paused = True
         self._gap = CatchUp(database, bot.id, recorder)
