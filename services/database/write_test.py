@@ -3,7 +3,7 @@
 import time
 
 from bisnesctl.database.postgres import WRITE_TEST
-from services.database.connection import Connection
+from services.database.connection import Connection, query
 
 #: Seconds for which a successful test is valid: anybody may ask, as often as they like.
 WRITE_TEST_VALID_SECONDS = 5.0
@@ -18,6 +18,5 @@ class WriteTest:
     def check(self, connection: Connection) -> None:
         """Raises the `DatabaseError` that a message would meet."""
         if time.monotonic() >= self._due:
-            with connection.cursor() as cursor:
-                cursor.execute(WRITE_TEST)
+            query(connection, WRITE_TEST)
             self._due = time.monotonic() + WRITE_TEST_VALID_SECONDS

@@ -1,16 +1,22 @@
-"""What providers tell of numbers, accounts and templates: events for the customer, and notes for the operator."""
+"""Notices: providers' news of numbers, accounts and templates, as events for customers and notes for operators."""
 
 from dataclasses import dataclass
 
 import orjson
 
-from services.database.connection import Connection
+from services.database.connection import Connection, query
 from services.message import Notice, Scope
 from services.outbox.outcome_policy import Hold
 from services.outbox.store import NumberedEvent, envelope
 
-#: What an account update may say that ends a connection until an operator acts (Webhooks reference, "account_update").
-ENDING = {"DISABLED_UPDATE", "ACCOUNT_VIOLATION", "ACCOUNT_DELETED", "PARTNER_REMOVED", "PARTNER_APP_UNINSTALLED"}
+#: Account updates that end a connection until an operator acts (Webhooks reference, "account_update").
+ENDING_UPDATES = {
+    "DISABLED_UPDATE",
+    "ACCOUNT_VIOLATION",
+    "ACCOUNT_DELETED",
+    "PARTNER_REMOVED",
+    "PARTNER_APP_UNINSTALLED",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,7 @@ SELECT c.id, g.event FROM json_to_recordset(%(rows)s::json) AS g (bot_id int, nu
 
 
 def record(connection: Connection, process: str, notices: list[PlacedNotice]) -> list[NumberedEvent]:
-    """Note what was told, have the bots checked, and return the events."""
+    """Record the notices, have the bots checked, and return the events."""
     rows = [
         {
             "n": placed.n,
@@ -68,13 +74,11 @@ def record(connection: Connection, process: str, notices: list[PlacedNotice]) ->
         }
         for placed in notices
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(_RECORD, {"rows": orjson.dumps(rows).decode(), "process": process})
-        return cursor.fetchall()
+    return query(connection, _RECORD, {"rows": orjson.dumps(rows).decode(), "process": process})
 
 
 def holds(connection: Connection, process: str, notices: list[PlacedNotice]) -> list[Hold]:
-    """The bots that cannot go on after what was told, until an operator acts."""
+    """The bots that cannot continue after such notices until an operator acts."""
     rows = [
         {
             "bot_id": placed.bot_id,
@@ -87,11 +91,10 @@ def holds(connection: Connection, process: str, notices: list[PlacedNotice]) -> 
     ]
     if not rows:
         return []
-    with connection.cursor() as cursor:
-        cursor.execute(_ENDED, {"rows": orjson.dumps(rows).decode(), "process": process})
-        return [Hold(bot, Scope.BOT, None, f"Meta reports {event}: see WhatsApp Manager") for bot, event in cursor]
+    found = query(connection, _ENDED, {"rows": orjson.dumps(rows).decode(), "process": process})
+    return [Hold(bot, Scope.BOT, None, f"Meta reports {event}: see WhatsApp Manager") for bot, event in found]
 
 
 def ends(notice: Notice) -> bool:
     """Whether the account cannot be used any more until an operator acts."""
-    return notice.event == "account.update" and str(notice.value.get("event")) in ENDING
+    return notice.event == "account.update" and str(notice.value.get("event")) in ENDING_UPDATES

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from services.database.connection import Connection, Statement, query_value, run
+from services.database.connection import Connection, Statement, query, query_value, run
 from services.message import Outgoing, Status, StatusUpdate
 from services.outbox.outcome_policy import Result
 
@@ -381,8 +381,7 @@ class Outbox:
 
     def renew(self, connection: Connection) -> None:
         """Renew the lease of everything that this worker has in hand."""
-        with connection.cursor() as cursor:
-            cursor.execute(_RENEW, (self.lease, self.worker))
+        query(connection, _RENEW, (self.lease, self.worker))
 
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""

@@ -19,7 +19,7 @@ from bisnesctl.host import disk, process_times
 from bisnesctl.settings import Settings
 from services.database import error_reasons
 from services.database.bounded_query import BoundedQuery
-from services.database.connection import Database, DatabaseError, DatabaseUnavailable
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable, query
 
 #: Seconds for the row of a beat; a frozen database must not stop the file.
 DATABASE_TIMEOUT_SECONDS = 2.0
@@ -200,8 +200,8 @@ class Heartbeat:
 
     def _execute(self, statement: str) -> None:
         values = self._beat | {"host": socket.gethostname(), "max_age": self._max_age}
-        with self._database.connection() as connection, connection.cursor() as cursor:
-            cursor.execute(statement + _TOGETHER, values)
+        with self._database.connection() as connection:
+            query(connection, statement + _TOGETHER, values)
 
 
 def _reason(error: Exception) -> str:

@@ -100,7 +100,7 @@ class Webhooks:
         if not later:
             self.apply_all()
 
-    def work_off(self):
+    def apply_all(self):
         Inbox("meta", parse, "https://bots.example").apply_all(self.connection)
 
 

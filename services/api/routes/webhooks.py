@@ -56,7 +56,7 @@ def register(body: NewWebhook) -> tuple[Answer, int]:
         try:
             made = registry.register(connection, str(uuid7()), company, body.url, body.events, _encrypted(secret))
         except registry.TooMany:
-            raise ApiError(409, "too_many_webhooks", f"a company may have {registry.MOST} webhooks") from None
+            raise ApiError(409, "too_many_webhooks", f"a company may have {registry.MAX_WEBHOOKS} webhooks") from None
     return {"success": True, "webhook": made, "secret": secret}, 201
 
 

@@ -132,7 +132,7 @@ class Downloads:
         """Note what went wrong and when to try again; what is not tried again stays, for an operator to see."""
         given_up = for_good or task.old
         least = CAUTIOUS_BACKOFF if bot is not None and bot.connection_type == DIALOG360 else 0
-        seconds = None if given_up else max(pending.backoff(task.attempt), least)
+        seconds = None if given_up else max(pending.BACKOFF.pause(task.attempt), least)
         with self._database.connection() as connection:
             pending.put_off(connection, task.message_id, reason, seconds)
         told = "a file was given up" if given_up else "a file could not be fetched, it is tried again"

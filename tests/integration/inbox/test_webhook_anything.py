@@ -84,7 +84,7 @@ class Stage:
         address = "/api/360dialog/webhook/0128/1"
         return self.client.post(address, data=body, headers={SECRET_HEADER: secret}).status_code
 
-    def work_off(self):
+    def apply_all(self):
         return Inbox("meta", parse, "https://bots.example").apply_all(self.connection)
 
     def stored(self):
