@@ -281,8 +281,8 @@ class Gate:
 def guard(handle: Any, open_networks: Sequence[Network]) -> Gate:
     """Confine a pycurl handle to http and https on the public internet and `open_networks`, without any proxy.
 
-    What it refuses fails with E_COULDNT_CONNECT; the gate says which address that was. Connections that libcurl uses
-    again passed when they were opened, so share them between handles of the same networks only.
+    A refused connection fails with E_COULDNT_CONNECT, and the gate has its address. Connections that libcurl reuses
+    were checked when they were opened, so share them only between handles with the same networks.
     """
     gate = Gate(open_networks)
     handle.setopt(pycurl.OPENSOCKETFUNCTION, gate)

@@ -15,8 +15,11 @@ class CircuitBreaker:
         self._next_attempt = 0.0
 
     def refusal(self) -> str | None:
-        """Why a call must not be tried now; None if it may. During an outage that makes the caller the one that tries,
-        and the others are refused until it has failed, succeeded or taken too long."""
+        """The reason why a call must not be tried now; None if it may.
+
+        During an outage, None makes the caller the one that tries. The others are refused until its attempt has failed,
+        succeeded or timed out.
+        """
         if self._reason is None:
             return None
         with self._lock:

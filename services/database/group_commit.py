@@ -1,7 +1,7 @@
 """Group commit with a deadline: items that wait together are written at once, and each is answered within its time.
 
-One thread writes; while it does, the next batch gathers. Another thread answers the items whose time is up, whatever
-the writer waits for, so that neither callers nor memory depend on a database that hangs.
+One thread writes; while it does, the next batch gathers. Another thread answers the items whose time is up,
+even while the writer waits, so that neither callers nor memory depend on a database that hangs.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ EXPIRY_INTERVAL_SECONDS = 0.25
 TIDY_INTERVAL_SECONDS = 1.0
 #: Seconds before writing goes on after a fault of this process.
 FAULT_PAUSE_SECONDS = 0.5
-#: Seconds beyond an item's own time that closing waits for what is under way.
+#: Seconds beyond an item's own time that closing waits for a write in progress.
 CLOSE_MARGIN_SECONDS = 2.0
 
 log = structlog.get_logger()

@@ -1,10 +1,10 @@
-"""The names of all events: what a webhook or a stream may ask for."""
+"""The names of all events that a webhook or a stream may ask for."""
 
 from collections.abc import Iterable
 
-#: Every event of that name, whatever it is.
+#: Stands for every event.
 ALL = "*"
-#: What a webhook is sent on request, to see that it works.
+#: The event that a webhook receives on request, as a test.
 TEST = "webhook.test"
 
 #: Name and meaning; what each carries stands in the README.

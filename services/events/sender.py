@@ -52,7 +52,7 @@ class EventSender:
         self._name = worker_name(instance, run)
         self._earlier = worker_name(instance, "")
         self._key = settings.encryption_key.get_secret_value()
-        self._secrets: dict[str, str] = {}  # by what is stored
+        self._secrets: dict[str, str] = {}  # by their encrypted form
         self._lease = settings.webhook_lease_seconds
         self._clock, self._clock_due = DatabaseClock(settings), 0.0
         networks = settings.open_networks
@@ -124,8 +124,10 @@ class EventSender:
         return self._stopping.is_set() and not self._calls.in_flight and not self._unrecorded
 
     def _turn(self) -> None:
-        away = time.monotonic() < self._exchange_due
-        ended = self._calls.poll(LOCKED_RETRY_SECONDS if self._unrecorded and not away else SWEEP_INTERVAL_SECONDS)
+        is_waiting = time.monotonic() < self._exchange_due
+        ended = self._calls.poll(
+            LOCKED_RETRY_SECONDS if self._unrecorded and not is_waiting else SWEEP_INTERVAL_SECONDS
+        )
         self._unrecorded += [self._judge(task, answer) for task, answer in ended]
         if time.monotonic() >= self._exchange_due:
             self._exchange()

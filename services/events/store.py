@@ -39,7 +39,7 @@ BACKOFF = Backoff(first_seconds=1, growth=2, longest_seconds=900, jitter=0.5)
 
 log = structlog.get_logger()
 
-# Webhooks in a random order, so that none is always served last where there is more to do than room.
+# Webhooks in a random order, so that none is always served last if there is more to do than room.
 _CLAIM = """
 WITH held AS (
     SELECT webhook_id, count(*) AS held FROM webhook_lane WHERE claim IS NOT NULL AND due > now() GROUP BY webhook_id
@@ -61,7 +61,7 @@ UPDATE webhook_lane l SET claim = %(sender)s, due = now() + %(lease)s * interval
 FROM picked p WHERE l.webhook_id = p.webhook_id AND l.chat_id = p.chat_id
 RETURNING l.webhook_id::text, l.chat_id"""
 
-# A statement of its own: what it sees is later than the claim, so nothing that was delivered is seen as pending.
+# A statement of its own: it sees later data than the claim, so no delivered event is seen as pending.
 _HEADS = """
 SELECT g.webhook_id, g.chat_id, d.seq, d.event_id, d.attempts, w.url, w.secret_encrypted,
        CASE WHEN w.previous_until > now() THEN w.previous_encrypted END, w.company_id, e.name, e.session,
@@ -157,7 +157,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The next event of a claimed lane; `event` is None where it is not kept any more."""
+    """The next event of a claimed lane; `event` is None if it is no longer kept."""
 
     webhook_id: str
     chat_id: str

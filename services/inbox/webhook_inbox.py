@@ -250,7 +250,7 @@ def _reports(batch: _Updates, places: "_Places") -> Iterator[Report]:
 
 def _arrivals(batch: _Updates, places: "_Places") -> Iterator[tuple[Place, Arrival]]:
     """The arrivals with their places; the webhook of one that has no place is rejected."""
-    latest: dict[tuple[_Source, str], Status] = {}  # by who reports and the provider's id
+    latest: dict[tuple[_Source, str], Status] = {}  # by source and the provider's id
     for update, bot_id in batch.updates:
         if isinstance(update, StatusUpdate):
             name = (bot_id, update.number), update.provider_id

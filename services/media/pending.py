@@ -82,7 +82,7 @@ def is_other(path: Path, announced: object) -> bool:
 
 
 def digest_of(written: str) -> bytes | None:
-    """A SHA-256 in hexadecimal or base64; None for what is neither."""
+    """A SHA-256 in hexadecimal or base64; None for any other text."""
     try:
         found = bytes.fromhex(written) if len(written) == 64 else base64.b64decode(written, validate=True)
     except (ValueError, binascii.Error):

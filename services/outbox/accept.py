@@ -42,7 +42,7 @@ from services.wakeups import Notifier, session_queue
 
 #: Messages that share one commit, at most.
 MAX_BATCH = 256
-#: Seconds from a message's arrival to its commit; afterwards its caller is told that it was not stored.
+#: Seconds from a message's arrival to its commit; afterwards its caller gets the answer that it was not stored.
 ACCEPT_SECONDS = 5.0
 #: Server-side limit of the connection: milliseconds for a statement.
 SERVER_TIMEOUT_OPTION = "-c statement_timeout=5000"

@@ -128,7 +128,7 @@ UPDATE bot_pace p SET outage_since = NULL, outage_seen = NULL, outage_code = NUL
     held_until = CASE WHEN p.held_until = 'infinity' THEN p.held_until ELSE '-infinity' END
 WHERE p.bot_id = ANY(%(sent)s) AND p.outage_since IS NOT NULL"""
 
-# A message is as old as what was last done with it: its acceptance, its last own attempt, its being queued once more.
+# The age of a message counts from its acceptance, its last own attempt, or its last return to the queue.
 _CLAIM_OLD = """
 WITH latest AS (
     SELECT now() - %(hours)s * interval '1 hour' AS at

@@ -31,7 +31,7 @@ RECENT_SECONDS = 2.0
 MAX_REFUSED = 10_000
 #: Seconds that a chat waits after the first attempt that failed; doubles after, up to the pauses' longest.
 CHAT_PAUSE_SECONDS = 1.0
-#: Refusals for its chat alone, after which a message is charged whatever the others do: about 90 minutes.
+#: Refusals for its chat alone, after which the message itself is charged in any case: about 90 minutes.
 CHAT_REFUSALS = 100
 #: The share of the pauses for which a worker leaves a number that it could not reach to the others.
 OWN_SHARE = 0.25
@@ -221,7 +221,7 @@ class OutagePolicy:
         self._unreached: dict[int, _Refused] = {}  # by bot: faults since this worker last got an answer
 
     def judge(self, message: Outgoing, outcome: Outcome | None) -> Verdict:
-        """What an outcome means for the message, and what it says of its number's outage, if anything."""
+        """The outcome as it counts for the message, and the finding about its number's outage, if there is one."""
         bot = message.bot_id
         if sent := isinstance(outcome, Sent):
             self._sent[bot] = self._clock()

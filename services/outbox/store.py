@@ -62,9 +62,9 @@ WITH ready AS (
     UPDATE lane l SET claim = %(worker)s, head = h.id, due = now() + %(lease)s * interval '1 second'
     FROM heads h WHERE l.bot_id = h.bot_id AND l.chat_id = h.chat_id
 ), paced AS (
-    UPDATE bot_pace p SET free_at = b.free_at + taken.n / b.rate * interval '1 second',
+    UPDATE bot_pace p SET free_at = b.free_at + claims.n / b.rate * interval '1 second',
         held_until = CASE WHEN b.outage IS NULL THEN p.held_until ELSE now() + %(lease)s * interval '1 second' END
-    FROM budget b JOIN (SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id) taken USING (bot_id)
+    FROM budget b JOIN (SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id) claims USING (bot_id)
     WHERE p.bot_id = b.bot_id
 )
 SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage FROM heads""",
@@ -188,7 +188,8 @@ SELECT raise_events(jsonb_agg(event ORDER BY id, place)) FROM (
 ) events WHERE (SELECT count(*) FROM contact) + (SELECT count(*) FROM seen) >= 0"""
 
 # A `done` below 0 says that an older message was queued once more while this one was in hand, see reopened_at().
-# A result whose lane is no longer ours (the lease ran out while the database was away) still settles what is unknown.
+# A result whose lane is no longer ours (the lease expired during an outage of the database) still settles an unknown
+# message.
 # `settled` is kept apart, since a row that a report has just changed is joined once more ("EvalPlanQual"), in which
 # PostgreSQL refuses to run `freed`.
 _RECORD = Statement(
@@ -240,10 +241,10 @@ ON CONFLICT DO NOTHING""",
 )
 
 # A report reaches the messages of those alone for whom it speaks: one company's number by its own secret or browser, or
-# whoever has the number that it names. Ids of messages prove nothing: senders choose what is echoed.
+# all that have the number that it names. Ids of messages prove nothing: senders choose the echoed data.
 SPEAKS_FOR = "r.companies ? {0}.company_id AND (r.phone_index IS NULL OR {0}.phone_index = r.phone_index)"
 
-# Reports of a provider's id that was given up, its link having been refused, say nothing of the message any more.
+# Ignore status reports for a provider ID that was replaced because its media link was refused.
 _REPORTED_EVENT = _ack_event(
     "entry.key",
     "extract(epoch FROM (entry.value ->> 'at')::timestamptz)",

@@ -115,7 +115,7 @@ class Heartbeat:
         self._file = settings.heartbeat_dir / f"{instance}.json"
         self._tree = _Tree(pid)
         self._write_row = BoundedQuery(lambda: self._execute(_MINE))
-        self._away: str | None = None
+        self._row_fault: str | None = None  # the reason why the last row was not written
         self._unwritten = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
@@ -135,9 +135,9 @@ class Heartbeat:
         self._tell_database(BoundedQuery(lambda: self._execute(_GONE)))
 
     @property
-    def database_away(self) -> bool:
+    def database_unavailable(self) -> bool:
         """Whether the database did not answer the last beat."""
-        return self._away is not None
+        return self._row_fault is not None
 
     def _beat_on(self) -> None:
         while True:
@@ -148,9 +148,9 @@ class Heartbeat:
     def beat(self) -> None:
         """Write the file, then the row; the file again if the database has become unavailable, or available."""
         self.write_file()
-        away = self._away
+        fault = self._row_fault
         self._tell_database(self._write_row)
-        if self._away != away:
+        if self._row_fault != fault:
             self.write_file()
 
     def write_file(self) -> None:
@@ -169,7 +169,7 @@ class Heartbeat:
     def _observe(self) -> dict[str, Any]:
         counters, tree = self._counters, self._tree.look()
         stuck = self._watchdog.fault if self._watchdog else None
-        reason = stuck or counters.degraded or self._away
+        reason = stuck or counters.degraded or self._row_fault
         return {
             "process": self._process,
             "instance": self._instance,
@@ -192,11 +192,11 @@ class Heartbeat:
     def _tell_database(self, statement: BoundedQuery[None]) -> None:
         try:
             statement.within(DATABASE_TIMEOUT_SECONDS)
-            self._away = None
+            self._row_fault = None
         except (DatabaseUnavailable, DatabaseError) as error:
-            if self._away is None:
+            if self._row_fault is None:
                 log.warning("heartbeat.row_not_written", reason=str(error).strip())
-            self._away = _reason(error)
+            self._row_fault = _reason(error)
 
     def _execute(self, statement: str) -> None:
         values = self._beat | {"host": socket.gethostname(), "max_age": self._max_age}

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from services.api.messages.request_fields import InvalidChatId, normalise_chat_id
 from services.database.connection import Connection, as_uuid
 from services.http_server.errors import ApiError
-from services.message import InvalidChatId, normalise_chat_id
 from services.outbox.store import CHANGING_KINDS
 
 #: Characters in an id, at most.

@@ -6,7 +6,7 @@ from typing import Any, cast
 import orjson
 
 from services.http_server.errors import ApiError
-from services.message import InvalidChatId, Payload, normalise_chat_id
+from services.message import Payload, is_user_id
 
 #: Seconds that `?wait=` may ask for.
 MAX_WAIT = 30.0
@@ -17,6 +17,9 @@ MAX_SHORT = 255
 
 Fields = dict[str, Any]
 
+_NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})(?:@c\.us)?", re.ASCII)
+_GROUP_OR_HIDDEN = re.compile(r"[0-9]+(?:-[0-9]+)?@(?:g\.us|lid)", re.ASCII)
+_CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
 _PHONE_INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 #: How a form, which knows nothing but text, says yes and no.
@@ -120,3 +123,31 @@ def wait(value: str | None) -> float:
     if not _SECONDS.fullmatch(value) or float(value) > MAX_WAIT:
         raise invalid(f"wait must be a number of seconds from 0 to {MAX_WAIT:g}")
     return float(value)
+
+
+class InvalidChatId(ValueError):
+    """Not a chat id in any known form."""
+
+
+def normalise_chat_id(raw: str, company_id: str) -> str:
+    """The one form of a chat's id: E.164 digits, `<id>@g.us` for a group, `<id>@lid` for a hidden number, or
+    `<country>.<id>` for a user of Meta's with a hidden number.
+
+    Accepts bare digits, a leading plus, `<digits>@c.us`, a group, lid or user id as it is, and the database's
+    contact id `<companyId>-<digits or user id>`. Raises `InvalidChatId` with the reason otherwise.
+    """
+    if (_GROUP_OR_HIDDEN.fullmatch(raw) and len(raw) <= 64) or is_user_id(raw):
+        return raw
+    number = raw
+    if "@" not in raw and (contact := _CONTACT.fullmatch(raw)):
+        if contact[1] != company_id:
+            raise InvalidChatId(f"the contact id {raw!r} belongs to another company than {company_id!r}")
+        number = contact[2]
+        if is_user_id(number):
+            return number
+    if match := _NUMBER.fullmatch(number):
+        return match[1]
+    raise InvalidChatId(
+        "a chat id is a phone number in international form (60123456789, +60123456789, 60123456789@c.us), "
+        "a group (…@g.us), a hidden number (…@lid) or <companyId>-<number>"
+    )

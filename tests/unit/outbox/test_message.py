@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.message import InvalidChatId, Secret, Status, normalise_chat_id
+from services.api.messages.request_fields import InvalidChatId, normalise_chat_id
+from services.message import Secret, Status
 
 numbers = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
 companies = st.from_regex(r"[0-9A-Za-z-]{1,12}", fullmatch=True)

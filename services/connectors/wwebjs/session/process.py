@@ -138,7 +138,7 @@ class ProcessHealth:
         self.counters = Counters()
         self.progress = Progress(clock, max(2 * process.settings.max_heartbeat_age / 1000, STEP_MARGIN_SECONDS))
         self._heartbeat = process.heartbeat("wwebjs", self.counters)
-        self._watchdog = Watchdog(self.progress, lambda: self._heartbeat.database_away, self._show, self._end)
+        self._watchdog = Watchdog(self.progress, lambda: self._heartbeat.database_unavailable, self._show, self._end)
         self._waits: str | None = None
         self._hangs: str | None = None
 
