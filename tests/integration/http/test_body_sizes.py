@@ -119,7 +119,7 @@ def test_a_large_body_whose_reused_connection_is_cut_is_sent_once_and_says_why(s
     assert server.bodies[before:] == [digest(b"first"), digest(content(size))]
 
 
-def test_what_cannot_be_marked_does_not_leave_and_says_why(server, window):
+def test_a_request_that_cannot_be_marked_does_not_leave_and_reports_why(server, window):
     before = len(server.bodies)
 
     def full():

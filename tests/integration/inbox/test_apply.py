@@ -96,7 +96,7 @@ def test_a_text_is_history_a_contact_an_open_window_and_two_events(connection, b
     assert (payload["body"], payload["fromMe"], payload["timestamp"], payload["media"]) == ("Hello", False, AT, None)
 
 
-def test_what_comes_twice_counts_once(connection, bot):
+def test_duplicate_webhooks_count_once(connection, bot):
     take_in(connection, said(), said("Again", "wamid.in.2"), said(), webhooks=2)
     take_in(connection, said())
     assert execute(connection, "SELECT count(*) FROM messages") == [(2,)]
@@ -137,7 +137,7 @@ def test_a_message_sent_by_the_phone_itself_is_ours(connection, bot):
     assert (name, payload["fromMe"], payload["to"]) == ("message.any", True, CHAT)
 
 
-def test_a_reaction_stands_at_its_message_and_the_latest_counts(connection, bot):
+def test_a_reaction_is_stored_with_its_message_and_the_latest_one_wins(connection, bot):
     ours = sent(connection, bot)
     heart = Reaction(NUMBER, "wamid.r1", AINA, "wamid.out.1", "❤", AT + 1)
     gone = Reaction(NUMBER, "wamid.r2", AINA, "wamid.out.1", "", AT + 2)
@@ -151,7 +151,7 @@ def test_a_reaction_stands_at_its_message_and_the_latest_counts(connection, bot)
     assert {each["providerId"] for each in told} == {"wamid.out.1"}
 
 
-def test_a_reaction_to_what_is_not_known_here_is_told_all_the_same(connection, bot):
+def test_a_reaction_to_an_unknown_message_raises_an_event(connection, bot):
     take_in(connection, Reaction(NUMBER, "wamid.r1", AINA, "wamid.elsewhere", "👍", AT))
     (payload,) = events(connection, "message.reaction")
     assert payload["reaction"] == {"text": "👍", "messageId": None, "providerId": "wamid.elsewhere"}
@@ -169,7 +169,7 @@ def test_edits_and_revocations_change_the_history_once(connection, bot):
     assert len(events(connection, "message.revoked")) == 1
 
 
-def test_a_number_that_no_bot_has_is_set_aside_and_the_rest_of_the_webhook_counts(connection, bot):
+def test_an_update_for_an_unknown_number_is_rejected_and_the_rest_of_the_webhook_applied(connection, bot):
     stranger = Incoming("999", "wamid.x", AINA, "text", AT, "?")
     take_in(connection, stranger, said())
     ((error,),) = execute(connection, "SELECT error FROM webhook_inbox")
@@ -201,7 +201,7 @@ def test_reports_become_acknowledgements_each_once_and_forwards(connection, bot)
     assert [payload["fromMe"] for payload in events(connection, "message.any")] == [True]
 
 
-def test_a_refusal_is_told_and_an_expired_window_is_closed(connection, bot):
+def test_a_refusal_raises_an_event_and_an_expired_window_is_closed(connection, bot):
     take_in(connection, said(at=4e9))
     ours = sent(connection, bot)
     take_in(connection, report(Status.FAILED, ours=ours, code="131047", reason="more than 24 hours"))
@@ -249,7 +249,7 @@ def test_a_throttled_account_pauses_all_its_numbers_and_a_throttled_number_is_sl
     assert execute(connection, "SELECT slow_factor FROM bot_pace WHERE bot_id = %s", (stranger,)) == [(0.25,)]
 
 
-def test_a_new_credential_sets_the_queue_going_whoever_wrote_it(connection, bot):
+def test_a_new_credential_releases_the_queue_whichever_program_stored_it(connection, bot):
     accept(connection, entry(bot))
     holds.hold(connection, [Hold(bot, Scope.BOT, None, "190: expired")])
     assert outbox().claim(connection, 1) == []
@@ -296,7 +296,7 @@ arrivals = st.one_of(
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(arrivals, max_size=8))
-def test_anything_that_comes_in_is_applied_and_once_more_changes_nothing(connection, coming):
+def test_any_webhook_is_applied_and_a_duplicate_changes_nothing(connection, coming):
     execute(connection, "TRUNCATE phone_configs, messages, contacts, chat, event, event_feed, webhook_inbox")
     execute(connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
     add_bot(connection)

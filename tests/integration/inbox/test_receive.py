@@ -28,7 +28,7 @@ def bodies(pool):
         return [(bot, bytes(body)) for bot, body in execute(connection, "SELECT bot_id, body FROM webhook_inbox")]
 
 
-def test_what_arrives_together_is_stored_once_each_with_its_bot(pool):
+def test_webhooks_that_arrive_together_are_each_stored_once_with_their_bot(pool):
     with pool.connection() as connection:
         bot = add_bot(connection, kind="360dialog")
     names = [None, BotName("0128", 0), BotName("0128", 7)]
@@ -47,7 +47,7 @@ def test_large_bodies_share_no_commit_and_are_all_stored(pool):
     assert {body for _, body in bodies(pool)} == set(large)
 
 
-def test_a_frozen_server_holds_nobody_for_ever_and_what_was_given_up_does_not_pile_up(pool):
+def test_a_frozen_database_ends_all_waits_and_does_not_pile_up_requests(pool):
     letterbox = WebhookWriter("meta", pool, seconds=1)
     assert patient(pool).put(b"before")
     with frozen(pool), ThreadPoolExecutor(8) as threads:

@@ -115,7 +115,7 @@ def stage(database, tmp_path):
 
 @IN_A_DATABASE
 @given(bodies)
-def test_anything_that_is_signed_is_taken_and_nothing_waits_for_it(stage, body):
+def test_any_signed_body_is_accepted_and_delays_nothing(stage, body):
     assert stage.post(body) == 200
     assert stage.post_360dialog(body) == 200
     assert stage.apply_all() == 2
@@ -133,7 +133,7 @@ def test_anything_that_is_not_signed_is_refused_and_not_kept(stage, body, signat
     assert stage.stored() == 0
 
 
-def test_what_our_own_code_stumbles_over_is_set_aside_alone(stage):
+def test_a_webhook_that_our_code_cannot_apply_is_rejected_alone(stage):
     def stumbling(body):
         return parse(body) if b"poison" not in body else {}["no such key"]
 
@@ -146,7 +146,7 @@ def test_what_our_own_code_stumbles_over_is_set_aside_alone(stage):
 
 
 @pytest.mark.parametrize("found", [ALL, ECHOES, *NOTICES], ids=lambda found: found["entry"][0]["changes"][0]["field"])
-def test_what_is_documented_is_applied_and_once_more_changes_nothing(stage, found):
+def test_documented_webhooks_are_applied_and_a_duplicate_changes_nothing(stage, found):
     tables = ("messages", "contacts", "chat", "media_download", "event")
     counts = []
     for _ in range(2):

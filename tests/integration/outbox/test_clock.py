@@ -141,7 +141,7 @@ def test_a_hold_is_never_longer_than_it_was(connection, clock, steps, seconds):
         assert left(connection, "held_until", "bot_pace") > seconds - 60
 
 
-def test_everything_that_is_to_happen_stays_as_far_away_as_it_was(connection, clock):
+def test_due_times_keep_their_distance_when_the_clock_is_set_back(connection, clock):
     bot = add_bot(connection)
     accept(connection, entry(bot))
     execute(connection, "UPDATE lane SET due = now() + interval '30 s'")
@@ -171,7 +171,7 @@ def test_everything_that_is_to_happen_stays_as_far_away_as_it_was(connection, cl
     assert found == {moment: pytest.approx(seconds, abs=15) for moment, seconds in moments.items()}
 
 
-def test_what_waits_for_an_operator_goes_on_waiting(connection, clock):
+def test_a_number_that_waits_for_an_operator_keeps_waiting(connection, clock):
     bot = add_bot(connection)
     accept(connection, entry(bot))
     holds.hold(connection, [Hold(bot, Scope.BOT, None, "190: the token is no good")])
@@ -205,7 +205,7 @@ def test_a_lease_of_a_worker_that_is_gone_ends_no_later(connection, clock):
     assert len(recovery.expired(connection, "meta")) == 1
 
 
-def test_what_a_living_worker_has_in_hand_is_not_taken_when_the_clock_is_set_forth(stage):
+def test_a_living_workers_messages_are_not_recovered_when_the_clock_is_set_forward(stage):
     sender = stage.sender()
     sender.delivery.paused = True
     stage.accept(entry(stage.bot(), CHAT, "claimed by a worker of another machine"))
@@ -219,7 +219,7 @@ def test_what_a_living_worker_has_in_hand_is_not_taken_when_the_clock_is_set_for
     assert execute(stage.connection, "SELECT claim FROM lane") == [("elsewhere/meta-worker-1/run",)]
 
 
-def test_a_worker_renews_its_leases_when_the_clock_is_set_forth(stage):
+def test_a_worker_renews_its_leases_when_the_clock_is_set_forward(stage):
     sender = stage.sender()
     sender.delivery.paused = True
     stage.accept(entry(stage.bot(), CHAT, "in hand"))
@@ -242,7 +242,7 @@ def test_events_go_on_after_the_clock_was_set_back(connection, clock):
     assert len(events.claim(connection, "a/events/1", 60, 100)) == 1
 
 
-def test_what_ended_does_not_seem_to_live(connection, clock):
+def test_a_heartbeat_of_an_ended_process_is_not_taken_for_alive(connection, clock):
     execute(connection, "INSERT INTO process_instances (process_name, host, instance, pid, status, started_at)"
             " VALUES ('meta', 'h', 'i', 1, 'healthy', now())")  # fmt: skip
     execute(connection, "UPDATE clock_seen SET at = now()")

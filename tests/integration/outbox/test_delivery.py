@@ -195,7 +195,7 @@ def test_messages_are_sent_in_their_chats_order(stage):
         assert len(texts) == 15
 
 
-def test_due_messages_are_found_without_any_hint(stage):
+def test_due_messages_are_found_without_a_wakeup(stage):
     sender = stage.sender()
     stage.accept(entry(stage.bot()))
     stage.wait_for(lambda: stage.statuses() == {"sent": 1})
@@ -299,7 +299,7 @@ def test_a_stopping_sender_finishes_what_is_in_hand_and_takes_nothing_more(stage
     assert statuses["queued"] == 30 - statuses["sent"] > 0
 
 
-def test_stored_webhooks_are_applied_and_nonsense_is_set_aside(stage):
+def test_stored_webhooks_are_applied_and_invalid_ones_are_rejected(stage):
     bot = stage.bot()
     stage.accept(entry(bot, text="hello"))
     sender = stage.sender()
@@ -380,7 +380,7 @@ def preparing(stage):
     return stage
 
 
-def test_a_file_is_made_ready_before_its_message_leaves(preparing):
+def test_a_file_is_prepared_before_its_message_leaves(preparing):
     preparing.accept(entry(preparing.bot(), text="file a"))
     preparing.sender().delivery.wake()
     preparing.wait_for(lambda: preparing.statuses() == {"sent": 1})

@@ -171,7 +171,7 @@ def accepted(intake, message):
         return False
 
 
-def test_what_the_server_gets_to_too_late_is_not_stored(dsn, database, bot):
+def test_an_insert_that_begins_too_late_stores_nothing(dsn, database, bot):
     with database.connection() as connection:
         now = clock(connection)
         keyed = entry(bot, idempotency_key="k", digest="aa")
@@ -223,7 +223,7 @@ def test_a_message_whose_commit_was_not_answered_and_that_a_worker_has_is_left_a
     assert counted(dsn) == (1, 1, 0)
 
 
-def test_one_frozen_backend_holds_up_nobody_for_long_and_stores_nothing_twice(dsn, intake, bot):
+def test_one_frozen_backend_delays_nobody_for_long_and_stores_nothing_twice(dsn, intake, bot):
     assert accepted(intake, entry(bot, "60111111111"))
     message = entry(bot, "60222222222", text="once", idempotency_key="k", digest="aa")
     with stopped(intake._connection.get_backend_pid()):
@@ -235,7 +235,7 @@ def test_one_frozen_backend_holds_up_nobody_for_long_and_stores_nothing_twice(ds
     assert [row[2] for row in stored(dsn) if row[1] == "60222222222"] == ["once", "afterwards"]
 
 
-def test_what_waits_is_answered_when_the_process_stops_meanwhile(own_postgres, database, bot):
+def test_waiting_items_are_answered_when_the_process_stops(own_postgres, database, bot):
     intake = Acceptor(database, Quiet())
     with own_postgres.frozen():
         waiting = intake.accept(entry(bot))

@@ -82,7 +82,7 @@ def test_a_sent_message_gets_its_history_row_as_the_old_system_wrote_it(connecti
     )  # fmt: skip
 
 
-def test_each_bot_gets_its_share_whatever_the_backlog_of_another(connection):
+def test_each_bot_gets_its_share_beside_another_bots_backlog(connection):
     busy, quiet = add_bot(connection, index=0), add_bot(connection, index=1)
     accept(connection, *(entry(busy, f"6011{n:07}") for n in range(100)))
     accept(connection, *(entry(quiet, f"6022{n:07}") for n in range(5)))
@@ -110,7 +110,7 @@ def test_a_number_with_next_to_no_rate_stops_no_other(connection):
     assert [message.bot_id for message in claim(connection, 50)] == [usual]
 
 
-def test_a_bot_sends_no_faster_than_its_rate_whoever_asks(connection):
+def test_a_bot_sends_no_faster_than_its_rate_with_any_number_of_workers(connection):
     bot = add_bot(connection)
     accept(connection, *(entry(bot, f"6011{n:07}") for n in range(50)))
     claimed = [claim(connection, 50, worker=f"host/w/{n}", rate=8.0) for n in range(3)]
@@ -130,7 +130,7 @@ def test_a_held_bot_waits_and_others_do_not(connection):
     assert (until, reason) == ("infinity", "190: token expired")
 
 
-def test_a_repeated_idempotency_key_is_told_with_what_it_was_first_used_for(connection):
+def test_a_repeated_idempotency_key_returns_its_first_message(connection):
     bot = add_bot(connection)
     first = entry(bot, idempotency_key="k", digest="aa")
     accept(connection, first)
@@ -199,7 +199,7 @@ def test_reports_in_any_order_and_number_end_in_the_same_status(connection, batc
     assert sorted(said) == sorted({"sent"} | {str(status) for batch in batches for status in batch})
 
 
-def test_a_report_that_comes_before_the_workers_own_word_is_not_lost(connection):
+def test_a_report_that_arrives_before_the_outcome_is_not_lost(connection):
     bot = add_bot(connection)
     sent = entry(bot)
     accept(connection, sent)

@@ -20,7 +20,7 @@ class Loop:
         return found
 
 
-def test_a_loop_that_turns_is_well_and_one_that_does_not_is_stuck():
+def test_an_event_loop_that_does_not_turn_is_reported_as_stuck():
     loop = Loop()
     assert loop.look(1000) is None
     assert loop.look(int(LOOP_STUCK_SECONDS) - 1, turns=False) is None
@@ -44,7 +44,7 @@ def test_requests_that_wait_while_none_is_done_are_noticed_for_each_caller():
     assert loop.look(1) is None
 
 
-def test_a_caller_whose_line_was_empty_in_between_begins_anew():
+def test_the_progress_of_a_caller_restarts_after_its_queue_was_empty():
     loop = Loop()
     for number in range(900):
         loop.progress = {"a": 5} if number % 150 else {}

@@ -37,7 +37,7 @@ def test_marks_outlive_the_process_that_is_killed(tmp_path):
     assert marked(path, "run-1") == {11, 13}
 
 
-def test_nothing_can_be_said_without_the_journal_of_that_very_run(tmp_path):
+def test_a_journal_of_another_run_says_nothing(tmp_path):
     path = tmp_path / "w.journal"
     assert marked(path, "run-1") is None
     own = Journal(path, 4)

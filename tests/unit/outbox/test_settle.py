@@ -34,7 +34,7 @@ def test_rejected_is_final_with_its_reason():
     )
 
 
-def test_an_operators_case_keeps_the_message_and_holds_the_bot_for_good():
+def test_a_held_message_stays_queued_and_its_bot_waits_for_an_operator():
     outcome = Held("190", "token expired")
     result = settle(message(), outcome, THREE, "")
     assert (result.status, result.final) == (Status.WAITING, False)
