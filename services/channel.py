@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -84,13 +85,12 @@ class Channel:
             else KeyedRecovery(outbox, tuning.bot_id)
         )
         self._retention = Retention(settings.events_keep_days)
-        self._inbox = Inbox(connector.process_name, connector.parse, settings.media_base, tuning.bot_id)
+        self.inbox = Inbox(connector.process_name, connector.parse, settings.media_base, tuning.bot_id)
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,
             before_claim, tuning.pauses,
         )  # fmt: skip
         self._stopped, self._ready = threading.Event(), threading.Event()
-        self._inbox_busy = threading.Lock()
         self._renewed = time.monotonic()  # when leases were last renewed
         self._old_failed = time.monotonic()  # when messages that are too old were last looked for
         self._due = False  # whether the last sweep found chats that could be served
@@ -120,7 +120,7 @@ class Channel:
 
     def wake(self, queue_name: str) -> None:
         """A wake-up from within the process; returns at once."""
-        task = self.apply_webhooks if queue_name.endswith("-webhooks") else self.delivery.wake
+        task = partial(self.inbox.wake, self._database) if queue_name.endswith("-webhooks") else self.delivery.wake
         if self._ready.is_set():
             threading.Thread(target=task, name=queue_name, daemon=True).start()
 
@@ -129,14 +129,9 @@ class Channel:
         self.delivery.stop()
         self._stopped.set()
         deadline = time.monotonic() + seconds
-        while (self.delivery.working or self._inbox_busy.locked()) and time.monotonic() < deadline:
+        while (self.delivery.working or self.inbox.is_applying) and time.monotonic() < deadline:
             time.sleep(STOP_POLL_SECONDS)
         return not self.delivery.in_hand
-
-    def apply_webhooks(self) -> None:
-        """Apply the webhooks that are stored."""
-        with self._inbox_busy, self._database.connection() as connection:
-            self._inbox.apply_all(connection)
 
     def _prepare(self) -> str | None:
         """Prepare to send; returns the reason if that is not possible yet."""
@@ -167,9 +162,8 @@ class Channel:
         self._settle_expired_leases(connection)
         self._fail_old(connection)
         self._retention.clean_up_if_due(connection)
-        if not self._inbox_busy.locked():
-            with self._inbox_busy:
-                self._inbox.apply_all(connection)
+        if not self.inbox.is_applying:
+            self.inbox.apply_all(connection)
         self._due = self.outbox.has_due(connection)
         if self._due:
             threading.Thread(target=self.delivery.wake, name="delivery", daemon=True).start()

@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import time
+from functools import partial
 
 import structlog
 
@@ -54,7 +55,7 @@ def main() -> None:
     counters.degraded = None
     jobs = of_meta(process.settings, process.database, process.accounts.sending_bot)
     jobs.start()
-    wakeups = serve(broker, {messages: channel.delivery.wake, webhooks: channel.apply_webhooks})
+    wakeups = serve(broker, {messages: channel.delivery.wake, webhooks: partial(channel.inbox.wake, process.database)})
     gc.freeze()  # collections need not look again at the objects made so far
     heartbeat.beat()
     log.info("worker.ready", instance=process.instance)

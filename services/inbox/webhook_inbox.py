@@ -6,6 +6,7 @@ a worker applies them, each batch in one transaction. Duplicates and any order a
 Locks are taken in the order of sql/004: statuses (outbox), arrivals (history, contacts, chats), then the feeds.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -155,15 +156,27 @@ class Inbox:
         self._process, self._parse, self._media_base = process, parse, media_base
         self._filter = {"process": process, "bot": bot_id}
         self._lock_name = process if bot_id is None else f"{process}/{bot_id}"
+        self._applying = threading.Lock()
+
+    @property
+    def is_applying(self) -> bool:
+        """Whether a thread applies webhooks."""
+        return self._applying.locked()
+
+    def wake(self, database: Database) -> None:
+        """Apply all stored webhooks. Raises `DatabaseUnavailable`, `DatabaseError`."""
+        with database.connection() as connection:
+            self.apply_all(connection)
 
     def apply_all(self, connection: Connection) -> int:
         """Apply all stored webhooks; returns how many there were."""
         total = 0
-        while query_value(connection, _IS_WAITING, self._filter):
-            applied = self._apply_batch(connection, APPLY_BATCH)
-            if not applied:
-                break
-            total += applied
+        with self._applying:
+            while query_value(connection, _IS_WAITING, self._filter):
+                applied = self._apply_batch(connection, APPLY_BATCH)
+                if not applied:
+                    break
+                total += applied
         return total
 
     def _apply_batch(self, connection: Connection, limit: int) -> int:

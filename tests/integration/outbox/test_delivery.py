@@ -307,7 +307,7 @@ def test_stored_webhooks_are_applied_and_invalid_ones_are_rejected(stage):
     stage.wait_for(lambda: stage.statuses() == {"sent": 1})
     for body in (b"nonsense", b'[{"id": "id of hello", "status": "delivered"}]'):
         execute(stage.connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', %s)", (body,))
-    sender.apply_webhooks()
+    sender.inbox.wake(stage.database)
     assert stage.statuses() == {"delivered": 1}
     rows = execute(
         stage.connection, "SELECT processed_at IS NOT NULL, error IS NOT NULL FROM webhook_inbox ORDER BY id"
