@@ -1,7 +1,5 @@
 """The reasons of PostgreSQL's errors, in words that an operator can act on."""
 
-from collections.abc import Iterator
-
 import psycopg2
 
 #: By SQLSTATE.
@@ -37,17 +35,12 @@ _SAID = {
 
 def why(error: BaseException) -> str | None:
     """The reason with its SQLSTATE, such as `its disk is full (SQLSTATE 53100)`; None if there is no known one."""
-    for each in _chain(error):
-        if isinstance(each, psycopg2.Error) and (code := each.pgcode or _code_in(str(each))) in _WORDS:
-            return f"{_WORDS[code]} (SQLSTATE {code})"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, psycopg2.Error):
+            text = str(cause)
+            code = cause.pgcode or next((code for words, code in _SAID.items() if words in text), "")
+            if code in _WORDS:
+                return f"{_WORDS[code]} (SQLSTATE {code})"
+        cause = cause.__cause__
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def _code_in(said: str) -> str:
-    return next((code for words, code in _SAID.items() if words in said), "")

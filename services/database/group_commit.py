@@ -158,7 +158,8 @@ class GroupCommit(Generic[Item, Answer]):
         try:
             answers = self._write(Batch(entries, self._lock))
         except CallersLeft:
-            self._put_back(entries)
+            with self._lock:
+                self._waiting.extendleft(entry for entry in reversed(entries) if not entry.settled)
             return
         except DatabaseUnavailable as error:
             answers = [error] * len(entries)
@@ -171,10 +172,6 @@ class GroupCommit(Generic[Item, Answer]):
                 log.exception("group_commit.failed", items_of=self._name)
             answers = [error]
         self._answer(entries, answers)
-
-    def _put_back(self, entries: "list[_Entry[Item, Answer]]") -> None:
-        with self._lock:
-            self._waiting.extendleft(entry for entry in reversed(entries) if not entry.settled)
 
     def _answer(self, entries: "list[_Entry[Item, Answer]]", answers: Sequence[Answer | Exception]) -> None:
         late: list[Item] = []

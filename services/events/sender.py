@@ -112,16 +112,14 @@ class EventSender:
         self._calls.interrupt()
 
     def _work_until_ended(self) -> None:
-        while not self._ended.is_set() and not self._finished:
+        while not self._ended.is_set():
+            if self._stopping.is_set() and not self._calls.in_flight and not self._unrecorded:
+                return
             try:
                 self._turn()
             except Exception:
                 log.exception("event_sender.failed")
                 self._ended.wait(SWEEP_INTERVAL_SECONDS)
-
-    @property
-    def _finished(self) -> bool:
-        return self._stopping.is_set() and not self._calls.in_flight and not self._unrecorded
 
     def _turn(self) -> None:
         is_waiting = time.monotonic() < self._exchange_due
@@ -138,22 +136,16 @@ class EventSender:
             return
         try:
             with self._database.connection() as connection:
-                self._record(connection)
+                if self._unrecorded:
+                    self._unrecorded = store.record(connection, self._name, self._unrecorded)
                 self._woken.clear()
-                self._look_at_clock(connection)
+                if time.monotonic() >= self._clock_due:
+                    self._clock.look(connection)
+                    self._clock_due = time.monotonic() + CLOCK_INTERVAL_SECONDS
                 self._claim(connection)
         except (DatabaseUnavailable, DatabaseError) as error:
             log.warning("events.delayed", reason=str(error).strip())
             self._exchange_due = time.monotonic() + SWEEP_INTERVAL_SECONDS
-
-    def _record(self, connection: Connection) -> None:
-        if self._unrecorded:
-            self._unrecorded = store.record(connection, self._name, self._unrecorded)
-
-    def _look_at_clock(self, connection: Connection) -> None:
-        if time.monotonic() >= self._clock_due:
-            self._clock.look(connection)
-            self._clock_due = time.monotonic() + CLOCK_INTERVAL_SECONDS
 
     def _claim(self, connection: Connection) -> None:
         room = self._calls.size - self._calls.in_flight

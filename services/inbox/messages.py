@@ -236,7 +236,8 @@ def _row(arrival: Arrival) -> dict[str, Any]:
                 "text": arrival.text,
                 "quoted": arrival.quoted,
                 "media": media,
-                "content": _worth_keeping(arrival),
+                # The provider's form of the message, if it says more than the columns.
+                "content": arrival.content if arrival.kind != "text" or arrival.content.keys() - _PLAIN_TEXT else None,
                 "from_me": arrival.from_me,
                 "status": arrival.status,
             }
@@ -261,9 +262,4 @@ def _row(arrival: Arrival) -> dict[str, Any]:
 
 
 #: The fields of a plain text; the history has them in columns.
-_PLAIN = {"from", "from_user_id", "to", "id", "timestamp", "type", "text"}
-
-
-def _worth_keeping(arrival: Incoming) -> dict[str, Any] | None:
-    """The provider's form of the message, if it says more than the columns."""
-    return arrival.content if arrival.kind != "text" or arrival.content.keys() - _PLAIN else None
+_PLAIN_TEXT = {"from", "from_user_id", "to", "id", "timestamp", "type", "text"}

@@ -86,13 +86,10 @@ def check(kind: str, mime_type: str, size: int, animated: bool = True) -> None:
     limit = STATIC_STICKER if kind == "sticker" and not animated else allowed.limit
     if size > limit:
         name = "a sticker that does not move" if limit == STATIC_STICKER else f"a file sent as {kind}"
-        raise MediaRefused(f"{name} may have {_amount(limit)}, this one has {size} bytes", "media_too_large")
+        amount = f"{limit // MB} MB" if limit >= MB else f"{limit // KB} KB"
+        raise MediaRefused(f"{name} may have {amount}, this one has {size} bytes", "media_too_large")
     if size == 0:
         raise MediaRefused("the file is empty", "unsupported_media")
-
-
-def _amount(size: int) -> str:
-    return f"{size // MB} MB" if size >= MB else f"{size // KB} KB"
 
 
 def is_animated(head: bytes) -> bool:
