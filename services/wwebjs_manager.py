@@ -4,23 +4,20 @@
 the same keys.
 """
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.api.app import MAX_BODY, create_app
 from services.api.context import Context
 from services.api.routes.health import health
 from services.api.routes.sessions import session, sessions
 from services.connectors.wwebjs.manager.keeper import create_keeper
-from services.database.connection import Database
 from services.http_server.service import Hooks, Service
 from services.media.store import media_store
 from services.outbox.accept import Acceptor
-from services.runtime.account_cache import AccountCache
-from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import WakeupSender, WakingBroker
+from services.runtime.process import Process
+from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 
 class Manager:
@@ -45,15 +42,13 @@ class Manager:
 
 def connect(settings: Settings, notifier: Notifier) -> Context:
     """The context of the session routes. The first request connects."""
-    name = os.environ.get("BISNES_INSTANCE", "wwebjs")
-    database = Database(settings.database_dsn, settings.database_pool_wwebjs_max, name)
-    accounts = AccountCache(database)
-    accounts.start()
-    return Context(settings, database, accounts, Acceptor(database, notifier), notifier, {}, media_store(settings))
+    process = Process(settings, "wwebjs", settings.database_pool_wwebjs_max)
+    acceptor = Acceptor(process.database, notifier)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, {}, media_store(settings))
 
 
 def create_service() -> Service:
     """The application for gunicorn, from the environment's settings."""
-    settings = load()
+    settings = Process.from_environment("wwebjs").settings
     manager = Manager(connect(settings, WakeupSender(WakingBroker(settings.redis_dsn))))
     return Service(manager, MAX_BODY, Hooks(manager.start, manager.stop))

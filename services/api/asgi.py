@@ -174,7 +174,7 @@ class AsgiApp:
     async def _principal(self, digest: bytes) -> Principal:
         """The principal of a key. Raises `ApiError` (401), `DatabaseUnavailable`."""
         accounts = self._context.accounts
-        key = accounts.remembered(digest)
+        key = accounts.cached_key(digest)
         if key is None:
             threads = self._lookups if self._callers.is_known(digest) else self._stranger_lookups
             key = await asyncio.get_running_loop().run_in_executor(threads, accounts.key, digest)
@@ -183,7 +183,7 @@ class AsgiApp:
 
     async def _submit(self, principal: Principal, request: sends.Send) -> Reply:
         context = self._context
-        bot = context.accounts.remembered((request.company_id, request.phone_index))
+        bot = context.accounts.cached_bot(request.company_id, request.phone_index)
         if bot is not None and "quotedMessageId" not in request.payload:
             future = sends.submit(context, principal, request, bot)
         else:  # the database is asked, which must not block the event loop

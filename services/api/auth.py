@@ -208,7 +208,7 @@ class Callers:
             return OPEN
         if digest is None:
             return STRANGERS
-        key = self._accounts.remembered(digest)
+        key = self._accounts.cached_key(digest)
         return self.note(digest, key) if key is not None else self._known.get(digest, STRANGERS)
 
     def note(self, digest: bytes, key: Key | None) -> Caller:

@@ -1,10 +1,9 @@
 """The parts that serve the API's requests, wired in one place and connected when the server starts."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.connectors.base import Connector
 from services.connectors.meta.translation.connector import MetaConnector
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
@@ -13,8 +12,8 @@ from services.media.store import MediaStore, media_store
 from services.outbox.accept import Acceptor
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
-from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import WakeupSender, WakingBroker
+from services.runtime.process import Process
+from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 
 @dataclass(frozen=True)
@@ -46,15 +45,13 @@ class Context:
 
 def connect(settings: Settings, notifier: Notifier) -> Context:
     """A context on the database of the settings; it connects with the first request."""
-    database = Database(settings.database_dsn, settings.database_pool_api_max, os.environ.get("BISNES_INSTANCE", "api"))
-    accounts = AccountCache(database)
-    accounts.start()
+    process = Process(settings, "api", settings.database_pool_api_max)
     connectors: dict[str, Connector] = {"meta": MetaConnector(settings), "wwebjs": WwebjsConnector(settings)}
-    acceptor = Acceptor(database, notifier)
-    return Context(settings, database, accounts, acceptor, notifier, connectors, media_store(settings))
+    acceptor = Acceptor(process.database, notifier)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, connectors, media_store(settings))
 
 
 def wire() -> Context:
     """The context of an API process."""
-    settings = load()
+    settings = Process.from_environment("api").settings
     return connect(settings, WakeupSender(WakingBroker(settings.redis_dsn)))

@@ -19,7 +19,7 @@ from services.api.context import Context
 from services.api.sse import StreamRequest
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.events import feed
-from services.events.listener import EventListener
+from services.events.store import EventListener
 from services.http_server.error_codes import RETRY_LATER_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
 from services.http_server.shutdown import on_termination
@@ -146,9 +146,9 @@ class Streams:
             return True
 
     async def _key(self, digest: bytes) -> Key | None:
-        known = self._context.accounts.remembered(digest)
+        known = self._context.accounts.cached_key(digest)
         if known is not None:
-            return known  # type: ignore[no-any-return]
+            return known
         return await self._loop.run_in_executor(self._threads, self._context.accounts.key, digest)
 
     async def _begin(self, stream: Stream) -> Stream:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.http_client.request import HttpRequest
-from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Unavailable, Update
+from services.http_client import HttpRequest
+from services.message import Bot, Held, Outcome, Outgoing, Payload, Rejected, Retry, Unavailable, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Connector(Protocol):
 
     process_name: str
 
-    def check(self, kind: str, chat_id: str, payload: dict[str, Any]) -> None:
+    def check(self, kind: str, chat_id: str, payload: Payload) -> None:
         """Refuse, before acceptance, what the channel could never send. Raises `Unsupported`."""
 
     def request(self, bot: Bot, message: Outgoing) -> Request | Preparation | Refusal:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from services.connectors.base import Unsupported
-from services.message import MAX_TEXT, is_user_id
+from services.message import MAX_TEXT, MediaPayload, Payload, ReactionPayload, TemplatePayload, TextPayload, is_user_id
 
 #: Maximum length of a caption, in characters.
 MAX_CAPTION = 1024
@@ -40,8 +40,6 @@ _INSTEAD_AT_META = {
     "delete their copy",
 }
 
-Payload = dict[str, Any]
-
 
 def check_meta(kind: str, chat_id: str, payload: Payload) -> None:
     """Refuse what Meta can never send. Raises `Unsupported`."""
@@ -67,40 +65,40 @@ def check_wwebjs(kind: str, chat_id: str, payload: Payload) -> None:
     _WWEBJS[kind](payload)
 
 
-def _text(payload: Payload) -> None:
+def _text(payload: TextPayload) -> None:
     if len(payload["message"]) > MAX_TEXT:
         raise Unsupported(f"a text has at most {MAX_TEXT} characters; split it into several messages")
 
 
-def _text_without_mentions(payload: Payload) -> None:
+def _text_without_mentions(payload: TextPayload) -> None:
     _text(payload)
     if payload.get("mentions"):
         raise Unsupported("Meta bots cannot mention people; leave mentions out, or use a WhatsApp Web bot")
 
 
-def _text_with_mentions(payload: Payload) -> None:
+def _text_with_mentions(payload: TextPayload) -> None:
     _text(payload)
     if len(payload.get("mentions") or ()) > MAX_MENTIONS:
         raise Unsupported(f"a text mentions at most {MAX_MENTIONS} people; split it into several messages")
 
 
-def _captioned(payload: Payload) -> None:
+def _captioned(payload: MediaPayload) -> None:
     if len(payload.get("caption") or "") > MAX_CAPTION:
         raise Unsupported(f"a caption has at most {MAX_CAPTION} characters; send the rest as a text")
 
 
-def _uncaptioned(payload: Payload) -> None:
+def _uncaptioned(payload: MediaPayload) -> None:
     if payload.get("caption"):
         raise Unsupported("audio and stickers have no caption; send it as a text of its own")
 
 
-def _reaction(payload: Payload) -> None:
+def _reaction(payload: ReactionPayload) -> None:
     emoji = payload["reaction"]
     if emoji and (len(emoji) > MAX_EMOJI or not _EMOJI.fullmatch(emoji)):
         raise Unsupported("a reaction is one emoji, or an empty text to take it back; send anything else as a text")
 
 
-def _template(payload: Payload) -> None:
+def _template(payload: TemplatePayload) -> None:
     name, language = payload["templateName"], payload["language"]
     if not _TEMPLATE_NAME.fullmatch(name) or len(name) > MAX_TEMPLATE_NAME:
         raise Unsupported("a template's name has lower-case letters, digits and underscores; copy it from its page")
@@ -120,7 +118,7 @@ def _template_variables(variables: list[str]) -> None:
         raise Unsupported(f"a template's variables have at most {limit} characters together; shorten them")
 
 
-def _template_components(components: list[Payload]) -> None:
+def _template_components(components: list[dict[str, Any]]) -> None:
     if not all(isinstance(each.get("type"), str) for each in components):
         raise Unsupported("every component of a template needs a type: header, body or button")
     if len(orjson.dumps(components)) > MAX_TEMPLATE_COMPONENTS:
@@ -141,5 +139,7 @@ _BOTH: dict[str, Callable[[Payload], None]] = {
     "reaction": _reaction,
     "read": _anything,
 }
-_META = {"text": _text_without_mentions} | _BOTH | {"template": _template}
-_WWEBJS = {"text": _text_with_mentions} | _BOTH | {"edit": _text, "delete": _anything}
+_META: dict[str, Callable[[Payload], None]] = {"text": _text_without_mentions} | _BOTH | {"template": _template}
+_WWEBJS: dict[str, Callable[[Payload], None]] = (
+    {"text": _text_with_mentions} | _BOTH | {"edit": _text, "delete": _anything}
+)

@@ -7,7 +7,7 @@ from itertools import count
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.translation.connector import page_request
 from services.message import Outgoing, Status
-from services.outbox.delivery import Attempts, settle
+from services.outbox.outcome_policy import Attempts, settle
 
 #: How a call that sends may go.
 ENDS = ("well", "hangs", "late", "fails", "lost before", "lost unsaved", "lost saved")

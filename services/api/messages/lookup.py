@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
+from services.api.messages.request_fields import InvalidChatId, normalise_chat_id
 from services.database.connection import Connection, as_uuid
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
-from services.message import InvalidChatId, normalise_chat_id
-from services.outbox.history_sql import ABOUT
+from services.outbox.store import CHANGING_KINDS
 
 # One index look-up for each ID that a message may have. Rows of the old system have the provider's ID in either column.
 # A row of ours without `external_id` has no ID of the provider yet.
@@ -18,7 +18,7 @@ SELECT m.id::text, COALESCE(m.chat_id, ''), COALESCE(m.contact_id, ''), m.phone_
 FROM messages m WHERE m.company_id = %(company)s AND """
 _FIND = f"""
 SELECT o.message_id::text, o.chat_id, '', o.phone_index, o.provider_id, true, o.status::text FROM outbox o
-WHERE o.message_id = %(uuid)s::uuid AND o.company_id = %(company)s AND o.kind NOT IN {ABOUT}
+WHERE o.message_id = %(uuid)s::uuid AND o.company_id = %(company)s AND o.kind NOT IN {CHANGING_KINDS}
 UNION ALL {_HISTORY} m.id = %(uuid)s::uuid
 UNION ALL {_HISTORY} m.message_id = %(id)s
 UNION ALL {_HISTORY} m.external_id = %(id)s"""

@@ -15,8 +15,7 @@ from services.database.connection import Database, DatabaseError, DatabaseUnavai
 from services.http_server import refusal
 from services.http_server.shutdown import on_termination
 from services.message import Status
-from services.outbox import store
-from services.outbox.store import Outcome
+from services.outbox.message_status import MessageStatus, statuses_of
 
 #: Shortest pause between two polls; used after a caller began to wait.
 MIN_PAUSE_SECONDS = 0.01
@@ -37,7 +36,7 @@ class Outcomes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: defaultdict[str, set[asyncio.Future[Outcome | None]]] = defaultdict(set)
+        self._waiting: defaultdict[str, set[asyncio.Future[MessageStatus | None]]] = defaultdict(set)
         self._waits: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(1, "outcomes")
         self._polling: asyncio.Task[None] | None = None
@@ -78,12 +77,12 @@ class Outcomes:
         if self._ended:
             return reply
         message_id = str(reply.body["messageId"])
-        settled: asyncio.Future[Outcome | None] = asyncio.get_running_loop().create_future()
+        settled: asyncio.Future[MessageStatus | None] = asyncio.get_running_loop().create_future()
         self._waiting[message_id].add(settled)
         self._pause = MIN_PAUSE_SECONDS
         if self._polling is None or self._polling.done():
             self._polling = asyncio.ensure_future(self._poll())
-        outcome: Outcome | None
+        outcome: MessageStatus | None
         try:
             outcome = await asyncio.wait_for(asyncio.shield(settled), reply.wait)
         except TimeoutError:
@@ -94,7 +93,7 @@ class Outcomes:
                 del self._waiting[message_id]
         return sends.settled(reply, outcome) if outcome else reply
 
-    async def _now(self, message_id: str) -> Outcome | None:
+    async def _now(self, message_id: str) -> MessageStatus | None:
         try:
             return (await asyncio.wait_for(self._ask([message_id], is_last=True), RETRY_SECONDS)).get(message_id)
         except (TimeoutError, DatabaseUnavailable, DatabaseError):
@@ -114,18 +113,18 @@ class Outcomes:
                 if outcome.status.settled:
                     self._settle(message_id, outcome)
 
-    def _settle(self, message_id: str, outcome: Outcome | None) -> None:
+    def _settle(self, message_id: str, outcome: MessageStatus | None) -> None:
         for settled in self._waiting.get(message_id, ()):
             if not settled.done():
                 settled.set_result(outcome)
 
-    async def _ask(self, message_ids: list[str], is_last: bool = False) -> dict[str, Outcome]:
+    async def _ask(self, message_ids: list[str], is_last: bool = False) -> dict[str, MessageStatus]:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._query, message_ids, is_last)
 
-    def _query(self, message_ids: list[str], is_last: bool) -> dict[str, Outcome]:
+    def _query(self, message_ids: list[str], is_last: bool) -> dict[str, MessageStatus]:
         """The outcomes. `is_last`: the callers stop waiting, so unsettled messages get their holds as well."""
         with self._database.connection() as connection:
-            found = store.outcomes_of(connection, message_ids)
+            found = statuses_of(connection, message_ids)
             waiting = [
                 message_id
                 for message_id, outcome in found.items()

@@ -17,7 +17,7 @@ from psycopg2.extras import RealDictCursor
 from bisnesctl.database.statement_deadline import DeadlineCursor
 from services.database.connection import Connection, as_uuid
 from services.message import Status
-from services.outbox.history_sql import ABOUT
+from services.outbox.store import CHANGING_KINDS
 
 Row = dict[str, Any]
 
@@ -67,7 +67,7 @@ _OUTBOX_PAGE = f"""
 SELECT {_OUTBOX_COLUMNS} FROM phone_configs p CROSS JOIN LATERAL (
     SELECT * FROM outbox
     WHERE bot_id = p.id AND chat_id = %(chat)s AND id < %(before)s AND company_id = p.company_id
-        AND kind NOT IN {ABOUT}
+        AND kind NOT IN {CHANGING_KINDS}
     ORDER BY id DESC LIMIT %(limit)s) o
 LEFT JOIN messages m ON m.id = o.message_id
 WHERE p.company_id = %(company)s AND (%(phone)s IS NULL OR p.phone_index = %(phone)s)

@@ -6,14 +6,14 @@ The checks are written by hand because they run on the hot path: pydantic's mode
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from services.connectors.limits import MAX_CAPTION
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
-from services.message import MAX_TEXT, InvalidChatId, normalise_chat_id
+from services.message import MAX_TEXT, Payload, is_user_id
 
 #: Longest `?wait=`.
 MAX_WAIT_SECONDS = 30.0
@@ -34,10 +34,16 @@ MAX_PARTS = 100
 
 Fields = dict[str, Any]
 
+_NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})(?:@c\.us)?", re.ASCII)
+_GROUP_OR_HIDDEN = re.compile(r"[0-9]+(?:-[0-9]+)?@(?:g\.us|lid)", re.ASCII)
+_CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
 _PHONE_INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 #: Booleans as the text fields of a form write them.
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
+_NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})(?:@c\.us)?", re.ASCII)
+_GROUP_OR_HIDDEN = re.compile(r"[0-9]+(?:-[0-9]+)?@(?:g\.us|lid)", re.ASCII)
+_CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
 
 
 def invalid(message: str) -> ApiError:
@@ -54,6 +60,34 @@ def json_object(body: bytes, example: str = '{"message": "Hello"}') -> Fields:
     if not isinstance(fields, dict):
         raise ApiError(ErrorCode.INVALID_JSON, f"the body must be a JSON object, such as {example}")
     return fields
+
+
+class InvalidChatId(ValueError):
+    """Not a chat id in any known form."""
+
+
+def normalise_chat_id(raw: str, company_id: str) -> str:
+    """The one form of a chat's id: E.164 digits, `<id>@g.us` for a group, `<id>@lid` for a hidden number, or
+    `<country>.<id>` for a user of Meta's with a hidden number.
+
+    Accepts bare digits, a leading plus, `<digits>@c.us`, a group, lid or user id as it is, and the database's
+    contact id `<companyId>-<digits or user id>`. Raises `InvalidChatId` with the reason otherwise.
+    """
+    if (_GROUP_OR_HIDDEN.fullmatch(raw) and len(raw) <= 64) or is_user_id(raw):
+        return raw
+    number = raw
+    if "@" not in raw and (contact := _CONTACT.fullmatch(raw)):
+        if contact[1] != company_id:
+            raise InvalidChatId(f"the contact id {raw!r} belongs to another company than {company_id!r}")
+        number = contact[2]
+        if is_user_id(number):
+            return number
+    if match := _NUMBER.fullmatch(number):
+        return match[1]
+    raise InvalidChatId(
+        "a chat id is a phone number in international form (60123456789, +60123456789, 60123456789@c.us), "
+        "a group (…@g.us), a hidden number (…@lid) or <companyId>-<number>"
+    )
 
 
 def chat(chat_id: str, company_id: str) -> str:
@@ -92,9 +126,10 @@ def _checked(name: str, value: str, limit: int) -> str:
     return value
 
 
-def given(fields: Fields, **limits: int) -> Fields:
+def given(fields: Fields, **limits: int) -> Payload:
     """The optional texts that are present and not empty. `limits`: characters by name of the field."""
-    return {name: value for name, limit in limits.items() if (value := optional(fields, name, limit))}
+    found = {name: value for name, limit in limits.items() if (value := optional(fields, name, limit))}
+    return cast(Payload, found)
 
 
 def flag(fields: Fields, name: str, default: bool = False) -> bool:
@@ -138,20 +173,18 @@ def wait(value: str | None) -> float:
     return float(value)
 
 
-def text(fields: Fields) -> dict[str, Any]:
+def text(fields: Fields) -> Payload:
     """The payload of a text."""
-    payload = {
-        "message": required(fields, "message", MAX_TEXT),
-        **given(fields, quotedMessageId=MAX_SHORT, userName=MAX_SHORT),
-    }
+    payload = given(fields, quotedMessageId=MAX_SHORT, userName=MAX_SHORT)
+    payload["message"] = required(fields, "message", MAX_TEXT)
     if mentions := _list(fields, "mentions"):
         payload["mentions"] = [_person(value) for value in mentions]
     return payload
 
 
-def template(fields: Fields) -> dict[str, Any]:
+def template(fields: Fields) -> Payload:
     """The payload of a template: the variables of its body, or components in the provider's form."""
-    payload: dict[str, Any] = {
+    payload: Payload = {
         "templateName": required(fields, "templateName", MAX_TEMPLATE),
         "language": required(fields, "language", MAX_LANGUAGE),
         "variables": [_variable(value) for value in _list(fields, "variables")],
@@ -161,7 +194,7 @@ def template(fields: Fields) -> dict[str, Any]:
     return payload | given(fields, userName=MAX_SHORT)
 
 
-def captioned(fields: Fields) -> dict[str, Any]:
+def captioned(fields: Fields) -> Payload:
     """The payload of a message with a file, without the file."""
     return given(fields, caption=MAX_CAPTION, quotedMessageId=MAX_SHORT, userName=MAX_SHORT)
 
@@ -175,7 +208,7 @@ def reaction(fields: Fields) -> str:
 
 
 #: The kinds of messages that need no file, with the function that reads their payload.
-PLAIN: dict[str, Callable[[Fields], dict[str, Any]]] = {"text": text, "template": template}
+PLAIN: dict[str, Callable[[Fields], Payload]] = {"text": text, "template": template}
 
 
 def _list(fields: Fields, name: str) -> list[Any]:

@@ -7,7 +7,7 @@ Flask routes. If the caller waits for the outcome, `services.api.messages.outcom
 import hashlib
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from flask import request
@@ -21,9 +21,9 @@ from services.database import error_reasons
 from services.database.connection import DatabaseUnavailable
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, database_unavailable, unknown_bot
-from services.message import Bot, Status
-from services.outbox.accept import Accepted, IdempotencyConflict
-from services.outbox.store import Entry, Outcome
+from services.message import Bot, Payload, Status, StoredFile
+from services.outbox.accept import Accepted, Entry, IdempotencyConflict
+from services.outbox.message_status import MessageStatus
 
 #: The beginning of the addresses of sends.
 PREFIX = "/api/v2/messages/"
@@ -41,7 +41,7 @@ class Send:
     chat_id: str
     phone_index: int
     kind: str
-    payload: dict[str, Any]
+    payload: Payload
     idempotency_key: str | None
     wait: float  # seconds to wait for the outcome; 0: answer as soon as the message is durable
 
@@ -116,8 +116,9 @@ def find_bot(context: Context, send: Send, bot: Bot | None = None) -> Bot:
 def digest(send: Send) -> str:
     """Identifies the content of a request. A file of ours is identified by its content, not by its place."""
     payload = send.payload
-    if "key" in (media := payload.get("media", ())):
-        payload = payload | {"media": {name: value for name, value in media.items() if name != "key"}}
+    if media := payload.get("media"):
+        identifying = {name: value for name, value in media.items() if name != "key"}
+        payload = payload | {"media": cast(StoredFile, identifying)}
     content = [send.chat_id, send.phone_index, send.kind, payload]
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -142,7 +143,7 @@ def refusal(error: Exception) -> ApiError:
     return ApiError(ErrorCode.INTERNAL, "the message could not be stored; the log of the API has the reason")
 
 
-def settled(reply: Reply, found: Outcome) -> Reply:
+def settled(reply: Reply, found: MessageStatus) -> Reply:
     """The reply with the outcome of its message."""
     body: dict[str, Any] = reply.body | {"status": found.status}
     if found.provider_id:

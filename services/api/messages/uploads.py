@@ -6,7 +6,7 @@ import re
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, BinaryIO, cast
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from services.api.messages.request_fields import invalid
@@ -15,6 +15,7 @@ from services.http_server.errors import ApiError
 from services.media import kinds
 from services.media.kinds import MediaRefused
 from services.media.store import MediaStore, MediaTooLarge, MediaUnavailable
+from services.message import StoredFile
 
 #: Characters in a link.
 MAX_LINK = 4096
@@ -39,7 +40,7 @@ class Upload:
     declared: str | None  # the MIME type that the request declares
     filename: str | None = None
 
-    def store(self, media_store: MediaStore, company_id: str, kind: str) -> dict[str, Any]:
+    def store(self, media_store: MediaStore, company_id: str, kind: str) -> StoredFile:
         """Check and store the file for a message of `kind`, a key of `kinds.KINDS`; returns its fields in the payload.
 
         Raises `ApiError`: media_too_large, unsupported_media, media_unavailable.
@@ -52,8 +53,10 @@ class Upload:
                 raise too_large(kind, error.limit) from None
             except MediaUnavailable as error:
                 raise _unavailable(error) from error
-        media = {"key": stored.key, "mimeType": mime_type, "size": stored.size, "sha256": stored.sha256}
-        return media | ({"filename": self.filename} if self.filename else {})
+        file: StoredFile = {"key": stored.key, "mimeType": mime_type, "size": stored.size, "sha256": stored.sha256}
+        if self.filename:
+            file["filename"] = self.filename
+        return file
 
     def _checked(self, kind: str) -> str:
         size = self.stream.seek(0, 2)

@@ -18,7 +18,7 @@ from services.database.write_test import WriteTest
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, database_unavailable
 from services.runtime import process_overview
-from services.runtime.process_overview import Process
+from services.runtime.process_overview import ProgramState
 
 #: Seconds after which the database counts as unavailable, so that the answer is sent within a second.
 DATABASE_TIMEOUT_SECONDS = 0.7
@@ -44,7 +44,7 @@ class Observer:
         """Whole seconds."""
         return int(time.monotonic() - self._started)
 
-    def processes(self) -> tuple[list[Process], str]:
+    def processes(self) -> tuple[list[ProgramState], str]:
         """All programs, and the source: `database`, or `local` if the database does not answer in time."""
         try:
             return self._overview.within(DATABASE_TIMEOUT_SECONDS), "database"
@@ -56,7 +56,7 @@ class Observer:
         """Raise `DatabaseUnavailable` or `DatabaseError` if messages cannot be accepted."""
         self._ready.within(DATABASE_TIMEOUT_SECONDS)
 
-    def _ask_overview(self) -> list[Process]:
+    def _ask_overview(self) -> list[ProgramState]:
         with self._context.database.connection() as connection:
             return process_overview.in_database(connection)
 
@@ -144,7 +144,7 @@ def metrics(path: ProcessPath) -> dict[str, Any]:
     raise ApiError(ErrorCode.NOT_FOUND, f"there is no process {path.process}; there are: {names}")
 
 
-def _shown(process: Process) -> dict[str, Any]:
+def _shown(process: ProgramState) -> dict[str, Any]:
     return {
         "processName": process.name,
         "status": process.status,

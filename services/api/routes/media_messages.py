@@ -29,6 +29,7 @@ from services.api.schemas.sends import (
     form_or_json,
 )
 from services.media.kinds import KB, KINDS, MB
+from services.message import StoredFile
 
 media_messages = resource("files", "Send images, videos, audio, documents and stickers.", Auth.COMPANY)
 
@@ -115,7 +116,7 @@ def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
     return sends.deliver(context(), g.principal, send).as_answer()
 
 
-def _media(source: Source, company_id: str, kind: str) -> dict[str, Any]:
+def _media(source: Source, company_id: str, kind: str) -> StoredFile:
     return {"link": source} if isinstance(source, str) else source.store(context().media, company_id, kind)
 
 

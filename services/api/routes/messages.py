@@ -23,7 +23,7 @@ from services.api.schemas.base import (
 from services.api.schemas.sends import DeleteRequest, EditRequest, TemplateMessage, TextMessage, json_body
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, unknown_bot
-from services.message import MAX_TEXT
+from services.message import MAX_TEXT, Payload
 
 messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
 
@@ -153,7 +153,7 @@ _CHANGE: dict[str, Any] = {
 def edit_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
     """Change the text of a sent message."""
     given = request_fields.json_object(request.get_data(), '{"newMessage": "Hello!"}')
-    content = {"message": request_fields.required(given, "newMessage", MAX_TEXT)}
+    content: Payload = {"message": request_fields.required(given, "newMessage", MAX_TEXT)}
     return _change("edit", path, header, given, content)
 
 
@@ -172,11 +172,11 @@ def edit_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> An
 def delete_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
     """Delete a message."""
     given = request_fields.json_object(request.get_data() or b"{}", '{"deleteForEveryone": true}')
-    content = {"deleteForEveryone": request_fields.flag(given, "deleteForEveryone", default=True)}
+    content: Payload = {"deleteForEveryone": request_fields.flag(given, "deleteForEveryone", default=True)}
     return _change("delete", path, header, given, content)
 
 
-def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, content: Fields) -> Answer:
+def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, content: Payload) -> Answer:
     """Have the message edited or deleted in its turn. `content`: the payload without the message."""
     chat_id, named = request_fields.chat(path.chat_id, path.company_id), request_fields.named_phone_index(given)
     with context().database.connection() as connection:
@@ -185,7 +185,7 @@ def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, co
         raise lookup.unknown(path.message_id, chat_id)
     phone_index = (target.phone_index or 0) if named is None else named
     key, wait = request_fields.idempotency_key(header.idempotency_key), request_fields.wait(request.args.get("wait"))
-    payload = content | {"targetMessageId": target.message_id}
+    payload: Payload = content | {"targetMessageId": target.message_id}
     send = Send(path.company_id, chat_id, phone_index, kind, payload, key, wait)
     sends.find_bot(context(), send)
     _require_changeable(target, send)

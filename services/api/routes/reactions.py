@@ -1,7 +1,5 @@
 """Reactions and read marks over HTTP."""
 
-from typing import Any
-
 from flask import g, request
 
 from services.api.auth import Auth, context, resource
@@ -14,6 +12,7 @@ from services.api.schemas.base import Accepted, SendHeaders, SendQuery, TargetPa
 from services.api.schemas.sends import ReactionRequest, ReadRequest, json_body
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
+from services.message import Payload
 
 reactions = resource("reactions", "React to messages and mark them as read.", Auth.COMPANY)
 
@@ -74,10 +73,8 @@ def _target(path: TargetPath, given: Fields) -> Target:
     return target
 
 
-def _send(
-    kind: str, path: TargetPath, header: SendHeaders, given: Fields, target: Target, content: dict[str, Any]
-) -> Answer:
-    payload = content | {"targetMessageId": path.message_id, "target_provider_id": target.sent_id()}
+def _send(kind: str, path: TargetPath, header: SendHeaders, given: Fields, target: Target, content: Payload) -> Answer:
+    payload: Payload = content | {"targetMessageId": path.message_id, "target_provider_id": target.sent_id()}
     phone_index = request_fields.phone_index(given) if target.phone_index is None else target.phone_index
     key, wait = request_fields.idempotency_key(header.idempotency_key), request_fields.wait(request.args.get("wait"))
     send = Send(path.company_id, target.chat_id, phone_index, kind, payload, key, wait)

@@ -56,7 +56,9 @@ def register(body: NewWebhook) -> tuple[Answer, int]:
         try:
             made = registry.register(connection, str(uuid7()), company, body.url, body.events, _encrypted(secret))
         except registry.TooMany:
-            raise ApiError(ErrorCode.TOO_MANY_WEBHOOKS, f"a company may have {registry.MOST} webhooks") from None
+            raise ApiError(
+                ErrorCode.TOO_MANY_WEBHOOKS, f"a company may have {registry.MAX_WEBHOOKS} webhooks"
+            ) from None
     return {"success": True, "webhook": made, "secret": secret}, 201
 
 

@@ -140,7 +140,7 @@ class Downloads:
         """Record the failure and the next attempt. If there is none, the row stays for operators to see."""
         final = for_good or task.old
         least = DIALOG360_MIN_PAUSE_SECONDS if bot is not None and bot.connection_type == DIALOG360 else 0
-        seconds = None if final else max(pending.backoff(task.attempt), least)
+        seconds = None if final else max(pending.BACKOFF.pause(task.attempt), least)
         with self._database.connection() as connection:
             pending.put_off(connection, task.message_id, reason, seconds)
         about = {"message": task.message_id, "bot": task.bot_id, "attempt": task.attempt}

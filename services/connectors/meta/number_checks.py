@@ -15,8 +15,8 @@ from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.settings import Settings
 from services.database.connection import Connection, transaction
 from services.message import Bot, Scope
-from services.outbox import store
-from services.outbox.store import Hold
+from services.outbox import holds
+from services.outbox.outcome_policy import Hold
 
 #: The spread of the time between two checks of a bot, as a fraction of it, so that checks do not coincide.
 INTERVAL_JITTER = 0.3
@@ -111,7 +111,7 @@ class NumberChecks:
             cursor.execute(_CREDENTIAL, (bot.id,))
             row = cursor.fetchone()
             if row is not None and row[0] and decrypt(self._key, row[0]) == bot.access_token.value:
-                store.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
+                holds.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
 
     def _record(self, connection: Connection, bot_id: int, report: Report) -> None:
         found = problems(report, time.time())

@@ -8,7 +8,6 @@ every bot of the app (HMAC-SHA256 over the raw bytes). 360dialog sends a secret 
 
 import hashlib
 import hmac
-import os
 from typing import Any
 
 import structlog
@@ -16,7 +15,7 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from bisnesctl import encryption
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.database.bounded_query import BoundedQuery
 from services.database.connection import Database
 from services.database.write_test import WriteTest
@@ -24,10 +23,10 @@ from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, answer_errors, unknown_bot
 from services.http_server.routing import ExactAddresses
 from services.http_server.service import Service
-from services.inbox.receive import BotName, WebhookWriter
+from services.inbox.webhook_inbox import BotName, WebhookWriter
 from services.runtime.heartbeat import Counters
-from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import WakeupSender, WakingBroker
+from services.runtime.process import Process
+from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 NAME = "meta_webhooks"
 PATH = "/api/meta/webhook"
@@ -175,7 +174,6 @@ class Receiver(ExactAddresses):
 
 def create_service() -> Service:
     """The application for gunicorn, from the environment's settings."""
-    settings = load()
-    instance = os.environ.get("BISNES_INSTANCE", "meta")
-    database = Database(settings.database_dsn, settings.database_pool_meta_max, instance)
-    return Service(Receiver(settings, database, WakeupSender(WakingBroker(settings.redis_dsn))), MAX_BODY)
+    process = Process.from_environment("meta", lambda settings: settings.database_pool_meta_max)
+    wakeups = WakeupSender(WakingBroker(process.settings.redis_dsn))
+    return Service(Receiver(process.settings, process.database, wakeups), MAX_BODY)

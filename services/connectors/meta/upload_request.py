@@ -5,7 +5,7 @@ from typing import Any
 
 import pycurl
 
-from services.http_client.in_flight import CONNECT_TIMEOUT, MAX_ANSWER, AnswerBody
+from services.http_client import CONNECT_TIMEOUT_MS, MAX_ANSWER_BYTES, AnswerBody
 
 #: Limit for a whole upload: 100 MB at 1.4 Mbit/s.
 UPLOAD_TIMEOUT_SECONDS = 600
@@ -29,7 +29,7 @@ def post_file(url: str, header: str, path: Path, mime_type: str, stall_timeout_m
     `header` holds the credential. Raises ConnectionError if there is no complete answer, or if no byte moves for about
     `stall_timeout_ms`; `NotConnected` if nothing was sent.
     """
-    answer = AnswerBody(MAX_ANSWER)
+    answer = AnswerBody(MAX_ANSWER_BYTES)
     handle = pycurl.Curl()
     try:
         handle.setopt(pycurl.URL, url)
@@ -49,7 +49,7 @@ def post_file(url: str, header: str, path: Path, mime_type: str, stall_timeout_m
 
 def get(url: str, header: str) -> tuple[int, bytes]:
     """GET; returns the answer's status and body. Raises ConnectionError if there is no complete answer."""
-    answer = AnswerBody(MAX_ANSWER)
+    answer = AnswerBody(MAX_ANSWER_BYTES)
     handle = pycurl.Curl()
     try:
         handle.setopt(pycurl.URL, url)
@@ -85,7 +85,7 @@ def _form(handle: pycurl.Curl, path: Path, mime_type: str) -> Any:
 def _limit(handle: pycurl.Curl, stall_timeout_ms: int) -> None:
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     handle.setopt(pycurl.NOSIGNAL, 1)
-    handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(CONNECT_TIMEOUT, stall_timeout_ms))
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(CONNECT_TIMEOUT_MS, stall_timeout_ms))
     handle.setopt(pycurl.TIMEOUT, UPLOAD_TIMEOUT_SECONDS)
     handle.setopt(pycurl.LOW_SPEED_LIMIT, 1)
     handle.setopt(pycurl.LOW_SPEED_TIME, max(stall_timeout_ms // 1000, 1))

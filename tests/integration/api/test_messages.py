@@ -9,10 +9,10 @@ from openapi_spec_validator import validate
 from services.api.auth import Auth, declared
 from services.api.openapi import Problem
 from services.api.schemas.base import Accepted, AllHealth, MessagePage, OneMessage
-from services.events import signing
 from services.events.names import CATALOGUE
+from services.events.sender import signed_headers
 from services.message import Status, StatusUpdate
-from services.outbox.store import Result
+from services.outbox.outcome_policy import Result
 from tests.support.api import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER, OTHER_KEY, REVOKED_KEY, outbox, refusal
 from tests.support.outbox import apply_statuses
 
@@ -324,7 +324,7 @@ def test_the_document_describes_every_event_with_an_example_that_is_valid(client
             content["example"]
         )
         parameters = operations["post"]["parameters"]
-        sent = {line.partition(":")[0] for line in signing.headers("secret", "previous", b"", 1)}
+        sent = {line.partition(":")[0] for line in signed_headers("secret", "previous", b"", 1)}
         assert {each["name"] for each in parameters} == sent - {"Content-Type", "User-Agent"}
 
 

@@ -166,7 +166,7 @@ def test_another_companys_webhook_is_unknown(ask, webhook):
 
 
 def test_a_company_has_a_limit_of_webhooks(ask, connection):
-    for _ in range(webhooks.MOST):
+    for _ in range(webhooks.MAX_WEBHOOKS):
         ask("POST", url=URL, events=["*"], secret=SECRET, expected=201)
     assert ask("POST", url=URL, events=["*"], expected=409)["code"] == "too_many_webhooks"
     ask("POST", url=URL, events=["*"], key=OTHER_KEY, expected=201)

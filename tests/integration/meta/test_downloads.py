@@ -7,6 +7,7 @@ import json
 import threading
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from bisnesctl.encryption import EncryptionError
 from services.connectors.meta import downloads
 from services.connectors.meta.downloads import MAX_DOWNLOADS, MAX_DOWNLOADS_PER_BOT, Downloads
 from services.media import pending
-from services.media.pending import backoff, digest_of
+from services.media.pending import digest_of
 from services.media.store import media_store
 from services.message import Bot, Secret
 from tests.support.api import settings_for
@@ -36,7 +37,7 @@ LONG = 3600
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
-    monkeypatch.setattr(pending, "BACKOFF", LONG)
+    monkeypatch.setattr(pending, "BACKOFF", replace(pending.BACKOFF, first_seconds=LONG))
 
 
 @pytest.fixture
@@ -384,7 +385,7 @@ def test_a_download_of_a_killed_process_is_claimed_again_after_its_lease(stage):
 
 
 def test_360dialog_is_never_asked_often_enough_to_block_the_number(stage, monkeypatch):
-    monkeypatch.setattr(pending, "BACKOFF", 2)
+    monkeypatch.setattr(pending, "BACKOFF", replace(pending.BACKOFF, first_seconds=2))
     bot = stage.add_bot("360dialog")
     messages = [stage.receive(bot, f"f{number}") for number in range(12)]
     stage.provider.broken |= {f"f{number}": 503 for number in range(12)}
@@ -426,9 +427,9 @@ def test_the_simulator_s_files_come_the_same_way(database, tmp_path, provider, k
 
 
 def test_waits_grow_to_an_hour(monkeypatch):
-    monkeypatch.setattr(pending, "BACKOFF", 2)
-    assert [backoff(attempt) for attempt in range(1, 9)] == [2, 8, 32, 128, 512, 2048, 3600, 3600]
-    assert backoff(32_000) == 3600
+    monkeypatch.setattr(pending, "BACKOFF", replace(pending.BACKOFF, first_seconds=2))
+    assert [pending.BACKOFF.pause(attempt) for attempt in range(1, 9)] == [2, 8, 32, 128, 512, 2048, 3600, 3600]
+    assert pending.BACKOFF.pause(32_000) == 3600
 
 
 @given(st.binary(min_size=32, max_size=32))

@@ -11,7 +11,7 @@ from bisnesctl.bots.check_results import troubled
 from bisnesctl.encryption import EncryptionError
 from services.connectors.meta.number_checks import NumberChecks
 from services.message import Secret
-from services.runtime.account_cache import find_bot
+from services.runtime.account_cache import find_bot_by_id
 from tests.support.api import NOWHERE, settings_for
 from tests.support.outbox import accept, entry, execute, outbox
 from tests.support.remote.graph_api import EXPIRED, NUMBER, WELL, Provider
@@ -41,7 +41,7 @@ def checks(opened, database, tmp_path, provider):
 def make_checks(pool, settings):
     def bot_of(bot_id):
         with pool.connection() as connection:
-            bot = find_bot(connection, "id = %s", (bot_id,))
+            bot = find_bot_by_id(connection, bot_id)
         return bot and replace(bot, access_token=Secret(encryption.decrypt(KEY, bot.access_token.value)))
 
     return NumberChecks(settings, bot_of)

@@ -46,8 +46,8 @@ def send(client, text="Hello"):
 
 
 @mounts
-def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.database.write_test.INTERVAL_SECONDS", 0.0)
+def test_a_full_disk_of_postgresql_is_reported_to_callers(full, tmp_path, monkeypatch):
+    monkeypatch.setattr("services.database.write_test.WRITE_TEST_VALID_SECONDS", 0.0)
     dsn, disk = full
     with serve(settings_for(dsn, tmp_path)) as (_, client):
         assert send(client).status_code == 202
@@ -75,8 +75,8 @@ def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
         assert probes.postgres(dsn).healthy
 
 
-def test_a_read_only_server_is_told_and_used_again_once_it_is_not(database, postgres, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.database.write_test.INTERVAL_SECONDS", 0.0)
+def test_a_read_only_server_is_reported_and_used_again_later(database, postgres, tmp_path, monkeypatch):
+    monkeypatch.setattr("services.database.write_test.WRITE_TEST_VALID_SECONDS", 0.0)
     add_company(database)
     name = database.split("/")[3].split("?")[0]
     with serve(settings_for(database, tmp_path)) as (_, client):
@@ -194,7 +194,7 @@ def test_a_user_who_may_make_no_temporary_tables_is_served(database, postgres):
     postgres.run("DROP ROLE no_temp")
 
 
-def test_the_test_leaves_nothing(database):
+def test_the_write_test_leaves_nothing(database):
     for _ in range(3):
         assert probes.postgres(database).healthy
     with contextlib.closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor:
@@ -209,13 +209,13 @@ def test_the_test_leaves_nothing(database):
     ("FATAL:  the database system is shutting down", "57P01"),
     ('FATAL:  could not write init file: No space left on device', "53100"),
 ])  # fmt: skip
-def test_a_refused_connection_is_understood(said, code):
+def test_a_refused_connection_ends_as_broken_and_not_handed_over(said, code):
     error = DatabaseUnavailable(said)
     error.__cause__ = psycopg2.OperationalError(said)
     assert f"(SQLSTATE {code})" in error_reasons.why(error)
 
 
-def test_what_nobody_can_tell_has_no_reason():
+def test_an_unknown_error_has_no_reason():
     assert error_reasons.why(DatabaseUnavailable("PostgreSQL did not answer within 3 s")) is None
     with pytest.raises(DatabaseUnavailable) as raised, Database("postgresql://x@127.0.0.1:1/x").connection():
         pass

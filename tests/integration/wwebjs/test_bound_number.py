@@ -4,7 +4,7 @@ import pytest
 
 from bisnesctl.bots import web_sessions
 from services.connectors.wwebjs.session.session import ExitStatus
-from services.outbox.store import Entry
+from services.outbox.accept import Entry
 from tests.integration.wwebjs.test_session import COMPANY, NUMBER, Stage
 from tests.support.outbox import accept, entry, execute
 from tests.support.sandbox import eventually

@@ -61,7 +61,7 @@ def fill(bot, filling, page):
     while filling.turn(page):
         pieces += 1
         assert pieces < 100
-    bot.inbox.work_off(bot.connection)
+    bot.inbox.apply_all(bot.connection)
     return pieces
 
 
@@ -150,7 +150,7 @@ def test_a_failed_catch_up_starts_over(bot, filling, failure, monkeypatch):
     page.failure = None
     while filling.turn(page):
         pass
-    bot.inbox.work_off(bot.connection)
+    bot.inbox.apply_all(bot.connection)
     assert bot.history("content") == [("text 1",)]
 
 
@@ -173,7 +173,7 @@ def test_a_later_catch_up_asks_only_for_newer_messages(bot, filling, monkeypatch
     late = page.has(1, before - 8000)
     assert filling.turn(page)
     assert not filling.turn(page)
-    bot.inbox.work_off(bot.connection)
+    bot.inbox.apply_all(bot.connection)
     assert [text for (text,) in bot.history("content")] == [late["body"]]
     assert before - OVERLAP_SECONDS - 60 <= since(bot) <= time.time() - OVERLAP_SECONDS
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -78,7 +79,7 @@ class Stage:
 
 @pytest.fixture
 def stage(database, tmp_path, monkeypatch):
-    monkeypatch.setattr(pending, "BACKOFF", 3600)
+    monkeypatch.setattr(pending, "BACKOFF", replace(pending.BACKOFF, first_seconds=3600))
     pool, connection = open_database(database)
     yield Stage(connection, pool, tmp_path)
     connection.close()

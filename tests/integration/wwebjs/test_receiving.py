@@ -65,7 +65,7 @@ class Session:
         for each in events[-1:]:
             self.browser.acknowledge(each.boot, each.seq)
         self.heard |= {each.name for each in events}
-        self.bot.inbox.work_off(self.bot.connection)
+        self.bot.inbox.apply_all(self.bot.connection)
 
     def until(self, condition):
         """Work until the condition holds, and return what it says."""

@@ -19,12 +19,13 @@ from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.media.fetch import Fetcher
 from services.media.folder import FolderStore
-from services.outbox import store
-from services.outbox.delivery import Attempts, Delivery
+from services.outbox import message_status
+from services.outbox.accept import Entry
+from services.outbox.delivery import Delivery, Journal
+from services.outbox.outcome_policy import Attempts
 from services.outbox.recovery import KeyedRecovery
-from services.outbox.send_journal import Journal
-from services.outbox.store import Entry, Outbox
-from services.runtime.account_cache import find_bot
+from services.outbox.store import Outbox
+from services.runtime.account_cache import find_bot_by_id
 from tests.support.file_beginnings import MP4, OGG, PNG, WEBP
 from tests.support.outbox import accept, add_bot, execute, open_database
 
@@ -120,7 +121,7 @@ class Session:
         return {"key": kept.key, "mimeType": mime_type}
 
     def outcome(self, message_id):
-        return store.outcomes_of(self.connection, [message_id])[message_id]
+        return message_status.statuses_of(self.connection, [message_id])[message_id]
 
     def work(self):
         """One turn."""
@@ -155,7 +156,7 @@ class Session:
 def session(surfer, sandbox, database, tmp_path):
     pool, connection = open_database(database)
     number = add_bot(connection, kind="wwebjs")
-    bot = find_bot(connection, "id = %s", (number,))
+    bot = find_bot_by_id(connection, number)
     sandbox.wa("reset")
     session = Session(surfer, pool, connection, bot, tmp_path)
     yield session

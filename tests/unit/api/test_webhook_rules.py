@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from services.api import sse
 from services.api.auth import Principal
-from services.events import addresses, signing
+from services.events import addresses
 from services.events.names import ALL, CATALOGUE, unknown
+from services.events.sender import signature
 from services.events.store import Event
 from services.http_server.errors import ApiError
 
@@ -75,7 +76,7 @@ def test_an_event_is_one_block_whatever_it_holds(payload, session):
 
 def test_the_signature_is_hmac_sha512_in_hex():
     """The second test case of RFC 4231."""
-    assert signing.signature("Jefe", b"what do ya want for nothing?") == (
+    assert signature("Jefe", b"what do ya want for nothing?") == (
         "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b"
         "636e070a38bce737"
     )

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from services.connectors.meta.translation.errors import TABLE, MetaError, classify, read_error
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Status, Unavailable
-from services.outbox.delivery import Attempts, hold_of, settle
+from services.outbox.outcome_policy import Attempts, hold_of, settle
 
-PATIENCE = Attempts(limit=3, base=1.0)
+PATIENCE = Attempts(limit=3, first_seconds=1.0)
 
 
 def message(attempts):

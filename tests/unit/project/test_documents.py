@@ -15,7 +15,7 @@ from bisnesctl import __version__
 from bisnesctl.__main__ import main
 from bisnesctl.cli.app import app, load_commands
 from bisnesctl.settings import Settings
-from services.events.signing import signature
+from services.events.sender import signature
 from tests.support.documents import DOCUMENTS, PAGES, ROOT, blocks, name
 
 README = ROOT / "README.md"

@@ -19,10 +19,24 @@ from services.connectors.meta.translation import errors, incoming
 from services.connectors.meta.upload_request import post_file
 from services.connectors.meta.uploads import Uploads
 from services.connectors.outgoing_files import Files
-from services.http_client.request import HttpRequest
+from services.http_client import HttpRequest
 from services.media.fetch import Fetcher
 from services.media.store import MediaStore, media_store
-from services.message import Bot, Outcome, Outgoing, Rejected, Sent, Unknown, Update, is_user_id
+from services.message import (
+    Bot,
+    Outcome,
+    Outgoing,
+    Payload,
+    ReactionPayload,
+    ReadPayload,
+    Rejected,
+    Sent,
+    TemplatePayload,
+    TextPayload,
+    Unknown,
+    Update,
+    is_user_id,
+)
 
 #: The connection type of bots that are reached through 360dialog, which has the same API.
 DIALOG360 = "360dialog"
@@ -75,7 +89,7 @@ class MetaConnector:
         files = Files(store or media_store(settings), fetcher or Fetcher(settings.open_networks))
         self._uploads = Uploads(self._post_file, files)
 
-    def check(self, kind: str, chat_id: str, payload: dict[str, Any]) -> None:
+    def check(self, kind: str, chat_id: str, payload: Payload) -> None:
         """Refuse what Meta can never send. Raises `Unsupported`."""
         limits.check_meta(kind, chat_id, payload)
 
@@ -152,7 +166,7 @@ def _recipient(chat_id: str) -> str:
     return chat_id if is_user_id(chat_id) else f"+{chat_id}"
 
 
-def _text(payload: Fields) -> Fields:
+def _text(payload: TextPayload) -> Fields:
     return {"body": payload["message"], "preview_url": True}
 
 
@@ -168,7 +182,7 @@ def _media(message: Outgoing, file: dict[str, str]) -> Fields:
     return fields
 
 
-def _template(payload: Fields) -> Fields:
+def _template(payload: TemplatePayload) -> Fields:
     fields: Fields = {"name": payload["templateName"], "language": {"code": payload["language"]}}
     if components := payload.get("components") or _components(payload.get("variables")):
         fields["components"] = components
@@ -182,11 +196,11 @@ def _components(variables: list[str] | None) -> list[Fields]:
     return [{"type": "body", "parameters": [{"type": "text", "text": value} for value in variables]}]
 
 
-def _reaction(payload: Fields) -> Fields:
+def _reaction(payload: ReactionPayload) -> Fields:
     return {"message_id": payload["target_provider_id"], "emoji": payload["reaction"]}
 
 
-def _read(payload: Fields) -> Fields:
+def _read(payload: ReadPayload) -> Fields:
     fields: Fields = {
         "messaging_product": "whatsapp",
         "status": "read",
@@ -197,4 +211,4 @@ def _read(payload: Fields) -> Fields:
     return fields
 
 
-_CONTENTS: dict[str, Callable[[Fields], Fields]] = {"text": _text, "template": _template, "reaction": _reaction}
+_CONTENTS: dict[str, Callable[[Payload], Fields]] = {"text": _text, "template": _template, "reaction": _reaction}

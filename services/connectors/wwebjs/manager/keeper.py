@@ -11,10 +11,9 @@ from bisnesctl.errors import BisnesError
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.session_supervisor import SessionSupervisor
-from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
-from services.database.listen import notifications
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, announcements
 from services.runtime.heartbeat import Counters
-from services.wakeups.notifier import Notifier
+from services.wakeups import Notifier
 
 #: The PostgreSQL channels that announce new bots, starts, stops, blocks and states.
 CHANNELS = ("bisnes_config", "bisnes_sessions")
@@ -76,7 +75,7 @@ class Keeper:
             return
         self._standing_by = False
         next_round = next_look = 0.0
-        for notified in notifications(self._database, CHANNELS, self._stopped):
+        for notified in announcements(self._database, CHANNELS, self._stopped):
             with self._database.connection() as working:
                 if notified or time.monotonic() >= next_round:
                     next_round = time.monotonic() + self._supervisor.round(working)

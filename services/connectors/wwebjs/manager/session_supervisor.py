@@ -24,7 +24,7 @@ from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.plan import Program, plan, program_name, session_to_recycle
 from services.connectors.wwebjs.session import commands, status_store
 from services.database.connection import Connection
-from services.wakeups.notifier import Notifier
+from services.wakeups import Notifier
 
 #: The time between two rounds without a notification.
 ROUND_SECONDS = 60.0

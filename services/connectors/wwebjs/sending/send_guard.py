@@ -16,7 +16,7 @@ from services.connectors.wwebjs.browser.page import CallFailed, Page
 from services.connectors.wwebjs.translation.connector import KEYED_KINDS, page_id
 from services.database.connection import Database, transaction
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
-from services.outbox import store
+from services.outbox import recovery
 
 #: How long after "not found" a number is looked up again: wa-js returns the same if the look-up itself failed, and
 #: caches its answer for 15 seconds (WA-JS source, `queryWidExists`).
@@ -80,7 +80,7 @@ class DatabaseSendGuard:
     def reserve(self, message: Outgoing, key: str | None) -> None:
         """Store the key in the outbox, for the next process that claims the message."""
         with self._database.connection() as connection:
-            store.reserve(connection, message, key)
+            recovery.reserve(connection, message, key)
 
     def _refuse_number(self, page: Page, message: Outgoing) -> Refusal | None:
         chat = (message.bot_id, message.chat_id)

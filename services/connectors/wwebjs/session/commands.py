@@ -6,8 +6,7 @@ from typing import Any
 import orjson
 
 from services.database.connection import Connection, Database
-from services.wakeups.notifier import Notifier
-from services.wakeups.session_wakeup import session_queue
+from services.wakeups import Notifier, session_queue
 
 #: The pause between two looks for an answer.
 POLL_SECONDS = 0.1

@@ -98,7 +98,7 @@ class MediaDownloads:
             path.unlink(missing_ok=True)
 
     def _fail(self, task: PendingMedia, reason: str, for_good: bool = False) -> None:
-        seconds = None if for_good or task.old else pending.backoff(task.attempt)
+        seconds = None if for_good or task.old else pending.BACKOFF.pause(task.attempt)
         unavailable = contextlib.suppress(DatabaseUnavailable, DatabaseError)  # it is due again when its claim expires
         with unavailable, self._database.connection() as connection:
             pending.put_off(connection, task.message_id, reason, seconds)

@@ -1,8 +1,6 @@
 """The process of one WhatsApp Web bot: connects everything that its session needs, and serves it."""
 
 import os
-import secrets
-import signal
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,7 +12,7 @@ from bisnesctl.bots import web_sessions
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import process_memory
 from bisnesctl.naming import session_name
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.channel import Channel, tuned_for_session
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
@@ -33,13 +31,14 @@ from services.connectors.wwebjs.session.status_store import UNAVAILABLE, StatusS
 from services.connectors.wwebjs.session.watchdog import Progress, Watchdog, end_process
 from services.connectors.wwebjs.states.state_machine import Limits
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
-from services.database.connection import Database, DatabaseUnavailable
+from services.database.connection import DatabaseUnavailable
 from services.media.store import media_store
 from services.message import Bot, Status
-from services.runtime import logging_setup, memory
+from services.runtime import memory
 from services.runtime.account_cache import AccountCache
-from services.runtime.heartbeat import Counters, Heartbeat
-from services.wakeups.session_wakeup import SessionWakeup, session_queue
+from services.runtime.heartbeat import Counters
+from services.runtime.process import Process
+from services.wakeups import SessionWakeup, session_queue
 
 #: Connections to PostgreSQL of one session.
 DATABASE_POOL_SIZE = 6
@@ -59,18 +58,14 @@ log = structlog.get_logger()
 
 def run(company: str, phone: int) -> int:
     """Serve the bot until SIGTERM or SIGINT; returns the exit status."""
-    settings = load()
-    logging_setup.configure(settings.log_level)
-    stopping = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stopping.set())
-    with ProcessHealth(settings, os.environ.get("BISNES_INSTANCE", session_name(company, phone))) as health:
-        return _run(settings, company, phone, health, stopping)
+    process = Process.from_environment(session_name(company, phone), lambda _: DATABASE_POOL_SIZE)
+    process.stop_on_signals()
+    with ProcessHealth(process) as health:
+        return _run(process, company, phone, health)
 
 
-def _run(settings: Settings, company: str, phone: int, health: "ProcessHealth", stopping: threading.Event) -> int:
-    accounts = AccountCache(health.database)
-    accounts.start()
+def _run(process: Process, company: str, phone: int, health: "ProcessHealth") -> int:
+    settings, accounts, stopping = process.settings, process.accounts, process.stopping
     bot = _with_database(health, stopping, lambda: accounts.bot(company, phone))
     if stopping.is_set():
         return ExitStatus.STOPPED
@@ -144,13 +139,16 @@ def _with_database(health: "ProcessHealth", stopping: threading.Event, action: C
 class ProcessHealth:
     """The heartbeat of the process, from its first moment, and the watchdog over the current thread."""
 
-    def __init__(self, settings: Settings, instance: str) -> None:
-        self.instance = instance
-        self.database = Database(settings.database_dsn, DATABASE_POOL_SIZE, instance)
+    def __init__(self, process: Process) -> None:
+        self.instance = process.instance
+        self.run = process.run
+        self.database = process.database
         self.counters = Counters()
-        self.progress = Progress(clock, max(2 * settings.max_heartbeat_age / 1000, STEP_MARGIN_SECONDS))
-        self._heartbeat = Heartbeat(settings, self.database, "wwebjs", instance, os.getpid(), self.counters)
-        self._watchdog = Watchdog(self.progress, lambda: self._heartbeat.database_away, self._show_hang, self._end)
+        self.progress = Progress(clock, max(2 * process.settings.max_heartbeat_age / 1000, STEP_MARGIN_SECONDS))
+        self._heartbeat = process.heartbeat("wwebjs", self.counters)
+        self._watchdog = Watchdog(
+            self.progress, lambda: self._heartbeat.database_unavailable, self._show_hang, self._end
+        )
         self._waiting: str | None = None
         self._hang: str | None = None
 
@@ -214,7 +212,7 @@ class SessionProcess:
         )  # fmt: skip
         self._channel = Channel(
             settings, self._database, accounts, WwebjsConnector(settings), tuned_for_session(settings, bot.id, sends),
-            health.instance, secrets.token_hex(4), self._wakeup.heard,
+            health.instance, health.run, self._wakeup.clear_marker,
         )  # fmt: skip
         self._channel.delivery.paused = True
         self._catch_up = CatchUp(self._status, recorder)
@@ -268,7 +266,7 @@ class SessionProcess:
         if works:
             memory.trim()
             self._catch_up.begin()
-            self._channel.nudge(session_queue(self._bot.id))
+            self._channel.wake(session_queue(self._bot.id))
         else:
             for task in self._tasks:
                 task.paused()
@@ -284,7 +282,7 @@ class SessionProcess:
             return web_sessions.bound_number(connection, self._bot.id)
 
     def _wake_inbox(self) -> None:
-        self._channel.nudge("wwebjs-webhooks")
+        self._channel.wake("wwebjs-webhooks")
 
     def _publish(self, channel: str, text: str) -> None:
         try:
@@ -298,7 +296,7 @@ class SessionProcess:
         while not self._stopping.is_set():
             if self._wakeup.wait(WAKEUP_WAIT_SECONDS):
                 self._commands.wake()
-                self._channel.nudge(session_queue(self._bot.id))
+                self._channel.wake(session_queue(self._bot.id))
             counters.processed = delivery.counts[Status.SENT]
             counters.errors = delivery.counts[Status.FAILED]
 

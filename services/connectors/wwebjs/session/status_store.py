@@ -18,8 +18,8 @@ from services.connectors.wwebjs.states.failed_starts import StartEvent, count, i
 from services.connectors.wwebjs.states.state_machine import State
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, transaction
 from services.message import Scope
-from services.outbox import store
-from services.outbox.store import Hold
+from services.outbox import holds
+from services.outbox.outcome_policy import Hold
 
 #: The Redis channel on which sessions publish {"bot", "event", "reason"}.
 CHANNEL = "bisnes:sessions"
@@ -220,7 +220,7 @@ class StatusStore:
         """The session ends, and is blocked until an operator lifts the block. Its queue is kept."""
         hold = Hold(self.bot_id, Scope.BOT, None, f"{kind}: {reason}")
         with self.database.connection() as connection, transaction(connection) as cursor:
-            store.hold(connection, [hold])
+            holds.hold(connection, [hold])
             cursor.execute(_BLOCK, {"bot": self.bot_id, "kind": kind, "reason": reason})
         self.change(State.FAILED, reason, event)
 

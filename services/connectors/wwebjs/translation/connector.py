@@ -13,7 +13,7 @@ from services.connectors.wwebjs.translation import incoming
 from services.media.fetch import Fetcher
 from services.media.kinds import extension
 from services.media.store import MediaStore, media_store
-from services.message import Bot, Outgoing, Rejected, Update
+from services.message import Bot, Outgoing, Payload, Rejected, Update
 
 Fields = dict[str, Any]
 
@@ -37,7 +37,7 @@ class WwebjsConnector:
         self._files = Files(store or media_store(settings), fetcher or Fetcher(settings.open_networks))
         self._prepared: dict[int, LocalFile] = {}  # files on disk, by the outbox id of their message
 
-    def check(self, kind: str, chat_id: str, payload: dict[str, Any]) -> None:
+    def check(self, kind: str, chat_id: str, payload: Payload) -> None:
         """Refuse what WhatsApp Web can never send. Raises `Unsupported`."""
         limits.check_wwebjs(kind, chat_id, payload)
 

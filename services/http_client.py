@@ -1,22 +1,44 @@
-"""Many HTTP requests in flight at once from one thread, over kept-alive connections (libcurl's multi interface)."""
+"""HTTP towards others: requests that are in flight together on one thread, through libcurl.
+
+`RequestsInFlight` marks each request right before its body may leave, so that one whose answer is lost is known to have
+left or not. `guard` confines requests to addresses of the public internet, for URLs that somebody else chose (SSRF
+protection). It checks the address when the socket is opened, after every name is resolved and for every redirect, which
+prevents DNS rebinding.
+"""
 
 import os
 import select
+import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Protocol
 
 import pycurl
 
-from services.http_client.request import HttpRequest
+from bisnesctl.settings import Network
 from services.message import Outcome
 
 #: Seconds after which an idle connection is not used again: the other side may be about to close it.
-MAX_IDLE = 30
+MAX_IDLE_SECONDS = 30
 #: Milliseconds to connect, TLS included.
-CONNECT_TIMEOUT = 5000
+CONNECT_TIMEOUT_MS = 5000
 #: Bytes of an answer that are kept; a provider's answers have a few hundred.
-MAX_ANSWER = 1 << 20
+MAX_ANSWER_BYTES = 1 << 20
+
+#: The part of IPv6 that is assigned to the public internet (IANA, "IPv6 Global Unicast Address Assignments").
+_PUBLIC_V6 = ip_network("2000::/3")
+#: IPv6 addresses behind which a translator reaches the IPv4 address in their last 32 bits (RFC 6052).
+_TRANSLATED = ip_network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One POST that sends one message."""
+
+    url: str
+    headers: tuple[str, ...] = field(repr=False)  # "Name: value" lines; one of them holds the credential
+    body: bytes
 
 
 #: Sets further options of a libcurl handle before each request; returns what says why they broke it, if they did.
@@ -45,9 +67,9 @@ class Broken:
     internal: bool = False
 
 
-#: What tells libcurl to end the request.
+#: Makes libcurl end the request.
 _ABORT: int = pycurl.READFUNC_ABORT
-#: Errors of libcurl that say nothing of the network or the server.
+#: Errors of libcurl that are neither the network's nor the server's.
 _INTERNAL = (
     pycurl.E_ABORTED_BY_CALLBACK,
     pycurl.E_READ_ERROR,
@@ -108,7 +130,7 @@ class AnswerBody:
 
 
 class InFlight(Protocol):
-    """What a delivery hands its requests to: at most `size` are in flight."""
+    """The requests of a delivery: at most `size` are in flight."""
 
     size: int
     in_flight: int
@@ -117,9 +139,9 @@ class InFlight(Protocol):
         """Send a request of the kind that the channel's connector makes. `leaving` is called before it may be sent."""
 
     def poll(self, seconds: float) -> Sequence[tuple[Any, Answered | Broken | Outcome | None]]:
-        """Wait up to `seconds` and return the requests that ended, each with its ticket and what became of it.
+        """Wait up to `seconds` and return the requests that ended, each with its ticket and its end.
 
-        An answer is for the connector to understand; None says that no attempt was made.
+        An answer is for the connector to understand; None means that no attempt was made.
         """
 
     def interrupt(self) -> None:
@@ -141,7 +163,7 @@ class RequestsInFlight:
 
     def submit(self, ticket: Any, request: HttpRequest, leaving: Callable[[], None]) -> None:
         """Send a request. `leaving` is called once, right before the body goes to the socket."""
-        body, answer = RequestBody(request.body, leaving), AnswerBody(MAX_ANSWER)
+        body, answer = RequestBody(request.body, leaving), AnswerBody(MAX_ANSWER_BYTES)
         if not request.body:  # libcurl asks for nothing then
             body.hand_over()
         handle = self._idle.pop()
@@ -187,19 +209,15 @@ class RequestsInFlight:
         status, body, answer = handle.getinfo(pycurl.RESPONSE_CODE), handle.body, handle.answer
         if code == pycurl.E_OK or answer.truncated:
             return handle.ticket, Answered(status, bytes(answer.content))
-        reason = body.failure or (handle.explain and handle.explain()) or _reason(code, text)
+        if code == pycurl.E_SEND_FAIL_REWIND:  # libcurl would have repeated the request on another connection
+            text = "the connection was closed before an answer came"
+        reason = body.failure or (handle.explain and handle.explain()) or text or f"curl error {code}"
         return handle.ticket, Broken(reason, body.handed, status, code in _INTERNAL)
 
     def close(self) -> None:
         """Close the connections."""
         self._multi.close()
         os.close(self._waker)
-
-
-def _reason(code: int, text: str) -> str:
-    if code == pycurl.E_SEND_FAIL_REWIND:  # libcurl would have repeated the request on another connection, but cannot
-        return "the connection was closed before an answer came"
-    return text or f"curl error {code}"
 
 
 def _handle(timeout_ms: int) -> Any:
@@ -209,8 +227,67 @@ def _handle(timeout_ms: int) -> Any:
     handle.setopt(pycurl.POST, 1)
     handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     handle.setopt(pycurl.TIMEOUT_MS, timeout_ms)
-    handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(CONNECT_TIMEOUT, timeout_ms))
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(CONNECT_TIMEOUT_MS, timeout_ms))
     handle.setopt(pycurl.NOSIGNAL, 1)
-    handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE)
+    handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS)
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     return handle
+
+
+def may_reach(address: str, open_networks: Sequence[Network]) -> bool:
+    """Whether an IP address is one of the public internet, or of the networks that are open."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, IPv6Address):
+        found = _embedded(found) or found
+    if any(found in network for network in open_networks if network.version == found.version):
+        return True
+    return _is_public(found)
+
+
+def _embedded(address: IPv6Address) -> IPv4Address | None:
+    if address in _TRANSLATED:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv6Address) and (address not in _PUBLIC_V6 or address.sixtofour or address.teredo):
+        return False
+    return address.is_global and not address.is_multicast
+
+
+class Gate:
+    """Opens sockets for libcurl, to permitted addresses alone."""
+
+    def __init__(self, open_networks: Sequence[Network]) -> None:
+        self._open_networks = open_networks
+        self.refused: str | None = None  # the last address that was not permitted
+
+    def __call__(self, purpose: int, address: Any) -> Any:
+        """libcurl's OPENSOCKETFUNCTION: a socket, or word that there is none; raises nothing."""
+        try:
+            host = str(address.addr[0])
+            if purpose == pycurl.SOCKTYPE_IPCXN and may_reach(host, self._open_networks):
+                return socket.socket(address.family, address.socktype, address.protocol)
+            self.refused = host
+        except Exception:
+            self.refused = "an address that cannot be read"
+        return pycurl.SOCKET_BAD
+
+
+def guard(handle: Any, open_networks: Sequence[Network]) -> Gate:
+    """Confine a pycurl handle to http and https on the public internet and `open_networks`, without any proxy.
+
+    A refused connection fails with E_COULDNT_CONNECT, and the gate has its address. Connections that libcurl reuses
+    were checked when they were opened, so share them only between handles with the same networks.
+    """
+    gate = Gate(open_networks)
+    handle.setopt(pycurl.OPENSOCKETFUNCTION, gate)
+    handle.setopt(pycurl.PROXY, "")
+    handle.setopt(pycurl.NOPROXY, "*")
+    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    handle.setopt(pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    return gate
