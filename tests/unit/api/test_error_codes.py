@@ -4,14 +4,13 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from services.outbox.outages import UNREACHABLE
-
 from bisnesctl.database import retries
 from services.api.message_errors import HTTP, OURS, WEB
 from services.connectors.base import NO_ANSWER
 from services.connectors.meta.translation.errors import TABLE
 from services.connectors.wwebjs.translation import errors as page_errors
 from services.http_server.error_codes import ErrorCode
+from services.outbox.holds import UNREACHABLE
 
 ROOT = Path(__file__).parents[3]
 OUTCOMES = {"Rejected", "Retry", "Held", "Unavailable", "MediaRefused"}
