@@ -229,9 +229,8 @@ class AsgiApp:
 
     async def _body(self, scope: Scope, receive: Receive, caller: Caller) -> tuple[Caller, Body]:
         """The body. A large one is read only if its key is valid, and only `MAX_UPLOADS` of a caller at a time."""
-        limit = self._limit(scope)
         if _is_small(scope):
-            return caller, await self._bodies.read_request(scope, receive, limit)
+            return caller, await self._bodies.read_request(scope, receive, MAX_BODY)
         if not caller.has_key:
             digest = digest_of(scope)
             try:
@@ -240,7 +239,7 @@ class AsgiApp:
                 raise database_unavailable() from None
             caller = self._callers.of(scope, digest)
         async with self._uploads.turn(caller.name, MAX_UPLOADS):
-            return caller, await self._bodies.read_request(scope, receive, limit)
+            return caller, await self._bodies.read_request(scope, receive, self._limit(scope))
 
     def _limit(self, scope: Scope) -> int:
         path: str = scope["path"]
