@@ -80,7 +80,9 @@ class AsgiApp:
 
         `open_bodies`: the beginnings of addresses that need no key, with the maximum bytes of their bodies.
         """
-        self._wire, self._blueprints, self._open_bodies = wire, blueprints, open_bodies or {}
+        self._wire = wire
+        self._blueprints = blueprints
+        self._open_bodies = open_bodies or {}
         self._admission = Admission()
         self.watchdog = Watchdog(self._admission.progress)
 
@@ -107,7 +109,8 @@ class AsgiApp:
         context = self._context = self._wire()
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookups")
         self._stranger_lookups = ThreadPoolExecutor(STRANGER_LOOKUP_THREADS, "strangers")
-        self._streams, self._outcomes = Streams(context), Outcomes(context.database)
+        self._streams = Streams(context)
+        self._outcomes = Outcomes(context.database)
         self._callers = Callers(context.accounts, tuple(self._open_bodies))
         self._uploads = Admission()
         self._bodies = BodyReader()
