@@ -12,7 +12,7 @@ from bisnesctl.bots.linking import Linked, LinkFailed, LinkOptions, link
 from bisnesctl.bots.store import Bot, NewBot
 from bisnesctl.encryption import EncryptionError
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, UsageError
-from services.api.auth import Auth, Principal, company_of, context, resource
+from services.api.auth import Auth, Principal, company_filter, company_of, context, resource
 from services.api.openapi import problems
 from services.api.schemas.bots import (
     BotList,
@@ -91,9 +91,7 @@ def link_bot(body: LinkRequest) -> Answer:
 @bots.get("/api/bots", summary="All numbers", responses={200: BotList, **problems("foreign_company")})
 def list_bots(query: BotQuery) -> dict[str, Any]:
     """List the bots of the key's company; for an operator, all bots or those of one company."""
-    company = query.company if query.company is not None else g.principal.company_id
-    if company is not None:
-        g.principal.require_company(company)
+    company = company_filter(g.principal, query.company)
     with context().database.connection() as connection:
         found = stored.find(connection, company)
     return {"success": True, "bots": [_shown(each) for each in found]}

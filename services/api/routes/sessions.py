@@ -9,7 +9,7 @@ from flask import Response, g, jsonify, request
 
 from bisnesctl.bots import qr_codes, web_sessions
 from bisnesctl.bots.web_sessions import Block, QrCode, Session
-from services.api.auth import Auth, context, resource
+from services.api.auth import Auth, company_filter, context, resource
 from services.api.openapi import problems
 from services.api.schemas.sessions import (
     Examination,
@@ -66,9 +66,7 @@ class _NotScanning(ApiError):
 @sessions.get("/api/sessions", summary="All sessions", responses={200: SessionList, **problems("foreign_company")})
 def list_sessions(query: SessionQuery) -> dict[str, Any]:
     """List the sessions of the key's company; for an operator, all sessions or those of one company."""
-    company = query.company if query.company is not None else g.principal.company_id
-    if company is not None:
-        g.principal.require_company(company)
+    company = company_filter(g.principal, query.company)
     with context().database.connection() as connection:
         found = web_sessions.find(connection, company)
     return {"success": True, "sessions": [_shown(each) for each in found]}

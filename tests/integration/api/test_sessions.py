@@ -160,7 +160,7 @@ def test_a_blocked_session_is_not_started(client, connection, bot):
     assert post(client, "start").status_code == 202
 
 
-def test_a_running_session_is_told_and_another_cannot_be(client, connection, bot, become):
+def test_only_a_running_session_accepts_commands(client, connection, bot, become):
     assert refusal(post(client, "logout")) == (409, "not_running")
     assert post(client, "restart").status_code == 202, "it is started"
     assert commands(connection, bot) == []
