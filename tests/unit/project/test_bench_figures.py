@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.bench.__main__ import in_order_of_round
 from tests.bench.figures import Arrival, Faults, count_faults, medians, parse_dump, percentile
 
 some_numbers = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=50)
@@ -93,3 +94,7 @@ def test_faults_of_rounds_add_up() -> None:
 def test_medians_are_by_figure_over_the_rounds_that_have_it() -> None:
     rounds = [{"a": 1.0, "b": 5.0}, {"a": 9.0}, {"a": 2.0, "b": 7.0}]
     assert medians(rounds) == {"a": 2.0, "b": 6.0}
+
+
+def test_each_side_goes_first_in_every_other_round() -> None:
+    assert ["".join(in_order_of_round("AB", turn)) for turn in range(4)] == ["AB", "BA", "AB", "BA"]
