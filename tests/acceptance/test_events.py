@@ -154,7 +154,7 @@ def kill_again_and_again(deployment, finished):
         deployment.kill("events")
 
 
-def test_a_receiver_that_dies_between_storing_and_parsing_loses_nothing(deployment, customer):
+def test_a_receiver_killed_between_storing_and_parsing_loses_nothing(deployment, customer):
     register(deployment, customer.url)
     deployment.run("stop", "meta-worker")
     speak(deployment, range(3))
@@ -166,7 +166,7 @@ def test_a_receiver_that_dies_between_storing_and_parsing_loses_nothing(deployme
     assert deployment.rows("SELECT count(*) FROM messages WHERE direction = 'inbound'") == [(5 * CHATS,)]
 
 
-def test_a_sender_that_dies_and_a_customer_that_fails_lose_nothing_and_keep_the_order(deployment, customer):
+def test_a_killed_sender_and_a_failing_customer_lose_nothing_and_keep_the_order(deployment, customer):
     register(deployment, customer.url)
     finished = threading.Event()
     killer = threading.Thread(target=kill_again_and_again, args=(deployment, finished))

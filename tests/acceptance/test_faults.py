@@ -80,7 +80,7 @@ def kill_in_turn(deployment, finished):
     return done
 
 
-def test_kills_and_a_flush_lose_nothing_and_double_nothing(deployment):
+def test_kills_and_a_flush_lose_and_duplicate_nothing(deployment):
     deployment.behave(match="cut ", cut="after_accept")
     finished, killed = threading.Event(), []
     killer = threading.Thread(target=lambda: killed.append(kill_in_turn(deployment, finished)))
@@ -119,7 +119,7 @@ def settled(deployment):
     return count >= len(deployment.received())
 
 
-def test_nothing_outlives_supervisord(deployment):
+def test_no_process_outlives_supervisord(deployment):
     supervisor = int((deployment.settings.run_dir / "supervisord.pid").read_text())
     below = descendants(supervisor)
     assert len(below) >= 10
@@ -129,7 +129,7 @@ def test_nothing_outlives_supervisord(deployment):
     assert deployment.send("0100", "60123456789", "after it", params={"wait": 10}).status_code == 200
 
 
-def test_a_server_that_goes_away_costs_no_message(deployment):
+def test_an_unavailable_server_loses_no_message(deployment):
     assert deployment.send("0100", "60123456789", "before", params={"wait": 10}).status_code == 200
     os.kill(deployment.pid("redis"), signal.SIGKILL)
     assert deployment.send("0100", "60123456789", "without Redis", params={"wait": 10}).status_code == 200

@@ -18,7 +18,7 @@ def deployment(tmp_path):
     deployment.close()
 
 
-def test_a_customer_s_picture_is_fetched_and_served(deployment, tmp_path):
+def test_a_customers_picture_is_downloaded_and_served(deployment, tmp_path):
     (tmp_path / "cat.png").write_bytes(PNG)
     deployment.run("sandbox", "say", "--company", "0128", "Look", "--image", str(tmp_path / "cat.png"))
     wait_until(lambda: message(deployment), 60)

@@ -63,7 +63,7 @@ def told(deployment, *words):
 
 
 @pytest.mark.timeout(300 + 3 * OUTAGE_SECONDS)
-def test_an_outage_of_the_provider_costs_no_message(deployment):
+def test_an_outage_of_the_provider_loses_no_message(deployment):
     assert deployment.send(COMPANY, "60123456789", "before", params={"wait": 20}).status_code == 200
     deployment.run("stop", "sandbox")
     client, began = Client(deployment), time.monotonic()

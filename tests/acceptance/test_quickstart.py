@@ -84,7 +84,7 @@ def checkout() -> Iterator[Checkout]:
     shutil.rmtree(folder)
 
 
-def test_from_a_checkout_to_a_delivered_message_and_back_to_nothing(checkout: Checkout) -> None:
+def test_the_quickstart_delivers_a_message_and_can_be_removed(checkout: Checkout) -> None:
     first = checkout.run("scripts/quickstart")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "delivered" in first.stdout
@@ -103,7 +103,7 @@ def test_from_a_checkout_to_a_delivered_message_and_back_to_nothing(checkout: Ch
     assert checkout.run(".venv/bin/bisnesctl", "stop").returncode == 0
 
 
-def test_a_port_that_is_taken_is_named_and_nothing_stays(checkout: Checkout) -> None:
+def test_a_port_in_use_is_named_and_nothing_is_left_running(checkout: Checkout) -> None:
     port = int(checkout.ports["API_PORT"])
     with socket.create_server(("127.0.0.1", port)):
         refused = checkout.run("scripts/quickstart")
@@ -112,7 +112,7 @@ def test_a_port_that_is_taken_is_named_and_nothing_stays(checkout: Checkout) -> 
     assert checkout.processes() == []
 
 
-def test_the_demo_does_not_touch_a_number_of_another(checkout: Checkout) -> None:
+def test_the_demo_leaves_another_number_alone(checkout: Checkout) -> None:
     assert checkout.run("scripts/start-multiprocess.sh", "--sandbox").returncode == 0
     assert checkout.run(".venv/bin/bisnesctl", "bots", "add", "--company", "0100", "--type", "wwebjs").returncode == 0
     refused = checkout.run("scripts/quickstart")

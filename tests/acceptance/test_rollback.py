@@ -32,7 +32,7 @@ def send_to_legacy(deployment, text):
     ).status_code  # fmt: skip
 
 
-def test_what_waits_is_delivered_by_the_old_process_and_the_way_back_is_open(deployment):
+def test_the_old_process_delivers_waiting_messages_and_the_rollback_can_be_undone(deployment):
     deployment.run("stop", "meta-worker")
     for number in range(20):
         assert deployment.send("0100", f"601200000{number:02}", f"waiting {number}").status_code == 202
@@ -62,7 +62,7 @@ def keep_killing(deployment, finished):
                     os.kill(row["pid"], signal.SIGKILL)
 
 
-def test_it_works_with_the_api_crash_looping_and_redis_down(deployment):
+def test_a_rollback_works_while_the_api_crashes_and_redis_is_down(deployment):
     deployment.run("stop", "redis")
     finished = threading.Event()
     killer = threading.Thread(target=keep_killing, args=(deployment, finished))

@@ -96,7 +96,7 @@ def texts_of(deployment, number):
     return [each["body"] for each in deployment.arrived(number)]
 
 
-def test_killing_the_manager_stops_no_session(deployment):
+def test_sessions_survive_a_kill_of_the_manager(deployment):
     before = {index: deployment.part("browser", index) for index in SESSIONS}
     assert all(before.values())
     deployment.kill("wwebjs")
@@ -119,7 +119,7 @@ def processes_of(deployment):
     return [pid for pid in pids if any(word.startswith(folder) for word in command_of(pid)) and alive(pid)]
 
 
-def test_a_number_never_runs_twice(deployment, tmp_path):
+def test_a_number_never_runs_in_two_sessions(deployment, tmp_path):
     command = [sys.executable, "-m", "services.connectors.wwebjs", COMPANY, str(SESSIONS[0])]
     environment = {**os.environ, "BISNES_ENV": str(deployment.settings.env_file), "SANDBOX": "true"}
     output = tmp_path / "output"
@@ -134,7 +134,7 @@ def test_a_number_never_runs_twice(deployment, tmp_path):
     assert second.returncode == 0
 
 
-def test_nothing_outlives_supervisord_not_even_a_browser(deployment):
+def test_no_browser_outlives_supervisord(deployment):
     supervisor = int((deployment.settings.run_dir / "supervisord.pid").read_text())
     below = descendants(supervisor)
     os.kill(supervisor, signal.SIGKILL)

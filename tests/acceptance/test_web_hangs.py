@@ -93,7 +93,7 @@ def is_unharmed(deployment):
 
 
 @pytest.mark.parametrize("name", ["driver", "browser", "renderer"])
-def test_a_part_that_stops_is_replaced_and_messages_leave(deployment, name):
+def test_a_hanging_browser_or_driver_is_replaced_and_messages_are_sent(deployment, name):
     with stopped(deployment, name, LINKED) as pid:
         say(deployment, f"while the {name} is stopped")
         assert not alive(pid)
@@ -104,7 +104,7 @@ def test_a_part_that_stops_is_replaced_and_messages_leave(deployment, name):
     assert is_unharmed(deployment)
 
 
-def test_a_session_that_stops_is_killed_and_started_again_with_its_reason_noted(deployment):
+def test_a_hanging_session_is_killed_and_restarted_with_its_reason_recorded(deployment):
     with stopped(deployment, "session", LINKED) as pid:
         wait_until(lambda: not alive(pid), PATIENCE, deployment.logs)
     say(deployment, "after the session was stopped")
@@ -118,7 +118,7 @@ def test_a_session_that_stops_is_killed_and_started_again_with_its_reason_noted(
     assert is_unharmed(deployment)
 
 
-def test_a_session_that_stops_while_it_starts_is_started_again(deployment):
+def test_a_session_that_hangs_during_its_start_is_restarted(deployment):
     before = len(hung(deployment))
     deployment.kill_part("session", LINKED)
     with stopped(deployment, "session", LINKED) as pid:
@@ -130,7 +130,7 @@ def test_a_session_that_stops_while_it_starts_is_started_again(deployment):
 
 
 @pytest.mark.parametrize("name", ["browser", "session"])
-def test_a_session_that_stops_while_it_shows_a_code_shows_another_one(deployment, name):
+def test_a_session_that_hangs_while_it_shows_a_qr_code_shows_another_one(deployment, name):
     with stopped(deployment, name, UNLINKED) as pid:
         wait_until(lambda: not alive(pid), PATIENCE, deployment.logs)
     wait_until(lambda: part(deployment, name, UNLINKED), PATIENCE)
@@ -139,7 +139,7 @@ def test_a_session_that_stops_while_it_shows_a_code_shows_another_one(deployment
     assert is_unharmed(deployment)
 
 
-def test_a_database_that_is_away_for_long_ends_no_session(deployment):
+def test_sessions_survive_a_long_outage_of_the_database(deployment):
     before = deployment.part("session", LINKED)
     hangs = len(hung(deployment))
     deployment.run("stop", "postgres")

@@ -59,7 +59,7 @@ def await_text(deployment, text, index=TOUGH):
 
 
 @pytest.mark.parametrize("trouble", ["hang", "crash", "update", "reload"])
-def test_a_page_that_hangs_crashes_or_is_outdated_comes_back_and_its_messages_leave(deployment, tell, trouble):
+def test_a_hanging_crashed_or_outdated_page_recovers_and_its_messages_are_sent(deployment, tell, trouble):
     tell(trouble)
     for count in range(3):
         send(deployment, f"{trouble} {count}")
@@ -68,7 +68,7 @@ def test_a_page_that_hangs_crashes_or_is_outdated_comes_back_and_its_messages_le
     deployment.wait_for("WORKING", TOUGH)
 
 
-def test_a_leaking_page_is_renewed_without_losing_a_message(deployment, tell):
+def test_the_browser_of_a_leaking_page_is_restarted_without_losing_a_message(deployment, tell):
     before = deployment.part("browser", TOUGH)
     tell("leak", mb_per_second=100, limit_mb=600)
     texts = [f"leak {count}" for count in range(20)]
@@ -86,7 +86,7 @@ def conflicts(deployment):
     return deployment.rows(query)[0][0]
 
 
-def test_a_session_that_is_opened_elsewhere_is_taken_back_a_few_times_then_stops_and_says_why(deployment, tell):
+def test_a_session_opened_elsewhere_is_taken_over_a_few_times_then_stops_with_a_reason(deployment, tell):
     for count in range(2):
         tell("conflict")
         wait_until(lambda: conflicts(deployment) > count, PATIENCE, deployment.logs)  # noqa: B023 - waited for here
@@ -100,7 +100,7 @@ def test_a_session_that_is_opened_elsewhere_is_taken_back_a_few_times_then_stops
     await_text(deployment, "kept for later")
 
 
-def test_a_banned_bot_stops_for_good_and_shows_why(deployment, tell):
+def test_a_banned_bot_is_blocked_with_a_reason(deployment, tell):
     tell("ban", BANNED)
     deployment.wait_for("FAILED", BANNED)
     send(deployment, "never", BANNED)
@@ -112,7 +112,7 @@ def test_a_banned_bot_stops_for_good_and_shows_why(deployment, tell):
     assert deployment.rows("SELECT status FROM outbox WHERE payload ->> 'message' = 'never'") == [("queued",)]
 
 
-def test_a_bot_that_was_logged_out_is_blocked_until_it_is_linked_anew(deployment, tell):
+def test_a_logged_out_bot_is_blocked_until_it_is_linked_again(deployment, tell):
     tell("logout", LOGGED_OUT)
     deployment.wait_for("FAILED", LOGGED_OUT)
     assert "unlinked" in deployment.session(LOGGED_OUT)["reason"]
@@ -135,7 +135,7 @@ def test_an_operator_unlinks_a_phone_and_links_another_one_by_a_code(deployment)
     assert deployment.session(LOGGED_OUT)["number"] == "60170009999"
 
 
-def test_a_fresh_browser_is_had_on_request_and_its_page_has_what_we_need(deployment):
+def test_a_browser_restarts_on_request_and_its_page_passes_the_check(deployment):
     before = deployment.part("browser", TOUGH)
     assert deployment.sessions_call("POST", f"{COMPANY}/{TOUGH}/restart").status_code == 202
     wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), PATIENCE, deployment.logs)
@@ -144,7 +144,7 @@ def test_a_fresh_browser_is_had_on_request_and_its_page_has_what_we_need(deploym
     assert "that are needed are there" in examined.stdout
 
 
-def test_front_ends_of_old_find_the_qr_code_in_the_old_table(deployment):
+def test_the_old_table_has_the_qr_code_for_old_front_ends(deployment):
     deployment.sessions_call("POST", f"{COMPANY}/{LOGGED_OUT}/logout")
     deployment.wait_for("SCAN_QR_CODE", LOGGED_OUT)
     query = f"""SELECT metadata ->> 'qrCode', status FROM phone_status

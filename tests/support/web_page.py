@@ -73,14 +73,14 @@ class Page:
         assert answer.ok, answer.text
         return answer.json()
 
-    def news(self):
-        """What is told next, after at most two seconds."""
-        self.state = self.ask("news", seq=self.state["seq"], version=self.state["version"])
-        return self.state["news"]
+    def poll(self):
+        """The updates since the last poll; waits up to two seconds for one."""
+        self.state = self.ask("updates", seq=self.state["seq"], version=self.state["version"])
+        return self.state["updates"]
 
-    def heard(self, kind):
-        """The first piece of news of this kind; what comes before it is passed over."""
-        return eventually(lambda: next((each for each in self.news() if each["kind"] == kind), None))
+    def next_update(self, kind):
+        """The next update of this kind. Updates before it are dropped."""
+        return eventually(lambda: next((each for each in self.poll() if each["kind"] == kind), None))
 
     def send(self, text, key=None, attempt=None, **more):
         message = {

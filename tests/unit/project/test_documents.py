@@ -41,7 +41,7 @@ ALL_COMMANDS = sorted({each for text in DOCUMENTS for each in [*commands(text), 
 
 
 @pytest.mark.parametrize("line", ALL_COMMANDS)
-def test_a_command_of_the_documents_is_understood(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_in_the_documents_parses(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     """With `--help` behind it every word is still parsed, and nothing runs."""
     assert main([*shlex.split(line), "--help"]) == 0, capsys.readouterr().err
 
@@ -76,11 +76,11 @@ def test_the_table_of_settings_is_complete_and_right() -> None:
 
 
 @pytest.mark.parametrize("script", sorted(set(re.findall(r"scripts/[a-z][a-z.-]*[a-z]", " ".join(DOCUMENTS)))))
-def test_a_script_of_the_documents_exists(script: str) -> None:
+def test_every_script_in_the_documents_exists(script: str) -> None:
     path = ROOT / script
     assert path.is_dir() or path.stat().st_mode & 0o111
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:|#)([^)#]+)", README))))
-def test_a_link_of_the_readme_leads_somewhere(link: str) -> None:
+def test_every_link_of_the_readme_has_a_target(link: str) -> None:
     assert (ROOT / link).exists()

@@ -78,7 +78,7 @@ def waits(path: Path) -> set[str]:
         "subprocess.run(['x'], check=True)", "requests.get(url)", "session.request('GET', url)",
     ],
 )  # fmt: skip
-def test_what_waits_without_a_limit_is_found(code):
+def test_a_call_without_a_time_limit_is_found(code):
     assert list(untimed(ast.parse(code)))
 
 
@@ -89,16 +89,16 @@ def test_what_waits_without_a_limit_is_found(code):
         "subprocess.run(['x'], timeout=3)", "requests.get(url, timeout=3)", "requests.get(url, **options)",
     ],
 )  # fmt: skip
-def test_what_has_a_limit_is_left_alone(code):
+def test_a_call_with_a_time_limit_is_not_reported(code):
     assert not list(untimed(ast.parse(code)))
 
 
-def test_nothing_waits_without_a_limit_but_what_is_allowed():
+def test_every_call_has_a_time_limit_or_is_allowed_to_have_none():
     found = set().union(*(waits(path) for path in sources()))
     assert found <= ALLOWED.keys(), "give it a time limit, or say in ALLOWED why it needs none"
 
 
-def test_connections_are_made_where_their_limits_are_set():
+def test_connections_are_opened_only_where_their_limits_are_set():
     for path in sources():
         place = str(path.relative_to(ROOT))
         for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
@@ -107,7 +107,7 @@ def test_connections_are_made_where_their_limits_are_set():
 
 
 @pytest.mark.parametrize("path", [path for path in sources() if "pycurl.Curl()" in path.read_text()], ids=str)
-def test_every_libcurl_handle_has_a_limit_for_all_and_one_to_connect(path):
+def test_every_libcurl_handle_has_a_total_and_a_connect_timeout(path):
     text = path.read_text()
     assert "pycurl.TIMEOUT" in text
     assert "pycurl.CONNECTTIMEOUT" in text
