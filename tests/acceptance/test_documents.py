@@ -7,7 +7,7 @@ import requests
 
 from tests.support.curl import Curl, commands
 from tests.support.deployment import Deployment
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 #: A picture of one dot.
@@ -55,9 +55,9 @@ def test_every_example_of_the_readme_works(deployment, tmp_path):
 def a_message_that_came_in(deployment, key):
     """The provider's id of what a customer said, once the API knows it."""
     said = {"from": "60123456789", "to": "1001280", "text": "Hi"}
-    (wamid,) = requests.post(f"{deployment.sandbox}/say", json=said, timeout=30).json()["ids"]
+    (wamid,) = requests.post(f"{deployment.sandbox}/say", json=said, timeout=HANG_SECONDS).json()["ids"]
     address = f"{deployment.api}/api/v2/messages/0128/60123456789/{wamid}"
-    wait_until(lambda: requests.get(address, headers={"X-Api-Key": key}, timeout=30).ok, 60)
+    wait_until(lambda: requests.get(address, headers={"X-Api-Key": key}, timeout=HANG_SECONDS).ok)
     return wamid
 
 
@@ -69,7 +69,7 @@ def run(command, ports):
         answers.append(command.run(ports))
         return answers[-1].status_code != 409 or answers[-1].json()["code"] != "not_sent"
 
-    wait_until(settled, 60)
+    wait_until(settled)
     return answers[-1]
 
 

@@ -13,7 +13,7 @@ import requests
 
 from services.connectors.meta.signature import HEADER, sign
 from tests.support.deployment import Deployment
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 CHATS, TEXTS = 10, 20
 SECRET = "a secret of the customer's"
@@ -87,7 +87,10 @@ def deployment(tmp_path):
 def register(deployment, url):
     fields = {"company": "0100", "url": url, "events": ["message"], "secret": SECRET}
     answer = requests.post(
-        f"{deployment.api}/api/webhooks", json=fields, headers={"X-Api-Key": deployment.key}, timeout=10
+        f"{deployment.api}/api/webhooks",
+        json=fields,
+        headers={"X-Api-Key": deployment.key},
+        timeout=HANG_SECONDS,
     )
     assert answer.status_code == 201, answer.text
 
@@ -119,11 +122,11 @@ def deliver(deployment, body):
 
     def answered():
         try:
-            return requests.post(url, body, headers=headers, timeout=5).status_code == 200
+            return requests.post(url, body, headers=headers, timeout=HANG_SECONDS).status_code == 200
         except requests.RequestException:
             return False
 
-    wait_until(answered, 60, deployment.logs)
+    wait_until(answered, what=deployment.logs)
 
 
 def speak(deployment, numbers):
@@ -174,10 +177,10 @@ def test_a_killed_sender_and_a_failing_customer_lose_nothing_and_keep_the_order(
     speak(deployment, range(TEXTS // 2))
     customer.failing.set()
     speak(deployment, range(TEXTS // 2, TEXTS))
-    wait_until(lambda: customer.refused >= 3, 60, deployment.logs)
+    wait_until(lambda: customer.refused >= 3, what=deployment.logs)
     finished.set()
     killer.join()
     deployment.kill("events")
     customer.failing.clear()
     expect(deployment, customer, TEXTS)
-    wait_until(lambda: deployment.rows("SELECT count(*) FROM webhook_delivery WHERE status = 'pending'") == [(0,)], 30)
+    wait_until(lambda: deployment.rows("SELECT count(*) FROM webhook_delivery WHERE status = 'pending'") == [(0,)])

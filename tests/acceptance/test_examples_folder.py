@@ -18,7 +18,7 @@ import requests
 from tests.support.deployment import Deployment, free_ports
 from tests.support.relay import Relay
 from tests.support.terminal import Running, Terminal, blocks_by_section
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = blocks_by_section((ROOT / "examples" / "README.md").read_text())
@@ -75,7 +75,9 @@ def terminal(deployment: Deployment, port: int) -> Terminal:
 
 def call(deployment: Deployment, key: str, method: str, path: str, **options: Any) -> dict[str, Any]:
     """Call the API as the company."""
-    answer = requests.request(method, f"{deployment.api}{path}", headers={"X-Api-Key": key}, timeout=30, **options)
+    answer = requests.request(
+        method, f"{deployment.api}{path}", headers={"X-Api-Key": key}, timeout=HANG_SECONDS, **options
+    )
     assert answer.ok, answer.text
     return dict(answer.json())
 
@@ -173,7 +175,7 @@ def started(terminal: Terminal, block: str, port: int) -> Iterator[Running]:
 
 def answers(port: int) -> bool:
     try:
-        return requests.get(f"http://127.0.0.1:{port}/", timeout=5).status_code == 404
+        return requests.get(f"http://127.0.0.1:{port}/", timeout=HANG_SECONDS).status_code == 404
     except requests.ConnectionError:
         return False
 
@@ -208,7 +210,10 @@ def post(port: int, body: bytes, secret: str, *, sent: float | None = None, **he
     }
     given = genuine | {name.replace("_", "-"): value for name, value in headers.items()}
     return requests.post(
-        f"http://127.0.0.1:{port}/webhooks", body, headers={k: v for k, v in given.items() if v}, timeout=30
+        f"http://127.0.0.1:{port}/webhooks",
+        body,
+        headers={k: v for k, v in given.items() if v},
+        timeout=HANG_SECONDS,
     )
 
 

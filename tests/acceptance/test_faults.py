@@ -14,7 +14,7 @@ import redis
 import requests
 
 from tests.support.deployment import Deployment, alive, descendants
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 CHATS, TEXTS = 200, 10
 #: Messages whose connection the simulator cuts after taking them in.
@@ -45,7 +45,7 @@ def accept(deployment, session, chat, number):
     url = f"{deployment.api}/api/v2/messages/text/0100/60120000{chat:03}"
     for _ in range(200):
         try:
-            answer = session.post(url, json={"message": text}, headers=headers, timeout=10)
+            answer = session.post(url, json={"message": text}, headers=headers, timeout=HANG_SECONDS)
         except requests.RequestException:
             time.sleep(0.1)
             continue
@@ -124,18 +124,18 @@ def test_no_process_outlives_supervisord(deployment):
     below = descendants(supervisor)
     assert len(below) >= 10
     os.kill(supervisor, signal.SIGKILL)
-    wait_until(lambda: not any(map(alive, below)), 20, lambda: f"still there: {[p for p in below if alive(p)]}")
+    wait_until(lambda: not any(map(alive, below)), what=lambda: f"still there: {[p for p in below if alive(p)]}")
     deployment.run("start", "--multiprocess", "--sandbox")
-    assert deployment.send("0100", "60123456789", "after it", params={"wait": 10}).status_code == 200
+    assert deployment.send("0100", "60123456789", "after it", params={"wait": 30}).status_code == 200
 
 
 def test_an_unavailable_server_loses_no_message(deployment):
-    assert deployment.send("0100", "60123456789", "before", params={"wait": 10}).status_code == 200
+    assert deployment.send("0100", "60123456789", "before", params={"wait": 30}).status_code == 200
     os.kill(deployment.pid("redis"), signal.SIGKILL)
-    assert deployment.send("0100", "60123456789", "without Redis", params={"wait": 10}).status_code == 200
+    assert deployment.send("0100", "60123456789", "without Redis", params={"wait": 30}).status_code == 200
     os.kill(deployment.pid("postgres"), signal.SIGQUIT)
     statuses = []
-    wait_until(lambda: statuses.append(insist(deployment, "after")) or statuses[-1] == 200, 30, lambda: str(statuses))
+    wait_until(lambda: statuses.append(insist(deployment, "after")) or statuses[-1] == 200, what=lambda: str(statuses))
     assert set(statuses) <= {200, 202, 503}, deployment.logs()
     assert [message["text"] for message in deployment.received()] == ["before", "without Redis", "after"]
 

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.support.deployment import Deployment
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 #: Seconds without a provider, and messages a second meanwhile.
 OUTAGE_SECONDS, RATE = float(os.environ.get("OUTAGE_SECONDS", "15")), 20
@@ -46,14 +46,16 @@ class Client(threading.Thread):
 
     def _post(self, session, chat, text):
         url = f"{self._deployment.api}/api/v2/messages/text/{COMPANY}/{chat}"
-        answer = session.post(url, json={"message": text}, headers={"X-Api-Key": self._deployment.key}, timeout=30)
+        answer = session.post(
+            url, json={"message": text}, headers={"X-Api-Key": self._deployment.key}, timeout=HANG_SECONDS
+        )
         assert answer.status_code == 202, answer.text
         self.accepted[chat].append(text)
 
 
 def taken(deployment, chat):
     """The texts that the simulator took for a chat, in their order."""
-    answer = requests.get(f"{deployment.sandbox}/messages", params={"to": chat}, timeout=30).json()
+    answer = requests.get(f"{deployment.sandbox}/messages", params={"to": chat}, timeout=HANG_SECONDS).json()
     return [message["text"] for message in answer["messages"] if message["wamid"]]
 
 
@@ -64,11 +66,11 @@ def told(deployment, *words):
 
 @pytest.mark.timeout(300 + 3 * OUTAGE_SECONDS)
 def test_an_outage_of_the_provider_loses_no_message(deployment):
-    assert deployment.send(COMPANY, "60123456789", "before", params={"wait": 20}).status_code == 200
+    assert deployment.send(COMPANY, "60123456789", "before", params={"wait": 30}).status_code == 200
     deployment.run("stop", "sandbox")
     client, began = Client(deployment), time.monotonic()
     client.start()
-    wait_until(lambda: "nothing is sent since" in told(deployment, "status"), 60, deployment.logs)
+    wait_until(lambda: "nothing is sent since" in told(deployment, "status"), what=deployment.logs)
     probe = deployment.run("health", "--probe", check=False)
     noticed = time.monotonic() - began
     assert probe.returncode == 2
@@ -97,4 +99,4 @@ def test_an_outage_of_the_provider_loses_no_message(deployment):
         assert taken(deployment, chat) == texts, deployment.logs()
     assert set(deployment.statuses()) <= {"sent", "delivered", "read"}
     assert deployment.rows("SELECT max(attempts) FROM outbox") == [(1,)]
-    wait_until(lambda: "nothing is sent" not in told(deployment, "status"), 30)
+    wait_until(lambda: "nothing is sent" not in told(deployment, "status"))

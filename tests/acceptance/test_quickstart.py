@@ -19,10 +19,11 @@ from bisnesctl import paths
 from bisnesctl.errors import ExitCode
 from bisnesctl.settings import Settings
 from tests.support.deployment import PORTS, free_ports
+from tests.support.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 #: Seconds for one command.
-TIMEOUT = 280
+TIMEOUT_SECONDS = 280
 
 
 class Checkout:
@@ -56,7 +57,7 @@ class Checkout:
         """Runs a command of the README."""
         return subprocess.run(
             command, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=TIMEOUT,
+            timeout=TIMEOUT_SECONDS,
         )  # fmt: skip
 
     def processes(self) -> list[psutil.Process]:
@@ -94,7 +95,7 @@ def test_the_quickstart_delivers_a_message_and_can_be_removed(checkout: Checkout
     assert again.returncode == 0, again.stdout + again.stderr
     assert "delivered" in again.stdout
     assert {each.pid for each in checkout.processes()} == running
-    page = requests.get(f"http://127.0.0.1:{checkout.ports['SANDBOX_PORT']}/_sandbox/messages", timeout=10)
+    page = requests.get(f"http://127.0.0.1:{checkout.ports['SANDBOX_PORT']}/_sandbox/messages", timeout=HANG_SECONDS)
     assert page.json()["count"] == 2
 
     stopped = checkout.run(".venv/bin/bisnesctl", "stop")

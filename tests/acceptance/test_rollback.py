@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.support.deployment import Deployment, alive
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -22,13 +22,13 @@ def deployment(tmp_path):
 
 
 def legacy_health(deployment):
-    return requests.get(f"http://127.0.0.1:{deployment.settings.port}/health/ready", timeout=5).status_code
+    return requests.get(f"http://127.0.0.1:{deployment.settings.port}/health/ready", timeout=HANG_SECONDS).status_code
 
 
 def send_to_legacy(deployment, text):
     return requests.post(
         f"http://127.0.0.1:{deployment.settings.port}/api/v2/messages/text/0100/60123456789",
-        json={"message": text}, headers={"X-Api-Key": deployment.key}, params={"wait": 10}, timeout=20,
+        json={"message": text}, headers={"X-Api-Key": deployment.key}, params={"wait": 30}, timeout=HANG_SECONDS,
     ).status_code  # fmt: skip
 
 
@@ -43,13 +43,13 @@ def test_the_old_process_delivers_waiting_messages_and_the_rollback_can_be_undon
     assert "bisnesctl start --multiprocess" in rolled_back.stdout + rolled_back.stderr
     assert legacy_health(deployment) == 200
     assert not any(map(alive, before))
-    wait_until(lambda: deployment.statuses() == {"read": 20}, 20, lambda: str(deployment.statuses()))
+    wait_until(lambda: deployment.statuses() == {"read": 20}, what=lambda: str(deployment.statuses()))
     assert sorted(message["text"] for message in deployment.received()) == sorted(f"waiting {n}" for n in range(20))
     assert deployment.run("rollback").returncode == 0
     assert send_to_legacy(deployment, "through the old port") == 200
 
     deployment.run("start", "--multiprocess", "--sandbox")
-    assert deployment.send("0100", "60123456789", "and back", params={"wait": 10}).status_code == 200
+    assert deployment.send("0100", "60123456789", "and back", params={"wait": 30}).status_code == 200
     assert deployment.status().get("legacy", {}).get("pid") is None
 
 

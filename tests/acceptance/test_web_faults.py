@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from tests.support.deployment import alive, descendants
-from tests.support.waiting import wait_until
-from tests.support.web_deployment import COMPANY, PARTS, PATIENCE, WebDeployment, command_of
+from tests.support.waiting import HANG_SECONDS, wait_until
+from tests.support.web_deployment import COMPANY, PARTS, SESSION_SECONDS, WebDeployment, command_of
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -41,7 +41,7 @@ def accept(deployment, client, index, chat, text):
     """Have one text accepted."""
     answer = client.post(
         f"{deployment.api}/api/v2/messages/text/{COMPANY}/6018000{chat:04}",
-        json={"message": text, "phoneIndex": index}, headers={"X-Api-Key": deployment.key}, timeout=20,
+        json={"message": text, "phoneIndex": index}, headers={"X-Api-Key": deployment.key}, timeout=HANG_SECONDS,
     )  # fmt: skip
     assert answer.status_code == 202, answer.text
     time.sleep(PAUSE)
@@ -76,7 +76,7 @@ def test_each_message_arrives_once_and_in_order_while_browsers_drivers_and_sessi
     assert killed[0].total() >= 2, killed
     wait_until(
         lambda: {text for number in deployment.numbers for text in texts_of(deployment, number)} >= set(accepted),
-        2 * PATIENCE, lambda: f"{deployment.statuses()}\n{deployment.logs()}",
+        2 * SESSION_SECONDS, lambda: f"{deployment.statuses()}\n{deployment.logs()}",
     )  # fmt: skip
     assert deployment.duplicates(deployment.numbers) == {}
     for number in deployment.numbers:
@@ -88,7 +88,7 @@ def test_each_message_arrives_once_and_in_order_while_browsers_drivers_and_sessi
         lambda: not {"queued", "waiting", "sending", "unknown", "failed"} & set(deployment.statuses()),
         60, lambda: str(deployment.statuses()),
     )  # fmt: skip
-    wait_until(lambda: len(browsers_of(deployment)) == len(SESSIONS), 30, lambda: str(browsers_of(deployment)))
+    wait_until(lambda: len(browsers_of(deployment)) == len(SESSIONS), what=lambda: str(browsers_of(deployment)))
 
 
 def texts_of(deployment, number):
@@ -100,11 +100,11 @@ def test_sessions_survive_a_kill_of_the_manager(deployment):
     before = {index: deployment.part("browser", index) for index in SESSIONS}
     assert all(before.values())
     deployment.kill("wwebjs")
-    wait_until(lambda: deployment.status()["wwebjs"]["status"] == "healthy", 60, deployment.logs)
+    wait_until(lambda: deployment.status()["wwebjs"]["status"] == "healthy", what=deployment.logs)
     assert {index: deployment.part("browser", index) for index in SESSIONS} == before
     with requests.Session() as client:
         accept(deployment, client, 1, 9999, "still here")
-    wait_until(lambda: "still here" in texts_of(deployment, deployment.numbers[0]), 60, deployment.logs)
+    wait_until(lambda: "still here" in texts_of(deployment, deployment.numbers[0]), what=deployment.logs)
 
 
 def browsers_of(deployment):
@@ -138,8 +138,8 @@ def test_no_browser_outlives_supervisord(deployment):
     supervisor = int((deployment.settings.run_dir / "supervisord.pid").read_text())
     below = descendants(supervisor)
     os.kill(supervisor, signal.SIGKILL)
-    wait_until(lambda: not any(map(alive, below)), 30, lambda: f"still there: {[p for p in below if alive(p)]}")
-    wait_until(lambda: not processes_of(deployment), 30, lambda: "a browser is left")
+    wait_until(lambda: not any(map(alive, below)), what=lambda: f"still there: {[p for p in below if alive(p)]}")
+    wait_until(lambda: not processes_of(deployment), what=lambda: "a browser is left")
     deployment.run("start", "--multiprocess", "--sandbox")
     for index in SESSIONS:
         deployment.wait_for("WORKING", index)

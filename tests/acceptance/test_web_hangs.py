@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from tests.support.deployment import alive, descendants
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 from tests.support.web_deployment import COMPANY, WebDeployment, command_of
 
 pytestmark = pytest.mark.timeout(1500)
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(1500)
 #: The linked number, and the one that nobody links.
 LINKED, UNLINKED = 1, 2
 #: Seconds for a recovery.
-PATIENCE = 400
+SESSION_SECONDS = 400
 #: Milliseconds of MAX_HEARTBEAT_AGE: what is silent for twice that hangs.
 HEARTBEAT_AGE = 10_000
 #: Processes that do nothing but compute, and the seconds after which they end by themselves.
@@ -36,7 +36,7 @@ def deployment(tmp_path_factory):
     for index in (LINKED, UNLINKED):
         deployment.add_web_bot(index)
     deployment.number = deployment.link(LINKED)
-    deployment.wait_for("SCAN_QR_CODE", UNLINKED, seconds=PATIENCE)
+    deployment.wait_for("SCAN_QR_CODE", UNLINKED, seconds=SESSION_SECONDS)
     yield deployment
     deployment.close()
 
@@ -55,7 +55,7 @@ def part(deployment, name, index):
 @contextlib.contextmanager
 def stopped(deployment, name, index):
     """A part that does nothing any more, unless it is killed."""
-    wait_until(lambda: part(deployment, name, index), PATIENCE)
+    wait_until(lambda: part(deployment, name, index), SESSION_SECONDS)
     pid = part(deployment, name, index)
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -69,14 +69,14 @@ def say(deployment, text):
     """Have a text accepted, and wait until it has arrived, once."""
     answer = requests.post(
         f"{deployment.api}/api/v2/messages/text/{COMPANY}/60180000001",
-        json={"message": text, "phoneIndex": LINKED}, headers={"X-Api-Key": deployment.key}, timeout=60,
+        json={"message": text, "phoneIndex": LINKED}, headers={"X-Api-Key": deployment.key}, timeout=HANG_SECONDS,
     )  # fmt: skip
     assert answer.status_code == 202, answer.text
 
     def found():
         return [each for each in deployment.arrived(deployment.number) if each["body"] == text]
 
-    wait_until(found, PATIENCE, deployment.logs)
+    wait_until(found, SESSION_SECONDS, deployment.logs)
     assert [each["arrivals"] for each in found()] == [1]
 
 
@@ -99,16 +99,16 @@ def test_a_hanging_browser_or_driver_is_replaced_and_messages_are_sent(deploymen
         assert not alive(pid)
     if name != "driver":  # which is replaced without the session's noticing
         query = "SELECT 1 FROM process_events WHERE event_data #>> '{payload,reason}' LIKE '%not answer%'"
-        wait_until(lambda: deployment.rows(query), 30)
-    deployment.wait_for("WORKING", LINKED, seconds=PATIENCE)
+        wait_until(lambda: deployment.rows(query))
+    deployment.wait_for("WORKING", LINKED, seconds=SESSION_SECONDS)
     assert is_unharmed(deployment)
 
 
 def test_a_hanging_session_is_killed_and_restarted_with_its_reason_recorded(deployment):
     with stopped(deployment, "session", LINKED) as pid:
-        wait_until(lambda: not alive(pid), PATIENCE, deployment.logs)
+        wait_until(lambda: not alive(pid), SESSION_SECONDS, deployment.logs)
     say(deployment, "after the session was stopped")
-    wait_until(lambda: hung(deployment), 60)
+    wait_until(lambda: hung(deployment))
     severity, reason = hung(deployment)[-1]
     assert severity == "error"
     assert "no heartbeat for" in reason
@@ -122,8 +122,8 @@ def test_a_session_that_hangs_during_its_start_is_restarted(deployment):
     before = len(hung(deployment))
     deployment.kill_part("session", LINKED)
     with stopped(deployment, "session", LINKED) as pid:
-        wait_until(lambda: not alive(pid), PATIENCE, deployment.logs)
-    deployment.wait_for("WORKING", LINKED, seconds=PATIENCE)
+        wait_until(lambda: not alive(pid), SESSION_SECONDS, deployment.logs)
+    deployment.wait_for("WORKING", LINKED, seconds=SESSION_SECONDS)
     say(deployment, "after a start that was stopped")
     assert len(hung(deployment)) > before
     assert is_unharmed(deployment)
@@ -132,9 +132,9 @@ def test_a_session_that_hangs_during_its_start_is_restarted(deployment):
 @pytest.mark.parametrize("name", ["browser", "session"])
 def test_a_session_that_hangs_while_it_shows_a_qr_code_shows_another_one(deployment, name):
     with stopped(deployment, name, UNLINKED) as pid:
-        wait_until(lambda: not alive(pid), PATIENCE, deployment.logs)
-    wait_until(lambda: part(deployment, name, UNLINKED), PATIENCE)
-    deployment.wait_for("SCAN_QR_CODE", UNLINKED, seconds=PATIENCE)
+        wait_until(lambda: not alive(pid), SESSION_SECONDS, deployment.logs)
+    wait_until(lambda: part(deployment, name, UNLINKED), SESSION_SECONDS)
+    deployment.wait_for("SCAN_QR_CODE", UNLINKED, seconds=SESSION_SECONDS)
     assert deployment.sessions_call("GET", f"{COMPANY}/{UNLINKED}/qr").ok
     assert is_unharmed(deployment)
 
@@ -175,9 +175,9 @@ def test_on_a_busy_machine_a_session_comes_up_and_stays_up(deployment):
 
     with busy_machine() as still_busy:
         deployment.kill_part("session", LINKED)
-        wait_until(lambda: deployment.part("session", LINKED) not in (None, before), PATIENCE)
+        wait_until(lambda: deployment.part("session", LINKED) not in (None, before), SESSION_SECONDS)
         started = deployment.part("session", LINKED)
-        wait_until(works_anew, PATIENCE, deployment.logs)
+        wait_until(works_anew, SESSION_SECONDS, deployment.logs)
         assert still_busy()
         time.sleep(4 * HEARTBEAT_AGE / 1000)
         assert deployment.session(LINKED)["status"] == "WORKING"

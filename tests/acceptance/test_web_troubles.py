@@ -3,8 +3,8 @@
 import pytest
 import requests
 
-from tests.support.waiting import wait_until
-from tests.support.web_deployment import COMPANY, PATIENCE, WebDeployment
+from tests.support.waiting import HANG_SECONDS, wait_until
+from tests.support.web_deployment import COMPANY, SESSION_SECONDS, WebDeployment
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -43,7 +43,7 @@ def send(deployment, text, index=TOUGH):
     """Have a text accepted."""
     answer = requests.post(
         f"{deployment.api}/api/v2/messages/text/{COMPANY}/60180000001",
-        json={"message": text, "phoneIndex": index}, headers={"X-Api-Key": deployment.key}, timeout=20,
+        json={"message": text, "phoneIndex": index}, headers={"X-Api-Key": deployment.key}, timeout=HANG_SECONDS,
     )  # fmt: skip
     assert answer.status_code == 202, answer.text
 
@@ -54,7 +54,7 @@ def await_text(deployment, text, index=TOUGH):
     def found():
         return [each for each in deployment.arrived(deployment.numbers[index]) if each["body"] == text]
 
-    wait_until(found, PATIENCE, lambda: f"{deployment.session(index)}\n{deployment.logs()}")
+    wait_until(found, SESSION_SECONDS, lambda: f"{deployment.session(index)}\n{deployment.logs()}")
     assert [each["arrivals"] for each in found()] == [1]
 
 
@@ -74,7 +74,7 @@ def test_the_browser_of_a_leaking_page_is_restarted_without_losing_a_message(dep
     texts = [f"leak {count}" for count in range(20)]
     for text in texts:
         send(deployment, text)
-    wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), PATIENCE, deployment.logs)
+    wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), SESSION_SECONDS, deployment.logs)
     for text in texts:
         await_text(deployment, text)
     deployment.wait_for("WORKING", TOUGH)
@@ -89,7 +89,7 @@ def conflicts(deployment):
 def test_a_session_opened_elsewhere_is_taken_over_a_few_times_then_stops_with_a_reason(deployment, tell):
     for count in range(2):
         tell("conflict")
-        wait_until(lambda: conflicts(deployment) > count, PATIENCE, deployment.logs)  # noqa: B023 - waited for here
+        wait_until(lambda: conflicts(deployment) > count, SESSION_SECONDS, deployment.logs)  # noqa: B023 - waited for here
         send(deployment, f"taken back {count}")
         await_text(deployment, f"taken back {count}")
     tell("conflict")
@@ -138,7 +138,7 @@ def test_an_operator_unlinks_a_phone_and_links_another_one_by_a_code(deployment)
 def test_a_browser_restarts_on_request_and_its_page_passes_the_check(deployment):
     before = deployment.part("browser", TOUGH)
     assert deployment.sessions_call("POST", f"{COMPANY}/{TOUGH}/restart").status_code == 202
-    wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), PATIENCE, deployment.logs)
+    wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), SESSION_SECONDS, deployment.logs)
     deployment.wait_for("WORKING", TOUGH)
     examined = deployment.run("doctor", "--live", f"{COMPANY}/{TOUGH}")
     assert "that are needed are there" in examined.stdout
@@ -149,5 +149,5 @@ def test_the_old_table_has_the_qr_code_for_old_front_ends(deployment):
     deployment.wait_for("SCAN_QR_CODE", LOGGED_OUT)
     query = f"""SELECT metadata ->> 'qrCode', status FROM phone_status
         WHERE company_id = '{COMPANY}' AND phone_index = '{LOGGED_OUT}'"""
-    wait_until(lambda: deployment.rows(query)[0][0], 30)
+    wait_until(lambda: deployment.rows(query)[0][0])
     assert deployment.rows(query)[0][1] == "qr"

@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg2.extensions
 
+from services.database.connection import Connection as ServiceConnection
 from services.database.connection import Database
 from services.message import Outgoing, Status
 from services.outbox import store
@@ -125,11 +126,11 @@ def _bots(connection: Connection) -> list[tuple[int, str]]:
         return cursor.fetchall()
 
 
-def _accept(connection: Connection, entries: list[store.Entry]) -> None:
+def _accept(connection: ServiceConnection, entries: list[store.Entry]) -> None:
     store.accept(connection, entries)
 
 
-def _measure(worker: Connection, filling: Filling, rounds: int, bots: list[tuple[int, str]]) -> Claimed:
+def _measure(worker: ServiceConnection, filling: Filling, rounds: int, bots: list[tuple[int, str]]) -> Claimed:
     """Claims alone, then what a worker does all day: record the last and claim the next in one round trip."""
     outbox = store.Outbox("meta", "bench/meta-worker-1/boot", rate=1e6, lease=600)
     accepts, claims, exchanges = Timer(), Timer(), Timer()

@@ -12,6 +12,9 @@ import psutil
 from tests.bench import usage
 from tests.bench.figures import Arrival, parse_dump
 
+#: How long the mock may take to start.
+START_TIMEOUT_SECONDS = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -64,7 +67,7 @@ class GraphMock:
         self._wait_until_up()
 
     def _wait_until_up(self) -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + START_TIMEOUT_SECONDS
         while True:
             try:
                 self.count()

@@ -20,8 +20,8 @@ from tests.bench import tools, usage
 from tests.bench.figures import COMPANIES, FIRST_PHONE_NUMBER_ID
 from tests.bench.stage import Stage, free_port
 
-#: Seconds that a side may take to answer its health check.
-START_PATIENCE = 60
+#: How long a side may take to answer its health check.
+START_TIMEOUT_SECONDS = 60
 
 
 class Side(Protocol):
@@ -61,7 +61,7 @@ def running(side: Side, stage: Stage) -> Iterator[str]:
 
 def wait_for(url: str, alive: Iterator[bool]) -> None:
     """Wait until the URL answers 200. Raises RuntimeError when the process died or it takes too long."""
-    end = time.monotonic() + START_PATIENCE
+    end = time.monotonic() + START_TIMEOUT_SECONDS
     while next(alive):
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
             return

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 from tests.support.web_deployment import COMPANY, PARTS, WebDeployment, command_of
 
 #: Seconds until what was sent must have arrived.
-PATIENCE = 240
+ARRIVAL_SECONDS = 240
 #: Messages a second to the Meta number, a little below what it may send, and seconds in which it is watched while
 #: nothing else happens: a p99 needs a thousand.
 META_RATE, QUIET_SECONDS = 18.0, 60.0
@@ -118,7 +118,7 @@ def _settle_down() -> None:
 def memory_of(deployment: WebDeployment, indexes: list[int]) -> dict[str, float]:
     """MiB (PSS) of the sessions' own Python, their drivers and their browsers."""
     status = deployment.status()
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for index in indexes:
         root = psutil.Process(int(status[deployment.program(index)]["pid"]))
         for process in usage.tree([root]):
@@ -192,7 +192,9 @@ def _await_texts(deployment: WebDeployment, numbers: list[str], texts: set[str])
         arrived.update({each["body"]: each["at"] for number in numbers for each in deployment.arrived(number)})
         return arrived.keys() >= texts
 
-    wait_until(all_there, PATIENCE, lambda: f"missing: {sorted(texts - arrived.keys())[:5]}\n{deployment.logs()}")
+    wait_until(
+        all_there, ARRIVAL_SECONDS, lambda: f"missing: {sorted(texts - arrived.keys())[:5]}\n{deployment.logs()}"
+    )
     return arrived
 
 
@@ -244,7 +246,7 @@ def _await_outcomes(deployment: WebDeployment) -> None:
     """Until nothing is on its way through a session. The simulator is not asked: it has Meta's messages to take."""
     waiting = """SELECT count(*) FROM outbox o JOIN phone_configs c ON c.id = o.bot_id
         WHERE c.process_name = 'wwebjs' AND o.status <= 'sending'"""
-    wait_until(lambda: deployment.rows(waiting) == [(0,)], PATIENCE, deployment.logs)
+    wait_until(lambda: deployment.rows(waiting) == [(0,)], ARRIVAL_SECONDS, deployment.logs)
 
 
 def _converse(deployment: WebDeployment, sessions: int, plan: Plan) -> list[str]:

@@ -1,4 +1,4 @@
-"""The curl commands of a document, run as written but for the ports: `requests` stands in for curl."""
+"""Runs the curl commands of a document, with other ports. `requests` stands in for curl."""
 
 import re
 import shlex
@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+
+from tests.support.waiting import HANG_SECONDS
 
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -27,7 +29,10 @@ class Curl:
     def __init__(self, command: str, variables: Mapping[str, str], folder: Path) -> None:
         """`variables`: what $NAME stands for; `folder`: where @file is looked for. KeyError for an unknown name."""
         words = iter(shlex.split(_expand(command, variables))[1:])
-        self.method, self.url, self.headers, self.stream = "", "", {}, False
+        self.method = ""
+        self.url = ""
+        self.headers: dict[str, str] = {}
+        self.stream = False
         self._data: bytes | None = None
         self._files: list[tuple[str, Any]] = []
         self._folder = folder
@@ -76,7 +81,13 @@ class Curl:
         with requests.Session() as session:
             session.trust_env = False
             return session.request(
-                method, url, headers=headers, data=self._data, files=self._files or None, stream=self.stream, timeout=30
+                method,
+                url,
+                headers=headers,
+                data=self._data,
+                files=self._files or None,
+                stream=self.stream,
+                timeout=HANG_SECONDS,
             )
 
 

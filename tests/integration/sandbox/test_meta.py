@@ -2,12 +2,12 @@
 
 import signal
 import threading
-import time
 
 import pytest
 import requests
 
 from tests.support.sandbox import Receiver, Sandbox, eventually, free_port
+from tests.support.waiting import HANG_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_webhooks_are_retried_until_they_are_accepted(sandbox, receiver):
     receiver.refusals = 2
     sandbox.send("stubborn")
     eventually(lambda: len(receiver.said("stubborn")) == 3)
-    eventually(lambda: requests.get(f"{sandbox.url}/health", timeout=5).json()["webhooks_waiting"] == 0)
+    eventually(lambda: requests.get(f"{sandbox.url}/health", timeout=HANG_SECONDS).json()["webhooks_waiting"] == 0)
 
 
 def test_statuses_can_be_failed_repeated_and_shuffled(sandbox, receiver):
@@ -131,21 +131,21 @@ def test_statuses_can_be_failed_repeated_and_shuffled(sandbox, receiver):
 def test_rules_are_listed_and_deleted(sandbox):
     sandbox.behave(match="x", error_code=2)
     url = f"{sandbox.url}/_sandbox/behaviour"
-    assert requests.get(url, timeout=5).json() == {"behaviours": [{"match": "x", "error_code": 2}]}
-    assert requests.delete(url, timeout=5).json() == {"behaviours": []}
-    assert requests.post(url, json={"speed": 1}, timeout=5).status_code == 400
+    assert requests.get(url, timeout=HANG_SECONDS).json() == {"behaviours": [{"match": "x", "error_code": 2}]}
+    assert requests.delete(url, timeout=HANG_SECONDS).json() == {"behaviours": []}
+    assert requests.post(url, json={"speed": 1}, timeout=HANG_SECONDS).status_code == 400
 
 
 def test_unknown_paths_are_answered_in_the_apis_form(sandbox):
     for path in ("/", "/v26.0/1055/pictures", "/1055/messages", "/graph/1055/messages"):
-        answer = requests.post(f"{sandbox.url}{path}", timeout=5)
+        answer = requests.post(f"{sandbox.url}{path}", timeout=HANG_SECONDS)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, 2500), path
-    assert requests.get(f"{sandbox.url}/v26.0/1055/messages", timeout=5).json()["error"]["code"] == 100
+    assert requests.get(f"{sandbox.url}/v26.0/1055/messages", timeout=HANG_SECONDS).json()["error"]["code"] == 100
 
 
 def test_the_page_shows_the_chats_and_no_message_can_write_html_into_it(sandbox):
     sandbox.send("a", "<script>alert(1)</script>")
-    page = requests.get(f"{sandbox.url}/_sandbox/", timeout=5)
+    page = requests.get(f"{sandbox.url}/_sandbox/", timeout=HANG_SECONDS)
     assert "+60123456789" in page.text
     assert "&lt;script&gt;alert(1)" in page.text
     assert "<script>" not in page.text
@@ -174,7 +174,6 @@ def test_a_stopping_simulator_finishes_running_requests(tmp_path):
     slow = threading.Thread(target=lambda: answers.append(sandbox.send("slow").status_code))
     slow.start()
     eventually(lambda: sandbox.messages()["count"] == 1)
-    time.sleep(0.1)
     assert sandbox.end() == 0
     slow.join()
     assert answers == [200]

@@ -11,6 +11,7 @@ import requests
 
 from services.sandbox.meta.customers import user_id_of
 from tests.support.sandbox import SECRET, Receiver, Sandbox, eventually, free_port
+from tests.support.waiting import HANG_SECONDS
 
 NUMBER, CUSTOMER, KEY = "1055", "60123456789", "key-of-a-number"
 PNG = b"\x89PNG\r\n\x1a\n" + b"dot" * 40
@@ -52,12 +53,12 @@ def other(stage):
 
 
 def graph(sandbox, method, path, headers=BEARER, **request):
-    return requests.request(method, f"{sandbox.url}/v26.0/{path}", headers=headers, timeout=10, **request)
+    return requests.request(method, f"{sandbox.url}/v26.0/{path}", headers=headers, timeout=HANG_SECONDS, **request)
 
 
 def dialog(sandbox, method, path, key=KEY, **request):
     url = f"{sandbox.url}/360dialog/{path}"
-    return requests.request(method, url, headers={"D360-API-KEY": key}, timeout=10, **request)
+    return requests.request(method, url, headers={"D360-API-KEY": key}, timeout=HANG_SECONDS, **request)
 
 
 def post(sandbox, kind, content, **fields):
@@ -95,12 +96,12 @@ def test_a_file_is_uploaded_described_downloaded_sent_and_deleted(sandbox):
     described = graph(sandbox, "GET", media_id).json()
     assert described["sha256"] == hashlib.sha256(PNG).hexdigest()
     assert (described["mime_type"], described["file_size"], described["id"]) == ("image/png", len(PNG), media_id)
-    assert requests.get(described["url"], headers=BEARER, timeout=10).content == PNG
-    assert requests.get(described["url"], timeout=10).status_code == 401
+    assert requests.get(described["url"], headers=BEARER, timeout=HANG_SECONDS).content == PNG
+    assert requests.get(described["url"], timeout=HANG_SECONDS).status_code == 401
     assert post(sandbox, "image", {"id": media_id, "caption": "a dot"}).status_code == 200
     assert graph(sandbox, "DELETE", media_id).json() == {"success": True}
     assert code(graph(sandbox, "GET", media_id)) == 100
-    assert code(requests.get(described["url"], headers=BEARER, timeout=10)) == 100
+    assert code(requests.get(described["url"], headers=BEARER, timeout=HANG_SECONDS)) == 100
     assert code(post(sandbox, "image", {"id": media_id})) == 131009
 
 
@@ -108,8 +109,8 @@ def test_urls_and_files_expire(sandbox):
     media_id = upload(sandbox, PNG, "image/png").json()["id"]
     sandbox.control("media", url_seconds=0)
     url = graph(sandbox, "GET", media_id).json()["url"]
-    assert requests.get(url, headers=BEARER, timeout=10).status_code == 404
-    assert requests.get(url.replace("ext=", "ext=9"), headers=BEARER, timeout=10).status_code == 404
+    assert requests.get(url, headers=BEARER, timeout=HANG_SECONDS).status_code == 404
+    assert requests.get(url.replace("ext=", "ext=9"), headers=BEARER, timeout=HANG_SECONDS).status_code == 404
     sandbox.control("media", media_id=media_id, expires_in=0)
     assert code(graph(sandbox, "GET", media_id)) == 100
     assert code(post(sandbox, "image", {"id": media_id})) == 131009
@@ -236,7 +237,7 @@ def test_a_customers_file_can_be_downloaded(sandbox, receiver):
     image = value["messages"][0]["image"]
     assert (image["caption"], base64.b64decode(image["sha256"])) == ("look", hashlib.sha256(PNG).digest())
     described = graph(sandbox, "GET", image["id"]).json()
-    assert requests.get(described["url"], headers=BEARER, timeout=10).content == PNG
+    assert requests.get(described["url"], headers=BEARER, timeout=HANG_SECONDS).content == PNG
 
 
 def test_a_thousand_messages_arrive_in_batches_repeated_and_shuffled(sandbox, receiver):
@@ -262,7 +263,7 @@ def test_notices_of_accounts_arrive_as_webhooks(sandbox, receiver):
 
 
 def test_an_invalid_customer_message_is_refused_with_an_explanation(sandbox):
-    answer = requests.post(f"{sandbox.url}/_sandbox/say", json={"to": NUMBER, "text": "x"}, timeout=5)
+    answer = requests.post(f"{sandbox.url}/_sandbox/say", json={"to": NUMBER, "text": "x"}, timeout=HANG_SECONDS)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
     assert "from" in answer.json()["error"]
 
@@ -272,7 +273,7 @@ def test_an_invalid_customer_message_is_refused_with_an_explanation(sandbox):
 
 def test_the_page_sends_as_a_customer_and_shows_the_chat(sandbox, receiver):
     form = {"page": "1", "from": CUSTOMER, "to": NUMBER, "name": "Ana", "text": "Where is it?", "reply_to": ""}
-    said_it = requests.post(f"{sandbox.url}/_sandbox/say", files={"file": ("", b"")}, data=form, timeout=5)
+    said_it = requests.post(f"{sandbox.url}/_sandbox/say", files={"file": ("", b"")}, data=form, timeout=HANG_SECONDS)
     assert said_it.history[0].status_code == 303
     (value,) = eventually(lambda: said(receiver))
     wamid = value["messages"][0]["id"]
@@ -284,7 +285,7 @@ def test_the_page_sends_as_a_customer_and_shows_the_chat(sandbox, receiver):
     (revoked, edited) = sandbox.say(**{"from": CUSTOMER}, to=NUMBER, text="mistake", count=2)
     sandbox.say(**{"from": CUSTOMER}, to=NUMBER, type="revoke", message_id=revoked)
     sandbox.say(**{"from": CUSTOMER}, to=NUMBER, type="edit", message_id=edited, text="put right")
-    page = requests.get(f"{sandbox.url}/_sandbox/", timeout=5).text
+    page = requests.get(f"{sandbox.url}/_sandbox/", timeout=HANG_SECONDS).text
     for shown in ("Where is it?", "✓✓ read by the business", "Oh yes", "This message was deleted", "put right"):
         assert shown in page
     assert page.count('<span class="reaction" title="the business">🙏</span>') == 1
@@ -294,7 +295,7 @@ def test_the_page_sends_as_a_customer_and_shows_the_chat(sandbox, receiver):
 def test_files_are_served_with_headers_that_keep_them_from_running(sandbox):
     html = {"file": ("x.html", b"<script>alert(1)</script>", "text/html")}
     sandbox.say(html, **{"from": CUSTOMER}, to=NUMBER)
-    shown = requests.get(f"{sandbox.url}/_sandbox/media/{sandbox.inbound()[0]['media']}", timeout=5)
+    shown = requests.get(f"{sandbox.url}/_sandbox/media/{sandbox.inbound()[0]['media']}", timeout=HANG_SECONDS)
     assert shown.headers["Content-Disposition"].startswith("attachment")
     assert shown.headers["Content-Security-Policy"] == "sandbox"
 
@@ -302,7 +303,7 @@ def test_files_are_served_with_headers_that_keep_them_from_running(sandbox):
 @pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Host": "evil.example"}])
 def test_requests_from_pages_of_other_sites_are_refused(sandbox, headers):
     saying = {"from": CUSTOMER, "to": NUMBER, "text": "x"}
-    answer = requests.post(f"{sandbox.url}/_sandbox/say", json=saying, headers=headers, timeout=5)
+    answer = requests.post(f"{sandbox.url}/_sandbox/say", json=saying, headers=headers, timeout=HANG_SECONDS)
     assert answer.status_code == 403
     assert sandbox.inbound() == []
 
@@ -356,7 +357,7 @@ def test_an_account_can_unsubscribe_or_override_its_webhook_url(sandbox, receive
         graph(sandbox, "DELETE", path)
         assert graph(sandbox, "GET", path).json() == {"data": []}
         unheard = {"from": CUSTOMER, "to": NUMBER, "text": "x"}
-        assert requests.post(f"{sandbox.url}/_sandbox/say", json=unheard, timeout=5).status_code == 400
+        assert requests.post(f"{sandbox.url}/_sandbox/say", json=unheard, timeout=HANG_SECONDS).status_code == 400
         wrong = {"override_callback_uri": other.url, "verify_token": "wrong"}
         assert code(graph(sandbox, "POST", path, json=wrong)) == 2200
         graph(sandbox, "POST", path, data=wrong | {"verify_token": "verify"})

@@ -12,6 +12,7 @@ from werkzeug.serving import make_server
 
 from services.connectors.meta.signature import HEADER, sign
 from tests.support.sandbox import SECRET, Receiver, Sandbox, eventually, free_port
+from tests.support.waiting import HANG_SECONDS
 
 PHONE, CUSTOMER = "106540352242922", "+60123456789"
 PNG = bytes.fromhex(
@@ -163,8 +164,8 @@ def test_a_failed_status_has_pywas_own_error_type(sandbox, bot, wa):
 
 def test_pywa_refuses_a_wrong_signature(stage, sandbox, bot):
     url, body = stage[2], b'{"object":"whatsapp_business_account","entry":[]}'
-    unsigned = requests.post(url, body, timeout=10)
-    forged = requests.post(url, body, headers={HEADER: sign("another", body)}, timeout=10)
+    unsigned = requests.post(url, body, timeout=HANG_SECONDS)
+    forged = requests.post(url, body, headers={HEADER: sign("another", body)}, timeout=HANG_SECONDS)
     assert (unsigned.status_code, forged.status_code) == (401, 403)
 
 

@@ -6,6 +6,7 @@ import threading
 import pytest
 import requests
 
+from tests.support.waiting import HANG_SECONDS
 from tests.support.web_page import CHAT, CUSTOMER, Page
 
 NUMBER = "60110000001"
@@ -20,11 +21,11 @@ def page(sandbox):
     yield page
     sandbox.wa("reset")
     sandbox.wa("logout", device=page.device)
-    requests.delete(f"{sandbox.url}/_sandbox/wa/behaviour", timeout=10)
+    requests.delete(f"{sandbox.url}/_sandbox/wa/behaviour", timeout=HANG_SECONDS)
 
 
 def told(sandbox, path, **fields):
-    return requests.post(f"{sandbox.url}/_sandbox/wa/{path}", json=fields, timeout=10)
+    return requests.post(f"{sandbox.url}/_sandbox/wa/{path}", json=fields, timeout=HANG_SECONDS)
 
 
 def test_a_phone_scans_the_given_qr_code(sandbox):
@@ -153,7 +154,7 @@ def test_files_are_uploaded_and_downloaded(sandbox, page):
     sandbox.wa_say(NUMBER, {"file": ("dot.png", b"\x89PNG dot", "image/png")}, text="look")
     file = sandbox.wa_messages()[0]["media"]
     assert (file["mimetype"], file["filename"], file["size"]) == ("image/png", "dot.png", 8)
-    answer = requests.get(f"{sandbox.page_url}media/{file['id']}", timeout=10)
+    answer = requests.get(f"{sandbox.page_url}media/{file['id']}", timeout=HANG_SECONDS)
     assert (answer.content, answer.headers["Content-Security-Policy"]) == (b"\x89PNG dot", "sandbox")
     sent = page.post("media", b"x" * 5000).json()
     page.send("", type="document", caption="doc", media=sent)
@@ -212,15 +213,19 @@ def test_the_control_page_shows_devices_and_chats_and_its_forms_work(sandbox, pa
     assert (said.status_code, said.url) == (200, url)
     for text in "+60110000001", "&lt;b&gt;Hello", "Hi", "Scan with this phone", "/_wa/code.svg?text=2%40":
         assert text in said.text, text
-    picture = requests.get(f"{sandbox.page_url}code.svg", params={"text": waiting.state["ref"]}, timeout=10)
+    picture = requests.get(f"{sandbox.page_url}code.svg", params={"text": waiting.state["ref"]}, timeout=HANG_SECONDS)
     assert picture.headers["Content-Type"].startswith("image/svg+xml")
-    requests.post(f"{url}scan", data={"page": "1", "device": waiting.device, "number": "60117777777"}, timeout=10)
+    requests.post(
+        f"{url}scan", data={"page": "1", "device": waiting.device, "number": "60117777777"}, timeout=HANG_SECONDS
+    )
     assert sandbox.wa_device("60117777777")["id"] == waiting.device
     sandbox.wa("logout", device=waiting.device)
 
 
 @pytest.mark.parametrize("path", ["/_sandbox/wa/reset", "/_wa/api/hello"])
 def test_pages_of_other_sites_are_refused(sandbox, path):
-    answer = requests.post(f"{sandbox.url}{path}", headers={"Origin": "http://example.com"}, json={}, timeout=10)
+    answer = requests.post(
+        f"{sandbox.url}{path}", headers={"Origin": "http://example.com"}, json={}, timeout=HANG_SECONDS
+    )
     assert answer.status_code in (400, 403)
     assert "other sites" in answer.text
