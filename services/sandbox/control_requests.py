@@ -1,15 +1,23 @@
 """Requests to the simulators' own routes: their fields, their errors, and protection against other sites' pages."""
 
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import orjson
 from flask import Blueprint, abort, request
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 from werkzeug.exceptions import BadRequest
 
 #: Host names by which a browser on this machine may call us. Any other name was made to point here (DNS rebinding).
 _HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+def _parsed(value: Any) -> Any:
+    return orjson.loads(value) if isinstance(value, str) else value
+
+
+#: A field of any JSON type. A form sends it as text.
+JsonField = Annotated[Any, BeforeValidator(_parsed)]
 
 
 def sent_fields() -> dict[str, Any]:

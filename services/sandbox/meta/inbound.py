@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.sandbox.control_requests import JsonField
 from services.sandbox.meta.customers import customer_fields
 from services.sandbox.meta.graph import new_id
 from services.sandbox.meta.media import File
@@ -21,14 +22,6 @@ _UNSUPPORTED = {
     "code": 131051, "title": "Message type unknown", "message": "Message type unknown",
     "error_data": {"details": "Message type is currently not supported."},
 }  # fmt: skip
-
-
-def _parsed(value: Any) -> Any:
-    """Parse JSON that is the text of a form's field."""
-    return orjson.loads(value) if isinstance(value, str) else value
-
-
-Json = Annotated[Any, BeforeValidator(_parsed)]
 
 
 class CustomerMessage(BaseModel):
@@ -51,7 +44,7 @@ class CustomerMessage(BaseModel):
     emoji: str | None = Field(None, description="a reaction; empty: removes it")
     button: str = Field("", description="the title of the button that was pressed")
     button_id: str = Field("", description="its id")
-    content: Json = Field(None, description="the object under the type's name, instead of the fields above")
+    content: JsonField = Field(None, description="the object under the type's name, instead of the fields above")
     echo: bool = Field(False, description="sent by the business with its own phone (smb_message_echoes)")
     timestamp: float | None = Field(None, gt=0, description="seconds since the epoch, by default now")
     milliseconds: bool = Field(False, description="whether the timestamp is in milliseconds")
@@ -62,7 +55,7 @@ class CustomerMessage(BaseModel):
     together: bool = Field(False, description="whether one value of one change holds all messages")
     delay_ms: int = Field(0, ge=0, le=3_600_000, description="milliseconds before delivery")
     field: str = Field("messages", description="the field of a change with a `value` of its own")
-    value: Json = Field(None, description="the whole value of the change, instead of all fields above")
+    value: JsonField = Field(None, description="the whole value of the change, instead of all fields above")
 
     @model_validator(mode="after")
     def _is_whole(self) -> "CustomerMessage":

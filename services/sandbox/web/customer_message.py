@@ -1,20 +1,15 @@
 """Messages of customers to a linked number, as they are posted to /_sandbox/wa/say."""
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
-import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.sandbox.control_requests import JsonField
 from services.sandbox.web.chats import new_id
 from services.sandbox.web.devices import lid_of
 
 _KIND_OF_MEDIA_TYPE = {"image": "image", "video": "video", "audio": "audio"}
-
-
-def _parsed(value: Any) -> Any:
-    """Parse JSON that is the text of a form's field."""
-    return orjson.loads(value) if isinstance(value, str) else value
 
 
 class CustomerMessage(BaseModel):
@@ -31,7 +26,7 @@ class CustomerMessage(BaseModel):
     reply_to: str = Field("", description="the key of the message that this one answers")
     message_id: str = Field("", description="the message to react to, edit or revoke")
     emoji: str | None = Field(None, description="a reaction; empty: removes it")
-    content: Annotated[Any, BeforeValidator(_parsed)] = Field(None, description="more attributes of the message")
+    content: JsonField = Field(None, description="more attributes of the message")
     chat: str = Field("", description="the chat, such as 60123456789@c.us; by default the customer's own")
     group: str = Field("", pattern="^[0-9-]*$", description="the group of the message: its digits")
     hidden: bool = Field(False, description="whether WhatsApp hides the number: the chat is an @lid")

@@ -134,7 +134,7 @@ def test_a_leaking_page_uses_more_memory(sandbox, browser):
     eventually(lambda: used() > before + 30_000_000)
 
 
-def test_a_hanging_page_does_not_answer(sandbox, browser):
+def test_a_hanging_page_blocks_its_thread(sandbox, browser):
     browser.driver.execute_script(WATCH)
     sandbox.wa("hang", number=NUMBER, milliseconds=2000)
     eventually(lambda: browser.driver.execute_script("return window.longest") >= 1900)

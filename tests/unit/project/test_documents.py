@@ -84,3 +84,9 @@ def test_every_script_in_the_documents_exists(script: str) -> None:
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https?:|#)([^)#]+)", README))))
 def test_every_link_of_the_readme_has_a_target(link: str) -> None:
     assert (ROOT / link).exists()
+
+
+def test_the_readme_of_the_tests_names_every_support_module():
+    readme = (ROOT / "tests" / "README.md").read_text()
+    modules = {path.stem for path in (ROOT / "tests" / "support").rglob("*.py")}
+    assert not {name for name in modules if f"{name}`" not in readme}
