@@ -15,7 +15,8 @@ from services.connectors.meta.signature import HEADER, sign
 from tests.support.deployment import Deployment
 from tests.support.waiting import HANG_SECONDS, wait_until
 
-CHATS, TEXTS = 10, 20
+CHATS = 10
+TEXTS = 20
 SECRET = "a secret of the customer's"
 
 
@@ -24,7 +25,9 @@ class Customer:
 
     def __init__(self):
         self.failing = threading.Event()
-        self.told, self.refused, self.forged = [], 0, 0
+        self.told = []
+        self.refused = 0
+        self.forged = 0
         self._lock = threading.Lock()
         outer = self
 

@@ -22,8 +22,10 @@ from tests.support.waiting import HANG_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = blocks_by_section((ROOT / "examples" / "README.md").read_text())
-SEND, PYWA = "Send a message", "pywa against the sandbox"
-IN_PYTHON, IN_NODE = "Receive events in Python", "Receive events in Node.js"
+SEND = "Send a message"
+PYWA = "pywa against the sandbox"
+IN_PYTHON = "Receive events in Python"
+IN_NODE = "Receive events in Node.js"
 
 #: The two programs that send, as they are run.
 SENDERS = {"python": ".venv/bin/python examples/send_message.py", "node": "node examples/send_message.mjs"}

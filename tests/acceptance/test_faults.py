@@ -16,11 +16,12 @@ import requests
 from tests.support.deployment import Deployment, alive, descendants
 from tests.support.waiting import HANG_SECONDS, wait_until
 
-CHATS, TEXTS = 200, 10
-#: Messages whose connection the simulator cuts after taking them in.
+CHATS = 200
+TEXTS = 10
+#: Messages whose connection the simulator cuts after accepting them.
 AMBIGUOUS = 15
-#: Seconds between two messages of one of the eight clients, so that the kills fall between them.
-PAUSE = 0.08
+#: Between two messages of one of the eight clients, so that the kills fall between them.
+MESSAGE_INTERVAL_SECONDS = 0.08
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def accept(deployment, session, chat, number):
             time.sleep(0.1)
             continue
         if answer.status_code == 202:
-            time.sleep(PAUSE)
+            time.sleep(MESSAGE_INTERVAL_SECONDS)
             return text
         assert answer.status_code == 503, answer.text
         time.sleep(0.1)

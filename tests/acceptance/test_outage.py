@@ -14,8 +14,10 @@ import requests
 from tests.support.deployment import Deployment
 from tests.support.waiting import HANG_SECONDS, wait_until
 
-#: Seconds without a provider, and messages a second meanwhile.
-OUTAGE_SECONDS, RATE = float(os.environ.get("OUTAGE_SECONDS", "15")), 20
+#: How long the provider is unavailable.
+OUTAGE_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "15"))
+#: Messages a second during the outage.
+RATE = 20
 CHATS = 40
 COMPANY = "0100"
 
@@ -34,7 +36,8 @@ class Client(threading.Thread):
 
     def __init__(self, deployment):
         super().__init__(daemon=True)
-        self._deployment, self.stopped = deployment, threading.Event()
+        self._deployment = deployment
+        self.stopped = threading.Event()
         self.accepted = {f"60120000{chat:03}": [] for chat in range(CHATS)}
 
     def run(self):

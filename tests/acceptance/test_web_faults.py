@@ -20,10 +20,15 @@ from tests.support.web_deployment import COMPANY, PARTS, SESSION_SECONDS, WebDep
 
 pytestmark = pytest.mark.timeout(900)
 
-#: Sessions, and the chats and messages of each.
-SESSIONS, CHATS, TEXTS = (1, 2), 5, 16
-#: Seconds between two kills, and between two messages of a session.
-BETWEEN_KILLS, PAUSE = 2.5, 0.4
+#: Phone indexes.
+SESSIONS = (1, 2)
+#: Chats of each session.
+CHATS = 5
+#: Messages of each chat.
+TEXTS = 16
+KILL_INTERVAL_SECONDS = 2.5
+#: Between two messages of a session.
+MESSAGE_INTERVAL_SECONDS = 0.4
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def accept(deployment, client, index, chat, text):
         json={"message": text, "phoneIndex": index}, headers={"X-Api-Key": deployment.key}, timeout=HANG_SECONDS,
     )  # fmt: skip
     assert answer.status_code == 202, answer.text
-    time.sleep(PAUSE)
+    time.sleep(MESSAGE_INTERVAL_SECONDS)
     return text
 
 
@@ -59,7 +64,7 @@ def kill_in_turn(deployment, finished):
     """SIGKILL one part of a session after the other; returns what was killed."""
     killed = collections.Counter()
     for part, index in zip(itertools.cycle(PARTS), itertools.cycle(SESSIONS), strict=False):
-        if finished.wait(BETWEEN_KILLS):
+        if finished.wait(KILL_INTERVAL_SECONDS):
             break
         killed[part] += deployment.kill_part(part, index)
     return killed

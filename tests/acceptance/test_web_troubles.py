@@ -8,17 +8,20 @@ from tests.support.web_deployment import COMPANY, SESSION_SECONDS, WebDeployment
 
 pytestmark = pytest.mark.timeout(900)
 
-#: Megabytes after which a session is renewed; one of the simulator's uses about 400.
-MEMORY_MB = 700
-#: The bot that is to live through everything, one that is banned, and one that is logged out.
-TOUGH, BANNED, LOGGED_OUT = 1, 2, 3
+#: The memory limit of a session. A session with the simulator's page uses about 400 MB.
+MEMORY_LIMIT_MB = 700
+
+# Phone indexes: a bot that survives everything, one that is banned, and one that is logged out.
+TOUGH = 1
+BANNED = 2
+LOGGED_OUT = 3
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory):
     deployment = WebDeployment(
         tmp_path_factory.mktemp("web"), API_INSTANCES="1", META_INSTANCES="1", HEARTBEAT_INTERVAL="1000",
-        SESSION_MEMORY_MB=str(MEMORY_MB), WWEBJS_TAKEOVERS="2",
+        SESSION_MEMORY_MB=str(MEMORY_LIMIT_MB), WWEBJS_TAKEOVERS="2",
     )  # fmt: skip
     deployment.run("start", "--multiprocess", "--sandbox")
     for index in (TOUGH, BANNED, LOGGED_OUT):

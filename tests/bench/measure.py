@@ -65,7 +65,10 @@ class Meter:
     """Runs loads against a side that is up."""
 
     def __init__(self, side: Side, stage: Stage, connection: Connection, plan: Plan) -> None:
-        self._side, self._stage, self._connection, self._plan = side, stage, connection, plan
+        self._side = side
+        self._stage = stage
+        self._connection = connection
+        self._plan = plan
         self._loadgen = tools.build("loadgen")
         self._first = 0
 

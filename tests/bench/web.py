@@ -26,15 +26,16 @@ from tests.bench.figures import percentile
 from tests.support.waiting import wait_until
 from tests.support.web_deployment import COMPANY, PARTS, WebDeployment, command_of
 
-#: Seconds until what was sent must have arrived.
+#: How long sent messages may take to arrive.
 ARRIVAL_SECONDS = 240
-#: Messages a second to the Meta number, a little below what it may send, and seconds in which it is watched while
-#: nothing else happens: a p99 needs a thousand.
-META_RATE, QUIET_SECONDS = 18.0, 60.0
-#: Seconds of the same before, in which PostgreSQL writes whole pages, as after every checkpoint.
+#: Messages a second of the Meta number, a little below its limit.
+META_RATE = 18.0
+#: How long it is measured while nothing else happens: a p99 needs a thousand messages.
+QUIET_SECONDS = 60.0
+#: How long it sends before: PostgreSQL writes whole pages then, as after every checkpoint.
 WARM_UP_SECONDS = 10.0
 
-#: Each thread's `client`, whose connection is kept: opening one for each message would be much of what is measured.
+#: Each thread's `client`, which keeps its connection: opening one for each message would distort the figures.
 _own = threading.local()
 
 
@@ -78,7 +79,7 @@ def deployed() -> Iterator[WebDeployment]:
 
 
 def measure(plan: Plan, tell: Callable[[str], None]) -> Found:
-    """Measure everything, one after the other; `tell` is told what is under way."""
+    """Measure everything, one after the other. `tell` is called with the name of each step."""
     found = Found()
     with deployed() as deployment:
         tell("one session")
@@ -111,7 +112,7 @@ def _link(deployment: WebDeployment, index: int) -> str:
 
 
 def _settle_down() -> None:
-    """A page that was just loaded uses more than it does afterwards."""
+    """Wait, because a page uses more memory just after it was loaded."""
     time.sleep(15)
 
 
@@ -135,7 +136,7 @@ def _kind(pid: int) -> str:
 
 
 def bare_memory(deployment: WebDeployment, count: int) -> dict[str, float]:
-    """MiB (PSS) of so many browsers with the simulator's page, a profile each, and neither wa-js nor a session."""
+    """MiB (PSS) of N browsers with the simulator's page and a profile each, but without wa-js and sessions."""
     empty = deployment.folder / "empty.js"
     empty.write_text("")
     page = f"http://127.0.0.1:{deployment.settings.sandbox_port}/_wa/"
@@ -283,7 +284,7 @@ def _disordered(deployment: WebDeployment, numbers: list[str], texts: set[str]) 
 
 
 def _meta_latency(deployment: WebDeployment, name: str, going_on: Callable[[float], bool]) -> list[float]:
-    """Milliseconds from POST to Graph of texts at a steady rate; `going_on` is told for how many seconds already."""
+    """Milliseconds from POST to Graph of texts at a steady rate. `going_on` is called with the seconds so far."""
     posted: dict[str, float] = {}
     begin = time.monotonic()
     while going_on(time.monotonic() - begin):

@@ -20,8 +20,12 @@ from services.http_server.protocol import HttpProtocol
 from services.outbox.store import Outbox
 from tests.support.waiting import HANG_SECONDS, wait_until
 
-COMPANY, OTHER = "0128", "0999"
-KEY, OTHER_KEY, OPERATOR_KEY, REVOKED_KEY = "bk_company", "bk_other", "bk_operator", "bk_revoked"
+COMPANY = "0128"
+OTHER = "0999"
+KEY = "bk_company"
+OTHER_KEY = "bk_other"
+OPERATOR_KEY = "bk_operator"
+REVOKED_KEY = "bk_revoked"
 CHAT = "60123456789"
 #: A URL where nobody listens.
 NOWHERE = "http://127.0.0.1:1"

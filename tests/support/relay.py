@@ -27,7 +27,8 @@ class Relay:
 
     def __init__(self, api: str, *troubles: int | str) -> None:
         self.requests: list[Request] = []
-        self._api, self._troubles = api, list(troubles)
+        self._api = api
+        self._troubles = list(troubles)
         outer = self
 
         class Handler(BaseHTTPRequestHandler):

@@ -33,7 +33,9 @@ class Terminal:
 
     def __init__(self, folder: Path, environment: Mapping[str, str], ports: Mapping[int, int]) -> None:
         """`ports`: the ports to use in place of the documented ones."""
-        self.folder, self.environment, self._ports = folder, dict(environment), ports
+        self.folder = folder
+        self.environment = dict(environment)
+        self._ports = ports
 
     def run(self, block: str, *, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         """Runs a block until its end. Fails unless `check` is false or the exit code is 0."""

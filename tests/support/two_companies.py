@@ -19,13 +19,24 @@ from tests.support.meta_payloads import webhook
 from tests.support.outbox import WORKER, accept, execute
 from tests.support.remote.graph_api import APP, DIALOG360_HEALTH, SCOPES, WELL, Answer, Json, Provider
 
-COMPANY, CHAT = "0128", "60123456789"
+COMPANY = "0128"
+CHAT = "60123456789"
 #: A part of every text and id that only the company 0128 may see.
 MARK = "owned-by-0128"
-#: Numbers and accounts of the company 0128, at Meta and at 360dialog, and a number of it that is not linked.
-NUMBER, ACCOUNT, DIALOG_NUMBER, DIALOG_ACCOUNT, UNLINKED = "10550128", "77000128", "36010128", "36020128", "10560128"
-#: Those of the company 0999.
-OTHER_NUMBER, OTHER_ACCOUNT, OTHER_DIALOG, OTHER_DIALOG_ACCOUNT = "20660999", "88000999", "46010999", "46020999"
+
+# The company 0128.
+NUMBER = "10550128"
+ACCOUNT = "77000128"
+DIALOG_NUMBER = "36010128"
+DIALOG_ACCOUNT = "36020128"
+#: A number at Meta that is not linked.
+UNLINKED = "10560128"
+
+# The company 0999.
+OTHER_NUMBER = "20660999"
+OTHER_ACCOUNT = "88000999"
+OTHER_DIALOG = "46010999"
+OTHER_DIALOG_ACCOUNT = "46020999"
 TOKENS = {"EAAG-0128": (ACCOUNT, (NUMBER, UNLINKED)), "EAAG-0999": (OTHER_ACCOUNT, (OTHER_NUMBER,))}
 KEYS = {"d360-0128": (DIALOG_NUMBER, DIALOG_ACCOUNT), "d360-0999": (OTHER_DIALOG, OTHER_DIALOG_ACCOUNT)}
 APP_SECRET = "app-secret"

@@ -17,8 +17,10 @@ from services.outbox.recovery import KeyedRecovery
 from services.outbox.store import Entry, Outbox, Result
 from tests.support.outbox import accept, execute, status_of
 
-CUSTOMER, OWN = "60123456789", "60111222333"
-CHAT, GROUP = f"{CUSTOMER}@c.us", "120363000000000001@g.us"
+CUSTOMER = "60123456789"
+OWN = "60111222333"
+CHAT = f"{CUSTOMER}@c.us"
+GROUP = "120363000000000001@g.us"
 _numbers = itertools.count(1)
 
 

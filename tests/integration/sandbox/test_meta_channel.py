@@ -13,7 +13,9 @@ from services.sandbox.meta.customers import user_id_of
 from tests.support.sandbox import SECRET, Receiver, Sandbox, eventually, free_port
 from tests.support.waiting import HANG_SECONDS
 
-NUMBER, CUSTOMER, KEY = "1055", "60123456789", "key-of-a-number"
+NUMBER = "1055"
+CUSTOMER = "60123456789"
+KEY = "key-of-a-number"
 PNG = b"\x89PNG\r\n\x1a\n" + b"dot" * 40
 #: An animated WebP: its extended header says so.
 WEBP = b"RIFF\x00\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x02" + b"x" * 30

@@ -14,7 +14,8 @@ from services.connectors.meta.signature import HEADER, sign
 from tests.support.sandbox import SECRET, Receiver, Sandbox, eventually, free_port
 from tests.support.waiting import HANG_SECONDS
 
-PHONE, CUSTOMER = "106540352242922", "+60123456789"
+PHONE = "106540352242922"
+CUSTOMER = "+60123456789"
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cfc0000000"
     "030001005b1d2a3b0000000049454e44ae426082"
@@ -32,7 +33,9 @@ class Bot:
             webhook_endpoint="/api/meta/webhook",
         )  # fmt: skip
         with_simulator.base_url = f"{sandbox.url}/v26.0"  # pywa has set Meta's
-        self.messages, self.statuses, self.raw = [], [], []
+        self.messages = []
+        self.statuses = []
+        self.raw = []
         self.client.on_raw_update(lambda _, update: self.raw.append(update.value))
         self.client.on_message(lambda _, message: self.messages.append(message))
         self.client.on_message_status(lambda _, status: self.statuses.append(status))

@@ -47,7 +47,8 @@ class Browser:
     """A Chromium with a profile of its own."""
 
     def __init__(self, sandbox, profile):
-        self._url, self._profile = sandbox.page_url, profile
+        self._url = sandbox.page_url
+        self._profile = profile
         self.start()
 
     def start(self):

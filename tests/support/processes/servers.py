@@ -30,7 +30,10 @@ class Server:
         self, settings: Settings, command: list[str], answers: Callable[[], bool], stop_signal: signal.Signals
     ) -> None:
         self._home, log = settings.server_home, settings.env_file.with_name(f"{Path(command[0]).name}.log")
-        self._command, self._log, self._answers, self._stop_signal = command, log, answers, stop_signal
+        self._command = command
+        self._log = log
+        self._answers = answers
+        self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -11,7 +11,8 @@ from werkzeug.serving import make_server
 
 from tests.support.waiting import HANG_SECONDS
 
-TOKEN, KEY = "EAAGsecretsecretsecret", "d360-secret"
+TOKEN = "EAAGsecretsecretsecret"
+KEY = "d360-secret"
 
 
 class FileProvider:

@@ -12,7 +12,9 @@ Json = dict[str, Any]
 #: HTTP status and JSON, or bytes that are no JSON.
 Answer = tuple[int, Json | bytes]
 
-NUMBER, ACCOUNT, APP = "1055", "77", "4711"
+NUMBER = "1055"
+ACCOUNT = "77"
+APP = "4711"
 #: A healthy number, as Graph describes it.
 WELL: Json = {
     "id": NUMBER,
