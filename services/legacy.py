@@ -52,7 +52,7 @@ def wire() -> Context:
     hints = LocalWakeups(settings)
     context = connect(settings, hints)
     sender = Channel(
-        settings, context.database, context.directory, context.connectors["meta"], tuned_for_meta(settings),
+        settings, context.database, context.accounts, context.connectors["meta"], tuned_for_meta(settings),
         "legacy", run,
     )  # fmt: skip
     hints.sender = sender
@@ -80,7 +80,7 @@ def _stop(sender: Channel, events: EventSender, chores: BackgroundJobs) -> None:
 
 def add_webhooks(context: Context, flask: Any) -> None:
     """Meta's webhooks, which the meta process serves otherwise."""
-    webhooks = blueprint(context.settings, context.database, context.hints)
+    webhooks = blueprint(context.settings, context.database, context.notifier)
     flask.register_blueprint(declare(webhooks, Auth.NONE))  # they prove themselves by their signature
 
 

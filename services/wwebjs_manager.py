@@ -1,4 +1,4 @@
-"""The process that manages the WhatsApp Web sessions: health and session routes over HTTP, and the keeper beside them.
+"""The process that manages the WhatsApp Web sessions: health and session routes over HTTP, and the keeper.
 
 `gunicorn services.wwebjs_manager:create_service()` serves it (port 3001). The session routes are those of the API, with
 the same keys.
@@ -24,12 +24,12 @@ from services.wakeups.redis_broker import WakeupSender, WakingBroker
 
 
 class Manager:
-    """The WSGI application, and the keeper that it starts."""
+    """The WSGI application, which starts the keeper."""
 
     def __init__(self, context: Context) -> None:
         self.counters = context.counters  # read by the process's heartbeat
         self._flask = create_app(context, (health, sessions, session))
-        self._keeper = create_keeper(context.settings, context.database, context.hints, context.counters)
+        self._keeper = create_keeper(context.settings, context.database, context.notifier, context.counters)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return self._flask(environ, start_response)
@@ -43,13 +43,13 @@ class Manager:
         self._keeper.stop()
 
 
-def connect(settings: Settings, hints: Notifier) -> Context:
-    """The context of the session routes; it connects with the first request."""
+def connect(settings: Settings, notifier: Notifier) -> Context:
+    """The context of the session routes. The first request connects."""
     name = os.environ.get("BISNES_INSTANCE", "wwebjs")
     database = Database(settings.database_dsn, settings.database_pool_wwebjs_max, name)
-    directory = AccountCache(database)
-    directory.start()
-    return Context(settings, database, directory, Acceptor(database, hints), hints, {}, media_store(settings))
+    accounts = AccountCache(database)
+    accounts.start()
+    return Context(settings, database, accounts, Acceptor(database, notifier), notifier, {}, media_store(settings))
 
 
 def create_service() -> Service:

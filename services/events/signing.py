@@ -1,4 +1,4 @@
-"""How a customer knows that a webhook is ours: HMAC-SHA512 over the body as it was sent, with the webhook's secret."""
+"""Signs the calls of webhooks, so that a customer can verify them: HMAC-SHA512 over the body with a shared secret."""
 
 import hashlib
 import hmac
@@ -10,6 +10,16 @@ from bisnesctl import __version__
 
 ALGORITHM = "sha512"
 
+#: The headers of a call that are our own, with their meaning.
+HEADERS = {
+    "X-Webhook-Request-Id": "A UUID of this call; another one for each attempt. The event's `id` stays the same.",
+    "X-Webhook-Timestamp": "When this call was made, in milliseconds since the epoch.",
+    "X-Webhook-Attempt": "1, 2, 3, …",
+    "X-Webhook-Hmac-Algorithm": f"`{ALGORITHM}`.",
+    "X-Webhook-Hmac": "HMAC-SHA512 in hex over the body as it was received, with the webhook's secret.",
+    "X-Webhook-Hmac-Previous": "The same with the previous secret; present only while a rotation overlaps.",
+}
+
 
 def signature(secret: str, body: bytes) -> str:
     """The HMAC in lower-case hex."""
@@ -19,7 +29,7 @@ def signature(secret: str, body: bytes) -> str:
 def headers(secret: str, previous: str | None, body: bytes, attempt: int) -> tuple[str, ...]:
     """The headers of one attempt, as lines.
 
-    `previous`: the secret that is being replaced, while it still counts; `attempt`: from 1.
+    `previous`: the secret that is being replaced, while it is still valid; `attempt`: from 1.
     """
     lines = (
         "Content-Type: application/json",

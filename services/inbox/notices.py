@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import orjson
 
 from services.database.connection import Connection
+from services.events.payload_sql import NOTICE_EVENT
 from services.inbox.statuses import Told
 from services.message import Notice, Scope
-from services.outbox.history_sql import envelope
 from services.outbox.store import Hold
 
 #: What an account update may say that ends a connection until an operator acts (Webhooks reference, "account_update").
@@ -44,8 +44,7 @@ WITH given AS (
     INSERT INTO bot_check (bot_id) SELECT DISTINCT id FROM about ORDER BY id
     ON CONFLICT (bot_id) DO UPDATE SET due = now()
 )
-SELECT w.n, jsonb_set({envelope("", "jsonb_build_object('field', w.field, 'account', w.account, 'value', w.value)")},
-    '{{event}}', to_jsonb(w.event))::text
+SELECT w.n, {NOTICE_EVENT}::text
 FROM about w JOIN event_feed USING (company_id) ORDER BY w.n, w.id"""
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import orjson
 
 from services.database.connection import Connection, Statement, run
+from services.events.payload_sql import SENT_EVENT, ack_event
 from services.message import Status, StatusUpdate
-from services.outbox.history_sql import HISTORY, SENT_EVENT, ack_event
+from services.outbox.history_sql import HISTORY
 
 #: Meta's error for a link that it could not fetch.
 LINK_REFUSED = "131053"

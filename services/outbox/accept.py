@@ -7,6 +7,9 @@ of which the server hung. If the answer is missing all the same, its outcome is 
 anything else is stored there, and messages that no caller was given are withdrawn, unless a worker has taken them
 already. Those with an idempotency key stay: their callers get their ids with the next request, from any process, and
 perhaps did so meanwhile. (INSERT and COMMIT as two steps cost a seventh of the throughput.)
+
+If the server refuses to withdraw messages, they stay in doubt, and new messages are stored nevertheless: one damaged
+or locked row must not stop everybody's messages. A server that can store nothing refuses the INSERT as well.
 """
 
 import time
@@ -25,7 +28,7 @@ from services.database.connection import (
     end_backends,
     is_broken,
 )
-from services.database.group_commit import Batch, CallersLeft, GroupCommit
+from services.database.group_commit import TIDY_INTERVAL_SECONDS, Batch, CallersLeft, GroupCommit
 from services.outbox import store
 from services.outbox.store import Entry
 from services.wakeups.notifier import Notifier
@@ -66,6 +69,7 @@ class Acceptor:
         # Messages whose INSERT was not answered, by id, and the backends that may still be at it.
         self._in_doubt: dict[str, Entry] = {}
         self._backends: set[int] = set()
+        self._next_withdrawal = 0.0  # the moment before which a batch withdraws nothing, in monotonic seconds
         self._clock_offset = 0.0  # seconds by which the database's clock is ahead of ours that never is set, at least
         self._commits: GroupCommit[Entry, Accepted] = GroupCommit(
             "intake", self._write, seconds, max_items=MAX_BATCH, undo=self._withdraw, tidy=self._tidy
@@ -105,18 +109,25 @@ class Acceptor:
             raise DatabaseUnavailable(str(error).strip()) from error
 
     def _store_once(self, batch: Batch[Entry]) -> Stored:
-        connection = self._settled({entry.message_id for entry in batch.items})
-        there = set(self._in_doubt)
-        batch.check()
-        stored, earlier = self._commit(
-            connection, [each for each in batch.items if each.message_id not in there], batch
-        )
-        self._in_doubt.clear()
+        """Store the batch, except what an earlier attempt stored. Closes the connection if it breaks."""
+        connection = self._connected()
+        try:
+            there = self._look_up(connection, {entry.message_id for entry in batch.items})
+            self._try_withdraw_others(connection, there)
+            batch.check()
+            entries = [entry for entry in batch.items if entry.message_id not in there]
+            stored, earlier = self._commit(connection, entries, batch)
+        except DatabaseError as error:
+            if is_broken(connection, error):
+                connection.close()
+            raise
+        for entry in batch.items:
+            self._in_doubt.pop(entry.message_id, None)
         self._backends.clear()
         return stored | there, earlier
 
     def _commit(self, connection: Connection, entries: list[Entry], batch: Batch[Entry]) -> Stored:
-        """Store the entries if all callers of the batch still wait. Closes the connection if it breaks."""
+        """Store the entries if all callers of the batch still wait. They are in doubt if the connection breaks."""
         if not entries:
             return set(), {}
         before = dict(self._in_doubt)
@@ -131,9 +142,7 @@ class Acceptor:
                 self._clock_offset = clock(connection) - time.monotonic()
                 raise CallersLeft
         except DatabaseError as error:
-            if is_broken(connection, error):
-                connection.close()
-            else:
+            if not is_broken(connection, error):
                 self._in_doubt = before
             raise
         return found.stored, found.earlier
@@ -155,23 +164,40 @@ class Acceptor:
             log.warning("backends of earlier connections cannot be ended", reason=str(error).strip())
         return connection
 
-    def _settled(self, wanted: Collection[str]) -> Connection:
-        """A connection after what is in doubt was looked up: messages that are `wanted` and there stay in mind, others
-        are withdrawn."""
-        connection = self._connection
-        if connection is None or connection.closed:
-            connection = self._connection = self._connect()
-        if self._in_doubt:
-            there = store.existing(connection, [number for number in self._in_doubt if number in wanted])
-            rest = [
-                number
-                for number, entry in self._in_doubt.items()
-                if number not in wanted and entry.idempotency_key is None
-            ]
-            if rest and (gone := store.withdraw(connection, rest)):
-                log.warning("messages that were stored after their time was up were withdrawn", messages=gone)
-            self._in_doubt = {number: self._in_doubt[number] for number in there}
-        return connection
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connect()
+        return self._connection
+
+    def _look_up(self, connection: Connection, wanted: Collection[str]) -> set[str]:
+        """Which of the `wanted` messages that are in doubt are stored; the others of them are not in doubt any more."""
+        asked = [number for number in self._in_doubt if number in wanted]
+        there = store.existing(connection, asked) if asked else set()
+        for number in asked:
+            if number not in there:
+                del self._in_doubt[number]
+        return there
+
+    def _try_withdraw_others(self, connection: Connection, wanted: Collection[str]) -> None:
+        """Withdraw the messages in doubt that are not `wanted`, if the server lets us."""
+        if len(self._in_doubt) == len(wanted) or time.monotonic() < self._next_withdrawal:
+            return
+        try:
+            self._withdraw_others(connection, wanted)
+        except DatabaseError as error:
+            if connection.closed:
+                raise
+            self._next_withdrawal = time.monotonic() + TIDY_INTERVAL_SECONDS
+            log.warning("messages that may have been stored too late are in doubt", reason=str(error).strip())
+
+    def _withdraw_others(self, connection: Connection, wanted: Collection[str]) -> None:
+        """Withdraw the messages in doubt that are not `wanted`. None of them is in doubt any more."""
+        others = {number: entry for number, entry in self._in_doubt.items() if number not in wanted}
+        unkeyed = [number for number, entry in others.items() if entry.idempotency_key is None]
+        if unkeyed and (gone := store.withdraw(connection, unkeyed)):
+            log.warning("messages that were stored after their time was up were withdrawn", messages=gone)
+        for number in others:
+            del self._in_doubt[number]
 
     def _withdraw(self, entries: list[Entry]) -> None:
         """Take back what was stored although its callers were told otherwise."""
@@ -182,7 +208,7 @@ class Acceptor:
         """Whether messages are still in doubt; none of their callers waits any more."""
         if self._in_doubt:
             try:
-                self._settled(())
+                self._withdraw_others(self._connected(), ())
             except (DatabaseError, DatabaseUnavailable) as error:
                 log.warning("messages that may have been stored too late are in doubt", reason=str(error).strip())
                 if self._connection is not None:

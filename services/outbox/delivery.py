@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import structlog
 from psycopg2 import DataError
 
 from bisnesctl.encryption import EncryptionError
-from services.connectors.base import NO_ANSWER, Again, Connector, Preparation, Request
+from services.connectors.base import NO_ANSWER, Again, Connector, HttpConnector, Preparation, Refusal, Request
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.http_client.in_flight import Answered, Broken, InFlight
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
@@ -330,6 +331,8 @@ class Delivery:
         else:
             if isinstance(step, Preparation):
                 self._preparations.start(message.bot_id, hand, step)
+            elif isinstance(step, Refusal):
+                self._take(hand, step)
             else:
                 self._hand_over(hand, step)
 
@@ -372,7 +375,8 @@ class Delivery:
     def _outcome(self, message: Outgoing, answer: Answered | Broken) -> Outcome | Again | None:
         match answer:
             case Answered(status, body):
-                return self._connector.outcome(message, status, body)
+                # Only the requests of an HttpConnector get such an answer.
+                return cast(HttpConnector, self._connector).outcome(message, status, body)
             case Broken(reason, handed=True):
                 return Unknown(reason, NO_ANSWER)
             case Broken() if self._journal.trouble is not None:  # it was kept back

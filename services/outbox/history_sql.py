@@ -1,14 +1,10 @@
 """What other services read of a message that was sent: pieces of SQL that follow an update of the outbox.
 
-They read the CTE `written`: rows of `outbox` as they are now. What the customer is told is built here as well; it is
-raised for companies that asked for events.
+They read the CTE `written`: rows of `outbox` as they are now. The events are raised for companies that asked for any.
 """
 
-#: What a person reads of a message.
-CONTENT = "COALESCE(payload ->> 'message', payload ->> 'caption', payload ->> 'templateName')"
-#: Where its file is: the link that was given, or our own copy.
-MEDIA_URL = """COALESCE(payload #>> '{media,link}', CASE WHEN payload #>> '{media,key}' IS NOT NULL
-    THEN %(media_base)s || '/api/v2/media/' || company_id || '/' || message_id END)"""
+from services.events.payload_sql import CONTENT, MEDIA_URL, NOW, SENT_EVENT, ack_event
+
 #: The outbox's chat id as the old tables have it.
 OLD_CHAT_ID = "CASE WHEN chat_id ~ '^[0-9]+$' THEN chat_id || '@c.us' ELSE chat_id END"
 CONTACT_ID = "company_id || '-' || split_part(chat_id, '@', 1)"
@@ -64,48 +60,6 @@ CONTACTS = f"""renamed AS (  -- what is sent once more, its link having been ref
     RETURNING 1 AS row
 )"""
 
-
-def envelope(name: str, payload: str, row: str = "w") -> str:
-    """SQL of one event for `raise_events`, of a row with company_id, phone_index and chat_id."""
-    return (
-        f"jsonb_build_object('company', {row}.company_id, 'session', {row}.company_id || '-' || {row}.phone_index,"
-        f" 'event', '{name}', 'chat', {row}.chat_id, 'payload', {payload})"
-    )
-
-
-#: Our number as customers know it.
-OWN_NUMBER = """(SELECT COALESCE(c.display_phone_number, (SELECT own_number FROM wa_session WHERE bot_id = c.id))
-        FROM phone_configs c WHERE c.id = w.bot_id)"""
-
-SENT_EVENT = envelope(
-    "message.any",
-    f"""jsonb_build_object('id', w.message_id, 'providerId', w.provider_id,
-        'timestamp', floor(extract(epoch FROM now())), 'chatId', w.chat_id, 'from', {OWN_NUMBER}, 'to', w.chat_id,
-        'fromMe', true, 'type', w.kind, 'body', {CONTENT}, 'hasMedia', w.payload ? 'media',
-        'media', CASE WHEN w.payload ? 'media' THEN jsonb_build_object('url', {MEDIA_URL},
-            'mimetype', w.payload #> '{{media,mimeType}}', 'filename', w.payload -> 'filename',
-            'sha256', w.payload #> '{{media,sha256}}', 'voice', COALESCE(w.payload -> 'voice', 'false')) END,
-        'replyTo', CASE WHEN w.payload ? 'quoted_provider_id'
-            THEN jsonb_build_object('id', w.payload -> 'quoted_provider_id') END,
-        'name', NULL, 'userId', NULL, 'content', NULL)""",
-)
-
-
-def ack_event(status: str, at: str, code: str, error: str, more: str = "'{}'") -> str:
-    """SQL of the event that tells of a message's new status; `at`: SQL of seconds since the epoch."""
-    return envelope(
-        "message.ack",
-        f"""jsonb_build_object('id', w.message_id, 'providerId', w.provider_id, 'chatId', w.chat_id,
-            'status', {status}, 'ack', CASE {status}::text WHEN 'failed' THEN -1 WHEN 'sent' THEN 1
-                WHEN 'delivered' THEN 2 WHEN 'read' THEN 3 ELSE 0 END,
-            'ackName', CASE {status}::text WHEN 'failed' THEN 'ERROR' WHEN 'sent' THEN 'SERVER'
-                WHEN 'delivered' THEN 'DEVICE' WHEN 'read' THEN 'READ' ELSE 'PENDING' END,
-            'timestamp', floor({at}), 'error', CASE WHEN {status}::text IN ('failed', 'unknown')
-                THEN jsonb_build_object('code', {code}, 'reason', {error}) END) || {more}::jsonb""",
-    )
-
-
-NOW = "extract(epoch FROM now())"
 
 # The contacts are counted so that they are written, and locked, before the feed is.
 #: The events of outcomes: what was sent now, and what became of it.

@@ -304,8 +304,11 @@ def existing(connection: Connection, message_ids: list[str]) -> set[str]:
         return {row[0] for row in cursor.fetchall()}
 
 
+#: Milliseconds that a withdrawal waits for a lane that somebody else has locked: the messages of others wait behind it.
+WITHDRAW_LOCK_MILLISECONDS = 500
 # What a worker has in hand, or had, is left alone.
-_WITHDRAW = """
+_WITHDRAW = f"""
+SET LOCAL lock_timeout = {WITHDRAW_LOCK_MILLISECONDS};
 WITH found AS (
     SELECT bot_id, chat_id, id FROM outbox
     WHERE message_id = ANY(%s::uuid[]) AND status = 'queued' AND attempts = 0

@@ -1,4 +1,4 @@
-"""What the networks' pages for people have in common: style, headers, limits."""
+"""Shared parts of the networks' pages for people: style, headers, limits."""
 
 import time
 from importlib import resources

@@ -21,7 +21,7 @@ JsonField = Annotated[Any, BeforeValidator(_parsed)]
 
 
 def sent_fields() -> dict[str, Any]:
-    """The fields of a form or of a JSON object, whatever its Content-Type. Raises `BadRequest` for invalid JSON."""
+    """The fields of a form or of a JSON object with any Content-Type. Raises `BadRequest` for invalid JSON."""
     if request.mimetype == "multipart/form-data":
         return request.form.to_dict()
     body = request.get_data()

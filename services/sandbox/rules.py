@@ -10,7 +10,7 @@ Milliseconds = Annotated[int, Field(ge=0, le=3_600_000)]
 
 
 class Rule(BaseModel):
-    """What all rules have in common."""
+    """The fields that all rules have."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -130,7 +130,7 @@ def test_a_number_never_runs_in_two_sessions(deployment, tmp_path):
     output = tmp_path / "output"
     with output.open("w") as file, subprocess.Popen(command, env=environment, stdout=file, stderr=file) as second:
         try:
-            wait_until(lambda: "another process has this number" in output.read_text(), 120, output.read_text)
+            wait_until(lambda: "another process serves this bot" in output.read_text(), 120, output.read_text)
             time.sleep(3)
             assert second.poll() is None  # it waits for the number, which is no failed start
             assert len(browsers_of(deployment)) == len(SESSIONS)

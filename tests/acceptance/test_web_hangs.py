@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def test_a_hanging_session_is_killed_and_restarted_with_its_reason_recorded(depl
     assert "no heartbeat for" in reason
     row = deployment.status()[deployment.program(LINKED)]
     assert row["restarts"] >= 1
-    assert "hung once within an hour" in row["reason"]
+    assert re.search(r"hung (once|\d+ times) within an hour", row["reason"])
     assert is_unharmed(deployment)
 
 

@@ -15,7 +15,8 @@ from bisnesctl.settings import Settings, load
 from services.api.app import create_app
 from services.api.asgi import AsgiApp
 from services.api.context import Context, connect
-from services.api.openapi import CODES, Problem
+from services.api.openapi import Problem
+from services.http_server.error_codes import ErrorCode
 from services.http_server.protocol import HttpProtocol
 from services.outbox.store import Outbox
 from tests.support.waiting import HANG_SECONDS, wait_until
@@ -76,7 +77,9 @@ def api(settings: Settings) -> Iterator[tuple[Context, FlaskClient]]:
 def refusal(answer: Any) -> tuple[int, str]:
     """Status and code of an error, which must have the documented form. For answers of Flask and of requests."""
     problem = Problem.model_validate(answer.json() if callable(answer.json) else answer.json)
-    assert CODES[problem.code][0] == answer.status_code
+    statuses = {str(code): code.status for code in ErrorCode}
+    (code,) = [each for each in ErrorCode if each.value == problem.code]
+    assert code.status == answer.status_code
     assert problem.error
     return answer.status_code, problem.code
 

@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 import requests
 
-from services.connectors.meta.signature import HEADER, verify_signature
+from services.connectors.meta.receiver import SIGNATURE_HEADER, verify_signature
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 T = TypeVar("T")
@@ -62,7 +62,9 @@ class Receiver:
 
             def do_POST(self) -> None:
                 outer.headers.append(dict(self.headers))
-                status = outer._receive(self.rfile.read(int(self.headers["Content-Length"])), self.headers[HEADER])
+                status = outer._receive(
+                    self.rfile.read(int(self.headers["Content-Length"])), self.headers[SIGNATURE_HEADER]
+                )
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()

@@ -7,8 +7,7 @@ from uuid_utils import uuid7
 
 from bisnesctl.bots import inspection
 from bisnesctl.settings import Settings
-from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import PATH, SECRET_HEADER, SIGNATURE_HEADER, Receiver, sign
 from services.connectors.meta.translation.incoming import parse
 from services.database.connection import Connection, Database
 from services.inbox.apply import Inbox
@@ -90,7 +89,7 @@ class Webhooks:
         self.settings = settings
         self.connection = connection
         self._pool = Database(settings.database_dsn)
-        self._client = create_app(settings, self._pool, self).test_client()
+        self._client = Receiver(settings, self._pool, self).test_client()
 
     def notify(self, queue_name: str) -> None:
         pass
@@ -101,7 +100,7 @@ class Webhooks:
     def of_meta(self, *changes: tuple[str, Json], account: str = ACCOUNT, later: bool = False) -> None:
         """Receive changes (field, value) with Meta's signature, and apply them unless `later`."""
         body = _body(changes, account)
-        assert self._client.post(PATH, data=body, headers={HEADER: sign(APP_SECRET, body)}).status_code == 200
+        assert self._client.post(PATH, data=body, headers={SIGNATURE_HEADER: sign(APP_SECRET, body)}).status_code == 200
         if not later:
             self.work_off()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.connectors.base import PageRequest
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
+from services.connectors.wwebjs.translation.connector import page_request
 from services.message import Outcome, Outgoing, Status
 from services.outbox.delivery import Attempts, settle
 
@@ -74,7 +75,7 @@ class World:
 
 
 class FakePage:
-    """Stands in for the page that `PageWindow` calls.
+    """Stands in for the page that `PageSends` calls.
 
     `sends` and `questions` hold the outcomes of its next calls. Later calls succeed.
     """
@@ -152,7 +153,7 @@ class Rows:
                 oldest.setdefault(row.message.chat_id, row)
         found = [r for r in oldest.values() if r.message.id not in self.in_hand and r.due <= now]
         self.in_hand |= {row.message.id for row in found}
-        return [PageRequest(row.message) for row in found]
+        return [page_request(row.message) for row in found]
 
     def record(self, number: int, outcome: Outcome, now: float) -> None:
         """Record the outcome of a claimed message."""

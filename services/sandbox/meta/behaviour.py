@@ -68,8 +68,8 @@ class Behaviours:
     """The rules in force, and the settings that apply to all messages. Thread-safe; lost when the process ends."""
 
     def __init__(self) -> None:
-        self.rules = RuleList(Behaviour())  # type: ignore[call-arg]
-        self.delivery = Delivery()  # type: ignore[call-arg]
+        self.rules = RuleList(Behaviour())
+        self.delivery = Delivery()
         self.enforce_window = False
         self._lock = threading.Lock()
         self._buckets: dict[tuple[str, ...], tuple[float, float]] = {}  # (tokens, when they were counted)
@@ -79,7 +79,7 @@ class Behaviours:
         self.rules.clear()
         with self._lock:
             self._buckets.clear()
-        self.delivery = Delivery()  # type: ignore[call-arg]
+        self.delivery = Delivery()
         self.enforce_window = False
 
     def use_for(self, message: Message) -> Behaviour:

@@ -12,7 +12,7 @@ import orjson
 import requests
 import structlog
 
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import SIGNATURE_HEADER, sign
 from services.sandbox.meta.behaviour import Behaviour, Behaviours, Delivery
 from services.sandbox.meta.customers import customer_fields
 from services.sandbox.meta.destinations import Destination, Destinations
@@ -179,7 +179,7 @@ class WebhookSender:
     def _post(self, destination: Destination, body: bytes, repeat: int) -> bool:
         headers = {"Content-Type": "application/json"} | dict(destination.headers)
         if destination.signed:
-            headers[HEADER] = sign(self._secret, body)
+            headers[SIGNATURE_HEADER] = sign(self._secret, body)
         for url in destination.urls:
             if self._post_to(url, body, headers):
                 return all(self._post_to(url, body, headers) for _ in range(repeat))

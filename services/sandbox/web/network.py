@@ -31,8 +31,8 @@ class Network:
         self.devices = Devices(self._database, self.updates)
         self.chats = Chats(self._database, self.updates)
         self.files = Files(self._database, home / "sandbox-wa-media")
-        self.rules = RuleList(WebRule())  # type: ignore[call-arg]
-        self.acks = Acks()  # type: ignore[call-arg]
+        self.rules = RuleList(WebRule())
+        self.acks = Acks()
 
     def close(self) -> None:
         """Close the database."""
@@ -41,7 +41,7 @@ class Network:
     def clear_rules(self) -> None:
         """Behave as documented again."""
         self.rules.clear()
-        self.acks = Acks()  # type: ignore[call-arg]
+        self.acks = Acks()
 
     def page_loaded(self, device: str, boot: str) -> dict[str, Any]:
         """Register a page that was loaded. Returns its state."""

@@ -10,7 +10,7 @@ from pywa import WhatsApp, errors, types
 from pywa.types.templates import BodyText, TemplateLanguage
 from werkzeug.serving import make_server
 
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import SIGNATURE_HEADER, sign
 from tests.support.sandbox import SECRET, Receiver, Sandbox, eventually, free_port
 from tests.support.waiting import HANG_SECONDS
 
@@ -168,7 +168,7 @@ def test_a_failed_status_has_pywas_own_error_type(sandbox, bot, wa):
 def test_pywa_refuses_a_wrong_signature(stage, sandbox, bot):
     url, body = stage[2], b'{"object":"whatsapp_business_account","entry":[]}'
     unsigned = requests.post(url, body, timeout=HANG_SECONDS)
-    forged = requests.post(url, body, headers={HEADER: sign("another", body)}, timeout=HANG_SECONDS)
+    forged = requests.post(url, body, headers={SIGNATURE_HEADER: sign("another", body)}, timeout=HANG_SECONDS)
     assert (unsigned.status_code, forged.status_code) == (401, 403)
 
 

@@ -32,8 +32,8 @@ ALLOWED = {
     "services/wakeups/background_call.py: self._asked.wait": "for the next call",
     "services/wakeups/redis_broker.py: self._asked.wait": "for the next hint",
     "services/inbox/receive.py: self._commits.submit(...).result": "GroupCommit ends it in time",
-    "services/api/messages/sends.py: context.intake.accept(...).result": "GroupCommit ends it in time",
-    "services/api/event_stream.py: stream.stirred.wait": "within asyncio.wait_for",
+    "services/api/messages/sends.py: submit(...).result": "GroupCommit ends it in time",
+    "services/api/event_stream.py: stream.changed.wait": "within asyncio.wait_for",
     "services/connectors/wwebjs/browser/cdp.py: self._socket.recv": "its socket has a time limit",
     "services/connectors/wwebjs/browser/chromium.py: self._process.wait": "after SIGKILL",
 }
