@@ -9,7 +9,7 @@ nothing from each other. A room has the same parts under the same names:
 - `page`: the page for people, below /_sandbox/ too;
 - a class that holds its state: `meta.simulator.Simulator`, `web.network.Network`.
 
-What the rooms share lies beside them: `database`, `rules` for injected faults, `control_requests`, `control_page`.
+Shared modules lie beside the rooms: `database`, `rules` for injected faults, `control_requests`, `control_page`.
 `__main__` builds the networks, `app` makes one application of them, `server` serves it. Another network is a new room,
 a line in `__main__` and a line in `app`.
 """

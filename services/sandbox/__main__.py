@@ -53,7 +53,7 @@ class Sandbox:
 
 
 def webhook_urls(settings: Settings) -> list[str]:
-    """Where Meta's webhooks go: to the meta process, or to the legacy process if that runs instead."""
+    """The receivers of Meta's webhooks: the meta process, or the legacy process if that runs instead."""
     addresses = (settings.meta_host, settings.meta_port), (settings.api_host, settings.port)
     return [f"http://{reachable_host(host)}:{port}{PATH}" for host, port in addresses]
 

@@ -44,7 +44,7 @@ PAGES_THAT_CHANGE_MUCH = (
 )
 #: The port that the documents use for a program of the reader's.
 READERS_PORT = "9000"
-#: What blocks in the background must print before their page ends.
+#: Blocks in the background must print this before their page ends.
 EXPECTED = {
     "docs/tutorials/first-integration.md": ("message Thank you", "message.ack sent", "message.ack delivered"),
     "docs/how-to/receive-events.md": (),
@@ -127,7 +127,7 @@ def test_the_routes_of_the_documents_exist(shared):
 
 
 def as_pattern(path):
-    """What a path of the OpenAPI document matches, its parameters being anything."""
+    """A pattern for the requests of an OpenAPI path. Parameters match anything."""
     return re.compile(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(path)))
 
 

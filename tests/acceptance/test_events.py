@@ -1,4 +1,4 @@
-"""What comes in is told to the customer, whatever dies on the way: nothing lost, each event with one id, in order."""
+"""Inbound messages reach the customer's webhook although processes are killed: each once, in order."""
 
 import collections
 import hashlib
@@ -21,7 +21,7 @@ SECRET = "a secret of the customer's"
 
 
 class Customer:
-    """A customer's webhook. While `failing`, it answers 500; whatever it was told with 200 counts."""
+    """A customer's webhook. While `failing`, it answers 500. It records the events that it answered with 200."""
 
     def __init__(self):
         self.failing = threading.Event()
@@ -59,7 +59,7 @@ class Customer:
             return 200
 
     def texts(self):
-        """The texts of each chat in the order in which they were told for the first time."""
+        """The texts of each chat in the order of their first delivery."""
         found = collections.defaultdict(dict)
         for event in list(self.told):
             payload = event["payload"]
@@ -140,7 +140,7 @@ def speak(deployment, numbers):
 
 
 def expect(deployment, customer, texts):
-    """Wait until each chat was told all of its texts; each in order, and never under two ids."""
+    """Wait until all texts of each chat were delivered, in order, and each under one id."""
     wait_until(
         lambda: len(customer.texts()) == CHATS and all(len(said) == texts for said in customer.texts().values()),
         90,

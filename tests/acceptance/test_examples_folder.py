@@ -36,7 +36,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """What the quickstart sets up, without WhatsApp Web: company 0100 with a number, and its key in a file."""
+    """The deployment of the quickstart, without WhatsApp Web: company 0100 with a number, and its key in a file."""
     deployment = Deployment(
         tmp_path_factory.mktemp("checkout"), HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", ENABLE_WWEBJS="false"
     )
@@ -57,7 +57,7 @@ def key(deployment: Deployment) -> str:
 
 @pytest.fixture
 def port() -> int:
-    """Where a receiver of webhooks listens."""
+    """The port of a receiver of webhooks."""
     return free_ports(1)[0]
 
 

@@ -101,7 +101,7 @@ def test_kills_and_a_flush_lose_and_duplicate_nothing(deployment):
     received = deployment.received()
     counts = collections.Counter(message["text"] for message in received)
     assert [text for text, count in counts.items() if count > 1] == []
-    # What a kill caught between the note and the socket is told as unknown, not sent again and not lost from sight.
+    # A message that a kill caught between its journal entry and the socket becomes unknown: it is not resent.
     never = set(accepted) - set(counts)
     unknown = {text for (text,) in deployment.rows("SELECT payload ->> 'message' FROM outbox WHERE status = 'unknown'")}
     assert never <= unknown

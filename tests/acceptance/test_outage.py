@@ -1,4 +1,4 @@
-"""The provider goes away while messages come in, and comes back: all arrive, once and in order, and everybody was told.
+"""The provider becomes unavailable while messages arrive, and recovers. All are sent once, in order.
 
 `OUTAGE_SECONDS` in the environment makes it longer: 600 for the real thing.
 """
@@ -32,7 +32,7 @@ def deployment(tmp_path):
 
 
 class Client(threading.Thread):
-    """Posts texts at a rate until it is told to stop; remembers those that were accepted, by chat."""
+    """Posts texts at a rate until it is stopped. It records the accepted ones by chat."""
 
     def __init__(self, deployment):
         super().__init__(daemon=True)
@@ -63,7 +63,7 @@ def taken(deployment, chat):
 
 
 def told(deployment, *words):
-    """What a command says, whatever its exit code."""
+    """The output of a command, with any exit code."""
     return deployment.run(*words, check=False).stdout
 
 
@@ -97,7 +97,9 @@ def test_an_outage_of_the_provider_loses_no_message(deployment):
     )  # fmt: skip
     drained = time.monotonic() - back
     count = sum(map(len, client.accepted.values()))
-    print(f"{count} accepted, {waiting} at the end; told after {noticed:.1f} s; all sent {drained:.1f} s after the end")
+    print(
+        f"{count} accepted, {waiting} at the end; reported after {noticed:.1f} s; all sent {drained:.1f} s after the end"
+    )
     for chat, texts in client.accepted.items():
         assert taken(deployment, chat) == texts, deployment.logs()
     assert set(deployment.statuses()) <= {"sent", "delivered", "read"}

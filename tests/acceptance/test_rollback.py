@@ -1,4 +1,4 @@
-"""Back to the single process of old, from whatever state, and forth again."""
+"""A rollback to the old single process, from any state, and the way forward again."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""WhatsApp Web sessions whose parts stop without ending, while the machine is busy or the database is away."""
+"""WhatsApp Web sessions with hanging processes, on a busy machine, and without a database."""
 
 import contextlib
 import os
@@ -150,7 +150,7 @@ def test_sessions_survive_a_long_outage_of_the_database(deployment):
     deployment.run("stop", "postgres")
     time.sleep(3 * MAX_HEARTBEAT_AGE_MS / 1000)
     deployment.run("start", "--multiprocess", "--sandbox")
-    say(deployment, "after the database was away")
+    say(deployment, "after the outage of the database")
     time.sleep(3 * MAX_HEARTBEAT_AGE_MS / 1000)  # the manager and the guard have looked several times
     assert deployment.part("session", LINKED) == before
     assert len(hung(deployment)) == hangs

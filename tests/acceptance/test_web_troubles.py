@@ -1,4 +1,4 @@
-"""What a WhatsApp Web session does about everything that happens to its page."""
+"""WhatsApp Web sessions recover from the faults of their pages."""
 
 import pytest
 import requests
@@ -84,7 +84,7 @@ def test_the_browser_of_a_leaking_page_is_restarted_without_losing_a_message(dep
 
 
 def conflicts(deployment):
-    """How often it was told that WhatsApp Web was opened elsewhere."""
+    """How often it was recorded that WhatsApp Web was opened elsewhere."""
     query = "SELECT count(*) FROM process_events WHERE event_data #>> '{payload,reason}' LIKE '%another browser'"
     return deployment.rows(query)[0][0]
 
@@ -93,8 +93,8 @@ def test_a_session_opened_elsewhere_is_taken_over_a_few_times_then_stops_with_a_
     for count in range(2):
         tell("conflict")
         wait_until(lambda: conflicts(deployment) > count, SESSION_SECONDS, deployment.logs)  # noqa: B023 - waited for here
-        send(deployment, f"taken back {count}")
-        await_text(deployment, f"taken back {count}")
+        send(deployment, f"takeover {count}")
+        await_text(deployment, f"takeover {count}")
     tell("conflict")
     deployment.wait_for("FAILED", TOUGH)
     assert "taken over 2 times" in deployment.session(TOUGH)["reason"]

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class SideName(StrEnum):
-    """What can be measured."""
+    """The sides that can be measured."""
 
     OURS = "ours"
     PEER = "peer"
@@ -87,7 +87,7 @@ def compare(
 
 
 def virtual_python(checkout: Path) -> Path:
-    """The interpreter in a checkout's virtual environment. Raises RuntimeError where there is none."""
+    """The interpreter in a checkout's virtual environment. Raises RuntimeError if there is none."""
     python = checkout.absolute() / ".venv/bin/python"
     if not python.exists():
         raise RuntimeError(f"{python} does not exist: run {checkout}/scripts/provision first")

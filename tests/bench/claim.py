@@ -1,4 +1,4 @@
-"""What a claim costs however much waits: services.outbox.store's own statements against a filled outbox."""
+"""Measures claims with many messages waiting: services.outbox.store's own statements against a filled outbox."""
 
 import time
 import uuid
@@ -82,7 +82,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What the operations cost in one state, and how many messages were claimed."""
+    """The cost of the operations in one state, and the number of claimed messages."""
 
     state: str
     accept: Spread
@@ -154,7 +154,7 @@ class Timer:
         self._milliseconds: list[float] = []
 
     def time(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """What the call returns."""
+        """Measure a call, and return its result."""
         started = time.perf_counter()
         result = call(*arguments)
         self._milliseconds.append((time.perf_counter() - started) * 1000)

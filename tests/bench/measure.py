@@ -84,7 +84,7 @@ class Meter:
         return Run(load, self._stage.graph.arrivals(), spent)
 
     def cpu(self) -> usage.Cpu:
-        """What the side and the servers have used so far."""
+        """The CPU time of the side and the servers so far."""
         return usage.Cpu(usage.cpu_seconds(self._side.processes()), usage.cpu_seconds(self._stage.servers))
 
     def _drain(self, accepted: int) -> None:

@@ -42,7 +42,7 @@ class Side(Protocol):
         """The roots of its process trees."""
 
     def label(self, process: psutil.Process) -> str:
-        """What a process of it is, in a word."""
+        """A word for one of its processes."""
 
     def stop(self) -> None:
         """End all its processes; harmless when there are none."""

@@ -1,4 +1,4 @@
-"""What both sides run on: one PostgreSQL, one Redis, one Graph mock, and a folder for logs."""
+"""The servers that both sides use: one PostgreSQL, one Redis, one Graph mock, and a folder for logs."""
 
 import contextlib
 import shutil

@@ -1,4 +1,4 @@
-"""What a WhatsApp Web number costs and bears: start, memory, latency, recovery, and isolation while everything dies.
+"""Measures WhatsApp Web numbers: start, memory, latency, recovery, and isolation while processes are killed.
 
 A whole deployment in the sandbox is measured, on the simulator's page with the real wa-js bundle.
 """

@@ -28,7 +28,7 @@ OTHER_KEY = "bk_other"
 OPERATOR_KEY = "bk_operator"
 REVOKED_KEY = "bk_revoked"
 CHAT = "60123456789"
-#: A URL where nobody listens.
+#: A URL without a server.
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -77,8 +77,7 @@ def api(settings: Settings) -> Iterator[tuple[Context, FlaskClient]]:
 def refusal(answer: Any) -> tuple[int, str]:
     """Status and code of an error, which must have the documented form. For answers of Flask and of requests."""
     problem = Problem.model_validate(answer.json() if callable(answer.json) else answer.json)
-    statuses = {str(code): code.status for code in ErrorCode}
-    (code,) = [each for each in ErrorCode if each.value == problem.code]
+    (code,) = [code for code in ErrorCode if code.value == problem.code]
     assert code.status == answer.status_code
     assert problem.error
     return answer.status_code, problem.code

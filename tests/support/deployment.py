@@ -139,7 +139,7 @@ _SETTINGS = {name.upper() for name in Settings.model_fields} | {"BISNES_ENV", "B
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on which nobody listens now."""
+    """Ports that no process uses now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:

@@ -27,7 +27,7 @@ EVENTUALLY_SECONDS = 300.0
 
 
 def free_port() -> int:
-    """A port on which nobody listens now."""
+    """A port that no process uses now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

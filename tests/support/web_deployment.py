@@ -117,7 +117,7 @@ def parts_below(pid: int) -> dict[str, int]:
 
 
 def command_of(pid: int) -> list[str]:
-    """The words of a process's command line; none where it is gone."""
+    """The words of a process's command line; none if the process is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""Where the webhooks of a number or an account go."""
+"""The receivers of the webhooks of a number or an account."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -153,7 +153,7 @@ def test_the_page_shows_the_chats_and_no_message_can_write_html_into_it(sandbox)
 
 def test_accepted_messages_survive_a_kill_and_are_reported_afterwards(tmp_path):
     receiver_port = free_port()
-    sandbox = Sandbox(tmp_path, free_port(), receiver_port)  # the meta process is away, the legacy one comes later
+    sandbox = Sandbox(tmp_path, free_port(), receiver_port)  # there is no meta process; the legacy one starts later
     try:
         for n in range(20):
             sandbox.send(f"m{n}")

@@ -13,7 +13,7 @@ some_numbers = st.lists(st.floats(allow_nan=False, allow_infinity=False), min_si
 
 
 def arrival(number: int, *, phone: int | None = None, chat: int | None = None) -> Arrival:
-    """The arrival of message `number` where it belongs, unless told otherwise."""
+    """The arrival of message `number` by the right number and to the right chat, unless given others."""
     return Arrival(number, 0, 1500, phone or 100001 + number % 20, chat or 15550000000 + number % 1000)
 
 

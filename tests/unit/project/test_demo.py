@@ -27,7 +27,7 @@ def demo(monkeypatch):
     ids=["shown a while after the scan", "shown again", "linked before"],
 )
 def test_a_qr_code_is_scanned_once(demo, monkeypatch, told, scans):
-    """What the session shows while it is being linked is no code for another scan."""
+    """The code that a session shows while it is being linked is not scanned again."""
     states, ran = iter(told), []
     monkeypatch.setattr(demo, "session", lambda settings, key: {"status": next(states)})
     monkeypatch.setattr(demo, "bisnesctl", lambda *words, given="": ran.append(words[:2]))

@@ -29,7 +29,7 @@ NO_SETTINGS = {
 }  # fmt: skip
 #: A path below the project, as documents name one.
 FILE = re.compile(r"(?:bisnesctl|services|conf|sql|scripts|docs|tests)/[a-z_/.]*")
-#: What ends a command in a shell's line.
+#: Ends a command in a line of the shell.
 SHELL = re.compile(r"\s(?:\||&&|\|\||;|[0-9]?[<>]+|#)|\)")
 #: Commands that the documents name with a placeholder for the rest.
 PLACEHOLDERS = ("COMMAND", "TOPIC")
@@ -123,7 +123,7 @@ def leads_somewhere(path: Path, link: str, anchor: str) -> bool:
 
 
 def anchors(path: Path) -> set[str]:
-    """What headings are called in links, as forges make it of their texts."""
+    """The anchors of headings, as forges make them from their texts."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -19,7 +19,7 @@ TIMED = {
     "http.client.HTTPConnection",
     "websocket.create_connection",
 }
-#: What makes a connection to PostgreSQL or Redis: each in the one place that sets its limits.
+#: Calls that open a connection to PostgreSQL or Redis, and the one module that sets their limits.
 MADE_ONCE = {
     "psycopg2.connect": "bisnesctl/database/statement_deadline.py",
     "redis.Redis": "services/wakeups/session_wakeup.py",

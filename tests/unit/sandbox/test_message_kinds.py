@@ -1,4 +1,4 @@
-"""What the simulator takes and refuses of each kind of message, template and saying."""
+"""The simulator's rules for each kind of message, for templates, and for messages of customers."""
 
 import orjson
 import pytest

@@ -107,7 +107,7 @@ export class CallCollection extends Collection {
   }
 }
 
-/** Who received, read and played a message: the simulator does not know. */
+/** The people who received, read and played a message: the simulator knows none. */
 export class MsgInfoCollection extends Collection {
   async find(id) {
     const nobody = { delivery: [], read: [], played: [] };
