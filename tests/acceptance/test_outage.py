@@ -97,9 +97,7 @@ def test_an_outage_of_the_provider_loses_no_message(deployment):
     )  # fmt: skip
     drained = time.monotonic() - back
     count = sum(map(len, client.accepted.values()))
-    print(
-        f"{count} accepted, {waiting} at the end; reported after {noticed:.1f} s; all sent {drained:.1f} s after the end"
-    )
+    print(f"{count} accepted, {waiting} at the end; reported after {noticed:.1f} s; all sent {drained:.1f} s later")
     for chat, texts in client.accepted.items():
         assert taken(deployment, chat) == texts, deployment.logs()
     assert set(deployment.statuses()) <= {"sent", "delivered", "read"}
