@@ -1,25 +1,24 @@
-"""The errors that the simulated Graph API answers with: HTTP status and title by code.
+"""The errors of the Graph API: HTTP status and title by code.
 
-From the Cloud API reference ("Error codes") and the Graph API reference ("Handling errors"), independently of
-`services.connectors.meta.translation.errors`: a test compares the two, so a code that is wrong in one of them shows.
+The table is taken from the Cloud API reference ("Error codes") and the Graph API reference ("Handling errors"). It is
+written independently of `services.connectors.meta.translation.errors`: a test compares the two.
 """
 
 from typing import NamedTuple
 
 
 class Documented(NamedTuple):
-    """How the API answers with a code."""
+    """HTTP status and title of a code."""
 
     http: int
     title: str
 
 
-#: Title of a code that the documentation does not list.
+#: For codes that the documentation does not list.
 UNDOCUMENTED = Documented(500, "An unknown error has occurred")
 
 _PERMISSION = Documented(403, "Permission denied")
 
-#: By code.
 ERRORS: dict[int, Documented] = {
     # Authorization
     0: Documented(401, "AuthException"),

@@ -1,4 +1,4 @@
-"""Reading the fields of a request; what is wrong with one is refused with the code that the API has for it."""
+"""Reads the fields of requests to the Graph API. A bad field raises the error that the API answers with."""
 
 import secrets
 from collections.abc import Callable
@@ -6,16 +6,18 @@ from typing import Any
 
 import orjson
 
-from services.sandbox.errors import ERRORS, UNDOCUMENTED
+from services.sandbox.meta.errors import ERRORS, UNDOCUMENTED
 
 
 class GraphError(Exception):
-    """An error of the API; its HTTP status is the documented one of its code."""
+    """An error of the Graph API. Its HTTP status is the documented status of its code, unless `http` is given."""
 
     def __init__(self, code: int, details: str, http: int | None = None, subcode: int | None = None) -> None:
         super().__init__(details)
         documented = ERRORS.get(code, UNDOCUMENTED)
-        self.code, self.details, self.subcode = code, details, subcode
+        self.code = code
+        self.details = details
+        self.subcode = subcode
         self.http = http or documented.http
         self.title = documented.title
 
@@ -35,7 +37,7 @@ class GraphError(Exception):
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object of a body; {} where it is another kind of JSON. Raises `GraphError` 100 where it is none."""
+    """The JSON object in a body; {} for other kinds of JSON. Raises `GraphError` 100 for invalid JSON."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -44,38 +46,38 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def check_product(fields: dict[str, Any]) -> None:
-    """Every request names the product. Raises `GraphError` 100."""
+    """Require `messaging_product`, as all requests have it. Raises `GraphError` 100."""
     if fields.get("messaging_product") != "whatsapp":
         raise GraphError(100, "messaging_product is required and must be whatsapp")
 
 
-def required(fields: dict[str, Any], name: str, most: int | None = None) -> str:
-    """A text that must be there, of at most so many characters."""
+def required(fields: dict[str, Any], name: str, max_characters: int | None = None) -> str:
+    """A text that is required and not empty."""
     value = fields.get(name)
     if value is None or value == "":
         raise GraphError(131008, f"{name} is required")
     if not isinstance(value, str):
         raise GraphError(131009, f"{name} must be a string")
-    if most is not None and len(value) > most:
-        raise GraphError(100, f"{name} must have at most {most} characters, it has {len(value)}")
+    if max_characters is not None and len(value) > max_characters:
+        raise GraphError(100, f"{name} must have at most {max_characters} characters, it has {len(value)}")
     return value
 
 
-def optional(fields: dict[str, Any], name: str, is_good: Callable[[Any], bool], good: str) -> Any:
-    """A value that may be missing; `good` says what it must be."""
+def optional(fields: dict[str, Any], name: str, is_valid: Callable[[Any], bool], requirement: str) -> Any:
+    """A value that may be missing. `requirement` ends the sentence "name must be …"."""
     value = fields.get(name)
-    if value is not None and not is_good(value):
-        raise GraphError(131009, f"{name} must be {good}")
+    if value is not None and not is_valid(value):
+        raise GraphError(131009, f"{name} must be {requirement}")
     return value
 
 
-def optional_text(fields: dict[str, Any], name: str, most: int) -> str:
-    """A text that may be missing, of at most so many characters."""
-    return required(fields, name, most) if fields.get(name) is not None else ""
+def optional_text(fields: dict[str, Any], name: str, max_characters: int) -> str:
+    """A text that may be missing; then it is ''."""
+    return required(fields, name, max_characters) if fields.get(name) is not None else ""
 
 
 def required_object(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    """An object that must be there."""
+    """An object that is required."""
     value = fields.get(name)
     if value is None:
         raise GraphError(131008, f"{name} is required")
@@ -84,19 +86,19 @@ def required_object(fields: dict[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-def required_list(fields: dict[str, Any], name: str, most: int) -> list[dict[str, Any]]:
-    """A list of objects that must be there, with at least one and at most so many."""
+def required_list(fields: dict[str, Any], name: str, max_elements: int) -> list[dict[str, Any]]:
+    """A list of objects that is required and not empty."""
     value = fields.get(name)
     if value is None or value == []:
         raise GraphError(131008, f"{name} is required")
-    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+    if not isinstance(value, list) or not all(isinstance(element, dict) for element in value):
         raise GraphError(131009, f"{name} must be a list of objects")
-    if len(value) > most:
-        raise GraphError(131009, f"{name} must have at most {most} elements, it has {len(value)}")
+    if len(value) > max_elements:
+        raise GraphError(131009, f"{name} must have at most {max_elements} elements, it has {len(value)}")
     return value
 
 
 def only(fields: dict[str, Any], *names: str) -> None:
-    """Refuse what the API does not know."""
-    if odd := sorted(set(fields) - set(names)):
-        raise GraphError(100, f"{odd[0]} is not a parameter here; there are: {', '.join(names)}")
+    """Refuse parameters that the API does not know."""
+    if unknown := sorted(set(fields) - set(names)):
+        raise GraphError(100, f"{unknown[0]} is not a parameter here; there are: {', '.join(names)}")

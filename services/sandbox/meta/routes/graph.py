@@ -1,4 +1,4 @@
-"""The addresses of the Graph API."""
+"""The routes of the Graph API."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,15 +7,15 @@ from flask import Blueprint, request
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from services.sandbox.meta.answers import UPLOAD_LIMIT, answer
-from services.sandbox.meta.media import DOWNLOADS, is_media_id
+from services.sandbox.control_requests import sent_fields
+from services.sandbox.meta.media import DOWNLOAD_PATH, is_media_id
+from services.sandbox.meta.request_fields import GraphError, check_product
+from services.sandbox.meta.routes.answers import MAX_UPLOAD_BYTES, respond
 from services.sandbox.meta.simulator import Simulator
-from services.sandbox.request_fields import GraphError, check_product
-from services.sandbox.requests import sent_fields
 
 
 def blueprint(simulator: Simulator) -> Blueprint:
-    """All of them. `<node>` is the id of a number, of an account or of a file."""
+    """All routes of the Graph API. `<node>` is the id of a number, of an account or of a file."""
     graph = Blueprint("graph", __name__)
     for add in (_add_messages, _add_media, _add_nodes, _add_subscriptions, _add_signup):
         add(graph, simulator)
@@ -36,7 +36,7 @@ def _authorise(simulator: Simulator, node: str | None = None) -> str:
 def _add_messages(graph: Blueprint, simulator: Simulator) -> None:
     @graph.post("/<version>/<int:node>/messages")
     def send(node: int) -> Response:
-        return answer(simulator.send(str(node), request.headers.get("Authorization"), request.get_data()))
+        return respond(simulator.send(str(node), request.headers.get("Authorization"), request.get_data()))
 
 
 def _add_media(graph: Blueprint, simulator: Simulator) -> None:
@@ -44,13 +44,13 @@ def _add_media(graph: Blueprint, simulator: Simulator) -> None:
 
     @graph.post("/<version>/<int:node>/media")
     def upload(node: int) -> Response:
-        def keep() -> dict[str, Any]:
+        def store() -> dict[str, Any]:
             _authorise(simulator)
-            request.max_content_length = UPLOAD_LIMIT
+            request.max_content_length = MAX_UPLOAD_BYTES
             check_product(request.form)
             return media.upload(str(node), request.files.get("file"), request.form.get("type"))
 
-        return answer(simulator.call("upload", str(node), keep))
+        return respond(simulator.call("upload", str(node), store))
 
     @graph.delete("/<version>/<int:node>")
     def delete(node: int) -> Response:
@@ -59,51 +59,51 @@ def _add_media(graph: Blueprint, simulator: Simulator) -> None:
             media.delete(str(node))
             return {"success": True}
 
-        return answer(simulator.call("media", str(node), forget))
+        return respond(simulator.call("media", str(node), forget))
 
-    @graph.get(DOWNLOADS)
+    @graph.get(DOWNLOAD_PATH)
     def download() -> Response:
         _authorise(simulator)
-        asked = request.args
-        return answer(simulator.download(asked.get("mid", ""), asked.get("ext", ""), asked.get("hash", "")))
+        query = request.args
+        return respond(simulator.download(query.get("mid", ""), query.get("ext", ""), query.get("hash", "")))
 
 
 def _managed(simulator: Simulator, node: int | None, work: Callable[..., dict[str, Any]], *arguments: Any) -> Response:
-    """The answer of a call of the management about a number or an account, to one who may."""
+    """Answer a management call about a number or an account, if the token may see it."""
     name = () if node is None else (str(node),)
 
     def authorised() -> dict[str, Any]:
         _authorise(simulator, *name)
         return work(*name, *arguments)
 
-    return answer(simulator.call("management", request.path, authorised))
+    return respond(simulator.call("management", request.path, authorised))
 
 
 def _add_nodes(graph: Blueprint, simulator: Simulator) -> None:
     management, media = simulator.management, simulator.media
-    looked_at: dict[str, str] = {}  # by token, the number that it asked about last
+    last_number: dict[str, str] = {}  # by token: the number that it requested last
 
-    def list_numbers(account: str, asked: Mapping[str, str]) -> dict[str, Any]:
-        """A number of no account is of the one with which it is linked: there, as everywhere, all is well."""
-        if number := looked_at.get(_authorise(simulator)):
-            simulator.registry.settle_account(number, account)
-        return management.numbers(account, asked)
+    def list_numbers(account: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """A number without an account belongs to the first account that it is looked up in, so that linking works."""
+        if number := last_number.get(_authorise(simulator)):
+            simulator.registry.set_default_account(number, account)
+        return management.numbers(account, query)
 
-    def look_at(name: str, fields: str | None) -> dict[str, Any]:
-        looked_at[_authorise(simulator)] = name
+    def describe_node(name: str, fields: str | None) -> dict[str, Any]:
+        last_number[_authorise(simulator)] = name
         return management.node(name, fields)
 
     @graph.get("/<version>/<int:node>")
     def show(node: int) -> Response:
         name = str(node)
         if not is_media_id(name):
-            return _managed(simulator, node, look_at, request.args.get("fields"))
+            return _managed(simulator, node, describe_node, request.args.get("fields"))
 
-        def describe() -> dict[str, Any]:
+        def describe_media() -> dict[str, Any]:
             _authorise(simulator)
             return media.described(media.find(name), request.host_url.rstrip("/"))
 
-        return answer(simulator.call("media", name, describe))
+        return respond(simulator.call("media", name, describe_media))
 
     @graph.get("/<version>/<int:node>/phone_numbers")
     def phone_numbers(node: int) -> Response:
@@ -142,7 +142,7 @@ def _add_signup(graph: Blueprint, simulator: Simulator) -> None:
     @graph.route("/<version>/oauth/access_token", methods=["GET", "POST"])
     def exchange() -> Response:
         fields = request.args.to_dict() | sent_fields()
-        return answer(simulator.call("management", request.path, lambda: management.exchange(fields)))
+        return respond(simulator.call("management", request.path, lambda: management.exchange(fields)))
 
     @graph.post("/<version>/<int:node>/register")
     def register(node: int) -> Response:
