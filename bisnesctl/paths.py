@@ -1,4 +1,4 @@
-"""Where the embedded servers keep their data and sockets.
+"""Paths: the data and sockets of the embedded servers, and the files that are shipped with the program.
 
 PostgreSQL refuses to run as root, so root starts it as another user (`SERVER_USER`), who cannot enter a home
 below a folder such as /root with mode 0700. Sockets have short paths: the kernel takes 107 bytes.
@@ -15,6 +15,17 @@ SERVER_USER = "bisnes"
 ROOT_STATE = Path("/var/lib/bisnesctl")
 #: Bytes that a socket's folder may have, so that `/.s.PGSQL.5432.lock` fits behind it.
 SOCKET_FOLDER_BYTES = 80
+
+_PACKAGE = Path(__file__).parent
+
+
+def shipped_folder(name: str) -> Path:
+    """The folder of shipped files called `name`: `conf` (templates, env.example) or `sql` (migrations).
+
+    It lies inside an installed package, and beside the package in a checkout.
+    """
+    installed = _PACKAGE / name
+    return installed if installed.is_dir() else _PACKAGE.parent / name
 
 
 def server_home(home: Path) -> Path:

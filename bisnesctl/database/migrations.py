@@ -16,7 +16,7 @@ from psycopg2 import errors as refusals
 from bisnesctl.database.postgres import Connection, connected, query
 from bisnesctl.database.statement_deadline import while_answering
 from bisnesctl.errors import MigrationError
-from bisnesctl.resources import folder
+from bisnesctl.paths import shipped_folder
 
 #: The advisory lock that one migrating process holds: "bisn" as a number.
 LOCK = 0x6269736E
@@ -67,7 +67,7 @@ class MigrationState:
 
 def available(path: Path | None = None) -> list[Migration]:
     """The migrations that are shipped, or those in a folder, in order."""
-    files = sorted((path or folder("sql")).glob("[0-9]*_*.sql"))
+    files = sorted((path or shipped_folder("sql")).glob("[0-9]*_*.sql"))
     return [Migration(int(file.stem.split("_")[0]), file.stem, file.read_text()) for file in files]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from bisnesctl.database import api_keys
 from bisnesctl.errors import Conflict
 from bisnesctl.host import disk
-from bisnesctl.resources import folder
+from bisnesctl.paths import shipped_folder
 
 #: What `init` makes up, and how.
 SECRETS: dict[str, Callable[[], str]] = {
@@ -22,7 +22,7 @@ SECRETS: dict[str, Callable[[], str]] = {
 
 def write(path: Path) -> None:
     """Writes `path` with mode 0600. Raises `Conflict` where it exists or cannot be made."""
-    text = fill((folder("conf") / "env.example").read_text())
+    text = fill((shipped_folder("conf") / "env.example").read_text())
     with disk.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

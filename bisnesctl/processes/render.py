@@ -18,7 +18,6 @@ from bisnesctl import paths
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import disk
 from bisnesctl.processes.topology import Instance, Program, command_of
-from bisnesctl.resources import folder
 from bisnesctl.settings import Settings
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ def _templates() -> "jinja2.Environment":
 
     # No autoescape: these are no web pages; the filters escape for supervisord.
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder("conf") / "supervisord"),
+        loader=jinja2.FileSystemLoader(paths.shipped_folder("conf") / "supervisord"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

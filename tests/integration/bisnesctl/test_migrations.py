@@ -10,10 +10,10 @@ import pytest
 
 from bisnesctl.database import migrations
 from bisnesctl.errors import ConfigError, DatabaseUnavailable, MigrationError
-from bisnesctl.resources import folder
+from bisnesctl.paths import shipped_folder
 from tests.support.database_catalogue import catalogue, run
 
-SQL = folder("sql")
+SQL = shipped_folder("sql")
 LEGACY = (SQL / "001_legacy.sql").read_text()
 ISOLATION = (SQL / "002_process_isolation.sql").read_text()
 NAMES = [each.name for each in migrations.available()]

@@ -6,7 +6,7 @@ import pytest
 from dotenv import dotenv_values
 
 from bisnesctl.errors import ConfigError
-from bisnesctl.resources import folder
+from bisnesctl.paths import shipped_folder
 from bisnesctl.settings import Settings, load
 
 
@@ -91,7 +91,7 @@ def test_sockets_stay_short_below_a_deep_home(tmp_path: Path) -> None:
 
 
 def test_the_example_documents_every_setting_with_its_default() -> None:
-    example = dotenv_values(folder("conf") / "env.example")
+    example = dotenv_values(shipped_folder("conf") / "env.example")
     assert set(example) == {name.upper() for name in Settings.model_fields}
     given = {key.lower(): value for key, value in example.items() if value}
     defaults = Settings(_env_file=None)  # type: ignore[call-arg]
