@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     from bisnesctl.cli.app import app, load_commands
 
-    load_commands()
+    load_commands(arguments)
     try:
         app(arguments, prog_name="bisnesctl")
     finally:

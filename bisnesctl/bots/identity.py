@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from bisnesctl import encryption
-from bisnesctl.bots.diagnosis import Report
 from bisnesctl.bots.graph_api import Graph, JsonObject, ProviderRefused
-from bisnesctl.bots.inspection import Subject, entity_id
+from bisnesctl.bots.provider_queries import ProviderBot, entity_id
+from bisnesctl.bots.provider_report import Report
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import Conflict
 
@@ -85,7 +85,7 @@ SELECT process_name, 'bot_ids_corrected', jsonb_build_object('company', company_
 FROM corrected WHERE %(disproved)s"""
 
 
-def correct(connection: Connection, key: str, bot_id: int, subject: Subject, report: Report) -> bool:
+def correct(connection: Connection, key: str, bot_id: int, subject: ProviderBot, report: Report) -> bool:
     """Replaces the stored ids by those that a check of the number proved; returns whether it disproved any.
 
     `key`: ENCRYPTION_KEY. Nothing is changed if the bot has other ids or another credential than those of the check.
@@ -112,7 +112,7 @@ def correct(connection: Connection, key: str, bot_id: int, subject: Subject, rep
     return disproved
 
 
-def _found(stored: Identity, subject: Subject, report: Report) -> Identity:
+def _found(stored: Identity, subject: ProviderBot, report: Report) -> Identity:
     """The ids as they should be after a check. What the provider does not tell stays."""
     if subject.type == "360dialog":
         number = report.phone_number_id or stored.phone_number_id

@@ -18,7 +18,7 @@ from bisnesctl.bots.graph_api import (
     exchange_code,
 )
 from bisnesctl.bots.identity import Identity, account_of, check_named, of_dialog360
-from bisnesctl.bots.inspection import (
+from bisnesctl.bots.provider_queries import (
     META_PATH,
     SECRET_HEADER,
     accounts_of,
@@ -70,7 +70,7 @@ class LinkOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Linked:
+class LinkResult:
     """What became of it."""
 
     new: bool
@@ -80,7 +80,7 @@ class Linked:
     hints: tuple[str, ...] = ()  # what is left to do
 
 
-def link(connect: Connect, settings: Settings, wish: LinkOptions) -> Linked:
+def link(connect: Connect, settings: Settings, wish: LinkOptions) -> LinkResult:
     """Asks the provider about a number, proves its ids, subscribes and registers it as told, and stores it.
 
     A known bot for which nothing is told that concerns its provider is stored, and goes on, without a question. No
@@ -97,7 +97,7 @@ def link(connect: Connect, settings: Settings, wish: LinkOptions) -> Linked:
     store.check_ids(bot)
     number = bot.phone_number_id or (known.phone_number_id if known else None)
     store.check_complete(str(bot.type), number, bot.token or wish.code or _sealed(known, bot))
-    linked = Linked(new=False, asked=False, hints=_web_hints(bot, known))
+    linked = LinkResult(new=False, asked=False, hints=_web_hints(bot, known))
     if _concerns_provider(wish, bot, known):
         bot, linked = _ask(connect, settings, wish, bot, known)
     with connect() as connection:
@@ -123,7 +123,7 @@ def _changed(bot: NewBot, known: Known) -> bool:
 
 def _ask(
     connect: Connect, settings: Settings, wish: LinkOptions, bot: NewBot, known: Known | None
-) -> tuple[NewBot, Linked]:
+) -> tuple[NewBot, LinkResult]:
     """The bot with the ids that its credential proves, once its provider sends webhooks."""
     if wish.code:
         bot = replace(bot, token=_exchange(settings, wish.code))
@@ -170,7 +170,7 @@ def _exchange(settings: Settings, code: str) -> str:
         return exchange_code(settings.graph_url, settings.meta_graph_version, _app_id(settings), secret, code)
 
 
-def _prove_meta(settings: Settings, bot: NewBot, known: Known | None, token: str) -> tuple[NewBot, Linked]:
+def _prove_meta(settings: Settings, bot: NewBot, known: Known | None, token: str) -> tuple[NewBot, LinkResult]:
     """The token opens the number, and the account has it."""
     graph, number = graph_of(settings, token), bot.phone_number_id or str(known and known.phone_number_id)
     with _step("number"):
@@ -188,7 +188,7 @@ def _prove_meta(settings: Settings, bot: NewBot, known: Known | None, token: str
             )
     display_number = bot.display_number or found.display_number
     proved = replace(bot, phone_number_id=number, waba_id=account, display_number=display_number)
-    return proved, Linked(False, True, found.name, found.display_number, tuple(_meta_hints(settings, account)))
+    return proved, LinkResult(False, True, found.name, found.display_number, tuple(_meta_hints(settings, account)))
 
 
 def _likely_accounts(
@@ -234,13 +234,13 @@ def _meta_hints(settings: Settings, account: str | None) -> Iterator[str]:
         yield "set PUBLIC_URL in .env, so that it can be checked where webhooks go"
 
 
-def _prove_dialog360(settings: Settings, bot: NewBot, known: Known | None, token: str) -> tuple[NewBot, Linked]:
+def _prove_dialog360(settings: Settings, bot: NewBot, known: Known | None, token: str) -> tuple[NewBot, LinkResult]:
     """The ids are those that 360dialog tells for the API key. Raises `IdentityRefused` if others are wanted."""
     with _step("health"):
         told = of_dialog360(Dialog360(settings.dialog360_base, token).health_status())
     number = bot.phone_number_id or (known.phone_number_id if known else None)  # another one must be named
     check_named(Identity(number, bot.waba_id), told)
-    return replace(bot, phone_number_id=told.phone_number_id, waba_id=told.waba_id), Linked(False, True)
+    return replace(bot, phone_number_id=told.phone_number_id, waba_id=told.waba_id), LinkResult(False, True)
 
 
 def _set_up_dialog360(settings: Settings, wish: LinkOptions, bot: NewBot, token: str) -> tuple[str, ...]:

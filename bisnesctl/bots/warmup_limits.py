@@ -6,17 +6,17 @@ from bisnesctl.database.postgres import Connection, query
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WarmupLimits:
     """Messages, and chats with strangers; None: as many as the rate allows."""
 
     per_hour: int | None = None
     per_day: int | None = None
     new_chats_per_day: int | None = None
 
-    def changed(self, **given: int | None) -> "Limits":
+    def changed(self, **given: int | None) -> "WarmupLimits":
         """The same with what is given; None leaves a limit as it is."""
         named = {each.name: getattr(self, each.name) for each in fields(self)}
-        return Limits(**named | {name: value for name, value in given.items() if value is not None})
+        return WarmupLimits(**named | {name: value for name, value in given.items() if value is not None})
 
     def __str__(self) -> str:
         told = [
@@ -37,12 +37,12 @@ ON CONFLICT (bot_id) DO UPDATE SET per_hour = excluded.per_hour, per_day = exclu
     new_chats_per_day = excluded.new_chats_per_day"""
 
 
-def of(connection: Connection, bot_id: int) -> Limits:
+def of(connection: Connection, bot_id: int) -> WarmupLimits:
     """A bot's limits."""
     rows = query(connection, "SELECT per_hour, per_day, new_chats_per_day FROM wa_limit WHERE bot_id = %s", (bot_id,))
-    return Limits(*rows[0]) if rows else Limits()
+    return WarmupLimits(*rows[0]) if rows else WarmupLimits()
 
 
-def save(connection: Connection, bot_id: int, limits: Limits) -> None:
+def save(connection: Connection, bot_id: int, limits: WarmupLimits) -> None:
     """These are a bot's limits from the next message on."""
     query(connection, _SAVE, (bot_id, limits.per_hour, limits.per_day, limits.new_chats_per_day))

@@ -35,7 +35,7 @@ class Ages:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class WebSession:
     """The session of one bot."""
 
     bot_id: int
@@ -145,12 +145,12 @@ UPDATE phone_configs c SET display_phone_number = NULL
 FROM bound b WHERE c.id = b.bot_id AND c.display_phone_number = b.bound_number"""
 
 
-def find(connection: Connection, company: str | None = None, phone: int | None = None) -> list[Session]:
+def find(connection: Connection, company: str | None = None, phone: int | None = None) -> list[WebSession]:
     """All sessions, or those of a company, or the one with this phone; one that was never started is STOPPED."""
     return [_session(row) for row in query(connection, _FIND, {"company": company, "phone": phone})]
 
 
-def find_one(connection: Connection, company: str, phone: int) -> Session:
+def find_one(connection: Connection, company: str, phone: int) -> WebSession:
     """One session. Raises `UsageError` where the company has no such WhatsApp Web number."""
     found = find(connection, company, phone)
     if not found:
@@ -161,20 +161,20 @@ def find_one(connection: Connection, company: str, phone: int) -> Session:
     return found[0]
 
 
-def qr_code(connection: Connection, session: Session) -> QrCode | None:
+def qr_code(connection: Connection, session: WebSession) -> QrCode | None:
     """The QR code that it shows just now; None where it shows none."""
     rows = query(connection, _QR, (session.bot_id,))
     return QrCode(*rows[0]) if rows else None
 
 
-def want(connection: Connection, session: Session, wanted: bool) -> None:
+def want(connection: Connection, session: WebSession, wanted: bool) -> None:
     """Has the manager start or stop it. Raises `Conflict` where a block keeps it from starting."""
     if wanted and session.block is not None:
         raise Conflict(blocked(session, session.block))
     query(connection, _WANT, {"bot": session.bot_id, "wanted": wanted})
 
 
-def unblock(connection: Connection, session: Session) -> None:
+def unblock(connection: Connection, session: WebSession) -> None:
     """Ends its block and has the manager start it; harmless where there is none."""
     query(connection, _UNBLOCK, {"bot": session.bot_id})
 
@@ -190,7 +190,7 @@ def release_number(connection: Connection, bot_id: int, with_queue: bool) -> Non
     query(connection, _RELEASE, {"bot": bot_id, "with_queue": with_queue})
 
 
-def blocked(session: Session, block: Block) -> str:
+def blocked(session: WebSession, block: Block) -> str:
     """What a block means and who ends it, for people."""
     return (
         f"bot {session.phone} of company {session.company} is blocked {block.end}: {block.reason}; "
@@ -198,7 +198,7 @@ def blocked(session: Session, block: Block) -> str:
     )
 
 
-def _session(row: tuple[Any, ...]) -> Session:
+def _session(row: tuple[Any, ...]) -> WebSession:
     *columns, host, change, start, beat, kind, reason, since, until = row
     block = None if kind is None else Block(kind, reason, since, until)
-    return Session(*[*columns, block, host, Ages(change, start, beat)])
+    return WebSession(*[*columns, block, host, Ages(change, start, beat)])

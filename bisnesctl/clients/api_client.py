@@ -16,7 +16,7 @@ PATIENCE = 15.0
 #: Seconds for a pairing code, for which the session asks WhatsApp.
 PAIRING_PATIENCE = 40.0
 #: Statuses of a message that its provider took.
-TAKEN = ("sent", "delivered", "read")
+SENT_STATUSES = ("sent", "delivered", "read")
 
 
 class Refused(UsageError):
@@ -31,7 +31,7 @@ class Refused(UsageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SendAnswer:
     """What the API says of a message."""
 
     message_id: str
@@ -49,7 +49,7 @@ class ApiClient:
 
     def send_text(
         self, company: str, phone: int, chat: str, text: str, wait: float = 0, idempotency_key: str | None = None
-    ) -> Answer:
+    ) -> SendAnswer:
         """Sends a text and returns what became of it within `wait` seconds; 0: once it is accepted.
 
         `idempotency_key`: the same text sent again under it is the same message, and does not leave twice.
@@ -60,7 +60,9 @@ class ApiClient:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         query = {"wait": f"{wait:g}"} if wait else {}
         body = self._call("POST", path, message, headers, query, wait + PATIENCE)
-        return Answer(body["messageId"], body["status"], body.get("error"), body.get("providerCode"), body.get("hold"))
+        return SendAnswer(
+            body["messageId"], body["status"], body.get("error"), body.get("providerCode"), body.get("hold")
+        )
 
     def session(self, company: str, phone: int) -> dict[str, Any]:
         """A WhatsApp Web session: `status`, `reason`, `number`, `block` and more. Raises as `send_text` does."""

@@ -29,35 +29,35 @@ SELECT state, reason, qr FROM phone_configs LEFT JOIN wa_session ON bot_id = id
 WHERE company_id = %s AND phone_index = %s AND process_name = 'wwebjs'"""
 
 
-class Listener(NamedTuple):
+class SandboxNumber(NamedTuple):
     """A number that customers can write to."""
 
     number: str  # a phone number id, 360dialog's key, or the digits of a number linked to WhatsApp Web
     web: bool = False  # whether it is one of WhatsApp Web
 
 
-def number_of(connection: Connection, company: str, phone: int, key: str) -> Listener:
+def number_of(connection: Connection, company: str, phone: int, key: str) -> SandboxNumber:
     """What the simulators know a bot by. `key`: ENCRYPTION_KEY.
 
     Raises `UsageError` where there is no such bot, or it is not linked yet.
     """
     for kind, phone_number_id, api_key, linked in query(connection, _NUMBER, (company, phone)):
         if kind == "360dialog" and api_key:
-            return Listener(encryption.decrypt(key, api_key))
+            return SandboxNumber(encryption.decrypt(key, api_key))
         if phone_number_id:
-            return Listener(str(phone_number_id))
+            return SandboxNumber(str(phone_number_id))
         if linked:
-            return Listener(linked, web=True)
+            return SandboxNumber(linked, web=True)
         raise UsageError(
             f"bot {phone} of company {company} is not linked: `bisnesctl sandbox scan --company {company}`"
         )
     raise UsageError(f"company {company} has no bot {phone}: `bisnesctl bots list` shows all; or name one with --to")
 
 
-def listener(port: int, number: str) -> Listener:
+def find_number(port: int, number: str) -> SandboxNumber:
     """A number that was named: of WhatsApp Web where a page is linked to it. Raises `NotRunning`."""
     devices = _asked("GET", port, "wa/state").json()["devices"]
-    return Listener(number, web=any(each["number"] == number for each in devices))
+    return SandboxNumber(number, web=any(each["number"] == number for each in devices))
 
 
 def qr_of(connection: Connection, company: str, phone: int) -> str | None:

@@ -17,38 +17,38 @@ PAIRING_LIFETIME = 170.0
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class QrCode:
     """A QR code that is to be scanned."""
 
     text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Type:
+class PairingCode:
     """A pairing code that is to be typed in."""
 
     code: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Waiting:
     """It is on its way, and why it is not there yet."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Linked:
+class LinkedPhone:
     """It is done."""
 
     number: str | None
 
 
-Step = Scan | Type | Wait | Linked
+Step = QrCode | PairingCode | Waiting | LinkedPhone
 
 
 def follow(api: ApiClient, company: str, phone: int, number: str | None = None) -> Iterator[Step]:
-    """Starts the session if need be, gives each new code and what keeps it from one, and ends with `Linked`.
+    """Starts the session if need be, gives each new code and what keeps it from one, and ends with `LinkedPhone`.
 
     `number`: of the phone, which is then linked by a pairing code. Raises `Conflict` where the session is blocked,
     `BisnesError` where it fails or does not come up, and what `ApiClient` raises.
@@ -65,9 +65,9 @@ def follow(api: ApiClient, company: str, phone: int, number: str | None = None) 
             raise BisnesError(f"the session does not come up, it is {session['status']}{_why(session)}")
         elif session["reason"] and session["reason"] != told:
             told = session["reason"]
-            yield Wait(told)
+            yield Waiting(told)
         time.sleep(INTERVAL)
-    yield Linked(session["number"])
+    yield LinkedPhone(session["number"])
 
 
 class _Codes:
@@ -78,17 +78,17 @@ class _Codes:
         self._last: str | None = None
         self._made = 0.0
 
-    def fresh(self) -> Iterator[Scan | Type]:
+    def fresh(self) -> Iterator[QrCode | PairingCode]:
         """The code that is to be shown from now on, where there is a new one."""
         if self._number is not None:
             if self._last is None or time.monotonic() - self._made > PAIRING_LIFETIME:
                 self._last, self._made = self._api.pairing_code(*self._bot, self._number), time.monotonic()
-                yield Type(self._last)
+                yield PairingCode(self._last)
             return
         text = self._api.qr_code(*self._bot)
         if text is not None and text != self._last:
             self._last = text
-            yield Scan(text)
+            yield QrCode(text)
 
 
 def _start(api: ApiClient, company: str, phone: int) -> dict[str, Any]:

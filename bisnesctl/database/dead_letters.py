@@ -24,7 +24,7 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
-class Opened(DeadLetter):
+class DeadLetterDetails(DeadLetter):
     """The same with everything that is known of it."""
 
     details: dict[str, Any] = field(default_factory=dict)
@@ -147,7 +147,7 @@ def find(
     return found, len(rows) > limit
 
 
-def open_letters(connection: Connection, letter_id: str) -> list[Opened]:
+def open_letters(connection: Connection, letter_id: str) -> list[DeadLetterDetails]:
     """Everything about one id: more than one letter where several webhooks were to be told of the same event.
 
     Raises `UsageError` where there is none.
@@ -160,15 +160,15 @@ def open_letters(connection: Connection, letter_id: str) -> list[Opened]:
             f" ORDER BY {of.at}"
         )
         for number, company, at, reason, details in query(connection, statement, {"id": letter_id}):
-            found.append(Opened(kind, number, company, _moment(at), reason, _readable(details)))
+            found.append(DeadLetterDetails(kind, number, company, _moment(at), reason, _readable(details)))
     if not found:
         raise UsageError(f"there is no dead letter {letter_id}: `bisnesctl dead-letters list` shows all with their ids")
     return found
 
 
-def retry(connection: Connection, letter_ids: Sequence[str]) -> tuple[list[Opened], list[str]]:
+def retry(connection: Connection, letter_ids: Sequence[str]) -> tuple[list[DeadLetterDetails], list[str]]:
     """Have these tried again; returns what they were, and why the others cannot be."""
-    retried: list[Opened] = []
+    retried: list[DeadLetterDetails] = []
     refused: list[str] = []
     for letter_id in dict.fromkeys(letter_ids):
         try:
@@ -179,7 +179,7 @@ def retry(connection: Connection, letter_ids: Sequence[str]) -> tuple[list[Opene
     return retried, refused
 
 
-def _retry(connection: Connection, letter_id: str) -> list[Opened]:
+def _retry(connection: Connection, letter_id: str) -> list[DeadLetterDetails]:
     letters = open_letters(connection, letter_id)
     kind = letters[0].kind
     if kind == UNKNOWN:
@@ -187,7 +187,7 @@ def _retry(connection: Connection, letter_id: str) -> list[Opened]:
     if kind == MESSAGES:
         if refusal := retries.refusal_of(connection, letter_id):
             raise UsageError(f"message {letter_id} is not tried again: {refusal}")
-        retries.again(connection, [letter_id])
+        retries.retry(connection, [letter_id])
         return letters
     if kind == WEBHOOKS_OUT:
         if any(letter.details["event"] is None for letter in letters):

@@ -57,7 +57,7 @@ _AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class RetryFilter:
     """Which failed messages; times are when they failed: `2h` (ago) or 2026-01-31T08:00 of the database's zone."""
 
     code: str | None = None
@@ -69,21 +69,21 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RetryChoice:
     """What was found: the messages that may be tried again, and why the others may not."""
 
     ids: list[str]
     refused: Counter[str] = field(default_factory=Counter)  # by reason
 
 
-def choose(connection: Connection, wanted: Filter) -> Choice:
+def choose(connection: Connection, wanted: RetryFilter) -> RetryChoice:
     """The failed messages that a filter names: first those that may be tried again, each the oldest first.
 
     Raises `UsageError` for a time that is none.
     """
     statement = _BY_FILTER.format(since=_moment("since", wanted.since), until=_moment("until", wanted.until))
     values = asdict(wanted) | {"codes": list(CODES), "gave_up": GAVE_UP}
-    choice = Choice([])
+    choice = RetryChoice([])
     for message_id, refusal in _judged(query(connection, statement, values)):
         if refusal is None:
             choice.ids.append(message_id)
@@ -97,7 +97,7 @@ def refusal_of(connection: Connection, message_id: str) -> str | None:
     return next((refusal for _, refusal in _judged(query(connection, _BY_ID, ([message_id],)))), None)
 
 
-def again(connection: Connection, message_ids: Sequence[str]) -> list[str]:
+def retry(connection: Connection, message_ids: Sequence[str]) -> list[str]:
     """Queue failed messages once more; returns those that were. What has changed meanwhile is left as it is."""
     found: list[str] = []
     for start in range(0, len(message_ids), BATCH):
@@ -105,7 +105,7 @@ def again(connection: Connection, message_ids: Sequence[str]) -> list[str]:
     return found
 
 
-def bot(text: str) -> tuple[str, int]:
+def parse_bot(text: str) -> tuple[str, int]:
     """The company and the phone of `0128/0`. Raises `UsageError`."""
     company, _, phone = text.rpartition("/")
     if not company or not (phone.isascii() and phone.isdigit() and len(phone) < 10):

@@ -4,12 +4,18 @@ The files are read directly, not through supervisord: it loses lines at speed, a
 """
 
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 
 #: Bytes read at a time from the end of a file.
 _BLOCK = 64 * 1024
+
+# 2026-01-31 12:00:00,000 WARN exited: api-0 (exit status 1; not expected)
+_EXIT = re.compile(r"^\S+ \S+ \w+ exited: (?P<name>\S+) \((?P<how>[^;)]+)")
+_BOOT = re.compile(r"^\S+ \S+ \w+ supervisord started with pid \d+")
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,15 @@ class LogFile:
     instance: str
     path: Path
     is_error: bool
+
+
+@dataclass(frozen=True)
+class Exits:
+    """Deaths of one process since supervisord started, those that somebody asked for left out."""
+
+    count: int
+    #: How the last one was, such as `exit status 1` or `terminated by SIGKILL`.
+    last: str
 
 
 def files_of(log_dir: Path, instance: str, errors_only: bool = False) -> list[LogFile]:
@@ -46,6 +61,27 @@ def _last_lines(stream: BufferedReader, count: int) -> list[str]:
         stream.seek(start)
         data, end = stream.read(end - start) + data, start
     return [line.decode(errors="replace") for line in data.removesuffix(b"\n").split(b"\n") if data][-count:]
+
+
+def read_exits(log: Path) -> dict[str, Exits]:
+    """The deaths by process, from supervisord's log; empty where it cannot be read."""
+    try:
+        with log.open(errors="replace") as lines:
+            return parse_exits(lines)
+    except OSError:
+        return {}
+
+
+def parse_exits(lines: Iterable[str]) -> dict[str, Exits]:
+    """The deaths by process in these lines, counted from the last start of supervisord in them."""
+    found: dict[str, Exits] = {}
+    for line in lines:
+        if _BOOT.match(line):
+            found = {}
+        elif match := _EXIT.match(line):
+            before = found.get(match["name"], Exits(0, ""))
+            found[match["name"]] = Exits(before.count + 1, match["how"])
+    return found
 
 
 @dataclass

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from bisnesctl.bots import check_results
-from bisnesctl.bots.check_results import Trouble
+from bisnesctl.bots import check_records
+from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.health import probes
 from bisnesctl.health.probes import Health, Status
 from bisnesctl.host import volumes
@@ -22,7 +22,7 @@ class Verdict(IntEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class HealthFinding:
     """One process, one server that the processes need, or one number."""
 
     name: str
@@ -54,62 +54,62 @@ _ABSENT = {
 }
 
 
-def examine(deployment: Deployment) -> list[Finding]:
+def examine(deployment: Deployment) -> list[HealthFinding]:
     """How everything is that ought to run, and the servers that are not ours. Nothing, where nothing was started."""
-    if deployment.state is None:
+    if deployment.last_start is None:
         return []
     condition = deployment.condition()
     if condition is not Condition.RUNNING:
-        return [Finding("supervisord", Health(Status.FAILED, _ABSENT[condition]))]
+        return [HealthFinding("supervisord", Health(Status.FAILED, _ABSENT[condition]))]
     processes = deployment.processes()
-    expected = deployment.state.expected(deployment.instances)
-    health = probes.look(expected, processes, deployment.settings)
-    return [*_servers(deployment), *(Finding(name, each) for name, each in health.items())]
+    expected = deployment.last_start.expected(deployment.instances)
+    health = probes.probe_all(expected, processes, deployment.settings)
+    return [*_servers(deployment), *(HealthFinding(name, each) for name, each in health.items())]
 
 
-def examine_bots(deployment: Deployment) -> list[Finding]:
+def examine_bots(deployment: Deployment) -> list[HealthFinding]:
     """The numbers that need an operator, now or soon, as far as the database tells."""
-    if deployment.state is None or deployment.condition() is not Condition.RUNNING:
+    if deployment.last_start is None or deployment.condition() is not Condition.RUNNING:
         return []
-    found = check_results.troubled(deployment.settings)
-    return [Finding(f"bot {each.name}", Health(_status(each), _trouble(each))) for each in found]
+    found = check_records.troubled(deployment.settings)
+    return [HealthFinding(f"bot {each.name}", Health(_status(each), _trouble(each))) for each in found]
 
 
-def _status(found: Trouble) -> Status:
+def _status(found: BotTrouble) -> Status:
     """Messages wait for one whose provider is not available; the others send, or wait for somebody who was told."""
-    return Status.UNHEALTHY if found.status == check_results.UNAVAILABLE else Status.DEGRADED
+    return Status.UNHEALTHY if found.status == check_records.UNAVAILABLE else Status.DEGRADED
 
 
-def examine_disks(deployment: Deployment) -> list[Finding]:
+def examine_disks(deployment: Deployment) -> list[HealthFinding]:
     """The disks that are nearly full, or that take nothing."""
-    if deployment.state is None:
+    if deployment.last_start is None:
         return []
     return [
-        Finding(f"disk {each.mount}", Health(Status.UNHEALTHY if each.critical else Status.DEGRADED, each.reason))
+        HealthFinding(f"disk {each.mount}", Health(Status.UNHEALTHY if each.critical else Status.DEGRADED, each.reason))
         for each in volumes.troubled(deployment.settings)
     ]
 
 
-def _trouble(found: Trouble) -> str:
+def _trouble(found: BotTrouble) -> str:
     return f"{found.status}: {found.reason} (`{found.hint}`)"
 
 
-def _servers(deployment: Deployment) -> list[Finding]:
+def _servers(deployment: Deployment) -> list[HealthFinding]:
     settings = deployment.settings
     found = []
     if not settings.embedded_postgres:
-        found.append(Finding("postgresql", probes.postgres(settings.database_dsn)))
+        found.append(HealthFinding("postgresql", probes.postgres(settings.database_dsn)))
     if not settings.embedded_redis:
-        found.append(Finding("redis", probes.redis(settings.redis_dsn)))
+        found.append(HealthFinding("redis", probes.redis(settings.redis_dsn)))
     return found
 
 
-def judge(findings: Sequence[Finding]) -> Verdict:
+def judge(findings: Sequence[HealthFinding]) -> Verdict:
     """The worst of all; `UNKNOWN` where there is nothing."""
     return max((each.verdict for each in findings), default=Verdict.UNKNOWN)
 
 
-def in_one_line(findings: Sequence[Finding]) -> str:
+def in_one_line(findings: Sequence[HealthFinding]) -> str:
     """The verdict as monitoring systems read it."""
     verdict = judge(findings)
     if not findings:
@@ -119,5 +119,5 @@ def in_one_line(findings: Sequence[Finding]) -> str:
     return f"BISNES {verdict.name} - {text}".replace("\n", " ").replace("|", "/")
 
 
-def _because(finding: Finding) -> str:
+def _because(finding: HealthFinding) -> str:
     return f" ({finding.health.reason})" if finding.health.reason else ""

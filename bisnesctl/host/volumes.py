@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Trouble:
+class DiskTrouble:
     """A disk that an operator should see to."""
 
     #: Where it is mounted.
@@ -34,7 +34,7 @@ class Trouble:
     reason: str
 
 
-def troubled(settings: Settings) -> list[Trouble]:
+def troubled(settings: Settings) -> list[DiskTrouble]:
     """The disks that are nearly full, or that take nothing. Each is given `TIMEOUT_SECONDS`, all at once."""
     asked = [(group, _ask(settings, group)) for group in _groups(settings)]
     deadline = time.monotonic() + TIMEOUT_SECONDS
@@ -71,37 +71,37 @@ def _groups(settings: Settings) -> Iterator[_Group]:
     yield from groups.values()
 
 
-def _ask(settings: Settings, group: _Group) -> "queue.SimpleQueue[Trouble | None]":
-    answer: queue.SimpleQueue[Trouble | None] = queue.SimpleQueue()
+def _ask(settings: Settings, group: _Group) -> "queue.SimpleQueue[DiskTrouble | None]":
+    answer: queue.SimpleQueue[DiskTrouble | None] = queue.SimpleQueue()
     threading.Thread(target=lambda: answer.put(_look(settings, group)), name="disk", daemon=True).start()
     return answer
 
 
-def _answer(group: _Group, answer: "queue.SimpleQueue[Trouble | None]", deadline: float) -> Trouble | None:
+def _answer(group: _Group, answer: "queue.SimpleQueue[DiskTrouble | None]", deadline: float) -> DiskTrouble | None:
     try:
         return answer.get(timeout=max(deadline - time.monotonic(), 0.01))
     except queue.Empty:  # busy, perhaps: that alone is not critical
         reason = f"a write took more than {TIMEOUT_SECONDS:g} s ({_of(group)})"
-        return Trouble(str(group.paths[0]), False, reason)
+        return DiskTrouble(str(group.paths[0]), False, reason)
 
 
-def _look(settings: Settings, group: _Group) -> Trouble | None:
+def _look(settings: Settings, group: _Group) -> DiskTrouble | None:
     place = group.paths[0]
     mount = str(disk.mount_of(place))
     for path in dict.fromkeys(group.paths):
         if refusal := disk.write_refusal(path):
-            return Trouble(mount, True, f"{path} cannot be written: {refusal}")
+            return DiskTrouble(mount, True, f"{path} cannot be written: {refusal}")
     try:
         found = os.statvfs(place)
     except OSError as error:
-        return Trouble(mount, True, disk.reason(error, place))
+        return DiskTrouble(mount, True, disk.reason(error, place))
     free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
     bad = _is_little(free, total, settings.disk_critical_mb << 20, CRITICAL_PERCENT)
     few = found.f_files > 0 and _is_little(found.f_favail, found.f_files, CRITICAL_INODES, CRITICAL_PERCENT)
     if bad or _is_little(free, total, settings.disk_warning_mb << 20, WARNING_PERCENT):
-        return Trouble(mount, bad, f"{formatting.size(free)} free of {formatting.size(total)} ({_of(group)})")
+        return DiskTrouble(mount, bad, f"{formatting.size(free)} free of {formatting.size(total)} ({_of(group)})")
     if few or (found.f_files > 0 and _is_little(found.f_favail, found.f_files, WARNING_INODES, WARNING_PERCENT)):
-        return Trouble(mount, few, f"{found.f_favail} inodes free of {found.f_files} ({_of(group)})")
+        return DiskTrouble(mount, few, f"{found.f_favail} inodes free of {found.f_files} ({_of(group)})")
     return None
 
 

@@ -1,26 +1,69 @@
-"""One deployment: a home with its settings, what may run there, and its supervisord. Here it is observed only."""
+"""A deployment: a home folder with its settings, the instances that may run there, and its supervisord.
+
+This module observes; `lifecycle` changes. Two kinds of files in `run_dir` describe a deployment: `mode.json` records
+its last start, and each WhatsApp Web session that is to run has a configuration file in `sessions/`.
+"""
 
 import contextlib
 import errno
 import fcntl
+import json
 import os
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from bisnesctl import paths
 from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, ShuttingDown
 from bisnesctl.host import disk
-from bisnesctl.processes import last_start, session_programs
-from bisnesctl.processes.last_start import LastStart
-from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF
+from bisnesctl.naming import SESSION, session_name
+from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
 from bisnesctl.processes.supervisor import CALL_TIMEOUT, Process, Supervisor, pid_in
-from bisnesctl.processes.topology import Instance, Mode, expand
+from bisnesctl.processes.topology import Instance, Mode, expand, in_mode, instance_of, program
 from bisnesctl.settings import Settings, load
 
 #: The file that a command which starts or stops something locks, below `run_dir`.
 LOCK = "bisnesctl.lock"
+#: The file that records the last start, below `run_dir`.
+LAST_START = "mode.json"
+#: The program of every WhatsApp Web session.
+SESSION_PROGRAM = program(SESSION)
+
+
+@dataclass(frozen=True)
+class LastStart:
+    """How the deployment was started last."""
+
+    mode: Mode
+    sandbox: bool
+    #: Names given with `--only`; empty: all programs.
+    only: tuple[str, ...] = ()
+    #: When it was started or changed its mode, in seconds since the epoch; 0 if an operator stopped it.
+    since: float = 0.0
+
+    def expected(self, instances: list[Instance]) -> list[Instance]:
+        """The instances that should run."""
+        return in_mode(instances, self.mode, self.only)
+
+
+@dataclass(frozen=True, order=True)
+class SessionProgram:
+    """A WhatsApp Web session that is to run here."""
+
+    company: str
+    phone: int
+
+    @property
+    def name(self) -> str:
+        """Its name in supervisord, in logs and in heartbeats."""
+        return session_name(self.company, self.phone)
+
+    def instance(self, settings: Settings) -> Instance:
+        """Its instance of the session program."""
+        own = {"company": self.company, "phone": str(self.phone)}
+        return instance_of(SESSION_PROGRAM, self.name, settings, own)
 
 
 class Condition(StrEnum):
@@ -44,7 +87,8 @@ class Deployment:
     @property
     def instances(self) -> list[Instance]:
         """What may run here, in order of start; the sessions among it are those of this moment."""
-        return [*expand(self.settings), *session_programs.instances(self.settings)]
+        sessions = find_sessions(self.settings) if self.settings.enable_wwebjs else []
+        return [*expand(self.settings), *(each.instance(self.settings) for each in sessions)]
 
     @property
     def config(self) -> Path:
@@ -52,14 +96,14 @@ class Deployment:
         return self.settings.run_dir / SUPERVISORD_CONF
 
     @property
-    def state(self) -> LastStart | None:
-        """What was started last."""
-        return last_start.read(self.settings.run_dir)
+    def last_start(self) -> LastStart | None:
+        """How it was started last; None if it never was."""
+        return read_last_start(self.settings.run_dir)
 
     @property
     def mode(self) -> Mode:
         """The mode that was started last, or would be by default."""
-        found = self.state
+        found = self.last_start
         return found.mode if found else Mode.MULTIPROCESS
 
     def supervisor_pid(self) -> int | None:
@@ -105,7 +149,7 @@ class Deployment:
 
     def shown(self, processes: dict[str, Process]) -> list[Instance]:
         """The instances worth showing: those that ought to run, and those that do."""
-        expected = self.state.expected(self.instances) if self.state else []
+        expected = last.expected(self.instances) if (last := self.last_start) else []
         return [
             each
             for each in self.instances
@@ -137,8 +181,49 @@ def open_deployment(settings: Settings | None = None) -> Deployment:
     """The deployment of these settings; by default those in force, in the sandbox where it was started so."""
     if settings is None:
         settings = load()
-        settings = last_start.with_sandbox(settings, last_start.read(settings.run_dir))
+        last = read_last_start(settings.run_dir)
+        settings = settings.copy_with(sandbox=settings.sandbox or bool(last and last.sandbox))
     return Deployment(settings, Supervisor(paths.supervisor_socket(settings.run_dir)))
+
+
+def read_last_start(run_dir: Path) -> LastStart | None:
+    """The recorded start; None if there was none, or its file is damaged."""
+    try:
+        found = json.loads((run_dir / LAST_START).read_text())
+        return LastStart(Mode(found["mode"]), bool(found["sandbox"]), tuple(found["only"]), float(found["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def record_start(run_dir: Path, mode: Mode, sandbox: bool, only: tuple[str, ...]) -> None:
+    """Records what runs from now on; if it runs the same way already, the recorded time stays."""
+    old = read_last_start(run_dir)
+    if old is None or not old.since or (old.mode, old.sandbox, old.only) != (mode, sandbox, only):
+        File(LAST_START, json.dumps(asdict(LastStart(mode, sandbox, only, time.time())))).write(run_dir)
+
+
+def record_stop(run_dir: Path) -> None:
+    """Records that an operator stopped it. Raises `CannotWrite`."""
+    old = read_last_start(run_dir)
+    if old is not None:
+        content = json.dumps(asdict(LastStart(old.mode, old.sandbox, old.only))).encode()
+        with disk.writing(run_dir / LAST_START):
+            disk.refresh(run_dir / LAST_START, content)  # works on a full disk too
+
+
+def find_sessions(settings: Settings) -> list[SessionProgram]:
+    """The WhatsApp Web sessions that are to run here, running or not."""
+    files = (settings.run_dir / SESSIONS).glob("[!.]*.conf")
+    return sorted(session for file in files if (session := _read_session(file)) is not None)
+
+
+def _read_session(file: Path) -> SessionProgram | None:
+    """The session of a file that `render_session` wrote; None for any other file, or one that is gone."""
+    try:
+        company, phone = json.loads(file.read_text().partition("\n")[0].removeprefix("; "))
+        return SessionProgram(str(company), int(phone))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def make_folders(settings: Settings) -> None:

@@ -8,6 +8,8 @@ import json
 import os
 import resource
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,7 +19,8 @@ from typing import TYPE_CHECKING
 from bisnesctl import paths
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import disk
-from bisnesctl.processes.topology import Instance, Program, command_of
+from bisnesctl.processes import embedded_servers
+from bisnesctl.processes.topology import Instance, Program, command_of, max_connections
 from bisnesctl.settings import Settings
 
 if TYPE_CHECKING:
@@ -71,36 +74,36 @@ class Group:
         return self.program.kill_timeout + (_SHIM_MARGIN if self.program.has_children else 0)
 
 
-def render(settings: Settings, instances: Sequence[Instance], words: dict[str, str]) -> list[File]:
+def render(settings: Settings, instances: Sequence[Instance], variables: dict[str, str]) -> list[File]:
     """supervisord's configuration for all these instances: one file, and one for each session.
 
     `words`: what the commands name beside the settings, see `programs.words`. Raises `ConfigError` for a path
     that supervisord cannot take.
     """
     static = [each for each in instances if not each.program.dynamic]
-    groups = [_group(list(members), settings, words) for _, members in groupby(static, key=lambda each: each.group)]
-    text = _templates().get_template("supervisord.conf.j2").render(
-        groups=groups,
-        socket=paths.supervisor_socket(settings.run_dir),
-        pidfile=settings.run_dir / "supervisord.pid",
-        log_dir=settings.log_dir,
-        minfds=_minfds(),
-        user="root" if os.geteuid() == 0 else None,
-        sessions=SESSIONS,
-    )  # fmt: skip
-    sessions = [render_session(settings, each, words) for each in instances if each.program.dynamic]
+    groups = [_group(list(members), settings, variables) for _, members in groupby(static, key=lambda each: each.group)]
+    daemon = {
+        "socket": paths.supervisor_socket(settings.run_dir),
+        "pidfile": settings.run_dir / "supervisord.pid",
+        "log_dir": settings.log_dir,
+        "minfds": _minfds(),
+        "user": "root" if os.geteuid() == 0 else None,
+        "sessions": SESSIONS,
+    }
+    text = _template().render(daemon=daemon, groups=groups)
+    sessions = [render_session(settings, each, variables) for each in instances if each.program.dynamic]
     return [File(SUPERVISORD_CONF, text), *sessions]
 
 
-def render_session(settings: Settings, instance: Instance, words: dict[str, str]) -> File:
+def render_session(settings: Settings, instance: Instance, variables: dict[str, str]) -> File:
     """The file of one session. Its first line says for which number it is. Raises `ConfigError` as `render` does."""
-    group = _group([instance], settings, words)
-    text = _templates().get_template("program.conf.j2").render(group=group)
-    number = json.dumps([instance.words["company"], int(instance.words["phone"])])
+    group = _group([instance], settings, variables)
+    text = _template().render(daemon=None, groups=[group])
+    number = json.dumps([instance.variables["company"], int(instance.variables["phone"])])
     return File(f"{SESSIONS}/{instance.name}.conf", f"; {number}\n{text}")
 
 
-def _group(members: list[Instance], settings: Settings, words: dict[str, str]) -> Group:
+def _group(members: list[Instance], settings: Settings, variables: dict[str, str]) -> Group:
     first, program = members[0], members[0].program
     name = first.name if not program.shared_socket else f"{first.group}-%(process_num)d"
     environment = dict(first.environment)
@@ -111,24 +114,24 @@ def _group(members: list[Instance], settings: Settings, words: dict[str, str]) -
         name=first.group,
         program=program,
         size=len(members),
-        command=_tied(program, command_of(program, settings, words | first.words), words),
+        command=_tied(program, command_of(program, settings, variables | first.variables), variables),
         environment=environment,
         directory=paths.postgres_data(settings.server_home).parent if program.is_server else settings.home,
-        user=(words["server_user"] or None) if program.is_server else None,
+        user=(variables["server_user"] or None) if program.is_server else None,
         host=first.host,
         port=first.port,
         log=(settings.log_dir, name),
     )
 
 
-def _tied(program: Program, command: tuple[str, ...], words: dict[str, str]) -> tuple[str, ...]:
+def _tied(program: Program, command: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
     """The command, told to stop when supervisord dies: nothing outlives it, its own SIGKILL included."""
     if program.has_children:
-        command = (words["python"], "-I", "-S", words["shim"], str(program.kill_timeout), *command)
-    return (words["setpriv"], "--pdeathsig", program.stop_signal, "--", *command)
+        command = (variables["python"], "-I", "-S", variables["shim"], str(program.kill_timeout), *command)
+    return (variables["setpriv"], "--pdeathsig", program.stop_signal, "--", *command)
 
 
-def _templates() -> "jinja2.Environment":
+def _template() -> "jinja2.Template":
     import jinja2  # by those who render: others import this module for its names
 
     # No autoescape: these are no web pages; the filters escape for supervisord.
@@ -140,8 +143,8 @@ def _templates() -> "jinja2.Environment":
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701
     )
-    environment.filters |= {"value": value, "words": words, "pairs": pairs, "logfile": logfile}
-    return environment
+    environment.filters |= {"value": value, "command_line": command_line, "pairs": pairs, "logfile": logfile}
+    return environment.get_template("supervisord.conf.j2")
 
 
 def value(given: object) -> str:
@@ -153,7 +156,7 @@ def value(given: object) -> str:
     return text.replace("%", "%%")
 
 
-def words(command: Sequence[str]) -> str:
+def command_line(command: Sequence[str]) -> str:
     """A command line: every word stays one word, whatever is in it."""
     quoted = " ".join(_quote(word) for word in command)
     return value(quoted)
@@ -179,6 +182,34 @@ def logfile(where: tuple[Path, str]) -> str:
     """A log file's path, which supervisord expands twice; its name may hold `%(process_num)d`."""
     directory, name = where
     return f"{value(value(directory))}/{name}"
+
+
+def command_variables(settings: Settings) -> dict[str, str]:
+    """What the commands of the topology name beside the settings: interpreter, servers' binaries, folders.
+
+    Raises `ConfigError` if a program that is needed is not installed.
+    """
+    home = settings.server_home
+    return {
+        "python": sys.executable,
+        "setpriv": _setpriv(),
+        "shim": str(Path(__file__).with_name("shim.py")),
+        "postgres": str(embedded_servers.postgres_bin(settings) / "postgres") if settings.embedded_postgres else "",
+        "postgres_data": str(paths.postgres_data(home)),
+        "postgres_sockets": str(paths.postgres_sockets(home)),
+        "max_connections": str(max_connections(settings)),
+        "redis": str(embedded_servers.redis_server(settings)) if settings.embedded_redis else "",
+        "redis_data": str(paths.redis_data(home)),
+        "redis_socket": str(paths.redis_socket(home)),
+        "server_user": embedded_servers.server_user() or "",
+    }
+
+
+def _setpriv() -> str:
+    found = shutil.which("setpriv", path=f"{os.environ.get('PATH', '')}:/usr/bin:/bin")
+    if found is None:
+        raise ConfigError("the program setpriv is missing: install the package util-linux")
+    return found
 
 
 def _minfds() -> int:

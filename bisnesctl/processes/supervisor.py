@@ -220,14 +220,6 @@ def pid_in(pidfile: Path, config: Path) -> int | None:
     return pid if os.fsencode(config) in words else None
 
 
-def lives(pid: int) -> bool:
-    """Whether a process still runs; one that has ended and waits for its parent to notice does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
 def _process(info: dict[str, Any]) -> Process:
     return Process(
         name=info["name"],

@@ -80,8 +80,10 @@ class Program:
     has_children: bool = False
     #: It hears supervisord's events, and supervisord itself restarts it, for as long as it takes.
     is_listener: bool = False
-    #: Its instances come and go while everything runs, see `sessions`; `expand` has none of them.
+    #: Its instances come and go while everything runs (see `session_programs`), so `expand` leaves it out.
     dynamic: bool = False
+    #: Modes that start without it if it cannot be started.
+    optional_in: frozenset[Mode] = frozenset()
 
 
 _GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-socket"
@@ -95,6 +97,7 @@ PROGRAMS: tuple[Program, ...] = (
         probe="guard",
         priority=1,
         is_listener=True,
+        optional_in=frozenset({Mode.LEGACY}),
     ),
     Program(
         "postgres",
@@ -126,6 +129,7 @@ PROGRAMS: tuple[Program, ...] = (
         max_restarts=20,
         kill_timeout=30,
         is_server=True,
+        optional_in=frozenset({Mode.LEGACY}),
     ),
     Program(
         "sandbox",
@@ -251,7 +255,7 @@ class Instance:
     port: int | None = None
     environment: dict[str, str] = field(default_factory=dict, hash=False)
     #: What its command names that is its own.
-    words: dict[str, str] = field(default_factory=dict, hash=False)
+    variables: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def full_name(self) -> str:
@@ -278,9 +282,9 @@ def expand(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> list[I
     return [each for row in sorted(chosen, key=_priority) for each in _instances(row, settings)]
 
 
-def command_of(program: Program, settings: Settings, words: dict[str, str]) -> tuple[str, ...]:
+def command_of(program: Program, settings: Settings, variables: dict[str, str]) -> tuple[str, ...]:
     """Its command line as words."""
-    values = {**settings.model_dump(), **words}
+    values = {**settings.model_dump(), **variables}
     return tuple(word.format_map(values) for word in shlex.split(program.command))
 
 
@@ -297,7 +301,7 @@ def memory_limit(row: Program, settings: Settings) -> int | None:
     return int(megabytes * 2**20 * (SELF_CARE if row.dynamic else 1))
 
 
-def instance_of(row: Program, name: str, settings: Settings, words: dict[str, str] | None = None) -> Instance:
+def instance_of(row: Program, name: str, settings: Settings, variables: dict[str, str] | None = None) -> Instance:
     """The instance of this name of a row. `words`: what its command names that is its own."""
     host, port = _address(row, settings)
     return Instance(
@@ -307,7 +311,7 @@ def instance_of(row: Program, name: str, settings: Settings, words: dict[str, st
         host=host,
         port=port,
         environment={} if row.is_server else _environment(row, name, settings),
-        words=words or {},
+        variables=variables or {},
     )
 
 

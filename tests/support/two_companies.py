@@ -4,7 +4,7 @@ import json
 
 from uuid_utils import uuid7
 
-from bisnesctl.bots import inspection
+from bisnesctl.bots import provider_queries
 from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
 from services.connectors.meta.signature import HEADER, sign
 from services.connectors.meta.translation.incoming import parse
@@ -90,7 +90,7 @@ class Webhooks:
 
     def of_dialog360(self, phone, *changes, account=ACCOUNT, company=OTHER, later=False):
         """The same with the secret of a number at 360dialog."""
-        secret = inspection.dialog360_secret(self.settings, company, phone)
+        secret = provider_queries.dialog360_secret(self.settings, company, phone)
         address = f"/api/360dialog/webhook/{company}/{phone}"
         body = _body(changes, account)
         assert self._client.post(address, data=body, headers={SECRET_HEADER: secret}).status_code == 200

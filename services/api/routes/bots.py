@@ -5,10 +5,10 @@ from typing import Any
 import structlog
 from flask import g, request
 
+from bisnesctl.bots import checks
 from bisnesctl.bots import store as stored
-from bisnesctl.bots import verification
 from bisnesctl.bots.identity import IdentityRefused
-from bisnesctl.bots.linking import Linked, LinkFailed, LinkOptions, link
+from bisnesctl.bots.linking import LinkFailed, LinkOptions, LinkResult, link
 from bisnesctl.bots.store import Bot, NewBot
 from bisnesctl.encryption import EncryptionError
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, UsageError
@@ -118,7 +118,7 @@ def verify_bot(path: BotPath) -> dict[str, Any]:
     if found.type == "wwebjs":
         raise ApiError(409, "unsupported_by_channel", "a WhatsApp Web number has no provider that could be asked")
     here = context()
-    finding = verification.verify(here.database.connection, here.settings, path.company_id, path.phone_index)[0]
+    finding = checks.check(here.database.connection, here.settings, path.company_id, path.phone_index)[0]
     shown = _shown(_find(path.company_id, path.phone_index))
     return {"success": True, "bot": shown, "report": camel(finding.plain()["report"]), "problems": shown["problems"]}
 
@@ -162,7 +162,7 @@ def _wish(principal: Principal, company: str, body: LinkRequest) -> LinkOptions:
     return LinkOptions(new, body.code, pin, body.set_webhook, body.verify)
 
 
-def _do(wish: LinkOptions) -> Linked:
+def _do(wish: LinkOptions) -> LinkResult:
     here = context()
     try:
         return link(here.database.connection, here.settings, wish)

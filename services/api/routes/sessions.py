@@ -8,7 +8,7 @@ import structlog
 from flask import Response, g, jsonify, request
 
 from bisnesctl.bots import qr_codes, web_sessions
-from bisnesctl.bots.web_sessions import Block, QrCode, Session
+from bisnesctl.bots.web_sessions import Block, QrCode, WebSession
 from services.api.auth import Auth, resource
 from services.api.current import context
 from services.api.openapi import problems
@@ -47,7 +47,7 @@ _ONE = problems("unknown_bot", "unsupported_by_channel")
 class _NotScanning(ApiError):
     """There is no QR code just now."""
 
-    def __init__(self, found: Session) -> None:
+    def __init__(self, found: WebSession) -> None:
         hints = {
             "STOPPED": "start it first",
             "STARTING": "ask again in a moment",
@@ -200,7 +200,7 @@ def _keep_out_of_caches(response: Response) -> Response:
     return response
 
 
-def _find(path: SessionPath) -> Session:
+def _find(path: SessionPath) -> WebSession:
     here = context()
     with here.database.connection() as connection:
         found = web_sessions.find(connection, path.company_id, path.phone_index)
@@ -211,25 +211,25 @@ def _find(path: SessionPath) -> Session:
     raise ApiError(404, "unknown_bot", f"company {path.company_id} has no bot with phoneIndex {path.phone_index}")
 
 
-def _change(path: SessionPath, change: Callable[[Session], None]) -> Answer:
+def _change(path: SessionPath, change: Callable[[WebSession], None]) -> Answer:
     found = _find(path)
     change(found)
     log.info("a session was told", session=found.name, what=request.path.rpartition("/")[2])
     return {"success": True, "session": _shown(_find(path))}, 202
 
 
-def _start(found: Session) -> None:
+def _start(found: WebSession) -> None:
     if found.block is not None:
         raise ApiError(409, "blocked", web_sessions.blocked(found, found.block))
     _want(found, True)
 
 
-def _want(found: Session, wanted: bool) -> None:
+def _want(found: WebSession, wanted: bool) -> None:
     with context().database.connection() as connection:
         web_sessions.want(connection, found, wanted)
 
 
-def _tell(found: Session, command: str) -> None:
+def _tell(found: WebSession, command: str) -> None:
     if not found.runs:
         raise ApiError(409, "not_running", f"the session is {found.state}: start it first")
     here = context()
@@ -237,7 +237,7 @@ def _tell(found: Session, command: str) -> None:
         commands.send(connection, here.hints, found.bot_id, command, {})
 
 
-def _ask(found: Session, command: str, arguments: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _ask(found: WebSession, command: str, arguments: dict[str, Any], seconds: float) -> dict[str, Any]:
     """What the session answers. Raises `ApiError` where it cannot, or says nothing in time."""
     here = context()
     with here.database.connection() as connection:
@@ -264,7 +264,7 @@ _DRAWN: dict[str, Callable[[QrCode], Response]] = {
 }
 
 
-def _shown(found: Session) -> dict[str, Any]:
+def _shown(found: WebSession) -> dict[str, Any]:
     return {
         "companyId": found.company,
         "phoneIndex": found.phone,

@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from bisnesctl.bots.check_results import troubled
+from bisnesctl.bots.check_records import troubled
 from bisnesctl.health.verdict import Finding, Verdict, in_one_line, judge
 from services.api.schemas.base import Accepted
 from services.api.schemas.bots import BotList

@@ -267,7 +267,7 @@ def test_by_force_its_waiting_messages_fail_and_say_why(tool, connection):
     accept(connection, in_hand, waiting)
     claimed = outbox().claim(connection, 10)
     accept(connection, other)
-    assert "gave up" in tool("bots", "remove", "--company", "0128", "--yes", "--force").err
+    assert "messages failed" in tool("bots", "remove", "--company", "0128", "--yes", "--force").err
     outbox().record(connection, [result(each) for each in claimed])
 
     rows = execute(connection, "SELECT message_id::text, status::text, error_code FROM outbox")
@@ -356,7 +356,7 @@ def test_what_waits_for_somebody_or_for_its_provider_says_so(tool, api, connecti
     words = ("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", "--timeout", "0.3")
     outages.note(connection, [Fault(bot_id(connection), "network", "Failed to connect", probe=False)], Pauses())
     said = tool(*words, code=1).text
-    assert "it waits, and leaves by itself: the provider is not available since" in said
+    assert "it waits and will be sent automatically: the provider is unavailable since" in said
     assert "network: Failed to connect" in said
     assert "its provider is not available since" in tool("bots", "list").text
     outbox().hold_bots(connection, [Hold(bot_id(connection), Scope.BOT, None, "190: the token has expired")])
@@ -373,7 +373,7 @@ def test_a_message_that_may_have_been_sent_is_said_not_to_be_sent_again(tool, ap
 
 def test_an_outcome_that_does_not_come_is_an_error_but_the_message_stays(tool, api, connection):
     said = tool("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", "--timeout", "0.2", code=1)
-    assert "kept" in said.err
+    assert "stays queued" in said.err
     assert execute(connection, "SELECT status::text, message_id::text FROM outbox") == [("queued", said.out.split()[0])]
 
 

@@ -159,7 +159,7 @@ def test_a_message_that_was_refused_for_good_is_not_sent_behind_anybodys_back(to
     number, aside = failed_message(connection, bot), webhook_aside(connection)
     assert "send it as a new one" in tool("dead-letters", "retry", number, code=2).text
     said = tool("dead-letters", "retry", aside, number).text  # what can be tried again is
-    assert f"message {number} is not tried again: it was refused for good (131026)" in said
+    assert f"message {number} is not retried: it was refused for good (131026)" in said
     assert [each["id"] for each in tool("dead-letters", "list", "--json").json] == [number]
 
 
@@ -193,7 +193,7 @@ def test_messages_that_failed_for_what_passes_leave_in_their_order_before_what_c
     assert sent_now(connection) == ["4"]
     accept(connection, entry(bot, CHAT, "5"))
     for each in (third, first):
-        assert f"trying again: messages {each}" in tool("dead-letters", "retry", each).text
+        assert f"retrying messages {each}" in tool("dead-letters", "retry", each).text
     assert sent_now(connection) == ["1", "3", "5"]
     rows = execute(connection, "SELECT status::text, attempts, error_code FROM outbox ORDER BY id")
     assert rows == [("sent", 1, None), ("failed", 1, "network"), *[("sent", 1, None)] * 3]
@@ -243,15 +243,15 @@ def test_many_messages_are_tried_again_by_code_bot_and_time(tool, connection, bo
     execute(connection, "UPDATE outbox SET phone_index = 1 WHERE bot_id = %s", (other,))
     chosen = ("--code", "network", "--bot", "0128/0", "--since", "2h", "--until", "2999-01-31T08:00")
     said = tool("dead-letters", "retry", *chosen, "--dry-run").text
-    assert "would try again: 5 messages" in said
-    assert "1 message not tried again: the provider took it" in said
+    assert "would retry 5 messages" in said
+    assert "1 message not retried: the provider took it" in said
     assert sent_now(connection) == []
     assert "there may be more" in tool("dead-letters", "retry", *chosen, "--limit", "2", "--dry-run").text
-    assert "trying again: 5 messages" in tool("dead-letters", "retry", *chosen).text
+    assert "retrying 5 messages" in tool("dead-letters", "retry", *chosen).text
     assert sent_now(connection) == [f"{n:03}" for n in range(5)]
     assert "the provider took it" in tool("dead-letters", "retry", *chosen, code=2).text
-    assert "no failed message fits" in tool("dead-letters", "retry", "--code", "nothing", code=2).text
-    assert "trying again: 3 messages" in tool("dead-letters", "retry", "--company", COMPANY).text
+    assert "no failed message matches" in tool("dead-letters", "retry", "--code", "nothing", code=2).text
+    assert "retrying 3 messages" in tool("dead-letters", "retry", "--company", COMPANY).text
     assert sorted(sent_now(connection)) == ["busy", "elsewhere", "old"]
 
 
@@ -260,9 +260,9 @@ def test_messages_that_were_refused_for_good_leave_room_for_the_others(tool, con
         failed_message(connection, bot)
     gave_up(connection, bot, "later")
     said = tool("dead-letters", "retry", "--company", COMPANY, "--limit", "1").text
-    assert "trying again: 1 message" in said
+    assert "retrying 1 message" in said
     assert sent_now(connection) == ["later"]
-    assert "3 messages not tried again" in tool("dead-letters", "retry", "--company", COMPANY, code=2).text
+    assert "3 messages not retried" in tool("dead-letters", "retry", "--company", COMPANY, code=2).text
 
 
 def test_messages_that_may_have_left_are_never_tried_again(tool, connection, bot):
@@ -274,7 +274,7 @@ def test_messages_that_may_have_left_are_never_tried_again(tool, connection, bot
     (shown,) = tool("dead-letters", "list", "--kind", "unknown", "--json").json
     assert (shown["id"], shown["reason"]) == (claimed.message_id, "reset")
     assert "never sent again" in tool("dead-letters", "retry", claimed.message_id, code=2).text
-    assert "no failed message fits" in tool("dead-letters", "retry", "--company", COMPANY, code=2).text
+    assert "no failed message matches" in tool("dead-letters", "retry", "--company", COMPANY, code=2).text
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from bisnesctl.database import postgres
 from bisnesctl.errors import DatabaseUnavailable, RedisUnavailable
-from bisnesctl.lifecycle import database_setup
+from bisnesctl.lifecycle import preflight
 from tests.support.processes.servers import Postgres, Redis, settings_in
 from tests.support.processes.supervisord import supervised
 
@@ -95,9 +95,9 @@ def test_status_and_health_end_while_both_servers_stand_still(environment, tool,
 def test_a_start_with_a_frozen_redis_or_postgres_ends_and_says_so(environment, own_postgres, own_redis):
     settings = environment(DATABASE_URL=own_postgres.dsn(), REDIS_URL=own_redis.url)
     with own_redis.frozen(), in_time(), pytest.raises(RedisUnavailable, match="does not answer"):
-        database_setup.check_redis(settings)
+        preflight.check_redis(settings)
     with own_postgres.frozen(), in_time(), pytest.raises(DatabaseUnavailable, match="within 5 s"):
-        database_setup.make_ready(settings, print)
+        preflight.prepare_database(settings, print)
 
 
 @pytest.mark.parametrize("words, code", [(("status",), 0), (("restart", "api"), 4), (("stop", "api"), 4)])

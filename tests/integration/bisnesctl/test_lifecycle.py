@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 import requests
 
-from bisnesctl.lifecycle import orphans
+from bisnesctl.lifecycle import preflight
 from tests.support.deployment import Deployment, alive, descendants, free_ports, wait_until
 
 ALL = [
@@ -177,7 +177,7 @@ def test_what_ended_stays_stopped_when_somebody_stopped_it(running: Deployment) 
     running.run("stop", "guard")
     os.kill(running.pid("meta-worker-2"), signal.SIGKILL)
     wait_until(lambda: running.status()["meta-worker-2"]["status"] == "failed", 20, running.logs)
-    assert "nothing restarts it: the guard is down" in running.status()["meta-worker-2"]["reason"]
+    assert "it is not restarted: the guard is down" in running.status()["meta-worker-2"]["reason"]
     assert "nothing restarts what ends" in running.status()["guard"]["reason"]
     probe = running.run("health", "--probe", check=False)
     assert (probe.returncode, "the guard is down" in probe.stdout) == (2, True)
@@ -222,9 +222,9 @@ def test_changed_settings_reach_what_runs(running: Deployment) -> None:
 def test_nothing_outlives_a_killed_supervisord(running: Deployment) -> None:
     pids = every_pid(running)
     kill_supervisor(running)
-    wait_until(lambda: not any(map(alive, pids)), 30, lambda: str(orphans.find(running.settings)))
+    wait_until(lambda: not any(map(alive, pids)), 30, lambda: str(preflight.find_orphans(running.settings)))
     assert running.run("health", "--probe", check=False).returncode == 2
-    assert "nobody stopped it" in running.run("status").stdout
+    assert "not stopped on purpose" in running.run("status").stdout
 
 
 def test_a_start_right_after_a_killed_supervisord_succeeds(running: Deployment) -> None:
@@ -326,7 +326,7 @@ def test_a_process_that_cannot_start_is_explained_and_the_rest_is_stopped_again(
     assert "did not become healthy" in done.stderr
     assert "a broken release" in done.stderr
     assert deployment.status() == {}
-    assert orphans.find(deployment.settings) == {}
+    assert preflight.find_orphans(deployment.settings) == {}
 
 
 def test_a_start_that_is_interrupted_stops_what_it_began(deployment: Deployment) -> None:
@@ -342,7 +342,7 @@ def test_a_start_that_is_interrupted_stops_what_it_began(deployment: Deployment)
     tool.communicate()
     assert tool.returncode == 130
     assert deployment.status() == {}
-    assert orphans.find(deployment.settings) == {}
+    assert preflight.find_orphans(deployment.settings) == {}
 
 
 @pytest.mark.parametrize(

@@ -358,7 +358,7 @@ def test_a_credential_that_cannot_be_decrypted_is_told(tool, settings, connectio
 
 
 def test_only_what_has_a_provider_can_be_verified(tool, connection):
-    assert "no Meta or 360dialog numbers" in verify(tool).err
+    assert "no Meta or 360dialog bots" in verify(tool).err
     tool("bots", "add", "--company", "0128", "--type", "wwebjs")
     assert "WhatsApp Web" in verify(tool, "--company", "0128", "--phone", "0", code=2).err
     assert "does not exist" in verify(tool, "--company", "0128", "--phone", "7", code=2).err
@@ -386,8 +386,8 @@ def test_numbers_in_the_sandbox_are_linked_and_verified(tool, environment, datab
 
 def test_a_check_and_a_new_credential_at_once_do_not_wait_for_each_other(tool, connection, database):
     """Locks are taken in one order, whoever comes first."""
-    from bisnesctl.bots.check_results import record
-    from bisnesctl.bots.diagnosis import Report, problems
+    from bisnesctl.bots.check_records import record
+    from bisnesctl.bots.provider_report import Report, problems
 
     link(tool)
     bot = row(connection, "id")[0]

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from bisnesctl.errors import NotRunning
-from bisnesctl.processes import session_programs
-from bisnesctl.processes.deployment import open_deployment
-from bisnesctl.processes.session_programs import Session, SessionPrograms, session_name
+from bisnesctl.naming import session_name
+from bisnesctl.processes import deployment, session_programs
+from bisnesctl.processes.deployment import SessionProgram, open_deployment
+from bisnesctl.processes.session_programs import SessionPrograms
 from bisnesctl.processes.supervisor import Process, Supervisor
 from bisnesctl.settings import Settings
 from tests.support.deployment import alive, descendants, wait_until
@@ -52,13 +53,13 @@ def said(settings: Settings, name: str) -> str:
 def test_sessions_come_and_go_and_leave_the_others_alone(settings: Settings, client: Supervisor) -> None:
     programs = SessionPrograms(settings)
     first, second = programs.add("0128", 0), programs.add(AWKWARD, 12)
-    assert programs.known() == [Session("0128", 0), Session(AWKWARD, 12)]
+    assert programs.known() == [SessionProgram("0128", 0), SessionProgram(AWKWARD, 12)]
     before = running(client, first)
     assert (said(settings, first), said(settings, second)) == ("0128|0\n", f"{AWKWARD}|12\n")
 
     below = descendants(running(client, second).pid)
     programs.remove(second)
-    assert programs.known() == [Session("0128", 0)]
+    assert programs.known() == [SessionProgram("0128", 0)]
     assert second not in client.processes()
     assert not any(map(alive, below))
 
@@ -102,7 +103,7 @@ def test_a_damaged_file_is_no_session(settings: Settings) -> None:
     folder.mkdir(parents=True)
     for number, text in enumerate(["", "; x\n", "; []\n", "; null\n", '; ["0128"]\n', '; ["0128", "x"]\n']):
         (folder / f"{number}.conf").write_text(text)
-    assert session_programs.found(settings) == []
+    assert deployment.find_sessions(settings) == []
 
 
 def test_without_supervisord_it_says_so(settings: Settings) -> None:

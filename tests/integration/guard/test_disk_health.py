@@ -10,11 +10,10 @@ import pytest
 
 from bisnesctl import paths
 from bisnesctl.__main__ import main
-from bisnesctl.health import guard_status, probes
+from bisnesctl.health import probes
 from bisnesctl.health.probes import Status
 from bisnesctl.host import volumes
-from bisnesctl.processes import last_start
-from bisnesctl.processes.deployment import make_folders
+from bisnesctl.processes.deployment import make_folders, record_start
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, Mode, program
 from bisnesctl.terminal import output
@@ -111,7 +110,7 @@ def test_the_disk_of_the_embedded_postgresql_is_looked_at(tmp_path):
 @mounts
 def test_health_and_status_tell_of_it(home, small, monkeypatch, capsys):
     monkeypatch.setenv("BISNES_ENV", str(home.env_file))
-    last_start.write(home.run_dir, Mode.MULTIPROCESS, False, ())
+    record_start(home.run_dir, Mode.MULTIPROCESS, False, ())
     small.fill()
     for console in (output.out, output.err):
         console.cache_clear()
@@ -135,10 +134,10 @@ def test_a_process_that_cannot_say_that_it_lives_is_degraded_rather_than_dead(ho
     process = Process("meta-worker-1", "meta-worker-1", "RUNNING", os.getpid(), "", 0, 1000.0, 0.0)
     beat = {"pid": os.getpid(), "status": "healthy", "beat_boottime": time.clock_gettime(time.CLOCK_BOOTTIME) - 9999}
     (home.heartbeat_dir / "meta-worker-1.json").write_text(json.dumps(beat))
-    guard = guard_status.GuardStatus("", {})
-    assert probes.check(instance, process, guard, home).status is Status.UNHEALTHY
+    guard = probes.GuardStatus("", {})
+    assert probes.probe(instance, process, guard, home).status is Status.UNHEALTHY
     small.read_only()
-    health = probes.check(instance, process, guard, home)
+    health = probes.probe(instance, process, guard, home)
     assert health.status is Status.DEGRADED
     assert "read-only" in health.reason
 

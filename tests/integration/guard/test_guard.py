@@ -16,14 +16,14 @@ import pytest
 import requests
 
 from bisnesctl.guard import guard as duties
-from bisnesctl.guard import hangs, state
+from bisnesctl.guard import hangs, state_file
 from bisnesctl.guard.guard import Guard
-from bisnesctl.guard.listener import Event
-from bisnesctl.guard.notes import Note, Notes
-from bisnesctl.health import guard_status
+from bisnesctl.guard.listener import SupervisorEvent
+from bisnesctl.guard.process_events import ProcessEvent, ProcessEventWriter
+from bisnesctl.health import probes
+from bisnesctl.host.process_stat import is_alive
 from bisnesctl.host.process_times import boottime
 from bisnesctl.processes.deployment import Deployment
-from bisnesctl.processes.supervisor import lives
 from bisnesctl.processes.topology import Instance, Program
 from tests.support.deployment import wait_until
 from tests.support.processes.servers import settings_in
@@ -71,14 +71,14 @@ class Stage:
         """Put a guard on duty; the one before it is gone, as by a SIGKILL."""
         self.relieve()
         events, gone = queue.SimpleQueue(), threading.Event()
-        notes = Notes(self.settings.home / "spool.jsonl", dsn or self.settings.database_dsn)
+        notes = ProcessEventWriter(self.settings.home / "spool.jsonl", dsn or self.settings.database_dsn)
         notes.start()
         programs = Programs(self.settings, self.supervisor)
-        duty = Guard(programs, state.read(self.settings.run_dir), notes)
+        duty = Guard(programs, state_file.read(self.settings.run_dir), notes)
 
         def be_on_duty():
             while not gone.is_set():
-                duty.go_on(events)
+                duty.run_once(events)
 
         thread = threading.Thread(target=be_on_duty, daemon=True)
         thread.start()
@@ -103,7 +103,7 @@ class Stage:
     def word(self, name):
         """What the guard says of it."""
         with contextlib.suppress(FileNotFoundError):
-            return json.loads((self.settings.run_dir / guard_status.FILE).read_text())["instances"].get(name)
+            return json.loads((self.settings.run_dir / probes.GUARD_FILE).read_text())["instances"].get(name)
         return None
 
     def noted(self, event):
@@ -175,7 +175,7 @@ def test_what_somebody_stopped_stays_so(stage):
     stage.supervisor.stop("steady:steady")
     wait_until(lambda: stage.process("steady").settled, 20)
     for serial in range(30):  # each wakes it
-        events.put(Event(serial, "PROCESS_STATE_STOPPED", {"processname": "steady"}))
+        events.put(SupervisorEvent(serial, "PROCESS_STATE_STOPPED", {"processname": "steady"}))
         time.sleep(0.02)
     assert stage.process("steady").settled
     assert stage.word("steady") is None
@@ -185,7 +185,7 @@ def test_a_tree_that_uses_too_much_is_stopped_by_force_where_it_must_be_and_star
     stage.guard()
     pid = stage.run("hog")
     wait_until(lambda: stage.process("hog").pid not in (0, pid), 60, lambda: str(stage.process("hog")))
-    wait_until(lambda: not lives(pid), 20)
+    wait_until(lambda: not is_alive(pid), 20)
     wait_until(lambda: stage.noted("memory_exceeded"), 20)
     severity, details = stage.noted("memory_exceeded")[0]
     assert (severity, details["limit"], details["used"] > 100 << 20) == ("error", 100 << 20, True)
@@ -203,12 +203,12 @@ def test_what_gives_no_sign_of_life_is_killed_noted_with_its_reason_and_started_
     stage.guard()
     pid = stage.run("mute")
     wait_until(lambda: stage.process("mute").pid not in (0, pid), 90, lambda: str(stage.process("mute")))
-    assert not lives(pid)
+    assert not is_alive(pid)
     wait_until(lambda: stage.noted("process_hung"), 20)
     severity, details = stage.noted("process_hung")[0]
     assert (severity, details["instance"]) == ("error", "mute")
     assert "no heartbeat for" in details["reason"]
-    told = guard_status.guard(stage.supervisor.processes(), stage.settings).hangs["mute"]
+    told = probes.guard_status(stage.supervisor.processes(), stage.settings).hangs["mute"]
     assert "hung once within an hour" in told
     assert "no heartbeat for" in told
 
@@ -254,12 +254,14 @@ def test_another_guard_goes_on_where_the_one_before_was_killed_and_notes_nothing
     events = stage.guard()
     stage.supervisor.start("quick:quick")
     wait_until(lambda: (stage.word("quick") or {}).get("deaths", 0) >= 2, 20)
-    told = [Event(serial, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"}) for serial in (5, 6)]
+    told = [
+        SupervisorEvent(serial, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"}) for serial in (5, 6)
+    ]
     for event in told:
         events.put(event)
     wait_until(lambda: len(stage.noted("process_running")) == 2, 20)
     events = stage.guard()
-    for event in [*told, Event(7, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"})]:
+    for event in [*told, SupervisorEvent(7, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"})]:
         events.put(event)
     wait_until(lambda: (stage.word("quick") or {}).get("decision") == "fail", 30)
     wait_until(lambda: len(stage.noted("process_running")) >= 3, 20)
@@ -277,20 +279,23 @@ def test_what_happens_while_postgresql_is_away_is_noted_when_it_is_back(stage):
 
 
 def test_a_note_that_was_stored_before_a_crash_is_not_stored_again(stage):
-    note = Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
+    note = ProcessEvent("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
     spool = stage.settings.home / "other.jsonl"
     for _ in range(2):  # the second finds the file of the first, as though it had not been removed
         spool.write_text(note.line() + "\n{torn")
-        Notes(spool, stage.settings.database_dsn).start()
+        ProcessEventWriter(spool, stage.settings.database_dsn).start()
         wait_until(lambda: not spool.exists() and not spool.with_suffix(".sending").exists(), 20)
     assert len(stage.noted("process_exited")) == 1
 
 
-def test_notes_are_stored_in_the_order_in_which_they_were_taken(stage):
+def test_process_events_are_stored_in_the_order_in_which_they_were_taken(stage):
     spool = stage.settings.home / "other.jsonl"
-    notes = [Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": serial}) for serial in range(300)]
+    notes = [
+        ProcessEvent("steady", "steady", "process_exited", "warning", 1000.5, {"serial": serial})
+        for serial in range(300)
+    ]
     spool.write_text("".join(f"{note.line()}\n" for note in notes))
-    Notes(spool, stage.settings.database_dsn).start()
+    ProcessEventWriter(spool, stage.settings.database_dsn).start()
     wait_until(lambda: len(stage.noted("process_exited")) == 300, 20)
     assert [details["serial"] for _, details in stage.noted("process_exited")] == list(range(300))
 
@@ -317,7 +322,7 @@ def restarted(stage, pid, reason):
     assert (severity, details["instance"]) == ("error", "jam")
     assert reason in details["reason"]
     assert any(reason in told["reason"] for _, told in stage.noted("process_restarting"))
-    assert not lives(pid)
+    assert not is_alive(pid)
 
 
 def test_a_process_whose_threads_are_all_stuck_is_restarted(stage):
@@ -336,7 +341,7 @@ def test_a_process_that_cannot_even_beat_is_restarted(stage):
     (worker,) = psutil.Process(pid).children()
     worker.suspend()
     restarted(stage, pid, "no heartbeat for")
-    assert not lives(worker.pid)
+    assert not is_alive(worker.pid)
 
 
 def test_a_process_that_lives_and_serves_is_left_alone(stage):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bisnesctl.bots import check_results, qr_codes
+from bisnesctl.bots import check_records, qr_codes
 from bisnesctl.clients import session_linking
 from bisnesctl.database import postgres
 from bisnesctl.database.api_keys import register
@@ -206,7 +206,7 @@ def test_limits_of_a_young_number(tool, connection, bot):
 
 def test_what_needs_somebody_is_told_once(settings, connection, bot):
     def told():
-        return [(each.status, f"{each.reason} ({each.hint})") for each in check_results.troubled(settings)]
+        return [(each.status, f"{each.reason} ({each.hint})") for each in check_records.troubled(settings)]
 
     assert told() == []
     execute(connection, "UPDATE wa_session SET state = 'SCAN_QR_CODE', started_at = now()")

@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Iterator
 
-from bisnesctl.lifecycle.steps import write_config
+from bisnesctl.lifecycle.start import write_config
 from bisnesctl.processes import supervisor
 from bisnesctl.processes.deployment import make_folders, open_deployment
 from bisnesctl.processes.supervisor import Supervisor, lives

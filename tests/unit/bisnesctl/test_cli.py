@@ -46,6 +46,15 @@ def test_help_imports_nothing_slow() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_command_imports_no_other_command() -> None:
+    check = (
+        "import sys; from bisnesctl.cli.app import load_commands; load_commands(['-v', 'bots', 'list', 'start']); "
+        "print(sorted({name.split('.')[2] for name in sys.modules if name.startswith('bisnesctl.cli.')}))"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['app', 'bots']"
+
+
 def errors(base: type[BisnesError] = BisnesError) -> list[type[BisnesError]]:
     return [base, *(each for child in base.__subclasses__() for each in errors(child))]
 

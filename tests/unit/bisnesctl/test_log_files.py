@@ -6,9 +6,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.health import exit_log
-from bisnesctl.health.exit_log import Exits
-from bisnesctl.health.log_files import Follower, tail
+from bisnesctl.health import log_files
+from bisnesctl.health.log_files import Exits, Follower, tail
 
 
 def test_tail_of_a_long_file(tmp_path: Path) -> None:
@@ -90,10 +89,10 @@ STOPPED = "2026-01-31 12:00:03,000 WARN stopped: api-0 (terminated by SIGTERM)"
 
 
 def test_deaths_are_counted_since_the_last_boot_and_stops_are_none() -> None:
-    assert exit_log.parse([KILLED, BOOT, STOPPED]) == {}
-    assert exit_log.parse([BOOT, KILLED, FAILED, STOPPED]) == {"api-0": Exits(2, "exit status 1")}
+    assert log_files.parse_exits([KILLED, BOOT, STOPPED]) == {}
+    assert log_files.parse_exits([BOOT, KILLED, FAILED, STOPPED]) == {"api-0": Exits(2, "exit status 1")}
 
 
 @given(st.lists(st.text(), max_size=5))
 def test_a_log_may_hold_anything(lines: list[str]) -> None:
-    exit_log.parse(lines)
+    log_files.parse_exits(lines)

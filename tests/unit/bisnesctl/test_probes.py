@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from bisnesctl.health.guard_status import GuardStatus, Word
-from bisnesctl.health.probes import Health, Status, check, read_beat
-from bisnesctl.health.verdict import Finding, Verdict, in_one_line, judge
+from bisnesctl.health.probes import GuardDecision, GuardStatus, Health, Status, probe, read_heartbeat
+from bisnesctl.health.verdict import HealthFinding, Verdict, in_one_line, judge
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import expand
 from tests.support.processes.servers import settings_in
@@ -28,7 +27,7 @@ def worker_health(
     if beat is not None:
         settings.heartbeat_dir.mkdir(parents=True, exist_ok=True)
         (settings.heartbeat_dir / "meta-worker-1.json").write_text(json.dumps(beat))
-    return check(worker, Process("meta-worker-1", "meta-worker-1", state, pid, "", 3, uptime), guard, settings)
+    return probe(worker, Process("meta-worker-1", "meta-worker-1", state, pid, "", 3, uptime), guard, settings)
 
 
 def beat(**changes: Any) -> dict[str, Any]:
@@ -75,7 +74,7 @@ def test_supervisords_word_counts_where_nothing_runs(tmp_path: Path, state: str,
     ("decision", "status"), [("restart", Status.FAILING), ("block", Status.BLOCKED), ("fail", Status.FAILED)]
 )
 def test_the_guards_word_counts_for_what_ended(tmp_path: Path, decision: str, status: Status) -> None:
-    guard = GuardStatus("", {"meta-worker-1": Word(decision, "because", 2)})
+    guard = GuardStatus("", {"meta-worker-1": GuardDecision(decision, "because", 2)})
     assert worker_health(tmp_path, "EXITED", beat=beat(), guard=guard) == Health(status, "because", 2)
 
 
@@ -83,15 +82,15 @@ def test_what_ended_before_the_guard_knows_is_about_to_be_restarted(tmp_path: Pa
     assert worker_health(tmp_path, "EXITED") == Health(Status.FAILING, "ended with exit status 3")
 
 
-def test_without_the_guard_what_ended_stays_so(tmp_path: Path) -> None:
+def test_a_process_that_ended_has_failed_if_the_guard_is_down(tmp_path: Path) -> None:
     health = worker_health(tmp_path, "EXITED", guard=GuardStatus("the guard is down", {}))
-    assert health == Health(Status.FAILED, "ended with exit status 3; nothing restarts it: the guard is down")
+    assert health == Health(Status.FAILED, "ended with exit status 3; it is not restarted: the guard is down")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', "null"])
-def test_a_broken_heartbeat_file_is_none(tmp_path: Path, text: str) -> None:
+def test_a_damaged_heartbeat_file_is_no_heartbeat(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    assert read_beat(tmp_path / "x.json") is None
+    assert read_heartbeat(tmp_path / "x.json") is None
 
 
 @pytest.mark.parametrize(
@@ -104,11 +103,14 @@ def test_a_broken_heartbeat_file_is_none(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_the_verdict_is_the_worst(statuses: list[Status], verdict: Verdict) -> None:
-    findings = [Finding(f"p{number}", Health(status)) for number, status in enumerate(statuses)]
+    findings = [HealthFinding(f"p{number}", Health(status)) for number, status in enumerate(statuses)]
     assert judge(findings) is verdict
     assert in_one_line(findings).startswith(f"BISNES {verdict.name} - ")
 
 
 def test_the_line_names_what_is_wrong_and_stays_one_line() -> None:
-    findings = [Finding("api-0", Health(Status.HEALTHY)), Finding("meta", Health(Status.UNHEALTHY, "a\nb | c"))]
+    findings = [
+        HealthFinding("api-0", Health(Status.HEALTHY)),
+        HealthFinding("meta", Health(Status.UNHEALTHY, "a\nb | c")),
+    ]
     assert in_one_line(findings) == "BISNES CRITICAL - meta unhealthy (a b / c)"

@@ -11,8 +11,7 @@ from supervisor.events import ProcessStateEvent
 from supervisor.options import ServerOptions, UnhosedConfigParser
 
 from bisnesctl.errors import ConfigError
-from bisnesctl.processes import template_variables
-from bisnesctl.processes.render import File, pairs, render, value, words
+from bisnesctl.processes.render import File, command_line, command_variables, pairs, render, value
 from bisnesctl.processes.topology import expand, instance_of, program
 from tests.support.processes.servers import settings_in
 
@@ -25,7 +24,7 @@ def read_by_supervisord(directory: Path, **variables: str) -> dict[str, Any]:
     settings = settings_in(directory, **variables)
     for folder in (settings.run_dir, settings.log_dir):
         folder.mkdir(parents=True, exist_ok=True)
-    [file] = render(settings, expand(settings), template_variables.words(settings) | {"server_user": ""})
+    [file] = render(settings, expand(settings), command_variables(settings) | {"server_user": ""})
     options = ServerOptions()
     options.configfile = str(file.write(settings.run_dir))
     options.process_config(do_usage=False)
@@ -67,19 +66,19 @@ def test_the_guard_hears_of_every_state_and_speaks_with_supervisord_alone(tmp_pa
     assert found["guard"].stderr_logfile == str(tmp_path / "var" / "log" / "guard.err.log")
 
 
-def test_programs_with_children_have_a_shim_that_is_done_before_supervisord_loses_patience(tmp_path: Path) -> None:
+def test_programs_with_children_have_a_shim_that_is_done_before_the_timeout_of_supervisord(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path)
     shimmed = {name for name, each in found.items() if name != "groups" and "/shim.py" in each.command}
     assert shimmed == {"api-0", "api-1", "meta", "legacy", "wwebjs"}
-    words = shlex.split(found["legacy"].command)
-    patience = words[next(number for number, word in enumerate(words) if word.endswith("/shim.py")) + 1]
-    assert (patience, found["legacy"].stopwaitsecs > 15) == ("15", True)
+    command = shlex.split(found["legacy"].command)
+    timeout = command[next(number for number, word in enumerate(command) if word.endswith("/shim.py")) + 1]
+    assert (timeout, found["legacy"].stopwaitsecs > 15) == ("15", True)
 
 
 def test_sessions_have_files_of_their_own(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     session = instance_of(program("wwebjs-session"), "s", settings, {"company": "01 'x", "phone": "2"})
-    main, own = render(settings, [*expand(settings), session], template_variables.words(settings))
+    main, own = render(settings, [*expand(settings), session], command_variables(settings))
     assert "[program:s]" not in main.content
     assert own.name == "sessions/s.conf"
     assert own.content.startswith('; ["01 \'x", 2]\n')
@@ -113,8 +112,8 @@ def read_option(text: str) -> str:
 
 
 @given(st.lists(AWKWARD, min_size=1, max_size=4))
-def test_words_stay_words_whatever_is_in_them(command: list[str]) -> None:
-    assert shlex.split(read_option(words(["/bin/x", *command]))) == ["/bin/x", *command]
+def test_a_command_line_keeps_its_words_apart(command: list[str]) -> None:
+    assert shlex.split(read_option(command_line(["/bin/x", *command]))) == ["/bin/x", *command]
 
 
 @given(AWKWARD)
@@ -139,7 +138,7 @@ def test_a_quote_in_the_environment_is_refused() -> None:
 
 def test_no_secret_is_rendered(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, ENCRYPTION_KEY="k" * 32, OPERATOR_KEY="bk_secret", META_APP_SECRET="s3cret")
-    [file] = render(settings, expand(settings), template_variables.words(settings))
+    [file] = render(settings, expand(settings), command_variables(settings))
     assert not [secret for secret in ("k" * 32, "bk_secret", "s3cret") if secret in file.content]
 
 

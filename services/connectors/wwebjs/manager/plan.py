@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from bisnesctl.bots.web_sessions import Session
+from bisnesctl.bots.web_sessions import WebSession
 from bisnesctl.naming import session_name
 
 #: Seconds for which a session counts as one that is starting, and so as one that needs a processor for itself.
@@ -23,7 +23,7 @@ class Program(Enum):
 class Idle:
     """A session that is not to run, and how it is to be shown."""
 
-    session: Session
+    session: WebSession
     state: str
     reason: str
 
@@ -34,11 +34,11 @@ class Plan:
 
     remove: list[str] = field(default_factory=list)  # names of programs
     idle: list[Idle] = field(default_factory=list)
-    start: list[Session] = field(default_factory=list)
+    start: list[WebSession] = field(default_factory=list)
     later: bool = False  # more are to be started once those that are starting have
 
 
-def plan(sessions: Sequence[Session], programs: Mapping[str, Program], most: int, at_once: int) -> Plan:
+def plan(sessions: Sequence[WebSession], programs: Mapping[str, Program], most: int, at_once: int) -> Plan:
     """What makes the programs those of the sessions that are wanted and not blocked, the oldest `most` of them.
 
     `programs`: by name; `at_once`: how many may be starting at the same time.
@@ -55,7 +55,7 @@ def plan(sessions: Sequence[Session], programs: Mapping[str, Program], most: int
     )
 
 
-def is_elsewhere(session: Session, here: str, held: Collection[int], hosts: Collection[str]) -> bool:
+def is_elsewhere(session: WebSession, here: str, held: Collection[int], hosts: Collection[str]) -> bool:
     """Whether a session is another machine's to start, stop and judge.
 
     `held`: bots whose lock a process has; `hosts`: machines that show signs of life. If the machine of its last run
@@ -64,26 +64,26 @@ def is_elsewhere(session: Session, here: str, held: Collection[int], hosts: Coll
     return session.host not in (None, here) and (session.bot_id in held or session.host in hosts)
 
 
-def program_name(session: Session) -> str:
+def program_name(session: WebSession) -> str:
     """What supervisord calls its program."""
     return session_name(session.company, session.phone)
 
 
-def _is_due(session: Session, program: Program | None) -> bool:
+def _is_due(session: WebSession, program: Program | None) -> bool:
     """Whether it is to be started; what ended is, where somebody asked for a start since."""
     if program is Program.ENDED:
         return session.started_at is None
     return program is not Program.ACTIVE
 
 
-def _is_starting(session: Session, program: Program | None) -> bool:
+def _is_starting(session: WebSession, program: Program | None) -> bool:
     if program is not Program.ACTIVE or session.state not in ("STOPPED", "STARTING"):
         return False
     # A start in the future is none: the database's clock was set back since.
     return session.ages.start is None or 0 <= session.ages.start < STARTING_SECONDS
 
 
-def _idle(session: Session, most: int) -> Idle | None:
+def _idle(session: WebSession, most: int) -> Idle | None:
     """How one that is not to run is to be shown, where it is shown otherwise."""
     if session.block is not None:
         return None if session.state == "FAILED" else Idle(session, "FAILED", session.block.reason)
@@ -95,8 +95,8 @@ def _idle(session: Session, most: int) -> Idle | None:
 
 
 def fattest(
-    sessions: Sequence[Session], limit: float, recycled: Collection[int], busy: Collection[int]
-) -> Session | None:
+    sessions: Sequence[WebSession], limit: float, recycled: Collection[int], busy: Collection[int]
+) -> WebSession | None:
     """The session whose browser is to be renewed because all together use more than `limit` MB; None where none is.
 
     One after the other, so that it shows what is enough: none while a bot's session was `recycled` a short while ago.

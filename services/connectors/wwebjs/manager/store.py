@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bisnesctl.bots.web_sessions import Session
+from bisnesctl.bots.web_sessions import WebSession
 from services.connectors.wwebjs.manager.plan import is_elsewhere
 from services.connectors.wwebjs.session.bot_lock import LOCK_SPACE
 from services.connectors.wwebjs.session.status_sql import announce
@@ -88,7 +88,7 @@ def take_lead(connection: Connection, host: str) -> bool:
         return bool(cursor.fetchone()[0])  # type: ignore[index]
 
 
-def elsewhere(connection: Connection, sessions: list[Session], here: str, max_age: float) -> set[int]:
+def elsewhere(connection: Connection, sessions: list[WebSession], here: str, max_age: float) -> set[int]:
     """The bots whose sessions are another machine's; `max_age`: seconds for which a heartbeat counts."""
     others = [each.host for each in sessions if each.host not in (None, here)]
     if not others:
@@ -128,7 +128,7 @@ def block_failing(connection: Connection) -> list[int]:
     return bots
 
 
-def show(connection: Connection, session: Session, state: str, reason: str) -> None:
+def show(connection: Connection, session: WebSession, state: str, reason: str) -> None:
     """Tell everybody how a session is whose process does not run: STOPPED or FAILED."""
     announce(connection, session.bot_id, state, reason, alive=False)
 

@@ -12,7 +12,7 @@ import structlog
 
 from bisnesctl import paths
 from bisnesctl.bots import web_sessions
-from bisnesctl.bots.web_sessions import Session
+from bisnesctl.bots.web_sessions import WebSession
 from bisnesctl.errors import BisnesError
 from bisnesctl.naming import session_name
 from bisnesctl.processes.session_programs import SessionPrograms
@@ -90,7 +90,7 @@ class SessionSupervisor:
         processes = self._supervisor.processes()
         return {each.name: _program(processes.get(each.name), self._afresh) for each in self._programs.known()}
 
-    def _sessions(self, connection: Connection) -> list[Session]:
+    def _sessions(self, connection: Connection) -> list[WebSession]:
         """All but those of other machines."""
         found, max_age = web_sessions.find(connection), self._settings.max_heartbeat_age / 1000
         others = store.elsewhere(connection, found, self._host, max_age)
@@ -115,11 +115,11 @@ class SessionSupervisor:
         log.info("a removed number's profile is gone", company=removed.company, phone=removed.phone)
         return True
 
-    def _tell_gone(self, connection: Connection, session: Session, process: Process | None) -> None:
+    def _tell_gone(self, connection: Connection, session: WebSession, process: Process | None) -> None:
         ended = f" (it ended with {process.exit_status})" if process else ""
         store.show(connection, session, "FAILED", f"its process does not run{ended}")
 
-    def _spare_memory(self, connection: Connection, running: list[Session]) -> None:
+    def _spare_memory(self, connection: Connection, running: list[WebSession]) -> None:
         use = store.use(connection, [each.bot_id for each in running])
         session = fattest(running, self._settings.wwebjs_memory_mb, use.recycled, use.busy)
         if session is not None:
@@ -138,7 +138,7 @@ def _program(process: Process | None, afresh: bool) -> Program:
     return Program.ACTIVE if process.active else Program.ENDED
 
 
-def _is_gone(session: Session, process: Process | None) -> bool:
+def _is_gone(session: WebSession, process: Process | None) -> bool:
     """Whether it says that it runs and does not, or ended before it could say anything."""
     if session.state == "FAILED" or (process is not None and process.active):
         return False

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 #: Seconds before a token's end from which on it is a problem.
-SOON = 14 * 86400
+EXPIRY_WARNING_SECONDS = 14 * 86400
 
 
 class Level(StrEnum):
@@ -102,7 +102,7 @@ def level(found: list[Problem]) -> Level:
     return max((each.level for each in found), key=list(Level).index, default=Level.OK)
 
 
-def when(moment: int | None) -> str:
+def expiry_date(moment: int | None) -> str:
     """A token's end as a day in UTC: `never`, or `-` where it is not known."""
     if moment is None:
         return "-"
@@ -166,10 +166,10 @@ def _token(report: Report, now: float) -> Iterator[Problem]:
             "data_access_expires", "the token's access to data", report.data_access_expires_at
         )  # fmt: skip
         for code, what, moment in ends:
-            if moment and moment <= now + SOON:
+            if moment and moment <= now + EXPIRY_WARNING_SECONDS:
                 ended = moment <= now
                 bad = Level.ERROR if ended else Level.WARNING
-                text = f"{what} {'has expired' if ended else 'expires'} on {when(moment)}"
+                text = f"{what} {'has expired' if ended else 'expires'} on {expiry_date(moment)}"
                 yield Problem(bad, code, text, f"enter a new token: {RELINK}")
     if report.missing_scopes:
         lacking = " and ".join(report.missing_scopes)

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bisnesctl import encryption
-from bisnesctl.bots import check_results, identity, store
-from bisnesctl.bots.diagnosis import RELINK, Cause, Failure, Level, Problem, Report, level, problems
-from bisnesctl.bots.inspection import Subject, inspect
+from bisnesctl.bots import check_records, identity, store
 from bisnesctl.bots.linking import Connect
+from bisnesctl.bots.provider_queries import ProviderBot, query_provider
+from bisnesctl.bots.provider_report import RELINK, Cause, Failure, Level, Problem, Report, level, problems
 from bisnesctl.bots.store import Known
 from bisnesctl.encryption import EncryptionError
 from bisnesctl.errors import UsageError
@@ -16,7 +16,7 @@ from bisnesctl.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckedBot:
     """What a number's provider says, and what is wrong with that."""
 
     company: str
@@ -41,7 +41,9 @@ class Finding:
         return {**asdict(self), "status": self.level.value}
 
 
-def verify(connect: Connect, settings: Settings, company: str | None = None, phone: int | None = None) -> list[Finding]:
+def check(
+    connect: Connect, settings: Settings, company: str | None = None, phone: int | None = None
+) -> list[CheckedBot]:
     """Asks about all Meta and 360dialog numbers, those of a company or one, and keeps the answers.
 
     No connection is held meanwhile. Raises `UsageError` where one is named that is none.
@@ -52,7 +54,7 @@ def verify(connect: Connect, settings: Settings, company: str | None = None, pho
     if not subjects and phone is not None:
         kind = "is a WhatsApp Web number, which no provider knows" if found else "does not exist"
         raise UsageError(f"bot {phone}{f' of company {company}' if company else ''} {kind}: see `bisnesctl bots list`")
-    return [_verify(connect, settings, each) for each in subjects]
+    return [_check(connect, settings, each) for each in subjects]
 
 
 def broken(error: EncryptionError) -> Report:
@@ -60,17 +62,17 @@ def broken(error: EncryptionError) -> Report:
     return Report(failures=(Failure("number", Cause.REFUSED, str(error), "vault"),))
 
 
-def _verify(connect: Connect, settings: Settings, known: Known) -> Finding:
+def _check(connect: Connect, settings: Settings, known: Known) -> CheckedBot:
     report, subject = _ask(settings, known)
     found = problems(report, time.time())
     with connect() as connection:
         if subject is not None:
             identity.correct(connection, settings.encryption_key.get_secret_value(), known.id, subject, report)
-        check_results.record(connection, known.id, report, found)
-    return Finding(known.company, known.phone, known.type, known.phone_number_id, report, found)
+        check_records.record(connection, known.id, report, found)
+    return CheckedBot(known.company, known.phone, known.type, known.phone_number_id, report, found)
 
 
-def _ask(settings: Settings, known: Known) -> tuple[Report, Subject | None]:
+def _ask(settings: Settings, known: Known) -> tuple[Report, ProviderBot | None]:
     """What the provider says, and about what it was asked; None: there is nothing to ask with."""
     if not known.sealed:
         return Report(failures=(Failure("number", Cause.REFUSED, "no credential is stored", "", RELINK),)), None
@@ -78,7 +80,7 @@ def _ask(settings: Settings, known: Known) -> tuple[Report, Subject | None]:
         token = encryption.decrypt(settings.encryption_key.get_secret_value(), known.sealed)
     except EncryptionError as error:
         return broken(error), None
-    subject = Subject(
+    subject = ProviderBot(
         known.company, known.phone, known.type, token, known.phone_number_id or "", known.waba_id, known.ready
     )
-    return inspect(settings, subject), subject
+    return query_provider(settings, subject), subject

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from bisnesctl.bots import outages, web_sessions
-from bisnesctl.bots.diagnosis import Level, Problem, Report, level
+from bisnesctl.bots.provider_report import Level, Problem, Report, level
 from bisnesctl.database import postgres
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import BisnesError
@@ -38,20 +38,20 @@ WHERE p.held_until = 'infinity' OR k.status IN ('warning', 'error')"""
 #: The status of a bot whose provider cannot be reached, or serves nobody.
 UNAVAILABLE = "unavailable"
 
-#: Seconds for the database to answer somebody who wants to know at once.
-PATIENCE = 2
+#: Seconds to connect, and for each statement, so that `status` is quick.
+DATABASE_TIMEOUT_SECONDS = 2
 
 _SEVERITY = {Level.OK: "info", Level.WARNING: "warning", Level.ERROR: "error"}
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class BotTrouble:
     """A bot that needs an operator, now or soon."""
 
     company: str
     phone: int
     # waiting (it is held), unavailable (its provider), error or warning;
-    status: str  # of a WhatsApp Web session as `websessions.Session.trouble`
+    status: str  # of a WhatsApp Web session as `websessions.WebSession.trouble`
     reason: str
     hint: str = "bisnesctl bots verify"  # the command that tells more, or puts it right
     others: int = 0  # further bots with the same trouble
@@ -85,32 +85,35 @@ def record(connection: Connection, bot_id: int, report: Report, found: list[Prob
     return changed or before == "unknown"
 
 
-def troubled(settings: Settings) -> list[Trouble]:
+def troubled(settings: Settings) -> list[BotTrouble]:
     """The bots that are held until an operator acts, whose provider is not available, with which their last check found
     something wrong, or whose WhatsApp Web session does not work.
 
     None where the database is away or not migrated: others tell of that.
     """
-    with contextlib.suppress(BisnesError), postgres.connected(settings.database_dsn, patience=PATIENCE) as connection:
+    with (
+        contextlib.suppress(BisnesError),
+        postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection,
+    ):
         rows = query(connection, _TROUBLED)
-        found = {(row[0], row[1]): Trouble(row[0], row[1], row[2], row[3] or "") for row in rows}
+        found = {(row[0], row[1]): BotTrouble(row[0], row[1], row[2], row[3] or "") for row in rows}
         for company, phone, count in outages.unknown(connection):
             found.setdefault((company, phone), _unknown(company, phone, count))
         for each in outages.find(connection):
-            found[each.company, each.phone] = Trouble(
+            found[each.company, each.phone] = BotTrouble(
                 each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list", each.others
             )
         for session in web_sessions.find(connection):
             if told := session.trouble(settings.max_heartbeat_age / 1000):  # which is why it is held, where it is
-                found[session.company, session.phone] = Trouble(session.company, session.phone, *told)
+                found[session.company, session.phone] = BotTrouble(session.company, session.phone, *told)
         return [found[each] for each in sorted(found)]
     return []
 
 
-def _unknown(company: str, phone: int, count: int) -> Trouble:
+def _unknown(company: str, phone: int, count: int) -> BotTrouble:
     what = "1 message" if count == 1 else f"{count} messages"
     reason = f"{what} may have been sent, and nobody reports what became of them"
-    return Trouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")
+    return BotTrouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")
 
 
 def _codes(known: object) -> list[str]:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.bots.diagnosis import Cause, Failure, Level, Report, level, problems, when
-from bisnesctl.bots.inspection import accounts_of, entity_id, read_health, read_number
+from bisnesctl.bots.provider_queries import accounts_of, entity_id, read_health, read_number
+from bisnesctl.bots.provider_report import Cause, Failure, Level, Report, expiry_date, level, problems
 
 NOW = 1_800_000_000.0
 DAY = 86400
@@ -114,10 +114,15 @@ def test_whatever_a_provider_says_is_judged(found):
 
 @given(st.none() | st.integers(min_value=0))
 def test_every_moment_can_be_shown(moment):
-    assert when(moment)
+    assert expiry_date(moment)
     if moment:
         problems(replace(WELL, token_expires_at=moment), NOW)
 
 
 def test_an_end_is_a_day():
-    assert [when(None), when(0), when(1_800_000_000), when(10**18)] == ["-", "never", "2027-01-15", "never"]
+    assert [expiry_date(None), expiry_date(0), expiry_date(1_800_000_000), expiry_date(10**18)] == [
+        "-",
+        "never",
+        "2027-01-15",
+        "never",
+    ]

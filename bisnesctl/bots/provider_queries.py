@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 from bisnesctl import encryption
-from bisnesctl.bots.diagnosis import Cause, Failure, Report
 from bisnesctl.bots.graph_api import (
     CredentialRefused,
     Dialog360,
@@ -19,6 +18,7 @@ from bisnesctl.bots.graph_api import (
     as_object,
     as_objects,
 )
+from bisnesctl.bots.provider_report import Cause, Failure, Report
 from bisnesctl.settings import Settings
 
 #: Where Meta's webhooks come in, below the base URL of the webhooks.
@@ -30,7 +30,7 @@ SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105 - its name, not the secret
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class ProviderBot:
     """A Meta or 360dialog number and what opens the door to it."""
 
     company: str
@@ -42,7 +42,7 @@ class Subject:
     ready: bool = True  # False: its linking was not finished
 
 
-def inspect(settings: Settings, subject: Subject) -> Report:
+def query_provider(settings: Settings, subject: ProviderBot) -> Report:
     """What the provider says of the number now; a question without an answer is among the report's failures."""
     ask = _dialog360 if subject.type == "360dialog" else _meta
     return ask(settings, subject)
@@ -118,7 +118,7 @@ def failure_of(about: str, error: ProviderError) -> Failure:
     return Failure(about, cause, error.reason, error.code, error.advice)
 
 
-def _meta(settings: Settings, subject: Subject) -> Report:
+def _meta(settings: Settings, subject: ProviderBot) -> Report:
     graph = graph_of(settings, subject.token)
     try:
         node = graph.number(subject.phone_number_id)
@@ -128,7 +128,7 @@ def _meta(settings: Settings, subject: Subject) -> Report:
     return _with_webhooks(settings, subject, graph, report)
 
 
-def _with_account(subject: Subject, graph: Graph, node: JsonObject, report: Report) -> Report:
+def _with_account(subject: ProviderBot, graph: Graph, node: JsonObject, report: Report) -> Report:
     """Whether the number is in its account. The list is asked for only if the number does not say so itself."""
     if not subject.waba_id:
         return report
@@ -160,7 +160,7 @@ def _with_token(settings: Settings, token: str, report: Report) -> Report:
     )
 
 
-def _with_webhooks(settings: Settings, subject: Subject, graph: Graph, report: Report) -> Report:
+def _with_webhooks(settings: Settings, subject: ProviderBot, graph: Graph, report: Report) -> Report:
     expected = settings.webhook_base and settings.webhook_base + META_PATH
     report = replace(report, expected_url=expected)
     if not subject.waba_id:
@@ -191,7 +191,7 @@ def _configured_url(graph: Graph, phone_number_id: str) -> str | None:
     return None
 
 
-def _dialog360(settings: Settings, subject: Subject) -> Report:
+def _dialog360(settings: Settings, subject: ProviderBot) -> Report:
     dialog360 = Dialog360(settings.dialog360_base, subject.token)
     try:
         health = dialog360.health_status()
