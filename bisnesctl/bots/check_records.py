@@ -1,11 +1,11 @@
-"""What the checks of the numbers found, as the database keeps it."""
+"""Results of checks in the database, and the bots that need an operator."""
 
 import contextlib
 import json
 from dataclasses import asdict, dataclass
 
 from bisnesctl.bots import outages, web_sessions
-from bisnesctl.bots.provider_report import Level, Problem, Report, level
+from bisnesctl.bots.provider_report import Level, Problem, ProviderReport, worst_level
 from bisnesctl.database import postgres
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import BisnesError
@@ -35,7 +35,7 @@ SELECT c.company_id, c.phone_index, CASE WHEN p.held_until = 'infinity' THEN 'wa
 FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
 WHERE p.held_until = 'infinity' OR k.status IN ('warning', 'error')"""
 
-#: The status of a bot whose provider cannot be reached, or serves nobody.
+#: The status of a bot whose provider is unavailable.
 UNAVAILABLE = "unavailable"
 
 #: Seconds to connect, and for each statement, so that `status` is quick.
@@ -50,30 +50,30 @@ class BotTrouble:
 
     company: str
     phone: int
-    # waiting (it is held), unavailable (its provider), error or warning;
-    status: str  # of a WhatsApp Web session as `websessions.WebSession.trouble`
+    #: waiting (held), unavailable (its provider), error, warning, or a status of `WebSession.trouble`.
+    status: str
     reason: str
-    hint: str = "bisnesctl bots verify"  # the command that tells more, or puts it right
-    others: int = 0  # further bots with the same trouble
+    hint: str = "bisnesctl bots verify"  # the command that shows more, or solves it
+    others: int = 0  # other bots with the same cause
 
     @property
     def name(self) -> str:
-        """The bot's name: <companyId>-<phoneIndex>; with the number of the others."""
+        """The bot's name, <companyId>-<phoneIndex>, with the number of other bots."""
         return f"{self.company}-{self.phone}{f' and {self.others} more' if self.others else ''}"
 
 
-def record(connection: Connection, bot_id: int, report: Report, found: list[Problem]) -> bool:
-    """Keeps what a check of a bot found; returns whether it is new.
+def record(connection: Connection, bot_id: int, report: ProviderReport, found: list[Problem]) -> bool:
+    """Stores the result of a check; returns whether it changed.
 
-    What is new goes to process_events, and to the customer as the event `bot.status`, unless the bot is held: that
-    was told already. Locks in the order of all others: event_feed, then bot_check.
+    A change is written to process_events, and reported to the customer as the event `bot.status`, unless the bot is
+    held, which was reported already. Locks in the usual order: event_feed, then bot_check.
     """
     with connection:
         rows = query(connection, _BEFORE, (bot_id,))
         if not rows:
-            return False  # removed meanwhile
+            return False  # the bot was removed meanwhile
         before, known, process, held = rows[0]
-        now = level(found)
+        now = worst_level(found)
         changed = _codes(known) != [each.code for each in found]
         if changed:
             state, reason = "active" if now is Level.OK else now.value, str(found[0]) if found else None
@@ -86,10 +86,10 @@ def record(connection: Connection, bot_id: int, report: Report, found: list[Prob
 
 
 def troubled(settings: Settings) -> list[BotTrouble]:
-    """The bots that are held until an operator acts, whose provider is not available, with which their last check found
-    something wrong, or whose WhatsApp Web session does not work.
+    """The bots that need an operator: those that are held, whose provider is unavailable, whose last check found a
+    problem, or whose WhatsApp Web session does not work.
 
-    None where the database is away or not migrated: others tell of that.
+    Empty if the database is unavailable or not migrated, which other checks report.
     """
     with (
         contextlib.suppress(BisnesError),
@@ -104,15 +104,15 @@ def troubled(settings: Settings) -> list[BotTrouble]:
                 each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list", each.others
             )
         for session in web_sessions.find(connection):
-            if told := session.trouble(settings.max_heartbeat_age / 1000):  # which is why it is held, where it is
-                found[session.company, session.phone] = BotTrouble(session.company, session.phone, *told)
+            if trouble := session.trouble(settings.max_heartbeat_age / 1000):  # the cause of a hold, if there is one
+                found[session.company, session.phone] = BotTrouble(session.company, session.phone, *trouble)
         return [found[each] for each in sorted(found)]
     return []
 
 
 def _unknown(company: str, phone: int, count: int) -> BotTrouble:
-    what = "1 message" if count == 1 else f"{count} messages"
-    reason = f"{what} may have been sent, and nobody reports what became of them"
+    messages = "1 message" if count == 1 else f"{count} messages"
+    reason = f"{messages} may have been sent, without a status report since"
     return BotTrouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")
 
 

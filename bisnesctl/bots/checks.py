@@ -1,4 +1,4 @@
-"""Looks at numbers now: asks their providers, and keeps what they say."""
+"""Checks bots with their providers, and records the results. `bots verify` and the workers run these checks."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -8,8 +8,17 @@ from bisnesctl import encryption
 from bisnesctl.bots import check_records, identity, store
 from bisnesctl.bots.linking import Connect
 from bisnesctl.bots.provider_queries import ProviderBot, query_provider
-from bisnesctl.bots.provider_report import RELINK, Cause, Failure, Level, Problem, Report, level, problems
-from bisnesctl.bots.store import Known
+from bisnesctl.bots.provider_report import (
+    NEW_CREDENTIAL_COMMAND,
+    Cause,
+    Failure,
+    Level,
+    Problem,
+    ProviderReport,
+    problems,
+    worst_level,
+)
+from bisnesctl.bots.store import StoredBot
 from bisnesctl.encryption import EncryptionError
 from bisnesctl.errors import UsageError
 from bisnesctl.settings import Settings
@@ -17,13 +26,13 @@ from bisnesctl.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class CheckedBot:
-    """What a number's provider says, and what is wrong with that."""
+    """The result of a check: the provider's report and its problems."""
 
     company: str
     phone: int
     type: str
     phone_number_id: str | None
-    report: Report
+    report: ProviderReport
     problems: list[Problem]
 
     @property
@@ -33,54 +42,56 @@ class CheckedBot:
 
     @property
     def level(self) -> Level:
-        """How bad it is."""
-        return level(self.problems)
+        """The worst level of its problems."""
+        return worst_level(self.problems)
 
     def plain(self) -> dict[str, Any]:
-        """For JSON."""
+        """The result as JSON values."""
         return {**asdict(self), "status": self.level.value}
 
 
 def check(
     connect: Connect, settings: Settings, company: str | None = None, phone: int | None = None
 ) -> list[CheckedBot]:
-    """Asks about all Meta and 360dialog numbers, those of a company or one, and keeps the answers.
+    """Checks all Meta and 360dialog bots, those of a company, or one, and records the results.
 
-    No connection is held meanwhile. Raises `UsageError` where one is named that is none.
+    No database connection is held meanwhile. Raises `UsageError` for a named bot that cannot be checked.
     """
     with connect() as connection:
         found = store.known(connection, company, phone)
-    subjects = [each for each in found if each.type != "wwebjs"]
-    if not subjects and phone is not None:
-        kind = "is a WhatsApp Web number, which no provider knows" if found else "does not exist"
+    bots = [each for each in found if each.type != "wwebjs"]
+    if not bots and phone is not None:
+        kind = "is a WhatsApp Web bot, which has no provider to ask" if found else "does not exist"
         raise UsageError(f"bot {phone}{f' of company {company}' if company else ''} {kind}: see `bisnesctl bots list`")
-    return [_check(connect, settings, each) for each in subjects]
+    return [_check(connect, settings, each) for each in bots]
 
 
-def broken(error: EncryptionError) -> Report:
-    """The report on a number whose credential cannot be read."""
-    return Report(failures=(Failure("number", Cause.REFUSED, str(error), "vault"),))
+def undecryptable(error: EncryptionError) -> ProviderReport:
+    """The report on a bot whose credential cannot be decrypted."""
+    return ProviderReport(failures=(Failure("number", Cause.REFUSED, str(error), "vault"),))
 
 
-def _check(connect: Connect, settings: Settings, known: Known) -> CheckedBot:
-    report, subject = _ask(settings, known)
+def _check(connect: Connect, settings: Settings, known: StoredBot) -> CheckedBot:
+    report, bot = _ask(settings, known)
     found = problems(report, time.time())
     with connect() as connection:
-        if subject is not None:
-            identity.correct(connection, settings.encryption_key.get_secret_value(), known.id, subject, report)
+        if bot is not None:
+            identity.correct(connection, settings.encryption_key.get_secret_value(), known.id, bot, report)
         check_records.record(connection, known.id, report, found)
     return CheckedBot(known.company, known.phone, known.type, known.phone_number_id, report, found)
 
 
-def _ask(settings: Settings, known: Known) -> tuple[Report, ProviderBot | None]:
-    """What the provider says, and about what it was asked; None: there is nothing to ask with."""
+def _ask(settings: Settings, known: StoredBot) -> tuple[ProviderReport, ProviderBot | None]:
+    """The provider's report, and the bot with its credential; None if the bot has no usable credential."""
     if not known.sealed:
-        return Report(failures=(Failure("number", Cause.REFUSED, "no credential is stored", "", RELINK),)), None
+        return ProviderReport(
+            failures=(Failure("number", Cause.REFUSED, "no credential is stored", "", NEW_CREDENTIAL_COMMAND),)
+        ), None
     try:
         token = encryption.decrypt(settings.encryption_key.get_secret_value(), known.sealed)
     except EncryptionError as error:
-        return broken(error), None
-    subject = ProviderBot(
+        return undecryptable(error), None
+    bot = ProviderBot(
         known.company, known.phone, known.type, token, known.phone_number_id or "", known.waba_id, known.ready
     )
-    return query_provider(settings, subject), subject
+    return query_provider(settings, bot), bot

@@ -68,7 +68,7 @@ def show(letter_id: LetterId, json: AsJson = False) -> None:
     from bisnesctl.terminal import output
 
     with postgres.command_connection(load()) as connection:
-        found = store.open_letters(connection, letter_id)
+        found = store.find_by_id(connection, letter_id)
     if json:
         output.print_json([asdict(each) for each in found])
         return

@@ -1,4 +1,4 @@
-"""What `status` shows: how each process is, what it uses, and why it is not well."""
+"""The content of `bisnesctl status`: the health and resource usage of each process, and bots that need an operator."""
 
 from dataclasses import dataclass
 
@@ -21,10 +21,11 @@ class ProcessRow:
     status: str
     pid: int | None
     uptime_seconds: float | None
-    #: Percent of one processor, and bytes: of it and everything below it.
+    #: Of the process tree, in percent of one processor.
     cpu_percent: float | None
+    #: Of the process tree.
     memory_bytes: int | None
-    #: Times that it ended by itself since supervisord started.
+    #: How often it ended by itself since supervisord started.
     restarts: int
     reason: str
 
@@ -36,20 +37,20 @@ class Overview:
     home: str
     mode: str | None
     sandbox: bool
-    #: Seconds since the epoch; none where it does not run.
+    #: Seconds since the epoch; None if it was stopped.
     since: float | None
     supervisor_pid: int | None
-    #: running, stopping, stopped, died (nobody asked it to), silent (supervisord does not answer) or new.
+    #: running, stopping, stopped, died (not stopped by an operator), silent (supervisord does not answer) or new.
     condition: str
     processes: list[ProcessRow]
-    #: The numbers that need an operator, as far as the database tells.
+    #: The bots that need an operator; empty if the database is unavailable.
     bots: list[BotTrouble]
-    #: The disks that are nearly full, or that take nothing.
+    #: The disks that are nearly full or cannot be written.
     disks: list[volumes.DiskTrouble]
 
 
 def overview(deployment: Deployment) -> Overview:
-    """How everything is. Needs neither the services nor their servers; without a database no bots are told of."""
+    """The state of the deployment. Works without the services and servers; without the database it has no bots."""
     condition = deployment.condition()
     processes = deployment.processes() if condition is Condition.RUNNING else {}
     shown = deployment.shown(processes) if processes else []

@@ -1,4 +1,4 @@
-"""What `health` says: whether the deployment as a whole does its work, in the words of monitoring plugins."""
+"""The verdict of `bisnesctl health` on a deployment, in the terms of monitoring plugins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class Verdict(IntEnum):
 
 @dataclass(frozen=True)
 class HealthFinding:
-    """One process, one server that the processes need, or one number."""
+    """The health of a process, an external server, a disk or a bot."""
 
     name: str
     health: Health
 
     @property
     def verdict(self) -> Verdict:
-        """How bad it is."""
+        """Its severity."""
         return _VERDICTS[self.health.status]
 
 
@@ -39,7 +39,7 @@ _VERDICTS = {
     Status.DEGRADED: Verdict.WARNING,
     Status.STARTING: Verdict.WARNING,
     Status.STOPPING: Verdict.WARNING,
-    Status.STOPPED: Verdict.WARNING,  # somebody asked for it
+    Status.STOPPED: Verdict.WARNING,  # an operator stopped it
     Status.UNHEALTHY: Verdict.CRITICAL,
     Status.FAILING: Verdict.CRITICAL,
     Status.BLOCKED: Verdict.CRITICAL,
@@ -50,12 +50,12 @@ _VERDICTS = {
 _ABSENT = {
     Condition.GONE: "not running: `bisnesctl start --multiprocess`",
     Condition.SILENT: "it does not answer: `bisnesctl stop` ends it",
-    Condition.STOPPING: "it is about to stop",
+    Condition.STOPPING: "it is shutting down",
 }
 
 
 def examine(deployment: Deployment) -> list[HealthFinding]:
-    """How everything is that ought to run, and the servers that are not ours. Nothing, where nothing was started."""
+    """The health of everything that should run, and of external servers; empty if nothing was started."""
     if deployment.last_start is None:
         return []
     condition = deployment.condition()
@@ -68,7 +68,7 @@ def examine(deployment: Deployment) -> list[HealthFinding]:
 
 
 def examine_bots(deployment: Deployment) -> list[HealthFinding]:
-    """The numbers that need an operator, now or soon, as far as the database tells."""
+    """The bots that need an operator, now or soon; empty if the database is unavailable."""
     if deployment.last_start is None or deployment.condition() is not Condition.RUNNING:
         return []
     found = check_records.troubled(deployment.settings)
@@ -76,12 +76,12 @@ def examine_bots(deployment: Deployment) -> list[HealthFinding]:
 
 
 def _status(found: BotTrouble) -> Status:
-    """Messages wait for one whose provider is not available; the others send, or wait for somebody who was told."""
+    """A bot whose provider is unavailable is unhealthy: its messages wait without any report to the customer."""
     return Status.UNHEALTHY if found.status == check_records.UNAVAILABLE else Status.DEGRADED
 
 
 def examine_disks(deployment: Deployment) -> list[HealthFinding]:
-    """The disks that are nearly full, or that take nothing."""
+    """The disks that are nearly full or cannot be written."""
     if deployment.last_start is None:
         return []
     return [
@@ -105,12 +105,12 @@ def _servers(deployment: Deployment) -> list[HealthFinding]:
 
 
 def judge(findings: Sequence[HealthFinding]) -> Verdict:
-    """The worst of all; `UNKNOWN` where there is nothing."""
+    """The worst verdict; `UNKNOWN` if there are no findings."""
     return max((each.verdict for each in findings), default=Verdict.UNKNOWN)
 
 
 def in_one_line(findings: Sequence[HealthFinding]) -> str:
-    """The verdict as monitoring systems read it."""
+    """The verdict in one line for monitoring systems."""
     verdict = judge(findings)
     if not findings:
         return f"BISNES {verdict.name} - nothing was started here"

@@ -20,11 +20,11 @@ from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, Shu
 from bisnesctl.host import disk
 from bisnesctl.naming import SESSION, session_name
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
-from bisnesctl.processes.supervisor import CALL_TIMEOUT, Process, Supervisor, pid_in
+from bisnesctl.processes.supervisor import CALL_TIMEOUT_SECONDS, Process, Supervisor, pid_in
 from bisnesctl.processes.topology import Instance, Mode, expand, in_mode, instance_of, program
 from bisnesctl.settings import Settings, load
 
-#: The file that a command which starts or stops something locks, below `run_dir`.
+#: The file that commands lock while they start or stop something, below `run_dir`.
 LOCK = "bisnesctl.lock"
 #: The file that records the last start, below `run_dir`.
 LAST_START = "mode.json"
@@ -67,26 +67,26 @@ class SessionProgram:
 
 
 class Condition(StrEnum):
-    """How a deployment's supervisord is."""
+    """The condition of supervisord."""
 
     RUNNING = "running"
-    #: It is about to end.
+    #: It is shutting down.
     STOPPING = "stopping"
-    #: It lives and does not answer.
+    #: It runs but does not answer.
     SILENT = "silent"
     GONE = "gone"
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Everything that a command needs to know; made without asking any server."""
+    """What a command needs to know; built without a request to any server."""
 
     settings: Settings
     supervisor: Supervisor
 
     @property
     def instances(self) -> list[Instance]:
-        """What may run here, in order of start; the sessions among it are those of this moment."""
+        """The instances that may run here, in order of start, with the sessions of this moment."""
         sessions = find_sessions(self.settings) if self.settings.enable_wwebjs else []
         return [*expand(self.settings), *(each.instance(self.settings) for each in sessions)]
 
@@ -102,27 +102,27 @@ class Deployment:
 
     @property
     def mode(self) -> Mode:
-        """The mode that was started last, or would be by default."""
+        """The mode that was started last, or else the default."""
         found = self.last_start
         return found.mode if found else Mode.MULTIPROCESS
 
     def supervisor_pid(self) -> int | None:
-        """The pid of this home's supervisord, whether it answers or not; none where it does not live."""
+        """The pid of this home's supervisord, even if it does not answer; None if it does not run."""
         return pid_in(self.settings.run_dir / "supervisord.pid", self.config)
 
     def condition(self) -> Condition:
-        """How its supervisord is."""
+        """The condition of its supervisord."""
         pid, found = self.supervisor_pid(), self.supervisor.state()
         if found is None:
             return Condition.GONE if pid is None else Condition.SILENT
         return Condition.STOPPING if found == "SHUTDOWN" else Condition.RUNNING
 
     def require_running(self) -> None:
-        """Raises `NotRunning`, saying what is the matter, unless supervisord answers and takes orders."""
+        """Raises `NotRunning` with the reason unless supervisord answers and accepts calls."""
         match self.condition():
             case Condition.SILENT:
                 raise NotRunning(
-                    f"supervisord (pid {self.supervisor_pid()}) did not answer within {CALL_TIMEOUT} s: "
+                    f"supervisord (pid {self.supervisor_pid()}) did not answer within {CALL_TIMEOUT_SECONDS} s: "
                     "`bisnesctl stop` ends it and all its processes"
                 )
             case Condition.STOPPING:
@@ -131,24 +131,24 @@ class Deployment:
                 raise NotRunning
 
     def processes(self) -> dict[str, Process]:
-        """What supervisord knows, by name; nothing where it does not answer."""
+        """supervisord's processes by name; empty if it does not answer."""
         try:
             return self.supervisor.processes()
         except NotRunning:
             return {}
 
     def active(self) -> list[Instance]:
-        """The instances that run, or are about to, in order of start."""
+        """The instances that run or are starting, in order of start."""
         processes = self.processes()
         return [each for each in self.instances if (found := processes.get(each.name)) and found.active]
 
     def unsettled(self) -> list[Instance]:
-        """The instances that run or may be started again by the guard, in order of start."""
+        """The instances that run, or that the guard may start again, in order of start."""
         processes = self.processes()
         return [each for each in self.instances if (found := processes.get(each.name)) and not found.settled]
 
     def shown(self, processes: dict[str, Process]) -> list[Instance]:
-        """The instances worth showing: those that ought to run, and those that do."""
+        """The instances that `status` shows: those that should run, and those that run."""
         expected = last.expected(self.instances) if (last := self.last_start) else []
         return [
             each
@@ -158,9 +158,9 @@ class Deployment:
 
     @contextlib.contextmanager
     def lock(self, command: str) -> Iterator[None]:
-        """Keeps other commands that start or stop something out. Raises `Conflict` naming the one at work.
+        """Excludes other commands that start or stop something. Raises `Conflict` that names the running command.
 
-        It works on a full or read-only disk too, since commands such as `stop` need no more of it.
+        Works on a full or read-only disk too, so that `stop` works there.
         """
         path = self.settings.run_dir / LOCK
         handle = _open_lock(path, self.settings)
@@ -168,7 +168,7 @@ class Deployment:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise Conflict(f"another command is at work here: {_holder(path)}; wait, or end it") from error
+                raise Conflict(f"another command is running here: {_holder(path)}; wait, or end it") from error
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"bisnesctl {command} (pid {os.getpid()})\n".encode(), 0)
@@ -178,7 +178,7 @@ class Deployment:
 
 
 def open_deployment(settings: Settings | None = None) -> Deployment:
-    """The deployment of these settings; by default those in force, in the sandbox where it was started so."""
+    """The deployment of these settings. Default: the settings in force, in the sandbox if it was started with it."""
     if settings is None:
         settings = load()
         last = read_last_start(settings.run_dir)
@@ -227,13 +227,18 @@ def _read_session(file: Path) -> SessionProgram | None:
 
 
 def make_folders(settings: Settings) -> None:
-    """Makes the home and its folders.
+    """Creates the home and its folders.
 
-    Raises `CannotWrite` where the disk or an owner is in the way, `ConfigError` where the path itself is no good.
+    Raises `CannotWrite` because of the disk or another owner, `ConfigError` if the path itself is unusable.
     """
-    private = [settings.run_dir, settings.log_dir, settings.heartbeat_dir, settings.journal_dir]
-    private.append(settings.run_dir / SESSIONS)
-    private.append(paths.supervisor_socket(settings.run_dir).parent)
+    private = [
+        settings.run_dir,
+        settings.log_dir,
+        settings.heartbeat_dir,
+        settings.journal_dir,
+        settings.run_dir / SESSIONS,
+        paths.supervisor_socket(settings.run_dir).parent,
+    ]
     with disk.writing(settings.home):
         try:
             settings.home.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -246,7 +251,7 @@ def make_folders(settings: Settings) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    """Raises the `OSError` that a file in the folder would meet, or that a foreign owner stands for."""
+    """Raises the `OSError` that writing a file would raise, or if another user owns the folder."""
     if folder.lstat().st_uid != os.geteuid():
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
@@ -256,17 +261,17 @@ def _check_writable(folder: Path) -> None:
 
 
 def _holder(path: Path) -> str:
-    """The command that has the lock."""
+    """The command that holds the lock."""
     with contextlib.suppress(OSError):
         if found := path.read_text(errors="replace").strip():
             return found
-    return "it could not say which one, since the disk takes nothing"
+    return "its name is unknown, because the disk cannot be written"
 
 
 def _open_lock(path: Path, settings: Settings) -> int:
-    """The lock's file, made where it is not there. Raises `CannotWrite`.
+    """Opens the lock file, creating it if needed. Raises `CannotWrite`.
 
-    Where the disk takes nothing, the file is merely read, or else its folder is locked instead.
+    If the disk cannot be written, the existing file is opened for reading, or else its folder is locked.
     """
     try:
         make_folders(settings)

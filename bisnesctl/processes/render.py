@@ -1,7 +1,7 @@
-"""Turns settings and topology into configuration files. Nothing is written and nothing is asked here.
+"""Turns settings and topology into configuration files for supervisord.
 
-supervisord's syntax takes `%` for an expansion, ` ;` and ` #` for a comment, and unquotes twice; the template's
-filters know about it.
+In supervisord's syntax `%` begins an expansion, ` ;` and ` #` begin a comment, and values are unquoted twice. The
+filters of the template escape accordingly.
 """
 
 import json
@@ -26,26 +26,26 @@ from bisnesctl.settings import Settings
 if TYPE_CHECKING:
     import jinja2
 
-#: The rendered configuration, below `run_dir`.
+#: The rendered configuration file, below `run_dir`.
 SUPERVISORD_CONF = "supervisord.conf"
-#: Folder of the sessions' files below `run_dir`; the configuration includes them by this relative path.
+#: Folder of the sessions' files, below `run_dir`; the configuration includes them by this relative path.
 SESSIONS = "sessions"
-#: Seconds beyond a program's kill timeout after which supervisord kills the shim that should have ended it by then.
-_SHIM_MARGIN = 2
-#: Files that supervisord may hold open: four a process and some.
-MINFDS = 4096
+#: Seconds beyond a program's kill timeout after which supervisord kills a shim that has not ended it.
+_SHIM_MARGIN_SECONDS = 2
+#: Files that supervisord may hold open: four for each process, and a few more.
+MAX_OPEN_FILES = 4096
 
 
 @dataclass(frozen=True)
 class File:
-    """A file to write: `name` is relative to where the caller wants it."""
+    """A file to write; `name` is relative to the caller's folder."""
 
     name: str
     content: str
     mode: int = 0o600
 
     def write(self, directory: Path) -> Path:
-        """Writes it below `directory` in one step, so that nobody reads half of it. Raises `CannotWrite`."""
+        """Writes the file to `directory` atomically. Raises `CannotWrite`."""
         path = directory / self.name
         with disk.writing(path):
             disk.replace(path, self.content.encode(), self.mode)
@@ -54,7 +54,7 @@ class File:
 
 @dataclass(frozen=True)
 class Group:
-    """One section of supervisord's configuration: an instance, or all that share a socket."""
+    """One section of supervisord's configuration: one instance, or all instances that share a socket."""
 
     name: str
     program: Program
@@ -65,20 +65,19 @@ class Group:
     user: str | None
     host: str | None
     port: int | None
-    #: The log files' path without its suffix; `%(process_num)d` stands for the number.
+    #: Folder and name of the log files without suffix; `%(process_num)d` stands for the number.
     log: tuple[Path, str]
 
     @property
     def stop_timeout(self) -> int:
-        """Seconds until supervisord itself kills it."""
-        return self.program.kill_timeout + (_SHIM_MARGIN if self.program.has_children else 0)
+        """Seconds after which supervisord kills it."""
+        return self.program.kill_timeout + (_SHIM_MARGIN_SECONDS if self.program.has_children else 0)
 
 
 def render(settings: Settings, instances: Sequence[Instance], variables: dict[str, str]) -> list[File]:
-    """supervisord's configuration for all these instances: one file, and one for each session.
+    """supervisord's configuration for these instances: one file, and one more for each session.
 
-    `words`: what the commands name beside the settings, see `programs.words`. Raises `ConfigError` for a path
-    that supervisord cannot take.
+    `variables`: see `command_variables`. Raises `ConfigError` for a path that supervisord's syntax cannot express.
     """
     static = [each for each in instances if not each.program.dynamic]
     groups = [_group(list(members), settings, variables) for _, members in groupby(static, key=lambda each: each.group)]
@@ -96,7 +95,7 @@ def render(settings: Settings, instances: Sequence[Instance], variables: dict[st
 
 
 def render_session(settings: Settings, instance: Instance, variables: dict[str, str]) -> File:
-    """The file of one session. Its first line says for which number it is. Raises `ConfigError` as `render` does."""
+    """The file of one session. Its first line names the bot. Raises `ConfigError` as `render` does."""
     group = _group([instance], settings, variables)
     text = _template().render(daemon=None, groups=[group])
     number = json.dumps([instance.variables["company"], int(instance.variables["phone"])])
@@ -114,7 +113,7 @@ def _group(members: list[Instance], settings: Settings, variables: dict[str, str
         name=first.group,
         program=program,
         size=len(members),
-        command=_tied(program, command_of(program, settings, variables | first.variables), variables),
+        command=_wrapped(program, command_of(program, settings, variables | first.variables), variables),
         environment=environment,
         directory=paths.postgres_data(settings.server_home).parent if program.is_server else settings.home,
         user=(variables["server_user"] or None) if program.is_server else None,
@@ -124,17 +123,17 @@ def _group(members: list[Instance], settings: Settings, variables: dict[str, str
     )
 
 
-def _tied(program: Program, command: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
-    """The command, told to stop when supervisord dies: nothing outlives it, its own SIGKILL included."""
+def _wrapped(program: Program, command: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
+    """The command, wrapped so that it stops when supervisord dies, even by SIGKILL."""
     if program.has_children:
         command = (variables["python"], "-I", "-S", variables["shim"], str(program.kill_timeout), *command)
     return (variables["setpriv"], "--pdeathsig", program.stop_signal, "--", *command)
 
 
 def _template() -> "jinja2.Template":
-    import jinja2  # by those who render: others import this module for its names
+    import jinja2  # only needed to render; many modules import this one for its constants
 
-    # No autoescape: these are no web pages; the filters escape for supervisord.
+    # No autoescape: these are not web pages; the filters escape for supervisord.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.shipped_folder("conf") / "supervisord"),
         undefined=jinja2.StrictUndefined,
@@ -148,38 +147,40 @@ def _template() -> "jinja2.Template":
 
 
 def value(given: object) -> str:
-    """A value that supervisord expands once. Raises `ConfigError` for what its files cannot express."""
+    """A value that supervisord expands once. Raises `ConfigError` if its syntax cannot express the value."""
     text = str(given)
     comment = any(each in f" {text}" for each in (" ;", " #", "\t;", "\t#"))
     if comment or text != text.strip() or "\n" in text or "\r" in text:
-        raise ConfigError(f"supervisord cannot take {text!r}: no line breaks, and no ; or # after a space")
+        raise ConfigError(
+            f"supervisord cannot express {text!r}: it must not contain line breaks, or ; or # after a space"
+        )
     return text.replace("%", "%%")
 
 
 def command_line(command: Sequence[str]) -> str:
-    """A command line: every word stays one word, whatever is in it."""
+    """A command line in which each word stays one word."""
     quoted = " ".join(_quote(word) for word in command)
     return value(quoted)
 
 
 def _quote(word: str) -> str:
-    # A comment begins at a space and a semicolon, inside quotes too: put a pair of quotes between them.
+    # A comment begins at a space and a semicolon, even inside quotes: a pair of quotes goes between them.
     return shlex.quote(word).replace(" ;", " '';").replace(" #", " ''#")
 
 
 def pairs(environment: dict[str, str]) -> str:
-    """NAME="value" pairs. A `%(process_num)d` in BISNES_INSTANCE is left for supervisord to fill in."""
+    """NAME="value" pairs. supervisord expands `%(process_num)d` in BISNES_INSTANCE."""
     return ",".join(f'{name}="{_pair(name, each)}"' for name, each in environment.items())
 
 
 def _pair(name: str, text: str) -> str:
     if '"' in text:
-        raise ConfigError(f"supervisord cannot take {name}={text!r}: no double quotes")
+        raise ConfigError(f"supervisord cannot express {name}={text!r}: it must not contain double quotes")
     return text if name == "BISNES_INSTANCE" else value(text)
 
 
 def logfile(where: tuple[Path, str]) -> str:
-    """A log file's path, which supervisord expands twice; its name may hold `%(process_num)d`."""
+    """The path of a log file, which supervisord expands twice; the name may contain `%(process_num)d`."""
     directory, name = where
     return f"{value(value(directory))}/{name}"
 
@@ -214,4 +215,4 @@ def _setpriv() -> str:
 
 def _minfds() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return MINFDS if hard == resource.RLIM_INFINITY else min(MINFDS, hard)
+    return MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)

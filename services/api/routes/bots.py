@@ -42,8 +42,8 @@ class _LinkRefused(ApiError):
     """A step of linking failed at the provider."""
 
     def __init__(self, failed: LinkFailed) -> None:
-        status, code = (503, "provider_unavailable") if failed.passing else (422, "link_failed")
-        super().__init__(status, code, str(failed), {"Retry-After": "60"} if failed.passing else {})
+        status, code = (503, "provider_unavailable") if failed.temporary else (422, "link_failed")
+        super().__init__(status, code, str(failed), {"Retry-After": "60"} if failed.temporary else {})
         self._failed = failed
 
     def body(self) -> dict[str, Any]:

@@ -270,7 +270,7 @@ def _shown(found: WebSession) -> dict[str, Any]:
         "phoneIndex": found.phone,
         "name": found.name,
         "status": found.state,
-        "reason": found.told_reason(context().settings.max_heartbeat_age / 1000),
+        "reason": found.current_reason(context().settings.max_heartbeat_age / 1000),
         "wanted": found.wanted,
         "number": found.number,
         "changedAt": _time(found.changed_at),

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import structlog
 
 from bisnesctl.bots import check_records, identity
-from bisnesctl.bots.checks import broken
+from bisnesctl.bots.checks import undecryptable
 from bisnesctl.bots.provider_queries import ProviderBot, query_provider
-from bisnesctl.bots.provider_report import Failure, Problem, Report, problems
+from bisnesctl.bots.provider_report import Failure, Problem, ProviderReport, problems
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.settings import Settings
 from services.database.connection import Connection
@@ -70,7 +70,7 @@ class Checks:
         try:
             bot = self.bot_of(claimed.bot_id)
         except EncryptionError as error:
-            self._record(connection, claimed.bot_id, broken(error))
+            self._record(connection, claimed.bot_id, undecryptable(error))
             return True
         if bot is not None:
             self._check(connection, bot, _subject(bot, claimed))
@@ -113,7 +113,7 @@ class Checks:
             if row is not None and row[0] and decrypt(self._key, row[0]) == bot.access_token.value:
                 store.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
 
-    def _record(self, connection: Connection, bot_id: int, report: Report) -> None:
+    def _record(self, connection: Connection, bot_id: int, report: ProviderReport) -> None:
         found = problems(report, time.time())
         if check_records.record(connection, bot_id, report, found):
             _tell(bot_id, found)

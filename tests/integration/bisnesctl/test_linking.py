@@ -387,12 +387,12 @@ def test_numbers_in_the_sandbox_are_linked_and_verified(tool, environment, datab
 def test_a_check_and_a_new_credential_at_once_do_not_wait_for_each_other(tool, connection, database):
     """Locks are taken in one order, whoever comes first."""
     from bisnesctl.bots.check_records import record
-    from bisnesctl.bots.provider_report import Report, problems
+    from bisnesctl.bots.provider_report import ProviderReport, problems
 
     link(tool)
     bot = row(connection, "id")[0]
     execute(connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
-    reports = [Report(), Report(can_send="BLOCKED")]
+    reports = [ProviderReport(), ProviderReport(can_send="BLOCKED")]
 
     def check_often():
         with contextlib.closing(Database(database).connect()) as mine:

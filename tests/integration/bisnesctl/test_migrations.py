@@ -181,7 +181,7 @@ def test_one_that_fails_leaves_nothing_half_done(empty_database: str, tmp_path: 
 
 
 def test_a_busy_table_is_not_waited_for_without_end(legacy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrations, "TABLE_PATIENCE", 0.2)
+    monkeypatch.setattr(migrations, "TABLE_LOCK_TIMEOUT_SECONDS", 0.2)
     with contextlib.closing(psycopg2.connect(legacy)) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE phone_status")
         with pytest.raises(

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisnesctl.bots.provider_queries import accounts_of, entity_id, read_health, read_number
-from bisnesctl.bots.provider_report import Cause, Failure, Level, Report, expiry_date, level, problems
+from bisnesctl.bots.provider_report import Cause, Failure, Level, ProviderReport, expiry_date, problems, worst_level
 
 NOW = 1_800_000_000.0
 DAY = 86400
-WELL = Report(
+WELL = ProviderReport(
     name="Kedai Aina", quality="GREEN", status="CONNECTED", name_status="APPROVED", can_send="AVAILABLE",
     token_valid=True, token_expires_at=0, data_access_expires_at=0, subscribed=True,
     webhook_url="https://a.example/x", expected_url="https://a.example/x",
@@ -24,11 +24,11 @@ def codes(**changes):
 
 def test_a_number_that_is_well_has_no_problem():
     assert codes() == []
-    assert level([]) is Level.OK
+    assert worst_level([]) is Level.OK
 
 
 def test_nothing_is_wrong_with_what_is_not_known():
-    assert problems(Report(), NOW) == []
+    assert problems(ProviderReport(), NOW) == []
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_blocked_number_shows_what_its_provider_suggests():
     ],
 )
 def test_a_number_that_is_not_told_of(cause, expected):
-    report = Report(failures=(Failure("number", cause, "Meta says: no", "1"),))
+    report = ProviderReport(failures=(Failure("number", cause, "Meta says: no", "1"),))
     assert [(each.level.value, each.code) for each in problems(report, NOW)] == [expected]
     assert report.answered is (cause is not Cause.UNAVAILABLE)
     assert report.credential_refused is (cause is Cause.CREDENTIAL)
@@ -107,7 +107,7 @@ objects = st.dictionaries(st.sampled_from(NAMES), json | st.dictionaries(st.samp
 @given(objects)
 def test_whatever_a_provider_says_is_judged(found):
     report = read_number(found)
-    assert level(problems(report, NOW)) in Level
+    assert worst_level(problems(report, NOW)) in Level
     assert entity_id(found, "WABA") is None or isinstance(entity_id(found, "WABA"), str)
     assert all(isinstance(each, str) for each in accounts_of(found))
 

@@ -48,7 +48,7 @@ def test_the_pinned_bundle_is_fetched_once(package, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("members", "says"), [({wajs.MEMBER: BUNDLE}, "not the wa-js"), ({}, "has no"), (None, "pip could not fetch")]
+    ("members", "says"), [({wajs.MEMBER: BUNDLE}, "not the wa-js"), ({}, "has no"), (None, "pip could not download")]
 )
 def test_anything_else_is_not_stored(package, members, says):
     if members is not None:

@@ -28,7 +28,7 @@ MADE_ONCE = {
 #: Waits that may last: for work, on a thread that has nothing else to do, or for what has a limit of its own. "path:
 #: call" and why.
 ALLOWED = {
-    "bisnesctl/guard/notes.py: self._wake.wait": "for the next note",
+    "bisnesctl/guard/process_events.py: self._wake.wait": "for the next note",
     "services/wakeups/background_call.py: self._asked.wait": "for the next call",
     "services/wakeups/redis_broker.py: self._asked.wait": "for the next hint",
     "services/inbox/receive.py: self._commits.submit(...).result": "GroupCommit ends it in time",
