@@ -66,7 +66,7 @@ def _verbose(arguments: list[str]) -> bool:
 
 
 def _translate(error: Exception) -> Exception:
-    """The error of a full or read-only disk, which any write may raise, as an error of ours."""
+    """Turns the error of a full or read-only disk, which any write may raise, into `CannotWrite`."""
     from bisnesctl.host import disk
 
     if not isinstance(error, OSError) or not disk.is_of_disk(error):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 #: The system user that runs the embedded servers if root starts bisnesctl.
 SERVER_USER = "bisnes"
-#: Where root puts the servers' files if SERVER_USER cannot reach the home.
+#: Folder for the servers' files if root starts them and SERVER_USER cannot reach the home.
 ROOT_STATE = Path("/var/lib/bisnesctl")
 #: Bytes in the path of a socket's folder, at most, so that `/.s.PGSQL.5432.lock` fits after it.
 MAX_SOCKET_FOLDER_BYTES = 80

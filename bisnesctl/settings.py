@@ -1,6 +1,6 @@
-"""The settings: one frozen, validated object, from the environment over `.env`.
+"""The settings: one frozen, validated object from the environment and `.env`; the environment takes precedence.
 
-`conf/env.example` documents every field and is tested against this file. Nothing here touches a server.
+`conf/env.example` documents every field and is tested against this file. Nothing here connects to a server.
 """
 
 import os
@@ -19,12 +19,12 @@ Network = IPv4Network | IPv6Network
 Port = Annotated[int, Field(ge=1, le=65535)]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
 NO_SECRET = SecretStr("")
-#: Seconds that an event stays in one sender's hand beyond the longest call of a webhook.
+#: Seconds beyond the longest call of a webhook for which a sender keeps the lease of an event.
 WEBHOOK_LEASE_MARGIN_SECONDS = 20.0
 
 
 class Settings(BaseSettings):
-    """What the tool and the services are told. A field's environment name is its own in capitals."""
+    """The settings of the tool and the services. The environment variable of a field is its name in capitals."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
@@ -134,54 +134,54 @@ class Settings(BaseSettings):
         return text
 
     def copy_with(self, **fields: object) -> Self:
-        """The same settings with some fields replaced, unchecked."""
+        """A copy with some fields replaced, without validation."""
         return self.model_copy(update=fields)
 
     @property
     def env_file(self) -> Path:
-        """The `.env` that was read, whether it exists or not; absolute."""
+        """The path of the `.env`, which may not exist; absolute."""
         return self._env_file
 
     @property
     def home(self) -> Path:
-        """The state directory, absolute."""
+        """The folder of the deployment, absolute."""
         return self.bisnes_home
 
     @property
     def run_dir(self) -> Path:
-        """Pid files, the mode file, rendered configuration."""
+        """Folder of pid files, state files and the rendered configuration."""
         return self.home / "run"
 
     @property
     def log_dir(self) -> Path:
-        """`<instance>.log` and `<instance>.err.log` of every process."""
+        """Folder of `<instance>.log` and `<instance>.err.log`."""
         return self.home / "log"
 
     @property
     def heartbeat_dir(self) -> Path:
-        """`<instance>.json` of every process of ours."""
+        """Folder of the heartbeats, `<instance>.json`."""
         return self.run_dir / "heartbeats"
 
     @property
     def journal_dir(self) -> Path:
-        """What the workers wrote down before a call to a provider."""
+        """Folder of the journals that workers write before a call to a provider."""
         return self.home / "journal"
 
     @property
     def media_dir(self) -> Path | None:
-        """The folder of media; none where they are in S3. A relative one is below that of `.env`."""
+        """The folder of media; None if they are in S3. A relative path starts at the folder of `.env`."""
         if self.media_store.startswith("s3://"):
             return None
         return (self.env_file.parent / self.media_store).absolute() if self.media_store else self.home / "media"
 
     @property
     def server_home(self) -> Path:
-        """Where the embedded servers keep data and sockets: `home`, unless their user cannot reach it."""
+        """The folder of the embedded servers' data and sockets: `home`, unless their user cannot reach it."""
         return paths.server_home(self.home)
 
     @property
     def webhook_lease_seconds(self) -> float:
-        """Seconds after which another process may deliver an event that one has in hand."""
+        """Seconds after which another process may deliver an event that a sender has claimed."""
         return self.webhook_timeout_ms / 1000 + WEBHOOK_LEASE_MARGIN_SECONDS
 
     @property
@@ -214,41 +214,41 @@ class Settings(BaseSettings):
 
     @property
     def graph_url(self) -> str:
-        """Base URL of the Graph API, without a slash at its end: in the sandbox the simulator's."""
+        """Base URL of the Graph API, or of its simulator in the sandbox, without a slash at the end."""
         return f"http://127.0.0.1:{self.sandbox_port}" if self.sandbox else self.meta_graph_url.rstrip("/")
 
     @property
     def dialog360_base(self) -> str:
-        """Base URL of 360dialog, without a slash at its end: in the sandbox the simulator's."""
+        """Base URL of 360dialog, or of its simulator in the sandbox, without a slash at the end."""
         if self.sandbox:
             return f"http://127.0.0.1:{self.sandbox_port}/360dialog"
         return self.dialog360_url.rstrip("/")
 
     @property
     def whatsapp_url(self) -> str:
-        """Address of WhatsApp Web: in the sandbox the simulator's."""
+        """URL of WhatsApp Web, or of its simulator in the sandbox."""
         return f"http://127.0.0.1:{self.sandbox_port}/_wa/" if self.sandbox else self.wa_url.rstrip("/") + "/"
 
     @property
     def profile_dir(self) -> Path:
-        """The browsers' profiles, one folder a bot, 0700."""
+        """Folder of the browser profiles: a subfolder for each bot, 0700."""
         return self.home / "profiles"
 
     @property
     def webhook_base(self) -> str | None:
-        """Base URL under which providers reach our webhooks, if it is known: in the sandbox this machine's."""
+        """Base URL at which providers reach our webhooks, if it is known; in the sandbox that of this machine."""
         if self.public_url is None and self.sandbox:
             return f"http://127.0.0.1:{self.meta_port}"
         return self.public_url and self.public_url.rstrip("/")
 
     @property
     def media_base(self) -> str:
-        """What the links to our copies of media begin with; without PUBLIC_URL nothing, they are relative then."""
+        """Prefix of links to our copies of media; empty without PUBLIC_URL, so that links are relative."""
         return (self.public_url or "").rstrip("/")
 
     @property
     def open_networks(self) -> tuple[Network, ...]:
-        """The private networks that fetches and customers' webhooks may reach: in the sandbox this machine as well."""
+        """Private networks that downloads and customers' webhooks may reach; in the sandbox also this machine."""
         return _networks(self.allowed_networks) + (_networks("127.0.0.0/8,::1") if self.sandbox else ())
 
 
@@ -260,29 +260,26 @@ def env_path() -> Path:
 def load(env_file: Path | str | None = None) -> Settings:
     """The settings from the environment over `env_file` (default: `env_path()`), which need not exist.
 
-    Raises `ConfigError` naming the key, where it was read and what it may be.
+    Raises `ConfigError` that names the key, its source and the valid values.
     """
     path = Path(env_file).absolute() if env_file else env_path()
     try:
         settings = Settings(_env_file=path)  # type: ignore[call-arg]
     except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from error
+        lines = [_explain(str(each["loc"][0]), each["msg"], path) for each in error.errors()]
+        raise ConfigError("\n".join(lines)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     settings._env_file = path
     return settings.copy_with(bisnes_home=Path(os.path.normpath(path.parent / settings.bisnes_home.expanduser())))
 
 
-def _explain(error: ValidationError, path: Path) -> str:
-    return "\n".join(_explain_one(str(each["loc"][0]), each["msg"], path) for each in error.errors())
-
-
-def _explain_one(field: str, message: str, path: Path) -> str:
+def _explain(field: str, message: str, path: Path) -> str:
     key = field.upper()
     known = {name.upper() for name in os.environ}
-    where = "the environment" if key in known else str(path)
+    source = "the environment" if key in known else str(path)
     description = Settings.model_fields[field].description
-    return f"{key} in {where}: {message.removeprefix('Value error, ').lower()} ({description})"
+    return f"{key} in {source}: {message.removeprefix('Value error, ').lower()} ({description})"
 
 
 def _networks(text: str) -> tuple[Network, ...]:

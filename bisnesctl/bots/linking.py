@@ -207,17 +207,14 @@ def _likely_accounts(
 
 def _set_up_meta(settings: Settings, options: LinkOptions, bot: NewBot, token: str) -> tuple[str, ...]:
     graph = graph_of(settings, token)
+    callback = Callback(f"{settings.webhook_base}{META_PATH}", settings.meta_verify_token.get_secret_value())
     with _step("subscribe"):
         if bot.waba_id:
-            graph.subscribe(bot.waba_id, _callback(settings) if options.set_webhook else None)
+            graph.subscribe(bot.waba_id, callback if options.set_webhook else None)
     with _step("register"):
         if options.pin:
             graph.register(str(bot.phone_number_id), options.pin)
     return ()
-
-
-def _callback(settings: Settings) -> Callback:
-    return Callback(f"{settings.webhook_base}{META_PATH}", settings.meta_verify_token.get_secret_value())
 
 
 def _web_hints(bot: NewBot, known: StoredBot | None) -> tuple[str, ...]:

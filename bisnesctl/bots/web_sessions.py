@@ -77,7 +77,7 @@ class WebSession:
         return self.reason
 
     def trouble(self, limit: float) -> tuple[str, str, str] | None:
-        """What an operator should know: a status, the reason, and the next command; None if there is no trouble.
+        """The trouble that an operator should know: a status, the reason and the next command; None if there is none.
 
         The status is blocked, failed, stopped, unlinked, or (for more than `limit` seconds) silent or starting.
         """

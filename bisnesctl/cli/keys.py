@@ -65,7 +65,7 @@ def revoke(
     key: Annotated[str, typer.Argument(help="Its id, its first characters as `keys list` shows them, or all of it.")],
     company: AnyCompany = None,
 ) -> None:
-    """Revoke a key for good. Running processes refuse it at once."""
+    """Revoke a key permanently. Running processes refuse it at once."""
     from bisnesctl.database import api_keys, postgres
     from bisnesctl.settings import load
     from bisnesctl.terminal import output

@@ -121,11 +121,11 @@ def _states(connection: Connection, path: Path | None) -> list[MigrationState]:
     if query(connection, "SELECT to_regclass('schema_migrations')") != [(None,)]:
         rows = query(connection, "SELECT version, applied_at::timestamptz(0)::text, checksum FROM schema_migrations")
         applied = {version: (at, checksum) for version, at, checksum in rows}
-    return [_state(each, *applied.get(each.version, (None, each.checksum))) for each in available(path)]
-
-
-def _state(migration: Migration, applied_at: str | None, checksum: str) -> MigrationState:
-    return MigrationState(migration, applied_at, checksum != migration.checksum)
+    states = []
+    for migration in available(path):
+        applied_at, checksum = applied.get(migration.version, (None, migration.checksum))
+        states.append(MigrationState(migration, applied_at, changed=checksum != migration.checksum))
+    return states
 
 
 def _apply(connection: Connection, migration: Migration) -> None:

@@ -28,7 +28,7 @@ WATCH_INTERVAL_SECONDS = 1.0
 CHECK_INTERVAL_SECONDS = 5.0
 #: Checks in a row at which a PostgreSQL neither works nor recovers, after which it counts as hung.
 RECOVERY_CHECKS = 12
-#: supervisord's states of a process that ended although nobody asked for it.
+#: supervisord's states of a process that ended by itself.
 _ENDED = ("EXITED", "FATAL")
 #: The severity of supervisord's events; others are `info`.
 _SEVERITY = {"exited": "warning", "backoff": "warning", "fatal": "critical", "unknown": "critical"}
@@ -49,7 +49,7 @@ class Guard:
         settings = deployment.settings
         self._deployment, self._state, self._process_events = deployment, state, process_events
         self._instances = {each.name: each for each in deployment.instances}
-        self._kill_at: dict[str, float] = {}  # when instances that were told to end are killed, in monotonic seconds
+        self._kill_at: dict[str, float] = {}  # when instances that hang are killed, in monotonic seconds
         self._next_check = 0.0
         self._unsaved = LoggedCondition("guard.state_unsaved", "guard.state_saved")
         self._max_silence_seconds = 2 * settings.max_heartbeat_age / 1000
@@ -210,15 +210,15 @@ class Guard:
 
     def _check_memory(self, processes: Mapping[str, Process]) -> None:
         running = {each.pid: self._instances[name] for name, each in processes.items() if self._is_checked(name, each)}
-        limits = {pid: limit for pid, each in running.items() if (limit := self._memory_limit(each))}
+        settings = self._deployment.settings
+        limits = {
+            pid: limit for pid, each in running.items() if (limit := topology.memory_limit(each.program, settings))
+        }
         for pid, used in memory.over(limits).items():
             self._renew(running[pid], used, limits[pid])
 
     def _is_checked(self, name: str, process: Process) -> bool:
         return name in self._instances and process.state == "RUNNING" and name not in self._state.renewing
-
-    def _memory_limit(self, instance: Instance) -> int | None:
-        return topology.memory_limit(instance.program, self._deployment.settings)
 
     def _renew(self, instance: Instance, used: int, limit: int) -> None:
         """Stops the instance, so that it is started again. After its kill timeout supervisord kills it."""

@@ -21,7 +21,7 @@ MAX_HANGS = 5
 
 @dataclass(frozen=True)
 class Decision:
-    """What happens to an instance that ended: `restart` or `block` until `at`, or `fail`."""
+    """The decision about an instance that ended: `restart` or `block` until `at`, or `fail`."""
 
     decision: Literal["restart", "block", "fail"]
     reason: str

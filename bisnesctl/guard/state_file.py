@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 @dataclass
 class GuardState:
-    """What the guard must not forget."""
+    """The state of the guard, which must survive its end."""
 
     histories: dict[str, History] = field(default_factory=dict)
     #: Pid of the supervisord whose events are counted.

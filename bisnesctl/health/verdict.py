@@ -72,12 +72,15 @@ def examine_bots(deployment: Deployment) -> list[HealthFinding]:
     if deployment.last_start is None or deployment.condition() is not Condition.RUNNING:
         return []
     found = check_records.troubled(deployment.settings)
-    return [HealthFinding(f"bot {each.name}", Health(_status(each), _trouble(each))) for each in found]
+    return [
+        HealthFinding(f"bot {each.name}", Health(_status(each), f"{each.status}: {each.reason} (`{each.hint}`)"))
+        for each in found
+    ]
 
 
-def _status(found: BotTrouble) -> Status:
-    """A bot whose provider is unavailable is unhealthy: its messages wait without any report to the customer."""
-    return Status.UNHEALTHY if found.status == check_records.UNAVAILABLE else Status.DEGRADED
+def _status(trouble: BotTrouble) -> Status:
+    """Messages wait for an unavailable provider. Other bots send, or wait for an operator who was notified."""
+    return Status.UNHEALTHY if trouble.status == check_records.UNAVAILABLE else Status.DEGRADED
 
 
 def examine_disks(deployment: Deployment) -> list[HealthFinding]:
@@ -88,10 +91,6 @@ def examine_disks(deployment: Deployment) -> list[HealthFinding]:
         HealthFinding(f"disk {each.mount}", Health(Status.UNHEALTHY if each.critical else Status.DEGRADED, each.reason))
         for each in volumes.troubled(deployment.settings)
     ]
-
-
-def _trouble(found: BotTrouble) -> str:
-    return f"{found.status}: {found.reason} (`{found.hint}`)"
 
 
 def _servers(deployment: Deployment) -> list[HealthFinding]:
@@ -114,10 +113,10 @@ def in_one_line(findings: Sequence[HealthFinding]) -> str:
     verdict = judge(findings)
     if not findings:
         return f"BISNES {verdict.name} - nothing was started here"
-    bad = [f"{each.name} {each.health.status}{_because(each)}" for each in findings if each.verdict]
+    bad = [
+        f"{each.name} {each.health.status}{f' ({each.health.reason})' if each.health.reason else ''}"
+        for each in findings
+        if each.verdict
+    ]
     text = "; ".join(bad) if bad else f"{len(findings)} healthy: {', '.join(each.name for each in findings)}"
     return f"BISNES {verdict.name} - {text}".replace("\n", " ").replace("|", "/")
-
-
-def _because(finding: HealthFinding) -> str:
-    return f" ({finding.health.reason})" if finding.health.reason else ""

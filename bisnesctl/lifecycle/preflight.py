@@ -54,7 +54,7 @@ def write_env_file(path: Path) -> None:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError as error:
-            raise Conflict(f"{path} exists already and is not changed: edit it, or move it away first") from error
+            raise Conflict(f"{path} exists already and is not changed: edit it, or move it first") from error
         try:
             with os.fdopen(descriptor, "w") as stream:
                 stream.write(text)
@@ -130,7 +130,7 @@ def _listener_on(port: int) -> str:
 def find_orphans(settings: Settings) -> dict[int, str]:
     """Processes that an earlier supervisord of the same `.env` started and that outlived it: pid → name.
 
-    They are told to end when supervisord is killed, and may take a while. Processes of other users are not seen.
+    They get a signal to stop when supervisord is killed, and may take a while. Processes of other users are not found.
     """
     found = {}
     for process in psutil.process_iter():

@@ -79,7 +79,7 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True)
 class Deployment:
-    """What a command needs to know; built without a request to any server."""
+    """A deployment as commands see it; built without a request to any server."""
 
     settings: Settings
     supervisor: Supervisor
@@ -196,7 +196,7 @@ def read_last_start(run_dir: Path) -> LastStart | None:
 
 
 def record_start(run_dir: Path, mode: Mode, sandbox: bool, only: tuple[str, ...]) -> None:
-    """Records what runs from now on; if it runs the same way already, the recorded time stays."""
+    """Records a start. If the deployment runs in the same way already, the recorded time stays."""
     old = read_last_start(run_dir)
     if old is None or not old.since or (old.mode, old.sandbox, old.only) != (mode, sandbox, only):
         File(LAST_START, json.dumps(asdict(LastStart(mode, sandbox, only, time.time())))).write(run_dir)

@@ -186,7 +186,7 @@ def logfile(where: tuple[Path, str]) -> str:
 
 
 def command_variables(settings: Settings) -> dict[str, str]:
-    """What the commands of the topology name beside the settings: interpreter, servers' binaries, folders.
+    """Values for placeholders in the commands of the topology that are not settings: interpreter, binaries, folders.
 
     Raises `ConfigError` if a program that is needed is not installed.
     """

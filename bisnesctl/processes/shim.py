@@ -10,7 +10,7 @@ signal. If the command does not end within SECONDS after a signal to stop, its t
 counts as a signal to stop. If one of the two processes is killed, the other one kills the tree; a single process could
 not do that after its own SIGKILL.
 
-The shim is run by its path in a bare interpreter and imports nothing of ours, because there is one for each session.
+The shim is run by its path in a bare interpreter and imports only the standard library, because each session has one.
 """
 
 import ctypes

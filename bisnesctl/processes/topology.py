@@ -279,7 +279,8 @@ def reachable_host(host: str) -> str:
 def expand(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> list[Instance]:
     """All instances that these settings allow, of every mode, in order of start."""
     chosen = [row for row in programs if not row.dynamic and (row.needs is None or getattr(settings, row.needs))]
-    return [each for row in sorted(chosen, key=lambda row: row.priority) for each in _instances(row, settings)]
+    chosen.sort(key=lambda row: row.priority)
+    return [instance_of(row, name, settings) for row in chosen for name in _names(row, settings)]
 
 
 def command_of(program: Program, settings: Settings, variables: dict[str, str]) -> tuple[str, ...]:
@@ -313,10 +314,6 @@ def instance_of(row: Program, name: str, settings: Settings, variables: dict[str
         environment={} if row.is_server else _environment(row, name, settings),
         variables=variables or {},
     )
-
-
-def _instances(row: Program, settings: Settings) -> list[Instance]:
-    return [instance_of(row, name, settings) for name in _names(row, settings)]
 
 
 def _address(row: Program, settings: Settings) -> tuple[str | None, int | None]:

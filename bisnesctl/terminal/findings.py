@@ -14,6 +14,6 @@ def show(title: str, findings: list[dict[str, Any]]) -> None:
         if not each["ok"]:
             detail = f": {each['detail']}" if each["detail"] else ""
             out.print(f"[red]✗[/] {escape(each['name'] + detail)}", soft_wrap=True)
-    well = sum(each["ok"] for each in findings)
-    colour = "green" if well == len(findings) else "red"
-    out.print(f"[{colour}]{well} of {len(findings)}[/] required functions are present: {escape(title)}", soft_wrap=True)
+    ok = sum(each["ok"] for each in findings)
+    colour = "green" if ok == len(findings) else "red"
+    out.print(f"[{colour}]{ok} of {len(findings)}[/] required functions are present: {escape(title)}", soft_wrap=True)

@@ -4,7 +4,7 @@ import pytest
 import requests
 
 from bisnesctl.bots.check_records import troubled
-from bisnesctl.health.verdict import Finding, Verdict, in_one_line, judge
+from bisnesctl.health.verdict import HealthFinding, Verdict, in_one_line, judge
 from services.api.schemas.base import Accepted
 from services.api.schemas.bots import BotList
 from services.message import Scope, Status, StatusUpdate
@@ -196,6 +196,6 @@ def test_the_probe_is_critical_while_nothing_is_sent(client, connection, setting
     text(client)
     begin(connection, bot_of(connection))
     findings = verdict.examine_bots(Running())
-    assert [type(each) for each in findings] == [Finding]
+    assert [type(each) for each in findings] == [HealthFinding]
     assert judge(findings) is Verdict.CRITICAL
     assert "bot 0128-0 unhealthy (unavailable: nothing is sent since" in in_one_line(findings)

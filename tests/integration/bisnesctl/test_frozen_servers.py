@@ -10,7 +10,7 @@ import pytest
 from bisnesctl.database import postgres
 from bisnesctl.errors import DatabaseUnavailable, RedisUnavailable
 from bisnesctl.lifecycle import preflight
-from tests.support.processes.servers import Postgres, Redis, settings_in
+from tests.support.processes.servers import Redis, settings_in
 from tests.support.processes.supervisord import supervised
 
 #: Seconds that prove that a command does not wait for ever.
@@ -34,14 +34,6 @@ ASKING_POSTGRES = [
     ("migrate", "--status"),
     ("migrate", "--dry-run"),
 ]
-
-
-@pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory):
-    server = Postgres(settings_in(tmp_path_factory.mktemp("pg"), REDIS_HOST="unused"))
-    server.start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +77,7 @@ def test_a_command_whose_statement_is_not_answered_ends_and_says_so(environment,
     assert "PostgreSQL did not answer a statement within 1 s" in said.text
 
 
-def test_status_and_health_end_while_both_servers_stand_still(environment, tool, own_postgres, own_redis):
+def test_status_and_health_end_while_both_servers_are_frozen(environment, tool, own_postgres, own_redis):
     environment(DATABASE_URL=own_postgres.dsn(), REDIS_URL=own_redis.url)
     with own_postgres.frozen(), own_redis.frozen(), in_time():
         tool("status")

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+import structlog
 
 from bisnesctl.errors import CannotWrite, ExitCode
 from bisnesctl.guard import state_file
@@ -73,8 +74,8 @@ startretries = 0
 
 
 @mounts
-def test_what_needs_the_disk_is_tried_until_there_is_space(home, small, monkeypatch):
-    """It would be given up after so many quick deaths, and stay down for good."""
+def test_a_program_that_needs_the_disk_is_restarted_until_there_is_space(home, small, monkeypatch):
+    """Without the disk as its excuse, it would fail permanently after this many quick deaths."""
     monkeypatch.setattr("bisnesctl.guard.policy.MAX_PAUSE_SECONDS", 0.3)
     row = Program("sandbox", "", "", restart_delay=0.1, min_uptime=1, max_restarts=2)
 
@@ -124,7 +125,7 @@ def noted(home):
 
 @mounts
 @pytest.mark.parametrize("how", ["full", "read-only"])
-def test_what_is_killed_is_started_again(stage, home, small, how):
+def test_a_killed_process_is_restarted_on_a_full_disk(stage, home, small, how):
     pid = sleeping(stage, home)
     guard = stage.processes()["guard"].pid
     small.fill() if how == "full" else small.read_only()
@@ -153,7 +154,7 @@ def test_a_guard_that_starts_on_a_full_disk_does_its_work(stage, home, small):
 
 @mounts
 @pytest.mark.parametrize("how", ["full", "read-only"])
-def test_all_of_it_can_be_stopped(stage, home, small, how):
+def test_everything_can_be_stopped_on_a_full_disk(stage, home, small, how):
     pid = sleeping(stage, home)
     record_start(home.run_dir, Mode.MULTIPROCESS, True, ())
     small.fill() if how == "full" else small.read_only()
@@ -169,7 +170,7 @@ def test_all_of_it_can_be_stopped(stage, home, small, how):
 
 
 @mounts
-def test_the_guard_is_seen_to_live_on_a_full_disk(stage, home, small):
+def test_the_guard_counts_as_alive_on_a_full_disk(stage, home, small):
     small.fill()
     before = (home.run_dir / probes.GUARD_FILE).read_text()
     wait_until(lambda: (home.run_dir / probes.GUARD_FILE).read_text() not in (before, ""), 30)
@@ -177,13 +178,14 @@ def test_the_guard_is_seen_to_live_on_a_full_disk(stage, home, small):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"histories": {"a": 1}}', "\0" * 100])
-def test_a_damaged_state_is_none(tmp_path, text, caplog):
+def test_a_damaged_state_file_is_ignored(tmp_path, text):
     (tmp_path / probes.GUARD_FILE).write_text(text)
-    assert state_file.read(tmp_path) == GuardState()
-    assert "is no good" in caplog.text
+    with structlog.testing.capture_logs() as logged:
+        assert state_file.read(tmp_path) == GuardState()
+    assert [each["event"] for each in logged] == ["guard.state_damaged"]
 
 
-def test_a_state_outlives_a_restart_and_not_a_boot(tmp_path):
+def test_the_state_survives_a_restart_but_not_a_boot(tmp_path):
     known = GuardState({"api-0": History((boottime(),), 1, Decision("restart", "why", boottime() + 5))}, 7, 9)
     known.write(tmp_path)
     assert state_file.read(tmp_path) == known
@@ -192,7 +194,7 @@ def test_a_state_outlives_a_restart_and_not_a_boot(tmp_path):
     assert state_file.read(tmp_path) == GuardState()
 
 
-def test_a_state_of_the_wall_clock_puts_nothing_off(tmp_path):
+def test_a_state_in_wall_clock_time_delays_nothing(tmp_path):
     GuardState({"api-0": History((time.time(),), 1, Decision("restart", "why", time.time() + 5))}).write(tmp_path)
     (history,) = state_file.read(tmp_path).histories.values()
     assert history.deaths == ()
@@ -225,7 +227,7 @@ def test_process_events_on_a_full_disk_take_a_limited_amount_of_memory(small, mo
 
 
 def test_process_events_reach_postgresql_past_a_disk_that_cannot_be_written(database):
-    writer = ProcessEventWriter(disk.Path("/proc/nowhere/spool.jsonl"), database)  # where nobody can write
+    writer = ProcessEventWriter(disk.Path("/proc/nowhere/spool.jsonl"), database)  # cannot be written
     writer.record(EVENT)
     writer.start()
     wait_until(lambda: not writer._in_memory, 30)

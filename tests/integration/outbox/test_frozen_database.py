@@ -21,20 +21,10 @@ from services.outbox.accept import ACCEPT_SECONDS, Acceptor
 from services.runtime.account_cache import TTL, AccountCache
 from tests.support.api import CHAT, COMPANY, KEY, Quiet, add_company, serving, settings_for
 from tests.support.outbox import add_bot, entry, execute, outbox
-from tests.support.processes.servers import Postgres, settings_in
 from tests.support.sandbox import eventually
 
 #: Seconds that prove that nobody waits for ever, on a busy machine too.
 IN_TIME = 30
-
-
-@pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory):
-    """A server that nobody else uses, so that it may stand still."""
-    server = Postgres(settings_in(tmp_path_factory.mktemp("pg"), REDIS_HOST="unused"))
-    server.start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture

@@ -148,7 +148,7 @@ def test_what_cannot_be_linked_says_why(tool, api, connection, bot, play):
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_blocks_are_shown_and_ended(tool, connection, bot, width):
-    assert "no WhatsApp Web number is blocked" in tool("bots", "blocked").err
+    assert "no WhatsApp Web bot is blocked" in tool("bots", "blocked").err
     block(connection, bot)
     shown = tool("bots", "blocked", width=width).text
     assert "logged out on the phone" in shown

@@ -1,4 +1,4 @@
-"""What is wrong with a number: a pure judgement of what its provider said."""
+"""Problems in a provider's report, and reading reports from answers."""
 
 from dataclasses import replace
 
@@ -22,12 +22,12 @@ def codes(**changes):
     return [(each.level.value, each.code) for each in problems(replace(WELL, **changes), NOW)]
 
 
-def test_a_number_that_is_well_has_no_problem():
+def test_a_good_report_has_no_problems():
     assert codes() == []
     assert worst_level([]) is Level.OK
 
 
-def test_nothing_is_wrong_with_what_is_not_known():
+def test_an_empty_report_has_no_problems():
     assert problems(ProviderReport(), NOW) == []
 
 
@@ -55,7 +55,7 @@ def test_nothing_is_wrong_with_what_is_not_known():
         ({"can_send": "LIMITED", "subscribed": False}, [("error", "no_webhooks"), ("warning", "limited")]),
     ],
 )
-def test_what_is_wrong_is_named_the_worst_first(changes, expected):
+def test_problems_are_listed_worst_first(changes, expected):
     assert codes(**changes) == expected
 
 
@@ -81,7 +81,7 @@ def test_a_blocked_number_shows_what_its_provider_suggests():
         (Cause.UNAVAILABLE, ("warning", "unreachable")),
     ],
 )
-def test_a_number_that_is_not_told_of(cause, expected):
+def test_a_failed_query_about_the_number_is_a_problem(cause, expected):
     report = ProviderReport(failures=(Failure("number", cause, "Meta says: no", "1"),))
     assert [(each.level.value, each.code) for each in problems(report, NOW)] == [expected]
     assert report.answered is (cause is not Cause.UNAVAILABLE)
@@ -105,7 +105,7 @@ objects = st.dictionaries(st.sampled_from(NAMES), json | st.dictionaries(st.samp
 
 
 @given(objects)
-def test_whatever_a_provider_says_is_judged(found):
+def test_any_answer_of_a_provider_can_be_judged(found):
     report = read_number(found)
     assert worst_level(problems(report, NOW)) in Level
     assert entity_id(found, "WABA") is None or isinstance(entity_id(found, "WABA"), str)
@@ -113,13 +113,13 @@ def test_whatever_a_provider_says_is_judged(found):
 
 
 @given(st.none() | st.integers(min_value=0))
-def test_every_moment_can_be_shown(moment):
+def test_every_expiry_can_be_shown(moment):
     assert expiry_date(moment)
     if moment:
         problems(replace(WELL, token_expires_at=moment), NOW)
 
 
-def test_an_end_is_a_day():
+def test_an_expiry_is_shown_as_a_day():
     assert [expiry_date(None), expiry_date(0), expiry_date(1_800_000_000), expiry_date(10**18)] == [
         "-",
         "never",

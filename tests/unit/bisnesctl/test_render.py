@@ -15,7 +15,7 @@ from bisnesctl.processes.render import File, command_line, command_variables, pa
 from bisnesctl.processes.topology import expand, instance_of, program
 from tests.support.processes.servers import settings_in
 
-#: What paths are made of, and what supervisord's files take for syntax.
+#: Characters of paths, and characters that are syntax in supervisord's files.
 AWKWARD = st.text(st.sampled_from("ab /.-_%;#'\"\\(),=d"), min_size=1, max_size=20)
 
 
@@ -41,7 +41,7 @@ def test_supervisord_reads_every_instance(tmp_path: Path) -> None:
     assert {"api", "guard", "meta"} <= {group.name for group in found["groups"]}
 
 
-def test_every_process_ends_with_supervisord_and_starts_when_told(tmp_path: Path) -> None:
+def test_every_process_ends_with_supervisord_and_starts_only_by_command(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path)
     found.pop("groups")
     for process in found.values():
@@ -50,7 +50,7 @@ def test_every_process_ends_with_supervisord_and_starts_when_told(tmp_path: Path
         assert process.killasgroup
 
 
-def test_supervisord_restarts_the_guard_alone(tmp_path: Path) -> None:
+def test_supervisord_restarts_only_the_guard(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path)
     found.pop("groups")
     assert [name for name, process in found.items() if process.autorestart] == ["guard"]
@@ -58,7 +58,7 @@ def test_supervisord_restarts_the_guard_alone(tmp_path: Path) -> None:
     assert {(process.startsecs, process.startretries) for process in others} == {(0, 0)}
 
 
-def test_the_guard_hears_of_every_state_and_speaks_with_supervisord_alone(tmp_path: Path) -> None:
+def test_the_guard_receives_every_state_and_its_output_goes_only_to_supervisord(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path)
     [group] = [each for each in found["groups"] if each.name == "guard"]
     assert ProcessStateEvent in group.pool_events
@@ -86,7 +86,7 @@ def test_sessions_have_files_of_their_own(tmp_path: Path) -> None:
     assert shlex.split(read_option(command.partition(" = ")[2]))[-2:] == ["01 'x", "2"]
 
 
-def test_instances_of_a_shared_socket_know_who_they_are(tmp_path: Path) -> None:
+def test_instances_of_a_shared_socket_have_their_own_names(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path, API_PORT="4000")
     assert found["api-1"].environment["BISNES_INSTANCE"] == "api-1"
     assert found["api-1"].stderr_logfile == str(tmp_path / "var" / "log" / "api-1.err.log")
@@ -95,7 +95,7 @@ def test_instances_of_a_shared_socket_know_who_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "100%", "%(here", "it's", "a;b#c"])
-def test_paths_arrive_as_they_are(tmp_path: Path, name: str) -> None:
+def test_paths_are_rendered_unchanged(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
     process = read_by_supervisord(folder)["meta"]
@@ -126,7 +126,7 @@ def test_a_value_is_read_as_it_was_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a ;b", "a #b", " a"])
-def test_what_supervisord_cannot_express_is_refused(text: str) -> None:
+def test_values_that_supervisord_cannot_express_are_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         value(text)
 

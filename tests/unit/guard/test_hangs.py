@@ -18,17 +18,17 @@ SECONDS = st.floats(0, 1e6)
 
 
 @given(SECONDS, st.floats(-10, 1e6))
-def test_a_silence_is_never_longer_than_it_is_and_never_forgotten(since, waited):
+def test_a_counted_silence_is_between_its_minimum_and_its_length(since, waited):
     assert 0.1 * since - 1e-6 <= countable_silence(since, waited) <= since
     assert countable_silence(since, 0.0) == since
 
 
-def test_the_beat_of_a_predecessor_is_not_counted_against_a_process():
+def test_the_heartbeat_of_a_predecessor_does_not_count():
     old = Heartbeat(1, "healthy", "", 1e6)
     assert silence(os.getpid(), old) <= process_times.uptime(os.getpid())
 
 
-def test_a_beat_since_the_start_counts_by_its_age():
+def test_a_heartbeat_since_the_start_counts_by_its_age():
     assert silence(os.getpid(), Heartbeat(os.getpid(), "healthy", "", 0.01, 1e9)) == pytest.approx(0.01)
 
 

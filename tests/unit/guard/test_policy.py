@@ -24,7 +24,7 @@ SESSION = replace(ROW, final_exits=frozenset({77}), failed_starts=frozenset({75}
 
 
 def die(history, times, row=ROW, status=1, lived=1.0, now=1000.0):
-    """An instance that dies so often, started again each time."""
+    """The history of an instance that dies this many times and is restarted each time."""
     for _ in range(times):
         history = ended(policy.started(history), row, status, lived, now)
     return history
@@ -48,7 +48,7 @@ def test_pauses_grow_with_quick_deaths_up_to_a_limit():
     assert max(pauses) == MAX_PAUSE_SECONDS
 
 
-def test_one_quick_death_too_many_is_the_last_and_says_why():
+def test_one_quick_death_too_many_fails_with_a_reason():
     assert die(History(), 4).decision.decision == "restart"
     last = die(History(), 5).decision
     assert (last.decision, last.at) == ("fail", None)
@@ -57,7 +57,7 @@ def test_one_quick_death_too_many_is_the_last_and_says_why():
 
 
 @pytest.mark.parametrize(("status", "lived", "hang"), [(1, 1.0, ""), (75, 60.0, ""), (-1, 60.0, "it hung")])
-def test_what_somebody_starts_after_it_was_given_up_has_all_its_tries_again(status, lived, hang):
+def test_a_start_by_an_operator_after_a_failure_clears_the_history(status, lived, hang):
     def tries(history):
         count = 0
         while not count or history.decision.decision == "restart":
@@ -69,7 +69,7 @@ def test_what_somebody_starts_after_it_was_given_up_has_all_its_tries_again(stat
     assert tries(given_up)[1] == count
 
 
-def test_deaths_of_long_ago_do_not_count():
+def test_old_deaths_do_not_count():
     old = die(History(), 4, now=0.0)
     assert die(old, 1, now=COUNTED_SECONDS + 1).decision.decision == "restart"
 
@@ -80,7 +80,7 @@ def test_a_long_life_wipes_out_quick_deaths():
     assert policy.forgiven(history, 10.0, ROW) == History()
 
 
-def test_a_final_exit_is_blocked_until_somebody_starts_it():
+def test_a_final_exit_is_blocked_until_an_operator_starts_it():
     history = die(History(), 1, SESSION, status=77, lived=100.0)
     assert (history.decision.decision, history.decision.at) == ("block", None)
     assert not policy.due(history, 1e12)
@@ -111,14 +111,14 @@ def test_hangs_are_followed_by_starts_after_growing_pauses_then_by_a_block_howev
     assert last.deaths == ()
 
 
-def test_what_serves_many_numbers_is_started_again_however_often_it_hangs():
+def test_a_program_that_serves_many_bots_is_always_restarted_after_a_hang():
     history, api = History(), replace(SESSION, dynamic=False, max_restarts=0)
     for _ in range(3 * MAX_HANGS):
         history = ended(policy.started(history), api, -1, 1000.0, 1000.0, "no thread has ended a request for 61 s")
     assert (history.decision.decision, pause(history)) == ("restart", MAX_PAUSE_SECONDS)
 
 
-def test_hangs_of_long_ago_do_not_count():
+def test_old_hangs_do_not_count():
     old = hang(History(), MAX_HANGS, now=0.0)
     assert pause(hang(old, 1, now=COUNTED_SECONDS + 1), COUNTED_SECONDS + 1) == SESSION.restart_delay
 
@@ -128,7 +128,7 @@ def test_a_long_life_does_not_wipe_out_hangs():
     assert (len(found.hangs), found.hung) == (2, "no heartbeat for 130 s")
 
 
-def test_what_is_never_restarted_fails_at_once():
+def test_a_program_without_restarts_fails_at_once():
     assert die(History(), 1, replace(ROW, max_restarts=0), lived=1e6).decision.decision == "fail"
 
 
@@ -136,7 +136,7 @@ lives = st.tuples(st.sampled_from([0, 1, 75, 77, -1]), st.floats(0, 100), st.flo
 
 
 @given(st.lists(lives, max_size=30))
-def test_whatever_happens_there_is_one_decision_with_a_reason_and_no_start_before_its_time(deaths):
+def test_every_history_has_one_decision_with_a_reason_and_no_early_start(deaths):
     history, now = History(), 0.0
     for status, lived, later in deaths:
         now += lived
@@ -154,11 +154,11 @@ def test_whatever_happens_there_is_one_decision_with_a_reason_and_no_start_befor
 
 
 @pytest.mark.parametrize(("decision", "at"), [("fail", None), ("block", 100.0)])
-def test_what_is_given_up_because_of_something_else_is_tried_again(decision, at):
+def test_a_failure_with_another_cause_is_put_off(decision, at):
     found = policy.put_off(History(decision=Decision(decision, "3 quick deaths", at)), "the disk is full", 10.0)
     assert found.decision == Decision("restart", "3 quick deaths; the disk is full", 10.0 + MAX_PAUSE_SECONDS)
 
 
 @pytest.mark.parametrize("decision", [None, Decision("block", "kicked"), Decision("restart", "it died", 11.0)])
-def test_what_a_restart_would_not_change_stays(decision):
+def test_a_block_that_a_restart_would_not_help_stays(decision):
     assert policy.put_off(History(decision=decision), "the disk is full", 10.0) == History(decision=decision)
