@@ -87,7 +87,7 @@ def show(letter_id: LetterId, json: AsJson = False) -> None:
 def retry(
     letter_ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID…]", help="The ids as `dead-letters list` shows them.", show_default=False),
+        typer.Argument(metavar="ID", help="The ids as `dead-letters list` shows them.", show_default=False),
     ] = None,
     code: Annotated[
         str | None, typer.Option(metavar="CODE", help="Messages that failed with this code, such as network.")

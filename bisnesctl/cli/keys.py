@@ -62,7 +62,9 @@ def list_keys(company: AnyCompany = None, json: AsJson = False) -> None:
 
 @keys.command(epilog=example("bisnesctl keys revoke 3", "bisnesctl keys revoke bk_Xy12a --company 0128"))
 def revoke(
-    key: Annotated[str, typer.Argument(help="Its id, its first characters as `keys list` shows them, or all of it.")],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="Its id, its first characters as `keys list` shows them, or all of it.")
+    ],
     company: AnyCompany = None,
 ) -> None:
     """Revoke a key permanently. Running processes refuse it at once."""

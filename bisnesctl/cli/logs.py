@@ -19,7 +19,7 @@ _SUPERVISORD = "supervisord"
 )
 def logs(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Programs, instances, or supervisord.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Programs, instances, or supervisord.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new lines.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many last lines of each file to show.")] = 15,

@@ -8,7 +8,7 @@ from bisnesctl.cli.app import RUN, app, example
 
 
 @app.command(rich_help_panel=RUN, epilog=example("bisnesctl restart api", "bisnesctl restart meta-worker-2"))
-def restart(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Programs or instances.")]) -> None:
+def restart(names: Annotated[list[str], typer.Argument(metavar="NAME", help="Programs or instances.")]) -> None:
     """Restart programs with the current settings. Each instance is healthy again before the next one stops."""
     from bisnesctl.errors import UsageError
     from bisnesctl.lifecycle import start

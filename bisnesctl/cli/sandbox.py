@@ -29,7 +29,7 @@ def root() -> None:
     )
 )
 def say(
-    text: Annotated[str, typer.Argument(help="The text, or the caption of the file.")] = "",
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text, or the caption of the file.")] = "",
     sender: Annotated[
         str, typer.Option("--from", metavar="NUMBER", help="The customer's phone number.")
     ] = "60123456789",

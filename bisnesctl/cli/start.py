@@ -34,7 +34,7 @@ def start(
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME...", help="Start only these programs and the servers they need.")
     ] = None,
-    more: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="")] = None,
+    more: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="NAME")] = None,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay in the foreground and show all logs; Ctrl-C stops everything.")
     ] = False,

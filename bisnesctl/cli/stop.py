@@ -9,7 +9,7 @@ from bisnesctl.cli.app import RUN, app, example
 
 @app.command(rich_help_panel=RUN, epilog=example("bisnesctl stop", "bisnesctl stop meta-worker"))
 def stop(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Programs or instances.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Programs or instances.")] = None,
 ) -> None:
     """Stop everything in reverse order, then supervisord; or only the programs named.
 

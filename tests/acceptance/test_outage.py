@@ -77,7 +77,7 @@ def test_an_outage_of_the_provider_costs_no_message(deployment):
     assert bot["outage"]["code"] == "network"
     said = deployment.run("send", "--company", COMPANY, "--to", "60129999999", "--text", "late", "--wait", "--timeout",
                           "2", check=False)  # fmt: skip
-    assert "it waits, and leaves by itself: the provider is not available since" in " ".join(said.stderr.split())
+    assert "it waits and will be sent automatically: the provider is unavailable since" in " ".join(said.stderr.split())
     time.sleep(max(0.0, began + OUTAGE_SECONDS - time.monotonic()))
     waiting = deployment.statuses()
     deployment.run("restart", "sandbox")

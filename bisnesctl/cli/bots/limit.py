@@ -1,6 +1,6 @@
 """`bisnesctl bots limit`: limits for a WhatsApp Web bot during warm-up."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -8,7 +8,12 @@ from bisnesctl.cli.app import TheCompany, ThePhone, example
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import UsageError
 
-Count = Annotated[int | None, typer.Option(min=1, max=1_000_000, metavar="N")]
+#: The highest limit.
+MAX_MESSAGES = 1_000_000
+
+
+def _count(help: str) -> Any:
+    return typer.Option(min=1, max=MAX_MESSAGES, metavar="N", help=help)
 
 
 @bots.command(
@@ -21,9 +26,9 @@ Count = Annotated[int | None, typer.Option(min=1, max=1_000_000, metavar="N")]
 def limit(
     company: TheCompany,
     phone: ThePhone = 0,
-    per_hour: Count = None,
-    per_day: Count = None,
-    new_chats_per_day: Count = None,
+    per_hour: Annotated[int | None, _count("Messages in an hour, at most.")] = None,
+    per_day: Annotated[int | None, _count("Messages in a day, at most.")] = None,
+    new_chats_per_day: Annotated[int | None, _count("Chats with new contacts in a day, at most.")] = None,
     none: Annotated[bool, typer.Option("--none", help="Remove all limits, except those named as well.")] = False,
 ) -> None:
     """Limit how much a WhatsApp Web bot sends during warm-up, or show its limits. Further messages wait.

@@ -153,3 +153,8 @@ def test_expansion_leaves_sessions_out(tmp_path: Path) -> None:
 
 def test_program_names_are_unique() -> None:
     assert len({row.name for row in PROGRAMS}) == len(PROGRAMS)
+
+
+def test_the_legacy_mode_starts_without_the_guard_and_redis() -> None:
+    assert {row.name for row in PROGRAMS if Mode.LEGACY in row.optional_in} == {"guard", "redis"}
+    assert not any(Mode.MULTIPROCESS in row.optional_in for row in PROGRAMS)
