@@ -84,7 +84,7 @@ def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool
         )
     begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate)
     view = _view(deployment, begun) if foreground else None
-    with _signals_as_interrupt(), deployment.lock(f"start --{mode}"):
+    with _signals_as_interrupt():
         begun.run()
     if not begun.started and begun.child is None:
         output.say("everything runs already and is healthy")
@@ -108,10 +108,9 @@ def _signals_as_interrupt() -> Iterator[None]:
 
 def _view(deployment: "Deployment", begun: "Start") -> "LogView":
     from bisnesctl.health.log_files import files_of
-    from bisnesctl.processes.topology import in_mode
     from bisnesctl.terminal.log_view import LogView
 
-    wanted = in_mode(deployment.instances, begun.mode, begun.only)
+    wanted = deployment.wanted(begun.mode, begun.only)
     return LogView([file for each in wanted for file in files_of(deployment.settings.log_dir, each.name)])
 
 

@@ -43,6 +43,19 @@ SECRETS: dict[str, Callable[[], str]] = {
 Report = Callable[[str], None]
 
 
+def check(settings: Settings, instances: Iterable[Instance], report: Report, orphans: bool) -> None:
+    """Checks everything that must hold before these instances start.
+
+    `orphans`: whether processes of an earlier supervisord may still run, which are waited for. Raises `ConfigError`,
+    `Conflict` or `PortTaken`.
+    """
+    check_installed()
+    check_secrets(settings)
+    if orphans:
+        wait_for_orphans(settings, report)
+    check_ports(instances)
+
+
 # --- The settings --------------------------------------------------------------------------------------------------
 
 
@@ -143,8 +156,11 @@ def find_orphans(settings: Settings) -> dict[int, str]:
     return found
 
 
-def wait_for_orphans(orphans: dict[int, str]) -> None:
-    """Waits until they have ended. Raises `Conflict` that names those that have not."""
+def wait_for_orphans(settings: Settings, report: Report) -> None:
+    """Waits until all orphans have ended. Raises `Conflict` that names those that have not."""
+    orphans = find_orphans(settings)
+    if orphans:
+        report(f"waiting for {', '.join(sorted(set(orphans.values())))} of an earlier run to end")
     deadline = time.monotonic() + ORPHANS_TIMEOUT_SECONDS
     while alive := [pid for pid in orphans if process_stat.is_alive(pid)]:
         if time.monotonic() > deadline:

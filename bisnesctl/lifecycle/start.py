@@ -17,7 +17,6 @@ from bisnesctl.lifecycle.stop import (
     STOP_MARGIN_SECONDS,
     Report,
     end_supervisor,
-    names_of,
     stop_all,
     stop_in_order,
     stop_together,
@@ -27,7 +26,7 @@ from bisnesctl.processes import embedded_servers, supervisor
 from bisnesctl.processes.deployment import Condition, Deployment, make_folders, record_start
 from bisnesctl.processes.render import SESSIONS, command_variables, render
 from bisnesctl.processes.supervisor import Process
-from bisnesctl.processes.topology import Instance, Mode, in_mode
+from bisnesctl.processes.topology import Instance, Mode, names_of
 
 #: Seconds in which the instances of one step must become healthy.
 START_TIMEOUT_SECONDS = 90.0
@@ -61,44 +60,38 @@ class Start:
 
         If a step fails, everything that this start began is stopped. Raises a `BisnesError` with the reason.
         """
-        wanted = in_mode(self.deployment.instances, self.mode, self.only)
-        fixed = [each for each in wanted if not each.program.dynamic]  # the manager starts the sessions
-        self._check(fixed)
-        try:
-            self._configure()
-            self._start_in_order(fixed)
-        except BaseException:
-            self._undo()
-            raise
-        if not self.only:
-            self._stop_other_mode()
-        self._record()
+        with self.deployment.lock(f"start --{self.mode}"):
+            wanted = self.deployment.wanted(self.mode, self.only)
+            fixed = [each for each in wanted if not each.program.dynamic]  # the manager starts the sessions
+            self._check(fixed)
+            try:
+                self._configure()
+                self._start_in_order(fixed)
+            except BaseException:
+                self._undo()
+                raise
+            if not self.only:
+                self._stop_other_mode()
+            self._record()
 
     def _check(self, wanted: list[Instance]) -> None:
-        preflight.check_installed()
-        preflight.check_secrets(self.deployment.settings)
         make_folders(self.deployment.settings)
-        self._check_supervisor()
-        self._check_sandbox()
-        active = self.deployment.active()
-        preflight.check_ports(each for each in wanted if not any(each.program is other.program for other in active))
-
-    def _check_supervisor(self) -> None:
         condition = self.deployment.condition()
-        if condition is Condition.RUNNING:
-            return
         if condition is Condition.SILENT:
             raise Conflict("supervisord does not answer; `bisnesctl stop` ends it and all its processes")
-        end_supervisor(self.deployment, condition, self.report)
-        orphans = preflight.find_orphans(self.deployment.settings)
-        if orphans:
-            self.report(f"waiting for {', '.join(sorted(set(orphans.values())))} of an earlier run to end")
-            preflight.wait_for_orphans(orphans)
+        running = condition is Condition.RUNNING
+        if running:
+            self._check_sandbox()
+        else:
+            end_supervisor(self.deployment, condition, self.report)
+        active = {each.program.name for each in self.deployment.active()}
+        idle = [each for each in wanted if each.program.name not in active]
+        preflight.check(self.deployment.settings, idle, self.report, orphans=not running)
 
     def _check_sandbox(self) -> None:
         """A running deployment never switches between the sandbox and real providers."""
         last, sandbox = self.deployment.last_start, self.deployment.settings.sandbox
-        if last is None or last.sandbox == sandbox or not self.deployment.supervisor.running():
+        if last is None or last.sandbox == sandbox:
             return
         running, wanted = ("in", "without") if last.sandbox else ("without", "in")
         raise Conflict(

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
 
@@ -11,7 +11,7 @@ from bisnesctl.errors import BisnesError, CannotWrite
 from bisnesctl.host import process_stat
 from bisnesctl.processes import supervisor
 from bisnesctl.processes.deployment import Condition, Deployment, record_stop
-from bisnesctl.processes.topology import Instance
+from bisnesctl.processes.topology import Instance, names_of
 
 #: Seconds beyond a program's kill timeout that its end may take.
 STOP_MARGIN_SECONDS = 5.0
@@ -104,8 +104,3 @@ def wait_stopped(deployment: Deployment, instances: Sequence[Instance]) -> None:
     """Waits until none of these runs, as long as their programs may take. Raises `BisnesError` after that."""
     longest = max((each.program.kill_timeout for each in instances), default=0)
     supervisor.wait_stopped(deployment.supervisor, {each.name for each in instances}, longest + STOP_MARGIN_SECONDS)
-
-
-def names_of(instances: Iterable[Instance]) -> str:
-    """Their names as a list for people."""
-    return ", ".join(each.name for each in instances)

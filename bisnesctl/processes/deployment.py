@@ -106,6 +106,10 @@ class Deployment:
         found = self.last_start
         return found.mode if found else Mode.MULTIPROCESS
 
+    def wanted(self, mode: Mode, only: tuple[str, ...]) -> list[Instance]:
+        """The instances of a mode, limited to these names and the programs that these need."""
+        return in_mode(self.instances, mode, only)
+
     def supervisor_pid(self) -> int | None:
         """The pid of this home's supervisord, even if it does not answer; None if it does not run."""
         return pid_in(self.settings.run_dir / "supervisord.pid", self.config)

@@ -20,7 +20,7 @@ from bisnesctl import paths
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import disk
 from bisnesctl.processes import embedded_servers
-from bisnesctl.processes.topology import Instance, Program, command_of, max_connections
+from bisnesctl.processes.topology import Instance, Program, command_of
 from bisnesctl.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ SESSIONS = "sessions"
 _SHIM_MARGIN_SECONDS = 2
 #: Files that supervisord may hold open: four for each process, and a few more.
 MAX_OPEN_FILES = 4096
+#: PostgreSQL connections of one session, at most: lock, heartbeat, wake-ups, sending and receiving.
+MAX_SESSION_CONNECTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,15 @@ def command_variables(settings: Settings) -> dict[str, str]:
         "redis_socket": str(paths.redis_socket(home)),
         "server_user": embedded_servers.server_user() or "",
     }
+
+
+def max_connections(settings: Settings, spare: int = 40) -> int:
+    """Connections that PostgreSQL must allow: all pools of both modes at the same time, heartbeats, the operator."""
+    api = (settings.api_instances + 1) * (settings.database_pool_api_max + 5)
+    meta = (settings.meta_instances + 2) * (settings.database_pool_meta_max + 4)
+    events = 2 * 4  # the events process and the legacy process
+    wwebjs = settings.database_pool_wwebjs_max + 5 + settings.max_sessions * MAX_SESSION_CONNECTIONS
+    return api + meta + events + (wwebjs if settings.enable_wwebjs else 0) + spare
 
 
 def _setpriv() -> str:

@@ -24,8 +24,6 @@ BOTH = frozenset(Mode)
 LOOPBACK = "127.0.0.1"
 #: A session restarts its browser at its memory limit; at this multiple of the limit the guard intervenes.
 GUARD_MEMORY_FACTOR = 1.5
-#: PostgreSQL connections of one session, at most: lock, heartbeat, wake-ups, sending and receiving.
-MAX_SESSION_CONNECTIONS = 8
 Signal = Literal["TERM", "INT"]
 
 
@@ -376,10 +374,6 @@ def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instanc
     return [each for each in instances if each.name in found]
 
 
-def max_connections(settings: Settings, spare: int = 40) -> int:
-    """Connections that PostgreSQL must allow: all pools of both modes at the same time, heartbeats, the operator."""
-    api = (settings.api_instances + 1) * (settings.database_pool_api_max + 5)
-    meta = (settings.meta_instances + 2) * (settings.database_pool_meta_max + 4)
-    events = 2 * 4  # the events process and the legacy process
-    wwebjs = settings.database_pool_wwebjs_max + 5 + settings.max_sessions * MAX_SESSION_CONNECTIONS
-    return api + meta + events + (wwebjs if settings.enable_wwebjs else 0) + spare
+def names_of(instances: Iterable[Instance]) -> str:
+    """Their names as a list for people."""
+    return ", ".join(each.name for each in instances)

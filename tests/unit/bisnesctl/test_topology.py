@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bisnesctl.errors import UsageError
+from bisnesctl.processes.render import max_connections
 from bisnesctl.processes.topology import (
     PROGRAMS,
     Instance,
@@ -12,7 +13,6 @@ from bisnesctl.processes.topology import (
     expand,
     in_mode,
     instance_of,
-    max_connections,
     memory_limit,
     program,
     reachable_host,
