@@ -45,28 +45,18 @@ def start(
     started. Processes that run already keep running. If a process fails, its last log lines are shown and everything
     that this command started is stopped.
     """
+    from bisnesctl.lifecycle import preflight
     from bisnesctl.processes.topology import Mode
+    from bisnesctl.terminal import output
 
     if multiprocess == legacy:
         raise UsageError("name the mode: `bisnesctl start --multiprocess`, or `bisnesctl start --legacy`")
     if more and not only:
         raise UsageError(f"unexpected argument {more[0]}. To start only some programs: `--only {' '.join(more)}`")
     names = tuple(name for each in [*(only or []), *(more or [])] for name in each.split(",") if name)
-    run(_settings(sandbox), Mode.LEGACY if legacy else Mode.MULTIPROCESS, names, foreground)
-
-
-def _settings(sandbox: bool) -> "Settings":
-    """The settings in force; if there are none, a new `.env` is written."""
-    from bisnesctl.lifecycle import preflight
-    from bisnesctl.settings import load
-    from bisnesctl.terminal import output
-
-    settings = load()
-    if not settings.env_file.exists() and not settings.encryption_key:
-        preflight.write_env_file(settings.env_file)
-        output.say(f"wrote {settings.env_file} with new secrets")
-        settings = load()
-    return settings.copy_with(sandbox=sandbox or settings.sandbox)
+    settings = preflight.load_settings(output.say)
+    settings = settings.copy_with(sandbox=sandbox or settings.sandbox)
+    run(settings, Mode.LEGACY if legacy else Mode.MULTIPROCESS, names, foreground)
 
 
 def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool, migrate: bool = True) -> None:

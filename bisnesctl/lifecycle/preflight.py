@@ -23,7 +23,7 @@ from bisnesctl.health import probes
 from bisnesctl.host import disk, process_stat
 from bisnesctl.paths import shipped_folder
 from bisnesctl.processes.topology import Instance
-from bisnesctl.settings import Settings
+from bisnesctl.settings import Settings, load
 
 #: Seconds that orphans get to end, which is longer than any program takes to stop.
 ORPHANS_TIMEOUT_SECONDS = 65.0
@@ -57,6 +57,16 @@ def check(settings: Settings, instances: Iterable[Instance], report: Report, orp
 
 
 # --- The settings --------------------------------------------------------------------------------------------------
+
+
+def load_settings(report: Report) -> Settings:
+    """The settings in force. If there are none, a new `.env` is written first."""
+    settings = load()
+    if not settings.env_file.exists() and not settings.encryption_key:
+        write_env_file(settings.env_file)
+        report(f"wrote {settings.env_file} with new secrets")
+        settings = load()
+    return settings
 
 
 def write_env_file(path: Path) -> None:

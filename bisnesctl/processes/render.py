@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 from bisnesctl import paths
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import disk
-from bisnesctl.processes import embedded_servers
-from bisnesctl.processes.topology import Instance, Program, command_of
+from bisnesctl.processes.topology import Instance, Program
 from bisnesctl.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ SESSIONS = "sessions"
 _SHIM_MARGIN_SECONDS = 2
 #: Files that supervisord may hold open: four for each process, and a few more.
 MAX_OPEN_FILES = 4096
-#: PostgreSQL connections of one session, at most: lock, heartbeat, wake-ups, sending and receiving.
-MAX_SESSION_CONNECTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -76,11 +73,13 @@ class Group:
         return self.program.kill_timeout + (_SHIM_MARGIN_SECONDS if self.program.has_children else 0)
 
 
-def render(settings: Settings, instances: Sequence[Instance], variables: dict[str, str]) -> list[File]:
+def render(settings: Settings, instances: Sequence[Instance], server_variables: dict[str, str]) -> list[File]:
     """supervisord's configuration for these instances: one file, and one more for each session.
 
-    `variables`: see `command_variables`. Raises `ConfigError` for a path that supervisord's syntax cannot express.
+    `server_variables`: those of `embedded_servers.command_variables`. Raises `ConfigError` for a path that
+    supervisord's syntax cannot express, or if setpriv is not installed.
     """
+    variables = _own_variables() | server_variables
     static = [each for each in instances if not each.program.dynamic]
     groups = [_group(list(members), settings, variables) for _, members in groupby(static, key=lambda each: each.group)]
     daemon = {
@@ -92,13 +91,13 @@ def render(settings: Settings, instances: Sequence[Instance], variables: dict[st
         "sessions": SESSIONS,
     }
     text = _template().render(daemon=daemon, groups=groups)
-    sessions = [render_session(settings, each, variables) for each in instances if each.program.dynamic]
+    sessions = [render_session(settings, each) for each in instances if each.program.dynamic]
     return [File(SUPERVISORD_CONF, text), *sessions]
 
 
-def render_session(settings: Settings, instance: Instance, variables: dict[str, str]) -> File:
+def render_session(settings: Settings, instance: Instance) -> File:
     """The file of one session. Its first line names the bot. Raises `ConfigError` as `render` does."""
-    group = _group([instance], settings, variables)
+    group = _group([instance], settings, _own_variables())
     text = _template().render(daemon=None, groups=[group])
     number = json.dumps([instance.variables["company"], int(instance.variables["phone"])])
     return File(f"{SESSIONS}/{instance.name}.conf", f"; {number}\n{text}")
@@ -115,7 +114,7 @@ def _group(members: list[Instance], settings: Settings, variables: dict[str, str
         name=first.group,
         program=program,
         size=len(members),
-        command=_wrapped(program, command_of(program, settings, variables | first.variables), variables),
+        command=_command(program, settings, variables | first.variables),
         environment=environment,
         directory=paths.postgres_data(settings.server_home).parent if program.is_server else settings.home,
         user=(variables["server_user"] or None) if program.is_server else None,
@@ -125,8 +124,10 @@ def _group(members: list[Instance], settings: Settings, variables: dict[str, str
     )
 
 
-def _wrapped(program: Program, command: tuple[str, ...], variables: dict[str, str]) -> tuple[str, ...]:
-    """The command, wrapped so that it stops when supervisord dies, even by SIGKILL."""
+def _command(program: Program, settings: Settings, variables: dict[str, str]) -> tuple[str, ...]:
+    """The command line, wrapped so that the process stops when supervisord dies, even by SIGKILL."""
+    values = {**settings.model_dump(), **variables}
+    command = tuple(word.format_map(values) for word in shlex.split(program.command))
     if program.has_children:
         command = (variables["python"], "-I", "-S", variables["shim"], str(program.kill_timeout), *command)
     return (variables["setpriv"], "--pdeathsig", program.stop_signal, "--", *command)
@@ -187,34 +188,9 @@ def logfile(where: tuple[Path, str]) -> str:
     return f"{value(value(directory))}/{name}"
 
 
-def command_variables(settings: Settings) -> dict[str, str]:
-    """Values for placeholders in the commands of the topology that are not settings: interpreter, binaries, folders.
-
-    Raises `ConfigError` if a program that is needed is not installed.
-    """
-    home = settings.server_home
-    return {
-        "python": sys.executable,
-        "setpriv": _setpriv(),
-        "shim": str(Path(__file__).with_name("shim.py")),
-        "postgres": str(embedded_servers.postgres_bin(settings) / "postgres") if settings.embedded_postgres else "",
-        "postgres_data": str(paths.postgres_data(home)),
-        "postgres_sockets": str(paths.postgres_sockets(home)),
-        "max_connections": str(max_connections(settings)),
-        "redis": str(embedded_servers.redis_server(settings)) if settings.embedded_redis else "",
-        "redis_data": str(paths.redis_data(home)),
-        "redis_socket": str(paths.redis_socket(home)),
-        "server_user": embedded_servers.server_user() or "",
-    }
-
-
-def max_connections(settings: Settings, spare: int = 40) -> int:
-    """Connections that PostgreSQL must allow: all pools of both modes at the same time, heartbeats, the operator."""
-    api = (settings.api_instances + 1) * (settings.database_pool_api_max + 5)
-    meta = (settings.meta_instances + 2) * (settings.database_pool_meta_max + 4)
-    events = 2 * 4  # the events process and the legacy process
-    wwebjs = settings.database_pool_wwebjs_max + 5 + settings.max_sessions * MAX_SESSION_CONNECTIONS
-    return api + meta + events + (wwebjs if settings.enable_wwebjs else 0) + spare
+def _own_variables() -> dict[str, str]:
+    """Values for placeholders in commands, and for the wrappers around commands."""
+    return {"python": sys.executable, "setpriv": _setpriv(), "shim": str(Path(__file__).with_name("shim.py"))}
 
 
 def _setpriv() -> str:

@@ -7,7 +7,7 @@ session is to run, and for which bot.
 from bisnesctl import paths
 from bisnesctl.host import disk
 from bisnesctl.processes.deployment import SESSION_PROGRAM, SessionProgram, find_sessions
-from bisnesctl.processes.render import SESSIONS, command_variables, render_session
+from bisnesctl.processes.render import SESSIONS, render_session
 from bisnesctl.processes.supervisor import Supervisor, wait_stopped
 from bisnesctl.processes.topology import Instance
 from bisnesctl.settings import Settings
@@ -37,7 +37,7 @@ class SessionPrograms:
         be written.
         """
         instance = SessionProgram(company, phone).instance(self._settings)
-        render_session(self._settings, instance, command_variables(self._settings)).write(self._settings.run_dir)
+        render_session(self._settings, instance).write(self._settings.run_dir)
         changes = self._supervisor.reread()
         if instance.group in changes.changed and not self._stop(instance):
             wait_stopped(self._supervisor, {instance.name}, SESSION_PROGRAM.kill_timeout + _STOP_MARGIN_SECONDS)

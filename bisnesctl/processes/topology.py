@@ -3,7 +3,6 @@
 Times and limits are those of the process table of the old system, if it had them.
 """
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -31,7 +30,7 @@ Signal = Literal["TERM", "INT"]
 class Program:
     """One row: a program, which may have several instances.
 
-    The placeholders in `command` are names of settings, or of `render.command_variables`.
+    The placeholders in `command` are names of settings, or of variables of `render` and `embedded_servers`.
     """
 
     name: str
@@ -279,12 +278,6 @@ def expand(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> list[I
     chosen = [row for row in programs if not row.dynamic and (row.needs is None or getattr(settings, row.needs))]
     chosen.sort(key=lambda row: row.priority)
     return [instance_of(row, name, settings) for row in chosen for name in _names(row, settings)]
-
-
-def command_of(program: Program, settings: Settings, variables: dict[str, str]) -> tuple[str, ...]:
-    """The command line as a list of words."""
-    values = {**settings.model_dump(), **variables}
-    return tuple(word.format_map(values) for word in shlex.split(program.command))
 
 
 def program(name: str) -> Program:

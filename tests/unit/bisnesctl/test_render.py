@@ -11,7 +11,8 @@ from supervisor.events import ProcessStateEvent
 from supervisor.options import ServerOptions, UnhosedConfigParser
 
 from bisnesctl.errors import ConfigError
-from bisnesctl.processes.render import File, command_line, command_variables, pairs, render, value
+from bisnesctl.processes.embedded_servers import command_variables
+from bisnesctl.processes.render import File, command_line, pairs, render, value
 from bisnesctl.processes.topology import expand, instance_of, program
 from tests.support.processes.servers import settings_in
 

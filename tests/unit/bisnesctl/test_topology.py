@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bisnesctl.errors import UsageError
-from bisnesctl.processes.render import max_connections
+from bisnesctl.processes.embedded_servers import max_connections
 from bisnesctl.processes.topology import (
     PROGRAMS,
     Instance,
