@@ -45,7 +45,9 @@ class ProviderError(BisnesError):
         """`message`, `code`: from the provider; `advice`: what to do."""
         text = f"{message}{f' (code {code})' if code else ''}" if message else None
         super().__init__(f"{text}; {advice}" if text and advice else text)
-        self.code, self.reason, self.advice = code, message or "", advice
+        self.code = code
+        self.reason = message or ""
+        self.advice = advice
 
 
 class ProviderRefused(ProviderError):
@@ -76,7 +78,8 @@ class _Credential(AuthBase):
     """Sets one header. Used as `auth`, so that a .netrc file cannot replace it."""
 
     def __init__(self, name: str, value: str) -> None:
-        self._name, self._value = name, value
+        self._name = name
+        self._value = value
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers[self._name] = self._value
@@ -91,7 +94,8 @@ class Graph:
 
     def __init__(self, base_url: str, version: str, token: str) -> None:
         """`base_url`: without a slash at its end; `version`: such as v26.0."""
-        self._base, self._token = f"{base_url}/{version}", token
+        self._base = f"{base_url}/{version}"
+        self._token = token
 
     def number(self, phone_number_id: str) -> JsonObject:
         """The number's `NUMBER_FIELDS`."""
@@ -146,7 +150,8 @@ class Dialog360:
 
     def __init__(self, base_url: str, api_key: str) -> None:
         """`base_url`: without a slash at its end."""
-        self._base, self._key = base_url, api_key
+        self._base = base_url
+        self._key = api_key
 
     def health_status(self) -> JsonObject:
         """Whether the number can send, in the form of Meta's `health_status`."""

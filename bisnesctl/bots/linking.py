@@ -45,7 +45,9 @@ class LinkFailed(BisnesError):
     def __init__(self, step: str | None = None, error: ProviderError | None = None, kept: bool = False) -> None:
         """`step`: exchange, number, account, subscribe, register, health or webhook; `kept`: its token was stored."""
         super().__init__(f"linking failed at the step {step}: {error}{_KEPT if kept else ''}" if error else None)
-        self.step, self.error, self.kept = step, error, kept
+        self.step = step
+        self.error = error
+        self.kept = kept
         if error is not None:
             self.exit_code = error.exit_code
 

@@ -45,7 +45,8 @@ class ApiClient:
     """A client of one API with one key."""
 
     def __init__(self, url: str, key: str) -> None:
-        self._url, self._key = url, key
+        self._url = url
+        self._key = key
 
     def send_text(
         self, company: str, phone: int, chat: str, text: str, wait: float = 0, idempotency_key: str | None = None

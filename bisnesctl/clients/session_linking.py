@@ -74,7 +74,9 @@ class _Codes:
     """The codes of one session, without repetitions."""
 
     def __init__(self, api: ApiClient, company: str, phone: int, number: str | None) -> None:
-        self._api, self._bot, self._number = api, (company, phone), number
+        self._api = api
+        self._bot = (company, phone)
+        self._number = number
         self._last: str | None = None
         self._made = 0.0
 
@@ -82,7 +84,8 @@ class _Codes:
         """The new code, if there is one."""
         if self._number is not None:
             if self._last is None or time.monotonic() - self._made > PAIRING_LIFETIME_SECONDS:
-                self._last, self._made = self._api.pairing_code(*self._bot, self._number), time.monotonic()
+                self._last = self._api.pairing_code(*self._bot, self._number)
+                self._made = time.monotonic()
                 yield PairingCode(self._last)
             return
         text = self._api.qr_code(*self._bot)

@@ -47,7 +47,9 @@ class Guard:
 
     def __init__(self, deployment: Deployment, state: GuardState, process_events: ProcessEventWriter) -> None:
         settings = deployment.settings
-        self._deployment, self._state, self._process_events = deployment, state, process_events
+        self._deployment = deployment
+        self._state = state
+        self._process_events = process_events
         self._instances = {each.name: each for each in deployment.instances}
         self._kill_at: dict[str, float] = {}  # when instances that hang are killed, in monotonic seconds
         self._next_check = 0.0

@@ -69,7 +69,8 @@ class LoggedCondition:
 
     def __init__(self, began: str, ended: str) -> None:
         """`began`, `ended`: the names of the log events."""
-        self._began, self._ended = began, ended
+        self._began = began
+        self._ended = ended
         self._reason = ""
 
     def begin(self, reason: str) -> None:
@@ -90,8 +91,11 @@ class ProcessEventWriter:
 
     def __init__(self, spool: Path, dsn: str) -> None:
         """`spool`: the file; events that an earlier guard left in it are stored too."""
-        self._spool, self._sending, self._dsn = spool, spool.with_suffix(".sending"), dsn
-        self._lock, self._wake = threading.Lock(), threading.Event()
+        self._spool = spool
+        self._sending = spool.with_suffix(".sending")
+        self._dsn = dsn
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
         self._wake.set()
         self._in_memory: list[str] = []  # lines that could not be written to the file
         self._sent = False  # whether `_sending` is stored, although it could not be removed

@@ -60,7 +60,7 @@ def is_of_disk(error: OSError) -> bool:
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that can be looked at."""
+    """The path, or the nearest folder above it that exists and is accessible."""
     for each in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):
             each.stat()
@@ -69,7 +69,7 @@ def existing(path: Path) -> Path:
 
 
 def mount_of(path: Path) -> Path:
-    """Where the disk of an existing path is mounted."""
+    """The mount point of the disk of an existing path."""
     found = path.resolve()
     while not found.is_mount():
         found = found.parent
