@@ -67,11 +67,11 @@ def test_an_outage_of_the_provider_costs_no_message(deployment):
     deployment.run("stop", "sandbox")
     client, began = Client(deployment), time.monotonic()
     client.start()
-    wait_until(lambda: "nothing is sent since" in told(deployment, "status"), 60, deployment.logs)
+    wait_until(lambda: "nothing has been sent since" in told(deployment, "status"), 60, deployment.logs)
     probe = deployment.run("health", "--probe", check=False)
     noticed = time.monotonic() - began
     assert probe.returncode == 2
-    assert "bot 0100-0 unhealthy (unavailable: nothing is sent since" in probe.stdout
+    assert "bot 0100-0 unhealthy (unavailable: nothing has been sent since" in probe.stdout
     assert "network: " in probe.stdout
     (bot,) = json.loads(told(deployment, "bots", "list", "--json"))
     assert bot["outage"]["code"] == "network"

@@ -360,7 +360,7 @@ def test_a_message_that_waits_shows_whether_an_operator_is_needed(tool, api, con
     assert "network: Failed to connect" in said
     assert "provider unavailable since" in tool("bots", "list").text
     outbox().hold_bots(connection, [Hold(bot_id(connection), Scope.BOT, None, "190: the token has expired")])
-    assert "it waits until somebody acts: 190: the token has expired" in tool(*words, code=1).text
+    assert "it waits until an operator acts: 190: the token has expired" in tool(*words, code=1).text
     assert tool(*words, "--json", code=1).json["hold"]["needsOperator"] is True
 
 
