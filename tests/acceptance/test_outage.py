@@ -96,4 +96,4 @@ def test_an_outage_of_the_provider_costs_no_message(deployment):
         assert taken(deployment, chat) == texts, deployment.logs()
     assert set(deployment.statuses()) <= {"sent", "delivered", "read"}
     assert deployment.rows("SELECT max(attempts) FROM outbox") == [(1,)]
-    wait_until(lambda: "nothing is sent" not in told(deployment, "status"), 30)
+    wait_until(lambda: "nothing has been sent" not in told(deployment, "status"), 30)

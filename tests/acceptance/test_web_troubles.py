@@ -141,7 +141,7 @@ def test_a_fresh_browser_is_had_on_request_and_its_page_has_what_we_need(deploym
     wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), PATIENCE, deployment.logs)
     deployment.wait_for("WORKING", TOUGH)
     examined = deployment.run("doctor", "--live", f"{COMPANY}/{TOUGH}")
-    assert "that are needed are there" in examined.stdout
+    assert "required functions are present" in examined.stdout
 
 
 def test_front_ends_of_old_find_the_qr_code_in_the_old_table(deployment):
