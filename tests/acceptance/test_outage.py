@@ -73,17 +73,17 @@ def test_an_outage_of_the_provider_loses_no_message(deployment):
     deployment.run("stop", "sandbox")
     client, began = Client(deployment), time.monotonic()
     client.start()
-    wait_until(lambda: "nothing is sent since" in told(deployment, "status"), what=deployment.logs)
+    wait_until(lambda: "nothing has been sent since" in told(deployment, "status"), what=deployment.logs)
     probe = deployment.run("health", "--probe", check=False)
     noticed = time.monotonic() - began
     assert probe.returncode == 2
-    assert "bot 0100-0 unhealthy (unavailable: nothing is sent since" in probe.stdout
+    assert "bot 0100-0 unhealthy (unavailable: nothing has been sent since" in probe.stdout
     assert "network: " in probe.stdout
     (bot,) = json.loads(told(deployment, "bots", "list", "--json"))
     assert bot["outage"]["code"] == "network"
     said = deployment.run("send", "--company", COMPANY, "--to", "60129999999", "--text", "late", "--wait", "--timeout",
                           "2", check=False)  # fmt: skip
-    assert "it waits, and leaves by itself: the provider is not available since" in " ".join(said.stderr.split())
+    assert "it waits and will be sent automatically: the provider is unavailable since" in " ".join(said.stderr.split())
     time.sleep(max(0.0, began + OUTAGE_SECONDS - time.monotonic()))
     waiting = deployment.statuses()
     deployment.run("restart", "sandbox")
@@ -102,4 +102,4 @@ def test_an_outage_of_the_provider_loses_no_message(deployment):
         assert taken(deployment, chat) == texts, deployment.logs()
     assert set(deployment.statuses()) <= {"sent", "delivered", "read"}
     assert deployment.rows("SELECT max(attempts) FROM outbox") == [(1,)]
-    wait_until(lambda: "nothing is sent" not in told(deployment, "status"))
+    wait_until(lambda: "nothing has been sent" not in told(deployment, "status"))

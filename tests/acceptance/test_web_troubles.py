@@ -181,7 +181,7 @@ def test_a_browser_restarts_on_request_and_its_page_passes_the_check(deployment)
     wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), SESSION_SECONDS, deployment.logs)
     deployment.wait_for("WORKING", TOUGH)
     examined = deployment.run("doctor", "--live", f"{COMPANY}/{TOUGH}")
-    assert "that are needed are there" in examined.stdout
+    assert "required functions are present" in examined.stdout
 
 
 def test_the_old_table_has_the_qr_code_for_old_front_ends(deployment):

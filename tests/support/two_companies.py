@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from uuid_utils import uuid7
 
-from bisnesctl.bots import inspection
+from bisnesctl.bots import provider_queries
 from bisnesctl.settings import Settings
 from services.connectors.meta.receiver import PATH, SECRET_HEADER, SIGNATURE_HEADER, Receiver, sign
 from services.connectors.meta.translation.incoming import parse
@@ -110,7 +110,7 @@ class Webhooks:
         self, phone: int, *changes: tuple[str, Json], account: str = ACCOUNT, company: str = OTHER, later: bool = False
     ) -> None:  # fmt: skip
         """Receive changes with the secret of a number at 360dialog, and apply them unless `later`."""
-        secret = inspection.dialog360_secret(self.settings, company, phone)
+        secret = provider_queries.dialog360_secret(self.settings, company, phone)
         address = f"/api/360dialog/webhook/{company}/{phone}"
         body = _body(changes, account)
         assert self._client.post(address, data=body, headers={SECRET_HEADER: secret}).status_code == 200

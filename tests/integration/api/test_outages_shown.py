@@ -3,8 +3,8 @@
 import pytest
 import requests
 
-from bisnesctl.bots.check_results import troubled
-from bisnesctl.health.verdict import Finding, Verdict, in_one_line, judge
+from bisnesctl.bots.check_records import troubled
+from bisnesctl.health.verdict import HealthFinding, Verdict, in_one_line, judge
 from services.api.schemas.base import Accepted
 from services.api.schemas.bots import BotList
 from services.message import Scope, Status, StatusUpdate
@@ -124,7 +124,7 @@ def test_an_outage_that_lasts_is_critical_and_says_how_many_wait(client, connect
     begin(connection, bot_of(connection))
     (trouble,) = troubled(settings)
     assert (trouble.name, trouble.status) == ("0128-0", "unavailable")
-    assert trouble.reason.startswith("nothing is sent since ")
+    assert trouble.reason.startswith("nothing has been sent since ")
     assert f": network: {REASON}; next attempt " in trouble.reason
     assert trouble.reason.endswith("; 3 messages wait")
 
@@ -184,7 +184,7 @@ def test_the_probe_is_critical_while_nothing_is_sent(client, connection, setting
     from bisnesctl.processes.deployment import Condition
 
     class Running:
-        state = object()
+        last_start = object()
 
         def __init__(self):
             self.settings = settings
@@ -195,6 +195,6 @@ def test_the_probe_is_critical_while_nothing_is_sent(client, connection, setting
     text(client)
     begin(connection, bot_of(connection))
     findings = verdict.examine_bots(Running())
-    assert [type(each) for each in findings] == [Finding]
+    assert [type(each) for each in findings] == [HealthFinding]
     assert judge(findings) is Verdict.CRITICAL
-    assert "bot 0128-0 unhealthy (unavailable: nothing is sent since" in in_one_line(findings)
+    assert "bot 0128-0 unhealthy (unavailable: nothing has been sent since" in in_one_line(findings)

@@ -98,7 +98,7 @@ def test_a_session_shows_how_it_is(client, become):
 
 def test_a_session_that_says_nothing_any_more_shows_that(client, become):
     become(state="WORKING", beat_at="2020-01-01T00:00Z")
-    assert "no sign of life" in get(client).json["session"]["reason"]
+    assert "no heartbeat" in get(client).json["session"]["reason"]
 
 
 def test_a_company_sees_its_own_sessions_alone(client, bot):

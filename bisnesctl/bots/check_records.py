@@ -1,11 +1,11 @@
-"""What the checks of the numbers found, as the database keeps it."""
+"""Results of checks in the database, and the bots that need an operator."""
 
 import contextlib
 import json
 from dataclasses import asdict, dataclass
 
 from bisnesctl.bots import outages, web_sessions
-from bisnesctl.bots.diagnosis import Level, Problem, Report, level
+from bisnesctl.bots.provider_report import Level, Problem, ProviderReport, worst_level
 from bisnesctl.database import postgres
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import BisnesError
@@ -35,46 +35,47 @@ SELECT c.company_id, c.phone_index, CASE WHEN p.held_until = 'infinity' THEN 'wa
 FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
 WHERE p.held_until = 'infinity' OR k.status IN ('warning', 'error')"""
 
-#: The status of a bot whose provider cannot be reached, or serves nobody.
+#: The status of a bot whose provider is unavailable.
 UNAVAILABLE = "unavailable"
 
-#: Seconds for the database to answer somebody who wants to know at once.
-PATIENCE = 2
+#: Seconds to connect, and for each statement, so that `status` is quick.
+DATABASE_TIMEOUT_SECONDS = 2
 
 _SEVERITY = {Level.OK: "info", Level.WARNING: "warning", Level.ERROR: "error"}
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class BotTrouble:
     """A bot that needs an operator, now or soon."""
 
     company: str
     phone: int
-    # waiting (it is held), unavailable (its provider), error or warning;
-    status: str  # of a WhatsApp Web session as `websessions.Session.trouble`
+    #: waiting (held), unavailable (its provider), error, warning, or a status of `WebSession.trouble`.
+    status: str
     reason: str
-    hint: str = "bisnesctl bots verify"  # the command that tells more, or puts it right
-    others: int = 0  # further bots with the same trouble
+    hint: str = "bisnesctl bots verify"  # the command that shows more, or solves it
+    others: int = 0  # other bots with the same cause
 
     @property
     def name(self) -> str:
-        """The bot's name: <companyId>-<phoneIndex>; with the number of the others."""
+        """The bot's name, <companyId>-<phoneIndex>, with the number of other bots."""
         return f"{self.company}-{self.phone}{f' and {self.others} more' if self.others else ''}"
 
 
-def record(connection: Connection, bot_id: int, report: Report, found: list[Problem]) -> bool:
-    """Keeps what a check of a bot found; returns whether it is new.
+def record(connection: Connection, bot_id: int, report: ProviderReport, found: list[Problem]) -> bool:
+    """Stores the result of a check; returns whether it changed.
 
-    What is new goes to process_events, and to the customer as the event `bot.status`, unless the bot is held: that
-    was told already. Locks in the order of all others: event_feed, then bot_check.
+    A change is written to process_events, and reported to the customer as the event `bot.status`, unless the bot is
+    held, which was reported already. Locks in the usual order: event_feed, then bot_check.
     """
     with connection:
         rows = query(connection, _BEFORE, (bot_id,))
         if not rows:
-            return False  # removed meanwhile
+            return False  # the bot was removed meanwhile
         before, known, process, held = rows[0]
-        now = level(found)
-        changed = _codes(known) != [each.code for each in found]
+        now = worst_level(found)
+        known_codes = [each["code"] for each in known] if isinstance(known, list) else []
+        changed = known_codes != [each.code for each in found]
         if changed:
             state, reason = "active" if now is Level.OK else now.value, str(found[0]) if found else None
             if not held:
@@ -85,33 +86,32 @@ def record(connection: Connection, bot_id: int, report: Report, found: list[Prob
     return changed or before == "unknown"
 
 
-def troubled(settings: Settings) -> list[Trouble]:
-    """The bots that are held until an operator acts, whose provider is not available, with which their last check found
-    something wrong, or whose WhatsApp Web session does not work.
+def troubled(settings: Settings) -> list[BotTrouble]:
+    """The bots that need an operator: those that are held, whose provider is unavailable, whose last check found a
+    problem, or whose WhatsApp Web session does not work.
 
-    None where the database is away or not migrated: others tell of that.
+    Empty if the database is unavailable or not migrated, which other checks report.
     """
-    with contextlib.suppress(BisnesError), postgres.connected(settings.database_dsn, patience=PATIENCE) as connection:
+    with (
+        contextlib.suppress(BisnesError),
+        postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection,
+    ):
         rows = query(connection, _TROUBLED)
-        found = {(row[0], row[1]): Trouble(row[0], row[1], row[2], row[3] or "") for row in rows}
+        found = {(row[0], row[1]): BotTrouble(row[0], row[1], row[2], row[3] or "") for row in rows}
         for company, phone, count in outages.unknown(connection):
             found.setdefault((company, phone), _unknown(company, phone, count))
         for each in outages.find(connection):
-            found[each.company, each.phone] = Trouble(
+            found[each.company, each.phone] = BotTrouble(
                 each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list", each.others
             )
         for session in web_sessions.find(connection):
-            if told := session.trouble(settings.max_heartbeat_age / 1000):  # which is why it is held, where it is
-                found[session.company, session.phone] = Trouble(session.company, session.phone, *told)
+            if trouble := session.trouble(settings.max_heartbeat_age / 1000):  # the cause of a hold, if there is one
+                found[session.company, session.phone] = BotTrouble(session.company, session.phone, *trouble)
         return [found[each] for each in sorted(found)]
     return []
 
 
-def _unknown(company: str, phone: int, count: int) -> Trouble:
-    what = "1 message" if count == 1 else f"{count} messages"
-    reason = f"{what} may have been sent, and nobody reports what became of them"
-    return Trouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")
-
-
-def _codes(known: object) -> list[str]:
-    return [each["code"] for each in known] if isinstance(known, list) else []
+def _unknown(company: str, phone: int, count: int) -> BotTrouble:
+    messages = "1 message" if count == 1 else f"{count} messages"
+    reason = f"{messages} may have been sent, without a status report since"
+    return BotTrouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")

@@ -1,4 +1,4 @@
-"""What is wrong with a number: a pure judgement of what its provider said."""
+"""Problems in a provider's report, and reading reports from answers."""
 
 from dataclasses import replace
 
@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.bots.diagnosis import Cause, Failure, Level, Report, level, problems, when
-from bisnesctl.bots.inspection import accounts_of, entity_id, read_health, read_number
+from bisnesctl.bots.provider_queries import accounts_of, entity_id, read_health, read_number
+from bisnesctl.bots.provider_report import Cause, Failure, Level, ProviderReport, expiry_date, problems, worst_level
 
 NOW = 1_800_000_000.0
 DAY = 86400
-WELL = Report(
+WELL = ProviderReport(
     name="Kedai Aina", quality="GREEN", status="CONNECTED", name_status="APPROVED", can_send="AVAILABLE",
     token_valid=True, token_expires_at=0, data_access_expires_at=0, subscribed=True,
     webhook_url="https://a.example/x", expected_url="https://a.example/x",
@@ -22,13 +22,13 @@ def codes(**changes):
     return [(each.level.value, each.code) for each in problems(replace(WELL, **changes), NOW)]
 
 
-def test_a_number_that_is_well_has_no_problem():
+def test_a_good_report_has_no_problems():
     assert codes() == []
-    assert level([]) is Level.OK
+    assert worst_level([]) is Level.OK
 
 
-def test_nothing_is_wrong_with_what_is_not_known():
-    assert problems(Report(), NOW) == []
+def test_an_empty_report_has_no_problems():
+    assert problems(ProviderReport(), NOW) == []
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_nothing_is_wrong_with_what_is_not_known():
         ({"can_send": "LIMITED", "subscribed": False}, [("error", "no_webhooks"), ("warning", "limited")]),
     ],
 )
-def test_what_is_wrong_is_named_the_worst_first(changes, expected):
+def test_problems_are_listed_worst_first(changes, expected):
     assert codes(**changes) == expected
 
 
@@ -81,8 +81,8 @@ def test_a_blocked_number_shows_what_its_provider_suggests():
         (Cause.UNAVAILABLE, ("warning", "unreachable")),
     ],
 )
-def test_a_number_that_is_not_told_of(cause, expected):
-    report = Report(failures=(Failure("number", cause, "Meta says: no", "1"),))
+def test_a_failed_query_about_the_number_is_a_problem(cause, expected):
+    report = ProviderReport(failures=(Failure("number", cause, "Meta says: no", "1"),))
     assert [(each.level.value, each.code) for each in problems(report, NOW)] == [expected]
     assert report.answered is (cause is not Cause.UNAVAILABLE)
     assert report.credential_refused is (cause is Cause.CREDENTIAL)
@@ -105,19 +105,24 @@ objects = st.dictionaries(st.sampled_from(NAMES), json | st.dictionaries(st.samp
 
 
 @given(objects)
-def test_whatever_a_provider_says_is_judged(found):
+def test_any_answer_of_a_provider_can_be_judged(found):
     report = read_number(found)
-    assert level(problems(report, NOW)) in Level
+    assert worst_level(problems(report, NOW)) in Level
     assert entity_id(found, "WABA") is None or isinstance(entity_id(found, "WABA"), str)
     assert all(isinstance(each, str) for each in accounts_of(found))
 
 
 @given(st.none() | st.integers(min_value=0))
-def test_every_moment_can_be_shown(moment):
-    assert when(moment)
+def test_every_expiry_can_be_shown(moment):
+    assert expiry_date(moment)
     if moment:
         problems(replace(WELL, token_expires_at=moment), NOW)
 
 
-def test_an_end_is_a_day():
-    assert [when(None), when(0), when(1_800_000_000), when(10**18)] == ["-", "never", "2027-01-15", "never"]
+def test_an_expiry_is_shown_as_a_day():
+    assert [expiry_date(None), expiry_date(0), expiry_date(1_800_000_000), expiry_date(10**18)] == [
+        "-",
+        "never",
+        "2027-01-15",
+        "never",
+    ]

@@ -1,18 +1,18 @@
-"""`bisnesctl bots link`: a phone is linked to a WhatsApp Web number."""
+"""`bisnesctl bots link`: links a phone to a WhatsApp Web bot."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bisnesctl.cli.app import TheCompany, ThePhone, example
-from bisnesctl.cli.bots import bots
+from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import BisnesError
 
 if TYPE_CHECKING:
-    from bisnesctl.clients.session_linking import Scan, Type
+    from bisnesctl.clients.session_linking import PairingCode, QrCode
 
-#: Where a phone has what is to be pressed.
-_PRESS = "on the phone: WhatsApp → Linked devices → Link a device"
+#: The way through WhatsApp's menus on a phone.
+_MENU_PATH = "on the phone: WhatsApp → Linked devices → Link a device"
 
 
 def _number(text: str | None) -> str | None:
@@ -32,12 +32,14 @@ def link(
     phone: ThePhone = 0,
     pairing_code: Annotated[
         str | None,
-        typer.Option(metavar="NUMBER", callback=_number, help="Show a code to type into the phone with this number."),
+        typer.Option(
+            metavar="NUMBER", callback=_number, help="Show a code to type on the phone with this number instead."
+        ),
     ] = None,
 ) -> None:
-    """Show the QR code of a WhatsApp Web number, a new one when it changes, until a phone has scanned it.
+    """Show the QR code of a WhatsApp Web bot, and each new one, until a phone has scanned it.
 
-    Starts the session where it does not run. Over HTTP: GET /api/sessions/0128/1/qr.
+    Starts the session if it does not run. Over HTTP: GET /api/sessions/0128/1/qr.
     """
     from rich.markup import escape
 
@@ -50,17 +52,17 @@ def link(
     api = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
     output.say(f"waiting for the session of bot {phone} of company {company}")
     for step in session_linking.follow(api, company, phone, pairing_code):
-        if isinstance(step, session_linking.Linked):
+        if isinstance(step, session_linking.LinkedPhone):
             output.say(f"[green]✓[/] linked{f': +{step.number}' if step.number else ''}")
-        elif isinstance(step, session_linking.Scan):
+        elif isinstance(step, session_linking.QrCode):
             _draw(step)
-        elif isinstance(step, session_linking.Type):
-            _spell(step)
+        elif isinstance(step, session_linking.PairingCode):
+            _print_code(step)
         else:
             output.say(escape(step.reason))
 
 
-def _draw(step: "Scan") -> None:
+def _draw(step: "QrCode") -> None:
     from rich.text import Text
 
     from bisnesctl.bots import qr_codes
@@ -70,17 +72,17 @@ def _draw(step: "Scan") -> None:
     columns = len(code.splitlines()[0])
     if console.width < columns:
         raise BisnesError(
-            f"the QR code has {columns} columns, this window has {console.width}: make it wider, link with "
-            "--pairing-code NUMBER, or fetch a picture: GET /api/sessions/0128/1/qr?format=png"
+            f"the QR code has {columns} columns, this window has {console.width}: make the window wider, link with "
+            "--pairing-code NUMBER, or fetch an image: GET /api/sessions/0128/1/qr?format=png"
         )
     if console.is_terminal:
         console.clear()
     console.print(Text(code, "white on black" if console.is_terminal else ""), soft_wrap=True)
-    output.say(f"scan it {_PRESS}; it is renewed here until it is scanned, Ctrl-C ends")
+    output.say(f"scan it {_MENU_PATH}. A new code appears here when it changes; Ctrl-C ends")
 
 
-def _spell(step: "Type") -> None:
+def _print_code(step: "PairingCode") -> None:
     from bisnesctl.terminal import output
 
     output.result(step.code)
-    output.say(f"type it in {_PRESS} → Link with phone number instead")
+    output.say(f"type it {_MENU_PATH} → Link with phone number instead")

@@ -1,30 +1,27 @@
-"""`bisnesctl bots blocked` and `unblock`: WhatsApp Web numbers that are kept from starting."""
+"""`bisnesctl bots blocked` and `unblock`: WhatsApp Web sessions that are not started."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import AnyCompany, TheCompany, ThePhone, example
-from bisnesctl.cli.bots import bots
+from bisnesctl.cli.app import AnyCompany, AsJson, TheCompany, ThePhone, example
+from bisnesctl.cli.bots.group import bots
 
 if TYPE_CHECKING:
-    from bisnesctl.bots.web_sessions import Session
+    from bisnesctl.bots.web_sessions import WebSession
 
 
 @bots.command(epilog=example("bisnesctl bots blocked", "bisnesctl bots blocked --json"))
-def blocked(
-    company: AnyCompany = None,
-    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
-) -> None:
-    """Show the WhatsApp Web numbers that are not started, why, and until when."""
+def blocked(company: AnyCompany = None, json: AsJson = False) -> None:
+    """List the WhatsApp Web bots whose sessions are blocked, with the reason and the end of each block."""
     from bisnesctl.bots import web_sessions
-    from bisnesctl.lifecycle import database_setup
+    from bisnesctl.database import postgres
     from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with database_setup.connected(load()) as connection:
+    with postgres.command_connection(load()) as connection:
         found = [each for each in web_sessions.find(connection, company) if each.block]
-    output.print_found(found, json, _show, "no WhatsApp Web number is blocked")
+    output.print_found(found, json, _show, "no WhatsApp Web bot is blocked")
 
 
 @bots.command(epilog=example("bisnesctl bots unblock 0128 1", "bisnesctl bots unblock 0128 1 --new-number"))
@@ -33,28 +30,28 @@ def unblock(
     phone: ThePhone = 0,
     new_number: Annotated[
         bool,
-        typer.Option("--new-number", help="Let a phone with another number be linked; what waits leaves from it."),
+        typer.Option("--new-number", help="Allow another phone number to be linked; it sends the messages that wait."),
     ] = False,
 ) -> None:
-    """End a number's block and have its session started, once the cause is gone.
+    """Lift a block and start the session, once the cause of the block is gone.
 
-    One that was logged out on the phone shows a QR code then: `bisnesctl bots link`.
+    A session that was logged out on the phone shows a QR code then: `bisnesctl bots link`.
     """
     from bisnesctl.bots import web_sessions
-    from bisnesctl.lifecycle import database_setup
+    from bisnesctl.database import postgres
     from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with database_setup.connected(load()) as connection:
+    with postgres.command_connection(load()) as connection:
         session = web_sessions.find_one(connection, company, phone)
         if new_number:
             web_sessions.release_number(connection, session.bot_id, with_queue=True)
         web_sessions.unblock(connection, session)
-    what = "unblocked" if session.block else "was not blocked:"
-    output.say(f"bot {phone} of company {company} {what}; its session is started, see `bisnesctl bots list`")
+    result = "unblocked" if session.block else "was not blocked"
+    output.say(f"bot {phone} of company {company} {result}; its session is starting, see `bisnesctl bots list`")
 
 
-def _show(found: "list[Session]") -> None:
+def _show(found: "list[WebSession]") -> None:
     from rich.markup import escape
 
     from bisnesctl.terminal import output

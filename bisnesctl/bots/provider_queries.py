@@ -1,4 +1,4 @@
-"""Asks a number's provider how the number is."""
+"""Queries providers for reports on phone numbers."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 from bisnesctl import encryption
-from bisnesctl.bots.diagnosis import Cause, Failure, Report
 from bisnesctl.bots.graph_api import (
     CredentialRefused,
     Dialog360,
@@ -19,19 +18,20 @@ from bisnesctl.bots.graph_api import (
     as_object,
     as_objects,
 )
+from bisnesctl.bots.provider_report import Cause, Failure, ProviderReport
 from bisnesctl.settings import Settings
 
-#: Where Meta's webhooks come in, below the base URL of the webhooks.
+#: The path of the receiver of Meta's webhooks.
 META_PATH = "/api/meta/webhook"
-#: What a token must be allowed to do.
+#: Permissions that a token needs.
 SCOPES = ("whatsapp_business_messaging", "whatsapp_business_management")
 #: The header in which 360dialog sends the secret of a number's webhook.
-SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105 - its name, not the secret
+SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105 - the name of a header, not a secret
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """A Meta or 360dialog number and what opens the door to it."""
+class ProviderBot:
+    """A bot of Meta or 360dialog with its credential."""
 
     company: str
     phone: int
@@ -39,33 +39,33 @@ class Subject:
     token: str = field(repr=False)
     phone_number_id: str = ""
     waba_id: str | None = None
-    ready: bool = True  # False: its linking was not finished
+    ready: bool = True  # False: its linking is unfinished
 
 
-def inspect(settings: Settings, subject: Subject) -> Report:
-    """What the provider says of the number now; a question without an answer is among the report's failures."""
-    ask = _dialog360 if subject.type == "360dialog" else _meta
-    return ask(settings, subject)
+def query_provider(settings: Settings, bot: ProviderBot) -> ProviderReport:
+    """Queries the provider; the report lists queries that failed."""
+    ask = _dialog360 if bot.type == "360dialog" else _meta
+    return ask(settings, bot)
 
 
 def graph_of(settings: Settings, token: str) -> Graph:
-    """Calls of the Graph API with this token."""
+    """A client of the Graph API with this token."""
     return Graph(settings.graph_url, settings.meta_graph_version, token)
 
 
 def dialog360_webhook(settings: Settings, company: str, phone: int) -> str | None:
-    """Where 360dialog's webhooks of a number should go; None while nobody knows our address."""
+    """The URL for 360dialog's webhooks of a bot; None if our public address is unknown."""
     base = settings.webhook_base
     return base and f"{base}/api/360dialog/webhook/{quote(company, safe='')}/{phone}"
 
 
 def dialog360_secret(settings: Settings, company: str, phone: int) -> str:
-    """What proves that a webhook of a number comes from 360dialog."""
+    """The secret that proves that a webhook of a bot comes from 360dialog."""
     return encryption.derived(settings.encryption_key.get_secret_value(), "360dialog webhook", company, str(phone))
 
 
 def token_facts(settings: Settings, token: str) -> JsonObject:
-    """What Meta knows of an access token. Without META_APP_ID the token is asked about itself.
+    """Meta's description of an access token. Without META_APP_ID the token queries itself.
 
     Raises `ProviderError`.
     """
@@ -75,7 +75,7 @@ def token_facts(settings: Settings, token: str) -> JsonObject:
 
 
 def accounts_of(facts: JsonObject) -> list[str]:
-    """The business accounts that a token was made for, by `token_facts`."""
+    """The business accounts that a token was created for, according to `token_facts`."""
     for scope in as_objects(facts.get("granular_scopes")):
         targets = scope.get("target_ids")
         if scope.get("scope") == "whatsapp_business_management" and isinstance(targets, list):
@@ -83,8 +83,8 @@ def accounts_of(facts: JsonObject) -> list[str]:
     return []
 
 
-def read_number(found: JsonObject) -> Report:
-    """A number as Graph describes it."""
+def read_number(found: JsonObject) -> ProviderReport:
+    """The report from the Graph API's description of a number."""
     return replace(
         read_health(as_object(found.get("health_status"))),
         name=_text(found, "verified_name"),
@@ -98,10 +98,10 @@ def read_number(found: JsonObject) -> Report:
     )
 
 
-def read_health(found: JsonObject) -> Report:
+def read_health(found: JsonObject) -> ProviderReport:
     """Whether a number can send ("Messaging health status")."""
     entities = as_objects(found.get("entities"))
-    return Report(can_send=_text(found, "can_send_message"), hints=tuple(dict.fromkeys(_hints(entities))))
+    return ProviderReport(can_send=_text(found, "can_send_message"), hints=tuple(dict.fromkeys(_hints(entities))))
 
 
 def entity_id(found: JsonObject, kind: str) -> str | None:
@@ -111,42 +111,42 @@ def entity_id(found: JsonObject, kind: str) -> str | None:
 
 
 def failure_of(about: str, error: ProviderError) -> Failure:
-    """A call that went wrong, as the report has it."""
+    """The failure for a call that raised this error."""
     cause = Cause.CREDENTIAL if isinstance(error, CredentialRefused) else Cause.REFUSED
     if isinstance(error, ProviderUnavailable):
         cause = Cause.UNAVAILABLE
     return Failure(about, cause, error.reason, error.code, error.advice)
 
 
-def _meta(settings: Settings, subject: Subject) -> Report:
-    graph = graph_of(settings, subject.token)
+def _meta(settings: Settings, bot: ProviderBot) -> ProviderReport:
+    graph = graph_of(settings, bot.token)
     try:
-        node = graph.number(subject.phone_number_id)
+        node = graph.number(bot.phone_number_id)
     except ProviderError as error:
-        return Report(failures=(failure_of("number", error),))
-    report = _with_account(subject, graph, node, _with_token(settings, subject.token, read_number(node)))
-    return _with_webhooks(settings, subject, graph, report)
+        return ProviderReport(failures=(failure_of("number", error),))
+    report = _with_account(bot, graph, node, _with_token(settings, bot.token, read_number(node)))
+    return _with_webhooks(settings, bot, graph, report)
 
 
-def _with_account(subject: Subject, graph: Graph, node: JsonObject, report: Report) -> Report:
-    """Whether the number is in its account. The list is asked for only if the number does not say so itself."""
-    if not subject.waba_id:
+def _with_account(bot: ProviderBot, graph: Graph, node: JsonObject, report: ProviderReport) -> ProviderReport:
+    """Adds whether the number belongs to its account; lists the account's numbers only if necessary."""
+    if not bot.waba_id:
         return report
-    if entity_id(as_object(node.get("health_status")), "WABA") == subject.waba_id:
+    if entity_id(as_object(node.get("health_status")), "WABA") == bot.waba_id:
         return replace(report, in_account=True)
-    with suppress(ProviderError):  # a token that may send need not be allowed to list numbers
-        return replace(report, in_account=subject.phone_number_id in graph.phone_numbers(subject.waba_id))
+    with suppress(ProviderError):  # a token that may send is not always allowed to list numbers
+        return replace(report, in_account=bot.phone_number_id in graph.phone_numbers(bot.waba_id))
     return report
 
 
-def _with_token(settings: Settings, token: str, report: Report) -> Report:
+def _with_token(settings: Settings, token: str, report: ProviderReport) -> ProviderReport:
     try:
         facts = token_facts(settings, token)
     except ProviderError as error:
         if not settings.meta_app_id:
-            return report  # only an app may ask about any token
+            return report  # only an app may query any token
         failure = Failure(
-            "token", Cause.REFUSED, f"when the token expires cannot be told: {error.reason}", error.code,
+            "token", Cause.REFUSED, f"the expiry of the token is unknown: {error.reason}", error.code,
             "check META_APP_ID and META_APP_SECRET",
         )  # fmt: skip
         return replace(report, failures=(*report.failures, failure))
@@ -160,21 +160,21 @@ def _with_token(settings: Settings, token: str, report: Report) -> Report:
     )
 
 
-def _with_webhooks(settings: Settings, subject: Subject, graph: Graph, report: Report) -> Report:
+def _with_webhooks(settings: Settings, bot: ProviderBot, graph: Graph, report: ProviderReport) -> ProviderReport:
     expected = settings.webhook_base and settings.webhook_base + META_PATH
     report = replace(report, expected_url=expected)
-    if not subject.waba_id:
+    if not bot.waba_id:
         return report
     try:
-        apps = graph.subscribed_apps(subject.waba_id)
+        apps = graph.subscribed_apps(bot.waba_id)
     except ProviderError as error:
         failure = failure_of("webhooks", error)
-        told = replace(failure, reason=f"whether webhooks come cannot be told: {failure.reason}")
-        return replace(report, failures=(*report.failures, told))
+        failure = replace(failure, reason=f"the subscription of webhooks is unknown: {failure.reason}")
+        return replace(report, failures=(*report.failures, failure))
     ours = [each for each in apps if _is_ours(each, settings.meta_app_id)]
     if not ours:
         return replace(report, subscribed=False)
-    url = _text(ours[0], "override_callback_uri") or _configured_url(graph, subject.phone_number_id)
+    url = _text(ours[0], "override_callback_uri") or _configured_url(graph, bot.phone_number_id)
     return replace(report, subscribed=True, webhook_url=url)
 
 
@@ -183,7 +183,7 @@ def _is_ours(app: JsonObject, app_id: str) -> bool:
 
 
 def _configured_url(graph: Graph, phone_number_id: str) -> str | None:
-    """The address that counts: the number's own, else its account's, else the app's. None where Meta does not say."""
+    """The URL in force: that of the number, else of its account, else of the app; None if it is unknown."""
     with suppress(ProviderError):
         found = graph.webhook_configuration(phone_number_id)
         names = ("phone_number", "whatsapp_business_account", "application")
@@ -191,16 +191,16 @@ def _configured_url(graph: Graph, phone_number_id: str) -> str | None:
     return None
 
 
-def _dialog360(settings: Settings, subject: Subject) -> Report:
-    dialog360 = Dialog360(settings.dialog360_base, subject.token)
+def _dialog360(settings: Settings, bot: ProviderBot) -> ProviderReport:
+    dialog360 = Dialog360(settings.dialog360_base, bot.token)
     try:
         health = dialog360.health_status()
     except ProviderError as error:
-        return Report(failures=(failure_of("number", error),))
+        return ProviderReport(failures=(failure_of("number", error),))
     report = replace(
         read_health(health), phone_number_id=entity_id(health, "PHONE_NUMBER"), waba_id=entity_id(health, "WABA")
     )
-    expected = dialog360_webhook(settings, subject.company, subject.phone)
+    expected = dialog360_webhook(settings, bot.company, bot.phone)
     try:
         url = _text(dialog360.webhook(), "url")
     except ProviderError as error:
@@ -215,7 +215,7 @@ def _hints(entities: list[JsonObject]) -> Iterator[str]:
         yield from (each for each in (more if isinstance(more, list) else [more]) if isinstance(each, str) and each)
         for error in as_objects(entity.get("errors")):
             words = (_text(error, "error_description"), _text(error, "possible_solution"))
-            yield ": ".join(filter(None, words)) or "no reason is given"
+            yield ": ".join(filter(None, words)) or "no reason given"
 
 
 def _text(found: JsonObject, name: str) -> str | None:
