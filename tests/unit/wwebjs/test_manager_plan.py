@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.bots.web_sessions import Ages, Block, Session
+from bisnesctl.bots.web_sessions import Ages, Block, WebSession
 from services.connectors.wwebjs.manager import plan as manager_plan
 from services.connectors.wwebjs.manager.plan import (
     STARTING_SECONDS,
@@ -25,7 +25,7 @@ BLOCK = Block("logged_out", "logged out on the phone", NOW, None)
 
 def session(bot=1, wanted=True, state="STOPPED", reason=None, started=LONG_AGO, memory=None, block=None, host=None):
     ages, at = Ages(LONG_AGO, started, None), None if started is None else NOW
-    return Session(bot, "0128", bot, wanted, state, reason, NOW, at, None, None, 0, memory, {}, block, host, ages)
+    return WebSession(bot, "0128", bot, wanted, state, reason, NOW, at, None, None, 0, memory, {}, block, host, ages)
 
 
 def plan(sessions, programs, most, at_once):
