@@ -13,21 +13,21 @@ fi
 $bin/python - >&2 <<'PYTHON' || exit
 import sys
 
-from bisnesctl import checks, database
-from bisnesctl.processes.deployment import make_folders
 from bisnesctl.errors import BisnesError
+from bisnesctl.lifecycle import database_setup, preflight
+from bisnesctl.processes.deployment import make_folders
 from bisnesctl.settings import load
 
 try:
     settings = load()
-    checks.check_installed()
+    preflight.check_installed()
     print("✓ supervisor is installed")
     make_folders(settings)
     print(f"✓ {settings.log_dir} can be written")
     if settings.embedded_redis:
         print("✓ Redis is the embedded one, which starts with the rest")
     else:
-        database.check_redis(settings)
+        database_setup.check_redis(settings)
         print("✓ Redis answers")
 except BisnesError as error:
     print(f"migrate-process-isolation.sh: {error}")

@@ -53,12 +53,12 @@ def wire() -> Context:
     wakeups = LocalWakeups(settings)
     context = connect(settings, wakeups)
     channel = Channel(
-        settings, context.database, context.directory, context.connectors["meta"], tuned_for_meta(settings),
+        settings, context.database, context.accounts, context.connectors["meta"], tuned_for_meta(settings),
         "legacy", run,
     )  # fmt: skip
     wakeups.channel = channel
     events = EventSender(context.settings, context.database, "legacy", run)
-    jobs = of_meta(context.settings, context.database, context.directory.sending_bot)
+    jobs = of_meta(context.settings, context.database, context.accounts.sending_bot)
     context.on_close(lambda: _stop(channel, events, jobs))
     if settings.enable_wwebjs:
         keeper = create_keeper(settings, context.database, wakeups, context.counters)
@@ -81,7 +81,7 @@ def _stop(channel: Channel, events: EventSender, jobs: BackgroundJobs) -> None:
 
 def add_webhooks(context: Context, flask: Any) -> None:
     """Serve Meta's webhooks, as the meta process does otherwise."""
-    webhooks = blueprint(context.settings, context.database, context.hints)
+    webhooks = blueprint(context.settings, context.database, context.notifier)
     flask.register_blueprint(declare(webhooks, Auth.NONE))  # they prove themselves by their signature
 
 

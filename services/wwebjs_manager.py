@@ -21,12 +21,12 @@ from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 
 class Manager:
-    """The WSGI application, and the keeper that it starts."""
+    """The WSGI application, which starts the keeper."""
 
     def __init__(self, context: Context) -> None:
         self.counters = context.counters  # read by the process's heartbeat
         self._flask = create_app(context, (health, sessions, session))
-        self._keeper = create_keeper(context.settings, context.database, context.hints, context.counters)
+        self._keeper = create_keeper(context.settings, context.database, context.notifier, context.counters)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return self._flask(environ, start_response)
@@ -40,11 +40,11 @@ class Manager:
         self._keeper.stop()
 
 
-def connect(settings: Settings, hints: Notifier) -> Context:
+def connect(settings: Settings, notifier: Notifier) -> Context:
     """The context of the session routes; it connects with the first request."""
     process = Process(settings, "wwebjs", settings.database_pool_wwebjs_max)
-    acceptor = Acceptor(process.database, hints)
-    return Context(settings, process.database, process.accounts, acceptor, hints, {}, media_store(settings))
+    acceptor = Acceptor(process.database, notifier)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, {}, media_store(settings))
 
 
 def create_service() -> Service:

@@ -14,7 +14,7 @@ from bisnesctl.errors import ExitCode
 SETUP, RUN, WATCH, USE = "Set up", "Run", "Watch", "Use"
 
 #: The order of the commands in `--help`: the order in which a newcomer needs them.
-ORDER = ("init", "render", "migrate", "start", "stop", "restart", "rollback", "status", "health", "logs")
+ORDER = ("help", "init", "render", "migrate", "start", "stop", "restart", "rollback", "status", "health", "logs")
 
 EPILOG = (
     f"Exit codes: {'; '.join(f'{code.value} {code.meaning}' for code in ExitCode)}."

@@ -6,7 +6,7 @@ import queue
 import time
 from collections.abc import Mapping
 
-from bisnesctl.errors import BisnesError, NotRunning
+from bisnesctl.errors import BisnesError, NotRunning, SupervisorFault
 from bisnesctl.guard import hangs, memory, policy
 from bisnesctl.guard.hangs import Silences
 from bisnesctl.guard.listener import Event
@@ -117,7 +117,10 @@ class Guard:
         for name, process in processes.items():
             instance = self._instance(name)
             if instance is not None and name != NAME:
-                self._see_to(instance, process, now)
+                try:
+                    self._see_to(instance, process, now)
+                except SupervisorFault as error:  # of this one; it is tried again at the next look
+                    log.warning("%s: %s", name, error)
         for gone in self._state.histories.keys() - processes.keys():
             del self._state.histories[gone]
         if time.monotonic() >= self._next_memory:
@@ -189,9 +192,13 @@ class Guard:
         self._state.histories.pop(instance.name, None)
         self._state.hung.pop(instance.name, None)
         self._kills.pop(instance.name, None)
-        if self._state.renewing.pop(instance.name, None):
+        if reason := self._state.renewing.pop(instance.name, None):
             self._save()
-            self._deployment.supervisor.start(instance.full_name)
+            try:
+                self._deployment.supervisor.start(instance.full_name)
+            except SupervisorFault:
+                self._state.renewing[instance.name] = reason
+                raise
             log.info("%s is started again after it used too much memory", instance.name)
 
     # --- Memory ----------------------------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ BOOT_TIMEOUT = 15
 #: States in which supervisord looks after a process: it runs, or will be tried again.
 ACTIVE_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
-_UNKNOWN_METHOD, _SHUTDOWN_STATE, _BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING, _ALREADY_ADDED = 1, 6, 10, 60, 70, 90
+_UNKNOWN_METHOD, _SHUTDOWN_STATE, _BAD_NAME = 1, 6, 10
+#: SPAWN_ERROR: the process was started and ended at once, or could not be forked.
+_SPAWN_ERROR, _ALREADY_STARTED, _NOT_RUNNING, _ALREADY_ADDED = 50, 60, 70, 90
 #: Seconds between two looks at whether something has stopped.
 _INTERVAL = 0.05
 
@@ -103,17 +105,22 @@ class Supervisor:
         return {each["name"]: _process(each) for each in self._call("getAllProcessInfo")}
 
     def start(self, full_name: str) -> None:
-        """Tells it to start `group:name`, without waiting; no fault where it runs already."""
-        self._call("startProcess", full_name, False, unless=_ALREADY_STARTED)
+        """Tells it to start `group:name`, without waiting; no fault where it runs already.
+
+        Neither is it a fault if the process ended at once or could not be forked. `processes` shows that, and whoever
+        looks after the process decides about it as about any other end.
+        """
+        self._call("startProcess", full_name, False, unless=(_ALREADY_STARTED, _SPAWN_ERROR))
 
     def stop(self, full_name: str) -> None:
         """Tells it to stop `group:name`, without waiting; what ended by itself is not restarted any more."""
-        if self._call("stopProcess", full_name, False, unless=_NOT_RUNNING) is None:
-            self._call("settle", full_name, namespace="wakeup", unless=_UNKNOWN_METHOD)  # one of an older release
+        if self._call("stopProcess", full_name, False, unless=(_NOT_RUNNING,)) is None:
+            self._call("settle", full_name, namespace="wakeup", unless=(_UNKNOWN_METHOD,))  # one of an older release
 
     def revive(self, full_name: str) -> bool:
-        """Starts `group:name` if it ended by itself and nobody stopped it since. Returns whether it did."""
-        return bool(self._call("revive", full_name, namespace="wakeup"))
+        """Starts `group:name` as `start` does if it ended by itself and nobody stopped it since. Returns whether it
+        did."""
+        return self._call("revive", full_name, namespace="wakeup", unless=(_SPAWN_ERROR,)) is not False
 
     def reread(self) -> Changes:
         """Reads the configuration file again and says what differs; applies nothing."""
@@ -122,21 +129,21 @@ class Supervisor:
 
     def add_group(self, name: str) -> None:
         """Takes up a group that `reread` found; no fault where somebody else did."""
-        self._call("addProcessGroup", name, unless=_ALREADY_ADDED)
+        self._call("addProcessGroup", name, unless=(_ALREADY_ADDED,))
 
     def remove_group(self, name: str) -> None:
         """Forgets a group, all of which must have stopped."""
-        self._call("removeProcessGroup", name, unless=_BAD_NAME)
+        self._call("removeProcessGroup", name, unless=(_BAD_NAME,))
 
     def shutdown(self) -> None:
         """Tells supervisord to end; no fault where it is about to."""
-        self._call("shutdown", unless=_SHUTDOWN_STATE)
+        self._call("shutdown", unless=(_SHUTDOWN_STATE,))
 
-    def _call(self, method: str, *arguments: Any, unless: int | None = None, namespace: str = "supervisor") -> Any:
+    def _call(self, method: str, *arguments: Any, unless: tuple[int, ...] = (), namespace: str = "supervisor") -> Any:
         try:
             return getattr(self._proxy, f"{namespace}.{method}")(*arguments)
         except xmlrpc.client.Fault as fault:
-            if fault.faultCode == unless:
+            if fault.faultCode in unless:
                 return None
             if fault.faultCode == _SHUTDOWN_STATE:
                 raise ShuttingDown from fault

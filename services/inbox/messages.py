@@ -10,8 +10,16 @@ from typing import Any
 import orjson
 
 from services.database.connection import Connection, Statement, run
+from services.events.payload_sql import (
+    CALL_EVENT,
+    EDIT_EVENT,
+    REACTION_EVENT,
+    RECEIVED_ANY_EVENT,
+    RECEIVED_EVENT,
+    REVOCATION_EVENT,
+)
 from services.message import Call, Edit, Incoming, Reaction, Revocation
-from services.outbox.store import NumberedEvent, envelope
+from services.outbox.store import NumberedEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +47,6 @@ input_rows AS (
         n int, bot_id int, company_id text, phone_index int, process text, own_number text,
         chat_id text, user_id text, name text, at float, from_me bool, {columns})
 )"""
-_MEDIA = """CASE WHEN w.media IS NOT NULL THEN jsonb_build_object('url', w.media_url,
-        'mimetype', w.media -> 'mimeType', 'filename', w.media -> 'filename', 'sha256', w.media -> 'sha256',
-        'voice', w.media -> 'voice') END"""
-_PAYLOAD = f"""jsonb_build_object('id', w.id, 'providerId', w.provider_id, 'timestamp', floor(w.at),
-        'chatId', w.chat_id, 'from', CASE WHEN w.from_me THEN w.own_number ELSE w.chat_id END,
-        'to', CASE WHEN w.from_me THEN w.chat_id ELSE w.own_number END, 'fromMe', w.from_me, 'type', w.kind,
-        'body', w.text, 'hasMedia', w.media IS NOT NULL, 'media', {_MEDIA},
-        'replyTo', CASE WHEN w.quoted IS NOT NULL THEN jsonb_build_object('id', w.quoted) END,
-        'name', w.name, 'userId', w.user_id, 'author', w.content -> 'author',
-        'content', CASE WHEN w.kind <> 'text' AND w.media IS NULL THEN w.content END)"""
-
 _COLUMNS = "provider_id text, kind text, text text, quoted text, media jsonb, content jsonb, status text"
 
 # WhatsApp Web reports our own messages as well; the outbox reports those that it sends. Messages older than its keys
@@ -116,10 +113,10 @@ WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
            kind, text, quoted, media, content, media_url FROM written
 )
 SELECT n, event::text FROM (
-    SELECT w.n, 1 AS place, {envelope("message", _PAYLOAD)} AS event FROM w JOIN event_feed USING (company_id)
+    SELECT w.n, 1 AS place, {RECEIVED_EVENT} AS event FROM w JOIN event_feed USING (company_id)
     WHERE NOT w.from_me
     UNION ALL
-    SELECT w.n, 2, {envelope("message.any", _PAYLOAD)} FROM w JOIN event_feed USING (company_id)
+    SELECT w.n, 2, {RECEIVED_ANY_EVENT} FROM w JOIN event_feed USING (company_id)
 ) events ORDER BY n, place"""
 
 #: Finds the message that something is said about; every index of it is by company.
@@ -160,26 +157,20 @@ _REACTIONS = _about("reaction") + """changed AS (
     FROM latest l WHERE m.id = l.id AND (m.reaction_timestamp IS NULL OR m.reaction_timestamp <= to_timestamp(l.at))
         AND (m.reaction, m.reaction_timestamp) IS DISTINCT FROM (NULLIF(left(l.body, 50), ''), to_timestamp(l.at))
     RETURNING m.id
-)""" + _EVENTS.format(event=envelope("message.reaction", """jsonb_build_object('chatId', w.chat_id,
-    'providerId', w.provider_id, 'fromMe', w.from_me, 'timestamp', floor(w.at), 'name', w.name,
-    'reaction', jsonb_build_object('text', w.body, 'messageId', w.id, 'providerId', w.target))"""))  # fmt: skip
+)""" + _EVENTS.format(event=REACTION_EVENT)  # fmt: skip
 
 _EDITS = _about("edit") + """changed AS (
     UPDATE messages m SET content = l.body, edited = true, edited_at = to_timestamp(l.at)
     FROM latest l WHERE m.id = l.id AND (m.edited_at IS NULL OR m.edited_at < to_timestamp(l.at))
         AND m.content IS DISTINCT FROM l.body
     RETURNING m.id
-)""" + _EVENTS.format(event=envelope("message.edited", """jsonb_build_object('chatId', w.chat_id, 'messageId', w.id,
-    'providerId', w.target, 'body', w.body, 'timestamp', floor(w.at))"""))  # fmt: skip
+)""" + _EVENTS.format(event=EDIT_EVENT)  # fmt: skip
 
 _REVOCATIONS = _about("delete") + """changed AS (
     UPDATE messages m SET status = 'revoked' FROM latest l WHERE m.id = l.id AND m.status IS DISTINCT FROM 'revoked'
     RETURNING m.id
-)""" + _EVENTS.format(event=envelope("message.revoked", """jsonb_build_object('chatId', w.chat_id, 'messageId', w.id,
-    'providerId', w.target, 'timestamp', floor(w.at))"""))  # fmt: skip
+)""" + _EVENTS.format(event=REVOCATION_EVENT)  # fmt: skip
 
-_CALL = envelope("call", """jsonb_build_object('id', w.provider_id, 'chatId', w.chat_id, 'from', w.chat_id,
-    'name', w.name, 'isVideo', w.video, 'isGroup', w.of_group, 'timestamp', floor(w.at))""")  # fmt: skip
 _CALLS = f"""
 WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns="provider_id text, video bool, of_group bool")}, stored AS (
     INSERT INTO messages (message_id, company_id, contact_id, chat_id, message_type, media_metadata, from_me, direction,
@@ -196,7 +187,7 @@ WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns="provider_id text, video bool
     FROM input_rows g JOIN stored s ON s.company_id = g.company_id AND s.message_id = g.provider_id
     ORDER BY g.company_id, g.provider_id, g.n
 )
-SELECT w.n, {_CALL}::text FROM w JOIN event_feed USING (company_id) ORDER BY n"""
+SELECT w.n, {CALL_EVENT}::text FROM w JOIN event_feed USING (company_id) ORDER BY n"""
 
 Arrival = Incoming | Reaction | Edit | Revocation | Call
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import orjson
 
 from services.database.connection import Connection, query
+from services.events.payload_sql import NOTICE_EVENT
 from services.message import Notice, Scope
 from services.outbox.outcome_policy import Hold
-from services.outbox.store import NumberedEvent, envelope
+from services.outbox.store import NumberedEvent
 
 #: Account updates that end a connection until an operator acts (Webhooks reference, "account_update").
 ENDING_UPDATES = {
@@ -49,8 +50,7 @@ WITH input_rows AS (
     INSERT INTO bot_check (bot_id) SELECT DISTINCT id FROM about ORDER BY id
     ON CONFLICT (bot_id) DO UPDATE SET due = now()
 )
-SELECT w.n, jsonb_set({envelope("", "jsonb_build_object('field', w.field, 'account', w.account, 'value', w.value)")},
-    '{{event}}', to_jsonb(w.event))::text
+SELECT w.n, {NOTICE_EVENT}::text
 FROM about w JOIN event_feed USING (company_id) ORDER BY w.n, w.id"""
 
 

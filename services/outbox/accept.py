@@ -12,6 +12,9 @@ database that hung continues. Three measures ensure that:
 
 (INSERT and COMMIT as two steps cost a seventh of the throughput.)
 
+If the server refuses to withdraw messages, they stay in doubt, and new messages are stored nevertheless: one damaged
+or locked row must not stop the messages of all callers. A server that can store nothing refuses the INSERT as well.
+
 Lock order: lanes in order of (bot, chat), then outbox rows in order of their key.
 """
 
@@ -36,7 +39,7 @@ from services.database.connection import (
     query,
     run,
 )
-from services.database.group_commit import Batch, CallersLeft, GroupCommit
+from services.database.group_commit import TIDY_INTERVAL_SECONDS, Batch, CallersLeft, GroupCommit
 from services.message import Payload
 from services.wakeups import Notifier, session_queue
 
@@ -133,8 +136,11 @@ WHERE (company_id, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""
 
 _EXISTING = "SELECT message_id::text FROM outbox WHERE message_id = ANY(%s::uuid[])"
 
+#: Milliseconds that a withdrawal waits for a locked lane, during which the messages of other callers wait as well.
+WITHDRAW_LOCK_MILLISECONDS = 500
 # Messages that a worker has in hand, or had, stay.
-_WITHDRAW = """
+_WITHDRAW = f"""
+SET LOCAL lock_timeout = {WITHDRAW_LOCK_MILLISECONDS};
 WITH found AS (
     SELECT bot_id, chat_id, id FROM outbox
     WHERE message_id = ANY(%s::uuid[]) AND status = 'queued' AND attempts = 0
@@ -196,6 +202,7 @@ class Acceptor:
         # Messages whose INSERT was not answered, by id, and the server processes that may still execute it.
         self._in_doubt: dict[str, Entry] = {}
         self._backends: set[int] = set()
+        self._next_withdrawal = 0.0  # by time.monotonic(): until then a batch withdraws nothing
         self._clock_offset = 0.0  # seconds by which the database's clock is ahead of our monotonic one, at least
         self._commits: GroupCommit[Entry, Accepted] = GroupCommit(
             "messages", self._write, seconds, max_items=MAX_BATCH, undo=self._withdraw, tidy=self._tidy
@@ -237,18 +244,25 @@ class Acceptor:
             raise DatabaseUnavailable(str(error).strip()) from error
 
     def _store_once(self, batch: Batch[Entry]) -> Stored:
-        connection = self._settled({entry.message_id for entry in batch.items})
-        there = set(self._in_doubt)
-        batch.check()
-        stored, earlier = self._commit(
-            connection, [entry for entry in batch.items if entry.message_id not in there], batch
-        )
-        self._in_doubt.clear()
+        """Store the batch, except for messages that an earlier attempt stored. Closes the connection if it breaks."""
+        connection = self._connected()
+        try:
+            there = self._look_up(connection, {entry.message_id for entry in batch.items})
+            self._try_withdraw_others(connection, there)
+            batch.check()
+            entries = [entry for entry in batch.items if entry.message_id not in there]
+            stored, earlier = self._commit(connection, entries, batch)
+        except DatabaseError as error:
+            if is_broken(connection, error):
+                connection.close()
+            raise
+        for entry in batch.items:
+            self._in_doubt.pop(entry.message_id, None)
         self._backends.clear()
         return stored | there, earlier
 
     def _commit(self, connection: Connection, entries: list[Entry], batch: Batch[Entry]) -> Stored:
-        """Store the entries if all callers of the batch still wait. Closes the connection if it breaks."""
+        """Store the entries if all callers of the batch still wait. They are in doubt if the connection breaks."""
         if not entries:
             return set(), {}
         before = dict(self._in_doubt)
@@ -263,9 +277,7 @@ class Acceptor:
                 self._clock_offset = clock(connection) - time.monotonic()
                 raise CallersLeft
         except DatabaseError as error:
-            if is_broken(connection, error):
-                connection.close()
-            else:
+            if not is_broken(connection, error):
                 self._in_doubt = before
             raise
         return found.stored, found.earlier
@@ -284,25 +296,40 @@ class Acceptor:
             log.warning("database.backends_not_ended", reason=str(error).strip())
         return connection
 
-    def _settled(self, wanted: Collection[str]) -> Connection:
-        """A connection on which the messages in doubt were looked up.
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._connect()
+        return self._connection
 
-        Those that are `wanted` and stored stay in `_in_doubt`, others are withdrawn.
-        """
-        connection = self._connection
-        if connection is None or connection.closed:
-            connection = self._connection = self._connect()
-        if self._in_doubt:
-            there = existing(connection, [message_id for message_id in self._in_doubt if message_id in wanted])
-            rest = [
-                message_id
-                for message_id, entry in self._in_doubt.items()
-                if message_id not in wanted and entry.idempotency_key is None
-            ]
-            if rest and (withdrawn := withdraw(connection, rest)):
-                log.warning("message.withdrawn", messages=withdrawn, reason="stored after its deadline")
-            self._in_doubt = {message_id: self._in_doubt[message_id] for message_id in there}
-        return connection
+    def _look_up(self, connection: Connection, wanted: Collection[str]) -> set[str]:
+        """Those of the `wanted` messages in doubt that are stored. The others of them are no longer in doubt."""
+        unclear = [message_id for message_id in self._in_doubt if message_id in wanted]
+        there = existing(connection, unclear) if unclear else set()
+        for message_id in unclear:
+            if message_id not in there:
+                del self._in_doubt[message_id]
+        return there
+
+    def _try_withdraw_others(self, connection: Connection, wanted: Collection[str]) -> None:
+        """Withdraw the messages in doubt that are not `wanted`, if the server allows it."""
+        if len(self._in_doubt) == len(wanted) or time.monotonic() < self._next_withdrawal:
+            return
+        try:
+            self._withdraw_others(connection, wanted)
+        except DatabaseError as error:
+            if connection.closed:
+                raise
+            self._next_withdrawal = time.monotonic() + TIDY_INTERVAL_SECONDS
+            log.warning("message.in_doubt", messages=len(self._in_doubt), reason=str(error).strip())
+
+    def _withdraw_others(self, connection: Connection, wanted: Collection[str]) -> None:
+        """Withdraw the messages in doubt that are not `wanted`; none of them is in doubt any more."""
+        others = {message_id: entry for message_id, entry in self._in_doubt.items() if message_id not in wanted}
+        unkeyed = [message_id for message_id, entry in others.items() if entry.idempotency_key is None]
+        if unkeyed and (withdrawn := withdraw(connection, unkeyed)):
+            log.warning("message.withdrawn", messages=withdrawn, reason="stored after its deadline")
+        for message_id in others:
+            del self._in_doubt[message_id]
 
     def _withdraw(self, entries: list[Entry]) -> None:
         """Remove messages that were stored although their callers got another answer."""
@@ -313,7 +340,7 @@ class Acceptor:
         """Whether messages are still in doubt; none of their callers waits any more."""
         if self._in_doubt:
             try:
-                self._settled(())
+                self._withdraw_others(self._connected(), ())
             except (DatabaseError, DatabaseUnavailable) as error:
                 log.warning("message.in_doubt", messages=len(self._in_doubt), reason=str(error).strip())
                 if self._connection is not None:

@@ -15,13 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import structlog
 from psycopg2 import DataError
 
 from bisnesctl.encryption import EncryptionError
 from bisnesctl.host import disk
-from services.connectors.base import NO_ANSWER, Again, Connector, Preparation, Request
+from services.connectors.base import NO_ANSWER, Again, Connector, HttpConnector, Preparation, Refusal, Request
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.http_client import Answered, Broken, InFlight
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Status, Unavailable, Unknown
@@ -316,7 +317,7 @@ class Delivery:
             if bot is None:
                 self._done.append((hand, Rejected("unknown_bot", "the bot was removed")))
                 return
-            step: Request | Preparation | None = None
+            step: Request | Preparation | Refusal | None = None
             if message.outage is not None and not hand.probed:  # a message might be lost to the outage
                 hand.probed = True
                 step = self._connector.probe(bot, message.outage)
@@ -331,6 +332,9 @@ class Delivery:
         else:
             if isinstance(step, Preparation):
                 self._preparations.start(message.bot_id, hand, step)
+                return
+            if isinstance(step, Refusal):
+                self._end_step(hand, step)
                 return
             try:
                 self._window.submit(hand, step, partial(self._journal.mark, hand.slot, message.id))
@@ -358,7 +362,8 @@ class Delivery:
         match answer:
             case Answered(status, body):
                 try:
-                    return self._connector.outcome(message, status, body)
+                    # Only the requests of an HttpConnector get such an answer.
+                    return cast(HttpConnector, self._connector).outcome(message, status, body)
                 except Exception as error:  # one answer must not stop all others
                     log.exception("message.answer_not_understood", message_id=message.message_id)
                     return Unknown(f"the answer could not be understood: {type(error).__name__}")

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from services.database.connection import Connection, Statement, query, query_value, run
+from services.events.payload_sql import CONTENT, MEDIA_URL, NOW, SENT_EVENT, ack_event
 from services.message import Outgoing, Status, StatusUpdate
 from services.outbox.outcome_policy import Result
 
@@ -71,11 +72,6 @@ SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, pro
     process="text", bot="int", limit="int", worker="text", rate="float", lease="float", in_hand="json", room="int",
 )  # fmt: skip
 
-# The text of a message.
-_CONTENT = "COALESCE(payload ->> 'message', payload ->> 'caption', payload ->> 'templateName')"
-# The link to its file: the one that was given, or that of our copy.
-_MEDIA_URL = """COALESCE(payload #>> '{media,link}', CASE WHEN payload #>> '{media,key}' IS NOT NULL
-    THEN %(media_base)s || '/api/v2/media/' || company_id || '/' || message_id END)"""
 # The outbox's chat id as the old tables have it.
 _OLD_CHAT_ID = "CASE WHEN chat_id ~ '^[0-9]+$' THEN chat_id || '@c.us' ELSE chat_id END"
 _CONTACT_ID = "company_id || '-' || split_part(chat_id, '@', 1)"
@@ -88,7 +84,7 @@ _HISTORY = f"""history AS (
     INSERT INTO messages (id, message_id, company_id, contact_id, chat_id, content, message_type, media_url,
         media_metadata, quoted_message, from_me, direction, author, status, phone_index, timestamp, provider,
         external_id)
-    SELECT message_id, message_id::text, company_id, {_CONTACT_ID}, {_OLD_CHAT_ID}, {_CONTENT}, kind, {_MEDIA_URL},
+    SELECT message_id, message_id::text, company_id, {_CONTACT_ID}, {_OLD_CHAT_ID}, {CONTENT}, kind, {MEDIA_URL},
            payload -> 'media', CASE WHEN payload ? 'quoted_provider_id'
                THEN jsonb_build_object('id', payload ->> 'quoted_provider_id') END,
            true, 'outbound', payload ->> 'userName', status::text, phone_index, now(), %(process)s, provider_id
@@ -118,7 +114,7 @@ _CONTACTS = f"""renamed AS (  -- a message that was sent again because its link 
     SELECT DISTINCT ON (company_id, contact_id) contact_id, company_id, phone, old_chat_id, phone_index, last_message
     FROM (
         SELECT {_CONTACT_ID} AS contact_id, company_id, CASE WHEN chat_id ~ '^[0-9]+$' THEN '+' || chat_id END AS phone,
-               {_OLD_CHAT_ID} AS old_chat_id, phone_index, id, jsonb_build_object('body', {_CONTENT}, 'type', kind,
+               {_OLD_CHAT_ID} AS old_chat_id, phone_index, id, jsonb_build_object('body', {CONTENT}, 'type', kind,
                    'from_me', true, 'timestamp', floor(extract(epoch FROM now()))) AS last_message
         FROM written WHERE {_SENT} AND kind NOT IN {CHANGING_KINDS}) sent
     ORDER BY company_id, contact_id, id DESC
@@ -132,55 +128,13 @@ _CONTACTS = f"""renamed AS (  -- a message that was sent again because its link 
 )"""
 
 
-def envelope(name: str, payload: str, row: str = "w") -> str:
-    """SQL of one event for `raise_events`, of a row with company_id, phone_index and chat_id."""
-    return (
-        f"jsonb_build_object('company', {row}.company_id, 'session', {row}.company_id || '-' || {row}.phone_index,"
-        f" 'event', '{name}', 'chat', {row}.chat_id, 'payload', {payload})"
-    )
-
-
-# Our number as customers know it.
-_OWN_NUMBER = """(SELECT COALESCE(c.display_phone_number, (SELECT own_number FROM wa_session WHERE bot_id = c.id))
-        FROM phone_configs c WHERE c.id = w.bot_id)"""
-
-_SENT_EVENT = envelope(
-    "message.any",
-    f"""jsonb_build_object('id', w.message_id, 'providerId', w.provider_id,
-        'timestamp', floor(extract(epoch FROM now())), 'chatId', w.chat_id, 'from', {_OWN_NUMBER}, 'to', w.chat_id,
-        'fromMe', true, 'type', w.kind, 'body', {_CONTENT}, 'hasMedia', w.payload ? 'media',
-        'media', CASE WHEN w.payload ? 'media' THEN jsonb_build_object('url', {_MEDIA_URL},
-            'mimetype', w.payload #> '{{media,mimeType}}', 'filename', w.payload -> 'filename',
-            'sha256', w.payload #> '{{media,sha256}}', 'voice', COALESCE(w.payload -> 'voice', 'false')) END,
-        'replyTo', CASE WHEN w.payload ? 'quoted_provider_id'
-            THEN jsonb_build_object('id', w.payload -> 'quoted_provider_id') END,
-        'name', NULL, 'userId', NULL, 'content', NULL)""",
-)
-
-
-def _ack_event(status: str, at: str, code: str, error: str, more: str = "'{}'") -> str:
-    """SQL of the event that reports a message's new status; `at`: SQL of seconds since the epoch."""
-    return envelope(
-        "message.ack",
-        f"""jsonb_build_object('id', w.message_id, 'providerId', w.provider_id, 'chatId', w.chat_id,
-            'status', {status}, 'ack', CASE {status}::text WHEN 'failed' THEN -1 WHEN 'sent' THEN 1
-                WHEN 'delivered' THEN 2 WHEN 'read' THEN 3 ELSE 0 END,
-            'ackName', CASE {status}::text WHEN 'failed' THEN 'ERROR' WHEN 'sent' THEN 'SERVER'
-                WHEN 'delivered' THEN 'DEVICE' WHEN 'read' THEN 'READ' ELSE 'PENDING' END,
-            'timestamp', floor({at}), 'error', CASE WHEN {status}::text IN ('failed', 'unknown')
-                THEN jsonb_build_object('code', {code}, 'reason', {error}) END) || {more}::jsonb""",
-    )
-
-
-_NOW = "extract(epoch FROM now())"
-
 # The events of outcomes. The contacts are counted so that they are written, and locked, before the feed is.
 _OUTCOME_EVENTS = f"""
 SELECT raise_events(jsonb_agg(event ORDER BY id, place)) FROM (
-    SELECT w.id, 1 AS place, {_SENT_EVENT} AS event FROM written w JOIN event_feed USING (company_id)
+    SELECT w.id, 1 AS place, {SENT_EVENT} AS event FROM written w JOIN event_feed USING (company_id)
         JOIN history ON history.id = w.message_id
     UNION ALL
-    SELECT w.id, 2, {_ack_event("w.status", _NOW, "w.error_code", "w.error")} FROM written w
+    SELECT w.id, 2, {ack_event("w.status", NOW, "w.error_code", "w.error")} FROM written w
         JOIN event_feed USING (company_id) LEFT JOIN history ON history.id = w.message_id
     WHERE w.kind <> 'read'
         AND (w.status IN ('failed', 'unknown')
@@ -245,7 +199,7 @@ ON CONFLICT DO NOTHING""",
 SPEAKS_FOR = "r.companies ? {0}.company_id AND (r.phone_index IS NULL OR {0}.phone_index = r.phone_index)"
 
 # Ignore status reports for a provider ID that was replaced because its media link was refused.
-_REPORTED_EVENT = _ack_event(
+_REPORTED_EVENT = ack_event(
     "entry.key",
     "extract(epoch FROM (entry.value ->> 'at')::timestamptz)",
     "entry.value ->> 'code'",
@@ -302,7 +256,7 @@ WITH r AS (
         ELSE true END
 )
 SELECT n, event::text FROM (
-    SELECT w.n, w.id, 0 AS place, {_SENT_EVENT} AS event FROM written w JOIN event_feed USING (company_id)
+    SELECT w.n, w.id, 0 AS place, {SENT_EVENT} AS event FROM written w JOIN event_feed USING (company_id)
         JOIN history ON history.id = w.message_id
     UNION ALL
     SELECT w.n, w.id, 1 + array_position(enum_range(NULL::message_status), entry.key::message_status),

@@ -5,8 +5,7 @@ import json
 from uuid_utils import uuid7
 
 from bisnesctl.bots import inspection
-from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import PATH, SECRET_HEADER, SIGNATURE_HEADER, Receiver, sign
 from services.connectors.meta.translation.incoming import parse
 from services.database.connection import Database
 from services.inbox.webhook_inbox import Inbox
@@ -76,7 +75,7 @@ class Webhooks:
     def __init__(self, settings, connection):
         self.settings, self.connection = settings, connection
         self._pool = Database(settings.database_dsn)
-        self._client = create_app(settings, self._pool, self).test_client()
+        self._client = Receiver(settings, self._pool, self).test_client()
 
     def notify(self, queue_name):
         pass
@@ -87,7 +86,7 @@ class Webhooks:
     def of_meta(self, *changes, account=ACCOUNT, later=False):
         """Changes (field, value) that Meta signs; `later`: they are not applied yet."""
         body = _body(changes, account)
-        assert self._client.post(PATH, data=body, headers={HEADER: sign(APP_SECRET, body)}).status_code == 200
+        assert self._client.post(PATH, data=body, headers={SIGNATURE_HEADER: sign(APP_SECRET, body)}).status_code == 200
         if not later:
             self.apply_all()
 

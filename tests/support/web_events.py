@@ -23,7 +23,7 @@ _numbers = itertools.count(1)
 
 
 def event(name, data, at=None):
-    """What a page tells."""
+    """An event of a page."""
     return PageEvent("boot", next(_numbers), at or time.time(), name, data)
 
 

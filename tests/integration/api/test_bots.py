@@ -7,8 +7,9 @@ import pytest
 import structlog
 
 from bisnesctl.encryption import decrypt
-from services.api.openapi import CODES, Problem
+from services.api.openapi import Problem
 from services.api.schemas.bots import BotList, LinkedBot, OneBot, VerifiedBot
+from services.http_server.error_codes import ErrorCode
 from services.message import Scope
 from services.outbox import holds
 from services.outbox.outcome_policy import Hold
@@ -58,7 +59,7 @@ def get(client, path="/api/bots", key=KEY):
 
 def refusal(answer):
     problem = Problem.model_validate(answer.json)
-    assert CODES[problem.code][0] == answer.status_code
+    assert ErrorCode(problem.code).status == answer.status_code
     return problem.code
 
 

@@ -24,10 +24,10 @@ from bisnesctl.processes.deployment import Deployment, open_deployment
 from bisnesctl.processes.render import File
 from bisnesctl.processes.supervisor import lives
 from bisnesctl.processes.topology import Instance, Mode, Program
-from tests.support.deployment import wait_until
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
+from tests.support.waiting import wait_until
 
 NOTE = Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
 

@@ -25,10 +25,10 @@ from bisnesctl.host.process_times import boottime
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.supervisor import lives
 from bisnesctl.processes.topology import Instance, Program
-from tests.support.deployment import wait_until
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
 from tests.support.sandbox import free_port
+from tests.support.waiting import wait_until
 
 #: Holds 150 MB in a child, which ignores being told to stop.
 HOG = """

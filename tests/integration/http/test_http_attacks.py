@@ -12,8 +12,7 @@ import orjson
 import pytest
 import requests
 
-from services.connectors.meta.receiver import PATH
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import PATH, SIGNATURE_HEADER, sign
 from tests.support.api import CHAT, COMPANY, KEY, OTHER, OTHER_KEY, add_company, settings_for
 from tests.support.file_beginnings import JPEG
 from tests.support.meta_payloads import message, value, webhook
@@ -75,7 +74,7 @@ def served(server):
 def webhook_stored(receiver):
     """A webhook of Meta's is stored."""
     body = orjson.dumps(webhook(value(message("text", {"body": "Hello"}, id=f"wamid.{time.monotonic()}"))))
-    answer = requests.post(receiver.url + PATH, body, headers={HEADER: sign(SECRET, body)}, timeout=PATIENCE)
+    answer = requests.post(receiver.url + PATH, body, headers={SIGNATURE_HEADER: sign(SECRET, body)}, timeout=PATIENCE)
     assert answer.status_code == 200
     assert requests.get(f"{receiver.url}/health/ready", timeout=PATIENCE).ok
 

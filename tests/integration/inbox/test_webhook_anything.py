@@ -8,8 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bisnesctl.bots import inspection
-from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import PATH, SECRET_HEADER, SIGNATURE_HEADER, Receiver, sign
 from services.connectors.meta.translation.incoming import parse
 from services.database.connection import Database
 from services.inbox.webhook_inbox import Inbox
@@ -61,7 +60,7 @@ class Stage:
     def __init__(self, dsn, folder):
         self.settings = settings_for(dsn, folder, META_APP_SECRET=SECRET)
         self.pool = Database(dsn)
-        self.client = create_app(self.settings, self.pool, self).test_client()
+        self.client = Receiver(self.settings, self.pool, self).test_client()
         self.connection = self.pool.connect()
         self._good = 0
         execute(self.connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
@@ -77,7 +76,9 @@ class Stage:
         pass
 
     def post(self, body, signature=None):
-        return self.client.post(PATH, data=body, headers={HEADER: signature or sign(SECRET, body)}).status_code
+        return self.client.post(
+            PATH, data=body, headers={SIGNATURE_HEADER: signature or sign(SECRET, body)}
+        ).status_code
 
     def post_360dialog(self, body):
         secret = inspection.dialog360_secret(self.settings, "0128", 1)

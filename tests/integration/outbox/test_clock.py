@@ -209,7 +209,7 @@ def test_a_living_workers_messages_are_not_recovered_when_the_clock_is_set_forwa
     sender = stage.sender()
     sender.delivery.paused = True
     stage.accept(entry(stage.bot(), CHAT, "claimed by a worker of another machine"))
-    execute(stage.connection, "UPDATE lane SET claim = 'elsewhere/meta-worker-1/run', due = now() + interval '60 s',"
+    execute(stage.connection, "UPDATE lane SET claim = 'elsewhere/meta-worker-1/run', due = now() + interval '20 min',"
             " head = (SELECT id FROM outbox)")  # fmt: skip
     wait_until_looked(stage)
     step(stage.connection, minutes=70)

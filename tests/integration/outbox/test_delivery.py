@@ -145,6 +145,20 @@ def test_a_message_that_no_request_can_be_made_of_fails_alone(stage, monkeypatch
     assert outcomes_by_text(stage) == {"odd": ("failed", "internal"), "one": ("sent", None), "two": ("sent", None)}
 
 
+def test_a_message_that_the_connector_refuses_fails_alone(stage, monkeypatch):
+    usual, refusal = stage.connector.request, Rejected("payload", "an unknown kind")
+
+    def request(bot, message):
+        return refusal if message.payload["message"] == "odd" else usual(bot, message)
+
+    bot = stage.bot()
+    monkeypatch.setattr(stage.connector, "request", request)
+    stage.accept(*(entry(bot, f"601{n}", text) for n, text in enumerate(("odd", "one"))))
+    stage.sender()
+    eventually(lambda: {status for status, _ in outcomes_by_text(stage).values()} == {"sent", "failed"})
+    assert outcomes_by_text(stage) == {"odd": ("failed", "payload"), "one": ("sent", None)}
+
+
 @pytest.mark.parametrize(
     ("outcome", "stored"),
     [
@@ -263,8 +277,8 @@ def test_a_neighbours_expired_lease_is_settled_once_it_is_dead_and_not_before(st
     time.sleep(2.5)  # two sweeps
     assert stage.provider.received == []
     journal.close()
-    stage.wait_for(lambda: stage.statuses() == {"sent": 1})
-    assert sender.delivery.counts[Status.SENT] == 1
+    stage.wait_for(lambda: sender.delivery.counts[Status.SENT] == 1, seconds=60)
+    assert stage.statuses() == {"sent": 1}
 
 
 def test_another_hosts_expired_lease_becomes_unknown_since_nothing_is_known_of_it(stage):

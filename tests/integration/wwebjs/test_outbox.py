@@ -1,4 +1,4 @@
-"""What WhatsApp Web asks of the outbox: one bot at a time, keys chosen before the send, edits and deletions."""
+"""The outbox of WhatsApp Web: one bot at a time, keys chosen before the send, edits and deletions."""
 
 import pytest
 from uuid_utils import uuid7
@@ -62,7 +62,7 @@ def test_a_reserved_key_comes_with_the_message_when_it_is_claimed_again(connecti
     assert web_outbox(bot, "run3").claim(connection, 10)[0].provider_id is None
 
 
-def test_what_this_very_run_has_in_hand_is_left_alone(connection, bot):
+def test_messages_in_hand_of_the_same_run_are_not_requeued(connection, bot):
     accept(connection, web_entry(bot))
     box = web_outbox(bot)
     assert len(box.claim(connection, 10)) == 1

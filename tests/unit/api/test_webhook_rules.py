@@ -55,18 +55,18 @@ def test_names_are_known_or_named(names):
 @given(st.none() | texts, st.none() | texts, st.none() | texts, st.none() | texts)
 def test_a_stream_is_asked_for_or_refused(company, events, session, last_id):
     try:
-        asked = sse.parse(Principal("0128"), company, events, session, last_id)
+        request = sse.parse(Principal("0128"), company, events, session, last_id)
     except ApiError as error:
         assert error.status in (400, 403)
     else:
-        assert asked.wish.company_id == "0128"
-        assert asked.wish.names is None or not unknown(asked.wish.names)
+        assert request.filter.company_id == "0128"
+        assert request.filter.names is None or not unknown(request.filter.names)
 
 
 @given(st.dictionaries(texts, texts), texts)
 def test_an_event_is_one_block_whatever_it_holds(payload, session):
     event = Event("evt_1", 7, "message", session, "0128", orjson.dumps(payload).decode())
-    *lines, end, nothing = sse.written(event).decode().split("\n")
+    *lines, end, nothing = sse.event_block(event).decode().split("\n")
     assert (end, nothing) == ("", "")
     fields = dict(line.split(": ", 1) for line in lines)
     assert (fields["id"], fields["event"]) == ("evt_1", "message")

@@ -5,7 +5,7 @@ import pytest
 from scripts.lib.log_events import ROOT, LogEvent, collect, events_of
 
 #: Rooms whose events do not have stable names yet.
-NOT_YET = ("services/api/", "services/connectors/", "services/sandbox/")
+NOT_YET = ("services/sandbox/",)
 
 
 def found_in(tmp_path, code: str) -> list[LogEvent]:

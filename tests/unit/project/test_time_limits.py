@@ -31,8 +31,8 @@ ALLOWED = {
     "bisnesctl/guard/notes.py: self._wake.wait": "for the next note",
     "services/wakeups.py: self._requested.wait": "for the next wake-up, or the next marker to clear",
     "services/inbox/webhook_inbox.py: self._commits.submit(...).result": "GroupCommit ends it in time",
-    "services/api/messages/sends.py: context.intake.accept(...).result": "GroupCommit ends it in time",
-    "services/api/event_stream.py: stream.stirred.wait": "within asyncio.wait_for",
+    "services/api/messages/sends.py: submit(...).result": "GroupCommit ends it in time",
+    "services/api/event_stream.py: stream.changed.wait": "within asyncio.wait_for",
     "services/connectors/wwebjs/browser/cdp.py: self._socket.recv": "its socket has a time limit",
     "services/connectors/wwebjs/browser/chromium.py: self._process.wait": "after SIGKILL",
 }
