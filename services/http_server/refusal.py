@@ -97,7 +97,7 @@ def too_large(limit: int) -> Refusal:
 
 
 def disconnected() -> Refusal:
-    """The 400 that nobody hears: the client closed the connection before its body was complete."""
+    """The 400 that is never delivered: the client closed the connection before its body was complete."""
     return Refusal(ErrorCode.INVALID_REQUEST, "the connection was closed before the body was complete")
 
 
