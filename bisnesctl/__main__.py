@@ -1,4 +1,4 @@
-"""The entry point of `bisnesctl` and `python -m bisnesctl`: the one place where errors become exit codes."""
+"""The entry point of `bisnesctl` and `python -m bisnesctl`: the only place where errors become exit codes."""
 
 import contextlib
 import itertools
@@ -13,7 +13,7 @@ from bisnesctl.errors import BisnesError, CannotWrite, ExitCode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line (default: the process's own) and returns its exit code."""
+    """Runs a command line (default: that of the process) and returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _run(given)
@@ -22,20 +22,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        _silence(sys.stdout)  # the reader (`| head`) has gone
+        _discard(sys.stdout)  # the reader, such as `head`, has ended
         return int(ExitCode.OK)
     except Exception as error:
         try:
-            return _report(_as_ours(error), verbose=_verbose(given))
-        except OSError:  # the error has nowhere to go either
-            _silence(sys.stderr)
+            return _report(_translate(error), verbose=_verbose(given))
+        except OSError:  # the error cannot be written either
+            _discard(sys.stderr)
             return int(ExitCode.CONFLICT)
 
 
 def _run(arguments: list[str]) -> int:
     from bisnesctl.cli.app import app, load_commands
 
-    load_commands()
+    load_commands(arguments)
     try:
         app(arguments, prog_name="bisnesctl")
     finally:
@@ -44,19 +44,18 @@ def _run(arguments: list[str]) -> int:
 
 
 def _flush() -> None:
-    """Write the output now: a full disk would otherwise be met at the interpreter's end, where nobody translates it."""
+    """Writes the output now: at the end of the interpreter, the error of a full disk would not be translated."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        _silence(sys.stdout)
+        _discard(sys.stdout)
         raise CannotWrite(f"the output cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
-def _silence(stream: TextIO) -> None:
-    """What is left in a stream that takes nothing is dropped; Python would complain about it while it flushes at the
-    end, and exit with 120."""
+def _discard(stream: TextIO) -> None:
+    """Discards the buffer of a stream that cannot be written. Otherwise Python fails to flush it and exits with 120."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
@@ -66,8 +65,8 @@ def _verbose(arguments: list[str]) -> bool:
     return not {"-v", "--verbose"}.isdisjoint(before_command)
 
 
-def _as_ours(error: Exception) -> Exception:
-    """A disk that is full or read-only, which any write may meet, in words of ours."""
+def _translate(error: Exception) -> Exception:
+    """Turns the error of a full or read-only disk, which any write may raise, into `CannotWrite`."""
     from bisnesctl.host import disk
 
     if not isinstance(error, OSError) or not disk.is_of_disk(error):
@@ -85,7 +84,7 @@ def _report(error: Exception, verbose: bool) -> int:
     if isinstance(error, BisnesError):
         fail(str(error))
         return int(error.exit_code)
-    fail(f"{type(error).__name__}: {error}" + ("" if verbose else " (`bisnesctl -v …` shows where)"))
+    fail(f"{type(error).__name__}: {error}" + ("" if verbose else " (`bisnesctl -v …` shows a traceback)"))
     return int(ExitCode.FAILED)
 
 

@@ -1,40 +1,40 @@
-"""Every error that the operator may see: its docstring is the default message, `exit_code` is for the shell."""
+"""The errors that an operator may see: the docstring is the default message, `exit_code` is for the shell."""
 
 from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What `bisnesctl` ends with. `health --probe` alone speaks the codes of monitoring plugins instead."""
+    """The exit codes of `bisnesctl`. Only `health --probe` uses the codes of monitoring plugins instead."""
 
     OK = 0
-    FAILED = 1  # something unexpected went wrong
+    FAILED = 1  # an unexpected error
     USAGE = 2  # an unknown command, option or name
     CONFIG = 3  # a setting is missing or wrong
     UNAVAILABLE = 4  # PostgreSQL, Redis, the API, a provider or supervisord cannot be reached
-    UNHEALTHY = 5  # a process did not start, or a process or number is not healthy
-    CONFLICT = 6  # something is in the way: a port, a folder, a full disk, another bisnesctl
+    UNHEALTHY = 5  # a process did not start, or a process or bot is not healthy
+    CONFLICT = 6  # a port in use, a folder, a full disk or another bisnesctl prevents it
     INTERRUPTED = 130  # Ctrl-C
 
     @property
     def meaning(self) -> str:
-        """What the code says, in a few words for the help text."""
+        """The meaning for the help text."""
         return _MEANINGS[self]
 
 
 _MEANINGS = {
     ExitCode.OK: "done",
-    ExitCode.FAILED: "an unexpected failure",
+    ExitCode.FAILED: "an unexpected error",
     ExitCode.USAGE: "a wrong command, option or name",
     ExitCode.CONFIG: "a setting is missing or wrong",
     ExitCode.UNAVAILABLE: "PostgreSQL, Redis, the API, a provider or supervisord cannot be reached",
-    ExitCode.UNHEALTHY: "a process did not start, or a process or number is not healthy",
-    ExitCode.CONFLICT: "something is in the way: a port, a folder, a full disk, another bisnesctl",
+    ExitCode.UNHEALTHY: "a process did not start, or a process or bot is not healthy",
+    ExitCode.CONFLICT: "a port in use, a folder, a full disk or another bisnesctl prevents it",
     ExitCode.INTERRUPTED: "interrupted",
 }
 
 
 class BisnesError(Exception):
-    """Something went wrong."""
+    """An unexpected error occurred."""
 
     exit_code: ExitCode = ExitCode.FAILED
 
@@ -43,19 +43,19 @@ class BisnesError(Exception):
 
 
 class UsageError(BisnesError):
-    """That name or option is not known. See `bisnesctl --help`."""
+    """This name or option is unknown. See `bisnesctl --help`."""
 
     exit_code = ExitCode.USAGE
 
 
 class ConfigError(BisnesError):
-    """The settings are not complete. Run `bisnesctl init`, then look into `.env`."""
+    """The settings are incomplete. Run `bisnesctl init`, then edit `.env`."""
 
     exit_code = ExitCode.CONFIG
 
 
 class Unavailable(BisnesError):
-    """A service that is needed cannot be reached."""
+    """A required service cannot be reached."""
 
     exit_code = ExitCode.UNAVAILABLE
 
@@ -77,7 +77,7 @@ class NotRunning(Unavailable):
 
 
 class ShuttingDown(NotRunning):
-    """supervisord is about to end. Wait a moment, then see `bisnesctl status`."""
+    """supervisord is shutting down. Wait a moment, then see `bisnesctl status`."""
 
 
 class SupervisorFault(BisnesError):
@@ -105,13 +105,13 @@ class StartFailed(Unhealthy):
 
 
 class Conflict(BisnesError):
-    """Something is in the way."""
+    """Something prevents this command."""
 
     exit_code = ExitCode.CONFLICT
 
 
 class PortTaken(Conflict):
-    """A port that is needed is taken by another process."""
+    """A required port is in use by another process."""
 
 
 class CannotWrite(Conflict):

@@ -1,11 +1,11 @@
-"""Figures as people read them."""
+"""Durations and sizes for people."""
 
 
 def duration(seconds: float | None) -> str:
-    """A span of time in its two largest units, such as `3h 12m`."""
+    """A duration in its two largest units, such as `3h 12m`."""
     if seconds is None:
         return "-"
-    whole = max(int(seconds), 0)  # the clock may have been set back
+    whole = max(int(seconds), 0)  # the clock may have been moved back
     parts = (whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "m"), (whole % 60, "s")
     first = next((index for index, (number, _) in enumerate(parts) if number), len(parts) - 1)
     return " ".join(f"{number}{unit}" for number, unit in parts[first : first + 2])

@@ -1,7 +1,7 @@
 """Paths: the data and sockets of the embedded servers, and the files that are shipped with the program.
 
-PostgreSQL refuses to run as root, so root starts it as another user (`SERVER_USER`), who cannot enter a home
-below a folder such as /root with mode 0700. Sockets have short paths: the kernel takes 107 bytes.
+PostgreSQL refuses to run as root, so root starts it as another user (`SERVER_USER`), who cannot enter a home below a
+folder with mode 0700, such as /root. Paths of sockets must be short: the kernel accepts 107 bytes.
 """
 
 import hashlib
@@ -9,12 +9,12 @@ import os
 import stat
 from pathlib import Path
 
-#: The system user that runs the embedded servers where bisnesctl is started as root.
+#: The system user that runs the embedded servers if root starts bisnesctl.
 SERVER_USER = "bisnes"
-#: Where root puts the servers' files when SERVER_USER cannot reach the home.
+#: Folder for the servers' files if root starts them and SERVER_USER cannot reach the home.
 ROOT_STATE = Path("/var/lib/bisnesctl")
-#: Bytes that a socket's folder may have, so that `/.s.PGSQL.5432.lock` fits behind it.
-SOCKET_FOLDER_BYTES = 80
+#: Bytes in the path of a socket's folder, at most, so that `/.s.PGSQL.5432.lock` fits after it.
+MAX_SOCKET_FOLDER_BYTES = 80
 
 _PACKAGE = Path(__file__).parent
 
@@ -29,7 +29,7 @@ def shipped_folder(name: str) -> Path:
 
 
 def server_home(home: Path) -> Path:
-    """The folder of the embedded servers of `home`. Where data exists already, it stays the one."""
+    """The folder of the embedded servers of `home`. If it has data already, it does not change."""
     elsewhere = ROOT_STATE / _fingerprint(home)
     if os.geteuid() != 0 or (home / "postgres").exists():
         return home
@@ -37,7 +37,7 @@ def server_home(home: Path) -> Path:
 
 
 def reachable(folder: Path) -> bool:
-    """Whether any user may enter every existing folder above and including `folder`."""
+    """Whether every user may enter `folder` and all folders above it."""
     existing = [each for each in (folder, *folder.parents) if each.is_dir()]
     return all(each.stat().st_mode & stat.S_IXOTH for each in existing)
 
@@ -69,7 +69,7 @@ def supervisor_socket(run_dir: Path) -> Path:
 
 
 def private_tmp(folder: Path) -> Path:
-    """A short folder below /tmp that stands in for `folder`, made 0700 and checked by its user."""
+    """A folder below /tmp with a short path, instead of `folder`. The caller makes it 0700 and checks its owner."""
     return Path("/tmp", f"bisnesctl-{_fingerprint(folder)}")  # noqa: S108
 
 
@@ -79,8 +79,8 @@ def _sockets(server_home: Path) -> Path:
 
 
 def _holds_sockets(folder: Path) -> bool:
-    """Whether the path is short enough, and without the comma that libpq takes for a list."""
-    return len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES and "," not in str(folder)
+    """Whether the path is short enough and has no comma, which libpq reads as a list."""
+    return len(os.fsencode(folder)) <= MAX_SOCKET_FOLDER_BYTES and "," not in str(folder)
 
 
 def _fingerprint(path: Path) -> str:

@@ -1,6 +1,6 @@
-"""The settings: one frozen, validated object, from the environment over `.env`.
+"""The settings: one frozen, validated object from the environment and `.env`; the environment takes precedence.
 
-`conf/env.example` documents every field and is tested against this file. Nothing here touches a server.
+`conf/env.example` documents every field and is tested against this file. Nothing here connects to a server.
 """
 
 import os
@@ -19,7 +19,7 @@ Network = IPv4Network | IPv6Network
 Port = Annotated[int, Field(ge=1, le=65535)]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
 NO_SECRET = SecretStr("")
-#: Seconds that an event stays in one sender's hand beyond the longest call of a webhook.
+#: Seconds beyond the longest call of a webhook for which a sender keeps the lease of an event.
 WEBHOOK_LEASE_MARGIN_SECONDS = 20.0
 
 
@@ -175,32 +175,32 @@ class Settings(BaseSettings):
         return text
 
     def copy_with(self, **fields: object) -> Self:
-        """The same settings with some fields replaced, unchecked."""
+        """A copy with some fields replaced, without validation."""
         return self.model_copy(update=fields)
 
     @property
     def env_file(self) -> Path:
-        """The `.env` that was read, whether it exists or not; absolute."""
+        """The path of the `.env`, which may not exist; absolute."""
         return self._env_file
 
     @property
     def home(self) -> Path:
-        """The state directory, absolute."""
+        """The folder of the deployment, absolute."""
         return self.bisnes_home
 
     @property
     def run_dir(self) -> Path:
-        """Pid files, the mode file, rendered configuration."""
+        """Folder of pid files, state files and the rendered configuration."""
         return self.home / "run"
 
     @property
     def log_dir(self) -> Path:
-        """`<instance>.log` and `<instance>.err.log` of every process."""
+        """Folder of `<instance>.log` and `<instance>.err.log`."""
         return self.home / "log"
 
     @property
     def heartbeat_dir(self) -> Path:
-        """`<instance>.json` of every process of ours."""
+        """Folder of the heartbeats, `<instance>.json`."""
         return self.run_dir / "heartbeats"
 
     @property
@@ -222,7 +222,7 @@ class Settings(BaseSettings):
 
     @property
     def webhook_lease_seconds(self) -> float:
-        """Seconds after which another process may deliver an event that one has in hand."""
+        """Seconds after which another process may deliver an event that a sender has claimed."""
         return self.webhook_timeout_ms / 1000 + WEBHOOK_LEASE_MARGIN_SECONDS
 
     @property
@@ -255,29 +255,29 @@ class Settings(BaseSettings):
 
     @property
     def graph_url(self) -> str:
-        """Base URL of the Graph API, without a slash at its end: in the sandbox the simulator's."""
+        """Base URL of the Graph API, or of its simulator in the sandbox, without a slash at the end."""
         return f"http://127.0.0.1:{self.sandbox_port}" if self.sandbox else self.meta_graph_url.rstrip("/")
 
     @property
     def dialog360_base(self) -> str:
-        """Base URL of 360dialog, without a slash at its end: in the sandbox the simulator's."""
+        """Base URL of 360dialog, or of its simulator in the sandbox, without a slash at the end."""
         if self.sandbox:
             return f"http://127.0.0.1:{self.sandbox_port}/360dialog"
         return self.dialog360_url.rstrip("/")
 
     @property
     def whatsapp_url(self) -> str:
-        """Address of WhatsApp Web: in the sandbox the simulator's."""
+        """URL of WhatsApp Web, or of its simulator in the sandbox."""
         return f"http://127.0.0.1:{self.sandbox_port}/_wa/" if self.sandbox else self.wa_url.rstrip("/") + "/"
 
     @property
     def profile_dir(self) -> Path:
-        """The browsers' profiles, one folder a bot, 0700."""
+        """Folder of the browser profiles: a subfolder for each bot, 0700."""
         return self.home / "profiles"
 
     @property
     def webhook_base(self) -> str | None:
-        """Base URL under which providers reach our webhooks, if it is known: in the sandbox this machine's."""
+        """Base URL at which providers reach our webhooks, if it is known; in the sandbox that of this machine."""
         if self.public_url is None and self.sandbox:
             return f"http://127.0.0.1:{self.meta_port}"
         return self.public_url and self.public_url.rstrip("/")
@@ -289,7 +289,7 @@ class Settings(BaseSettings):
 
     @property
     def open_networks(self) -> tuple[Network, ...]:
-        """The private networks that fetches and customers' webhooks may reach: in the sandbox this machine as well."""
+        """Private networks that downloads and customers' webhooks may reach; in the sandbox also this machine."""
         return _networks(self.allowed_networks) + (_networks("127.0.0.0/8,::1") if self.sandbox else ())
 
 
@@ -307,23 +307,20 @@ def load(env_file: Path | str | None = None) -> Settings:
     try:
         settings = Settings(_env_file=path)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from error
+        lines = [_explain(str(each["loc"][0]), each["msg"], path) for each in error.errors()]
+        raise ConfigError("\n".join(lines)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     settings._env_file = path
     return settings.copy_with(bisnes_home=Path(os.path.normpath(path.parent / settings.bisnes_home.expanduser())))
 
 
-def _explain(error: ValidationError, path: Path) -> str:
-    return "\n".join(_explain_one(str(each["loc"][0]), each["msg"], path) for each in error.errors())
-
-
-def _explain_one(field: str, message: str, path: Path) -> str:
+def _explain(field: str, message: str, path: Path) -> str:
     key = field.upper()
     known = {name.upper() for name in os.environ}
-    where = "the environment" if key in known else str(path)
+    source = "the environment" if key in known else str(path)
     description = Settings.model_fields[field].description
-    return f"{key} in {where}: {message.removeprefix('Value error, ').lower()} ({description})"
+    return f"{key} in {source}: {message.removeprefix('Value error, ').lower()} ({description})"
 
 
 def _networks(text: str) -> tuple[Network, ...]:

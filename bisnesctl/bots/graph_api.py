@@ -1,7 +1,7 @@
-"""The management calls of Meta's Graph API and of 360dialog: numbers, tokens, subscriptions, registration.
+"""Clients of the management calls of Meta's Graph API and of 360dialog: numbers, tokens, subscriptions, registration.
 
-Credentials travel in headers and bodies. The one exception is the token that Meta is asked about, which its API reads
-from the query alone; so no address is ever shown or logged.
+Credentials are sent in headers and bodies, with one exception: Meta reads a token to be described from the query only.
+So URLs are never shown or logged.
 """
 
 import ipaddress
@@ -16,13 +16,17 @@ from requests.auth import AuthBase
 
 from bisnesctl.errors import BisnesError, ExitCode
 
-#: Seconds to connect, and to wait for an answer.
-TIMEOUT = (5, 15)
-#: Characters that are kept of what a provider says.
-MAX_REASON = 500
-#: Numbers on a page of an account's list, and pages that are read at most.
-PAGE_SIZE, MAX_PAGES = 100, 100
-#: What is asked of a number ("WhatsApp Business Phone Number").
+#: Seconds to connect.
+CONNECT_TIMEOUT_SECONDS = 5
+#: Seconds to wait for an answer.
+ANSWER_TIMEOUT_SECONDS = 15
+#: Characters of a provider's message that are kept.
+MAX_REASON_LENGTH = 500
+#: Phone numbers on one page of an account's list.
+NUMBERS_PER_PAGE = 100
+#: Pages that are read, at most.
+MAX_PAGES = 100
+#: Fields that are requested of a number ("WhatsApp Business Phone Number").
 NUMBER_FIELDS = (
     "verified_name,display_phone_number,quality_rating,status,name_status,code_verification_status,throughput,"
     "health_status,whatsapp_business_manager_messaging_limit"
@@ -30,49 +34,52 @@ NUMBER_FIELDS = (
 
 JsonObject = dict[str, Any]
 
-# At its level DEBUG, urllib3 writes down every address with its query.
+# At level DEBUG, urllib3 logs every URL with its query.
 logging.getLogger("urllib3").setLevel(logging.INFO)
 
 
 class ProviderError(BisnesError):
-    """A provider did not do what it was asked. See `bisnesctl bots verify`."""
+    """A call to a provider failed. See `bisnesctl bots verify`."""
 
     def __init__(self, message: str | None = None, code: str = "", advice: str = "") -> None:
-        """`message`: what the provider says; `code`: under which code; `advice`: what to do."""
-        told = f"{message}{f' (code {code})' if code else ''}" if message else None
-        super().__init__(f"{told}; {advice}" if told and advice else told)
-        self.code, self.reason, self.advice = code, message or "", advice
+        """`message`, `code`: from the provider; `advice`: what to do."""
+        text = f"{message}{f' (code {code})' if code else ''}" if message else None
+        super().__init__(f"{text}; {advice}" if text and advice else text)
+        self.code = code
+        self.reason = message or ""
+        self.advice = advice
 
 
 class ProviderRefused(ProviderError):
-    """A provider refused what it was asked. See `bisnesctl bots verify`."""
+    """A provider refused a call. See `bisnesctl bots verify`."""
 
     exit_code = ExitCode.USAGE
 
 
 class CredentialRefused(ProviderRefused):
-    """A provider does not accept the credential. Make a new one: `bisnesctl bots add … --token-stdin`."""
+    """A provider does not accept the credential. Enter a new one: `bisnesctl bots add … --token-stdin`."""
 
 
 class ProviderUnavailable(ProviderError):
-    """A provider cannot answer now. Try again in a few minutes."""
+    """A provider is unavailable. Try again in a few minutes."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
 class Callback:
-    """Where the webhooks of an account go instead of to the app's own address."""
+    """The address for the webhooks of an account, instead of that of the app."""
 
     url: str
     verify_token: str
 
 
 class _Credential(AuthBase):
-    """Sets one header; as `auth` it also keeps a .netrc from replacing it."""
+    """Sets one header. Used as `auth`, so that a .netrc file cannot replace it."""
 
     def __init__(self, name: str, value: str) -> None:
-        self._name, self._value = name, value
+        self._name = name
+        self._value = value
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers[self._name] = self._value
@@ -80,46 +87,47 @@ class _Credential(AuthBase):
 
 
 class Graph:
-    """Calls of the Graph API with one access token.
+    """A client of the Graph API with one access token.
 
     Every call raises `CredentialRefused`, `ProviderRefused` or `ProviderUnavailable`.
     """
 
     def __init__(self, base_url: str, version: str, token: str) -> None:
         """`base_url`: without a slash at its end; `version`: such as v26.0."""
-        self._base, self._token = f"{base_url}/{version}", token
+        self._base = f"{base_url}/{version}"
+        self._token = token
 
     def number(self, phone_number_id: str) -> JsonObject:
         """The number's `NUMBER_FIELDS`."""
         return self._ask("GET", _path(phone_number_id), params={"fields": NUMBER_FIELDS})
 
     def webhook_configuration(self, phone_number_id: str) -> JsonObject:
-        """The addresses of webhooks that are set for the number, its account and the app, by those names."""
+        """The webhook addresses of the number, its account and the app, by those names."""
         found = self._ask("GET", _path(phone_number_id), params={"fields": "webhook_configuration"})
         return as_object(found.get("webhook_configuration"))
 
     def phone_numbers(self, waba_id: str) -> Iterator[str]:
-        """The ids of the account's numbers; asks for each page when it is needed."""
-        asked = {"fields": "id", "limit": str(PAGE_SIZE)}
+        """The ids of the account's numbers, read page by page."""
+        parameters = {"fields": "id", "limit": str(NUMBERS_PER_PAGE)}
         for _ in range(MAX_PAGES):
-            page = self._ask("GET", f"{_path(waba_id)}/phone_numbers", params=asked)
+            page = self._ask("GET", f"{_path(waba_id)}/phone_numbers", params=parameters)
             yield from (str(each["id"]) for each in as_objects(page.get("data")) if "id" in each)
             paging = as_object(page.get("paging"))
             after = as_object(paging.get("cursors")).get("after")
-            if not paging.get("next") or not isinstance(after, str) or after == asked.get("after"):
+            if not paging.get("next") or not isinstance(after, str) or after == parameters.get("after"):
                 return
-            asked["after"] = after
+            parameters["after"] = after
 
     def debug_token(self, token: str) -> JsonObject:
-        """What is known of a token: is_valid, expires_at, data_access_expires_at, granular_scopes, app_id, …"""
+        """Describes a token: is_valid, expires_at, data_access_expires_at, granular_scopes, app_id, …"""
         return as_object(self._ask("GET", "/debug_token", params={"input_token": token}, secrets=(token,)).get("data"))
 
     def subscribed_apps(self, waba_id: str) -> list[JsonObject]:
-        """The apps that get the account's webhooks: `whatsapp_business_api_data` and `override_callback_uri`."""
+        """The apps that receive the account's webhooks: `whatsapp_business_api_data` and `override_callback_uri`."""
         return as_objects(self._ask("GET", f"{_path(waba_id)}/subscribed_apps").get("data"))
 
     def subscribe(self, waba_id: str, callback: Callback | None = None) -> None:
-        """Sends the account's webhooks to the token's app, or to an address of its own, which Meta tries at once."""
+        """Subscribes the token's app to the account's webhooks, at its address or at `callback`."""
         form = callback and {"override_callback_uri": callback.url, "verify_token": callback.verify_token}
         secrets = (callback.verify_token,) if callback else ()
         self._ask("POST", f"{_path(waba_id)}/subscribed_apps", form=form or {}, secrets=secrets)
@@ -138,18 +146,19 @@ class Graph:
 
 
 class Dialog360:
-    """Calls of 360dialog with one API key. Every call raises what those of `Graph` raise."""
+    """A client of 360dialog with one API key. Its calls raise the errors of `Graph`."""
 
     def __init__(self, base_url: str, api_key: str) -> None:
         """`base_url`: without a slash at its end."""
-        self._base, self._key = base_url, api_key
+        self._base = base_url
+        self._key = api_key
 
     def health_status(self) -> JsonObject:
-        """Whether the number can send, with the same words as Meta's `health_status`."""
+        """Whether the number can send, in the form of Meta's `health_status`."""
         return as_object(self._ask("GET", "/health_status").get("health_status"))
 
     def webhook(self) -> JsonObject:
-        """Where the number's webhooks go: `url`, `headers`."""
+        """The number's webhook: `url`, `headers`."""
         return self._ask("GET", "/v1/configs/webhook")
 
     def set_webhook(self, url: str, headers: dict[str, str]) -> None:
@@ -167,20 +176,20 @@ def app_token(app_id: str, app_secret: str) -> str:
 
 
 def exchange_code(base_url: str, version: str, app_id: str, app_secret: str, code: str) -> str:
-    """The access token for a code of the embedded signup, which lives 30 seconds and counts once.
+    """The access token for a code of the embedded signup, which is valid for 30 seconds and only once.
 
-    Raises what the calls of `Graph` raise.
+    Raises the errors of `Graph`.
     """
     form = {"client_id": app_id, "client_secret": app_secret, "code": code}
     found = _call("Meta", "POST", f"{base_url}/{version}/oauth/access_token", (app_secret, code), data=form)
     token = found.get("access_token")
     if not isinstance(token, str) or not token:
-        raise ProviderUnavailable("Meta gave no token for the code", advice="repeat the signup")
+        raise ProviderUnavailable("Meta returned no token for the code", advice="repeat the signup")
     return token
 
 
 def as_object(value: object) -> JsonObject:
-    """The value if it is a JSON object, else an empty one: what a provider leaves out is not known."""
+    """The value if it is a JSON object, otherwise an empty one, because providers omit fields."""
     return value if isinstance(value, dict) else {}
 
 
@@ -195,21 +204,23 @@ def _path(name: str) -> str:
 
 def _call(provider: str, method: str, url: str, secrets: tuple[str, ...], **request: Any) -> JsonObject:
     with requests.Session() as session:
-        session.trust_env = not _on_this_machine(url)  # no proxy stands between us and the sandbox
+        session.trust_env = not _on_this_machine(url)  # never use a proxy for the sandbox
         try:
-            answer = session.request(method, url, timeout=TIMEOUT, allow_redirects=False, **request)
+            answer = session.request(
+                method, url, timeout=(CONNECT_TIMEOUT_SECONDS, ANSWER_TIMEOUT_SECONDS), allow_redirects=False, **request
+            )
             status, body = answer.status_code, _json(answer)
         except requests.RequestException as error:
-            # Not as its cause: its text has the address, and that may have a token.
-            raise ProviderUnavailable(_why(provider, error), advice="try again in a few minutes") from None
+            # Without the cause: its text has the URL, which may contain a token.
+            raise ProviderUnavailable(_describe(provider, error), advice="try again in a few minutes") from None
     return read_answer(provider, status, body, lambda text: _without(text, secrets))
 
 
 def read_answer(provider: str, status: int, body: Any, clean: Callable[[str], str] = str) -> JsonObject:
-    """What an answer brings, or its error. `body`: its JSON; `clean`: takes secrets out of a text."""
+    """The content of an answer; raises its error. `body`: its JSON; `clean`: removes secrets from a text."""
     if not isinstance(body, dict):
         advice = "check META_GRAPH_URL and DIALOG360_URL, and try again"
-        raise ProviderUnavailable(f"what answers is not {provider}'s API: HTTP {status}", f"http_{status}", advice)
+        raise ProviderUnavailable(f"the answer is not from {provider}'s API: HTTP {status}", f"http_{status}", advice)
     error, meta = body.get("error"), body.get("meta")
     if isinstance(error, dict):
         raise _graph_error(provider, status, error, clean)
@@ -220,25 +231,25 @@ def read_answer(provider: str, status: int, body: Any, clean: Callable[[str], st
     return body
 
 
-#: Codes that pass by themselves (Graph API, "Handle errors"; WhatsApp, "Error codes", "Rate limits").
-_PASSING = {2, 4, 17, 32, 341, 613, 80007, 80008, 131000, 131016, 133004}
+#: Codes of temporary errors (Graph API, "Handle errors"; WhatsApp, "Error codes", "Rate limits").
+_TEMPORARY = {2, 4, 17, 32, 341, 613, 80007, 80008, 131000, 131016, 133004}
 _CREDENTIAL = {0, 102, 190}
 _PERMISSION = {3, 10, 131005, *range(200, 300)}
 _ADVICE = {
-    **dict.fromkeys(_CREDENTIAL, "make a new access token, best of a system user, and enter it for the bot"),
+    **dict.fromkeys(_CREDENTIAL, "create a new access token, preferably of a system user, and enter it for the bot"),
     **dict.fromkeys(
         _PERMISSION,
-        "give the token whatsapp_business_management and whatsapp_business_messaging, and its user the account",
+        "grant the token whatsapp_business_management and whatsapp_business_messaging, and its user the account",
     ),
-    **dict.fromkeys(_PASSING, "try again in a few minutes"),
+    **dict.fromkeys(_TEMPORARY, "try again in a few minutes"),
     1: "check META_APP_ID and META_APP_SECRET",
-    100: "check the ids of number and account, and that the token's user may see them",
+    100: "check the ids of number and account, and that the token's user has access to them",
     101: "check META_APP_ID",
-    2200: "see that PUBLIC_URL leads to the receiver of webhooks, and set META_VERIFY_TOKEN",
-    133005: "the PIN is that of the number's two-step verification; WhatsApp Manager can change it",
+    2200: "check that PUBLIC_URL leads to the webhook receiver, and set META_VERIFY_TOKEN",
+    133005: "use the PIN of the number's two-step verification; WhatsApp Manager can change it",
     133006: "verify the number in WhatsApp Manager first",
-    133008: "too many wrong PINs: wait as long as Meta says",
-    133009: "wait a moment before the next PIN",
+    133008: "too many wrong PINs: wait for the time that Meta states",
+    133009: "wait a moment before entering a PIN again",
     133015: "the number was deleted a moment ago: wait five minutes",
     133016: "the number was registered too often: wait three days",
 }
@@ -254,21 +265,21 @@ def _graph_error(provider: str, status: int, error: JsonObject, clean: Callable[
     said = ": ".join(dict.fromkeys(each for each in words if isinstance(each, str) and each)) or f"HTTP {status}"
     advice = _ADVICE.get(code, "")
     if subcode in _CODE_REFUSED:
-        advice = "a code lives 30 seconds and counts once: repeat the signup"
-    return _kind(code, status)(f"{provider} says: {clean(said)[:MAX_REASON]}", str(code), advice)
+        advice = "a code is valid for 30 seconds and only once: repeat the signup"
+    return _kind(code, status)(f"{provider} says: {clean(said)[:MAX_REASON_LENGTH]}", str(code), advice)
 
 
 def _kind(code: int, status: int) -> type[ProviderError]:
     if code in _CREDENTIAL:
         return CredentialRefused
-    if code in _PASSING or (code not in _ADVICE and status >= 500):
+    if code in _TEMPORARY or (code not in _ADVICE and status >= 500):
         return ProviderUnavailable
     return ProviderRefused
 
 
 _DIALOG360_ADVICE = {
-    401: "make a new API key in the 360dialog Hub and enter it for the bot",
-    403: "check DIALOG360_URL, and what the API key may do",
+    401: "create a new API key in the 360dialog Hub and enter it for the bot",
+    403: "check DIALOG360_URL and the permissions of the API key",
     404: "check DIALOG360_URL",
     429: "try again in a few minutes",
 }
@@ -277,7 +288,7 @@ _DIALOG360_ADVICE = {
 def _dialog360_error(provider: str, status: int, meta: JsonObject, clean: Callable[[str], str]) -> ProviderError:
     code = _number(meta, "http_code", "httpCode", default=status)
     said = meta.get("developer_message", meta.get("developerMessage"))
-    reason = clean(said)[:MAX_REASON] if isinstance(said, str) and said else f"HTTP {code}"
+    reason = clean(said)[:MAX_REASON_LENGTH] if isinstance(said, str) and said else f"HTTP {code}"
     return _error_of(code)(f"{provider} says: {reason}", f"360dialog_{code}", _DIALOG360_ADVICE.get(code, ""))
 
 
@@ -288,7 +299,7 @@ def _error_of(status: int) -> type[ProviderError]:
 
 
 def _number(found: JsonObject, *names: str, default: int) -> int:
-    """The first of these fields that is a whole number, which may come as text."""
+    """The first of these fields that is an integer, also as text."""
     for value in (found.get(name) for name in names):
         if isinstance(value, int) and not isinstance(value, bool):
             return value
@@ -304,16 +315,16 @@ def _json(answer: requests.Response) -> Any:
         return None
 
 
-def _why(provider: str, error: requests.RequestException) -> str:
+def _describe(provider: str, error: requests.RequestException) -> str:
     if isinstance(error, requests.Timeout):
-        return f"{provider} did not answer within {TIMEOUT[1]} seconds"
+        return f"{provider} did not answer within {ANSWER_TIMEOUT_SECONDS} seconds"
     if isinstance(error, requests.exceptions.SSLError):
         return f"{provider}'s certificate is not accepted"
     return f"{provider} cannot be reached"
 
 
 def _without(text: str, secrets: tuple[str, ...]) -> str:
-    """Providers repeat a malformed credential in their errors."""
+    """The text without secrets: providers repeat a malformed credential in their errors."""
     for secret in filter(None, secrets):
         text = text.replace(secret, "…")
     return text

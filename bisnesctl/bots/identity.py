@@ -1,60 +1,63 @@
-"""The ids under which a provider knows a number and its account. What comes in is routed by them, and limits of an
-account hold every number of it, so they come from the provider, or are proved to it with the number's credential."""
+"""A provider's ids of a phone number and its business account.
+
+Incoming webhooks are routed by these ids, and limits of an account apply to all its numbers. So the ids are either
+reported by the provider or verified with the bot's credential.
+"""
 
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
 from bisnesctl import encryption
-from bisnesctl.bots.diagnosis import Report
 from bisnesctl.bots.graph_api import Graph, JsonObject, ProviderRefused
-from bisnesctl.bots.inspection import Subject, entity_id
+from bisnesctl.bots.provider_queries import ProviderBot, entity_id
+from bisnesctl.bots.provider_report import ProviderReport
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import Conflict
 
-#: Meta's code for what does not exist, or is not for the token's user to see.
+#: Meta's code for an object that does not exist, or that the token may not access.
 _NO_OBJECT = "100"
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The ids of a number and of its business account; None: not known."""
+    """The ids of a phone number and of its business account; None: unknown."""
 
     phone_number_id: str | None
     waba_id: str | None
 
 
 class IdentityRefused(Conflict):
-    """An id was named that the credential does not open."""
+    """The credential does not belong to this id."""
 
 
 def of_dialog360(health: JsonObject) -> Identity:
-    """The ids in 360dialog's health status. Older answers leave them out."""
+    """The ids in 360dialog's health status; older versions of the API omit them."""
     return Identity(entity_id(health, "PHONE_NUMBER"), entity_id(health, "WABA"))
 
 
-def check_named(named: Identity, told: Identity) -> None:
-    """Raises `IdentityRefused` if an id that was named is not the one that 360dialog tells."""
+def check_named(named: Identity, reported: Identity) -> None:
+    """Raises `IdentityRefused` if an id in `named` differs from the id that 360dialog reports."""
     options = (
-        ("number", "phoneNumberId", "--phone-number-id", named.phone_number_id, told.phone_number_id),
-        ("account", "wabaId", "--waba-id", named.waba_id, told.waba_id),
+        ("number", "phoneNumberId", "--phone-number-id", named.phone_number_id, reported.phone_number_id),
+        ("account", "wabaId", "--waba-id", named.waba_id, reported.waba_id),
     )
     for what, field, option, wanted, found in options:
         if wanted is None or wanted == found:
             continue
         if found is None:
             raise IdentityRefused(
-                f"360dialog does not say which {what} this API key is for, so it cannot be {wanted}: leave {field} "
-                f"({option}) out; if another key was entered for this bot, remove the bot and add it again"
+                f"360dialog does not report the {what} of this API key, so {wanted} cannot be verified: leave out "
+                f"{field} ({option}); if this bot had another key before, remove the bot and add it again"
             )
         raise IdentityRefused(
-            f"this API key is for the {what} {found}, not {wanted}: leave {field} ({option}) out for a new bot, or "
+            f"this API key belongs to the {what} {found}, not {wanted}: leave out {field} ({option}) for a new bot, or "
             f"name {found}"
         )
 
 
 def account_of(graph: Graph, number: str, accounts: Iterable[str]) -> str | None:
-    """The first of these accounts whose list of numbers has the number; one that is refused is skipped.
+    """The first of these accounts that contains the number; accounts that the token may not access are skipped.
 
     Raises `ProviderUnavailable`.
     """
@@ -85,20 +88,20 @@ SELECT process_name, 'bot_ids_corrected', jsonb_build_object('company', company_
 FROM corrected WHERE %(disproved)s"""
 
 
-def correct(connection: Connection, key: str, bot_id: int, subject: Subject, report: Report) -> bool:
-    """Replaces the stored ids by those that a check of the number proved; returns whether it disproved any.
+def correct(connection: Connection, key: str, bot_id: int, bot: ProviderBot, report: ProviderReport) -> bool:
+    """Replaces the stored ids by those that a check verified; returns whether a stored id was wrong.
 
-    `key`: ENCRYPTION_KEY. Nothing is changed if the bot has other ids or another credential than those of the check.
+    `key`: ENCRYPTION_KEY. Nothing is changed if the bot's ids or credential changed since the check.
     """
-    stored = Identity(subject.phone_number_id or None, subject.waba_id)
-    found = _found(stored, subject, report)
+    stored = Identity(bot.phone_number_id or None, bot.waba_id)
+    found = _found(stored, bot, report)
     if found == stored:
         return False
     pairs = (stored.phone_number_id, found.phone_number_id), (stored.waba_id, found.waba_id)
     disproved = any(before is not None and before != now for before, now in pairs)
     with connection:
         rows = query(connection, _STORED, (bot_id, stored.phone_number_id, stored.waba_id))
-        if not rows or not rows[0][0] or encryption.decrypt(key, rows[0][0]) != subject.token:
+        if not rows or not rows[0][0] or encryption.decrypt(key, rows[0][0]) != bot.token:
             return False
         values = {
             "bot": bot_id,
@@ -112,12 +115,12 @@ def correct(connection: Connection, key: str, bot_id: int, subject: Subject, rep
     return disproved
 
 
-def _found(stored: Identity, subject: Subject, report: Report) -> Identity:
-    """The ids as they should be after a check. What the provider does not tell stays."""
-    if subject.type == "360dialog":
+def _found(stored: Identity, bot: ProviderBot, report: ProviderReport) -> Identity:
+    """The ids after a check. Ids that the provider does not report stay."""
+    if bot.type == "360dialog":
         number = report.phone_number_id or stored.phone_number_id
         return Identity(number, report.waba_id or (stored.waba_id if number == stored.phone_number_id else None))
     unseen = report.failure is not None and report.failure.code == _NO_OBJECT
-    if unseen and not subject.ready and subject.type == "meta_embedded":  # nothing was proved when it was linked
+    if unseen and not bot.ready and bot.type == "meta_embedded":  # its ids were not verified when it was linked
         return Identity(None, None)
     return Identity(stored.phone_number_id, None if report.in_account is False else stored.waba_id)

@@ -1,11 +1,11 @@
-"""Numbers whose provider cannot be reached or serves nobody, and messages whose outcome nobody reports."""
+"""Outages of providers, and messages whose outcome stays unknown."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bisnesctl.database.postgres import Connection, query
 
-# One in which no attempt failed for minutes says nothing of now: nobody tries to send.
+# An outage without a failed attempt for minutes is not current: nothing is being sent.
 _FIND = """
 SELECT c.company_id, c.phone_index, c.process_name, p.outage_code, p.outage_reason, to_char(p.outage_since, CASE
            WHEN p.outage_since > now() - interval '20 hours' THEN 'HH24:MI' ELSE 'YYYY-MM-DD HH24:MI' END),
@@ -15,7 +15,7 @@ FROM bot_pace p JOIN phone_configs c ON c.id = p.bot_id
 WHERE p.outage_reported AND p.outage_seen > now() - interval '5 minutes' AND p.held_until <> 'infinity'
 ORDER BY p.outage_since, c.company_id, c.phone_index"""
 
-# Of the last day: nobody need look at older ones again and again.
+# Only of the last day, so that old messages are not reported for ever.
 _UNKNOWN = """
 SELECT c.company_id, c.phone_index, count(*)::int
 FROM unknown_message u JOIN outbox o USING (message_id) JOIN phone_configs c ON c.id = o.bot_id
@@ -25,42 +25,42 @@ GROUP BY c.company_id, c.phone_index"""
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """A number that sends nothing, though nothing is wrong with it; and how many others for the same cause."""
+    """An outage: a bot cannot send because of its provider, and how many other bots have the same cause."""
 
     company: str
     phone: int
     process: str
     code: str
     reason: str
-    since: str  # the database's time: 12:03, with its date if it is of another day
-    next_attempt: float  # seconds until then
+    since: str  # the database's time: 12:03, with a date if it is another day
+    next_attempt: float  # in seconds from now
     waiting: int  # messages
-    others: int = 0  # further numbers
+    others: int = 0  # other bots
 
     def __str__(self) -> str:
         soon = f"in {self.next_attempt:.0f} s" if self.next_attempt >= 1 else "now"
         messages = "1 message waits" if self.waiting == 1 else f"{self.waiting} messages wait"
-        return f"nothing is sent since {self.since}: {self.code}: {self.reason}; next attempt {soon}; {messages}"
+        return f"nothing has been sent since {self.since}: {self.code}: {self.reason}; next attempt {soon}; {messages}"
 
 
 def find(connection: Connection) -> list[Outage]:
-    """The outages that last and keep messages waiting; those of several numbers with the same cause as one."""
-    return _together(found for row in query(connection, _FIND) if (found := Outage(*row)).waiting)
+    """The current outages that make messages wait; outages of several bots with the same cause count as one."""
+    return _grouped(found for row in query(connection, _FIND) if (found := Outage(*row)).waiting)
 
 
 def unknown(connection: Connection) -> list[tuple[str, int, int]]:
-    """Company, phone and number of the messages of which nobody has reported for minutes whether they arrived."""
+    """Company, phone and number of messages that have been unknown for minutes."""
     return [(company, phone, count) for company, phone, count in query(connection, _UNKNOWN)]
 
 
-def _together(outages: Iterable[Outage]) -> list[Outage]:
+def _grouped(outages: Iterable[Outage]) -> list[Outage]:
     found: dict[tuple[str, str], Outage] = {}
     for each in outages:
         first = found.get((each.process, each.code))
-        found[each.process, each.code] = each if first is None else _joined(first, each)
+        found[each.process, each.code] = each if first is None else _merged(first, each)
     return list(found.values())
 
 
-def _joined(first: Outage, other: Outage) -> Outage:
+def _merged(first: Outage, other: Outage) -> Outage:
     soon = min(first.next_attempt, other.next_attempt)
     return replace(first, next_attempt=soon, waiting=first.waiting + other.waiting, others=first.others + 1)

@@ -1,4 +1,4 @@
-"""The bots: a company's numbers, their credentials, what holds them, and what waits for them."""
+"""Bots in the database: ids, credentials, holds, and messages that wait."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,27 +7,27 @@ from bisnesctl import encryption
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import Conflict, UsageError
 
-#: The type of a new bot of which none is told.
-USUAL_TYPE = "meta_direct"
+#: The type of a new bot if none is given.
+DEFAULT_TYPE = "meta_direct"
 
 
 @dataclass(frozen=True, slots=True)
 class NewBot:
-    """What is told of a bot; of one that is known already, what is not told stays."""
+    """A bot to add or change; None leaves a property of an existing bot unchanged."""
 
     company: str
     phone: int
-    type: str | None = None  # as `phone_configs.connection_type` has it
+    type: str | None = None  # as in `phone_configs.connection_type`
     phone_number_id: str | None = None  # Meta's id of the number
     waba_id: str | None = None  # Meta's id of the business account
     display_number: str | None = None
     token: str | None = field(default=None, repr=False)  # Meta's access token, or 360dialog's API key
-    rate: float | None = None  # messages a second; 0: the channel's setting
+    rate: float | None = None  # messages per second; 0: the channel's setting
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is stored of a bot, for questions to its provider."""
+class StoredBot:
+    """The stored properties of a bot that its provider is asked about."""
 
     id: int
     company: str
@@ -35,7 +35,7 @@ class Known:
     type: str
     phone_number_id: str | None
     waba_id: str | None
-    ready: bool  # False: its linking was not finished
+    ready: bool  # False: its linking is unfinished
     sealed: str | None = field(repr=False)  # the credential, encrypted
 
 
@@ -53,15 +53,15 @@ class Bot:
     waiting: int  # messages that are not sent yet
     held_until: str | None  # the database's time; `infinity`: until an operator acts; None: not held
     held_reason: str | None
-    outage: dict[str, Any] | None  # of its provider: since, code, reason; None: there is none
+    outage: dict[str, Any] | None  # of its provider: since, code, reason; None: no outage
     waba_id: str | None
-    rate: float | None  # messages a second; None: the channel's setting
-    check: str | None  # what the last check found: ok, warning or error; None: there was none
+    rate: float | None  # messages per second; None: the channel's setting
+    check: str | None  # result of the last check: ok, warning or error; None: no check yet
     checked_at: str | None  # the database's time
-    problems: list[dict[str, Any]]  # what it found wrong: level, code, text, next
-    session: str | None  # of WhatsApp Web: its state; None: it has none
+    problems: list[dict[str, Any]]  # of the last check: level, code, text, next
+    session: str | None  # state of the WhatsApp Web session; None: no session
     session_reason: str | None
-    blocked_until: str | None  # as held_until: its session is not started before; None: it is not blocked
+    blocked_until: str | None  # end of the session's block, in the form of held_until; None: not blocked
     blocked_reason: str | None
 
 
@@ -85,7 +85,7 @@ ON CONFLICT (company_id, phone_index) DO UPDATE SET
 RETURNING id, xmax = 0, meta_phone_number_id,
     CASE connection_type WHEN '360dialog' THEN api_key_encrypted ELSE meta_access_token_encrypted END"""
 
-# An outage in which no attempt failed for minutes, and nothing waits, says nothing of now: nobody tries to send.
+# An outage without a failed attempt for minutes and without waiting messages is not current: nothing is being sent.
 _LIST = """
 SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.process_name, COALESCE(c.status, ''),
        c.meta_phone_number_id, c.display_phone_number,
@@ -115,47 +115,47 @@ FROM phone_configs
 WHERE (%(company)s IS NULL OR company_id = %(company)s) AND (%(phone)s IS NULL OR phone_index = %(phone)s)
 ORDER BY company_id, phone_index"""
 
-# What comes in for a number goes to the one bot that has it. Links of one number wait for each other: "numb".
-_ALONE = "SELECT pg_advisory_xact_lock(1853189474, hashtext(%s))"
+# Incoming messages of a number go to the one bot that has it, so linking a number takes an advisory lock ("numb").
+_LOCK_NUMBER = "SELECT pg_advisory_xact_lock(1853189474, hashtext(%s))"
 _OTHERS = """
 SELECT 1 FROM phone_configs WHERE meta_phone_number_id = %(phone_number_id)s AND process_name = 'meta'
     AND (company_id, phone_index) <> (%(company)s, %(phone)s)"""
 
-# Without its number a bot cannot send yet.
+# A bot without its number cannot send yet.
 _UNFINISHED = """
 UPDATE bot_pace SET held_until = 'infinity', held_reason = 'its linking is not finished: name its number again'
 WHERE bot_id = %s"""
 
-# Nothing is claimed while the bot's pace is locked. What a worker has in hand goes on, and its outcome is recorded.
+# No message is claimed while the bot's pace is locked. Messages in flight continue, and their outcome is recorded.
 _LOCK = """
 SELECT c.id, (SELECT COALESCE(sum(pending), 0)::int FROM lane WHERE bot_id = c.id)
 FROM phone_configs c JOIN bot_pace p ON p.bot_id = c.id
 WHERE c.company_id = %s AND c.phone_index = %s FOR UPDATE"""
 
-_GIVE_UP = """
+_FAIL_WAITING = """
 WITH emptied AS (
     UPDATE lane SET pending = (claim IS NOT NULL)::int WHERE bot_id = %(id)s AND pending > 0
-    RETURNING chat_id, done, CASE WHEN claim IS NOT NULL THEN head END AS in_hand
+    RETURNING chat_id, done, CASE WHEN claim IS NOT NULL THEN head END AS in_flight
 )
 UPDATE outbox o SET status = 'failed', error_code = 'bot_removed', error = %(error)s, updated_at = now(),
     timeline = timeline || jsonb_build_array(jsonb_build_object(
         'status', 'failed', 'at', now(), 'code', 'bot_removed', 'error', %(error)s::text))
 FROM emptied e WHERE o.bot_id = %(id)s AND o.chat_id = e.chat_id AND o.id > e.done AND o.status <= 'sending'
-    AND o.id IS DISTINCT FROM e.in_hand"""
+    AND o.id IS DISTINCT FROM e.in_flight"""
 
 
 def save(connection: Connection, bot: NewBot, key: str, ready: bool = True, proved: bool = False) -> bool:
-    """Adds a bot, or changes the one with this company and phone, whose hold ends. Returns whether it is new.
+    """Adds a bot, or changes the bot with this company and phone and ends its hold. Returns whether it is new.
 
-    `key`: ENCRYPTION_KEY; `ready`: whether it can send already; `proved`: its ids are all that was proved, so they
-    replace those that are stored. Raises `UsageError` where something that its type needs is told neither now nor
-    before or an id is told that its type does not have, `Conflict` where another bot has its number.
+    `key`: ENCRYPTION_KEY; `ready`: whether it can send already; `proved`: its ids are verified and complete, so they
+    replace the stored ids. Raises `UsageError` if a property that the type needs is missing, or an id is given that the
+    type does not have; `Conflict` if another bot has the number.
     """
     with connection:
-        kind = bot.type or _type_of(connection, bot) or USUAL_TYPE
+        kind = bot.type or _type_of(connection, bot) or DEFAULT_TYPE
         check_ids(replace(bot, type=kind))
         columns = _columns(bot, kind, key, ready) | {"exact": proved or kind == "wwebjs"}
-        query(connection, _ALONE, (bot.phone_number_id or "",))
+        query(connection, _LOCK_NUMBER, (bot.phone_number_id or "",))
         check_free(connection, bot)
         number, new, phone_number_id, token = query(connection, _SAVE, columns)[0]
         if ready:
@@ -169,23 +169,23 @@ def save(connection: Connection, bot: NewBot, key: str, ready: bool = True, prov
 
 
 def check_free(connection: Connection, bot: NewBot) -> None:
-    """Raises `Conflict` where another bot has its number."""
+    """Raises `Conflict` if another bot has the number."""
     values = {"phone_number_id": bot.phone_number_id, "company": bot.company, "phone": bot.phone}
     if bot.phone_number_id and query(connection, _OTHERS, values):
-        raise Conflict(f"another bot has the number id {bot.phone_number_id}: remove that one first")
+        raise Conflict(f"another bot has the number id {bot.phone_number_id}: remove that bot first")
 
 
 def check_ids(bot: NewBot) -> None:
-    """Raises `UsageError` where a WhatsApp Web number is given ids, which its provider does not have."""
+    """Raises `UsageError` if ids are given for a WhatsApp Web bot, which has none."""
     if bot.type == "wwebjs" and (bot.phone_number_id or bot.waba_id):
         raise UsageError(
-            "a WhatsApp Web number has no ids in Meta's API: leave out phoneNumberId (--phone-number-id) and wabaId "
+            "a WhatsApp Web bot has no ids in Meta's API: leave out phoneNumberId (--phone-number-id) and wabaId "
             "(--waba-id), or name another type"
         )
 
 
 def check_complete(kind: str, phone_number_id: str | None, token: str | None) -> None:
-    """Raises `UsageError` where a bot of this type lacks something that it needs."""
+    """Raises `UsageError` if a bot of this type lacks a property."""
     if kind in ("meta_direct", "meta_embedded") and not phone_number_id:
         raise UsageError(f"a {kind} bot needs its number's id in the Graph API: --phone-number-id (phoneNumberId)")
     if kind != "wwebjs" and not token:
@@ -193,17 +193,17 @@ def check_complete(kind: str, phone_number_id: str | None, token: str | None) ->
 
 
 def find(connection: Connection, company: str | None = None, phone: int | None = None) -> list[Bot]:
-    """All bots, or those of a company, or the one with this phone."""
+    """All bots, or those of a company, or the bot with this phone."""
     return [Bot(*row) for row in query(connection, _LIST, {"company": company, "phone": phone})]
 
 
-def known(connection: Connection, company: str | None = None, phone: int | None = None) -> list[Known]:
-    """The same bots, as their providers know them."""
-    return [Known(*row) for row in query(connection, _KNOWN, {"company": company, "phone": phone})]
+def known(connection: Connection, company: str | None = None, phone: int | None = None) -> list[StoredBot]:
+    """The same bots, with the properties that their providers are asked about."""
+    return [StoredBot(*row) for row in query(connection, _KNOWN, {"company": company, "phone": phone})]
 
 
 def waiting(connection: Connection, company: str, phone: int) -> int:
-    """How many messages wait for a bot. Raises `UsageError` where there is no such bot."""
+    """The number of messages that wait for a bot. Raises `UsageError` if there is no such bot."""
     found = find(connection, company, phone)
     if not found:
         raise _unknown(company, phone)
@@ -213,7 +213,7 @@ def waiting(connection: Connection, company: str, phone: int) -> int:
 def remove(connection: Connection, company: str, phone: int, force: bool) -> int:
     """Removes a bot and returns how many messages failed with it.
 
-    Raises `UsageError` where there is no such bot, `Conflict` where messages wait for it, unless it is by force.
+    Raises `UsageError` if there is no such bot, `Conflict` if messages wait and `force` is false.
     """
     with connection:
         rows = query(connection, _LOCK, (company, phone))
@@ -222,10 +222,10 @@ def remove(connection: Connection, company: str, phone: int, force: bool) -> int
         number, left = rows[0]
         if left and not force:
             raise Conflict(
-                f"{left} messages wait for bot {phone} of company {company}: let them leave first "
-                "(`bisnesctl bots list` says what holds them), or give them up with --force"
+                f"{left} messages wait for bot {phone} of company {company}: wait until they are sent "
+                "(`bisnesctl bots list` shows why they wait), or let them fail with --force"
             )
-        query(connection, _GIVE_UP, {"id": number, "error": "its bot was removed by an operator"})
+        query(connection, _FAIL_WAITING, {"id": number, "error": "its bot was removed by an operator"})
         query(connection, "DELETE FROM phone_configs WHERE id = %s", (number,))
     return int(left)
 

@@ -1,4 +1,4 @@
-"""What a young WhatsApp Web number may send, so that it does not look like one that was made to send."""
+"""Limits on sending during the warm-up of a new WhatsApp Web number, so that WhatsApp does not ban it."""
 
 from dataclasses import dataclass, fields
 
@@ -6,20 +6,20 @@ from bisnesctl.database.postgres import Connection, query
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Messages, and chats with strangers; None: as many as the rate allows."""
+class WarmupLimits:
+    """Numbers of messages and of new chats; None: no limit beyond the rate."""
 
     per_hour: int | None = None
     per_day: int | None = None
     new_chats_per_day: int | None = None
 
-    def changed(self, **given: int | None) -> "Limits":
-        """The same with what is given; None leaves a limit as it is."""
+    def changed(self, **given: int | None) -> "WarmupLimits":
+        """These limits with some replaced; None leaves a limit unchanged."""
         named = {each.name: getattr(self, each.name) for each in fields(self)}
-        return Limits(**named | {name: value for name, value in given.items() if value is not None})
+        return WarmupLimits(**named | {name: value for name, value in given.items() if value is not None})
 
     def __str__(self) -> str:
-        told = [
+        limits = [
             f"{number} {what}"
             for number, what in (
                 (self.per_hour, "messages an hour"),
@@ -28,7 +28,7 @@ class Limits:
             )
             if number is not None
         ]
-        return ", ".join(told) or "no limit"
+        return ", ".join(limits) or "no limit"
 
 
 _SAVE = """
@@ -37,12 +37,12 @@ ON CONFLICT (bot_id) DO UPDATE SET per_hour = excluded.per_hour, per_day = exclu
     new_chats_per_day = excluded.new_chats_per_day"""
 
 
-def of(connection: Connection, bot_id: int) -> Limits:
-    """A bot's limits."""
+def of(connection: Connection, bot_id: int) -> WarmupLimits:
+    """The limits of a bot."""
     rows = query(connection, "SELECT per_hour, per_day, new_chats_per_day FROM wa_limit WHERE bot_id = %s", (bot_id,))
-    return Limits(*rows[0]) if rows else Limits()
+    return WarmupLimits(*rows[0]) if rows else WarmupLimits()
 
 
-def save(connection: Connection, bot_id: int, limits: Limits) -> None:
-    """These are a bot's limits from the next message on."""
+def save(connection: Connection, bot_id: int, limits: WarmupLimits) -> None:
+    """Stores the limits of a bot; they apply from the next message on."""
     query(connection, _SAVE, (bot_id, limits.per_hour, limits.per_day, limits.new_chats_per_day))

@@ -1,4 +1,4 @@
-"""WhatsApp Web sessions as the database has them: whether one is to run, how it is, and what keeps it from running."""
+"""WhatsApp Web sessions in the database: whether they are to run, their state, and their blocks."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,25 +17,25 @@ class Block:
     kind: str  # failed_starts, logged_out, conflict, banned, wrong_number or operator
     reason: str
     since: datetime
-    until: datetime | None  # None: until an operator unblocks it
+    until: datetime | None  # None: until an operator lifts it
 
     @property
     def end(self) -> str:
-        """When it ends, for people."""
+        """The end of the block, for people."""
         return "until you unblock it" if self.until is None else f"until {self.until:%Y-%m-%d %H:%M:%S %Z}"
 
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """Seconds since something happened, all by the database's clock; None: it did not happen."""
+    """Seconds since events, by the database's clock; None: it did not happen."""
 
-    change: float | None = None  # since it came to its state
-    start: float | None = None  # of its process
-    beat: float | None = None  # since the page of this very process last proved that it works
+    change: float | None = None  # since the last change of state
+    start: float | None = None  # since the start of its process
+    beat: float | None = None  # since the last heartbeat of its current page
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class WebSession:
     """The session of one bot."""
 
     bot_id: int
@@ -44,15 +44,15 @@ class Session:
     wanted: bool  # whether it is to run
     state: str  # STOPPED, STARTING, SCAN_QR_CODE, WORKING or FAILED
     reason: str | None
-    changed_at: datetime | None  # when it came to this state
-    started_at: datetime | None  # None: it is to be started, and was not yet
-    number: str | None  # digits of the number that it is linked to
-    beat_at: datetime | None  # when its page last proved that it works
+    changed_at: datetime | None  # the last change of state
+    started_at: datetime | None  # None: it is to be started
+    number: str | None  # digits of the linked phone number
+    beat_at: datetime | None  # the last heartbeat of its page
     failed_starts: int  # in a row
-    memory_mb: float | None  # proportional (PSS), with its browser
+    memory_mb: float | None  # PSS, with its browser
     versions: dict[str, str]
     block: Block | None
-    host: str | None = None  # on which it runs, or ran last
+    host: str | None = None  # where it runs, or ran last
     ages: Ages = Ages()
 
     @property
@@ -62,26 +62,26 @@ class Session:
 
     @property
     def runs(self) -> bool:
-        """Whether it says that it runs, or is about to."""
+        """Whether its state says that it runs or is starting."""
         return self.state not in ("STOPPED", "FAILED")
 
     def silence(self) -> float | None:
-        """Seconds since its page last proved that it works, where it ought to."""
+        """Seconds since the last heartbeat of its page; None if it should not work."""
         return self.ages.beat if self.state == "WORKING" else None
 
-    def told_reason(self, limit: float) -> str | None:
-        """Why it is as it is: a silence of more than `limit` seconds, else the reason that is stored."""
+    def current_reason(self, limit: float) -> str | None:
+        """The reason of its state: a silence of more than `limit` seconds, or else the stored reason."""
         silence = self.silence()
         if silence is not None and silence > limit:
-            return f"its page has given no sign of life for {silence:.0f} s"
+            return f"its page has given no heartbeat for {silence:.0f} s"
         return self.reason
 
     def trouble(self, limit: float) -> tuple[str, str, str] | None:
-        """What an operator should know of it, as a word, the reason and the command that tells more; None: it is well.
+        """The trouble that an operator should know: a status, the reason and the next command; None if there is none.
 
-        The word is blocked, failed, stopped, unlinked, or silent or starting (for more than `limit` seconds).
+        The status is blocked, failed, stopped, unlinked, or (for more than `limit` seconds) silent or starting.
         """
-        bot, reason = f"{self.company} {self.phone}", self.told_reason(limit) or ""
+        bot, reason = f"{self.company} {self.phone}", self.current_reason(limit) or ""
         if self.block is not None:
             return "blocked", f"{self.block.end}: {self.block.reason}", f"bisnesctl bots unblock {bot}"
         if not self.wanted:
@@ -99,7 +99,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class QrCode:
-    """What links a phone: a credential, for those alone who may see the session."""
+    """A QR code that links a phone. It is a credential of the session."""
 
     text: str = field(repr=False)
     expires_at: datetime | None
@@ -122,18 +122,18 @@ _QR = """
 SELECT qr, qr_expires_at FROM wa_session
 WHERE bot_id = %s AND state = 'SCAN_QR_CODE' AND qr IS NOT NULL AND COALESCE(qr_expires_at, 'infinity') > now()"""
 
-# One that does not run is asked for anew: the manager starts what has no time of its start.
+# The manager starts a session that has no time of start.
 _WANT = """
 INSERT INTO wa_session AS s (bot_id, wanted) VALUES (%(bot)s, %(wanted)s)
 ON CONFLICT (bot_id) DO UPDATE SET wanted = excluded.wanted,
     started_at = CASE WHEN s.state NOT IN ('STOPPED', 'FAILED') THEN s.started_at END"""
 
 _UNBLOCK = """
-WITH gone AS (DELETE FROM wa_block WHERE bot_id = %(bot)s)
+WITH lifted AS (DELETE FROM wa_block WHERE bot_id = %(bot)s)
 UPDATE wa_session SET failed_starts = 0, started_at = NULL, wanted = true WHERE bot_id = %(bot)s"""
 
 
-# What the number was shown as goes with it, unless somebody named it otherwise.
+# The display number is removed too, unless an operator changed it.
 _RELEASE = """
 WITH bound AS (
     SELECT bot_id, bound_number FROM wa_session s WHERE bot_id = %(bot)s AND (
@@ -145,60 +145,60 @@ UPDATE phone_configs c SET display_phone_number = NULL
 FROM bound b WHERE c.id = b.bot_id AND c.display_phone_number = b.bound_number"""
 
 
-def find(connection: Connection, company: str | None = None, phone: int | None = None) -> list[Session]:
-    """All sessions, or those of a company, or the one with this phone; one that was never started is STOPPED."""
+def find(connection: Connection, company: str | None = None, phone: int | None = None) -> list[WebSession]:
+    """All sessions, or those of a company, or that of a phone. A session that was never started is STOPPED."""
     return [_session(row) for row in query(connection, _FIND, {"company": company, "phone": phone})]
 
 
-def find_one(connection: Connection, company: str, phone: int) -> Session:
-    """One session. Raises `UsageError` where the company has no such WhatsApp Web number."""
+def find_one(connection: Connection, company: str, phone: int) -> WebSession:
+    """One session. Raises `UsageError` if the company has no such WhatsApp Web bot."""
     found = find(connection, company, phone)
     if not found:
         raise UsageError(
-            f"company {company} has no WhatsApp Web number {phone}: `bisnesctl bots list` shows all, "
+            f"company {company} has no WhatsApp Web bot {phone}: `bisnesctl bots list` shows all, "
             f"`bisnesctl bots add --company {company} --phone {phone} --wwebjs` adds one"
         )
     return found[0]
 
 
-def qr_code(connection: Connection, session: Session) -> QrCode | None:
-    """The QR code that it shows just now; None where it shows none."""
+def qr_code(connection: Connection, session: WebSession) -> QrCode | None:
+    """The QR code that a session shows now; None if it shows none."""
     rows = query(connection, _QR, (session.bot_id,))
     return QrCode(*rows[0]) if rows else None
 
 
-def want(connection: Connection, session: Session, wanted: bool) -> None:
-    """Has the manager start or stop it. Raises `Conflict` where a block keeps it from starting."""
+def want(connection: Connection, session: WebSession, wanted: bool) -> None:
+    """Requests that the manager starts or stops a session. Raises `Conflict` if it is blocked."""
     if wanted and session.block is not None:
         raise Conflict(blocked(session, session.block))
     query(connection, _WANT, {"bot": session.bot_id, "wanted": wanted})
 
 
-def unblock(connection: Connection, session: Session) -> None:
-    """Ends its block and has the manager start it; harmless where there is none."""
+def unblock(connection: Connection, session: WebSession) -> None:
+    """Lifts the block, if there is one, and requests that the manager starts the session."""
     query(connection, _UNBLOCK, {"bot": session.bot_id})
 
 
 def bound_number(connection: Connection, bot_id: int) -> str | None:
-    """Digits of the only number that may be linked to a session; None: any."""
+    """Digits of the only phone number that may be linked to a session; None: any number."""
     rows = query(connection, "SELECT bound_number FROM wa_session WHERE bot_id = %s", (bot_id,))
     return rows[0][0] if rows else None
 
 
 def release_number(connection: Connection, bot_id: int, with_queue: bool) -> None:
-    """Lets any number be linked to a session next; `with_queue`: even if messages wait, which it then sends."""
+    """Allows any phone number to be linked; `with_queue`: even if messages wait, which that number then sends."""
     query(connection, _RELEASE, {"bot": bot_id, "with_queue": with_queue})
 
 
-def blocked(session: Session, block: Block) -> str:
-    """What a block means and who ends it, for people."""
+def blocked(session: WebSession, block: Block) -> str:
+    """The block and how to lift it, for people."""
     return (
         f"bot {session.phone} of company {session.company} is blocked {block.end}: {block.reason}; "
         f"an operator unblocks it: `bisnesctl bots unblock {session.company} {session.phone}`"
     )
 
 
-def _session(row: tuple[Any, ...]) -> Session:
+def _session(row: tuple[Any, ...]) -> WebSession:
     *columns, host, change, start, beat, kind, reason, since, until = row
     block = None if kind is None else Block(kind, reason, since, until)
-    return Session(*[*columns, block, host, Ages(change, start, beat)])
+    return WebSession(*[*columns, block, host, Ages(change, start, beat)])

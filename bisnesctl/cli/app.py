@@ -1,7 +1,8 @@
-"""The command line's root. Every file beside this one registers its commands; see `load_commands`."""
+"""The root of the command line. Each file or folder beside this one is a command of the same name."""
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -10,16 +11,16 @@ import bisnesctl
 from bisnesctl import cli
 from bisnesctl.errors import ExitCode
 
-#: Titles under which `--help` groups the commands.
+#: Headings under which `--help` groups the commands.
 SETUP, RUN, WATCH, USE = "Set up", "Run", "Watch", "Use"
 
-#: The order of the commands in `--help`: the order in which a newcomer needs them.
+#: The order of the commands in `--help`: the order in which a newcomer needs them. Other commands follow by name.
 ORDER = ("help", "init", "render", "migrate", "start", "stop", "restart", "rollback", "status", "health", "logs")
 
 EPILOG = (
     f"Exit codes: {'; '.join(f'{code.value} {code.meaning}' for code in ExitCode)}."
     "  `health --probe`: 0 OK, 1 warning, 2 critical, 3 unknown."
-    "\n\nSettings come from the environment over ./.env, or over the file that BISNES_ENV names."
+    "\n\nSettings are read from the environment, then from ./.env, or from the file that BISNES_ENV names."
 )
 
 app = typer.Typer(
@@ -33,7 +34,7 @@ app = typer.Typer(
 
 
 def example(*lines: str) -> str:
-    """The epilog of a command's help: how it is typed."""
+    """The epilog of a command's help: examples to type."""
     return "Examples:\n\n" + "\n\n".join(f"`{line}`" for line in lines)
 
 
@@ -44,26 +45,29 @@ def _not_blank(text: str | None) -> str | None:
 
 
 #: Options and arguments that several commands have.
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Company = Annotated[str, typer.Option(metavar="ID", help="The company, such as 0128.", callback=_not_blank)]
 AnyCompany = Annotated[
     str | None, typer.Option("--company", metavar="ID", help="Only of this company.", callback=_not_blank)
 ]
 TheCompany = Annotated[
-    str, typer.Argument(metavar="COMPANY", show_default=False, help="Such as 0128.", callback=_not_blank)
+    str, typer.Argument(metavar="COMPANY", show_default=False, help="The company, such as 0128.", callback=_not_blank)
 ]
-ThePhone = Annotated[int, typer.Argument(min=0, metavar="PHONE", help="Which of its numbers (phoneIndex).")]
-Phone = Annotated[int, typer.Option(min=0, metavar="INDEX", help="Which of the company's numbers (phoneIndex).")]
+ThePhone = Annotated[int, typer.Argument(min=0, metavar="PHONE", help="The bot's phone index within the company.")]
+Phone = Annotated[int, typer.Option(min=0, metavar="INDEX", help="The bot's phone index within the company.")]
 
 
-def load_commands() -> None:
-    """Imports every command file, which registers itself. They import what is slow only when they run."""
+def load_commands(arguments: Sequence[str] = ()) -> None:
+    """Imports the command that these arguments name, or else all commands; each registers itself.
+
+    Commands import slow modules only when they run. `help` needs all commands, to tell them from topics.
+    """
     names = [module.name for module in pkgutil.iter_modules(cli.__path__)]
-    for name in sorted(names, key=_place):
+    wanted = next((each for each in arguments if not each.startswith("-")), "").replace("-", "_")
+    if wanted in names and wanted != "help":
+        names = [wanted]
+    for name in sorted(names, key=lambda each: (ORDER.index(each) if each in ORDER else len(ORDER), each)):
         importlib.import_module(f"{cli.__name__}.{name}")
-
-
-def _place(name: str) -> tuple[int, str]:
-    return (ORDER.index(name) if name in ORDER else len(ORDER), name)
 
 
 def _version(wanted: bool) -> None:
@@ -75,7 +79,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show where an error came from (before the command).")
+        bool, typer.Option("--verbose", "-v", help="Show a traceback if an error occurs (before the command).")
     ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -83,6 +87,6 @@ def root(
 ) -> None:
     """Runs a business's chat bots as isolated, supervised processes behind one HTTP API.
 
-    Start with `bisnesctl start --multiprocess --sandbox`, look with `bisnesctl status`, end with
+    To start everything: `bisnesctl start --multiprocess --sandbox`. To see how it is: `bisnesctl status`. To stop it:
     `bisnesctl stop`.
     """

@@ -1,26 +1,25 @@
-"""`bisnesctl dead-letters`: what could not be done, and waits for somebody to look."""
+"""`bisnesctl dead-letters`: items that failed and are kept for an operator."""
 
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, AnyCompany, app, example
+from bisnesctl.cli.app import WATCH, AnyCompany, AsJson, app, example
 
 if TYPE_CHECKING:
-    from bisnesctl.database.dead_letters import DeadLetter, Opened
+    from bisnesctl.database.dead_letters import DeadLetter, DeadLetterDetails
     from bisnesctl.database.postgres import Connection
-    from bisnesctl.database.retries import Filter
+    from bisnesctl.database.retries import RetryFilter
 
-dead_letters = typer.Typer(no_args_is_help=True, help="List, look into and retry what could not be done.")
+dead_letters = typer.Typer(no_args_is_help=True, help="List, show and retry messages, webhooks and files that failed.")
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=WATCH)
 
-LetterId = Annotated[str, typer.Argument(metavar="ID", help="As `dead-letters list` shows it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For other programs.")]
+LetterId = Annotated[str, typer.Argument(metavar="ID", help="The id as `dead-letters list` shows it.")]
 
 
 class Kind(StrEnum):
-    """What could not be done."""
+    """The kind of a dead letter."""
 
     MESSAGES = "messages"
     UNKNOWN = "unknown"
@@ -33,43 +32,43 @@ class Kind(StrEnum):
     "list", epilog=example("bisnesctl dead-letters list", "bisnesctl dead-letters list --kind webhooks-out --json")
 )
 def list_letters(
-    kind: Annotated[Kind | None, typer.Option(help="Only of this kind.")] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only this kind.")] = None,
     company: AnyCompany = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="The newest so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="At most N, the newest.")] = 50,
     json: AsJson = False,
 ) -> None:
-    """Show what was given up, newest first.
+    """List dead letters, newest first.
 
-    `messages` failed; of `unknown` nobody reports what became of them; `webhooks-in` of the providers could not be
-    applied; `webhooks-out` are events that a customer's webhook did not take for a day; `media` of messages that came
-    in could not be fetched.
+    `messages`: messages that failed. `unknown`: messages that may have been sent, without a status report since.
+    `webhooks-in`: webhooks of the providers that could not be applied. `webhooks-out`: events that a customer's webhook
+    did not accept for a day. `media`: files of incoming messages that could not be downloaded.
     """
-    from bisnesctl.database import dead_letters as deadletters
-    from bisnesctl.lifecycle import database_setup
+    from bisnesctl.database import dead_letters as store
+    from bisnesctl.database import postgres
     from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with database_setup.connected(load()) as connection:
-        found, more = deadletters.find(connection, limit, kind and kind.value, company)
+    with postgres.command_connection(load()) as connection:
+        found, more = store.find(connection, limit, kind and kind.value, company)
     output.print_found(found, json, _show, "there are no dead letters")
     if more:
-        output.say("there are more: see `--limit`, `--kind` and `--company`")
+        output.say("there are more: use `--limit`, `--kind` or `--company`")
 
 
 @dead_letters.command(
     epilog=example("bisnesctl dead-letters show 42", "bisnesctl dead-letters show evt_01JD5S0QK1 --json")
 )
 def show(letter_id: LetterId, json: AsJson = False) -> None:
-    """Show one with everything that is known of it, such as a webhook's body."""
+    """Show a dead letter with all its details, such as the body of a webhook."""
     from dataclasses import asdict
 
-    from bisnesctl.database import dead_letters as deadletters
-    from bisnesctl.lifecycle import database_setup
+    from bisnesctl.database import dead_letters as store
+    from bisnesctl.database import postgres
     from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with database_setup.connected(load()) as connection:
-        found = deadletters.open_letters(connection, letter_id)
+    with postgres.command_connection(load()) as connection:
+        found = store.find_by_id(connection, letter_id)
     if json:
         output.print_json([asdict(each) for each in found])
         return
@@ -87,68 +86,70 @@ def show(letter_id: LetterId, json: AsJson = False) -> None:
 )
 def retry(
     letter_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID…]", help="As `dead-letters list` shows them.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="ID", help="The ids as `dead-letters list` shows them.", show_default=False),
     ] = None,
     code: Annotated[
         str | None, typer.Option(metavar="CODE", help="Messages that failed with this code, such as network.")
     ] = None,
-    bot: Annotated[str | None, typer.Option(metavar="COMPANY/PHONE", help="Messages of this bot: 0128/0.")] = None,
+    bot: Annotated[
+        str | None, typer.Option(metavar="COMPANY/PHONE", help="Messages of this bot, such as 0128/0.")
+    ] = None,
     company: AnyCompany = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="That failed since: 2h, 30m, 1d (ago) or 2026-01-31T08:00.")
+        str | None, typer.Option(metavar="TIME", help="Failed at or after: 2h, 30m, 1d (ago) or 2026-01-31T08:00.")
     ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="That failed until then.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="So many messages at most.")] = 1000,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Failed at or before, in the same form.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="At most N messages.")] = 1000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the messages.")] = False,
 ) -> None:
-    """Have them tried again.
+    """Retry dead letters.
 
-    A webhook of a provider is applied once more, an event is called once more in the order of its chat, a file is
-    fetched once more. A message is sent once more if it is known not to have left, and failed for something that passes
-    (its provider could not be reached, or was not able to); in its chat it goes before those that were accepted after
-    it. One that was refused for good is not: put it right and send it as a new one.
+    A provider's webhook is applied again, an event is delivered again in the order of its chat, and a file is
+    downloaded again. A message is sent again only if it certainly was not sent and the cause is temporary, such as a
+    provider that could not be reached; within its chat it goes before messages that were accepted later. A message
+    that was refused permanently is not retried: correct it and send it as a new one.
 
-    With options instead of ids: all failed messages that fit all of them, the oldest first. Exit code 2 if there was
-    nothing to be tried again.
+    With options instead of ids, all failed messages that match every option are retried, the oldest first. The exit
+    code is 2 if nothing can be retried.
     """
-    from bisnesctl.database.retries import Filter
-    from bisnesctl.database.retries import bot as bot_named
+    from bisnesctl.database import postgres
+    from bisnesctl.database.retries import RetryFilter, parse_bot
     from bisnesctl.errors import UsageError
-    from bisnesctl.lifecycle import database_setup
     from bisnesctl.settings import load
 
     filtered = any(each is not None for each in (code, bot, company, since, until))
     if bool(letter_ids) is filtered:
-        raise UsageError("name ids, or what to retry by --code, --bot, --company, --since and --until")
+        raise UsageError("name ids, or filter messages with --code, --bot, --company, --since and --until")
     if bot is not None and company is not None:
-        raise UsageError("--bot names its company already: leave out --company")
-    of, phone = bot_named(bot) if bot is not None else (company, None)
-    with database_setup.connected(load()) as connection:
+        raise UsageError("--bot includes the company: leave out --company")
+    owner, phone = parse_bot(bot) if bot is not None else (company, None)
+    with postgres.command_connection(load()) as connection:
         if letter_ids:
             _retry_letters(connection, letter_ids, dry_run)
         else:
-            _retry_messages(connection, Filter(code, of, phone, since, until, limit), dry_run)
+            _retry_messages(connection, RetryFilter(code, owner, phone, since, until, limit), dry_run)
 
 
 def _retry_letters(connection: "Connection", letter_ids: list[str], dry_run: bool) -> None:
     from rich.markup import escape
 
-    from bisnesctl.database import dead_letters as deadletters
+    from bisnesctl.database import dead_letters as store
     from bisnesctl.errors import UsageError
     from bisnesctl.terminal import output
 
     if dry_run:
-        raise UsageError("--dry-run counts messages: name them by --code, --bot, --company, --since or --until")
-    retried, refused = deadletters.retry(connection, letter_ids)
+        raise UsageError("--dry-run counts messages: filter them with --code, --bot, --company, --since or --until")
+    retried, refused = store.retry(connection, letter_ids)
     if not retried:
         raise UsageError("\n".join(refused))
     for reason in refused:
         output.say(escape(reason))
     for letter in retried:
-        output.say(escape(f"trying again: {letter.kind} {letter.id}"))
+        output.say(escape(f"retrying {letter.kind} {letter.id}"))
 
 
-def _retry_messages(connection: "Connection", wanted: "Filter", dry_run: bool) -> None:
+def _retry_messages(connection: "Connection", wanted: "RetryFilter", dry_run: bool) -> None:
     from rich.markup import escape
 
     from bisnesctl.database import retries
@@ -156,17 +157,17 @@ def _retry_messages(connection: "Connection", wanted: "Filter", dry_run: bool) -
     from bisnesctl.terminal import output
 
     choice = retries.choose(connection, wanted)
-    reasons = [f"{_messages(count)} not tried again: {reason}" for reason, count in choice.refused.items()]
+    reasons = [f"{_messages(count)} not retried: {reason}" for reason, count in choice.refused.items()]
     if not choice.ids:
-        raise UsageError("\n".join(reasons) or "no failed message fits: `bisnesctl dead-letters list` shows all")
+        raise UsageError("\n".join(reasons) or "no failed message matches: `bisnesctl dead-letters list` shows all")
     for reason in reasons:
         output.say(escape(reason))
     if dry_run:
-        output.result(f"would try again: {_messages(len(choice.ids))}")
+        output.result(f"would retry {_messages(len(choice.ids))}")
     else:
-        output.result(f"trying again: {_messages(len(retries.again(connection, choice.ids)))}")
+        output.result(f"retrying {_messages(len(retries.retry(connection, choice.ids)))}")
     if len(choice.ids) + choice.refused.total() >= wanted.limit:
-        output.say("there may be more: see `--limit`")
+        output.say("there may be more: use `--limit`")
 
 
 def _messages(count: int) -> str:
@@ -189,7 +190,7 @@ def _show(found: "list[DeadLetter]") -> None:
     output.print_table(columns, [[escape(text) for text in row] for row in cells])
 
 
-def _print(letter: "Opened") -> None:
+def _print(letter: "DeadLetterDetails") -> None:
     import json
     from dataclasses import asdict
 
@@ -197,7 +198,7 @@ def _print(letter: "Opened") -> None:
 
     fields = asdict(letter)
     for name, value in (fields | fields.pop("details")).items():
-        plain = isinstance(value, str) and value.isprintable()  # nothing that a terminal would obey
+        plain = isinstance(value, str) and value.isprintable()  # without control sequences for the terminal
         text = value if plain else json.dumps(value, indent=2, ensure_ascii=not isinstance(value, dict | list))
         output.result(f"{name}: {text}")
     output.result("")

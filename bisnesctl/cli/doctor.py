@@ -1,21 +1,21 @@
-"""`bisnesctl doctor`: whether WhatsApp Web is still what we know."""
+"""`bisnesctl doctor`: whether the page of WhatsApp Web still has everything that we use."""
 
 from typing import Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, app, example
+from bisnesctl.cli.app import WATCH, AsJson, app, example
 from bisnesctl.errors import ExitCode, UsageError
 
 
 @app.command(rich_help_panel=WATCH, epilog=example("bisnesctl doctor --live 0128/2"))
 def doctor(
-    live: Annotated[str, typer.Option("--live", metavar="COMPANY/PHONE", help="The number whose page is examined.")],
-    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+    live: Annotated[str, typer.Option("--live", metavar="COMPANY/PHONE", help="The bot whose page is examined.")],
+    json: AsJson = False,
 ) -> None:
-    """Examine the page of a running WhatsApp Web session: is wa-js ready, are all functions there that we use?
+    """Examine the page of a running WhatsApp Web session: is wa-js ready, and are all functions present that we use?
 
-    WhatsApp changes its page without notice. Exit code 0 when all is well and 5 when not.
+    WhatsApp changes its page without notice. The exit code is 0 if nothing is missing, otherwise 5.
     """
     from bisnesctl.clients.api_client import ApiClient, api_key, api_url
     from bisnesctl.processes.deployment import open_deployment
@@ -24,7 +24,7 @@ def doctor(
 
     company, separator, phone = live.rpartition("/")
     if not separator or not company or not phone.isdecimal():
-        raise UsageError(f"--live {live}: name a company and its phone, such as 0128/2")
+        raise UsageError(f"--live {live}: name a company and a phone index, such as 0128/2")
     deployment = open_deployment()
     api = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
     findings = api.examine_session(company, int(phone))

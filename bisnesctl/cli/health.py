@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, app, example
+from bisnesctl.cli.app import WATCH, AsJson, app, example
 from bisnesctl.errors import BisnesError, ExitCode
 
 if TYPE_CHECKING:
-    from bisnesctl.health.verdict import Finding
+    from bisnesctl.health.verdict import HealthFinding
 
 
 @app.command(
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     ),
 )
 def health(
-    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
-    probe: Annotated[bool, typer.Option("--probe", help="One line and a monitoring plugin's exit code.")] = False,
+    json: AsJson = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Print one line; exit with the code of a monitoring plugin.")
+    ] = False,
 ) -> None:
-    """Ask every process, PostgreSQL and Redis how they are, whether the disks have space and can be written, and look
-    up which numbers need you.
+    """Check every process, PostgreSQL, Redis and the disks, and list the bots that need an operator.
 
-    Exit code 0 when all are healthy and 5 when not; with `--probe` 0 OK, 1 warning, 2 critical, 3 unknown.
+    The exit code is 0 if everything is healthy, otherwise 5. With `--probe`: 0 OK, 1 warning, 2 critical, 3 unknown.
     """
     if probe:
         raise typer.Exit(_probe())
@@ -63,11 +64,11 @@ def _probe() -> int:
     return int(judge(findings))
 
 
-def _plain(finding: "Finding") -> dict[str, str]:
+def _plain(finding: "HealthFinding") -> dict[str, str]:
     return {"name": finding.name, "status": finding.health.status.value, "reason": finding.health.reason}
 
 
-def _show(findings: "list[Finding]") -> None:
+def _show(findings: "list[HealthFinding]") -> None:
     from rich.markup import escape
 
     from bisnesctl.health.verdict import Verdict

@@ -5,15 +5,15 @@ from bisnesctl.cli.app import SETUP, app, example
 
 @app.command(rich_help_panel=SETUP, epilog=example("bisnesctl init", "BISNES_ENV=/etc/bisnes/env bisnesctl init"))
 def init() -> None:
-    """Write `.env` with secrets of its own.
+    """Write `.env` with new secrets.
 
-    The file gets mode 0600 and a comment for every setting. One that exists is left as it is. `start` does this by
-    itself where there is no file.
+    The file has mode 0600 and a comment for each setting. An existing file is not changed. `start` writes the file too,
+    if there is none.
     """
-    from bisnesctl.lifecycle import env_file
+    from bisnesctl.lifecycle import preflight
     from bisnesctl.settings import env_path
     from bisnesctl.terminal import output
 
     path = env_path()
-    env_file.write(path)
-    output.say(f"wrote {path}, with secrets of its own; next: [b]bisnesctl start --multiprocess --sandbox[/]")
+    preflight.write_env_file(path)
+    output.say(f"wrote {path} with new secrets; next: [b]bisnesctl start --multiprocess --sandbox[/]")

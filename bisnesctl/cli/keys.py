@@ -1,16 +1,16 @@
-"""`bisnesctl keys`: who may use the HTTP API."""
+"""`bisnesctl keys`: the keys of the HTTP API."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import USE, AnyCompany, app, example
+from bisnesctl.cli.app import USE, AnyCompany, AsJson, app, example
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
     from bisnesctl.database.api_keys import ApiKey
 
-keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke the keys of the HTTP API.")
+keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys of the HTTP API.")
 app.add_typer(keys, name="keys", rich_help_panel=USE)
 
 
@@ -21,65 +21,62 @@ app.add_typer(keys, name="keys", rich_help_panel=USE)
 )
 def create(
     company: AnyCompany = None,
-    operator: Annotated[bool, typer.Option("--operator", help="For every company, and for operators' calls.")] = False,
-    label: Annotated[str, typer.Option(help="What it is for, to tell keys apart.")] = "",
-    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+    operator: Annotated[
+        bool, typer.Option("--operator", help="An operator's key, for all companies and operator routes.")
+    ] = False,
+    label: Annotated[str, typer.Option(help="A note that tells keys apart.")] = "",
+    json: AsJson = False,
 ) -> None:
-    """Make a key and print it: the only time that it is shown, for its hash alone is kept."""
+    """Create a key and print it. It is not shown again, because only its hash is stored."""
     from bisnesctl.bots import store as bots
-    from bisnesctl.database import api_keys as store
-    from bisnesctl.lifecycle import database_setup
+    from bisnesctl.database import api_keys, postgres
     from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
     if (company is None) != operator:
-        raise UsageError("say whose key it is: `--company ID`, or `--operator` for every company")
-    key = store.generate()
-    with database_setup.connected(load()) as connection:
-        store.register(connection, key, company, label)
+        raise UsageError("name the owner of the key: `--company ID`, or `--operator` for all companies")
+    key = api_keys.generate()
+    with postgres.command_connection(load()) as connection:
+        api_keys.register(connection, key, company, label)
         if company is not None and not bots.find(connection, company):
             output.say(f"[yellow]note:[/] company {company} has no bots yet (`bisnesctl bots list` shows all)")
     if json:
         output.print_json({"key": key, "company": company, "label": label})
     else:
         output.result(key)
-    output.say("keep it now: it is not shown again; send it as X-Api-Key")
+    output.say("store it now: it is not shown again; callers send it as X-Api-Key")
 
 
 @keys.command("list", epilog=example("bisnesctl keys list", "bisnesctl keys list --company 0128"))
-def list_keys(
-    company: AnyCompany = None,
-    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
-) -> None:
-    """Show all keys by their first characters, the revoked ones too."""
-    from bisnesctl.database import api_keys as store
-    from bisnesctl.lifecycle import database_setup
+def list_keys(company: AnyCompany = None, json: AsJson = False) -> None:
+    """List the keys by their first characters, including revoked ones."""
+    from bisnesctl.database import api_keys, postgres
     from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with database_setup.connected(load()) as connection:
-        found = store.find(connection, company)
-    output.print_found(
-        found, json, _show, "there are no keys yet: [b]bisnesctl keys create --company 0128[/] makes one"
-    )
+    with postgres.command_connection(load()) as connection:
+        found = api_keys.find(connection, company)
+    none = "there are no keys yet: [b]bisnesctl keys create --company 0128[/] creates one"
+    output.print_found(found, json, _show, none)
 
 
 @keys.command(epilog=example("bisnesctl keys revoke 3", "bisnesctl keys revoke bk_Xy12a --company 0128"))
 def revoke(
-    key: Annotated[str, typer.Argument(help="Its id, its first characters as `keys list` shows them, or all of it.")],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="Its id, its first characters as `keys list` shows them, or all of it.")
+    ],
     company: AnyCompany = None,
 ) -> None:
-    """Shut a key out for good. Running processes know it at once."""
-    from bisnesctl.database import api_keys as store
-    from bisnesctl.lifecycle import database_setup
+    """Revoke a key permanently. Running processes refuse it at once."""
+    from bisnesctl.database import api_keys, postgres
     from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with database_setup.connected(load()) as connection:
-        found = store.revoke(connection, key, company)
-    whose = "an operator" if found.company is None else f"company {found.company}"
+    with postgres.command_connection(load()) as connection:
+        found = api_keys.revoke(connection, key, company)
+    owner = "an operator" if found.company is None else f"company {found.company}"
     when = f" already on {found.revoked_at}" if found.revoked_at else ""
-    output.say(f"revoked key {found.id} ({found.prefix}…) of {whose}{when}")
+    output.say(f"revoked key {found.id} ({found.prefix}…) of {owner}{when}")
 
 
 def _show(found: "list[ApiKey]") -> None:

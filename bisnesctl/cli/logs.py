@@ -1,4 +1,4 @@
-"""`bisnesctl logs`: what the processes wrote."""
+"""`bisnesctl logs`: the processes' logs."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,15 +19,15 @@ _SUPERVISORD = "supervisord"
 )
 def logs(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Programs, instances, or supervisord itself.")
+        list[str] | None, typer.Argument(metavar="NAME", help="Programs, instances, or supervisord.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing what is added.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Lines of each file to begin with.")] = 15,
-    err: Annotated[bool, typer.Option("--err", help="Only what went to the standard error output.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new lines.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many last lines of each file to show.")] = 15,
+    err: Annotated[bool, typer.Option("--err", help="Show only standard error.")] = False,
 ) -> None:
     """Show the last log lines of all processes, or of those named.
 
-    Reads the files themselves, so it works whatever is down.
+    The files are read directly, so this works even if nothing runs.
     """
     from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal.log_view import LogView

@@ -1,4 +1,4 @@
-"""`bisnesctl migrate`: brings the database up to date."""
+"""`bisnesctl migrate`: applies the migrations that the database lacks."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,27 +15,26 @@ if TYPE_CHECKING:
     epilog=example("bisnesctl migrate", "bisnesctl migrate --status", "bisnesctl migrate --dry-run"),
 )
 def migrate(
-    status: Annotated[bool, typer.Option("--status", help="Only show which migrations the database has.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be applied.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only show which migrations were applied.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show which migrations would be applied.")] = False,
 ) -> None:
-    """Bring the database up to date, each migration wholly or not at all.
+    """Bring the database up to date. A migration that fails leaves no traces.
 
-    An existing database of the old system is taken over as it is, and the old server can go on with it. The embedded
-    PostgreSQL is migrated by `start` as well.
+    A database of the old system is used as it is, and the old server can continue to use it. `start` migrates the
+    embedded PostgreSQL too.
     """
-    from bisnesctl.database import migrations
-    from bisnesctl.lifecycle import database_setup
+    from bisnesctl.database import migrations, postgres
     from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
     settings = load()
-    database_setup.check_reachable(settings)
+    postgres.check_reachable(settings)
     if status:
         _show(migrations.status(settings.database_dsn))
         return
     if dry_run:
         lacking = migrations.pending(settings.database_dsn)
-        output.say("these would be applied:" if lacking else "there is nothing to apply: the database is up to date")
+        output.say("these would be applied:" if lacking else "nothing to apply: the database is up to date")
         for name in lacking:
             output.result(name)
         return
@@ -51,5 +50,7 @@ def _show(states: "list[MigrationState]") -> None:
 
 
 def _cells(state: "MigrationState") -> list[str]:
-    note = "[yellow]its file was changed since, without effect here[/]" if state.changed else ""
+    note = (
+        "[yellow]the file was changed after it was applied; the change has no effect here[/]" if state.changed else ""
+    )
     return [state.migration.name, state.applied_at or "[yellow]pending[/]", note]

@@ -1,4 +1,4 @@
-"""`bisnesctl render`: the configuration files, and nothing else."""
+"""`bisnesctl render`: supervisord's configuration, without a start."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +10,12 @@ from bisnesctl.cli.app import SETUP, app, example
 
 @app.command(rich_help_panel=SETUP, epilog=example("bisnesctl render", "bisnesctl render --out /tmp/look"))
 def render(
-    out: Annotated[Path | None, typer.Option(help="Folder to write to; without it the one that `start` uses.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the files (default: the folder that `start` uses).")
+    ] = None,
 ) -> None:
-    """Write supervisord's configuration, and start nothing."""
-    from bisnesctl.lifecycle.steps import write_config
+    """Write supervisord's configuration without starting anything."""
+    from bisnesctl.lifecycle.start import write_config
     from bisnesctl.processes.deployment import make_folders, open_deployment
     from bisnesctl.terminal import output
 

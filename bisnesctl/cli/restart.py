@@ -1,4 +1,4 @@
-"""`bisnesctl restart`: some processes, one after the other."""
+"""`bisnesctl restart`: some instances, one after the other."""
 
 from typing import Annotated
 
@@ -8,10 +8,10 @@ from bisnesctl.cli.app import RUN, app, example
 
 
 @app.command(rich_help_panel=RUN, epilog=example("bisnesctl restart api", "bisnesctl restart meta-worker-2"))
-def restart(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Programs or instances.")]) -> None:
-    """Restart programs with the settings of now, each instance healthy before the next one goes down."""
+def restart(names: Annotated[list[str], typer.Argument(metavar="NAME", help="Programs or instances.")]) -> None:
+    """Restart programs with the current settings. Each instance is healthy again before the next one stops."""
     from bisnesctl.errors import UsageError
-    from bisnesctl.lifecycle import steps
+    from bisnesctl.lifecycle import start
     from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.processes.topology import resolve
     from bisnesctl.terminal import output
@@ -20,6 +20,8 @@ def restart(names: Annotated[list[str], typer.Argument(metavar="NAME...", help="
     chosen = resolve(names, deployment.instances)
     foreign = [each.name for each in chosen if deployment.mode not in each.program.modes]
     if foreign:
-        raise UsageError(f"{', '.join(foreign)} does not run in mode {deployment.mode}: `bisnesctl start` changes it")
+        raise UsageError(
+            f"{', '.join(foreign)} does not run in mode {deployment.mode}: `bisnesctl start` changes the mode"
+        )
     with deployment.lock(f"restart {' '.join(names)}"):
-        steps.restart(deployment, chosen, output.say)
+        start.restart(deployment, chosen, output.say)

@@ -1,14 +1,15 @@
-"""`bisnesctl rollback`: back to the single process."""
+"""`bisnesctl rollback`: back to the legacy single process."""
 
 from bisnesctl.cli.app import RUN, app, example
 
 
 @app.command(rich_help_panel=RUN, epilog=example("bisnesctl rollback"))
 def rollback() -> None:
-    """Go back to the single process of old, on port 8443.
+    """Go back to the legacy single process, on port 8443.
 
-    It is started beside the others, and they are stopped once it is healthy: they finish what is in their hands, and
-    it delivers what waits. Works while the API keeps crashing or Redis is down. Nothing happens to the database.
+    It is started beside the isolated processes. When it is healthy, they finish their current work and stop, and it
+    delivers the messages that wait. This works even if the API keeps crashing or Redis is down. The database is not
+    changed.
     """
     from bisnesctl.cli.start import run
     from bisnesctl.processes.deployment import open_deployment

@@ -1,23 +1,23 @@
-"""`bisnesctl sandbox`: speaks with the simulators."""
+"""`bisnesctl sandbox`: acts as a customer, or as a phone, at the simulators."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import USE, Phone, app, example
+from bisnesctl.cli.app import USE, AsJson, Phone, app, example
 
 if TYPE_CHECKING:
-    from bisnesctl.clients.sandbox_client import Listener
+    from bisnesctl.clients.sandbox_client import SandboxNumber
     from bisnesctl.settings import Settings
 
-sandbox = typer.Typer(no_args_is_help=True, help="Speak as a customer in the sandbox; scan QR codes.")
+sandbox = typer.Typer(no_args_is_help=True, help="Write as a customer in the sandbox; scan QR codes.")
 app.add_typer(sandbox, name="sandbox", rich_help_panel=USE)
 
 
 @sandbox.callback()
 def root() -> None:
-    """Speak as a customer of a business in the sandbox; scan the QR codes of WhatsApp Web."""
+    """Write to a business as its customer in the sandbox; scan the QR codes of WhatsApp Web."""
 
 
 @sandbox.command(
@@ -29,73 +29,80 @@ def root() -> None:
     )
 )
 def say(
-    text: Annotated[str, typer.Argument(help="What to say, or the caption of the file.")] = "",
-    sender: Annotated[str, typer.Option("--from", metavar="NUMBER", help="Who speaks.")] = "60123456789",
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text, or the caption of the file.")] = "",
+    sender: Annotated[
+        str, typer.Option("--from", metavar="NUMBER", help="The customer's phone number.")
+    ] = "60123456789",
     to: Annotated[
         str | None,
-        typer.Option(metavar="ID", help="The number: its phone number id, 360dialog's key, or a linked number."),
+        typer.Option(metavar="ID", help="The recipient: a phone number id, a 360dialog key, or a linked phone number."),
     ] = None,
-    company: Annotated[str | None, typer.Option(metavar="ID", help="The number of this company's, instead.")] = None,
+    company: Annotated[
+        str | None, typer.Option(metavar="ID", help="The recipient by its company, instead of --to.")
+    ] = None,
     phone: Phone = 0,
     name: Annotated[str | None, typer.Option(help="The customer's name.")] = None,
     user_id: Annotated[
-        str | None, typer.Option(metavar="ID", help="The customer's user id, such as US.1349, instead of the number.")
+        str | None,
+        typer.Option(metavar="ID", help="The customer's user id, such as US.1349, instead of a phone number."),
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", "--image", metavar="FILE", help="A picture, sound, video or document.")
+        Path | None, typer.Option("--file", "--image", metavar="FILE", help="An image, audio, video or document.")
     ] = None,
-    voice: Annotated[bool, typer.Option("--voice", help="The sound was spoken into the phone.")] = False,
-    button: Annotated[str | None, typer.Option(metavar="TITLE", help="Press this button of a message.")] = None,
+    voice: Annotated[bool, typer.Option("--voice", help="Send the audio as a voice message.")] = False,
+    button: Annotated[str | None, typer.Option(metavar="TITLE", help="Press the button with this title.")] = None,
     reaction: Annotated[
-        str | None, typer.Option(metavar="EMOJI", help="React to --about; empty takes it back.")
+        str | None, typer.Option(metavar="EMOJI", help="React to --about with this emoji; empty: remove the reaction.")
     ] = None,
-    about: Annotated[
-        str | None, typer.Option(metavar="ID", help="The message that a reaction, an edit or a revoke is about.")
-    ] = None,
-    reply_to: Annotated[str | None, typer.Option(metavar="ID", help="The message that this one answers.")] = None,
+    about: Annotated[str | None, typer.Option(metavar="ID", help="The message to react to, edit or revoke.")] = None,
+    reply_to: Annotated[str | None, typer.Option(metavar="ID", help="The message to reply to.")] = None,
     kind: Annotated[
-        str | None, typer.Option("--type", help="Such as location, contacts, order, edit, revoke, call; else guessed.")
+        str | None,
+        typer.Option(
+            "--type",
+            help="The type, such as location, contacts, edit, revoke or call (default: from the other options).",
+        ),
     ] = None,
     content: Annotated[
-        str | None, typer.Option(metavar="JSON", help="What the webhook has under the type's name.")
+        str | None, typer.Option(metavar="JSON", help="The value of the webhook's field of that type.")
     ] = None,
-    group: Annotated[str | None, typer.Option(metavar="DIGITS", help="In this group (WhatsApp Web).")] = None,
-    count: Annotated[int, typer.Option(min=1, max=10_000, help="Say it so often, numbered.")] = 1,
-    echo: Annotated[bool, typer.Option("--echo", help="The business itself says it, with its own phone.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+    group: Annotated[str | None, typer.Option(metavar="DIGITS", help="Write in this group (WhatsApp Web).")] = None,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="Send the message N times, numbered.")] = 1,
+    echo: Annotated[bool, typer.Option("--echo", help="Send it from the business's own phone.")] = False,
+    json: AsJson = False,
 ) -> None:
-    """Say something as a customer, and print the message's id.
+    """Send a message as a customer and print its id.
 
-    The number is that of --to, or of --company and --phone, or that of the quickstart. What was said goes to it as a
-    signed webhook, as from Meta, or to the page of WhatsApp Web that is linked to it.
+    The recipient is --to, or the bot of --company and --phone, or the number of the quickstart. The message arrives as
+    a signed webhook, as from Meta, or in the page of WhatsApp Web that is linked to the number.
     """
     from bisnesctl.clients import sandbox_client
     from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
     settings = load()
-    heard_by = _listener(settings, to, company, phone)
+    recipient = _recipient(settings, to, company, phone)
     fields = {
-        "to": heard_by.number, "from": None if user_id else sender, "user_id": user_id, "name": name,
+        "to": recipient.number, "from": None if user_id else sender, "user_id": user_id, "name": name,
         "text": text, "voice": voice, "button": button, "emoji": reaction, "message_id": about, "reply_to": reply_to,
         "type": kind, "content": content, "count": count, "echo": echo, "group": group,
     }  # fmt: skip
-    ids = sandbox_client.say(settings.sandbox_port, heard_by.web, fields, file)
+    ids = sandbox_client.say(settings.sandbox_port, recipient.web, fields, file)
     if json:
         output.print_json({"ids": ids})
     else:
         output.result("\n".join(ids))
 
 
-def _listener(settings: "Settings", to: str | None, company: str | None, phone: int) -> "Listener":
+def _recipient(settings: "Settings", to: str | None, company: str | None, phone: int) -> "SandboxNumber":
     from bisnesctl.clients import sandbox_client
-    from bisnesctl.lifecycle import database_setup
+    from bisnesctl.database import postgres
 
     if to:
-        return sandbox_client.listener(settings.sandbox_port, to)
+        return sandbox_client.find_number(settings.sandbox_port, to)
     if company is None:
-        return sandbox_client.Listener(sandbox_client.DEMO_NUMBER)
-    with database_setup.connected(settings) as connection:
+        return sandbox_client.SandboxNumber(sandbox_client.DEMO_NUMBER)
+    with postgres.command_connection(settings) as connection:
         return sandbox_client.number_of(connection, company, phone, settings.encryption_key.get_secret_value())
 
 
@@ -107,17 +114,22 @@ def _listener(settings: "Settings", to: str | None, company: str | None, phone: 
     )
 )
 def scan(
-    number: Annotated[str, typer.Argument(metavar="NUMBER", help="The phone's own number.")] = "60110000001",
-    company: Annotated[str | None, typer.Option(metavar="ID", help="Scan the code of this company's bot.")] = None,
+    number: Annotated[
+        str, typer.Argument(metavar="NUMBER", help="The number of the phone that scans.")
+    ] = "60110000001",
+    company: Annotated[str | None, typer.Option(metavar="ID", help="Scan the code of a bot of this company.")] = None,
     phone: Phone = 0,
     code: Annotated[
-        str | None, typer.Option(metavar="CODE", help="Type this pairing code in, on the phone that it was made for.")
+        str | None,
+        typer.Option(
+            metavar="CODE", help="Type this pairing code on the phone that it was made for, instead of scanning."
+        ),
     ] = None,
-    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for a QR code.")] = 60.0,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for a QR code.")] = 60.0,
 ) -> None:
-    """Scan the QR code of a WhatsApp Web session, as with a phone: the session is linked to the phone's number.
+    """Scan the QR code of a WhatsApp Web session with a simulated phone, which links the session to its number.
 
-    It is the code of the bot named by --company and --phone, or the only one that is shown.
+    The code is that of the bot of --company and --phone, or else the only code that is shown.
     """
     from bisnesctl.clients import sandbox_client
     from bisnesctl.settings import load
@@ -127,16 +139,16 @@ def scan(
     if code:
         device = sandbox_client.pair(settings.sandbox_port, code)
     else:
-        device = sandbox_client.scan(settings.sandbox_port, number, lambda: _shown(settings, company, phone), wait)
+        device = sandbox_client.scan(settings.sandbox_port, number, lambda: _qr_code(settings, company, phone), wait)
     output.say("linked; `bisnesctl bots list` shows when the session works")
     output.result(device)
 
 
-def _shown(settings: "Settings", company: str | None, phone: int) -> str | None:
+def _qr_code(settings: "Settings", company: str | None, phone: int) -> str | None:
     from bisnesctl.clients import sandbox_client
-    from bisnesctl.lifecycle import database_setup
+    from bisnesctl.database import postgres
 
     if company is None:
         return ""
-    with database_setup.connected(settings) as connection:
+    with postgres.command_connection(settings) as connection:
         return sandbox_client.qr_of(connection, company, phone)

@@ -1,19 +1,19 @@
-"""`bisnesctl send`: one message, as a front-end would send it."""
+"""`bisnesctl send`: sends one message through the HTTP API."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import USE, Company, Phone, app, example
+from bisnesctl.cli.app import USE, AsJson, Company, Phone, app, example
 from bisnesctl.errors import BisnesError
 
 if TYPE_CHECKING:
-    from bisnesctl.clients.api_client import Answer
+    from bisnesctl.clients.api_client import SendAnswer
 
 
 def _printable(text: str | None) -> str | None:
     if text is not None and not (text.strip() and text.isascii() and text.isprintable()):
-        raise typer.BadParameter("it travels as an HTTP header: printable ASCII characters only")
+        raise typer.BadParameter("it is sent as an HTTP header: use printable ASCII characters")
     return text
 
 
@@ -27,23 +27,27 @@ def _printable(text: str | None) -> str | None:
 )
 def send(
     company: Company,
-    to: Annotated[str, typer.Option(metavar="CHAT", help="A number in international form, or a chat id.")],
-    text: Annotated[str, typer.Option(help="What to say, at most 4096 characters.")],
+    to: Annotated[str, typer.Option(metavar="CHAT", help="A phone number in international form, or a chat id.")],
+    text: Annotated[str, typer.Option(help="The text, at most 4096 characters.")],
     phone: Phone = 0,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it was sent or refused.")] = False,
-    timeout: Annotated[float, typer.Option(min=0.1, max=30, metavar="SECONDS", help="How long --wait waits.")] = 30,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the message was sent or refused.")] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=30, metavar="SECONDS", help="How long to wait with --wait.")
+    ] = 30,
     idempotency_key: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="Sent again under the same key, it is the same message.", callback=_printable),
+        typer.Option(
+            metavar="KEY", help="Retrying with the same key does not send the message twice.", callback=_printable
+        ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Send a text through the HTTP API and print its id and status.
 
-    The key is $BISNES_API_KEY, or OPERATOR_KEY of `.env`. A message that was accepted leaves even when this command
-    did not wait for it; with `--wait` the exit code tells whether the provider took it.
+    The API key is $BISNES_API_KEY, or OPERATOR_KEY of `.env`. An accepted message is sent even if this command does not
+    wait for it. With `--wait` the exit code shows whether the provider accepted it.
     """
-    from bisnesctl.clients.api_client import TAKEN, ApiClient, api_key, api_url
+    from bisnesctl.clients.api_client import SENT_STATUSES, ApiClient, api_key, api_url
     from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal import output
 
@@ -57,26 +61,27 @@ def send(
         output.result(f"{answer.message_id} {answer.status}")
     if answer.error is not None:
         raise BisnesError(_failed(answer))
-    if wait and answer.status not in TAKEN:
+    if wait and answer.status not in SENT_STATUSES:
         raise BisnesError(_pending(answer, timeout))
 
 
-def _failed(answer: "Answer") -> str:
+def _failed(answer: "SendAnswer") -> str:
     from bisnesctl.database.transient_errors import is_transient
 
     if is_transient(answer.provider_code, answer.error):
-        again = f"`bisnesctl dead-letters retry {answer.message_id}` tries it again"
-        return f"the message was given up: {answer.error}; {again}"
-    return f"the provider refused the message for good: {answer.error}"
+        return f"the message failed: {answer.error}; to retry: `bisnesctl dead-letters retry {answer.message_id}`"
+    return f"the provider refused the message permanently: {answer.error}"
 
 
-def _pending(answer: "Answer", timeout: float) -> str:
+def _pending(answer: "SendAnswer", timeout: float) -> str:
     status, hold = answer.status, answer.hold
     if status == "unknown":
-        return "it may have been sent, and is not sent again: the provider's webhook will tell, and change its status"
+        return "it may have been sent and is not resent; a status report of the provider will update its status"
     if hold is None:
-        return f"it is {status} after {timeout:g} s, and kept: `bisnesctl bots list` shows what holds the number"
+        return (
+            f"it is still {status} after {timeout:g} s and stays queued: `bisnesctl bots list` shows why the bot waits"
+        )
     if hold["needsOperator"]:
-        return f"it waits until somebody acts: {hold['reason']} (`bisnesctl bots list`)"
-    since = f"the provider is not available since {hold['since']}" if hold["since"] else "its number pauses"
-    return f"it waits, and leaves by itself: {since}: {hold['reason']}"
+        return f"it waits until an operator acts: {hold['reason']} (`bisnesctl bots list`)"
+    cause = f"the provider is unavailable since {hold['since']}" if hold["since"] else "the bot pauses"
+    return f"it waits and will be sent automatically: {cause}: {hold['reason']}"

@@ -1,5 +1,8 @@
 """`bisnesctl start`: from nothing to healthy processes."""
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,7 +11,7 @@ from bisnesctl.cli.app import RUN, app, example
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from bisnesctl.lifecycle.steps import Start
+    from bisnesctl.lifecycle.start import Start
     from bisnesctl.processes.deployment import Deployment
     from bisnesctl.settings import Settings
     from bisnesctl.terminal.log_view import LogView
@@ -23,90 +26,88 @@ if TYPE_CHECKING:
     ),
 )
 def start(
-    multiprocess: Annotated[bool, typer.Option("--multiprocess", help="Isolated processes: the normal way.")] = False,
-    legacy: Annotated[bool, typer.Option("--legacy", help="The single process of old, on port 8443.")] = False,
-    sandbox: Annotated[bool, typer.Option("--sandbox", help="Simulators instead of the providers.")] = False,
+    multiprocess: Annotated[
+        bool, typer.Option("--multiprocess", help="Run isolated processes (the usual mode).")
+    ] = False,
+    legacy: Annotated[bool, typer.Option("--legacy", help="Run the legacy single process, on port 8443.")] = False,
+    sandbox: Annotated[bool, typer.Option("--sandbox", help="Use simulators instead of the providers.")] = False,
     only: Annotated[
-        list[str] | None, typer.Option(metavar="NAME...", help="Only these programs, and the servers they need.")
+        list[str] | None, typer.Option(metavar="NAME...", help="Start only these programs and the servers they need.")
     ] = None,
-    more: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="")] = None,
+    more: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="NAME")] = None,
     foreground: Annotated[
-        bool, typer.Option("--foreground", help="Stay, show all logs, and stop everything with Ctrl-C.")
+        bool, typer.Option("--foreground", help="Stay in the foreground and show all logs; Ctrl-C stops everything.")
     ] = False,
 ) -> None:
     """Start the processes and wait until they are healthy.
 
-    Without a `.env` it writes one. Without DATABASE_URL and REDIS_* it brings its own PostgreSQL and Redis. What
-    runs already stays; what fails is explained with its last log lines, and everything that was begun is stopped.
+    If there is no `.env`, one is written. If DATABASE_URL or REDIS_* are not set, an embedded PostgreSQL or Redis is
+    started. Processes that run already keep running. If a process fails, its last log lines are shown and everything
+    that this command started is stopped.
     """
+    from bisnesctl.lifecycle import preflight
     from bisnesctl.processes.topology import Mode
-
-    if multiprocess == legacy:
-        raise UsageError("say how: `bisnesctl start --multiprocess`, or `bisnesctl start --legacy`")
-    if more and not only:
-        raise UsageError(f"what is {more[0]}? To start some programs only: `--only {' '.join(more)}`")
-    names = tuple(name for each in [*(only or []), *(more or [])] for name in each.split(",") if name)
-    run(_settings(sandbox), Mode.LEGACY if legacy else Mode.MULTIPROCESS, names, foreground)
-
-
-def _settings(sandbox: bool) -> "Settings":
-    """The settings in force, with a new `.env` where there is none."""
-    from bisnesctl.lifecycle import env_file
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    settings = load()
-    if not settings.env_file.exists() and not settings.encryption_key:
-        env_file.write(settings.env_file)
-        output.say(f"wrote {settings.env_file}, with secrets of its own")
-        settings = load()
-    return settings.copy_with(sandbox=sandbox or settings.sandbox)
+    if multiprocess == legacy:
+        raise UsageError("name the mode: `bisnesctl start --multiprocess`, or `bisnesctl start --legacy`")
+    if more and not only:
+        raise UsageError(f"unexpected argument {more[0]}. To start only some programs: `--only {' '.join(more)}`")
+    names = tuple(name for each in [*(only or []), *(more or [])] for name in each.split(",") if name)
+    settings = preflight.load_settings(output.say)
+    settings = settings.copy_with(sandbox=sandbox or settings.sandbox)
+    run(settings, Mode.LEGACY if legacy else Mode.MULTIPROCESS, names, foreground)
 
 
 def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool, migrate: bool = True) -> None:
-    """Starts a mode and says what came of it."""
+    """Starts a mode and reports the result."""
     from bisnesctl.errors import Conflict
-    from bisnesctl.lifecycle.steps import Start
+    from bisnesctl.lifecycle.start import Start
     from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.processes.topology import Mode
     from bisnesctl.terminal import output
-    from bisnesctl.terminal.signals import as_interrupt
 
     deployment = open_deployment(settings)
     if foreground and deployment.supervisor.running():
-        raise Conflict("it runs in the background already: `bisnesctl logs -f` shows it, `bisnesctl stop` ends it")
+        raise Conflict(
+            "it runs in the background already: `bisnesctl logs -f` shows the logs, `bisnesctl stop` ends it"
+        )
     begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate)
     view = _view(deployment, begun) if foreground else None
-    with as_interrupt(), deployment.lock(f"start --{mode}"):
+    with _signals_as_interrupt():
         begun.run()
     if not begun.started and begun.child is None:
         output.say("everything runs already and is healthy")
-    _tell(deployment, begun)
-    if view is not None:
-        _stay(begun, view)
+    _summarise(deployment, begun)
+    if view is not None and begun.child is not None:
+        from bisnesctl.terminal.foreground import stay
+
+        stay(deployment, begun.child, view, output.say)
+
+
+@contextlib.contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    """Within it, SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl-C does, so that the start is undone."""
+    before = {each: signal.signal(each, signal.default_int_handler) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def _view(deployment: "Deployment", begun: "Start") -> "LogView":
     from bisnesctl.health.log_files import files_of
-    from bisnesctl.processes.topology import in_mode
     from bisnesctl.terminal.log_view import LogView
 
-    wanted = in_mode(deployment.instances, begun.mode, begun.only)
+    wanted = deployment.wanted(begun.mode, begun.only)
     return LogView([file for each in wanted for file in files_of(deployment.settings.log_dir, each.name)])
 
 
-def _stay(begun: "Start", view: "LogView") -> None:
-    from bisnesctl.terminal import output
-    from bisnesctl.terminal.foreground import stay
-
-    if begun.child is not None:
-        stay(begun.deployment, begun.child, view, output.say)
-
-
-def _tell(deployment: "Deployment", begun: "Start") -> None:
+def _summarise(deployment: "Deployment", begun: "Start") -> None:
     from bisnesctl.terminal import output
 
-    fronts = [each for each in deployment.active() if each.program.name in ("api", "legacy")]
-    where = f"API [b]{fronts[0].url}[/], described at /openapi/swagger; " if fronts else ""
+    apis = [each for each in deployment.active() if each.program.name in ("api", "legacy")]
+    where = f"API [b]{apis[0].url}[/], documented at /openapi/swagger; " if apis else ""
     sandbox = " in the sandbox" if deployment.settings.sandbox else ""
     output.say(f"running{sandbox} ({begun.mode}): {where}`bisnesctl status`, `bisnesctl logs -f`, `bisnesctl stop`")

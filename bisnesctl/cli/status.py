@@ -1,32 +1,30 @@
-"""`bisnesctl status`: how the processes are."""
+"""`bisnesctl status`: the state of the processes."""
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from bisnesctl import formatting
-from bisnesctl.cli.app import WATCH, app, example
+from bisnesctl.cli.app import WATCH, AsJson, app, example
 
 if TYPE_CHECKING:
-    from bisnesctl.health.overview import Overview, Row
+    from bisnesctl.health.overview import Overview, ProcessRow
 
 _COLOURS = {"healthy": "green", "degraded": "yellow", "starting": "yellow", "stopping": "yellow", "stopped": "dim"}
 
 _CONDITIONS = {
     "new": "nothing was started here yet: [b]bisnesctl start --multiprocess --sandbox[/]",
-    "stopping": "about to stop",
+    "stopping": "stopping",
     "stopped": "not running: [b]bisnesctl start --multiprocess[/]",
-    "died": "[red]not running[/], though nobody stopped it: [b]bisnesctl start --multiprocess[/]",
+    "died": "[red]not running[/], although it was not stopped on purpose: [b]bisnesctl start --multiprocess[/]",
     "silent": "[red]supervisord does not answer[/]: [b]bisnesctl stop[/] ends it",
 }
 
 
 @app.command(rich_help_panel=WATCH, epilog=example("bisnesctl status", "bisnesctl status --json"))
-def status(json: Annotated[bool, typer.Option("--json", help="For other programs.")] = False) -> None:
-    """Show every process: how it is, what it uses, how often it died, and why it is not well.
+def status(json: AsJson = False) -> None:
+    """Show every process: its status, uptime, CPU and memory, how often it died, and the reason if it is not healthy.
 
-    Below that, the numbers that need you. Needs neither the services nor PostgreSQL or Redis. `bisnesctl health` tells
-    by its exit code.
+    Below that: the bots that need an operator. Works without the services, PostgreSQL and Redis. For an exit code, use
+    `bisnesctl health`.
     """
     from dataclasses import asdict
 
@@ -78,7 +76,7 @@ def _header(found: "Overview") -> str:
     return f"[b]{mode}[/]{since}; home {found.home}; supervisord {found.supervisor_pid}\n"
 
 
-def _cells(row: "Row") -> list[str]:
+def _cells(row: "ProcessRow") -> list[str]:
     from rich.markup import escape
 
     return [

@@ -1,4 +1,4 @@
-"""`bisnesctl stop`: everything, or some."""
+"""`bisnesctl stop`: everything, or some programs."""
 
 from typing import Annotated
 
@@ -9,13 +9,13 @@ from bisnesctl.cli.app import RUN, app, example
 
 @app.command(rich_help_panel=RUN, epilog=example("bisnesctl stop", "bisnesctl stop meta-worker"))
 def stop(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Programs or instances.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Programs or instances.")] = None,
 ) -> None:
-    """Stop everything in reverse order and supervisord with it, or only the programs named.
+    """Stop everything in reverse order, then supervisord; or only the programs named.
 
-    What a process has in its hands is finished first; what is left waits in the database for the next start.
+    Processes finish their current work first. Messages that wait stay in the database until the next start.
     """
-    from bisnesctl.lifecycle.steps import stop_all, stop_instances
+    from bisnesctl.lifecycle.stop import stop_all, stop_together
     from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.processes.topology import resolve
     from bisnesctl.terminal import output
@@ -32,6 +32,6 @@ def stop(
             return
         deployment.require_running()
         running = [each for each in deployment.unsettled() if each in chosen]
-        stop_instances(deployment, running)
+        stop_together(deployment, running)
     stopped = ", ".join(each.name for each in running)
     output.say(f"stopped {stopped}" if stopped else f"{', '.join(names)}: not running")

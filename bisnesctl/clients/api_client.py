@@ -1,4 +1,4 @@
-"""The tool's side of the HTTP API: sends a message as any front-end does."""
+"""Client of our HTTP API."""
 
 import os
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from bisnesctl.errors import ApiUnavailable, BisnesError, ConfigError, DatabaseU
 from bisnesctl.processes.topology import Mode, reachable_host
 from bisnesctl.settings import Settings
 
-#: Seconds for an answer, beyond those that the API is asked to wait for the outcome.
-PATIENCE = 15.0
-#: Seconds for a pairing code, for which the session asks WhatsApp.
-PAIRING_PATIENCE = 40.0
-#: Statuses of a message that its provider took.
-TAKEN = ("sent", "delivered", "read")
+#: Seconds for an answer, in addition to the time that the API is asked to wait.
+ANSWER_TIMEOUT_SECONDS = 15.0
+#: Seconds for an answer that needs the session's page, such as a pairing code.
+PAGE_TIMEOUT_SECONDS = 40.0
+#: Statuses of a message that its provider accepted.
+SENT_STATUSES = ("sent", "delivered", "read")
 
 
 class Refused(UsageError):
     """The API refuses the request.
 
-    `code` says why, for programs.
+    `code`: the error code.
     """
 
     def __init__(self, message: str | None = None, code: str = "") -> None:
@@ -31,36 +31,39 @@ class Refused(UsageError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the API says of a message."""
+class SendAnswer:
+    """The API's answer about a message."""
 
     message_id: str
     status: str
     error: str | None  # why it failed
-    provider_code: str | None = None  # under which code it failed
-    hold: dict[str, Any] | None = None  # why it does not leave: reason, needsOperator, since, until
+    provider_code: str | None = None  # the provider's error code
+    hold: dict[str, Any] | None = None  # why it waits: reason, needsOperator, since, until
 
 
 class ApiClient:
-    """Speaks to one API with one key."""
+    """A client of one API with one key."""
 
     def __init__(self, url: str, key: str) -> None:
-        self._url, self._key = url, key
+        self._url = url
+        self._key = key
 
     def send_text(
         self, company: str, phone: int, chat: str, text: str, wait: float = 0, idempotency_key: str | None = None
-    ) -> Answer:
-        """Sends a text and returns what became of it within `wait` seconds; 0: once it is accepted.
+    ) -> SendAnswer:
+        """Sends a text and returns its status after at most `wait` seconds; 0: as soon as it is accepted.
 
-        `idempotency_key`: the same text sent again under it is the same message, and does not leave twice.
+        `idempotency_key`: a retry with the same key does not send the message twice.
         Raises `ApiUnavailable`, `ConfigError` (the key), `UsageError` (the request) or `DatabaseUnavailable`.
         """
         path = f"/api/v2/messages/text/{quote(company, safe='')}/{quote(chat, safe='')}"
         message = {"message": text, "phoneIndex": phone}
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         query = {"wait": f"{wait:g}"} if wait else {}
-        body = self._call("POST", path, message, headers, query, wait + PATIENCE)
-        return Answer(body["messageId"], body["status"], body.get("error"), body.get("providerCode"), body.get("hold"))
+        body = self._call("POST", path, message, headers, query, wait + ANSWER_TIMEOUT_SECONDS)
+        return SendAnswer(
+            body["messageId"], body["status"], body.get("error"), body.get("providerCode"), body.get("hold")
+        )
 
     def session(self, company: str, phone: int) -> dict[str, Any]:
         """A WhatsApp Web session: `status`, `reason`, `number`, `block` and more. Raises as `send_text` does."""
@@ -68,11 +71,11 @@ class ApiClient:
         return found
 
     def start_session(self, company: str, phone: int) -> None:
-        """Has a session started. Raises `Refused` where it is blocked, else as `send_text` does."""
+        """Starts a session. Raises `Refused` if it is blocked, otherwise as `send_text` does."""
         self._call("POST", _session(company, phone, "/start"))
 
     def qr_code(self, company: str, phone: int) -> str | None:
-        """The text of the QR code that a session shows; None where it shows none. Raises as `send_text` does."""
+        """The text of the QR code that a session shows; None if it shows none. Raises as `send_text` does."""
         try:
             return str(self._call("GET", _session(company, phone, "/qr"), query={"format": "json"})["qr"])
         except Refused as error:
@@ -81,14 +84,14 @@ class ApiClient:
         return None
 
     def pairing_code(self, company: str, phone: int, number: str) -> str:
-        """A code to type into the phone with this number. Raises as `send_text` does."""
+        """A code to type on the phone with this number. Raises as `send_text` does."""
         path = _session(company, phone, "/pairing-code")
-        return str(self._call("POST", path, {"phoneNumber": number}, patience=PAIRING_PATIENCE)["code"])
+        return str(self._call("POST", path, {"phoneNumber": number}, timeout=PAGE_TIMEOUT_SECONDS)["code"])
 
     def examine_session(self, company: str, phone: int) -> list[dict[str, Any]]:
-        """What a session's page has of what we need: `name`, `ok`, `detail` each. Raises as `send_text` does."""
+        """Findings about a session's page, each with `name`, `ok` and `detail`. Raises as `send_text` does."""
         path = _session(company, phone, "/doctor")
-        return list(self._call("POST", path, patience=PAIRING_PATIENCE)["findings"])
+        return list(self._call("POST", path, timeout=PAGE_TIMEOUT_SECONDS)["findings"])
 
     def _call(
         self,
@@ -97,10 +100,10 @@ class ApiClient:
         body: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
         query: dict[str, str] | None = None,
-        patience: float = PATIENCE,
+        timeout: float = ANSWER_TIMEOUT_SECONDS,
     ) -> dict[str, Any]:
         with requests.Session() as session:
-            session.trust_env = False  # no proxy stands between us and our own API
+            session.trust_env = False  # never use a proxy for our own API
             try:
                 answer = session.request(
                     method,
@@ -108,13 +111,11 @@ class ApiClient:
                     params=query,
                     json=body,
                     headers={"X-Api-Key": self._key} | (headers or {}),
-                    timeout=patience,
+                    timeout=timeout,
                 )
                 return _checked(answer.status_code, answer.json())
             except requests.JSONDecodeError as error:
-                raise ApiUnavailable(
-                    f"what answers at {self._url} is not our API: see API_HOST and API_PORT"
-                ) from error
+                raise ApiUnavailable(f"another program answers at {self._url}: see API_HOST and API_PORT") from error
             except requests.RequestException as error:
                 raise ApiUnavailable(
                     f"the API does not answer at {self._url}: see `bisnesctl status`, "
@@ -127,18 +128,18 @@ def _session(company: str, phone: int, what: str = "") -> str:
 
 
 def api_url(settings: Settings, mode: Mode) -> str:
-    """Where the API of a mode is reached."""
+    """The URL of the API in a mode."""
     port = settings.port if mode is Mode.LEGACY else settings.api_port
     return f"http://{reachable_host(settings.api_host)}:{port}"
 
 
 def api_key(settings: Settings) -> str:
-    """The key to send with: `$BISNES_API_KEY`, else the operator's. Raises `ConfigError`."""
+    """The key for the API: `$BISNES_API_KEY`, or else OPERATOR_KEY. Raises `ConfigError`."""
     key = os.environ.get("BISNES_API_KEY") or settings.operator_key.get_secret_value()
     if not key:
         raise ConfigError(
             f"there is no API key: set BISNES_API_KEY, or OPERATOR_KEY in {settings.env_file} "
-            "(`bisnesctl keys create --operator` makes one)"
+            "(`bisnesctl keys create --operator` creates one)"
         )
     return key
 
@@ -148,11 +149,11 @@ def _checked(status: int, body: Any) -> dict[str, Any]:
         raise requests.JSONDecodeError("not an object", str(body), 0)
     if "messageId" in body or (status < 400 and body.get("success")):
         return body
-    said = f"{body.get('error')} ({body.get('code')})"
+    answer = f"{body.get('error')} ({body.get('code')})"
     if status in (401, 403):
-        raise ConfigError(f"the API refuses the key: {said}. It comes from $BISNES_API_KEY or OPERATOR_KEY in .env")
+        raise ConfigError(f"the API refuses the key: {answer}. It comes from $BISNES_API_KEY or OPERATOR_KEY in .env")
     if status == 503:
-        raise DatabaseUnavailable(f"the API says: {said}. See `bisnesctl status`")
+        raise DatabaseUnavailable(f"the API says: {answer}. See `bisnesctl status`")
     if 400 <= status < 500:
-        raise Refused(f"the API says: {said}", str(body.get("code")))
-    raise BisnesError(f"the API says: {said}")
+        raise Refused(f"the API says: {answer}", str(body.get("code")))
+    raise BisnesError(f"the API says: {answer}")

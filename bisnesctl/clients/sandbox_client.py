@@ -1,4 +1,4 @@
-"""The tool's side of the simulators: speaks as a customer of a business in the sandbox, and scans QR codes."""
+"""Client of the simulators: writes as a customer of a business in the sandbox, and scans QR codes."""
 
 import mimetypes
 import time
@@ -12,13 +12,13 @@ from bisnesctl import encryption
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import NotRunning, UsageError
 
-#: Meta's id of the number that the quickstart registers.
+#: Meta's id of the phone number that the quickstart registers.
 DEMO_NUMBER = "100000000000100"
 #: Seconds for an answer.
-PATIENCE = 60.0
+ANSWER_TIMEOUT_SECONDS = 60.0
 
-#: Seconds between two looks for a QR code.
-_PAUSE = 0.5
+#: Seconds between looks for a QR code.
+_QR_POLL_SECONDS = 0.5
 
 _NUMBER = """
 SELECT connection_type, meta_phone_number_id, api_key_encrypted, own_number
@@ -29,39 +29,41 @@ SELECT state, reason, qr FROM phone_configs LEFT JOIN wa_session ON bot_id = id
 WHERE company_id = %s AND phone_index = %s AND process_name = 'wwebjs'"""
 
 
-class Listener(NamedTuple):
-    """A number that customers can write to."""
+class SandboxNumber(NamedTuple):
+    """A phone number that customers can write to."""
 
-    number: str  # a phone number id, 360dialog's key, or the digits of a number linked to WhatsApp Web
-    web: bool = False  # whether it is one of WhatsApp Web
+    number: str  # a phone number id, a 360dialog key, or the digits of a number that is linked to WhatsApp Web
+    web: bool = False  # whether it is linked to WhatsApp Web
 
 
-def number_of(connection: Connection, company: str, phone: int, key: str) -> Listener:
-    """What the simulators know a bot by. `key`: ENCRYPTION_KEY.
+def number_of(connection: Connection, company: str, phone: int, key: str) -> SandboxNumber:
+    """The phone number of a bot, as the simulators know it. `key`: ENCRYPTION_KEY.
 
-    Raises `UsageError` where there is no such bot, or it is not linked yet.
+    Raises `UsageError` if there is no such bot, or it is not linked yet.
     """
     for kind, phone_number_id, api_key, linked in query(connection, _NUMBER, (company, phone)):
         if kind == "360dialog" and api_key:
-            return Listener(encryption.decrypt(key, api_key))
+            return SandboxNumber(encryption.decrypt(key, api_key))
         if phone_number_id:
-            return Listener(str(phone_number_id))
+            return SandboxNumber(str(phone_number_id))
         if linked:
-            return Listener(linked, web=True)
+            return SandboxNumber(linked, web=True)
         raise UsageError(
             f"bot {phone} of company {company} is not linked: `bisnesctl sandbox scan --company {company}`"
         )
-    raise UsageError(f"company {company} has no bot {phone}: `bisnesctl bots list` shows all; or name one with --to")
+    raise UsageError(
+        f"company {company} has no bot {phone}: `bisnesctl bots list` shows all; or name a number with --to"
+    )
 
 
-def listener(port: int, number: str) -> Listener:
-    """A number that was named: of WhatsApp Web where a page is linked to it. Raises `NotRunning`."""
-    devices = _asked("GET", port, "wa/state").json()["devices"]
-    return Listener(number, web=any(each["number"] == number for each in devices))
+def find_number(port: int, number: str) -> SandboxNumber:
+    """The phone number with this id or these digits. Raises `NotRunning`."""
+    devices = _request("GET", port, "wa/state").json()["devices"]
+    return SandboxNumber(number, web=any(each["number"] == number for each in devices))
 
 
 def qr_of(connection: Connection, company: str, phone: int) -> str | None:
-    """The QR code that a bot's session shows now; None: none yet. Raises `UsageError` where none is to come."""
+    """The QR code that a bot's session shows; None if it shows none yet. Raises `UsageError` if it never will."""
     for state, reason, qr in query(connection, _CODE, (company, phone)):
         if state in ("WORKING", "FAILED"):
             raise UsageError(f"its session is {state}{f' ({reason})' if reason else ''}: there is nothing to scan")
@@ -69,49 +71,51 @@ def qr_of(connection: Connection, company: str, phone: int) -> str | None:
     raise UsageError(f"company {company} has no WhatsApp Web bot {phone}: `bisnesctl bots list` shows all")
 
 
-def scan(port: int, number: str, shown: Callable[[], str | None], patience: float) -> str:
+def scan(port: int, number: str, qr_code: Callable[[], str | None], timeout: float) -> str:
     """Scans a QR code with the phone of this number and returns the device that is linked to it.
 
-    `shown` tells what the code says, '' for that of the only page that shows one, None for none yet; so many seconds
-    are waited for it. Raises `NotRunning`, and `UsageError` with what the sandbox says in the end.
+    `qr_code`: returns the code, '' for that of the only page that shows one, or None if there is none yet; `timeout`:
+    seconds to wait for it. Raises `NotRunning`, and `UsageError` with the sandbox's answer.
     """
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     while True:
-        qr = shown()
-        answer = None if qr is None else _asked("POST", port, "wa/scan", json={"number": number, "qr": qr})
+        qr = qr_code()
+        answer = None if qr is None else _request("POST", port, "wa/scan", json={"number": number, "qr": qr})
         if answer is not None and answer.ok:
             return str(answer.json()["id"])
         if time.monotonic() > end or (answer is not None and answer.status_code == 400):
             raise _refusal(answer.json()) if answer is not None else UsageError("the session shows no QR code yet")
-        time.sleep(_PAUSE)
+        time.sleep(_QR_POLL_SECONDS)
 
 
 def pair(port: int, code: str) -> str:
-    """Types a pairing code in on the phone for which it was made; returns the device that is linked to it.
+    """Types a pairing code on the phone that it was made for; returns the device that is linked to it.
 
-    Raises `NotRunning`, and `UsageError` where nobody shows this code.
+    Raises `NotRunning`, and `UsageError` if no page shows this code.
     """
-    answer = _asked("POST", port, "wa/scan", json={"code": code})
+    answer = _request("POST", port, "wa/scan", json={"code": code})
     if not answer.ok:
         raise _refusal(answer.json())
     return str(answer.json()["id"])
 
 
 def say(port: int, web: bool, fields: dict[str, Any], file: Path | None = None) -> list[str]:
-    """Says something as a customer and returns the ids of the messages.
+    """Sends messages as a customer and returns their ids.
 
-    `fields`: as /_sandbox/say has them, or, of a number of WhatsApp `web`, /_sandbox/wa/say.
-    Raises `NotRunning` where no sandbox listens at the port, `UsageError` where it does not understand.
+    `fields`: those of /_sandbox/say, or of /_sandbox/wa/say for a number of WhatsApp `web`.
+    Raises `NotRunning` if no sandbox listens on the port, `UsageError` if it refuses.
     """
     form = {name: str(value) for name, value in fields.items() if value not in (None, False)}
-    return _ids(_asked("POST", port, "wa/say" if web else "say", files=_parts(form, file)))
+    return _ids(_request("POST", port, "wa/say" if web else "say", files=_parts(form, file)))
 
 
-def _asked(method: str, port: int, path: str, **options: Any) -> requests.Response:
+def _request(method: str, port: int, path: str, **options: Any) -> requests.Response:
     with requests.Session() as session:
-        session.trust_env = False  # no proxy stands between us and our own simulators
+        session.trust_env = False  # never use a proxy for our own simulators
         try:
-            return session.request(method, f"http://127.0.0.1:{port}/_sandbox/{path}", timeout=PATIENCE, **options)
+            return session.request(
+                method, f"http://127.0.0.1:{port}/_sandbox/{path}", timeout=ANSWER_TIMEOUT_SECONDS, **options
+            )
         except requests.RequestException as error:
             raise NotRunning(
                 f"no sandbox listens on port {port}: start one with `bisnesctl start --multiprocess --sandbox`"
@@ -119,7 +123,7 @@ def _asked(method: str, port: int, path: str, **options: Any) -> requests.Respon
 
 
 def _parts(form: dict[str, str], file: Path | None) -> dict[str, Any]:
-    """The parts of the form: an empty name of a file makes it a plain field."""
+    """The parts of the form; a part without a file name is a plain field."""
     parts: dict[str, Any] = {name: (None, value) for name, value in form.items()}
     if file is not None:
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"

@@ -1,4 +1,4 @@
-"""Links a WhatsApp Web number: follows its session through the API until a phone is linked."""
+"""Links a phone to a WhatsApp Web bot: follows its session through the API until it is linked."""
 
 import time
 from collections.abc import Iterator
@@ -8,87 +8,90 @@ from typing import Any
 from bisnesctl.clients.api_client import ApiClient
 from bisnesctl.errors import BisnesError, Conflict
 
-#: Seconds between two looks; a QR code is shown for twenty at least.
-INTERVAL = 1.0
-#: Seconds that a session has to come up.
-START_PATIENCE = 120.0
-#: Seconds for which a pairing code is waited for before another one is asked for; WhatsApp's live three minutes.
-PAIRING_LIFETIME = 170.0
+#: Seconds between looks at the session; a QR code is shown for at least 20 seconds.
+POLL_INTERVAL_SECONDS = 1.0
+#: Seconds in which a session must start.
+START_TIMEOUT_SECONDS = 120.0
+#: Seconds after which a new pairing code is requested; WhatsApp's codes are valid for three minutes.
+PAIRING_LIFETIME_SECONDS = 170.0
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
-    """A QR code that is to be scanned."""
+class QrCode:
+    """A QR code to scan."""
 
     text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Type:
-    """A pairing code that is to be typed in."""
+class PairingCode:
+    """A pairing code to type on the phone."""
 
     code: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
-    """It is on its way, and why it is not there yet."""
+class Waiting:
+    """There is no code yet, for this reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Linked:
-    """It is done."""
+class LinkedPhone:
+    """A phone is linked."""
 
     number: str | None
 
 
-Step = Scan | Type | Wait | Linked
+Step = QrCode | PairingCode | Waiting | LinkedPhone
 
 
 def follow(api: ApiClient, company: str, phone: int, number: str | None = None) -> Iterator[Step]:
-    """Starts the session if need be, gives each new code and what keeps it from one, and ends with `Linked`.
+    """Starts the session if necessary, yields each new code or the reason for waiting, and ends with `LinkedPhone`.
 
-    `number`: of the phone, which is then linked by a pairing code. Raises `Conflict` where the session is blocked,
-    `BisnesError` where it fails or does not come up, and what `ApiClient` raises.
+    `number`: links the phone with this number by a pairing code. Raises `Conflict` if the session is blocked,
+    `BisnesError` if it fails or does not start in time, and the errors of `ApiClient`.
     """
     before = _start(api, company, phone)
-    deadline = time.monotonic() + START_PATIENCE
-    codes, told = _Codes(api, company, phone, number), before["reason"]
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    codes, reported = _Codes(api, company, phone, number), before["reason"]
     while (session := api.session(company, phone))["status"] != "WORKING":
         _check(session, before)
         if session["status"] == "SCAN_QR_CODE":
-            deadline = time.monotonic() + START_PATIENCE
-            yield from codes.fresh()
+            deadline = time.monotonic() + START_TIMEOUT_SECONDS
+            yield from codes.new()
         elif time.monotonic() > deadline:
-            raise BisnesError(f"the session does not come up, it is {session['status']}{_why(session)}")
-        elif session["reason"] and session["reason"] != told:
-            told = session["reason"]
-            yield Wait(told)
-        time.sleep(INTERVAL)
-    yield Linked(session["number"])
+            raise BisnesError(f"the session did not start in time, it is {session['status']}{_why(session)}")
+        elif session["reason"] and session["reason"] != reported:
+            reported = session["reason"]
+            yield Waiting(reported)
+        time.sleep(POLL_INTERVAL_SECONDS)
+    yield LinkedPhone(session["number"])
 
 
 class _Codes:
-    """The codes of one session, each once."""
+    """The codes of one session, without repetitions."""
 
     def __init__(self, api: ApiClient, company: str, phone: int, number: str | None) -> None:
-        self._api, self._bot, self._number = api, (company, phone), number
+        self._api = api
+        self._bot = (company, phone)
+        self._number = number
         self._last: str | None = None
         self._made = 0.0
 
-    def fresh(self) -> Iterator[Scan | Type]:
-        """The code that is to be shown from now on, where there is a new one."""
+    def new(self) -> Iterator[QrCode | PairingCode]:
+        """The new code, if there is one."""
         if self._number is not None:
-            if self._last is None or time.monotonic() - self._made > PAIRING_LIFETIME:
-                self._last, self._made = self._api.pairing_code(*self._bot, self._number), time.monotonic()
-                yield Type(self._last)
+            if self._last is None or time.monotonic() - self._made > PAIRING_LIFETIME_SECONDS:
+                self._last = self._api.pairing_code(*self._bot, self._number)
+                self._made = time.monotonic()
+                yield PairingCode(self._last)
             return
         text = self._api.qr_code(*self._bot)
         if text is not None and text != self._last:
             self._last = text
-            yield Scan(text)
+            yield QrCode(text)
 
 
 def _start(api: ApiClient, company: str, phone: int) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def _start(api: ApiClient, company: str, phone: int) -> dict[str, Any]:
 
 
 def _check(session: dict[str, Any], before: dict[str, Any]) -> None:
-    """Raises where it failed since we looked first."""
+    """Raises if the session was blocked, or failed since the first look."""
     failed = session["status"] == "FAILED" and session["changedAt"] != before["changedAt"]
     if session["block"]:
         hint = _unblock(session["companyId"], session["phoneIndex"])
@@ -115,4 +118,4 @@ def _why(session: dict[str, Any]) -> str:
 
 
 def _unblock(company: str, phone: int) -> str:
-    return f"Once its cause is gone: `bisnesctl bots unblock {company} {phone}`"
+    return f"After removing the cause: `bisnesctl bots unblock {company} {phone}`"

@@ -1,4 +1,4 @@
-"""API keys: made here, kept as their SHA-256, shown once."""
+"""API keys: generated here, stored as SHA-256, shown once."""
 
 import hashlib
 import secrets
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import UsageError
 
-#: Characters of a key that stay readable, to tell keys apart.
-PREFIX = 8
+#: Characters of a key that are stored in plain text, to tell keys apart.
+PREFIX_LENGTH = 8
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """What is kept of a key. Times are the database's, as text."""
+    """A stored key. Times are texts from the database."""
 
     id: int
     prefix: str
@@ -32,17 +32,17 @@ def generate() -> str:
 
 
 def register(connection: Connection, key: str, company: str | None, label: str) -> None:
-    """Lets a key in; one that was known already stays as it is, revoked or not."""
+    """Stores a key; one that is stored already is not changed, revoked or not."""
     query(
         connection,
         "INSERT INTO api_keys (key_hash, prefix, company_id, label) VALUES (%s, %s, %s, %s)"
         " ON CONFLICT (key_hash) DO NOTHING",
-        (_digest(key), key[:PREFIX], company, label),
+        (_digest(key), key[:PREFIX_LENGTH], company, label),
     )
 
 
 def find(connection: Connection, company: str | None = None) -> list[ApiKey]:
-    """All keys, or those of a company, in the order in which they were made."""
+    """All keys, or those of a company, oldest first."""
     rows = query(
         connection,
         f"SELECT {_COLUMNS} FROM api_keys WHERE %(company)s IS NULL OR company_id = %(company)s ORDER BY id",
@@ -52,10 +52,10 @@ def find(connection: Connection, company: str | None = None) -> list[ApiKey]:
 
 
 def revoke(connection: Connection, name: str, company: str | None = None) -> ApiKey:
-    """Shuts a key out for good, everywhere and at once; harmless where it was revoked before.
+    """Revokes a key permanently, with immediate effect; a revoked key is not changed.
 
-    `name`: its id, its first characters as `find` shows them, or the key itself. `company`: it must be this one's.
-    Raises `UsageError` where there is no such key, or several begin so.
+    `name`: its id, its prefix as `find` returns it, or the key itself. `company`: the key must belong to it.
+    Raises `UsageError` if there is no such key, or several keys have the prefix.
     """
     with connection:
         rows = query(
@@ -74,7 +74,7 @@ def _only(found: list[ApiKey]) -> ApiKey:
         raise UsageError("there is no such key: `bisnesctl keys list` shows all with their ids")
     if len(found) > 1:
         ids = ", ".join(str(each.id) for each in found)
-        raise UsageError(f"several keys begin so: name one by its id ({ids}, see `bisnesctl keys list`)")
+        raise UsageError(f"several keys have this prefix: name one by its id ({ids}, see `bisnesctl keys list`)")
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""What could not be done and is kept for an operator: messages, webhooks in both directions, files."""
+"""Dead letters: messages, webhooks of both directions and files that failed and are kept for an operator."""
 
 import re
 from collections.abc import Sequence
@@ -9,30 +9,34 @@ from bisnesctl.database import retries
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import UsageError
 
-MESSAGES, UNKNOWN, WEBHOOKS_IN, WEBHOOKS_OUT, MEDIA = "messages", "unknown", "webhooks-in", "webhooks-out", "media"
+MESSAGES = "messages"
+UNKNOWN = "unknown"
+WEBHOOKS_IN = "webhooks-in"
+WEBHOOKS_OUT = "webhooks-out"
+MEDIA = "media"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One thing that was given up. Its time is the database's, as text."""
+    """One item that failed. Its time is a text from the database."""
 
     kind: str
-    id: str  # a message's uuid, a webhook's number, or the customer's event (evt_…), of which there may be several
+    id: str  # the UUID of a message, the number of a webhook, or an event (evt_…), which several webhooks may share
     company: str | None
     at: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Opened(DeadLetter):
-    """The same with everything that is known of it."""
+class DeadLetterDetails(DeadLetter):
+    """A dead letter with all its details."""
 
     details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Where the dead letters of a kind are: pieces of SQL."""
+    """Parts of the SQL that reads the dead letters of a kind."""
 
     id: str
     company: str
@@ -102,7 +106,7 @@ _RETRY_IN = "UPDATE webhook_inbox SET processed_at = NULL, error = NULL WHERE id
 _RETRY_MEDIA = """
 UPDATE media_download SET due = now(), attempts = 0, error = NULL
 WHERE message_id = %(id)s::uuid AND due = 'infinity'"""
-# The order in which everybody locks: feeds, webhooks, lanes, deliveries.
+# All code locks in this order: feeds, webhooks, lanes, deliveries.
 _LOCK_FEED = """
 SELECT FROM event_feed WHERE company_id = (SELECT company_id FROM event WHERE event_id = %(id)s) FOR UPDATE"""
 _LOCK_WEBHOOKS = """
@@ -129,9 +133,9 @@ ON CONFLICT (webhook_id, chat_id) DO UPDATE SET pending = l.pending + 1,
 def find(
     connection: Connection, limit: int, kind: str | None = None, company: str | None = None
 ) -> tuple[list[DeadLetter], bool]:
-    """The newest dead letters, up to `limit`, and whether there are more; of all kinds or one.
+    """The newest dead letters of one kind or all, at most `limit`, and whether there are more.
 
-    A webhook of Meta's that could not be read is no company's: `company` leaves it out.
+    A webhook of Meta that could not be parsed belongs to no company, so `company` excludes it.
     """
     parts = [
         f"(SELECT '{name}' AS kind, {of.id}, {of.company}, {of.at} AS at, {of.reason} FROM {of.rows}"
@@ -143,14 +147,14 @@ def find(
     rows = query(
         connection, f"SELECT * FROM ({' UNION ALL '.join(parts)}) found ORDER BY at DESC LIMIT %(limit)s", values
     )
-    found = [DeadLetter(name, number, whose, _moment(at), why) for name, number, whose, at, why in rows[:limit]]
+    found = [DeadLetter(name, number, owner, _moment(at), reason) for name, number, owner, at, reason in rows[:limit]]
     return found, len(rows) > limit
 
 
-def open_letters(connection: Connection, letter_id: str) -> list[Opened]:
-    """Everything about one id: more than one letter where several webhooks were to be told of the same event.
+def find_by_id(connection: Connection, letter_id: str) -> list[DeadLetterDetails]:
+    """The dead letters with an id: several if the same event failed for several webhooks.
 
-    Raises `UsageError` where there is none.
+    Raises `UsageError` if there is none.
     """
     found = []
     for kind in _kinds_of(letter_id):
@@ -160,15 +164,15 @@ def open_letters(connection: Connection, letter_id: str) -> list[Opened]:
             f" ORDER BY {of.at}"
         )
         for number, company, at, reason, details in query(connection, statement, {"id": letter_id}):
-            found.append(Opened(kind, number, company, _moment(at), reason, _readable(details)))
+            found.append(DeadLetterDetails(kind, number, company, _moment(at), reason, _readable(details)))
     if not found:
         raise UsageError(f"there is no dead letter {letter_id}: `bisnesctl dead-letters list` shows all with their ids")
     return found
 
 
-def retry(connection: Connection, letter_ids: Sequence[str]) -> tuple[list[Opened], list[str]]:
-    """Have these tried again; returns what they were, and why the others cannot be."""
-    retried: list[Opened] = []
+def retry(connection: Connection, letter_ids: Sequence[str]) -> tuple[list[DeadLetterDetails], list[str]]:
+    """Retries these; returns those that are retried, and the reasons why others are not."""
+    retried: list[DeadLetterDetails] = []
     refused: list[str] = []
     for letter_id in dict.fromkeys(letter_ids):
         try:
@@ -179,19 +183,19 @@ def retry(connection: Connection, letter_ids: Sequence[str]) -> tuple[list[Opene
     return retried, refused
 
 
-def _retry(connection: Connection, letter_id: str) -> list[Opened]:
-    letters = open_letters(connection, letter_id)
+def _retry(connection: Connection, letter_id: str) -> list[DeadLetterDetails]:
+    letters = find_by_id(connection, letter_id)
     kind = letters[0].kind
     if kind == UNKNOWN:
-        raise UsageError(f"message {letter_id} may have been sent and is never sent again: ask the recipient")
+        raise UsageError(f"message {letter_id} may have been sent and is never resent: ask the recipient")
     if kind == MESSAGES:
         if refusal := retries.refusal_of(connection, letter_id):
-            raise UsageError(f"message {letter_id} is not tried again: {refusal}")
-        retries.again(connection, [letter_id])
+            raise UsageError(f"message {letter_id} is not retried: {refusal}")
+        retries.retry(connection, [letter_id])
         return letters
     if kind == WEBHOOKS_OUT:
         if any(letter.details["event"] is None for letter in letters):
-            raise UsageError(f"event {letter_id} is not kept any more (EVENTS_KEEP_DAYS): it cannot be sent again")
+            raise UsageError(f"event {letter_id} was deleted after EVENTS_KEEP_DAYS and cannot be delivered again")
         for statement in (_LOCK_FEED, _LOCK_WEBHOOKS, _LOCK_LANES, _RETRY_OUT, "NOTIFY bisnes_events"):
             query(connection, statement, {"id": letter_id})
     else:
@@ -212,5 +216,5 @@ def _moment(at: Any) -> str:
 
 
 def _readable(details: dict[str, Any]) -> dict[str, Any]:
-    """A webhook's body as a text, whatever it is."""
+    """Details with the body of a webhook as text."""
     return details | {"body": bytes.fromhex(details["body"]).decode(errors="replace")} if "body" in details else details

@@ -1,6 +1,6 @@
-"""Numbered migrations, plain SQL in files, each applied once and in one transaction of its own.
+"""Numbered migrations: files with plain SQL, each applied once and in its own transaction.
 
-A file `NNN_name.sql` is known by its number. Two at the same time: the second waits for the first (an advisory lock).
+The number in `NNN_name.sql` identifies a migration. An advisory lock makes a second process wait for the first.
 """
 
 import contextlib
@@ -18,16 +18,16 @@ from bisnesctl.database.statement_deadline import while_answering
 from bisnesctl.errors import MigrationError
 from bisnesctl.paths import shipped_folder
 
-#: The advisory lock that one migrating process holds: "bisn" as a number.
-LOCK = 0x6269736E
-#: Seconds to wait for a table that others use. Longer would hold up everybody who comes after us.
-TABLE_PATIENCE = 10
-#: Seconds within which PostgreSQL must accept a connection while a migration runs, which may take any time itself.
-ANSWER_SECONDS = 5
+#: The advisory lock of a process that migrates: "bisn" as a number.
+ADVISORY_LOCK = 0x6269736E
+#: Seconds to wait for the lock of a table. While we wait, all later users of the table wait too.
+TABLE_LOCK_TIMEOUT_SECONDS = 10
+#: Seconds in which PostgreSQL must accept a connection while a migration runs, however long the migration takes.
+ANSWER_TIMEOUT_SECONDS = 5
 
 Report = Callable[[str], None]
 
-_LEDGER = """
+_CREATE_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
     version    integer     PRIMARY KEY,
     name       text        NOT NULL,
@@ -35,7 +35,7 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()
 )"""
 
-# A semicolon ends a statement unless it stands in a comment, a string, a name or the body of a function.
+# A semicolon ends a statement unless it is in a comment, a string, a name or the body of a function.
 _PIECE = re.compile(
     r"""--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|"[^"]*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|(?P<end>;)|[^-/'"$;]+|.""", re.DOTALL
 )
@@ -44,7 +44,7 @@ _BLANK = re.compile(r"(?>\s+|--[^\n]*|/\*.*?\*/)*+", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file."""
+    """One migration file."""
 
     version: int
     name: str  # the file's name without .sql
@@ -52,13 +52,13 @@ class Migration:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 of the text, in hex."""
+        """SHA-256 of the SQL, in hex."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class MigrationState:
-    """A migration and what the database knows of it."""
+    """A migration and its state in the database."""
 
     migration: Migration
     applied_at: str | None  # None: pending
@@ -66,13 +66,13 @@ class MigrationState:
 
 
 def available(path: Path | None = None) -> list[Migration]:
-    """The migrations that are shipped, or those in a folder, in order."""
+    """The shipped migrations, or those in a folder, in order."""
     files = sorted((path or shipped_folder("sql")).glob("[0-9]*_*.sql"))
     return [Migration(int(file.stem.split("_")[0]), file.stem, file.read_text()) for file in files]
 
 
 def status(dsn: str, path: Path | None = None) -> list[MigrationState]:
-    """Each migration with when it was applied. Raises `DatabaseUnavailable`."""
+    """The state of each migration. Raises `DatabaseUnavailable`."""
     with connected(dsn) as connection:
         return _states(connection, path)
 
@@ -83,12 +83,16 @@ def pending(dsn: str, path: Path | None = None) -> list[str]:
 
 
 def apply(dsn: str, *, report: Report = lambda _: None, path: Path | None = None) -> list[str]:
-    """Applies what is pending and returns the names.
+    """Applies the pending migrations and returns their names.
 
-    Raises `DatabaseUnavailable`, or `MigrationError` naming file and line; the migrations before it stay applied.
+    Raises `DatabaseUnavailable`, or `MigrationError` with file and line; earlier migrations stay applied.
     """
-    with connected(dsn) as connection, while_answering(connection, dsn, ANSWER_SECONDS), _alone(connection, report):
-        query(connection, _LEDGER)
+    with (
+        connected(dsn) as connection,
+        while_answering(connection, dsn, ANSWER_TIMEOUT_SECONDS),
+        _exclusive(connection, report),
+    ):
+        query(connection, _CREATE_TABLE)
         states = _states(connection, path)
         for state in states:
             if state.changed:
@@ -101,12 +105,12 @@ def apply(dsn: str, *, report: Report = lambda _: None, path: Path | None = None
 
 
 def statements(sql: str) -> Iterator[tuple[int, str]]:
-    """The statements of a file, without what is blank or comment between them, each with the line that it begins on."""
+    """The statements of a file with the number of their first line, without blank lines and comments between them."""
     begin, line = 0, 1
     for piece in _PIECE.finditer(sql):
         if piece["end"] or piece.end() == len(sql):
             text = sql[begin : piece.end()]
-            blank = _BLANK.match(text).end()  # type: ignore[union-attr]  # it matches nothing at all, too
+            blank = _BLANK.match(text).end()  # type: ignore[union-attr]  # it matches the empty string too
             if text[blank:] not in ("", ";"):
                 yield line + text[:blank].count("\n"), text[blank:]
             begin, line = piece.end(), line + text.count("\n")
@@ -117,18 +121,18 @@ def _states(connection: Connection, path: Path | None) -> list[MigrationState]:
     if query(connection, "SELECT to_regclass('schema_migrations')") != [(None,)]:
         rows = query(connection, "SELECT version, applied_at::timestamptz(0)::text, checksum FROM schema_migrations")
         applied = {version: (at, checksum) for version, at, checksum in rows}
-    return [_state(each, *applied.get(each.version, (None, each.checksum))) for each in available(path)]
-
-
-def _state(migration: Migration, applied_at: str | None, checksum: str) -> MigrationState:
-    return MigrationState(migration, applied_at, checksum != migration.checksum)
+    states = []
+    for migration in available(path):
+        applied_at, checksum = applied.get(migration.version, (None, migration.checksum))
+        states.append(MigrationState(migration, applied_at, changed=checksum != migration.checksum))
+    return states
 
 
 def _apply(connection: Connection, migration: Migration) -> None:
     with connection:
-        query(connection, f"SET LOCAL lock_timeout = '{TABLE_PATIENCE}s'; SET LOCAL statement_timeout = 0")
+        query(connection, f"SET LOCAL lock_timeout = '{TABLE_LOCK_TIMEOUT_SECONDS}s'; SET LOCAL statement_timeout = 0")
         for line, statement in statements(migration.sql):
-            with _blamed_on(migration, line):
+            with _translated(migration, line):
                 query(connection, statement)
         query(
             connection,
@@ -138,13 +142,13 @@ def _apply(connection: Connection, migration: Migration) -> None:
 
 
 @contextlib.contextmanager
-def _blamed_on(migration: Migration, line: int) -> Iterator[None]:
+def _translated(migration: Migration, line: int) -> Iterator[None]:
     try:
         yield
     except refusals.LockNotAvailable as error:
         raise MigrationError(
-            f"{migration.name}.sql, line {line}: others have kept a table busy for {TABLE_PATIENCE} s. "
-            "Nothing of the file was applied; run `bisnesctl migrate` again when it is quieter"
+            f"{migration.name}.sql, line {line}: a table was locked by others for {TABLE_LOCK_TIMEOUT_SECONDS} s. "
+            "Nothing of the file was applied; run `bisnesctl migrate` again when there is less traffic"
         ) from error
     except psycopg2.Error as error:
         if error.pgcode is None:  # the connection broke
@@ -157,8 +161,8 @@ def _blamed_on(migration: Migration, line: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone(connection: Connection, report: Report) -> Iterator[None]:
-    if query(connection, "SELECT pg_try_advisory_lock(%s)", (LOCK,)) == [(False,)]:
+def _exclusive(connection: Connection, report: Report) -> Iterator[None]:
+    if query(connection, "SELECT pg_try_advisory_lock(%s)", (ADVISORY_LOCK,)) == [(False,)]:
         report("another process is migrating this database: waiting for it")
-        query(connection, "SELECT pg_advisory_lock(%s)", (LOCK,))
+        query(connection, "SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
     yield  # the lock ends with the connection

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL for the tool's own questions, and what its errors mean to the operator."""
+"""Connections to PostgreSQL for the tool, with errors that operators understand."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,18 +9,19 @@ from psycopg2 import errors as refusals
 
 from bisnesctl.database import statement_deadline
 from bisnesctl.errors import ConfigError, DatabaseUnavailable, MigrationsPending
+from bisnesctl.settings import Settings
 
-#: Seconds to wait for a connection.
-CONNECT_TIMEOUT = 5
-#: Seconds for a statement of a command, such as one that changes all messages of a bot.
+#: Seconds to connect.
+CONNECT_TIMEOUT_SECONDS = 5
+#: Seconds for a statement of a command. A statement may change all messages of a bot.
 STATEMENT_TIMEOUT_SECONDS = 60.0
 
-#: Raises what a server that cannot store raises, such as 53100 where its disk is full or 25006 where it is read-only:
-#: it makes a table with a row, and takes that back. A user who may make no temporary tables learns nothing.
+#: Raises the error of a server that cannot store, such as 53100 (its disk is full) or 25006 (it is read-only): the
+#: statement creates a table with a row and rolls it back. It finds nothing if the user may not create temporary tables.
 WRITE_TEST = """
 DO $$ BEGIN
     CREATE TEMP TABLE bisnes_write_test AS SELECT 1 AS one;
-    RAISE EXCEPTION 'taken back';
+    RAISE EXCEPTION 'rolled back';
 EXCEPTION WHEN raise_exception OR insufficient_privilege OR duplicate_table THEN NULL;
 END $$"""
 
@@ -30,26 +31,41 @@ Row = tuple[Any, ...]
 
 @contextlib.contextmanager
 def connected(
-    dsn: str, hint: str = "See `bisnesctl status`, or DATABASE_URL in .env", patience: int = 0
+    dsn: str, hint: str = "See `bisnesctl status`, or DATABASE_URL in .env", timeout: int = 0
 ) -> Iterator[Connection]:
-    """A connection in autocommit; `with connection` makes a transaction. Closed at the end.
+    """A connection in autocommit; `with connection` makes a transaction. It is closed at the end.
 
-    `patience`: seconds, at least 2, to connect and for each statement, for those who cannot wait; 0: `CONNECT_TIMEOUT`
-    and `STATEMENT_TIMEOUT_SECONDS`.
-    Raises `DatabaseUnavailable` with the hint (where to look), also where it breaks later, `MigrationsPending`
-    where a table or column is missing, `ConfigError` where the user may not do it.
+    `timeout`: seconds, at least 2, to connect and for each statement, for callers that cannot wait; 0: the defaults
+    `CONNECT_TIMEOUT_SECONDS` and `STATEMENT_TIMEOUT_SECONDS`.
+    Raises `DatabaseUnavailable` with the hint (where to look), even if the connection breaks later;
+    `MigrationsPending` if a table or column is missing; `ConfigError` if the database user lacks a permission.
     """
     with _translated(hint):
-        limit = patience + 1.0 if patience else STATEMENT_TIMEOUT_SECONDS  # the server's own limit comes first
-        connection = statement_deadline.connect(dsn, patience or CONNECT_TIMEOUT, limit, application_name="bisnesctl")
+        limit = timeout + 1.0 if timeout else STATEMENT_TIMEOUT_SECONDS  # the server's own limit comes first
+        connect_timeout = timeout or CONNECT_TIMEOUT_SECONDS
+        connection = statement_deadline.connect(dsn, connect_timeout, limit, application_name="bisnesctl")
         with contextlib.closing(connection):
-            if patience:
-                query(connection, "SET statement_timeout = %s", (patience * 1000,))
+            if timeout:
+                query(connection, "SET statement_timeout = %s", (timeout * 1000,))
             yield connection
 
 
+def command_connection(settings: Settings) -> contextlib.AbstractContextManager[Connection]:
+    """A connection for a command of an operator; see `connected` for the errors."""
+    hint = f"See DATABASE_URL in {settings.env_file}"
+    if settings.embedded_postgres:
+        hint = "`bisnesctl start --multiprocess` starts it; its log: `bisnesctl logs postgres`"
+    return connected(settings.database_dsn, hint)
+
+
+def check_reachable(settings: Settings) -> None:
+    """Raises `DatabaseUnavailable` with the next step."""
+    with command_connection(settings):
+        return
+
+
 def query(connection: Connection, statement: str, values: Any = None) -> list[Row]:
-    """Runs a statement and returns its rows; none where it has none. `%` counts only where there are values."""
+    """Runs a statement and returns its rows, if any. `%` is a placeholder only if there are values."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
@@ -62,11 +78,13 @@ def _translated(hint: str) -> Iterator[None]:
     except (refusals.UndefinedTable, refusals.UndefinedColumn) as error:
         raise MigrationsPending(f"{_first_line(error)}: run `bisnesctl migrate` first") from error
     except refusals.InsufficientPrivilege as error:
-        raise ConfigError(f"{_first_line(error)}: name a user in DATABASE_URL who may") from error
+        raise ConfigError(f"{_first_line(error)}: name a user with this permission in DATABASE_URL") from error
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        raise DatabaseUnavailable(f"{_told(error)}. {hint}") from error
+        raise DatabaseUnavailable(f"{_describe(error)}. {hint}") from error
     except refusals.ReadOnlySqlTransaction as error:
-        raise DatabaseUnavailable(f"PostgreSQL cannot store: it is read-only (a standby, perhaps). {hint}") from error
+        raise DatabaseUnavailable(
+            f"PostgreSQL cannot store because it is read-only (possibly a standby). {hint}"
+        ) from error
     except psycopg2.ProgrammingError as error:
         if not str(error).startswith("invalid dsn"):
             raise
@@ -74,10 +92,10 @@ def _translated(hint: str) -> Iterator[None]:
         raise ConfigError("DATABASE_URL is not a libpq URL, such as postgresql://user:password@host/name") from None
 
 
-def _told(error: psycopg2.Error) -> str:
+def _describe(error: psycopg2.Error) -> str:
     if isinstance(error, statement_deadline.StatementTimeout | statement_deadline.ConnectTimeout):
         return _first_line(error)
-    what = "cannot be reached" if error.pgcode is None else "gave up"
+    what = "cannot be reached" if error.pgcode is None else "failed"
     return f"PostgreSQL {what}: {_first_line(error)}"
 
 

@@ -1,6 +1,6 @@
-"""Failed messages that are queued once more: those that never left, and failed for something that passes.
+"""Retries failed messages: those that were certainly not sent and failed for a temporary reason.
 
-Each goes back to its place in its chat: what was accepted after it and has not left yet leaves after it.
+Each returns to its place in its chat, before messages that were accepted later and are not sent yet.
 """
 
 import contextlib
@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from bisnesctl.database.postgres import Connection, query
-from bisnesctl.database.transient_errors import CODES, GAVE_UP, is_transient
+from bisnesctl.database.transient_errors import CODES, GAVE_UP_PATTERN, is_transient
 from bisnesctl.errors import UsageError
 
 #: Messages in one transaction.
-BATCH = 500
+MESSAGES_PER_TRANSACTION = 500
 
 _FAILED = """
 SELECT o.message_id::text, o.error_code, o.error, o.provider_id IS NOT NULL, c.id IS NULL
@@ -29,7 +29,7 @@ _BY_FILTER = f"""{_FAILED} AND (%(code)s IS NULL OR o.error_code = %(code)s)
 ORDER BY COALESCE(o.provider_id IS NULL AND (o.error_code = ANY(%(codes)s) OR o.error ~ %(gave_up)s), false) DESC, o.id
 LIMIT %(limit)s"""
 
-# Lanes are locked first, as by everybody.
+# Lanes are locked first, as everywhere.
 _AGAIN = """
 WITH failed AS (
     SELECT o.bot_id, o.chat_id, o.id FROM outbox o WHERE o.message_id = ANY(%s::uuid[])
@@ -39,7 +39,7 @@ WITH failed AS (
 ), again AS (
     UPDATE outbox o SET status = 'queued', attempts = 0, error_code = NULL, error = NULL, updated_at = now(),
         timeline = o.timeline || jsonb_build_array(jsonb_build_object(
-            'status', 'queued', 'at', now(), 'code', 'retried', 'error', 'tried again by an operator'))
+            'status', 'queued', 'at', now(), 'code', 'retried', 'error', 'retried by an operator'))
     FROM failed f JOIN lanes USING (bot_id, chat_id)
     WHERE o.bot_id = f.bot_id AND o.chat_id = f.chat_id AND o.id = f.id
         AND o.status = 'failed' AND o.provider_id IS NULL
@@ -57,8 +57,8 @@ _AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which failed messages; times are when they failed: `2h` (ago) or 2026-01-31T08:00 of the database's zone."""
+class RetryFilter:
+    """A filter of failed messages. Times are of the failure: `2h` (ago), or 2026-01-31T08:00 in the database's zone."""
 
     code: str | None = None
     company: str | None = None
@@ -69,21 +69,21 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What was found: the messages that may be tried again, and why the others may not."""
+class RetryChoice:
+    """The messages that may be retried, and why the others may not."""
 
     ids: list[str]
     refused: Counter[str] = field(default_factory=Counter)  # by reason
 
 
-def choose(connection: Connection, wanted: Filter) -> Choice:
-    """The failed messages that a filter names: first those that may be tried again, each the oldest first.
+def choose(connection: Connection, wanted: RetryFilter) -> RetryChoice:
+    """The failed messages that match: first those that may be retried, oldest first.
 
-    Raises `UsageError` for a time that is none.
+    Raises `UsageError` for an invalid time.
     """
     statement = _BY_FILTER.format(since=_moment("since", wanted.since), until=_moment("until", wanted.until))
-    values = asdict(wanted) | {"codes": list(CODES), "gave_up": GAVE_UP}
-    choice = Choice([])
+    values = asdict(wanted) | {"codes": list(CODES), "gave_up": GAVE_UP_PATTERN}
+    choice = RetryChoice([])
     for message_id, refusal in _judged(query(connection, statement, values)):
         if refusal is None:
             choice.ids.append(message_id)
@@ -93,43 +93,45 @@ def choose(connection: Connection, wanted: Filter) -> Choice:
 
 
 def refusal_of(connection: Connection, message_id: str) -> str | None:
-    """Why a failed message may not be tried again; None where it may."""
+    """Why a failed message may not be retried; None if it may."""
     return next((refusal for _, refusal in _judged(query(connection, _BY_ID, ([message_id],)))), None)
 
 
-def again(connection: Connection, message_ids: Sequence[str]) -> list[str]:
-    """Queue failed messages once more; returns those that were. What has changed meanwhile is left as it is."""
+def retry(connection: Connection, message_ids: Sequence[str]) -> list[str]:
+    """Queues failed messages again; returns their ids. Messages that changed meanwhile are skipped."""
     found: list[str] = []
-    for start in range(0, len(message_ids), BATCH):
-        found += [row[0] for row in query(connection, _AGAIN, (list(message_ids[start : start + BATCH]),))]
+    for start in range(0, len(message_ids), MESSAGES_PER_TRANSACTION):
+        found += [
+            row[0] for row in query(connection, _AGAIN, (list(message_ids[start : start + MESSAGES_PER_TRANSACTION]),))
+        ]
     return found
 
 
-def bot(text: str) -> tuple[str, int]:
-    """The company and the phone of `0128/0`. Raises `UsageError`."""
+def parse_bot(text: str) -> tuple[str, int]:
+    """The company and the phone index in `0128/0`. Raises `UsageError`."""
     company, _, phone = text.rpartition("/")
     if not company or not (phone.isascii() and phone.isdigit() and len(phone) < 10):
-        raise UsageError(f"--bot {text}: name the company and the phone, such as 0128/0")
+        raise UsageError(f"--bot {text}: name a company and a phone index, such as 0128/0")
     return company, int(phone)
 
 
 def _judged(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, str | None]]:
-    for message_id, code, error, taken, removed in rows:
-        yield message_id, _refusal(code, error, taken, removed)
+    for message_id, code, error, accepted, removed in rows:
+        yield message_id, _refusal(code, error, accepted, removed)
 
 
-def _refusal(code: str | None, error: str | None, taken: bool, removed: bool) -> str | None:
+def _refusal(code: str | None, error: str | None, accepted: bool, removed: bool) -> str | None:
     if removed:
-        return "its bot was removed: send it as a new one"
-    if taken:
-        return f"the provider took it, and reported later that it failed ({code}): send it as a new one"
+        return "its bot was removed: send it as a new message"
+    if accepted:
+        return f"the provider accepted it and reported later that it failed ({code}): send it as a new message"
     if not is_transient(code, error):
-        return f"it was refused for good ({code}): put it right and send it as a new one"
+        return f"it was refused permanently ({code}): correct it and send it as a new message"
     return None
 
 
 def _moment(option: str, text: str | None) -> str:
-    """The SQL of a time."""
+    """SQL for a time."""
     if text is None:
         return "NULL"
     if ago := _AGO.fullmatch(text):

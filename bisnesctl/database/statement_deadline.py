@@ -1,7 +1,7 @@
-"""Connections to PostgreSQL whose every statement has a deadline on this side.
+"""Connections to PostgreSQL with a deadline for each statement on the client side.
 
-`statement_timeout` is enforced by the server: one that is stopped, or behind a cut network, never reports it, and libpq
-would wait for ever. So a thread looks for overdue statements and shuts their sockets down, which ends the wait.
+The server enforces `statement_timeout`. A server that is stopped, or behind a broken network, never reports it, and
+libpq would wait for ever. So a thread looks for overdue statements and shuts down their sockets, which ends the wait.
 """
 
 import contextlib
@@ -16,30 +16,30 @@ from typing import Any
 import psycopg2
 import psycopg2.extensions
 
-#: Seconds for a statement, unless the connection has a limit of its own.
+#: Seconds for a statement, unless the connection sets another limit.
 STATEMENT_TIMEOUT_SECONDS = 30.0
-#: Seconds between two looks for overdue statements.
-LOOK_INTERVAL_SECONDS = 0.25
-#: libpq's settings for networks that are cut without a word; ignored on unix sockets.
+#: Seconds between checks for overdue statements.
+CHECK_INTERVAL_SECONDS = 0.25
+#: libpq's settings that detect a broken network; they have no effect on unix sockets.
 _NETWORK = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 20_000}
 
 
 class StatementTimeout(psycopg2.OperationalError):
-    """PostgreSQL did not answer a statement in time; the connection is closed. Whether it was run is not known."""
+    """PostgreSQL did not answer a statement in time. The connection is closed; the statement may have been run."""
 
 
 class ConnectTimeout(psycopg2.OperationalError):
-    """PostgreSQL did not accept a connection in time; it did not refuse one either."""
+    """PostgreSQL neither accepted nor refused a connection in time."""
 
 
 class DeadlineCursor(psycopg2.extensions.cursor):
-    """A cursor of a `Connection`; derive from it before any other kind of cursor."""
+    """A cursor of a `Connection`; must be the first base class of other cursors."""
 
     connection: "Connection"
 
     def execute(self, query: Any, vars: Any = None) -> None:
-        """Run statements. Raises `StatementTimeout` if they are not answered in time."""
-        connection = self.connection  # like `deadline`, which costs some microseconds
+        """Runs statements. Raises `StatementTimeout` without an answer in time."""
+        connection = self.connection  # the same as `deadline`, but some microseconds faster
         connection.overdue_at = time.monotonic() + connection.statement_seconds
         try:
             super().execute(query, vars)
@@ -59,7 +59,7 @@ class Connection(psycopg2.extensions.connection):
         self.statement_seconds = STATEMENT_TIMEOUT_SECONDS
         self.overdue_at: float | None = None  # while a statement runs
         self._timed_out = False
-        # A duplicate, since libpq may close its own at any moment, and the number then means another file.
+        # A duplicate: libpq may close its descriptor at any moment, and then the number may mean another file.
         descriptor = os.dup(self.fileno())
         self._socket = socket.socket(fileno=descriptor)
         self._release = weakref.finalize(self, self._socket.close)
@@ -67,7 +67,7 @@ class Connection(psycopg2.extensions.connection):
 
     @contextlib.contextmanager
     def deadline(self) -> Iterator[None]:
-        """Within it, the server has `statement_seconds` to answer. Raises `StatementTimeout`."""
+        """Within it, the server must answer in `statement_seconds`. Raises `StatementTimeout`."""
         self.overdue_at = time.monotonic() + self.statement_seconds
         try:
             yield
@@ -78,14 +78,14 @@ class Connection(psycopg2.extensions.connection):
             self.overdue_at = None
 
     def explain(self, error: psycopg2.Error) -> None:
-        """Raise `StatementTimeout` if that is the error's cause."""
+        """Raises `StatementTimeout` if that caused the error."""
         if self._timed_out:
             self.close()
             raise StatementTimeout(self._explanation()) from error
 
     @contextlib.contextmanager
     def limited(self, seconds: float) -> Iterator[None]:
-        """Within it, each statement has this many seconds."""
+        """Within it, each statement may take this many seconds."""
         usual, self.statement_seconds = self.statement_seconds, seconds
         try:
             yield
@@ -93,9 +93,9 @@ class Connection(psycopg2.extensions.connection):
             self.statement_seconds = usual
 
     def abort(self) -> None:
-        """End a statement that is under way, from another thread; its connection is closed."""
+        """Ends a running statement from another thread; the connection is closed."""
         self._timed_out = True
-        with contextlib.suppress(OSError):  # it has broken by itself
+        with contextlib.suppress(OSError):  # the connection broke already
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def commit(self) -> None:
@@ -104,28 +104,28 @@ class Connection(psycopg2.extensions.connection):
             super().commit()
 
     def rollback(self) -> None:
-        """Raises `StatementTimeout`; does nothing if that was raised before, since the server then rolls back."""
+        """Raises `StatementTimeout`. Does nothing after an earlier timeout, because the server rolls back by itself."""
         if self._timed_out:
             return
         with self.deadline():
             super().rollback()
 
     def close(self) -> None:
-        """Close it, with the duplicate of its socket."""
+        """Closes the connection and the duplicate of its socket."""
         super().close()
         self._release()
 
     def _explanation(self) -> str:
         if self.statement_seconds == float("inf"):  # see `while_answering`
-            return "PostgreSQL does not answer any more, not even to a new connection"
+            return "PostgreSQL stopped answering, even to new connections"
         return f"PostgreSQL did not answer a statement within {self.statement_seconds:g} s"
 
 
 def connect(dsn: str, connect_seconds: int, statement_seconds: float, **options: Any) -> Connection:
-    """A connection in autocommit; `options` are libpq's, and `connection_factory` may name a kind of `Connection`.
+    """A connection in autocommit. `options`: those of libpq; `connection_factory`: a subclass of `Connection`.
 
-    Raises `ConnectTimeout` if there is no answer within `connect_seconds`, per address of the server, and another
-    psycopg2.OperationalError if it refuses.
+    Raises `ConnectTimeout` without an answer within `connect_seconds` for each address of the server, and another
+    psycopg2.OperationalError if the server refuses.
     """
     given = psycopg2.extensions.parse_dsn(dsn)
     network = {name: value for name, value in _NETWORK.items() if name not in given}
@@ -143,7 +143,7 @@ def connect(dsn: str, connect_seconds: int, statement_seconds: float, **options:
 
 
 class _OverdueStatements:
-    """Ends the statements that take too long, of all connections of the process."""
+    """Ends overdue statements of all connections of the process."""
 
     def __init__(self) -> None:
         self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
@@ -151,16 +151,16 @@ class _OverdueStatements:
         self._thread: threading.Thread | None = None
 
     def watch(self, connection: Connection) -> None:
-        """Look after a connection as long as it exists."""
+        """Watches a connection as long as it exists."""
         with self._lock:
             self._connections.add(connection)
-            if self._thread is None or not self._thread.is_alive():  # a forked child has no thread but its own
-                self._thread = threading.Thread(target=self._look_on, name="overdue-statements", daemon=True)
+            if self._thread is None or not self._thread.is_alive():  # after a fork, the child does not have the thread
+                self._thread = threading.Thread(target=self._watch_forever, name="overdue-statements", daemon=True)
                 self._thread.start()
 
-    def _look_on(self) -> None:
+    def _watch_forever(self) -> None:
         while True:
-            time.sleep(LOOK_INTERVAL_SECONDS)
+            time.sleep(CHECK_INTERVAL_SECONDS)
             with self._lock:
                 connections = list(self._connections)
             now = time.monotonic()
@@ -178,7 +178,7 @@ _overdue = _OverdueStatements()
 def while_answering(connection: Connection, dsn: str, seconds: int) -> Iterator[None]:
     """Within it, statements may take any time, as long as the server accepts connections within `seconds`.
 
-    For statements whose duration nobody knows, such as those that build an index.
+    Meant for statements of unknown duration, such as those that build an index.
     """
     ended = threading.Event()
 
@@ -191,7 +191,7 @@ def while_answering(connection: Connection, dsn: str, seconds: int) -> Iterator[
                     connection.abort()
                     return
             except psycopg2.Error:
-                continue  # it answers, if only with a refusal
+                continue  # a refusal is an answer too
 
     watcher = threading.Thread(target=watch, name="server-answers", daemon=True)
     watcher.start()

@@ -1,6 +1,6 @@
-"""The guard: a listener of supervisord that restarts what ends by itself, within the limits of its row.
+"""The guard: a listener of supervisord's events that restarts instances that end by themselves, within limits.
 
-supervisord cannot wait before a restart, count restarts, or see the memory of a whole tree; this can. What it does
-follows from what supervisord says is there, not from what it was told happened, so that an event which comes twice or
-never, or a SIGKILL of the guard itself, changes nothing.
+supervisord cannot delay a restart, count restarts over time, or measure the memory of a process tree; the guard can. It
+acts on the state that supervisord reports, not on events, so an event that arrives twice or never, or a SIGKILL of the
+guard itself, changes nothing.
 """

@@ -1,4 +1,4 @@
-"""`python -m bisnesctl.guard`: run by supervisord, whose events come in on the standard input."""
+"""`python -m bisnesctl.guard`: run by supervisord, which sends its events to the standard input."""
 
 import logging
 import os
@@ -6,40 +6,57 @@ import queue
 import sys
 import threading
 
-from bisnesctl.guard import state
+import structlog
+
+from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
-from bisnesctl.guard.listener import Event, events
-from bisnesctl.guard.notes import Notes
+from bisnesctl.guard.listener import SupervisorEvent, events
+from bisnesctl.guard.process_events import ProcessEventWriter
 from bisnesctl.host.log_stream import LastingHandler
 from bisnesctl.processes.deployment import open_deployment
 
-#: The file of what is not in the database yet, below the home.
+#: The file of process events that are not in the database yet, below the home.
 SPOOL = "guard-spool.jsonl"
+
+log = structlog.get_logger()
 
 
 def main() -> None:
-    """Be on duty until supervisord ends."""
-    handler = LastingHandler(sys.stderr)
-    logging.basicConfig(handlers=[handler], level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    """Guards the deployment until supervisord ends."""
+    configure_logging()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    sys.stdout = sys.stderr  # one stray word on it, and supervisord would listen to us no more
-    waiting: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    threading.Thread(target=_be_on_duty, args=(waiting,), name="duty", daemon=True).start()
+    sys.stdout = sys.stderr  # stdout carries the event-listener protocol; any other output would break it
+    waiting: queue.SimpleQueue[SupervisorEvent] = queue.SimpleQueue()
+    threading.Thread(target=_guard, args=(waiting,), name="guard", daemon=True).start()
     for event in events(sys.stdin, answers):
         waiting.put(event)
 
 
-def _be_on_duty(waiting: "queue.SimpleQueue[Event]") -> None:
+def configure_logging() -> None:
+    """Logs events with fields in logfmt, as the services do, to the standard error."""
+    logging.basicConfig(handlers=[LastingHandler(sys.stderr)], level=logging.INFO, format="%(message)s")
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
+def _guard(waiting: "queue.SimpleQueue[SupervisorEvent]") -> None:
     try:
         deployment = open_deployment()
         settings = deployment.settings
-        notes = Notes(settings.home / SPOOL, settings.database_dsn)
-        notes.start()
-        duty = Guard(deployment, state.read(settings.run_dir), notes)
+        process_events = ProcessEventWriter(settings.home / SPOOL, settings.database_dsn)
+        process_events.start()
+        guard = Guard(deployment, state_file.read(settings.run_dir), process_events)
         while True:
-            duty.go_on(waiting)
+            guard.run_once(waiting)
     except BaseException:
-        logging.exception("the guard fails; supervisord starts another one")
+        log.exception("guard.failed", next_step="supervisord starts it again")
         os._exit(1)
 
 

@@ -1,69 +1,55 @@
-"""Processes that hang: they say so, or give no sign of life. Both are judged by what this machine alone knows:
-heartbeat files and CLOCK_BOOTTIME.
+"""Processes that hang: they report it themselves, or give no heartbeat.
 
-Seconds in which a process waited for a processor are not counted: on a busy machine a slow process is slow, not dead.
-Nor is a silence that the guard did not see itself: after a pause of the whole machine all have been silent.
+Both are judged by facts of this machine alone: heartbeat files and CLOCK_BOOTTIME. Seconds in which a process waited
+for a processor do not count: on a busy machine a slow process is slow, not dead. A silence that the guard did not
+observe itself does not count either: after the whole machine was paused, every process has been silent.
 """
 
 import contextlib
 import os
 import re
 import signal
-import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bisnesctl.guard import memory
-from bisnesctl.health.probes import Beat
+from bisnesctl.health.probes import Heartbeat
 from bisnesctl.host import process_times
 
-#: Bytes that a heartbeat has, at most.
-_LARGEST_BEAT_BYTES = 8192
-#: Of these processes PostgreSQL has one at all times, but for moments: while it recovers, and while it works.
-_OF_LIVING_POSTGRES = re.compile(rb"\b(startup|walwriter)\b")
-#: Part of a silence that counts, however much of it the process waited for a processor.
-_LEAST_PART = 0.1
+#: A working or recovering PostgreSQL always has one of these helper processes, except for moments.
+_LIVING_POSTGRES = re.compile(rb"\b(startup|walwriter)\b")
+#: The share of a silence that always counts, however long the process waited for a processor.
+_MIN_COUNTED_SHARE = 0.1
 
 
-def judge(since: float, waited: float) -> float:
-    """Seconds of a silence that count: it began so many seconds ago, and for so many the process waited."""
-    return since - min(max(waited, 0.0), (1 - _LEAST_PART) * since)
+def countable_silence(silent_seconds: float, waited_seconds: float) -> float:
+    """Seconds of a silence that count, if the process waited for a processor for some of them."""
+    return silent_seconds - min(max(waited_seconds, 0.0), (1 - _MIN_COUNTED_SHARE) * silent_seconds)
 
 
-def silence(pid: int, beat: Beat | None) -> float:
-    """Seconds in which a process could have given a sign of life and gave none. Raises OSError if it is gone.
+def silence(pid: int, beat: Heartbeat | None) -> float:
+    """Seconds in which a process could have given a heartbeat and gave none. Raises OSError if it is gone.
 
-    `beat`: the last one under its name; one that was given before it started is its predecessor's.
+    `beat`: the last heartbeat of its instance; one from before the process started is its predecessor's.
     """
     uptime = process_times.uptime(pid)
-    if beat is not None and beat.age < uptime:
-        return judge(beat.age, process_times.waited(beat.pid) - beat.waited)
-    return judge(uptime, sum(process_times.waited(each) for each in memory.tree(pid)))
-
-
-def can_beat(folder: Path) -> bool:
-    """Whether heartbeats can be written there: on a full or read-only disk nobody gives a sign of life."""
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(_LARGEST_BEAT_BYTES))
-            file.flush()
-    except OSError:
-        return False
-    return True
+    if beat is not None and beat.age_seconds < uptime:
+        return countable_silence(beat.age_seconds, process_times.waited(beat.pid) - beat.waited)
+    return countable_silence(uptime, sum(process_times.waited(each) for each in memory.tree(pid)))
 
 
 def recovery_failed(postgres: int) -> bool:
-    """Whether a PostgreSQL neither works nor recovers, though it runs.
+    """Whether a PostgreSQL process runs but neither works nor recovers.
 
-    If its recovery from a crash fails, because the disk is read-only, say, PostgreSQL 18 does not end but waits for its
-    own helpers for ever, whatever becomes of the disk.
+    If its recovery from a crash fails, for example because the disk is read-only, PostgreSQL 18 does not end. It waits
+    for its helper processes for ever, even after the disk is writable again.
     """
     helpers: list[str] = []
     with contextlib.suppress(OSError):
         helpers = Path(f"/proc/{postgres}/task/{postgres}/children").read_text().split()
     titles = [each for each in map(_command, helpers) if each.startswith(b"postgres:")]
-    return bool(titles) and not any(map(_OF_LIVING_POSTGRES.search, titles))
+    return bool(titles) and not any(map(_LIVING_POSTGRES.search, titles))
 
 
 def _command(pid: str) -> bytes:
@@ -73,26 +59,26 @@ def _command(pid: str) -> bytes:
 
 
 def terminate(pid: int) -> None:
-    """Tell a process to end."""
+    """Sends SIGTERM to a process."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, signal.SIGTERM)
 
 
 def kill(pid: int) -> None:
-    """Kill a process with its whole tree, the leaves first."""
+    """Kills a process tree, the leaves first."""
     for each in reversed(memory.tree(pid)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(each, signal.SIGKILL)
 
 
 @dataclass
-class Silences:
-    """How often in a row the guard has seen each process silent, or otherwise stuck."""
+class StuckCounter:
+    """Counts for how many checks in a row each process was stuck."""
 
-    looks: int  # in a row, until a process counts as hung
-    _seen: dict[int, int] = field(default_factory=dict)
+    limit: int  # checks in a row after which a process counts as hung
+    _counts: dict[int, int] = field(default_factory=dict)
 
-    def see(self, silent: Collection[int]) -> set[int]:
-        """These are silent now; returns those that hang."""
-        self._seen = {pid: self._seen.get(pid, 0) + 1 for pid in silent}
-        return {pid for pid, times in self._seen.items() if times >= self.looks}
+    def count(self, stuck: Collection[int]) -> set[int]:
+        """Counts the pids that are stuck at this check; returns those that hang."""
+        self._counts = {pid: self._counts.get(pid, 0) + 1 for pid in stuck}
+        return {pid for pid, times in self._counts.items() if times >= self.limit}

@@ -1,4 +1,4 @@
-"""supervisord's protocol for listeners: it writes events to our input, and our output is for its answers alone."""
+"""supervisord's event-listener protocol: events arrive on our input, and only protocol answers go to our output."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from typing import TextIO
 
 
 @dataclass(frozen=True)
-class Event:
-    """One event. `serial` counts them in the life of one supervisord."""
+class SupervisorEvent:
+    """One event of supervisord. `serial` counts the events of one supervisord process."""
 
     serial: int
     name: str  # PROCESS_STATE_EXITED, …
-    facts: dict[str, str]  # processname, groupname, from_state, …
+    fields: dict[str, str]  # processname, groupname, from_state, …
 
 
-def events(source: TextIO, answers: TextIO) -> Iterator[Event]:
-    """The events as they come, each acknowledged before it is handed on; ends with supervisord."""
+def events(source: TextIO, answers: TextIO) -> Iterator[SupervisorEvent]:
+    """The events as they arrive, each acknowledged before it is returned; ends with supervisord."""
     while True:
         answers.write("READY\n")
         answers.flush()
         header = _pairs(source.readline())
         if not header:
             return
-        facts = _pairs(source.read(int(header["len"])).partition("\n")[0])
+        fields = _pairs(source.read(int(header["len"])).partition("\n")[0])
         answers.write("RESULT 2\nOK")
         answers.flush()
-        yield Event(int(header["serial"]), header["eventname"], facts)
+        yield SupervisorEvent(int(header["serial"]), header["eventname"], fields)
 
 
 def _pairs(line: str) -> dict[str, str]:

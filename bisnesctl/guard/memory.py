@@ -1,49 +1,46 @@
-"""The memory of whole process trees: one look at /proc for all of them."""
+"""Memory of whole process trees, read in one pass over /proc."""
 
 import os
 from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
 
-from bisnesctl.host import process_memory
-
-_PAGE = os.sysconf("SC_PAGE_SIZE")
+from bisnesctl.host import process_memory, process_stat
 
 
 def over(limits: Mapping[int, int]) -> dict[int, int]:
-    """The trees that use more than their limit: root's pid → bytes, shared pages by their share (PSS).
+    """The trees that exceed their limit, with their size: root's pid → bytes (PSS).
 
-    `limits`: root's pid → bytes. The resident size, which is cheap and never less, tells which trees are worth the
-    dearer look.
+    `limits`: root's pid → bytes. Resident memory is cheap to read and never below PSS, so PSS is read only for trees
+    whose resident memory exceeds the limit.
     """
     children, resident = _processes()
     found = {}
     for root, limit in limits.items():
-        tree = _tree(root, children)
-        if sum(resident.get(pid, 0) for pid in tree) > limit and (used := process_memory.total(tree)) > limit:
+        pids = _tree(root, children)
+        if sum(resident.get(pid, 0) for pid in pids) > limit and (used := process_memory.total(pids)) > limit:
             found[root] = used
     return found
 
 
+def tree(root: int) -> list[int]:
+    """A process and all its descendants, parents before children."""
+    return _tree(root, _processes()[0])
+
+
 def _processes() -> tuple[dict[int, list[int]], dict[int, int]]:
-    """The children of each process, and the resident bytes of each (proc(5), fields 4 and 24 of stat)."""
+    """The children of each process, and the resident bytes of each."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     resident = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 - a thousand paths a look
+    for name in os.listdir("/proc"):  # noqa: PTH208 - a thousand paths at a time
         if not name.isdigit():
             continue
         try:
-            fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+            stat = process_stat.read(int(name))
         except OSError:
             continue
-        children[int(fields[1])].append(int(name))
-        resident[int(name)] = int(fields[21]) * _PAGE
+        children[stat.parent].append(int(name))
+        resident[int(name)] = stat.resident_bytes
     return children, resident
-
-
-def tree(root: int) -> list[int]:
-    """A process and all that lives below it, parents before their children."""
-    return _tree(root, _processes()[0])
 
 
 def _tree(root: int, children: Mapping[int, list[int]]) -> list[int]:

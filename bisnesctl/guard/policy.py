@@ -1,112 +1,118 @@
-"""When a program that ended is started again, if it is: pure functions of its row and its past."""
+"""When an instance that ended is started again: pure functions of its program and its history."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from bisnesctl.backoff import Backoff
 from bisnesctl.processes.topology import Program
 
-#: Seconds for the longest pause before a restart.
-LONGEST = 60.0
-#: Seconds for which a quick death counts.
-WINDOW = 3600.0
-#: Starts in a row that may fail, and the seconds for which the program is blocked then.
-FAILED_STARTS, BLOCK = 3, 3600.0
-#: Hangs of a session within `WINDOW` that are followed by another start; after one more it is blocked for `BLOCK`
-#: seconds. Other programs serve many numbers: they are started again however often they hang.
+#: The longest pause before a restart, in seconds.
+MAX_PAUSE_SECONDS = 60.0
+#: Seconds for which a quick death or a hang counts.
+COUNTED_SECONDS = 3600.0
+#: Failed starts in a row after which an instance is blocked.
+MAX_FAILED_STARTS = 3
+#: Seconds for which an instance is blocked after too many failed starts or hangs.
+BLOCK_SECONDS = 3600.0
+#: Hangs of a session within `COUNTED_SECONDS` after which it is still restarted; one more blocks it. Other programs
+#: serve many bots and are always restarted after a hang.
 MAX_HANGS = 5
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What becomes of a program that ended: `restart` or `block` until `at`, or `fail`."""
+    """The decision about an instance that ended: `restart` or `block` until `at`, or `fail`."""
 
     decision: Literal["restart", "block", "fail"]
     reason: str
-    #: By the guard's clock (`state.clock`); none: until somebody starts it.
+    #: On CLOCK_BOOTTIME; None: until an operator starts it.
     at: float | None = None
 
 
 @dataclass(frozen=True)
 class History:
-    """What is known of one instance."""
+    """The past of one instance."""
 
-    #: When it died quickly, by the guard's clock; a life of `min_uptime` wipes them out.
+    #: Times of quick deaths, on CLOCK_BOOTTIME; a life of `min_uptime` clears them.
     deaths: tuple[float, ...] = ()
-    #: Starts in a row that failed by its own account.
+    #: Starts in a row that failed, as the program's exit status reports.
     failed_starts: int = 0
-    #: What was decided when it ended; none while it runs.
+    #: The decision when it ended; None while it runs.
     decision: Decision | None = None
-    #: When it hung, in seconds since the epoch, and why it was ended the last time. No life wipes that out.
+    #: Times of hangs, on CLOCK_BOOTTIME. A long life does not clear them.
     hangs: tuple[float, ...] = ()
+    #: The reason of the last hang.
     hung: str = ""
 
 
-def ended(history: History, row: Program, status: int, lived: float, now: float, hang: str = "") -> History:
-    """It ended by itself with this exit status (-1: by a signal) after `lived` seconds.
+def ended(history: History, program: Program, status: int, lived: float, now: float, hang: str = "") -> History:
+    """The history after the instance ended by itself with this exit status (-1: by a signal) after `lived` seconds.
 
-    `hang`: why it was ended, if it hung: that is no quick death, but counts however long it lived.
+    `hang`: the reason if it was ended because it hung, which counts as a hang and not as a quick death.
     """
     how = hang or ("it was killed" if status < 0 else f"it ended with exit status {status}")
-    if status in row.final_exits:
-        return replace(history, decision=Decision("block", f"{how}, which a restart would not change"))
-    if row.max_restarts == 0 and not hang:
-        return replace(history, decision=Decision("fail", f"{how}; it is not restarted by itself"))
-    failed_starts = history.failed_starts + 1 if status in row.failed_starts else 0
-    quick = lived < row.min_uptime and not hang
+    if status in program.final_exits:
+        return replace(history, decision=Decision("block", f"{how}; a restart would not help"))
+    if program.max_restarts == 0 and not hang:
+        return replace(history, decision=Decision("fail", f"{how}; it is not restarted automatically"))
+    failed_starts = history.failed_starts + 1 if status in program.failed_starts else 0
+    quick = lived < program.min_uptime and not hang
     deaths = (*_recent(history.deaths, now), now) if quick else ()
     hangs = (*_recent(history.hangs, now), now) if hang else _recent(history.hangs, now)
-    decision = _after_hang(row, how, hangs, now) if hang else _decide(row, how, deaths, failed_starts, now)
+    decision = _after_hang(program, how, hangs, now) if hang else _after_death(program, how, deaths, failed_starts, now)
     return History(deaths, failed_starts, decision, hangs, hang or history.hung)
 
 
 def _recent(times: tuple[float, ...], now: float) -> tuple[float, ...]:
-    return tuple(at for at in times if now - at < WINDOW)
+    return tuple(at for at in times if now - at < COUNTED_SECONDS)
 
 
-def _after_hang(row: Program, how: str, hangs: tuple[float, ...], now: float) -> Decision:
-    if len(hangs) > MAX_HANGS and row.dynamic:
-        return Decision("block", f"it hung {len(hangs)} times within an hour, the last time: {how}", now + BLOCK)
-    return Decision("restart", how, now + _pause(row, len(hangs)))
+def _after_hang(program: Program, how: str, hangs: tuple[float, ...], now: float) -> Decision:
+    if len(hangs) > MAX_HANGS and program.dynamic:
+        return Decision(
+            "block", f"it hung {len(hangs)} times within an hour, the last time: {how}", now + BLOCK_SECONDS
+        )
+    return Decision("restart", how, now + _pause(program, len(hangs)))
 
 
-def _pause(row: Program, troubles: int) -> float:
-    return min(row.restart_delay * 2.0 ** max(troubles - 1, 0), max(LONGEST, row.restart_delay))
+def _after_death(program: Program, how: str, deaths: tuple[float, ...], failed_starts: int, now: float) -> Decision:
+    if failed_starts >= MAX_FAILED_STARTS:
+        return Decision("block", f"{failed_starts} starts in a row failed", now + BLOCK_SECONDS)
+    if len(deaths) > program.max_restarts:
+        return Decision("fail", f"{len(deaths)} quick deaths in a row; the last time {how}")
+    attempt = f" (attempt {len(deaths)} of {program.max_restarts})" if deaths else ""
+    return Decision("restart", f"{how}{attempt}", now + _pause(program, len(deaths)))
 
 
-def _decide(row: Program, how: str, deaths: tuple[float, ...], failed_starts: int, now: float) -> Decision:
-    if failed_starts >= FAILED_STARTS:
-        return Decision("block", f"{failed_starts} starts in a row failed", now + BLOCK)
-    if len(deaths) > row.max_restarts:
-        return Decision("fail", f"{len(deaths)} quick deaths in a row, at the last one {how}")
-    attempt = f" (attempt {len(deaths)} of {row.max_restarts})" if deaths else ""
-    return Decision("restart", f"{how}{attempt}", now + _pause(row, len(deaths)))
+def _pause(program: Program, failures: int) -> float:
+    return Backoff(program.restart_delay, 2.0, max(MAX_PAUSE_SECONDS, program.restart_delay)).pause(failures)
 
 
 def put_off(history: History, reason: str, now: float) -> History:
-    """What would be given up is tried again, since something else than the program is to blame: a full disk, say.
+    """Replaces `fail`, or a block with an end, by a later restart, because something else is the cause: a full disk.
 
-    What a restart would not change stays blocked.
+    An instance that a restart would not help stays blocked.
     """
     decision = history.decision
     if decision is None or decision.decision == "restart" or (decision.decision == "block" and decision.at is None):
         return history
-    return replace(history, decision=Decision("restart", f"{decision.reason}; {reason}", now + LONGEST))
+    return replace(history, decision=Decision("restart", f"{decision.reason}; {reason}", now + MAX_PAUSE_SECONDS))
 
 
 def due(history: History, now: float) -> bool:
-    """Whether it is to be started now."""
+    """Whether the instance should be started now."""
     decision = history.decision
     return decision is not None and decision.decision != "fail" and decision.at is not None and decision.at <= now
 
 
-def runs(history: History) -> History:
-    """It was started, by us or by somebody. What had been given up begins anew."""
-    given_up = history.decision is not None and history.decision.decision != "restart"
-    return History() if given_up else replace(history, decision=None)
+def started(history: History) -> History:
+    """The history after a start, by the guard or by an operator. A start after `block` or `fail` clears it."""
+    stopped = history.decision is not None and history.decision.decision != "restart"
+    return History() if stopped else replace(history, decision=None)
 
 
-def forgiven(history: History, lived: float, row: Program) -> History:
-    """It has run for `lived` seconds: that wipes out quick deaths and failed starts, once it is long enough."""
-    if lived < row.min_uptime or history.decision is not None:
+def forgiven(history: History, lived: float, program: Program) -> History:
+    """The history after the instance has run for `lived` seconds: a long life clears deaths and failed starts."""
+    if lived < program.min_uptime or history.decision is not None:
         return history
     return History(hangs=history.hangs, hung=history.hung)

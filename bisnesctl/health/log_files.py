@@ -1,34 +1,49 @@
-"""Reads the processes' log files: the last lines, and what is added, across rotations.
+"""Reads log files: the last lines, new lines across rotations, and the deaths in supervisord's log.
 
-The files are read directly, not through supervisord: it loses lines at speed, and may be away.
+The files are read directly and not through supervisord, which loses lines at high rates and may not run.
 """
 
 import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 
 #: Bytes read at a time from the end of a file.
-_BLOCK = 64 * 1024
+_BLOCK_BYTES = 64 * 1024
+
+# 2026-01-31 12:00:00,000 WARN exited: api-0 (exit status 1; not expected)
+_EXIT = re.compile(r"^\S+ \S+ \w+ exited: (?P<name>\S+) \((?P<how>[^;)]+)")
+_BOOT = re.compile(r"^\S+ \S+ \w+ supervisord started with pid \d+")
 
 
 @dataclass(frozen=True)
 class LogFile:
-    """One stream of one process."""
+    """The file of one output stream of an instance."""
 
     instance: str
     path: Path
     is_error: bool
 
 
+@dataclass(frozen=True)
+class Exits:
+    """How often a process ended by itself since supervisord started."""
+
+    count: int
+    #: The last end, such as `exit status 1` or `terminated by SIGKILL`.
+    last: str
+
+
 def files_of(log_dir: Path, instance: str, errors_only: bool = False) -> list[LogFile]:
-    """Its standard output and its errors, whether they exist already or not."""
+    """The files of its standard output and standard error, whether they exist or not."""
     error = LogFile(instance, log_dir / f"{instance}.err.log", is_error=True)
     return [error] if errors_only else [LogFile(instance, log_dir / f"{instance}.log", is_error=False), error]
 
 
 def tail(path: Path, count: int) -> list[str]:
-    """The last `count` lines of a file, oldest first; none where there is no file."""
+    """The last `count` lines of a file, oldest first; empty if there is no file."""
     if count <= 0:
         return []
     try:
@@ -42,15 +57,36 @@ def _last_lines(stream: BufferedReader, count: int) -> list[str]:
     end = stream.seek(0, os.SEEK_END)
     data = b""
     while end > 0 and data.count(b"\n") <= count:
-        start = max(end - _BLOCK, 0)
+        start = max(end - _BLOCK_BYTES, 0)
         stream.seek(start)
         data, end = stream.read(end - start) + data, start
     return [line.decode(errors="replace") for line in data.removesuffix(b"\n").split(b"\n") if data][-count:]
 
 
+def read_exits(log: Path) -> dict[str, Exits]:
+    """The deaths by process in supervisord's log; empty if it cannot be read."""
+    try:
+        with log.open(errors="replace") as lines:
+            return parse_exits(lines)
+    except OSError:
+        return {}
+
+
+def parse_exits(lines: Iterable[str]) -> dict[str, Exits]:
+    """The deaths by process in these lines, since the last start of supervisord."""
+    found: dict[str, Exits] = {}
+    for line in lines:
+        if _BOOT.match(line):
+            found = {}
+        elif match := _EXIT.match(line):
+            before = found.get(match["name"], Exits(0, ""))
+            found[match["name"]] = Exits(before.count + 1, match["how"])
+    return found
+
+
 @dataclass
 class Follower:
-    """Reads what is added to a file from now on; a file that is replaced or emptied is read from its start."""
+    """Reads new lines of a file; a file that is replaced or truncated is read from its start."""
 
     path: Path
     _stream: BufferedReader | None = None
@@ -62,7 +98,7 @@ class Follower:
             self._stream.seek(0, os.SEEK_END)
 
     def lines(self) -> list[str]:
-        """Whole lines that were added since the last call."""
+        """The complete lines that were added since the last call."""
         data = self._rest + self._read()
         if self._replaced():
             self.close()
@@ -72,7 +108,7 @@ class Follower:
         return [line.decode(errors="replace") for line in whole]
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Closes the file."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None

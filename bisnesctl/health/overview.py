@@ -1,19 +1,19 @@
-"""What `status` shows: how each process is, what it uses, and why it is not well."""
+"""The content of `bisnesctl status`: the health and resource usage of each process, and bots that need an operator."""
 
 from dataclasses import dataclass
 
-from bisnesctl.bots import check_results
-from bisnesctl.bots.check_results import Trouble
-from bisnesctl.health import exit_log, guard_status, probes, resource_usage
+from bisnesctl.bots import check_records
+from bisnesctl.bots.check_records import BotTrouble
+from bisnesctl.health import log_files, probes, resource_usage
 from bisnesctl.host import volumes
 from bisnesctl.processes.deployment import Condition, Deployment
 
-#: Seconds that a process has to say how it is; a status is wanted at once.
-PATIENCE = 1.0
+#: Seconds in which a process must answer, so that `status` is quick.
+STATUS_TIMEOUT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Row:
+class ProcessRow:
     """One process."""
 
     name: str
@@ -21,10 +21,11 @@ class Row:
     status: str
     pid: int | None
     uptime_seconds: float | None
-    #: Percent of one processor, and bytes: of it and everything below it.
+    #: Of the process tree, in percent of one processor.
     cpu_percent: float | None
+    #: Of the process tree.
     memory_bytes: int | None
-    #: Times that it ended by itself since supervisord started.
+    #: How often it ended by itself since supervisord started.
     restarts: int
     reason: str
 
@@ -36,34 +37,34 @@ class Overview:
     home: str
     mode: str | None
     sandbox: bool
-    #: Seconds since the epoch; none where it does not run.
+    #: Seconds since the epoch; None if it was stopped.
     since: float | None
     supervisor_pid: int | None
-    #: running, stopping, stopped, died (nobody asked it to), silent (supervisord does not answer) or new.
+    #: running, stopping, stopped, died (not stopped by an operator), silent (supervisord does not answer) or new.
     condition: str
-    processes: list[Row]
-    #: The numbers that need an operator, as far as the database tells.
-    bots: list[Trouble]
-    #: The disks that are nearly full, or that take nothing.
-    disks: list[volumes.Trouble]
+    processes: list[ProcessRow]
+    #: The bots that need an operator; empty if the database is unavailable.
+    bots: list[BotTrouble]
+    #: The disks that are nearly full or cannot be written.
+    disks: list[volumes.DiskTrouble]
 
 
 def overview(deployment: Deployment) -> Overview:
-    """How everything is. Needs neither the services nor their servers; without a database no bots are told of."""
+    """The state of the deployment. Works without the services and servers; without the database it has no bots."""
     condition = deployment.condition()
     processes = deployment.processes() if condition is Condition.RUNNING else {}
     shown = deployment.shown(processes) if processes else []
-    health = probes.look(shown, processes, deployment.settings, PATIENCE)
+    health = probes.probe_all(shown, processes, deployment.settings, STATUS_TIMEOUT_SECONDS)
     used = resource_usage.measure(found.pid for each in shown if (found := processes.get(each.name)) and found.pid)
-    died = exit_log.read(deployment.settings.log_dir / "supervisord.log")
-    hangs = guard_status.guard(processes, deployment.settings).hangs
+    died = log_files.read_exits(deployment.settings.log_dir / "supervisord.log")
+    hangs = probes.guard_status(processes, deployment.settings).hangs
     rows = []
     for instance in shown:
         pid = found.pid if (found := processes.get(instance.name)) else 0
         uses = used.get(pid)
-        ended = died.get(instance.name, exit_log.Exits(0, ""))
+        ended = died.get(instance.name, log_files.Exits(0, ""))
         rows.append(
-            Row(
+            ProcessRow(
                 name=instance.name,
                 program=instance.program.name,
                 status=health[instance.name].status.value,
@@ -78,13 +79,13 @@ def overview(deployment: Deployment) -> Overview:
     return _whole(deployment, condition, rows)
 
 
-def _reason(health: probes.Health, ended: exit_log.Exits, hangs: str) -> str:
+def _reason(health: probes.Health, ended: log_files.Exits, hangs: str) -> str:
     last = f"last end: {ended.last}" if ended.count else ""
     return "; ".join(each for each in (health.reason, hangs, last) if each)
 
 
-def _whole(deployment: Deployment, condition: Condition, rows: list[Row]) -> Overview:
-    state = deployment.state
+def _whole(deployment: Deployment, condition: Condition, rows: list[ProcessRow]) -> Overview:
+    state = deployment.last_start
     since = state.since or None if state else None
     gone = "new" if state is None else "died" if since else "stopped"
     return Overview(
@@ -96,5 +97,5 @@ def _whole(deployment: Deployment, condition: Condition, rows: list[Row]) -> Ove
         condition=gone if condition is Condition.GONE else condition.value,
         processes=rows,
         disks=[] if gone == "new" else volumes.troubled(deployment.settings),
-        bots=check_results.troubled(deployment.settings) if condition is Condition.RUNNING else [],
+        bots=check_records.troubled(deployment.settings) if condition is Condition.RUNNING else [],
     )

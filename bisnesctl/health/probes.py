@@ -1,29 +1,44 @@
-"""How the processes are: each is asked, all at once, within a bounded time."""
+"""Health of processes: each instance is probed, all in parallel, within a bounded time.
+
+The guard's decisions come from its file `run/guard.json`: its `pid`, `beat_boottime` (its last heartbeat, in seconds of
+CLOCK_BOOTTIME) and, under `instances`, a `decision` for each instance that ended by itself: `restart` or `block` until
+`at` (on the same clock; null: until an operator starts it), or `fail`; with a `reason` and the number of quick `deaths`
+in a row.
+"""
 
 import http.client
 import json
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from bisnesctl.health import guard_status
-from bisnesctl.health.guard_status import GuardStatus
-from bisnesctl.host import disk
+from bisnesctl.host import disk, process_stat
+from bisnesctl.host.process_times import boottime
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
 from bisnesctl.settings import Settings
 
-#: Seconds that a process has to say how it is.
-PATIENCE = 2.0
+#: Seconds in which a process must answer a probe.
+PROBE_TIMEOUT_SECONDS = 2.0
+#: Instances that are probed at the same time, at most.
+MAX_PARALLEL_PROBES = 16
+#: Seconds that the guard may take until its first heartbeat.
+GUARD_BOOT_SECONDS = 10.0
+#: Seconds for which a hang is shown.
+HANGS_SHOWN_SECONDS = 3600.0
+#: The guard's instance.
+GUARD = "guard"
+#: The guard's file, below `run_dir`.
+GUARD_FILE = "guard.json"
 
 
 class Status(StrEnum):
-    """How an instance is, the best first."""
+    """The health of an instance, best first."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -38,11 +53,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Health:
-    """The status of an instance and, unless it is healthy, why."""
+    """The status of an instance and, unless it is healthy, the reason."""
 
     status: Status
     reason: str = ""
-    #: Quick deaths in a row so far, where the guard is about to start it again.
+    #: Quick deaths in a row, if the guard is about to start it again.
     deaths: int = 0
 
     @property
@@ -52,45 +67,86 @@ class Health:
 
 
 _HEALTHY = Health(Status.HEALTHY)
-_UNGUARDED = "nothing restarts what ends"
+_NO_RESTARTS = "processes that end are not restarted"
 
-#: What supervisord's state means where nobody needs to be asked.
-_UNASKED = {
+#: States of supervisord that need no probe.
+_NOT_PROBED = {
     "STOPPED": Status.STOPPED,
     "STOPPING": Status.STOPPING,
     "BACKOFF": Status.FAILING,
     "UNKNOWN": Status.FAILED,
 }
-#: States in which it waits for the guard.
+#: States in which a process waits for the guard.
 _ENDED = ("EXITED", "FATAL")
-#: What the guard's decision means.
-_DECIDED = {"restart": Status.FAILING, "block": Status.BLOCKED, "fail": Status.FAILED}
+_STATUS_OF_DECISION = {"restart": Status.FAILING, "block": Status.BLOCKED, "fail": Status.FAILED}
 
 
-def look(
-    instances: Sequence[Instance], processes: Mapping[str, Process], settings: Settings, patience: float = PATIENCE
+@dataclass(frozen=True)
+class GuardDecision:
+    """The guard's decision about an instance that ended: `restart`, `block` or `fail`."""
+
+    decision: str
+    reason: str
+    #: Quick deaths in a row.
+    deaths: int
+
+
+@dataclass(frozen=True)
+class GuardStatus:
+    """The guard as it is now."""
+
+    #: Why it restarts nothing; empty if it is on duty.
+    off_duty: str
+    decisions: Mapping[str, GuardDecision]
+    #: Recent hangs: instance → how often, when and why.
+    hangs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The last heartbeat of a process."""
+
+    pid: int
+    status: str
+    reason: str
+    age_seconds: float
+    #: Seconds that all its threads together had waited for a processor by then.
+    waited: float = 0.0
+    #: Why the process is alive but serves nobody; empty if it serves.
+    stuck: str = ""
+
+
+def probe_all(
+    instances: Sequence[Instance],
+    processes: Mapping[str, Process],
+    settings: Settings,
+    timeout: float = PROBE_TIMEOUT_SECONDS,
 ) -> dict[str, Health]:
-    """The health of each instance by name, asked side by side."""
+    """The health of each instance by name, probed in parallel."""
     if not instances:
         return {}
-    guard = guard_status.guard(processes, settings)
-    with ThreadPoolExecutor(min(len(instances), 16)) as pool:
-        found = pool.map(lambda each: check(each, processes.get(each.name), guard, settings, patience), instances)
+    guard = guard_status(processes, settings)
+    with ThreadPoolExecutor(min(len(instances), MAX_PARALLEL_PROBES)) as pool:
+        found = pool.map(lambda each: probe(each, processes.get(each.name), guard, settings, timeout), instances)
         return {instance.name: health for instance, health in zip(instances, found, strict=True)}
 
 
-def check(
-    instance: Instance, process: Process | None, guard: GuardStatus, settings: Settings, patience: float = PATIENCE
+def probe(
+    instance: Instance,
+    process: Process | None,
+    guard: GuardStatus,
+    settings: Settings,
+    timeout: float = PROBE_TIMEOUT_SECONDS,
 ) -> Health:
-    """The health of one instance. `guard`: what restarts the others, and says what becomes of one that ended."""
+    """The health of one instance. `guard`: has decided about an instance that ended."""
     if process is None:
-        return Health(Status.STOPPED, "supervisord does not run it")
+        return Health(Status.STOPPED, "supervisord does not know it")
     if process.state in _ENDED:
         return _ended(process, guard)
-    status = _UNASKED.get(process.state)
+    status = _NOT_PROBED.get(process.state)
     if status is not None:
-        return Health(status, _UNGUARDED if instance.program.is_listener else process.error)
-    health = _ask(instance, process, guard, settings, patience)
+        return Health(status, _NO_RESTARTS if instance.program.is_listener else process.error)
+    health = _probe_running(instance, process, guard, settings, timeout)
     if health.status is Status.UNHEALTHY and process.uptime < instance.program.min_uptime:
         return Health(Status.STARTING, health.reason)
     return health
@@ -98,45 +154,44 @@ def check(
 
 def _ended(process: Process, guard: GuardStatus) -> Health:
     how = process.error if process.state == "FATAL" else f"ended with exit status {process.exit_status}"
-    word = guard.word(process.name)
+    decided = guard.decisions.get(process.name)
     if guard.off_duty:
-        return Health(Status.FAILED, f"{how}; nothing restarts it: {guard.off_duty}")
-    if word is None:
+        return Health(Status.FAILED, f"{how}; it is not restarted: {guard.off_duty}")
+    if decided is None:
         return Health(Status.FAILING, how)
-    return Health(_DECIDED[word.decision], word.reason, word.deaths)
+    return Health(_STATUS_OF_DECISION[decided.decision], decided.reason, decided.deaths)
 
 
-def _ask(instance: Instance, process: Process, guard: GuardStatus, settings: Settings, patience: float) -> Health:
+def _probe_running(
+    instance: Instance, process: Process, guard: GuardStatus, settings: Settings, timeout: float
+) -> Health:
     match instance.program.probe:
         case "guard":
-            return _guard(guard)
+            return Health(Status.UNHEALTHY, f"{guard.off_duty}: {_NO_RESTARTS}") if guard.off_duty else _HEALTHY
         case "postgres":
-            return postgres(settings.database_dsn, patience)
+            return postgres(settings.database_dsn, timeout)
         case "redis":
-            return redis(settings.redis_dsn, patience)
+            return redis(settings.redis_dsn, timeout)
         case "http":
-            answer = _http(f"{instance.url}{instance.program.health_path}", patience)
+            answer = _http(f"{instance.url}{instance.program.health_path}", timeout)
+            beat = _heartbeat_of(instance, process, settings)
             if not answer.healthy:
-                return _stuck(instance, process, settings) or answer
-            # Where several share a socket, it may have been another one that answered.
-            return _heartbeat(instance, process, settings, required=instance.program.shared_socket)
+                return Health(Status.UNHEALTHY, beat.stuck) if beat and beat.stuck else answer
+            # If several instances share a socket, another one may have answered: this one must have a heartbeat.
+            return _judge(beat, settings) if beat or instance.program.shared_socket else _HEALTHY
         case "heartbeat":
-            return _heartbeat(instance, process, settings, required=True)
+            return _judge(_heartbeat_of(instance, process, settings), settings)
 
 
-def _guard(guard: GuardStatus) -> Health:
-    return Health(Status.UNHEALTHY, f"{guard.off_duty}: {_UNGUARDED}") if guard.off_duty else _HEALTHY
-
-
-def postgres(dsn: str, patience: float = PATIENCE) -> Health:
-    """Whether PostgreSQL answers, and can store."""
+def postgres(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
+    """Whether PostgreSQL answers and can store."""
     import psycopg2
 
     from bisnesctl.database import statement_deadline
     from bisnesctl.database.postgres import WRITE_TEST
 
     try:
-        connection = statement_deadline.connect(dsn, max(int(patience), 2), max(patience, 2))
+        connection = statement_deadline.connect(dsn, max(int(timeout), 2), max(timeout, 2))
         try:
             connection.cursor().execute(WRITE_TEST)
         finally:
@@ -147,12 +202,12 @@ def postgres(dsn: str, patience: float = PATIENCE) -> Health:
     return _HEALTHY
 
 
-def redis(dsn: str, patience: float = PATIENCE) -> Health:
+def redis(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
     """Whether Redis answers and can be written to."""
     import redis as client
 
     try:
-        with client.Redis.from_url(dsn, socket_timeout=patience, socket_connect_timeout=patience) as connection:
+        with client.Redis.from_url(dsn, socket_timeout=timeout, socket_connect_timeout=timeout) as connection:
             connection.ping()
             role, loading = connection.info("replication").get("role"), connection.info("persistence").get("loading")
     except (client.RedisError, OSError, ValueError) as error:
@@ -162,15 +217,15 @@ def redis(dsn: str, patience: float = PATIENCE) -> Health:
     return _HEALTHY if role == "master" else Health(Status.UNHEALTHY, "it is a read-only replica")
 
 
-def _http(url: str, patience: float) -> Health:
+def _http(url: str, timeout: float) -> Health:
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=patience)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     try:
         connection.request("GET", parts.path)
         answer = connection.getresponse()
         body = answer.read(10_000)
     except TimeoutError:
-        return Health(Status.UNHEALTHY, f"no answer on port {parts.port} within {patience:g} s")
+        return Health(Status.UNHEALTHY, f"no answer on port {parts.port} within {timeout:g} s")
     except (OSError, http.client.HTTPException) as error:
         return Health(Status.UNHEALTHY, f"no answer on port {parts.port}: {_first_line(error)}")
     finally:
@@ -185,72 +240,121 @@ def _error_in(body: bytes, status: int) -> str:
         return f"answers with HTTP status {status}"
 
 
-def _heartbeat(instance: Instance, process: Process, settings: Settings, required: bool) -> Health:
-    """How it says that it is. `required`: without a beat of this very process it is not healthy."""
-    beat = read_beat(settings.heartbeat_dir / f"{instance.name}.json")
-    if beat is None or process.pid not in ancestry(beat.pid):
-        return _silent("no heartbeat yet", settings) if required else _HEALTHY
-    if beat.stuck:
-        return Health(Status.UNHEALTHY, beat.stuck)
-    if beat.age * 1000 > settings.max_heartbeat_age:
-        return _silent(f"no heartbeat for {beat.age:.0f} s", settings)
-    return _HEALTHY if beat.status == "healthy" else Health(Status.DEGRADED, beat.reason)
+# --- Heartbeats ----------------------------------------------------------------------------------------------------
 
 
-def _silent(what: str, settings: Settings) -> Health:
-    """It does not say that it lives; if nobody could write that down, it says nothing about the process."""
-    if refusal := disk.write_refusal(settings.heartbeat_dir):
-        return Health(Status.DEGRADED, f"{what}, which cannot be written: {refusal}")
-    return Health(Status.UNHEALTHY, what)
-
-
-def _stuck(instance: Instance, process: Process, settings: Settings) -> Health | None:
-    """Why it serves nobody, where its heartbeat says so."""
-    beat = read_beat(settings.heartbeat_dir / f"{instance.name}.json")
-    if beat is None or not beat.stuck or process.pid not in ancestry(beat.pid):
-        return None
-    return Health(Status.UNHEALTHY, beat.stuck)
-
-
-def ancestry(pid: int) -> Iterator[int]:
-    """The process, its parent, and so on: a shim may stand between supervisord and what beats."""
-    while pid > 1:
-        yield pid
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            return
-
-
-@dataclass(frozen=True)
-class Beat:
-    """The last sign of life of a process."""
-
-    pid: int
-    status: str
-    reason: str
-    #: Seconds.
-    age: float
-    #: Seconds that it had waited for a processor until then, all its threads together.
-    waited: float = 0.0
-    #: Why the process is alive but serves nobody; empty where it does.
-    stuck: str = ""
-
-
-def read_beat(path: Path) -> Beat | None:
-    """The heartbeat in a file; none where there is none, or no good one."""
+def read_heartbeat(path: Path) -> Heartbeat | None:
+    """The heartbeat in a file; None if there is no file, or it is damaged."""
     try:
         found = json.loads(path.read_text())
-        age, waited = time.clock_gettime(time.CLOCK_BOOTTIME) - float(found["beat_boottime"]), _waited(found)
-        reason, stuck = str(found.get("reason") or ""), str(found.get("stuck") or "")
-        return Beat(int(found["pid"]), str(found["status"]), reason, age, waited, stuck)
+        return Heartbeat(
+            pid=int(found["pid"]),
+            status=str(found["status"]),
+            reason=str(found.get("reason") or ""),
+            age_seconds=boottime() - float(found["beat_boottime"]),
+            waited=float(found.get("waited") or 0.0),
+            stuck=str(found.get("stuck") or ""),
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _waited(found: dict[str, Any]) -> float:
-    return float(found.get("waited") or 0.0)
+def _heartbeat_of(instance: Instance, process: Process, settings: Settings) -> Heartbeat | None:
+    """The heartbeat of this very process, not of its predecessor. A shim may be its parent."""
+    beat = read_heartbeat(settings.heartbeat_dir / f"{instance.name}.json")
+    return beat if beat and process.pid in process_stat.ancestors(beat.pid) else None
+
+
+def _judge(beat: Heartbeat | None, settings: Settings) -> Health:
+    if beat is None:
+        return _no_heartbeat("no heartbeat yet", settings)
+    if beat.stuck:
+        return Health(Status.UNHEALTHY, beat.stuck)
+    if beat.age_seconds * 1000 > settings.max_heartbeat_age:
+        return _no_heartbeat(f"no heartbeat for {beat.age_seconds:.0f} s", settings)
+    return _HEALTHY if beat.status == "healthy" else Health(Status.DEGRADED, beat.reason)
+
+
+def _no_heartbeat(reason: str, settings: Settings) -> Health:
+    """A missing heartbeat means nothing if no heartbeat can be written."""
+    if refusal := disk.write_refusal(settings.heartbeat_dir):
+        return Health(Status.DEGRADED, f"{reason}; heartbeats cannot be written: {refusal}")
+    return Health(Status.UNHEALTHY, reason)
+
+
+# --- The guard -----------------------------------------------------------------------------------------------------
+
+
+def guard_status(processes: Mapping[str, Process], settings: Settings) -> GuardStatus:
+    """The guard's status, from supervisord and from the guard's file."""
+    process, file = processes.get(GUARD), _read_guard_file(settings.run_dir / GUARD_FILE)
+    if process is None or not process.active:
+        return GuardStatus("the guard is down", file.decisions if file else {}, file.hangs if file else {})
+    if file is None or file.pid != process.pid:
+        excused = process.uptime < GUARD_BOOT_SECONDS or _is_unwritable(settings)
+        return GuardStatus("" if excused else "the guard gives no heartbeat", {})
+    late = file.age_seconds * 1000 > settings.max_heartbeat_age and not _is_unwritable(settings)
+    off_duty = f"the guard has given no heartbeat for {file.age_seconds:.0f} s" if late else ""
+    return GuardStatus(off_duty, file.decisions, file.hangs)
+
+
+def recent_hangs(run_dir: Path) -> Mapping[str, str]:
+    """Recent hangs by instance: how often, when and why."""
+    file = _read_guard_file(run_dir / GUARD_FILE)
+    return file.hangs if file else {}
+
+
+def _is_unwritable(settings: Settings) -> bool:
+    """Whether the guard cannot write its heartbeat because the disk is full or read-only."""
+    return disk.write_refusal(settings.run_dir) is not None
+
+
+@dataclass(frozen=True)
+class _GuardFile:
+    pid: int
+    age_seconds: float
+    decisions: dict[str, GuardDecision]
+    hangs: dict[str, str]
+
+
+def _read_guard_file(file: Path) -> _GuardFile | None:
+    try:
+        found = json.loads(file.read_text())
+        return _GuardFile(
+            pid=int(found["pid"]),
+            age_seconds=boottime() - float(found["beat_boottime"]),
+            decisions={name: _decision(each) for name, each in found["instances"].items()},
+            hangs={name: text for name, each in found.get("histories", {}).items() if (text := _hangs(each))},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _decision(found: dict[str, Any]) -> GuardDecision:
+    decision, at = str(found["decision"]), float(found.get("at") or 0)
+    return GuardDecision(decision, f"{_when(decision, at)}{found['reason']}", int(found.get("deaths", 0)))
+
+
+def _when(decision: str, at: float) -> str:
+    left = at - boottime()
+    if decision == "restart":
+        return f"restarting in {max(left, 0):.0f} s: "
+    if decision == "block":
+        return f"blocked until {time.strftime('%H:%M', time.localtime(time.time() + left))}: " if at else "blocked: "
+    return ""
+
+
+def _hangs(history: dict[str, Any]) -> str:
+    """How often an instance hung within the last hour, and when and why it last did; empty if it did not."""
+    now = boottime()
+    times = [float(at) for at in history.get("hangs", ()) if now - float(at) < HANGS_SHOWN_SECONDS]
+    if not times:
+        return ""
+    often = "once" if len(times) == 1 else f"{len(times)} times"
+    at = time.strftime("%H:%M", time.localtime(time.time() - now + times[-1]))
+    return f"hung {often} within an hour, last at {at}: {history['hung']}"
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text.strip() or type(error).__name__).splitlines()[0]

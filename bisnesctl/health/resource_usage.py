@@ -1,4 +1,4 @@
-"""What processes use: processor and memory of each with everything below it."""
+"""Resource usage of process trees: processor and memory."""
 
 import contextlib
 import time
@@ -10,29 +10,29 @@ import psutil
 from bisnesctl.host.process_memory import proportional
 from bisnesctl.host.process_times import uptime
 
-#: Seconds between the two looks that tell how busy a processor is.
-SAMPLE = 0.1
+#: Seconds between the two samples that give the processor usage.
+SAMPLE_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Of a process and all its descendants."""
+    """Usage of a process and all its descendants."""
 
     #: Percent of one processor.
     cpu: float
-    #: Bytes; shared pages count by their share (PSS) where the kernel lets us read it, else in full (RSS).
+    #: Bytes; shared pages count by their share (PSS) if the kernel permits reading it, otherwise in full (RSS).
     memory: int
     #: Seconds.
     uptime: float
 
 
 def measure(pids: Iterable[int]) -> dict[int, Usage]:
-    """The usage of each of these process trees; takes `SAMPLE` seconds. A pid that is gone is left out."""
+    """The usage of each of these process trees; takes `SAMPLE_SECONDS`. Pids that are gone are left out."""
     trees = {pid: tree for pid in pids if (tree := _tree(pid))}
     before = {pid: _busy(tree) for pid, tree in trees.items()}
     began = time.monotonic()
     if trees:
-        time.sleep(SAMPLE)
+        time.sleep(SAMPLE_SECONDS)
     elapsed = max(time.monotonic() - began, 0.001)
     found = {}
     for pid, tree in trees.items():
@@ -60,9 +60,9 @@ def _busy(tree: list[psutil.Process]) -> float:
 
 
 def _memory(process: psutil.Process) -> int:
-    shared_by_parts = proportional(process.pid)
-    if shared_by_parts is not None:
-        return shared_by_parts
+    proportional_bytes = proportional(process.pid)
+    if proportional_bytes is not None:
+        return proportional_bytes
     try:
         return int(process.memory_info().rss)
     except psutil.Error:

@@ -1,11 +1,11 @@
-"""What `health` says: whether the deployment as a whole does its work, in the words of monitoring plugins."""
+"""The verdict of `bisnesctl health` on a deployment, in the terms of monitoring plugins."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from bisnesctl.bots import check_results
-from bisnesctl.bots.check_results import Trouble
+from bisnesctl.bots import check_records
+from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.health import probes
 from bisnesctl.health.probes import Health, Status
 from bisnesctl.host import volumes
@@ -22,15 +22,15 @@ class Verdict(IntEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One process, one server that the processes need, or one number."""
+class HealthFinding:
+    """The health of a process, an external server, a disk or a bot."""
 
     name: str
     health: Health
 
     @property
     def verdict(self) -> Verdict:
-        """How bad it is."""
+        """Its severity."""
         return _VERDICTS[self.health.status]
 
 
@@ -39,7 +39,7 @@ _VERDICTS = {
     Status.DEGRADED: Verdict.WARNING,
     Status.STARTING: Verdict.WARNING,
     Status.STOPPING: Verdict.WARNING,
-    Status.STOPPED: Verdict.WARNING,  # somebody asked for it
+    Status.STOPPED: Verdict.WARNING,  # an operator stopped it
     Status.UNHEALTHY: Verdict.CRITICAL,
     Status.FAILING: Verdict.CRITICAL,
     Status.BLOCKED: Verdict.CRITICAL,
@@ -50,74 +50,73 @@ _VERDICTS = {
 _ABSENT = {
     Condition.GONE: "not running: `bisnesctl start --multiprocess`",
     Condition.SILENT: "it does not answer: `bisnesctl stop` ends it",
-    Condition.STOPPING: "it is about to stop",
+    Condition.STOPPING: "it is shutting down",
 }
 
 
-def examine(deployment: Deployment) -> list[Finding]:
-    """How everything is that ought to run, and the servers that are not ours. Nothing, where nothing was started."""
-    if deployment.state is None:
+def examine(deployment: Deployment) -> list[HealthFinding]:
+    """The health of everything that should run, and of external servers; empty if nothing was started."""
+    if deployment.last_start is None:
         return []
     condition = deployment.condition()
     if condition is not Condition.RUNNING:
-        return [Finding("supervisord", Health(Status.FAILED, _ABSENT[condition]))]
+        return [HealthFinding("supervisord", Health(Status.FAILED, _ABSENT[condition]))]
     processes = deployment.processes()
-    expected = deployment.state.expected(deployment.instances)
-    health = probes.look(expected, processes, deployment.settings)
-    return [*_servers(deployment), *(Finding(name, each) for name, each in health.items())]
+    expected = deployment.last_start.expected(deployment.instances)
+    health = probes.probe_all(expected, processes, deployment.settings)
+    return [*_servers(deployment), *(HealthFinding(name, each) for name, each in health.items())]
 
 
-def examine_bots(deployment: Deployment) -> list[Finding]:
-    """The numbers that need an operator, now or soon, as far as the database tells."""
-    if deployment.state is None or deployment.condition() is not Condition.RUNNING:
+def examine_bots(deployment: Deployment) -> list[HealthFinding]:
+    """The bots that need an operator, now or soon; empty if the database is unavailable."""
+    if deployment.last_start is None or deployment.condition() is not Condition.RUNNING:
         return []
-    found = check_results.troubled(deployment.settings)
-    return [Finding(f"bot {each.name}", Health(_status(each), _trouble(each))) for each in found]
+    found = check_records.troubled(deployment.settings)
+    return [
+        HealthFinding(f"bot {each.name}", Health(_status(each), f"{each.status}: {each.reason} (`{each.hint}`)"))
+        for each in found
+    ]
 
 
-def _status(found: Trouble) -> Status:
-    """Messages wait for one whose provider is not available; the others send, or wait for somebody who was told."""
-    return Status.UNHEALTHY if found.status == check_results.UNAVAILABLE else Status.DEGRADED
+def _status(trouble: BotTrouble) -> Status:
+    """Messages wait for an unavailable provider. Other bots send, or wait for an operator who was notified."""
+    return Status.UNHEALTHY if trouble.status == check_records.UNAVAILABLE else Status.DEGRADED
 
 
-def examine_disks(deployment: Deployment) -> list[Finding]:
-    """The disks that are nearly full, or that take nothing."""
-    if deployment.state is None:
+def examine_disks(deployment: Deployment) -> list[HealthFinding]:
+    """The disks that are nearly full or cannot be written."""
+    if deployment.last_start is None:
         return []
     return [
-        Finding(f"disk {each.mount}", Health(Status.UNHEALTHY if each.critical else Status.DEGRADED, each.reason))
+        HealthFinding(f"disk {each.mount}", Health(Status.UNHEALTHY if each.critical else Status.DEGRADED, each.reason))
         for each in volumes.troubled(deployment.settings)
     ]
 
 
-def _trouble(found: Trouble) -> str:
-    return f"{found.status}: {found.reason} (`{found.hint}`)"
-
-
-def _servers(deployment: Deployment) -> list[Finding]:
+def _servers(deployment: Deployment) -> list[HealthFinding]:
     settings = deployment.settings
     found = []
     if not settings.embedded_postgres:
-        found.append(Finding("postgresql", probes.postgres(settings.database_dsn)))
+        found.append(HealthFinding("postgresql", probes.postgres(settings.database_dsn)))
     if not settings.embedded_redis:
-        found.append(Finding("redis", probes.redis(settings.redis_dsn)))
+        found.append(HealthFinding("redis", probes.redis(settings.redis_dsn)))
     return found
 
 
-def judge(findings: Sequence[Finding]) -> Verdict:
-    """The worst of all; `UNKNOWN` where there is nothing."""
+def judge(findings: Sequence[HealthFinding]) -> Verdict:
+    """The worst verdict; `UNKNOWN` if there are no findings."""
     return max((each.verdict for each in findings), default=Verdict.UNKNOWN)
 
 
-def in_one_line(findings: Sequence[Finding]) -> str:
-    """The verdict as monitoring systems read it."""
+def in_one_line(findings: Sequence[HealthFinding]) -> str:
+    """The verdict in one line for monitoring systems."""
     verdict = judge(findings)
     if not findings:
         return f"BISNES {verdict.name} - nothing was started here"
-    bad = [f"{each.name} {each.health.status}{_because(each)}" for each in findings if each.verdict]
+    bad = [
+        f"{each.name} {each.health.status}{f' ({each.health.reason})' if each.health.reason else ''}"
+        for each in findings
+        if each.verdict
+    ]
     text = "; ".join(bad) if bad else f"{len(findings)} healthy: {', '.join(each.name for each in findings)}"
     return f"BISNES {verdict.name} - {text}".replace("\n", " ").replace("|", "/")
-
-
-def _because(finding: Finding) -> str:
-    return f" ({finding.health.reason})" if finding.health.reason else ""

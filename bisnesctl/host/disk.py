@@ -1,4 +1,4 @@
-"""What to say where a file cannot be written, and how to write in spite of a full disk."""
+"""Explains why a file cannot be written, and writes files safely, even on a full disk if possible."""
 
 import contextlib
 import errno
@@ -12,18 +12,18 @@ from pathlib import Path
 from bisnesctl import formatting
 from bisnesctl.errors import CannotWrite
 
-#: The errors of a disk, as against those of a path.
-_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-#: Bytes that are as good as none.
-_SCRAP = 1 << 20
-#: What a test writes: a page, the least that a disk gives.
-_BLOCK = bytes(4096)
+#: Errors of a disk, as opposed to errors of a path.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+#: Free bytes below which a disk counts as full.
+_FULL_BELOW_BYTES = 1 << 20
+#: Content of the test file: one page, the smallest unit that a disk allocates.
+_TEST_CONTENT = bytes(4096)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Around whatever writes `path`. Raises `CannotWrite` with the reason and the next step."""
+    """Wraps code that writes `path`. Raises `CannotWrite` with the reason and the next step."""
     try:
         yield
     except OSError as error:
@@ -31,36 +31,36 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def explain(error: OSError, path: Path) -> str:
-    """Why `path` could not be written, and what to do about it: one line."""
+    """One line: why `path` could not be written, and what to do."""
     return f"{path} cannot be written: {reason(error, path)}"
 
 
 def reason(error: OSError, path: Path) -> str:
-    """The reason alone. It tells a full disk, a read-only one, a failing one and somebody else's folder apart."""
+    """The reason without the path: a full, read-only or failing disk, a quota, or another user's folder."""
     place = existing(path)
     code = errno.ENOSPC if error.errno is None and _is_full(place) else error.errno  # shutil.Error has none
     match code:
         case errno.ENOSPC:
             return f"{_fullness(place)}, then try again"
         case errno.EDQUOT:
-            return f"the disk quota of {_name_of(os.geteuid())} is used up: free some space, or have it raised"
+            return f"the disk quota of {_name_of(os.geteuid())} is exhausted: free some space, or have the quota raised"
         case errno.EROFS:
             return f"the disk is mounted read-only: see `dmesg`, then mount {mount_of(place)} writable"
         case errno.EIO:
-            return "the disk fails (input/output error): see `dmesg`"
+            return "the disk is failing (input/output error): see `dmesg`"
         case errno.EACCES | errno.EPERM:
             return _forbidden(path, place)
         case _:
-            return f"{(error.strerror or str(error)).lower()}: set another BISNES_HOME, or see to that folder"
+            return f"{(error.strerror or str(error)).lower()}: set another BISNES_HOME, or repair that folder"
 
 
 def is_of_disk(error: OSError) -> bool:
-    """Whether the disk is full, read-only or broken, rather than the path wrong."""
-    return error.errno in _OF_DISK
+    """Whether the disk is full, read-only or broken; otherwise the path is wrong."""
+    return error.errno in _DISK_ERRORS
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that can be looked at."""
+    """The path, or the nearest folder above it that exists and is accessible."""
     for each in (path, *path.absolute().parents):
         with contextlib.suppress(OSError):
             each.stat()
@@ -69,7 +69,7 @@ def existing(path: Path) -> Path:
 
 
 def mount_of(path: Path) -> Path:
-    """Where the disk of an existing path is mounted."""
+    """The mount point of the disk of an existing path."""
     found = path.resolve()
     while not found.is_mount():
         found = found.parent
@@ -77,7 +77,7 @@ def mount_of(path: Path) -> Path:
 
 
 def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file in one step, so that nobody reads half of it and a crash leaves the old one."""
+    """Writes a file atomically: readers never see half of it, and a crash leaves the old file."""
     fresh = path.with_name(f".{path.name}.new")
     try:
         fresh.unlink(missing_ok=True)
@@ -91,8 +91,8 @@ def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
 
 
 def refresh(path: Path, content: bytes) -> None:
-    """Like `replace`, for a small file that is written over and over: on a full disk it is overwritten in its place,
-    which takes no further space. Whoever reads it must bear half of one, for that moment."""
+    """Like `replace`, for a small file that is written often. On a full disk the file is overwritten in place, which
+    needs no more space; for a moment a reader may see half of it."""
     try:
         replace(path, content)
     except OSError as error:
@@ -119,14 +119,14 @@ def _overwrite(path: Path, content: bytes) -> None:
 
 
 def write_refusal(folder: Path) -> str | None:
-    """Why a folder of ours takes no file, by trying it; None where it does, or where it is somebody else's to write."""
+    """Why no file can be written to a folder, by trying it; None if it can, or if another user owns the folder."""
     path = folder / f".write-test.{secrets.token_hex(8)}"
     try:
         if folder.stat().st_uid != os.geteuid() and not folder.stat().st_mode & stat.S_ISVTX:
             return None
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            if os.write(handle, _BLOCK) < len(_BLOCK):
+            if os.write(handle, _TEST_CONTENT) < len(_TEST_CONTENT):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
@@ -139,7 +139,7 @@ def write_refusal(folder: Path) -> str | None:
 
 def _is_full(place: Path) -> bool:
     found = os.statvfs(place)
-    return found.f_bavail * found.f_frsize < _SCRAP or bool(found.f_files and not found.f_favail)
+    return found.f_bavail * found.f_frsize < _FULL_BELOW_BYTES or bool(found.f_files and not found.f_favail)
 
 
 def _fullness(place: Path) -> str:
@@ -154,7 +154,7 @@ def _fullness(place: Path) -> str:
 def _forbidden(path: Path, place: Path) -> str:
     owner = place.stat().st_uid
     if owner != os.geteuid():
-        return f"{place} belongs to {_name_of(owner)}: start as the user who made it, or set another BISNES_HOME"
+        return f"{place} belongs to {_name_of(owner)}: start as that user, or set another BISNES_HOME"
     if place == path.absolute() or not os.access(place, os.W_OK | os.X_OK):
         return f"its mode forbids it: `chmod u+rwX {place}`"
     return "the system forbids it (an immutable file, or a security policy such as SELinux or AppArmor)"

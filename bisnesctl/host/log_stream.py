@@ -1,4 +1,4 @@
-"""Writing logs to a stream that may take nothing: a full disk must cost lines, not the process or its exit status."""
+"""Logging to a stream that may be on a full disk, which may lose lines but must not end the process."""
 
 import atexit
 import contextlib
@@ -8,7 +8,7 @@ from typing import TextIO
 
 
 class LastingHandler(logging.StreamHandler[TextIO]):
-    """Writes to a stream; what it does not take is counted, and told of once it takes something again."""
+    """Writes to a stream. Lines that cannot be written are counted; the count is logged when writing works again."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
@@ -16,13 +16,13 @@ class LastingHandler(logging.StreamHandler[TextIO]):
         atexit.register(self._end)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, or lose it. Never raises."""
+        """Writes a line, or loses it. Never raises."""
         try:
             text = self.format(record)
         except Exception:
             self.handleError(record)
             return
-        lost = f"{self._lost} lines of this log were lost: they could not be written\n" if self._lost else ""
+        lost = f"{self._lost} lines of this log were lost, because they could not be written\n" if self._lost else ""
         try:
             self.stream.write(f"{lost}{text}{self.terminator}")
             self.stream.flush()
@@ -32,12 +32,12 @@ class LastingHandler(logging.StreamHandler[TextIO]):
             self._lost = 0
 
     def flush(self) -> None:
-        """Write what is in the stream's buffer, or not."""
+        """Flushes the stream, ignoring errors."""
         with contextlib.suppress(OSError, ValueError):
             super().flush()
 
     def _end(self) -> None:
-        """What is left in the buffer is dropped: Python would fail to write it once more, and exit with 120."""
+        """Discards the rest of the buffer. Otherwise Python fails to flush it and exits with 120."""
         try:
             self.stream.flush()
         except (OSError, ValueError):

@@ -1,16 +1,16 @@
-"""The memory of a process in which what it shares counts by its share. Imports little, since many need it."""
+"""Memory of processes as PSS: shared pages count by the process's share. Imports little; many modules use it."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 
 def total(pids: Iterable[int]) -> int:
-    """Bytes (PSS) of all of these; those that are gone use nothing."""
+    """Bytes (PSS) of these processes together; a process that is gone counts 0."""
     return sum(proportional(pid) or 0 for pid in pids)
 
 
 def proportional(pid: int) -> int | None:
-    """Bytes (PSS); None where the process is gone, or another user's."""
+    """Bytes (PSS); None if the process is gone or belongs to another user."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

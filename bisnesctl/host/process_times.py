@@ -1,6 +1,6 @@
-"""What /proc says of a process's time: how long it lives, and how long it waited for a processor.
+"""Times of a process from /proc: how long it has run, and how long it waited for a processor.
 
-CLOCK_BOOTTIME is used throughout, which no change of the wall clock touches. Imports little, since every session does.
+All times are on CLOCK_BOOTTIME, which changes of the wall clock do not affect. Imports little; each session uses it.
 """
 
 import contextlib
@@ -8,23 +8,23 @@ import os
 import time
 from pathlib import Path
 
+from bisnesctl.host import process_stat
+
 
 def boottime() -> float:
-    """Seconds since the machine's start, its sleep included."""
+    """Seconds since the machine was booted, including time in which it slept."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def uptime(pid: int) -> float:
     """Seconds since a process started. Raises OSError if it is gone."""
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    started = int(after_name[19]) / os.sysconf("SC_CLK_TCK")  # proc(5): field 22, after the boot
-    return boottime() - started
+    return boottime() - process_stat.read(pid).started_at
 
 
 def waited(pid: int) -> float:
-    """Seconds that the threads of a process, all together, were ready to run and got no processor.
+    """Seconds that all threads of a process together were ready to run without getting a processor.
 
-    0 if the process is gone, or the kernel does not count it (schedstat).
+    0 if the process is gone, or the kernel has no schedstat.
     """
     with contextlib.suppress(OSError):
         return sum(_waited(f"{pid}/task/{thread}") for thread in os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
@@ -32,7 +32,7 @@ def waited(pid: int) -> float:
 
 
 def main_thread_waited(pid: int) -> float:
-    """The same of its first thread alone, which is cheap to read."""
+    """The same for the first thread alone, which is cheaper to read."""
     return _waited(str(pid))
 
 

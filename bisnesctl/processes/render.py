@@ -1,13 +1,15 @@
-"""Turns settings and topology into configuration files. Nothing is written and nothing is asked here.
+"""Turns settings and topology into configuration files for supervisord.
 
-supervisord's syntax takes `%` for an expansion, ` ;` and ` #` for a comment, and unquotes twice; the template's
-filters know about it.
+In supervisord's syntax `%` begins an expansion, ` ;` and ` #` begin a comment, and values are unquoted twice. The
+filters of the template escape accordingly.
 """
 
 import json
 import os
 import resource
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,32 +19,32 @@ from typing import TYPE_CHECKING
 from bisnesctl import paths
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import disk
-from bisnesctl.processes.topology import Instance, Program, command_of
+from bisnesctl.processes.topology import Instance, Program
 from bisnesctl.settings import Settings
 
 if TYPE_CHECKING:
     import jinja2
 
-#: The rendered configuration, below `run_dir`.
+#: The rendered configuration file, below `run_dir`.
 SUPERVISORD_CONF = "supervisord.conf"
-#: Folder of the sessions' files below `run_dir`; the configuration includes them by this relative path.
+#: Folder of the sessions' files, below `run_dir`; the configuration includes them by this relative path.
 SESSIONS = "sessions"
-#: Seconds beyond a program's kill timeout after which supervisord kills the shim that should have ended it by then.
-_SHIM_MARGIN = 2
-#: Files that supervisord may hold open: four a process and some.
-MINFDS = 4096
+#: Seconds beyond a program's kill timeout after which supervisord kills a shim that has not ended it.
+_SHIM_MARGIN_SECONDS = 2
+#: Files that supervisord may hold open: four for each process, and a few more.
+MAX_OPEN_FILES = 4096
 
 
 @dataclass(frozen=True)
 class File:
-    """A file to write: `name` is relative to where the caller wants it."""
+    """A file to write; `name` is relative to the caller's folder."""
 
     name: str
     content: str
     mode: int = 0o600
 
     def write(self, directory: Path) -> Path:
-        """Writes it below `directory` in one step, so that nobody reads half of it. Raises `CannotWrite`."""
+        """Writes the file to `directory` atomically. Raises `CannotWrite`."""
         path = directory / self.name
         with disk.writing(path):
             disk.replace(path, self.content.encode(), self.mode)
@@ -51,7 +53,7 @@ class File:
 
 @dataclass(frozen=True)
 class Group:
-    """One section of supervisord's configuration: an instance, or all that share a socket."""
+    """One section of supervisord's configuration: one instance, or all instances that share a socket."""
 
     name: str
     program: Program
@@ -62,45 +64,46 @@ class Group:
     user: str | None
     host: str | None
     port: int | None
-    #: The log files' path without its suffix; `%(process_num)d` stands for the number.
+    #: Folder and name of the log files without suffix; `%(process_num)d` stands for the number.
     log: tuple[Path, str]
 
     @property
     def stop_timeout(self) -> int:
-        """Seconds until supervisord itself kills it."""
-        return self.program.kill_timeout + (_SHIM_MARGIN if self.program.has_children else 0)
+        """Seconds after which supervisord kills it."""
+        return self.program.kill_timeout + (_SHIM_MARGIN_SECONDS if self.program.has_children else 0)
 
 
-def render(settings: Settings, instances: Sequence[Instance], words: dict[str, str]) -> list[File]:
-    """supervisord's configuration for all these instances: one file, and one for each session.
+def render(settings: Settings, instances: Sequence[Instance], server_variables: dict[str, str]) -> list[File]:
+    """supervisord's configuration for these instances: one file, and one more for each session.
 
-    `words`: what the commands name beside the settings, see `programs.words`. Raises `ConfigError` for a path
-    that supervisord cannot take.
+    `server_variables`: those of `embedded_servers.command_variables`. Raises `ConfigError` for a path that
+    supervisord's syntax cannot express, or if setpriv is not installed.
     """
+    variables = _own_variables() | server_variables
     static = [each for each in instances if not each.program.dynamic]
-    groups = [_group(list(members), settings, words) for _, members in groupby(static, key=lambda each: each.group)]
-    text = _templates().get_template("supervisord.conf.j2").render(
-        groups=groups,
-        socket=paths.supervisor_socket(settings.run_dir),
-        pidfile=settings.run_dir / "supervisord.pid",
-        log_dir=settings.log_dir,
-        minfds=_minfds(),
-        user="root" if os.geteuid() == 0 else None,
-        sessions=SESSIONS,
-    )  # fmt: skip
-    sessions = [render_session(settings, each, words) for each in instances if each.program.dynamic]
+    groups = [_group(list(members), settings, variables) for _, members in groupby(static, key=lambda each: each.group)]
+    daemon = {
+        "socket": paths.supervisor_socket(settings.run_dir),
+        "pidfile": settings.run_dir / "supervisord.pid",
+        "log_dir": settings.log_dir,
+        "minfds": _minfds(),
+        "user": "root" if os.geteuid() == 0 else None,
+        "sessions": SESSIONS,
+    }
+    text = _template().render(daemon=daemon, groups=groups)
+    sessions = [render_session(settings, each) for each in instances if each.program.dynamic]
     return [File(SUPERVISORD_CONF, text), *sessions]
 
 
-def render_session(settings: Settings, instance: Instance, words: dict[str, str]) -> File:
-    """The file of one session. Its first line says for which number it is. Raises `ConfigError` as `render` does."""
-    group = _group([instance], settings, words)
-    text = _templates().get_template("program.conf.j2").render(group=group)
-    number = json.dumps([instance.words["company"], int(instance.words["phone"])])
+def render_session(settings: Settings, instance: Instance) -> File:
+    """The file of one session. Its first line names the bot. Raises `ConfigError` as `render` does."""
+    group = _group([instance], settings, _own_variables())
+    text = _template().render(daemon=None, groups=[group])
+    number = json.dumps([instance.variables["company"], int(instance.variables["phone"])])
     return File(f"{SESSIONS}/{instance.name}.conf", f"; {number}\n{text}")
 
 
-def _group(members: list[Instance], settings: Settings, words: dict[str, str]) -> Group:
+def _group(members: list[Instance], settings: Settings, variables: dict[str, str]) -> Group:
     first, program = members[0], members[0].program
     name = first.name if not program.shared_socket else f"{first.group}-%(process_num)d"
     environment = dict(first.environment)
@@ -111,27 +114,29 @@ def _group(members: list[Instance], settings: Settings, words: dict[str, str]) -
         name=first.group,
         program=program,
         size=len(members),
-        command=_tied(program, command_of(program, settings, words | first.words), words),
+        command=_command(program, settings, variables | first.variables),
         environment=environment,
         directory=paths.postgres_data(settings.server_home).parent if program.is_server else settings.home,
-        user=(words["server_user"] or None) if program.is_server else None,
+        user=(variables["server_user"] or None) if program.is_server else None,
         host=first.host,
         port=first.port,
         log=(settings.log_dir, name),
     )
 
 
-def _tied(program: Program, command: tuple[str, ...], words: dict[str, str]) -> tuple[str, ...]:
-    """The command, told to stop when supervisord dies: nothing outlives it, its own SIGKILL included."""
+def _command(program: Program, settings: Settings, variables: dict[str, str]) -> tuple[str, ...]:
+    """The command line, wrapped so that the process stops when supervisord dies, even by SIGKILL."""
+    values = {**settings.model_dump(), **variables}
+    command = tuple(word.format_map(values) for word in shlex.split(program.command))
     if program.has_children:
-        command = (words["python"], "-I", "-S", words["shim"], str(program.kill_timeout), *command)
-    return (words["setpriv"], "--pdeathsig", program.stop_signal, "--", *command)
+        command = (variables["python"], "-I", "-S", variables["shim"], str(program.kill_timeout), *command)
+    return (variables["setpriv"], "--pdeathsig", program.stop_signal, "--", *command)
 
 
-def _templates() -> "jinja2.Environment":
-    import jinja2  # by those who render: others import this module for its names
+def _template() -> "jinja2.Template":
+    import jinja2  # only needed to render; many modules import this one for its constants
 
-    # No autoescape: these are no web pages; the filters escape for supervisord.
+    # No autoescape: these are not web pages; the filters escape for supervisord.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.shipped_folder("conf") / "supervisord"),
         undefined=jinja2.StrictUndefined,
@@ -140,47 +145,61 @@ def _templates() -> "jinja2.Environment":
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701
     )
-    environment.filters |= {"value": value, "words": words, "pairs": pairs, "logfile": logfile}
-    return environment
+    environment.filters |= {"value": value, "command_line": command_line, "pairs": pairs, "logfile": logfile}
+    return environment.get_template("supervisord.conf.j2")
 
 
 def value(given: object) -> str:
-    """A value that supervisord expands once. Raises `ConfigError` for what its files cannot express."""
+    """A value that supervisord expands once. Raises `ConfigError` if its syntax cannot express the value."""
     text = str(given)
     comment = any(each in f" {text}" for each in (" ;", " #", "\t;", "\t#"))
     if comment or text != text.strip() or "\n" in text or "\r" in text:
-        raise ConfigError(f"supervisord cannot take {text!r}: no line breaks, and no ; or # after a space")
+        raise ConfigError(
+            f"supervisord cannot express {text!r}: it must not contain line breaks, or ; or # after a space"
+        )
     return text.replace("%", "%%")
 
 
-def words(command: Sequence[str]) -> str:
-    """A command line: every word stays one word, whatever is in it."""
+def command_line(command: Sequence[str]) -> str:
+    """A command line in which each word stays one word."""
     quoted = " ".join(_quote(word) for word in command)
     return value(quoted)
 
 
 def _quote(word: str) -> str:
-    # A comment begins at a space and a semicolon, inside quotes too: put a pair of quotes between them.
+    # A comment begins at a space and a semicolon, even inside quotes: a pair of quotes goes between them.
     return shlex.quote(word).replace(" ;", " '';").replace(" #", " ''#")
 
 
 def pairs(environment: dict[str, str]) -> str:
-    """NAME="value" pairs. A `%(process_num)d` in BISNES_INSTANCE is left for supervisord to fill in."""
+    """NAME="value" pairs. supervisord expands `%(process_num)d` in BISNES_INSTANCE."""
     return ",".join(f'{name}="{_pair(name, each)}"' for name, each in environment.items())
 
 
 def _pair(name: str, text: str) -> str:
     if '"' in text:
-        raise ConfigError(f"supervisord cannot take {name}={text!r}: no double quotes")
+        raise ConfigError(f"supervisord cannot express {name}={text!r}: it must not contain double quotes")
     return text if name == "BISNES_INSTANCE" else value(text)
 
 
 def logfile(where: tuple[Path, str]) -> str:
-    """A log file's path, which supervisord expands twice; its name may hold `%(process_num)d`."""
+    """The path of a log file, which supervisord expands twice; the name may contain `%(process_num)d`."""
     directory, name = where
     return f"{value(value(directory))}/{name}"
 
 
+def _own_variables() -> dict[str, str]:
+    """Values for placeholders in commands, and for the wrappers around commands."""
+    return {"python": sys.executable, "setpriv": _setpriv(), "shim": str(Path(__file__).with_name("shim.py"))}
+
+
+def _setpriv() -> str:
+    found = shutil.which("setpriv", path=f"{os.environ.get('PATH', '')}:/usr/bin:/bin")
+    if found is None:
+        raise ConfigError("the program setpriv is missing: install the package util-linux")
+    return found
+
+
 def _minfds() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return MINFDS if hard == resource.RLIM_INFINITY else min(MINFDS, hard)
+    return MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)

@@ -1,16 +1,16 @@
-"""Goes around a program that has children, so that none of them outlives it: `shim.py SECONDS COMMAND [WORD...]`.
+"""Wraps a program with child processes, so that none of them outlives it: `shim.py SECONDS COMMAND [WORD...]`.
 
-Two processes stand between supervisord and the command, each the parent of the next, and each adopts what loses its
-parent below it (PR_SET_CHILD_SUBREAPER):
+Two processes stand between supervisord and the command. Each is the parent of the next, and each adopts orphans among
+its descendants (PR_SET_CHILD_SUBREAPER):
 
     supervisord ── outer ── inner ── command ── …
 
-Signals are passed on. When the command ends, what is left of its tree is killed, and the shim ends as the command did,
-by the same status or signal. When the command does not end SECONDS after it was told to, all of it is killed. When
-supervisord dies, that is a request to stop. When one of the two is killed, the other one kills everything; a single one
-could not do so after its own SIGKILL.
+Signals are passed on. When the command ends, the rest of its tree is killed, and the shim ends with the same status or
+signal. If the command does not end within SECONDS after a signal to stop, its tree is killed. The death of supervisord
+counts as a signal to stop. If one of the two processes is killed, the other one kills the tree; a single process could
+not do that after its own SIGKILL.
 
-It runs by its path in a bare interpreter and imports nothing of ours, because there is one around every session.
+The shim is run by its path in a bare interpreter and imports only the standard library, because each session has one.
 """
 
 import ctypes
@@ -22,43 +22,47 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
-#: Tells that the parent died; nobody sends it by chance.
+# Options of prctl(2).
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
+#: The signal that reports the death of the parent; no other program sends it.
 _ORPHANED = signal.SIGRTMIN
-#: Signals that ask the command to stop, and those that tell it something else.
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-_TELLING = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-_HEARD = frozenset((*_STOPPING, *_TELLING, signal.SIGCHLD, _ORPHANED))
-#: Seconds after which what cannot be killed is left behind.
-_GIVE_UP = 5.0
+#: Signals that ask the command to stop.
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+#: Other signals that are passed on.
+_OTHER_SIGNALS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_WATCHED_SIGNALS = frozenset((*_STOP_SIGNALS, *_OTHER_SIGNALS, signal.SIGCHLD, _ORPHANED))
+#: Seconds after which processes that cannot be killed are left.
+_KILL_TIMEOUT_SECONDS = 5.0
 
 
 def main(words: list[str]) -> None:
-    """Runs the command until it ends, then ends likewise. `words`: seconds that it has to stop, then the command."""
-    outer, patience, command = os.getpid(), float(words[0]), words[1:]
-    _look_after(os.getppid(), lambda: _inner(outer, command), patience, patience)
+    """Runs the command and ends as it does. `words`: seconds that it may take to stop, then the command."""
+    outer, stop_seconds, command = os.getpid(), float(words[0]), words[1:]
+    _supervise(os.getppid(), lambda: _inner(outer, command), stop_seconds, stop_seconds)
 
 
 def _inner(outer: int, command: list[str]) -> None:
-    os.setsid()  # a SIGKILL of the outer one's group must not reach this one
-    _look_after(outer, lambda: _run(command), math.inf, 0.0)
+    os.setsid()  # a SIGKILL of the outer process's group must not reach this one
+    _supervise(outer, lambda: _run(command), math.inf, 0.0)
 
 
 def _run(command: list[str]) -> None:
-    for signum in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+    for signum in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these
         signal.signal(signum, signal.SIG_DFL)
     try:
-        os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
+        os.execvp(command[0], command)  # noqa: S606 - no shell is needed
     except OSError as error:
         print(f"{command[0]} cannot be run: {error.strerror}", file=sys.stderr, flush=True)
 
 
-def _look_after(parent: int, work: Callable[[], None], to_stop: float, as_orphan: float) -> None:
-    """Does the work in a child, sees to its end and ends likewise.
+def _supervise(parent: int, work: Callable[[], None], to_stop: float, as_orphan: float) -> None:
+    """Does the work in a child process and ends as the child does.
 
-    `to_stop`, `as_orphan`: seconds that the child has to end when it is told to, and when our own parent dies.
+    `to_stop`, `as_orphan`: seconds that the child may take to end after a signal to stop, and after our parent's death.
     """
-    signal.pthread_sigmask(signal.SIG_SETMASK, _HEARD)
+    signal.pthread_sigmask(signal.SIG_SETMASK, _WATCHED_SIGNALS)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _die_with(parent, _ORPHANED)
     this = os.getpid()
@@ -74,14 +78,14 @@ def _look_after(parent: int, work: Callable[[], None], to_stop: float, as_orphan
 
 
 def _die_with(parent: int, signum: int) -> None:
-    """Asks for a signal when the parent dies; sends it at once where that has happened already."""
+    """Requests a signal at the death of the parent; sends it at once if the parent has died already."""
     _prctl(_PR_SET_PDEATHSIG, signum)
     if os.getppid() != parent:
         os.kill(os.getpid(), signum)
 
 
 def _wait(child: int, to_stop: float, as_orphan: float) -> int:
-    """Passes signals on until the child ends or its time is up, and returns its wait status."""
+    """Passes signals on until the child ends or the deadline has passed; returns its wait status."""
     deadline = math.inf
     while (signum := _next_signal(deadline)) is not None:
         if signum == signal.SIGCHLD:
@@ -93,20 +97,20 @@ def _wait(child: int, to_stop: float, as_orphan: float) -> int:
             deadline = min(deadline, time.monotonic() + as_orphan)
         else:
             os.kill(child, signum)
-            deadline = min(deadline, time.monotonic() + to_stop) if signum in _STOPPING else deadline
+            deadline = min(deadline, time.monotonic() + to_stop) if signum in _STOP_SIGNALS else deadline
     return signal.SIGKILL
 
 
 def _next_signal(deadline: float) -> int | None:
-    """The next signal; none when the deadline has passed."""
+    """The next signal; None after the deadline."""
     if deadline == math.inf:
-        return signal.sigwaitinfo(_HEARD).si_signo
-    told = signal.sigtimedwait(_HEARD, max(deadline - time.monotonic(), 0.0))
-    return told.si_signo if told else None
+        return signal.sigwaitinfo(_WATCHED_SIGNALS).si_signo
+    received = signal.sigtimedwait(_WATCHED_SIGNALS, max(deadline - time.monotonic(), 0.0))
+    return received.si_signo if received else None
 
 
 def _reap(child: int = 0) -> int | None:
-    """Lets go of all that ended below, and returns the child's wait status where it is among them."""
+    """Reaps all descendants that have ended; returns the child's wait status if it is one of them."""
     found = None
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
@@ -116,9 +120,9 @@ def _reap(child: int = 0) -> int | None:
 
 
 def _kill_all_below() -> None:
-    """Kills everything below, over and over, because what loses its parent meanwhile becomes ours."""
-    give_up = time.monotonic() + _GIVE_UP
-    while (below := list(_below(os.getpid()))) and time.monotonic() < give_up:
+    """Kills all descendants, repeatedly, because orphans become our children meanwhile."""
+    deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
+    while (below := list(_below(os.getpid()))) and time.monotonic() < deadline:
         for pid in below:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -134,7 +138,7 @@ def _below(pid: int) -> Iterator[int]:
 
 def _children(pid: int) -> list[int]:
     found = []
-    with suppress(OSError):  # pathlib would double the time that the start of the shim takes
+    with suppress(OSError):  # importing pathlib would double the start time of the shim
         for thread in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
             with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children") as listed:  # noqa: PTH123
                 found += [int(each) for each in listed.read().split()]
@@ -142,9 +146,9 @@ def _children(pid: int) -> list[int]:
 
 
 def _end_as(status: int) -> None:
-    """Ends with the exit status or by the signal of a wait status."""
+    """Ends with the exit status, or by the signal, of a wait status."""
     if os.WIFSIGNALED(status):
-        _prctl(_PR_SET_DUMPABLE, 0)  # the command left its core already
+        _prctl(_PR_SET_DUMPABLE, 0)  # the command has written its core dump already
         signum = os.WTERMSIG(status)
         with suppress(OSError):
             signal.signal(signum, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""supervisord's calls over its unix socket, and the little that starts it. Imports nothing of supervisor itself."""
+"""Client of supervisord over its unix socket, and its start. Imports nothing from the supervisor package."""
 
 import http.client
 import os
@@ -14,59 +14,68 @@ from typing import Any
 from bisnesctl.errors import BisnesError, NotRunning, ShuttingDown, StartFailed, SupervisorFault
 
 #: Seconds that a call may take; supervisord answers within milliseconds.
-CALL_TIMEOUT = 5
-#: Seconds until a fresh supervisord must answer.
-BOOT_TIMEOUT = 15
+CALL_TIMEOUT_SECONDS = 5
+#: Seconds in which a new supervisord must answer.
+BOOT_TIMEOUT_SECONDS = 15
 
-#: States in which supervisord looks after a process: it runs, or will be tried again.
+#: States in which a process runs or will be started again by supervisord.
 ACTIVE_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
-_UNKNOWN_METHOD, _SHUTDOWN_STATE, _BAD_NAME = 1, 6, 10
-#: SPAWN_ERROR: the process was started and ended at once, or could not be forked.
-_SPAWN_ERROR, _ALREADY_STARTED, _NOT_RUNNING, _ALREADY_ADDED = 50, 60, 70, 90
-#: Seconds between two looks at whether something has stopped.
-_INTERVAL = 0.05
+# Fault codes of supervisord.
+_UNKNOWN_METHOD = 1
+_SHUTDOWN_STATE = 6
+_BAD_NAME = 10
+#: The process was started and ended at once, or could not be forked.
+_SPAWN_ERROR = 50
+_ALREADY_STARTED = 60
+_NOT_RUNNING = 70
+_ALREADY_ADDED = 90
+
+#: Seconds between looks at processes that are stopping.
+_STOP_POLL_SECONDS = 0.05
+#: Seconds between attempts to reach a new supervisord.
+_BOOT_POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process as supervisord sees it."""
+    """A process as supervisord describes it."""
 
     name: str
     group: str
     #: STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED, FATAL or UNKNOWN.
     state: str
-    #: 0 where there is none.
+    #: 0 if it does not run.
     pid: int
-    #: Why the last start failed; empty where it did not.
+    #: Why the last start failed; empty if it did not fail.
     error: str
     exit_status: int
-    #: Seconds since it was started; 0 where it never was, or does not run.
+    #: Seconds since it was started; 0 if it does not run.
     uptime: float = 0.0
-    #: Seconds that it lived, where it has ended.
+    #: Seconds that it lived; 0 if it runs.
     lived: float = 0.0
 
     @property
     def active(self) -> bool:
-        """Whether it runs or is about to."""
+        """Whether it runs or is starting."""
         return self.state in ACTIVE_STATES
 
     @property
     def settled(self) -> bool:
-        """Whether it stays as it is until somebody starts it by name; the guard may restart what ended by itself."""
+        """Whether it stays stopped until an operator starts it; the guard may restart one that ended by itself."""
         return self.state == "STOPPED"
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Groups whose configuration differs from what supervisord holds."""
+    """Groups whose configuration files differ from supervisord's configuration."""
 
     added: list[str]
     changed: list[str]
     removed: list[str]
 
     def of(self, groups: set[str] | None) -> "Changes":
-        """Those of these groups only; none: of all."""
+        """The changes of these groups only; None: of all groups."""
         if groups is None:
             return self
         kept = ([each for each in names if each in groups] for names in (self.added, self.changed, self.removed))
@@ -76,7 +85,7 @@ class Changes:
 class Supervisor:
     """A client of the supervisord that listens on `path`.
 
-    Every call raises `NotRunning` where nobody answers and `SupervisorFault` where it is refused.
+    Every call raises `NotRunning` if supervisord does not answer and `SupervisorFault` if it refuses the call.
     """
 
     def __init__(self, path: Path) -> None:
@@ -84,11 +93,11 @@ class Supervisor:
         self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(str(path)))
 
     def running(self) -> bool:
-        """Whether supervisord answers and takes orders."""
+        """Whether supervisord answers and accepts calls."""
         return self.state() not in (None, "SHUTDOWN")
 
     def state(self) -> str | None:
-        """RUNNING, RESTARTING, SHUTDOWN or FATAL; none where nobody answers. Asking speeds up a shutdown."""
+        """RUNNING, RESTARTING, SHUTDOWN or FATAL; None without an answer. The call speeds up a shutdown."""
         try:
             return str(self._call("getState")["statename"])
         except ShuttingDown:
@@ -97,7 +106,7 @@ class Supervisor:
             return None
 
     def pid(self) -> int:
-        """supervisord's own process id."""
+        """The pid of supervisord."""
         return int(self._call("getPID"))
 
     def processes(self) -> dict[str, Process]:
@@ -105,38 +114,37 @@ class Supervisor:
         return {each["name"]: _process(each) for each in self._call("getAllProcessInfo")}
 
     def start(self, full_name: str) -> None:
-        """Tells it to start `group:name`, without waiting; no fault where it runs already.
+        """Starts `group:name` without waiting; does nothing if it runs already.
 
-        Neither is it a fault if the process ended at once or could not be forked. `processes` shows that, and whoever
-        looks after the process decides about it as about any other end.
+        It is no error if the process ended at once or could not be forked: `processes` shows that, and the guard or
+        the command decides about it as about any other end.
         """
         self._call("startProcess", full_name, False, unless=(_ALREADY_STARTED, _SPAWN_ERROR))
 
     def stop(self, full_name: str) -> None:
-        """Tells it to stop `group:name`, without waiting; what ended by itself is not restarted any more."""
+        """Stops `group:name` without waiting; if it ended by itself, it is not restarted any more."""
         if self._call("stopProcess", full_name, False, unless=(_NOT_RUNNING,)) is None:
             self._call("settle", full_name, namespace="wakeup", unless=(_UNKNOWN_METHOD,))  # one of an older release
 
     def revive(self, full_name: str) -> bool:
-        """Starts `group:name` as `start` does if it ended by itself and nobody stopped it since. Returns whether it
-        did."""
+        """Starts `group:name` if it ended by itself and was not stopped since. Returns whether it did."""
         return self._call("revive", full_name, namespace="wakeup", unless=(_SPAWN_ERROR,)) is not False
 
     def reread(self) -> Changes:
-        """Reads the configuration file again and says what differs; applies nothing."""
+        """Makes supervisord read its configuration files again; returns the changes without applying them."""
         added, changed, removed = self._call("reloadConfig")[0]
         return Changes(added, changed, removed)
 
     def add_group(self, name: str) -> None:
-        """Takes up a group that `reread` found; no fault where somebody else did."""
+        """Adds a group that `reread` found; does nothing if it was added already."""
         self._call("addProcessGroup", name, unless=(_ALREADY_ADDED,))
 
     def remove_group(self, name: str) -> None:
-        """Forgets a group, all of which must have stopped."""
+        """Removes a group whose processes have all stopped."""
         self._call("removeProcessGroup", name, unless=(_BAD_NAME,))
 
     def shutdown(self) -> None:
-        """Tells supervisord to end; no fault where it is about to."""
+        """Shuts supervisord down; does nothing if it is shutting down."""
         self._call("shutdown", unless=(_SHUTDOWN_STATE,))
 
     def _call(self, method: str, *arguments: Any, unless: tuple[int, ...] = (), namespace: str = "supervisor") -> Any:
@@ -148,18 +156,19 @@ class Supervisor:
             if fault.faultCode == _SHUTDOWN_STATE:
                 raise ShuttingDown from fault
             raise SupervisorFault(f"supervisord refused {method}{arguments}: {fault.faultString}") from fault
-        except (TimeoutError, BlockingIOError) as error:  # the second: so many ask already that none is let in
+        except (TimeoutError, BlockingIOError) as error:  # the second: its queue of connections is full
             raise NotRunning(
-                f"supervisord did not answer within {CALL_TIMEOUT} s on {self.path}: see `bisnesctl logs supervisord`"
+                f"supervisord did not answer on {self.path} within {CALL_TIMEOUT_SECONDS} s: "
+                "see `bisnesctl logs supervisord`"
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise NotRunning from error
 
 
 def launch(config: Path, foreground: bool, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Starts supervisord with `config`: as a daemon, or in the foreground as a child that ends with us.
+    """Starts supervisord with `config`: as a daemon, or in the foreground as a child that ends with this process.
 
-    Raises `StartFailed` with what it said. Wait for its answer with `wait_until_up`.
+    Raises `StartFailed` with its output. `wait_until_up` waits until it answers.
     """
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
     if foreground:
@@ -173,41 +182,41 @@ def launch(config: Path, foreground: bool, environment: dict[str, str]) -> subpr
         start_new_session=True,
     )
     if not foreground:
-        _daemonised(child)
+        _wait_for_daemon(child)
     return child
 
 
-def _daemonised(child: subprocess.Popen[bytes]) -> None:
+def _wait_for_daemon(child: subprocess.Popen[bytes]) -> None:
     try:
-        said, _ = child.communicate(timeout=BOOT_TIMEOUT)
+        output, _ = child.communicate(timeout=BOOT_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired as error:
         child.kill()
-        raise StartFailed(f"supervisord did not start within {BOOT_TIMEOUT} s") from error
+        raise StartFailed(f"supervisord did not start within {BOOT_TIMEOUT_SECONDS} s") from error
     if child.returncode:
-        raise StartFailed(f"supervisord did not start: {said.decode(errors='replace').strip()}")
+        raise StartFailed(f"supervisord did not start: {output.decode(errors='replace').strip()}")
 
 
 def wait_until_up(supervisor: Supervisor, child: subprocess.Popen[bytes]) -> None:
-    """Waits until the supervisord just launched answers. Raises `StartFailed`."""
-    deadline = time.monotonic() + BOOT_TIMEOUT
+    """Waits until the new supervisord answers. Raises `StartFailed`."""
+    deadline = time.monotonic() + BOOT_TIMEOUT_SECONDS
     while not supervisor.running():
         if child.poll():
-            said = child.stdout.read().decode(errors="replace").strip() if child.stdout else ""
-            raise StartFailed(f"supervisord ended with {child.returncode}: {said}")
+            output = child.stdout.read().decode(errors="replace").strip() if child.stdout else ""
+            raise StartFailed(f"supervisord ended with {child.returncode}: {output}")
         if time.monotonic() > deadline:
             raise StartFailed(f"supervisord does not answer on {supervisor.path}: see `bisnesctl logs supervisord`")
-        time.sleep(0.02)
+        time.sleep(_BOOT_POLL_SECONDS)
 
 
 def wait_stopped(supervisor: Supervisor, names: set[str], seconds: float) -> None:
-    """Waits until none of these processes runs, or supervisord is gone. Raises `BisnesError` when the time is up."""
+    """Waits until none of these processes runs, or supervisord has ended. Raises `BisnesError` after the timeout."""
     deadline = time.monotonic() + seconds
     while active := [each for each in _processes(supervisor) if each.name in names and each.active]:
         if time.monotonic() > deadline:
             raise BisnesError(
                 f"{', '.join(each.name for each in active)} did not stop: see `bisnesctl logs supervisord`"
             )
-        time.sleep(_INTERVAL)
+        time.sleep(_STOP_POLL_SECONDS)
 
 
 def _processes(supervisor: Supervisor) -> list[Process]:
@@ -218,21 +227,13 @@ def _processes(supervisor: Supervisor) -> list[Process]:
 
 
 def pid_in(pidfile: Path, config: Path) -> int | None:
-    """The pid of a living supervisord of this very `config`, from its pid file; none where there is none."""
+    """The pid in the file, if that process is a supervisord with this `config`; otherwise None."""
     try:
         pid = int(pidfile.read_text())
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except (OSError, ValueError):
         return None
     return pid if os.fsencode(config) in words else None
-
-
-def lives(pid: int) -> bool:
-    """Whether a process still runs; one that has ended and waits for its parent to notice does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def _process(info: dict[str, Any]) -> Process:
@@ -250,7 +251,7 @@ def _process(info: dict[str, Any]) -> Process:
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=CALL_TIMEOUT)
+        super().__init__("localhost", timeout=CALL_TIMEOUT_SECONDS)
         self._path = path
 
     def connect(self) -> None:
@@ -265,5 +266,5 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._path = path
 
     def make_connection(self, host: object) -> _UnixConnection:
-        # A new connection a call: supervisord closes idle ones, and threads may share a client.
+        # A new connection for each call: supervisord closes idle ones, and threads may share a client.
         return _UnixConnection(self._path)

@@ -1,7 +1,7 @@
-"""Logs inside supervisord that a full or read-only disk may cost lines, but no program.
+"""Logs inside supervisord that lose lines on a full or read-only disk, but never affect a program.
 
-As it is, supervisord starts no program whose log it cannot open. Where a log cannot be rotated, it stops reading what
-the program writes, which then hangs once the pipe is full; where its own log cannot be rotated, it may end.
+Without this, supervisord does not start a program whose log it cannot open. If it cannot rotate a log, it stops reading
+the output of the program, which then hangs when the pipe is full. If it cannot rotate its own log, it may end.
 """
 
 import contextlib
@@ -11,14 +11,14 @@ from typing import Any
 
 from supervisor import loggers
 
-#: Seconds between two tries to open a log again.
+#: Seconds between attempts to open a log again.
 REOPEN_INTERVAL_SECONDS = 1.0
 
 
 class LastingLog(loggers.RotatingFileHandler):  # type: ignore[misc]
-    """A log file; what cannot be written is lost, and it is opened again when that is possible."""
+    """A log file. Lines that cannot be written are lost; the file is opened again as soon as possible."""
 
-    _reopen_at: float | None = None  # none: it is open
+    _reopen_at: float | None = None  # None: it is open
 
     def __init__(self, filename: str, mode: str = "ab", maxBytes: int = 0, backupCount: int = 0) -> None:
         try:
@@ -30,18 +30,18 @@ class LastingLog(loggers.RotatingFileHandler):  # type: ignore[misc]
             self._lose()
 
     def emit(self, record: Any) -> None:
-        """Writes a record, or drops it. Never raises."""
+        """Writes a record, or loses it. Never raises."""
         try:
             if self._reopen_at is not None and time.monotonic() >= self._reopen_at:
                 self._lose()
                 self.stream = open(self.baseFilename, "ab")  # noqa: SIM115, PTH123
                 self._reopen_at = None
             super().emit(record)
-        except (OSError, ValueError):  # ValueError: rotating closed the file, and could not open another
+        except (OSError, ValueError):  # ValueError: rotation closed the file and could not open the next one
             self._lose()
 
     def handleError(self) -> None:
-        """Says nothing of a line that was not written: there is nowhere to say it."""
+        """Does nothing, because an error about a lost line could not be written either."""
 
     def close(self) -> None:
         """Closes the file."""
@@ -57,7 +57,7 @@ class LastingLog(loggers.RotatingFileHandler):  # type: ignore[misc]
 
 
 def install(logger: Any) -> None:
-    """Have supervisord use it, for its own log (`logger`) and for those of the programs that it starts from now on."""
+    """Makes supervisord use `LastingLog` for its own log (`logger`) and for programs that it starts from now on."""
     loggers.RotatingFileHandler = LastingLog
     for handler in logger.handlers:
         if isinstance(handler, loggers.FileHandler):

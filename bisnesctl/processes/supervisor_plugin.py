@@ -1,13 +1,13 @@
-"""What supervisord is taught, as a plugin inside it: it wakes at once when a child ends, has two more calls, and logs
-that outlast a full disk (`bisnesctl.processes.supervisor_logs`).
+"""A plugin inside supervisord: it notices the end of a child at once, adds two calls, and keeps logs working on a full
+disk (`bisnesctl.processes.supervisor_logs`).
 
-supervisord 4.3 looks for ended children once a second, because Python starts an interrupted poll again. Here every
-signal writes a byte to a socket that its own loop polls, so that an end is noticed within milliseconds. That leans on
-internals of supervisord (`get_socket_map`, what its loop asks of a dispatcher), hence the pinned version and the
-contract test.
+supervisord 4.3 looks for ended children once a second, because Python restarts an interrupted poll. Here every signal
+writes a byte to a socket that supervisord's loop polls, so that an end is noticed within milliseconds. That relies on
+internals of supervisord (`get_socket_map`, and the methods that its loop calls on a dispatcher), hence the pinned
+version and the contract test.
 
-The calls make "ended by itself" and "stopped by somebody" different states that cannot be mistaken for one another,
-whoever is quicker: `settle` is the operator's, `revive` is the guard's.
+The calls keep "ended by itself" and "stopped by an operator" apart without a race: operators call `settle`, the guard
+calls `revive`.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from supervisor.xmlrpc import Faults, RPCError
 
 from bisnesctl.processes import supervisor_logs
 
-#: States of a process that ended, or could not be started, without anybody having asked for it.
+#: States of a process that ended by itself, or could not be started.
 _ENDED = (ProcessStates.EXITED, ProcessStates.FATAL)
 
 
@@ -35,23 +35,22 @@ def make_interface(supervisord: Any) -> "Interface":
 
 
 class Interface:
-    """The calls, in supervisord's namespace `wakeup`. A process that is not there is a BAD_NAME fault."""
+    """The calls in supervisord's namespace `wakeup`. An unknown process is a BAD_NAME fault."""
 
     def __init__(self, supervisord: Any, wakeup: "_Wakeup") -> None:
         self._calls = SupervisorNamespaceRPCInterface(supervisord)
         self._wakeup = wakeup
 
     def revive(self, name: str) -> bool:
-        """Starts `group:name` where it ended by itself, and only there. Returns whether it did; faults as
-        startProcess does."""
+        """Starts `group:name` if it ended by itself. Returns whether it did; faults as startProcess does."""
         if self._find(name).get_state() not in _ENDED:
             return False
         self._calls.startProcess(name, False)
         return True
 
     def settle(self, name: str) -> bool:
-        """Makes `group:name` STOPPED where it ended by itself: nobody starts it again but by name. Listeners hear of
-        it as of any stop. Returns whether it did."""
+        """Makes `group:name` STOPPED if it ended by itself, so that the guard does not restart it. Listeners get the
+        event of a stop. Returns whether it did."""
         process = self._find(name)
         if process.get_state() not in _ENDED:
             return False
@@ -66,7 +65,7 @@ class Interface:
 
 
 class _Wakeup:
-    """What supervisord's loop polls beside its sockets: readable after every signal."""
+    """A dispatcher in supervisord's loop that is readable after every signal."""
 
     def __init__(self) -> None:
         self._reader, self._writer = socket.socketpair()
@@ -88,4 +87,4 @@ class _Wakeup:
             self._reader.recv(4096)
 
     def handle_error(self) -> None:
-        """Nothing that could fail is done here."""
+        """Does nothing, because nothing here can fail."""

@@ -1,9 +1,8 @@
-"""What runs: one row a program, and the pure function that expands the rows into instances.
+"""The processes of a deployment: a table with a row for each program, and a pure function that expands it to instances.
 
-The times and limits are those of the process table that this system replaces, where it had them.
+Times and limits are those of the process table of the old system, if it had them.
 """
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,7 +13,7 @@ from bisnesctl.settings import Settings
 
 
 class Mode(StrEnum):
-    """How a deployment runs: isolated processes, or the single process of old."""
+    """How a deployment runs: as isolated processes, or as the legacy single process."""
 
     MULTIPROCESS = "multiprocess"
     LEGACY = "legacy"
@@ -22,66 +21,66 @@ class Mode(StrEnum):
 
 BOTH = frozenset(Mode)
 LOOPBACK = "127.0.0.1"
-#: A session renews its browser at its limit by itself; the guard steps in where it did not, at so many times that.
-SELF_CARE = 1.5
-#: Connections to PostgreSQL of one session, at most: its lock, its heartbeat, what it hears, sends and receives.
-SESSION_CONNECTIONS = 8
+#: A session restarts its browser at its memory limit; at this multiple of the limit the guard intervenes.
+GUARD_MEMORY_FACTOR = 1.5
 Signal = Literal["TERM", "INT"]
 
 
 @dataclass(frozen=True)
 class Program:
-    """One row: a program of which there may be several instances.
+    """One row: a program, which may have several instances.
 
-    The words of `command` are filled from the settings, and from what `programs.words` names beside them.
+    The placeholders in `command` are names of settings, or of variables of `render` and `embedded_servers`.
     """
 
     name: str
     about: str
     command: str
     modes: frozenset[Mode] = frozenset({Mode.MULTIPROCESS})
-    #: BISNES_PROCESS of its instances, where it is not the name.
+    #: BISNES_PROCESS of its instances; None: the name.
     process: str | None = None
-    #: Name of the setting that says how many; none: a single instance.
+    #: Name of the setting with the number of instances; None: one.
     instances: str | None = None
-    #: Names of the settings of its host and port; a host that is no setting means this machine alone.
+    #: Names of the settings with its host and port; a host that is not a setting means the loopback address.
     address: tuple[str, str] | None = None
-    #: supervisord binds the address and hands the socket to every instance, so that they can be rolled.
+    #: supervisord binds the address and passes the socket to each instance, so that they can be restarted in turn.
     shared_socket: bool = False
-    #: Name of the setting without which it does not run.
+    #: Name of the setting that enables it; None: always enabled.
     needs: str | None = None
-    #: How its health is asked for.
+    #: How its health is probed.
     probe: Literal["http", "heartbeat", "guard", "postgres", "redis"] = "http"
     health_path: str = "/health/ready"
-    #: The guard ends it if its heartbeat says that it serves nobody, or after twice MAX_HEARTBEAT_AGE without one.
+    #: The guard ends it if its heartbeat reports that it is stuck, or is missing for twice MAX_HEARTBEAT_AGE.
     hang_check: bool = False
-    #: Starts in ascending, stops in descending order.
+    #: Programs start in ascending order and stop in descending order.
     priority: int = 100
-    #: Seconds between its end and the guard's next start; doubles with every quick death.
+    #: Seconds between its end and its restart by the guard; doubles with each quick death.
     restart_delay: float = 1.0
-    #: Seconds that it must live for its end not to count as a quick death.
+    #: Seconds that it must live; otherwise its end counts as a quick death.
     min_uptime: int = 10
-    #: Quick deaths in a row that are followed by another start; 0: it is never restarted.
+    #: Quick deaths in a row after which it is still restarted; 0: it is never restarted.
     max_restarts: int = 10
     #: Exit statuses after which it is not restarted, because a restart would not help.
     final_exits: frozenset[int] = frozenset()
-    #: Exit statuses by which it says that its start failed; three in a row block it for an hour.
+    #: Exit statuses of a failed start; three failed starts in a row block it for an hour.
     failed_starts: frozenset[int] = frozenset()
-    #: Exit statuses by which it says that it hung; its heartbeat's reason says where. Hangs are counted by the hour.
+    #: Exit statuses of a program that hung; its heartbeat has the reason. Hangs are counted per hour.
     hang_exits: frozenset[int] = frozenset()
-    #: Megabytes (PSS) that its whole tree may use, or the name of the setting that says how many; none: any.
+    #: Memory limit of its process tree in megabytes (PSS), or the name of the setting with the limit; None: no limit.
     memory: int | str | None = None
     #: Seconds between the signal to stop and SIGKILL.
     kill_timeout: int = 10
     stop_signal: Signal = "TERM"
-    #: It runs as the user of the embedded servers, not as ours.
+    #: It runs as the user of the embedded servers.
     is_server: bool = False
-    #: It starts processes of its own: `bisnesctl.processes.shim` goes around it, so that none of them outlives it.
+    #: It starts child processes, so `bisnesctl.processes.shim` wraps it to end all of them with it.
     has_children: bool = False
-    #: It hears supervisord's events, and supervisord itself restarts it, for as long as it takes.
+    #: It receives supervisord's events. supervisord itself restarts it, without a limit.
     is_listener: bool = False
-    #: Its instances come and go while everything runs, see `sessions`; `expand` has none of them.
+    #: Its instances come and go while everything runs (see `session_programs`), so `expand` leaves it out.
     dynamic: bool = False
+    #: Modes that start without it if it cannot be started.
+    optional_in: frozenset[Mode] = frozenset()
 
 
 _GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-socket"
@@ -89,12 +88,13 @@ _GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-
 PROGRAMS: tuple[Program, ...] = (
     Program(
         "guard",
-        "restarts what ends by itself, within limits",
+        "restarts processes that end by themselves, within limits",
         "{python} -m bisnesctl.guard",
         modes=BOTH,
         probe="guard",
         priority=1,
         is_listener=True,
+        optional_in=frozenset({Mode.LEGACY}),
     ),
     Program(
         "postgres",
@@ -109,7 +109,7 @@ PROGRAMS: tuple[Program, ...] = (
         min_uptime=1,
         max_restarts=20,
         kill_timeout=60,
-        stop_signal="INT",  # "fast": it ends the sessions and writes everything down
+        stop_signal="INT",  # "fast shutdown": it closes all connections and writes its data
         is_server=True,
     ),
     Program(
@@ -126,6 +126,7 @@ PROGRAMS: tuple[Program, ...] = (
         max_restarts=20,
         kill_timeout=30,
         is_server=True,
+        optional_in=frozenset({Mode.LEGACY}),
     ),
     Program(
         "sandbox",
@@ -152,7 +153,7 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     Program(
         "meta",
-        "Meta's webhooks",
+        "receives Meta's webhooks",
         _GUNICORN + " -b {meta_host}:{meta_port} services.connectors.meta.receiver:create_service()",
         address=("meta_host", "meta_port"),
         hang_check=True,
@@ -163,7 +164,7 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     Program(
         "meta-worker",
-        "sends over Meta",
+        "sends messages through Meta",
         "{python} -m services.worker meta",
         process="meta",
         instances="meta_instances",
@@ -190,7 +191,7 @@ PROGRAMS: tuple[Program, ...] = (
         address=("loopback", "wwebjs_port"),
         needs="enable_wwebjs",
         hang_check=True,
-        priority=120,  # it stops before its sessions do
+        priority=120,  # stops before its sessions
         restart_delay=5.0,
         min_uptime=30,
         memory=512,
@@ -198,15 +199,15 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     Program(
         "wwebjs-session",
-        "a WhatsApp Web number with its browser",
+        "a WhatsApp Web bot with its browser",
         "{python} -m services.connectors.wwebjs {company} {phone}",
-        modes=BOTH,  # a rollback disturbs no browser
+        modes=BOTH,  # a rollback keeps the browsers running
         process="wwebjs",
         needs="enable_wwebjs",
         probe="heartbeat",
         priority=110,
         min_uptime=30,
-        final_exits=frozenset({77, 78}),  # kicked or blocked; cannot run as it is configured
+        final_exits=frozenset({77, 78}),  # logged out or blocked; invalid configuration
         failed_starts=frozenset({75}),
         hang_exits=frozenset({70}),
         hang_check=True,
@@ -217,12 +218,12 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     Program(
         "legacy",
-        "API and channels in a single process",
+        "API and channels in one process",
         _GUNICORN + " -b {api_host}:{port} services.legacy:app",
         modes=frozenset({Mode.LEGACY}),
         address=("api_host", "port"),
         hang_check=True,
-        priority=120,  # it manages the sessions, too
+        priority=120,  # manages the sessions too
         max_restarts=0,
         memory=4096,
         kill_timeout=15,
@@ -230,7 +231,7 @@ PROGRAMS: tuple[Program, ...] = (
     ),
 )
 
-#: Names of old, and of whole channels.
+#: Names of the old system, and names of whole channels.
 ALIASES = {
     "bisnesgpt-api": ("api",),
     "bisnesgpt-meta": ("meta", "meta-worker"),
@@ -241,7 +242,7 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Instance:
-    """One process as supervisord knows it."""
+    """One process in supervisord."""
 
     name: str
     program: Program
@@ -250,8 +251,8 @@ class Instance:
     host: str | None = None
     port: int | None = None
     environment: dict[str, str] = field(default_factory=dict, hash=False)
-    #: What its command names that is its own.
-    words: dict[str, str] = field(default_factory=dict, hash=False)
+    #: Its own values for placeholders of the command.
+    variables: dict[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def full_name(self) -> str:
@@ -260,28 +261,23 @@ class Instance:
 
     @property
     def url(self) -> str | None:
-        """Where it answers on this machine, without a path."""
+        """The URL at which it answers on this machine, without a path."""
         if self.port is None:
             return None
         return f"http://{reachable_host(self.host or '')}:{self.port}"
 
 
 def reachable_host(host: str) -> str:
-    """The address by which something that listens on `host` is reached from this machine."""
+    """The address at which a program that listens on `host` can be reached from this machine."""
     host = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104
     return f"[{host}]" if ":" in host else host
 
 
 def expand(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> list[Instance]:
-    """Every instance that these settings allow, in order of start, whatever the mode."""
+    """All instances that these settings allow, of every mode, in order of start."""
     chosen = [row for row in programs if not row.dynamic and (row.needs is None or getattr(settings, row.needs))]
-    return [each for row in sorted(chosen, key=_priority) for each in _instances(row, settings)]
-
-
-def command_of(program: Program, settings: Settings, words: dict[str, str]) -> tuple[str, ...]:
-    """Its command line as words."""
-    values = {**settings.model_dump(), **words}
-    return tuple(word.format_map(values) for word in shlex.split(program.command))
+    chosen.sort(key=lambda row: row.priority)
+    return [instance_of(row, name, settings) for row in chosen for name in _names(row, settings)]
 
 
 def program(name: str) -> Program:
@@ -290,15 +286,15 @@ def program(name: str) -> Program:
 
 
 def memory_limit(row: Program, settings: Settings) -> int | None:
-    """Bytes (PSS) that the tree of an instance may use before the guard restarts it; none: any."""
+    """Bytes (PSS) that the process tree of an instance may use before the guard restarts it; None: no limit."""
     if row.memory is None:
         return None
     megabytes = row.memory if isinstance(row.memory, int) else int(getattr(settings, row.memory))
-    return int(megabytes * 2**20 * (SELF_CARE if row.dynamic else 1))
+    return int(megabytes * 2**20 * (GUARD_MEMORY_FACTOR if row.dynamic else 1))
 
 
-def instance_of(row: Program, name: str, settings: Settings, words: dict[str, str] | None = None) -> Instance:
-    """The instance of this name of a row. `words`: what its command names that is its own."""
+def instance_of(row: Program, name: str, settings: Settings, variables: dict[str, str] | None = None) -> Instance:
+    """The instance of a row with this name. `variables`: its own values for placeholders of the command."""
     host, port = _address(row, settings)
     return Instance(
         name,
@@ -307,12 +303,8 @@ def instance_of(row: Program, name: str, settings: Settings, words: dict[str, st
         host=host,
         port=port,
         environment={} if row.is_server else _environment(row, name, settings),
-        words=words or {},
+        variables=variables or {},
     )
-
-
-def _instances(row: Program, settings: Settings) -> list[Instance]:
-    return [instance_of(row, name, settings) for name in _names(row, settings)]
 
 
 def _address(row: Program, settings: Settings) -> tuple[str | None, int | None]:
@@ -336,19 +328,16 @@ def _environment(row: Program, instance: str, settings: Settings) -> dict[str, s
         "BISNES_PROCESS": row.process or row.name,
         "BISNES_INSTANCE": instance,
         "SANDBOX": str(settings.sandbox).lower(),
-        **({"MALLOC_ARENA_MAX": "2"} if row.dynamic else {}),  # there are many; glibc gives each thread an arena
+        **(
+            {"MALLOC_ARENA_MAX": "2"} if row.dynamic else {}
+        ),  # there are many sessions, and glibc gives each thread an arena
     }
 
 
-def _priority(row: Program) -> int:
-    return row.priority
-
-
 def in_mode(instances: Iterable[Instance], mode: Mode, only: Sequence[str] = ()) -> list[Instance]:
-    """The instances of a mode. `only`: names to which it is limited; what they need is kept beside them.
+    """The instances of a mode. `only`: limits them to these names and the programs that these need.
 
-    `--only meta` means the channel, its workers included, `--only wwebjs` its sessions. Raises `UsageError` for a name
-    that is not there.
+    `meta` and `wwebjs` mean the whole channel, with its workers or sessions. Raises `UsageError` for an unknown name.
     """
     candidates = [each for each in instances if mode in each.program.modes]
     if not only:
@@ -358,14 +347,14 @@ def in_mode(instances: Iterable[Instance], mode: Mode, only: Sequence[str] = ())
 
 
 def _is_needed(row: Program) -> bool:
-    """Whether every mode needs it: the guard, the servers; sessions run in both, and need what others do not."""
+    """Whether every mode needs it: the guard and the servers. Sessions run in both modes but are not needed."""
     return len(row.modes) > 1 and not row.dynamic
 
 
 def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instance]:
-    """The instances that names of programs, instances or aliases mean, in order of start, each once.
+    """The instances with these names of programs, instances or aliases, in order of start, each once.
 
-    Raises `UsageError` naming what there is.
+    Raises `UsageError` that lists the known names.
     """
     found: set[str] = set()
     for name in names:
@@ -373,15 +362,11 @@ def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instanc
         matches = {each.name for each in instances if meant & {each.name, each.program.name}}
         if not matches:
             known = ", ".join(dict.fromkeys(each.program.name for each in instances))
-            raise UsageError(f"nothing here is called {name}. There are: {known}, and their instances")
+            raise UsageError(f"unknown name {name}. There are: {known}, and their instances")
         found |= matches
     return [each for each in instances if each.name in found]
 
 
-def max_connections(settings: Settings, spare: int = 40) -> int:
-    """Connections that PostgreSQL must allow: every pool full in both modes at once, heartbeats, the operator."""
-    api = (settings.api_instances + 1) * (settings.database_pool_api_max + 5)
-    meta = (settings.meta_instances + 2) * (settings.database_pool_meta_max + 4)
-    events = 2 * 4  # the process of its own, and the legacy process
-    wwebjs = settings.database_pool_wwebjs_max + 5 + settings.max_sessions * SESSION_CONNECTIONS
-    return api + meta + events + (wwebjs if settings.enable_wwebjs else 0) + spare
+def names_of(instances: Iterable[Instance]) -> str:
+    """Their names as a list for people."""
+    return ", ".join(each.name for each in instances)

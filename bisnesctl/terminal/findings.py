@@ -1,4 +1,4 @@
-"""How findings about wa-js are shown: what is wrong by name, what is well as a number."""
+"""Shows findings about wa-js: missing functions by name, the others as a number."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from bisnesctl.terminal import output
 
 
 def show(title: str, findings: list[dict[str, Any]]) -> None:
-    """Print them: each with its `name`, whether it is `ok`, and a `detail`."""
+    """Prints findings. Each has a `name`, `ok` and a `detail`."""
     from rich.markup import escape
 
     out = output.out()
@@ -14,6 +14,6 @@ def show(title: str, findings: list[dict[str, Any]]) -> None:
         if not each["ok"]:
             detail = f": {each['detail']}" if each["detail"] else ""
             out.print(f"[red]✗[/] {escape(each['name'] + detail)}", soft_wrap=True)
-    well = sum(each["ok"] for each in findings)
-    colour = "green" if well == len(findings) else "red"
-    out.print(f"[{colour}]{well} of {len(findings)}[/] that are needed are there: {escape(title)}", soft_wrap=True)
+    ok = sum(each["ok"] for each in findings)
+    colour = "green" if ok == len(findings) else "red"
+    out.print(f"[{colour}]{ok} of {len(findings)}[/] required functions are present: {escape(title)}", soft_wrap=True)

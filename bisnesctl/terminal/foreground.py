@@ -1,48 +1,61 @@
 """The development mode: one terminal that shows all logs; Ctrl-C or SIGTERM stops everything in order."""
 
+import contextlib
+import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 
 from bisnesctl.errors import Unhealthy
-from bisnesctl.lifecycle.steps import Report, stop_all
+from bisnesctl.lifecycle.stop import Report, stop_all
 from bisnesctl.processes.deployment import Deployment
-from bisnesctl.terminal import signals
 from bisnesctl.terminal.log_view import LogView
 
-#: Seconds that supervisord has to end once all its processes have.
+#: Seconds that supervisord may take to end once all its processes have.
 END_TIMEOUT_SECONDS = 60
 
 
 def stay(deployment: Deployment, child: subprocess.Popen[bytes], view: LogView, report: Report) -> None:
-    """Shows the logs until the terminal or the system asks to stop, then stops everything, still showing them.
+    """Shows the logs until a signal arrives, then stops everything, still showing them.
 
-    Raises `Unhealthy` where supervisord ends by itself meanwhile.
+    Raises `Unhealthy` if supervisord ends by itself meanwhile.
     """
-    with signals.as_event() as asked:
-        view.follow(until=lambda: asked.is_set() or child.poll() is not None)
+    with _signals_as_event() as stop_requested:
+        view.follow(until=lambda: stop_requested.is_set() or child.poll() is not None)
         if child.poll() is None:
             _stop(deployment, view, report)
-            child.wait(END_TIMEOUT_SECONDS)  # it has stopped everything; its end alone is left
+            child.wait(END_TIMEOUT_SECONDS)  # all processes have stopped; only supervisord's own end is left
             return
-    if not asked.is_set() and deployment.state is not None and deployment.state.since:
+    last = deployment.last_start
+    if not stop_requested.is_set() and last is not None and last.since:
         raise Unhealthy(f"supervisord ended by itself ({child.returncode}): see `bisnesctl logs supervisord`")
 
 
+@contextlib.contextmanager
+def _signals_as_event() -> Iterator[threading.Event]:
+    """An event that SIGINT, SIGTERM and SIGHUP set; further signals change nothing."""
+    received = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {each: signal.signal(each, lambda *_: received.set()) for each in signals}
+    try:
+        yield received
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
 def _stop(deployment: Deployment, view: LogView, report: Report) -> None:
+    """Stops everything on another thread, whose error is raised here."""
     failures: list[BaseException] = []
-    stopping = threading.Thread(target=_keeping(failures, lambda: stop_all(deployment, report)))
+
+    def run() -> None:
+        try:
+            stop_all(deployment, report)
+        except BaseException as error:
+            failures.append(error)
+
+    stopping = threading.Thread(target=run)
     stopping.start()
     view.follow(until=lambda: not stopping.is_alive())
     if failures:
         raise failures[0]
-
-
-def _keeping(failures: list[BaseException], action: Callable[[], object]) -> Callable[[], None]:
-    def run() -> None:
-        try:
-            action()
-        except BaseException as error:
-            failures.append(error)
-
-    return run

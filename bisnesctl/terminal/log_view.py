@@ -1,4 +1,4 @@
-"""Shows log files on the terminal: prefixed and coloured where there are several processes."""
+"""Shows log files on the terminal. Lines of several processes have a coloured prefix."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,13 +8,13 @@ from rich.text import Text
 from bisnesctl.health.log_files import Follower, LogFile, tail
 from bisnesctl.terminal import output
 
-#: Seconds between two looks at the files.
-INTERVAL = 0.1
+#: Seconds between reads of the files.
+READ_INTERVAL_SECONDS = 0.1
 _COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_cyan", "bright_green", "bright_magenta")
 
 
 class LogView:
-    """Follows files from now on; `show_tail` shows what came before."""
+    """Follows files from now on; `show_tail` shows earlier lines."""
 
     def __init__(self, files: Sequence[LogFile]) -> None:
         self._files = files
@@ -30,16 +30,16 @@ class LogView:
                 self._print(file, line)
 
     def show_new(self) -> None:
-        """Prints what was added since the last call."""
+        """Prints the lines that were added since the last call."""
         for file, follower in self._followers:
             for line in follower.lines():
                 self._print(file, line)
 
     def follow(self, until: Callable[[], bool]) -> None:
-        """Prints what is added until `until` says so."""
+        """Prints new lines until `until` returns true."""
         while not until():
             self.show_new()
-            time.sleep(INTERVAL)
+            time.sleep(READ_INTERVAL_SECONDS)
         self.show_new()
 
     def _print(self, file: LogFile, line: str) -> None:

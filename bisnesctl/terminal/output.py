@@ -1,4 +1,4 @@
-"""How the tool writes: results to stdout, what happens meanwhile to stderr. Plain and unbroken when piped."""
+"""Output of the tool: results go to stdout, progress to stderr. Piped output is plain and not wrapped."""
 
 import functools
 import json
@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-#: Columns of a line that goes into a pipe or a file, where nobody's window is in the way.
-PIPE_WIDTH = 1000
+#: Width of output to a pipe or a file, so that no line is wrapped.
+PIPE_WIDTH_COLUMNS = 1000
 
 Row = TypeVar("Row", bound=Any)  # a dataclass
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table. `from_width`: the terminal's columns from which on it is shown."""
+    """One column of a table. `from_width`: the narrowest terminal, in columns, that shows it."""
 
     title: str
     justify: Literal["left", "right"] = "left"
@@ -29,30 +29,30 @@ class Column:
 
 @functools.cache
 def out() -> Console:
-    """The console of results."""
+    """The console for results."""
     return _console(stderr=False)
 
 
 @functools.cache
 def err() -> Console:
-    """The console of progress and errors."""
+    """The console for progress and errors."""
     return _console(stderr=True)
 
 
 def _console(stderr: bool) -> Console:
     console = Console(stderr=stderr, highlight=False, soft_wrap=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console.width = PIPE_WIDTH
+        console.width = PIPE_WIDTH_COLUMNS
     return console
 
 
 def say(text: str) -> None:
-    """Says what was done or is going on, in one line; markup such as `[b]` counts."""
+    """Prints progress in one line, with markup such as `[b]`."""
     err().print(text, soft_wrap=True)
 
 
 def result(text: str) -> None:
-    """Prints what was asked for, as it is."""
+    """Prints a result without markup."""
     out().print(text, soft_wrap=True, markup=False)
 
 
@@ -62,12 +62,12 @@ def fail(message: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """Prints `value` as JSON for other programs."""
+    """Prints `value` as JSON."""
     out().print(json.dumps(value, indent=2, default=str), soft_wrap=True, markup=False)
 
 
 def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], None], none: str) -> None:
-    """Prints what a list command found: as JSON, by `show`, or `none` where there is nothing."""
+    """Prints the result of a list command: as JSON, with `show`, or the text `none` if it is empty."""
     if as_json:
         print_json([asdict(each) for each in found])
     elif found:
@@ -77,7 +77,7 @@ def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], Non
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Prints rows of markup under their titles; columns that this terminal is too narrow for are left out."""
+    """Prints rows of markup below the titles, without the columns that need a wider terminal."""
     shown = [index for index, column in enumerate(columns) if column.from_width <= out().width]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index in shown:

@@ -80,7 +80,9 @@ class AsgiApp:
 
         `open_bodies`: the beginnings of addresses that need no key, with the maximum bytes of their bodies.
         """
-        self._wire, self._blueprints, self._open_bodies = wire, blueprints, open_bodies or {}
+        self._wire = wire
+        self._blueprints = blueprints
+        self._open_bodies = open_bodies or {}
         self._admission = Admission()
         self.watchdog = Watchdog(self._admission.progress)
 
@@ -107,7 +109,8 @@ class AsgiApp:
         context = self._context = self._wire()
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookups")
         self._stranger_lookups = ThreadPoolExecutor(STRANGER_LOOKUP_THREADS, "strangers")
-        self._streams, self._outcomes = Streams(context), Outcomes(context.database)
+        self._streams = Streams(context)
+        self._outcomes = Outcomes(context.database)
         self._callers = Callers(context.accounts, tuple(self._open_bodies))
         self._uploads = Admission()
         self._bodies = BodyReader()
@@ -229,9 +232,8 @@ class AsgiApp:
 
     async def _body(self, scope: Scope, receive: Receive, caller: Caller) -> tuple[Caller, Body]:
         """The body. A large one is read only if its key is valid, and only `MAX_UPLOADS` of a caller at a time."""
-        limit = self._limit(scope)
         if _is_small(scope):
-            return caller, await self._bodies.read_request(scope, receive, limit)
+            return caller, await self._bodies.read_request(scope, receive, MAX_BODY)
         if not caller.has_key:
             digest = digest_of(scope)
             try:
@@ -240,7 +242,7 @@ class AsgiApp:
                 raise database_refusal(error) from None
             caller = self._callers.of(scope, digest)
         async with self._uploads.turn(caller.name, MAX_UPLOADS):
-            return caller, await self._bodies.read_request(scope, receive, limit)
+            return caller, await self._bodies.read_request(scope, receive, self._limit(scope))
 
     def _limit(self, scope: Scope) -> int:
         path: str = scope["path"]

@@ -90,6 +90,17 @@ def company_of(principal: Principal, named: str | None) -> str:
     return principal.company_id
 
 
+def company_filter(principal: Principal, named: str | None) -> str | None:
+    """The company whose items a list shows; None: those of all companies, for an operator.
+
+    Raises `ApiError` (403) if a company's key named another company.
+    """
+    company_id = principal.company_id if named is None else named
+    if company_id is not None:
+        principal.require_company(company_id)
+    return company_id
+
+
 def key_digest(api_key: str | None, authorization: str | None) -> bytes:
     """SHA-256 of the key in the header `X-Api-Key` or else `Authorization`.
 
@@ -196,7 +207,8 @@ class Callers:
 
     def __init__(self, accounts: AccountCache, open_paths: tuple[str, ...] = ()) -> None:
         """`open_paths`: the beginnings of the addresses that need no key."""
-        self._accounts, self._open_paths = accounts, open_paths
+        self._accounts = accounts
+        self._open_paths = open_paths
         self._known: dict[bytes, Caller] = {}
 
     def of(self, scope: Scope, digest: bytes | None) -> Caller:

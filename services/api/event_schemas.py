@@ -5,8 +5,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from services.events.names import CATALOGUE
-from services.events.payloads import PAYLOADS, Payload, example
-from services.events.sender import SIGNED_HEADERS
+from services.events.payloads import CALL_HEADERS, PAYLOADS, Payload, example
 
 _REF = "#/components/schemas/{model}"
 _EVENT_ID = "evt_01JZX4M3C8N7Q2V5W9Y1T6R4PK"
@@ -55,7 +54,7 @@ def _call(name: str, about: str, payload: type[Payload]) -> dict[str, Any]:
                 "description": meaning,
                 "schema": {"type": "string"},
             }
-            for header, meaning in SIGNED_HEADERS.items()
+            for header, meaning in CALL_HEADERS.items()
         ],
         "requestBody": {
             "required": True,

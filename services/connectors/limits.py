@@ -139,5 +139,7 @@ _BOTH: dict[str, Callable[[Payload], None]] = {
     "reaction": _reaction,
     "read": _anything,
 }
-_META = {"text": _text_without_mentions} | _BOTH | {"template": _template}
-_WWEBJS = {"text": _text_with_mentions} | _BOTH | {"edit": _text, "delete": _anything}
+_META: dict[str, Callable[[Payload], None]] = {"text": _text_without_mentions} | _BOTH | {"template": _template}
+_WWEBJS: dict[str, Callable[[Payload], None]] = (
+    {"text": _text_with_mentions} | _BOTH | {"edit": _text, "delete": _anything}
+)

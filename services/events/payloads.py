@@ -11,6 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from services.events.names import TEST
 
+#: The headers of a webhook's call that are our own, with their meaning. `services.events.sender` makes them.
+CALL_HEADERS = {
+    "X-Webhook-Request-Id": "A UUID of this call; another one for each attempt. The event's `id` stays the same.",
+    "X-Webhook-Timestamp": "When this call was made, in milliseconds since the epoch.",
+    "X-Webhook-Attempt": "1, 2, 3, …",
+    "X-Webhook-Hmac-Algorithm": "`sha512`.",
+    "X-Webhook-Hmac": "HMAC-SHA512 in hex over the body as it was received, with the webhook's secret.",
+    "X-Webhook-Hmac-Previous": "The same with the previous secret; present only while a rotation overlaps.",
+}
+
 _ID = "01934f7e-5b1c-7d3a-9c55-2f6a7be1d0c4"
 _WAMID = "wamid.HBgLNjAxMjM0NTY3ODk"
 _CHAT = "60123456789"

@@ -39,16 +39,6 @@ INTERNAL_ATTEMPTS = 5
 #: The algorithm of the signature, as the header names it.
 HMAC_ALGORITHM = "sha512"
 
-#: The headers of a call that are our own, with their meaning.
-SIGNED_HEADERS = {
-    "X-Webhook-Request-Id": "A UUID of this call; another one for each attempt. The event's `id` stays the same.",
-    "X-Webhook-Timestamp": "When this call was made, in milliseconds since the epoch.",
-    "X-Webhook-Attempt": "1, 2, 3, …",
-    "X-Webhook-Hmac-Algorithm": f"`{HMAC_ALGORITHM}`.",
-    "X-Webhook-Hmac": "HMAC-SHA512 in hex over the body as it was received, with the webhook's secret.",
-    "X-Webhook-Hmac-Previous": "The same with the previous secret; present only while a rotation overlaps.",
-}
-
 log = structlog.get_logger()
 
 

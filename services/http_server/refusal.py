@@ -45,12 +45,12 @@ class Refusal(Exception):
 
 
 def malformed() -> Refusal:
-    """The 400 for what is no HTTP request."""
+    """The 400 for anything that is not an HTTP request."""
     return Refusal(ErrorCode.INVALID_REQUEST, "this is not a valid HTTP/1.1 request")
 
 
 def repeated(name: str) -> Refusal:
-    """The 400 for a header that may be there once."""
+    """The 400 for a repeated header that may be given once."""
     return Refusal(ErrorCode.INVALID_REQUEST, f"the header {name} is given more than once")
 
 
@@ -66,7 +66,7 @@ def headers_too_large(lines: int, size: int) -> Refusal:
 
 def unknown_transfer_encoding() -> Refusal:
     """The 501."""
-    return Refusal(ErrorCode.NOT_IMPLEMENTED, "the only Transfer-Encoding that is understood is chunked")
+    return Refusal(ErrorCode.NOT_IMPLEMENTED, "the only supported Transfer-Encoding is chunked")
 
 
 def request_timeout(part: str) -> Refusal:
@@ -87,7 +87,7 @@ def too_many_requests(message: str) -> Refusal:
 
 
 def not_found() -> Refusal:
-    """The 404 for an address that cannot be one of ours."""
+    """The 404 for an address that is never one of ours."""
     return Refusal(ErrorCode.NOT_FOUND, "there is no such address")
 
 
@@ -97,7 +97,7 @@ def too_large(limit: int) -> Refusal:
 
 
 def disconnected() -> Refusal:
-    """The 400 that is never delivered: the client closed the connection before its body was complete."""
+    """The 400 that nobody receives: the client closed the connection before its body was complete."""
     return Refusal(ErrorCode.INVALID_REQUEST, "the connection was closed before the body was complete")
 
 

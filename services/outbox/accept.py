@@ -10,10 +10,10 @@ database that hung continues. Three measures ensure that:
   there. Messages whose ids no caller got are withdrawn, unless a worker has claimed them. Those with an idempotency key
   stay: their callers get their ids with the next request, from any process, and may have got them already.
 
-(INSERT and COMMIT as two steps cost a seventh of the throughput.)
+If the server refuses to withdraw messages, they stay in doubt, and new messages are stored nevertheless: one damaged or
+locked row must not stop all messages. A server that can store nothing refuses the INSERT as well.
 
-If the server refuses to withdraw messages, they stay in doubt, and new messages are stored nevertheless: one damaged
-or locked row must not stop the messages of all callers. A server that can store nothing refuses the INSERT as well.
+(INSERT and COMMIT as two steps cost a seventh of the throughput.)
 
 Lock order: lanes in order of (bot, chat), then outbox rows in order of their key.
 """
@@ -43,6 +43,8 @@ from services.database.group_commit import TIDY_INTERVAL_SECONDS, Batch, Callers
 from services.message import Payload
 from services.wakeups import Notifier, session_queue
 
+#: Milliseconds for which a withdrawal waits for a locked lane: the messages of others wait behind it.
+WITHDRAW_LOCK_MILLISECONDS = 500
 #: Messages that share one commit, at most.
 MAX_BATCH = 256
 #: Seconds from a message's arrival to its commit; afterwards its caller gets the answer that it was not stored.
@@ -136,8 +138,6 @@ WHERE (company_id, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""
 
 _EXISTING = "SELECT message_id::text FROM outbox WHERE message_id = ANY(%s::uuid[])"
 
-#: Milliseconds that a withdrawal waits for a locked lane, during which the messages of other callers wait as well.
-WITHDRAW_LOCK_MILLISECONDS = 500
 # Messages that a worker has in hand, or had, stay.
 _WITHDRAW = f"""
 SET LOCAL lock_timeout = {WITHDRAW_LOCK_MILLISECONDS};
@@ -202,7 +202,7 @@ class Acceptor:
         # Messages whose INSERT was not answered, by id, and the server processes that may still execute it.
         self._in_doubt: dict[str, Entry] = {}
         self._backends: set[int] = set()
-        self._next_withdrawal = 0.0  # by time.monotonic(): until then a batch withdraws nothing
+        self._next_withdrawal = 0.0  # the moment before which a batch withdraws nothing, in monotonic seconds
         self._clock_offset = 0.0  # seconds by which the database's clock is ahead of our monotonic one, at least
         self._commits: GroupCommit[Entry, Accepted] = GroupCommit(
             "messages", self._write, seconds, max_items=MAX_BATCH, undo=self._withdraw, tidy=self._tidy
@@ -244,7 +244,7 @@ class Acceptor:
             raise DatabaseUnavailable(str(error).strip()) from error
 
     def _store_once(self, batch: Batch[Entry]) -> Stored:
-        """Store the batch, except for messages that an earlier attempt stored. Closes the connection if it breaks."""
+        """Store the batch, except what an earlier attempt stored. Closes the connection if it breaks."""
         connection = self._connected()
         try:
             there = self._look_up(connection, {entry.message_id for entry in batch.items})
@@ -302,10 +302,10 @@ class Acceptor:
         return self._connection
 
     def _look_up(self, connection: Connection, wanted: Collection[str]) -> set[str]:
-        """Those of the `wanted` messages in doubt that are stored. The others of them are no longer in doubt."""
-        unclear = [message_id for message_id in self._in_doubt if message_id in wanted]
-        there = existing(connection, unclear) if unclear else set()
-        for message_id in unclear:
+        """Which of the `wanted` messages that are in doubt are stored; the others of them are not in doubt any more."""
+        asked = [message_id for message_id in self._in_doubt if message_id in wanted]
+        there = existing(connection, asked) if asked else set()
+        for message_id in asked:
             if message_id not in there:
                 del self._in_doubt[message_id]
         return there
@@ -323,11 +323,11 @@ class Acceptor:
             log.warning("message.in_doubt", messages=len(self._in_doubt), reason=str(error).strip())
 
     def _withdraw_others(self, connection: Connection, wanted: Collection[str]) -> None:
-        """Withdraw the messages in doubt that are not `wanted`; none of them is in doubt any more."""
+        """Withdraw the messages in doubt that are not `wanted`. None of them is in doubt any more."""
         others = {message_id: entry for message_id, entry in self._in_doubt.items() if message_id not in wanted}
         unkeyed = [message_id for message_id, entry in others.items() if entry.idempotency_key is None]
-        if unkeyed and (withdrawn := withdraw(connection, unkeyed)):
-            log.warning("message.withdrawn", messages=withdrawn, reason="stored after its deadline")
+        if unkeyed and (gone := withdraw(connection, unkeyed)):
+            log.warning("message.withdrawn", messages=gone, reason="stored after its deadline")
         for message_id in others:
             del self._in_doubt[message_id]
 

@@ -332,14 +332,13 @@ class Delivery:
         else:
             if isinstance(step, Preparation):
                 self._preparations.start(message.bot_id, hand, step)
-                return
-            if isinstance(step, Refusal):
+            elif isinstance(step, Refusal):
                 self._end_step(hand, step)
-                return
-            try:
-                self._window.submit(hand, step, partial(self._journal.mark, hand.slot, message.id))
-            except OSError:  # it could not be marked, so it must not leave
-                self._done.append((hand, None))
+            else:
+                try:
+                    self._window.submit(hand, step, partial(self._journal.mark, hand.slot, message.id))
+                except OSError:  # it could not be marked, so it must not leave
+                    self._done.append((hand, None))
 
     def _collect(self, seconds: float = POLL_SECONDS) -> None:
         for hand, answer in self._window.poll(seconds):

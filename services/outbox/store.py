@@ -127,7 +127,6 @@ _CONTACTS = f"""renamed AS (  -- a message that was sent again because its link 
     RETURNING 1 AS row
 )"""
 
-
 # The events of outcomes. The contacts are counted so that they are written, and locked, before the feed is.
 _OUTCOME_EVENTS = f"""
 SELECT raise_events(jsonb_agg(event ORDER BY id, place)) FROM (

@@ -15,7 +15,7 @@ import requests
 from tests.support import curl
 from tests.support.deployment import Deployment, free_ports
 from tests.support.documents import PAGES, ROOT, Block, blocks, name
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 #: A picture of one dot.
 PNG = bytes.fromhex(
@@ -44,7 +44,7 @@ PAGES_THAT_CHANGE_MUCH = (
 )
 #: The port that the documents use for a program of the reader's.
 READERS_PORT = "9000"
-#: What blocks in the background must print before their page ends.
+#: Blocks in the background must print this before their page ends.
 EXPECTED = {
     "docs/tutorials/first-integration.md": ("message Thank you", "message.ack sent", "message.ack delivered"),
     "docs/how-to/receive-events.md": (),
@@ -113,7 +113,7 @@ OTHER_ROUTES = ("/api/meta/", "/api/360dialog/", "/_sandbox", "/_wa")
 
 
 def test_the_routes_of_the_documents_exist(shared):
-    known = requests.get(f"{shared.api}/openapi/openapi.json", timeout=30).json()["paths"]
+    known = requests.get(f"{shared.api}/openapi/openapi.json", timeout=HANG_SECONDS).json()["paths"]
     operations = [(method.upper(), as_pattern(path)) for path, methods in known.items() for method in methods]
     named = {route for page in PAGES for route in ROUTE.findall(page.read_text())}
     missing = {
@@ -127,7 +127,7 @@ def test_the_routes_of_the_documents_exist(shared):
 
 
 def as_pattern(path):
-    """What a path of the OpenAPI document matches, its parameters being anything."""
+    """A pattern for the requests of an OpenAPI path. Parameters match anything."""
     return re.compile(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(path)))
 
 
@@ -161,9 +161,9 @@ def write_program(path, arguments):
 def an_incoming_message(deployment):
     """The provider's id of what a customer wrote, once the API knows it."""
     said = {"from": "60123456789", "to": "1001280", "text": "Hi"}
-    (wamid,) = requests.post(f"{deployment.sandbox}/say", json=said, timeout=30).json()["ids"]
+    (wamid,) = requests.post(f"{deployment.sandbox}/say", json=said, timeout=HANG_SECONDS).json()["ids"]
     address = f"{deployment.api}/api/v2/messages/0128/60123456789/{wamid}"
-    wait_until(lambda: requests.get(address, headers={"X-Api-Key": deployment.key}, timeout=30).ok, 60)
+    wait_until(lambda: requests.get(address, headers={"X-Api-Key": deployment.key}, timeout=HANG_SECONDS).ok)
     return wamid
 
 

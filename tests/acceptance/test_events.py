@@ -1,4 +1,4 @@
-"""What comes in is told to the customer, whatever dies on the way: nothing lost, each event with one id, in order."""
+"""Inbound messages reach the customer's webhook although processes are killed: each once, in order."""
 
 import collections
 import hashlib
@@ -13,18 +13,21 @@ import requests
 
 from services.connectors.meta.receiver import SIGNATURE_HEADER, sign
 from tests.support.deployment import Deployment
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
-CHATS, TEXTS = 10, 20
+CHATS = 10
+TEXTS = 20
 SECRET = "a secret of the customer's"
 
 
 class Customer:
-    """A customer's webhook. While `failing`, it answers 500; whatever it was told with 200 counts."""
+    """A customer's webhook. While `failing`, it answers 500. It records the events that it answered with 200."""
 
     def __init__(self):
         self.failing = threading.Event()
-        self.told, self.refused, self.forged = [], 0, 0
+        self.told = []
+        self.refused = 0
+        self.forged = 0
         self._lock = threading.Lock()
         outer = self
 
@@ -56,7 +59,7 @@ class Customer:
             return 200
 
     def texts(self):
-        """The texts of each chat in the order in which they were told for the first time."""
+        """The texts of each chat in the order of their first delivery."""
         found = collections.defaultdict(dict)
         for event in list(self.told):
             payload = event["payload"]
@@ -87,7 +90,10 @@ def deployment(tmp_path):
 def register(deployment, url):
     fields = {"company": "0100", "url": url, "events": ["message"], "secret": SECRET}
     answer = requests.post(
-        f"{deployment.api}/api/webhooks", json=fields, headers={"X-Api-Key": deployment.key}, timeout=10
+        f"{deployment.api}/api/webhooks",
+        json=fields,
+        headers={"X-Api-Key": deployment.key},
+        timeout=HANG_SECONDS,
     )
     assert answer.status_code == 201, answer.text
 
@@ -119,11 +125,11 @@ def deliver(deployment, body):
 
     def answered():
         try:
-            return requests.post(url, body, headers=headers, timeout=5).status_code == 200
+            return requests.post(url, body, headers=headers, timeout=HANG_SECONDS).status_code == 200
         except requests.RequestException:
             return False
 
-    wait_until(answered, 60, deployment.logs)
+    wait_until(answered, what=deployment.logs)
 
 
 def speak(deployment, numbers):
@@ -134,7 +140,7 @@ def speak(deployment, numbers):
 
 
 def expect(deployment, customer, texts):
-    """Wait until each chat was told all of its texts; each in order, and never under two ids."""
+    """Wait until all texts of each chat were delivered, in order, and each under one id."""
     wait_until(
         lambda: len(customer.texts()) == CHATS and all(len(said) == texts for said in customer.texts().values()),
         90,
@@ -154,7 +160,7 @@ def kill_again_and_again(deployment, finished):
         deployment.kill("events")
 
 
-def test_a_receiver_that_dies_between_storing_and_parsing_loses_nothing(deployment, customer):
+def test_a_receiver_killed_between_storing_and_parsing_loses_nothing(deployment, customer):
     register(deployment, customer.url)
     deployment.run("stop", "meta-worker")
     speak(deployment, range(3))
@@ -166,7 +172,7 @@ def test_a_receiver_that_dies_between_storing_and_parsing_loses_nothing(deployme
     assert deployment.rows("SELECT count(*) FROM messages WHERE direction = 'inbound'") == [(5 * CHATS,)]
 
 
-def test_a_sender_that_dies_and_a_customer_that_fails_lose_nothing_and_keep_the_order(deployment, customer):
+def test_a_killed_sender_and_a_failing_customer_lose_nothing_and_keep_the_order(deployment, customer):
     register(deployment, customer.url)
     finished = threading.Event()
     killer = threading.Thread(target=kill_again_and_again, args=(deployment, finished))
@@ -174,10 +180,10 @@ def test_a_sender_that_dies_and_a_customer_that_fails_lose_nothing_and_keep_the_
     speak(deployment, range(TEXTS // 2))
     customer.failing.set()
     speak(deployment, range(TEXTS // 2, TEXTS))
-    wait_until(lambda: customer.refused >= 3, 60, deployment.logs)
+    wait_until(lambda: customer.refused >= 3, what=deployment.logs)
     finished.set()
     killer.join()
     deployment.kill("events")
     customer.failing.clear()
     expect(deployment, customer, TEXTS)
-    wait_until(lambda: deployment.rows("SELECT count(*) FROM webhook_delivery WHERE status = 'pending'") == [(0,)], 30)
+    wait_until(lambda: deployment.rows("SELECT count(*) FROM webhook_delivery WHERE status = 'pending'") == [(0,)])

@@ -18,12 +18,14 @@ import requests
 from tests.support.deployment import Deployment, free_ports
 from tests.support.relay import Relay
 from tests.support.terminal import Running, Terminal, blocks_by_section
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = blocks_by_section((ROOT / "examples" / "README.md").read_text())
-SEND, PYWA = "Send a message", "pywa against the sandbox"
-IN_PYTHON, IN_NODE = "Receive events in Python", "Receive events in Node.js"
+SEND = "Send a message"
+PYWA = "pywa against the sandbox"
+IN_PYTHON = "Receive events in Python"
+IN_NODE = "Receive events in Node.js"
 
 #: The two programs that send, as they are run.
 SENDERS = {"python": ".venv/bin/python examples/send_message.py", "node": "node examples/send_message.mjs"}
@@ -34,7 +36,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """What the quickstart sets up, without WhatsApp Web: company 0100 with a number, and its key in a file."""
+    """The deployment of the quickstart, without WhatsApp Web: company 0100 with a number, and its key in a file."""
     deployment = Deployment(
         tmp_path_factory.mktemp("checkout"), HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", ENABLE_WWEBJS="false"
     )
@@ -55,7 +57,7 @@ def key(deployment: Deployment) -> str:
 
 @pytest.fixture
 def port() -> int:
-    """Where a receiver of webhooks listens."""
+    """The port of a receiver of webhooks."""
     return free_ports(1)[0]
 
 
@@ -75,7 +77,9 @@ def terminal(deployment: Deployment, port: int) -> Terminal:
 
 def call(deployment: Deployment, key: str, method: str, path: str, **options: Any) -> dict[str, Any]:
     """Call the API as the company."""
-    answer = requests.request(method, f"{deployment.api}{path}", headers={"X-Api-Key": key}, timeout=30, **options)
+    answer = requests.request(
+        method, f"{deployment.api}{path}", headers={"X-Api-Key": key}, timeout=HANG_SECONDS, **options
+    )
     assert answer.ok, answer.text
     return dict(answer.json())
 
@@ -173,7 +177,7 @@ def started(terminal: Terminal, block: str, port: int) -> Iterator[Running]:
 
 def answers(port: int) -> bool:
     try:
-        return requests.get(f"http://127.0.0.1:{port}/", timeout=5).status_code == 404
+        return requests.get(f"http://127.0.0.1:{port}/", timeout=HANG_SECONDS).status_code == 404
     except requests.ConnectionError:
         return False
 
@@ -208,7 +212,10 @@ def post(port: int, body: bytes, secret: str, *, sent: float | None = None, **he
     }
     given = genuine | {name.replace("_", "-"): value for name, value in headers.items()}
     return requests.post(
-        f"http://127.0.0.1:{port}/webhooks", body, headers={k: v for k, v in given.items() if v}, timeout=30
+        f"http://127.0.0.1:{port}/webhooks",
+        body,
+        headers={k: v for k, v in given.items() if v},
+        timeout=HANG_SECONDS,
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 import requests
 
 from tests.support.deployment import Deployment
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 
@@ -18,11 +18,11 @@ def deployment(tmp_path):
     deployment.close()
 
 
-def test_a_customer_s_picture_is_fetched_and_served(deployment, tmp_path):
+def test_a_customers_picture_is_downloaded_and_served(deployment, tmp_path):
     (tmp_path / "cat.png").write_bytes(PNG)
     deployment.run("sandbox", "say", "--company", "0128", "Look", "--image", str(tmp_path / "cat.png"))
-    wait_until(lambda: message(deployment), 60)
-    wait_until(lambda: fetched(deployment), 60)
+    wait_until(lambda: message(deployment))
+    wait_until(lambda: fetched(deployment))
     url, key = message(deployment)
     answer = ask(deployment, url)
     assert (answer.status_code, answer.content, answer.headers["Content-Type"]) == (200, PNG, "image/png")
@@ -43,4 +43,4 @@ def fetched(deployment):
 
 
 def ask(deployment, url):
-    return requests.get(deployment.api + url, headers={"X-Api-Key": deployment.key}, timeout=30)
+    return requests.get(deployment.api + url, headers={"X-Api-Key": deployment.key}, timeout=HANG_SECONDS)

@@ -19,10 +19,11 @@ from bisnesctl import paths
 from bisnesctl.errors import ExitCode
 from bisnesctl.settings import Settings
 from tests.support.deployment import PORTS, free_ports
+from tests.support.waiting import HANG_SECONDS
 
 ROOT = Path(__file__).parents[2]
 #: Seconds for one command.
-TIMEOUT = 280
+TIMEOUT_SECONDS = 280
 
 
 class Checkout:
@@ -56,7 +57,7 @@ class Checkout:
         """Runs a command of the README."""
         return subprocess.run(
             command, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=TIMEOUT,
+            timeout=TIMEOUT_SECONDS,
         )  # fmt: skip
 
     def processes(self) -> list[psutil.Process]:
@@ -84,7 +85,7 @@ def checkout() -> Iterator[Checkout]:
     shutil.rmtree(folder)
 
 
-def test_from_a_checkout_to_a_delivered_message_and_back_to_nothing(checkout: Checkout) -> None:
+def test_the_quickstart_delivers_a_message_and_can_be_removed(checkout: Checkout) -> None:
     first = checkout.run("scripts/quickstart")
     assert first.returncode == 0, first.stdout + first.stderr
     assert "delivered" in first.stdout
@@ -94,7 +95,7 @@ def test_from_a_checkout_to_a_delivered_message_and_back_to_nothing(checkout: Ch
     assert again.returncode == 0, again.stdout + again.stderr
     assert "delivered" in again.stdout
     assert {each.pid for each in checkout.processes()} == running
-    page = requests.get(f"http://127.0.0.1:{checkout.ports['SANDBOX_PORT']}/_sandbox/messages", timeout=10)
+    page = requests.get(f"http://127.0.0.1:{checkout.ports['SANDBOX_PORT']}/_sandbox/messages", timeout=HANG_SECONDS)
     assert page.json()["count"] == 2
 
     stopped = checkout.run(".venv/bin/bisnesctl", "stop")
@@ -103,7 +104,7 @@ def test_from_a_checkout_to_a_delivered_message_and_back_to_nothing(checkout: Ch
     assert checkout.run(".venv/bin/bisnesctl", "stop").returncode == 0
 
 
-def test_a_port_that_is_taken_is_named_and_nothing_stays(checkout: Checkout) -> None:
+def test_a_port_in_use_is_named_and_nothing_is_left_running(checkout: Checkout) -> None:
     port = int(checkout.ports["API_PORT"])
     with socket.create_server(("127.0.0.1", port)):
         refused = checkout.run("scripts/quickstart")
@@ -112,7 +113,7 @@ def test_a_port_that_is_taken_is_named_and_nothing_stays(checkout: Checkout) -> 
     assert checkout.processes() == []
 
 
-def test_the_demo_does_not_touch_a_number_of_another(checkout: Checkout) -> None:
+def test_the_demo_leaves_another_number_alone(checkout: Checkout) -> None:
     assert checkout.run("scripts/start-multiprocess.sh", "--sandbox").returncode == 0
     assert checkout.run(".venv/bin/bisnesctl", "bots", "add", "--company", "0100", "--type", "wwebjs").returncode == 0
     refused = checkout.run("scripts/quickstart")

@@ -1,4 +1,4 @@
-"""Back to the single process of old, from whatever state, and forth again."""
+"""A rollback to the old single process, from any state, and the way forward again."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from tests.support.deployment import Deployment, alive
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 
 @pytest.fixture
@@ -22,17 +22,17 @@ def deployment(tmp_path):
 
 
 def legacy_health(deployment):
-    return requests.get(f"http://127.0.0.1:{deployment.settings.port}/health/ready", timeout=5).status_code
+    return requests.get(f"http://127.0.0.1:{deployment.settings.port}/health/ready", timeout=HANG_SECONDS).status_code
 
 
 def send_to_legacy(deployment, text):
     return requests.post(
         f"http://127.0.0.1:{deployment.settings.port}/api/v2/messages/text/0100/60123456789",
-        json={"message": text}, headers={"X-Api-Key": deployment.key}, params={"wait": 10}, timeout=20,
+        json={"message": text}, headers={"X-Api-Key": deployment.key}, params={"wait": 30}, timeout=HANG_SECONDS,
     ).status_code  # fmt: skip
 
 
-def test_what_waits_is_delivered_by_the_old_process_and_the_way_back_is_open(deployment):
+def test_the_old_process_delivers_waiting_messages_and_the_rollback_can_be_undone(deployment):
     deployment.run("stop", "meta-worker")
     for number in range(20):
         assert deployment.send("0100", f"601200000{number:02}", f"waiting {number}").status_code == 202
@@ -43,13 +43,13 @@ def test_what_waits_is_delivered_by_the_old_process_and_the_way_back_is_open(dep
     assert "bisnesctl start --multiprocess" in rolled_back.stdout + rolled_back.stderr
     assert legacy_health(deployment) == 200
     assert not any(map(alive, before))
-    wait_until(lambda: deployment.statuses() == {"read": 20}, 20, lambda: str(deployment.statuses()))
+    wait_until(lambda: deployment.statuses() == {"read": 20}, what=lambda: str(deployment.statuses()))
     assert sorted(message["text"] for message in deployment.received()) == sorted(f"waiting {n}" for n in range(20))
     assert deployment.run("rollback").returncode == 0
     assert send_to_legacy(deployment, "through the old port") == 200
 
     deployment.run("start", "--multiprocess", "--sandbox")
-    assert deployment.send("0100", "60123456789", "and back", params={"wait": 10}).status_code == 200
+    assert deployment.send("0100", "60123456789", "and back", params={"wait": 30}).status_code == 200
     assert deployment.status().get("legacy", {}).get("pid") is None
 
 
@@ -62,7 +62,7 @@ def keep_killing(deployment, finished):
                     os.kill(row["pid"], signal.SIGKILL)
 
 
-def test_it_works_with_the_api_crash_looping_and_redis_down(deployment):
+def test_a_rollback_works_while_the_api_crashes_and_redis_is_down(deployment):
     deployment.run("stop", "redis")
     finished = threading.Event()
     killer = threading.Thread(target=keep_killing, args=(deployment, finished))

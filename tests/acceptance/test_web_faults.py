@@ -15,15 +15,20 @@ import pytest
 import requests
 
 from tests.support.deployment import alive, descendants
-from tests.support.waiting import wait_until
-from tests.support.web_deployment import COMPANY, PARTS, PATIENCE, WebDeployment, command_of
+from tests.support.waiting import HANG_SECONDS, wait_until
+from tests.support.web_deployment import COMPANY, PARTS, SESSION_SECONDS, WebDeployment, command_of
 
 pytestmark = pytest.mark.timeout(900)
 
-#: Sessions, and the chats and messages of each.
-SESSIONS, CHATS, TEXTS = (1, 2), 5, 16
-#: Seconds between two kills, and between two messages of a session.
-BETWEEN_KILLS, PAUSE = 2.5, 0.4
+#: Phone indexes.
+SESSIONS = (1, 2)
+#: Chats of each session.
+CHATS = 5
+#: Messages of each chat.
+TEXTS = 16
+KILL_INTERVAL_SECONDS = 2.5
+#: Between two messages of a session.
+MESSAGE_INTERVAL_SECONDS = 0.4
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +46,10 @@ def accept(deployment, client, index, chat, text):
     """Have one text accepted."""
     answer = client.post(
         f"{deployment.api}/api/v2/messages/text/{COMPANY}/6018000{chat:04}",
-        json={"message": text, "phoneIndex": index}, headers={"X-Api-Key": deployment.key}, timeout=20,
+        json={"message": text, "phoneIndex": index}, headers={"X-Api-Key": deployment.key}, timeout=HANG_SECONDS,
     )  # fmt: skip
     assert answer.status_code == 202, answer.text
-    time.sleep(PAUSE)
+    time.sleep(MESSAGE_INTERVAL_SECONDS)
     return text
 
 
@@ -59,7 +64,7 @@ def kill_in_turn(deployment, finished):
     """SIGKILL one part of a session after the other; returns what was killed."""
     killed = collections.Counter()
     for part, index in zip(itertools.cycle(PARTS), itertools.cycle(SESSIONS), strict=False):
-        if finished.wait(BETWEEN_KILLS):
+        if finished.wait(KILL_INTERVAL_SECONDS):
             break
         killed[part] += deployment.kill_part(part, index)
     return killed
@@ -76,7 +81,7 @@ def test_each_message_arrives_once_and_in_order_while_browsers_drivers_and_sessi
     assert killed[0].total() >= 2, killed
     wait_until(
         lambda: {text for number in deployment.numbers for text in texts_of(deployment, number)} >= set(accepted),
-        2 * PATIENCE, lambda: f"{deployment.statuses()}\n{deployment.logs()}",
+        2 * SESSION_SECONDS, lambda: f"{deployment.statuses()}\n{deployment.logs()}",
     )  # fmt: skip
     assert deployment.duplicates(deployment.numbers) == {}
     for number in deployment.numbers:
@@ -88,7 +93,7 @@ def test_each_message_arrives_once_and_in_order_while_browsers_drivers_and_sessi
         lambda: not {"queued", "waiting", "sending", "unknown", "failed"} & set(deployment.statuses()),
         60, lambda: str(deployment.statuses()),
     )  # fmt: skip
-    wait_until(lambda: len(browsers_of(deployment)) == len(SESSIONS), 30, lambda: str(browsers_of(deployment)))
+    wait_until(lambda: len(browsers_of(deployment)) == len(SESSIONS), what=lambda: str(browsers_of(deployment)))
 
 
 def texts_of(deployment, number):
@@ -96,15 +101,15 @@ def texts_of(deployment, number):
     return [each["body"] for each in deployment.arrived(number)]
 
 
-def test_killing_the_manager_stops_no_session(deployment):
+def test_sessions_survive_a_kill_of_the_manager(deployment):
     before = {index: deployment.part("browser", index) for index in SESSIONS}
     assert all(before.values())
     deployment.kill("wwebjs")
-    wait_until(lambda: deployment.status()["wwebjs"]["status"] == "healthy", 60, deployment.logs)
+    wait_until(lambda: deployment.status()["wwebjs"]["status"] == "healthy", what=deployment.logs)
     assert {index: deployment.part("browser", index) for index in SESSIONS} == before
     with requests.Session() as client:
         accept(deployment, client, 1, 9999, "still here")
-    wait_until(lambda: "still here" in texts_of(deployment, deployment.numbers[0]), 60, deployment.logs)
+    wait_until(lambda: "still here" in texts_of(deployment, deployment.numbers[0]), what=deployment.logs)
 
 
 def browsers_of(deployment):
@@ -119,7 +124,7 @@ def processes_of(deployment):
     return [pid for pid in pids if any(word.startswith(folder) for word in command_of(pid)) and alive(pid)]
 
 
-def test_a_number_never_runs_twice(deployment, tmp_path):
+def test_a_number_never_runs_in_two_sessions(deployment, tmp_path):
     command = [sys.executable, "-m", "services.connectors.wwebjs", COMPANY, str(SESSIONS[0])]
     environment = {**os.environ, "BISNES_ENV": str(deployment.settings.env_file), "SANDBOX": "true"}
     output = tmp_path / "output"
@@ -134,12 +139,12 @@ def test_a_number_never_runs_twice(deployment, tmp_path):
     assert second.returncode == 0
 
 
-def test_nothing_outlives_supervisord_not_even_a_browser(deployment):
+def test_no_browser_outlives_supervisord(deployment):
     supervisor = int((deployment.settings.run_dir / "supervisord.pid").read_text())
     below = descendants(supervisor)
     os.kill(supervisor, signal.SIGKILL)
-    wait_until(lambda: not any(map(alive, below)), 30, lambda: f"still there: {[p for p in below if alive(p)]}")
-    wait_until(lambda: not processes_of(deployment), 30, lambda: "a browser is left")
+    wait_until(lambda: not any(map(alive, below)), what=lambda: f"still there: {[p for p in below if alive(p)]}")
+    wait_until(lambda: not processes_of(deployment), what=lambda: "a browser is left")
     deployment.run("start", "--multiprocess", "--sandbox")
     for index in SESSIONS:
         deployment.wait_for("WORKING", index)

@@ -1,4 +1,4 @@
-"""WhatsApp Web sessions whose parts stop without ending, while the machine is busy or the database is away."""
+"""WhatsApp Web sessions with hanging processes, on a busy machine, and without a database."""
 
 import contextlib
 import os
@@ -12,32 +12,36 @@ import pytest
 import requests
 
 from tests.support.deployment import alive, descendants
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 from tests.support.web_deployment import COMPANY, WebDeployment, command_of
 
 pytestmark = pytest.mark.timeout(1500)
 
-#: The linked number, and the one that nobody links.
-LINKED, UNLINKED = 1, 2
-#: Seconds for a recovery.
-PATIENCE = 400
-#: Milliseconds of MAX_HEARTBEAT_AGE: what is silent for twice that hangs.
-HEARTBEAT_AGE = 10_000
-#: Processes that do nothing but compute, and the seconds after which they end by themselves.
-BUSY, BUSY_SECONDS = 30, 600
+#: Phone index of the linked number.
+LINKED = 1
+#: Phone index of the number that is never linked.
+UNLINKED = 2
+#: How long a recovery may take.
+RECOVERY_SECONDS = 400
+#: MAX_HEARTBEAT_AGE: a process without a heartbeat for twice as long hangs.
+MAX_HEARTBEAT_AGE_MS = 10_000
+#: Processes that only compute.
+BUSY_PROCESSES = 30
+#: They end by themselves after this time.
+BUSY_SECONDS = 600
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory):
     deployment = WebDeployment(
         tmp_path_factory.mktemp("web"), API_INSTANCES="1", META_INSTANCES="1", HEARTBEAT_INTERVAL="1000",
-        MAX_HEARTBEAT_AGE=str(HEARTBEAT_AGE), HEALTH_CHECK_INTERVAL="2000",
+        MAX_HEARTBEAT_AGE=str(MAX_HEARTBEAT_AGE_MS), HEALTH_CHECK_INTERVAL="2000",
     )  # fmt: skip
     deployment.run("start", "--multiprocess", "--sandbox")
     for index in (LINKED, UNLINKED):
         deployment.add_web_bot(index)
     deployment.number = deployment.link(LINKED)
-    deployment.wait_for("SCAN_QR_CODE", UNLINKED, seconds=PATIENCE)
+    deployment.wait_for("SCAN_QR_CODE", UNLINKED, seconds=RECOVERY_SECONDS)
     yield deployment
     deployment.close()
 
@@ -56,7 +60,7 @@ def part(deployment, name, index):
 @contextlib.contextmanager
 def stopped(deployment, name, index):
     """A part that does nothing any more, unless it is killed."""
-    wait_until(lambda: part(deployment, name, index), PATIENCE)
+    wait_until(lambda: part(deployment, name, index), RECOVERY_SECONDS)
     pid = part(deployment, name, index)
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -70,14 +74,14 @@ def say(deployment, text):
     """Have a text accepted, and wait until it has arrived, once."""
     answer = requests.post(
         f"{deployment.api}/api/v2/messages/text/{COMPANY}/60180000001",
-        json={"message": text, "phoneIndex": LINKED}, headers={"X-Api-Key": deployment.key}, timeout=60,
+        json={"message": text, "phoneIndex": LINKED}, headers={"X-Api-Key": deployment.key}, timeout=HANG_SECONDS,
     )  # fmt: skip
     assert answer.status_code == 202, answer.text
 
     def found():
         return [each for each in deployment.arrived(deployment.number) if each["body"] == text]
 
-    wait_until(found, PATIENCE, deployment.logs)
+    wait_until(found, RECOVERY_SECONDS, deployment.logs)
     assert [each["arrivals"] for each in found()] == [1]
 
 
@@ -94,22 +98,22 @@ def is_unharmed(deployment):
 
 
 @pytest.mark.parametrize("name", ["driver", "browser", "renderer"])
-def test_a_part_that_stops_is_replaced_and_messages_leave(deployment, name):
+def test_a_hanging_browser_or_driver_is_replaced_and_messages_are_sent(deployment, name):
     with stopped(deployment, name, LINKED) as pid:
         say(deployment, f"while the {name} is stopped")
         assert not alive(pid)
     if name != "driver":  # which is replaced without the session's noticing
         query = "SELECT 1 FROM process_events WHERE event_data #>> '{payload,reason}' LIKE '%not answer%'"
-        wait_until(lambda: deployment.rows(query), 30)
-    deployment.wait_for("WORKING", LINKED, seconds=PATIENCE)
+        wait_until(lambda: deployment.rows(query))
+    deployment.wait_for("WORKING", LINKED, seconds=RECOVERY_SECONDS)
     assert is_unharmed(deployment)
 
 
-def test_a_session_that_stops_is_killed_and_started_again_with_its_reason_noted(deployment):
+def test_a_hanging_session_is_killed_and_restarted_with_its_reason_recorded(deployment):
     with stopped(deployment, "session", LINKED) as pid:
-        wait_until(lambda: not alive(pid), PATIENCE, deployment.logs)
+        wait_until(lambda: not alive(pid), RECOVERY_SECONDS, deployment.logs)
     say(deployment, "after the session was stopped")
-    wait_until(lambda: hung(deployment), 60)
+    wait_until(lambda: hung(deployment))
     severity, reason = hung(deployment)[-1]
     assert severity == "error"
     assert "no heartbeat for" in reason
@@ -119,35 +123,35 @@ def test_a_session_that_stops_is_killed_and_started_again_with_its_reason_noted(
     assert is_unharmed(deployment)
 
 
-def test_a_session_that_stops_while_it_starts_is_started_again(deployment):
+def test_a_session_that_hangs_during_its_start_is_restarted(deployment):
     before = len(hung(deployment))
     deployment.kill_part("session", LINKED)
     with stopped(deployment, "session", LINKED) as pid:
-        wait_until(lambda: not alive(pid), PATIENCE, deployment.logs)
-    deployment.wait_for("WORKING", LINKED, seconds=PATIENCE)
+        wait_until(lambda: not alive(pid), RECOVERY_SECONDS, deployment.logs)
+    deployment.wait_for("WORKING", LINKED, seconds=RECOVERY_SECONDS)
     say(deployment, "after a start that was stopped")
     assert len(hung(deployment)) > before
     assert is_unharmed(deployment)
 
 
 @pytest.mark.parametrize("name", ["browser", "session"])
-def test_a_session_that_stops_while_it_shows_a_code_shows_another_one(deployment, name):
+def test_a_session_that_hangs_while_it_shows_a_qr_code_shows_another_one(deployment, name):
     with stopped(deployment, name, UNLINKED) as pid:
-        wait_until(lambda: not alive(pid), PATIENCE, deployment.logs)
-    wait_until(lambda: part(deployment, name, UNLINKED), PATIENCE)
-    deployment.wait_for("SCAN_QR_CODE", UNLINKED, seconds=PATIENCE)
+        wait_until(lambda: not alive(pid), RECOVERY_SECONDS, deployment.logs)
+    wait_until(lambda: part(deployment, name, UNLINKED), RECOVERY_SECONDS)
+    deployment.wait_for("SCAN_QR_CODE", UNLINKED, seconds=RECOVERY_SECONDS)
     assert deployment.sessions_call("GET", f"{COMPANY}/{UNLINKED}/qr").ok
     assert is_unharmed(deployment)
 
 
-def test_a_database_that_is_away_for_long_ends_no_session(deployment):
+def test_sessions_survive_a_long_outage_of_the_database(deployment):
     before = deployment.part("session", LINKED)
     hangs = len(hung(deployment))
     deployment.run("stop", "postgres")
-    time.sleep(3 * HEARTBEAT_AGE / 1000)
+    time.sleep(3 * MAX_HEARTBEAT_AGE_MS / 1000)
     deployment.run("start", "--multiprocess", "--sandbox")
-    say(deployment, "after the database was away")
-    time.sleep(3 * HEARTBEAT_AGE / 1000)  # the manager and the guard have looked several times
+    say(deployment, "after the outage of the database")
+    time.sleep(3 * MAX_HEARTBEAT_AGE_MS / 1000)  # the manager and the guard have looked several times
     assert deployment.part("session", LINKED) == before
     assert len(hung(deployment)) == hangs
     assert is_unharmed(deployment)
@@ -157,7 +161,7 @@ def test_a_database_that_is_away_for_long_ends_no_session(deployment):
 def busy_machine():
     """Processes that compute, each in a session of its own, so that each has a full share of the processor."""
     code = f"import time\nend = time.monotonic() + {BUSY_SECONDS}\nwhile time.monotonic() < end: pass"
-    busy = [subprocess.Popen([sys.executable, "-c", code], start_new_session=True) for _ in range(BUSY)]
+    busy = [subprocess.Popen([sys.executable, "-c", code], start_new_session=True) for _ in range(BUSY_PROCESSES)]
     try:
         yield lambda: all(each.poll() is None for each in busy)
     finally:
@@ -176,11 +180,11 @@ def test_on_a_busy_machine_a_session_comes_up_and_stays_up(deployment):
 
     with busy_machine() as still_busy:
         deployment.kill_part("session", LINKED)
-        wait_until(lambda: deployment.part("session", LINKED) not in (None, before), PATIENCE)
+        wait_until(lambda: deployment.part("session", LINKED) not in (None, before), RECOVERY_SECONDS)
         started = deployment.part("session", LINKED)
-        wait_until(works_anew, PATIENCE, deployment.logs)
+        wait_until(works_anew, RECOVERY_SECONDS, deployment.logs)
         assert still_busy()
-        time.sleep(4 * HEARTBEAT_AGE / 1000)
+        time.sleep(4 * MAX_HEARTBEAT_AGE_MS / 1000)
         assert deployment.session(LINKED)["status"] == "WORKING"
         assert deployment.part("session", LINKED) == started
         assert len(hung(deployment)) == hangs

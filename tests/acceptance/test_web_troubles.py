@@ -1,24 +1,27 @@
-"""What a WhatsApp Web session does about everything that happens to its page."""
+"""WhatsApp Web sessions recover from the faults of their pages."""
 
 import pytest
 import requests
 
-from tests.support.waiting import wait_until
-from tests.support.web_deployment import COMPANY, PATIENCE, WebDeployment
+from tests.support.waiting import HANG_SECONDS, wait_until
+from tests.support.web_deployment import COMPANY, SESSION_SECONDS, WebDeployment
 
 pytestmark = pytest.mark.timeout(900)
 
-#: Megabytes after which a session is renewed; one of the simulator's uses about 400.
-MEMORY_MB = 700
-#: The bot that is to live through everything, one that is banned, and one that is logged out.
-TOUGH, BANNED, LOGGED_OUT = 1, 2, 3
+#: The memory limit of a session. A session with the simulator's page uses about 400 MB.
+MEMORY_LIMIT_MB = 700
+
+# Phone indexes: a bot that survives everything, one that is banned, and one that is logged out.
+TOUGH = 1
+BANNED = 2
+LOGGED_OUT = 3
 
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory):
     deployment = WebDeployment(
         tmp_path_factory.mktemp("web"), API_INSTANCES="1", META_INSTANCES="1", HEARTBEAT_INTERVAL="1000",
-        SESSION_MEMORY_MB=str(MEMORY_MB), WWEBJS_TAKEOVERS="2",
+        SESSION_MEMORY_MB=str(MEMORY_LIMIT_MB), WWEBJS_TAKEOVERS="2",
     )  # fmt: skip
     deployment.run("start", "--multiprocess", "--sandbox")
     for index in (TOUGH, BANNED, LOGGED_OUT):
@@ -43,7 +46,7 @@ def send(deployment, text, index=TOUGH):
     """Have a text accepted."""
     answer = requests.post(
         f"{deployment.api}/api/v2/messages/text/{COMPANY}/60180000001",
-        json={"message": text, "phoneIndex": index}, headers={"X-Api-Key": deployment.key}, timeout=20,
+        json={"message": text, "phoneIndex": index}, headers={"X-Api-Key": deployment.key}, timeout=HANG_SECONDS,
     )  # fmt: skip
     assert answer.status_code == 202, answer.text
 
@@ -54,12 +57,12 @@ def await_text(deployment, text, index=TOUGH):
     def found():
         return [each for each in deployment.arrived(deployment.numbers[index]) if each["body"] == text]
 
-    wait_until(found, PATIENCE, lambda: f"{deployment.session(index)}\n{deployment.logs()}")
+    wait_until(found, SESSION_SECONDS, lambda: f"{deployment.session(index)}\n{deployment.logs()}")
     assert [each["arrivals"] for each in found()] == [1]
 
 
 @pytest.mark.parametrize("trouble", ["hang", "crash", "update", "reload"])
-def test_a_page_that_hangs_crashes_or_is_outdated_comes_back_and_its_messages_leave(deployment, tell, trouble):
+def test_a_hanging_crashed_or_outdated_page_recovers_and_its_messages_are_sent(deployment, tell, trouble):
     tell(trouble)
     for count in range(3):
         send(deployment, f"{trouble} {count}")
@@ -68,30 +71,30 @@ def test_a_page_that_hangs_crashes_or_is_outdated_comes_back_and_its_messages_le
     deployment.wait_for("WORKING", TOUGH)
 
 
-def test_a_leaking_page_is_renewed_without_losing_a_message(deployment, tell):
+def test_the_browser_of_a_leaking_page_is_restarted_without_losing_a_message(deployment, tell):
     before = deployment.part("browser", TOUGH)
     tell("leak", mb_per_second=100, limit_mb=600)
     texts = [f"leak {count}" for count in range(20)]
     for text in texts:
         send(deployment, text)
-    wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), PATIENCE, deployment.logs)
+    wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), SESSION_SECONDS, deployment.logs)
     for text in texts:
         await_text(deployment, text)
     deployment.wait_for("WORKING", TOUGH)
 
 
 def conflicts(deployment):
-    """How often it was told that WhatsApp Web was opened elsewhere."""
+    """How often it was recorded that WhatsApp Web was opened elsewhere."""
     query = "SELECT count(*) FROM process_events WHERE event_data #>> '{payload,reason}' LIKE '%another browser'"
     return deployment.rows(query)[0][0]
 
 
-def test_a_session_that_is_opened_elsewhere_is_taken_back_a_few_times_then_stops_and_says_why(deployment, tell):
+def test_a_session_opened_elsewhere_is_taken_over_a_few_times_then_stops_with_a_reason(deployment, tell):
     for count in range(2):
         tell("conflict")
-        wait_until(lambda: conflicts(deployment) > count, PATIENCE, deployment.logs)  # noqa: B023 - waited for here
-        send(deployment, f"taken back {count}")
-        await_text(deployment, f"taken back {count}")
+        wait_until(lambda: conflicts(deployment) > count, SESSION_SECONDS, deployment.logs)  # noqa: B023 - waited for here
+        send(deployment, f"takeover {count}")
+        await_text(deployment, f"takeover {count}")
     tell("conflict")
     deployment.wait_for("FAILED", TOUGH)
     assert "taken over 2 times" in deployment.session(TOUGH)["reason"]
@@ -100,7 +103,7 @@ def test_a_session_that_is_opened_elsewhere_is_taken_back_a_few_times_then_stops
     await_text(deployment, "kept for later")
 
 
-def test_a_banned_bot_stops_for_good_and_shows_why(deployment, tell):
+def test_a_banned_bot_is_blocked_with_a_reason(deployment, tell):
     tell("ban", BANNED)
     deployment.wait_for("FAILED", BANNED)
     send(deployment, "never", BANNED)
@@ -112,7 +115,7 @@ def test_a_banned_bot_stops_for_good_and_shows_why(deployment, tell):
     assert deployment.rows("SELECT status FROM outbox WHERE payload ->> 'message' = 'never'") == [("queued",)]
 
 
-def test_a_bot_that_was_logged_out_is_blocked_until_it_is_linked_anew(deployment, tell):
+def test_a_logged_out_bot_is_blocked_until_it_is_linked_again(deployment, tell):
     tell("logout", LOGGED_OUT)
     deployment.wait_for("FAILED", LOGGED_OUT)
     assert "unlinked" in deployment.session(LOGGED_OUT)["reason"]
@@ -144,7 +147,7 @@ def await_nothing_waits(deployment):
     """Wait until the outcome of all messages of the bot is stored, which is later than their arrival."""
     query = f"""SELECT 1 FROM lane JOIN phone_configs c ON c.id = bot_id
         WHERE company_id = '{COMPANY}' AND phone_index = {LOGGED_OUT} AND pending > 0"""
-    wait_until(lambda: not deployment.rows(query), PATIENCE, deployment.logs)
+    wait_until(lambda: not deployment.rows(query), SESSION_SECONDS, deployment.logs)
 
 
 def test_an_operator_unlinks_a_phone_and_links_another_one_by_a_code(deployment):
@@ -172,19 +175,19 @@ def test_another_phone_is_refused_while_messages_wait_until_an_operator_accepts_
     await_text(deployment, "waits for an operator", LOGGED_OUT)
 
 
-def test_a_fresh_browser_is_had_on_request_and_its_page_has_what_we_need(deployment):
+def test_a_browser_restarts_on_request_and_its_page_passes_the_check(deployment):
     before = deployment.part("browser", TOUGH)
     assert deployment.sessions_call("POST", f"{COMPANY}/{TOUGH}/restart").status_code == 202
-    wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), PATIENCE, deployment.logs)
+    wait_until(lambda: deployment.part("browser", TOUGH) not in (None, before), SESSION_SECONDS, deployment.logs)
     deployment.wait_for("WORKING", TOUGH)
     examined = deployment.run("doctor", "--live", f"{COMPANY}/{TOUGH}")
-    assert "that are needed are there" in examined.stdout
+    assert "required functions are present" in examined.stdout
 
 
-def test_front_ends_of_old_find_the_qr_code_in_the_old_table(deployment):
+def test_the_old_table_has_the_qr_code_for_old_front_ends(deployment):
     deployment.sessions_call("POST", f"{COMPANY}/{LOGGED_OUT}/logout")
     deployment.wait_for("SCAN_QR_CODE", LOGGED_OUT)
     query = f"""SELECT metadata ->> 'qrCode', status FROM phone_status
         WHERE company_id = '{COMPANY}' AND phone_index = '{LOGGED_OUT}'"""
-    wait_until(lambda: deployment.rows(query)[0][0], 30)
+    wait_until(lambda: deployment.rows(query)[0][0])
     assert deployment.rows(query)[0][1] == "qr"

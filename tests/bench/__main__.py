@@ -2,9 +2,10 @@
 
 import signal
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,9 +18,11 @@ from tests.bench.sides import Ours, Peer, Side
 from tests.bench.stage import Stage, stage
 from tests.bench.tools import MissingTool
 
+T = TypeVar("T")
+
 
 class SideName(StrEnum):
-    """What can be measured."""
+    """The sides that can be measured."""
 
     OURS = "ours"
     PEER = "peer"
@@ -84,18 +87,23 @@ def compare(
 
 
 def virtual_python(checkout: Path) -> Path:
-    """The interpreter in a checkout's virtual environment. Raises RuntimeError where there is none."""
+    """The interpreter in a checkout's virtual environment. Raises RuntimeError if there is none."""
     python = checkout.absolute() / ".venv/bin/python"
     if not python.exists():
         raise RuntimeError(f"{python} does not exist: run {checkout}/scripts/provision first")
     return python
 
 
+def in_order_of_round(sides: Sequence[T], turn: int) -> Sequence[T]:
+    """The sides in the order of a round: A B, then B A, so that a drift of the machine favours neither."""
+    return sides if turn % 2 == 0 else sides[::-1]
+
+
 def play(sides: list[Side], ready: Stage, plan: Plan, rounds: int) -> dict[str, list[Measured]]:
-    """Measure the sides in turn: A B A B …"""
+    """Measure the sides in turn."""
     found: dict[str, list[Measured]] = {side.name: [] for side in sides}
     for turn in range(rounds):
-        for side in sides:
+        for side in in_order_of_round(sides, turn):
             with progress.status(f"round {turn + 1} of {rounds}: {side.name}"):
                 measured = measure(side, ready, plan)
             found[side.name].append(measured)

@@ -1,4 +1,4 @@
-"""What a claim costs however much waits: services.outbox.store's own statements against a filled outbox."""
+"""Measures claims with many messages waiting: services.outbox.store's own statements against a filled outbox."""
 
 import time
 import uuid
@@ -8,8 +8,9 @@ from typing import Any
 
 import psycopg2.extensions
 
+from services.database.connection import Connection as ServiceConnection
 from services.database.connection import Database
-from services.message import Outgoing, Status
+from services.message import Outgoing, Payload, Status
 from services.outbox import accept, outcome_policy, store
 from tests.bench.figures import CHATS, COMPANIES, percentile
 from tests.bench.sides import Ours
@@ -81,7 +82,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """What the operations cost in one state, and how many messages were claimed."""
+    """The cost of the operations in one state, and the number of claimed messages."""
 
     state: str
     accept: Spread
@@ -125,11 +126,11 @@ def _bots(connection: Connection) -> list[tuple[int, str]]:
         return cursor.fetchall()
 
 
-def _accept(connection: Connection, entries: list[accept.Entry]) -> None:
+def _accept(connection: ServiceConnection, entries: list[accept.Entry]) -> None:
     accept.insert(connection, entries)
 
 
-def _measure(worker: Connection, filling: Filling, rounds: int, bots: list[tuple[int, str]]) -> Claimed:
+def _measure(worker: ServiceConnection, filling: Filling, rounds: int, bots: list[tuple[int, str]]) -> Claimed:
     """Claims alone, then what a worker does all day: record the last and claim the next in one round trip."""
     outbox = store.Outbox("meta", "bench/meta-worker-1/boot", rate=1e6, lease=600)
     accepts, claims, exchanges = Timer(), Timer(), Timer()
@@ -153,7 +154,7 @@ class Timer:
         self._milliseconds: list[float] = []
 
     def time(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """What the call returns."""
+        """Measure a call, and return its result."""
         started = time.perf_counter()
         result = call(*arguments)
         self._milliseconds.append((time.perf_counter() - started) * 1000)
@@ -169,7 +170,7 @@ def _entries(turn: int, chats: int, bots: list[tuple[int, str]]) -> list[accept.
     for n in range(turn * BATCH, (turn + 1) * BATCH):
         chat = 15560000000 + n * 7919 % chats
         bot_id, company = bots[chat % COMPANIES]
-        payload = {"message": "Good morning"}
+        payload: Payload = {"message": "Good morning"}
         entries.append(accept.Entry(str(uuid.uuid4()), "meta", bot_id, company, 0, str(chat), "text", payload))
     return entries
 

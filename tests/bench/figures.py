@@ -1,4 +1,4 @@
-"""What the benchmark computes from what it saw: pure functions over the mock's dump and the runs' figures."""
+"""The arithmetic of the benchmark: pure functions over the mock's dump and the runs' figures."""
 
 import math
 import statistics
@@ -37,7 +37,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What should not have happened to accepted messages; all counts of messages."""
+    """Counts of messages that were lost, duplicated, out of order or astray."""
 
     lost: int = 0
     doubled: int = 0

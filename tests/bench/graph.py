@@ -12,10 +12,13 @@ import psutil
 from tests.bench import usage
 from tests.bench.figures import Arrival, parse_dump
 
+#: How long the mock may take to start.
+START_TIMEOUT_SECONDS = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What the load generator saw; times in µs since the epoch, latencies of the 202s in milliseconds."""
+    """The results of the load generator; times in µs since the epoch, latencies of the 202s in milliseconds."""
 
     sent: int
     accepted: int
@@ -34,7 +37,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the load generator is to post; rate 0: as fast as the answers allow."""
+    """The order for the load generator; rate 0: as fast as the answers allow."""
 
     count: int
     first: int  # the number of the first message
@@ -64,7 +67,7 @@ class GraphMock:
         self._wait_until_up()
 
     def _wait_until_up(self) -> None:
-        end = time.monotonic() + 10
+        end = time.monotonic() + START_TIMEOUT_SECONDS
         while True:
             try:
                 self.count()
@@ -91,7 +94,7 @@ class GraphMock:
         self._get("/_reset")
 
     def delay(self, milliseconds: float) -> None:
-        """Answer sends so much later from now on."""
+        """Delay the answers to sends from now on."""
         self._get(f"/_delay?ms={milliseconds}")
 
     def stop(self) -> None:

@@ -65,7 +65,10 @@ class Meter:
     """Runs loads against a side that is up."""
 
     def __init__(self, side: Side, stage: Stage, connection: Connection, plan: Plan) -> None:
-        self._side, self._stage, self._connection, self._plan = side, stage, connection, plan
+        self._side = side
+        self._stage = stage
+        self._connection = connection
+        self._plan = plan
         self._loadgen = tools.build("loadgen")
         self._first = 0
 
@@ -81,7 +84,7 @@ class Meter:
         return Run(load, self._stage.graph.arrivals(), spent)
 
     def cpu(self) -> usage.Cpu:
-        """What the side and the servers have used so far."""
+        """The CPU time of the side and the servers so far."""
         return usage.Cpu(usage.cpu_seconds(self._side.processes()), usage.cpu_seconds(self._stage.servers))
 
     def _drain(self, accepted: int) -> None:

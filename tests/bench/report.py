@@ -1,4 +1,4 @@
-"""What the benchmark prints and writes."""
+"""The output of the benchmark: tables and JSON."""
 
 import json
 import platform
@@ -51,7 +51,7 @@ def describe(rounds: Rounds, plan: Plan, about: Mapping[str, Any]) -> dict[str, 
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on."""
+    """The machine that the figures depend on."""
     return {
         "cpus": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),

@@ -20,12 +20,12 @@ from tests.bench import tools, usage
 from tests.bench.figures import COMPANIES, FIRST_PHONE_NUMBER_ID
 from tests.bench.stage import Stage, free_port
 
-#: Seconds that a side may take to answer its health check.
-START_PATIENCE = 60
+#: How long a side may take to answer its health check.
+START_TIMEOUT_SECONDS = 60
 
 
 class Side(Protocol):
-    """Something that takes POSTs on a port and sends them to the Graph mock."""
+    """A program that accepts POSTs on a port and sends their messages to the Graph mock."""
 
     name: str
     port: int
@@ -42,7 +42,7 @@ class Side(Protocol):
         """The roots of its process trees."""
 
     def label(self, process: psutil.Process) -> str:
-        """What a process of it is, in a word."""
+        """A word for one of its processes."""
 
     def stop(self) -> None:
         """End all its processes; harmless when there are none."""
@@ -50,7 +50,7 @@ class Side(Protocol):
 
 @contextlib.contextmanager
 def running(side: Side, stage: Stage) -> Iterator[str]:
-    """The side, prepared and started; gives its database's URL. Stops it whatever happens."""
+    """Prepare and start a side, and stop it in the end. Yields its database's URL."""
     database_url = side.prepare(stage)
     try:
         side.start(stage, database_url)
@@ -60,8 +60,8 @@ def running(side: Side, stage: Stage) -> Iterator[str]:
 
 
 def wait_for(url: str, alive: Iterator[bool]) -> None:
-    """Wait until the URL answers 200. Raises RuntimeError when the process died or it takes too long."""
-    end = time.monotonic() + START_PATIENCE
+    """Wait until the URL answers 200. Raises RuntimeError if the process ends or takes too long."""
+    end = time.monotonic() + START_TIMEOUT_SECONDS
     while next(alive):
         with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
             return
@@ -86,7 +86,8 @@ class Ours:
         python: Path = Path(sys.executable),
     ) -> None:
         """`python`: the interpreter of the checkout's virtual environment."""
-        self.name, self._python = name, python
+        self.name = name
+        self._python = python
         self.home = folder / name
         self.home.mkdir()
         self.env_file = self.home / ".env"
@@ -144,7 +145,7 @@ class Ours:
         self._started = self._marked()
 
     def _marked(self) -> list[psutil.Process]:
-        """All processes that were told of our `.env`: supervisord and everything under it."""
+        """All processes with our `.env` in their environment: supervisord and everything below it."""
         return [process for process in psutil.process_iter() if self._is_marked(process)]
 
     def _is_marked(self, process: psutil.Process) -> bool:

@@ -1,4 +1,4 @@
-"""What both sides run on: one PostgreSQL, one Redis, one Graph mock, and a folder for logs."""
+"""The servers that both sides use: one PostgreSQL, one Redis, one Graph mock, and a folder for logs."""
 
 import contextlib
 import shutil
@@ -75,7 +75,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def stage() -> Iterator[Stage]:
-    """Start everything; end everything, whatever happens."""
+    """Start everything, and end everything in any case."""
     with contextlib.ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="bisnes-bench-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What must be made before the benchmark can run: the two C programs and the peer's Node modules.
+"""Builds the requirements of the benchmark: the two C programs and the peer's Node modules.
 
 All of it goes to var/bench/, so that the second run starts at once.
 """

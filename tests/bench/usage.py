@@ -1,4 +1,4 @@
-"""What processes use: CPU time and memory, from /proc."""
+"""CPU time and memory of processes, from /proc."""
 
 import contextlib
 from collections.abc import Iterable

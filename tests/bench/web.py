@@ -1,4 +1,4 @@
-"""What a WhatsApp Web number costs and bears: start, memory, latency, recovery, and isolation while everything dies.
+"""Measures WhatsApp Web numbers: start, memory, latency, recovery, and isolation while processes are killed.
 
 A whole deployment in the sandbox is measured, on the simulator's page with the real wa-js bundle.
 """
@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -26,15 +26,16 @@ from tests.bench.figures import percentile
 from tests.support.waiting import wait_until
 from tests.support.web_deployment import COMPANY, PARTS, WebDeployment, command_of
 
-#: Seconds until what was sent must have arrived.
-PATIENCE = 240
-#: Messages a second to the Meta number, a little below what it may send, and seconds in which it is watched while
-#: nothing else happens: a p99 needs a thousand.
-META_RATE, QUIET_SECONDS = 18.0, 60.0
-#: Seconds of the same before, in which PostgreSQL writes whole pages, as after every checkpoint.
+#: How long sent messages may take to arrive.
+ARRIVAL_SECONDS = 240
+#: Messages a second of the Meta number, a little below its limit.
+META_RATE = 18.0
+#: How long it is measured while nothing else happens: a p99 needs a thousand messages.
+QUIET_SECONDS = 60.0
+#: How long it sends before: PostgreSQL writes whole pages then, as after every checkpoint.
 WARM_UP_SECONDS = 10.0
 
-#: Each thread's `client`, whose connection is kept: opening one for each message would be much of what is measured.
+#: Each thread's `client`, which keeps its connection: opening one for each message would distort the figures.
 _own = threading.local()
 
 
@@ -78,7 +79,7 @@ def deployed() -> Iterator[WebDeployment]:
 
 
 def measure(plan: Plan, tell: Callable[[str], None]) -> Found:
-    """Measure everything, one after the other; `tell` is told what is under way."""
+    """Measure everything, one after the other. `tell` is called with the name of each step."""
     found = Found()
     with deployed() as deployment:
         tell("one session")
@@ -111,14 +112,14 @@ def _link(deployment: WebDeployment, index: int) -> str:
 
 
 def _settle_down() -> None:
-    """A page that was just loaded uses more than it does afterwards."""
+    """Wait, because a page uses more memory just after it was loaded."""
     time.sleep(15)
 
 
 def memory_of(deployment: WebDeployment, indexes: list[int]) -> dict[str, float]:
     """MiB (PSS) of the sessions' own Python, their drivers and their browsers."""
     status = deployment.status()
-    found: Counter[str] = Counter()
+    found: defaultdict[str, float] = defaultdict(float)
     for index in indexes:
         root = psutil.Process(int(status[deployment.program(index)]["pid"]))
         for process in usage.tree([root]):
@@ -135,7 +136,7 @@ def _kind(pid: int) -> str:
 
 
 def bare_memory(deployment: WebDeployment, count: int) -> dict[str, float]:
-    """MiB (PSS) of so many browsers with the simulator's page, a profile each, and neither wa-js nor a session."""
+    """MiB (PSS) of N browsers with the simulator's page and a profile each, but without wa-js and sessions."""
     empty = deployment.folder / "empty.js"
     empty.write_text("")
     page = f"http://127.0.0.1:{deployment.settings.sandbox_port}/_wa/"
@@ -192,7 +193,9 @@ def _await_texts(deployment: WebDeployment, numbers: list[str], texts: set[str])
         arrived.update({each["body"]: each["at"] for number in numbers for each in deployment.arrived(number)})
         return arrived.keys() >= texts
 
-    wait_until(all_there, PATIENCE, lambda: f"missing: {sorted(texts - arrived.keys())[:5]}\n{deployment.logs()}")
+    wait_until(
+        all_there, ARRIVAL_SECONDS, lambda: f"missing: {sorted(texts - arrived.keys())[:5]}\n{deployment.logs()}"
+    )
     return arrived
 
 
@@ -244,7 +247,7 @@ def _await_outcomes(deployment: WebDeployment) -> None:
     """Until nothing is on its way through a session. The simulator is not asked: it has Meta's messages to take."""
     waiting = """SELECT count(*) FROM outbox o JOIN phone_configs c ON c.id = o.bot_id
         WHERE c.process_name = 'wwebjs' AND o.status <= 'sending'"""
-    wait_until(lambda: deployment.rows(waiting) == [(0,)], PATIENCE, deployment.logs)
+    wait_until(lambda: deployment.rows(waiting) == [(0,)], ARRIVAL_SECONDS, deployment.logs)
 
 
 def _converse(deployment: WebDeployment, sessions: int, plan: Plan) -> list[str]:
@@ -281,7 +284,7 @@ def _disordered(deployment: WebDeployment, numbers: list[str], texts: set[str]) 
 
 
 def _meta_latency(deployment: WebDeployment, name: str, going_on: Callable[[float], bool]) -> list[float]:
-    """Milliseconds from POST to Graph of texts at a steady rate; `going_on` is told for how many seconds already."""
+    """Milliseconds from POST to Graph of texts at a steady rate. `going_on` is called with the seconds so far."""
     posted: dict[str, float] = {}
     begin = time.monotonic()
     while going_on(time.monotonic() - begin):

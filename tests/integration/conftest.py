@@ -13,6 +13,7 @@ from bisnesctl.terminal import output
 from tests.support.api import add_company, settings_for
 from tests.support.api import api as serve
 from tests.support.outbox import open_database
+from tests.support.processes.servers import Postgres, settings_in
 from tests.support.web_page import web_sandbox
 
 SECRET_KEY = "0123456789abcdef" * 4
@@ -34,6 +35,15 @@ class Said:
     def text(self):
         """All of it in one line, as a narrow terminal would have broken it."""
         return " ".join((self.out + self.err).split())
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory):
+    """A server of its own, so that a test may freeze it."""
+    server = Postgres(settings_in(tmp_path_factory.mktemp("pg"), REDIS_HOST="unused"))
+    server.start()
+    yield server
+    server.remove()
 
 
 @pytest.fixture

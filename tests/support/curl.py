@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 
 import requests
 
-#: Seconds for an answer, and for which a message that is still on its way is asked for again.
-TIMEOUT_SECONDS = 60
+from tests.support.waiting import HANG_SECONDS, Patience
+
+#: How long a request is repeated while its message is not sent yet.
+SENT_SECONDS = 60
 #: Curl's exit code for an answer of 400 or above.
 HTTP_ERROR = 22
 
@@ -28,8 +30,11 @@ class Curl:
 
     def __init__(self, words: Sequence[str]) -> None:
         """`words`: what follows `curl`. Raises ValueError for an option that is not known here."""
-        self.method, self.url, self.headers = "", "", {}
-        self.stream, self.output = False, ""
+        self.method = ""
+        self.url = ""
+        self.headers: dict[str, str] = {}
+        self.stream = False
+        self.output = ""
         self._data: bytes | None = None
         self._files: list[tuple[str, Any]] = []
         rest = iter(words)
@@ -79,7 +84,7 @@ class Curl:
             session.trust_env = False
             return session.request(
                 method, url, headers=headers, data=self._data, files=self._files or None, stream=self.stream,
-                timeout=TIMEOUT_SECONDS,
+                timeout=HANG_SECONDS,
             )  # fmt: skip
 
 
@@ -102,12 +107,12 @@ def main() -> int:
 
 
 def _settled(command: Curl, ports: Mapping[str, int]) -> requests.Response:
-    """The answer; what concerns a message that is still on its way is asked for again."""
-    deadline = time.monotonic() + TIMEOUT_SECONDS
+    """The answer. A request about a message that is not sent yet is repeated."""
+    patience = Patience(SENT_SECONDS)
     while True:
         answer = command.run(ports)
         early = answer.status_code == 409 and answer.json()["code"] == "not_sent"
-        if not early or time.monotonic() > deadline:
+        if not early or patience.is_over():
             return answer
         time.sleep(0.2)
 

@@ -1,11 +1,11 @@
-"""What a database consists of, as PostgreSQL's catalogues tell it: two that give the same are the same."""
+"""The objects of a database, from PostgreSQL's catalogues. Databases with equal catalogues are equal."""
 
 import contextlib
 from typing import Any
 
 import psycopg2
 
-#: The ledger of the migrations is no part of the schema.
+#: The table of applied migrations is no part of the schema.
 LEDGER = "schema_migrations"
 
 _QUERIES = {
@@ -44,5 +44,5 @@ def run(dsn: str, statement: str, values: Any = None) -> list[tuple[Any, ...]]:
 
 
 def catalogue(dsn: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Everything of the schema `public` but the ledger."""
+    """All objects of the schema `public` but the table of migrations."""
     return {name: [row for row in run(dsn, query) if row[0] != LEDGER] for name, query in _QUERIES.items()}

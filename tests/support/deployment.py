@@ -1,4 +1,4 @@
-"""The whole thing as an operator has it: `bisnesctl` in a folder of its own, on free ports, in the sandbox."""
+"""A deployment as an operator has it: `bisnesctl` in a folder of its own, on free ports, in the sandbox."""
 
 import json
 import os
@@ -16,14 +16,15 @@ import requests
 
 from bisnesctl.settings import Settings
 from tests.support.processes.servers import settings_in
+from tests.support.waiting import HANG_SECONDS
 
-#: Seconds for one command of the tool.
-COMMAND_TIMEOUT = 120
+#: Time limit of one command of the tool, on a busy machine too.
+COMMAND_TIMEOUT_SECONDS = 300
 PORTS = ("API_PORT", "META_PORT", "WWEBJS_PORT", "PORT", "SANDBOX_PORT")
 
 
 class Deployment:
-    """One deployment. `close` stops it and deletes what it left."""
+    """One deployment. `close` stops it and deletes its data."""
 
     def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
@@ -46,7 +47,7 @@ class Deployment:
         done = subprocess.run(
             [sys.executable, "-m", "bisnesctl", *words],
             input=given, capture_output=True, text=True, cwd=self.folder, env=self.environment,
-            timeout=COMMAND_TIMEOUT,
+            timeout=COMMAND_TIMEOUT_SECONDS,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(
@@ -64,7 +65,7 @@ class Deployment:
         return int(self.status()[name]["pid"])
 
     def kill(self, name: str) -> bool:
-        """SIGKILL the process of this name, if it runs just now."""
+        """SIGKILL the process of this name. Returns whether it was running."""
         pid = self.status().get(name, {}).get("pid")
         try:
             if pid:
@@ -84,7 +85,7 @@ class Deployment:
         """POST a text."""
         headers = {"X-Api-Key": self.key, **options.pop("headers", {})}
         url = f"{self.api}/api/v2/messages/text/{company}/{chat}"
-        return requests.post(url, json={"message": text}, headers=headers, timeout=40, **options)
+        return requests.post(url, json={"message": text}, headers=headers, timeout=HANG_SECONDS, **options)
 
     @property
     def api(self) -> str:
@@ -97,17 +98,17 @@ class Deployment:
         return f"http://127.0.0.1:{self.settings.sandbox_port}/_sandbox"
 
     def behave(self, **behaviour: Any) -> None:
-        """Tell the simulator to do something differently."""
-        requests.post(f"{self.sandbox}/behaviour", json=behaviour, timeout=10).raise_for_status()
+        """Add a rule to the simulator."""
+        requests.post(f"{self.sandbox}/behaviour", json=behaviour, timeout=HANG_SECONDS).raise_for_status()
 
     def received(self) -> list[dict[str, Any]]:
-        """What the simulator took in, in order of arrival."""
-        answer = requests.get(f"{self.sandbox}/messages", params={"limit": 10_000}, timeout=30)
+        """The messages that the simulator accepted, in order of arrival."""
+        answer = requests.get(f"{self.sandbox}/messages", params={"limit": 10_000}, timeout=HANG_SECONDS)
         answer.raise_for_status()
         return [message for message in answer.json()["messages"] if message["wamid"]]
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        """Run a statement in its database; its rows, where it has any."""
+        """Run a statement in its database and return the rows."""
         connection = psycopg2.connect(self.settings.database_dsn)
         try:
             with connection, connection.cursor() as cursor:
@@ -138,7 +139,7 @@ _SETTINGS = {name.upper() for name in Settings.model_fields} | {"BISNES_ENV", "B
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports on which nobody listens now."""
+    """Ports that no process uses now."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:

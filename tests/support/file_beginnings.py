@@ -1,4 +1,4 @@
-"""The beginnings of small files, by which their types are told."""
+"""The first bytes of files, by which their types are detected."""
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cfc0000000"

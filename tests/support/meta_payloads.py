@@ -1,28 +1,34 @@
-"""Webhooks as Meta documents them, one of each kind: `MESSAGES` by type, `VALUES` of the other fields."""
+"""Webhooks as Meta documents them, one of each kind: `MESSAGES` by type, `VALUES` by the other fields."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Json = dict[str, Any]
+Path = Sequence[str | int]
 
 AINA = "60123456789"
 
 
-def message(kind, content, **more):
+def message(kind: str, content: object, **more: Any) -> Json:
     """A message of Aina's."""
     found = {"from": AINA, "id": f"wamid.{kind}", "timestamp": "1790000000", "type": kind, kind: content}
     return found | more
 
 
-def value(*messages, **more):
-    """What a change of the field `messages` holds."""
+def value(*messages: Json, **more: Any) -> Json:
+    """The value of a change of the field `messages`."""
     contacts = [{"profile": {"name": "Aina"}, "wa_id": AINA}]
     metadata = {"display_phone_number": "60311112222", "phone_number_id": "1055"}
     return {"messaging_product": "whatsapp", "metadata": metadata, "contacts": contacts, "messages": [*messages]} | more
 
 
-def webhook(*values, field="messages", account="W1"):
-    """The body around values."""
+def webhook(*values: Json, field: str = "messages", account: str = "W1") -> Json:
+    """The body of a webhook with these values."""
     changes = [{"field": field, "value": each} for each in values]
     return {"object": "whatsapp_business_account", "entry": [{"id": account, "changes": changes}]}
 
 
-def _file(mime_type, **more):
+def _file(mime_type: str, **more: Any) -> Json:
     return {"mime_type": mime_type, "sha256": "c2hhMjU2", "id": "4490"} | more
 
 
@@ -55,7 +61,7 @@ MESSAGES = {
     "hologram": message("hologram", {"depth": 3}),
 }
 
-VALUES = {
+VALUES: dict[str, tuple[str, Json]] = {
     "message_template_status_update": ("template.status", {"event": "APPROVED", "message_template_name": "hello"}),
     "account_update": ("account.update", {"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "DISABLE"}}),
     "phone_number_quality_update": ("number.quality", {"event": "THROUGHPUT_UPGRADE", "display_phone_number": "603"}),
@@ -66,7 +72,7 @@ VALUES = {
     "tomorrows_field": ("provider.update", {"new": True}),
 }
 
-#: Everything at once, for tests that change some of it.
+#: All messages in one webhook, for tests that change parts of it.
 ALL = webhook(
     value(
         *MESSAGES.values(),
@@ -81,14 +87,14 @@ ALL = webhook(
 )  # fmt: skip
 
 
-def places(found):
-    """Every path into a JSON value."""
-    items = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
+def places(found: Any) -> list[tuple[str | int, ...]]:
+    """All paths into a JSON value."""
+    items: Any = found.items() if isinstance(found, dict) else enumerate(found) if isinstance(found, list) else ()
     return [()] + [(key, *path) for key, inner in items for path in places(inner)]
 
 
-def replaced(found, path, by):
-    """The value with another one at the path."""
+def replaced(found: Any, path: Path, by: Any) -> Any:
+    """A copy of the value with another value at the path."""
     if not path:
         return by
     copy = found.copy()

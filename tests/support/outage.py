@@ -1,18 +1,23 @@
-"""A Graph API of one's own that goes away and comes back, and a worker that sends to it."""
+"""A Graph API that can become unavailable and recover, and a worker that sends to it."""
 
 import json
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
+import pytest
+
+from bisnesctl.settings import Settings
 from services.channel import Channel, tuned_for_meta
+from services.connectors.base import Connector
 from services.connectors.meta.translation.connector import MetaConnector
 from services.outbox.outcome_policy import Pauses
 from tests.integration.outbox.test_delivery import Stage
 from tests.support.deployment import free_ports
 
-#: Pauses of an outage for tests: the sweeps of the workers set the pace then.
+#: Pauses of an outage for tests, so short that the sweeps of the workers set the pace.
 FAST = Pauses(first=0.1, longest=0.5, reported_after=0.4)
 
 #: HTTP status and body of an answer.
@@ -26,19 +31,20 @@ def error(code: int, status: int = 500) -> Answer:
 
 
 class Graph:
-    """Takes messages as the Cloud API does, unless `refuse` answers a text otherwise.
+    """Accepts messages as the Cloud API does, unless `refuse` returns another answer for a text.
 
-    `up` and `down` open and close it. A text that begins with `cut` is taken, and its connection closed unanswered.
+    `up` and `down` open and close its port. A text that begins with `cut` is accepted, and its connection is closed
+    without an answer.
     """
 
     def __init__(self) -> None:
         (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
-        self.received: list[tuple[str, str]] = []  # (chat, text) of what was taken
-        self.tried: list[str] = []  # the texts of all attempts that came in
+        self.received: list[tuple[str, str]] = []  # (chat, text) of accepted messages
+        self.tried: list[str] = []  # the texts of all attempts
         self.asked = 0  # GETs
         self.refuse: Callable[[str], Answer | None] = lambda _: None
-        self.page: Answer | None = None  # what everything is answered with
+        self.page: Answer | None = None  # the answer to all requests
         self._server: ThreadingHTTPServer | None = None
 
     def up(self) -> None:
@@ -80,7 +86,7 @@ class Graph:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def down(self) -> None:
-        """Listen no more: connections are refused."""
+        """Refuse connections."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -88,15 +94,18 @@ class Graph:
 
 
 class OutageStage(Stage):
-    """The stage of the deliveries, with Meta's connector and its Graph API."""
+    """The stage of the delivery tests, with Meta's connector and `Graph`."""
 
-    def __init__(self, dsn, folder, monkeypatch):
+    def __init__(self, dsn: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(dsn, folder, monkeypatch)
         self.graph = Graph()
-        self.settings = self.settings.copy_with(meta_graph_url=self.graph.url, meta_backoff_ms=50)
+        self.settings: Settings = self.settings.copy_with(meta_graph_url=self.graph.url, meta_backoff_ms=50)
         self.connector = MetaConnector(self.settings)
 
-    def sender(self, instance="meta-worker-1", run="run1", connector=None, pauses=FAST):
+    def sender(
+        self, instance: str = "meta-worker-1", run: str = "run1", connector: Connector | None = None,
+        pauses: Pauses = FAST,
+    ) -> Channel:  # fmt: skip
         tuning = replace(tuned_for_meta(self.settings), pauses=pauses)
         sender = Channel(
             self.settings, self.database, self.directory, connector or self.connector, tuning, instance, run
@@ -105,6 +114,6 @@ class OutageStage(Stage):
         sender.start()
         return sender
 
-    def close(self):
+    def close(self) -> None:
         self.graph.down()
         super().close()

@@ -1,13 +1,14 @@
 """Bots, messages and claims for tests of the outbox."""
 
 import itertools
+from typing import Any
 
 from uuid_utils import uuid7
 
 from services.database.connection import Connection, Database
 from services.inbox import refused_links
-from services.message import Outgoing, Status, StatusUpdate
-from services.outbox.accept import Entry, insert
+from services.message import Outgoing, Payload, Status, StatusUpdate
+from services.outbox.accept import Earlier, Entry, insert
 from services.outbox.outcome_policy import Result
 from services.outbox.store import Outbox, Report, apply_reports
 
@@ -16,28 +17,29 @@ _numbers = itertools.count(1)
 
 
 def outbox(worker: str = WORKER, rate: float = 1e6, lease: float = 60) -> Outbox:
-    """One worker's view of the outbox, unlimited unless told otherwise."""
+    """One worker's view of the outbox, by default without a rate limit."""
     return Outbox("meta", worker, rate, lease)
 
 
 def add_bot(connection: Connection, company: str = "0128", index: int = 0, kind: str = "meta_direct") -> int:
-    """A bot; returns its id."""
-    return execute(
+    """Add a bot. Returns its id."""
+    ((bot,),) = execute(
         connection,
         "INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id)"
         " VALUES (%s, %s, %s, %s) RETURNING id",
         (company, index, kind, f"10{company}{index}"),
-    )[0][0]
+    )
+    return int(bot)
 
 
-def entry(bot: int, chat: str = "60123456789", text: str | None = None, **extra) -> Entry:
+def entry(bot: int, chat: str = "60123456789", text: str | None = None, **extra: Any) -> Entry:
     """A message to accept."""
-    payload = {"message": text or f"text {next(_numbers)}"}
+    payload: Payload = {"message": text or f"text {next(_numbers)}"}
     return Entry(str(uuid7()), "meta", bot, "0128", 0, chat, "text", payload, **extra)
 
 
-def accept_or_not(connection: Connection, *entries: Entry) -> tuple[set[str], dict]:
-    """Accept messages; returns the ids of the new ones, and what the idempotency keys of the others were used for."""
+def accept_or_not(connection: Connection, *entries: Entry) -> tuple[set[str], dict[tuple[str, str], Earlier]]:
+    """Accept messages. Returns the ids of the new ones, and the earlier messages with the keys of the others."""
     found = insert(connection, list(entries))
     return found.stored, found.earlier
 
@@ -49,22 +51,22 @@ def accept(connection: Connection, *entries: Entry) -> None:
     assert not earlier
 
 
-def result(message: Outgoing, status: Status | None = Status.SENT, claim: str = WORKER, **extra) -> Result:
-    """What became of a claimed message."""
+def result(message: Outgoing, status: Status | None = Status.SENT, claim: str = WORKER, **extra: Any) -> Result:
+    """The result of a claimed message."""
     final = extra.pop("final", status is not None and status is not Status.QUEUED)
     provider_id = f"wamid.{message.id}" if status is Status.SENT else None
     return Result(message.bot_id, message.chat_id, message.id, claim, final, status, provider_id=provider_id, **extra)
 
 
-def execute(connection: Connection, statement: str, values: tuple = ()) -> list[tuple]:
+def execute(connection: Connection, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Run a statement and return its rows."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)
         return cursor.fetchall() if cursor.description else []
 
 
-def apply_statuses(connection: Connection, *updates: StatusUpdate) -> list:
-    """Apply what a provider reports, as the inbox does; returns the events."""
+def apply_statuses(connection: Connection, *updates: StatusUpdate) -> list[Any]:
+    """Apply status reports, as the inbox does. Returns the events."""
     reports = [Report(n, update, ["0128"]) for n, update in enumerate(updates)]
     resent = refused_links.resend(connection, [each for each in reports if refused_links.is_refused_link(each)])
     reports = [each for each in reports if each.update.message_id not in resent]
@@ -72,11 +74,11 @@ def apply_statuses(connection: Connection, *updates: StatusUpdate) -> list:
 
 
 def status_of(connection: Connection, message_id: str) -> str:
-    """A message's status as the outbox has it."""
-    return execute(connection, "SELECT status FROM outbox WHERE message_id = %s", (message_id,))[0][0]
+    """A message's status in the outbox."""
+    return str(execute(connection, "SELECT status FROM outbox WHERE message_id = %s", (message_id,))[0][0])
 
 
 def open_database(dsn: str) -> tuple[Database, Connection]:
-    """A database and a connection of the test's own."""
+    """A connection pool, and a connection of the test's own."""
     database = Database(dsn, 4)
     return database, database.connect()

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import requests
 
+from tests.support.waiting import HANG_SECONDS
+
 
 class Request(NamedTuple):
     """A request that came to the relay."""
@@ -25,7 +27,8 @@ class Relay:
 
     def __init__(self, api: str, *troubles: int | str) -> None:
         self.requests: list[Request] = []
-        self._api, self._troubles = api, list(troubles)
+        self._api = api
+        self._troubles = list(troubles)
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -55,7 +58,9 @@ class Relay:
         kept = {name: value for name, value in request.headers.items() if name.lower() not in ("host", "connection")}
         with requests.Session() as session:
             session.trust_env = False
-            found = session.request(request.method, self._api + request.path, data=body, headers=kept, timeout=30)
+            found = session.request(
+                request.method, self._api + request.path, data=body, headers=kept, timeout=HANG_SECONDS
+            )
         if trouble == "cut":
             handler.close_connection = True
         else:
@@ -69,6 +74,5 @@ class Relay:
         handler.wfile.write(body)
 
     def close(self) -> None:
-        """Ends it."""
         self._server.shutdown()
         self._server.server_close()

@@ -1,4 +1,4 @@
-"""The shell blocks of a document, run by bash as written but for the ports."""
+"""Runs the shell blocks of a document in bash, with other ports."""
 
 import contextlib
 import os
@@ -12,8 +12,9 @@ from typing import IO
 
 from tests.support.waiting import wait_until
 
-#: Seconds for a command, and for a line that a program is to print.
-COMMAND_SECONDS, LINE_SECONDS = 200, 100
+COMMAND_TIMEOUT_SECONDS = 300
+#: How long a program may take to print an expected line.
+LINE_SECONDS = 100
 
 _BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SECTION = re.compile(r"^## (.*)\n", re.MULTILINE)
@@ -32,13 +33,15 @@ class Terminal:
 
     def __init__(self, folder: Path, environment: Mapping[str, str], ports: Mapping[int, int]) -> None:
         """`ports`: the ports to use in place of the documented ones."""
-        self.folder, self.environment, self._ports = folder, dict(environment), ports
+        self.folder = folder
+        self.environment = dict(environment)
+        self._ports = ports
 
     def run(self, block: str, *, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         """Runs a block until its end. Fails unless `check` is false or the exit code is 0."""
         done = subprocess.run(
             self._bash(block), cwd=self.folder, env=self.environment | variables, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=COMMAND_SECONDS,
+            capture_output=True, text=True, timeout=COMMAND_TIMEOUT_SECONDS,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
         return done
@@ -96,7 +99,7 @@ class Running:
         self._wait()
 
     def _wait(self) -> int:
-        code = self._process.wait(COMMAND_SECONDS)
+        code = self._process.wait(COMMAND_TIMEOUT_SECONDS)
         for reader in self._readers:
-            reader.join(COMMAND_SECONDS)
+            reader.join(COMMAND_TIMEOUT_SECONDS)
         return code

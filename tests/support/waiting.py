@@ -1,4 +1,4 @@
-"""Waiting for a condition, with deadlines that stretch when the machine is busy."""
+"""Waiting for a condition, with deadlines that stretch if the machine is busy."""
 
 import time
 from collections.abc import Callable
@@ -6,17 +6,19 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Seconds of processor time for one measurement of the machine's speed.
+#: Time limit of calls: one that takes longer hangs. No test measures with it.
+HANG_SECONDS = 60.0
+#: Processor time of one measurement of the machine's speed.
 PROBE_SECONDS = 0.003
-#: Seconds between two measurements.
+#: Interval of the measurements.
 PROBE_INTERVAL_SECONDS = 1.0
 
 
 class Patience:
     """A time limit in seconds of a machine that is not busy.
 
-    Other programs may leave us a part of the processor only. A second then counts for that part: with a third of a
-    processor, 10 seconds of patience last 30 seconds by the clock.
+    On a busy machine we get only a part of a processor, and a second counts for that part: with a third of a processor,
+    10 seconds of patience last 30 seconds by the clock.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -25,7 +27,7 @@ class Patience:
         self._share = 1.0
 
     def is_over(self) -> bool:
-        """Whether the time is used up. To be called again and again while waiting."""
+        """Whether the time is used up. Has to be called repeatedly while waiting."""
         now = time.monotonic()
         if now - self._probed >= PROBE_INTERVAL_SECONDS:
             self._probed, self._share = now, processor_share()
@@ -35,7 +37,7 @@ class Patience:
 
 
 def processor_share() -> float:
-    """The part of a processor that this thread gets just now, from above 0 to 1."""
+    """The part of a processor that this thread gets now: from above 0 to 1."""
     wall, processor = time.monotonic(), time.thread_time()
     while (used := time.thread_time() - processor) < PROBE_SECONDS:
         pass
@@ -45,7 +47,7 @@ def processor_share() -> float:
 def wait_until(
     condition: Callable[[], T], seconds: float = 60.0, what: Callable[[], str] = lambda: "", pause: float = 0.05
 ) -> T:
-    """Wait until the condition holds, and return its value. Fails with `what()` when the patience is over."""
+    """Wait until the condition holds, and return its value. Fails with the text of `what()` if the patience is over."""
     patience = Patience(seconds)
     while not (found := condition()):
         assert not patience.is_over(), what()

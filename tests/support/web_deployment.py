@@ -1,4 +1,4 @@
-"""A deployment with WhatsApp Web numbers, linked by the simulator's scan, and the processes that may be killed."""
+"""A deployment with WhatsApp Web numbers that a simulated phone links, and the processes to kill."""
 
 import contextlib
 import os
@@ -13,12 +13,12 @@ from bisnesctl import paths
 from bisnesctl.naming import session_name
 from bisnesctl.processes.supervisor import Supervisor
 from tests.support.deployment import Deployment, descendants
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 COMPANY = "0100"
-#: Seconds that a session has to show its QR code, or to work again.
-PATIENCE = 180
-#: What a session consists of.
+#: How long a session may take to show its QR code, or to work again, on a machine that is not busy.
+SESSION_SECONDS = 180
+#: The processes of a session.
 PARTS = ("browser", "driver", "session")
 
 
@@ -26,7 +26,7 @@ class WebDeployment(Deployment):
     """WhatsApp Web numbers have the indexes from 1 on; Meta's has 0."""
 
     def add_web_bot(self, index: int, company: str = COMPANY) -> None:
-        """A WhatsApp Web number, which the manager starts by itself."""
+        """Add a WhatsApp Web number, which the manager starts by itself."""
         self.run("bots", "add", "--company", company, "--phone", str(index), "--wwebjs")
 
     def link(self, index: int, company: str = COMPANY) -> str:
@@ -38,11 +38,11 @@ class WebDeployment(Deployment):
             code = self.sessions_call("GET", f"{company}/{index}/qr")
             return code.ok and self.wa_post("scan", number=number, qr=code.json()["qr"]).ok
 
-        wait_until(scanned, PATIENCE, lambda: f"{self.session(index, company)}\n{self.logs()}")
+        wait_until(scanned, SESSION_SECONDS, lambda: f"{self.session(index, company)}\n{self.logs()}")
         self.wait_for("WORKING", index, company)
         return number
 
-    def wait_for(self, status: str, index: int, company: str = COMPANY, seconds: float = PATIENCE) -> None:
+    def wait_for(self, status: str, index: int, company: str = COMPANY, seconds: float = SESSION_SECONDS) -> None:
         """Wait until a session has that status."""
         wait_until(
             lambda: self.session(index, company).get("status") == status,
@@ -57,15 +57,17 @@ class WebDeployment(Deployment):
     def sessions_call(self, method: str, path: str, **options: Any) -> requests.Response:
         """A call of the sessions' API."""
         headers = {"X-Api-Key": self.key}
-        return requests.request(method, f"{self.api}/api/sessions/{path}", headers=headers, timeout=40, **options)
+        return requests.request(
+            method, f"{self.api}/api/sessions/{path}", headers=headers, timeout=HANG_SECONDS, **options
+        )
 
     def wa_post(self, path: str, **fields: Any) -> requests.Response:
-        """Tell the simulated WhatsApp Web something."""
-        return requests.post(f"{self.sandbox}/wa/{path}", json=fields, timeout=30)
+        """Call a control of the simulated WhatsApp Web."""
+        return requests.post(f"{self.sandbox}/wa/{path}", json=fields, timeout=HANG_SECONDS)
 
     def arrived(self, number: str) -> list[dict[str, Any]]:
-        """What a number's page sent, in the order of arrival, each with how often it arrived."""
-        answer = requests.get(f"{self.sandbox}/wa/messages", params={"number": number}, timeout=30)
+        """The messages that a number's page sent, in order, each with the number of its `arrivals`."""
+        answer = requests.get(f"{self.sandbox}/wa/messages", params={"number": number}, timeout=HANG_SECONDS)
         return [each for each in answer.json()["messages"] if each["arrivals"]]
 
     def program(self, index: int, company: str = COMPANY) -> str:
@@ -115,7 +117,7 @@ def parts_below(pid: int) -> dict[str, int]:
 
 
 def command_of(pid: int) -> list[str]:
-    """The words of a process's command line; none where it is gone."""
+    """The words of a process's command line; none if the process is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0").split("\0")
     except OSError:

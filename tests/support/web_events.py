@@ -1,50 +1,56 @@
-"""A bot of WhatsApp Web without its browser: events as its page tells them, and its outbox, in a real PostgreSQL."""
+"""A WhatsApp Web bot without its browser: events as its page reports them, and its outbox, in a real PostgreSQL."""
 
 import itertools
 import time
+from typing import Any, cast
 
 from uuid_utils import uuid7
 
 from services.connectors.wwebjs.browser.page_events import PageEvent
 from services.connectors.wwebjs.session.event_recorder import EventRecorder
 from services.connectors.wwebjs.translation.incoming import parse
+from services.database.connection import Connection, Database
 from services.inbox.webhook_inbox import Inbox
-from services.message import Status
+from services.message import Outgoing, Payload, Status
 from services.outbox import recovery
 from services.outbox.accept import Entry
 from services.outbox.outcome_policy import Result
 from services.outbox.recovery import KeyedRecovery
 from services.outbox.store import Outbox
-from tests.support.outbox import accept, execute
+from tests.support.outbox import accept, execute, status_of
 
-CUSTOMER, OWN = "60123456789", "60111222333"
-CHAT, GROUP = f"{CUSTOMER}@c.us", "120363000000000001@g.us"
+CUSTOMER = "60123456789"
+OWN = "60111222333"
+CHAT = f"{CUSTOMER}@c.us"
+GROUP = "120363000000000001@g.us"
 _numbers = itertools.count(1)
 
 
-def event(name, data, at=None):
+def event(name: str, data: dict[str, Any], at: float | None = None) -> PageEvent:
     """An event of a page."""
     return PageEvent("boot", next(_numbers), at or time.time(), name, data)
 
 
-def message(key, kind="chat", **more):
-    """A message as the page tells it."""
+def message(key: str, kind: str = "chat", **more: Any) -> dict[str, Any]:
+    """A message as the page reports it."""
     name = None if key.startswith("true") else "Aina"
     return {"id": key, "type": kind, "t": time.time(), "ack": 1, "name": name} | more
 
 
-def said(key, body="Hello", **more):
+def said(key: str, body: str = "Hello", **more: Any) -> PageEvent:
+    """The event of a new message."""
     return event("chat.new_message", message(key, body=body, **more))
 
 
-def acked(ack, *keys):
+def acked(ack: int, *keys: str) -> PageEvent:
+    """The event of a new acknowledgement."""
     return event("chat.msg_ack_change", {"ack": ack, "ids": list(keys), "chat": CHAT})
 
 
 class WebBot:
-    """A linked number whose company asked for events."""
+    """A linked number whose company has an event feed."""
 
-    def __init__(self, connection, database):
+    def __init__(self, connection: Connection, database: Database) -> None:
         self.connection = connection
         execute(connection, "INSERT INTO event_feed (company_id) VALUES ('0128') ON CONFLICT DO NOTHING")
         ((self.id,),) = execute(
@@ -57,58 +63,58 @@ class WebBot:
         self.recorder = EventRecorder(database, self.id, lambda: None)
         self.restart()
 
-    def restart(self):
-        """Another process serves the bot; returns nothing before it took over what the one before had in hand."""
+    def restart(self) -> None:
+        """Serve the bot from another process, which recovers the messages that the earlier one had claimed."""
         self.outbox = Outbox("wwebjs", f"host/session/{next(_numbers)}", 1e6, 60, bot_id=self.id)
         self.recovery = KeyedRecovery(self.outbox, self.id)
         self.recovery.of_earlier_runs(self.connection)
 
-    def tell(self, *events):
-        """The page tells something, and it is applied."""
+    def tell(self, *events: PageEvent) -> None:
+        """Record events of the page, and apply them."""
         self.recorder.record(list(events))
         self.inbox.apply_all(self.connection)
 
-    def accept(self, kind="text", chat=CUSTOMER, **payload):
-        """A message to send; returns its id."""
-        entry = Entry(str(uuid7()), "wwebjs", self.id, "0128", 0, chat, kind, payload or {"message": "Hi"})
+    def accept(self, kind: str = "text", chat: str = CUSTOMER, **payload: Any) -> str:
+        """Accept a message. Returns its id."""
+        stored = cast(Payload, payload or {"message": "Hi"})
+        entry = Entry(str(uuid7()), "wwebjs", self.id, "0128", 0, chat, kind, stored)
         accept(self.connection, entry)
         return entry.message_id
 
-    def begin(self, key=None):
-        """Claim what is due and reserve a key for it, as before every send."""
+    def begin(self, key: str | None = None) -> Outgoing:
+        """Claim the message that is due and reserve a key for it, as before every send."""
         (claimed,) = self.outbox.claim(self.connection, 1)
         if key:
             recovery.reserve(self.connection, claimed, key)
         return claimed
 
-    def record(self, claimed, key=None, status=Status.SENT):
-        """Write down what became of it; a status of None: no attempt was made."""
+    def record(self, claimed: Outgoing, key: str | None = None, status: Status | None = Status.SENT) -> None:
+        """Record the outcome of a claimed message; a status of None: no attempt was made."""
         final = status not in (None, Status.QUEUED)
         result = Result(
             self.id, claimed.chat_id, claimed.id, self.outbox.worker, final, status, provider_id=key if final else None
         )
         self.outbox.record(self.connection, [result])
 
-    def send(self, key, kind="text", **payload):
-        """A message that was sent; returns its id."""
+    def send(self, key: str, kind: str = "text", **payload: Any) -> str:
+        """Accept and send a message. Returns its id."""
         message_id = self.accept(kind, **payload)
         self.record(self.begin(key), key)
         return message_id
 
-    def events(self, name=None):
-        """The payloads of the customer's events of that name, or (name, payload) of all."""
+    def events(self, name: str | None = None) -> list[Any]:
+        """The payloads of the customer's events of this name, or (name, payload) of all."""
         rows = execute(self.connection, "SELECT name, payload FROM event WHERE company_id = '0128' ORDER BY seq")
         return rows if name is None else [payload for each, payload in rows if each == name]
 
-    def history(self, columns="content, from_me, status"):
+    def history(self, columns: str = "content, from_me, status") -> list[tuple[Any, ...]]:
         """The rows of the history."""
         return execute(self.connection, f"SELECT {columns} FROM messages ORDER BY timestamp, external_id")
 
-    def status(self, message_id):
-        """Of a message of the outbox."""
-        ((status,),) = execute(self.connection, "SELECT status FROM outbox WHERE message_id = %s", (message_id,))
-        return status
+    def status(self, message_id: str) -> str:
+        """The status of a message in the outbox."""
+        return status_of(self.connection, message_id)
 
-    def aside(self):
-        """Why events were set aside."""
+    def aside(self) -> list[str]:
+        """The errors of events that could not be applied."""
         return [error for (error,) in execute(self.connection, "SELECT error FROM webhook_inbox WHERE error <> ''")]

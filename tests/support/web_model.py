@@ -1,23 +1,26 @@
-"""WhatsApp Web as a model: a server, a page that may hang, lose calls or be lost itself, and the rows of an outbox."""
+"""A model of WhatsApp Web for property tests: a server, an unreliable page, and the rows of an outbox."""
 
 from collections import defaultdict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
+from services.connectors.base import PageRequest
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.translation.connector import page_request
-from services.message import Outgoing, Status
+from services.message import Outcome, Outgoing, Status
 from services.outbox.outcome_policy import Attempts, settle
 
-#: How a call that sends may go.
+#: The outcomes of a call that sends.
 ENDS = ("well", "hangs", "late", "fails", "lost before", "lost unsaved", "lost saved")
-#: How any other call may go.
+#: The outcomes of any other call.
 QUESTIONS = ("well", "hangs", "lost")
 
 
 @dataclass
 class Local:
-    """A message as the page has it."""
+    """A message in the page."""
 
     chat: str
     body: str
@@ -26,59 +29,63 @@ class Local:
 
 
 class World:
-    """The server, the page's profile and the page's present life."""
+    """The state of the server, of the page's profile and of the loaded page."""
 
-    def __init__(self):
-        self.server = []  # (chat, body, key) in the order of arrival
-        self.page = {}  # Local by key
-        self.calls = {}  # calls that did not come back: (chat, body) by key
-        self.doubles = []  # keys of messages that came into the page while it, or the server, had them
+    def __init__(self) -> None:
+        self.server: list[tuple[str, str, str]] = []  # (chat, body, key) in the order of arrival
+        self.page: dict[str, Local] = {}  # by key
+        self.calls: dict[str, tuple[str, str]] = {}  # calls that have not returned: (chat, body) by key
+        self.doubles: list[str] = []  # keys of messages that were added to the page although it or the server had them
         self._keys = count(1)
 
-    def new_key(self, chat):
+    def new_key(self, chat: str) -> str:
         return f"true_{chat}_{next(self._keys)}"
 
-    def add(self, key, chat, body, saved=True):
+    def add(self, key: str, chat: str, body: str, saved: bool = True) -> None:
         if body in {taken for _, taken, _ in self.server} or key in self.page or self._has(body):
             self.doubles.append(key)
         self.page[key] = Local(chat, body, saved=saved)
 
-    def _has(self, body):
+    def _has(self, body: str) -> bool:
         return any(local.body == body and local.ack >= 0 for local in self.page.values())
 
-    def finish_call(self, key):
-        """A call that nobody waits for any more comes to its end."""
+    def finish_call(self, key: str) -> None:
+        """Finish a call whose caller has timed out."""
         chat, body = self.calls.pop(key)
         self.add(key, chat, body)
 
-    def deliver(self, key):
-        """The server takes what the page has to send."""
+    def deliver(self, key: str) -> None:
+        """Let the server receive a message of the page."""
         local = self.page[key]
         self.server.append((local.chat, local.body, key))
         local.ack, local.saved = 1, True
 
-    def waiting(self):
-        """Keys that are on their way to the server, the oldest of each chat."""
-        found = {}
+    def waiting(self) -> list[str]:
+        """The keys of unsent messages, the oldest of each chat."""
+        found: dict[str, str] = {}
         for key, local in self.page.items():
             if local.ack == 0:
                 found.setdefault(local.chat, key)
         return list(found.values())
 
-    def reload(self):
-        """Another life of the page: its calls are gone, and what was neither kept nor sent."""
+    def reload(self) -> None:
+        """Load the page again. Its calls and the messages that were neither saved nor sent are lost."""
         self.calls.clear()
         self.page = {key: local for key, local in self.page.items() if local.saved}
 
 
 class FakePage:
-    """The page as `PageSends` calls it: the results of its next sends and next other calls; later ones succeed."""
+    """Stands in for the page that `PageSends` calls.
 
-    def __init__(self, world):
+    `sends` and `questions` hold the outcomes of its next calls. Later calls succeed.
+    """
+
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.sends, self.questions = deque(), deque()
+        self.sends: deque[str] = deque()
+        self.questions: deque[str] = deque()
 
-    def call(self, function, *arguments, deadline=30.0):
+    def call(self, function: str, *arguments: Any, deadline: float = 30.0) -> Any:
         if function == "WPP.chat.sendTextMessage":
             return self._send(self.sends.popleft() if self.sends else "well", *arguments)
         how = self.questions.popleft() if self.questions else "well"
@@ -93,7 +100,7 @@ class FakePage:
         local = self.world.page.get(arguments[0])
         return {"ack": None if local is None else local.ack, "running": arguments[0] in self.world.calls}
 
-    def _send(self, how, chat, body, options):
+    def _send(self, how: str, chat: str, body: str, options: Mapping[str, str]) -> dict[str, Any]:
         key, world = options["messageId"], self.world
         if how == "fails":
             raise CallFailed(None, "something is wrong")
@@ -121,26 +128,26 @@ class Row:
 
 @dataclass
 class Rows:
-    """An outbox of one bot, and the send guard that stores keys in it."""
+    """The outbox of one bot in memory, and the guard that reserves keys in it (`SendGuard`)."""
 
-    rows: dict = field(default_factory=dict)
-    in_hand: set = field(default_factory=set)
+    rows: dict[int, Row] = field(default_factory=dict)
+    in_hand: set[int] = field(default_factory=set)
 
-    def accept(self, chat):
+    def accept(self, chat: str) -> None:
         number = len(self.rows) + 1
         message = Outgoing(number, str(number), 1, f"{chat}@g.us", "text", {"message": str(number)}, 0)
         self.rows[number] = Row(message)
 
-    def refusal(self, page, message):
+    def refusal(self, page: object, message: Outgoing) -> None:
         return None
 
-    def reserve(self, message, key):
+    def reserve(self, message: Outgoing, key: str) -> None:
         row = self.rows[message.id]
         row.message = replace(row.message, provider_id=key)
 
-    def claim(self, now):
-        """The oldest message of each chat that is not in hand, with its chat."""
-        oldest = {}
+    def claim(self, now: float) -> list[PageRequest]:
+        """Claim the oldest message of each chat, unless it is claimed."""
+        oldest: dict[str, Row] = {}
         for row in self.rows.values():
             if row.status is Status.QUEUED:
                 oldest.setdefault(row.message.chat_id, row)
@@ -148,7 +155,8 @@ class Rows:
         self.in_hand |= {row.message.id for row in found}
         return [page_request(row.message) for row in found]
 
-    def record(self, number, outcome, now):
+    def record(self, number: int, outcome: Outcome, now: float) -> None:
+        """Record the outcome of a claimed message."""
         row = self.rows[number]
         result = settle(row.message, outcome, Attempts(3, 2.0), "worker")
         self.in_hand.discard(number)
@@ -160,14 +168,15 @@ class Rows:
                 row.message = replace(row.message, provider_id=result.provider_id)
 
     @property
-    def open(self):
-        """Whether anything is left to be sent."""
+    def open(self) -> bool:
+        """Whether messages are left to send."""
         return any(row.status is Status.QUEUED for row in self.rows.values())
 
 
-def violations(world, rows):
-    """What must never be: a message twice at the server or twice in the page, one lost, a chat out of its order."""
-    found, arrived = [f"{key} is twice in the page" for key in world.doubles], defaultdict(list)
+def violations(world: World, rows: Rows) -> list[str]:
+    """Broken promises: a duplicate at the server or in the page, a lost message, a chat out of order."""
+    found = [f"{key} is twice in the page" for key in world.doubles]
+    arrived: defaultdict[str, list[str]] = defaultdict(list)
     for chat, body, _ in world.server:
         arrived[body].append(chat)
     bodies = [row.message.payload["message"] for row in rows.rows.values()]
@@ -182,13 +191,14 @@ def violations(world, rows):
     return found + _disorder(world, rows)
 
 
-def _key(world, body):
+def _key(world: World, body: str) -> str | None:
     return next((key for key, local in world.page.items() if local.body == body), None)
 
 
-def _disorder(world, rows):
-    """Chats in which an earlier message that is not `unknown` arrived after a later one."""
-    last, found = defaultdict(int), []
+def _disorder(world: World, rows: Rows) -> list[str]:
+    """The messages that arrived after a later message of their chat, unless they are `unknown`."""
+    last: defaultdict[str, int] = defaultdict(int)
+    found = []
     for chat, body, _ in world.server:
         if rows.rows[int(body)].status is Status.UNKNOWN:
             continue

@@ -8,8 +8,7 @@ from markdown_table import table
 
 from services.api.event_schemas import event_example
 from services.events.names import CATALOGUE
-from services.events.payloads import PAYLOADS, Payload, example
-from services.events.sender import SIGNED_HEADERS
+from services.events.payloads import CALL_HEADERS, PAYLOADS, Payload, example
 
 INTRODUCTION = """\
 # Events
@@ -53,7 +52,7 @@ def render() -> str:
         _json(event_example("message")),
         table(("field", "meaning"), ENVELOPE) + "\n",
         HEADERS,
-        table(("header", "meaning"), [(f"`{name}`", about) for name, about in SIGNED_HEADERS.items()]) + "\n",
+        table(("header", "meaning"), [(f"`{name}`", about) for name, about in CALL_HEADERS.items()]) + "\n",
         *(_section(payload, names) for payload, names in groups.items()),
     ]).rstrip("\n") + "\n"  # fmt: skip
 

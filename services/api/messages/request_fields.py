@@ -41,6 +41,9 @@ _PHONE_INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 #: Booleans as the text fields of a form write them.
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
+_NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})(?:@c\.us)?", re.ASCII)
+_GROUP_OR_HIDDEN = re.compile(r"[0-9]+(?:-[0-9]+)?@(?:g\.us|lid)", re.ASCII)
+_CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
 
 
 def invalid(message: str) -> ApiError:
@@ -57,6 +60,34 @@ def json_object(body: bytes, example: str = '{"message": "Hello"}') -> Fields:
     if not isinstance(fields, dict):
         raise ApiError(ErrorCode.INVALID_JSON, f"the body must be a JSON object, such as {example}")
     return fields
+
+
+class InvalidChatId(ValueError):
+    """Not a chat id in any known form."""
+
+
+def normalise_chat_id(raw: str, company_id: str) -> str:
+    """The one form of a chat's id: E.164 digits, `<id>@g.us` for a group, `<id>@lid` for a hidden number, or
+    `<country>.<id>` for a user of Meta's with a hidden number.
+
+    Accepts bare digits, a leading plus, `<digits>@c.us`, a group, lid or user id as it is, and the database's
+    contact id `<companyId>-<digits or user id>`. Raises `InvalidChatId` with the reason otherwise.
+    """
+    if (_GROUP_OR_HIDDEN.fullmatch(raw) and len(raw) <= 64) or is_user_id(raw):
+        return raw
+    number = raw
+    if "@" not in raw and (contact := _CONTACT.fullmatch(raw)):
+        if contact[1] != company_id:
+            raise InvalidChatId(f"the contact id {raw!r} belongs to another company than {company_id!r}")
+        number = contact[2]
+        if is_user_id(number):
+            return number
+    if match := _NUMBER.fullmatch(number):
+        return match[1]
+    raise InvalidChatId(
+        "a chat id is a phone number in international form (60123456789, +60123456789, 60123456789@c.us), "
+        "a group (…@g.us), a hidden number (…@lid) or <companyId>-<number>"
+    )
 
 
 def chat(chat_id: str, company_id: str) -> str:
@@ -219,31 +250,3 @@ def _has_nul(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(_has_nul, value))
     return isinstance(value, str) and "\0" in value
-
-
-class InvalidChatId(ValueError):
-    """Not a chat id in any known form."""
-
-
-def normalise_chat_id(raw: str, company_id: str) -> str:
-    """The one form of a chat's id: E.164 digits, `<id>@g.us` for a group, `<id>@lid` for a hidden number, or
-    `<country>.<id>` for a user of Meta's with a hidden number.
-
-    Accepts bare digits, a leading plus, `<digits>@c.us`, a group, lid or user id as it is, and the database's
-    contact id `<companyId>-<digits or user id>`. Raises `InvalidChatId` with the reason otherwise.
-    """
-    if (_GROUP_OR_HIDDEN.fullmatch(raw) and len(raw) <= 64) or is_user_id(raw):
-        return raw
-    number = raw
-    if "@" not in raw and (contact := _CONTACT.fullmatch(raw)):
-        if contact[1] != company_id:
-            raise InvalidChatId(f"the contact id {raw!r} belongs to another company than {company_id!r}")
-        number = contact[2]
-        if is_user_id(number):
-            return number
-    if match := _NUMBER.fullmatch(number):
-        return match[1]
-    raise InvalidChatId(
-        "a chat id is a phone number in international form (60123456789, +60123456789, 60123456789@c.us), "
-        "a group (…@g.us), a hidden number (…@lid) or <companyId>-<number>"
-    )

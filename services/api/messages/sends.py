@@ -117,7 +117,8 @@ def digest(send: Send) -> str:
     """Identifies the content of a request. A file of ours is identified by its content, not by its place."""
     payload = send.payload
     if media := payload.get("media"):
-        payload = payload | {"media": cast(StoredFile, {name: value for name, value in media.items() if name != "key"})}
+        identifying = {name: value for name, value in media.items() if name != "key"}
+        payload = payload | {"media": cast(StoredFile, identifying)}
     content = [send.chat_id, send.phone_index, send.kind, payload]
     return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 

@@ -5,14 +5,14 @@ from typing import Any
 import structlog
 from flask import g, request
 
+from bisnesctl.bots import checks
 from bisnesctl.bots import store as stored
-from bisnesctl.bots import verification
 from bisnesctl.bots.identity import IdentityRefused
-from bisnesctl.bots.linking import Linked, LinkFailed, LinkOptions, link
+from bisnesctl.bots.linking import LinkFailed, LinkOptions, LinkResult, link
 from bisnesctl.bots.store import Bot, NewBot
 from bisnesctl.encryption import EncryptionError
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, UsageError
-from services.api.auth import Auth, Principal, company_of, context, resource
+from services.api.auth import Auth, Principal, company_filter, company_of, context, resource
 from services.api.openapi import problems
 from services.api.schemas.bots import (
     BotList,
@@ -42,7 +42,7 @@ class _LinkRefused(ApiError):
     """A step of linking failed at the provider."""
 
     def __init__(self, failed: LinkFailed) -> None:
-        if failed.passing:
+        if failed.temporary:
             super().__init__(ErrorCode.PROVIDER_UNAVAILABLE, str(failed), retry_after(RETRY_LATER_SECONDS))
         else:
             super().__init__(ErrorCode.LINK_FAILED, str(failed))
@@ -91,9 +91,7 @@ def link_bot(body: LinkRequest) -> Answer:
 @bots.get("/api/bots", summary="All numbers", responses={200: BotList, **problems("foreign_company")})
 def list_bots(query: BotQuery) -> dict[str, Any]:
     """List the bots of the key's company; for an operator, all bots or those of one company."""
-    company = query.company if query.company is not None else g.principal.company_id
-    if company is not None:
-        g.principal.require_company(company)
+    company = company_filter(g.principal, query.company)
     with context().database.connection() as connection:
         found = stored.find(connection, company)
     return {"success": True, "bots": [_shown(each) for each in found]}
@@ -125,7 +123,7 @@ def verify_bot(path: BotPath) -> dict[str, Any]:
     if found.type == "wwebjs":
         raise ApiError(ErrorCode.UNSUPPORTED_BY_CHANNEL, "a WhatsApp Web number has no provider to ask")
     here = context()
-    finding = verification.verify(here.database.connection, here.settings, path.company_id, path.phone_index)[0]
+    finding = checks.check(here.database.connection, here.settings, path.company_id, path.phone_index)[0]
     shown = _shown(_find(path.company_id, path.phone_index))
     return {"success": True, "bot": shown, "report": camel(finding.plain()["report"]), "problems": shown["problems"]}
 
@@ -169,7 +167,7 @@ def _options(principal: Principal, company: str, body: LinkRequest) -> LinkOptio
     return LinkOptions(new, body.code, pin, body.set_webhook, body.verify)
 
 
-def _link(options: LinkOptions) -> Linked:
+def _link(options: LinkOptions) -> LinkResult:
     here = context()
     try:
         return link(here.database.connection, here.settings, options)

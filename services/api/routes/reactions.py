@@ -74,7 +74,7 @@ def _target(path: TargetPath, given: Fields) -> Target:
 
 
 def _send(kind: str, path: TargetPath, header: SendHeaders, given: Fields, target: Target, content: Payload) -> Answer:
-    payload = content | {"targetMessageId": path.message_id, "target_provider_id": target.sent_id()}
+    payload: Payload = content | {"targetMessageId": path.message_id, "target_provider_id": target.sent_id()}
     phone_index = request_fields.phone_index(given) if target.phone_index is None else target.phone_index
     key, wait = request_fields.idempotency_key(header.idempotency_key), request_fields.wait(request.args.get("wait"))
     send = Send(path.company_id, target.chat_id, phone_index, kind, payload, key, wait)

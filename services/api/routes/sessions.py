@@ -8,8 +8,8 @@ import structlog
 from flask import Response, g, jsonify, request
 
 from bisnesctl.bots import qr_codes, web_sessions
-from bisnesctl.bots.web_sessions import Block, QrCode, Session
-from services.api.auth import Auth, context, resource
+from bisnesctl.bots.web_sessions import Block, QrCode, WebSession
+from services.api.auth import Auth, company_filter, context, resource
 from services.api.openapi import problems
 from services.api.schemas.sessions import (
     Examination,
@@ -47,7 +47,7 @@ _ONE = problems("unknown_bot", "unsupported_by_channel")
 class _NotScanning(ApiError):
     """The session shows no QR code."""
 
-    def __init__(self, found: Session) -> None:
+    def __init__(self, found: WebSession) -> None:
         hints = {
             "STOPPED": "start it first",
             "STARTING": "ask again in a moment",
@@ -66,9 +66,7 @@ class _NotScanning(ApiError):
 @sessions.get("/api/sessions", summary="All sessions", responses={200: SessionList, **problems("foreign_company")})
 def list_sessions(query: SessionQuery) -> dict[str, Any]:
     """List the sessions of the key's company; for an operator, all sessions or those of one company."""
-    company = query.company if query.company is not None else g.principal.company_id
-    if company is not None:
-        g.principal.require_company(company)
+    company = company_filter(g.principal, query.company)
     with context().database.connection() as connection:
         found = web_sessions.find(connection, company)
     return {"success": True, "sessions": [_shown(each) for each in found]}
@@ -200,7 +198,7 @@ def _keep_out_of_caches(response: Response) -> Response:
     return response
 
 
-def _find(path: SessionPath) -> Session:
+def _find(path: SessionPath) -> WebSession:
     here = context()
     with here.database.connection() as connection:
         found = web_sessions.find(connection, path.company_id, path.phone_index)
@@ -211,25 +209,25 @@ def _find(path: SessionPath) -> Session:
     raise unknown_bot(path.company_id, path.phone_index)
 
 
-def _change(path: SessionPath, change: Callable[[Session], None]) -> Answer:
+def _change(path: SessionPath, change: Callable[[WebSession], None]) -> Answer:
     found = _find(path)
     change(found)
     log.info("session.commanded", session=found.name, command=request.path.rpartition("/")[2])
     return {"success": True, "session": _shown(_find(path))}, 202
 
 
-def _start(found: Session) -> None:
+def _start(found: WebSession) -> None:
     if found.block is not None:
         raise ApiError(ErrorCode.BLOCKED, web_sessions.blocked(found, found.block))
     _want(found, True)
 
 
-def _want(found: Session, wanted: bool) -> None:
+def _want(found: WebSession, wanted: bool) -> None:
     with context().database.connection() as connection:
         web_sessions.want(connection, found, wanted)
 
 
-def _send_command(found: Session, command: str) -> None:
+def _send_command(found: WebSession, command: str) -> None:
     if not found.runs:
         raise _not_running(found)
     here = context()
@@ -237,11 +235,11 @@ def _send_command(found: Session, command: str) -> None:
         commands.send(connection, here.notifier, found.bot_id, command, {})
 
 
-def _not_running(found: Session) -> ApiError:
+def _not_running(found: WebSession) -> ApiError:
     return ApiError(ErrorCode.NOT_RUNNING, f"the session is {found.state}: start it first")
 
 
-def _ask(found: Session, command: str, arguments: dict[str, Any], seconds: float) -> dict[str, Any]:
+def _ask(found: WebSession, command: str, arguments: dict[str, Any], seconds: float) -> dict[str, Any]:
     """The answer of the session. Raises `ApiError` if it fails or does not answer in time."""
     here = context()
     with here.database.connection() as connection:
@@ -268,13 +266,13 @@ _DRAWN: dict[str, Callable[[QrCode], Response]] = {
 }
 
 
-def _shown(found: Session) -> dict[str, Any]:
+def _shown(found: WebSession) -> dict[str, Any]:
     return {
         "companyId": found.company,
         "phoneIndex": found.phone,
         "name": found.name,
         "status": found.state,
-        "reason": found.told_reason(context().settings.max_heartbeat_age / 1000),
+        "reason": found.current_reason(context().settings.max_heartbeat_age / 1000),
         "wanted": found.wanted,
         "number": found.number,
         "changedAt": _time(found.changed_at),

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import structlog
 
-from bisnesctl.bots import check_results, identity
-from bisnesctl.bots.diagnosis import Failure, Problem, Report, problems
-from bisnesctl.bots.inspection import Subject, inspect
-from bisnesctl.bots.verification import broken
+from bisnesctl.bots import check_records, identity
+from bisnesctl.bots.checks import undecryptable
+from bisnesctl.bots.provider_queries import ProviderBot, query_provider
+from bisnesctl.bots.provider_report import Failure, Problem, ProviderReport, problems
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.settings import Settings
 from services.database.connection import Connection, transaction
@@ -70,7 +70,7 @@ class NumberChecks:
         try:
             bot = self.bot_of(claimed.bot_id)
         except EncryptionError as error:
-            self._record(connection, claimed.bot_id, broken(error))
+            self._record(connection, claimed.bot_id, undecryptable(error))
             return True
         if bot is not None:
             self._check(connection, bot, _subject(bot, claimed))
@@ -87,8 +87,8 @@ class NumberChecks:
             row = cursor.fetchone()
         return _Claimed(*row) if row else None
 
-    def _check(self, connection: Connection, bot: Bot, subject: Subject) -> None:
-        report = inspect(self.settings, subject)
+    def _check(self, connection: Connection, bot: Bot, subject: ProviderBot) -> None:
+        report = query_provider(self.settings, subject)
         if not report.answered:
             self._ask_again(connection, bot, report.failure)
             return
@@ -113,14 +113,14 @@ class NumberChecks:
             if row is not None and row[0] and decrypt(self._key, row[0]) == bot.access_token.value:
                 holds.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
 
-    def _record(self, connection: Connection, bot_id: int, report: Report) -> None:
+    def _record(self, connection: Connection, bot_id: int, report: ProviderReport) -> None:
         found = problems(report, time.time())
-        if check_results.record(connection, bot_id, report, found):
+        if check_records.record(connection, bot_id, report, found):
             _log(bot_id, found)
 
 
-def _subject(bot: Bot, claimed: _Claimed) -> Subject:
-    return Subject(
+def _subject(bot: Bot, claimed: _Claimed) -> ProviderBot:
+    return ProviderBot(
         bot.company_id, bot.phone_index, bot.connection_type, bot.access_token.value, bot.phone_number_id,
         claimed.waba_id, claimed.ready,
     )  # fmt: skip

@@ -1,24 +1,24 @@
-"""What the simulated customers are known by: a number, and Meta's business-scoped user id beside or instead of it."""
+"""The names of simulated customers: a phone number, and Meta's business-scoped user id beside or instead of it."""
 
 import re
 
-#: How the user ids of customers who show their numbers begin; their digits follow.
+#: Prefix of the user ids of customers with a visible number; their digits follow.
 _PREFIX = "US.77"
-_KNOWN = re.compile(rf"{re.escape(_PREFIX)}([0-9]{{15}})", re.ASCII)
+_USER_ID = re.compile(rf"{re.escape(_PREFIX)}([0-9]{{15}})", re.ASCII)
 
 
 def user_id_of(chat: str) -> str:
-    """A customer's user id; of one who hides the number, the chat is the user id itself."""
+    """A customer's user id. The chat of a customer with a hidden number is the user id itself."""
     return f"{_PREFIX}{chat:0>15}" if chat.isdigit() else chat
 
 
 def chat_of(user_id: str) -> str:
-    """What a chat with this user id is known by: the digits, unless they are hidden."""
-    known = _KNOWN.fullmatch(user_id)
+    """The chat of a user id: the digits, unless they are hidden."""
+    known = _USER_ID.fullmatch(user_id)
     return known[1].lstrip("0") if known else user_id
 
 
-def named(chat: str, by_number: str, by_user_id: str) -> dict[str, str]:
-    """How webhooks and answers name a customer, under these two keys."""
-    shown = {by_number: chat} if chat.isdigit() else {}
-    return shown | {by_user_id: user_id_of(chat)}
+def customer_fields(chat: str, number_key: str, user_id_key: str) -> dict[str, str]:
+    """The fields by which webhooks and answers name a customer, under these two keys."""
+    visible = {number_key: chat} if chat.isdigit() else {}
+    return visible | {user_id_key: user_id_of(chat)}

@@ -1,5 +1,4 @@
-"""The rules of the Graph API for requests to send (Cloud API reference, "Messages"): request in, answer out, nothing
-kept."""
+"""The Graph API's rules for requests to send (Cloud API reference, "Messages"). Pure functions: nothing is stored."""
 
 import base64
 import re
@@ -10,7 +9,7 @@ from typing import Any
 from services.message import is_user_id
 from services.sandbox.meta.customers import chat_of
 from services.sandbox.meta.message_kinds import READERS
-from services.sandbox.request_fields import (  # fmt: skip
+from services.sandbox.meta.request_fields import (  # fmt: skip
     GraphError,
     check_product,
     optional,
@@ -19,50 +18,50 @@ from services.sandbox.request_fields import (  # fmt: skip
     required_object,
 )
 
-#: Characters in biz_opaque_callback_data, at most.
-MAX_CALLBACK_DATA = 512
-#: Prepended to a number without a plus, as Meta prepends the country code of the sending number.
+#: Limit of biz_opaque_callback_data.
+MAX_CALLBACK_DATA_CHARACTERS = 512
+#: Prepended to recipients without a plus. Meta prepends the country code of the sending number.
 COUNTRY_CODE = "60"
-#: A token that begins so has expired.
-EXPIRED = "expired"
-#: The kind under which a read mark goes.
-READ = "read"
+#: Tokens with this prefix have expired.
+EXPIRED_PREFIX = "expired"
+#: The kind of a request that marks a message as read.
+READ_MARK = "read"
 
 _NUMBER = re.compile(r"\+?[0-9][0-9 ().-]*", re.ASCII)
-_DIGITS = range(5, 16)
+_DIGIT_COUNTS = range(5, 16)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a number is to send, or, of the kind `read`, to mark."""
+    """A message to send, or, with the kind `READ_MARK`, to mark as read."""
 
-    given: str  # the recipient as it was written
-    recipient: str  # E.164 digits, or the user id of one who hides them
-    text: str  # what a person reads of it
+    given: str  # the recipient as the request names it
+    recipient: str  # E.164 digits, or the user id of a customer with a hidden number
+    text: str  # the readable part
     callback_data: str | None
     kind: str = "text"
-    target: str | None = None  # the message that it answers, reacts to or marks
+    target: str | None = None  # the message that this one answers, reacts to or marks as read
     media_id: str | None = None
     link: str | None = None
 
 
-#: What could not be read.
+#: Stands for a request that cannot be parsed.
 UNREADABLE = Message("", "", "", None, "")
 
 
 def check_token(authorization: str | None) -> str:
-    """The bearer token, unless it begins with `expired`. Raises `GraphError` 190."""
+    """The bearer token. Raises `GraphError` 190 if there is none, or if it begins with `EXPIRED_PREFIX`."""
     scheme, _, token = (authorization or "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
         raise GraphError(190, "no access token: send it as Authorization: Bearer <token>")
-    if token.startswith(EXPIRED):
+    if token.startswith(EXPIRED_PREFIX):
         raise GraphError(190, "the access token has expired", subcode=463)
     return token
 
 
 def read_message(body: bytes) -> Message:
-    """Read a request to send or to mark as read. Raises `GraphError` as the API answers what is wrong with it."""
+    """Parse a request to send or to mark as read. Raises the `GraphError` that the API answers with."""
     fields = read_object(body)
     check_product(fields)
     if fields.get("status") is not None:
@@ -76,7 +75,8 @@ def read_message(body: bytes) -> Message:
     content = reader(fields)
     callback_data = optional(
         fields, "biz_opaque_callback_data",
-        lambda value: isinstance(value, str) and len(value) <= MAX_CALLBACK_DATA, f"{MAX_CALLBACK_DATA} characters",
+        lambda value: isinstance(value, str) and len(value) <= MAX_CALLBACK_DATA_CHARACTERS,
+        f"{MAX_CALLBACK_DATA_CHARACTERS} characters",
     )  # fmt: skip
     context = optional(fields, "context", _is_context, "an object with a message_id")
     target = content.target or (context["message_id"] if context else None)
@@ -91,11 +91,11 @@ def _read_mark(fields: dict[str, Any]) -> Message:
         if indicator != "text":
             raise GraphError(131009, "typing_indicator.type must be text")
     typing = "typing" if fields.get("typing_indicator") else ""
-    return Message("", "", typing, None, READ, required(fields, "message_id"))
+    return Message("", "", typing, None, READ_MARK, required(fields, "message_id"))
 
 
 def _recipient(fields: dict[str, Any]) -> tuple[str, str]:
-    """As it was written and as it is known: `to`, a phone number, or else `recipient`, a user id."""
+    """The recipient as given and as normalised: `to`, a phone number, or else `recipient`, a user id."""
     if not fields.get("to") and fields.get("recipient"):
         user_id = required(fields, "recipient")
         if not is_user_id(user_id):
@@ -105,7 +105,7 @@ def _recipient(fields: dict[str, Any]) -> tuple[str, str]:
     digits = re.sub("[^0-9]", "", given)
     if not given.startswith("+"):
         digits = COUNTRY_CODE + digits
-    if not _NUMBER.fullmatch(given) or len(digits) not in _DIGITS:
+    if not _NUMBER.fullmatch(given) or len(digits) not in _DIGIT_COUNTS:
         raise GraphError(131009, f"to must be a phone number such as +60123456789, not {given[:40]}")
     return given, digits
 
@@ -115,17 +115,17 @@ def _is_context(value: Any) -> bool:
 
 
 def new_id() -> str:
-    """A message id in Meta's form."""
+    """A random message id in Meta's form."""
     return f"wamid.{base64.b64encode(secrets.token_bytes(30)).decode()}"
 
 
 def success(message: Message, wamid: str | None) -> dict[str, Any]:
-    """The answer to a message that was taken, or to a read mark, which gets no id."""
+    """The answer to an accepted message, or, without an id, to a read mark."""
     if wamid is None:
         return {"success": True}
-    known_by = ("user_id", message.given) if is_user_id(message.given) else ("wa_id", message.recipient)
+    contact = {"user_id": message.given} if is_user_id(message.given) else {"wa_id": message.recipient}
     return {
         "messaging_product": "whatsapp",
-        "contacts": [{"input": message.given, known_by[0]: known_by[1]}],
+        "contacts": [{"input": message.given, **contact}],
         "messages": [{"id": wamid} | ({"message_status": "accepted"} if message.kind == "template" else {})],
     }

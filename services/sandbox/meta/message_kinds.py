@@ -1,4 +1,4 @@
-"""What each kind of message must look like (Cloud API reference, "Messages"): its object in, what matters out."""
+"""Parses the object of each kind of message (Cloud API reference, "Messages")."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.message import MAX_TEXT
-from services.sandbox.request_fields import (
+from services.sandbox.meta.request_fields import (
     GraphError,
     only,
     optional,
@@ -16,10 +16,15 @@ from services.sandbox.request_fields import (
     required_object,
 )
 
-#: Characters of a caption, a header or footer, and the body of an interactive message, at most.
-MAX_CAPTION, MAX_HEADER, MAX_BODY = 1024, 60, 1024
-#: Buttons of a message, rows and sections of a list, at most.
-MAX_BUTTONS, MAX_ROWS, MAX_CONTACTS = 3, 10, 257
+MAX_CAPTION_CHARACTERS = 1024
+#: Limit of an interactive message's header and footer.
+MAX_HEADER_CHARACTERS = 60
+#: Limit of an interactive message's body.
+MAX_BODY_CHARACTERS = 1024
+MAX_BUTTONS = 3
+#: Limit of a list's rows, and of its sections.
+MAX_ROWS = 10
+MAX_CONTACTS = 257
 
 _LINK = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
 _PLAIN_ACTIONS = {
@@ -30,10 +35,10 @@ _PLAIN_ACTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a message says."""
+    """The parts of a message that matter to the simulator."""
 
-    text: str  # what a person reads of it
-    target: str | None = None  # the message that it is about
+    text: str  # the readable part
+    target: str | None = None  # the message that a reaction is for
     media_id: str | None = None
     link: str | None = None
 
@@ -53,7 +58,7 @@ def _media(kind: str, *more: str) -> Callable[[dict[str, Any]], Content]:
 
 
 def media_object(media: dict[str, Any], kind: str, *more: str) -> Content:
-    """Read `{"id": …}` or `{"link": …}` with the other parameters that this kind may have."""
+    """Parse `{"id": …}` or `{"link": …}` with the additional parameters that this kind has."""
     only(media, "id", "link", "provider", *more)
     media_id, link = (optional_text(media, name, 4096) or None for name in ("id", "link"))
     if (media_id is None) == (link is None):
@@ -62,7 +67,7 @@ def media_object(media: dict[str, Any], kind: str, *more: str) -> Content:
         raise GraphError(131009, f"{kind}.link must be an http or https URL")
     optional(media, "voice", lambda value: isinstance(value, bool), "true or false")
     filename = optional_text(media, "filename", 240)
-    return Content(optional_text(media, "caption", MAX_CAPTION) or filename, None, media_id, link)
+    return Content(optional_text(media, "caption", MAX_CAPTION_CHARACTERS) or filename, None, media_id, link)
 
 
 def _location(fields: dict[str, Any]) -> Content:
@@ -123,10 +128,10 @@ def _interactive(fields: dict[str, Any]) -> Content:
         raise GraphError(131008, "action is required")
     _header(interactive)
     if interactive.get("footer") is not None:
-        required(required_object(interactive, "footer"), "text", MAX_HEADER)
+        required(required_object(interactive, "footer"), "text", MAX_HEADER_CHARACTERS)
     if kind == "product" and interactive.get("body") is None:
         return Content("")
-    return Content(required(required_object(interactive, "body"), "text", MAX_BODY))
+    return Content(required(required_object(interactive, "body"), "text", MAX_BODY_CHARACTERS))
 
 
 def _header(interactive: dict[str, Any]) -> None:
@@ -135,7 +140,7 @@ def _header(interactive: dict[str, Any]) -> None:
     header = required_object(interactive, "header")
     kind = required(header, "type")
     if kind == "text":
-        required(header, "text", MAX_HEADER)
+        required(header, "text", MAX_HEADER_CHARACTERS)
     elif kind in ("image", "video", "document"):
         media_object(required_object(header, kind), kind, "filename")
     else:
@@ -171,7 +176,7 @@ def _sections(action: dict[str, Any]) -> None:
         optional_text(row, "description", 72)
 
 
-#: How each kind is read.
+#: The parser of each kind.
 READERS: Mapping[str, Callable[[dict[str, Any]], Content]] = {
     "text": _text,
     "image": _media("image", "caption"),

@@ -1,4 +1,4 @@
-"""What the simulator knows of numbers, accounts, tokens and templates: what it was told, kept in the file."""
+"""Numbers, accounts, tokens and templates: what differs from the defaults, kept in the file."""
 
 import hashlib
 import threading
@@ -9,101 +9,102 @@ import orjson
 
 from services.sandbox.database import Database
 
-#: The business account of every number that none was told of.
+#: The business account of every number that has no other.
 ACCOUNT_ID = "100000000000001"
-#: The app's id where the settings name none.
+#: The app's id if the settings name none.
 APP_ID = "100000000000002"
-#: What is told once by the business itself and outlives a reset, so that linked numbers go on getting webhooks.
-SET_UP = ("webhook", "subscription", "key")
-#: What is forgotten with a reset.
-PASSING = ("number", "account", "token", "template", "code")
+#: Kinds that survive a reset, so that linked numbers keep getting their webhooks.
+PERMANENT_KINDS = ("webhook", "subscription", "key")
+#: Kinds that a reset deletes.
+RESET_KINDS = ("number", "account", "token", "template", "code")
 
-_TELL = """
-INSERT INTO told (kind, name, facts) VALUES (?, ?, ?)
+_UPSERT = """
+INSERT INTO object (kind, name, facts) VALUES (?, ?, ?)
 ON CONFLICT (kind, name) DO UPDATE SET facts = excluded.facts"""
 
 Facts = dict[str, Any]
 
 
 class Registry:
-    """Facts by kind and name; what was never told has none. Safe for threads: readers see whole facts."""
+    """Facts by kind and name of an object. Thread-safe: readers never see a half-changed object."""
 
     def __init__(self, database: Database, app_id: str = APP_ID) -> None:
-        self._database, self.app_id = database, app_id
+        self._database = database
+        self.app_id = app_id
         self._lock = threading.Lock()
-        self._facts: dict[str, dict[str, Facts]] = {kind: {} for kind in (*SET_UP, *PASSING)}
-        for row in database.rows("SELECT kind, name, facts FROM told"):
+        self._facts: dict[str, dict[str, Facts]] = {kind: {} for kind in (*PERMANENT_KINDS, *RESET_KINDS)}
+        for row in database.rows("SELECT kind, name, facts FROM object"):
             self._facts[row["kind"]][row["name"]] = orjson.loads(row["facts"])
 
     def facts(self, kind: str, name: str) -> Facts:
-        """What was told of one; {} where nothing was."""
+        """The facts of one object; {} if it is unknown."""
         return self._facts[kind].get(name, {})
 
     def all(self, kind: str) -> dict[str, Facts]:
-        """What was told of all of a kind, by their names."""
+        """The facts of all objects of a kind, by their names."""
         return self._facts[kind].copy()
 
-    def know(self, kind: str, name: str) -> None:
-        """Remember that there is such a one, of which nothing need be told."""
+    def ensure(self, kind: str, name: str) -> None:
+        """Add an object without facts, unless it is known."""
         if name not in self._facts[kind]:
-            self.tell(kind, name, {})
+            self.update(kind, name, {})
 
-    def tell(self, kind: str, name: str, facts: Facts) -> Facts:
-        """Keep facts beside those that are known; one that is None is forgotten. Returns all of them."""
+    def update(self, kind: str, name: str, facts: Facts) -> Facts:
+        """Merge facts into those of an object; None deletes a fact. Returns all of them."""
         with self._lock:
             merged = {key: value for key, value in (self.facts(kind, name) | facts).items() if value is not None}
             with self._database.transaction() as connection:
-                connection.execute(_TELL, (kind, name, orjson.dumps(merged).decode()))
+                connection.execute(_UPSERT, (kind, name, orjson.dumps(merged).decode()))
             self._facts[kind][name] = merged
         return merged
 
-    def forget(self, kind: str, name: str) -> Facts:
-        """Forget one and return what was known of it."""
+    def remove(self, kind: str, name: str) -> Facts:
+        """Delete an object, and return its facts."""
         with self._lock, self._database.transaction() as connection:
-            connection.execute("DELETE FROM told WHERE kind = ? AND name = ?", (kind, name))
+            connection.execute("DELETE FROM object WHERE kind = ? AND name = ?", (kind, name))
             return self._facts[kind].pop(name, {})
 
     def clear(self) -> None:
-        """Forget everything but where webhooks go."""
+        """Delete everything but the destinations of webhooks."""
         with self._lock, self._database.transaction() as connection:
-            for kind in PASSING:
-                connection.execute("DELETE FROM told WHERE kind = ?", (kind,))
+            for kind in RESET_KINDS:
+                connection.execute("DELETE FROM object WHERE kind = ?", (kind,))
                 self._facts[kind].clear()
 
     def account_of(self, number: str) -> str:
         """The business account of a number."""
         return str(self.facts("number", number).get("account", ACCOUNT_ID))
 
-    def settle_account(self, number: str, account: str) -> None:
-        """A known number is of this account, if none was told."""
+    def set_default_account(self, number: str, account: str) -> None:
+        """Give a known number this account, unless it has one."""
         if number in self._facts["number"] and "account" not in self.facts("number", number):
-            self.tell("number", number, {"account": account})
+            self.update("number", number, {"account": account})
 
     def number_of_key(self, key: str) -> str:
-        """The number that a key of 360dialog belongs to; a key that was never seen gets one of its own."""
+        """The number that a key of 360dialog belongs to; a new key gets a number of its own."""
         known = self.facts("key", key).get("number")
-        return str(known or self.tell("key", key, {"number": _digits(key)})["number"])
+        return str(known or self.update("key", key, {"number": _new_number(key)})["number"])
 
-    def number_named(self, name: str) -> str:
-        """A number by its phone number id or by its key of 360dialog."""
+    def resolve_number(self, name: str) -> str:
+        """A phone number id, given as it is or as a key of 360dialog."""
         return name if name.isascii() and name.isdigit() else self.number_of_key(name)
 
     def is_dialog360(self, number: str) -> bool:
-        """Whether a number was reached through 360dialog."""
-        return any(facts["number"] == number for facts in self._facts["key"].copy().values())
+        """Whether a number has a key of 360dialog."""
+        return any(facts["number"] == number for facts in self.all("key").values())
 
     def may_see(self, token: str, node: str) -> bool:
-        """Whether a token was made for an account or for the account of a number; all are where it names none."""
+        """Whether a token was issued for this account or for the account of this number. Most tokens see everything."""
         scopes = self.facts("token", token).get("granular_scopes", [])
-        targets = {str(each) for scope in scopes for each in scope.get("target_ids", [])}
+        targets = {str(target) for scope in scopes for target in scope.get("target_ids", [])}
         return not targets or node in targets or self.account_of(node) in targets
 
-    def token_works(self, token: str) -> bool:
-        """Whether a token is still good, as far as it was told."""
+    def is_valid_token(self, token: str) -> bool:
+        """Whether a token was neither invalidated nor has expired."""
         facts = self.facts("token", token)
         return not facts or (bool(facts.get("is_valid", True)) and not 0 < facts.get("expires_at", 0) <= time.time())
 
 
-def _digits(key: str) -> str:
-    """A number's id that is always the same for a key: 15 digits, as Meta's often are."""
+def _new_number(key: str) -> str:
+    """A phone number id that is always the same for a key: 15 digits, as Meta's often are."""
     return f"36{int(hashlib.sha256(key.encode()).hexdigest(), 16) % 10**13:013d}"

@@ -1,1 +1,1 @@
-"""A simulated WhatsApp Web: a page on which the real wa-js runs, and the network behind it."""
+"""A simulated WhatsApp Web: a page on which the real wa-js runs, and the network behind the page."""

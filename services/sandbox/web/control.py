@@ -1,36 +1,35 @@
-"""What the simulated WhatsApp Web is told, below /_sandbox/wa/: links, words, and all that goes wrong."""
+"""The controls of WhatsApp Web, below /_sandbox/wa/: links, messages of customers, injected faults."""
 
 import time
 from functools import partial
 from typing import Any, Literal
 
 from flask import Blueprint, redirect, request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from werkzeug.wrappers import Response
 
-from services.sandbox.requests import refuse_strangers, sent_fields
-from services.sandbox.web import view
+from services.sandbox.control_requests import control_blueprint, refusal, sent_fields, without_empty
+from services.sandbox.web import page
 from services.sandbox.web.chats import PLAYED, SENT, new_id
+from services.sandbox.web.client_routes import MAX_UPLOAD_BYTES
 from services.sandbox.web.customer_message import CustomerMessage, compose
-from services.sandbox.web.devices import ELSEWHERE, GONE_AFTER, Device, Unknown
+from services.sandbox.web.devices import ANOTHER_WINDOW, CLOSED_AFTER_SECONDS, Device, NotFound
 from services.sandbox.web.network import Network
-from services.sandbox.web.page_routes import UPLOAD_LIMIT
-from services.sandbox.web.rules import Acks, Rule
+from services.sandbox.web.rules import Acks, WebRule
 
 PREFIX = "/_sandbox/wa"
 #: Messages in one list, at most and by default.
-MAX_LIST = 10_000
+MAX_LISTED_MESSAGES = 10_000
 
 
-class Told(BaseModel):
-    """What is posted."""
+class ControlRequest(BaseModel):
+    """The body of a control."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Scan(Told):
-    """A phone scans a QR code: the one that is shown, or the one given as it is written or by its device; or it types
-    in a pairing code."""
+class Scan(ControlRequest):
+    """A phone scans a QR code: the only one shown, the given one, or that of a device. Or it enters a pairing code."""
 
     number: str = Field("", pattern="^([0-9]{5,15})?$")
     qr: str = ""
@@ -38,69 +37,71 @@ class Scan(Told):
     code: str = ""
 
     @model_validator(mode="after")
-    def _is_whole(self) -> "Scan":
+    def _is_complete(self) -> "Scan":
         if not self.number and not self.code:
-            raise ValueError("say which `number` scans, or give the pairing `code`")
+            raise ValueError("give the `number` that scans, or the pairing `code`")
         return self
 
 
-class Ack(Told):
-    """WhatsApp's server acknowledges: 1 sent; or the customer's phone does: 2 delivered, 3 read, 4 played."""
+class Ack(ControlRequest):
+    """WhatsApp's server acknowledges a message: 1 sent; or the customer's phone does: 2 delivered, 3 read, 4 played."""
 
     number: str
     key: str
     ack: int = Field(ge=SENT, le=PLAYED)
 
 
-class Which(Told):
-    """The pages of a linked number, or that of a device."""
+class PageSelector(ControlRequest):
+    """The pages of a linked number, or the page of a device."""
 
     number: str = ""
     device: str = ""
 
 
-class Logout(Which):
+class Logout(PageSelector):
     """The phone logs the device out."""
 
     reason: str = "user_initiated"
 
 
-class Mode(Which):
-    """Such as TOS_BLOCK (banned), SMB_TOS_BLOCK, PROXYBLOCK; MAIN ends it."""
+class Mode(PageSelector):
+    """A mode of the page, such as TOS_BLOCK (banned), SMB_TOS_BLOCK, PROXYBLOCK; MAIN is the normal one."""
 
     mode: Literal["TOS_BLOCK", "SMB_TOS_BLOCK", "PROXYBLOCK", "DEPRECATED_VERSION", "MAIN"] = "TOS_BLOCK"
 
 
-class Offline(Which):
-    """The network is away from the page, or back."""
+class Offline(PageSelector):
+    """The page loses its network, or gets it back."""
 
     offline: bool = True
 
 
-class Hang(Which):
-    """The page stops answering: for ever, or so many milliseconds."""
+class Hang(PageSelector):
+    """The page stops responding for N milliseconds; 0: for ever."""
 
     milliseconds: int = Field(0, ge=0)
 
 
-class Leak(Which):
-    """The page takes so much memory and keeps it."""
+class Leak(PageSelector):
+    """The page leaks memory."""
 
     mb_per_second: float = Field(50, gt=0, le=1000)
     limit_mb: float = Field(2000, gt=0)
 
 
-#: What a page itself does, and what is posted to the address of that name.
-MISBEHAVIOUR: dict[str, type[Which]] = {"hang": Hang, "crash": Which, "leak": Leak, "reload": Which}
+#: Faults that the page itself produces, by the name of their route.
+PAGE_FAULTS: dict[str, type[PageSelector]] = {
+    "hang": Hang, "crash": PageSelector, "leak": Leak, "reload": PageSelector,
+}  # fmt: skip
 
 
-class Backend(Which):
-    """WhatsApp's servers say something, such as account_temporarily_banned."""
+class BackendEvent(PageSelector):
+    """An event of WhatsApp's servers, such as account_temporarily_banned."""
 
     event: str = "account_temporarily_banned"
 
 
-class Presence(Told):
+class Presence(ControlRequest):
     """A customer is composing, recording, available or unavailable."""
 
     number: str
@@ -108,7 +109,7 @@ class Presence(Told):
     state: Literal["composing", "recording", "available", "unavailable"] = "composing"
 
 
-class Absent(Told):
+class Absent(ControlRequest):
     """Whether a number is not on WhatsApp."""
 
     number: str
@@ -116,36 +117,22 @@ class Absent(Told):
 
 
 def blueprint(network: Network) -> Blueprint:
-    """All of them. None needs a key: they are on loopback, and a browser's pages from elsewhere are refused."""
-    control = Blueprint("wa-control", __name__)
-    control.before_request(refuse_strangers)
-    control.after_request(_show_again)
-    control.register_error_handler(ValidationError, _invalid)
-    control.register_error_handler(Unknown, _unknown)
-    for add in (_add_page, _add_lists, _add_links, _add_speech, _add_behaviour, _add_troubles, _add_misbehaviour):
+    """All controls of WhatsApp Web."""
+    control = control_blueprint("wa-control")
+    control.after_request(_show_page_again)
+    control.register_error_handler(NotFound, lambda error: refusal(str(error), "unknown", 409))
+    for add in (_add_page, _add_lists, _add_links, _add_inbound, _add_rules, _add_states, _add_page_faults):
         add(control, network)
     return control
 
 
-def _invalid(error: ValidationError) -> tuple[dict[str, Any], int]:
-    said = (": ".join([*map(str, each["loc"]), each["msg"]]) for each in error.errors())
-    return {"success": False, "error": "; ".join(said), "code": "invalid_request"}, 400
-
-
-def _unknown(error: Unknown) -> tuple[dict[str, Any], int]:
-    return {"success": False, "error": str(error), "code": "unknown"}, 409
-
-
 def _fields() -> dict[str, Any]:
-    """What was posted; a browser sends what was not filled in as well."""
-    found = sent_fields()
-    if found.pop("page", None) is None:
-        return found
-    return {name: value for name, value in found.items() if value != ""}
+    fields = sent_fields()
+    return fields if fields.pop("page", None) is None else without_empty(fields)
 
 
-def _show_again(response: Response) -> Response:
-    """A form of the page gets the page back."""
+def _show_page_again(response: Response) -> Response:
+    """Answer a form of the page with the page."""
     if response.status_code == 200 and "page" in request.form:
         return redirect(f"{PREFIX}/", 303)
     return response
@@ -155,29 +142,29 @@ def _add_page(control: Blueprint, network: Network) -> None:
     @control.get("/")
     def show() -> Response:
         """The page for people."""
-        network.chats.settle()
-        devices = [_described(each) for each in network.devices.all()]
-        return view.render(network, [each for each in devices if each["linked"] or each["open"]], request.base_url)
+        network.chats.apply_due_acks()
+        devices = [_described(device) for device in network.devices.all()]
+        return page.render(network, [each for each in devices if each["linked"] or each["open"]], request.base_url)
 
 
 def _add_lists(control: Blueprint, network: Network) -> None:
     @control.get("/state")
     def state() -> dict[str, Any]:
-        """The devices, and what each of them is doing."""
-        return {"devices": [_described(each) for each in network.devices.all()]}
+        """All devices and their states."""
+        return {"devices": [_described(device) for device in network.devices.all()]}
 
     @control.get("/messages")
     def messages() -> dict[str, Any]:
-        """The messages of both sides in the order of their arrival; `arrivals` counts how often a page sent each."""
-        network.chats.settle()
-        asked = request.args
-        limit = min(asked.get("limit", MAX_LIST, type=int), MAX_LIST)
-        found = network.chats.found(asked.get("number"), asked.get("text"), asked.get("after", 0, type=int), limit)
-        return {"messages": found, "doubles": [each["key"] for each in found if each["arrivals"] > 1]}
+        """Messages of both sides in order; `arrivals` counts how often a page sent each."""
+        network.chats.apply_due_acks()
+        query = request.args
+        limit = min(query.get("limit", MAX_LISTED_MESSAGES, type=int), MAX_LISTED_MESSAGES)
+        found = network.chats.search(query.get("number"), query.get("text"), query.get("after", 0, type=int), limit)
+        return {"messages": found, "doubles": [message["key"] for message in found if message["arrivals"] > 1]}
 
     @control.get("/actions")
     def actions() -> dict[str, Any]:
-        """What pages did besides sending: edit, revoke, forget, react, seen, typing, exists."""
+        """Actions of pages besides sending: edit, revoke, forget, react, seen, typing, exists."""
         return {"actions": network.chats.actions(request.args.get("number"))}
 
     @control.post("/reset")
@@ -187,10 +174,10 @@ def _add_lists(control: Blueprint, network: Network) -> None:
 
 
 def _described(device: Device) -> dict[str, Any]:
-    shown = {name: getattr(device, name) for name in ("id", "number", "mode", "version")}
-    return shown | {
+    columns = {name: getattr(device, name) for name in ("id", "number", "mode", "version")}
+    return columns | {
         "linked": bool(device.number), "ref": device.ref, "code": device.code, "offline": bool(device.offline),
-        "conflict": device.boot == ELSEWHERE, "open": device.seen > time.time() - GONE_AFTER,
+        "conflict": device.boot == ANOTHER_WINDOW, "open": device.seen > time.time() - CLOSED_AFTER_SECONDS,
     }  # fmt: skip
 
 
@@ -199,139 +186,142 @@ def _add_links(control: Blueprint, network: Network) -> None:
 
     @control.post("/scan")
     def scan() -> dict[str, Any]:
-        told = Scan.model_validate(_fields())
-        return _described(devices.pair(told.code) if told.code else devices.scan(told.number, told.qr, told.device))
+        posted = Scan.model_validate(_fields())
+        if posted.code:
+            return _described(devices.pair(posted.code))
+        return _described(devices.scan(posted.number, posted.qr, posted.device))
 
     @control.post("/logout")
     def logout() -> dict[str, Any]:
-        told = Logout.model_validate(_fields())
-        for each in _meant(network, told):
-            devices.unlink(each.id, told.reason)
+        posted = Logout.model_validate(_fields())
+        for device in _selected(network, posted):
+            devices.unlink(device.id, posted.reason)
         return {"success": True}
 
     @control.post("/absent")
     def absent() -> dict[str, Any]:
-        told = Absent.model_validate(_fields())
-        network.set_absent(told.number, told.absent)
+        posted = Absent.model_validate(_fields())
+        network.set_absent(posted.number, posted.absent)
         return {"success": True}
 
 
-def _meant(network: Network, told: Which) -> list[Device]:
-    return [network.devices.find(told.device)] if told.device else network.devices.of_number(told.number)
+def _selected(network: Network, selector: PageSelector) -> list[Device]:
+    return [network.devices.find(selector.device)] if selector.device else network.devices.of_number(selector.number)
 
 
-def _add_speech(control: Blueprint, network: Network) -> None:
+def _add_inbound(control: Blueprint, network: Network) -> None:
     @control.post("/say")
     def say() -> dict[str, Any]:
-        request.max_content_length = UPLOAD_LIMIT
-        saying = CustomerMessage.model_validate(_fields())
-        number = saying.to or _only_number(network)
+        request.max_content_length = MAX_UPLOAD_BYTES
+        posted = CustomerMessage.model_validate(_fields())
+        number = posted.to or _only_number(network)
         upload = request.files.get("file")
-        file = network.files.keep(upload.stream, upload.mimetype, upload.filename) if upload else None
-        return {"success": True, "number": number, "ids": speak(network, number, saying, file)}
+        file = network.files.store(upload.stream, upload.mimetype, upload.filename) if upload else None
+        return {"success": True, "number": number, "ids": deliver(network, number, posted, file)}
 
     @control.post("/presence")
     def presence() -> dict[str, Any]:
-        told = Presence.model_validate(_fields())
-        network.announce(told.number, kind="presence", chat=told.chat, state=told.state)
+        posted = Presence.model_validate(_fields())
+        network.send_update(posted.number, kind="presence", chat=posted.chat, state=posted.state)
         return {"success": True}
 
     @control.post("/ack")
     def ack() -> dict[str, Any]:
-        told = Ack.model_validate(_fields())
-        network.chats.acknowledge(told.number, told.key, told.ack)
+        posted = Ack.model_validate(_fields())
+        network.chats.acknowledge(posted.number, posted.key, posted.ack)
         return {"success": True}
 
 
 def _only_number(network: Network) -> str:
-    numbers = {each.number for each in network.devices.all() if each.number}
+    numbers = {device.number for device in network.devices.all() if device.number}
     if len(numbers) != 1:
-        raise Unknown("several numbers are linked: name one with `to`" if numbers else "no number is linked yet")
+        raise NotFound("several numbers are linked: name one with `to`" if numbers else "no number is linked yet")
     return numbers.pop()
 
 
-def speak(network: Network, number: str, saying: CustomerMessage, file: dict[str, Any] | None) -> list[str]:
-    """Say something to a number; returns the keys of the messages."""
-    sender = None if saying.echo else saying.customer
-    if saying.kind in ("edit", "revoke"):
-        values = {"body": saying.text} if saying.kind == "edit" else {}
-        return [network.change(number, saying.kind, saying.message_id, sender, **values)["key"]]
-    if saying.kind == "reaction":
-        key = f"false_{saying.place}_{new_id()}"
-        network.chats.react(number, saying.message_id, saying.customer, saying.emoji or "", key)
+def deliver(network: Network, number: str, posted: CustomerMessage, file: dict[str, Any] | None) -> list[str]:
+    """Deliver a customer's message to a number. Returns the keys of the messages."""
+    sender = None if posted.echo else posted.customer
+    if posted.kind in ("edit", "revoke"):
+        values = {"body": posted.text} if posted.kind == "edit" else {}
+        return [network.change(number, posted.kind, posted.message_id, sender, **values)["key"]]
+    if posted.kind == "reaction":
+        key = f"false_{posted.chat_id}_{new_id()}"
+        network.chats.react(number, posted.message_id, posted.customer, posted.emoji or "", key)
         return [key]
-    if saying.kind == "call":
-        return [network.ring(number, saying.place, saying.video, bool(saying.group))]
-    messages = compose(saying, file)
+    if posted.kind == "call":
+        return [network.call(number, posted.chat_id, posted.video, bool(posted.group))]
+    messages = compose(posted, file)
     network.chats.add(number, messages, SENT)
-    return [each["key"] for each in messages]
+    return [message["key"] for message in messages]
 
 
-def _add_behaviour(control: Blueprint, network: Network) -> None:
+def _add_rules(control: Blueprint, network: Network) -> None:
     rules = network.rules
 
     @control.get("/behaviour")
-    def behaviour() -> dict[str, Any]:
+    def show_rules() -> dict[str, Any]:
         shown = [rule.model_dump(exclude_defaults=True) for rule in rules.all()]
-        return {"behaviours": shown, "acks": rules.acks.model_dump()}
+        return {"behaviours": shown, "acks": network.acks.model_dump()}
 
     @control.post("/behaviour")
-    def behave() -> dict[str, Any]:
-        rules.add(Rule.model_validate_json(request.get_data() or b"{}"))
-        return behaviour()
+    def add_rule() -> dict[str, Any]:
+        rules.add(WebRule.model_validate_json(request.get_data() or b"{}"))
+        return show_rules()
 
     @control.delete("/behaviour")
-    def behave_well() -> dict[str, Any]:
-        rules.clear()
-        return behaviour()
+    def delete_rules() -> dict[str, Any]:
+        network.clear_rules()
+        return show_rules()
 
     @control.post("/acks")
     def acks() -> dict[str, Any]:
-        rules.acks = Acks.model_validate_json(request.get_data())
-        return rules.acks.model_dump()
+        network.acks = Acks.model_validate_json(request.get_data())
+        return network.acks.model_dump()
 
 
-def _add_troubles(control: Blueprint, network: Network) -> None:
-    def change(told: Which, **values: Any) -> dict[str, Any]:
-        for each in _meant(network, told):
-            network.devices.change(each.id, **values)
+def _add_states(control: Blueprint, network: Network) -> None:
+    def change(selector: PageSelector, **values: Any) -> dict[str, Any]:
+        for device in _selected(network, selector):
+            network.devices.change(device.id, **values)
         return {"success": True}
 
     @control.post("/conflict")
     def conflict() -> dict[str, Any]:
-        """WhatsApp is opened in another window."""
-        return change(Which.model_validate(_fields()), boot=ELSEWHERE)
+        """Open WhatsApp in another window."""
+        return change(PageSelector.model_validate(_fields()), boot=ANOTHER_WINDOW)
 
     @control.post("/update")
     def update() -> dict[str, Any]:
-        """The page is too old, until it is loaded again."""
-        return change(Which.model_validate(_fields()), mode="DEPRECATED_VERSION")
+        """Require a newer version of the page, until it is loaded again."""
+        return change(PageSelector.model_validate(_fields()), mode="DEPRECATED_VERSION")
 
     @control.post("/ban")
     def ban() -> dict[str, Any]:
-        told = Mode.model_validate(_fields())
-        return change(told, mode=told.mode)
+        posted = Mode.model_validate(_fields())
+        return change(posted, mode=posted.mode)
 
     @control.post("/offline")
     def offline() -> dict[str, Any]:
-        told = Offline.model_validate(_fields())
-        return change(told, offline=int(told.offline))
+        posted = Offline.model_validate(_fields())
+        return change(posted, offline=int(posted.offline))
 
 
-def _add_misbehaviour(control: Blueprint, network: Network) -> None:
-    def tell(told: Which, **news: Any) -> dict[str, Any]:
-        for each in _meant(network, told):
-            network.devices.tell(each.id, **news)
+def _add_page_faults(control: Blueprint, network: Network) -> None:
+    def send_update(selector: PageSelector, **body: Any) -> dict[str, Any]:
+        for device in _selected(network, selector):
+            network.devices.send_update(device.id, **body)
         return {"success": True}
 
-    def misbehave(kind: str) -> dict[str, Any]:
-        told = MISBEHAVIOUR[kind].model_validate(_fields())
-        return tell(told, kind="misbehave", how={"kind": kind, **told.model_dump(exclude={"number", "device"})})
+    def inject(kind: str) -> dict[str, Any]:
+        posted = PAGE_FAULTS[kind].model_validate(_fields())
+        parameters = posted.model_dump(exclude={"number", "device"})
+        return send_update(posted, kind="fault", fault={"kind": kind, **parameters})
 
-    for name in MISBEHAVIOUR:
-        control.add_url_rule(f"/{name}", name, partial(misbehave, name), methods=["POST"])
+    for name in PAGE_FAULTS:
+        control.add_url_rule(f"/{name}", name, partial(inject, name), methods=["POST"])
 
     @control.post("/backend")
     def backend() -> dict[str, Any]:
-        told = Backend.model_validate(_fields())
-        return tell(told, kind="backend", event=told.event)
+        posted = BackendEvent.model_validate(_fields())
+        return send_update(posted, kind="backend", event=posted.event)

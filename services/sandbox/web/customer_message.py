@@ -1,100 +1,95 @@
-"""What a customer says to a linked number, as it is posted to /_sandbox/wa/say."""
+"""Messages of customers to a linked number, as they are posted to /_sandbox/wa/say."""
 
 import time
-from typing import Annotated, Any
+from typing import Any
 
-import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from services.sandbox.control_requests import JsonField
 from services.sandbox.web.chats import new_id
 from services.sandbox.web.devices import lid_of
 
-_MEDIA = {"image": "image", "video": "video", "audio": "audio"}
-
-
-def _parsed(value: Any) -> Any:
-    """JSON where it came as the text of a form."""
-    return orjson.loads(value) if isinstance(value, str) else value
+_KIND_OF_MEDIA_TYPE = {"image": "image", "video": "video", "audio": "audio"}
 
 
 class CustomerMessage(BaseModel):
-    """The fields, as JSON or as a form, which may have a `file`."""
+    """The fields, as JSON, or as a form that can have a `file`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     to: str = Field("", pattern="^[0-9]*$", description="the linked number; by default the only one")
     sender: str = Field("60123456789", alias="from", pattern="^[+]?[0-9]+$", description="the customer's number")
     name: str = Field("Sandbox customer", description="the customer's name")
-    type: str = Field("", description="reaction, edit, revoke, call, …; by default what the rest looks like")
+    type: str = Field("", description="reaction, edit, revoke, call, …; by default it follows from the other fields")
     text: str = Field("", max_length=65536, description="the text, a caption, or the new text of an edit")
-    voice: bool = Field(False, description="whether the audio was spoken into the phone")
+    voice: bool = Field(False, description="whether the audio is a voice message")
     reply_to: str = Field("", description="the key of the message that this one answers")
-    message_id: str = Field("", description="the message that a reaction, an edit or a revocation is about")
-    emoji: str | None = Field(None, description="a reaction; empty: takes it back")
-    content: Annotated[Any, BeforeValidator(_parsed)] = Field(None, description="more attributes of the message")
-    chat: str = Field("", description="where it is said, such as 60123456789@c.us; by default the customer's chat")
-    group: str = Field("", pattern="^[0-9-]*$", description="the group in which it is said: its digits")
+    message_id: str = Field("", description="the message to react to, edit or revoke")
+    emoji: str | None = Field(None, description="a reaction; empty: removes it")
+    content: JsonField = Field(None, description="more attributes of the message")
+    chat: str = Field("", description="the chat, such as 60123456789@c.us; by default the customer's own")
+    group: str = Field("", pattern="^[0-9-]*$", description="the group of the message: its digits")
     hidden: bool = Field(False, description="whether WhatsApp hides the number: the chat is an @lid")
-    number_known: bool = Field(True, description="whether WhatsApp tells the number that it hides")
-    echo: bool = Field(False, description="said by the business with its own phone")
+    number_known: bool = Field(True, description="whether WhatsApp shows the hidden number beside the @lid")
+    echo: bool = Field(False, description="sent by the business with its own phone")
     video: bool = Field(False, description="whether a call is a video call")
     timestamp: float | None = Field(None, gt=0, description="seconds since the epoch, by default now")
-    count: int = Field(1, ge=1, le=10_000, description="so many messages, numbered where there are more than one")
-    duplicates: int = Field(0, ge=0, le=100, description="how often each is told again")
+    count: int = Field(1, ge=1, le=10_000, description="send N messages, numbered if N is more than one")
+    duplicates: int = Field(0, ge=0, le=100, description="how often each message is repeated")
 
     @model_validator(mode="after")
     def _is_whole(self) -> "CustomerMessage":
         if self.kind in ("reaction", "edit", "revoke") and not self.message_id:
-            raise ValueError(f"message_id is missing: which message is the {self.kind} about?")
+            raise ValueError(f"message_id is missing: the message of the {self.kind}")
         return self
 
     @property
     def kind(self) -> str:
-        """What it is; that of a file is told by the file."""
+        """The kind of message, before a file is considered."""
         return self.type or ("reaction" if self.emoji is not None else "text")
 
     @property
     def customer(self) -> str:
-        """Who speaks, as WhatsApp has it."""
+        """The customer's id on WhatsApp."""
         if self.chat and not self.chat.endswith("@g.us"):
             return self.chat
         digits = self.sender.lstrip("+")
         return lid_of(digits) if self.hidden else f"{digits}@c.us"
 
     @property
-    def pn(self) -> str | None:
-        """The number behind a hidden one, where WhatsApp tells it."""
+    def shown_number(self) -> str | None:
+        """The hidden number, if WhatsApp shows it."""
         return f"{self.sender.lstrip('+')}@c.us" if self.hidden and self.number_known else None
 
     @property
-    def place(self) -> str:
-        """The chat in which it is said."""
+    def chat_id(self) -> str:
+        """The chat's id on WhatsApp."""
         return self.chat or (f"{self.group}@g.us" if self.group else self.customer)
 
 
-def compose(saying: CustomerMessage, file: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The messages of a saying that is none about another message."""
-    return [_message(saying, file, n) for n in range(1, saying.count + 1)]
+def compose(posted: CustomerMessage, file: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The messages that were posted, if they do not change another message."""
+    return [_message(posted, file, n) for n in range(1, posted.count + 1)]
 
 
-def _message(saying: CustomerMessage, file: dict[str, Any] | None, n: int) -> dict[str, Any]:
-    text = f"{saying.text} {n}" if saying.count > 1 else saying.text
-    kind = _kind(saying, file)
-    author = saying.customer if saying.place.endswith("@g.us") and not saying.echo else None
-    key = "_".join(["true" if saying.echo else "false", saying.place, new_id(), *([author] if author else [])])
+def _message(posted: CustomerMessage, file: dict[str, Any] | None, n: int) -> dict[str, Any]:
+    text = f"{posted.text} {n}" if posted.count > 1 else posted.text
+    kind = _kind(posted, file)
+    author = posted.customer if posted.chat_id.endswith("@g.us") and not posted.echo else None
+    key = "_".join(["true" if posted.echo else "false", posted.chat_id, new_id(), *([author] if author else [])])
     return {
-        "key": key, "pn": saying.pn, "chat": saying.place, "author": author, "type": kind, "media": file,
+        "key": key, "pn": posted.shown_number, "chat": posted.chat_id, "author": author, "type": kind, "media": file,
         "body": text if kind == "chat" else None, "caption": text if file and text else None,
-        "t": int(saying.timestamp or time.time()), "name": saying.name, "quoted": saying.reply_to or None,
-        "mentions": [], "extra": saying.content or {},
+        "t": int(posted.timestamp or time.time()), "name": posted.name, "quoted": posted.reply_to or None,
+        "mentions": [], "extra": posted.content or {},
     }  # fmt: skip
 
 
-def _kind(saying: CustomerMessage, file: dict[str, Any] | None) -> str:
-    """The type of WhatsApp Web."""
-    if saying.type not in ("", "text", "audio") or file is None:
-        return "chat" if saying.kind == "text" else saying.kind
+def _kind(posted: CustomerMessage, file: dict[str, Any] | None) -> str:
+    """The type that WhatsApp Web has for this kind of message."""
+    if posted.type not in ("", "text", "audio") or file is None:
+        return "chat" if posted.kind == "text" else posted.kind
     if file["mimetype"].startswith("image/webp"):
         return "sticker"
-    found = _MEDIA.get(file["mimetype"].partition("/")[0], "document")
-    return "ptt" if saying.voice and found == "audio" else found
+    found = _KIND_OF_MEDIA_TYPE.get(file["mimetype"].partition("/")[0], "document")
+    return "ptt" if posted.voice and found == "audio" else found

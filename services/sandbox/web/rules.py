@@ -1,76 +1,30 @@
-"""What the simulated network was told to do differently with messages, and how fast phones acknowledge them."""
+"""Injected faults of WhatsApp Web's network."""
 
-import threading
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Milliseconds = Annotated[int, Field(ge=0, le=3_600_000)]
+from services.sandbox.rules import Milliseconds, Rule
 
 
 class Acks(BaseModel):
-    """When the phones of customers acknowledge, as it is posted to /_sandbox/wa/acks."""
+    """When messages are acknowledged, as it is posted to /_sandbox/wa/acks; null: never."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sent_ms: Milliseconds = Field(0, description="milliseconds until the server says that it has a message")
-    delivered_ms: Milliseconds | None = Field(100, description="milliseconds until it is delivered; null: never")
-    read_ms: Milliseconds | None = Field(300, description="milliseconds until it is read; null: never")
+    sent_ms: Milliseconds = Field(0, description="milliseconds until WhatsApp's server has the message")
+    delivered_ms: Milliseconds | None = Field(100, description="milliseconds after that until it is delivered")
+    read_ms: Milliseconds | None = Field(300, description="milliseconds after `sent_ms` until it is read")
 
 
-class Rule(BaseModel):
-    """A rule, as it is posted to /_sandbox/wa/behaviour. The first one that matches a message holds for it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class WebRule(Rule):
+    """A rule, as it is posted to /_sandbox/wa/behaviour. The first one that matches a message applies to it."""
 
     match: str = Field("", description="only messages whose text or caption contains this")
     number: str | None = Field(None, description="only messages of this linked number: its digits")
-    times: int | None = Field(None, ge=1, description="for so many messages; without it until taken back")
-    delay_ms: Milliseconds = Field(0, description="milliseconds until the answer, the message being taken at once")
+    delay_ms: Milliseconds = Field(0, description="milliseconds until the answer; the message is accepted at once")
     answer: Literal["taken", "unacknowledged", "ignored", "refused"] = Field(
         "taken",
-        description="unacknowledged: the server has it and does not say so; ignored: it gets lost on the way; "
-        "refused: WhatsApp says that it failed",
+        description="taken: accepted and acknowledged; unacknowledged: accepted without an acknowledgement; "
+        "ignored: lost on the way; refused: WhatsApp reports a failure",
     )
-
-
-DEFAULT = Rule()
-
-
-class Rules:
-    """The rules in force, in the order in which they came. Safe for threads; forgotten when the process ends."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._rules: list[Rule] = []
-        self.acks = Acks()
-
-    def add(self, rule: Rule) -> None:
-        """Put a rule after the others."""
-        with self._lock:
-            self._rules.append(rule)
-
-    def all(self) -> list[Rule]:
-        """The rules, with the number of times that each has left."""
-        return self._rules.copy()
-
-    def clear(self) -> None:
-        """Behave as usual again."""
-        with self._lock:
-            self._rules.clear()
-        self.acks = Acks()
-
-    def take(self, number: str, text: str) -> Rule:
-        """The rule for this message, used once by it."""
-        with self._lock:
-            for n, rule in enumerate(self._rules):
-                if rule.match in text and rule.number in (None, number):
-                    self._use(n, rule)
-                    return rule
-        return DEFAULT
-
-    def _use(self, n: int, rule: Rule) -> None:
-        if rule.times == 1:
-            del self._rules[n]
-        elif rule.times:
-            self._rules[n] = rule.model_copy(update={"times": rule.times - 1})

@@ -1,5 +1,5 @@
 'use strict';
-// Where everything is, from the environment; both processes read it.
+// The addresses of all servers, from the environment. Both processes read them.
 
 function redisAt(address) {
   const url = new URL(address);

@@ -90,7 +90,7 @@ def test_no_credential_comes_back(client, api):
     assert not any("EAAG" in text or "app-secret" in text or "v1:" in text for text in said)
 
 
-def test_a_refused_number_says_where_why_and_what_to_do(client, connection, provider):
+def test_a_refused_number_is_answered_with_step_reason_and_advice(client, connection, provider):
     provider.tell(f"/{NUMBER}", EXPIRED, 401)
     answer = link(client)
     assert refusal(answer) == "link_failed"
@@ -99,7 +99,7 @@ def test_a_refused_number_says_where_why_and_what_to_do(client, connection, prov
     assert stored(connection) == []
 
 
-def test_a_provider_that_is_away_is_no_ones_fault(serving):
+def test_an_unavailable_provider_is_a_503(serving):
     with serving(META_GRAPH_URL=NOWHERE) as (_, client):
         answer = link(client)
         assert refusal(answer) == "provider_unavailable" and int(answer.headers["Retry-After"])
@@ -124,7 +124,7 @@ def test_a_provider_that_is_away_is_no_ones_fault(serving):
         ({"company": OTHER}, "foreign_company"),
     ],
 )
-def test_what_cannot_be_linked_is_refused_before_anybody_is_asked(client, connection, provider, fields, code):
+def test_an_invalid_request_is_refused_before_the_provider_is_asked(client, connection, provider, fields, code):
     assert refusal(link(client, **fields)) == code
     assert stored(connection) == [] and provider.asked == []
 
@@ -134,7 +134,7 @@ def test_a_refused_secret_is_not_repeated(client, api):
         assert not any(value in link(client, **fields).text for value in fields.values())
 
 
-def test_the_body_is_an_object(client, api):
+def test_a_body_that_is_not_an_object_is_refused(client, api):
     for body in (b"", b"[", b"[]", b'"x"', b"7"):
         answer = client.post("/api/bots", data=body, headers={"X-Api-Key": KEY, "Content-Type": "application/json"})
         assert answer.status_code == 400, answer.json
@@ -172,7 +172,7 @@ def test_a_number_in_use_on_a_phone_is_not_registered(client, connection, provid
     assert f"/{NUMBER}/register" not in provider.calls()
 
 
-def test_a_code_that_is_too_old_is_told_and_nothing_is_stored(client, connection, provider):
+def test_an_expired_code_is_reported_and_nothing_is_stored(client, connection, provider):
     old = {"error": {"message": "This authorization code has expired", "code": 100, "error_subcode": 36007}}
     provider.tell("/oauth/access_token", old, method="POST")
     answer = post(client, **SIGNUP, pin="123456")
@@ -205,7 +205,7 @@ def test_a_step_that_fails_after_the_exchange_loses_nothing(client, connection, 
 
 
 @pytest.mark.parametrize(("step", "path"), [("number", f"/{NUMBER}"), ("account", f"/{ACCOUNT}/phone_numbers")])
-def test_what_the_signup_did_not_prove_is_not_stored_with_its_token(client, connection, provider, step, path):
+def test_ids_that_the_signup_did_not_verify_are_not_stored_with_its_token(client, connection, provider, step, path):
     worked = provider.answers["GET", path]
     provider.tell(path, {"error": {"message": "Unsupported request", "code": 100}})
     answer = post(client, **SIGNUP, pin="123456")
@@ -229,7 +229,7 @@ def test_a_signup_that_proves_nothing_leaves_a_number_that_works_alone(client, c
     assert stored(connection) == before
 
 
-def test_what_was_not_finished_is_finished_by_the_next_call_even_if_nothing_new_is_told(client, connection, provider):
+def test_an_unfinished_link_is_finished_by_the_next_call_without_new_fields(client, connection, provider):
     worked = provider.answers["POST", f"/{ACCOUNT}/subscribed_apps"]
     provider.tell(f"/{ACCOUNT}/subscribed_apps", {"error": {"message": "No", "code": 200}}, method="POST")
     assert post(client, **SIGNUP, coexistence=True).status_code == 422
@@ -274,7 +274,7 @@ def test_a_company_sees_its_own_numbers(client, api):
     assert refusal(get(client, f"/api/bots/{COMPANY}/0", OTHER_KEY)) == "foreign_company"
 
 
-def test_one_number_shows_what_waits_and_what_holds_it(client, connection):
+def test_a_bot_shows_its_waiting_messages_and_its_hold(client, connection):
     link(client)
     bot = execute(connection, "SELECT id FROM phone_configs WHERE phone_index = 5")[0][0]
     accept(connection, entry(bot))
@@ -323,7 +323,7 @@ def test_a_phone_index_is_a_number(client, api):
         assert refusal(get(client, f"/api/bots/{COMPANY}/{index}")) == "invalid_request"
 
 
-def test_texts_that_no_database_takes_are_refused(client, api):
+def test_texts_that_no_database_can_store_are_refused(client, api):
     body = json.dumps({"phoneNumberId": NUMBER, "token": "EAAG", "displayNumber": "\ud800"})
     answer = client.post("/api/bots", data=body, headers={"X-Api-Key": KEY, "Content-Type": "application/json"})
     assert refusal(answer) == "invalid_request"

@@ -65,7 +65,7 @@ def bodies(found):
     return [message["body"] for message in found["messages"]]
 
 
-def test_both_directions_stand_together_newest_first(client, connection):
+def test_sent_and_received_messages_are_listed_newest_first(client, connection):
     arrive(connection, said("first"))
     text(client, "second")
     finish(connection)
@@ -79,7 +79,7 @@ def test_both_directions_stand_together_newest_first(client, connection):
     assert (third["media"], third["reaction"], third["edited"], third["replyTo"]) == (None, None, False, None)
 
 
-def test_what_the_phone_itself_sent_is_ours(client, connection):
+def test_a_message_sent_on_the_phone_is_outbound(client, connection):
     arrive(connection, said("by phone", from_me=True))
     (message,) = page(client)["messages"]
     assert (message["direction"], message["fromMe"], message["status"]) == ("outbound", True, "sent")
@@ -102,7 +102,7 @@ def test_reactions_edits_and_revocations_stand_with_their_message(client, connec
     assert one(client, "wamid.in.1")["status"] == "revoked"
 
 
-def test_our_reactions_and_receipts_are_no_messages_of_the_chat(client, connection):
+def test_our_reactions_and_receipts_are_not_listed_as_messages(client, connection):
     arrive(connection, said())
     headers = {"X-Api-Key": KEY}
     reaction = client.post(f"/api/messages/react/{COMPANY}/wamid.in.1", json={"reaction": "👍"}, headers=headers).json
@@ -116,7 +116,7 @@ def test_our_reactions_and_receipts_are_no_messages_of_the_chat(client, connecti
         assert found["payload"] == {"reaction": "👍", "targetMessageId": "wamid.in.1"}
 
 
-def test_files_and_quotes_of_what_came_in_are_told(client, connection):
+def test_files_and_quotes_of_received_messages_are_shown(client, connection):
     photo = Media("media.1", "image/jpeg", "c2hh", "a.jpg", voice=False)
     content = {"type": "image", "image": {"id": "media.1"}}
     arrive(connection, said("Look", kind="image", media=photo, content=content, quoted="wamid.out"))
@@ -128,7 +128,7 @@ def test_files_and_quotes_of_what_came_in_are_told(client, connection):
     assert (message["kind"], message["payload"], message["replyTo"]) == ("image", content, {"id": "wamid.out"})
 
 
-def test_what_the_old_system_wrote_is_shown_whatever_is_in_it(client, connection):
+def test_messages_of_the_old_system_are_shown_whatever_they_contain(client, connection):
     execute(
         connection,
         "INSERT INTO messages (message_id, company_id, contact_id, chat_id, content, message_type, media_url,"
@@ -250,7 +250,7 @@ def test_pages_go_through_a_chat_once_in_the_order_of_time(client, connection, o
     assert moments == sorted(moments, reverse=True)
 
 
-def test_what_comes_meanwhile_changes_no_later_page(client, connection):
+def test_messages_that_arrive_while_paging_do_not_change_later_pages(client, connection):
     _seed(connection, [1, 3], [2, 4])
     first = page(client, "limit=2")
     arrive(connection, said("new"))

@@ -153,7 +153,7 @@ def test_the_address_may_name_the_last_event_as_well(listen, connection):
     assert listen(lastEventId=first["id"]).numbers(2) == [2, 3]
 
 
-def test_only_what_is_asked_for_comes(listen, connection):
+def test_a_stream_carries_only_the_events_that_it_asks_for(listen, connection):
     acks = listen(events="message.ack, bot.status").begun()
     second = listen(session=f"{COMPANY}-1").begun()
     raise_events(connection, 1)
@@ -164,7 +164,7 @@ def test_only_what_is_asked_for_comes(listen, connection):
     assert second.numbers(2) == [3, 4]
 
 
-def test_each_company_hears_its_own_alone(listen, connection):
+def test_each_company_receives_only_its_own_events(listen, connection):
     ours, theirs = listen().begun(), listen(key=OTHER_KEY).begun()
     operator = listen(key=OPERATOR_KEY, company=OTHER).begun()
     raise_events(connection, 1)
@@ -188,13 +188,13 @@ def test_each_company_hears_its_own_alone(listen, connection):
         ({"lastEventId": "a\0b"}, 400, "invalid_request"),
     ],
 )
-def test_what_cannot_be_is_refused(listen, options, status, code):
+def test_an_invalid_stream_request_is_refused(listen, options, status, code):
     answer = listen(**options).answer
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.json()["success"] is False
 
 
-def test_an_id_whose_events_are_gone_is_told_and_what_is_kept_follows(listen, connection, settings):
+def test_a_last_event_id_that_is_no_longer_kept_causes_a_reset(listen, connection, settings):
     listener = listen().begun()
     raise_events(connection, 1, 2, 3)
     [first, *_] = listener.events(3)
@@ -207,7 +207,7 @@ def test_an_id_whose_events_are_gone_is_told_and_what_is_kept_follows(listen, co
     assert listen("seq_2").numbers(1) == [3]
 
 
-def test_a_company_may_open_so_many_streams(listen, url):
+def test_a_company_may_open_a_limited_number_of_streams(listen, url):
     opened = [listen().begun() for _ in range(streams.MAX_STREAMS)]
     refused = listen().answer
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
@@ -221,7 +221,7 @@ def test_a_company_may_open_so_many_streams(listen, url):
     eventually(reopened)
 
 
-def test_quiet_streams_are_kept_alive_and_told_where_they_are(listen, connection, monkeypatch):
+def test_idle_streams_are_kept_alive_and_given_their_position(listen, connection, monkeypatch):
     monkeypatch.setattr(streams, "KEEP_ALIVE_SECONDS", 0.3)
     listener = listen(events="message.ack").begun()
     raise_events(connection, 1)
@@ -262,7 +262,7 @@ def test_the_stream_goes_on_when_the_database_comes_back(listen, connection, pos
     assert listener.numbers(2) == [1, 2]
 
 
-def test_without_an_event_loop_the_answer_ends_after_what_there_is(settings, connection):
+def test_without_an_event_loop_the_answer_ends_after_the_stored_events(settings, connection):
     with api(settings) as (_, client):
         headers = {"X-Api-Key": KEY}
         first = client.get("/api/events", headers=headers)

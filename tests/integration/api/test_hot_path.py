@@ -88,7 +88,7 @@ def test_a_refusal_is_the_same_as_flasks(server, context, headers, body, query):
     "chat, status",
     [(f"+{CHAT}", 202), (f"{CHAT}@c.us", 202), (f"{COMPANY}-{CHAT}", 202), ("12@g.us", 409), ("nobody", 400)],
 )
-def test_chats_in_every_form(server, chat, status):
+def test_a_chat_id_is_accepted_in_every_form(server, chat, status):
     url = f"{server}/api/v2/messages/text/{COMPANY}/{chat}"
     answer = requests.post(url, data=TEXT, headers={"Authorization": f"Bearer {KEY}"}, timeout=10)
     assert answer.status_code == status
@@ -142,14 +142,14 @@ def test_a_caller_that_waits_gets_the_outcome(server, connection):
     assert body["error"] == "not on WhatsApp"
 
 
-def test_everything_else_is_flasks(server):
+def test_all_other_requests_are_answered_by_flask(server):
     assert requests.get(f"{server}/health", timeout=10).json()["success"] is True
     assert requests.get(f"{server}/openapi/openapi.json", timeout=10).status_code == 200
     for path in ("/api/v2/messages/text/0128", "/api/v2/messages/text/0128/1/2", "/api/v2/messages/text/0128/"):
         assert requests.post(server + path, data=TEXT, timeout=10).status_code in (401, 404, 405)
 
 
-def test_a_database_that_is_away_is_a_503_and_nothing_was_stored(server, postgres, connection):
+def test_an_unavailable_database_is_a_503_and_nothing_was_stored(server, postgres, connection):
     url, headers = f"{server}/api/v2/messages/text/{COMPANY}/{CHAT}", {"X-Api-Key": KEY}
     assert requests.post(url, data=TEXT, headers=headers, timeout=10).status_code == 202
     postgres.stop()

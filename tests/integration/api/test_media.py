@@ -82,7 +82,7 @@ def test_a_file_comes_with_its_type_and_nothing_that_a_browser_could_run(client,
     ("text/html", "attachment"), ("image/svg+xml", "attachment"), ("application/pdf", "attachment"),
     ("application/xhtml+xml", "attachment"), ("no type\r\nX: y", "attachment"),
 ])  # fmt: skip
-def test_only_what_cannot_be_a_page_is_shown(client, keep, mime_type, disposition):
+def test_only_images_audio_and_video_are_shown_in_the_browser(client, keep, mime_type, disposition):
     answer = ask(client, keep(b"content", mime_type))
     assert answer.headers["Content-Disposition"].split(";")[0] == disposition
     assert answer.headers["Content-Type"].split(";")[0] in (mime_type.split(";")[0], "application/octet-stream")
@@ -92,12 +92,12 @@ def test_only_what_cannot_be_a_page_is_shown(client, keep, mime_type, dispositio
     ("invoice 1.pdf", '"invoice 1.pdf"'), ("../../etc/x.pdf", "etcx.pdf"), ('a"b\r\nX: y.pdf', r'"a\"bX: y.pdf"'),
     ("发票.pdf", "filename*=UTF-8''%E5%8F%91%E7%A5%A8.pdf"),
 ])  # fmt: skip
-def test_a_name_stays_a_name(client, keep, filename, header):
+def test_the_name_of_a_file_is_encoded_in_its_header(client, keep, filename, header):
     disposition = ask(client, keep(b"%PDF-1", "application/pdf", filename=filename)).headers["Content-Disposition"]
     assert header in disposition
 
 
-def test_a_part_may_be_asked_for(client, keep):
+def test_a_range_of_a_file_is_sent(client, keep):
     message_id = keep()
     answer = ask(client, message_id, {"Range": "bytes=100-199"})
     assert (answer.status_code, answer.data) == (206, JPEG[100:200])
@@ -108,20 +108,20 @@ def test_a_part_may_be_asked_for(client, keep):
     assert beyond.headers["Content-Range"] == f"bytes */{len(JPEG)}"
 
 
-def test_what_is_known_already_is_not_sent_again(client, keep):
+def test_an_unchanged_file_is_answered_with_304(client, keep):
     message_id = keep()
     etag = ask(client, message_id).headers["ETag"]
     answer = ask(client, message_id, {"If-None-Match": etag})
     assert (answer.status_code, answer.data) == (304, b"")
 
 
-def test_the_head_alone_may_be_asked_for(client, keep):
+def test_head_is_answered_without_the_file(client, keep):
     answer = client.head(f"/api/v2/media/{COMPANY}/{keep()}", headers=AUTH)
     assert (answer.status_code, answer.data) == (200, b"")
     assert int(answer.headers["Content-Length"]) == len(JPEG)
 
 
-def test_the_provider_s_id_is_as_good(client, keep, connection):
+def test_a_file_is_found_by_the_providers_id(client, keep, connection):
     keep()
     ((provider_id,),) = execute(connection, "SELECT external_id FROM messages")
     assert ask(client, provider_id).data == JPEG
@@ -135,7 +135,7 @@ def test_a_message_that_waits_to_be_sent_has_its_file(client, settings, connecti
     assert ask(client, message_id).data == JPEG
 
 
-def test_another_company_and_nobody_see_nothing(client, keep):
+def test_a_file_is_hidden_from_other_companies_and_without_a_key(client, keep):
     message_id = keep()
     path = f"/api/v2/media/{COMPANY}/{message_id}"
     assert problem(client.get(path)) == (401, "no_key")
@@ -174,7 +174,7 @@ def test_a_file_whose_copy_was_deleted_is_gone(client, keep, settings, connectio
     assert problem(ask(client, message_id)) == (410, "media_gone")
 
 
-def test_messages_without_a_file_are_told_from_those_that_do_not_exist(client, connection):
+def test_messages_without_a_file_and_unknown_messages_have_different_codes(client, connection):
     assert problem(ask(client, message(connection, None))) == (404, "no_media")
     link = message(connection, {"link": "https://example.com/cat.jpg"}, "outbound")
     assert problem(ask(client, link)) == (404, "no_media")
@@ -182,7 +182,7 @@ def test_messages_without_a_file_are_told_from_those_that_do_not_exist(client, c
         assert problem(ask(client, unknown)) == (404, "unknown_message")
 
 
-def test_a_store_that_is_away_is_told_as_such(database, tmp_path, connection):
+def test_an_unavailable_store_is_a_503(database, tmp_path, connection):
     add_company(database)
     settings = settings_for(
         database, tmp_path, MEDIA_STORE="s3://files", S3_ENDPOINT_URL="http://127.0.0.1:1", S3_ACCESS_KEY_ID="k",

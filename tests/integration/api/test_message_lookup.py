@@ -83,19 +83,19 @@ def test_messages_of_the_old_system_are_found_by_either_of_their_ids(client, con
         assert stored(connection, read(client, named))[2] == "read"
 
 
-def test_an_empty_reaction_takes_it_back(client, connection):
+def test_an_empty_reaction_removes_the_reaction(client, connection):
     message_id = sent(client, connection)
     assert stored(connection, react(client, message_id, ""))[3]["reaction"] == ""
 
 
-def test_the_number_is_that_of_the_message(client, connection):
+def test_a_reaction_is_sent_by_the_bot_of_the_message(client, connection):
     message_id = sent(client, connection, phone_index=1)
     assert stored(connection, react(client, message_id))[1] == 1
     assert stored(connection, react(client, message_id, phoneIndex="1"))[1] == 1
     assert refusal(react(client, message_id, phoneIndex=0)) == (404, "unknown_message")
 
 
-def test_where_several_messages_have_an_id_the_number_tells(client, connection):
+def test_phone_index_decides_between_messages_with_the_same_id(client, connection):
     """One of our numbers wrote to another: both have the provider's id."""
     sent(client, connection, "wamid.same", phone_index=0)
     came_in(connection, "wamid.same", number="2", chat="60111111111")
@@ -114,11 +114,11 @@ def test_a_wrong_reaction_is_refused(client, connection, fields):
     assert refusal(answer) == (400, "invalid_request")
 
 
-def test_what_is_no_emoji_is_no_reaction(client, connection):
+def test_a_reaction_must_be_an_emoji(client, connection):
     assert refusal(react(client, sent(client, connection), "no")) == (409, "unsupported_by_channel")
 
 
-def test_nothing_can_be_done_with_what_was_not_sent(client, connection):
+def test_a_message_that_was_not_sent_cannot_be_referred_to(client, connection):
     message_id = text(client).json["messageId"]
     assert refusal(react(client, message_id)) == (409, "not_sent")
     assert refusal(text(client, quotedMessageId=message_id)) == (409, "not_sent")
@@ -142,7 +142,7 @@ def test_messages_of_other_companies_are_unknown(client, connection):
         assert refusal(answer) == (404, "unknown_message")
 
 
-def test_a_reaction_is_no_message_to_react_to(client, connection):
+def test_a_reaction_cannot_be_reacted_to(client, connection):
     reaction = react(client, sent(client, connection)).json["messageId"]
     assert refusal(react(client, reaction)) == (404, "unknown_message")
 

@@ -100,7 +100,7 @@ def test_a_route_that_names_no_auth_is_closed(context):
         ({"Authorization": f"Bearer {OTHER_KEY}"}, (403, "foreign_company")),
     ],
 )
-def test_without_a_key_of_the_company_nothing_is_told(client, headers, expected):
+def test_without_a_key_of_the_company_nothing_is_answered(client, headers, expected):
     assert refusal(client.get(f"{CHATS}/{CHAT}", headers=headers)) == expected
 
 
@@ -114,7 +114,7 @@ def test_without_a_key_of_the_company_nothing_is_told(client, headers, expected)
         {"X-Api-Key": KEY, "Authorization": "Bearer bk_nobody"},
     ],
 )
-def test_a_key_is_taken_from_either_header(client, headers):
+def test_a_key_is_read_from_either_header(client, headers):
     assert client.get(f"{CHATS}/{CHAT}", headers=headers).status_code == 200
 
 
@@ -158,7 +158,7 @@ def test_a_wrong_send_is_refused_with_its_code(client, options, expected):
     assert refusal(send(client, **options)) == expected
 
 
-def test_bad_json_is_named_so(client):
+def test_invalid_json_has_its_own_code(client):
     answer = client.post(f"{SENDS}/{CHAT}", data=b'{"message": ', headers={"X-Api-Key": KEY})
     assert refusal(answer) == (400, "invalid_json")
 
@@ -200,7 +200,7 @@ def test_a_message_in_hand_is_sending(context, client):
     assert life(client, message_id)["status"] == "sending"
 
 
-def test_the_whole_life_is_told_in_its_order(context, client):
+def test_the_whole_history_is_listed_in_order(context, client):
     message_id = send(client).json["messageId"]
     deliver(context, Status.QUEUED, final=False, code="131000", error="something went wrong")
     retried = life(client, message_id)
@@ -215,7 +215,7 @@ def test_the_whole_life_is_told_in_its_order(context, client):
     assert found["statuses"][4]["at"] == "2030-03-17T17:46:42.000Z"
 
 
-def test_a_refused_message_tells_why(context, client):
+def test_a_refused_message_has_its_reason(context, client):
     message_id = send(client).json["messageId"]
     deliver(context, Status.FAILED, code="131026", error="undeliverable")
     found = life(client, message_id)

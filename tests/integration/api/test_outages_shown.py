@@ -3,8 +3,8 @@
 import pytest
 import requests
 
-from bisnesctl.bots.check_results import troubled
-from bisnesctl.health.verdict import Finding, Verdict, in_one_line, judge
+from bisnesctl.bots.check_records import troubled
+from bisnesctl.health.verdict import HealthFinding, Verdict, in_one_line, judge
 from services.api.schemas.base import Accepted
 from services.api.schemas.bots import BotList
 from services.message import Scope, Status, StatusUpdate
@@ -79,7 +79,7 @@ def send(url, wait):
     return answer.json()
 
 
-def test_who_waits_for_the_outcome_is_told_what_holds_it(context, connection):
+def test_a_caller_that_waits_learns_the_hold_of_its_message(context, connection):
     begin(connection, bot_of(connection))
     with serving(context.settings) as url:
         answer = send(url, 0.3)
@@ -102,7 +102,7 @@ def test_a_number_shows_its_outage(client, connection):
     assert other["outage"] is None
 
 
-def test_an_outage_of_which_nobody_knows_whether_it_lasts_is_not_shown(client, connection):
+def test_an_outage_that_may_be_over_is_not_shown(client, connection):
     """Whatever waited was refused for reasons of its own, say, or given up: nothing was sent that would end it."""
     begin(connection, bot_of(connection))
     execute(connection, "UPDATE bot_pace SET outage_seen = now() - interval '1 hour', held_until = now()")
@@ -124,12 +124,12 @@ def test_an_outage_that_lasts_is_critical_and_says_how_many_wait(client, connect
     begin(connection, bot_of(connection))
     (trouble,) = troubled(settings)
     assert (trouble.name, trouble.status) == ("0128-0", "unavailable")
-    assert trouble.reason.startswith("nothing is sent since ")
+    assert trouble.reason.startswith("nothing has been sent since ")
     assert f": network: {REASON}; next attempt " in trouble.reason
     assert trouble.reason.endswith("; 3 messages wait")
 
 
-def test_an_outage_that_keeps_nobody_waiting_or_is_over_is_not_shown(client, connection, settings):
+def test_an_outage_without_waiting_messages_or_that_is_over_is_not_shown(client, connection, settings):
     begin(connection, bot_of(connection))
     assert troubled(settings) == []
     text(client)
@@ -146,7 +146,7 @@ def test_an_operators_hold_is_shown_rather_than_an_outage(client, connection, se
     assert (trouble.status, trouble.reason) == ("waiting", "190: expired")
 
 
-def test_messages_of_which_nobody_reports_are_a_warning_until_somebody_does(client, connection, settings):
+def test_messages_without_a_report_are_a_warning_until_a_report_arrives(client, connection, settings):
     for _ in range(2):
         text(client)
         (claimed,) = outbox().claim(connection, 1)
@@ -184,7 +184,7 @@ def test_the_probe_is_critical_while_nothing_is_sent(client, connection, setting
     from bisnesctl.processes.deployment import Condition
 
     class Running:
-        state = object()
+        last_start = object()
 
         def __init__(self):
             self.settings = settings
@@ -195,6 +195,6 @@ def test_the_probe_is_critical_while_nothing_is_sent(client, connection, setting
     text(client)
     begin(connection, bot_of(connection))
     findings = verdict.examine_bots(Running())
-    assert [type(each) for each in findings] == [Finding]
+    assert [type(each) for each in findings] == [HealthFinding]
     assert judge(findings) is Verdict.CRITICAL
-    assert "bot 0128-0 unhealthy (unavailable: nothing is sent since" in in_one_line(findings)
+    assert "bot 0128-0 unhealthy (unavailable: nothing has been sent since" in in_one_line(findings)

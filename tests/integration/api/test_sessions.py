@@ -98,7 +98,7 @@ def test_a_session_shows_how_it_is(client, become):
 
 def test_a_session_that_says_nothing_any_more_shows_that(client, become):
     become(state="WORKING", beat_at="2020-01-01T00:00Z")
-    assert "no sign of life" in get(client).json["session"]["reason"]
+    assert "no heartbeat" in get(client).json["session"]["reason"]
 
 
 def test_a_company_sees_its_own_sessions_alone(client, bot):
@@ -160,7 +160,7 @@ def test_a_blocked_session_is_not_started(client, connection, bot):
     assert post(client, "start").status_code == 202
 
 
-def test_a_running_session_is_told_and_another_cannot_be(client, connection, bot, become):
+def test_only_a_running_session_accepts_commands(client, connection, bot, become):
     assert refusal(post(client, "logout")) == (409, "not_running")
     assert post(client, "restart").status_code == 202, "it is started"
     assert commands(connection, bot) == []

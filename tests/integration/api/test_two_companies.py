@@ -155,7 +155,7 @@ def test_a_new_credential_must_open_the_same_number_unless_another_one_is_named(
     assert world.ids(1, COMPANY) == (DIALOG_NUMBER, DIALOG_ACCOUNT)
 
 
-def test_two_who_prove_one_number_are_told_so_before_anything_is_changed_at_its_provider(world):
+def test_a_second_company_that_proves_a_number_is_refused_before_its_provider_is_changed(world):
     asked = len(world.provider.asked)
     answer = world.link(phoneIndex=7, token="EAAG-0128", phoneNumberId=NUMBER, wabaId=ACCOUNT, pin="123456")
     assert (answer.status_code, answer.json()["code"]) == (409, "number_taken")
@@ -222,7 +222,7 @@ def claim_everything(world):
             world.link(phoneIndex=100 + 10 * n + m, **claim(fields, *target))
 
 
-def test_what_meta_signs_for_a_number_reaches_whoever_proved_it(world):
+def test_webhooks_signed_by_meta_reach_the_company_that_proved_the_number(world):
     claim_everything(world)
     secret = message("text", {"body": f"a secret {MARK}"})
     for number in (UNLINKED, DIALOG_NUMBER, NUMBER):
@@ -318,7 +318,7 @@ def test_a_forged_report_of_an_echo_in_the_same_batch_does_not_count(world):
     assert execute(world.connection, "SELECT status FROM messages WHERE external_id = 'wamid.echo'") == [("sent",)]
 
 
-def test_a_message_that_names_no_number_is_told_to_nobody_of_the_account(world):
+def test_a_message_that_names_no_number_reaches_no_bot_of_the_account(world):
     lost = {"messaging_product": "whatsapp", "messages": [message("text", {"body": MARK})]}
     world.webhooks.of_meta(("messages", lost))
     assert [name for name, _ in world.events(COMPANY)] == []

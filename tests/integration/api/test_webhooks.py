@@ -173,7 +173,7 @@ def test_a_company_has_a_limit_of_webhooks(ask, connection):
 
 
 @pytest.mark.parametrize("method", ["PATCH", "PUT"])
-def test_a_webhook_is_changed_and_what_waits_is_tried_at_once(ask, webhook, connection, method):
+def test_a_changed_webhook_receives_waiting_events_at_once(ask, webhook, connection, method):
     raise_events(connection, 1)
     deliver(connection, outcome="pending", status=500, error="it answered 500")
     execute(connection, "UPDATE webhook SET failures = 9, paused_until = now() + interval '15 minutes'")
@@ -209,7 +209,7 @@ def test_a_secret_is_replaced(ask, webhook, connection, api):
     assert made["secret"] != answer["secret"] and made["webhook"]["previousSecretUntil"] is None
 
 
-def test_deliveries_are_shown_with_what_became_of_them(ask, webhook, connection):
+def test_deliveries_are_shown_with_their_results(ask, webhook, connection):
     raise_events(connection, 1, 2)
     deliver(connection, outcome="dead", status=410, error="it answered 410")
     raise_events(connection, 3, chats=("",), name="bot.status")
@@ -246,7 +246,7 @@ def test_one_event_is_told_again(ask, webhook, connection):
     ask("POST", f"/{webhook}/replay", expected=400, eventId=first, since=0)
 
 
-def test_everything_since_an_event_is_told_again_in_order(ask, webhook, connection):
+def test_all_events_since_an_event_are_replayed_in_order(ask, webhook, connection):
     raise_events(connection, 1, 2, 3, 4)
     deliver(connection)
     raise_events(connection, 5)
@@ -257,7 +257,7 @@ def test_everything_since_an_event_is_told_again_in_order(ask, webhook, connecti
     ask("POST", f"/{webhook}/replay", since="evt_none", expected=404)
 
 
-def test_everything_since_a_moment_is_told_again_to_whoever_asked_later(ask, webhook, connection):
+def test_all_events_since_a_time_are_replayed_to_a_later_webhook(ask, webhook, connection):
     raise_events(connection, 1)
     raise_events(connection, 2, name="message.ack")
     deliver(connection)

@@ -108,11 +108,11 @@ def test_an_operators_key_belongs_to_no_company(tool, connection):
 
 
 @pytest.mark.parametrize("words", [(), ("--operator", "--company", "0128"), ("--company", " ")])
-def test_a_key_is_somebodys(tool, settings, words):
+def test_a_new_key_needs_a_company_or_an_operator(tool, settings, words):
     assert "company" in tool("keys", "create", *words, code=2).text
 
 
-def test_the_list_shows_whose_keys_there_are_but_no_key(tool, settings):
+def test_the_list_shows_the_owners_of_keys_but_no_key(tool, settings):
     keys = [tool("keys", "create", *words).out.strip() for words in (("--company", "0128"), ("--operator",))]
     said = tool("keys", "list")
     assert all(key[:8] in said.out and key not in said.out for key in keys)
@@ -139,7 +139,7 @@ def test_a_prefix_of_several_keys_revokes_none(tool, connection, settings):
     assert execute(connection, "SELECT count(revoked_at) FROM api_keys") == [(0,)]
 
 
-def test_a_key_that_is_not_there_cannot_be_revoked(tool, settings):
+def test_an_unknown_key_cannot_be_revoked(tool, settings):
     tool("keys", "create", "--company", "0128")
     assert "keys list" in tool("keys", "revoke", "77", code=2).err
     assert "keys list" in tool("keys", "revoke", "1", "--company", "0999", code=2).err
@@ -157,7 +157,7 @@ def test_a_bots_token_is_encrypted_and_never_shown(tool, connection):
     assert all(shown in listed.out for shown in ("0128", "meta_direct", "active", "+60 12 345", "1055"))
 
 
-def test_a_token_is_not_taken_from_the_command_line(tool, settings):
+def test_a_token_is_not_accepted_on_the_command_line(tool, settings):
     tool("bots", "add", "--company", "0128", "--phone-number-id", "1", "--token", "EAAG", code=2)
 
 
@@ -187,7 +187,7 @@ def test_a_whatsapp_web_bot_waits_to_be_linked(tool, settings):
         (("--type", "wwebjs", "--phone", "-1"), "", "phone"),
     ],
 )
-def test_a_bot_that_could_not_send_is_not_added(tool, connection, words, given, named):
+def test_a_bot_without_required_properties_is_not_added(tool, connection, words, given, named):
     assert named in tool("bots", "add", "--company", "0128", *words, given=given, code=2).text
     assert execute(connection, "SELECT count(*) FROM phone_configs") == [(0,)]
 
@@ -205,7 +205,7 @@ def test_a_bot_added_again_keeps_what_is_not_named(tool, connection):
     assert encryption.decrypt(SECRET_KEY, row[3]) == "EAAG-token"
 
 
-def test_a_held_bot_shows_why_and_goes_on_once_it_is_added_again(tool, connection):
+def test_a_held_bot_shows_its_reason_and_resumes_when_it_is_added_again(tool, connection):
     add_meta(tool)
     bot = bot_id(connection)
     accept(connection, entry(bot), entry(bot), entry(bot, "60222222222"))
@@ -251,7 +251,7 @@ def test_the_list_of_keys_fits_its_window(tool, settings):
     assert len(wide.splitlines()) == 2 and label in wide
 
 
-def test_nobody_removes_a_bot_for_which_messages_wait(tool, connection):
+def test_a_bot_with_waiting_messages_is_not_removed(tool, connection):
     add_meta(tool)
     accept(connection, entry(bot_id(connection)), entry(bot_id(connection)))
     said = tool("bots", "remove", "--company", "0128", "--yes", code=6)
@@ -259,14 +259,14 @@ def test_nobody_removes_a_bot_for_which_messages_wait(tool, connection):
     assert execute(connection, "SELECT count(*) FROM phone_configs") == [(1,)]
 
 
-def test_by_force_its_waiting_messages_fail_and_say_why(tool, connection):
+def test_with_force_waiting_messages_fail_with_a_reason(tool, connection):
     add_meta(tool)
     bot = bot_id(connection)
     in_hand, waiting, other = entry(bot), entry(bot), entry(bot, "60222222222")
     accept(connection, in_hand, waiting)
     claimed = outbox().claim(connection, 10)
     accept(connection, other)
-    assert "gave up" in tool("bots", "remove", "--company", "0128", "--yes", "--force").err
+    assert "messages failed" in tool("bots", "remove", "--company", "0128", "--yes", "--force").err
     outbox().record(connection, [result(each) for each in claimed])
 
     rows = execute(connection, "SELECT message_id::text, status::text, error_code FROM outbox")
@@ -279,7 +279,7 @@ def test_by_force_its_waiting_messages_fail_and_say_why(tool, connection):
     assert tool("bots", "list", "--json").json == []
 
 
-def test_removing_asks_first(tool, connection):
+def test_removing_asks_for_confirmation(tool, connection):
     add_meta(tool)
     tool("bots", "remove", "--company", "0128", given="n\n", code=1)
     assert execute(connection, "SELECT count(*) FROM phone_configs") == [(1,)]
@@ -287,7 +287,7 @@ def test_removing_asks_first(tool, connection):
     assert execute(connection, "SELECT count(*) FROM phone_configs") == [(0,)]
 
 
-def test_a_bot_that_is_not_there_cannot_be_removed(tool, settings):
+def test_an_unknown_bot_cannot_be_removed(tool, settings):
     add_meta(tool)
     assert "bots list" in tool("bots", "remove", "--company", "0128", "--phone", "1", "--yes", code=2).err
 
@@ -298,11 +298,11 @@ def test_without_an_encryption_key_no_token_is_stored(tool, environment, databas
     assert "ENCRYPTION_KEY" in tool("bots", "add", *words, given="EAAG\n", code=3).err
 
 
-# Where the database is not as it should be
+# If the database is not as it should be
 
 
 @pytest.mark.parametrize("words", [("keys", "list"), ("bots", "list"), ("migrate",), ("migrate", "--status")])
-def test_a_database_that_is_away_is_said_without_its_password(tool, environment, words):
+def test_an_unavailable_database_is_reported_without_its_password(tool, environment, words):
     environment(DATABASE_URL=NOWHERE)
     said = tool(*words, code=4)
     assert "PostgreSQL" in said.err and "DATABASE_URL" in said.err
@@ -310,13 +310,13 @@ def test_a_database_that_is_away_is_said_without_its_password(tool, environment,
 
 
 @pytest.mark.parametrize("words", [("keys", "list"), ("bots", "list"), ("migrate", "--dry-run")])
-def test_where_the_embedded_server_does_not_run_the_way_to_start_it_is_said(tool, environment, words):
+def test_an_embedded_server_that_does_not_run_is_reported_with_the_next_step(tool, environment, words):
     environment()
     assert "bisnesctl start --multiprocess" in tool(*words, code=4).err
 
 
 @pytest.mark.parametrize("words", [("keys", "create", "--operator"), ("bots", "list")])
-def test_a_database_without_our_tables_is_told_to_be_migrated(tool, environment, empty_database, words):
+def test_a_database_without_our_tables_is_reported_with_the_next_step(tool, environment, empty_database, words):
     environment(DATABASE_URL=empty_database)
     assert "bisnesctl migrate" in tool(*words, code=3).err
 
@@ -331,7 +331,7 @@ def test_a_message_is_sent_through_the_api(tool, api, connection):
     assert rows == [(message_id, CHAT, 0, "Hello")]
 
 
-def test_it_waits_for_the_outcome(tool, api, settings):
+def test_send_waits_for_the_outcome(tool, api, settings):
     with worker(settings.database_dsn, Status.SENT):
         said = tool("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", "--json")
     assert said.json["status"] == "sent"
@@ -344,26 +344,26 @@ def test_a_refusal_is_an_error(tool, api, settings):
     assert "not on WhatsApp" in said.err
 
 
-def test_a_message_that_was_given_up_is_not_said_to_be_refused(tool, api, settings):
+def test_a_message_that_failed_temporarily_is_not_called_refused(tool, api, settings):
     with worker(settings.database_dsn, Status.FAILED, code="network", error="Failed to connect"):
         said = tool("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", code=1)
     assert "refused" not in said.text
     assert f"bisnesctl dead-letters retry {said.out.split()[0]}" in said.text
 
 
-def test_what_waits_for_somebody_or_for_its_provider_says_so(tool, api, connection):
+def test_a_message_that_waits_shows_whether_an_operator_is_needed(tool, api, connection):
     words = ("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", "--timeout", "0.3")
     holds.note_outages(connection, [Fault(bot_id(connection), "network", "Failed to connect", probe=False)], Pauses())
     said = tool(*words, code=1).text
-    assert "it waits, and leaves by itself: the provider is not available since" in said
+    assert "it waits and will be sent automatically: the provider is unavailable since" in said
     assert "network: Failed to connect" in said
-    assert "its provider is not available since" in tool("bots", "list").text
+    assert "provider unavailable since" in tool("bots", "list").text
     holds.hold(connection, [Hold(bot_id(connection), Scope.BOT, None, "190: the token has expired")])
-    assert "it waits until somebody acts: 190: the token has expired" in tool(*words, code=1).text
+    assert "it waits until an operator acts: 190: the token has expired" in tool(*words, code=1).text
     assert tool(*words, "--json", code=1).json["hold"]["needsOperator"] is True
 
 
-def test_a_message_that_may_have_been_sent_is_said_not_to_be_sent_again(tool, api, settings):
+def test_an_unknown_message_is_reported_as_not_resent(tool, api, settings):
     with worker(settings.database_dsn, Status.UNKNOWN, error="the connection broke"):
         said = tool("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", "--json", code=1)
     assert said.json["status"] == "unknown"
@@ -372,7 +372,7 @@ def test_a_message_that_may_have_been_sent_is_said_not_to_be_sent_again(tool, ap
 
 def test_an_outcome_that_does_not_come_is_an_error_but_the_message_stays(tool, api, connection):
     said = tool("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", "--timeout", "0.2", code=1)
-    assert "kept" in said.err
+    assert "stays queued" in said.err
     assert execute(connection, "SELECT status::text, message_id::text FROM outbox") == [("queued", said.out.split()[0])]
 
 
@@ -394,28 +394,28 @@ def test_under_one_idempotency_key_there_is_one_message(tool, api, connection):
         (("--company", "0128", "--to", CHAT, "--text", "x", "--idempotency-key", "a\nb"), "printable"),
     ],
 )
-def test_what_cannot_be_sent_is_said(tool, api, words, reason):
+def test_an_invalid_message_is_an_error(tool, api, words, reason):
     assert reason in tool("send", *words, code=2).text
 
 
-def test_the_key_of_the_environment_goes_first(tool, api, connection, monkeypatch):
+def test_the_key_of_the_environment_takes_precedence(tool, api, connection, monkeypatch):
     monkeypatch.setenv("BISNES_API_KEY", tool("keys", "create", "--company", "0128").out.strip())
     tool("send", "--company", "0128", "--to", CHAT, "--text", "Hello")
     said = tool("send", "--company", "0999", "--to", CHAT, "--text", "Hello", code=3)
     assert "foreign_company" in said.err
 
 
-def test_a_key_that_is_refused_is_a_matter_of_the_settings(tool, api):
+def test_a_refused_key_is_an_error_of_the_settings(tool, api):
     tool("keys", "revoke", OPERATOR_KEY)
     said = tool("send", "--company", "0128", "--to", CHAT, "--text", "Hello", code=3)
     assert "BISNES_API_KEY" in said.err and OPERATOR_KEY not in said.text
 
 
-def test_without_a_key_the_way_to_one_is_said(tool, settings):
+def test_a_missing_key_is_reported_with_the_next_step(tool, settings):
     assert "keys create" in tool("send", "--company", "0128", "--to", CHAT, "--text", "x", code=3).err
 
 
-def test_an_api_that_is_down_is_said(tool, environment):
+def test_an_unavailable_api_is_reported_with_the_next_step(tool, environment):
     environment(OPERATOR_KEY=OPERATOR_KEY, API_PORT="1")
     said = tool("send", "--company", "0128", "--to", CHAT, "--text", "x", code=4)
     assert "bisnesctl start --multiprocess" in said.err and len(said.err.splitlines()) == 1
@@ -441,7 +441,7 @@ def test_migrate_brings_a_database_up_to_date_once(tool, environment, empty_data
     tool("bots", "list")
 
 
-def test_a_file_that_was_changed_after_it_was_applied_is_said(tool, connection):
+def test_a_migration_that_was_changed_after_it_was_applied_is_reported(tool, connection):
     execute(connection, "UPDATE schema_migrations SET checksum = 'another' WHERE version = 2")
     lines = {line.split()[0]: line for line in tool("migrate", "--status").out.splitlines()[1:]}
     assert [name for name, line in lines.items() if "changed" in line] == ["002_process_isolation"]
@@ -457,7 +457,7 @@ def run_script(folder, *words):
     return subprocess.run([script, *words], capture_output=True, text=True, timeout=60)
 
 
-def test_the_old_scripts_name_migrates(environment, tool, empty_database, redis_server, tmp_path):
+def test_the_old_script_migrates(environment, tool, empty_database, redis_server, tmp_path):
     environment(DATABASE_URL=empty_database, REDIS_URL=redis_server.url)
     done = run_script(tmp_path)
     assert done.returncode == 0, done.stderr
@@ -465,7 +465,7 @@ def test_the_old_scripts_name_migrates(environment, tool, empty_database, redis_
     assert (tmp_path / "var" / "log").is_dir()
 
 
-def test_the_old_scripts_name_looks_first(environment, tool, empty_database, tmp_path):
+def test_the_old_script_checks_the_requirements_first(environment, tool, empty_database, tmp_path):
     environment(DATABASE_URL=empty_database, REDIS_URL="redis://127.0.0.1:1")
     done = run_script(tmp_path)
     assert done.returncode == 4

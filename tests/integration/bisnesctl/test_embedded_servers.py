@@ -1,4 +1,4 @@
-"""What the embedded servers need is made once, whole, and checked afterwards."""
+"""Everything that the embedded servers need is created once, completely, and checked afterwards."""
 
 import os
 from pathlib import Path
@@ -20,7 +20,7 @@ def settings(tmp_path: Path) -> Settings:
     return settings_in(tmp_path, REDIS_HOST="unused")
 
 
-def test_a_cluster_is_made_once_and_no_half_of_one_is_kept(settings: Settings) -> None:
+def test_a_cluster_is_created_once_and_never_left_incomplete(settings: Settings) -> None:
     data, said = paths.postgres_data(settings.server_home), list[str]()
     half = data.with_name(".postgres.new")
     half.mkdir(parents=True)
@@ -34,7 +34,7 @@ def test_a_cluster_is_made_once_and_no_half_of_one_is_kept(settings: Settings) -
     assert (data.stat().st_ino, len(said)) == before
 
 
-def test_nobody_gets_in_over_tcp(settings: Settings) -> None:
+def test_postgres_refuses_tcp_connections(settings: Settings) -> None:
     embedded_servers.prepare(settings, lambda _: None)
     rules = (paths.postgres_data(settings.server_home) / "pg_hba.conf").read_text().splitlines()
     over_tcp = [line.split()[-1] for line in rules if line.startswith("host")]
@@ -42,7 +42,7 @@ def test_nobody_gets_in_over_tcp(settings: Settings) -> None:
     assert paths.postgres_sockets(settings.server_home).stat().st_mode & 0o777 == 0o700
 
 
-def test_data_of_another_version_are_left_alone(settings: Settings) -> None:
+def test_data_of_another_version_are_not_touched(settings: Settings) -> None:
     embedded_servers.prepare(settings, lambda _: None)
     (paths.postgres_data(settings.server_home) / "PG_VERSION").write_text("9\n")
     with pytest.raises(ConfigError, match=r"PostgreSQL 9.*POSTGRES_BIN"):
@@ -58,7 +58,7 @@ def test_a_folder_that_is_a_link_is_refused(settings: Settings, tmp_path: Path) 
         embedded_servers.prepare(settings, lambda _: None)
 
 
-def test_system_binaries_must_be_there(tmp_path: Path) -> None:
+def test_missing_system_binaries_are_an_error(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, POSTGRES_BIN="/nowhere", REDIS_BIN="/nowhere/redis-server")
     with pytest.raises(ConfigError, match="POSTGRES_BIN"):
         embedded_servers.postgres_bin(settings)
@@ -83,5 +83,5 @@ def test_binaries_are_copied_with_the_libraries_beside_them(tmp_path: Path, monk
     assert not [path for path in wanted.parents[2].rglob("*") if path.is_dir() and not path.stat().st_mode & 0o001]
 
 
-def test_servers_run_as_somebody_else_only_under_root() -> None:
+def test_servers_run_as_another_user_only_under_root() -> None:
     assert (embedded_servers.server_user() is None) == (os.geteuid() != 0)

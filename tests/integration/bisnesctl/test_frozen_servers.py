@@ -9,8 +9,8 @@ import pytest
 
 from bisnesctl.database import postgres
 from bisnesctl.errors import DatabaseUnavailable, RedisUnavailable
-from bisnesctl.lifecycle import database_setup
-from tests.support.processes.servers import Postgres, Redis, settings_in
+from bisnesctl.lifecycle import preflight
+from tests.support.processes.servers import Redis, settings_in
 from tests.support.processes.supervisord import supervised
 
 #: Seconds that prove that a command does not wait for ever.
@@ -34,14 +34,6 @@ ASKING_POSTGRES = [
     ("migrate", "--status"),
     ("migrate", "--dry-run"),
 ]
-
-
-@pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory):
-    server = Postgres(settings_in(tmp_path_factory.mktemp("pg"), REDIS_HOST="unused"))
-    server.start()
-    yield server
-    server.remove()
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +77,7 @@ def test_a_command_whose_statement_is_not_answered_ends_and_says_so(environment,
     assert "PostgreSQL did not answer a statement within 1 s" in said.text
 
 
-def test_status_and_health_end_while_both_servers_stand_still(environment, tool, own_postgres, own_redis):
+def test_status_and_health_end_while_both_servers_are_frozen(environment, tool, own_postgres, own_redis):
     environment(DATABASE_URL=own_postgres.dsn(), REDIS_URL=own_redis.url)
     with own_postgres.frozen(), own_redis.frozen(), in_time():
         tool("status")
@@ -95,9 +87,9 @@ def test_status_and_health_end_while_both_servers_stand_still(environment, tool,
 def test_a_start_with_a_frozen_redis_or_postgres_ends_and_says_so(environment, own_postgres, own_redis):
     settings = environment(DATABASE_URL=own_postgres.dsn(), REDIS_URL=own_redis.url)
     with own_redis.frozen(), in_time(), pytest.raises(RedisUnavailable, match="does not answer"):
-        database_setup.check_redis(settings)
+        preflight.check_redis(settings)
     with own_postgres.frozen(), in_time(), pytest.raises(DatabaseUnavailable, match="within 5 s"):
-        database_setup.make_ready(settings, print)
+        preflight.prepare_database(settings, print)
 
 
 @pytest.mark.parametrize("words, code", [(("status",), 0), (("restart", "api"), 4), (("stop", "api"), 4)])

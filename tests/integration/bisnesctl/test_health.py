@@ -1,4 +1,4 @@
-"""Signs of life: what a process writes, and what the API tells of all of them, with the database and without."""
+"""Heartbeats of processes, and the health that the API reports, with and without the database."""
 
 import contextlib
 import json
@@ -61,10 +61,10 @@ def eventually(condition):
         time.sleep(0.02)
 
 
-# What a process writes
+# The heartbeat of a process
 
 
-def test_a_beat_tells_the_probes_what_they_need(settings):
+def test_a_heartbeat_contains_what_probes_read(settings):
     with beating(settings, counters=Counters(processed=5, errors=1, last_error="refused", active_bots=2)):
         beat = file_of(settings)
     assert (beat["process"], beat["instance"], beat["pid"]) == ("meta", "meta-worker-1", os.getpid())
@@ -75,13 +75,13 @@ def test_a_beat_tells_the_probes_what_they_need(settings):
     assert beat["memoryMb"] > 1 and beat["cpuPercent"] >= 0
 
 
-def test_beats_go_on(settings):
+def test_heartbeats_continue(settings):
     with beating(settings):
         first = file_of(settings)["beat_boottime"]
         eventually(lambda: file_of(settings)["beat_boottime"] > first)
 
 
-def test_nobody_sees_half_a_file(settings):
+def test_a_heartbeat_file_is_never_incomplete(settings):
     heart = Heartbeat(settings, Database(settings.database_dsn), "meta", "meta-worker-1", os.getpid(), Counters())
     heart.beat()
     writer = threading.Thread(target=lambda: [heart.beat() for _ in range(30)])
@@ -115,7 +115,7 @@ def test_two_hosts_do_not_write_over_one_another(settings, monkeypatch):
         assert rows(settings, together) == [(12, "healthy")]
 
 
-def test_an_instance_that_died_counts_no_more(settings):
+def test_a_dead_instance_does_not_count(settings):
     with contextlib.closing(psycopg2.connect(settings.database_dsn)) as connection, connection:
         connection.cursor().execute(
             "INSERT INTO process_instances (process_name, host, instance, pid, status, started_at, last_heartbeat,"
@@ -127,7 +127,7 @@ def test_an_instance_that_died_counts_no_more(settings):
         assert rows(settings, together) == [(5, "healthy")]
 
 
-def test_a_clean_end_leaves_nothing_behind(settings):
+def test_a_clean_end_removes_the_heartbeat(settings):
     with beating(settings, instance="meta-worker-1"):
         with beating(settings, instance="meta-worker-2"):
             pass
@@ -148,7 +148,7 @@ def test_without_a_database_the_file_is_written_and_says_so(settings):
     assert not (settings.heartbeat_dir / "meta-worker-1.json").exists()
 
 
-def test_a_process_can_end_while_the_database_is_away(away):
+def test_a_process_can_end_while_the_database_is_unavailable(away):
     with beating(away):
         pass
     assert list(away.heartbeat_dir.iterdir()) == []
@@ -157,7 +157,7 @@ def test_a_process_can_end_while_the_database_is_away(away):
 # A question that hangs
 
 
-def test_a_question_that_hangs_is_given_up_and_asked_only_once():
+def test_a_check_that_hangs_times_out_and_runs_only_once():
     answer, asked = threading.Event(), []
 
     def question():
@@ -175,7 +175,7 @@ def test_a_question_that_hangs_is_given_up_and_asked_only_once():
     assert bounded.within(10) == 42
 
 
-def test_what_the_question_raises_is_told():
+def test_the_error_of_a_check_is_reported():
     def question():
         raise LookupError("lost")
 
@@ -183,7 +183,7 @@ def test_what_the_question_raises_is_told():
         BoundedQuery(question).within(10)
 
 
-# What the API tells
+# The report of the API
 
 
 @pytest.mark.parametrize("address", ["/health", "/api/health", "/health/live"])
@@ -199,7 +199,7 @@ def test_the_api_is_ready_with_its_database(settings):
         assert client.get("/health/ready").status_code == 200
 
 
-def test_the_api_is_not_ready_without_a_database_and_tells_no_secret(away):
+def test_the_api_is_not_ready_without_a_database_and_shows_no_secret(away):
     with api(away) as (_, client):
         answer = client.get("/health/ready")
     assert answer.status_code == 503 and answer.headers["Retry-After"]
@@ -222,7 +222,7 @@ def of(answer, name):
     return next((each for each in answer.json["processes"] if each["processName"] == name), None)
 
 
-def test_all_processes_are_told_from_the_database(settings):
+def test_all_processes_are_reported_from_the_database(settings):
     with api(settings) as (_, client), beating(settings, "meta", "meta-worker-1"), beating(settings, "api", "api-0"):
         answer = client.get("/health/all")
     assert answer.json["source"] == "database"
@@ -230,14 +230,14 @@ def test_all_processes_are_told_from_the_database(settings):
     assert of(answer, "meta")["memory"] > 1
 
 
-def test_a_stopped_process_is_told_as_stopped(settings):
+def test_a_stopped_process_is_reported_as_stopped(settings):
     with beating(settings, "meta", "meta-worker-1"):
         pass
     with api(settings) as (_, client):
         assert of(client.get("/health/all"), "meta")["status"] == "stopped"
 
 
-def test_without_the_database_the_files_of_this_machine_tell(away):
+def test_without_the_database_local_heartbeat_files_are_used(away):
     with api(away) as (_, client), beating(away, "meta", "meta-worker-1"), beating(away, "meta", "meta-worker-2"):
         answer = client.get("/health/all")
     assert answer.json["source"] == "local"
@@ -246,7 +246,7 @@ def test_without_the_database_the_files_of_this_machine_tell(away):
 
 
 @pytest.mark.parametrize("age, status", [(0, "healthy"), (40, "degraded"), (90, "down"), (-500, "down")])
-def test_a_file_tells_by_its_age(away, age, status):
+def test_an_old_heartbeat_file_is_unhealthy(away, age, status):
     beat = {"process": "api", "status": "healthy", "uptimeSeconds": 9.5, "memoryMb": 80.0, "cpuPercent": 1.0,
             "activeBots": 0, "processed": 3, "errors": 0}  # fmt: skip
     beat["beat_boottime"] = time.clock_gettime(time.CLOCK_BOOTTIME) - age
@@ -266,10 +266,10 @@ def test_one_process_in_figures(settings):
     assert unknown.status_code == 404 and "meta" in unknown.json["error"]
 
 
-# Everything else, while the database is away
+# Everything else, while the database is unavailable
 
 
-def test_requests_are_told_to_come_again(away):
+def test_an_unready_api_answers_with_retry_after(away):
     with api(away) as (_, client):
         for answer in (
             client.get("/api/v2/messages/0128/60123456789", headers={"X-Api-Key": "bk_company"}),
@@ -288,7 +288,7 @@ def test_again_in_a_namespace_unless_root():
 
 @mounts
 @pytest.mark.parametrize("how", ["full", "read-only"])
-def test_a_heartbeat_on_a_disk_that_takes_nothing_goes_on(tmp_path, how):
+def test_a_heartbeat_on_a_disk_that_cannot_be_written_continues(tmp_path, how):
     with small_disk(tmp_path / "disk") as small:
         settings = settings_for(NOWHERE, tmp_path, BISNES_HOME=small.folder, HEARTBEAT_INTERVAL=100)
         with beating(settings) as heart:

@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 import requests
 
-from bisnesctl.lifecycle import orphans
+from bisnesctl.lifecycle import preflight
 from tests.support.deployment import Deployment, alive, descendants, free_ports
 from tests.support.waiting import wait_until
 
@@ -86,13 +86,13 @@ def test_secrets_stay_in_the_env_file(running: Deployment) -> None:
     assert running.settings.run_dir.stat().st_mode & 0o777 == 0o700
 
 
-def test_the_sandbox_does_not_become_the_real_thing_by_a_slip(running: Deployment) -> None:
+def test_a_running_deployment_does_not_switch_the_sandbox_on_or_off(running: Deployment) -> None:
     done = running.run("start", "--multiprocess", check=False)
     assert done.returncode == 6
     assert "bisnesctl stop" in done.stderr
 
 
-def test_a_number_that_needs_somebody_is_shown(running: Deployment) -> None:
+def test_a_bot_that_needs_an_operator_is_shown(running: Deployment) -> None:
     words = ("--company", "0177", "--phone", "3")
     running.run("bots", "add", *words, "--phone-number-id", "1770", "--token-stdin", "--no-verify", given="token\n")
     try:
@@ -129,7 +129,7 @@ def test_a_named_program_is_stopped_alone(running: Deployment) -> None:
     assert "not running" in running.run("stop", "meta-worker").stderr
 
 
-def test_restarting_the_api_leaves_one_that_answers(running: Deployment) -> None:
+def test_a_restart_of_the_api_keeps_one_instance_answering(running: Deployment) -> None:
     answers, done = [], threading.Event()
 
     def ask() -> int | None:
@@ -174,12 +174,12 @@ def test_nothing_below_a_killed_process_outlives_it(running: Deployment) -> None
     assert running.pid("api-0") != pid
 
 
-def test_what_ended_stays_stopped_when_somebody_stopped_it(running: Deployment) -> None:
+def test_a_process_that_ended_stays_stopped_after_a_stop(running: Deployment) -> None:
     running.run("stop", "guard")
     os.kill(running.pid("meta-worker-2"), signal.SIGKILL)
     wait_until(lambda: running.status()["meta-worker-2"]["status"] == "failed", 20, running.logs)
-    assert "nothing restarts it: the guard is down" in running.status()["meta-worker-2"]["reason"]
-    assert "nothing restarts what ends" in running.status()["guard"]["reason"]
+    assert "it is not restarted: the guard is down" in running.status()["meta-worker-2"]["reason"]
+    assert "processes that end are not restarted" in running.status()["guard"]["reason"]
     probe = running.run("health", "--probe", check=False)
     assert (probe.returncode, "the guard is down" in probe.stdout) == (2, True)
     running.run("stop", "meta-worker-2")
@@ -206,7 +206,7 @@ def test_status_logs_and_stop_need_no_server_and_no_services(running: Deployment
     assert "nothing is running" in tool("stop").stderr
 
 
-def test_changed_settings_reach_what_runs(running: Deployment) -> None:
+def test_changed_settings_reach_running_processes(running: Deployment) -> None:
     env_file = running.folder / ".env"
     text = env_file.read_text()
     env_file.write_text(text.replace("META_INSTANCES=2", "META_INSTANCES=1"))
@@ -223,9 +223,9 @@ def test_changed_settings_reach_what_runs(running: Deployment) -> None:
 def test_nothing_outlives_a_killed_supervisord(running: Deployment) -> None:
     pids = every_pid(running)
     kill_supervisor(running)
-    wait_until(lambda: not any(map(alive, pids)), 30, lambda: str(orphans.find(running.settings)))
+    wait_until(lambda: not any(map(alive, pids)), 30, lambda: str(preflight.find_orphans(running.settings)))
     assert running.run("health", "--probe", check=False).returncode == 2
-    assert "nobody stopped it" in running.run("status").stdout
+    assert "not stopped on purpose" in running.run("status").stdout
 
 
 def test_a_start_right_after_a_killed_supervisord_succeeds(running: Deployment) -> None:
@@ -251,7 +251,7 @@ def test_stop_leaves_no_process_and_twice_is_harmless(running: Deployment) -> No
     assert "nothing is running" in done.stderr
 
 
-def test_only_some(deployment: Deployment) -> None:
+def test_only_starts_the_named_programs_and_the_servers(deployment: Deployment) -> None:
     deployment.run("stop")
     deployment.run("start", "--multiprocess", "--sandbox", "--only", "api")
     assert list(deployment.status()) == ["guard", "postgres", "redis", "sandbox", "api-0", "api-1"]
@@ -292,7 +292,7 @@ def test_a_foreground_that_is_killed_takes_everything_with_it(deployment: Deploy
     wait_until(lambda: not any(map(alive, pids)), 60)
 
 
-def test_a_taken_port_is_named_with_its_holder_and_nothing_starts(deployment: Deployment) -> None:
+def test_a_port_in_use_is_named_with_its_process_and_nothing_starts(deployment: Deployment) -> None:
     deployment.run("stop")
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLD_PORT, str(deployment.settings.meta_port)], stdout=subprocess.PIPE
@@ -327,7 +327,7 @@ def test_a_process_that_cannot_start_is_explained_and_the_rest_is_stopped_again(
     assert "did not become healthy" in done.stderr
     assert "a broken release" in done.stderr
     assert deployment.status() == {}
-    assert orphans.find(deployment.settings) == {}
+    assert preflight.find_orphans(deployment.settings) == {}
 
 
 def test_a_start_that_is_interrupted_stops_what_it_began(deployment: Deployment) -> None:
@@ -343,14 +343,14 @@ def test_a_start_that_is_interrupted_stops_what_it_began(deployment: Deployment)
     tool.communicate()
     assert tool.returncode == 130
     assert deployment.status() == {}
-    assert orphans.find(deployment.settings) == {}
+    assert preflight.find_orphans(deployment.settings) == {}
 
 
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("DATABASE_URL", "postgresql://u:hush@127.0.0.1:1/d"), ("REDIS_URL", "redis://:hush@127.0.0.1:1/0")],
 )
-def test_a_server_that_is_away_is_named_without_its_password(deployment: Deployment, variable: str, value: str) -> None:
+def test_an_unavailable_server_is_named_without_its_password(deployment: Deployment, variable: str, value: str) -> None:
     deployment.run("stop")
     environment = os.environ | {"BISNES_ENV": str(deployment.folder / ".env"), variable: value}
     command = [sys.executable, "-m", "bisnesctl", "start", "--multiprocess", "--sandbox"]

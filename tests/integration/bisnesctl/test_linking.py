@@ -1,4 +1,4 @@
-"""Linking numbers and looking at them, as it is typed, against a provider that is told what to say."""
+"""`bisnesctl bots add` and `verify` against a provider whose answers the test sets."""
 
 import contextlib
 import threading
@@ -75,7 +75,7 @@ def test_a_number_is_asked_for_before_it_is_stored(tool, connection, provider):
     assert {each.headers["Authorization"] for each in provider.asked} == {"Bearer EAAG-token"}
 
 
-def test_a_number_whose_account_is_not_named_is_of_the_tokens_only_one(tool, connection, provider):
+def test_a_number_without_a_named_account_gets_the_only_account_of_the_token(tool, connection, provider):
     scope = {"scope": "whatsapp_business_management", "target_ids": [ACCOUNT]}
     provider.tell("/debug_token", {"data": {"is_valid": True, "granular_scopes": [scope]}})
     link(tool)
@@ -96,18 +96,18 @@ def test_a_number_that_the_token_cannot_see_is_not_stored(tool, connection, prov
     assert execute(connection, "SELECT count(*) FROM phone_configs") == [(0,)]
 
 
-def test_a_provider_that_cannot_be_reached_is_not_the_tokens_fault(tool, settings):
+def test_an_unavailable_provider_is_not_blamed_on_the_token(tool, settings):
     settings(META_GRAPH_URL="http://127.0.0.1:1")
     assert "cannot be reached" in link(tool, code=4).err
     link(tool, "--no-verify")
 
 
-def test_what_answers_may_not_be_the_provider(tool, settings, provider):
+def test_an_answer_that_is_not_from_the_provider_is_an_error(tool, settings, provider):
     provider.answers["GET", f"/{NUMBER}"] = (200, b"<html>")
     assert "META_GRAPH_URL" in link(tool, code=4).err
 
 
-def test_no_secret_is_shown_whatever_the_provider_repeats(tool, provider):
+def test_no_secret_is_shown_even_if_the_provider_repeats_it(tool, provider):
     provider.tell(f"/{NUMBER}", {"error": {"message": "Malformed access token EAAG-token", "code": 190}})
     for words in ((), ("-v",)):
         said = tool(*words, "bots", "add", *WORDS, "--token-stdin", given="EAAG-token\n", code=2)
@@ -127,13 +127,13 @@ def test_a_pin_has_six_digits_on_a_line_of_its_own(tool, connection, given):
     assert execute(connection, "SELECT count(*) FROM phone_configs") == [(0,)]
 
 
-def test_webhooks_can_be_had_here_whatever_the_apps_address_is(tool, provider):
+def test_webhooks_can_be_redirected_from_the_address_of_the_app(tool, provider):
     link(tool, "--waba-id", ACCOUNT, "--set-webhook")
     (asked,) = [each for each in provider.asked if each.method == "POST"]
     assert asked.form == {"override_callback_uri": f"{PUBLIC}/api/meta/webhook", "verify_token": "word"}
 
 
-def test_without_an_address_of_ours_no_webhook_can_be_set(tool, settings):
+def test_without_a_public_url_no_webhook_can_be_set(tool, settings):
     settings(PUBLIC_URL="")
     assert "PUBLIC_URL" in link(tool, "--set-webhook", code=3).err
 
@@ -148,7 +148,7 @@ def test_a_360dialog_number_gets_its_webhook_and_its_secret(tool, connection, pr
     assert row(connection, "meta_phone_number_id, meta_waba_id") == ("3601", "3602")
 
 
-def test_without_an_address_of_ours_a_360dialog_number_says_what_to_do(tool, settings, provider):
+def test_without_a_public_url_a_360dialog_number_is_linked_with_a_hint(tool, settings, provider):
     settings(PUBLIC_URL="")
     said = tool("bots", "add", "--company", "0128", "--type", "360dialog", "--token-stdin", given="d360-key\n")
     assert "PUBLIC_URL" in said.err and provider.calls("POST") == []
@@ -170,7 +170,7 @@ def test_two_bots_cannot_have_one_number(tool, connection):
     assert execute(connection, "SELECT company_id FROM phone_configs") == [("0128",)]
 
 
-def test_two_who_link_one_number_at_once_do_not_both_get_it(settings, database):
+def test_two_concurrent_links_of_one_number_do_not_both_succeed(settings, database):
     ended = []
 
     def save(company):
@@ -195,7 +195,7 @@ def test_a_number_that_goes_over_to_whatsapp_web_leaves_its_ids_behind(tool, con
     assert row(connection, "connection_type, meta_phone_number_id, meta_waba_id") == ("wwebjs", None, None)
 
 
-def test_the_account_that_the_number_shows_is_the_one_that_is_asked(tool, connection, provider):
+def test_the_account_that_the_number_reports_is_verified(tool, connection, provider):
     entities = [{"entity_type": "WABA", "id": ACCOUNT}]
     provider.tell(f"/{NUMBER}", {**WELL, "health_status": {"can_send_message": "AVAILABLE", "entities": entities}})
     link(tool)
@@ -205,7 +205,7 @@ def test_the_account_that_the_number_shows_is_the_one_that_is_asked(tool, connec
     assert row(connection, "meta_waba_id") == (None,) and "--waba-id" in said.err
 
 
-def test_a_rate_of_its_own_is_set_and_taken_back(tool, connection, provider):
+def test_a_rate_is_set_and_reset(tool, connection, provider):
     link(tool, "--rate", "80")
     asked = len(provider.asked)
     assert execute(connection, "SELECT rate FROM bot_pace") == [(80.0,)]
@@ -218,14 +218,14 @@ def test_a_rate_of_its_own_is_set_and_taken_back(tool, connection, provider):
 
 
 @pytest.mark.parametrize("rate", ["-1", "fast", "nan", "inf", "1001"])
-def test_a_rate_is_a_number(tool, settings, rate):
+def test_an_invalid_rate_is_refused(tool, settings, rate):
     assert "default" in tool("bots", "add", "--company", "0128", "--rate", rate, code=2).text
 
 
 # Going on
 
 
-def test_a_held_bot_goes_on_without_a_question_when_nothing_changes(tool, connection, provider):
+def test_a_held_bot_resumes_without_a_query_if_nothing_changes(tool, connection, provider):
     link(tool)
     hold(connection)
     asked = len(provider.asked)
@@ -234,7 +234,7 @@ def test_a_held_bot_goes_on_without_a_question_when_nothing_changes(tool, connec
     assert len(provider.asked) == asked
 
 
-def test_a_bot_that_waits_goes_on_with_a_new_token(tool, connection):
+def test_a_held_bot_resumes_with_a_new_token(tool, connection):
     link(tool)
     hold(connection)
     link(tool, given="EAAG-renewed\n")
@@ -250,7 +250,7 @@ def test_a_token_that_is_refused_releases_nothing(tool, connection, provider):
     assert encryption.decrypt(KEY, row(connection, "meta_access_token_encrypted")[0]) == "EAAG-token"
 
 
-def test_a_bot_that_waits_goes_on_when_another_program_replaces_its_token(tool, connection):
+def test_a_held_bot_resumes_when_another_program_replaces_its_token(tool, connection):
     link(tool)
     hold(connection)
     execute(connection, "UPDATE phone_configs SET display_phone_number = 'x'")
@@ -260,7 +260,7 @@ def test_a_bot_that_waits_goes_on_when_another_program_replaces_its_token(tool, 
     assert len(outbox().claim(connection, 10)) == 1
 
 
-def test_another_number_id_is_tried_with_the_token_that_is_stored(tool, connection, provider):
+def test_another_number_id_is_verified_with_the_stored_token(tool, connection, provider):
     link(tool)
     provider.tell("/1056", {**WELL, "id": "1056", "verified_name": "Another"})
     said = tool("bots", "add", "--company", "0128", "--phone-number-id", "1056")
@@ -280,7 +280,7 @@ def check(connection):
     return execute(connection, "SELECT status, report -> 'problems' -> 0 ->> 'code' FROM bot_check")[0]
 
 
-def test_a_number_that_is_well(tool, connection, provider):
+def test_a_bot_without_problems_is_verified(tool, connection, provider):
     link(tool, "--waba-id", ACCOUNT)
     said = verify(tool)
     assert all(word in said.out for word in ("0128-0", "Kedai Aina", "AVAILABLE", "GREEN", "STANDARD", "never", "yes"))
@@ -288,7 +288,7 @@ def test_a_number_that_is_well(tool, connection, provider):
     assert tool("bots", "list", "--json").json[0]["check"] == "ok"
 
 
-def test_what_is_wrong_is_said_with_the_next_step(tool, connection, provider):
+def test_problems_are_shown_with_the_next_step(tool, connection, provider):
     link(tool, "--waba-id", ACCOUNT)
     entity = {"entity_type": "WABA", "errors": [{"error_description": "No card", "possible_solution": "Add one"}]}
     blocked = {"can_send_message": "BLOCKED", "entities": [entity]}
@@ -304,7 +304,7 @@ def test_what_is_wrong_is_said_with_the_next_step(tool, connection, provider):
     assert (found["status"], found["report"]["token_expires_at"]) == ("error", soon)
 
 
-def test_the_app_asks_about_the_token_and_no_secret_of_it_is_in_an_address(tool, connection, provider):
+def test_the_app_queries_the_token_without_a_secret_in_a_url(tool, connection, provider):
     link(tool, "--waba-id", ACCOUNT)
     verify(tool)
     (asked,) = [each for each in provider.asked if each.path == "/debug_token"]
@@ -313,16 +313,16 @@ def test_the_app_asks_about_the_token_and_no_secret_of_it_is_in_an_address(tool,
     assert not any("app-secret" in str(each.query) for each in provider.asked)
 
 
-def test_webhooks_that_go_elsewhere_are_noticed(tool, connection, provider):
+def test_webhooks_at_another_address_are_a_problem(tool, connection, provider):
     link(tool, "--waba-id", ACCOUNT)
     apps = f"/{ACCOUNT}/subscribed_apps"
     app = {"whatsapp_business_api_data": {"id": APP}, "override_callback_uri": "https://other.example/hook"}
     provider.tell(apps, {"data": [app]})
     assert "https://other.example/hook" in verify(tool, code=5).out
     provider.tell(apps, {"data": [{"whatsapp_business_api_data": {"id": "another app"}}]})
-    assert "no webhooks" in verify(tool, code=5).out
+    assert "sends no webhooks" in verify(tool, code=5).out
     provider.tell(apps, {"error": {"message": "Not permitted", "code": 200}})
-    assert "whether webhooks come cannot be told" in verify(tool, code=5).out
+    assert "the subscription of webhooks is unknown" in verify(tool, code=5).out
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_webhooks_that_go_elsewhere_are_noticed(tool, connection, provider):
         ({"application": "https://other.example", "phone_number": f"{PUBLIC}/api/meta/webhook"}, 0),
     ],
 )
-def test_the_address_of_the_app_or_the_number_counts(tool, connection, provider, found, code):
+def test_the_webhook_address_of_the_number_or_the_app_counts(tool, connection, provider, found, code):
     link(tool, "--waba-id", ACCOUNT)
     provider.tell(f"/{NUMBER}", {**WELL, "webhook_configuration": found})
     verify(tool, code=code)
@@ -346,20 +346,20 @@ def test_a_360dialog_number_is_verified(tool, connection, provider):
     assert "https://other.example" in verify(tool, code=5).out
 
 
-def test_a_provider_that_does_not_answer_is_said_to(tool, settings, connection):
+def test_a_provider_that_does_not_answer_is_reported(tool, settings, connection):
     link(tool)
     settings(META_GRAPH_URL="http://127.0.0.1:1")
     assert "cannot be reached" in verify(tool, code=5).out
 
 
-def test_a_credential_that_cannot_be_decrypted_is_told(tool, settings, connection):
+def test_a_credential_that_cannot_be_decrypted_is_reported(tool, settings, connection):
     link(tool)
     settings(ENCRYPTION_KEY="f" * 64)
     assert "ENCRYPTION_KEY" in verify(tool, code=5).out
 
 
-def test_only_what_has_a_provider_can_be_verified(tool, connection):
-    assert "no Meta or 360dialog numbers" in verify(tool).err
+def test_only_bots_with_a_provider_can_be_verified(tool, connection):
+    assert "no Meta or 360dialog bots" in verify(tool).err
     tool("bots", "add", "--company", "0128", "--type", "wwebjs")
     assert "WhatsApp Web" in verify(tool, "--company", "0128", "--phone", "0", code=2).err
     assert "does not exist" in verify(tool, "--company", "0128", "--phone", "7", code=2).err
@@ -386,14 +386,14 @@ def test_numbers_in_the_sandbox_are_linked_and_verified(tool, environment, datab
 
 
 def test_a_check_and_a_new_credential_at_once_do_not_wait_for_each_other(tool, connection, database):
-    """Locks are taken in one order, whoever comes first."""
-    from bisnesctl.bots.check_results import record
-    from bisnesctl.bots.diagnosis import Report, problems
+    """Locks are taken in one order, regardless of who comes first."""
+    from bisnesctl.bots.check_records import record
+    from bisnesctl.bots.provider_report import ProviderReport, problems
 
     link(tool)
     bot = row(connection, "id")[0]
     execute(connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
-    reports = [Report(), Report(can_send="BLOCKED")]
+    reports = [ProviderReport(), ProviderReport(can_send="BLOCKED")]
 
     def check_often():
         with contextlib.closing(Database(database).connect()) as mine:

@@ -47,7 +47,7 @@ def write(path: Path, **files: str) -> Path:
     return path
 
 
-def test_from_empty_and_again(empty_database: str) -> None:
+def test_migrating_an_empty_database_works_and_repeats_without_changes(empty_database: str) -> None:
     assert migrations.pending(empty_database) == NAMES
     assert migrations.apply(empty_database) == NAMES
     before = catalogue(empty_database)
@@ -56,7 +56,7 @@ def test_from_empty_and_again(empty_database: str) -> None:
     assert catalogue(empty_database) == before
 
 
-def test_the_schema_in_one_file_is_the_sum(empty_database: str, database: str) -> None:
+def test_schema_sql_equals_all_migrations(empty_database: str, database: str) -> None:
     run(empty_database, (SQL / "schema.sql").read_text())
     assert catalogue(empty_database) == catalogue(database)
 
@@ -91,7 +91,7 @@ def test_the_isolation_may_be_run_by_hand_at_any_time(database: str, legacy: str
     assert catalogue(legacy) == catalogue(database)
 
 
-def test_ids_that_were_believed_are_proved_again(empty_database: str, tmp_path: Path) -> None:
+def test_unverified_ids_are_verified_again(empty_database: str, tmp_path: Path) -> None:
     for name in NAMES[:5]:
         (tmp_path / f"{name}.sql").write_text((SQL / f"{name}.sql").read_text())
     migrations.apply(empty_database, path=tmp_path)
@@ -132,7 +132,7 @@ def test_the_view_keeps_the_rights_that_were_given_on_it(postgres, database: str
         run(database, "DROP OWNED BY reader; DROP ROLE reader")
 
 
-def test_the_second_waits_for_the_first(empty_database: str) -> None:
+def test_a_second_migration_process_waits_for_the_first(empty_database: str) -> None:
     said: list[str] = []
     waits = threading.Event()
 
@@ -142,17 +142,17 @@ def test_the_second_waits_for_the_first(empty_database: str) -> None:
 
     with contextlib.closing(psycopg2.connect(empty_database)) as first, ThreadPoolExecutor() as pool:
         with first.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_lock(%s)", (migrations.LOCK,))
+            cursor.execute("SELECT pg_advisory_lock(%s)", (migrations.ADVISORY_LOCK,))
         second = pool.submit(migrations.apply, empty_database, report=report)
         assert waits.wait(20)
         assert "waiting" in said[0]
         assert run(empty_database, "SELECT to_regclass('schema_migrations')") == [(None,)]
         with first.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", (migrations.LOCK,))
+            cursor.execute("SELECT pg_advisory_unlock(%s)", (migrations.ADVISORY_LOCK,))
         assert second.result(60) == NAMES
 
 
-def test_several_at_the_same_time_apply_each_once(empty_database: str) -> None:
+def test_concurrent_processes_apply_each_migration_once(empty_database: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         applied = list(pool.map(lambda _: migrations.apply(empty_database), range(4)))
     assert sorted(applied) == [[], [], [], NAMES]
@@ -168,7 +168,7 @@ def test_several_at_the_same_time_apply_each_once(empty_database: str) -> None:
         ("CREATE TABLE b (n int);\n;SELEC 1;", 'line 2: syntax error at or near "SELEC"'),
     ],
 )
-def test_one_that_fails_leaves_nothing_half_done(empty_database: str, tmp_path: Path, broken: str, reason: str) -> None:
+def test_a_failed_migration_leaves_no_traces(empty_database: str, tmp_path: Path, broken: str, reason: str) -> None:
     path = write(tmp_path, **{"001_a": "CREATE TABLE a (n int);", "002_b": broken, "003_c": "CREATE TABLE c (n int);"})
     with pytest.raises(MigrationError, match=r"002_b\.sql") as error:
         migrations.apply(empty_database, path=path)
@@ -180,19 +180,19 @@ def test_one_that_fails_leaves_nothing_half_done(empty_database: str, tmp_path: 
     assert migrations.apply(empty_database, path=path) == ["002_b", "003_c"]
 
 
-def test_a_busy_table_is_not_waited_for_without_end(legacy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(migrations, "TABLE_PATIENCE", 0.2)
+def test_a_locked_table_is_waited_for_with_a_timeout(legacy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(migrations, "TABLE_LOCK_TIMEOUT_SECONDS", 0.2)
     with contextlib.closing(psycopg2.connect(legacy)) as other, other.cursor() as cursor:
         cursor.execute("LOCK TABLE phone_status")
         with pytest.raises(
-            MigrationError, match=r"002_process_isolation\.sql, line \d+: .*busy.* run `bisnesctl migrate`"
+            MigrationError, match=r"002_process_isolation\.sql, line \d+: .*locked.* run `bisnesctl migrate`"
         ):
             migrations.apply(legacy)
     assert migrations.pending(legacy) == NAMES[1:]
     assert migrations.apply(legacy) == NAMES[1:]
 
 
-def test_a_file_that_was_changed_after_it_was_applied_is_told(empty_database: str, tmp_path: Path) -> None:
+def test_a_file_that_was_changed_after_it_was_applied_is_reported(empty_database: str, tmp_path: Path) -> None:
     path = write(tmp_path, **{"001_a": "CREATE TABLE a (n int);"})
     migrations.apply(empty_database, path=path)
     write(tmp_path, **{"001_a": "CREATE TABLE a (n bigint);"})
@@ -202,18 +202,18 @@ def test_a_file_that_was_changed_after_it_was_applied_is_told(empty_database: st
     assert [state.changed for state in migrations.status(empty_database, path)] == [True]
 
 
-def test_a_server_that_is_not_there_is_told_with_the_next_step() -> None:
+def test_an_unavailable_server_is_reported_with_the_next_step() -> None:
     with pytest.raises(DatabaseUnavailable, match=r"cannot be reached.*DATABASE_URL"):
         migrations.apply("postgresql://127.0.0.1:1/nowhere")
 
 
-def test_a_url_that_is_none_is_told_without_its_password() -> None:
+def test_an_invalid_url_is_reported_without_its_password() -> None:
     with pytest.raises(ConfigError, match="DATABASE_URL") as error:
         migrations.status("postgres//me:secret@host/name")
     assert "secret" not in str(error.value)
 
 
-def test_a_user_who_may_not_is_told(postgres, empty_database: str) -> None:
+def test_a_user_without_permission_is_reported(postgres, empty_database: str) -> None:
     run(empty_database, "DROP ROLE IF EXISTS nobody_much; CREATE ROLE nobody_much LOGIN")
     try:
         with pytest.raises(ConfigError, match="DATABASE_URL"):

@@ -28,7 +28,7 @@ def stage(tmp_path_factory):
 
 @pytest.fixture
 def say(stage, monkeypatch, tmp_path, capsys):
-    """Types `bisnesctl sandbox say`, or another `command`, and returns what the simulator then heard of a customer."""
+    """Runs `bisnesctl sandbox say`, or another `command`; returns the messages that the simulator received."""
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("BISNES_ENV", str(tmp_path / ".env"))
@@ -49,7 +49,7 @@ def test_a_text_goes_to_the_demo_number(say, capsys):
     assert capsys.readouterr().out.strip() == heard["wamid"]
 
 
-def test_what_a_customer_does_is_said_in_options(say, capsys, tmp_path):
+def test_options_describe_what_a_customer_does(say, capsys, tmp_path):
     (tmp_path / "dot.png").write_bytes(PNG)
     to = ("--to", "1055", "--from", "60129999999", "--name", "Ana")
     say(*to, "Hello")
@@ -95,7 +95,7 @@ def test_an_error_is_one_line_with_the_next_step(say, capsys, tmp_path):
     assert "missing.png cannot be read" in " ".join(capsys.readouterr().err.split())
 
 
-def test_a_page_of_whatsapp_web_is_scanned_and_spoken_to(say, stage, capsys):
+def test_a_page_of_whatsapp_web_is_scanned_and_receives_messages(say, stage, capsys):
     page = Page(stage)
     say("60110000001", command="scan")
     assert capsys.readouterr().out.strip() == page.device
@@ -117,7 +117,7 @@ def test_a_page_of_whatsapp_web_is_scanned_and_spoken_to(say, stage, capsys):
         stage.wa("logout", number=number)
 
 
-def test_the_code_of_a_companys_bot_is_scanned_and_its_number_spoken_to(say, stage, database, capsys):
+def test_the_code_of_a_bot_is_scanned_and_its_number_receives_messages(say, stage, database, capsys):
     page, _other = Page(stage), Page(stage)
     where = ("--company", "0128", "--phone", "1")
     with contextlib.closing(psycopg2.connect(database)) as connection:

@@ -1,4 +1,4 @@
-"""The OpenAPI document holds: whatever a client makes of it, the API never answers with a fault of its own."""
+"""The OpenAPI document holds: the API answers any request that follows it without an internal error."""
 
 import pytest
 import schemathesis

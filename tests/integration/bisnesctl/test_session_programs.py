@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from bisnesctl.errors import NotRunning
-from bisnesctl.processes import session_programs
-from bisnesctl.processes.deployment import open_deployment
-from bisnesctl.processes.session_programs import Session, SessionPrograms, session_name
+from bisnesctl.naming import session_name
+from bisnesctl.processes import deployment
+from bisnesctl.processes.deployment import SessionProgram, open_deployment
+from bisnesctl.processes.session_programs import SessionPrograms
 from bisnesctl.processes.supervisor import Process, Supervisor
 from bisnesctl.settings import Settings
 from tests.support.deployment import alive, descendants
@@ -50,16 +51,16 @@ def said(settings: Settings, name: str) -> str:
     return log.read_text()
 
 
-def test_sessions_come_and_go_and_leave_the_others_alone(settings: Settings, client: Supervisor) -> None:
+def test_sessions_come_and_go_without_affecting_others(settings: Settings, client: Supervisor) -> None:
     programs = SessionPrograms(settings)
     first, second = programs.add("0128", 0), programs.add(AWKWARD, 12)
-    assert programs.known() == [Session("0128", 0), Session(AWKWARD, 12)]
+    assert programs.known() == [SessionProgram("0128", 0), SessionProgram(AWKWARD, 12)]
     before = running(client, first)
     assert (said(settings, first), said(settings, second)) == ("0128|0\n", f"{AWKWARD}|12\n")
 
     below = descendants(running(client, second).pid)
     programs.remove(second)
-    assert programs.known() == [Session("0128", 0)]
+    assert programs.known() == [SessionProgram("0128", 0)]
     assert second not in client.processes()
     assert not any(map(alive, below))
 
@@ -71,7 +72,7 @@ def test_sessions_come_and_go_and_leave_the_others_alone(settings: Settings, cli
     assert client.processes().keys() >= {first, second, "api-0"}
 
 
-def test_changed_settings_renew_a_session(settings: Settings, client: Supervisor) -> None:
+def test_changed_settings_restart_a_session(settings: Settings, client: Supervisor) -> None:
     name = SessionPrograms(settings).add("0128", 0)
     before = running(client, name)
     assert SessionPrograms(settings.copy_with(sandbox=True)).add("0128", 0) == name
@@ -88,14 +89,15 @@ def test_a_stopped_session_starts_when_it_is_added_again(settings: Settings, cli
     running(client, name)
 
 
-def test_the_tool_knows_the_sessions(settings: Settings, client: Supervisor) -> None:
+def test_the_tool_lists_the_sessions(settings: Settings, client: Supervisor) -> None:
     name = SessionPrograms(settings).add("0128", 0)
     deployment = open_deployment(settings)
     assert name in [each.name for each in deployment.instances]
     assert name in [each.name for each in deployment.active()]
-    [instance] = session_programs.instances(settings)
+    [instance] = [each for each in deployment.instances if each.name == name]
     assert instance.environment["BISNES_INSTANCE"] == name
-    assert session_programs.instances(settings.copy_with(enable_wwebjs=False)) == []
+    without = open_deployment(settings.copy_with(enable_wwebjs=False))
+    assert name not in [each.name for each in without.instances]
 
 
 def test_a_damaged_file_is_no_session(settings: Settings) -> None:
@@ -103,10 +105,10 @@ def test_a_damaged_file_is_no_session(settings: Settings) -> None:
     folder.mkdir(parents=True)
     for number, text in enumerate(["", "; x\n", "; []\n", "; null\n", '; ["0128"]\n', '; ["0128", "x"]\n']):
         (folder / f"{number}.conf").write_text(text)
-    assert session_programs.found(settings) == []
+    assert deployment.find_sessions(settings) == []
 
 
-def test_without_supervisord_it_says_so(settings: Settings) -> None:
+def test_without_supervisord_a_session_cannot_be_added(settings: Settings) -> None:
     (settings.run_dir / "sessions").mkdir(parents=True)
     with pytest.raises(NotRunning):
         SessionPrograms(settings).add("0128", 0)

@@ -65,11 +65,11 @@ def gone(pids: list[int]) -> None:
 @pytest.mark.parametrize(
     ("script", "status"), [("exit 0", 0), ("exit 75", 75), ("kill -TERM $$", -15), ("kill -9 $$", -9)]
 )
-def test_it_ends_as_the_command_did(script: str, status: int) -> None:
+def test_the_shim_ends_as_the_command_does(script: str, status: int) -> None:
     assert run(30, "sh", "-c", script).wait(20) == status
 
 
-def test_what_cannot_be_run_is_named() -> None:
+def test_a_command_that_cannot_be_run_is_named() -> None:
     done = subprocess.run([*SHIM, "5", "/no/such/program"], capture_output=True, text=True, timeout=20)
     assert (done.returncode, done.stderr) == (127, "/no/such/program cannot be run: No such file or directory\n")
 
@@ -90,7 +90,7 @@ def test_orphans_of_a_command_that_ended_are_gone() -> None:
         assert not any(map(alive, [found.orphan, found.child]))
 
 
-def test_a_request_to_stop_is_passed_on_and_nothing_stays() -> None:
+def test_a_stop_signal_is_passed_on_and_nothing_is_left() -> None:
     with family(STAYING.replace("trap '' USR1", "trap 'exit 7' TERM")) as found:
         pids = found.pids
         found.outer.terminate()
@@ -104,7 +104,7 @@ def test_other_signals_are_passed_on() -> None:
         assert found.outer.wait(20) == 8
 
 
-def test_what_does_not_stop_in_time_is_killed_with_everything() -> None:
+def test_a_command_that_does_not_stop_in_time_is_killed_with_its_tree() -> None:
     with family(STAYING.replace("trap '' USR1", "trap '' TERM"), patience=0.2) as found:
         pids = found.pids
         found.outer.terminate()
@@ -113,7 +113,7 @@ def test_what_does_not_stop_in_time_is_killed_with_everything() -> None:
 
 
 @pytest.mark.parametrize("victim", ["outer", "inner", "command", "the outer one's group"])
-def test_a_kill_of_any_of_them_leaves_nothing(victim: str) -> None:
+def test_killing_any_of_the_processes_leaves_nothing(victim: str) -> None:
     with family() as found:
         pids = found.pids
         if victim == "outer":
@@ -138,7 +138,7 @@ def test_both_killed_at_once_take_the_command_with_them() -> None:
         os.kill(found.child, signal.SIGKILL)
 
 
-def test_the_end_of_the_parent_is_a_request_to_stop() -> None:
+def test_the_death_of_the_parent_counts_as_a_stop_signal() -> None:
     script = STAYING.replace("trap '' USR1", "trap 'exit 0' TERM").replace("echo;", "echo $PPID; echo;")
     parent = subprocess.Popen(
         [sys.executable, "-c", f"import subprocess; subprocess.run({[*SHIM, '30', 'sh', '-c', script]!r})"],

@@ -10,11 +10,10 @@ import pytest
 
 from bisnesctl import paths
 from bisnesctl.__main__ import main
-from bisnesctl.health import guard_status, probes
+from bisnesctl.health import probes
 from bisnesctl.health.probes import Status
 from bisnesctl.host import volumes
-from bisnesctl.processes import last_start
-from bisnesctl.processes.deployment import make_folders
+from bisnesctl.processes.deployment import make_folders, record_start
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, Mode, program
 from bisnesctl.terminal import output
@@ -46,20 +45,20 @@ def home(small, tmp_path):
 
 
 def of_home(settings, small):
-    """What is said of the small disk."""
+    """The trouble that is reported for the small disk."""
     found = {each.mount: each for each in volumes.troubled(settings)}
     return found.get(str(small.folder))
 
 
 @mounts
-def test_a_disk_with_space_is_no_trouble_and_keeps_nothing_of_the_test(home, small):
+def test_a_disk_with_space_is_fine_and_keeps_no_test_file(home, small):
     assert of_home(home, small) is None
     assert not list(small.folder.rglob(".write-test*"))
 
 
 @mounts
 @pytest.mark.parametrize(("left", "critical"), [(2 << 20, False), (300 << 10, True)])
-def test_a_disk_that_is_nearly_full_is_told(home, small, left, critical):
+def test_a_disk_that_is_nearly_full_is_reported(home, small, left, critical):
     small.fill()
     with (small.folder / "ballast").open("r+b") as ballast:
         ballast.truncate(os.fstat(ballast.fileno()).st_size - left)
@@ -71,7 +70,7 @@ def test_a_disk_that_is_nearly_full_is_told(home, small, left, critical):
 @mounts
 @pytest.mark.parametrize(("how", "words"), [("full", "the disk is full"), ("read-only", "read-only"),
                                             ("inodes", "no inode free")])  # fmt: skip
-def test_a_disk_that_takes_nothing_is_critical(home, small, how, words):
+def test_a_disk_that_cannot_be_written_is_critical(home, small, how, words):
     if how == "full":
         small.fill()
     elif how == "read-only":
@@ -86,7 +85,7 @@ def test_a_disk_that_takes_nothing_is_critical(home, small, how, words):
 
 
 @mounts
-def test_a_disk_that_is_low_on_inodes_is_told(home, small):
+def test_a_disk_that_is_low_on_inodes_is_reported(home, small):
     with contextlib.suppress(OSError):
         for number in range(1000):
             (small.folder / f"file{number}").touch()
@@ -96,7 +95,7 @@ def test_a_disk_that_is_low_on_inodes_is_told(home, small):
 
 
 @mounts
-def test_the_disk_of_the_embedded_postgresql_is_looked_at(tmp_path):
+def test_the_disk_of_the_embedded_postgresql_is_checked(tmp_path):
     settings = settings_in(tmp_path, BISNES_HOME=str(tmp_path / "var"))
     with small_disk(tmp_path / "pg") as small:
         data = paths.postgres_data(settings.server_home)
@@ -109,9 +108,9 @@ def test_the_disk_of_the_embedded_postgresql_is_looked_at(tmp_path):
 
 
 @mounts
-def test_health_and_status_tell_of_it(home, small, monkeypatch, capsys):
+def test_health_and_status_report_a_full_disk(home, small, monkeypatch, capsys):
     monkeypatch.setenv("BISNES_ENV", str(home.env_file))
-    last_start.write(home.run_dir, Mode.MULTIPROCESS, False, ())
+    record_start(home.run_dir, Mode.MULTIPROCESS, False, ())
     small.fill()
     for console in (output.out, output.err):
         console.cache_clear()
@@ -130,15 +129,15 @@ def test_health_and_status_tell_of_it(home, small, monkeypatch, capsys):
 
 
 @mounts
-def test_a_process_that_cannot_say_that_it_lives_is_degraded_rather_than_dead(home, small):
+def test_a_process_that_cannot_write_its_heartbeat_is_degraded(home, small):
     instance = Instance("meta-worker-1", program("meta-worker"), "meta-worker-1")
     process = Process("meta-worker-1", "meta-worker-1", "RUNNING", os.getpid(), "", 0, 1000.0, 0.0)
     beat = {"pid": os.getpid(), "status": "healthy", "beat_boottime": time.clock_gettime(time.CLOCK_BOOTTIME) - 9999}
     (home.heartbeat_dir / "meta-worker-1.json").write_text(json.dumps(beat))
-    guard = guard_status.GuardStatus("", {})
-    assert probes.check(instance, process, guard, home).status is Status.UNHEALTHY
+    guard = probes.GuardStatus("", {})
+    assert probes.probe(instance, process, guard, home).status is Status.UNHEALTHY
     small.read_only()
-    health = probes.check(instance, process, guard, home)
+    health = probes.probe(instance, process, guard, home)
     assert health.status is Status.DEGRADED
     assert "read-only" in health.reason
 

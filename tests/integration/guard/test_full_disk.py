@@ -1,4 +1,4 @@
-"""The guard, its notes and its state on disks that are full or read-only: real ones, and a real supervisord."""
+"""The guard, its process events and its state on full and read-only disks, with a real supervisord."""
 
 import contextlib
 import json
@@ -9,31 +9,32 @@ import threading
 import time
 
 import pytest
+import structlog
 
 from bisnesctl.errors import CannotWrite, ExitCode
-from bisnesctl.guard import state
+from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
-from bisnesctl.guard.notes import Note, Notes
 from bisnesctl.guard.policy import Decision, History
-from bisnesctl.guard.state import State
-from bisnesctl.health import guard_status
+from bisnesctl.guard.process_events import ProcessEvent, ProcessEventWriter
+from bisnesctl.guard.state_file import GuardState
+from bisnesctl.health import probes
 from bisnesctl.host import disk
-from bisnesctl.lifecycle import steps
-from bisnesctl.processes import last_start as bisnesctl_state
-from bisnesctl.processes.deployment import Deployment, open_deployment
+from bisnesctl.host.process_stat import is_alive
+from bisnesctl.host.process_times import boottime
+from bisnesctl.lifecycle import stop
+from bisnesctl.processes.deployment import Deployment, open_deployment, read_last_start, record_start
 from bisnesctl.processes.render import File
-from bisnesctl.processes.supervisor import lives
 from bisnesctl.processes.topology import Instance, Mode, Program
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
 from tests.support.waiting import wait_until
 
-NOTE = Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
+EVENT = ProcessEvent("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
 
 
 def test_again_in_a_namespace_unless_root():
-    again_in_a_namespace(__file__, "notes and not postgresql or says_what and not foreign")
+    again_in_a_namespace(__file__, "process_events and not postgresql or says_what and not foreign")
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def stage(home):
     with supervised(home) as supervisor:
         supervisor.start("guard:guard")
         wait_until(lambda: supervisor.processes()["guard"].state == "RUNNING", 30)
-        wait_until(lambda: (home.run_dir / guard_status.FILE).exists(), 30)
+        wait_until(lambda: (home.run_dir / probes.GUARD_FILE).exists(), 30)
         yield supervisor
 
 
@@ -73,9 +74,9 @@ startretries = 0
 
 
 @mounts
-def test_what_needs_the_disk_is_tried_until_there_is_space(home, small, monkeypatch):
-    """It would be given up after so many quick deaths, and stay down for good."""
-    monkeypatch.setattr("bisnesctl.guard.policy.LONGEST", 0.3)
+def test_a_program_that_needs_the_disk_is_restarted_until_there_is_space(home, small, monkeypatch):
+    """Without the disk as its excuse, it would fail permanently after this many quick deaths."""
+    monkeypatch.setattr("bisnesctl.guard.policy.MAX_PAUSE_SECONDS", 0.3)
     row = Program("sandbox", "", "", restart_delay=0.1, min_uptime=1, max_restarts=2)
 
     class Programs(Deployment):
@@ -84,13 +85,15 @@ def test_what_needs_the_disk_is_tried_until_there_is_space(home, small, monkeypa
     section = NEEDY.format(file=small.folder / "needed").replace("program:sandbox", "program:needy")
     with supervised(home, section) as supervisor:
         events, gone = queue.SimpleQueue(), threading.Event()
-        duty = Guard(Programs(home, supervisor), State(), Notes(home.home / "spool.jsonl", home.database_dsn))
+        duty = Guard(
+            Programs(home, supervisor), GuardState(), ProcessEventWriter(home.home / "spool.jsonl", home.database_dsn)
+        )
         small.fill()
         supervisor.start("needy:needy")
 
         def serve():
             while not gone.is_set():
-                duty.go_on(events)
+                duty.run_once(events)
 
         guard = threading.Thread(target=serve, daemon=True)
         guard.start()
@@ -112,7 +115,7 @@ def sleeping(supervisor, home):
 
 
 def noted(home):
-    """The events in the file of notes."""
+    """The events in the spool file."""
     found = []
     with contextlib.suppress(FileNotFoundError):
         for file in home.home.glob("guard-spool.*"):
@@ -122,20 +125,20 @@ def noted(home):
 
 @mounts
 @pytest.mark.parametrize("how", ["full", "read-only"])
-def test_what_is_killed_is_started_again(stage, home, small, how):
+def test_a_killed_process_is_restarted_on_a_full_disk(stage, home, small, how):
     pid = sleeping(stage, home)
     guard = stage.processes()["guard"].pid
     small.fill() if how == "full" else small.read_only()
     for _ in range(2):
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda pid=pid: not lives(pid), 30)
+        wait_until(lambda pid=pid: not is_alive(pid), 30)
         wait_until(lambda pid=pid: stage.processes()["sandbox"].pid not in (0, pid), 60,
                    lambda: str(stage.processes()["sandbox"]))  # fmt: skip
         pid = stage.processes()["sandbox"].pid
     assert stage.processes()["guard"].pid == guard
     small.free() if how == "full" else small.writable()
     wait_until(lambda: noted(home).count("process_restarting") >= 2, 60, lambda: str(noted(home)))
-    wait_until(lambda: guard_status.guard(stage.processes(), home).off_duty == "", 30)
+    wait_until(lambda: probes.guard_status(stage.processes(), home).off_duty == "", 30)
 
 
 @mounts
@@ -151,82 +154,83 @@ def test_a_guard_that_starts_on_a_full_disk_does_its_work(stage, home, small):
 
 @mounts
 @pytest.mark.parametrize("how", ["full", "read-only"])
-def test_all_of_it_can_be_stopped(stage, home, small, how):
+def test_everything_can_be_stopped_on_a_full_disk(stage, home, small, how):
     pid = sleeping(stage, home)
-    bisnesctl_state.write(home.run_dir, Mode.MULTIPROCESS, True, ())
+    record_start(home.run_dir, Mode.MULTIPROCESS, True, ())
     small.fill() if how == "full" else small.read_only()
     deployment, told = open_deployment(home), []
     with deployment.lock("stop"):
-        assert steps.stop_all(deployment, told.append)
-    assert not lives(pid)
+        assert stop.stop_all(deployment, told.append)
+    assert not is_alive(pid)
     assert deployment.supervisor_pid() is None
     if how == "read-only":
         assert "was stopped on purpose" in told[-1]
     else:
-        assert bisnesctl_state.read(home.run_dir).since == 0.0
+        assert read_last_start(home.run_dir).since == 0.0
 
 
 @mounts
-def test_the_guard_is_seen_to_live_on_a_full_disk(stage, home, small):
+def test_the_guard_counts_as_alive_on_a_full_disk(stage, home, small):
     small.fill()
-    before = (home.run_dir / guard_status.FILE).read_text()
-    wait_until(lambda: (home.run_dir / guard_status.FILE).read_text() not in (before, ""), 30)
-    wait_until(lambda: json.loads((home.run_dir / guard_status.FILE).read_text())["pid"], 30)
+    before = (home.run_dir / probes.GUARD_FILE).read_text()
+    wait_until(lambda: (home.run_dir / probes.GUARD_FILE).read_text() not in (before, ""), 30)
+    wait_until(lambda: json.loads((home.run_dir / probes.GUARD_FILE).read_text())["pid"], 30)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"histories": {"a": 1}}', "\0" * 100])
-def test_a_damaged_state_is_none(tmp_path, text, caplog):
-    (tmp_path / guard_status.FILE).write_text(text)
-    assert state.read(tmp_path) == State()
-    assert "is no good" in caplog.text
+def test_a_damaged_state_file_is_ignored(tmp_path, text):
+    (tmp_path / probes.GUARD_FILE).write_text(text)
+    with structlog.testing.capture_logs() as logged:
+        assert state_file.read(tmp_path) == GuardState()
+    assert [each["event"] for each in logged] == ["guard.state_damaged"]
 
 
-def test_a_state_outlives_a_restart_and_not_a_boot(tmp_path):
-    known = State({"api-0": History((state.clock(),), 1, Decision("restart", "why", state.clock() + 5))}, 7, 9)
+def test_the_state_survives_a_restart_but_not_a_boot(tmp_path):
+    known = GuardState({"api-0": History((boottime(),), 1, Decision("restart", "why", boottime() + 5))}, 7, 9)
     known.write(tmp_path)
-    assert state.read(tmp_path) == known
-    content = json.loads((tmp_path / guard_status.FILE).read_text())
-    (tmp_path / guard_status.FILE).write_text(json.dumps(content | {"beat_boottime": state.clock() + 1000}))
-    assert state.read(tmp_path) == State()
+    assert state_file.read(tmp_path) == known
+    content = json.loads((tmp_path / probes.GUARD_FILE).read_text())
+    (tmp_path / probes.GUARD_FILE).write_text(json.dumps(content | {"beat_boottime": boottime() + 1000}))
+    assert state_file.read(tmp_path) == GuardState()
 
 
-def test_a_state_of_the_wall_clock_puts_nothing_off(tmp_path):
-    State({"api-0": History((time.time(),), 1, Decision("restart", "why", time.time() + 5))}).write(tmp_path)
-    (history,) = state.read(tmp_path).histories.values()
+def test_a_state_in_wall_clock_time_delays_nothing(tmp_path):
+    GuardState({"api-0": History((time.time(),), 1, Decision("restart", "why", time.time() + 5))}).write(tmp_path)
+    (history,) = state_file.read(tmp_path).histories.values()
     assert history.deaths == ()
-    assert history.decision.at <= state.clock()
+    assert history.decision.at <= boottime()
 
 
 @mounts
-def test_notes_are_kept_in_memory_and_written_once_there_is_space(small):
+def test_process_events_are_kept_in_memory_and_written_once_there_is_space(small):
     spool = small.folder / "spool.jsonl"
-    notes = Notes(spool, "postgresql:///x?host=/nonexistent")
-    notes.take(NOTE)
+    writer = ProcessEventWriter(spool, "postgresql:///x?host=/nonexistent")
+    writer.record(EVENT)
     small.fill()
     for _ in range(300):
-        notes.take(NOTE)
+        writer.record(EVENT)
     lines = [line for line in spool.read_text().splitlines() if line]
     assert all(json.loads(line) for line in lines)
     small.free()
-    notes.take(NOTE)
+    writer.record(EVENT)
     assert len([line for line in spool.read_text().splitlines() if line]) == 302
 
 
 @mounts
-def test_notes_on_a_full_disk_take_no_more_than_so_much_memory(small, monkeypatch):
-    monkeypatch.setattr("bisnesctl.guard.notes.MOST_KEPT", 10)
+def test_process_events_on_a_full_disk_take_a_limited_amount_of_memory(small, monkeypatch):
+    monkeypatch.setattr("bisnesctl.guard.process_events.MAX_EVENTS_IN_MEMORY", 10)
     small.fill()
-    notes = Notes(small.folder / "new" / "spool.jsonl", "postgresql:///x?host=/nonexistent")
+    writer = ProcessEventWriter(small.folder / "new" / "spool.jsonl", "postgresql:///x?host=/nonexistent")
     for _ in range(50):
-        notes.take(NOTE)
-    assert len(notes._kept) == 10
+        writer.record(EVENT)
+    assert len(writer._in_memory) == 10
 
 
-def test_notes_reach_postgresql_past_a_disk_that_takes_nothing(database):
-    notes = Notes(disk.Path("/proc/nowhere/spool.jsonl"), database)  # where nobody can write
-    notes.take(NOTE)
-    notes.start()
-    wait_until(lambda: not notes._kept, 30)
+def test_process_events_reach_postgresql_past_a_disk_that_cannot_be_written(database):
+    writer = ProcessEventWriter(disk.Path("/proc/nowhere/spool.jsonl"), database)  # cannot be written
+    writer.record(EVENT)
+    writer.start()
+    wait_until(lambda: not writer._in_memory, 30)
 
 
 @mounts

@@ -15,22 +15,23 @@ import psycopg2
 import pytest
 import requests
 
-from bisnesctl.guard import guard as duties
-from bisnesctl.guard import hangs, state
+from bisnesctl.guard import guard as guard_module
+from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
-from bisnesctl.guard.listener import Event
-from bisnesctl.guard.notes import Note, Notes
-from bisnesctl.health import guard_status
+from bisnesctl.guard.listener import SupervisorEvent
+from bisnesctl.guard.process_events import ProcessEvent, ProcessEventWriter
+from bisnesctl.health import probes
+from bisnesctl.host import disk
+from bisnesctl.host.process_stat import is_alive
 from bisnesctl.host.process_times import boottime
 from bisnesctl.processes.deployment import Deployment
-from bisnesctl.processes.supervisor import lives
 from bisnesctl.processes.topology import Instance, Program
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
 from tests.support.sandbox import free_port
 from tests.support.waiting import wait_until
 
-#: Holds 150 MB in a child, which ignores being told to stop.
+#: Holds 150 MB in a child that ignores SIGTERM.
 HOG = """
 import os, signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -71,14 +72,14 @@ class Stage:
         """Put a guard on duty; the one before it is gone, as by a SIGKILL."""
         self.relieve()
         events, gone = queue.SimpleQueue(), threading.Event()
-        notes = Notes(self.settings.home / "spool.jsonl", dsn or self.settings.database_dsn)
+        notes = ProcessEventWriter(self.settings.home / "spool.jsonl", dsn or self.settings.database_dsn)
         notes.start()
         programs = Programs(self.settings, self.supervisor)
-        duty = Guard(programs, state.read(self.settings.run_dir), notes)
+        duty = Guard(programs, state_file.read(self.settings.run_dir), notes)
 
         def be_on_duty():
             while not gone.is_set():
-                duty.go_on(events)
+                duty.run_once(events)
 
         thread = threading.Thread(target=be_on_duty, daemon=True)
         thread.start()
@@ -101,13 +102,13 @@ class Stage:
         return self.process(name).pid
 
     def word(self, name):
-        """What the guard says of it."""
+        """The guard's decision about it."""
         with contextlib.suppress(FileNotFoundError):
-            return json.loads((self.settings.run_dir / guard_status.FILE).read_text())["instances"].get(name)
+            return json.loads((self.settings.run_dir / probes.GUARD_FILE).read_text())["instances"].get(name)
         return None
 
     def noted(self, event):
-        """What is noted of an event in the database: severity and details."""
+        """The event in the database: severity and details."""
         with contextlib.closing(psycopg2.connect(self.settings.database_dsn)) as connection:
             cursor = connection.cursor()
             cursor.execute(
@@ -139,7 +140,7 @@ def stage(tmp_path, database):
         stage.relieve()
 
 
-def test_what_is_killed_is_started_again_and_noted(stage):
+def test_a_killed_process_is_restarted_and_recorded(stage):
     stage.guard()
     pid = stage.run("steady")
     os.kill(pid, signal.SIGKILL)
@@ -149,7 +150,7 @@ def test_what_is_killed_is_started_again_and_noted(stage):
     assert (severity, details["instance"], details["exit_status"]) == ("warning", "steady", -1)
 
 
-def test_quick_deaths_end_in_failure_with_the_reason_until_somebody_starts_it(stage):
+def test_quick_deaths_end_in_a_failure_until_an_operator_starts_it(stage):
     stage.guard()
     stage.supervisor.start("quick:quick")
     wait_until(lambda: (stage.word("quick") or {}).get("decision") == "fail", 30, lambda: str(stage.word("quick")))
@@ -169,23 +170,23 @@ def test_a_final_exit_is_not_followed_by_a_start(stage):
     assert stage.process("kicked").state == "EXITED"
 
 
-def test_what_somebody_stopped_stays_so(stage):
+def test_a_stopped_process_stays_stopped(stage):
     events = stage.guard()
     stage.run("steady")
     stage.supervisor.stop("steady:steady")
     wait_until(lambda: stage.process("steady").settled, 20)
     for serial in range(30):  # each wakes it
-        events.put(Event(serial, "PROCESS_STATE_STOPPED", {"processname": "steady"}))
+        events.put(SupervisorEvent(serial, "PROCESS_STATE_STOPPED", {"processname": "steady"}))
         time.sleep(0.02)
     assert stage.process("steady").settled
     assert stage.word("steady") is None
 
 
-def test_a_tree_that_uses_too_much_is_stopped_by_force_where_it_must_be_and_started_again(stage):
+def test_a_tree_over_its_memory_limit_is_stopped_by_force_if_necessary_and_restarted(stage):
     stage.guard()
     pid = stage.run("hog")
     wait_until(lambda: stage.process("hog").pid not in (0, pid), 60, lambda: str(stage.process("hog")))
-    wait_until(lambda: not lives(pid), 20)
+    wait_until(lambda: not is_alive(pid), 20)
     wait_until(lambda: stage.noted("memory_exceeded"), 20)
     severity, details = stage.noted("memory_exceeded")[0]
     assert (severity, details["limit"], details["used"] > 100 << 20) == ("error", 100 << 20, True)
@@ -198,22 +199,22 @@ def heart(stage, name, pid, reason=None, age=0.0):
     (stage.settings.heartbeat_dir / f"{name}.json").write_text(json.dumps(told))
 
 
-def test_what_gives_no_sign_of_life_is_killed_noted_with_its_reason_and_started_again(stage):
+def test_a_process_without_heartbeat_is_killed_recorded_and_restarted(stage):
     heart(stage, "mute", 1, age=10_000.0)  # a predecessor's
     stage.guard()
     pid = stage.run("mute")
     wait_until(lambda: stage.process("mute").pid not in (0, pid), 90, lambda: str(stage.process("mute")))
-    assert not lives(pid)
+    assert not is_alive(pid)
     wait_until(lambda: stage.noted("process_hung"), 20)
     severity, details = stage.noted("process_hung")[0]
     assert (severity, details["instance"]) == ("error", "mute")
     assert "no heartbeat for" in details["reason"]
-    told = guard_status.guard(stage.supervisor.processes(), stage.settings).hangs["mute"]
+    told = probes.guard_status(stage.supervisor.processes(), stage.settings).hangs["mute"]
     assert "hung once within an hour" in told
     assert "no heartbeat for" in told
 
 
-def test_a_process_that_beats_is_left_alone_and_so_is_one_that_was_started_just_now(stage):
+def test_a_process_with_a_heartbeat_or_a_recent_start_is_not_killed(stage):
     stage.guard()
     pid = stage.run("mute")
     for _ in range(75):
@@ -223,7 +224,7 @@ def test_a_process_that_beats_is_left_alone_and_so_is_one_that_was_started_just_
 
 
 def test_a_postgresql_that_neither_works_nor_recovers_is_killed_and_started_again(stage, monkeypatch):
-    monkeypatch.setattr(duties, "RECOVERY_LOOKS", 2)
+    monkeypatch.setattr(guard_module, "RECOVERY_CHECKS", 2)
     stage.guard()
     pid = stage.run("sick")
     wait_until(lambda: stage.process("sick").pid not in (0, pid), 90, lambda: str(stage.process("sick")))
@@ -233,14 +234,14 @@ def test_a_postgresql_that_neither_works_nor_recovers_is_killed_and_started_agai
 
 def test_nothing_is_killed_while_no_heartbeat_can_be_written(stage, monkeypatch):
     asked = []
-    monkeypatch.setattr(hangs, "can_beat", lambda folder: asked.append(folder))
+    monkeypatch.setattr(disk, "write_refusal", lambda folder: asked.append(folder) or "the disk is full")
     stage.guard()
     pid = stage.run("mute")
     wait_until(lambda: len(asked) > 5, 90)
     assert stage.process("mute").pid == pid
 
 
-def test_a_process_that_ends_because_it_hung_is_noted_with_what_its_heartbeat_says(stage):
+def test_a_process_that_ends_itself_after_a_hang_is_recorded_with_its_reason(stage):
     heart(stage, "hanging", 1, "its browser thread has not moved for 130 s")
     stage.guard()
     stage.supervisor.start("hanging:hanging")
@@ -250,23 +251,25 @@ def test_a_process_that_ends_because_it_hung_is_noted_with_what_its_heartbeat_sa
     assert stage.noted("process_hung")[0][0] == "error"
 
 
-def test_another_guard_goes_on_where_the_one_before_was_killed_and_notes_nothing_twice(stage):
+def test_a_guard_continues_after_a_killed_one_and_records_nothing_twice(stage):
     events = stage.guard()
     stage.supervisor.start("quick:quick")
     wait_until(lambda: (stage.word("quick") or {}).get("deaths", 0) >= 2, 20)
-    told = [Event(serial, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"}) for serial in (5, 6)]
+    told = [
+        SupervisorEvent(serial, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"}) for serial in (5, 6)
+    ]
     for event in told:
         events.put(event)
     wait_until(lambda: len(stage.noted("process_running")) == 2, 20)
     events = stage.guard()
-    for event in [*told, Event(7, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"})]:
+    for event in [*told, SupervisorEvent(7, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"})]:
         events.put(event)
     wait_until(lambda: (stage.word("quick") or {}).get("decision") == "fail", 30)
     wait_until(lambda: len(stage.noted("process_running")) >= 3, 20)
     assert [details["serial"] for _, details in stage.noted("process_running")] == [5, 6, 7]
 
 
-def test_what_happens_while_postgresql_is_away_is_noted_when_it_is_back(stage):
+def test_events_during_an_outage_of_postgresql_are_stored_after_it(stage):
     stage.guard(dsn="postgresql:///nobody?host=/nonexistent")
     pid = stage.run("steady")
     os.kill(pid, signal.SIGKILL)
@@ -276,21 +279,24 @@ def test_what_happens_while_postgresql_is_away_is_noted_when_it_is_back(stage):
     wait_until(lambda: len(stage.noted("process_restarting")) == 1, 20)
 
 
-def test_a_note_that_was_stored_before_a_crash_is_not_stored_again(stage):
-    note = Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
+def test_an_event_that_was_stored_before_a_crash_is_not_stored_again(stage):
+    note = ProcessEvent("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
     spool = stage.settings.home / "other.jsonl"
     for _ in range(2):  # the second finds the file of the first, as though it had not been removed
         spool.write_text(note.line() + "\n{torn")
-        Notes(spool, stage.settings.database_dsn).start()
+        ProcessEventWriter(spool, stage.settings.database_dsn).start()
         wait_until(lambda: not spool.exists() and not spool.with_suffix(".sending").exists(), 20)
     assert len(stage.noted("process_exited")) == 1
 
 
-def test_notes_are_stored_in_the_order_in_which_they_were_taken(stage):
+def test_process_events_are_stored_in_the_order_of_their_recording(stage):
     spool = stage.settings.home / "other.jsonl"
-    notes = [Note("steady", "steady", "process_exited", "warning", 1000.5, {"serial": serial}) for serial in range(300)]
+    notes = [
+        ProcessEvent("steady", "steady", "process_exited", "warning", 1000.5, {"serial": serial})
+        for serial in range(300)
+    ]
     spool.write_text("".join(f"{note.line()}\n" for note in notes))
-    Notes(spool, stage.settings.database_dsn).start()
+    ProcessEventWriter(spool, stage.settings.database_dsn).start()
     wait_until(lambda: len(stage.noted("process_exited")) == 300, 20)
     assert [details["serial"] for _, details in stage.noted("process_exited")] == list(range(300))
 
@@ -317,7 +323,7 @@ def restarted(stage, pid, reason):
     assert (severity, details["instance"]) == ("error", "jam")
     assert reason in details["reason"]
     assert any(reason in told["reason"] for _, told in stage.noted("process_restarting"))
-    assert not lives(pid)
+    assert not is_alive(pid)
 
 
 def test_a_process_whose_threads_are_all_stuck_is_restarted(stage):
@@ -330,16 +336,16 @@ def test_a_process_whose_threads_are_all_stuck_is_restarted(stage):
     restarted(stage, pid, "requests wait, and no thread has ended one")
 
 
-def test_a_process_that_cannot_even_beat_is_restarted(stage):
+def test_a_process_that_cannot_give_a_heartbeat_is_restarted(stage):
     stage.guard()
     pid = jammed(stage)
     (worker,) = psutil.Process(pid).children()
     worker.suspend()
     restarted(stage, pid, "no heartbeat for")
-    assert not lives(worker.pid)
+    assert not is_alive(worker.pid)
 
 
-def test_a_process_that_lives_and_serves_is_left_alone(stage):
+def test_a_process_that_serves_is_not_restarted(stage):
     stage.guard()
     pid = jammed(stage)
     time.sleep(SILENCE + 5)

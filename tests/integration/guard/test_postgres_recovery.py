@@ -32,7 +32,7 @@ def walwriter(pid):
     return None
 
 
-def test_a_recovery_that_fails_is_seen_and_one_that_succeeds_is_not(postgres):
+def test_a_failed_recovery_is_detected_and_a_successful_one_is_not(postgres):
     server, data = postgres
     wait_until(lambda: walwriter(server.pid), 30)
     assert not hangs.recovery_failed(server.pid)

@@ -1,4 +1,4 @@
-"""What our plugin relies on inside the pinned supervisord, and the calls that it adds."""
+"""The internals of the pinned supervisord that our plugin relies on, and the calls that it adds."""
 
 import os
 import signal
@@ -61,12 +61,12 @@ def ended(client: Supervisor) -> Supervisor:
     return client
 
 
-def test_what_ended_by_itself_is_revived(ended: Supervisor) -> None:
+def test_a_process_that_ended_by_itself_is_revived(ended: Supervisor) -> None:
     assert ended.revive(NAME)
     await_state(ended, "RUNNING")
 
 
-def test_what_runs_or_was_stopped_is_not_revived(client: Supervisor) -> None:
+def test_a_process_that_runs_or_was_stopped_is_not_revived(client: Supervisor) -> None:
     client.start(NAME)
     await_state(client, "RUNNING")
     pid = client.processes()["sleeper"].pid
@@ -78,7 +78,7 @@ def test_what_runs_or_was_stopped_is_not_revived(client: Supervisor) -> None:
     assert state(client) == "STOPPED"
 
 
-def test_a_stop_of_what_ended_keeps_it_from_being_revived(ended: Supervisor) -> None:
+def test_a_stop_after_the_end_prevents_a_revival(ended: Supervisor) -> None:
     ended.stop(NAME)
     assert state(ended) == "STOPPED"
     assert not ended.revive(NAME)
@@ -86,14 +86,14 @@ def test_a_stop_of_what_ended_keeps_it_from_being_revived(ended: Supervisor) -> 
     await_state(ended, "RUNNING")
 
 
-def test_what_ends_at_once_can_be_revived_again_and_again(client: Supervisor) -> None:
+def test_a_process_that_ends_at_once_can_be_revived_repeatedly(client: Supervisor) -> None:
     client.start("nothing:nothing")
     for _ in range(3):
         await_state(client, "EXITED", "nothing")
         assert client.revive("nothing:nothing")
 
 
-def test_a_name_that_is_not_there_is_a_fault(client: Supervisor) -> None:
+def test_an_unknown_name_is_a_fault(client: Supervisor) -> None:
     with pytest.raises(SupervisorFault, match="BAD_NAME"):
         client.revive("nobody:nobody")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bisnesctl.bots import inspection
+from bisnesctl.bots import provider_queries
 from services.connectors.meta.receiver import PATH, SECRET_HEADER, SIGNATURE_HEADER, Receiver, sign
 from services.connectors.meta.translation.incoming import parse
 from services.database.connection import Database
@@ -81,7 +81,7 @@ class Stage:
         ).status_code
 
     def post_360dialog(self, body):
-        secret = inspection.dialog360_secret(self.settings, "0128", 1)
+        secret = provider_queries.dialog360_secret(self.settings, "0128", 1)
         address = "/api/360dialog/webhook/0128/1"
         return self.client.post(address, data=body, headers={SECRET_HEADER: secret}).status_code
 

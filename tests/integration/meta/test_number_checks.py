@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from bisnesctl import encryption
-from bisnesctl.bots.check_results import troubled
+from bisnesctl.bots.check_records import troubled
 from bisnesctl.encryption import EncryptionError
 from services.connectors.meta.number_checks import NumberChecks
 from services.message import Secret

@@ -2,12 +2,12 @@
 
 import signal
 import threading
-import time
 
 import pytest
 import requests
 
 from tests.support.sandbox import Receiver, Sandbox, eventually, free_port
+from tests.support.waiting import HANG_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def receiver(stage):
     return stage[1]
 
 
-def test_a_message_is_taken_listed_and_reported(sandbox, receiver):
+def test_a_message_is_accepted_listed_and_reported(sandbox, receiver):
     answer = sandbox.send("first")
     assert answer.status_code == 200
     assert answer.json()["contacts"] == [{"input": "+60123456789", "wa_id": "60123456789"}]
@@ -43,7 +43,7 @@ def test_a_message_is_taken_listed_and_reported(sandbox, receiver):
     assert (message["phone_number_id"], message["to"], message["text"]) == ("1055", "60123456789", "Hello")
 
 
-def test_everything_that_came_is_listed_in_its_order_and_counted(sandbox):
+def test_all_requests_are_listed_in_order_and_counted(sandbox):
     for callback_data, text in (("a", "one"), ("b", "two"), ("a", "three")):
         sandbox.send(callback_data, text)
     sandbox.send("c", "four", token="expired")
@@ -55,7 +55,7 @@ def test_everything_that_came_is_listed_in_its_order_and_counted(sandbox):
     assert (listed["count"], listed["receipts"]) == (5, {"a": 2, "b": 1})
 
 
-def test_the_list_can_be_narrowed(sandbox):
+def test_the_list_can_be_filtered(sandbox):
     sandbox.send("a", "red apple", number="1")
     sandbox.send("b", "green apple", to="+15550109999")
     sandbox.send("c", "pear", token="expired")
@@ -73,7 +73,7 @@ def test_the_list_can_be_narrowed(sandbox):
     assert found(accepted="true", after=first["messages"][0]["seq"]) == ["green apple"]
 
 
-def test_it_fails_as_it_is_told(sandbox):
+def test_a_rule_makes_requests_fail_with_its_error(sandbox):
     sandbox.behave(error_code=131000, times=1, match="odd")
     assert sandbox.send("a", "even").status_code == 200
     refused = sandbox.send("b", "odd")
@@ -82,7 +82,7 @@ def test_it_fails_as_it_is_told(sandbox):
     assert sandbox.messages()["receipts"] == {"a": 1, "b": 1}
 
 
-def test_a_cut_after_acceptance_leaves_the_message_taken_and_reported(sandbox, receiver):
+def test_a_message_whose_answer_is_cut_is_accepted_and_reported(sandbox, receiver):
     sandbox.behave(cut="after_accept", times=1)
     with pytest.raises(requests.ConnectionError):
         sandbox.send("cut after")
@@ -90,7 +90,7 @@ def test_a_cut_after_acceptance_leaves_the_message_taken_and_reported(sandbox, r
     assert eventually(lambda: len(receiver.said("cut after")) == 3)
 
 
-def test_a_cut_before_acceptance_leaves_nothing(sandbox):
+def test_a_message_whose_request_is_cut_is_not_accepted(sandbox):
     sandbox.behave(cut="before_accept", times=1)
     with pytest.raises(requests.ConnectionError):
         sandbox.send("cut before")
@@ -98,7 +98,7 @@ def test_a_cut_before_acceptance_leaves_nothing(sandbox):
     assert [m["answer"] for m in sandbox.messages()["messages"]] == ["cut"]
 
 
-def test_a_slow_answer_is_of_a_message_that_is_there_at_once(sandbox):
+def test_a_message_with_a_delayed_answer_is_accepted_at_once(sandbox):
     sandbox.behave(delay_ms=1000)
     answers = []
     slow = threading.Thread(target=lambda: answers.append(sandbox.send("slow")))
@@ -109,14 +109,14 @@ def test_a_slow_answer_is_of_a_message_that_is_there_at_once(sandbox):
     assert answers[0].status_code == 200
 
 
-def test_reports_are_repeated_until_they_are_taken(sandbox, receiver):
+def test_webhooks_are_retried_until_they_are_accepted(sandbox, receiver):
     receiver.refusals = 2
     sandbox.send("stubborn")
     eventually(lambda: len(receiver.said("stubborn")) == 3)
-    eventually(lambda: requests.get(f"{sandbox.url}/health", timeout=5).json()["webhooks_waiting"] == 0)
+    eventually(lambda: requests.get(f"{sandbox.url}/health", timeout=HANG_SECONDS).json()["webhooks_waiting"] == 0)
 
 
-def test_reports_can_fail_repeat_and_come_in_any_order(sandbox, receiver):
+def test_statuses_can_be_failed_repeated_and_shuffled(sandbox, receiver):
     sandbox.behave(match="failing", statuses=["sent", "failed"], failed_code=131049, webhook_delay_ms=1)
     sandbox.behave(match="again", duplicate_webhooks=1, shuffle_webhooks=True, webhook_delay_ms=1)
     sandbox.behave(match="silent", statuses=[])
@@ -128,32 +128,32 @@ def test_reports_can_fail_repeat_and_come_in_any_order(sandbox, receiver):
     assert receiver.said("silent") == []
 
 
-def test_behaviours_are_listed_and_taken_back(sandbox):
+def test_rules_are_listed_and_deleted(sandbox):
     sandbox.behave(match="x", error_code=2)
     url = f"{sandbox.url}/_sandbox/behaviour"
-    assert requests.get(url, timeout=5).json() == {"behaviours": [{"match": "x", "error_code": 2}]}
-    assert requests.delete(url, timeout=5).json() == {"behaviours": []}
-    assert requests.post(url, json={"speed": 1}, timeout=5).status_code == 400
+    assert requests.get(url, timeout=HANG_SECONDS).json() == {"behaviours": [{"match": "x", "error_code": 2}]}
+    assert requests.delete(url, timeout=HANG_SECONDS).json() == {"behaviours": []}
+    assert requests.post(url, json={"speed": 1}, timeout=HANG_SECONDS).status_code == 400
 
 
-def test_other_addresses_are_answered_as_the_api_does(sandbox):
+def test_unknown_paths_are_answered_in_the_apis_form(sandbox):
     for path in ("/", "/v26.0/1055/pictures", "/1055/messages", "/graph/1055/messages"):
-        answer = requests.post(f"{sandbox.url}{path}", timeout=5)
+        answer = requests.post(f"{sandbox.url}{path}", timeout=HANG_SECONDS)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, 2500), path
-    assert requests.get(f"{sandbox.url}/v26.0/1055/messages", timeout=5).json()["error"]["code"] == 100
+    assert requests.get(f"{sandbox.url}/v26.0/1055/messages", timeout=HANG_SECONDS).json()["error"]["code"] == 100
 
 
 def test_the_page_shows_the_chats_and_no_message_can_write_html_into_it(sandbox):
     sandbox.send("a", "<script>alert(1)</script>")
-    page = requests.get(f"{sandbox.url}/_sandbox/", timeout=5)
+    page = requests.get(f"{sandbox.url}/_sandbox/", timeout=HANG_SECONDS)
     assert "+60123456789" in page.text
     assert "&lt;script&gt;alert(1)" in page.text
     assert "<script>" not in page.text
 
 
-def test_what_was_taken_survives_a_kill_and_is_reported_afterwards(tmp_path):
+def test_accepted_messages_survive_a_kill_and_are_reported_afterwards(tmp_path):
     receiver_port = free_port()
-    sandbox = Sandbox(tmp_path, free_port(), receiver_port)  # the meta process is away, the legacy one comes later
+    sandbox = Sandbox(tmp_path, free_port(), receiver_port)  # there is no meta process; the legacy one starts later
     try:
         for n in range(20):
             sandbox.send(f"m{n}")
@@ -167,14 +167,13 @@ def test_what_was_taken_survives_a_kill_and_is_reported_afterwards(tmp_path):
         sandbox.end()
 
 
-def test_it_finishes_what_is_in_hand_when_it_is_told_to_stop(tmp_path):
+def test_a_stopping_simulator_finishes_running_requests(tmp_path):
     sandbox = Sandbox(tmp_path, free_port(), free_port())
     sandbox.behave(delay_ms=700)
     answers = []
     slow = threading.Thread(target=lambda: answers.append(sandbox.send("slow").status_code))
     slow.start()
     eventually(lambda: sandbox.messages()["count"] == 1)
-    time.sleep(0.1)
     assert sandbox.end() == 0
     slow.join()
     assert answers == [200]

@@ -26,7 +26,7 @@ def test_an_account_lists_its_numbers_page_by_page(sandbox):
     assert numbers_of(sandbox, "89") == ([], {})
 
 
-def test_a_number_of_which_nothing_is_told_is_of_the_account_with_which_it_is_linked(sandbox):
+def test_a_number_without_an_account_gets_the_account_that_it_is_linked_with(sandbox):
     graph(sandbox, "GET", "1055")
     assert numbers_of(sandbox, "77")[0] == ["1055"]
     graph(sandbox, "GET", "1055", {"Authorization": "Bearer another"})
@@ -35,7 +35,7 @@ def test_a_number_of_which_nothing_is_told_is_of_the_account_with_which_it_is_li
     assert numbers_of(sandbox, "100000000000001")[0] == ["1056"]
 
 
-def test_a_token_that_was_made_for_an_account_opens_no_other(sandbox):
+def test_a_token_of_one_account_cannot_see_another(sandbox):
     scope = {"scope": "whatsapp_business_management", "target_ids": ["77"]}
     sandbox.control("token", token="t-77", granular_scopes=[scope])
     sandbox.control("number", phone_number_id="1055", account="77")

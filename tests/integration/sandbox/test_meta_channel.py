@@ -11,8 +11,11 @@ import requests
 
 from services.sandbox.meta.customers import user_id_of
 from tests.support.sandbox import SECRET, Receiver, Sandbox, eventually, free_port
+from tests.support.waiting import HANG_SECONDS
 
-NUMBER, CUSTOMER, KEY = "1055", "60123456789", "key-of-a-number"
+NUMBER = "1055"
+CUSTOMER = "60123456789"
+KEY = "key-of-a-number"
 PNG = b"\x89PNG\r\n\x1a\n" + b"dot" * 40
 #: An animated WebP: its extended header says so.
 WEBP = b"RIFF\x00\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x02" + b"x" * 30
@@ -52,12 +55,12 @@ def other(stage):
 
 
 def graph(sandbox, method, path, headers=BEARER, **request):
-    return requests.request(method, f"{sandbox.url}/v26.0/{path}", headers=headers, timeout=10, **request)
+    return requests.request(method, f"{sandbox.url}/v26.0/{path}", headers=headers, timeout=HANG_SECONDS, **request)
 
 
 def dialog(sandbox, method, path, key=KEY, **request):
     url = f"{sandbox.url}/360dialog/{path}"
-    return requests.request(method, url, headers={"D360-API-KEY": key}, timeout=10, **request)
+    return requests.request(method, url, headers={"D360-API-KEY": key}, timeout=HANG_SECONDS, **request)
 
 
 def post(sandbox, kind, content, **fields):
@@ -95,12 +98,12 @@ def test_a_file_is_uploaded_described_downloaded_sent_and_deleted(sandbox):
     described = graph(sandbox, "GET", media_id).json()
     assert described["sha256"] == hashlib.sha256(PNG).hexdigest()
     assert (described["mime_type"], described["file_size"], described["id"]) == ("image/png", len(PNG), media_id)
-    assert requests.get(described["url"], headers=BEARER, timeout=10).content == PNG
-    assert requests.get(described["url"], timeout=10).status_code == 401
+    assert requests.get(described["url"], headers=BEARER, timeout=HANG_SECONDS).content == PNG
+    assert requests.get(described["url"], timeout=HANG_SECONDS).status_code == 401
     assert post(sandbox, "image", {"id": media_id, "caption": "a dot"}).status_code == 200
     assert graph(sandbox, "DELETE", media_id).json() == {"success": True}
     assert code(graph(sandbox, "GET", media_id)) == 100
-    assert code(requests.get(described["url"], headers=BEARER, timeout=10)) == 100
+    assert code(requests.get(described["url"], headers=BEARER, timeout=HANG_SECONDS)) == 100
     assert code(post(sandbox, "image", {"id": media_id})) == 131009
 
 
@@ -108,8 +111,8 @@ def test_urls_and_files_expire(sandbox):
     media_id = upload(sandbox, PNG, "image/png").json()["id"]
     sandbox.control("media", url_seconds=0)
     url = graph(sandbox, "GET", media_id).json()["url"]
-    assert requests.get(url, headers=BEARER, timeout=10).status_code == 404
-    assert requests.get(url.replace("ext=", "ext=9"), headers=BEARER, timeout=10).status_code == 404
+    assert requests.get(url, headers=BEARER, timeout=HANG_SECONDS).status_code == 404
+    assert requests.get(url.replace("ext=", "ext=9"), headers=BEARER, timeout=HANG_SECONDS).status_code == 404
     sandbox.control("media", media_id=media_id, expires_in=0)
     assert code(graph(sandbox, "GET", media_id)) == 100
     assert code(post(sandbox, "image", {"id": media_id})) == 131009
@@ -127,11 +130,11 @@ def test_urls_and_files_expire(sandbox):
         (b"%PDF-1.7" + b"x" * (6 << 20), "application/pdf", 200),
     ],
 )
-def test_uploads_have_their_types_and_sizes(sandbox, data, mime_type, refused):
+def test_uploads_with_a_wrong_type_or_size_are_refused(sandbox, data, mime_type, refused):
     assert code(upload(sandbox, data, mime_type)) == refused
 
 
-def test_a_file_is_sent_as_what_it_is(sandbox):
+def test_a_file_cannot_be_sent_as_another_kind(sandbox):
     picture = upload(sandbox, PNG, "image/png").json()["id"]
     animated = upload(sandbox, WEBP + b"x" * 200_000, "image/webp").json()["id"]
     still = upload(sandbox, b"RIFF\x00\x00\x00\x00WEBPVP8 " + b"x" * 200_000, "image/webp").json()["id"]
@@ -150,7 +153,7 @@ def test_a_link_that_cannot_be_fetched_fails_at_once_or_later(sandbox, receiver)
     assert (failed["status"], failed["errors"][0]["code"]) == ("failed", 131053)
 
 
-def test_calls_that_send_nothing_misbehave_as_they_are_told(sandbox):
+def test_rules_apply_to_calls_that_send_nothing(sandbox):
     media_id = upload(sandbox, PNG, "image/png").json()["id"]
     sandbox.behave(kind="media", error_code=131000, times=1)
     assert [code(graph(sandbox, "GET", media_id)) for _ in range(2)] == [131000, 200]
@@ -167,7 +170,7 @@ def test_calls_that_send_nothing_misbehave_as_they_are_told(sandbox):
 # Templates, the window, reactions and read marks
 
 
-def test_templates_are_listed_filled_in_and_added(sandbox):
+def test_templates_are_listed_filled_and_added(sandbox):
     template = {"name": "greeting", "language": {"code": "de"}}
     assert code(post(sandbox, "template", template)) == 132001
     sandbox.control("template", name="greeting", language="de", body="Hallo {{1}}")
@@ -179,7 +182,7 @@ def test_templates_are_listed_filled_in_and_added(sandbox):
     assert [(each["name"], each["status"]) for each in listed] == [("greeting", "APPROVED")]
 
 
-def test_the_window_is_opened_by_a_customer_where_it_is_enforced(sandbox):
+def test_a_customers_message_opens_the_window_if_it_is_enforced(sandbox):
     assert code(post(sandbox, "text", {"body": "before"})) == 200
     sandbox.control("window", enforce=True)
     assert code(post(sandbox, "text", {"body": "closed"})) == 131047
@@ -206,7 +209,7 @@ def test_a_reaction_is_reported_as_sent_and_fails_without_its_message(sandbox, r
     assert [(each["status"], each["errors"][0]["code"]) for each in bad] == [("failed", 131009)]
 
 
-def test_only_what_came_is_marked_as_read_with_all_before_it(sandbox):
+def test_a_read_mark_covers_a_received_message_and_all_before_it(sandbox):
     first, second, third = sandbox.say(**{"from": CUSTOMER}, to=NUMBER, text="Hello", count=3)
     mark = {"messaging_product": "whatsapp", "status": "read", "message_id": second}
     assert graph(sandbox, "POST", f"{NUMBER}/messages", json=mark).json() == {"success": True}
@@ -220,7 +223,7 @@ def test_only_what_came_is_marked_as_read_with_all_before_it(sandbox):
 # Customers
 
 
-def test_a_customer_is_heard_by_signed_webhook_until_it_is_taken(sandbox, receiver):
+def test_a_customers_message_is_delivered_by_signed_webhook_with_retries(sandbox, receiver):
     sandbox.control("webhooks", retry_first_ms=10, retry_last_ms=20)
     receiver.refusals = 3
     (wamid,) = sandbox.say(**{"from": CUSTOMER}, to=NUMBER, text="Hello", name="Ana")
@@ -230,16 +233,16 @@ def test_a_customer_is_heard_by_signed_webhook_until_it_is_taken(sandbox, receiv
     assert (receiver.unsigned, receiver.refusals) == (0, 0)
 
 
-def test_a_customers_file_can_be_fetched(sandbox, receiver):
+def test_a_customers_file_can_be_downloaded(sandbox, receiver):
     sandbox.say({"file": ("dot.png", PNG, "image/png")}, **{"from": CUSTOMER}, to=NUMBER, text="look")
     (value,) = eventually(lambda: said(receiver))
     image = value["messages"][0]["image"]
     assert (image["caption"], base64.b64decode(image["sha256"])) == ("look", hashlib.sha256(PNG).digest())
     described = graph(sandbox, "GET", image["id"]).json()
-    assert requests.get(described["url"], headers=BEARER, timeout=10).content == PNG
+    assert requests.get(described["url"], headers=BEARER, timeout=HANG_SECONDS).content == PNG
 
 
-def test_a_thousand_messages_come_in_batches_repeated_and_in_disorder(sandbox, receiver):
+def test_a_thousand_messages_arrive_in_batches_repeated_and_shuffled(sandbox, receiver):
     sandbox.control("webhooks", batch=1000, repeat=1)
     wamids = sandbox.say(**{"from": CUSTOMER}, to=NUMBER, text="n", count=1000, duplicates=1, shuffle=True)
 
@@ -253,7 +256,7 @@ def test_a_thousand_messages_come_in_batches_repeated_and_in_disorder(sandbox, r
     assert heard()[:1000] != [each for each in wamids for _ in range(2)][:1000]
 
 
-def test_news_of_accounts_come_as_webhooks_too(sandbox, receiver):
+def test_notices_of_accounts_arrive_as_webhooks(sandbox, receiver):
     for field in ("message_template_status_update", "account_update", "phone_number_quality_update", "unheard_of"):
         sandbox.control("notice", field=field, account="77", value={"mark": field})
         (value,) = eventually(lambda field=field: said(receiver, field))
@@ -261,8 +264,8 @@ def test_news_of_accounts_come_as_webhooks_too(sandbox, receiver):
     assert {entry["id"] for each in receiver.webhooks for entry in each["entry"]} == {"77"}
 
 
-def test_what_a_customer_cannot_say_is_refused_in_a_sentence(sandbox):
-    answer = requests.post(f"{sandbox.url}/_sandbox/say", json={"to": NUMBER, "text": "x"}, timeout=5)
+def test_an_invalid_customer_message_is_refused_with_an_explanation(sandbox):
+    answer = requests.post(f"{sandbox.url}/_sandbox/say", json={"to": NUMBER, "text": "x"}, timeout=HANG_SECONDS)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_request")
     assert "from" in answer.json()["error"]
 
@@ -270,9 +273,9 @@ def test_what_a_customer_cannot_say_is_refused_in_a_sentence(sandbox):
 # The page
 
 
-def test_the_page_speaks_as_a_customer_and_shows_the_conversation(sandbox, receiver):
+def test_the_page_sends_as_a_customer_and_shows_the_chat(sandbox, receiver):
     form = {"page": "1", "from": CUSTOMER, "to": NUMBER, "name": "Ana", "text": "Where is it?", "reply_to": ""}
-    said_it = requests.post(f"{sandbox.url}/_sandbox/say", files={"file": ("", b"")}, data=form, timeout=5)
+    said_it = requests.post(f"{sandbox.url}/_sandbox/say", files={"file": ("", b"")}, data=form, timeout=HANG_SECONDS)
     assert said_it.history[0].status_code == 303
     (value,) = eventually(lambda: said(receiver))
     wamid = value["messages"][0]["id"]
@@ -284,25 +287,25 @@ def test_the_page_speaks_as_a_customer_and_shows_the_conversation(sandbox, recei
     (revoked, edited) = sandbox.say(**{"from": CUSTOMER}, to=NUMBER, text="mistake", count=2)
     sandbox.say(**{"from": CUSTOMER}, to=NUMBER, type="revoke", message_id=revoked)
     sandbox.say(**{"from": CUSTOMER}, to=NUMBER, type="edit", message_id=edited, text="put right")
-    page = requests.get(f"{sandbox.url}/_sandbox/", timeout=5).text
+    page = requests.get(f"{sandbox.url}/_sandbox/", timeout=HANG_SECONDS).text
     for shown in ("Where is it?", "✓✓ read by the business", "Oh yes", "This message was deleted", "put right"):
         assert shown in page
     assert page.count('<span class="reaction" title="the business">🙏</span>') == 1
     assert "mistake 1" not in page
 
 
-def test_a_file_is_shown_so_that_it_can_do_no_harm(sandbox):
+def test_files_are_served_with_headers_that_keep_them_from_running(sandbox):
     html = {"file": ("x.html", b"<script>alert(1)</script>", "text/html")}
     sandbox.say(html, **{"from": CUSTOMER}, to=NUMBER)
-    shown = requests.get(f"{sandbox.url}/_sandbox/media/{sandbox.inbound()[0]['media']}", timeout=5)
+    shown = requests.get(f"{sandbox.url}/_sandbox/media/{sandbox.inbound()[0]['media']}", timeout=HANG_SECONDS)
     assert shown.headers["Content-Disposition"].startswith("attachment")
     assert shown.headers["Content-Security-Policy"] == "sandbox"
 
 
 @pytest.mark.parametrize("headers", [{"Origin": "http://evil.example"}, {"Host": "evil.example"}])
-def test_other_sites_do_not_speak_here_through_a_browser(sandbox, headers):
+def test_requests_from_pages_of_other_sites_are_refused(sandbox, headers):
     saying = {"from": CUSTOMER, "to": NUMBER, "text": "x"}
-    answer = requests.post(f"{sandbox.url}/_sandbox/say", json=saying, headers=headers, timeout=5)
+    answer = requests.post(f"{sandbox.url}/_sandbox/say", json=saying, headers=headers, timeout=HANG_SECONDS)
     assert answer.status_code == 403
     assert sandbox.inbound() == []
 
@@ -310,7 +313,7 @@ def test_other_sites_do_not_speak_here_through_a_browser(sandbox, headers):
 # Numbers, tokens, the signup
 
 
-def test_a_number_is_as_it_is_told(sandbox):
+def test_a_number_has_the_facts_that_were_set(sandbox):
     fields = "verified_name,quality_rating,status,health_status,throughput"
     assert graph(sandbox, "GET", f"{NUMBER}?fields={fields}").json()["health_status"]["can_send_message"] == "AVAILABLE"
     sandbox.control("number", phone_number_id=NUMBER, quality_rating="RED", can_send_message="BLOCKED")
@@ -323,7 +326,7 @@ def test_a_number_is_as_it_is_told(sandbox):
     assert code(sandbox.send("a", number=NUMBER)) == 100
 
 
-def test_a_number_that_is_not_registered_does_not_send(sandbox):
+def test_an_unregistered_number_cannot_send(sandbox):
     assert graph(sandbox, "POST", f"{NUMBER}/deregister").json() == {"success": True}
     assert code(sandbox.send("a")) == 133010
     good = {"messaging_product": "whatsapp", "pin": "123456"}
@@ -333,7 +336,7 @@ def test_a_number_that_is_not_registered_does_not_send(sandbox):
     assert code(sandbox.send("a")) == 200
 
 
-def test_a_token_expires_and_lacks_permissions_as_it_is_told(sandbox):
+def test_a_token_has_the_expiry_and_scopes_that_were_set(sandbox):
     def debugged(token):
         return graph(sandbox, "GET", f"debug_token?input_token={token}").json()["data"]
 
@@ -349,14 +352,14 @@ def test_a_token_expires_and_lacks_permissions_as_it_is_told(sandbox):
     assert code(graph(sandbox, "GET", NUMBER, headers={"Authorization": "Bearer expired1"})) == 190
 
 
-def test_an_account_is_subscribed_to_webhooks_or_not_or_elsewhere(sandbox, receiver, other):
+def test_an_account_can_unsubscribe_or_override_its_webhook_url(sandbox, receiver, other):
     path = "100000000000001/subscribed_apps"
     assert len(graph(sandbox, "GET", path).json()["data"]) == 1
     try:
         graph(sandbox, "DELETE", path)
         assert graph(sandbox, "GET", path).json() == {"data": []}
         unheard = {"from": CUSTOMER, "to": NUMBER, "text": "x"}
-        assert requests.post(f"{sandbox.url}/_sandbox/say", json=unheard, timeout=5).status_code == 400
+        assert requests.post(f"{sandbox.url}/_sandbox/say", json=unheard, timeout=HANG_SECONDS).status_code == 400
         wrong = {"override_callback_uri": other.url, "verify_token": "wrong"}
         assert code(graph(sandbox, "POST", path, json=wrong)) == 2200
         graph(sandbox, "POST", path, data=wrong | {"verify_token": "verify"})
@@ -370,7 +373,7 @@ def test_an_account_is_subscribed_to_webhooks_or_not_or_elsewhere(sandbox, recei
     eventually(lambda: said(receiver))
 
 
-def test_a_code_of_the_signup_is_worth_its_token_once_and_in_time(sandbox):
+def test_a_signup_code_is_exchanged_once_and_before_it_expires(sandbox):
     def exchange(code, secret=SECRET, method="GET"):
         asked = {"client_id": "1", "client_secret": secret, "code": code}
         given = {"params": asked} if method == "GET" else {"data": asked}
@@ -403,7 +406,7 @@ def test_360dialog_sends_and_reports_to_the_numbers_own_url(sandbox, receiver, o
     assert dialog(sandbox, "GET", "v1/configs/webhook").json() == setting
 
 
-def test_360dialog_media_lie_behind_its_own_address(sandbox):
+def test_360dialog_media_are_downloaded_from_its_own_host(sandbox):
     form, files = {"messaging_product": "whatsapp", "type": "image/png"}, {"file": ("dot.png", PNG, "image/png")}
     media_id = dialog(sandbox, "POST", "media", data=form, files=files).json()["id"]
     url = dialog(sandbox, "GET", media_id).json()["url"]
@@ -414,7 +417,7 @@ def test_360dialog_media_lie_behind_its_own_address(sandbox):
     assert dialog(sandbox, "DELETE", media_id).json() == {"success": True}
 
 
-def test_360dialog_refuses_in_its_own_form(sandbox):
+def test_360dialog_errors_have_its_own_form(sandbox):
     for key in ("", "expired-1", "invalid-1"):
         answer = dialog(sandbox, "GET", "health_status", key=key)
         assert (answer.status_code, answer.json()["meta"]["http_code"]) == (401, 401)
@@ -429,7 +432,7 @@ def test_360dialog_refuses_in_its_own_form(sandbox):
     assert code(dialog(sandbox, "POST", "messages", json={})) == 100
 
 
-def test_what_was_told_and_said_survives_a_kill(tmp_path):
+def test_facts_and_customer_messages_survive_a_kill(tmp_path):
     receiver = Receiver()
     sandbox = Sandbox(tmp_path, free_port(), free_port())
     try:

@@ -12,8 +12,10 @@ from werkzeug.serving import make_server
 
 from services.connectors.meta.receiver import SIGNATURE_HEADER, sign
 from tests.support.sandbox import SECRET, Receiver, Sandbox, eventually, free_port
+from tests.support.waiting import HANG_SECONDS
 
-PHONE, CUSTOMER = "106540352242922", "+60123456789"
+PHONE = "106540352242922"
+CUSTOMER = "+60123456789"
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cfc0000000"
     "030001005b1d2a3b0000000049454e44ae426082"
@@ -31,7 +33,9 @@ class Bot:
             webhook_endpoint="/api/meta/webhook",
         )  # fmt: skip
         with_simulator.base_url = f"{sandbox.url}/v26.0"  # pywa has set Meta's
-        self.messages, self.statuses, self.raw = [], [], []
+        self.messages = []
+        self.statuses = []
+        self.raw = []
         self.client.on_raw_update(lambda _, update: self.raw.append(update.value))
         self.client.on_message(lambda _, message: self.messages.append(message))
         self.client.on_message_status(lambda _, status: self.statuses.append(status))
@@ -81,7 +85,7 @@ def listed(sandbox):
     return [(each["type"], each["text"]) for each in sandbox.messages()["messages"]]
 
 
-def test_a_text_is_sent_and_its_life_reported(sandbox, bot, wa):
+def test_a_text_is_sent_and_its_statuses_are_reported(sandbox, bot, wa):
     sent = wa.send_message(to=CUSTOMER, text="Hello", tracker="order-17")
     eventually(lambda: len(bot.status_of(sent)) == 3)
     assert [each.value for each in bot.status_of(sent)] == ["sent", "delivered", "read"]
@@ -111,7 +115,7 @@ def test_a_template_is_sent_with_its_variables(sandbox, wa):
     assert listed(sandbox)[0] == ("template", "Hello Ben, your order 18 is on its way.")
 
 
-def test_a_customer_is_heard_answered_reacted_to_and_marked_as_read(sandbox, bot, wa):
+def test_a_customers_message_is_received_answered_reacted_to_and_marked_as_read(sandbox, bot, wa):
     sandbox.say(**{"from": CUSTOMER}, to=PHONE, text="Where is it?", name="Ana")
     (heard,) = eventually(lambda: bot.messages)
     assert (heard.text, heard.from_user.name, heard.from_user.wa_id) == ("Where is it?", "Ana", CUSTOMER[1:])
@@ -127,7 +131,7 @@ def test_a_customer_is_heard_answered_reacted_to_and_marked_as_read(sandbox, bot
         wa.mark_message_as_read("wamid.never-came")
 
 
-def test_what_customers_send_beside_texts_is_understood(sandbox, bot):
+def test_pywa_parses_what_customers_send_beside_texts(sandbox, bot):
     who = {"from": CUSTOMER, "to": PHONE}
     sandbox.say(files={"file": ("dot.png", PNG, "image/png")}, **who, text="look")
     sandbox.say(**who, type="location", content={"latitude": 3.14, "longitude": 101.7, "name": "Office"})
@@ -140,7 +144,7 @@ def test_what_customers_send_beside_texts_is_understood(sandbox, bot):
     assert found["text"].from_user.bsuid == "US.13491208655302741918"
 
 
-def test_the_window_and_the_token_raise_the_errors_that_pywa_has_for_them(sandbox, bot, wa):
+def test_a_closed_window_and_an_expired_token_raise_pywas_own_errors(sandbox, bot, wa):
     sandbox.control("window", enforce=True)
     with pytest.raises(errors.ReEngagementMessage) as refused:
         wa.send_message(CUSTOMER, "too late")
@@ -152,7 +156,7 @@ def test_the_window_and_the_token_raise_the_errors_that_pywa_has_for_them(sandbo
         Bot(sandbox, "expired-in-may").client.send_message(CUSTOMER, "Hello")
 
 
-def test_a_failure_that_is_told_later_is_of_the_type_that_pywa_has_for_it(sandbox, bot, wa):
+def test_a_failed_status_has_pywas_own_error_type(sandbox, bot, wa):
     sent = wa.send_image(CUSTOMER, "https://example.com/unfetchable-later.jpg")
     statuses = eventually(lambda: [status for each in bot.raw for status in each.get("statuses", [])
                                    if status["id"] == sent.id])  # fmt: skip
@@ -161,14 +165,14 @@ def test_a_failure_that_is_told_later_is_of_the_type_that_pywa_has_for_it(sandbo
     assert isinstance(errors.WhatsAppError.from_dict(failed["errors"][0]), errors.MediaUploadError)
 
 
-def test_the_signature_counts(stage, sandbox, bot):
+def test_pywa_refuses_a_wrong_signature(stage, sandbox, bot):
     url, body = stage[2], b'{"object":"whatsapp_business_account","entry":[]}'
-    unsigned = requests.post(url, body, timeout=10)
-    forged = requests.post(url, body, headers={SIGNATURE_HEADER: sign("another", body)}, timeout=10)
+    unsigned = requests.post(url, body, timeout=HANG_SECONDS)
+    forged = requests.post(url, body, headers={SIGNATURE_HEADER: sign("another", body)}, timeout=HANG_SECONDS)
     assert (unsigned.status_code, forged.status_code) == (401, 403)
 
 
-def test_the_callback_is_set_for_an_account_after_the_handshake(stage, sandbox, wa):
+def test_a_callback_url_is_set_after_it_answers_the_challenge(stage, sandbox, wa):
     another = Receiver()
     with pytest.raises(errors.WhatsAppError):
         wa.override_waba_callback_url(another.url, "a token that it does not know", waba_id="77")

@@ -47,7 +47,8 @@ class Browser:
     """A Chromium with a profile of its own."""
 
     def __init__(self, sandbox, profile):
-        self._url, self._profile = sandbox.page_url, profile
+        self._url = sandbox.page_url
+        self._profile = profile
         self.start()
 
     def start(self):
@@ -91,7 +92,7 @@ def browser(sandbox, tmp_path_factory):
     browser.kill()
 
 
-def test_a_killed_browser_comes_back_with_its_messages_and_sends_what_it_had_to_send(sandbox, browser):
+def test_a_restarted_browser_has_its_messages_and_sends_the_unsent_ones(sandbox, browser):
     sent = browser.driver.execute_script(SEND, CHAT, "3EB0000000000000000001", "before")
     eventually(lambda: [each["ack"] for each in sandbox.wa_messages(text="before")] == [3])
     sandbox.wa("offline", number=NUMBER)
@@ -113,7 +114,7 @@ def test_a_killed_browser_comes_back_with_its_messages_and_sends_what_it_had_to_
     eventually(lambda: browser.driver.execute_async_script(UNSENT) == 0)
 
 
-def test_what_is_said_comes_at_once_as_new(sandbox, browser):
+def test_a_customers_message_is_reported_as_new_at_once(sandbox, browser):
     sandbox.wa_say(NUMBER, text="Hi")
     eventually(lambda: ["Hi", True, True] in browser.driver.execute_script(STORED))
 
@@ -125,7 +126,7 @@ def test_a_page_takes_over_from_another_window(sandbox, browser):
     browser.reaches("MAIN")
 
 
-def test_a_page_leaks(sandbox, browser):
+def test_a_leaking_page_uses_more_memory(sandbox, browser):
     def used():
         return browser.driver.execute_cdp_cmd("Runtime.getHeapUsage", {})["backingStorageSize"]
 
@@ -134,7 +135,7 @@ def test_a_page_leaks(sandbox, browser):
     eventually(lambda: used() > before + 30_000_000)
 
 
-def test_a_page_hangs(sandbox, browser):
+def test_a_hanging_page_blocks_its_thread(sandbox, browser):
     browser.driver.execute_script(WATCH)
     sandbox.wa("hang", number=NUMBER, milliseconds=2000)
     eventually(lambda: browser.driver.execute_script("return window.longest") >= 1900)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bisnesctl.bots import check_results, qr_codes
+from bisnesctl.bots import check_records, qr_codes
 from bisnesctl.clients import session_linking
 from bisnesctl.database import postgres
 from bisnesctl.database.api_keys import register
@@ -147,8 +147,8 @@ def test_a_failed_link_prints_its_reason(tool, api, connection, bot, play):
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_blocks_are_listed_and_lifted(tool, connection, bot, width):
-    assert "no WhatsApp Web number is blocked" in tool("bots", "blocked").err
+def test_blocks_are_shown_and_ended(tool, connection, bot, width):
+    assert "no WhatsApp Web bot is blocked" in tool("bots", "blocked").err
     block(connection, bot)
     shown = tool("bots", "blocked", width=width).text
     assert "logged out on the phone" in shown
@@ -206,7 +206,7 @@ def test_warm_up_limits_are_set_and_shown(tool, connection, bot):
 
 def test_sessions_that_need_an_operator_are_listed_with_the_next_command(settings, connection, bot):
     def told():
-        return [(each.status, f"{each.reason} ({each.hint})") for each in check_results.troubled(settings)]
+        return [(each.status, f"{each.reason} ({each.hint})") for each in check_records.troubled(settings)]
 
     assert told() == []
     execute(connection, "UPDATE wa_session SET state = 'SCAN_QR_CODE', started_at = now()")

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from bisnesctl.bots import web_sessions
-from bisnesctl.processes.session_programs import session_name
+from bisnesctl.naming import session_name
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.session_supervisor import SessionSupervisor

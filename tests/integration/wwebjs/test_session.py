@@ -13,8 +13,8 @@ import pytest
 
 from bisnesctl import wajs
 from bisnesctl.backoff import Backoff
-from bisnesctl.health.probes import read_beat
-from bisnesctl.processes.session_programs import session_name
+from bisnesctl.health.probes import read_heartbeat
+from bisnesctl.naming import session_name
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.chromium import StartFailed
 from services.connectors.wwebjs.browser.profiles import MAX_ARCHIVED, Profile, ProfileInUse, discard
@@ -300,7 +300,7 @@ def test_a_process_whose_browser_thread_hangs_ends_itself_and_says_where(
             below |= process_tree.members(process.pid)
             time.sleep(0.2)
         assert process.returncode == ExitStatus.HUNG
-        beat = read_beat(stage.settings.heartbeat_dir / f"{session_name(COMPANY, 0)}.json")
+        beat = read_heartbeat(stage.settings.heartbeat_dir / f"{session_name(COMPANY, 0)}.json")
         assert "its browser's thread has not moved for" in beat.reason
         eventually(lambda: "most recent call first" in process.said)  # where every thread was
         assert stage.row("failed_starts") == 0

@@ -1,6 +1,6 @@
 """Small disks of a test's own, which it fills or makes read-only.
 
-They are real: a tmpfs below the test's folder. Where the tests do not run as root, such a test is run once more, by
+They are real: a tmpfs below the test's folder. If the tests do not run as root, such a test is run once more, by
 `again_in_a_namespace`, as root of a namespace of its own (unshare(1)).
 """
 
@@ -18,7 +18,7 @@ mounts = pytest.mark.skipif(os.geteuid() != 0, reason="run in a namespace by aga
 
 
 def again_in_a_namespace(file: str, selection: str = "") -> None:
-    """Run a file's tests as root of a namespace, where they do not run as root anyway."""
+    """Run a file's tests as root of a namespace, unless they run as root anyway."""
     if os.geteuid() == 0:
         return
     command = ["unshare", "--map-root-user", "--mount", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
@@ -46,7 +46,7 @@ class Disk:
 
     def read_only(self) -> None:
         """Forbid writing. Files that are open for it would not let the disk be remounted, so a read-only view of it is
-        mounted over it: whatever is opened from now on is read-only."""
+        mounted over it: files that are opened from now on are read-only."""
         _mount("--bind", str(self.folder), str(self.folder))
         _mount("-o", "remount,bind,ro", str(self.folder))
 

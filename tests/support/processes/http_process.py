@@ -1,4 +1,4 @@
-"""An HTTP process as supervisord runs it, and clients that do not behave."""
+"""An HTTP process as supervisord runs it, and clients that violate the protocol."""
 
 import contextlib
 import json
@@ -7,14 +7,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import requests
 
+from bisnesctl.settings import Settings
 from tests.support.sandbox import eventually, free_port
+from tests.support.waiting import HANG_SECONDS
 
-#: Limits that a test reaches; the environment names others, such as those of a release that has none.
+#: Limits that a test can reach. The environment can name others, such as those of a release that has none.
 CONFIG = os.environ.get("TEST_GUNICORN_CONFIG", "python:tests.support.processes.tight_limits")
 ROOT = Path(__file__).parents[3]
 
@@ -22,7 +25,8 @@ ROOT = Path(__file__).parents[3]
 class HttpServer:
     """One process under gunicorn."""
 
-    def __init__(self, settings, app, process, health):
+    def __init__(self, settings: Settings, app: str, process: str, health: str) -> None:
+        """`health`: a path that is answered as soon as the process serves."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         words = ("-c", CONFIG, "--no-control-socket", "-b", f"127.0.0.1:{self.port}", app)
@@ -35,47 +39,48 @@ class HttpServer:
         eventually(lambda: self.process.poll() is not None or self._answers(health))
         assert self.process.poll() is None
 
-    def _answers(self, path):
+    def _answers(self, path: str) -> bool:
         with contextlib.suppress(requests.RequestException):
-            return requests.get(self.url + path, timeout=5).ok
+            return requests.get(self.url + path, timeout=HANG_SECONDS).ok
         return False
 
     @property
-    def worker(self):
+    def worker(self) -> psutil.Process:
         """The process that serves."""
         return psutil.Process(self.process.pid).children()[0]
 
-    def connections(self):
-        """Connections of clients that it holds; its database is on a Unix socket."""
+    def connections(self) -> int:
+        """How many connections of clients are open. Its database is on a Unix socket."""
         return sum(each.status != "LISTEN" for each in self.worker.net_connections("tcp"))
 
-    def connect(self, data=b"", receive_buffer=None):
-        """A connection on which this was sent."""
+    def connect(self, data: bytes = b"", receive_buffer: int | None = None) -> socket.socket:
+        """Open a connection and send these bytes."""
         client = socket.socket()
         if receive_buffer:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        client.settimeout(30)
+        client.settimeout(HANG_SECONDS)
         client.connect(("127.0.0.1", self.port))
         client.sendall(data)
         return client
 
-    def ask(self, data):
-        """The whole answer to these bytes, until the server closes the connection."""
+    def ask(self, data: bytes) -> bytes:
+        """Send these bytes, and return the answer until the server closes the connection."""
         with self.connect() as client:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 client.sendall(data)
             return everything(client)
 
-    def stop(self):
+    def stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(30)
+            self.process.wait(HANG_SECONDS)
         finally:
             self.process.kill()
 
 
 @contextlib.contextmanager
-def http_server(settings, app, process, health):
+def http_server(settings: Settings, app: str, process: str, health: str) -> Iterator[HttpServer]:
+    """A process that runs within the context."""
     server = HttpServer(settings, app, process, health)
     try:
         yield server
@@ -83,8 +88,8 @@ def http_server(settings, app, process, health):
         server.stop()
 
 
-def everything(client):
-    """All that comes, until the other side closes."""
+def everything(client: socket.socket) -> bytes:
+    """All bytes that arrive until the other side closes."""
     received = b""
     with contextlib.suppress(ConnectionResetError):
         while part := client.recv(1 << 16):
@@ -92,8 +97,8 @@ def everything(client):
     return received
 
 
-def problem(answer):
-    """Status and code of an answer that is one error in our form."""
+def problem(answer: bytes) -> tuple[int, str]:
+    """Status and code of an answer, which has to be one error in our form."""
     head, _, body = answer.partition(b"\r\n\r\n")
     found = json.loads(body)
     assert b"content-type: application/json" in head.lower()
@@ -102,8 +107,8 @@ def problem(answer):
 
 
 @contextlib.contextmanager
-def held(connections):
-    """Connections that are open for as long as this lasts."""
+def held(connections: Sequence[socket.socket]) -> Iterator[Sequence[socket.socket]]:
+    """Keep connections open within the context."""
     try:
         yield connections
     finally:
@@ -111,8 +116,8 @@ def held(connections):
             each.close()
 
 
-def closed_by_server(clients, seconds=60):
-    """Wait until the server has closed all of these."""
+def closed_by_server(clients: Sequence[socket.socket], seconds: float = 2 * HANG_SECONDS) -> None:
+    """Wait until the server has closed all of these connections."""
     until = time.monotonic() + seconds
     for client in clients:
         client.settimeout(max(until - time.monotonic(), 0.1))

@@ -1,6 +1,8 @@
 """An HTTP process that can be jammed: `GET /jam` never ends, and its watchdog is impatient."""
 
 import threading
+from collections.abc import Iterable
+from typing import Any
 
 from services.http_server.service import HEALTH_THREADS, Service
 from services.http_server.watchdog import Watchdog
@@ -12,7 +14,7 @@ class Jam:
 
     counters = Counters()
 
-    def __call__(self, environ, start_response):
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         if environ["PATH_INFO"] == "/jam":
             threading.Event().wait()
         start_response("200 OK", [("Content-Length", "2")])

@@ -1,4 +1,4 @@
-"""A real PostgreSQL and Redis of a test's own, from the wheels, on unix sockets; they end with whoever starts them."""
+"""A real PostgreSQL and Redis for tests, on Unix sockets. They end with the process that starts them."""
 
 import contextlib
 import os
@@ -17,9 +17,10 @@ import redis
 from bisnesctl import paths
 from bisnesctl.processes import embedded_servers
 from bisnesctl.settings import Settings, load
+from tests.support.waiting import Patience
 
-#: Seconds until a server must answer.
-START_TIMEOUT = 30
+#: How long a server may take to start or to stop, on a machine that is not busy.
+START_SECONDS = 60
 
 
 class Server:
@@ -29,7 +30,10 @@ class Server:
         self, settings: Settings, command: list[str], answers: Callable[[], bool], stop_signal: signal.Signals
     ) -> None:
         self._home, log = settings.server_home, settings.env_file.with_name(f"{Path(command[0]).name}.log")
-        self._command, self._log, self._answers, self._stop_signal = command, log, answers, stop_signal
+        self._command = command
+        self._log = log
+        self._answers = answers
+        self._stop_signal = stop_signal
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -47,14 +51,14 @@ class Server:
                 [*die_with_us, *self._command], stdout=log, stderr=log, user=user, group=user,
                 extra_groups=None if user is None else [], cwd="/", start_new_session=True,
             )  # fmt: skip
-        deadline = time.monotonic() + START_TIMEOUT
+        patience = Patience(START_SECONDS)
         while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self._process.poll() is not None or patience.is_over():
                 raise RuntimeError(f"{self._command[0]} did not start:\n{self._log.read_text()}")
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End it in order."""
+        """Stop it gracefully."""
         self._end(self._stop_signal)
 
     def kill(self) -> None:
@@ -64,11 +68,11 @@ class Server:
     def _end(self, signum: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signum)
-            self._process.wait(START_TIMEOUT)
+            self._process.wait(2 * START_SECONDS)
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
-        """All its processes stand still."""
+        """Suspend all its processes within the context."""
         family = [psutil.Process(self.pid)]
         family[0].suspend()
         family += family[0].children(recursive=True)
@@ -93,7 +97,7 @@ class Server:
 
 
 def settings_in(folder: Path, **variables: str) -> Settings:
-    """Settings with `folder` as their home and nothing else but `variables`, whatever the environment says."""
+    """Settings with `folder` as their home and nothing else but `variables`, independent of the environment."""
     env_file = folder / ".env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
     names = {name.upper() for name in Settings.model_fields}
@@ -108,7 +112,7 @@ class Postgres(Server):
     """PostgreSQL as `bisnesctl start` runs the embedded one."""
 
     def __init__(self, settings: Settings, *, durable: bool = False) -> None:
-        """`durable`: it waits for the disk. Tests kill processes, not the machine, and need not."""
+        """`durable`: wait for the disk. Tests do without, as they kill processes and never the machine."""
         embedded_servers.prepare(settings, lambda line: print(line, file=sys.stderr))
         self._sockets = paths.postgres_sockets(settings.server_home)
         data = paths.postgres_data(settings.server_home)

@@ -5,10 +5,11 @@ import os
 import signal
 from collections.abc import Iterator
 
-from bisnesctl.lifecycle.steps import write_config
+from bisnesctl.host.process_stat import is_alive
+from bisnesctl.lifecycle.start import write_config
 from bisnesctl.processes import supervisor
 from bisnesctl.processes.deployment import make_folders, open_deployment
-from bisnesctl.processes.supervisor import Supervisor, lives
+from bisnesctl.processes.supervisor import Supervisor
 from bisnesctl.settings import Settings
 from tests.support.waiting import wait_until
 
@@ -29,4 +30,4 @@ def supervised(settings: Settings, more: str = "") -> Iterator[Supervisor]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not lives(pid), 60)
+        wait_until(lambda: not is_alive(pid), 60)

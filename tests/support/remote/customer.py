@@ -6,10 +6,14 @@ import hmac
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import orjson
 
+from bisnesctl.settings import Settings
+from services.database.connection import Connection, Database
 from services.events.sender import EventSender
 from tests.support.outbox import execute
 
@@ -17,17 +21,18 @@ SECRET = "a secret of the customer's"
 
 
 class Customer:
-    """Takes webhooks and answers each with what `answer(call)` says: a status, or None to close the connection."""
+    """Receives webhooks. `answer(call)` returns the status to answer with, or None to close the connection."""
 
-    def __init__(self, answer=lambda call: 200):
-        self.answer, self.calls = answer, []
+    def __init__(self, answer: "Callable[[Call], int | None]" = lambda call: 200) -> None:
+        self.answer = answer
+        self.calls: list[Call] = []
         self.page = b""  # the body of its answers
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self):
+            def do_POST(self) -> None:
                 call = Call(self.rfile.read(int(self.headers["Content-Length"])), dict(self.headers))
                 outer.calls.append(call)
                 call.status = outer.answer(call)
@@ -40,7 +45,7 @@ class Customer:
                 with contextlib.suppress(OSError):  # a caller that has read enough closes
                     self.wfile.write(outer.page)
 
-            def log_message(self, *_):
+            def log_message(self, *_: object) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -49,25 +54,25 @@ class Customer:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
-    def taken(self):
+    def taken(self) -> "list[Call]":
         """The calls that were answered with 200."""
         return [call for call in list(self.calls) if call.status == 200]
 
-    def told(self):
-        """The numbers of the events that each chat's calls told of, in the order in which they were taken."""
+    def told(self) -> dict[str, list[int]]:
+        """The numbers of the delivered events of each chat, in the order of delivery."""
         found = defaultdict(list)
         for call in self.taken:
             found[call.event["payload"]["chatId"]].append(call.event["payload"]["number"])
         return dict(found)
 
-    def ids(self):
-        """Every id under which an event was told, by chat and number; those of refused calls too."""
+    def ids(self) -> dict[tuple[str, int], set[str]]:
+        """The ids of an event in all calls, refused ones included, by chat and number."""
         found = defaultdict(set)
         for call in list(self.calls):
             found[call.event["payload"]["chatId"], call.event["payload"]["number"]].add(call.event["id"])
         return found
 
-    def close(self):
+    def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 
@@ -75,16 +80,22 @@ class Customer:
 class Call:
     """One call of a webhook."""
 
-    def __init__(self, body, headers):
-        self.body, self.headers, self.status, self.at = body, headers, None, time.monotonic()
-        self.event = orjson.loads(body)
+    def __init__(self, body: bytes, headers: dict[str, str]) -> None:
+        self.body = body
+        self.headers = headers
+        self.status: int | None = None
+        self.at = time.monotonic()
+        self.event: dict[str, Any] = orjson.loads(body)
 
-    def signed_with(self, secret, header="X-Webhook-Hmac"):
+    def signed_with(self, secret: str, header: str = "X-Webhook-Hmac") -> bool:
         return self.headers.get(header) == hmac.new(secret.encode(), self.body, hashlib.sha512).hexdigest()
 
 
-def raise_events(connection, *numbers, company="0128", chats=("60123456789",), name="message", session=None, **more):
-    """For each number one event of each chat; `more` is in the payloads as well."""
+def raise_events(
+    connection: Connection, *numbers: int, company: str = "0128", chats: Sequence[str] = ("60123456789",),
+    name: str = "message", session: str | None = None, **more: Any,
+) -> None:  # fmt: skip
+    """Raise one event of each chat for each number. `more` is added to the payloads."""
     events = [
         {
             "company": company,
@@ -100,17 +111,19 @@ def raise_events(connection, *numbers, company="0128", chats=("60123456789",), n
 
 
 class Senders:
-    """Senders that end with the test."""
+    """Event senders that `close` stops at the end of a test."""
 
-    def __init__(self, settings, database):
-        self._settings, self._database, self._started = settings, database, []
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._started: list[EventSender] = []
 
-    def start(self, instance="events", run="run1"):
+    def start(self, instance: str = "events", run: str = "run1") -> EventSender:
         sender = EventSender(self._settings, self._database, instance, run)
         sender.start()
         self._started.append(sender)
         return sender
 
-    def close(self):
+    def close(self) -> None:
         for sender in self._started:
             sender.stop(5)

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 server that says how many bytes it was sent and their SHA-256, and behaves badly on request."""
+"""An HTTP/1.1 server that answers with the length and the SHA-256 of a body. Query parameters make it misbehave."""
 
 import contextlib
 import hashlib
@@ -6,20 +6,23 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 
 def digest(body: bytes) -> dict[str, object]:
-    """What the server answers to a body."""
+    """The server's answer to a body."""
     return {"length": len(body), "sha256": hashlib.sha256(body).hexdigest()}
 
 
 class _Handler(BaseHTTPRequestHandler):
+    server: "EchoServer"
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         how = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         if "early" in how:  # answers before it has read the body, and closes
             self._early(int(how["early"]))
@@ -44,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(length))
         self.end_headers()
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         content = self.server.files[urlsplit(self.path).path]
         self.send_response(200)
         self.send_header("Content-Type", "application/octet-stream")
@@ -69,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(2)
+            self.connection.settimeout(60)
             while self.connection.recv(65536):  # closing with unread bytes would reset the connection
                 pass
         self.close_connection = True
@@ -83,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
         self.wfile.write(b"0\r\n\r\n")
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
 
@@ -103,16 +106,16 @@ class EchoServer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
-    def process_request(self, request, client_address):
+    def process_request(self, request: Any, client_address: Any) -> None:
         self.connections += 1
         super().process_request(request, client_address)
 
-    def handle_error(self, *_):
+    def handle_error(self, *_: object) -> None:
         pass
 
 
 @contextlib.contextmanager
-def echo_server():
+def echo_server() -> Iterator[EchoServer]:
     """A server that runs within the context."""
     server = EchoServer()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()

@@ -1,31 +1,41 @@
-"""A provider of files that came in: tells where each is, serves it to whoever shows the credential, may misbehave."""
+"""A provider of inbound files: describes them, serves them to clients with the credential, and can fail."""
 
 import hashlib
 import threading
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 from flask import Flask, jsonify, redirect, request
 from werkzeug.serving import make_server
 
-TOKEN, KEY = "EAAGsecretsecretsecret", "d360-secret"
+from tests.support.waiting import HANG_SECONDS
+
+TOKEN = "EAAGsecretsecretsecret"
+KEY = "d360-secret"
 
 
 class FileProvider:
-    """Meta below /v26.0, 360dialog below /360; both have the same files."""
+    """Meta below /v26.0, 360dialog below /360. Both have the same files."""
 
-    def __init__(self):
-        self.files = {}  # id: bytes
-        self.types = {}  # id: MIME type, where not image/jpeg
-        self.told = {}  # id: fields that the description has instead
-        self.refusals = {}  # id: (status, JSON) instead of the description
-        self.broken = {}  # id: status instead of the file
-        self.elsewhere = {}  # id: an address of another server instead of our own
-        self.asked, self.served = Counter(), Counter()
-        self.held = {}  # id: an event for which the file waits
-        self.at_once, self.most = Counter(), Counter()  # downloads by the first letter of their ids
+    def __init__(self) -> None:
+        # All by the id of a file:
+        self.files: dict[str, bytes] = {}
+        self.types: dict[str, str] = {}  # MIME types other than image/jpeg
+        self.told: dict[str, dict[str, Any]] = {}  # fields that override the description
+        self.refusals: dict[str, tuple[int, Any]] = {}  # status and JSON instead of the description
+        self.broken: dict[str, int] = {}  # status instead of the file
+        self.elsewhere: dict[str, str] = {}  # URL on another server instead of our own
+        self.held: dict[str, threading.Event] = {}  # event that the file waits for
+        self.asked: Counter[str] = Counter()  # requests of the description
+        self.served: Counter[str] = Counter()  # downloads
+        # By the first letter of the ids: downloads that run now, and the highest number that ran at once.
+        self.at_once: Counter[str] = Counter()
+        self.most: Counter[str] = Counter()
+        self.url = ""
         self._lock = threading.Lock()
         app = Flask(__name__)
-        routes = {
+        routes: dict[str, Callable[..., Any]] = {
             "/v26.0/<name>": lambda name: self._describe(name, "Authorization", f"Bearer {TOKEN}", self.url),
             "/360/<name>": lambda name: self._describe(name, "D360-API-KEY", KEY, "https://lookaside.fbsbx.com"),
             "/files": lambda: self._serve("Authorization", f"Bearer {TOKEN}"),
@@ -37,7 +47,7 @@ class FileProvider:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
-    def _describe(self, name, header, credential, base):
+    def _describe(self, name: str, header: str, credential: str, base: str) -> Any:
         self.asked[name] += 1
         if request.headers.get(header) != credential:
             return jsonify({"error": {"code": 190, "message": "the token is not valid"}}), 401
@@ -56,7 +66,7 @@ class FileProvider:
         }
         return jsonify(facts | self.told.get(name, {}))
 
-    def _serve(self, header, credential):
+    def _serve(self, header: str, credential: str) -> Any:
         name = request.args["id"]
         if request.headers.get(header) != credential:
             return "no credential", 401
@@ -65,7 +75,7 @@ class FileProvider:
             self.most[name[0]] = max(self.most[name[0]], self.at_once[name[0]])
         try:
             if name in self.held:
-                self.held[name].wait(60)
+                self.held[name].wait(2 * HANG_SECONDS)
         finally:
             with self._lock:
                 self.at_once[name[0]] -= 1
@@ -75,8 +85,7 @@ class FileProvider:
             return redirect(self.elsewhere[f"{name} redirected"]) if status == 302 else ("broken", status)
         return self.files[name], 200, {"Content-Type": self.types.get(name, "image/jpeg")}
 
-    def close(self):
-        """End it."""
+    def close(self) -> None:
         for event in self.held.values():
             event.set()
         self._server.shutdown()

@@ -1,14 +1,22 @@
-"""A provider that answers management calls as it is told, and remembers what it was asked."""
+"""A provider with canned answers to management calls. It records the calls."""
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-NUMBER, ACCOUNT, APP = "1055", "77", "4711"
-#: A number that is well, as Graph describes it.
-WELL = {
+Json = dict[str, Any]
+#: HTTP status and JSON, or bytes that are no JSON.
+Answer = tuple[int, Json | bytes]
+
+NUMBER = "1055"
+ACCOUNT = "77"
+APP = "4711"
+#: A healthy number, as Graph describes it.
+WELL: Json = {
     "id": NUMBER,
     "verified_name": "Kedai Aina",
     "display_phone_number": "+60 12-345 6789",
@@ -18,7 +26,7 @@ WELL = {
     "throughput": {"level": "STANDARD"},
     "health_status": {"can_send_message": "AVAILABLE", "entities": []},
 }
-EXPIRED = {"error": {"message": "Session has expired", "code": 190, "error_subcode": 463}}
+EXPIRED: Json = {"error": {"message": "Session has expired", "code": 190, "error_subcode": 463}}
 SCOPES = ["whatsapp_business_management", "whatsapp_business_messaging"]
 
 
@@ -28,28 +36,29 @@ class Asked:
 
     method: str
     path: str
-    query: dict
-    headers: dict
+    query: dict[str, str]
+    headers: dict[str, str]
     text: str
 
     @property
-    def form(self):
+    def form(self) -> dict[str, str]:
         return dict(parse_qsl(self.text))
 
     @property
-    def json(self):
+    def json(self) -> Any:
         return json.loads(self.text)
 
 
 class Provider:
-    """Answers each path below /v26.0 or below /d360; what nobody told it of does not exist."""
+    """Answers paths below /v26.0 and below /d360 as `tell` sets them. Other paths do not exist."""
 
-    def __init__(self):
-        self.asked, self.answers = [], {}
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.answers: dict[tuple[str, str], Answer | Callable[[], Answer]] = {}  # by method and path
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def _answer(self):
+            def _answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
                 parts = urlsplit(self.path)
                 path = parts.path.removeprefix("/v26.0")
@@ -65,7 +74,7 @@ class Provider:
 
             do_GET = do_POST = _answer
 
-            def log_message(self, *_):
+            def log_message(self, *_: object) -> None:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -73,21 +82,22 @@ class Provider:
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
-    def settings(self):
-        """The lines of `.env` that lead here."""
+    def settings(self) -> dict[str, str]:
+        """The settings that lead to this provider."""
         return {"META_GRAPH_URL": self.url, "DIALOG360_URL": f"{self.url}/d360"}
 
-    def _answer(self, method, path):
-        unknown = {"error": {"message": "Unsupported request", "code": 100, "error_subcode": 33}}
+    def _answer(self, method: str, path: str) -> Answer:
+        unknown: Json = {"error": {"message": "Unsupported request", "code": 100, "error_subcode": 33}}
         found = self.answers.get((method, path), (400, unknown))
         return found() if callable(found) else found
 
-    def tell(self, path, answer, status=None, method="GET"):
-        """Answer like this from now on; an error has status 400 unless another is told."""
-        self.answers[method, path] = (status or (400 if "error" in answer else 200), answer)
+    def tell(self, path: str, answer: Json | bytes, status: int | None = None, method: str = "GET") -> None:
+        """Set the answer of a path. Errors have the status 400 unless another one is given."""
+        is_error = isinstance(answer, dict) and "error" in answer
+        self.answers[method, path] = (status or (400 if is_error else 200), answer)
 
-    def be_well(self):
-        """A number, its account, and a token that never expires."""
+    def be_well(self) -> None:
+        """Set answers of a healthy number, its account, and a token that never expires."""
         self.tell(f"/{NUMBER}", WELL)
         self.tell("/debug_token", {"data": {"is_valid": True, "expires_at": 0, "app_id": APP, "scopes": SCOPES}})
         self.tell(f"/{ACCOUNT}/phone_numbers", {"data": [{"id": NUMBER}]})
@@ -100,16 +110,16 @@ class Provider:
         self.tell("/d360/v1/configs/webhook", {"url": "https://bots.example.com/api/360dialog/webhook/0128/0"})
         self.tell("/d360/v1/configs/webhook", {}, method="POST")
 
-    def calls(self, method=None):
-        """The paths that were asked, in their order."""
+    def calls(self, method: str | None = None) -> list[str]:
+        """The paths that were requested, in order."""
         return [each.path for each in self.asked if method in (None, each.method)]
 
-    def close(self):
+    def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 
 
-DIALOG360_HEALTH = {
+DIALOG360_HEALTH: Json = {
     "can_send_message": "AVAILABLE",
     "entities": [
         {"entity_type": "PHONE_NUMBER", "id": "3601", "can_send_message": "AVAILABLE"},

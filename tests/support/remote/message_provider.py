@@ -1,17 +1,20 @@
-"""A provider of one's own for tests of the delivery: an HTTP server that does as the text of a message says."""
+"""A provider for tests of delivery: an HTTP server that the texts of messages control."""
 
 import json
 import socket
 import threading
 import time
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from services.http_client import HttpRequest
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, StatusUpdate, Unknown, Update
+from tests.support.waiting import HANG_SECONDS
 
-#: The id of the number that its reports name: the first bot's.
+#: The phone number id in its status reports: the first bot's.
 NUMBER = "1001280"
-OUTCOMES = {
+OUTCOMES: Mapping[int, Callable[[str], Outcome]] = {
     200: lambda text: Sent(f"id of {text}"),
     400: lambda text: Rejected("100", "refused"),
     401: lambda text: Held("190", "token expired"),
@@ -20,15 +23,16 @@ OUTCOMES = {
 
 
 class Provider:
-    """Remembers the texts it took in.
+    """Records the texts that it accepted.
 
-    A text `status:N …` is answered so; `cut …` is taken in and not answered; `hang …` waits while `hanging` is not set.
+    A text `status:N …` is answered with this status; `cut …` is accepted without an answer; `hang …` waits until the
+    event `hanging` is set.
     """
 
     def __init__(self) -> None:
         self.received: list[tuple[str, str]] = []  # (chat, text)
         self.delay = 0.0
-        self.healed = False  # whether `status:N` is answered with 200 all the same
+        self.healed = False  # whether `status:N` is answered with 200 nevertheless
         self.hanging = threading.Event()
         self.hanging.set()
         outer = self
@@ -51,7 +55,7 @@ class Provider:
 
     def _serve(self, handler: BaseHTTPRequestHandler, chat: str, text: str) -> None:
         if text.startswith("hang"):
-            self.hanging.wait(30)
+            self.hanging.wait(2 * HANG_SECONDS)
         status = 200 if self.healed or not text.startswith("status:") else int(text[7:10])
         if status == 200:
             self.received.append((chat, text))
@@ -71,14 +75,14 @@ class Provider:
 
 
 class ProviderConnector:
-    """The connector to it."""
+    """The connector to `Provider`."""
 
     process_name = "meta"
 
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def check(self, kind: str, chat_id: str, payload: dict) -> None:
+    def check(self, kind: str, chat_id: str, payload: Mapping[str, Any]) -> None:
         pass
 
     def request(self, bot: Bot, message: Outgoing) -> HttpRequest:
@@ -86,7 +90,8 @@ class ProviderConnector:
         return HttpRequest(self.url, (f"Authorization: {bot.access_token.value}",), body)
 
     def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome:
-        return OUTCOMES.get(status, lambda text: Unknown("nonsense"))(json.loads(body)["text"])
+        outcome = OUTCOMES.get(status)
+        return outcome(json.loads(body)["text"]) if outcome else Unknown("nonsense")
 
     def parse(self, body: bytes) -> list[Update]:
         return [StatusUpdate(each["id"], Status(each["status"]), 1.0, number=NUMBER) for each in json.loads(body)]

@@ -21,7 +21,7 @@ def test_both_headers_carry_the_same_key(key, scheme, space):
 
 
 @given(headers, headers)
-def test_whatever_is_presented_is_a_key_or_none(api_key, authorization):
+def test_any_headers_contain_a_key_or_none(api_key, authorization):
     try:
         digest = key_digest(api_key, authorization)
     except ApiError as error:

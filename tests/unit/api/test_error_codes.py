@@ -59,6 +59,17 @@ def test_every_code_is_described() -> None:
         assert not code.example.endswith("."), code
 
 
+def test_every_error_that_passes_says_when_to_try_again() -> None:
+    """An error with the status 429 or 503 has further headers: Retry-After."""
+    for path, tree in sources():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not node.args or not isinstance(code := node.args[0], ast.Attribute):
+                continue
+            if isinstance(code.value, ast.Name) and code.value.id == "ErrorCode":
+                passes = ErrorCode[code.attr].status in (429, 503)
+                assert not passes or "retry_after(" in ast.unparse(node), f"{path}:{node.lineno}"
+
+
 def test_every_code_of_a_message_is_described_and_occurs() -> None:
     elsewhere = {NO_ANSWER, UNREACHABLE, "page_error", "error_…", *page_errors._REJECTED}
     assert "'bot_removed'" in (ROOT / "bisnesctl/bots/store.py").read_text()

@@ -21,7 +21,7 @@ def test_a_cursor_leads_back_to_its_position(outbox, moment, message):
 
 
 @given(st.text(max_size=80) | st.binary(max_size=40).map(lambda raw: raw.hex()))
-def test_any_other_text_is_no_cursor(text):
+def test_any_other_text_is_not_a_cursor(text):
     with pytest.raises(ValueError):
         Position.read(text)
 
@@ -36,7 +36,7 @@ def test_any_other_text_is_no_cursor(text):
         "WzEsbnVsbCwieCJd",  # no uuid
     ],
 )
-def test_a_cursor_that_somebody_made_up_is_refused(cursor):
+def test_a_forged_cursor_is_refused(cursor):
     with pytest.raises(ValueError):
         Position.read(cursor)
 

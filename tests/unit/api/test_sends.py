@@ -59,7 +59,7 @@ def test_bad_bodies_are_refused_with_their_own_code(body, code):
     assert refused(body) == (400, code)
 
 
-def test_the_longest_text_is_taken():
+def test_the_longest_text_is_accepted():
     assert len(parse({"message": "ü" * 4096}).payload["message"]) == 4096
 
 

@@ -45,7 +45,7 @@ def test_a_link_is_taken_as_it_is_in_ascii(value, expected):
         "https://example.com/a\r\nX: y", "https://example.com/\0", "javascript:alert(1)", f"https://a/{'x' * 4096}",
     ],
 )  # fmt: skip
-def test_what_is_no_link_is_refused(value):
+def test_an_invalid_link_is_refused(value):
     assert refused(uploads.link, "imageUrl", value) == (400, "invalid_request")
 
 
@@ -148,7 +148,7 @@ def keep(tmp_path, kind, content, declared=None, name=None):
         ("sticker", WEBP_MOVING + bytes(200_000), "image/webp", None, "image/webp"),
     ],
 )
-def test_a_file_is_kept_under_what_it_is(tmp_path, kind, content, declared, name, expected):
+def test_a_file_is_stored_under_its_real_type(tmp_path, kind, content, declared, name, expected):
     media = keep(tmp_path, kind, content, declared, name)
     assert media["mimeType"] == expected
     assert media["size"] == len(content)
@@ -169,6 +169,6 @@ def test_a_file_is_kept_under_what_it_is(tmp_path, kind, content, declared, name
         ("voice", b"ID3" + bytes(100), "audio/mpeg", (415, "unsupported_media")),
     ],
 )
-def test_what_a_kind_does_not_take_is_refused_and_not_kept(tmp_path, kind, content, declared, expected):
+def test_a_file_that_its_kind_does_not_allow_is_refused_and_not_stored(tmp_path, kind, content, declared, expected):
     assert refused(keep, tmp_path, kind, content, declared) == expected
     assert not list((tmp_path / "media").rglob("*.*"))

@@ -48,12 +48,12 @@ def test_an_open_network_may_be_named(host):
 
 
 @given(st.lists(st.sampled_from([*CATALOGUE, ALL]) | texts))
-def test_names_are_known_or_named(names):
+def test_unknown_names_of_events_are_found(names):
     assert unknown(names) == [name for name in names if name not in CATALOGUE and name != "*"]
 
 
 @given(st.none() | texts, st.none() | texts, st.none() | texts, st.none() | texts)
-def test_a_stream_is_asked_for_or_refused(company, events, session, last_id):
+def test_any_stream_request_is_parsed_or_refused(company, events, session, last_id):
     try:
         request = sse.parse(Principal("0128"), company, events, session, last_id)
     except ApiError as error:
@@ -64,7 +64,7 @@ def test_a_stream_is_asked_for_or_refused(company, events, session, last_id):
 
 
 @given(st.dictionaries(texts, texts), texts)
-def test_an_event_is_one_block_whatever_it_holds(payload, session):
+def test_an_event_is_one_block_of_the_stream(payload, session):
     event = Event("evt_1", 7, "message", session, "0128", orjson.dumps(payload).decode())
     *lines, end, nothing = sse.event_block(event).decode().split("\n")
     assert (end, nothing) == ("", "")

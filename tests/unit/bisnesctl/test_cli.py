@@ -46,12 +46,21 @@ def test_help_imports_nothing_slow() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_a_command_imports_no_other_command() -> None:
+    check = (
+        "import sys; from bisnesctl.cli.app import load_commands; load_commands(['-v', 'bots', 'list', 'start']); "
+        "print(sorted({name.split('.')[2] for name in sys.modules if name.startswith('bisnesctl.cli.')}))"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['app', 'bots']"
+
+
 def errors(base: type[BisnesError] = BisnesError) -> list[type[BisnesError]]:
     return [base, *(each for child in base.__subclasses__() for each in errors(child))]
 
 
 @pytest.mark.parametrize("error", errors())
-def test_every_error_has_a_message_of_its_own(error: type[BisnesError]) -> None:
+def test_every_error_class_has_a_default_message(error: type[BisnesError]) -> None:
     assert str(error()) == (error.__doc__ or "").split("\n\n")[0] != ""
 
 
@@ -91,13 +100,13 @@ def test_a_home_that_cannot_be_made_is_named(
     assert "BISNES_HOME" in capsys.readouterr().err
 
 
-def test_verbose_shows_where(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verbose_shows_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("API_PORT", "many")
     main(["-v", "status"])
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_nothing_started_yet_is_said_plainly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_and_stop_before_the_first_start_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == 0
     assert "nothing was started here yet" in capsys.readouterr().out
     assert main(["stop"]) == 0
@@ -136,11 +145,11 @@ def test_durations_have_two_units(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_sizes() -> None:
+def test_sizes_are_in_megabytes_or_gigabytes() -> None:
     assert [size(None), size(5 * 2**20), size(3 * 2**29)] == ["-", "5 MB", "1.5 GB"]
 
 
-def test_every_command_is_registered_as_typer_has_it() -> None:
+def test_every_command_is_registered() -> None:
     assert isinstance(app, typer.Typer)
     assert {"init", "render", "start", "stop", "restart", "rollback", "status", "health", "logs"} <= set(COMMANDS)
 
@@ -153,7 +162,7 @@ def test_again_in_a_namespace_unless_root() -> None:
 @pytest.mark.parametrize(
     ("how", "words"), [("full", "the disk is full (0 MB free of 4 MB)"), ("read-only", "read-only")]
 )
-def test_a_disk_that_takes_nothing_is_a_conflict_in_one_line(
+def test_a_disk_that_cannot_be_written_is_a_conflict_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str, words: str
 ) -> None:
     with small_disk(tmp_path / "disk", megabytes=4) as small:
@@ -173,7 +182,7 @@ def test_a_disk_that_takes_nothing_is_a_conflict_in_one_line(
 
 
 @mounts
-def test_a_folder_of_somebody_else_is_named_with_its_owner(
+def test_a_folder_of_another_user_is_named_with_its_owner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BISNES_HOME", str(tmp_path / "var"))
@@ -185,7 +194,7 @@ def test_a_folder_of_somebody_else_is_named_with_its_owner(
 
 @mounts
 @pytest.mark.parametrize("how", ["full", "read-only"])
-def test_the_lock_is_held_on_a_disk_that_takes_nothing(
+def test_the_lock_works_on_a_disk_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     with small_disk(tmp_path / "disk", megabytes=4) as small:

@@ -12,20 +12,20 @@ KEY = "0123456789abcdef" * 4
 
 
 @given(st.text())
-def test_what_goes_in_comes_out(text):
+def test_decrypting_returns_the_encrypted_text(text):
     stored = encrypt(KEY, text)
     assert decrypt(KEY, stored) == text
     assert stored != encrypt(KEY, text)
 
 
-def test_the_old_systems_form_is_read():
+def test_the_format_of_the_old_system_can_be_decrypted():
     key, nonce = bytes.fromhex(KEY), bytes(range(12))
     sealed = AESGCM(key).encrypt(nonce, b"EAAG-old", None)
     assert decrypt(KEY, f"{nonce.hex()}:{sealed[-16:].hex()}:{sealed[:-16].hex()}") == "EAAG-old"
 
 
 @given(st.text(max_size=80))
-def test_anything_else_is_a_clear_error(text):
+def test_any_other_format_raises_an_encryption_error(text):
     with pytest.raises(EncryptionError, match="ENCRYPTION_KEY"):
         decrypt(KEY, text)
 
@@ -39,7 +39,7 @@ def test_another_key_or_a_changed_text_is_refused():
 
 
 @pytest.mark.parametrize("key", ["", "short", "g" * 64, "é" * 32])
-def test_a_bad_key_says_what_it_must_be(key):
+def test_the_error_for_an_invalid_key_names_the_valid_formats(key):
     with pytest.raises(EncryptionError, match="64 hex digits or 32 characters"):
         encrypt(key, "token")
 
@@ -55,6 +55,6 @@ def test_other_parts_give_another_secret(parts, more):
     assert derived(KEY, "purpose", *parts) != derived("f" * 64, "purpose", *parts)
 
 
-def test_no_two_lists_of_parts_are_one():
+def test_different_lists_of_parts_give_different_secrets():
     with pytest.raises(ValueError, match="NUL"):
         derived(KEY, "purpose", "a\0b")

@@ -1,4 +1,4 @@
-"""What providers' answers mean to whoever manages numbers."""
+"""Answers of providers to management calls, and the errors that they become."""
 
 import pytest
 from hypothesis import given
@@ -51,7 +51,7 @@ def test_an_error_has_a_kind_a_code_and_an_advice(answer, kind, code, advice):
     assert raised.value.exit_code is (ExitCode.UNAVAILABLE if kind is ProviderUnavailable else ExitCode.USAGE)
 
 
-def test_what_is_said_is_kept_without_its_secrets():
+def test_an_error_message_is_kept_without_its_secrets():
     body = {"error": {"message": "Malformed access token EAAG-x", "code": 190, "error_data": {"details": "EAAG-x!"}}}
     with pytest.raises(CredentialRefused, match="Malformed access token …: …! ") as raised:
         read_answer("Meta", 401, body, lambda text: text.replace("EAAG-x", "…"))
@@ -72,7 +72,7 @@ fields = st.sampled_from(["error", "meta", "code", "message", "error_data", "det
 
 
 @given(st.integers(100, 599), json | st.dictionaries(fields, json | st.dictionaries(fields, json)))
-def test_whatever_answers_is_an_answer_or_one_of_our_errors(status, body):
+def test_any_answer_is_returned_or_raises_a_provider_error(status, body):
     try:
         assert read_answer("Meta", status, body) is body
     except ProviderError as error:

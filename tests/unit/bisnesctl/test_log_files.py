@@ -1,4 +1,4 @@
-"""Log files are read to the last line, across rotations; supervisord's own tells of deaths."""
+"""Reading log files to the last line, across rotations, and deaths in supervisord's log."""
 
 import tempfile
 from pathlib import Path
@@ -6,12 +6,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.health import exit_log
-from bisnesctl.health.exit_log import Exits
-from bisnesctl.health.log_files import Follower, tail
+from bisnesctl.health import log_files
+from bisnesctl.health.log_files import Exits, Follower, tail
 
 
-def test_tail_of_a_long_file(tmp_path: Path) -> None:
+def test_the_tail_of_a_long_file_is_its_last_lines(tmp_path: Path) -> None:
     path = tmp_path / "log"
     lines = [f"{number} " + "x" * 100 for number in range(5000)]
     path.write_text("\n".join(lines) + "\n")
@@ -20,7 +19,7 @@ def test_tail_of_a_long_file(tmp_path: Path) -> None:
     assert tail(path, 0) == []
 
 
-def test_tail_of_nothing(tmp_path: Path) -> None:
+def test_the_tail_of_a_missing_or_empty_file_is_empty(tmp_path: Path) -> None:
     assert tail(tmp_path / "none", 5) == []
     (tmp_path / "empty").touch()
     assert tail(tmp_path / "empty", 5) == []
@@ -70,7 +69,7 @@ def test_a_follower_waits_for_its_file_and_survives_its_emptying(tmp_path: Path)
         max_size=20,
     )
 )
-def test_a_follower_gives_what_was_written_however_it_is_cut(pieces: list[tuple[bool, str]]) -> None:
+def test_a_follower_returns_whole_lines_however_writes_are_split(pieces: list[tuple[bool, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "log"
         path.touch()
@@ -89,11 +88,11 @@ FAILED = "2026-01-31 12:00:02,000 INFO exited: api-0 (exit status 1; not expecte
 STOPPED = "2026-01-31 12:00:03,000 WARN stopped: api-0 (terminated by SIGTERM)"
 
 
-def test_deaths_are_counted_since_the_last_boot_and_stops_are_none() -> None:
-    assert exit_log.parse([KILLED, BOOT, STOPPED]) == {}
-    assert exit_log.parse([BOOT, KILLED, FAILED, STOPPED]) == {"api-0": Exits(2, "exit status 1")}
+def test_deaths_are_counted_since_the_last_start_of_supervisord_without_stops() -> None:
+    assert log_files.parse_exits([KILLED, BOOT, STOPPED]) == {}
+    assert log_files.parse_exits([BOOT, KILLED, FAILED, STOPPED]) == {"api-0": Exits(2, "exit status 1")}
 
 
 @given(st.lists(st.text(), max_size=5))
-def test_a_log_may_hold_anything(lines: list[str]) -> None:
-    exit_log.parse(lines)
+def test_any_content_of_a_log_can_be_parsed(lines: list[str]) -> None:
+    log_files.parse_exits(lines)

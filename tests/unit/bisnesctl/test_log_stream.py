@@ -34,14 +34,14 @@ def test_again_in_a_namespace_unless_root():
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("program", [SERVICE, GUARD])
-def test_a_process_whose_log_takes_nothing_ends_as_it_should(program, unbuffered):
+def test_a_process_with_an_unwritable_log_ends_with_its_own_status(program, unbuffered):
     command = [sys.executable, *(["-u"] if unbuffered else []), "-c", textwrap.dedent(program)]
     with Path("/dev/full").open("wb") as full:
         assert subprocess.run(command, stdout=full, stderr=full).returncode == 0
 
 
 @mounts
-def test_lines_that_were_lost_are_told_of(tmp_path):
+def test_lost_lines_are_reported_once_writing_works_again(tmp_path):
     with small_disk(tmp_path / "disk") as small:
         path = small.folder / "a.log"
         with path.open("w") as stream:

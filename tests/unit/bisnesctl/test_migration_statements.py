@@ -1,4 +1,4 @@
-"""What a migration file is: its number, and the statements that it is cut into."""
+"""Migration files: their numbers, and their statements."""
 
 import pytest
 from hypothesis import given
@@ -23,7 +23,7 @@ BLANKS = st.lists(st.sampled_from([" ", "\n", "-- a; comment's\n", "/* ; $$ ' */
 
 
 @given(st.lists(st.tuples(BLANKS, STATEMENTS)), BLANKS)
-def test_a_file_is_cut_into_its_statements(parts: list[tuple[str, str]], end: str) -> None:
+def test_a_file_is_split_into_its_statements(parts: list[tuple[str, str]], end: str) -> None:
     sql = "".join(blank + statement for blank, statement in parts) + end
     cut = list(statements(sql))
     assert [text for _, text in cut] == [statement for _, statement in parts]
@@ -36,7 +36,7 @@ def test_the_last_statement_may_lack_its_semicolon() -> None:
 
 
 @given(st.text(alphabet="ab;'\"$\n ", max_size=60))
-def test_only_what_is_blank_is_left_out(sql: str) -> None:
+def test_only_blank_text_is_left_out(sql: str) -> None:
     assert _letters("".join(text for _, text in statements(sql))) == _letters(sql)
 
 
@@ -44,7 +44,7 @@ def _letters(text: str) -> str:
     return "".join(text.replace(";", "").split())
 
 
-def test_an_empty_statement_is_none() -> None:
+def test_an_empty_statement_is_skipped() -> None:
     assert list(statements("; -- nothing\n;\nSELECT 1;;")) == [(3, "SELECT 1;")]
 
 

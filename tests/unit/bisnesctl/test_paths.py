@@ -1,4 +1,4 @@
-"""Where the embedded servers' files lie."""
+"""Paths of the embedded servers' files."""
 
 import os
 from pathlib import Path
@@ -30,9 +30,7 @@ def test_root_puts_the_servers_of_an_unreachable_home_elsewhere(
     assert paths.server_home(tmp_path / "var") != paths.server_home(tmp_path / "other")
 
 
-def test_data_stay_where_they_are_whatever_happens_to_the_folders_above(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_existing_data_stay_when_folders_above_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     home = tmp_path / "var"
     (home / "postgres").mkdir(parents=True)
@@ -41,7 +39,7 @@ def test_data_stay_where_they_are_whatever_happens_to_the_folders_above(
 
 
 @pytest.mark.parametrize("name", ["d" * 100, "a,b"])
-def test_sockets_go_where_they_may(name: str) -> None:
+def test_sockets_lie_in_folders_with_short_paths(name: str) -> None:
     home = Path("/srv") / name
     for path in (paths.postgres_sockets(home), paths.redis_socket(home), paths.supervisor_socket(home / "run")):
         assert str(path).startswith("/tmp/bisnesctl-")

@@ -1,4 +1,4 @@
-"""How a process is, from what supervisord says and from its heartbeat; and the verdict on all."""
+"""The health of a process, from supervisord's state and its heartbeat; and the verdict on all."""
 
 import json
 import os
@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from bisnesctl.health.guard_status import GuardStatus, Word
-from bisnesctl.health.probes import Health, Status, check, read_beat
-from bisnesctl.health.verdict import Finding, Verdict, in_one_line, judge
+from bisnesctl.health.probes import GuardDecision, GuardStatus, Health, Status, probe, read_heartbeat
+from bisnesctl.health.verdict import HealthFinding, Verdict, in_one_line, judge
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import expand
 from tests.support.processes.servers import settings_in
@@ -22,13 +21,13 @@ def worker_health(
     folder: Path, state: str = "RUNNING", pid: int = 7, beat: dict[str, Any] | None = None, uptime: float = 100,
     guard: GuardStatus = ON_DUTY,
 ) -> Health:  # fmt: skip
-    """What is said of a worker in that state, whose last heartbeat was this one."""
+    """The health of a worker in that state with this last heartbeat."""
     settings = settings_in(folder, MAX_HEARTBEAT_AGE="5000")
     [worker] = [each for each in expand(settings) if each.name == "meta-worker-1"]
     if beat is not None:
         settings.heartbeat_dir.mkdir(parents=True, exist_ok=True)
         (settings.heartbeat_dir / "meta-worker-1.json").write_text(json.dumps(beat))
-    return check(worker, Process("meta-worker-1", "meta-worker-1", state, pid, "", 3, uptime), guard, settings)
+    return probe(worker, Process("meta-worker-1", "meta-worker-1", state, pid, "", 3, uptime), guard, settings)
 
 
 def beat(**changes: Any) -> dict[str, Any]:
@@ -36,26 +35,26 @@ def beat(**changes: Any) -> dict[str, Any]:
     return {"pid": 7, "status": "healthy", "reason": None, "beat_boottime": now} | changes
 
 
-def test_a_fresh_beat_of_this_process_is_healthy(tmp_path: Path) -> None:
+def test_a_fresh_heartbeat_of_this_process_is_healthy(tmp_path: Path) -> None:
     assert worker_health(tmp_path, beat=beat()).healthy
 
 
-def test_a_process_has_its_time_to_start(tmp_path: Path) -> None:
+def test_a_new_process_has_time_to_start(tmp_path: Path) -> None:
     assert worker_health(tmp_path, beat=beat(), uptime=1).healthy
     assert worker_health(tmp_path, pid=8, uptime=1).status is Status.STARTING
     assert worker_health(tmp_path, pid=8, uptime=11).status is Status.UNHEALTHY
 
 
-def test_the_beat_may_come_from_below_a_shim(tmp_path: Path) -> None:
+def test_the_heartbeat_may_come_from_a_child_of_a_shim(tmp_path: Path) -> None:
     assert worker_health(tmp_path, pid=os.getppid(), beat=beat(pid=os.getpid())).healthy
     assert not worker_health(tmp_path, pid=os.getpid(), beat=beat(pid=os.getppid())).healthy
 
 
-def test_the_beat_of_a_predecessor_does_not_count(tmp_path: Path) -> None:
+def test_the_heartbeat_of_a_predecessor_does_not_count(tmp_path: Path) -> None:
     assert worker_health(tmp_path, beat=beat(pid=6)).status is Status.UNHEALTHY
 
 
-def test_an_old_beat_is_not_healthy(tmp_path: Path) -> None:
+def test_an_old_heartbeat_is_not_healthy(tmp_path: Path) -> None:
     old = beat(beat_boottime=time.clock_gettime(time.CLOCK_BOOTTIME) - 6)
     assert worker_health(tmp_path, beat=old) == Health(Status.UNHEALTHY, "no heartbeat for 6 s")
 
@@ -67,31 +66,33 @@ def test_a_degraded_process_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("state", "status"), [("STOPPED", Status.STOPPED), ("BACKOFF", Status.FAILING)])
-def test_supervisords_word_counts_where_nothing_runs(tmp_path: Path, state: str, status: Status) -> None:
+def test_the_state_in_supervisord_counts_if_nothing_runs(tmp_path: Path, state: str, status: Status) -> None:
     assert worker_health(tmp_path, state, beat=beat()).status is status
 
 
 @pytest.mark.parametrize(
     ("decision", "status"), [("restart", Status.FAILING), ("block", Status.BLOCKED), ("fail", Status.FAILED)]
 )
-def test_the_guards_word_counts_for_what_ended(tmp_path: Path, decision: str, status: Status) -> None:
-    guard = GuardStatus("", {"meta-worker-1": Word(decision, "because", 2)})
+def test_the_decision_of_the_guard_counts_for_a_process_that_ended(
+    tmp_path: Path, decision: str, status: Status
+) -> None:
+    guard = GuardStatus("", {"meta-worker-1": GuardDecision(decision, "because", 2)})
     assert worker_health(tmp_path, "EXITED", beat=beat(), guard=guard) == Health(status, "because", 2)
 
 
-def test_what_ended_before_the_guard_knows_is_about_to_be_restarted(tmp_path: Path) -> None:
+def test_a_process_without_a_decision_yet_is_failing(tmp_path: Path) -> None:
     assert worker_health(tmp_path, "EXITED") == Health(Status.FAILING, "ended with exit status 3")
 
 
-def test_without_the_guard_what_ended_stays_so(tmp_path: Path) -> None:
+def test_a_process_that_ended_has_failed_if_the_guard_is_down(tmp_path: Path) -> None:
     health = worker_health(tmp_path, "EXITED", guard=GuardStatus("the guard is down", {}))
-    assert health == Health(Status.FAILED, "ended with exit status 3; nothing restarts it: the guard is down")
+    assert health == Health(Status.FAILED, "ended with exit status 3; it is not restarted: the guard is down")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', "null"])
-def test_a_broken_heartbeat_file_is_none(tmp_path: Path, text: str) -> None:
+def test_a_damaged_heartbeat_file_is_no_heartbeat(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
-    assert read_beat(tmp_path / "x.json") is None
+    assert read_heartbeat(tmp_path / "x.json") is None
 
 
 @pytest.mark.parametrize(
@@ -104,11 +105,14 @@ def test_a_broken_heartbeat_file_is_none(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_the_verdict_is_the_worst(statuses: list[Status], verdict: Verdict) -> None:
-    findings = [Finding(f"p{number}", Health(status)) for number, status in enumerate(statuses)]
+    findings = [HealthFinding(f"p{number}", Health(status)) for number, status in enumerate(statuses)]
     assert judge(findings) is verdict
     assert in_one_line(findings).startswith(f"BISNES {verdict.name} - ")
 
 
-def test_the_line_names_what_is_wrong_and_stays_one_line() -> None:
-    findings = [Finding("api-0", Health(Status.HEALTHY)), Finding("meta", Health(Status.UNHEALTHY, "a\nb | c"))]
+def test_the_line_of_a_probe_names_problems_and_stays_one_line() -> None:
+    findings = [
+        HealthFinding("api-0", Health(Status.HEALTHY)),
+        HealthFinding("meta", Health(Status.UNHEALTHY, "a\nb | c")),
+    ]
     assert in_one_line(findings) == "BISNES CRITICAL - meta unhealthy (a b / c)"

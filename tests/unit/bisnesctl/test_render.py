@@ -11,12 +11,12 @@ from supervisor.events import ProcessStateEvent
 from supervisor.options import ServerOptions, UnhosedConfigParser
 
 from bisnesctl.errors import ConfigError
-from bisnesctl.processes import template_variables
-from bisnesctl.processes.render import File, pairs, render, value, words
+from bisnesctl.processes.embedded_servers import command_variables
+from bisnesctl.processes.render import File, command_line, pairs, render, value
 from bisnesctl.processes.topology import expand, instance_of, program
 from tests.support.processes.servers import settings_in
 
-#: What paths are made of, and what supervisord's files take for syntax.
+#: Characters of paths, and characters that are syntax in supervisord's files.
 AWKWARD = st.text(st.sampled_from("ab /.-_%;#'\"\\(),=d"), min_size=1, max_size=20)
 
 
@@ -25,7 +25,7 @@ def read_by_supervisord(directory: Path, **variables: str) -> dict[str, Any]:
     settings = settings_in(directory, **variables)
     for folder in (settings.run_dir, settings.log_dir):
         folder.mkdir(parents=True, exist_ok=True)
-    [file] = render(settings, expand(settings), template_variables.words(settings) | {"server_user": ""})
+    [file] = render(settings, expand(settings), command_variables(settings) | {"server_user": ""})
     options = ServerOptions()
     options.configfile = str(file.write(settings.run_dir))
     options.process_config(do_usage=False)
@@ -42,7 +42,7 @@ def test_supervisord_reads_every_instance(tmp_path: Path) -> None:
     assert {"api", "guard", "meta"} <= {group.name for group in found["groups"]}
 
 
-def test_every_process_ends_with_supervisord_and_starts_when_told(tmp_path: Path) -> None:
+def test_every_process_ends_with_supervisord_and_starts_only_by_command(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path)
     found.pop("groups")
     for process in found.values():
@@ -51,7 +51,7 @@ def test_every_process_ends_with_supervisord_and_starts_when_told(tmp_path: Path
         assert process.killasgroup
 
 
-def test_supervisord_restarts_the_guard_alone(tmp_path: Path) -> None:
+def test_supervisord_restarts_only_the_guard(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path)
     found.pop("groups")
     assert [name for name, process in found.items() if process.autorestart] == ["guard"]
@@ -59,7 +59,7 @@ def test_supervisord_restarts_the_guard_alone(tmp_path: Path) -> None:
     assert {(process.startsecs, process.startretries) for process in others} == {(0, 0)}
 
 
-def test_the_guard_hears_of_every_state_and_speaks_with_supervisord_alone(tmp_path: Path) -> None:
+def test_the_guard_receives_every_state_and_its_output_goes_only_to_supervisord(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path)
     [group] = [each for each in found["groups"] if each.name == "guard"]
     assert ProcessStateEvent in group.pool_events
@@ -67,19 +67,19 @@ def test_the_guard_hears_of_every_state_and_speaks_with_supervisord_alone(tmp_pa
     assert found["guard"].stderr_logfile == str(tmp_path / "var" / "log" / "guard.err.log")
 
 
-def test_programs_with_children_have_a_shim_that_is_done_before_supervisord_loses_patience(tmp_path: Path) -> None:
+def test_programs_with_children_have_a_shim_that_is_done_before_the_timeout_of_supervisord(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path)
     shimmed = {name for name, each in found.items() if name != "groups" and "/shim.py" in each.command}
     assert shimmed == {"api-0", "api-1", "meta", "legacy", "wwebjs"}
-    words = shlex.split(found["legacy"].command)
-    patience = words[next(number for number, word in enumerate(words) if word.endswith("/shim.py")) + 1]
-    assert (patience, found["legacy"].stopwaitsecs > 15) == ("15", True)
+    command = shlex.split(found["legacy"].command)
+    timeout = command[next(number for number, word in enumerate(command) if word.endswith("/shim.py")) + 1]
+    assert (timeout, found["legacy"].stopwaitsecs > 15) == ("15", True)
 
 
 def test_sessions_have_files_of_their_own(tmp_path: Path) -> None:
     settings = settings_in(tmp_path)
     session = instance_of(program("wwebjs-session"), "s", settings, {"company": "01 'x", "phone": "2"})
-    main, own = render(settings, [*expand(settings), session], template_variables.words(settings))
+    main, own = render(settings, [*expand(settings), session], command_variables(settings))
     assert "[program:s]" not in main.content
     assert own.name == "sessions/s.conf"
     assert own.content.startswith('; ["01 \'x", 2]\n')
@@ -87,7 +87,7 @@ def test_sessions_have_files_of_their_own(tmp_path: Path) -> None:
     assert shlex.split(read_option(command.partition(" = ")[2]))[-2:] == ["01 'x", "2"]
 
 
-def test_instances_of_a_shared_socket_know_who_they_are(tmp_path: Path) -> None:
+def test_instances_of_a_shared_socket_have_their_own_names(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path, API_PORT="4000")
     assert found["api-1"].environment["BISNES_INSTANCE"] == "api-1"
     assert found["api-1"].stderr_logfile == str(tmp_path / "var" / "log" / "api-1.err.log")
@@ -96,7 +96,7 @@ def test_instances_of_a_shared_socket_know_who_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "100%", "%(here", "it's", "a;b#c"])
-def test_paths_arrive_as_they_are(tmp_path: Path, name: str) -> None:
+def test_paths_are_rendered_unchanged(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
     process = read_by_supervisord(folder)["meta"]
@@ -113,8 +113,8 @@ def read_option(text: str) -> str:
 
 
 @given(st.lists(AWKWARD, min_size=1, max_size=4))
-def test_words_stay_words_whatever_is_in_them(command: list[str]) -> None:
-    assert shlex.split(read_option(words(["/bin/x", *command]))) == ["/bin/x", *command]
+def test_a_command_line_keeps_its_words_apart(command: list[str]) -> None:
+    assert shlex.split(read_option(command_line(["/bin/x", *command]))) == ["/bin/x", *command]
 
 
 @given(AWKWARD)
@@ -127,7 +127,7 @@ def test_a_value_is_read_as_it_was_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\nb", "a ;b", "a #b", " a"])
-def test_what_supervisord_cannot_express_is_refused(text: str) -> None:
+def test_values_that_supervisord_cannot_express_are_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         value(text)
 
@@ -139,7 +139,7 @@ def test_a_quote_in_the_environment_is_refused() -> None:
 
 def test_no_secret_is_rendered(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, ENCRYPTION_KEY="k" * 32, OPERATOR_KEY="bk_secret", META_APP_SECRET="s3cret")
-    [file] = render(settings, expand(settings), template_variables.words(settings))
+    [file] = render(settings, expand(settings), command_variables(settings))
     assert not [secret for secret in ("k" * 32, "bk_secret", "s3cret") if secret in file.content]
 
 

@@ -33,7 +33,7 @@ def test_a_log_that_cannot_be_opened_is_opened_later(tmp_path):
 
 
 @mounts
-def test_a_log_that_cannot_be_rotated_is_written_on_when_it_can(tmp_path):
+def test_a_log_that_cannot_be_rotated_continues_when_it_can(tmp_path):
     with small_disk(tmp_path / "disk") as small:
         path = small.folder / "api.log"
         handler = LastingLog(str(path), "a", 100, 2)
@@ -48,7 +48,7 @@ def test_a_log_that_cannot_be_rotated_is_written_on_when_it_can(tmp_path):
 
 
 @mounts
-def test_a_log_goes_on_when_there_is_space_again(tmp_path):
+def test_a_log_continues_when_the_disk_has_space_again(tmp_path):
     with small_disk(tmp_path / "disk") as small:
         path = small.folder / "api.log"
         handler = LastingLog(str(path), "a", 20 << 20, 2)
@@ -63,7 +63,7 @@ def test_a_log_goes_on_when_there_is_space_again(tmp_path):
         handler.close()
 
 
-def test_it_takes_the_place_of_supervisords_own(tmp_path, monkeypatch):
+def test_lasting_logs_replace_those_of_supervisord(tmp_path, monkeypatch):
     monkeypatch.setattr(loggers, "RotatingFileHandler", loggers.RotatingFileHandler)
     logger = loggers.getLogger()
     loggers.handle_file(logger, str(tmp_path / "supervisord.log"), "%(message)s", rotating=True, maxbytes=10, backups=1)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bisnesctl.errors import UsageError
+from bisnesctl.processes.embedded_servers import max_connections
 from bisnesctl.processes.topology import (
     PROGRAMS,
     Instance,
@@ -12,7 +13,6 @@ from bisnesctl.processes.topology import (
     expand,
     in_mode,
     instance_of,
-    max_connections,
     memory_limit,
     program,
     reachable_host,
@@ -36,12 +36,12 @@ def test_embedded_default_has_everything_but_the_sandbox(tmp_path: Path) -> None
     ]
 
 
-def test_servers_of_others_are_not_run_here(tmp_path: Path) -> None:
+def test_external_servers_are_not_started(tmp_path: Path) -> None:
     found = names(instances(tmp_path, DATABASE_URL="postgresql://h/d", REDIS_HOST="h"))
     assert found[:2] == ["guard", "api-0"]
 
 
-def test_settings_say_how_many_and_which(tmp_path: Path) -> None:
+def test_settings_choose_the_programs_and_their_instances(tmp_path: Path) -> None:
     found = instances(tmp_path, API_INSTANCES="1", META_INSTANCES="3", SANDBOX="true", SANDBOX_PORT="4010")
     assert names(found)[3:8] == ["sandbox", "api-0", "meta", "meta-worker-1", "meta-worker-2"]
     assert next(each for each in found if each.name == "sandbox").url == "http://127.0.0.1:4010"
@@ -54,7 +54,7 @@ def test_instances_of_a_shared_socket_are_one_group_and_workers_are_groups_of_th
     assert groups["meta-worker-2"] == "meta-worker-2:meta-worker-2"
 
 
-def test_modes_share_the_servers_alone(tmp_path: Path) -> None:
+def test_modes_share_only_the_servers_and_the_guard(tmp_path: Path) -> None:
     found = instances(tmp_path, SANDBOX="true")
     legacy, many = set(names(in_mode(found, Mode.LEGACY))), set(names(in_mode(found, Mode.MULTIPROCESS)))
     assert legacy & many == {"guard", "postgres", "redis", "sandbox"}
@@ -83,7 +83,7 @@ def test_only_keeps_what_the_chosen_need(tmp_path: Path) -> None:
         ("whatsapp-service-legacy", ["legacy"]),
     ],
 )
-def test_names(tmp_path: Path, name: str, meant: list[str]) -> None:
+def test_names_of_programs_instances_and_aliases_are_resolved(tmp_path: Path, name: str, meant: list[str]) -> None:
     assert names(resolve([name], instances(tmp_path))) == meant
 
 
@@ -91,12 +91,12 @@ def test_names_mean_each_instance_once_in_order_of_start(tmp_path: Path) -> None
     assert names(resolve(["meta", "api-1", "api"], instances(tmp_path))) == ["api-0", "api-1", "meta"]
 
 
-def test_an_unknown_name_is_told_what_there_is(tmp_path: Path) -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_names(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"apy.*api, meta"):
         resolve(["apy"], instances(tmp_path))
 
 
-def test_services_learn_who_they_are_but_no_secret(tmp_path: Path) -> None:
+def test_the_environment_names_the_instance_but_no_secret(tmp_path: Path) -> None:
     found = instances(tmp_path, ENCRYPTION_KEY="x" * 32, SANDBOX="true")
     worker = next(each for each in found if each.name == "meta-worker-2")
     assert worker.environment == {
@@ -117,7 +117,7 @@ def test_postgres_allows_every_pool_to_be_full(tmp_path: Path) -> None:
     assert max_connections(settings) > 4 * 20 + 9 * 20 + 20
 
 
-def test_the_limits_of_old_are_kept() -> None:
+def test_the_limits_of_the_old_system_are_kept() -> None:
     limits = {row.name: (row.min_uptime, row.max_restarts, row.restart_delay, row.memory) for row in PROGRAMS}
     assert limits["api"] == (10, 10, 2, 2048)
     assert limits["wwebjs"][:3] == (30, 10, 5)
@@ -143,13 +143,18 @@ def test_only_some_programs_are_not_the_sessions_unless_the_channel_is_named(tmp
     assert "session" in names(in_mode(found, Mode.LEGACY))
 
 
-def test_what_manages_sessions_stops_before_they_do() -> None:
+def test_the_managers_of_sessions_stop_before_the_sessions() -> None:
     assert program("wwebjs").priority > program("wwebjs-session").priority < program("legacy").priority
 
 
-def test_sessions_are_no_instances_of_their_own_accord(tmp_path: Path) -> None:
+def test_expansion_leaves_sessions_out(tmp_path: Path) -> None:
     assert not [each for each in instances(tmp_path) if each.program.dynamic]
 
 
 def test_program_names_are_unique() -> None:
     assert len({row.name for row in PROGRAMS}) == len(PROGRAMS)
+
+
+def test_the_legacy_mode_starts_without_the_guard_and_redis() -> None:
+    assert {row.name for row in PROGRAMS if Mode.LEGACY in row.optional_in} == {"guard", "redis"}
+    assert not any(Mode.MULTIPROCESS in row.optional_in for row in PROGRAMS)

@@ -1,4 +1,4 @@
-"""What may be tried again, by its code: the tool's list and the connector's table agree."""
+"""Codes of temporary errors: the tool's list and the connector's table agree."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from services.message import Held, Rejected, Retry, Unavailable
 
 
 @pytest.mark.parametrize("code", sorted(TABLE))
-def test_metas_codes_may_be_tried_again_where_they_pass(code):
+def test_temporary_codes_of_meta_may_be_retried(code):
     passes = isinstance(TABLE[code].outcome, Retry | Unavailable)
     assert isinstance(TABLE[code].outcome, Retry | Unavailable | Rejected | Held)
     assert is_transient(str(code), "said Meta") is passes
@@ -22,6 +22,6 @@ def test_metas_codes_may_be_tried_again_where_they_pass(code):
     ("131026", "not on WhatsApp", False),
     (None, None, False),
 ])  # fmt: skip
-def test_whatever_was_tried_several_times_may_be_tried_again(code, error, may):
+def test_a_message_that_failed_after_several_attempts_may_be_retried(code, error, may):
     assert is_transient(code, error) is may
     assert ("131026" in CODES) is False

@@ -1,4 +1,4 @@
-"""The bundle of wa-js: only the very bytes that were tested are taken, from wherever pip finds the package."""
+"""The bundle of wa-js: only the exact bytes that were tested are accepted."""
 
 import hashlib
 import zipfile
@@ -48,9 +48,9 @@ def test_the_pinned_bundle_is_fetched_once(package, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("members", "says"), [({wajs.MEMBER: BUNDLE}, "not the wa-js"), ({}, "has no"), (None, "pip could not fetch")]
+    ("members", "says"), [({wajs.MEMBER: BUNDLE}, "not the wa-js"), ({}, "has no"), (None, "pip could not download")]
 )
-def test_anything_else_is_not_stored(package, members, says):
+def test_any_other_bundle_is_not_stored(package, members, says):
     if members is not None:
         write(package, members)
     with pytest.raises(wajs.FetchFailed, match=says):
@@ -67,7 +67,7 @@ def test_a_bundle_that_is_missing_or_changed_is_not_used(package):
         wajs.bundle(Settings(_env_file=None))
 
 
-def test_another_bundle_is_the_operators_business(tmp_path):
+def test_a_bundle_of_the_operator_is_not_checked(tmp_path):
     other = tmp_path / "other.js"
     with pytest.raises(ConfigError, match="WA_JS_PATH"):
         wajs.bundle(Settings(_env_file=None, wa_js_path=other))

@@ -19,5 +19,5 @@ def test_events_are_read_one_after_the_other_and_each_is_acknowledged():
     assert [(each.serial, each.name) for each in found] == [
         (7, "PROCESS_STATE_EXITED"), (8, "PROCESS_GROUP_ADDED"), (9, "TICK_5"),
     ]  # fmt: skip
-    assert found[0].facts["processname"] == "api-0"
+    assert found[0].fields["processname"] == "api-0"
     assert answers.getvalue() == "READY\nRESULT 2\nOK" * 3 + "READY\n"

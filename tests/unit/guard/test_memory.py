@@ -15,7 +15,7 @@ subprocess.run([sys.executable, "-c", child])
 """
 
 
-def test_what_a_grandchild_holds_counts():
+def test_the_memory_of_a_grandchild_counts():
     with subprocess.Popen([sys.executable, "-c", TREE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout.readline().strip() == b"held"
         assert proportional(parent.pid) < 100 << 20

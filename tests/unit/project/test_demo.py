@@ -26,8 +26,8 @@ def demo(monkeypatch):
     ],
     ids=["shown a while after the scan", "shown again", "linked before"],
 )
-def test_a_code_is_scanned_once(demo, monkeypatch, told, scans):
-    """What the session shows while it is being linked is no code for another scan."""
+def test_a_qr_code_is_scanned_once(demo, monkeypatch, told, scans):
+    """The code that a session shows while it is being linked is not scanned again."""
     states, ran = iter(told), []
     monkeypatch.setattr(demo, "session", lambda settings, key: {"status": next(states)})
     monkeypatch.setattr(demo, "bisnesctl", lambda *words, given="": ran.append(words[:2]))
@@ -35,7 +35,7 @@ def test_a_code_is_scanned_once(demo, monkeypatch, told, scans):
     assert ran == [("sandbox", "scan")] * scans
 
 
-def test_a_session_that_never_works_is_told(demo, monkeypatch):
+def test_a_session_that_never_works_is_reported(demo, monkeypatch):
     monkeypatch.setattr(demo, "session", lambda settings, key: {"status": "FAILED"})
     monkeypatch.setattr(demo, "LINK_PATIENCE", 0)
     with pytest.raises(demo.DemoError, match="FAILED"):

@@ -29,7 +29,7 @@ NO_SETTINGS = {
 }  # fmt: skip
 #: A path below the project, as documents name one.
 FILE = re.compile(r"(?:bisnesctl|services|conf|sql|scripts|docs|tests)/[a-z_/.]*")
-#: What ends a command in a shell's line.
+#: Ends a command in a line of the shell.
 SHELL = re.compile(r"\s(?:\||&&|\|\||;|[0-9]?[<>]+|#)|\)")
 #: Commands that the documents name with a placeholder for the rest.
 PLACEHOLDERS = ("COMMAND", "TOPIC")
@@ -123,7 +123,7 @@ def leads_somewhere(path: Path, link: str, anchor: str) -> bool:
 
 
 def anchors(path: Path) -> set[str]:
-    """What headings are called in links, as forges make it of their texts."""
+    """The anchors of headings, as forges make them from their texts."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -193,3 +193,9 @@ def test_quoted_messages_exist(symptom: str) -> None:
 
 
 SOURCE = source()
+
+
+def test_the_readme_of_the_tests_names_every_support_module():
+    readme = (ROOT / "tests" / "README.md").read_text()
+    modules = {path.stem for path in (ROOT / "tests" / "support").rglob("*.py")}
+    assert not {module for module in modules if f"{module}`" not in readme}

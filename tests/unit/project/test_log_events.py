@@ -26,7 +26,7 @@ def test_one_name_has_one_level_in_a_file():
         if not event.path.startswith(NOT_YET):
             levels.setdefault((event.path, event.name), set()).add(event.level)
     mixed = {name for name, found in levels.items() if len(found) > 1}
-    assert mixed == {("services/wakeups.py", "redis.unavailable")}  # a session without Redis is no news for operators
+    assert mixed == {("services/wakeups.py", "redis.unavailable")}  # a session looks for work without Redis
 
 
 def test_a_room_is_no_longer_listed_once_its_events_have_stable_names():

@@ -19,7 +19,7 @@ TIMED = {
     "http.client.HTTPConnection",
     "websocket.create_connection",
 }
-#: What makes a connection to PostgreSQL or Redis: each in the one place that sets its limits.
+#: Calls that open a connection to PostgreSQL or Redis, and the one module that sets their limits.
 MADE_ONCE = {
     "psycopg2.connect": "bisnesctl/database/statement_deadline.py",
     "redis.Redis": "services/wakeups.py",
@@ -28,7 +28,7 @@ MADE_ONCE = {
 #: Waits that may last: for work, on a thread that has nothing else to do, or for what has a limit of its own. "path:
 #: call" and why.
 ALLOWED = {
-    "bisnesctl/guard/notes.py: self._wake.wait": "for the next note",
+    "bisnesctl/guard/process_events.py: self._wake.wait": "for the next event",
     "services/wakeups.py: self._requested.wait": "for the next wake-up, or the next marker to clear",
     "services/inbox/webhook_inbox.py: self._commits.submit(...).result": "GroupCommit ends it in time",
     "services/api/messages/sends.py: submit(...).result": "GroupCommit ends it in time",
@@ -77,7 +77,7 @@ def waits(path: Path) -> set[str]:
         "subprocess.run(['x'], check=True)", "requests.get(url)", "session.request('GET', url)",
     ],
 )  # fmt: skip
-def test_what_waits_without_a_limit_is_found(code):
+def test_a_call_without_a_time_limit_is_found(code):
     assert list(untimed(ast.parse(code)))
 
 
@@ -88,16 +88,16 @@ def test_what_waits_without_a_limit_is_found(code):
         "subprocess.run(['x'], timeout=3)", "requests.get(url, timeout=3)", "requests.get(url, **options)",
     ],
 )  # fmt: skip
-def test_what_has_a_limit_is_left_alone(code):
+def test_a_call_with_a_time_limit_is_not_reported(code):
     assert not list(untimed(ast.parse(code)))
 
 
-def test_nothing_waits_without_a_limit_but_what_is_allowed():
+def test_every_call_has_a_time_limit_or_is_allowed_to_have_none():
     found = set().union(*(waits(path) for path in sources()))
     assert found <= ALLOWED.keys(), "give it a time limit, or say in ALLOWED why it needs none"
 
 
-def test_connections_are_made_where_their_limits_are_set():
+def test_connections_are_opened_only_where_their_limits_are_set():
     for path in sources():
         place = str(path.relative_to(ROOT))
         for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
@@ -106,8 +106,36 @@ def test_connections_are_made_where_their_limits_are_set():
 
 
 @pytest.mark.parametrize("path", [path for path in sources() if "pycurl.Curl()" in path.read_text()], ids=str)
-def test_every_libcurl_handle_has_a_limit_for_all_and_one_to_connect(path):
+def test_every_libcurl_handle_has_a_total_and_a_connect_timeout(path):
     text = path.read_text()
     assert "pycurl.TIMEOUT" in text
     assert "pycurl.CONNECTTIMEOUT" in text
     assert "pycurl.NOSIGNAL" in text
+
+
+#: Tests whose calls must have limits that a busy machine keeps.
+PATIENT_TESTS = ("support", "acceptance", "integration/sandbox", "unit/sandbox", "unit/project")
+
+
+def short_limits(path):
+    """The calls of requests and subprocess whose limit is a number below `HANG_SECONDS`."""
+    for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+        limits = [word.value.value for word in call.keywords if word.arg == "timeout" and _is_number(word.value)]
+        if name_of(call.func).startswith(("requests.", "session.", "subprocess.")) and min(limits, default=60) < 60:
+            yield f"{path.relative_to(ROOT)}:{call.lineno}"
+
+
+def _is_number(node):
+    return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
+
+
+def test_a_short_limit_is_found(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    code = tmp_path / "code.py"
+    code.write_text("requests.get(url, timeout=5)\nrequests.get(url, timeout=90)\nprocess.wait(timeout=1)\n")
+    assert list(short_limits(code)) == ["code.py:1"]
+
+
+def test_tests_do_not_measure_with_time_limits():
+    paths = [path for folder in PATIENT_TESTS for path in (ROOT / "tests" / folder).rglob("*.py")]
+    assert not [place for path in paths for place in short_limits(path)], "use HANG_SECONDS of tests/support/waiting.py"

@@ -4,7 +4,7 @@ import pytest
 
 from services.connectors.meta.translation.errors import TABLE, classify
 from services.message import Held, Rejected, Retry, Unavailable
-from services.sandbox.errors import ERRORS
+from services.sandbox.meta.errors import ERRORS
 
 #: Errors of registering a number, which no message ever meets.
 REGISTRATION = {133000, 133005, 133006, 133008, 133009, 133015, 133016}

@@ -1,4 +1,4 @@
-"""What the simulator takes and refuses of each kind of message, template and saying."""
+"""The simulator's rules for each kind of message, for templates, and for messages of customers."""
 
 import orjson
 import pytest
@@ -10,13 +10,14 @@ from services.sandbox.database import Database
 from services.sandbox.meta import templates
 from services.sandbox.meta.customers import chat_of, user_id_of
 from services.sandbox.meta.graph import Message, read_message, success
-from services.sandbox.meta.inbound import CustomerMessage, Notice, announce, compose
+from services.sandbox.meta.inbound import CustomerMessage, Notice, compose, notice_updates
 from services.sandbox.meta.media import File
 from services.sandbox.meta.message_kinds import READERS
 from services.sandbox.meta.registry import Registry
+from services.sandbox.meta.request_fields import GraphError
+from services.sandbox.meta.schema import SCHEMA
 from services.sandbox.meta.templates import Template
-from services.sandbox.meta.webhooks import webhook
-from services.sandbox.request_fields import GraphError
+from services.sandbox.meta.webhooks import webhook_body
 
 LINK = "https://example.com/file"
 REPLY = {"type": "reply", "reply": {"id": "y", "title": "Yes"}}
@@ -46,15 +47,15 @@ def changed(kind, **changes):
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_a_good_message_of_each_kind_is_read(kind):
+def test_a_valid_message_of_each_kind_is_parsed(kind):
     assert read(kind, GOOD[kind]).kind == kind
 
 
-def test_every_kind_is_covered_here():
+def test_the_examples_cover_every_kind():
     assert {*GOOD, "text"} == set(READERS)
 
 
-def test_what_a_person_reads_is_known_of_each_kind():
+def test_each_kind_has_a_readable_text():
     assert [read(kind, GOOD[kind]).text for kind in ("document", "audio", "contacts", "reaction", "interactive")] == [
         "c", "", "Ana B", "👍", "Shall we?",
     ]  # fmt: skip
@@ -104,7 +105,7 @@ def test_what_a_person_reads_is_known_of_each_kind():
         ("interactive", LIST | {"action": {"sections": [{"rows": [ROW]}]}}, 131008),
     ],
 )
-def test_what_is_wrong_in_a_kind_is_refused_with_the_documented_code(kind, content, code):
+def test_an_invalid_object_is_refused_with_the_documented_code(kind, content, code):
     if code is None:
         assert read(kind, content).kind == kind
         return
@@ -113,7 +114,7 @@ def test_what_is_wrong_in_a_kind_is_refused_with_the_documented_code(kind, conte
     assert refused.value.code == code
 
 
-def test_a_list_and_an_empty_reaction_are_taken():
+def test_a_list_and_an_empty_reaction_are_accepted():
     assert read("interactive", LIST).text == "b"
     assert read("reaction", {"message_id": "wamid.1", "emoji": ""}).text == ""
     with pytest.raises(GraphError):
@@ -129,7 +130,7 @@ json_values = st.recursive(
 
 @given(st.sampled_from([(kind, name) for kind in GOOD if isinstance(GOOD[kind], dict) for name in GOOD[kind]]),
        json_values)  # fmt: skip
-def test_no_value_in_a_kind_breaks_the_rules_otherwise(place, odd):
+def test_any_value_in_an_object_is_accepted_or_refused_with_a_graph_error(place, odd):
     kind, name = place
     try:
         assert isinstance(read(kind, GOOD[kind] | {name: odd}).text, str)
@@ -147,7 +148,7 @@ def test_a_read_mark_names_a_message():
             read_message(orjson.dumps(mark | wrong))
 
 
-def test_a_user_who_hides_the_number_is_written_to_by_user_id():
+def test_a_user_with_a_hidden_number_is_addressed_by_user_id():
     message = read("text", {"body": "Hello"}, to=None, recipient="US.13491208655302741918")
     assert message.recipient == "US.13491208655302741918"
     assert success(message, "wamid.1")["contacts"] == [{"input": message.given, "user_id": message.given}]
@@ -157,13 +158,13 @@ def test_a_user_who_hides_the_number_is_written_to_by_user_id():
 
 
 @given(st.integers(10**4, 10**15 - 1))
-def test_a_customers_user_id_leads_back_to_the_number(number):
+def test_a_user_id_can_be_converted_back_to_the_number(number):
     assert chat_of(user_id_of(str(number))) == str(number)
 
 
 @pytest.fixture
 def registry(tmp_path):
-    database = Database(tmp_path / "sandbox.db")
+    database = Database(tmp_path / "sandbox.db", SCHEMA)
     yield Registry(database)
     database.close()
 
@@ -180,7 +181,7 @@ def filled(registry, name, *components, language="en"):
         return refused.code
 
 
-def test_a_template_takes_the_parameters_that_it_has(registry):
+def test_a_template_is_filled_with_its_parameters(registry):
     assert filled(registry, "order_update", component("body", "Ana", "17")) == "Hello Ana, your order 17 is on its way."
     assert filled(registry, "hello_world").startswith("Hello World\n")
     bill = {"type": "header", "parameters": [{"type": "document", "document": {"link": LINK}}]}
@@ -209,13 +210,13 @@ def test_a_template_takes_the_parameters_that_it_has(registry):
         ("paused_template", [], 132015),
     ],
 )
-def test_a_template_that_is_not_filled_in_right_is_refused(registry, name, components, code):
+def test_a_template_with_wrong_parameters_is_refused(registry, name, components, code):
     assert filled(registry, name, *components) == code
 
 
-def test_a_template_that_was_told_is_known_in_its_language(registry):
-    told = Template(name="greeting", language="de", body="Hallo {{name}}")
-    registry.tell("template", told.key, told.model_dump())
+def test_a_template_of_the_registry_can_be_sent_in_its_language(registry):
+    template = Template(name="greeting", language="de", body="Hallo {{name}}")
+    registry.update("template", template.key, template.model_dump())
     named = {"type": "body", "parameters": [{"type": "text", "parameter_name": "name", "text": "Ana"}]}
     assert filled(registry, "greeting", named, language="de") == "Hallo Ana"
     assert filled(registry, "greeting", named) == 132001
@@ -225,23 +226,23 @@ def test_a_template_that_was_told_is_known_in_its_language(registry):
 FILE = File("990000000000000001", "1055", "image/webp", "00" * 32, 9, "a.webp", True, 0, 0)
 
 
-def told(file=None, **saying):
-    """The values of the changes that bring a saying, and their fields."""
-    said = compose(
-        CustomerMessage.model_validate({"to": "1055", "from": "60123456789"} | saying), "1055", file, 1790000000.0
+def changes_of(file=None, **posted):
+    """The changes that deliver a customer message."""
+    composed = compose(
+        CustomerMessage.model_validate({"to": "1055", "from": "60123456789"} | posted), "1055", file, 1790000000.0
     )
-    body = orjson.loads(webhook([each._asdict() | {"account": "1"} for each in said.reports]))
+    body = orjson.loads(webhook_body([each._asdict() | {"account": "1"} for each in composed.updates]))
     return body["entry"][0]["changes"]
 
 
-def message(**saying):
-    (change,) = told(**saying)
+def message(**posted):
+    (change,) = changes_of(**posted)
     (found,) = change["value"]["messages"]
     return found
 
 
-def test_a_customers_text_is_told_as_meta_does():
-    (change,) = told(text="Hello", name="Ana", reply_to="wamid.1")
+def test_a_customers_text_becomes_a_webhook_in_metas_form():
+    (change,) = changes_of(text="Hello", name="Ana", reply_to="wamid.1")
     found = change["value"]["messages"][0]
     assert (change["field"], change["value"]["contacts"]) == (
         "messages", [{"profile": {"name": "Ana"}, "wa_id": "60123456789", "user_id": "US.77000060123456789"}],
@@ -250,7 +251,7 @@ def test_a_customers_text_is_told_as_meta_does():
     assert (found["text"], found["context"]) == ({"body": "Hello"}, {"from": "1055", "id": "wamid.1"})
 
 
-def test_each_kind_of_saying_has_its_form():
+def test_each_kind_of_customer_message_has_its_form():
     assert message(emoji="👍", message_id="m")["reaction"] == {"message_id": "m", "emoji": "👍"}
     assert message(emoji="", message_id="m")["reaction"] == {"message_id": "m"}
     assert message(button="Yes", button_id="y")["interactive"]["button_reply"] == {"id": "y", "title": "Yes"}
@@ -265,22 +266,22 @@ def test_each_kind_of_saying_has_its_form():
     assert message(file=FILE, type="document")["document"]["filename"] == "a.webp"
 
 
-def test_a_saying_can_be_odd():
-    assert "contacts" not in told(text="x", no_contacts=True)[0]["value"]
-    assert "contacts" not in told(type="system", text="x")[0]["value"]
+def test_a_customer_message_can_have_unusual_fields():
+    assert "contacts" not in changes_of(text="x", no_contacts=True)[0]["value"]
+    assert "contacts" not in changes_of(type="system", text="x")[0]["value"]
     assert message(text="x", milliseconds=True, timestamp=1790000000.5)["timestamp"] == "1790000000500"
-    hidden = told(**{"from": "", "user_id": "US.13", "text": "x"})[0]["value"]
+    hidden = changes_of(**{"from": "", "user_id": "US.13", "text": "x"})[0]["value"]
     assert "from" not in hidden["messages"][0] and hidden["messages"][0]["from_user_id"] == "US.13"
     assert hidden["contacts"][0].keys() == {"profile", "user_id"}
-    (echo,) = told(text="x", echo=True)
+    (echo,) = changes_of(text="x", echo=True)
     assert (echo["field"], echo["value"]["message_echoes"][0]["to"]) == ("smb_message_echoes", "60123456789")
-    assert told(value='{"odd": [1]}', field="flows") == [{"field": "flows", "value": {"odd": [1]}}]
+    assert changes_of(value='{"odd": [1]}', field="flows") == [{"field": "flows", "value": {"odd": [1]}}]
 
 
-def test_many_sayings_come_apart_or_together_repeated_and_in_any_order():
-    bodies = [change["value"]["messages"][0]["text"]["body"] for change in told(text="x", count=3, duplicates=1)]
+def test_many_messages_come_in_one_change_or_in_several_repeated_and_shuffled():
+    bodies = [change["value"]["messages"][0]["text"]["body"] for change in changes_of(text="x", count=3, duplicates=1)]
     assert bodies == ["x 1", "x 1", "x 2", "x 2", "x 3", "x 3"]
-    (together,) = told(text="x", count=1000, together=True, shuffle=True)
+    (together,) = changes_of(text="x", count=1000, together=True, shuffle=True)
     assert {each["text"]["body"] for each in together["value"]["messages"]} == {f"x {n}" for n in range(1, 1001)}
 
 
@@ -288,14 +289,14 @@ def test_many_sayings_come_apart_or_together_repeated_and_in_any_order():
     "wrong",
     [{"from": ""}, {"from": "Ana"}, {"to": ""}, {"emoji": "👍"}, {"type": "edit"}, {"count": 0}, {"shout": "x"}],
 )
-def test_a_saying_that_makes_no_sense_is_refused(wrong):
+def test_an_invalid_customer_message_is_refused(wrong):
     with pytest.raises(ValidationError):
         CustomerMessage.model_validate({"to": "1055", "from": "60123456789"} | wrong)
 
 
-def test_news_of_an_account_are_told_under_their_field():
-    (report,) = announce(Notice(field="message_template_status_update", value={"event": "PAUSED"}), "", "77")
-    (entry,) = orjson.loads(webhook([report._asdict()]))["entry"]
+def test_a_notice_is_delivered_under_its_field():
+    (report,) = notice_updates(Notice(field="message_template_status_update", value={"event": "PAUSED"}), "", "77")
+    (entry,) = orjson.loads(webhook_body([report._asdict()]))["entry"]
     assert entry["id"] == "77"
     (change,) = entry["changes"]
     assert change["field"] == "message_template_status_update"

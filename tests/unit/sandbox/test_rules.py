@@ -11,11 +11,11 @@ from services.connectors.meta.translation import connector as outgoing
 from services.connectors.meta.translation.connector import MetaConnector
 from services.connectors.meta.translation.errors import TABLE, classify
 from services.message import Bot, Outgoing, Secret, Sent
-from services.sandbox.errors import ERRORS
 from services.sandbox.meta.behaviour import Behaviour, Behaviours
+from services.sandbox.meta.errors import ERRORS
 from services.sandbox.meta.graph import Message, check_token, new_id, read_message, success
-from services.sandbox.meta.webhooks import reports, webhook
-from services.sandbox.request_fields import GraphError
+from services.sandbox.meta.request_fields import GraphError
+from services.sandbox.meta.webhooks import status_updates, webhook_body
 
 META = MetaConnector(Settings(meta_graph_url="http://127.0.0.1:1"))
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret("t"))
@@ -39,11 +39,11 @@ def read(**changes):
     return read_message(orjson.dumps({name: value for name, value in (GOOD | changes).items() if value != "missing"}))
 
 
-def test_a_good_request_is_read():
+def test_a_valid_request_is_parsed():
     assert read() == Message("+60123456789", "60123456789", "Hello", "mine")
 
 
-def test_a_number_is_read_with_its_separators_and_without_a_plus_as_a_national_one():
+def test_a_recipient_loses_its_separators_and_gets_a_country_code_unless_it_has_a_plus():
     assert read(to="+1 (555) 010-9999").recipient == "15550109999"
     assert read(to="123456789").recipient == "60123456789"
 
@@ -75,20 +75,20 @@ def test_a_number_is_read_with_its_separators_and_without_a_plus_as_a_national_o
         ({"context": "wamid.1"}, 131009),
     ],
 )
-def test_what_is_wrong_is_refused_with_the_documented_code(changes, code):
+def test_an_invalid_request_is_refused_with_the_documented_code(changes, code):
     with pytest.raises(GraphError) as refused:
         read(**changes)
     assert (refused.value.code, refused.value.http) == (code, 400)
 
 
 @given(st.binary(max_size=40) | json_values.map(orjson.dumps))
-def test_no_body_breaks_the_rules_otherwise(body):
+def test_any_body_is_accepted_or_refused_with_a_graph_error(body):
     with pytest.raises(GraphError):
         read_message(body)
 
 
 @given(st.sampled_from([*GOOD, "context", "recipient_type"]), json_values)
-def test_no_field_breaks_the_rules_otherwise(name, odd):
+def test_any_field_is_accepted_or_refused_with_a_graph_error(name, odd):
     try:
         assert read(**{name: odd}).recipient.isdigit()
     except GraphError as refused:
@@ -96,7 +96,7 @@ def test_no_field_breaks_the_rules_otherwise(name, odd):
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=200), st.integers(10**6, 10**14))
-def test_the_simulator_takes_what_the_connector_sends_and_the_connector_reads_its_answer(text, number):
+def test_the_simulator_accepts_the_connectors_request_and_the_connector_parses_the_answer(text, number):
     message = Outgoing(1, UUID, 1, str(number), "text", {"message": text, "quoted_provider_id": "wamid.0"}, 0)
     taken = read_message(META.request(BOT, message).body)
     assert taken == Message(f"+{number}", str(number), text, UUID, "text", "wamid.0")
@@ -122,7 +122,7 @@ MEDIA = {"media": {"link": "https://example.com/file"}}
     ],
 )
 @pytest.mark.parametrize("chat", ["60123456789", "US.13491208655302741918"])
-def test_the_simulator_takes_every_kind_as_the_connector_sends_it(kind, payload, chat):
+def test_the_simulator_accepts_every_kind_that_the_connector_sends(kind, payload, chat):
     message = Outgoing(1, UUID, 1, chat, kind, payload, 0)
     taken = read_message(outgoing.body(message, payload.get("media")))
     assert taken.kind == kind
@@ -144,7 +144,7 @@ def test_a_missing_or_expired_token_is_refused(header):
     assert (refused.value.code, refused.value.http) == (190, 401)
 
 
-def test_any_other_token_passes():
+def test_any_other_token_is_accepted():
     check_token("Bearer x")
 
 
@@ -152,17 +152,17 @@ def say(text, recipient="60123456789"):
     return Message(f"+{recipient}", recipient, text, "mine")
 
 
-def test_a_behaviour_holds_for_the_texts_that_match_and_as_often_as_it_says():
+def test_a_rule_applies_to_matching_texts_as_often_as_it_says():
     behaviours = Behaviours()
-    behaviours.add(Behaviour(match="odd", times=2, error_code=131000))
-    behaviours.add(Behaviour(to="1555", delay_ms=9))
-    assert [behaviours.take(say(text)).error_code for text in ("even", "odd", "odd 2", "odd 3")] == [
+    behaviours.rules.add(Behaviour(match="odd", times=2, error_code=131000))
+    behaviours.rules.add(Behaviour(to="1555", delay_ms=9))
+    assert [behaviours.use_for(say(text)).error_code for text in ("even", "odd", "odd 2", "odd 3")] == [
         None, 131000, 131000, None,
     ]  # fmt: skip
-    assert behaviours.take(say("even", "1555")).delay_ms == 9
-    assert behaviours.all() == [Behaviour(to="1555", delay_ms=9)]
+    assert behaviours.use_for(say("even", "1555")).delay_ms == 9
+    assert behaviours.rules.all() == [Behaviour(to="1555", delay_ms=9)]
     behaviours.clear()
-    assert behaviours.all() == []
+    assert behaviours.rules.all() == []
 
 
 def codes(behaviours, rule, pairs):
@@ -176,7 +176,7 @@ def codes(behaviours, rule, pairs):
     return found
 
 
-def test_the_rates_of_a_pair_and_of_a_number_are_limited():
+def test_rules_can_limit_the_rate_of_a_pair_and_of_a_number():
     pair = Behaviour(pair_rate_limit=2)
     assert codes(Behaviours(), pair, [("1", "a")] * 3 + [("1", "b"), ("2", "a")]) == [200, 200, 131056, 200, 200]
     number = Behaviour(number_rate_limit=2)
@@ -184,16 +184,18 @@ def test_the_rates_of_a_pair_and_of_a_number_are_limited():
 
 
 @pytest.mark.parametrize("wrong", [{"delay": 5}, {"times": 0}, {"cut": "both"}, {"statuses": ["lost"]}])
-def test_a_behaviour_that_makes_no_sense_is_refused(wrong):
+def test_an_invalid_rule_is_refused(wrong):
     with pytest.raises(ValidationError):
         Behaviour(**wrong)
 
 
-def test_the_connector_reads_the_reports_of_the_simulator():
+def test_the_connector_parses_the_statuses_of_the_simulator():
     rule = Behaviour(statuses=["sent", "failed"], failed_code=131049, webhook_delay_ms=1000)
     message = Message("+60123456789", "60123456789", "Hello", UUID)
-    found = [each._asdict() | {"account": "1"} for each in reports(message, "wamid.1", "1055", rule, 1790000000.0)]
-    updates = META.parse(webhook(found))
+    found = [
+        each._asdict() | {"account": "1"} for each in status_updates(message, "wamid.1", "1055", rule, 1790000000.0)
+    ]
+    updates = META.parse(webhook_body(found))
     assert [(u.provider_id, u.status.value, u.at, u.message_id, u.error_code) for u in updates] == [
         ("wamid.1", "sent", 1790000001.0, UUID, None),
         ("wamid.1", "failed", 1790000002.0, UUID, "131049"),

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from bisnesctl.bots.web_sessions import Session
+from bisnesctl.bots.web_sessions import WebSession
 from bisnesctl.naming import session_name
 
 #: How long a session counts as starting, and hence needs a CPU for itself.
@@ -23,7 +23,7 @@ class Program(Enum):
 class Idle:
     """A session that is not to run, and the state to publish."""
 
-    session: Session
+    session: WebSession
     state: str
     reason: str
 
@@ -34,11 +34,11 @@ class Plan:
 
     remove: list[str] = field(default_factory=list)  # names of programs
     idle: list[Idle] = field(default_factory=list)
-    start: list[Session] = field(default_factory=list)
+    start: list[WebSession] = field(default_factory=list)
     later: bool = False  # more are to be started once the current starts have ended
 
 
-def plan(sessions: Sequence[Session], programs: Mapping[str, Program], max_sessions: int, max_starts: int) -> Plan:
+def plan(sessions: Sequence[WebSession], programs: Mapping[str, Program], max_sessions: int, max_starts: int) -> Plan:
     """The steps after which the wanted sessions without a block have programs, the oldest `max_sessions` of them.
 
     `programs`: by name. `max_starts`: how many may be starting at the same time.
@@ -55,7 +55,7 @@ def plan(sessions: Sequence[Session], programs: Mapping[str, Program], max_sessi
     )
 
 
-def is_elsewhere(session: Session, here: str, locked: Collection[int], hosts: Collection[str]) -> bool:
+def is_elsewhere(session: WebSession, here: str, locked: Collection[int], hosts: Collection[str]) -> bool:
     """Whether a session belongs to another machine.
 
     `locked`: bots whose lock is held by a process; `hosts`: machines that are alive. If the machine of its last run is
@@ -64,26 +64,26 @@ def is_elsewhere(session: Session, here: str, locked: Collection[int], hosts: Co
     return session.host not in (None, here) and (session.bot_id in locked or session.host in hosts)
 
 
-def program_name(session: Session) -> str:
+def program_name(session: WebSession) -> str:
     """The name of its program in supervisord."""
     return session_name(session.company, session.phone)
 
 
-def _is_due(session: Session, program: Program | None) -> bool:
+def _is_due(session: WebSession, program: Program | None) -> bool:
     """Whether it is to be started. A program that ended is started only if a start was requested since."""
     if program is Program.ENDED:
         return session.started_at is None
     return program is not Program.ACTIVE
 
 
-def _is_starting(session: Session, program: Program | None) -> bool:
+def _is_starting(session: WebSession, program: Program | None) -> bool:
     if program is not Program.ACTIVE or session.state not in ("STOPPED", "STARTING"):
         return False
     # A start in the future does not count: the database's clock was set back since.
     return session.ages.start is None or 0 <= session.ages.start < STARTING_SECONDS
 
 
-def _idle(session: Session, max_sessions: int) -> Idle | None:
+def _idle(session: WebSession, max_sessions: int) -> Idle | None:
     """The state to publish of a session that is not to run; None if it is published already."""
     if session.block is not None:
         return None if session.state == "FAILED" else Idle(session, "FAILED", session.block.reason)
@@ -95,8 +95,8 @@ def _idle(session: Session, max_sessions: int) -> Idle | None:
 
 
 def session_to_recycle(
-    sessions: Sequence[Session], limit: float, recycled: Collection[int], busy: Collection[int]
-) -> Session | None:
+    sessions: Sequence[WebSession], limit: float, recycled: Collection[int], busy: Collection[int]
+) -> WebSession | None:
     """The session whose browser is renewed because all sessions together use more than `limit` MB; None if none is.
 
     Browsers are renewed one at a time, to see whether one is enough: none while a session was just `recycled`. Of the

@@ -12,7 +12,7 @@ import structlog
 
 from bisnesctl import paths
 from bisnesctl.bots import web_sessions
-from bisnesctl.bots.web_sessions import Session
+from bisnesctl.bots.web_sessions import WebSession
 from bisnesctl.errors import BisnesError
 from bisnesctl.naming import session_name
 from bisnesctl.processes.session_programs import SessionPrograms
@@ -98,7 +98,7 @@ class SessionSupervisor:
         processes = self._supervisor.processes()
         return {each.name: _program(processes.get(each.name), self._starting_up) for each in self._programs.known()}
 
-    def _sessions(self, connection: Connection) -> list[Session]:
+    def _sessions(self, connection: Connection) -> list[WebSession]:
         """All sessions but those of other machines."""
         found, max_age = web_sessions.find(connection), self._settings.max_heartbeat_age / 1000
         others = store.elsewhere(connection, found, self._host, max_age)
@@ -123,7 +123,7 @@ class SessionSupervisor:
         log.info("profile.deleted", company=removed.company, phone=removed.phone)
         return True
 
-    def _limit_memory(self, connection: Connection, running: list[Session]) -> None:
+    def _limit_memory(self, connection: Connection, running: list[WebSession]) -> None:
         found = store.activity(connection, [each.bot_id for each in running])
         session = session_to_recycle(running, self._settings.wwebjs_memory_mb, found.recycled, found.busy)
         if session is not None:
@@ -131,7 +131,7 @@ class SessionSupervisor:
             commands.send(connection, self._notifier, session.bot_id, "recycle", {})
 
 
-def _publish(connection: Connection, session: Session, state: str, reason: str) -> None:
+def _publish(connection: Connection, session: WebSession, state: str, reason: str) -> None:
     """Publish the state of a session whose process does not run: STOPPED or FAILED."""
     status_store.publish_state(connection, session.bot_id, state, reason, alive=False)
 
@@ -147,7 +147,7 @@ def _program(process: Process | None, starting_up: bool) -> Program:
     return Program.ACTIVE if process.active else Program.ENDED
 
 
-def _is_missing(session: Session, process: Process | None) -> bool:
+def _is_missing(session: WebSession, process: Process | None) -> bool:
     """Whether its state says that it runs although it does not, or it ended before it could publish anything."""
     if session.state == "FAILED" or (process is not None and process.active):
         return False

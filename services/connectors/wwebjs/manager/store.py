@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bisnesctl.bots.web_sessions import Session
+from bisnesctl.bots.web_sessions import WebSession
 from services.connectors.wwebjs.manager.plan import is_elsewhere
 from services.connectors.wwebjs.session.bot_lock import LOCK_SPACE
 from services.connectors.wwebjs.session.status_store import bot_ids
@@ -51,7 +51,7 @@ def take_lead(connection: Connection, host: str) -> bool:
         return bool(cursor.fetchone()[0])  # type: ignore[index]
 
 
-def elsewhere(connection: Connection, sessions: list[Session], here: str, max_age: float) -> set[int]:
+def elsewhere(connection: Connection, sessions: list[WebSession], here: str, max_age: float) -> set[int]:
     """The bots whose sessions belong to another machine. `max_age`: how many seconds a heartbeat counts."""
     others = [each.host for each in sessions if each.host not in (None, here)]
     if not others:

@@ -140,7 +140,9 @@ class ProcessHealth:
     """The heartbeat of the process, from its first moment, and the watchdog over the current thread."""
 
     def __init__(self, process: Process) -> None:
-        self.instance, self.run, self.database = process.instance, process.run, process.database
+        self.instance = process.instance
+        self.run = process.run
+        self.database = process.database
         self.counters = Counters()
         self.progress = Progress(clock, max(2 * process.settings.max_heartbeat_age / 1000, STEP_MARGIN_SECONDS))
         self._heartbeat = process.heartbeat("wwebjs", self.counters)

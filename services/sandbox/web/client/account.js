@@ -1,58 +1,58 @@
-/** The connection: linking by QR code, what the server says of it, and how it ends. */
+/** The connection: linking by QR code, the states that the server sets, and logout. */
 
-import { commands, connection, network, own, owner, socket, stream } from './models.js';
+import { commands, connection, network, owner, setOwner, socket, stream } from './models.js';
 import { server } from './server.js';
 import { resume } from './sending.js';
 import { unsent } from './storage.js';
 import { restore } from './messages.js';
 import * as screen from './screen.js';
 
-/** QR codes that are shown before the page waits for a person to ask for another. */
-const CODES = 6;
-/** Milliseconds between a logout and the new page. */
-const FAREWELL = 500;
+/** QR codes that are shown before the page waits for a click. */
+const MAX_QR_CODES = 6;
+/** Delay between a logout and the reload of the page. */
+const LOGOUT_RELOAD_MS = 500;
 
-/** wa-js replaces this function by its own around it, so it is called as a member. */
+/** wa-js wraps this function, so it has to be called as a member. */
 export const logoutReasons = { getErrorCodeFromLogoutReason: () => null };
 
-let codes = 0;
+let shownCodes = 0;
 let rotation;
 
-/** Brings the page into the state that the server tells. */
-export async function follow(told) {
-  if (told.number && !owner.number) await link(told);
-  else if (told.number !== owner.number) await unlink(told);
-  if (told.number) enter(told.mode);
-  else await offerCode(told);
+/** Brings the page into the state that the server has for it. */
+export async function applyState(state) {
+  if (state.number && !owner.number) await link(state);
+  else if (state.number !== owner.number) await unlink(state);
+  if (state.number) enterMode(state.mode);
+  else await offerCode(state);
 }
 
-async function link(told) {
+async function link(state) {
   clearInterval(rotation);
-  own(told);
+  setOwner(state);
   connection.set('connected', true);
-  connection.set('pushname', told.name);
+  connection.set('pushname', state.name);
   socket.set('state', 'PAIRING');
   stream.set('mode', 'SYNCING');
   restore(await server.persist('history'));
-  const goOn = await resume();
+  const sendUnsent = await resume();
   commands.isMainLoaded = true;
   commands.trigger('main_loaded');
-  goOn();
+  sendUnsent();
 }
 
-async function unlink(told) {
-  own({ number: '' });
+async function unlink(state) {
+  setOwner({ number: '' });
   await unsent.clear();
   connection.set('connected', false);
-  if (told.logout_reason) logoutReasons.getErrorCodeFromLogoutReason(told.logout_reason);
+  if (state.logout_reason) logoutReasons.getErrorCodeFromLogoutReason(state.logout_reason);
   commands.trigger('logout');
   socket.set('state', 'UNPAIRED');
-  setTimeout(() => location.reload(), FAREWELL);
+  setTimeout(() => location.reload(), LOGOUT_RELOAD_MS);
   await new Promise(() => {});
 }
 
-/** MAIN, or what stands in its way. */
-function enter(mode) {
+/** Shows a mode: MAIN, or one that keeps the page from working. */
+function enterMode(mode) {
   const main = mode === 'MAIN';
   network.set('online', mode !== 'OFFLINE');
   const states = { MAIN: 'CONNECTED', CONFLICT: 'CONFLICT', OFFLINE: 'TIMEOUT', DEPRECATED_VERSION: 'DEPRECATED_VERSION' };
@@ -63,38 +63,38 @@ function enter(mode) {
   screen.showMode(mode);
 }
 
-export function lose() {
-  if (owner.number) enter('OFFLINE');
+export function showOffline() {
+  if (owner.number) enterMode('OFFLINE');
 }
 
-async function offerCode(told) {
-  if (connection.ref === told.ref && stream.mode === 'QR') return;
-  connection.set('ref', told.ref);
-  screen.showCode(told.ref);
+async function offerCode(state) {
+  if (connection.ref === state.ref && stream.mode === 'QR') return;
+  connection.set('ref', state.ref);
+  screen.showCode(state.ref);
   stream.set('info', 'PAIRING');
   socket.set('state', 'UNPAIRED');
   stream.set('mode', 'QR');
   clearInterval(rotation);
-  rotation = setInterval(nextCode, told.qr_seconds * 1000);
+  rotation = setInterval(nextCode, state.qr_seconds * 1000);
 }
 
 async function nextCode() {
-  codes += 1;
-  if (codes < CODES) return refreshCode();
+  shownCodes += 1;
+  if (shownCodes < MAX_QR_CODES) return refreshCode();
   clearInterval(rotation);
   screen.showIdle();
   socket.set('state', 'UNPAIRED_IDLE');
 }
 
-/** Shows another QR code. */
+/** Requests another QR code. */
 export async function refreshCode() {
   await server.persist('ref');
 }
 
 commands.refreshQR = () => {
-  codes = 0;
+  shownCodes = 0;
   socket.set('state', 'UNPAIRED');
   return refreshCode();
 };
-socket.logout = () => server.tell('logout');
-socket.takeover = () => server.tell('takeover');
+socket.logout = () => server.post('logout');
+socket.takeover = () => server.post('takeover');

@@ -1,4 +1,4 @@
-/** Events, models and collections in the shape that WhatsApp Web's own have: wa-js listens to them. */
+/** Events, models and collections with the interface of WhatsApp Web's own ones: wa-js listens to them. */
 
 export class Emitter {
   #listeners = new Map();
@@ -55,7 +55,7 @@ export class Collection extends Emitter {
     return this.#models.get(String(id));
   }
 
-  /** Adds a model once: what is there already stays, and nobody is told. */
+  /** Adds a model, unless there is one with its id: that one stays, and no event is triggered. */
   add(model) {
     const id = String(model.id);
     if (this.#models.has(id)) return this.#models.get(id);

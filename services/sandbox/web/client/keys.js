@@ -1,4 +1,4 @@
-/** The keys that a QR code carries; the simulator checks none of them. */
+/** The keys in a QR code. The simulator does not check them. */
 
 export const noiseKey = new Uint8Array(32).fill(1);
 export const identityKey = new Uint8Array(32).fill(2);
@@ -10,7 +10,7 @@ export function encode(bytes) {
   return btoa(String.fromCharCode(...new Uint8Array(bytes)));
 }
 
-/** What is in the QR code: five fields, as WhatsApp's own page has them. */
+/** The text of a QR code: five fields, as on WhatsApp's own page. */
 export function codeText(ref) {
   return [ref, encode(noiseKey), encode(identityKey), advSecret, PLATFORM].join(',');
 }

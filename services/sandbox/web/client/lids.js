@@ -1,16 +1,16 @@
-/** Hidden numbers: WhatsApp knows people by a lid, and tells the number of some. */
+/** Hidden numbers: WhatsApp has a lid for each person, and shows the number of some. */
 
 import { Wid } from './ids.js';
 import { chats, chatWith } from './models.js';
 
 const numbers = new Map();
-const hidden = new Map();
+const lids = new Map();
 
-/** Remembers whose number a lid hides. */
-export function learn(lid, number) {
+/** Records the number of a lid. */
+export function learnNumber(lid, number) {
   if (!number) return;
   numbers.set(String(lid), new Wid(number));
-  hidden.set(String(number), new Wid(lid));
+  lids.set(String(number), new Wid(lid));
 }
 
 export function numberOf(wid) {
@@ -18,10 +18,10 @@ export function numberOf(wid) {
 }
 
 export function lidOf(wid) {
-  return hidden.get(String(wid)) ?? null;
+  return lids.get(String(wid)) ?? null;
 }
 
-/** The chat with someone: the one under the lid where there is one. */
+/** The chat with a person: the one with the lid if it exists. */
 export function latestChat(wid) {
   const other = lidOf(wid);
   return (other && chats.get(other)) ?? chatWith(wid);

@@ -1,8 +1,8 @@
-/** The module loader's globals, which wa-js looks for: `require`, `__d`, `importNamespace`. */
+/** The globals of the module loader, which wa-js uses: `require`, `__d`, `importNamespace`. */
 
 import { modules } from './modules.js';
 
-/** Makes the modules known. */
+/** Defines the globals. */
 export function provide() {
   const modulesMap = Object.fromEntries(Object.keys(modules).map((name) => [name, { factory() {} }]));
   window.ErrorGuard = { skipGuardGlobal() {} };

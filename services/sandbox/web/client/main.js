@@ -1,21 +1,21 @@
-/** The simulated WhatsApp Web: starts the page, then takes what the server tells, for ever. */
+/** The simulated WhatsApp Web: starts the page, then polls for updates for ever. */
 
-import { follow, lose } from './account.js';
-import { hearing } from './hearing.js';
+import { applyState, showOffline } from './account.js';
 import { provide } from './loader.js';
 import { pause, Refused, server } from './server.js';
+import { applyUpdate } from './updates.js';
 
-async function listen(first) {
+async function poll(first) {
   let known = first;
   for (;;) {
     try {
-      const found = await server.tell('news', { seq: known.seq, version: known.version });
-      await Promise.all(found.news.map(hearing));
-      await follow(found);
-      known = found;
+      const answer = await server.post('updates', { seq: known.seq, version: known.version });
+      await Promise.all(answer.updates.map(applyUpdate));
+      await applyState(answer);
+      known = answer;
     } catch (error) {
       if (error instanceof Refused) return location.reload();
-      lose();
+      showOffline();
       await pause();
     }
   }
@@ -23,5 +23,5 @@ async function listen(first) {
 
 provide();
 const state = await server.hello();
-await follow(state);
-await listen(state);
+await applyState(state);
+await poll(state);

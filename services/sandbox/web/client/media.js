@@ -1,8 +1,8 @@
-/** Files: those that go out are uploaded before their message is sent, those that came in are downloaded when asked for. */
+/** Files. Outgoing ones are uploaded before their message is sent, incoming ones are downloaded on request. */
 
 import { server } from './server.js';
 
-/** WhatsApp's holder of a file's bytes. */
+/** WhatsApp's wrapper around the bytes of a file. */
 export class OpaqueData {
   #blob;
   #type;
@@ -33,16 +33,16 @@ export class OpaqueData {
 export function mediaOf(file) {
   if (!file) return {};
   const { mimetype, filename, size, hash: filehash } = file;
-  const about = { mimetype, filename: filename ?? undefined, size, filehash };
-  return { ...about, mediaData: { ...about, mediaId: file.id, mediaStage: 'NONE' }, mediaObject: {} };
+  const facts = { mimetype, filename: filename ?? undefined, size, filehash };
+  return { ...facts, mediaData: { ...facts, mediaId: file.id, mediaStage: 'NONE' }, mediaObject: {} };
 }
 
 /** Fetches the bytes of a message's file. */
 export async function download(message) {
   const { mediaData } = message;
   if (!mediaData.mediaId) return;
-  const answer = await fetch(server.media(mediaData.mediaId), { cache: 'no-store' });
-  if (!answer.ok) throw new Error('the file is not there any more');
+  const answer = await fetch(server.mediaUrl(mediaData.mediaId), { cache: 'no-store' });
+  if (!answer.ok) throw new Error('the file no longer exists');
   mediaData.mediaBlob = await OpaqueData.createFromData(await answer.blob(), mediaData.mimetype);
   mediaData.mediaStage = 'RESOLVED';
 }
@@ -56,16 +56,16 @@ function kindOf(type, { asSticker, asDocument, isPtt }) {
   return KINDS[type.split('/')[0]] ?? 'document';
 }
 
-/** What WhatsApp makes of a file before it sends it. `send(chat, raw, more, file)` takes it from there. */
+/** Prepares a file as WhatsApp does. `send(chat, raw, more, file)` sends its message. */
 export function prepare(data, options, send) {
   const mediaData = { type: kindOf(data.type(), options), mimetype: data.type(), size: data.size(), mediaBlob: data };
   return {
     _mediaData: mediaData,
     waitForPrep: async () => {},
     async sendToChat({ chat, options: { productMsgOptions: raw, caption, isViewOnce } }) {
-      await Promise.resolve(); // wa-js begins to wait for the message in the chat once this call has returned
-      const about = { type: mediaData.type, mimetype: mediaData.mimetype, size: mediaData.size };
-      const more = { ...about, caption, isViewOnce, isGif: Boolean(options.asGif), mediaData, mediaObject: {} };
+      await Promise.resolve(); // wa-js starts to wait for the message in the chat after this call has returned
+      const facts = { type: mediaData.type, mimetype: mediaData.mimetype, size: mediaData.size };
+      const more = { ...facts, caption, isViewOnce, isGif: Boolean(options.asGif), mediaData, mediaObject: {} };
       return send(chat, raw, more, data.forceToBlob());
     },
   };

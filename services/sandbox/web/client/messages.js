@@ -1,41 +1,41 @@
-/** Messages as the page has them: those that are at the server, those that it tells of, and those on their way to it. */
+/** Messages as the page has them: those of the server, and those that the page has yet to send. */
 
 import { MsgKey, unixTime, Wid } from './ids.js';
 import { chats, chatWith, contacts, Contact, messages, Msg, owner } from './models.js';
-import { learn } from './lids.js';
+import { learnNumber } from './lids.js';
 import { mediaOf } from './media.js';
 
-/** What is about another message, and shows there. */
-const ABOUT_OTHERS = { revoke: 'revoke', edit: 'message_edit' };
+/** The protocol subtypes of messages that change another message. */
+const MODIFIERS = { revoke: 'revoke', edit: 'message_edit' };
 
 function wid(id) {
   return id ? new Wid(id) : undefined;
 }
 
-/** What it answers: the key of a message, or the part that is the message's own. */
-function quotedOf({ quoted, chat }) {
+/** The attributes of a reply: it quotes a message by its key, or by the last part of the key. */
+function quotedAttributes({ quoted, chat }) {
   if (!quoted) return {};
   if (!quoted.includes('_')) return { quotedStanzaID: quoted };
   const { id, fromMe, participant } = MsgKey.fromString(quoted);
   return { quotedStanzaID: id, quotedParticipant: fromMe ? owner.wid : (participant ?? wid(chat)) };
 }
 
-/** The attributes of a message of the server. */
-function attributes(told, isNewMsg) {
-  const chat = wid(told.chat);
-  const key = MsgKey.fromString(told.key);
-  const mine = key.fromMe;
+/** The attributes of a message that the server sends. */
+function attributes(message, isNewMsg) {
+  const chat = wid(message.chat);
+  const key = MsgKey.fromString(message.key);
+  const { fromMe } = key;
   return {
-    ...told.extra,
-    id: key, from: mine ? owner.wid : chat, to: mine ? chat : owner.wid, author: wid(told.author),
-    type: told.type, body: told.body, caption: told.caption ?? undefined, t: told.t, ack: told.ack, isNewMsg,
-    notifyName: told.name ?? undefined, mentionedJidList: (told.mentions ?? []).map(wid), ...quotedOf(told),
-    ...mediaOf(told.media),
-    ...(told.edited ? { latestEditMsgKey: key } : {}),
+    ...message.extra,
+    id: key, from: fromMe ? owner.wid : chat, to: fromMe ? chat : owner.wid, author: wid(message.author),
+    type: message.type, body: message.body, caption: message.caption ?? undefined, t: message.t, ack: message.ack, isNewMsg,
+    notifyName: message.name ?? undefined, mentionedJidList: (message.mentions ?? []).map(wid), ...quotedAttributes(message),
+    ...mediaOf(message.media),
+    ...(message.edited ? { latestEditMsgKey: key } : {}),
   };
 }
 
-function remember(model) {
+function addToChat(model) {
   const chat = chatWith(model.id.remote);
   messages.add(model);
   chat.msgs.add(model);
@@ -44,75 +44,75 @@ function remember(model) {
   return model;
 }
 
-/** Shows what was there before the page was loaded; nobody is told that it is new. */
-export function restore(told) {
-  for (const each of told.messages) {
-    knowName(each);
-    remember(new Msg(attributes(each, false)));
+/** Adds messages that are older than the page. They do not count as new. */
+export function restore(history) {
+  for (const message of history.messages) {
+    learnContact(message);
+    addToChat(new Msg(attributes(message, false)));
   }
-  for (const each of told.chats) chatWith(each.chat).set('unreadCount', each.unread);
+  for (const { chat, unread } of history.chats) chatWith(chat).set('unreadCount', unread);
 }
 
-function knowName(told) {
-  if (told.key.startsWith('true_')) return;
-  const id = wid(told.author ?? told.chat);
-  if (id.isLid()) learn(id, told.pn);
-  if (!contacts.get(id)) contacts.add(new Contact({ id, name: undefined, pushname: told.name, type: 'in' }));
+function learnContact(message) {
+  if (message.key.startsWith('true_')) return;
+  const id = wid(message.author ?? message.chat);
+  if (id.isLid()) learnNumber(id, message.pn);
+  if (!contacts.get(id)) contacts.add(new Contact({ id, name: undefined, pushname: message.name, type: 'in' }));
 }
 
 messages.processMultipleMessages = async (chat, arrived) => {
   for (const each of arrived) {
-    if (each.type === 'protocol') apply(each);
-    else receive(each);
+    if (each.type === 'protocol') applyModifier(each);
+    else addArrived(each);
   }
 };
 
-function receive(arrived) {
+function addArrived(arrived) {
   const known = messages.get(arrived.id);
   if (known) {
     known.set('ack', Math.max(known.ack, arrived.ack));
     return;
   }
-  const model = remember(new Msg(arrived));
+  const model = addToChat(new Msg(arrived));
   if (!model.id.fromMe) {
     const chat = chatWith(model.id.remote);
     chat.set('unreadCount', chat.unreadCount + 1);
   }
 }
 
-function apply(protocol) {
-  const about = messages.get(protocol.protocolMessageKey);
-  if (!about) return;
-  if (protocol.id.equals(about.latestEditMsgKey)) return;
+function applyModifier(protocol) {
+  const target = messages.get(protocol.protocolMessageKey);
+  if (!target) return;
+  if (protocol.id.equals(target.latestEditMsgKey)) return;
   if (protocol.subtype === 'message_edit') {
-    about.body = protocol.body;
-    if (about.caption !== undefined) about.caption = protocol.body;
-    about.set('latestEditMsgKey', protocol.id);
+    target.body = protocol.body;
+    if (target.caption !== undefined) target.caption = protocol.body;
+    target.set('latestEditMsgKey', protocol.id);
   } else {
-    about.body = undefined;
-    about.set('type', 'revoked');
+    target.body = undefined;
+    target.set('type', 'revoked');
   }
 }
 
-/** Takes what the server tells: a message, or what changes one. */
-export function hear(news) {
-  knowName(news);
-  const chat = chatWith(news.chat);
-  const subtype = ABOUT_OTHERS[news.type];
-  const arrived = attributes(news, true);
+/** Receives a message of the server, or a change of one. */
+export function receiveMessage(update) {
+  learnContact(update);
+  const chat = chatWith(update.chat);
+  const subtype = MODIFIERS[update.type];
+  const arrived = attributes(update, true);
   if (!subtype) return messages.processMultipleMessages(chat.id, [arrived]);
-  const about = { type: 'protocol', subtype, protocolMessageKey: MsgKey.fromString(news.about) };
-  return messages.processMultipleMessages(chat.id, [{ ...arrived, ...about }]);
+  const modifier = { type: 'protocol', subtype, protocolMessageKey: MsgKey.fromString(update.about) };
+  return messages.processMultipleMessages(chat.id, [{ ...arrived, ...modifier }]);
 }
 
-/** Puts a message of our own into its chat, before it goes out. */
+/** Adds one of our own messages to its chat, before it is sent. */
 export function show(raw, more = {}) {
-  return messages.get(raw.id) ?? remember(new Msg({ ...raw, ack: 0, t: raw.t ?? unixTime(), isNewMsg: true, ...more }));
+  return messages.get(raw.id) ?? addToChat(new Msg({ ...raw, ack: 0, t: raw.t ?? unixTime(), isNewMsg: true, ...more }));
 }
 
-export function forget(list) {
-  for (const each of list) {
-    chats.get(each.id.remote)?.msgs.remove(each);
-    messages.remove(each);
+export function remove(list) {
+  for (const message of list) {
+    chats.get(message.id.remote)?.msgs.remove(message);
+    messages.remove(message);
   }
 }

@@ -1,4 +1,4 @@
-/** The stores of chats, messages and the state of the connection, and who owns the account. */
+/** The collections of chats and messages, the state of the connection, and the owner of the account. */
 
 import { Collection, Emitter, Model } from './emitter.js';
 import { Wid } from './ids.js';
@@ -18,7 +18,7 @@ export class Msg extends Model {
     return this.author ?? this.from;
   }
 
-  /** What a reply to this message says about it. */
+  /** The attributes by which a reply quotes this message. */
   msgContextInfo() {
     const { id, type, body } = this;
     return { quotedStanzaID: id.id, quotedParticipant: this.sender, quotedMsg: { type, body } };
@@ -71,7 +71,7 @@ export class Call extends Model {
 export class MsgCollection extends Collection {}
 
 export class ChatCollection extends Collection {
-  /** The chat with the latest message first, as on the screen. */
+  /** The most recent chat first, as on the screen. */
   getModelsArray() {
     return super.getModelsArray().sort((one, other) => other.t - one.t);
   }
@@ -85,7 +85,7 @@ export class PresenceCollection extends Collection {
 
 export class ContactCollection extends Collection {}
 
-/** Groups have a name and members here, and we are none of their administrators. */
+/** Groups have a name and members. We are a member, but no administrator. */
 export class GroupCollection extends Collection {
   onParentGroupChange() {}
 
@@ -107,7 +107,7 @@ export class CallCollection extends Collection {
   }
 }
 
-/** Who got, read and played a message; the simulator does not keep it. */
+/** The people who received, read and played a message: the simulator knows none. */
 export class MsgInfoCollection extends Collection {
   async find(id) {
     const nobody = { delivery: [], read: [], played: [] };
@@ -134,17 +134,17 @@ stream.markAvailable = () => stream.set('available', true);
 stream.markUnavailable = () => stream.set('available', false);
 commands.isMainLoaded = false;
 
-/** Who is linked. */
+/** The number that is linked. */
 export const owner = { number: '', wid: undefined, lid: undefined };
 
-/** Takes over whom the server says the device belongs to. */
-export function own({ number, lid }) {
+/** Sets the owner. An empty number means that the device is not linked. */
+export function setOwner({ number, lid }) {
   owner.number = number;
   owner.wid = number ? new Wid(`${number}@c.us`) : undefined;
   owner.lid = number ? new Wid(lid) : undefined;
 }
 
-/** The chat with someone, made when there is none yet. */
+/** The chat with a person or group. It is created if it does not exist. */
 export function chatWith(id) {
   const wid = id instanceof Wid ? id : new Wid(id);
   const known = chats.get(wid);

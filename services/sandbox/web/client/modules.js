@@ -1,4 +1,4 @@
-/** WhatsApp's modules, as far as wa-js finds and uses them; most it finds by the names of what they export. */
+/** The modules of WhatsApp Web that wa-js uses. It finds most of them by the names of their exports. */
 
 import { Emitter } from './emitter.js';
 import { MsgKey, unixTime, Wid } from './ids.js';
@@ -7,14 +7,13 @@ import { advSecret, encode, identityKey, noiseKey, PLATFORM } from './keys.js';
 import { download, OpaqueData, prepare } from './media.js';
 import { findAfter, findBefore, findByDirection, searchContext } from './history.js';
 import { latestChat, lidOf, numberOf } from './lids.js';
-import { forget, hear } from './messages.js';
+import { receiveMessage, remove } from './messages.js';
 import * as model from './models.js';
 import { send } from './sending.js';
 import { server } from './server.js';
 
 const VERSION = '2.3000.1099999999';
-/** Bytes of a file, at most. */
-const UPLOAD_LIMIT = 100 << 20;
+const MAX_UPLOAD_BYTES = 100 << 20;
 
 const { owner, chats, messages, commands } = model;
 
@@ -22,17 +21,17 @@ const states = ['OPENING', 'PAIRING', 'UNPAIRED', 'UNPAIRED_IDLE', 'CONNECTED', 
   'PROXYBLOCK', 'TOS_BLOCK', 'SMB_TOS_BLOCK', 'DEPRECATED_VERSION'];
 const SOCKET_STATE = Object.fromEntries(states.map((state) => [state, state]));
 
-function takeAck({ ack, externalIds, from, participant }) {
+function raiseAck({ ack, externalIds, from, participant }) {
   for (const id of externalIds) {
     const known = messages.get(new MsgKey({ fromMe: true, remote: from, id, participant }));
     if (known && known.ack < ack) known.set('ack', ack);
   }
 }
 
-/** wa-js replaces these functions by its own around them, so they are called as members. */
+/** wa-js wraps these functions, so they have to be called as members. */
 export const receipts = {
-  chat: { handleChatSimpleReceipt: takeAck },
-  group: { handleGroupSimpleReceipt: takeAck },
+  chat: { handleChatSimpleReceipt: raiseAck },
+  group: { handleGroupSimpleReceipt: raiseAck },
   status: { handleStatusSimpleReceipt() {} },
 };
 export const reactions = { addOrUpdateReactionsModelCollection() {} };
@@ -42,34 +41,34 @@ model.Msg.prototype.downloadMedia = function downloadMedia() {
 };
 
 commands.sendRevokeMsgs = async (chat, { list }) => {
-  for (const message of list) await server.tell('revoke', { about: String(message.id) });
+  for (const message of list) await server.post('revoke', { about: String(message.id) });
 };
 commands.sendDeleteMsgs = async (chat, { list }) => {
-  for (const message of list) await server.tell('forget', { about: String(message.id) });
-  forget(list);
+  for (const message of list) await server.post('forget', { about: String(message.id) });
+  remove(list);
 };
 
 async function edit(message, raw) {
-  const news = await server.tell('edit', { about: String(message.id), body: raw.body });
-  await hear(news.message);
+  const answer = await server.post('edit', { about: String(message.id), body: raw.body });
+  await receiveMessage(answer.message);
 }
 
-async function see(chat) {
+async function markSeen(chat) {
   chat.set('unreadCount', 0);
-  await server.tell('seen', { chat: String(chat.id) });
+  await server.post('seen', { chat: String(chat.id) });
 }
 
 function typing(state) {
-  return (chat) => server.tell('typing', { chat: String(chat.id), state });
+  return (chat) => server.post('typing', { chat: String(chat.id), state });
 }
 
 async function react(message, text) {
-  await server.tell('react', { about: String(message.id), text });
+  await server.post('react', { about: String(message.id), text });
   return 'OK';
 }
 
 async function exists(wid) {
-  const found = await server.tell('exists', { chat: String(wid) });
+  const found = await server.post('exists', { chat: String(wid) });
   return found.exists ? { wid: new Wid(found.wid), biz: false, lid: found.lid && new Wid(found.lid) } : null;
 }
 
@@ -80,11 +79,11 @@ function quotedMessage(message) {
 
 async function rejectCall() {
   const { id, peerJid } = model.calls.activeCall;
-  await server.tell('reject', { about: id, chat: String(peerJid) });
+  await server.post('reject', { about: id, chat: String(peerJid) });
 }
 
 async function pairingCode(number) {
-  return (await server.tell('code', { number })).code;
+  return (await server.post('code', { number })).code;
 }
 
 const people = {
@@ -158,7 +157,7 @@ const conversations = {
   },
   WATimeUtils: { unixTime },
   WAWebEphemeral: { getEphemeralFields: () => ({}) },
-  WAWebReadStatus: { markUnread() {}, sendSeen: ({ chat }) => see(chat) },
+  WAWebReadStatus: { markUnread() {}, sendSeen: ({ chat }) => markSeen(chat) },
   WAWebChatPresence: {
     markComposing: typing('composing'), markRecording: typing('recording'), markPaused: typing('available'),
   },
@@ -185,7 +184,7 @@ const sending = {
     prepRawMedia: (data, options) => prepare(data, options, (chat, raw, more, blob) => send(raw, more, blob)[1]),
   },
   WAWebMediaOpaqueData: { default: OpaqueData },
-  WAWebMediaGatingUtils: { getUploadLimit: () => UPLOAD_LIMIT },
+  WAWebMediaGatingUtils: { getUploadLimit: () => MAX_UPLOAD_BYTES },
   WAWebQuotedMsgUtils: { getQuotedMsgObj: quotedMessage },
   WAWebMsgReply: { canReplyMsg: () => true },
 };

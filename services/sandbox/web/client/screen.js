@@ -1,13 +1,13 @@
-/** What a person sees of the page, and where a bot's driver finds the QR code. */
+/** The visible page, and the elements in which a bot's driver finds the QR code. */
 
 import { codeText } from './keys.js';
 import { chats, owner, socket } from './models.js';
 
 const app = document.getElementById('app');
 
-const EXPLAINED = {
+const MODE_TITLES = {
   CONFLICT: 'WhatsApp is open in another window.',
-  OFFLINE: 'The phone network is away. Trying to reconnect…',
+  OFFLINE: 'WhatsApp cannot be reached. Reconnecting…',
   DEPRECATED_VERSION: 'Update WhatsApp to continue.',
   TOS_BLOCK: 'This account is not allowed to use WhatsApp.',
   SMB_TOS_BLOCK: 'This account is not allowed to use WhatsApp Business.',
@@ -15,38 +15,38 @@ const EXPLAINED = {
 };
 
 function element(name, attributes = {}, ...content) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...content);
-  return made;
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...content);
+  return node;
 }
 
 export function showCode(ref) {
   const text = codeText(ref);
   const picture = element('img', { src: `code.svg?${new URLSearchParams({ text })}`, alt: 'QR code', width: 280 });
   const box = element('div', { 'data-testid': 'link-device-qr-code', 'data-ref': text }, element('canvas', { hidden: '' }), picture);
-  const hint = element('p', {}, 'Scan it on the page of controls, or with `bisnesctl sandbox scan`.');
+  const hint = element('p', {}, 'Scan it on the page /_sandbox/wa/, or with `bisnesctl sandbox scan`.');
   app.replaceChildren(element('h1', {}, 'Link a device'), box, hint);
 }
 
 export function showIdle() {
-  app.replaceChildren(element('h1', {}, 'Link a device'), element('p', {}, 'The QR code has run out: reload the page.'));
+  app.replaceChildren(element('h1', {}, 'Link a device'), element('p', {}, 'The QR code has expired: reload the page.'));
 }
 
-let shown;
+let shownMode;
 
 export function showMode(mode) {
   if (mode === 'MAIN') showChats();
-  else if (mode !== shown) showTrouble(mode);
-  shown = mode;
+  else if (mode !== shownMode) showProblem(mode);
+  shownMode = mode;
 }
 
-function showTrouble(mode) {
-  const parts = [element('h1', {}, EXPLAINED[mode] ?? mode)];
+function showProblem(mode) {
+  const parts = [element('h1', {}, MODE_TITLES[mode] ?? mode)];
   if (mode === 'CONFLICT') {
-    const here = element('button', { 'data-testid': 'use-here' }, 'Use here');
-    here.addEventListener('click', () => socket.takeover());
-    parts.push(here);
+    const useHere = element('button', { 'data-testid': 'use-here' }, 'Use here');
+    useHere.addEventListener('click', () => socket.takeover());
+    parts.push(useHere);
   }
   app.replaceChildren(...parts);
 }

@@ -1,4 +1,4 @@
-/** What we send: kept in the profile until the server has it, and sent again after a loss of the network or a reload. */
+/** Outgoing messages: kept in the profile until the server has them, and resent after a lost network or a reload. */
 
 import { unixTime } from './ids.js';
 import { messages } from './models.js';
@@ -9,7 +9,7 @@ import { unsent } from './storage.js';
 const OK = 'OK';
 const FAILED = 'ERROR_UNKNOWN';
 
-/** Our own message as the server gets it. */
+/** One of our own messages as the server gets it. */
 function described(message, file) {
   const { id, type, body, caption, t, quotedStanzaID, mentionedJidList, isViewOnce, isGif } = message;
   return {
@@ -19,17 +19,17 @@ function described(message, file) {
   };
 }
 
-const turns = new Map();
+const lastTurns = new Map();
 let attempts = 0;
 
-/** Runs what concerns a chat after all that began before it, so that the order of the chat is kept. */
+/** Runs a function after all earlier ones of the same chat, so that the order of the chat is kept. */
 function inTurn(chat, run) {
-  const turn = (turns.get(chat) ?? Promise.resolve()).catch(() => {}).then(run);
-  turns.set(chat, turn);
+  const turn = (lastTurns.get(chat) ?? Promise.resolve()).catch(() => {}).then(run);
+  lastTurns.set(chat, turn);
   return turn;
 }
 
-/** Hands a message to the server; the answer is WhatsApp's acknowledgement that it was sent. */
+/** Sends a message to the server. The answer is WhatsApp's acknowledgement. */
 async function deliver(entry) {
   let result = OK;
   let ack = 1;
@@ -42,39 +42,39 @@ async function deliver(entry) {
   const message = messages.get(entry.key);
   if (ack !== 0 && message?.ack === 0) message.set('ack', ack);
   await acknowledged(message);
-  await unsent.forget(entry.attempt);
+  await unsent.remove(entry.attempt);
   return { messageSendResult: result, t: unixTime() };
 }
 
-/** Waits until the server has said that it has the message, or does not want it. */
+/** Waits until the server has accepted or refused the message. */
 function acknowledged(message) {
-  if (message?.ack !== 0) return undefined; // or it was deleted meanwhile
+  if (message?.ack !== 0) return undefined; // acknowledged, or deleted meanwhile
   return new Promise((resolve) => message.once('change:ack', resolve));
 }
 
-/** Names an attempt to send, so that they are kept in their order. */
+/** A new id of an attempt. Ids sort in the order of the attempts. */
 function attemptId() {
   attempts += 1;
   return `${Date.now()}-${String(attempts).padStart(6, '0')}-${crypto.randomUUID()}`;
 }
 
-async function queue(message, blob) {
+async function enqueue(message, blob) {
   const { mimetype, filename = '' } = message;
   const file = blob && (await server.upload(blob, { mimetype, filename }));
   const entry = { attempt: attemptId(), ...described(message, file) };
-  await unsent.keep(entry);
+  await unsent.add(entry);
   return entry;
 }
 
-/** Adds a message to its chat and sends it: [the message once it is in the chat, what became of it]. */
+/** Adds a message to its chat and sends it. Returns promises of the message in the chat and of the result. */
 export function send(raw, more = {}, blob = undefined) {
   const message = show(raw, more);
-  return [Promise.resolve(message), queue(message, blob).then(deliver)];
+  return [Promise.resolve(message), enqueue(message, blob).then(deliver)];
 }
 
-/** Shows what an earlier page left to send; the function that it returns sends it. */
+/** Shows the messages that an earlier page did not send. Returns a function that sends them. */
 export async function resume() {
-  const left = await unsent.all();
-  restore({ messages: left.filter((entry) => !messages.get(entry.key)).map((entry) => ({ ...entry, ack: 0 })), chats: [] });
-  return () => left.forEach(deliver);
+  const entries = await unsent.all();
+  restore({ messages: entries.filter((entry) => !messages.get(entry.key)).map((entry) => ({ ...entry, ack: 0 })), chats: [] });
+  return () => entries.forEach(deliver);
 }

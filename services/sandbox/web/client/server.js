@@ -1,59 +1,58 @@
-/** The calls to the simulator's server. */
+/** Calls of the simulator's server. */
 
 import { deviceId } from './storage.js';
 
-/** Milliseconds between two tries while the server cannot be reached. */
-const PAUSE = 300;
+const RETRY_PAUSE_MS = 300;
 
 const boot = crypto.randomUUID();
 let device;
 
-/** The server answered, and did not want the request: trying again is of no use. */
+/** The server refused the request: retrying is of no use. */
 export class Refused extends Error {}
 
 /** The server cannot be reached. */
-export class Away extends Error {}
+export class Unreachable extends Error {}
 
 async function call(path, body, more = {}) {
   const query = new URLSearchParams({ device, boot, ...more });
-  const answer = await fetch(`api/${path}?${query}`, { method: 'POST', body, cache: 'no-store' }).catch(away);
-  if (answer.status >= 500) throw new Away(answer.statusText);
-  const found = await answer.json().catch(away);
-  if (!answer.ok) throw new Refused(found.error);
-  return found;
+  const answer = await fetch(`api/${path}?${query}`, { method: 'POST', body, cache: 'no-store' }).catch(throwUnreachable);
+  if (answer.status >= 500) throw new Unreachable(answer.statusText);
+  const fields = await answer.json().catch(throwUnreachable);
+  if (!answer.ok) throw new Refused(fields.error);
+  return fields;
 }
 
-function away(error) {
-  throw new Away(error.message);
+function throwUnreachable(error) {
+  throw new Unreachable(error.message);
 }
 
-async function persistently(ask) {
+async function retry(request) {
   for (;;) {
     try {
-      return await ask();
+      return await request();
     } catch (error) {
-      if (!(error instanceof Away)) throw error;
+      if (!(error instanceof Unreachable)) throw error;
       await pause();
     }
   }
 }
 
 export function pause() {
-  return new Promise((resolve) => setTimeout(resolve, PAUSE));
+  return new Promise((resolve) => setTimeout(resolve, RETRY_PAUSE_MS));
 }
 
 export const server = {
-  /** Says that the page was loaded. */
+  /** Reports that the page was loaded. Returns its state. */
   async hello() {
     device = await deviceId();
     return server.persist('hello');
   },
-  /** Asks once. */
-  tell: (path, fields = {}) => call(path, JSON.stringify(fields)),
-  /** Asks until the server answers. */
-  persist: (path, fields = {}) => persistently(() => server.tell(path, fields)),
-  /** Uploads a file, however long it takes, and returns what the server calls it. */
-  upload: (blob, facts) => persistently(() => call('media', blob, facts)),
-  /** Where a file is. */
-  media: (id) => `media/${id}`,
+  /** Sends a request once. */
+  post: (path, fields = {}) => call(path, JSON.stringify(fields)),
+  /** Retries a request until the server answers. */
+  persist: (path, fields = {}) => retry(() => server.post(path, fields)),
+  /** Uploads a file, with retries. Returns the server's description of it. */
+  upload: (blob, facts) => retry(() => call('media', blob, facts)),
+  /** The URL of a file. */
+  mediaUrl: (id) => `media/${id}`,
 };

@@ -1,4 +1,4 @@
-/** What this browser profile keeps, in IndexedDB: it survives a SIGKILL. Who the device is, and what it still has to send. */
+/** The storage of this browser profile, in IndexedDB, which survives a SIGKILL: the device's id and the unsent messages. */
 
 const NAME = 'whatsapp-simulator';
 
@@ -17,28 +17,28 @@ function open() {
   return opened;
 }
 
-/** Runs one request against a store; done when it is on the disk. */
-async function run(store, mode, ask) {
+/** Runs one request against a store. Resolves when the result is on the disk. */
+async function run(store, mode, makeRequest) {
   const transaction = (await open()).transaction(store, mode, { durability: 'strict' });
-  const request = ask(transaction.objectStore(store));
+  const request = makeRequest(transaction.objectStore(store));
   return new Promise((resolve, reject) => {
     transaction.oncomplete = () => resolve(request.result);
     transaction.onerror = transaction.onabort = () => reject(transaction.error);
   });
 }
 
-/** The id of this device: made once, kept with the profile. */
+/** The id of this device. It is created once and belongs to the profile. */
 export async function deviceId() {
-  const kept = await run('device', 'readonly', (store) => store.get('id'));
-  if (kept) return kept;
-  const made = crypto.randomUUID();
-  await run('device', 'readwrite', (store) => store.put(made, 'id'));
-  return made;
+  const known = await run('device', 'readonly', (store) => store.get('id'));
+  if (known) return known;
+  const id = crypto.randomUUID();
+  await run('device', 'readwrite', (store) => store.put(id, 'id'));
+  return id;
 }
 
 export const unsent = {
   all: () => run('unsent', 'readonly', (store) => store.getAll()),
-  keep: (message) => run('unsent', 'readwrite', (store) => store.put(message)),
-  forget: (attempt) => run('unsent', 'readwrite', (store) => store.delete(attempt)),
+  add: (message) => run('unsent', 'readwrite', (store) => store.put(message)),
+  remove: (attempt) => run('unsent', 'readwrite', (store) => store.delete(attempt)),
   clear: () => run('unsent', 'readwrite', (store) => store.clear()),
 };

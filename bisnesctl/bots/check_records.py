@@ -1,0 +1,117 @@
+"""Results of checks in the database, and the bots that need an operator."""
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass
+
+from bisnesctl.bots import outages, web_sessions
+from bisnesctl.bots.provider_report import Level, Problem, ProviderReport, worst_level
+from bisnesctl.database import postgres
+from bisnesctl.database.postgres import Connection, query
+from bisnesctl.errors import BisnesError
+from bisnesctl.settings import Settings
+
+_BEFORE = """
+SELECT COALESCE(k.status, 'unknown'), COALESCE(k.report -> 'problems', '[]'), c.process_name,
+       COALESCE(p.held_until = 'infinity', false)
+FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
+WHERE c.id = %s"""
+
+_EVENT = "SELECT raise_events(jsonb_build_array(bot_status_event(%s, %s, %s)))"
+
+_NOTE = """
+INSERT INTO process_events (process_name, event_type, event_data, severity)
+VALUES (%s, 'bot_check', bot_status_event(%s, %s, %s), %s)"""
+
+_STORE = """
+INSERT INTO bot_check AS k (bot_id, checked_at, status, report)
+SELECT id, now(), %(status)s, %(report)s::jsonb FROM phone_configs WHERE id = %(bot)s
+ON CONFLICT (bot_id) DO UPDATE SET checked_at = now(), status = excluded.status, report = excluded.report"""
+
+_TROUBLED = """
+SELECT c.company_id, c.phone_index, CASE WHEN p.held_until = 'infinity' THEN 'waiting' ELSE k.status END,
+       CASE WHEN p.held_until = 'infinity' THEN p.held_reason ELSE
+           concat_ws('; ', k.report #>> '{problems,0,text}', NULLIF(k.report #>> '{problems,0,next}', '')) END
+FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
+WHERE p.held_until = 'infinity' OR k.status IN ('warning', 'error')"""
+
+#: The status of a bot whose provider is unavailable.
+UNAVAILABLE = "unavailable"
+
+#: Seconds to connect, and for each statement, so that `status` is quick.
+DATABASE_TIMEOUT_SECONDS = 2
+
+_SEVERITY = {Level.OK: "info", Level.WARNING: "warning", Level.ERROR: "error"}
+
+
+@dataclass(frozen=True, slots=True)
+class BotTrouble:
+    """A bot that needs an operator, now or soon."""
+
+    company: str
+    phone: int
+    #: waiting (held), unavailable (its provider), error, warning, or a status of `WebSession.trouble`.
+    status: str
+    reason: str
+    hint: str = "bisnesctl bots verify"  # the command that shows more, or solves it
+    others: int = 0  # other bots with the same cause
+
+    @property
+    def name(self) -> str:
+        """The bot's name, <companyId>-<phoneIndex>, with the number of other bots."""
+        return f"{self.company}-{self.phone}{f' and {self.others} more' if self.others else ''}"
+
+
+def record(connection: Connection, bot_id: int, report: ProviderReport, found: list[Problem]) -> bool:
+    """Stores the result of a check; returns whether it changed.
+
+    A change is written to process_events, and reported to the customer as the event `bot.status`, unless the bot is
+    held, which was reported already. Locks in the usual order: event_feed, then bot_check.
+    """
+    with connection:
+        rows = query(connection, _BEFORE, (bot_id,))
+        if not rows:
+            return False  # the bot was removed meanwhile
+        before, known, process, held = rows[0]
+        now = worst_level(found)
+        known_codes = [each["code"] for each in known] if isinstance(known, list) else []
+        changed = known_codes != [each.code for each in found]
+        if changed:
+            state, reason = "active" if now is Level.OK else now.value, str(found[0]) if found else None
+            if not held:
+                query(connection, _EVENT, (bot_id, state, reason))
+            query(connection, _NOTE, (process, bot_id, state, reason, _SEVERITY[now]))
+        stored = {**asdict(report), "problems": [asdict(each) for each in found]}
+        query(connection, _STORE, {"bot": bot_id, "status": now.value, "report": json.dumps(stored)})
+    return changed or before == "unknown"
+
+
+def troubled(settings: Settings) -> list[BotTrouble]:
+    """The bots that need an operator: those that are held, whose provider is unavailable, whose last check found a
+    problem, or whose WhatsApp Web session does not work.
+
+    Empty if the database is unavailable or not migrated, which other checks report.
+    """
+    with (
+        contextlib.suppress(BisnesError),
+        postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection,
+    ):
+        rows = query(connection, _TROUBLED)
+        found = {(row[0], row[1]): BotTrouble(row[0], row[1], row[2], row[3] or "") for row in rows}
+        for company, phone, count in outages.unknown(connection):
+            found.setdefault((company, phone), _unknown(company, phone, count))
+        for each in outages.find(connection):
+            found[each.company, each.phone] = BotTrouble(
+                each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list", each.others
+            )
+        for session in web_sessions.find(connection):
+            if trouble := session.trouble(settings.max_heartbeat_age / 1000):  # the cause of a hold, if there is one
+                found[session.company, session.phone] = BotTrouble(session.company, session.phone, *trouble)
+        return [found[each] for each in sorted(found)]
+    return []
+
+
+def _unknown(company: str, phone: int, count: int) -> BotTrouble:
+    messages = "1 message" if count == 1 else f"{count} messages"
+    reason = f"{messages} may have been sent, without a status report since"
+    return BotTrouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")

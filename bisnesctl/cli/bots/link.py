@@ -1,0 +1,88 @@
+"""`bisnesctl bots link`: links a phone to a WhatsApp Web bot."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bisnesctl.cli.app import TheCompany, ThePhone, example
+from bisnesctl.cli.bots.group import bots
+from bisnesctl.errors import BisnesError
+
+if TYPE_CHECKING:
+    from bisnesctl.clients.session_linking import PairingCode, QrCode
+
+#: The way through WhatsApp's menus on a phone.
+_MENU_PATH = "on the phone: WhatsApp → Linked devices → Link a device"
+
+
+def _number(text: str | None) -> str | None:
+    if text is None:
+        return None
+    digits = text.removeprefix("+")
+    if not (digits.isascii() and digits.isdigit() and 7 <= len(digits) <= 15):
+        raise typer.BadParameter("a number in international form, such as 60123456789")
+    return digits
+
+
+@bots.command(
+    epilog=example("bisnesctl bots link 0128 1", "bisnesctl bots link 0128 1 --pairing-code 60123456789"),
+)
+def link(
+    company: TheCompany,
+    phone: ThePhone = 0,
+    pairing_code: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER", callback=_number, help="Show a code to type on the phone with this number instead."
+        ),
+    ] = None,
+) -> None:
+    """Show the QR code of a WhatsApp Web bot, and each new one, until a phone has scanned it.
+
+    Starts the session if it does not run. Over HTTP: GET /api/sessions/0128/1/qr.
+    """
+    from rich.markup import escape
+
+    from bisnesctl.clients import session_linking
+    from bisnesctl.clients.api_client import ApiClient, api_key, api_url
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.terminal import output
+
+    deployment = open_deployment()
+    api = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
+    output.say(f"waiting for the session of bot {phone} of company {company}")
+    for step in session_linking.follow(api, company, phone, pairing_code):
+        if isinstance(step, session_linking.LinkedPhone):
+            output.say(f"[green]✓[/] linked{f': +{step.number}' if step.number else ''}")
+        elif isinstance(step, session_linking.QrCode):
+            _draw(step)
+        elif isinstance(step, session_linking.PairingCode):
+            _print_code(step)
+        else:
+            output.say(escape(step.reason))
+
+
+def _draw(step: "QrCode") -> None:
+    from rich.text import Text
+
+    from bisnesctl.bots import qr_codes
+    from bisnesctl.terminal import output
+
+    code, console = qr_codes.drawn(step.text), output.out()
+    columns = len(code.splitlines()[0])
+    if console.width < columns:
+        raise BisnesError(
+            f"the QR code has {columns} columns, this window has {console.width}: make the window wider, link with "
+            "--pairing-code NUMBER, or fetch an image: GET /api/sessions/0128/1/qr?format=png"
+        )
+    if console.is_terminal:
+        console.clear()
+    console.print(Text(code, "white on black" if console.is_terminal else ""), soft_wrap=True)
+    output.say(f"scan it {_MENU_PATH}. A new code appears here when it changes; Ctrl-C ends")
+
+
+def _print_code(step: "PairingCode") -> None:
+    from bisnesctl.terminal import output
+
+    output.result(step.code)
+    output.say(f"type it {_MENU_PATH} → Link with phone number instead")

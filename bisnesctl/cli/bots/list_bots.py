@@ -1,0 +1,92 @@
+"""`bisnesctl bots list`: the bots, with what waits and why."""
+
+from typing import TYPE_CHECKING
+
+from bisnesctl.cli.app import AnyCompany, AsJson, example
+from bisnesctl.cli.bots.group import bots
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bisnesctl.bots.store import Bot
+
+
+@bots.command("list", epilog=example("bisnesctl bots list", "bisnesctl bots list --company 0128 --json"))
+def list_bots(company: AnyCompany = None, json: AsJson = False) -> None:
+    """List the bots, how many messages wait for each, and why a bot is held."""
+    from bisnesctl.bots import store
+    from bisnesctl.database import postgres
+    from bisnesctl.health import probes
+    from bisnesctl.settings import load
+    from bisnesctl.terminal import output
+
+    settings = load()
+    with postgres.command_connection(settings) as connection:
+        found = store.find(connection, company)
+    hangs = probes.recent_hangs(settings.run_dir)
+    none = "there are no bots yet: [b]bisnesctl bots add --help[/] shows how to add one"
+    output.print_found([_with_hangs(each, hangs) for each in found], json, _show, none)
+
+
+def _with_hangs(bot: "Bot", hangs: "Mapping[str, str]") -> "Bot":
+    """The bot with the recent hangs of its session, which this machine's guard knows."""
+    from dataclasses import replace
+
+    from bisnesctl.naming import session_name
+
+    hang = hangs.get(session_name(bot.company, bot.phone)) if bot.session else None
+    return replace(bot, session_reason="; ".join(filter(None, (bot.session_reason, hang)))) if hang else bot
+
+
+def _show(found: "list[Bot]") -> None:
+    from bisnesctl.terminal import output
+
+    columns = [
+        output.Column("company"),
+        output.Column("phone", "right"),
+        output.Column("type"),
+        output.Column("channel", from_width=100),
+        output.Column("status"),
+        output.Column("number", from_width=90),
+        output.Column("number id", from_width=110),
+        output.Column("rate", "right", from_width=120),
+        output.Column("check", from_width=100),
+        output.Column("session", from_width=100),
+        output.Column("waiting", "right"),
+        output.Column("held", wraps=True),
+    ]
+    output.print_table(columns, [_cells(each) for each in found])
+
+
+def _cells(bot: "Bot") -> list[str]:
+    from rich.markup import escape
+
+    return [
+        escape(bot.company),
+        str(bot.phone),
+        bot.type,
+        bot.process,
+        escape(bot.status),
+        escape(bot.display_number or "-"),
+        escape(bot.phone_number_id or "-"),
+        "-" if bot.rate is None else f"{bot.rate:g}",
+        bot.check or "-",
+        bot.session or "-",
+        str(bot.waiting),
+        _held(bot),
+    ]
+
+
+def _held(bot: "Bot") -> str:
+    from rich.markup import escape
+
+    if bot.blocked_until is not None:
+        end = "until you act" if bot.blocked_until == "infinity" else f"until {bot.blocked_until}"
+        return f"[red]blocked {end} (`bots unblock`)[/]: {escape(bot.blocked_reason or '')}"
+    if bot.outage is not None and bot.held_until != "infinity":
+        reason = f"{bot.outage['code']}: {bot.outage['reason']}"
+        return f"[red]provider unavailable since {bot.outage['since']}[/]: {escape(reason)}"
+    if bot.held_until is None:
+        return f"[yellow]{(bot.session or '').lower()}[/]: {escape(bot.session_reason)}" if bot.session_reason else "-"
+    until = "until you act (`bots add`)" if bot.held_until == "infinity" else f"until {bot.held_until}"
+    return f"[yellow]{until}[/]: {escape(bot.held_reason or 'no reason given')}"

@@ -1,0 +1,106 @@
+"""Stops instances, or everything with supervisord. Each step is harmless if it was done before."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import groupby
+
+from bisnesctl.errors import BisnesError, CannotWrite
+from bisnesctl.host import process_stat
+from bisnesctl.processes import supervisor
+from bisnesctl.processes.deployment import Condition, Deployment, record_stop
+from bisnesctl.processes.topology import Instance, names_of
+
+#: Seconds beyond a program's kill timeout that its end may take.
+STOP_MARGIN_SECONDS = 5.0
+#: Seconds that supervisord may take to end once its processes have.
+_SHUTDOWN_TIMEOUT_SECONDS = 60.0
+#: Seconds after SIGTERM, and again after SIGKILL, in which a supervisord that does not answer should end.
+_KILL_TIMEOUT_SECONDS = 5.0
+
+Report = Callable[[str], None]
+
+
+def stop_all(deployment: Deployment, report: Report) -> bool:
+    """Stops everything in reverse order, then supervisord. Returns whether supervisord ran."""
+    condition = deployment.condition()
+    if condition is not Condition.RUNNING:
+        return end_supervisor(deployment, condition, report)
+    pid = deployment.supervisor.pid()
+    stop_in_order(deployment, deployment.unsettled(), report)
+    deployment.supervisor.shutdown()
+    _wait_for_end(deployment, pid)
+    _record_stop(deployment, report)
+    return True
+
+
+def end_supervisor(deployment: Deployment, condition: Condition, report: Report) -> bool:
+    """Waits for a supervisord that is shutting down, or ends one that does not answer. Returns whether it ran.
+
+    Its processes end with it.
+    """
+    pid = deployment.supervisor_pid()
+    if pid is None:
+        return False
+    if condition is Condition.STOPPING:
+        report(f"supervisord (pid {pid}) is shutting down: waiting for it")
+        _wait_for_end(deployment, pid)
+    else:
+        report(f"supervisord (pid {pid}) does not answer: ending it")
+        _kill(pid)
+    _record_stop(deployment, report)
+    return True
+
+
+def _record_stop(deployment: Deployment, report: Report) -> None:
+    """A full disk must not make a stop fail."""
+    try:
+        record_stop(deployment.settings.run_dir)
+    except CannotWrite as error:
+        report(f"[yellow]`bisnesctl status` will not show that it was stopped on purpose[/]: {error}")
+
+
+def _wait_for_end(deployment: Deployment, pid: int) -> None:
+    deadline = time.monotonic() + _SHUTDOWN_TIMEOUT_SECONDS
+    while process_stat.is_alive(pid):
+        deployment.supervisor.state()  # a call wakes supervisord, which otherwise takes a second for each group
+        if time.monotonic() > deadline:
+            raise BisnesError(f"supervisord (pid {pid}) does not end; its processes have stopped: `kill -9 {pid}`")
+        time.sleep(0.02)
+
+
+def _kill(pid: int) -> None:
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signum)
+        deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
+        while process_stat.is_alive(pid) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+
+def stop_in_order(deployment: Deployment, instances: Sequence[Instance], report: Report | None = None) -> None:
+    """Stops instances in the reverse order of their start, those of the same priority together.
+
+    So the session manager ends before its sessions and cannot start them again.
+    """
+    order = sorted(instances, key=lambda each: -each.program.priority)
+    for _, members in groupby(order, key=lambda each: each.program.priority):
+        tier = list(members)
+        if report is not None:
+            report(f"stopping {names_of(tier)}")
+        stop_together(deployment, tier)
+
+
+def stop_together(deployment: Deployment, instances: Sequence[Instance]) -> None:
+    """Stops instances at the same time and waits for their end. Raises `BisnesError` if one does not end."""
+    for instance in instances:
+        deployment.supervisor.stop(instance.full_name)
+    wait_stopped(deployment, instances)
+
+
+def wait_stopped(deployment: Deployment, instances: Sequence[Instance]) -> None:
+    """Waits until none of these runs, as long as their programs may take. Raises `BisnesError` after that."""
+    longest = max((each.program.kill_timeout for each in instances), default=0)
+    supervisor.wait_stopped(deployment.supervisor, {each.name for each in instances}, longest + STOP_MARGIN_SECONDS)

@@ -1,0 +1,26 @@
+"""Sends the simulator's answers over HTTP."""
+
+import socket
+import time
+
+from flask import jsonify, request, send_file
+from werkzeug.wrappers import Response
+
+from services.sandbox.meta.media import MAX_FILE_BYTES
+from services.sandbox.meta.simulator import Answer
+
+#: The biggest file, and the form around it.
+MAX_UPLOAD_BYTES = MAX_FILE_BYTES + (1 << 20)
+
+
+def respond(answer: Answer) -> Response:
+    """Send an answer after its delay, or cut the connection."""
+    time.sleep(answer.delay)
+    if answer.cut:
+        connection: socket.socket = request.environ["gunicorn.socket"]
+        connection.shutdown(socket.SHUT_RDWR)
+    if answer.file is not None and answer.path is not None:
+        return send_file(answer.path.absolute(), mimetype=answer.file.mime_type)
+    response = jsonify(answer.body)
+    response.status_code = answer.http
+    return response
