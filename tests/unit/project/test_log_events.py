@@ -2,10 +2,7 @@
 
 import pytest
 
-from scripts.lib.log_events import ROOT, LogEvent, collect, events_of
-
-#: Rooms whose events do not have stable names yet.
-NOT_YET = ("services/sandbox/",)
+from scripts.lib.log_events import LogEvent, collect, events_of
 
 
 def found_in(tmp_path, code: str) -> list[LogEvent]:
@@ -15,7 +12,7 @@ def found_in(tmp_path, code: str) -> list[LogEvent]:
 
 
 def test_every_log_event_has_a_stable_name():
-    events = [event for event in collect() if not event.path.startswith(NOT_YET)]
+    events = collect()
     assert len(events) > 30
     assert [event for event in events if not event.has_stable_name] == []
 
@@ -23,15 +20,9 @@ def test_every_log_event_has_a_stable_name():
 def test_one_name_has_one_level_in_a_file():
     levels: dict[tuple[str, str | None], set[str]] = {}
     for event in collect():
-        if not event.path.startswith(NOT_YET):
-            levels.setdefault((event.path, event.name), set()).add(event.level)
+        levels.setdefault((event.path, event.name), set()).add(event.level)
     mixed = {name for name, found in levels.items() if len(found) > 1}
     assert mixed == {("services/wakeups.py", "redis.unavailable")}  # a session looks for work without Redis
-
-
-def test_a_room_is_no_longer_listed_once_its_events_have_stable_names():
-    for room in NOT_YET:
-        assert [event for event in collect(ROOT / room) if not event.has_stable_name], f"remove {room} from NOT_YET"
 
 
 @pytest.mark.parametrize(
