@@ -110,7 +110,7 @@ class RequestBody:
 
 
 class AnswerBody:
-    """The beginning of an answer, up to a limit. What exceeds it ends the transfer, and does not change the status."""
+    """The beginning of an answer, up to a limit. Further bytes end the transfer, and do not change the status."""
 
     __slots__ = ("content", "limit", "truncated")
 

@@ -204,7 +204,7 @@ class Unavailable:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Refused for good: another attempt would be refused as well."""
+    """Refused permanently: another attempt would be refused as well."""
 
     code: str
     reason: str
@@ -320,7 +320,7 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A provider's news of a number, an account or a template, rather than of a message."""
+    """A provider's update of a number, an account or a template, rather than of a message."""
 
     event: str  # the customer's event: template.status, account.update, …
     field: str  # as the provider calls it

@@ -1,6 +1,6 @@
 """The log events of the services: every call of a logger, found in the source.
 
-`collect` is for the test of the names, and for whatever documents the events.
+`collect` serves the test of the names, and can serve documentation of the events.
 """
 
 import ast

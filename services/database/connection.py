@@ -39,8 +39,8 @@ ANNOUNCEMENT_WAIT_SECONDS = 1.0
 #: Seconds for that answer: a frozen connection announces nothing.
 ANNOUNCEMENT_TIMEOUT_SECONDS = 2.0
 
-#: Joins with a list of keys must go through the primary key, in the list's order, whatever the statistics of a churning
-#: table say; that order is also what keeps concurrent writers from deadlocks.
+#: Joins with a list of keys must go through the primary key, in the list's order, although the statistics of a churning
+#: table may suggest another plan; that order also prevents deadlocks of concurrent writers.
 KEY_PLANS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
 #: For every connection: prepared statements are planned once, since planning takes as long as running them.
 PLANNING = "-c jit=off -c plan_cache_mode=force_generic_plan"

@@ -22,7 +22,7 @@ from services.database.connection import DatabaseError, DatabaseUnavailable
 EXPIRY_INTERVAL_SECONDS = 0.25
 #: Seconds between two attempts to tidy up.
 TIDY_INTERVAL_SECONDS = 1.0
-#: Seconds before writing goes on after a fault of this process.
+#: Seconds before writing continues after a fault of this process.
 FAULT_PAUSE_SECONDS = 0.5
 #: Seconds beyond an item's own time that closing waits for a write in progress.
 CLOSE_MARGIN_SECONDS = 2.0

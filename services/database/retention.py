@@ -18,7 +18,7 @@ DEAD_DAYS = 30
 _OLD = "now() - %(days)s * interval '1 day'"
 
 # Deliveries to webhooks that were dead or inactive all that time. Locks as in services.events.store.
-_GIVE_UP = f"""
+_FAIL_OLD = f"""
 WITH stuck AS (
     SELECT l.webhook_id, l.chat_id FROM webhook_lane l JOIN webhook w ON w.id = l.webhook_id
     WHERE l.pending > 0 AND (l.claim IS NULL OR l.due < now()) AND EXISTS (
@@ -61,7 +61,7 @@ _STATEMENTS = {
     "keys": "DELETE FROM wa_key WHERE created_at < now() - interval '90 days'",
     "unknown messages": "DELETE FROM unknown_message WHERE since < now() - interval '30 days'",
     "counts of sent": "DELETE FROM wa_sent WHERE hour < now() - interval '2 days'",
-    "deliveries given up": _GIVE_UP,
+    "failed deliveries": _FAIL_OLD,
     "deliveries": _DELIVERIES,
     "events of companies": _EVENTS,
 }

@@ -71,7 +71,7 @@ RECEIVED_PAYLOAD = f"""jsonb_build_object('id', w.id, 'providerId', w.provider_i
 RECEIVED_EVENT = envelope("message", RECEIVED_PAYLOAD)
 RECEIVED_ANY_EVENT = envelope("message.any", RECEIVED_PAYLOAD)
 
-# What is said about a message: `w.id` and `w.target` are our ID and the provider's ID of that message.
+# Changes of a message: `w.id` and `w.target` are our ID and the provider's ID of that message.
 
 REACTION_EVENT = envelope(
     "message.reaction",

@@ -42,7 +42,7 @@ class PayloadMedia(Payload):
     """The file of a message."""
 
     url: str | None = _field(
-        "Where it can be fetched: the link that was sent, or our copy.",
+        "Its URL: the link that was sent, or our copy.",
         f"https://bots.example.com/api/v2/media/0128/{_ID}",
     )
     mimetype: str | None = _field("Its MIME type.", "image/jpeg")
@@ -74,7 +74,9 @@ class MessagePayload(Payload):
     replyTo: PayloadReference | None = _field("The message that it replies to.", None)
     name: str | None = _field("The name in the sender's profile.", "Aina")
     userId: str | None = _field("The provider's ID of the user.", None)
-    author: str | None = _field("Who wrote it in a group. Missing for messages that we sent.", None, default=None)
+    author: str | None = _field(
+        "The author of a message in a group. Missing for messages that we sent.", None, default=None
+    )
     content: dict[str, Any] | None = _field(
         "The message as the provider has it, for kinds other than texts and files.", None
     )

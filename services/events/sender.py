@@ -34,7 +34,7 @@ CLOCK_INTERVAL_SECONDS = 2.0
 MAX_ERROR_CHARACTERS = 500
 #: "Gone": the receiver says that it will never accept this.
 GONE_STATUS = 410
-#: Attempts at an event that fail within this process, before it becomes a dead letter so that its chat goes on.
+#: Attempts at an event that fail within this process, before it becomes a dead letter so that its chat continues.
 INTERNAL_ATTEMPTS = 5
 #: The algorithm of the signature, as the header names it.
 HMAC_ALGORITHM = "sha512"

@@ -1,4 +1,4 @@
-"""The SQL of delivering events: which lanes are due, the next event of each, and the results; and news of new events.
+"""The SQL of delivering events: the due lanes, their next events, the results; with a listener for new events.
 
 A lane has one webhook's events of one chat. It is claimed, so that its events leave one after the other. Locks are
 taken in this order: event_feed, webhooks by their id, lanes, deliveries. Claiming and recording skip lanes that others
@@ -187,7 +187,7 @@ class Result:
 
 
 class EventListener:
-    """Calls back when events were raised, and every second: for events that are due by time or were not heard of."""
+    """Calls back when events were raised, and every second for events that are due or whose announcement was lost."""
 
     def __init__(self, database: Database, on_events: Callable[[], None]) -> None:
         """`on_events` is called on a thread of its own, and must neither wait nor raise."""
@@ -199,7 +199,7 @@ class EventListener:
         threading.Thread(target=self._listen_until_stopped, name="event-listener", daemon=True).start()
 
     def stop(self) -> None:
-        """Call back no more."""
+        """Stop calling back."""
         self._stopped.set()
 
     def _listen_until_stopped(self) -> None:

@@ -26,7 +26,7 @@ class ErrorCode(StrEnum):
     meaning: str
     """When it occurs."""
     advice: str
-    """What the caller can do."""
+    """The advice for the caller."""
     example: str
     """A sentence of the field `error`."""
 

@@ -24,7 +24,7 @@ from services.outbox.store import NumberedEvent
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an arrival belongs."""
+    """The bot and number to which an arrival belongs."""
 
     n: int  # its place in the batch
     bot_id: int

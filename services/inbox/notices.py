@@ -1,4 +1,4 @@
-"""Notices: providers' news of numbers, accounts and templates, as events for customers and notes for operators."""
+"""Notices: providers' updates of numbers, accounts and templates, as events for customers and notes for operators."""
 
 from dataclasses import dataclass
 

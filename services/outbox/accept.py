@@ -311,7 +311,7 @@ class Acceptor:
         return there
 
     def _try_withdraw_others(self, connection: Connection, wanted: Collection[str]) -> None:
-        """Withdraw the messages in doubt that are not `wanted`, if the server lets us."""
+        """Withdraw the messages in doubt that are not `wanted`, if the server allows it."""
         if len(self._in_doubt) == len(wanted) or time.monotonic() < self._next_withdrawal:
             return
         try:

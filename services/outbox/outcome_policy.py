@@ -1,8 +1,8 @@
 """The meaning of an outcome for a message, for its row in the outbox, and for its number.
 
 Pure decisions of what a worker sees, without the database. `OutagePolicy` decides whose fault it is that a message did
-not leave: the message's own, or that of the provider and the way to it. `settle` turns an outcome into a status. What
-the policy remembers may be lost at any time.
+not leave: the message's own, or that of the provider and the way to it. `settle` turns an outcome into a status. The
+memory of the policy may be lost at any time.
 """
 
 import time

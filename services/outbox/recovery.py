@@ -1,8 +1,8 @@
 """Recovery of messages that dead workers had in hand.
 
 A message that never left is queued again; one that may have left becomes `unknown`. If a channel chooses the keys of
-messages before the send (WhatsApp Web), all of them are queued again: whoever claims such a message next looks for its
-key in the chat before anything else.
+messages before the send (WhatsApp Web), all of them are queued again: the next worker that claims such a message looks
+for its key in the chat before anything else.
 """
 
 from collections import defaultdict

@@ -102,7 +102,7 @@ _HISTORY = f"""history AS (
     UPDATE messages m SET status = 'revoked' FROM written w
     WHERE w.kind = 'delete' AND w.{_SENT} AND (w.payload -> 'deleteForEveryone')::bool
         AND m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'
-), closed AS (  -- Meta reports that the 24 hours are over, whatever we had counted
+), closed AS (  -- Meta reports that the 24 hours are over, even if our count differs
     UPDATE chat c SET window_until = LEAST(c.window_until, now()) FROM written w
     WHERE w.status = 'failed' AND w.error_code = '131047' AND c.bot_id = w.bot_id AND c.chat_id = w.chat_id
 )"""

@@ -24,7 +24,7 @@ from services.message import Bot, Secret
 
 #: Seconds for which a cached row is used. A change is announced and does not wait for it.
 ROW_VALID_SECONDS = 30.0
-#: Seconds for which cached rows are used after the connection that hears of changes last answered.
+#: Seconds for which cached rows are used after the connection that listens for changes last answered.
 SILENCE_SECONDS = ANNOUNCEMENT_WAIT_SECONDS + ANNOUNCEMENT_TIMEOUT_SECONDS
 #: Rows in each cache, at most.
 MAX_ROWS = 25_000
@@ -90,7 +90,7 @@ class _Cache(Generic[Name, Row]):
         return entry[1] if entry is not None and entry[0] > time.monotonic() else None
 
     def read(self, name: Name, load: Callable[[], Row | None], is_current: Callable[[], bool]) -> Row | None:
-        """Load a row, and keep it if changes of it would be heard of."""
+        """Load a row, and keep it if its changes would be noticed."""
         rows = self._rows
         row = load()
         if row is not None and is_current():
@@ -100,11 +100,11 @@ class _Cache(Generic[Name, Row]):
         return row
 
     def clear(self) -> None:
-        self._rows = {}  # a new dictionary: whoever is loading a row writes it to the old one
+        self._rows = {}  # a new dictionary: a thread that is loading a row writes it to the old one
 
 
 class AccountCache:
-    """Looks up keys and bots. While changes cannot be heard of, nothing is cached, so a revocation always counts."""
+    """Looks up keys and bots. While changes cannot be noticed, nothing is cached, so a revocation always counts."""
 
     def __init__(self, database: Database, encryption_key: str = "") -> None:
         """`encryption_key`: decrypts the bots' tokens."""
@@ -113,7 +113,7 @@ class AccountCache:
         self._bots: _Cache[tuple[str, int], Bot] = _Cache()
         self._bots_by_id: _Cache[int, Bot] = _Cache()
         self._tokens: dict[str, Secret] = {}  # decrypted, by the encrypted token
-        self._heard = -math.inf  # when the connection that hears of changes last answered
+        self._heard = -math.inf  # when the connection that listens for changes last answered
         self._stopped = threading.Event()
 
     def key(self, digest: bytes) -> Key | None:

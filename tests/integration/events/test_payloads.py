@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from services.events import webhooks
 from services.events.names import CATALOGUE, TEST
-from services.inbox.apply import Inbox
+from services.inbox.webhook_inbox import Inbox
 from services.message import (
     Call,
     Edit,
@@ -20,8 +20,8 @@ from services.message import (
     Status,
     StatusUpdate,
 )
-from services.outbox import store
-from services.outbox.store import Hold
+from services.outbox import holds
+from services.outbox.outcome_policy import Hold
 from tests.support.event_schema import check_events
 from tests.support.outbox import accept, add_bot, entry, execute, open_database, outbox, result
 
@@ -39,7 +39,7 @@ def connection(database):
 
 def receive(connection, *updates):
     execute(connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', 'x')")
-    assert Inbox("meta", lambda _: list(updates), "https://bots.example").work_off(connection) == 1
+    assert Inbox("meta", lambda _: list(updates), "https://bots.example").apply_all(connection) == 1
 
 
 def test_every_event_is_as_its_model_says(connection, database):
@@ -68,7 +68,7 @@ def test_every_event_is_as_its_model_says(connection, database):
         *(Notice(name, "a_field", NUMBER, "W1", {}) for name in ("account.alert", "user.preferences")),
         Notice("provider.update", "a_field", None, "W1", {"a": [1]}),
     )
-    store.hold(connection, [Hold(bot, Scope.BOT, None, "the access token is not valid")])
+    holds.hold(connection, [Hold(bot, Scope.BOT, None, "the access token is not valid")])
     execute(connection, "SELECT release_bot(%s)", (bot,))
     execute(connection, "SELECT raise_events(jsonb_build_array(bot_status_event(%s, 'error', 'why')))", (bot,))
     execute(

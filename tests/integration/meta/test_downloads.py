@@ -379,7 +379,7 @@ def test_a_download_of_a_killed_process_is_claimed_again_after_its_lease(stage):
     assert downloads.claim(stage.connection, []) is not None  # and the claiming process is gone
     stage.work()
     assert stage.provider.asked == {}
-    stage.let_pass(pending.LEASE)
+    stage.let_pass(pending.LEASE_SECONDS)
     stage.work()
     assert stage.kept(message)[0] == JPEG
 

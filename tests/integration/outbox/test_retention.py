@@ -97,7 +97,7 @@ def test_deliveries_that_no_webhook_accepted_in_time_become_dead_letters(connect
     webhooks.change(connection, webhook, None, None, False)
     age(connection, "webhook_delivery", "updated_at", DAYS + 1, 1, 2)
     age(connection, "event", "created_at", DAYS + 1, 1, 2)
-    assert cleaned(connection) == {"deliveries given up": 2, "events of companies": 2}
+    assert cleaned(connection) == {"failed deliveries": 2, "events of companies": 2}
     assert deliveries(connection) == [(1, "dead"), (2, "dead"), (3, "pending")]
     assert execute(connection, "SELECT pending FROM webhook_lane") == [(1,)]
     webhooks.change(connection, webhook, None, None, True)

@@ -22,7 +22,7 @@ def test_one_name_has_one_level_in_a_file():
     for event in collect():
         levels.setdefault((event.path, event.name), set()).add(event.level)
     mixed = {name for name, found in levels.items() if len(found) > 1}
-    assert mixed == {("services/wakeups.py", "redis.unavailable")}  # a session without Redis is no news for operators
+    assert mixed == {("services/wakeups.py", "redis.unavailable")}  # a session looks for work without Redis
 
 
 @pytest.mark.parametrize(
