@@ -9,7 +9,7 @@ from functools import partial
 import structlog
 
 from bisnesctl.settings import Settings
-from services.connectors.base import Connector
+from services.connector import Connector
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.database.retention import Retention

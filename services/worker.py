@@ -12,8 +12,8 @@ from functools import partial
 import structlog
 
 from services.channel import Channel, tuned_for_meta
+from services.connectors.meta.connector import MetaConnector
 from services.connectors.meta.jobs import of_meta
-from services.connectors.meta.translation.connector import MetaConnector
 from services.message import Status
 from services.outbox.delivery import JournalInUse
 from services.runtime.heartbeat import Counters

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bisnesctl.settings import Settings
-from services.connectors.base import Connector
-from services.connectors.meta.translation.connector import MetaConnector
+from services.connector import Connector
+from services.connectors.meta.connector import MetaConnector
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.database.connection import Database
 from services.media.store import MediaStore, media_store

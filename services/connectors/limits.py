@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from services.connectors.base import Unsupported
+from services.connector import Unsupported
 from services.message import MAX_TEXT, MediaPayload, Payload, ReactionPayload, TemplatePayload, TextPayload, is_user_id
 
 #: Maximum length of a caption, in characters.

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.connectors.base import Refusal
+from services.connector import Refusal
 from services.media import kinds
 from services.media.fetch import Fetched, Fetcher, FetchFailed, FetchRefused
 from services.media.store import MediaMissing, MediaStore, MediaUnavailable

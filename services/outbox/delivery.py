@@ -22,7 +22,7 @@ from psycopg2 import DataError
 
 from bisnesctl.encryption import EncryptionError
 from bisnesctl.host import disk
-from services.connectors.base import NO_ANSWER, Again, Connector, HttpConnector, Preparation, Refusal, Request
+from services.connector import NO_ANSWER, Again, Connector, HttpConnector, Preparation, Refusal, Request
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.http_client import Answered, Broken, InFlight
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Status, Unavailable, Unknown

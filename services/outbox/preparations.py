@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from services.connectors.base import Preparation, Refusal
+from services.connector import Preparation, Refusal
 from services.message import Retry
 
 #: Preparations at once.

@@ -11,8 +11,8 @@ import pytest
 
 from bisnesctl.settings import Settings
 from services.channel import Channel, tuned_for_meta
-from services.connectors.base import Connector
-from services.connectors.meta.translation.connector import MetaConnector
+from services.connector import Connector
+from services.connectors.meta.connector import MetaConnector
 from services.outbox.outcome_policy import Pauses
 from tests.integration.outbox.test_delivery import Stage
 from tests.support.deployment import free_ports

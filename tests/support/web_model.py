@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from services.connectors.base import PageRequest
+from services.connector import PageRequest
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.translation.connector import page_request
 from services.message import Outcome, Outgoing, Status

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from markdown_table import table
 
 from services.api.message_errors import HTTP, OURS, WEB, MessageError
-from services.connectors.base import Refusal
+from services.connector import Refusal
 from services.connectors.meta.translation.errors import TABLE
 from services.http_server.error_codes import RECEIVER_CODES, ErrorCode
 from services.message import Held, Rejected, Unavailable
@@ -42,7 +42,7 @@ these. `error.reason` is a sentence that says more.
 META = """\
 ### Meta
 
-The codes of Meta's page "Error codes", as numbers in a string. *What follows* says what bisnesctl does. A message \
+The codes of Meta's page "Error codes", as numbers in a string. The last column says what bisnesctl does. A message \
 that is refused has failed. If the bot is held, its messages wait until an operator has acted. If the provider is \
 unavailable, they wait until it is available. Other messages are tried again. Undocumented codes are tried again.
 """

@@ -16,7 +16,7 @@ from uuid_utils import uuid7
 from services.api.auth import Principal
 from services.api.context import Context
 from services.api.messages import lookup, request_fields
-from services.connectors.base import Unsupported
+from services.connector import Unsupported
 from services.database import error_reasons
 from services.database.connection import DatabaseUnavailable
 from services.http_server.error_codes import ErrorCode

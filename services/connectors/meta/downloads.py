@@ -9,8 +9,8 @@ import structlog
 
 from bisnesctl.encryption import EncryptionError
 from bisnesctl.settings import Settings
+from services.connectors.meta.connector import DIALOG360
 from services.connectors.meta.media_client import FileLost, FileUnavailable, MediaClient, RemoteFile
-from services.connectors.meta.translation.connector import DIALOG360
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.media import pending
 from services.media.fetch import Fetched, Fetcher, FetchFailed, FetchRefused, FetchTooLarge

@@ -8,8 +8,8 @@ import requests
 from requests.auth import AuthBase
 
 from bisnesctl.settings import Settings
+from services.connectors.meta.connector import DIALOG360, Provider
 from services.connectors.meta.translation import errors
-from services.connectors.meta.translation.connector import DIALOG360, Provider
 from services.message import Bot, Rejected
 
 #: Limit to connect.

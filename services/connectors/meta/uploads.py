@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from services.connectors.base import Preparation, Refusal
+from services.connector import Preparation, Refusal
 from services.connectors.meta.translation import errors
 from services.connectors.meta.translation.errors import MetaError
 from services.connectors.meta.ttl_cache import TtlCache

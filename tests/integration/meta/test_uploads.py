@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from services.connectors.base import Again, Preparation, Refusal
-from services.connectors.meta.translation.connector import MetaConnector
+from services.connector import Again, Preparation, Refusal
+from services.connectors.meta.connector import MetaConnector
 from services.media.store import media_store
 from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unavailable, Unknown
 from services.outbox.delivery import MAX_STEPS

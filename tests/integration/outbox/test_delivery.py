@@ -9,7 +9,7 @@ import pytest
 from bisnesctl.encryption import encrypt
 from bisnesctl.settings import load
 from services.channel import Channel, tuned_for_meta
-from services.connectors.base import Preparation
+from services.connector import Preparation
 from services.message import Rejected, Sent, Status
 from services.outbox import store
 from services.outbox.accept import Acceptor, IdempotencyConflict

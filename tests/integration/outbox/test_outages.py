@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from services.connectors.meta.translation.connector import MetaConnector
+from services.connectors.meta.connector import MetaConnector
 from services.database.connection import DatabaseError
 from services.message import Status
 from services.outbox import holds, recovery

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bisnesctl.database import retries
 from services.api.message_errors import HTTP, OURS, WEB
-from services.connectors.base import NO_ANSWER
+from services.connector import NO_ANSWER
 from services.connectors.meta.translation.errors import TABLE
 from services.connectors.wwebjs.translation import errors as page_errors
 from services.http_server.error_codes import ErrorCode

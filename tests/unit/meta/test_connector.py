@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisnesctl.settings import Settings
-from services.connectors.base import Again, Preparation, Unsupported
-from services.connectors.meta.translation.connector import MetaConnector
+from services.connector import Again, Preparation, Unsupported
+from services.connectors.meta.connector import MetaConnector
 from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unavailable, Unknown
 
 META = MetaConnector(Settings(meta_graph_url="https://graph.example/", dialog360_url="https://hub.example/"))

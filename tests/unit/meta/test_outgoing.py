@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.base import Unsupported
+from services.connector import Unsupported
 from services.connectors.limits import check_meta
-from services.connectors.meta.translation.connector import body
+from services.connectors.meta.connector import body
 from services.message import Outgoing
 
 UUID = "0190c0de-0000-7000-8000-000000000000"

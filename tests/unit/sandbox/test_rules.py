@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bisnesctl.settings import Settings
-from services.connectors.meta.translation import connector as outgoing
-from services.connectors.meta.translation.connector import MetaConnector
+from services.connectors.meta import connector as outgoing
+from services.connectors.meta.connector import MetaConnector
 from services.connectors.meta.translation.errors import TABLE, classify
 from services.message import Bot, Outgoing, Secret, Sent
 from services.sandbox.meta.behaviour import Behaviour, Behaviours

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bisnesctl.settings import Settings
-from services.connectors.base import LocalFile, PageRequest, Preparation, Unsupported
+from services.connector import LocalFile, PageRequest, Preparation, Unsupported
 from services.connectors.wwebjs.translation import errors
 from services.connectors.wwebjs.translation.connector import WwebjsConnector, page_request, under_key
 from services.media.fetch import Fetcher

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.connectors.base import LocalFile
+from services.connector import LocalFile
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.sending.page_sends import (
     ACK_TIMEOUT_SECONDS,

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from services.connectors.base import Refusal
+from services.connector import Refusal
 from services.message import Held, Rejected, Retry, Scope, Unavailable
 
 #: Maximum length of a reason, in characters; the rest of the provider's text is dropped.

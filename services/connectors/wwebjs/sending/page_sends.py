@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from bisnesctl.backoff import Backoff
-from services.connectors.base import LocalFile, PageRequest, Refusal
+from services.connector import LocalFile, PageRequest, Refusal
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Page, PageLost
 from services.connectors.wwebjs.translation import errors
 from services.connectors.wwebjs.translation.connector import KEYED_KINDS, page_id, under_key

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.connectors.base import Refusal
+from services.connector import Refusal
 from services.connectors.wwebjs.browser.page import CallFailed, Page
 from services.connectors.wwebjs.translation.connector import KEYED_KINDS, page_id
 from services.database.connection import Database, transaction

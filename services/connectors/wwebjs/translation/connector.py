@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from bisnesctl.settings import Settings
+from services.connector import LocalFile, PageCall, PageRequest, Preparation, Refusal
 from services.connectors import limits
-from services.connectors.base import LocalFile, PageCall, PageRequest, Preparation, Refusal
 from services.connectors.outgoing_files import Files, NoFile
 from services.connectors.wwebjs.translation import incoming
 from services.media.fetch import Fetcher

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.connectors.base import Refusal
+from services.connector import Refusal
 from services.message import Outcome, Outgoing, Rejected, Retry, Scope, Sent, Unavailable
 
 #: Maximum length of a reason, in characters; the rest of the page's text is dropped.

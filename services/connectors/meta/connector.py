@@ -12,8 +12,8 @@ from urllib.parse import quote
 import orjson
 
 from bisnesctl.settings import Settings
+from services.connector import NO_ANSWER, Again, Preparation, Refusal
 from services.connectors import limits
-from services.connectors.base import NO_ANSWER, Again, Preparation, Refusal
 from services.connectors.meta import outage_probe
 from services.connectors.meta.translation import errors, incoming
 from services.connectors.meta.upload_request import post_file
