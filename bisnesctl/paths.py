@@ -20,7 +20,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def shipped_folder(name: str) -> Path:
-    """The folder of shipped files called `name`: `conf` (templates, env.example) or `sql` (migrations).
+    """The folder of shipped files called `name`: `conf` (templates, env.example), `docs` or `sql` (migrations).
 
     It lies inside an installed package, and beside the package in a checkout.
     """

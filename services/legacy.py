@@ -1,18 +1,17 @@
-"""The single process of old, for a rollback: API, Meta's webhooks, sending, events and the care of the WhatsApp Web
-sessions in one, from the same code.
+"""The legacy process, for a rollback: API, Meta's webhooks, sending, events and the care of the WhatsApp Web sessions
+in one process, from the same code.
 
-It serves port 8443, needs no Redis (its own sender is woken in the process), and may run beside the others for the
-length of a rollout: claims and leases in PostgreSQL keep them from sending anything twice. The sessions' browsers run
-on as they are: a rollback disturbs none of them.
+It serves port 8443, needs no Redis (its own channel is woken within the process), and may run beside the other
+programs during a rollout: claims and leases in PostgreSQL prevent double sends. A rollback does not disturb the
+sessions' browsers.
 """
 
-import secrets
 import threading
 from typing import Any
 
 import structlog
 
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.api.asgi import AsgiApp
 from services.api.auth import Auth, declare
 from services.api.context import Context, connect
@@ -22,65 +21,67 @@ from services.connectors.meta.receiver import DIALOG360_PATH, MAX_BODY, PATH, bl
 from services.connectors.wwebjs.manager.keeper import create_keeper
 from services.events.sender import EventSender
 from services.runtime.background_jobs import BackgroundJobs
-from services.wakeups.redis_broker import ACTORS, WakeupSender, WakingBroker
+from services.runtime.process import Process
+from services.wakeups import ACTORS, WakeupSender, WakingBroker
 
 #: Seconds that a stopping process gives the messages in its hand.
-STOP_TIMEOUT = 6.0
+STOP_TIMEOUT_SECONDS = 6.0
 
 log = structlog.get_logger()
 
 
 class LocalWakeups:
-    """Wakes the sender of this very process, and the sessions, which have processes of their own."""
+    """Wakes the channel of this process, and the sessions, which have processes of their own."""
 
-    sender: Channel
+    channel: Channel
 
     def __init__(self, settings: Settings) -> None:
-        self._sessions = WakeupSender(WakingBroker(settings.redis_dsn))  # without Redis they look for work every second
+        self._sessions = WakeupSender(WakingBroker(settings.redis_dsn))  # without Redis they look every second
 
     def notify(self, queue_name: str) -> None:
         """There is work: messages to send, or webhooks to apply."""
         if queue_name in ACTORS:
-            self.sender.nudge(queue_name)
+            self.channel.wake(queue_name)
         else:
             self._sessions.notify(queue_name)
 
 
 def wire() -> Context:
-    """Connect the API to a sender in the same process."""
-    settings, run = load(), secrets.token_hex(4)
-    hints = LocalWakeups(settings)
-    context = connect(settings, hints)
-    sender = Channel(
-        settings, context.database, context.directory, context.connectors["meta"], tuned_for_meta(settings),
+    """Connect the API to a channel in the same process."""
+    process = Process.from_environment("legacy")
+    settings, run = process.settings, process.run
+    wakeups = LocalWakeups(settings)
+    context = connect(settings, wakeups)
+    channel = Channel(
+        settings, context.database, context.accounts, context.connectors["meta"], tuned_for_meta(settings),
         "legacy", run,
     )  # fmt: skip
-    hints.sender = sender
+    wakeups.channel = channel
     events = EventSender(context.settings, context.database, "legacy", run)
-    chores = of_meta(context.settings, context.database, sender.bot)
-    context.on_close(lambda: _stop(sender, events, chores))
+    jobs = of_meta(context.settings, context.database, context.accounts.sending_bot)
+    context.on_close(lambda: _stop(channel, events, jobs))
     if settings.enable_wwebjs:
-        keeper = create_keeper(settings, context.database, hints, context.counters)
+        keeper = create_keeper(settings, context.database, wakeups, context.counters)
         context.on_close(keeper.stop)
         keeper.start()
-    sender.start_in_background()
-    chores.start()
+    channel.start_in_background()
+    jobs.start()
     events.start_in_background()
     return context
 
 
-def _stop(sender: Channel, events: EventSender, chores: BackgroundJobs) -> None:
+def _stop(channel: Channel, events: EventSender, jobs: BackgroundJobs) -> None:
     """All at once, since they share the time that a stopping process has."""
-    chores.stop()
-    stopping = threading.Thread(target=events.stop, args=(STOP_TIMEOUT,))
+    jobs.stop()
+    stopping = threading.Thread(target=events.stop, args=(STOP_TIMEOUT_SECONDS,))
     stopping.start()
-    sender.stop(STOP_TIMEOUT)
-    stopping.join(STOP_TIMEOUT)
+    channel.stop(STOP_TIMEOUT_SECONDS)
+    stopping.join(STOP_TIMEOUT_SECONDS)
 
 
 def add_webhooks(context: Context, flask: Any) -> None:
-    """Meta's webhooks, which the meta process serves otherwise."""
-    webhooks = blueprint(context.settings, context.database, context.hints)
+    """Serve Meta's webhooks, as the meta process does otherwise."""
+    webhooks = blueprint(context.settings, context.database, context.notifier)
     flask.register_blueprint(declare(webhooks, Auth.NONE))  # they prove themselves by their signature
 
 

@@ -1,12 +1,12 @@
-"""The values that travel through the services: messages, bots, what became of a send, what came in.
+"""The values that travel through the services: messages, bots, outcomes of sends, updates from providers.
 
-Imports nothing of ours.
+This module imports none of ours.
 """
 
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
 #: Characters in a text, at most (Cloud API reference, "Text messages").
 MAX_TEXT = 4096
@@ -15,11 +15,11 @@ MAX_TEXT = 4096
 class Status(StrEnum):
     """A message's life, in the order in which it may move; the database type `message_status` has the same order."""
 
-    QUEUED = "queued"  # accepted, not yet in hand
+    QUEUED = "queued"  # accepted, not yet claimed
     WAITING = "waiting"  # an operator must act first; the queue is kept
-    SENDING = "sending"  # in a worker's hand
+    SENDING = "sending"  # claimed by a worker
     UNKNOWN = "unknown"  # it may have been sent: never sent again, reconciled with the provider
-    SENT = "sent"  # the provider took it
+    SENT = "sent"  # the provider accepted it
     FAILED = "failed"  # it will not be sent; the reason is kept
     DELIVERED = "delivered"
     READ = "read"
@@ -55,6 +55,92 @@ class Bot:
     access_token: Secret = field(default_factory=lambda: Secret(""))  # 360dialog: the API key
 
 
+class StoredFile(TypedDict, total=False):
+    """The file of a stored payload: a link, or a key of the media store."""
+
+    link: str
+    key: str
+    mimeType: str
+    size: int
+    sha256: str
+    filename: str | None
+    fetch: bool  # hidden from callers: the provider could not fetch the link, so we do
+    refused: str  # hidden from callers: the provider's id of the send whose link was refused
+
+
+class TextPayload(TypedDict, total=False):
+    """The stored payload of a text."""
+
+    message: str
+    mentions: list[str]
+    quotedMessageId: str  # the id that the caller gave, ours or the provider's
+    quoted_provider_id: str
+    userName: str
+
+
+class MediaPayload(TypedDict, total=False):
+    """The stored payload of a message with a file."""
+
+    media: StoredFile
+    caption: str
+    filename: str
+    voice: bool
+    quotedMessageId: str
+    quoted_provider_id: str
+    userName: str
+
+
+class TemplatePayload(TypedDict, total=False):
+    """The stored payload of a template."""
+
+    templateName: str
+    language: str
+    variables: list[str]  # of the body, {{1}} first
+    components: list[dict[str, Any]]  # as the provider has them, instead of the variables
+    userName: str
+
+
+class ReactionPayload(TypedDict, total=False):
+    """The stored payload of a reaction."""
+
+    reaction: str  # one emoji; empty: remove it
+    targetMessageId: str
+    target_provider_id: str
+
+
+class ReadPayload(TypedDict, total=False):
+    """The stored payload of a read receipt."""
+
+    typing: bool
+    targetMessageId: str
+    target_provider_id: str
+
+
+class EditPayload(TypedDict, total=False):
+    """The stored payload of an edit."""
+
+    message: str
+    targetMessageId: str
+    target_provider_id: str
+
+
+class DeletePayload(TypedDict, total=False):
+    """The stored payload of a deletion."""
+
+    deleteForEveryone: bool
+    targetMessageId: str
+    target_provider_id: str
+
+
+class Payload(
+    TextPayload, MediaPayload, TemplatePayload, ReactionPayload, ReadPayload, EditPayload, DeletePayload, total=False
+):
+    """The stored payload of a message of any kind, whose `kind` says which keys it has.
+
+    A function for one kind takes that kind's payload. The keys are those of the column `outbox.payload`.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message that a worker has claimed."""
@@ -64,21 +150,21 @@ class Outgoing:
     bot_id: int
     chat_id: str
     kind: str
-    payload: dict[str, Any]
+    payload: Payload
     attempts: int  # finished attempts before this one
-    provider_id: str | None = None  # the key that an earlier attempt chose for it, where the channel chooses them
-    outage: str | None = None  # the code of its number's outage, of which this attempt finds out whether it is over
+    provider_id: str | None = None  # the key that an earlier attempt chose for it, if the channel chooses keys
+    outage: str | None = None  # the code of its number's outage, if this attempt finds out whether it is over
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The provider took it; what is no message of its own, such as a read receipt, gets no id."""
+    """The provider accepted it. A send that is no message of its own, such as a read receipt, gets no id."""
 
     provider_id: str | None = None
 
 
 class Scope(StrEnum):
-    """How much waits when a send is put off."""
+    """How much waits when a send is postponed."""
 
     CHAT = "chat"
     BOT = "bot"
@@ -92,9 +178,9 @@ class Retry:
     code: str
     reason: str
     after: float | None = None  #: Seconds to wait; None: exponential back-off from the channel's base.
-    attempts: int | None = None  #: Attempts in all, where the provider advises other than the channel's setting.
-    scope: Scope = Scope.CHAT  #: What is held for `after` seconds.
-    growth: float = 1.0  #: Each wait of `after` seconds is so many times longer than the one before.
+    attempts: int | None = None  #: Attempts in all, if the provider advises other than the channel's setting.
+    scope: Scope = Scope.CHAT  #: The scope of the hold of `after` seconds.
+    growth: float = 1.0  #: The factor by which each wait is longer than the one before.
     slower: bool = False  #: The number's rate is halved for a while as well.
     counted: bool = True  #: Whether it counts as an attempt of the message; False: it is not the message's fault.
 
@@ -137,7 +223,7 @@ class Unknown:
     """It may have been sent: the connection broke or the answer made no sense after the request had left."""
 
     reason: str
-    outage: str = ""  #: What the provider suffers from, as a code, if the next message would fare no better.
+    outage: str = ""  #: The code of the provider's outage, if the next message would meet it as well.
 
 
 Outcome = Sent | Retry | Unavailable | Rejected | Held | Unknown
@@ -145,12 +231,12 @@ Outcome = Sent | Retry | Unavailable | Rejected | Held | Unknown
 
 @dataclass(frozen=True, slots=True)
 class StatusUpdate:
-    """What a provider reports later about a message that it took."""
+    """A provider's later report about a message that it accepted."""
 
     provider_id: str
     status: Status  # sent, delivered, read or failed
     at: float  # seconds since the epoch
-    message_id: str | None = None  # ours, where the provider echoes it
+    message_id: str | None = None  # ours, if the provider echoes it
     error_code: str | None = None
     error: str | None = None
     details: dict[str, Any] = field(default_factory=dict)  # "pricing" and "conversation", as the provider has them
@@ -172,11 +258,11 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The other side of a chat. One of the two names is there: users may hide their number."""
+    """The other side of a chat. At least one of the two ids is known: users may hide their number."""
 
     chat_id: str | None  # digits, or <id>@g.us
     user_id: str | None = None  # Meta's business-scoped user id, or WhatsApp Web's <id>@lid
-    name: str | None = None  # as the profile has it; in a group that of the one who speaks
+    name: str | None = None  # as the profile has it; in a group, the name of the author
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +272,9 @@ class Incoming:
     number: str  # the provider's id of our number (phone_number_id)
     provider_id: str
     sender: Peer  # the chat's other side, also of one that is `from_me`
-    kind: str  # text, image, …, or whatever the provider calls it
+    kind: str  # text, image, …, or any other kind, as the provider calls it
     at: float  # seconds since the epoch
-    text: str | None = None  # what a person reads: body, caption, title of the button
+    text: str | None = None  # for people: body, caption, title of the button
     quoted: str | None = None  # the provider's id of the message it answers
     media: Media | None = None
     content: dict[str, Any] = field(default_factory=dict)  # the message as the provider has it
@@ -198,20 +284,20 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Reaction:
-    """Somebody reacted to a message, or took that back."""
+    """A reaction to a message, or its removal."""
 
     number: str
     provider_id: str  # of the reaction
     sender: Peer
     target: str  # the provider's id of the message reacted to
-    emoji: str  # empty: taken back
+    emoji: str  # empty: removed
     at: float
     from_me: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A message was given another text."""
+    """A new text of a message."""
 
     number: str
     sender: Peer
@@ -234,18 +320,18 @@ class Revocation:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What the provider tells of a number, an account or a template, rather than of a message."""
+    """A provider's news of a number, an account or a template, rather than of a message."""
 
     event: str  # the customer's event: template.status, account.update, …
     field: str  # as the provider calls it
-    number: str | None  # the provider's id of our number, where it is about one
+    number: str | None  # the provider's id of our number, if it is about one
     account: str | None  # the provider's id of the business account
     value: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Somebody rang; it cannot be answered here."""
+    """An incoming call; it cannot be answered here."""
 
     number: str
     provider_id: str
@@ -258,40 +344,9 @@ class Call:
 Update = StatusUpdate | Incoming | Reaction | Edit | Revocation | Call | Notice
 
 
-class InvalidChatId(ValueError):
-    """Not a chat id in any known form."""
-
-
-_NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})(?:@c\.us)?", re.ASCII)
-_OTHER = re.compile(r"[0-9]+(?:-[0-9]+)?@(?:g\.us|lid)", re.ASCII)
-_USER = re.compile(r"[A-Z]{2}\.[A-Za-z0-9]{1,128}", re.ASCII)
-_CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
+_USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9]{1,128}", re.ASCII)
 
 
 def is_user_id(chat_id: str) -> bool:
-    """Whether a chat goes by a business-scoped user id of Meta's (`US.1349…`), its number being hidden."""
-    return _USER.fullmatch(chat_id) is not None
-
-
-def normalise_chat_id(raw: str, company_id: str) -> str:
-    """The one form under which a chat is known: E.164 digits, `<id>@g.us` for a group, `<id>@lid` for a hidden number,
-    `<country>.<id>` for a user of Meta's who hides theirs.
-
-    Accepts bare digits, a leading plus, `<digits>@c.us`, a group, lid or user id as it is, and the database's
-    contact id `<companyId>-<digits or user id>`. Raises `InvalidChatId` with the reason otherwise.
-    """
-    if (_OTHER.fullmatch(raw) and len(raw) <= 64) or is_user_id(raw):
-        return raw
-    number = raw
-    if "@" not in raw and (contact := _CONTACT.fullmatch(raw)):
-        if contact[1] != company_id:
-            raise InvalidChatId(f"the contact id {raw!r} belongs to another company than {company_id!r}")
-        number = contact[2]
-        if is_user_id(number):
-            return number
-    if match := _NUMBER.fullmatch(number):
-        return match[1]
-    raise InvalidChatId(
-        "a chat id is a phone number in international form (60123456789, +60123456789, 60123456789@c.us), "
-        "a group (…@g.us), a hidden number (…@lid) or <companyId>-<number>"
-    )
+    """Whether a chat is named by a business-scoped user id of Meta's (`US.1349…`), because its number is hidden."""
+    return _USER_ID.fullmatch(chat_id) is not None

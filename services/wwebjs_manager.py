@@ -1,35 +1,32 @@
-"""The process that manages the WhatsApp Web sessions: health and session routes over HTTP, and the keeper beside them.
+"""The process that manages the WhatsApp Web sessions: health and session routes over HTTP, and the keeper.
 
 `gunicorn services.wwebjs_manager:create_service()` serves it (port 3001). The session routes are those of the API, with
 the same keys.
 """
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.api.app import MAX_BODY, create_app
 from services.api.context import Context
 from services.api.routes.health import health
 from services.api.routes.sessions import session, sessions
 from services.connectors.wwebjs.manager.keeper import create_keeper
-from services.database.connection import Database
 from services.http_server.service import Hooks, Service
 from services.media.store import media_store
 from services.outbox.accept import Acceptor
-from services.runtime.account_cache import AccountCache
-from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import WakeupSender, WakingBroker
+from services.runtime.process import Process
+from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 
 class Manager:
-    """The WSGI application, and the keeper that it starts."""
+    """The WSGI application, which starts the keeper."""
 
     def __init__(self, context: Context) -> None:
         self.counters = context.counters  # read by the process's heartbeat
         self._flask = create_app(context, (health, sessions, session))
-        self._keeper = create_keeper(context.settings, context.database, context.hints, context.counters)
+        self._keeper = create_keeper(context.settings, context.database, context.notifier, context.counters)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         return self._flask(environ, start_response)
@@ -43,17 +40,15 @@ class Manager:
         self._keeper.stop()
 
 
-def connect(settings: Settings, hints: Notifier) -> Context:
-    """The context of the session routes; it connects with the first request."""
-    name = os.environ.get("BISNES_INSTANCE", "wwebjs")
-    database = Database(settings.database_dsn, settings.database_pool_wwebjs_max, name)
-    directory = AccountCache(database)
-    directory.start()
-    return Context(settings, database, directory, Acceptor(database, hints), hints, {}, media_store(settings))
+def connect(settings: Settings, notifier: Notifier) -> Context:
+    """The context of the session routes. The first request connects."""
+    process = Process(settings, "wwebjs", settings.database_pool_wwebjs_max)
+    acceptor = Acceptor(process.database, notifier)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, {}, media_store(settings))
 
 
 def create_service() -> Service:
     """The application for gunicorn, from the environment's settings."""
-    settings = load()
+    settings = Process.from_environment("wwebjs").settings
     manager = Manager(connect(settings, WakeupSender(WakingBroker(settings.redis_dsn))))
     return Service(manager, MAX_BODY, Hooks(manager.start, manager.stop))

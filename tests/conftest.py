@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from bisnesctl.database import migrations
+from tests.support.event_schema import check_events
 from tests.support.processes.servers import Postgres, Redis, settings_in
 
 TEMPLATE = "bisnes_migrated"
@@ -34,8 +35,10 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[str]:
-    """The URL of a fresh, migrated database."""
-    yield from _database(postgres, TEMPLATE)
+    """The URL of a fresh, migrated database. The events that a test causes in it must be as their models say."""
+    for dsn in _database(postgres, TEMPLATE):
+        yield dsn
+        check_events(dsn)
 
 
 @pytest.fixture
@@ -47,5 +50,7 @@ def empty_database(postgres: Postgres) -> Iterator[str]:
 def _database(postgres: Postgres, template: str) -> Iterator[str]:
     name = next(_names)
     postgres.run(f"CREATE DATABASE {name} TEMPLATE {template}")
-    yield postgres.dsn(name)
-    postgres.run(f"DROP DATABASE {name} WITH (FORCE)")
+    try:
+        yield postgres.dsn(name)
+    finally:
+        postgres.run(f"DROP DATABASE {name} WITH (FORCE)")

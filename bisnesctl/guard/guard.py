@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import structlog
 
-from bisnesctl.errors import BisnesError, NotRunning
+from bisnesctl.errors import BisnesError, NotRunning, SupervisorFault
 from bisnesctl.guard import hangs, memory, policy
 from bisnesctl.guard.hangs import StuckCounter
 from bisnesctl.guard.listener import SupervisorEvent
@@ -127,7 +127,10 @@ class Guard:
         for name, process in processes.items():
             instance = self._instance(name)
             if instance is not None and name != GUARD:
-                self._watch_instance(instance, process, now)
+                try:
+                    self._watch_instance(instance, process, now)
+                except SupervisorFault as error:  # concerns this instance alone; retried at the next look
+                    log.warning("supervisord.call_failed", instance=name, reason=str(error))
         for gone in self._state.histories.keys() - processes.keys():
             del self._state.histories[gone]
         if time.monotonic() >= self._next_check:
@@ -205,7 +208,11 @@ class Guard:
         self._kill_at.pop(instance.name, None)
         if reason := self._state.renewing.pop(instance.name, None):
             self._save()
-            self._deployment.supervisor.start(instance.full_name)
+            try:
+                self._deployment.supervisor.start(instance.full_name)
+            except SupervisorFault:
+                self._state.renewing[instance.name] = reason
+                raise
             log.info("instance.restarted", instance=instance.name, reason=reason)
 
     # --- Memory ----------------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ ACTIVE_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 _UNKNOWN_METHOD = 1
 _SHUTDOWN_STATE = 6
 _BAD_NAME = 10
+#: The process was started and ended at once, or could not be forked.
+_SPAWN_ERROR = 50
 _ALREADY_STARTED = 60
 _NOT_RUNNING = 70
 _ALREADY_ADDED = 90
@@ -112,17 +114,24 @@ class Supervisor:
         return {each["name"]: _process(each) for each in self._call("getAllProcessInfo")}
 
     def start(self, full_name: str) -> None:
-        """Starts `group:name` without waiting; does nothing if it runs already."""
-        self._call("startProcess", full_name, False, unless=_ALREADY_STARTED)
+        """Starts `group:name` without waiting; does nothing if it runs already.
+
+        A process that ends at once or cannot be forked is not a fault: `processes` shows it, and the guard decides
+        about it as about any other end.
+        """
+        self._call("startProcess", full_name, False, unless=(_ALREADY_STARTED, _SPAWN_ERROR))
 
     def stop(self, full_name: str) -> None:
         """Stops `group:name` without waiting; if it ended by itself, it is not restarted any more."""
-        if self._call("stopProcess", full_name, False, unless=_NOT_RUNNING) is None:
-            self._call("settle", full_name, namespace="wakeup", unless=_UNKNOWN_METHOD)  # one of an older release
+        if self._call("stopProcess", full_name, False, unless=(_NOT_RUNNING,)) is None:
+            self._call("settle", full_name, namespace="wakeup", unless=(_UNKNOWN_METHOD,))  # one of an older release
 
     def revive(self, full_name: str) -> bool:
-        """Starts `group:name` if it ended by itself and was not stopped since. Returns whether it did."""
-        return bool(self._call("revive", full_name, namespace="wakeup"))
+        """Starts `group:name` as `start` does, if it ended by itself and was not stopped since.
+
+        Returns whether it did.
+        """
+        return self._call("revive", full_name, namespace="wakeup", unless=(_SPAWN_ERROR,)) is not False
 
     def reread(self) -> Changes:
         """Makes supervisord read its configuration files again; returns the changes without applying them."""
@@ -131,21 +140,21 @@ class Supervisor:
 
     def add_group(self, name: str) -> None:
         """Adds a group that `reread` found; does nothing if it was added already."""
-        self._call("addProcessGroup", name, unless=_ALREADY_ADDED)
+        self._call("addProcessGroup", name, unless=(_ALREADY_ADDED,))
 
     def remove_group(self, name: str) -> None:
         """Removes a group whose processes have all stopped."""
-        self._call("removeProcessGroup", name, unless=_BAD_NAME)
+        self._call("removeProcessGroup", name, unless=(_BAD_NAME,))
 
     def shutdown(self) -> None:
         """Shuts supervisord down; does nothing if it is shutting down."""
-        self._call("shutdown", unless=_SHUTDOWN_STATE)
+        self._call("shutdown", unless=(_SHUTDOWN_STATE,))
 
-    def _call(self, method: str, *arguments: Any, unless: int | None = None, namespace: str = "supervisor") -> Any:
+    def _call(self, method: str, *arguments: Any, unless: tuple[int, ...] = (), namespace: str = "supervisor") -> Any:
         try:
             return getattr(self._proxy, f"{namespace}.{method}")(*arguments)
         except xmlrpc.client.Fault as fault:
-            if fault.faultCode == unless:
+            if fault.faultCode in unless:
                 return None
             if fault.faultCode == _SHUTDOWN_STATE:
                 raise ShuttingDown from fault

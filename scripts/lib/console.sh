@@ -1,4 +1,4 @@
-# What the scripts say. Sourced by them; needs bash.
+# The output of the scripts, which source this file; needs bash.
 # shellcheck shell=bash
 
 # say TEXT…: one line about what happens.
@@ -12,7 +12,7 @@ fail() {
   exit 1
 }
 
-# step TITLE COMMAND…: runs a command that takes long, shows that it goes on, and its output only where it fails.
+# step TITLE COMMAND…: runs a command that takes long and shows its progress; shows its output only if it fails.
 # Returns the command's status; its output stays in $STEP_LOG until the next step.
 step() {
   local title=$1 started=$SECONDS status=0

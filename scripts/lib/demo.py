@@ -1,6 +1,6 @@
 """The second half of the quickstart: a demo company with a number of each channel, a message through each.
 
-Runs after `bisnesctl start --multiprocess --sandbox`. What is there stays, so it can be repeated.
+Runs after `bisnesctl start --multiprocess --sandbox`. It keeps what exists, so it can be repeated.
 """
 
 import json
@@ -30,7 +30,7 @@ PATIENCE, LINK_PATIENCE = 30, 120
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the text says what to do."""
+    """The demo cannot continue; the text says what to do."""
 
 
 def main() -> int:
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def bisnesctl(*words: str, given: str = "") -> str:
-    """Shows a command as it is typed, runs it, and returns its output. Raises `DemoError` where it fails."""
+    """Shows a command as it is typed, runs it, and returns its output. Raises `DemoError` if it fails."""
     source = " <token.txt" if given else ""
     print(f"\n$ bisnesctl {shlex.join(words)}{source}", flush=True)
     command = [sys.executable, "-m", "bisnesctl", *words]
@@ -72,7 +72,7 @@ def add_number() -> None:
 
 
 def add_web_number() -> None:
-    """Registers the demo company's WhatsApp Web number. Raises `DemoError` where that place is taken."""
+    """Registers the demo company's WhatsApp Web number. Raises `DemoError` if its index is in use."""
     found = numbers(WEB)
     if any(each["type"] != "wwebjs" for each in found):
         raise DemoError(f"company {COMPANY} has a phone {WEB} already that is not the demo's: use another DATABASE_URL")
@@ -108,12 +108,12 @@ def session(settings: Settings, key: str) -> dict[str, Any]:
 
 
 def key_file(settings: Settings) -> Path:
-    """Where the demo company's key is kept, as it is shown once only."""
+    """The file that keeps the demo company's key, which is shown only once."""
     return settings.home / "quickstart.key"
 
 
 def company_key(settings: Settings) -> str:
-    """The demo company's key: that of the last time where it still opens the door, else a new one."""
+    """The demo company's key: the stored one if it is still valid, otherwise a new one."""
     path = key_file(settings)
     if path.exists() and ask(settings, path.read_text().strip(), "").status_code == 200:
         return path.read_text().strip()
@@ -133,12 +133,12 @@ def send(phone: int) -> str:
 
 
 def ask(settings: Settings, key: str, path: str) -> requests.Response:
-    """What the API says about the customer's chat, or a message of it. Raises `DemoError` where it does not answer."""
+    """The API's answer about the customer's chat or one of its messages. Raises `DemoError` if there is none."""
     return get(settings, key, f"/api/v2/messages/{COMPANY}/{CUSTOMER}{path}")
 
 
 def get(settings: Settings, key: str, path: str) -> requests.Response:
-    """What the API says. Raises `DemoError` where it does not answer."""
+    """The API's answer to a GET request. Raises `DemoError` if there is none."""
     url = f"{api_url(settings, Mode.MULTIPROCESS)}{path}"
     with requests.Session() as session:
         session.trust_env = False  # no proxy stands between us and our own API
@@ -149,7 +149,7 @@ def get(settings: Settings, key: str, path: str) -> requests.Response:
 
 
 def follow(settings: Settings, key: str, message_id: str) -> None:
-    """Shows each status of the message until it was delivered. Raises `DemoError` where that does not happen."""
+    """Shows each status of the message until it is delivered. Raises `DemoError` if it fails or takes too long."""
     shown, deadline = 0, time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         answer = ask(settings, key, f"/{message_id}")
@@ -173,7 +173,7 @@ def reason(message: dict[str, Any]) -> str:
 
 
 def summary(settings: Settings) -> str:
-    """Where everything is, and how to stop."""
+    """The text that says where everything is and how to stop it."""
     api, program = api_url(settings, Mode.MULTIPROCESS), Path(".venv/bin/bisnesctl")
     return f"""
 Both delivered. Everything runs, in the sandbox:

@@ -6,7 +6,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import APIBlueprint, OpenAPI
 from pydantic import ValidationError
 
-from services.api import current
+from services.api import event_schemas
 from services.api.auth import Auth, declare, guard
 from services.api.context import Context
 from services.api.openapi import INFO, SECURITY, Problem
@@ -27,15 +27,22 @@ RESOURCES = (
     *(messages, media_messages, media, reactions, bots, bot, sessions, session, webhooks, events),
     health.health,
 )
-#: Bytes in a request's body, at most.
+#: Bytes in a request's body without a file, at most.
 MAX_BODY = 1 << 20
 
-#: The page asks nobody else for anything: no validator on the internet.
+#: The page uses no other server, so no validator on the internet.
 _PAGE = {"validatorUrl": None, "persistAuthorization": True, "defaultModelsExpandDepth": 0}
 
 
 class Api(ExactAddresses, OpenAPI):
     """Flask with our routing and an OpenAPI document."""
+
+    def generate_spec_json(self) -> None:
+        """Make the document; an application with webhooks describes the events as well."""
+        super().generate_spec_json()  # type: ignore[no-untyped-call]
+        if webhooks.name in self.blueprints:
+            self.spec_json["webhooks"] = event_schemas.webhooks()
+            self.spec_json["components"]["schemas"] |= event_schemas.payload_schemas()
 
 
 class _Json(DefaultJSONProvider):
@@ -44,7 +51,7 @@ class _Json(DefaultJSONProvider):
 
 
 def create_app(context: Context, resources: Iterable[APIBlueprint] = RESOURCES) -> OpenAPI:
-    """The application that serves these resources with `context`. Connects to nothing by itself."""
+    """The application that serves the resources with `context`. It connects to nothing by itself."""
     app = Api(
         "services.api",
         info=INFO,
@@ -58,10 +65,9 @@ def create_app(context: Context, resources: Iterable[APIBlueprint] = RESOURCES) 
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, SWAGGER_CONFIG=_PAGE)
     for pages in ("openapi", "swagger"):
         declare(app.blueprints[pages], Auth.NONE)
-    current.attach(app, context)
     health.attach(app, Observer(context))
     answer_errors(app)
-    guard(app, context.directory)
+    guard(app, context)
     for blueprint in resources:
         app.register_api(blueprint)
     return app

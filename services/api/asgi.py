@@ -1,46 +1,68 @@
-"""The API's entry point: answers the hot path on the event loop and hands everything else to Flask.
+"""The API's entry point: answers the hot path on the event loop and hands all other requests to Flask.
 
-Sending is where the load is, and WSGI's machinery costs more than the work itself (measured: 3.1 to 5.7 thousand
-requests a second), so what is said with JSON alone (`POST …/messages/text/…`, `…/template/…`) is read here; what it
-means is said by `services.api.messages.sends`. Flask's routes are served by `services.api.flask_side`.
+Most of the load is sends, and WSGI's machinery costs more than the work itself (measured: 3.1 to 5.7 thousand requests
+a second). So `POST …/messages/text/…` and `…/template/…`, which need no file, are read here and sent by
+`services.api.messages.sends`. Other requests take a thread for Flask once their body is complete and it is their
+caller's turn.
 """
 
 import asyncio
 import gc
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from contextlib import nullcontext
+from typing import Any
 from urllib.parse import parse_qs
 
 import orjson
 import structlog
+from flask import Flask
 
 from services.api.app import MAX_BODY, create_app
-from services.api.auth import Principal, key_digest, principal_of
-from services.api.callers import MAX_UPLOADS, Callers
+from services.api.auth import (
+    HEALTH_THREADS,
+    STRANGER_THREADS,
+    Caller,
+    Callers,
+    Principal,
+    digest_of,
+    key_digest,
+    principal_of,
+)
 from services.api.context import Context, wire
 from services.api.event_stream import PATH as EVENTS
 from services.api.event_stream import Streams
-from services.api.flask_side import FlaskSide
 from services.api.messages import sends
 from services.api.messages.outcomes import Outcomes
-from services.api.messages.payloads import PLAIN
-from services.api.messages.sends import PREFIX, Reply
+from services.api.messages.request_fields import PLAIN
+from services.api.messages.sends import PENDING, PREFIX, Reply
+from services.api.routes.media_messages import body_limit
 from services.database.connection import DatabaseUnavailable
+from services.http_server import refusal
 from services.http_server.admission import Admission
-from services.http_server.asgi import Receive, Scope, Send, send_json
-from services.http_server.body import SPOOL_BYTES, read_small
-from services.http_server.errors import ApiError, database_unavailable
+from services.http_server.asgi import Receive, Scope, Send, check_path, content_length, send_json, send_refusal
+from services.http_server.body import SPOOL_BYTES, Body, BodyReader, read_small
+from services.http_server.errors import ApiError, database_refusal
 from services.http_server.refusal import Refusal
 from services.http_server.watchdog import Watchdog
+from services.http_server.wsgi_bridge import Answer, WsgiBridge
 from services.outbox.accept import IdempotencyConflict
 
-#: What the addresses of the hot path begin with.
+#: The beginnings of the addresses of the hot path.
 HOT = tuple(f"{PREFIX}{kind}/" for kind in PLAIN)
-#: Threads that look up keys and bots for the event loop, those for keys that nobody is known by, and one company's.
-LOOKUP_THREADS, STRANGER_THREADS, COMPANY_THREADS = 8, 2, 4
+#: Threads that look up keys and bots for the event loop.
+LOOKUP_THREADS = 8
+#: Threads that look up unknown keys.
+STRANGER_LOOKUP_THREADS = 2
+#: Lookup threads that one company may use at a time.
+COMPANY_LOOKUP_THREADS = 4
+#: Threads for Flask's requests with a key.
+FLASK_THREADS = 32
+#: Requests with a large body that one caller may upload at a time; further ones wait.
+MAX_UPLOADS = 16
 
-T = TypeVar("T")
+#: The headers that the hot path reads.
+_HEADERS = {b"x-api-key", b"authorization", b"idempotency-key", b"content-length"}
 
 log = structlog.get_logger()
 
@@ -54,9 +76,9 @@ class AsgiApp:
         blueprints: Callable[[Context, Any], None] = lambda *_: None,
         open_bodies: Mapping[str, int] | None = None,
     ) -> None:
-        """`blueprints` may add routes to the Flask application (the legacy process serves Meta's webhooks as well).
+        """`blueprints` may add routes to the Flask application (the legacy process also serves Meta's webhooks).
 
-        `open_bodies`: what the addresses of these begin with that ask for no key, and the bytes of their bodies.
+        `open_bodies`: the beginnings of addresses that need no key, with the maximum bytes of their bodies.
         """
         self._wire, self._blueprints, self._open_bodies = wire, blueprints, open_bodies or {}
         self._admission = Admission()
@@ -71,7 +93,7 @@ class AsgiApp:
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == EVENTS:
             await self._stream(scope, receive, send)
         elif scope["type"] == "http":
-            await self._flask.serve(scope, receive, send)
+            await self._serve_flask(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while (event := (await receive())["type"]) != "lifespan.shutdown":
@@ -82,25 +104,24 @@ class AsgiApp:
         await send({"type": "lifespan.shutdown.complete"})
 
     def _start(self) -> None:
-        self._context = self._wire()
+        context = self._context = self._wire()
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookups")
-        self._stranger_lookups = ThreadPoolExecutor(STRANGER_THREADS, "strangers")
-        self._streams, self._outcomes = Streams(self._context), Outcomes(self._context.database)
-        self._callers = Callers(self._context.directory, tuple(self._open_bodies))
+        self._stranger_lookups = ThreadPoolExecutor(STRANGER_LOOKUP_THREADS, "strangers")
+        self._streams, self._outcomes = Streams(context), Outcomes(context.database)
+        self._callers = Callers(context.accounts, tuple(self._open_bodies))
         self._uploads = Admission()
-        flask = create_app(self._context)
-        self._blueprints(self._context, flask)
-        self._flask = FlaskSide(
-            flask, self._callers, self._admission, self._uploads, self._outcomes, self._principal, self._open_bodies
-        )
+        self._bodies = BodyReader()
+        flask: Flask = create_app(context)
+        self._blueprints(context, flask)
+        self._keyed = WsgiBridge(flask, FLASK_THREADS, "flask")
+        self._keyless = WsgiBridge(flask, STRANGER_THREADS + HEALTH_THREADS, "keyless")
         self.watchdog.start()
-        gc.freeze()  # what was made so far stays; collections need not look at it again
+        gc.freeze()  # what exists now stays: later collections need not examine it
 
     async def _stop(self) -> None:
         self.watchdog.stop()
-        self._streams.close()
-        self._outcomes.close()
-        self._flask.close()
+        for part in (self._streams, self._outcomes, self._bodies, self._keyed, self._keyless):
+            part.close()
         self._lookups.shutdown(wait=False, cancel_futures=True)
         self._stranger_lookups.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._context.close)
@@ -109,39 +130,41 @@ class AsgiApp:
         try:
             stream = await self._streams.open(scope)
         except ApiError as error:
-            await _answer(send, _refusal(error))
-        except DatabaseUnavailable:
-            await _answer(send, _refusal(database_unavailable()))
+            await send_refusal(send, error)
+        except DatabaseUnavailable as error:
+            await send_refusal(send, database_refusal(error))
         else:
             await self._streams.serve(stream, receive, send)
+
+    # The hot path
 
     async def _send(self, scope: Scope, receive: Receive) -> Reply:
         try:
             return await self._accept(scope, receive)
-        except (ApiError, Refusal) as error:
+        except Refusal as error:
             refused = error
         except (DatabaseUnavailable, IdempotencyConflict) as error:
             refused = sends.refusal(error)
         except Exception as error:
-            log.exception("a request to send failed", path=scope["path"])
+            log.exception("request.failed", path=scope["path"])
             refused = sends.refusal(error)
-        return _refusal(refused)
+        return Reply(refused.status, refused.body(), tuple(refused.headers.items()))
 
     async def _accept(self, scope: Scope, receive: Receive) -> Reply:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
         principal = await self._principal(digest)
         kind, company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
         principal.require_company(company_id)
         wait = _wait(scope["query_string"]) if scope["query_string"] else None
-        body, idempotency_key = await self._body(principal, headers, receive), headers.get(b"idempotency-key")
+        body, idempotency_key = await self._small_body(principal, headers, receive), headers.get(b"idempotency-key")
         request = sends.parse(kind, company_id, chat_id, body, idempotency_key, wait)
         if not request.wait:
-            return await self._store(principal, request)
+            return await self._submit(principal, request)
         with self._outcomes.place(self._callers.of(scope, digest)):
-            return await self._outcomes.follow(await self._store(principal, request))
+            return await self._outcomes.follow(await self._submit(principal, request))
 
-    async def _body(self, principal: Principal, headers: dict[bytes, str], receive: Receive) -> bytes:
+    async def _small_body(self, principal: Principal, headers: dict[bytes, str], receive: Receive) -> bytes:
         length = headers.get(b"content-length")
         if length is not None and int(length) <= SPOOL_BYTES:
             return await read_small(receive, length, MAX_BODY)
@@ -149,29 +172,83 @@ class AsgiApp:
             return await read_small(receive, length, MAX_BODY)
 
     async def _principal(self, digest: bytes) -> Principal:
-        """Whose key it is. Raises `ApiError` (401), `DatabaseUnavailable`."""
-        directory = self._context.directory
-        key = directory.remembered(digest)
+        """The principal of a key. Raises `ApiError` (401), `DatabaseUnavailable`."""
+        accounts = self._context.accounts
+        key = accounts.cached_key(digest)
         if key is None:
             threads = self._lookups if self._callers.is_known(digest) else self._stranger_lookups
-            key = await asyncio.get_running_loop().run_in_executor(threads, directory.key, digest)
+            key = await asyncio.get_running_loop().run_in_executor(threads, accounts.key, digest)
             self._callers.note(digest, key)
         return principal_of(key)
 
-    async def _store(self, principal: Principal, request: sends.Send) -> Reply:
-        context, name = self._context, (request.company_id, request.phone_index)
-        bot = context.directory.remembered(name) or await self._ask(request, context.directory.bot, *name)
-        if "quotedMessageId" in request.payload:
-            await self._ask(request, sends.resolve_quote, context, request)
-        entry = sends.entry(context, principal, request, bot)
-        return sends.accepted(await asyncio.wrap_future(context.intake.accept(entry)), request)
+    async def _submit(self, principal: Principal, request: sends.Send) -> Reply:
+        context = self._context
+        bot = context.accounts.cached_bot(request.company_id, request.phone_index)
+        if bot is not None and "quotedMessageId" not in request.payload:
+            future = sends.submit(context, principal, request, bot)
+        else:  # the database is asked, which must not block the event loop
+            async with self._admission.turn(("lookups", request.company_id), COMPANY_LOOKUP_THREADS):
+                future = await asyncio.get_running_loop().run_in_executor(
+                    self._lookups, sends.submit, context, principal, request, bot
+                )
+        return sends.accepted(await asyncio.wrap_future(future), request)
 
-    async def _ask(self, request: sends.Send, question: Callable[..., T], *values: Any) -> T:
-        async with self._admission.turn(("lookups", request.company_id), COMPANY_THREADS):
-            return await asyncio.get_running_loop().run_in_executor(self._lookups, question, *values)
+    # All other requests
 
+    async def _serve_flask(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            check_path(scope)
+            digest = _digest(scope)
+            caller = self._callers.of(scope, digest)
+            with self._outcomes.place(caller) if caller.waits and _waits(scope) else nullcontext():
+                caller, body = await self._body(scope, receive, caller)
+                answer = await self._run(scope, caller, body)
+                if digest is not None and answer.status == 401:
+                    self._callers.note(digest, None)
+                if PENDING in answer.environ:
+                    await _answer(send, await self._outcomes.follow(answer.environ[PENDING]))
+                    return
+            await self._bridge(caller).send(answer, receive, send)
+        except Refusal as refused:
+            await send_refusal(send, refused)
 
-_READ = {b"x-api-key", b"authorization", b"idempotency-key", b"content-length"}
+    def _bridge(self, caller: Caller) -> WsgiBridge:
+        return self._keyed if caller.has_key else self._keyless
+
+    async def _run(self, scope: Scope, caller: Caller, body: Body) -> Answer:
+        try:
+            async with self._admission.turn(caller.name, caller.threads):
+                return await self._bridge(caller).run(scope, body)
+        except Refusal:
+            raise
+        except Exception:
+            log.exception("request.failed", path=scope["path"])
+            raise refusal.internal() from None
+        finally:
+            body.file.close()
+
+    async def _body(self, scope: Scope, receive: Receive, caller: Caller) -> tuple[Caller, Body]:
+        """The body. A large one is read only if its key is valid, and only `MAX_UPLOADS` of a caller at a time."""
+        limit = self._limit(scope)
+        if _is_small(scope):
+            return caller, await self._bodies.read_request(scope, receive, limit)
+        if not caller.has_key:
+            digest = digest_of(scope)
+            try:
+                await self._principal(digest)
+            except DatabaseUnavailable as error:
+                raise database_refusal(error) from None
+            caller = self._callers.of(scope, digest)
+        async with self._uploads.turn(caller.name, MAX_UPLOADS):
+            return caller, await self._bodies.read_request(scope, receive, limit)
+
+    def _limit(self, scope: Scope) -> int:
+        path: str = scope["path"]
+        for prefix, limit in self._open_bodies.items():
+            if path.startswith(prefix):
+                return limit
+        content_type = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
+        return body_limit(path, content_type.decode("latin-1")) or MAX_BODY
 
 
 def _is_hot(path: str) -> bool:
@@ -182,10 +259,22 @@ def _wait(query: bytes) -> str | None:
     return parse_qs(query.decode("latin-1"), keep_blank_values=True).get("wait", [None])[0]
 
 
-def _refusal(error: ApiError | Refusal) -> Reply:
-    if isinstance(error, Refusal):
-        error = ApiError(error.status, error.code, error.message, error.headers)
-    return Reply(error.status, error.body(), tuple(error.headers.items()))
+def _waits(scope: Scope) -> bool:
+    return scope["method"] != "GET" and b"wait=" in scope["query_string"]
+
+
+def _digest(scope: Scope) -> bytes | None:
+    try:
+        return digest_of(scope)
+    except ApiError:
+        return None
+
+
+def _is_small(scope: Scope) -> bool:
+    length = content_length(scope)
+    if length is not None:
+        return length <= SPOOL_BYTES
+    return all(name != b"transfer-encoding" for name, _ in scope["headers"])
 
 
 async def _answer(send: Send, reply: Reply) -> None:

@@ -1,7 +1,7 @@
-"""Who asks: API keys, and what each resource demands of them.
+"""Who asks, and what for: API keys, the companies behind them, and the auth that each resource demands.
 
-A resource names its demand when it is made (`resource`, or `declare` for a blueprint of somebody else's); a
-request to one that names none is refused, so that nothing is open by oversight.
+A resource declares its auth when it is made (`resource`, or `declare` for a blueprint of another package). A request to
+a resource that declares none is refused, so that nothing is open by oversight.
 """
 
 import hashlib
@@ -9,104 +9,128 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
-from flask import Flask, g, request
+from flask import Flask, current_app, g, request
 from flask.sansio.blueprints import Blueprint
 from flask_openapi3 import APIBlueprint, Tag
 
+from services.api.context import Context
 from services.api.openapi import COMMON, SECURITY, problems
+from services.http_server.asgi import Scope
+from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
 from services.runtime.account_cache import AccountCache, Key
 
-AnyBlueprint = TypeVar("AnyBlueprint", bound=Blueprint)
+#: Threads that the requests of one company may use at a time.
+COMPANY_THREADS = 12
+#: The same for one operator's key.
+OPERATOR_THREADS = 24
+#: The same for all requests without a known key.
+STRANGER_THREADS = 4
+#: The same for all requests for health.
+HEALTH_THREADS = 4
+#: The same for all requests that prove themselves without a key, such as providers' webhooks.
+OPEN_THREADS = 16
+#: Requests with `?wait=` that one company may have open in a process.
+COMPANY_WAITS = 100
+#: The same for one operator's key.
+OPERATOR_WAITS = 400
+#: The same for all requests without a known key.
+STRANGER_WAITS = 50
+#: Callers that are remembered by the digest of their key.
+MAX_CALLERS = 10_000
 
+#: The headers that may carry a key.
+KEY_HEADERS = (b"x-api-key", b"authorization")
+_HEALTH = ("/health", "/api/health", "/metrics/")
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
+_EXTENSION = "bisnes"
+
+AnyBlueprint = TypeVar("AnyBlueprint", bound=Blueprint)
 
 
 class Auth(Enum):
     """What a resource demands."""
 
-    NONE = "none"  # anybody may ask
-    COMPANY = "company"  # a key of the company that the address names, or an operator's
+    NONE = "none"  # nothing
+    COMPANY = "company"  # a key of the company in the address, or an operator's
     OPERATOR = "operator"  # an operator's key
-    KEY = "key"  # any key; whose company the request is about, `company_of` says
+    KEY = "key"  # any key; `company_of` says which company the request is about
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks: a company, or an operator where `company_id` is None."""
+    """The company that a key belongs to; None for an operator."""
 
     company_id: str | None
 
     def require_company(self, company_id: str) -> None:
-        """Raise `ApiError` (403) unless the company may be seen."""
+        """Raise `ApiError` (403) unless the principal may act for the company."""
         if self.company_id not in (None, company_id):
             message = f"this API key belongs to company {self.company_id}, not to {company_id}"
-            raise ApiError(403, "foreign_company", message)
+            raise ApiError(ErrorCode.FOREIGN_COMPANY, message)
 
     def require_operator(self) -> None:
-        """Raise `ApiError` (403) unless an operator asks."""
+        """Raise `ApiError` (403) unless the principal is an operator."""
         if self.company_id is not None:
             message = "this needs an operator's API key (bisnesctl keys create makes one)"
-            raise ApiError(403, "foreign_company", message)
+            raise ApiError(ErrorCode.FOREIGN_COMPANY, message)
 
 
 def company_of(principal: Principal, named: str | None) -> str:
-    """The company that a request is about, where its address does not say: the key's, or the one an operator names.
+    """The company that a request without a company in its address is about: the key's, or the one that it names.
 
-    Raises `ApiError`: 400 where an operator named none, 403 where a company's key named another company.
+    Raises `ApiError`: 400 if an operator named none, 403 if a company's key named another company.
     """
     if named is not None:
         principal.require_company(named)
         return named
     if principal.company_id is None:
-        message = "company: an operator's key speaks for no company; name the one that is meant as company"
-        raise ApiError(400, "invalid_request", message)
+        message = "company: an operator's key belongs to no company; name the company"
+        raise ApiError(ErrorCode.INVALID_REQUEST, message)
     return principal.company_id
 
 
 def key_digest(api_key: str | None, authorization: str | None) -> bytes:
-    """SHA-256 of the presented key, from the headers `X-Api-Key` (which wins) and `Authorization`.
+    """SHA-256 of the key in the header `X-Api-Key` or else `Authorization`.
 
-    Raises `ApiError` (401, no_key) where neither has one.
+    Raises `ApiError` (401, no_key) if neither has one.
     """
     key = (api_key or "").strip()
     if not key and authorization:
         scheme, _, credentials = authorization.strip().partition(" ")
         key = credentials.strip() if scheme.lower() == "bearer" else ""
     if not key:
-        message = "send your API key as X-Api-Key or as Authorization: Bearer <key>"
-        raise ApiError(401, "no_key", message, _CHALLENGE)
+        raise ApiError(ErrorCode.NO_KEY, ErrorCode.NO_KEY.example, _CHALLENGE)
     return hashlib.sha256(key.encode()).digest()
 
 
+def digest_of(scope: Scope) -> bytes:
+    """The digest of the key of an ASGI request. Raises `ApiError` (401, no_key)."""
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in KEY_HEADERS}
+    return key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
+
+
 def principal_of(key: Key | None) -> Principal:
-    """Whose key it is. Raises `ApiError` (401, invalid_key) for one that is unknown or was revoked."""
+    """The principal of a key. Raises `ApiError` (401, invalid_key) if the key is unknown or was revoked."""
     if key is None:
-        message = "this API key is unknown or was revoked (bisnesctl keys list)"
-        raise ApiError(401, "invalid_key", message, _CHALLENGE)
+        raise ApiError(ErrorCode.INVALID_KEY, ErrorCode.INVALID_KEY.example, _CHALLENGE)
     return Principal(key.company_id)
 
 
-def authenticate(directory: AccountCache, api_key: str | None, authorization: str | None) -> Principal:
-    """Whoever the two headers speak for. Raises `ApiError` (401) or `DatabaseUnavailable`."""
-    return principal_of(directory.key(key_digest(api_key, authorization)))
-
-
 def resource(name: str, about: str, auth: Auth) -> APIBlueprint:
-    """A blueprint that demands `auth`; its OpenAPI operations say so and list the errors that follow."""
+    """A blueprint that demands `auth`; its OpenAPI operations list the errors that follow from it."""
     blueprint = APIBlueprint(
         name,
         __name__,
         abp_tags=[Tag(name=name, description=about)],
         abp_security=[{}] if auth is Auth.NONE else [{scheme: []} for scheme in SECURITY],
-        abp_responses=problems(*_REFUSALS[auth]),
+        abp_responses=problems(*_ALWAYS) if auth is Auth.NONE else problems(*_ALWAYS, *_WITH_KEY),
     )
     return declare(blueprint, auth)
 
 
 _ALWAYS = ("invalid_request", "internal", *COMMON)
-_WITH_KEY = (*_ALWAYS, "no_key", "invalid_key", "foreign_company", "database_unavailable")
-_REFUSALS = {Auth.NONE: _ALWAYS, Auth.COMPANY: _WITH_KEY, Auth.OPERATOR: _WITH_KEY, Auth.KEY: _WITH_KEY}
+_WITH_KEY = ("no_key", "invalid_key", "foreign_company", "database_unavailable")
 
 
 def declare(blueprint: AnyBlueprint, auth: Auth) -> AnyBlueprint:
@@ -116,12 +140,13 @@ def declare(blueprint: AnyBlueprint, auth: Auth) -> AnyBlueprint:
 
 
 def declared(blueprint: Blueprint | None) -> Auth | None:
-    """What the blueprint demands, or None where nobody has said it."""
+    """What the blueprint demands, or None if it does not declare it."""
     return getattr(blueprint, "auth", None)
 
 
-def guard(app: Flask, directory: AccountCache) -> None:
-    """Let every request prove that it meets its resource's demand, before anything else of it is read."""
+def guard(app: Flask, context: Context) -> None:
+    """Serve the application's requests with `context`, each once it has met the demand of its resource."""
+    app.extensions[_EXTENSION] = context
 
     @app.before_request
     def check() -> None:
@@ -129,15 +154,79 @@ def guard(app: Flask, directory: AccountCache) -> None:
             return  # no such address: answered as 404 or 405
         auth = declared(app.blueprints.get(request.blueprint or ""))
         if auth is None:
-            raise RuntimeError(f"the route {request.endpoint} does not name its auth")
-        if auth is not Auth.NONE:
-            headers = request.headers
-            _admit(authenticate(directory, headers.get("X-Api-Key"), headers.get("Authorization")), auth)
+            raise RuntimeError(f"the route {request.endpoint} does not declare its auth")
+        if auth is Auth.NONE:
+            return
+        headers = request.headers
+        digest = key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))
+        g.principal = principal_of(context.accounts.key(digest))
+        if auth is Auth.OPERATOR:
+            g.principal.require_operator()
+        elif auth is Auth.COMPANY:
+            g.principal.require_company((request.view_args or {})["companyId"])
 
 
-def _admit(principal: Principal, auth: Auth) -> None:
-    if auth is Auth.OPERATOR:
-        principal.require_operator()
-    elif auth is Auth.COMPANY:
-        principal.require_company((request.view_args or {})["companyId"])
-    g.principal = principal
+def context() -> Context:
+    """The context of the application whose request is being answered."""
+    found: Context = current_app.extensions[_EXTENSION]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The name under which a request counts while it is served: a company, an operator's key, or a group without keys.
+
+    Callers share the server, so that none uses what the others need. They grant nothing: the key of each request does.
+    """
+
+    name: str
+    threads: int
+    waits: int = 0
+    #: Whether its requests use the threads that are reserved for known keys.
+    has_key: bool = True
+
+
+STRANGERS = Caller("strangers", STRANGER_THREADS, STRANGER_WAITS, has_key=False)
+HEALTH = Caller("health", HEALTH_THREADS, has_key=False)
+OPEN = Caller("open", OPEN_THREADS)
+
+
+class Callers:
+    """Maps the digests of keys to callers, also while the account cache must look the keys up again."""
+
+    def __init__(self, accounts: AccountCache, open_paths: tuple[str, ...] = ()) -> None:
+        """`open_paths`: the beginnings of the addresses that need no key."""
+        self._accounts, self._open_paths = accounts, open_paths
+        self._known: dict[bytes, Caller] = {}
+
+    def of(self, scope: Scope, digest: bytes | None) -> Caller:
+        """The caller of a request. `digest`: its key's; None if it has no key."""
+        path: str = scope["path"]
+        if path.startswith(_HEALTH):
+            return HEALTH
+        if self._open_paths and path.startswith(self._open_paths):
+            return OPEN
+        if digest is None:
+            return STRANGERS
+        key = self._accounts.cached_key(digest)
+        return self.note(digest, key) if key is not None else self._known.get(digest, STRANGERS)
+
+    def note(self, digest: bytes, key: Key | None) -> Caller:
+        """The caller of a key that was looked up; None: the key is unknown or was revoked."""
+        if key is None:
+            self._known.pop(digest, None)
+            return STRANGERS
+        caller = self._known.get(digest)
+        if caller is None:
+            if len(self._known) >= MAX_CALLERS:
+                self._known.clear()
+            if key.company_id is None:
+                caller = Caller(f"operator:{digest.hex()}", OPERATOR_THREADS, OPERATOR_WAITS)
+            else:
+                caller = Caller(f"company:{key.company_id}", COMPANY_THREADS, COMPANY_WAITS)
+            self._known[digest] = caller
+        return caller
+
+    def is_known(self, digest: bytes) -> bool:
+        """Whether the key was valid at its last look-up."""
+        return digest in self._known

@@ -1,10 +1,9 @@
-"""What the API is made of: wired in one place, connected when the server starts."""
+"""The parts that serve the API's requests, wired in one place and connected when the server starts."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.connectors.base import Connector
 from services.connectors.meta.translation.connector import MetaConnector
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
@@ -13,48 +12,46 @@ from services.media.store import MediaStore, media_store
 from services.outbox.accept import Acceptor
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
-from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import WakeupSender, WakingBroker
+from services.runtime.process import Process
+from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 
 @dataclass(frozen=True)
 class Context:
-    """The parts that requests are served with."""
+    """The parts that serve requests."""
 
     settings: Settings
     database: Database
-    directory: AccountCache
-    intake: Acceptor
-    hints: Notifier
-    connectors: dict[str, Connector]  # by process name
+    accounts: AccountCache
+    acceptor: Acceptor
+    notifier: Notifier
+    connectors: dict[str, Connector]  # by channel
     media: MediaStore
     counters: Counters = field(default_factory=Counters)
     _closing: list[Callable[[], object]] = field(default_factory=list)
 
     def on_close(self, action: Callable[[], object]) -> None:
-        """Do this as well when the server stops; the last one first."""
+        """Run `action` when the server stops; the action added last runs first."""
         self._closing.insert(0, action)
 
     def close(self) -> None:
-        """Commit what waits and let go of the database."""
+        """Commit the messages that wait and disconnect."""
         for action in self._closing:
             action()
-        self.intake.close()
-        self.directory.stop()
+        self.acceptor.close()
+        self.accounts.stop()
         self.database.close()
 
 
-def connect(settings: Settings, hints: Notifier) -> Context:
+def connect(settings: Settings, notifier: Notifier) -> Context:
     """A context on the database of the settings; it connects with the first request."""
-    database = Database(settings.database_dsn, settings.database_pool_api_max, os.environ.get("BISNES_INSTANCE", "api"))
-    directory = AccountCache(database)
-    directory.start()
+    process = Process(settings, "api", settings.database_pool_api_max)
     connectors: dict[str, Connector] = {"meta": MetaConnector(settings), "wwebjs": WwebjsConnector(settings)}
-    intake = Acceptor(database, hints)
-    return Context(settings, database, directory, intake, hints, connectors, media_store(settings))
+    acceptor = Acceptor(process.database, notifier)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, connectors, media_store(settings))
 
 
 def wire() -> Context:
     """The context of an API process."""
-    settings = load()
+    settings = Process.from_environment("api").settings
     return connect(settings, WakeupSender(WakingBroker(settings.redis_dsn)))

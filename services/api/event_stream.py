@@ -1,7 +1,7 @@
 """The streams of one API process: each is a coroutine that sends a company's events as they are raised.
 
-One listener wakes them all. A stream reads its next events only after the last ones were taken by its client, so a
-client that does not keep up costs no memory.
+One listener wakes all streams. A stream reads its next events only after its client has received the last ones, so a
+slow client costs no memory.
 """
 
 import asyncio
@@ -19,20 +19,21 @@ from services.api.context import Context
 from services.api.sse import StreamRequest
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.events import feed
-from services.events.listener import EventListener
+from services.events.store import EventListener
+from services.http_server.error_codes import RETRY_LATER_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
 from services.http_server.shutdown import on_termination
 from services.runtime.account_cache import Key
 
 PATH = "/api/events"
-#: Streams of one company in one API process, at most.
-MOST = 20
-#: Seconds without an event after which a comment is sent, so that nothing in between takes the connection for dead.
-KEEP_ALIVE = 15.0
-#: Seconds before a database that is away is asked again.
-PATIENCE = 1.0
-#: Threads that ask the database for all streams together.
-THREADS = 4
+#: Streams that one company may have open in one API process.
+MAX_STREAMS = 20
+#: Seconds without an event after which a comment is sent, so that no proxy closes the connection.
+KEEP_ALIVE_SECONDS = 15.0
+#: Seconds before an unavailable database is asked again.
+RETRY_SECONDS = 1.0
+#: Threads that query the database for all streams together.
+QUERY_THREADS = 4
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -45,12 +46,13 @@ log = structlog.get_logger()
 class Stream:
     """One client's stream."""
 
-    def __init__(self, digest: bytes, asked: StreamRequest) -> None:
-        self.digest, self.asked = digest, asked
-        self.preface = b""  # what it begins with
-        self.position = 0  # the number of the last event that was looked at
-        self.told = 0  # the position that the client knows of
-        self.stirred = asyncio.Event()  # there is something to do
+    def __init__(self, digest: bytes, request: StreamRequest) -> None:
+        self.digest = digest  # of the key that opened it
+        self.request = request
+        self.preface = b""  # the first bytes of the stream
+        self.position = 0  # the number of the last event that was read
+        self.sent_position = 0  # the last position that the client knows
+        self.changed = asyncio.Event()  # there may be new events, or the stream must end
 
 
 class Streams:
@@ -62,146 +64,146 @@ class Streams:
         self._open: set[Stream] = set()
         self._count: Counter[str] = Counter()
         self._ended = False
-        self._threads = ThreadPoolExecutor(THREADS, "streams")
-        self._bell = EventListener(context.database, lambda: self._from_thread(self._look_soon))
+        self._threads = ThreadPoolExecutor(QUERY_THREADS, "streams")
+        self._listener = EventListener(context.database, lambda: self._from_thread(self._check_soon))
         self._listening = False
-        self._look: asyncio.Task[None] | None = None
-        self._rung = False
+        self._check: asyncio.Task[None] | None = None
+        self._announced = False
         on_termination(self.end)
 
     async def open(self, scope: Scope) -> Stream:
         """A stream for the request. Raises `ApiError`, `DatabaseUnavailable`."""
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _READ}
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
         principal = principal_of(await self._key(digest))
         query = parse_qs(scope["query_string"].decode("latin-1"), errors="replace")
-        company, events, session, last = (query.get(name, [None])[-1] for name in _ASKED)
-        asked = sse.parse(principal, company, events, session, headers.get(b"last-event-id") or last)
-        company_id = asked.wish.company_id
-        if self._count[company_id] >= MOST:
-            message = f"company {company_id} has {MOST} streams open here already; close one first"
-            raise ApiError(429, "too_many_streams", message, {"Retry-After": "60"})
-        return await self._begin(Stream(digest, asked))
+        company, events, session, last = (query.get(name, [None])[-1] for name in _PARAMETERS)
+        request = sse.parse(principal, company, events, session, headers.get(b"last-event-id") or last)
+        company_id = request.filter.company_id
+        if self._count[company_id] >= MAX_STREAMS:
+            message = f"company {company_id} has {MAX_STREAMS} streams open here already; close one first"
+            raise ApiError(ErrorCode.TOO_MANY_STREAMS, message, retry_after(RETRY_LATER_SECONDS))
+        return await self._begin(Stream(digest, request))
 
     async def serve(self, stream: Stream, receive: Receive, send: Sending) -> None:
-        """Send the stream's events until its client goes, its key is revoked, or the process ends."""
-        gone = asyncio.ensure_future(_gone(receive))
-        gone.add_done_callback(lambda _: stream.stirred.set())
+        """Send the stream's events until its client disconnects, its key is revoked, or the process ends."""
+        disconnected = asyncio.ensure_future(_disconnected(receive))
+        disconnected.add_done_callback(lambda _: stream.changed.set())
         try:
             await _start(send, stream.preface)
-            while not (gone.done() or self._ended) and await self._is_allowed(stream):
-                await self._go_on(stream, send)
+            while not (disconnected.done() or self._ended) and await self._is_allowed(stream):
+                await self._advance(stream, send)
         finally:
-            gone.cancel()
+            disconnected.cancel()
             self._remove(stream)
         await send({"type": "http.response.body", "body": b""})
 
     def close(self) -> None:
-        """Let go of what serves them, once they have ended."""
+        """End all streams and stop the threads."""
         self.end()
         self._threads.shutdown(wait=False)
 
     def end(self) -> None:
-        """End all streams: their clients come back to whoever is there then."""
+        """End all streams: their clients reconnect, perhaps to another process."""
         self._ended = True
-        self._bell.stop()
+        self._listener.stop()
         for stream in self._open:
-            stream.stirred.set()
+            stream.changed.set()
 
-    async def _go_on(self, stream: Stream, send: Sending) -> None:
-        stream.stirred.clear()
+    async def _advance(self, stream: Stream, send: Sending) -> None:
+        stream.changed.clear()
         try:
-            sent = await self._pass_on(stream, send)
+            sent = await self._send_new(stream, send)
         except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("a stream waits for the database", reason=str(error).strip())
-            await asyncio.sleep(PATIENCE)
+            log.warning("stream.database_unavailable", reason=str(error).strip())
+            await asyncio.sleep(RETRY_SECONDS)
             return
         if not (sent or self._ended):
             await self._wait(stream, send)
 
-    async def _pass_on(self, stream: Stream, send: Sending) -> bool:
-        """Send what is new; returns whether there may be more."""
+    async def _send_new(self, stream: Stream, send: Sending) -> bool:
+        """Send new events; returns whether there may be more."""
         before = stream.position
-        found, stream.position = await self._ask(feed.read, stream.asked.wish, before, sse.BATCH)
+        found, stream.position = await self._query(feed.read, stream.request.filter, before, sse.BATCH)
         if found:
-            await _send(send, b"".join(sse.written(event) for _, event in found))
-            stream.told = found[-1][0]
+            await _send(send, b"".join(sse.event_block(event) for _, event in found))
+            stream.sent_position = found[-1][0]
         return stream.position > before
 
     async def _wait(self, stream: Stream, send: Sending) -> None:
         try:
-            await asyncio.wait_for(stream.stirred.wait(), KEEP_ALIVE)
+            await asyncio.wait_for(stream.changed.wait(), KEEP_ALIVE_SECONDS)
         except TimeoutError:
-            behind = stream.told < stream.position
-            await _send(send, sse.KEEP_ALIVE + (sse.place(stream.position) if behind else b""))
-            stream.told = stream.position
+            is_behind = stream.sent_position < stream.position
+            await _send(send, sse.KEEP_ALIVE + (sse.position_id(stream.position) if is_behind else b""))
+            stream.sent_position = stream.position
 
     async def _is_allowed(self, stream: Stream) -> bool:
-        """Whether the key still counts; while the database is away, it does."""
+        """Whether the key is still valid. While the database is unavailable, it counts as valid."""
         try:
             return await self._key(stream.digest) is not None
         except (DatabaseUnavailable, DatabaseError):
             return True
 
     async def _key(self, digest: bytes) -> Key | None:
-        known = self._context.directory.remembered(digest)
+        known = self._context.accounts.cached_key(digest)
         if known is not None:
-            return known  # type: ignore[no-any-return]
-        return await self._loop.run_in_executor(self._threads, self._context.directory.key, digest)
+            return known
+        return await self._loop.run_in_executor(self._threads, self._context.accounts.key, digest)
 
     async def _begin(self, stream: Stream) -> Stream:
         if not self._listening:
             self._listening = True
-            self._bell.start()
+            self._listener.start()
         self._open.add(stream)
-        self._count[stream.asked.wish.company_id] += 1
+        self._count[stream.request.filter.company_id] += 1
         try:
             days = self._context.settings.events_keep_days
-            stream.position, stream.preface = await self._ask(sse.begin, stream.asked, days)
+            stream.position, stream.preface = await self._query(sse.begin, stream.request, days)
         except BaseException:
             self._remove(stream)
             raise
-        stream.told = stream.position
+        stream.sent_position = stream.position
         return stream
 
     def _remove(self, stream: Stream) -> None:
         self._open.discard(stream)
-        self._count[stream.asked.wish.company_id] -= 1
+        self._count[stream.request.filter.company_id] -= 1
 
-    def _look_soon(self) -> None:
-        self._rung = True
-        if self._open and (self._look is None or self._look.done()):
-            self._look = asyncio.ensure_future(self._look_for_new())
+    def _check_soon(self) -> None:
+        self._announced = True
+        if self._open and (self._check is None or self._check.done()):
+            self._check = asyncio.ensure_future(self._check_for_new())
 
-    async def _look_for_new(self) -> None:
-        while self._rung and self._open:
-            self._rung = False
-            companies = {stream.asked.wish.company_id for stream in self._open}
+    async def _check_for_new(self) -> None:
+        while self._announced and self._open:
+            self._announced = False
+            companies = {stream.request.filter.company_id for stream in self._open}
             try:
-                latest = await self._ask(feed.last, list(companies))
+                latest = await self._query(feed.last, list(companies))
             except (DatabaseUnavailable, DatabaseError):
-                return  # the bell rings again in a second
+                return  # the listener calls again within a second
             for stream in self._open:
-                if latest.get(stream.asked.wish.company_id, 0) > stream.position:
-                    stream.stirred.set()
+                if latest.get(stream.request.filter.company_id, 0) > stream.position:
+                    stream.changed.set()
 
-    async def _ask(self, question: Callable[..., T], *values: Any) -> T:
-        def answer() -> T:
+    async def _query(self, query: Callable[..., T], *values: Any) -> T:
+        def run() -> T:
             with self._context.database.connection() as connection:
-                return question(connection, *values)
+                return query(connection, *values)
 
-        return await self._loop.run_in_executor(self._threads, answer)
+        return await self._loop.run_in_executor(self._threads, run)
 
     def _from_thread(self, action: Callable[[], None]) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(action)
 
 
-_READ = {b"x-api-key", b"authorization", b"last-event-id"}
-_ASKED = ("company", "events", "session", "lastEventId")
+_HEADERS = {b"x-api-key", b"authorization", b"last-event-id"}
+_PARAMETERS = ("company", "events", "session", "lastEventId")
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 

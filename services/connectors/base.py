@@ -1,12 +1,12 @@
-"""What the delivery asks of a channel. A connector translates in both directions and touches no database."""
+"""The interface between the outbox and a channel. A connector translates in both directions and uses no database."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from services.http_client.request import HttpRequest
-from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Unavailable, Update
+from services.http_client import HttpRequest
+from services.message import Bot, Held, Outcome, Outgoing, Payload, Rejected, Retry, Unavailable, Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,15 @@ class LocalFile:
 
     path: Path
     mime_type: str
-    release: Callable[[], object]  # to be called once it is not needed any more
+    release: Callable[[], object]  # call it when the file is no longer needed
+
+
+@dataclass(frozen=True, slots=True)
+class PageCall:
+    """A function of a browser's page and its arguments, as JSON."""
+
+    function: str
+    arguments: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,7 @@ class PageRequest:
     """One send through a browser's page."""
 
     message: Outgoing
+    calls: tuple[PageCall, ...]  # to be made in this order; the answer of the last one is the outcome
     file: LocalFile | None = None
 
 
@@ -36,10 +45,10 @@ Refusal = Retry | Unavailable | Rejected | Held
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What must be done before a message can leave, such as uploading its file; harmless to repeat.
+    """Work that must be done before a message can leave, such as an upload of its file; harmless to repeat.
 
-    `run` may take seconds: it is called on a thread of its own. It returns None when the connector can now be asked for
-    the request, or why there is nothing to send.
+    `run` may take seconds, so it is called on a thread of its own. It returns None if the connector can now be asked
+    for the request, or why there is nothing to send.
     """
 
     run: Callable[[], Refusal | None]
@@ -47,32 +56,36 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Refused, but the connector knows another way: it is asked for the request once more, in the same attempt."""
+    """The provider refused, but the connector knows another way: ask it for a request again, in the same attempt."""
 
 
 class Unsupported(ValueError):
-    """The channel cannot do that for that chat; the text says what to do instead."""
+    """The channel cannot send this to this chat; the text says what to do instead."""
 
 
 class Connector(Protocol):
-    """A channel: its messages leave through a window that takes its requests."""
+    """The translator of one channel."""
 
     process_name: str
 
-    def check(self, kind: str, chat_id: str, payload: dict[str, Any]) -> None:
-        """Refuse before acceptance what the channel could never send; raises `Unsupported`."""
+    def check(self, kind: str, chat_id: str, payload: Payload) -> None:
+        """Refuse, before acceptance, what the channel could never send. Raises `Unsupported`."""
 
-    def request(self, bot: Bot, message: Outgoing) -> Request | Preparation:
-        """The request that sends the message, or what must be done before there can be one."""
+    def request(self, bot: Bot, message: Outgoing) -> Request | Preparation | Refusal:
+        """The request that sends the message, the work that must come first, or why it cannot be sent."""
 
     def probe(self, bot: Bot, outage: str) -> Preparation | None:
-        """How to find out, without sending anything, whether a number's outage is over; `outage`: its code.
+        """A check, which sends nothing, of whether a bot's outage is over. `outage`: its code.
 
-        None if the next message may find out: nothing of that kind leaves a message's outcome open.
+        None if the next message may serve as the check, because the outcome of a message is never in doubt.
         """
 
-    def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome | Again:
-        """What the provider's complete answer means; `status` is the HTTP status, or a window's likeness of one."""
-
     def parse(self, body: bytes) -> list[Update]:
-        """What one stored webhook, or a browser's event, tells, in its order. Raises ValueError where it is none."""
+        """The updates in one stored webhook or page event, in their order. Raises ValueError if it is neither."""
+
+
+class HttpConnector(Connector, Protocol):
+    """A channel whose requests are sent over HTTP."""
+
+    def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome | Again:
+        """The meaning of the provider's complete answer. `status`: the HTTP status."""

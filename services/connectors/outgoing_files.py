@@ -1,4 +1,4 @@
-"""The file of an outgoing message on this machine's disk: one of ours, or one fetched from its link."""
+"""Brings the file of an outgoing message to this machine's disk: from our store, or from its link."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +10,12 @@ from services.media.fetch import Fetched, Fetcher, FetchFailed, FetchRefused
 from services.media.store import MediaMissing, MediaStore, MediaUnavailable
 from services.message import Outgoing, Rejected, Retry, Unavailable
 
-#: Types that WhatsApp wants with a parameter; ours are told by their bytes, and an Ogg that is audio holds Opus.
-_IN_FULL = {"audio/ogg": "audio/ogg; codecs=opus"}
+#: Types that WhatsApp wants with a parameter. We detect types by content, and every Ogg file with audio holds Opus.
+_FULL_TYPES = {"audio/ogg": "audio/ogg; codecs=opus"}
 
 
 class NoFile(Exception):
-    """There is no file to be sent; says what that means for the message."""
+    """There is no file to send; `refusal` is the consequence for the message."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.reason)
@@ -26,24 +26,25 @@ class Files:
     """Brings files to disk. Safe for threads."""
 
     def __init__(self, store: MediaStore, fetcher: Fetcher) -> None:
-        self._store, self._fetcher = store, fetcher
+        self._store = store
+        self._fetcher = fetcher
 
     @contextmanager
     def of(self, message: Outgoing) -> Iterator[tuple[Path, str]]:
-        """The message's file, for as long as it is needed, and its MIME type as WhatsApp wants it. Raises `NoFile`."""
+        """The message's file, valid inside the block, and its MIME type as WhatsApp wants it. Raises `NoFile`."""
         media = message.payload["media"]
         try:
             if "link" in media:
                 with self._fetcher.fetch(media["link"], kinds.KINDS[_kind(message)].limit) as fetched:
                     _check(_kind(message), fetched)
-                    yield fetched.path, _in_full(fetched.mime_type)
+                    yield fetched.path, _FULL_TYPES.get(fetched.mime_type, fetched.mime_type)
             else:
                 with self._store.local_path(media["key"]) as path:
-                    yield path, _in_full(media["mimeType"])
+                    yield path, _FULL_TYPES.get(media["mimeType"], media["mimeType"])
         except MediaMissing:
             raise NoFile(Rejected("media_missing", "the file is no longer stored: send it again")) from None
-        except MediaUnavailable as away:
-            raise NoFile(Unavailable("media_store", str(away))) from away
+        except MediaUnavailable as error:
+            raise NoFile(Unavailable("media_store", str(error))) from error
         except kinds.MediaRefused as refused:
             raise NoFile(Rejected(refused.code, f"the link's file cannot be sent: {refused}")) from None
         except FetchRefused as refused:
@@ -53,14 +54,10 @@ class Files:
 
 
 def _kind(message: Outgoing) -> str:
-    """The message's kind as `kinds.KINDS` has it, which knows voice messages as a kind of their own."""
+    """The message's kind in `kinds.KINDS`, where voice messages are a kind of their own."""
     return "voice" if message.kind == "audio" and message.payload.get("voice") else message.kind
 
 
 def _check(kind: str, fetched: Fetched) -> None:
     with fetched.path.open("rb") as file:
         kinds.check(kind, fetched.mime_type, fetched.size, kinds.is_animated(file.read(kinds.HEAD)))
-
-
-def _in_full(mime_type: str) -> str:
-    return _IN_FULL.get(mime_type, mime_type)

@@ -1,4 +1,4 @@
-"""Questions to PostgreSQL that are answered or given up within a time, since a frozen server hangs."""
+"""Queries with a time limit of their own, since a frozen PostgreSQL hangs."""
 
 import threading
 from collections.abc import Callable
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class BoundedQuery(Generic[T]):
-    """Runs a query on a thread of its own; who asks meanwhile shares its answer, so only one ever hangs."""
+    """Runs a query on a thread of its own. Callers in the meantime share its answer, so only one query ever hangs."""
 
     def __init__(self, query: Callable[[], T]) -> None:
         self._query = query
@@ -19,7 +19,7 @@ class BoundedQuery(Generic[T]):
         self._pending: Future[T] | None = None
 
     def within(self, seconds: float) -> T:
-        """The query's result. Raises what the query raises, and `DatabaseUnavailable` when time is up."""
+        """The query's result. Raises what the query raises, and `DatabaseUnavailable` if there is no answer in time."""
         with self._lock:
             if self._pending is None or self._pending.done():
                 self._pending = Future()

@@ -1,11 +1,11 @@
-"""Whether a server is known not to answer, so that callers fail at once instead of waiting in turn for a timeout."""
+"""A circuit breaker: while a server does not answer, callers fail at once instead of waiting in turn for a timeout."""
 
 import threading
 import time
 
 
 class CircuitBreaker:
-    """A circuit breaker: after a timeout, calls are refused for a while; then one at a time tries again."""
+    """After a timeout, calls are refused for a while; then one at a time tries again."""
 
     def __init__(self, pause_seconds: float, attempt_seconds: float) -> None:
         """`pause_seconds`: between two attempts; `attempt_seconds`: what an attempt takes at most."""
@@ -15,8 +15,11 @@ class CircuitBreaker:
         self._next_attempt = 0.0
 
     def refusal(self) -> str | None:
-        """Why a call must not be tried now; None if it may. During an outage that makes the caller the one that tries,
-        and the others are refused until it has failed, succeeded or taken too long."""
+        """The reason why a call must not be tried now; None if it may.
+
+        During an outage, None makes the caller the one that tries. The others are refused until its attempt has failed,
+        succeeded or timed out.
+        """
         if self._reason is None:
             return None
         with self._lock:

@@ -1,17 +1,17 @@
-"""The database's clock: what it does to stored times if it is set back or forth, and how that is repaired.
+"""The database's clock: the repair of stored times if it is set back or forward.
 
-Every time that is stored and compared is PostgreSQL's own. If its clock is set back, what was to happen in a moment
-would happen far too late: `repair_clock` (sql/008_clock.sql) moves it back as well, once for all processes. If it is
-set forth, everything is due early, which harms nothing but leases: those of living workers seem to have run out.
+Every time that is stored and compared is PostgreSQL's own. If its clock is set back, everything that is due soon would
+happen far too late: `repair_clock` (sql/008_clock.sql) moves those times back as well, once for all processes. If it is
+set forward, everything is due early. That harms nothing but leases: those of living workers seem to have expired.
 """
 
 import structlog
 
 from bisnesctl.host.process_times import boottime
 from bisnesctl.settings import Settings
-from services.database.connection import Connection, transaction
+from services.database.connection import Connection, query, query_one, transaction
 
-#: Seconds between two looks at the clock that are written down: the repair is exact to this.
+#: Seconds between two recorded times of the clock: the repair is exact to this.
 SEEN_INTERVAL_SECONDS = 1.0
 #: Seconds by which the clock may be off before it counts as set.
 SLACK_SECONDS = 2.0
@@ -29,18 +29,18 @@ log = structlog.get_logger()
 
 
 class ClockWatch:
-    """Sees that another clock is set forth, by ours, which never is."""
+    """Notices that another clock is set forward, by ours, which never is."""
 
     def __init__(self) -> None:
         self._last: tuple[float, float] | None = None  # its time, and ours before it was asked for
 
-    def forth(self, told: float, asked: float, answered: float) -> float:
-        """The seconds by which it was set forth since the last look, at the least: an answer may be long on its way.
+    def set_forward(self, reading: float, asked: float, answered: float) -> float:
+        """The seconds by which it was set forward since the last look, at least: an answer may take long.
 
-        `told`: its time; `asked` and `answered`: ours, before and after.
+        `reading`: its time; `asked` and `answered`: ours, before and after.
         """
-        last, self._last = self._last, (told, asked)
-        return 0.0 if last is None else max(0.0, (told - last[0]) - (answered - last[1]))
+        last, self._last = self._last, (reading, asked)
+        return 0.0 if last is None else max(0.0, (reading - last[0]) - (answered - last[1]))
 
 
 class DatabaseClock:
@@ -51,19 +51,17 @@ class DatabaseClock:
         self._watch = ClockWatch()
 
     def look(self, connection: Connection) -> bool:
-        """Repair what a clock that was set back delays; returns whether it was set forth since the last look."""
+        """Repair the times that a clock set back would delay; returns whether it was set forward meanwhile."""
         asked = boottime()
-        with connection.cursor() as cursor:
-            cursor.execute(_LOOK)
-            told, seen = cursor.fetchone() or (0.0, None)
-            forth = self._watch.forth(told, asked, boottime())
-            if seen is None or told - seen > SEEN_INTERVAL_SECONDS:
-                cursor.execute(_SEEN)
-        if seen is not None and seen - told > SLACK_SECONDS:
+        reading, seen = query_one(connection, _LOOK) or (0.0, None)
+        forward = self._watch.set_forward(reading, asked, boottime())
+        if seen is None or reading - seen > SEEN_INTERVAL_SECONDS:
+            query(connection, _SEEN)
+        if seen is not None and seen - reading > SLACK_SECONDS:
             self._repair(connection)
-        if forth > SLACK_SECONDS:
-            log.warning("the database's clock was set forth: check its time service", seconds=round(forth))
-        return forth > SLACK_SECONDS
+        if forward > SLACK_SECONDS:
+            log.warning("database_clock.set_forward", seconds=round(forward), advice="check its time service")
+        return forward > SLACK_SECONDS
 
     def _repair(self, connection: Connection) -> None:
         with transaction(connection) as cursor:
@@ -71,4 +69,4 @@ class DatabaseClock:
             cursor.execute("SELECT repair_clock(%s * interval '1 second')", (self._longest_lease,))
             back = float((cursor.fetchone() or (0.0,))[0])
         if back:
-            log.warning("the database's clock was set back: check its time service", seconds=round(back))
+            log.warning("database_clock.set_back", seconds=round(back), advice="check its time service")

@@ -1,8 +1,10 @@
-"""Connections to PostgreSQL: a bounded pool, single connections, transactions, prepared statements."""
+"""Connections to PostgreSQL: a bounded pool, single connections, transactions, queries, prepared statements."""
 
 import contextlib
+import select
+import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +18,36 @@ from sqlalchemy.pool.base import _ConnDialect
 from bisnesctl.database import statement_deadline
 from services.database.circuit_breaker import CircuitBreaker
 
+#: Seconds to wait for a connection of the pool, and for a new one to be made.
+CONNECT_TIMEOUT_SECONDS = 3
+#: Seconds for the answer to a statement of a pooled connection.
+POOLED_TIMEOUT_SECONDS = 12.0
+#: Seconds for the answer to a statement of a thread's own connection.
+OWN_TIMEOUT_SECONDS = 20.0
+#: Seconds for the answer to the check before each use of a pooled connection.
+PING_TIMEOUT_SECONDS = 2.0
+#: Milliseconds for a statement of a pooled connection, enforced by the server.
+SERVER_TIMEOUT_MS = 10_000
+#: Seconds that a server process has to end itself after `end_backends`.
+BACKEND_END_SECONDS = 2.0
+#: Seconds between two looks whether it has ended.
+BACKEND_POLL_SECONDS = 0.02
+#: Seconds after a connection timed out in which no other is tried.
+OUTAGE_PAUSE_SECONDS = 1.0
+#: Seconds for which `announcements` waits at most before it checks that the connection answers.
+ANNOUNCEMENT_WAIT_SECONDS = 1.0
+#: Seconds for that answer: a frozen connection announces nothing.
+ANNOUNCEMENT_TIMEOUT_SECONDS = 2.0
+
+#: Joins with a list of keys must go through the primary key, in the list's order, whatever the statistics of a churning
+#: table say; that order is also what keeps concurrent writers from deadlocks.
+KEY_PLANS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
+#: For every connection: prepared statements are planned once, since planning takes as long as running them.
+PLANNING = "-c jit=off -c plan_cache_mode=force_generic_plan"
+
+DatabaseError = psycopg2.Error
+Row = tuple[Any, ...]
+
 
 class Connection(statement_deadline.Connection):
     """A connection that knows which statements it has prepared; every statement has a deadline."""
@@ -25,48 +57,16 @@ class Connection(statement_deadline.Connection):
         self.prepared: set[str] = set()
 
 
-DatabaseError = psycopg2.Error
-
-
-#: Seconds to wait for a connection of the pool, and for a new one to be made.
-CONNECT_TIMEOUT = 3
-
-
-#: Joins with a list of keys must go through the primary key, in the list's order, whatever the statistics of a churning
-#: table say; that order is also what keeps concurrent writers from deadlocks.
-KEY_PLANS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
-
-
-#: For every connection: statements that are prepared are planned once, since planning takes as long as running them.
-PLANNING = "-c jit=off -c plan_cache_mode=force_generic_plan"
-
-
-#: Milliseconds for one statement of a pooled connection, enforced by the server.
-STATEMENT_TIMEOUT = 10_000
-
-
-#: Seconds for the answer to a statement: of a pooled connection, of a thread's own, and to the check before each use.
-POOLED_SECONDS, OWN_SECONDS, PING_SECONDS = 12.0, 20.0, 2.0
-
-
-#: Seconds that a backend which was told to end has for it.
-BACKEND_END_SECONDS = 2.0
-
-
-#: Seconds after a connection timed out in which no other is tried.
-OUTAGE_PAUSE_SECONDS = 1.0
-
-
 class DatabaseUnavailable(Exception):
     """PostgreSQL cannot be reached; nothing was stored."""
 
 
 class _Pinging(_ConnDialect):
-    """All that the pool asks of a dialect; the one for PostgreSQL brings along a compiler of SQL, megabytes of it."""
+    """The part of a dialect that the pool needs. SQLAlchemy's own for PostgreSQL loads megabytes of SQL compiler."""
 
     def _do_ping_w_event(self, connection: Any) -> bool:
         try:
-            with connection.limited(PING_SECONDS), connection.cursor() as cursor:
+            with connection.limited(PING_TIMEOUT_SECONDS), connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
         except psycopg2.Error:
             return False
@@ -78,12 +78,12 @@ class Database:
 
     def __init__(self, dsn: str, pool_size: int = 5, name: str = "bisnes") -> None:
         self.dsn, self.name, self._size = dsn, name, pool_size
-        self._outage = CircuitBreaker(OUTAGE_PAUSE_SECONDS, CONNECT_TIMEOUT + PING_SECONDS)
+        self._outage = CircuitBreaker(OUTAGE_PAUSE_SECONDS, CONNECT_TIMEOUT_SECONDS + PING_TIMEOUT_SECONDS)
         self._pool = QueuePool(
             self._open,  # type: ignore[arg-type]
             pool_size=pool_size,
             max_overflow=0,
-            timeout=CONNECT_TIMEOUT,
+            timeout=CONNECT_TIMEOUT_SECONDS,
             reset_on_return=None,
             pre_ping=True,
             dialect=_Pinging(),
@@ -97,7 +97,7 @@ class Database:
             pooled = self._pool.connect()
         except PoolTimeout:
             raise DatabaseUnavailable(
-                f"all {self._size} connections to PostgreSQL were in use for {CONNECT_TIMEOUT} s"
+                f"all {self._size} connections to PostgreSQL were in use for {CONNECT_TIMEOUT_SECONDS} s"
             ) from None
         except psycopg2.OperationalError as error:
             raise DatabaseUnavailable(str(error).strip()) from error
@@ -112,7 +112,7 @@ class Database:
         finally:
             pooled.close()
 
-    def connect(self, by_key: bool = True, seconds: float = OWN_SECONDS, options: str = "") -> Connection:
+    def connect(self, by_key: bool = True, seconds: float = OWN_TIMEOUT_SECONDS, options: str = "") -> Connection:
         """A connection of the caller's own, in autocommit. Raises `DatabaseUnavailable`.
 
         `by_key`: with `KEY_PLANS`; `seconds`: for the answer to a statement; `options`: further ones of the server.
@@ -128,13 +128,15 @@ class Database:
             raise DatabaseUnavailable(reason)
 
     def _open(
-        self, options: str = f"{KEY_PLANS} -c statement_timeout={STATEMENT_TIMEOUT}", seconds: float = POOLED_SECONDS
+        self,
+        options: str = f"{KEY_PLANS} -c statement_timeout={SERVER_TIMEOUT_MS}",
+        seconds: float = POOLED_TIMEOUT_SECONDS,
     ) -> Connection:
         given = parse_dsn(self.dsn).get("options", "")
         try:
             connection = statement_deadline.connect(
                 self.dsn,
-                CONNECT_TIMEOUT,
+                CONNECT_TIMEOUT_SECONDS,
                 seconds,
                 application_name=self.name,
                 options=f"{given} {PLANNING} {options}",
@@ -157,7 +159,7 @@ class Database:
 def is_broken(connection: Any, error: psycopg2.Error) -> bool:
     """Whether the error is the connection's, not the statement's.
 
-    psycopg2 says so by OperationalError or InterfaceError, and by the bare DatabaseError where libpq had no SQLSTATE.
+    psycopg2 reports that by OperationalError or InterfaceError, and by the bare DatabaseError if libpq had no SQLSTATE.
     A server that has become read-only counts as well: another connection may lead to the one that took over.
     """
     bare = type(error) is psycopg2.DatabaseError
@@ -168,7 +170,7 @@ def is_broken(connection: Any, error: psycopg2.Error) -> bool:
 
 @contextlib.contextmanager
 def transaction(connection: Connection) -> Iterator[Any]:
-    """A cursor whose statements are committed together, or not at all where anything is raised."""
+    """A cursor whose statements are committed together, or not at all if anything is raised."""
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")
         try:
@@ -178,6 +180,27 @@ def transaction(connection: Connection) -> Iterator[Any]:
             with contextlib.suppress(DatabaseError):  # a broken connection has rolled back already
                 cursor.execute("ROLLBACK")
             raise
+
+
+def query(connection: Connection, statement: str, values: Any = None) -> list[Row]:
+    """Run a statement and return its rows, none if it has none. `%` is special only with values."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        return cursor.fetchall() if cursor.description else []
+
+
+def query_one(connection: Connection, statement: str, values: Any = None) -> Row | None:
+    """Run a statement and return its first row, if there is one."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        row: Row | None = cursor.fetchone()
+        return row
+
+
+def query_value(connection: Connection, statement: str, values: Any = None) -> Any:
+    """Run a statement and return the first column of its first row; None if it has no row."""
+    row = query_one(connection, statement, values)
+    return row[0] if row else None
 
 
 class Statement:
@@ -201,11 +224,35 @@ def run(connection: Connection, *steps: tuple[Statement, Mapping[str, Any]]) -> 
         return cursor.fetchall() if cursor.description else []
 
 
+def announcements(database: Database, channels: Sequence[str], stopped: threading.Event) -> Iterator[bool]:
+    """Listen to channels of NOTIFY: yields whether anything was announced since the last time, until `stopped` is set.
+
+    Yields True at once, since something may have been announced before, then with each announcement and at least every
+    `ANNOUNCEMENT_WAIT_SECONDS`. Each time the connection has just answered. Raises `DatabaseUnavailable` and
+    `DatabaseError` if it breaks or stops answering; call it again then.
+    """
+    connection = database.connect(seconds=ANNOUNCEMENT_TIMEOUT_SECONDS)
+    try:
+        with connection.cursor() as cursor:
+            for channel in channels:
+                cursor.execute(f"LISTEN {channel}")
+            announced = True
+            while not stopped.is_set():
+                yield announced
+                ready, _, _ = select.select([connection], [], [], ANNOUNCEMENT_WAIT_SECONDS)
+                if ready:
+                    connection.poll()
+                else:
+                    cursor.execute("SELECT 1")  # announcements arrive before its answer
+                announced = bool(connection.notifies)
+                connection.notifies.clear()
+    finally:
+        connection.close()
+
+
 def clock(connection: Connection) -> float:
     """The database's time, in seconds since the epoch."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float")
-        return float((cursor.fetchone() or (0.0,))[0])
+    return float(query_value(connection, "SELECT extract(epoch FROM clock_timestamp())::float"))
 
 
 # A backend of ours is known by its number together with our name, since numbers are used again.
@@ -213,9 +260,9 @@ _BACKENDS = "FROM pg_stat_activity WHERE pid = ANY(%s) AND application_name = %s
 
 
 def end_backends(connection: Connection, pids: Collection[int]) -> None:
-    """End the server's processes of connections that were given up, so that nothing of theirs is committed any more.
+    """End the server's processes of connections that were abandoned, so that they commit nothing any more.
 
-    Waits a moment for those that are at a commit; one that is frozen by itself is left to end when it goes on.
+    Waits a moment for those that are committing. A process that is frozen ends when it continues.
     """
     if not pids:
         return
@@ -224,7 +271,7 @@ def end_backends(connection: Connection, pids: Collection[int]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT pg_terminate_backend(pid) {_BACKENDS}", of_ours)
         while cursor.fetchall() and time.monotonic() < deadline:
-            time.sleep(0.02)
+            time.sleep(BACKEND_POLL_SECONDS)
             cursor.execute(f"SELECT pid {_BACKENDS}", of_ours)
 
 

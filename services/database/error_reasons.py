@@ -1,6 +1,4 @@
-"""Why PostgreSQL did not do what it was asked, in words that its operator can act on."""
-
-from collections.abc import Iterator
+"""The reasons of PostgreSQL's errors, in words that an operator can act on."""
 
 import psycopg2
 
@@ -20,7 +18,7 @@ _WORDS = {
     "XX001": "its data are damaged",
     "XX002": "an index of it is damaged",
 }
-#: What it says while it refuses a connection, for which psycopg2 knows no SQLSTATE.
+#: By its messages while it refuses connections, for which psycopg2 knows no SQLSTATE.
 _SAID = {
     "too many clients": "53300",
     "remaining connection slots": "53300",
@@ -36,19 +34,13 @@ _SAID = {
 
 
 def why(error: BaseException) -> str | None:
-    """The reason with its SQLSTATE, such as `its disk is full (SQLSTATE 53100)`; None where PostgreSQL gave none that
-    is worth telling."""
-    for each in _chain(error):
-        if isinstance(each, psycopg2.Error) and (code := each.pgcode or _code_in(str(each))) in _WORDS:
-            return f"{_WORDS[code]} (SQLSTATE {code})"
+    """The reason with its SQLSTATE, such as `its disk is full (SQLSTATE 53100)`; None if there is no known one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, psycopg2.Error):
+            text = str(cause)
+            code = cause.pgcode or next((code for words, code in _SAID.items() if words in text), "")
+            if code in _WORDS:
+                return f"{_WORDS[code]} (SQLSTATE {code})"
+        cause = cause.__cause__
     return None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def _code_in(said: str) -> str:
-    return next((code for words, code in _SAID.items() if words in said), "")

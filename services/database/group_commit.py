@@ -1,7 +1,7 @@
 """Group commit with a deadline: items that wait together are written at once, and each is answered within its time.
 
-One thread writes; while it does, the next batch gathers. Another thread answers the items whose time is up, whatever
-the writer waits for, so that neither callers nor memory depend on a database that hangs.
+One thread writes; while it does, the next batch gathers. Another thread answers the items whose time is up,
+even while the writer waits, so that neither callers nor memory depend on a database that hangs.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ EXPIRY_INTERVAL_SECONDS = 0.25
 TIDY_INTERVAL_SECONDS = 1.0
 #: Seconds before writing goes on after a fault of this process.
 FAULT_PAUSE_SECONDS = 0.5
-#: Seconds beyond an item's own time that closing waits for what is under way.
+#: Seconds beyond an item's own time that closing waits for a write in progress.
 CLOSE_MARGIN_SECONDS = 2.0
 
 log = structlog.get_logger()
@@ -34,7 +34,7 @@ Answer = TypeVar("Answer")
 
 
 class CallersLeft(Exception):
-    """Some of the batch's callers were told that their items were not stored: nothing of it may be committed."""
+    """Some callers of the batch have their answer already, that their items were not stored: do not commit it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +54,7 @@ class Batch(Generic[Item]):
 
     @property
     def deadline(self) -> float:
-        """When the first of the callers is told that its item was not stored, in monotonic seconds."""
+        """The time, in monotonic seconds, at which the first caller gets the answer that its item was not stored."""
         return min(entry.deadline for entry in self._entries)
 
     def check(self) -> None:
@@ -83,8 +83,8 @@ class GroupCommit(Generic[Item, Answer]):
 
         If it raises, nothing was stored; after anything but `CallersLeft` and `DatabaseUnavailable` each item is tried
         alone. `seconds`: for an item until its answer. A batch has up to `max_items`, and up to
-        `max_bytes` unless one item is larger. `undo` is called with items that were stored although their callers had
-        been told that they were not; `tidy` after the last batch, and each second as long as it returns True. The
+        `max_bytes` unless one item is larger. `undo` is called with items that were stored although their callers
+        got the answer that they were not; `tidy` after the last batch, and each second as long as it returns True. The
         thread that writes calls all of them.
         """
         self._name, self._seconds = name, seconds
@@ -114,7 +114,7 @@ class GroupCommit(Generic[Item, Answer]):
         return entry.future
 
     def close(self) -> None:
-        """Write what waits, then end; whatever the database does, it ends within the time of an item."""
+        """Write the waiting items, then end; it takes no longer than an item's time, even if the database hangs."""
         self._stopping = True
         self._kick.set()
         if self._thread is not None:
@@ -131,7 +131,7 @@ class GroupCommit(Generic[Item, Answer]):
             try:
                 self._write_all()
                 untidy = self._tidy()
-            except Exception:  # such as a log that cannot be written; whoever waits is answered when its time is up
+            except Exception:  # such as a log that cannot be written; callers get their answers when their time is up
                 untidy = True
                 self._kick.set()
                 time.sleep(FAULT_PAUSE_SECONDS)
@@ -158,7 +158,8 @@ class GroupCommit(Generic[Item, Answer]):
         try:
             answers = self._write(Batch(entries, self._lock))
         except CallersLeft:
-            self._put_back(entries)
+            with self._lock:
+                self._waiting.extendleft(entry for entry in reversed(entries) if not entry.settled)
             return
         except DatabaseUnavailable as error:
             answers = [error] * len(entries)
@@ -168,13 +169,9 @@ class GroupCommit(Generic[Item, Answer]):
                     self._commit([entry])
                 return
             if not isinstance(error, DatabaseError):
-                log.exception("it could not be stored", what=self._name)
+                log.exception("group_commit.failed", items_of=self._name)
             answers = [error]
         self._answer(entries, answers)
-
-    def _put_back(self, entries: "list[_Entry[Item, Answer]]") -> None:
-        with self._lock:
-            self._waiting.extendleft(entry for entry in reversed(entries) if not entry.settled)
 
     def _answer(self, entries: "list[_Entry[Item, Answer]]", answers: Sequence[Answer | Exception]) -> None:
         late: list[Item] = []
@@ -209,4 +206,4 @@ class GroupCommit(Generic[Item, Answer]):
             entry.future.set_exception(DatabaseUnavailable(f"PostgreSQL did not commit within {self._seconds:g} s"))
         if overdue:
             with contextlib.suppress(Exception):  # a full disk must not end this thread
-                log.warning("PostgreSQL did not commit in time", what=self._name, items=len(overdue))
+                log.warning("group_commit.timed_out", items_of=self._name, items=len(overdue))

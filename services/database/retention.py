@@ -1,4 +1,4 @@
-"""What is kept how long: rows that nobody reads any more are deleted, an hour's worth at a time."""
+"""Retention: rows that nobody reads any more are deleted, every hour."""
 
 import time
 
@@ -7,18 +7,17 @@ import structlog
 from services.database.connection import Connection
 
 #: Seconds between two clean-ups of one process.
-INTERVAL = 3600.0
-#: One process cleans up at a time, whichever comes first: "keep" as a number.
-LOCK = 0x6B656570
-
+CLEAN_UP_INTERVAL_SECONDS = 3600.0
+#: One process cleans up at a time: "keep" as a number.
+CLEAN_UP_LOCK_ID = 0x6B656570
 #: Rows of customers' events and deliveries that one clean-up takes, at most.
 BATCH = 20_000
-#: Days for which deliveries that were given up are kept at least, so that they can be looked at.
+#: Days for which failed deliveries are kept at least, so that an operator can look at them.
 DEAD_DAYS = 30
 
 _OLD = "now() - %(days)s * interval '1 day'"
 
-# What no webhook took in all that time, it having been dead or inactive. Locks as in services.events.store.
+# Deliveries to webhooks that were dead or inactive all that time. Locks as in services.events.store.
 _GIVE_UP = f"""
 WITH stuck AS (
     SELECT l.webhook_id, l.chat_id FROM webhook_lane l JOIN webhook w ON w.id = l.webhook_id
@@ -71,7 +70,7 @@ log = structlog.get_logger()
 
 
 class Retention:
-    """Cleans up now and then."""
+    """Cleans up regularly."""
 
     def __init__(self, days: int) -> None:
         """`days`: for which the events of companies are kept."""
@@ -79,23 +78,23 @@ class Retention:
         self._next = time.monotonic()
 
     def postpone(self) -> None:
-        """Delete nothing for a while: the clock was set forth, perhaps by mistake, and everything seems old."""
-        self._next = max(self._next, time.monotonic() + INTERVAL)
+        """Delete nothing for an hour: the clock was set forward, perhaps by mistake, and everything seems old."""
+        self._next = max(self._next, time.monotonic() + CLEAN_UP_INTERVAL_SECONDS)
 
     def clean_up_if_due(self, connection: Connection) -> None:
-        """Delete what is old enough, at most once an hour."""
+        """Delete old rows, at most once an hour."""
         if time.monotonic() >= self._next:
-            self._next = time.monotonic() + INTERVAL
+            self._next = time.monotonic() + CLEAN_UP_INTERVAL_SECONDS
             clean_up(connection, self._days)
 
 
 def clean_up(connection: Connection, days: int) -> dict[str, int]:
-    """Delete what is old enough, unless another process is at it; returns how many rows of what.
+    """Delete old rows, unless another process is doing so; returns the numbers of rows by their kind.
 
     `days`: for which the events of companies are kept.
     """
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,))
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", (CLEAN_UP_LOCK_ID,))
         if cursor.fetchone() != (True,):
             return {}
         try:
@@ -104,7 +103,7 @@ def clean_up(connection: Connection, days: int) -> dict[str, int]:
                 cursor.execute(statement, {"days": days})
                 deleted[name] = cursor.rowcount
         finally:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
+            cursor.execute("SELECT pg_advisory_unlock(%s)", (CLEAN_UP_LOCK_ID,))
     if any(deleted.values()):
-        log.info("cleaned up", **{name.replace(" ", "_"): count for name, count in deleted.items() if count})
+        log.info("retention.cleaned_up", **{name.replace(" ", "_"): count for name, count in deleted.items() if count})
     return deleted

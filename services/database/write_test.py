@@ -1,16 +1,16 @@
-"""Whether PostgreSQL can store, for processes that are asked whether they are ready."""
+"""Whether PostgreSQL can store, for the readiness of processes."""
 
 import time
 
 from bisnesctl.database.postgres import WRITE_TEST
-from services.database.connection import Connection
+from services.database.connection import Connection, query
 
-#: Seconds for which a test that succeeded holds good: anybody may ask, as often as they like.
-INTERVAL_SECONDS = 5.0
+#: Seconds for which a successful test is valid: anybody may ask, as often as they like.
+WRITE_TEST_VALID_SECONDS = 5.0
 
 
 class WriteTest:
-    """Tries it by writing something that is taken back."""
+    """Writes something that is rolled back."""
 
     def __init__(self) -> None:
         self._due = 0.0  # by time.monotonic()
@@ -18,6 +18,5 @@ class WriteTest:
     def check(self, connection: Connection) -> None:
         """Raises the `DatabaseError` that a message would meet."""
         if time.monotonic() >= self._due:
-            with connection.cursor() as cursor:
-                cursor.execute(WRITE_TEST)
-            self._due = time.monotonic() + INTERVAL_SECONDS
+            query(connection, WRITE_TEST)
+            self._due = time.monotonic() + WRITE_TEST_VALID_SECONDS

@@ -1,5 +1,5 @@
-"""What a company is told of its messages and numbers, by webhooks and by a stream.
+"""The events of a company's messages and numbers, as its webhooks and streams receive them.
 
-The events stand in PostgreSQL (`raise_events` writes them in the transaction of what caused them). `sender` delivers
-them, with the SQL of `store` and the headers of `signing`; `registry` knows the webhooks, `feed` what a stream reads.
+`raise_events` writes them in PostgreSQL, in the transaction of their cause. `sender` delivers them to webhooks with the
+SQL of `store`; `webhooks` registers the webhooks, and `feed` reads the events for a stream.
 """

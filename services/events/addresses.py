@@ -1,14 +1,14 @@
-"""What a webhook's address may be, as far as its text says; what a name resolves to is checked at each connect."""
+"""The rules for a webhook's URL; the addresses that a name resolves to are checked at each connect."""
 
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from bisnesctl.settings import Network
-from services.http_client.ssrf import may_reach
+from services.http_client import may_reach
 
 
 def check(url: str, open_networks: tuple[Network, ...]) -> None:
-    """Raise `ValueError`, with a sentence for whoever wrote it, unless events may be posted to the address."""
+    """Raise `ValueError`, with a sentence for its author, unless events may be posted to the URL."""
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
         raise ValueError("write it in plain ASCII: names in other letters as xn--…, other characters as %XX")
     host = _host(url)
@@ -36,5 +36,5 @@ def _is_private(host: str, open_networks: tuple[Network, ...]) -> bool:
     try:
         ip_address(host)
     except ValueError:
-        return False  # a name: what it leads to may change, and is checked when it is called
+        return False  # a name: its addresses may change, and are checked at each call
     return not may_reach(host, open_networks)

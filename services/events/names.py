@@ -1,34 +1,34 @@
-"""The names of all events: what a webhook or a stream may ask for."""
+"""The names of all events, for which webhooks and streams may ask."""
 
 from collections.abc import Iterable
 
-#: Every event of that name, whatever it is.
+#: Stands for all events.
 ALL = "*"
-#: What a webhook is sent on request, to see that it works.
+#: The event that tests a webhook.
 TEST = "webhook.test"
 
-#: Name and meaning; what each carries stands in the README.
+#: Name and meaning; `services.events.payloads` describes what each carries.
 CATALOGUE = {
-    "message": "a message came in",
-    "message.any": "a message came in, or one of ours was sent",
-    "message.ack": "a message of ours reached another status",
-    "message.reaction": "somebody reacted to a message, or took the reaction back",
-    "message.edited": "a message that came in was changed",
-    "message.revoked": "a message that came in was taken back",
-    "call": "somebody rang",
-    "bot.status": "a number waits for an operator or its provider, or works again",
-    "session.status": "a WhatsApp Web session was linked or lost",
-    "template.status": "a template was approved, refused or paused",
-    "account.update": "the business account changed",
-    "number.quality": "the quality or the limit of a number changed",
-    "account.capability": "what the business account may do changed",
-    "account.alert": "the provider warns of something",
-    "user.preferences": "a customer wants marketing messages, or none",
-    "provider.update": "the provider reported something else",
-    TEST: "a webhook was asked to be tried",
+    "message": "A message was received.",
+    "message.any": "A message was received or sent.",
+    "message.ack": "A message that your company sent reached another status.",
+    "message.reaction": "Somebody reacted to a message, or removed the reaction.",
+    "message.edited": "A received message was edited.",
+    "message.revoked": "A received message was deleted for everyone.",
+    "call": "Somebody called.",
+    "bot.status": "A bot waits for an operator or its provider, works again, or a check found a problem.",
+    "session.status": "The state of a WhatsApp Web session changed.",
+    "template.status": "A template was approved, rejected, paused or changed.",
+    "account.update": "The business account changed.",
+    "number.quality": "The quality, limit or name of a number changed.",
+    "account.capability": "The limits of the business account changed.",
+    "account.alert": "The provider warns about the account.",
+    "user.preferences": "A customer wants marketing messages, or no longer wants them.",
+    "provider.update": "The provider reported something else.",
+    TEST: "`POST /api/webhooks/<id>/test` was called.",
 }
 
 
 def unknown(names: Iterable[str]) -> list[str]:
-    """Those of the names that no event has."""
+    """The names that are no event's."""
     return [name for name in names if name != ALL and name not in CATALOGUE]

@@ -1,39 +1,43 @@
-"""Delivers events to the customers' webhooks: at least once, each chat's in order, a bad receiver harming nobody else.
+"""Delivers events to the customers' webhooks: at least once, each chat's in order; a bad receiver harms no other.
 
-What is to be delivered stands in PostgreSQL (`services.events.store`); killing the sender at any moment loses nothing.
+The deliveries stand in PostgreSQL (`services.events.store`); killing the sender at any moment loses nothing. Each call
+is signed by HMAC-SHA512 over its body, with the webhook's secret, so that the customer can verify it.
 """
 
+import hashlib
+import hmac
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import structlog
+from uuid_utils import uuid7
 
+from bisnesctl import __version__
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.settings import Network, Settings
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
-from services.events import signing, store
-from services.events.listener import SWEEP, EventListener
-from services.events.store import Result, Task
-from services.http_client.in_flight import Answered, Broken, RequestsInFlight
-from services.http_client.request import HttpRequest
-from services.http_client.ssrf import guard
+from services.events import store
+from services.events.store import SWEEP_INTERVAL_SECONDS, EventListener, Result, Task
+from services.http_client import Answered, Broken, HttpRequest, RequestsInFlight, guard
 from services.runtime.heartbeat import worker_name
 
 #: Calls in flight at once, of all webhooks together.
-WINDOW = 128
-#: Seconds before what could not be recorded, its lane being locked, is recorded again.
-LOCKED_PAUSE = 0.02
+MAX_CALLS = 128
+#: Seconds before a result whose lane is locked is recorded again.
+LOCKED_RETRY_SECONDS = 0.02
 #: Seconds between two looks at the database's clock.
 CLOCK_INTERVAL_SECONDS = 2.0
 #: Characters of an error that are kept.
-MAX_ERROR = 500
-#: "Gone": the receiver says that it will never take this.
-GONE = 410
-#: Attempts at an event that fail within this process, before it is set aside so that its chat goes on.
+MAX_ERROR_CHARACTERS = 500
+#: "Gone": the receiver says that it will never accept this.
+GONE_STATUS = 410
+#: Attempts at an event that fail within this process, before it becomes a dead letter so that its chat goes on.
 INTERNAL_ATTEMPTS = 5
+#: The algorithm of the signature, as the header names it.
+HMAC_ALGORITHM = "sha512"
 
 log = structlog.get_logger()
 
@@ -48,24 +52,27 @@ class EventSender:
         self._name = worker_name(instance, run)
         self._earlier = worker_name(instance, "")
         self._key = settings.encryption_key.get_secret_value()
-        self._secrets: dict[str, str] = {}  # by what is stored
+        self._secrets: dict[str, str] = {}  # by their encrypted form
         self._lease = settings.webhook_lease_seconds
         self._clock, self._clock_due = DatabaseClock(settings), 0.0
         networks = settings.open_networks
-        self._window = RequestsInFlight(WINDOW, settings.webhook_timeout_ms, lambda handle: _confine(handle, networks))
-        self._bell = EventListener(database, self._wake)
-        self._rung, self._stopping, self._ended = threading.Event(), threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._work, name="events", daemon=True)
+        self._calls = RequestsInFlight(
+            MAX_CALLS, settings.webhook_timeout_ms, lambda handle: _confine(handle, networks)
+        )
+        self._listener = EventListener(database, self._wake)
+        self._woken = threading.Event()
+        self._stopping, self._ended = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._work_until_ended, name="events", daemon=True)
         self._unrecorded: list[Result] = []
-        self._patience = 0.0  # when the database is asked again
+        self._exchange_due = 0.0  # by time.monotonic(), while the database is unavailable
 
     def start(self, cancelled: threading.Event | None = None) -> None:
-        """Take over what an earlier run left, then deliver; waits for the database unless `cancelled`."""
+        """Release the claims of an earlier run, then deliver; waits for the database until `cancelled`."""
         cancelled = cancelled or self._stopping
-        while not cancelled.is_set() and not self._take_over():
-            cancelled.wait(SWEEP)
+        while not cancelled.is_set() and not self._release(self._earlier):
+            cancelled.wait(SWEEP_INTERVAL_SECONDS)
         if not cancelled.is_set():
-            self._bell.start()
+            self._listener.start()
             self._thread.start()
 
     def start_in_background(self) -> None:
@@ -75,9 +82,9 @@ class EventSender:
     def stop(self, seconds: float) -> bool:
         """Begin no more calls and finish those in flight within `seconds`; returns whether all were finished.
 
-        What was not is given up, so that it is delivered (once more) by whoever comes next.
+        The claims of the others are released, so that another sender delivers their events, perhaps once more.
         """
-        self._bell.stop()
+        self._listener.stop()
         self._stopping.set()
         self._wake()
         if not self._thread.is_alive():
@@ -87,82 +94,70 @@ class EventSender:
             return True
         self._ended.set()
         self._wake()
-        self._thread.join(SWEEP)
-        self._give_up()
+        self._thread.join(SWEEP_INTERVAL_SECONDS)
+        self._release(self._name)
         return False
 
-    def _take_over(self) -> bool:
+    def _release(self, name: str) -> bool:
+        """Release the claims of senders whose name begins so; returns whether none is left."""
         try:
             with self._database.connection() as connection:
-                return store.release(connection, self._earlier) == 0
+                return store.release(connection, name) == 0
         except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("waiting for the database before the first event is sent", reason=str(error).strip())
+            log.warning("claims.not_released", reason=str(error).strip())
             return False
 
-    def _give_up(self) -> None:
-        try:
-            with self._database.connection() as connection:
-                store.release(connection, self._name)
-        except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("what is in flight passes on when its lease ends", reason=str(error).strip())
-
     def _wake(self) -> None:
-        self._rung.set()
-        self._window.interrupt()
+        self._woken.set()
+        self._calls.interrupt()
 
-    def _work(self) -> None:
-        while not self._ended.is_set() and not self._finished:
+    def _work_until_ended(self) -> None:
+        while not self._ended.is_set():
+            if self._stopping.is_set() and not self._calls.in_flight and not self._unrecorded:
+                return
             try:
                 self._turn()
             except Exception:
-                log.exception("delivering events failed, going on in a second")
-                self._ended.wait(SWEEP)
-
-    @property
-    def _finished(self) -> bool:
-        return self._stopping.is_set() and not self._window.in_flight and not self._unrecorded
+                log.exception("event_sender.failed")
+                self._ended.wait(SWEEP_INTERVAL_SECONDS)
 
     def _turn(self) -> None:
-        away = time.monotonic() < self._patience
-        ended = self._window.poll(LOCKED_PAUSE if self._unrecorded and not away else SWEEP)
+        is_waiting = time.monotonic() < self._exchange_due
+        ended = self._calls.poll(
+            LOCKED_RETRY_SECONDS if self._unrecorded and not is_waiting else SWEEP_INTERVAL_SECONDS
+        )
         self._unrecorded += [self._judge(task, answer) for task, answer in ended]
-        if time.monotonic() >= self._patience:
+        if time.monotonic() >= self._exchange_due:
             self._exchange()
 
     def _exchange(self) -> None:
-        """Tell the database what became of the calls, and ask it for more."""
-        if not self._unrecorded and not self._rung.is_set():
+        """Record the results of calls and claim further events."""
+        if not self._unrecorded and not self._woken.is_set():
             return
         try:
             with self._database.connection() as connection:
-                self._record(connection)
-                self._rung.clear()
-                self._look_at_clock(connection)
+                if self._unrecorded:
+                    self._unrecorded = store.record(connection, self._name, self._unrecorded)
+                self._woken.clear()
+                if time.monotonic() >= self._clock_due:
+                    self._clock.look(connection)
+                    self._clock_due = time.monotonic() + CLOCK_INTERVAL_SECONDS
                 self._claim(connection)
         except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("the database is away, events wait", reason=str(error).strip())
-            self._patience = time.monotonic() + SWEEP
-
-    def _record(self, connection: Connection) -> None:
-        if self._unrecorded:
-            self._unrecorded = store.record(connection, self._name, self._unrecorded)
-
-    def _look_at_clock(self, connection: Connection) -> None:
-        if time.monotonic() >= self._clock_due:
-            self._clock.look(connection)
-            self._clock_due = time.monotonic() + CLOCK_INTERVAL_SECONDS
+            log.warning("events.delayed", reason=str(error).strip())
+            self._exchange_due = time.monotonic() + SWEEP_INTERVAL_SECONDS
 
     def _claim(self, connection: Connection) -> None:
-        room = self._window.size - self._window.in_flight
+        room = self._calls.size - self._calls.in_flight
         if self._stopping.is_set() or not room:
             return
-        # Where many receivers are slow, each is left one call, so that there is room for the others.
-        each = store.EACH if room > self._window.size // 2 else 1
+        # If many receivers are slow, each has one call, so that there is room for the others.
+        each = store.MAX_CALLS_OF_WEBHOOK if room > self._calls.size // 2 else 1
         for task in store.claim(connection, self._name, self._lease, room, each):
             try:
                 self._send(task)
-            except Exception as error:  # one event must not hold up the others, nor its own chat for ever
-                log.exception("an event could not be sent", webhook=task.webhook_id, seq=task.seq)
+            except Exception as error:  # one event must not delay the others, nor its own chat for ever
+                log.exception("event.send_failed", webhook=task.webhook_id, seq=task.seq)
                 self._unrecorded.append(self._internal_failure(task, f"{type(error).__name__}: {error}"))
 
     def _send(self, task: Task) -> None:
@@ -179,8 +174,8 @@ class EventSender:
             self._unrecorded.append(self._failure(task, str(error)))
             return
         body = task.event.envelope()
-        headers = signing.headers(secret, previous, body, task.attempts + 1)
-        self._window.submit(task, HttpRequest(task.url, headers, body), _nothing)
+        headers = signed_headers(secret, previous, body, task.attempts + 1)
+        self._calls.submit(task, HttpRequest(task.url, headers, body), _nothing)
 
     def _secret(self, stored: str) -> str:
         if stored not in self._secrets:
@@ -188,7 +183,7 @@ class EventSender:
         return self._secrets[stored]
 
     def _judge(self, task: Task, answer: Answered | Broken) -> Result:
-        """The status decides, whatever became of the answer's body."""
+        """The status decides, even if the answer's body is incomplete."""
         if isinstance(answer, Broken) and answer.internal:
             return self._internal_failure(task, answer.reason)
         if isinstance(answer, Broken) and not answer.status:
@@ -201,12 +196,12 @@ class EventSender:
     def _failure(self, task: Task, reason: str, status: int | None = None) -> Result:
         self.failed += 1
         error = _storable(reason)
-        outcome = "dead" if status == GONE else "pending"
-        log.info("a webhook did not take an event", webhook=task.webhook_id, reason=error, attempt=task.attempts + 1)
+        outcome = "dead" if status == GONE_STATUS else "pending"
+        log.info("event.not_delivered", webhook=task.webhook_id, reason=error, attempt=task.attempts + 1)
         return Result(task.webhook_id, task.chat_id, task.seq, outcome, status=status, error=error)  # type: ignore[arg-type]
 
     def _internal_failure(self, task: Task, reason: str) -> Result:
-        """It says nothing of the webhook, so that it does not count against it."""
+        """A failure that is not the webhook's and does not count against it."""
         self.failed += 1
         error = _storable(f"the event could not be sent by bisnesctl: {reason}")
         outcome = "dead" if task.attempts + 1 >= INTERNAL_ATTEMPTS else "pending"
@@ -215,11 +210,11 @@ class EventSender:
 
 def _storable(text: str) -> str:
     """The text as PostgreSQL takes it: no NUL, nothing that is not UTF-8."""
-    return text.replace("\0", "")[:MAX_ERROR].encode(errors="replace").decode()
+    return text.replace("\0", "")[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
 
 
 def _confine(handle: Any, networks: tuple[Network, ...]) -> Callable[[], str | None]:
-    """Whatever a customer's address resolves to, it is no way into our own networks."""
+    """Refuse addresses of our own networks, to which a customer's URL may resolve."""
     gate = guard(handle, networks)
 
     def explain() -> str | None:
@@ -229,4 +224,26 @@ def _confine(handle: Any, networks: tuple[Network, ...]) -> Callable[[], str | N
 
 
 def _nothing() -> None:
-    """The body may leave at any time: what becomes of it is recorded afterwards."""
+    """The body may leave at any time: the result is recorded afterwards."""
+
+
+def signature(secret: str, body: bytes) -> str:
+    """The HMAC in lower-case hex."""
+    return hmac.new(secret.encode(), body, hashlib.sha512).hexdigest()
+
+
+def signed_headers(secret: str, previous: str | None, body: bytes, attempt: int) -> tuple[str, ...]:
+    """The headers of one attempt, as lines.
+
+    `previous`: the secret that is being replaced, while it is still valid; `attempt`: from 1.
+    """
+    lines = (
+        "Content-Type: application/json",
+        f"User-Agent: bisnesctl/{__version__}",
+        f"X-Webhook-Request-Id: {uuid7()}",
+        f"X-Webhook-Timestamp: {time.time_ns() // 1_000_000}",
+        f"X-Webhook-Attempt: {attempt}",
+        f"X-Webhook-Hmac-Algorithm: {HMAC_ALGORITHM}",
+        f"X-Webhook-Hmac: {signature(secret, body)}",
+    )
+    return lines if previous is None else (*lines, f"X-Webhook-Hmac-Previous: {signature(previous, body)}")

@@ -1,29 +1,45 @@
-"""The SQL of delivering events: which lanes are due, what is the next event of each, and what became of it.
+"""The SQL of delivering events: which lanes are due, the next event of each, and the results; and news of new events.
 
-A lane is what one webhook is told of one chat; it is claimed, so that its events go out one after the other. Locks are
-taken in this order: event_feed, webhooks by their id, lanes, deliveries. What is claimed or recorded here skips lanes
-that somebody else has locked, and so never waits for a transaction that raises events.
+A lane has one webhook's events of one chat. It is claimed, so that its events leave one after the other. Locks are
+taken in this order: event_feed, webhooks by their id, lanes, deliveries. Claiming and recording skip lanes that others
+have locked, and so never wait for a transaction that raises events.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
+import structlog
 
-from services.database.connection import Connection, transaction
+from bisnesctl.backoff import Backoff
+from services.database.connection import (
+    ANNOUNCEMENT_WAIT_SECONDS,
+    Connection,
+    Database,
+    DatabaseError,
+    DatabaseUnavailable,
+    announcements,
+    query,
+    query_value,
+    transaction,
+)
 
+#: The channel on which `raise_events` announces new events.
+CHANNEL = "bisnes_events"
+#: Seconds between two sweeps for events that are due.
+SWEEP_INTERVAL_SECONDS = ANNOUNCEMENT_WAIT_SECONDS
 #: Calls of one webhook at a time, at most; while it fails, one.
-EACH = 4
-#: Seconds between two attempts, at most; the pause begins with one second and doubles.
-LONGEST_PAUSE = 900
+MAX_CALLS_OF_WEBHOOK = 4
 #: Seconds after which a lane without a delivery is looked at again.
-ODD_PAUSE = 60
+EMPTY_LANE_SECONDS = 60
+#: The pauses between the attempts of an event, and between the calls of a webhook that fails.
+BACKOFF = Backoff(first_seconds=1, growth=2, longest_seconds=900, jitter=0.5)
 
-#: SQL of seconds before the attempt after this many; jittered, so that receivers are not called in step.
-_PAUSE = f"LEAST(power(2, LEAST({{attempts}}, 20) - 1), {LONGEST_PAUSE}) * (0.5 + random() / 2)"
+log = structlog.get_logger()
 
-# Webhooks in a random order, so that none is always served last where there is more to do than room.
+# Webhooks in a random order, so that none is always served last if there is more to do than room.
 _CLAIM = """
 WITH held AS (
     SELECT webhook_id, count(*) AS held FROM webhook_lane WHERE claim IS NOT NULL AND due > now() GROUP BY webhook_id
@@ -45,7 +61,7 @@ UPDATE webhook_lane l SET claim = %(sender)s, due = now() + %(lease)s * interval
 FROM picked p WHERE l.webhook_id = p.webhook_id AND l.chat_id = p.chat_id
 RETURNING l.webhook_id::text, l.chat_id"""
 
-# A statement of its own: what it sees is later than the claim, so nothing that was delivered is seen as pending.
+# A statement of its own: it sees later data than the claim, so no delivered event is seen as pending.
 _HEADS = """
 SELECT g.webhook_id, g.chat_id, d.seq, d.event_id, d.attempts, w.url, w.secret_encrypted,
        CASE WHEN w.previous_until > now() THEN w.previous_encrypted END, w.company_id, e.name, e.session,
@@ -67,7 +83,7 @@ WITH r AS (
 ), mine AS (
     SELECT l.webhook_id, l.chat_id FROM webhook_lane l JOIN r USING (webhook_id, chat_id)
     WHERE l.claim = %(sender)s FOR UPDATE OF l SKIP LOCKED
-), told AS (
+), recorded AS (
     UPDATE webhook_delivery d SET
         attempts = d.attempts + r.tried::int, response_status = r.status, error = r.error, updated_at = now(),
         first_tried_at = COALESCE(d.first_tried_at, now()),
@@ -80,8 +96,8 @@ WITH r AS (
     UPDATE webhook_lane l SET
         claim = NULL, pending = l.pending - CASE WHEN t.status <> 'pending' THEN 1 ELSE 0 END,
         due = now() + interval '1 second'
-            * CASE WHEN t.status = 'pending' THEN {_PAUSE.format(attempts="t.attempts")} ELSE 0 END
-    FROM mine m LEFT JOIN told t USING (webhook_id, chat_id)
+            * CASE WHEN t.status = 'pending' THEN {BACKOFF.sql("t.attempts")} ELSE 0 END
+    FROM mine m LEFT JOIN recorded t USING (webhook_id, chat_id)
     WHERE l.webhook_id = m.webhook_id AND l.chat_id = m.chat_id
 ), judged AS (
     SELECT webhook_id, bool_or(outcome = 'delivered') AS works, max(error) AS error
@@ -94,7 +110,7 @@ WITH r AS (
         last_error = j.error,
         failures = w.failures + CASE WHEN w.paused_until <= now() THEN 1 ELSE 0 END,
         paused_until = CASE WHEN w.paused_until <= now() AND w.failures > 0
-            THEN now() + interval '1 second' * {_PAUSE.format(attempts="w.failures")} ELSE w.paused_until END
+            THEN now() + interval '1 second' * {BACKOFF.sql("w.failures")} ELSE w.paused_until END
     FROM judged j WHERE w.id = j.webhook_id AND NOT j.works
 )
 SELECT l.webhook_id::text, l.chat_id FROM webhook_lane l JOIN r USING (webhook_id, chat_id)
@@ -116,7 +132,7 @@ WHERE webhook_id = %s AND chat_id = %s AND claim = %s"""
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as the customer is told of it."""
+    """An event as the customer receives it."""
 
     event_id: str  # evt_<ulid>
     timestamp: int  # milliseconds since the epoch
@@ -141,7 +157,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The next event of a claimed lane; `event` is None where it is not kept any more."""
+    """The next event of a claimed lane; `event` is None if it is no longer kept."""
 
     webhook_id: str
     chat_id: str
@@ -155,9 +171,9 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of a task.
+    """The result of a task.
 
-    `called`: the webhook was called, so that it says something of the webhook as well; `tried`: it is an attempt.
+    `called`: the webhook was called, so that the result says something of it as well; `tried`: it is an attempt.
     """
 
     webhook_id: str
@@ -170,33 +186,61 @@ class Result:
     error: str | None = None
 
 
-def claim(connection: Connection, sender: str, lease: float, limit: int, each: int = EACH) -> list[Task]:
-    """Take the next event of up to `limit` lanes, of each webhook as many as leave at most `each` in hand.
+class EventListener:
+    """Calls back when events were raised, and every second: for events that are due by time or were not heard of."""
 
-    `lease`: seconds after which another sender may take what was not recorded.
+    def __init__(self, database: Database, on_events: Callable[[], None]) -> None:
+        """`on_events` is called on a thread of its own, and must neither wait nor raise."""
+        self._database, self._on_events = database, on_events
+        self._stopped = threading.Event()
+
+    def start(self) -> None:
+        """Begin to listen; returns at once."""
+        threading.Thread(target=self._listen_until_stopped, name="event-listener", daemon=True).start()
+
+    def stop(self) -> None:
+        """Call back no more."""
+        self._stopped.set()
+
+    def _listen_until_stopped(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                for _ in announcements(self._database, (CHANNEL,), self._stopped):
+                    self._on_events()
+            except (DatabaseUnavailable, DatabaseError) as error:
+                log.warning("event_listener.disconnected", reason=str(error).strip())
+            self._on_events()
+            self._stopped.wait(SWEEP_INTERVAL_SECONDS)
+
+
+def claim(
+    connection: Connection, sender: str, lease: float, limit: int, each: int = MAX_CALLS_OF_WEBHOOK
+) -> list[Task]:
+    """Claim the next event of up to `limit` lanes, of each webhook as many as leave at most `each` in hand.
+
+    `lease`: seconds after which another sender may claim what was not recorded.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(_CLAIM, {"sender": sender, "lease": lease, "limit": limit, "each": each})
-        lanes = cursor.fetchall()
-        if not lanes:
-            return []
-        cursor.execute(_HEADS, ([webhook for webhook, _ in lanes], [chat for _, chat in lanes]))
-        rows = cursor.fetchall()
-        for webhook, chat, seq, *_ in rows:
-            if seq is None:  # which should not be: it must not be claimed again and again
-                cursor.execute(_DEFER, (ODD_PAUSE, webhook, chat, sender))
-    return [_task(row) for row in rows if row[2] is not None]
-
-
-def _task(row: tuple[Any, ...]) -> Task:
-    webhook, chat, seq, event_id, attempts, url, secret, previous, company, name, session, at, payload = row
-    event = None if name is None else Event(event_id, at, name, session, company, payload)
-    return Task(webhook, chat, seq, attempts, url, secret, previous, event)
+    values = {"sender": sender, "lease": lease, "limit": limit, "each": each}
+    lanes = query(connection, _CLAIM, values)
+    if not lanes:
+        return []
+    tasks = []
+    for row in query(connection, _HEADS, ([webhook for webhook, _ in lanes], [chat for _, chat in lanes])):
+        webhook, chat, seq, event_id, attempts, url, secret, previous, company, name, session, at, payload = row
+        if seq is None:  # which should not happen: the lane must not be claimed again and again
+            query(connection, _DEFER, (EMPTY_LANE_SECONDS, webhook, chat, sender))
+            continue
+        event = None if name is None else Event(event_id, at, name, session, company, payload)
+        tasks.append(Task(webhook, chat, seq, attempts, url, secret, previous, event))
+    return tasks
 
 
 def record(connection: Connection, sender: str, results: Sequence[Result]) -> list[Result]:
-    """Write down what became of tasks and free their lanes; returns those that must be recorded once more, since
-    somebody else had their lanes locked. Those whose claim passed to another sender are dropped."""
+    """Record the results of tasks and free their lanes.
+
+    Returns those that must be recorded again, since others had their lanes locked. Those whose claim passed to another
+    sender are dropped.
+    """
     values = {"results": orjson.dumps([asdict(result) for result in results]).decode(), "sender": sender}
     with transaction(connection) as cursor:
         cursor.execute(_LOCK_WEBHOOKS, ([result.webhook_id for result in results],))
@@ -206,9 +250,9 @@ def record(connection: Connection, sender: str, results: Sequence[Result]) -> li
 
 
 def release(connection: Connection, prefix: str, after: float = 0) -> int:
-    """Give up the claims of the senders whose name begins so, due again in `after` seconds; returns how many are left,
-    their lanes being locked."""
-    with connection.cursor() as cursor:
-        cursor.execute(_RELEASE, {"prefix": prefix, "after": after})
-        cursor.execute(_CLAIMED, (prefix,))
-        return int((cursor.fetchone() or (0,))[0])
+    """Release the claims of the senders whose name begins with the prefix, due again in `after` seconds.
+
+    Returns how many are left, because their lanes are locked.
+    """
+    query(connection, _RELEASE, {"prefix": prefix, "after": after})
+    return int(query_value(connection, _CLAIMED, (prefix,)))

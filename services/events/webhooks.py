@@ -1,16 +1,16 @@
-"""The SQL of webhooks: registered, changed, listed, with what they were told and what they are to be told again.
+"""The SQL of webhooks: their registration, changes and lists, their deliveries, and replays of events.
 
-Secrets come in and stay encrypted; nothing here gives one out. Lock order: event_feed, webhook, lanes, deliveries.
+Secrets arrive and stay encrypted; no function returns one. Lock order: event_feed, webhook, lanes, deliveries.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from services.database.connection import Connection, transaction
+from services.database.connection import Connection, query, query_value, transaction
 from services.events.names import TEST
 
 #: Webhooks of a company, at most.
-MOST = 50
+MAX_WEBHOOKS = 50
 #: Events that are queued in one transaction: nobody raises any meanwhile.
 REPLAY_BATCH = 500
 #: Deliveries that are deleted in one statement.
@@ -47,7 +47,7 @@ SELECT {_SHOWN} FROM w"""
 _LIST = f"SELECT {_SHOWN} FROM webhook w WHERE company_id = %s ORDER BY created_at, id"
 _FIND = f"SELECT {_SHOWN} FROM webhook w WHERE id = %s"
 
-# Whoever changes something has put something right: what waits is tried at once.
+# A change may have fixed a fault: waiting deliveries are tried at once.
 _CHANGE = """
 UPDATE webhook SET url = COALESCE(%(url)s, url), events = COALESCE(%(events)s, events),
     active = COALESCE(%(active)s, active), failures = 0, paused_until = '-infinity', updated_at = now()
@@ -122,8 +122,7 @@ _ANNOUNCE = "NOTIFY bisnes_events"
 
 def open_feed(connection: Connection, company_id: str) -> None:
     """Have the company's events kept from now on."""
-    with connection.cursor() as cursor:
-        cursor.execute(_OPEN_FEED, (company_id,))
+    query(connection, _OPEN_FEED, (company_id,))
 
 
 def register(
@@ -134,7 +133,7 @@ def register(
     with transaction(connection) as cursor:
         cursor.execute(_OPEN_FEED, (company_id,))
         cursor.execute(_LOCK_FEED, (company_id,))
-        cursor.execute(_INSERT, values | {"most": MOST})
+        cursor.execute(_INSERT, values | {"most": MAX_WEBHOOKS})
         row = cursor.fetchone()
     if row is None:
         raise TooMany(company_id)
@@ -143,23 +142,19 @@ def register(
 
 def of_company(connection: Connection, company_id: str) -> list[dict[str, Any]]:
     """The company's webhooks, oldest first."""
-    with connection.cursor() as cursor:
-        cursor.execute(_LIST, (company_id,))
-        return [row[0] for row in cursor.fetchall()]
+    return [shown for (shown,) in query(connection, _LIST, (company_id,))]
 
 
 def find(connection: Connection, webhook_id: str) -> dict[str, Any] | None:
     """The webhook with this id, a uuid."""
-    with connection.cursor() as cursor:
-        cursor.execute(_FIND, (webhook_id,))
-        row = cursor.fetchone()
-    return row[0] if row else None
+    found: dict[str, Any] | None = query_value(connection, _FIND, (webhook_id,))
+    return found
 
 
 def change(
     connection: Connection, webhook_id: str, url: str | None, events: Sequence[str] | None, active: bool | None
 ) -> None:
-    """Change what is not None, and try at once what waits."""
+    """Change the values that are not None, and try waiting deliveries at once."""
     values = {"id": webhook_id, "url": url, "events": None if events is None else list(events), "active": active}
     with transaction(connection) as cursor:
         cursor.execute(_CHANGE, values)
@@ -169,12 +164,11 @@ def change(
 
 def rotate(connection: Connection, webhook_id: str, secret: str, overlap: float) -> None:
     """A new, encrypted secret; the old one signs as well for `overlap` seconds."""
-    with connection.cursor() as cursor:
-        cursor.execute(_ROTATE, {"id": webhook_id, "secret": secret, "overlap": overlap})
+    query(connection, _ROTATE, {"id": webhook_id, "secret": secret, "overlap": overlap})
 
 
 def remove(connection: Connection, webhook_id: str, company_id: str) -> None:
-    """Delete the webhook and its deliveries; nobody who raises events waits for the bulk of it."""
+    """Delete the webhook and its deliveries; transactions that raise events do not wait for most of it."""
     with connection.cursor() as cursor:
         cursor.execute(_SILENCE, (webhook_id,))
         cursor.execute(_EMPTY, {"id": webhook_id, "batch": DELETE_BATCH})
@@ -190,15 +184,15 @@ def deliveries(
 ) -> tuple[list[dict[str, Any]], int | None]:
     """Up to `limit` deliveries older than `before`, newest first, and the `before` of the next page if there is one."""
     values = {"id": webhook_id, "status": status, "before": before, "limit": limit + 1}
-    with connection.cursor() as cursor:
-        cursor.execute(_DELIVERIES, values)
-        rows = cursor.fetchall()
+    rows = query(connection, _DELIVERIES, values)
     return [row[1] for row in rows[:limit]], rows[limit - 1][0] if len(rows) > limit else None
 
 
 def replay_one(connection: Connection, webhook_id: str, company_id: str, event_id: str) -> int | None:
-    """Queue one event of the company again; returns how many were (none where it waits already), None if it is not
-    kept."""
+    """Queue one event of the company again.
+
+    Returns how many were queued (none if it waits already), or None if the event is not kept.
+    """
     values = {"id": webhook_id, "company": company_id, "event": event_id}
     queued, known = _queue(connection, _REPLAY_ONE, values)
     return int(queued) if known else None
@@ -207,7 +201,7 @@ def replay_one(connection: Connection, webhook_id: str, company_id: str, event_i
 def replay(connection: Connection, webhook_id: str, company_id: str, after: int, limit: int) -> tuple[int, str | None]:
     """Queue the events after the number `after` that the webhook asks for, up to `limit` of them, in their order.
 
-    Returns how many of them had not been waiting, and the id of the last where there may be more.
+    Returns how many of them had not been waiting, and the id of the last if there may be more.
     """
     queued, looked, last = 0, 0, None
     while looked < limit:
@@ -223,8 +217,7 @@ def replay(connection: Connection, webhook_id: str, company_id: str, after: int,
 def test(connection: Connection, webhook_id: str, company_id: str) -> str:
     """Queue an event for this webhook alone, and call it even if it is paused; returns the event's id."""
     (event_id,) = _queue(connection, _TEST, {"id": webhook_id, "company": company_id})
-    with connection.cursor() as cursor:
-        cursor.execute(_ATTEMPT_NOW, (webhook_id,))
+    query(connection, _ATTEMPT_NOW, (webhook_id,))
     return str(event_id)
 
 

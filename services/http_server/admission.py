@@ -1,4 +1,4 @@
-"""Who may use how many threads at a time: each caller has a share and a line of its own."""
+"""Admission of requests to threads: each caller has a share of the threads and a queue of its own."""
 
 import asyncio
 from collections import deque
@@ -9,31 +9,31 @@ from dataclasses import dataclass, field
 from services.http_server import refusal
 
 #: Requests of one caller that may wait for a thread; a further one is refused.
-MAX_LINE = 256
+MAX_QUEUE = 256
 #: Seconds that a request waits for a thread.
-LINE_TIMEOUT_SECONDS = 30.0
+QUEUE_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(eq=False, slots=True)
 class _Caller:
     running: int = 0
     done: int = 0
-    line: "deque[asyncio.Future[None]]" = field(default_factory=deque)
+    queue: "deque[asyncio.Future[None]]" = field(default_factory=deque)
 
 
 class Admission:
     """Admits requests on the event loop; one that waits costs no thread."""
 
-    def __init__(self, max_line: int = MAX_LINE, timeout_seconds: float = LINE_TIMEOUT_SECONDS) -> None:
-        self._max_line, self._timeout_seconds = max_line, timeout_seconds
+    def __init__(self, max_queue: int = MAX_QUEUE, timeout_seconds: float = QUEUE_TIMEOUT_SECONDS) -> None:
+        self._max_queue, self._timeout_seconds = max_queue, timeout_seconds
         self._callers: dict[Hashable, _Caller] = {}
 
     @asynccontextmanager
     async def turn(self, caller: Hashable, share: int) -> AsyncIterator[None]:
-        """Be one of the caller's `share` requests. Raises `Refusal` (429) where its line is full or too slow."""
+        """Be one of the caller's `share` requests. Raises `Refusal` (429) if its queue is full or too slow."""
         found = self._callers.setdefault(caller, _Caller())
         if found.running >= share:
-            await self._wait(found)  # who leaves hands its place over: `running` stays
+            await self._wait(found)  # a request that ends hands its place over: `running` stays
         else:
             found.running += 1
         try:
@@ -43,33 +43,33 @@ class Admission:
             self._leave(caller, found)
 
     async def _wait(self, caller: _Caller) -> None:
-        if len(caller.line) >= self._max_line:
+        if len(caller.queue) >= self._max_queue:
             raise refusal.too_many_requests("too many requests at a time; wait for answers before you send more")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        caller.line.append(place)
+        caller.queue.append(place)
         try:
             await asyncio.wait_for(asyncio.shield(place), self._timeout_seconds)
         except BaseException as error:
             if place.done():  # handed over at the same moment
                 self._hand_over(caller)
             else:
-                caller.line.remove(place)
+                caller.queue.remove(place)
             if isinstance(error, TimeoutError):
                 raise refusal.too_many_requests("no thread became free in time; try again shortly") from None
             raise
 
     def _leave(self, name: Hashable, caller: _Caller) -> None:
         self._hand_over(caller)
-        if not caller.running and not caller.line:
+        if not caller.running and not caller.queue:
             self._callers.pop(name, None)
 
     @staticmethod
     def _hand_over(caller: _Caller) -> None:
-        if caller.line:
-            caller.line.popleft().set_result(None)
+        if caller.queue:
+            caller.queue.popleft().set_result(None)
         else:
             caller.running -= 1
 
     def progress(self) -> dict[Hashable, int]:
-        """Of each caller with requests in its line: how many of its requests have been done. For any thread."""
-        return {name: caller.done for name, caller in list(self._callers.items()) if caller.line}
+        """For each caller with requests in its queue, how many of its requests have been done. For any thread."""
+        return {name: caller.done for name, caller in list(self._callers.items()) if caller.queue}

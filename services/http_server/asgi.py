@@ -1,4 +1,4 @@
-"""The types of ASGI, as far as we use it, and the answer that is known as a whole."""
+"""The types of ASGI that we use, and complete answers."""
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -25,13 +25,13 @@ async def send_refusal(send: Send, refused: Refusal) -> None:
 
 
 def check_path(scope: Scope) -> None:
-    """Raise `Refusal` (404) for a path that WSGI applications would take for another one."""
+    """Raise `Refusal` (404) for a path that WSGI applications would confuse with another one."""
     if scope["path"].startswith("//"):
         raise refusal.not_found()
 
 
 def content_length(scope: Scope) -> int | None:
-    """The length that the request says its body has; None where it says nothing."""
+    """The declared length of a request's body, or None."""
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value)

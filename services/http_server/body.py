@@ -18,27 +18,27 @@ DISK_THREADS = 4
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body that ended. Whoever has it closes the file."""
+    """A complete body. Its receiver closes the file."""
 
     file: IO[bytes]  # at its beginning
-    #: Bytes that the body has, which is more than the file where it was too large to be read.
+    #: Bytes of the body; the file has fewer if the body was too large to be read.
     size: int
 
 
 class BodyReader:
-    """Reads bodies; those above `SPOOL_BYTES` go to the disk."""
+    """Reads bodies; those above `SPOOL_BYTES` are spooled to disk."""
 
     def __init__(self) -> None:
         self._disk = ThreadPoolExecutor(DISK_THREADS, "bodies")
 
     def close(self) -> None:
-        """Let go of the threads."""
+        """End the threads."""
         self._disk.shutdown(wait=False)
 
     async def read_request(self, scope: Scope, receive: Receive, limit: int) -> Body:
-        """The body of a request; one that says that it is larger than `limit` is not read.
+        """The body of a request; one whose declared length exceeds `limit` is not read.
 
-        Raises `Refusal`: the client went, or the disk takes nothing.
+        Raises `Refusal` if the client disconnects or the disk refuses.
         """
         declared = content_length(scope)
         if declared is not None and declared > limit:
@@ -88,7 +88,10 @@ def _append(spool: IO[bytes] | None, part: bytearray) -> IO[bytes]:
 
 
 async def read_small(receive: Receive, declared: str | None, limit: int) -> bytes:
-    """A body that is held in memory. `declared`: its Content-Length. Raises `Refusal` (413, or the client went)."""
+    """A body that is held in memory. `declared`: its Content-Length.
+
+    Raises `Refusal` (413, or the client disconnected).
+    """
     if int(declared or "0") > limit:
         raise refusal.too_large(limit)
     body, more = await next_part(receive)
@@ -104,7 +107,7 @@ async def read_small(receive: Receive, declared: str | None, limit: int) -> byte
 
 
 async def next_part(receive: Receive) -> tuple[bytes, bool]:
-    """The next part of a body, and whether there may be more. Raises `Refusal` where the client went."""
+    """The next part of a body, and whether there may be more. Raises `Refusal` if the client disconnected."""
     event = await receive()
     if event["type"] == "http.disconnect":
         raise refusal.disconnected()

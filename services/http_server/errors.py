@@ -1,10 +1,7 @@
-"""Errors of the HTTP API, and how Flask turns each of them into the one form that callers know.
+"""Errors of the HTTP API, and how Flask turns each of them into the documented form.
 
 Every error is answered as `{"success": false, "error": "<sentence>", "code": "<snake_case>"}`.
 """
-
-from collections.abc import Mapping
-from typing import Any
 
 import structlog
 from flask import Flask, Response, jsonify
@@ -13,49 +10,52 @@ from werkzeug.exceptions import HTTPException
 
 from bisnesctl.host import disk
 from services.database import error_reasons
-from services.database.connection import DatabaseUnavailable
-
-#: Seconds after which a caller may try again while the database is away.
-RETRY_AFTER = 2
+from services.database.connection import DatabaseError, DatabaseUnavailable
+from services.http_server.error_codes import RETRY_SOON_SECONDS, ErrorCode, retry_after
+from services.http_server.refusal import Refusal
 
 log = structlog.get_logger()
 
 
-class ApiError(Exception):
-    """A request that is refused: HTTP status, code for programs, sentence for people, further headers."""
-
-    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message = status, code, message
-        self.headers: dict[str, str] = dict(headers or {})
-
-    def body(self) -> dict[str, Any]:
-        """The JSON body."""
-        return {"success": False, "error": self.message, "code": self.code}
+class ApiError(Refusal):
+    """A request that a route refuses."""
 
 
-def database_unavailable(message: str = "the database is away; try again shortly") -> ApiError:
+def database_unavailable(message: str = ErrorCode.DATABASE_UNAVAILABLE.example) -> ApiError:
     """The 503 with its Retry-After."""
-    return ApiError(503, "database_unavailable", message, {"Retry-After": str(RETRY_AFTER)})
+    return ApiError(ErrorCode.DATABASE_UNAVAILABLE, message, retry_after(RETRY_SOON_SECONDS))
+
+
+def unknown_bot(company_id: str, phone_index: int) -> ApiError:
+    """The 404 for a bot that the company does not have."""
+    message = f"company {company_id} has no bot with phoneIndex {phone_index} (bisnesctl bots list shows them)"
+    return ApiError(ErrorCode.UNKNOWN_BOT, message)
+
+
+def database_refusal(error: DatabaseUnavailable | DatabaseError) -> ApiError:
+    """The 503 with the reason that PostgreSQL gave, if any."""
+    reason = error_reasons.why(error)
+    return database_unavailable(f"PostgreSQL refused: {reason}; try again later") if reason else database_unavailable()
 
 
 def invalid_request(error: ValidationError) -> ApiError:
-    """What pydantic found first, as one sentence that names the field."""
+    """The first error that pydantic found, as one sentence that names the field."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"])
-    return ApiError(400, "invalid_request", f"{field}: {first['msg']}" if field else first["msg"])
+    return ApiError(ErrorCode.INVALID_REQUEST, f"{field}: {first['msg']}" if field else first["msg"])
 
 
 def answer_errors(app: Flask) -> None:
     """Make the application answer every error in the one form."""
-    app.register_error_handler(ApiError, _answer)
+    app.register_error_handler(Refusal, _answer)
     app.register_error_handler(DatabaseUnavailable, _database_unavailable)
+    app.register_error_handler(DatabaseError, _database_error)
     app.register_error_handler(OSError, _disk)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _internal)
 
 
-def _answer(error: ApiError) -> Response:
+def _answer(error: Refusal) -> Response:
     response = jsonify(error.body())
     response.status_code = error.status
     response.headers.extend(error.headers)
@@ -63,42 +63,44 @@ def _answer(error: ApiError) -> Response:
 
 
 def _database_unavailable(error: DatabaseUnavailable) -> Response:
-    log.warning("a request found the database away", reason=str(error))
-    reason = error_reasons.why(error)
-    return _answer(
-        database_unavailable(f"PostgreSQL refused: {reason}; try again later") if reason else database_unavailable()
-    )
+    log.warning("database.unavailable", reason=str(error))
+    return _answer(database_refusal(error))
+
+
+def _database_error(error: DatabaseError) -> Response:
+    """A refusal of PostgreSQL that no retry met. Any other error of a statement is a fault of ours."""
+    if error_reasons.why(error) is None:
+        return _internal(error)
+    log.error("database.refused", reason=str(error).strip())
+    return _answer(database_refusal(error))
 
 
 def _disk(error: OSError) -> Response:
-    """A large body is put on disk while it comes in."""
+    """Large bodies are stored on disk while they are read."""
     if not disk.is_of_disk(error):
         return _internal(error)
-    log.error("a request met a disk that takes nothing", reason=str(error))
-    message = f"the request could not be kept on disk ({(error.strerror or str(error)).lower()}); send it again later"
-    return _answer(ApiError(503, "media_unavailable", message, {"Retry-After": str(RETRY_AFTER)}))
+    log.error("disk.write_failed", reason=str(error))
+    message = f"the request could not be stored on disk ({(error.strerror or str(error)).lower()}); send it again later"
+    return _answer(ApiError(ErrorCode.MEDIA_UNAVAILABLE, message, retry_after(RETRY_SOON_SECONDS)))
 
 
-#: Werkzeug's errors that have a code and a sentence of our own; the others are told by their own names.
-_HTTP = {
-    404: ("not_found", "there is no such address; /openapi/swagger shows all of them"),
-    405: (
-        "method_not_allowed",
-        "this address does not know that method; the Allow header names those it does",
-    ),
-    413: ("too_large", "the body is too large; at most 1 MB is taken"),
-}
+#: Werkzeug's errors that have a code of their own.
+_CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED, 413: ErrorCode.TOO_LARGE}
 
 
 def _http(error: HTTPException) -> Response:
     status = error.code or 500
     if status >= 500:
         return _internal(error)
-    code, message = _HTTP.get(status, ("invalid_request", error.description or error.name))
+    code = _CODES.get(status)
+    if code is None:
+        response = _answer(ApiError(ErrorCode.INVALID_REQUEST, error.description or error.name))
+        response.status_code = status
+        return response
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
-    return _answer(ApiError(status, code, message, headers))
+    return _answer(ApiError(code, code.example, headers))
 
 
 def _internal(error: Exception) -> Response:
-    log.error("a request failed", exc_info=error)
-    return _answer(ApiError(500, "internal", "something went wrong on our side; the log of the API has the reason"))
+    log.error("request.failed", exc_info=error)
+    return _answer(ApiError(ErrorCode.INTERNAL, ErrorCode.INTERNAL.example))

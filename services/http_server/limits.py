@@ -1,11 +1,11 @@
-"""What a client may cost: sizes, counts and deadlines of every HTTP port."""
+"""Limits for clients: sizes, counts and deadlines of every HTTP port."""
 
 import resource
 from dataclasses import dataclass, field
 
 #: Files and connections that a process needs beside its clients' connections.
 RESERVED_FILES = 256
-#: Connections of clients in one process, at most, where the limit of open files allows as many.
+#: Connections of clients in one process, at most, if the limit of open files allows as many.
 MAX_CONNECTIONS = 2048
 
 
@@ -20,19 +20,22 @@ class Limits:
     """Limits of a connection; each deadline counts only while the server waits for the client."""
 
     max_url_bytes: int = 8 << 10
-    #: Bytes of a request line with its headers, and lines of headers.
+    #: Bytes of a request line with its headers.
     max_head_bytes: int = 32 << 10
+    #: Lines of headers.
     max_headers: int = 100
     #: Bytes around the content of a chunked body (sizes, extensions, trailers), beside eight for each byte of content.
     max_framing_bytes: int = 32 << 10
     max_connections: int = field(default_factory=connection_limit)
     #: Seconds for the head, from the connection or the head's first byte on.
     head_timeout_seconds: float = 10.0
-    #: A body must bring this many bytes in each window of so many seconds, and be complete after the total.
+    #: Seconds of a window in which a body must bring a minimum of bytes.
     body_window_seconds: float = 20.0
+    #: That minimum.
     min_body_bytes_per_window: int = 20_000
+    #: Seconds for a whole body.
     body_timeout_seconds: float = 1800.0
-    #: Seconds in which a client takes nothing of an answer that waits for it.
+    #: Seconds in which a client reads nothing of its answer.
     write_timeout_seconds: float = 30.0
     #: Seconds for which a connection without a request is kept; longer than what proxies in front keep theirs.
     keep_alive_seconds: float = 75.0

@@ -17,7 +17,7 @@ from services.http_server import refusal
 from services.http_server.limits import Limits
 from services.http_server.refusal import Refusal
 
-#: Headers that decide who asks and what the body is: given twice, two readers could see two requests.
+#: Headers that decide the caller and the body: if one is given twice, two readers could see two requests.
 _SINGLE = (
     *(b"transfer-encoding", b"authorization", b"content-length", b"content-type", b"host"),
     *(b"idempotency-key", b"last-event-id", b"x-api-key"),
@@ -36,17 +36,17 @@ class HttpProtocol(HttpToolsProtocol):
 
     limits: ClassVar[Limits] = Limits()
 
-    _head_bytes: int  # of the head that comes in, so far
-    _raw_body_bytes: int  # of the body that comes in, its chunks' sizes and extensions and its trailers included
+    _head_bytes: int  # of the current head, so far
+    _raw_body_bytes: int  # of the current body, with its chunks' sizes and extensions and its trailers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Find room for it among the others."""
+        """Accept the connection, if there is room or another one can be closed."""
         super().connection_made(transport)
         self._refusal: Refusal | None = None  # why the parser stopped
-        self._deaf = False  # what comes in is dropped
+        self._deaf = False  # all input is dropped
         self._is_ending = False  # the process is to end
         self._offers_upgrade = False  # the head that was read offers another protocol
-        self._is_idle = False  # a request was answered, and no byte of the next one has come
+        self._is_idle = False  # a request was answered, and no byte of the next one has arrived
         self._since = self._body_began = self.loop.time()  # since when the client is waited for
         self._body_bytes = self._window_bytes = self._raw_body_bytes = 0
         self._begin_head()
@@ -63,7 +63,7 @@ class HttpProtocol(HttpToolsProtocol):
         min(waiting, key=lambda each: each.waiting_since()).abort()  # type: ignore[union-attr]
         return True
 
-    # --- What comes in ---------------------------------------------------------------------------------------------
+    # --- Input ----------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Count it, then parse it."""
@@ -179,7 +179,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = self._header_count = self._singles = 0
 
-    # --- What goes out ---------------------------------------------------------------------------------------------
+    # --- Output ----------------------------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
         """The connection waits for the next request; its deadline is the sweep's."""
@@ -192,12 +192,12 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def resume_writing(self) -> None:
-        """The client takes its answer."""
+        """The client reads its answer."""
         self._drained = True
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """In our form."""
+        """Answer a malformed request in our form."""
         self._refuse(refusal.malformed())
 
     def _is_answering(self) -> bool:
@@ -205,7 +205,7 @@ class HttpProtocol(HttpToolsProtocol):
         return cycle is not None and not cycle.response_complete and not cycle.disconnected
 
     def _end_after_answer(self) -> None:
-        """Take nothing more; close once the answer is sent."""
+        """Accept no more input; close once the answer is sent."""
         self._deaf = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
@@ -226,16 +226,16 @@ class HttpProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         self.transport.write(reason.response())
-        self.transport.write_eof()  # what still comes in is read and dropped, see `Limits.linger_seconds`
+        self.transport.write_eof()  # further input is read and dropped, see `Limits.linger_seconds`
 
     def _forget_cycle(self, cycle: RequestResponseCycle) -> None:
-        """For its application the client is gone."""
+        """To its application, the client has disconnected."""
         cycle.disconnected = True
         cycle.message_event.set()
         self.flow.resume_writing()
 
     def shutdown(self) -> None:
-        """Close once its request is answered; one that is on its way would be lost if we closed at once."""
+        """Close once its request is answered; a request on its way would be lost if we closed at once."""
         self._is_ending = True
         if self._is_answering():
             self.cycle.keep_alive = False
@@ -247,7 +247,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def abort(self) -> None:
-        """Close at once, whatever is not sent yet."""
+        """Close at once; unsent data is lost."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._forget_cycle(self.cycle)
         self._deaf = True
@@ -256,7 +256,7 @@ class HttpProtocol(HttpToolsProtocol):
     # --- Deadlines -------------------------------------------------------------------------------------------------
 
     def waits_for_client(self) -> bool:
-        """Whether the client is to act: it sends its request, or the rest of it, or none, or takes its answer."""
+        """Whether the next step is the client's: to send its request or the rest of it, or to read its answer."""
         return not self._in_head or not self._is_answering() or self.flow.write_paused
 
     def waiting_since(self) -> float:
@@ -264,9 +264,9 @@ class HttpProtocol(HttpToolsProtocol):
         return self._write_since if self.flow.write_paused else self._since
 
     def check(self, now: float) -> None:
-        """Close the connection where a deadline has passed."""
+        """Close the connection if a deadline has passed."""
         if self._is_write_stalled(now):
-            log.info("a client does not take its answer, closing its connection", client=self.client)
+            log.info("connection.closed", reason="the client does not read its answer", client=self.client)
             self.abort()
         elif self._deaf:
             if not self._is_answering() and now - self._since > self.limits.linger_seconds:
@@ -336,6 +336,6 @@ class Sweep:
             try:
                 connection.check(now)
             except Exception:
-                log.exception("the deadlines of a connection could not be checked")
+                log.exception("connection.deadline_check_failed")
         if self._connections:
             self.run()

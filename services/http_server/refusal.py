@@ -1,22 +1,34 @@
-"""The refusals of the server itself, before or instead of an application's answer, in the one form of all errors."""
+"""The refusals of the server itself, before or instead of an application's answer."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 
+from services.http_server.error_codes import RETRY_FILE_SECONDS, RETRY_SOON_SECONDS, ErrorCode, retry_after
+
 
 class Refusal(Exception):
-    """A request that is refused: HTTP status, code for programs, sentence for people, further headers."""
+    """A request that is refused: a code for programs, a sentence for people, further headers."""
 
-    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, code: ErrorCode, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.code, self.message = code, message
         self.headers: dict[str, str] = dict(headers or {})
 
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        return self.code.status
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body, in the form of all errors."""
+        return {"success": False, "error": self.message, "code": self.code}
+
     def content(self) -> bytes:
-        """The JSON body."""
-        return orjson.dumps({"success": False, "error": self.message, "code": self.code})
+        """The JSON body as bytes."""
+        return orjson.dumps(self.body())
 
     def response(self) -> bytes:
         """A whole HTTP response that ends the connection."""
@@ -33,66 +45,68 @@ class Refusal(Exception):
 
 
 def malformed() -> Refusal:
-    """The 400 for what is no HTTP request."""
-    return Refusal(400, "invalid_request", "this is not a valid HTTP/1.1 request")
+    """The 400 for anything that is not an HTTP request."""
+    return Refusal(ErrorCode.INVALID_REQUEST, "this is not a valid HTTP/1.1 request")
 
 
 def repeated(name: str) -> Refusal:
-    """The 400 for a header that may be there once."""
-    return Refusal(400, "invalid_request", f"the header {name} is given more than once")
+    """The 400 for a repeated header that may be given once."""
+    return Refusal(ErrorCode.INVALID_REQUEST, f"the header {name} is given more than once")
 
 
 def url_too_long(limit: int) -> Refusal:
     """The 414."""
-    return Refusal(414, "url_too_long", f"the URL may have {limit} bytes at most")
+    return Refusal(ErrorCode.URL_TOO_LONG, f"the URL may have {limit} bytes at most")
 
 
 def headers_too_large(lines: int, size: int) -> Refusal:
     """The 431."""
-    return Refusal(431, "headers_too_large", f"a request may have {lines} headers of {size} bytes together at most")
+    return Refusal(ErrorCode.HEADERS_TOO_LARGE, f"a request may have {lines} headers of {size} bytes together at most")
 
 
 def unknown_transfer_encoding() -> Refusal:
     """The 501."""
-    return Refusal(501, "not_implemented", "the only Transfer-Encoding that is understood is chunked")
+    return Refusal(ErrorCode.NOT_IMPLEMENTED, "the only supported Transfer-Encoding is chunked")
 
 
 def request_timeout(part: str) -> Refusal:
     """The 408. `part`: head or body."""
-    return Refusal(408, "request_timeout", f"the {part} of the request did not come in time")
+    return Refusal(ErrorCode.REQUEST_TIMEOUT, f"the {part} of the request did not come in time")
 
 
 def too_many_connections() -> Refusal:
     """The 503 for a connection too many."""
-    return Refusal(503, "too_many_connections", "too many connections; try again shortly", {"Retry-After": "2"})
+    return Refusal(
+        ErrorCode.TOO_MANY_CONNECTIONS, "too many connections; try again shortly", retry_after(RETRY_SOON_SECONDS)
+    )
 
 
 def too_many_requests(message: str) -> Refusal:
     """The 429."""
-    return Refusal(429, "too_many_requests", message, {"Retry-After": "2"})
+    return Refusal(ErrorCode.TOO_MANY_REQUESTS, message, retry_after(RETRY_SOON_SECONDS))
 
 
 def not_found() -> Refusal:
-    """The 404 for an address that cannot be one of ours."""
-    return Refusal(404, "not_found", "there is no such address")
+    """The 404 for an address that is never one of ours."""
+    return Refusal(ErrorCode.NOT_FOUND, "there is no such address")
 
 
 def too_large(limit: int) -> Refusal:
     """The 413."""
-    return Refusal(413, "too_large", f"the body may have {limit} bytes at most")
+    return Refusal(ErrorCode.TOO_LARGE, f"the body may have {limit} bytes at most")
 
 
 def disconnected() -> Refusal:
-    """The 400 that nobody hears: the client closed the connection before its body was complete."""
-    return Refusal(400, "invalid_request", "the connection was closed before the body was complete")
+    """The 400 that nobody receives: the client closed the connection before its body was complete."""
+    return Refusal(ErrorCode.INVALID_REQUEST, "the connection was closed before the body was complete")
 
 
 def body_unavailable(reason: str) -> Refusal:
     """The 503 for a body that cannot be kept on the disk."""
     message = f"the body cannot be kept just now, nothing was stored: {reason}"
-    return Refusal(503, "media_unavailable", message, {"Retry-After": "5"})
+    return Refusal(ErrorCode.MEDIA_UNAVAILABLE, message, retry_after(RETRY_FILE_SECONDS))
 
 
 def internal() -> Refusal:
     """The 500."""
-    return Refusal(500, "internal", "something went wrong on our side; the log has the reason")
+    return Refusal(ErrorCode.INTERNAL, "something went wrong on our side; the log has the reason")

@@ -15,7 +15,7 @@ class _Map(Map):
 
 
 class ExactAddresses(Flask):
-    """Answers 404 where Flask would redirect."""
+    """Answers 404 instead of Flask's redirects."""
 
     url_map_class = _Map
 

@@ -1,4 +1,4 @@
-"""The server of our HTTP processes under gunicorn: uvicorn with our limits, which ends in time whatever clients do."""
+"""The server of our HTTP processes under gunicorn: uvicorn with our limits, which ends in time even if clients hang."""
 
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ DRAIN_TIMEOUT_SECONDS = 6
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
-    """gunicorn's worker. It believes no header about who the client is: every client could send it."""
+    """gunicorn's worker. It ignores headers that name the client, because every client could send them."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         **UvicornWorker.CONFIG_KWARGS,

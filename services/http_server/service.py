@@ -16,8 +16,10 @@ from services.http_server.watchdog import Watchdog
 from services.http_server.wsgi_bridge import Answer, Environ, WsgiBridge
 from services.runtime.heartbeat import Counters
 
-#: Threads of a process, and how many of them are for its health alone.
-THREADS, HEALTH_THREADS = 36, 4
+#: Threads of a process.
+THREADS = 36
+#: Threads of those that serve its health alone.
+HEALTH_THREADS = 4
 
 log = structlog.get_logger()
 
@@ -31,12 +33,12 @@ class Application(Protocol):
 
 
 def _nothing() -> None:
-    """What an application does beside serving, where it has no work of its own."""
+    """For applications that do nothing beside serving."""
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What an application does beside serving."""
+    """The work of an application beside serving."""
 
     start: Callable[[], None] = _nothing
     stop: Callable[[], None] = _nothing
@@ -77,7 +79,7 @@ class Service:
         except Refusal as refused:
             await send_refusal(send, refused)
         except Exception:
-            log.exception("a request failed", path=scope["path"])
+            log.exception("request.failed", path=scope["path"])
             await send_refusal(send, refusal.internal())
         else:
             await self._bridge.send(answer, receive, send)

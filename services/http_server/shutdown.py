@@ -1,4 +1,4 @@
-"""What is done as soon as a process is told to end: the server waits for open answers before it says so."""
+"""Actions at the first signal to end: the server itself reports it only after open answers are complete."""
 
 import asyncio
 import signal
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def on_termination(action: Callable[[], None]) -> None:
-    """Run this on the current event loop when the process is told to end."""
+    """Run this on the current event loop when the process gets a signal to end."""
     if threading.current_thread() is not threading.main_thread():
         return  # a server inside a test
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Notices a process that is alive but serves nobody: an event loop that does not turn, or requests that no thread ends.
+"""Notices a process that lives but serves nobody: its event loop does not turn, or no thread ends a request.
 
 Only time in which the watchdog itself runs counts. A process that was suspended, or a machine that is too busy for all
 of its processes, is slow, not stuck.
@@ -15,7 +15,7 @@ LOOP_STUCK_SECONDS = 60.0
 #: Seconds in which a caller's requests wait and none is done; large files may be on their way to a slow store.
 THREADS_STUCK_SECONDS = 180.0
 #: Seconds between two looks.
-LOOK_SECONDS = 1.0
+LOOK_INTERVAL_SECONDS = 1.0
 
 #: How many requests of a caller have been done, of those callers that have some waiting.
 Progress = Callable[[], Mapping[Hashable, int]]
@@ -30,7 +30,7 @@ class Stall:
 
     def observe(self, progress: int, elapsed: float) -> float:
         """Seconds without progress. `elapsed`: seconds since the last look; a long one says nothing about others."""
-        self.seconds = 0.0 if progress != self.progress else self.seconds + min(elapsed, 2 * LOOK_SECONDS)
+        self.seconds = 0.0 if progress != self.progress else self.seconds + min(elapsed, 2 * LOOK_INTERVAL_SECONDS)
         self.progress = progress
         return self.seconds
 
@@ -45,7 +45,7 @@ class Watchdog:
         self._loop_stall = Stall(0)
         self._stalls: dict[Hashable, Stall] = {}
         self._stopped = threading.Event()
-        #: Why the process serves nobody; None where it does.
+        #: The reason why the process serves nobody; None if it serves.
         self.fault: str | None = None
 
     def start(self) -> None:
@@ -61,17 +61,17 @@ class Watchdog:
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         self._turns += 1
         if not self._stopped.is_set():
-            loop.call_later(LOOK_SECONDS / 2, self._turn, loop)
+            loop.call_later(LOOK_INTERVAL_SECONDS / 2, self._turn, loop)
 
     def _watch(self) -> None:
         last = time.monotonic()
-        while not self._stopped.wait(LOOK_SECONDS):
+        while not self._stopped.wait(LOOK_INTERVAL_SECONDS):
             now = time.monotonic()
             self.fault = self.look(now - last)
             last = now
 
     def look(self, elapsed: float) -> str | None:
-        """Why the process serves nobody, `elapsed` seconds after the last look; None where it does."""
+        """The reason why the process serves nobody, `elapsed` seconds after the last look; None if it serves."""
         stalled = self._loop_stall.observe(self._turns, elapsed)
         if stalled >= LOOP_STUCK_SECONDS:
             return f"the event loop has not turned for {stalled:.0f} s"

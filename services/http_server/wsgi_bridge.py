@@ -31,14 +31,14 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Answer:
-    """What the application answered, as far as it was read."""
+    """The application's answer, as far as it was read."""
 
     environ: Environ
     status: int = 500
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     #: The next bytes to send.
     part: bytes = b""
-    #: What comes after them; None where that is all.
+    #: The rest of the answer; None if there is none.
     rest: Iterator[bytes] | None = None
     close: Callable[[], object] | None = None
 
@@ -73,7 +73,7 @@ class Answer:
             self.part = b"".join(parts)
 
     def end(self) -> None:
-        """Let go of what it is read from. Runs in a thread."""
+        """Close the source of the answer. Runs in a thread."""
         close, self.close, self.rest = self.close, None, None
         if close is not None:
             close()
@@ -92,7 +92,7 @@ class WsgiBridge:
         self._parts = ThreadPoolExecutor(PART_THREADS, f"{name}-parts")
 
     def close(self) -> None:
-        """Let go of the threads; what they do is not waited for."""
+        """End the threads, without waiting for their work."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._parts.shutdown(wait=False, cancel_futures=True)
 
@@ -109,7 +109,7 @@ class WsgiBridge:
             return answer
 
     async def send(self, answer: Answer, receive: Receive, send: Send) -> None:
-        """Send it. Whatever happens to the client, no thread notices; what the answer is read from is let go."""
+        """Send an answer and close its source. A client that disconnects or hangs occupies no thread."""
         try:
             await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
             if answer.rest is None:
@@ -126,7 +126,9 @@ class WsgiBridge:
         try:
             while answer.rest is not None and not gone.done():
                 await send({"type": "http.response.body", "body": answer.part, "more_body": True})
-                await send({"type": "http.response.body", "body": b"", "more_body": True})  # waits until it is taken
+                await send(
+                    {"type": "http.response.body", "body": b"", "more_body": True}
+                )  # waits until the client has read enough
                 answer.part = b""
                 await loop.run_in_executor(self._parts, answer.read)
             await send({"type": "http.response.body", "body": answer.part})
@@ -143,11 +145,11 @@ def _end(answer: Answer) -> None:
     try:
         answer.end()
     except Exception:
-        log.exception("an answer could not be closed")
+        log.exception("answer.not_closed")
 
 
 def environ_of(scope: Scope, body: Body) -> Environ:
-    """The request as WSGI has it. Names of headers with an underscore are left out: they would pass for others."""
+    """The request as WSGI has it. Headers with an underscore in their name are dropped: they would pass for others."""
     server, client = scope.get("server") or ("localhost", 80), scope.get("client")
     environ: Environ = {
         "REQUEST_METHOD": scope["method"],
@@ -175,7 +177,7 @@ def environ_of(scope: Scope, body: Body) -> Environ:
     return environ
 
 
-#: The headers that say how long the body is: it is here, so its length is known.
+#: The headers that describe the body's length: it is complete, so its length is known.
 _FRAMING = (b"content-length", b"transfer-encoding")
 
 

@@ -1,6 +1,6 @@
-"""What came in, written down: messages, calls, reactions, edits, revocations; contacts, chats and the files to fetch.
+"""The SQL of arrivals: messages, calls, reactions, edits, revocations; with contacts, chats and files to fetch.
 
-Everything may arrive twice and in any order; what is known already changes nothing and is told nobody.
+Everything may arrive twice and in any order; duplicates change nothing and raise no event.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,16 @@ from typing import Any
 import orjson
 
 from services.database.connection import Connection, Statement, run
-from services.inbox.statuses import Told
+from services.events.payload_sql import (
+    CALL_EVENT,
+    EDIT_EVENT,
+    REACTION_EVENT,
+    RECEIVED_ANY_EVENT,
+    RECEIVED_EVENT,
+    REVOCATION_EVENT,
+)
 from services.message import Call, Edit, Incoming, Reaction, Revocation
-from services.outbox.history_sql import envelope
+from services.outbox.store import NumberedEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,41 +34,30 @@ class Place:
     own_number: str | None  # our number as customers know it
 
 
-#: Seconds after a customer's message in which anything may be sent to them (Cloud API, "Customer service windows").
-WINDOW = 24 * 3600
+#: Seconds after a customer's message in which any message may be sent to them (Cloud API, "Customer service windows").
+SERVICE_WINDOW_SECONDS = 24 * 3600
 
-# A user whose number is hidden is the chat under whose number we know them, else a chat of their own.
+# A user with a hidden number belongs to the chat of the number that we know of them, or else has a chat of their own.
 _CHAT_ID = """COALESCE(g.chat_id, (
         SELECT c.chat_id FROM chat c WHERE c.bot_id = g.bot_id AND c.user_id = g.user_id ORDER BY c.chat_id LIMIT 1
     ), g.user_id)"""
-_GIVEN = """
-given AS (
+_INPUT_ROWS = """
+input_rows AS (
     SELECT g.*, {chat_id} AS chat FROM json_to_recordset(%(rows)s::json) AS g (
         n int, bot_id int, company_id text, phone_index int, process text, own_number text,
         chat_id text, user_id text, name text, at float, from_me bool, {columns})
 )"""
-_MEDIA = """CASE WHEN w.media IS NOT NULL THEN jsonb_build_object('url', w.media_url,
-        'mimetype', w.media -> 'mimeType', 'filename', w.media -> 'filename', 'sha256', w.media -> 'sha256',
-        'voice', w.media -> 'voice') END"""
-_PAYLOAD = f"""jsonb_build_object('id', w.id, 'providerId', w.provider_id, 'timestamp', floor(w.at),
-        'chatId', w.chat_id, 'from', CASE WHEN w.from_me THEN w.own_number ELSE w.chat_id END,
-        'to', CASE WHEN w.from_me THEN w.chat_id ELSE w.own_number END, 'fromMe', w.from_me, 'type', w.kind,
-        'body', w.text, 'hasMedia', w.media IS NOT NULL, 'media', {_MEDIA},
-        'replyTo', CASE WHEN w.quoted IS NOT NULL THEN jsonb_build_object('id', w.quoted) END,
-        'name', w.name, 'userId', w.user_id, 'author', w.content -> 'author',
-        'content', CASE WHEN w.kind <> 'text' AND w.media IS NULL THEN w.content END)"""
-
 _COLUMNS = "provider_id text, kind text, text text, quoted text, media jsonb, content jsonb, status text"
 
-# WhatsApp Web shows our own messages as well: the outbox tells of those that it sends. What is older than its keys is
-# in the history.
+# WhatsApp Web reports our own messages as well; the outbox reports those that it sends. Messages older than its keys
+# are in the history.
 _SENT_BY_US = """(
         EXISTS (SELECT FROM wa_key k WHERE k.bot_id = g.bot_id AND k.key_id = split_part(g.provider_id, '_', 3))
         OR EXISTS (SELECT FROM messages m WHERE m.company_id = g.company_id AND m.external_id = g.provider_id))"""
 
 _MESSAGES = f"""
-WITH {_GIVEN.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
-    SELECT DISTINCT ON (company_id, provider_id) g.*, uuid_generate_v4() AS id FROM given g
+WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
+    SELECT DISTINCT ON (company_id, provider_id) g.*, uuid_generate_v4() AS id FROM input_rows g
     WHERE NOT (g.from_me AND {_SENT_BY_US}) ORDER BY company_id, provider_id, n
 ), placed AS (
     SELECT f.*, f.company_id || '-' || split_part(f.chat, '@', 1) AS contact_id,
@@ -106,7 +102,7 @@ WITH {_GIVEN.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
 ), window_open AS (
     INSERT INTO chat AS c (bot_id, chat_id, user_id, last_inbound_at, window_until)
     SELECT bot_id, chat, max(user_id), to_timestamp(max(LEAST(at, extract(epoch FROM now())))),
-           to_timestamp(max(LEAST(at, extract(epoch FROM now())))) + {WINDOW} * interval '1 second'
+           to_timestamp(max(LEAST(at, extract(epoch FROM now())))) + {SERVICE_WINDOW_SECONDS} * interval '1 second'
     FROM written WHERE NOT from_me GROUP BY bot_id, chat ORDER BY bot_id, chat
     ON CONFLICT (bot_id, chat_id) DO UPDATE SET user_id = COALESCE(excluded.user_id, c.user_id),
         last_inbound_at = GREATEST(c.last_inbound_at, excluded.last_inbound_at),
@@ -117,36 +113,36 @@ WITH {_GIVEN.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
            kind, text, quoted, media, content, media_url FROM written
 )
 SELECT n, event::text FROM (
-    SELECT w.n, 1 AS place, {envelope("message", _PAYLOAD)} AS event FROM w JOIN event_feed USING (company_id)
+    SELECT w.n, 1 AS place, {RECEIVED_EVENT} AS event FROM w JOIN event_feed USING (company_id)
     WHERE NOT w.from_me
     UNION ALL
-    SELECT w.n, 2, {envelope("message.any", _PAYLOAD)} FROM w JOIN event_feed USING (company_id)
-) told ORDER BY n, place"""
+    SELECT w.n, 2, {RECEIVED_ANY_EVENT} FROM w JOIN event_feed USING (company_id)
+) events ORDER BY n, place"""
 
 #: Finds the message that something is said about; every index of it is by company.
 _TARGET = "m.company_id = g.company_id AND m.external_id = g.target"
 
-# One that is not known here, sent by the phone itself perhaps, is told all the same.
-_TOLD = """
+# Changes of unknown messages, such as those that the phone sent, raise events as well.
+_EVENTS = """
 SELECT w.n, {event}::text FROM (
     SELECT g.n, g.company_id, g.phone_index, g.chat AS chat_id, g.name, g.at, g.from_me, g.target, g.provider_id,
            g.body, k.id FROM heard g LEFT JOIN known k USING (n)
     WHERE k.id IS NULL OR g.n IN (SELECT n FROM latest JOIN changed USING (id))) w
 JOIN event_feed USING (company_id) ORDER BY n"""
 
-#: Of a chat, so many of the messages sent last are looked through for the reaction, edit or deletion that is told back.
-RECENT = 500
+#: How many recent outgoing messages of a chat to search when WhatsApp echoes our own reaction, edit or deletion.
+MAX_ECHO_SEARCH = 500
 
 
 def _about(kind: str) -> str:
-    """The beginning of a statement about messages; `kind`: the outbox's name for what is said about them."""
+    """The beginning of a statement that changes messages; `kind`: the outbox's name of the change."""
     columns = "target text, provider_id text, body text"
     return f"""
-WITH {_GIVEN.format(chat_id=_CHAT_ID, columns=columns)}, heard AS (  -- all but what the outbox itself has sent
-    SELECT * FROM given g WHERE NOT (g.from_me AND EXISTS (
+WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns=columns)}, heard AS (  -- all but what the outbox itself has sent
+    SELECT * FROM input_rows g WHERE NOT (g.from_me AND EXISTS (
         SELECT FROM (
             SELECT kind, payload FROM outbox WHERE bot_id = g.bot_id AND chat_id = g.chat
-            ORDER BY id DESC LIMIT {RECENT}
+            ORDER BY id DESC LIMIT {MAX_ECHO_SEARCH}
         ) o WHERE o.kind = '{kind}' AND o.payload ->> 'target_provider_id' = g.target
             AND COALESCE(o.payload ->> 'reaction', o.payload ->> 'message', '') = COALESCE(g.body, '')))
 ), known AS (
@@ -161,43 +157,37 @@ _REACTIONS = _about("reaction") + """changed AS (
     FROM latest l WHERE m.id = l.id AND (m.reaction_timestamp IS NULL OR m.reaction_timestamp <= to_timestamp(l.at))
         AND (m.reaction, m.reaction_timestamp) IS DISTINCT FROM (NULLIF(left(l.body, 50), ''), to_timestamp(l.at))
     RETURNING m.id
-)""" + _TOLD.format(event=envelope("message.reaction", """jsonb_build_object('chatId', w.chat_id,
-    'providerId', w.provider_id, 'fromMe', w.from_me, 'timestamp', floor(w.at), 'name', w.name,
-    'reaction', jsonb_build_object('text', w.body, 'messageId', w.id, 'providerId', w.target))"""))  # fmt: skip
+)""" + _EVENTS.format(event=REACTION_EVENT)  # fmt: skip
 
 _EDITS = _about("edit") + """changed AS (
     UPDATE messages m SET content = l.body, edited = true, edited_at = to_timestamp(l.at)
     FROM latest l WHERE m.id = l.id AND (m.edited_at IS NULL OR m.edited_at < to_timestamp(l.at))
         AND m.content IS DISTINCT FROM l.body
     RETURNING m.id
-)""" + _TOLD.format(event=envelope("message.edited", """jsonb_build_object('chatId', w.chat_id, 'messageId', w.id,
-    'providerId', w.target, 'body', w.body, 'timestamp', floor(w.at))"""))  # fmt: skip
+)""" + _EVENTS.format(event=EDIT_EVENT)  # fmt: skip
 
 _REVOCATIONS = _about("delete") + """changed AS (
     UPDATE messages m SET status = 'revoked' FROM latest l WHERE m.id = l.id AND m.status IS DISTINCT FROM 'revoked'
     RETURNING m.id
-)""" + _TOLD.format(event=envelope("message.revoked", """jsonb_build_object('chatId', w.chat_id, 'messageId', w.id,
-    'providerId', w.target, 'timestamp', floor(w.at))"""))  # fmt: skip
+)""" + _EVENTS.format(event=REVOCATION_EVENT)  # fmt: skip
 
-_CALL = envelope("call", """jsonb_build_object('id', w.provider_id, 'chatId', w.chat_id, 'from', w.chat_id,
-    'name', w.name, 'isVideo', w.video, 'isGroup', w.of_group, 'timestamp', floor(w.at))""")  # fmt: skip
 _CALLS = f"""
-WITH {_GIVEN.format(chat_id=_CHAT_ID, columns="provider_id text, video bool, of_group bool")}, stored AS (
+WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns="provider_id text, video bool, of_group bool")}, stored AS (
     INSERT INTO messages (message_id, company_id, contact_id, chat_id, message_type, media_metadata, from_me, direction,
         author, status, phone_index, timestamp, provider, external_id)
     SELECT provider_id, company_id, company_id || '-' || split_part(chat, '@', 1),
            CASE WHEN chat ~ '^[0-9]+$' THEN chat || '@c.us' ELSE chat END, 'call',
            jsonb_build_object('content', jsonb_build_object('video', video, 'group', of_group)), false, 'inbound', name,
            'received', phone_index, to_timestamp(at), process, provider_id
-    FROM given ORDER BY company_id, provider_id
+    FROM input_rows ORDER BY company_id, provider_id
     ON CONFLICT (message_id, company_id) DO NOTHING RETURNING company_id, message_id
 ), w AS (
     SELECT DISTINCT ON (g.company_id, g.provider_id) g.n, g.company_id, g.phone_index, g.chat AS chat_id, g.name, g.at,
            g.provider_id, g.video, g.of_group
-    FROM given g JOIN stored s ON s.company_id = g.company_id AND s.message_id = g.provider_id
+    FROM input_rows g JOIN stored s ON s.company_id = g.company_id AND s.message_id = g.provider_id
     ORDER BY g.company_id, g.provider_id, g.n
 )
-SELECT w.n, {_CALL}::text FROM w JOIN event_feed USING (company_id) ORDER BY n"""
+SELECT w.n, {CALL_EVENT}::text FROM w JOIN event_feed USING (company_id) ORDER BY n"""
 
 Arrival = Incoming | Reaction | Edit | Revocation | Call
 
@@ -210,8 +200,8 @@ _STATEMENTS = {
 }
 
 
-def record(connection: Connection, media_base: str, arrivals: Sequence[tuple[Place, Arrival]]) -> list[Told]:
-    """Write down arrivals of one type and return the events that tell of what is new."""
+def record(connection: Connection, media_base: str, arrivals: Sequence[tuple[Place, Arrival]]) -> list[NumberedEvent]:
+    """Store arrivals of one type and return the events of the new ones."""
     kind = type(arrivals[0][1])
     rows = [asdict(place) | _row(arrival) for place, arrival in arrivals]
     return run(connection, (_STATEMENTS[kind], {"rows": orjson.dumps(rows).decode(), "media_base": media_base}))
@@ -237,7 +227,8 @@ def _row(arrival: Arrival) -> dict[str, Any]:
                 "text": arrival.text,
                 "quoted": arrival.quoted,
                 "media": media,
-                "content": _worth_keeping(arrival),
+                # The provider's form of the message, if it says more than the columns.
+                "content": arrival.content if arrival.kind != "text" or arrival.content.keys() - _PLAIN_TEXT else None,
                 "from_me": arrival.from_me,
                 "status": arrival.status,
             }
@@ -261,10 +252,5 @@ def _row(arrival: Arrival) -> dict[str, Any]:
             }
 
 
-#: What a plain text consists of; the history has it in columns.
-_PLAIN = {"from", "from_user_id", "to", "id", "timestamp", "type", "text"}
-
-
-def _worth_keeping(arrival: Incoming) -> dict[str, Any] | None:
-    """The message as the provider has it, where that says more than the columns do."""
-    return arrival.content if arrival.kind != "text" or arrival.content.keys() - _PLAIN else None
+#: The fields of a plain text; the history has them in columns.
+_PLAIN_TEXT = {"from", "from_user_id", "to", "id", "timestamp", "type", "text"}

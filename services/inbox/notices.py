@@ -1,21 +1,27 @@
-"""What providers tell of numbers, accounts and templates: events for the customer, and notes for the operator."""
+"""Notices: providers' news of numbers, accounts and templates, as events for customers and notes for operators."""
 
 from dataclasses import dataclass
 
 import orjson
 
-from services.database.connection import Connection
-from services.inbox.statuses import Told
+from services.database.connection import Connection, query
+from services.events.payload_sql import NOTICE_EVENT
 from services.message import Notice, Scope
-from services.outbox.history_sql import envelope
-from services.outbox.store import Hold
+from services.outbox.outcome_policy import Hold
+from services.outbox.store import NumberedEvent
 
-#: What an account update may say that ends a connection until an operator acts (Webhooks reference, "account_update").
-ENDING = {"DISABLED_UPDATE", "ACCOUNT_VIOLATION", "ACCOUNT_DELETED", "PARTNER_REMOVED", "PARTNER_APP_UNINSTALLED"}
+#: Account updates that end a connection until an operator acts (Webhooks reference, "account_update").
+ENDING_UPDATES = {
+    "DISABLED_UPDATE",
+    "ACCOUNT_VIOLATION",
+    "ACCOUNT_DELETED",
+    "PARTNER_REMOVED",
+    "PARTNER_APP_UNINSTALLED",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedNotice:
     """A notice with its place in the batch and the one bot that it may be about (None: any)."""
 
     n: int
@@ -30,22 +36,21 @@ _ABOUT = """
         ELSE c.meta_waba_id = g.account END"""
 
 _RECORD = f"""
-WITH given AS (
+WITH input_rows AS (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS g (
         n int, bot_id int, number text, account text, event text, field text, value jsonb, ending bool)
 ), about AS (
-    SELECT g.*, c.id, c.company_id, c.phone_index, '' AS chat_id FROM given g {_ABOUT}
+    SELECT g.*, c.id, c.company_id, c.phone_index, '' AS chat_id FROM input_rows g {_ABOUT}
 ), noted AS (
     INSERT INTO process_events (process_name, event_type, event_data, severity)
     SELECT %(process)s, event, jsonb_build_object('field', field, 'number', number, 'account', account, 'value', value),
            CASE WHEN ending THEN 'error' ELSE 'warning' END
-    FROM given
+    FROM input_rows
 ), asked AS (
     INSERT INTO bot_check (bot_id) SELECT DISTINCT id FROM about ORDER BY id
     ON CONFLICT (bot_id) DO UPDATE SET due = now()
 )
-SELECT w.n, jsonb_set({envelope("", "jsonb_build_object('field', w.field, 'account', w.account, 'value', w.value)")},
-    '{{event}}', to_jsonb(w.event))::text
+SELECT w.n, {NOTICE_EVENT}::text
 FROM about w JOIN event_feed USING (company_id) ORDER BY w.n, w.id"""
 
 
@@ -54,8 +59,8 @@ SELECT c.id, g.event FROM json_to_recordset(%(rows)s::json) AS g (bot_id int, nu
 {_ABOUT}"""
 
 
-def record(connection: Connection, process: str, notices: list[Placed]) -> list[Told]:
-    """Note what was told, have the bots checked, and return the events."""
+def record(connection: Connection, process: str, notices: list[PlacedNotice]) -> list[NumberedEvent]:
+    """Record the notices, have the bots checked, and return the events."""
     rows = [
         {
             "n": placed.n,
@@ -69,13 +74,11 @@ def record(connection: Connection, process: str, notices: list[Placed]) -> list[
         }
         for placed in notices
     ]
-    with connection.cursor() as cursor:
-        cursor.execute(_RECORD, {"rows": orjson.dumps(rows).decode(), "process": process})
-        return cursor.fetchall()
+    return query(connection, _RECORD, {"rows": orjson.dumps(rows).decode(), "process": process})
 
 
-def holds(connection: Connection, process: str, notices: list[Placed]) -> list[Hold]:
-    """The bots that cannot go on after what was told, until an operator acts."""
+def holds(connection: Connection, process: str, notices: list[PlacedNotice]) -> list[Hold]:
+    """The bots that cannot continue after such notices until an operator acts."""
     rows = [
         {
             "bot_id": placed.bot_id,
@@ -88,11 +91,10 @@ def holds(connection: Connection, process: str, notices: list[Placed]) -> list[H
     ]
     if not rows:
         return []
-    with connection.cursor() as cursor:
-        cursor.execute(_ENDED, {"rows": orjson.dumps(rows).decode(), "process": process})
-        return [Hold(bot, Scope.BOT, None, f"Meta reports {event}: see WhatsApp Manager") for bot, event in cursor]
+    found = query(connection, _ENDED, {"rows": orjson.dumps(rows).decode(), "process": process})
+    return [Hold(bot, Scope.BOT, None, f"Meta reports {event}: see WhatsApp Manager") for bot, event in found]
 
 
 def ends(notice: Notice) -> bool:
     """Whether the account cannot be used any more until an operator acts."""
-    return notice.event == "account.update" and str(notice.value.get("event")) in ENDING
+    return notice.event == "account.update" and str(notice.value.get("event")) in ENDING_UPDATES

@@ -1,1 +1,1 @@
-"""Files of messages: what may be sent, where copies are kept, how links are fetched."""
+"""Files of messages: their kinds, the stores of copies, the fetching of links."""

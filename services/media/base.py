@@ -1,4 +1,4 @@
-"""What a media store is, and what all of them have in common: how keys are made and files taken in."""
+"""The interface of media stores, with what they share: their keys, and the reception of files."""
 
 import hashlib
 import os
@@ -14,10 +14,10 @@ from typing import BinaryIO, Protocol
 
 from services.media.kinds import extension
 
-#: How the names of files begin that are not complete yet.
+#: The prefix of incomplete files.
 INCOMING = "incoming-"
 _CHUNK = 1 << 18
-#: Characters of a company's folder; longer names are cut and told apart by their digest.
+#: Characters of a company's folder; longer names are cut and get a digest.
 _MAX_FOLDER = 120
 _KEY = re.compile(r"[A-Za-z0-9_=~-]{1,200}/[0-9]{4}-[0-9]{2}/[0-9a-f]{64}\.[a-z0-9]{1,5}", re.ASCII)
 
@@ -55,7 +55,7 @@ class MediaStore(Protocol):
     """Keeps files of messages. Safe for threads and for several processes."""
 
     def put(self, company_id: str, stream: BinaryIO, mime_type: str, limit: int) -> Stored:
-        """Keep what the stream holds, `limit` bytes at most; whole or not at all.
+        """Keep the stream's content, `limit` bytes at most; whole or not at all.
 
         The same file of the same company has the same key within a month. Raises `MediaTooLarge` and
         `MediaUnavailable`, and what reading the stream raises.
@@ -72,7 +72,7 @@ class MediaStore(Protocol):
 
 
 def folder_of(company_id: str) -> str:
-    """The company's name as a folder's: letters, digits, `_` and `-` as they are, other bytes as `=2E`."""
+    """The company's name as a folder name: letters, digits, `_` and `-` stay, other bytes become `=2E`."""
     plain = re.sub(r"[^A-Za-z0-9_-]", lambda found: "".join(f"={byte:02X}" for byte in found[0].encode()), company_id)
     if len(plain) > _MAX_FOLDER:
         return f"{plain[:_MAX_FOLDER]}~{hashlib.sha256(company_id.encode()).hexdigest()}"
@@ -88,7 +88,7 @@ def checked(key: str) -> str:
 
 @contextmanager
 def on_disk() -> Iterator[None]:
-    """Where the disk refuses (it is full, or somebody else's), raise `MediaUnavailable`."""
+    """Raise `MediaUnavailable` if the disk refuses, for example because it is full."""
     try:
         yield
     except OSError as error:

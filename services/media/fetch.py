@@ -1,4 +1,4 @@
-"""Files fetched from anywhere on behalf of somebody else, without letting them reach into our own network."""
+"""Files fetched from untrusted URLs; requests to private networks are blocked."""
 
 import re
 import tempfile
@@ -13,15 +13,17 @@ from urllib.parse import unquote, urlsplit
 import pycurl
 
 from bisnesctl.settings import Network
-from services.http_client.ssrf import Gate, guard
+from services.http_client import Gate, guard
 from services.media import kinds
 
 __all__ = ["FetchFailed", "FetchRefused", "FetchTooLarge", "Fetched", "Fetcher", "guard"]
 
 #: Redirects that are followed, at most.
 MAX_REDIRECTS = 5
-#: Milliseconds to connect, and seconds for a whole file, redirects included.
-CONNECT_TIMEOUT, PATIENCE = 5000, 120.0
+#: Milliseconds to connect.
+CONNECT_TIMEOUT_MS = 5000
+#: Seconds for a whole file, redirects included.
+FETCH_TIMEOUT_SECONDS = 120.0
 _STATUS_LINE = re.compile(r"HTTP/\S+ ([0-9]{3})", re.ASCII)
 
 HeadersFor = Callable[[str], Sequence[str]]  # the header lines that an address is sent
@@ -32,7 +34,7 @@ class FetchRefused(Exception):
 
     def __init__(self, reason: str, status: int | None = None) -> None:
         super().__init__(reason)
-        self.status = status  # the answer's, where that was the reason
+        self.status = status  # the answer's, if that was the reason
 
 
 class FetchTooLarge(FetchRefused):
@@ -40,17 +42,17 @@ class FetchTooLarge(FetchRefused):
 
 
 class FetchFailed(Exception):
-    """It could not be fetched just now: no connection, too slow, an answer such as 503."""
+    """It could not be fetched for now: no connection, too slow, an answer such as 503."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A file that was fetched; it is there within the context alone."""
+    """A fetched file; it exists only within the context."""
 
     path: Path
-    mime_type: str  # as the bytes tell it, or the server
+    mime_type: str  # by its bytes, or else by the server
     size: int  # bytes
-    filename: str | None  # as the server calls it, or the end of its address where that looks like a name
+    filename: str | None  # the server's name of it, or the end of its URL if that looks like a name
 
 
 def _nothing(url: str) -> Sequence[str]:
@@ -60,7 +62,7 @@ def _nothing(url: str) -> Sequence[str]:
 class Fetcher:
     """Fetches files. Safe for threads."""
 
-    def __init__(self, open_networks: Sequence[Network], seconds: float = PATIENCE) -> None:
+    def __init__(self, open_networks: Sequence[Network], seconds: float = FETCH_TIMEOUT_SECONDS) -> None:
         """`open_networks`: private networks that may be reached all the same; `seconds`: for one file."""
         self._open_networks, self._seconds = open_networks, seconds
 
@@ -90,7 +92,7 @@ class Fetcher:
 
 
 class _Transfer:
-    """One GET, and what came of it."""
+    """One GET and its answer."""
 
     def __init__(self, url: str, limit: int, file: IO[bytes], open_networks: Sequence[Network]) -> None:
         _check(url)
@@ -99,7 +101,7 @@ class _Transfer:
         self.size = 0
         self.mime_type = ""
         self.filename: str | None = _end_of(url)
-        self.location: str | None = None  # where a redirect leads
+        self.location: str | None = None  # the target of a redirect
 
     def perform(self, headers: Sequence[str], seconds: float) -> None:
         """Raises `FetchRefused` and `FetchFailed`."""
@@ -121,9 +123,11 @@ class _Transfer:
         handle.setopt(pycurl.URL, self._url.encode())
         handle.setopt(pycurl.HTTPHEADER, list(headers))
         handle.setopt(pycurl.TIMEOUT_MS, milliseconds)
-        handle.setopt(pycurl.CONNECTTIMEOUT_MS, CONNECT_TIMEOUT)
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS)
         handle.setopt(pycurl.NOSIGNAL, 1)
-        handle.setopt(pycurl.ACCEPT_ENCODING, "")  # every encoding that libcurl decodes; the limit is of what comes out
+        handle.setopt(
+            pycurl.ACCEPT_ENCODING, ""
+        )  # every encoding that libcurl decodes; the limit is for the decoded bytes
         handle.setopt(pycurl.MAXFILESIZE_LARGE, self._limit)
         handle.setopt(pycurl.HEADERFUNCTION, self._take_header)
         handle.setopt(pycurl.WRITEFUNCTION, self._take)
@@ -144,7 +148,7 @@ class _Transfer:
         self.size += len(chunk)
         if self.size > self._limit:
             return -1
-        if self._status // 100 == 2:  # what a redirect or an error says is of no interest
+        if self._status // 100 == 2:  # the body of a redirect or an error is not needed
             self._file.write(chunk)
         return None
 
@@ -174,7 +178,7 @@ _PASSING = {
 
 
 def _check(url: str) -> None:
-    """Raise `FetchRefused` for what is no address; libcurl has its own doubts later."""
+    """Raise `FetchRefused` for anything that is no URL; libcurl checks more later."""
     try:
         scheme = urlsplit(url).scheme
     except ValueError:

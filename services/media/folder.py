@@ -1,4 +1,4 @@
-"""Media in a folder that nobody else of this machine can read."""
+"""Media in a folder that no other user of this machine can read."""
 
 import os
 import time
@@ -9,12 +9,12 @@ from typing import BinaryIO
 
 from services.media.base import INCOMING, MediaMissing, Stored, checked, on_disk, taken_in
 
-#: Seconds after which what is not complete never will be: who wrote it has died.
-ABANDONED = 86400
+#: Seconds after which an incomplete file is abandoned: its writer has died.
+ABANDONED_AFTER_SECONDS = 86400
 
 
 class FolderStore:
-    """Keeps files below one folder, each under its key; what is being written lies beside them until it is whole."""
+    """Keeps files below one folder, each under its key; incomplete files lie beside them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -29,7 +29,7 @@ class FolderStore:
             place = self._folder / stored.key
             _make(place.parent)
             path.replace(place)
-            _settle(place.parent)
+            _sync(place.parent)
         return stored
 
     def open(self, key: str) -> BinaryIO:
@@ -53,18 +53,18 @@ class FolderStore:
             (self._folder / checked(key)).unlink(missing_ok=True)
 
     def _sweep(self) -> None:
-        """Once in a process's life, remove what earlier ones left when they were killed."""
+        """Once in a process's life, remove the incomplete files of killed processes."""
         if self._swept:
             return
         self._swept = True
         for path in self._folder.glob(f"{INCOMING}*"):
             with suppress(FileNotFoundError):
-                if path.stat().st_mtime < time.time() - ABANDONED:
+                if path.stat().st_mtime < time.time() - ABANDONED_AFTER_SECONDS:
                     path.unlink()
 
 
 def _make(folder: Path) -> None:
-    """Make a folder and those above it, closed to everybody else, so that they are there after a power cut."""
+    """Make a folder and its parents with mode 0700, so that they exist after a power cut."""
     if folder.is_dir():
         return
     _make(folder.parent)
@@ -72,11 +72,11 @@ def _make(folder: Path) -> None:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         return
-    _settle(folder.parent)
+    _sync(folder.parent)
 
 
-def _settle(folder: Path) -> None:
-    """Let a folder's list of names reach the disk."""
+def _sync(folder: Path) -> None:
+    """Write a folder's list of names to the disk."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

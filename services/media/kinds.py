@@ -1,4 +1,4 @@
-"""What each kind of message may carry (Cloud API reference, "Media": supported types), and what a file really is."""
+"""The files that each kind of message may carry (Cloud API reference, "Media"), and the true types of files."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ KB, MB = 1 << 10, 1 << 20
 
 #: The type of what nobody knows.
 UNKNOWN = "application/octet-stream"
-#: Bytes at the beginning of a file from which its type is told.
+#: Bytes at the beginning of a file from which its type is recognised.
 HEAD = 512
 
 
@@ -22,7 +22,7 @@ class MediaRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a kind of message takes."""
+    """The files of a kind of message."""
 
     types: tuple[str, ...]  # MIME types without parameters; none: any
     limit: int  # bytes
@@ -63,7 +63,7 @@ _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0
 
 
 def normalise(mime_type: str | None) -> str:
-    """A MIME type in small letters, without parameters and under its usual name; `UNKNOWN` for what is none."""
+    """A MIME type in small letters, without parameters and under its usual name; `UNKNOWN` for any other text."""
     bare = (mime_type or "").partition(";")[0].strip().lower()
     return _SAME.get(bare, bare) if _TYPE.fullmatch(bare) else UNKNOWN
 
@@ -74,7 +74,7 @@ def extension(mime_type: str) -> str:
 
 
 def check(kind: str, mime_type: str, size: int, animated: bool = True) -> None:
-    """Raise `MediaRefused` unless a file of this type and so many bytes may be sent as `kind`, a key of `KINDS`.
+    """Raise `MediaRefused` unless a file of this type and size may be sent as `kind`, a key of `KINDS`.
 
     `animated`: whether a sticker moves (see `is_animated`), which gives it more room.
     """
@@ -86,13 +86,10 @@ def check(kind: str, mime_type: str, size: int, animated: bool = True) -> None:
     limit = STATIC_STICKER if kind == "sticker" and not animated else allowed.limit
     if size > limit:
         name = "a sticker that does not move" if limit == STATIC_STICKER else f"a file sent as {kind}"
-        raise MediaRefused(f"{name} may have {_amount(limit)}, this one has {size} bytes", "media_too_large")
+        amount = f"{limit // MB} MB" if limit >= MB else f"{limit // KB} KB"
+        raise MediaRefused(f"{name} may have {amount}, this one has {size} bytes", "media_too_large")
     if size == 0:
         raise MediaRefused("the file is empty", "unsupported_media")
-
-
-def _amount(size: int) -> str:
-    return f"{size // MB} MB" if size >= MB else f"{size // KB} KB"
 
 
 def is_animated(head: bytes) -> bool:
@@ -125,7 +122,7 @@ _SIGNATURES: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("image/webp", _riff(b"WEBP")),
     ("audio/wav", _riff(b"WAVE")),
     ("audio/ogg", lambda head: head.startswith(b"OggS") and b"OpusHead" in head[:64]),
-    ("video/ogg", _starts(b"OggS")),  # whatever else is in an Ogg: Vorbis, Theora
+    ("video/ogg", _starts(b"OggS")),  # anything else in an Ogg: Vorbis, Theora
     ("audio/amr", _starts(b"#!AMR\n", b"#!AMR-WB\n")),
     ("audio/aac", lambda head: len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0),
     ("audio/mpeg", _is_mpeg_audio),
@@ -140,24 +137,24 @@ _SIGNATURES: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("application/gzip", _starts(b"\x1f\x8b")),
 )
 _RECOGNISED = {mime_type for mime_type, _ in _SIGNATURES}
-#: What the first bytes do not tell apart: the type that they show, and what it may be called as well.
+#: Types that the first bytes do not distinguish: the type that they show, and its other names.
 _CALLED = {
     "video/mp4": ("audio/mp4",),
     "audio/mp4": ("video/mp4",),
     "video/3gpp": ("audio/3gpp", "audio/mp4", "video/mp4"),
     "audio/mpeg": ("audio/aac",),  # an ID3 tag may be in front of both
 }  # fmt: skip
-#: Containers of which many formats are made, office documents for example; what was declared says more.
+#: Containers of which many formats are made, office documents for example; the declared type says more.
 _WRAPPERS = ("application/zip", "application/gzip")
 
 
 def sniff(head: bytes) -> str | None:
-    """The MIME type of a file that begins with these bytes (`HEAD` are enough); None for what is not known here."""
+    """The MIME type of a file that begins with these bytes (`HEAD` are enough); None for unknown ones."""
     return next((mime_type for mime_type, fits in _SIGNATURES if fits(head)), None)
 
 
 def true_type(head: bytes, declared: str | None) -> str:
-    """What a file is: its first bytes say more than its sender, who says more than nothing.
+    """The type of a file: by its first bytes, or else as its sender declares it.
 
     `UNKNOWN` for a file that is declared as something that its first bytes would show.
     """

@@ -16,9 +16,13 @@ from bisnesctl.errors import ConfigError
 from bisnesctl.settings import Settings
 from services.media.base import MediaMissing, MediaUnavailable, Stored, checked, on_disk, taken_in
 
-#: Seconds to connect and for each answer; attempts of a call in all.
-CONNECT_TIMEOUT, READ_TIMEOUT, ATTEMPTS = 5, 60, 3
-#: Bytes read ahead of who reads an object.
+#: Seconds to connect.
+CONNECT_TIMEOUT_SECONDS = 5
+#: Seconds for each answer.
+READ_TIMEOUT_SECONDS = 60
+#: Attempts of a call in all.
+MAX_ATTEMPTS = 3
+#: Bytes of an object that are read ahead.
 _BUFFER = 1 << 18
 
 
@@ -28,7 +32,7 @@ class S3Store:
     def __init__(self, settings: Settings) -> None:
         """MEDIA_STORE is `s3://bucket/prefix`; without S3_ACCESS_KEY_ID the usual sources of AWS credentials count.
 
-        Raises `ConfigError` where MEDIA_STORE names no bucket.
+        Raises `ConfigError` if MEDIA_STORE names no bucket.
         """
         bucket, _, prefix = settings.media_store.removeprefix("s3://").partition("/")
         if not bucket:
@@ -72,11 +76,11 @@ class S3Store:
 
 
 def _client(settings: Settings) -> Any:
-    # Not every storage knows addresses with the bucket's name in the host's, nor the newer checksums.
+    # Not every storage supports addresses with the bucket in the host name, or the newer checksums.
     config = Config(
-        connect_timeout=CONNECT_TIMEOUT,
-        read_timeout=READ_TIMEOUT,
-        retries={"total_max_attempts": ATTEMPTS, "mode": "standard"},
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        read_timeout=READ_TIMEOUT_SECONDS,
+        retries={"total_max_attempts": MAX_ATTEMPTS, "mode": "standard"},
         s3={"addressing_style": "path" if settings.s3_endpoint_url else "auto"},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
@@ -93,7 +97,7 @@ def _client(settings: Settings) -> Any:
 
 
 class _Object(io.RawIOBase):
-    """An object to be read from wherever one likes: asked for from there on when something is read."""
+    """A seekable object: a read requests it from the current place on."""
 
     def __init__(self, client: Any, target: dict[str, str], size: int) -> None:
         self._client, self._target, self._size = client, target, size
@@ -112,7 +116,7 @@ class _Object(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         place = max(offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence], 0)
         if place != self._place:
-            self._let_go()
+            self._close_body()
             self._place = place
         return place
 
@@ -128,10 +132,10 @@ class _Object(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        self._let_go()
+        self._close_body()
         super().close()
 
-    def _let_go(self) -> None:
+    def _close_body(self) -> None:
         if self._body is not None:
             self._body.close()
             self._body = None
@@ -139,7 +143,7 @@ class _Object(io.RawIOBase):
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """What the storage says, in words of ours."""
+    """Translate the storage's errors."""
     try:
         yield
     except ClientError as error:

@@ -11,7 +11,7 @@ __all__ = ["MediaError", "MediaMissing", "MediaStore", "MediaTooLarge", "MediaUn
 def media_store(settings: Settings) -> MediaStore:
     """The store of MEDIA_STORE; it connects to nothing yet.
 
-    Raises `ConfigError` where the extra of an S3 storage is missing.
+    Raises `ConfigError` if the extra of an S3 storage is missing.
     """
     return _s3_store(settings) if settings.media_dir is None else FolderStore(settings.media_dir)
 

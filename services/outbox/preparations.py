@@ -1,4 +1,4 @@
-"""What must be done before a message can leave, such as uploading its file: on threads, a few at a time."""
+"""Preparations of messages, such as uploading a file: on threads, a few at a time."""
 
 import threading
 from collections import Counter, deque
@@ -11,17 +11,19 @@ import structlog
 from services.connectors.base import Preparation, Refusal
 from services.message import Retry
 
-#: Preparations at once, and those of one bot: a number whose files come slowly leaves room for the others.
-THREADS, OF_ONE_BOT = 8, 4
+#: Preparations at once.
+THREADS = 8
+#: Preparations of one bot at once: a number whose files come slowly leaves room for the others.
+THREADS_OF_ONE_BOT = 4
 
 log = structlog.get_logger()
 
 
 class Preparations:
-    """Runs preparations and hands back who is ready. `start` and `done` belong to one thread."""
+    """Runs preparations. One thread calls `start` and `done`."""
 
     def __init__(self, finished: Callable[[], None]) -> None:
-        """`finished` is called from any thread when one has ended."""
+        """`finished` is called from any thread when a preparation has ended."""
         self._finished = finished
         self._pool = ThreadPoolExecutor(THREADS, "preparation")
         self._lock = threading.Lock()
@@ -31,25 +33,25 @@ class Preparations:
         self.pending = 0  # started and not yet handed back
 
     def start(self, bot_id: int, ticket: Any, preparation: Preparation) -> None:
-        """Begin when there is room."""
+        """Run a preparation as soon as a thread is free for it."""
         self.pending += 1
         with self._lock:
             self._waiting.append((bot_id, ticket, preparation))
             self._begin()
 
     def done(self) -> list[tuple[Any, Refusal | None]]:
-        """Those that have ended since, each with its ticket."""
+        """The preparations that ended since the last call: their tickets, and the refusal if there is one."""
         with self._lock:
             done, self._done = self._done, []
         self.pending -= len(done)
         return done
 
     def _begin(self) -> None:
-        """Hand on what may run, the oldest first; the lock is held."""
+        """Run the preparations that may run, the oldest first; the lock is held."""
         for entry in list(self._waiting):
             if self._running.total() >= THREADS:
                 return
-            if self._running[entry[0]] < OF_ONE_BOT:
+            if self._running[entry[0]] < THREADS_OF_ONE_BOT:
                 self._waiting.remove(entry)
                 self._running[entry[0]] += 1
                 self._pool.submit(self._run, *entry)
@@ -58,7 +60,7 @@ class Preparations:
         try:
             refusal = preparation.run()
         except Exception as error:
-            log.exception("a preparation failed")
+            log.exception("preparation.failed", bot=bot_id)
             refusal = Retry("preparation", f"{type(error).__name__}: see the worker's log")
         with self._lock:
             self._done.append((ticket, refusal))

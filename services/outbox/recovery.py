@@ -1,23 +1,42 @@
-"""What dead workers had in hand: what never left is queued again, what may have left becomes `unknown`.
+"""Recovery of messages that dead workers had in hand.
 
-Where messages have keys that were chosen before the send (WhatsApp Web), all of it is queued again: whoever claims such
-a message next asks the chat for its key before anything else.
+A message that never left is queued again; one that may have left becomes `unknown`. If a channel chooses the keys of
+messages before the send (WhatsApp Web), all of them are queued again: whoever claims such a message next looks for its
+key in the chat before anything else.
 """
 
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
-from services.database.connection import Connection, transaction
-from services.message import Status
-from services.outbox import send_journal, store
-from services.outbox.store import Abandoned, Outbox, Result
+from services.database.connection import Connection, query, transaction
+from services.message import Outgoing, Status
+from services.outbox import send_journal
+from services.outbox.outcome_policy import Result
+from services.outbox.store import Outbox
 
-# What the provider reported before the outcome was known is finished, though its worker never said so.
+#: Expired claims that are settled at a time.
+EXPIRED_BATCH = 1000
+
+_CLAIM = "SELECT bot_id, chat_id, head, claim FROM lane"
+_CLAIMED_BY = f"{_CLAIM} WHERE claim IS NOT NULL AND starts_with(claim, %s)"
+_CLAIMED_BY_OTHERS = f"{_CLAIM} WHERE bot_id = %s AND claim IS NOT NULL AND claim <> %s"
+_EXPIRED = f"""
+SELECT l.bot_id, l.chat_id, l.head, l.claim FROM lane l JOIN bot_pace p USING (bot_id)
+WHERE l.claim IS NOT NULL AND l.due <= now() AND p.process_name = %s LIMIT {EXPIRED_BATCH}"""
+_RESERVE = """
+WITH known AS (
+    INSERT INTO wa_key (bot_id, key_id, message_id)
+    SELECT %(bot)s, split_part(%(key)s, '_', 3), %(message)s::uuid WHERE %(key)s IS NOT NULL ON CONFLICT DO NOTHING
+)
+UPDATE outbox SET provider_id = %(key)s WHERE bot_id = %(bot)s AND chat_id = %(chat)s AND id = %(id)s"""
+# A message whose delivery the provider has already reported counts as finished, even if its worker never recorded an
+# outcome.
 _LEFT = "o.bot_id = l.bot_id AND o.chat_id = l.chat_id AND o.id > l.done AND o.status <= 'sending'"
-_IDLE = f"""
+_MISCOUNTED = f"""
 SELECT l.chat_id FROM lane l WHERE l.bot_id = %s AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()
     AND NOT EXISTS (SELECT FROM outbox o WHERE {_LEFT})"""
 _RECOUNT = f"""
@@ -26,106 +45,131 @@ UPDATE lane l SET pending = (SELECT count(*) FROM outbox o WHERE {_LEFT}) WHERE 
 log = structlog.get_logger()
 
 
-def journal_path(folder: Path, instance: str) -> Path:
-    """Where the worker of this name keeps its journal."""
-    return folder / f"{instance}.journal"
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A claimed message whose worker is gone, or whose lease has expired."""
+
+    bot_id: int
+    chat_id: str
+    id: int
+    claim: str
 
 
-class Recovery(Protocol):
-    """Settles the claims that nobody will settle otherwise."""
-
-    def of_earlier_runs(self, connection: Connection) -> None:
-        """At the start: what earlier runs left."""
-
-    def of_expired_leases(self, connection: Connection) -> None:
-        """Every now and then: what others hold beyond their lease."""
+def claimed_by(connection: Connection, worker_prefix: str) -> list[Abandoned]:
+    """The messages that workers have in hand whose names begin with the prefix."""
+    return [Abandoned(*row) for row in query(connection, _CLAIMED_BY, (worker_prefix,))]
 
 
-class KeyedRecovery:
-    """Of one bot, which one process serves at a time: whatever another has in hand is of one that is gone."""
+def claimed_by_others(connection: Connection, bot_id: int, worker: str) -> list[Abandoned]:
+    """The messages of a bot that others than this worker have in hand."""
+    return [Abandoned(*row) for row in query(connection, _CLAIMED_BY_OTHERS, (bot_id, worker))]
 
-    def __init__(self, outbox: Outbox, bot_id: int) -> None:
-        self._outbox, self._bot_id = outbox, bot_id
 
-    def of_earlier_runs(self, connection: Connection) -> None:
-        """Queue again, as the oldest of its chat, what was in hand."""
-        left = store.claimed_of(connection, self._bot_id, self._outbox.worker)
-        self._outbox.record(
-            connection, [Result(a.bot_id, a.chat_id, a.id, a.claim, final=False, status=None) for a in left]
-        )
-        if left:
-            log.warning("took over from a process that is gone", worker=left[0].claim, queued_again=len(left))
+def expired(connection: Connection, process: str) -> list[Abandoned]:
+    """The messages of a channel whose leases have expired."""
+    return [Abandoned(*row) for row in query(connection, _EXPIRED, (process,))]
 
-    def of_expired_leases(self, connection: Connection) -> None:
-        """No lease is another's, but what was reported before its outcome was known is finished without one."""
-        recount(connection, self._bot_id)
+
+def release(connection: Connection, outbox: Outbox, messages: list[Abandoned]) -> None:
+    """Queue messages again, each as the oldest of its chat."""
+    outbox.record(connection, [Result(m.bot_id, m.chat_id, m.id, m.claim, final=False, status=None) for m in messages])
+
+
+def reserve(connection: Connection, message: Outgoing, key: str | None) -> None:
+    """Record the key under which a message is about to be sent, so that its chat can be searched for it; None: none."""
+    values = {"bot": message.bot_id, "chat": message.chat_id, "id": message.id, "message": message.message_id}
+    query(connection, _RESERVE, values | {"key": key})
 
 
 def recount(connection: Connection, bot_id: int) -> int:
-    """Count anew what a bot's chats have left where none of it could be claimed; returns how many chats that were."""
-    with connection.cursor() as cursor:
-        cursor.execute(_IDLE, (bot_id,))
-        if not cursor.fetchall():
-            return 0
+    """Correct the counts of a bot's chats that have messages left by their count, but none that can be claimed.
+
+    Returns how many chats that were.
+    """
+    if not query(connection, _MISCOUNTED, (bot_id,)):
+        return 0
     with transaction(connection) as cursor:  # nothing is accepted for a chat while its lane is locked
-        cursor.execute(f"{_IDLE} ORDER BY l.chat_id FOR UPDATE OF l", (bot_id,))
+        cursor.execute(f"{_MISCOUNTED} ORDER BY l.chat_id FOR UPDATE OF l", (bot_id,))
         chats = [chat_id for (chat_id,) in cursor.fetchall()]
         cursor.execute(_RECOUNT, (bot_id, chats))
     return len(chats)
 
 
+class Recovery(Protocol):
+    """Settles the claims that nobody else will settle."""
+
+    def of_earlier_runs(self, connection: Connection) -> None:
+        """At the start: what earlier runs left."""
+
+    def of_expired_leases(self, connection: Connection) -> None:
+        """Regularly: what others hold beyond their lease."""
+
+
+class KeyedRecovery:
+    """For one bot, which one process serves at a time: every other process that has claims of it is gone."""
+
+    def __init__(self, outbox: Outbox, bot_id: int) -> None:
+        self._outbox, self._bot_id = outbox, bot_id
+
+    def of_earlier_runs(self, connection: Connection) -> None:
+        """Queue again, as the oldest of its chat, each message that was in hand."""
+        abandoned = claimed_by_others(connection, self._bot_id, self._outbox.worker)
+        release(connection, self._outbox, abandoned)
+        if abandoned:
+            log.warning("claims.recovered", worker=abandoned[0].claim, queued_again=len(abandoned), unknown=0)
+
+    def of_expired_leases(self, connection: Connection) -> None:
+        """Correct the counts: no other process has leases of this bot."""
+        recount(connection, self._bot_id)
+
+
 class JournalRecovery:
-    """By the journals in which workers marked what was about to leave."""
+    """By the journals in which workers marked the messages that were about to leave."""
 
     def __init__(self, outbox: Outbox, journals: Path) -> None:
         self._outbox, self._journals = outbox, journals
         self._host, self._instance, _ = outbox.worker.split("/")
 
     def of_earlier_runs(self, connection: Connection) -> None:
-        """Settle at once what earlier runs of this very instance left; its journal must be ours and not yet begun."""
-        self._settle(connection, store.claimed_by(connection, f"{self._host}/{self._instance}/"))
+        """Settle at once what earlier runs of this instance left; its journal must be locked and not yet begun."""
+        self._settle(connection, claimed_by(connection, f"{self._host}/{self._instance}/"))
 
     def of_expired_leases(self, connection: Connection) -> None:
         """Settle what other workers hold beyond their lease, unless they live on this host and are merely late."""
-        lost = [a for a in store.expired(connection, self._outbox.process) if a.claim != self._outbox.worker]
-        if lost:
-            self._settle(connection, lost)
+        self._settle(
+            connection, [a for a in expired(connection, self._outbox.process) if a.claim != self._outbox.worker]
+        )
 
     def _settle(self, connection: Connection, abandoned: list[Abandoned]) -> None:
         by_claim = defaultdict(list)
-        for one in abandoned:
-            by_claim[one.claim].append(one)
+        for message in abandoned:
+            by_claim[message.claim].append(message)
         for claim, messages in by_claim.items():
             host, instance, run = claim.split("/")
+            path = send_journal.path_of(self._journals, instance)
             if host != self._host:
                 self._record(connection, messages, None)
             elif instance == self._instance:
-                self._record(connection, messages, send_journal.marked(journal_path(self._journals, instance), run))
-            else:
-                self._settle_neighbour(connection, messages, journal_path(self._journals, instance), run)
-
-    def _settle_neighbour(self, connection: Connection, messages: list[Abandoned], path: Path, run: str) -> None:
-        with send_journal.unowned(path) as dead:
-            if dead or not send_journal.is_of(path, run):
                 self._record(connection, messages, send_journal.marked(path, run))
+            else:  # a neighbour, which may be alive
+                with send_journal.unowned(path) as is_dead:
+                    if is_dead or not send_journal.is_of(path, run):
+                        self._record(connection, messages, send_journal.marked(path, run))
 
     def _record(self, connection: Connection, messages: list[Abandoned], marks: set[int] | None) -> None:
-        results = [_result(message, marks is None or message.id in marks) for message in messages]
+        """Settle the messages of one dead worker; `marks`: those that may have left, None if any of them may."""
+        reason = "the worker ended during the send; the message is not sent again, and the provider's report decides"
+        results = [
+            Result(m.bot_id, m.chat_id, m.id, m.claim, final=True, status=Status.UNKNOWN, error=reason)
+            if marks is None or m.id in marks
+            else Result(m.bot_id, m.chat_id, m.id, m.claim, final=False, status=None)
+            for m in messages
+        ]
         self._outbox.record(connection, results)
         unknown = sum(result.final for result in results)
         log.warning(
-            "took over from a worker that is gone",
+            "claims.recovered",
             worker=messages[0].claim,
             queued_again=len(results) - unknown,
             unknown=unknown,
         )
-
-
-def _result(message: Abandoned, may_have_left: bool) -> Result:
-    result = Result(message.bot_id, message.chat_id, message.id, message.claim, final=may_have_left, status=None)
-    if not may_have_left:
-        return result
-    return Result(
-        message.bot_id, message.chat_id, message.id, message.claim, final=True, status=Status.UNKNOWN,
-        error="the worker ended while the message was on its way; it is not sent again, the provider's report decides",
-    )  # fmt: skip

@@ -1,111 +1,33 @@
-"""The SQL of messages and bots: the one place where the outbox is written.
+"""The SQL of messages on their way out: claim due ones, record their outcomes, apply their providers' reports.
+
+Outcomes and reports change a message's row in the outbox. Both write the history, which other systems read, and the
+events of companies that asked for events. They do so by the same pieces of SQL, which read the CTE `written`: the
+changed rows of `outbox` as they are now.
 
 Lock order, so that nothing deadlocks: lanes in order of (bot, chat), then outbox rows in order of their key, then
 bot_pace in order of bot. Claims skip lanes that are locked and never wait for one.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
-from services.database.connection import Connection, Statement, run, transaction
-from services.message import Outgoing, Scope, Status
-from services.outbox.history_sql import CONTACTS, HISTORY, OUTCOME_EVENTS
+from services.database.connection import Connection, Statement, query, query_value, run
+from services.events.payload_sql import CONTENT, MEDIA_URL, NOW, SENT_EVENT, ack_event
+from services.message import Outgoing, Status, StatusUpdate
+from services.outbox.outcome_policy import Result
 
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A message to be accepted."""
-
-    message_id: str
-    process: str  # the channel that will send it
-    bot_id: int
-    company_id: str
-    phone_index: int
-    chat_id: str
-    kind: str
-    payload: dict[str, Any]
-    idempotency_key: str | None = None
-    digest: str | None = None  # SHA-256 in hex of the request, with an idempotency key
-
-
-@dataclass(frozen=True, slots=True)
-class Earlier:
-    """What an idempotency key was first used for."""
-
-    digest: str
-    message_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What became of a claimed message, for its row and its lane.
-
-    `final` frees the chat's next message; without it the message stays the oldest and is due again in `after`
-    seconds. A `status` of None says that no attempt was made.
-    """
-
-    bot_id: int
-    chat_id: str
-    id: int
-    claim: str
-    final: bool
-    status: Status | None
-    after: float = 0.0
-    provider_id: str | None = None
-    code: str | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """A number, or every number of its business account, that sends nothing for a while."""
-
-    bot_id: int
-    scope: Scope
-    after: float | None  # seconds; None: until an operator acts
-    reason: str
-    slower: bool = False  # its rate is halved for a while as well
-
-
-# The lanes are locked before the first id is drawn, so ids of a chat become visible in their order. The time is
-# compared once, when the server gets to the statement.
-_ACCEPT = """
-WITH given AS (
-    SELECT * FROM json_to_recordset(%(rows)s::json) AS given (
-        message_id uuid, bot_id int, company_id text, phone_index int, chat_id text, kind text, payload jsonb,
-        idempotency_key text, digest text, n int)
-    WHERE (SELECT clock_timestamp() < to_timestamp(%(not_after)s))
-), fresh_keys AS (
-    INSERT INTO idempotency_keys (company_id, key, digest, message_id)
-    SELECT company_id, idempotency_key, decode(digest, 'hex'), message_id FROM given
-    WHERE idempotency_key IS NOT NULL ORDER BY company_id, idempotency_key
-    ON CONFLICT DO NOTHING RETURNING message_id
-), fresh AS (
-    SELECT * FROM given WHERE idempotency_key IS NULL OR message_id IN (SELECT message_id FROM fresh_keys)
-), locked AS (
-    INSERT INTO lane AS l (bot_id, chat_id, pending)
-    SELECT bot_id, chat_id, count(*) FROM fresh GROUP BY bot_id, chat_id ORDER BY bot_id, chat_id
-    ON CONFLICT (bot_id, chat_id) DO UPDATE
-        SET pending = l.pending + excluded.pending, due = CASE WHEN l.pending = 0 THEN now() ELSE l.due END
-    RETURNING bot_id, chat_id
-)
-INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload)
-SELECT bot_id, chat_id, message_id, company_id, phone_index, kind, payload
-FROM fresh JOIN locked USING (bot_id, chat_id) ORDER BY n
-RETURNING message_id::text, extract(epoch FROM clock_timestamp())::float"""
-
-_EARLIER = """
-SELECT company_id, key, encode(digest, 'hex'), message_id::text FROM idempotency_keys
-WHERE (company_id, key) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"""
+#: An event for `raise_events`, with the number of its cause among the updates of a batch.
+NumberedEvent = tuple[int, str]
 
 # Each bot that has a due lane gets its fair share of the limit, and at most what its token bucket holds: the messages
 # of a second, or one if its rate is lower. One that stays empty for longer than that is of a clock that was set back.
 # A bot with an outage gets a single message, which finds out whether it is over, and no other within the lease.
-_CLAIM = """
+_CLAIM = Statement(
+    "claim",
+    """
 WITH ready AS (
     SELECT p.bot_id, r.rate,
            CASE WHEN p.outage_since IS NOT NULL THEN p.outage_code END AS outage,
@@ -125,7 +47,7 @@ WITH ready AS (
            LEAST(CASE WHEN outage IS NOT NULL THEN 1 END, floor(extract(epoch FROM now() - free_at) * rate + 0.001),
                  ceil(%(limit)s::float / count(*) OVER ()),
                  GREATEST(ceil((%(room)s - COALESCE(held, 0)) / 3.0), 0))::bigint AS share
-    FROM ready LEFT JOIN json_to_recordset(%(in_hand)s::json) AS given (bot_id int, held int) USING (bot_id)
+    FROM ready LEFT JOIN json_to_recordset(%(in_hand)s::json) AS input_rows (bot_id int, held int) USING (bot_id)
 ), picked AS (
     SELECT b.bot_id, b.outage, l.chat_id, l.done FROM budget b CROSS JOIN LATERAL (
         SELECT chat_id, done FROM lane
@@ -141,18 +63,90 @@ WITH ready AS (
     UPDATE lane l SET claim = %(worker)s, head = h.id, due = now() + %(lease)s * interval '1 second'
     FROM heads h WHERE l.bot_id = h.bot_id AND l.chat_id = h.chat_id
 ), paced AS (
-    UPDATE bot_pace p SET free_at = b.free_at + taken.n / b.rate * interval '1 second',
+    UPDATE bot_pace p SET free_at = b.free_at + claims.n / b.rate * interval '1 second',
         held_until = CASE WHEN b.outage IS NULL THEN p.held_until ELSE now() + %(lease)s * interval '1 second' END
-    FROM budget b JOIN (SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id) taken USING (bot_id)
+    FROM budget b JOIN (SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id) claims USING (bot_id)
     WHERE p.bot_id = b.bot_id
 )
-SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage FROM heads"""
+SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage FROM heads""",
+    process="text", bot="int", limit="int", worker="text", rate="float", lease="float", in_hand="json", room="int",
+)  # fmt: skip
+
+# The outbox's chat id as the old tables have it.
+_OLD_CHAT_ID = "CASE WHEN chat_id ~ '^[0-9]+$' THEN chat_id || '@c.us' ELSE chat_id END"
+_CONTACT_ID = "company_id || '-' || split_part(chat_id, '@', 1)"
+
+_SENT = "status IN ('sent', 'delivered', 'read')"
+#: Kinds that change another message of the history.
+CHANGING_KINDS = "('reaction', 'read', 'edit', 'delete')"
+
+_HISTORY = f"""history AS (
+    INSERT INTO messages (id, message_id, company_id, contact_id, chat_id, content, message_type, media_url,
+        media_metadata, quoted_message, from_me, direction, author, status, phone_index, timestamp, provider,
+        external_id)
+    SELECT message_id, message_id::text, company_id, {_CONTACT_ID}, {_OLD_CHAT_ID}, {CONTENT}, kind, {MEDIA_URL},
+           payload -> 'media', CASE WHEN payload ? 'quoted_provider_id'
+               THEN jsonb_build_object('id', payload ->> 'quoted_provider_id') END,
+           true, 'outbound', payload ->> 'userName', status::text, phone_index, now(), %(process)s, provider_id
+    FROM written WHERE {_SENT} AND kind NOT IN {CHANGING_KINDS}
+    ON CONFLICT DO NOTHING RETURNING id
+), reacted AS (
+    UPDATE messages m SET reaction = NULLIF(w.payload ->> 'reaction', ''), reaction_timestamp = now()
+    FROM written w WHERE w.kind = 'reaction' AND w.{_SENT}
+        AND m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'
+), corrected AS (
+    UPDATE messages m SET content = w.payload ->> 'message', edited = true, edited_at = now()
+    FROM written w WHERE w.kind = 'edit' AND w.{_SENT}
+        AND m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'
+), revoked AS (
+    UPDATE messages m SET status = 'revoked' FROM written w
+    WHERE w.kind = 'delete' AND w.{_SENT} AND (w.payload -> 'deleteForEveryone')::bool
+        AND m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'
+), closed AS (  -- Meta reports that the 24 hours are over, whatever we had counted
+    UPDATE chat c SET window_until = LEAST(c.window_until, now()) FROM written w
+    WHERE w.status = 'failed' AND w.error_code = '131047' AND c.bot_id = w.bot_id AND c.chat_id = w.chat_id
+)"""
+
+_CONTACTS = f"""renamed AS (  -- a message that was sent again because its link was refused has a new provider id
+    UPDATE messages m SET external_id = w.provider_id FROM written w WHERE m.id = w.message_id AND m.external_id IS NULL
+), contact AS (
+    INSERT INTO contacts AS c (contact_id, company_id, phone, chat_id, phone_index, last_message)
+    SELECT DISTINCT ON (company_id, contact_id) contact_id, company_id, phone, old_chat_id, phone_index, last_message
+    FROM (
+        SELECT {_CONTACT_ID} AS contact_id, company_id, CASE WHEN chat_id ~ '^[0-9]+$' THEN '+' || chat_id END AS phone,
+               {_OLD_CHAT_ID} AS old_chat_id, phone_index, id, jsonb_build_object('body', {CONTENT}, 'type', kind,
+                   'from_me', true, 'timestamp', floor(extract(epoch FROM now()))) AS last_message
+        FROM written WHERE {_SENT} AND kind NOT IN {CHANGING_KINDS}) sent
+    ORDER BY company_id, contact_id, id DESC
+    ON CONFLICT (contact_id, company_id) DO UPDATE SET last_message = excluded.last_message, updated_at = now()
+    RETURNING 1 AS row
+), seen AS (
+    UPDATE contacts c SET unread_count = 0 FROM written w
+    WHERE w.kind = 'read' AND w.{_SENT} AND c.company_id = w.company_id
+        AND c.contact_id = w.company_id || '-' || split_part(w.chat_id, '@', 1)
+    RETURNING 1 AS row
+)"""
+
+# The events of outcomes. The contacts are counted so that they are written, and locked, before the feed is.
+_OUTCOME_EVENTS = f"""
+SELECT raise_events(jsonb_agg(event ORDER BY id, place)) FROM (
+    SELECT w.id, 1 AS place, {SENT_EVENT} AS event FROM written w JOIN event_feed USING (company_id)
+        JOIN history ON history.id = w.message_id
+    UNION ALL
+    SELECT w.id, 2, {ack_event("w.status", NOW, "w.error_code", "w.error")} FROM written w
+        JOIN event_feed USING (company_id) LEFT JOIN history ON history.id = w.message_id
+    WHERE w.kind <> 'read'
+        AND (w.status IN ('failed', 'unknown')
+             OR w.status = 'sent' AND (history.id IS NOT NULL OR w.kind IN {CHANGING_KINDS}))
+) events WHERE (SELECT count(*) FROM contact) + (SELECT count(*) FROM seen) >= 0"""
 
 # A `done` below 0 says that an older message was queued once more while this one was in hand, see reopened_at().
-# A result whose lane is no longer ours (the lease ran out while the database was away) still settles what is unknown.
+# A result whose lane is no longer ours (the lease expired during an outage of the database) still settles an unknown
+# message.
 # `settled` is kept apart, since a row that a report has just changed is joined once more ("EvalPlanQual"), in which
 # PostgreSQL refuses to run `freed`.
-_RECORD = (
+_RECORD = Statement(
+    "record",
     """
 WITH r AS (
     SELECT * FROM json_to_recordset(%(results)s::json) AS r (
@@ -184,72 +178,96 @@ WITH r AS (
     FROM settled r WHERE o.bot_id = r.bot_id AND o.chat_id = r.chat_id AND o.id = r.id
     RETURNING o.*
 ), """
-    + f"{HISTORY}, {CONTACTS} {OUTCOME_EVENTS}"
-)
+    + f"{_HISTORY}, {_CONTACTS} {_OUTCOME_EVENTS}",
+    results="json", process="text", media_base="text",
+)  # fmt: skip
 
-# Locks: only what nobody else writes.
-_NOTE_UNKNOWN = """
+# Locks: only rows that nobody else writes.
+_RECORD_UNKNOWN = Statement(
+    "record_unknown",
+    """
 INSERT INTO unknown_message (message_id)
 SELECT o.message_id FROM json_to_recordset(%(results)s::json) AS r (bot_id int, chat_id text, id bigint)
     JOIN outbox o USING (bot_id, chat_id, id) WHERE o.status = 'unknown'
-ON CONFLICT DO NOTHING"""
-
-#: Seconds for which a throttled number stays slow, and the least of its rate that is left to it.
-SLOW_SECONDS, SLOWEST = 60, 1 / 16
-
-# A hold that needs an operator is told to the customer and to whoever reads process_events. Locks: event_feed first.
-_TELL_HELD = """
-WITH held AS (
-    SELECT DISTINCT ON (h.bot_id) h.bot_id, h.reason, p.process_name
-    FROM json_to_recordset(%(holds)s::json) AS h (bot_id int, after float, reason text)
-    JOIN bot_pace p USING (bot_id) WHERE h.after IS NULL AND p.held_until <> 'infinity'
-), noted AS (
-    INSERT INTO process_events (process_name, event_type, event_data, severity)
-    SELECT process_name, 'bot_waiting', bot_status_event(bot_id, 'waiting', reason), 'error' FROM held
+ON CONFLICT DO NOTHING""",
+    results="json",
 )
-SELECT raise_events(jsonb_agg(bot_status_event(bot_id, 'waiting', reason))) FROM held"""
-_HOLD = """
-WITH h AS (
-    SELECT * FROM json_to_recordset(%(holds)s::json) AS h (
-        bot_id int, scope text, after float, reason text, slower bool)
-), meant AS (
-    SELECT bot_id, after, reason, slower FROM h
-    UNION ALL
-    SELECT other.id, after, reason, slower FROM h JOIN phone_configs c ON c.id = h.bot_id
-    JOIN phone_configs other ON other.meta_waba_id = c.meta_waba_id AND other.process_name = c.process_name
-        AND other.id <> c.id
-    WHERE h.scope = 'account' AND c.meta_waba_id <> ''
+
+# A report reaches the messages of those alone for whom it speaks: one company's number by its own secret or browser, or
+# all that have the number that it names. Ids of messages prove nothing: senders choose the echoed data.
+SPEAKS_FOR = "r.companies ? {0}.company_id AND (r.phone_index IS NULL OR {0}.phone_index = r.phone_index)"
+
+# Ignore status reports for a provider ID that was replaced because its media link was refused.
+_REPORTED_EVENT = ack_event(
+    "entry.key",
+    "extract(epoch FROM (entry.value ->> 'at')::timestamptz)",
+    "entry.value ->> 'code'",
+    "entry.value ->> 'error'",
+    "(entry.value - ARRAY['status', 'at', 'code', 'error'])",
+)
+
+_REPORT = Statement(
+    "apply_reports",
+    f"""
+WITH r AS (
+    SELECT * FROM json_to_recordset(%(updates)s::json) AS r (
+        n int, bot_id int, companies jsonb, phone_index int, message_id uuid, provider_id text, status message_status,
+        at float, code text, error text, details jsonb)
+), named AS (
+    SELECT r.n, COALESCE(r.message_id, (
+        SELECT k.message_id FROM wa_key k WHERE k.bot_id = r.bot_id AND k.key_id = split_part(r.provider_id, '_', 3)
+    ), (
+        SELECT m.id FROM messages m WHERE m.external_id = r.provider_id AND m.provider = %(process)s
+            AND {SPEAKS_FOR.format("m")} LIMIT 1
+    )) AS message_id, r.companies, r.phone_index, r.provider_id, r.status, r.at, r.code, r.error, r.details FROM r
+), known AS (
+    SELECT r.* FROM named r LEFT JOIN outbox o ON o.message_id = r.message_id
+    WHERE o.payload #>> '{{media,refused}}' IS DISTINCT FROM r.provider_id AND CASE
+        WHEN o.message_id IS NOT NULL THEN {SPEAKS_FOR.format("o")}
+        ELSE EXISTS (SELECT FROM messages m WHERE m.id = r.message_id AND {SPEAKS_FOR.format("m")}) END
 ), merged AS (
-    SELECT bot_id, CASE WHEN bool_or(after IS NULL) THEN NULL ELSE max(after) END AS after,
-           (array_agg(reason ORDER BY after DESC NULLS FIRST))[1] AS reason, bool_or(slower) AS slower
-    FROM meant GROUP BY bot_id
+    SELECT message_id, min(n) AS n, max(provider_id) AS provider_id, max(status) AS status, max(code) AS code,
+           max(error) AS error,
+           jsonb_object_agg(status, jsonb_strip_nulls(jsonb_build_object(
+               'status', status, 'at', to_timestamp(at), 'code', code, 'error', error)) || details) AS entries
+    FROM known GROUP BY message_id
 ), locked AS (
-    SELECT bot_id FROM bot_pace WHERE bot_id IN (SELECT bot_id FROM merged) ORDER BY bot_id FOR UPDATE
+    SELECT o.bot_id, o.chat_id, o.id, o.message_id, o.status AS before, o.timeline
+    FROM merged m JOIN outbox o USING (message_id)
+    ORDER BY o.bot_id, o.chat_id, o.id FOR UPDATE OF o
+), moved AS (
+    UPDATE outbox o SET
+        status = GREATEST(o.status, m.status), provider_id = COALESCE(o.provider_id, m.provider_id), updated_at = now(),
+        error_code = CASE WHEN m.status = 'failed' AND o.status < 'failed' THEN m.code ELSE o.error_code END,
+        error = CASE WHEN m.status = 'failed' AND o.status < 'failed' THEN m.error ELSE o.error END,
+        timeline = o.timeline || COALESCE((
+            SELECT jsonb_agg(entry.value ORDER BY entry.key::message_status) FROM jsonb_each(m.entries) entry
+            WHERE NOT o.timeline @> jsonb_build_array(jsonb_build_object('status', entry.key))), '[]'::jsonb)
+    FROM merged m JOIN locked USING (message_id)
+    WHERE o.bot_id = locked.bot_id AND o.chat_id = locked.chat_id AND o.id = locked.id
+    RETURNING o.*, m.n, m.entries, locked.before
+), written AS (
+    SELECT * FROM moved
+), {_HISTORY}, reported AS (
+    UPDATE messages h SET status = m.status::text FROM merged m
+    WHERE h.id = m.message_id AND CASE
+        WHEN h.status = ANY (enum_range(NULL::message_status)::text[]) THEN h.status::message_status < m.status
+        ELSE true END
 )
-UPDATE bot_pace p SET
-    held_reason = CASE WHEN p.held_until = 'infinity' THEN p.held_reason ELSE m.reason END,
-    held_until = GREATEST(
-        p.held_until, CASE WHEN m.after IS NULL THEN 'infinity' ELSE now() + m.after * interval '1 second' END),
-    slow_factor = CASE WHEN NOT m.slower THEN p.slow_factor WHEN p.slow_until <= now() THEN 0.5
-                       ELSE GREATEST(p.slow_factor / 2, %(slowest)s) END,
-    slow_until = CASE WHEN m.slower THEN now() + %(slow)s * interval '1 second' ELSE p.slow_until END
-FROM merged m JOIN locked USING (bot_id) WHERE p.bot_id = m.bot_id"""
+SELECT n, event::text FROM (
+    SELECT w.n, w.id, 0 AS place, {SENT_EVENT} AS event FROM written w JOIN event_feed USING (company_id)
+        JOIN history ON history.id = w.message_id
+    UNION ALL
+    SELECT w.n, w.id, 1 + array_position(enum_range(NULL::message_status), entry.key::message_status),
+        {_REPORTED_EVENT}
+    FROM written w JOIN event_feed USING (company_id) CROSS JOIN LATERAL jsonb_each(w.entries) entry
+    WHERE w.kind <> 'read' AND entry.key::message_status > w.before
+) events ORDER BY n, id, place""",
+    updates="json", process="text", media_base="text",
+)  # fmt: skip
 
-_RENEW = """
-UPDATE lane SET due = now() + %s * interval '1 second' WHERE claim = %s"""
-_EXPIRED = """
-SELECT l.bot_id, l.chat_id, l.head, l.claim FROM lane l JOIN bot_pace p USING (bot_id)
-WHERE l.claim IS NOT NULL AND l.due <= now() AND p.process_name = %s LIMIT 1000"""
-_CLAIMED_OF = "SELECT bot_id, chat_id, head, claim FROM lane WHERE bot_id = %s AND claim IS NOT NULL AND claim <> %s"
-_RESERVE = """
-WITH known AS (
-    INSERT INTO wa_key (bot_id, key_id, message_id)
-    SELECT %(bot)s, split_part(%(key)s, '_', 3), %(message)s::uuid WHERE %(key)s IS NOT NULL ON CONFLICT DO NOTHING
-)
-UPDATE outbox SET provider_id = %(key)s WHERE bot_id = %(bot)s AND chat_id = %(chat)s AND id = %(id)s"""
-_CLAIMED_BY = """
-SELECT bot_id, chat_id, head, claim FROM lane WHERE claim IS NOT NULL AND starts_with(claim, %s)"""
-_DUE = """
+_RENEW = "UPDATE lane SET due = now() + %s * interval '1 second' WHERE claim = %s"
+_HAS_DUE = """
 SELECT EXISTS (
     SELECT FROM bot_pace p
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
@@ -257,93 +275,15 @@ SELECT EXISTS (
             SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()))"""
 
 
-_ACCEPT_ROWS = Statement("accept", _ACCEPT, rows="json", not_after="float")
-_RECORD_RESULTS = Statement("record", _RECORD, results="json", process="text", media_base="text")
-_NOTE_UNKNOWN_RESULTS = Statement("note_unknown", _NOTE_UNKNOWN, results="json")
-_CLAIM_DUE = Statement(
-    "claim", _CLAIM, process="text", bot="int", limit="int", worker="text", rate="float", lease="float",
-    in_hand="json", room="int",
-)  # fmt: skip
-
-
 @dataclass(frozen=True, slots=True)
-class Abandoned:
-    """A message whose worker went away, or whose lease ran out."""
+class Report:
+    """A provider's report, with its number in the batch and the companies for which it speaks."""
 
-    bot_id: int
-    chat_id: str
-    id: int
-    claim: str
-
-
-@dataclass(frozen=True, slots=True)
-class Acceptance:
-    """What became of messages that were to be accepted, which are either all looked at or, if it was too late, none."""
-
-    stored: set[str]  # ids of the messages that are new and now durable
-    earlier: dict[tuple[str, str], Earlier]  # by company and idempotency key that had been used before
-    at: float | None  # the database's time, in seconds since the epoch; None: nothing was stored
-
-
-def accept(connection: Connection, entries: list[Entry], not_after: float = math.inf) -> Acceptance:
-    """Store messages in one commit, in their order, unless the database's clock is past `not_after` by then.
-
-    `not_after`: seconds since the epoch.
-    """
-    rows = [asdict(entry) | {"n": n} for n, entry in enumerate(entries)]
-    found = run(connection, (_ACCEPT_ROWS, {"rows": orjson.dumps(rows).decode(), "not_after": not_after}))
-    stored = {row[0] for row in found}
-    repeated = [entry for entry in entries if entry.message_id not in stored]
-    return Acceptance(stored, _earlier(connection, repeated) if repeated else {}, found[-1][1] if found else None)
-
-
-def existing(connection: Connection, message_ids: list[str]) -> set[str]:
-    """Which of the messages are stored."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT message_id::text FROM outbox WHERE message_id = ANY(%s::uuid[])", (message_ids,))
-        return {row[0] for row in cursor.fetchall()}
-
-
-# What a worker has in hand, or had, is left alone.
-_WITHDRAW = """
-WITH found AS (
-    SELECT bot_id, chat_id, id FROM outbox
-    WHERE message_id = ANY(%s::uuid[]) AND status = 'queued' AND attempts = 0
-), locked AS (
-    SELECT bot_id, chat_id, done, CASE WHEN claim IS NOT NULL THEN head END AS in_hand FROM lane
-    WHERE (bot_id, chat_id) IN (SELECT bot_id, chat_id FROM found) ORDER BY bot_id, chat_id FOR UPDATE
-), gone AS (
-    DELETE FROM outbox o USING found f JOIN locked l USING (bot_id, chat_id)
-    WHERE o.bot_id = f.bot_id AND o.chat_id = f.chat_id AND o.id = f.id
-        AND f.id > l.done AND f.id IS DISTINCT FROM l.in_hand
-    RETURNING o.bot_id, o.chat_id, o.message_id
-), freed AS (
-    UPDATE lane l SET pending = l.pending - g.n
-    FROM (SELECT bot_id, chat_id, count(*) AS n FROM gone GROUP BY bot_id, chat_id) g
-    WHERE l.bot_id = g.bot_id AND l.chat_id = g.chat_id
-)
-SELECT message_id::text FROM gone"""
-
-
-def withdraw(connection: Connection, message_ids: list[str]) -> list[str]:
-    """Delete messages whose ids nobody was given, unless a worker has taken them; returns the ids of those that are
-    gone. Not for messages with an idempotency key, which may have given their id to somebody meanwhile."""
-    with connection.cursor() as cursor:
-        cursor.execute(_WITHDRAW, (message_ids,))
-        return sorted(row[0] for row in cursor.fetchall())
-
-
-def _earlier(connection: Connection, entries: list[Entry]) -> dict[tuple[str, str], Earlier]:
-    with connection.cursor() as cursor:
-        cursor.execute(_EARLIER, ([e.company_id for e in entries], [e.idempotency_key for e in entries]))
-        return {(company, key): Earlier(digest, message_id) for company, key, digest, message_id in cursor.fetchall()}
-
-
-def _outgoing(
-    number: int, message_id: str, bot: int, chat: str, kind: str, payload: str, attempts: int, provider_id: str | None,
-    outage: str | None,
-) -> Outgoing:  # fmt: skip
-    return Outgoing(number, message_id, bot, chat, kind, orjson.loads(payload), attempts, provider_id, outage)
+    n: int
+    update: StatusUpdate
+    companies: list[str]  # those that have the number
+    bot_id: int | None = None  # the one bot whose secret or browser it came with
+    phone_index: int | None = None  # of that bot
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,20 +291,16 @@ class Outbox:
     """One worker's view of the outbox: it claims under its own name, at its channel's pace."""
 
     process: str  # the channel: meta
-    worker: str  # <host>/<instance>/<boot>
+    worker: str  # <host>/<instance>/<run>
     rate: float  # messages a second for each bot that sets none of its own
     lease: float  # seconds
-    media_base: str = ""  # what the links to our copies of media begin with
+    media_base: str = ""  # the beginning of links to our copies of media
     bot_id: int | None = None  # the one bot that it serves; None: every bot of the channel
 
     def exchange(
-        self,
-        connection: Connection,
-        results: list[Result],
-        limit: int,
-        in_hand: Mapping[int, int] | None = None,
+        self, connection: Connection, results: list[Result], limit: int, in_hand: Mapping[int, int] | None = None
     ) -> list[Outgoing]:
-        """Record what became of claimed messages and claim up to `limit` more, in one transaction and round trip.
+        """Record the results of claimed messages and claim up to `limit` more, in one transaction and round trip.
 
         `in_hand`: how many messages each number, by its id, has in hand already. With it, no number gets more than
         leaves half as much free: however many providers hang, some room is left for the next.
@@ -372,103 +308,62 @@ class Outbox:
         steps: list[tuple[Statement, dict[str, Any]]] = []
         if results:
             rows = orjson.dumps([asdict(result) for result in results]).decode()
-            steps.append((_RECORD_RESULTS, {"results": rows} | self._history))
+            steps.append((_RECORD, {"results": rows, "process": self.process, "media_base": self.media_base}))
             if any(result.status is Status.UNKNOWN for result in results):
-                steps.append((_NOTE_UNKNOWN_RESULTS, {"results": rows}))
+                steps.append((_RECORD_UNKNOWN, {"results": rows}))
         if limit:
             held = orjson.dumps([{"bot_id": bot_id, "held": count} for bot_id, count in (in_hand or {}).items()])
             room = 3 * limit if in_hand is None else 2 * limit
             pace = {"rate": self.rate, "lease": self.lease, "in_hand": held.decode(), "room": room}
-            who = {"process": self.process, "bot": self.bot_id, "worker": self.worker, "limit": limit}
-            steps.append((_CLAIM_DUE, who | pace))
-        found = run(connection, *steps) if steps else []
-        return [_outgoing(*row) for row in found] if limit else []
-
-    @property
-    def _history(self) -> dict[str, str]:
-        return {"process": self.process, "media_base": self.media_base}
-
-    def renew(self, connection: Connection) -> None:
-        """Begin the lease of everything in this worker's hand anew."""
-        with connection.cursor() as cursor:
-            cursor.execute(_RENEW, (self.lease, self.worker))
+            worker = {"process": self.process, "bot": self.bot_id, "worker": self.worker, "limit": limit}
+            steps.append((_CLAIM, worker | pace))
+        rows_found = run(connection, *steps) if steps else []
+        if not limit:
+            return []
+        return [
+            Outgoing(number, message_id, bot_id, chat_id, kind, orjson.loads(payload), attempts, provider_id, outage)
+            for number, message_id, bot_id, chat_id, kind, payload, attempts, provider_id, outage in rows_found
+        ]
 
     def claim(self, connection: Connection, limit: int) -> list[Outgoing]:
-        """Take up to `limit` messages: the oldest of each due chat."""
+        """Claim up to `limit` messages: the oldest of each due chat."""
         return self.exchange(connection, [], limit)
 
     def record(self, connection: Connection, results: list[Result]) -> None:
-        """Write down what became of claimed messages and free their chats."""
+        """Record the results of claimed messages and free their chats."""
         self.exchange(connection, results, 0)
 
-    def hold_bots(self, connection: Connection, holds: list[Hold]) -> None:
-        """Hold numbers and accounts, in one transaction; one that needs an operator raises an event."""
-        with transaction(connection):
-            hold(connection, holds)
+    def renew(self, connection: Connection) -> None:
+        """Renew the lease of everything that this worker has in hand."""
+        query(connection, _RENEW, (self.lease, self.worker))
 
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""
-        with connection.cursor() as cursor:
-            cursor.execute(_DUE, {"process": self.process, "bot": self.bot_id})
-            return bool((cursor.fetchone() or (False,))[0])
+        return bool(query_value(connection, _HAS_DUE, {"process": self.process, "bot": self.bot_id}))
 
 
-def hold(connection: Connection, holds: list[Hold]) -> None:
-    """Hold numbers and accounts, within the caller's transaction."""
-    values = {"holds": orjson.dumps([asdict(each) for each in holds]).decode(), "slow": SLOW_SECONDS}
-    with connection.cursor() as cursor:
-        cursor.execute(f"{_TELL_HELD};{_HOLD}", values | {"slowest": SLOWEST})
+def apply_reports(
+    connection: Connection, process: str, media_base: str, reports: Sequence[Report]
+) -> list[NumberedEvent]:
+    """Move messages forward as their provider reports, and return the events.
 
-
-def claimed_by(connection: Connection, worker_prefix: str) -> list[Abandoned]:
-    """What the workers whose name begins so have in hand."""
-    with connection.cursor() as cursor:
-        cursor.execute(_CLAIMED_BY, (worker_prefix,))
-        return [Abandoned(*row) for row in cursor.fetchall()]
-
-
-def expired(connection: Connection, process: str) -> list[Abandoned]:
-    """What is claimed of a channel's messages under a lease that ran out."""
-    with connection.cursor() as cursor:
-        cursor.execute(_EXPIRED, (process,))
-        return [Abandoned(*row) for row in cursor.fetchall()]
-
-
-def claimed_of(connection: Connection, bot_id: int, worker: str) -> list[Abandoned]:
-    """What others than this worker have in hand of a bot's messages."""
-    with connection.cursor() as cursor:
-        cursor.execute(_CLAIMED_OF, (bot_id, worker))
-        return [Abandoned(*row) for row in cursor.fetchall()]
-
-
-def reserve(connection: Connection, message: Outgoing, key: str | None) -> None:
-    """Write down under which key a message is about to be sent, so that its chat can be asked for it; None: none."""
-    with connection.cursor() as cursor:
-        values = {"bot": message.bot_id, "chat": message.chat_id, "id": message.id, "message": message.message_id}
-        cursor.execute(_RESERVE, values | {"key": key})
-
-
-_OUTCOMES = """
-SELECT o.message_id::text,
-       CASE WHEN l.head = o.id AND o.status <= 'sending' THEN 'sending'
-            WHEN o.status = 'queued' AND p.held_until = 'infinity' THEN 'waiting' ELSE o.status::text END,
-       o.provider_id, o.error_code, o.error
-FROM outbox o JOIN lane l USING (bot_id, chat_id) LEFT JOIN bot_pace p USING (bot_id)
-WHERE o.message_id = ANY(%s::uuid[])"""
-
-
-class Outcome(NamedTuple):
-    """A message's status now, its provider's id, and the code and reason of its last error."""
-
-    status: Status
-    provider_id: str | None
-    code: str | None
-    error: str | None
-    hold: dict[str, Any] | None = None  # what holds its number, as callers see it; filled in where it is shown
-
-
-def outcomes_of(connection: Connection, message_ids: Sequence[str]) -> dict[str, Outcome]:
-    """What has become of each of these messages so far."""
-    with connection.cursor() as cursor:
-        cursor.execute(_OUTCOMES, (list(message_ids),))
-        return {message_id: Outcome(Status(status), *more) for message_id, status, *more in cursor.fetchall()}
+    Repeated, late and unknown reports change nothing. A status moves forward only, and each step is reported once.
+    """
+    rows = [
+        {
+            "n": report.n,
+            "bot_id": report.bot_id,
+            "companies": report.companies,
+            "phone_index": report.phone_index,
+            "message_id": report.update.message_id,
+            "provider_id": report.update.provider_id,
+            "status": report.update.status,
+            "at": report.update.at,
+            "code": report.update.error_code,
+            "error": report.update.error,
+            "details": report.update.details,
+        }
+        for report in reports
+    ]
+    values = {"updates": orjson.dumps(rows).decode(), "process": process, "media_base": media_base}
+    return run(connection, (_REPORT, values))

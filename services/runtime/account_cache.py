@@ -1,28 +1,51 @@
-"""Keys and bots, remembered for a short while and forgotten at once when PostgreSQL announces a change."""
+"""Keys and bots, cached for a short time and dropped at once when PostgreSQL announces a change."""
 
 import math
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import structlog
 
-from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
-from services.database.listen import ANSWER_SECONDS, PAUSE, notifications
+from bisnesctl.encryption import decrypt
+from services.database.connection import (
+    ANNOUNCEMENT_TIMEOUT_SECONDS,
+    ANNOUNCEMENT_WAIT_SECONDS,
+    Connection,
+    Database,
+    DatabaseError,
+    DatabaseUnavailable,
+    announcements,
+    query_one,
+)
 from services.message import Bot, Secret
 
-#: Seconds for which a remembered row is used; a change is announced and does not wait for it.
-TTL = 30.0
-#: Seconds after the connection that hears of changes last answered, in which remembered rows are still used.
-SILENCE_SECONDS = PAUSE + ANSWER_SECONDS
-#: Rows remembered at most, of keys and bots together.
-MAX_REMEMBERED = 50_000
+#: Seconds for which a cached row is used. A change is announced and does not wait for it.
+ROW_VALID_SECONDS = 30.0
+#: Seconds for which cached rows are used after the connection that hears of changes last answered.
+SILENCE_SECONDS = ANNOUNCEMENT_WAIT_SECONDS + ANNOUNCEMENT_TIMEOUT_SECONDS
+#: Rows in each cache, at most.
+MAX_ROWS = 25_000
+#: Seconds before the next try to hear of changes.
+LISTEN_RETRY_SECONDS = 1.0
 #: The channel on which the triggers of `api_keys` and `phone_configs` announce changes.
 CHANNEL = "bisnes_config"
 
+_KEY = "SELECT id, company_id FROM api_keys WHERE key_hash = %s AND revoked_at IS NULL"
+_BOT = """
+SELECT id, company_id, phone_index, process_name, COALESCE(connection_type, 'wwebjs'),
+       COALESCE(meta_phone_number_id, ''),
+       COALESCE(CASE connection_type WHEN '360dialog' THEN api_key_encrypted ELSE meta_access_token_encrypted END, '')
+FROM phone_configs WHERE """
+_BOT_BY_NAME = f"{_BOT} company_id = %s AND phone_index = %s"
+_BOT_BY_ID = f"{_BOT} id = %s"
+
 log = structlog.get_logger()
+
+Name = TypeVar("Name", bound=Hashable)
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,102 +56,129 @@ class Key:
     company_id: str | None  # None: an operator's, for every company
 
 
-_FIND_KEY = "SELECT id, company_id, key_hash FROM api_keys WHERE key_hash = %s AND revoked_at IS NULL"
-
-
-_BOT_COLUMNS = """
-    SELECT id, company_id, phone_index, process_name, COALESCE(connection_type, 'wwebjs'),
-           COALESCE(meta_phone_number_id, ''),
-           COALESCE(CASE connection_type WHEN '360dialog' THEN api_key_encrypted
-                                         ELSE meta_access_token_encrypted END, '')
-    FROM phone_configs"""
-
-
 def find_key(connection: Connection, digest: bytes) -> Key | None:
     """The key with this SHA-256, unless it was revoked."""
-    with connection.cursor() as cursor:
-        cursor.execute(_FIND_KEY, (digest,))
-        row = cursor.fetchone()
-    return Key(row[0], row[1]) if row else None
+    row = query_one(connection, _KEY, (digest,))
+    return Key(*row) if row else None
 
 
-def find_bot(connection: Connection, where: str, values: tuple[Any, ...]) -> Bot | None:
-    """The bot that matches a condition on `phone_configs`; its token is still encrypted."""
-    with connection.cursor() as cursor:
-        cursor.execute(f"{_BOT_COLUMNS} WHERE {where}", values)
-        row = cursor.fetchone()
-    return Bot(row[0], row[1], row[2], row[3], row[4], row[5], Secret(row[6])) if row else None
+def find_bot(connection: Connection, company_id: str, phone_index: int) -> Bot | None:
+    """The company's bot with this index; its token is still encrypted."""
+    return _bot(query_one(connection, _BOT_BY_NAME, (company_id, phone_index)))
+
+
+def find_bot_by_id(connection: Connection, bot_id: int) -> Bot | None:
+    """The bot of a row of `phone_configs`; its token is still encrypted."""
+    return _bot(query_one(connection, _BOT_BY_ID, (bot_id,)))
+
+
+def _bot(row: tuple[Any, ...] | None) -> Bot | None:
+    if row is None:
+        return None
+    bot_id, company_id, phone_index, process_name, connection_type, phone_number_id, token = row
+    return Bot(bot_id, company_id, phone_index, process_name, connection_type, phone_number_id, Secret(token))
+
+
+class _Cache(Generic[Name, Row]):
+    """Rows by name. A row that was read before a change was announced cannot get in after it."""
+
+    def __init__(self) -> None:
+        self._rows: dict[Name, tuple[float, Row]] = {}
+
+    def get(self, name: Name) -> Row | None:
+        entry = self._rows.get(name)
+        return entry[1] if entry is not None and entry[0] > time.monotonic() else None
+
+    def read(self, name: Name, load: Callable[[], Row | None], is_current: Callable[[], bool]) -> Row | None:
+        """Load a row, and keep it if changes of it would be heard of."""
+        rows = self._rows
+        row = load()
+        if row is not None and is_current():
+            if len(rows) >= MAX_ROWS:
+                rows.clear()
+            rows[name] = time.monotonic() + ROW_VALID_SECONDS, row
+        return row
+
+    def clear(self) -> None:
+        self._rows = {}  # a new dictionary: whoever is loading a row writes it to the old one
 
 
 class AccountCache:
-    """Looks up keys and bots. While changes cannot be heard, nothing is remembered, so a revocation always counts."""
+    """Looks up keys and bots. While changes cannot be heard of, nothing is cached, so a revocation always counts."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._remembered: dict[Any, tuple[float, Any]] = {}
+    def __init__(self, database: Database, encryption_key: str = "") -> None:
+        """`encryption_key`: decrypts the bots' tokens."""
+        self._database, self._encryption_key = database, encryption_key
+        self._keys: _Cache[bytes, Key] = _Cache()
+        self._bots: _Cache[tuple[str, int], Bot] = _Cache()
+        self._bots_by_id: _Cache[int, Bot] = _Cache()
+        self._tokens: dict[str, Secret] = {}  # decrypted, by the encrypted token
         self._heard = -math.inf  # when the connection that hears of changes last answered
         self._stopped = threading.Event()
 
     def key(self, digest: bytes) -> Key | None:
-        """The API key with this SHA-256, or None if there is none or it was revoked."""
-        return self._find(digest, lambda connection: find_key(connection, digest))  # type: ignore[no-any-return]
+        """The API key with this SHA-256, or None if there is none or it was revoked. Raises `DatabaseUnavailable`."""
+        return self.cached_key(digest) or self._read(self._keys, digest, lambda each: find_key(each, digest))
+
+    def cached_key(self, digest: bytes) -> Key | None:
+        """The key, if it is known without asking the database."""
+        return self._keys.get(digest) if self._is_current() else None
 
     def bot(self, company_id: str, phone_index: int) -> Bot | None:
-        """The company's bot with this index; its token is still encrypted."""
-        where, values = "company_id = %s AND phone_index = %s", (company_id, phone_index)
-        return self._find(values, lambda connection: find_bot(connection, where, values))  # type: ignore[no-any-return]
+        """The company's bot with this index; its token is still encrypted. Raises `DatabaseUnavailable`."""
+        return self.cached_bot(company_id, phone_index) or self._read(
+            self._bots, (company_id, phone_index), lambda each: find_bot(each, company_id, phone_index)
+        )
 
-    def bot_by_id(self, bot_id: int) -> Bot | None:
-        """The bot of a row of `phone_configs`."""
-        return self._find(bot_id, lambda connection: find_bot(connection, "id = %s", (bot_id,)))  # type: ignore[no-any-return]
+    def cached_bot(self, company_id: str, phone_index: int) -> Bot | None:
+        """The bot, if it is known without asking the database."""
+        return self._bots.get((company_id, phone_index)) if self._is_current() else None
 
-    def _find(self, name: Any, query: Callable[[Connection], Any]) -> Any:
-        found = self.remembered(name)
-        if found is not None:
-            return found
-        generation = self._remembered
-        with self._database.connection() as connection:
-            found = query(connection)
-        if found is not None and self._hears():
-            if len(generation) >= MAX_REMEMBERED:
-                generation.clear()
-            generation[name] = (time.monotonic() + TTL, found)
-        return found
+    def sending_bot(self, bot_id: int) -> Bot | None:
+        """A bot that is ready to send: its token is decrypted, once for all its messages.
 
-    def remembered(self, name: Any) -> Any | None:
-        """What is known without asking the database: a Key by digest, a Bot by (company, index) or by id."""
-        entry, now = self._remembered.get(name), time.monotonic()
-        return entry[1] if entry is not None and entry[0] > now < self._heard + SILENCE_SECONDS else None
+        Raises `EncryptionError`, `DatabaseUnavailable`.
+        """
+        bot = self._bots_by_id.get(bot_id) if self._is_current() else None
+        bot = bot or self._read(self._bots_by_id, bot_id, lambda each: find_bot_by_id(each, bot_id))
+        if bot is None or bot.process_name == "wwebjs":  # its credential is the browser's profile
+            return bot
+        encrypted = bot.access_token.value
+        if encrypted not in self._tokens:
+            self._tokens[encrypted] = Secret(decrypt(self._encryption_key, encrypted))
+        return replace(bot, access_token=self._tokens[encrypted])
 
-    def _hears(self) -> bool:
+    def _read(self, cache: _Cache[Name, Row], name: Name, load: Callable[[Connection], Row | None]) -> Row | None:
+        def load_row() -> Row | None:
+            with self._database.connection() as connection:
+                return load(connection)
+
+        return cache.read(name, load_row, self._is_current)
+
+    def _is_current(self) -> bool:
         return time.monotonic() < self._heard + SILENCE_SECONDS
 
     def start(self) -> None:
         """Begin to listen for changes."""
-        threading.Thread(target=self._listen_on, name="directory", daemon=True).start()
+        threading.Thread(target=self._listen_until_stopped, name="account-changes", daemon=True).start()
 
     def stop(self) -> None:
         """Stop listening; rows are then looked up each time."""
         self._stopped.set()
 
-    def _listen_on(self) -> None:
+    def _listen_until_stopped(self) -> None:
         while not self._stopped.is_set():
             try:
-                self._listen()
+                for changed in announcements(self._database, (CHANNEL,), self._stopped):
+                    if changed:
+                        self._clear()
+                    self._heard = time.monotonic()
             except (DatabaseUnavailable, DatabaseError) as error:
-                log.warning(
-                    "changes of keys and bots cannot be heard, asking the database each time", reason=str(error).strip()
-                )
+                log.warning("account_cache.disabled", reason=str(error).strip())
             self._heard = -math.inf
-            self._forget()
-            self._stopped.wait(1)
+            self._clear()
+            self._stopped.wait(LISTEN_RETRY_SECONDS)
 
-    def _listen(self) -> None:
-        for heard in notifications(self._database, (CHANNEL,), self._stopped):
-            if heard:
-                self._forget()
-            self._heard = time.monotonic()
-
-    def _forget(self) -> None:
-        # A new dictionary, so that a look-up that began before the change cannot bring the old row back.
-        self._remembered = {}
+    def _clear(self) -> None:
+        for cache in (self._keys, self._bots, self._bots_by_id):
+            cache.clear()

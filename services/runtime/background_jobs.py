@@ -1,4 +1,4 @@
-"""Work beside the sending: looked for now and then, each kind on a thread of its own, so that none delays another."""
+"""Background jobs: regular work beside the sending, each job on a thread of its own, so that none delays another."""
 
 import threading
 from typing import Protocol
@@ -7,27 +7,28 @@ import structlog
 
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 
-#: Seconds between two looks of a chore that found nothing to do.
-PAUSE = 1.0
+#: Seconds between two runs of a job that found nothing to do.
+IDLE_JOB_SECONDS = 1.0
 
 log = structlog.get_logger()
 
 
 class BackgroundJob(Protocol):
-    """One kind of work; several processes may look for it at once."""
+    """One kind of work; several processes may do it at once."""
 
     def work(self, connection: Connection) -> bool:
-        """Do what is due; returns whether there may be more at once."""
+        """Do the work that is due; returns whether there may be more at once."""
 
 
 class BackgroundJobs:
-    """Does each of its chores again and again."""
+    """Runs each job again and again."""
 
-    def __init__(self, database: Database, **chores: BackgroundJob) -> None:
+    def __init__(self, database: Database, **jobs: BackgroundJob) -> None:
         self._database = database
         self._stopped = threading.Event()
         self._threads = [
-            threading.Thread(target=self._do_on, args=each, name=each[0], daemon=True) for each in chores.items()
+            threading.Thread(target=self._run_until_stopped, args=each, name=each[0], daemon=True)
+            for each in jobs.items()
         ]
 
     def start(self) -> None:
@@ -36,20 +37,20 @@ class BackgroundJobs:
             thread.start()
 
     def stop(self) -> None:
-        """Begin nothing more. What is under way may be cut off by the process's end: it is done again."""
+        """Begin no more work. The end of the process may interrupt the work in progress: it is done again."""
         self._stopped.set()
 
-    def _do_on(self, name: str, chore: BackgroundJob) -> None:
+    def _run_until_stopped(self, name: str, job: BackgroundJob) -> None:
         while not self._stopped.is_set():
-            if not self._do(name, chore):
-                self._stopped.wait(PAUSE)
+            if not self._run(name, job):
+                self._stopped.wait(IDLE_JOB_SECONDS)
 
-    def _do(self, name: str, chore: BackgroundJob) -> bool:
+    def _run(self, name: str, job: BackgroundJob) -> bool:
         try:
             with self._database.connection() as connection:
-                return chore.work(connection)
+                return job.work(connection)
         except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("a chore waits for the database", chore=name, reason=str(error).strip())
+            log.warning("background_job.delayed", job=name, reason=str(error).strip())
         except Exception:
-            log.exception("a chore failed, it is tried again", chore=name)
+            log.exception("background_job.failed", job=name)
         return False

@@ -1,7 +1,7 @@
-"""Signs of life: each process writes a small file and a row in the database, every HEARTBEAT_INTERVAL.
+"""Heartbeats: each process writes a small file and a row in the database, every HEARTBEAT_INTERVAL.
 
-The file is what local probes read; it is written whatever the database does. Its age is told by
-CLOCK_BOOTTIME, which no change of the wall clock touches.
+Local probes read the file, which is written even if the database is unavailable. Its age is measured by CLOCK_BOOTTIME,
+which no change of the wall clock affects.
 """
 
 import contextlib
@@ -19,17 +19,17 @@ from bisnesctl.host import disk, process_times
 from bisnesctl.settings import Settings
 from services.database import error_reasons
 from services.database.bounded_query import BoundedQuery
-from services.database.connection import Database, DatabaseError, DatabaseUnavailable
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable, query
 
-#: Seconds that a beat gives the database; a frozen one must not stop the file.
-DATABASE_PATIENCE = 2.0
+#: Seconds for the row of a beat; a frozen database must not stop the file.
+DATABASE_TIMEOUT_SECONDS = 2.0
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Counters:
-    """What a process has done since it started; it counts, the heartbeat tells."""
+    """The counters of a process since its start; the heartbeat reports them."""
 
     processed: int = 0  # messages accepted by the API or sent by a worker, webhooks stored by a receiver
     errors: int = 0
@@ -41,7 +41,7 @@ class Counters:
 class Watchdog(Protocol):
     """Watches whether the process serves its callers."""
 
-    #: Why it does not; None if it does.
+    #: The reason why it does not; None if it does.
     fault: str | None
 
 
@@ -115,7 +115,7 @@ class Heartbeat:
         self._file = settings.heartbeat_dir / f"{instance}.json"
         self._tree = _Tree(pid)
         self._write_row = BoundedQuery(lambda: self._execute(_MINE))
-        self._away: str | None = None
+        self._row_fault: str | None = None  # the reason why the last row was not written
         self._unwritten = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="heartbeat", daemon=True)
@@ -126,18 +126,18 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Remove the file and the row: the instance ended as it should."""
+        """Remove the file and the row: the instance ended normally."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(DATABASE_PATIENCE + 1)
+            self._thread.join(DATABASE_TIMEOUT_SECONDS + 1)
         with contextlib.suppress(OSError):
             self._file.unlink(missing_ok=True)
         self._tell_database(BoundedQuery(lambda: self._execute(_GONE)))
 
     @property
-    def database_away(self) -> bool:
+    def database_unavailable(self) -> bool:
         """Whether the database did not answer the last beat."""
-        return self._away is not None
+        return self._row_fault is not None
 
     def _beat_on(self) -> None:
         while True:
@@ -146,11 +146,11 @@ class Heartbeat:
                 return
 
     def beat(self) -> None:
-        """Write the file, then the row; the file once more where the database turned out away, or back."""
+        """Write the file, then the row; the file again if the database has become unavailable, or available."""
         self.write_file()
-        away = self._away
+        fault = self._row_fault
         self._tell_database(self._write_row)
-        if self._away != away:
+        if self._row_fault != fault:
             self.write_file()
 
     def write_file(self) -> None:
@@ -161,7 +161,7 @@ class Heartbeat:
             disk.refresh(self._file, orjson.dumps(self._beat))
         except OSError as error:
             if not self._unwritten:
-                log.warning("the heartbeat file cannot be written", reason=disk.explain(error, self._file))
+                log.warning("heartbeat.file_not_written", reason=disk.explain(error, self._file))
             self._unwritten = True
         else:
             self._unwritten = False
@@ -169,7 +169,7 @@ class Heartbeat:
     def _observe(self) -> dict[str, Any]:
         counters, tree = self._counters, self._tree.look()
         stuck = self._watchdog.fault if self._watchdog else None
-        reason = stuck or counters.degraded or self._away
+        reason = stuck or counters.degraded or self._row_fault
         return {
             "process": self._process,
             "instance": self._instance,
@@ -191,17 +191,17 @@ class Heartbeat:
 
     def _tell_database(self, statement: BoundedQuery[None]) -> None:
         try:
-            statement.within(DATABASE_PATIENCE)
-            self._away = None
+            statement.within(DATABASE_TIMEOUT_SECONDS)
+            self._row_fault = None
         except (DatabaseUnavailable, DatabaseError) as error:
-            if self._away is None:
-                log.warning("the heartbeat's row cannot be written", reason=str(error).strip())
-            self._away = _reason(error)
+            if self._row_fault is None:
+                log.warning("heartbeat.row_not_written", reason=str(error).strip())
+            self._row_fault = _reason(error)
 
     def _execute(self, statement: str) -> None:
         values = self._beat | {"host": socket.gethostname(), "max_age": self._max_age}
-        with self._database.connection() as connection, connection.cursor() as cursor:
-            cursor.execute(statement + _TOGETHER, values)
+        with self._database.connection() as connection:
+            query(connection, statement + _TOGETHER, values)
 
 
 def _reason(error: Exception) -> str:

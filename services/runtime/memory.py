@@ -1,4 +1,4 @@
-"""Keeps what they do not need out of the memory of processes of which there are many."""
+"""Reduces the memory footprint of session processes."""
 
 import ctypes
 import gc
@@ -7,11 +7,11 @@ import sys
 
 def begin() -> None:
     """Before anything else is imported."""
-    # structlog loads rich to print tracebacks in colour, where it is installed: 7 MB. Our logs are plain.
+    # structlog loads rich to print tracebacks in colour, if it is installed: 7 MB. Our logs are plain.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 
 def trim() -> None:
-    """Give back what the start has left: megabytes of code that was read and forgotten."""
+    """Return memory that only the start needed: megabytes of source code."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)

@@ -1,4 +1,4 @@
-"""How the processes are, for those who ask over HTTP: from the database, or from the heartbeat files."""
+"""The state of the programs, for the HTTP API: from the database, or from the heartbeat files."""
 
 import time
 from collections import defaultdict
@@ -10,18 +10,19 @@ from typing import Any
 import orjson
 import structlog
 
-from services.database.connection import Connection
+from services.database.connection import Connection, query
 
-#: Seconds without a beat after which a process is degraded, and then down; as in v_process_health_overview.
-DEGRADED_AFTER = 30.0
-DOWN_AFTER = 60.0
+#: Seconds without a beat after which a program is degraded; as in v_process_health_overview.
+DEGRADED_AFTER_SECONDS = 30.0
+#: Seconds without a beat after which a program is down; as in v_process_health_overview.
+DOWN_AFTER_SECONDS = 60.0
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
-    """All instances of a process together."""
+class ProgramState:
+    """All instances of a program together."""
 
     name: str
     status: str  # healthy, degraded, stopped or down
@@ -43,20 +44,18 @@ SELECT process_name,
 FROM v_process_health_overview ORDER BY process_name"""
 
 
-def in_database(connection: Connection) -> list[Process]:
-    """Every process of every machine, by name."""
-    with connection.cursor() as cursor:
-        cursor.execute(_OVERVIEW)
-        return [Process(*row) for row in cursor.fetchall()]
+def in_database(connection: Connection) -> list[ProgramState]:
+    """Every program of every machine, by name."""
+    return [ProgramState(*row) for row in query(connection, _OVERVIEW)]
 
 
-def in_files(folder: Path) -> list[Process]:
-    """The processes of this machine, by name, from `<instance>.json` in the folder."""
+def in_files(folder: Path) -> list[ProgramState]:
+    """The programs of this machine, by name, from `<instance>.json` in the folder."""
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     beats: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
     for beat in _read(folder):
         age = now - beat["beat_boottime"]
-        beats[beat["process"]].append(beat | {"age": age if age >= 0 else DOWN_AFTER})  # of an earlier boot
+        beats[beat["process"]].append(beat | {"age": age if age >= 0 else DOWN_AFTER_SECONDS})  # of an earlier boot
     return [_together(name, beats[name]) for name in sorted(beats)]
 
 
@@ -65,15 +64,15 @@ def _read(folder: Path) -> Iterable[dict[str, Any]]:
         try:
             yield orjson.loads(file.read_bytes())
         except (OSError, orjson.JSONDecodeError) as error:
-            log.warning("a heartbeat cannot be read", file=str(file), reason=str(error))
+            log.warning("heartbeat.not_readable", file=str(file), reason=str(error))
 
 
-def _together(name: str, beats: list[dict[str, Any]]) -> Process:
-    fresh = [beat for beat in beats if beat["age"] < DOWN_AFTER]
+def _together(name: str, beats: list[dict[str, Any]]) -> ProgramState:
+    fresh = [beat for beat in beats if beat["age"] < DOWN_AFTER_SECONDS]
     if not fresh:
-        return Process(name, "down", 0, 0.0, 0.0, 0, 0, 0)
-    late = min(beat["age"] for beat in fresh) >= DEGRADED_AFTER
-    return Process(
+        return ProgramState(name, "down", 0, 0.0, 0.0, 0, 0, 0)
+    late = min(beat["age"] for beat in fresh) >= DEGRADED_AFTER_SECONDS
+    return ProgramState(
         name,
         "degraded" if late or any(beat["status"] == "degraded" for beat in fresh) else "healthy",
         int(max(beat["uptimeSeconds"] for beat in fresh)),

@@ -6,9 +6,9 @@ import structlog
 from flask import Flask
 
 from bisnesctl.processes.topology import reachable_host
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.connectors.meta.receiver import PATH
-from services.runtime import logging_setup
+from services.runtime.process import Process
 from services.sandbox.app import create_app
 from services.sandbox.database import Database
 from services.sandbox.meta.destinations import Destinations
@@ -32,7 +32,6 @@ class Sandbox:
     def build(self) -> Flask:
         """Go on where an earlier run ended."""
         settings = self._settings
-        logging_setup.configure(settings.log_level)
         self._database = Database(settings.home / "sandbox.db")
         registry = Registry(self._database, settings.meta_app_id or APP_ID)
         destinations = Destinations(registry, receivers(settings))
@@ -60,7 +59,7 @@ def receivers(settings: Settings) -> list[str]:
 def main() -> None:
     """Serve until told to stop, then finish what is in hand."""
     sys.setswitchinterval(SWITCH)
-    settings = load()
+    settings = Process.from_environment("sandbox").settings
     sandbox = Sandbox(settings)
     Server(settings.sandbox_port, sandbox.build, sandbox.close).run()
 

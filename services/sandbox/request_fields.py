@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from services.connectors.meta.translation.errors import TABLE
+from services.sandbox.errors import ERRORS, UNDOCUMENTED
 
 
 class GraphError(Exception):
@@ -14,10 +14,10 @@ class GraphError(Exception):
 
     def __init__(self, code: int, details: str, http: int | None = None, subcode: int | None = None) -> None:
         super().__init__(details)
-        known = TABLE.get(code)
+        documented = ERRORS.get(code, UNDOCUMENTED)
         self.code, self.details, self.subcode = code, details, subcode
-        self.http = http or (known.http if known else 500)
-        self.title = known.about if known else "an error that is not documented"
+        self.http = http or documented.http
+        self.title = documented.title
 
     def envelope(self) -> dict[str, Any]:
         """The answer's body."""

@@ -12,7 +12,7 @@ _HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
 def sent_fields() -> dict[str, Any]:
-    """The fields of a form or of a JSON object, whatever the request calls it. Raises `GraphError` 100."""
+    """The fields of a form or of a JSON object, by its content, not its declared type. Raises `GraphError` 100."""
     if request.mimetype == "multipart/form-data":
         return request.form.to_dict()
     body = request.get_data()

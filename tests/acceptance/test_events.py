@@ -11,8 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import requests
 
-from services.connectors.meta.signature import HEADER, sign
-from tests.support.deployment import Deployment, wait_until
+from services.connectors.meta.receiver import SIGNATURE_HEADER, sign
+from tests.support.deployment import Deployment
+from tests.support.waiting import wait_until
 
 CHATS, TEXTS = 10, 20
 SECRET = "a secret of the customer's"
@@ -114,7 +115,7 @@ def webhook(chat, number):
 def deliver(deployment, body):
     """Do as Meta does: repeat the webhook until it is answered with 200."""
     url = f"http://127.0.0.1:{deployment.settings.meta_port}/api/meta/webhook"
-    headers = {HEADER: sign(deployment.settings.meta_app_secret.get_secret_value(), body)}
+    headers = {SIGNATURE_HEADER: sign(deployment.settings.meta_app_secret.get_secret_value(), body)}
 
     def answered():
         try:

@@ -13,7 +13,8 @@ import pytest
 import redis
 import requests
 
-from tests.support.deployment import Deployment, alive, descendants, wait_until
+from tests.support.deployment import Deployment, alive, descendants
+from tests.support.waiting import wait_until
 
 CHATS, TEXTS = 200, 10
 #: Messages whose connection the simulator cuts after taking them in.

@@ -3,7 +3,8 @@
 import pytest
 import requests
 
-from tests.support.deployment import Deployment, wait_until
+from tests.support.deployment import Deployment
+from tests.support.waiting import wait_until
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 

@@ -11,7 +11,8 @@ import time
 import pytest
 import requests
 
-from tests.support.deployment import Deployment, wait_until
+from tests.support.deployment import Deployment
+from tests.support.waiting import wait_until
 
 #: Seconds without a provider, and messages a second meanwhile.
 OUTAGE_SECONDS, RATE = float(os.environ.get("OUTAGE_SECONDS", "15")), 20

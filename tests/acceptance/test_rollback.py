@@ -8,7 +8,8 @@ import threading
 import pytest
 import requests
 
-from tests.support.deployment import Deployment, alive, wait_until
+from tests.support.deployment import Deployment, alive
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

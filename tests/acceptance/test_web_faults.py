@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.deployment import alive, descendants, wait_until
+from tests.support.deployment import alive, descendants
+from tests.support.waiting import wait_until
 from tests.support.web_deployment import COMPANY, PARTS, PATIENCE, WebDeployment, command_of
 
 pytestmark = pytest.mark.timeout(900)
@@ -124,7 +125,7 @@ def test_a_number_never_runs_twice(deployment, tmp_path):
     output = tmp_path / "output"
     with output.open("w") as file, subprocess.Popen(command, env=environment, stdout=file, stderr=file) as second:
         try:
-            wait_until(lambda: "another process has this number" in output.read_text(), 120, output.read_text)
+            wait_until(lambda: "another process serves this bot" in output.read_text(), 120, output.read_text)
             time.sleep(3)
             assert second.poll() is None  # it waits for the number, which is no failed start
             assert len(browsers_of(deployment)) == len(SESSIONS)

@@ -3,7 +3,7 @@
 import pytest
 import requests
 
-from tests.support.deployment import wait_until
+from tests.support.waiting import wait_until
 from tests.support.web_deployment import COMPANY, PATIENCE, WebDeployment
 
 pytestmark = pytest.mark.timeout(900)
@@ -94,7 +94,7 @@ def test_a_session_that_is_opened_elsewhere_is_taken_back_a_few_times_then_stops
         await_text(deployment, f"taken back {count}")
     tell("conflict")
     deployment.wait_for("FAILED", TOUGH)
-    assert "taken back 2 times" in deployment.session(TOUGH)["reason"]
+    assert "taken over 2 times" in deployment.session(TOUGH)["reason"]
     send(deployment, "kept for later")
     deployment.run("bots", "unblock", COMPANY, str(TOUGH))
     await_text(deployment, "kept for later")
@@ -124,15 +124,52 @@ def test_a_bot_that_was_logged_out_is_blocked_until_it_is_linked_anew(deployment
     await_text(deployment, "waits for the link", LOGGED_OUT)
 
 
-def test_an_operator_unlinks_a_phone_and_links_another_one_by_a_code(deployment):
-    session = f"{COMPANY}/{LOGGED_OUT}"
-    assert deployment.sessions_call("POST", f"{session}/logout").status_code == 202
+def pair(deployment, number):
+    """Link a phone with this number to the bot that shows a QR code, by a code that is typed in."""
     deployment.wait_for("SCAN_QR_CODE", LOGGED_OUT)
-    made = deployment.sessions_call("POST", f"{session}/pairing-code", json={"phoneNumber": "60170009999"})
+    path = f"{COMPANY}/{LOGGED_OUT}/pairing-code"
+    made = deployment.sessions_call("POST", path, json={"phoneNumber": number})
     assert made.status_code == 200, made.text
     assert deployment.wa_post("scan", code=made.json()["code"]).ok
+
+
+def await_linked(deployment, number):
+    """Wait until the bot sends from this number."""
     deployment.wait_for("WORKING", LOGGED_OUT)
-    assert deployment.session(LOGGED_OUT)["number"] == "60170009999"
+    assert deployment.session(LOGGED_OUT)["number"] == number
+    deployment.numbers[LOGGED_OUT] = number
+
+
+def await_nothing_waits(deployment):
+    """Wait until the outcome of all messages of the bot is stored, which is later than their arrival."""
+    query = f"""SELECT 1 FROM lane JOIN phone_configs c ON c.id = bot_id
+        WHERE company_id = '{COMPANY}' AND phone_index = {LOGGED_OUT} AND pending > 0"""
+    wait_until(lambda: not deployment.rows(query), PATIENCE, deployment.logs)
+
+
+def test_an_operator_unlinks_a_phone_and_links_another_one_by_a_code(deployment):
+    await_nothing_waits(deployment)
+    assert deployment.sessions_call("POST", f"{COMPANY}/{LOGGED_OUT}/logout").status_code == 202
+    pair(deployment, "60170009999")
+    await_linked(deployment, "60170009999")
+
+
+def test_another_phone_is_refused_while_messages_wait_until_an_operator_accepts_its_number(deployment, tell):
+    bound, stranger = deployment.numbers[LOGGED_OUT], "60170008888"
+    tell("logout", LOGGED_OUT)
+    deployment.wait_for("FAILED", LOGGED_OUT)
+    send(deployment, "waits for an operator", LOGGED_OUT)
+    deployment.run("bots", "unblock", COMPANY, str(LOGGED_OUT))
+    pair(deployment, stranger)
+    deployment.wait_for("FAILED", LOGGED_OUT)
+    session = deployment.session(LOGGED_OUT)
+    assert session["block"]["kind"] == "wrong_number"
+    assert all(word in session["reason"] for word in (f"+{bound}", f"+{stranger}", "--new-number")), session["reason"]
+    assert deployment.arrived(stranger) == []
+    deployment.run("bots", "unblock", COMPANY, str(LOGGED_OUT), "--new-number")
+    pair(deployment, stranger)
+    await_linked(deployment, stranger)
+    await_text(deployment, "waits for an operator", LOGGED_OUT)
 
 
 def test_a_fresh_browser_is_had_on_request_and_its_page_has_what_we_need(deployment):

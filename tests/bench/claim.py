@@ -10,7 +10,7 @@ import psycopg2.extensions
 
 from services.database.connection import Database
 from services.message import Outgoing, Status
-from services.outbox import store
+from services.outbox import accept, outcome_policy, store
 from tests.bench.figures import CHATS, COMPANIES, percentile
 from tests.bench.sides import Ours
 from tests.bench.stage import Stage
@@ -125,8 +125,8 @@ def _bots(connection: Connection) -> list[tuple[int, str]]:
         return cursor.fetchall()
 
 
-def _accept(connection: Connection, entries: list[store.Entry]) -> None:
-    store.accept(connection, entries)
+def _accept(connection: Connection, entries: list[accept.Entry]) -> None:
+    accept.insert(connection, entries)
 
 
 def _measure(worker: Connection, filling: Filling, rounds: int, bots: list[tuple[int, str]]) -> Claimed:
@@ -163,20 +163,20 @@ class Timer:
         return Spread(percentile(self._milliseconds, 0.5), percentile(self._milliseconds, 0.99))
 
 
-def _entries(turn: int, chats: int, bots: list[tuple[int, str]]) -> list[store.Entry]:
+def _entries(turn: int, chats: int, bots: list[tuple[int, str]]) -> list[accept.Entry]:
     """A batch, spread over the same chats as the filling."""
     entries = []
     for n in range(turn * BATCH, (turn + 1) * BATCH):
         chat = 15560000000 + n * 7919 % chats
         bot_id, company = bots[chat % COMPANIES]
         payload = {"message": "Good morning"}
-        entries.append(store.Entry(str(uuid.uuid4()), "meta", bot_id, company, 0, str(chat), "text", payload))
+        entries.append(accept.Entry(str(uuid.uuid4()), "meta", bot_id, company, 0, str(chat), "text", payload))
     return entries
 
 
-def _results(outbox: store.Outbox, held: list[Outgoing]) -> list[store.Result]:
+def _results(outbox: store.Outbox, held: list[Outgoing]) -> list[outcome_policy.Result]:
     return [
-        store.Result(m.bot_id, m.chat_id, m.id, outbox.worker, True, Status.SENT, provider_id=f"wamid.{m.id}")
+        outcome_policy.Result(m.bot_id, m.chat_id, m.id, outbox.worker, True, Status.SENT, provider_id=f"wamid.{m.id}")
         for m in held
     ]
 

@@ -23,7 +23,7 @@ import requests
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from tests.bench import usage
 from tests.bench.figures import percentile
-from tests.support.deployment import wait_until
+from tests.support.waiting import wait_until
 from tests.support.web_deployment import COMPANY, PARTS, WebDeployment, command_of
 
 #: Seconds until what was sent must have arrived.

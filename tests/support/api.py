@@ -12,7 +12,8 @@ from bisnesctl.settings import load
 from services.api.app import create_app
 from services.api.asgi import AsgiApp
 from services.api.context import connect
-from services.api.openapi import CODES, Problem
+from services.api.openapi import Problem
+from services.http_server.error_codes import ErrorCode
 from services.http_server.protocol import HttpProtocol
 from services.outbox.store import Outbox
 
@@ -68,7 +69,7 @@ def api(settings):
 def refusal(answer):
     """Status and code of an error, which has the documented form."""
     problem = Problem.model_validate(answer.json() if callable(answer.json) else answer.json)
-    assert CODES[problem.code][0] == answer.status_code
+    assert ErrorCode(problem.code).status == answer.status_code
     assert problem.error
     return answer.status_code, problem.code
 

@@ -7,8 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +27,8 @@ class Deployment:
 
     def __init__(self, folder: Path, **variables: str) -> None:
         self.folder = folder
-        self._environment = {name: value for name, value in os.environ.items() if name.upper() not in _SETTINGS}
-        self._environment |= {"BISNES_ENV": str(folder / ".env"), "COLUMNS": "120"}
+        self.environment = {name: value for name, value in os.environ.items() if name.upper() not in _SETTINGS}
+        self.environment |= {"BISNES_ENV": str(folder / ".env"), "COLUMNS": "120"}
         self.run("init")
         self.settings = self._configure(dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)) | variables)
         self.key = self.settings.operator_key.get_secret_value()
@@ -47,7 +45,7 @@ class Deployment:
         """Run `bisnesctl` with these words."""
         done = subprocess.run(
             [sys.executable, "-m", "bisnesctl", *words],
-            input=given, capture_output=True, text=True, cwd=self.folder, env=self._environment,
+            input=given, capture_output=True, text=True, cwd=self.folder, env=self.environment,
             timeout=COMMAND_TIMEOUT,
         )  # fmt: skip
         if check and done.returncode:
@@ -146,14 +144,6 @@ def free_ports(count: int) -> list[int]:
     for each in sockets:
         each.close()
     return ports
-
-
-def wait_until(condition: Callable[[], Any], seconds: float, what: Callable[[], str] = lambda: "") -> None:
-    """Wait for something to become true; says `what` is instead when the time is up."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what()
-        time.sleep(0.1)
 
 
 def alive(pid: int) -> bool:

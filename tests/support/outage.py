@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from services.channel import Channel, tuned_for_meta
 from services.connectors.meta.translation.connector import MetaConnector
-from services.outbox.outage_policy import Pauses
+from services.outbox.outcome_policy import Pauses
 from tests.integration.outbox.test_delivery import Stage
 from tests.support.deployment import free_ports
 

@@ -5,10 +5,11 @@ import itertools
 from uuid_utils import uuid7
 
 from services.database.connection import Connection, Database
-from services.inbox import statuses
+from services.inbox import refused_links
 from services.message import Outgoing, Status, StatusUpdate
-from services.outbox import store
-from services.outbox.store import Entry, Outbox, Result
+from services.outbox.accept import Entry, insert
+from services.outbox.outcome_policy import Result
+from services.outbox.store import Outbox, Report, apply_reports
 
 WORKER = "host/meta-worker-1/run1"
 _numbers = itertools.count(1)
@@ -37,7 +38,7 @@ def entry(bot: int, chat: str = "60123456789", text: str | None = None, **extra)
 
 def accept_or_not(connection: Connection, *entries: Entry) -> tuple[set[str], dict]:
     """Accept messages; returns the ids of the new ones, and what the idempotency keys of the others were used for."""
-    found = store.accept(connection, list(entries))
+    found = insert(connection, list(entries))
     return found.stored, found.earlier
 
 
@@ -64,8 +65,10 @@ def execute(connection: Connection, statement: str, values: tuple = ()) -> list[
 
 def apply_statuses(connection: Connection, *updates: StatusUpdate) -> list:
     """Apply what a provider reports, as the inbox does; returns the events."""
-    placed = [statuses.Placed(n, update, ["0128"]) for n, update in enumerate(updates)]
-    return statuses.apply(connection, "meta", "", placed)
+    reports = [Report(n, update, ["0128"]) for n, update in enumerate(updates)]
+    resent = refused_links.resend(connection, [each for each in reports if refused_links.is_refused_link(each)])
+    reports = [each for each in reports if each.update.message_id not in resent]
+    return apply_reports(connection, "meta", "", reports)
 
 
 def status_of(connection: Connection, message_id: str) -> str:

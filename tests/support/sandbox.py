@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import orjson
 import requests
 
-from services.connectors.meta.signature import HEADER, verify_signature
+from services.connectors.meta.receiver import SIGNATURE_HEADER, verify_signature
 
 SECRET = "app-secret"
 
@@ -52,7 +52,9 @@ class Receiver:
 
             def do_POST(self):
                 outer.headers.append(dict(self.headers))
-                status = outer._take(self.rfile.read(int(self.headers["Content-Length"])), self.headers[HEADER])
+                status = outer._take(
+                    self.rfile.read(int(self.headers["Content-Length"])), self.headers[SIGNATURE_HEADER]
+                )
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()

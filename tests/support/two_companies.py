@@ -5,12 +5,14 @@ import json
 from uuid_utils import uuid7
 
 from bisnesctl.bots import provider_queries
-from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import PATH, SECRET_HEADER, SIGNATURE_HEADER, Receiver, sign
 from services.connectors.meta.translation.incoming import parse
 from services.database.connection import Database
-from services.inbox.apply import Inbox
-from services.outbox import store
+from services.inbox.webhook_inbox import Inbox
+from services.message import Status
+from services.outbox.accept import Entry
+from services.outbox.outcome_policy import Result
+from services.outbox.store import Outbox
 from tests.support.api import OTHER
 from tests.support.meta_payloads import webhook
 from tests.support.outbox import WORKER, accept, execute
@@ -73,7 +75,7 @@ class Webhooks:
     def __init__(self, settings, connection):
         self.settings, self.connection = settings, connection
         self._pool = Database(settings.database_dsn)
-        self._client = create_app(settings, self._pool, self).test_client()
+        self._client = Receiver(settings, self._pool, self).test_client()
 
     def notify(self, queue_name):
         pass
@@ -84,9 +86,9 @@ class Webhooks:
     def of_meta(self, *changes, account=ACCOUNT, later=False):
         """Changes (field, value) that Meta signs; `later`: they are not applied yet."""
         body = _body(changes, account)
-        assert self._client.post(PATH, data=body, headers={HEADER: sign(APP_SECRET, body)}).status_code == 200
+        assert self._client.post(PATH, data=body, headers={SIGNATURE_HEADER: sign(APP_SECRET, body)}).status_code == 200
         if not later:
-            self.work_off()
+            self.apply_all()
 
     def of_dialog360(self, phone, *changes, account=ACCOUNT, company=OTHER, later=False):
         """The same with the secret of a number at 360dialog."""
@@ -95,10 +97,10 @@ class Webhooks:
         body = _body(changes, account)
         assert self._client.post(address, data=body, headers={SECRET_HEADER: secret}).status_code == 200
         if not later:
-            self.work_off()
+            self.apply_all()
 
-    def work_off(self):
-        Inbox("meta", parse, "https://bots.example").work_off(self.connection)
+    def apply_all(self):
+        Inbox("meta", parse, "https://bots.example").apply_all(self.connection)
 
 
 def _body(changes, account):
@@ -130,11 +132,11 @@ def sent(connection, bot, provider_id, company=COMPANY, phone=0, kind="text", **
     """A message that its provider took; returns our id of it."""
     message_id = str(uuid7())
     payload = payload or {"message": f"text {MARK}"}
-    entry = store.Entry(message_id, "meta", bot, company, phone, CHAT, kind, payload)
+    entry = Entry(message_id, "meta", bot, company, phone, CHAT, kind, payload)
     accept(connection, entry)
-    outbox = store.Outbox("meta", WORKER, 1e6, 60)
+    outbox = Outbox("meta", WORKER, 1e6, 60)
     (claimed,) = [each for each in outbox.claim(connection, 10) if each.message_id == message_id]
-    done = store.Result(bot, CHAT, claimed.id, WORKER, True, store.Status.SENT, provider_id=provider_id)
+    done = Result(bot, CHAT, claimed.id, WORKER, True, Status.SENT, provider_id=provider_id)
     outbox.record(connection, [done])
     return message_id
 

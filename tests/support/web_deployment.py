@@ -12,7 +12,8 @@ import requests
 from bisnesctl import paths
 from bisnesctl.naming import session_name
 from bisnesctl.processes.supervisor import Supervisor
-from tests.support.deployment import Deployment, descendants, wait_until
+from tests.support.deployment import Deployment, descendants
+from tests.support.waiting import wait_until
 
 COMPANY = "0100"
 #: Seconds that a session has to show its QR code, or to work again.

@@ -8,11 +8,13 @@ from uuid_utils import uuid7
 from services.connectors.wwebjs.browser.page_events import PageEvent
 from services.connectors.wwebjs.session.event_recorder import EventRecorder
 from services.connectors.wwebjs.translation.incoming import parse
-from services.inbox.apply import Inbox
+from services.inbox.webhook_inbox import Inbox
 from services.message import Status
-from services.outbox import store
+from services.outbox import recovery
+from services.outbox.accept import Entry
+from services.outbox.outcome_policy import Result
 from services.outbox.recovery import KeyedRecovery
-from services.outbox.store import Entry, Outbox, Result
+from services.outbox.store import Outbox
 from tests.support.outbox import accept, execute
 
 CUSTOMER, OWN = "60123456789", "60111222333"
@@ -21,7 +23,7 @@ _numbers = itertools.count(1)
 
 
 def event(name, data, at=None):
-    """What a page tells."""
+    """An event of a page."""
     return PageEvent("boot", next(_numbers), at or time.time(), name, data)
 
 
@@ -64,7 +66,7 @@ class WebBot:
     def tell(self, *events):
         """The page tells something, and it is applied."""
         self.recorder.record(list(events))
-        self.inbox.work_off(self.connection)
+        self.inbox.apply_all(self.connection)
 
     def accept(self, kind="text", chat=CUSTOMER, **payload):
         """A message to send; returns its id."""
@@ -76,7 +78,7 @@ class WebBot:
         """Claim what is due and reserve a key for it, as before every send."""
         (claimed,) = self.outbox.claim(self.connection, 1)
         if key:
-            store.reserve(self.connection, claimed, key)
+            recovery.reserve(self.connection, claimed, key)
         return claimed
 
     def record(self, claimed, key=None, status=Status.SENT):

@@ -4,10 +4,10 @@ from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 from itertools import count
 
-from services.connectors.base import PageRequest
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
+from services.connectors.wwebjs.translation.connector import page_request
 from services.message import Outgoing, Status
-from services.outbox.delivery import Attempts, settle
+from services.outbox.outcome_policy import Attempts, settle
 
 #: How a call that sends may go.
 ENDS = ("well", "hangs", "late", "fails", "lost before", "lost unsaved", "lost saved")
@@ -72,7 +72,7 @@ class World:
 
 
 class FakePage:
-    """The page as a window calls it: how its next sends and its next other calls go; those after them go well."""
+    """The page as `PageSends` calls it: the results of its next sends and next other calls; later ones succeed."""
 
     def __init__(self, world):
         self.world = world
@@ -121,7 +121,7 @@ class Row:
 
 @dataclass
 class Rows:
-    """An outbox of one bot, with what a ledger writes into it."""
+    """An outbox of one bot, and the send guard that stores keys in it."""
 
     rows: dict = field(default_factory=dict)
     in_hand: set = field(default_factory=set)
@@ -146,7 +146,7 @@ class Rows:
                 oldest.setdefault(row.message.chat_id, row)
         found = [r for r in oldest.values() if r.message.id not in self.in_hand and r.due <= now]
         self.in_hand |= {row.message.id for row in found}
-        return [PageRequest(row.message) for row in found]
+        return [page_request(row.message) for row in found]
 
     def record(self, number, outcome, now):
         row = self.rows[number]

@@ -1,18 +1,16 @@
-"""The message that a request names by an id: any that we or its provider ever gave it."""
+"""Finds the message that a request names by an ID, ours or the provider's."""
 
 from dataclasses import dataclass
 from typing import Any
 
+from services.api.messages.request_fields import InvalidChatId, normalise_chat_id
 from services.database.connection import Connection, as_uuid
+from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
-from services.message import InvalidChatId, normalise_chat_id
-from services.outbox.history_sql import ABOUT
+from services.outbox.store import CHANGING_KINDS
 
-#: Characters in an id, at most.
-MAX_ID = 255
-
-# One look-up in an index for each name that a message may go by. What the old system wrote has the provider's id in
-# either column; a row of ours that has none in `external_id` is known to no provider yet.
+# One index look-up for each ID that a message may have. Rows of the old system have the provider's ID in either column.
+# A row of ours without `external_id` has no ID of the provider yet.
 _HISTORY = """
 SELECT m.id::text, COALESCE(m.chat_id, ''), COALESCE(m.contact_id, ''), m.phone_index,
        COALESCE(m.external_id, CASE WHEN m.message_id <> m.id::text THEN m.message_id END),
@@ -20,12 +18,12 @@ SELECT m.id::text, COALESCE(m.chat_id, ''), COALESCE(m.contact_id, ''), m.phone_
 FROM messages m WHERE m.company_id = %(company)s AND """
 _FIND = f"""
 SELECT o.message_id::text, o.chat_id, '', o.phone_index, o.provider_id, true, o.status::text FROM outbox o
-WHERE o.message_id = %(uuid)s::uuid AND o.company_id = %(company)s AND o.kind NOT IN {ABOUT}
+WHERE o.message_id = %(uuid)s::uuid AND o.company_id = %(company)s AND o.kind NOT IN {CHANGING_KINDS}
 UNION ALL {_HISTORY} m.id = %(uuid)s::uuid
 UNION ALL {_HISTORY} m.message_id = %(id)s
 UNION ALL {_HISTORY} m.external_id = %(id)s"""
 
-#: What an edit or a deletion is about: its id leads there, for callers that keep the last id they were given.
+#: The message that an edit or deletion changes, for callers that name it by the ID of the change.
 _CHANGED = """
 SELECT payload ->> 'targetMessageId' FROM outbox
 WHERE message_id = %(uuid)s::uuid AND company_id = %(company)s AND kind IN ('edit', 'delete')"""
@@ -33,33 +31,39 @@ WHERE message_id = %(uuid)s::uuid AND company_id = %(company)s AND kind IN ('edi
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A message that something is to be done with."""
+    """The message that a request refers to."""
 
-    named: str  # the id by which it was asked for
+    named: str  # the ID in the request
     message_id: str  # ours
     chat_id: str
-    phone_index: int | None  # None: the old system did not say
-    provider_id: str | None  # None: the provider does not have it
+    phone_index: int | None  # None: the old system did not store it
+    provider_id: str | None  # None: the provider does not have the message
     from_me: bool
     status: str
 
     def sent_id(self) -> str:
-        """The provider's id. Raises `ApiError` (not_sent) where the message did not leave, or not yet."""
+        """The provider's ID. Raises `ApiError` (not_sent) if the message was not sent, or not yet."""
         if self.provider_id is None:
             state = self.status or "not sent"
             message = f"the message {self.named} is {state}: nothing can refer to it until it is sent"
-            raise ApiError(409, "not_sent", message)
+            raise ApiError(ErrorCode.NOT_SENT, message)
         return self.provider_id
+
+    def require_phone_index(self, phone_index: int) -> None:
+        """Raise `ApiError` (unknown_message) if the message belongs to another bot."""
+        if self.phone_index not in (None, phone_index):
+            message = f"the message {self.named} belongs to phoneIndex {self.phone_index}, not to {phone_index}"
+            raise ApiError(ErrorCode.UNKNOWN_MESSAGE, message)
 
 
 def find(connection: Connection, company_id: str, named: str, phone_index: int | None = None) -> Target:
-    """The company's message that goes by this id; where several do, that of the number `phone_index`.
+    """The company's message with this ID; if several have it, the one of the bot `phone_index`.
 
     Raises `ApiError`: 404 unknown_message, 409 ambiguous_message.
     """
     rows = _rows(connection, company_id, named)
     found: dict[str, Target] = {}
-    for row in rows:  # what the outbox says of a message comes first
+    for row in rows:  # the row of the outbox comes first
         if (target := _target(company_id, named, *row)) is not None:
             found.setdefault(target.message_id, target)
     return _only(named, list(found.values()), phone_index)
@@ -84,13 +88,14 @@ def _only(named: str, found: list[Target], phone_index: int | None) -> Target:
     if len(found) > 1:
         numbers = ", ".join(sorted(str(target.phone_index) for target in found))
         message = f"several messages go by the id {named} (of the phoneIndexes {numbers}): name phoneIndex"
-        raise ApiError(409, "ambiguous_message", message)
+        raise ApiError(ErrorCode.AMBIGUOUS_MESSAGE, message)
     return found[0]
 
 
-def unknown(named: str) -> ApiError:
-    """The 404 for an id that no message of the company goes by."""
-    return ApiError(404, "unknown_message", f"the company has no message with the id {named}")
+def unknown(named: str, chat_id: str | None = None) -> ApiError:
+    """The 404 for an ID that no message of the company, or of one of its chats, has."""
+    owner = "the company" if chat_id is None else f"the chat {chat_id}"
+    return ApiError(ErrorCode.UNKNOWN_MESSAGE, f"{owner} has no message with the id {named}")
 
 
 def _target(
@@ -103,4 +108,4 @@ def _target(
         except InvalidChatId:
             continue
         return Target(named, message_id, chat_id, phone_index, provider_id, from_me, status)
-    return None  # of no chat that could be named: a status or a broadcast of the old system
+    return None  # a status or a broadcast of the old system belongs to no chat

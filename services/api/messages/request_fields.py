@@ -1,31 +1,54 @@
-"""The fields of a request, however they came: read one by one, each refusal naming the field and what it may be."""
+"""Reads the requests that send: single fields, and the whole payload of each kind of message.
+
+The checks are written by hand because they run on the hot path: pydantic's models of the same bodies
+(`services.api.schemas.sends`) only document them. A property test compares the two.
+"""
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import orjson
 
+from services.connectors.limits import MAX_CAPTION
+from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
-from services.message import InvalidChatId, normalise_chat_id
+from services.message import MAX_TEXT, Payload, is_user_id
 
-#: Seconds that `?wait=` may ask for.
-MAX_WAIT = 30.0
+#: Longest `?wait=`.
+MAX_WAIT_SECONDS = 30.0
 #: Characters in an Idempotency-Key.
 MAX_IDEMPOTENCY_KEY = 255
-#: Characters in a name, an id and whatever else is short.
+#: Characters in a short text, such as a name or an id.
 MAX_SHORT = 255
+#: Characters in a reaction; the channel checks that it is one emoji.
+MAX_REACTION = 64
+#: Characters in the name of a template.
+MAX_TEMPLATE = 512
+#: Characters in the language code of a template.
+MAX_LANGUAGE = 20
+#: Characters in a variable of a template.
+MAX_VARIABLE = 32_768
+#: Items in the variables or components of a template, or in the mentions of a text.
+MAX_PARTS = 100
 
 Fields = dict[str, Any]
 
+_NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})(?:@c\.us)?", re.ASCII)
+_GROUP_OR_HIDDEN = re.compile(r"[0-9]+(?:-[0-9]+)?@(?:g\.us|lid)", re.ASCII)
+_CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
 _PHONE_INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
-#: How a form, which knows nothing but text, says yes and no.
+#: Booleans as the text fields of a form write them.
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
+_NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})(?:@c\.us)?", re.ASCII)
+_GROUP_OR_HIDDEN = re.compile(r"[0-9]+(?:-[0-9]+)?@(?:g\.us|lid)", re.ASCII)
+_CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
 
 
 def invalid(message: str) -> ApiError:
     """The 400 for a field that is wrong."""
-    return ApiError(400, "invalid_request", message)
+    return ApiError(ErrorCode.INVALID_REQUEST, message)
 
 
 def json_object(body: bytes, example: str = '{"message": "Hello"}') -> Fields:
@@ -33,18 +56,46 @@ def json_object(body: bytes, example: str = '{"message": "Hello"}') -> Fields:
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise ApiError(400, "invalid_json", f"the body is not valid JSON: {error}") from None
+        raise ApiError(ErrorCode.INVALID_JSON, f"the body is not valid JSON: {error}") from None
     if not isinstance(fields, dict):
-        raise ApiError(400, "invalid_json", f"the body must be a JSON object, such as {example}")
+        raise ApiError(ErrorCode.INVALID_JSON, f"the body must be a JSON object, such as {example}")
     return fields
 
 
+class InvalidChatId(ValueError):
+    """Not a chat id in any known form."""
+
+
+def normalise_chat_id(raw: str, company_id: str) -> str:
+    """The one form of a chat's id: E.164 digits, `<id>@g.us` for a group, `<id>@lid` for a hidden number, or
+    `<country>.<id>` for a user of Meta's with a hidden number.
+
+    Accepts bare digits, a leading plus, `<digits>@c.us`, a group, lid or user id as it is, and the database's
+    contact id `<companyId>-<digits or user id>`. Raises `InvalidChatId` with the reason otherwise.
+    """
+    if (_GROUP_OR_HIDDEN.fullmatch(raw) and len(raw) <= 64) or is_user_id(raw):
+        return raw
+    number = raw
+    if "@" not in raw and (contact := _CONTACT.fullmatch(raw)):
+        if contact[1] != company_id:
+            raise InvalidChatId(f"the contact id {raw!r} belongs to another company than {company_id!r}")
+        number = contact[2]
+        if is_user_id(number):
+            return number
+    if match := _NUMBER.fullmatch(number):
+        return match[1]
+    raise InvalidChatId(
+        "a chat id is a phone number in international form (60123456789, +60123456789, 60123456789@c.us), "
+        "a group (…@g.us), a hidden number (…@lid) or <companyId>-<number>"
+    )
+
+
 def chat(chat_id: str, company_id: str) -> str:
-    """The one form of a chat's id. Raises `ApiError` (invalid_chat_id)."""
+    """The canonical form of a chat id. Raises `ApiError` (invalid_chat_id)."""
     try:
         return normalise_chat_id(chat_id, company_id)
     except InvalidChatId as error:
-        raise ApiError(400, "invalid_chat_id", str(error)) from None
+        raise ApiError(ErrorCode.INVALID_CHAT_ID, str(error)) from None
 
 
 def required(fields: Fields, name: str, limit: int) -> str:
@@ -58,7 +109,7 @@ def required(fields: Fields, name: str, limit: int) -> str:
 
 
 def optional(fields: Fields, name: str, limit: int = MAX_SHORT) -> str | None:
-    """A text of at most `limit` characters, or None where there is none."""
+    """A text of at most `limit` characters, or None if the field is missing."""
     value = fields.get(name)
     if value is None:
         return None
@@ -69,19 +120,20 @@ def optional(fields: Fields, name: str, limit: int = MAX_SHORT) -> str | None:
 
 def _checked(name: str, value: str, limit: int) -> str:
     if len(value) > limit:
-        raise ApiError(400, "text_too_long", f"{name} has {len(value)} characters, at most {limit} are allowed")
+        raise ApiError(ErrorCode.TEXT_TOO_LONG, f"{name} has {len(value)} characters, at most {limit} are allowed")
     if "\0" in value:
         raise invalid(f"{name} must not contain a NUL character")
     return value
 
 
-def given(fields: Fields, **limits: int) -> Fields:
-    """Those of the optional texts that say anything; their limits by name."""
-    return {name: value for name, limit in limits.items() if (value := optional(fields, name, limit))}
+def given(fields: Fields, **limits: int) -> Payload:
+    """The optional texts that are present and not empty. `limits`: characters by name of the field."""
+    found = {name: value for name, limit in limits.items() if (value := optional(fields, name, limit))}
+    return cast(Payload, found)
 
 
 def flag(fields: Fields, name: str, default: bool = False) -> bool:
-    """Yes or no, as JSON or as a form writes it."""
+    """A boolean, as JSON or as a form writes it."""
     value = fields.get(name, default)
     if isinstance(value, bool):
         return value
@@ -91,7 +143,7 @@ def flag(fields: Fields, name: str, default: bool = False) -> bool:
 
 
 def phone_index(fields: Fields) -> int:
-    """Which of the company's numbers is meant, a number or one as a string; the first where none is named."""
+    """The index of the company's bot, a number or a string of digits; 0 if the field is missing."""
     value = fields.get("phoneIndex", 0)
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
         return value
@@ -101,12 +153,12 @@ def phone_index(fields: Fields) -> int:
 
 
 def named_phone_index(fields: Fields) -> int | None:
-    """The number that is named, or None where none is."""
+    """The index of the bot, or None if the request names none."""
     return None if fields.get("phoneIndex") is None else phone_index(fields)
 
 
 def idempotency_key(value: str | None) -> str | None:
-    """The header as it is, once it is checked."""
+    """The header Idempotency-Key, checked."""
     if value is not None and not (0 < len(value) <= MAX_IDEMPOTENCY_KEY and value.isprintable()):
         raise invalid(f"Idempotency-Key must have 1 to {MAX_IDEMPOTENCY_KEY} printable characters")
     return value
@@ -116,6 +168,85 @@ def wait(value: str | None) -> float:
     """Seconds from `?wait=`; 0 without it."""
     if value is None:
         return 0.0
-    if not _SECONDS.fullmatch(value) or float(value) > MAX_WAIT:
-        raise invalid(f"wait must be a number of seconds from 0 to {MAX_WAIT:g}")
+    if not _SECONDS.fullmatch(value) or float(value) > MAX_WAIT_SECONDS:
+        raise invalid(f"wait must be a number of seconds from 0 to {MAX_WAIT_SECONDS:g}")
     return float(value)
+
+
+def text(fields: Fields) -> Payload:
+    """The payload of a text."""
+    payload = given(fields, quotedMessageId=MAX_SHORT, userName=MAX_SHORT)
+    payload["message"] = required(fields, "message", MAX_TEXT)
+    if mentions := _list(fields, "mentions"):
+        payload["mentions"] = [_person(value) for value in mentions]
+    return payload
+
+
+def template(fields: Fields) -> Payload:
+    """The payload of a template: the variables of its body, or components in the provider's form."""
+    payload: Payload = {
+        "templateName": required(fields, "templateName", MAX_TEMPLATE),
+        "language": required(fields, "language", MAX_LANGUAGE),
+        "variables": [_variable(value) for value in _list(fields, "variables")],
+    }
+    if components := _list(fields, "components"):
+        payload["components"] = [_component(value) for value in components]
+    return payload | given(fields, userName=MAX_SHORT)
+
+
+def captioned(fields: Fields) -> Payload:
+    """The payload of a message with a file, without the file."""
+    return given(fields, caption=MAX_CAPTION, quotedMessageId=MAX_SHORT, userName=MAX_SHORT)
+
+
+def reaction(fields: Fields) -> str:
+    """An emoji, or an empty text, which removes the reaction."""
+    emoji = optional(fields, "reaction", MAX_REACTION)
+    if emoji is None:
+        raise invalid('reaction is required: an emoji, or "" to remove the reaction')
+    return emoji
+
+
+#: The kinds of messages that need no file, with the function that reads their payload.
+PLAIN: dict[str, Callable[[Fields], Payload]] = {"text": text, "template": template}
+
+
+def _list(fields: Fields, name: str) -> list[Any]:
+    value = fields.get(name)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise invalid(f"{name} must be a list")
+    if len(value) > MAX_PARTS:
+        raise invalid(f"{name} has {len(value)} items, at most {MAX_PARTS} are allowed")
+    return value
+
+
+def _person(value: Any) -> str:
+    """The canonical form of a person's chat id: a phone number or a hidden one."""
+    if not isinstance(value, str) or (person := chat(value, "")).endswith("@g.us"):
+        raise invalid("mentions must be a list of phone numbers, such as 60123456789")
+    return person
+
+
+def _variable(value: Any) -> str:
+    """A variable as text; front-ends also send numbers."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return optional({"variables": value}, "variables", MAX_VARIABLE) or ""
+
+
+def _component(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise invalid('components must be a list of objects, such as {"type": "body", "parameters": […]}')
+    if _has_nul(value):
+        raise invalid("components must not contain a NUL character")
+    return value
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_nul(each) for pair in value.items() for each in pair)
+    if isinstance(value, list):
+        return any(map(_has_nul, value))
+    return isinstance(value, str) and "\0" in value

@@ -1,11 +1,13 @@
-"""Sending a message, whatever the transport: checks a request, stores the message, answers.
+"""Sends a message: resolves the quoted message, finds the bot, checks its channel, accepts the message, answers.
 
-`services.api.asgi` serves the hot path with it, and the Flask routes the rest; both say the same.
+`submit` is the one sequence for both entry points. `services.api.asgi` calls it for the hot path, `deliver` for the
+Flask routes. If the caller waits for the outcome, `services.api.messages.outcomes` polls for both.
 """
 
 import hashlib
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from flask import request
@@ -13,18 +15,19 @@ from uuid_utils import uuid7
 
 from services.api.auth import Principal
 from services.api.context import Context
-from services.api.messages import lookup, payloads, request_fields
+from services.api.messages import lookup, request_fields
 from services.connectors.base import Unsupported
 from services.database import error_reasons
 from services.database.connection import DatabaseUnavailable
-from services.http_server.errors import ApiError, database_unavailable
-from services.message import Bot, Status
-from services.outbox.accept import Accepted, IdempotencyConflict
-from services.outbox.store import Entry, Outcome
+from services.http_server.error_codes import ErrorCode
+from services.http_server.errors import ApiError, database_unavailable, unknown_bot
+from services.message import Bot, Payload, Status, StoredFile
+from services.outbox.accept import Accepted, Entry, IdempotencyConflict
+from services.outbox.message_status import MessageStatus
 
-#: What the addresses of sends begin with.
+#: The beginning of the addresses of sends.
 PREFIX = "/api/v2/messages/"
-#: Where Flask's routes leave an answer whose caller waits for an outcome, in the WSGI environment.
+#: The key of the WSGI environment under which a Flask route leaves a reply whose caller waits for the outcome.
 PENDING = "bisnes.pending"
 #: Body, HTTP status and headers.
 Answer = tuple[dict[str, Any], int, dict[str, str]]
@@ -32,15 +35,15 @@ Answer = tuple[dict[str, Any], int, dict[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A request to send a message, checked as far as that goes without the database."""
+    """A request to send a message, checked as far as possible without the database."""
 
     company_id: str
     chat_id: str
     phone_index: int
     kind: str
-    payload: dict[str, Any]
+    payload: Payload
     idempotency_key: str | None
-    wait: float  # seconds to wait for the outcome; 0: answer as soon as it is durable
+    wait: float  # seconds to wait for the outcome; 0: answer as soon as the message is durable
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,57 +57,70 @@ class Reply:
     wait: float = 0.0
 
     def as_answer(self) -> Answer:
-        """The same as Flask takes it; the event loop waits for the outcome, see `services.api.messages.outcomes`."""
+        """The reply for Flask. If the caller waits, the event loop finds the reply in the WSGI environment."""
         if self.wait:
             request.environ[PENDING] = self
         return self.body, self.status, dict(self.headers)
 
 
 def parse(kind: str, company_id: str, chat_id: str, body: bytes, idempotency_key: str | None, wait: str | None) -> Send:
-    """Check a request to send what JSON alone can say (`contents.PLAIN`). Raises `ApiError` that names the fault."""
+    """Check a request to send a kind of `request_fields.PLAIN`. Raises `ApiError`, which names the wrong field."""
     chat = request_fields.chat(chat_id, company_id)
-    given = request_fields.json_object(body)
-    payload = payloads.PLAIN[kind](given)
+    fields = request_fields.json_object(body)
+    payload = request_fields.PLAIN[kind](fields)
     return Send(
-        company_id, chat, request_fields.phone_index(given), kind, payload,
+        company_id, chat, request_fields.phone_index(fields), kind, payload,
         request_fields.idempotency_key(idempotency_key), request_fields.wait(wait),
     )  # fmt: skip
 
 
-def entry(context: Context, principal: Principal, send: Send, bot: Bot | None) -> Entry:
-    """The row to store. Raises `ApiError` where the bot is unknown or its channel cannot do it."""
+def submit(context: Context, principal: Principal, send: Send, bot: Bot | None = None) -> Future[Accepted]:
+    """Have the message accepted. `bot`: the bot that sends it, if it is known; without it, it is looked up.
+
+    Uses the database only if the bot is not known or the message quotes another one. Raises `ApiError`,
+    `DatabaseUnavailable`; the future may end with `DatabaseUnavailable` or `IdempotencyConflict`.
+    """
     principal.require_company(send.company_id)
-    able = able_bot(context, send, bot)
-    return Entry(
-        str(uuid7()), able.process_name, able.id, send.company_id, send.phone_index, send.chat_id, send.kind,
-        send.payload, send.idempotency_key, _digest(send) if send.idempotency_key else None,
+    if "quotedMessageId" in send.payload:
+        with context.database.connection() as connection:
+            quoted = lookup.find(connection, send.company_id, send.payload["quotedMessageId"], send.phone_index)
+        send.payload["quoted_provider_id"] = quoted.sent_id()
+    bot = find_bot(context, send, bot)
+    entry = Entry(
+        str(uuid7()), bot.process_name, bot.id, send.company_id, send.phone_index, send.chat_id, send.kind,
+        send.payload, send.idempotency_key, digest(send) if send.idempotency_key else None,
     )  # fmt: skip
+    return context.acceptor.accept(entry)
 
 
-def able_bot(context: Context, send: Send, bot: Bot | None) -> Bot:
-    """The bot itself. Raises `ApiError` where there is none or its channel cannot send that."""
+def deliver(context: Context, principal: Principal, send: Send) -> Reply:
+    """Have the message accepted and answer once it is durable. Raises `ApiError`."""
+    try:
+        return accepted(submit(context, principal, send).result(), send)
+    except (DatabaseUnavailable, IdempotencyConflict) as error:
+        raise refusal(error) from error
+
+
+def find_bot(context: Context, send: Send, bot: Bot | None = None) -> Bot:
+    """The bot that sends the message. Raises `ApiError` if there is none or its channel cannot send the message."""
+    bot = bot or context.accounts.bot(send.company_id, send.phone_index)
     if bot is None:
         raise unknown_bot(send.company_id, send.phone_index)
     try:
         context.connectors[bot.process_name].check(send.kind, send.chat_id, send.payload)
     except Unsupported as error:
-        raise ApiError(409, "unsupported_by_channel", str(error)) from None
+        raise ApiError(ErrorCode.UNSUPPORTED_BY_CHANNEL, str(error)) from None
     return bot
 
 
-def unknown_bot(company_id: str, phone_index: int) -> ApiError:
-    """The 404 for a number that the company does not have."""
-    message = f"company {company_id} has no bot with phoneIndex {phone_index} (bisnesctl bots list shows them)"
-    return ApiError(404, "unknown_bot", message)
-
-
-def _digest(send: Send) -> str:
-    """What the request says, whenever it is said: a file of ours is known by its content, not by where it is kept."""
+def digest(send: Send) -> str:
+    """Identifies the content of a request. A file of ours is identified by its content, not by its place."""
     payload = send.payload
-    if "key" in (media := payload.get("media", ())):
-        payload = payload | {"media": {name: value for name, value in media.items() if name != "key"}}
-    said = [send.chat_id, send.phone_index, send.kind, payload]
-    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    if media := payload.get("media"):
+        identifying = {name: value for name, value in media.items() if name != "key"}
+        payload = payload | {"media": cast(StoredFile, identifying)}
+    content = [send.chat_id, send.phone_index, send.kind, payload]
+    return hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def accepted(answer: Accepted, send: Send) -> Reply:
@@ -115,45 +131,27 @@ def accepted(answer: Accepted, send: Send) -> Reply:
 
 
 def refusal(error: Exception) -> ApiError:
-    """The answer for a message that could not be stored."""
+    """The error for a message that could not be stored."""
     if isinstance(error, IdempotencyConflict):
-        return ApiError(409, "idempotency_conflict", f"the Idempotency-Key {error} was used for a different message")
-    reason = error_reasons.why(error)
-    if reason:
+        message = f"the Idempotency-Key {error} was used for a different message"
+        return ApiError(ErrorCode.IDEMPOTENCY_CONFLICT, message)
+    if reason := error_reasons.why(error):
         message = f"PostgreSQL cannot store: {reason}. The message was not stored; send it again later"
         return database_unavailable(message)
     if isinstance(error, DatabaseUnavailable):
-        return database_unavailable("the database is away, the message was not stored; send it again shortly")
-    return ApiError(500, "internal", "the message could not be stored; the log of the API has the reason")
+        return database_unavailable("the database is unavailable, the message was not stored; send it again shortly")
+    return ApiError(ErrorCode.INTERNAL, "the message could not be stored; the log of the API has the reason")
 
 
-def resolve_quote(context: Context, send: Send) -> None:
-    """Turn the quoted id, ours or the provider's, into the provider's. Raises `ApiError` where it is unknown."""
-    with context.database.connection() as connection:
-        quoted = lookup.find(connection, send.company_id, send.payload["quotedMessageId"], send.phone_index)
-    send.payload["quoted_provider_id"] = quoted.sent_id()
-
-
-def deliver(context: Context, principal: Principal, send: Send) -> Reply:
-    """Store the message and answer. Raises `ApiError`."""
-    try:
-        if "quotedMessageId" in send.payload:
-            resolve_quote(context, send)
-        bot = context.directory.bot(send.company_id, send.phone_index)
-        return accepted(context.intake.accept(entry(context, principal, send, bot)).result(), send)
-    except (DatabaseUnavailable, IdempotencyConflict) as error:
-        raise refusal(error) from error
-
-
-def settled(reply: Reply, found: Outcome) -> Reply:
-    """The answer that tells what has become of the message of an answer so far."""
+def settled(reply: Reply, found: MessageStatus) -> Reply:
+    """The reply with the outcome of its message."""
     body: dict[str, Any] = reply.body | {"status": found.status}
     if found.provider_id:
         body["providerId"] = found.provider_id
     if found.hold:
         body["hold"] = found.hold
     if found.status == Status.FAILED:
-        failed = {"success": False, "error": found.error, "code": "send_failed", "providerCode": found.code}
-        return Reply(502, body | failed)
+        failed = {"success": False, "error": found.error, "code": ErrorCode.SEND_FAILED, "providerCode": found.code}
+        return Reply(ErrorCode.SEND_FAILED.status, body | failed)
     is_done = found.status.settled and found.status not in (Status.UNKNOWN, Status.WAITING)
     return Reply(200 if is_done else 202, body)

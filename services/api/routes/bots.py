@@ -1,4 +1,4 @@
-"""Numbers over HTTP: link one, ask its provider how it is, list and remove them. No credential ever leaves."""
+"""Bots over HTTP: link, verify, list and remove them. No answer contains a credential."""
 
 from typing import Any
 
@@ -12,8 +12,7 @@ from bisnesctl.bots.linking import LinkFailed, LinkOptions, LinkResult, link
 from bisnesctl.bots.store import Bot, NewBot
 from bisnesctl.encryption import EncryptionError
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, UsageError
-from services.api.auth import Auth, Principal, company_of, resource
-from services.api.current import context
+from services.api.auth import Auth, Principal, company_of, context, resource
 from services.api.openapi import problems
 from services.api.schemas.bots import (
     BotList,
@@ -27,11 +26,12 @@ from services.api.schemas.bots import (
     VerifiedBot,
     camel,
 )
-from services.http_server.errors import ApiError
+from services.http_server.error_codes import RETRY_LATER_SECONDS, ErrorCode, retry_after
+from services.http_server.errors import ApiError, unknown_bot
 
 log = structlog.get_logger()
 
-_ABOUT = "The numbers of a company: link, verify, list and remove them."
+_ABOUT = "The bots of a company: link, verify, list and remove them."
 bots = resource("bots", _ABOUT, Auth.KEY)
 bot = resource("bot", _ABOUT, Auth.COMPANY)
 
@@ -42,12 +42,14 @@ class _LinkRefused(ApiError):
     """A step of linking failed at the provider."""
 
     def __init__(self, failed: LinkFailed) -> None:
-        status, code = (503, "provider_unavailable") if failed.temporary else (422, "link_failed")
-        super().__init__(status, code, str(failed), {"Retry-After": "60"} if failed.temporary else {})
+        if failed.temporary:
+            super().__init__(ErrorCode.PROVIDER_UNAVAILABLE, str(failed), retry_after(RETRY_LATER_SECONDS))
+        else:
+            super().__init__(ErrorCode.LINK_FAILED, str(failed))
         self._failed = failed
 
     def body(self) -> dict[str, Any]:
-        """The usual form, with the step, the provider's code, what to do, and whether the signup's token was stored."""
+        """The usual form, with the step, the provider's code, the advice, and whether the signup's token was stored."""
         error = self._failed.error
         more = {"providerCode": error.code or None, "next": error.advice} if error else {}
         return {**super().body(), "step": self._failed.step, **more, "kept": self._failed.kept}
@@ -57,13 +59,13 @@ class _LinkRefused(ApiError):
     "/api/bots",
     summary="Link a number",
     description=(
-        "Asks Meta or 360dialog whether the credential opens the number, has its webhooks sent, registers it where "
-        "a `pin` is given, and stores it; or changes a number: what is not named stays as it is. Ids are proved: "
-        "`wabaId` must be the account whose list has the number (else `link_failed` at the step `account`), and those "
-        "of a 360dialog number are what its API key is for (`id_mismatch` if others are named). A number that was "
-        "held goes on. With the embedded signup's `code` (type `meta_embedded`, at most 30 seconds old) the code is "
-        "exchanged first; where a later step fails the token is kept, unless the number works already, and the same "
-        "request without the code goes on."
+        "Checks with Meta or 360dialog that the credential is valid for the number, subscribes to its webhooks, "
+        "registers it if a `pin` is given, and stores it. For a known bot, only the given fields change. IDs are "
+        "verified: `wabaId` must be the account that lists the number (otherwise `link_failed` at the step `account`), "
+        "and the IDs of a 360dialog number must be those of its API key (otherwise `id_mismatch`). A hold of the bot "
+        "ends. With the embedded signup's `code` (type `meta_embedded`, at most 30 seconds old), the code is exchanged "
+        "first. If a later step fails, the token is stored unless the number works already, and the same request "
+        "without the code continues."
     ),
     responses={
         200: LinkedBot,
@@ -73,22 +75,22 @@ class _LinkRefused(ApiError):
     },
 )
 def link_bot(body: LinkRequest) -> Answer:
-    """201 for a new number, 200 for a known one."""
+    """Link a number: 201 for a new bot, 200 for a known one."""
     if request.get_json(silent=True) is None:
-        raise ApiError(400, "invalid_json", "the body must be a JSON object with what is to be linked")
+        raise ApiError(ErrorCode.INVALID_JSON, "the body must be a JSON object that describes the number")
     company = company_of(g.principal, body.company)
-    wish = _wish(g.principal, company, body)
-    linked = _do(wish)
-    log.info("a number was linked", company=company, phone=wish.bot.phone, new=linked.new, asked=linked.asked)
+    options = _options(g.principal, company, body)
+    linked = _link(options)
+    log.info("bot.linked", company=company, phone=options.bot.phone, new=linked.new, asked=linked.asked)
     verified = {"name": linked.name, "displayNumber": linked.display_number} if linked.asked else None
-    shown = _shown(_find(company, wish.bot.phone))
+    shown = _shown(_find(company, options.bot.phone))
     answer = {"success": True, "bot": shown, "verified": verified, "next": list(linked.hints)}
     return answer, 201 if linked.new else 200
 
 
 @bots.get("/api/bots", summary="All numbers", responses={200: BotList, **problems("foreign_company")})
 def list_bots(query: BotQuery) -> dict[str, Any]:
-    """Those of the key's company; for an operator all, or those of one company."""
+    """List the bots of the key's company; for an operator, all bots or those of one company."""
     company = query.company if query.company is not None else g.principal.company_id
     if company is not None:
         g.principal.require_company(company)
@@ -97,26 +99,31 @@ def list_bots(query: BotQuery) -> dict[str, Any]:
     return {"success": True, "bots": [_shown(each) for each in found]}
 
 
-@bot.get("/api/bots/<companyId>/<phoneIndex>", summary="One number", responses={200: OneBot, **problems("unknown_bot")})
+@bot.get(
+    "/api/bots/<companyId>/<phoneIndex>",
+    summary="One number",
+    responses={200: OneBot, **problems("unknown_bot")},
+)
 def get_bot(path: BotPath) -> dict[str, Any]:
-    """A number, what waits for it, what holds it, and what its last check found."""
+    """Show a bot, the number of its waiting messages, its hold, and the result of its last check."""
     return {"success": True, "bot": _shown(_find(path.company_id, path.phone_index))}
 
 
 @bot.post(
     "/api/bots/<companyId>/<phoneIndex>/verify",
-    summary="Ask the provider how a number is",
+    summary="Check a number with its provider",
     description=(
-        "Quality, throughput, whether it can send, when its token expires and where its webhooks go; `problems` says "
-        "what is wrong, with the next step for each. The same is done by itself every `BOT_CHECK_MINUTES`."
+        "Reports quality, throughput, whether the number can send, when its token expires and where its webhooks are "
+        "sent. `problems` lists what is wrong, with the next step for each. Every number is also checked every "
+        "`BOT_CHECK_MINUTES`."
     ),
     responses={200: VerifiedBot, **problems("unknown_bot", "unsupported_by_channel")},
 )
 def verify_bot(path: BotPath) -> dict[str, Any]:
-    """Asks now, and keeps the answer."""
+    """Check a number now, and store the result."""
     found = _find(path.company_id, path.phone_index)
     if found.type == "wwebjs":
-        raise ApiError(409, "unsupported_by_channel", "a WhatsApp Web number has no provider that could be asked")
+        raise ApiError(ErrorCode.UNSUPPORTED_BY_CHANNEL, "a WhatsApp Web number has no provider to ask")
     here = context()
     finding = checks.check(here.database.connection, here.settings, path.company_id, path.phone_index)[0]
     shown = _shown(_find(path.company_id, path.phone_index))
@@ -126,34 +133,34 @@ def verify_bot(path: BotPath) -> dict[str, Any]:
 @bot.delete(
     "/api/bots/<companyId>/<phoneIndex>",
     summary="Remove a number",
-    description="With its credentials. Its messages stay readable; those that wait fail, with `force=true` alone.",
+    description="Its credentials are deleted, its messages stay readable. With `force=true`, messages that wait fail.",
     responses={200: Removed, **problems("unknown_bot", "messages_waiting")},
 )
 def remove_bot(path: BotPath, query: RemoveQuery) -> dict[str, Any]:
-    """409 while messages wait, unless it is by force."""
+    """Remove a bot; 409 while messages wait, unless `force` is set."""
     _find(path.company_id, path.phone_index)
     try:
         with context().database.connection() as connection:
             failed = stored.remove(connection, path.company_id, path.phone_index, query.force)
     except UsageError:
-        raise _unknown(path.company_id, path.phone_index) from None
+        raise unknown_bot(path.company_id, path.phone_index) from None
     except Conflict:
-        message = "messages wait for this number: let them leave first, or give them up with ?force=true"
-        raise ApiError(409, "messages_waiting", message) from None
-    log.info("a number was removed", company=path.company_id, phone=path.phone_index, failed=failed)
+        message = "messages wait for this number: wait until they are sent, or fail them with ?force=true"
+        raise ApiError(ErrorCode.MESSAGES_WAITING, message) from None
+    log.info("bot.removed", company=path.company_id, phone=path.phone_index, failed=failed)
     return {"success": True, "failedMessages": failed}
 
 
-def _wish(principal: Principal, company: str, body: LinkRequest) -> LinkOptions:
+def _options(principal: Principal, company: str, body: LinkRequest) -> LinkOptions:
     if not body.verify:
-        principal.require_operator()  # what comes in for a number goes to whoever says that it is theirs
+        principal.require_operator()  # messages to the number are delivered to the company that links it
     if body.code is not None and body.token is not None:
-        raise ApiError(400, "invalid_request", "code: give either a code or a token")
+        raise ApiError(ErrorCode.INVALID_REQUEST, "code: give either a code or a token")
     if body.code is not None and body.type != "meta_embedded":
-        raise ApiError(400, "invalid_request", "type: a code is of the embedded signup, type meta_embedded")
+        raise ApiError(ErrorCode.INVALID_REQUEST, "type: a code belongs to the embedded signup, type meta_embedded")
     if body.code is not None and body.pin is None and not body.coexistence:
-        message = "pin: registers the number; leave it out with coexistence: true alone, for a number in use on a phone"
-        raise ApiError(400, "invalid_request", message)
+        message = "pin: required to register the number, unless coexistence is true (the number is in use on a phone)"
+        raise ApiError(ErrorCode.INVALID_REQUEST, message)
     new = NewBot(
         company, int(body.phone_index), body.type, body.phone_number_id, body.waba_id, body.display_number, body.token,
         body.rate,
@@ -162,25 +169,25 @@ def _wish(principal: Principal, company: str, body: LinkRequest) -> LinkOptions:
     return LinkOptions(new, body.code, pin, body.set_webhook, body.verify)
 
 
-def _do(wish: LinkOptions) -> LinkResult:
+def _link(options: LinkOptions) -> LinkResult:
     here = context()
     try:
-        return link(here.database.connection, here.settings, wish)
+        return link(here.database.connection, here.settings, options)
     except BisnesError as error:
-        raise _refusal(error) from None  # its cause was told; its traceback might tell more
+        raise _refusal(error) from None  # without its cause, whose text may contain more than the caller may see
 
 
 def _refusal(error: BisnesError) -> ApiError:
     if isinstance(error, LinkFailed):
         return _LinkRefused(error)
     if isinstance(error, UsageError):
-        return ApiError(400, "invalid_request", str(error))
+        return ApiError(ErrorCode.INVALID_REQUEST, str(error))
     if isinstance(error, IdentityRefused):
-        return ApiError(409, "id_mismatch", str(error))
+        return ApiError(ErrorCode.ID_MISMATCH, str(error))
     if isinstance(error, Conflict):
-        return ApiError(409, "number_taken", str(error))
+        return ApiError(ErrorCode.NUMBER_TAKEN, str(error))
     if isinstance(error, ConfigError | EncryptionError):
-        return ApiError(409, "not_configured", str(error))
+        return ApiError(ErrorCode.NOT_CONFIGURED, str(error))
     raise error
 
 
@@ -188,12 +195,8 @@ def _find(company: str, phone: int) -> Bot:
     with context().database.connection() as connection:
         found = stored.find(connection, company, phone)
     if not found:
-        raise _unknown(company, phone)
+        raise unknown_bot(company, phone)
     return found[0]
-
-
-def _unknown(company: str, phone: int) -> ApiError:
-    return ApiError(404, "unknown_bot", f"company {company} has no bot with phoneIndex {phone}")
 
 
 def _shown(found: Bot) -> dict[str, Any]:

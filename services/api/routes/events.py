@@ -1,22 +1,20 @@
-"""The stream of events as a Flask route: documents it, and answers where no event loop is in front.
+"""The stream of events as a Flask route: documents the stream, and answers if no event loop is in front.
 
-`services.api.event_stream` serves it otherwise. Here the answer ends after the stored events; clients reconnect by
-themselves.
+Otherwise `services.api.event_stream` serves it. Here the answer ends after the stored events, and clients reconnect.
 """
 
 from flask import Response, g
 from pydantic import BaseModel, Field
 
 from services.api import sse
-from services.api.auth import Auth, resource
-from services.api.current import context
+from services.api.auth import Auth, context, resource
 from services.api.event_stream import PATH
 from services.api.openapi import problems
 from services.api.schemas.base import CompanyId
 from services.events import feed
 from services.events.names import CATALOGUE
 
-events = resource("events", "Follow what happens as it happens.", Auth.KEY)
+events = resource("events", "Follow events as they happen.", Auth.KEY)
 
 _EXAMPLE = (
     "retry: 2000\nid: seq_41\n\nid: evt_01JZX4M3C8N7Q2V5W9Y1T6R4PK\nevent: message\n"
@@ -26,31 +24,34 @@ _EXAMPLE = (
 
 
 class EventsQuery(BaseModel):
-    """Which events."""
+    """Filters events."""
 
-    company: CompanyId | None = Field(None, description="Asked of operators alone.")
+    company: CompanyId | None = Field(None, description="The company; required with an operator's key.")
     events: str | None = Field(
         None,
-        max_length=sse.LONGEST,
-        description=f"Names with commas between; without it, all: {', '.join(CATALOGUE)}.",
+        max_length=sse.MAX_PARAMETER,
+        description=f"Names, separated by commas; by default all: {', '.join(CATALOGUE)}.",
         json_schema_extra={"example": "message,message.ack"},
     )
     session: str | None = Field(
-        None, max_length=sse.LONGEST, description="Of one number alone.", json_schema_extra={"example": "0128-0"}
+        None,
+        max_length=sse.MAX_PARAMETER,
+        description="Only events of this bot.",
+        json_schema_extra={"example": "0128-0"},
     )
     lastEventId: str | None = Field(
-        None, max_length=sse.LONGEST, description="As the header Last-Event-ID, which wins."
+        None, max_length=sse.MAX_PARAMETER, description="The same as the header Last-Event-ID, which takes precedence."
     )
 
 
 class EventsHeaders(BaseModel):
-    """Where to go on."""
+    """The position from which the stream continues."""
 
     last_event_id: str | None = Field(
         None,
         alias="Last-Event-ID",
-        max_length=sse.LONGEST,
-        description="The id that was seen last: what came after it is sent first. Browsers send it by themselves.",
+        max_length=sse.MAX_PARAMETER,
+        description="The ID that was received last; later events are sent first. Browsers send it themselves.",
     )
 
 
@@ -58,10 +59,11 @@ class EventsHeaders(BaseModel):
     PATH,
     summary="Stream of events",
     description=(
-        "Server-sent events that never end: each event of the company with its id, its name and, as data, the same "
-        "JSON that webhooks get. A client that connects again with `Last-Event-ID` misses none and sees none twice. "
-        "Where events after that id are not kept any more (EVENTS_KEEP_DAYS), an event `reset` comes first, and then "
-        "what is kept. A comment is sent every 15 seconds. Twenty streams of a company may be open at each API process."
+        "Server-sent events that never end: each event of the company with its ID, its name and, as data, the same "
+        "JSON that webhooks receive. A client that reconnects with `Last-Event-ID` misses no event and receives none "
+        "twice. If events after that ID are no longer kept (EVENTS_KEEP_DAYS), an event `reset` is sent first, then "
+        "the events that are kept. A comment is sent every 15 seconds. A company may have 20 streams open at each API "
+        "process."
     ),
     responses={
         200: {
@@ -72,11 +74,11 @@ class EventsHeaders(BaseModel):
     },
 )
 def stream(query: EventsQuery, header: EventsHeaders) -> Response:
-    """What there is, up to a batch of it."""
-    asked = sse.parse(
+    """The stored events, up to a batch."""
+    request = sse.parse(
         g.principal, query.company, query.events, query.session, header.last_event_id or query.lastEventId
     )
     with context().database.connection() as connection:
-        start, preface = sse.begin(connection, asked, context().settings.events_keep_days)
-        found, _ = feed.read(connection, asked.wish, start, sse.BATCH)
-    return Response(preface + b"".join(sse.written(event) for _, event in found), headers=sse.HEADERS)
+        start, preface = sse.begin(connection, request, context().settings.events_keep_days)
+        found, _ = feed.read(connection, request.filter, start, sse.BATCH)
+    return Response(preface + b"".join(sse.event_block(event) for _, event in found), headers=sse.HEADERS)

@@ -1,7 +1,4 @@
-"""Health over HTTP, for load balancers, monitoring and the old front-ends.
-
-No key is asked for, and so no secret is told.
-"""
+"""Health over HTTP, for load balancers, monitoring and the old front-ends. It needs no key and shows no secret."""
 
 import os
 import time
@@ -18,21 +15,22 @@ from services.database import error_reasons
 from services.database.bounded_query import BoundedQuery
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.database.write_test import WriteTest
+from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, database_unavailable
 from services.runtime import process_overview
-from services.runtime.process_overview import Process
+from services.runtime.process_overview import ProgramState
 
-#: Seconds after which the database counts as away, for an answer within a second.
-PATIENCE = 0.7
+#: Seconds after which the database counts as unavailable, so that the answer is sent within a second.
+DATABASE_TIMEOUT_SECONDS = 0.7
 _EXTENSION = "bisnes.health"
 
 log = structlog.get_logger()
 
-health = resource("health", "Whether the processes live and work.", Auth.NONE)
+health = resource("health", "Whether the processes run and work.", Auth.NONE)
 
 
 class Observer:
-    """Asks about the health of all processes, and never waits long for the database."""
+    """Observes the health of all programs, and never waits long for the database."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -46,19 +44,19 @@ class Observer:
         """Whole seconds."""
         return int(time.monotonic() - self._started)
 
-    def processes(self) -> tuple[list[Process], str]:
-        """All processes, and where that is from: database, or local where it does not answer in time."""
+    def processes(self) -> tuple[list[ProgramState], str]:
+        """All programs, and the source: `database`, or `local` if the database does not answer in time."""
         try:
-            return self._overview.within(PATIENCE), "database"
+            return self._overview.within(DATABASE_TIMEOUT_SECONDS), "database"
         except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("health is told from the local files", reason=str(error).strip())
+            log.warning("health.read_from_files", reason=str(error).strip())
             return process_overview.in_files(self._context.settings.heartbeat_dir), "local"
 
     def check_ready(self) -> None:
-        """Raise `DatabaseUnavailable` or `DatabaseError` unless messages can be accepted."""
-        self._ready.within(PATIENCE)
+        """Raise `DatabaseUnavailable` or `DatabaseError` if messages cannot be accepted."""
+        self._ready.within(DATABASE_TIMEOUT_SECONDS)
 
-    def _ask_overview(self) -> list[Process]:
+    def _ask_overview(self) -> list[ProgramState]:
         with self._context.database.connection() as connection:
             return process_overview.in_database(connection)
 
@@ -83,18 +81,18 @@ def _alive(status: str) -> dict[str, Any]:
     return {"success": True, "status": status, "process": process, "uptime": _observer().uptime}
 
 
-@health.get("/health", summary="The process lives", responses={200: Alive})
-@health.get("/api/health", summary="The process lives (the old address)", responses={200: Alive})
-@health.get("/health/live", summary="The process lives (for probes)", responses={200: Alive})
+@health.get("/health", summary="The process runs", responses={200: Alive})
+@health.get("/api/health", summary="The process runs (the old address)", responses={200: Alive})
+@health.get("/health/live", summary="The process runs (for probes)", responses={200: Alive})
 def live() -> dict[str, Any]:
-    """Says so as long as the process answers at all, whatever the database does."""
+    """Answers as long as the process runs, whatever the state of the database."""
     return _alive("ok")
 
 
 @health.get(
     "/health/ready",
     summary="The process can work",
-    description="Whether the database can be reached, is migrated and can store, so that messages can be accepted.",
+    description="Whether the database is available, migrated and writable, so that messages can be accepted.",
     responses={200: Alive, **problems("database_unavailable")},
 )
 def ready() -> dict[str, Any]:
@@ -102,14 +100,14 @@ def ready() -> dict[str, Any]:
     try:
         _observer().check_ready()
     except DatabaseUnavailable as error:
-        log.warning("not ready", reason=str(error))
+        log.warning("api.not_ready", reason=str(error))
         reason = error_reasons.why(error)
-        words = (
-            f"PostgreSQL cannot store: {reason}" if reason else "PostgreSQL cannot be reached; the log has the reason"
-        )
-        raise database_unavailable(words) from None
+        message = f"PostgreSQL cannot store: {reason}" if reason else "PostgreSQL cannot be reached; see the log"
+        raise database_unavailable(message) from None
     except DatabaseError as error:
-        log.warning("not ready", reason=str(error).strip())
+        log.warning("api.not_ready", reason=str(error).strip())
+        if reason := error_reasons.why(error):
+            raise database_unavailable(f"PostgreSQL cannot store: {reason}") from None
         raise database_unavailable("the database is not migrated; run bisnesctl migrate") from None
     return _alive("ready")
 
@@ -118,35 +116,35 @@ def ready() -> dict[str, Any]:
     "/health/all",
     summary="All processes",
     description=(
-        "How every process is, its instances together. A process without a sign of life for 30 seconds is "
-        "degraded, for 60 seconds down. Answers within a second even when the database is away: then from "
-        "this machine's own files."
+        "The health of every program, its instances together. A program without a heartbeat for 30 seconds is "
+        "degraded, for 60 seconds down. The answer is sent within a second even if the database is unavailable; it is "
+        "then taken from this machine's heartbeat files."
     ),
     responses={200: AllHealth},
 )
 def all_processes() -> dict[str, Any]:
-    """All processes with their status."""
+    """List all programs with their status."""
     found, source = _observer().processes()
     return {"success": True, "processes": [_shown(process) for process in found], "source": source}
 
 
 @health.get(
     "/metrics/<process>",
-    summary="One process in figures",
+    summary="Figures of one program",
     responses={200: Metrics, **problems("not_found")},
 )
 def metrics(path: ProcessPath) -> dict[str, Any]:
-    """What a process has done since it started."""
+    """Show the figures of a program since it started."""
     found, source = _observer().processes()
     for process in found:
         if process.name == path.process:
             figures = {"cpu": process.cpu, "messagesProcessed": process.processed, "errors": process.errors}
             return {"success": True, **_shown(process), **figures, "source": source}
     names = ", ".join(process.name for process in found)
-    raise ApiError(404, "not_found", f"there is no process {path.process}; there are: {names}")
+    raise ApiError(ErrorCode.NOT_FOUND, f"there is no process {path.process}; there are: {names}")
 
 
-def _shown(process: Process) -> dict[str, Any]:
+def _shown(process: ProgramState) -> dict[str, Any]:
     return {
         "processName": process.name,
         "status": process.status,

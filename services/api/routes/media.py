@@ -1,4 +1,4 @@
-"""Files of messages over HTTP: our copies of what came in, and of what was uploaded."""
+"""Files of messages over HTTP: our copies of received and of uploaded files."""
 
 import io
 from dataclasses import dataclass
@@ -11,24 +11,23 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.http import dump_options_header
 from werkzeug.wsgi import wrap_file
 
-from services.api.auth import Auth, resource
-from services.api.current import context
+from services.api.auth import Auth, context, resource
+from services.api.messages import lookup
 from services.api.openapi import problems
 from services.api.schemas.base import TargetPath
 from services.database.connection import Connection, as_uuid
+from services.http_server.error_codes import RETRY_FILE_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
 from services.media import kinds
 from services.media.store import MediaMissing, MediaUnavailable
 
 media = resource("media", "Fetch the files of messages.", Auth.COMPANY)
 
-#: Seconds after which a file that is still with the provider may be asked for again.
-PENDING = 5
-#: Seconds for which a browser may keep a file: it never changes under its address.
-MAX_AGE = 86400
-_CHUNK = 1 << 16
+#: Seconds for which a browser may cache a file; the file of an address never changes.
+MAX_AGE_SECONDS = 86400
+_CHUNK_BYTES = 1 << 16
 
-#: Types that a browser may show; whatever else is saved, so that no file of a stranger runs as a page of ours.
+#: Image types that a browser may display. Other files are downloaded, so that no foreign file runs as a page of ours.
 _SHOWN = ("image/jpeg", "image/png", "image/webp", "image/gif")
 
 _MESSAGE = """
@@ -36,13 +35,13 @@ SELECT m.id::text, m.media_metadata, m.direction, d.message_id IS NOT NULL, COAL
 FROM messages m LEFT JOIN media_download d ON d.message_id = m.id WHERE m.company_id = %s AND """
 _BY_ID, _BY_PROVIDER_ID = _MESSAGE + "m.id = %s", _MESSAGE + "m.external_id = %s LIMIT 1"
 
-#: One that was not sent yet is not in the history.
+#: A message that has not been sent yet is not in the history.
 _UNSENT = "SELECT message_id::text, payload -> 'media' FROM outbox WHERE company_id = %s AND message_id = %s"
 
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A file in the store, as its message names it."""
+    """A stored file and the facts that its message has about it."""
 
     message_id: str
     key: str
@@ -55,8 +54,8 @@ class _Kept:
     "/api/v2/media/<companyId>/<path:messageId>",
     summary="The file of a message",
     description=(
-        "What came with a message, or was uploaded for one, with its type and name; parts of it with `Range`. "
-        "What came in is fetched from the provider first: `media_pending` until then."
+        "A file that was received or uploaded, with its type and name; parts of it with `Range`. "
+        "Received files are downloaded from the provider first; until then the answer is `media_pending`."
     ),
     responses={
         200: {
@@ -73,7 +72,7 @@ class _Kept:
     },
 )
 def fetch_media(path: TargetPath) -> Response:
-    """The file of a message of the company."""
+    """Send the file of a message of the company."""
     with context().database.connection() as connection:
         kept = _find(connection, path.company_id, path.message_id)
     try:
@@ -81,8 +80,8 @@ def fetch_media(path: TargetPath) -> Response:
     except MediaMissing:
         raise _gone("our copy was deleted") from None
     except MediaUnavailable as error:
-        message = f"the file cannot be read just now: {error}"
-        raise ApiError(503, "media_unavailable", message, {"Retry-After": str(PENDING)}) from error
+        message = f"the file cannot be read at the moment: {error}"
+        raise ApiError(ErrorCode.MEDIA_UNAVAILABLE, message, retry_after(RETRY_FILE_SECONDS)) from error
     return _response(kept, file)
 
 
@@ -96,17 +95,17 @@ def _find(connection: Connection, company_id: str, message_id: str) -> _Kept:
             cursor.execute(_UNSENT, (company_id, ours))
             if row := cursor.fetchone():
                 return _kept(*row)
-    raise ApiError(404, "unknown_message", f"the company has no message with the id {message_id}")
+    raise lookup.unknown(message_id)
 
 
 def _of_history(
-    message_id: str, facts: dict[str, Any] | None, direction: str, pending: bool, given_up: bool, reason: str | None
+    message_id: str, facts: dict[str, Any] | None, direction: str, pending: bool, is_dead: bool, reason: str | None
 ) -> _Kept:
-    if given_up:
+    if is_dead:
         raise _gone(f"it could not be fetched from the provider: {reason}")
     if pending:
         message = "the file is still being fetched from the provider; ask again shortly"
-        raise ApiError(503, "media_pending", message, {"Retry-After": str(PENDING)})
+        raise ApiError(ErrorCode.MEDIA_PENDING, message, retry_after(RETRY_FILE_SECONDS))
     if facts and "key" not in facts and "mimeType" in facts and direction == "inbound":
         raise _gone("it was never fetched from the provider")
     return _kept(message_id, facts)
@@ -116,19 +115,19 @@ def _kept(message_id: str, facts: dict[str, Any] | None) -> _Kept:
     facts = facts or {}
     if not isinstance(key := facts.get("key"), str):
         where = "; its file is where its link leads" if "link" in facts else ""
-        raise ApiError(404, "no_media", f"the message has no file here{where}")
+        raise ApiError(ErrorCode.NO_MEDIA, f"the message has no file here{where}")
     mime_type = facts.get("mimeType") or kinds.UNKNOWN
     return _Kept(message_id, key, mime_type, facts.get("filename"), facts.get("sha256"))
 
 
 def _gone(reason: str) -> ApiError:
-    return ApiError(410, "media_gone", f"the file is not to be had any more: {reason}")
+    return ApiError(ErrorCode.MEDIA_GONE, f"the file is no longer available: {reason}")
 
 
 def _response(kept: _Kept, file: BinaryIO) -> Response:
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    response = Response(wrap_file(request.environ, file, _CHUNK), headers=_headers(kept), direct_passthrough=True)
+    response = Response(wrap_file(request.environ, file, _CHUNK_BYTES), headers=_headers(kept), direct_passthrough=True)
     response.content_length = size
     if kept.sha256:
         response.set_etag(kept.sha256)
@@ -137,7 +136,7 @@ def _response(kept: _Kept, file: BinaryIO) -> Response:
     except RequestedRangeNotSatisfiable:
         file.close()
         message = f"the file has no such part; it has {size} bytes"
-        raise ApiError(416, "invalid_range", message, {"Content-Range": f"bytes */{size}"}) from None
+        raise ApiError(ErrorCode.INVALID_RANGE, message, {"Content-Range": f"bytes */{size}"}) from None
     return response
 
 
@@ -149,7 +148,7 @@ def _headers(kept: _Kept) -> Headers:
     headers["Content-Disposition"] = f"{'inline' if shown else 'attachment'}; {_named(_filename(kept))}"
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    headers["Cache-Control"] = f"private, max-age={MAX_AGE}, immutable"
+    headers["Cache-Control"] = f"private, max-age={MAX_AGE_SECONDS}, immutable"
     return headers
 
 

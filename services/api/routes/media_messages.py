@@ -1,4 +1,4 @@
-"""Messages with a file over HTTP: image, video, audio, document and sticker, by link, as a data URL or uploaded."""
+"""Messages with a file over HTTP: image, video, audio, document and sticker; by link, as a data URL or uploaded."""
 
 import shutil
 import tempfile
@@ -12,12 +12,11 @@ from flask import g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 
-from services.api.auth import Auth, resource
-from services.api.current import context
-from services.api.messages import payloads, request_fields, sends, uploads
+from services.api.auth import Auth, context, resource
+from services.api.messages import request_fields, sends, uploads
 from services.api.messages.request_fields import Fields, invalid
 from services.api.messages.sends import PREFIX, Answer, Send
-from services.api.messages.uploads import SPOOLED, Upload
+from services.api.messages.uploads import SPOOLED_BYTES, Upload
 from services.api.openapi import problems
 from services.api.schemas.base import Accepted, ChatPath, SendHeaders, SendQuery
 from services.api.schemas.sends import (
@@ -30,20 +29,25 @@ from services.api.schemas.sends import (
     form_or_json,
 )
 from services.media.kinds import KB, KINDS, MB
+from services.message import StoredFile
 
 media_messages = resource("files", "Send images, videos, audio, documents and stickers.", Auth.COMPANY)
 
-#: Bytes of a JSON body with a data URL, and of a body without any file, at most.
-MAX_JSON, MIN_BODY = 24 * MB, MB
-#: Bytes of a body beside its file.
-BESIDE = 64 * KB
-#: Bodies with a large data URL that are read at a time: each takes several times its size of memory.
+#: Bytes of a JSON body with a data URL.
+MAX_JSON_BYTES = 24 * MB
+#: Bytes of a body that every kind allows.
+MIN_LIMIT_BYTES = MB
+#: Bytes of a body that are not its file.
+FIELD_BYTES = 64 * KB
+#: Parts of a form.
+MAX_FORM_PARTS = 20
+#: Limits the large data URLs that are read at a time: each needs several times its size of memory.
 _READERS = threading.BoundedSemaphore(2)
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A kind of message with a file, and where its requests name it."""
+    """A kind of message with a file."""
 
     name: str
     url_field: str
@@ -52,14 +56,14 @@ class _Kind:
 
 
 _KINDS = (
-    _Kind("image", "imageUrl", ImageMessage, "JPEG or PNG, 5 MB at most."),
-    _Kind("video", "videoUrl", VideoMessage, "MP4 or 3GP (H.264 and AAC), 16 MB at most."),
+    _Kind("image", "imageUrl", ImageMessage, "JPEG or PNG, at most 5 MB."),
+    _Kind("video", "videoUrl", VideoMessage, "MP4 or 3GP (H.264 and AAC), at most 16 MB."),
     _Kind(
         "audio", "audioUrl", AudioMessage,
-        "AAC, AMR, MP3, M4A or OGG with Opus, 16 MB at most; a voice message (`voice`) must be OGG with Opus.",
+        "AAC, AMR, MP3, M4A or OGG with Opus, at most 16 MB; a voice message (`voice`) must be OGG with Opus.",
     ),
-    _Kind("document", "documentUrl", DocumentMessage, "Any file, 100 MB at most."),
-    _Kind("sticker", "stickerUrl", StickerMessage, "WebP, 100 KB at most; 500 KB where it moves."),
+    _Kind("document", "documentUrl", DocumentMessage, "Any file, at most 100 MB."),
+    _Kind("sticker", "stickerUrl", StickerMessage, "WebP, at most 100 KB; animated at most 500 KB."),
 )  # fmt: skip
 
 _FORM = "multipart/form-data"
@@ -88,7 +92,7 @@ def _serve(kind: _Kind) -> None:
         openapi_extensions={"requestBody": form_or_json(kind.schema, kind.url_field)},
     )
     def send(path: ChatPath, query: SendQuery, header: SendHeaders) -> Answer:
-        """A message with a file."""
+        """Send a message with a file."""
         return _send(kind, path, header.idempotency_key)
 
 
@@ -100,10 +104,10 @@ def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
     chat = request_fields.chat(path.chat_id, path.company_id)
     key, wait = request_fields.idempotency_key(idempotency_key), request_fields.wait(request.args.get("wait"))
     given, source = _read(kind)
-    payload = payloads.captioned(given)
+    payload = request_fields.captioned(given)
     send = Send(path.company_id, chat, request_fields.phone_index(given), kind.name, payload, key, wait)
     voice = kind.name == "audio" and request_fields.flag(given, "voice")
-    sends.able_bot(context(), send, context().directory.bot(send.company_id, send.phone_index))  # before a file is kept
+    sends.find_bot(context(), send)  # before the file is stored
     payload["media"] = _media(source, path.company_id, "voice" if voice else kind.name)
     if voice:
         payload["voice"] = True
@@ -112,8 +116,8 @@ def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
     return sends.deliver(context(), g.principal, send).as_answer()
 
 
-def _media(source: Source, company_id: str, kind: str) -> dict[str, Any]:
-    return {"link": source} if isinstance(source, str) else source.keep(context().media, company_id, kind)
+def _media(source: Source, company_id: str, kind: str) -> StoredFile:
+    return {"link": source} if isinstance(source, str) else source.store(context().media, company_id, kind)
 
 
 def _filename(given: Fields, source: Source) -> str | None:
@@ -123,7 +127,7 @@ def _filename(given: Fields, source: Source) -> str | None:
 
 
 def body_limit(path: str, content_type: str) -> int | None:
-    """Bytes of the body that is sent to this address, at most; None where no file is sent to it."""
+    """Maximum bytes of a body at this address; None if the address accepts no file."""
     for kind in _KINDS:
         if path.startswith(f"{PREFIX}{kind.name}/"):
             return _limit(kind, parse_options_header(content_type)[0].lower() == _FORM)
@@ -132,11 +136,11 @@ def body_limit(path: str, content_type: str) -> int | None:
 
 def _limit(kind: _Kind, is_form: bool) -> int:
     limit = KINDS[kind.name].limit
-    return max(MIN_BODY, limit + BESIDE if is_form else min(MAX_JSON, limit * 4 // 3 + BESIDE))
+    return max(MIN_LIMIT_BYTES, limit + FIELD_BYTES if is_form else min(MAX_JSON_BYTES, limit * 4 // 3 + FIELD_BYTES))
 
 
 def _read(kind: _Kind) -> tuple[Fields, Source]:
-    """The fields of the request but the file's, and where the file is."""
+    """The fields of the request without the file, and the file or its link."""
     form = request.mimetype == _FORM
     limit = KINDS[kind.name].limit
     request.max_content_length = _limit(kind, form)
@@ -147,11 +151,11 @@ def _read(kind: _Kind) -> tuple[Fields, Source]:
 
 
 def _advice(limit: int) -> str:
-    return "; one of more than 17 MB must come as multipart/form-data" if limit * 4 // 3 > MAX_JSON else ""
+    return "; one of more than 17 MB must come as multipart/form-data" if limit * 4 // 3 > MAX_JSON_BYTES else ""
 
 
 def _of_form(kind: _Kind) -> tuple[Fields, Source]:
-    request.max_form_parts, request.max_form_memory_size = 20, MIN_BODY
+    request.max_form_parts, request.max_form_memory_size = MAX_FORM_PARTS, MIN_LIMIT_BYTES
     given: Fields = request.form.to_dict()
     url = given.pop(kind.url_field, None)
     if (part := request.files.get("file")) is None:
@@ -162,7 +166,7 @@ def _of_form(kind: _Kind) -> tuple[Fields, Source]:
 
 
 def _of_json(kind: _Kind) -> tuple[Fields, Source]:
-    with tempfile.SpooledTemporaryFile(SPOOLED) as body:
+    with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as body:
         shutil.copyfileobj(request.stream, body)
         with _reading(body):
             given = request_fields.json_object(body.read(), f'{{"{kind.url_field}": "https://…"}}')
@@ -171,8 +175,8 @@ def _of_json(kind: _Kind) -> tuple[Fields, Source]:
 
 @contextmanager
 def _reading(body: "IO[bytes] | tempfile.SpooledTemporaryFile[bytes]") -> Iterator[None]:
-    """From the body's beginning; a large one when it is its turn."""
-    large = body.tell() > SPOOLED
+    """Read from the beginning of the body. A large body waits for its turn."""
+    large = body.tell() > SPOOLED_BYTES
     body.seek(0)
     if large:
         with _READERS:

@@ -1,16 +1,15 @@
-"""Messages over HTTP: send a text or a template, and ask what became of those that were sent and what came in."""
+"""Messages over HTTP: send, edit and delete them, and read the messages of a chat."""
 
 from typing import Any
 
 from flask import g, request
 
-from services.api.auth import Auth, resource
-from services.api.current import context
-from services.api.messages import queries, request_fields, sends
+from services.api.auth import Auth, context, resource
+from services.api.messages import lookup, queries, request_fields, sends
+from services.api.messages.lookup import Target
 from services.api.messages.request_fields import Fields
-from services.api.messages.sends import Answer
+from services.api.messages.sends import Answer, Send
 from services.api.openapi import problems
-from services.api.routes import edits
 from services.api.schemas.base import (
     Accepted,
     ChatPath,
@@ -22,8 +21,9 @@ from services.api.schemas.base import (
     SendQuery,
 )
 from services.api.schemas.sends import DeleteRequest, EditRequest, TemplateMessage, TextMessage, json_body
-from services.http_server.errors import ApiError
-from services.message import MAX_TEXT
+from services.http_server.error_codes import ErrorCode
+from services.http_server.errors import ApiError, unknown_bot
+from services.message import MAX_TEXT, Payload
 
 messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
 
@@ -32,9 +32,8 @@ messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
     "/api/v2/messages/text/<companyId>/<chatId>",
     summary="Send a text",
     description=(
-        "Answers 202 once the message is committed; it then leaves in the order of its chat. With `?wait=` "
-        "the answer is the outcome: 200 when the provider took it, 502 when it refused it, 202 while neither "
-        "is known."
+        "Answers 202 once the message is committed. Messages are sent in the order of their chat. With `?wait=` the "
+        "answer is the outcome: 200 if the provider accepted the message, 502 if it failed, otherwise 202."
     ),
     responses={
         200: Accepted,
@@ -51,7 +50,7 @@ messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
     },
 )
 def send_text(path: ChatPath, query: SendQuery, header: SendHeaders) -> Answer:
-    """The same as the hot path, for servers that have no event loop in front."""
+    """The same as the hot path, for servers without an event loop in front."""
     return _send("text", path, header)
 
 
@@ -59,8 +58,8 @@ def send_text(path: ChatPath, query: SendQuery, header: SendHeaders) -> Answer:
     "/api/v2/messages/template/<companyId>/<chatId>",
     summary="Send a template",
     description=(
-        "What may be sent when the chat's 24 hours are over. `variables` fill the template's body; a template with "
-        "variables elsewhere needs `components` in the provider's own form. Answers like a text."
+        "Templates may also be sent after the chat's window of 24 hours has closed. `variables` fill the template's "
+        "body; a template with variables elsewhere needs `components` in the provider's own form. Answers like a text."
     ),
     responses={
         200: Accepted,
@@ -91,47 +90,40 @@ def _send(kind: str, path: ChatPath, header: SendHeaders) -> Answer:
     "/api/v2/messages/<companyId>/<chatId>",
     summary="Messages of a chat",
     description=(
-        "Both directions, newest first: those that were accepted for the chat, each with its whole life, and those "
-        "that came in; reactions stand with the message that they are about. `window` tells until when anything "
-        "but templates may be sent."
+        "Sent and received messages, newest first, each with its whole history. A reaction is a field of its message. "
+        "`window` says until when messages other than templates may be sent."
     ),
-    responses={
-        200: MessagePage,
-        **problems("invalid_request", "invalid_chat_id", "unknown_bot"),
-    },
+    responses={200: MessagePage, **problems("invalid_request", "invalid_chat_id", "unknown_bot")},
 )
 def list_messages(path: ChatPath, query: PageQuery) -> dict[str, Any]:
     """A page of the chat's messages."""
     chat = queries.Chat(path.company_id, request_fields.chat(path.chat_id, path.company_id), query.phone_index)
-    if query.phone_index is not None and context().directory.bot(path.company_id, query.phone_index) is None:
-        raise sends.unknown_bot(path.company_id, query.phone_index)
+    if query.phone_index is not None and context().accounts.bot(path.company_id, query.phone_index) is None:
+        raise unknown_bot(path.company_id, query.phone_index)
     try:
         start = queries.START if query.cursor is None else queries.Position.read(query.cursor)
     except ValueError:
-        raise request_fields.invalid("cursor must be the nextCursor of a page as it is") from None
+        raise request_fields.invalid("cursor must be the unchanged nextCursor of a page") from None
     with context().database.connection() as connection:
-        found, following = queries.page(connection, chat, start, query.limit, context().settings.media_base)
+        found, next_page = queries.page(connection, chat, start, query.limit, context().settings.media_base)
         window = queries.window(connection, chat)
-    cursor = None if following is None else following.written()
+    cursor = None if next_page is None else next_page.cursor()
     return {"success": True, "messages": found, "nextCursor": cursor, "window": window}
 
 
 @messages.get(
     "/api/v2/messages/<companyId>/<chatId>/<path:messageId>",
     summary="One message",
-    description="Its whole life: every status with its time, attempts, last error and the provider's id.",
-    responses={
-        200: OneMessage,
-        **problems("invalid_request", "invalid_chat_id", "unknown_message"),
-    },
+    description="Its whole history: every status with its time, attempts, last error and the provider's ID.",
+    responses={200: OneMessage, **problems("invalid_request", "invalid_chat_id", "unknown_message")},
 )
 def get_message(path: MessagePath) -> dict[str, Any]:
-    """The message with an id of ours or of the provider."""
+    """The message with this ID, ours or the provider's."""
     chat = queries.Chat(path.company_id, request_fields.chat(path.chat_id, path.company_id))
     with context().database.connection() as connection:
         found = queries.message(connection, chat, path.message_id, context().settings.media_base)
     if found is None:
-        raise ApiError(404, "unknown_message", f"the chat {chat.chat_id} has no message with the id {path.message_id}")
+        raise lookup.unknown(path.message_id, chat.chat_id)
     return {"success": True, **found}
 
 
@@ -151,38 +143,63 @@ _CHANGE: dict[str, Any] = {
     "/api/v2/messages/<companyId>/<chatId>/<path:messageId>",
     summary="Edit a message",
     description=(
-        "WhatsApp Web bots can, for 15 minutes; of a message with a file the caption changes. The edit waits its turn "
-        "in the chat and answers like a text; `messageId` in the answer is the edit's own. Meta cannot: the answer is "
-        "409 and says what to do instead."
+        "Only WhatsApp Web bots can edit, for 15 minutes; an edit of a message with a file changes its caption. The "
+        "edit is sent in its turn in the chat and answered like a text; `messageId` in the answer is the edit's own. "
+        "Meta bots are answered with 409, which says what to do instead."
     ),
     openapi_extensions={"requestBody": json_body(EditRequest, edit={"newMessage": "Hello!", "phoneIndex": 0})},
     **_CHANGE,
 )
 def edit_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
-    """Another text for a message of ours."""
+    """Change the text of a sent message."""
     given = request_fields.json_object(request.get_data(), '{"newMessage": "Hello!"}')
-    said = {"message": request_fields.required(given, "newMessage", MAX_TEXT)}
-    return _change("edit", path, header, given, said)
+    content: Payload = {"message": request_fields.required(given, "newMessage", MAX_TEXT)}
+    return _change("edit", path, header, given, content)
 
 
 @messages.delete(
     "/api/v2/messages/<companyId>/<chatId>/<path:messageId>",
     summary="Delete a message",
     description=(
-        "WhatsApp Web bots can, for everyone (`deleteForEveryone`, the default) or on the number's own devices alone. "
-        "The deletion waits its turn in the chat and answers like a text; where WhatsApp would delete it on the own "
-        "devices only, it fails as `deleted_locally`. Meta cannot: the answer is 409 and says what to do instead."
+        "Only WhatsApp Web bots can delete, for everyone (`deleteForEveryone`, the default) or only on the bot's own "
+        "devices. The deletion is sent in its turn in the chat and answered like a text. If WhatsApp deletes the "
+        "message only on the own devices, it fails with `deleted_locally`. Meta bots are answered with 409, which says "
+        "what to do instead."
     ),
     openapi_extensions={"requestBody": json_body(DeleteRequest, False, everyone={"deleteForEveryone": True})},
     **_CHANGE,
 )
 def delete_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
-    """The end of a message."""
+    """Delete a message."""
     given = request_fields.json_object(request.get_data() or b"{}", '{"deleteForEveryone": true}')
-    said = {"deleteForEveryone": request_fields.flag(given, "deleteForEveryone", default=True)}
-    return _change("delete", path, header, given, said)
+    content: Payload = {"deleteForEveryone": request_fields.flag(given, "deleteForEveryone", default=True)}
+    return _change("delete", path, header, given, content)
 
 
-def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, said: Fields) -> Answer:
-    key, wait = header.idempotency_key, request.args.get("wait")
-    return edits.change(context(), g.principal, kind, path, given, said, key, wait).as_answer()
+def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, content: Payload) -> Answer:
+    """Have the message edited or deleted in its turn. `content`: the payload without the message."""
+    chat_id, named = request_fields.chat(path.chat_id, path.company_id), request_fields.named_phone_index(given)
+    with context().database.connection() as connection:
+        target = lookup.find(connection, path.company_id, path.message_id, named)
+    if target.chat_id != chat_id:
+        raise lookup.unknown(path.message_id, chat_id)
+    phone_index = (target.phone_index or 0) if named is None else named
+    key, wait = request_fields.idempotency_key(header.idempotency_key), request_fields.wait(request.args.get("wait"))
+    payload: Payload = content | {"targetMessageId": target.message_id}
+    send = Send(path.company_id, chat_id, phone_index, kind, payload, key, wait)
+    sends.find_bot(context(), send)
+    _require_changeable(target, send)
+    payload["target_provider_id"] = target.sent_id()
+    return sends.deliver(context(), g.principal, send).as_answer()
+
+
+def _require_changeable(target: Target, send: Send) -> None:
+    """Raise `ApiError` if the message belongs to another bot, or the company may not change it."""
+    target.require_phone_index(send.phone_index)
+    if target.from_me:
+        return
+    if send.kind == "edit":
+        raise ApiError(ErrorCode.NOT_OUTGOING, f"the message {target.named} came in: only your own can be edited")
+    if send.payload["deleteForEveryone"] and not send.chat_id.endswith("@g.us"):  # admins of a group may
+        message = f'the message {target.named} came in: delete your own copy with {{"deleteForEveryone": false}}'
+        raise ApiError(ErrorCode.NOT_OUTGOING, message)

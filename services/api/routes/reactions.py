@@ -1,11 +1,8 @@
-"""What is done with a message over HTTP: react to it, take that back, mark it as read."""
-
-from typing import Any
+"""Reactions and read marks over HTTP."""
 
 from flask import g, request
 
-from services.api.auth import Auth, resource
-from services.api.current import context
+from services.api.auth import Auth, context, resource
 from services.api.messages import lookup, request_fields, sends
 from services.api.messages.lookup import Target
 from services.api.messages.request_fields import Fields
@@ -13,12 +10,11 @@ from services.api.messages.sends import Answer, Send
 from services.api.openapi import problems
 from services.api.schemas.base import Accepted, SendHeaders, SendQuery, TargetPath
 from services.api.schemas.sends import ReactionRequest, ReadRequest, json_body
+from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
+from services.message import Payload
 
 reactions = resource("reactions", "React to messages and mark them as read.", Auth.COMPANY)
-
-#: Characters of a reaction, at most; what an emoji is, the channel knows.
-MAX_REACTION = 64
 
 _RESPONSES = {
     200: Accepted,
@@ -34,8 +30,8 @@ _RESPONSES = {
     "/api/messages/react/<companyId>/<path:messageId>",
     summary="React to a message",
     description=(
-        "The message goes by any id that this API or the provider ever gave it. The reaction waits its turn in the "
-        "chat and answers like a text; `messageId` in the answer is the reaction's own."
+        "The message is named by any of its IDs, ours or the provider's. The reaction is sent in its turn in the chat "
+        "and answered like a text; `messageId` in the answer is the reaction's own."
     ),
     responses=_RESPONSES,
     openapi_extensions={
@@ -43,47 +39,42 @@ _RESPONSES = {
     },
 )
 def react(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
-    """A reaction, or its end."""
+    """React to a message, or remove the reaction."""
     given = request_fields.json_object(request.get_data(), '{"reaction": "👍"}')
-    emoji = request_fields.optional(given, "reaction", MAX_REACTION)
-    if emoji is None:
-        raise request_fields.invalid('reaction is required: an emoji, or "" to take the reaction back')
+    emoji = request_fields.reaction(given)
     return _send("reaction", path, header, given, _target(path, given), {"reaction": emoji})
 
 
 @reactions.post(
     "/api/messages/read/<companyId>/<path:messageId>",
     summary="Mark a message as read",
-    description="With `typing` the other side sees that an answer is being typed, until it comes or 25 seconds passed.",
+    description="With `typing`, the other side sees that an answer is being typed, until it arrives or for 25 seconds.",
     responses=_RESPONSES,
     openapi_extensions={"requestBody": json_body(ReadRequest, False, read={}, typing={"typing": True})},
 )
 def read(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
-    """That a message which came in was read."""
+    """Mark a received message as read."""
     given = request_fields.json_object(request.get_data() or b"{}", '{"typing": true}')
     typing = request_fields.flag(given, "typing")
     target = _target(path, given)
     if target.from_me:
         message = f"the message {path.message_id} is one of yours: only those that came in can be marked as read"
-        raise ApiError(409, "not_incoming", message)
+        raise ApiError(ErrorCode.NOT_INCOMING, message)
     return _send("read", path, header, given, target, {"typing": typing})
 
 
 def _target(path: TargetPath, given: Fields) -> Target:
-    """The message, which belongs to the number that is named, if one is."""
+    """The message. If the request names a bot, the message must belong to it."""
     phone_index = request_fields.named_phone_index(given)
     with context().database.connection() as connection:
         target = lookup.find(connection, path.company_id, path.message_id, phone_index)
-    if phone_index is not None and target.phone_index not in (None, phone_index):
-        message = f"the message {path.message_id} belongs to phoneIndex {target.phone_index}, not to {phone_index}"
-        raise ApiError(404, "unknown_message", message)
+    if phone_index is not None:
+        target.require_phone_index(phone_index)
     return target
 
 
-def _send(
-    kind: str, path: TargetPath, header: SendHeaders, given: Fields, target: Target, said: dict[str, Any]
-) -> Answer:
-    payload = said | {"targetMessageId": path.message_id, "target_provider_id": target.sent_id()}
+def _send(kind: str, path: TargetPath, header: SendHeaders, given: Fields, target: Target, content: Payload) -> Answer:
+    payload: Payload = content | {"targetMessageId": path.message_id, "target_provider_id": target.sent_id()}
     phone_index = request_fields.phone_index(given) if target.phone_index is None else target.phone_index
     key, wait = request_fields.idempotency_key(header.idempotency_key), request_fields.wait(request.args.get("wait"))
     send = Send(path.company_id, target.chat_id, phone_index, kind, payload, key, wait)

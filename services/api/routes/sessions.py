@@ -1,4 +1,4 @@
-"""WhatsApp Web sessions over HTTP: how they are, start and stop them, link them. Served by the API and the manager."""
+"""WhatsApp Web sessions over HTTP: show, start, stop and link them. The API and the manager serve these routes."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,8 +9,7 @@ from flask import Response, g, jsonify, request
 
 from bisnesctl.bots import qr_codes, web_sessions
 from bisnesctl.bots.web_sessions import Block, QrCode, WebSession
-from services.api.auth import Auth, resource
-from services.api.current import context
+from services.api.auth import Auth, context, resource
 from services.api.openapi import problems
 from services.api.schemas.sessions import (
     Examination,
@@ -24,19 +23,20 @@ from services.api.schemas.sessions import (
 )
 from services.api.schemas.sessions import QrCode as QrShape
 from services.connectors.wwebjs.session import commands
-from services.http_server.errors import ApiError
+from services.http_server.error_codes import RETRY_FILE_SECONDS, ErrorCode, retry_after
+from services.http_server.errors import ApiError, unknown_bot
 
-#: Seconds that a session has to make a pairing code, for which it asks WhatsApp.
-PAIRING_PATIENCE = 25.0
-#: Seconds that a session has to examine its page.
-DOCTOR_PATIENCE = 30.0
+#: Seconds within which a session must get a pairing code from WhatsApp.
+PAIRING_TIMEOUT_SECONDS = 25.0
+#: Seconds within which a session must examine its page.
+DOCTOR_TIMEOUT_SECONDS = 30.0
 #: The forms of a QR code, by their media type.
 _TYPES = {"application/json": "json", "image/svg+xml": "svg", "image/png": "png", "text/plain": "text"}
 _ADDRESS = "/api/sessions/<companyId>/<phoneIndex>"
 
 log = structlog.get_logger()
 
-_ABOUT = "The sessions of WhatsApp Web numbers: how they are, start, stop and link them."
+_ABOUT = "The sessions of WhatsApp Web numbers: show, start, stop and link them."
 sessions = resource("sessions", _ABOUT, Auth.KEY)
 session = resource("session", _ABOUT, Auth.COMPANY)
 
@@ -45,17 +45,17 @@ _ONE = problems("unknown_bot", "unsupported_by_channel")
 
 
 class _NotScanning(ApiError):
-    """There is no QR code just now."""
+    """The session shows no QR code."""
 
     def __init__(self, found: WebSession) -> None:
         hints = {
             "STOPPED": "start it first",
             "STARTING": "ask again in a moment",
-            "SCAN_QR_CODE": "the next one is about to come: ask again in a moment",
+            "SCAN_QR_CODE": "the next QR code follows: ask again in a moment",
             "WORKING": "it is linked already; log it out to link another phone",
         }
         hint = hints.get(found.state, "see its reason")
-        super().__init__(409, "not_scanning", f"the session shows no QR code, it is {found.state}: {hint}")
+        super().__init__(ErrorCode.NOT_SCANNING, f"the session shows no QR code, it is {found.state}: {hint}")
         self._found = found
 
     def body(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class _NotScanning(ApiError):
 
 @sessions.get("/api/sessions", summary="All sessions", responses={200: SessionList, **problems("foreign_company")})
 def list_sessions(query: SessionQuery) -> dict[str, Any]:
-    """Those of the key's company; for an operator all, or those of one company."""
+    """List the sessions of the key's company; for an operator, all sessions or those of one company."""
     company = query.company if query.company is not None else g.principal.company_id
     if company is not None:
         g.principal.require_company(company)
@@ -76,41 +76,41 @@ def list_sessions(query: SessionQuery) -> dict[str, Any]:
 
 @session.get(_ADDRESS, summary="One session", responses={200: OneSession, **_ONE})
 def get_session(path: SessionPath) -> dict[str, Any]:
-    """Its status, the reason, and what keeps it from starting."""
+    """Show its status, the reason, and a block that keeps it from starting."""
     return {"success": True, "session": _shown(_find(path))}
 
 
 @session.post(
     f"{_ADDRESS}/start",
     summary="Start a session",
-    description="The manager starts it within a moment, if it does not run yet; what becomes of it, its status tells.",
+    description="The manager starts it within a moment if it does not run yet. Its status shows the result.",
     responses={202: OneSession, **problems("unknown_bot", "unsupported_by_channel", "blocked")},
 )
 def start_session(path: SessionPath) -> Answer:
-    """It is to run from now on."""
+    """Start the session, now and after restarts of the manager."""
     return _change(path, _start)
 
 
 @session.post(
     f"{_ADDRESS}/stop",
     summary="Stop a session",
-    description="It stays linked, and its messages wait until it is started again.",
+    description="The session stays linked. Its messages wait until it is started again.",
     responses={202: OneSession, **_ONE},
 )
 def stop_session(path: SessionPath) -> Answer:
-    """It is not to run any more."""
+    """Stop the session until it is started."""
     return _change(path, lambda found: _want(found, False))
 
 
 @session.post(
     f"{_ADDRESS}/restart",
     summary="Restart a session",
-    description="Its browser is closed and launched anew; one that does not run is started.",
+    description="Its browser is closed and launched again. A session that does not run is started.",
     responses={202: OneSession, **problems("unknown_bot", "unsupported_by_channel", "blocked")},
 )
 def restart_session(path: SessionPath) -> Answer:
-    """A fresh browser; it stays linked."""
-    return _change(path, lambda found: _tell(found, "restart") if found.runs else _start(found))
+    """Launch a new browser. The session stays linked."""
+    return _change(path, lambda found: _send_command(found, "restart") if found.runs else _start(found))
 
 
 @session.post(
@@ -118,20 +118,20 @@ def restart_session(path: SessionPath) -> Answer:
     summary="Log a session out",
     description=(
         "The phone is unlinked, and the session shows a QR code. If no messages wait, a phone with another number may "
-        "scan it; otherwise another number is refused: the session is FAILED with a block of the kind `wrong_number`."
+        "scan it. Otherwise another number is refused: the session is FAILED with a block of the kind `wrong_number`."
     ),
     responses={202: OneSession, **problems("unknown_bot", "unsupported_by_channel", "not_running")},
 )
 def log_out(path: SessionPath) -> Answer:
-    """Unlinks the phone."""
-    return _change(path, lambda found: _tell(found, "logout"))
+    """Unlink the phone."""
+    return _change(path, lambda found: _send_command(found, "logout"))
 
 
 @session.get(
     f"{_ADDRESS}/qr",
     summary="The QR code to link a phone",
     description=(
-        "As a picture, drawn with characters, or as JSON; another one takes its place every 20 to 60 seconds. It is a "
+        "As an image, drawn with characters, or as JSON. Another code replaces it every 20 to 60 seconds. It is a "
         "credential: never cache or log it."
     ),
     responses={
@@ -148,54 +148,54 @@ def log_out(path: SessionPath) -> Answer:
     },
 )
 def get_qr(path: SessionPath, query: QrQuery) -> Response:
-    """What the session shows just now."""
+    """Show the current QR code."""
     found = _find(path)
     with context().database.connection() as connection:
         code = web_sessions.qr_code(connection, found)
     if code is None:
         raise _NotScanning(found)
-    wanted = request.accept_mimetypes.best_match(list(_TYPES), "application/json")
-    return _DRAWN[query.format or _TYPES[wanted]](code)
+    accepted = request.accept_mimetypes.best_match(list(_TYPES), "application/json")
+    return _DRAWN[query.format or _TYPES[accepted]](code)
 
 
 @session.post(
     f"{_ADDRESS}/pairing-code",
     summary="A pairing code, instead of the QR code",
-    description="To be typed into the phone: Linked devices → Link a device → Link with phone number instead.",
+    description="To enter on the phone: Linked devices → Link a device → Link with phone number instead.",
     responses={
         200: PairingCode,
         **problems("unknown_bot", "unsupported_by_channel", "not_scanning", "session_failed", "session_silent"),
     },
 )
 def make_pairing_code(path: SessionPath, body: PairingRequest) -> dict[str, Any]:
-    """Asks WhatsApp for one."""
+    """Get a pairing code from WhatsApp."""
     found = _find(path)
     if found.state != "SCAN_QR_CODE":
         raise _NotScanning(found)
-    answer = _ask(found, "pair", {"phoneNumber": body.phone_number.lstrip("+")}, PAIRING_PATIENCE)
+    answer = _ask(found, "pair", {"phoneNumber": body.phone_number.lstrip("+")}, PAIRING_TIMEOUT_SECONDS)
     return {"success": True, "code": answer["code"], "expiresAt": answer.get("expiresAt")}
 
 
 @session.post(
     f"{_ADDRESS}/doctor",
     summary="Examine a session's page",
-    description="Whether wa-js is ready in it and has the functions that are used: WhatsApp changes it without notice.",
+    description="Whether wa-js is ready and has all needed functions. WhatsApp may change its page at any time.",
     responses={
         200: Examination,
         **problems("unknown_bot", "unsupported_by_channel", "not_running", "session_failed", "session_silent"),
     },
 )
 def examine_session(path: SessionPath) -> dict[str, Any]:
-    """Asks the page."""
+    """Examine the page of the running session."""
     found = _find(path)
     if not found.runs:
-        raise ApiError(409, "not_running", f"the session is {found.state}: start it first")
-    return {"success": True, "findings": _ask(found, "doctor", {}, DOCTOR_PATIENCE)["findings"]}
+        raise _not_running(found)
+    return {"success": True, "findings": _ask(found, "doctor", {}, DOCTOR_TIMEOUT_SECONDS)["findings"]}
 
 
 @session.after_request
 def _keep_out_of_caches(response: Response) -> Response:
-    """QR and pairing codes are credentials, and a status is old in a moment."""
+    """QR and pairing codes are credentials, and a status is soon out of date."""
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -206,21 +206,21 @@ def _find(path: SessionPath) -> WebSession:
         found = web_sessions.find(connection, path.company_id, path.phone_index)
     if found:
         return found[0]
-    if here.directory.bot(path.company_id, path.phone_index) is not None:
-        raise ApiError(409, "unsupported_by_channel", "sessions are of WhatsApp Web numbers; this one is Meta's")
-    raise ApiError(404, "unknown_bot", f"company {path.company_id} has no bot with phoneIndex {path.phone_index}")
+    if here.accounts.bot(path.company_id, path.phone_index) is not None:
+        raise ApiError(ErrorCode.UNSUPPORTED_BY_CHANNEL, "only WhatsApp Web numbers have sessions; this is Meta's")
+    raise unknown_bot(path.company_id, path.phone_index)
 
 
 def _change(path: SessionPath, change: Callable[[WebSession], None]) -> Answer:
     found = _find(path)
     change(found)
-    log.info("a session was told", session=found.name, what=request.path.rpartition("/")[2])
+    log.info("session.commanded", session=found.name, command=request.path.rpartition("/")[2])
     return {"success": True, "session": _shown(_find(path))}, 202
 
 
 def _start(found: WebSession) -> None:
     if found.block is not None:
-        raise ApiError(409, "blocked", web_sessions.blocked(found, found.block))
+        raise ApiError(ErrorCode.BLOCKED, web_sessions.blocked(found, found.block))
     _want(found, True)
 
 
@@ -229,26 +229,30 @@ def _want(found: WebSession, wanted: bool) -> None:
         web_sessions.want(connection, found, wanted)
 
 
-def _tell(found: WebSession, command: str) -> None:
+def _send_command(found: WebSession, command: str) -> None:
     if not found.runs:
-        raise ApiError(409, "not_running", f"the session is {found.state}: start it first")
+        raise _not_running(found)
     here = context()
     with here.database.connection() as connection:
-        commands.send(connection, here.hints, found.bot_id, command, {})
+        commands.send(connection, here.notifier, found.bot_id, command, {})
+
+
+def _not_running(found: WebSession) -> ApiError:
+    return ApiError(ErrorCode.NOT_RUNNING, f"the session is {found.state}: start it first")
 
 
 def _ask(found: WebSession, command: str, arguments: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """What the session answers. Raises `ApiError` where it cannot, or says nothing in time."""
+    """The answer of the session. Raises `ApiError` if it fails or does not answer in time."""
     here = context()
     with here.database.connection() as connection:
-        number = commands.send(connection, here.hints, found.bot_id, command, arguments)
+        number = commands.send(connection, here.notifier, found.bot_id, command, arguments)
     try:
         answer = commands.answer(here.database, number, seconds)
     except commands.CommandFailed as error:
-        raise ApiError(502, "session_failed", f"the session could not do it: {error}") from None
+        raise ApiError(ErrorCode.SESSION_FAILED, f"the session could not do it: {error}") from None
     if answer is None:
         message = "the session does not answer; see its status, or restart it"
-        raise ApiError(503, "session_silent", message, {"Retry-After": "5"})
+        raise ApiError(ErrorCode.SESSION_SILENT, message, retry_after(RETRY_FILE_SECONDS))
     return answer
 
 

@@ -1,4 +1,4 @@
-"""Webhooks over HTTP: where a company is told of its events."""
+"""Webhooks over HTTP: the addresses to which a company's events are posted."""
 
 import secrets
 from datetime import UTC, datetime
@@ -8,8 +8,7 @@ from flask import g
 from uuid_utils import uuid7
 
 from bisnesctl.encryption import encrypt
-from services.api.auth import Auth, company_of, resource
-from services.api.current import context
+from services.api.auth import Auth, company_of, context, resource
 from services.api.openapi import problems
 from services.api.schemas.webhooks import (
     CompanyQuery,
@@ -29,13 +28,14 @@ from services.api.schemas.webhooks import (
 from services.database.connection import Connection, as_uuid
 from services.events import addresses, feed
 from services.events import webhooks as registry
+from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
 
-webhooks = resource("webhooks", "Have events posted to an address of yours.", Auth.KEY)
+webhooks = resource("webhooks", "Have events posted to an address of your own.", Auth.KEY)
 
-#: Bytes of chance in a secret that is made here.
+#: Random bytes in a generated secret.
 SECRET_BYTES = 32
-#: Beyond every delivery, for the first page.
+#: Larger than the number of any delivery; the start of the first page.
 NEWEST = 2**63 - 1
 
 Answer = dict[str, Any]
@@ -44,11 +44,11 @@ Answer = dict[str, Any]
 @webhooks.post(
     "/api/webhooks",
     summary="Register a webhook",
-    description="Events of the names are posted to the address from now on, signed with the secret.",
+    description="From now on the named events are posted to the address, signed with the secret.",
     responses={201: WebhookWithSecret, **problems("invalid_request", "too_many_webhooks")},
 )
 def register(body: NewWebhook) -> tuple[Answer, int]:
-    """Register it, and have the company's events kept from now on."""
+    """Register the webhook, and store the company's events from now on."""
     company = company_of(g.principal, body.company)
     _check_url(body.url)
     secret = body.secret or secrets.token_urlsafe(SECRET_BYTES)
@@ -56,7 +56,9 @@ def register(body: NewWebhook) -> tuple[Answer, int]:
         try:
             made = registry.register(connection, str(uuid7()), company, body.url, body.events, _encrypted(secret))
         except registry.TooMany:
-            raise ApiError(409, "too_many_webhooks", f"a company may have {registry.MOST} webhooks") from None
+            raise ApiError(
+                ErrorCode.TOO_MANY_WEBHOOKS, f"a company may have {registry.MAX_WEBHOOKS} webhooks"
+            ) from None
     return {"success": True, "webhook": made, "secret": secret}, 201
 
 
@@ -66,7 +68,7 @@ def register(body: NewWebhook) -> tuple[Answer, int]:
     responses={200: WebhookList, **problems("invalid_request")},
 )
 def list_webhooks(query: CompanyQuery) -> Answer:
-    """All of them, oldest first."""
+    """List the webhooks, oldest first."""
     company = company_of(g.principal, query.company)
     with context().database.connection() as connection:
         return {"success": True, "webhooks": registry.of_company(connection, company)}
@@ -78,13 +80,13 @@ def list_webhooks(query: CompanyQuery) -> Answer:
     responses={200: OneWebhook, **problems("unknown_webhook")},
 )
 def get_webhook(path: WebhookPath) -> Answer:
-    """How it is."""
+    """Show a webhook."""
     with context().database.connection() as connection:
         return {"success": True, "webhook": _find(connection, path)}
 
 
 _CHANGE: dict[str, Any] = {
-    "description": "Its address, names of events, and whether it is active. What waits for it is tried at once.",
+    "description": "Changes its address, events, or whether it is active. Events that wait for it are sent at once.",
     "responses": {200: OneWebhook, **problems("invalid_request", "unknown_webhook")},
 }
 
@@ -92,7 +94,7 @@ _CHANGE: dict[str, Any] = {
 @webhooks.patch("/api/webhooks/<webhookId>", summary="Change a webhook", operation_id="patch_webhook", **_CHANGE)
 @webhooks.put("/api/webhooks/<webhookId>", summary="Change a webhook (the same)", operation_id="put_webhook", **_CHANGE)
 def change_webhook(path: WebhookPath, body: WebhookChange) -> Answer:
-    """Change what was named."""
+    """Change the given fields."""
     if body.url is not None:
         _check_url(body.url)
     with context().database.connection() as connection:
@@ -104,11 +106,11 @@ def change_webhook(path: WebhookPath, body: WebhookChange) -> Answer:
 @webhooks.delete(
     "/api/webhooks/<webhookId>",
     summary="Delete a webhook",
-    description="With everything that waits for it.",
-    responses={200: {"description": "It is gone."}, **problems("unknown_webhook")},
+    description="Also deletes the events that wait for it.",
+    responses={200: {"description": "The webhook was deleted."}, **problems("unknown_webhook")},
 )
 def delete_webhook(path: WebhookPath) -> Answer:
-    """Delete it."""
+    """Delete a webhook."""
     with context().database.connection() as connection:
         found = _find(connection, path)
         registry.remove(connection, found["id"], found["company"])
@@ -122,7 +124,7 @@ def delete_webhook(path: WebhookPath) -> Answer:
     responses={200: WebhookWithSecret, **problems("invalid_request", "unknown_webhook")},
 )
 def rotate(path: WebhookPath, body: Rotation) -> Answer:
-    """A new secret, shown this once."""
+    """Replace the secret. The new one is shown only once."""
     secret = body.secret or secrets.token_urlsafe(SECRET_BYTES)
     with context().database.connection() as connection:
         found = _find(connection, path)
@@ -132,32 +134,32 @@ def rotate(path: WebhookPath, body: Rotation) -> Answer:
 
 @webhooks.get(
     "/api/webhooks/<webhookId>/deliveries",
-    summary="What a webhook was told",
-    description="Each event that it was told or is to be told, with what became of it; `dead` ones were given up.",
+    summary="Deliveries of a webhook",
+    description="Each event for the webhook, with the result of its delivery. `dead` deliveries have failed for good.",
     responses={200: DeliveryPage, **problems("invalid_request", "unknown_webhook")},
 )
 def deliveries(path: WebhookPath, query: DeliveryQuery) -> Answer:
-    """A page of deliveries, newest event first."""
+    """List deliveries, newest event first."""
     before = NEWEST if query.cursor is None else query.cursor
     with context().database.connection() as connection:
         found = _find(connection, path)
-        page, following = registry.deliveries(connection, found["id"], query.status, before, query.limit)
-    return {"success": True, "deliveries": page, "nextCursor": None if following is None else str(following)}
+        page, next_page = registry.deliveries(connection, found["id"], query.status, before, query.limit)
+    return {"success": True, "deliveries": page, "nextCursor": None if next_page is None else str(next_page)}
 
 
 @webhooks.post(
     "/api/webhooks/<webhookId>/replay",
-    summary="Tell a webhook again",
+    summary="Send events again",
     description=(
-        "Queues one event (`eventId`), or all since an event or a moment (`since`) that the webhook asks for, in their "
-        "order and with the ids they had. Events are kept for EVENTS_KEEP_DAYS."
+        "Queues one event (`eventId`), or all events of the webhook since an event or a time (`since`), in their order "
+        "and with their original IDs. Events are kept for EVENTS_KEEP_DAYS."
     ),
     responses={200: Replayed, **problems("invalid_request", "unknown_webhook", "unknown_event")},
 )
 def replay(path: WebhookPath, body: Replay) -> Answer:
     """Queue events again."""
     if (body.eventId is None) == (body.since is None):
-        raise ApiError(400, "invalid_request", "name either eventId or since")
+        raise ApiError(ErrorCode.INVALID_REQUEST, "name either eventId or since")
     with context().database.connection() as connection:
         found = _find(connection, path)
         name = found["id"], found["company"]
@@ -167,31 +169,35 @@ def replay(path: WebhookPath, body: Replay) -> Answer:
                 raise _unknown_event(body.eventId)
             return {"success": True, "count": count, "next": None}
         after = _after(connection, found["company"], str(body.since))
-        count, following = registry.replay(connection, *name, after, body.limit)
-    return {"success": True, "count": count, "next": following}
+        count, next_id = registry.replay(connection, *name, after, body.limit)
+    return {"success": True, "count": count, "next": next_id}
 
 
 @webhooks.post(
     "/api/webhooks/<webhookId>/test",
-    summary="Try a webhook",
-    description="Queues an event `webhook.test` for it alone; the deliveries show what became of it.",
+    summary="Test a webhook",
+    description="Queues an event `webhook.test` for this webhook only. Its deliveries show the result.",
     responses={202: Tested, **problems("unknown_webhook", "webhook_inactive")},
 )
 def try_webhook(path: WebhookPath) -> tuple[Answer, int]:
-    """Queue the event."""
+    """Queue a test event."""
     with context().database.connection() as connection:
         found = _find(connection, path)
         if not found["active"]:
-            raise ApiError(409, "webhook_inactive", 'the webhook is not active: PATCH it with {"active": true} first')
+            raise ApiError(
+                ErrorCode.WEBHOOK_INACTIVE, 'the webhook is not active: PATCH it with {"active": true} first'
+            )
         return {"success": True, "eventId": registry.test(connection, found["id"], found["company"])}, 202
 
 
 def _find(connection: Connection, path: WebhookPath) -> Answer:
-    """The webhook, if the key may see it; one of another company is as unknown as one that does not exist."""
+    """The webhook, if the key may see it. A webhook of another company is answered like one that does not exist."""
     webhook_id = as_uuid(path.webhookId)
     found = None if webhook_id is None else registry.find(connection, webhook_id)
     if found is None or g.principal.company_id not in (None, found["company"]):
-        raise ApiError(404, "unknown_webhook", f"there is no webhook {path.webhookId} (GET /api/webhooks lists them)")
+        raise ApiError(
+            ErrorCode.UNKNOWN_WEBHOOK, f"there is no webhook {path.webhookId} (GET /api/webhooks lists them)"
+        )
     return found
 
 
@@ -199,7 +205,7 @@ def _check_url(url: str) -> None:
     try:
         addresses.check(url, context().settings.open_networks)
     except ValueError as error:
-        raise ApiError(400, "invalid_request", f"url: {error}") from None
+        raise ApiError(ErrorCode.INVALID_REQUEST, f"url: {error}") from None
 
 
 def _encrypted(secret: str) -> str:
@@ -221,10 +227,10 @@ def _moment(text: str) -> datetime:
             return datetime.fromtimestamp(int(text) / 1000, UTC)
         moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError, OSError):
-        message = "since: an event's id, a moment such as 2025-01-31T08:00:00Z, or milliseconds since the epoch"
-        raise ApiError(400, "invalid_request", message) from None
+        message = "since: an event's ID, a time such as 2025-01-31T08:00:00Z, or milliseconds since the epoch"
+        raise ApiError(ErrorCode.INVALID_REQUEST, message) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _unknown_event(event_id: str) -> ApiError:
-    return ApiError(404, "unknown_event", f"the company has no event {event_id}, or it is not kept any more")
+    return ApiError(ErrorCode.UNKNOWN_EVENT, f"the company has no event {event_id}, or it is no longer kept")

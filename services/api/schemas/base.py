@@ -1,10 +1,11 @@
-"""The shapes of requests and answers, as the OpenAPI document shows them."""
+"""Pydantic models of requests and answers, as the OpenAPI document shows them."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from services.api.messages.request_fields import MAX_IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from services.message import Status
 
 _ID = "01934f7e-5b1c-7d3a-9c55-2f6a7be1d0c4"
@@ -12,7 +13,7 @@ _TIME = "2025-01-31T08:00:00.125Z"
 
 
 def example(value: Any) -> dict[str, Any]:
-    """What a field's schema says beside its type."""
+    """The example of a field, for its schema."""
     return {"example": value}
 
 
@@ -20,7 +21,7 @@ CompanyId = Annotated[
     str,
     Field(
         pattern=r"^[^\x00-\x1f]{1,255}$",
-        description="The company; leading zeros matter.",
+        description="The company. Leading zeros are significant.",
         json_schema_extra=example("0128"),
     ),
 ]
@@ -42,7 +43,7 @@ class _Shape(BaseModel):
 
 
 class ChatPath(_Shape):
-    """Where a chat is."""
+    """The path of a chat."""
 
     company_id: CompanyId
     chat_id: ChatId
@@ -52,34 +53,34 @@ MessageId = Annotated[
     str,
     Field(
         pattern=r"^[^\x00-\x1f]{1,255}$",
-        description="The message's id: from the answer to the send, from an event, or the provider's.",
+        description="The message's ID, ours or the provider's: from the answer to the send, or from an event.",
         json_schema_extra=example(_ID),
     ),
 ]
 
 
 class MessagePath(ChatPath):
-    """Where a message is."""
+    """The path of a message in its chat."""
 
     message_id: MessageId
 
 
 class TargetPath(_Shape):
-    """A message, wherever it is."""
+    """The path of a message of any chat."""
 
     company_id: CompanyId
     message_id: MessageId
 
 
 class PageQuery(_Shape):
-    """Which messages of a chat."""
+    """A page of a chat."""
 
     cursor: str | None = Field(
-        None, max_length=200, description="`nextCursor` of the page before; without it, the newest messages."
+        None, max_length=200, description="`nextCursor` of the previous page; without it, the newest messages."
     )
-    limit: int = Field(50, ge=1, le=200, description="Messages on a page, at most.")
+    limit: int = Field(50, ge=1, le=200, description="Maximum number of messages on the page.")
     phone_index: PhoneIndex | None = Field(
-        None, description="Only those of this number; without it, of all the company's."
+        None, description="Only messages of this bot; without it, of all bots of the company."
     )
 
 
@@ -89,8 +90,8 @@ class SendQuery(BaseModel):
     wait: float | None = Field(
         None,
         ge=0,
-        le=30,
-        description="Seconds to wait for the outcome; without it the answer comes once it is durable.",
+        le=MAX_WAIT_SECONDS,
+        description="Seconds to wait for the outcome. Without it, the answer is sent once the message is durable.",
     )
 
 
@@ -101,45 +102,47 @@ class SendHeaders(BaseModel):
         None,
         alias="Idempotency-Key",
         min_length=1,
-        max_length=255,
+        max_length=MAX_IDEMPOTENCY_KEY,
         description=(
-            "Makes repeating the request harmless: the same key of the same company gives the first message "
-            "again, and another request under it is refused with 409."
+            "Makes it safe to repeat the request. The same key and content return the first message again; the same "
+            "key with another content is refused with 409. Keys belong to a company."
         ),
         json_schema_extra=example("order-1"),
     )
 
 
 class Hold(BaseModel):
-    """Why a message's number sends nothing just now; its queue is kept."""
+    """Why the message's bot sends nothing at the moment. Its queue is kept."""
 
     reason: str | None = Field(json_schema_extra=example("network: Failed to connect to graph.facebook.com port 443"))
-    needsOperator: bool = Field(description="Whether an operator must act first; `false`: it goes on by itself.")
+    needsOperator: bool = Field(description="Whether an operator must act first. `false`: the hold ends by itself.")
     since: str | None = Field(
-        description="Since when the provider cannot be reached, or serves nobody; null: that is not the reason.",
+        description="The beginning of the provider's outage; null if there is no outage.",
         json_schema_extra=example(_TIME),
     )
-    until: str | None = Field(description="When the next attempt is made, as far as it is known.")
+    until: str | None = Field(description="When the next attempt is made, if that is known.")
 
 
 class Accepted(BaseModel):
-    """A message that is durable, with its status so far."""
+    """A message that is durable, with its current status."""
 
     success: Literal[True]
     messageId: str = Field(json_schema_extra=example(_ID))
     status: Status
     chatId: str = Field(
-        description="The chat in the one form under which it is known.",
+        description="The chat ID in its canonical form.",
         json_schema_extra=example("60123456789"),
     )
-    providerId: str | None = Field(None, description="The provider's id, where it is known already.")
-    hold: Hold | None = Field(None, description="With `?wait=`: why it does not leave.")
+    providerId: str | None = Field(None, description="The provider's ID, if it is known.")
+    hold: Hold | None = Field(None, description="With `?wait=`: why the message is not sent yet.")
 
 
 class Reason(BaseModel):
-    """Why the last attempt did not succeed."""
+    """Why the last attempt failed."""
 
-    code: str | None = Field(description="The provider's code.", json_schema_extra=example("131026"))
+    code: str | None = Field(
+        description="The code; docs/reference/errors.md lists all of them.", json_schema_extra=example("131026")
+    )
     reason: str | None = Field(json_schema_extra=example("the recipient cannot receive this message"))
 
 
@@ -148,63 +151,64 @@ class StatusEntry(BaseModel):
 
     status: Status
     at: str = Field(description="When, in UTC.", json_schema_extra=example(_TIME))
-    attempt: int | None = Field(None, description="The attempt that led to it, from 1.")
-    code: str | None = Field(None, description="The provider's code, where it went wrong.")
-    reason: str | None = Field(None, description="What went wrong.")
-    pricing: Any = Field(None, description="What the provider says of the price.")
-    conversation: Any = Field(None, description="What the provider says of the conversation.")
+    attempt: int | None = Field(None, description="The number of the attempt, from 1.")
+    code: str | None = Field(None, description="The code of the error, if there was one.")
+    reason: str | None = Field(None, description="The reason of the error.")
+    pricing: Any = Field(None, description="The price, as the provider reports it.")
+    conversation: Any = Field(None, description="The conversation, as the provider reports it.")
 
 
 class File(BaseModel):
     """A file of a message."""
 
     url: str | None = Field(
-        description="The link that was given, or our own copy; relative where PUBLIC_URL is not set.",
+        description="The link that was sent, or our copy; relative if PUBLIC_URL is not set.",
         json_schema_extra=example(f"https://bots.example.com/api/v2/media/0128/{_ID}"),
     )
     mimeType: str | None = Field(json_schema_extra=example("image/jpeg"))
     filename: str | None
-    size: int | None = Field(description="Bytes, where they are known.")
-    sha256: str | None = Field(description="As it is known: in hex, or as the provider writes it.")
+    size: int | None = Field(description="Size in bytes, if it is known.")
+    sha256: str | None = Field(description="In hex, or as the provider writes it.")
     voice: bool
 
 
 class Reference(BaseModel):
     """Another message."""
 
-    id: str = Field(description="The provider's id of it.", json_schema_extra=example("wamid.HBgL…"))
+    id: str = Field(description="The provider's ID of the message.", json_schema_extra=example("wamid.HBgL…"))
 
 
 class Message(BaseModel):
-    """A message of either direction and its whole life."""
+    """A sent or received message, with its whole history."""
 
     messageId: str = Field(json_schema_extra=example(_ID))
     companyId: str = Field(json_schema_extra=example("0128"))
     chatId: str = Field(json_schema_extra=example("60123456789"))
-    phoneIndex: int | None = Field(description="The company's number; null where the old system did not say.")
+    phoneIndex: int | None = Field(description="The bot; null if the old system did not store it.")
     direction: Literal["inbound", "outbound"]
     fromMe: bool
-    kind: str = Field(description="What it is; as the provider calls it.", json_schema_extra=example("text"))
+    kind: str = Field(description="Its kind, as the provider calls it.", json_schema_extra=example("text"))
     payload: dict[str, Any] = Field(
-        description="Ours: what was asked to be sent. Theirs: the message as the provider has it, if that says more.",
+        description="Sent: the content of the request. Received: the provider's own message, if it says more.",
         json_schema_extra=example({"message": "Hello"}),
     )
-    body: str | None = Field(description="What a person reads: text, caption, title.")
+    body: str | None = Field(description="The text, caption or title.")
     media: File | None
     reaction: str | None = Field(description="The latest reaction to it.", json_schema_extra=example("👍"))
     edited: bool
     replyTo: Reference | None = Field(description="The message that it replies to.")
-    author: str | None = Field(description="Ours: `userName`. Theirs: the name in their profile.")
+    author: str | None = Field(description="Sent: `userName`. Received: the name in the sender's profile.")
     status: str = Field(
-        description=f"Ours: {', '.join(Status)}. Theirs: received, or revoked.", json_schema_extra=example("delivered")
+        description=f"Sent: {', '.join(Status)}. Received: received, or revoked.",
+        json_schema_extra=example("delivered"),
     )
-    statuses: list[StatusEntry] = Field(description="Every status that it reached, and every attempt.")
-    attempts: int = Field(description="Finished attempts to send it.")
-    error: Reason | None = Field(description="Why the last attempt did not succeed, if it did not.")
-    hold: Hold | None = Field(description="Why it does not leave, while something holds its number.")
-    providerId: str | None = Field(description="The provider's id, once it has the message.")
+    statuses: list[StatusEntry] = Field(description="Every status that it reached, and every attempt to send it.")
+    attempts: int = Field(description="Number of finished attempts to send it.")
+    error: Reason | None = Field(description="Why the last attempt failed, if it did.")
+    hold: Hold | None = Field(description="Why it is not sent yet, if its bot is held.")
+    providerId: str | None = Field(description="The provider's ID, once the provider has accepted the message.")
     timestamp: str | None = Field(
-        description="Ours: when it was accepted. Theirs: when it was sent.", json_schema_extra=example(_TIME)
+        description="Sent: when it was accepted. Received: when its sender sent it.", json_schema_extra=example(_TIME)
     )
     updatedAt: str | None = Field(json_schema_extra=example(_TIME))
 
@@ -216,10 +220,10 @@ class OneMessage(Message):
 
 
 class ReplyWindow(BaseModel):
-    """The 24 hours after the other side wrote: while they last anything may be sent, afterwards templates alone."""
+    """The 24 hours after the last message of the chat's other side. After that, only templates may be sent."""
 
     open: bool
-    expiresAt: str | None = Field(description="When, in UTC; null where they never wrote.")
+    expiresAt: str | None = Field(description="When it ends, in UTC; null if the other side never wrote.")
 
 
 class MessagePage(BaseModel):
@@ -227,26 +231,26 @@ class MessagePage(BaseModel):
 
     success: Literal[True]
     messages: list[Message]
-    nextCursor: str | None = Field(description="Ask with it for the next page; null on the last.")
-    window: ReplyWindow | None = Field(description="Null for numbers whose channel has none.")
+    nextCursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
+    window: ReplyWindow | None = Field(description="Null if no bot of the chat has such a window.")
 
 
 class Alive(BaseModel):
-    """The process lives."""
+    """The process answers."""
 
     success: Literal[True]
     status: str = Field(json_schema_extra=example("ok"))
     process: str = Field(json_schema_extra=example("api"))
-    uptime: int = Field(description="Seconds.")
+    uptime: int = Field(description="Seconds since the process started.")
 
 
 class ProcessHealth(BaseModel):
-    """How a process is, all its instances together."""
+    """The health of a program, all its instances together."""
 
     processName: str = Field(json_schema_extra=example("meta"))
     status: Literal["healthy", "degraded", "stopped", "down"]
     uptime: int = Field(description="Seconds, of the oldest instance.")
-    memory: float = Field(description="MB, of all instances.")
+    memory: float = Field(description="MB, of all instances together.")
     activeBots: int
 
 
@@ -254,26 +258,26 @@ Source = Literal["database", "local"]
 
 
 class AllHealth(BaseModel):
-    """How all processes are."""
+    """The health of all programs."""
 
     success: Literal[True]
     processes: list[ProcessHealth]
     source: Source = Field(
-        description="`local`: from the files on this machine, because the database did not answer in time."
+        description="`local`: from this machine's heartbeat files, because the database did not answer in time."
     )
 
 
 class ProcessPath(BaseModel):
-    """A process."""
+    """The path of a program."""
 
-    process: str = Field(description="Its name.", json_schema_extra=example("meta"))
+    process: str = Field(description="The name of the program.", json_schema_extra=example("meta"))
 
 
 class Metrics(ProcessHealth):
-    """What a process has done since it started."""
+    """Figures of a program since it started."""
 
     success: Literal[True]
-    cpu: float = Field(description="Percent of one processor, of all instances.")
-    messagesProcessed: int = Field(description="Messages that the API accepted; messages and webhooks of a channel.")
+    cpu: float = Field(description="Percent of one processor, of all instances together.")
+    messagesProcessed: int = Field(description="The API: accepted messages. A channel: messages and webhooks.")
     errors: int
     source: Source

@@ -1,4 +1,4 @@
-"""The shapes of numbers: what is asked to be linked, and how a number is shown."""
+"""Pydantic models of bots: how one is linked, and how it is shown."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,7 +7,7 @@ from pydantic.alias_generators import to_camel
 
 from services.api.schemas.base import CompanyId, PhoneIndex
 
-#: Messages a second that Meta lets a number send and receive, at most ("Throughput").
+#: Maximum rate of a number at Meta, in messages a second (Cloud API, "Throughput").
 MAX_RATE = 1000
 
 ProviderNumber = Annotated[str, Field(pattern=r"^[0-9]{1,32}$")]
@@ -20,61 +20,65 @@ class _Shape(BaseModel):
 
 
 class LinkRequest(_Shape):
-    """What is to be linked, or changed."""
+    """A number to link, or the changes of a bot."""
 
-    company: CompanyId | None = Field(None, description="The company, where an operator's key is used.")
-    phone_index: PhoneIndex = Field(0, description="Which of the company's numbers it is.")
-    type: BotType | None = Field(None, description="How the number is reached; a new one: `meta_direct`.")
+    company: CompanyId | None = Field(None, description="The company; required with an operator's key.")
+    phone_index: PhoneIndex = Field(0, description="The index of the bot within the company.")
+    type: BotType | None = Field(None, description="How the number is reached; for a new bot `meta_direct` by default.")
     phone_number_id: ProviderNumber | None = Field(
-        None, description="The number's id in Meta's API. WhatsApp Web numbers have none, 360dialog tells its own."
+        None, description="The number's ID in Meta's API. WhatsApp Web numbers have none; 360dialog reports its own."
     )
     waba_id: ProviderNumber | None = Field(
-        None, description="The id of the business account that the number is in; left out, Meta is asked for it."
+        None, description="The ID of the number's business account; by default Meta is asked for it."
     )
     display_number: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,50}$")] | None = Field(
-        None, description="How people know the number; Meta tells it otherwise."
+        None, description="The phone number as people know it; by default Meta is asked for it."
     )
     token: Credential | None = Field(None, repr=False, description="Meta's access token, or 360dialog's API key.")
-    code: Credential | None = Field(None, repr=False, description="Of the embedded signup, instead of a token.")
+    code: Credential | None = Field(None, repr=False, description="The embedded signup's code, instead of a token.")
     pin: Annotated[str, Field(pattern=r"^[0-9]{6}$", json_schema_extra={"writeOnly": True})] | None = Field(
-        None, repr=False, description="Six digits of the two-step verification, to register the number with."
+        None, repr=False, description="The six digits of the two-step verification, which register the number."
     )
-    coexistence: bool = Field(False, description="The number stays in use on a phone: it is not registered.")
-    set_webhook: bool = Field(False, description="Have webhooks sent to our address, whatever the app's is.")
-    verify: bool = Field(True, description="`false`: nobody is asked. Needs an operator's key.")
+    coexistence: bool = Field(False, description="The number stays in use on a phone, so it is not registered.")
+    set_webhook: bool = Field(False, description="Have webhooks sent here, even if the app has another address.")
+    verify: bool = Field(True, description="`false`: link without asking the provider. Needs an operator's key.")
     rate: float | None = Field(
-        None, ge=0, le=MAX_RATE, allow_inf_nan=False, description="Messages a second, at most; 0: the usual."
+        None,
+        ge=0,
+        le=MAX_RATE,
+        allow_inf_nan=False,
+        description="Maximum messages a second; 0: the channel's default.",
     )
 
 
 class BotQuery(BaseModel):
-    """Whose numbers."""
+    """Filters bots."""
 
-    company: CompanyId | None = Field(None, description="Only those of this company.")
+    company: CompanyId | None = Field(None, description="Only bots of this company.")
 
 
 class BotPath(_Shape):
-    """One number."""
+    """The path of a bot."""
 
     company_id: CompanyId
     phone_index: PhoneIndex
 
 
 class RemoveQuery(BaseModel):
-    """How to remove it."""
+    """How to remove a bot."""
 
-    force: bool = Field(False, description="Give up the messages that wait for it.")
+    force: bool = Field(False, description="Fail the messages that wait for the bot.")
 
 
 class Held(BaseModel):
-    """Why a number sends nothing."""
+    """A hold: the bot sends nothing."""
 
-    until: str = Field(description="When it goes on by itself; `infinity`: once somebody acts.")
+    until: str = Field(description="When the hold ends by itself; `infinity`: when an operator has acted.")
     reason: str | None
 
 
 class Outage(BaseModel):
-    """The number's provider cannot be reached, or serves nobody: its messages wait, and leave by themselves."""
+    """An outage of the bot's provider. Its messages wait, and are sent once it is over."""
 
     since: str
     code: str = Field(json_schema_extra={"example": "network"})
@@ -82,14 +86,14 @@ class Outage(BaseModel):
 
 
 class Check(BaseModel):
-    """What the last check found as a whole."""
+    """The result of the last check."""
 
     status: Literal["ok", "warning", "error"]
     at: str | None
 
 
 class ProblemFound(BaseModel):
-    """One thing that is wrong with a number."""
+    """A problem of a bot."""
 
     level: Literal["warning", "error"]
     code: str = Field(json_schema_extra={"example": "token_expires"})
@@ -98,18 +102,18 @@ class ProblemFound(BaseModel):
 
 
 class BotShape(BaseModel):
-    """A number."""
+    """A bot."""
 
     companyId: str
     phoneIndex: int
     type: str
-    process: str = Field(description="The process that serves it.")
+    process: str = Field(description="The channel of the bot.")
     status: str
     phoneNumberId: str | None
     wabaId: str | None
     displayNumber: str | None
-    rate: float | None = Field(description="Messages a second, at most; null: the usual.")
-    waiting: int = Field(description="Messages that are not sent yet.")
+    rate: float | None = Field(description="Maximum messages a second; null: the default of the channel.")
+    waiting: int = Field(description="Number of messages that are not sent yet.")
     held: Held | None
     outage: Outage | None
     check: Check | None
@@ -117,47 +121,47 @@ class BotShape(BaseModel):
 
 
 class OneBot(BaseModel):
-    """One number."""
+    """One bot."""
 
     success: Literal[True]
     bot: BotShape
 
 
 class BotList(BaseModel):
-    """Numbers."""
+    """Bots."""
 
     success: Literal[True]
     bots: list[BotShape]
 
 
 class Verified(BaseModel):
-    """What the provider said when the number was linked."""
+    """What the provider reported when the number was linked."""
 
     name: str | None
     displayNumber: str | None
 
 
 class LinkedBot(OneBot):
-    """A number that was linked."""
+    """A bot that was linked."""
 
-    verified: Verified | None = Field(description="null: nobody was asked.")
-    next: list[str] = Field(description="What is left to do.")
+    verified: Verified | None = Field(description="null: the provider was not asked.")
+    next: list[str] = Field(description="The steps that remain.")
 
 
 class VerifiedBot(OneBot):
-    """A number and what its provider says of it."""
+    """A bot and the report of its provider."""
 
     report: dict[str, Any]
     problems: list[ProblemFound]
 
 
 class Removed(BaseModel):
-    """The number is gone."""
+    """The bot was removed."""
 
     success: Literal[True]
-    failedMessages: int = Field(description="Messages that were given up with it.")
+    failedMessages: int = Field(description="Number of messages that failed because of it.")
 
 
 def camel(found: dict[str, Any]) -> dict[str, Any]:
-    """The same with names in camel case."""
+    """The same fields with names in camel case."""
     return {to_camel(name): value for name, value in found.items()}

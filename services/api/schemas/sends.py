@@ -1,15 +1,25 @@
-"""The bodies of requests that send, as the OpenAPI document shows them; `services.api.messages.payloads` reads them."""
+"""Pydantic models of the bodies of sends, for the OpenAPI document.
+
+`services.api.messages.request_fields` reads the bodies; a property test compares the two.
+"""
 
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from services.api.messages.payloads import MAX_CAPTION, MAX_LANGUAGE, MAX_PARTS, MAX_TEMPLATE, MAX_VARIABLE
-from services.api.messages.uploads import MAX_FILENAME
+from services.api.messages.request_fields import (
+    MAX_LANGUAGE,
+    MAX_PARTS,
+    MAX_REACTION,
+    MAX_SHORT,
+    MAX_TEMPLATE,
+    MAX_VARIABLE,
+)
 from services.api.schemas.base import example
+from services.connectors.limits import MAX_CAPTION
 from services.message import MAX_TEXT
 
-#: One of a company's numbers; front-ends write it either way.
+#: The index of a company's bot. Front-ends send it as a number or as a string.
 AnyPhoneIndex = Annotated[int, Field(ge=0, lt=10**9)] | Annotated[str, Field(pattern="^[0-9]{1,9}$")]
 
 _LINK = "A http(s) link, or a data URL such as `data:image/png;base64,iVBORw0…`."
@@ -17,17 +27,19 @@ _LINK = "A http(s) link, or a data URL such as `data:image/png;base64,iVBORw0…
 
 class _Body(BaseModel):
     phoneIndex: AnyPhoneIndex = Field(
-        0, description="Which of the company's numbers sends it; a number, or one as a string."
+        0, description="The index of the bot that sends the message; a number, or a string of digits."
     )
 
 
 class _Message(_Body):
-    userName: str | None = Field(None, max_length=255, description="Who wrote it; kept in the history.")
+    userName: str | None = Field(
+        None, max_length=MAX_SHORT, description="The person who wrote the message; stored with the history."
+    )
 
 
 class _Reply(_Message):
     quotedMessageId: str | None = Field(
-        None, max_length=255, description="The message that this one replies to; any id of it."
+        None, max_length=MAX_SHORT, description="The message that this one replies to: any ID of it."
     )
 
 
@@ -35,18 +47,18 @@ class TextMessage(_Reply):
     """A text to send."""
 
     message: str = Field(min_length=1, max_length=MAX_TEXT, description="The text.")
-    mentions: list[str] = Field(
+    mentions: list[str] | None = Field(
         [], max_length=MAX_PARTS, json_schema_extra=example(["60123456789"]),
-        description="People whom the text mentions as `@60123456789`: their numbers. WhatsApp Web bots alone.",
+        description="The phone numbers of the people whom the text mentions as `@60123456789`. WhatsApp Web bots only.",
     )  # fmt: skip
 
 
 class MediaMessage(_Reply):
-    """What all messages with a file have in common."""
+    """The fields of every message with a file."""
 
 
 class _Captioned(MediaMessage):
-    caption: str | None = Field(None, max_length=MAX_CAPTION, description="What is said with it.")
+    caption: str | None = Field(None, max_length=MAX_CAPTION, description="The caption of the file.")
 
 
 class ImageMessage(_Captioned):
@@ -62,10 +74,10 @@ class VideoMessage(_Captioned):
 
 
 class AudioMessage(MediaMessage):
-    """Sound to send."""
+    """An audio file to send."""
 
     audioUrl: str = Field(description=_LINK, json_schema_extra=example("https://example.com/note.ogg"))
-    voice: bool = Field(False, description="As a voice message, with its waveform; OGG with Opus only.")
+    voice: bool = Field(False, description="Send it as a voice message, with its waveform; OGG with Opus only.")
 
 
 class DocumentMessage(_Captioned):
@@ -73,7 +85,7 @@ class DocumentMessage(_Captioned):
 
     documentUrl: str = Field(description=_LINK, json_schema_extra=example("https://example.com/invoice.pdf"))
     filename: str | None = Field(
-        None, max_length=MAX_FILENAME, description="The name to show; without it, the file's own.",
+        None, max_length=MAX_SHORT, description="The name that the recipient sees; by default the file's own name.",
         json_schema_extra=example("invoice.pdf"),
     )  # fmt: skip
 
@@ -85,68 +97,69 @@ class StickerMessage(MediaMessage):
 
 
 class TemplateMessage(_Message):
-    """A template to send: what may be sent when the chat's window is closed."""
+    """A template to send. Templates may also be sent after the chat's window of 24 hours has closed."""
 
     templateName: str = Field(
-        min_length=1, max_length=MAX_TEMPLATE, description="Its name, as the provider has it.",
+        min_length=1, max_length=MAX_TEMPLATE, description="Its name at the provider.",
         json_schema_extra=example("order_ready"),
     )  # fmt: skip
     language: str = Field(
-        min_length=1, max_length=MAX_LANGUAGE, description="Its language's code.", json_schema_extra=example("en_US")
-    )
-    variables: list[Annotated[str, Field(max_length=MAX_VARIABLE)] | int | float] = Field(
+        min_length=1, max_length=MAX_LANGUAGE, description="The code of its language.",
+        json_schema_extra=example("en_US"),
+    )  # fmt: skip
+    variables: list[Annotated[str, Field(max_length=MAX_VARIABLE)] | int | float | None] | None = Field(
         [], max_length=MAX_PARTS, description="The variables of its body, {{1}} first.",
         json_schema_extra=example(["Aina", "17"]),
     )  # fmt: skip
     components: list[dict[str, Any]] | None = Field(
         None, max_length=MAX_PARTS,
-        description="Header, body and buttons in the provider's own form, in place of `variables`.",
+        description="Header, body and buttons in the provider's own form, instead of `variables`.",
     )  # fmt: skip
 
 
 class ReactionRequest(BaseModel):
-    """A reaction to a message, or its end."""
+    """A reaction to a message, or its removal."""
 
     reaction: str = Field(
-        max_length=64,
-        description="One emoji; an empty string takes the reaction back.",
+        max_length=MAX_REACTION,
+        description="One emoji; an empty string removes the reaction.",
         json_schema_extra=example("👍"),
     )
     phoneIndex: AnyPhoneIndex | None = Field(
-        None, description="The number that the message belongs to; needed where several messages have the same id."
+        None, description="The bot of the message; needed only if messages of several bots have the same ID."
     )
 
 
 class ReadRequest(BaseModel):
-    """That a message was read."""
+    """Marks a message as read."""
 
-    typing: bool = Field(False, description="Show as well that an answer is being typed, for 25 seconds at most.")
-    phoneIndex: AnyPhoneIndex | None = Field(None, description="The number that the message came to.")
+    typing: bool = Field(False, description="Also show that an answer is being typed, for up to 25 seconds.")
+    phoneIndex: AnyPhoneIndex | None = Field(None, description="The bot that received the message.")
 
 
 class EditRequest(BaseModel):
     """A new text for a message."""
 
     newMessage: str = Field(min_length=1, max_length=MAX_TEXT, json_schema_extra=example("Hello!"))
-    phoneIndex: AnyPhoneIndex | None = Field(None, description="The number that the message left by.")
+    phoneIndex: AnyPhoneIndex | None = Field(None, description="The bot that sent the message.")
 
 
 class DeleteRequest(BaseModel):
-    """Whose copy of a message is to go."""
+    """How to delete a message."""
 
-    deleteForEveryone: bool = Field(True, description="The other side's as well.")
-    phoneIndex: AnyPhoneIndex | None = Field(None, description="The number that the message left by.")
+    deleteForEveryone: bool = Field(True, description="`false`: only on the bot's own devices.")
+    phoneIndex: AnyPhoneIndex | None = Field(None, description="The bot that sent the message.")
 
 
-def json_body(shape: type[BaseModel], required: bool = True, **examples: Any) -> dict[str, Any]:
-    """The OpenAPI request body of a shape, with examples by name."""
-    content = {"schema": shape.model_json_schema(), "examples": {name: {"value": it} for name, it in examples.items()}}
+def json_body(model: type[BaseModel], required: bool = True, **examples: Any) -> dict[str, Any]:
+    """The OpenAPI request body of a model, with examples by name."""
+    content = {"schema": model.model_json_schema(), "examples": {name: {"value": it} for name, it in examples.items()}}
     return {"required": required, "content": {"application/json": content}}
 
 
-def form_or_json(shape: type[MediaMessage], url_field: str) -> dict[str, Any]:
-    """The same as JSON with a link, and as a form with the file."""
-    schema = shape.model_json_schema()
+def form_or_json(model: type[MediaMessage], url_field: str) -> dict[str, Any]:
+    """The OpenAPI request body of a message with a file: JSON with a link, or a form with the file."""
+    schema = model.model_json_schema()
     properties = {name: field for name, field in schema["properties"].items() if name != url_field}
     file = {"type": "string", "format": "binary", "description": "The file."}
     form = {"type": "object", "properties": properties | {"file": file}, "required": ["file"]}

@@ -1,4 +1,4 @@
-"""The shapes of WhatsApp Web sessions: how one is shown, and how it is linked."""
+"""Pydantic models of WhatsApp Web sessions."""
 
 from typing import Annotated, Any, Literal
 
@@ -17,28 +17,28 @@ class _Shape(BaseModel):
 
 
 class SessionQuery(BaseModel):
-    """Whose sessions."""
+    """Filters sessions."""
 
-    company: CompanyId | None = Field(None, description="Only those of this company.")
+    company: CompanyId | None = Field(None, description="Only sessions of this company.")
 
 
 class SessionPath(_Shape):
-    """One session."""
+    """The path of a session."""
 
     company_id: CompanyId
     phone_index: PhoneIndex
 
 
 class QrQuery(BaseModel):
-    """How the QR code is wanted."""
+    """The format of the QR code."""
 
     format: Literal["svg", "png", "text", "json"] | None = Field(
-        None, description="Without it, what `Accept` prefers; JSON where it does not say."
+        None, description="By default the type that the header `Accept` prefers, otherwise JSON."
     )
 
 
 class PairingRequest(_Shape):
-    """Which phone is to be linked."""
+    """The phone to link."""
 
     phone_number: Annotated[str, Field(pattern=r"^\+?[0-9]{7,15}$")] = Field(
         description="The phone's number in international form.", json_schema_extra=example("60123456789")
@@ -46,12 +46,14 @@ class PairingRequest(_Shape):
 
 
 class BlockShape(BaseModel):
-    """Why a session is not started."""
+    """A block, which keeps the session from starting."""
 
     kind: str = Field(description="`failed_starts`, `logged_out`, `conflict`, `banned`, `wrong_number` or `operator`.")
     reason: str
     since: str = Field(json_schema_extra=example(_TIME))
-    until: str | None = Field(description="null: until an operator unblocks it.", json_schema_extra=example(_TIME))
+    until: str | None = Field(
+        description="null: an operator must unblock the session.", json_schema_extra=example(_TIME)
+    )
 
 
 class SessionShape(BaseModel):
@@ -61,14 +63,14 @@ class SessionShape(BaseModel):
     phoneIndex: int
     name: str = Field(json_schema_extra=example("0128-0"))
     status: State
-    reason: str | None = Field(description="Why it is so, or what is wrong with it.")
-    wanted: bool = Field(description="Whether it is to run: `start` and `stop` say so.")
-    number: str | None = Field(description="Digits of the number that it is linked to.")
-    changedAt: str | None = Field(description="When it took this status.", json_schema_extra=example(_TIME))
+    reason: str | None = Field(description="The reason of the status, or a problem of the session.")
+    wanted: bool = Field(description="Whether the session should run; `start` and `stop` change it.")
+    number: str | None = Field(description="The phone number that it is linked to, in digits.")
+    changedAt: str | None = Field(description="When it reached this status.", json_schema_extra=example(_TIME))
     lastBeat: str | None = Field(
-        description="When its page last proved that it answers and is connected.", json_schema_extra=example(_TIME)
+        description="When its page last answered and was connected.", json_schema_extra=example(_TIME)
     )
-    memoryMb: float | None = Field(description="Of the process and its browser, proportional (PSS).")
+    memoryMb: float | None = Field(description="Memory of the process and its browser (PSS).")
     versions: dict[str, Any] = Field(json_schema_extra=example({"waJs": "4.6.1"}))
     block: BlockShape | None
 
@@ -88,15 +90,15 @@ class SessionList(BaseModel):
 
 
 class QrCode(BaseModel):
-    """What is to be scanned. It is a credential: whoever scans it links their phone."""
+    """The QR code to scan. It is a credential: the phone that scans it is linked."""
 
     success: Literal[True]
     qr: str = Field(description="The text of the QR code.")
-    expiresAt: str | None = Field(description="When the next one takes its place.", json_schema_extra=example(_TIME))
+    expiresAt: str | None = Field(description="When another QR code replaces it.", json_schema_extra=example(_TIME))
 
 
 class PairingCode(BaseModel):
-    """What is to be typed into the phone."""
+    """The code to enter on the phone."""
 
     success: Literal[True]
     code: str = Field(json_schema_extra=example("ABCD-EFGH"))
@@ -104,15 +106,15 @@ class PairingCode(BaseModel):
 
 
 class Found(BaseModel):
-    """Something that is needed of the page."""
+    """A function that bisnesctl needs of the page."""
 
     name: str = Field(json_schema_extra=example("WPP.chat.sendTextMessage"))
     ok: bool
-    detail: str = Field(description="What is there, or what is wrong; may be empty.")
+    detail: str = Field(description="What was found, or what is wrong; may be empty.")
 
 
 class Examination(BaseModel):
-    """What a session's page has."""
+    """The functions of a session's page."""
 
     success: Literal[True]
     findings: list[Found]

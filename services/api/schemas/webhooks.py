@@ -1,4 +1,4 @@
-"""The shapes of webhooks and their deliveries, as the OpenAPI document shows them."""
+"""Pydantic models of webhooks and their deliveries."""
 
 from typing import Annotated, Literal
 
@@ -18,7 +18,7 @@ Secret = Annotated[
         min_length=16,
         max_length=255,
         pattern=r"^[\x20-\x7e]+$",
-        description="Signs each call; printable ASCII. Without it, one is made and shown in the answer, once.",
+        description="Signs each call; printable ASCII. By default a secret is generated and shown once, in the answer.",
     ),
 ]
 Url = Annotated[
@@ -53,79 +53,79 @@ class _Named(_Body):
 class NewWebhook(_Named):
     """A webhook to register."""
 
-    company: CompanyId | None = Field(None, description="Whose events; asked of operators alone.")
+    company: CompanyId | None = Field(None, description="The company; required with an operator's key.")
     url: Url
     events: Names
     secret: Secret | None = None
 
 
 class WebhookChange(_Named):
-    """What is to be different; the rest stays."""
+    """The fields to change; the others stay as they are."""
 
     url: Url | None = None
     events: Names | None = None
     active: bool | None = Field(
-        None, description="An inactive webhook gets no new events; those that wait go out once it is active again."
+        None, description="An inactive webhook gets no new events. Events that wait are sent once it is active again."
     )
 
 
 class Rotation(_Body):
-    """A secret to be replaced."""
+    """A new secret."""
 
     secret: Secret | None = None
     overlapSeconds: int = Field(
-        86400, ge=0, le=30 * 86400, description="Seconds for which calls are signed with the old secret as well."
+        86400, ge=0, le=30 * 86400, description="Seconds for which calls are also signed with the old secret."
     )
 
 
 class Replay(_Body):
-    """What is to be told again: one event, or everything since an event or a moment."""
+    """The events to send again: one event, or all since an event or a time."""
 
     eventId: Text | None = Field(None, json_schema_extra={"example": _EVENT})
     since: int | Text | None = Field(
         None,
-        description="The id of an event (those after it), or a moment: ISO 8601, or milliseconds since the epoch.",
+        description="The ID of an event (events after it), or a time: ISO 8601, or milliseconds since the epoch.",
         json_schema_extra={"example": _TIME},
     )
-    limit: int = Field(1000, ge=1, le=10000, description="Events that are queued, at most.")
+    limit: int = Field(1000, ge=1, le=10000, description="Maximum number of events.")
 
 
 class WebhookPath(BaseModel):
-    """Which webhook."""
+    """The path of a webhook."""
 
-    webhookId: str = Field(description="Its id.", json_schema_extra={"example": _ID})
+    webhookId: str = Field(description="The ID of the webhook.", json_schema_extra={"example": _ID})
 
 
 class CompanyQuery(BaseModel):
-    """Whose webhooks."""
+    """The company of the webhooks."""
 
-    company: CompanyId | None = Field(None, description="Asked of operators alone.")
+    company: CompanyId | None = Field(None, description="The company; required with an operator's key.")
 
 
 class DeliveryQuery(BaseModel):
-    """Which deliveries."""
+    """A page of deliveries."""
 
     status: Literal["pending", "delivered", "dead"] | None = None
     cursor: int | None = Field(
-        None, ge=0, lt=2**63, description="`nextCursor` of the page before; without it, the newest."
+        None, ge=0, lt=2**63, description="`nextCursor` of the previous page; without it, the newest deliveries."
     )
-    limit: int = Field(50, ge=1, le=200, description="Deliveries on a page, at most.")
+    limit: int = Field(50, ge=1, le=200, description="Maximum number of deliveries on the page.")
 
 
 class Webhook(BaseModel):
-    """A webhook; its secret is never shown."""
+    """A webhook, without its secret."""
 
     id: str = Field(json_schema_extra={"example": _ID})
     company: str
     url: str = Field(json_schema_extra={"example": _URL})
     events: list[str]
     active: bool
-    pending: int = Field(description="Events that wait for it.")
-    failures: int = Field(description="Calls that failed since the last one that did not.")
+    pending: int = Field(description="Number of events that wait for it.")
+    failures: int = Field(description="Number of calls that failed since the last one that succeeded.")
     lastError: str | None = Field(description="Why the last call failed, if it did.")
-    pausedUntil: str | None = Field(description="Until then it is not called, since it kept failing.")
+    pausedUntil: str | None = Field(description="Until then it is not called, because it kept failing.")
     lastDeliveredAt: str | None = Field(json_schema_extra={"example": _TIME})
-    previousSecretUntil: str | None = Field(description="Until then calls are signed with the secret before as well.")
+    previousSecretUntil: str | None = Field(description="Until then calls are also signed with the previous secret.")
     createdAt: str = Field(json_schema_extra={"example": _TIME})
     updatedAt: str = Field(json_schema_extra={"example": _TIME})
 
@@ -138,7 +138,7 @@ class OneWebhook(BaseModel):
 
 
 class WebhookWithSecret(OneWebhook):
-    """A webhook and its secret, shown this once."""
+    """A webhook and its secret, which is shown only once."""
 
     secret: str
 
@@ -151,10 +151,10 @@ class WebhookList(BaseModel):
 
 
 class Delivery(BaseModel):
-    """What became of an event at a webhook."""
+    """The delivery of an event to a webhook."""
 
     eventId: str = Field(json_schema_extra={"example": _EVENT})
-    event: str | None = Field(description="Its name; null once the event itself is not kept any more.")
+    event: str | None = Field(description="Its name; null once the event has been deleted.")
     chatId: str | None
     status: Literal["pending", "delivered", "dead"]
     attempts: int
@@ -170,15 +170,15 @@ class DeliveryPage(BaseModel):
 
     success: Literal[True]
     deliveries: list[Delivery]
-    nextCursor: str | None = Field(description="Ask with it for the next page; null on the last.")
+    nextCursor: str | None = Field(description="`cursor` of the next page; null on the last page.")
 
 
 class Replayed(BaseModel):
-    """What was queued."""
+    """The events that were queued."""
 
     success: Literal[True]
-    count: int = Field(description="Events that were queued again; those that waited already are not counted.")
-    next: str | None = Field(description="Where the limit was reached: go on with this as `since`.")
+    count: int = Field(description="Number of events that were queued again, without those that were waiting already.")
+    next: str | None = Field(description="If the limit was reached: `since` of the next request.")
 
 
 class Tested(BaseModel):

@@ -1,10 +1,10 @@
-"""Background jobs for Meta's numbers."""
+"""The background jobs of Meta's bots."""
 
 from collections.abc import Callable
 
 from bisnesctl.settings import Settings
 from services.connectors.meta.downloads import Downloads
-from services.connectors.meta.number_checks import Checks
+from services.connectors.meta.number_checks import NumberChecks
 from services.database.connection import Database
 from services.media.store import media_store
 from services.message import Bot
@@ -12,9 +12,9 @@ from services.runtime.background_jobs import BackgroundJobs
 
 
 def of_meta(settings: Settings, database: Database, bot_of: Callable[[int], Bot | None]) -> BackgroundJobs:
-    """What is to be done for Meta's numbers beside sending: fetch the files that came in, ask how the numbers are."""
+    """The jobs beside sending: download received files, and check the phone numbers."""
     return BackgroundJobs(
         database,
         downloads=Downloads(settings, database, bot_of, media_store(settings)),
-        checks=Checks(settings, bot_of),
+        checks=NumberChecks(settings, bot_of),
     )

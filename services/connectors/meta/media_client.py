@@ -1,4 +1,4 @@
-"""Files that came in, as long as they are with the provider: what it says of one, and how it is asked for it."""
+"""Client for the providers' descriptions of received files: where a file is, and how to request it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,29 +8,31 @@ import requests
 from requests.auth import AuthBase
 
 from bisnesctl.settings import Settings
-from services.connectors.meta.provider import DIALOG360, Provider
-from services.connectors.meta.translation import responses
+from services.connectors.meta.translation import errors
+from services.connectors.meta.translation.connector import DIALOG360, Provider
 from services.message import Bot, Rejected
 
-#: Seconds to connect and to wait for what the provider says of a file.
-TIMEOUT = (5, 30)
-#: Hosts of Meta that may see a token, with everything below those that begin with a dot.
-TRUSTED = ("lookaside.fbsbx.com", ".fbcdn.net", ".whatsapp.net", "graph.facebook.com")
-#: The host in whose place 360dialog serves files (360dialog, "Media": retrieve and download).
-SWAPPED = "lookaside.fbsbx.com"
+#: Limit to connect.
+CONNECT_TIMEOUT_SECONDS = 5
+#: Limit for the provider's answer.
+READ_TIMEOUT_SECONDS = 30
+#: Hosts of Meta that may receive a token. A leading dot stands for all hosts below.
+TRUSTED_HOSTS = ("lookaside.fbsbx.com", ".fbcdn.net", ".whatsapp.net", "graph.facebook.com")
+#: The host that must be replaced by 360dialog's own (360dialog, "Media": retrieve and download).
+REPLACED_HOST = "lookaside.fbsbx.com"
 
 
-class Lost(Exception):
-    """The provider has no such file any more, or never had."""
+class FileLost(Exception):
+    """The provider no longer has the file, or never had it."""
 
 
-class NotNow(Exception):
-    """The provider does not give the file just now."""
+class FileUnavailable(Exception):
+    """The provider cannot deliver the file at the moment."""
 
 
 @dataclass(frozen=True, slots=True)
-class Remote:
-    """A file of the provider's. Its address lives for 5 minutes (Cloud API reference, "Media": retrieve media URL)."""
+class RemoteFile:
+    """A file at the provider. Its address is valid for 5 minutes (Cloud API reference, "Media": retrieve media URL)."""
 
     url: str
     mime_type: str | None
@@ -38,48 +40,51 @@ class Remote:
     size: int | None  # bytes
 
 
-class Received:
+class MediaClient:
     """Asks the providers about files. Safe for threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._provider = Provider(settings)
-        self._graph, self._dialog360 = settings.graph_url, settings.dialog360_base
+        self._graph = settings.graph_url
+        self._dialog360 = settings.dialog360_base
 
-    def find(self, bot: Bot, media_id: str) -> Remote:
-        """Where a file is now. Raises `Lost` and `NotNow`; neither shows a credential or a file's address."""
+    def find(self, bot: Bot, media_id: str) -> RemoteFile:
+        """Find the current address of a file. Raises `FileLost` and `FileUnavailable`, which show no secret."""
         url = self._provider.file_url(bot, media_id)
         credential = _Header(self._provider.header(bot))
         try:
-            answer = requests.get(url, auth=credential, timeout=TIMEOUT, allow_redirects=False)
+            answer = requests.get(
+                url, auth=credential, timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS), allow_redirects=False
+            )
         except requests.RequestException as error:
-            raise NotNow(f"the provider cannot be reached ({type(error).__name__})") from None
-        said = responses.read(answer.content)
-        found = responses.field(said, "url")
+            raise FileUnavailable(f"the provider cannot be reached ({type(error).__name__})") from None
+        described = errors.read(answer.content)
+        found = errors.field(described, "url")
         if answer.status_code != 200 or not isinstance(found, str):
             raise _failure(answer.status_code, answer.content)
-        return Remote(self._swapped(bot, found), *_told(said))
+        return RemoteFile(self._replaced(bot, found), *_properties(described))
 
     def headers_for(self, bot: Bot, url: str) -> Sequence[str]:
-        """The header lines that an address is asked with: the credential, if it is one of the bot's provider."""
+        """The header lines for a request to this address: the credential, if the host is one of the provider's."""
         if bot.connection_type == DIALOG360:
             trusted = _is_below(url, self._dialog360)
         else:
             trusted = _is_below(url, self._graph) or _is_of_meta(url)
         return (self._provider.header(bot),) if trusted else ()
 
-    def _swapped(self, bot: Bot, url: str) -> str:
-        """360dialog's files are asked for at its own address, which knows the key."""
+    def _replaced(self, bot: Bot, url: str) -> str:
+        """The address, at 360dialog's own host if it is 360dialog's file: only that host knows the key."""
         try:
             parts = urlsplit(url)
         except ValueError:
             return url
-        if bot.connection_type != DIALOG360 or parts.hostname != SWAPPED:
+        if bot.connection_type != DIALOG360 or parts.hostname != REPLACED_HOST:
             return url
         return f"{self._dialog360}{parts.path}{f'?{parts.query}' if parts.query else ''}"
 
 
 class _Header(AuthBase):
-    """Sets one header; as `auth` it also keeps a .netrc from replacing it."""
+    """Sets one header. As `auth`, it also prevents a .netrc from replacing it."""
 
     def __init__(self, line: str) -> None:
         self._name, _, self._value = line.partition(": ")
@@ -89,8 +94,8 @@ class _Header(AuthBase):
         return request
 
 
-def _told(said: object) -> tuple[str | None, str | None, int | None]:
-    mime_type, sha256, size = (responses.field(said, name) for name in ("mime_type", "sha256", "file_size"))
+def _properties(described: object) -> tuple[str | None, str | None, int | None]:
+    mime_type, sha256, size = (errors.field(described, name) for name in ("mime_type", "sha256", "file_size"))
     size = int(size) if isinstance(size, str) and size.isascii() and size.isdigit() else size
     return (
         mime_type if isinstance(mime_type, str) else None,
@@ -100,14 +105,14 @@ def _told(said: object) -> tuple[str | None, str | None, int | None]:
 
 
 def _failure(status: int, body: bytes) -> Exception:
-    refusal = responses.refusal(status, body)
+    refusal = errors.refusal(status, body)
     if refusal is None:
-        return NotNow(f"the provider does not say where the file is ({responses.shown(status, body)})")
-    said = responses.read(body)
-    known = responses.error_of(said) is not None or isinstance(responses.field(said, "meta"), dict)
+        return FileUnavailable(f"the provider does not say where the file is ({errors.shown(status, body)})")
+    answer = errors.read(body)
+    known = errors.error_of(answer) is not None or isinstance(errors.field(answer, "meta"), dict)
     if isinstance(refusal, Rejected) or (status in (404, 410) and known):
-        return Lost(f"{refusal.reason} (code {refusal.code})")
-    return NotNow(f"{refusal.reason} (code {refusal.code})")
+        return FileLost(f"{refusal.reason} (code {refusal.code})")
+    return FileUnavailable(f"{refusal.reason} (code {refusal.code})")
 
 
 def _is_of_meta(url: str) -> bool:
@@ -117,12 +122,12 @@ def _is_of_meta(url: str) -> bool:
         return False
     host = parts.hostname or ""
     return parts.scheme == "https" and any(
-        host.endswith(name) if name.startswith(".") else host == name for name in TRUSTED
+        host.endswith(name) if name.startswith(".") else host == name for name in TRUSTED_HOSTS
     )
 
 
 def _is_below(url: str, base: str) -> bool:
-    """Whether an address is of the same server as `base`: same protocol, host and port."""
+    """Whether an address has the same protocol, host and port as `base`."""
     try:
         one, other = urlsplit(url), urlsplit(base)
         return (one.scheme, one.hostname, one.port) == (other.scheme, other.hostname, other.port)

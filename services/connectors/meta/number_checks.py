@@ -1,4 +1,4 @@
-"""The checks of the numbers with their providers, every few minutes, by whichever process comes first."""
+"""Regular checks of the bots' phone numbers at their providers. Whichever process comes first makes a due check."""
 
 import time
 from collections.abc import Callable
@@ -13,22 +13,22 @@ from bisnesctl.bots.provider_queries import ProviderBot, query_provider
 from bisnesctl.bots.provider_report import Failure, Problem, ProviderReport, problems
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.settings import Settings
-from services.database.connection import Connection
+from services.database.connection import Connection, transaction
 from services.message import Bot, Scope
-from services.outbox import store
-from services.outbox.store import Hold
+from services.outbox import holds
+from services.outbox.outcome_policy import Hold
 
-#: How far checks are spread, as a share of the minutes between them, so that they do not come all at once.
-JITTER = 0.3
-#: The share of those minutes after which a provider that did not answer is asked again.
-SOON = 0.2
+#: The spread of the time between two checks of a bot, as a fraction of it, so that checks do not coincide.
+INTERVAL_JITTER = 0.3
+#: The pause before another check if the provider did not answer, as a fraction of the time between two checks.
+RETRY_FRACTION = 0.2
 
 _BEGIN = """
 INSERT INTO bot_check (bot_id) SELECT id FROM phone_configs c
 WHERE process_name = 'meta' AND NOT EXISTS (SELECT FROM bot_check WHERE bot_id = c.id)
 ON CONFLICT DO NOTHING"""
 
-# The next check is due later already while this one is made, so a process that dies with it takes none with it.
+# Claiming a check schedules the next one, so a crash during a check does not drop the bot from the schedule.
 _CLAIM = """
 UPDATE bot_check k SET due = now() + %(minutes)s * interval '1 minute' * (1 + %(jitter)s * (random() - 0.5))
 FROM phone_configs c WHERE c.id = k.bot_id AND k.bot_id = (
@@ -38,7 +38,7 @@ RETURNING k.bot_id, c.meta_waba_id, c.status IS DISTINCT FROM 'pending'"""
 
 _AGAIN = "UPDATE bot_check SET due = LEAST(due, now() + %s * interval '1 minute') WHERE bot_id = %s"
 
-# Whoever replaces the credential meanwhile waits for this row, and then ends the hold.
+# FOR SHARE: a program that replaces the credential meanwhile waits for this row, and then ends the hold.
 _CREDENTIAL = """
 SELECT CASE connection_type WHEN '360dialog' THEN api_key_encrypted ELSE meta_access_token_encrypted END
 FROM phone_configs WHERE id = %s FOR SHARE"""
@@ -53,16 +53,16 @@ class _Claimed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Checks:
-    """Asks about one number after the other; several processes may do so at once."""
+class NumberChecks:
+    """Checks one bot after the other. Several processes may do so at the same time."""
 
     settings: Settings
     bot_of: Callable[[int], Bot | None]  # a bot with its token decrypted; raises `EncryptionError`
 
     def work(self, connection: Connection) -> bool:
-        """Check the number that is due longest; returns whether there was one.
+        """Check the bot that is due longest; returns whether there was one.
 
-        Nothing is locked while its provider is asked.
+        No row is locked while the provider is asked.
         """
         claimed = self._claim(connection)
         if claimed is None:
@@ -83,7 +83,7 @@ class Checks:
     def _claim(self, connection: Connection) -> _Claimed | None:
         with connection.cursor() as cursor:
             cursor.execute(_BEGIN)
-            cursor.execute(_CLAIM, {"minutes": self.settings.bot_check_minutes, "jitter": JITTER})
+            cursor.execute(_CLAIM, {"minutes": self.settings.bot_check_minutes, "jitter": INTERVAL_JITTER})
             row = cursor.fetchone()
         return _Claimed(*row) if row else None
 
@@ -95,28 +95,28 @@ class Checks:
         if report.credential_refused:
             self._hold(connection, bot, str(problems(report, time.time())[0]))
         if identity.correct(connection, self._key, bot.id, subject, report):
-            log.warning("a number's provider disproved its ids, they were corrected", bot=_name(bot))
+            log.warning("bot.ids_corrected", bot=_name(bot))
         self._record(connection, bot.id, report)
 
     def _ask_again(self, connection: Connection, bot: Bot, failure: Failure | None) -> None:
-        """Silence says nothing about the number: what is known of it stays."""
+        """No answer says nothing about the bot, so its last result stays."""
         reason = failure.reason if failure else ""
-        log.warning("a number could not be checked, asking again soon", bot=_name(bot), reason=reason)
+        log.warning("bot.check_failed", bot=_name(bot), reason=reason)
         with connection.cursor() as cursor:
-            cursor.execute(_AGAIN, (self.settings.bot_check_minutes * SOON, bot.id))
+            cursor.execute(_AGAIN, (self.settings.bot_check_minutes * RETRY_FRACTION, bot.id))
 
     def _hold(self, connection: Connection, bot: Bot, reason: str) -> None:
-        """Keep the queue of a number whose credential is refused, unless it was replaced meanwhile."""
-        with connection, connection.cursor() as cursor:
+        """Hold the bot's queue because its credential is refused, unless the credential was replaced meanwhile."""
+        with transaction(connection) as cursor:
             cursor.execute(_CREDENTIAL, (bot.id,))
             row = cursor.fetchone()
             if row is not None and row[0] and decrypt(self._key, row[0]) == bot.access_token.value:
-                store.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
+                holds.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
 
     def _record(self, connection: Connection, bot_id: int, report: ProviderReport) -> None:
         found = problems(report, time.time())
         if check_records.record(connection, bot_id, report, found):
-            _tell(bot_id, found)
+            _log(bot_id, found)
 
 
 def _subject(bot: Bot, claimed: _Claimed) -> ProviderBot:
@@ -126,11 +126,11 @@ def _subject(bot: Bot, claimed: _Claimed) -> ProviderBot:
     )  # fmt: skip
 
 
-def _tell(bot_id: int, found: list[Problem]) -> None:
+def _log(bot_id: int, found: list[Problem]) -> None:
     if found:
-        log.warning("a check found something wrong with a number", bot=bot_id, reason="; ".join(map(str, found)))
+        log.warning("bot.check_found_problems", bot=bot_id, reason="; ".join(map(str, found)))
     else:
-        log.info("a number is well", bot=bot_id)
+        log.info("bot.check_passed", bot=bot_id)
 
 
 def _name(bot: Bot) -> str:

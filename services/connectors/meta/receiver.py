@@ -1,13 +1,13 @@
-"""The receiver of Meta's and 360dialog's webhooks: verifies a request, stores it as it came, and answers.
+"""The receiver of Meta's and 360dialog's webhooks: verifies a request, stores it unchanged, and answers.
 
-`gunicorn services.connectors.meta.receiver:create_service()` serves it (port 3002) with its health; the legacy process
-mounts the blueprint. Workers apply the stored webhooks later. The providers repeat a webhook for days until it is
-answered with 200, so we answer 200 only after the commit. Meta signs with the app's secret, for every number of the
-app; 360dialog sends a secret that we gave it for that one number.
+`gunicorn services.connectors.meta.receiver:create_service()` serves it (port 3002) together with its health; the legacy
+process mounts the blueprint. Workers apply the stored webhooks later. The providers repeat a webhook for days until it
+is answered with 200, so we answer 200 only after the commit. Meta signs webhooks with the app's secret, the same for
+every bot of the app (HMAC-SHA256 over the raw bytes). 360dialog sends a secret that we gave it for that one bot.
 """
 
+import hashlib
 import hmac
-import os
 from typing import Any
 
 import structlog
@@ -15,48 +15,62 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from bisnesctl import encryption
-from bisnesctl.settings import Settings, load
-from services.connectors.meta.signature import HEADER, verify_signature
+from bisnesctl.settings import Settings
 from services.database.bounded_query import BoundedQuery
 from services.database.connection import Database
 from services.database.write_test import WriteTest
-from services.http_server.errors import ApiError, answer_errors
+from services.http_server.error_codes import ErrorCode
+from services.http_server.errors import ApiError, answer_errors, unknown_bot
 from services.http_server.routing import ExactAddresses
 from services.http_server.service import Service
-from services.inbox.receive import BotName, WebhookWriter
+from services.inbox.webhook_inbox import BotName, WebhookWriter
 from services.runtime.heartbeat import Counters
-from services.wakeups.notifier import Notifier
-from services.wakeups.redis_broker import WakeupSender, WakingBroker
+from services.runtime.process import Process
+from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 NAME = "meta_webhooks"
 PATH = "/api/meta/webhook"
 DIALOG360_PATH = "/api/360dialog/webhook/<path:company>/<int:phone>"
-#: The header with the secret of a number at 360dialog.
+#: The header with the signature of Meta's webhooks.
+SIGNATURE_HEADER = "X-Hub-Signature-256"
+#: The header with the secret of a bot at 360dialog.
 SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105
-#: Bytes in a webhook, at most (Webhooks reference: "up to 3 MB").
+#: Maximum size of a webhook, in bytes (Webhooks reference: "up to 3 MB").
 MAX_BODY = 3 << 20
-#: Seconds after which the database counts as away.
-PATIENCE = 0.7
+#: How long the health check waits for the database until it counts as unavailable.
+READY_TIMEOUT_SECONDS = 0.7
 QUEUE = "meta-webhooks"
 
 log = structlog.get_logger()
 
 
-def blueprint(settings: Settings, database: Database, hints: Notifier) -> Blueprint:
-    """The webhooks' addresses; they raise `ApiError` and `DatabaseUnavailable`. Nothing connects by itself."""
+def sign(app_secret: str, raw_body: bytes) -> str:
+    """The value of the signature header for a body: `sha256=` and 64 hex digits."""
+    return f"sha256={hmac.digest(app_secret.encode(), raw_body, hashlib.sha256).hex()}"
+
+
+def verify_signature(app_secret: str, raw_body: bytes, header: str | None) -> bool:
+    """Whether the body was signed with the secret; in constant time. If the secret is empty, no body is."""
+    if not app_secret or not header:
+        return False
+    return hmac.compare_digest(sign(app_secret, raw_body).encode(), header.encode(errors="replace"))
+
+
+def blueprint(settings: Settings, database: Database, notifier: Notifier) -> Blueprint:
+    """The webhooks' routes; they raise `ApiError` and `DatabaseUnavailable`. The first request connects."""
     webhooks = Blueprint(NAME, __name__)
-    letterbox = WebhookWriter("meta", database)
+    writer = WebhookWriter("meta", database)
     app_secret = settings.meta_app_secret.get_secret_value()
     verify_token = settings.meta_verify_token.get_secret_value()
     encryption_key = settings.encryption_key.get_secret_value()
     for name in ("meta_app_secret", "meta_verify_token"):
         if not getattr(settings, name).get_secret_value():
-            log.warning("Meta's webhooks will be refused: set it in .env and restart", missing=name.upper())
+            log.warning("webhook.secret_missing", setting=name.upper(), advice="set it in .env and restart")
 
     def store(body: bytes, bot: BotName | None = None) -> Response:
-        if not letterbox.put(body, bot):
-            raise ApiError(404, "unknown_bot", "that company has no such number (any more): see bisnesctl bots list")
-        hints.notify(QUEUE)
+        if not writer.put(body, bot) and bot is not None:
+            raise unknown_bot(bot.company_id, bot.phone_index)
+        notifier.notify(QUEUE)
         return jsonify(success=True)
 
     @webhooks.get(PATH)
@@ -77,11 +91,11 @@ def blueprint(settings: Settings, database: Database, hints: Notifier) -> Bluepr
 
 
 def _challenge(verify_token: str) -> Response:
-    """The handshake: who knows the token gets the challenge back."""
+    """The handshake: a caller that knows the token gets the challenge back."""
     asked = request.args
     known = hmac.compare_digest(asked.get("hub.verify_token", "").encode(), verify_token.encode())
     if not (verify_token and known and asked.get("hub.mode") == "subscribe"):
-        raise ApiError(403, "wrong_verify_token", "hub.mode is not subscribe, or META_VERIFY_TOKEN is another one")
+        raise ApiError(ErrorCode.WRONG_VERIFY_TOKEN, "hub.mode is not subscribe, or META_VERIFY_TOKEN is another one")
     return Response(
         asked.get("hub.challenge", ""), mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"}
     )
@@ -92,57 +106,61 @@ def _body() -> bytes:
     try:
         return request.get_data()
     except RequestEntityTooLarge:
-        raise ApiError(413, "too_large", f"a webhook may have {MAX_BODY} bytes at most") from None
+        raise ApiError(ErrorCode.TOO_LARGE, f"a webhook may have {MAX_BODY} bytes at most") from None
 
 
 def _signed_body(app_secret: str) -> bytes:
     body = _body()
-    if not verify_signature(app_secret, body, request.headers.get(HEADER)):
-        log.warning("a webhook was refused: it was not signed with META_APP_SECRET", remote=request.remote_addr)
-        raise ApiError(401, "invalid_signature", f"{HEADER} does not sign this body with the app's secret")
+    if not verify_signature(app_secret, body, request.headers.get(SIGNATURE_HEADER)):
+        log.warning("webhook.refused", reason="not signed with META_APP_SECRET", remote=request.remote_addr)
+        message = f"{SIGNATURE_HEADER} does not sign this body with the app's secret"
+        raise ApiError(ErrorCode.INVALID_SIGNATURE, message)
     return body
 
 
 def _check_secret(encryption_key: str, bot: BotName) -> None:
-    given = request.headers.get(SECRET_HEADER, "")
+    sent = request.headers.get(SECRET_HEADER, "")
     try:
         secret = encryption.derived(encryption_key, "360dialog webhook", bot.company_id, str(bot.phone_index))
-    except ValueError:  # a name that no company has
+    except ValueError:  # no company can have this name
         secret = ""
-    if encryption_key and secret and hmac.compare_digest(given.encode(), secret.encode()):
+    if encryption_key and secret and hmac.compare_digest(sent.encode(), secret.encode()):
         return
-    log.warning("a webhook was refused: it came without its number's secret", remote=request.remote_addr)
-    raise ApiError(401, "invalid_secret", f"{SECRET_HEADER} is not this number's: set it with bisnesctl bots add")
+    log.warning("webhook.refused", reason="without the secret of its bot", remote=request.remote_addr)
+    raise ApiError(ErrorCode.INVALID_SECRET, f"{SECRET_HEADER} is not this number's: set it with bisnesctl bots add")
 
 
 def _not_found(_: Exception) -> tuple[dict[str, Any], int]:
-    return ApiError(404, "not_found", f"only {PATH}, {DIALOG360_PATH} and /health/… are here").body(), 404
+    return ApiError(ErrorCode.NOT_FOUND, f"only {PATH}, {DIALOG360_PATH} and /health/… are here").body(), 404
 
 
 class Receiver(ExactAddresses):
-    """The application of the meta process: the webhooks, which prove themselves without a key, and its own health."""
+    """The application of the meta process: the webhooks, which need no key, and the health of the process."""
 
-    def __init__(self, settings: Settings, database: Database, hints: Notifier) -> None:
+    def __init__(self, settings: Settings, database: Database, notifier: Notifier) -> None:
+        """The first request connects."""
         super().__init__(__name__, static_folder=None)
-        self.counters = Counters()  # told by the process's heartbeat
-        self._database, self._ready, self._write_test = database, BoundedQuery(self._ask), WriteTest()
+        self.counters = Counters()  # reported by the heartbeat of the process
+        self._database = database
+        self._ready = BoundedQuery(self._query)
+        self._write_test = WriteTest()
         answer_errors(self)
         self.register_error_handler(404, _not_found)
-        self.register_blueprint(blueprint(settings, database, hints))
+        self.register_blueprint(blueprint(settings, database, notifier))
         self.add_url_rule("/health/live", view_func=self.live)
         self.add_url_rule("/health/ready", view_func=self.ready)
         self.after_request(self._count)
 
     def live(self) -> Any:
-        """The process answers."""
+        """Whether the process answers at all."""
         return {"success": True, "status": "ok", "process": "meta"}
 
     def ready(self) -> Any:
-        """Webhooks can be stored; 503 otherwise."""
-        self._ready.within(PATIENCE)
+        """Whether webhooks can be stored; 503 otherwise."""
+        self._ready.within(READY_TIMEOUT_SECONDS)
         return {"success": True, "status": "ready", "process": "meta"}
 
-    def _ask(self) -> None:
+    def _query(self) -> None:
         with self._database.connection() as connection, connection.cursor() as cursor:
             cursor.execute("SELECT FROM webhook_inbox LIMIT 1")
             self._write_test.check(connection)
@@ -154,14 +172,8 @@ class Receiver(ExactAddresses):
         return response
 
 
-def create_app(settings: Settings, database: Database, hints: Notifier) -> Receiver:
-    """The application; it connects with the first request."""
-    return Receiver(settings, database, hints)
-
-
 def create_service() -> Service:
     """The application for gunicorn, from the environment's settings."""
-    settings = load()
-    instance = os.environ.get("BISNES_INSTANCE", "meta")
-    database = Database(settings.database_dsn, settings.database_pool_meta_max, instance)
-    return Service(create_app(settings, database, WakeupSender(WakingBroker(settings.redis_dsn))), MAX_BODY)
+    process = Process.from_environment("meta", lambda settings: settings.database_pool_meta_max)
+    wakeups = WakeupSender(WakingBroker(process.settings.redis_dsn))
+    return Service(Receiver(process.settings, process.database, wakeups), MAX_BODY)

@@ -1,4 +1,4 @@
-"""A memory of limited size and duration."""
+"""A cache whose entries expire and whose size is limited."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ V = TypeVar("V")
 
 
 class TtlCache(Generic[K, V]):
-    """The newest `size` entries, each until its time is over. Safe for threads."""
+    """The newest `size` entries, each until it expires. Safe for threads."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -17,7 +17,7 @@ class TtlCache(Generic[K, V]):
         self._lock = threading.Lock()
 
     def put(self, key: K, value: V, seconds: float) -> None:
-        """Remember for so many seconds."""
+        """Store an entry that expires after `seconds`."""
         with self._lock:
             self._entries.pop(key, None)
             self._entries[key] = value, time.monotonic() + seconds
@@ -25,20 +25,20 @@ class TtlCache(Generic[K, V]):
                 del self._entries[next(iter(self._entries))]
 
     def get(self, key: K) -> V | None:
-        """What was remembered under the key, or None."""
+        """The value under the key, or None."""
         with self._lock:
             value, until = self._entries.get(key, (None, 0.0))
             return value if time.monotonic() < until else None
 
     def pop(self, key: K) -> V | None:
-        """The same, forgetting it."""
+        """Like `get`, and remove the entry."""
         value = self.get(key)
         with self._lock:
             self._entries.pop(key, None)
         return value
 
     def forget(self, key: K, value: V) -> None:
-        """Forget the entry if it still is this one."""
+        """Remove the entry if its value is still this one."""
         with self._lock:
             if self._entries.get(key, (None, 0.0))[0] == value:
                 del self._entries[key]

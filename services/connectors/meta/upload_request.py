@@ -1,18 +1,18 @@
-"""Calls of the provider beside the sends: a file's upload, streamed from disk, and a question without effect."""
+"""Calls to the provider beside the sends: the upload of a file, streamed from disk, and a GET without side effects."""
 
 from pathlib import Path
 from typing import Any
 
 import pycurl
 
-from services.http_client.in_flight import CONNECT_TIMEOUT, MAX_ANSWER, AnswerBody
+from services.http_client import CONNECT_TIMEOUT_MS, MAX_ANSWER_BYTES, AnswerBody
 
-#: Seconds for a whole upload, at most: 100 MB at 1.4 Mbit/s.
-LONGEST = 600
-#: Milliseconds for a question, at most.
-QUESTION_TIMEOUT = 5000
+#: Limit for a whole upload: 100 MB at 1.4 Mbit/s.
+UPLOAD_TIMEOUT_SECONDS = 600
+#: Limit for a GET.
+GET_TIMEOUT_MS = 5000
 
-#: What libcurl says before anything is sent: names, connections, proxies, TLS.
+#: The errors of libcurl that occur before anything is sent: names, connections, proxies, TLS.
 _NOT_CONNECTED = {
     pycurl.E_COULDNT_RESOLVE_PROXY, pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_CONNECT, pycurl.E_SSL_CONNECT_ERROR,
     pycurl.E_SSL_CERTPROBLEM, pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE, pycurl.E_SSL_CIPHER,
@@ -23,20 +23,20 @@ class NotConnected(ConnectionError):
     """The provider could not be reached at all."""
 
 
-def post_file(url: str, header: str, path: Path, mime_type: str, patience_ms: int) -> tuple[int, bytes]:
-    """Upload the file as the API wants it (Cloud API reference, "Media"); returns the answer's status and body.
+def post_file(url: str, header: str, path: Path, mime_type: str, stall_timeout_ms: int) -> tuple[int, bytes]:
+    """Upload a file (Cloud API reference, "Media"); returns the answer's status and body.
 
-    `header` holds the credential. Raises ConnectionError when there is no complete answer, or when nothing moves for
-    about `patience_ms` milliseconds; `NotConnected` if nothing was sent.
+    `header` holds the credential. Raises ConnectionError if there is no complete answer, or if no byte moves for about
+    `stall_timeout_ms`; `NotConnected` if nothing was sent.
     """
-    answer = AnswerBody(MAX_ANSWER)
+    answer = AnswerBody(MAX_ANSWER_BYTES)
     handle = pycurl.Curl()
     try:
         handle.setopt(pycurl.URL, url)
         handle.setopt(pycurl.HTTPHEADER, [header, "Expect:"])
         handle.setopt(pycurl.MIMEPOST, _form(handle, path, mime_type))
         handle.setopt(pycurl.WRITEFUNCTION, answer.write)
-        _limit(handle, patience_ms)
+        _limit(handle, stall_timeout_ms)
         return _perform(handle, answer)
     except pycurl.error as error:
         code, reason = error.args
@@ -47,16 +47,16 @@ def post_file(url: str, header: str, path: Path, mime_type: str, patience_ms: in
         handle.close()
 
 
-def ask(url: str, header: str) -> tuple[int, bytes]:
-    """GET; returns the answer's status and body. Raises ConnectionError when there is no complete answer."""
-    answer = AnswerBody(MAX_ANSWER)
+def get(url: str, header: str) -> tuple[int, bytes]:
+    """GET; returns the answer's status and body. Raises ConnectionError if there is no complete answer."""
+    answer = AnswerBody(MAX_ANSWER_BYTES)
     handle = pycurl.Curl()
     try:
         handle.setopt(pycurl.URL, url)
         handle.setopt(pycurl.HTTPHEADER, [header])
         handle.setopt(pycurl.WRITEFUNCTION, answer.write)
-        _limit(handle, QUESTION_TIMEOUT)
-        handle.setopt(pycurl.TIMEOUT_MS, QUESTION_TIMEOUT)
+        _limit(handle, GET_TIMEOUT_MS)
+        handle.setopt(pycurl.TIMEOUT_MS, GET_TIMEOUT_MS)
         return _perform(handle, answer)
     except pycurl.error as error:
         raise ConnectionError(error.args[-1]) from None
@@ -65,7 +65,7 @@ def ask(url: str, header: str) -> tuple[int, bytes]:
 
 
 def _perform(handle: pycurl.Curl, answer: AnswerBody) -> tuple[int, bytes]:
-    """The answer's status and body; one that is too long is cut. Raises pycurl.error."""
+    """The answer's status and body; an answer that is too long is cut. Raises pycurl.error."""
     try:
         handle.perform()
     except pycurl.error:
@@ -82,10 +82,10 @@ def _form(handle: pycurl.Curl, path: Path, mime_type: str) -> Any:
     return form
 
 
-def _limit(handle: pycurl.Curl, patience_ms: int) -> None:
+def _limit(handle: pycurl.Curl, stall_timeout_ms: int) -> None:
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     handle.setopt(pycurl.NOSIGNAL, 1)
-    handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(CONNECT_TIMEOUT, patience_ms))
-    handle.setopt(pycurl.TIMEOUT, LONGEST)
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(CONNECT_TIMEOUT_MS, stall_timeout_ms))
+    handle.setopt(pycurl.TIMEOUT, UPLOAD_TIMEOUT_SECONDS)
     handle.setopt(pycurl.LOW_SPEED_LIMIT, 1)
-    handle.setopt(pycurl.LOW_SPEED_TIME, max(patience_ms // 1000, 1))
+    handle.setopt(pycurl.LOW_SPEED_TIME, max(stall_timeout_ms // 1000, 1))

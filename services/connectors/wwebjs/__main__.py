@@ -1,4 +1,4 @@
-"""`python -m services.connectors.wwebjs COMPANY PHONE`: the session of one WhatsApp Web number, until SIGTERM."""
+"""`python -m services.connectors.wwebjs COMPANY PHONE`: runs the session of one WhatsApp Web bot until SIGTERM."""
 
 import os
 import sys
@@ -8,8 +8,8 @@ from services.runtime import memory
 
 
 def main() -> int:
-    """Run until told to stop; returns the exit status."""
-    cpu_priority.lower(os.getpid())  # before anything else: the start is the most work
+    """Run until SIGTERM or SIGINT; returns the exit status."""
+    cpu_priority.lower(os.getpid())  # first, because the start needs the most CPU time
     memory.begin()
     from services.connectors.wwebjs.session import process
 

@@ -54,7 +54,7 @@ class Behaviour(BaseModel):
     number_rate_limit: float | None = Field(None, gt=0, description="messages a second of one number; 130429 above")
 
 
-DEFAULT = Behaviour()  # type: ignore[call-arg]
+DEFAULT = Behaviour()
 
 
 class Delivery(BaseModel):
@@ -81,7 +81,7 @@ class Behaviours:
         self._lock = threading.Lock()
         self._rules: list[Behaviour] = []
         self._rates: dict[tuple[str, ...], tuple[float, float]] = {}
-        self.delivery = Delivery()  # type: ignore[call-arg]
+        self.delivery = Delivery()
         self.enforce_window = False
 
     def add(self, behaviour: Behaviour) -> None:
@@ -98,7 +98,7 @@ class Behaviours:
         with self._lock:
             self._rules.clear()
             self._rates.clear()
-        self.delivery, self.enforce_window = Delivery(), False  # type: ignore[call-arg]
+        self.delivery, self.enforce_window = Delivery(), False
 
     def take(self, message: Message) -> Behaviour:
         """The rule for this message, used once by it."""

@@ -12,8 +12,8 @@ import orjson
 import requests
 import structlog
 
-from services.connectors.meta.signature import HEADER, sign
-from services.connectors.meta.translation.errors import TABLE
+from services.connectors.meta.receiver import SIGNATURE_HEADER, sign
+from services.sandbox.errors import ERRORS, UNDOCUMENTED
 from services.sandbox.meta.behaviour import Behaviour, Behaviours, Delivery
 from services.sandbox.meta.customers import named
 from services.sandbox.meta.destinations import Destination, Destinations
@@ -57,9 +57,9 @@ def _status(message: Message, wamid: str, status: str, behaviour: Behaviour, at:
 
 
 def _error(code: int) -> dict[str, Any]:
-    about = TABLE[code].about if code in TABLE else "an error that is not documented"
+    title = ERRORS.get(code, UNDOCUMENTED).title
     details = {"details": "the sandbox was told to report so"}
-    return {"code": code, "title": about, "message": about, "error_data": details}
+    return {"code": code, "title": title, "message": title, "error_data": details}
 
 
 def webhook(found: Sequence[dict[str, Any]]) -> bytes:
@@ -171,7 +171,7 @@ class Reporter:
     def _takes(self, destination: Destination, body: bytes, repeat: int) -> bool:
         headers = {"Content-Type": "application/json"} | dict(destination.headers)
         if destination.signed:
-            headers[HEADER] = sign(self._secret, body)
+            headers[SIGNATURE_HEADER] = sign(self._secret, body)
         for url in destination.urls:
             if self._posts(url, body, headers):
                 return all(self._posts(url, body, headers) for _ in range(repeat))

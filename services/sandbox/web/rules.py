@@ -34,7 +34,7 @@ class Rule(BaseModel):
     )
 
 
-DEFAULT = Rule()  # type: ignore[call-arg]
+DEFAULT = Rule()
 
 
 class Rules:
@@ -43,7 +43,7 @@ class Rules:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._rules: list[Rule] = []
-        self.acks = Acks()  # type: ignore[call-arg]
+        self.acks = Acks()
 
     def add(self, rule: Rule) -> None:
         """Put a rule after the others."""
@@ -58,7 +58,7 @@ class Rules:
         """Behave as usual again."""
         with self._lock:
             self._rules.clear()
-        self.acks = Acks()  # type: ignore[call-arg]
+        self.acks = Acks()
 
     def take(self, number: str, text: str) -> Rule:
         """The rule for this message, used once by it."""

@@ -7,10 +7,12 @@ import pytest
 import structlog
 
 from bisnesctl.encryption import decrypt
-from services.api.openapi import CODES, Problem
+from services.api.openapi import Problem
 from services.api.schemas.bots import BotList, LinkedBot, OneBot, VerifiedBot
+from services.http_server.error_codes import ErrorCode
 from services.message import Scope
-from services.outbox.store import Hold
+from services.outbox import holds
+from services.outbox.outcome_policy import Hold
 from tests.support.api import COMPANY, KEY, NOWHERE, OPERATOR_KEY, OTHER, OTHER_KEY, add_company, outbox, settings_for
 from tests.support.api import api as serve
 from tests.support.outbox import accept, entry, execute
@@ -57,7 +59,7 @@ def get(client, path="/api/bots", key=KEY):
 
 def refusal(answer):
     problem = Problem.model_validate(answer.json)
-    assert CODES[problem.code][0] == answer.status_code
+    assert ErrorCode(problem.code).status == answer.status_code
     return problem.code
 
 
@@ -276,7 +278,7 @@ def test_one_number_shows_what_waits_and_what_holds_it(client, connection):
     link(client)
     bot = execute(connection, "SELECT id FROM phone_configs WHERE phone_index = 5")[0][0]
     accept(connection, entry(bot))
-    outbox().hold_bots(connection, [Hold(bot, Scope.BOT, None, "190: expired")])
+    holds.hold(connection, [Hold(bot, Scope.BOT, None, "190: expired")])
     found = get(client, f"/api/bots/{COMPANY}/5")
     OneBot.model_validate(found.json, extra="forbid")
     shown = found.json["bot"]

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from services.api.messages import queries
 from services.api.messages.queries import Chat, Position
 from services.api.schemas.base import MessagePage, OneMessage
-from services.inbox.apply import Inbox
+from services.inbox.webhook_inbox import Inbox
 from services.message import Edit, Incoming, Media, Peer, Reaction, Revocation, Status
-from services.outbox.store import Result
+from services.outbox.outcome_policy import Result
 from tests.support.api import CHAT, COMPANY, KEY, OTHER, OTHER_KEY, outbox, refusal
 from tests.support.outbox import execute
 
@@ -52,7 +52,7 @@ def finish(connection, **more):
 
 def arrive(connection, *updates):
     execute(connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', 'x')")
-    assert Inbox("meta", lambda _: list(updates), "https://bots.example").work_off(connection) == 1
+    assert Inbox("meta", lambda _: list(updates), "https://bots.example").apply_all(connection) == 1
 
 
 def said(message="Hi", provider_id="wamid.in.1", at=None, number="1", chat=CHAT, **more):

@@ -208,7 +208,7 @@ def test_an_id_whose_events_are_gone_is_told_and_what_is_kept_follows(listen, co
 
 
 def test_a_company_may_open_so_many_streams(listen, url):
-    opened = [listen().begun() for _ in range(streams.MOST)]
+    opened = [listen().begun() for _ in range(streams.MAX_STREAMS)]
     refused = listen().answer
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_streams")
     assert listen(key=OTHER_KEY).answer.status_code == 200
@@ -222,7 +222,7 @@ def test_a_company_may_open_so_many_streams(listen, url):
 
 
 def test_quiet_streams_are_kept_alive_and_told_where_they_are(listen, connection, monkeypatch):
-    monkeypatch.setattr(streams, "KEEP_ALIVE", 0.3)
+    monkeypatch.setattr(streams, "KEEP_ALIVE_SECONDS", 0.3)
     listener = listen(events="message.ack").begun()
     raise_events(connection, 1)
     blocks = listener.blocks()
@@ -233,7 +233,7 @@ def test_quiet_streams_are_kept_alive_and_told_where_they_are(listen, connection
 
 
 def test_the_stream_of_a_revoked_key_ends(listen, connection, monkeypatch):
-    monkeypatch.setattr(streams, "KEEP_ALIVE", 0.3)
+    monkeypatch.setattr(streams, "KEEP_ALIVE_SECONDS", 0.3)
     listener = listen().begun()
     execute(
         connection, "UPDATE api_keys SET revoked_at = now() WHERE company_id = %s AND revoked_at IS NULL", (COMPANY,)

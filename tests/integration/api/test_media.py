@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from services.media.store import media_store
-from services.outbox.store import Entry
+from services.outbox.accept import Entry
 from tests.support.api import COMPANY, KEY, OTHER_KEY, add_company, api, serving, settings_for
 from tests.support.outbox import accept, add_bot, execute, open_database
 

@@ -3,9 +3,9 @@
 import pytest
 
 from services.api.schemas.base import Accepted
-from services.inbox.apply import Inbox
+from services.inbox.webhook_inbox import Inbox
 from services.message import Incoming, Peer, Status
-from services.outbox.store import Result
+from services.outbox.outcome_policy import Result
 from tests.support.api import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER_KEY, outbox, refusal
 from tests.support.outbox import execute
 
@@ -47,7 +47,7 @@ def came_in(connection, provider_id="wamid.in.1", number="1", chat=CHAT):
     """A message that came in; returns our id of it."""
     execute(connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', 'x')")
     arrival = Incoming(number, provider_id, Peer(chat, None, "Aina"), "text", AT, "Hi")
-    assert Inbox("meta", lambda _: [arrival]).work_off(connection) == 1
+    assert Inbox("meta", lambda _: [arrival]).apply_all(connection) == 1
     return execute(connection, "SELECT id::text FROM messages WHERE external_id = %s", (provider_id,))[0][0]
 
 

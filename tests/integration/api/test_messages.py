@@ -3,13 +3,16 @@
 import re
 
 import pytest
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
 from services.api.auth import Auth, declared
 from services.api.openapi import Problem
 from services.api.schemas.base import Accepted, AllHealth, MessagePage, OneMessage
+from services.events.names import CATALOGUE
+from services.events.sender import signed_headers
 from services.message import Status, StatusUpdate
-from services.outbox.store import Result
+from services.outbox.outcome_policy import Result
 from tests.support.api import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER, OTHER_KEY, REVOKED_KEY, outbox, refusal
 from tests.support.outbox import apply_statuses
 
@@ -308,6 +311,21 @@ def test_the_document_is_valid_and_every_example_of_an_error_too(client):
                 examples = response.get("content", {}).get("application/json", {}).get("examples", {})
                 for example in examples.values():
                     Problem.model_validate(example["value"])
+
+
+def test_the_document_describes_every_event_with_an_example_that_is_valid(client):
+    document = client.get("/openapi/openapi.json").json
+    schemas = document["components"]["schemas"]
+    assert document["webhooks"].keys() == CATALOGUE.keys()
+    for name, operations in document["webhooks"].items():
+        content = operations["post"]["requestBody"]["content"]["application/json"]
+        assert content["example"]["event"] == content["schema"]["properties"]["event"]["const"] == name
+        OAS31Validator({"$ref": "#/x", "x": content["schema"], "components": {"schemas": schemas}}).validate(
+            content["example"]
+        )
+        parameters = operations["post"]["parameters"]
+        sent = {line.partition(":")[0] for line in signed_headers("secret", "previous", b"", 1)}
+        assert {each["name"] for each in parameters} == sent - {"Content-Type", "User-Agent"}
 
 
 def test_the_page_needs_nothing_from_elsewhere(client):

@@ -8,9 +8,8 @@ from bisnesctl.health.verdict import HealthFinding, Verdict, in_one_line, judge
 from services.api.schemas.base import Accepted
 from services.api.schemas.bots import BotList
 from services.message import Scope, Status, StatusUpdate
-from services.outbox import outages, store
-from services.outbox.outage_policy import Answer, Fault, Pauses
-from services.outbox.store import Hold
+from services.outbox import holds, message_status
+from services.outbox.outcome_policy import Answer, Fault, Hold, Pauses
 from tests.integration.api.test_chats import get, one, text
 from tests.support.api import CHAT, COMPANY, KEY, serving
 from tests.support.outbox import accept, apply_statuses, entry, execute, outbox, result
@@ -20,12 +19,12 @@ REASON = "Failed to connect to graph.facebook.com port 443"
 
 def begin(connection, bot, lasts=True):
     """An outage of a number, for longer than a blip."""
-    outages.note(connection, [Fault(bot, "network", REASON, probe=False)], Pauses())
+    holds.note_outages(connection, [Fault(bot, "network", REASON, probe=False)], Pauses())
     if lasts:
         execute(
             connection, "UPDATE bot_pace SET outage_since = now() - interval '90 seconds' WHERE bot_id = %s", (bot,)
         )
-        outages.note(connection, [Fault(bot, "network", REASON, probe=True)], Pauses())
+        holds.note_outages(connection, [Fault(bot, "network", REASON, probe=True)], Pauses())
 
 
 def bot_of(connection, phone=0):
@@ -44,13 +43,13 @@ def test_a_message_says_why_it_does_not_leave(client, connection):
     assert shown["hold"]["needsOperator"] is False
     assert shown["hold"]["since"].endswith("Z") and shown["hold"]["until"].endswith("Z")
     assert shown["hold"]["since"] < shown["hold"]["until"]
-    outages.note(connection, [Answer(bot_of(connection), sent=True)], Pauses())
+    holds.note_outages(connection, [Answer(bot_of(connection), sent=True)], Pauses())
     assert one(client, message_id)["hold"] is None
 
 
 def test_the_messages_of_a_held_number_wait_with_its_reason_and_no_others(client, connection):
     held, behind, free = text(client), text(client), text(client, phone_index=1)
-    outbox().hold_bots(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: the token has expired")])
+    holds.hold(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: the token has expired")])
     for message_id in (held, behind):
         shown = one(client, message_id)
         assert shown["status"] == "waiting"
@@ -86,11 +85,11 @@ def test_who_waits_for_the_outcome_is_told_what_holds_it(context, connection):
         answer = send(url, 0.3)
         assert (answer["status"], answer["hold"]["needsOperator"]) == ("queued", False)
         assert REASON in answer["hold"]["reason"]
-        outbox().hold_bots(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: expired")])
+        holds.hold(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: expired")])
         answer = send(url, 30)  # and does not wait for what nobody does
         assert (answer["status"], answer["hold"]["reason"]) == ("waiting", "190: expired")
     message_id = answer["messageId"]
-    assert store.outcomes_of(connection, [message_id])[message_id].status is Status.WAITING
+    assert message_status.statuses_of(connection, [message_id])[message_id].status is Status.WAITING
 
 
 def test_a_number_shows_its_outage(client, connection):
@@ -142,7 +141,7 @@ def test_an_outage_that_keeps_nobody_waiting_or_is_over_is_not_shown(client, con
 def test_an_operators_hold_is_shown_rather_than_an_outage(client, connection, settings):
     text(client)
     begin(connection, bot_of(connection))
-    outbox().hold_bots(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: expired")])
+    holds.hold(connection, [Hold(bot_of(connection), Scope.BOT, None, "190: expired")])
     (trouble,) = troubled(settings)
     assert (trouble.status, trouble.reason) == ("waiting", "190: expired")
 

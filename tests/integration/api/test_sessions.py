@@ -212,7 +212,7 @@ def test_a_pairing_code_that_is_not_to_be_had(client, context, become, scanning,
         answer = post(client, "pairing-code", phoneNumber="60123456789")
     assert refusal(answer) == (502, "session_failed")
     assert "too many attempts" in answer.json["error"]
-    monkeypatch.setattr("services.api.routes.sessions.PAIRING_PATIENCE", 0.0)
+    monkeypatch.setattr("services.api.routes.sessions.PAIRING_TIMEOUT_SECONDS", 0.0)
     assert refusal(post(client, "pairing-code", phoneNumber="60123456789")) == (503, "session_silent")
     become(state="WORKING")
     assert refusal(post(client, "pairing-code", phoneNumber="60123456789")) == (409, "not_scanning")

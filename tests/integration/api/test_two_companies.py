@@ -4,10 +4,11 @@ import pytest
 import requests
 
 from services.message import Scope
-from services.outbox.store import Hold
+from services.outbox import holds
+from services.outbox.outcome_policy import Hold
 from tests.support.api import KEY, OTHER, OTHER_KEY, serving, settings_for
 from tests.support.meta_payloads import message
-from tests.support.outbox import execute, outbox
+from tests.support.outbox import execute
 from tests.support.two_companies import (
     ACCOUNT,
     APP_SECRET,
@@ -247,7 +248,7 @@ def test_an_account_wide_limit_holds_the_numbers_of_that_account_alone(world):
         (COMPANY, OTHER),
     )
     for (bot,) in execute(world.connection, "SELECT id FROM phone_configs WHERE company_id = %s", (OTHER,)):
-        outbox().hold_bots(world.connection, [Hold(bot, Scope.ACCOUNT, 300, "80007: too many calls")])
+        holds.hold(world.connection, [Hold(bot, Scope.ACCOUNT, 300, "80007: too many calls")])
     held = "SELECT company_id FROM bot_pace JOIN phone_configs c ON c.id = bot_id WHERE held_until > now()"
     assert {row[0] for row in execute(world.connection, held)} == {OTHER}
 
@@ -304,7 +305,7 @@ def test_a_forged_report_in_the_same_batch_neither_counts_nor_keeps_the_true_one
             world.webhooks.of_dialog360(1, ("messages", forged), later=True)
         else:
             world.webhooks.of_meta(("messages", genuine), later=True)
-    world.webhooks.work_off()
+    world.webhooks.apply_all()
     assert execute(world.connection, "SELECT status FROM outbox WHERE message_id = %s", (ours,)) == [("delivered",)]
     assert execute(world.connection, "SELECT status FROM messages WHERE id = %s", (ours,)) == [("delivered",)]
 

@@ -6,7 +6,8 @@ import pytest
 
 from services.api.schemas.base import Accepted
 from services.message import Status
-from services.outbox.store import Outbox, Result
+from services.outbox.outcome_policy import Result
+from services.outbox.store import Outbox
 from tests.support.api import CHAT, COMPANY, KEY, refusal
 from tests.support.outbox import execute
 

@@ -15,9 +15,8 @@ import pytest
 from bisnesctl import encryption
 from services.database.connection import Database
 from services.message import Scope, Status
-from services.outbox import outages
-from services.outbox.outage_policy import Fault, Pauses
-from services.outbox.store import Hold
+from services.outbox import holds
+from services.outbox.outcome_policy import Fault, Hold, Pauses
 from tests.support.api import serving
 from tests.support.outbox import accept, entry, execute, outbox, result
 
@@ -210,7 +209,7 @@ def test_a_held_bot_shows_its_reason_and_resumes_when_it_is_added_again(tool, co
     add_meta(tool)
     bot = bot_id(connection)
     accept(connection, entry(bot), entry(bot), entry(bot, "60222222222"))
-    outbox().hold_bots(connection, [Hold(bot, Scope.BOT, None, "190: the token has expired")])
+    holds.hold(connection, [Hold(bot, Scope.BOT, None, "190: the token has expired")])
     execute(connection, "UPDATE lane SET due = now() + interval '1 hour'")
     shown = tool("bots", "list").text
     assert "190: the token has expired" in shown and "until you act" in shown
@@ -231,7 +230,7 @@ def test_a_hold_that_is_over_is_not_shown(tool, connection):
 
 def test_the_list_fits_its_window(tool, connection):
     add_meta(tool, "--display-number", "+60 12 345 6789")
-    outbox().hold_bots(
+    holds.hold(
         connection, [Hold(bot_id(connection), Scope.BOT, None, "190: the access token has expired, make another one")]
     )
     narrow, wide = tool("bots", "list", width=80).out, tool("bots", "list", width=200).out
@@ -354,12 +353,12 @@ def test_a_message_that_failed_temporarily_is_not_called_refused(tool, api, sett
 
 def test_a_message_that_waits_shows_whether_an_operator_is_needed(tool, api, connection):
     words = ("send", "--company", "0128", "--to", CHAT, "--text", "Hello", "--wait", "--timeout", "0.3")
-    outages.note(connection, [Fault(bot_id(connection), "network", "Failed to connect", probe=False)], Pauses())
+    holds.note_outages(connection, [Fault(bot_id(connection), "network", "Failed to connect", probe=False)], Pauses())
     said = tool(*words, code=1).text
     assert "it waits and will be sent automatically: the provider is unavailable since" in said
     assert "network: Failed to connect" in said
     assert "provider unavailable since" in tool("bots", "list").text
-    outbox().hold_bots(connection, [Hold(bot_id(connection), Scope.BOT, None, "190: the token has expired")])
+    holds.hold(connection, [Hold(bot_id(connection), Scope.BOT, None, "190: the token has expired")])
     assert "it waits until an operator acts: 190: the token has expired" in tool(*words, code=1).text
     assert tool(*words, "--json", code=1).json["hold"]["needsOperator"] is True
 

@@ -10,7 +10,7 @@ from bisnesctl.database import dead_letters
 from services.database.connection import Database
 from services.events import store
 from services.events import webhooks as registry
-from services.inbox.apply import Inbox
+from services.inbox.webhook_inbox import Inbox
 from services.message import Status, StatusUpdate
 from tests.support.outbox import accept, add_bot, apply_statuses, entry, execute, outbox, result
 
@@ -40,7 +40,7 @@ def failed_message(connection, bot):
 def webhook_aside(connection, bot=None, body=b'{"odd": 1}'):
     """A webhook that made no sense."""
     execute(connection, "INSERT INTO webhook_inbox (process_name, bot_id, body) VALUES ('meta', %s, %s)", (bot, body))
-    Inbox("meta", refuse).work_off(connection)
+    Inbox("meta", refuse).apply_all(connection)
     return str(execute(connection, "SELECT max(id) FROM webhook_inbox WHERE error IS NOT NULL")[0][0])
 
 
@@ -128,7 +128,7 @@ def test_a_body_with_any_bytes_can_be_shown(tool, connection, body):
 def test_a_webhook_that_is_retried_is_applied(tool, connection):
     number, seen = webhook_aside(connection), []
     assert number in tool("dead-letters", "retry", number).text
-    assert Inbox("meta", lambda body: seen.append(body) or []).work_off(connection) == 1
+    assert Inbox("meta", lambda body: seen.append(body) or []).apply_all(connection) == 1
     assert seen == [b'{"odd": 1}']
     assert tool("dead-letters", "list", "--json").json == []
 

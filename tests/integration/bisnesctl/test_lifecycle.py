@@ -16,7 +16,8 @@ import pytest
 import requests
 
 from bisnesctl.lifecycle import preflight
-from tests.support.deployment import Deployment, alive, descendants, free_ports, wait_until
+from tests.support.deployment import Deployment, alive, descendants, free_ports
+from tests.support.waiting import wait_until
 
 ALL = [
     *(

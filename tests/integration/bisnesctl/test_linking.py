@@ -11,7 +11,8 @@ from bisnesctl.bots import store
 from bisnesctl.errors import Conflict
 from services.database.connection import Database
 from services.message import Scope
-from services.outbox.store import Hold
+from services.outbox import holds
+from services.outbox.outcome_policy import Hold
 from tests.support.outbox import accept, entry, execute, outbox
 from tests.support.remote.graph_api import ACCOUNT, APP, EXPIRED, NUMBER, SCOPES, WELL, Provider
 from tests.support.sandbox import Sandbox, free_port
@@ -58,7 +59,7 @@ def hold(connection, reason="190: the token has expired"):
     """A bot with a message that waits because its token expired."""
     bot = row(connection, "id")[0]
     accept(connection, entry(bot))
-    outbox().hold_bots(connection, [Hold(bot, Scope.BOT, None, reason)])
+    holds.hold(connection, [Hold(bot, Scope.BOT, None, reason)])
     assert outbox().claim(connection, 10) == []
     return bot
 
@@ -403,7 +404,7 @@ def test_a_check_and_a_new_credential_at_once_do_not_wait_for_each_other(tool, c
     thread = threading.Thread(target=check_often)
     thread.start()
     for n in range(60):
-        outbox().hold_bots(connection, [Hold(bot, Scope.BOT, None, "190")])
+        holds.hold(connection, [Hold(bot, Scope.BOT, None, "190")])
         execute(connection, "UPDATE phone_configs SET meta_access_token_encrypted = %s", (f"v{n}",))
     thread.join()
     assert execute(connection, "SELECT held_until = '-infinity' FROM bot_pace") == [(True,)]

@@ -12,9 +12,10 @@ from bisnesctl.processes.deployment import SessionProgram, open_deployment
 from bisnesctl.processes.session_programs import SessionPrograms
 from bisnesctl.processes.supervisor import Process, Supervisor
 from bisnesctl.settings import Settings
-from tests.support.deployment import alive, descendants, wait_until
+from tests.support.deployment import alive, descendants
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
+from tests.support.waiting import wait_until
 
 #: Stands in for the session process: it says which number it is, and stays.
 STAND_IN = "import sys, time; print(*sys.argv[1:], sep='|', flush=True); time.sleep(600)"

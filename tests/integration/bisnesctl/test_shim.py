@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from bisnesctl.processes import shim
-from tests.support.deployment import alive, descendants, wait_until
+from tests.support.deployment import alive, descendants
+from tests.support.waiting import wait_until
 
 SHIM = [sys.executable, "-I", "-S", shim.__file__]
 

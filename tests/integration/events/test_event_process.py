@@ -65,7 +65,7 @@ def beat(settings):
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def test_killed_again_and_again_it_tells_everything_in_order_under_one_id(start, customer, connection):
+def test_a_sender_that_is_killed_repeatedly_delivers_all_events_in_order(start, customer, connection):
     process = start()
     for number in range(30):
         told = len(customer.calls)
@@ -82,7 +82,7 @@ def test_killed_again_and_again_it_tells_everything_in_order_under_one_id(start,
     assert {len(ids) for ids in customer.ids().values()} == {1}
 
 
-def test_it_is_healthy_counts_what_it_did_and_finishes_what_is_in_flight(start, customer, connection, settings):
+def test_the_process_is_healthy_counts_deliveries_and_finishes_calls_in_flight(start, customer, connection, settings):
     process = start()
     eventually(lambda: (beat(settings) or {}).get("status") == "healthy")
     raise_events(connection, 1)
@@ -99,7 +99,7 @@ def test_it_is_healthy_counts_what_it_did_and_finishes_what_is_in_flight(start, 
     assert beat(settings) is None
 
 
-def test_without_its_database_it_says_so_and_ends_when_asked(start, settings):
+def test_without_its_database_the_process_is_degraded_and_stops_on_sigterm(start, settings):
     settings.env_file.write_text(f"DATABASE_URL=postgresql://nobody@127.0.0.1:{free_port()}/none\n")
     process = start()
     eventually(lambda: (beat(settings) or {}).get("status") == "degraded")

@@ -9,7 +9,8 @@ from uuid_utils import uuid7
 from bisnesctl import __version__
 from bisnesctl.encryption import encrypt
 from services.database.connection import Database
-from services.events import signing, store, webhooks
+from services.events import sender as sending
+from services.events import store, webhooks
 from services.events.sender import INTERNAL_ATTEMPTS
 from services.events.store import Result
 from tests.support.api import settings_for
@@ -90,7 +91,7 @@ def hurry(connection):
     execute(connection, "NOTIFY bisnes_events")
 
 
-def test_an_event_is_told_in_the_documented_form(connection, customers, senders):
+def test_an_event_is_delivered_in_the_documented_form(connection, customers, senders):
     customer = customers()
     register(connection, customer.url)
     raise_events(connection, 1)
@@ -110,7 +111,7 @@ def test_an_event_is_told_in_the_documented_form(connection, customers, senders)
     assert "X-Webhook-Hmac-Previous" not in call.headers
 
 
-def test_a_webhook_is_told_of_what_it_asked_for_and_of_its_company_alone(connection, customers, senders):
+def test_a_webhook_receives_only_the_events_that_it_asked_for_of_its_company(connection, customers, senders):
     acks, others = customers(), customers()
     register(connection, acks.url, ["message.ack"])
     register(connection, others.url, company="0999")
@@ -123,7 +124,7 @@ def test_a_webhook_is_told_of_what_it_asked_for_and_of_its_company_alone(connect
     assert others.told() == {CHAT: [3]}
 
 
-def test_what_fails_for_a_while_arrives_once_each_in_order_under_one_id(connection, customers, senders):
+def test_events_that_fail_for_a_while_arrive_in_order_under_their_first_id(connection, customers, senders):
     broken = threading.Event()
     broken.set()
     customer = customers(lambda call: 500 if broken.is_set() else 200)
@@ -169,7 +170,7 @@ def test_a_receiver_that_hangs_delays_no_other(connection, customers, senders):
     }
 
 
-def test_a_dead_receiver_is_asked_ever_more_seldom_and_one_call_at_a_time(connection, customers, senders):
+def test_a_failing_webhook_is_called_with_growing_pauses_one_call_at_a_time(connection, customers, senders):
     at_once, most = threading.Semaphore(0), []
 
     def answer(call):
@@ -246,7 +247,7 @@ def test_an_address_in_our_own_network_is_not_called(database, tmp_path, pool, c
     assert customer.calls == []
 
 
-def test_a_day_after_the_first_attempt_an_event_is_given_up_and_the_next_one_goes_out(connection, customers, senders):
+def test_an_event_becomes_a_dead_letter_after_a_day_and_the_next_one_is_delivered(connection, customers, senders):
     customer = customers(lambda call: 500 if call.event["payload"]["number"] == 1 else 200)
     webhook = register(connection, customer.url)
     raise_events(connection, 1, 2)
@@ -262,7 +263,7 @@ def test_a_day_after_the_first_attempt_an_event_is_given_up_and_the_next_one_goe
     assert customer.told() == {CHAT: [2]}
 
 
-def test_a_receiver_that_says_gone_is_believed(connection, customers, senders):
+def test_a_webhook_that_answers_410_makes_the_event_a_dead_letter(connection, customers, senders):
     customer = customers(lambda call: 410)
     webhook = register(connection, customer.url)
     raise_events(connection, 1)
@@ -298,7 +299,7 @@ def test_a_secret_under_another_key_is_an_error_of_the_delivery(connection, cust
     assert customer.calls == []
 
 
-def test_the_claims_of_an_earlier_run_are_taken_over_at_once(connection, customers, senders):
+def test_the_claims_of_an_earlier_run_are_released_at_once(connection, customers, senders):
     customer = customers()
     register(connection, customer.url)
     raise_events(connection, 1, chats=CHATS)
@@ -312,7 +313,7 @@ def test_the_claims_of_an_earlier_run_are_taken_over_at_once(connection, custome
     assert customer.told() == {chat: [1, 2] for chat in CHATS}
 
 
-def test_a_lease_that_ran_out_passes_to_another_sender(connection, customers, senders):
+def test_an_expired_lease_passes_to_another_sender(connection, customers, senders):
     customer = customers()
     register(connection, customer.url)
     raise_events(connection, 1)
@@ -322,7 +323,7 @@ def test_a_lease_that_ran_out_passes_to_another_sender(connection, customers, se
     assert customer.told() == {CHAT: [1]}
 
 
-def test_what_another_sender_has_claimed_is_not_recorded_by_the_first(connection):
+def test_a_result_is_not_recorded_once_another_sender_has_the_claim(connection):
     webhook = register(connection, "http://127.0.0.1:1/")
     raise_events(connection, 1)
     [first] = store.claim(connection, "a/events/1", 0, 100)
@@ -388,7 +389,7 @@ def test_an_event_of_any_size_arrives_and_the_next_ones_of_its_chat_follow(conne
     assert all(call.signed_with(SECRET) for call in customer.taken)
 
 
-def test_a_webhook_that_answers_200_with_a_large_page_has_taken_the_event(connection, customers, senders):
+def test_a_200_with_a_large_body_counts_as_delivered(connection, customers, senders):
     customer = customers()
     customer.page = b"<p>thank you</p>" * 131_072
     webhook = register(connection, customer.url)
@@ -399,7 +400,7 @@ def test_a_webhook_that_answers_200_with_a_large_page_has_taken_the_event(connec
     assert delivery(connection, webhook) == ("delivered", 1, 200, None)
 
 
-def test_a_webhook_that_refuses_with_a_large_page_is_told_again_for_its_status(connection, customers, senders):
+def test_a_refusal_with_a_large_body_is_retried_for_its_status(connection, customers, senders):
     customer = customers(lambda call: 500)
     customer.page = b"x" * (2 << 20)
     webhook = register(connection, customer.url)
@@ -409,15 +410,17 @@ def test_a_webhook_that_refuses_with_a_large_page_is_told_again_for_its_status(c
     assert delivery(connection, webhook)[2:] == (500, "it answered 500")
 
 
-def test_an_event_that_cannot_be_sent_is_set_aside_and_the_others_go_on(connection, customers, senders, monkeypatch):
-    real = signing.headers
+def test_an_event_that_cannot_be_sent_becomes_a_dead_letter_and_the_others_continue(
+    connection, customers, senders, monkeypatch
+):
+    real = sending.signed_headers
 
     def headers(secret, previous, body, attempt):
         if b"poison" in body:
             raise ValueError("cannot be signed \udcff\0")
         return real(secret, previous, body, attempt)
 
-    monkeypatch.setattr(signing, "headers", headers)
+    monkeypatch.setattr(sending, "signed_headers", headers)
     customer = customers()
     webhook = register(connection, customer.url)
     raise_events(connection, 1, poison="poison")

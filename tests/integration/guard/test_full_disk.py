@@ -25,10 +25,10 @@ from bisnesctl.lifecycle import stop
 from bisnesctl.processes.deployment import Deployment, open_deployment, read_last_start, record_start
 from bisnesctl.processes.render import File
 from bisnesctl.processes.topology import Instance, Mode, Program
-from tests.support.deployment import wait_until
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
+from tests.support.waiting import wait_until
 
 EVENT = ProcessEvent("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
 

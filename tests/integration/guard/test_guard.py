@@ -26,10 +26,10 @@ from bisnesctl.host.process_stat import is_alive
 from bisnesctl.host.process_times import boottime
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Instance, Program
-from tests.support.deployment import wait_until
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
 from tests.support.sandbox import free_port
+from tests.support.waiting import wait_until
 
 #: Holds 150 MB in a child that ignores SIGTERM.
 HOG = """

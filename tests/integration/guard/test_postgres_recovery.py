@@ -10,8 +10,8 @@ import pytest
 
 from bisnesctl import paths
 from bisnesctl.guard import hangs
-from tests.support.deployment import wait_until
 from tests.support.processes.servers import Postgres, settings_in
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from supervisor.poller import Poller
 from bisnesctl.errors import SupervisorFault
 from bisnesctl.processes import supervisor_plugin
 from bisnesctl.processes.supervisor import Supervisor
-from tests.support.deployment import wait_until
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
+from tests.support.waiting import wait_until
 
 SLEEPER = """
 [program:sleeper]

@@ -10,8 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.connectors.meta.upload_request import post_file
-from services.http_client.in_flight import MAX_ANSWER, Answered, Broken, RequestsInFlight
-from services.http_client.request import HttpRequest
+from services.http_client import MAX_ANSWER_BYTES, Answered, Broken, HttpRequest, RequestsInFlight
 from services.media.fetch import Fetcher, FetchTooLarge
 from tests.support.remote.echo_server import digest, echo_server
 
@@ -120,7 +119,7 @@ def test_a_large_body_whose_reused_connection_is_cut_is_sent_once_and_says_why(s
     assert server.bodies[before:] == [digest(b"first"), digest(content(size))]
 
 
-def test_what_cannot_be_marked_does_not_leave_and_says_why(server, window):
+def test_a_request_that_cannot_be_marked_does_not_leave_and_reports_why(server, window):
     before = len(server.bodies)
 
     def full():
@@ -139,13 +138,13 @@ def test_what_cannot_be_marked_does_not_leave_and_says_why(server, window):
 
 @settings(max_examples=30, deadline=None)
 @given(sizes(), st.sampled_from(["", "&chunked=1"]))
-@example(MAX_ANSWER, "")
-@example(MAX_ANSWER + 1, "")
-@example(MAX_ANSWER + 1, "&chunked=1")
+@example(MAX_ANSWER_BYTES, "")
+@example(MAX_ANSWER_BYTES + 1, "")
+@example(MAX_ANSWER_BYTES + 1, "&chunked=1")
 @example(2 << 20, "")
 def test_an_answer_of_any_size_has_its_status_and_its_beginning(server, window, size, way):
     answer = send(window, f"{server.url}?status=201&answer={size or 1}{way}", b"x")
-    assert answer == Answered(201, b"x" * min(size or 1, MAX_ANSWER))
+    assert answer == Answered(201, b"x" * min(size or 1, MAX_ANSWER_BYTES))
 
 
 def test_after_an_answer_that_is_too_long_the_next_request_goes_on(server):
@@ -185,7 +184,7 @@ def test_an_upload_that_is_answered_at_length_counts_by_its_status(server, tmp_p
         status, answer = post_file(
             f"{server.url}?status=400&answer={3 << 20}{way}", "A: b", tmp_path / "file", "image/png", 60_000
         )
-        assert (status, len(answer)) == (400, MAX_ANSWER)
+        assert (status, len(answer)) == (400, MAX_ANSWER_BYTES)
 
 
 @settings(max_examples=25, deadline=None)

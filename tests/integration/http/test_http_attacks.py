@@ -12,8 +12,7 @@ import orjson
 import pytest
 import requests
 
-from services.connectors.meta.receiver import PATH
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import PATH, SIGNATURE_HEADER, sign
 from tests.support.api import CHAT, COMPANY, KEY, OTHER, OTHER_KEY, add_company, settings_for
 from tests.support.file_beginnings import JPEG
 from tests.support.meta_payloads import message, value, webhook
@@ -75,7 +74,7 @@ def served(server):
 def webhook_stored(receiver):
     """A webhook of Meta's is stored."""
     body = orjson.dumps(webhook(value(message("text", {"body": "Hello"}, id=f"wamid.{time.monotonic()}"))))
-    answer = requests.post(receiver.url + PATH, body, headers={HEADER: sign(SECRET, body)}, timeout=PATIENCE)
+    answer = requests.post(receiver.url + PATH, body, headers={SIGNATURE_HEADER: sign(SECRET, body)}, timeout=PATIENCE)
     assert answer.status_code == 200
     assert requests.get(f"{receiver.url}/health/ready", timeout=PATIENCE).ok
 
@@ -103,7 +102,7 @@ def test_a_pipelining_client_is_answered_once_in_full(server):
     assert json.loads(body)["success"] is True  # one answer, and nothing after it
 
 
-def test_heads_that_never_end(server):
+def test_heads_that_never_end_delay_nobody(server):
     clients = [server.connect(b"GET /health HTTP/1.1\r\nHost: x\r\nX-") for _ in range(120)]
     with held(clients):
         served(server)
@@ -112,7 +111,7 @@ def test_heads_that_never_end(server):
         recovers(server)  # although the clients stay
 
 
-def test_more_connections_than_the_process_takes(server):
+def test_too_many_connections_delay_nobody(server):
     clients = [server.connect() for _ in range(400)]
     with held(clients):
         served(server)
@@ -122,7 +121,7 @@ def test_more_connections_than_the_process_takes(server):
 
 
 @pytest.mark.parametrize("key", [b"", ATTACKER])
-def test_bodies_that_never_come(server, key):
+def test_bodies_that_never_arrive_delay_nobody(server, key):
     post = b"POST /api/webhooks HTTP/1.1\r\nHost: x\r\n" + key + b"Content-Length: 100\r\n\r\n{"
     clients = [server.connect(post) for _ in range(110)]
     with held(clients):
@@ -133,7 +132,7 @@ def test_bodies_that_never_come(server, key):
     served(server)
 
 
-def test_half_uploads(server):
+def test_incomplete_uploads_delay_nobody(server):
     head = f"POST /api/v2/messages/document/{OTHER}/{CHAT} HTTP/1.1\r\nHost: x\r\n".encode() + ATTACKER
     form = b"Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 90000000\r\n\r\n--b\r\n"
     clients = [server.connect(head + form + bytes(200_000)) for _ in range(110)]
@@ -252,7 +251,7 @@ def test_header_floods_delay_nobody(server):
     recovers(server)
 
 
-def test_waits_for_outcomes_that_do_not_come(server):
+def test_waits_for_outcomes_delay_nobody(server):
     """Nobody sends the messages, as with a number whose rate is low."""
     url = f"{server.url}/api/v2/messages/image/{OTHER}"
 
@@ -298,7 +297,7 @@ def test_more_open_waits_than_a_company_may_have_are_refused(server):
     recovers(server)
 
 
-def test_strangers_who_send_much_are_not_read(server):
+def test_large_bodies_without_a_key_are_not_read(server):
     head = f"POST /api/v2/messages/document/{OTHER}/{CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 90000000\r\n".encode()
     for key in (b"", b"X-Api-Key: bk_nobody\r\n"):
         with server.connect(head + key + b"\r\n") as client:
@@ -320,7 +319,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(server):
 @pytest.mark.parametrize(
     "begin", [b"GET /health HTTP/1.1\r\nHost: x\r\nX-", b"POST /x HTTP/1.1\r\nContent-Length: 99\r\n\r\n"]
 )
-def test_half_requests_at_the_other_ports(request, kind, begin):
+def test_incomplete_requests_delay_no_other_port(request, kind, begin):
     server = request.getfixturevalue(kind)
     clients = [server.connect(begin) for _ in range(120)]
     with held(clients):
@@ -364,7 +363,7 @@ def test_an_open_answer_is_finished_when_the_process_is_to_end(server, large_fil
     assert server.process.wait(PATIENCE) == 0
 
 
-def test_who_waits_for_an_outcome_is_answered_when_the_process_is_to_end(server):
+def test_callers_that_wait_for_an_outcome_are_answered_when_the_process_ends(server):
     def wait(kind, body):
         url = f"{server.url}/api/v2/messages/{kind}/{OTHER}/{CHAT}?wait=25"
         return requests.post(url, json=body, headers={"X-Api-Key": OTHER_KEY}, timeout=90)
@@ -379,7 +378,7 @@ def test_who_waits_for_an_outcome_is_answered_when_the_process_is_to_end(server)
     assert server.process.wait(PATIENCE) == 0
 
 
-def test_a_client_that_takes_nothing_does_not_keep_the_process_from_ending(server, large_file):
+def test_a_client_that_reads_nothing_does_not_delay_the_end_of_the_process(server, large_file):
     get = f"GET {large_file} HTTP/1.1\r\nHost: x\r\n".encode() + ATTACKER + b"\r\n"
     with held([server.connect(get, receive_buffer=4096) for _ in range(20)]):
         server.process.terminate()

@@ -109,11 +109,11 @@ def test_the_same_request_has_the_same_answer_on_the_hot_path_and_on_flasks(port
         (PATHS[2], b"", [(b"X-Api-Key", KEY.encode())], (404, "not_found")),
     ],
 )
-def test_what_is_ambiguous_is_refused(port, kind, path, query, headers, expected):
+def test_ambiguous_requests_are_refused(port, kind, path, query, headers, expected):
     assert ask(port, kind, path, query, headers) == expected
 
 
-def test_only_what_is_written_is_an_address(port):
+def test_only_the_exact_path_of_a_route_is_answered(port):
     for path in (b"/openapi//swagger", b"/health/", b"//health", b"/api/v2/messages/x/%s/" + COMPANY.encode(), b"/.."):
         path = path % CHAT.encode() if b"%s" in path else path
         with socket.create_connection(("127.0.0.1", port), 30) as client:

@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from services.http_client.in_flight import Answered, Broken, RequestsInFlight
-from services.http_client.request import HttpRequest
+from services.http_client import Answered, Broken, HttpRequest, RequestsInFlight
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -90,7 +89,7 @@ def test_a_post_whose_reused_connection_breaks_is_not_repeated(serve):
     assert server.bodies == [b"one!", b"two!"]
 
 
-def test_what_never_left_is_told_from_what_may_have(serve):
+def test_a_request_that_never_left_is_distinguished_from_one_that_may_have(serve):
     server, marks = serve(0), []
     unused = socket.create_server(("127.0.0.1", 0))
     port = unused.getsockname()[1]
@@ -112,7 +111,7 @@ def test_a_server_that_hangs_ends_in_a_time_out(serve):
     assert late.handed
 
 
-def test_a_wait_ends_when_somebody_interrupts_it(serve):
+def test_interrupt_ends_a_wait(serve):
     server, window = serve(0), RequestsInFlight(1, 60_000)
     server._read = lambda connection: time.sleep(30)
     window.submit("slow", HttpRequest(server.url, (), b"slow!"), lambda: None)

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.inbox.apply import Inbox
+from services.inbox.webhook_inbox import Inbox
 from services.message import Edit, Incoming, Media, Notice, Peer, Reaction, Revocation, Scope, Status, StatusUpdate
-from services.outbox import store
-from services.outbox.store import Hold
+from services.outbox import holds
+from services.outbox.accept import Entry
+from services.outbox.outcome_policy import Hold, Result
 from tests.support.outbox import accept, add_bot, entry, execute, open_database, outbox, result
 
 NUMBER, CHAT, AT = "1001280", "60123456789", 1_700_000_000.0
@@ -36,7 +37,7 @@ def take_in(connection, *updates, bot_id=None, webhooks=1):
         execute(
             connection, "INSERT INTO webhook_inbox (process_name, body, bot_id) VALUES ('meta', 'x', %s)", (bot_id,)
         )
-    assert Inbox("meta", lambda _: list(updates), "https://bots.example").work_off(connection) == webhooks
+    assert Inbox("meta", lambda _: list(updates), "https://bots.example").apply_all(connection) == webhooks
 
 
 def said(text="Hello", wamid="wamid.in.1", sender=AINA, at=AT, **more):
@@ -58,11 +59,11 @@ def sent(connection, bot, provider_id="wamid.out.1", **payload):
     """A message that the provider took; returns its id of ours."""
     new = entry(bot, CHAT, **({"text": "Hi"} if not payload else {}))
     if payload:
-        new = store.Entry(new.message_id, "meta", bot, "0128", 0, CHAT, "image", payload)
+        new = Entry(new.message_id, "meta", bot, "0128", 0, CHAT, "image", payload)
     accept(connection, new)
     (claimed,) = outbox().claim(connection, 1)
     done = result(claimed)
-    outbox().record(connection, [store.Result(**{**_fields(done), "provider_id": provider_id})])
+    outbox().record(connection, [Result(**{**_fields(done), "provider_id": provider_id})])
     return new.message_id
 
 
@@ -95,7 +96,7 @@ def test_a_text_is_history_a_contact_an_open_window_and_two_events(connection, b
     assert (payload["body"], payload["fromMe"], payload["timestamp"], payload["media"]) == ("Hello", False, AT, None)
 
 
-def test_what_comes_twice_counts_once(connection, bot):
+def test_duplicate_webhooks_count_once(connection, bot):
     take_in(connection, said(), said("Again", "wamid.in.2"), said(), webhooks=2)
     take_in(connection, said())
     assert execute(connection, "SELECT count(*) FROM messages") == [(2,)]
@@ -136,7 +137,7 @@ def test_a_message_sent_by_the_phone_itself_is_ours(connection, bot):
     assert (name, payload["fromMe"], payload["to"]) == ("message.any", True, CHAT)
 
 
-def test_a_reaction_stands_at_its_message_and_the_latest_counts(connection, bot):
+def test_a_reaction_is_stored_with_its_message_and_the_latest_one_wins(connection, bot):
     ours = sent(connection, bot)
     heart = Reaction(NUMBER, "wamid.r1", AINA, "wamid.out.1", "❤", AT + 1)
     gone = Reaction(NUMBER, "wamid.r2", AINA, "wamid.out.1", "", AT + 2)
@@ -150,7 +151,7 @@ def test_a_reaction_stands_at_its_message_and_the_latest_counts(connection, bot)
     assert {each["providerId"] for each in told} == {"wamid.out.1"}
 
 
-def test_a_reaction_to_what_is_not_known_here_is_told_all_the_same(connection, bot):
+def test_a_reaction_to_an_unknown_message_raises_an_event(connection, bot):
     take_in(connection, Reaction(NUMBER, "wamid.r1", AINA, "wamid.elsewhere", "👍", AT))
     (payload,) = events(connection, "message.reaction")
     assert payload["reaction"] == {"text": "👍", "messageId": None, "providerId": "wamid.elsewhere"}
@@ -168,7 +169,7 @@ def test_edits_and_revocations_change_the_history_once(connection, bot):
     assert len(events(connection, "message.revoked")) == 1
 
 
-def test_a_number_that_no_bot_has_is_set_aside_and_the_rest_of_the_webhook_counts(connection, bot):
+def test_an_update_for_an_unknown_number_is_rejected_and_the_rest_of_the_webhook_applied(connection, bot):
     stranger = Incoming("999", "wamid.x", AINA, "text", AT, "?")
     take_in(connection, stranger, said())
     ((error,),) = execute(connection, "SELECT error FROM webhook_inbox")
@@ -200,7 +201,7 @@ def test_reports_become_acknowledgements_each_once_and_forwards(connection, bot)
     assert [payload["fromMe"] for payload in events(connection, "message.any")] == [True]
 
 
-def test_a_refusal_is_told_and_an_expired_window_is_closed(connection, bot):
+def test_a_refusal_raises_an_event_and_an_expired_window_is_closed(connection, bot):
     take_in(connection, said(at=4e9))
     ours = sent(connection, bot)
     take_in(connection, report(Status.FAILED, ours=ours, code="131047", reason="more than 24 hours"))
@@ -218,7 +219,7 @@ def test_a_link_that_meta_could_not_fetch_is_sent_once_more_from_our_own_copy(co
     (again,) = outbox().claim(connection, 1)
     assert (again.message_id, again.payload["media"]["fetch"]) == (ours, True)
     take_in(connection, refused, report(Status.SENT, ours=ours))  # of the first try: says nothing
-    outbox().record(connection, [store.Result(**{**_fields(result(again)), "provider_id": "wamid.out.2"})])
+    outbox().record(connection, [Result(**{**_fields(result(again)), "provider_id": "wamid.out.2"})])
     assert execute(connection, "SELECT external_id FROM messages") == [("wamid.out.2",)]
     take_in(connection, report(Status.FAILED, "wamid.out.2", ours, "131053", "still not"))
     assert execute(connection, "SELECT status FROM outbox WHERE message_id = %s", (ours,)) == [("failed",)]
@@ -240,17 +241,17 @@ def test_an_account_that_was_disabled_holds_its_numbers(connection, bot):
 def test_a_throttled_account_pauses_all_its_numbers_and_a_throttled_number_is_slowed(connection, bot):
     sister, stranger = add_bot(connection, index=1), add_bot(connection, index=2)
     execute(connection, "UPDATE phone_configs SET meta_waba_id = 'W1' WHERE id = %s", (sister,))
-    outbox().hold_bots(connection, [Hold(bot, Scope.ACCOUNT, 300, "80007: too many calls")])
+    holds.hold(connection, [Hold(bot, Scope.ACCOUNT, 300, "80007: too many calls")])
     held = execute(connection, "SELECT bot_id FROM bot_pace WHERE held_until > now() ORDER BY 1")
     assert held == [(bot,), (sister,)]
-    outbox().hold_bots(connection, [Hold(stranger, Scope.BOT, 0, "130429: too fast", slower=True)])
-    outbox().hold_bots(connection, [Hold(stranger, Scope.BOT, 0, "130429: too fast", slower=True)])
+    holds.hold(connection, [Hold(stranger, Scope.BOT, 0, "130429: too fast", slower=True)])
+    holds.hold(connection, [Hold(stranger, Scope.BOT, 0, "130429: too fast", slower=True)])
     assert execute(connection, "SELECT slow_factor FROM bot_pace WHERE bot_id = %s", (stranger,)) == [(0.25,)]
 
 
-def test_a_new_credential_sets_the_queue_going_whoever_wrote_it(connection, bot):
+def test_a_new_credential_releases_the_queue_whichever_program_stored_it(connection, bot):
     accept(connection, entry(bot))
-    outbox().hold_bots(connection, [Hold(bot, Scope.BOT, None, "190: expired")])
+    holds.hold(connection, [Hold(bot, Scope.BOT, None, "190: expired")])
     assert outbox().claim(connection, 1) == []
     execute(connection, "UPDATE phone_configs SET meta_access_token_encrypted = 'new' WHERE id = %s", (bot,))
     assert len(outbox().claim(connection, 1)) == 1
@@ -273,7 +274,7 @@ def test_several_workers_keep_the_order_in_which_things_came(connection, databas
 
     def work():
         with pool.connection() as own:
-            Inbox("meta", lambda body: [said(body.decode(), f"wamid.{body.decode()}")]).work_off(own)
+            Inbox("meta", lambda body: [said(body.decode(), f"wamid.{body.decode()}")]).apply_all(own)
 
     workers = [threading.Thread(target=work) for _ in range(3)]
     for worker in workers:
@@ -295,7 +296,7 @@ arrivals = st.one_of(
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(arrivals, max_size=8))
-def test_anything_that_comes_in_is_applied_and_once_more_changes_nothing(connection, coming):
+def test_any_webhook_is_applied_and_a_duplicate_changes_nothing(connection, coming):
     execute(connection, "TRUNCATE phone_configs, messages, contacts, chat, event, event_feed, webhook_inbox")
     execute(connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
     add_bot(connection)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from services.database.connection import Database, DatabaseUnavailable
-from services.inbox.receive import BATCH_BYTES, BotName, WebhookWriter
+from services.inbox.webhook_inbox import STORE_BATCH_BYTES, BotName, WebhookWriter
 from tests.support.outbox import add_bot, execute
 
 
@@ -20,7 +20,7 @@ def pool(database):
 
 def patient(pool):
     """One that a slow machine does not make give up."""
-    return WebhookWriter("meta", pool, patience=60)
+    return WebhookWriter("meta", pool, seconds=60)
 
 
 def bodies(pool):
@@ -28,7 +28,7 @@ def bodies(pool):
         return [(bot, bytes(body)) for bot, body in execute(connection, "SELECT bot_id, body FROM webhook_inbox")]
 
 
-def test_what_arrives_together_is_stored_once_each_with_its_bot(pool):
+def test_webhooks_that_arrive_together_are_each_stored_once_with_their_bot(pool):
     with pool.connection() as connection:
         bot = add_bot(connection, kind="360dialog")
     names = [None, BotName("0128", 0), BotName("0128", 7)]
@@ -41,14 +41,14 @@ def test_what_arrives_together_is_stored_once_each_with_its_bot(pool):
 
 
 def test_large_bodies_share_no_commit_and_are_all_stored(pool):
-    letterbox, large = patient(pool), [bytes([n]) * (BATCH_BYTES // 2 + 1) for n in range(4)]
+    letterbox, large = patient(pool), [bytes([n]) * (STORE_BATCH_BYTES // 2 + 1) for n in range(4)]
     with ThreadPoolExecutor(4) as threads:
         assert list(threads.map(letterbox.put, large)) == [True] * 4
     assert {body for _, body in bodies(pool)} == set(large)
 
 
-def test_a_frozen_server_holds_nobody_for_ever_and_what_was_given_up_does_not_pile_up(pool):
-    letterbox = WebhookWriter("meta", pool, patience=1)
+def test_a_frozen_database_ends_all_waits_and_does_not_pile_up_requests(pool):
+    letterbox = WebhookWriter("meta", pool, seconds=1)
     assert patient(pool).put(b"before")
     with frozen(pool), ThreadPoolExecutor(8) as threads:
         assert list(threads.map(lambda n: refuses(letterbox, b"during %d" % n), range(8))) == [True] * 8

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from services.api.app import MAX_BODY
 from services.connectors.meta.receiver import MAX_BODY as MAX_WEBHOOK
-from services.connectors.meta.receiver import PATH
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import PATH, SIGNATURE_HEADER, sign
 from services.database.connection import Database
 from tests.support.api import CHAT, COMPANY, KEY, add_company, serving, settings_for
 from tests.support.outbox import execute
@@ -63,7 +62,7 @@ def test_a_webhook_of_any_size_is_stored_whole_up_to_the_limit(receiver, connect
     session = requests.Session()
 
     def post(body):
-        return session.post(receiver, data=body, headers={HEADER: sign(SECRET, body)}, timeout=60).status_code
+        return session.post(receiver, data=body, headers={SIGNATURE_HEADER: sign(SECRET, body)}, timeout=60).status_code
 
     @settings(max_examples=40, deadline=None, suppress_health_check=SHARED)
     @given(sizes(1, MAX_WEBHOOK))

@@ -8,11 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bisnesctl.bots import provider_queries
-from services.connectors.meta.receiver import PATH, SECRET_HEADER, create_app
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import PATH, SECRET_HEADER, SIGNATURE_HEADER, Receiver, sign
 from services.connectors.meta.translation.incoming import parse
 from services.database.connection import Database
-from services.inbox.apply import Inbox
+from services.inbox.webhook_inbox import Inbox
 from tests.support.api import settings_for
 from tests.support.meta_payloads import AINA, ALL, MESSAGES, VALUES, message, places, replaced, value, webhook
 from tests.support.outbox import add_bot, execute
@@ -61,7 +60,7 @@ class Stage:
     def __init__(self, dsn, folder):
         self.settings = settings_for(dsn, folder, META_APP_SECRET=SECRET)
         self.pool = Database(dsn)
-        self.client = create_app(self.settings, self.pool, self).test_client()
+        self.client = Receiver(self.settings, self.pool, self).test_client()
         self.connection = self.pool.connect()
         self._good = 0
         execute(self.connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
@@ -77,15 +76,17 @@ class Stage:
         pass
 
     def post(self, body, signature=None):
-        return self.client.post(PATH, data=body, headers={HEADER: signature or sign(SECRET, body)}).status_code
+        return self.client.post(
+            PATH, data=body, headers={SIGNATURE_HEADER: signature or sign(SECRET, body)}
+        ).status_code
 
     def post_360dialog(self, body):
         secret = provider_queries.dialog360_secret(self.settings, "0128", 1)
         address = "/api/360dialog/webhook/0128/1"
         return self.client.post(address, data=body, headers={SECRET_HEADER: secret}).status_code
 
-    def work_off(self):
-        return Inbox("meta", parse, "https://bots.example").work_off(self.connection)
+    def apply_all(self):
+        return Inbox("meta", parse, "https://bots.example").apply_all(self.connection)
 
     def stored(self):
         return execute(self.connection, "SELECT count(*) FROM webhook_inbox")[0][0]
@@ -101,7 +102,7 @@ class Stage:
         self._good += 1
         wamid = f"wamid.good.{self._good}"
         self.post(json.dumps(webhook(value(message("text", {"body": "Hello"}, id=wamid)))).encode())
-        self.work_off()
+        self.apply_all()
         return execute(self.connection, "SELECT count(*) FROM messages WHERE external_id = %s", (wamid,)) == [(1,)]
 
 
@@ -115,10 +116,10 @@ def stage(database, tmp_path):
 
 @IN_A_DATABASE
 @given(bodies)
-def test_anything_that_is_signed_is_taken_and_nothing_waits_for_it(stage, body):
+def test_any_signed_body_is_accepted_and_delays_nothing(stage, body):
     assert stage.post(body) == 200
     assert stage.post_360dialog(body) == 200
-    assert stage.work_off() == 2
+    assert stage.apply_all() == 2
     assert stage.waiting() == 0
     assert [reason for reason in stage.reasons() if not reason.startswith(REASONS)] == []
     assert stage.takes_a_message()
@@ -133,25 +134,25 @@ def test_anything_that_is_not_signed_is_refused_and_not_kept(stage, body, signat
     assert stage.stored() == 0
 
 
-def test_what_our_own_code_stumbles_over_is_set_aside_alone(stage):
+def test_a_webhook_that_our_code_cannot_apply_is_rejected_alone(stage):
     def stumbling(body):
         return parse(body) if b"poison" not in body else {}["no such key"]
 
     for name in ("one", "poison", "two"):
         said = message("text", {"body": name}, id=f"wamid.{name}")
         stage.post(json.dumps(webhook(value(said))).encode())
-    assert Inbox("meta", stumbling).work_off(stage.connection) == 3
+    assert Inbox("meta", stumbling).apply_all(stage.connection) == 3
     assert (stage.waiting(), stage.reasons()) == (0, ["'no such key'"])
     assert execute(stage.connection, "SELECT content FROM messages ORDER BY content") == [("one",), ("two",)]
 
 
 @pytest.mark.parametrize("found", [ALL, ECHOES, *NOTICES], ids=lambda found: found["entry"][0]["changes"][0]["field"])
-def test_what_is_documented_is_applied_and_once_more_changes_nothing(stage, found):
+def test_documented_webhooks_are_applied_and_a_duplicate_changes_nothing(stage, found):
     tables = ("messages", "contacts", "chat", "media_download", "event")
     counts = []
     for _ in range(2):
         assert stage.post(json.dumps(found).encode()) == 200
-        stage.work_off()
+        stage.apply_all()
         counts.append([execute(stage.connection, f"SELECT count(*) FROM {name}")[0][0] for name in tables[:4]])
     assert stage.reasons() == []
     assert counts[0] == counts[1]

@@ -13,8 +13,7 @@ import psycopg2
 import pytest
 import requests
 
-from services.connectors.meta.receiver import PATH
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import PATH, SIGNATURE_HEADER, sign
 from tests.support.api import settings_for
 from tests.support.meta_payloads import message, value, webhook
 from tests.support.sandbox import eventually, free_port
@@ -60,7 +59,7 @@ def post(url, body):
     """Do as Meta does: repeat a webhook until it is answered with 200; returns the seconds of the last attempt."""
     while True:
         begin = time.monotonic()
-        answer = requests.post(url, body, headers={HEADER: sign(SECRET, body)}, timeout=60)
+        answer = requests.post(url, body, headers={SIGNATURE_HEADER: sign(SECRET, body)}, timeout=60)
         assert answer.status_code in (200, 503)
         if answer.status_code == 200:
             return time.monotonic() - begin

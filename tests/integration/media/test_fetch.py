@@ -116,7 +116,7 @@ def test_other_protocols_are_refused_at_once_and_as_redirects(server, fetcher, u
 
 
 @pytest.mark.parametrize("url", ["", "example", "http://[::1", "http://a b/", "http://a\r\nX: y/", "http://\ud800/"])
-def test_what_is_no_address_is_refused(fetcher, url):
+def test_a_malformed_url_is_refused(fetcher, url):
     assert refusal(fetcher, url) in ("the address is malformed", "only http and https are fetched")
 
 
@@ -126,7 +126,7 @@ def test_more_redirects_than_five_are_refused(server, fetcher):
     assert server.asked["round"] == 6
 
 
-def test_a_file_that_is_too_large_is_refused_whether_or_not_its_length_is_told(server, fetcher):
+def test_a_file_that_is_too_large_is_refused_with_or_without_a_declared_length(server, fetcher):
     with fetcher.fetch(server.offer("just", bytes(MB)), MB) as fetched:
         assert fetched.size == MB
     assert str(MB) in refusal(fetcher, server.offer("much", bytes(MB + 1)))

@@ -59,7 +59,7 @@ def read(store, key):
         return file.read()
 
 
-def test_what_was_put_is_read_again(store):
+def test_a_stored_file_is_read_back_unchanged(store):
     stored = put(store, JPEG)
     assert (stored.size, stored.sha256) == (len(JPEG), hashlib.sha256(JPEG).hexdigest())
     assert stored.key.startswith("0128/")
@@ -161,7 +161,7 @@ def test_the_folder_may_be_elsewhere(tmp_path):
     assert (tmp_path / "my files" / put(store, JPEG).key).read_bytes() == JPEG
 
 
-def test_what_a_killed_process_left_is_cleared_away_and_what_is_being_written_is_not(tmp_path):
+def test_abandoned_incomplete_files_are_removed_and_new_ones_stay(tmp_path):
     left, fresh = tmp_path / "files" / "incoming-old", tmp_path / "files" / "incoming-new"
     left.parent.mkdir()
     left.write_bytes(b"half")
@@ -172,13 +172,13 @@ def test_what_a_killed_process_left_is_cleared_away_and_what_is_being_written_is
     assert fresh.exists()
 
 
-def test_a_disk_that_refuses_is_told_as_such(tmp_path):
+def test_a_disk_that_refuses_is_reported_as_unavailable_media(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(MediaUnavailable, match="file"):
         put(media_store(settings_in(tmp_path, MEDIA_STORE="file/below")), JPEG)
 
 
-def test_a_storage_that_is_away_or_has_no_such_bucket_is_told_as_such(tmp_path, s3_server):
+def test_an_unavailable_storage_or_a_missing_bucket_is_reported(tmp_path, s3_server):
     for settings in (s3_settings(tmp_path, "http://127.0.0.1:1"), s3_settings(tmp_path, s3_server, "nowhere")):
         store = media_store(settings)
         with pytest.raises(MediaUnavailable):

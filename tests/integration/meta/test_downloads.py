@@ -1,4 +1,4 @@
-"""Files that came in are fetched from the provider and kept, once, whatever goes wrong meanwhile."""
+"""Received files are downloaded from the provider and stored once, despite any failure meanwhile."""
 
 import base64
 import contextlib
@@ -7,6 +7,7 @@ import json
 import threading
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,9 @@ from structlog.testing import capture_logs
 
 from bisnesctl.encryption import EncryptionError
 from services.connectors.meta import downloads
-from services.connectors.meta.downloads import OF_ONE_BOT, THREADS, Downloads
+from services.connectors.meta.downloads import MAX_DOWNLOADS, MAX_DOWNLOADS_PER_BOT, Downloads
 from services.media import pending
-from services.media.pending import backoff, digest_of
+from services.media.pending import digest_of
 from services.media.store import media_store
 from services.message import Bot, Secret
 from tests.support.api import settings_for
@@ -36,7 +37,7 @@ LONG = 3600
 
 @pytest.fixture(autouse=True)
 def _patience(monkeypatch):
-    monkeypatch.setattr(pending, "BACKOFF", LONG)
+    monkeypatch.setattr(pending, "BACKOFF", replace(pending.BACKOFF, first_seconds=LONG))
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ class Stage:
         return rows[0] if rows else None
 
     def let_pass(self, seconds):
-        """So many seconds go by."""
+        """Let `seconds` pass."""
         execute(
             self.connection,
             "UPDATE media_download SET due = due - %(s)s * interval '1 second', created_at = created_at - %(s)s *"
@@ -148,7 +149,7 @@ def test_a_file_is_fetched_with_the_bot_s_credential_and_kept(stage, kind):
     assert stage.provider.served == {"990": 1}
 
 
-def test_the_type_is_what_was_told_where_that_is_true(stage):
+def test_the_announced_type_counts_if_it_fits_the_content(stage):
     bot = stage.add_bot()
     stage.provider.types |= {"1": "audio/ogg; codecs=opus", "2": "image/png", "3": "application/pdf"}
     messages = [stage.receive(bot, "1", OPUS), stage.receive(bot, "2"), stage.receive(bot, "3", b"<script>")]
@@ -157,7 +158,7 @@ def test_the_type_is_what_was_told_where_that_is_true(stage):
     assert types == ["audio/ogg; codecs=opus", "image/jpeg", "application/octet-stream"]
 
 
-def test_the_digest_of_a_webhook_counts_where_the_provider_tells_none(stage):
+def test_the_digest_of_the_webhook_counts_if_the_provider_has_none(stage):
     bot = stage.add_bot()
     stage.provider.told["good"] = stage.provider.told["bad"] = {"sha256": None, "file_size": None}
     good = stage.receive(bot, "good", sha256=base64.b64encode(hashlib.sha256(JPEG).digest()).decode())
@@ -196,7 +197,7 @@ def test_a_failed_attempt_is_repeated_when_it_is_due(stage):
     assert stage.kept(message)[0] == JPEG
 
 
-def test_after_a_week_it_is_given_up(stage):
+def test_a_download_is_abandoned_after_a_week(stage):
     message = stage.receive(stage.add_bot(), "990")
     stage.provider.broken["990"] = 503
     stage.let_pass(7 * 86400 + 1)
@@ -210,7 +211,7 @@ def test_after_a_week_it_is_given_up(stage):
     (404, {"error": {"code": 100, "message": "gone"}}),
     (404, {"meta": {"http_code": 404, "developer_message": "media not found", "success": False}}),
 ])  # fmt: skip
-def test_what_the_provider_does_not_have_is_given_up_at_once_and_stays_to_be_seen(stage, refusal):
+def test_a_file_that_the_provider_lost_is_abandoned_at_once_and_stays_listed(stage, refusal):
     message = stage.receive(stage.add_bot(), "990")
     stage.provider.refusals["990"] = refusal
     stage.work()
@@ -224,12 +225,12 @@ def test_what_the_provider_does_not_have_is_given_up_at_once_and_stays_to_be_see
     (400, {"error": {"code": 4, "message": "too many calls"}}),
     (500, {"error": {"code": 131000, "message": "something went wrong"}}),
     (502, "a gateway's page"),
-    (404, "a page of whoever has this address now"),
+    (404, "a page of the host that has this address now"),
     (200, {"no": "url"}),
     (200, ["no object"]),
     (302, {}),
 ])  # fmt: skip
-def test_what_an_operator_or_time_may_put_right_is_repeated(stage, refusal):
+def test_failures_that_may_be_temporary_are_retried(stage, refusal):
     message = stage.receive(stage.add_bot(), "990")
     stage.provider.refusals["990"] = refusal
     stage.work()
@@ -240,7 +241,7 @@ def test_what_an_operator_or_time_may_put_right_is_repeated(stage, refusal):
     assert stage.kept(message)[0] == JPEG
 
 
-def test_an_address_that_leads_to_nothing_may_have_expired_and_counts_the_third_time(stage):
+def test_a_file_that_is_not_found_three_times_is_abandoned(stage):
     message = stage.receive(stage.add_bot(), "990")
     stage.provider.broken["990"] = 404
     for _ in range(2):
@@ -251,7 +252,7 @@ def test_an_address_that_leads_to_nothing_may_have_expired_and_counts_the_third_
     assert stage.waiting(message)[2] is None
 
 
-def test_a_file_that_is_too_large_is_given_up_whether_or_not_its_size_is_told(stage):
+def test_a_file_that_is_too_large_is_abandoned_with_or_without_an_announced_size(stage):
     bot, large = stage.add_bot(), JPEG + bytes(1 << 20)
     told, untold = stage.receive(bot, "told", large), stage.receive(bot, "untold", large)
     stage.provider.told["untold"] = {"file_size": None}
@@ -322,7 +323,7 @@ def test_a_bot_whose_credential_cannot_be_read_waits_and_a_removed_one_is_given_
     assert stage.waiting(orphan)[2] is None
 
 
-def test_a_store_that_is_away_costs_nothing(database, tmp_path, provider):
+def test_a_file_is_kept_pending_while_the_store_is_unavailable(database, tmp_path, provider):
     (tmp_path / "file").write_text("no folder")
     with contextlib.closing(Stage(database, tmp_path, provider, MEDIA_STORE="file/below")) as stage:
         message = stage.receive(stage.add_bot(), "990")
@@ -349,8 +350,8 @@ def test_a_slow_number_leaves_room_for_the_others(stage):
         event.set()
     stage.work()
     assert not any(stage.waiting(message) for message in held)
-    assert stage.provider.most["s"] <= OF_ONE_BOT
-    assert stage.provider.most["q"] <= OF_ONE_BOT <= THREADS
+    assert stage.provider.most["s"] <= MAX_DOWNLOADS_PER_BOT
+    assert stage.provider.most["q"] <= MAX_DOWNLOADS_PER_BOT <= MAX_DOWNLOADS
 
 
 def test_several_processes_fetch_each_file_once(stage):
@@ -373,9 +374,9 @@ def test_several_processes_fetch_each_file_once(stage):
     assert len(stage.provider.served) == 24
 
 
-def test_what_a_killed_process_had_in_hand_is_taken_up_when_its_lease_ends(stage):
+def test_a_download_of_a_killed_process_is_claimed_again_after_its_lease(stage):
     message = stage.receive(stage.add_bot(), "990")
-    assert downloads.claim(stage.connection, []) is not None  # and nothing more is heard of whoever did that
+    assert downloads.claim(stage.connection, []) is not None  # and the claiming process is gone
     stage.work()
     assert stage.provider.asked == {}
     stage.let_pass(pending.LEASE)
@@ -384,7 +385,7 @@ def test_what_a_killed_process_had_in_hand_is_taken_up_when_its_lease_ends(stage
 
 
 def test_360dialog_is_never_asked_often_enough_to_block_the_number(stage, monkeypatch):
-    monkeypatch.setattr(pending, "BACKOFF", 2)
+    monkeypatch.setattr(pending, "BACKOFF", replace(pending.BACKOFF, first_seconds=2))
     bot = stage.add_bot("360dialog")
     messages = [stage.receive(bot, f"f{number}") for number in range(12)]
     stage.provider.broken |= {f"f{number}": 503 for number in range(12)}
@@ -395,7 +396,7 @@ def test_360dialog_is_never_asked_often_enough_to_block_the_number(stage, monkey
         counts.append(stage.provider.served.total())
         stage.let_pass(300)
     assert max(later - earlier for earlier, later in zip([0, *counts], counts[11:], strict=False)) <= 20
-    assert counts[-1] > 20  # it goes on all the same
+    assert counts[-1] > 20  # downloads continue nevertheless
     stage.provider.broken.clear()
     for _ in range(12):
         stage.let_pass(3600)
@@ -426,9 +427,9 @@ def test_the_simulator_s_files_come_the_same_way(database, tmp_path, provider, k
 
 
 def test_waits_grow_to_an_hour(monkeypatch):
-    monkeypatch.setattr(pending, "BACKOFF", 2)
-    assert [backoff(attempt) for attempt in range(1, 9)] == [2, 8, 32, 128, 512, 2048, 3600, 3600]
-    assert backoff(32_000) == 3600
+    monkeypatch.setattr(pending, "BACKOFF", replace(pending.BACKOFF, first_seconds=2))
+    assert [pending.BACKOFF.pause(attempt) for attempt in range(1, 9)] == [2, 8, 32, 128, 512, 2048, 3600, 3600]
+    assert pending.BACKOFF.pause(32_000) == 3600
 
 
 @given(st.binary(min_size=32, max_size=32))
@@ -439,6 +440,6 @@ def test_a_digest_is_read_in_both_its_forms(digest):
 
 
 @given(st.text())
-def test_whatever_is_no_digest_is_none(text):
+def test_an_invalid_digest_is_none(text):
     found = digest_of(text)
     assert found is None or len(found) == 32

@@ -1,4 +1,4 @@
-"""The background check of the numbers: due ones once, changes told, a refused credential holds its queue."""
+"""The regular checks of numbers: due ones once, changes reported, a refused credential holds its queue."""
 
 import threading
 from dataclasses import replace
@@ -9,9 +9,9 @@ from pydantic import SecretStr
 from bisnesctl import encryption
 from bisnesctl.bots.check_records import troubled
 from bisnesctl.encryption import EncryptionError
-from services.connectors.meta.number_checks import Checks
+from services.connectors.meta.number_checks import NumberChecks
 from services.message import Secret
-from services.runtime.account_cache import find_bot
+from services.runtime.account_cache import find_bot_by_id
 from tests.support.api import NOWHERE, settings_for
 from tests.support.outbox import accept, entry, execute, outbox
 from tests.support.remote.graph_api import EXPIRED, NUMBER, WELL, Provider
@@ -41,10 +41,10 @@ def checks(opened, database, tmp_path, provider):
 def make_checks(pool, settings):
     def bot_of(bot_id):
         with pool.connection() as connection:
-            bot = find_bot(connection, "id = %s", (bot_id,))
+            bot = find_bot_by_id(connection, bot_id)
         return bot and replace(bot, access_token=Secret(encryption.decrypt(KEY, bot.access_token.value)))
 
-    return Checks(settings, bot_of)
+    return NumberChecks(settings, bot_of)
 
 
 def add_bot(connection, index=0, number=NUMBER, token="EAAG-token", kind="meta_direct"):
@@ -106,7 +106,7 @@ def test_several_processes_do_not_check_the_same(opened, checks, connection, pro
     assert sorted(path for path in provider.calls() if path.startswith("/20")) == [f"/20{n}" for n in range(6)]
 
 
-def test_a_change_is_told_once(checks, connection, provider):
+def test_a_change_raises_one_event(checks, connection, provider):
     bot = add_bot(connection)
     checks.work(connection)
     provider.tell(f"/{NUMBER}", {**WELL, "health_status": {"can_send_message": "LIMITED"}})
@@ -161,7 +161,7 @@ def test_a_credential_that_was_replaced_during_the_check_is_not_held(checks, con
     assert execute(connection, "SELECT held_until = '-infinity' FROM bot_pace WHERE bot_id = %s", (bot,)) == [(True,)]
 
 
-def test_silence_says_nothing_about_a_number(opened, checks, connection, provider, database, tmp_path):
+def test_a_check_without_an_answer_changes_nothing(opened, checks, connection, provider, database, tmp_path):
     bot = add_bot(connection)
     checks.work(connection)
     make_due(connection)
@@ -173,7 +173,7 @@ def test_silence_says_nothing_about_a_number(opened, checks, connection, provide
     assert execute(connection, soon, (away.settings.bot_check_minutes / 2,)) == [(True,)]
 
 
-def test_a_credential_that_cannot_be_decrypted_is_told(checks, connection):
+def test_a_credential_that_cannot_be_decrypted_is_reported(checks, connection):
     bot = add_bot(connection)
 
     def locked(_):
@@ -183,7 +183,7 @@ def test_a_credential_that_cannot_be_decrypted_is_told(checks, connection):
     assert found(connection, bot) == [("error", "number_refused", True)]
 
 
-def test_a_bot_that_is_removed_meanwhile_leaves_nothing(checks, connection, provider, opened):
+def test_a_bot_that_is_removed_during_its_check_leaves_no_row(checks, connection, provider, opened):
     add_bot(connection)
 
     def answer():
@@ -196,7 +196,7 @@ def test_a_bot_that_is_removed_meanwhile_leaves_nothing(checks, connection, prov
     assert execute(connection, "SELECT count(*) FROM bot_check") == [(0,)]
 
 
-def test_the_bots_in_trouble_are_told_of_at_once_or_not_at_all(checks, connection, provider):
+def test_bots_with_problems_are_listed_and_none_without_a_database(checks, connection, provider):
     add_bot(connection)
     provider.tell(f"/{NUMBER}", {**WELL, "health_status": {"can_send_message": "BLOCKED"}})
     checks.work(connection)
@@ -222,7 +222,7 @@ def ids(connection, bot):
     ("stored", "corrected"),
     [(("9001", "9002"), True), (("3601", "9002"), True), (("9001", None), True), ((None, None), False)],
 )
-def test_the_ids_of_a_360dialog_number_become_those_that_it_tells(checks, connection, stored, corrected):
+def test_the_ids_of_a_360dialog_number_are_corrected(checks, connection, stored, corrected):
     bot = add_bot(connection, number=None, token="d360-key", kind="360dialog")
     set_ids(connection, bot, *stored)
     checks.work(connection)
@@ -230,7 +230,7 @@ def test_the_ids_of_a_360dialog_number_become_those_that_it_tells(checks, connec
     assert (("bot_ids_corrected", "warning") in notes(connection)) is corrected
 
 
-def test_an_id_that_360dialog_tells_and_another_bot_has_is_not_stored_twice(checks, connection):
+def test_an_id_that_another_bot_has_is_not_stored_twice(checks, connection):
     add_bot(connection, 1, "3601")
     bot = add_bot(connection, number="9001", token="d360-key", kind="360dialog")
     execute(connection, "UPDATE bot_check SET due = now() + interval '1 day'")
@@ -269,7 +269,7 @@ def test_an_account_that_does_not_list_the_number_is_forgotten(checks, connectio
     assert ids(connection, bot) == (NUMBER, account)
 
 
-def test_a_number_that_names_its_account_itself_saves_the_question(checks, connection, provider):
+def test_a_number_that_names_its_account_needs_no_second_request(checks, connection, provider):
     bot = add_bot(connection)
     set_ids(connection, bot, NUMBER, "77")
     entities = [{"entity_type": "WABA", "id": "77"}]

@@ -7,8 +7,7 @@ import psycopg2
 import pytest
 
 from bisnesctl.bots import provider_queries
-from services.connectors.meta.receiver import MAX_BODY, PATH, SECRET_HEADER, create_app
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import MAX_BODY, PATH, SECRET_HEADER, SIGNATURE_HEADER, Receiver, sign
 from services.database.connection import Database
 from services.legacy import add_webhooks
 from tests.support.api import api, settings_for
@@ -44,7 +43,7 @@ def receiver(dsn, folder, hints=None, **more):
     settings = receiver_settings(dsn, folder, **more)
     pool = Database(dsn)
     try:
-        yield create_app(settings, pool, hints or Hints(dsn)).test_client()
+        yield Receiver(settings, pool, hints or Hints(dsn)).test_client()
     finally:
         pool.close()
 
@@ -56,7 +55,9 @@ def client(database, tmp_path):
 
 
 def post(client, body=BODY, signature=None):
-    return client.post(PATH, data=body, headers={HEADER: sign(SECRET, body) if signature is None else signature})
+    return client.post(
+        PATH, data=body, headers={SIGNATURE_HEADER: sign(SECRET, body) if signature is None else signature}
+    )
 
 
 def refusal(answer):
@@ -97,7 +98,7 @@ def test_a_body_of_three_megabytes_passes_and_a_larger_one_does_not(client, data
     assert len(stored(database)) == 1
 
 
-def test_without_a_secret_nobody_is_believed(database, tmp_path):
+def test_without_an_app_secret_every_webhook_is_refused(database, tmp_path):
     with receiver(database, tmp_path, META_APP_SECRET="") as client:
         assert refusal(post(client, signature=sign("", BODY))) == (401, "invalid_signature")
 
@@ -138,12 +139,12 @@ def test_a_secret_opens_its_own_address_alone(client, database, number, address)
 @pytest.mark.parametrize("secret", ["", "sécret", "0" * 64])
 def test_a_webhook_of_360dialog_without_the_secret_leaves_no_trace(client, database, number, secret):
     assert refusal(post_360dialog(client, secret)) == (401, "invalid_secret")
-    signed = {HEADER: sign(SECRET, BODY)}
+    signed = {SIGNATURE_HEADER: sign(SECRET, BODY)}
     assert refusal(post_360dialog(client, secret, **signed)) == (401, "invalid_secret")
     assert stored(database) == []
 
 
-def test_without_an_encryption_key_no_secret_is_believed(database, tmp_path, number):
+def test_without_an_encryption_key_every_secret_is_refused(database, tmp_path, number):
     keyless = receiver_settings(database, tmp_path, ENCRYPTION_KEY="")
     with receiver(database, tmp_path, ENCRYPTION_KEY="") as client:
         secret = provider_queries.dialog360_secret(keyless, "0128", 1)
@@ -198,7 +199,7 @@ def test_without_a_verify_token_no_handshake_succeeds(database, tmp_path):
         assert handshake(client, mode="subscribe", verify_token="", challenge="1").status_code == 403
 
 
-def test_while_the_database_is_away_meta_is_asked_to_come_again(tmp_path):
+def test_meta_gets_a_503_while_the_database_is_unavailable(tmp_path):
     with receiver(NOWHERE, tmp_path) as client:
         answer = post(client)
         assert refusal(answer) == (503, "database_unavailable")
@@ -217,7 +218,7 @@ def test_other_addresses_and_methods_are_refused_in_the_one_form(client):
     assert refusal(client.delete(PATH)) == (405, "method_not_allowed")
 
 
-def test_the_heartbeat_learns_what_was_received(client):
+def test_the_heartbeat_counts_received_webhooks(client):
     post(client)
     post(client, signature="no")
     assert client.application.counters.processed == 1

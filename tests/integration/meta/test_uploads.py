@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
-from services.connectors.base import Again, Preparation
+from services.connectors.base import Again, Preparation, Refusal
 from services.connectors.meta.translation.connector import MetaConnector
 from services.media.store import media_store
 from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unavailable, Unknown
@@ -75,6 +75,8 @@ def deliver(meta, message, bot=BOT):
         step = meta.request(bot, message)
         if isinstance(step, Preparation):
             outcome = step.run() or Again()
+        elif isinstance(step, Refusal):
+            outcome = step
         else:
             headers = dict(line.split(": ", 1) for line in step.headers)
             answer = requests.post(step.url, data=step.body, headers=headers, timeout=20)
@@ -160,19 +162,19 @@ def test_a_refused_upload_is_judged_by_the_same_table_and_nothing_was_sent(
     assert (type(found), found.code, provider.sends) == (outcome, code, [])
 
 
-def test_a_provider_that_is_away_is_asked_again_later(meta, provider, stored):
+def test_an_upload_to_an_unavailable_provider_is_retried(meta, provider, stored):
     provider.close()
     found = deliver(meta, image(stored))
     assert (type(found), found.code, found.chargeable) == (Unavailable, "network", False)
 
 
-def test_a_provider_that_hangs_is_given_up(settings, provider, stored):
+def test_an_upload_that_stalls_is_ended(settings, provider, stored):
     provider.upload_delay = 20
     found = deliver(MetaConnector(settings.copy_with(send_timeout_ms=1000)), image(stored))
     assert (type(found), found.code, found.chargeable) == (Unavailable, "network", True)
 
 
-def test_a_file_that_is_no_longer_stored_is_said_so(meta, store, stored):
+def test_a_file_that_is_no_longer_stored_rejects_the_message(meta, store, stored):
     store.delete(stored["key"])
     found = deliver(meta, image(stored))
     assert (type(found), found.code) == (Rejected, "media_missing")
@@ -260,7 +262,7 @@ def test_a_link_into_a_private_network_is_not_followed(settings, store, provider
         (200, "image/jpeg", JPEG, "video", Rejected, "unsupported_media"),
     ],
 )
-def test_what_a_link_leads_to_is_looked_at(meta, provider, status, mime_type, data, kind, outcome, code):
+def test_the_file_behind_a_link_is_checked(meta, provider, status, mime_type, data, kind, outcome, code):
     found = deliver(meta, image(link_to(provider, "x", status, mime_type, data, fetch=True), kind=kind))
     assert (type(found), found.code) == (outcome, code)
     assert provider.uploads == []
@@ -332,7 +334,7 @@ uploads = st.sampled_from([(200, OK), (400, {"error": {"code": 131053, "message"
     st.integers(0, 2),
 )
 @budget(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_whatever_is_answered_each_message_has_an_outcome(meta, provider, stored, said, uploaded, named, attempts):
+def test_every_message_has_an_outcome_for_any_answer(meta, provider, stored, said, uploaded, named, attempts):
     media = {"key": stored, "link": link_to(provider), "fetch": link_to(provider, fetch=True)}[named]
     message, sent_by = image(media, attempts=attempts), []
     provider.upload_answers = list(uploaded)

@@ -15,8 +15,8 @@ from bisnesctl.database import migrations
 from services.database.clock import DatabaseClock
 from services.events import store as events
 from services.message import Scope, Status
-from services.outbox import store
-from services.outbox.store import Hold
+from services.outbox import holds, recovery
+from services.outbox.outcome_policy import Hold
 from tests.integration.outbox.test_delivery import Stage
 from tests.support.outbox import accept, add_bot, entry, execute, open_database, outbox, result
 from tests.support.processes.servers import settings_in
@@ -131,17 +131,17 @@ def test_a_hold_is_never_longer_than_it_was(connection, clock, steps, seconds):
     execute(connection, "UPDATE clock_seen SET at = now()")
     bot = add_bot(connection)
     accept(connection, entry(bot))
-    store.hold(connection, [Hold(bot, Scope.BOT, seconds, "130429: too many", slower=True)])
+    holds.hold(connection, [Hold(bot, Scope.BOT, seconds, "130429: too many", slower=True)])
     for minutes in steps:
         step(connection, minutes=minutes)
         clock.look(connection)
         assert left(connection, "held_until", "bot_pace") <= seconds + 5
-        assert left(connection, "slow_until", "bot_pace") <= store.SLOW_SECONDS + 5
+        assert left(connection, "slow_until", "bot_pace") <= holds.SLOW_SECONDS + 5
     if all(minutes < 0 for minutes in steps):
         assert left(connection, "held_until", "bot_pace") > seconds - 60
 
 
-def test_everything_that_is_to_happen_stays_as_far_away_as_it_was(connection, clock):
+def test_due_times_keep_their_distance_when_the_clock_is_set_back(connection, clock):
     bot = add_bot(connection)
     accept(connection, entry(bot))
     execute(connection, "UPDATE lane SET due = now() + interval '30 s'")
@@ -171,10 +171,10 @@ def test_everything_that_is_to_happen_stays_as_far_away_as_it_was(connection, cl
     assert found == {moment: pytest.approx(seconds, abs=15) for moment, seconds in moments.items()}
 
 
-def test_what_waits_for_an_operator_goes_on_waiting(connection, clock):
+def test_a_number_that_waits_for_an_operator_keeps_waiting(connection, clock):
     bot = add_bot(connection)
     accept(connection, entry(bot))
-    store.hold(connection, [Hold(bot, Scope.BOT, None, "190: the token is no good")])
+    holds.hold(connection, [Hold(bot, Scope.BOT, None, "190: the token is no good")])
     step(connection, hours=-1)
     clock.look(connection)
     assert execute(connection, "SELECT held_until = 'infinity' FROM bot_pace") == [(True,)]
@@ -202,14 +202,14 @@ def test_a_lease_of_a_worker_that_is_gone_ends_no_later(connection, clock):
     clock.look(connection)
     assert left(connection, "due", "lane") <= 60
     step(connection, seconds=61)
-    assert len(store.expired(connection, "meta")) == 1
+    assert len(recovery.expired(connection, "meta")) == 1
 
 
-def test_what_a_living_worker_has_in_hand_is_not_taken_when_the_clock_is_set_forth(stage):
+def test_a_living_workers_messages_are_not_recovered_when_the_clock_is_set_forward(stage):
     sender = stage.sender()
     sender.delivery.paused = True
     stage.accept(entry(stage.bot(), CHAT, "claimed by a worker of another machine"))
-    execute(stage.connection, "UPDATE lane SET claim = 'elsewhere/meta-worker-1/run', due = now() + interval '60 s',"
+    execute(stage.connection, "UPDATE lane SET claim = 'elsewhere/meta-worker-1/run', due = now() + interval '20 min',"
             " head = (SELECT id FROM outbox)")  # fmt: skip
     wait_until_looked(stage)
     step(stage.connection, minutes=70)
@@ -219,7 +219,7 @@ def test_what_a_living_worker_has_in_hand_is_not_taken_when_the_clock_is_set_for
     assert execute(stage.connection, "SELECT claim FROM lane") == [("elsewhere/meta-worker-1/run",)]
 
 
-def test_a_worker_renews_its_leases_when_the_clock_is_set_forth(stage):
+def test_a_worker_renews_its_leases_when_the_clock_is_set_forward(stage):
     sender = stage.sender()
     sender.delivery.paused = True
     stage.accept(entry(stage.bot(), CHAT, "in hand"))
@@ -242,7 +242,7 @@ def test_events_go_on_after_the_clock_was_set_back(connection, clock):
     assert len(events.claim(connection, "a/events/1", 60, 100)) == 1
 
 
-def test_what_ended_does_not_seem_to_live(connection, clock):
+def test_a_heartbeat_of_an_ended_process_is_not_taken_for_alive(connection, clock):
     execute(connection, "INSERT INTO process_instances (process_name, host, instance, pid, status, started_at)"
             " VALUES ('meta', 'h', 'i', 1, 'healthy', now())")  # fmt: skip
     execute(connection, "UPDATE clock_seen SET at = now()")

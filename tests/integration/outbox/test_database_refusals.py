@@ -5,17 +5,21 @@ from types import SimpleNamespace
 
 import psycopg2
 import pytest
+import requests
 
 from bisnesctl import paths
 from bisnesctl.database import migrations
 from bisnesctl.health import probes
-from services.connectors.meta.receiver import create_app
+from services.connectors.meta.receiver import PATH, SIGNATURE_HEADER, Receiver, sign
 from services.database import error_reasons
 from services.database.connection import Database, DatabaseUnavailable
-from tests.support.api import KEY, add_company, settings_for
+from services.outbox.accept import Acceptor
+from tests.support.api import KEY, Quiet, add_company, serving, settings_for
 from tests.support.api import api as serve
+from tests.support.outbox import accept, add_bot, entry, execute
 from tests.support.processes.disks import mounts, small_disk
 from tests.support.processes.servers import Postgres, settings_in
+from tests.support.sandbox import eventually
 
 SEND = "/api/v2/messages/text/0128/60123456789"
 
@@ -42,8 +46,8 @@ def send(client, text="Hello"):
 
 
 @mounts
-def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.database.write_test.INTERVAL_SECONDS", 0.0)
+def test_a_full_disk_of_postgresql_is_reported_to_callers(full, tmp_path, monkeypatch):
+    monkeypatch.setattr("services.database.write_test.WRITE_TEST_VALID_SECONDS", 0.0)
     dsn, disk = full
     with serve(settings_for(dsn, tmp_path)) as (_, client):
         assert send(client).status_code == 202
@@ -58,7 +62,7 @@ def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
         ready = client.get("/health/ready")
         assert ready.status_code == 503
         assert "53100" in ready.json["error"]
-        webhooks = create_app(settings_for(dsn, tmp_path), Database(dsn), SimpleNamespace(notify=lambda queue: None))
+        webhooks = Receiver(settings_for(dsn, tmp_path), Database(dsn), SimpleNamespace(notify=lambda queue: None))
         ready = webhooks.test_client().get("/health/ready")
         assert ready.status_code == 503
         assert "53100" in ready.json["error"]
@@ -71,8 +75,8 @@ def test_a_full_disk_of_postgresql_is_told(full, tmp_path, monkeypatch):
         assert probes.postgres(dsn).healthy
 
 
-def test_a_read_only_server_is_told_and_used_again_once_it_is_not(database, postgres, tmp_path, monkeypatch):
-    monkeypatch.setattr("services.database.write_test.INTERVAL_SECONDS", 0.0)
+def test_a_read_only_server_is_reported_and_used_again_later(database, postgres, tmp_path, monkeypatch):
+    monkeypatch.setattr("services.database.write_test.WRITE_TEST_VALID_SECONDS", 0.0)
     add_company(database)
     name = database.split("/")[3].split("?")[0]
     with serve(settings_for(database, tmp_path)) as (_, client):
@@ -91,6 +95,97 @@ def test_a_read_only_server_is_told_and_used_again_once_it_is_not(database, post
         assert client.get("/health/ready").status_code == 200
 
 
+@contextlib.contextmanager
+def refusing(dsn, table, sqlstate, when="true"):
+    """PostgreSQL answers each INSERT into a table with this SQLSTATE if the row matches `when`."""
+    with contextlib.closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+        execute(
+            connection,
+            f"""
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'refused by a test' USING ERRCODE = '{sqlstate}'; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW WHEN ({when}) EXECUTE FUNCTION refuse()""",
+        )
+        yield
+        execute(connection, f"DROP TRIGGER refuse ON {table}; DROP FUNCTION refuse()")
+
+
+#: SQLSTATEs by which PostgreSQL says that it cannot serve now, and what callers read.
+SQLSTATES = pytest.mark.parametrize(
+    ("sqlstate", "reason"), [("25006", "read-only"), ("53100", "its disk is full"), ("XX001", "its data are damaged")]
+)
+
+
+@SQLSTATES
+def test_every_refusal_of_a_message_is_a_503_with_its_reason(database, tmp_path, sqlstate, reason):
+    add_company(database)
+    settings = settings_for(database, tmp_path)
+    with serve(settings) as (_, client), serving(settings) as url, refusing(database, "outbox", sqlstate):
+        answer = requests.post(url + SEND, json={"message": "Hello"}, headers={"X-Api-Key": KEY}, timeout=20)
+        for status, body in ((answer.status_code, answer.json()), ((old := send(client)).status_code, old.json)):
+            assert (status, body["code"]) == (503, "database_unavailable"), body
+            assert reason in body["error"]
+
+
+@SQLSTATES
+def test_every_refusal_of_a_webhook_is_a_503_with_its_reason(database, tmp_path, sqlstate, reason):
+    settings = settings_for(database, tmp_path, META_APP_SECRET="s")
+    client = Receiver(settings, Database(database), SimpleNamespace(notify=lambda queue: None)).test_client()
+    with refusing(database, "webhook_inbox", sqlstate):
+        answer = client.post(PATH, data=b"{}", headers={SIGNATURE_HEADER: sign("s", b"{}")})
+    assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable"), answer.json
+    assert reason in answer.json["error"]
+
+
+@pytest.fixture
+def connection(database):
+    with contextlib.closing(Database(database)) as pool, pool.connection() as connection:
+        yield connection
+
+
+@pytest.fixture
+def doubtful(connection, database):
+    """An intake, and a message that it stored although its caller was told otherwise."""
+    with contextlib.closing(Database(database)) as pool, contextlib.closing(Acceptor(pool, Quiet(), 20)) as intake:
+        lost = entry(add_bot(connection), "60111111111")
+        accept(connection, lost)
+        intake._in_doubt[lost.message_id] = lost
+        yield intake, lost
+
+
+def texts(connection):
+    return [text for (text,) in execute(connection, "SELECT payload ->> 'message' FROM outbox ORDER BY id")]
+
+
+def test_a_message_that_cannot_be_withdrawn_holds_up_no_other(connection, database, doubtful):
+    intake, lost = doubtful
+    with contextlib.closing(psycopg2.connect(database)) as other:
+        execute(other, "SELECT FROM lane WHERE chat_id = %s FOR UPDATE", (lost.chat_id,))
+        for number in range(3):
+            intake.accept(entry(lost.bot_id, "60222222222", f"beside {number}")).result(20)
+        assert set(intake._in_doubt) == {lost.message_id}
+        assert texts(connection) == [lost.payload["message"], "beside 0", "beside 1", "beside 2"]
+    eventually(lambda: not intake._in_doubt)
+    assert texts(connection) == ["beside 0", "beside 1", "beside 2"]
+
+
+def test_a_message_stays_in_doubt_on_a_read_only_server_and_others_are_refused_with_the_reason(
+    connection, database, postgres, doubtful
+):
+    intake, lost = doubtful
+    name = execute(connection, "SELECT current_database()")[0][0]
+    postgres.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    for _ in range(2):
+        refused = intake.accept(entry(lost.bot_id, "60222222222", "refused")).exception(20)
+        assert isinstance(refused, DatabaseUnavailable)
+        assert "25006" in error_reasons.why(refused)
+    assert lost.message_id in intake._in_doubt
+    postgres.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    eventually(lambda: not intake._in_doubt)
+    assert texts(connection) == []
+
+
 def test_a_user_who_may_make_no_temporary_tables_is_served(database, postgres):
     name = database.split("/")[3].split("?")[0]
     postgres.run(f"REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC")
@@ -99,7 +194,7 @@ def test_a_user_who_may_make_no_temporary_tables_is_served(database, postgres):
     postgres.run("DROP ROLE no_temp")
 
 
-def test_the_test_leaves_nothing(database):
+def test_the_write_test_leaves_nothing(database):
     for _ in range(3):
         assert probes.postgres(database).healthy
     with contextlib.closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor:
@@ -114,13 +209,13 @@ def test_the_test_leaves_nothing(database):
     ("FATAL:  the database system is shutting down", "57P01"),
     ('FATAL:  could not write init file: No space left on device', "53100"),
 ])  # fmt: skip
-def test_a_refused_connection_is_understood(said, code):
+def test_a_refused_connection_ends_as_broken_and_not_handed_over(said, code):
     error = DatabaseUnavailable(said)
     error.__cause__ = psycopg2.OperationalError(said)
     assert f"(SQLSTATE {code})" in error_reasons.why(error)
 
 
-def test_what_nobody_can_tell_has_no_reason():
+def test_an_unknown_error_has_no_reason():
     assert error_reasons.why(DatabaseUnavailable("PostgreSQL did not answer within 3 s")) is None
     with pytest.raises(DatabaseUnavailable) as raised, Database("postgresql://x@127.0.0.1:1/x").connection():
         pass

@@ -13,8 +13,8 @@ from services.connectors.base import Preparation
 from services.message import Rejected, Sent, Status
 from services.outbox import store
 from services.outbox.accept import Acceptor, IdempotencyConflict
-from services.outbox.recovery import journal_path
-from services.outbox.send_journal import Journal
+from services.outbox.delivery import Journal
+from services.outbox.send_journal import path_of as journal_path
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import worker_name
 from tests.support.outbox import add_bot, entry, execute, open_database, status_of
@@ -41,7 +41,7 @@ class Stage:
             monkeypatch.setenv(name, str(value))
         self.settings = load()
         self.database, self.connection = open_database(dsn)
-        self.directory = AccountCache(self.database)
+        self.directory = AccountCache(self.database, KEY)
         self.directory.start()
         self.provider = Provider()
         self.connector = ProviderConnector(self.provider.url)
@@ -145,6 +145,20 @@ def test_a_message_that_no_request_can_be_made_of_fails_alone(stage, monkeypatch
     assert outcomes_by_text(stage) == {"odd": ("failed", "internal"), "one": ("sent", None), "two": ("sent", None)}
 
 
+def test_a_message_that_the_connector_refuses_fails_alone(stage, monkeypatch):
+    usual, refusal = stage.connector.request, Rejected("payload", "an unknown kind")
+
+    def request(bot, message):
+        return refusal if message.payload["message"] == "odd" else usual(bot, message)
+
+    bot = stage.bot()
+    monkeypatch.setattr(stage.connector, "request", request)
+    stage.accept(*(entry(bot, f"601{n}", text) for n, text in enumerate(("odd", "one"))))
+    stage.sender()
+    eventually(lambda: {status for status, _ in outcomes_by_text(stage).values()} == {"sent", "failed"})
+    assert outcomes_by_text(stage) == {"odd": ("failed", "payload"), "one": ("sent", None)}
+
+
 @pytest.mark.parametrize(
     ("outcome", "stored"),
     [
@@ -195,7 +209,7 @@ def test_messages_are_sent_in_their_chats_order(stage):
         assert len(texts) == 15
 
 
-def test_due_messages_are_found_without_any_hint(stage):
+def test_due_messages_are_found_without_a_wakeup(stage):
     sender = stage.sender()
     stage.accept(entry(stage.bot()))
     stage.wait_for(lambda: stage.statuses() == {"sent": 1})
@@ -263,8 +277,8 @@ def test_a_neighbours_expired_lease_is_settled_once_it_is_dead_and_not_before(st
     time.sleep(2.5)  # two sweeps
     assert stage.provider.received == []
     journal.close()
-    stage.wait_for(lambda: stage.statuses() == {"sent": 1})
-    assert sender.delivery.counts[Status.SENT] == 1
+    stage.wait_for(lambda: sender.delivery.counts[Status.SENT] == 1, seconds=60)
+    assert stage.statuses() == {"sent": 1}
 
 
 def test_another_hosts_expired_lease_becomes_unknown_since_nothing_is_known_of_it(stage):
@@ -299,7 +313,7 @@ def test_a_stopping_sender_finishes_what_is_in_hand_and_takes_nothing_more(stage
     assert statuses["queued"] == 30 - statuses["sent"] > 0
 
 
-def test_stored_webhooks_are_applied_and_nonsense_is_set_aside(stage):
+def test_stored_webhooks_are_applied_and_invalid_ones_are_rejected(stage):
     bot = stage.bot()
     stage.accept(entry(bot, text="hello"))
     sender = stage.sender()
@@ -307,7 +321,7 @@ def test_stored_webhooks_are_applied_and_nonsense_is_set_aside(stage):
     stage.wait_for(lambda: stage.statuses() == {"sent": 1})
     for body in (b"nonsense", b'[{"id": "id of hello", "status": "delivered"}]'):
         execute(stage.connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', %s)", (body,))
-    sender.work_off_webhooks()
+    sender.inbox.wake(stage.database)
     assert stage.statuses() == {"delivered": 1}
     rows = execute(
         stage.connection, "SELECT processed_at IS NOT NULL, error IS NOT NULL FROM webhook_inbox ORDER BY id"
@@ -339,8 +353,8 @@ def test_one_message_that_cannot_be_stored_does_not_take_the_others_with_it(stag
 def test_a_changed_key_or_bot_is_seen_at_once(stage):
     bot = stage.bot()
     execute(stage.connection, "INSERT INTO api_keys (key_hash, prefix, company_id) VALUES ('\\x01', 'bk_', '0128')")
-    stage.wait_for(lambda: stage.directory.key(b"\x01") and stage.directory.remembered(b"\x01"))
-    stage.wait_for(lambda: stage.directory.bot("0128", 0) and stage.directory.remembered(("0128", 0)))
+    stage.wait_for(lambda: stage.directory.key(b"\x01") and stage.directory.cached_key(b"\x01"))
+    stage.wait_for(lambda: stage.directory.bot("0128", 0) and stage.directory.cached_bot("0128", 0))
     execute(stage.connection, "UPDATE api_keys SET revoked_at = now()")
     stage.wait_for(lambda: stage.directory.key(b"\x01") is None, seconds=5)
     execute(stage.connection, "UPDATE phone_configs SET meta_phone_number_id = 'new' WHERE id = %s", (bot,))
@@ -380,7 +394,7 @@ def preparing(stage):
     return stage
 
 
-def test_a_file_is_made_ready_before_its_message_leaves(preparing):
+def test_a_file_is_prepared_before_its_message_leaves(preparing):
     preparing.accept(entry(preparing.bot(), text="file a"))
     preparing.sender().delivery.wake()
     preparing.wait_for(lambda: preparing.statuses() == {"sent": 1})

@@ -15,10 +15,10 @@ import requests
 
 from bisnesctl.database import migrations, statement_deadline
 from services.database.connection import Database, DatabaseUnavailable, clock
-from services.inbox.receive import WebhookWriter
-from services.outbox import store
+from services.inbox.webhook_inbox import WebhookWriter
+from services.outbox import accept
 from services.outbox.accept import ACCEPT_SECONDS, Acceptor
-from services.runtime.account_cache import TTL, AccountCache
+from services.runtime.account_cache import ROW_VALID_SECONDS, AccountCache
 from tests.support.api import CHAT, COMPANY, KEY, Quiet, add_company, serving, settings_for
 from tests.support.outbox import add_bot, entry, execute, outbox
 from tests.support.sandbox import eventually
@@ -161,13 +161,13 @@ def accepted(intake, message):
         return False
 
 
-def test_what_the_server_gets_to_too_late_is_not_stored(dsn, database, bot):
+def test_an_insert_that_begins_too_late_stores_nothing(dsn, database, bot):
     with database.connection() as connection:
         now = clock(connection)
         keyed = entry(bot, idempotency_key="k", digest="aa")
-        assert store.accept(connection, [entry(bot), keyed], now) == store.Acceptance(set(), {}, None)
+        assert accept.insert(connection, [entry(bot), keyed], now) == accept.Insertion(set(), {}, None)
         assert counted(dsn) == (0, 0, 0)
-        assert store.accept(connection, [keyed], now + 60).stored == {keyed.message_id}
+        assert accept.insert(connection, [keyed], now + 60).stored == {keyed.message_id}
 
 
 @pytest.mark.parametrize("offset", [-4000.0, 4000.0])
@@ -179,7 +179,7 @@ def test_a_database_clock_that_was_set_refuses_no_message(intake, bot, offset):
 
 
 def test_a_message_whose_commit_was_not_answered_is_withdrawn(own_postgres, dsn, intake, bot, monkeypatch):
-    frozen, real = contextlib.ExitStack(), store.accept
+    frozen, real = contextlib.ExitStack(), accept.insert
 
     def freeze_afterwards(connection, entries, not_after):
         monkeypatch.undo()
@@ -188,7 +188,7 @@ def test_a_message_whose_commit_was_not_answered_is_withdrawn(own_postgres, dsn,
         clock(connection)  # as if the answer had not come
 
     assert accepted(intake, entry(bot))
-    monkeypatch.setattr(store, "accept", freeze_afterwards)
+    monkeypatch.setattr(accept, "insert", freeze_afterwards)
     with frozen:
         lost, keyed = entry(bot), entry(bot, idempotency_key="k", digest="aa")
         futures = [intake.accept(lost), intake.accept(keyed)]
@@ -206,14 +206,14 @@ def test_a_message_whose_commit_was_not_answered_and_that_a_worker_has_is_left_a
     message, later = entry(bot), entry(bot)
     with database.connection() as connection:
         for each in (message, later):
-            store.accept(connection, [each])
+            accept.insert(connection, [each])
         [claimed] = outbox().claim(connection, 10)
         assert claimed.message_id == message.message_id
-        assert store.withdraw(connection, [message.message_id, later.message_id]) == [later.message_id]
+        assert accept.withdraw(connection, [message.message_id, later.message_id]) == [later.message_id]
     assert counted(dsn) == (1, 1, 0)
 
 
-def test_one_frozen_backend_holds_up_nobody_for_long_and_stores_nothing_twice(dsn, intake, bot):
+def test_one_frozen_backend_delays_nobody_for_long_and_stores_nothing_twice(dsn, intake, bot):
     assert accepted(intake, entry(bot, "60111111111"))
     message = entry(bot, "60222222222", text="once", idempotency_key="k", digest="aa")
     with stopped(intake._connection.get_backend_pid()):
@@ -225,7 +225,7 @@ def test_one_frozen_backend_holds_up_nobody_for_long_and_stores_nothing_twice(ds
     assert [row[2] for row in stored(dsn) if row[1] == "60222222222"] == ["once", "afterwards"]
 
 
-def test_what_waits_is_answered_when_the_process_stops_meanwhile(own_postgres, database, bot):
+def test_waiting_items_are_answered_when_the_process_stops(own_postgres, database, bot):
     intake = Acceptor(database, Quiet())
     with own_postgres.frozen():
         waiting = intake.accept(entry(bot))
@@ -237,7 +237,7 @@ def test_what_waits_is_answered_when_the_process_stops_meanwhile(own_postgres, d
 
 
 def test_webhooks_fail_in_time_and_do_not_pile_up(own_postgres, dsn, database):
-    letterbox = WebhookWriter("meta", database, patience=1)
+    letterbox = WebhookWriter("meta", database, seconds=1)
     assert letterbox.put(b"before")
     with own_postgres.frozen(), ThreadPoolExecutor(16) as threads:
         puts = [threads.submit(letterbox.put, b"%d" % number) for number in range(64)]
@@ -262,12 +262,12 @@ def test_a_frozen_connection_that_hears_of_changes_is_noticed(dsn):
         directory = AccountCache(database)
         directory.start()
         pid = eventually(lambda: quiet_backend(dsn, "listener"))
-        eventually(lambda: directory.bot_by_id(bot) and directory.remembered(bot))
+        eventually(lambda: directory.bot("0128", 0) and directory.cached_bot("0128", 0))
         with stopped(pid):
             execute(connection, "DELETE FROM phone_configs WHERE id = %s", (bot,))
             begun = time.monotonic()
-            eventually(lambda: directory.bot_by_id(bot) is None)
-            assert time.monotonic() - begun < TTL / 2
+            eventually(lambda: directory.bot("0128", 0) is None)
+            assert time.monotonic() - begun < ROW_VALID_SECONDS / 2
         directory.stop()
     database.close()
 

@@ -4,9 +4,10 @@ import os
 
 import pytest
 
-from services.outbox import send_journal
-from services.outbox.recovery import journal_path
-from services.outbox.send_journal import Journal, marked, unowned
+from services.outbox import delivery
+from services.outbox.delivery import Journal
+from services.outbox.send_journal import marked, unowned
+from services.outbox.send_journal import path_of as journal_path
 from tests.integration.outbox.test_delivery import Stage
 from tests.support.outbox import entry
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
@@ -14,10 +15,10 @@ from tests.support.processes.disks import again_in_a_namespace, mounts, small_di
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(send_journal, "RETRY_INTERVAL_SECONDS", 0.1)
+    monkeypatch.setattr(delivery, "JOURNAL_RETRY_SECONDS", 0.1)
 
 
-def test_again_in_a_namespace_unless_root():
+def test_the_same_holds_in_a_user_namespace():
     again_in_a_namespace(__file__, "journal")
 
 
@@ -106,7 +107,7 @@ def test_a_worker_that_starts_on_such_a_disk_waits_and_then_sends(stage, small, 
 
 
 @mounts
-def test_what_cannot_be_marked_does_not_leave(stage, monkeypatch):
+def test_a_message_that_cannot_be_marked_does_not_leave(stage, monkeypatch):
     """The disk fails in the middle of sending: simulated at the lowest call, since no real disk fails on demand."""
     sender, bot = stage.sender(), stage.bot()
     stage.accept(entry(bot, "60111111111"))

@@ -11,8 +11,8 @@ import pytest
 from services.connectors.meta.translation.connector import MetaConnector
 from services.database.connection import DatabaseError
 from services.message import Status
-from services.outbox import outages, store
-from services.outbox.outage_policy import Answer, Fault, Pauses
+from services.outbox import holds, recovery
+from services.outbox.outcome_policy import Answer, Fault, Pauses
 from tests.support.outage import FAST, PAGE, OutageStage, error
 from tests.support.outbox import entry, execute, outbox, result
 
@@ -61,7 +61,7 @@ def watched(stage, seconds):
         time.sleep(0.05)
 
 
-def test_what_is_accepted_while_the_provider_cannot_be_reached_leaves_when_it_can(stage):
+def test_messages_accepted_during_an_outage_leave_after_it(stage):
     bot = stage.bot()
     entries = fill(stage, bot)
     stage.sender()
@@ -132,7 +132,7 @@ def test_a_gateways_page_holds_the_number_and_leaves_open_only_what_was_in_hand(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_trouble_of_metas_own_or_a_page_in_between_is_waited_for(stage, answer, code):
+def test_a_failure_of_meta_or_of_a_gateway_is_waited_for(stage, answer, code):
     stage.graph.refuse = lambda _: answer
     stage.graph.up()
     entries = fill(stage, stage.bot())
@@ -180,7 +180,7 @@ def test_one_message_that_meta_never_takes_fails_by_itself_and_holds_nobody(stag
     assert outage(stage) is None
 
 
-def test_a_poisonous_message_fails_though_others_got_through_but_once(stage):
+def test_a_message_that_always_fails_is_charged_even_if_others_got_through_only_once(stage):
     stage.graph.refuse = lambda text: error(131000) if text == "poison" else None
     stage.graph.up()
     bot = stage.bot()
@@ -192,7 +192,7 @@ def test_a_poisonous_message_fails_though_others_got_through_but_once(stage):
     assert outage(stage) is None
 
 
-def test_other_chats_come_first_once_the_pause_after_a_poisonous_message_is_over(stage):
+def test_other_chats_go_first_after_the_pause_of_a_message_that_always_fails(stage):
     stage.graph.refuse = lambda text: error(131000) if text == "poison" else None
     stage.graph.up()
     bot = stage.bot()
@@ -247,7 +247,7 @@ def test_throttling_is_no_attempt_of_the_message(stage):
     assert untouched(stage)
 
 
-def test_what_lasts_is_told_once_and_so_is_its_end(stage):
+def test_a_lasting_outage_and_its_end_are_reported_once(stage):
     bot = stage.bot()
     execute(stage.connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
     entries = fill(stage, bot)
@@ -274,53 +274,53 @@ def told(stage):
     return execute(stage.connection, statement)
 
 
-def test_a_blip_is_told_to_nobody(stage):
+def test_a_short_outage_is_not_reported(stage):
     bot = stage.bot()
     execute(stage.connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
-    outages.note(stage.connection, [Fault(bot, "network", "refused", probe=False)], FAST)
-    outages.note(stage.connection, [Answer(bot, sent=True)], FAST)
+    holds.note_outages(stage.connection, [Fault(bot, "network", "refused", probe=False)], FAST)
+    holds.note_outages(stage.connection, [Answer(bot, sent=True)], FAST)
     assert told(stage) == []
 
 
 def test_an_outage_outlives_the_worker_that_met_it(stage):
     bot = stage.bot()
-    outages.note(stage.connection, [Fault(bot, "131000", "no", probe=False)], FAST)
+    holds.note_outages(stage.connection, [Fault(bot, "131000", "no", probe=False)], FAST)
     fill(stage, bot)
     execute(stage.connection, "UPDATE bot_pace SET held_until = now()")
     (probe,) = outbox().claim(stage.connection, 100)
     assert probe.outage == "131000"
     assert outbox("other/w/1").claim(stage.connection, 100) == []  # not while that one is under way
     outbox().record(stage.connection, [result(probe)])
-    outages.note(stage.connection, [Answer(bot, sent=True)], FAST)
+    holds.note_outages(stage.connection, [Answer(bot, sent=True)], FAST)
     assert len(outbox().claim(stage.connection, 100)) == len(CHATS)
 
 
 def test_a_refusal_of_the_messages_own_lets_the_next_one_find_out_at_once(stage):
     bot = stage.bot()
-    outages.note(stage.connection, [Fault(bot, "network", "no", probe=False)], FAST)
+    holds.note_outages(stage.connection, [Fault(bot, "network", "no", probe=False)], FAST)
     fill(stage, bot)
     execute(stage.connection, "UPDATE bot_pace SET held_until = now()")
     (probe,) = outbox().claim(stage.connection, 100)
     outbox().record(stage.connection, [result(probe, Status.FAILED)])
-    outages.note(stage.connection, [Answer(bot, sent=False)], FAST)
+    holds.note_outages(stage.connection, [Answer(bot, sent=False)], FAST)
     assert len(outbox().claim(stage.connection, 100)) == 1
 
 
-def test_an_operators_hold_is_neither_shortened_nor_told_away(stage):
+def test_an_operators_hold_is_neither_shortened_nor_ended_by_an_outage(stage):
     bot = stage.bot()
     stage.accept(entry(bot))
     execute(stage.connection, "UPDATE bot_pace SET held_until = 'infinity', held_reason = '190: expired'")
     for finding in (Fault(bot, "network", "no", probe=True), Answer(bot, sent=False), Answer(bot, sent=True)):
-        outages.note(stage.connection, [finding], FAST)
+        holds.note_outages(stage.connection, [finding], FAST)
         held = execute(stage.connection, "SELECT held_until::text, held_reason FROM bot_pace")
         assert held == [("infinity", "190: expired")]
 
 
-def test_pauses_grow_by_what_finds_out_alone_and_an_old_outage_is_forgotten(stage):
+def test_only_probing_attempts_make_pauses_longer_and_an_old_outage_is_forgotten(stage):
     bot = stage.bot()
 
     def pause(probe=True, **extra):
-        outages.note(stage.connection, [Fault(bot, "network", "no", probe, **extra)], FAST)
+        holds.note_outages(stage.connection, [Fault(bot, "network", "no", probe, **extra)], FAST)
         return round(execute(stage.connection, "SELECT outage_pause FROM bot_pace")[0][0], 3)
 
     assert [pause(probe=False) for _ in range(3)] == [0.1, 0.1, 0.1]
@@ -330,7 +330,7 @@ def test_pauses_grow_by_what_finds_out_alone_and_an_old_outage_is_forgotten(stag
     assert pause() == 0.1
 
 
-def test_workers_that_find_out_about_the_same_numbers_do_not_get_in_each_others_way(stage):
+def test_workers_with_findings_about_the_same_numbers_do_not_deadlock(stage):
     bots = [stage.bot(phone) for phone in range(8)]
     for bot in bots:  # so that each number's customer is told
         execute(stage.connection, "UPDATE phone_configs SET company_id = %s WHERE id = %s", (f"company {bot}", bot))
@@ -345,7 +345,7 @@ def test_workers_that_find_out_about_the_same_numbers_do_not_get_in_each_others_
             faults = [Fault(bot, "network", "refused", choice.random() < 0.7) for bot in choice.sample(bots, 4)]
             answers = [Answer(bot, choice.random() < 0.6) for bot in choice.sample(bots, 4)]
             try:
-                outages.note(connection, faults + answers, pauses)
+                holds.note_outages(connection, faults + answers, pauses)
             except DatabaseError as error:
                 failed.append(error)
         connection.close()
@@ -358,17 +358,17 @@ def test_workers_that_find_out_about_the_same_numbers_do_not_get_in_each_others_
     assert not failed
 
 
-def test_what_waited_for_too_long_fails_and_nothing_else(stage):
+def test_only_messages_that_waited_too_long_fail(stage):
     bot, other = stage.bot(0), stage.bot(1)
     entries = fill(stage, bot, each=2)
     entries += fill(stage, other, each=1)
     old = "now() - interval '25 hours'"
     execute(stage.connection, f"UPDATE outbox SET updated_at = {old} WHERE payload ->> 'message' ~ ' 000$'")
-    assert outages.give_up_old(stage.connection, outbox(), 24) == 0  # it was something else that kept them
-    outages.note(stage.connection, [Fault(bot, "network", "refused", probe=False)], FAST)
-    assert outages.give_up_old(stage.connection, outbox(), 24) == 0  # the provider is away since a moment
+    assert holds.fail_old(stage.connection, outbox(), 24) == 0  # it was something else that kept them
+    holds.note_outages(stage.connection, [Fault(bot, "network", "refused", probe=False)], FAST)
+    assert holds.fail_old(stage.connection, outbox(), 24) == 0  # the provider is away since a moment
     execute(stage.connection, f"UPDATE bot_pace SET outage_since = {old} WHERE outage_since IS NOT NULL")
-    assert outages.give_up_old(stage.connection, outbox(), 24) == len(CHATS)
+    assert holds.fail_old(stage.connection, outbox(), 24) == len(CHATS)
     rows = execute(stage.connection, "SELECT DISTINCT bot_id, error_code, error FROM outbox WHERE status = 'failed'")
     assert rows == [(bot, "provider_unreachable", "it waited for its provider for 24 hours (network: refused)")]
     assert execute(stage.connection, "SELECT sum(pending) FROM lane WHERE claim IS NULL") == [(2 * len(CHATS),)]
@@ -386,11 +386,11 @@ def test_a_worker_that_cannot_reach_the_provider_does_not_stop_one_that_can(stag
     assert_all_arrived_once_and_in_order(stage, entries)
 
 
-def test_a_journal_is_clean_after_what_did_not_leave(stage):
+def test_a_message_that_did_not_leave_leaves_no_mark(stage):
     """A worker that dies in an outage leaves nothing open: what it tried is known not to have left."""
     bot = stage.bot()
     fill(stage, bot, each=1)
     sender = stage.sender()
     stage.wait_for(lambda: outage(stage))
     stage.wait_for(lambda: sender.delivery.in_hand == 0)
-    assert store.claimed_by(stage.connection, sender.outbox.worker) == []
+    assert recovery.claimed_by(stage.connection, sender.outbox.worker) == []

@@ -67,7 +67,7 @@ def stage(database):
 
 
 @pytest.mark.parametrize("status", [Status.SENT, Status.FAILED, Status.QUEUED])
-def test_an_outcome_meets_a_report(stage, status):
+def test_an_outcome_and_a_report_at_the_same_time_are_both_recorded(stage, status):
     message = stage.in_hand()
     stage.meanwhile(
         "UPDATE outbox SET status = 'delivered', timeline = timeline || '[{\"status\": \"delivered\"}]'"
@@ -80,7 +80,7 @@ def test_an_outcome_meets_a_report(stage, status):
     assert execute(stage.connection, "SELECT claim FROM lane") == [(None,)]
 
 
-def test_outcomes_of_several_chats_meet_reports_of_some(stage):
+def test_outcomes_of_several_chats_and_reports_of_some_do_not_deadlock(stage):
     messages = [stage.in_hand(chat=f"6010000000{n}") for n in range(5)]
     stage.meanwhile(
         "UPDATE outbox SET status = 'delivered' WHERE message_id = ANY (%s::uuid[])",
@@ -92,7 +92,7 @@ def test_outcomes_of_several_chats_meet_reports_of_some(stage):
     ]
 
 
-def test_an_outcome_that_comes_late_meets_a_report(stage):
+def test_a_late_outcome_and_a_report_are_both_recorded(stage):
     """Its lane has been given to another; what became of the message was not known until now."""
     message = stage.in_hand()
     outbox().record(stage.connection, [result(message, Status.UNKNOWN)])
@@ -104,7 +104,7 @@ def test_an_outcome_that_comes_late_meets_a_report(stage):
     assert execute(stage.connection, "SELECT status FROM outbox") == [("sent",)]
 
 
-def test_an_outcome_meets_the_next_message_of_its_chat(stage):
+def test_an_outcome_and_the_next_message_of_its_chat_do_not_conflict(stage):
     message = stage.in_hand()
     stage.meanwhile(
         "UPDATE lane SET pending = pending + 1",
@@ -127,7 +127,7 @@ BESIDE = {
 @pytest.mark.parametrize(
     ("kind", "reported"), [(kind, False) for kind in BESIDE] + [(kind, True) for kind in BESIDE if kind != "read"]
 )
-def test_what_is_written_beside_it_was_just_changed(stage, kind, reported):
+def test_a_concurrent_change_is_not_overwritten(stage, kind, reported):
     payload, change = BESIDE[kind]
     execute(
         stage.connection,
@@ -156,7 +156,7 @@ def test_what_is_written_beside_it_was_just_changed(stage, kind, reported):
     }[kind]  # fmt: skip
 
 
-def test_a_window_that_is_over_meets_a_customer_who_writes(stage):
+def test_a_closed_window_and_a_new_message_of_the_customer_do_not_conflict(stage):
     execute(
         stage.connection, "INSERT INTO chat (bot_id, chat_id, window_until) VALUES (%s, %s, 'infinity')",
         (stage.bot, CHAT),
@@ -172,7 +172,7 @@ def test_a_window_that_is_over_meets_a_customer_who_writes(stage):
     ]
 
 
-def test_a_report_meets_an_outcome(stage):
+def test_a_report_and_an_outcome_at_the_same_time_are_both_applied(stage):
     message = stage.in_hand()
     stage.meanwhile(
         "UPDATE outbox SET status = 'sent', provider_id = 'wamid.x'",
@@ -182,7 +182,7 @@ def test_a_report_meets_an_outcome(stage):
     assert execute(stage.connection, "SELECT status FROM outbox") == [("delivered",)]
 
 
-def test_a_report_meets_a_change_of_the_history(stage):
+def test_a_report_and_a_change_of_the_history_at_the_same_time_do_not_deadlock(stage):
     message = stage.in_hand()
     outbox().record(stage.connection, [result(message)])
     stage.meanwhile(
@@ -196,7 +196,7 @@ def test_a_report_meets_a_change_of_the_history(stage):
 @pytest.mark.parametrize(
     "change", ["UPDATE lane SET pending = pending + 1", "UPDATE messages SET reaction = 'x'"], ids=["lane", "history"]
 )
-def test_a_link_that_is_refused_meets_a_change(stage, change):
+def test_a_refused_link_and_a_change_at_the_same_time_do_not_deadlock(stage, change):
     message = stage.in_hand("image", media={"link": "https://files.example/a.png"})
     outbox().record(stage.connection, [result(message)])
     refused = StatusUpdate(f"wamid.{message.id}", Status.FAILED, 1.0, message.message_id, "131053", "no such file")

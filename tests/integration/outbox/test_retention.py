@@ -20,7 +20,7 @@ def cleaned(connection):
     return {name: count for name, count in clean_up(connection, DAYS).items() if count}
 
 
-def test_old_rows_go_and_what_is_kept_for_good_stays(connection):
+def test_old_rows_are_deleted_and_permanent_ones_stay(connection):
     statements = [
         "INSERT INTO webhook_inbox (process_name, body, processed_at, error) VALUES"
         " ('meta', 'old', now() - interval '8 days', NULL), ('meta', 'set aside', now() - interval '8 days', 'why'),"
@@ -78,7 +78,7 @@ def deliver(connection, *outcomes):
         assert store.record(connection, "host/events/1", [result]) == []
 
 
-def test_events_go_once_nobody_needs_them(connection):
+def test_events_are_deleted_once_they_are_old_and_delivered(connection):
     register(connection)
     raise_events(connection, 1, 2, 3, 4)
     deliver(connection, "delivered", "dead")
@@ -91,7 +91,7 @@ def test_events_go_once_nobody_needs_them(connection):
     assert cleaned(connection) == {"deliveries": 1}
 
 
-def test_what_no_webhook_took_in_all_that_time_is_given_up(connection):
+def test_deliveries_that_no_webhook_accepted_in_time_become_dead_letters(connection):
     webhook = register(connection)
     raise_events(connection, 1, 2, 3)
     webhooks.change(connection, webhook, None, None, False)
@@ -105,7 +105,7 @@ def test_what_no_webhook_took_in_all_that_time_is_given_up(connection):
     assert deliveries(connection)[-1] == (3, "delivered")
 
 
-def test_what_is_in_flight_is_not_given_up(connection):
+def test_calls_in_flight_are_not_released(connection):
     register(connection)
     raise_events(connection, 1)
     assert store.claim(connection, "host/events/1", 60, 100)

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.message import Scope, Status, StatusUpdate
-from services.outbox import store
-from services.outbox.store import Hold
+from services.outbox import holds, recovery
+from services.outbox.accept import Earlier
+from services.outbox.outcome_policy import Hold
 from tests.support.outbox import (
     WORKER,
     accept,
@@ -81,7 +82,7 @@ def test_a_sent_message_gets_its_history_row_as_the_old_system_wrote_it(connecti
     )  # fmt: skip
 
 
-def test_each_bot_gets_its_share_whatever_the_backlog_of_another(connection):
+def test_each_bot_gets_its_share_beside_another_bots_backlog(connection):
     busy, quiet = add_bot(connection, index=0), add_bot(connection, index=1)
     accept(connection, *(entry(busy, f"6011{n:07}") for n in range(100)))
     accept(connection, *(entry(quiet, f"6022{n:07}") for n in range(5)))
@@ -109,7 +110,7 @@ def test_a_number_with_next_to_no_rate_stops_no_other(connection):
     assert [message.bot_id for message in claim(connection, 50)] == [usual]
 
 
-def test_a_bot_sends_no_faster_than_its_rate_whoever_asks(connection):
+def test_a_bot_sends_no_faster_than_its_rate_with_any_number_of_workers(connection):
     bot = add_bot(connection)
     accept(connection, *(entry(bot, f"6011{n:07}") for n in range(50)))
     claimed = [claim(connection, 50, worker=f"host/w/{n}", rate=8.0) for n in range(3)]
@@ -121,9 +122,7 @@ def test_a_bot_sends_no_faster_than_its_rate_whoever_asks(connection):
 def test_a_held_bot_waits_and_others_do_not(connection):
     held, free = add_bot(connection, index=0), add_bot(connection, index=1)
     accept(connection, entry(held), entry(free))
-    outbox().hold_bots(
-        connection, [Hold(held, Scope.BOT, None, "190: token expired"), Hold(free, Scope.BOT, -5.0, "over")]
-    )
+    holds.hold(connection, [Hold(held, Scope.BOT, None, "190: token expired"), Hold(free, Scope.BOT, -5.0, "over")])
     assert [message.bot_id for message in claim(connection)] == [free]
     ((until, reason),) = execute(
         connection, "SELECT held_until::text, held_reason FROM bot_pace WHERE bot_id = %s", (held,)
@@ -131,14 +130,14 @@ def test_a_held_bot_waits_and_others_do_not(connection):
     assert (until, reason) == ("infinity", "190: token expired")
 
 
-def test_a_repeated_idempotency_key_is_told_with_what_it_was_first_used_for(connection):
+def test_a_repeated_idempotency_key_returns_its_first_message(connection):
     bot = add_bot(connection)
     first = entry(bot, idempotency_key="k", digest="aa")
     accept(connection, first)
     again, fresh = entry(bot, idempotency_key="k", digest="bb"), entry(bot, idempotency_key="l", digest="cc")
     stored, earlier = accept_or_not(connection, again, fresh)
     assert stored == {fresh.message_id}
-    assert earlier == {("0128", "k"): store.Earlier("aa", first.message_id)}
+    assert earlier == {("0128", "k"): Earlier("aa", first.message_id)}
     twice = [entry(bot, idempotency_key="m", digest="dd") for _ in range(2)]
     stored, earlier = accept_or_not(connection, *twice)
     assert len(stored) == 1
@@ -163,10 +162,10 @@ def test_expired_leases_are_seen_and_claimed_lanes_are_not_claimed_again(connect
     accept(connection, entry(bot))
     (message,) = claim(connection, lease=-1.0)
     assert claim(connection) == []
-    (lost,) = store.expired(connection, "meta")
+    (lost,) = recovery.expired(connection, "meta")
     assert (lost.id, lost.claim) == (message.id, WORKER)
-    assert store.claimed_by(connection, "host/meta-worker-1/") == [lost]
-    assert store.claimed_by(connection, "host/meta-worker-2/") == []
+    assert recovery.claimed_by(connection, "host/meta-worker-1/") == [lost]
+    assert recovery.claimed_by(connection, "host/meta-worker-2/") == []
 
 
 def test_the_status_types_order_is_the_codes(connection):
@@ -200,7 +199,7 @@ def test_reports_in_any_order_and_number_end_in_the_same_status(connection, batc
     assert sorted(said) == sorted({"sent"} | {str(status) for batch in batches for status in batch})
 
 
-def test_a_report_that_comes_before_the_workers_own_word_is_not_lost(connection):
+def test_a_report_that_arrives_before_the_outcome_is_not_lost(connection):
     bot = add_bot(connection)
     sent = entry(bot)
     accept(connection, sent)

@@ -6,8 +6,7 @@ import time
 import dramatiq
 import pytest
 
-from services.wakeups.redis_broker import ACTORS, WakeupSender, WakingBroker, hint_clearer
-from services.wakeups.session_wakeup import SessionWakeup, session_queue
+from services.wakeups import ACTORS, NAMESPACE, MarkerClearer, SessionWakeup, WakeupSender, WakingBroker, session_queue
 
 QUEUE = "meta-messages"
 
@@ -31,15 +30,15 @@ def served(broker):
     worker.stop(timeout=2000)
 
 
-def test_a_hint_wakes_a_worker_each_time_it_was_taken_note_of(broker, served):
-    hints, clear = WakeupSender(broker), hint_clearer(broker, QUEUE)
+def test_each_wakeup_after_a_cleared_marker_wakes_the_worker(broker, served):
+    hints, clear = WakeupSender(broker), MarkerClearer(broker.client, QUEUE)
     for _ in range(5):
         hints.notify(QUEUE)
         assert served.acquire(timeout=10)
         clear()
 
 
-def test_hints_that_nobody_has_seen_yet_are_one(broker):
+def test_wakeups_are_coalesced_until_the_marker_is_cleared(broker):
     hints = WakeupSender(broker)
     for _ in range(100):
         hints.notify(QUEUE)
@@ -50,12 +49,12 @@ def test_hints_that_nobody_has_seen_yet_are_one(broker):
     assert broker.client.llen(f"{broker.namespace}:{QUEUE}") == 1
 
 
-def test_a_redis_that_is_away_stops_nobody_and_is_used_again_when_it_is_back(broker, served, redis_server):
+def test_an_unavailable_redis_blocks_nobody_and_is_used_again_later(broker, served, redis_server):
     hints = WakeupSender(broker)
     redis_server.kill()
     try:
         hints.notify(QUEUE)
-        hint_clearer(broker, QUEUE)()
+        MarkerClearer(broker.client, QUEUE)()
     finally:
         redis_server.start()
     deadline = time.monotonic() + 30
@@ -64,7 +63,7 @@ def test_a_redis_that_is_away_stops_nobody_and_is_used_again_when_it_is_back(bro
         hints.notify(QUEUE)
 
 
-def test_a_flushed_redis_serves_new_hints(broker, served):
+def test_a_flushed_redis_serves_new_wakeups(broker, served):
     hints = WakeupSender(broker)
     hints.notify(QUEUE)
     assert served.acquire(timeout=10)
@@ -73,16 +72,16 @@ def test_a_flushed_redis_serves_new_hints(broker, served):
     assert served.acquire(timeout=10)
 
 
-def test_a_session_is_woken_by_hints_for_its_own_bot(broker, redis_server):
+def test_a_session_is_woken_only_for_its_own_bot(broker, redis_server):
     hints, bell, other = WakeupSender(broker), SessionWakeup(redis_server.url, 7), SessionWakeup(redis_server.url, 8)
     for _ in range(3):
         hints.notify(session_queue(7))
         assert bell.wait(10)
-        bell.heard()
+        bell.clear_marker()
     assert not other.wait(0.05)
 
 
-def test_hints_for_a_session_that_has_not_looked_yet_ring_once(broker, redis_server):
+def test_wakeups_of_a_session_are_coalesced(broker, redis_server):
     hints, bell = WakeupSender(broker), SessionWakeup(redis_server.url, 7)
     for _ in range(20):
         hints.notify(session_queue(7))
@@ -90,30 +89,30 @@ def test_hints_for_a_session_that_has_not_looked_yet_ring_once(broker, redis_ser
     assert not bell.wait(0.2)
 
 
-def test_a_session_without_redis_waits_and_goes_on(broker, redis_server):
+def test_a_session_waits_without_redis_and_is_woken_again_later(broker, redis_server):
     bell = SessionWakeup(redis_server.url, 7)
     redis_server.kill()
     try:
         assert not bell.wait(0.05)
-        bell.heard()
+        bell.clear_marker()
     finally:
         redis_server.start()
     WakeupSender(broker).notify(session_queue(7))
     assert bell.wait(10)
 
 
-def test_a_redis_that_hangs_holds_up_nobody_and_is_used_again_when_it_goes_on(broker, served, redis_server):
-    hints, clear = WakeupSender(broker), hint_clearer(broker, QUEUE)
+def test_a_redis_that_hangs_delays_nobody_and_is_used_again_later(broker, served, redis_server):
+    hints, clear = WakeupSender(broker), MarkerClearer(broker.client, QUEUE)
     bell = SessionWakeup(redis_server.url, 7)
     clear()
-    bell.heard()
+    bell.clear_marker()
     with redis_server.frozen():
         begun = time.monotonic()
         for _ in range(200):  # at a second each that were minutes
             hints.notify(QUEUE)
             hints.notify(session_queue(7))
             clear()
-            bell.heard()
+            bell.clear_marker()
         assert time.monotonic() - begun < 30
         assert not bell.wait(0.05)
     deadline = time.monotonic() + 60
@@ -124,11 +123,11 @@ def test_a_redis_that_hangs_holds_up_nobody_and_is_used_again_when_it_goes_on(br
     assert bell.wait(2)
 
 
-def test_a_hint_is_cleared_before_the_look_that_follows(broker):
-    clear = hint_clearer(broker, QUEUE)
+def test_the_marker_is_cleared_before_the_next_claim(broker):
+    clear = MarkerClearer(broker.client, QUEUE)
     for _ in range(50):
-        broker.client.set(broker.hint_key(QUEUE), 1)
+        broker.client.set(f"{NAMESPACE}:{QUEUE}.hinted", 1)
         clear()
-        while not clear._ended.is_set():  # on a machine that is too busy for it the caller goes on
+        while not clear._done.is_set():  # on a machine that is too busy for it the caller goes on
             time.sleep(0.01)
-        assert not broker.client.exists(broker.hint_key(QUEUE))
+        assert not broker.client.exists(f"{NAMESPACE}:{QUEUE}.hinted")

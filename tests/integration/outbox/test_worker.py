@@ -40,7 +40,7 @@ def heartbeat(tmp_path, status):
     return beat
 
 
-def test_a_worker_without_its_database_says_so_and_ends_when_asked(start, tmp_path):
+def test_a_worker_without_its_database_is_degraded_and_stops_on_sigterm(start, tmp_path):
     worker = start(DATABASE_URL=f"postgresql://nobody@127.0.0.1:{free_ports(1)[0]}/none")
     assert heartbeat(tmp_path, "degraded")["reason"]
     worker.send_signal(signal.SIGTERM)

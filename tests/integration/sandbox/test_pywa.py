@@ -10,7 +10,7 @@ from pywa import WhatsApp, errors, types
 from pywa.types.templates import BodyText, TemplateLanguage
 from werkzeug.serving import make_server
 
-from services.connectors.meta.signature import HEADER, sign
+from services.connectors.meta.receiver import SIGNATURE_HEADER, sign
 from tests.support.sandbox import SECRET, Receiver, Sandbox, eventually, free_port
 
 PHONE, CUSTOMER = "106540352242922", "+60123456789"
@@ -164,7 +164,7 @@ def test_a_failure_that_is_told_later_is_of_the_type_that_pywa_has_for_it(sandbo
 def test_the_signature_counts(stage, sandbox, bot):
     url, body = stage[2], b'{"object":"whatsapp_business_account","entry":[]}'
     unsigned = requests.post(url, body, timeout=10)
-    forged = requests.post(url, body, headers={HEADER: sign("another", body)}, timeout=10)
+    forged = requests.post(url, body, headers={SIGNATURE_HEADER: sign("another", body)}, timeout=10)
     assert (unsigned.status_code, forged.status_code) == (401, 403)
 
 

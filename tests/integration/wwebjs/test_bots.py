@@ -111,7 +111,7 @@ def test_each_qr_code_is_drawn_until_a_phone_is_linked(tool, api, connection, bo
     assert execute(connection, "SELECT wanted, started_at FROM wa_session") == [(True, None)], "it was to be started"
 
 
-def test_what_keeps_a_session_from_its_code_is_said_once(tool, api, play):
+def test_the_reason_for_a_missing_qr_code_is_printed_once(tool, api, play):
     away = {"state": "STARTING", "reason": "WhatsApp Web cannot be reached: [net]"}
     play({"state": "STOPPED"}, away, away, {"state": "STARTING", "reason": None}, WORKING)
     said = tool("bots", "link", "0128", "1").text
@@ -136,7 +136,7 @@ def test_a_pairing_code_links_as_well(tool, api, connection, play):
     assert "international form" in tool("bots", "link", "0128", "1", "--pairing-code", "none", code=2).text
 
 
-def test_what_cannot_be_linked_says_why(tool, api, connection, bot, play):
+def test_a_failed_link_prints_its_reason(tool, api, connection, bot, play):
     assert "no bot with phoneIndex 7" in tool("bots", "link", "0128", "7", code=2).text
     play(
         {"state": "FAILED", "reason": "an old one"}, {"state": "STARTING"}, {"state": "FAILED", "reason": "no Chromium"}
@@ -147,7 +147,7 @@ def test_what_cannot_be_linked_says_why(tool, api, connection, bot, play):
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_blocks_are_shown_and_ended(tool, connection, bot, width):
+def test_blocks_are_listed_and_lifted(tool, connection, bot, width):
     assert "no WhatsApp Web bot is blocked" in tool("bots", "blocked").err
     block(connection, bot)
     shown = tool("bots", "blocked", width=width).text
@@ -174,7 +174,7 @@ def test_the_list_shows_sessions_and_blocks(tool, connection, bot, width):
     assert "logged out on the phone" in shown
 
 
-def test_the_list_shows_what_hung_lately(tool, settings, connection, bot):
+def test_the_list_shows_recent_hangs(tool, settings, connection, bot):
     execute(connection, "UPDATE wa_session SET state = 'WORKING'")
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -186,7 +186,7 @@ def test_the_list_shows_what_hung_lately(tool, settings, connection, bot):
     assert "no heartbeat for 130 s" in tool("bots", "list", "--json").json[0]["session_reason"]
 
 
-def test_limits_of_a_young_number(tool, connection, bot):
+def test_warm_up_limits_are_set_and_shown(tool, connection, bot):
     def limit(*words, **options):
         return tool("bots", "limit", "0128", "1", *words, **options).text
 
@@ -204,7 +204,7 @@ def test_limits_of_a_young_number(tool, connection, bot):
     assert limit("--per-day", "0", code=2)
 
 
-def test_what_needs_somebody_is_told_once(settings, connection, bot):
+def test_sessions_that_need_an_operator_are_listed_with_the_next_command(settings, connection, bot):
     def told():
         return [(each.status, f"{each.reason} ({each.hint})") for each in check_records.troubled(settings)]
 
@@ -227,7 +227,7 @@ def test_what_needs_somebody_is_told_once(settings, connection, bot):
     assert told() == [], "somebody stopped it"
 
 
-def test_another_number_is_accepted_on_purpose_alone(tool, connection, bot):
+def test_another_number_is_accepted_only_with_the_option(tool, connection, bot):
     execute(connection, "UPDATE wa_session SET bound_number = '60111'")
     execute(connection, "UPDATE phone_configs SET display_phone_number = '60111'")
     bound = "SELECT bound_number, display_phone_number FROM wa_session JOIN phone_configs c ON c.id = bot_id"

@@ -4,7 +4,7 @@ import pytest
 
 from bisnesctl.bots import web_sessions
 from services.connectors.wwebjs.session.session import ExitStatus
-from services.outbox.store import Entry
+from services.outbox.accept import Entry
 from tests.integration.wwebjs.test_session import COMPANY, NUMBER, Stage
 from tests.support.outbox import accept, entry, execute
 from tests.support.sandbox import eventually
@@ -59,7 +59,7 @@ def shown(stage):
     return execute(stage.connection, "SELECT display_phone_number FROM phone_configs")[0][0]
 
 
-def test_a_phone_with_another_number_is_refused_until_somebody_accepts_it(stage, sandbox):
+def test_a_phone_with_another_number_is_refused_until_an_operator_accepts_it(stage, sandbox):
     sandbox.wa("logout", number=NUMBER)
     assert stage.processes[-1].wait(60) == ExitStatus.GIVEN_UP
     send(stage, "for the number that was linked")
@@ -83,7 +83,7 @@ def test_a_phone_with_another_number_is_refused_until_somebody_accepts_it(stage,
     eventually(lambda: [each["body"] for each in sandbox.wa_sent()] == ["for the number that was linked"])
 
 
-def test_who_logs_a_session_out_on_purpose_may_link_another_phone_unless_messages_wait(stage, sandbox):
+def test_after_a_logout_another_phone_may_be_linked_unless_messages_are_queued(stage, sandbox):
     process = stage.processes[-1]
     assert (stage.row("bound_number"), shown(stage)) == (NUMBER, NUMBER)
     stage.tell("logout")

@@ -25,11 +25,11 @@ from tests.support.web_page import CHAT, WebSandbox
 
 NUMBER = "60110000003"
 NEVER = ("Promise.race", [])
-#: Runs a browser and tells its pids, then does nothing.
+#: Runs a browser and prints its pids, then does nothing.
 OWNER = """
 import sys, time
 from pathlib import Path
-from services.connectors.wwebjs.browser import Browser, BrowserOptions
+from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 browser = Browser(BrowserOptions(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
 browser.launch()
 print(browser.pid, browser.driver_pid, flush=True)
@@ -70,7 +70,7 @@ class Stage:
         return self.browser.page
 
     def events(self, name):
-        """What is told under this name from now on; the first of it is waited for."""
+        """The events with this name from now on; waits for the first."""
         while True:
             event = self.browser.events.get()
             assert not isinstance(event, Lost), event
@@ -85,7 +85,7 @@ class Stage:
         return event.reason
 
     def emit(self, first, count):
-        """Let the page tell things with these numbers."""
+        """Let the page emit events with these numbers."""
         for number in range(first, first + count):
             self.page.call("WPP.emit", "conn.online", number)
 
@@ -94,13 +94,15 @@ class Stage:
         return [next(told).data for _ in range(count)]
 
     def forget(self):
-        """Pass over what was told until now."""
+        """Drop the events received until now."""
         self.emit(-1, 1)
         assert next(each for each in self.events("conn.online") if each.data == -1)
 
     def run(self, script):
         """Run something in the page over our own connection."""
-        return self.browser._wire.connection.ask("Runtime.evaluate", expression=script)["result"].get("value")
+        return self.browser._event_connection.connection.request("Runtime.evaluate", expression=script)["result"].get(
+            "value"
+        )
 
     def kill_driver_once(self, condition):
         driver = self.browser.driver_pid
@@ -131,7 +133,7 @@ def running(pids):
     return [pid for pid in pids if pid in process_tree.members(pid)]
 
 
-def test_health_says_what_the_page_is(stage):
+def test_the_health_report_describes_the_page(stage):
     health = stage.page.health()
     assert (health.full, health.authenticated, health.online, health.needs_update) == (True, True, True, False)
     assert (health.socket, health.info, health.me) == ("CONNECTED", "NORMAL", f"{NUMBER}@c.us")
@@ -150,7 +152,7 @@ def test_a_text_leaves_under_its_key(stage):
     assert [(each["key"], each["arrivals"]) for each in stage.sandbox.wa_sent(text="Hello")] == [(key, 1)]
 
 
-def test_a_file_goes_out_and_comes_back_as_it_was(stage, tmp_path):
+def test_a_file_is_sent_and_downloaded_unchanged(stage, tmp_path):
     file, copy = tmp_path / "a.pdf", tmp_path / "copy"
     file.write_bytes(b"%PDF-1.4" + os.urandom(3 << 20))
     key = stage.page.call("__wa.newKey", CHAT)
@@ -164,7 +166,7 @@ def test_a_file_goes_out_and_comes_back_as_it_was(stage, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_what_the_page_throws_comes_with_its_code(stage, tmp_path):
+def test_an_error_of_the_page_has_its_code(stage, tmp_path):
     key = f"true_{CHAT}_3EB0NOTTHERE"
     with pytest.raises(CallFailed) as failed:
         stage.page.call("WPP.chat.editMessage", key, "?")
@@ -172,7 +174,7 @@ def test_what_the_page_throws_comes_with_its_code(stage, tmp_path):
     with pytest.raises(CallFailed) as failed:
         stage.page.download("WPP.chat.downloadMedia", key, path=tmp_path / "none", limit=1)
     assert failed.value.code == "msg_not_found"
-    with pytest.raises(CallFailed, match="no function"):
+    with pytest.raises(CallFailed, match="not a function"):
         stage.page.call("WPP.chat.nothing")
 
 
@@ -202,20 +204,20 @@ def test_a_bundle_is_checked_before_it_is_used(stage, tmp_path, capsys):
     assert "not WhatsApp Web" in capsys.readouterr().err
 
 
-def test_what_is_told_while_the_connection_is_broken_is_not_lost(stage):
+def test_events_during_a_broken_connection_are_not_lost(stage):
     stage.forget()
     stage.emit(0, 5)
-    connections = {stage.browser._wire.connection}
+    connections = {stage.browser._event_connection.connection}
     for first in (5, 10, 15):
-        stage.browser._wire.connection.close()
+        stage.browser._event_connection.connection.close()
         stage.emit(first, 5)
-        eventually(lambda: stage.browser._wire.connection not in connections)
-        connections.add(stage.browser._wire.connection)
+        eventually(lambda: stage.browser._event_connection.connection not in connections)
+        connections.add(stage.browser._event_connection.connection)
     assert stage.numbers(20) == list(range(20))
     assert stage.browser.lost is None
 
 
-def test_what_was_acknowledged_is_forgotten_by_the_page(stage):
+def test_the_page_drops_acknowledged_events(stage):
     stage.forget()
     stage.emit(0, 3)
     told = stage.events("conn.online")
@@ -226,7 +228,7 @@ def test_what_was_acknowledged_is_forgotten_by_the_page(stage):
     assert third.seq in [each["seq"] for each in stage.page.call("__wa.since", "", 0)]
 
 
-def test_a_driver_that_dies_takes_nothing_with_it(stage):
+def test_chromium_survives_the_death_of_its_driver(stage):
     stage.forget()
     boot = stage.page.health().boot
     os.kill(stage.browser.driver_pid, signal.SIGKILL)
@@ -253,7 +255,7 @@ def test_a_driver_that_hangs_is_replaced(stage):
     assert stage.numbers(1) == [0]
 
 
-def test_a_page_that_is_loaded_anew_begins_another_life(stage):
+def test_a_reloaded_page_has_another_load_id(stage):
     before = stage.page.health().boot
     stage.browser.open()
     loaded = next(stage.events("bridge.loaded"))
@@ -264,7 +266,7 @@ def test_a_page_that_is_loaded_anew_begins_another_life(stage):
     assert stage.numbers(1) == [0]
 
 
-def test_a_page_that_hangs_is_told_from_one_that_answers_and_is_ended(stage):
+def test_a_hung_page_is_detected_and_ended(stage):
     stage.sandbox.wa("hang", number=NUMBER)
 
     def hangs():
@@ -306,7 +308,7 @@ def test_a_chromium_that_is_killed_is_lost(stage):
     stage.relaunch()
 
 
-def test_a_browser_that_is_closed_leaves_nothing_and_tells_nothing(stage):
+def test_a_closed_browser_leaves_no_process_and_reports_no_loss(stage):
     everything = process_tree.members(stage.browser.pid) | process_tree.members(stage.browser.driver_pid)
     assert stage.browser.memory() > 50 << 20
     stage.browser.close()
@@ -329,7 +331,7 @@ def test_a_browser_ends_with_its_process(stage, tmp_path):
     eventually(lambda: running(everything) == [])
 
 
-def test_an_address_that_nobody_answers_at_is_said(stage, tmp_path):
+def test_an_unreachable_address_is_reported(stage, tmp_path):
     browser = Browser(BrowserOptions(tmp_path / "profile", f"http://127.0.0.1:{free_port()}/", stage.bundle))
     try:
         with pytest.raises(PageLost, match="not launched"):
@@ -348,7 +350,7 @@ def test_an_address_that_nobody_answers_at_is_said(stage, tmp_path):
     [
         (None, ProgramMissing, "CHROME_PATH"),
         ("exit 3", ProgramMissing, "does not run"),
-        ("echo Lynx", ProgramMissing, "no Chromium"),
+        ("echo Lynx", ProgramMissing, "not Chromium"),
         (
             '[ "$1" = --version ] && echo Chromium 156.0 && exit; echo no display >&2; exit 21',
             StartFailed,

@@ -1,4 +1,4 @@
-"""What came in while no session ran is asked of the page and stored like what was told, in a real PostgreSQL."""
+"""Messages that arrived while no session ran are requested from the page and stored, in a real PostgreSQL."""
 
 import time
 
@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout
 from services.connectors.wwebjs.session import catch_up
-from services.connectors.wwebjs.session.catch_up import MARGIN, CatchUp
+from services.connectors.wwebjs.session.catch_up import OVERLAP_SECONDS, CatchUp
+from services.connectors.wwebjs.session.status_store import StatusStore
 from services.message import Status
 from tests.support.outbox import execute
 from tests.support.web_events import CHAT, WebBot, message, said
@@ -44,9 +45,13 @@ def bot(opened):
     return WebBot(*opened)
 
 
+def status_of(bot, database):
+    return StatusStore(database, bot.id, lambda *_: None)
+
+
 @pytest.fixture
 def filling(bot, opened):
-    return CatchUp(opened[1], bot.id, bot.recorder)
+    return CatchUp(status_of(bot, opened[1]), bot.recorder)
 
 
 def fill(bot, filling, page):
@@ -56,7 +61,7 @@ def fill(bot, filling, page):
     while filling.turn(page):
         pieces += 1
         assert pieces < 100
-    bot.inbox.work_off(bot.connection)
+    bot.inbox.apply_all(bot.connection)
     return pieces
 
 
@@ -69,7 +74,7 @@ def since(bot):
     return at
 
 
-def test_what_was_said_before_the_link_is_none_of_ours(bot, filling):
+def test_messages_before_the_link_are_not_stored(bot, filling):
     page = Page()
     page.has(1, time.time() - 5)
     fill(bot, filling, page)
@@ -79,7 +84,7 @@ def test_what_was_said_before_the_link_is_none_of_ours(bot, filling):
     assert bot.history("content") == [("text 2",)]
 
 
-def test_what_another_number_heard_before_it_was_linked_is_none_of_ours_either(bot, filling):
+def test_messages_of_another_number_before_its_link_are_not_stored(bot, filling):
     now, page = time.time(), Page()
     fill(bot, filling, page)
     caught_up(bot, now - 3600)
@@ -92,7 +97,7 @@ def test_what_another_number_heard_before_it_was_linked_is_none_of_ours_either(b
     assert bot.history("content") == [("text 2",)]
 
 
-def test_what_came_in_meanwhile_is_stored_and_told_once(bot, filling, opened):
+def test_missed_messages_are_stored_and_reported_once(bot, filling, opened):
     now, page = time.time(), Page()
     caught_up(bot, now - 3600)
     page.has(0, now - 7200)
@@ -101,7 +106,7 @@ def test_what_came_in_meanwhile_is_stored_and_told_once(bot, filling, opened):
     page.has(3, now - 30)
     bot.tell(said(told["id"], "text 1"))
     fill(bot, filling, page)
-    fill(bot, CatchUp(opened[1], bot.id, bot.recorder), page)  # of the next process
+    fill(bot, CatchUp(status_of(bot, opened[1]), bot.recorder), page)  # of the next process
     assert sorted(text for (text,) in bot.history("content")) == ["text 1", "text 2", "text 3"]
     assert len(bot.events("message")) == 3
     stored = execute(bot.connection, "SELECT count(*) FROM webhook_inbox")
@@ -109,7 +114,7 @@ def test_what_came_in_meanwhile_is_stored_and_told_once(bot, filling, opened):
     assert execute(bot.connection, "SELECT count(*) FROM webhook_inbox") == stored  # nothing has changed there
 
 
-def test_many_come_in_pieces_however_many_were_said_in_one_second(bot, filling):
+def test_many_messages_come_in_pieces_even_if_all_have_the_same_second(bot, filling):
     now, page = int(time.time()), Page()
     caught_up(bot, now - 3600)
     for number in range(1200):
@@ -118,7 +123,7 @@ def test_many_come_in_pieces_however_many_were_said_in_one_second(bot, filling):
     assert len({key for (key,) in bot.history("external_id")}) == len(bot.history()) == 1200
 
 
-def test_what_became_of_ours_is_asked_for(bot, filling):
+def test_acknowledgements_of_our_messages_are_requested(bot, filling):
     read, unknown, unsure = bot.send(KEY), bot.accept(), bot.accept()
     bot.record(bot.begin(f"true_{CHAT}_3EB002"), status=Status.UNKNOWN)
     bot.record(bot.begin(f"true_{CHAT}_3EB003"), status=Status.UNKNOWN)
@@ -129,11 +134,11 @@ def test_what_became_of_ours_is_asked_for(bot, filling):
 
 
 @pytest.mark.parametrize("failure", [CallFailed(None, "no"), CallTimeout("__wa.recent")])
-def test_a_page_that_does_not_answer_is_asked_again(bot, filling, failure, monkeypatch):
+def test_a_failed_catch_up_starts_over(bot, filling, failure, monkeypatch):
     now, page = time.time(), Page()
     caught_up(bot, now - 3600)
     page.has(1, now - 60)
-    monkeypatch.setattr(catch_up, "PAUSE", 0)
+    monkeypatch.setattr(catch_up, "RETRY_SECONDS", 0)
     filling.begin()
     page.failure = failure
     if isinstance(failure, CallTimeout):  # which is the session's to know
@@ -145,11 +150,11 @@ def test_a_page_that_does_not_answer_is_asked_again(bot, filling, failure, monke
     page.failure = None
     while filling.turn(page):
         pass
-    bot.inbox.work_off(bot.connection)
+    bot.inbox.apply_all(bot.connection)
     assert bot.history("content") == [("text 1",)]
 
 
-def test_a_session_that_does_not_work_asks_nothing(bot, filling):
+def test_a_paused_session_does_not_catch_up(bot, filling):
     page = Page()
     assert not filling.turn(page)
     filling.begin()
@@ -158,8 +163,8 @@ def test_a_session_that_does_not_work_asks_nothing(bot, filling):
     assert page.asked == []
 
 
-def test_what_is_stored_is_asked_for_no_more(bot, filling, monkeypatch):
-    monkeypatch.setattr(catch_up, "SETTLING", 0)  # what was sent meanwhile is still coming in at the first answer
+def test_a_later_catch_up_asks_only_for_newer_messages(bot, filling, monkeypatch):
+    monkeypatch.setattr(catch_up, "SECOND_AFTER_SECONDS", 0)
     page, before = Page(), time.time()
     caught_up(bot, before - 9000)
     filling.begin()
@@ -168,18 +173,18 @@ def test_what_is_stored_is_asked_for_no_more(bot, filling, monkeypatch):
     late = page.has(1, before - 8000)
     assert filling.turn(page)
     assert not filling.turn(page)
-    bot.inbox.work_off(bot.connection)
+    bot.inbox.apply_all(bot.connection)
     assert [text for (text,) in bot.history("content")] == [late["body"]]
-    assert before - MARGIN - 60 <= since(bot) <= time.time() - MARGIN
+    assert before - OVERLAP_SECONDS - 60 <= since(bot) <= time.time() - OVERLAP_SECONDS
 
 
-# Minutes at which customers write, and what a session does: it hears what is said, or it is down and starts again.
+# Minutes at which customers write, and what a session does: it receives messages, or it is down and starts again.
 lives = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 9), max_size=4)), max_size=6)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lives)
-def test_nothing_is_lost_and_nothing_doubled_however_often_sessions_die(opened, lives):
+def test_no_message_is_lost_or_doubled_however_often_sessions_die(opened, lives):
     connection, pool = opened
     execute(connection, RESET)
     bot, page, begun = WebBot(connection, pool), Page(), time.time() - 3600
@@ -188,10 +193,10 @@ def test_nothing_is_lost_and_nothing_doubled_however_often_sessions_die(opened, 
         minutes = [begun + life * 600 + minute * 60 for minute in sorted(minutes)]
         texts = [page.has(f"{life}-{n}", minute, ack=n % 2) for n, minute in enumerate(minutes)]
         if runs:
-            filling = CatchUp(pool, bot.id, bot.recorder)
+            filling = CatchUp(status_of(bot, pool), bot.recorder)
             fill(bot, filling, page)
             bot.tell(*(said(each["id"], each["body"]) for each in texts[::2]))
-    fill(bot, CatchUp(pool, bot.id, bot.recorder), page)
+    fill(bot, CatchUp(status_of(bot, pool), bot.recorder), page)
     assert sorted(text for (text,) in bot.history("content")) == sorted(each["body"] for each in page.messages)
     assert len(bot.events("message")) == len(page.messages)
     assert bot.aside() == []

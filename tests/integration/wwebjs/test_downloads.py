@@ -1,8 +1,9 @@
-"""Files of WhatsApp Web numbers, whatever becomes of the page meanwhile; PostgreSQL and the store are real."""
+"""Downloads of a WhatsApp Web number despite any fault of its page; PostgreSQL and the store are real."""
 
 import base64
 import hashlib
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -78,7 +79,7 @@ class Stage:
 
 @pytest.fixture
 def stage(database, tmp_path, monkeypatch):
-    monkeypatch.setattr(pending, "BACKOFF", 3600)
+    monkeypatch.setattr(pending, "BACKOFF", replace(pending.BACKOFF, first_seconds=3600))
     pool, connection = open_database(database)
     yield Stage(connection, pool, tmp_path)
     connection.close()
@@ -111,7 +112,7 @@ def test_a_file_outlives_its_page(stage, failure):
     assert list((stage.folder / "downloads").iterdir()) == []
 
 
-def test_what_is_too_large_is_given_up_and_another_file_than_the_announced_is_not_kept(stage):
+def test_a_file_that_is_too_large_or_not_the_announced_one_is_not_stored(stage):
     stage.hear(filehash=hashlib.sha256(b"another").hexdigest())
     stage.work()
     assert "SHA-256" in stage.waits()[1]
@@ -123,7 +124,7 @@ def test_what_is_too_large_is_given_up_and_another_file_than_the_announced_is_no
     ]
 
 
-def test_a_store_that_is_away_costs_nothing(stage):
+def test_a_file_is_kept_pending_while_the_store_is_unavailable(stage):
     message = stage.hear()
     folder = stage.folder / "media"
     folder.write_text("no folder")
@@ -135,7 +136,7 @@ def test_a_store_that_is_away_costs_nothing(stage):
     assert stage.file(message)[0] == OPUS
 
 
-def test_every_session_fetches_its_own_files_and_metas_chore_none_of_them(stage):
+def test_a_session_downloads_only_its_own_files_and_metas_job_none_of_them(stage):
     stage.hear()
     other = add_bot(stage.connection, index=5, kind="wwebjs")
     execute(stage.connection, "UPDATE media_download SET bot_id = %s", (other,))
@@ -145,7 +146,7 @@ def test_every_session_fetches_its_own_files_and_metas_chore_none_of_them(stage)
     assert downloads.claim(stage.connection, []) is not None
 
 
-def test_what_a_dead_process_left_on_the_disk_is_removed(stage):
+def test_temporary_files_of_a_dead_process_are_removed(stage):
     (stage.folder / "downloads" / "left").write_bytes(OPUS)
     stage.another()
     assert list((stage.folder / "downloads").iterdir()) == []

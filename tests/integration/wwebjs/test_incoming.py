@@ -1,4 +1,4 @@
-"""What the page of WhatsApp Web tells, applied to a real PostgreSQL beside the sending: all of it, and once."""
+"""Events of the page, applied to a real PostgreSQL while messages are sent: all of them, and once."""
 
 import time
 
@@ -21,7 +21,7 @@ def bot(opened):
     return WebBot(*opened)
 
 
-def test_a_customers_text_is_history_and_told_with_our_number(bot):
+def test_a_customers_text_is_stored_and_its_event_names_our_number(bot):
     bot.tell(said(THEIRS, quoted=KEY))
     assert bot.history() == [("Hello", False, "received")]
     told = bot.events("message")[0]
@@ -53,7 +53,7 @@ def test_acknowledgements_that_come_before_the_outcome_count_and_the_chat_goes_o
     assert bot.begin().message_id == later
 
 
-def test_what_a_dead_process_had_sent_is_recorded_by_what_the_page_tells(bot):
+def test_a_send_of_a_dead_process_is_recorded_by_the_page_event(bot):
     number, later = bot.accept(), bot.accept()
     bot.begin(KEY)
     bot.restart()
@@ -67,20 +67,20 @@ def test_what_a_dead_process_had_sent_is_recorded_by_what_the_page_tells(bot):
     assert not bot.outbox.has_due(bot.connection)
 
 
-def test_what_a_dead_process_had_sent_is_recorded_by_the_reconciliation(bot):
+def test_a_send_of_a_dead_process_is_recorded_by_reconciliation(bot):
     number = bot.accept()
     bot.begin(KEY)
     bot.tell(said(KEY, "Hi", ack=0))
     bot.restart()
     claimed = bot.begin()
-    assert (claimed.message_id, claimed.provider_id) == (number, KEY)  # whoever claims it asks the chat for its key
+    assert (claimed.message_id, claimed.provider_id) == (number, KEY)  # the next claim asks the chat for its key
     bot.record(claimed, KEY)
     bot.tell(said(KEY, "Hi", ack=1))
     assert bot.history("id::text, status") == [(number, "sent")]
     assert len(bot.events("message.any")) == 1
 
 
-def test_a_report_in_between_settles_what_its_process_gives_back(bot):
+def test_a_status_report_settles_a_requeued_message(bot):
     number = bot.accept()
     claimed = bot.begin(KEY)
     bot.tell(acked(1, KEY))
@@ -94,7 +94,7 @@ def test_a_report_in_between_settles_what_its_process_gives_back(bot):
     assert bot.begin().message_id == later
 
 
-def test_what_may_have_been_sent_is_settled_by_the_page(bot):
+def test_an_uncertain_message_is_settled_by_the_page(bot):
     number = bot.accept()
     bot.record(bot.begin(KEY), status=Status.UNKNOWN)
     bot.tell(said(KEY, "Hi", ack=1))
@@ -127,7 +127,7 @@ def test_what_the_phone_sends_itself_is_told_once_and_its_reports_count(bot):
     assert (name, payload["from"], payload["to"]) == ("message.any", OWN, CUSTOMER)
 
 
-def test_what_we_say_about_messages_is_told_back_by_nobody(bot):
+def test_our_own_reactions_edits_and_deletions_raise_no_event(bot):
     bot.tell(said(THEIRS))
     ours = bot.send(KEY, message="Hallo")
     bot.send(None, "reaction", reaction="❤", target_provider_id=THEIRS)
@@ -162,7 +162,7 @@ def test_reactions_edits_and_revocations_of_customers_are_told_once(bot):
     assert names == ["message", "message.any", "message.reaction", "message.edited", "message.revoked"]
 
 
-def test_what_was_said_and_taken_back_while_nobody_looked_is_told_as_that(bot):
+def test_a_missed_message_that_was_revoked_is_reported_as_revoked(bot):
     for _ in range(2):
         bot.tell(said(THEIRS, None, type="revoked"), said(f"false_{CHAT}_3A02", "New", edited=time.time()))
     assert sorted(bot.history("message_type, status")) == [("revoked", "revoked"), ("text", "received")]
@@ -192,7 +192,7 @@ def test_a_call_is_told_once(bot):
     assert [(told["from"], told["isVideo"]) for told in bot.events("call")] == [(CUSTOMER, True)]
 
 
-def test_what_is_not_about_messages_is_not_stored_and_what_makes_no_sense_is_set_aside(bot):
+def test_other_events_are_not_stored_and_invalid_ones_are_set_aside(bot):
     bot.tell(event("conn.main_ready", None), said("nonsense"), said(THEIRS, "\ud800 \0"))
     assert len(bot.aside()) == 1
     assert bot.history("content") == [("? ",)]
@@ -200,13 +200,13 @@ def test_what_is_not_about_messages_is_not_stored_and_what_makes_no_sense_is_set
     assert execute(bot.connection, "SELECT count(*) FROM webhook_inbox") == [(2,)]
 
 
-def test_a_number_that_was_metas_before_is_read_as_well(bot):
+def test_events_of_a_bot_that_was_a_meta_number_are_applied(bot):
     execute(bot.connection, "UPDATE phone_configs SET meta_phone_number_id = '1001280'")
     bot.tell(said(THEIRS))
     assert bot.history("content") == [("Hello",)]
 
 
-def test_every_company_is_told_of_its_own_messages_alone(bot, opened):
+def test_a_company_gets_events_of_its_own_messages_only(bot, opened):
     connection, pool = opened
     execute(connection, "UPDATE phone_configs SET company_id = '0999' WHERE id = %s", (bot.id,))
     other = WebBot(connection, pool)
@@ -218,7 +218,7 @@ def test_every_company_is_told_of_its_own_messages_alone(bot, opened):
     assert other.status(number) == "sent"
 
 
-#: What the page tells of one message of the customer's and one of ours, live, from a gap or repeated.
+#: The events of one message of the customer and one of ours: live, from a catch-up or repeated.
 STEPS = {
     "theirs": said(THEIRS, ack=0), "shown": said(KEY, "Hi", ack=0), "filled": said(KEY, "Hi", ack=2),
     "sent": acked(1, KEY), "delivered": acked(2, KEY), "read": acked(3, KEY, THEIRS), "played": acked(4, KEY),
@@ -261,7 +261,7 @@ def _end(bot, claimed, outcome):
 
 
 def _reconcile(bot):
-    """Whoever claims what is left asks the chat, which has it."""
+    """The next process that claims the rest asks the chat, which has it."""
     execute(bot.connection, "UPDATE lane SET due = now() WHERE claim IS NULL")
     for claimed in bot.outbox.claim(bot.connection, 5):
         assert claimed.provider_id == KEY

@@ -13,14 +13,15 @@ from bisnesctl.bots import web_sessions
 from bisnesctl.naming import session_name
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.manager import store
-from services.connectors.wwebjs.manager.supervise import SessionSupervisor
-from services.connectors.wwebjs.session import commands
+from services.connectors.wwebjs.manager.session_supervisor import SessionSupervisor
+from services.connectors.wwebjs.session import commands, status_store
 from services.connectors.wwebjs.session.bot_lock import BotLock
 from services.database.connection import Database
-from tests.support.deployment import alive, descendants, free_ports, wait_until
+from tests.support.deployment import alive, descendants, free_ports
 from tests.support.outbox import execute
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
+from tests.support.waiting import wait_until
 
 #: Does what a session does with its row. One of the company "broken" fails to start, one of "mute" is killed hard.
 STAND_IN = """
@@ -240,8 +241,8 @@ def test_the_profile_of_a_removed_number_goes_once_its_browser_has_ended(stage):
     stage.add(0)
     stage.settle()
     profile = Profile(stage.settings.profile_dir, COMPANY, 0)
-    profile.take(stage.session(0).bot_id)
-    profile.mark("60110000001")
+    profile.assign(stage.session(0).bot_id)
+    profile.mark_linked("60110000001")
     stage.rows("DELETE FROM phone_configs")
     wait_until(lambda: stage.round() < 60 and name(0) not in stage.pids(), 60)
     assert stage.round() < 60, "it is in use, and tried again"
@@ -252,7 +253,7 @@ def test_the_profile_of_a_removed_number_goes_once_its_browser_has_ended(stage):
     assert stage.rows("SELECT * FROM wa_removed") == []
 
 
-def test_what_was_stopped_by_name_stays_so_and_comes_back_with_a_start(stage):
+def test_a_session_stopped_by_name_stays_stopped_until_a_start(stage):
     stage.add(0)
     stage.settle()
     stage.until("WORKING", 0)
@@ -266,7 +267,7 @@ def test_what_was_stopped_by_name_stays_so_and_comes_back_with_a_start(stage):
     stage.until("WORKING", 0)
 
 
-def test_a_session_whose_process_is_gone_says_so(stage):
+def test_a_session_without_a_process_is_published_as_failed(stage):
     stage.add(0, "mute")
     stage.settle()
     stage.until("WORKING", 0, "mute")
@@ -280,7 +281,7 @@ def test_a_session_whose_process_is_gone_says_so(stage):
 
 
 @pytest.mark.parametrize("shift", ["-1 hour", "150 seconds", "-150 seconds"])
-def test_a_session_is_not_restarted_for_what_the_database_says_of_its_beat(stage, shift):
+def test_a_heartbeat_from_a_wrong_clock_restarts_no_session(stage, shift):
     stage.add(0)
     stage.settle()
     stage.until("WORKING", 0)
@@ -292,7 +293,7 @@ def test_a_session_is_not_restarted_for_what_the_database_says_of_its_beat(stage
     assert stage.pids() == before
 
 
-def test_the_beat_of_a_predecessor_is_no_silence(stage):
+def test_the_heartbeat_of_an_earlier_process_does_not_count(stage):
     stage.add(0)
     stage.settle()
     stage.until("WORKING", 0)
@@ -309,16 +310,16 @@ def on_another_machine(stage, phone):
     stage.rows("UPDATE wa_session SET host = 'other', state = 'WORKING', started_at = now() WHERE bot_id = %s", (bot,))
     database = Database(stage.settings.database_dsn, 1)
     lock = BotLock(database, bot)
-    assert lock.take()
+    assert lock.acquire()
     yield
     lock.release()
     database.close()
 
 
-def test_a_number_that_runs_on_another_machine_is_neither_started_nor_judged_here(stage):
+def test_a_session_of_another_machine_is_neither_started_nor_published_here(stage):
     stage.add(0)
     with stage._database.connection() as connection:
-        store.adopt(connection)
+        status_store.adopt_bots(connection)
     with on_another_machine(stage, 0):
         stage.settle()
         for _ in range(3):
@@ -346,7 +347,7 @@ def test_sessions_that_are_slow_to_end_do_not_keep_others_from_starting(stage):
     wait_until(lambda: set(stage.pids()) == {name(0), name(1)}, 30)
 
 
-def test_over_the_memory_of_all_the_fattest_is_told_to_renew_its_browser(stage):
+def test_over_the_memory_limit_of_all_the_browser_with_the_most_memory_is_renewed(stage):
     for phone in (0, 1):
         stage.add(phone)
     stage.settle()
@@ -384,7 +385,7 @@ def test_killing_the_manager_stops_no_session_and_the_next_one_goes_on(settings,
     assert stage.pids().items() > before.items()
 
 
-def test_one_manager_at_a_time_looks_after_the_sessions_of_a_machine(database):
+def test_one_manager_at_a_time_leads_on_a_machine(database):
     found = Database(database, 2)
     first, other = found.connect(), found.connect()
     assert store.take_lead(first, "here")

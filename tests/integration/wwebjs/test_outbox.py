@@ -1,12 +1,14 @@
-"""What WhatsApp Web asks of the outbox: one bot at a time, keys chosen before the send, edits and deletions."""
+"""The outbox of WhatsApp Web: one bot at a time, keys chosen before the send, edits and deletions."""
 
 import pytest
 from uuid_utils import uuid7
 
 from services.message import Status
-from services.outbox import store
+from services.outbox import recovery
+from services.outbox.accept import Entry
+from services.outbox.outcome_policy import Result
 from services.outbox.recovery import KeyedRecovery
-from services.outbox.store import Entry, Outbox
+from services.outbox.store import Outbox
 from tests.support.outbox import accept, add_bot, execute, status_of
 
 KEY = "true_60123456789@c.us_3EB0AA"
@@ -34,7 +36,7 @@ def finish(connection, box, message, key):
     """Record that the message was sent under its key."""
     box.record(
         connection,
-        [store.Result(message.bot_id, message.chat_id, message.id, box.worker, True, Status.SENT, provider_id=key)],
+        [Result(message.bot_id, message.chat_id, message.id, box.worker, True, Status.SENT, provider_id=key)],
     )
 
 
@@ -51,16 +53,16 @@ def test_a_reserved_key_comes_with_the_message_when_it_is_claimed_again(connecti
     accept(connection, web_entry(bot), web_entry(bot))
     (message,) = web_outbox(bot).claim(connection, 10)
     assert message.provider_id is None
-    store.reserve(connection, message, KEY)
+    recovery.reserve(connection, message, KEY)
     KeyedRecovery(web_outbox(bot, "run2"), bot).of_earlier_runs(connection)
     (again,) = web_outbox(bot, "run2").claim(connection, 10)
     assert (again.id, again.provider_id, again.attempts) == (message.id, KEY, 0)
-    store.reserve(connection, again, None)
+    recovery.reserve(connection, again, None)
     KeyedRecovery(web_outbox(bot, "run3"), bot).of_earlier_runs(connection)
     assert web_outbox(bot, "run3").claim(connection, 10)[0].provider_id is None
 
 
-def test_what_this_very_run_has_in_hand_is_left_alone(connection, bot):
+def test_messages_in_hand_of_the_same_run_are_not_requeued(connection, bot):
     accept(connection, web_entry(bot))
     box = web_outbox(bot)
     assert len(box.claim(connection, 10)) == 1
@@ -71,8 +73,8 @@ def test_what_this_very_run_has_in_hand_is_left_alone(connection, bot):
 def test_workers_of_another_channel_leave_the_claims_of_a_session_alone(connection, bot):
     accept(connection, web_entry(bot))
     Outbox("wwebjs", "host/wwebjs-session-0128-0/run1", 1e6, -1.0, bot_id=bot).claim(connection, 10)
-    assert store.expired(connection, "meta") == []
-    assert len(store.expired(connection, "wwebjs")) == 1
+    assert recovery.expired(connection, "meta") == []
+    assert len(recovery.expired(connection, "wwebjs")) == 1
 
 
 def history(connection):

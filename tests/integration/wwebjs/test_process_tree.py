@@ -1,4 +1,4 @@
-"""Killing a program with everything that it started, whatever the machine is at."""
+"""A program and its whole process tree are killed, even on a busy machine."""
 
 import subprocess
 import threading
@@ -8,9 +8,10 @@ import pytest
 
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.chromium import Program
-from tests.support.deployment import alive, wait_until
+from tests.support.deployment import alive
+from tests.support.waiting import wait_until
 
-#: A program with a child in its session and one in a session of its own, whose pids it tells.
+#: A program that prints the pids of its children: one in its session, and one in a session of its own.
 TREE = """
 import os, time
 for number in range(2):
@@ -47,8 +48,7 @@ def kill_within(program, seconds=30.0):
 def test_a_walk_over_proc_that_takes_longer_than_the_deadline_still_kills(program, monkeypatch, tmp_path):
     wait_until(lambda: len(said(tmp_path)) == 2, 30)
     walk = process_tree._all
-    monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.05, raising=False)
-    monkeypatch.setattr(process_tree, "_PATIENCE", 0.05, raising=False)
+    monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(process_tree, "_all", lambda: time.sleep(0.3) or walk())
     assert kill_within(program)
     assert not program.alive
@@ -61,9 +61,8 @@ def test_children_in_sessions_of_their_own_and_those_that_lost_their_parent_are_
     assert not any(alive(pid) for pid in said(tmp_path))
 
 
-def test_what_cannot_be_killed_is_left_behind(program, monkeypatch):
-    monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.1, raising=False)
-    monkeypatch.setattr(process_tree, "_PATIENCE", 0.1, raising=False)
+def test_a_process_that_cannot_be_killed_is_left_behind(program, monkeypatch):
+    monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(process_tree.os, "kill", lambda *_: None)  # as in an uninterruptible wait
     assert kill_within(program)
     assert program.alive

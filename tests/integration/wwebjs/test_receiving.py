@@ -1,4 +1,4 @@
-"""What customers say to a WhatsApp Web number, from the simulated network through the real browser to the history."""
+"""Messages of customers, from the simulated network through the real browser to the history."""
 
 import queue
 import time
@@ -10,6 +10,7 @@ from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.page_events import PageEvent
 from services.connectors.wwebjs.session.catch_up import CatchUp
 from services.connectors.wwebjs.session.media_downloads import MediaDownloads
+from services.connectors.wwebjs.session.status_store import StatusStore
 from services.media.folder import FolderStore
 from tests.support.outbox import execute, open_database
 from tests.support.web_events import WebBot
@@ -41,18 +42,18 @@ def works(browser):
 
 
 class Session:
-    """What a session does with what comes in, and nothing else."""
+    """The receiving part of a session, and nothing else."""
 
     def __init__(self, browser, bot, pool, folder):
         self.browser, self.bot, self.page = browser, bot, browser.page
         self.store = FolderStore(folder / "media")
-        self.gap = CatchUp(pool, bot.id, bot.recorder)
+        self.gap = CatchUp(StatusStore(pool, bot.id, lambda *_: None), bot.recorder)
         self.downloads = MediaDownloads(pool, bot.id, self.store, LIMIT, folder / "downloads")
         self.heard = set()
         self.listen()  # what is left of the test before
 
     def listen(self):
-        """Take in what the page has told."""
+        """Store and apply the events of the page."""
         told = []
         while True:
             try:
@@ -64,7 +65,7 @@ class Session:
         for each in events[-1:]:
             self.browser.acknowledge(each.boot, each.seq)
         self.heard |= {each.name for each in events}
-        self.bot.inbox.work_off(self.bot.connection)
+        self.bot.inbox.apply_all(self.bot.connection)
 
     def until(self, condition):
         """Work until the condition holds, and return what it says."""
@@ -77,7 +78,7 @@ class Session:
         return found
 
     def told(self, *names):
-        """Wait until the customer was told of so many things, and return their names in their order."""
+        """Wait until the customer received as many events, and return their names in order."""
         self.until(lambda: len(self.bot.events()) >= len(names))
         return [name for name, _ in self.bot.events()]
 
@@ -101,7 +102,7 @@ def session(browser, database, tmp_path):
     pool.close()
 
 
-def test_what_customers_say_is_told_each_once_and_in_order(sandbox, session):
+def test_messages_of_customers_are_reported_once_and_in_order(sandbox, session):
     (first,) = sandbox.wa_say(NUMBER, text="Hello", name="Aina")
     sandbox.wa_say(NUMBER, text="And?", reply_to=first)
     sandbox.wa_say(NUMBER, type="location", content={"lat": 3.1, "lng": 101.7, "loc": "KLCC"})
@@ -122,7 +123,7 @@ def test_what_customers_say_is_told_each_once_and_in_order(sandbox, session):
     assert session.bot.aside() == []
 
 
-def test_what_is_said_about_messages_and_calls_are_told(sandbox, session):
+def test_reactions_edits_revocations_and_calls_are_reported(sandbox, session):
     (first,) = sandbox.wa_say(NUMBER, text="Helo")
     session.told("message", "message.any")
     sandbox.wa_say(NUMBER, type="edit", message_id=first, text="Hello")
@@ -170,7 +171,7 @@ def test_a_file_that_the_page_does_not_get_is_fetched_later(sandbox, session):
     assert session.kept(session.bot.events("message")[0]["id"]) == JPEG
 
 
-def test_what_we_send_is_one_message_whatever_the_page_tells_of_it(sandbox, session):
+def test_our_own_message_is_stored_once_whatever_the_page_reports(sandbox, session):
     number = session.bot.accept()
     key = session.page.call("__wa.newKey", CHAT)
     claimed = session.bot.begin(key)
@@ -185,7 +186,7 @@ def test_what_we_send_is_one_message_whatever_the_page_tells_of_it(sandbox, sess
     assert [each["arrivals"] for each in sandbox.wa_sent(text="Hi")] == [1]
 
 
-def test_what_happened_while_no_page_was_there_is_made_up_for(sandbox, session):
+def test_a_new_page_catches_up_on_missed_messages(sandbox, session):
     time.sleep(1)  # messages are dated to the second, and those of other tests are not to be asked for
     execute(session.bot.connection, "UPDATE wa_session SET caught_up_at = now()")
     (first, second) = (sandbox.wa_say(NUMBER, text=text)[0] for text in ("Helo", "Bye"))

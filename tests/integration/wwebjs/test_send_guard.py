@@ -1,9 +1,8 @@
-"""What a session asks and writes down before a message leaves: its number, its limits, its key."""
+"""The checks before a message leaves a session: its number, the warm-up limits, its key."""
 
 import pytest
 
 from services.connectors.wwebjs.browser.page import CallFailed
-from services.connectors.wwebjs.sending.number_lookup import NumberLookup
 from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
 from tests.support.outbox import add_bot, execute, open_database
@@ -51,8 +50,8 @@ def clock():
     return Clock()
 
 
-def ledger(pool, clock):
-    return DatabaseSendGuard(pool, NumberLookup(pool, 16.0, clock))
+def guard(pool, clock):
+    return DatabaseSendGuard(pool, 16.0, clock)
 
 
 def message(bot, chat=CHAT, kind="text"):
@@ -60,62 +59,62 @@ def message(bot, chat=CHAT, kind="text"):
 
 
 def test_a_number_is_asked_for_once(pool, bot, clock):
-    page, own = Asked(), ledger(pool, clock)
+    page, own = Asked(), guard(pool, clock)
     assert own.refusal(page, message(bot)) is None
     assert own.refusal(page, message(bot)) is None
-    assert ledger(pool, clock).refusal(page, message(bot)) is None
+    assert guard(pool, clock).refusal(page, message(bot)) is None
     assert page.asked == [f"{CHAT}@c.us"]
 
 
 @pytest.mark.parametrize("chat", ["120363000000000001@g.us", "123456789012345@lid"])
 def test_groups_and_hidden_numbers_are_not_asked_for(pool, bot, clock, chat):
     page = Asked()
-    assert ledger(pool, clock).refusal(page, message(bot, chat)) is None
+    assert guard(pool, clock).refusal(page, message(bot, chat)) is None
     assert page.asked == []
 
 
-def test_who_wrote_or_was_written_to_is_not_asked_for(pool, bot, clock):
+def test_a_chat_with_history_is_not_looked_up(pool, bot, clock):
     execute(pool.own, "INSERT INTO chat (bot_id, chat_id) VALUES (%s, %s)", (bot, CHAT))
     execute(
         pool.own,
         "INSERT INTO messages (company_id, contact_id, phone_index, message_id) VALUES ('0128', '0128-60111', 0, 'a')",
     )
-    page, own = Asked(), ledger(pool, clock)
+    page, own = Asked(), guard(pool, clock)
     for chat in (CHAT, "60111"):
         assert own.refusal(page, message(bot, chat)) is None
     assert page.asked == []
 
 
 def test_a_number_that_was_not_found_is_asked_for_again_before_the_message_fails(pool, bot, clock):
-    page, own = Asked(CHAT), ledger(pool, clock)
+    page, own = Asked(CHAT), guard(pool, clock)
     first = own.refusal(page, message(bot))
     assert (type(first), first.after, first.scope) == (Retry, 16.0, Scope.CHAT)
     clock.now = 16.0
     assert isinstance(own.refusal(page, message(bot)), Rejected)
     asked = len(page.asked)
-    assert ledger(pool, clock).refusal(page, message(bot)).code == "not_on_whatsapp"
+    assert guard(pool, clock).refusal(page, message(bot)).code == "not_on_whatsapp"
     assert len(page.asked) == asked
     execute(pool.own, "UPDATE wa_number SET checked_at = now() - interval '2 days'")
     page.absent = ()
-    assert ledger(pool, clock).refusal(page, message(bot)) is None
+    assert guard(pool, clock).refusal(page, message(bot)) is None
 
 
 def test_a_number_that_was_found_the_second_time_is_written_to(pool, bot, clock):
-    page, own = Asked(CHAT), ledger(pool, clock)
+    page, own = Asked(CHAT), guard(pool, clock)
     assert isinstance(own.refusal(page, message(bot)), Retry)
     page.absent, clock.now = (), 16.0
     assert own.refusal(page, message(bot)) is None
 
 
-def test_a_page_that_cannot_ask_puts_the_message_off(pool, bot, clock):
+def test_a_failed_look_up_postpones_the_message(pool, bot, clock):
     page = Asked()
     page.broken = True
-    assert isinstance(ledger(pool, clock).refusal(page, message(bot)), Unavailable)
+    assert isinstance(guard(pool, clock).refusal(page, message(bot)), Unavailable)
 
 
-def test_a_young_number_sends_what_it_may(pool, bot, clock):
+def test_a_number_in_warm_up_is_held_to_its_limits(pool, bot, clock):
     execute(pool.own, "INSERT INTO wa_limit (bot_id, per_day, new_chats_per_day) VALUES (%s, 3, 1)", (bot,))
-    page, own = Asked(), ledger(pool, clock)
+    page, own = Asked(), guard(pool, clock)
     assert own.refusal(page, message(bot)) is None
     stranger = own.refusal(page, message(bot, "60111111111"))
     assert (stranger.code, stranger.scope) == ("warming_up", Scope.CHAT)
@@ -129,15 +128,15 @@ def test_a_young_number_sends_what_it_may(pool, bot, clock):
     assert execute(pool.own, counted, (bot,)) == [(3, 1)]
 
 
-def test_without_limits_it_is_counted_all_the_same(pool, bot, clock):
-    own = ledger(pool, clock)
+def test_messages_are_counted_without_limits_too(pool, bot, clock):
+    own = guard(pool, clock)
     for _ in range(3):
         assert own.refusal(Asked(), message(bot)) is None
     assert execute(pool.own, "SELECT sum(messages) FROM wa_sent") == [(3,)]
 
 
-def test_a_key_is_written_down_and_crossed_out(pool, bot, clock):
-    own = ledger(pool, clock)
+def test_a_key_is_stored_and_removed(pool, bot, clock):
+    own = guard(pool, clock)
     own.reserve(message(bot), KEY)
     assert execute(pool.own, "SELECT key_id FROM wa_key") == [("3EB0AA",)]
     own.reserve(message(bot), None)

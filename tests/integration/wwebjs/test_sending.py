@@ -1,4 +1,4 @@
-"""What is accepted for a WhatsApp Web number leaves through the real browser, once and in the order of its chat."""
+"""Messages accepted for a WhatsApp Web number leave through the real browser, once and in the order of the chat."""
 
 import io
 import threading
@@ -13,19 +13,19 @@ from bisnesctl import wajs
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.page import CallTimeout, PageLost
-from services.connectors.wwebjs.sending import page_send
-from services.connectors.wwebjs.sending.number_lookup import NumberLookup
-from services.connectors.wwebjs.sending.page_window import PageWindow
+from services.connectors.wwebjs.sending import page_sends
+from services.connectors.wwebjs.sending.page_sends import PageSends
 from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.media.fetch import Fetcher
 from services.media.folder import FolderStore
-from services.outbox import store
-from services.outbox.delivery import Attempts, Delivery
+from services.outbox import message_status
+from services.outbox.accept import Entry
+from services.outbox.delivery import Delivery, Journal
+from services.outbox.outcome_policy import Attempts
 from services.outbox.recovery import KeyedRecovery
-from services.outbox.send_journal import Journal
-from services.outbox.store import Entry, Outbox
-from services.runtime.account_cache import find_bot
+from services.outbox.store import Outbox
+from services.runtime.account_cache import find_bot_by_id
 from tests.support.file_beginnings import MP4, OGG, PNG, WEBP
 from tests.support.outbox import accept, add_bot, execute, open_database
 
@@ -73,11 +73,11 @@ def surfer(sandbox, tmp_path_factory):
 
 
 class Died(BaseException):
-    """What ends the thread of a process that is killed."""
+    """Ends the thread of a process that is killed."""
 
 
 class Session:
-    """What a session does about sending, and nothing else."""
+    """The sending part of a session, and nothing else."""
 
     def __init__(self, surfer, database, connection, bot, folder):
         self.surfer, self.database, self.connection, self.bot, self.folder = surfer, database, connection, bot, folder
@@ -89,13 +89,13 @@ class Session:
         """A process begins, which takes over what the one before had in hand."""
         self.runs += 1
         connector = WwebjsConnector(Settings(), self.media, Fetcher((ip_network("127.0.0.1/32"),)))
-        self.window = PageWindow(DatabaseSendGuard(self.database, NumberLookup(self.database, confirm=0.2)), rate=1e4)
+        self.sends = PageSends(DatabaseSendGuard(self.database, confirm_seconds=0.2), rate=1e4)
         outbox = Outbox("wwebjs", f"host/session/{self.runs}", 1e6, 60, bot_id=self.bot.id)
-        journal = Journal(self.folder / f"{self.runs}.journal", self.window.size)
+        journal = Journal(self.folder / f"{self.runs}.journal", self.sends.size)
         journal.begin(str(self.runs))
         attempts = Attempts(3, 0.05)
         self.delivery = Delivery(
-            connector, outbox, self.database, lambda _: self.bot, journal, self.window, attempts
+            connector, outbox, self.database, lambda _: self.bot, journal, self.sends, attempts
         )  # fmt: skip
         KeyedRecovery(outbox, self.bot.id).of_earlier_runs(self.connection)
 
@@ -105,7 +105,7 @@ class Session:
         def end(*_):
             raise Died
 
-        self.delivery._exchange = self.delivery._collect = end  # whatever its thread is at
+        self.delivery._exchange = self.delivery._collect = end  # at any point of its thread
         while self.delivery.working:
             time.sleep(0.01)
         self.surfer.renew()
@@ -121,13 +121,13 @@ class Session:
         return {"key": kept.key, "mimeType": mime_type}
 
     def outcome(self, message_id):
-        return store.outcomes_of(self.connection, [message_id])[message_id]
+        return message_status.statuses_of(self.connection, [message_id])[message_id]
 
     def work(self):
         """One turn."""
         threading.Thread(target=self._deliver, daemon=True).start()
         try:
-            if not self.window.turn(self.surfer.page):
+            if not self.sends.turn(self.surfer.page):
                 time.sleep(0.01)
         except PageLost:
             self.surfer.renew()
@@ -156,12 +156,12 @@ class Session:
 def session(surfer, sandbox, database, tmp_path):
     pool, connection = open_database(database)
     number = add_bot(connection, kind="wwebjs")
-    bot = find_bot(connection, "id = %s", (number,))
+    bot = find_bot_by_id(connection, number)
     sandbox.wa("reset")
     session = Session(surfer, pool, connection, bot, tmp_path)
     yield session
     session.delivery.stop()
-    session.window.close()
+    session.sends.close()
     session.until(lambda: not session.delivery.working)
     connection.close()
     pool.close()
@@ -226,7 +226,7 @@ def test_a_message_is_edited_and_deleted(sandbox, session):
     session.until(lambda: sandbox.wa_sent(number=NUMBER)[0]["type"] == "revoked")
 
 
-def test_what_came_in_is_deleted_on_the_own_devices_alone(sandbox, session):
+def test_a_received_message_is_deleted_on_our_own_devices_only(sandbox, session):
     (incoming,) = sandbox.wa_say(NUMBER, text="no", **{"from": CHAT})
     session.until(lambda: session.surfer.page.call("__wa.find", incoming))
     everyone = session.accept("delete", deleteForEveryone=True, target_provider_id=incoming)
@@ -243,7 +243,7 @@ def test_a_number_that_is_not_on_whatsapp_is_not_written_to(sandbox, session):
     assert found == [(CHAT, True), ("60199999999", False)]
 
 
-def test_what_whatsapp_refuses_is_sent_under_another_key(sandbox, session):
+def test_a_message_that_whatsapp_refused_is_sent_under_another_key(sandbox, session):
     sandbox.wa("behaviour", match="twice", times=1, answer="refused")
     message = session.accept(message="twice")
     assert session.settled(message) == [SENT]
@@ -251,7 +251,7 @@ def test_what_whatsapp_refuses_is_sent_under_another_key(sandbox, session):
     assert len(execute(session.connection, "SELECT key_id FROM wa_key")) == 2
 
 
-def test_a_chat_that_whatsapp_keeps_waiting_holds_up_no_other(sandbox, session):
+def test_an_unacknowledged_chat_does_not_delay_others(sandbox, session):
     sandbox.wa("behaviour", match="slow", times=1, answer="unacknowledged")
     slow = session.accept(message="slow")
     after = session.accept(message="after")
@@ -264,8 +264,8 @@ def test_a_chat_that_whatsapp_keeps_waiting_holds_up_no_other(sandbox, session):
     assert once(sandbox)[-1] == "after"
 
 
-def test_a_call_that_takes_too_long_is_asked_after(sandbox, session, monkeypatch):
-    monkeypatch.setattr(page_send, "CALL", 1.0)
+def test_a_send_that_timed_out_is_looked_up(sandbox, session, monkeypatch):
+    monkeypatch.setattr(page_sends, "SEND_TIMEOUT_SECONDS", 1.0)
     session.settled(session.accept(message="before"))
     sandbox.wa("hang", number=NUMBER, milliseconds=4000)
     ids = [session.accept(message=f"text {n}", chat=chat) for n, chat in enumerate(CHATS)]
@@ -273,7 +273,7 @@ def test_a_call_that_takes_too_long_is_asked_after(sandbox, session, monkeypatch
     assert sorted(once(sandbox)) == ["before", "text 0", "text 1", "text 2", "text 3"]
 
 
-def test_a_page_that_is_lost_in_the_middle_costs_nothing(sandbox, session):
+def test_no_message_is_lost_with_the_page(sandbox, session):
     ids = [session.accept(message=f"{chat[-1]}.{n}", chat=chat) for n in range(8) for chat in CHATS]
     session.until(lambda: len(sandbox.wa_sent(number=NUMBER)) >= 8)
     sandbox.wa("crash", number=NUMBER)
@@ -281,7 +281,7 @@ def test_a_page_that_is_lost_in_the_middle_costs_nothing(sandbox, session):
     in_order(once(sandbox))
 
 
-def test_a_process_that_dies_in_the_middle_costs_nothing(sandbox, session):
+def test_no_message_is_lost_with_the_process(sandbox, session):
     ids = [session.accept(message=f"{chat[-1]}.{n}", chat=chat) for n in range(8) for chat in CHATS]
     session.until(lambda: len(sandbox.wa_sent(number=NUMBER)) >= 10)
     session.die()

@@ -12,14 +12,14 @@ import time
 import pytest
 
 from bisnesctl import wajs
+from bisnesctl.backoff import Backoff
 from bisnesctl.health.probes import read_heartbeat
 from bisnesctl.naming import session_name
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.chromium import StartFailed
-from services.connectors.wwebjs.browser.profiles import ARCHIVED, Profile, ProfileInUse, discard
-from services.connectors.wwebjs.manager import store
-from services.connectors.wwebjs.session import commands, session
-from services.connectors.wwebjs.session import process as wiring
+from services.connectors.wwebjs.browser.profiles import MAX_ARCHIVED, Profile, ProfileInUse, discard
+from services.connectors.wwebjs.session import commands, session, status_store
+from services.connectors.wwebjs.session import process as session_process
 from services.connectors.wwebjs.session.bot_lock import BotLock
 from services.connectors.wwebjs.session.browser_loop import Hooks
 from services.connectors.wwebjs.session.event_recorder import EventRecorder
@@ -39,7 +39,7 @@ from tests.unit.wwebjs.test_state_machine import MAIN, health
 COMPANY, NUMBER = "0128", "60110000007"
 
 
-#: What `python -m services.connectors.wwebjs` does.
+#: The same as `python -m services.connectors.wwebjs`.
 MAIN_MODULE = "import sys; from services.connectors.wwebjs.__main__ import main; sys.exit(main())"
 #: Has a step that takes more than 4 seconds beyond twice its deadline count as one that hangs.
 SOON_HUNG = "import time; from services.connectors.wwebjs.session import process; process.STEP_MARGIN_SECONDS = 4.0"
@@ -47,13 +47,13 @@ SOON_HUNG = "import time; from services.connectors.wwebjs.session import process
 HANGS = {
     "launch": "from services.connectors.wwebjs.browser.browser import Browser; "
     "Browser.launch = lambda *_: time.sleep(1e6)",
-    "look": "from services.connectors.wwebjs.session.browser_loop import Owner; "
-    "Owner._look = lambda _: time.sleep(1e6)",
+    "look": "from services.connectors.wwebjs.session.browser_loop import BrowserLoop; "
+    "BrowserLoop._look = lambda _: time.sleep(1e6)",
 }
 
 
 class Nobody:
-    """Whom to tell that a command waits."""
+    """A notifier that wakes nobody."""
 
     def notify(self, _queue):
         pass
@@ -119,7 +119,7 @@ class Stage:
         return eventually(lambda: commands.answer(self.pool, number, 60) or {"done": True})
 
     def statuses(self):
-        """What customers were told of the session, in the order it happened."""
+        """The events of the session that customers received, in their order."""
         query = "SELECT event_data -> 'payload' ->> 'status' FROM process_events WHERE event_type = %s ORDER BY id"
         return [status for (status,) in execute(self.connection, query, ("session_status",))]
 
@@ -139,7 +139,7 @@ def sandbox(tmp_path):
     sandbox.end()
 
 
-def test_the_life_of_a_session(database, redis_server, sandbox, tmp_path):
+def test_a_session_shows_a_code_works_and_stops(database, redis_server, sandbox, tmp_path):
     stage = Stage(database, redis_server.url, tmp_path, sandbox.page_url)
     try:
         live(stage, sandbox)
@@ -226,13 +226,20 @@ class Shown(Browser):
 def serve(stage, monkeypatch, browser, ours=True):
     """Run a session with such browsers; returns how it ended."""
     monkeypatch.setattr(session, "Browser", browser)
-    monkeypatch.setattr(relaunch, "PAUSE", 0.0)
-    register = StatusStore(stage.pool, stage.bot, lambda *_: None)
+    monkeypatch.setattr(relaunch, "BACKOFF", Backoff(0.0, 1.0, 0.0))
+    status = StatusStore(stage.pool, stage.bot, lambda *_: None)
     profile = Profile(stage.settings.profile_dir, COMPANY, 0)
     recorder = EventRecorder(stage.pool, stage.bot, lambda: None)
-    hooks = Hooks(lambda: False, lambda works: None, lambda: True, lambda _: 1.0, lambda owner: None, lambda: ours)
-    register.begin()
-    return Session(None, profile, register, recorder, [], Limits(500.0, 2), hooks).run(threading.Event())
+    hooks = Hooks(
+        stopping=lambda: False,
+        set_working=lambda works: None,
+        idle=lambda: True,
+        memory_mb=lambda _: 1.0,
+        handle_commands=lambda loop: None,
+        lock_held=lambda: ours,
+    )
+    status.begin()
+    return Session(None, profile, status, recorder, [], Limits(500.0, 2), hooks).run(threading.Event())
 
 
 def test_browsers_that_do_not_start_are_tried_a_few_times_then_the_start_has_failed(stage, monkeypatch):
@@ -240,9 +247,9 @@ def test_browsers_that_do_not_start_are_tried_a_few_times_then_the_start_has_fai
     assert (stage.row("state"), stage.row("reason"), stage.row("failed_starts")) == ("FAILED", "no display", 1)
 
 
-def test_a_number_that_another_process_took_is_shown_as_that_one_says(stage, monkeypatch):
+def test_a_session_that_runs_elsewhere_publishes_no_state(stage, monkeypatch):
     assert serve(stage, monkeypatch, lambda *_: Shown(MAIN), ours=False) == ExitStatus.ELSEWHERE
-    assert stage.row("state") == "STARTING"  # as it was told before
+    assert stage.row("state") == "STARTING"  # as published before
 
 
 def test_a_refused_account_is_blocked_for_good_and_its_queue_is_held(stage, monkeypatch):
@@ -261,22 +268,22 @@ def test_a_blocked_number_is_not_started(stage):
     assert StatusStore(stage.pool, stage.bot, lambda *_: None).block() is None
 
 
-def test_a_number_that_is_none_is_a_mistake_of_the_configuration(stage):
+def test_an_unknown_number_exits_as_misconfigured(stage):
     execute(stage.connection, "DELETE FROM phone_configs")
     assert stage.start().wait(60) == ExitStatus.MISCONFIGURED
 
 
-def test_two_processes_never_have_one_number(stage, database):
+def test_two_processes_never_serve_one_bot(stage, database):
     one, two = (BotLock(Database(database, 2, "t"), stage.bot) for _ in range(2))
-    stopping, process_health = threading.Event(), wiring.ProcessHealth(stage.settings, "t")
-    assert wiring._take(one, process_health, stopping)
+    stopping, process_health = threading.Event(), session_process.ProcessHealth(stage.settings, "t")
+    assert session_process._acquire(one, process_health, stopping)
     threading.Timer(3.0, stopping.set).start()
-    assert not wiring._take(two, process_health, stopping)
+    assert not session_process._acquire(two, process_health, stopping)
     assert "another process" in process_health.counters.degraded
     execute(stage.connection, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-    assert one.held()  # it takes it anew
+    assert one.held()  # it acquires the lock again
     one.release()
-    eventually(two.take)
+    eventually(two.acquire)
     assert not one.held()
     two.release()
 
@@ -325,14 +332,14 @@ def signal_all(pids, signum):
             os.kill(pid, signum)
 
 
-def test_a_profile_is_had_by_one_process_and_put_aside_twice_at_most(tmp_path):
+def test_a_profile_is_used_by_one_process_and_two_archived_ones_are_kept(tmp_path):
     profile = Profile(tmp_path, COMPANY, 0)
     with pytest.raises(ProfileInUse):
         Profile(tmp_path, COMPANY, 0)
-    for number in range(ARCHIVED + 2):
+    for number in range(MAX_ARCHIVED + 2):
         assert not profile.linked
         (profile.path / "key").write_text(str(number))
-        profile.mark(NUMBER)
+        profile.mark_linked(NUMBER)
         assert profile.linked
         profile.archive()
     assert profile.path.stat().st_mode & 0o777 == 0o700
@@ -345,17 +352,17 @@ def test_a_profile_is_had_by_one_process_and_put_aside_twice_at_most(tmp_path):
 
 def test_a_removed_number_leaves_nothing_that_links_it_and_its_successor_does_not_inherit_it(tmp_path):
     profile = Profile(tmp_path, COMPANY, 0)
-    profile.take(7)
-    profile.mark(NUMBER)
+    profile.assign(7)
+    profile.mark_linked(NUMBER)
     profile.archive()
-    profile.mark(NUMBER)
+    profile.mark_linked(NUMBER)
     with pytest.raises(ProfileInUse):
         discard(tmp_path, COMPANY, 0, 7)
     profile.close()
     successor = Profile(tmp_path, COMPANY, 0)
-    successor.take(8)
+    successor.assign(8)
     assert not successor.linked
-    successor.mark(NUMBER)
+    successor.mark_linked(NUMBER)
     assert len(folders(tmp_path)) == 3
     discard(tmp_path, COMPANY, 0, 7)
     assert folders(tmp_path) == [successor.path.name]
@@ -371,45 +378,45 @@ def folders(place):
 
 
 def test_a_state_lasts_since_it_began_whatever_its_reasons(stage):
-    register = StatusStore(stage.pool, stage.bot, lambda *_: None)
-    register.begin()
-    register.change(State.STARTING)
+    status = StatusStore(stage.pool, stage.bot, lambda *_: None)
+    status.begin()
+    status.change(State.STARTING)
     first = stage.row("changed_at")
-    register.change(State.STARTING, "the network is away")
-    assert (stage.row("changed_at"), stage.row("reason")) == (first, "the network is away")
-    register.change(State.WORKING)
+    status.change(State.STARTING, "the network is unavailable")
+    assert (stage.row("changed_at"), stage.row("reason")) == (first, "the network is unavailable")
+    status.change(State.WORKING)
     assert stage.row("changed_at") > first
 
 
 @pytest.mark.parametrize("end", [State.STOPPED, None])
 def test_a_start_that_is_stopped_or_killed_did_not_fail(stage, end):
     for _ in range(4):
-        register = StatusStore(stage.pool, stage.bot, lambda *_: None)
-        register.begin()
-        register.change(State.STARTING)
+        status = StatusStore(stage.pool, stage.bot, lambda *_: None)
+        status.begin()
+        status.change(State.STARTING)
         if end:
-            register.change(end)
+            status.change(end)
     assert stage.row("failed_starts") == 0
     with stage.pool.connection() as connection:
-        assert store.block_failing(connection) == []
+        assert status_store.block_failing(connection) == []
 
 
-def test_three_starts_that_fail_block_the_number_and_one_that_comes_up_wipes_them_out(stage):
+def test_three_failed_starts_block_the_session_and_a_good_one_resets_the_count(stage):
     def fail():
-        register = StatusStore(stage.pool, stage.bot, lambda *_: None)
-        register.begin()
-        register.fail("no display")
+        status = StatusStore(stage.pool, stage.bot, lambda *_: None)
+        status.begin()
+        status.fail("no display")
 
     def blocked():
         with stage.pool.connection() as connection:
-            return store.block_failing(connection)
+            return status_store.block_failing(connection)
 
     fail()
     fail()
-    register = StatusStore(stage.pool, stage.bot, lambda *_: None)
-    register.begin()
+    status = StatusStore(stage.pool, stage.bot, lambda *_: None)
+    status.begin()
     assert blocked() == []
-    register.change(State.SCAN_QR_CODE)
+    status.change(State.SCAN_QR_CODE)
     assert stage.row("failed_starts") == 0
     for _ in range(2):
         fail()

@@ -11,7 +11,7 @@ from bisnesctl.processes import supervisor
 from bisnesctl.processes.deployment import make_folders, open_deployment
 from bisnesctl.processes.supervisor import Supervisor
 from bisnesctl.settings import Settings
-from tests.support.deployment import wait_until
+from tests.support.waiting import wait_until
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from services.http_client.request import HttpRequest
+from services.http_client import HttpRequest
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, StatusUpdate, Unknown, Update
 
 #: The id of the number that its reports name: the first bot's.

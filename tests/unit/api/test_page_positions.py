@@ -16,8 +16,8 @@ seconds = st.integers(0, 12)
 @given(st.integers(0, 2**63 - 1), st.datetimes(timezones=st.just(UTC)) | st.none(), st.uuids())
 def test_a_cursor_leads_back_to_its_position(outbox, moment, message):
     position = Position(outbox, moment, str(message))
-    assert Position.read(position.written()) == position
-    assert len(position.written()) <= 200
+    assert Position.read(position.cursor()) == position
+    assert len(position.cursor()) <= 200
 
 
 @given(st.text(max_size=80) | st.binary(max_size=40).map(lambda raw: raw.hex()))

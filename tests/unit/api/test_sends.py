@@ -95,7 +95,7 @@ def test_the_same_request_has_the_same_digest_however_it_is_written():
     first = parse(b'{"message": "x", "userName": "a"}', key="k")
     again = parse(b'{ "userName":"a","message":"x"}', chat="+60123456789", key="k")
     other = parse(b'{"message": "y", "userName": "a"}', key="k")
-    assert sends._digest(first) == sends._digest(again) != sends._digest(other)
+    assert sends.digest(first) == sends.digest(again) != sends.digest(other)
 
 
 def template(**more):
@@ -149,7 +149,7 @@ def test_a_file_of_ours_is_known_by_its_content():
     def digest(**media):
         send = parse({"message": "x"}, key="k")
         send.payload["media"] = media
-        return sends._digest(send)
+        return sends.digest(send)
 
     assert digest(key="0128/2026-01/a.png", sha256="a") == digest(key="0128/2026-02/a.png", sha256="a")
     assert digest(key="0128/2026-01/a.png", sha256="a") != digest(key="0128/2026-01/a.png", sha256="b")

@@ -131,7 +131,7 @@ def test_a_link_may_tell_the_name_of_its_file():
 
 
 def keep(tmp_path, kind, content, declared=None, name=None):
-    return Upload(io.BytesIO(content), declared, name).keep(FolderStore(tmp_path / "media"), "0128", kind)
+    return Upload(io.BytesIO(content), declared, name).store(FolderStore(tmp_path / "media"), "0128", kind)
 
 
 @pytest.mark.parametrize(

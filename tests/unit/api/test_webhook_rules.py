@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from services.api import sse
 from services.api.auth import Principal
-from services.events import addresses, signing
+from services.events import addresses
 from services.events.names import ALL, CATALOGUE, unknown
+from services.events.sender import signature
 from services.events.store import Event
 from services.http_server.errors import ApiError
 
@@ -54,18 +55,18 @@ def test_names_are_known_or_named(names):
 @given(st.none() | texts, st.none() | texts, st.none() | texts, st.none() | texts)
 def test_a_stream_is_asked_for_or_refused(company, events, session, last_id):
     try:
-        asked = sse.parse(Principal("0128"), company, events, session, last_id)
+        request = sse.parse(Principal("0128"), company, events, session, last_id)
     except ApiError as error:
         assert error.status in (400, 403)
     else:
-        assert asked.wish.company_id == "0128"
-        assert asked.wish.names is None or not unknown(asked.wish.names)
+        assert request.filter.company_id == "0128"
+        assert request.filter.names is None or not unknown(request.filter.names)
 
 
 @given(st.dictionaries(texts, texts), texts)
 def test_an_event_is_one_block_whatever_it_holds(payload, session):
     event = Event("evt_1", 7, "message", session, "0128", orjson.dumps(payload).decode())
-    *lines, end, nothing = sse.written(event).decode().split("\n")
+    *lines, end, nothing = sse.event_block(event).decode().split("\n")
     assert (end, nothing) == ("", "")
     fields = dict(line.split(": ", 1) for line in lines)
     assert (fields["id"], fields["event"]) == ("evt_1", "message")
@@ -75,7 +76,7 @@ def test_an_event_is_one_block_whatever_it_holds(payload, session):
 
 def test_the_signature_is_hmac_sha512_in_hex():
     """The second test case of RFC 4231."""
-    assert signing.signature("Jefe", b"what do ya want for nothing?") == (
+    assert signature("Jefe", b"what do ya want for nothing?") == (
         "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6b4b"
         "636e070a38bce737"
     )

@@ -15,7 +15,7 @@ from services.http_server.refusal import Refusal
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.booleans()), max_size=40),
     st.integers(1, 3),
 )
-def test_nobody_exceeds_its_share_and_every_place_comes_back(requests, share):
+def test_no_caller_exceeds_its_share_and_every_place_is_returned(requests, share):
     async def main():
         admission, running, most = Admission(), {}, {}
 
@@ -45,9 +45,9 @@ def test_nobody_exceeds_its_share_and_every_place_comes_back(requests, share):
     asyncio.run(main())
 
 
-def test_a_line_has_an_end_and_one_callers_line_is_not_anothers():
+def test_a_queue_is_limited_and_each_caller_has_its_own():
     async def main():
-        admission, leave = Admission(max_line=2), asyncio.Event()
+        admission, leave = Admission(max_queue=2), asyncio.Event()
 
         async def request(caller):
             async with admission.turn(caller, 1):
@@ -68,7 +68,7 @@ def test_a_line_has_an_end_and_one_callers_line_is_not_anothers():
     asyncio.run(main())
 
 
-def test_a_request_does_not_wait_for_ever():
+def test_a_request_waits_for_a_thread_only_up_to_the_time_limit():
     async def main():
         admission = Admission(timeout_seconds=0.05)
         async with admission.turn("a", 1):

@@ -194,7 +194,7 @@ def test_limits_of_the_head_hold_however_it_is_cut_and_whatever_follows(case, pl
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 200), st.lists(st.integers(0, 4000), max_size=8))
-def test_of_requests_that_come_at_once_the_first_alone_is_answered(count, places):
+def test_only_the_first_of_pipelined_requests_is_answered(count, places):
     async def main():
         server = Server(answers=False)
         protocol, transport = server.connect()
@@ -302,7 +302,7 @@ WHOLE = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @pytest.mark.parametrize("data, deadline", [(b"", 10), (HEAD, 10), (b"\r\n", 10), (BODY, 20)])
-def test_what_does_not_come_is_waited_for_until_its_deadline(data, deadline):
+def test_missing_input_is_waited_for_until_its_deadline(data, deadline):
     assert at(data, deadline - 2).answers == []
     late = at(data, deadline + 2)
     assert [(status, body["code"]) for status, body in late.answers] == [(408, "request_timeout")]
@@ -321,7 +321,7 @@ def test_an_answer_may_take_its_time():
     assert not at(WHOLE, 3600, answers=False).closed
 
 
-def test_a_client_that_takes_nothing_is_cut_off_and_one_that_takes_something_is_not():
+def test_a_client_that_reads_nothing_is_disconnected_and_a_slow_one_is_not():
     def fill(protocol, transport):
         transport.pending = 1000
 
@@ -342,7 +342,7 @@ def test_a_client_that_takes_nothing_is_cut_off_and_one_that_takes_something_is_
     asyncio.run(main())
 
 
-def test_a_body_that_goes_on_may_take_long_but_not_for_ever():
+def test_a_slow_body_is_accepted_up_to_the_total_time_limit():
     async def main():
         protocol, transport = Server().connect()
         begin = asyncio.get_running_loop().time()

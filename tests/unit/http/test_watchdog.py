@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.http_server.watchdog import LOOK_SECONDS, LOOP_STUCK_SECONDS, Stall, Watchdog
+from services.http_server.watchdog import LOOK_INTERVAL_SECONDS, LOOP_STUCK_SECONDS, Stall, Watchdog
 
 
 class Loop:
@@ -13,14 +13,14 @@ class Loop:
         self.progress = {}
         self.watchdog = Watchdog(lambda: self.progress)
 
-    def look(self, times, turns=True, elapsed=LOOK_SECONDS):
+    def look(self, times, turns=True, elapsed=LOOK_INTERVAL_SECONDS):
         for _ in range(times):
             self.watchdog._turns += turns
             found = self.watchdog.look(elapsed)
         return found
 
 
-def test_a_loop_that_turns_is_well_and_one_that_does_not_is_stuck():
+def test_an_event_loop_that_does_not_turn_is_reported_as_stuck():
     loop = Loop()
     assert loop.look(1000) is None
     assert loop.look(int(LOOP_STUCK_SECONDS) - 1, turns=False) is None
@@ -44,7 +44,7 @@ def test_requests_that_wait_while_none_is_done_are_noticed_for_each_caller():
     assert loop.look(1) is None
 
 
-def test_a_caller_whose_line_was_empty_in_between_begins_anew():
+def test_the_progress_of_a_caller_restarts_after_its_queue_was_empty():
     loop = Loop()
     for number in range(900):
         loop.progress = {"a": 5} if number % 150 else {}
@@ -55,6 +55,6 @@ def test_a_caller_whose_line_was_empty_in_between_begins_anew():
 def test_a_stall_is_the_time_since_the_last_progress(looks):
     stall, last, seconds = Stall(0), 0, 0.0
     for progress, elapsed in looks:
-        seconds = seconds + min(elapsed, 2 * LOOK_SECONDS) if progress == last else 0.0
+        seconds = seconds + min(elapsed, 2 * LOOK_INTERVAL_SECONDS) if progress == last else 0.0
         last = progress
         assert stall.observe(progress, elapsed) == seconds

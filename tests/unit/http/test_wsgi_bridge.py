@@ -151,7 +151,7 @@ def test_an_application_that_fails_gives_its_thread_back():
     asyncio.run(main())
 
 
-def test_names_that_would_pass_for_others_are_left_out():
+def test_headers_with_an_underscore_are_dropped():
     headers = [
         (b"x-api-key", b"a"),
         (b"x_api_key", b"b"),
@@ -204,7 +204,7 @@ def test_a_body_that_is_too_large_is_read_no_further():
     assert 5000 < size <= 6000
 
 
-def test_a_disk_that_takes_nothing_is_a_refusal(monkeypatch):
+def test_a_full_disk_refuses_the_request(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
     with pytest.raises(Refusal) as refused:
         read([bytes(SPOOL_BYTES), b"x"])

@@ -59,7 +59,7 @@ def test_a_file_is_known_by_its_first_bytes(head, mime_type):
     (OPUS, "audio/opus", "audio/ogg"),
     (b"ID3\x04", "audio/aac", "audio/aac"),
 ])  # fmt: skip
-def test_the_bytes_say_more_than_the_sender_and_the_sender_more_than_nothing(head, declared, mime_type):
+def test_the_bytes_decide_the_type_before_the_declared_one(head, declared, mime_type):
     assert true_type(head, declared) == mime_type
 
 
@@ -105,7 +105,7 @@ def test_a_sticker_has_more_room_when_it_moves():
         check("sticker", "image/webp", 100 * KB + 1, animated=False)
 
 
-def test_nothing_is_no_file():
+def test_an_empty_input_is_no_known_type():
     for kind in KINDS:
         with pytest.raises(MediaRefused):
             check(kind, (KINDS[kind].types or ("text/plain",))[0], 0)

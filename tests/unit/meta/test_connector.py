@@ -41,7 +41,7 @@ def test_a_text_becomes_the_documented_request():
     }
 
 
-def test_360dialog_knows_the_number_by_its_key():
+def test_a_360dialog_request_has_the_key_and_no_number():
     request = META.request(replace(BOT, connection_type="360dialog", phone_number_id=""), message(message="Hi"))
     assert request.url == "https://hub.example/messages"
     assert set(request.headers) == {"D360-API-KEY: EAAtoken", "Content-Type: application/json"}
@@ -53,8 +53,8 @@ def test_a_link_is_sent_as_it_is():
 
 
 @pytest.mark.parametrize("kind, payload", [("hologram", {}), ("text", {}), ("image", {"media": {}}), ("read", {})])
-def test_a_message_that_this_version_does_not_know_fails_and_stops_nobody(kind, payload):
-    refused = META.request(BOT, message(kind, **payload)).run()
+def test_a_message_that_this_version_does_not_know_is_refused_without_a_preparation(kind, payload):
+    refused = META.request(BOT, message(kind, **payload))
     assert isinstance(refused, Rejected)
     assert kind in refused.reason
 
@@ -64,7 +64,7 @@ def test_no_request_shows_the_credential():
     assert "EAAtoken" not in repr(META.request(BOT, message("image", media={"key": "k", "mimeType": "image/png"})))
 
 
-def test_what_meta_cannot_do_is_refused():
+def test_messages_that_meta_cannot_send_are_refused():
     with pytest.raises(Unsupported, match="WhatsApp Web bot"):
         META.check("text", "123-456@g.us", {"message": "Hi"})
 
@@ -117,7 +117,7 @@ def envelope(code, **more):
         (302, {}, Unavailable),
     ],
 )
-def test_answers_are_told_apart_by_their_error_code(status, answer, kind):
+def test_answers_are_classified_by_their_error_code(status, answer, kind):
     assert isinstance(META.outcome(message(), status, orjson.dumps(answer)), kind)
 
 
@@ -133,11 +133,11 @@ def test_a_gateways_page_is_no_answer(status, kind):
 
 @pytest.mark.parametrize("outage, asks", [("network", False), ("131000", False), ("upload", False), ("http_502", True),
                                           ("no_answer", True)])  # fmt: skip
-def test_the_provider_is_asked_where_a_message_might_be_lost_to_its_outage(outage, asks):
+def test_the_provider_is_probed_if_a_message_could_be_lost(outage, asks):
     assert isinstance(META.probe(BOT, outage), Preparation) is asks
 
 
-def test_a_provider_that_does_not_answer_the_question_is_still_not_available():
+def test_a_provider_that_does_not_answer_the_probe_is_still_unavailable():
     nowhere = MetaConnector(Settings(meta_graph_url="http://127.0.0.1:1"))
     outcome = nowhere.probe(BOT, "http_502").run()
     assert (type(outcome), outcome.code, outcome.chargeable) == (Unavailable, "network", False)

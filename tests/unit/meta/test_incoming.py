@@ -1,4 +1,4 @@
-"""Reading Meta's webhooks: every documented payload, and whatever else may come."""
+"""Reading Meta's webhooks: every documented payload, and any other input."""
 
 import contextlib
 import json
@@ -52,7 +52,7 @@ def statuses(*found):
         ("hologram", None),
     ],
 )
-def test_each_kind_says_what_a_person_reads_and_keeps_the_rest(kind, words):
+def test_each_kind_has_a_readable_text_and_keeps_the_rest(kind, words):
     (update,) = parse(webhook(value(MESSAGES[kind])))
     assert isinstance(update, Incoming)
     assert (update.number, update.sender, update.at, update.text) == ("1055", PERSON, AT, words)
@@ -71,7 +71,7 @@ def test_each_kind_says_what_a_person_reads_and_keeps_the_rest(kind, words):
         ("text", None),
     ],
 )
-def test_a_file_is_told_with_all_that_is_known_of_it(kind, media):
+def test_a_file_has_all_its_known_properties(kind, media):
     (update,) = parse(webhook(value(MESSAGES[kind])))
     assert update.media == media
 
@@ -92,7 +92,7 @@ def test_an_answer_names_what_it_answers():
     assert update.quoted == "wamid.ours"
 
 
-def test_what_the_business_sent_by_its_own_phone_is_from_us():
+def test_a_message_from_the_business_phone_is_ours():
     echo = {"from": "60311112222", "to": AINA, "id": "wamid.e", "timestamp": "1790000000", "type": "text"}
     found = value(message_echoes=[echo | {"text": {"body": "Ours"}}])
     del found["messages"]
@@ -125,7 +125,7 @@ def test_people_are_known_by_number_or_user_id_with_or_without_contacts(sender, 
 
 
 @pytest.mark.parametrize("field", VALUES)
-def test_what_is_not_about_messages_is_a_notice(field):
+def test_webhooks_that_are_not_about_messages_become_notices(field):
     event, said = VALUES[field]
     assert parse(webhook(said, field=field)) == [Notice(event, field, None, "W1", said)]
 
@@ -144,7 +144,7 @@ def test_a_message_that_cannot_be_placed_is_kept_as_a_notice_and_loses_no_other(
 
 
 @pytest.mark.parametrize("odd", [None, 5, "Hello", {}, {"body": 5}, ["body"]])
-def test_a_text_without_words_is_kept_as_what_cannot_be_understood(odd):
+def test_a_text_without_words_is_kept_as_unsupported(odd):
     (update,) = parse(webhook(value(message("text", odd))))
     assert (update.kind, update.text, update.content["text"]) == ("unsupported", None, odd)
 
@@ -181,14 +181,14 @@ def test_a_failure_brings_its_code_and_reason():
     assert parse(statuses(failed | {"errors": None}))[0].error == "Meta gave no reason"
 
 
-def test_a_report_that_is_not_of_a_messages_life_is_passed_over():
+def test_a_report_with_an_unknown_status_is_ignored():
     good = {"id": "wamid.1", "status": "read", "timestamp": "1790000000", "biz_opaque_callback_data": "another app's"}
     odd = [None, 5, {}, {"id": "w", "status": "warning"}, {"id": "", "status": "read"}, {"id": "w", "status": ["read"]}]
     assert parse(statuses(*odd, good)) == [StatusUpdate("wamid.1", Status.READ, AT, number="1055")]
 
 
 @pytest.mark.parametrize("timestamp", [None, "soon", "nan", "inf", -1, 1e300, [], {}])
-def test_a_time_that_makes_no_sense_counts_from_now(timestamp):
+def test_an_invalid_timestamp_counts_as_now(timestamp):
     before = time.time()
     found = parse(statuses({"id": "wamid.1", "status": "sent", "timestamp": timestamp}))
     found += parse(webhook(value(MESSAGES["text"] | {"timestamp": timestamp})))
@@ -196,12 +196,12 @@ def test_a_time_that_makes_no_sense_counts_from_now(timestamp):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"5", b"{}", b'{"object": "page", "entry": []}', b"[" * 100_000])
-def test_what_is_no_whatsapp_webhook_is_said_so(body):
+def test_a_body_that_is_not_a_whatsapp_webhook_raises_value_error(body):
     with pytest.raises(ValueError):
         parse_body(body)
 
 
-def test_what_postgresql_does_not_take_is_left_out():
+def test_characters_that_postgresql_refuses_are_removed():
     odd = {"body": "a\0b\ud800c", "deep": json.loads("[" * 90 + "]" * 90), "many": 10**40, "\0": 1}
     (update,) = parse(webhook(value(message("text", odd))))
     assert update.text == "ab?c"
@@ -210,7 +210,7 @@ def test_what_postgresql_does_not_take_is_left_out():
 
 
 @given(st.binary(max_size=40) | json_values.map(json.dumps).map(str.encode))
-def test_no_bytes_make_parse_fail_otherwise(body):
+def test_any_bytes_are_parsed_or_raise_value_error(body):
     with contextlib.suppress(ValueError):
         parse_body(body)
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.connectors.base import Unsupported
-from services.connectors.meta.translation.limits import check
-from services.connectors.meta.translation.outgoing import body
+from services.connectors.limits import check_meta
+from services.connectors.meta.translation.connector import body
 from services.message import Outgoing
 
 UUID = "0190c0de-0000-7000-8000-000000000000"
@@ -114,19 +114,19 @@ def test_a_reply_names_the_message_that_it_answers(kind, payload, file):
     assert written(kind, quoting, file) == written(kind, payload, file) | {"context": {"message_id": "wamid.7"}}
 
 
-def test_a_reaction_answers_nothing():
+def test_a_reaction_has_no_context():
     payload = {"reaction": "👍", "target_provider_id": "wamid.7", "quoted_provider_id": "wamid.8"}
     assert "context" not in written("reaction", payload)
 
 
-def test_a_user_who_hides_the_number_is_written_to_by_the_user_id():
+def test_a_user_without_a_visible_number_is_addressed_by_the_user_id():
     fields = written("text", {"message": "Hi"}, chat="US.13491208655302741918")
     assert fields["recipient"] == "US.13491208655302741918"
     assert "to" not in fields
 
 
 @pytest.mark.parametrize("kind, payload", [("poll", {}), ("text", {}), ("reaction", {"reaction": "👍"}), ("image", {})])
-def test_what_cannot_be_written_is_said_so(kind, payload):
+def test_an_unknown_kind_or_payload_raises_key_error(kind, payload):
     with pytest.raises(KeyError):
         written(kind, payload)
 
@@ -159,9 +159,9 @@ def test_what_cannot_be_written_is_said_so(kind, payload):
         ),
     ],
 )
-def test_what_meta_cannot_do_is_refused_with_a_way_out(kind, chat, payload, says):
+def test_messages_that_meta_cannot_send_are_refused_with_an_alternative(kind, chat, payload, says):
     with pytest.raises(Unsupported, match=says):
-        check(kind, chat, payload)
+        check_meta(kind, chat, payload)
 
 
 @pytest.mark.parametrize(
@@ -178,8 +178,8 @@ def test_what_meta_cannot_do_is_refused_with_a_way_out(kind, chat, payload, says
     ],
 )
 @pytest.mark.parametrize("chat", [CHAT, "US.13491208655302741918"])
-def test_what_meta_can_do_passes(kind, payload, chat):
-    check(kind, chat, payload)
+def test_messages_that_meta_can_send_are_accepted(kind, payload, chat):
+    check_meta(kind, chat, payload)
 
 
 EMOJI = (
@@ -195,23 +195,23 @@ OTHERS = (
 
 @pytest.mark.parametrize("emoji", EMOJI)
 def test_a_reaction_is_any_one_emoji(emoji):
-    check("reaction", CHAT, {"reaction": emoji})
+    check_meta("reaction", CHAT, {"reaction": emoji})
 
 
 @pytest.mark.parametrize("text", OTHERS)
-def test_a_reaction_is_nothing_else(text):
+def test_a_reaction_other_than_one_emoji_is_refused(text):
     with pytest.raises(Unsupported, match="one emoji"):
-        check("reaction", CHAT, {"reaction": text})
+        check_meta("reaction", CHAT, {"reaction": text})
 
 
 @given(st.sampled_from(["text", "image", "audio", "template", "reaction"]), st.text(), st.text(max_size=40))
-def test_a_payload_passes_or_is_refused_and_what_passes_can_be_written(kind, chat, said):
+def test_an_accepted_payload_can_be_written(kind, chat, said):
     payload = {
         "message": said, "caption": said, "media": {"link": LINK}, "templateName": said, "language": said,
         "variables": [said], "reaction": said, "target_provider_id": "wamid.7",
     }  # fmt: skip
     try:
-        check(kind, chat, payload)
+        check_meta(kind, chat, payload)
     except Unsupported as refused:
         assert len(str(refused)) > 20
         return

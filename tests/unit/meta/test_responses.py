@@ -1,11 +1,11 @@
-"""What the answers of Meta and 360dialog mean, beside the codes of the error table."""
+"""The meaning of answers of Meta and 360dialog, beside the codes of the error table."""
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.meta.translation.responses import refusal
+from services.connectors.meta.translation.errors import refusal
 from services.message import Held, Rejected, Retry, Scope, Unavailable
 
 TOKEN = "EAAGm0PX4ZCpsBAKtokentokentoken"
@@ -30,7 +30,7 @@ def in_words(words, status=400):
         ({"success": False}, "360dialog_401", "enter a new API key"),
     ],
 )
-def test_what_an_operator_must_settle_at_360dialog_holds_the_number(meta, code, says):
+def test_a_360dialog_error_for_an_operator_holds_the_number(meta, code, says):
     outcome = answered(401, meta=meta)
     assert isinstance(outcome, Held)
     assert outcome.code == code
@@ -45,7 +45,7 @@ def test_360dialogs_rate_limit_slows_the_number(words):
         assert 1 <= outcome.after <= 60
 
 
-def test_anything_else_that_360dialog_refuses_is_the_messages_own_fault():
+def test_other_360dialog_refusals_reject_the_message():
     assert in_words("Invalid recipient") == Rejected("360dialog_400", "Invalid recipient")
 
 
@@ -54,16 +54,16 @@ def test_360dialog_also_answers_in_metas_form():
 
 
 @pytest.mark.parametrize("status", [500, 503, 302])
-def test_a_trouble_of_360dialogs_own_does_not_say_what_became_of_the_message(status):
+def test_a_360dialog_server_error_leaves_the_outcome_open(status):
     assert answered(200, meta={"httpCode": status, "developerMessage": "x"}) is None
 
 
-def test_a_gateway_that_has_had_too_much_slows_the_number():
+def test_a_gateways_429_slows_the_number():
     assert refusal(429, b"slow down").slower
 
 
 @pytest.mark.parametrize("status", [200, 500, 502, 504])
-def test_a_gateways_page_does_not_say_what_became_of_the_message(status):
+def test_a_gateways_error_page_leaves_the_outcome_open(status):
     assert refusal(status, b"<html>") is None
 
 

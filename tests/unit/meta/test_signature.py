@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.meta.signature import sign, verify_signature
+from services.connectors.meta.receiver import sign, verify_signature
 
 
 def test_a_signature_made_elsewhere_is_the_same():
@@ -13,12 +13,12 @@ def test_a_signature_made_elsewhere_is_the_same():
 
 
 @given(st.text(st.characters(codec="utf-8"), min_size=1, max_size=40), st.binary(max_size=200))
-def test_what_was_signed_verifies(secret, body):
+def test_a_signed_body_verifies(secret, body):
     assert verify_signature(secret, body, sign(secret, body))
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200), st.text(max_size=80) | st.none())
-def test_nothing_else_does(body, other, header):
+def test_a_wrong_signature_does_not_verify(body, other, header):
     assert verify_signature("secret", body, sign("secret", other)) == (body == other)
     assert not verify_signature("secret", body, sign("secrets", body))
     assert not verify_signature("secret", body, header)

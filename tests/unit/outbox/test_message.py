@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.message import InvalidChatId, Secret, Status, normalise_chat_id
+from services.api.messages.request_fields import InvalidChatId, normalise_chat_id
+from services.message import Secret, Status
 
 numbers = st.from_regex(r"[1-9][0-9]{6,14}", fullmatch=True)
 companies = st.from_regex(r"[0-9A-Za-z-]{1,12}", fullmatch=True)
@@ -20,7 +21,7 @@ def test_groups_and_hidden_numbers_stay_as_they_are(chat):
 
 
 @given(st.text(max_size=40), companies)
-def test_what_is_accepted_is_in_normal_form(raw, company):
+def test_an_accepted_chat_id_is_in_normal_form(raw, company):
     try:
         chat = normalise_chat_id(raw, company)
     except InvalidChatId:
@@ -34,7 +35,7 @@ def test_what_is_accepted_is_in_normal_form(raw, company):
     ["", "hello", "+", "0123456789", "6012", "60 12 345", "1234567890123456", "x@g.us", "60123456789@s", "٦٠١٢٣٤٥٦٧٨٩",
      "60123456789@c.us\n", "60123456789\n", "@lid", "0128-", "0128-abc"],
 )  # fmt: skip
-def test_anything_else_is_refused(raw):
+def test_any_other_chat_id_is_refused(raw):
     with pytest.raises(InvalidChatId):
         normalise_chat_id(raw, "0128")
 
@@ -49,5 +50,5 @@ def test_a_secret_does_not_show_itself():
     assert "EAAG" not in f"{secret} {secret!r} {[secret]} {secret:}"
 
 
-def test_a_caller_that_waits_is_answered_when_nothing_more_happens_by_itself():
+def test_all_statuses_but_queued_and_sending_answer_a_waiting_caller():
     assert {status for status in Status if not status.settled} == {Status.QUEUED, Status.SENDING}

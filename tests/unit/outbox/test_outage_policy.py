@@ -6,13 +6,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
-from services.outbox.delivery import Attempts, settle
-from services.outbox.outage_policy import CHAT_REFUSALS, RECENT_SECONDS, Answer, Fault, OutagePolicy, Pauses, Postponed
+from services.outbox.outcome_policy import (
+    CHAT_REFUSALS,
+    RECENT_SECONDS,
+    Answer,
+    Attempts,
+    Fault,
+    OutagePolicy,
+    Pauses,
+    Postponed,
+    settle,
+)
 
 PAUSES = Pauses(first=1.0, longest=60.0)
 AWAY = Unavailable("network", "connection refused")
 BUSY = Unavailable("131000", "something went wrong", chargeable=True, attempts=3)
-THREE = Attempts(limit=3, base=1.0)
+THREE = Attempts(limit=3, first_seconds=1.0)
 
 
 class Clock:
@@ -48,7 +57,7 @@ def test_a_message_that_could_not_reach_its_provider_waits_uncounted_and_its_num
 
 
 @given(st.integers(1, 200))
-def test_connections_that_fail_are_never_charged_however_often(times):
+def test_failed_connections_are_never_charged_to_a_message(times):
     clock = Clock()
     policy = OutagePolicy(PAUSES, clock)
     for n in range(times):
@@ -88,7 +97,7 @@ def test_other_numbers_that_get_through_prove_nothing(policy, clock):
 
 
 @pytest.mark.parametrize("outcome", [AWAY, BUSY, Unknown("reset", "no_answer"), Unknown("page", "http_502")])
-def test_one_among_others_that_get_through_is_no_outage(policy, clock, outcome):
+def test_one_failure_among_successes_is_no_outage(policy, clock, outcome):
     policy.judge(message(1), Sent("id"))
     clock.now += RECENT_SECONDS / 2
     assert policy.judge(message(2), outcome)[1] is None
@@ -96,7 +105,7 @@ def test_one_among_others_that_get_through_is_no_outage(policy, clock, outcome):
     assert isinstance(policy.judge(message(3), outcome)[1], Fault)
 
 
-def test_what_may_have_left_stays_unknown_and_holds_its_number(policy):
+def test_a_message_that_may_have_left_stays_unknown_and_holds_its_number(policy):
     for outcome in (Unknown("reset", "no_answer"), Unknown("a page of WhatsApp Web")):
         settled, finding = policy.judge(message(), outcome)
         assert settled is outcome
@@ -107,7 +116,7 @@ def test_what_may_have_left_stays_unknown_and_holds_its_number(policy):
     (Sent("id"), True), (Rejected("131026", "no"), False), (Held("190", "no"), False), (Retry("131056", "no"), False),
     (None, False),
 ])  # fmt: skip
-def test_what_was_to_find_out_says_what_it_found(policy, outcome, sent):
+def test_a_probing_attempt_reports_its_finding(policy, outcome, sent):
     assert policy.judge(message(outage="network"), outcome) == (outcome, Answer(7, sent))
     assert policy.judge(message(), outcome) == (outcome, None)
 
@@ -118,7 +127,7 @@ def test_an_outage_of_this_worker_is_over_with_any_message_that_gets_through(pol
     assert policy.judge(message(3), Sent("id"))[1] is None
 
 
-def test_a_chat_alone_waits_where_its_number_has_no_part_in_it(policy, clock):
+def test_a_refusal_for_a_chat_alone_holds_only_that_chat(policy, clock):
     lost = Unavailable("page", "lost", chargeable=True, scope=Scope.CHAT)
     waits = []
     for _ in range(9):
@@ -129,7 +138,7 @@ def test_a_chat_alone_waits_where_its_number_has_no_part_in_it(policy, clock):
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
-def test_a_chat_alone_does_not_wait_for_ever(policy, clock):
+def test_a_message_that_is_refused_for_its_chat_alone_fails_in_the_end(policy, clock):
     lost = Unavailable("page", "lost", chargeable=True, scope=Scope.CHAT)
     for _ in range(CHAT_REFUSALS):
         assert isinstance(policy.judge(message(), lost)[0], Postponed)
@@ -198,6 +207,6 @@ class Life(RuleBasedStateMachine):
 TestLife = Life.TestCase
 
 
-def test_the_messages_own_attempts_end_as_ever():
+def test_the_messages_own_attempts_are_limited_as_before():
     refused = Outgoing(1, "uuid", 7, "60123", "text", {}, attempts=2)
     assert settle(refused, Retry("131000", "no", None, 3), THREE, "w").status is Status.FAILED

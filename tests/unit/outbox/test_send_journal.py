@@ -7,7 +7,8 @@ import textwrap
 import pytest
 
 from services.outbox import send_journal
-from services.outbox.send_journal import Journal, JournalInUse, marked, unowned
+from services.outbox.delivery import Journal, JournalInUse
+from services.outbox.send_journal import marked, unowned
 
 
 def test_marks_outlive_the_process_that_is_killed(tmp_path):
@@ -15,7 +16,7 @@ def test_marks_outlive_the_process_that_is_killed(tmp_path):
     script = textwrap.dedent("""
         import sys, time
         from pathlib import Path
-        from services.outbox.send_journal import Journal
+        from services.outbox.delivery import Journal
         journal = Journal(Path(sys.argv[1]), 8)
         journal.begin("run-1")
         for slot, message in enumerate((11, 12, 13)):
@@ -36,7 +37,7 @@ def test_marks_outlive_the_process_that_is_killed(tmp_path):
     assert marked(path, "run-1") == {11, 13}
 
 
-def test_nothing_can_be_said_without_the_journal_of_that_very_run(tmp_path):
+def test_a_journal_of_another_run_says_nothing(tmp_path):
     path = tmp_path / "w.journal"
     assert marked(path, "run-1") is None
     own = Journal(path, 4)
@@ -49,8 +50,8 @@ def test_nothing_can_be_said_without_the_journal_of_that_very_run(tmp_path):
 def test_a_journal_of_an_earlier_boot_says_nothing(tmp_path, monkeypatch):
     path = tmp_path / "w.journal"
     Journal(path, 4).begin("run-1")
-    stamp = send_journal._stamp("run-1")
-    monkeypatch.setattr(send_journal, "_stamp", lambda run: stamp[:-1] + b"x")
+    stamp = send_journal.stamp("run-1")
+    monkeypatch.setattr(send_journal, "stamp", lambda run: stamp[:-1] + b"x")
     assert marked(path, "run-1") is None
 
 

@@ -5,10 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Sent, Status, Unknown
-from services.outbox.delivery import MAX_BACKOFF, Attempts, hold_of, settle
-from services.outbox.store import Hold
+from services.outbox.outcome_policy import LONGEST_BACKOFF_SECONDS, Attempts, Hold, hold_of, settle
 
-THREE = Attempts(limit=3, base=1.0)
+THREE = Attempts(limit=3, first_seconds=1.0)
 
 
 def message(attempts: int = 0) -> Outgoing:
@@ -35,7 +34,7 @@ def test_rejected_is_final_with_its_reason():
     )
 
 
-def test_an_operators_case_keeps_the_message_and_holds_the_bot_for_good():
+def test_a_held_message_stays_queued_and_its_bot_waits_for_an_operator():
     outcome = Held("190", "token expired")
     result = settle(message(), outcome, THREE, "")
     assert (result.status, result.final) == (Status.WAITING, False)
@@ -79,4 +78,4 @@ def test_no_attempt_leaves_the_message_as_it_is():
 
 @given(st.integers(1, 1000), st.floats(0.001, 100))
 def test_backoff_is_bounded(made, base):
-    assert 0 < Attempts(3, base).backoff(made) <= MAX_BACKOFF
+    assert 0 < Attempts(3, base).pause(made) <= LONGEST_BACKOFF_SECONDS

@@ -22,18 +22,17 @@ TIMED = {
 #: What makes a connection to PostgreSQL or Redis: each in the one place that sets its limits.
 MADE_ONCE = {
     "psycopg2.connect": "bisnesctl/database/statement_deadline.py",
-    "redis.Redis": "services/wakeups/session_wakeup.py",
-    "redis.ConnectionPool.from_url": "services/wakeups/session_wakeup.py",
+    "redis.Redis": "services/wakeups.py",
+    "redis.ConnectionPool.from_url": "services/wakeups.py",
 }
 #: Waits that may last: for work, on a thread that has nothing else to do, or for what has a limit of its own. "path:
 #: call" and why.
 ALLOWED = {
     "bisnesctl/guard/process_events.py: self._wake.wait": "for the next note",
-    "services/wakeups/background_call.py: self._asked.wait": "for the next call",
-    "services/wakeups/redis_broker.py: self._asked.wait": "for the next hint",
-    "services/inbox/receive.py: self._commits.submit(...).result": "GroupCommit ends it in time",
-    "services/api/messages/sends.py: context.intake.accept(...).result": "GroupCommit ends it in time",
-    "services/api/event_stream.py: stream.stirred.wait": "within asyncio.wait_for",
+    "services/wakeups.py: self._requested.wait": "for the next wake-up, or the next marker to clear",
+    "services/inbox/webhook_inbox.py: self._commits.submit(...).result": "GroupCommit ends it in time",
+    "services/api/messages/sends.py: submit(...).result": "GroupCommit ends it in time",
+    "services/api/event_stream.py: stream.changed.wait": "within asyncio.wait_for",
     "services/connectors/wwebjs/browser/cdp.py: self._socket.recv": "its socket has a time limit",
     "services/connectors/wwebjs/browser/chromium.py: self._process.wait": "after SIGKILL",
 }

@@ -49,7 +49,7 @@ def group(store, seconds=IN_TIME, **options):
     return GroupCommit("test", store.write, seconds, max_items=options.pop("max_items", 256), **options)
 
 
-def test_what_waits_together_is_written_together_in_order(expiry):
+def test_waiting_items_are_written_together_in_order(expiry):
     store, release = Store(["slow"]), threading.Event()
     commits = group(store, max_items=5)
     futures = [commits.submit(n) for n in range(12)]
@@ -60,7 +60,7 @@ def test_what_waits_together_is_written_together_in_order(expiry):
     commits.close()
 
 
-def test_a_batch_has_so_many_bytes_at_most_unless_one_item_has_more(expiry):
+def test_a_batch_is_limited_in_bytes_unless_a_single_item_is_larger(expiry):
     store = Store(["slow"])
     commits = group(store, max_bytes=10, size=len)
     futures = [commits.submit("x" * length) for length in (1, 4, 4, 4, 30, 1)]
@@ -81,7 +81,7 @@ def test_a_bad_item_does_not_take_the_others_with_it(expiry):
     commits.close()
 
 
-def test_it_goes_on_after_faults_of_its_own(expiry, monkeypatch):
+def test_the_writer_continues_after_faults_of_its_own(expiry, monkeypatch):
     monkeypatch.setattr("services.database.group_commit.FAULT_PAUSE_SECONDS", 0.01)
     faults = ["one", "two"]
 
@@ -96,7 +96,7 @@ def test_it_goes_on_after_faults_of_its_own(expiry, monkeypatch):
     commits.close()
 
 
-def test_what_is_submitted_after_the_end_is_refused(expiry):
+def test_items_submitted_after_the_end_are_refused(expiry):
     commits = group(Store())
     commits.close()
     with pytest.raises(DatabaseUnavailable):
@@ -109,7 +109,7 @@ def test_what_is_submitted_after_the_end_is_refused(expiry):
     pauses=st.lists(st.sampled_from([0.0, 0.02]), min_size=1, max_size=25),
     max_items=st.integers(1, 6),
 )
-def test_everybody_is_answered_and_stored_is_what_was_promised(script, pauses, max_items):
+def test_every_caller_is_answered_and_exactly_the_acknowledged_items_are_stored(script, pauses, max_items):
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("services.database.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
         store = Store(script)

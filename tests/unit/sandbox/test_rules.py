@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bisnesctl.settings import Settings
-from services.connectors.meta.translation import outgoing
+from services.connectors.meta.translation import connector as outgoing
 from services.connectors.meta.translation.connector import MetaConnector
 from services.connectors.meta.translation.errors import TABLE, classify
 from services.message import Bot, Outgoing, Secret, Sent
+from services.sandbox.errors import ERRORS
 from services.sandbox.meta.behaviour import Behaviour, Behaviours
 from services.sandbox.meta.graph import Message, check_token, new_id, read_message, success
 from services.sandbox.meta.webhooks import reports, webhook
@@ -133,7 +134,7 @@ def test_the_connector_understands_every_error_of_the_simulator(code):
     error = GraphError(code, "because")
     message = Outgoing(1, UUID, 1, "60123456789", "text", {"message": "Hello"}, 0)
     outcome = META.outcome(message, error.http, orjson.dumps(error.envelope()))
-    assert outcome == classify(code, f"(#{code}) {TABLE[code].about}: because")
+    assert outcome == classify(code, f"(#{code}) {ERRORS[code].title}: because")
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer expired-in-may"])

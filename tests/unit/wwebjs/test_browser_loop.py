@@ -1,4 +1,4 @@
-"""The thread that owns a session's browser, with a stand-in of the browser and a clock that a test turns."""
+"""The loop of the thread that owns a session's browser, with a stand-in of the browser and a clock that a test sets."""
 
 import queue
 
@@ -6,10 +6,9 @@ import pytest
 
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost
 from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
-from services.connectors.wwebjs.session import browser_loop as owner
+from services.connectors.wwebjs.session import browser_loop
 from services.connectors.wwebjs.session.browser_loop import BrowserLoop, Hooks
-from services.connectors.wwebjs.states.page_state import PageState
-from services.connectors.wwebjs.states.state_machine import End, Limits, State
+from services.connectors.wwebjs.states.state_machine import End, Limits, PageState, State
 from services.database.connection import DatabaseUnavailable
 from tests.unit.wwebjs.test_state_machine import IDLE_QR, MAIN, QR, health
 
@@ -17,11 +16,11 @@ from tests.unit.wwebjs.test_state_machine import IDLE_QR, MAIN, QR, health
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
     """An idle turn waits for nothing."""
-    monkeypatch.setattr(owner, "IDLE", 0.0)
+    monkeypatch.setattr(browser_loop, "IDLE_SECONDS", 0.0)
 
 
 class Browser:
-    """Its page says what it is told to say; a list is said one after the other, an error is raised."""
+    """A browser whose page reports `says`: a list one item after the other, an error by raising it."""
 
     def __init__(self, says):
         self.events = queue.Queue()
@@ -55,7 +54,7 @@ class Browser:
 
 
 class Everything:
-    """Register, recorder, profile, hooks and a work of an owner; what is told to them is kept."""
+    """Status store, recorder, profile, hooks and page task of a loop; it keeps what they receive."""
 
     linked = True
 
@@ -64,18 +63,21 @@ class Everything:
         self.now, self.turns = 100.0, turns
         self.told, self.codes, self.stored, self.working = [], [], [], [False]
         self.away, self.ours, self.idle, self.mb, self.work = 0, True, True, 100.0, lambda: False
-        self.command = lambda owner: None
+        self.command = lambda loop: None
         self.bound = None
         hooks = Hooks(
-            self.stopping, self.set_working, lambda: self.idle, lambda _: self.mb, lambda owner: self.command(owner),
-            lambda: self.ours, bound_number=self.bound_number,
-        )  # fmt: skip
-        self.owner = BrowserLoop(
-            self.browser, self, self, self, [self], Limits(500.0, 2), hooks, clock=lambda: self.now
+            stopping=self.stopping,
+            set_working=self.set_working,
+            idle=lambda: self.idle,
+            memory_mb=lambda _: self.mb,
+            handle_commands=lambda loop: self.command(loop),
+            lock_held=lambda: self.ours,
+            bound_number=self.bound_number,
         )
+        self.loop = BrowserLoop(self.browser, self, self, self, [self], Limits(500.0, 2), hooks, clock=lambda: self.now)
 
     def serve(self):
-        return self.owner.serve()
+        return self.loop.serve()
 
     def bound_number(self):
         self.reach_database()
@@ -97,7 +99,7 @@ class Everything:
         self.reach_database()
         self.told.append((state, number))
 
-    def beat(self, works, memory_mb, versions):
+    def heartbeat(self, works, memory_mb, versions):
         self.reach_database()
 
     def show_qr(self, text, seconds):
@@ -108,7 +110,7 @@ class Everything:
         self.reach_database()
         self.stored += [each.seq for each in events]
 
-    def mark(self, number):
+    def mark_linked(self, number):
         self.linked = number
 
     def reach_database(self):
@@ -133,7 +135,7 @@ def raising(error):
     return fail
 
 
-def test_it_works_until_it_is_told_to_stop_and_rests_then():
+def test_the_loop_works_until_the_process_is_to_stop():
     all_ = Everything()
     assert all_.serve()[0] is End.STOP
     assert all_.told == [(State.WORKING, "60")]
@@ -144,7 +146,7 @@ def test_a_page_that_cannot_be_reached_is_tried_again_and_commands_are_carried_o
     all_ = Everything()
     all_.browser.refusals = [CallFailed(None, "net::ERR_INTERNET_DISCONNECTED"), CallTimeout("load: 60 s")]
     asked = []
-    all_.command = lambda owner: asked.append(owner.course.view)
+    all_.command = lambda loop: asked.append(loop.machine.page)
     assert all_.serve()[0] is End.STOP
     assert all_.told == [(State.STARTING, None), (State.STARTING, None), (State.WORKING, "60")]
     assert PageState.UNREACHABLE in asked
@@ -166,14 +168,14 @@ def test_events_are_stored_before_the_page_may_forget_them():
     assert all_.browser.acknowledged == [("boot", 3)]
 
 
-def test_a_state_that_cannot_be_told_is_told_once_the_database_is_back():
+def test_a_state_is_published_once_the_database_is_back():
     all_ = Everything()
     all_.away = 6
     all_.serve()
     assert all_.told == [(State.WORKING, "60")]
 
 
-def test_a_code_is_shown_and_another_one_asked_for_when_nobody_scanned_it():
+def test_an_expired_qr_code_is_refreshed_and_the_new_one_is_shown():
     all_ = Everything(says=IDLE_QR)
     all_.linked = False
     all_.serve()
@@ -182,7 +184,7 @@ def test_a_code_is_shown_and_another_one_asked_for_when_nobody_scanned_it():
     assert all_.told == [(State.SCAN_QR_CODE, None)]
 
 
-def test_a_link_is_marked_after_a_while():
+def test_the_profile_is_marked_as_linked_after_a_while():
     all_ = Everything()
     all_.linked = False
     all_.serve()
@@ -195,13 +197,13 @@ def test_a_page_that_does_not_answer_twice_is_lost(error):
     assert all_.serve() == (End.LOST, "the page does not answer")
 
 
-def test_a_call_that_takes_too_long_has_the_page_looked_at():
+def test_the_page_is_looked_at_after_a_call_that_timed_out():
     all_ = Everything(says=[MAIN, CallTimeout("no answer")], turns=5)
     all_.work = once(raising(CallTimeout("too long")))
     assert all_.serve()[0] is End.LOST
 
 
-def test_a_driver_that_dies_within_a_call_is_no_loss():
+def test_the_loop_goes_on_after_a_driver_that_died_in_a_call():
     all_ = Everything()
 
     def die(*_):
@@ -213,13 +215,13 @@ def test_a_driver_that_dies_within_a_call_is_no_loss():
     assert all_.working == [False, True, False]
 
 
-def test_a_driver_that_cannot_be_attached_anew_is():
+def test_a_browser_whose_driver_cannot_be_attached_again_is_lost():
     all_ = Everything(says=[MAIN, PageLost("no driver")])
     all_.browser.driver_alive = False
     assert all_.serve()[0] is End.LOST
 
 
-def test_a_page_of_which_work_despairs_is_lost():
+def test_a_browser_is_lost_if_a_page_task_says_so():
     all_ = Everything()
     all_.work = once(raising(PageLost("a call does not end")))
     assert all_.serve() == (End.LOST, "a call does not end")
@@ -231,13 +233,13 @@ def test_a_browser_that_is_gone_is_lost():
     assert all_.serve() == (End.LOST, "Chromium ended with SIGKILL")
 
 
-def test_a_number_that_another_process_has_is_left_to_it():
+def test_the_loop_ends_if_another_process_serves_the_bot():
     all_ = Everything()
     all_.ours = False
-    assert all_.serve()[0] is End.TAKEN
+    assert all_.serve()[0] is End.ELSEWHERE
 
 
-def test_memory_over_the_limit_is_renewed_when_nothing_is_in_hand_far_over_it_at_once():
+def test_a_browser_over_its_memory_limit_is_renewed_when_idle_or_far_over_it_at_once():
     all_ = Everything()
     all_.mb, all_.idle = 600.0, False
     assert all_.serve()[0] is End.STOP
@@ -249,13 +251,13 @@ def test_memory_over_the_limit_is_renewed_when_nothing_is_in_hand_far_over_it_at
     assert all_.serve()[0] is End.RENEW
 
 
-def test_a_command_may_end_it():
+def test_a_command_can_end_the_loop():
     all_ = Everything()
-    all_.command = once(lambda owner: owner.ask(End.FORGET))
+    all_.command = once(lambda loop: loop.request_end(End.FORGET))
     assert all_.serve() == (End.FORGET, "an operator asked for it")
 
 
-def test_another_phone_is_logged_out_and_nothing_of_it_is_kept():
+def test_another_phone_is_logged_out_and_its_events_are_dropped():
     all_ = Everything(says=health(me="61@c.us"))
     all_.bound = "60"
     all_.tell("chat.new_message", 1)
@@ -265,7 +267,7 @@ def test_another_phone_is_logged_out_and_nothing_of_it_is_kept():
     assert all_.working == [False] and all_.stored == [] and all_.told == []
 
 
-def test_a_page_is_not_believed_before_the_bots_number_is_known():
+def test_the_page_does_not_work_before_the_bound_number_is_known():
     all_ = Everything(says=health(me="61@c.us"))
     all_.bound, all_.away = "60", 3
     assert all_.serve()[0] is End.WRONG_NUMBER

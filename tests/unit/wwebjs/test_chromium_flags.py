@@ -1,4 +1,4 @@
-"""What is told of a program that does not start."""
+"""The error of a program that does not start."""
 
 import pytest
 
@@ -12,7 +12,7 @@ exit 1
 """
 
 
-def test_a_program_that_does_not_start_is_quoted_without_what_says_nothing(tmp_path):
+def test_a_failed_start_quotes_the_last_words_of_the_program_without_noise(tmp_path):
     program = Program(("/bin/sh", "-c", SAID), tmp_path / "log")
     try:
         with pytest.raises(StartFailed) as failed:

@@ -1,13 +1,14 @@
 """The connector of WhatsApp Web: what it refuses, what it hands to the page, which files it brings to disk."""
 
 import io
+from pathlib import Path
 
 import pytest
 
 from bisnesctl.settings import Settings
-from services.connectors.base import PageRequest, Preparation, Unsupported
-from services.connectors.wwebjs.translation import errors, outgoing
-from services.connectors.wwebjs.translation.connector import WwebjsConnector
+from services.connectors.base import LocalFile, PageRequest, Preparation, Unsupported
+from services.connectors.wwebjs.translation import errors
+from services.connectors.wwebjs.translation.connector import WwebjsConnector, page_request, under_key
 from services.media.fetch import Fetcher
 from services.media.folder import FolderStore
 from services.message import Bot, Outgoing, Rejected, Retry
@@ -31,12 +32,16 @@ def message(kind="text", /, **payload):
     return Outgoing(7, "m", 1, CHAT, kind, payload, 0)
 
 
-def test_a_text_goes_to_the_page_as_it_is(connector):
-    said = message(message="Hi")
-    assert connector.request(BOT, said) == PageRequest(said)
+def test_a_text_becomes_a_call_of_the_page(connector):
+    text = message(message="Hi")
+    request = connector.request(BOT, text)
+    assert isinstance(request, PageRequest)
+    (call,) = request.calls
+    assert (call.function, call.arguments[:2]) == ("WPP.chat.sendTextMessage", (f"{CHAT}@c.us", "Hi"))
+    assert (request.message, request.file) == (text, None)
 
 
-def test_a_file_is_brought_to_disk_first_and_let_go_of(connector, store):
+def test_a_file_is_brought_to_disk_first_and_released_after_the_send(connector, store):
     kept = store.put("0128", io.BytesIO(PNG), "image/png", 1 << 20)
     picture = message("image", media={"key": kept.key, "mimeType": "image/png"})
     preparation = connector.request(BOT, picture)
@@ -56,15 +61,15 @@ def test_a_file_is_brought_to_disk_first_and_let_go_of(connector, store):
         ({"key": "0128/2026-01/" + "0" * 64 + ".png", "mimeType": "image/png"}, "media_missing"),
     ],
 )
-def test_a_file_that_is_not_to_be_had_fails_the_message(connector, media, code):
+def test_a_file_that_cannot_be_read_fails_the_message(connector, media, code):
     refused = connector.request(BOT, message("image", media=media)).run()
     assert isinstance(refused, Rejected)
     assert refused.code == code
 
 
 @pytest.mark.parametrize("kind, payload", [("hologram", {}), ("text", {}), ("image", {}), ("edit", {}), ("delete", {})])
-def test_a_message_that_this_version_does_not_know_fails_and_stops_nobody(connector, kind, payload):
-    refused = connector.request(BOT, message(kind, **payload)).run()
+def test_a_message_that_this_version_does_not_know_is_refused_without_a_preparation(connector, kind, payload):
+    refused = connector.request(BOT, message(kind, **payload))
     assert isinstance(refused, Rejected)
     assert kind in refused.reason
 
@@ -83,21 +88,21 @@ def test_a_message_that_this_version_does_not_know_fails_and_stops_nobody(connec
         ("reaction", CHAT, {"reaction": "no"}),
     ],
 )
-def test_what_whatsapp_web_cannot_do_is_refused(connector, kind, chat, payload):
+def test_messages_that_whatsapp_web_cannot_send_are_refused(connector, kind, chat, payload):
     with pytest.raises(Unsupported):
         connector.check(kind, chat, payload)
 
 
-def test_groups_hidden_numbers_and_every_kind_are_taken(connector):
+def test_groups_hidden_numbers_and_every_kind_are_accepted(connector):
     for chat in (CHAT, GROUP, "123456789012345@lid"):
         connector.check("text", chat, {"message": "x", "mentions": [CHAT]})
     for kind in ("image", "video", "audio", "document", "sticker", "read", "delete"):
         connector.check(kind, CHAT, {})
 
 
-def test_nobody_else_learns_of_a_message_and_its_chat_stays_unread():
-    call = outgoing.text(message(message="https://example.com", quoted_provider_id="q", mentions=[CHAT]), "key")
-    chat, text, options = call.arguments
+def test_a_text_asks_for_no_link_preview_and_leaves_its_chat_unread():
+    request = page_request(message(message="https://example.com", quoted_provider_id="q", mentions=[CHAT]))
+    chat, text, options = under_key(request.calls[0], "key").arguments
     assert (chat, text) == (f"{CHAT}@c.us", "https://example.com")
     assert (options["messageId"], options["quotedMsg"], options["mentionedList"]) == ("key", "q", [f"{CHAT}@c.us"])
     assert options["linkPreview"] is options["markIsRead"] is False
@@ -105,10 +110,15 @@ def test_nobody_else_learns_of_a_message_and_its_chat_stays_unread():
 
 def test_voice_messages_and_the_names_of_files():
     media = {"key": "k", "mimeType": "x", "filename": "note.ogg"}
-    voice = outgoing.file_options(message("audio", media=media, voice=True), "key", "audio/ogg; codecs=opus")
+    voice = file_options(message("audio", media=media, voice=True), "audio/ogg; codecs=opus")
     assert (voice["isPtt"], voice["filename"]) == (True, "note.ogg")
-    nameless = outgoing.file_options(message("document", media={"link": "x"}), "key", "application/pdf")
+    nameless = file_options(message("document", media={"link": "x"}), "application/pdf")
     assert nameless["filename"] == "file.pdf"
+
+
+def file_options(sent, mime_type):
+    (call,) = page_request(sent, LocalFile(Path("file"), mime_type, lambda: None)).calls
+    return call.arguments[-1]
 
 
 @pytest.mark.parametrize(

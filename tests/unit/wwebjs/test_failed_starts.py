@@ -23,7 +23,7 @@ def test_the_count_is_the_failures_since_it_last_came_up_or_was_forgiven(events)
 
 
 @given(EVENTS)
-def test_beginnings_and_interruptions_change_nothing(events):
+def test_begun_and_interrupted_starts_do_not_change_the_count(events):
     neutral = (StartEvent.BEGUN, StartEvent.INTERRUPTED)
     assert counted(events) == counted([each for each in events if each not in neutral])
 

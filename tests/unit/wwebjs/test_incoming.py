@@ -1,4 +1,4 @@
-"""Reading what the page of WhatsApp Web tells: every kind of event, and whatever else may come."""
+"""Reading the page's events: every kind of event, and any other input."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ THEIRS, OURS = f"false_{CHAT}_3A01", f"true_{CHAT}_3EB001"
 
 
 def tell(name, data, at=AT):
-    """What an event tells."""
+    """The updates in an event."""
     return parse_body(json.dumps({"name": name, "data": data, "at": at, "boot": "b", "seq": 1}).encode())
 
 
@@ -30,7 +30,7 @@ def said(key=THEIRS, kind="chat", **more):
     return tell("chat.new_message", message(key, kind, **more))
 
 
-def test_a_text_is_the_words_and_what_they_answer():
+def test_a_text_has_its_words_and_the_message_that_it_quotes():
     (text,) = said(body="Hello", quoted=OURS)
     assert text == Incoming("", THEIRS, AINA, "text", AT - 5, "Hello", OURS)
 
@@ -50,7 +50,7 @@ def test_a_text_is_the_words_and_what_they_answer():
         ("chat", "unsupported", {}, None),
     ],
 )
-def test_every_kind_has_words_and_keeps_what_it_is(kind, ours, more, words):
+def test_every_kind_has_a_readable_text_and_keeps_its_kind(kind, ours, more, words):
     (found,) = said(kind=kind, **more)
     assert (found.kind, found.text) == (ours, words)
     assert ours == "unsupported" or found.content.items() >= more.items()
@@ -68,7 +68,7 @@ def test_a_file_is_fetched_by_the_key_of_its_message(kind, ours, voice):
     assert (found.kind, found.text) == (ours, "Look")
 
 
-def test_what_the_phone_sent_itself_is_ours_and_comes_with_how_far_it_is():
+def test_a_message_from_the_phone_is_ours_and_has_its_latest_status():
     sent, report = said(OURS, body="Hi", ack=2)
     assert (sent.from_me, sent.sender) == (True, Peer("60123456789"))
     assert report == StatusUpdate(OURS, Status.DELIVERED, AT - 5)
@@ -76,7 +76,7 @@ def test_what_the_phone_sent_itself_is_ours_and_comes_with_how_far_it_is():
     assert said(OURS, body="Hi", ack=-1) == []  # which never left
 
 
-def test_who_speaks_in_a_group_is_told_beside_the_group():
+def test_a_group_message_names_its_author_beside_the_group():
     key = f"false_{GROUP}_3A01_{LID}"
     (found,) = said(key, body="Hi", author=LID, authorPhone=CHAT, chatName="Family", mentioned=[CHAT])
     assert found.sender == Peer(GROUP, None, "Aina")
@@ -85,19 +85,19 @@ def test_who_speaks_in_a_group_is_told_beside_the_group():
     assert hidden.content == {"author": "60123456789"}
 
 
-def test_a_hidden_number_is_told_where_whatsapp_tells_it():
+def test_a_hidden_user_has_a_phone_number_if_whatsapp_knows_it():
     key = f"false_{LID}_3A01"
     assert said(key, body="Hi")[0].sender == Peer(None, LID, "Aina")
     assert said(key, body="Hi", phone=CHAT)[0].sender == Peer("60123456789", LID, "Aina")
 
 
 @pytest.mark.parametrize("chat", ["status@broadcast", "120363000@newsletter", "1@broadcast", "0@c.us"])
-def test_what_is_no_conversation_is_passed_over(chat):
+def test_status_posts_channels_and_broadcasts_are_ignored(chat):
     assert said(f"false_{chat}_3A01", body="news") == []
 
 
 @pytest.mark.parametrize("kind", ["ciphertext", "e2e_notification", "protocol", "gp2", "call_log"])
-def test_what_nobody_has_said_is_passed_over(kind):
+def test_entries_that_no_person_wrote_are_ignored(kind):
     assert said(kind=kind) == []
 
 
@@ -111,7 +111,7 @@ def test_acknowledgements_are_statuses(ack, status, details):
     assert found == [StatusUpdate(key, status, AT, details=details) for key in (OURS, other)]
 
 
-def test_acknowledgements_of_what_is_still_on_its_way_say_nothing():
+def test_acknowledgements_below_sent_are_ignored():
     assert tell("chat.msg_ack_change", {"ack": 0, "ids": [OURS]}) == []
     assert tell("chat.msg_ack_change", {"ack": -1, "ids": [OURS]}) == []
 
@@ -129,7 +129,7 @@ def test_reactions_edits_revocations_and_calls():
     assert tell("call.incoming_call", call) == [Call("", "C1", AINA, AT, video=True)]
 
 
-def test_what_became_of_a_message_meanwhile_is_told_with_it():
+def test_a_message_reported_late_comes_with_its_edit_or_revocation():
     text, edit = said(body="Hello!", edited=AT * 1000)
     assert (text.text, edit) == ("Hello!", Edit("", AINA, THEIRS, "Hello!", AT))
     gone, revocation = said(kind="revoked")
@@ -147,7 +147,7 @@ def test_what_became_of_a_message_meanwhile_is_told_with_it():
         ("call.incoming_call", {"id": "C1", "from": "nobody"}),
     ],
 )
-def test_what_is_no_event_is_set_aside(name, data):
+def test_a_body_that_is_not_an_event_raises_value_error(name, data):
     with pytest.raises(ValueError, match=r"\w"):
         tell(name, data)
 

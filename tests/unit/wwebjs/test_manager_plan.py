@@ -1,4 +1,4 @@
-"""What the manager does about the programs of sessions, whatever it finds."""
+"""The manager's plan for the programs of sessions, from any state."""
 
 from datetime import UTC, datetime
 
@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.bots.web_sessions import Ages, Block, Session
+from bisnesctl.bots.web_sessions import Ages, Block, WebSession
 from services.connectors.wwebjs.manager import plan as manager_plan
-from services.connectors.wwebjs.manager.plan import STARTING_SECONDS, Program, fattest, is_elsewhere, program_name
+from services.connectors.wwebjs.manager.plan import (
+    STARTING_SECONDS,
+    Program,
+    is_elsewhere,
+    program_name,
+    session_to_recycle,
+)
 
 NOW = datetime.now(UTC)
 #: Seconds since a start.
@@ -19,7 +25,7 @@ BLOCK = Block("logged_out", "logged out on the phone", NOW, None)
 
 def session(bot=1, wanted=True, state="STOPPED", reason=None, started=LONG_AGO, memory=None, block=None, host=None):
     ages, at = Ages(LONG_AGO, started, None), None if started is None else NOW
-    return Session(bot, "0128", bot, wanted, state, reason, NOW, at, None, None, 0, memory, {}, block, host, ages)
+    return WebSession(bot, "0128", bot, wanted, state, reason, NOW, at, None, None, 0, memory, {}, block, host, ages)
 
 
 def plan(sessions, programs, most, at_once):
@@ -58,7 +64,7 @@ def test_only_wanted_sessions_that_are_not_blocked_run_and_never_too_many(world)
 
 
 @given(worlds())
-def test_round_after_round_all_that_may_run_do(world):
+def test_all_sessions_that_may_run_do_so_after_some_rounds(world):
     sessions, programs, most, at_once = world
     able = sorted((each for each in sessions if each.wanted and not each.block), key=lambda each: each.bot_id)[:most]
     for _ in range(20):
@@ -77,7 +83,7 @@ def _come_up(each):
     return session(each.bot_id, each.wanted, "WORKING", None, JUST_NOW, block=each.block)
 
 
-def test_what_runs_is_left_alone():
+def test_running_sessions_are_not_touched():
     sessions = [session(1, state="WORKING"), session(2), session(3, wanted=False)]
     programs = {program(1): Program.ACTIVE, program(3): Program.ACTIVE}
     todo = plan(sessions, programs, 10, 2)
@@ -85,13 +91,13 @@ def test_what_runs_is_left_alone():
     assert todo.remove == [program(3)]
 
 
-def test_what_ended_is_the_guards_until_somebody_asks_for_a_start():
+def test_a_program_that_ended_is_started_only_after_a_request():
     programs = {program(1): Program.ENDED}
     assert plan([session(1, state="FAILED")], programs, 10, 2).start == []
     assert len(plan([session(1, state="FAILED", started=None)], programs, 10, 2).start) == 1
 
 
-def test_the_oldest_run_where_not_all_may():
+def test_the_oldest_sessions_run_if_there_are_too_many():
     todo = plan([session(3), session(1), session(2)], {}, 2, 5)
     assert [each.bot_id for each in todo.start] == [1, 2]
     assert [(idle.session.bot_id, idle.state) for idle in todo.idle] == [(3, "STOPPED")]
@@ -109,7 +115,7 @@ def test_browsers_start_a_few_at_a_time():
     assert plan(sessions, programs, 10, 2).start == [sessions[2]]
 
 
-def test_one_that_hangs_in_its_start_does_not_keep_others_from_theirs():
+def test_a_start_that_hangs_does_not_block_other_starts():
     sessions = [session(1, state="STARTING", started=STARTING_SECONDS + 1), session(2)]
     assert plan(sessions, {program(1): Program.ACTIVE}, 10, 1).start == [sessions[1]]
 
@@ -123,20 +129,20 @@ def test_one_that_hangs_in_its_start_does_not_keep_others_from_theirs():
         (session(state="STOPPED", wanted=False), None),
     ],
 )
-def test_what_is_not_to_run_is_shown_so(found, shown):
+def test_a_session_that_is_not_to_run_is_published_as_such(found, shown):
     told = [(idle.state, idle.reason) for idle in plan([found], {}, 10, 2).idle]
     assert told == ([shown] if shown else [])
 
 
-def test_the_fattest_idle_browser_is_renewed_one_at_a_time():
+def test_the_browser_with_the_most_memory_and_no_queue_is_renewed_one_at_a_time():
     sessions = [session(1, state="WORKING", memory=500), session(2, state="WORKING", memory=700)]
     sessions.append(session(3, state="FAILED", memory=9000))
     nobody = frozenset()
-    assert fattest(sessions, 1200, nobody, nobody) is None
-    assert fattest(sessions, 1000, nobody, nobody).bot_id == 2
-    assert fattest(sessions, 1000, nobody, frozenset({2})).bot_id == 1
-    assert fattest(sessions, 1000, nobody, frozenset({1, 2})).bot_id == 2
-    assert fattest(sessions, 1000, frozenset({1}), nobody) is None
+    assert session_to_recycle(sessions, 1200, nobody, nobody) is None
+    assert session_to_recycle(sessions, 1000, nobody, nobody).bot_id == 2
+    assert session_to_recycle(sessions, 1000, nobody, frozenset({2})).bot_id == 1
+    assert session_to_recycle(sessions, 1000, nobody, frozenset({1, 2})).bot_id == 2
+    assert session_to_recycle(sessions, 1000, frozenset({1}), nobody) is None
 
 
 @pytest.mark.parametrize(
@@ -149,11 +155,11 @@ def test_the_fattest_idle_browser_is_renewed_one_at_a_time():
         ("there", {2}, {"elsewhere"}, False),  # that machine is gone
     ],
 )
-def test_a_session_of_another_machine_is_left_to_it_while_that_lives(host, held, hosts, other):
+def test_a_session_of_another_machine_belongs_to_it_while_that_machine_is_alive(host, held, hosts, other):
     assert is_elsewhere(session(1, host=host), "here", held, hosts) is other
 
 
 @pytest.mark.parametrize("seconds", [-3600.0, -1.0, LONG_AGO])
-def test_a_start_of_another_time_keeps_no_session_from_starting(seconds):
+def test_a_start_in_the_future_does_not_count_as_starting(seconds):
     found = [session(1, state="STARTING", started=seconds), session(2)]
     assert [each.bot_id for each in plan(found, {program(1): Program.ACTIVE}, 9, 1).start] == [2]

@@ -1,4 +1,4 @@
-"""What a page tells comes in its order and once, whatever becomes of the connection and the page."""
+"""A page's events come once and in order, despite any fault of the connection and the page."""
 
 import json
 import queue
@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from services.connectors.wwebjs.browser.page_events import Feed
 
-#: What may happen: the page tells something that is heard or not, is loaded anew, answers what it was asked, or the
-#: connection breaks and is made anew.
+#: The steps: the page emits an event that arrives or not, is reloaded, or answers a request; the connection breaks and
+#: is replaced.
 STEPS = st.lists(st.sampled_from(["heard", "heard", "unheard", "reload", "answer", "break"]), max_size=40)
 
 
 class Page:
-    """A page that keeps what it told, and what its session hears of it."""
+    """A page that keeps its events, and the events that its session receives."""
 
     def __init__(self, kept=5000):
         self.events = queue.Queue()
@@ -50,7 +50,7 @@ class Page:
             self.feed.release([each for each in self.ring if not same or each["seq"] > seq])
 
     def restore(self):
-        """The connection is made anew; a question that was open on the old one is not answered any more."""
+        """The connection is replaced; a request that was open on the old one is not answered any more."""
         self.questions.clear()
         self.feed.hold()
         self.ask()
@@ -65,7 +65,7 @@ STEP = {"break": Page.restore} | {name: getattr(Page, name) for name in ("heard"
 
 
 @given(STEPS)
-def test_each_comes_once_and_in_order_and_none_of_the_present_life_is_missed(steps):
+def test_events_come_once_and_in_order_and_none_of_the_current_load_is_lost(steps):
     page = Page()
     for step in steps:
         STEP[step](page)
@@ -79,7 +79,7 @@ def test_each_comes_once_and_in_order_and_none_of_the_present_life_is_missed(ste
 
 
 @given(STEPS, st.integers(1, 3))
-def test_what_the_page_could_not_keep_is_said(steps, kept):
+def test_dropped_events_are_reported_as_a_gap(steps, kept):
     page = Page(kept)
     for step in steps:
         STEP[step](page)
@@ -92,7 +92,7 @@ def test_what_the_page_could_not_keep_is_said(steps, kept):
         assert heard + missed == len(page.told)
 
 
-def test_nothing_is_asked_for_while_nothing_is_missing():
+def test_the_page_is_not_asked_while_no_event_is_missing():
     page = Page()
     for _ in range(5):
         page.heard()

@@ -1,4 +1,4 @@
-"""What the page's words about itself mean for its session."""
+"""The meaning of the page's report for its session."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.connectors.wwebjs.browser.page import Health
-from services.connectors.wwebjs.states.page_state import PageState, see
+from services.connectors.wwebjs.states.state_machine import PageState, see
 
 WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "60123456789@c.us", "4.6.1", "2.3000")
 
@@ -32,8 +32,8 @@ WORKS = Health("b", True, "MAIN", "NORMAL", "CONNECTED", True, True, False, "601
         ({"mode": "SMB_TOS_BLOCK", "full": False}, False, PageState.BANNED),
     ],
 )
-def test_what_the_page_says_tells_how_it_is(changes, linked, view):
-    assert see(replace(WORKS, **changes), linked).view is view
+def test_the_report_of_the_page_decides_its_state(changes, linked, view):
+    assert see(replace(WORKS, **changes), linked).state is view
 
 
 modes = st.sampled_from([None, "QR", "MAIN", "SYNCING", "OFFLINE", "CONFLICT", "TOS_BLOCK", "PROXYBLOCK", "new"])
@@ -42,7 +42,7 @@ maybe = st.sampled_from([None, False, True])
 
 
 @given(modes, sockets, st.booleans(), maybe, maybe, st.booleans())
-def test_it_works_only_where_everything_says_so_and_a_trouble_has_a_reason(
+def test_the_page_works_only_if_all_parts_say_so_and_every_fault_has_a_reason(
     mode, socket, full, authenticated, update, linked
 ):
     health = replace(
@@ -50,6 +50,6 @@ def test_it_works_only_where_everything_says_so_and_a_trouble_has_a_reason(
     )  # fmt: skip
     seen = see(health, linked)
     whole = full and authenticated is True and mode == "MAIN" and socket == "CONNECTED"
-    assert (seen.view is PageState.WORKING) == whole
-    if seen.view not in (PageState.WORKING, PageState.SCAN, PageState.LOADING):
+    assert (seen.state is PageState.WORKING) == whole
+    if seen.state not in (PageState.WORKING, PageState.SCAN, PageState.LOADING):
         assert seen.reason

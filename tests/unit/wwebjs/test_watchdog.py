@@ -13,7 +13,7 @@ SECONDS = st.floats(0, 1000)
 
 
 @given(SECONDS, st.floats(-1, 1e6))
-def test_the_clock_never_stops_and_never_hurries(elapsed, waited):
+def test_the_rate_of_the_clock_stays_within_its_limits(elapsed, waited):
     assert SLOWEST_RATE <= rate(elapsed, waited) <= 1.0
 
 
@@ -65,7 +65,7 @@ def guarded():
     return Guarded()
 
 
-def test_an_owner_that_moves_is_well(guarded):
+def test_a_thread_that_moves_is_healthy(guarded):
     for _ in range(100):
         guarded.progress.begin("a turn")
         guarded.passes(30)
@@ -73,7 +73,7 @@ def test_an_owner_that_moves_is_well(guarded):
     assert guarded.ended == []
 
 
-def test_an_owner_that_does_not_move_is_shown_then_ended_with_what_it_is_at(guarded):
+def test_a_hung_thread_is_reported_and_then_ended_with_its_step(guarded):
     guarded.passes(100)
     assert guarded.shown[-1] == "its browser's thread has not moved for 100 s: starting"
     assert guarded.ended == []
@@ -99,7 +99,7 @@ def test_a_wait_for_the_database_does_not_count_however_long_it_takes(guarded):
     assert guarded.ended
 
 
-def test_what_other_threads_do_is_no_progress_of_the_owner(guarded):
+def test_steps_of_other_threads_do_not_count(guarded):
     other = threading.Thread(target=guarded.progress.begin, args=("an event",))
     other.start()
     other.join(30)

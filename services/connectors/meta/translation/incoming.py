@@ -1,19 +1,32 @@
-"""Meta's webhooks: what came in, what became of what was sent, and what Meta has to say (Webhooks reference).
+"""Meta's webhooks: inbound messages, status reports of sent messages, and notices (Webhooks reference).
 
-Nothing in them is lost: what is not understood is kept as a message of the kind that Meta calls it, or as a notice.
+Nothing is dropped: a message of an unknown kind is kept under Meta's name of that kind, anything else as a notice.
 """
 
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import UUID
 
-from services.connectors.meta.translation import status_reports
+from services.connectors.meta.translation.errors import read_error
 from services.connectors.untrusted_json import field, load, name_of, objects, seconds, text
-from services.message import Edit, Incoming, Media, Notice, Peer, Reaction, Revocation, Update, is_user_id
+from services.message import (
+    Edit,
+    Incoming,
+    Media,
+    Notice,
+    Peer,
+    Reaction,
+    Revocation,
+    Status,
+    StatusUpdate,
+    Update,
+    is_user_id,
+)
 
 Object = dict[str, Any]
 
-#: The customer's events for what is not about messages; every other field is `provider.update`.
+#: The customer's events by the webhook's field; every field that is not here becomes `provider.update`.
 _NOTICES = {
     "message_template_status_update": "template.status",
     "message_template_quality_update": "template.status",
@@ -27,17 +40,27 @@ _NOTICES = {
     "account_alerts": "account.alert",
     "user_preferences": "user.preferences",
 }
-#: The field with what the business sent by its own phone, and where its messages are.
+#: The field with messages that the business sent from its own phone, and the name of its list.
 _ECHOES = {"smb_message_echoes": "message_echoes"}
 _FILES = ("image", "video", "audio", "document", "sticker")
-#: Characters of a message's kind, at most; the history's column has 50.
+#: Maximum length of a message's kind, in characters; the column of the history has 50.
 _MAX_KIND = 50
+#: Meta's words for the status of a message. `played`: someone listened to a voice message.
+_STATUSES = {
+    "sent": Status.SENT,
+    "delivered": Status.DELIVERED,
+    "read": Status.READ,
+    "played": Status.READ,
+    "failed": Status.FAILED,
+}
+#: Fields of a status report that are kept beside the status.
+_REPORT_DETAILS = ("pricing", "conversation", "recipient_user_id")
 
 _DIGITS = re.compile(r"\+?([0-9]{5,20})", re.ASCII)
 
 
 def parse(body: bytes) -> list[Update]:
-    """What one webhook tells, in its order. Raises ValueError where it is no WhatsApp webhook."""
+    """The updates in one webhook, in their order. Raises ValueError if it is not a WhatsApp webhook."""
     webhook = load(body)
     if field(webhook, "object") != "whatsapp_business_account" or not isinstance(webhook.get("entry"), list):
         raise ValueError("not a webhook of a WhatsApp Business account")
@@ -55,31 +78,31 @@ def _change(account: str | None, change: Object) -> Iterator[Update]:
     number = name_of(value, "metadata", "phone_number_id")
     found = list(_messages(value, number, name, account))
     if number and name in ("", "messages"):
-        found += [update for status in objects(value, "statuses") if (update := status_reports.report(status, number))]
+        found += [update for status in objects(value, "statuses") if (update := _report(status, number))]
     if not found or value.get("errors"):
         found.append(Notice(_NOTICES.get(name, "provider.update"), name, number, account, value))
     yield from found
 
 
 def _messages(value: Object, number: str | None, name: str, account: str | None) -> Iterator[Update]:
-    people = _People(value)
+    contacts = _Contacts(value)
     for message in objects(value, _ECHOES.get(name, "messages")):
-        sender = people.other_side(message, name in _ECHOES)
+        sender = contacts.other_side(message, name in _ECHOES)
         update = number and sender and _message(message, number, sender, name in _ECHOES)
         yield update or Notice("provider.update", name, number, account if number else None, message)
 
 
-class _People:
-    """Who wrote: the contacts of a value, which may be missing, by number and by user id."""
+class _Contacts:
+    """The contacts of a value, by phone number and by user id. They may be missing."""
 
     def __init__(self, value: Object) -> None:
         self._contacts = objects(value, "contacts")
         self._known: dict[str | None, Object] = {}
-        for contact in reversed(self._contacts):  # the first of several stays
+        for contact in reversed(self._contacts):  # of several with the same number, the first counts
             self._known |= dict.fromkeys((_digits(contact.get("wa_id")), _user(contact.get("user_id"))), contact)
 
     def other_side(self, message: Object, from_me: bool) -> Peer | None:
-        """The chat's other side; None where neither a number nor a user id tells it."""
+        """The other side of the chat; None if the message names neither its number nor its user id."""
         side = "to" if from_me else "from"
         chat_id, user_id = _digits(message.get(side)), _user(message.get(f"{side}_user_id"))
         contact = self._contact(chat_id, user_id)
@@ -103,7 +126,7 @@ def _user(value: Any) -> str | None:
 
 
 def _message(message: Object, number: str, sender: Peer, from_me: bool) -> Update | None:
-    """One message, or None for one without an id."""
+    """One message; None if it has no id."""
     provider_id, kind = name_of(message, "id"), (name_of(message, "type") or "unknown")[:_MAX_KIND]
     at = seconds(message.get("timestamp"))
     target = name_of(message, kind, "original_message_id")
@@ -118,8 +141,33 @@ def _message(message: Object, number: str, sender: Peer, from_me: bool) -> Updat
         return Reaction(number, provider_id, sender, target, emoji, at, from_me)
     words, quoted = _TEXTS.get(kind, _nothing)(message), name_of(message, "context", "id")
     if kind == "text" and words is None:
-        kind = "unsupported"  # what it has instead of words is kept so
+        kind = "unsupported"  # the message as a whole is kept
     return Incoming(number, provider_id, sender, kind, at, words, quoted, _media(kind, message), message, from_me)
+
+
+def _report(status: Object, number: str) -> StatusUpdate | None:
+    """A status report of a message of the bot; None if the status is not one of a message's life."""
+    provider_id, word = name_of(status, "id"), status.get("status")
+    known = _STATUSES.get(word) if isinstance(word, str) else None
+    if known is None or provider_id is None:
+        return None
+    message_id, at = _message_id(status.get("biz_opaque_callback_data")), seconds(status.get("timestamp"))
+    details = {name: status[name] for name in _REPORT_DETAILS if status.get(name)}
+    code, reason = _failure(status) if known is Status.FAILED else (None, None)
+    return StatusUpdate(provider_id, known, at, message_id, code, reason, details, number)
+
+
+def _failure(status: Object) -> tuple[str | None, str]:
+    error = next(filter(None, map(read_error, objects(status, "errors"))), None)
+    return (str(error.code), error.message) if error else (None, "Meta gave no reason")
+
+
+def _message_id(echoed: Any) -> str | None:
+    """Our id of the message; None if another program put something else there."""
+    try:
+        return str(UUID(echoed)) if isinstance(echoed, str) else None
+    except ValueError:
+        return None
 
 
 def _edited(message: Object) -> str:
@@ -153,7 +201,7 @@ def _nothing(message: Object) -> None:
 
 
 def _answer(message: Object) -> str | None:
-    """The title of what was chosen, or the words that came with a form."""
+    """The title of the option that was chosen, or the text that came with a form."""
     chosen = field(message, "interactive")
     kind = name_of(chosen, "type") or ""
     return text(chosen, kind, "title") or text(chosen, kind, "body")
@@ -167,15 +215,17 @@ def _place(message: Object) -> str | None:
 
 
 def _people(message: Object) -> str | None:
-    found = (text(each, "name", "formatted_name") or text(each, "name", "first_name") for each in _cards(message))
-    return ", ".join(filter(None, found)) or None
+    cards = objects(message, "contacts")
+    names = (text(each, "name", "formatted_name") or text(each, "name", "first_name") for each in cards)
+    return ", ".join(filter(None, names)) or None
 
 
-def _cards(message: Object) -> list[Object]:
-    return objects(message, "contacts")
+def _errors_of(message: Object) -> str | None:
+    found = [read_error(each) for each in objects(message, "errors")] or [read_error(field(message, "error"))]
+    return "; ".join(error.message for error in found if error) or None
 
 
-#: What a person reads of each kind.
+#: The readable text of each kind.
 _TEXTS: dict[str, Callable[[Object], str | None]] = {
     "text": _at("text", "body"),
     "image": _at("image", "caption"),
@@ -187,6 +237,6 @@ _TEXTS: dict[str, Callable[[Object], str | None]] = {
     "contacts": _people,
     "order": _at("order", "text"),
     "system": _at("system", "body"),
-    "unsupported": status_reports.errors_of,
-    "errors": status_reports.errors_of,
+    "unsupported": _errors_of,
+    "errors": _errors_of,
 }

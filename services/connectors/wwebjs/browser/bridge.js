@@ -1,21 +1,21 @@
-/** Between the page of WhatsApp Web and its session: calls go in, events come out. Goes after wa-js and messages.js. */
+/** The bridge between the page of WhatsApp Web and its session: calls and events. Load it after wa-js and messages.js. */
 (() => {
   if (window !== window.top || window.__wa) return;
 
-  /** Events that are kept until they are acknowledged, at most. */
-  const KEPT = 5000;
-  /** Names of further events that are told; those of messages.js come in its form. */
-  const PLAIN = [
+  /** Maximum number of events that wait for their acknowledgement. */
+  const MAX_EVENTS = 5000;
+  /** Events that are passed on as plain JSON; messages.js shapes the others. */
+  const PLAIN_EVENTS = [
     'loader.injected', 'loader.ready', 'loader.full_ready', 'conn.require_auth', 'conn.qrcode_idle',
     'conn.authenticated', 'conn.main_init', 'conn.main_loaded', 'conn.main_ready', 'conn.logout', 'conn.logout_reason',
     'conn.needs_update', 'conn.online', 'conn.stream_mode_changed', 'conn.stream_info_changed', 'conn.link_code_change',
     'conn.link_code_expired', 'conn.link_code_error', 'conn.backend_event',
   ];
   const boot = `${Date.now().toString(36)}${Math.random().toString(36).slice(2, 8)}`;
-  const ring = [];
-  let last = 0;
+  const unacknowledged = [];
+  let lastSeq = 0;
 
-  /** A value as JSON has it: ids as text, errors as their message. */
+  /** The value as plain JSON: ids become text, errors their code and message. */
   function plain(value) {
     return JSON.parse(JSON.stringify(value ?? null, (name, each) => {
       if (typeof each === 'bigint') return Number(each);
@@ -24,42 +24,42 @@
     }) ?? 'null');
   }
 
-  function tell(name, data) {
-    last += 1;
-    const event = { boot, seq: last, at: Date.now() / 1000, name, data };
-    ring.push(event);
-    if (ring.length > KEPT) ring.shift();
+  function emit(name, data) {
+    lastSeq += 1;
+    const event = { boot, seq: lastSeq, at: Date.now() / 1000, name, data };
+    unacknowledged.push(event);
+    if (unacknowledged.length > MAX_EVENTS) unacknowledged.shift();
     try {
-      window.__waTell?.(JSON.stringify(event));
-    } catch { /* nobody listens just now; whoever comes asks with since() */ }
+      window.__waEmit?.(JSON.stringify(event));
+    } catch { /* no connection at the moment; the next one calls since() */ }
   }
 
-  /** Passes an event on in the form that `shape` gives it. */
-  function listen(name, shape) {
+  /** Forwards an event in the form that `shape` returns. */
+  function forward(name, shape) {
     WPP.on(name, (value) => {
       try {
-        tell(name, shape(value));
+        emit(name, shape(value));
       } catch (error) {
-        tell('bridge.error', { name, message: String(error?.message ?? error) });
+        emit('bridge.error', { name, message: String(error?.message ?? error) });
       }
     });
   }
 
-  /** The events after `seq` of the page's life `from`; all that are kept where that was another one. */
-  function since(from, seq) {
-    return from === boot ? ring.filter((event) => event.seq > seq) : [...ring];
+  /** The events after `seq` if `loadId` is this load of the page, otherwise all that are kept. */
+  function since(loadId, seq) {
+    return loadId === boot ? unacknowledged.filter((event) => event.seq > seq) : [...unacknowledged];
   }
 
-  /** Forgets the events up to `seq` of this life. */
-  function ack(of, seq) {
-    while (of === boot && ring.length && ring[0].seq <= seq) ring.shift();
+  /** Drops the events up to `seq` of this load. */
+  function ack(loadId, seq) {
+    while (loadId === boot && unacknowledged.length && unacknowledged[0].seq <= seq) unacknowledged.shift();
   }
 
-  /** What the page says of itself; what cannot be asked yet is null. */
+  /** The page's report on itself; a value that cannot be read yet is null. */
   function health() {
-    const of = (ask) => {
+    const valueOf = (read) => {
       try {
-        return ask() ?? null;
+        return read() ?? null;
       } catch {
         return null;
       }
@@ -67,132 +67,132 @@
     const { whatsapp, conn } = WPP;
     const ready = WPP.isInjected;
     return {
-      boot, seq: last, full: WPP.isFullReady === true, wa_js: WPP.version,
-      mode: ready ? of(() => whatsapp.Stream.mode) : null,
-      info: ready ? of(() => whatsapp.Stream.info) : null,
-      socket: ready ? of(() => whatsapp.Socket.state) : null,
-      authenticated: ready ? of(() => conn.isAuthenticated()) : null,
-      online: ready ? of(() => conn.isOnline()) : null,
-      needs_update: ready ? of(() => conn.needsUpdate()) : null,
-      wa_web: ready ? of(() => conn.getBuildConstants().VERSION_STR) ?? of(() => window.Debug.VERSION) : null,
-      me: ready ? of(() => plain({ id: conn.getMyUserId() }).id) : null,
+      boot, seq: lastSeq, full: WPP.isFullReady === true, wa_js: WPP.version,
+      mode: ready ? valueOf(() => whatsapp.Stream.mode) : null,
+      info: ready ? valueOf(() => whatsapp.Stream.info) : null,
+      socket: ready ? valueOf(() => whatsapp.Socket.state) : null,
+      authenticated: ready ? valueOf(() => conn.isAuthenticated()) : null,
+      online: ready ? valueOf(() => conn.isOnline()) : null,
+      needs_update: ready ? valueOf(() => conn.needsUpdate()) : null,
+      wa_web: ready ? valueOf(() => conn.getBuildConstants().VERSION_STR) ?? valueOf(() => window.Debug.VERSION) : null,
+      me: ready ? valueOf(() => plain({ id: conn.getMyUserId() }).id) : null,
     };
   }
 
-  /** The text of the QR code that is shown: five fields, which wa-js alone does not know. Null where there is none. */
+  /** The text of the visible QR code: five fields, which wa-js alone does not have. Null if no code is visible. */
   function qr() {
-    const shown = document.querySelector('[data-testid="link-device-qr-code"][data-ref]')
+    const element = document.querySelector('[data-testid="link-device-qr-code"][data-ref]')
       ?? document.querySelector('canvas')?.closest('[data-ref]');
-    const text = shown?.getAttribute('data-ref');
+    const text = element?.getAttribute('data-ref');
     return text && !text.startsWith('undefined') ? text : null;
   }
 
-  /** A key for a message that is about to be sent to a chat. */
+  /** Generates the key of a message that is about to be sent to a chat. */
   async function newKey(chatId) {
     const chat = await WPP.chat.find(chatId);
     return String(await WPP.chat.generateMessageID(chat));
   }
 
-  const ABSENT = ['msg_not_found', 'chat_not_found', 'message_not_found'];
+  const NOT_FOUND_CODES = ['msg_not_found', 'chat_not_found', 'message_not_found'];
 
-  async function model(key) {
-    const known = WPP.whatsapp.MsgStore.get(key);
-    if (known) return known;
+  async function messageOf(key) {
+    const cached = WPP.whatsapp.MsgStore.get(key);
+    if (cached) return cached;
     try {
       return (await WPP.chat.getMessageById(key)) ?? null;
     } catch (error) {
-      if (ABSENT.includes(error?.code)) return null;
+      if (NOT_FOUND_CODES.includes(error?.code)) return null;
       throw error;
     }
   }
 
-  /** What the page knows of a message: {id, ack, type, t}; null where it is not there. */
+  /** A message of the page: {id, ack, type, t}; null if there is none with this key. */
   async function find(key) {
-    const found = await model(key);
+    const found = await messageOf(key);
     return found && { id: String(found.id), ack: found.ack ?? 0, type: found.type, t: found.t };
   }
 
-  /** Keys of the messages that calls are sending, and how many calls. */
+  /** The number of running calls that send a message, by its key. */
   const running = new Map();
 
-  /** The message in its chat, which may go by a hidden number since the key was made. */
-  async function inItsChat(key) {
+  /** Looks for the message in its chat, which may have got a hidden number after the key was generated. */
+  async function messageInChat(key) {
     const { remote, id } = WPP.whatsapp.MsgKey.fromString(key);
     const chat = await WPP.chat.find(remote);
     return chat.msgs.getModelsArray().find((each) => each.id.fromMe && each.id.id === id) ?? null;
   }
 
-  /** How far a message is that was to be sent: its ack, null where it is not there, and whether a call sends it yet. */
+  /** The state of a message that was to be sent: its ack (null: no such message), and whether a call still sends it. */
   async function sight(key) {
-    const underWay = running.has(key); // asked first: a call that ends meanwhile leaves its message behind
-    const found = (await model(key)) ?? (await inItsChat(key));
-    return { ack: found ? (found.ack ?? 0) : null, running: underWay };
+    const isRunning = running.has(key); // read first: a call that ends meanwhile leaves its message behind
+    const found = (await messageOf(key)) ?? (await messageInChat(key));
+    return { ack: found ? (found.ack ?? 0) : null, running: isRunning };
   }
 
-  function count(key, by) {
+  function countCall(key, by) {
     const now = (running.get(key) ?? 0) + by;
     if (now > 0) running.set(key, now);
     else running.delete(key);
   }
 
   /** Calls a function by its path, and counts the call while it sends a message under a key. */
-  async function call(path, given) {
+  async function call(path, args) {
     const parts = path.split('.');
     const name = parts.pop();
     const owner = parts.reduce((object, part) => object?.[part], window);
-    if (typeof owner?.[name] !== 'function') throw Object.assign(new Error(`${path} is no function`), { code: 'no_function' });
-    const keys = given.map((each) => each?.messageId).filter((each) => typeof each === 'string');
-    for (const key of keys) count(key, 1);
+    if (typeof owner?.[name] !== 'function') throw Object.assign(new Error(`${path} is not a function`), { code: 'no_function' });
+    const keys = args.map((each) => each?.messageId).filter((each) => typeof each === 'string');
+    for (const key of keys) countCall(key, 1);
     try {
-      return await owner[name](...given);
+      return await owner[name](...args);
     } finally {
-      for (const key of keys) count(key, -1);
+      for (const key of keys) countCall(key, -1);
     }
   }
 
   const failure = (error) => ({ code: error?.code ?? null, message: String(error?.message ?? error) });
 
-  /** Calls a function: {value} in plain JSON, or {code, message} of what it threw. */
-  async function run(path, given) {
+  /** Calls a function: {value} as plain JSON, or {code, message} of the error that it threw. */
+  async function run(path, args) {
     try {
-      return { value: plain(await call(path, given)) };
+      return { value: plain(await call(path, args)) };
     } catch (error) {
       return failure(error);
     }
   }
 
-  const INPUT = '__wa_file';
+  const INPUT_ID = '__wa_file';
 
-  /** Makes way for the file that is to be sent next. */
+  /** Creates the input for the file that is sent next. */
   function expectFile() {
-    document.getElementById(INPUT)?.remove();
-    const input = Object.assign(document.createElement('input'), { type: 'file', id: INPUT, hidden: true });
+    document.getElementById(INPUT_ID)?.remove();
+    const input = Object.assign(document.createElement('input'), { type: 'file', id: INPUT_ID, hidden: true });
     document.documentElement.append(input);
-    return INPUT;
+    return INPUT_ID;
   }
 
-  /** Sends the file that was put into the input. */
+  /** Sends the file that was chosen in the input. */
   async function sendFile(chatId, options) {
-    const input = document.getElementById(INPUT);
+    const input = document.getElementById(INPUT_ID);
     const [file] = input?.files ?? [];
     input?.remove();
     if (!file) throw Object.assign(new Error('the browser could not read the file'), { code: 'no_file' });
     const { filename = file.name, mimetype = file.type } = options;
-    const named = new File([file], filename, { type: mimetype }); // wa-js would take its name on our disk
+    const named = new File([file], filename, { type: mimetype }); // wa-js would use its name on our disk
     const sent = await WPP.chat.sendFileMessage(chatId, named, options);
     return { id: String(sent.id), ack: sent.ack, sendMsgResult: await sent.sendMsgResult };
   }
 
-  /** Calls a function that gives a Blob. */
-  async function blob(path, given) {
-    const found = await call(path, given);
-    if (!(found instanceof Blob)) throw Object.assign(new Error(`${path} gave no file`), { code: 'no_file' });
+  /** Calls a function that returns a Blob. */
+  async function blob(path, args) {
+    const found = await call(path, args);
+    if (!(found instanceof Blob)) throw Object.assign(new Error(`${path} returned no file`), { code: 'no_file' });
     return found;
   }
 
   const at = (path) => path.split('.').reduce((object, part) => object?.[part], window);
 
-  /** What lies at these paths: the number of a function's parameters, else its type. */
+  /** The values at these paths: the number of parameters of a function, the type of anything else. */
   function inspect(paths) {
     return Object.fromEntries(paths.map((path) => {
       const found = at(path);
@@ -200,13 +200,13 @@
     }));
   }
 
-  /** Goes on here when WhatsApp is open elsewhere. */
+  /** Takes the session over when WhatsApp is open in another browser. */
   async function takeOver() {
     const { Socket } = WPP.whatsapp;
     if (typeof Socket.takeover === 'function') return Socket.takeover();
-    const here = document.querySelector('[data-testid="use-here"]');
-    if (!here) throw Object.assign(new Error('the page offers no way to go on here'), { code: 'no_takeover' });
-    return here.click();
+    const button = document.querySelector('[data-testid="use-here"]');
+    if (!button) throw Object.assign(new Error('the page offers no takeover'), { code: 'no_takeover' });
+    return button.click();
   }
 
   const { events = {}, recent, acks } = window.__waMessages ?? {};
@@ -214,8 +214,8 @@
     boot, since, ack, health, qr, newKey, find, sight, recent, acks, run, expectFile, sendFile, blob, failure, takeOver,
     inspect,
   };
-  tell('bridge.loaded', { url: location.href });
-  listen('conn.auth_code_change', (code) => ({ shown: Boolean(code) }));
-  for (const name of PLAIN) listen(name, plain);
-  for (const [name, shape] of Object.entries(events)) listen(name, (value) => plain(shape(value)));
+  emit('bridge.loaded', { url: location.href });
+  forward('conn.auth_code_change', (code) => ({ shown: Boolean(code) }));
+  for (const name of PLAIN_EVENTS) forward(name, plain);
+  for (const [name, shape] of Object.entries(events)) forward(name, (value) => plain(shape(value)));
 })();

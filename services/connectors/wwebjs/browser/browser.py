@@ -1,4 +1,4 @@
-"""A session's browser: one Chromium of ours, its driver, and the wire over which the page tells what happens."""
+"""The browser of a session: a Chromium, its ChromeDriver, and the connection for the page's events."""
 
 import contextlib
 import json
@@ -14,137 +14,142 @@ from bisnesctl import wajs
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.browser import cdp, chromium
 from services.connectors.wwebjs.browser.chromium import Program, StartFailed
-from services.connectors.wwebjs.browser.driver import Driver, DriverLost
-from services.connectors.wwebjs.browser.event_connection import EventConnection
-from services.connectors.wwebjs.browser.page import Page, PageLost
-from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
+from services.connectors.wwebjs.browser.page import Driver, DriverLost, Page, PageLost
+from services.connectors.wwebjs.browser.page_events import EventConnection, Lost, PageEvent
 from services.connectors.wwebjs.browser.session_clock import clock
 
-#: Seconds for Chromium to launch, and for a page to load.
-LAUNCH, LOAD = 30.0, 60.0
-#: No beacons to third parties, and no questions to servers that make previews of links.
+#: The limit for Chromium to launch.
+LAUNCH_TIMEOUT_SECONDS = 30.0
+#: The limit for the page to load.
+LOAD_TIMEOUT_SECONDS = 60.0
+#: The limit for Chromium to close.
+CLOSE_TIMEOUT_SECONDS = 10.0
+#: No beacons to third parties, and no requests to servers that make previews of links.
 _CONFIG = "window.WPPConfig = {disableGoogleAnalytics: true, linkPreviewApiServers: [], deviceName: false};"
 _SCRIPTS = ("messages.js", "bridge.js")
 
 
 @dataclass(frozen=True, slots=True)
 class BrowserOptions:
-    """What to launch, and for which page."""
+    """The programs to launch, and the page to open."""
 
-    profile: Path  # the folder in which the browser keeps what it must remember
+    profile: Path  # the folder in which the browser keeps its state
     url: str
     bundle: Path  # of wa-js
-    chrome: Path | None = None  # None: the one that is installed
-    driver: Path | None = None
-    arguments: tuple[str, ...] = ()  # further ones of Chromium
+    chrome: Path | None = None  # None: the installed one
+    driver: Path | None = None  # None: the installed one
+    arguments: tuple[str, ...] = ()  # further arguments of Chromium
 
     @classmethod
     def from_settings(cls, settings: Settings, profile: Path) -> Self:
-        """As configured. Raises `ConfigError` where there is no bundle of wa-js."""
+        """The configured options. Raises `ConfigError` if there is no bundle of wa-js."""
         further = tuple(each.strip() for each in settings.chrome_args.split(",") if each.strip())
         bundle = wajs.bundle(settings)
         return cls(profile, settings.whatsapp_url, bundle, settings.chrome_path, settings.chromedriver_path, further)
 
 
-def _ignore(_name: str, _deadline: float) -> None:
-    """Where nobody watches the owner."""
+def _no_watchdog(_step: str, _deadline: float) -> None:
+    pass
 
 
 class Browser:
-    """Launched once and driven by one thread, which must live as long: Chromium ends with it.
+    """Launched once, and used by one thread, which must live as long: Chromium ends with that thread.
 
-    A browser that was lost is killed, and another one made.
+    A browser that is lost is killed and replaced by another one.
     """
 
-    def __init__(self, options: BrowserOptions, begin: Callable[[str, float], None] = _ignore) -> None:
-        """Nothing is started yet. `begin`: told what the owner is about to do, and its deadline in seconds."""
+    def __init__(self, options: BrowserOptions, begin: Callable[[str, float], None] = _no_watchdog) -> None:
+        """Nothing is started yet. `begin`: called before each operation, with its name and its deadline in seconds."""
         self.events: queue.Queue[PageEvent | Lost] = queue.Queue()
-        self._options, self._begin = options, begin
+        self._options = options
+        self._begin = begin
         self._program: Program | None = None
-        self._wire: EventConnection | None = None
+        self._event_connection: EventConnection | None = None
         self._driver: Driver | None = None
         self._page: Page | None = None
 
-    def launch(self, deadline: float = LAUNCH) -> None:
-        """Start Chromium and its driver within `deadline` seconds; the page is opened by `open`.
+    def launch(self, deadline: float = LAUNCH_TIMEOUT_SECONDS) -> None:
+        """Start Chromium and ChromeDriver within `deadline` seconds; `open` then opens the page.
 
-        Raises `ProgramMissing`, `StartFailed` and `OSError`; nothing runs then.
+        Raises `ProgramMissing`, `StartFailed` and `OSError`; no process is left then.
         """
         try:
             self._launch(clock.now() + deadline)
         except BaseException as error:
             self.kill()
-            if isinstance(error, cdp.ConnectionLost | cdp.NoAnswer | cdp.Refused | DriverLost):
+            if isinstance(error, cdp.ConnectionLost | cdp.RequestTimeout | cdp.RequestRefused | DriverLost):
                 raise StartFailed(str(error)) from error
             raise
 
-    def open(self, deadline: float = LOAD) -> None:
-        """Load WhatsApp Web. Raises `CallFailed` where it cannot be reached, `CallTimeout` and `PageLost`."""
+    def open(self, deadline: float = LOAD_TIMEOUT_SECONDS) -> None:
+        """Load WhatsApp Web. Raises `CallFailed` if it cannot be reached, `CallTimeout` and `PageLost`."""
         self.page.open(self._options.url, deadline)
 
     def answers(self, deadline: float) -> bool:
-        """Whether Chromium and its page's process do anything within so many seconds."""
+        """Whether Chromium and the process of its page answer within `deadline` seconds."""
         try:
-            if self._wire is not None:
-                self._wire.connection.ask("Runtime.evaluate", deadline, expression="1", returnByValue=True)
-        except (cdp.ConnectionLost, cdp.NoAnswer):
+            if self._event_connection is not None:
+                self._event_connection.connection.request(
+                    "Runtime.evaluate", deadline, expression="1", returnByValue=True
+                )
+        except (cdp.ConnectionLost, cdp.RequestTimeout):
             return False
-        except cdp.Refused:  # between two pages
+        except cdp.RequestRefused:  # between two pages
             return True
-        return self._wire is not None
+        return self._event_connection is not None
 
     def acknowledge(self, boot: str, seq: int) -> None:
-        """Let the page forget the events of that life up to `seq`; any thread may say so. Never fails."""
-        if self._wire is not None:
-            self._wire.acknowledge(boot, seq)
+        """Let the page drop the events of this load up to `seq`. Safe for any thread. Never fails."""
+        if self._event_connection is not None:
+            self._event_connection.acknowledge(boot, seq)
 
     @property
     def page(self) -> Page:
-        """What can be done with its page. Raises `PageLost` where it was not launched."""
+        """The page. Raises `PageLost` if the browser was not launched."""
         if self._page is None:
             raise PageLost("the browser was not launched")
         return self._page
 
     @property
     def lost(self) -> str | None:
-        """Why it is gone for good; None while it is not."""
-        return self._wire.lost if self._wire else None
+        """Why it is gone permanently; None if it is not."""
+        return self._event_connection.lost if self._event_connection else None
 
     @property
     def pid(self) -> int | None:
-        """Of Chromium."""
+        """The process id of Chromium."""
         return self._program.pid if self._program else None
 
     @property
     def driver_pid(self) -> int | None:
-        """Of its driver, while there is one."""
+        """The process id of ChromeDriver, while it runs."""
         return self._driver.pid if self._driver else None
 
     @property
     def driver_alive(self) -> bool:
-        """Whether the driver is there; the next call attaches another one where it is not."""
+        """Whether ChromeDriver is attached; if not, the next call attaches another one."""
         return self._driver is not None and self._driver.alive
 
     def memory(self) -> int:
-        """Bytes of Chromium and all its processes, of shared pages its share (PSS)."""
+        """Bytes used by Chromium and all its processes; shared pages count in proportion (PSS)."""
         return self._program.memory() if self._program else 0
 
-    def close(self, deadline: float = 10.0) -> None:
-        """End it so that nothing of the profile is lost; by force after `deadline` seconds."""
+    def close(self, deadline: float = CLOSE_TIMEOUT_SECONDS) -> None:
+        """End it without losing anything of the profile; by force after `deadline` seconds."""
         until = clock.now() + deadline
-        if self._wire and self._program:
-            self._wire.expect_end()
+        if self._event_connection and self._program:
+            self._event_connection.expect_end()
             with contextlib.suppress(cdp.ConnectionLost):
-                self._wire.connection.tell("Browser.close")
+                self._event_connection.connection.send("Browser.close")
             if not self._program.wait(deadline / 2):
                 self._program.terminate()
                 self._program.wait(until - clock.now())
         self.kill()
 
     def kill(self) -> None:
-        """End everything at once; nothing of it runs when this returns. May be called at any time, and twice."""
-        if self._wire:
-            self._wire.close()
+        """End all its processes at once. May be called at any time, and twice."""
+        if self._event_connection:
+            self._event_connection.close()
         if self._driver:
             self._driver.kill()
         if self._program:
@@ -156,14 +161,16 @@ class Browser:
         preload = _preload(options)
         self._program = chromium.launch(executable, options.profile, options.arguments)
         port = chromium.debugger_port(self._program, options.profile, until - clock.now())
-        self._wire = wire = EventConnection(self._program, port, preload, self.events, until - clock.now())
+        self._event_connection = events = EventConnection(
+            self._program, port, preload, self.events, until - clock.now()
+        )
         self._driver = Driver(driver, port, options.profile / "chromedriver.log")
         self._driver.attach(max(until - clock.now(), 1))
-        self._page = Page(self._driver, lambda: wire.connection, lambda: wire.lost, self._begin)
+        self._page = Page(self._driver, lambda: events.connection, lambda: events.lost, self._begin)
 
 
 def _preload(options: BrowserOptions) -> str:
-    """What is run in the page before anything of its own; in no other page, and in no frame of it."""
+    """The script that runs before the page's own; not in other pages, and not in frames."""
     address = urlsplit(options.url)
     origin = json.dumps(f"{address.scheme}://{address.netloc}")
     files = resources.files(__package__)

@@ -1,4 +1,4 @@
-"""A connection of our own to Chromium's page: the DevTools protocol over a web socket."""
+"""A client of the Chrome DevTools Protocol: requests and events of one page over a web socket."""
 
 import contextlib
 import http.client
@@ -13,27 +13,28 @@ import websocket
 
 from services.connectors.wwebjs.browser.session_clock import clock
 
-#: Seconds to connect, to hand a request over, and for an answer unless told otherwise.
-PATIENCE = 10.0
-
+#: The limit to connect and to write a request, and the default limit for an answer.
+REQUEST_TIMEOUT_SECONDS = 10.0
+#: The pause between two looks for Chromium's page.
+FIND_PAGE_PAUSE_SECONDS = 0.02
 
 Message = dict[str, Any]
 
 
 class ConnectionLost(Exception):
-    """The connection broke; whether what was asked happened is unknown."""
+    """The connection broke; it is unknown whether the request was carried out."""
 
 
-class NoAnswer(Exception):
-    """There was no answer in time; it may come to happen yet."""
+class RequestTimeout(Exception):
+    """No answer in time; the request may still be carried out."""
 
 
-class Refused(Exception):
-    """Chromium says no; the text is its own."""
+class RequestRefused(Exception):
+    """Chromium refused the request; the text is its own."""
 
 
 def find_page(port: int, deadline: float) -> str:
-    """The id of the page that a Chromium at this port has. Raises `ConnectionLost`."""
+    """The id of the page of the Chromium at this port. Raises `ConnectionLost`."""
     until = clock.now() + deadline
     while True:
         try:
@@ -45,76 +46,87 @@ def find_page(port: int, deadline: float) -> str:
             reason = str(error)
         if clock.now() >= until:
             raise ConnectionLost(f"Chromium cannot be driven: {reason}")
-        time.sleep(0.02)
+        time.sleep(FIND_PAGE_PAUSE_SECONDS)
 
 
 def _targets(port: int, seconds: float) -> list[dict[str, Any]]:
-    asked = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
-    with contextlib.closing(asked):
-        asked.request("GET", "/json/list")
-        found: list[dict[str, Any]] = json.loads(asked.getresponse().read())
-        return found
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+    with contextlib.closing(connection):
+        connection.request("GET", "/json/list")
+        targets: list[dict[str, Any]] = json.loads(connection.getresponse().read())
+        return targets
 
 
 class Connection:
-    """Requests are answered to the thread that makes them; what Chromium tells by itself goes to `told`."""
+    """An answer goes to the thread that made the request, an event to `on_event`."""
 
-    def __init__(self, port: int, page: str, told: "Callable[[Connection, str, Message], None]") -> None:
-        """`told` is called by the thread that runs `read`, with what happened and its parameters.
+    def __init__(self, port: int, page: str, on_event: "Callable[[Connection, str, Message], None]") -> None:
+        """`on_event` is called with an event's name and parameters, in the thread that runs `read`.
 
         Raises `ConnectionLost`.
         """
         address = f"ws://127.0.0.1:{port}/devtools/page/{page}"
         try:
             self._socket = websocket.create_connection(
-                address, timeout=clock.stretched(PATIENCE), suppress_origin=True, enable_multithread=True,
-                http_no_proxy=["*"], skip_utf8_validation=True,
-            )  # fmt: skip
+                address,
+                timeout=clock.stretched(REQUEST_TIMEOUT_SECONDS),
+                suppress_origin=True,
+                enable_multithread=True,
+                http_no_proxy=["*"],
+                skip_utf8_validation=True,
+            )
         except (OSError, websocket.WebSocketException) as error:
-            raise ConnectionLost(f"Chromium does not take a connection: {error}") from error
-        self._told = told
+            raise ConnectionLost(f"Chromium does not accept a connection: {error}") from error
+        self._on_event = on_event
         self._changed = threading.Condition(threading.RLock())
         self._number = 0
-        self._takers: dict[int, Callable[[Message], None]] = {}
+        self._callbacks: dict[int, Callable[[Message], None]] = {}
         self.broken: str | None = None
 
     def read(self) -> str:
-        """Take what Chromium says until the connection breaks; returns why it did."""
+        """Read messages until the connection breaks; returns why it broke."""
         while self.broken is None:
             try:
                 if message := self._socket.recv():
-                    self._take(json.loads(message))
+                    self._dispatch(json.loads(message))
                 else:
                     self._break("Chromium closed it")
             except websocket.WebSocketTimeoutException:
-                continue  # nothing was said for a while; what has come of a message is kept
+                continue  # no message for a while; the part of a message that was read is kept
             except (OSError, ValueError, ConnectionLost, websocket.WebSocketException) as error:
                 self._break(str(error) or type(error).__name__)
         return self.broken
 
-    def ask(self, method: str, deadline: float = PATIENCE, **parameters: Any) -> Message:
-        """The answer of Chromium within `deadline` seconds. Raises `NoAnswer`, `Refused` and `ConnectionLost`."""
+    def request(self, method: str, deadline: float = REQUEST_TIMEOUT_SECONDS, **parameters: Any) -> Message:
+        """Chromium's answer within `deadline` seconds.
+
+        Raises `RequestTimeout`, `RequestRefused` and `ConnectionLost`.
+        """
         answers: list[Message] = []
-        number = self.tell(method, answers.append, **parameters)
+        number = self.send(method, answers.append, **parameters)
         with self._changed:
             self._changed.wait_for(lambda: answers or self.broken is not None, clock.stretched(deadline))
-            self._takers.pop(number, None)
+            self._callbacks.pop(number, None)
         if not answers:
-            raise ConnectionLost(self.broken) if self.broken else NoAnswer(f"no answer to {method} in {deadline:g} s")
+            raise (
+                ConnectionLost(self.broken)
+                if self.broken
+                else RequestTimeout(f"no answer to {method} in {deadline:g} s")
+            )
         if "error" in answers[0]:
-            raise Refused(f"{method}: {answers[0]['error'].get('message')}")
+            raise RequestRefused(f"{method}: {answers[0]['error'].get('message')}")
         found: Message = answers[0]["result"]
         return found
 
-    def tell(self, method: str, taker: Callable[[Message], None] | None = None, **parameters: Any) -> int:
-        """Ask without waiting and return the number of the request. Raises `ConnectionLost`.
+    def send(self, method: str, callback: Callable[[Message], None] | None = None, **parameters: Any) -> int:
+        """Send a request without waiting, and return its number. Raises `ConnectionLost`.
 
-        `taker`: takes the answer, in the thread that runs `read`.
+        `callback`: called with the answer, in the thread that runs `read`.
         """
         with self._changed:
             self._number = number = self._number + 1
-            if taker:
-                self._takers[number] = taker
+            if callback:
+                self._callbacks[number] = callback
         try:
             self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         except (OSError, websocket.WebSocketException) as error:
@@ -123,22 +135,22 @@ class Connection:
         return number
 
     def close(self) -> None:
-        """Close it; `read` returns."""
-        self._break("it was closed")
-        opened = self._socket.sock  # the library forgets one that broke
+        """Close the connection; `read` returns."""
+        self._break("the connection was closed")
+        opened = self._socket.sock  # None if the library noticed that it broke
         with contextlib.suppress(OSError):
             if opened is not None:
-                opened.shutdown(socket.SHUT_RDWR)  # which ends the other thread's wait, as closing does not
+                opened.shutdown(socket.SHUT_RDWR)  # ends the other thread's wait, which close() alone does not
                 opened.close()
 
-    def _take(self, message: Message) -> None:
+    def _dispatch(self, message: Message) -> None:
         if "method" in message:
-            self._told(self, message["method"], message.get("params", {}))
+            self._on_event(self, message["method"], message.get("params", {}))
             return
         with self._changed:
-            taker = self._takers.pop(message["id"], None)
-            if taker:
-                taker(message)
+            callback = self._callbacks.pop(message["id"], None)
+            if callback:
+                callback(message)
             self._changed.notify_all()
 
     def _break(self, reason: str) -> None:

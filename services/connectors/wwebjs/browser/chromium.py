@@ -1,4 +1,4 @@
-"""The Chromium of a session: which one is run and how, its start, and its end with everything that it started."""
+"""The Chromium of a session: finding it, its arguments, its start, and the end of its process tree."""
 
 import contextlib
 import functools
@@ -15,16 +15,16 @@ import structlog
 from services.connectors.wwebjs.browser import cpu_priority, process_tree
 from services.connectors.wwebjs.browser.session_clock import clock
 
-#: Where the programs are looked for, in this order.
+#: The names under which the programs are looked for, in this order.
 _CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 _DRIVER = ("chromedriver", "/usr/lib/chromium/chromedriver", "/usr/lib/chromium-browser/chromedriver")
-#: Seconds that Chromium may take to say its version.
+#: The limit for `chromium --version`.
 VERSION_TIMEOUT_SECONDS = 30.0
-#: Lets a program end when the thread that started it does.
+#: Ends a program together with the thread that started it.
 _TIED = ("setpriv", "--pdeathsig", "KILL", "--")
 
 #: Measured: without a spare renderer and with the network service inside, Chromium needs a tenth less memory; without
-#: the popups of an address bar that nobody sees, 50 MB less, and half the processor's time for a launch.
+#: the popups of the address bar, which nobody sees, 50 MB less, and half the CPU time for a launch.
 _FEATURES_OFF = (
     "SpareRendererForSitePerProcess", "WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup",
     "Translate", "BackForwardCache", "MediaRouter", "OptimizationHints",
@@ -45,7 +45,7 @@ _ARGUMENTS = (
     "--disable-crashpad-for-testing",  # two processes that would write dumps into the profile
     "--disable-dev-shm-usage",
     "--disable-blink-features=AutomationControlled",
-    # What runs behind a hidden window would be slowed down to a turn a minute.
+    # Otherwise timers behind a hidden window run once a minute.
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
@@ -57,14 +57,14 @@ _ARGUMENTS = (
     "--hide-scrollbars",
     "--window-size=1280,900",
     "--lang=en-US",
-    "--log-level=2",  # errors: what keeps it from starting is one
+    "--log-level=2",  # errors: the reasons of failed starts are errors
     f"--disable-features={','.join(_FEATURES_OFF)}",
     "--enable-features=NetworkServiceInProcess2",
     "--js-flags=--max-old-space-size=512 --optimize-for-size",
 )
-#: What Chromium says before each line of its log: process, time, level and place.
+#: The prefix of each line of Chromium's log: process, time, level and place.
 _PREFIX = re.compile(r"\A\[[\d:/.]+:[A-Z]+:[^\]]+\] ")
-#: What a Chromium of another host, or one that was killed, leaves behind. Our own lock is on the profile.
+#: Files of a Chromium that was killed, or ran on another host. The profile has a lock of our own.
 _LEFTOVERS = ("SingletonLock", "SingletonSocket", "SingletonCookie", "DevToolsActivePort")
 
 log = structlog.get_logger()
@@ -75,25 +75,26 @@ class ProgramMissing(Exception):
 
 
 class StartFailed(Exception):
-    """A program did not start; the text says what it said."""
+    """A program did not start; the text has its last words."""
 
 
 class Program:
-    """A program that tells its port when it is ready, and ends when we do."""
+    """A program that reports its port once it is ready, and ends when this process ends."""
 
     def __init__(self, command: tuple[str, ...], log: Path) -> None:
-        """Start it as the leader of a session of its own. `log` takes what it says and is emptied before.
+        """Start it as the leader of a session of its own. `log`: the file for its output, which is emptied first.
 
-        It is killed when the thread that makes this object ends. Raises `StartFailed`.
+        It is killed when the thread that creates this object ends. Raises `StartFailed`.
         """
-        self._name, self._log = Path(command[0]).name, log
-        with log.open("wb") as said:
+        self._name = Path(command[0]).name
+        self._log = log
+        with log.open("wb") as output:
             try:
                 self._process = subprocess.Popen(
                     (*_TIED, *command),
                     stdin=subprocess.DEVNULL,
-                    stdout=said,
-                    stderr=said,
+                    stdout=output,
+                    stderr=output,
                     start_new_session=True,
                 )
             except OSError as error:
@@ -102,7 +103,7 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """Its number, and that of its session."""
+        """Its process id, which is also the id of its session."""
         return self._process.pid
 
     @property
@@ -114,7 +115,7 @@ class Program:
     def end(self) -> str:
         """How it ended, such as `SIGKILL` or `status 1`; empty while it runs.
 
-        It stays a zombie until `kill`, so that its number is nobody else's.
+        It stays a zombie until `kill`, so that its process id is not reused.
         """
         if self._process.returncode is not None:
             return "SIGKILL"
@@ -123,36 +124,36 @@ class Program:
             return ""
         return f"status {found.si_status}" if found.si_code == os.CLD_EXITED else signal.Signals(found.si_status).name
 
-    def port(self, told: Path, pattern: str, deadline: float) -> int:
-        """The port, once the file `told` has it in the way of `pattern`; `deadline` is in seconds.
+    def port(self, file: Path, pattern: str, deadline: float) -> int:
+        """The port, once `file` contains it in the form of `pattern`; `deadline` is in seconds.
 
-        Raises `StartFailed` where it ends before, or does not tell it in time.
+        Raises `StartFailed` if the program ends before, or does not report its port in time.
         """
         until = clock.now() + deadline
         while clock.now() < until and self.alive:
             with contextlib.suppress(OSError):
-                if found := re.search(pattern, told.read_text(errors="replace")):
+                if found := re.search(pattern, file.read_text(errors="replace")):
                     return int(found[1])
             time.sleep(0.01)
         how = f"ended with {self.end}" if self.end else f"did not start within {deadline:.0f} s"
         raise StartFailed(f"{self._name} {how}{self._last_words()}")
 
     def wait(self, seconds: float) -> bool:
-        """Whether it ends within that time."""
+        """Whether it ends within `seconds`."""
         until = clock.now() + seconds
         while self.alive and clock.now() < until:
             time.sleep(0.01)
         return not self.alive
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send it SIGTERM."""
         if self.alive:
             self._process.terminate()
 
     def kill(self) -> None:
-        """End it and everything that it started, at once; may be called again.
+        """End its process tree at once; may be called again.
 
-        What cannot be killed is reported and left behind, so that the session goes on.
+        A process that cannot be killed is logged and left behind, so that the session continues.
         """
         if self._process.returncode is not None:
             return
@@ -165,31 +166,31 @@ class Program:
             log.error("program.kill_failed", program=self._name, pid=self.pid)
 
     def memory(self) -> int:
-        """Bytes of it and everything that it started, of shared pages its share (PSS)."""
+        """Bytes used by its process tree; shared pages count in proportion (PSS)."""
         return process_tree.memory(self.pid)
 
     def _last_words(self) -> str:
         try:
-            said = self._log.read_text(errors="replace").split("\n")
+            lines = self._log.read_text(errors="replace").split("\n")
         except OSError:
             return ""
-        told = [_PREFIX.sub("", line).strip() for line in said if not line.startswith("#") and "dbus/" not in line]
-        words = [line[:200] for line in told if line][-3:]
+        texts = [_PREFIX.sub("", line).strip() for line in lines if not line.startswith("#") and "dbus/" not in line]
+        words = [text[:200] for text in texts if text][-3:]
         return f": {' / '.join(words)}" if words else ""
 
 
 def find_chromium(wanted: Path | None) -> Path:
-    """The Chromium to run: the one that CHROME_PATH names, else the one that is installed. Raises `ProgramMissing`."""
+    """The Chromium to run: that of CHROME_PATH, or else the installed one. Raises `ProgramMissing`."""
     return _find(wanted, "CHROME_PATH", _CHROMIUM, "Chromium", "chromium")
 
 
 def find_driver(wanted: Path | None) -> Path:
-    """Its ChromeDriver: the one of CHROMEDRIVER_PATH, else the one that is installed. Raises `ProgramMissing`."""
+    """Its ChromeDriver: that of CHROMEDRIVER_PATH, or else the installed one. Raises `ProgramMissing`."""
     return _find(wanted, "CHROMEDRIVER_PATH", _DRIVER, "ChromeDriver", "chromium-driver")
 
 
 def launch(chromium: Path, profile: Path, further: tuple[str, ...]) -> Program:
-    """Start a Chromium that keeps its state in `profile`, a folder that is made, for our eyes only.
+    """Start a Chromium that keeps its state in the folder `profile`, which is created and private.
 
     Raises `ProgramMissing` and `StartFailed`.
     """
@@ -208,26 +209,28 @@ def debugger_port(program: Program, profile: Path, deadline: float) -> int:
 
 
 def version(chromium: Path) -> str:
-    """Such as `156.0.7000.1`. Raises `ProgramMissing` where it does not run."""
+    """The version, such as `156.0.7000.1`. Raises `ProgramMissing` if it does not run."""
     return _version(chromium, chromium.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=4)
 def _version(chromium: Path, _changed: int) -> str:
     try:
-        asked = (chromium, "--version")
+        command = (chromium, "--version")
         timeout = clock.stretched(VERSION_TIMEOUT_SECONDS)
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=timeout, check=True).stdout
+        output = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=True).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise ProgramMissing(f"{chromium} does not run: {error}; name another one: CHROME_PATH") from error
-    found = re.search(r"\d+(?:\.\d+)+", said)
+    found = re.search(r"\d+(?:\.\d+)+", output)
     if found is None:
-        raise ProgramMissing(f"{chromium} is no Chromium, it says {said.strip()[:80]!r}; name another: CHROME_PATH")
+        raise ProgramMissing(
+            f"{chromium} is not Chromium, it prints {output.strip()[:80]!r}; name another: CHROME_PATH"
+        )
     return found[0]
 
 
 def _user_agent(chromium: Path) -> str:
-    """What Chromium with a window says: the one without would call itself headless."""
+    """The user agent of a Chromium with a window; without a window it would call itself headless."""
     major = version(chromium).partition(".")[0]
     system = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
     return f"{system} Chrome/{major}.0.0.0 Safari/537.36"

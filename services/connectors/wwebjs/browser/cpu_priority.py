@@ -1,4 +1,4 @@
-"""Browsers come after the other channels where the processor is short, but are never left without any."""
+"""Lowers the CPU priority of browser processes so that they do not slow down other channels, yet never starve."""
 
 import contextlib
 import os
@@ -10,11 +10,11 @@ NICE = 5
 
 
 def lower(pid: int) -> None:
-    """Let others go before a process and all that it starts.
+    """Lower the priority of a process and everything that it starts.
 
-    By SCHED_BATCH (sched(7)) it never interrupts what runs. Linux shares the processor between sessions (as of setsid)
-    first, whatever is so within them ("The autogroup feature"), so that the niceness of its session is set as well,
-    unless that is others' too. Where none of these is allowed, nothing changes.
+    With SCHED_BATCH (sched(7)) it never preempts other processes. Linux first divides CPU time between sessions (as of
+    setsid), regardless of the niceness within them ("The autogroup feature"), so the niceness of its session is set
+    too, unless other processes share that session. If none of this is permitted, nothing changes.
     """
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, NICE)

@@ -1,33 +1,34 @@
-/** What the page tells of messages, as plain JSON: the shapes that incoming.py reads. Goes before bridge.js. */
+/** Messages of the page as plain JSON, in the shapes that incoming.py reads. Load it before bridge.js. */
 (() => {
   if (window !== window.top || window.__waMessages) return;
 
-  /** Types whose body is what a person wrote or chose; that of others is a thumbnail or a card. */
-  const WORDS = ['chat', 'buttons_response', 'template_button_reply', 'list_response', 'interactive', 'hsm', 'list'];
-  /** Attributes that are told as they are. */
-  const PLAIN = [
+  /** Types whose body is text that a person wrote or chose; the body of others is a thumbnail or a card. */
+  const TYPES_WITH_TEXT = ['chat', 'buttons_response', 'template_button_reply', 'list_response', 'interactive', 'hsm', 'list'];
+  /** Attributes that are passed on unchanged. */
+  const PLAIN_ATTRIBUTES = [
     'type', 'subtype', 'caption', 't', 'ack', 'mimetype', 'filename', 'size', 'filehash', 'duration', 'isGif',
     'isViewOnce', 'isForwarded', 'lat', 'lng', 'loc', 'orderId', 'inviteCode', 'selectedButtonId', 'selectedId',
   ];
-  /** Messages of a chat that are fetched at once, and of all chats that are told at once, at most. */
-  const PAGE = 50;
-  const MOST_OF_A_CHAT = 2000;
+  /** Messages of a chat that are fetched at once. */
+  const PAGE_SIZE = 50;
+  /** Messages of a chat that are fetched at most. */
+  const MAX_OF_A_CHAT = 2000;
 
-  const written = (id) => (id ? String(id) : undefined);
+  const textOf = (id) => (id ? String(id) : undefined);
 
   function quoted(message) {
     if (!message.quotedStanzaID) return undefined;
     try {
-      return written(message.quotedMsgId) ?? message.quotedStanzaID;
+      return textOf(message.quotedMsgId) ?? message.quotedStanzaID;
     } catch {
       return message.quotedStanzaID;
     }
   }
 
-  /** The number that WhatsApp tells of a hidden one. */
+  /** The phone number of a hidden user, if WhatsApp knows it. */
   function phone(wid) {
     if (!wid?.isLid?.()) return undefined;
-    return written(WPP.whatsapp.lidPnCache?.getPhoneNumber?.(wid));
+    return textOf(WPP.whatsapp.lidPnCache?.getPhoneNumber?.(wid));
   }
 
   function nameOf(wid) {
@@ -44,7 +45,7 @@
     return message.pollName ?? message.listResponse?.title ?? message.orderTitle ?? message.inviteGrpName ?? message.title;
   }
 
-  /** When it was last edited, in milliseconds; `true` where that is not known. */
+  /** The time of its last edit in milliseconds; `true` if the time is not known. */
   function edited({ latestEditMsgKey, latestEditSenderTimestampMs }) {
     return latestEditMsgKey ? (latestEditSenderTimestampMs ?? true) : undefined;
   }
@@ -53,60 +54,59 @@
     const chat = message.id.remote;
     const author = chat.isGroup?.() && !message.id.fromMe ? message.author : undefined;
     return {
-      id: written(message.id), phone: phone(chat), author: written(author), authorPhone: phone(author),
+      id: textOf(message.id), phone: phone(chat), author: textOf(author), authorPhone: phone(author),
       name: message.notifyName || nameOf(author ?? message.from),
       chatName: chat.isGroup?.() ? WPP.whatsapp.ChatStore.get(chat)?.name : undefined,
     };
   }
 
-  /** A message. */
-  function told(message) {
-    const plain = Object.fromEntries(PLAIN.map((name) => [name, message[name] || undefined]));
+  function shaped(message) {
+    const plain = Object.fromEntries(PLAIN_ATTRIBUTES.map((name) => [name, message[name] || undefined]));
     return {
       ...plain, ...about(message), ack: message.ack, quoted: quoted(message), title: title(message),
-      vcards: cards(message), body: WORDS.includes(message.type) ? message.body : undefined, edited: edited(message),
+      vcards: cards(message), body: TYPES_WITH_TEXT.includes(message.type) ? message.body : undefined, edited: edited(message),
       mentioned: message.mentionedJidList?.length ? message.mentionedJidList.map(String) : undefined,
       options: message.pollOptions?.map((each) => each.name), lat: message.lat, lng: message.lng,
     };
   }
 
-  /** What is told of each event; the order of events is kept, since nothing here waits. */
+  /** The shape of each event. These functions are synchronous, so events stay in their order. */
   const events = {
-    'chat.new_message': told,
+    'chat.new_message': shaped,
     'chat.msg_ack_change': ({ ack, chat, sender, ids }) => (
-      { ack, chat: written(chat), sender: written(sender), ids: ids.map(String) }
+      { ack, chat: textOf(chat), sender: textOf(sender), ids: ids.map(String) }
     ),
-    'chat.msg_edited': ({ id, msg }) => ({ id, msg: told(msg) }),
-    'chat.msg_revoke': ({ refId, type }) => ({ refId: written(refId), phone: phone(refId.remote), type }),
+    'chat.msg_edited': ({ id, msg }) => ({ id, msg: shaped(msg) }),
+    'chat.msg_revoke': ({ refId, type }) => ({ refId: textOf(refId), phone: phone(refId.remote), type }),
     'chat.new_reaction': ({ id, msgId, reactionText, sender, timestamp }) => ({
-      id: written(id), msgId: written(msgId), text: reactionText, t: timestamp, sender: written(sender),
+      id: textOf(id), msgId: textOf(msgId), text: reactionText, t: timestamp, sender: textOf(sender),
       phone: phone(msgId.remote), name: nameOf(sender),
     }),
     'call.incoming_call': ({ id, sender, isVideo, isGroup, offerTime }) => (
-      { id, from: written(sender), isVideo, isGroup, t: offerTime, phone: phone(sender), name: nameOf(sender) }
+      { id, from: textOf(sender), isVideo, isGroup, t: offerTime, phone: phone(sender), name: nameOf(sender) }
     ),
   };
 
   async function ofChat(chat, since) {
     const found = new Map();
-    let options = { count: PAGE };
-    while (options && found.size < MOST_OF_A_CHAT) {
+    let options = { count: PAGE_SIZE };
+    while (options && found.size < MAX_OF_A_CHAT) {
       const page = await WPP.chat.getMessages(chat.id, options);
       const fresh = page.filter((message) => !found.has(String(message.id)));
       for (const message of fresh) found.set(String(message.id), message);
       const oldest = fresh.length ? fresh.reduce((one, other) => (other.t < one.t ? other : one)) : undefined;
-      options = oldest?.t >= since ? { count: PAGE, direction: 'before', id: String(oldest.id) } : undefined;
+      options = oldest?.t >= since ? { count: PAGE_SIZE, direction: 'before', id: String(oldest.id) } : undefined;
     }
     return [...found.values()].filter((message) => message.t >= since);
   }
 
-  /** Those of all chats that are not older than `since` (seconds), the oldest first, so many at most. */
+  /** The messages of all chats since `since` (seconds), the oldest first, at most `limit`. */
   async function recent(since, limit) {
     const found = [];
     for (const chat of WPP.whatsapp.ChatStore.getModelsArray()) {
       if (chat.t >= since) found.push(...(await ofChat(chat, since)));
     }
-    return found.sort((one, other) => one.t - other.t).slice(0, limit).map(told);
+    return found.sort((one, other) => one.t - other.t).slice(0, limit).map(shaped);
   }
 
   async function ackOf(key) {
@@ -114,7 +114,7 @@
     return message ? [{ id: key, ack: message.ack }] : [];
   }
 
-  /** How far messages have come: [{id, ack}], without those that the page does not know. */
+  /** The acknowledgements of messages: [{id, ack}], without those that the page does not have. */
   async function acks(keys) {
     const found = [];
     for (const key of keys) found.push(...(await ackOf(key)));

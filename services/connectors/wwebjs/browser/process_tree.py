@@ -1,4 +1,4 @@
-"""A program and everything that it started, as /proc shows it: its descendants and its session."""
+"""Process trees according to /proc: a process, its descendants and the members of its session."""
 
 import contextlib
 import os
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from bisnesctl.host import process_memory
 
-#: Seconds that processes may take to end after their first SIGKILL.
+#: How long processes may take to end after the first SIGKILL.
 KILL_TIMEOUT_SECONDS = 5.0
-#: Seconds between two looks whether they have ended.
+#: The pause between two looks at whether they have ended.
 _POLL_SECONDS = 0.01
 
 
@@ -24,21 +24,21 @@ class _Process(NamedTuple):
 
 
 def members(leader: int, roots: frozenset[int] = frozenset()) -> set[int]:
-    """The running processes of a session leader: it, its descendants, all of its session, and those below `roots`."""
+    """The running processes of a session leader: it, its descendants, its session, and the descendants of `roots`."""
     found = {each.pid: each for each in _all()}
     below = {leader, *roots}
-    # Parents usually have lower numbers than their children; not always, as numbers begin anew.
+    # Parents usually have lower ids than their children, but not always, because ids are reused.
     while fresh := {pid for pid, each in found.items() if each.parent in below or each.session == leader} - below:
         below |= fresh
     return {pid for pid in below if pid in found and not found[pid].ended}
 
 
 def kill(leader: int, known: frozenset[int] = frozenset()) -> bool:
-    """End all of it by SIGKILL, and those `known`; returns whether nothing of it runs any more.
+    """End a process tree and the processes in `known` by SIGKILL; returns whether all have ended.
 
-    The signal is sent before any deadline counts, and before the walk over all of /proc, which takes seconds where the
-    processor is short. What is in an uninterruptible wait is left behind after `KILL_TIMEOUT_SECONDS`. The leader must
-    be a child that was not waited for, so that its number is nobody else's.
+    The first signals are sent before the deadline begins, and before the walk over all of /proc, which takes seconds on
+    a busy machine. Processes in an uninterruptible wait are left behind after `KILL_TIMEOUT_SECONDS`. The leader must
+    be a child that was not waited for, so that its id is not reused.
     """
     seen = {leader, *known, *descendants(leader)}
     _send_kill(seen)
@@ -53,7 +53,7 @@ def kill(leader: int, known: frozenset[int] = frozenset()) -> bool:
 
 
 def kill_below(pid: int) -> None:
-    """Send SIGKILL to all that a process has started, and to what these leave behind in their sessions."""
+    """Send SIGKILL to all descendants of a process, and to the rest of their sessions."""
     below = descendants(pid)
     _send_kill(below)
     for each in below:
@@ -67,7 +67,7 @@ def _send_kill(pids: Iterable[int]) -> None:
 
 
 def descendants(pid: int) -> set[int]:
-    """What was started by a process and lives below it, read from the tree alone."""
+    """The descendants of a process, according to the parents alone."""
     found, new = set[int](), [pid]
     while new:
         below = [child for each in new for child in _children(each)]
@@ -86,7 +86,7 @@ def _children(pid: int) -> list[int]:
 
 
 def memory(leader: int) -> int:
-    """Bytes of it, of shared pages its share (PSS)."""
+    """Bytes used by a process tree; shared pages count in proportion (PSS)."""
     return process_memory.total(members(leader))
 
 

@@ -18,7 +18,7 @@ from services.connectors.wwebjs.browser.wajs_contract import Finding
 
 
 def check(bundle: Path, settings: Settings) -> list[Finding]:
-    """Examine a bundle on an empty page. Raises `ProgramMissing`, `StartFailed`, and like `contract.functions`."""
+    """Examine a bundle in an empty page. Raises `ProgramMissing`, `StartFailed`, and like `functions`."""
     with tempfile.TemporaryDirectory(prefix="wa-js-") as folder, _empty_page() as url:
         programs = (settings.chrome_path, settings.chromedriver_path)
         browser = Browser(BrowserOptions(Path(folder) / "profile", url, bundle, *programs))
@@ -32,7 +32,7 @@ def check(bundle: Path, settings: Settings) -> list[Finding]:
 
 @contextmanager
 def _empty_page() -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Empty)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _EmptyPage)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/"
@@ -41,8 +41,8 @@ def _empty_page() -> Iterator[str]:
         server.server_close()
 
 
-class _Empty(http.server.BaseHTTPRequestHandler):
-    """An empty page at every address."""
+class _EmptyPage(http.server.BaseHTTPRequestHandler):
+    """Serves an empty page at every address."""
 
     def do_GET(self) -> None:
         page = b"<!doctype html><title>empty</title>"
@@ -53,17 +53,17 @@ class _Empty(http.server.BaseHTTPRequestHandler):
         self.wfile.write(page)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Silent."""
+        """Log nothing."""
 
 
 def main() -> None:
-    """Print what was found as JSON, or `{"error": …}`."""
+    """Print the findings as JSON, or `{"error": …}`."""
     bundle = Path(sys.argv[1])
     try:
-        told: dict[str, object] = {"findings": [asdict(each) for each in check(bundle, load(env_path()))]}
+        result: dict[str, object] = {"findings": [asdict(each) for each in check(bundle, load(env_path()))]}
     except Exception as error:
-        told = {"error": str(error) or type(error).__name__}
-    print(json.dumps({"version": wajs.version_of(bundle), "sha256": wajs.digest(bundle), **told}))
+        result = {"error": str(error) or type(error).__name__}
+    print(json.dumps({"version": wajs.version_of(bundle), "sha256": wajs.digest(bundle), **result}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What we need of wa-js, and whether a bundle, or the page of a session, has it.
+"""The functions, objects and events of wa-js that we use, and the check whether a bundle or a page has them.
 
-WhatsApp changes its page and wa-js follows, without notice to us: this says what broke before a customer does.
+WhatsApp changes its page without notice, and wa-js follows. This check finds what broke before a customer does.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from services.connectors.wwebjs.browser.page import Page
 from services.connectors.wwebjs.translation.incoming import EVENTS
 
-#: Functions and how many parameters they declare, as in wa-js 4.6.
+#: Functions, and the number of parameters that they declare in wa-js 4.6.
 FUNCTIONS = {
     "WPP.on": 3,
     "WPP.chat.deleteMessage": 2,
@@ -33,7 +33,7 @@ FUNCTIONS = {
     "WPP.conn.startLinkDeviceCodeForPhoneNumber": 1,
     "WPP.contact.queryWidExists": 1,
 }
-#: What wa-js must have found in the page of WhatsApp Web.
+#: Objects that wa-js must have found in the page of WhatsApp Web.
 OBJECTS = (
     "WPP.whatsapp.ChatStore",
     "WPP.whatsapp.ContactStore",
@@ -42,7 +42,7 @@ OBJECTS = (
     "WPP.whatsapp.Stream",
     "WPP.whatsapp.lidPnCache",
 )
-#: Events by which a session knows its state; beside those of messages.
+#: Events that a session needs to know its state, beside those of messages.
 STATE_EVENTS = (
     "conn.auth_code_change",
     "conn.authenticated",
@@ -61,15 +61,15 @@ STATE_EVENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that we need."""
+    """The result for one function, object or event."""
 
     name: str
     ok: bool
-    detail: str  # what is there, or what is wrong; may be empty
+    detail: str  # may be empty
 
 
 def examine(page: Page) -> list[Finding]:
-    """Whether the page of a session has what we need. Raises `PageLost`, `CallTimeout` and `CallFailed`."""
+    """Check the page of a session. Raises `PageLost`, `CallTimeout` and `CallFailed`."""
     health = page.health()
     versions = f"wa-js {health.wa_js}, WhatsApp Web {health.wa_web}"
     states = f"{health.mode}, {health.socket}"
@@ -79,13 +79,13 @@ def examine(page: Page) -> list[Finding]:
 
 
 def functions(page: Page) -> list[Finding]:
-    """Whether the page has our functions, with the parameters that we know."""
+    """Check that the page has the functions, with the parameters that we know."""
     found = page.call("__wa.inspect", list(FUNCTIONS))
     return [Finding(name, found[name] == count, _difference(found[name], count)) for name, count in FUNCTIONS.items()]
 
 
 def events(bundle: str) -> list[Finding]:
-    """Whether the text of a bundle knows our events."""
+    """Check that the text of a bundle contains the events."""
     return [Finding(name, name in bundle, "") for name in sorted({*EVENTS, *STATE_EVENTS})]
 
 
@@ -96,5 +96,5 @@ def _objects(page: Page) -> list[Finding]:
 
 def _difference(found: int | str, count: int) -> str:
     if isinstance(found, str):
-        return f"there is none ({found})"
+        return f"not a function ({found})"
     return "" if found == count else f"{found} parameters instead of {count}"

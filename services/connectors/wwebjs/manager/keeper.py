@@ -1,4 +1,4 @@
-"""Starts, stops and watches the sessions of this machine, on a thread of a process."""
+"""The thread that supervises the sessions of this machine, in one process at a time."""
 
 import contextlib
 import socket
@@ -10,39 +10,41 @@ import structlog
 from bisnesctl.errors import BisnesError
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.manager import store
-from services.connectors.wwebjs.manager.supervise import SessionSupervisor
-from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
-from services.database.listen import notifications
+from services.connectors.wwebjs.manager.session_supervisor import SessionSupervisor
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, announcements
 from services.runtime.heartbeat import Counters
-from services.wakeups.notifier import Notifier
+from services.wakeups import Notifier
 
-#: What announces a number, a start, a stop, a block, a new state.
+#: The PostgreSQL channels that announce new bots, starts, stops, blocks and states.
 CHANNELS = ("bisnes_config", "bisnes_sessions")
-#: Seconds after which what could not be done is tried again, and for which the lead is waited for.
-PAUSE = 1.0
+#: The pause after a failure, and between two attempts to take the lead.
+RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
 
 
 class Keeper:
-    """Looks after the sessions on a thread of its own, as long as no other manager of this machine does."""
+    """Supervises the sessions on a thread of its own, unless another process of this machine does."""
 
-    def __init__(self, database: Database, discovery: SessionSupervisor, counters: Counters, interval: float) -> None:
-        """`interval`: seconds between two looks at the sessions that run."""
-        self._database, self._discovery, self._counters, self._interval = database, discovery, counters, interval
+    def __init__(self, database: Database, supervisor: SessionSupervisor, counters: Counters, interval: float) -> None:
+        """`interval`: seconds between two looks at the running sessions."""
+        self._database = database
+        self._supervisor = supervisor
+        self._counters = counters
+        self._interval = interval
         self._standing_by = False
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._keep_on, name="keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def start(self) -> None:
-        """Begin; returns at once."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Begin nothing more; what is under way ends by itself, and harms nobody where it is cut off."""
+        """Begin nothing more. A round that is under way may be cut off without harm."""
         self._stopped.set()
 
-    def _keep_on(self) -> None:
+    def _run(self) -> None:
         while not self._stopped.is_set():
             try:
                 with contextlib.closing(self._database.connect()) as connection:
@@ -50,21 +52,22 @@ class Keeper:
             except (DatabaseUnavailable, DatabaseError, BisnesError) as error:
                 self._wait_because(str(error).strip())
             except Exception as error:
-                log.exception("looking after the sessions failed, trying again")
-                self._wait_because(f"looking after the sessions failed: {error}")
+                log.exception("keeper.failed")
+                self._wait_because(f"the supervision of the sessions failed: {error}")
 
     def _wait_because(self, reason: str) -> None:
         if self._counters.degraded != reason:
-            log.warning("the sessions run on, but nobody starts or stops them", reason=reason)
+            log.warning("keeper.waiting", reason=reason, effect="sessions run on, but none is started or stopped")
         self._counters.degraded = reason
-        self._stopped.wait(PAUSE)
+        self._stopped.wait(RETRY_SECONDS)
 
     def _stand_by(self) -> None:
-        """All is well: one process takes over from another, or a rollout has both."""
+        """Wait for the lead, which is no failure: another process is about to end, or a rollout has both."""
         if not self._standing_by:
-            log.info("another process looks after the sessions of this machine, waiting until it ends")
-        self._standing_by, self._counters.degraded = True, None
-        self._stopped.wait(PAUSE)
+            log.info("keeper.standing_by", reason="another process supervises the sessions of this machine")
+        self._standing_by = True
+        self._counters.degraded = None
+        self._stopped.wait(RETRY_SECONDS)
 
     def _lead(self, connection: Connection) -> None:
         if not store.take_lead(connection, socket.gethostname()):
@@ -72,16 +75,16 @@ class Keeper:
             return
         self._standing_by = False
         next_round = next_look = 0.0
-        for heard in notifications(self._database, CHANNELS, self._stopped):
+        for notified in announcements(self._database, CHANNELS, self._stopped):
             with self._database.connection() as working:
-                if heard or time.monotonic() >= next_round:
-                    next_round = time.monotonic() + self._discovery.round(working)
+                if notified or time.monotonic() >= next_round:
+                    next_round = time.monotonic() + self._supervisor.round(working)
                 if time.monotonic() >= next_look:
-                    self._counters.active_bots = self._discovery.look(working)
+                    self._counters.active_bots = self._supervisor.look(working)
                     next_look = time.monotonic() + self._interval
             self._counters.degraded = None
 
 
-def create_keeper(settings: Settings, database: Database, hints: Notifier, counters: Counters) -> Keeper:
-    """The keeper of a process's settings. `counters` get its health."""
-    return Keeper(database, SessionSupervisor(settings, hints), counters, settings.health_check_interval / 1000)
+def create_keeper(settings: Settings, database: Database, notifier: Notifier, counters: Counters) -> Keeper:
+    """The keeper with these settings. `counters` receive its health."""
+    return Keeper(database, SessionSupervisor(settings, notifier), counters, settings.health_check_interval / 1000)

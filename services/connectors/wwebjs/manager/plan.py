@@ -1,4 +1,4 @@
-"""What the manager does about the sessions' programs: a pure function of what is wanted and what there is."""
+"""The manager's plan for the sessions' programs: a pure function of the wanted and the existing ones."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,21 +7,21 @@ from enum import Enum
 from bisnesctl.bots.web_sessions import WebSession
 from bisnesctl.naming import session_name
 
-#: Seconds for which a session counts as one that is starting, and so as one that needs a processor for itself.
+#: How long a session counts as starting, and hence needs a CPU for itself.
 STARTING_SECONDS = 60.0
 
 
 class Program(Enum):
-    """How a session's program is in supervisord."""
+    """The state of a session's program in supervisord."""
 
-    FRESH = "fresh"  # it was not started yet
+    FRESH = "fresh"  # not started yet
     ACTIVE = "active"
-    ENDED = "ended"  # by itself, or stopped by name: the guard's business, or an operator's
+    ENDED = "ended"  # by itself or by an operator: the guard, or the operator, decides about a restart
 
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """A session that is not to run, and how it is to be shown."""
+    """A session that is not to run, and the state to publish."""
 
     session: WebSession
     state: str
@@ -30,47 +30,47 @@ class Idle:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do, in this order."""
+    """The steps, in this order."""
 
     remove: list[str] = field(default_factory=list)  # names of programs
     idle: list[Idle] = field(default_factory=list)
     start: list[WebSession] = field(default_factory=list)
-    later: bool = False  # more are to be started once those that are starting have
+    later: bool = False  # more are to be started once the current starts have ended
 
 
-def plan(sessions: Sequence[WebSession], programs: Mapping[str, Program], most: int, at_once: int) -> Plan:
-    """What makes the programs those of the sessions that are wanted and not blocked, the oldest `most` of them.
+def plan(sessions: Sequence[WebSession], programs: Mapping[str, Program], max_sessions: int, max_starts: int) -> Plan:
+    """The steps after which the wanted sessions without a block have programs, the oldest `max_sessions` of them.
 
-    `programs`: by name; `at_once`: how many may be starting at the same time.
+    `programs`: by name. `max_starts`: how many may be starting at the same time.
     """
     able = sorted((each for each in sessions if each.wanted and each.block is None), key=lambda each: each.bot_id)
-    chosen = {program_name(each): each for each in able[:most]}
+    chosen = {program_name(each): each for each in able[:max_sessions]}
     due = [each for name, each in chosen.items() if _is_due(each, programs.get(name))]
-    room = max(at_once - sum(_is_starting(each, programs.get(name)) for name, each in chosen.items()), 0)
+    room = max(max_starts - sum(_is_starting(each, programs.get(name)) for name, each in chosen.items()), 0)
     return Plan(
         remove=[name for name in programs if name not in chosen],
-        idle=[idle for each in sessions if program_name(each) not in chosen and (idle := _idle(each, most))],
+        idle=[idle for each in sessions if program_name(each) not in chosen and (idle := _idle(each, max_sessions))],
         start=due[:room],
         later=len(due) > room,
     )
 
 
-def is_elsewhere(session: WebSession, here: str, held: Collection[int], hosts: Collection[str]) -> bool:
-    """Whether a session is another machine's to start, stop and judge.
+def is_elsewhere(session: WebSession, here: str, locked: Collection[int], hosts: Collection[str]) -> bool:
+    """Whether a session belongs to another machine.
 
-    `held`: bots whose lock a process has; `hosts`: machines that show signs of life. If the machine of its last run
-    is gone, it may be started here.
+    `locked`: bots whose lock is held by a process; `hosts`: machines that are alive. If the machine of its last run is
+    gone, the session may be started here.
     """
-    return session.host not in (None, here) and (session.bot_id in held or session.host in hosts)
+    return session.host not in (None, here) and (session.bot_id in locked or session.host in hosts)
 
 
 def program_name(session: WebSession) -> str:
-    """What supervisord calls its program."""
+    """The name of its program in supervisord."""
     return session_name(session.company, session.phone)
 
 
 def _is_due(session: WebSession, program: Program | None) -> bool:
-    """Whether it is to be started; what ended is, where somebody asked for a start since."""
+    """Whether it is to be started. A program that ended is started only if a start was requested since."""
     if program is Program.ENDED:
         return session.started_at is None
     return program is not Program.ACTIVE
@@ -79,28 +79,28 @@ def _is_due(session: WebSession, program: Program | None) -> bool:
 def _is_starting(session: WebSession, program: Program | None) -> bool:
     if program is not Program.ACTIVE or session.state not in ("STOPPED", "STARTING"):
         return False
-    # A start in the future is none: the database's clock was set back since.
+    # A start in the future does not count: the database's clock was set back since.
     return session.ages.start is None or 0 <= session.ages.start < STARTING_SECONDS
 
 
-def _idle(session: WebSession, most: int) -> Idle | None:
-    """How one that is not to run is to be shown, where it is shown otherwise."""
+def _idle(session: WebSession, max_sessions: int) -> Idle | None:
+    """The state to publish of a session that is not to run; None if it is published already."""
     if session.block is not None:
         return None if session.state == "FAILED" else Idle(session, "FAILED", session.block.reason)
     if not session.wanted:
         return None if session.state == "STOPPED" else Idle(session, "STOPPED", "an operator stopped it")
-    reason = f"{most} sessions run already (MAX_SESSIONS): stop another one, or raise it in .env"
-    told = session.state == "STOPPED" and session.reason == reason
-    return None if told else Idle(session, "STOPPED", reason)
+    reason = f"{max_sessions} sessions run already (MAX_SESSIONS): stop another one, or raise it in .env"
+    published = session.state == "STOPPED" and session.reason == reason
+    return None if published else Idle(session, "STOPPED", reason)
 
 
-def fattest(
+def session_to_recycle(
     sessions: Sequence[WebSession], limit: float, recycled: Collection[int], busy: Collection[int]
 ) -> WebSession | None:
-    """The session whose browser is to be renewed because all together use more than `limit` MB; None where none is.
+    """The session whose browser is renewed because all sessions together use more than `limit` MB; None if none is.
 
-    One after the other, so that it shows what is enough: none while a bot's session was `recycled` a short while ago.
-    Where there is one, it is one for which no messages wait (`busy`).
+    Browsers are renewed one at a time, to see whether one is enough: none while a session was just `recycled`. Of the
+    sessions with the most memory, one without messages in its queue (`busy`) comes first.
     """
     running = [each for each in sessions if each.runs and each.memory_mb]
     total = sum(each.memory_mb or 0 for each in running)

@@ -1,25 +1,25 @@
-"""The thread that owns a session's browser, for the life of one browser: events, commands, looks, then work.
+"""The loop of the thread that owns a session's browser, for the life of one browser.
 
-What to do is decided by `states.Course`; here it is done.
+Each turn handles events, commands, a look at the page, then one step of a page task. `StateMachine` decides, and the
+loop carries out its actions.
 """
 
 import queue
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from services.connectors.wwebjs.browser.browser import Browser
-from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Health, PageLost
+from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Health, Page, PageLost
 from services.connectors.wwebjs.browser.page_events import Lost, PageEvent
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.browser.session_clock import clock
 from services.connectors.wwebjs.session.event_recorder import EventRecorder
-from services.connectors.wwebjs.session.page_task import PageTask
-from services.connectors.wwebjs.session.status_store import AWAY, StatusStore
+from services.connectors.wwebjs.session.status_store import UNAVAILABLE, StatusStore
 from services.connectors.wwebjs.states.state_machine import (
-    SOON,
+    CHANGING_LOOK_SECONDS,
     Action,
     Do,
     End,
@@ -31,38 +31,56 @@ from services.connectors.wwebjs.states.state_machine import (
     StateMachine,
 )
 
-#: Seconds that the page has to answer a look.
-LOOK_DEADLINE = 5.0
-#: Seconds that an idle turn waits for an event: what is to be sent waits so long at most.
-IDLE = 0.02
-#: Seconds between two looks whether the number is still ours, two weighings, and two tries to reach the database.
-OWN, WEIGH, AGAIN = 2.0, 9.0, 1.0
-#: Seconds for which a QR code is shown as valid; WhatsApp changes the first after 60 and later ones after 20.
-QR_LIFE = 60.0
+#: The limit for the page to answer a look.
+LOOK_TIMEOUT_SECONDS = 5.0
+#: How long an idle turn waits for an event, and hence the longest delay of a message that is to be sent.
+IDLE_SECONDS = 0.02
+#: The time between two checks of the bot's lock.
+LOCK_CHECK_SECONDS = 2.0
+#: The time between two measurements of memory.
+MEMORY_CHECK_SECONDS = 9.0
+#: The pause before a write to the database is retried.
+DATABASE_RETRY_SECONDS = 1.0
+#: How long a QR code is shown as valid. WhatsApp replaces the first one after 60 seconds, later ones after 20.
+QR_VALID_SECONDS = 60.0
 
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
+class PageTask(Protocol):
+    """Work that needs the page, in small steps. Only the thread of the browser loop calls it."""
+
+    def turn(self, page: Page) -> bool:
+        """Take one step if one is due; returns whether there was one.
+
+        Raises `PageLost` and `CallTimeout`: then the loop looks at the page before it calls again.
+        """
+
+    def paused(self) -> None:
+        """The session no longer works. Called once each time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hooks:
-    """What the owner needs of its session; all are called by its thread."""
+    """The functions that the loop needs of its session. The loop's thread calls them."""
 
     stopping: Callable[[], bool]
-    working: Callable[[bool], None]  # from now on, or not any more
-    idle: Callable[[], bool]  # whether nothing is in hand
+    set_working: Callable[[bool], None]
+    idle: Callable[[], bool]  # whether no message is in hand
     memory_mb: Callable[[Browser], float]
-    commands: Callable[["BrowserLoop"], None]  # do those that are waiting
-    locked: Callable[[], bool]  # whether the number is still ours alone
-    begin: Callable[[str, float], None] = lambda _name, _deadline: None  # what it is at, and the deadline of that
+    handle_commands: Callable[["BrowserLoop"], None]
+    lock_held: Callable[[], bool]  # whether no other process serves the bot
+    begin: Callable[[str, float], None] = lambda _step, _deadline: None  # a step begins, with a deadline in seconds
     bound_number: Callable[[], str | None] = lambda: None  # digits of the only number that may be linked; None: any
 
 
 class _Finished(Exception):
-    """The browser is served no more."""
+    """The loop of this browser ends."""
 
     def __init__(self, end: End, reason: str) -> None:
         super().__init__(reason)
-        self.end, self.reason = end, reason
+        self.end = end
+        self.reason = reason
 
 
 @dataclass(slots=True)
@@ -70,34 +88,32 @@ class BrowserLoop:
     """Serves one browser until it ends."""
 
     browser: Browser
-    register: StatusStore
+    status: StatusStore
     recorder: EventRecorder
     profile: Profile
-    works: Sequence[PageTask]
+    tasks: Sequence[PageTask]
     limits: Limits
     hooks: Hooks
     past: Past = field(default_factory=Past)
     clock: Callable[[], float] = clock.now
-    course: StateMachine = field(init=False)
-    asked: End | None = None  # what a command asked for
-    _health: Health | None = None  # as it was seen last
-    _memory_mb: float = 0.0
-    _untold: Show | None = None  # what the database was not there for
+    machine: StateMachine = field(init=False)
+    requested_end: End | None = None  # by a command
+    _health: Health | None = None  # the page's last report
+    _unpublished: Show | None = None  # a state that waits for the database
     _unstored: list[PageEvent] = field(default_factory=list)
-    _bound_known: bool = False  # whether its course knows the number that it is bound to
-    _due: dict[str, float] = field(default_factory=dict)  # when what is done now and then is to be done next
+    _bound_number_known: bool = False  # whether the machine knows the number that the bot is bound to
+    _due: dict[str, float] = field(default_factory=dict)  # when regular work, or a retry, is due
 
     def __post_init__(self) -> None:
-        """Its course begins now."""
-        self.course = StateMachine(self.limits, self.past, self.clock())
+        self.machine = StateMachine(self.limits, self.past, self.clock())
 
     @property
-    def up(self) -> float | None:
-        """Seconds since its course came up; None: it did not."""
-        return None if self.course.up_at is None else self.clock() - self.course.up_at
+    def up_seconds(self) -> float | None:
+        """How long the browser has been up; None: it did not come up."""
+        return None if self.machine.up_at is None else self.clock() - self.machine.up_at
 
     def serve(self) -> tuple[End, str]:
-        """Serve it; returns why it ended, and the reason for people."""
+        """Serve the browser; returns why it ended, and a readable reason."""
         try:
             while True:
                 self._turn()
@@ -106,74 +122,72 @@ class BrowserLoop:
         except PageLost as error:
             return End.LOST, error.reason
         finally:
-            self.hooks.working(False)
+            self.hooks.set_working(False)
 
-    def ask(self, end: End) -> None:
-        """End it at the end of this turn: a command says so."""
-        self.asked = end
+    def request_end(self, end: End) -> None:
+        """End the loop after this turn, because of a command."""
+        self.requested_end = end
 
     def look_soon(self) -> None:
-        """Have the next look come at once."""
-        self.course.look_soon(self.clock())
+        """Look at the page as soon as possible."""
+        self.machine.look_soon(self.clock())
 
     def _turn(self) -> None:
         self.hooks.begin("a turn", 0.0)
         if self.hooks.stopping():
-            raise _Finished(End.STOP, "it was told to stop")
-        self._listen()
-        self._store()
+            raise _Finished(End.STOP, "the process is to stop")
+        self._receive_events()
+        self._store_events()
         try:
             self._serve_page()
         except PageLost:
             if self.browser.lost is not None or self.browser.driver_alive:
                 raise
-            log.warning("the driver ended, the next look attaches another one")
-            self._note(None)
-        self._tell()
-        if self._is_due("own", OWN) and not self.hooks.locked():
-            raise _Finished(End.TAKEN, "another process has the number")
+            log.warning("browser.driver_ended", effect="the next call attaches another one")
+            self._note_look(None)
+        self._publish()
+        if self._is_due("lock", LOCK_CHECK_SECONDS) and not self.hooks.lock_held():
+            raise _Finished(End.ELSEWHERE, "another process serves this bot")
 
     def _serve_page(self) -> None:
-        self.hooks.commands(self)
-        if self.asked is not None:
-            raise _Finished(self.asked, "an operator asked for it")
-        if self.clock() >= self.course.due:
-            self._look() if self.course.opened else self._open()
-        if not (self.course.works and self._work()) and self.hooks.idle():
-            self._do(self.course.rest())
+        self.hooks.handle_commands(self)
+        if self.requested_end is not None:
+            raise _Finished(self.requested_end, "an operator asked for it")
+        if self.clock() >= self.machine.due:
+            self._look() if self.machine.opened else self._open()
+        if not (self.machine.works and self._work()) and self.hooks.idle():
+            self._act_all(self.machine.note_idle())
 
     # --- Events --------------------------------------------------------------------------------------------------
 
-    def _listen(self) -> None:
-        """Take note of what the page told."""
-        wait = IDLE
+    def _receive_events(self) -> None:
+        timeout = IDLE_SECONDS
         while True:
             try:
-                event = self.browser.events.get(timeout=wait) if wait else self.browser.events.get_nowait()
+                event = self.browser.events.get(timeout=timeout) if timeout else self.browser.events.get_nowait()
             except queue.Empty:
                 return
-            wait = 0.0
+            timeout = 0.0
             if isinstance(event, Lost):
                 raise PageLost(event.reason)
             if event.name == "bridge.error":
-                log.warning("an event of the page could not be read", about=event.data)
+                log.warning("page.event_unreadable", about=event.data)
             self._unstored.append(event)
-            self._do(self.course.hear(event.name, event.data, self.clock()))
+            self._act_all(self.machine.hear(event.name, event.data, self.clock()))
 
-    def _store(self) -> None:
-        """Store what was told, then let the page forget it.
+    def _store_events(self) -> None:
+        """Store events, then let the page drop them.
 
-        It is kept while the database is away, and until the page is known to be of the bot's number.
+        They are kept while the database is unavailable, and until the page is known to belong to the bot's number.
         """
-        if not (self._unstored and self._bound_known and self.course.identified) or self.clock() < self._due.get(
-            "store", 0.0
-        ):
+        known = self._bound_number_known and self.machine.identified
+        if not (self._unstored and known) or self.clock() < self._due.get("store", 0.0):
             return
         try:
             self.recorder.record(self._unstored)
-        except AWAY as error:
-            log.warning("events are kept until the database is back", events=len(self._unstored), reason=str(error))
-            self._due["store"] = self.clock() + AGAIN
+        except UNAVAILABLE as error:
+            log.warning("page.events_kept", events=len(self._unstored), reason=str(error))
+            self._due["store"] = self.clock() + DATABASE_RETRY_SECONDS
             return
         last = self._unstored[-1]
         self._unstored = []
@@ -182,73 +196,72 @@ class BrowserLoop:
     # --- The page ------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        """Open the page, which may be out of reach."""
         try:
             self.browser.open()
             refusal = None
         except (CallFailed, CallTimeout) as error:
             refusal = str(error)
-            if isinstance(error, CallTimeout) and not self.browser.answers(LOOK_DEADLINE):
+            if isinstance(error, CallTimeout) and not self.browser.answers(LOOK_TIMEOUT_SECONDS):
                 raise PageLost("the browser does not answer while it loads the page") from error
-        self._do(self.course.open(refusal, self.clock()))
-        if refusal is not None and self._is_due("weigh", WEIGH):
-            self._weigh()
+        self._act_all(self.machine.open(refusal, self.clock()))
+        if refusal is not None and self._is_due("memory", MEMORY_CHECK_SECONDS):
+            self._check_memory()
 
     def _look(self) -> None:
         if not self._learn_bound_number():
             return
-        before = self.course.view
-        self._note(self._ask_health())
-        if self._is_due("weigh", WEIGH) or self.course.view is not before:
-            self._weigh()
+        before = self.machine.page
+        self._note_look(self._read_health())
+        if self._is_due("memory", MEMORY_CHECK_SECONDS) or self.machine.page is not before:
+            self._check_memory()
 
     def _learn_bound_number(self) -> bool:
-        """Whether the number that the bot is bound to is known: before that, the page is not believed to work."""
-        if not self._bound_known:
+        """Whether the number that the bot is bound to is known. Until then the page must not work."""
+        if not self._bound_number_known:
             try:
-                self.course.bound = self.hooks.bound_number()
-            except AWAY as error:
-                log.warning("the bot's number is not known yet", reason=str(error))
-                self.course.due = self.clock() + AGAIN
+                self.machine.bound = self.hooks.bound_number()
+            except UNAVAILABLE as error:
+                log.warning("session.bound_number_unknown", reason=str(error))
+                self.machine.due = self.clock() + DATABASE_RETRY_SECONDS
                 return False
-            self._bound_known = True
+            self._bound_number_known = True
         return True
 
-    def _note(self, health: Health | None) -> None:
+    def _note_look(self, health: Health | None) -> None:
         self._health = health
-        self._do(self.course.look(health, self.profile.linked, self.clock()))
+        self._act_all(self.machine.look(health, self.profile.linked, self.clock()))
 
-    def _ask_health(self) -> Health | None:
-        """What the page says of itself; None where it does not answer."""
+    def _read_health(self) -> Health | None:
+        """The page's report on itself; None if it does not answer."""
         try:
-            return self.browser.page.health(LOOK_DEADLINE)
+            return self.browser.page.health(LOOK_TIMEOUT_SECONDS)
         except (CallTimeout, CallFailed) as error:
-            log.warning("the page does not say how it is", reason=str(error))
+            log.warning("page.health_failed", reason=str(error))
             return None
 
-    def _weigh(self) -> None:
-        """Measure its memory, and write down that it lives."""
-        self._memory_mb = self.hooks.memory_mb(self.browser)
+    def _check_memory(self) -> None:
+        """Measure the memory, and write the heartbeat."""
+        memory_mb = self.hooks.memory_mb(self.browser)
         health = self._health
         versions = {"waJs": health.wa_js, "waWeb": health.wa_web} if health else {}
         known = {name: value for name, value in versions.items() if value}
         try:
-            self.register.beat(self.course.works and not self.course.silent, self._memory_mb, known)
-        except AWAY as error:
-            log.warning("the heartbeat cannot be written", reason=str(error))
-        self._do(self.course.weigh(self._memory_mb))
+            self.status.heartbeat(self.machine.works and not self.machine.silent, memory_mb, known)
+        except UNAVAILABLE as error:
+            log.warning("session.heartbeat_failed", reason=str(error))
+        self._act_all(self.machine.note_memory(memory_mb))
 
     def _work(self) -> bool:
-        """A piece of work; whether there was any."""
+        """Take one step of a page task; returns whether one was due."""
         try:
-            return any(work.turn(self.browser.page) for work in self.works)
+            return any(task.turn(self.browser.page) for task in self.tasks)
         except CallTimeout as error:
-            log.warning("a call of the page took too long, looking how it is", reason=str(error))
+            log.warning("page.call_timed_out", reason=str(error))
             self.look_soon()
         return True
 
     def _is_due(self, what: str, seconds: float) -> bool:
-        """Whether something that is done every so many seconds is to be done now."""
+        """Whether work that is repeated every `seconds` is due; if so, it is due again `seconds` later."""
         now = self.clock()
         if now < self._due.get(what, 0.0):
             return False
@@ -257,65 +270,65 @@ class BrowserLoop:
 
     # --- Actions -------------------------------------------------------------------------------------------------
 
-    def _do(self, actions: Iterable[Action]) -> None:
+    def _act_all(self, actions: Iterable[Action]) -> None:
         for action in actions:
             self._act(action)
 
     def _act(self, action: Action) -> None:
         match action:
             case Finish(end, reason):
-                if end is End.WRONG_NUMBER:  # whoever scanned the code is not ours
+                if end is End.WRONG_NUMBER:  # the events belong to another number
                     self._unstored = []
-                    self._ask_page("WPP.conn.logout")
+                    self._call_page("WPP.conn.logout")
                 raise _Finished(end, reason)
             case Show():
-                self._untold = action
-                self._tell()
+                self._unpublished = action
+                self._publish()
             case Do.REST | Do.WORK:
-                self.hooks.working(action is Do.WORK)
+                self.hooks.set_working(action is Do.WORK)
             case Do.SHOW_QR:
                 self._show_qr()
             case Do.REFRESH_QR:
-                self._ask_page("WPP.conn.refreshQR")
-                self.course.look_soon(self.clock() + SOON)
+                self._call_page("WPP.conn.refreshQR")
+                self.machine.look_soon(self.clock() + CHANGING_LOOK_SECONDS)
             case Do.TAKE_OVER:
-                log.warning("taking the session back", times=len(self.past.takeovers))
-                self._ask_page("__wa.takeOver")
+                log.warning("session.taken_over", times=len(self.past.takeovers))
+                self._call_page("__wa.takeOver")
             case Do.MARK_LINKED:
-                self.profile.mark(self._number() or "")
+                self.profile.mark_linked(self._number() or "")
 
-    def _ask_page(self, function: str) -> Any:
-        """What a function of the page gives; None where it fails, which the next look says more of."""
+    def _call_page(self, function: str) -> Any:
+        """The result of a function of the page; None if it fails. The next look shows why."""
         try:
-            return self.browser.page.call(function, deadline=LOOK_DEADLINE)
+            return self.browser.page.call(function, deadline=LOOK_TIMEOUT_SECONDS)
         except (CallTimeout, CallFailed) as error:
-            log.warning("the page cannot do what it is asked for", function=function, reason=str(error))
+            log.warning("page.call_failed", function=function, reason=str(error))
             return None
 
-    def _tell(self) -> None:
-        """Tell everybody what is to be told; the database may be away, then it is told as soon as it is back."""
-        if self._untold is None or self.clock() < self._due.get("tell", 0.0):
+    def _publish(self) -> None:
+        """Publish the state; if the database is unavailable, a later turn retries."""
+        if self._unpublished is None or self.clock() < self._due.get("publish", 0.0):
             return
-        show = self._untold
+        show = self._unpublished
         number = self._number() if show.state is State.WORKING else None
         try:
-            self.register.change(show.state, show.reason, show.event, number)
-        except AWAY as error:
-            log.warning("the session's state cannot be told yet", state=str(show.state), reason=str(error))
-            self._due["tell"] = self.clock() + AGAIN
+            self.status.change(show.state, show.reason, show.event, number)
+        except UNAVAILABLE as error:
+            log.warning("session.state_unpublished", state=str(show.state), reason=str(error))
+            self._due["publish"] = self.clock() + DATABASE_RETRY_SECONDS
             return
-        self._untold = None
+        self._unpublished = None
 
     def _number(self) -> str | None:
-        """Digits of the number that it is linked to."""
+        """Digits of the linked number."""
         return self._health.number if self._health else None
 
     def _show_qr(self) -> None:
-        text = self._ask_page("__wa.qr")
+        text = self._call_page("__wa.qr")
         if text is None:
-            self.course.look_soon(self.clock() + SOON)
+            self.machine.look_soon(self.clock() + CHANGING_LOOK_SECONDS)
             return
         try:
-            self.register.show_qr(text, QR_LIFE)
-        except AWAY as error:
-            log.warning("the QR code cannot be shown", reason=str(error))
+            self.status.show_qr(text, QR_VALID_SECONDS)
+        except UNAVAILABLE as error:
+            log.warning("session.qr_unpublished", reason=str(error))

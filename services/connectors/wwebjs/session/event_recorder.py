@@ -1,4 +1,4 @@
-"""What the page tells of messages is stored as it came before it is forgotten there; the inbox reads it afterwards."""
+"""Stores the page's events about messages unchanged, before the page may drop them; the inbox applies them later."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,20 +13,22 @@ from services.database.connection import Database
 
 _STORE = """
 INSERT INTO webhook_inbox (process_name, body, bot_id)
-SELECT 'wwebjs', body, %s FROM unnest(%s::bytea[]) WITH ORDINALITY AS told (body, n) ORDER BY n"""
+SELECT 'wwebjs', body, %s FROM unnest(%s::bytea[]) WITH ORDINALITY AS events (body, n) ORDER BY n"""
 
 
 class EventRecorder:
     """Stores the events of one bot's page."""
 
     def __init__(self, database: Database, bot_id: int, stored: Callable[[], None]) -> None:
-        """`stored`: called after each commit, for the inbox to look; it must return at once."""
-        self._database, self._bot_id, self._stored = database, bot_id, stored
+        """`stored`: called after each commit, to wake the inbox; it must return at once."""
+        self._database = database
+        self._bot_id = bot_id
+        self._stored = stored
 
     def record(self, events: Sequence[PageEvent]) -> None:
-        """Store those that tell of messages or calls, in their order and one commit.
+        """Store those about messages or calls, in their order and in one commit.
 
-        Raises `DatabaseUnavailable` and `DatabaseError`; nothing may be acknowledged to the page then.
+        Raises `DatabaseUnavailable` and `DatabaseError`; then no event may be acknowledged to the page.
         """
         self.store(
             [
@@ -36,18 +38,18 @@ class EventRecorder:
             ]
         )
 
-    def store(self, told: list[dict[str, Any]]) -> None:
-        """Store what the page answered when it was asked, in the form of events. Raises like `record`."""
-        if not told:
+    def store(self, events: list[dict[str, Any]]) -> None:
+        """Store events as JSON objects, such as those of the catch-up. Raises like `record`."""
+        if not events:
             return
-        bodies = [psycopg2.Binary(_written(each)) for each in told]
+        bodies = [psycopg2.Binary(_json(event)) for event in events]
         with self._database.connection() as connection, connection.cursor() as cursor:
             cursor.execute(_STORE, (self._bot_id, bodies))
         self._stored()
 
 
-def _written(told: dict[str, Any]) -> bytes:
+def _json(event: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(told)
-    except TypeError:  # halves of surrogate pairs and numbers beyond 64 bits, which JSON may have
-        return json.dumps(told).encode()
+        return orjson.dumps(event)
+    except TypeError:  # halves of surrogate pairs and integers beyond 64 bits are valid JSON, but not for orjson
+        return json.dumps(event).encode()

@@ -1,4 +1,4 @@
-"""Files that came in are fetched by the page, which deciphers them, and kept."""
+"""Downloads of received files through the page, which decrypts them, into our store."""
 
 import contextlib
 import tempfile
@@ -14,74 +14,82 @@ from services.media import pending
 from services.media.pending import PendingMedia
 from services.media.store import MediaError, MediaStore, MediaTooLarge
 
-#: Seconds for one file, during which the page does nothing else for us, and between two looks for files.
-DEADLINE, LOOK = 60.0, 1.0
+#: The limit for one file. Meanwhile the page does nothing else for us.
+DOWNLOAD_TIMEOUT_SECONDS = 60.0
+#: The pause between two looks for due files.
+POLL_SECONDS = 1.0
 
 log = structlog.get_logger()
 
 
 class MediaDownloads:
-    """A session's work: one file after another, each kept on a thread of its own while the page goes on."""
+    """A page task: downloads one file at a time, and stores it on a thread of its own while the page continues."""
 
     def __init__(self, database: Database, bot_id: int, store: MediaStore, limit: int, folder: Path) -> None:
-        """`limit`: bytes of a file, at most; `folder`: of this bot alone, for files on their way; it is emptied."""
-        self._database, self._bot_id, self._store, self._limit, self._folder = database, bot_id, store, limit, folder
-        self._next = 0.0  # seconds of the monotonic clock
-        self._keeping: threading.Thread | None = None
+        """`limit`: the maximum size of a file in bytes. `folder`: for temporary files of this bot; it is emptied."""
+        self._database = database
+        self._bot_id = bot_id
+        self._store = store
+        self._limit = limit
+        self._folder = folder
+        self._next = 0.0  # the time of the next look, by the monotonic clock
+        self._storing: threading.Thread | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.iterdir():
-            left.unlink()
+        for leftover in folder.iterdir():
+            leftover.unlink()
 
     def turn(self, page: Page) -> bool:
-        """Fetch the file that is due longest; returns whether there was any. May raise `PageLost`, `CallTimeout`."""
-        if time.monotonic() < self._next or (self._keeping is not None and self._keeping.is_alive()):
+        """Download the file that is due longest; returns whether there was one. Raises `PageLost`, `CallTimeout`."""
+        if time.monotonic() < self._next or (self._storing is not None and self._storing.is_alive()):
             return False
         try:
             with self._database.connection() as connection:
                 task = pending.claim(connection, "bot_id = %(bot)s", {"bot": self._bot_id})
         except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("the database is away, files are fetched later", reason=str(error).strip())
+            log.warning("download.postponed", bot=self._bot_id, reason=str(error).strip())
             task = None
         if task is None:
-            self._next = time.monotonic() + LOOK
+            self._next = time.monotonic() + POLL_SECONDS
             return False
-        self._fetch(page, task)
+        self._download(page, task)
         return True
 
     def paused(self) -> None:
-        """Nothing: what was fetched is kept all the same."""
+        """A downloaded file is still stored."""
 
-    def _fetch(self, page: Page, task: PendingMedia) -> None:
+    def _download(self, page: Page, task: PendingMedia) -> None:
         try:
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as made:
-                path = Path(made.name)
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as created:
+                path = Path(created.name)
         except OSError as error:
             self._fail(task, str(error))
             return
         try:
             blob = page.download(
-                "WPP.chat.downloadMedia", str(task.media["id"]), path=path, limit=self._limit, deadline=DEADLINE
-            )
+                "WPP.chat.downloadMedia", str(task.media["id"]), path=path, limit=self._limit,
+                deadline=DOWNLOAD_TIMEOUT_SECONDS,
+            )  # fmt: skip
         except (CallFailed, CallTimeout, PageLost, TooLarge, OSError) as error:
             path.unlink()
             self._fail(task, str(error) or type(error).__name__, for_good=isinstance(error, TooLarge))
             if isinstance(error, CallTimeout | PageLost):
                 raise
             return
-        self._keeping = threading.Thread(target=self._keep, args=(task, path, blob.mime_type), name="keep", daemon=True)
-        self._keeping.start()
+        arguments = (task, path, blob.mime_type)
+        self._storing = threading.Thread(target=self._keep, args=arguments, name="store-file", daemon=True)
+        self._storing.start()
 
-    def _keep(self, task: PendingMedia, path: Path, told: str) -> None:
+    def _keep(self, task: PendingMedia, path: Path, browser_type: str) -> None:
         try:
             if pending.is_other(path, task.media.get("sha256")):
                 self._fail(task, "the file's SHA-256 is not the one that was announced")
                 return
-            mime_type = pending.type_of(path, task.media.get("mimeType") or told)
+            mime_type = pending.type_of(path, task.media.get("mimeType") or browser_type)
             with path.open("rb") as file:
                 stored = self._store.put(task.company_id, file, mime_type, self._limit)
             with self._database.connection() as connection:
                 pending.keep(connection, task.message_id, stored, mime_type)
-            log.info("a file was stored", message=task.message_id, bot=task.bot_id, bytes=stored.size)
+            log.info("download.stored", message=task.message_id, bot=task.bot_id, bytes=stored.size)
         except MediaTooLarge as error:
             self._fail(task, str(error), for_good=True)
         except (MediaError, DatabaseUnavailable, DatabaseError, OSError) as error:
@@ -90,9 +98,9 @@ class MediaDownloads:
             path.unlink(missing_ok=True)
 
     def _fail(self, task: PendingMedia, reason: str, for_good: bool = False) -> None:
-        seconds = None if for_good or task.old else pending.backoff(task.attempt)
-        away = contextlib.suppress(DatabaseUnavailable, DatabaseError)  # it is due again when the claim's time is over
-        with away, self._database.connection() as connection:
+        seconds = None if for_good or task.old else pending.BACKOFF.pause(task.attempt)
+        unavailable = contextlib.suppress(DatabaseUnavailable, DatabaseError)  # it is due again when its claim expires
+        with unavailable, self._database.connection() as connection:
             pending.put_off(connection, task.message_id, reason, seconds)
-        told = "a file was given up" if seconds is None else "a file could not be fetched, it is tried again"
-        log.warning(told, message=task.message_id, bot=task.bot_id, attempt=task.attempt, reason=reason, after=seconds)
+        about = {"message": task.message_id, "bot": task.bot_id, "attempt": task.attempt}
+        log.warning("download.failed", **about, reason=reason, final=seconds is None, retry_in_seconds=seconds)

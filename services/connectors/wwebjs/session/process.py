@@ -1,8 +1,6 @@
-"""The process of one WhatsApp Web number: everything that it needs, connected in one place."""
+"""The process of one WhatsApp Web bot: connects everything that its session needs, and serves it."""
 
 import os
-import secrets
-import signal
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -14,13 +12,13 @@ from bisnesctl.bots import web_sessions
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import process_memory
 from bisnesctl.naming import session_name
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings
 from services.channel import Channel, tuned_for_session
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from services.connectors.wwebjs.browser.profiles import Profile, ProfileInUse
 from services.connectors.wwebjs.browser.session_clock import clock
-from services.connectors.wwebjs.sending.page_window import PageWindow
+from services.connectors.wwebjs.sending.page_sends import PageSends
 from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.connectors.wwebjs.session.bot_lock import BotLock
 from services.connectors.wwebjs.session.browser_loop import Hooks
@@ -28,27 +26,30 @@ from services.connectors.wwebjs.session.catch_up import CatchUp
 from services.connectors.wwebjs.session.command_handlers import CommandHandlers
 from services.connectors.wwebjs.session.event_recorder import EventRecorder
 from services.connectors.wwebjs.session.media_downloads import MediaDownloads
-from services.connectors.wwebjs.session.session import ExitStatus, Session, missing_programs
-from services.connectors.wwebjs.session.status_store import AWAY, StatusStore
+from services.connectors.wwebjs.session.session import ExitStatus, Session, missing_program
+from services.connectors.wwebjs.session.status_store import UNAVAILABLE, StatusStore
 from services.connectors.wwebjs.session.watchdog import Progress, Watchdog, end_process
 from services.connectors.wwebjs.states.state_machine import Limits
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
-from services.database.connection import Database, DatabaseUnavailable
+from services.database.connection import DatabaseUnavailable
 from services.media.store import media_store
 from services.message import Bot, Status
-from services.runtime import logging_setup, memory
+from services.runtime import memory
 from services.runtime.account_cache import AccountCache
-from services.runtime.heartbeat import Counters, Heartbeat
-from services.wakeups.session_wakeup import SessionWakeup, session_queue
+from services.runtime.heartbeat import Counters
+from services.runtime.process import Process
+from services.wakeups import SessionWakeup, session_queue
 
 #: Connections to PostgreSQL of one session.
-POOL = 6
-#: Seconds between two tries to reach the database, or to get the number.
-PAUSE = 1.0
-#: Seconds that a step of the owner may take beyond twice its deadline, at least: it may wait for the database as well.
+DATABASE_POOL_SIZE = 6
+#: The pause between two attempts to reach the database, or to acquire the lock or the profile.
+RETRY_SECONDS = 1.0
+#: How long one wait for a wake-up lasts.
+WAKEUP_WAIT_SECONDS = 1.0
+#: The shortest time that a step may take beyond twice its deadline, since it may also wait for the database.
 STEP_MARGIN_SECONDS = 60.0
-#: Seconds for what is in hand at the end.
-STOP_TIMEOUT = 5.0
+#: The limit for the messages that are in hand when the process stops.
+STOP_TIMEOUT_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -56,97 +57,100 @@ log = structlog.get_logger()
 
 
 def run(company: str, phone: int) -> int:
-    """Serve the number until SIGTERM or SIGINT; returns the exit status."""
-    settings = load()
-    logging_setup.configure(settings.log_level)
-    stopping = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stopping.set())
-    with ProcessHealth(settings, os.environ.get("BISNES_INSTANCE", session_name(company, phone))) as health:
-        return _run(settings, company, phone, health, stopping)
+    """Serve the bot until SIGTERM or SIGINT; returns the exit status."""
+    process = Process.from_environment(session_name(company, phone), lambda _: DATABASE_POOL_SIZE)
+    process.stop_on_signals()
+    with ProcessHealth(process) as health:
+        return _run(process, company, phone, health)
 
 
-def _run(settings: Settings, company: str, phone: int, health: "ProcessHealth", stopping: threading.Event) -> int:
-    directory = AccountCache(health.database)
-    directory.start()
-    bot = _insist(health, stopping, lambda: directory.bot(company, phone))
+def _run(process: Process, company: str, phone: int, health: "ProcessHealth") -> int:
+    settings, accounts, stopping = process.settings, process.accounts, process.stopping
+    bot = _with_database(health, stopping, lambda: accounts.bot(company, phone))
     if stopping.is_set():
         return ExitStatus.STOPPED
     if bot is None or bot.process_name != "wwebjs":
-        log.error("there is no such WhatsApp Web number: see `bisnesctl bots list`", company=company, phone=phone)
+        log.error("session.unknown_bot", company=company, phone=phone, advice="see `bisnesctl bots list`")
         return ExitStatus.MISCONFIGURED
     lock = BotLock(health.database, bot.id)
-    if not _take(lock, health, stopping):
+    if not _acquire(lock, health, stopping):
         return ExitStatus.STOPPED
     try:
-        profile = _take_profile(settings, bot, health, stopping)
+        profile = _acquire_profile(settings, bot, health, stopping)
         if profile is None:
             return ExitStatus.STOPPED
-        return Wired(settings, directory, bot, lock, profile, health).run(stopping)
+        return SessionProcess(settings, accounts, bot, lock, profile, health).run(stopping)
     except ConfigError as error:
-        log.error("the session cannot start", reason=str(error))
+        log.error("session.misconfigured", reason=str(error))
         return ExitStatus.MISCONFIGURED
     finally:
         lock.release()
 
 
-def _take(lock: BotLock, health: "ProcessHealth", stopping: threading.Event) -> bool:
-    """Wait until the number is ours; False where it is to stop before. Another process that has it is no failure."""
-    return _wait_for(lambda: _insist(health, stopping, lock.take), "another process has this number", health, stopping)
+def _acquire(lock: BotLock, health: "ProcessHealth", stopping: threading.Event) -> bool:
+    """Wait for the bot's lock; False if the process is to stop before. It is no failure if another process has it."""
+    return _wait_for(
+        lambda: _with_database(health, stopping, lock.acquire), "another process serves this bot", health, stopping
+    )
 
 
-def _take_profile(settings: Settings, bot: Bot, health: "ProcessHealth", stopping: threading.Event) -> Profile | None:
-    """The bot's profile, once no other process has it; None where it is to stop before."""
-    taken: list[Profile] = []
+def _acquire_profile(
+    settings: Settings, bot: Bot, health: "ProcessHealth", stopping: threading.Event
+) -> Profile | None:  # fmt: skip
+    """Wait for the bot's profile; None if the process is to stop before."""
+    acquired: list[Profile] = []
 
-    def take() -> bool:
+    def acquire() -> bool:
         try:
-            taken.append(Profile(settings.profile_dir, bot.company_id, bot.phone_index))
+            acquired.append(Profile(settings.profile_dir, bot.company_id, bot.phone_index))
         except ProfileInUse:
             return False
         return True
 
-    _wait_for(take, "another process has its browser's profile", health, stopping)
-    return taken[0] if taken else None
+    _wait_for(acquire, "another process uses its browser's profile", health, stopping)
+    return acquired[0] if acquired else None
 
 
 def _wait_for(
     attempt: Callable[[], bool | None], reason: str, health: "ProcessHealth", stopping: threading.Event
 ) -> bool:  # fmt: skip
-    """Whether it succeeds before the process is to stop; why it waits is shown meanwhile."""
+    """Whether it succeeds before the process is to stop. Meanwhile the health shows the reason."""
     while not stopping.is_set():
         if attempt():
-            health.waits(None)
+            health.set_waiting(None)
             return True
-        health.waits(reason)
-        stopping.wait(PAUSE)
+        health.set_waiting(reason)
+        stopping.wait(RETRY_SECONDS)
     return False
 
 
-def _insist(health: "ProcessHealth", stopping: threading.Event, action: Callable[[], T]) -> T | None:
-    """What an action gives that needs the database, however long that is away; None where it is to stop before."""
+def _with_database(health: "ProcessHealth", stopping: threading.Event, action: Callable[[], T]) -> T | None:
+    """The result of an action, retried until the database is available; None if the process is to stop before."""
     while not stopping.is_set():
         health.progress.begin("waiting for the database")
         try:
             return action()
-        except AWAY as error:
-            log.warning("waiting for the database", reason=str(error))
-            stopping.wait(PAUSE)
+        except UNAVAILABLE as error:
+            log.warning("database.unavailable", reason=str(error))
+            stopping.wait(RETRY_SECONDS)
     return None
 
 
 class ProcessHealth:
-    """What shows from the first moment that the process lives, and whether the thread that makes it moves."""
+    """The heartbeat of the process, from its first moment, and the watchdog over the current thread."""
 
-    def __init__(self, settings: Settings, instance: str) -> None:
-        self.instance = instance
-        self.database = Database(settings.database_dsn, POOL, instance)
+    def __init__(self, process: Process) -> None:
+        self.instance = process.instance
+        self.run = process.run
+        self.database = process.database
         self.counters = Counters()
-        self.progress = Progress(clock, max(2 * settings.max_heartbeat_age / 1000, STEP_MARGIN_SECONDS))
-        self._heartbeat = Heartbeat(settings, self.database, "wwebjs", instance, os.getpid(), self.counters)
-        self._watchdog = Watchdog(self.progress, lambda: self._heartbeat.database_away, self._show, self._end)
-        self._waits: str | None = None
-        self._hangs: str | None = None
+        self.progress = Progress(clock, max(2 * process.settings.max_heartbeat_age / 1000, STEP_MARGIN_SECONDS))
+        self._heartbeat = process.heartbeat("wwebjs", self.counters)
+        self._watchdog = Watchdog(
+            self.progress, lambda: self._heartbeat.database_unavailable, self._show_hang, self._end
+        )
+        self._waiting: str | None = None
+        self._hang: str | None = None
 
     def __enter__(self) -> "ProcessHealth":
         clock.start()
@@ -158,137 +162,148 @@ class ProcessHealth:
         self._watchdog.stop()
         self._heartbeat.stop()
 
-    def waits(self, reason: str | None) -> None:
-        """It waits for something, which is no failure."""
-        if reason is not None and reason != self._waits:
-            log.warning("waiting", reason=reason)
+    def set_waiting(self, reason: str | None) -> None:
+        """The process waits for something, which is no failure; None: it no longer waits."""
+        if reason is not None and reason != self._waiting:
+            log.warning("session.waiting", reason=reason)
         self.progress.begin(reason or "starting")
-        self._waits = reason
-        self._tell()
+        self._waiting = reason
+        self._update()
 
-    def _show(self, reason: str | None) -> None:
-        self._hangs = reason
-        self._tell()
+    def _show_hang(self, reason: str | None) -> None:
+        self._hang = reason
+        self._update()
 
-    def _tell(self) -> None:
-        self.counters.degraded = self._hangs or self._waits
+    def _update(self) -> None:
+        self.counters.degraded = self._hang or self._waiting
 
     def _end(self, reason: str) -> None:
         end_process(reason, ExitStatus.HUNG, self._heartbeat.write_file)
 
 
-class Wired:
-    """Everything that one number needs, connected in one place."""
+class SessionProcess:
+    """Everything that the session of one bot needs, connected."""
 
     def __init__(
         self,
         settings: Settings,
-        directory: AccountCache,
+        accounts: AccountCache,
         bot: Bot,
         lock: BotLock,
         profile: Profile,
         health: ProcessHealth,
     ) -> None:
         """Raises `ConfigError`."""
-        name = session_name(bot.company_id, bot.phone_index)
-        self._bot, self._lock, self._health, self._counters = bot, lock, health, health.counters
-        self._database = database = health.database
-        self._bell = SessionWakeup(settings.redis_dsn, bot.id)
-        profile.take(bot.id)
-        self._options = BrowserOptions.from_settings(settings, profile.path)
-        if missing := missing_programs(self._options):
-            raise ConfigError(missing)
-        self._register = StatusStore(database, bot.id, self._publish)
-        recorder = EventRecorder(database, bot.id, self._nudge_inbox)
-        window = PageWindow(DatabaseSendGuard(database), settings.wwebjs_max_messages_per_second, clock=clock.now)
-        self._sender = Channel(
-            settings, database, directory, WwebjsConnector(settings), tuned_for_session(settings, bot.id, window),
-            health.instance, secrets.token_hex(4), self._bell.heard,
-        )  # fmt: skip
-        self._sender.delivery.paused = True
-        self._gap = CatchUp(database, bot.id, recorder)
-        limit = settings.media_max_mb << 20
-        downloads = MediaDownloads(database, bot.id, media_store(settings), limit, settings.home / "downloads" / name)
-        self._works = (window, self._gap, downloads)
-        self._orders = CommandHandlers(database, bot.id)
-        self._works_now = False
-        limits = Limits(settings.session_memory_mb, settings.wwebjs_takeovers)
+        self._bot = bot
+        self._lock = lock
+        self._health = health
+        self._database = health.database
+        self._wakeup = SessionWakeup(settings.redis_dsn, bot.id)
         self._stopping = threading.Event()
-        hooks = Hooks(
-            lambda: self._stopping.is_set(), self._set_working, lambda: not self._sender.delivery.in_hand,
-            self._memory_mb, self._orders.carry_out, self._still_ours, health.progress.begin, self._bound_number,
+        self._working = False
+        profile.assign(bot.id)
+        options = BrowserOptions.from_settings(settings, profile.path)
+        if missing := missing_program(options):
+            raise ConfigError(missing)
+        self._status = StatusStore(self._database, bot.id, self._publish)
+        recorder = EventRecorder(self._database, bot.id, self._wake_inbox)
+        sends = PageSends(
+            DatabaseSendGuard(self._database), settings.wwebjs_max_messages_per_second, clock=clock.now
         )  # fmt: skip
-        self._session = Session(self._options, profile, self._register, recorder, self._works, limits, hooks)
+        self._channel = Channel(
+            settings, self._database, accounts, WwebjsConnector(settings), tuned_for_session(settings, bot.id, sends),
+            health.instance, health.run, self._wakeup.clear_marker,
+        )  # fmt: skip
+        self._channel.delivery.paused = True
+        self._catch_up = CatchUp(self._status, recorder)
+        self._commands = CommandHandlers(self._database, bot.id)
+        self._tasks = (sends, self._catch_up, self._downloads(settings))
+        limits = Limits(settings.session_memory_mb, settings.wwebjs_takeovers)
+        hooks = Hooks(
+            stopping=lambda: self._stopping.is_set(),
+            set_working=self._set_working,
+            idle=lambda: not self._channel.delivery.in_hand,
+            memory_mb=_memory_mb,
+            handle_commands=self._commands.carry_out,
+            lock_held=self._lock_held,
+            begin=health.progress.begin,
+            bound_number=self._bound_number,
+        )
+        self._session = Session(options, profile, self._status, recorder, self._tasks, limits, hooks)
 
     def run(self, stopping: threading.Event) -> ExitStatus:
-        """Serve the number on this thread."""
+        """Serve the bot on this thread."""
         self._stopping = stopping
-        if (reason := _insist(self._health, stopping, self._begin)) is not None:
-            log.error("the number is blocked: see `bisnesctl bots blocked`", reason=reason)
+        if (reason := _with_database(self._health, stopping, self._begin)) is not None:
+            log.error("session.blocked", reason=reason, advice="see `bisnesctl bots blocked`")
             return ExitStatus.GIVEN_UP
-        return self._serve()
-
-    def _begin(self) -> str | None:
-        """Note that a process of it has started; returns why it must not go on, if so."""
-        reason = self._register.block()
-        if reason is None:
-            self._register.begin()
-        return reason
-
-    def _serve(self) -> ExitStatus:
-        self._sender.start_in_background()
-        threading.Thread(target=self._hear, name="bell", daemon=True).start()
+        self._channel.start_in_background()
+        threading.Thread(target=self._wait_for_wakeups, name="wake-up", daemon=True).start()
         try:
             return self._session.run(self._stopping)
         finally:
-            self._sender.stop(STOP_TIMEOUT)
+            self._channel.stop(STOP_TIMEOUT_SECONDS)
+
+    def _downloads(self, settings: Settings) -> MediaDownloads:
+        limit = settings.media_max_mb << 20
+        folder = settings.home / "downloads" / session_name(self._bot.company_id, self._bot.phone_index)
+        return MediaDownloads(self._database, self._bot.id, media_store(settings), limit, folder)
+
+    def _begin(self) -> str | None:
+        """Record the start of the process; returns why the session is blocked, if it is."""
+        reason = self._status.block()
+        if reason is None:
+            self._status.begin()
+        return reason
 
     def _set_working(self, works: bool) -> None:
-        """Messages are claimed, and the page is asked for what was missed, while it works."""
-        if works == self._works_now:
+        """While the page works, messages are claimed and the page tasks run."""
+        if works == self._working:
             return
-        self._works_now = works
-        self._sender.delivery.paused = not works
-        self._counters.active_bots = int(works)
+        self._working = works
+        self._channel.delivery.paused = not works
+        self._health.counters.active_bots = int(works)
         if works:
             memory.trim()
-            self._gap.begin()
-            self._sender.nudge(session_queue(self._bot.id))
+            self._catch_up.begin()
+            self._channel.wake(session_queue(self._bot.id))
         else:
-            for work in self._works:
-                work.paused()
+            for task in self._tasks:
+                task.paused()
 
-    def _memory_mb(self, browser: Browser) -> float:
-        """Of this process, the browser and its driver, of shared pages their share."""
-        beside = process_memory.total([os.getpid()]) + (
-            process_tree.memory(browser.driver_pid) if browser.driver_pid else 0
-        )
-        return (browser.memory() + beside) / 2**20
-
-    def _still_ours(self) -> bool:
+    def _lock_held(self) -> bool:
         try:
             return self._lock.held()
-        except DatabaseUnavailable:  # then nobody else can take it either, and nothing is sent
+        except DatabaseUnavailable:  # then no other process can acquire it, and nothing is sent
             return True
 
     def _bound_number(self) -> str | None:
         with self._database.connection() as connection:
             return web_sessions.bound_number(connection, self._bot.id)
 
-    def _nudge_inbox(self) -> None:
-        self._sender.nudge("wwebjs-webhooks")
+    def _wake_inbox(self) -> None:
+        self._channel.wake("wwebjs-webhooks")
 
     def _publish(self, channel: str, text: str) -> None:
         try:
-            self._bell.client.publish(channel, text)
+            self._wakeup.client.publish(channel, text)
         except redis.RedisError as error:
-            log.debug("Redis is away", reason=str(error))
+            log.debug("redis.unavailable", reason=str(error))
 
-    def _hear(self) -> None:
-        """Pass on what rings: messages and commands."""
+    def _wait_for_wakeups(self) -> None:
+        """Pass on the wake-ups for messages and commands."""
+        delivery, counters = self._channel.delivery, self._health.counters
         while not self._stopping.is_set():
-            if self._bell.wait(PAUSE):
-                self._orders.rung()
-                self._sender.nudge(session_queue(self._bot.id))
-            self._counters.processed = self._sender.delivery.counts[Status.SENT]
-            self._counters.errors = self._sender.delivery.counts[Status.FAILED]
+            if self._wakeup.wait(WAKEUP_WAIT_SECONDS):
+                self._commands.wake()
+                self._channel.wake(session_queue(self._bot.id))
+            counters.processed = delivery.counts[Status.SENT]
+            counters.errors = delivery.counts[Status.FAILED]
+
+
+def _memory_mb(browser: Browser) -> float:
+    """MB used by this process, the browser and its driver; shared pages count in proportion (PSS)."""
+    bytes_used = browser.memory() + process_memory.total([os.getpid()])
+    if browser.driver_pid:
+        bytes_used += process_tree.memory(browser.driver_pid)
+    return bytes_used / 2**20

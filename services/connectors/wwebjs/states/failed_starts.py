@@ -1,23 +1,23 @@
-"""Which starts of a number count as failed, and when they block it: pure functions."""
+"""Which starts of a session count as failed, and when they block it: pure functions."""
 
 from enum import Enum
 
-#: Starts in a row that must fail until the number is blocked.
+#: Consecutive starts that must fail until the session is blocked.
 MAX_FAILED_STARTS = 3
 
 
 class StartEvent(Enum):
-    """What happens to a start."""
+    """An event in the course of a start."""
 
     BEGUN = "begun"
     CAME_UP = "came_up"  # it shows a QR code, or works
-    FAILED = "failed"  # its own process says so: browser after browser came to nothing
-    INTERRUPTED = "interrupted"  # stopped, killed, restarted, or without a database: not the number's fault
-    FORGIVEN = "forgiven"  # its block ended, or an operator ended it
+    FAILED = "failed"  # its own process says so: no browser came up
+    INTERRUPTED = "interrupted"  # stopped, killed, restarted or without a database, which is not the bot's fault
+    FORGIVEN = "forgiven"  # its block expired, or an operator lifted it
 
 
 def count(failed: int, event: StartEvent) -> int:
-    """The starts in a row that have failed, after `event`."""
+    """The number of consecutive failed starts after `event`."""
     match event:
         case StartEvent.CAME_UP | StartEvent.FORGIVEN:
             return 0

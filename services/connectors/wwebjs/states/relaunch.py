@@ -1,34 +1,36 @@
-"""What follows when a browser has ended: another one at once, after a pause, or none. A pure function of the past."""
+"""Whether and when another browser follows one that has ended: a pure function of the browsers so far."""
 
 from dataclasses import dataclass
 
-#: Browsers in a row that may come up to nothing: neither a QR code nor WORKING.
-ATTEMPTS = 5
-#: Seconds that a browser must have been up for its end to be an accident, rather than what will happen to the next one.
-STEADY = 5.0
-#: Seconds of the first pause, by what each further one is longer, and the longest.
-PAUSE, GROWTH, LONGEST = 0.2, 4, 30.0
+from bisnesctl.backoff import Backoff
+
+#: Consecutive launches that may fail to reach a QR code or WORKING.
+MAX_FAILED_LAUNCHES = 5
+#: How long a browser must have been up for its end to count as an accident, after which no pause is needed.
+STEADY_SECONDS = 5.0
+#: The pauses before another browser is launched.
+BACKOFF = Backoff(first_seconds=0.2, growth=4, longest_seconds=30.0)
 
 
 @dataclass(slots=True)
 class RelaunchPolicy:
-    """The browsers of one session, one after the other."""
+    """Counts the browsers of one session."""
 
-    failed: int = 0  # in a row that came up to nothing
-    brief: int = 0  # in a row that came up and ended soon after
+    failed: int = 0  # consecutive browsers that did not come up
+    brief: int = 0  # consecutive browsers that came up and ended soon after
 
-    def note(self, up: float | None) -> None:
-        """One has ended that was up for so many seconds; None: it never was."""
-        self.failed = self.failed + 1 if up is None else 0
-        self.brief = self.brief + 1 if up is not None and up < STEADY else 0
+    def note(self, up_seconds: float | None) -> None:
+        """A browser has ended that was up for `up_seconds`; None: it did not come up."""
+        self.failed = self.failed + 1 if up_seconds is None else 0
+        self.brief = self.brief + 1 if up_seconds is not None and up_seconds < STEADY_SECONDS else 0
 
     @property
     def hopeless(self) -> bool:
-        """Whether another one makes no sense."""
-        return self.failed >= ATTEMPTS
+        """Whether another browser would be pointless."""
+        return self.failed >= MAX_FAILED_LAUNCHES
 
     @property
     def pause(self) -> float:
-        """Seconds until the next one."""
-        troubles = max(self.failed, self.brief)
-        return min(PAUSE * GROWTH ** min(troubles - 1, 8), LONGEST) if troubles else 0.0
+        """Seconds until the next launch."""
+        failures = max(self.failed, self.brief)
+        return BACKOFF.pause(failures) if failures else 0.0

@@ -1,62 +1,144 @@
-"""WhatsApp Web through a browser's page: messages out, the page's events in."""
+"""WhatsApp Web through a browser's page: a message becomes calls of wa-js (WA-JS API, `chat`)."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 from bisnesctl.settings import Settings
-from services.connectors.base import Again, LocalFile, PageRequest, Preparation, Refusal
+from services.connectors import limits
+from services.connectors.base import LocalFile, PageCall, PageRequest, Preparation, Refusal
 from services.connectors.outgoing_files import Files, NoFile
-from services.connectors.wwebjs.translation import incoming, limits, outgoing
+from services.connectors.wwebjs.translation import incoming
 from services.media.fetch import Fetcher
+from services.media.kinds import extension
 from services.media.store import MediaStore, media_store
-from services.message import Bot, Outcome, Outgoing, Rejected, Unknown, Update
+from services.message import Bot, Outgoing, Payload, Rejected, Update
+
+Fields = dict[str, Any]
+
+#: The kinds of messages that carry a file.
+FILE_KINDS = frozenset({"image", "video", "audio", "document", "sticker"})
+#: The kinds that become a message with a key of its own. To repeat one of the other kinds changes nothing.
+KEYED_KINDS = FILE_KINDS | {"text"}
+
+# No server is asked for a preview of a link, the chat is not marked as read, and the call does not wait for WhatsApp's
+# acknowledgement, so that one slow message does not delay the other chats: we poll for it.
+_QUIET = {"linkPreview": False, "markIsRead": False, "waitForAck": False, "detectMentioned": False}
 
 
 class WwebjsConnector:
-    """Translates between messages and what the page of WhatsApp Web does and tells. Safe for threads."""
+    """Translates between messages and the page of WhatsApp Web. Safe for threads."""
 
     process_name = "wwebjs"
 
     def __init__(self, settings: Settings, store: MediaStore | None = None, fetcher: Fetcher | None = None) -> None:
-        """`store` holds the files that messages name by key; without it and `fetcher`, those of the settings."""
+        """`store` holds the files that messages name by key. Store and fetcher default to those of the settings."""
         self._files = Files(store or media_store(settings), fetcher or Fetcher(settings.open_networks))
-        self._ready: dict[int, LocalFile] = {}  # files that were brought to disk for a message
+        self._prepared: dict[int, LocalFile] = {}  # files on disk, by the outbox id of their message
 
-    def check(self, kind: str, chat_id: str, payload: dict[str, Any]) -> None:
-        """Refuse what WhatsApp Web could never send; raises `Unsupported`."""
-        limits.check(kind, chat_id, payload)
+    def check(self, kind: str, chat_id: str, payload: Payload) -> None:
+        """Refuse what WhatsApp Web can never send. Raises `Unsupported`."""
+        limits.check_wwebjs(kind, chat_id, payload)
 
-    def request(self, bot: Bot, message: Outgoing) -> PageRequest | Preparation:
-        """What the page is to send, or that its file must be brought to disk first."""
+    def request(self, bot: Bot, message: Outgoing) -> PageRequest | Preparation | Refusal:
+        """The calls that send the message, or the preparation that brings its file to disk."""
         try:
-            if message.kind not in outgoing.FILES:
-                _ = outgoing.text(message, "") if message.kind == "text" else outgoing.acts(message)
-                return PageRequest(message)
-            outgoing.file_options(message, "", "")
+            request = page_request(message, self._prepared.pop(message.id, None))
         except KeyError as missing:
-            # One that a newer version accepted, say: it must not stop those behind it.
-            refused = Rejected("payload", f"this version cannot send messages of type {message.kind} without {missing}")
-            return Preparation(lambda: refused)
-        file = self._ready.pop(message.id, None)
-        return PageRequest(message, file) if file else Preparation(partial(self._prepare, message))
+            # A newer version may have accepted it. It must not block the messages behind it.
+            return Rejected("payload", f"this version cannot send messages of type {message.kind} without {missing}")
+        if message.kind in FILE_KINDS and request.file is None:
+            return Preparation(partial(self._prepare, message))
+        return request
 
     def probe(self, bot: Bot, outage: str) -> None:
-        """Nothing: the session knows by itself whether its page works."""
-
-    def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome | Again:
-        """Never asked: a page's window knows the outcome itself."""
-        return Unknown(f"WhatsApp Web gave an answer of HTTP ({status})")
+        """No check: the session itself knows whether its page works."""
 
     def parse(self, body: bytes) -> list[Update]:
-        """What one event of the page tells. Raises ValueError where it is none."""
+        """The updates in one event of the page. Raises ValueError if it is not an event."""
         return incoming.parse(body)
 
     def _prepare(self, message: Outgoing) -> Refusal | None:
-        kept = ExitStack()
+        file = ExitStack()
         try:
-            path, mime_type = kept.enter_context(self._files.of(message))
+            path, mime_type = file.enter_context(self._files.of(message))
         except NoFile as error:
             return error.refusal
-        self._ready[message.id] = LocalFile(path, mime_type, kept.close)
+        self._prepared[message.id] = LocalFile(path, mime_type, file.close)
         return None
+
+
+def page_id(chat_id: str) -> str:
+    """The page's id of a chat: `<digits>@c.us` for a phone number; groups and hidden numbers stay as they are."""
+    return chat_id if "@" in chat_id else f"{chat_id}@c.us"
+
+
+def page_request(message: Outgoing, file: LocalFile | None = None) -> PageRequest:
+    """The calls that send a message. Those of a keyed kind end with options, to which `under_key` adds the key.
+
+    Raises KeyError if the kind is unknown, or if the payload lacks a field that its kind needs.
+    """
+    kind = "file" if message.kind in FILE_KINDS else message.kind
+    return PageRequest(message, _CALLS[kind](message, page_id(message.chat_id), file), file)
+
+
+def under_key(call: PageCall, key: str) -> PageCall:
+    """The call that sends the message under this key."""
+    *arguments, options = call.arguments
+    return PageCall(call.function, (*arguments, {"messageId": key, **options}))
+
+
+def _text(message: Outgoing, chat: str, _: LocalFile | None) -> tuple[PageCall, ...]:
+    return (PageCall("WPP.chat.sendTextMessage", (chat, message.payload["message"], _options(message))),)
+
+
+def _file(message: Outgoing, chat: str, file: LocalFile | None) -> tuple[PageCall, ...]:
+    payload, mime_type = message.payload, file.mime_type if file else ""
+    options = _options(message) | {"type": message.kind, "mimetype": mime_type}
+    if caption := payload.get("caption"):
+        options["caption"] = caption
+    if message.kind == "audio" and payload.get("voice"):
+        options |= {"isPtt": True, "waveform": True}
+    name = payload.get("filename") or payload["media"].get("filename")
+    return (PageCall("__wa.sendFile", (chat, options | {"filename": name or f"file.{extension(mime_type)}"})),)
+
+
+def _options(message: Outgoing) -> Fields:
+    options: Fields = dict(_QUIET)
+    if quoted := message.payload.get("quoted_provider_id"):
+        options["quotedMsg"] = quoted
+    if mentions := message.payload.get("mentions"):
+        options["mentionedList"] = [page_id(number) for number in mentions]
+    return options
+
+
+def _reaction(message: Outgoing, _: str, __: LocalFile | None) -> tuple[PageCall, ...]:
+    emoji = message.payload["reaction"] or False
+    return (PageCall("WPP.chat.sendReactionToMessage", (message.payload["target_provider_id"], emoji)),)
+
+
+def _read(message: Outgoing, chat: str, _: LocalFile | None) -> tuple[PageCall, ...]:
+    read, typing = PageCall("WPP.chat.markIsRead", (chat,)), PageCall("WPP.chat.markIsComposing", (chat,))
+    return (read, typing) if message.payload.get("typing") else (read,)
+
+
+def _edit(message: Outgoing, _: str, __: LocalFile | None) -> tuple[PageCall, ...]:
+    payload = message.payload
+    return (PageCall("WPP.chat.editMessage", (payload["target_provider_id"], payload["message"], _QUIET)),)
+
+
+def _delete(message: Outgoing, chat: str, _: LocalFile | None) -> tuple[PageCall, ...]:
+    payload = message.payload
+    arguments = (chat, payload["target_provider_id"], False, payload["deleteForEveryone"])
+    return (PageCall("WPP.chat.deleteMessage", arguments),)
+
+
+_CALLS: dict[str, Callable[[Outgoing, str, LocalFile | None], tuple[PageCall, ...]]] = {
+    "text": _text,
+    "file": _file,
+    "reaction": _reaction,
+    "read": _read,
+    "edit": _edit,
+    "delete": _delete,
+}

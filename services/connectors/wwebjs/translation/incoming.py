@@ -1,7 +1,7 @@
-"""What the page of WhatsApp Web tells: messages, acknowledgements, reactions, edits, revocations and calls.
+"""Events of the page: messages, acknowledgements, reactions, edits, revocations and calls.
 
-The events are wa-js's own, in the form that messages.js gives them. A message goes by its key,
-`<fromMe>_<chat>_<id>` and in groups `_<author>`, which is the provider's id everywhere else.
+The events are those of wa-js, in the shapes of messages.js. A message has a key, `<fromMe>_<chat>_<id>` followed by
+`_<author>` in groups, which is the provider's id everywhere else.
 """
 
 import re
@@ -13,7 +13,7 @@ from services.message import Call, Edit, Incoming, Media, Peer, Reaction, Revoca
 
 Object = dict[str, Any]
 
-#: Our kinds for those of WhatsApp Web; every other keeps its name.
+#: Our names of WhatsApp Web's kinds; the other kinds keep their names.
 _KINDS = {
     "chat": "text",
     "ptt": "audio",
@@ -26,8 +26,8 @@ _KINDS = {
     "poll_creation": "poll",
 }
 _FILES = ("image", "video", "audio", "document", "sticker")
-#: What the page keeps among the messages and nobody has said. A ciphertext comes again once it is deciphered.
-_SILENT = {
+#: Kinds of entries in the page that no person wrote. A ciphertext is followed by the decrypted message.
+_IGNORED_KINDS = {
     "album",
     "broadcast_notification",
     "call_log",
@@ -46,10 +46,12 @@ _SILENT = {
     "reaction",
     "unknown",
 }
-#: WhatsApp's acknowledgements; 4: a voice message was listened to.
+#: WhatsApp's acknowledgements. 4: someone listened to a voice message.
 _ACKS = {1: Status.SENT, 2: Status.DELIVERED, 3: Status.READ, 4: Status.READ}
-#: Characters of a kind and of a name, at most; the history's columns have as many.
-_MAX_KIND, _MAX_NAME = 50, 255
+#: Maximum length of a kind in characters, as in the column of the history.
+_MAX_KIND = 50
+#: Maximum length of a name in characters, as in the column of the history.
+_MAX_NAME = 255
 
 _KEY = re.compile(r"(true|false)_([^_\s]+@[a-z.]+)_([^_\s]+)(?:_\S+)?", re.ASCII)
 _PERSON = re.compile(r"\+?([1-9][0-9]{4,19})(?::[0-9]+)?@(?:c\.us|s\.whatsapp\.net)", re.ASCII)
@@ -58,17 +60,17 @@ _GROUP = re.compile(r"[0-9]+(?:-[0-9]+)?@g\.us", re.ASCII)
 
 
 def parse(body: bytes) -> list[Update]:
-    """What one stored event tells. Raises ValueError where it is none, or tells of nothing that has a key."""
+    """The updates in one stored event. Raises ValueError if it is not an event, or lacks a valid key."""
     event = load(body)
     name, data = name_of(event, "name"), field(event, "data")
     reader = _READERS.get(name or "")
     if reader is None or not isinstance(data, dict):
-        raise ValueError("not an event of WhatsApp Web that tells of messages or calls")
+        raise ValueError("not an event of WhatsApp Web about messages or calls")
     return reader(data, seconds(event.get("at")))
 
 
 class _Key(NamedTuple):
-    """A message's key, taken apart."""
+    """The parts of a message's key."""
 
     whole: str
     from_me: bool
@@ -76,17 +78,17 @@ class _Key(NamedTuple):
 
 
 def _key(data: Any, *names: str) -> _Key:
-    written = name_of(data, *names) or ""
-    found = _KEY.fullmatch(written)
+    key = name_of(data, *names) or ""
+    found = _KEY.fullmatch(key)
     if found is None:
-        raise ValueError(f"{'.'.join(names)} is not the key of a message: {written[:80]!r}")
-    return _Key(written, found[1] == "true", found[2])
+        raise ValueError(f"{'.'.join(names)} is not the key of a message: {key[:80]!r}")
+    return _Key(key, found[1] == "true", found[2])
 
 
 def _side(chat: str, phone: str | None, name: str | None = None) -> Peer | None:
-    """The other side of a chat; None for what is no conversation: status posts, channels, broadcast lists.
+    """The other side of a chat; None if it is no conversation: status posts, channels, broadcast lists.
 
-    `phone`: the number that WhatsApp tells of one that is hidden.
+    `phone`: the phone number of a hidden user, if WhatsApp knows it.
     """
     if person := _PERSON.fullmatch(chat):
         return Peer(person[1], None, name)
@@ -97,17 +99,17 @@ def _side(chat: str, phone: str | None, name: str | None = None) -> Peer | None:
 
 
 def _name(data: Object, key: _Key | None = None) -> str | None:
-    """What the one who speaks is called; of our own messages that is ours, which is not the chat's."""
+    """The name of the author; None for our own messages, whose author is not the chat."""
     name = text(data, "name")
     return name[:_MAX_NAME] if name and not (key and key.from_me) else None
 
 
 def _message(data: Object, at: float) -> list[Update]:
-    """A message, and what became of it meanwhile where it is not told at once."""
+    """A message, and its later edit, revocation or acknowledgement if it is reported late."""
     key, kind = _key(data, "id"), name_of(data, "type") or "unknown"
     side = _side(key.chat, text(data, "phone"), _name(data, key))
     ack = _ack(data)
-    if side is None or kind in _SILENT or (key.from_me and ack < 0):
+    if side is None or kind in _IGNORED_KINDS or (key.from_me and ack < 0):
         return []
     sent_at = seconds(data.get("t")) if data.get("t") else at
     updates: list[Update] = [_incoming(data, key, _KINDS.get(kind, kind)[:_MAX_KIND], side, sent_at)]
@@ -125,18 +127,18 @@ def _incoming(data: Object, key: _Key, kind: str, side: Peer, at: float) -> Inco
     content = {name: value for name, value in data.items() if value is not None} | _author(data)
     if kind == "text":
         content = {name: content[name] for name in _BESIDE_TEXT if content.get(name)}
-    words = _TEXTS.get(kind, _words)(data)
+    words = _TEXTS.get(kind, _caption)(data)
     if kind == "text" and words is None:
         kind = "unsupported"
     return Incoming("", key.whole, side, kind, at, words, name_of(data, "quoted"), media, content, key.from_me)
 
 
-#: What is worth keeping of a plain text beside its words.
+#: The fields of a plain text that are kept beside the text itself.
 _BESIDE_TEXT = ("author", "chatName", "mentioned")
 
 
 def _author(data: Object) -> Object:
-    """Who speaks in a group, as our chat ids are."""
+    """The author in a group, as a chat id of ours."""
     side = _side(text(data, "author") or "", text(data, "authorPhone"))
     return {"author": side.chat_id or side.user_id} if side else {}
 
@@ -159,7 +161,7 @@ def _report(key: str, ack: int, at: float) -> StatusUpdate:
 
 
 def _acks(data: Object, at: float) -> list[Update]:
-    """How far messages of ours have come; those of others are acknowledged by us."""
+    """Status reports of our messages. Acknowledgements of other messages are our own."""
     ack, ids = _ack(data), data.get("ids")
     if not isinstance(ids, list):
         raise ValueError("an acknowledgement without ids")
@@ -202,12 +204,12 @@ def _call(data: Object, at: float) -> list[Update]:
     number = name_of(data, "id")
     side = _side(text(data, "from") or "", text(data, "phone"), _name(data))
     if number is None or side is None:
-        raise ValueError("a call without an id, or of nobody")
+        raise ValueError("a call without an id or a caller")
     at = seconds(data.get("t")) if data.get("t") else at
     return [Call("", number, side, at, data.get("isVideo") is True, data.get("isGroup") is True)]
 
 
-def _words(data: Object) -> str | None:
+def _caption(data: Object) -> str | None:
     return text(data, "caption") or text(data, "title")
 
 
@@ -224,7 +226,7 @@ def _people(data: Object) -> str | None:
     return ", ".join(filter(None, (text(each, "name") for each in objects(data, "vcards")))) or None
 
 
-#: What a person reads of each kind.
+#: The readable text of each kind.
 _TEXTS: dict[str, Callable[[Object], str | None]] = {
     "text": _body,
     "location": _place,

@@ -63,7 +63,7 @@ export function prepare(data, options, send) {
     _mediaData: mediaData,
     waitForPrep: async () => {},
     async sendToChat({ chat, options: { productMsgOptions: raw, caption, isViewOnce } }) {
-      await null; // wa-js begins to wait for the message in the chat once this call has returned
+      await Promise.resolve(); // wa-js begins to wait for the message in the chat once this call has returned
       const about = { type: mediaData.type, mimetype: mediaData.mimetype, size: mediaData.size };
       const more = { ...about, caption, isViewOnce, isGif: Boolean(options.asGif), mediaData, mediaObject: {} };
       return send(chat, raw, more, data.forceToBlob());

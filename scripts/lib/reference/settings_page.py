@@ -1,0 +1,65 @@
+"""`docs/reference/settings.md`: every setting, in the order and under the headings of `conf/env.example`."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from markdown_table import table
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from bisnesctl import paths
+from bisnesctl.settings import Settings
+
+INTRODUCTION = """\
+# Settings
+
+Every setting of `.env`, with its default and its limits.
+
+`bisnesctl init` writes `.env` from [`conf/env.example`](../../conf/env.example), which comments on every setting. \
+Environment variables override the file. The variable `BISNES_ENV` names another file than `./.env`. An empty value \
+means the default.
+
+After a change, run `bisnesctl restart` with the names of the programs that use the setting, or stop and start \
+everything. A setting with a wrong value is reported with its name, its origin and what is allowed \
+([exit code](exit-codes.md) 3).
+"""
+
+#: Limits of numbers, as pydantic keeps them, and how they read.
+LIMITS = {"ge": "at least", "gt": "more than", "le": "at most"}
+
+
+def render() -> str:
+    """The page."""
+    return "\n".join([INTRODUCTION, *(_section(title, names) for title, names in _sections())])
+
+
+def _sections() -> Iterator[tuple[str, list[str]]]:
+    text = (paths.shipped_folder("conf") / "env.example").read_text("utf-8")
+    for part in re.split(r"^# --- ", text, flags=re.MULTILINE)[1:]:
+        yield part.partition(" ---")[0], re.findall(r"^([A-Z0-9_]+)=", part, re.MULTILINE)
+
+
+def _section(title: str, names: list[str]) -> str:
+    rows = [_row(name, Settings.model_fields[name.lower()]) for name in names]
+    return f"## {title}\n\n{table(('setting', 'default', 'meaning', 'allowed'), rows)}\n"
+
+
+def _row(name: str, field: FieldInfo) -> tuple[str, str, str, str]:
+    return f"`{name}`", _default(field.default), field.description or "", _allowed(field)
+
+
+def _default(default: Any) -> str:
+    if default in (None, "", SecretStr("")):
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _allowed(field: FieldInfo) -> str:
+    if field.annotation is bool:
+        return "`true`, `false`"
+    choices = getattr(field.annotation, "__args__", ())
+    if choices and all(isinstance(each, str) for each in choices):
+        return ", ".join(f"`{each}`" for each in choices)
+    limits = {name: getattr(each, name) for each in field.metadata for name in LIMITS if hasattr(each, name)}
+    return ", ".join(f"{words} {limits[name]}" for name, words in LIMITS.items() if name in limits)

@@ -1,0 +1,293 @@
+"""HTTP towards others: requests that are in flight together on one thread, through libcurl.
+
+`RequestsInFlight` marks each request right before its body may leave, so that one whose answer is lost is known to have
+left or not. `guard` confines requests to addresses of the public internet, for URLs that somebody else chose (SSRF
+protection). It checks the address when the socket is opened, after every name is resolved and for every redirect, which
+prevents DNS rebinding.
+"""
+
+import os
+import select
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any, Protocol
+
+import pycurl
+
+from bisnesctl.settings import Network
+from services.message import Outcome
+
+#: Seconds after which an idle connection is not used again: the other side may be about to close it.
+MAX_IDLE_SECONDS = 30
+#: Milliseconds to connect, TLS included.
+CONNECT_TIMEOUT_MS = 5000
+#: Bytes of an answer that are kept; a provider's answers have a few hundred.
+MAX_ANSWER_BYTES = 1 << 20
+
+#: The part of IPv6 that is assigned to the public internet (IANA, "IPv6 Global Unicast Address Assignments").
+_PUBLIC_V6 = ip_network("2000::/3")
+#: IPv6 addresses behind which a translator reaches the IPv4 address in their last 32 bits (RFC 6052).
+_TRANSLATED = ip_network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One POST that sends one message."""
+
+    url: str
+    headers: tuple[str, ...] = field(repr=False)  # "Name: value" lines; one of them holds the credential
+    body: bytes
+
+
+#: Sets further options of a libcurl handle before each request; returns what says why they broke it, if they did.
+Prepare = Callable[[Any], Callable[[], str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A complete answer."""
+
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """No complete answer.
+
+    `handed`: whether the request's body had been given to the socket; `status`: the answer's, if its head came, and 0
+    otherwise; `internal`: the fault is this process's, not the network's or the server's.
+    """
+
+    reason: str
+    handed: bool
+    status: int = 0
+    internal: bool = False
+
+
+#: Makes libcurl end the request.
+_ABORT: int = pycurl.READFUNC_ABORT
+#: Errors of libcurl that are neither the network's nor the server's.
+_INTERNAL = (
+    pycurl.E_ABORTED_BY_CALLBACK,
+    pycurl.E_READ_ERROR,
+    pycurl.E_OUT_OF_MEMORY,
+    pycurl.E_BAD_FUNCTION_ARGUMENT,
+    pycurl.E_FAILED_INIT,
+)
+
+
+class RequestBody:
+    """A body that libcurl reads piece by piece, and the mark that is set before the first byte of it may leave."""
+
+    __slots__ = ("_content", "_leaving", "_position", "failure", "handed")
+
+    def __init__(self, content: bytes, leaving: Callable[[], None]) -> None:
+        self._content, self._leaving = content, leaving
+        self._position = 0
+        self.handed = False
+        self.failure: str | None = None  # why `leaving` did not let it go
+
+    def read(self, size: int) -> bytes | int:
+        """libcurl's READFUNCTION: the next bytes, at most `size`; none at the end."""
+        if not self.handed and not self.hand_over():
+            return _ABORT
+        piece = self._content[self._position : self._position + size]
+        self._position += len(piece)
+        return piece
+
+    def hand_over(self) -> bool:
+        """Mark that the body leaves now; False if the mark could not be set, so that nothing may leave."""
+        try:
+            self._leaving()
+        except Exception as error:
+            self.failure = f"the request was not sent: {type(error).__name__}: {error}"
+            return False
+        self.handed = True
+        return True
+
+
+class AnswerBody:
+    """The beginning of an answer, up to a limit. What exceeds it ends the transfer, and does not change the status."""
+
+    __slots__ = ("content", "limit", "truncated")
+
+    def __init__(self, limit: int) -> None:
+        """`limit`: bytes that are kept."""
+        self.content, self.limit = bytearray(), limit
+        self.truncated = False
+
+    def write(self, piece: bytes) -> int | None:
+        """libcurl's WRITEFUNCTION."""
+        room = self.limit - len(self.content)
+        self.content += piece[:room]
+        if len(piece) <= room:
+            return None
+        self.truncated = True
+        return -1  # libcurl then ends the transfer with an error, and closes the connection
+
+
+class InFlight(Protocol):
+    """The requests of a delivery: at most `size` are in flight."""
+
+    size: int
+    in_flight: int
+
+    def submit(self, ticket: Any, request: Any, leaving: Callable[[], None]) -> None:
+        """Send a request of the kind that the channel's connector makes. `leaving` is called before it may be sent."""
+
+    def poll(self, seconds: float) -> Sequence[tuple[Any, Answered | Broken | Outcome | None]]:
+        """Wait up to `seconds` and return the requests that ended, each with its ticket and its end.
+
+        An answer is for the connector to understand; None means that no attempt was made.
+        """
+
+    def interrupt(self) -> None:
+        """End a wait that is under way, or the next one. Safe for any thread."""
+
+
+class RequestsInFlight:
+    """HTTP requests in flight. Not safe for threads: one thread owns it."""
+
+    def __init__(self, size: int, timeout_ms: int, prepare: Prepare | None = None) -> None:
+        """`timeout_ms`: milliseconds for a whole request."""
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, size)
+        self._idle = [_handle(timeout_ms) for _ in range(size)]
+        self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._prepare = prepare
+        self.size = size
+        self.in_flight = 0
+
+    def submit(self, ticket: Any, request: HttpRequest, leaving: Callable[[], None]) -> None:
+        """Send a request. `leaving` is called once, right before the body goes to the socket."""
+        body, answer = RequestBody(request.body, leaving), AnswerBody(MAX_ANSWER_BYTES)
+        if not request.body:  # libcurl asks for nothing then
+            body.hand_over()
+        handle = self._idle.pop()
+        handle.ticket, handle.body, handle.answer = ticket, body, answer
+        handle.explain = self._prepare(handle) if self._prepare else None
+        handle.setopt(pycurl.URL, request.url)
+        handle.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:"])
+        handle.setopt(pycurl.POSTFIELDSIZE_LARGE, len(request.body))
+        handle.setopt(pycurl.READFUNCTION, body.read)
+        handle.setopt(pycurl.WRITEFUNCTION, answer.write)
+        self._multi.add_handle(handle)
+        self.in_flight += 1
+
+    def poll(self, seconds: float) -> list[tuple[Any, Answered | Broken]]:
+        """Wait up to `seconds` for the network and return the requests that ended, each with its ticket."""
+        self._wait(seconds)
+        while self._multi.perform()[0] == pycurl.E_CALL_MULTI_PERFORM:
+            pass
+        ended: list[tuple[Any, Answered | Broken]] = []
+        more = 1
+        while more:
+            more, done, failed = self._multi.info_read()
+            ended += [self._end(handle) for handle in done]
+            ended += [self._end(handle, code, text) for handle, code, text in failed]
+        return ended
+
+    def interrupt(self) -> None:
+        """End a wait that is under way, or the next one. Safe for any thread."""
+        os.eventfd_write(self._waker, 1)
+
+    def _wait(self, seconds: float) -> None:
+        reading, writing, _ = self._multi.fdset()
+        timer = self._multi.timeout()  # milliseconds until libcurl has something to do, or -1
+        limit = min(seconds, timer / 1000) if timer >= 0 else seconds
+        ready, _, _ = select.select([*reading, self._waker], writing, [], limit)
+        if self._waker in ready:
+            os.eventfd_read(self._waker)
+
+    def _end(self, handle: Any, code: int = pycurl.E_OK, text: str = "") -> tuple[Any, Answered | Broken]:
+        self._multi.remove_handle(handle)
+        self.in_flight -= 1
+        self._idle.append(handle)
+        status, body, answer = handle.getinfo(pycurl.RESPONSE_CODE), handle.body, handle.answer
+        if code == pycurl.E_OK or answer.truncated:
+            return handle.ticket, Answered(status, bytes(answer.content))
+        if code == pycurl.E_SEND_FAIL_REWIND:  # libcurl would have repeated the request on another connection
+            text = "the connection was closed before an answer came"
+        reason = body.failure or (handle.explain and handle.explain()) or text or f"curl error {code}"
+        return handle.ticket, Broken(reason, body.handed, status, code in _INTERNAL)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._multi.close()
+        os.close(self._waker)
+
+
+def _handle(timeout_ms: int) -> Any:
+    """A handle without a SEEKFUNCTION: libcurl then cannot rewind the body, and so cannot repeat by itself a POST whose
+    reused connection broke before the answer (it would, and the message would be doubled)."""
+    handle = pycurl.Curl()
+    handle.setopt(pycurl.POST, 1)
+    handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+    handle.setopt(pycurl.TIMEOUT_MS, timeout_ms)
+    handle.setopt(pycurl.CONNECTTIMEOUT_MS, min(CONNECT_TIMEOUT_MS, timeout_ms))
+    handle.setopt(pycurl.NOSIGNAL, 1)
+    handle.setopt(pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS)
+    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    return handle
+
+
+def may_reach(address: str, open_networks: Sequence[Network]) -> bool:
+    """Whether an IP address is one of the public internet, or of the networks that are open."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(found, IPv6Address):
+        found = _embedded(found) or found
+    if any(found in network for network in open_networks if network.version == found.version):
+        return True
+    return _is_public(found)
+
+
+def _embedded(address: IPv6Address) -> IPv4Address | None:
+    if address in _TRANSLATED:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped
+
+
+def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if isinstance(address, IPv6Address) and (address not in _PUBLIC_V6 or address.sixtofour or address.teredo):
+        return False
+    return address.is_global and not address.is_multicast
+
+
+class Gate:
+    """Opens sockets for libcurl, to permitted addresses alone."""
+
+    def __init__(self, open_networks: Sequence[Network]) -> None:
+        self._open_networks = open_networks
+        self.refused: str | None = None  # the last address that was not permitted
+
+    def __call__(self, purpose: int, address: Any) -> Any:
+        """libcurl's OPENSOCKETFUNCTION: a socket, or word that there is none; raises nothing."""
+        try:
+            host = str(address.addr[0])
+            if purpose == pycurl.SOCKTYPE_IPCXN and may_reach(host, self._open_networks):
+                return socket.socket(address.family, address.socktype, address.protocol)
+            self.refused = host
+        except Exception:
+            self.refused = "an address that cannot be read"
+        return pycurl.SOCKET_BAD
+
+
+def guard(handle: Any, open_networks: Sequence[Network]) -> Gate:
+    """Confine a pycurl handle to http and https on the public internet and `open_networks`, without any proxy.
+
+    A refused connection fails with E_COULDNT_CONNECT, and the gate has its address. Connections that libcurl reuses
+    were checked when they were opened, so share them only between handles with the same networks.
+    """
+    gate = Gate(open_networks)
+    handle.setopt(pycurl.OPENSOCKETFUNCTION, gate)
+    handle.setopt(pycurl.PROXY, "")
+    handle.setopt(pycurl.NOPROXY, "*")
+    handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    handle.setopt(pycurl.REDIR_PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    return gate

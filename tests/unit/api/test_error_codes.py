@@ -1,0 +1,78 @@
+"""The codes of errors are a closed set: each code that is raised is described, and each that is described is raised."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from services.outbox.outages import UNREACHABLE
+
+from bisnesctl.database import retries
+from services.api.message_errors import HTTP, OURS, WEB
+from services.connectors.base import NO_ANSWER
+from services.connectors.meta.translation.errors import TABLE
+from services.connectors.wwebjs.translation import errors as page_errors
+from services.http_server.error_codes import ErrorCode
+
+ROOT = Path(__file__).parents[3]
+OUTCOMES = {"Rejected", "Retry", "Held", "Unavailable", "MediaRefused"}
+
+
+def sources() -> Iterator[tuple[Path, ast.Module]]:
+    for path in (ROOT / "services").rglob("*.py"):
+        if "sandbox" not in path.parts:
+            yield path, ast.parse(path.read_text())
+
+
+def raised_codes() -> set[str]:
+    """The members of `ErrorCode` that the services name."""
+    return {
+        node.attr
+        for path, tree in sources()
+        if path.name != "error_codes.py"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "ErrorCode"
+    }
+
+
+def outcome_codes() -> set[str]:
+    """The codes that the services give to outcomes of messages as literals."""
+    return {
+        value.value
+        for _, tree in sources()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OUTCOMES
+        for value in node.args[-1 if node.func.id == "MediaRefused" else 0 :][:1]
+        if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value
+    }
+
+
+def test_every_code_is_raised() -> None:
+    assert raised_codes() == set(ErrorCode.__members__)
+
+
+def test_every_code_is_described() -> None:
+    for code in ErrorCode:
+        assert code.name == code.value.upper()
+        assert 400 <= code.status < 600
+        assert code.meaning.endswith("."), code
+        assert code.advice.endswith("."), code
+        assert code.example
+        assert not code.example.endswith("."), code
+
+
+def test_every_code_of_a_message_is_described_and_occurs() -> None:
+    elsewhere = {NO_ANSWER, UNREACHABLE, "page_error", "error_…", *page_errors._REJECTED}
+    assert "'bot_removed'" in (ROOT / "bisnesctl/bots/store.py").read_text()
+    occurring = {"http_<status>" if code.startswith("http_") else code for code in outcome_codes()}
+    families = {"http_<status>", "360dialog_<status>"}
+    assert occurring | elsewhere | families | {"bot_removed"} == {*OURS, *HTTP, *WEB}
+
+
+def test_a_code_has_one_meaning() -> None:
+    assert not OURS.keys() & WEB.keys()
+    assert not {str(code) for code in TABLE} & {*OURS, *WEB}
+
+
+def test_every_transient_code_is_described() -> None:
+    documented = {*OURS, *WEB, *map(str, TABLE)}
+    assert {code for code in retries.CODES if not code.startswith(("http_", "360dialog_"))} <= documented
