@@ -116,8 +116,8 @@ class Supervisor:
     def start(self, full_name: str) -> None:
         """Starts `group:name` without waiting; does nothing if it runs already.
 
-        It is no error if the process ended at once or could not be forked: `processes` shows that, and the guard or
-        the command decides about it as about any other end.
+        A process that ends at once or cannot be forked is not a fault: `processes` shows it, and the guard decides
+        about it as about any other end.
         """
         self._call("startProcess", full_name, False, unless=(_ALREADY_STARTED, _SPAWN_ERROR))
 
@@ -127,7 +127,10 @@ class Supervisor:
             self._call("settle", full_name, namespace="wakeup", unless=(_UNKNOWN_METHOD,))  # one of an older release
 
     def revive(self, full_name: str) -> bool:
-        """Starts `group:name` if it ended by itself and was not stopped since. Returns whether it did."""
+        """Starts `group:name` as `start` does, if it ended by itself and was not stopped since.
+
+        Returns whether it did.
+        """
         return self._call("revive", full_name, namespace="wakeup", unless=(_SPAWN_ERROR,)) is not False
 
     def reread(self) -> Changes:

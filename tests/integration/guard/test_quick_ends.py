@@ -10,17 +10,17 @@ from types import SimpleNamespace
 import pytest
 
 from bisnesctl.errors import SupervisorFault
-from bisnesctl.guard import state
+from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
-from bisnesctl.guard.notes import Notes
-from bisnesctl.guard.state import State
+from bisnesctl.guard.process_events import ProcessEventWriter
+from bisnesctl.guard.state_file import GuardState
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Instance, Program
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
 from tests.support.waiting import wait_until
 
-#: What a busy machine does: supervisord gets no processor after a fork, or no process while the file is there.
+#: A busy machine: supervisord gets no processor after a fork, or no process while the file is there.
 BUSY = """
 import errno
 import pathlib
@@ -65,7 +65,7 @@ class Programs(Deployment):
 
 @pytest.fixture
 def stage(tmp_path, monkeypatch):
-    """supervisord on a busy machine; `away` is a program that can be taken away."""
+    """supervisord on a busy machine; `away` is a program that the test removes."""
     no_fork, away = tmp_path / "no-fork", tmp_path / "away"
     (tmp_path / "busy_machine.py").write_text(BUSY.format(file=str(no_fork)))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -88,12 +88,12 @@ def stage(tmp_path, monkeypatch):
 def guarded(stage, known):
     """A guard that knows this much is on duty."""
     events, gone = queue.SimpleQueue(), threading.Event()
-    notes = Notes(stage.settings.home / "spool.jsonl", stage.settings.database_dsn)
-    duty = Guard(Programs(stage.settings, stage.supervisor), known, notes)
+    process_events = ProcessEventWriter(stage.settings.home / "spool.jsonl", stage.settings.database_dsn)
+    duty = Guard(Programs(stage.settings, stage.supervisor), known, process_events)
 
     def be_on_duty():
         while not gone.is_set():
-            duty.go_on(events)
+            duty.run_once(events)
 
     thread = threading.Thread(target=be_on_duty, daemon=True)
     thread.start()
@@ -110,7 +110,7 @@ def run(stage, name):
     return stage.process(name).pid
 
 
-def test_what_ends_before_supervisord_looks_was_started(stage):
+def test_a_process_that_ends_at_once_counts_as_started(stage):
     stage.supervisor.start("quick:quick")
     wait_until(lambda: stage.process("quick").state == "EXITED", 20)
     assert stage.process("quick").exit_status == 3
@@ -121,18 +121,18 @@ def test_what_ends_before_supervisord_looks_was_started(stage):
     assert stage.process("steady").pid == pid
 
 
-def test_what_cannot_be_forked_is_started_by_the_guard_once_it_can(stage):
+def test_a_process_that_cannot_be_forked_is_started_by_the_guard_later(stage):
     stage.no_fork.touch()
     stage.supervisor.start("steady:steady")
     wait_until(lambda: stage.process("steady").state == "FATAL", 20)
     assert "Too many processes" in stage.process("steady").error
-    with guarded(stage, State()):
+    with guarded(stage, GuardState()):
         stage.no_fork.unlink()
         wait_until(lambda: stage.process("steady").state == "RUNNING", 30)
 
 
-def test_a_program_that_is_away_is_started_once_it_is_back_and_the_guard_serves_the_others_meanwhile(stage):
-    pid, known = run(stage, "steady"), State()
+def test_a_missing_program_is_started_once_it_is_back_and_does_not_delay_others(stage):
+    pid, known = run(stage, "steady"), GuardState()
     known.renewing["away"] = "it uses 2 MB of 1"  # the guard stopped it for its memory
     stage.away.unlink()
     with pytest.raises(SupervisorFault, match="NO_FILE"):
@@ -143,7 +143,7 @@ def test_a_program_that_is_away_is_started_once_it_is_back_and_the_guard_serves_
             wait_until(lambda pid=pid: stage.process("steady").pid not in (0, pid), 30)
             pid = stage.process("steady").pid
         assert stage.process("away").state == "STOPPED"
-        wait_until(lambda: "away" in state.read(stage.settings.run_dir).renewing, 20)
+        wait_until(lambda: "away" in state_file.read(stage.settings.run_dir).renewing, 20)
         stage.away.symlink_to("/bin/sleep")
         wait_until(lambda: stage.process("away").state == "RUNNING", 30)
-    assert not state.read(stage.settings.run_dir).renewing
+    assert not state_file.read(stage.settings.run_dir).renewing
