@@ -1,4 +1,4 @@
-"""Who asks, and what for: API keys, the companies behind them, and the auth that each resource demands.
+"""Authentication: API keys, the companies behind them, and the auth that each resource demands.
 
 A resource declares its auth when it is made (`resource`, or `declare` for a blueprint of another package). A request to
 a resource that declares none is refused, so that nothing is open by oversight.
@@ -49,7 +49,7 @@ AnyBlueprint = TypeVar("AnyBlueprint", bound=Blueprint)
 
 
 class Auth(Enum):
-    """What a resource demands."""
+    """The auth that a resource demands."""
 
     NONE = "none"  # nothing
     COMPANY = "company"  # a key of the company in the address, or an operator's
@@ -151,7 +151,7 @@ def declare(blueprint: AnyBlueprint, auth: Auth) -> AnyBlueprint:
 
 
 def declared(blueprint: Blueprint | None) -> Auth | None:
-    """What the blueprint demands, or None if it does not declare it."""
+    """The auth that the blueprint demands, or None if it does not declare any."""
     return getattr(blueprint, "auth", None)
 
 

@@ -46,7 +46,7 @@ _ABOUT = {
     404: "It does not exist.",
     408: "The request was not complete in time; the connection is closed.",
     409: "The request conflicts with the current state.",
-    410: "It existed, and is gone for good.",
+    410: "It existed, and was deleted permanently.",
     413: "The body, or the file in it, is too large.",
     414: "The URL is too long.",
     415: "The file's type is not allowed for this kind of message, or is not the declared type.",
@@ -56,7 +56,7 @@ _ABOUT = {
     431: "The request has too many headers, or headers that are too long.",
     500: "An error of the API itself.",
     501: "The request uses a part of HTTP that is not supported.",
-    502: "The provider refused it for good. The answer for a message has `messageId` and `providerCode`.",
+    502: "The provider refused it permanently. The answer for a message has `messageId` and `providerCode`.",
     503: "The database or the provider is unavailable, or the server is full; nothing was stored. See `Retry-After`.",
 }
 
@@ -74,9 +74,9 @@ class Problem(BaseModel):
     """The form of every error."""
 
     success: Literal[False] = False
-    error: str = Field(description="What is wrong and what to do, for people.")
+    error: str = Field(description="The problem and what to do, for people.")
     code: str = Field(
-        description="What is wrong, for programs.",
+        description="The problem, for programs.",
         json_schema_extra={"enum": [code for code in ErrorCode if code not in RECEIVER_CODES]},
     )
 

@@ -77,7 +77,7 @@ def begin(connection: Connection, request: StreamRequest, days: int) -> tuple[in
 
 
 def position_id(seq: int) -> bytes:
-    """Tells the client its position; not an event."""
+    """Sends the client its position; not an event."""
     return f"id: {POSITION}{seq}\n\n".encode()
 
 

@@ -21,7 +21,7 @@ SECRET_KEY = "0123456789abcdef" * 4
 
 @dataclass
 class Said:
-    """What a command wrote, and its exit code."""
+    """The output of a command, and its exit code."""
 
     code: int
     out: str
@@ -108,7 +108,7 @@ def api(database, tmp_path):
 
 @pytest.fixture
 def context(api):
-    """What the API is made of."""
+    """The context of the API."""
     return api[0]
 
 

@@ -85,7 +85,7 @@ def _alive(status: str) -> dict[str, Any]:
 @health.get("/api/health", summary="The process runs (the old address)", responses={200: Alive})
 @health.get("/health/live", summary="The process runs (for probes)", responses={200: Alive})
 def live() -> dict[str, Any]:
-    """Answers as long as the process runs, whatever the state of the database."""
+    """Answers as long as the process runs, regardless of the database."""
     return _alive("ok")
 
 

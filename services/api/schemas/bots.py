@@ -98,7 +98,7 @@ class ProblemFound(BaseModel):
     level: Literal["warning", "error"]
     code: str = Field(json_schema_extra={"example": "token_expires"})
     text: str
-    next: str = Field(description="What to do.")
+    next: str = Field(description="The next step.")
 
 
 class BotShape(BaseModel):
@@ -135,7 +135,7 @@ class BotList(BaseModel):
 
 
 class Verified(BaseModel):
-    """What the provider reported when the number was linked."""
+    """The provider's report when the number was linked."""
 
     name: str | None
     displayNumber: str | None

@@ -110,7 +110,7 @@ class Found(BaseModel):
 
     name: str = Field(json_schema_extra=example("WPP.chat.sendTextMessage"))
     ok: bool
-    detail: str = Field(description="What was found, or what is wrong; may be empty.")
+    detail: str = Field(description="The finding, or the problem; may be empty.")
 
 
 class Examination(BaseModel):

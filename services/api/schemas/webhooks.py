@@ -23,7 +23,7 @@ Secret = Annotated[
 ]
 Url = Annotated[
     str,
-    Field(max_length=2048, description="Where the events are posted.", json_schema_extra={"example": _URL}),
+    Field(max_length=2048, description="The URL to which the events are posted.", json_schema_extra={"example": _URL}),
 ]
 Names = Annotated[
     list[str],

@@ -260,7 +260,7 @@ def test_messages_that_arrive_while_paging_do_not_change_later_pages(client, con
 
 
 def test_a_page_of_a_long_chat_reads_little_of_it(connection):
-    """Wherever in the chat it begins, and though the other side never answered."""
+    """The first page may begin anywhere in the chat, and the other side may never have answered."""
     execute(
         connection,
         "WITH o AS (INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload,"

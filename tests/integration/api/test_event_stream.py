@@ -91,7 +91,7 @@ class Listener:
         return [event["payload"]["number"] for event in self.events(count)]
 
     def begun(self):
-        """Itself, once the server has told where it begins."""
+        """Itself, once the server has sent its first position."""
         next(self.blocks())
         return self
 

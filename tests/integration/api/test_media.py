@@ -1,4 +1,4 @@
-"""The files of messages over HTTP: whole and in parts, to whom they belong, and what is said where there is none."""
+"""The files of messages over HTTP: whole and in parts, their companies, and the errors for a missing file."""
 
 import contextlib
 import io

@@ -37,7 +37,7 @@ def life(client, message_id, chat=CHAT):
     return found.json
 
 
-# Who may ask
+# Authentication
 
 
 def routes(app):

@@ -1,4 +1,4 @@
-"""What the old server and other services ask of the database still works after the migrations."""
+"""The queries of the former server and of other services still work after the migrations."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What operators and callers are told while a provider is not available, or a number is held."""
+"""Operators and callers see that a provider is unavailable, or that a number is held."""
 
 import pytest
 import requests
@@ -103,7 +103,7 @@ def test_a_number_shows_its_outage(client, connection):
 
 
 def test_an_outage_that_may_be_over_is_not_shown(client, connection):
-    """Whatever waited was refused for reasons of its own, say, or given up: nothing was sent that would end it."""
+    """All waiting messages were refused for their own reasons or failed, so no send ends the outage."""
     begin(connection, bot_of(connection))
     execute(connection, "UPDATE bot_pace SET outage_seen = now() - interval '1 hour', held_until = now()")
     assert get(client, "/api/bots").json["bots"][0]["outage"] is None

@@ -132,7 +132,7 @@ def test_start_and_stop_say_what_is_wanted(client, connection, bot, become):
     answer = post(client, "start")
     assert answer.status_code == 202
     OneSession.model_validate(answer.json, extra="forbid")
-    assert stored(connection, bot) == (True, None), "it is to be started anew"
+    assert stored(connection, bot) == (True, None), "it is to be started again"
 
 
 def test_a_running_session_is_not_started_again(client, connection, bot, become):

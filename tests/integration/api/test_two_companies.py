@@ -284,7 +284,7 @@ def test_a_360dialog_number_speaks_for_itself_alone(world):
 
 
 def test_a_message_id_that_meta_echoes_is_the_senders_word(world):
-    """Whoever sends with a token of their own chooses what Meta echoes, and signs."""
+    """A company with a token of its own chooses the data that Meta echoes and signs."""
     ours = sent(world.connection, bot_id(world.connection, COMPANY, 0), f"wamid.{MARK}")
     before = world.rows()
     report = status("failed", ours, "wamid.of.another", 131047)

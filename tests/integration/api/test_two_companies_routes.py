@@ -17,7 +17,7 @@ from tests.support.two_companies import ACCOUNT, CHAT, COMPANY, MARK, NUMBER, ab
 
 __all__ = ["world"]  # the fixture
 
-#: What may be in an address or a field; more are added once the company has them.
+#: Values for addresses and fields; more are added once the company has them.
 PLAIN = {
     "companyId": [COMPANY, OTHER],
     "company": [COMPANY],
@@ -78,7 +78,7 @@ def of(name, owned, otherwise="1"):
 
 
 def body_of(told, document, owned):
-    """A body with another company's ids wherever one goes; None where it takes none of JSON."""
+    """A body with another company's ids in every place for one; None if the route accepts no JSON."""
     content = told.get("requestBody", {}).get("content", {}).get("application/json")
     if content is None:
         return None

@@ -1,4 +1,4 @@
-"""What the API takes for bots of WhatsApp Web: every kind of message, edits, deletions and mentions."""
+"""Sends to bots of WhatsApp Web: every kind of message, edits, deletions and mentions."""
 
 import io
 
@@ -40,7 +40,7 @@ def delete(client, message_id, chat=CHAT, **fields):
 
 
 def finish(connection, bot, key=OURS, status=Status.SENT):
-    """What waits is sent under the key."""
+    """Send the waiting message under the key."""
     worker = Outbox("wwebjs", "host/wwebjs-session-0128-0/1", 10_000.0, 60.0, bot_id=bot)
     for message in worker.claim(connection, 10):
         done = Result(message.bot_id, message.chat_id, message.id, worker.worker, True, status, provider_id=key)

@@ -1,4 +1,4 @@
-"""Webhooks over HTTP: registered, shown without secrets, changed, replaced, told again; each company's alone."""
+"""Webhooks over HTTP: registered, shown without secrets, changed, rotated, replayed; each company has its own."""
 
 import time
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Events reach the customers' webhooks: at least once and in order, whatever other receivers do."""
+"""Events reach the customers' webhooks: at least once and in order, regardless of other receivers."""
 
 import threading
 from uuid import UUID
@@ -68,7 +68,7 @@ def register(connection, url, events=("*",), company=COMPANY, key="0" * 64):
 
 
 def delivery(connection, webhook, number=1):
-    """Status, attempts, HTTP status and error of what a webhook was told of the company's event with this number."""
+    """Status, attempts, HTTP status and error of the delivery of the company's event with this number."""
     [row] = execute(
         connection,
         "SELECT status, attempts, response_status, error FROM webhook_delivery WHERE webhook_id = %s AND seq = %s",

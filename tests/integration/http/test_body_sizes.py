@@ -1,4 +1,4 @@
-"""Bodies of every size, in both directions, through whatever carries them."""
+"""Bodies of every size, in both directions, through every transport."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""What comes in, applied to a real PostgreSQL: history, contacts, windows, downloads, and the events told of it."""
+"""Webhooks applied to a real PostgreSQL: history, contacts, windows, downloads and events."""
 
 import threading
 
@@ -32,7 +32,7 @@ def bot(connection):
 
 
 def take_in(connection, *updates, bot_id=None, webhooks=1):
-    """Store webhooks that all tell the same, and work them off."""
+    """Store webhooks with the same updates, and apply them."""
     for _ in range(webhooks):
         execute(
             connection, "INSERT INTO webhook_inbox (process_name, body, bot_id) VALUES ('meta', 'x', %s)", (bot_id,)

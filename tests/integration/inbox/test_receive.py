@@ -1,4 +1,4 @@
-"""Webhooks that arrive together, stored together, whatever PostgreSQL does meanwhile."""
+"""Webhooks that arrive together are stored together, even if PostgreSQL fails meanwhile."""
 
 import contextlib
 import os

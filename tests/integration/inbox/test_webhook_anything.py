@@ -23,7 +23,7 @@ IN_A_DATABASE = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
-#: What is odd in one way or another: types, sizes, characters that PostgreSQL refuses, numbers out of every range.
+#: Odd values: types, sizes, characters that PostgreSQL refuses, numbers out of every range.
 odd = st.sampled_from([None, True, -1, 2**63, 10**400, 1e308, "", "\0", "a\0b", "\ud800", "x" * 3000, "9" * 400,
                        "US.1", "1e999", [], {}, [[]], ["STOP"], [{}], {"id": "1"}, {"\0": "\0"}])  # fmt: skip
 texts = st.text(st.characters(exclude_categories=()), max_size=12)

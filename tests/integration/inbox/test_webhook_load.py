@@ -50,7 +50,7 @@ def answers(url):
 
 
 def texts(name, count):
-    """A webhook with so many messages, all different."""
+    """A webhook with N different messages."""
     said = [message("text", {"body": f"{name} {n}"}, id=f"wamid.{name}.{n}") for n in range(count)]
     return orjson.dumps(webhook(value(*said)))
 

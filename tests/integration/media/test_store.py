@@ -103,7 +103,7 @@ def test_a_file_that_is_too_large_is_not_kept(store):
 def test_a_stream_that_breaks_leaves_nothing_behind(store, tmp_path):
     class Broken(io.RawIOBase):
         def read(self, size=-1):
-            raise ConnectionError("the caller went away")
+            raise ConnectionError("the caller disconnected")
 
     with pytest.raises(ConnectionError):
         store.put("0128", Broken(), "image/jpeg", LIMIT)

@@ -1,4 +1,4 @@
-"""A database whose clock is set back and forth: everything goes on within seconds, and nothing is done twice.
+"""A database whose clock is set back and forth: everything resumes within seconds, and nothing is done twice.
 
 The database has a `now()` and a `clock_timestamp()` of its own, found before PostgreSQL's, so that every statement,
 default and function of ours lives by a clock that the test sets.

@@ -1,4 +1,4 @@
-"""PostgreSQL answers, but cannot store: its disk is full, or it is read-only. Whoever asks is told so."""
+"""PostgreSQL answers, but cannot store: its disk is full, or it is read-only. Callers get that reason."""
 
 import contextlib
 from types import SimpleNamespace
@@ -146,7 +146,7 @@ def connection(database):
 
 @pytest.fixture
 def doubtful(connection, database):
-    """An intake, and a message that it stored although its caller was told otherwise."""
+    """An acceptor, and a message that it stored although its caller got an error."""
     with contextlib.closing(Database(database)) as pool, contextlib.closing(Acceptor(pool, Quiet(), 20)) as intake:
         lost = entry(add_bot(connection), "60111111111")
         accept(connection, lost)

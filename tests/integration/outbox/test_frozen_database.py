@@ -1,4 +1,4 @@
-"""A PostgreSQL that stands still: everybody is answered in time, and nothing is stored twice when it goes on."""
+"""A PostgreSQL that hangs: every caller gets an answer in time, and nothing is stored twice when it continues."""
 
 import contextlib
 import json

@@ -27,14 +27,14 @@ def stage(database, tmp_path, monkeypatch):
 
 
 def fill(stage, bot, each=4, chats=CHATS):
-    """Accept messages, several a chat; their texts tell their order."""
+    """Accept messages, several a chat; their texts contain their order."""
     entries = [entry(bot, chat, f"{chat} {n:03}") for n in range(each) for chat in chats]
     stage.accept(*entries)
     return entries
 
 
 def outage(stage):
-    """(code, reason) of the outage of the first number; None where there is none."""
+    """(code, reason) of the outage of the first number; None if there is no outage."""
     rows = execute(stage.connection, "SELECT outage_code, outage_reason FROM bot_pace WHERE outage_since IS NOT NULL")
     return rows[0] if rows else None
 
@@ -108,7 +108,7 @@ def test_names_that_do_not_resolve_and_tls_that_fails_are_outages(stage, silent_
 
 @pytest.mark.parametrize("status", [200, 500, 502, 504, 520])
 def test_a_gateways_page_holds_the_number_and_leaves_open_only_what_was_in_hand(stage, status):
-    """What got the page may have been taken, so it is never repeated; what waits is not given to it."""
+    """A message that got the page may have been accepted, so it is never repeated; others wait."""
     stage.graph.page = (status, PAGE)
     stage.graph.up()
     entries = fill(stage, stage.bot(), each=6)
@@ -332,7 +332,7 @@ def test_only_probing_attempts_make_pauses_longer_and_an_old_outage_is_forgotten
 
 def test_workers_with_findings_about_the_same_numbers_do_not_deadlock(stage):
     bots = [stage.bot(phone) for phone in range(8)]
-    for bot in bots:  # so that each number's customer is told
+    for bot in bots:  # so that each number raises an event
         execute(stage.connection, "UPDATE phone_configs SET company_id = %s WHERE id = %s", (f"company {bot}", bot))
         execute(stage.connection, "INSERT INTO event_feed (company_id) VALUES (%s)", (f"company {bot}",))
     pauses = Pauses(first=0.1, longest=0.2, reported_after=0.0)
@@ -366,7 +366,7 @@ def test_only_messages_that_waited_too_long_fail(stage):
     execute(stage.connection, f"UPDATE outbox SET updated_at = {old} WHERE payload ->> 'message' ~ ' 000$'")
     assert holds.fail_old(stage.connection, outbox(), 24) == 0  # it was something else that kept them
     holds.note_outages(stage.connection, [Fault(bot, "network", "refused", probe=False)], FAST)
-    assert holds.fail_old(stage.connection, outbox(), 24) == 0  # the provider is away since a moment
+    assert holds.fail_old(stage.connection, outbox(), 24) == 0  # the outage has only begun
     execute(stage.connection, f"UPDATE bot_pace SET outage_since = {old} WHERE outage_since IS NOT NULL")
     assert holds.fail_old(stage.connection, outbox(), 24) == len(CHATS)
     rows = execute(stage.connection, "SELECT DISTINCT bot_id, error_code, error FROM outbox WHERE status = 'failed'")

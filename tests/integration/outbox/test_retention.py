@@ -16,7 +16,7 @@ def connection(opened):
 
 
 def cleaned(connection):
-    """What a clean-up deleted any of."""
+    """The kinds of rows that a clean-up deleted."""
     return {name: count for name, count in clean_up(connection, DAYS).items() if count}
 
 

@@ -128,6 +128,6 @@ def test_the_marker_is_cleared_before_the_next_claim(broker):
     for _ in range(50):
         broker.client.set(f"{NAMESPACE}:{QUEUE}.hinted", 1)
         clear()
-        while not clear._done.is_set():  # on a machine that is too busy for it the caller goes on
+        while not clear._done.is_set():  # on a busy machine the caller continues before
             time.sleep(0.01)
         assert not broker.client.exists(f"{NAMESPACE}:{QUEUE}.hinted")

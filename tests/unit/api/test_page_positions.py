@@ -55,7 +55,7 @@ def _theirs(moments):
 
 
 def _page(ours, theirs, position, limit):
-    """What the database gives from a position on, merged."""
+    """The rows from a position on, merged."""
     mine = [row for row in ours if row["number"] < position.outbox][: limit + 1]
     since = min(row["moment"] for row in mine) if len(mine) > limit else None
     other = [
@@ -70,7 +70,7 @@ def _page(ours, theirs, position, limit):
 
 @given(st.lists(seconds, max_size=12), st.lists(seconds, max_size=12), st.integers(1, 5))
 def test_pages_give_every_message_once_and_each_source_in_its_order(our_moments, their_moments, limit):
-    ours, theirs = _ours(our_moments), _theirs(their_moments)  # ours by number, whatever their clocks said
+    ours, theirs = _ours(our_moments), _theirs(their_moments)  # ours by number, regardless of their clocks
     position, more, seen = START, True, []
     while more:
         merged, position, more = _page(ours, theirs, position, limit)

@@ -1,4 +1,4 @@
-"""What the API makes of a request to send, before any database is asked."""
+"""Parsing of requests to send, before any look-up in the database."""
 
 import orjson
 import pytest

@@ -1,4 +1,4 @@
-"""Where events may be posted, what a stream may be asked for, and how an event is written."""
+"""Rules of webhook URLs, parameters of streams, and the form of an event."""
 
 import ipaddress
 

@@ -277,7 +277,7 @@ def test_the_connection_that_waits_longest_gives_way_and_none_that_is_answered()
 
 
 def at(data, seconds, before=lambda protocol, transport: None, answers=True):
-    """The client's end, so many seconds after it sent these bytes and nothing more."""
+    """The client's end, N seconds after it sent these bytes and nothing more."""
 
     async def main():
         protocol, transport = Server(answers).connect()

@@ -1,4 +1,4 @@
-"""Which addresses may be reached: the public internet and what was opened, in whatever form an address comes."""
+"""Only addresses of the public internet, and allowed ones, may be reached, in every form of an address."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 

@@ -1,4 +1,4 @@
-"""What the watchdog of an HTTP process takes for stuck."""
+"""The conditions under which the watchdog of an HTTP process reports a hang."""
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""The bridge between the event loop and WSGI: whatever clients do, every thread comes back."""
+"""The bridge between the event loop and WSGI: every thread returns, regardless of clients."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""What each kind of message takes, and what a file is by its first bytes."""
+"""The files that each kind of message accepts, and file types by their first bytes."""
 
 import pytest
 from hypothesis import given

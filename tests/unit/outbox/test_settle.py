@@ -1,4 +1,4 @@
-"""What becomes of a message after each outcome of a send."""
+"""The status of a message after each outcome of a send."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Whether the database's clock was set forth, whatever the time that its answers take."""
+"""A change of the database's clock is noticed, however long its answers take."""
 
 from hypothesis import given
 from hypothesis import strategies as st

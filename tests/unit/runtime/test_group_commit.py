@@ -1,4 +1,4 @@
-"""The group-commit writer: batches, answers, deadlines, whatever the writing does."""
+"""The group-commit writer: batches, answers and deadlines, even if writing fails or hangs."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ IN_TIME = 30
 
 
 class Store:
-    """What is written: each batch does as the next of `script` says."""
+    """A writer: each batch does as the next entry of `script` says."""
 
     def __init__(self, script=()):
         self.script, self.stored, self.batches = list(script), set(), []
