@@ -135,7 +135,7 @@ def rotate(path: WebhookPath, body: Rotation) -> Answer:
 @webhooks.get(
     "/api/webhooks/<webhookId>/deliveries",
     summary="Deliveries of a webhook",
-    description="Each event for the webhook, with the result of its delivery. `dead` deliveries have failed permanently.",
+    description="Each event for the webhook, with the result of its delivery. `dead`: it failed permanently.",
     responses={200: DeliveryPage, **problems("invalid_request", "unknown_webhook")},
 )
 def deliveries(path: WebhookPath, query: DeliveryQuery) -> Answer:
