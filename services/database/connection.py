@@ -1,10 +1,8 @@
 """Connections to PostgreSQL: a bounded pool, single connections, transactions, queries, prepared statements."""
 
 import contextlib
-import select
-import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -34,10 +32,6 @@ BACKEND_END_SECONDS = 2.0
 BACKEND_POLL_SECONDS = 0.02
 #: Seconds after a connection timed out in which no other is tried.
 OUTAGE_PAUSE_SECONDS = 1.0
-#: Seconds for which `announcements` waits at most before it checks that the connection answers.
-ANNOUNCEMENT_WAIT_SECONDS = 1.0
-#: Seconds for that answer: a frozen connection announces nothing.
-ANNOUNCEMENT_TIMEOUT_SECONDS = 2.0
 
 #: Joins with a list of keys must go through the primary key, in the list's order, although the statistics of a churning
 #: table may suggest another plan; that order also prevents deadlocks of concurrent writers.
@@ -222,32 +216,6 @@ def run(connection: Connection, *steps: tuple[Statement, Mapping[str, Any]]) -> 
                 connection.prepared.add(step.prepare)
         cursor.execute(b";".join(cursor.mogrify(step.execute, values) for step, values in steps))
         return cursor.fetchall() if cursor.description else []
-
-
-def announcements(database: Database, channels: Sequence[str], stopped: threading.Event) -> Iterator[bool]:
-    """Listen to channels of NOTIFY: yields whether anything was announced since the last time, until `stopped` is set.
-
-    Yields True at once, since something may have been announced before, then with each announcement and at least every
-    `ANNOUNCEMENT_WAIT_SECONDS`. Each time the connection has just answered. Raises `DatabaseUnavailable` and
-    `DatabaseError` if it breaks or stops answering; call it again then.
-    """
-    connection = database.connect(seconds=ANNOUNCEMENT_TIMEOUT_SECONDS)
-    try:
-        with connection.cursor() as cursor:
-            for channel in channels:
-                cursor.execute(f"LISTEN {channel}")
-            announced = True
-            while not stopped.is_set():
-                yield announced
-                ready, _, _ = select.select([connection], [], [], ANNOUNCEMENT_WAIT_SECONDS)
-                if ready:
-                    connection.poll()
-                else:
-                    cursor.execute("SELECT 1")  # announcements arrive before its answer
-                announced = bool(connection.notifies)
-                connection.notifies.clear()
-    finally:
-        connection.close()
 
 
 def clock(connection: Connection) -> float:

@@ -14,13 +14,12 @@ import orjson
 import structlog
 
 from bisnesctl.backoff import Backoff
+from services.database.announcements import ANNOUNCEMENT_WAIT_SECONDS, announcements
 from services.database.connection import (
-    ANNOUNCEMENT_WAIT_SECONDS,
     Connection,
     Database,
     DatabaseError,
     DatabaseUnavailable,
-    announcements,
     query,
     query_value,
     transaction,

@@ -10,16 +10,8 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from bisnesctl.encryption import decrypt
-from services.database.connection import (
-    ANNOUNCEMENT_TIMEOUT_SECONDS,
-    ANNOUNCEMENT_WAIT_SECONDS,
-    Connection,
-    Database,
-    DatabaseError,
-    DatabaseUnavailable,
-    announcements,
-    query_one,
-)
+from services.database.announcements import ANNOUNCEMENT_TIMEOUT_SECONDS, ANNOUNCEMENT_WAIT_SECONDS, announcements
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, query_one
 from services.message import Bot, Secret
 
 #: Seconds for which a cached row is used. A change is announced and does not wait for it.

@@ -11,7 +11,8 @@ from bisnesctl.errors import BisnesError
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.manager import store
 from services.connectors.wwebjs.manager.session_supervisor import SessionSupervisor
-from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, announcements
+from services.database.announcements import announcements
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.runtime.heartbeat import Counters
 from services.wakeups import Notifier
 
