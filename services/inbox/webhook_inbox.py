@@ -34,6 +34,7 @@ from services.inbox.notices import PlacedNotice
 from services.message import Incoming, Notice, Status, StatusUpdate, Update
 from services.outbox import holds, store
 from services.outbox.store import NumberedEvent, Report
+from services.wakeups import Notifier
 
 #: Webhooks that share one commit when they are stored, at most.
 STORE_BATCH = 1000
@@ -100,9 +101,11 @@ class _Webhook:
 class WebhookWriter:
     """Stores one channel's webhooks."""
 
-    def __init__(self, process: str, database: Database, seconds: float = STORE_SECONDS) -> None:
+    def __init__(self, process: str, database: Database, notifier: Notifier, seconds: float = STORE_SECONDS) -> None:
         """Connects with the first webhook. `seconds`: from a webhook's arrival to its commit."""
-        self._process, self._database = process, database
+        self._process = process
+        self._database = database
+        self._notifier = notifier  # wakes a worker after each commit
         self._commits: GroupCommit[_Webhook, bool] = GroupCommit(
             "webhooks", self._store, seconds,
             max_items=STORE_BATCH, max_bytes=STORE_BATCH_BYTES, size=lambda webhook: len(webhook.body),
@@ -125,7 +128,9 @@ class WebhookWriter:
             "bodies": [psycopg2.Binary(webhook.body) for webhook in webhooks],
         }
         with self._database.connection() as connection:
-            return [known for (known,) in run(connection, (_STORE, values))]
+            stored = [known for (known,) in run(connection, (_STORE, values))]
+        self._notifier.notify(f"{self._process}-webhooks")
+        return stored
 
 
 @dataclass(slots=True)

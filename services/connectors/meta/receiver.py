@@ -39,7 +39,6 @@ SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105
 MAX_BODY = 3 << 20
 #: How long the health check waits for the database until it counts as unavailable.
 READY_TIMEOUT_SECONDS = 0.7
-QUEUE = "meta-webhooks"
 
 log = structlog.get_logger()
 
@@ -59,7 +58,7 @@ def verify_signature(app_secret: str, raw_body: bytes, header: str | None) -> bo
 def blueprint(settings: Settings, database: Database, notifier: Notifier) -> Blueprint:
     """The webhooks' routes; they raise `ApiError` and `DatabaseUnavailable`. The first request connects."""
     webhooks = Blueprint(NAME, __name__)
-    writer = WebhookWriter("meta", database)
+    writer = WebhookWriter("meta", database, notifier)
     app_secret = settings.meta_app_secret.get_secret_value()
     verify_token = settings.meta_verify_token.get_secret_value()
     encryption_key = settings.encryption_key.get_secret_value()
@@ -70,7 +69,6 @@ def blueprint(settings: Settings, database: Database, notifier: Notifier) -> Blu
     def store(body: bytes, bot: BotName | None = None) -> Response:
         if not writer.put(body, bot) and bot is not None:
             raise unknown_bot(bot.company_id, bot.phone_index)
-        notifier.notify(QUEUE)
         return jsonify(success=True)
 
     @webhooks.get(PATH)

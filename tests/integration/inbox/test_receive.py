@@ -9,6 +9,7 @@ import pytest
 
 from services.database.connection import Database, DatabaseUnavailable
 from services.inbox.webhook_inbox import STORE_BATCH_BYTES, BotName, WebhookWriter
+from tests.support.api import Quiet
 from tests.support.outbox import add_bot, execute
 
 
@@ -20,7 +21,7 @@ def pool(database):
 
 def patient(pool):
     """One that a slow machine does not make give up."""
-    return WebhookWriter("meta", pool, seconds=60)
+    return WebhookWriter("meta", pool, Quiet(), seconds=60)
 
 
 def bodies(pool):
@@ -48,7 +49,7 @@ def test_large_bodies_share_no_commit_and_are_all_stored(pool):
 
 
 def test_a_frozen_database_ends_all_waits_and_does_not_pile_up_requests(pool):
-    letterbox = WebhookWriter("meta", pool, seconds=1)
+    letterbox = WebhookWriter("meta", pool, Quiet(), seconds=1)
     assert patient(pool).put(b"before")
     with frozen(pool), ThreadPoolExecutor(8) as threads:
         assert list(threads.map(lambda n: refuses(letterbox, b"during %d" % n), range(8))) == [True] * 8

@@ -237,7 +237,7 @@ def test_waiting_items_are_answered_when_the_process_stops(own_postgres, databas
 
 
 def test_webhooks_fail_in_time_and_do_not_pile_up(own_postgres, dsn, database):
-    letterbox = WebhookWriter("meta", database, seconds=1)
+    letterbox = WebhookWriter("meta", database, Quiet(), seconds=1)
     assert letterbox.put(b"before")
     with own_postgres.frozen(), ThreadPoolExecutor(16) as threads:
         puts = [threads.submit(letterbox.put, b"%d" % number) for number in range(64)]
