@@ -59,7 +59,7 @@ def get(client, path="/api/bots", key=KEY):
 
 def refusal(answer):
     problem = Problem.model_validate(answer.json)
-    assert ErrorCode(problem.code).status == answer.status_code
+    assert {each.value: each.status for each in ErrorCode}[problem.code] == answer.status_code
     return problem.code
 
 

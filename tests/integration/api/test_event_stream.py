@@ -274,7 +274,7 @@ def test_without_an_event_loop_the_answer_ends_after_the_stored_events(settings,
 
 def test_the_document_names_the_stream_and_every_event(settings):
     with api(settings) as (_, client):
-        document = client.get("/openapi/openapi.json").json
+        document = client.get("/openapi/openapi.json").get_json()
     said = str(document["paths"]["/api/events"]["get"])
     assert "text/event-stream" in said
     assert all(name in said for name in CATALOGUE)

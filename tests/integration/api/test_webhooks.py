@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,8 @@ def ask(api):
         answer = api[1].open(f"{PATH}{path}", method=method, json=body or None, headers={"X-Api-Key": key})
         assert answer.status_code == expected, answer.json
         if expected >= 400:
-            assert ErrorCode(Problem.model_validate(answer.json).code).status == expected
+            code = Problem.model_validate(answer.json).code
+            assert {each.value: each.status for each in ErrorCode}[code] == expected
         return answer.json
 
     return ask
@@ -61,7 +63,7 @@ def deliver(connection, **changes):
     told = []
     while tasks := store.claim(connection, SENDER, 60, 100):
         told += [(task.chat_id, task.seq) for task in tasks]
-        outcome = {"outcome": "delivered", "status": 200} | changes
+        outcome: dict[str, Any] = {"outcome": "delivered", "status": 200} | changes
         results = [store.Result(task.webhook_id, task.chat_id, task.seq, **outcome) for task in tasks]
         assert store.record(connection, SENDER, results) == []
     return told

@@ -63,12 +63,12 @@ def test_a_command_whose_statement_is_not_answered_ends_and_says_so(environment,
     environment(DATABASE_URL=own_postgres.dsn())
     tool("migrate")
     monkeypatch.setattr("bisnesctl.database.postgres.STATEMENT_TIMEOUT_SECONDS", 1.0)
-    frozen = contextlib.ExitStack()
+    frozen, to_freeze = contextlib.ExitStack(), [own_postgres]
     real = postgres.query
 
     def freeze_first(*arguments):
-        if not frozen._exit_callbacks:
-            frozen.enter_context(own_postgres.frozen())
+        if to_freeze:
+            frozen.enter_context(to_freeze.pop().frozen())
         return real(*arguments)
 
     monkeypatch.setattr("bisnesctl.database.api_keys.query", freeze_first)

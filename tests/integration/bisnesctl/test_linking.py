@@ -171,7 +171,7 @@ def test_two_bots_cannot_have_one_number(tool, connection):
 
 
 def test_two_concurrent_links_of_one_number_do_not_both_succeed(settings, database):
-    ended = []
+    ended: list[bool | None] = []
 
     def save(company):
         with contextlib.closing(Database(database).connect()) as mine:

@@ -270,7 +270,9 @@ def test_a_webhook_that_answers_410_makes_the_event_a_dead_letter(connection, cu
     senders.start()
     eventually(lambda: waiting(connection) == (0, 0))
     assert delivery(connection, webhook) == ("dead", 1, 410, "it answered 410")
-    assert webhooks.find(connection, webhook)["active"]
+    found = webhooks.find(connection, webhook)
+    assert found is not None
+    assert found["active"]
 
 
 def test_a_secret_is_replaced_without_a_gap(settings, connection, customers, senders):

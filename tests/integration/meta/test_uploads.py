@@ -1,6 +1,7 @@
 """Files on their way to Meta: uploaded once, named as the provider takes them, and told apart where they fail."""
 
 import io
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from services.connector import Again, Preparation, Refusal
 from services.connectors.meta.connector import MetaConnector
 from services.media.store import media_store
-from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unavailable, Unknown
+from services.message import Bot, Held, Outgoing, Payload, Rejected, Retry, Secret, Sent, Unavailable, Unknown
 from services.outbox.delivery import MAX_STEPS
 from tests.support.api import settings_for
 from tests.support.remote.media_provider import OK, MediaProvider
@@ -65,7 +66,7 @@ def keep(store, data, mime_type="image/jpeg"):
 
 
 def image(media, number=1, attempts=0, kind="image"):
-    payload = {"media": media}
+    payload: Payload = {"media": media}
     return Outgoing(number, f"0190c0de-0000-7000-8000-{number:012}", BOT.id, "60123456789", kind, payload, attempts)
 
 
@@ -347,7 +348,7 @@ def test_every_message_has_an_outcome_for_any_answer(meta, provider, stored, sai
                 return
             step = meta.request(BOT, message)
         sent_by.append(step.body)
-        outcome = meta.outcome(message, status, requests.models.complexjson.dumps(answer).encode())
+        outcome = meta.outcome(message, status, json.dumps(answer).encode())
         if not isinstance(outcome, Again):
             assert isinstance(outcome, Sent | Retry | Unavailable | Rejected | Unknown)
             return

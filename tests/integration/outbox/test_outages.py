@@ -345,7 +345,7 @@ def test_workers_with_findings_about_the_same_numbers_do_not_deadlock(stage):
             faults = [Fault(bot, "network", "refused", choice.random() < 0.7) for bot in choice.sample(bots, 4)]
             answers = [Answer(bot, choice.random() < 0.6) for bot in choice.sample(bots, 4)]
             try:
-                holds.note_outages(connection, faults + answers, pauses)
+                holds.note_outages(connection, [*faults, *answers], pauses)
             except DatabaseError as error:
                 failed.append(error)
         connection.close()

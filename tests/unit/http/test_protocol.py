@@ -264,7 +264,7 @@ def test_the_connection_that_waits_longest_gives_way_and_none_that_is_answered()
         assert not idle.closed
         newer, _ = server.connect()
         assert idle.closed
-        server.state.connections -= {each for each in server.state.connections if each.transport.closed}
+        server.state.connections -= {each for each in server.state.connections if each.transport.is_closing()}
         newer.data_received(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
         _, refused = server.connect()
         assert [(status, body["code"]) for status, body in refused.answers] == [(503, "too_many_connections")]

@@ -1,6 +1,7 @@
 """The Meta connector: requests out, answers in."""
 
 from dataclasses import replace
+from typing import Unpack
 
 import orjson
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from bisnesctl.settings import Settings
 from services.connector import Again, Preparation, Unsupported
 from services.connectors.meta.connector import MetaConnector
-from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unavailable, Unknown
+from services.message import Bot, Held, Outgoing, Payload, Rejected, Retry, Secret, Sent, Unavailable, Unknown
 
 META = MetaConnector(Settings(meta_graph_url="https://graph.example/", dialog360_url="https://hub.example/"))
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret("EAAtoken"))
@@ -23,7 +24,7 @@ json_values = st.recursive(
 )
 
 
-def message(kind="text", /, **payload):
+def message(kind="text", /, **payload: Unpack[Payload]):
     return Outgoing(1, UUID, 1, "60123456789", kind, payload, 0)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from services.connector import Unsupported
 from services.connectors.limits import check_meta
 from services.connectors.meta.connector import body
-from services.message import Outgoing
+from services.message import Outgoing, Payload
 
 UUID = "0190c0de-0000-7000-8000-000000000000"
 CHAT = "60123456789"
@@ -206,7 +206,7 @@ def test_a_reaction_other_than_one_emoji_is_refused(text):
 
 @given(st.sampled_from(["text", "image", "audio", "template", "reaction"]), st.text(), st.text(max_size=40))
 def test_an_accepted_payload_can_be_written(kind, chat, said):
-    payload = {
+    payload: Payload = {
         "message": said, "caption": said, "media": {"link": LINK}, "templateName": said, "language": said,
         "variables": [said], "reaction": said, "target_provider_id": "wamid.7",
     }  # fmt: skip

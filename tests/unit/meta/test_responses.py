@@ -42,6 +42,7 @@ def test_360dialogs_rate_limit_slows_the_number(words):
     for outcome in (in_words(words), in_words("Slow down", 429)):
         assert isinstance(outcome, Retry)
         assert (outcome.scope, outcome.slower) == (Scope.BOT, True)
+        assert outcome.after is not None
         assert 1 <= outcome.after <= 60
 
 

@@ -1,5 +1,7 @@
 """Patience in tests."""
 
+import time
+
 import pytest
 
 from tests.support import waiting
@@ -11,7 +13,7 @@ class Clock:
 
     def __init__(self, monkeypatch, share):
         self.now = 100.0
-        monkeypatch.setattr(waiting.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(waiting, "processor_share", lambda: share)
 
 

@@ -1,5 +1,7 @@
 """The simulator's rules for each kind of message, for templates, and for messages of customers."""
 
+from typing import Any
+
 import orjson
 import pytest
 from hypothesis import given
@@ -22,7 +24,7 @@ from services.sandbox.meta.webhooks import webhook_body
 LINK = "https://example.com/file"
 REPLY = {"type": "reply", "reply": {"id": "y", "title": "Yes"}}
 ROW = {"id": "1", "title": "One"}
-GOOD = {
+GOOD: dict[str, Any] = {
     "image": {"link": LINK, "caption": "x" * 1024},
     "video": {"id": "990000000000000001"},
     "audio": {"link": LINK, "voice": True},

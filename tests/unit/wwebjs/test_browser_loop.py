@@ -1,6 +1,7 @@
 """The loop of the thread that owns a session's browser, with a stand-in of the browser and a clock that a test sets."""
 
 import queue
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ class Browser:
 class Everything:
     """Status store, recorder, profile, hooks and page task of a loop; it keeps what they receive."""
 
-    linked = True
+    linked: Any = True  # or the number that it was marked with
 
     def __init__(self, says=MAIN, turns=30):
         self.browser = Browser(says)
@@ -74,7 +75,9 @@ class Everything:
             lock_held=lambda: self.ours,
             bound_number=self.bound_number,
         )
-        self.loop = BrowserLoop(self.browser, self, self, self, [self], Limits(500.0, 2), hooks, clock=lambda: self.now)
+        browser: Any = self.browser
+        rest: Any = self
+        self.loop = BrowserLoop(browser, rest, rest, rest, [rest], Limits(500.0, 2), hooks, clock=lambda: self.now)
 
     def serve(self):
         return self.loop.serve()

@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
@@ -11,7 +12,7 @@ from services.connectors.wwebjs.translation import errors
 from services.connectors.wwebjs.translation.connector import WwebjsConnector, page_request, under_key
 from services.media.fetch import Fetcher
 from services.media.folder import FolderStore
-from services.message import Bot, Outgoing, Rejected, Retry
+from services.message import Bot, Outgoing, Payload, Rejected, Retry, StoredFile
 from tests.support.file_beginnings import PNG
 
 BOT = Bot(1, "0128", 0, "wwebjs", "wwebjs")
@@ -28,7 +29,7 @@ def connector(store):
     return WwebjsConnector(Settings(), store, Fetcher(()))
 
 
-def message(kind="text", /, **payload):
+def message(kind="text", /, **payload: Unpack[Payload]):
     return Outgoing(7, "m", 1, CHAT, kind, payload, 0)
 
 
@@ -109,7 +110,7 @@ def test_a_text_asks_for_no_link_preview_and_leaves_its_chat_unread():
 
 
 def test_voice_messages_and_the_names_of_files():
-    media = {"key": "k", "mimeType": "x", "filename": "note.ogg"}
+    media: StoredFile = {"key": "k", "mimeType": "x", "filename": "note.ogg"}
     voice = file_options(message("audio", media=media, voice=True), "audio/ogg; codecs=opus")
     assert (voice["isPtt"], voice["filename"]) == (True, "note.ogg")
     nameless = file_options(message("document", media={"link": "x"}), "application/pdf")

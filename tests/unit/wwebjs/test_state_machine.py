@@ -1,5 +1,7 @@
 """The reactions of a session to its page: single cases, and invariants over any sequence of events."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ SOCKETS = ("CONNECTED", "OPENING", "PAIRING", "UNPAIRED", "UNPAIRED_IDLE", "TIME
 
 
 def health(mode="MAIN", socket="CONNECTED", full=True, authenticated=True, **more):
-    told = {"boot": "b", "info": "NORMAL", "online": True, "needs_update": False, "me": "60@c.us"}
+    told: dict[str, Any] = {"boot": "b", "info": "NORMAL", "online": True, "needs_update": False, "me": "60@c.us"}
     return Health(**told | {"wa_js": "4", "wa_web": "2"} | more, mode=mode, socket=socket, full=full,
                   authenticated=authenticated)  # fmt: skip
 
