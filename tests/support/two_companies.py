@@ -186,5 +186,6 @@ def rows_of(connection: Connection, company: str = COMPANY) -> dict[str, list[st
                 connection, f"SELECT to_jsonb(t)::text FROM {table} t WHERE {column}::text = ANY(%s)", (values,)
             )
         )
-    assert found["phone_configs"] and len(found) > 20
+    assert found["phone_configs"]
+    assert len(found) > 20
     return found

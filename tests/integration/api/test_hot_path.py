@@ -72,7 +72,7 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.parametrize("headers, body, query", REQUESTS)
+@pytest.mark.parametrize(("headers", "body", "query"), REQUESTS)
 def test_a_refusal_is_the_same_as_flasks(server, context, headers, body, query):
     path = f"/api/v2/messages/text/{COMPANY}/{CHAT}{query}"
     headers = {"Content-Type": "application/json"} | headers
@@ -85,7 +85,7 @@ def test_a_refusal_is_the_same_as_flasks(server, context, headers, body, query):
 
 
 @pytest.mark.parametrize(
-    "chat, status",
+    ("chat", "status"),
     [(f"+{CHAT}", 202), (f"{CHAT}@c.us", 202), (f"{COMPANY}-{CHAT}", 202), ("12@g.us", 409), ("nobody", 400)],
 )
 def test_a_chat_id_is_accepted_in_every_form(server, chat, status):

@@ -43,7 +43,8 @@ def test_a_message_says_why_it_does_not_leave(client, connection):
     assert shown["status"] == "queued"
     assert shown["hold"]["reason"] == f"network: {REASON}"
     assert shown["hold"]["needsOperator"] is False
-    assert shown["hold"]["since"].endswith("Z") and shown["hold"]["until"].endswith("Z")
+    assert shown["hold"]["since"].endswith("Z")
+    assert shown["hold"]["until"].endswith("Z")
     assert shown["hold"]["since"] < shown["hold"]["until"]
     holds.note_outages(connection, [Answer(bot_of(connection), sent=True)], Pauses())
     assert one(client, message_id)["hold"] is None

@@ -89,7 +89,8 @@ def test_a_webhook_is_registered_and_its_secret_shown_once(ask, connection):
     WebhookWithSecret.model_validate(made, extra="forbid")
     assert len(made["secret"]) >= 32
     assert made["webhook"]["events"] == ["message", "message.ack"]
-    assert made["webhook"]["active"] and made["webhook"]["company"] == COMPANY
+    assert made["webhook"]["active"]
+    assert made["webhook"]["company"] == COMPANY
     one = ask("GET", f"/{made['webhook']['id']}")
     OneWebhook.model_validate(one, extra="forbid")
     every = ask("GET")
@@ -208,7 +209,8 @@ def test_a_secret_is_replaced(ask, webhook, connection, api):
     [row] = execute(connection, "SELECT secret_encrypted, previous_encrypted FROM webhook")
     assert [decrypt(key, each) for each in row] == ["another secret of 16", SECRET]
     made = ask("POST", f"/{webhook}/rotate", overlapSeconds=0)
-    assert made["secret"] != answer["secret"] and made["webhook"]["previousSecretUntil"] is None
+    assert made["secret"] != answer["secret"]
+    assert made["webhook"]["previousSecretUntil"] is None
 
 
 def test_deliveries_are_shown_with_their_results(ask, webhook, connection):

@@ -92,7 +92,7 @@ def test_a_start_with_a_frozen_redis_or_postgres_ends_and_says_so(environment, o
         preflight.prepare_database(settings, print)
 
 
-@pytest.mark.parametrize("words, code", [(("status",), 0), (("restart", "api"), 4), (("stop", "api"), 4)])
+@pytest.mark.parametrize(("words", "code"), [(("status",), 0), (("restart", "api"), 4), (("stop", "api"), 4)])
 def test_a_command_that_asks_a_frozen_supervisord_ends_and_says_so(environment, tool, words, code):
     settings = environment(DATABASE_URL="postgresql://127.0.0.1:1/x")
     with supervised(settings) as supervisor:

@@ -72,7 +72,8 @@ def test_a_heartbeat_contains_what_probes_read(settings):
     assert (beat["processed"], beat["errors"], beat["lastError"], beat["activeBots"]) == (5, 1, "refused", 2)
     assert 0 < beat["beat_boottime"] <= time.clock_gettime(time.CLOCK_BOOTTIME)
     assert 0 <= time.time() - beat["started_at"] - beat["uptimeSeconds"] < 60
-    assert beat["memoryMb"] > 1 and beat["cpuPercent"] >= 0
+    assert beat["memoryMb"] > 1
+    assert beat["cpuPercent"] >= 0
 
 
 def test_heartbeats_continue(settings):
@@ -207,9 +208,11 @@ def test_the_api_is_ready_with_its_database(settings):
 def test_the_api_is_not_ready_without_a_database_and_shows_no_secret(away):
     with api(away) as (_, client):
         answer = client.get("/health/ready")
-    assert answer.status_code == 503 and answer.headers["Retry-After"]
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
     assert Problem.model_validate(answer.json).code == "database_unavailable"
-    assert "127.0.0.1" not in answer.text and "bisnes@" not in answer.text
+    assert "127.0.0.1" not in answer.text
+    assert "bisnes@" not in answer.text
 
 
 def test_the_api_is_not_ready_on_a_database_that_was_not_migrated(settings):
@@ -250,7 +253,7 @@ def test_without_the_database_local_heartbeat_files_are_used(away):
     assert of(answer, "meta")["uptime"] >= 0
 
 
-@pytest.mark.parametrize("age, status", [(0, "healthy"), (40, "degraded"), (90, "down"), (-500, "down")])
+@pytest.mark.parametrize(("age", "status"), [(0, "healthy"), (40, "degraded"), (90, "down"), (-500, "down")])
 def test_an_old_heartbeat_file_is_unhealthy(away, age, status):
     beat = {"process": "api", "status": "healthy", "uptimeSeconds": 9.5, "memoryMb": 80.0, "cpuPercent": 1.0,
             "activeBots": 0, "processed": 3, "errors": 0}  # fmt: skip
@@ -268,7 +271,8 @@ def test_one_process_in_figures(settings):
         unknown = client.get("/metrics/nothing")
     found = Metrics.model_validate(answer.json, extra="forbid")
     assert (found.messagesProcessed, found.errors, found.source) == (5, 1, "database")
-    assert unknown.status_code == 404 and "meta" in unknown.get_json()["error"]
+    assert unknown.status_code == 404
+    assert "meta" in unknown.get_json()["error"]
 
 
 # Everything else, while the database is unavailable

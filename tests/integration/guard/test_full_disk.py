@@ -256,12 +256,16 @@ def test_an_error_says_what_is_wrong_with_the_disk(tmp_path, how, words):
                     (small.folder / str(number)).touch()
         elif how == "read-only":
             small.read_only()
-        with pytest.raises(CannotWrite) as raised:
+
+        def write():
             if how == "foreign":
                 os.chown(folder, 12345, 12345)
                 with disk.writing(folder):
                     raise PermissionError(13, "Permission denied")
             File("a.conf", "x" * 100_000).write(folder)
+
+        with pytest.raises(CannotWrite) as raised:
+            write()
         assert words in str(raised.value)
         assert "cannot be written" in str(raised.value)
         assert raised.value.exit_code == ExitCode.CONFLICT

@@ -140,7 +140,7 @@ def test_messages_that_share_an_upload_share_its_failure_and_the_next_one_tries_
 
 
 @pytest.mark.parametrize(
-    "status, answer, outcome, code",
+    ("status", "answer", "outcome", "code"),
     [
         (400, {"error": {"code": 131053, "message": "no"}}, Rejected, "131053"),
         (400, {"error": {"code": 100, "message": "no"}}, Rejected, "100"),
@@ -253,7 +253,7 @@ def test_a_link_into_a_private_network_is_not_followed(settings, store, provider
 
 
 @pytest.mark.parametrize(
-    "status, mime_type, data, kind, outcome, code",
+    ("status", "mime_type", "data", "kind", "outcome", "code"),
     [
         (404, "text/html", b"gone", "image", Rejected, "media_link"),
         (410, "text/html", b"gone", "image", Rejected, "media_link"),
@@ -303,7 +303,7 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("kind, mime_type, data", FILES, ids=[each[1] for each in FILES])
+@pytest.mark.parametrize(("kind", "mime_type", "data"), FILES, ids=[each[1] for each in FILES])
 @pytest.mark.parametrize("bot", [BOT, DIALOG360_BOT], ids=["meta", "360dialog"])
 def test_the_simulator_takes_the_files_of_every_kind(through_sandbox, store, bot, kind, mime_type, data):
     found = deliver(through_sandbox, image(keep(store, data, mime_type), kind=kind), bot)

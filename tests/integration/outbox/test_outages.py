@@ -124,7 +124,7 @@ def test_a_gateways_page_holds_the_number_and_leaves_open_only_what_was_in_hand(
 
 
 @pytest.mark.parametrize(
-    "answer, code",
+    ("answer", "code"),
     [
         *((error(code), str(code)) for code in (1, 2, 131000, 131016, 133004)),
         ((403, PAGE), "http_403"),

@@ -50,7 +50,8 @@ class Stage:
         until = time.monotonic() + 30
         pid = self.connection.get_backend_pid()
         while not execute(self.third, "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted", (pid,)):
-            assert thread.is_alive() and time.monotonic() < until, f"the change stands in nobody's way: {failures}"
+            assert thread.is_alive(), f"the change stands in nobody's way: {failures}"
+            assert time.monotonic() < until, "the work neither ends nor waits for the change"
             time.sleep(0.01)
         execute(self.other, "COMMIT")
         thread.join()

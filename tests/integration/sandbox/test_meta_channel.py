@@ -120,7 +120,7 @@ def test_urls_and_files_expire(sandbox):
 
 
 @pytest.mark.parametrize(
-    "data, mime_type, refused",
+    ("data", "mime_type", "refused"),
     [
         (PNG, "image/png", 200),
         (WEBP + b"x" * 200_000, "image/webp", 200),

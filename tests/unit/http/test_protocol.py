@@ -301,7 +301,7 @@ HEAD, BODY = b"GET /a HTTP/1.1\r\nHost", b"POST /a HTTP/1.1\r\nHost: x\r\nConten
 WHOLE = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.mark.parametrize("data, deadline", [(b"", 10), (HEAD, 10), (b"\r\n", 10), (BODY, 20)])
+@pytest.mark.parametrize(("data", "deadline"), [(b"", 10), (HEAD, 10), (b"\r\n", 10), (BODY, 20)])
 def test_missing_input_is_waited_for_until_its_deadline(data, deadline):
     assert at(data, deadline - 2).answers == []
     late = at(data, deadline + 2)

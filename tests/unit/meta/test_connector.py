@@ -53,7 +53,7 @@ def test_a_link_is_sent_as_it_is():
     assert fields["image"] == {"link": "https://x.example/a.jpg"}
 
 
-@pytest.mark.parametrize("kind, payload", [("hologram", {}), ("text", {}), ("image", {"media": {}}), ("read", {})])
+@pytest.mark.parametrize(("kind", "payload"), [("hologram", {}), ("text", {}), ("image", {"media": {}}), ("read", {})])
 def test_a_message_that_this_version_does_not_know_is_refused_without_a_preparation(kind, payload):
     refused = META.request(BOT, message(kind, **payload))
     assert isinstance(refused, Rejected)
@@ -71,7 +71,7 @@ def test_messages_that_meta_cannot_send_are_refused():
 
 
 @pytest.mark.parametrize(
-    "kind, answer, outcome",
+    ("kind", "answer", "outcome"),
     [
         ("read", {"success": True}, Sent()),
         ("read", {"success": False}, None),
@@ -100,7 +100,7 @@ def envelope(code, **more):
 
 
 @pytest.mark.parametrize(
-    "status, answer, kind",
+    ("status", "answer", "kind"),
     [
         (200, {"messages": [{"id": "wamid.1"}]}, Sent),
         (200, {"messages": []}, Unknown),
@@ -123,7 +123,7 @@ def test_answers_are_classified_by_their_error_code(status, answer, kind):
 
 
 @pytest.mark.parametrize(
-    "status, kind", [(200, Unknown), (502, Unknown), (504, Unknown), (413, Unavailable), (503, Unavailable)]
+    ("status", "kind"), [(200, Unknown), (502, Unknown), (504, Unknown), (413, Unavailable), (503, Unavailable)]
 )
 def test_a_gateways_page_is_no_answer(status, kind):
     outcome = META.outcome(message(), status, b"<html>\x00\xff</html>")
@@ -132,8 +132,9 @@ def test_a_gateways_page_is_no_answer(status, kind):
     assert "\0" not in outcome.reason
 
 
-@pytest.mark.parametrize("outage, asks", [("network", False), ("131000", False), ("upload", False), ("http_502", True),
-                                          ("no_answer", True)])  # fmt: skip
+@pytest.mark.parametrize(("outage", "asks"), [
+    ("network", False), ("131000", False), ("upload", False), ("http_502", True), ("no_answer", True),
+])  # fmt: skip
 def test_the_provider_is_probed_if_a_message_could_be_lost(outage, asks):
     assert isinstance(META.probe(BOT, outage), Preparation) is asks
 

@@ -20,7 +20,7 @@ def in_words(words, status=400):
 
 
 @pytest.mark.parametrize(
-    "meta, code, says",
+    ("meta", "code", "says"),
     [
         ({"httpCode": 401, "developerMessage": "Invalid API key"}, "360dialog_401", "enter a new API key"),
         ({"http_code": 401, "developer_message": "Invalid API key"}, "360dialog_401", "enter a new API key"),
@@ -78,7 +78,7 @@ def test_another_servers_page_is_an_outage_or_one_messages_fault(status):
 
 
 @pytest.mark.parametrize(
-    "status, body",
+    ("status", "body"),
     [
         (401, {"error": {"code": 190, "message": f"Malformed access token {TOKEN}"}}),
         (401, {"meta": {"developerMessage": f"unknown key {TOKEN}"}}),

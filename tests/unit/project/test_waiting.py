@@ -17,7 +17,7 @@ class Clock:
         monkeypatch.setattr(waiting, "processor_share", lambda: share)
 
 
-@pytest.mark.parametrize("share, lasts", [(1.0, 10), (0.5, 20), (0.1, 100)])
+@pytest.mark.parametrize(("share", "lasts"), [(1.0, 10), (0.5, 20), (0.1, 100)])
 def test_patience_lasts_longer_on_a_busy_machine(monkeypatch, share, lasts):
     clock = Clock(monkeypatch, share)
     patience = Patience(10.0)

@@ -265,9 +265,12 @@ def test_another_phone_is_logged_out_and_its_events_are_dropped():
     all_.bound = "60"
     all_.tell("chat.new_message", 1)
     end, reason = all_.serve()
-    assert end is End.WRONG_NUMBER and "+61" in reason
+    assert end is End.WRONG_NUMBER
+    assert "+61" in reason
     assert "WPP.conn.logout" in all_.browser.calls
-    assert all_.working == [False] and all_.stored == [] and all_.told == []
+    assert all_.working == [False]
+    assert all_.stored == []
+    assert all_.told == []
 
 
 def test_the_page_does_not_work_before_the_bound_number_is_known():

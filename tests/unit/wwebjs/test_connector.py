@@ -56,7 +56,7 @@ def test_a_file_is_brought_to_disk_first_and_released_after_the_send(connector, 
 
 
 @pytest.mark.parametrize(
-    "media, code",
+    ("media", "code"),
     [
         ({"link": "http://127.0.0.1:1/a.png"}, "media_link"),
         ({"key": "0128/2026-01/" + "0" * 64 + ".png", "mimeType": "image/png"}, "media_missing"),
@@ -68,7 +68,9 @@ def test_a_file_that_cannot_be_read_fails_the_message(connector, media, code):
     assert refused.code == code
 
 
-@pytest.mark.parametrize("kind, payload", [("hologram", {}), ("text", {}), ("image", {}), ("edit", {}), ("delete", {})])
+@pytest.mark.parametrize(
+    ("kind", "payload"), [("hologram", {}), ("text", {}), ("image", {}), ("edit", {}), ("delete", {})]
+)
 def test_a_message_that_this_version_does_not_know_is_refused_without_a_preparation(connector, kind, payload):
     refused = connector.request(BOT, message(kind, **payload))
     assert isinstance(refused, Rejected)
@@ -76,7 +78,7 @@ def test_a_message_that_this_version_does_not_know_is_refused_without_a_preparat
 
 
 @pytest.mark.parametrize(
-    "kind, chat, payload",
+    ("kind", "chat", "payload"),
     [
         ("template", CHAT, {}),
         ("hologram", CHAT, {}),
@@ -123,7 +125,7 @@ def file_options(sent, mime_type):
 
 
 @pytest.mark.parametrize(
-    "code, kind",
+    ("code", "kind"),
     [("chat_not_found", Rejected), ("file_too_large", Rejected), ("message_key_remote_id_is_not_same_of_chat", Retry)],
 )
 def test_the_pages_errors_say_whether_another_try_helps(code, kind):

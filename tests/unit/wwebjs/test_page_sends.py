@@ -29,7 +29,7 @@ REFUSED = Rejected("no", "no")
 
 
 @pytest.mark.parametrize(
-    "ack, running, refusal, now, verdict",
+    ("ack", "running", "refusal", "now", "verdict"),
     [
         (1, False, None, 0.0, Sent("k")),
         (3, True, REFUSED, 200.0, Sent("k")),
@@ -318,7 +318,7 @@ def test_reactions_receipts_edits_and_deletions_are_calls_without_a_key():
 
 
 @pytest.mark.parametrize(
-    "kind, payload, answer, code",
+    ("kind", "payload", "answer", "code"),
     [
         ("delete", {"deleteForEveryone": True}, {"isRevoked": False, "isDeleted": True}, "deleted_locally"),
         ("delete", {"deleteForEveryone": True}, CallFailed("msg_not_found", "gone"), "msg_not_found"),

@@ -19,7 +19,7 @@ def hours(*counts):
 
 
 @pytest.mark.parametrize(
-    "limit, sent, new_chat, seconds, scope",
+    ("limit", "sent", "new_chat", "seconds", "scope"),
     [
         (WarmupLimit(), hours((1, 1000, 1000), (0, 1000, 1000)), True, None, None),
         (WarmupLimit(per_hour=5), hours((1, 9, 0), (0, 4, 0)), True, None, None),
