@@ -37,7 +37,8 @@ def deployment(tmp_path_factory):
     deployment.run("start", "--multiprocess", "--sandbox")
     for index in SESSIONS:
         deployment.add_web_bot(index)
-    deployment.numbers = [deployment.link(index) for index in SESSIONS]
+    for index in SESSIONS:
+        deployment.link(index)
     yield deployment
     deployment.close()
 
@@ -79,12 +80,13 @@ def test_each_message_arrives_once_and_in_order_while_browsers_drivers_and_sessi
     finished.set()
     killer.join()
     assert killed[0].total() >= 2, killed
+    numbers = deployment.numbers.values()
     wait_until(
-        lambda: {text for number in deployment.numbers for text in texts_of(deployment, number)} >= set(accepted),
+        lambda: {text for number in numbers for text in texts_of(deployment, number)} >= set(accepted),
         2 * SESSION_SECONDS, lambda: f"{deployment.statuses()}\n{deployment.logs()}",
     )  # fmt: skip
-    assert deployment.duplicates(deployment.numbers) == {}
-    for number in deployment.numbers:
+    assert deployment.duplicates(numbers) == {}
+    for number in numbers:
         chats = collections.defaultdict(list)
         for text in texts_of(deployment, number):
             chats[text.rpartition("/")[0]].append(text)
@@ -109,7 +111,7 @@ def test_sessions_survive_a_kill_of_the_manager(deployment):
     assert {index: deployment.part("browser", index) for index in SESSIONS} == before
     with requests.Session() as client:
         accept(deployment, client, 1, 9999, "still here")
-    wait_until(lambda: "still here" in texts_of(deployment, deployment.numbers[0]), what=deployment.logs)
+    wait_until(lambda: "still here" in texts_of(deployment, deployment.numbers[SESSIONS[0]]), what=deployment.logs)
 
 
 def browsers_of(deployment):

@@ -40,7 +40,7 @@ def deployment(tmp_path_factory):
     deployment.run("start", "--multiprocess", "--sandbox")
     for index in (LINKED, UNLINKED):
         deployment.add_web_bot(index)
-    deployment.number = deployment.link(LINKED)
+    deployment.link(LINKED)
     deployment.wait_for("SCAN_QR_CODE", UNLINKED, seconds=RECOVERY_SECONDS)
     yield deployment
     deployment.close()
@@ -79,7 +79,7 @@ def say(deployment, text):
     assert answer.status_code == 202, answer.text
 
     def found():
-        return [each for each in deployment.arrived(deployment.number) if each["body"] == text]
+        return [each for each in deployment.arrived(deployment.numbers[LINKED]) if each["body"] == text]
 
     wait_until(found, RECOVERY_SECONDS, deployment.logs)
     assert [each["arrivals"] for each in found()] == [1]

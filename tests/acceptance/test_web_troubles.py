@@ -26,7 +26,8 @@ def deployment(tmp_path_factory):
     deployment.run("start", "--multiprocess", "--sandbox")
     for index in (TOUGH, BANNED, LOGGED_OUT):
         deployment.add_web_bot(index)
-    deployment.numbers = {index: deployment.link(index) for index in (TOUGH, BANNED, LOGGED_OUT)}
+    for index in (TOUGH, BANNED, LOGGED_OUT):
+        deployment.link(index)
     yield deployment
     deployment.close()
 

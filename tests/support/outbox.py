@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+import psycopg2.extensions
 from uuid_utils import uuid7
 
 from services.database.connection import Connection, Database
@@ -21,7 +22,9 @@ def outbox(worker: str = WORKER, rate: float = 1e6, lease: float = 60) -> Outbox
     return Outbox("meta", worker, rate, lease)
 
 
-def add_bot(connection: Connection, company: str = "0128", index: int = 0, kind: str = "meta_direct") -> int:
+def add_bot(
+    connection: psycopg2.extensions.connection, company: str = "0128", index: int = 0, kind: str = "meta_direct"
+) -> int:
     """Add a bot. Returns its id."""
     ((bot,),) = execute(
         connection,
@@ -58,7 +61,9 @@ def result(message: Outgoing, status: Status | None = Status.SENT, claim: str = 
     return Result(message.bot_id, message.chat_id, message.id, claim, final, status, provider_id=provider_id, **extra)
 
 
-def execute(connection: Connection, statement: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def execute(
+    connection: psycopg2.extensions.connection, statement: str, values: tuple[Any, ...] | dict[str, Any] = ()
+) -> list[tuple[Any, ...]]:
     """Run a statement and return its rows."""
     with connection.cursor() as cursor:
         cursor.execute(statement, values)

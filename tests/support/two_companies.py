@@ -128,7 +128,7 @@ def _body(changes: tuple[tuple[str, Json], ...], account: str) -> bytes:
     return json.dumps(found).encode()
 
 
-def status(word: str, message_id: str, provider_id: str, code: int | None = None) -> Json:
+def status(word: str, message_id: str | None, provider_id: str, code: int | None = None) -> Json:
     """A status report of a message."""
     found: Json = {"id": provider_id, "status": word, "timestamp": "1790000000", "recipient_id": CHAT}
     errors = [{"code": code, "title": "refused"}] if code else []
@@ -186,5 +186,6 @@ def rows_of(connection: Connection, company: str = COMPANY) -> dict[str, list[st
                 connection, f"SELECT to_jsonb(t)::text FROM {table} t WHERE {column}::text = ANY(%s)", (values,)
             )
         )
-    assert found["phone_configs"] and len(found) > 20
+    assert found["phone_configs"]
+    assert len(found) > 20
     return found

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,14 @@ PARTS = ("browser", "driver", "session")
 
 
 class WebDeployment(Deployment):
-    """WhatsApp Web numbers have the indexes from 1 on; Meta's has 0."""
+    """WhatsApp Web numbers have the indexes from 1 on; Meta's has 0.
+
+    `numbers`: the number of the phone that each index was last linked with.
+    """
+
+    def __init__(self, folder: Path, **variables: str) -> None:
+        super().__init__(folder, **variables)
+        self.numbers: dict[int, str] = {}
 
     def add_web_bot(self, index: int, company: str = COMPANY) -> None:
         """Add a WhatsApp Web number, which the manager starts by itself."""
@@ -40,6 +48,7 @@ class WebDeployment(Deployment):
 
         wait_until(scanned, SESSION_SECONDS, lambda: f"{self.session(index, company)}\n{self.logs()}")
         self.wait_for("WORKING", index, company)
+        self.numbers[index] = number
         return number
 
     def wait_for(self, status: str, index: int, company: str = COMPANY, seconds: float = SESSION_SECONDS) -> None:
@@ -90,7 +99,7 @@ class WebDeployment(Deployment):
             return True
         return False
 
-    def duplicates(self, numbers: list[str]) -> Counter[str]:
+    def duplicates(self, numbers: Collection[str]) -> Counter[str]:
         """The texts that arrived more than once from these numbers."""
         counts = Counter(each["body"] for number in numbers for each in self.arrived(number))
         repeated = Counter(each["body"] for number in numbers for each in self.arrived(number) if each["arrivals"] > 1)

@@ -26,7 +26,7 @@ GROUP = "120363000000000001@g.us"
 _numbers = itertools.count(1)
 
 
-def event(name: str, data: dict[str, Any], at: float | None = None) -> PageEvent:
+def event(name: str, data: dict[str, Any] | None, at: float | None = None) -> PageEvent:
     """An event of a page."""
     return PageEvent("boot", next(_numbers), at or time.time(), name, data)
 
@@ -37,7 +37,7 @@ def message(key: str, kind: str = "chat", **more: Any) -> dict[str, Any]:
     return {"id": key, "type": kind, "t": time.time(), "ack": 1, "name": name} | more
 
 
-def said(key: str, body: str = "Hello", **more: Any) -> PageEvent:
+def said(key: str, body: str | None = "Hello", **more: Any) -> PageEvent:
     """The event of a new message."""
     return event("chat.new_message", message(key, body=body, **more))
 

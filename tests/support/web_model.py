@@ -141,7 +141,7 @@ class Rows:
     def refusal(self, page: object, message: Outgoing) -> None:
         return None
 
-    def reserve(self, message: Outgoing, key: str) -> None:
+    def reserve(self, message: Outgoing, key: str | None) -> None:
         row = self.rows[message.id]
         row.message = replace(row.message, provider_id=key)
 
@@ -155,8 +155,8 @@ class Rows:
         self.in_hand |= {row.message.id for row in found}
         return [page_request(row.message) for row in found]
 
-    def record(self, number: int, outcome: Outcome, now: float) -> None:
-        """Record the outcome of a claimed message."""
+    def record(self, number: int, outcome: Outcome | None, now: float) -> None:
+        """Record the outcome of a claimed message. None: it is queued again."""
         row = self.rows[number]
         result = settle(row.message, outcome, Attempts(3, 2.0), "worker")
         self.in_hand.discard(number)

@@ -59,7 +59,7 @@ def get(client, path="/api/bots", key=KEY):
 
 def refusal(answer):
     problem = Problem.model_validate(answer.json)
-    assert ErrorCode(problem.code).status == answer.status_code
+    assert {each.value: each.status for each in ErrorCode}[problem.code] == answer.status_code
     return problem.code
 
 
@@ -95,14 +95,16 @@ def test_a_refused_number_is_answered_with_step_reason_and_advice(client, connec
     answer = link(client)
     assert refusal(answer) == "link_failed"
     assert (answer.json["step"], answer.json["providerCode"], answer.json["kept"]) == ("number", "190", False)
-    assert "Session has expired" in answer.json["error"] and "new access token" in answer.json["next"]
+    assert "Session has expired" in answer.json["error"]
+    assert "new access token" in answer.json["next"]
     assert stored(connection) == []
 
 
 def test_an_unavailable_provider_is_a_503(serving):
     with serving(META_GRAPH_URL=NOWHERE) as (_, client):
         answer = link(client)
-        assert refusal(answer) == "provider_unavailable" and int(answer.headers["Retry-After"])
+        assert refusal(answer) == "provider_unavailable"
+        assert int(answer.headers["Retry-After"])
 
 
 @pytest.mark.parametrize(
@@ -126,7 +128,8 @@ def test_an_unavailable_provider_is_a_503(serving):
 )
 def test_an_invalid_request_is_refused_before_the_provider_is_asked(client, connection, provider, fields, code):
     assert refusal(link(client, **fields)) == code
-    assert stored(connection) == [] and provider.asked == []
+    assert stored(connection) == []
+    assert provider.asked == []
 
 
 def test_a_refused_secret_is_not_repeated(client, api):
@@ -143,7 +146,8 @@ def test_a_body_that_is_not_an_object_is_refused(client, api):
 def test_an_operator_names_the_company_and_may_store_without_a_question(client, connection, provider):
     assert refusal(link(client, OPERATOR_KEY)) == "invalid_request"
     assert link(client, OPERATOR_KEY, company=COMPANY, verify=False).status_code == 201
-    assert provider.asked == [] and len(stored(connection)) == 1
+    assert provider.asked == []
+    assert len(stored(connection)) == 1
 
 
 def test_a_360dialog_number_is_linked(client, connection, provider):
@@ -177,7 +181,8 @@ def test_an_expired_code_is_reported_and_nothing_is_stored(client, connection, p
     provider.tell("/oauth/access_token", old, method="POST")
     answer = post(client, **SIGNUP, pin="123456")
     assert refusal(answer) == "link_failed"
-    assert (answer.json["step"], answer.json["kept"]) == ("exchange", False) and "30 seconds" in answer.json["next"]
+    assert (answer.json["step"], answer.json["kept"]) == ("exchange", False)
+    assert "30 seconds" in answer.json["next"]
     assert stored(connection) == []
 
 
@@ -297,7 +302,8 @@ def test_verifying_says_what_is_wrong(client, api, provider):
     assert [(each["level"], each["code"]) for each in answer.json["problems"]] == [("warning", "limited")]
     assert answer.json["report"]["canSend"] == "LIMITED"
     shown = get(client, f"/api/bots/{COMPANY}/5").json["bot"]
-    assert shown["check"]["status"] == "warning" and shown["problems"] == answer.json["problems"]
+    assert shown["check"]["status"] == "warning"
+    assert shown["problems"] == answer.json["problems"]
 
 
 def test_a_whatsapp_web_number_has_no_provider(client, api):

@@ -266,7 +266,8 @@ def test_without_an_event_loop_the_answer_ends_after_the_stored_events(settings,
     with api(settings) as (_, client):
         headers = {"X-Api-Key": KEY}
         first = client.get("/api/events", headers=headers)
-        assert first.mimetype == "text/event-stream" and b"id: seq_0" in first.data
+        assert first.mimetype == "text/event-stream"
+        assert b"id: seq_0" in first.data
         raise_events(connection, 1, 2)
         answer = client.get("/api/events", headers=headers | {"Last-Event-ID": "seq_0"})
         assert answer.data.count(b"data: ") == 2
@@ -274,7 +275,7 @@ def test_without_an_event_loop_the_answer_ends_after_the_stored_events(settings,
 
 def test_the_document_names_the_stream_and_every_event(settings):
     with api(settings) as (_, client):
-        document = client.get("/openapi/openapi.json").json
+        document = client.get("/openapi/openapi.json").get_json()
     said = str(document["paths"]["/api/events"]["get"])
     assert "text/event-stream" in said
     assert all(name in said for name in CATALOGUE)

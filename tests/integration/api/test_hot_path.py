@@ -72,20 +72,20 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.parametrize("headers, body, query", REQUESTS)
+@pytest.mark.parametrize(("headers", "body", "query"), REQUESTS)
 def test_a_refusal_is_the_same_as_flasks(server, context, headers, body, query):
     path = f"/api/v2/messages/text/{COMPANY}/{CHAT}{query}"
     headers = {"Content-Type": "application/json"} | headers
     fast = requests.post(server + path, data=body, headers=headers, timeout=10)
     slow = create_app(context).test_client().post(path, data=body, headers=headers)
-    assert (fast.status_code, fast.json()["code"]) == (slow.status_code, slow.json["code"])
+    assert (fast.status_code, fast.json()["code"]) == (slow.status_code, slow.get_json()["code"])
     assert fast.status_code >= 400
     assert fast.json()["success"] is False
     assert fast.json()["error"]
 
 
 @pytest.mark.parametrize(
-    "chat, status",
+    ("chat", "status"),
     [(f"+{CHAT}", 202), (f"{CHAT}@c.us", 202), (f"{COMPANY}-{CHAT}", 202), ("12@g.us", 409), ("nobody", 400)],
 )
 def test_a_chat_id_is_accepted_in_every_form(server, chat, status):

@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from services.media.store import media_store
+from services.message import Payload
 from services.outbox.accept import Entry
 from tests.support.api import COMPANY, KEY, OTHER_KEY, add_company, api, serving, settings_for
 from tests.support.outbox import accept, add_bot, execute, open_database
@@ -130,7 +131,7 @@ def test_a_file_is_found_by_the_providers_id(client, keep, connection):
 def test_a_message_that_waits_to_be_sent_has_its_file(client, settings, connection):
     kept = media_store(settings).put(COMPANY, io.BytesIO(JPEG), "image/jpeg", 1 << 20)
     bot, message_id = add_bot(connection, COMPANY, 7), str(uuid.uuid4())
-    payload = {"media": {"key": kept.key, "mimeType": "image/jpeg"}}
+    payload: Payload = {"media": {"key": kept.key, "mimeType": "image/jpeg"}}
     accept(connection, Entry(message_id, "meta", bot, COMPANY, 7, "60123456789", "image", payload))
     assert ask(client, message_id).data == JPEG
 

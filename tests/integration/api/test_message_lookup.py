@@ -187,7 +187,7 @@ def test_a_quote_finds_its_message_by_every_id_of_it(client, connection):
     assert stored(connection, answer)[3]["quoted_provider_id"] == "wamid.in.1"
 
 
-@pytest.mark.parametrize("method, fields", [("PUT", {"newMessage": "Hi"}), ("DELETE", {"deleteForEveryone": True})])
+@pytest.mark.parametrize(("method", "fields"), [("PUT", {"newMessage": "Hi"}), ("DELETE", {"deleteForEveryone": True})])
 def test_meta_changes_nothing_and_says_what_to_do_instead(client, connection, method, fields):
     message_id = sent(client, connection)
     answer = call(client, method, f"/api/v2/messages/{COMPANY}/{CHAT}/{message_id}", fields | {"phoneIndex": "0"})
@@ -200,7 +200,7 @@ def test_meta_changes_nothing_and_says_what_to_do_instead(client, connection, me
 
 
 @pytest.mark.parametrize(
-    "method, fields, expected",
+    ("method", "fields", "expected"),
     [
         ("PUT", {}, (400, "invalid_request")),
         ("PUT", {"newMessage": ""}, (400, "invalid_request")),

@@ -88,7 +88,7 @@ def test_a_route_that_names_no_auth_is_closed(context):
 
 
 @pytest.mark.parametrize(
-    "headers, expected",
+    ("headers", "expected"),
     [
         ({}, (401, "no_key")),
         ({"X-Api-Key": ""}, (401, "no_key")),
@@ -140,7 +140,7 @@ def test_the_same_idempotency_key_gives_the_same_message(client):
 
 
 @pytest.mark.parametrize(
-    "options, expected",
+    ("options", "expected"),
     [
         ({"fields": {"phoneIndex": 7}}, (404, "unknown_bot")),
         ({"fields": {"phoneIndex": "one"}}, (400, "invalid_request")),
@@ -282,7 +282,7 @@ def test_a_chat_is_the_same_in_every_form(client, form):
 
 
 @pytest.mark.parametrize(
-    "query, expected",
+    ("query", "expected"),
     [
         ("limit=0", (400, "invalid_request")),
         ("limit=201", (400, "invalid_request")),
@@ -330,7 +330,8 @@ def test_the_document_describes_every_event_with_an_example_that_is_valid(client
 
 def test_the_page_needs_nothing_from_elsewhere(client):
     page = client.get("/openapi/swagger").text
-    assert "http://" not in page and "https://" not in page
+    assert "http://" not in page
+    assert "https://" not in page
     for file in ("js/swagger-ui-bundle.js", "js/swagger-ui-standalone-preset.js", "css/swagger-ui.css"):
         assert f"swagger/{file}" in page
         assert client.get(f"/openapi/swagger/{file}").status_code == 200

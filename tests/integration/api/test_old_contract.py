@@ -13,7 +13,8 @@ RETURNING process_name"""
 
 
 def register(database: str, kind: str | None, index: int = 0) -> str:
-    return run(database, REGISTER, ("0128", index, kind))[0][0]
+    process_name: str = run(database, REGISTER, ("0128", index, kind))[0][0]
+    return process_name
 
 
 @pytest.mark.parametrize(

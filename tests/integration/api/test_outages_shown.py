@@ -1,5 +1,7 @@
 """Operators and callers see that a provider is unavailable, or that a number is held."""
 
+from typing import cast
+
 import pytest
 import requests
 
@@ -41,7 +43,8 @@ def test_a_message_says_why_it_does_not_leave(client, connection):
     assert shown["status"] == "queued"
     assert shown["hold"]["reason"] == f"network: {REASON}"
     assert shown["hold"]["needsOperator"] is False
-    assert shown["hold"]["since"].endswith("Z") and shown["hold"]["until"].endswith("Z")
+    assert shown["hold"]["since"].endswith("Z")
+    assert shown["hold"]["until"].endswith("Z")
     assert shown["hold"]["since"] < shown["hold"]["until"]
     holds.note_outages(connection, [Answer(bot_of(connection), sent=True)], Pauses())
     assert one(client, message_id)["hold"] is None
@@ -181,7 +184,7 @@ def test_many_numbers_with_the_same_outage_are_one_line(connection, settings):
 
 def test_the_probe_is_critical_while_nothing_is_sent(client, connection, settings, monkeypatch):
     from bisnesctl.health import verdict
-    from bisnesctl.processes.deployment import Condition
+    from bisnesctl.processes.deployment import Condition, Deployment
 
     class Running:
         last_start = object()
@@ -194,7 +197,7 @@ def test_the_probe_is_critical_while_nothing_is_sent(client, connection, setting
 
     text(client)
     begin(connection, bot_of(connection))
-    findings = verdict.examine_bots(Running())
+    findings = verdict.examine_bots(cast(Deployment, Running()))
     assert [type(each) for each in findings] == [HealthFinding]
     assert judge(findings) is Verdict.CRITICAL
     assert "bot 0128-0 unhealthy (unavailable: nothing has been sent since" in in_one_line(findings)

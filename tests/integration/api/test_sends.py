@@ -62,7 +62,7 @@ def kept(settings, media):
 
 
 @pytest.mark.parametrize(
-    "kind, fields, payload",
+    ("kind", "fields", "payload"),
     [
         ("image", {"imageUrl": "https://example.com/a.jpg", "caption": "Look", "phoneIndex": "1", "userName": "Aina"},
          {"media": {"link": "https://example.com/a.jpg"}, "caption": "Look", "userName": "Aina"}),
@@ -99,7 +99,7 @@ def test_a_data_url_is_kept_and_told_as_a_file(client, settings):
 
 
 @pytest.mark.parametrize(
-    "kind, content, name, mime_type, expected",
+    ("kind", "content", "name", "mime_type", "expected"),
     [
         ("image", PNG, "a.png", None, "image/png"),
         ("video", MP4, "a.mp4", "video/mp4", "video/mp4"),
@@ -126,7 +126,7 @@ def test_a_form_may_say_voice_and_give_a_link(client, settings):
 
 
 @pytest.mark.parametrize(
-    "kind, fields, expected",
+    ("kind", "fields", "expected"),
     [
         ("image", {}, (400, "invalid_request")),
         ("image", {"imageUrl": None}, (400, "invalid_request")),
@@ -156,7 +156,7 @@ def test_what_cannot_be_sent_is_refused(client, settings, kind, fields, expected
 
 
 @pytest.mark.parametrize(
-    "kind, content, fields, expected",
+    ("kind", "content", "fields", "expected"),
     [
         ("image", PNG + bytes(5 * MB), {}, (413, "media_too_large")),
         ("image", PNG + bytes(6 * MB), {}, (413, "media_too_large")),

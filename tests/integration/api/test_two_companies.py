@@ -189,7 +189,8 @@ def test_the_same_is_refused_where_it_is_typed(tool, environment, database, worl
     assert OTHER_DIALOG in tool(*words, *key, "--phone-number-id", NUMBER, given="d360-0999\n", code=6).err
     named = ("--phone-number-id", OTHER_NUMBER, "--waba-id", ACCOUNT, "--token-stdin")
     assert "account" in tool(*words, *named, given="EAAG-0999\n", code=2).err
-    assert world.ids(5) is None and world.rows() == before
+    assert world.ids(5) is None
+    assert world.rows() == before
 
 
 def test_a_squatter_that_is_stored_loses_the_id_with_the_next_check(world):

@@ -58,7 +58,8 @@ def owned(world):
     assert requests.post(path, json=sending, headers=key, timeout=30).status_code == 202
     came = [row[0] for row in execute(connection, "SELECT id::text FROM messages WHERE direction = 'inbound'")]
     events = [row[0] for row in execute(connection, "SELECT event_id FROM event WHERE company_id = %s", (COMPANY,))]
-    assert len(came) == 2 and events
+    assert len(came) == 2
+    assert events
     messages = [out, *came, f"wamid.out.{MARK}", f"wamid.in.{MARK}"]
     named = {"webhookId": [webhook], "eventId": events[:1], "id": [webhook, out], "messageId": messages}
     return PLAIN | named | dict.fromkeys(("quotedMessageId", "replyTo", "targetMessageId"), messages[:2])

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,8 @@ def ask(api):
         answer = api[1].open(f"{PATH}{path}", method=method, json=body or None, headers={"X-Api-Key": key})
         assert answer.status_code == expected, answer.json
         if expected >= 400:
-            assert ErrorCode(Problem.model_validate(answer.json).code).status == expected
+            code = Problem.model_validate(answer.json).code
+            assert {each.value: each.status for each in ErrorCode}[code] == expected
         return answer.json
 
     return ask
@@ -61,7 +63,7 @@ def deliver(connection, **changes):
     told = []
     while tasks := store.claim(connection, SENDER, 60, 100):
         told += [(task.chat_id, task.seq) for task in tasks]
-        outcome = {"outcome": "delivered", "status": 200} | changes
+        outcome: dict[str, Any] = {"outcome": "delivered", "status": 200} | changes
         results = [store.Result(task.webhook_id, task.chat_id, task.seq, **outcome) for task in tasks]
         assert store.record(connection, SENDER, results) == []
     return told
@@ -87,7 +89,8 @@ def test_a_webhook_is_registered_and_its_secret_shown_once(ask, connection):
     WebhookWithSecret.model_validate(made, extra="forbid")
     assert len(made["secret"]) >= 32
     assert made["webhook"]["events"] == ["message", "message.ack"]
-    assert made["webhook"]["active"] and made["webhook"]["company"] == COMPANY
+    assert made["webhook"]["active"]
+    assert made["webhook"]["company"] == COMPANY
     one = ask("GET", f"/{made['webhook']['id']}")
     OneWebhook.model_validate(one, extra="forbid")
     every = ask("GET")
@@ -206,7 +209,8 @@ def test_a_secret_is_replaced(ask, webhook, connection, api):
     [row] = execute(connection, "SELECT secret_encrypted, previous_encrypted FROM webhook")
     assert [decrypt(key, each) for each in row] == ["another secret of 16", SECRET]
     made = ask("POST", f"/{webhook}/rotate", overlapSeconds=0)
-    assert made["secret"] != answer["secret"] and made["webhook"]["previousSecretUntil"] is None
+    assert made["secret"] != answer["secret"]
+    assert made["webhook"]["previousSecretUntil"] is None
 
 
 def test_deliveries_are_shown_with_their_results(ask, webhook, connection):

@@ -128,7 +128,12 @@ def test_a_body_with_any_bytes_can_be_shown(tool, connection, body):
 def test_a_webhook_that_is_retried_is_applied(tool, connection):
     number, seen = webhook_aside(connection), []
     assert number in tool("dead-letters", "retry", number).text
-    assert Inbox("meta", lambda body: seen.append(body) or []).apply_all(connection) == 1
+
+    def parse(body):
+        seen.append(body)
+        return []
+
+    assert Inbox("meta", parse).apply_all(connection) == 1
     assert seen == [b'{"odd": 1}']
     assert tool("dead-letters", "list", "--json").json == []
 

@@ -63,12 +63,12 @@ def test_a_command_whose_statement_is_not_answered_ends_and_says_so(environment,
     environment(DATABASE_URL=own_postgres.dsn())
     tool("migrate")
     monkeypatch.setattr("bisnesctl.database.postgres.STATEMENT_TIMEOUT_SECONDS", 1.0)
-    frozen = contextlib.ExitStack()
+    frozen, to_freeze = contextlib.ExitStack(), [own_postgres]
     real = postgres.query
 
     def freeze_first(*arguments):
-        if not frozen._exit_callbacks:
-            frozen.enter_context(own_postgres.frozen())
+        if to_freeze:
+            frozen.enter_context(to_freeze.pop().frozen())
         return real(*arguments)
 
     monkeypatch.setattr("bisnesctl.database.api_keys.query", freeze_first)
@@ -92,7 +92,7 @@ def test_a_start_with_a_frozen_redis_or_postgres_ends_and_says_so(environment, o
         preflight.prepare_database(settings, print)
 
 
-@pytest.mark.parametrize("words, code", [(("status",), 0), (("restart", "api"), 4), (("stop", "api"), 4)])
+@pytest.mark.parametrize(("words", "code"), [(("status",), 0), (("restart", "api"), 4), (("stop", "api"), 4)])
 def test_a_command_that_asks_a_frozen_supervisord_ends_and_says_so(environment, tool, words, code):
     settings = environment(DATABASE_URL="postgresql://127.0.0.1:1/x")
     with supervised(settings) as supervisor:

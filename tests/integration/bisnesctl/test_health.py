@@ -72,7 +72,8 @@ def test_a_heartbeat_contains_what_probes_read(settings):
     assert (beat["processed"], beat["errors"], beat["lastError"], beat["activeBots"]) == (5, 1, "refused", 2)
     assert 0 < beat["beat_boottime"] <= time.clock_gettime(time.CLOCK_BOOTTIME)
     assert 0 <= time.time() - beat["started_at"] - beat["uptimeSeconds"] < 60
-    assert beat["memoryMb"] > 1 and beat["cpuPercent"] >= 0
+    assert beat["memoryMb"] > 1
+    assert beat["cpuPercent"] >= 0
 
 
 def test_heartbeats_continue(settings):
@@ -84,7 +85,12 @@ def test_heartbeats_continue(settings):
 def test_a_heartbeat_file_is_never_incomplete(settings):
     heart = Heartbeat(settings, Database(settings.database_dsn), "meta", "meta-worker-1", os.getpid(), Counters())
     heart.beat()
-    writer = threading.Thread(target=lambda: [heart.beat() for _ in range(30)])
+
+    def beat_often():
+        for _ in range(30):
+            heart.beat()
+
+    writer = threading.Thread(target=beat_often)
     writer.start()
     while writer.is_alive():
         assert file_of(settings)["instance"] == "meta-worker-1"
@@ -202,9 +208,11 @@ def test_the_api_is_ready_with_its_database(settings):
 def test_the_api_is_not_ready_without_a_database_and_shows_no_secret(away):
     with api(away) as (_, client):
         answer = client.get("/health/ready")
-    assert answer.status_code == 503 and answer.headers["Retry-After"]
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"]
     assert Problem.model_validate(answer.json).code == "database_unavailable"
-    assert "127.0.0.1" not in answer.text and "bisnes@" not in answer.text
+    assert "127.0.0.1" not in answer.text
+    assert "bisnes@" not in answer.text
 
 
 def test_the_api_is_not_ready_on_a_database_that_was_not_migrated(settings):
@@ -213,19 +221,19 @@ def test_the_api_is_not_ready_on_a_database_that_was_not_migrated(settings):
             connection.cursor().execute("ALTER TABLE outbox RENAME TO elsewhere")
         answer = client.get("/health/ready")
     assert answer.status_code == 503
-    assert "bisnesctl migrate" in answer.json["error"]
+    assert "bisnesctl migrate" in answer.get_json()["error"]
 
 
 def of(answer, name):
     """The process in an answer of /health/all."""
     AllHealth.model_validate(answer.json, extra="forbid")
-    return next((each for each in answer.json["processes"] if each["processName"] == name), None)
+    return next((each for each in answer.get_json()["processes"] if each["processName"] == name), None)
 
 
 def test_all_processes_are_reported_from_the_database(settings):
     with api(settings) as (_, client), beating(settings, "meta", "meta-worker-1"), beating(settings, "api", "api-0"):
         answer = client.get("/health/all")
-    assert answer.json["source"] == "database"
+    assert answer.get_json()["source"] == "database"
     assert of(answer, "meta")["status"] == of(answer, "api")["status"] == "healthy"
     assert of(answer, "meta")["memory"] > 1
 
@@ -240,12 +248,12 @@ def test_a_stopped_process_is_reported_as_stopped(settings):
 def test_without_the_database_local_heartbeat_files_are_used(away):
     with api(away) as (_, client), beating(away, "meta", "meta-worker-1"), beating(away, "meta", "meta-worker-2"):
         answer = client.get("/health/all")
-    assert answer.json["source"] == "local"
+    assert answer.get_json()["source"] == "local"
     assert of(answer, "meta")["status"] == "degraded"  # they cannot reach it either
     assert of(answer, "meta")["uptime"] >= 0
 
 
-@pytest.mark.parametrize("age, status", [(0, "healthy"), (40, "degraded"), (90, "down"), (-500, "down")])
+@pytest.mark.parametrize(("age", "status"), [(0, "healthy"), (40, "degraded"), (90, "down"), (-500, "down")])
 def test_an_old_heartbeat_file_is_unhealthy(away, age, status):
     beat = {"process": "api", "status": "healthy", "uptimeSeconds": 9.5, "memoryMb": 80.0, "cpuPercent": 1.0,
             "activeBots": 0, "processed": 3, "errors": 0}  # fmt: skip
@@ -263,7 +271,8 @@ def test_one_process_in_figures(settings):
         unknown = client.get("/metrics/nothing")
     found = Metrics.model_validate(answer.json, extra="forbid")
     assert (found.messagesProcessed, found.errors, found.source) == (5, 1, "database")
-    assert unknown.status_code == 404 and "meta" in unknown.json["error"]
+    assert unknown.status_code == 404
+    assert "meta" in unknown.get_json()["error"]
 
 
 # Everything else, while the database is unavailable
@@ -275,7 +284,7 @@ def test_an_unready_api_answers_with_retry_after(away):
             client.get("/api/v2/messages/0128/60123456789", headers={"X-Api-Key": "bk_company"}),
             client.post("/api/v2/messages/text/0128/60123456789", json={}, headers={"X-Api-Key": "bk_company"}),
         ):
-            assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")
+            assert (answer.status_code, answer.get_json()["code"]) == (503, "database_unavailable")
             assert int(answer.headers["Retry-After"]) > 0
 
 

@@ -86,13 +86,15 @@ def test_a_number_without_a_named_account_gets_the_only_account_of_the_token(too
 def test_a_refused_token_is_not_stored(tool, connection, provider):
     provider.tell(f"/{NUMBER}", EXPIRED, 401)
     said = link(tool, code=2)
-    assert "Session has expired (code 190)" in said.err and "new access token" in said.err
+    assert "Session has expired (code 190)" in said.err
+    assert "new access token" in said.err
     assert execute(connection, "SELECT count(*) FROM phone_configs") == [(0,)]
 
 
 def test_a_number_that_the_token_cannot_see_is_not_stored(tool, connection, provider):
     said = tool("bots", "add", "--company", "0128", "--phone-number-id", "9", "--token-stdin", given="EAAG\n", code=2)
-    assert "Unsupported request" in said.err and "check the ids" in said.err
+    assert "Unsupported request" in said.err
+    assert "check the ids" in said.err
     assert execute(connection, "SELECT count(*) FROM phone_configs") == [(0,)]
 
 
@@ -111,7 +113,8 @@ def test_no_secret_is_shown_even_if_the_provider_repeats_it(tool, provider):
     provider.tell(f"/{NUMBER}", {"error": {"message": "Malformed access token EAAG-token", "code": 190}})
     for words in ((), ("-v",)):
         said = tool(*words, "bots", "add", *WORDS, "--token-stdin", given="EAAG-token\n", code=2)
-        assert "Malformed access token …" in said.err and "EAAG" not in said.text
+        assert "Malformed access token …" in said.err
+        assert "EAAG" not in said.text
 
 
 def test_a_number_is_registered_with_its_pin(tool, provider):
@@ -151,7 +154,8 @@ def test_a_360dialog_number_gets_its_webhook_and_its_secret(tool, connection, pr
 def test_without_a_public_url_a_360dialog_number_is_linked_with_a_hint(tool, settings, provider):
     settings(PUBLIC_URL="")
     said = tool("bots", "add", "--company", "0128", "--type", "360dialog", "--token-stdin", given="d360-key\n")
-    assert "PUBLIC_URL" in said.err and provider.calls("POST") == []
+    assert "PUBLIC_URL" in said.err
+    assert provider.calls("POST") == []
 
 
 def test_a_refused_api_key_is_not_stored(tool, connection, provider):
@@ -171,7 +175,7 @@ def test_two_bots_cannot_have_one_number(tool, connection):
 
 
 def test_two_concurrent_links_of_one_number_do_not_both_succeed(settings, database):
-    ended = []
+    ended: list[bool | None] = []
 
     def save(company):
         with contextlib.closing(Database(database).connect()) as mine:
@@ -202,7 +206,8 @@ def test_the_account_that_the_number_reports_is_verified(tool, connection, provi
     assert row(connection, "meta_waba_id") == (ACCOUNT,)
     provider.tell(f"/{ACCOUNT}/phone_numbers", {"data": [{"id": "9"}]})
     said = link(tool, given="EAAG-renewed\n")
-    assert row(connection, "meta_waba_id") == (None,) and "--waba-id" in said.err
+    assert row(connection, "meta_waba_id") == (None,)
+    assert "--waba-id" in said.err
 
 
 def test_a_rate_is_set_and_reset(tool, connection, provider):
@@ -296,8 +301,10 @@ def test_problems_are_shown_with_the_next_step(tool, connection, provider):
     soon = int(time.time()) + 5 * DAY
     provider.tell("/debug_token", {"data": {"is_valid": True, "expires_at": soon, "scopes": SCOPES}})
     said = verify(tool, code=5)
-    assert "BLOCKED" in said.out and "No card: Add one" in said.out
-    assert "expires on" in said.out and "--token-stdin" in said.out
+    assert "BLOCKED" in said.out
+    assert "No card: Add one" in said.out
+    assert "expires on" in said.out
+    assert "--token-stdin" in said.out
     assert check(connection) == ("error", "blocked")
     found = verify(tool, "--json", code=5).json[0]
     assert [each["code"] for each in found["problems"]] == ["blocked", "token_expires"]

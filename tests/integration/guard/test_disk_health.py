@@ -153,5 +153,5 @@ def test_an_upload_that_finds_no_space_is_a_503(small, database, tmp_path, monke
             "/api/v2/messages/image/0128/60123456789", data=part + b"\xff\xd8\xff" + bytes(3 << 20) + b"\r\n--x--\r\n",
             headers={"X-Api-Key": KEY}, content_type="multipart/form-data; boundary=x",
         )  # fmt: skip
-    assert (answer.status_code, answer.json["code"]) == (503, "media_unavailable")
-    assert "space" in answer.json["error"]
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "media_unavailable")
+    assert "space" in answer.get_json()["error"]

@@ -7,6 +7,7 @@ import queue
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import structlog
@@ -80,7 +81,9 @@ def test_a_program_that_needs_the_disk_is_restarted_until_there_is_space(home, s
     row = Program("sandbox", "", "", restart_delay=0.1, min_uptime=1, max_restarts=2)
 
     class Programs(Deployment):
-        instances = (Instance("needy", row, "needy"),)
+        @property
+        def instances(self):
+            return [Instance("needy", row, "needy")]
 
     section = NEEDY.format(file=small.folder / "needed").replace("program:sandbox", "program:needy")
     with supervised(home, section) as supervisor:
@@ -123,6 +126,13 @@ def noted(home):
     return found
 
 
+def restarted(stage, pid):
+    """Wait until this process of the sandbox has ended and another one runs, and give that one's pid."""
+    wait_until(lambda: not is_alive(pid), 30)
+    wait_until(lambda: stage.processes()["sandbox"].pid not in (0, pid), 60, lambda: str(stage.processes()["sandbox"]))
+    return stage.processes()["sandbox"].pid
+
+
 @mounts
 @pytest.mark.parametrize("how", ["full", "read-only"])
 def test_a_killed_process_is_restarted_on_a_full_disk(stage, home, small, how):
@@ -131,10 +141,7 @@ def test_a_killed_process_is_restarted_on_a_full_disk(stage, home, small, how):
     small.fill() if how == "full" else small.read_only()
     for _ in range(2):
         os.kill(pid, signal.SIGKILL)
-        wait_until(lambda pid=pid: not is_alive(pid), 30)
-        wait_until(lambda pid=pid: stage.processes()["sandbox"].pid not in (0, pid), 60,
-                   lambda: str(stage.processes()["sandbox"]))  # fmt: skip
-        pid = stage.processes()["sandbox"].pid
+        pid = restarted(stage, pid)
     assert stage.processes()["guard"].pid == guard
     small.free() if how == "full" else small.writable()
     wait_until(lambda: noted(home).count("process_restarting") >= 2, 60, lambda: str(noted(home)))
@@ -198,6 +205,7 @@ def test_a_state_in_wall_clock_time_delays_nothing(tmp_path):
     GuardState({"api-0": History((time.time(),), 1, Decision("restart", "why", time.time() + 5))}).write(tmp_path)
     (history,) = state_file.read(tmp_path).histories.values()
     assert history.deaths == ()
+    assert history.decision.at is not None
     assert history.decision.at <= boottime()
 
 
@@ -227,7 +235,7 @@ def test_process_events_on_a_full_disk_take_a_limited_amount_of_memory(small, mo
 
 
 def test_process_events_reach_postgresql_past_a_disk_that_cannot_be_written(database):
-    writer = ProcessEventWriter(disk.Path("/proc/nowhere/spool.jsonl"), database)  # cannot be written
+    writer = ProcessEventWriter(Path("/proc/nowhere/spool.jsonl"), database)  # cannot be written
     writer.record(EVENT)
     writer.start()
     wait_until(lambda: not writer._in_memory, 30)
@@ -248,12 +256,16 @@ def test_an_error_says_what_is_wrong_with_the_disk(tmp_path, how, words):
                     (small.folder / str(number)).touch()
         elif how == "read-only":
             small.read_only()
-        with pytest.raises(CannotWrite) as raised:
+
+        def write():
             if how == "foreign":
                 os.chown(folder, 12345, 12345)
                 with disk.writing(folder):
                     raise PermissionError(13, "Permission denied")
             File("a.conf", "x" * 100_000).write(folder)
+
+        with pytest.raises(CannotWrite) as raised:
+            write()
         assert words in str(raised.value)
         assert "cannot be written" in str(raised.value)
         assert raised.value.exit_code == ExitCode.CONFLICT

@@ -58,7 +58,9 @@ ROWS = {
 class Programs(Deployment):
     """A deployment of our own programs."""
 
-    instances = tuple(Instance(name, row, name) for name, row in ROWS.items())
+    @property
+    def instances(self):
+        return [Instance(name, row, name) for name, row in ROWS.items()]
 
 
 class Stage:
@@ -234,7 +236,12 @@ def test_a_postgresql_that_neither_works_nor_recovers_is_killed_and_started_agai
 
 def test_nothing_is_killed_while_no_heartbeat_can_be_written(stage, monkeypatch):
     asked = []
-    monkeypatch.setattr(disk, "write_refusal", lambda folder: asked.append(folder) or "the disk is full")
+
+    def refuse(folder):
+        asked.append(folder)
+        return "the disk is full"
+
+    monkeypatch.setattr(disk, "write_refusal", refuse)
     stage.guard()
     pid = stage.run("mute")
     wait_until(lambda: len(asked) > 5, 90)

@@ -60,7 +60,9 @@ ROWS = {
 class Programs(Deployment):
     """A deployment of our own programs."""
 
-    instances = tuple(Instance(name, row, name) for name, row in ROWS.items())
+    @property
+    def instances(self):
+        return [Instance(name, row, name) for name, row in ROWS.items()]
 
 
 @pytest.fixture
@@ -131,6 +133,12 @@ def test_a_process_that_cannot_be_forked_is_started_by_the_guard_later(stage):
         wait_until(lambda: stage.process("steady").state == "RUNNING", 30)
 
 
+def restarted(stage, pid):
+    """Wait until another process than this one runs as `steady`, and give its pid."""
+    wait_until(lambda: stage.process("steady").pid not in (0, pid), 30)
+    return stage.process("steady").pid
+
+
 def test_a_missing_program_is_started_once_it_is_back_and_does_not_delay_others(stage):
     pid, known = run(stage, "steady"), GuardState()
     known.renewing["away"] = "it uses 2 MB of 1"  # the guard stopped it for its memory
@@ -140,8 +148,7 @@ def test_a_missing_program_is_started_once_it_is_back_and_does_not_delay_others(
     with guarded(stage, known):
         for _ in range(2):
             os.kill(pid, signal.SIGKILL)
-            wait_until(lambda pid=pid: stage.process("steady").pid not in (0, pid), 30)
-            pid = stage.process("steady").pid
+            pid = restarted(stage, pid)
         assert stage.process("away").state == "STOPPED"
         wait_until(lambda: "away" in state_file.read(stage.settings.run_dir).renewing, 20)
         stage.away.symlink_to("/bin/sleep")

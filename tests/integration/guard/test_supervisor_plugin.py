@@ -110,7 +110,8 @@ def test_every_signal_ends_the_poll_of_supervisords_loop() -> None:
         [fd] = set(sockets) - before
         poller = Poller(options)
         for _ in range(2):
-            assert sockets[fd].readable() and not sockets[fd].writable()
+            assert sockets[fd].readable()
+            assert not sockets[fd].writable()
             poller.register_readable(fd)
             threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGCHLD)).start()
             assert poller.poll(3600) == ([fd], [])  # without the plugin it returns when the time is up

@@ -99,7 +99,7 @@ def test_the_same_request_has_the_same_answer_on_the_hot_path_and_on_flasks(port
 
 @pytest.mark.parametrize("kind", [b"text", b"image"])
 @pytest.mark.parametrize(
-    "path, query, headers, expected",
+    ("path", "query", "headers", "expected"),
     [
         (PATHS[0], b"", [(b"X-Api-Key", KEY.encode())], (400, "invalid_request")),
         (PATHS[0], b"", [(b"X-Api-Key", KEY.encode()), (b"X-Api-Key", b"x")], (400, "invalid_request")),

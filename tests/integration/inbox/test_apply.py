@@ -1,13 +1,26 @@
 """Webhooks applied to a real PostgreSQL: history, contacts, windows, downloads and events."""
 
 import threading
+from typing import Unpack
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.inbox.webhook_inbox import Inbox
-from services.message import Edit, Incoming, Media, Notice, Peer, Reaction, Revocation, Scope, Status, StatusUpdate
+from services.message import (
+    Edit,
+    Incoming,
+    Media,
+    Notice,
+    Payload,
+    Peer,
+    Reaction,
+    Revocation,
+    Scope,
+    Status,
+    StatusUpdate,
+)
 from services.outbox import holds
 from services.outbox.accept import Entry
 from services.outbox.outcome_policy import Hold, Result
@@ -55,7 +68,7 @@ def events(connection, name=None):
     return [(row[0], row[3]) if name is None else row[3] for row in rows if name in (None, row[0])]
 
 
-def sent(connection, bot, provider_id="wamid.out.1", **payload):
+def sent(connection, bot, provider_id="wamid.out.1", **payload: Unpack[Payload]):
     """A message that the provider took; returns its id of ours."""
     new = entry(bot, CHAT, **({"text": "Hi"} if not payload else {}))
     if payload:

@@ -82,14 +82,14 @@ class Stage:
         """A message with a file comes in; returns the message's id."""
         if data is not None:
             self.provider.files[name] = data
-        message_id, media = str(uuid.uuid4()), json.dumps({"id": name, "mimeType": "image/jpeg"} | media)
+        message_id, facts = str(uuid.uuid4()), json.dumps({"id": name, "mimeType": "image/jpeg"} | media)
         execute(
             self.connection,
             "WITH m AS (INSERT INTO messages (id, message_id, company_id, message_type, media_metadata, direction)"
             " VALUES (%(id)s, %(id)s, '0128', 'image', %(media)s, 'inbound'))"
             "INSERT INTO media_download (message_id, bot_id, company_id, media)"
             " VALUES (%(id)s, %(bot)s, '0128', %(media)s)",
-            {"id": message_id, "bot": bot, "media": media},
+            {"id": message_id, "bot": bot, "media": facts},
         )
         return message_id
 

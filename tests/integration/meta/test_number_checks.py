@@ -85,7 +85,8 @@ def test_each_due_number_is_checked_once(checks, connection, provider):
     assert [checks.work(connection) for _ in range(3)] == [True, True, False]
     assert [found(connection, bot) for bot in bots] == [[("ok", None, True)]] * 2
     assert execute(connection, "SELECT count(*) FROM bot_check") == [(2,)]
-    assert events(connection) == [] and notes(connection) == []
+    assert events(connection) == []
+    assert notes(connection) == []
 
 
 def test_several_processes_do_not_check_the_same(opened, checks, connection, provider):
@@ -201,7 +202,8 @@ def test_bots_with_problems_are_listed_and_none_without_a_database(checks, conne
     provider.tell(f"/{NUMBER}", {**WELL, "health_status": {"can_send_message": "BLOCKED"}})
     checks.work(connection)
     (trouble,) = troubled(checks.settings)
-    assert (trouble.name, trouble.status) == ("0128-0", "error") and "BLOCKED" in trouble.reason
+    assert (trouble.name, trouble.status) == ("0128-0", "error")
+    assert "BLOCKED" in trouble.reason
     assert troubled(checks.settings.copy_with(database_url=SecretStr("postgresql://bisnes@127.0.0.1:1/bisnes"))) == []
 
 
@@ -275,7 +277,8 @@ def test_a_number_that_names_its_account_needs_no_second_request(checks, connect
     entities = [{"entity_type": "WABA", "id": "77"}]
     provider.tell(f"/{NUMBER}", {**WELL, "health_status": {"can_send_message": "AVAILABLE", "entities": entities}})
     checks.work(connection)
-    assert ids(connection, bot) == (NUMBER, "77") and "/77/phone_numbers" not in provider.calls()
+    assert ids(connection, bot) == (NUMBER, "77")
+    assert "/77/phone_numbers" not in provider.calls()
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def number(database, tmp_path):
             "INSERT INTO phone_configs (company_id, phone_index, connection_type) VALUES ('0128', 1, '360dialog')"
             " RETURNING id"
         )
-        (bot_id,) = cursor.fetchone()
+        [(bot_id,)] = cursor.fetchall()
     return bot_id, provider_queries.dialog360_secret(receiver_settings(database, tmp_path), "0128", 1)
 
 

@@ -1,6 +1,7 @@
 """Files on their way to Meta: uploaded once, named as the provider takes them, and told apart where they fail."""
 
 import io
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from services.connector import Again, Preparation, Refusal
 from services.connectors.meta.connector import MetaConnector
 from services.media.store import media_store
-from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unavailable, Unknown
+from services.message import Bot, Held, Outgoing, Payload, Rejected, Retry, Secret, Sent, Unavailable, Unknown
 from services.outbox.delivery import MAX_STEPS
 from tests.support.api import settings_for
 from tests.support.remote.media_provider import OK, MediaProvider
@@ -65,7 +66,7 @@ def keep(store, data, mime_type="image/jpeg"):
 
 
 def image(media, number=1, attempts=0, kind="image"):
-    payload = {"media": media}
+    payload: Payload = {"media": media}
     return Outgoing(number, f"0190c0de-0000-7000-8000-{number:012}", BOT.id, "60123456789", kind, payload, attempts)
 
 
@@ -139,7 +140,7 @@ def test_messages_that_share_an_upload_share_its_failure_and_the_next_one_tries_
 
 
 @pytest.mark.parametrize(
-    "status, answer, outcome, code",
+    ("status", "answer", "outcome", "code"),
     [
         (400, {"error": {"code": 131053, "message": "no"}}, Rejected, "131053"),
         (400, {"error": {"code": 100, "message": "no"}}, Rejected, "100"),
@@ -252,7 +253,7 @@ def test_a_link_into_a_private_network_is_not_followed(settings, store, provider
 
 
 @pytest.mark.parametrize(
-    "status, mime_type, data, kind, outcome, code",
+    ("status", "mime_type", "data", "kind", "outcome", "code"),
     [
         (404, "text/html", b"gone", "image", Rejected, "media_link"),
         (410, "text/html", b"gone", "image", Rejected, "media_link"),
@@ -302,7 +303,7 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("kind, mime_type, data", FILES, ids=[each[1] for each in FILES])
+@pytest.mark.parametrize(("kind", "mime_type", "data"), FILES, ids=[each[1] for each in FILES])
 @pytest.mark.parametrize("bot", [BOT, DIALOG360_BOT], ids=["meta", "360dialog"])
 def test_the_simulator_takes_the_files_of_every_kind(through_sandbox, store, bot, kind, mime_type, data):
     found = deliver(through_sandbox, image(keep(store, data, mime_type), kind=kind), bot)
@@ -347,7 +348,7 @@ def test_every_message_has_an_outcome_for_any_answer(meta, provider, stored, sai
                 return
             step = meta.request(BOT, message)
         sent_by.append(step.body)
-        outcome = meta.outcome(message, status, requests.models.complexjson.dumps(answer).encode())
+        outcome = meta.outcome(message, status, json.dumps(answer).encode())
         if not isinstance(outcome, Again):
             assert isinstance(outcome, Sent | Retry | Unavailable | Rejected | Unknown)
             return

@@ -40,7 +40,8 @@ def dsn(empty_database):
     with contextlib.closing(psycopg2.connect(empty_database)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(FAKE)
         cursor.execute("SELECT current_database()")
-        cursor.execute(f"ALTER DATABASE {cursor.fetchone()[0]} SET search_path = fake, pg_catalog, public")
+        [(name,)] = cursor.fetchall()
+        cursor.execute(f"ALTER DATABASE {name} SET search_path = fake, pg_catalog, public")
     migrations.apply(empty_database)
     return empty_database
 

@@ -57,15 +57,15 @@ def test_a_full_disk_of_postgresql_is_reported_to_callers(full, tmp_path, monkey
         refused = [answer for answer in answers if answer.status_code != 202]
         assert refused
         for answer in refused:
-            assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")
-            assert "its disk is full (SQLSTATE 53100)" in answer.json["error"]
+            assert (answer.status_code, answer.get_json()["code"]) == (503, "database_unavailable")
+            assert "its disk is full (SQLSTATE 53100)" in answer.get_json()["error"]
         ready = client.get("/health/ready")
         assert ready.status_code == 503
-        assert "53100" in ready.json["error"]
+        assert "53100" in ready.get_json()["error"]
         webhooks = Receiver(settings_for(dsn, tmp_path), Database(dsn), SimpleNamespace(notify=lambda queue: None))
         ready = webhooks.test_client().get("/health/ready")
         assert ready.status_code == 503
-        assert "53100" in ready.json["error"]
+        assert "53100" in ready.get_json()["error"]
         health = probes.postgres(dsn)
         assert not health.healthy
         assert "cannot store" in health.reason
@@ -85,9 +85,9 @@ def test_a_read_only_server_is_reported_and_used_again_later(database, postgres,
         postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
                      f" AND datname = '{name}'")  # fmt: skip
         for answer in (send(client), send(client)):
-            assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable")
-            assert "read-only" in answer.json["error"]
-            assert "25006" in answer.json["error"]
+            assert (answer.status_code, answer.get_json()["code"]) == (503, "database_unavailable")
+            assert "read-only" in answer.get_json()["error"]
+            assert "25006" in answer.get_json()["error"]
         assert client.get("/health/ready").status_code == 503
         assert "cannot store" in probes.postgres(database).reason
         postgres.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
@@ -134,8 +134,8 @@ def test_every_refusal_of_a_webhook_is_a_503_with_its_reason(database, tmp_path,
     client = Receiver(settings, Database(database), SimpleNamespace(notify=lambda queue: None)).test_client()
     with refusing(database, "webhook_inbox", sqlstate):
         answer = client.post(PATH, data=b"{}", headers={SIGNATURE_HEADER: sign("s", b"{}")})
-    assert (answer.status_code, answer.json["code"]) == (503, "database_unavailable"), answer.json
-    assert reason in answer.json["error"]
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "database_unavailable"), answer.json
+    assert reason in answer.get_json()["error"]
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_a_message_stays_in_doubt_on_a_read_only_server_and_others_are_refused_w
     for _ in range(2):
         refused = intake.accept(entry(lost.bot_id, "60222222222", "refused")).exception(20)
         assert isinstance(refused, DatabaseUnavailable)
-        assert "25006" in error_reasons.why(refused)
+        assert "25006" in str(error_reasons.why(refused))
     assert lost.message_id in intake._in_doubt
     postgres.run(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     eventually(lambda: not intake._in_doubt)
@@ -212,7 +212,7 @@ def test_the_write_test_leaves_nothing(database):
 def test_a_refused_connection_ends_as_broken_and_not_handed_over(said, code):
     error = DatabaseUnavailable(said)
     error.__cause__ = psycopg2.OperationalError(said)
-    assert f"(SQLSTATE {code})" in error_reasons.why(error)
+    assert f"(SQLSTATE {code})" in str(error_reasons.why(error))
 
 
 def test_an_unknown_error_has_no_reason():

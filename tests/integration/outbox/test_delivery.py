@@ -3,13 +3,14 @@
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bisnesctl.encryption import encrypt
 from bisnesctl.settings import load
 from services.channel import Channel, tuned_for_meta
-from services.connector import Preparation
+from services.connector import Connector, Preparation
 from services.message import Rejected, Sent, Status
 from services.outbox import store
 from services.outbox.accept import Acceptor, IdempotencyConflict
@@ -27,7 +28,7 @@ KEY = "0f" * 32
 class Stage:
     """A sender, an intake and a provider on a database of the test's own."""
 
-    def __init__(self, dsn, folder, monkeypatch):
+    def __init__(self, dsn: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         environment = {
             "BISNES_ENV": folder / "none",
             "BISNES_HOME": folder,
@@ -44,7 +45,7 @@ class Stage:
         self.directory = AccountCache(self.database, KEY)
         self.directory.start()
         self.provider = Provider()
-        self.connector = ProviderConnector(self.provider.url)
+        self.connector: Connector = ProviderConnector(self.provider.url)
         self.intake = Acceptor(self.database, self)
         self.notified = []
         self.senders = []
@@ -91,7 +92,7 @@ class Stage:
     def statuses(self):
         return dict(execute(self.connection, "SELECT status, count(*) FROM outbox GROUP BY 1"))
 
-    def close(self):
+    def close(self) -> None:
         for sender in self.senders:
             sender.stop(5)
         self.intake.close()

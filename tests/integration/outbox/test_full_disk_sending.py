@@ -70,7 +70,7 @@ def test_a_journal_that_cannot_be_made_is_made_later(small, how):
     own = Journal(small.folder / "journal" / "w.journal", 4000)
     with pytest.raises(OSError, match="space" if how == "full" else "ead-only"):
         own.begin("run")
-    assert "cannot be written" in own.trouble
+    assert "cannot be written" in str(own.trouble)
     small.free() if how == "full" else small.writable()
     own.begin("run")
     own.mark(0, 5)

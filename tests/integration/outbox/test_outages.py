@@ -124,7 +124,7 @@ def test_a_gateways_page_holds_the_number_and_leaves_open_only_what_was_in_hand(
 
 
 @pytest.mark.parametrize(
-    "answer, code",
+    ("answer", "code"),
     [
         *((error(code), str(code)) for code in (1, 2, 131000, 131016, 133004)),
         ((403, PAGE), "http_403"),
@@ -345,7 +345,7 @@ def test_workers_with_findings_about_the_same_numbers_do_not_deadlock(stage):
             faults = [Fault(bot, "network", "refused", choice.random() < 0.7) for bot in choice.sample(bots, 4)]
             answers = [Answer(bot, choice.random() < 0.6) for bot in choice.sample(bots, 4)]
             try:
-                holds.note_outages(connection, faults + answers, pauses)
+                holds.note_outages(connection, [*faults, *answers], pauses)
             except DatabaseError as error:
                 failed.append(error)
         connection.close()

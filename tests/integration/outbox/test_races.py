@@ -7,11 +7,12 @@ other part of the statement that writes may be read.
 import threading
 import time
 from dataclasses import replace
+from typing import Unpack
 
 import pytest
 from uuid_utils import uuid7
 
-from services.message import Status, StatusUpdate
+from services.message import Payload, Status, StatusUpdate
 from tests.support.outbox import accept, add_bot, apply_statuses, entry, execute, open_database, outbox, result
 
 CHAT = "60123456789"
@@ -25,9 +26,10 @@ class Stage:
         self.other, self.third = self.pool.connect(), self.pool.connect()
         self.bot = add_bot(self.connection)
 
-    def in_hand(self, kind="text", chat=CHAT, **payload):
+    def in_hand(self, kind="text", chat=CHAT, **payload: Unpack[Payload]):
         """Accept a message of the kind and claim it."""
-        accept(self.connection, replace(entry(self.bot, chat), kind=kind, **({"payload": payload} if payload else {})))
+        new = entry(self.bot, chat)
+        accept(self.connection, replace(new, kind=kind, payload=payload or new.payload))
         (message,) = outbox().claim(self.connection, 10)
         return message
 
@@ -48,7 +50,8 @@ class Stage:
         until = time.monotonic() + 30
         pid = self.connection.get_backend_pid()
         while not execute(self.third, "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted", (pid,)):
-            assert thread.is_alive() and time.monotonic() < until, f"the change stands in nobody's way: {failures}"
+            assert thread.is_alive(), f"the change stands in nobody's way: {failures}"
+            assert time.monotonic() < until, "the work neither ends nor waits for the change"
             time.sleep(0.01)
         execute(self.other, "COMMIT")
         thread.join()
@@ -114,9 +117,9 @@ def test_an_outcome_and_the_next_message_of_its_chat_do_not_conflict(stage):
     assert execute(stage.connection, "SELECT pending, claim FROM lane") == [(1, None)]
 
 
-ABOUT = {"target_provider_id": "wamid.target"}
+ABOUT: Payload = {"target_provider_id": "wamid.target"}
 #: A kind of message, its payload, and a change of the row that it writes beside the outbox.
-BESIDE = {
+BESIDE: dict[str, tuple[Payload, str]] = {
     "reaction": ({"reaction": "x", **ABOUT}, "UPDATE messages SET status = 'read'"),
     "edit": ({"message": "x", **ABOUT}, "UPDATE messages SET status = 'read'"),
     "delete": ({"deleteForEveryone": True, **ABOUT}, "UPDATE messages SET author = 'x'"),

@@ -221,7 +221,8 @@ def test_sessions_that_need_an_operator_are_listed_with_the_next_command(setting
     block(connection, bot)
     ((status, reason),) = told()
     assert status == "blocked"
-    assert "logged out on the phone" in reason and "bots unblock 0128 1" in reason
+    assert "logged out on the phone" in reason
+    assert "bots unblock 0128 1" in reason
     execute(connection, "UPDATE wa_session SET wanted = false")
     execute(connection, "DELETE FROM wa_block")
     assert told() == [], "somebody stopped it"

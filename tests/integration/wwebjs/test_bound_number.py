@@ -69,7 +69,9 @@ def test_a_phone_with_another_number_is_refused_until_an_operator_accepts_it(sta
     assert process.wait(60) == ExitStatus.GIVEN_UP
     assert stage.row("state") == "FAILED"
     reason = stage.row("reason")
-    assert f"+{STRANGER}" in reason and f"+{NUMBER}" in reason and "--new-number" in reason
+    assert f"+{STRANGER}" in reason
+    assert f"+{NUMBER}" in reason
+    assert "--new-number" in reason
     assert execute(stage.connection, "SELECT kind, until = 'infinity' FROM wa_block") == [("wrong_number", True)]
     assert [status for (status,) in execute(stage.connection, EVENTS, (COMPANY,))][-1] == "FAILED"
     assert sandbox.wa_device(STRANGER) is None, "it was logged out"

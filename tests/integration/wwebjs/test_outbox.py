@@ -1,9 +1,11 @@
 """The outbox of WhatsApp Web: one bot at a time, keys chosen before the send, edits and deletions."""
 
+from typing import Unpack
+
 import pytest
 from uuid_utils import uuid7
 
-from services.message import Status
+from services.message import Payload, Status
 from services.outbox import recovery
 from services.outbox.accept import Entry
 from services.outbox.outcome_policy import Result
@@ -28,7 +30,7 @@ def web_outbox(bot, run="run1"):
     return Outbox("wwebjs", f"host/wwebjs-session-0128-0/{run}", 1e6, 60, bot_id=bot)
 
 
-def web_entry(bot, kind="text", chat="60123456789", **payload):
+def web_entry(bot, kind="text", chat="60123456789", **payload: Unpack[Payload]):
     return Entry(str(uuid7()), "wwebjs", bot, "0128", 0, chat, kind, payload or {"message": "hello"})
 
 

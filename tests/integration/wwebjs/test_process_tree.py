@@ -1,5 +1,6 @@
 """A program and its whole process tree are killed, even on a busy machine."""
 
+import os
 import subprocess
 import threading
 import time
@@ -49,7 +50,12 @@ def test_a_walk_over_proc_that_takes_longer_than_the_deadline_still_kills(progra
     wait_until(lambda: len(said(tmp_path)) == 2, 30)
     walk = process_tree._all
     monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setattr(process_tree, "_all", lambda: time.sleep(0.3) or walk())
+
+    def slow_walk():
+        time.sleep(0.3)
+        return walk()
+
+    monkeypatch.setattr(process_tree, "_all", slow_walk)
     assert kill_within(program)
     assert not program.alive
     wait_until(lambda: not any(alive(pid) for pid in said(tmp_path)), 30)
@@ -63,7 +69,7 @@ def test_children_in_sessions_of_their_own_and_those_that_lost_their_parent_are_
 
 def test_a_process_that_cannot_be_killed_is_left_behind(program, monkeypatch):
     monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.1)
-    monkeypatch.setattr(process_tree.os, "kill", lambda *_: None)  # as in an uninterruptible wait
+    monkeypatch.setattr(os, "kill", lambda *_: None)  # as in an uninterruptible wait
     assert kill_within(program)
     assert program.alive
 

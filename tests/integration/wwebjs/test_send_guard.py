@@ -5,7 +5,7 @@ import pytest
 from services.connectors.wwebjs.browser.page import CallFailed
 from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
-from tests.support.outbox import add_bot, execute, open_database
+from tests.support.outbox import add_bot, execute
 
 CHAT, KEY = "60123456789", "true_60123456789@c.us_3EB0AA"
 
@@ -25,17 +25,18 @@ class Asked:
 
 
 @pytest.fixture
-def pool(database):
-    pool, connection = open_database(database)
-    pool.own = connection
-    yield pool
-    connection.close()
-    pool.close()
+def connection(opened):
+    return opened[0]
 
 
 @pytest.fixture
-def bot(pool):
-    return add_bot(pool.own, kind="wwebjs")
+def pool(opened):
+    return opened[1]
+
+
+@pytest.fixture
+def bot(connection):
+    return add_bot(connection, kind="wwebjs")
 
 
 class Clock:
@@ -73,10 +74,10 @@ def test_groups_and_hidden_numbers_are_not_asked_for(pool, bot, clock, chat):
     assert page.asked == []
 
 
-def test_a_chat_with_history_is_not_looked_up(pool, bot, clock):
-    execute(pool.own, "INSERT INTO chat (bot_id, chat_id) VALUES (%s, %s)", (bot, CHAT))
+def test_a_chat_with_history_is_not_looked_up(pool, connection, bot, clock):
+    execute(connection, "INSERT INTO chat (bot_id, chat_id) VALUES (%s, %s)", (bot, CHAT))
     execute(
-        pool.own,
+        connection,
         "INSERT INTO messages (company_id, contact_id, phone_index, message_id) VALUES ('0128', '0128-60111', 0, 'a')",
     )
     page, own = Asked(), guard(pool, clock)
@@ -85,7 +86,7 @@ def test_a_chat_with_history_is_not_looked_up(pool, bot, clock):
     assert page.asked == []
 
 
-def test_a_number_that_was_not_found_is_asked_for_again_before_the_message_fails(pool, bot, clock):
+def test_a_number_that_was_not_found_is_asked_for_again_before_the_message_fails(pool, connection, bot, clock):
     page, own = Asked(CHAT), guard(pool, clock)
     first = own.refusal(page, message(bot))
     assert (type(first), first.after, first.scope) == (Retry, 16.0, Scope.CHAT)
@@ -94,7 +95,7 @@ def test_a_number_that_was_not_found_is_asked_for_again_before_the_message_fails
     asked = len(page.asked)
     assert guard(pool, clock).refusal(page, message(bot)).code == "not_on_whatsapp"
     assert len(page.asked) == asked
-    execute(pool.own, "UPDATE wa_number SET checked_at = now() - interval '2 days'")
+    execute(connection, "UPDATE wa_number SET checked_at = now() - interval '2 days'")
     page.absent = ()
     assert guard(pool, clock).refusal(page, message(bot)) is None
 
@@ -112,31 +113,31 @@ def test_a_failed_look_up_postpones_the_message(pool, bot, clock):
     assert isinstance(guard(pool, clock).refusal(page, message(bot)), Unavailable)
 
 
-def test_a_number_in_warm_up_is_held_to_its_limits(pool, bot, clock):
-    execute(pool.own, "INSERT INTO wa_limit (bot_id, per_day, new_chats_per_day) VALUES (%s, 3, 1)", (bot,))
+def test_a_number_in_warm_up_is_held_to_its_limits(pool, connection, bot, clock):
+    execute(connection, "INSERT INTO wa_limit (bot_id, per_day, new_chats_per_day) VALUES (%s, 3, 1)", (bot,))
     page, own = Asked(), guard(pool, clock)
     assert own.refusal(page, message(bot)) is None
     stranger = own.refusal(page, message(bot, "60111111111"))
     assert (stranger.code, stranger.scope) == ("warming_up", Scope.CHAT)
-    execute(pool.own, "INSERT INTO chat (bot_id, chat_id) VALUES (%s, %s)", (bot, CHAT))
+    execute(connection, "INSERT INTO chat (bot_id, chat_id) VALUES (%s, %s)", (bot, CHAT))
     assert [own.refusal(page, message(bot)) for _ in range(2)] == [None, None]
     full = own.refusal(page, message(bot))
     assert (full.code, full.scope) == ("warming_up", Scope.BOT)
     assert 0 < full.after <= 86400
     assert own.refusal(page, message(bot, kind="reaction")) is None
     counted = "SELECT sum(messages), sum(new_chats) FROM wa_sent WHERE bot_id = %s"
-    assert execute(pool.own, counted, (bot,)) == [(3, 1)]
+    assert execute(connection, counted, (bot,)) == [(3, 1)]
 
 
-def test_messages_are_counted_without_limits_too(pool, bot, clock):
+def test_messages_are_counted_without_limits_too(pool, connection, bot, clock):
     own = guard(pool, clock)
     for _ in range(3):
         assert own.refusal(Asked(), message(bot)) is None
-    assert execute(pool.own, "SELECT sum(messages) FROM wa_sent") == [(3,)]
+    assert execute(connection, "SELECT sum(messages) FROM wa_sent") == [(3,)]
 
 
-def test_a_key_is_stored_and_removed(pool, bot, clock):
+def test_a_key_is_stored_and_removed(pool, connection, bot, clock):
     own = guard(pool, clock)
     own.reserve(message(bot), KEY)
-    assert execute(pool.own, "SELECT key_id FROM wa_key") == [("3EB0AA",)]
+    assert execute(connection, "SELECT key_id FROM wa_key") == [("3EB0AA",)]
     own.reserve(message(bot), None)

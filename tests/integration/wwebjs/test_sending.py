@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import suppress
 from ipaddress import ip_network
+from typing import Unpack
 
 import pytest
 from uuid_utils import uuid7
@@ -19,6 +20,7 @@ from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.media.fetch import Fetcher
 from services.media.folder import FolderStore
+from services.message import Payload
 from services.outbox import message_status
 from services.outbox.accept import Entry
 from services.outbox.delivery import Delivery, Journal
@@ -105,12 +107,13 @@ class Session:
         def end(*_):
             raise Died
 
-        self.delivery._exchange = self.delivery._collect = end  # at any point of its thread
+        for name in ("_exchange", "_collect"):  # at any point of its thread
+            setattr(self.delivery, name, end)
         while self.delivery.working:
             time.sleep(0.01)
         self.surfer.renew()
 
-    def accept(self, kind="text", chat=CHAT, **payload):
+    def accept(self, kind="text", chat=CHAT, **payload: Unpack[Payload]):
         entry = Entry(str(uuid7()), "wwebjs", self.bot.id, "0128", 0, chat, kind, payload)
         accept(self.connection, entry)
         return entry.message_id

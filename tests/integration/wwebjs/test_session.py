@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from bisnesctl.backoff import Backoff
 from bisnesctl.health.probes import read_heartbeat
 from bisnesctl.naming import session_name
 from services.connectors.wwebjs.browser import process_tree
+from services.connectors.wwebjs.browser.browser import BrowserOptions
 from services.connectors.wwebjs.browser.chromium import StartFailed
 from services.connectors.wwebjs.browser.profiles import MAX_ARCHIVED, Profile, ProfileInUse, discard
 from services.connectors.wwebjs.session import commands, session, status_store
@@ -28,6 +30,7 @@ from services.connectors.wwebjs.session.status_store import StatusStore
 from services.connectors.wwebjs.states import relaunch
 from services.connectors.wwebjs.states.state_machine import Limits, State
 from services.database.connection import Database
+from services.runtime.process import Process
 from tests.support.deployment import alive, descendants
 from tests.support.outbox import execute, open_database
 from tests.support.processes.servers import settings_in
@@ -59,6 +62,12 @@ class Nobody:
         pass
 
 
+class SessionProcess(subprocess.Popen[str]):
+    """The process of a session, and its output once it has ended."""
+
+    said = ""
+
+
 class Stage:
     """A bot, and the processes that serve it."""
 
@@ -80,10 +89,7 @@ class Stage:
         """Start the process; it runs the Python code `before` at first."""
         environment = {**os.environ, "BISNES_ENV": str(self.settings.env_file)}
         command = [sys.executable, "-c", f"{before}\n{MAIN_MODULE}", COMPANY, "0"]
-        process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        process.said = ""
+        process = SessionProcess(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.processes.append(process)
         threading.Thread(target=lambda: setattr(process, "said", process.stdout.read()), daemon=True).start()
         return process
@@ -217,10 +223,17 @@ class Unlaunchable:
 class Shown(Browser):
     """A browser of which the page says one thing."""
 
-    def __init__(self, says):
-        super().__init__(says)
-        self.launch = self.open = self.kill = lambda: None
-        self.close = lambda _seconds: None
+    def launch(self):
+        pass
+
+    def open(self):
+        pass
+
+    def kill(self):
+        pass
+
+    def close(self, _seconds):
+        pass
 
 
 def serve(stage, monkeypatch, browser, ours=True):
@@ -239,7 +252,8 @@ def serve(stage, monkeypatch, browser, ours=True):
         lock_held=lambda: ours,
     )
     status.begin()
-    return Session(None, profile, status, recorder, [], Limits(500.0, 2), hooks).run(threading.Event())
+    options = cast(BrowserOptions, None)  # these browsers use none
+    return Session(options, profile, status, recorder, [], Limits(500.0, 2), hooks).run(threading.Event())
 
 
 def test_browsers_that_do_not_start_are_tried_a_few_times_then_the_start_has_failed(stage, monkeypatch):
@@ -275,11 +289,11 @@ def test_an_unknown_number_exits_as_misconfigured(stage):
 
 def test_two_processes_never_serve_one_bot(stage, database):
     one, two = (BotLock(Database(database, 2, "t"), stage.bot) for _ in range(2))
-    stopping, process_health = threading.Event(), session_process.ProcessHealth(stage.settings, "t")
+    stopping, process_health = threading.Event(), session_process.ProcessHealth(Process(stage.settings, "t"))
     assert session_process._acquire(one, process_health, stopping)
     threading.Timer(3.0, stopping.set).start()
     assert not session_process._acquire(two, process_health, stopping)
-    assert "another process" in process_health.counters.degraded
+    assert "another process" in str(process_health.counters.degraded)
     execute(stage.connection, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
     assert one.held()  # it acquires the lock again
     one.release()

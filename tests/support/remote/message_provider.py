@@ -89,6 +89,9 @@ class ProviderConnector:
         body = json.dumps({"chat": message.chat_id, "text": message.payload["message"]}).encode()
         return HttpRequest(self.url, (f"Authorization: {bot.access_token.value}",), body)
 
+    def probe(self, bot: Bot, outage: str) -> None:
+        """The next message serves as the check."""
+
     def outcome(self, message: Outgoing, status: int, body: bytes) -> Outcome:
         outcome = OUTCOMES.get(status)
         return outcome(json.loads(body)["text"]) if outcome else Unknown("nonsense")

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from bisnesctl.database import retries
+from bisnesctl.database.transient_errors import CODES
 from services.api.message_errors import HTTP, OURS, WEB
 from services.connector import NO_ANSWER
 from services.connectors.meta.translation.errors import TABLE
@@ -85,4 +85,4 @@ def test_a_code_has_one_meaning() -> None:
 
 def test_every_transient_code_is_described() -> None:
     documented = {*OURS, *WEB, *map(str, TABLE)}
-    assert {code for code in retries.CODES if not code.startswith(("http_", "360dialog_"))} <= documented
+    assert {code for code in CODES if not code.startswith(("http_", "360dialog_"))} <= documented

@@ -35,7 +35,7 @@ def test_the_legacy_call_is_understood():
 
 
 @pytest.mark.parametrize(
-    "body, code",
+    ("body", "code"),
     [
         (b"{", "invalid_json"),
         (b"", "invalid_json"),
@@ -114,7 +114,7 @@ def test_components_are_kept_as_they_are():
 
 
 @pytest.mark.parametrize(
-    "more, code",
+    ("more", "code"),
     [
         ({"templateName": None}, "invalid_request"),
         ({"language": 5}, "invalid_request"),

@@ -23,7 +23,7 @@ def refused(call, *arguments):
 
 
 @pytest.mark.parametrize(
-    "value, expected",
+    ("value", "expected"),
     [
         ("https://example.com/a.jpg?x=1&y=%20#z", "https://example.com/a.jpg?x=1&y=%20#z"),
         (" http://127.0.0.1:8080/a ", "http://127.0.0.1:8080/a"),
@@ -108,7 +108,7 @@ def test_a_broken_data_url_is_refused(value):
 
 
 @pytest.mark.parametrize(
-    "given_name, expected",
+    ("given_name", "expected"),
     [
         ("invoice.pdf", "invoice.pdf"), ("C:\\docs\\a.pdf", "a.pdf"), ("../../etc/passwd", "passwd"),
         ("a\r\nb\0.pdf", "ab.pdf"),
@@ -121,6 +121,7 @@ def test_a_name_has_no_folders_and_no_control_characters(given_name, expected):
 
 def test_a_long_name_keeps_its_ending():
     name = uploads.filename("x" * 500 + ".pdf")
+    assert name is not None
     assert len(name) == uploads.MAX_FILENAME
     assert name.endswith(".pdf")
 
@@ -135,7 +136,7 @@ def keep(tmp_path, kind, content, declared=None, name=None):
 
 
 @pytest.mark.parametrize(
-    "kind, content, declared, name, expected",
+    ("kind", "content", "declared", "name", "expected"),
     [
         ("image", PNG, "image/png", None, "image/png"),
         ("image", JPEG, "image/png", None, "image/jpeg"),
@@ -158,7 +159,7 @@ def test_a_file_is_stored_under_its_real_type(tmp_path, kind, content, declared,
 
 
 @pytest.mark.parametrize(
-    "kind, content, declared, expected",
+    ("kind", "content", "declared", "expected"),
     [
         ("image", GIF, "image/gif", (415, "unsupported_media")),
         ("image", b"<html>", "image/png", (415, "unsupported_media")),

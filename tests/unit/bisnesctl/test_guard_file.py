@@ -64,8 +64,10 @@ def test_decisions_include_their_time(tmp_path: Path) -> None:
         ),
     )
     waiting = found.decisions.get("a")
-    assert waiting is not None and waiting.deaths == 2
-    assert waiting.reason.startswith("restarting in ") and waiting.reason.endswith(" s: attempt 2 of 10")
+    assert waiting is not None
+    assert waiting.deaths == 2
+    assert waiting.reason.startswith("restarting in ")
+    assert waiting.reason.endswith(" s: attempt 2 of 10")
     until = time.strftime("%H:%M", time.localtime(time.time() + 3000))
     assert found.decisions.get("b") == GuardDecision("block", f"blocked until {until}: 3 failed starts", 0)
     assert found.decisions.get("c") == GuardDecision("block", "blocked: logged out", 0)

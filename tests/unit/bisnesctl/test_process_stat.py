@@ -27,7 +27,7 @@ def test_a_zombie_is_not_alive() -> None:
     assert not process_stat.is_alive(child.pid)
     child.wait()
     assert not process_stat.is_alive(child.pid)
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         process_stat.read(child.pid)
 
 

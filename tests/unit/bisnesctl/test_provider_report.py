@@ -91,7 +91,8 @@ def test_a_failed_query_about_the_number_is_a_problem(cause, expected):
 def test_a_refused_question_about_the_token_says_nothing_about_the_credential():
     report = replace(WELL, failures=(Failure("token", Cause.CREDENTIAL, "not the app's secret"),))
     assert [(each.level.value, each.code) for each in problems(report, NOW)] == [("warning", "token_unknown")]
-    assert not report.credential_refused and report.answered
+    assert not report.credential_refused
+    assert report.answered
 
 
 json = st.recursive(

@@ -94,5 +94,5 @@ def test_the_example_documents_every_setting_with_its_default() -> None:
     example = dotenv_values(shipped_folder("conf") / "env.example")
     assert set(example) == {name.upper() for name in Settings.model_fields}
     given = {key.lower(): value for key, value in example.items() if value}
-    defaults = Settings(_env_file=None)  # type: ignore[call-arg]
+    defaults = Settings(_env_file=None)
     assert defaults == Settings.model_validate(given)

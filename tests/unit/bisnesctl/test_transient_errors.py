@@ -14,7 +14,7 @@ def test_temporary_codes_of_meta_may_be_retried(code):
     assert is_transient(str(code), "said Meta") is passes
 
 
-@pytest.mark.parametrize("code, error, may", [
+@pytest.mark.parametrize(("code", "error", "may"), [
     ("network", "Failed to connect", True),
     ("provider_unreachable", "it waited", True),
     ("999999", "odd (gave up after 3 attempts)", True),

@@ -35,7 +35,7 @@ def test_a_heartbeat_since_the_start_counts_by_its_age():
 def test_a_process_that_is_gone_is_not_judged():
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait(60)
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         silence(gone.pid, None)
 
 

@@ -14,7 +14,8 @@ def literal_events() -> set[str]:
     for path in Path(bisnesctl.guard.__path__[0]).glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("log.", "LoggedCondition")):
-                found |= {each.value for each in node.args if isinstance(each, ast.Constant)}
+                words = [each.value for each in node.args if isinstance(each, ast.Constant)]
+                found |= {word for word in words if isinstance(word, str)}
     return found
 
 

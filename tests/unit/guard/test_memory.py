@@ -18,7 +18,9 @@ subprocess.run([sys.executable, "-c", child])
 def test_the_memory_of_a_grandchild_counts():
     with subprocess.Popen([sys.executable, "-c", TREE], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout.readline().strip() == b"held"
-        assert proportional(parent.pid) < 100 << 20
+        of_parent = proportional(parent.pid)
+        assert of_parent is not None
+        assert of_parent < 100 << 20
         assert memory.over({parent.pid: 150 << 20})[parent.pid] > 200 << 20
         assert memory.over({parent.pid: 1 << 30}) == {}
         parent.stdin.close()

@@ -264,7 +264,7 @@ def test_the_connection_that_waits_longest_gives_way_and_none_that_is_answered()
         assert not idle.closed
         newer, _ = server.connect()
         assert idle.closed
-        server.state.connections -= {each for each in server.state.connections if each.transport.closed}
+        server.state.connections -= {each for each in server.state.connections if each.transport.is_closing()}
         newer.data_received(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n")
         _, refused = server.connect()
         assert [(status, body["code"]) for status, body in refused.answers] == [(503, "too_many_connections")]
@@ -301,7 +301,7 @@ HEAD, BODY = b"GET /a HTTP/1.1\r\nHost", b"POST /a HTTP/1.1\r\nHost: x\r\nConten
 WHOLE = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.mark.parametrize("data, deadline", [(b"", 10), (HEAD, 10), (b"\r\n", 10), (BODY, 20)])
+@pytest.mark.parametrize(("data", "deadline"), [(b"", 10), (HEAD, 10), (b"\r\n", 10), (BODY, 20)])
 def test_missing_input_is_waited_for_until_its_deadline(data, deadline):
     assert at(data, deadline - 2).answers == []
     late = at(data, deadline + 2)

@@ -53,13 +53,13 @@ def collected(parts):
     """The body that a client gets of an answer in these parts."""
 
     async def main():
-        sent, bridge, app = [], WsgiBridge(App(parts), 2), None
+        sent, app = [], App(parts)
+        bridge = WsgiBridge(app, 2)
 
         async def send(event):
             sent.append(event)
 
         await exchange(bridge, send)
-        app = bridge._app
         bridge.close()
         assert sent[-1].get("more_body", False) is False
         assert [event["type"] for event in sent].count("http.response.start") == 1

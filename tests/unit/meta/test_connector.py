@@ -1,6 +1,7 @@
 """The Meta connector: requests out, answers in."""
 
 from dataclasses import replace
+from typing import Unpack
 
 import orjson
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from bisnesctl.settings import Settings
 from services.connector import Again, Preparation, Unsupported
 from services.connectors.meta.connector import MetaConnector
-from services.message import Bot, Held, Outgoing, Rejected, Retry, Secret, Sent, Unavailable, Unknown
+from services.message import Bot, Held, Outgoing, Payload, Rejected, Retry, Secret, Sent, Unavailable, Unknown
 
 META = MetaConnector(Settings(meta_graph_url="https://graph.example/", dialog360_url="https://hub.example/"))
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret("EAAtoken"))
@@ -23,7 +24,7 @@ json_values = st.recursive(
 )
 
 
-def message(kind="text", /, **payload):
+def message(kind="text", /, **payload: Unpack[Payload]):
     return Outgoing(1, UUID, 1, "60123456789", kind, payload, 0)
 
 
@@ -52,7 +53,7 @@ def test_a_link_is_sent_as_it_is():
     assert fields["image"] == {"link": "https://x.example/a.jpg"}
 
 
-@pytest.mark.parametrize("kind, payload", [("hologram", {}), ("text", {}), ("image", {"media": {}}), ("read", {})])
+@pytest.mark.parametrize(("kind", "payload"), [("hologram", {}), ("text", {}), ("image", {"media": {}}), ("read", {})])
 def test_a_message_that_this_version_does_not_know_is_refused_without_a_preparation(kind, payload):
     refused = META.request(BOT, message(kind, **payload))
     assert isinstance(refused, Rejected)
@@ -70,7 +71,7 @@ def test_messages_that_meta_cannot_send_are_refused():
 
 
 @pytest.mark.parametrize(
-    "kind, answer, outcome",
+    ("kind", "answer", "outcome"),
     [
         ("read", {"success": True}, Sent()),
         ("read", {"success": False}, None),
@@ -99,7 +100,7 @@ def envelope(code, **more):
 
 
 @pytest.mark.parametrize(
-    "status, answer, kind",
+    ("status", "answer", "kind"),
     [
         (200, {"messages": [{"id": "wamid.1"}]}, Sent),
         (200, {"messages": []}, Unknown),
@@ -122,7 +123,7 @@ def test_answers_are_classified_by_their_error_code(status, answer, kind):
 
 
 @pytest.mark.parametrize(
-    "status, kind", [(200, Unknown), (502, Unknown), (504, Unknown), (413, Unavailable), (503, Unavailable)]
+    ("status", "kind"), [(200, Unknown), (502, Unknown), (504, Unknown), (413, Unavailable), (503, Unavailable)]
 )
 def test_a_gateways_page_is_no_answer(status, kind):
     outcome = META.outcome(message(), status, b"<html>\x00\xff</html>")
@@ -131,8 +132,9 @@ def test_a_gateways_page_is_no_answer(status, kind):
     assert "\0" not in outcome.reason
 
 
-@pytest.mark.parametrize("outage, asks", [("network", False), ("131000", False), ("upload", False), ("http_502", True),
-                                          ("no_answer", True)])  # fmt: skip
+@pytest.mark.parametrize(("outage", "asks"), [
+    ("network", False), ("131000", False), ("upload", False), ("http_502", True), ("no_answer", True),
+])  # fmt: skip
 def test_the_provider_is_probed_if_a_message_could_be_lost(outage, asks):
     assert isinstance(META.probe(BOT, outage), Preparation) is asks
 

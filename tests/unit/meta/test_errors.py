@@ -28,7 +28,7 @@ def test_a_busy_pair_waits_longer_each_time_and_holds_nobody_else():
 
 
 @pytest.mark.parametrize(
-    "code, low, high",
+    ("code", "low", "high"),
     [(130429, 1, 30), (4, 60, 900), (17, 60, 900), (613, 60, 900), (80007, 60, 900)],
 )
 def test_a_throttled_number_is_held_and_no_attempt_of_its_messages_is_counted(code, low, high):
@@ -69,7 +69,7 @@ def test_the_table_has_every_documented_code_and_no_other():
     assert sorted(TABLE) == sorted([*METAS_OWN, 131057, *NUMBERS_WAIT, *ACCOUNTS_WAIT, 131056, *OPERATOR, *FINAL])
 
 
-@pytest.mark.parametrize("code, attempts", METAS_OWN.items())
+@pytest.mark.parametrize(("code", "attempts"), METAS_OWN.items())
 def test_faults_of_meta_fail_the_message_after_some_attempts(code, attempts):
     assert classify(code, "no") == Unavailable(str(code), "no", chargeable=True, attempts=attempts)
 
@@ -83,13 +83,13 @@ def test_a_pair_waits_1_4_16_and_64_seconds():
     assert (outcome.scope, outcome.slower, waits(outcome)) == (Scope.CHAT, False, [1, 4, 16, 64])
 
 
-@pytest.mark.parametrize("code, after", NUMBERS_WAIT.items())
+@pytest.mark.parametrize(("code", "after"), NUMBERS_WAIT.items())
 def test_a_number_that_sends_too_fast_is_held_and_slowed_down(code, after):
     outcome = classify(code, "no")
     assert (outcome.scope, outcome.after, outcome.slower) == (Scope.BOT, after, code == 130429)
 
 
-@pytest.mark.parametrize("code, after", ACCOUNTS_WAIT.items())
+@pytest.mark.parametrize(("code", "after"), ACCOUNTS_WAIT.items())
 def test_an_account_waits_for_minutes(code, after):
     outcome = classify(code, "no")
     assert (outcome.scope, outcome.after, outcome.slower) == (Scope.ACCOUNT, after, False)
@@ -132,7 +132,7 @@ def test_an_undocumented_code_is_tried_as_often_as_the_channel_says_and_holds_no
 
 
 @pytest.mark.parametrize(
-    "error, read",
+    ("error", "read"),
     [
         ({"code": 100, "message": "bad", "error_data": {"details": "to"}}, MetaError(100, "bad: to")),
         ({"code": 100, "message": "bad", "error_data": "to"}, MetaError(100, "bad: to")),

@@ -33,7 +33,7 @@ def statuses(*found):
 
 
 @pytest.mark.parametrize(
-    "kind, words",
+    ("kind", "words"),
     [
         ("text", "Hello"),
         ("image", "Look"),
@@ -62,7 +62,7 @@ def test_each_kind_has_a_readable_text_and_keeps_the_rest(kind, words):
 
 
 @pytest.mark.parametrize(
-    "kind, media",
+    ("kind", "media"),
     [
         ("image", Media("4490", "image/jpeg", "c2hhMjU2")),
         ("audio", Media("4490", "audio/ogg; codecs=opus", "c2hhMjU2", voice=True)),
@@ -101,7 +101,7 @@ def test_a_message_from_the_business_phone_is_ours():
 
 
 @pytest.mark.parametrize(
-    "sender, contacts, expected",
+    ("sender", "contacts", "expected"),
     [
         ({"from": AINA}, None, Peer(AINA)),
         (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from services.connector import Unsupported
 from services.connectors.limits import check_meta
 from services.connectors.meta.connector import body
-from services.message import Outgoing
+from services.message import Outgoing, Payload
 
 UUID = "0190c0de-0000-7000-8000-000000000000"
 CHAT = "60123456789"
@@ -31,7 +31,7 @@ def envelope(kind, content):
 
 
 @pytest.mark.parametrize(
-    "kind, payload, file, content",
+    ("kind", "payload", "file", "content"),
     [
         ("text", {"message": "Grüße 👋"}, None, {"body": "Grüße 👋", "preview_url": True}),
         ("image", {"media": {"link": LINK}}, {"link": LINK}, {"link": LINK}),
@@ -94,7 +94,7 @@ def test_every_kind_becomes_the_documented_request(kind, payload, file, content)
 
 
 @pytest.mark.parametrize(
-    "typing, more", [(False, {}), (True, {"typing_indicator": {"type": "text"}})], ids=["read", "read and typing"]
+    ("typing", "more"), [(False, {}), (True, {"typing_indicator": {"type": "text"}})], ids=["read", "read and typing"]
 )
 def test_a_read_receipt_is_no_message(typing, more):
     receipt = written("read", {"targetMessageId": "x", "target_provider_id": "wamid.7", "typing": typing})
@@ -102,7 +102,7 @@ def test_a_read_receipt_is_no_message(typing, more):
 
 
 @pytest.mark.parametrize(
-    "kind, payload, file",
+    ("kind", "payload", "file"),
     [
         ("text", {"message": "yes"}, None),
         ("image", {"media": {"link": LINK}}, {"link": LINK}),
@@ -125,14 +125,16 @@ def test_a_user_without_a_visible_number_is_addressed_by_the_user_id():
     assert "to" not in fields
 
 
-@pytest.mark.parametrize("kind, payload", [("poll", {}), ("text", {}), ("reaction", {"reaction": "👍"}), ("image", {})])
+@pytest.mark.parametrize(
+    ("kind", "payload"), [("poll", {}), ("text", {}), ("reaction", {"reaction": "👍"}), ("image", {})]
+)
 def test_an_unknown_kind_or_payload_raises_key_error(kind, payload):
     with pytest.raises(KeyError):
         written(kind, payload)
 
 
 @pytest.mark.parametrize(
-    "kind, chat, payload, says",
+    ("kind", "chat", "payload", "says"),
     [
         ("text", "123-456@g.us", {"message": "hi"}, "WhatsApp Web bot"),
         ("image", "987654@lid", {"media": {"link": LINK}}, "phone number"),
@@ -165,7 +167,7 @@ def test_messages_that_meta_cannot_send_are_refused_with_an_alternative(kind, ch
 
 
 @pytest.mark.parametrize(
-    "kind, payload",
+    ("kind", "payload"),
     [
         ("text", {"message": "é" * 4096}),
         ("image", {"caption": "é" * 1024}),
@@ -206,7 +208,7 @@ def test_a_reaction_other_than_one_emoji_is_refused(text):
 
 @given(st.sampled_from(["text", "image", "audio", "template", "reaction"]), st.text(), st.text(max_size=40))
 def test_an_accepted_payload_can_be_written(kind, chat, said):
-    payload = {
+    payload: Payload = {
         "message": said, "caption": said, "media": {"link": LINK}, "templateName": said, "language": said,
         "variables": [said], "reaction": said, "target_provider_id": "wamid.7",
     }  # fmt: skip

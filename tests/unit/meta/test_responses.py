@@ -20,7 +20,7 @@ def in_words(words, status=400):
 
 
 @pytest.mark.parametrize(
-    "meta, code, says",
+    ("meta", "code", "says"),
     [
         ({"httpCode": 401, "developerMessage": "Invalid API key"}, "360dialog_401", "enter a new API key"),
         ({"http_code": 401, "developer_message": "Invalid API key"}, "360dialog_401", "enter a new API key"),
@@ -42,6 +42,7 @@ def test_360dialogs_rate_limit_slows_the_number(words):
     for outcome in (in_words(words), in_words("Slow down", 429)):
         assert isinstance(outcome, Retry)
         assert (outcome.scope, outcome.slower) == (Scope.BOT, True)
+        assert outcome.after is not None
         assert 1 <= outcome.after <= 60
 
 
@@ -77,7 +78,7 @@ def test_another_servers_page_is_an_outage_or_one_messages_fault(status):
 
 
 @pytest.mark.parametrize(
-    "status, body",
+    ("status", "body"),
     [
         (401, {"error": {"code": 190, "message": f"Malformed access token {TOKEN}"}}),
         (401, {"meta": {"developerMessage": f"unknown key {TOKEN}"}}),

@@ -112,7 +112,7 @@ def test_a_message_that_may_have_left_stays_unknown_and_holds_its_number(policy)
         assert (finding is not None) is bool(outcome.outage)
 
 
-@pytest.mark.parametrize("outcome, sent", [
+@pytest.mark.parametrize(("outcome", "sent"), [
     (Sent("id"), True), (Rejected("131026", "no"), False), (Held("190", "no"), False), (Retry("131056", "no"), False),
     (None, False),
 ])  # fmt: skip

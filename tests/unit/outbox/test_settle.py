@@ -41,7 +41,7 @@ def test_a_held_message_stays_queued_and_its_bot_waits_for_an_operator():
     assert hold_of(message(), outcome) == Hold(1, Scope.BOT, None, "190: token expired")
 
 
-@pytest.mark.parametrize("made, low, high", [(0, 0.75, 1.0), (1, 1.5, 2.0)])
+@pytest.mark.parametrize(("made", "low", "high"), [(0, 0.75, 1.0), (1, 1.5, 2.0)])
 def test_a_retry_waits_exponentially_longer(made, low, high):
     result = settle(message(made), Retry("131000", "try again"), THREE, "")
     assert (result.status, result.final) == (Status.QUEUED, False)
@@ -58,7 +58,7 @@ def test_a_providers_own_advice_wins():
     assert settle(message(1), Retry("1", "ambiguous", attempts=2), THREE, "").status is Status.FAILED
 
 
-@pytest.mark.parametrize("made, wait", [(0, 1), (1, 4), (2, 16), (3, 64)])
+@pytest.mark.parametrize(("made", "wait"), [(0, 1), (1, 4), (2, 16), (3, 64)])
 def test_a_providers_wait_may_grow_with_the_attempts(made, wait):
     assert settle(message(made), Retry("131056", "pair", after=1, attempts=5, growth=4), THREE, "").after == wait
 

@@ -11,6 +11,7 @@ DEMO = Path(__file__).parents[3] / "scripts" / "lib" / "demo.py"
 @pytest.fixture
 def demo(monkeypatch):
     spec = importlib.util.spec_from_file_location("demo", DEMO)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     monkeypatch.setattr(module.time, "sleep", lambda seconds: None)

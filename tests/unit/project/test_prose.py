@@ -13,6 +13,7 @@ CHECKER = Path(__file__).parents[3] / "scripts" / "lib" / "prose.py"
 @pytest.fixture(scope="module")
 def prose():
     spec = importlib.util.spec_from_file_location("prose", CHECKER)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -120,13 +120,11 @@ PATIENT_TESTS = ("support", "acceptance", "integration/sandbox", "unit/sandbox",
 def short_limits(path):
     """The calls of requests and subprocess whose limit is a number below `HANG_SECONDS`."""
     for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-        limits = [word.value.value for word in call.keywords if word.arg == "timeout" and _is_number(word.value)]
+        given = [word.value for word in call.keywords if word.arg == "timeout"]
+        values = [each.value for each in given if isinstance(each, ast.Constant)]
+        limits = [each for each in values if isinstance(each, int | float)]
         if name_of(call.func).startswith(("requests.", "session.", "subprocess.")) and min(limits, default=60) < 60:
             yield f"{path.relative_to(ROOT)}:{call.lineno}"
-
-
-def _is_number(node):
-    return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
 
 
 def test_a_short_limit_is_found(tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """Patience in tests."""
 
+import time
+
 import pytest
 
 from tests.support import waiting
@@ -11,11 +13,11 @@ class Clock:
 
     def __init__(self, monkeypatch, share):
         self.now = 100.0
-        monkeypatch.setattr(waiting.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(waiting, "processor_share", lambda: share)
 
 
-@pytest.mark.parametrize("share, lasts", [(1.0, 10), (0.5, 20), (0.1, 100)])
+@pytest.mark.parametrize(("share", "lasts"), [(1.0, 10), (0.5, 20), (0.1, 100)])
 def test_patience_lasts_longer_on_a_busy_machine(monkeypatch, share, lasts):
     clock = Clock(monkeypatch, share)
     patience = Patience(10.0)

@@ -1,5 +1,7 @@
 """The simulator's rules for each kind of message, for templates, and for messages of customers."""
 
+from typing import Any
+
 import orjson
 import pytest
 from hypothesis import given
@@ -22,7 +24,7 @@ from services.sandbox.meta.webhooks import webhook_body
 LINK = "https://example.com/file"
 REPLY = {"type": "reply", "reply": {"id": "y", "title": "Yes"}}
 ROW = {"id": "1", "title": "One"}
-GOOD = {
+GOOD: dict[str, Any] = {
     "image": {"link": LINK, "caption": "x" * 1024},
     "video": {"id": "990000000000000001"},
     "audio": {"link": LINK, "voice": True},
@@ -63,7 +65,7 @@ def test_each_kind_has_a_readable_text():
 
 
 @pytest.mark.parametrize(
-    "kind, content, code",
+    ("kind", "content", "code"),
     [
         ("image", None, 131008),
         ("image", {}, 131008),
@@ -195,7 +197,7 @@ def test_a_template_is_filled_with_its_parameters(registry):
 
 
 @pytest.mark.parametrize(
-    "name, components, code",
+    ("name", "components", "code"),
     [
         ("nobody_knows", [], 132001),
         ("order_update", [], 132000),
@@ -271,7 +273,8 @@ def test_a_customer_message_can_have_unusual_fields():
     assert "contacts" not in changes_of(type="system", text="x")[0]["value"]
     assert message(text="x", milliseconds=True, timestamp=1790000000.5)["timestamp"] == "1790000000500"
     hidden = changes_of(**{"from": "", "user_id": "US.13", "text": "x"})[0]["value"]
-    assert "from" not in hidden["messages"][0] and hidden["messages"][0]["from_user_id"] == "US.13"
+    assert "from" not in hidden["messages"][0]
+    assert hidden["messages"][0]["from_user_id"] == "US.13"
     assert hidden["contacts"][0].keys() == {"profile", "user_id"}
     (echo,) = changes_of(text="x", echo=True)
     assert (echo["field"], echo["value"]["message_echoes"][0]["to"]) == ("smb_message_echoes", "60123456789")

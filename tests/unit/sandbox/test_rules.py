@@ -49,7 +49,7 @@ def test_a_recipient_loses_its_separators_and_gets_a_country_code_unless_it_has_
 
 
 @pytest.mark.parametrize(
-    "changes, code",
+    ("changes", "code"),
     [
         ({"messaging_product": "missing"}, 100),
         ({"messaging_product": "sms"}, 100),
@@ -108,7 +108,7 @@ MEDIA = {"media": {"link": "https://example.com/file"}}
 
 
 @pytest.mark.parametrize(
-    "kind, payload",
+    ("kind", "payload"),
     [
         ("image", MEDIA | {"caption": "c"}),
         ("video", MEDIA | {"caption": "c", "quoted_provider_id": "wamid.0"}),

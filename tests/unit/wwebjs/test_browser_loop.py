@@ -1,6 +1,7 @@
 """The loop of the thread that owns a session's browser, with a stand-in of the browser and a clock that a test sets."""
 
 import queue
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ class Browser:
 class Everything:
     """Status store, recorder, profile, hooks and page task of a loop; it keeps what they receive."""
 
-    linked = True
+    linked: Any = True  # or the number that it was marked with
 
     def __init__(self, says=MAIN, turns=30):
         self.browser = Browser(says)
@@ -74,7 +75,9 @@ class Everything:
             lock_held=lambda: self.ours,
             bound_number=self.bound_number,
         )
-        self.loop = BrowserLoop(self.browser, self, self, self, [self], Limits(500.0, 2), hooks, clock=lambda: self.now)
+        browser: Any = self.browser
+        rest: Any = self
+        self.loop = BrowserLoop(browser, rest, rest, rest, [rest], Limits(500.0, 2), hooks, clock=lambda: self.now)
 
     def serve(self):
         return self.loop.serve()
@@ -262,9 +265,12 @@ def test_another_phone_is_logged_out_and_its_events_are_dropped():
     all_.bound = "60"
     all_.tell("chat.new_message", 1)
     end, reason = all_.serve()
-    assert end is End.WRONG_NUMBER and "+61" in reason
+    assert end is End.WRONG_NUMBER
+    assert "+61" in reason
     assert "WPP.conn.logout" in all_.browser.calls
-    assert all_.working == [False] and all_.stored == [] and all_.told == []
+    assert all_.working == [False]
+    assert all_.stored == []
+    assert all_.told == []
 
 
 def test_the_page_does_not_work_before_the_bound_number_is_known():

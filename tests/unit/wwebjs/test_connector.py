@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Unpack
 
 import pytest
 
@@ -11,7 +12,7 @@ from services.connectors.wwebjs.translation import errors
 from services.connectors.wwebjs.translation.connector import WwebjsConnector, page_request, under_key
 from services.media.fetch import Fetcher
 from services.media.folder import FolderStore
-from services.message import Bot, Outgoing, Rejected, Retry
+from services.message import Bot, Outgoing, Payload, Rejected, Retry, StoredFile
 from tests.support.file_beginnings import PNG
 
 BOT = Bot(1, "0128", 0, "wwebjs", "wwebjs")
@@ -28,7 +29,7 @@ def connector(store):
     return WwebjsConnector(Settings(), store, Fetcher(()))
 
 
-def message(kind="text", /, **payload):
+def message(kind="text", /, **payload: Unpack[Payload]):
     return Outgoing(7, "m", 1, CHAT, kind, payload, 0)
 
 
@@ -55,7 +56,7 @@ def test_a_file_is_brought_to_disk_first_and_released_after_the_send(connector, 
 
 
 @pytest.mark.parametrize(
-    "media, code",
+    ("media", "code"),
     [
         ({"link": "http://127.0.0.1:1/a.png"}, "media_link"),
         ({"key": "0128/2026-01/" + "0" * 64 + ".png", "mimeType": "image/png"}, "media_missing"),
@@ -67,7 +68,9 @@ def test_a_file_that_cannot_be_read_fails_the_message(connector, media, code):
     assert refused.code == code
 
 
-@pytest.mark.parametrize("kind, payload", [("hologram", {}), ("text", {}), ("image", {}), ("edit", {}), ("delete", {})])
+@pytest.mark.parametrize(
+    ("kind", "payload"), [("hologram", {}), ("text", {}), ("image", {}), ("edit", {}), ("delete", {})]
+)
 def test_a_message_that_this_version_does_not_know_is_refused_without_a_preparation(connector, kind, payload):
     refused = connector.request(BOT, message(kind, **payload))
     assert isinstance(refused, Rejected)
@@ -75,7 +78,7 @@ def test_a_message_that_this_version_does_not_know_is_refused_without_a_preparat
 
 
 @pytest.mark.parametrize(
-    "kind, chat, payload",
+    ("kind", "chat", "payload"),
     [
         ("template", CHAT, {}),
         ("hologram", CHAT, {}),
@@ -109,7 +112,7 @@ def test_a_text_asks_for_no_link_preview_and_leaves_its_chat_unread():
 
 
 def test_voice_messages_and_the_names_of_files():
-    media = {"key": "k", "mimeType": "x", "filename": "note.ogg"}
+    media: StoredFile = {"key": "k", "mimeType": "x", "filename": "note.ogg"}
     voice = file_options(message("audio", media=media, voice=True), "audio/ogg; codecs=opus")
     assert (voice["isPtt"], voice["filename"]) == (True, "note.ogg")
     nameless = file_options(message("document", media={"link": "x"}), "application/pdf")
@@ -122,7 +125,7 @@ def file_options(sent, mime_type):
 
 
 @pytest.mark.parametrize(
-    "code, kind",
+    ("code", "kind"),
     [("chat_not_found", Rejected), ("file_too_large", Rejected), ("message_key_remote_id_is_not_same_of_chat", Retry)],
 )
 def test_the_pages_errors_say_whether_another_try_helps(code, kind):

@@ -36,7 +36,7 @@ def test_a_text_has_its_words_and_the_message_that_it_quotes():
 
 
 @pytest.mark.parametrize(
-    "kind, ours, more, words",
+    ("kind", "ours", "more", "words"),
     [
         ("location", "location", {"lat": 3.1, "lng": 101.7}, "3.1, 101.7"),
         ("location", "location", {"lat": 3.1, "lng": 101.7, "loc": "KLCC"}, "KLCC"),
@@ -57,7 +57,7 @@ def test_every_kind_has_a_readable_text_and_keeps_its_kind(kind, ours, more, wor
 
 
 @pytest.mark.parametrize(
-    "kind, ours, voice",
+    ("kind", "ours", "voice"),
     [("image", "image", False), ("ptt", "audio", True), ("audio", "audio", False), ("ptv", "video", False),
      ("document", "document", False), ("sticker", "sticker", False)],
 )  # fmt: skip
@@ -102,7 +102,7 @@ def test_entries_that_no_person_wrote_are_ignored(kind):
 
 
 @pytest.mark.parametrize(
-    "ack, status, details",
+    ("ack", "status", "details"),
     [(1, Status.SENT, {}), (2, Status.DELIVERED, {}), (3, Status.READ, {}), (4, Status.READ, {"played": True})],
 )
 def test_acknowledgements_are_statuses(ack, status, details):
@@ -137,7 +137,7 @@ def test_a_message_reported_late_comes_with_its_edit_or_revocation():
 
 
 @pytest.mark.parametrize(
-    "name, data",
+    ("name", "data"),
     [
         ("conn.main_ready", {}),
         ("chat.new_message", []),

@@ -1,6 +1,7 @@
 """Each message leaves WhatsApp Web once and in the order of its chat, despite hangs, failures, losses and deaths."""
 
 from contextlib import suppress
+from typing import Any, Unpack
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from services.connectors.wwebjs.sending.page_sends import (
 )
 from services.connectors.wwebjs.translation.connector import page_request
 from services.database.connection import DatabaseUnavailable
-from services.message import Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
+from services.message import Outgoing, Payload, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
 from tests.support.web_model import ENDS, QUESTIONS, FakePage, Rows, World, violations
 
 HANDED_OVER = Handover("k", until=100.0)
@@ -28,7 +29,7 @@ REFUSED = Rejected("no", "no")
 
 
 @pytest.mark.parametrize(
-    "ack, running, refusal, now, verdict",
+    ("ack", "running", "refusal", "now", "verdict"),
     [
         (1, False, None, 0.0, Sent("k")),
         (3, True, REFUSED, 200.0, Sent("k")),
@@ -61,7 +62,7 @@ class Stage:
     def __init__(self):
         self.now = 1000.0
         self.world, self.rows = World(), Rows()
-        self.page = FakePage(self.world)
+        self.page: Any = FakePage(self.world)
         self.start()
 
     def start(self):
@@ -285,9 +286,10 @@ class Acting:
         return answer
 
 
-def act(page, kind, attempts=0, **payload):
+def act(page, kind, attempts=0, **payload: Unpack[Payload]):
     sends = PageSends(Rows(), rate=1e6)
-    message = Outgoing(1, "1", 1, "60123456789", kind, payload | {"target_provider_id": "k"}, attempts)
+    content: Payload = payload | {"target_provider_id": "k"}
+    message = Outgoing(1, "1", 1, "60123456789", kind, content, attempts)
     sends.submit(1, page_request(message), lambda: None)
     with suppress(PageLost, CallTimeout):
         assert sends.turn(page)
@@ -316,7 +318,7 @@ def test_reactions_receipts_edits_and_deletions_are_calls_without_a_key():
 
 
 @pytest.mark.parametrize(
-    "kind, payload, answer, code",
+    ("kind", "payload", "answer", "code"),
     [
         ("delete", {"deleteForEveryone": True}, {"isRevoked": False, "isDeleted": True}, "deleted_locally"),
         ("delete", {"deleteForEveryone": True}, CallFailed("msg_not_found", "gone"), "msg_not_found"),

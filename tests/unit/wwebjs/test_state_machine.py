@@ -1,5 +1,7 @@
 """The reactions of a session to its page: single cases, and invariants over any sequence of events."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ SOCKETS = ("CONNECTED", "OPENING", "PAIRING", "UNPAIRED", "UNPAIRED_IDLE", "TIME
 
 
 def health(mode="MAIN", socket="CONNECTED", full=True, authenticated=True, **more):
-    told = {"boot": "b", "info": "NORMAL", "online": True, "needs_update": False, "me": "60@c.us"}
+    told: dict[str, Any] = {"boot": "b", "info": "NORMAL", "online": True, "needs_update": False, "me": "60@c.us"}
     return Health(**told | {"wa_js": "4", "wa_web": "2"} | more, mode=mode, socket=socket, full=full,
                   authenticated=authenticated)  # fmt: skip
 
@@ -92,7 +94,9 @@ def test_another_phone_than_the_bots_ends_it_before_anything_works():
         way.machine.bound = "60"
         way.look(QR)
         (end,) = way.look(told, 1)
-        assert end.end is End.WRONG_NUMBER and "+60" in end.reason and "--new-number" in end.reason
+        assert end.end is End.WRONG_NUMBER
+        assert "+60" in end.reason
+        assert "--new-number" in end.reason
         assert not way.machine.identified
 
 
@@ -101,7 +105,8 @@ def test_the_bots_own_phone_works_and_binds_the_bot():
         way = Way()
         way.machine.bound = bound
         assert way.look(MAIN) == [Show(State.WORKING, None, "ready"), Do.WORK]
-        assert way.machine.identified and way.machine.bound == "60"
+        assert way.machine.identified
+        assert way.machine.bound == "60"
         assert ends(way.look(OTHER, 1)) == [End.WRONG_NUMBER]
 
 
@@ -110,7 +115,8 @@ def test_a_bot_with_a_number_does_not_work_until_the_page_says_that_it_is_that_o
     way = Way()
     way.machine.bound = "60"
     assert shown(way.look(health(me=me))) in ([], [State.STARTING])
-    assert not way.machine.works and not way.machine.identified
+    assert not way.machine.works
+    assert not way.machine.identified
     assert shown(way.look(MAIN, 1)) == [State.WORKING]
 
 

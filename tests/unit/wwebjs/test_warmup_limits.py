@@ -19,7 +19,7 @@ def hours(*counts):
 
 
 @pytest.mark.parametrize(
-    "limit, sent, new_chat, seconds, scope",
+    ("limit", "sent", "new_chat", "seconds", "scope"),
     [
         (WarmupLimit(), hours((1, 1000, 1000), (0, 1000, 1000)), True, None, None),
         (WarmupLimit(per_hour=5), hours((1, 9, 0), (0, 4, 0)), True, None, None),
@@ -46,6 +46,7 @@ def test_after_the_wait_it_need_not_wait_for_the_same_again(limit, each, new_cha
     sent = [SentInHour(THIS - timedelta(hours=ago), m, min(m, c)) for ago, (m, c) in reversed(list(enumerate(each)))]
     now, waits = NOW, 0
     while found := warmup_retry(limit, _of_last_day(sent, now), now, new_chat):
+        assert found.after is not None
         assert found.after > 0
         now += timedelta(seconds=found.after)
         waits += 1
