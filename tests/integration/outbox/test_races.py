@@ -13,6 +13,7 @@ from uuid_utils import uuid7
 
 from services.message import Status, StatusUpdate
 from tests.support.outbox import accept, add_bot, apply_statuses, entry, execute, open_database, outbox, result
+from tests.support.waiting import Patience
 
 CHAT = "60123456789"
 
@@ -45,10 +46,10 @@ class Stage:
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        until = time.monotonic() + 30
+        patience = Patience(60)
         pid = self.connection.get_backend_pid()
         while not execute(self.third, "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted", (pid,)):
-            assert thread.is_alive() and time.monotonic() < until, f"the change stands in nobody's way: {failures}"
+            assert thread.is_alive() and not patience.is_over(), f"the change stands in nobody's way: {failures}"
             time.sleep(0.01)
         execute(self.other, "COMMIT")
         thread.join()

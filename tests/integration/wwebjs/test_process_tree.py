@@ -9,7 +9,7 @@ import pytest
 from services.connectors.wwebjs.browser import process_tree
 from services.connectors.wwebjs.browser.chromium import Program
 from tests.support.deployment import alive
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 #: A program that prints the pids of its children: one in its session, and one in a session of its own.
 TREE = """
@@ -30,7 +30,7 @@ def program(tmp_path):
     found = Program(("python3", "-c", TREE), tmp_path / "log")
     yield found
     found._process.kill()
-    found._process.wait(30)
+    found._process.wait(HANG_SECONDS)
 
 
 def said(tmp_path):
@@ -46,17 +46,17 @@ def kill_within(program, seconds=30.0):
 
 
 def test_a_walk_over_proc_that_takes_longer_than_the_deadline_still_kills(program, monkeypatch, tmp_path):
-    wait_until(lambda: len(said(tmp_path)) == 2, 30)
+    wait_until(lambda: len(said(tmp_path)) == 2)
     walk = process_tree._all
     monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(process_tree, "_all", lambda: time.sleep(0.3) or walk())
     assert kill_within(program)
     assert not program.alive
-    wait_until(lambda: not any(alive(pid) for pid in said(tmp_path)), 30)
+    wait_until(lambda: not any(alive(pid) for pid in said(tmp_path)))
 
 
 def test_children_in_sessions_of_their_own_and_those_that_lost_their_parent_are_killed(tmp_path, program):
-    wait_until(lambda: len(said(tmp_path)) == 2, 30)
+    wait_until(lambda: len(said(tmp_path)) == 2)
     assert process_tree.kill(program.pid, frozenset(said(tmp_path)))
     assert not any(alive(pid) for pid in said(tmp_path))
 
