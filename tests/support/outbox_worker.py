@@ -30,7 +30,7 @@ class Stage:
             "META_WINDOW": 8,
             "META_MAX_MESSAGES_PER_SECOND": 100_000,
             "META_BACKOFF_MS": 50,
-            "SEND_TIMEOUT_MS": 3000,
+            "SEND_TIMEOUT_MS": 30_000,
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, str(value))

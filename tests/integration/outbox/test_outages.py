@@ -96,7 +96,7 @@ def silent_port():
 
 @pytest.mark.parametrize("url", ["http://nowhere.invalid", "https://127.0.0.1:{}"], ids=["name", "tls"])
 def test_names_that_do_not_resolve_and_tls_that_fails_are_outages(stage, silent_port, url):
-    settings = stage.settings.copy_with(meta_graph_url=url.format(silent_port))
+    settings = stage.settings.copy_with(meta_graph_url=url.format(silent_port), send_timeout_ms=3000)
     fill(stage, stage.bot())
     stage.sender(connector=MetaConnector(settings))
     with watched(stage, 3):

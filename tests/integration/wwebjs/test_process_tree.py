@@ -37,11 +37,11 @@ def said(tmp_path):
     return [int(line) for line in (tmp_path / "log").read_text().split()]
 
 
-def kill_within(program, seconds=30.0):
+def kill_ends(program):
     """Whether killing it returns."""
     thread = threading.Thread(target=program.kill, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(HANG_SECONDS)
     return not thread.is_alive()
 
 
@@ -50,7 +50,7 @@ def test_a_walk_over_proc_that_takes_longer_than_the_deadline_still_kills(progra
     walk = process_tree._all
     monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.05)
     monkeypatch.setattr(process_tree, "_all", lambda: time.sleep(0.3) or walk())
-    assert kill_within(program)
+    assert kill_ends(program)
     assert not program.alive
     wait_until(lambda: not any(alive(pid) for pid in said(tmp_path)))
 
@@ -64,11 +64,11 @@ def test_children_in_sessions_of_their_own_and_those_that_lost_their_parent_are_
 def test_a_process_that_cannot_be_killed_is_left_behind(program, monkeypatch):
     monkeypatch.setattr(process_tree, "KILL_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr(process_tree.os, "kill", lambda *_: None)  # as in an uninterruptible wait
-    assert kill_within(program)
+    assert kill_ends(program)
     assert program.alive
 
 
 def test_a_stopped_program_is_killed(program):
     subprocess.run(["kill", "-STOP", str(program.pid)], check=True)
-    assert kill_within(program)
+    assert kill_ends(program)
     assert not program.alive

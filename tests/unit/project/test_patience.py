@@ -14,7 +14,7 @@ EXEMPT = ("bench", "support/waiting.py", "unit/project/test_waiting.py")
 CLOCKS = {"time.monotonic", "time.perf_counter"}
 #: Methods whose first argument is a time limit in seconds.
 WAITS = {"wait", "join", "result", "exception", "settimeout", "communicate", "acquire"}
-#: Waits of up to so many seconds are pauses, or look that something does not come.
+#: The longest wait that counts as a pause, or as a check that nothing comes.
 PAUSE_SECONDS = 2
 
 
