@@ -4,12 +4,18 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bisnesctl.database import migrations
 from tests.support.event_schema import check_events
 from tests.support.processes.servers import Postgres, Redis, settings_in
 
 TEMPLATE = "bisnes_migrated"
+#: Slow examples are no failures: the machine may be busy. A function's fixtures serve all of its examples.
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("tests")
 _names = (f"test_{number}" for number in itertools.count(1))
 
 

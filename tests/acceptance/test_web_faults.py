@@ -93,7 +93,7 @@ def test_each_message_arrives_once_and_in_order_while_browsers_drivers_and_sessi
         assert all(texts == sorted(texts) for texts in chats.values()), chats
     wait_until(
         lambda: not {"queued", "waiting", "sending", "unknown", "failed"} & set(deployment.statuses()),
-        60, lambda: str(deployment.statuses()),
+        what=lambda: str(deployment.statuses()),
     )  # fmt: skip
     wait_until(lambda: len(browsers_of(deployment)) == len(SESSIONS), what=lambda: str(browsers_of(deployment)))
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bisnesctl.settings import Settings
 from services.channel import Channel, tuned_for_meta
 from services.connector import Connector
 from services.connectors.meta.connector import MetaConnector
 from services.outbox.outcome_policy import Pauses
-from tests.integration.outbox.test_delivery import Stage
 from tests.support.deployment import free_ports
+from tests.support.outbox_worker import Stage
 
 #: Pauses of an outage for tests, so short that the sweeps of the workers set the pace.
 FAST = Pauses(first=0.1, longest=0.5, reported_after=0.4)
@@ -99,7 +98,7 @@ class OutageStage(Stage):
     def __init__(self, dsn: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(dsn, folder, monkeypatch)
         self.graph = Graph()
-        self.settings: Settings = self.settings.copy_with(meta_graph_url=self.graph.url, meta_backoff_ms=50)
+        self.settings = self.settings.copy_with(meta_graph_url=self.graph.url, meta_backoff_ms=50)
         self.connector = MetaConnector(self.settings)
 
     def sender(

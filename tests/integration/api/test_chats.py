@@ -3,7 +3,7 @@
 import time
 from datetime import timedelta
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.api.messages import queries
@@ -233,7 +233,7 @@ def _seed(connection, ours, theirs):
         )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 @given(st.lists(st.integers(0, 9), max_size=9), st.lists(st.integers(0, 9), max_size=9), st.integers(1, 4))
 def test_pages_go_through_a_chat_once_in_the_order_of_time(client, connection, ours, theirs, limit):
     _seed(connection, ours, theirs)

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import orjson
 import pytest
@@ -31,9 +30,10 @@ from tests.support.api import (
 from tests.support.outbox import execute
 from tests.support.remote.customer import raise_events
 from tests.support.sandbox import eventually, free_port
+from tests.support.waiting import HANG_SECONDS
 
 #: Seconds in which a stream must say something, so that a test ends.
-PATIENCE = 30
+PATIENCE = HANG_SECONDS
 
 
 @pytest.fixture
@@ -297,7 +297,7 @@ def gunicorn(settings):
 
 def _answers(url):
     with contextlib.suppress(requests.ConnectionError):
-        return requests.get(f"{url}/health/live", timeout=5).ok
+        return requests.get(f"{url}/health/live", timeout=HANG_SECONDS).ok
 
 
 def test_streams_end_with_their_server_and_go_on_at_the_next(gunicorn, connection):
@@ -306,9 +306,7 @@ def test_streams_end_with_their_server_and_go_on_at_the_next(gunicorn, connectio
     listener = Listener(f"{url}/api/events").begun()
     raise_events(connection, 1)
     assert listener.numbers(1) == [1]
-    begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert all("data" not in block for block in listener.blocks())  # complete: it was not cut off
     assert process.wait(PATIENCE) == 0
-    assert time.monotonic() - begun < PATIENCE
     assert listener.last_id.startswith("evt_")

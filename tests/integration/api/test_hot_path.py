@@ -9,6 +9,7 @@ import requests
 
 from services.api.app import create_app
 from services.api.context import connect
+from services.api.messages.request_fields import MAX_WAIT_SECONDS
 from tests.support.api import (
     CHAT,
     COMPANY,
@@ -23,6 +24,7 @@ from tests.support.api import (
     settings_for,
 )
 from tests.support.outbox import execute, result
+from tests.support.waiting import HANG_SECONDS
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ REQUESTS = [
 def test_a_refusal_is_the_same_as_flasks(server, context, headers, body, query):
     path = f"/api/v2/messages/text/{COMPANY}/{CHAT}{query}"
     headers = {"Content-Type": "application/json"} | headers
-    fast = requests.post(server + path, data=body, headers=headers, timeout=10)
+    fast = requests.post(server + path, data=body, headers=headers, timeout=HANG_SECONDS)
     slow = create_app(context).test_client().post(path, data=body, headers=headers)
     assert (fast.status_code, fast.json()["code"]) == (slow.status_code, slow.get_json()["code"])
     assert fast.status_code >= 400
@@ -90,7 +92,7 @@ def test_a_refusal_is_the_same_as_flasks(server, context, headers, body, query):
 )
 def test_a_chat_id_is_accepted_in_every_form(server, chat, status):
     url = f"{server}/api/v2/messages/text/{COMPANY}/{chat}"
-    answer = requests.post(url, data=TEXT, headers={"Authorization": f"Bearer {KEY}"}, timeout=10)
+    answer = requests.post(url, data=TEXT, headers={"Authorization": f"Bearer {KEY}"}, timeout=HANG_SECONDS)
     assert answer.status_code == status
     if status == 202:
         assert answer.json()["chatId"] == CHAT
@@ -100,7 +102,7 @@ def test_concurrent_sends_are_all_stored_and_an_operator_may_send_for_any_compan
     def send(number):
         body = {"message": f"{number}", "phoneIndex": str(number % 2)}
         url = f"{server}/api/v2/messages/text/{COMPANY}/6011111{number:04}"
-        return requests.post(url, json=body, headers={"X-Api-Key": OPERATOR_KEY}, timeout=20).json()
+        return requests.post(url, json=body, headers={"X-Api-Key": OPERATOR_KEY}, timeout=HANG_SECONDS).json()
 
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(send, range(100)))
@@ -111,9 +113,9 @@ def test_concurrent_sends_are_all_stored_and_an_operator_may_send_for_any_compan
 
 def test_an_idempotency_key_is_kept_and_a_different_body_under_it_refused(server):
     url, headers = f"{server}/api/v2/messages/text/{COMPANY}/{CHAT}", {"X-Api-Key": KEY, "Idempotency-Key": "order-17"}
-    first = requests.post(url, data=TEXT, headers=headers, timeout=10)
-    again = requests.post(url, data=TEXT, headers=headers, timeout=10)
-    other = requests.post(url, json={"message": "Bye"}, headers=headers, timeout=10)
+    first = requests.post(url, data=TEXT, headers=headers, timeout=HANG_SECONDS)
+    again = requests.post(url, data=TEXT, headers=headers, timeout=HANG_SECONDS)
+    other = requests.post(url, json={"message": "Bye"}, headers=headers, timeout=HANG_SECONDS)
     assert first.json() == again.json()
     assert again.headers["Idempotency-Replayed"] == "true"
     assert (other.status_code, other.json()["code"]) == (409, "idempotency_conflict")
@@ -129,7 +131,13 @@ def test_a_caller_that_waits_gets_the_outcome(server, connection):
 
     def wait(text):
         url = f"{server}/api/v2/messages/text/{COMPANY}/{CHAT}"
-        return requests.post(url, json={"message": text}, headers={"X-Api-Key": KEY}, params={"wait": 10}, timeout=20)
+        return requests.post(
+            url,
+            json={"message": text},
+            headers={"X-Api-Key": KEY},
+            params={"wait": MAX_WAIT_SECONDS},
+            timeout=HANG_SECONDS,
+        )
 
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(wait, "good")
@@ -143,18 +151,18 @@ def test_a_caller_that_waits_gets_the_outcome(server, connection):
 
 
 def test_all_other_requests_are_answered_by_flask(server):
-    assert requests.get(f"{server}/health", timeout=10).json()["success"] is True
-    assert requests.get(f"{server}/openapi/openapi.json", timeout=10).status_code == 200
+    assert requests.get(f"{server}/health", timeout=HANG_SECONDS).json()["success"] is True
+    assert requests.get(f"{server}/openapi/openapi.json", timeout=HANG_SECONDS).status_code == 200
     for path in ("/api/v2/messages/text/0128", "/api/v2/messages/text/0128/1/2", "/api/v2/messages/text/0128/"):
-        assert requests.post(server + path, data=TEXT, timeout=10).status_code in (401, 404, 405)
+        assert requests.post(server + path, data=TEXT, timeout=HANG_SECONDS).status_code in (401, 404, 405)
 
 
 def test_an_unavailable_database_is_a_503_and_nothing_was_stored(server, postgres, connection):
     url, headers = f"{server}/api/v2/messages/text/{COMPANY}/{CHAT}", {"X-Api-Key": KEY}
-    assert requests.post(url, data=TEXT, headers=headers, timeout=10).status_code == 202
+    assert requests.post(url, data=TEXT, headers=headers, timeout=HANG_SECONDS).status_code == 202
     postgres.stop()
     try:
-        refused = requests.post(url, data=TEXT, headers=headers, timeout=20)
+        refused = requests.post(url, data=TEXT, headers=headers, timeout=HANG_SECONDS)
     finally:
         postgres.start()
     assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")

@@ -13,6 +13,7 @@ from services.message import Payload
 from services.outbox.accept import Entry
 from tests.support.api import COMPANY, KEY, OTHER_KEY, add_company, api, serving, settings_for
 from tests.support.outbox import accept, add_bot, execute, open_database
+from tests.support.waiting import HANG_SECONDS
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 2000
 AUTH = {"X-Api-Key": KEY}
@@ -200,9 +201,9 @@ def test_a_large_file_is_streamed_by_the_server(settings, keep):
     data = bytes(range(256)) * 50_000
     message_id = keep(data, "video/mp4")
     with serving(settings) as url:
-        answer = requests.get(f"{url}/api/v2/media/{COMPANY}/{message_id}", headers=AUTH, timeout=60)
+        answer = requests.get(f"{url}/api/v2/media/{COMPANY}/{message_id}", headers=AUTH, timeout=HANG_SECONDS)
         assert (answer.status_code, answer.content) == (200, data)
         part = requests.get(
-            f"{url}/api/v2/media/{COMPANY}/{message_id}", headers=AUTH | {"Range": "bytes=5-9"}, timeout=60
+            f"{url}/api/v2/media/{COMPANY}/{message_id}", headers=AUTH | {"Range": "bytes=5-9"}, timeout=HANG_SECONDS
         )
         assert (part.status_code, part.content) == (206, data[5:10])

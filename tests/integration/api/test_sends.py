@@ -13,6 +13,7 @@ from tests.support.api import CHAT, COMPANY, KEY, add_company, outbox, refusal, 
 from tests.support.api import api as serve
 from tests.support.database_catalogue import run
 from tests.support.file_beginnings import GIF, MP4, OGG, PDF, PNG, WEBP
+from tests.support.waiting import HANG_SECONDS
 
 MB = 1 << 20
 
@@ -220,7 +221,7 @@ def server(settings):
 
 
 def post(url, **options):
-    return requests.post(url, headers={"X-Api-Key": KEY}, timeout=60, **options)
+    return requests.post(url, headers={"X-Api-Key": KEY}, timeout=HANG_SECONDS, **options)
 
 
 def test_large_files_go_through_the_server(server, settings):
@@ -229,7 +230,7 @@ def test_large_files_go_through_the_server(server, settings):
     assert answer.status_code == 202
     message_id = answer.json()["messageId"]
     told = requests.get(
-        f"{server}/api/v2/messages/{COMPANY}/{CHAT}/{message_id}", headers={"X-Api-Key": KEY}, timeout=10
+        f"{server}/api/v2/messages/{COMPANY}/{CHAT}/{message_id}", headers={"X-Api-Key": KEY}, timeout=HANG_SECONDS
     )
     OneMessage.model_validate(told.json(), extra="forbid")
     assert told.json()["media"]["size"] == len(content)

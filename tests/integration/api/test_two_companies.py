@@ -31,6 +31,7 @@ from tests.support.two_companies import (
     sent,
     status,
 )
+from tests.support.waiting import HANG_SECONDS
 
 IDS = "SELECT meta_phone_number_id, meta_waba_id FROM phone_configs WHERE company_id = %s AND phone_index = %s"
 
@@ -46,7 +47,7 @@ class World:
         return self.ask("POST", "/api/bots", key, json=fields)
 
     def ask(self, method, path, key=OTHER_KEY, **more):
-        return requests.request(method, self.url + path, headers={"X-Api-Key": key}, timeout=30, **more)
+        return requests.request(method, self.url + path, headers={"X-Api-Key": key}, timeout=HANG_SECONDS, **more)
 
     def ids(self, phone, company=OTHER):
         found = execute(self.connection, IDS, (company, phone))

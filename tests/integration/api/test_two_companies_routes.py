@@ -14,6 +14,7 @@ from tests.support.api import KEY, OTHER, OTHER_KEY
 from tests.support.meta_payloads import message
 from tests.support.outbox import execute
 from tests.support.two_companies import ACCOUNT, CHAT, COMPANY, MARK, NUMBER, about, bot_id, rows_of, sent
+from tests.support.waiting import HANG_SECONDS
 
 __all__ = ["world"]  # the fixture
 
@@ -55,7 +56,7 @@ def owned(world):
     sending = {"message": MARK, "phoneIndex": 0}
     key = {"X-Api-Key": KEY, "Idempotency-Key": MARK}
     path = f"{world.url}/api/v2/messages/text/{COMPANY}/{CHAT}"
-    assert requests.post(path, json=sending, headers=key, timeout=30).status_code == 202
+    assert requests.post(path, json=sending, headers=key, timeout=HANG_SECONDS).status_code == 202
     came = [row[0] for row in execute(connection, "SELECT id::text FROM messages WHERE direction = 'inbound'")]
     events = [row[0] for row in execute(connection, "SELECT event_id FROM event WHERE company_id = %s", (COMPANY,))]
     assert len(came) == 2
@@ -113,7 +114,7 @@ def tries(method, path, told, document, owned):
 
 
 def test_no_operation_shows_or_changes_what_is_another_companys(world, owned):
-    document = requests.get(f"{world.url}/openapi/openapi.json", timeout=30).json()
+    document = requests.get(f"{world.url}/openapi/openapi.json", timeout=HANG_SECONDS).json()
     before, tried, wrong = rows_of(world.connection), 0, []
     for method, path, told in operations(document):
         for address, query, body in tries(method, path, told, document, owned):

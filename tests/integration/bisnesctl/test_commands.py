@@ -19,6 +19,7 @@ from services.outbox import holds
 from services.outbox.outcome_policy import Fault, Hold, Pauses
 from tests.support.api import serving
 from tests.support.outbox import accept, entry, execute, outbox, result
+from tests.support.waiting import HANG_SECONDS
 
 NOWHERE = "postgresql://bisnes:secret@127.0.0.1:1/bisnes"
 SECRET_KEY = "0123456789abcdef" * 4
@@ -468,7 +469,7 @@ def run_script(folder, *words):
     if not (folder / ".venv").exists():
         (folder / ".venv").symlink_to(sys.prefix)
     script = folder / "scripts" / "migrate-process-isolation.sh"
-    return subprocess.run([script, *words], capture_output=True, text=True, timeout=60)
+    return subprocess.run([script, *words], capture_output=True, text=True, timeout=HANG_SECONDS)
 
 
 def test_the_old_script_migrates(environment, tool, empty_database, redis_server, tmp_path):

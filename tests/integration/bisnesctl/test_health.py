@@ -16,6 +16,7 @@ from services.database.connection import Database, DatabaseUnavailable
 from services.runtime.heartbeat import Counters, Heartbeat
 from tests.support.api import api, settings_for
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
+from tests.support.sandbox import eventually
 
 NOWHERE = "postgresql://bisnes@127.0.0.1:1/bisnes"
 
@@ -53,12 +54,6 @@ def rows(settings, query):
 
 def file_of(settings, instance="meta-worker-1"):
     return json.loads((settings.heartbeat_dir / f"{instance}.json").read_text())
-
-
-def eventually(condition):
-    """Wait until the condition holds; pytest's time limit ends a test where it never does."""
-    while not condition():
-        time.sleep(0.02)
 
 
 # The heartbeat of a process

@@ -17,7 +17,7 @@ import requests
 
 from bisnesctl.lifecycle import preflight
 from tests.support.deployment import Deployment, alive, descendants, free_ports
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 ALL = [
     *(
@@ -136,7 +136,7 @@ def test_a_restart_of_the_api_keeps_one_instance_answering(running: Deployment) 
         # A connection may be closed under a request that was not read yet; another one must do at once.
         for _ in range(2):
             with contextlib.suppress(requests.ConnectionError):
-                return requests.get(f"{running.api}/health/live", timeout=10).status_code
+                return requests.get(f"{running.api}/health/live", timeout=HANG_SECONDS).status_code
         return None
 
     def ask_on() -> None:
@@ -159,7 +159,7 @@ def test_a_restart_of_the_api_keeps_one_instance_answering(running: Deployment) 
 def test_a_killed_process_comes_back_and_its_death_is_shown(running: Deployment) -> None:
     pid = running.pid("meta-worker-1")
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: running.status()["meta-worker-1"]["pid"] not in (None, pid), 20, running.logs)
+    wait_until(lambda: running.status()["meta-worker-1"]["pid"] not in (None, pid), what=running.logs)
     row = running.status()["meta-worker-1"]
     assert row["restarts"] >= 1
     assert "SIGKILL" in row["reason"]
@@ -169,15 +169,15 @@ def test_nothing_below_a_killed_process_outlives_it(running: Deployment) -> None
     pid = running.pid("api-0")
     below = descendants(pid)
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not any(map(alive, below)), 20, lambda: str([each for each in below if alive(each)]))
-    wait_until(lambda: running.status()["api-0"]["status"] == "healthy", 60, running.logs)
+    wait_until(lambda: not any(map(alive, below)), what=lambda: str([each for each in below if alive(each)]))
+    wait_until(lambda: running.status()["api-0"]["status"] == "healthy", what=running.logs)
     assert running.pid("api-0") != pid
 
 
 def test_a_process_that_ended_stays_stopped_after_a_stop(running: Deployment) -> None:
     running.run("stop", "guard")
     os.kill(running.pid("meta-worker-2"), signal.SIGKILL)
-    wait_until(lambda: running.status()["meta-worker-2"]["status"] == "failed", 20, running.logs)
+    wait_until(lambda: running.status()["meta-worker-2"]["status"] == "failed", what=running.logs)
     assert "it is not restarted: the guard is down" in running.status()["meta-worker-2"]["reason"]
     assert "processes that end are not restarted" in running.status()["guard"]["reason"]
     probe = running.run("health", "--probe", check=False)
@@ -195,7 +195,7 @@ def test_status_logs_and_stop_need_no_server_and_no_services(running: Deployment
 
     def tool(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "bisnesctl", *words]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=HANG_SECONDS)
 
     rows = {row["name"]: row for row in json.loads(tool("status", "--json").stdout)["processes"]}
     assert rows["postgres"]["status"] == "stopped"
@@ -223,7 +223,7 @@ def test_changed_settings_reach_running_processes(running: Deployment) -> None:
 def test_nothing_outlives_a_killed_supervisord(running: Deployment) -> None:
     pids = every_pid(running)
     kill_supervisor(running)
-    wait_until(lambda: not any(map(alive, pids)), 30, lambda: str(preflight.find_orphans(running.settings)))
+    wait_until(lambda: not any(map(alive, pids)), what=lambda: str(preflight.find_orphans(running.settings)))
     assert running.run("health", "--probe", check=False).returncode == 2
     assert "not stopped on purpose" in running.run("status").stdout
 
@@ -240,7 +240,7 @@ def test_stop_ends_a_supervisord_that_hangs(running: Deployment) -> None:
     assert "does not answer" in running.run("status").stdout
     assert running.run("start", "--multiprocess", "--sandbox", check=False).returncode == 6
     running.run("stop")
-    wait_until(lambda: not any(map(alive, pids)), 30)
+    wait_until(lambda: not any(map(alive, pids)))
 
 
 def test_stop_leaves_no_process_and_twice_is_harmless(running: Deployment) -> None:
@@ -271,7 +271,7 @@ def test_foreground_shows_all_logs_and_stops_everything_when_asked(
     command = [sys.executable, "-m", "bisnesctl", "start", "--multiprocess", "--sandbox", "--foreground"]
     with shown.open("w") as log:
         tool = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-    wait_until(lambda: "running in the sandbox" in shown.read_text(), 60, shown.read_text)
+    wait_until(lambda: "running in the sandbox" in shown.read_text(), what=shown.read_text)
     assert deployment.run("start", "--multiprocess", "--sandbox", "--foreground", check=False).returncode == 6
     pids = every_pid(deployment)
     os.kill(tool.pid, signum)
@@ -285,11 +285,11 @@ def test_a_foreground_that_is_killed_takes_everything_with_it(deployment: Deploy
     environment = os.environ | {"BISNES_ENV": str(deployment.folder / ".env")}
     command = [sys.executable, "-m", "bisnesctl", "start", "--multiprocess", "--sandbox", "--foreground"]
     tool = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    wait_until(lambda: deployment.run("health", check=False).returncode == 0, 60, deployment.logs)
+    wait_until(lambda: deployment.run("health", check=False).returncode == 0, what=deployment.logs)
     pids = every_pid(deployment)
     tool.kill()
     tool.wait()
-    wait_until(lambda: not any(map(alive, pids)), 60)
+    wait_until(lambda: not any(map(alive, pids)))
 
 
 def test_a_port_in_use_is_named_with_its_process_and_nothing_starts(deployment: Deployment) -> None:
@@ -354,7 +354,7 @@ def test_an_unavailable_server_is_named_without_its_password(deployment: Deploym
     deployment.run("stop")
     environment = os.environ | {"BISNES_ENV": str(deployment.folder / ".env"), variable: value}
     command = [sys.executable, "-m", "bisnesctl", "start", "--multiprocess", "--sandbox"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=HANG_SECONDS)
     assert done.returncode == 4
     assert variable in done.stderr
     assert "hush" not in done.stderr

@@ -12,6 +12,7 @@ from bisnesctl.database import migrations
 from bisnesctl.errors import ConfigError, DatabaseUnavailable, MigrationError
 from bisnesctl.paths import shipped_folder
 from tests.support.database_catalogue import catalogue, run
+from tests.support.waiting import HANG_SECONDS
 
 SQL = shipped_folder("sql")
 LEGACY = (SQL / "001_legacy.sql").read_text()
@@ -144,7 +145,7 @@ def test_a_second_migration_process_waits_for_the_first(empty_database: str) -> 
         with first.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(%s)", (migrations.ADVISORY_LOCK,))
         second = pool.submit(migrations.apply, empty_database, report=report)
-        assert waits.wait(20)
+        assert waits.wait(HANG_SECONDS)
         assert "waiting" in said[0]
         assert run(empty_database, "SELECT to_regclass('schema_migrations')") == [(None,)]
         with first.cursor() as cursor:

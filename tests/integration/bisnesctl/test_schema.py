@@ -9,6 +9,7 @@ from schemathesis.checks import not_a_server_error
 
 from tests.support.api import COMPANY, OPERATOR_KEY, add_company, serving, settings_for
 from tests.support.remote.graph_api import Provider
+from tests.support.waiting import HANG_SECONDS
 
 #: Examples of each operation, of requests that follow the document and of those that do not.
 EXAMPLES = 12
@@ -43,11 +44,11 @@ def test_no_request_makes_the_api_fail(document, mode):
 def _try(operation, mode):
     """Call an operation in many ways; returns whether there was any: some cannot be asked wrongly."""
 
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), database=None)
     @given(operation.as_strategy(generation_mode=mode))
     def call(case):
         _steer(case)
-        case.call_and_validate(headers={"X-Api-Key": OPERATOR_KEY}, checks=[not_a_server_error], timeout=30)
+        case.call_and_validate(headers={"X-Api-Key": OPERATOR_KEY}, checks=[not_a_server_error], timeout=HANG_SECONDS)
 
     try:
         call()

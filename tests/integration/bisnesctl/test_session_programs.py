@@ -41,13 +41,13 @@ def client(settings: Settings) -> Iterator[Supervisor]:
 
 
 def running(client: Supervisor, name: str) -> Process:
-    wait_until(lambda: client.processes()[name].state in ("STARTING", "RUNNING"), 20, lambda: str(client.processes()))
+    wait_until(lambda: client.processes()[name].state in ("STARTING", "RUNNING"), what=lambda: str(client.processes()))
     return client.processes()[name]
 
 
 def said(settings: Settings, name: str) -> str:
     log = settings.log_dir / f"{name}.log"
-    wait_until(lambda: log.exists() and "\n" in log.read_text(), 20)
+    wait_until(lambda: log.exists() and "\n" in log.read_text())
     return log.read_text()
 
 
@@ -84,7 +84,7 @@ def test_a_stopped_session_starts_when_it_is_added_again(settings: Settings, cli
     name = programs.add("0128", 0)
     running(client, name)
     client.stop(f"{name}:{name}")
-    wait_until(lambda: client.processes()[name].state == "STOPPED", 20)
+    wait_until(lambda: client.processes()[name].state == "STOPPED")
     programs.add("0128", 0)
     running(client, name)
 

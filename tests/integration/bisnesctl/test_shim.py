@@ -13,7 +13,7 @@ import pytest
 
 from bisnesctl.processes import shim
 from tests.support.deployment import alive, descendants
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 SHIM = [sys.executable, "-I", "-S", shim.__file__]
 
@@ -43,7 +43,7 @@ class Family:
 
 
 @contextlib.contextmanager
-def family(script: str = STAYING, patience: float = 30) -> Iterator[Family]:
+def family(script: str = STAYING, patience: float = HANG_SECONDS) -> Iterator[Family]:
     outer = run(patience, "sh", "-c", script)
     assert outer.stdout is not None
     found = Family(outer, *(int(outer.stdout.readline()) for _ in range(3)))
@@ -59,18 +59,18 @@ def run(patience: float, *command: str) -> subprocess.Popen[str]:
 
 
 def gone(pids: list[int]) -> None:
-    wait_until(lambda: not any(map(alive, pids)), 20, lambda: f"still there: {[pid for pid in pids if alive(pid)]}")
+    wait_until(lambda: not any(map(alive, pids)), what=lambda: f"still there: {[pid for pid in pids if alive(pid)]}")
 
 
 @pytest.mark.parametrize(
     ("script", "status"), [("exit 0", 0), ("exit 75", 75), ("kill -TERM $$", -15), ("kill -9 $$", -9)]
 )
 def test_the_shim_ends_as_the_command_does(script: str, status: int) -> None:
-    assert run(30, "sh", "-c", script).wait(20) == status
+    assert run(HANG_SECONDS, "sh", "-c", script).wait(HANG_SECONDS) == status
 
 
 def test_a_command_that_cannot_be_run_is_named() -> None:
-    done = subprocess.run([*SHIM, "5", "/no/such/program"], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([*SHIM, "5", "/no/such/program"], capture_output=True, text=True, timeout=HANG_SECONDS)
     assert (done.returncode, done.stderr) == (127, "/no/such/program cannot be run: No such file or directory\n")
 
 
@@ -78,7 +78,9 @@ def test_the_command_has_the_input_and_default_signals() -> None:
     script = "cat; grep SigBlk /proc/self/status; grep SigIgn /proc/self/status"
     asked = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
     given = {each for each in asked if signal.getsignal(each) is signal.SIG_IGN}  # by what started the tests
-    done = subprocess.run([*SHIM, "5", "sh", "-c", script], input="a\n", capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [*SHIM, "5", "sh", "-c", script], input="a\n", capture_output=True, text=True, timeout=HANG_SECONDS
+    )
     blocked, ignored = [int(line.split()[-1], 16) for line in done.stdout.splitlines()[1:]]
     assert (blocked, ignored) == (0, sum(1 << each - 1 for each in given))
     assert done.stdout.startswith("a\n")
@@ -86,7 +88,7 @@ def test_the_command_has_the_input_and_default_signals() -> None:
 
 def test_orphans_of_a_command_that_ended_are_gone() -> None:
     with family(FAMILY.format("exit 3")) as found:
-        assert found.outer.wait(20) == 3
+        assert found.outer.wait(HANG_SECONDS) == 3
         assert not any(map(alive, [found.orphan, found.child]))
 
 
@@ -94,21 +96,21 @@ def test_a_stop_signal_is_passed_on_and_nothing_is_left() -> None:
     with family(STAYING.replace("trap '' USR1", "trap 'exit 7' TERM")) as found:
         pids = found.pids
         found.outer.terminate()
-        assert found.outer.wait(20) == 7
+        assert found.outer.wait(HANG_SECONDS) == 7
         gone(pids)
 
 
 def test_other_signals_are_passed_on() -> None:
     with family(STAYING.replace("trap '' USR1", "trap 'exit 8' USR1")) as found:
         found.outer.send_signal(signal.SIGUSR1)
-        assert found.outer.wait(20) == 8
+        assert found.outer.wait(HANG_SECONDS) == 8
 
 
 def test_a_command_that_does_not_stop_in_time_is_killed_with_its_tree() -> None:
     with family(STAYING.replace("trap '' USR1", "trap '' TERM"), patience=0.2) as found:
         pids = found.pids
         found.outer.terminate()
-        assert found.outer.wait(20) == -signal.SIGKILL
+        assert found.outer.wait(HANG_SECONDS) == -signal.SIGKILL
         gone(pids)
 
 
@@ -122,7 +124,7 @@ def test_killing_any_of_the_processes_leaves_nothing(victim: str) -> None:
             os.killpg(found.outer.pid, signal.SIGKILL)
         else:
             os.kill(getattr(found, victim), signal.SIGKILL)
-        assert found.outer.wait(20) == -signal.SIGKILL
+        assert found.outer.wait(HANG_SECONDS) == -signal.SIGKILL
         gone(pids)
 
 

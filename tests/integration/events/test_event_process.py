@@ -17,6 +17,7 @@ from tests.support.api import settings_for
 from tests.support.outbox import execute
 from tests.support.remote.customer import SECRET, Customer, raise_events
 from tests.support.sandbox import eventually, free_port
+from tests.support.waiting import HANG_SECONDS
 
 CHATS = tuple(f"6012345678{number}" for number in range(8))
 PENDING = "SELECT count(*) FROM webhook_delivery WHERE status = 'pending'"
@@ -88,12 +89,12 @@ def test_the_process_is_healthy_counts_deliveries_and_finishes_calls_in_flight(s
     raise_events(connection, 1)
     eventually(lambda: beat(settings)["processed"] == 1)
     release = threading.Event()
-    customer.answer = lambda call: release.wait(30) and 200
+    customer.answer = lambda call: release.wait(2 * HANG_SECONDS) and 200
     raise_events(connection, 2)
     eventually(lambda: len(customer.calls) == 2)
     process.send_signal(signal.SIGTERM)
     release.set()
-    assert process.wait(30) == 0
+    assert process.wait(HANG_SECONDS) == 0
     assert execute(connection, PENDING) == [(0,)]
     assert customer.told() == {"60123456789": [1, 2]}
     assert beat(settings) is None
@@ -104,4 +105,4 @@ def test_without_its_database_the_process_is_degraded_and_stops_on_sigterm(start
     process = start()
     eventually(lambda: (beat(settings) or {}).get("status") == "degraded")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(HANG_SECONDS) == 0

@@ -24,7 +24,7 @@ CHATS = tuple(f"6012345678{number}" for number in range(8))
 
 @pytest.fixture
 def settings(database, tmp_path):
-    return settings_for(database, tmp_path, ALLOWED_NETWORKS="127.0.0.0/8", WEBHOOK_TIMEOUT_MS="2000")
+    return settings_for(database, tmp_path, ALLOWED_NETWORKS="127.0.0.0/8", WEBHOOK_TIMEOUT_MS="10000")
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from bisnesctl.processes.topology import Instance, Mode, Program
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 EVENT = ProcessEvent("steady", "steady", "process_exited", "warning", 1000.5, {"serial": 1})
 
@@ -59,8 +59,8 @@ def stage(home):
     """supervisord with a real guard as its listener, and a program that the guard knows."""
     with supervised(home) as supervisor:
         supervisor.start("guard:guard")
-        wait_until(lambda: supervisor.processes()["guard"].state == "RUNNING", 30)
-        wait_until(lambda: (home.run_dir / probes.GUARD_FILE).exists(), 30)
+        wait_until(lambda: supervisor.processes()["guard"].state == "RUNNING")
+        wait_until(lambda: (home.run_dir / probes.GUARD_FILE).exists())
         yield supervisor
 
 
@@ -101,19 +101,19 @@ def test_a_program_that_needs_the_disk_is_restarted_until_there_is_space(home, s
         guard = threading.Thread(target=serve, daemon=True)
         guard.start()
         try:
-            wait_until(lambda: len(duty._state.of("needy").deaths) > 4, 60)
+            wait_until(lambda: len(duty._state.of("needy").deaths) > 4)
             small.free()
             wait_until(lambda: supervisor.processes()["needy"].state == "RUNNING"
-                       and supervisor.processes()["needy"].uptime > 2, 60)  # fmt: skip
+                       and supervisor.processes()["needy"].uptime > 2)  # fmt: skip
         finally:
             gone.set()
-            guard.join(30)
+            guard.join(HANG_SECONDS)
 
 
 def sleeping(supervisor, home):
     """Run the sandbox's program, which needs nothing but the disk for its log, and give its pid."""
     supervisor.start("sandbox:sandbox")
-    wait_until(lambda: supervisor.processes()["sandbox"].pid, 30)
+    wait_until(lambda: supervisor.processes()["sandbox"].pid)
     return supervisor.processes()["sandbox"].pid
 
 
@@ -144,8 +144,8 @@ def test_a_killed_process_is_restarted_on_a_full_disk(stage, home, small, how):
         pid = restarted(stage, pid)
     assert stage.processes()["guard"].pid == guard
     small.free() if how == "full" else small.writable()
-    wait_until(lambda: noted(home).count("process_restarting") >= 2, 60, lambda: str(noted(home)))
-    wait_until(lambda: probes.guard_status(stage.processes(), home).off_duty == "", 30)
+    wait_until(lambda: noted(home).count("process_restarting") >= 2, what=lambda: str(noted(home)))
+    wait_until(lambda: probes.guard_status(stage.processes(), home).off_duty == "")
 
 
 @mounts
@@ -154,9 +154,9 @@ def test_a_guard_that_starts_on_a_full_disk_does_its_work(stage, home, small):
     small.fill()
     guard = stage.processes()["guard"].pid
     os.kill(guard, signal.SIGKILL)
-    wait_until(lambda: stage.processes()["guard"].pid not in (0, guard), 30)
+    wait_until(lambda: stage.processes()["guard"].pid not in (0, guard))
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: stage.processes()["sandbox"].pid not in (0, pid), 60)
+    wait_until(lambda: stage.processes()["sandbox"].pid not in (0, pid))
 
 
 @mounts
@@ -180,8 +180,8 @@ def test_everything_can_be_stopped_on_a_full_disk(stage, home, small, how):
 def test_the_guard_counts_as_alive_on_a_full_disk(stage, home, small):
     small.fill()
     before = (home.run_dir / probes.GUARD_FILE).read_text()
-    wait_until(lambda: (home.run_dir / probes.GUARD_FILE).read_text() not in (before, ""), 30)
-    wait_until(lambda: json.loads((home.run_dir / probes.GUARD_FILE).read_text())["pid"], 30)
+    wait_until(lambda: (home.run_dir / probes.GUARD_FILE).read_text() not in (before, ""))
+    wait_until(lambda: json.loads((home.run_dir / probes.GUARD_FILE).read_text())["pid"])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"histories": {"a": 1}}', "\0" * 100])
@@ -238,7 +238,7 @@ def test_process_events_reach_postgresql_past_a_disk_that_cannot_be_written(data
     writer = ProcessEventWriter(Path("/proc/nowhere/spool.jsonl"), database)  # cannot be written
     writer.record(EVENT)
     writer.start()
-    wait_until(lambda: not writer._in_memory, 30)
+    wait_until(lambda: not writer._in_memory)
 
 
 @mounts

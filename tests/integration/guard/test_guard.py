@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 import time
@@ -29,7 +30,7 @@ from bisnesctl.processes.topology import Instance, Program
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
 from tests.support.sandbox import free_port
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 #: Holds 150 MB in a child that ignores SIGTERM.
 HOG = """
@@ -92,7 +93,7 @@ class Stage:
         """Nobody is on duty."""
         for gone, thread in self._guards:
             gone.set()
-            thread.join(30)
+            thread.join(HANG_SECONDS)
 
     def process(self, name):
         return self.supervisor.processes()[name]
@@ -100,7 +101,7 @@ class Stage:
     def run(self, name):
         """Start it, wait until it runs, and give its pid."""
         self.supervisor.start(f"{name}:{name}")
-        wait_until(lambda: self.process(name).pid, 20)
+        wait_until(lambda: self.process(name).pid)
         return self.process(name).pid
 
     def word(self, name):
@@ -146,8 +147,8 @@ def test_a_killed_process_is_restarted_and_recorded(stage):
     stage.guard()
     pid = stage.run("steady")
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: stage.process("steady").pid not in (0, pid), 20)
-    wait_until(lambda: stage.noted("process_restarting"), 20)
+    wait_until(lambda: stage.process("steady").pid not in (0, pid))
+    wait_until(lambda: stage.noted("process_restarting"))
     ((severity, details),) = stage.noted("process_restarting")
     assert (severity, details["instance"], details["exit_status"]) == ("warning", "steady", -1)
 
@@ -155,10 +156,10 @@ def test_a_killed_process_is_restarted_and_recorded(stage):
 def test_quick_deaths_end_in_a_failure_until_an_operator_starts_it(stage):
     stage.guard()
     stage.supervisor.start("quick:quick")
-    wait_until(lambda: (stage.word("quick") or {}).get("decision") == "fail", 30, lambda: str(stage.word("quick")))
+    wait_until(lambda: (stage.word("quick") or {}).get("decision") == "fail", what=lambda: str(stage.word("quick")))
     assert "3 quick deaths in a row" in stage.word("quick")["reason"]
     assert "exit status 3" in stage.word("quick")["reason"]
-    wait_until(lambda: stage.noted("process_failed"), 20)
+    wait_until(lambda: stage.noted("process_failed"))
     assert [severity for severity, _ in stage.noted("process_failed")] == ["critical"]
     assert len(stage.noted("process_restarting")) == 2
 
@@ -166,9 +167,9 @@ def test_quick_deaths_end_in_a_failure_until_an_operator_starts_it(stage):
 def test_a_final_exit_is_not_followed_by_a_start(stage):
     stage.guard()
     stage.supervisor.start("kicked:kicked")
-    wait_until(lambda: stage.word("kicked"), 20)
+    wait_until(lambda: stage.word("kicked"))
     assert (stage.word("kicked")["decision"], stage.word("kicked")["at"]) == ("block", None)
-    wait_until(lambda: stage.noted("process_blocked"), 20)
+    wait_until(lambda: stage.noted("process_blocked"))
     assert stage.process("kicked").state == "EXITED"
 
 
@@ -176,7 +177,7 @@ def test_a_stopped_process_stays_stopped(stage):
     events = stage.guard()
     stage.run("steady")
     stage.supervisor.stop("steady:steady")
-    wait_until(lambda: stage.process("steady").settled, 20)
+    wait_until(lambda: stage.process("steady").settled)
     for serial in range(30):  # each wakes it
         events.put(SupervisorEvent(serial, "PROCESS_STATE_STOPPED", {"processname": "steady"}))
         time.sleep(0.02)
@@ -187,9 +188,9 @@ def test_a_stopped_process_stays_stopped(stage):
 def test_a_tree_over_its_memory_limit_is_stopped_by_force_if_necessary_and_restarted(stage):
     stage.guard()
     pid = stage.run("hog")
-    wait_until(lambda: stage.process("hog").pid not in (0, pid), 60, lambda: str(stage.process("hog")))
-    wait_until(lambda: not is_alive(pid), 20)
-    wait_until(lambda: stage.noted("memory_exceeded"), 20)
+    wait_until(lambda: stage.process("hog").pid not in (0, pid), what=lambda: str(stage.process("hog")))
+    wait_until(lambda: not is_alive(pid))
+    wait_until(lambda: stage.noted("memory_exceeded"))
     severity, details = stage.noted("memory_exceeded")[0]
     assert (severity, details["limit"], details["used"] > 100 << 20) == ("error", 100 << 20, True)
 
@@ -207,7 +208,7 @@ def test_a_process_without_heartbeat_is_killed_recorded_and_restarted(stage):
     pid = stage.run("mute")
     wait_until(lambda: stage.process("mute").pid not in (0, pid), 90, lambda: str(stage.process("mute")))
     assert not is_alive(pid)
-    wait_until(lambda: stage.noted("process_hung"), 20)
+    wait_until(lambda: stage.noted("process_hung"))
     severity, details = stage.noted("process_hung")[0]
     assert (severity, details["instance"]) == ("error", "mute")
     assert "no heartbeat for" in details["reason"]
@@ -230,7 +231,7 @@ def test_a_postgresql_that_neither_works_nor_recovers_is_killed_and_started_agai
     stage.guard()
     pid = stage.run("sick")
     wait_until(lambda: stage.process("sick").pid not in (0, pid), 90, lambda: str(stage.process("sick")))
-    wait_until(lambda: stage.noted("process_hung"), 20)
+    wait_until(lambda: stage.noted("process_hung"))
     assert "recovery from a crash failed" in stage.noted("process_hung")[0][1]["reason"]
 
 
@@ -252,27 +253,27 @@ def test_a_process_that_ends_itself_after_a_hang_is_recorded_with_its_reason(sta
     heart(stage, "hanging", 1, "its browser thread has not moved for 130 s")
     stage.guard()
     stage.supervisor.start("hanging:hanging")
-    wait_until(lambda: stage.word("hanging"), 30)
+    wait_until(lambda: stage.word("hanging"))
     assert "has not moved for 130 s" in stage.word("hanging")["reason"]
-    wait_until(lambda: stage.noted("process_hung"), 20)
+    wait_until(lambda: stage.noted("process_hung"))
     assert stage.noted("process_hung")[0][0] == "error"
 
 
 def test_a_guard_continues_after_a_killed_one_and_records_nothing_twice(stage):
     events = stage.guard()
     stage.supervisor.start("quick:quick")
-    wait_until(lambda: (stage.word("quick") or {}).get("deaths", 0) >= 2, 20)
+    wait_until(lambda: (stage.word("quick") or {}).get("deaths", 0) >= 2)
     told = [
         SupervisorEvent(serial, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"}) for serial in (5, 6)
     ]
     for event in told:
         events.put(event)
-    wait_until(lambda: len(stage.noted("process_running")) == 2, 20)
+    wait_until(lambda: len(stage.noted("process_running")) == 2)
     events = stage.guard()
     for event in [*told, SupervisorEvent(7, "PROCESS_STATE_RUNNING", {"processname": "steady", "pid": "1"})]:
         events.put(event)
-    wait_until(lambda: (stage.word("quick") or {}).get("decision") == "fail", 30)
-    wait_until(lambda: len(stage.noted("process_running")) >= 3, 20)
+    wait_until(lambda: (stage.word("quick") or {}).get("decision") == "fail")
+    wait_until(lambda: len(stage.noted("process_running")) >= 3)
     assert [details["serial"] for _, details in stage.noted("process_running")] == [5, 6, 7]
 
 
@@ -280,10 +281,10 @@ def test_events_during_an_outage_of_postgresql_are_stored_after_it(stage):
     stage.guard(dsn="postgresql:///nobody?host=/nonexistent")
     pid = stage.run("steady")
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: stage.process("steady").pid not in (0, pid), 20)
+    wait_until(lambda: stage.process("steady").pid not in (0, pid))
     assert stage.noted("process_restarting") == []
     stage.guard()
-    wait_until(lambda: len(stage.noted("process_restarting")) == 1, 20)
+    wait_until(lambda: len(stage.noted("process_restarting")) == 1)
 
 
 def test_an_event_that_was_stored_before_a_crash_is_not_stored_again(stage):
@@ -292,7 +293,7 @@ def test_an_event_that_was_stored_before_a_crash_is_not_stored_again(stage):
     for _ in range(2):  # the second finds the file of the first, as though it had not been removed
         spool.write_text(note.line() + "\n{torn")
         ProcessEventWriter(spool, stage.settings.database_dsn).start()
-        wait_until(lambda: not spool.exists() and not spool.with_suffix(".sending").exists(), 20)
+        wait_until(lambda: not spool.exists() and not spool.with_suffix(".sending").exists())
     assert len(stage.noted("process_exited")) == 1
 
 
@@ -304,28 +305,28 @@ def test_process_events_are_stored_in_the_order_of_their_recording(stage):
     ]
     spool.write_text("".join(f"{note.line()}\n" for note in notes))
     ProcessEventWriter(spool, stage.settings.database_dsn).start()
-    wait_until(lambda: len(stage.noted("process_exited")) == 300, 20)
+    wait_until(lambda: len(stage.noted("process_exited")) == 300)
     assert [details["serial"] for _, details in stage.noted("process_exited")] == list(range(300))
 
 
 def jammed(stage):
     """Start the process that can be jammed, and wait until it answers; gives its pid."""
     pid = stage.run("jam")
-    wait_until(lambda: answers("/health"), 60)
+    wait_until(lambda: answers("/health"))
     return pid
 
 
 def answers(path):
     with contextlib.suppress(requests.RequestException):
-        return requests.get(f"http://127.0.0.1:{PORT}{path}", timeout=5).ok
+        return requests.get(f"http://127.0.0.1:{PORT}{path}", timeout=HANG_SECONDS).ok
     return False
 
 
 def restarted(stage, pid, reason):
     """It is started again, serves again, and what happened is noted with its reason."""
     wait_until(lambda: stage.process("jam").pid not in (0, pid), 120, lambda: str(stage.process("jam")))
-    wait_until(lambda: answers("/other"), 60)
-    wait_until(lambda: stage.noted("process_hung"), 20)
+    wait_until(lambda: answers("/other"))
+    wait_until(lambda: stage.noted("process_hung"))
     ((severity, details),) = stage.noted("process_hung")
     assert (severity, details["instance"]) == ("error", "jam")
     assert reason in details["reason"]
@@ -336,11 +337,12 @@ def restarted(stage, pid, reason):
 def test_a_process_whose_threads_are_all_stuck_is_restarted(stage):
     stage.guard()
     pid = jammed(stage)
-    for _ in range(5):  # more than it has threads
-        with contextlib.suppress(requests.RequestException):
-            requests.get(f"http://127.0.0.1:{PORT}/jam", timeout=0.5)
-    assert answers("/health")  # which has threads of its own
-    restarted(stage, pid, "requests wait, and no thread has ended one")
+    with contextlib.ExitStack() as clients:
+        for _ in range(5):  # more than it has threads
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", PORT), HANG_SECONDS))
+            client.sendall(b"GET /jam HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answers("/health")  # which has threads of its own
+        restarted(stage, pid, "requests wait, and no thread has ended one")
 
 
 def test_a_process_that_cannot_give_a_heartbeat_is_restarted(stage):

@@ -18,7 +18,7 @@ from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Instance, Program
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 #: A busy machine: supervisord gets no processor after a fork, or no process while the file is there.
 BUSY = """
@@ -103,21 +103,21 @@ def guarded(stage, known):
         yield
     finally:
         gone.set()
-        thread.join(30)
+        thread.join(HANG_SECONDS)
 
 
 def run(stage, name):
     stage.supervisor.start(f"{name}:{name}")
-    wait_until(lambda: stage.process(name).state == "RUNNING", 20)
+    wait_until(lambda: stage.process(name).state == "RUNNING")
     return stage.process(name).pid
 
 
 def test_a_process_that_ends_at_once_counts_as_started(stage):
     stage.supervisor.start("quick:quick")
-    wait_until(lambda: stage.process("quick").state == "EXITED", 20)
+    wait_until(lambda: stage.process("quick").state == "EXITED")
     assert stage.process("quick").exit_status == 3
     assert stage.supervisor.revive("quick:quick")
-    wait_until(lambda: stage.process("quick").state == "EXITED", 20)
+    wait_until(lambda: stage.process("quick").state == "EXITED")
     pid = run(stage, "steady")
     assert not stage.supervisor.revive("steady:steady")
     assert stage.process("steady").pid == pid
@@ -126,11 +126,11 @@ def test_a_process_that_ends_at_once_counts_as_started(stage):
 def test_a_process_that_cannot_be_forked_is_started_by_the_guard_later(stage):
     stage.no_fork.touch()
     stage.supervisor.start("steady:steady")
-    wait_until(lambda: stage.process("steady").state == "FATAL", 20)
+    wait_until(lambda: stage.process("steady").state == "FATAL")
     assert "Too many processes" in stage.process("steady").error
     with guarded(stage, GuardState()):
         stage.no_fork.unlink()
-        wait_until(lambda: stage.process("steady").state == "RUNNING", 30)
+        wait_until(lambda: stage.process("steady").state == "RUNNING")
 
 
 def restarted(stage, pid):
@@ -150,7 +150,7 @@ def test_a_missing_program_is_started_once_it_is_back_and_does_not_delay_others(
             os.kill(pid, signal.SIGKILL)
             pid = restarted(stage, pid)
         assert stage.process("away").state == "STOPPED"
-        wait_until(lambda: "away" in state_file.read(stage.settings.run_dir).renewing, 20)
+        wait_until(lambda: "away" in state_file.read(stage.settings.run_dir).renewing)
         stage.away.symlink_to("/bin/sleep")
-        wait_until(lambda: stage.process("away").state == "RUNNING", 30)
+        wait_until(lambda: stage.process("away").state == "RUNNING")
     assert not state_file.read(stage.settings.run_dir).renewing

@@ -48,7 +48,7 @@ def state(client: Supervisor, name: str = "sleeper") -> str:
 
 
 def await_state(client: Supervisor, wanted: str, name: str = "sleeper") -> None:
-    wait_until(lambda: state(client, name) == wanted, 20, lambda: state(client, name))
+    wait_until(lambda: state(client, name) == wanted, what=lambda: state(client, name))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 from ipaddress import ip_network
 
 import pytest
@@ -13,6 +12,7 @@ from services.connectors.meta.upload_request import post_file
 from services.http_client import MAX_ANSWER_BYTES, Answered, Broken, HttpRequest, RequestsInFlight
 from services.media.fetch import Fetcher, FetchTooLarge
 from tests.support.remote.echo_server import digest, echo_server
+from tests.support.waiting import wait_until
 
 KIB = 1024
 #: Sizes around the buffers of libcurl (16 KiB to read, 64 KiB to send, heads included), of sockets and of servers.
@@ -51,15 +51,12 @@ def window():
 def send(window, url, body, headers=(), marks=None):
     marks = [] if marks is None else marks
     window.submit(len(body), HttpRequest(url, headers, body), lambda: marks.append(len(body)))
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if ended := window.poll(0.1):
-            assert len(marks) == 1, "a body leaves once"
-            return ended[0][1]
-    raise AssertionError("no answer")
+    ended = wait_until(lambda: window.poll(0.1), 120, lambda: "no answer", pause=0)
+    assert len(marks) == 1, "a body leaves once"
+    return ended[0][1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sizes())
 @example(65_089)
 @example(65_090)
@@ -76,9 +73,8 @@ def test_large_bodies_of_many_requests_at_once_do_not_mix(server, window):
     bodies = {n: content(70_000 + n) for n in range(4)}
     for n, body in bodies.items():
         window.submit(n, HttpRequest(server.url, (), body), lambda: None)
-    answers, deadline = {}, time.monotonic() + 60
-    while len(answers) < len(bodies) and time.monotonic() < deadline:
-        answers |= dict(window.poll(0.1))
+    answers = {}
+    wait_until(lambda: answers.update(window.poll(0.1)) or len(answers) == len(bodies), pause=0)
     assert {n: json.loads(answer.body) for n, answer in answers.items()} == {n: digest(b) for n, b in bodies.items()}
 
 
@@ -127,16 +123,14 @@ def test_a_request_that_cannot_be_marked_does_not_leave_and_reports_why(server, 
 
     for body in (content(10), content(100_000)):
         window.submit("x", HttpRequest(server.url, (), body), full)
-        ended, deadline = [], time.monotonic() + 60
-        while not ended and time.monotonic() < deadline:
-            ended = window.poll(0.1)
+        ended = wait_until(lambda: window.poll(0.1), pause=0)
         assert isinstance(ended[0][1], Broken)
         assert not ended[0][1].handed
         assert "No space left" in ended[0][1].reason
     assert len(server.bodies) == before
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(sizes(), st.sampled_from(["", "&chunked=1"]))
 @example(MAX_ANSWER_BYTES, "")
 @example(MAX_ANSWER_BYTES + 1, "")
@@ -164,7 +158,7 @@ def test_the_status_is_known_if_only_the_answers_head_came(server, way, status):
     assert (type(broken), broken.status) == (Broken, status)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(sizes())
 @example(65_091)
 @example(5 << 20)
@@ -187,7 +181,7 @@ def test_an_upload_that_is_answered_at_length_counts_by_its_status(server, tmp_p
         assert (status, len(answer)) == (400, MAX_ANSWER_BYTES)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(sizes())
 def test_a_file_of_any_size_is_fetched_whole(server, size):
     body = content(size)

@@ -90,7 +90,7 @@ def ask(port, kind, path, query, headers):
     return problem(answer)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(requests)
 def test_the_same_request_has_the_same_answer_on_the_hot_path_and_on_flasks(port, request):
     (hot, _), (flask, _) = ask(port, b"text", *request), ask(port, b"image", *request)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from services.http_client import Answered, Broken, HttpRequest, RequestsInFlight
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -65,11 +66,7 @@ def serve():
 
 def send(window, url, body, marks):
     window.submit(body, HttpRequest(url, ("Content-Type: text/plain",), body), lambda: marks.append(body))
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if ended := window.poll(0.1):
-            return ended[0]
-    raise AssertionError("no answer")
+    return wait_until(lambda: window.poll(0.1), what=lambda: "no answer", pause=0)[0]
 
 
 def test_answers_come_with_their_tickets_and_each_body_is_marked_once_before_it_leaves(serve):
@@ -105,17 +102,17 @@ def test_a_request_that_never_left_is_distinguished_from_one_that_may_have(serve
 
 def test_a_server_that_hangs_ends_in_a_time_out(serve):
     server, marks = serve(0), []
-    server._read = lambda connection: time.sleep(5)
-    _, late = send(RequestsInFlight(1, 300), server.url, b"slow!", marks)
+    server._read = lambda connection: time.sleep(HANG_SECONDS)
+    _, late = send(RequestsInFlight(1, 2000), server.url, b"slow!", marks)
     assert isinstance(late, Broken)
     assert late.handed
 
 
 def test_interrupt_ends_a_wait(serve):
     server, window = serve(0), RequestsInFlight(1, 60_000)
-    server._read = lambda connection: time.sleep(30)
+    server._read = lambda connection: time.sleep(HANG_SECONDS)
     window.submit("slow", HttpRequest(server.url, (), b"slow!"), lambda: None)
-    waited = threading.Thread(target=lambda: [window.poll(0), window.poll(30), window.poll(30)])
+    waited = threading.Thread(target=lambda: [window.poll(0), window.poll(HANG_SECONDS), window.poll(HANG_SECONDS)])
     waited.start()
     while waited.is_alive():  # each poll ends by an interruption, none by its time
         window.interrupt()

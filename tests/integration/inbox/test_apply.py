@@ -4,7 +4,7 @@ import threading
 from typing import Unpack
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inbox.webhook_inbox import Inbox
@@ -307,7 +307,7 @@ arrivals = st.one_of(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30)
 @given(st.lists(arrivals, max_size=8))
 def test_any_webhook_is_applied_and_a_duplicate_changes_nothing(connection, coming):
     execute(connection, "TRUNCATE phone_configs, messages, contacts, chat, event, event_feed, webhook_inbox")

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import requests
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.api.app import MAX_BODY
@@ -19,9 +19,9 @@ from services.database.connection import Database
 from tests.support.api import CHAT, COMPANY, KEY, add_company, serving, settings_for
 from tests.support.outbox import execute
 from tests.support.sandbox import eventually, free_port
+from tests.support.waiting import HANG_SECONDS
 
 SECRET = "app-secret"
-SHARED = [HealthCheck.function_scoped_fixture]
 
 
 def sizes(least, largest):
@@ -55,16 +55,18 @@ def receiver(database, tmp_path):
 
 def _answers(url):
     with contextlib.suppress(requests.ConnectionError):
-        return requests.get(url, timeout=5).ok
+        return requests.get(url, timeout=HANG_SECONDS).ok
 
 
 def test_a_webhook_of_any_size_is_stored_whole_up_to_the_limit(receiver, connection):
     session = requests.Session()
 
     def post(body):
-        return session.post(receiver, data=body, headers={SIGNATURE_HEADER: sign(SECRET, body)}, timeout=60).status_code
+        return session.post(
+            receiver, data=body, headers={SIGNATURE_HEADER: sign(SECRET, body)}, timeout=HANG_SECONDS
+        ).status_code
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=SHARED)
+    @settings(max_examples=40)
     @given(sizes(1, MAX_WEBHOOK))
     @example(MAX_WEBHOOK)
     def any_size(size):
@@ -86,12 +88,12 @@ def test_a_request_of_any_size_is_understood_up_to_the_limit(database, tmp_path,
 
     def post(url, body):
         headers = {"X-Api-Key": KEY, "Content-Type": "application/json"}
-        return session.post(url, data=body, headers=headers, timeout=60).status_code
+        return session.post(url, data=body, headers=headers, timeout=HANG_SECONDS).status_code
 
     with serving(settings_for(database, tmp_path)) as url:
         hot, flask = f"{url}/api/v2/messages/text/{COMPANY}/{CHAT}", f"{url}/api/webhooks"
 
-        @settings(max_examples=40, deadline=None, suppress_health_check=SHARED)
+        @settings(max_examples=40)
         @given(sizes(100, MAX_BODY))
         @example(MAX_BODY)
         def any_size(size):

@@ -4,7 +4,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bisnesctl.bots import provider_queries
@@ -19,9 +19,7 @@ from tests.support.outbox import add_bot, execute
 SECRET = "app-secret"
 #: Why a webhook may be set aside; a refusal of PostgreSQL's is none of the reasons.
 REASONS = ("not ", "no bot has the number id", "it speaks of the number id")
-IN_A_DATABASE = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+IN_A_DATABASE = settings(max_examples=150)
 
 #: Odd values: types, sizes, characters that PostgreSQL refuses, numbers out of every range.
 odd = st.sampled_from([None, True, -1, 2**63, 10**400, 1e308, "", "\0", "a\0b", "\ud800", "x" * 3000, "9" * 400,

@@ -17,6 +17,7 @@ from services.connectors.meta.receiver import PATH, SIGNATURE_HEADER, sign
 from tests.support.api import settings_for
 from tests.support.meta_payloads import message, value, webhook
 from tests.support.sandbox import eventually, free_port
+from tests.support.waiting import HANG_SECONDS
 
 SECRET = "app-secret"
 #: Posts that are under way at the same time.
@@ -40,12 +41,12 @@ def receiver(database, tmp_path):
         yield base + PATH
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(HANG_SECONDS)
 
 
 def answers(url):
     with contextlib.suppress(requests.ConnectionError):
-        return requests.get(url, timeout=30).status_code == 200
+        return requests.get(url, timeout=HANG_SECONDS).status_code == 200
     return False
 
 
@@ -59,7 +60,7 @@ def post(url, body):
     """Do as Meta does: repeat a webhook until it is answered with 200; returns the seconds of the last attempt."""
     while True:
         begin = time.monotonic()
-        answer = requests.post(url, body, headers={SIGNATURE_HEADER: sign(SECRET, body)}, timeout=60)
+        answer = requests.post(url, body, headers={SIGNATURE_HEADER: sign(SECRET, body)}, timeout=HANG_SECONDS)
         assert answer.status_code in (200, 503)
         if answer.status_code == 200:
             return time.monotonic() - begin

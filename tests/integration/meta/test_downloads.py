@@ -5,7 +5,6 @@ import contextlib
 import hashlib
 import json
 import threading
-import time
 import uuid
 from dataclasses import replace
 
@@ -26,6 +25,7 @@ from tests.support.outbox import add_bot, execute, open_database
 from tests.support.remote.file_provider import KEY, TOKEN, FileProvider
 from tests.support.remote.file_server import FileServer
 from tests.support.sandbox import Sandbox, free_port
+from tests.support.waiting import Patience
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 200
 OPUS = b"OggS\x00\x02" + bytes(20) + b"\x01\x13OpusHead\x01\x01" + bytes(500)
@@ -95,9 +95,9 @@ class Stage:
 
     def work(self, worker=None):
         """Do what is due, until nothing is."""
-        until = time.monotonic() + 60
+        patience = Patience(60)
         while (worker or self.downloads).work(self.connection):
-            assert time.monotonic() < until
+            assert not patience.is_over()
 
     def kept(self, message_id):
         """The message's file and what is known of it."""
@@ -341,10 +341,10 @@ def test_a_slow_number_leaves_room_for_the_others(stage):
     stage.provider.held |= {name: threading.Event() for name in names}
     held = [stage.receive(slow, name) for name in names]
     done = [stage.receive(quick, f"quick-{number}") for number in range(6)]
-    until = time.monotonic() + 60
+    patience = Patience(60)
     while any(stage.waiting(message) for message in done):
         assert stage.downloads.work(stage.connection)
-        assert time.monotonic() < until
+        assert not patience.is_over()
     assert all(stage.waiting(message) for message in held)
     for event in stage.provider.held.values():
         event.set()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
-from hypothesis import HealthCheck, given
+from hypothesis import given
 from hypothesis import settings as budget
 from hypothesis import strategies as st
 
@@ -19,6 +19,7 @@ from services.outbox.delivery import MAX_STEPS
 from tests.support.api import settings_for
 from tests.support.remote.media_provider import OK, MediaProvider
 from tests.support.sandbox import Sandbox, free_port
+from tests.support.waiting import HANG_SECONDS
 
 TOKEN = "EAAGsecretsecretsecret"
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret(TOKEN))
@@ -80,7 +81,7 @@ def deliver(meta, message, bot=BOT):
             outcome = step
         else:
             headers = dict(line.split(": ", 1) for line in step.headers)
-            answer = requests.post(step.url, data=step.body, headers=headers, timeout=20)
+            answer = requests.post(step.url, data=step.body, headers=headers, timeout=HANG_SECONDS)
             outcome = meta.outcome(message, answer.status_code, answer.content)
         if not isinstance(outcome, Again):
             return outcome
@@ -334,7 +335,7 @@ uploads = st.sampled_from([(200, OK), (400, {"error": {"code": 131053, "message"
     st.sampled_from(["key", "link", "fetch"]),
     st.integers(0, 2),
 )
-@budget(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@budget(max_examples=40)
 def test_every_message_has_an_outcome_for_any_answer(meta, provider, stored, said, uploaded, named, attempts):
     media = {"key": stored, "link": link_to(provider), "fetch": link_to(provider, fetch=True)}[named]
     message, sent_by = image(media, attempts=attempts), []

@@ -8,7 +8,7 @@ import contextlib
 
 import psycopg2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bisnesctl.database import migrations
@@ -17,9 +17,10 @@ from services.events import store as events
 from services.message import Scope, Status
 from services.outbox import holds, recovery
 from services.outbox.outcome_policy import Hold
-from tests.integration.outbox.test_delivery import Stage
 from tests.support.outbox import accept, add_bot, entry, execute, open_database, outbox, result
+from tests.support.outbox_worker import Stage
 from tests.support.processes.servers import settings_in
+from tests.support.waiting import HANG_SECONDS
 
 FAKE = """
 CREATE SCHEMA fake;
@@ -88,7 +89,7 @@ def wait_until_looked(stage):
     """Until a process has looked at the clock once more."""
     execute(stage.connection, "UPDATE clock_seen SET at = now() - interval '1 hour'")
     fresh = "SELECT at > now() - interval '30 minutes' FROM clock_seen"
-    stage.wait_for(lambda: execute(stage.connection, fresh) == [(True,)], seconds=60)
+    stage.wait_for(lambda: execute(stage.connection, fresh) == [(True,)])
 
 
 @pytest.mark.parametrize("minutes", [-70, -3, 70])
@@ -100,7 +101,7 @@ def test_messages_go_on_within_seconds_after_the_clock_was_set(stage, minutes):
     step(stage.connection, minutes=minutes)
     stage.accept(entry(bot, CHAT, "after"), entry(bot, "60111111111", "in another chat"))
     sender.delivery.wake()
-    stage.wait_for(lambda: stage.statuses() == {"sent": 3}, seconds=60)
+    stage.wait_for(lambda: stage.statuses() == {"sent": 3})
     assert [text for chat, text in stage.provider.received if chat == CHAT] == ["before", "after"]
     assert len(stage.provider.received) == 3
 
@@ -109,13 +110,13 @@ def test_the_clock_was_set_back_while_nothing_ran(stage):
     bot = stage.bot()
     sender = stage.sender()
     wait_until_looked(stage)
-    sender.stop(5)
+    assert sender.stop(HANG_SECONDS)
     stage.accept(entry(bot, CHAT, "waits"))
     execute(stage.connection, "UPDATE bot_pace SET held_until = now() + interval '1 second', free_at = now()")
     execute(stage.connection, "UPDATE lane SET due = now() + interval '1 second'")
     step(stage.connection, hours=-5)
     stage.sender("meta-worker-2")
-    stage.wait_for(lambda: stage.statuses() == {"sent": 1}, seconds=60)
+    stage.wait_for(lambda: stage.statuses() == {"sent": 1})
 
 
 def test_a_number_of_which_nothing_is_left_to_send_now_is_not_stopped_by_its_pace(connection):
@@ -125,7 +126,7 @@ def test_a_number_of_which_nothing_is_left_to_send_now_is_not_stopped_by_its_pac
     assert len(outbox(rate=5).claim(connection, 10)) == 1
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20)
 @given(st.lists(MINUTES, min_size=1, max_size=4), st.floats(1, 3000))
 def test_a_hold_is_never_longer_than_it_was(connection, clock, steps, seconds):
     execute(connection, "DELETE FROM phone_configs")
@@ -227,7 +228,7 @@ def test_a_worker_renews_its_leases_when_the_clock_is_set_forward(stage):
     execute(stage.connection, "UPDATE lane SET claim = %s, due = now() + interval '60 s'", (sender.outbox.worker,))
     wait_until_looked(stage)
     step(stage.connection, minutes=70)
-    stage.wait_for(lambda: left(stage.connection, "due", "lane") > 0, seconds=60)
+    stage.wait_for(lambda: left(stage.connection, "due", "lane") > 0)
 
 
 def test_events_go_on_after_the_clock_was_set_back(connection, clock):

@@ -20,6 +20,7 @@ from tests.support.outbox import accept, add_bot, entry, execute
 from tests.support.processes.disks import mounts, small_disk
 from tests.support.processes.servers import Postgres, settings_in
 from tests.support.sandbox import eventually
+from tests.support.waiting import HANG_SECONDS
 
 SEND = "/api/v2/messages/text/0128/60123456789"
 
@@ -122,7 +123,7 @@ def test_every_refusal_of_a_message_is_a_503_with_its_reason(database, tmp_path,
     add_company(database)
     settings = settings_for(database, tmp_path)
     with serve(settings) as (_, client), serving(settings) as url, refusing(database, "outbox", sqlstate):
-        answer = requests.post(url + SEND, json={"message": "Hello"}, headers={"X-Api-Key": KEY}, timeout=20)
+        answer = requests.post(url + SEND, json={"message": "Hello"}, headers={"X-Api-Key": KEY}, timeout=HANG_SECONDS)
         for status, body in ((answer.status_code, answer.json()), ((old := send(client)).status_code, old.json)):
             assert (status, body["code"]) == (503, "database_unavailable"), body
             assert reason in body["error"]
@@ -163,7 +164,7 @@ def test_a_message_that_cannot_be_withdrawn_holds_up_no_other(connection, databa
     with contextlib.closing(psycopg2.connect(database)) as other:
         execute(other, "SELECT FROM lane WHERE chat_id = %s FOR UPDATE", (lost.chat_id,))
         for number in range(3):
-            intake.accept(entry(lost.bot_id, "60222222222", f"beside {number}")).result(20)
+            intake.accept(entry(lost.bot_id, "60222222222", f"beside {number}")).result(HANG_SECONDS)
         assert set(intake._in_doubt) == {lost.message_id}
         assert texts(connection) == [lost.payload["message"], "beside 0", "beside 1", "beside 2"]
     eventually(lambda: not intake._in_doubt)
@@ -177,7 +178,7 @@ def test_a_message_stays_in_doubt_on_a_read_only_server_and_others_are_refused_w
     name = execute(connection, "SELECT current_database()")[0][0]
     postgres.run(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     for _ in range(2):
-        refused = intake.accept(entry(lost.bot_id, "60222222222", "refused")).exception(20)
+        refused = intake.accept(entry(lost.bot_id, "60222222222", "refused")).exception(HANG_SECONDS)
         assert isinstance(refused, DatabaseUnavailable)
         assert "25006" in str(error_reasons.why(refused))
     assert lost.message_id in intake._in_doubt

@@ -3,103 +3,21 @@
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from bisnesctl.encryption import encrypt
-from bisnesctl.settings import load
-from services.channel import Channel, tuned_for_meta
-from services.connector import Connector, Preparation
+from services.connector import Preparation
 from services.message import Rejected, Sent, Status
 from services.outbox import store
-from services.outbox.accept import Acceptor, IdempotencyConflict
+from services.outbox.accept import IdempotencyConflict
 from services.outbox.delivery import Journal
 from services.outbox.send_journal import path_of as journal_path
-from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import worker_name
-from tests.support.outbox import add_bot, entry, execute, open_database, status_of
-from tests.support.remote.message_provider import Provider, ProviderConnector
+from tests.support.outbox import entry, execute, status_of
+from tests.support.outbox_worker import Stage
+from tests.support.remote.message_provider import ProviderConnector
 from tests.support.sandbox import eventually
-
-KEY = "0f" * 32
-
-
-class Stage:
-    """A sender, an intake and a provider on a database of the test's own."""
-
-    def __init__(self, dsn: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        environment = {
-            "BISNES_ENV": folder / "none",
-            "BISNES_HOME": folder,
-            "ENCRYPTION_KEY": KEY,
-            "META_WINDOW": 8,
-            "META_MAX_MESSAGES_PER_SECOND": 100_000,
-            "META_BACKOFF_MS": 50,
-            "SEND_TIMEOUT_MS": 3000,
-        }
-        for name, value in environment.items():
-            monkeypatch.setenv(name, str(value))
-        self.settings = load()
-        self.database, self.connection = open_database(dsn)
-        self.directory = AccountCache(self.database, KEY)
-        self.directory.start()
-        self.provider = Provider()
-        self.connector: Connector = ProviderConnector(self.provider.url)
-        self.intake = Acceptor(self.database, self)
-        self.notified = []
-        self.senders = []
-
-    def notify(self, queue_name):
-        self.notified.append(queue_name)
-
-    def bot(self, index=0):
-        bot = add_bot(self.connection, index=index)
-        execute(self.connection, "UPDATE phone_configs SET meta_access_token_encrypted = %s WHERE id = %s",
-                (encrypt(KEY, f"token-{index}"), bot))  # fmt: skip
-        return bot
-
-    def accept(self, *entries):
-        for future in [self.intake.accept(each) for each in entries]:
-            future.result(10)
-
-    def sender(self, instance="meta-worker-1", run="run1"):
-        sender = self._sender(instance, run)
-        sender.start()
-        return sender
-
-    def sender_that_waits(self, told):
-        """A sender that starts in the background; `told` is called with what it waits for."""
-        sender = self._sender("meta-worker-1", "run1")
-        threading.Thread(target=sender.start, args=(None, told), daemon=True).start()
-        return sender
-
-    def _sender(self, instance, run):
-        sender = Channel(
-            self.settings, self.database, self.directory, self.connector, tuned_for_meta(self.settings), instance, run
-        )
-        self.senders.append(sender)
-        return sender
-
-    def wait_for(self, condition, seconds=15):
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, execute(
-                self.connection, "SELECT status, count(*) FROM outbox GROUP BY 1"
-            )
-            time.sleep(0.02)
-
-    def statuses(self):
-        return dict(execute(self.connection, "SELECT status, count(*) FROM outbox GROUP BY 1"))
-
-    def close(self) -> None:
-        for sender in self.senders:
-            sender.stop(5)
-        self.intake.close()
-        self.directory.stop()
-        self.provider.close()
-        self.connection.close()
-        self.database.close()
+from tests.support.waiting import HANG_SECONDS
 
 
 @pytest.fixture
@@ -278,7 +196,7 @@ def test_a_neighbours_expired_lease_is_settled_once_it_is_dead_and_not_before(st
     time.sleep(2.5)  # two sweeps
     assert stage.provider.received == []
     journal.close()
-    stage.wait_for(lambda: sender.delivery.counts[Status.SENT] == 1, seconds=60)
+    stage.wait_for(lambda: sender.delivery.counts[Status.SENT] == 1)
     assert stage.statuses() == {"sent": 1}
 
 
@@ -307,7 +225,7 @@ def test_a_stopping_sender_finishes_what_is_in_hand_and_takes_nothing_more(stage
     sender = stage.sender()
     threading.Thread(target=sender.delivery.wake).start()
     stage.wait_for(lambda: sender.delivery.in_hand)
-    assert sender.stop(10)
+    assert sender.stop(HANG_SECONDS)
     assert execute(stage.connection, "SELECT count(*) FROM lane WHERE claim IS NOT NULL") == [(0,)]
     statuses = stage.statuses()
     assert statuses["sent"] == len(stage.provider.received)
@@ -333,11 +251,11 @@ def test_stored_webhooks_are_applied_and_invalid_ones_are_rejected(stage):
 def test_acceptance_refuses_another_request_under_a_used_key_and_repeats_the_same(stage):
     bot = stage.bot()
     first = entry(bot, idempotency_key="k", digest="aa")
-    assert not stage.intake.accept(first).result(10).repeated
-    again = stage.intake.accept(entry(bot, idempotency_key="k", digest="aa")).result(10)
+    assert not stage.intake.accept(first).result(HANG_SECONDS).repeated
+    again = stage.intake.accept(entry(bot, idempotency_key="k", digest="aa")).result(HANG_SECONDS)
     assert (again.message_id, again.repeated) == (first.message_id, True)
     with pytest.raises(IdempotencyConflict):
-        stage.intake.accept(entry(bot, idempotency_key="k", digest="bb")).result(10)
+        stage.intake.accept(entry(bot, idempotency_key="k", digest="bb")).result(HANG_SECONDS)
     assert stage.statuses() == {"queued": 1}
 
 
@@ -347,8 +265,8 @@ def test_one_message_that_cannot_be_stored_does_not_take_the_others_with_it(stag
     bad = replace(entry(bot), payload={"message": "nul \0"})
     futures = [stage.intake.accept(each) for each in (*good[:2], bad, good[2])]
     with pytest.raises(Exception, match=r"NUL|u0000|Unicode"):
-        futures.pop(2).result(10)
-    assert [future.result(10).message_id for future in futures] == [each.message_id for each in good]
+        futures.pop(2).result(HANG_SECONDS)
+    assert [future.result(HANG_SECONDS).message_id for future in futures] == [each.message_id for each in good]
 
 
 def test_a_changed_key_or_bot_is_seen_at_once(stage):
@@ -357,9 +275,9 @@ def test_a_changed_key_or_bot_is_seen_at_once(stage):
     stage.wait_for(lambda: stage.directory.key(b"\x01") and stage.directory.cached_key(b"\x01"))
     stage.wait_for(lambda: stage.directory.bot("0128", 0) and stage.directory.cached_bot("0128", 0))
     execute(stage.connection, "UPDATE api_keys SET revoked_at = now()")
-    stage.wait_for(lambda: stage.directory.key(b"\x01") is None, seconds=5)
+    stage.wait_for(lambda: stage.directory.key(b"\x01") is None)
     execute(stage.connection, "UPDATE phone_configs SET meta_phone_number_id = 'new' WHERE id = %s", (bot,))
-    stage.wait_for(lambda: stage.directory.bot("0128", 0).phone_number_id == "new", seconds=5)
+    stage.wait_for(lambda: stage.directory.bot("0128", 0).phone_number_id == "new")
 
 
 class PreparingConnector(ProviderConnector):
@@ -379,7 +297,7 @@ class PreparingConnector(ProviderConnector):
 
     def _prepare(self, message_id, text):
         self.runs.append(text)
-        self.gate.wait(20)
+        self.gate.wait(2 * HANG_SECONDS)
         if text.startswith("file refused"):
             return Rejected("131053", "too large")
         if self.failures:

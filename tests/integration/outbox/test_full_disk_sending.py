@@ -8,8 +8,8 @@ from services.outbox import delivery
 from services.outbox.delivery import Journal
 from services.outbox.send_journal import marked, unowned
 from services.outbox.send_journal import path_of as journal_path
-from tests.integration.outbox.test_delivery import Stage
 from tests.support.outbox import entry
+from tests.support.outbox_worker import Stage
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 
 
@@ -102,7 +102,7 @@ def test_a_worker_that_starts_on_such_a_disk_waits_and_then_sends(stage, small, 
     assert "cannot be written" in told[0]
     assert stage.provider.received == []
     small.free() if how == "full" else small.writable()
-    stage.wait_for(lambda: stage.statuses() == {"sent": 1}, seconds=60)
+    stage.wait_for(lambda: stage.statuses() == {"sent": 1})
     assert sender.trouble is None
 
 
@@ -125,7 +125,7 @@ def test_a_message_that_cannot_be_marked_does_not_leave(stage, monkeypatch):
     assert stage.statuses() == {"sent": 1, "queued": 5}
     assert len(stage.provider.received) == 1
     monkeypatch.setattr(os, "pwrite", pwrite)
-    stage.wait_for(lambda: stage.statuses() == {"sent": 6}, seconds=60)
+    stage.wait_for(lambda: stage.statuses() == {"sent": 6})
     assert sorted(text for _, text in stage.provider.received[1:]) == [f"text {n}" for n in range(5)]
     path = journal_path(stage.settings.journal_dir, "meta-worker-1")
     stage.wait_for(lambda: marked(path, "run1") == set())

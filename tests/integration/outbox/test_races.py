@@ -14,6 +14,7 @@ from uuid_utils import uuid7
 
 from services.message import Payload, Status, StatusUpdate
 from tests.support.outbox import accept, add_bot, apply_statuses, entry, execute, open_database, outbox, result
+from tests.support.waiting import Patience
 
 CHAT = "60123456789"
 
@@ -47,11 +48,11 @@ class Stage:
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        until = time.monotonic() + 30
+        patience = Patience(60)
         pid = self.connection.get_backend_pid()
         while not execute(self.third, "SELECT 1 FROM pg_locks WHERE pid = %s AND NOT granted", (pid,)):
             assert thread.is_alive(), f"the change stands in nobody's way: {failures}"
-            assert time.monotonic() < until, "the work neither ends nor waits for the change"
+            assert not patience.is_over(), "the work neither ends nor waits for the change"
             time.sleep(0.01)
         execute(self.other, "COMMIT")
         thread.join()

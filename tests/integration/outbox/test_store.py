@@ -5,7 +5,7 @@ import random
 import threading
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.message import Scope, Status, StatusUpdate
@@ -177,7 +177,7 @@ numbers = itertools.count()
 reported = st.sampled_from([Status.SENT, Status.DELIVERED, Status.READ, Status.FAILED])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(st.lists(st.lists(reported, min_size=1, max_size=4), min_size=1, max_size=4), st.booleans())
 def test_reports_in_any_order_and_number_end_in_the_same_status(connection, batches, echoed):
     number = next(numbers)

@@ -13,6 +13,8 @@ from tests.support.sandbox import eventually
 from tests.support.web_page import CHAT
 
 NUMBER = "60110000001"
+#: Milliseconds that a script of the page may take, less than the 120 seconds in which Selenium expects an answer.
+SCRIPT_TIMEOUT_MS = 100_000
 #: Sends a text as wa-js does, through the modules of the page.
 SEND = """
 const [chat, id, body] = arguments;
@@ -53,6 +55,7 @@ class Browser:
 
     def start(self):
         options = webdriver.ChromeOptions()
+        options.timeouts = {"script": SCRIPT_TIMEOUT_MS}
         options.binary_location = os.environ.get("CHROME_PATH", "")
         for flag in ("--headless=new", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={self._profile}"):
             options.add_argument(flag)

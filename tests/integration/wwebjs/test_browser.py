@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -363,8 +362,6 @@ def test_a_chromium_that_does_not_start_says_why(stage, tmp_path, script, error,
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
     browser = Browser(BrowserOptions(tmp_path / "profile", stage.sandbox.page_url, stage.bundle, chrome=program))
-    began = time.monotonic()
     with pytest.raises(error, match=says):
         browser.launch(deadline=1)
-    assert time.monotonic() - began < 60
     assert browser.pid is None or running([browser.pid, *process_tree.members(browser.pid)]) == []

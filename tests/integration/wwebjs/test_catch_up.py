@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout
@@ -182,7 +182,7 @@ def test_a_later_catch_up_asks_only_for_newer_messages(bot, filling, monkeypatch
 lives = st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 9), max_size=4)), max_size=6)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20)
 @given(lives)
 def test_no_message_is_lost_or_doubled_however_often_sessions_die(opened, lives):
     connection, pool = opened

@@ -13,6 +13,7 @@ from services.connectors.wwebjs.session.media_downloads import MediaDownloads
 from services.media import pending
 from services.media.folder import FolderStore
 from tests.support.outbox import add_bot, execute, open_database
+from tests.support.waiting import Patience
 from tests.support.web_events import CHAT, WebBot, said
 
 KEY = f"false_{CHAT}_3A01"
@@ -52,9 +53,9 @@ class Stage:
 
     def work(self):
         """Fetch what is due until it is kept or put off, and nothing of it is on its way any more."""
-        until = time.monotonic() + 60
+        patience = Patience(60)
         while ((waiting := self.waits()) and waiting[2]) or list((self.folder / "downloads").iterdir()):
-            assert time.monotonic() < until
+            assert not patience.is_over()
             self.downloads.turn(self.page)
             time.sleep(0.01)
 

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.message import Status
@@ -226,7 +226,7 @@ STEPS = {
 steps = st.lists(st.lists(st.sampled_from(sorted(STEPS)), max_size=4), max_size=5)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(steps, st.integers(0, 5), st.sampled_from(["recorded", "given back", "died"]))
 def test_in_whatever_order_things_come_each_message_is_stored_and_told_once(opened, told, when, outcome):
     connection, pool = opened

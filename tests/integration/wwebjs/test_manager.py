@@ -21,7 +21,7 @@ from tests.support.deployment import alive, descendants, free_ports
 from tests.support.outbox import execute
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 #: Does what a session does with its row. One of the company "broken" fails to start, one of "mute" is killed hard.
 STAND_IN = """
@@ -92,7 +92,7 @@ class Stage:
 
     def settle(self):
         """Rounds until every session that may be started is."""
-        wait_until(lambda: self.round() > 5, 60, lambda: str(self.states()))
+        wait_until(lambda: self.round() > 5, what=lambda: str(self.states()))
 
     def session(self, phone, company=COMPANY):
         with self._database.connection() as connection:
@@ -108,7 +108,7 @@ class Stage:
         )}  # fmt: skip
 
     def until(self, state, phone, company=COMPANY):
-        wait_until(lambda: self.session(phone, company).state == state, 60, lambda: str(self.states()))
+        wait_until(lambda: self.session(phone, company).state == state, what=lambda: str(self.states()))
 
     def pids(self):
         """Of the sessions that run, by name."""
@@ -192,7 +192,7 @@ def test_three_failed_starts_block_for_an_hour(stage):
     stage.add(0)
     program = name(0, "broken")
     stage.settle()
-    wait_until(lambda: tried_again(stage, program) >= 3, 60)
+    wait_until(lambda: tried_again(stage, program) >= 3)
     stage.until("FAILED", 0, "broken")
     stage.settle()
     stage.until("WORKING", 0)
@@ -206,7 +206,7 @@ def test_three_failed_starts_block_for_an_hour(stage):
 
     stage.rows("UPDATE wa_block SET until = now() - interval '1 second'")
     stage.settle()
-    wait_until(lambda: 1 <= stage.session(0, "broken").failed_starts < 3, 60)
+    wait_until(lambda: 1 <= stage.session(0, "broken").failed_starts < 3)
     assert stage.session(0, "broken").block is None
 
 
@@ -244,7 +244,7 @@ def test_the_profile_of_a_removed_number_goes_once_its_browser_has_ended(stage):
     profile.assign(stage.session(0).bot_id)
     profile.mark_linked("60110000001")
     stage.rows("DELETE FROM phone_configs")
-    wait_until(lambda: stage.round() < 60 and name(0) not in stage.pids(), 60)
+    wait_until(lambda: stage.round() < 60 and name(0) not in stage.pids())
     assert stage.round() < 60, "it is in use, and tried again"
     assert profile.linked
     profile.close()
@@ -259,7 +259,7 @@ def test_a_session_stopped_by_name_stays_stopped_until_a_start(stage):
     stage.until("WORKING", 0)
     stage.supervisor.stop(f"{name(0)}:{name(0)}")
     stage.until("STOPPED", 0)
-    wait_until(lambda: not stage.supervisor.processes()[name(0)].active, 30)
+    wait_until(lambda: not stage.supervisor.processes()[name(0)].active)
     stage.settle()
     assert stage.pids() == {}
     stage.do(web_sessions.want, 0, True)
@@ -272,7 +272,7 @@ def test_a_session_without_a_process_is_published_as_failed(stage):
     stage.settle()
     stage.until("WORKING", 0, "mute")
     stage.supervisor.stop(f"{name(0, 'mute')}:{name(0, 'mute')}")
-    wait_until(lambda: not stage.supervisor.processes()[name(0, "mute")].active, 30)
+    wait_until(lambda: not stage.supervisor.processes()[name(0, "mute")].active)
     stage.look()
     assert stage.session(0, "mute").state == "WORKING", "it may be about to be restarted"
     stage.look()
@@ -327,7 +327,7 @@ def test_a_session_of_another_machine_is_neither_started_nor_published_here(stag
         assert stage.pids() == {}
         assert (stage.session(0).state, stage.session(0).block) == ("WORKING", None)
     stage.settle()
-    wait_until(lambda: list(stage.pids()) == [name(0)], 30)
+    wait_until(lambda: list(stage.pids()) == [name(0)])
 
 
 def test_sessions_that_are_slow_to_end_do_not_keep_others_from_starting(stage):
@@ -344,7 +344,7 @@ def test_sessions_that_are_slow_to_end_do_not_keep_others_from_starting(stage):
     stage.until("WORKING", 0)
     stage.settle()
     assert stage.session(0, "stubborn").state == "STOPPED"
-    wait_until(lambda: set(stage.pids()) == {name(0), name(1)}, 30)
+    wait_until(lambda: set(stage.pids()) == {name(0), name(1)})
 
 
 def test_over_the_memory_limit_of_all_the_browser_with_the_most_memory_is_renewed(stage):
@@ -368,20 +368,20 @@ def test_killing_the_manager_stops_no_session_and_the_next_one_goes_on(settings,
     with manager(settings) as (process, url):
         stage.until("WORKING", 0)
         before = stage.pids()
-        assert requests.get(f"{url}/health/ready", timeout=30).json()["process"] == "wwebjs"
-        assert requests.get(f"{url}/api/sessions", timeout=30).status_code == 401
-        answer = requests.get(f"{url}/api/sessions/{COMPANY}/0", headers={"X-Api-Key": "key"}, timeout=30)
+        assert requests.get(f"{url}/health/ready", timeout=HANG_SECONDS).json()["process"] == "wwebjs"
+        assert requests.get(f"{url}/api/sessions", timeout=HANG_SECONDS).status_code == 401
+        answer = requests.get(f"{url}/api/sessions/{COMPANY}/0", headers={"X-Api-Key": "key"}, timeout=HANG_SECONDS)
         assert answer.json()["session"]["status"] == "WORKING"
         workers = descendants(process.pid)
         process.kill()
         process.wait()
-    wait_until(lambda: not any(alive(pid) for pid in workers), 30)
+    wait_until(lambda: not any(alive(pid) for pid in workers))
     stage.add(1)
     assert stage.pids() == before
     with manager(settings) as (process, _):
         stage.until("WORKING", 1)
         process.terminate()
-        process.wait(30)
+        process.wait(HANG_SECONDS)
     assert stage.pids().items() > before.items()
 
 
@@ -392,7 +392,7 @@ def test_one_manager_at_a_time_leads_on_a_machine(database):
     assert not store.take_lead(other, "here")
     assert store.take_lead(other, "there")
     first.close()
-    wait_until(lambda: store.take_lead(other, "here"), 30)
+    wait_until(lambda: store.take_lead(other, "here"))
     other.close()
 
 
@@ -420,7 +420,7 @@ def manager(settings):
         cwd=Path(__file__).parents[3],
     )
     try:
-        wait_until(lambda: _answers(f"http://127.0.0.1:{port}/health"), 60)
+        wait_until(lambda: _answers(f"http://127.0.0.1:{port}/health"))
         yield process, f"http://127.0.0.1:{port}"
     finally:
         process.kill()
@@ -429,5 +429,5 @@ def manager(settings):
 
 def _answers(url):
     with contextlib.suppress(requests.RequestException):
-        return requests.get(url, timeout=5).ok
+        return requests.get(url, timeout=HANG_SECONDS).ok
     return False

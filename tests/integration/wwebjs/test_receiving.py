@@ -13,6 +13,7 @@ from services.connectors.wwebjs.session.media_downloads import MediaDownloads
 from services.connectors.wwebjs.session.status_store import StatusStore
 from services.media.folder import FolderStore
 from tests.support.outbox import execute, open_database
+from tests.support.waiting import Patience
 from tests.support.web_events import WebBot
 from tests.support.web_page import CHAT, CUSTOMER
 
@@ -35,9 +36,9 @@ def browser(sandbox, tmp_path_factory):
 
 
 def works(browser):
-    until = time.monotonic() + 60
+    patience = Patience(60)
     while (health := browser.page.health()) and not (health.full and health.mode == "MAIN"):
-        assert time.monotonic() < until
+        assert not patience.is_over()
         time.sleep(0.05)
 
 
@@ -69,9 +70,9 @@ class Session:
 
     def until(self, condition):
         """Work until the condition holds, and return what it says."""
-        end = time.monotonic() + 60
+        patience = Patience(60)
         while not (found := condition()):
-            assert time.monotonic() < end, self.bot.events()
+            assert not patience.is_over(), self.bot.events()
             self.listen()
             if not (self.gap.turn(self.page) or self.downloads.turn(self.page)):
                 time.sleep(0.02)

@@ -30,6 +30,7 @@ from services.outbox.store import Outbox
 from services.runtime.account_cache import find_bot_by_id
 from tests.support.file_beginnings import MP4, OGG, PNG, WEBP
 from tests.support.outbox import accept, add_bot, execute, open_database
+from tests.support.waiting import Patience
 
 NUMBER = "60110000003"
 CHATS = [f"6012345678{n}" for n in range(4)]
@@ -56,9 +57,9 @@ class Surfer:
         return self.browser.page
 
     def works(self):
-        until = time.monotonic() + 60
+        patience = Patience(60)
         while (health := self.page.health(30.0)) and not (health.full and health.mode == "MAIN"):
-            assert time.monotonic() < until
+            assert not patience.is_over()
             time.sleep(0.05)
 
     def renew(self):
@@ -143,9 +144,9 @@ class Session:
 
     def until(self, condition):
         """Work until the condition holds, and return what it says."""
-        end = time.monotonic() + 90
+        patience = Patience(90)
         while not (found := condition()):
-            assert time.monotonic() < end
+            assert not patience.is_over()
             self.work()
         return found
 

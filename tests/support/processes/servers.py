@@ -17,7 +17,7 @@ import redis
 from bisnesctl import paths
 from bisnesctl.processes import embedded_servers
 from bisnesctl.settings import Settings, load
-from tests.support.waiting import Patience
+from tests.support.waiting import HANG_SECONDS, Patience
 
 #: How long a server may take to start or to stop, on a machine that is not busy.
 START_SECONDS = 60
@@ -137,7 +137,7 @@ class Postgres(Server):
 
     def _answering(self) -> bool:
         try:
-            psycopg2.connect(self.dsn(), connect_timeout=2).close()
+            psycopg2.connect(self.dsn(), connect_timeout=int(HANG_SECONDS)).close()
         except psycopg2.OperationalError:
             return False
         return True
@@ -157,7 +157,7 @@ class Redis(Server):
 
     def _answering(self) -> bool:
         try:
-            with redis.Redis.from_url(self.url, socket_timeout=2) as client:
+            with redis.Redis.from_url(self.url, socket_timeout=HANG_SECONDS) as client:
                 return bool(client.ping())
         except redis.RedisError:
             return False

@@ -30,4 +30,4 @@ def supervised(settings: Settings, more: str = "") -> Iterator[Supervisor]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not is_alive(pid), 60)
+        wait_until(lambda: not is_alive(pid))

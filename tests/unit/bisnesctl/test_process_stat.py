@@ -3,12 +3,12 @@
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
 from bisnesctl.host import process_stat
 from bisnesctl.host.process_times import boottime
+from tests.support.waiting import wait_until
 
 
 def test_a_process_is_described() -> None:
@@ -20,10 +20,7 @@ def test_a_process_is_described() -> None:
 
 def test_a_zombie_is_not_alive() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
-    deadline = time.monotonic() + 30
-    while process_stat.read(child.pid).state != "Z":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: process_stat.read(child.pid).state == "Z")
     assert not process_stat.is_alive(child.pid)
     child.wait()
     assert not process_stat.is_alive(child.pid)

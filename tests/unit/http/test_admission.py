@@ -10,7 +10,7 @@ from services.http_server.admission import Admission
 from services.http_server.refusal import Refusal
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.booleans()), max_size=40),
     st.integers(1, 3),

@@ -135,7 +135,7 @@ def request_of(headers, body, chunked):
     return b"\r\n".join(lines) + b"\r\n\r\n" + content
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.integers(0, 40), max_size=8),
     st.lists(st.binary(max_size=200), max_size=4),
@@ -147,7 +147,7 @@ def test_a_request_means_the_same_however_it_is_cut(headers, body, chunked, plac
     assert answered(request_of(headers, body, chunked), places) == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.binary(max_size=200), max_size=4),
     st.booleans(),
@@ -178,7 +178,7 @@ def test_nobody_is_connected_through_us(rest):
     assert status == 400
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(
         [(98, 10, 200), (99, 10, 431), (5000, 0, 431), (3, 10_000, 200), (1, 33_000, 431), (4, 9_000, 431)]
@@ -192,7 +192,7 @@ def test_limits_of_the_head_hold_however_it_is_cut_and_whatever_follows(case, pl
     assert found == status
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 200), st.lists(st.integers(0, 4000), max_size=8))
 def test_only_the_first_of_pipelined_requests_is_answered(count, places):
     async def main():

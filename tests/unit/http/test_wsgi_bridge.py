@@ -68,7 +68,7 @@ def collected(parts):
     return asyncio.run(main())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 1 << 17), max_size=8))
 def test_an_answer_arrives_as_it_is_however_it_is_cut(sizes):
     parts = [bytes([number]) * size for number, size in enumerate(sizes)]
@@ -190,7 +190,7 @@ def read(parts, limit=1 << 30):
     return asyncio.run(main())
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(st.sampled_from([0, 1, 100, SPOOL_BYTES - 1, SPOOL_BYTES, SPOOL_BYTES + 1, 3 * SPOOL_BYTES]), max_size=6)
 )

@@ -111,29 +111,3 @@ def test_every_libcurl_handle_has_a_total_and_a_connect_timeout(path):
     assert "pycurl.TIMEOUT" in text
     assert "pycurl.CONNECTTIMEOUT" in text
     assert "pycurl.NOSIGNAL" in text
-
-
-#: Tests whose calls must have limits that a busy machine keeps.
-PATIENT_TESTS = ("support", "acceptance", "integration/sandbox", "unit/sandbox", "unit/project")
-
-
-def short_limits(path):
-    """The calls of requests and subprocess whose limit is a number below `HANG_SECONDS`."""
-    for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-        given = [word.value for word in call.keywords if word.arg == "timeout"]
-        values = [each.value for each in given if isinstance(each, ast.Constant)]
-        limits = [each for each in values if isinstance(each, int | float)]
-        if name_of(call.func).startswith(("requests.", "session.", "subprocess.")) and min(limits, default=60) < 60:
-            yield f"{path.relative_to(ROOT)}:{call.lineno}"
-
-
-def test_a_short_limit_is_found(tmp_path, monkeypatch):
-    monkeypatch.setitem(globals(), "ROOT", tmp_path)
-    code = tmp_path / "code.py"
-    code.write_text("requests.get(url, timeout=5)\nrequests.get(url, timeout=90)\nprocess.wait(timeout=1)\n")
-    assert list(short_limits(code)) == ["code.py:1"]
-
-
-def test_tests_do_not_measure_with_time_limits():
-    paths = [path for folder in PATIENT_TESTS for path in (ROOT / "tests" / folder).rglob("*.py")]
-    assert not [place for path in paths for place in short_limits(path)], "use HANG_SECONDS of tests/support/waiting.py"

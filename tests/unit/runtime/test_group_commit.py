@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 
 from services.database.connection import DatabaseUnavailable
 from services.database.group_commit import GroupCommit
-
-#: Seconds that prove that nobody waits for ever.
-IN_TIME = 30
+from tests.support.waiting import HANG_SECONDS
 
 
 class Store:
@@ -20,10 +18,14 @@ class Store:
 
     def __init__(self, script=()):
         self.script, self.stored, self.batches = list(script), set(), []
+        self.writing, self.released = threading.Event(), threading.Event()
 
     def write(self, batch):
         self.batches.append(list(batch.items))
         how = self.script.pop(0) if self.script else "fine"
+        if how == "held":
+            self.writing.set()
+            assert self.released.wait(HANG_SECONDS)
         if how == "slow":
             time.sleep(0.15)
         if how == "refused":
@@ -45,38 +47,40 @@ def expiry(monkeypatch):
     monkeypatch.setattr("services.database.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
 
 
-def group(store, seconds=IN_TIME, **options):
+def group(store, seconds=HANG_SECONDS, **options):
     return GroupCommit("test", store.write, seconds, max_items=options.pop("max_items", 256), **options)
 
 
 def test_waiting_items_are_written_together_in_order(expiry):
-    store, release = Store(["slow"]), threading.Event()
+    store = Store(["held"])
     commits = group(store, max_items=5)
     futures = [commits.submit(n) for n in range(12)]
-    assert [future.result(IN_TIME) for future in futures] == [f"answer to {n}" for n in range(12)]
+    store.released.set()
+    assert [future.result(HANG_SECONDS) for future in futures] == [f"answer to {n}" for n in range(12)]
     assert sum(store.batches, []) == list(range(12))  # noqa: RUF017
     assert max(map(len, store.batches)) <= 5
-    release.set()
     commits.close()
 
 
 def test_a_batch_is_limited_in_bytes_unless_a_single_item_is_larger(expiry):
-    store = Store(["slow"])
+    store = Store(["held"])
     commits = group(store, max_bytes=10, size=len)
     futures = [commits.submit("x" * length) for length in (1, 4, 4, 4, 30, 1)]
-    wait_for(futures, IN_TIME)
+    store.released.set()
+    wait_for(futures, HANG_SECONDS)
     assert all(len(batch) == 1 or sum(map(len, batch)) <= 10 for batch in store.batches)
     commits.close()
 
 
 def test_a_bad_item_does_not_take_the_others_with_it(expiry):
-    store = Store(["slow", "fault", "fine", "fault"])
+    store = Store(["held", "fault", "fine", "fault"])
     commits = group(store)
     first = commits.submit("first")
-    time.sleep(0.05)
+    assert store.writing.wait(HANG_SECONDS)
     rest = [commits.submit(name) for name in ("good", "bad", "better")]
-    assert first.result(IN_TIME)
-    wait_for(rest, IN_TIME)
+    store.released.set()
+    assert first.result(HANG_SECONDS)
+    wait_for(rest, HANG_SECONDS)
     assert [type(future.exception()) for future in rest] == [type(None), ValueError, type(None)]
     commits.close()
 
@@ -92,7 +96,7 @@ def test_the_writer_continues_after_faults_of_its_own(expiry, monkeypatch):
 
     commits = group(Store(), tidy=tidy)
     for n in range(5):
-        assert commits.submit(n).result(IN_TIME)
+        assert commits.submit(n).result(HANG_SECONDS)
     commits.close()
 
 
@@ -103,7 +107,7 @@ def test_items_submitted_after_the_end_are_refused(expiry):
         commits.submit("late")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     script=st.lists(st.sampled_from(["fine", "slow", "late", "refused", "fault"]), max_size=8),
     pauses=st.lists(st.sampled_from([0.0, 0.02]), min_size=1, max_size=25),
@@ -118,7 +122,7 @@ def test_every_caller_is_answered_and_exactly_the_acknowledged_items_are_stored(
         for n, pause in enumerate(pauses):
             futures[n] = commits.submit(n)
             time.sleep(pause)
-        assert not wait_for(futures.values(), IN_TIME).not_done
+        assert not wait_for(futures.values(), HANG_SECONDS).not_done
         commits.close()
         promised = {n for n, future in futures.items() if future.exception() is None}
         assert all(futures[n].result() == f"answer to {n}" for n in promised)

@@ -180,7 +180,7 @@ EVENTS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(EVENTS, min_size=10, max_size=60))
 def test_whatever_happens_each_message_leaves_once_in_its_order_and_none_is_lost(events):
     stage = Stage()

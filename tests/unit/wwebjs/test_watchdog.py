@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from services.connectors.wwebjs.browser.session_clock import SLOWEST_RATE, SessionClock, rate
 from services.connectors.wwebjs.session.watchdog import Progress, Watchdog
+from tests.support.waiting import HANG_SECONDS
 
 SECONDS = st.floats(0, 1000)
 
@@ -102,5 +103,5 @@ def test_a_wait_for_the_database_does_not_count_however_long_it_takes(guarded):
 def test_steps_of_other_threads_do_not_count(guarded):
     other = threading.Thread(target=guarded.progress.begin, args=("an event",))
     other.start()
-    other.join(30)
+    other.join(HANG_SECONDS)
     assert guarded.progress.step.name == "starting"
