@@ -128,7 +128,7 @@ def noted(home):
 
 def restarted(stage, pid):
     """Wait until this process of the sandbox has ended and another one runs, and give that one's pid."""
-    wait_until(lambda: not is_alive(pid), 30)
+    wait_until(lambda: not is_alive(pid))
     wait_until(lambda: stage.processes()["sandbox"].pid not in (0, pid), 60, lambda: str(stage.processes()["sandbox"]))
     return stage.processes()["sandbox"].pid
 

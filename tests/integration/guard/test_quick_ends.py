@@ -135,7 +135,7 @@ def test_a_process_that_cannot_be_forked_is_started_by_the_guard_later(stage):
 
 def restarted(stage, pid):
     """Wait until another process than this one runs as `steady`, and give its pid."""
-    wait_until(lambda: stage.process("steady").pid not in (0, pid), 30)
+    wait_until(lambda: stage.process("steady").pid not in (0, pid))
     return stage.process("steady").pid
 
 
