@@ -82,7 +82,7 @@ class Start:
         running = condition is Condition.RUNNING
         if running:
             self._check_sandbox()
-        else:
+        elif condition is not Condition.GONE:
             end_supervisor(self.deployment, condition, self.report)
         active = {each.program.name for each in self.deployment.active()}
         idle = [each for each in wanted if each.program.name not in active]
