@@ -6,12 +6,10 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bisnesctl.errors import BisnesError, Conflict, StartFailed
 from bisnesctl.health import log_files, probes
 from bisnesctl.health.probes import Health, Status
-from bisnesctl.host import disk
 from bisnesctl.lifecycle import preflight
 from bisnesctl.lifecycle.stop import (
     STOP_MARGIN_SECONDS,
@@ -24,7 +22,7 @@ from bisnesctl.lifecycle.stop import (
 )
 from bisnesctl.processes import embedded_servers, supervisor
 from bisnesctl.processes.deployment import Condition, Deployment, make_folders, record_start
-from bisnesctl.processes.render import SESSIONS, render
+from bisnesctl.processes.render import write_config
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, Mode, names_of
 
@@ -103,7 +101,7 @@ class Start:
         """Writes supervisord's configuration, and makes a running or a new supervisord read it."""
         settings = self.deployment.settings
         embedded_servers.prepare(settings, self.report)
-        write_config(self.deployment, settings.run_dir)
+        write_config(settings, self.deployment.instances, settings.run_dir)
         if self.deployment.supervisor.running():
             self.started += apply_changes(self.deployment, self.report)
             return
@@ -171,7 +169,7 @@ def restart(deployment: Deployment, instances: Sequence[Instance], report: Repor
     Raises `NotRunning` if supervisord does not run, `StartFailed` if an instance does not come back.
     """
     deployment.require_running()
-    write_config(deployment, deployment.settings.run_dir)
+    write_config(deployment.settings, deployment.instances, deployment.settings.run_dir)
     restarted = apply_changes(deployment, report, {each.group for each in instances})
     wait_healthy(deployment, restarted, report)
     for instance in (each for each in instances if each not in restarted):
@@ -179,15 +177,6 @@ def restart(deployment: Deployment, instances: Sequence[Instance], report: Repor
         stop_together(deployment, [instance])
         deployment.supervisor.start(instance.full_name)
         wait_healthy(deployment, [instance], report)
-
-
-def write_config(deployment: Deployment, directory: Path) -> list[Path]:
-    """Writes supervisord's configuration to `directory` and returns the paths. Raises `CannotWrite`."""
-    settings = deployment.settings
-    files = render(settings, deployment.instances, embedded_servers.command_variables(settings))
-    with disk.writing(directory / SESSIONS):
-        (directory / SESSIONS).mkdir(mode=0o700, parents=True, exist_ok=True)
-    return [file.write(directory) for file in files]
 
 
 def apply_changes(deployment: Deployment, report: Report, groups: set[str] | None = None) -> list[Instance]:
