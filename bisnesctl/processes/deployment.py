@@ -187,7 +187,7 @@ def open_deployment(settings: Settings | None = None) -> Deployment:
         settings = load()
         last = read_last_start(settings.run_dir)
         settings = settings.copy_with(sandbox=settings.sandbox or bool(last and last.sandbox))
-    return Deployment(settings, Supervisor(paths.supervisor_socket(settings.run_dir)))
+    return Deployment(settings, Supervisor(settings.run_dir))
 
 
 def read_last_start(run_dir: Path) -> LastStart | None:
