@@ -117,10 +117,8 @@ class Start:
         self._begin([each for each in needed if each.program.is_listener])
         self._try(optional)
         self._bring_up([each for each in needed if each.program.is_server])
-        if self.migrate:
-            preflight.prepare_database(self.deployment.settings, self.report)
-        if self.mode is Mode.MULTIPROCESS:  # the legacy process works without Redis
-            preflight.check_redis(self.deployment.settings)
+        needs_redis = self.mode is Mode.MULTIPROCESS  # the legacy process works without it
+        preflight.prepare_servers(self.deployment.settings, self.report, self.migrate, needs_redis)
         self._bring_up([each for each in needed if not each.program.is_server])
 
     def _bring_up(self, instances: list[Instance]) -> None:
