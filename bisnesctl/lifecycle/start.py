@@ -21,7 +21,7 @@ from bisnesctl.lifecycle.stop import (
     wait_stopped,
 )
 from bisnesctl.processes import embedded_servers, supervisor
-from bisnesctl.processes.deployment import Condition, Deployment, make_folders, record_start
+from bisnesctl.processes.deployment import Condition, Deployment, Observation, make_folders, record_start
 from bisnesctl.processes.render import write_config
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, Mode, names_of
@@ -59,9 +59,9 @@ class Start:
         If a step fails, everything that this start began is stopped. Raises a `BisnesError` with the reason.
         """
         with self.deployment.lock(f"start --{self.mode}"):
-            wanted = self.deployment.wanted(self.mode, self.only)
-            fixed = [each for each in wanted if not each.program.dynamic]  # the manager starts the sessions
-            self._check(fixed)
+            found = self.deployment.observe(self.mode, self.only)
+            fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
+            self._check(found, fixed)
             try:
                 self._configure()
                 self._start_in_order(fixed)
@@ -72,17 +72,16 @@ class Start:
                 self._stop_other_mode()
             self._record()
 
-    def _check(self, wanted: list[Instance]) -> None:
+    def _check(self, found: Observation, wanted: list[Instance]) -> None:
         make_folders(self.deployment.settings)
-        condition = self.deployment.condition()
-        if condition is Condition.SILENT:
+        if found.condition is Condition.SILENT:
             raise Conflict("supervisord does not answer; `bisnesctl stop` ends it and all its processes")
-        running = condition is Condition.RUNNING
+        running = found.condition is Condition.RUNNING
         if running:
             self._check_sandbox()
-        elif condition is not Condition.GONE:
-            end_supervisor(self.deployment, condition, self.report)
-        active = {each.program.name for each in self.deployment.active()}
+        elif found.condition is not Condition.GONE:
+            end_supervisor(self.deployment, found.condition, self.report)
+        active = {each.program.name for each in found.active}
         idle = [each for each in wanted if each.program.name not in active]
         preflight.check(self.deployment.settings, idle, self.report, orphans=not running)
 
