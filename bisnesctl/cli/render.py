@@ -15,12 +15,12 @@ def render(
     ] = None,
 ) -> None:
     """Write supervisord's configuration without starting anything."""
-    from bisnesctl.lifecycle.start import write_config
     from bisnesctl.processes.deployment import make_folders, open_deployment
+    from bisnesctl.processes.render import write_config
     from bisnesctl.terminal import output
 
     deployment = open_deployment()
     if out is None:
         make_folders(deployment.settings)
-    for path in write_config(deployment, out or deployment.settings.run_dir):
+    for path in write_config(deployment.settings, deployment.instances, out or deployment.settings.run_dir):
         output.result(str(path))

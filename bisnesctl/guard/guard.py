@@ -14,7 +14,8 @@ from bisnesctl.guard.listener import SupervisorEvent
 from bisnesctl.guard.policy import Decision, History
 from bisnesctl.guard.process_events import LoggedCondition, ProcessEvent, ProcessEventWriter
 from bisnesctl.guard.state_file import GuardState
-from bisnesctl.health.probes import GUARD, GUARD_FILE, Heartbeat, read_heartbeat
+from bisnesctl.health.guard_file import GUARD, GUARD_FILE
+from bisnesctl.health.probes import Heartbeat, read_heartbeat
 from bisnesctl.host import disk, process_stat, volumes
 from bisnesctl.host.process_times import boottime
 from bisnesctl.processes import topology

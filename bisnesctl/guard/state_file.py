@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from bisnesctl.guard.policy import BLOCK_SECONDS, Decision, History
-from bisnesctl.health.probes import GUARD_FILE
+from bisnesctl.health.guard_file import GUARD_FILE
 from bisnesctl.host import disk
 from bisnesctl.host.process_times import boottime
 

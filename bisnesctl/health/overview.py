@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from bisnesctl.bots import check_records
 from bisnesctl.bots.check_records import BotTrouble
-from bisnesctl.health import log_files, probes, resource_usage
+from bisnesctl.health import guard_file, log_files, probes, resource_usage
 from bisnesctl.host import volumes
 from bisnesctl.processes.deployment import Condition, Deployment
 
@@ -57,7 +57,7 @@ def overview(deployment: Deployment) -> Overview:
     health = probes.probe_all(shown, processes, deployment.settings, STATUS_TIMEOUT_SECONDS)
     used = resource_usage.measure(found.pid for each in shown if (found := processes.get(each.name)) and found.pid)
     died = log_files.read_exits(deployment.settings.log_dir / "supervisord.log")
-    hangs = probes.guard_status(processes, deployment.settings).hangs
+    hangs = guard_file.guard_status(processes, deployment.settings).hangs
     rows = []
     for instance in shown:
         pid = found.pid if (found := processes.get(instance.name)) else 0

@@ -182,6 +182,17 @@ def wait_for_orphans(settings: Settings, report: Report) -> None:
 # --- Servers -------------------------------------------------------------------------------------------------------
 
 
+def prepare_servers(settings: Settings, report: Report, migrate: bool, redis: bool) -> None:
+    """Prepares the database if `migrate`, and checks Redis if `redis`.
+
+    Raises as `prepare_database` and `check_redis` do.
+    """
+    if migrate:
+        prepare_database(settings, report)
+    if redis:
+        check_redis(settings)
+
+
 def prepare_database(settings: Settings, report: Report) -> None:
     """Migrates the embedded database, or checks that an external one is migrated; then registers OPERATOR_KEY.
 

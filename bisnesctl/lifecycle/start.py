@@ -6,12 +6,10 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bisnesctl.errors import BisnesError, Conflict, StartFailed
 from bisnesctl.health import log_files, probes
 from bisnesctl.health.probes import Health, Status
-from bisnesctl.host import disk
 from bisnesctl.lifecycle import preflight
 from bisnesctl.lifecycle.stop import (
     STOP_MARGIN_SECONDS,
@@ -23,8 +21,8 @@ from bisnesctl.lifecycle.stop import (
     wait_stopped,
 )
 from bisnesctl.processes import embedded_servers, supervisor
-from bisnesctl.processes.deployment import Condition, Deployment, make_folders, record_start
-from bisnesctl.processes.render import SESSIONS, render
+from bisnesctl.processes.deployment import Condition, Deployment, Observation, make_folders, record_start
+from bisnesctl.processes.render import write_config
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, Mode, names_of
 
@@ -61,9 +59,9 @@ class Start:
         If a step fails, everything that this start began is stopped. Raises a `BisnesError` with the reason.
         """
         with self.deployment.lock(f"start --{self.mode}"):
-            wanted = self.deployment.wanted(self.mode, self.only)
-            fixed = [each for each in wanted if not each.program.dynamic]  # the manager starts the sessions
-            self._check(fixed)
+            found = self.deployment.observe(self.mode, self.only)
+            fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
+            self._check(found, fixed)
             try:
                 self._configure()
                 self._start_in_order(fixed)
@@ -74,17 +72,16 @@ class Start:
                 self._stop_other_mode()
             self._record()
 
-    def _check(self, wanted: list[Instance]) -> None:
+    def _check(self, found: Observation, wanted: list[Instance]) -> None:
         make_folders(self.deployment.settings)
-        condition = self.deployment.condition()
-        if condition is Condition.SILENT:
+        if found.condition is Condition.SILENT:
             raise Conflict("supervisord does not answer; `bisnesctl stop` ends it and all its processes")
-        running = condition is Condition.RUNNING
+        running = found.condition is Condition.RUNNING
         if running:
             self._check_sandbox()
-        else:
-            end_supervisor(self.deployment, condition, self.report)
-        active = {each.program.name for each in self.deployment.active()}
+        elif found.condition is not Condition.GONE:
+            end_supervisor(self.deployment, found.condition, self.report)
+        active = {each.program.name for each in found.active}
         idle = [each for each in wanted if each.program.name not in active]
         preflight.check(self.deployment.settings, idle, self.report, orphans=not running)
 
@@ -103,7 +100,7 @@ class Start:
         """Writes supervisord's configuration, and makes a running or a new supervisord read it."""
         settings = self.deployment.settings
         embedded_servers.prepare(settings, self.report)
-        write_config(self.deployment, settings.run_dir)
+        write_config(settings, self.deployment.instances, settings.run_dir)
         if self.deployment.supervisor.running():
             self.started += apply_changes(self.deployment, self.report)
             return
@@ -119,10 +116,8 @@ class Start:
         self._begin([each for each in needed if each.program.is_listener])
         self._try(optional)
         self._bring_up([each for each in needed if each.program.is_server])
-        if self.migrate:
-            preflight.prepare_database(self.deployment.settings, self.report)
-        if self.mode is Mode.MULTIPROCESS:  # the legacy process works without Redis
-            preflight.check_redis(self.deployment.settings)
+        needs_redis = self.mode is Mode.MULTIPROCESS  # the legacy process works without it
+        preflight.prepare_servers(self.deployment.settings, self.report, self.migrate, needs_redis)
         self._bring_up([each for each in needed if not each.program.is_server])
 
     def _bring_up(self, instances: list[Instance]) -> None:
@@ -171,7 +166,7 @@ def restart(deployment: Deployment, instances: Sequence[Instance], report: Repor
     Raises `NotRunning` if supervisord does not run, `StartFailed` if an instance does not come back.
     """
     deployment.require_running()
-    write_config(deployment, deployment.settings.run_dir)
+    write_config(deployment.settings, deployment.instances, deployment.settings.run_dir)
     restarted = apply_changes(deployment, report, {each.group for each in instances})
     wait_healthy(deployment, restarted, report)
     for instance in (each for each in instances if each not in restarted):
@@ -179,15 +174,6 @@ def restart(deployment: Deployment, instances: Sequence[Instance], report: Repor
         stop_together(deployment, [instance])
         deployment.supervisor.start(instance.full_name)
         wait_healthy(deployment, [instance], report)
-
-
-def write_config(deployment: Deployment, directory: Path) -> list[Path]:
-    """Writes supervisord's configuration to `directory` and returns the paths. Raises `CannotWrite`."""
-    settings = deployment.settings
-    files = render(settings, deployment.instances, embedded_servers.command_variables(settings))
-    with disk.writing(directory / SESSIONS):
-        (directory / SESSIONS).mkdir(mode=0o700, parents=True, exist_ok=True)
-    return [file.write(directory) for file in files]
 
 
 def apply_changes(deployment: Deployment, report: Report, groups: set[str] | None = None) -> list[Instance]:

@@ -78,6 +78,17 @@ class Condition(StrEnum):
 
 
 @dataclass(frozen=True)
+class Observation:
+    """A deployment as a start finds it."""
+
+    condition: Condition
+    #: The instances of the mode to start, in order of start.
+    wanted: list[Instance]
+    #: The instances that run or are starting, of any mode.
+    active: list[Instance]
+
+
+@dataclass(frozen=True)
 class Deployment:
     """A deployment as commands see it; built without a request to any server."""
 
@@ -109,6 +120,12 @@ class Deployment:
     def wanted(self, mode: Mode, only: tuple[str, ...]) -> list[Instance]:
         """The instances of a mode, limited to these names and the programs that these need."""
         return in_mode(self.instances, mode, only)
+
+    def observe(self, mode: Mode, only: tuple[str, ...]) -> Observation:
+        """The condition, the instances that `wanted` returns, and those that run. Raises `UsageError` as `wanted`."""
+        instances, condition = self.instances, self.condition()
+        processes = self.processes() if condition is Condition.RUNNING else {}
+        return Observation(condition, in_mode(instances, mode, only), _active(instances, processes))
 
     def supervisor_pid(self) -> int | None:
         """The pid of this home's supervisord, even if it does not answer; None if it does not run."""
@@ -143,8 +160,7 @@ class Deployment:
 
     def active(self) -> list[Instance]:
         """The instances that run or are starting, in order of start."""
-        processes = self.processes()
-        return [each for each in self.instances if (found := processes.get(each.name)) and found.active]
+        return _active(self.instances, self.processes())
 
     def unsettled(self) -> list[Instance]:
         """The instances that run, or that the guard may start again, in order of start."""
@@ -181,13 +197,17 @@ class Deployment:
             os.close(handle)
 
 
+def _active(instances: list[Instance], processes: dict[str, Process]) -> list[Instance]:
+    return [each for each in instances if (found := processes.get(each.name)) and found.active]
+
+
 def open_deployment(settings: Settings | None = None) -> Deployment:
     """The deployment of these settings. Default: the settings in force, in the sandbox if it was started with it."""
     if settings is None:
         settings = load()
         last = read_last_start(settings.run_dir)
         settings = settings.copy_with(sandbox=settings.sandbox or bool(last and last.sandbox))
-    return Deployment(settings, Supervisor(paths.supervisor_socket(settings.run_dir)))
+    return Deployment(settings, Supervisor(settings.run_dir))
 
 
 def read_last_start(run_dir: Path) -> LastStart | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from bisnesctl import paths
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import disk
+from bisnesctl.processes import embedded_servers
 from bisnesctl.processes.topology import Instance, Program
 from bisnesctl.settings import Settings
 
@@ -71,6 +72,17 @@ class Group:
     def stop_timeout(self) -> int:
         """Seconds after which supervisord kills it."""
         return self.program.kill_timeout + (_SHIM_MARGIN_SECONDS if self.program.has_children else 0)
+
+
+def write_config(settings: Settings, instances: Sequence[Instance], directory: Path) -> list[Path]:
+    """Writes supervisord's configuration for these instances to `directory` and returns the paths.
+
+    Raises `CannotWrite`; `ConfigError` as `render` does, or if an embedded server is not installed.
+    """
+    files = render(settings, instances, embedded_servers.command_variables(settings))
+    with disk.writing(directory / SESSIONS):
+        (directory / SESSIONS).mkdir(mode=0o700, parents=True, exist_ok=True)
+    return [file.write(directory) for file in files]
 
 
 def render(settings: Settings, instances: Sequence[Instance], server_variables: dict[str, str]) -> list[File]:

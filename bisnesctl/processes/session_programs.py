@@ -4,7 +4,6 @@ Each session has a file below `run_dir`, which supervisord's configuration inclu
 session is to run, and for which bot.
 """
 
-from bisnesctl import paths
 from bisnesctl.host import disk
 from bisnesctl.processes.deployment import SESSION_PROGRAM, SessionProgram, find_sessions
 from bisnesctl.processes.render import SESSIONS, render_session
@@ -24,7 +23,7 @@ class SessionPrograms:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._supervisor = Supervisor(paths.supervisor_socket(settings.run_dir))
+        self._supervisor = Supervisor(settings.run_dir)
 
     def known(self) -> list[SessionProgram]:
         """The sessions that were added."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bisnesctl import paths
 from bisnesctl.errors import BisnesError, NotRunning, ShuttingDown, StartFailed, SupervisorFault
 
 #: Seconds that a call may take; supervisord answers within milliseconds.
@@ -83,14 +84,14 @@ class Changes:
 
 
 class Supervisor:
-    """A client of the supervisord that listens on `path`.
+    """A client of the supervisord whose files are in `run_dir`.
 
     Every call raises `NotRunning` if supervisord does not answer and `SupervisorFault` if it refuses the call.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(str(path)))
+    def __init__(self, run_dir: Path) -> None:
+        self.path = paths.supervisor_socket(run_dir)
+        self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(str(self.path)))
 
     def running(self) -> bool:
         """Whether supervisord answers and accepts calls."""

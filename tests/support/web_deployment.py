@@ -10,7 +10,6 @@ from typing import Any
 
 import requests
 
-from bisnesctl import paths
 from bisnesctl.naming import session_name
 from bisnesctl.processes.supervisor import Supervisor
 from tests.support.deployment import Deployment, descendants
@@ -85,7 +84,7 @@ class WebDeployment(Deployment):
 
     def part(self, part: str, index: int, company: str = COMPANY) -> int | None:
         """The pid of a session's browser, driver or own process, if it runs just now."""
-        supervisor = Supervisor(paths.supervisor_socket(self.settings.run_dir))
+        supervisor = Supervisor(self.settings.run_dir)
         found = supervisor.processes().get(self.program(index, company))
         return parts_below(found.pid).get(part) if found and found.pid else None
 

@@ -16,14 +16,14 @@ def list_bots(company: AnyCompany = None, json: AsJson = False) -> None:
     """List the bots, how many messages wait for each, and why a bot is held."""
     from bisnesctl.bots import store
     from bisnesctl.database import postgres
-    from bisnesctl.health import probes
+    from bisnesctl.health import guard_file
     from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
     settings = load()
     with postgres.command_connection(settings) as connection:
         found = store.find(connection, company)
-    hangs = probes.recent_hangs(settings.run_dir)
+    hangs = guard_file.recent_hangs(settings.run_dir)
     none = "there are no bots yet: [b]bisnesctl bots add --help[/] shows how to add one"
     output.print_found([_with_hangs(each, hangs) for each in found], json, _show, none)
 

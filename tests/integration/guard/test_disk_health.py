@@ -10,7 +10,7 @@ import pytest
 
 from bisnesctl import paths
 from bisnesctl.__main__ import main
-from bisnesctl.health import probes
+from bisnesctl.health import guard_file, probes
 from bisnesctl.health.probes import Status
 from bisnesctl.host import volumes
 from bisnesctl.processes.deployment import make_folders, record_start
@@ -134,7 +134,7 @@ def test_a_process_that_cannot_write_its_heartbeat_is_degraded(home, small):
     process = Process("meta-worker-1", "meta-worker-1", "RUNNING", os.getpid(), "", 0, 1000.0, 0.0)
     beat = {"pid": os.getpid(), "status": "healthy", "beat_boottime": time.clock_gettime(time.CLOCK_BOOTTIME) - 9999}
     (home.heartbeat_dir / "meta-worker-1.json").write_text(json.dumps(beat))
-    guard = probes.GuardStatus("", {})
+    guard = guard_file.GuardStatus("", {})
     assert probes.probe(instance, process, guard, home).status is Status.UNHEALTHY
     small.read_only()
     health = probes.probe(instance, process, guard, home)

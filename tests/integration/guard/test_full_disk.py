@@ -18,7 +18,7 @@ from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.policy import Decision, History
 from bisnesctl.guard.process_events import ProcessEvent, ProcessEventWriter
 from bisnesctl.guard.state_file import GuardState
-from bisnesctl.health import probes
+from bisnesctl.health import guard_file
 from bisnesctl.host import disk
 from bisnesctl.host.process_stat import is_alive
 from bisnesctl.host.process_times import boottime
@@ -60,7 +60,7 @@ def stage(home):
     with supervised(home) as supervisor:
         supervisor.start("guard:guard")
         wait_until(lambda: supervisor.processes()["guard"].state == "RUNNING")
-        wait_until(lambda: (home.run_dir / probes.GUARD_FILE).exists())
+        wait_until(lambda: (home.run_dir / guard_file.GUARD_FILE).exists())
         yield supervisor
 
 
@@ -145,7 +145,7 @@ def test_a_killed_process_is_restarted_on_a_full_disk(stage, home, small, how):
     assert stage.processes()["guard"].pid == guard
     small.free() if how == "full" else small.writable()
     wait_until(lambda: noted(home).count("process_restarting") >= 2, what=lambda: str(noted(home)))
-    wait_until(lambda: probes.guard_status(stage.processes(), home).off_duty == "")
+    wait_until(lambda: guard_file.guard_status(stage.processes(), home).off_duty == "")
 
 
 @mounts
@@ -179,14 +179,14 @@ def test_everything_can_be_stopped_on_a_full_disk(stage, home, small, how):
 @mounts
 def test_the_guard_counts_as_alive_on_a_full_disk(stage, home, small):
     small.fill()
-    before = (home.run_dir / probes.GUARD_FILE).read_text()
-    wait_until(lambda: (home.run_dir / probes.GUARD_FILE).read_text() not in (before, ""))
-    wait_until(lambda: json.loads((home.run_dir / probes.GUARD_FILE).read_text())["pid"])
+    before = (home.run_dir / guard_file.GUARD_FILE).read_text()
+    wait_until(lambda: (home.run_dir / guard_file.GUARD_FILE).read_text() not in (before, ""))
+    wait_until(lambda: json.loads((home.run_dir / guard_file.GUARD_FILE).read_text())["pid"])
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"histories": {"a": 1}}', "\0" * 100])
 def test_a_damaged_state_file_is_ignored(tmp_path, text):
-    (tmp_path / probes.GUARD_FILE).write_text(text)
+    (tmp_path / guard_file.GUARD_FILE).write_text(text)
     with structlog.testing.capture_logs() as logged:
         assert state_file.read(tmp_path) == GuardState()
     assert [each["event"] for each in logged] == ["guard.state_damaged"]
@@ -196,8 +196,8 @@ def test_the_state_survives_a_restart_but_not_a_boot(tmp_path):
     known = GuardState({"api-0": History((boottime(),), 1, Decision("restart", "why", boottime() + 5))}, 7, 9)
     known.write(tmp_path)
     assert state_file.read(tmp_path) == known
-    content = json.loads((tmp_path / probes.GUARD_FILE).read_text())
-    (tmp_path / probes.GUARD_FILE).write_text(json.dumps(content | {"beat_boottime": boottime() + 1000}))
+    content = json.loads((tmp_path / guard_file.GUARD_FILE).read_text())
+    (tmp_path / guard_file.GUARD_FILE).write_text(json.dumps(content | {"beat_boottime": boottime() + 1000}))
     assert state_file.read(tmp_path) == GuardState()
 
 

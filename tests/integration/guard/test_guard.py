@@ -21,7 +21,7 @@ from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import SupervisorEvent
 from bisnesctl.guard.process_events import ProcessEvent, ProcessEventWriter
-from bisnesctl.health import probes
+from bisnesctl.health import guard_file
 from bisnesctl.host import disk
 from bisnesctl.host.process_stat import is_alive
 from bisnesctl.host.process_times import boottime
@@ -107,7 +107,7 @@ class Stage:
     def word(self, name):
         """The guard's decision about it."""
         with contextlib.suppress(FileNotFoundError):
-            return json.loads((self.settings.run_dir / probes.GUARD_FILE).read_text())["instances"].get(name)
+            return json.loads((self.settings.run_dir / guard_file.GUARD_FILE).read_text())["instances"].get(name)
         return None
 
     def noted(self, event):
@@ -212,7 +212,7 @@ def test_a_process_without_heartbeat_is_killed_recorded_and_restarted(stage):
     severity, details = stage.noted("process_hung")[0]
     assert (severity, details["instance"]) == ("error", "mute")
     assert "no heartbeat for" in details["reason"]
-    told = probes.guard_status(stage.supervisor.processes(), stage.settings).hangs["mute"]
+    told = guard_file.guard_status(stage.supervisor.processes(), stage.settings).hangs["mute"]
     assert "hung once within an hour" in told
     assert "no heartbeat for" in told
 

@@ -6,9 +6,9 @@ import signal
 from collections.abc import Iterator
 
 from bisnesctl.host.process_stat import is_alive
-from bisnesctl.lifecycle.start import write_config
 from bisnesctl.processes import supervisor
 from bisnesctl.processes.deployment import make_folders, open_deployment
+from bisnesctl.processes.render import write_config
 from bisnesctl.processes.supervisor import Supervisor
 from bisnesctl.settings import Settings
 from tests.support.waiting import wait_until
@@ -19,7 +19,7 @@ def supervised(settings: Settings, more: str = "") -> Iterator[Supervisor]:
     """supervisord with the programs of these settings, none of which runs, and with `more` sections."""
     deployment = open_deployment(settings)
     make_folders(settings)
-    write_config(deployment, settings.run_dir)
+    write_config(settings, deployment.instances, settings.run_dir)
     with deployment.config.open("a") as config:
         config.write(more)
     child = supervisor.launch(deployment.config, False, {**os.environ, "BISNES_ENV": str(settings.env_file)})

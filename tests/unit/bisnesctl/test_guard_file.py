@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bisnesctl.health import probes
-from bisnesctl.health.probes import GuardDecision, GuardStatus
+from bisnesctl.health import guard_file
+from bisnesctl.health.guard_file import GuardDecision, GuardStatus
 from bisnesctl.processes.supervisor import Process
 from tests.support.processes.servers import settings_in
 
@@ -17,8 +17,8 @@ def guard(folder: Path, written: Any, state: str = "RUNNING", pid: int = 7, upti
     """The status of a guard with this file and this process."""
     settings = settings_in(folder, MAX_HEARTBEAT_AGE="5000")
     settings.run_dir.mkdir(parents=True, exist_ok=True)
-    (settings.run_dir / probes.GUARD_FILE).write_text(written if isinstance(written, str) else json.dumps(written))
-    return probes.guard_status({"guard": Process("guard", "guard", state, pid, "", 0, uptime)}, settings)
+    (settings.run_dir / guard_file.GUARD_FILE).write_text(written if isinstance(written, str) else json.dumps(written))
+    return guard_file.guard_status({"guard": Process("guard", "guard", state, pid, "", 0, uptime)}, settings)
 
 
 def content(age: float = 0, **instances: Any) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def test_a_guard_with_a_fresh_heartbeat_is_on_duty(tmp_path: Path) -> None:
 def test_the_decisions_of_a_guard_that_is_down_remain(tmp_path: Path, state: str) -> None:
     found = guard(tmp_path, content(api={"decision": "fail", "reason": "enough"}), state, pid=0)
     assert found == GuardStatus("the guard is down", {"api": GuardDecision("fail", "enough", 0)})
-    assert probes.guard_status({}, settings_in(tmp_path)).off_duty == "the guard is down"
+    assert guard_file.guard_status({}, settings_in(tmp_path)).off_duty == "the guard is down"
 
 
 def test_an_old_heartbeat_is_reported_with_its_age(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from bisnesctl.health.probes import GuardDecision, GuardStatus, Health, Status, probe, read_heartbeat
+from bisnesctl.health.guard_file import GuardDecision, GuardStatus
+from bisnesctl.health.probes import Health, Status, probe, read_heartbeat
 from bisnesctl.health.verdict import HealthFinding, Verdict, in_one_line, judge
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import expand

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import structlog
 
-from bisnesctl import paths
 from bisnesctl.bots import web_sessions
 from bisnesctl.bots.web_sessions import WebSession
 from bisnesctl.errors import BisnesError
@@ -46,7 +45,7 @@ class SessionSupervisor:
         self._settings = settings
         self._notifier = notifier
         self._programs = SessionPrograms(settings)
-        self._supervisor = Supervisor(paths.supervisor_socket(settings.run_dir))
+        self._supervisor = Supervisor(settings.run_dir)
         self._host = socket.gethostname()
         self._starting_up = True  # until all are up: sessions that were stopped together with the manager run again
         self._missing: set[int] = set()  # bots whose session had no process at the last look
