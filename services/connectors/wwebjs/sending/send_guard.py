@@ -14,9 +14,8 @@ from typing import Any
 from services.connector import Refusal
 from services.connectors.wwebjs.browser.page import CallFailed, Page
 from services.connectors.wwebjs.translation.connector import KEYED_KINDS, page_id
-from services.database.connection import Database, transaction
+from services.database.connection import Database, query, transaction
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
-from services.outbox import recovery
 
 #: How long after "not found" a number is looked up again: wa-js returns the same if the look-up itself failed, and
 #: caches its answer for 15 seconds (WA-JS source, `queryWidExists`).
@@ -54,6 +53,13 @@ _COUNT = """
 INSERT INTO wa_sent AS s (bot_id, hour, messages, new_chats) VALUES (%(bot)s, date_trunc('hour', now()), 1, %(new)s)
 ON CONFLICT (bot_id, hour) DO UPDATE SET messages = s.messages + 1, new_chats = s.new_chats + excluded.new_chats"""
 
+_RESERVE = """
+WITH known AS (
+    INSERT INTO wa_key (bot_id, key_id, message_id)
+    SELECT %(bot)s, split_part(%(key)s, '_', 3), %(message)s::uuid WHERE %(key)s IS NOT NULL ON CONFLICT DO NOTHING
+)
+UPDATE outbox SET provider_id = %(key)s WHERE bot_id = %(bot)s AND chat_id = %(chat)s AND id = %(id)s"""
+
 
 class DatabaseSendGuard:
     """The `page_sends.SendGuard` of a session. It belongs to the thread of the browser loop."""
@@ -79,8 +85,9 @@ class DatabaseSendGuard:
 
     def reserve(self, message: Outgoing, key: str | None) -> None:
         """Store the key in the outbox, for the next process that claims the message."""
+        values = {"bot": message.bot_id, "chat": message.chat_id, "id": message.id, "message": message.message_id}
         with self._database.connection() as connection:
-            recovery.reserve(connection, message, key)
+            query(connection, _RESERVE, values | {"key": key})
 
     def _refuse_number(self, page: Page, message: Outgoing) -> Refusal | None:
         chat = (message.bot_id, message.chat_id)
