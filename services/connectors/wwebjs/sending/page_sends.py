@@ -19,7 +19,7 @@ from bisnesctl.backoff import Backoff
 from services.connector import LocalFile, PageRequest, Refusal
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Page, PageLost
 from services.connectors.wwebjs.translation import errors
-from services.connectors.wwebjs.translation.connector import KEYED_KINDS, page_id, under_key
+from services.connectors.wwebjs.translation.connector import KEYED_KINDS, page_id
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.message import Outcome, Outgoing, Rejected, Retry, Scope, Sent, Unavailable, Unknown
 
@@ -186,10 +186,12 @@ class PageSend:
         return None
 
     def _send(self, page: Page, key: str) -> Any:
-        call = under_key(self._calls[-1], key)
+        call = self._calls[-1]
+        *arguments, options = call.arguments
+        options = {"messageId": key, **options}
         if self._file is None:
-            return page.call(call.function, *call.arguments, deadline=SEND_TIMEOUT_SECONDS)
-        chat, options = call.arguments
+            return page.call(call.function, *arguments, options, deadline=SEND_TIMEOUT_SECONDS)
+        (chat,) = arguments
         deadline = SEND_TIMEOUT_SECONDS + _size(self._file) * SEND_TIMEOUT_SECONDS_PER_BYTE
         return page.send_file(chat, self._file.path, options, deadline=deadline)
 
