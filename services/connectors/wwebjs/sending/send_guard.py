@@ -2,7 +2,7 @@
 
 A bot that writes to many numbers that are not on WhatsApp is banned, so a number is looked up before the first message
 to it. During warm-up a bot may send a limited number of messages an hour and a day, and to a limited number of new
-chats a day. The guard also stores a message's key in the outbox.
+chats a day. The guard also gives a message its key, and stores that in the outbox.
 """
 
 import time
@@ -13,7 +13,8 @@ from typing import Any
 
 from services.connector import Refusal
 from services.connectors.wwebjs.browser.page import CallFailed, Page
-from services.connectors.wwebjs.translation.connector import KEYED_KINDS, page_id
+from services.connectors.wwebjs.translation import errors
+from services.connectors.wwebjs.translation.connector import page_id
 from services.database.connection import Database, query, transaction
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
 
@@ -77,11 +78,16 @@ class DatabaseSendGuard:
         self._registered: dict[tuple[int, str], None] = {}  # chats (bot and chat id) that are on WhatsApp
         self._first_missed: dict[tuple[int, str], float] = {}  # when chats were not found for the first time
 
-    def refusal(self, page: Page, message: Outgoing) -> Refusal | None:
-        """The number must be on WhatsApp, and the bot within its warm-up limits."""
-        if message.kind not in KEYED_KINDS:
-            return None
-        return self._refuse_number(page, message) or self._refuse_warmup(message)
+    def admit(self, page: Page, message: Outgoing) -> str | Refusal:
+        """The number must be on WhatsApp, and the bot within its warm-up limits. The message then gets a new key."""
+        if refusal := self._refuse_number(page, message) or self._refuse_warmup(message):
+            return refusal
+        try:
+            key: str = page.call("__wa.newKey", page_id(message.chat_id))
+        except CallFailed as failed:
+            return errors.classify(failed.code, failed.message)
+        self.reserve(message, key)
+        return key
 
     def reserve(self, message: Outgoing, key: str | None) -> None:
         """Store the key in the outbox, for the next process that claims the message."""
