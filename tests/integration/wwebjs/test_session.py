@@ -28,6 +28,7 @@ from services.connectors.wwebjs.session.status_store import StatusStore
 from services.connectors.wwebjs.states import relaunch
 from services.connectors.wwebjs.states.state_machine import Limits, State
 from services.database.connection import Database
+from services.runtime.process import Process
 from tests.support.deployment import alive, descendants
 from tests.support.outbox import execute, open_database
 from tests.support.processes.servers import settings_in
@@ -275,7 +276,7 @@ def test_an_unknown_number_exits_as_misconfigured(stage):
 
 def test_two_processes_never_serve_one_bot(stage, database):
     one, two = (BotLock(Database(database, 2, "t"), stage.bot) for _ in range(2))
-    stopping, process_health = threading.Event(), session_process.ProcessHealth(stage.settings, "t")
+    stopping, process_health = threading.Event(), session_process.ProcessHealth(Process(stage.settings, "t"))
     assert session_process._acquire(one, process_health, stopping)
     threading.Timer(3.0, stopping.set).start()
     assert not session_process._acquire(two, process_health, stopping)
