@@ -35,6 +35,14 @@ class Ages:
 
 
 @dataclass(frozen=True, slots=True)
+class QrCode:
+    """A QR code that links a phone. It is a credential of the session."""
+
+    text: str = field(repr=False)
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class WebSession:
     """The session of one bot."""
 
@@ -54,6 +62,7 @@ class WebSession:
     block: Block | None
     host: str | None = None  # where it runs, or ran last
     ages: Ages = Ages()
+    qr: QrCode | None = field(default=None, repr=False)  # the one that it shows now
 
     @property
     def name(self) -> str:
@@ -97,30 +106,20 @@ class WebSession:
         return ("silent", reason, "bisnesctl bots list") if silence is not None and silence > limit else None
 
 
-@dataclass(frozen=True, slots=True)
-class QrCode:
-    """A QR code that links a phone. It is a credential of the session."""
-
-    text: str = field(repr=False)
-    expires_at: datetime | None
-
-
 _FIND = """
 SELECT c.id, c.company_id, c.phone_index, COALESCE(s.wanted, true), COALESCE(s.state, 'STOPPED'), s.reason,
        s.changed_at, s.started_at, s.own_number, s.beat_at, COALESCE(s.failed_starts, 0), s.memory_mb,
        COALESCE(s.versions, '{}'), s.host, extract(epoch FROM now() - s.changed_at)::float,
        extract(epoch FROM now() - s.started_at)::float,
        CASE WHEN COALESCE(s.beat_at >= s.started_at, true) THEN extract(epoch FROM now() - s.beat_at)::float END,
-       b.kind, b.reason, b.since, NULLIF(b.until, 'infinity')
+       b.kind, b.reason, b.since, NULLIF(b.until, 'infinity'),
+       CASE WHEN s.state = 'SCAN_QR_CODE' AND COALESCE(s.qr_expires_at, 'infinity') > now() THEN s.qr END,
+       s.qr_expires_at
 FROM phone_configs c LEFT JOIN wa_session s ON s.bot_id = c.id
     LEFT JOIN wa_block b ON b.bot_id = c.id AND b.until > now()
 WHERE c.process_name = 'wwebjs' AND (%(company)s IS NULL OR c.company_id = %(company)s)
     AND (%(phone)s IS NULL OR c.phone_index = %(phone)s)
 ORDER BY c.company_id, c.phone_index"""
-
-_QR = """
-SELECT qr, qr_expires_at FROM wa_session
-WHERE bot_id = %s AND state = 'SCAN_QR_CODE' AND qr IS NOT NULL AND COALESCE(qr_expires_at, 'infinity') > now()"""
 
 # The manager starts a session that has no time of start.
 _WANT = """
@@ -161,12 +160,6 @@ def find_one(connection: Connection, company: str, phone: int) -> WebSession:
     return found[0]
 
 
-def qr_code(connection: Connection, session: WebSession) -> QrCode | None:
-    """The QR code that a session shows now; None if it shows none."""
-    rows = query(connection, _QR, (session.bot_id,))
-    return QrCode(*rows[0]) if rows else None
-
-
 def want(connection: Connection, session: WebSession, wanted: bool) -> None:
     """Requests that the manager starts or stops a session. Raises `Conflict` if it is blocked."""
     if wanted and session.block is not None:
@@ -199,6 +192,7 @@ def blocked(session: WebSession, block: Block) -> str:
 
 
 def _session(row: tuple[Any, ...]) -> WebSession:
-    *columns, host, change, start, beat, kind, reason, since, until = row
+    *columns, host, change, start, beat, kind, reason, since, until, qr, qr_expires_at = row
     block = None if kind is None else Block(kind, reason, since, until)
-    return WebSession(*[*columns, block, host, Ages(change, start, beat)])
+    code = None if qr is None else QrCode(qr, qr_expires_at)
+    return WebSession(*[*columns, block, host, Ages(change, start, beat), code])

@@ -4,7 +4,7 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeVar
 
 from rich.console import Console
@@ -67,9 +67,13 @@ def print_json(value: object) -> None:
 
 
 def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], None], none: str) -> None:
-    """Prints the result of a list command: as JSON, with `show`, or the text `none` if it is empty."""
+    """Prints the result of a list command: as JSON, with `show`, or the text `none` if it is empty.
+
+    JSON lacks the fields that `repr` hides too: credentials.
+    """
     if as_json:
-        print_json([asdict(each) for each in found])
+        hidden = {each.name for each in fields(found[0]) if not each.repr} if found else set()
+        print_json([{name: value for name, value in asdict(each).items() if name not in hidden} for each in found])
     elif found:
         show(found)
     else:

@@ -124,12 +124,12 @@ class Journal:
             self.mark(slot, 0)
 
     def usable(self) -> bool:
-        """Whether messages can be marked; after a failure, that is tried every second."""
+        """Whether messages can be marked: not before `begin`; after a failure, that is tried every second."""
         if self.trouble is not None and self._stamp and time.monotonic() >= self._retry_due:
             with suppress(OSError):
                 self._write(self._stamp, 0)
                 self.trouble = None
-        return self.trouble is None
+        return bool(self._stamp) and self.trouble is None
 
     def _write(self, content: bytes, at: int) -> None:
         assert self._file is not None  # noqa: S101

@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from services.database.connection import Connection, query, transaction
-from services.message import Outgoing, Status
+from services.message import Status
 from services.outbox import send_journal
 from services.outbox.outcome_policy import Result
 from services.outbox.store import Outbox
@@ -27,12 +27,6 @@ _CLAIMED_BY_OTHERS = f"{_CLAIM} WHERE bot_id = %s AND claim IS NOT NULL AND clai
 _EXPIRED = f"""
 SELECT l.bot_id, l.chat_id, l.head, l.claim FROM lane l JOIN bot_pace p USING (bot_id)
 WHERE l.claim IS NOT NULL AND l.due <= now() AND p.process_name = %s LIMIT {EXPIRED_BATCH}"""
-_RESERVE = """
-WITH known AS (
-    INSERT INTO wa_key (bot_id, key_id, message_id)
-    SELECT %(bot)s, split_part(%(key)s, '_', 3), %(message)s::uuid WHERE %(key)s IS NOT NULL ON CONFLICT DO NOTHING
-)
-UPDATE outbox SET provider_id = %(key)s WHERE bot_id = %(bot)s AND chat_id = %(chat)s AND id = %(id)s"""
 # A message whose delivery the provider has already reported counts as finished, even if its worker never recorded an
 # outcome.
 _LEFT = "o.bot_id = l.bot_id AND o.chat_id = l.chat_id AND o.id > l.done AND o.status <= 'sending'"
@@ -73,12 +67,6 @@ def expired(connection: Connection, process: str) -> list[Abandoned]:
 def release(connection: Connection, outbox: Outbox, messages: list[Abandoned]) -> None:
     """Queue messages again, each as the oldest of its chat."""
     outbox.record(connection, [Result(m.bot_id, m.chat_id, m.id, m.claim, final=False, status=None) for m in messages])
-
-
-def reserve(connection: Connection, message: Outgoing, key: str | None) -> None:
-    """Record the key under which a message is about to be sent, so that its chat can be searched for it; None: none."""
-    values = {"bot": message.bot_id, "chat": message.chat_id, "id": message.id, "message": message.message_id}
-    query(connection, _RESERVE, values | {"key": key})
 
 
 def recount(connection: Connection, bot_id: int) -> int:

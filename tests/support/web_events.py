@@ -7,12 +7,12 @@ from typing import Any, cast
 from uuid_utils import uuid7
 
 from services.connectors.wwebjs.browser.page_events import PageEvent
+from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.connectors.wwebjs.session.event_recorder import EventRecorder
 from services.connectors.wwebjs.translation.incoming import parse
 from services.database.connection import Connection, Database
 from services.inbox.webhook_inbox import Inbox
 from services.message import Outgoing, Payload, Status
-from services.outbox import recovery
 from services.outbox.accept import Entry
 from services.outbox.outcome_policy import Result
 from services.outbox.recovery import KeyedRecovery
@@ -60,6 +60,7 @@ class WebBot:
         )
         execute(connection, "INSERT INTO wa_session (bot_id, own_number) VALUES (%s, %s)", (self.id, OWN))
         self.inbox = Inbox("wwebjs", parse, "https://bots.example", self.id)
+        self.guard = DatabaseSendGuard(database)
         self.recorder = EventRecorder(database, self.id, lambda: None)
         self.restart()
 
@@ -85,7 +86,7 @@ class WebBot:
         """Claim the message that is due and reserve a key for it, as before every send."""
         (claimed,) = self.outbox.claim(self.connection, 1)
         if key:
-            recovery.reserve(self.connection, claimed, key)
+            self.guard.reserve(claimed, key)
         return claimed
 
     def record(self, claimed: Outgoing, key: str | None = None, status: Status | None = Status.SENT) -> None:

@@ -138,8 +138,10 @@ class Rows:
         message = Outgoing(number, str(number), 1, f"{chat}@g.us", "text", {"message": str(number)}, 0)
         self.rows[number] = Row(message)
 
-    def refusal(self, page: object, message: Outgoing) -> None:
-        return None
+    def admit(self, page: Any, message: Outgoing) -> str:
+        key: str = page.call("__wa.newKey", message.chat_id)
+        self.reserve(message, key)
+        return key
 
     def reserve(self, message: Outgoing, key: str | None) -> None:
         row = self.rows[message.id]

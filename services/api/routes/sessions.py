@@ -148,12 +148,10 @@ def log_out(path: SessionPath) -> Answer:
 def get_qr(path: SessionPath, query: QrQuery) -> Response:
     """Show the current QR code."""
     found = _find(path)
-    with context().database.connection() as connection:
-        code = web_sessions.qr_code(connection, found)
-    if code is None:
+    if found.qr is None:
         raise _NotScanning(found)
     accepted = request.accept_mimetypes.best_match(list(_TYPES), "application/json")
-    return _DRAWN[query.format or _TYPES[accepted]](code)
+    return _DRAWN[query.format or _TYPES[accepted]](found.qr)
 
 
 @session.post(

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from bisnesctl.bots import qr_codes
+from bisnesctl.bots import qr_codes, web_sessions
 from services.api.schemas.sessions import OneSession, PairingCode, QrCode, SessionList
 from tests.support.api import COMPANY, KEY, OPERATOR_KEY, OTHER_KEY, REVOKED_KEY, refusal
 from tests.support.outbox import execute
@@ -185,6 +185,15 @@ def test_the_qr_code_comes_in_every_form(client, scanning):
     assert answer.json["qr"] == CODE
     assert answer.headers["Cache-Control"] == "no-store"
     assert refusal(get(client, f"{HERE}/qr?format=gif")) == (400, "invalid_request")
+
+
+def test_a_qr_code_is_in_no_other_answer_and_no_repr(client, connection, scanning):
+    for path in (HERE, "/api/sessions", f"/api/sessions?company={COMPANY}"):
+        assert CODE not in get(client, path).get_data(as_text=True)
+    found = web_sessions.find_one(connection, COMPANY, PHONE)
+    assert found.qr is not None
+    assert found.qr.text == CODE
+    assert CODE not in repr(found) + repr(found.qr)
 
 
 @pytest.mark.parametrize("state", ["STOPPED", "STARTING", "SCAN_QR_CODE", "WORKING", "FAILED"])

@@ -128,6 +128,15 @@ def test_messages_are_sent_in_their_chats_order(stage):
         assert len(texts) == 15
 
 
+def test_a_wakeup_before_the_start_claims_nothing(stage):
+    stage.accept(entry(stage.bot()))
+    sender = stage._sender("meta-worker-1", "run1")
+    sender.delivery.wake()
+    assert (stage.statuses(), sender.delivery.in_hand) == ({"queued": 1}, 0)
+    sender.start()
+    stage.wait_for(lambda: stage.statuses() == {"sent": 1})
+
+
 def test_due_messages_are_found_without_a_wakeup(stage):
     sender = stage.sender()
     stage.accept(entry(stage.bot()))

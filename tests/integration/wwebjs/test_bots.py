@@ -155,6 +155,11 @@ def test_blocks_are_shown_and_ended(tool, connection, bot, width):
     assert "until you unblock it" in shown
     (found,) = tool("bots", "blocked", "--json").json
     assert (found["company"], found["block"]["kind"], found["block"]["until"]) == ("0128", "logged_out", None)
+    execute(connection, "UPDATE wa_session SET state = 'SCAN_QR_CODE', qr = '2@secret', qr_expires_at = 'infinity'")
+    said = tool("bots", "blocked", "--json")
+    assert said.json[0]["state"] == "SCAN_QR_CODE"
+    assert "qr" not in said.json[0]
+    assert "2@secret" not in said.text
     assert "unblocked" in tool("bots", "unblock", "0128", "1").text
     assert execute(connection, "SELECT 1 FROM wa_block") == []
     assert "was not blocked" in tool("bots", "unblock", "0128", "1").text

@@ -117,7 +117,7 @@ class Stage:
 def stage(tmp_path_factory):
     """A browser whose page is linked and works."""
     stage = Stage(tmp_path_factory.mktemp("stage"))
-    code = eventually(lambda: stage.page.call("__wa.qr"))
+    code = eventually(lambda: stage.page.health().qr)
     assert code.count(",") == 4  # wa-js alone knows four of the five fields
     stage.sandbox.scan(NUMBER)
     stage.works()
@@ -136,6 +136,7 @@ def test_the_health_report_describes_the_page(stage):
     assert (health.full, health.authenticated, health.online, health.needs_update) == (True, True, True, False)
     assert (health.socket, health.info, health.me) == ("CONNECTED", "NORMAL", f"{NUMBER}@c.us")
     assert health.wa_js == wajs.VERSION
+    assert health.qr is None
     assert health.wa_web
 
 

@@ -5,6 +5,7 @@ from typing import Unpack
 import pytest
 from uuid_utils import uuid7
 
+from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
 from services.message import Payload, Status
 from services.outbox import recovery
 from services.outbox.accept import Entry
@@ -51,15 +52,16 @@ def test_a_session_claims_the_messages_of_its_own_bot_alone(connection, bot):
     assert not web_outbox(other).has_due(connection)
 
 
-def test_a_reserved_key_comes_with_the_message_when_it_is_claimed_again(connection, bot):
+def test_a_reserved_key_comes_with_the_message_when_it_is_claimed_again(opened, connection, bot):
+    guard = DatabaseSendGuard(opened[1])
     accept(connection, web_entry(bot), web_entry(bot))
     (message,) = web_outbox(bot).claim(connection, 10)
     assert message.provider_id is None
-    recovery.reserve(connection, message, KEY)
+    guard.reserve(message, KEY)
     KeyedRecovery(web_outbox(bot, "run2"), bot).of_earlier_runs(connection)
     (again,) = web_outbox(bot, "run2").claim(connection, 10)
     assert (again.id, again.provider_id, again.attempts) == (message.id, KEY, 0)
-    recovery.reserve(connection, again, None)
+    guard.reserve(again, None)
     KeyedRecovery(web_outbox(bot, "run3"), bot).of_earlier_runs(connection)
     assert web_outbox(bot, "run3").claim(connection, 10)[0].provider_id is None
 

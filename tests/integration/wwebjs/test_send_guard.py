@@ -4,19 +4,26 @@ import pytest
 
 from services.connectors.wwebjs.browser.page import CallFailed
 from services.connectors.wwebjs.sending.send_guard import DatabaseSendGuard
+from services.database.connection import DatabaseError
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
-from tests.support.outbox import add_bot, execute
+from services.outbox.accept import Entry
+from services.outbox.store import Outbox
+from tests.support.outbox import accept, add_bot, execute
 
 CHAT, KEY = "60123456789", "true_60123456789@c.us_3EB0AA"
 
 
 class Asked:
-    """A page that knows who is on WhatsApp."""
+    """A page that knows who is on WhatsApp, and generates the same key for every message."""
 
     def __init__(self, *absent):
-        self.absent, self.asked, self.broken = absent, [], False
+        self.absent, self.asked, self.broken, self.keyless = absent, [], False, False
 
     def call(self, function, chat, deadline=30.0):
+        if function == "__wa.newKey":
+            if self.keyless:
+                raise CallFailed("chat_not_found", "no such chat")
+            return KEY
         assert function == "WPP.contact.queryWidExists"
         self.asked.append(chat)
         if self.broken:
@@ -55,22 +62,22 @@ def guard(pool, clock):
     return DatabaseSendGuard(pool, 16.0, clock)
 
 
-def message(bot, chat=CHAT, kind="text"):
-    return Outgoing(1, "01934f7e-5b1c-7d3a-9c55-2f6a7be1d0c4", bot, chat, kind, {"message": "x"}, 0)
+def message(bot, chat=CHAT):
+    return Outgoing(1, "01934f7e-5b1c-7d3a-9c55-2f6a7be1d0c4", bot, chat, "text", {"message": "x"}, 0)
 
 
 def test_a_number_is_asked_for_once(pool, bot, clock):
     page, own = Asked(), guard(pool, clock)
-    assert own.refusal(page, message(bot)) is None
-    assert own.refusal(page, message(bot)) is None
-    assert guard(pool, clock).refusal(page, message(bot)) is None
+    assert own.admit(page, message(bot)) == KEY
+    assert own.admit(page, message(bot)) == KEY
+    assert guard(pool, clock).admit(page, message(bot)) == KEY
     assert page.asked == [f"{CHAT}@c.us"]
 
 
 @pytest.mark.parametrize("chat", ["120363000000000001@g.us", "123456789012345@lid"])
 def test_groups_and_hidden_numbers_are_not_asked_for(pool, bot, clock, chat):
     page = Asked()
-    assert guard(pool, clock).refusal(page, message(bot, chat)) is None
+    assert guard(pool, clock).admit(page, message(bot, chat)) == KEY
     assert page.asked == []
 
 
@@ -82,49 +89,48 @@ def test_a_chat_with_history_is_not_looked_up(pool, connection, bot, clock):
     )
     page, own = Asked(), guard(pool, clock)
     for chat in (CHAT, "60111"):
-        assert own.refusal(page, message(bot, chat)) is None
+        assert own.admit(page, message(bot, chat)) == KEY
     assert page.asked == []
 
 
 def test_a_number_that_was_not_found_is_asked_for_again_before_the_message_fails(pool, connection, bot, clock):
     page, own = Asked(CHAT), guard(pool, clock)
-    first = own.refusal(page, message(bot))
+    first = own.admit(page, message(bot))
     assert (type(first), first.after, first.scope) == (Retry, 16.0, Scope.CHAT)
     clock.now = 16.0
-    assert isinstance(own.refusal(page, message(bot)), Rejected)
+    assert isinstance(own.admit(page, message(bot)), Rejected)
     asked = len(page.asked)
-    assert guard(pool, clock).refusal(page, message(bot)).code == "not_on_whatsapp"
+    assert guard(pool, clock).admit(page, message(bot)).code == "not_on_whatsapp"
     assert len(page.asked) == asked
     execute(connection, "UPDATE wa_number SET checked_at = now() - interval '2 days'")
     page.absent = ()
-    assert guard(pool, clock).refusal(page, message(bot)) is None
+    assert guard(pool, clock).admit(page, message(bot)) == KEY
 
 
 def test_a_number_that_was_found_the_second_time_is_written_to(pool, bot, clock):
     page, own = Asked(CHAT), guard(pool, clock)
-    assert isinstance(own.refusal(page, message(bot)), Retry)
+    assert isinstance(own.admit(page, message(bot)), Retry)
     page.absent, clock.now = (), 16.0
-    assert own.refusal(page, message(bot)) is None
+    assert own.admit(page, message(bot)) == KEY
 
 
 def test_a_failed_look_up_postpones_the_message(pool, bot, clock):
     page = Asked()
     page.broken = True
-    assert isinstance(guard(pool, clock).refusal(page, message(bot)), Unavailable)
+    assert isinstance(guard(pool, clock).admit(page, message(bot)), Unavailable)
 
 
 def test_a_number_in_warm_up_is_held_to_its_limits(pool, connection, bot, clock):
     execute(connection, "INSERT INTO wa_limit (bot_id, per_day, new_chats_per_day) VALUES (%s, 3, 1)", (bot,))
     page, own = Asked(), guard(pool, clock)
-    assert own.refusal(page, message(bot)) is None
-    stranger = own.refusal(page, message(bot, "60111111111"))
+    assert own.admit(page, message(bot)) == KEY
+    stranger = own.admit(page, message(bot, "60111111111"))
     assert (stranger.code, stranger.scope) == ("warming_up", Scope.CHAT)
     execute(connection, "INSERT INTO chat (bot_id, chat_id) VALUES (%s, %s)", (bot, CHAT))
-    assert [own.refusal(page, message(bot)) for _ in range(2)] == [None, None]
-    full = own.refusal(page, message(bot))
+    assert [own.admit(page, message(bot)) for _ in range(2)] == [KEY, KEY]
+    full = own.admit(page, message(bot))
     assert (full.code, full.scope) == ("warming_up", Scope.BOT)
     assert 0 < full.after <= 86400
-    assert own.refusal(page, message(bot, kind="reaction")) is None
     counted = "SELECT sum(messages), sum(new_chats) FROM wa_sent WHERE bot_id = %s"
     assert execute(connection, counted, (bot,)) == [(3, 1)]
 
@@ -132,8 +138,29 @@ def test_a_number_in_warm_up_is_held_to_its_limits(pool, connection, bot, clock)
 def test_messages_are_counted_without_limits_too(pool, connection, bot, clock):
     own = guard(pool, clock)
     for _ in range(3):
-        assert own.refusal(Asked(), message(bot)) is None
+        assert own.admit(Asked(), message(bot)) == KEY
     assert execute(connection, "SELECT sum(messages) FROM wa_sent") == [(3,)]
+
+
+def test_an_admitted_message_has_its_key_in_the_outbox(pool, connection, bot, clock):
+    accept(connection, Entry(message(bot).message_id, "wwebjs", bot, "0128", 0, CHAT, "text", {"message": "x"}))
+    (claimed,) = Outbox("wwebjs", "host/session/1", 1e6, 60, bot_id=bot).claim(connection, 1)
+    assert guard(pool, clock).admit(Asked(), claimed) == KEY
+    assert execute(connection, "SELECT provider_id FROM outbox") == [(KEY,)]
+    assert execute(connection, "SELECT key_id FROM wa_key") == [("3EB0AA",)]
+
+
+def test_a_message_without_a_key_is_refused(pool, connection, bot, clock):
+    page = Asked()
+    page.keyless = True
+    assert guard(pool, clock).admit(page, message(bot)).code == "chat_not_found"
+    assert execute(connection, "SELECT FROM wa_key") == []
+
+
+def test_a_message_whose_key_cannot_be_stored_is_not_admitted(pool, connection, bot, clock):
+    execute(connection, "ALTER TABLE wa_key ADD CHECK (key_id <> '3EB0AA')")
+    with pytest.raises(DatabaseError):
+        guard(pool, clock).admit(Asked(), message(bot))
 
 
 def test_a_key_is_stored_and_removed(pool, connection, bot, clock):

@@ -37,6 +37,13 @@ def test_marks_outlive_the_process_that_is_killed(tmp_path):
     assert marked(path, "run-1") == {11, 13}
 
 
+def test_nothing_can_be_marked_before_the_run_has_begun(tmp_path):
+    own = Journal(tmp_path / "w.journal", 4)
+    assert not own.usable()
+    own.begin("run-1")
+    assert own.usable()
+
+
 def test_a_journal_of_another_run_says_nothing(tmp_path):
     path = tmp_path / "w.journal"
     assert marked(path, "run-1") is None

@@ -1,6 +1,7 @@
 """The loop of the thread that owns a session's browser, with a stand-in of the browser and a clock that a test sets."""
 
 import queue
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from services.connectors.wwebjs.session.browser_loop import BrowserLoop, Hooks
 from services.connectors.wwebjs.states.state_machine import End, Limits, PageState, State
 from services.database.connection import DatabaseUnavailable
 from tests.unit.wwebjs.test_state_machine import IDLE_QR, MAIN, QR, health
+
+SHOWN_QR = replace(QR, qr="2@code")
 
 
 @pytest.fixture(autouse=True)
@@ -47,8 +50,7 @@ class Browser:
     def call(self, function, *_, deadline=30.0):
         self.calls.append(function)
         if function == "WPP.conn.refreshQR":
-            self.says = QR
-        return "2@code" if function == "__wa.qr" else None
+            self.says = SHOWN_QR
 
     def acknowledge(self, boot, seq):
         self.acknowledged.append((boot, seq))
@@ -183,8 +185,20 @@ def test_an_expired_qr_code_is_refreshed_and_the_new_one_is_shown():
     all_.linked = False
     all_.serve()
     assert "WPP.conn.refreshQR" in all_.browser.calls
-    assert all_.codes[-1] == "2@code"
+    assert set(all_.codes) == {"2@code"}
     assert all_.told == [(State.SCAN_QR_CODE, None)]
+
+
+def test_a_qr_code_is_shown_as_soon_as_the_page_shows_one():
+    all_ = Everything(says=[QR, QR, SHOWN_QR])
+    all_.linked = False
+    all_.serve()
+    assert set(all_.codes) == {"2@code"}
+    assert all_.told == [(State.SCAN_QR_CODE, None)]
+
+
+def test_the_repr_of_a_health_report_hides_the_qr_code():
+    assert "2@code" not in repr(SHOWN_QR)
 
 
 def test_the_profile_is_marked_as_linked_after_a_while():

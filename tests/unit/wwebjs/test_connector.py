@@ -9,7 +9,7 @@ import pytest
 from bisnesctl.settings import Settings
 from services.connector import LocalFile, PageRequest, Preparation, Unsupported
 from services.connectors.wwebjs.translation import errors
-from services.connectors.wwebjs.translation.connector import WwebjsConnector, page_request, under_key
+from services.connectors.wwebjs.translation.connector import WwebjsConnector, page_request
 from services.media.fetch import Fetcher
 from services.media.folder import FolderStore
 from services.message import Bot, Outgoing, Payload, Rejected, Retry, StoredFile
@@ -105,9 +105,9 @@ def test_groups_hidden_numbers_and_every_kind_are_accepted(connector):
 
 def test_a_text_asks_for_no_link_preview_and_leaves_its_chat_unread():
     request = page_request(message(message="https://example.com", quoted_provider_id="q", mentions=[CHAT]))
-    chat, text, options = under_key(request.calls[0], "key").arguments
+    chat, text, options = request.calls[0].arguments
     assert (chat, text) == (f"{CHAT}@c.us", "https://example.com")
-    assert (options["messageId"], options["quotedMsg"], options["mentionedList"]) == ("key", "q", [f"{CHAT}@c.us"])
+    assert (options["quotedMsg"], options["mentionedList"]) == ("q", [f"{CHAT}@c.us"])
     assert options["linkPreview"] is options["markIsRead"] is False
 
 

@@ -55,6 +55,14 @@
     while (loadId === boot && unacknowledged.length && unacknowledged[0].seq <= seq) unacknowledged.shift();
   }
 
+  /** The text of the visible QR code: five fields, which wa-js alone does not have. Null if no code is visible. */
+  function qr() {
+    const element = document.querySelector('[data-testid="link-device-qr-code"][data-ref]')
+      ?? document.querySelector('canvas')?.closest('[data-ref]');
+    const text = element?.getAttribute('data-ref');
+    return text && !text.startsWith('undefined') ? text : null;
+  }
+
   /** The page's report on itself; a value that cannot be read yet is null. */
   function health() {
     const valueOf = (read) => {
@@ -76,15 +84,8 @@
       needs_update: ready ? valueOf(() => conn.needsUpdate()) : null,
       wa_web: ready ? valueOf(() => conn.getBuildConstants().VERSION_STR) ?? valueOf(() => window.Debug.VERSION) : null,
       me: ready ? valueOf(() => plain({ id: conn.getMyUserId() }).id) : null,
+      qr: valueOf(qr),
     };
-  }
-
-  /** The text of the visible QR code: five fields, which wa-js alone does not have. Null if no code is visible. */
-  function qr() {
-    const element = document.querySelector('[data-testid="link-device-qr-code"][data-ref]')
-      ?? document.querySelector('canvas')?.closest('[data-ref]');
-    const text = element?.getAttribute('data-ref');
-    return text && !text.startsWith('undefined') ? text : null;
   }
 
   /** Generates the key of a message that is about to be sent to a chat. */
@@ -211,7 +212,7 @@
 
   const { events = {}, recent, acks } = window.__waMessages ?? {};
   window.__wa = {
-    boot, since, ack, health, qr, newKey, find, sight, recent, acks, run, expectFile, sendFile, blob, failure, takeOver,
+    boot, since, ack, health, newKey, find, sight, recent, acks, run, expectFile, sendFile, blob, failure, takeOver,
     inspect,
   };
   emit('bridge.loaded', { url: location.href });

@@ -4,7 +4,7 @@ import base64
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -91,6 +91,7 @@ class Health:
     me: str | None  # the linked account, such as `60123456789@c.us`
     wa_js: str | None  # version
     wa_web: str | None  # version
+    qr: str | None = field(default=None, repr=False)  # the text of the visible QR code, which is a credential
 
     @property
     def number(self) -> str | None:

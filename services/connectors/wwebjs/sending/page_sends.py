@@ -19,7 +19,7 @@ from bisnesctl.backoff import Backoff
 from services.connector import LocalFile, PageRequest, Refusal
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, Page, PageLost
 from services.connectors.wwebjs.translation import errors
-from services.connectors.wwebjs.translation.connector import KEYED_KINDS, page_id, under_key
+from services.connectors.wwebjs.translation.connector import KEYED_KINDS
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.message import Outcome, Outgoing, Rejected, Retry, Scope, Sent, Unavailable, Unknown
 
@@ -98,11 +98,15 @@ class SendGuard(Protocol):
     Both methods raise `DatabaseUnavailable` and `DatabaseError`.
     """
 
-    def refusal(self, page: Page, message: Outgoing) -> Refusal | None:
-        """Why a message that was not yet handed over must not leave now; None if it may, which is then counted."""
+    def admit(self, page: Page, message: Outgoing) -> str | Refusal:
+        """The new key under which a message of a keyed kind may leave now, or why it must not.
+
+        If it may, it is counted, and its key is committed before this returns: only then may the page get the message.
+        Raises like `Page.call` too, except for `CallFailed`.
+        """
 
     def reserve(self, message: Outgoing, key: str | None) -> None:
-        """Store the key under which a message is about to be sent; None: it was certainly not sent under any key."""
+        """Store another key of a message that was admitted; None: it was certainly not sent under any key."""
 
 
 class PageSend:
@@ -160,14 +164,8 @@ class PageSend:
             self._file.release()
 
     def _begin(self, page: Page) -> Outcome | None:
-        if refusal := self._guard.refusal(page, self.message):
-            return refusal
-        try:
-            key = page.call("__wa.newKey", page_id(self.message.chat_id))
-        except CallFailed as failed:
-            return errors.classify(failed.code, failed.message)
-        self._guard.reserve(self.message, key)
-        return self._hand_over(page, key)
+        admitted = self._guard.admit(page, self.message)
+        return self._hand_over(page, admitted) if isinstance(admitted, str) else admitted
 
     def _hand_over(self, page: Page, key: str) -> Outcome | None:
         if self.handovers >= MAX_HANDOVERS:
@@ -186,10 +184,12 @@ class PageSend:
         return None
 
     def _send(self, page: Page, key: str) -> Any:
-        call = under_key(self._calls[-1], key)
+        call = self._calls[-1]
+        *arguments, options = call.arguments
+        options = {"messageId": key, **options}
         if self._file is None:
-            return page.call(call.function, *call.arguments, deadline=SEND_TIMEOUT_SECONDS)
-        chat, options = call.arguments
+            return page.call(call.function, *arguments, options, deadline=SEND_TIMEOUT_SECONDS)
+        (chat,) = arguments
         deadline = SEND_TIMEOUT_SECONDS + _size(self._file) * SEND_TIMEOUT_SECONDS_PER_BYTE
         return page.send_file(chat, self._file.path, options, deadline=deadline)
 

@@ -2,7 +2,7 @@
 
 A bot that writes to many numbers that are not on WhatsApp is banned, so a number is looked up before the first message
 to it. During warm-up a bot may send a limited number of messages an hour and a day, and to a limited number of new
-chats a day. The guard also stores a message's key in the outbox.
+chats a day. The guard also gives a message its key, and stores that in the outbox.
 """
 
 import time
@@ -13,10 +13,10 @@ from typing import Any
 
 from services.connector import Refusal
 from services.connectors.wwebjs.browser.page import CallFailed, Page
-from services.connectors.wwebjs.translation.connector import KEYED_KINDS, page_id
-from services.database.connection import Database, transaction
+from services.connectors.wwebjs.translation import errors
+from services.connectors.wwebjs.translation.connector import page_id
+from services.database.connection import Database, query, transaction
 from services.message import Outgoing, Rejected, Retry, Scope, Unavailable
-from services.outbox import recovery
 
 #: How long after "not found" a number is looked up again: wa-js returns the same if the look-up itself failed, and
 #: caches its answer for 15 seconds (WA-JS source, `queryWidExists`).
@@ -54,6 +54,13 @@ _COUNT = """
 INSERT INTO wa_sent AS s (bot_id, hour, messages, new_chats) VALUES (%(bot)s, date_trunc('hour', now()), 1, %(new)s)
 ON CONFLICT (bot_id, hour) DO UPDATE SET messages = s.messages + 1, new_chats = s.new_chats + excluded.new_chats"""
 
+_RESERVE = """
+WITH known AS (
+    INSERT INTO wa_key (bot_id, key_id, message_id)
+    SELECT %(bot)s, split_part(%(key)s, '_', 3), %(message)s::uuid WHERE %(key)s IS NOT NULL ON CONFLICT DO NOTHING
+)
+UPDATE outbox SET provider_id = %(key)s WHERE bot_id = %(bot)s AND chat_id = %(chat)s AND id = %(id)s"""
+
 
 class DatabaseSendGuard:
     """The `page_sends.SendGuard` of a session. It belongs to the thread of the browser loop."""
@@ -71,16 +78,22 @@ class DatabaseSendGuard:
         self._registered: dict[tuple[int, str], None] = {}  # chats (bot and chat id) that are on WhatsApp
         self._first_missed: dict[tuple[int, str], float] = {}  # when chats were not found for the first time
 
-    def refusal(self, page: Page, message: Outgoing) -> Refusal | None:
-        """The number must be on WhatsApp, and the bot within its warm-up limits."""
-        if message.kind not in KEYED_KINDS:
-            return None
-        return self._refuse_number(page, message) or self._refuse_warmup(message)
+    def admit(self, page: Page, message: Outgoing) -> str | Refusal:
+        """The number must be on WhatsApp, and the bot within its warm-up limits. The message then gets a new key."""
+        if refusal := self._refuse_number(page, message) or self._refuse_warmup(message):
+            return refusal
+        try:
+            key: str = page.call("__wa.newKey", page_id(message.chat_id))
+        except CallFailed as failed:
+            return errors.classify(failed.code, failed.message)
+        self.reserve(message, key)
+        return key
 
     def reserve(self, message: Outgoing, key: str | None) -> None:
         """Store the key in the outbox, for the next process that claims the message."""
+        values = {"bot": message.bot_id, "chat": message.chat_id, "id": message.id, "message": message.message_id}
         with self._database.connection() as connection:
-            recovery.reserve(connection, message, key)
+            query(connection, _RESERVE, values | {"key": key})
 
     def _refuse_number(self, page: Page, message: Outgoing) -> Refusal | None:
         chat = (message.bot_id, message.chat_id)

@@ -324,7 +324,7 @@ class BrowserLoop:
         return self._health.number if self._health else None
 
     def _show_qr(self) -> None:
-        text = self._call_page("__wa.qr")
+        text = self._health.qr if self._health else None
         if text is None:
             self.machine.look_soon(self.clock() + CHANGING_LOOK_SECONDS)
             return

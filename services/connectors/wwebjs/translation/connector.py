@@ -75,18 +75,12 @@ def page_id(chat_id: str) -> str:
 
 
 def page_request(message: Outgoing, file: LocalFile | None = None) -> PageRequest:
-    """The calls that send a message. Those of a keyed kind end with options, to which `under_key` adds the key.
+    """The calls that send a message. Those of a keyed kind end with options, to which `PageSend` adds the key.
 
     Raises KeyError if the kind is unknown, or if the payload lacks a field that its kind needs.
     """
     kind = "file" if message.kind in FILE_KINDS else message.kind
     return PageRequest(message, _CALLS[kind](message, page_id(message.chat_id), file), file)
-
-
-def under_key(call: PageCall, key: str) -> PageCall:
-    """The call that sends the message under this key."""
-    *arguments, options = call.arguments
-    return PageCall(call.function, (*arguments, {"messageId": key, **options}))
 
 
 def _text(message: Outgoing, chat: str, _: LocalFile | None) -> tuple[PageCall, ...]:
