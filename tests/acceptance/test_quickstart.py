@@ -109,7 +109,7 @@ def test_a_port_in_use_is_named_and_nothing_is_left_running(checkout: Checkout) 
     with socket.create_server(("127.0.0.1", port)):
         refused = checkout.run("scripts/quickstart")
     assert refused.returncode == ExitCode.CONFLICT
-    assert f"port {port} of api is taken" in refused.stderr
+    assert f"port {port} of api is in use" in refused.stderr
     assert checkout.processes() == []
 
 

@@ -60,6 +60,8 @@ class Running:
     """A program in a terminal, and what it has printed."""
 
     def __init__(self, command: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+        # A shell's background jobs, and their children, ignore SIGINT.
+        command = ["env", "--default-signal=INT", *command]
         self._process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, start_new_session=True,
