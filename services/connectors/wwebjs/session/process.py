@@ -38,7 +38,7 @@ from services.runtime import memory
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
-from services.wakeups import SessionWakeup
+from services.wakeups import SessionWakeup, session_queue
 
 #: Connections to PostgreSQL of one session.
 DATABASE_POOL_SIZE = 6
@@ -266,7 +266,7 @@ class SessionProcess:
         if works:
             memory.trim()
             self._catch_up.begin()
-            self._wake_delivery()
+            self._channel.wake(session_queue(self._bot.id))
         else:
             for task in self._tasks:
                 task.paused()
@@ -280,10 +280,6 @@ class SessionProcess:
     def _bound_number(self) -> str | None:
         with self._database.connection() as connection:
             return web_sessions.bound_number(connection, self._bot.id)
-
-    def _wake_delivery(self) -> None:
-        """Returns at once; a delivery that is not ready yet, or paused, claims nothing."""
-        threading.Thread(target=self._channel.delivery.wake, name="delivery", daemon=True).start()
 
     def _wake_inbox(self) -> None:
         self._channel.wake("wwebjs-webhooks")
@@ -300,7 +296,7 @@ class SessionProcess:
         while not self._stopping.is_set():
             if self._wakeup.wait(WAKEUP_WAIT_SECONDS):
                 self._commands.wake()
-                self._wake_delivery()
+                self._channel.wake(session_queue(self._bot.id))
             counters.processed = delivery.counts[Status.SENT]
             counters.errors = delivery.counts[Status.FAILED]
 
