@@ -7,6 +7,7 @@ sessions' browsers.
 """
 
 import threading
+from functools import partial
 from typing import Any
 
 import structlog
@@ -20,7 +21,10 @@ from services.connectors.meta.jobs import of_meta
 from services.connectors.meta.receiver import DIALOG360_PATH, MAX_BODY, PATH, blueprint
 from services.connectors.wwebjs.manager.keeper import create_keeper
 from services.events.sender import EventSender
+from services.message import Status
+from services.outbox.accept import Acceptor
 from services.runtime.background_jobs import BackgroundJobs
+from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
 from services.wakeups import ACTORS, WakeupSender, WakingBroker
 
@@ -46,17 +50,18 @@ class LocalWakeups:
             self._sessions.notify(queue_name)
 
 
-def wire() -> Context:
+def wire(counters: Counters) -> Context:
     """Connect the API to a channel in the same process."""
     process = Process.from_environment("legacy")
     settings, run = process.settings, process.run
     wakeups = LocalWakeups(settings)
-    context = connect(settings, wakeups)
+    context = connect(settings, wakeups, counters)
     channel = Channel(
         settings, context.database, context.accounts, context.connectors["meta"], tuned_for_meta(settings),
         "legacy", run,
     )  # fmt: skip
     wakeups.channel = channel
+    counters.refresh = partial(_count, counters, context.acceptor, channel)
     events = EventSender(context.settings, context.database, "legacy", run)
     jobs = of_meta(context.settings, context.database, context.accounts.sending_bot)
     context.on_close(lambda: _stop(channel, events, jobs))
@@ -68,6 +73,13 @@ def wire() -> Context:
     jobs.start()
     events.start_in_background()
     return context
+
+
+def _count(counters: Counters, acceptor: Acceptor, channel: Channel) -> None:
+    """The response times are those of the API, which counts them itself, and its errors."""
+    counters.processed = acceptor.accepted
+    counters.sent = channel.delivery.counts[Status.SENT]
+    counters.received = channel.inbox.received
 
 
 def _stop(channel: Channel, events: EventSender, jobs: BackgroundJobs) -> None:

@@ -55,6 +55,8 @@ class Process:
     uptime: float = 0.0
     #: Seconds that it lived; 0 if it runs.
     lived: float = 0.0
+    #: Whether this supervisord has started it ever.
+    was_started: bool = True
 
     @property
     def active(self) -> bool:
@@ -146,6 +148,13 @@ class Supervisor:
     def remove_group(self, name: str) -> None:
         """Removes a group whose processes have all stopped."""
         self._call("removeProcessGroup", name, unless=(_BAD_NAME,))
+
+    def refit(self, full_name: str) -> bool:
+        """Gives the stopped `group:name` the configuration that `reread` found, or adds or removes it.
+
+        The other members of its group run on. Returns False if supervisord is of an older release without this call.
+        """
+        return self._call("refit", full_name, namespace="wakeup", unless=(_UNKNOWN_METHOD,)) is not None
 
     def shutdown(self) -> None:
         """Shuts supervisord down; does nothing if it is shutting down."""
@@ -250,6 +259,7 @@ def _process(info: dict[str, Any]) -> Process:
         exit_status=info["exitstatus"],
         uptime=max(info["now"] - info["start"], 0.0) if info["pid"] else 0.0,
         lived=0.0 if info["pid"] else max(info["stop"] - info["start"], 0.0),
+        was_started=bool(info["start"]),
     )
 
 
