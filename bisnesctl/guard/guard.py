@@ -115,7 +115,7 @@ class Guard:
         if event.fields.get("expected") == "0":  # a crash: the exit status is not 0, or a signal ended it
             severity = "error"
             fields["reason"] = exit_reasons.find_reason(self._deployment.settings.log_dir, instance.name, math.inf)
-        if state == "stopped" and instance.name not in self._state.renewing:  # an operator begins anew
+        if state == "stopped" and instance.name not in self._state.renewing:  # an operator did it
             self._state.ends.pop(instance.name, None)
             self._state.histories.pop(instance.name, None)
         self._record(instance, f"process_{state}", severity, serial=event.serial, **fields)
@@ -207,7 +207,7 @@ class Guard:
             self._restart(instance, history)
 
     def _words_of(self, instance: Instance, process: Process) -> str:
-        """What the process said about its end. One that was killed could not say anything."""
+        """The reason that the process logged for its end. One that was killed could not log any."""
         if process.exit_status < 0:
             return ""
         return exit_reasons.find_reason(self._deployment.settings.log_dir, instance.name, process.lived)

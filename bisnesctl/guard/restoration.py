@@ -13,7 +13,7 @@ from bisnesctl.processes.topology import Instance, expand
 def find_missing(deployment: Deployment, processes: Mapping[str, Process]) -> list[Instance]:
     """The missing instances to start now: those of the lowest priority, so that servers come before their clients.
 
-    What was stopped on purpose is not missing. The manager starts the sessions.
+    An instance that was stopped on purpose is not missing. The manager starts the sessions.
     """
     last = deployment.last_start
     if last is None or not last.since:

@@ -25,7 +25,7 @@ _GUNICORN = re.compile(r"\[\d{4}-[^]]*\] \[\d+\] \[\w+\]")
 
 
 def find_reason(log_dir: Path, instance: str, lived: float, ended_at: float | None = None) -> str:
-    """What the process said last before it ended by itself; empty if it said nothing.
+    """The last error that a process reported before it ended by itself; empty if it reported none.
 
     `lived`: seconds from its start to its end. `ended_at`: in seconds since the epoch; None: just now.
     """

@@ -1,6 +1,6 @@
 """Deliberate stops: `run/stops.json` records what an operator stopped, when, and who it was.
 
-What is not in it and does not run is down. A start removes the records of what it starts.
+An instance that is not in it and does not run is down. A start removes the records of the instances that it starts.
 """
 
 import getpass

@@ -65,7 +65,7 @@ class Watchdog(Protocol):
     fault: str | None
 
 
-# Each instance counts from its start. What it counted since its last beat is added to the totals of its process, once
+# Each instance counts from its start. The difference to its last beat is added to the totals of its process, once
 # even if a beat is repeated. The process is what its fresh instances are together; a statement does not see its own
 # changes, hence the union. The row of the totals is locked, so one instance in a minute writes the metrics.
 _MINE = """

@@ -9,6 +9,7 @@ import time
 import psycopg2
 import pytest
 
+from bisnesctl.database import process_health
 from services.api.openapi import Problem
 from services.api.schemas.base import Alive, AllHealth, Metrics
 from services.database.bounded_query import BoundedQuery
@@ -312,6 +313,20 @@ def test_one_process_in_figures(settings):
     assert (found.messagesSent, found.messagesReceived, found.activeConnections) == (4, 3, 2)
     assert unknown.status_code == 404
     assert "meta" in unknown.get_json()["error"]
+
+
+def test_programs_of_the_mode_that_was_left_are_forgotten(settings):
+    for process in ("legacy", "events"):
+        with beating(settings, process, f"{process}-1"):
+            pass
+    with beating(settings, "sandbox", "sandbox"):
+        process_health.forget(settings, {"legacy", "sandbox", "api"})
+    known = rows(settings, "SELECT process_name FROM process_health ORDER BY 1")
+    assert known == [("api",), ("events",), ("meta",), ("sandbox",), ("wwebjs",)]
+
+
+def test_an_unavailable_database_forgets_nothing(away):
+    process_health.forget(away, {"legacy"})
 
 
 # Everything else, while the database is unavailable

@@ -219,6 +219,26 @@ def supervisorctl(deployment: Deployment, *words: str) -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, stdin=subprocess.DEVNULL)
 
 
+def test_health_asks_the_addresses_in_the_settings(running: Deployment) -> None:
+    [nobody] = free_ports(1)
+    change(
+        running,
+        API_HEALTH_ENDPOINT=f"{running.api}/health",
+        META_HEALTH_ENDPOINT=f"http://127.0.0.1:{running.settings.meta_port}/health",
+        WWEBJS_HEALTH_ENDPOINT=f"http://127.0.0.1:{nobody}/health",
+    )
+    found = json.loads(running.run("health", "--json", check=False).stdout)["processes"]
+    asked = {each["name"]: each for each in found if each["name"].endswith("endpoint")}
+    assert {name: each["status"] for name, each in asked.items()} == {
+        "api endpoint": "healthy",
+        "meta endpoint": "healthy",
+        "wwebjs endpoint": "unhealthy",
+    }
+    assert f"127.0.0.1:{nobody}/health: no answer" in asked["wwebjs endpoint"]["reason"]
+    change(running, API_HEALTH_ENDPOINT="localhost:3000")
+    assert running.run("health", check=False).returncode == 3
+
+
 def test_supervisorctl_reads_our_configuration(running: Deployment) -> None:
     shown = supervisorctl(running, "status").stdout
     assert "api:api-0" in shown

@@ -1,4 +1,4 @@
-"""What commands record: deliberate stops, and who typed what."""
+"""The records of commands: deliberate stops, and who typed which command."""
 
 import os
 from pathlib import Path

@@ -15,7 +15,7 @@ def instance(settings: Settings, name: str) -> Instance:
 
 
 def changed(folder: Path, name: str, **variables: str) -> list[str]:
-    """What is named of an instance that started with the default settings and now has these."""
+    """The names for an instance that started with the default settings and now has these."""
     before, now = settings_in(folder), settings_in(folder, **variables)
     started_settings.record(before, name, os.getpid())
     return started_settings.changed(now, instance(now, name), os.getpid())
