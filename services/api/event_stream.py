@@ -9,13 +9,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
 
 import structlog
 
 from services.api import sse
 from services.api.auth import key_digest, principal_of
 from services.api.context import Context
+from services.api.field_names import parameters
 from services.api.sse import StreamRequest
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.events import feed
@@ -76,8 +76,8 @@ class Streams:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
         principal = principal_of(await self._key(digest))
-        query = parse_qs(scope["query_string"].decode("latin-1"), errors="replace")
-        company, events, session, last = (query.get(name, [None])[-1] for name in _PARAMETERS)
+        query = parameters(scope["query_string"], _PARAMETERS)
+        company, events, session, last = (query.get(name) for name in _PARAMETERS)
         request = sse.parse(principal, company, events, session, headers.get(b"last-event-id") or last)
         company_id = request.filter.company_id
         if self._count[company_id] >= MAX_STREAMS:

@@ -66,7 +66,7 @@ class Reply:
 def parse(kind: str, company_id: str, chat_id: str, body: bytes, idempotency_key: str | None, wait: str | None) -> Send:
     """Check a request to send a kind of `request_fields.PLAIN`. Raises `ApiError`, which names the wrong field."""
     chat = request_fields.chat(chat_id, company_id)
-    fields = request_fields.json_object(body)
+    fields = request_fields.body_fields(kind, body)
     payload = request_fields.PLAIN[kind](fields)
     return Send(
         company_id, chat, request_fields.phone_index(fields), kind, payload,

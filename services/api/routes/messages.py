@@ -152,7 +152,7 @@ _CHANGE: dict[str, Any] = {
 )
 def edit_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
     """Change the text of a sent message."""
-    given = request_fields.json_object(request.get_data(), '{"newMessage": "Hello!"}')
+    given = request_fields.body_fields("edit", request.get_data(), '{"newMessage": "Hello!"}')
     content: Payload = {"message": request_fields.required(given, "newMessage", MAX_TEXT)}
     return _change("edit", path, header, given, content)
 
@@ -171,7 +171,7 @@ def edit_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> An
 )
 def delete_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
     """Delete a message."""
-    given = request_fields.json_object(request.get_data() or b"{}", '{"deleteForEveryone": true}')
+    given = request_fields.body_fields("delete", request.get_data() or b"{}", '{"deleteForEveryone": true}')
     content: Payload = {"deleteForEveryone": request_fields.flag(given, "deleteForEveryone", default=True)}
     return _change("delete", path, header, given, content)
 

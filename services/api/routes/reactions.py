@@ -40,7 +40,7 @@ _RESPONSES = {
 )
 def react(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
     """React to a message, or remove the reaction."""
-    given = request_fields.json_object(request.get_data(), '{"reaction": "👍"}')
+    given = request_fields.body_fields("reaction", request.get_data(), '{"reaction": "👍"}')
     emoji = request_fields.reaction(given)
     return _send("reaction", path, header, given, _target(path, given), {"reaction": emoji})
 
@@ -54,7 +54,7 @@ def react(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
 )
 def read(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
     """Mark a received message as read."""
-    given = request_fields.json_object(request.get_data() or b"{}", '{"typing": true}')
+    given = request_fields.body_fields("read", request.get_data() or b"{}", '{"typing": true}')
     typing = request_fields.flag(given, "typing")
     target = _target(path, given)
     if target.from_me:

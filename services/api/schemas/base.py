@@ -39,7 +39,7 @@ PhoneIndex = Annotated[int, Field(ge=0, lt=10**9, json_schema_extra=example(0))]
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(alias_generator=to_camel)
 
 
 class ChatPath(_Shape):
