@@ -46,7 +46,7 @@ def _storable(value: Any, depth: int) -> Any:
 
 
 def check(value: Any, depth: int = 0) -> None:
-    """Raise ValueError, with the reason, unless PostgreSQL stores a value of orjson's unchanged, and `load` keeps it."""
+    """Raise ValueError, with the reason, unless PostgreSQL can store this value of orjson's as it is."""
     if isinstance(value, str) and "\0" in value:
         raise ValueError("contain a NUL character")
     if isinstance(value, float) and not math.isfinite(value):

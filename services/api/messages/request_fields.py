@@ -58,6 +58,7 @@ Fields = dict[str, Any]
 _NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})(?:@c\.us)?", re.ASCII)
 _GROUP_OR_HIDDEN = re.compile(r"[0-9]+(?:-[0-9]+)?@(?:g\.us|lid)", re.ASCII)
 _CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
+_COMPANY = re.compile(rf"[^\x00-\x1f]{{1,{MAX_SHORT}}}")
 _PHONE_INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 #: What Meta refuses in the parameters of a template: "new-line/tab characters or more than 4 consecutive spaces".
@@ -95,6 +96,12 @@ def check_names(kind: str, fields: Fields) -> None:
     """Raise `ApiError` (invalid_request) if there is a field that the kind of send does not have."""
     if not fields.keys() <= NAMES[kind]:
         check_body(fields, NAMES[kind], QUERY)
+
+
+def check_company(company_id: str) -> None:
+    """Raise `ApiError` (invalid_request) for a name that no company can have."""
+    if not _COMPANY.fullmatch(company_id):
+        raise invalid(f"companyId must have 1 to {MAX_SHORT} characters, none of them a control character")
 
 
 class InvalidChatId(ValueError):

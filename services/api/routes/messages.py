@@ -134,7 +134,7 @@ _CHANGE: dict[str, Any] = {
         **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long"),
         **problems("unknown_bot", "unknown_message"),
         **problems("unsupported_by_channel", "ambiguous_message", "not_sent", "not_outgoing", "idempotency_conflict"),
-        **problems("too_large", "send_failed", "database_unavailable"),
+        **problems("message_deleted", "too_large", "send_failed", "database_unavailable"),
     },
 }
 
@@ -189,6 +189,7 @@ def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, co
     send = Send(path.company_id, chat_id, phone_index, kind, payload, key, wait)
     sends.find_bot(context(), send)
     _require_changeable(target, send)
+    lookup.require_not_deleted(context().database, target, path.company_id, key)
     payload["target_provider_id"] = target.sent_id()
     return sends.deliver(context(), g.principal, send).as_answer()
 

@@ -22,7 +22,7 @@ _RESPONSES = {
     **problems("invalid_request", "invalid_json"),
     **problems("unknown_bot", "unknown_message"),
     **problems("ambiguous_message", "not_sent", "not_incoming", "idempotency_conflict", "unsupported_by_channel"),
-    **problems("too_large", "send_failed", "database_unavailable"),
+    **problems("message_deleted", "too_large", "send_failed", "database_unavailable"),
 }
 
 
@@ -41,8 +41,9 @@ _RESPONSES = {
 def react(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
     """React to a message, or remove the reaction."""
     given = request_fields.body_fields("reaction", request.get_data(), '{"reaction": "👍"}')
-    emoji = request_fields.reaction(given)
-    return _send("reaction", path, header, given, _target(path, given), {"reaction": emoji})
+    emoji, target = request_fields.reaction(given), _target(path, given)
+    lookup.require_not_deleted(context().database, target, path.company_id, header.idempotency_key)
+    return _send("reaction", path, header, given, target, {"reaction": emoji})
 
 
 @reactions.post(

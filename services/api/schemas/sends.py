@@ -81,7 +81,9 @@ class AudioMessage(MediaMessage):
     """An audio file to send."""
 
     caption: str | None = Field(
-        None, max_length=MAX_CAPTION, description="No channel sends audio with a caption: any but an empty one gets 409."
+        None,
+        max_length=MAX_CAPTION,
+        description="No channel sends audio with a caption: only an empty one is accepted.",
     )
     audioUrl: str = Field(description=_LINK, json_schema_extra=example("https://example.com/note.ogg"))
     voice: bool = Field(False, description="Send it as a voice message, with its waveform; OGG with Opus only.")

@@ -172,7 +172,8 @@ FIT = ["a", "a    b", "a b    c    d", "\u2028", "\u00a0" * 6, "x" * 1000]
 def test_template_parameters_that_meta_refuses_are_refused_at_once(kind: str, named: bool, text: str) -> None:
     parameter = {"type": "text", "text": text} | ({"parameter_name": "x"} if named else {})
     fields = {"templateName": "x", "language": "en"}
-    more = {"variables": ["a", text]} if kind == "variables" else {"components": [{"type": kind, "parameters": [parameter]}]}
+    components = [{"type": kind, "parameters": [parameter]}]
+    more = {"variables": ["a", text]} if kind == "variables" else {"components": components}
     with pytest.raises(ApiError, match="line breaks, tabs or more than four spaces in a row") as raised:
         request_fields.template(fields | more)
     assert (raised.value.status, raised.value.code) == (400, "invalid_request")
