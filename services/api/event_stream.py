@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
@@ -30,6 +31,8 @@ PATH = "/api/events"
 MAX_STREAMS = 20
 #: Seconds without an event after which a comment is sent, so that no proxy closes the connection.
 KEEP_ALIVE_SECONDS = 15.0
+#: Seconds after which the key of an idle stream is checked, even if no change of keys is announced.
+KEY_CHECK_SECONDS = 3.0
 #: Seconds before an unavailable database is asked again.
 RETRY_SECONDS = 1.0
 #: Threads that query the database for all streams together.
@@ -69,6 +72,7 @@ class Streams:
         self._listening = False
         self._check: asyncio.Task[None] | None = None
         self._announced = False
+        context.accounts.on_change(lambda: self._from_thread(self._check_keys))
         on_termination(self.end)
 
     async def open(self, scope: Scope) -> Stream:
@@ -131,12 +135,15 @@ class Streams:
         return stream.position > before
 
     async def _wait(self, stream: Stream, send: Sending) -> None:
-        try:
-            await asyncio.wait_for(stream.changed.wait(), KEEP_ALIVE_SECONDS)
-        except TimeoutError:
-            is_behind = stream.sent_position < stream.position
-            await _send(send, sse.KEEP_ALIVE + (sse.position_id(stream.position) if is_behind else b""))
-            stream.sent_position = stream.position
+        end = self._loop.time() + KEEP_ALIVE_SECONDS
+        while (left := end - self._loop.time()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stream.changed.wait(), min(left, KEY_CHECK_SECONDS))
+            if stream.changed.is_set() or not await self._is_allowed(stream):
+                return
+        is_behind = stream.sent_position < stream.position
+        await _send(send, sse.KEEP_ALIVE + (sse.position_id(stream.position) if is_behind else b""))
+        stream.sent_position = stream.position
 
     async def _is_allowed(self, stream: Stream) -> bool:
         """Whether the key is still valid. While the database is unavailable, it counts as valid."""
@@ -169,6 +176,10 @@ class Streams:
     def _remove(self, stream: Stream) -> None:
         self._open.discard(stream)
         self._count[stream.request.filter.company_id] -= 1
+
+    def _check_keys(self) -> None:
+        for stream in self._open:
+            stream.changed.set()  # it checks its key before it goes on
 
     def _check_soon(self) -> None:
         self._announced = True
