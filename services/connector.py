@@ -1,6 +1,6 @@
 """The interface between the outbox and a channel: a connector turns messages into requests, and answers into outcomes.
 
-A connector uses no database. What a channel reports is parsed in its `translation.incoming`.
+A connector uses no database. `translation.incoming` of each channel parses the reports of its provider.
 """
 
 from collections.abc import Callable
