@@ -42,8 +42,8 @@ _NOT_PUBLIC = tuple(
 )
 #: Seconds for which this machine's own addresses are remembered.
 OWN_ADDRESSES_VALID_SECONDS = 30.0
-#: The reason for a refused address. It does not name the address, which would tell the author of the URL what a name in
-#: the operator's network stands for; the log names it.
+#: The reason for a refused address. It does not contain the address: the author of the URL must not learn the address of a
+#: name in the operator's network. The log has it.
 REFUSED_ADDRESS = (
     "the address of its host is not a public address (the operator can open networks with ALLOWED_NETWORKS)"
 )
@@ -273,7 +273,7 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
 
 
 class OwnAddresses:
-    """The addresses of this machine. Its own services trust whoever reaches them there, past every firewall."""
+    """The addresses of this machine. A connection to one of them passes no firewall."""
 
     def __init__(self, read: Callable[[], Iterable[str]]) -> None:
         self._read = read

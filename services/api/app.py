@@ -40,7 +40,7 @@ _PAGE = {"validatorUrl": None, "persistAuthorization": True, "defaultModelsExpan
 
 class _JsonRequest(Request):
     def get_json(self, *_: Any, **__: Any) -> Any:
-        """The body, whatever its Content-Type, read like the bodies of sends. Raises `ApiError` (invalid_json)."""
+        """The body, regardless of its Content-Type, read like the bodies of sends. Raises `ApiError` (invalid_json)."""
         return json_object(self.get_data(), '{"company": "0128"}')
 
 

@@ -1,6 +1,6 @@
 """Fields and parameters that a request has although nobody reads them: it is refused, never half obeyed.
 
-The OpenAPI document says what each route reads. A caller that misspells a field is told the name that is nearest.
+The OpenAPI document says what each route reads. The error for a misspelt field contains the nearest name.
 """
 
 import re
@@ -28,7 +28,7 @@ _EXTENSION = "bisnes.operations"
 
 
 def check_body(names: Iterable[str], known: Collection[str], query: Collection[str] = ()) -> None:
-    """Raise `ApiError` (invalid_request) for a field that is not known. `query`: the parameters of the route's query."""
+    """Raise `ApiError` (invalid_request) for a field that is not known. `query`: the names in the route's query."""
     for name in names:
         if name not in known:
             _refuse(name, known, "a field of this request", "add it to the address, as ?{0}=" if name in query else "")
@@ -86,7 +86,7 @@ class Operation:
 
 
 def of_request(app: Flask, request: Request) -> Operation | None:
-    """What the route of a request reads; None if the document does not have it."""
+    """The names that the route of a request reads; None if the document does not have it."""
     operations: dict[tuple[str, str], Operation] | None = app.extensions.get(_EXTENSION)
     if operations is None:
         operations = app.extensions[_EXTENSION] = _documented(app.api_doc)  # type: ignore[attr-defined]

@@ -96,8 +96,8 @@ def test_routes_without_a_body_take_an_empty_one(client):
     ],
 )
 def test_a_send_that_is_misspelt_names_what_was_meant(server, kind, query, field, advice):
-    body = {"text": {"message": "Hello"}, "image": {"imageUrl": "https://example.com/a.jpg"}}[kind]
-    body = body | ({field: 1} if field else {})
+    content = {"text": {"message": "Hello"}, "image": {"imageUrl": "https://example.com/a.jpg"}}[kind]
+    body = content | ({field: 1} if field else {})
     answer = requests.post(
         f"{server}{BASE}/{kind}/{COMPANY}/{CHAT}{query}", json=body, headers=HEADERS, timeout=HANG_SECONDS
     )

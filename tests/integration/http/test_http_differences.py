@@ -1,6 +1,7 @@
 """The hot path and Flask's routes read a request alike, however it is written."""
 
 import socket
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -181,7 +182,9 @@ def test_the_same_request_has_the_same_answer_on_the_hot_path_and_on_flasks(port
 
 def test_each_oddity_alone_has_the_same_answer_on_the_hot_path_and_on_flasks(port):
     plain = (PATHS[0], b"", [(b"X-Api-Key", KEY.encode())], b"{}", None, TYPES[0])
-    odd = [(path, b"", [(b"X-Api-Key", key.encode())], *plain[3:]) for path in PATHS for key in (KEY, OPERATOR_KEY)]
+    odd: list[Any] = [
+        (path, b"", [(b"X-Api-Key", key.encode())], *plain[3:]) for path in PATHS for key in (KEY, OPERATOR_KEY)
+    ]
     odd += [(PATHS[0], query, *plain[2:]) for query in QUERIES]
     odd += [(*plain[:3], body, coding, plain[5]) for body in BODIES for coding in CODINGS]
     odd += [(*plain[:3], b"{", None, content_type) for content_type in TYPES]

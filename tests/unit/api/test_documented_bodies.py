@@ -148,7 +148,7 @@ def test_the_document_has_the_longest_wait() -> None:
     assert f"'maximum': {MAX_WAIT_SECONDS:g}" in str(SendQuery.model_json_schema())
 
 
-MODELS = {
+MODELS: dict[str, type[BaseModel]] = {
     "text": TextMessage, "template": TemplateMessage, "image": ImageMessage, "video": VideoMessage,
     "audio": AudioMessage, "document": DocumentMessage, "sticker": StickerMessage, "reaction": ReactionRequest,
     "read": ReadRequest, "edit": EditRequest, "delete": DeleteRequest,
