@@ -2,8 +2,8 @@
 
 A worker that slept beyond its lease (a paused machine, SIGSTOP) may wake up after another one has taken over. So a
 message leaves only within the lease of its claim, and a claim that is older is renewed first; the database refuses that
-if the claim has passed to another worker. What is marked may have left, and nobody else sends it. What is unmarked has
-not left, and whoever takes over sends it.
+if the claim has passed to another worker. A marked message may have left, and nobody else sends it. An unmarked one has
+not left, and the worker that takes over sends it.
 """
 
 import math

@@ -211,7 +211,7 @@ def test_a_late_outcome_settles_an_unknown_message_only_if_it_may_have_left_unde
 
 @pytest.mark.parametrize("media", [True, False])
 def test_a_claim_of_an_earlier_version_counts_as_marked(connection, tmp_path, media):
-    """It sets the claim alone, over whatever the columns have that it does not know."""
+    """It sets the claim alone, and leaves the columns that it does not know."""
     bot = add_bot(connection)
     accept(connection, with_file(bot, "x") if media else entry(bot))
     (message,) = outbox("new/meta-worker-1/a").claim(connection, 10)

@@ -13,7 +13,7 @@ from pathlib import Path
 from services.connector import Preparation
 from services.http_client import HttpRequest
 from services.message import Bot, Outgoing
-from tests.support.remote.message_provider import ProviderConnector
+from tests.support.remote.message_provider import ProviderConnector, parse
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 
@@ -24,7 +24,7 @@ class PreparingConnector(ProviderConnector):
         super().__init__(url)
         self._folder = folder
 
-    def request(self, bot: Bot, message: Outgoing) -> HttpRequest | Preparation:
+    def request(self, bot: Bot, message: Outgoing) -> HttpRequest | Preparation:  # type: ignore[override]
         if message.payload["message"].startswith("file") and not (self._folder / "gate").exists():
             return Preparation(self._prepare)
         return super().request(bot, message)
@@ -36,7 +36,7 @@ class PreparingConnector(ProviderConnector):
 
 def main() -> None:
     dsn, folder, url, host = sys.argv[1:]
-    socket.gethostname = lambda: host  # type: ignore[assignment]
+    socket.gethostname = lambda: host
     os.environ["BISNES_HOME"] = folder
     from bisnesctl.settings import load
     from services.channel import Channel, tuned_for_meta
@@ -47,7 +47,7 @@ def main() -> None:
     accounts = AccountCache(database, settings.encryption_key.get_secret_value())
     accounts.start()
     connector = PreparingConnector(url, Path(folder))
-    channel = Channel(settings, database, accounts, connector, tuned_for_meta(settings), "meta-worker-1", "a")
+    channel = Channel(settings, database, accounts, connector, parse, tuned_for_meta(settings), "meta-worker-1", "a")
     channel.start()
     threading.Event().wait(20 * HANG_SECONDS)
 
