@@ -42,8 +42,8 @@ _NOT_PUBLIC = tuple(
 )
 #: Seconds for which this machine's own addresses are remembered.
 OWN_ADDRESSES_VALID_SECONDS = 30.0
-#: The reason for a refused address. It does not contain the address: the author of the URL must not learn the address of a
-#: name in the operator's network. The log has it.
+#: The reason for a refused address. It does not contain the address: the author of the URL must not learn the address
+#: of a name in the operator's network. The log has it.
 REFUSED_ADDRESS = (
     "the address of its host is not a public address (the operator can open networks with ALLOWED_NETWORKS)"
 )

@@ -61,7 +61,7 @@ _CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
 _COMPANY = re.compile(rf"[^\x00-\x1f]{{1,{MAX_SHORT}}}")
 _PHONE_INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
-#: Characters that Meta refuses in the parameters of a template: "new-line/tab characters or more than 4 consecutive spaces".
+#: Refused by Meta in a parameter of a template: "new-line/tab characters or more than 4 consecutive spaces".
 _UNFIT_PARAMETER = re.compile(r"[\n\r\t]| {5}")
 #: The components of a template whose parameters are parts of its text.
 _TEXTUAL_COMPONENTS = ("header", "body")
