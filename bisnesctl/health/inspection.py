@@ -35,7 +35,7 @@ def inspect(
 
 
 def mild_redis(health: Health) -> Health:
-    """Without Redis everything works, a little later: a Redis that does not answer is a warning, regardless of the cause."""
+    """Without Redis everything works a little later, so a Redis that does not answer is a warning, for any cause."""
     if health.status not in (Status.UNHEALTHY, Status.DOWN, Status.FAILING):
         return health
     return _add(Health(Status.DEGRADED, health.reason, health.deaths), "messages still leave, up to a second later")

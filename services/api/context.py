@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from bisnesctl.settings import Settings
-from services.connector import Connector
-from services.connectors.meta.connector import MetaConnector
-from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.database.connection import Database
 from services.media.store import MediaStore, media_store
 from services.outbox.accept import Acceptor
@@ -26,7 +23,6 @@ class Context:
     accounts: AccountCache
     acceptor: Acceptor
     notifier: Notifier
-    connectors: dict[str, Connector]  # by channel
     media: MediaStore
     counters: Counters = field(default_factory=Counters)
     _closing: list[Callable[[], object]] = field(default_factory=list)
@@ -50,13 +46,10 @@ def connect(settings: Settings, notifier: Notifier, counters: Counters | None = 
     `counters`: those that the heartbeat of the process reports.
     """
     process = Process(settings, "api", settings.database_pool_api_max)
-    connectors: dict[str, Connector] = {"meta": MetaConnector(settings), "wwebjs": WwebjsConnector(settings)}
     acceptor = Acceptor(process.database, notifier)
     counters = counters or Counters()
     counters.refresh = partial(_count, counters, acceptor)
-    return Context(
-        settings, process.database, process.accounts, acceptor, notifier, connectors, media_store(settings), counters
-    )
+    return Context(settings, process.database, process.accounts, acceptor, notifier, media_store(settings), counters)
 
 
 def _count(counters: Counters, acceptor: Acceptor) -> None:
