@@ -318,12 +318,12 @@ CREATE TABLE process_instances (
     messages_processed bigint       NOT NULL DEFAULT 0,
     error_count        integer      NOT NULL DEFAULT 0,
     last_error         text,
-    deployment         text,                        -- of the process; two with the same names must not run side by side
     run                text,                        -- one start of the instance: its counts begin at 0
     messages_sent      bigint       NOT NULL DEFAULT 0,
     messages_received  bigint       NOT NULL DEFAULT 0,
     responses          integer      NOT NULL DEFAULT 0,  -- in the last minute
     response_ms        numeric      NOT NULL DEFAULT 0,  -- all of them together
+    deployment         text,                        -- of the process; two with the same names must not run side by side
     PRIMARY KEY (process_name, host, instance)
 );
 

@@ -67,6 +67,8 @@ class Start:
         active = {each.program.name for each in found.active}
         idle = [each for each in wanted if each.program.name not in active]
         preflight.check(self.deployment.settings, idle, self.report, orphans=not running)
+        if self.mode is Mode.MULTIPROCESS and (warning := preflight.missing_wa_js(self.deployment.settings)):
+            self.report(f"[yellow]{warning}[/]")
 
     def _check_sandbox(self) -> None:
         """A running deployment never switches between the sandbox and real providers."""
@@ -92,7 +94,8 @@ class Start:
             apply(self.deployment, wanted, self.report)
             return
         self.report("starting supervisord")
-        environment = {**os.environ, "BISNES_ENV": str(settings.env_file)}
+        own = {name: text for name, text in os.environ.items() if not name.startswith("SUPERVISOR_")}
+        environment = {**own, "BISNES_ENV": str(settings.env_file)}
         self.child = supervisor.launch(self.deployment.config, self.foreground, environment)
         supervisor.wait_until_up(self.deployment.supervisor, self.child)
 
