@@ -96,7 +96,8 @@ def compose(
     """The messages to a number that were posted, and the updates that deliver them. `metadata`: the number's."""
     due, number = now + posted.delay_ms / 1000, metadata["phone_number_id"]
     if posted.value is not None:
-        return ComposedMessages([], [], [_update("", number, posted.value, due, posted.field)])
+        stored = list(_stored_of(posted.value, number, now))
+        return ComposedMessages([], stored, [_update("", number, posted.value, due, posted.field)])
     at = posted.timestamp or now
     messages = [_message(posted, metadata, file, n, at) for n in range(1, posted.count + 1)]
     stored = [_inbound(posted, number, message, at, file) for message in messages]
@@ -132,6 +133,18 @@ def _inbound(
     target = posted.message_id or posted.reply_to or None
     text, media, chat = _readable(posted, message), file.id if file else None, posted.group_id or posted.chat
     return InboundMessage(at, number, chat, message["id"], message["type"], text, target, media, posted.echo)
+
+
+def _stored_of(value: Any, number: str, at: float) -> Iterator[InboundMessage]:
+    """The messages in a value of its own, so that they can be quoted and marked as read."""
+    for name, echo in (("messages", False), ("message_echoes", True)):
+        messages = value.get(name) if isinstance(value, dict) else None
+        for message in messages if isinstance(messages, list) else []:
+            if isinstance(message, dict) and isinstance(message.get("id"), str):
+                chat = message.get("group_id") or message.get("to" if echo else "from") or message.get("from_user_id")
+                text = orjson.dumps(message.get(str(message.get("type")))).decode()
+                kind = str(message.get("type", ""))
+                yield InboundMessage(at, number, str(chat or ""), message["id"], kind, text, echo=echo)
 
 
 def _readable(posted: CustomerMessage, message: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """Webhooks as Meta sends them: signed, batched, and retried until they are answered with 200."""
 
 import random
-import sqlite3
 import threading
 import time
 from collections import defaultdict
@@ -31,7 +30,7 @@ MAX_BATCH = 200
 #: Updates that are due together, up to which each gets a webhook of its own, as Meta mostly does.
 MAX_ALONE = 30
 #: Pause after an error of the database.
-DATABASE_RETRY_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -121,6 +120,7 @@ class WebhookSender:
         self._session.trust_env = False  # the receivers are on this machine, where a proxy does not lead
         self._wakeup = threading.Event()
         self._stopped = False
+        self.error: str | None = None  # why no webhook can be sent
         self._unreachable = set[Destination | None]()
         self._thread = threading.Thread(target=self._run, name="webhook-sender", daemon=True)
 
@@ -143,9 +143,11 @@ class WebhookSender:
             self._wakeup.clear()
             try:
                 self._deliver_due()
-            except sqlite3.Error as error:  # a full disk, for example: the updates stay due
-                log.warning("sandbox.database_failed", reason=str(error), retry_seconds=DATABASE_RETRY_SECONDS)
-                self._wakeup.wait(DATABASE_RETRY_SECONDS)
+                self.error = None
+            except Exception as error:  # a full disk, for example: the updates stay due, and the thread lives on
+                self.error = f"{type(error).__name__}: {error}"
+                log.warning("sandbox.webhooks_stopped", reason=self.error, retry_seconds=RETRY_SECONDS)
+                self._wakeup.wait(RETRY_SECONDS)
 
     def _deliver_due(self) -> None:
         delivery = self._behaviours.delivery
