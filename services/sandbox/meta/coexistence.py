@@ -1,5 +1,5 @@
-"""What a number shares that is also used with the WhatsApp Business app (Cloud API, "Onboarding WhatsApp Business app
-users", webhooks `history` and `smb_app_state_sync`)."""
+"""The chats and contacts that a number shares if it is also used with the WhatsApp Business app (Cloud API, "Onboarding
+WhatsApp Business app users", webhooks `history` and `smb_app_state_sync`)."""
 
 import secrets
 import time

@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What the recipient sees."""
+    """The text and the file that the recipient sees."""
 
     text: str
     attachment: Attachment | None = None  # the header's file
