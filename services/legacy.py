@@ -58,7 +58,7 @@ def wire() -> Context:
     )  # fmt: skip
     wakeups.channel = channel
     events = EventSender(context.settings, context.database, "legacy", run)
-    jobs = of_meta(context.settings, context.database, context.accounts.sending_bot)
+    jobs = of_meta(context.settings, context.database, context.accounts)
     context.on_close(lambda: _stop(channel, events, jobs))
     if settings.enable_wwebjs:
         keeper = create_keeper(settings, context.database, wakeups, context.counters)

@@ -25,7 +25,9 @@ from services.api.auth import (
     Caller,
     Callers,
     Principal,
+    address_of,
     digest_of,
+    find_key,
     key_digest,
     principal_of,
 )
@@ -156,7 +158,8 @@ class AsgiApp:
     async def _accept(self, scope: Scope, receive: Receive) -> Reply:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
-        principal = await self._principal(digest)
+        principal = await self._principal(digest, scope)
+        self._context.quotas.take_request(principal.company_id)
         kind, company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
         principal.require_company(company_id)
         wait = _wait(scope["query_string"]) if scope["query_string"] else None
@@ -174,20 +177,22 @@ class AsgiApp:
         async with self._uploads.turn(principal.company_id, MAX_UPLOADS):
             return await read_small(receive, length, MAX_BODY)
 
-    async def _principal(self, digest: bytes) -> Principal:
-        """The principal of a key. Raises `ApiError` (401), `DatabaseUnavailable`."""
-        accounts = self._context.accounts
-        key = accounts.cached_key(digest)
+    async def _principal(self, digest: bytes, scope: Scope) -> Principal:
+        """The principal of a key. Raises `ApiError` (401, 429), `DatabaseUnavailable`."""
+        key = self._context.accounts.cached_key(digest)
         if key is None:
+            address = address_of(scope)
+            self._context.quotas.check_address(address, digest)  # before it waits for a thread
             threads = self._lookups if self._callers.is_known(digest) else self._stranger_lookups
-            key = await asyncio.get_running_loop().run_in_executor(threads, accounts.key, digest)
+            key = await asyncio.get_running_loop().run_in_executor(threads, find_key, self._context, digest, address)
             self._callers.note(digest, key)
         return principal_of(key)
 
     async def _submit(self, principal: Principal, request: sends.Send) -> Reply:
         context = self._context
         bot = context.accounts.cached_bot(request.company_id, request.phone_index)
-        if bot is not None and "quotedMessageId" not in request.payload:
+        has_room = context.quotas.may_send_unasked(request.company_id, request.idempotency_key is not None)
+        if bot is not None and has_room and "quotedMessageId" not in request.payload:
             future = sends.submit(context, principal, request, bot)
         else:  # the database is asked, which must not block the event loop
             async with self._admission.turn(("lookups", request.company_id), COMPANY_LOOKUP_THREADS):
@@ -237,7 +242,7 @@ class AsgiApp:
         if not caller.has_key:
             digest = digest_of(scope)
             try:
-                await self._principal(digest)
+                await self._principal(digest, scope)
             except DatabaseUnavailable as error:
                 raise database_refusal(error) from None
             caller = self._callers.of(scope, digest)

@@ -121,6 +121,27 @@ def digest_of(scope: Scope) -> bytes:
     return key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
 
 
+def find_key(context: Context, digest: bytes, address: str) -> Key | None:
+    """The key with this digest, which came from a client address; None if it is unknown or was revoked.
+
+    Raises `ApiError` (429) if too many wrong keys came from there, and `DatabaseUnavailable`.
+    """
+    known = context.accounts.cached_key(digest)
+    if known is not None:
+        return known
+    context.quotas.check_address(address, digest)
+    key = context.accounts.key(digest)
+    if key is None:
+        context.quotas.note_wrong_key(address)
+    return key
+
+
+def address_of(scope: Scope) -> str:
+    """The address of the client of an ASGI request."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
 def principal_of(key: Key | None) -> Principal:
     """The principal of a key. Raises `ApiError` (401, invalid_key) if the key is unknown or was revoked."""
     if key is None:
@@ -141,7 +162,7 @@ def resource(name: str, about: str, auth: Auth) -> APIBlueprint:
 
 
 _ALWAYS = ("invalid_request", "internal", *COMMON)
-_WITH_KEY = ("no_key", "invalid_key", "foreign_company", "database_unavailable")
+_WITH_KEY = ("no_key", "invalid_key", "foreign_company", "rate_limited", "too_many_wrong_keys", "database_unavailable")
 
 
 def declare(blueprint: AnyBlueprint, auth: Auth) -> AnyBlueprint:
@@ -170,7 +191,8 @@ def guard(app: Flask, context: Context) -> None:
             return
         headers = request.headers
         digest = key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))
-        g.principal = principal_of(context.accounts.key(digest))
+        g.principal = principal_of(find_key(context, digest, request.remote_addr or ""))
+        context.quotas.take_request(g.principal.company_id)
         if auth is Auth.OPERATOR:
             g.principal.require_operator()
         elif auth is Auth.COMPANY:

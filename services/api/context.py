@@ -4,11 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bisnesctl.settings import Settings
+from services.api.quotas import ApiQuotas
 from services.connector import Connector
 from services.connectors.meta.connector import MetaConnector
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.database.connection import Database
-from services.media.store import MediaStore, media_store
+from services.media.store import CountedStore, counted_store
 from services.outbox.accept import Acceptor
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
@@ -26,7 +27,8 @@ class Context:
     acceptor: Acceptor
     notifier: Notifier
     connectors: dict[str, Connector]  # by channel
-    media: MediaStore
+    media: CountedStore
+    quotas: ApiQuotas
     counters: Counters = field(default_factory=Counters)
     _closing: list[Callable[[], object]] = field(default_factory=list)
 
@@ -39,6 +41,7 @@ class Context:
         for action in self._closing:
             action()
         self.acceptor.close()
+        self.quotas.stop()
         self.accounts.stop()
         self.database.close()
 
@@ -48,7 +51,9 @@ def connect(settings: Settings, notifier: Notifier) -> Context:
     process = Process(settings, "api", settings.database_pool_api_max)
     connectors: dict[str, Connector] = {"meta": MetaConnector(settings), "wwebjs": WwebjsConnector(settings)}
     acceptor = Acceptor(process.database, notifier)
-    return Context(settings, process.database, process.accounts, acceptor, notifier, connectors, media_store(settings))
+    quotas = ApiQuotas(settings, process.database, process.accounts)
+    media = counted_store(settings, process.database, quotas.quotas)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, connectors, media, quotas)
 
 
 def wire() -> Context:

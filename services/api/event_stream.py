@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 import structlog
 
 from services.api import sse
-from services.api.auth import key_digest, principal_of
+from services.api.auth import address_of, find_key, key_digest, principal_of
 from services.api.context import Context
 from services.api.sse import StreamRequest
 from services.database.connection import DatabaseError, DatabaseUnavailable
@@ -75,7 +75,9 @@ class Streams:
         """A stream for the request. Raises `ApiError`, `DatabaseUnavailable`."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
-        principal = principal_of(await self._key(digest))
+        address = address_of(scope)
+        principal = principal_of(await self._key(digest, lambda: find_key(self._context, digest, address)))
+        self._context.quotas.take_request(principal.company_id)
         query = parse_qs(scope["query_string"].decode("latin-1"), errors="replace")
         company, events, session, last = (query.get(name, [None])[-1] for name in _PARAMETERS)
         request = sse.parse(principal, company, events, session, headers.get(b"last-event-id") or last)
@@ -141,15 +143,16 @@ class Streams:
     async def _is_allowed(self, stream: Stream) -> bool:
         """Whether the key is still valid. While the database is unavailable, it counts as valid."""
         try:
-            return await self._key(stream.digest) is not None
+            return await self._key(stream.digest, lambda: self._context.accounts.key(stream.digest)) is not None
         except (DatabaseUnavailable, DatabaseError):
             return True
 
-    async def _key(self, digest: bytes) -> Key | None:
+    async def _key(self, digest: bytes, look_up: Callable[[], Key | None]) -> Key | None:
+        """`look_up` may ask the database."""
         known = self._context.accounts.cached_key(digest)
         if known is not None:
             return known
-        return await self._loop.run_in_executor(self._threads, self._context.accounts.key, digest)
+        return await self._loop.run_in_executor(self._threads, look_up)
 
     async def _begin(self, stream: Stream) -> Stream:
         if not self._listening:

@@ -77,15 +77,13 @@ def parse(kind: str, company_id: str, chat_id: str, body: bytes, idempotency_key
 def submit(context: Context, principal: Principal, send: Send, bot: Bot | None = None) -> Future[Accepted]:
     """Have the message accepted. `bot`: the bot that sends it, if it is known; without it, it is looked up.
 
-    Uses the database only if the bot is not known or the message quotes another one. Raises `ApiError`,
-    `DatabaseUnavailable`; the future may end with `DatabaseUnavailable` or `IdempotencyConflict`.
+    Uses the database only if the bot is not known, the message quotes another one, or a quota is used up. Raises
+    `ApiError`, `DatabaseUnavailable`; the future may end with `DatabaseUnavailable` or `IdempotencyConflict`.
     """
     principal.require_company(send.company_id)
-    if "quotedMessageId" in send.payload:
-        with context.database.connection() as connection:
-            quoted = lookup.find(connection, send.company_id, send.payload["quotedMessageId"], send.phone_index)
-        send.payload["quoted_provider_id"] = quoted.sent_id()
+    resolve_quote(context, send)
     bot = find_bot(context, send, bot)
+    context.quotas.take_message(send.company_id, send.idempotency_key)
     entry = Entry(
         str(uuid7()), bot.process_name, bot.id, send.company_id, send.phone_index, send.chat_id, send.kind,
         send.payload, send.idempotency_key, digest(send) if send.idempotency_key else None,
@@ -93,12 +91,38 @@ def submit(context: Context, principal: Principal, send: Send, bot: Bot | None =
     return context.acceptor.accept(entry)
 
 
+def resolve_quote(context: Context, send: Send) -> None:
+    """Find the message that this one quotes, unless it is found already. Raises `ApiError`, `DatabaseUnavailable`."""
+    if "quotedMessageId" in send.payload and "quoted_provider_id" not in send.payload:
+        with context.database.connection() as connection:
+            quoted = lookup.find(connection, send.company_id, send.payload["quotedMessageId"], send.phone_index)
+        send.payload["quoted_provider_id"] = quoted.sent_id()
+
+
 def deliver(context: Context, principal: Principal, send: Send) -> Reply:
-    """Have the message accepted and answer once it is durable. Raises `ApiError`."""
+    """Have the message accepted and answer once it is durable. Its file is removed if no message needs it.
+
+    Raises `ApiError`.
+    """
     try:
-        return accepted(submit(context, principal, send).result(), send)
-    except (DatabaseUnavailable, IdempotencyConflict) as error:
+        found = submit(context, principal, send).result()
+    except DatabaseUnavailable as error:
+        raise refusal(error) from error  # the message may be stored after all, so its file stays
+    except IdempotencyConflict as error:
+        _release_file(context, send)
         raise refusal(error) from error
+    except ApiError:
+        _release_file(context, send)
+        raise
+    if found.repeated:
+        _release_file(context, send)
+    return accepted(found, send)
+
+
+def _release_file(context: Context, send: Send) -> None:
+    key = send.payload.get("media", {}).get("key")
+    if key:
+        context.media.release(key)
 
 
 def find_bot(context: Context, send: Send, bot: Bot | None = None) -> Bot:
