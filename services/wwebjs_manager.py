@@ -47,7 +47,7 @@ def connect(settings: Settings, notifier: Notifier) -> Context:
     acceptor = Acceptor(process.database, notifier)
     quotas = ApiQuotas(settings, process.database, process.accounts)
     media = counted_store(settings, process.database, quotas.quotas)
-    return Context(settings, process.database, process.accounts, acceptor, notifier, {}, media, quotas)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, media, quotas)
 
 
 def create_service() -> Service:

@@ -4,9 +4,12 @@ A resource declares its auth when it is made (`resource`, or `declare` for a blu
 a resource that declares none is refused, so that nothing is open by oversight.
 """
 
+import asyncio
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TypeVar
 
 from flask import Flask, current_app, g, request
@@ -14,7 +17,9 @@ from flask.sansio.blueprints import Blueprint
 from flask_openapi3 import APIBlueprint, Tag
 
 from services.api.context import Context
+from services.api.field_names import check_request
 from services.api.openapi import COMMON, SECURITY, problems
+from services.api.quotas import ApiQuotas
 from services.http_server.asgi import Scope
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
@@ -36,6 +41,10 @@ COMPANY_WAITS = 100
 OPERATOR_WAITS = 400
 #: The same for all requests without a known key.
 STRANGER_WAITS = 50
+#: Threads that look up known keys for the event loop.
+KEY_LOOKUP_THREADS = 4
+#: Threads that look up unknown keys.
+STRANGER_KEY_LOOKUP_THREADS = 2
 #: Callers that are remembered by the digest of their key.
 MAX_CALLERS = 10_000
 
@@ -121,18 +130,18 @@ def digest_of(scope: Scope) -> bytes:
     return key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
 
 
-def find_key(context: Context, digest: bytes, address: str) -> Key | None:
+def find_key(accounts: AccountCache, quotas: ApiQuotas, digest: bytes, address: str) -> Key | None:
     """The key with this digest, which came from a client address; None if it is unknown or was revoked.
 
     Raises `ApiError` (429) if too many wrong keys came from there, and `DatabaseUnavailable`.
     """
-    known = context.accounts.cached_key(digest)
+    known = accounts.cached_key(digest)
     if known is not None:
         return known
-    context.quotas.check_address(address, digest)
-    key = context.accounts.key(digest)
+    quotas.check_address(address, digest)
+    key = accounts.key(digest)
     if key is None:
-        context.quotas.note_wrong_key(address)
+        quotas.note_wrong_key(address)
     return key
 
 
@@ -177,7 +186,11 @@ def declared(blueprint: Blueprint | None) -> Auth | None:
 
 
 def guard(app: Flask, context: Context) -> None:
-    """Serve the application's requests with `context`, each once it has met the demand of its resource."""
+    """Serve the application's requests with `context`, each once it has met the demand of its resource.
+
+    Requests to resources with a key have only parameters that their routes read; health takes any, since probes and
+    caches add their own.
+    """
     app.extensions[_EXTENSION] = context
 
     @app.before_request
@@ -191,12 +204,13 @@ def guard(app: Flask, context: Context) -> None:
             return
         headers = request.headers
         digest = key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))
-        g.principal = principal_of(find_key(context, digest, request.remote_addr or ""))
+        g.principal = principal_of(find_key(context.accounts, context.quotas, digest, request.remote_addr or ""))
         context.quotas.take_request(g.principal.company_id)
         if auth is Auth.OPERATOR:
             g.principal.require_operator()
         elif auth is Auth.COMPANY:
             g.principal.require_company((request.view_args or {})["companyId"])
+        check_request(app, request)
 
 
 def context() -> Context:
@@ -225,13 +239,39 @@ OPEN = Caller("open", OPEN_THREADS)
 
 
 class Callers:
-    """Maps the digests of keys to callers, also while the account cache must look the keys up again."""
+    """Identifies callers on the event loop, and remembers them while their keys must be looked up again."""
 
-    def __init__(self, accounts: AccountCache, open_paths: tuple[str, ...] = ()) -> None:
+    def __init__(self, accounts: AccountCache, quotas: ApiQuotas, open_paths: tuple[str, ...] = ()) -> None:
         """`open_paths`: the beginnings of the addresses that need no key."""
-        self._accounts = accounts
+        self._accounts, self._quotas = accounts, quotas
         self._open_paths = open_paths
         self._known: dict[bytes, Caller] = {}
+        self._lookups = ThreadPoolExecutor(KEY_LOOKUP_THREADS, "keys")
+        self._stranger_lookups = ThreadPoolExecutor(STRANGER_KEY_LOOKUP_THREADS, "strangers")
+
+    async def identify(self, scope: Scope, company_id: str | None = None) -> tuple[Principal, Caller]:
+        """The principal and the caller of a request with a key. `company_id`: the company in its address.
+
+        Raises `ApiError` (401; 403 if the key is not for that company; 429 after too many wrong ones),
+        `DatabaseUnavailable`.
+        """
+        digest = digest_of(scope)
+        key = self._accounts.cached_key(digest)
+        if key is None:
+            address = address_of(scope)
+            self._quotas.check_address(address, digest)  # before it waits for a thread
+            threads = self._lookups if digest in self._known else self._stranger_lookups
+            look_up = partial(find_key, self._accounts, self._quotas, digest, address)
+            key = await asyncio.get_running_loop().run_in_executor(threads, look_up)
+        caller, principal = self.note(digest, key), principal_of(key)
+        if company_id is not None:
+            principal.require_company(company_id)
+        return principal, caller
+
+    def close(self) -> None:
+        """Look up nothing more."""
+        for threads in (self._lookups, self._stranger_lookups):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def of(self, scope: Scope, digest: bytes | None) -> Caller:
         """The caller of a request. `digest`: its key's; None if it has no key."""
@@ -260,7 +300,3 @@ class Callers:
                 caller = Caller(f"company:{key.company_id}", COMPANY_THREADS, COMPANY_WAITS)
             self._known[digest] = caller
         return caller
-
-    def is_known(self, digest: bytes) -> bool:
-        """Whether the key was valid at its last look-up."""
-        return digest in self._known

@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 
 from bisnesctl.settings import Settings
 from services.api.quotas import ApiQuotas
-from services.connector import Connector
-from services.connectors.meta.connector import MetaConnector
-from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.database.connection import Database
 from services.media.store import CountedStore, counted_store
 from services.outbox.accept import Acceptor
@@ -26,7 +23,6 @@ class Context:
     accounts: AccountCache
     acceptor: Acceptor
     notifier: Notifier
-    connectors: dict[str, Connector]  # by channel
     media: CountedStore
     quotas: ApiQuotas
     counters: Counters = field(default_factory=Counters)
@@ -49,11 +45,10 @@ class Context:
 def connect(settings: Settings, notifier: Notifier) -> Context:
     """A context on the database of the settings; it connects with the first request."""
     process = Process(settings, "api", settings.database_pool_api_max)
-    connectors: dict[str, Connector] = {"meta": MetaConnector(settings), "wwebjs": WwebjsConnector(settings)}
     acceptor = Acceptor(process.database, notifier)
     quotas = ApiQuotas(settings, process.database, process.accounts)
     media = counted_store(settings, process.database, quotas.quotas)
-    return Context(settings, process.database, process.accounts, acceptor, notifier, connectors, media, quotas)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, media, quotas)
 
 
 def wire() -> Context:

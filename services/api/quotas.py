@@ -56,31 +56,32 @@ class ApiQuotas:
             message = f"company {company} may make {limit} {what}"
             raise ApiError(ErrorCode.RATE_LIMITED, message, retry_after(math.ceil(seconds)))
 
-    def may_send_unasked(self, company: str, has_key: bool) -> bool:
-        """Whether `take_message` accepts a message without a query."""
+    def has_room(self, company: str, has_key: bool) -> bool:
+        """Whether a message is within the quotas. `has_key`: whether it has an idempotency key."""
         return self.quotas.has_room(company, Quota.WAITING_MESSAGES) and not (
             has_key and not self.quotas.has_room(company, Quota.IDEMPOTENCY_KEYS)
         )
 
-    def take_message(self, company: str, idempotency_key: str | None) -> None:
-        """Count a message that is about to be accepted. A repeated request is not refused: its message was counted.
+    def check_message(self, company: str, idempotency_key: str | None) -> None:
+        """Check the quotas of a message. A repeated request is not refused: its message was counted.
 
         Asks the database only if a quota is used up. Raises `ApiError` (429), `DatabaseUnavailable`.
         """
-        found = self.quotas
-        if not self.may_send_unasked(company, idempotency_key is not None) and not self._is_repeated(
-            company, idempotency_key
-        ):
-            if not found.has_room(company, Quota.WAITING_MESSAGES):
-                limit = found.limit(company, Quota.WAITING_MESSAGES)
-                message = f"company {company} may have {limit} waiting messages; send more when some have left"
-                raise ApiError(ErrorCode.BACKLOG_FULL, message, retry_after(RETRY_SOON_SECONDS))
-            limit = found.limit(company, Quota.IDEMPOTENCY_KEYS)
-            message = f"company {company} may have {limit} idempotency keys, which are remembered for 7 days"
-            raise ApiError(ErrorCode.TOO_MANY_IDEMPOTENCY_KEYS, message, retry_after(RETRY_LATER_SECONDS))
-        found.add(company, Quota.WAITING_MESSAGES)
-        if idempotency_key is not None:
-            found.add(company, Quota.IDEMPOTENCY_KEYS)
+        if self.has_room(company, idempotency_key is not None) or self._is_repeated(company, idempotency_key):
+            return
+        if not self.quotas.has_room(company, Quota.WAITING_MESSAGES):
+            limit = self.quotas.limit(company, Quota.WAITING_MESSAGES)
+            message = f"company {company} may have {limit} waiting messages; send more when some have left"
+            raise ApiError(ErrorCode.BACKLOG_FULL, message, retry_after(RETRY_SOON_SECONDS))
+        limit = self.quotas.limit(company, Quota.IDEMPOTENCY_KEYS)
+        message = f"company {company} may have {limit} idempotency keys, which are remembered for 7 days"
+        raise ApiError(ErrorCode.TOO_MANY_IDEMPOTENCY_KEYS, message, retry_after(RETRY_LATER_SECONDS))
+
+    def count_message(self, company: str, has_key: bool) -> None:
+        """Count a message that is about to be accepted."""
+        self.quotas.add(company, Quota.WAITING_MESSAGES)
+        if has_key:
+            self.quotas.add(company, Quota.IDEMPOTENCY_KEYS)
 
     def _is_repeated(self, company: str, idempotency_key: str | None) -> bool:
         if idempotency_key is None:

@@ -114,12 +114,17 @@ class AccountCache:
         self._keys: _Cache[bytes, Key] = _Cache()
         self._unknown: dict[bytes, float] = {}  # digests of unknown keys, and until when they are remembered
         self._valid: frozenset[bytes] = frozenset()  # the digests of all valid keys, as far as changes are heard of
-        self._observers: list[Callable[[Connection], None]] = []
+        self._readers: list[Callable[[Connection], None]] = []
         self._bots: _Cache[tuple[str, int], Bot] = _Cache()
         self._bots_by_id: _Cache[int, Bot] = _Cache()
         self._tokens: dict[str, Secret] = {}  # decrypted, by the encrypted token
         self._heard = -math.inf  # when the connection that listens for changes last answered
         self._stopped = threading.Event()
+        self._on_change: list[Callable[[], object]] = []
+
+    def on_change(self, action: Callable[[], object]) -> None:
+        """Run this, on any thread, after keys or bots may have changed."""
+        self._on_change.append(action)
 
     def key(self, digest: bytes) -> Key | None:
         """The API key with this SHA-256, or None if there is none or it was revoked. Raises `DatabaseUnavailable`."""
@@ -140,9 +145,9 @@ class AccountCache:
     def _is_unknown(self, digest: bytes) -> bool:
         return self._is_current() and self._unknown.get(digest, 0.0) > time.monotonic()
 
-    def on_change(self, observer: Callable[[Connection], None]) -> None:
-        """Call `observer` when keys, bots or quotas may have changed, and as soon as changes are heard of."""
-        self._observers.append(observer)
+    def read_with(self, reader: Callable[[Connection], None]) -> None:
+        """Have `reader` read what it remembers as soon as changes are heard of, and after each change."""
+        self._readers.append(reader)
 
     def cached_key(self, digest: bytes) -> Key | None:
         """The key, if it is known without asking the database."""
@@ -196,7 +201,7 @@ class AccountCache:
                 for changed in announcements(self._database, (CHANNEL,), self._stopped):
                     if changed:
                         self._clear()
-                        self._tell_observers()
+                        self._read_all()
                     self._heard = time.monotonic()
             except (DatabaseUnavailable, DatabaseError) as error:
                 log.warning("account_cache.disabled", reason=str(error).strip())
@@ -204,13 +209,15 @@ class AccountCache:
             self._clear()
             self._stopped.wait(LISTEN_RETRY_SECONDS)
 
-    def _tell_observers(self) -> None:
+    def _read_all(self) -> None:
         with self._database.connection() as connection:
             self._valid = frozenset(bytes(row[0]) for row in query(connection, _VALID))
-            for each in self._observers:
+            for each in self._readers:
                 each(connection)
 
     def _clear(self) -> None:
         self._unknown = {}
         for cache in (self._keys, self._bots, self._bots_by_id):
             cache.clear()
+        for action in self._on_change:
+            action()

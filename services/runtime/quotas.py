@@ -53,7 +53,7 @@ class Quotas:
             for quota in measured
         }
         self._stopped = threading.Event()
-        accounts.on_change(self._read_limits)
+        accounts.read_with(self._read_limits)
         if measured:
             threading.Thread(target=self._measure_until_stopped, name="quotas", daemon=True).start()
 

@@ -70,8 +70,9 @@ def test_a_wrong_quota_is_refused_and_nothing_is_changed(tool, settings, word):
     assert run(settings.database_dsn, "SELECT * FROM company_quota") == []
 
 
-def test_a_wrong_default_names_the_setting(tool, environment, settings):
-    environment(DATABASE_URL=settings.database_dsn, QUOTA_MEDIA_MB="lots")
+def test_a_wrong_default_names_the_setting(tool, environment, settings, monkeypatch):
+    environment(DATABASE_URL=settings.database_dsn)
+    monkeypatch.setenv("QUOTA_MEDIA_MB", "lots")
     assert "QUOTA_MEDIA_MB" in tool("quotas", "list", code=3).err
 
 
