@@ -51,7 +51,7 @@ def set_quotas(
 ) -> None:
     """Change quotas of one company. Running processes apply them at once.
 
-    What a company uses already stays, even if it is more than the new limit.
+    The numbers, files and messages of a company stay, even if they are more than the new limit.
     """
     from bisnesctl.database import postgres
     from bisnesctl.database import quotas as store

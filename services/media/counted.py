@@ -1,8 +1,8 @@
 """A media store whose files count against the quotas of their companies, and which removes those of refused requests.
 
 Each file has a row in `media_file` with the number of its uses: the same file of the same company has the same key. The
-row is committed before the file is stored. A file is deleted while its row is locked, so whoever stores the same file
-meanwhile stores it afterwards.
+row is committed before the file is stored. A file is deleted while its row is locked, so a process that
+stores the same file meanwhile stores it afterwards.
 """
 
 from collections.abc import Callable

@@ -39,7 +39,7 @@ def media_store(settings: Settings) -> MediaStore:
 
 
 def counted_store(settings: Settings, database: Database, quotas: Quotas) -> CountedStore:
-    """The same store for whoever stores files: they count against the quotas. Raises like `media_store`."""
+    """The same store for processes that store files: these count against the quotas. Raises like `media_store`."""
     return CountedStore(media_store(settings), database, quotas)
 
 

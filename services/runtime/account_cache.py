@@ -113,7 +113,7 @@ class AccountCache:
         self._database, self._encryption_keys = database, encryption_keys
         self._keys: _Cache[bytes, Key] = _Cache()
         self._unknown: dict[bytes, float] = {}  # digests of unknown keys, and until when they are remembered
-        self._valid: frozenset[bytes] = frozenset()  # the digests of all valid keys, as far as changes are heard of
+        self._valid: frozenset[bytes] = frozenset()  # the digests of all valid keys at the last change
         self._readers: list[Callable[[Connection], None]] = []
         self._bots: _Cache[tuple[str, int], Bot] = _Cache()
         self._bots_by_id: _Cache[int, Bot] = _Cache()
@@ -139,14 +139,14 @@ class AccountCache:
         return found
 
     def is_valid(self, digest: bytes) -> bool:
-        """Whether a key was valid when changes were last heard of, without asking the database."""
+        """Whether a key was valid at the last change, without asking the database."""
         return digest in self._valid
 
     def _is_unknown(self, digest: bytes) -> bool:
         return self._is_current() and self._unknown.get(digest, 0.0) > time.monotonic()
 
     def read_with(self, reader: Callable[[Connection], None]) -> None:
-        """Have `reader` read what it remembers as soon as changes are heard of, and after each change."""
+        """Have `reader` read its rows at the start and after each change."""
         self._readers.append(reader)
 
     def cached_key(self, digest: bytes) -> Key | None:

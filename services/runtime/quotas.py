@@ -1,7 +1,7 @@
 """Quotas in one process: the limits of companies, and how much of them is used, without a query of the caller.
 
-The limits are read when they change. What is stored in the database (waiting messages, files, keys) is measured again
-and again by a thread, more often near a limit; between two measurements each process adds what it lets pass itself.
+The limits are read when they change. The use of stored things (waiting messages, keys) is measured by a thread, more
+often near a limit; between two measurements each process adds what it lets pass itself.
 """
 
 import threading

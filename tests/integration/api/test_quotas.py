@@ -124,9 +124,9 @@ def test_a_full_backlog_refuses_messages_until_some_have_left(tool, server, sett
 
     def full():
         answer = text(server)
-        return answer if answer.status_code == 429 else None
+        return [answer] if answer.status_code == 429 else None  # an answer with an error is false
 
-    answer = wait_until(full)
+    (answer,) = wait_until(full)
     assert refusal(answer) == (429, "backlog_full")
     assert answer.headers["Retry-After"]
     assert refusal(upload(server)) == (429, "backlog_full")
@@ -142,9 +142,9 @@ def test_used_up_idempotency_keys_refuse_new_ones_but_repeat_the_old(tool, serve
 
     def used_up():
         answer = text(server, **{"Idempotency-Key": "second"})
-        return answer if answer.status_code == 429 else None
+        return [answer] if answer.status_code == 429 else None  # an answer with an error is false
 
-    assert refusal(wait_until(used_up)) == (429, "too_many_idempotency_keys")
+    assert refusal(*wait_until(used_up)) == (429, "too_many_idempotency_keys")
     again = text(server, **{"Idempotency-Key": "first"})
     assert (again.status_code, again.headers["Idempotency-Replayed"]) == (202, "true")
     assert text(server).status_code == 202, "a message without a key"
@@ -210,9 +210,9 @@ def test_files_beyond_the_quota_are_refused_and_not_kept(tool, server, settings)
 
     def refused():
         answer = upload(server, content=big + str(len(files(settings))).encode())
-        return answer if answer.status_code != 202 else None
+        return [answer] if answer.status_code != 202 else None
 
-    assert refusal(wait_until(refused)) == (413, "media_quota_exceeded")
+    assert refusal(*wait_until(refused)) == (413, "media_quota_exceeded")
     (kept,) = files(settings)
     assert run(settings.database_dsn, "SELECT bytes FROM media_file") == [(kept.stat().st_size,)]
     assert upload(server, content=kept.read_bytes()).status_code == 202, "the same file takes no further space"
