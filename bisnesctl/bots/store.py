@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bisnesctl import encryption
+from bisnesctl.bots import web_sessions
 from bisnesctl.database import quotas
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.database.quotas import Quota
@@ -170,7 +171,7 @@ def save(connection: Connection, bot: NewBot, settings: Settings, ready: bool = 
         if bot.rate is not None:
             query(connection, "UPDATE bot_pace SET rate = NULLIF(%s, 0) WHERE bot_id = %s", (bot.rate, number))
         if kind == "wwebjs":
-            query(connection, "INSERT INTO wa_session (bot_id) VALUES (%s) ON CONFLICT DO NOTHING", (number,))
+            web_sessions.create(connection, number)
         query(connection, "SELECT release_bot(%s)", (number,))
         if not ready and phone_number_id is None:
             query(connection, _UNFINISHED, (number,))

@@ -208,6 +208,11 @@ def unblock(connection: Connection, session: WebSession) -> None:
     query(connection, _UNBLOCK, {"bot": session.bot_id})
 
 
+def create(connection: Connection, bot_id: int) -> None:
+    """Gives a bot that is added here a session, if it has none."""
+    query(connection, "INSERT INTO wa_session (bot_id) VALUES (%s) ON CONFLICT DO NOTHING", (bot_id,))
+
+
 def move(connection: Connection, session: WebSession) -> None:
     """The former server does not run the number any more: the manager starts its session."""
     query(connection, _MOVE, {"bot": session.bot_id})
