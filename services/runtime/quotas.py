@@ -19,12 +19,13 @@ from services.runtime.account_cache import AccountCache
 
 #: Seconds between two looks at what is to be measured.
 TICK_SECONDS = 0.25
-#: Seconds between two measurements if no company is near its limit.
-IDLE_SECONDS = 60.0
-#: The same if one is, for quotas whose statement reads few rows, and for the others.
-TIGHT_SECONDS, TIGHT_TABLE_SECONDS = 1.0, 10.0
-#: The least pause between two measurements, in multiples of the duration of the last one, and its longest.
-PAUSE_FACTOR, MAX_PAUSE_SECONDS = 20.0, 60.0
+#: Seconds between two measurements if a company is near its limit, and if none is.
+TIGHT_SECONDS, IDLE_SECONDS = 1.0, 60.0
+#: The same for quotas whose statement reads a whole table.
+TIGHT_TABLE_SECONDS, IDLE_TABLE_SECONDS = 10.0, 600.0
+#: The least pause between two measurements, in multiples of the duration of the last one; at most in multiples of the
+#: pause near a limit.
+PAUSE_FACTOR, MAX_PAUSE_FACTOR = 20.0, 5.0
 #: The share of its limit from which a company counts as near it.
 TIGHT_SHARE = 0.5
 
@@ -33,7 +34,8 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class _Measurement:
-    pause_seconds: float  # near a limit
+    tight_seconds: float
+    idle_seconds: float
     used: Mapping[str, int] = field(default_factory=dict)  # by company, at the last measurement
     added: dict[str, int] = field(default_factory=dict)  # since then, by this process
     measured_at: float = float("-inf")
@@ -49,7 +51,9 @@ class Quotas:
         self._settings, self._database = settings, database
         self._own: OwnLimits = {}
         self._measurements = {
-            quota: _Measurement(TIGHT_SECONDS if quota is Quota.WAITING_MESSAGES else TIGHT_TABLE_SECONDS)
+            quota: _Measurement(TIGHT_SECONDS, IDLE_SECONDS)
+            if quota is Quota.WAITING_MESSAGES
+            else _Measurement(TIGHT_TABLE_SECONDS, IDLE_TABLE_SECONDS)
             for quota in measured
         }
         self._stopped = threading.Event()
@@ -98,7 +102,7 @@ class Quotas:
 
     def _is_due(self, quota: Quota, found: _Measurement) -> bool:
         now = time.monotonic()
-        pause = found.pause_seconds if found.tight else IDLE_SECONDS
+        pause = found.tight_seconds if found.tight else found.idle_seconds
         return now >= max(found.measured_at + pause, found.earliest) and self._is_limited(quota)
 
     def _is_limited(self, quota: Quota) -> bool:
@@ -116,5 +120,5 @@ class Quotas:
             found.added = before
             log.warning("quotas.not_measured", quota=quota.value, reason=str(error).strip())
         found.measured_at = time.monotonic()
-        seconds = (found.measured_at - began) * PAUSE_FACTOR
-        found.earliest = found.measured_at + min(seconds, MAX_PAUSE_SECONDS, found.pause_seconds * PAUSE_FACTOR / 4)
+        longest = found.tight_seconds * MAX_PAUSE_FACTOR
+        found.earliest = found.measured_at + min((found.measured_at - began) * PAUSE_FACTOR, longest)
