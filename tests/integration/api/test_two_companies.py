@@ -364,4 +364,4 @@ def test_the_same_ids_in_two_companies_stay_apart(world):
     came = "SELECT company_id FROM messages WHERE external_id = 'wamid.in.same' ORDER BY 1"
     assert execute(connection, came) == [(COMPANY,), (OTHER,)]
     path = f"/api/v2/messages/{OTHER}/{CHAT}/wamid.same"
-    assert world.ask("GET", path, OTHER_KEY).json()["id"] == theirs
+    assert world.ask("GET", path, OTHER_KEY).json()["messageId"] == theirs
