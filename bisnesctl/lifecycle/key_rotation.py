@@ -13,7 +13,7 @@ from bisnesctl.bots import credentials, webhook_secrets
 from bisnesctl.database import postgres
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import disk
-from bisnesctl.lifecycle import start
+from bisnesctl.lifecycle.restart import restart
 from bisnesctl.processes.deployment import Condition, Deployment, open_deployment
 from bisnesctl.settings import Settings, load
 
@@ -67,8 +67,9 @@ def _restart_readers(deployment: Deployment, report: Report) -> None:
     """Every running process must know both keys before a row has the new one."""
     if deployment.condition() is not Condition.RUNNING:
         return
-    running = [each for each in deployment.active() if each.program.name in READERS]
-    start.restart(deployment, running, report)
+    running = [each.name for each in deployment.active() if each.program.name in READERS]
+    if running:
+        restart(deployment, running, report)
 
 
 def _write_env(path: Path, values: dict[str, str]) -> None:
