@@ -84,6 +84,7 @@ class Result:
     provider_id: str | None = None
     code: str | None = None
     error: str | None = None
+    recipient: str | None = None  # the chat as the provider calls it
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +128,8 @@ def settle(message: Outgoing, outcome: Outcome | Postponed | None, attempts: Att
     """The one place where an outcome becomes a status; None stands for no attempt at all."""
     result = Result(message.bot_id, message.chat_id, message.id, claim, final=True, status=Status.FAILED)
     match outcome:
-        case Sent(provider_id):
-            return replace(result, status=Status.SENT, provider_id=provider_id)
+        case Sent(provider_id, recipient):
+            return replace(result, status=Status.SENT, provider_id=provider_id, recipient=recipient)
         case Unknown(reason):
             return replace(result, status=Status.UNKNOWN, error=reason)
         case Held(code, reason):

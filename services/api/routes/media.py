@@ -16,6 +16,7 @@ from services.api.messages import lookup
 from services.api.openapi import problems
 from services.api.schemas.base import TargetPath
 from services.database.connection import Connection, as_uuid
+from services.display_names import file_name
 from services.http_server.error_codes import RETRY_FILE_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
 from services.media import kinds
@@ -160,5 +161,4 @@ def _named(filename: str) -> str:
 
 
 def _filename(kept: _Kept) -> str:
-    name = "".join(sign for sign in kept.filename or "" if sign.isprintable() and sign not in "/\\").strip(". ")
-    return name or f"{kept.message_id}.{kinds.extension(kept.mime_type)}"
+    return file_name(kept.filename) or f"{kept.message_id}.{kinds.extension(kept.mime_type)}"
