@@ -17,11 +17,10 @@ MAX_ENDING_CHARACTERS = 16
 # Marks of direction (LRM, RLM, ALM) do not.
 _REORDERING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 _INVISIBLE = {0xFEFF, 0xFFFE, 0xFFFF}
-#: What the characters become that no name may have: blanks for breaks of lines, nothing for the others.
-_CLEANED: dict[int, str | None] = (
-    dict.fromkeys({*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000), *_REORDERING, *_INVISIBLE})
-    | dict.fromkeys((0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x85, 0x2028, 0x2029), " ")
-)
+#: Replacements of the characters that no name may have: blanks for breaks of lines, nothing for the others.
+_CLEANED: dict[int, str | None] = dict.fromkeys(
+    {*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000), *_REORDERING, *_INVISIBLE}
+) | dict.fromkeys((0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x85, 0x2028, 0x2029), " ")
 _SEPARATORS = str.maketrans("/\\", "__")
 _ZERO_WIDTH_JOINER = "\u200d"
 #: Categories of characters without a shape of their own.

@@ -2,7 +2,7 @@
 -- wait for them, a person with several numbers or user ids has one chat, and the latest name of a person is kept.
 
 -- Other ids of a chat. A provider may know a number under another form (Brazil's ninth digit), and a person under a
--- user id: those are valid for good. A person's former phone number is valid until it was given up, since it may become
+-- user id: those are valid permanently. A person's former phone number is valid until it was left, since it may become
 -- another person's.
 CREATE TABLE IF NOT EXISTS chat_alias (
     company_id  varchar(255) NOT NULL,

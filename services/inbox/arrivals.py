@@ -1,4 +1,4 @@
-"""What all arrivals have in common: the bot and the chat to which they belong, as rows for the statements of the inbox."""
+"""The place of an arrival: its bot and its chat, as columns of the rows that the statements of the inbox read."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -84,6 +84,7 @@ def _retold(changed: str) -> str:
     UPDATE contacts c SET last_message = c.last_message || {changed}, updated_at = now()
     FROM latest l JOIN changed USING (id) JOIN messages m USING (id)
     WHERE c.company_id = m.company_id AND c.contact_id = m.contact_id AND {IS_LAST_MESSAGE}
+        AND c.last_message ->> 'type' IS DISTINCT FROM 'revoked'
     RETURNING 1 AS row
 )"""
 
@@ -102,10 +103,14 @@ _EDITS = _about("edit") + f"""changed AS (
     RETURNING m.id
 ), {_retold("jsonb_build_object('body', l.body)")}""" + _EVENTS.format(event=EDIT_EVENT)  # fmt: skip
 
-_REVOCATIONS = _about("delete") + f"""changed AS (
+_REVOCATIONS = (
+    _about("delete")
+    + f"""changed AS (
     UPDATE messages m SET status = 'revoked' FROM latest l WHERE m.id = l.id AND m.status IS DISTINCT FROM 'revoked'
     RETURNING m.id
-), {_retold("jsonb_build_object('body', NULL, 'type', 'revoked')")}""" + _EVENTS.format(event=REVOCATION_EVENT)  # fmt: skip
+), {_retold("jsonb_build_object('body', NULL, 'type', 'revoked')")}"""
+)
+_REVOCATIONS += _EVENTS.format(event=REVOCATION_EVENT)
 
 _STATEMENTS = {
     "reaction": Statement("arrived_reactions", _REACTIONS, rows="json"),
@@ -164,13 +169,17 @@ def record(connection: Connection, arrivals: Sequence[tuple[Place, Change]]) -> 
     return _apply(connection, fresh.values())
 
 
-def apply_waiting(connection: Connection, filter_: Row, arrivals: Sequence[tuple[Place, Arrival]]) -> list[NumberedEvent]:
+def apply_waiting(
+    connection: Connection, filter_: Row, arrivals: Sequence[tuple[Place, Arrival]]
+) -> list[NumberedEvent]:
     """Apply the changes that waited for these messages, and return their events with the numbers of the messages."""
     rows = [
         {"company_id": place.company_id, "provider_id": getattr(arrival, "provider_id", None), "n": place.n}
         for place, arrival in arrivals
     ]
-    return _apply_found(connection, query(connection, _WAITING_FOR_NEW, filter_ | {"rows": orjson.dumps(rows).decode()}))
+    return _apply_found(
+        connection, query(connection, _WAITING_FOR_NEW, filter_ | {"rows": orjson.dumps(rows).decode()})
+    )
 
 
 def apply_overdue(connection: Connection, filter_: Row) -> list[NumberedEvent]:
@@ -183,9 +192,7 @@ def _apply_found(connection: Connection, found: list[tuple[str, str, Row, int, f
     statuses = [row | {"target": target} for kind, target, row, _, _ in found if kind == "status"]
     if statuses:
         query(connection, _STATUSES, {"rows": orjson.dumps(statuses).decode()})
-    changes = [
-        row | {"n": seen, "of": n} for seen, (kind, _, row, n, _) in enumerate(found) if kind != "status"
-    ]
+    changes = [row | {"n": seen, "of": n} for seen, (kind, _, row, n, _) in enumerate(found) if kind != "status"]
     numbers = {row["n"]: row["of"] for row in changes}
     return [(numbers[n], event) for n, event in _apply(connection, changes)]
 

@@ -118,10 +118,8 @@ def _chat_of(connection: Connection, place: Place, peer: Peer, at: float) -> str
 
 
 def _name_chat(connection: Connection, company: str, chat: str, user_id: str | None) -> None:
-    """Let a user id stand for the chat, for good."""
+    """Let a user id stand for the chat, permanently."""
     if user_id:
         values = {"company": company, "alias": user_id, "chat": chat}
         query(connection, _REPOINTED, values)
         query(connection, _ALIAS, values)
-
-

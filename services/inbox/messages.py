@@ -9,7 +9,7 @@ import orjson
 
 from services.database.connection import Connection, Statement, run
 from services.events.payload_sql import CALL_EVENT, RECEIVED_ANY_EVENT, RECEIVED_EVENT
-from services.inbox.arrivals import Arrival, Place, Row, common, input_rows
+from services.inbox.arrivals import Place, Row, common, input_rows
 from services.message import Call, Incoming
 from services.outbox.store import NumberedEvent
 
@@ -166,4 +166,3 @@ def _message(message: Incoming) -> Row:
 
 #: The fields of a plain text; the history has them in columns.
 _PLAIN_TEXT = {"from", "from_user_id", "to", "id", "timestamp", "type", "text"}
-

@@ -156,7 +156,7 @@ class Inbox:
     def __init__(
         self, process: str, parse: Callable[[bytes], list[Update]], media_base: str = "", bot_id: int | None = None
     ) -> None:
-        """`parse` is the connector's. If it raises ValueError, the webhook becomes a dead letter with that reason.
+        """`parse` is the channel's. If it raises ValueError, the webhook becomes a dead letter with that reason.
 
         `media_base`: the beginning of links to our copies of media. `bot_id`: the bot to which it is limited.
         """
@@ -227,10 +227,8 @@ class Inbox:
         events: list[NumberedEvent] = []
         places = self._places(connection, batch)
         reports = list(_reports(batch, places))
-        if refused := [report for report in reports if refused_links.is_refused_link(report)]:
-            resent = refused_links.resend(connection, refused)
-            reports = [report for report in reports if report.update.message_id not in resent]
-        if reports:
+        resent = refused_links.resend(connection, reports)
+        if reports := [report for report in reports if report.update.message_id not in resent]:
             events += store.apply_reports(connection, self._process, self._media_base, reports)
         for kind, group in groupby(_arrivals(batch, places), key=lambda each: type(each[1])):
             events += self._record(connection, kind, list(group))
@@ -300,7 +298,7 @@ def _arrivals(batch: _Updates, places: "_Places") -> Iterator[tuple[Place, Arriv
         if isinstance(update, StatusUpdate):
             name = (bot_id, update.number), update.provider_id
             latest[name] = max(update.status, latest.get(name, update.status), key=_ORDER)
-    numbers: dict[tuple[int, str], str] = {}  # by bot and user id, as this batch tells
+    numbers: dict[tuple[int, str], str] = {}  # by bot and user id, as this batch contains them
     for n, (update, bot_id) in enumerate(batch.updates):
         if isinstance(update, StatusUpdate | Notice):
             continue
@@ -317,7 +315,7 @@ def _arrivals(batch: _Updates, places: "_Places") -> Iterator[tuple[Place, Arriv
 
 
 def _with_number(update: Arrival, place: Place, numbers: dict[tuple[int, str], str]) -> Arrival:
-    """The arrival with the number of its sender, if an earlier one of the batch has told it."""
+    """The arrival with the number of its sender, if an earlier one of the batch contains it."""
     if isinstance(update, Renaming):
         numbers.clear()  # the database knows better from then on
         return update

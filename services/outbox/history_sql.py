@@ -69,7 +69,8 @@ CONTACTS = f"""renamed AS (  -- a message that was sent again because its link w
 ), seen AS (
     UPDATE contacts c SET
         unread_count = CASE WHEN w.kind = 'read' THEN 0 ELSE c.unread_count END,
-        last_message = CASE WHEN w.kind = 'read' OR m.id IS NULL OR NOT ({IS_LAST_MESSAGE}) THEN c.last_message
+        last_message = CASE WHEN w.kind = 'read' OR m.id IS NULL OR NOT ({IS_LAST_MESSAGE})
+                OR c.last_message ->> 'type' = 'revoked' THEN c.last_message
             WHEN w.kind = 'edit' THEN c.last_message || jsonb_build_object('body', w.payload -> 'message')
             ELSE c.last_message || jsonb_build_object('body', NULL, 'type', 'revoked') END
     FROM written w LEFT JOIN messages m ON w.kind <> 'read' AND {_TARGET}

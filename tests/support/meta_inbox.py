@@ -54,9 +54,7 @@ class MetaInbox:
         new = entry(self.bot, chat, "Hi")
         accept(self.connection, new)
         (claimed,) = outbox().claim(self.connection, 1)
-        sent = Result(
-            self.bot, chat, claimed.id, outbox().worker, True, "sent", provider_id=wamid, recipient=recipient
-        )  # type: ignore[arg-type]
+        sent = Result(self.bot, chat, claimed.id, outbox().worker, True, "sent", provider_id=wamid, recipient=recipient)  # type: ignore[arg-type]
         outbox().record(self.connection, [sent])
         return new.message_id
 
@@ -70,9 +68,7 @@ class MetaInbox:
 
     def windows(self) -> list[tuple[Any, ...]]:
         """The chats, and whether they have a window."""
-        return execute(
-            self.connection, "SELECT chat_id, user_id, window_until IS NOT NULL FROM chat ORDER BY chat_id"
-        )
+        return execute(self.connection, "SELECT chat_id, user_id, window_until IS NOT NULL FROM chat ORDER BY chat_id")
 
     def events(self, name: str | None = None) -> list[Any]:
         """The payloads of the customer's events of this name, or (name, payload) of all."""

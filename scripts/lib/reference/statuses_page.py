@@ -72,7 +72,8 @@ Each step from `sent` on, and `failed` and `unknown`, causes an event `message.a
 
 ## Received messages
 
-A received message has the status `received`, or `revoked` once its sender has deleted it for everyone.
+A received message has the status `received`. A received or sent message that was deleted for everyone is `revoked`, \
+and stays so if a later report says that it was read.
 """
 
 

@@ -17,7 +17,7 @@ from psycopg2.extras import RealDictCursor
 from bisnesctl.database.statement_deadline import DeadlineCursor
 from services.database.connection import Connection, as_uuid
 from services.message import Status
-from services.outbox.store import CHANGING_KINDS
+from services.outbox.history_sql import CHANGING_KINDS
 
 Row = dict[str, Any]
 
@@ -60,8 +60,8 @@ _HISTORY_COLUMNS = """
     GREATEST(m.timestamp, m.reaction_timestamp, m.edited_at) AS changed, m.reaction,
     COALESCE(m.edited, false) AS edited, m.media_url, m.media_metadata AS metadata, m.quoted_message AS quoted"""
 
-# The other ids of the chat that is asked for: forms of the number and user ids for good, a former phone number until it
-# was given up. What came after that under such a number is of another person.
+# The other ids of the chat that is asked for: forms of the number and user ids permanently, a former phone number until
+# the person left it. Later messages under such a number are of another person.
 _NAMES = """
 WITH canonical AS (
     SELECT chat_of(%(company)s, %(chat)s) AS id

@@ -3,14 +3,15 @@
 import pytest
 
 from tests.support.meta_inbox import AT, MetaInbox
-from tests.support.meta_payloads import AINA, message, value, webhook
+from tests.support.meta_payloads import AINA, Json, message, value, webhook
 from tests.support.outbox import execute
 
 OWN, GROUP = "60311112222", "Y2FwaV9ncm91cDoxNzA1NTU1MDEzOToxMjAz"
 FILE = {"id": "4490", "mime_type": "audio/ogg; codecs=opus", "sha256": "c2hh"}
 AD = {
     "source_url": "https://fb.me/x", "source_id": "1202", "source_type": "ad", "headline": "Chat", "body": "Sale",
-    "media_type": "image", "image_url": "https://example.com/a.jpg", "ctwa_clid": "Aff-n8", "welcome_message": {"text": "Hi"},
+    "media_type": "image", "image_url": "https://example.com/a.jpg", "ctwa_clid": "Aff-n8",
+    "welcome_message": {"text": "Hi"},
 }  # fmt: skip
 PRODUCT = {"catalog_id": "c1", "product_retailer_id": "SKU-1"}
 MISSING = {"code": 131052, "title": "Media download error", "error_data": {"details": "expired"}}
@@ -23,7 +24,7 @@ def meta(opened):
 
 
 #: A message, the words of its event and what else its event has.
-MESSAGES = {
+MESSAGES: dict[str, tuple[Json, str | None, Json]] = {
     "text": (message("text", HELLO), "Hello", {"content": None, "media": None}),
     "reply": (message("text", HELLO, context={"from": "603", "id": "w"}), "Hello", {"replyTo": {"id": "w"}}),
     "advertisement": (message("text", HELLO, referral=AD), "Hello", {"referral": AD}),
@@ -59,7 +60,7 @@ MESSAGES = {
     ),
     "order": (
         message("order", {"product_items": [{"product_retailer_id": "SKU-1", "quantity": 2}, PRODUCT]}),
-        "2 × SKU-1, 1 × SKU-1", {"content": "order"},
+        "2 x SKU-1, 1 x SKU-1", {"content": "order"},
     ),
     "place": (message("location", {"latitude": 3.1, "longitude": 101.7}), "3.1, 101.7", {"content": "location"}),
     "person without a name": (
@@ -184,7 +185,11 @@ def test_messages_in_a_field_that_we_do_not_know_touch_no_chat(meta):
 
 def test_a_message_of_the_business_phone_is_ours_and_so_are_its_changes(meta):
     echo = {"from": OWN, "to": AINA, "id": "wamid.e", "timestamp": str(AT), "type": "text", "text": HELLO}
-    edit = echo | {"id": "w2", "type": "edit", "edit": {"original_message_id": "wamid.e", "message": {"text": {"body": "Hi"}}}}
+    edit = echo | {
+        "id": "w2",
+        "type": "edit",
+        "edit": {"original_message_id": "wamid.e", "message": {"text": {"body": "Hi"}}},
+    }
     for said in (echo, edit):
         meta.tell(webhook(value(message_echoes=[said], messages=[]), field="smb_message_echoes"))
     assert meta.rows("content, from_me") == [("Hi", True)]
@@ -197,7 +202,9 @@ def test_a_payment_beside_other_reports_is_a_notice_and_no_status(meta):
     payment = {"id": "wamid.ours", "type": "payment", "payment": {"reference_id": "order-2"}}
     sent = {"id": "wamid.ours", "status": "sent", "timestamp": str(AT), "pricing": {"billable": True}}
     deleted = {"id": "wamid.other", "status": "deleted"}
-    meta.tell(webhook(value(statuses=[sent, payment | {"status": "captured"}, payment | {"status": "failed"}, deleted])))
+    meta.tell(
+        webhook(value(statuses=[sent, payment | {"status": "captured"}, payment | {"status": "failed"}, deleted]))
+    )
     assert meta.rows("status") == [("sent",)]
     assert [event["value"]["status"] for event in meta.events("provider.update")] == ["captured", "failed", "deleted"]
     assert ours
@@ -214,12 +221,17 @@ def test_the_price_of_each_report_is_in_an_event(meta):
     meta.report(sent, sent, read, delivered, delivered, {"id": "wamid.ours", "status": "played"})
     found = [(event["status"], event.get("pricing"), event.get("played")) for event in meta.events("message.ack")]
     assert found == [
-        ("sent", None, None), ("sent", billed, None), ("read", None, None), ("read", billed, None), ("read", None, True),
+        ("sent", None, None), ("sent", billed, None), ("read", None, None), ("read", billed, None),
+        ("read", None, True),
     ]  # fmt: skip
     assert meta.events("message.ack")[1]["conversation"] == conversation
     assert meta.events("message.ack")[1]["recipient_id"] == AINA
     ((timeline,),) = execute(meta.connection, "SELECT timeline FROM outbox WHERE message_id = %s", (ours,))
-    assert {step["status"]: step.get("pricing") for step in timeline} == {"sent": billed, "delivered": billed, "read": None}
+    assert {step["status"]: step.get("pricing") for step in timeline} == {
+        "sent": billed,
+        "delivered": billed,
+        "read": None,
+    }
 
 
 def test_all_errors_of_a_failed_message_are_in_its_event(meta):

@@ -1,4 +1,4 @@
-"""The contents of Meta's messages: the words that a person sees, the file, and what a business must know beside them."""
+"""The contents of Meta's messages: the words that a person sees, the file, and details such as the advertisement."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,18 @@ Object = dict[str, Any]
 
 _FILES = ("image", "video", "audio", "document", "sticker")
 #: Kinds whose object has an id that is not a file's.
-_WITHOUT_FILE = ("text", "button", "interactive", "order", "system", "location", "contacts", "reaction", "edit", "revoke")
+_WITHOUT_FILE = (
+    "text",
+    "button",
+    "interactive",
+    "order",
+    "system",
+    "location",
+    "contacts",
+    "reaction",
+    "edit",
+    "revoke",
+)
 #: Old names of voice messages.
 _VOICE = ("voice", "ptt")
 
@@ -117,7 +128,9 @@ def _place(message: Object) -> str | None:
     place = field(message, "location")
     named = ", ".join(filter(None, (text(place, "name"), text(place, "address"))))
     latitude, longitude = field(place, "latitude"), field(place, "longitude")
-    return named or (f"{latitude}, {longitude}" if latitude is not None and longitude is not None else text(place, "url"))
+    return named or (
+        f"{latitude}, {longitude}" if latitude is not None and longitude is not None else text(place, "url")
+    )
 
 
 def _people(message: Object) -> str | None:
@@ -134,10 +147,10 @@ def _card(card: Object) -> str | None:
 
 
 def _order(message: Object) -> str | None:
-    """The text of an order, or its products: `2 × SKU-1, 1 × SKU-2`."""
+    """The text of an order, or its products: `2 x SKU-1, 1 x SKU-2`."""
     items = objects(field(message, "order"), "product_items")
     lines = (
-        f"{field(item, 'quantity') or 1} × {name}" for item in items if (name := name_of(item, "product_retailer_id"))
+        f"{field(item, 'quantity') or 1} x {name}" for item in items if (name := name_of(item, "product_retailer_id"))
     )
     return text(message, "order", "text") or ", ".join(lines) or None
 

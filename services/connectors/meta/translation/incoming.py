@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from services.connectors.meta.translation import contents
-from services.connectors.meta.translation.errors import read_error
+from services.connectors.meta.translation.errors import FILE_REFUSED, read_error
 from services.connectors.untrusted_json import field, load, name_of, objects, seconds, text
 from services.display_names import person_name
 from services.message import (
@@ -98,7 +98,7 @@ def parse(body: bytes) -> list[Update]:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where updates come from: the field of a change, with the number and the account that it names."""
+    """The origin of updates: the field of a change, with the number and the account that it names."""
 
     field: str
     number: str | None
@@ -172,7 +172,7 @@ def _past_messages(thread: Object, contacts: "_Contacts", source: _Source) -> It
         if isinstance(update, Incoming):
             word = (text(message, "history_context", "status") or "").lower()
             yield replace(update, backfill=True, status=_PAST_STATUSES.get(word, Status.SENT))
-        elif update:
+        elif isinstance(update, Reaction | Edit | Revocation):
             yield replace(update, backfill=True)
 
 
@@ -295,7 +295,18 @@ def _report(status: Object, source: _Source) -> Update:
     details |= {"played": True} if word == "played" else {}
     code, reason = _failure(status) if known is Status.FAILED else (None, None)
     recipient = _digits(status.get("recipient_id")) or _user(status.get("recipient_user_id"))
-    return StatusUpdate(provider_id, known, at, message_id, code, reason, details, source.number or "", recipient)
+    return StatusUpdate(
+        provider_id,
+        known,
+        at,
+        message_id,
+        code,
+        reason,
+        details,
+        source.number or "",
+        code == str(FILE_REFUSED),
+        recipient,
+    )
 
 
 def _fits(name: str, value: Any) -> bool:

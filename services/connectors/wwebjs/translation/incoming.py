@@ -182,7 +182,8 @@ def _ack(data: Object) -> int:
 def _report(key: _Key, ack: int, at: float) -> StatusUpdate:
     details = {"played": True} if ack == max(_ACKS) else {}
     side = None if _GROUP.fullmatch(key.chat) else _side(key.chat)
-    return StatusUpdate(key.whole, _ACKS[ack], at, details=details, recipient=side and (side.chat_id or side.user_id))
+    recipient = side.chat_id or side.user_id if side else None
+    return StatusUpdate(key.whole, _ACKS[ack], at, details=details, recipient=recipient)
 
 
 def _acks(data: Object, at: float) -> list[Update]:
