@@ -69,24 +69,27 @@ WITH canonical AS (
     SELECT id, COALESCE((
         SELECT max(valid_until) FROM chat_alias a
         WHERE a.company_id = %(company)s AND a.alias = c.id AND a.valid_until < 'infinity'
-    ), '-infinity') AS since, 'infinity'::timestamptz AS until FROM canonical c
+    ), '-infinity'::timestamptz) AS since, 'infinity'::timestamptz AS until FROM canonical c
     UNION ALL
-    SELECT a.alias, '-infinity', a.valid_until FROM canonical c
+    SELECT a.alias, '-infinity'::timestamptz, a.valid_until FROM canonical c
     JOIN chat_alias a ON a.company_id = %(company)s AND a.chat_id = c.id
 )"""
 
+# As a plain range, the planner would expect few rows and sort the whole chat.
+_DURING = "CASE WHEN isfinite(n.since) OR isfinite(n.until) THEN {0} > n.since AND {0} <= n.until ELSE true END"
+
 # Two chats of different kinds may have the same digits.
-_NAMED = """m.company_id = %(company)s AND m.contact_id = %(company)s || '-' || split_part(n.id, '@', 1)
+_NAMED = f"""m.company_id = %(company)s AND m.contact_id = %(company)s || '-' || split_part(n.id, '@', 1)
     AND COALESCE(split_part(m.chat_id, '@', 2), '') = ANY (CASE split_part(n.id, '@', 2)
         WHEN '' THEN ARRAY['', 'c.us', 's.whatsapp.net'] ELSE ARRAY[split_part(n.id, '@', 2)] END)
-    AND m.timestamp > n.since AND m.timestamp <= n.until"""
+    AND {_DURING.format("m.timestamp")}"""
 
 # Each bot's page is read from the primary key, so the length of the chat does not matter.
 _OUTBOX_PAGE = f"""{_NAMES}
 SELECT {_OUTBOX_COLUMNS} FROM names n CROSS JOIN phone_configs p CROSS JOIN LATERAL (
     SELECT * FROM outbox
     WHERE bot_id = p.id AND chat_id = n.id AND id < %(before)s AND company_id = p.company_id
-        AND accepted_at > n.since AND accepted_at <= n.until AND kind NOT IN {CHANGING_KINDS}
+        AND {_DURING.format("accepted_at")} AND kind NOT IN {CHANGING_KINDS}
     ORDER BY id DESC LIMIT %(limit)s) o
 LEFT JOIN messages m ON m.id = o.message_id
 WHERE p.company_id = %(company)s AND (%(phone)s IS NULL OR p.phone_index = %(phone)s)
