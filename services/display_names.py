@@ -1,4 +1,4 @@
-"""Names that people gave themselves, their groups and their files, made fit to be stored, shown and sent in headers.
+"""Names that people gave themselves and their groups, made fit to be stored and shown.
 
 People's words are cleaned, never refused: a name may join emoji (ZWJ), mix directions of writing (RLM) and have any
 blanks, and Unicode gains letters every year.
@@ -8,12 +8,8 @@ import unicodedata
 
 #: Characters in a name; the columns of the history have room for 255.
 MAX_NAME_CHARACTERS = 255
-#: Bytes in the name of a file; file systems have room for 255.
-MAX_FILE_NAME_BYTES = 255
-#: Characters in the ending of a file's name that is kept when the name is cut.
-MAX_ENDING_CHARACTERS = 16
 
-# Embeddings, overrides and isolates reorder the text around them: `photo_gpj.exe` would be shown as `photo_exe.jpg`.
+# Embeddings, overrides and isolates reorder the text around them, so that a name looks like another one.
 # Marks of direction (LRM, RLM, ALM) do not.
 _REORDERING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 _INVISIBLE = {0xFEFF, 0xFFFE, 0xFFFF}
@@ -21,7 +17,6 @@ _INVISIBLE = {0xFEFF, 0xFFFE, 0xFFFF}
 _CLEANED: dict[int, str | None] = dict.fromkeys(
     {*range(0x20), *range(0x7F, 0xA0), *range(0xD800, 0xE000), *_REORDERING, *_INVISIBLE}
 ) | dict.fromkeys((0x09, 0x0A, 0x0B, 0x0C, 0x0D, 0x85, 0x2028, 0x2029), " ")
-_SEPARATORS = str.maketrans("/\\", "__")
 _ZERO_WIDTH_JOINER = "\u200d"
 #: Categories of characters without a shape of their own.
 _WITHOUT_SHAPE = {"Cf", "Zs", "Mn", "Me"}
@@ -30,19 +25,7 @@ _WITHOUT_SHAPE = {"Cf", "Zs", "Mn", "Me"}
 def person_name(value: object) -> str | None:
     """A person's or a group's name, cleaned and cut; None if nothing of it can be seen."""
     name = _clean(value)
-    return _cut(name, MAX_NAME_CHARACTERS) if name else None
-
-
-def file_name(value: object) -> str | None:
-    """The name of a file, as every disk can store it; None if nothing of it can be seen."""
-    name = _clean(value).translate(_SEPARATORS).strip(". ")
-    if not name or len(name.encode()) <= MAX_FILE_NAME_BYTES:
-        return name or None
-    stem, dot, ending = name.rpartition(".")
-    if not stem or len(ending) > MAX_ENDING_CHARACTERS:
-        stem, dot, ending = name, "", ""
-    room = MAX_FILE_NAME_BYTES - len((dot + ending).encode())
-    return _cut(stem, len(stem.encode()[:room].decode(errors="ignore"))) + dot + ending
+    return _cut(name) if name else None
 
 
 def _clean(value: object) -> str:
@@ -50,14 +33,14 @@ def _clean(value: object) -> str:
     return name if any(unicodedata.category(sign) not in _WITHOUT_SHAPE for sign in name) else ""
 
 
-def _cut(name: str, length: int) -> str:
-    """The beginning of a name, at most that long, without a part of an emoji or of a letter with marks at its end."""
-    if len(name) <= length:
+def _cut(name: str) -> str:
+    """The beginning of a long name, without a part of an emoji or of a letter with marks at its end."""
+    if len(name) <= MAX_NAME_CHARACTERS:
         return name
-    end = length
+    end = MAX_NAME_CHARACTERS
     while end > 1 and _belong_together(name, end):
         end -= 1
-    return name[: end if end > 1 else length].rstrip(" ")
+    return name[: end if end > 1 else MAX_NAME_CHARACTERS].rstrip(" ")
 
 
 def _belong_together(name: str, place: int) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from services.connectors.meta.translation.errors import read_error
 from services.connectors.untrusted_json import field, name_of, objects, text
-from services.display_names import file_name
+from services.media import names
 from services.message import Media
 
 Object = dict[str, Any]
@@ -48,7 +48,7 @@ def media(kind: str, message: Object) -> Media | None:
         name_of(file, "id") or "",
         name_of(file, "mime_type") or "application/octet-stream",
         name_of(file, "sha256"),
-        file_name(field(file, "filename")),
+        names.safe(text(file, "filename")),
         field(file, "voice") is True or kind in _VOICE,
         field(file, "animated") is True,
         text(file, "url"),

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from services.connectors.untrusted_json import field, load, name_of, objects, seconds, text
-from services.display_names import file_name, person_name
+from services.display_names import person_name
+from services.media import names
 from services.message import Call, Edit, Incoming, Media, Peer, Reaction, Revocation, Status, StatusUpdate, Update
 
 Object = dict[str, Any]
@@ -171,7 +172,7 @@ def _media(data: Object, key: _Key, kind: str) -> Media | None:
         return None
     mime_type = name_of(data, "mimetype") or "application/octet-stream"
     voice, animated = data.get("type") == "ptt", data.get("isGif") is True
-    return Media(key.whole, mime_type, name_of(data, "filehash"), file_name(field(data, "filename")), voice, animated)
+    return Media(key.whole, mime_type, name_of(data, "filehash"), names.safe(text(data, "filename")), voice, animated)
 
 
 def _ack(data: Object) -> int:
