@@ -228,7 +228,7 @@ class Inbox:
         query(connection, _FINISH, (None, [number for number in batch.applied if number not in batch.rejected]))
         arrived = zip(batch.updates, batch.source, strict=True)
         return sum(
-            isinstance(update, Incoming) and not update.from_me and source not in batch.rejected
+            isinstance(update, Incoming) and not (update.from_me or update.backfill) and source not in batch.rejected
             for (update, _), source in arrived
         )
 
