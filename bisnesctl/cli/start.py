@@ -38,6 +38,10 @@ def start(
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay in the foreground and show all logs; Ctrl-C stops everything.")
     ] = False,
+    adopt_media_store: Annotated[
+        bool,
+        typer.Option("--adopt-media-store", help="Use MEDIA_STORE although the database's files are in another store."),
+    ] = False,
 ) -> None:
     """Start the processes and wait until they are healthy.
 
@@ -56,10 +60,17 @@ def start(
     names = tuple(name for each in [*(only or []), *(more or [])] for name in each.split(",") if name)
     settings = preflight.load_settings(output.say)
     settings = settings.copy_with(sandbox=sandbox or settings.sandbox)
-    run(settings, Mode.LEGACY if legacy else Mode.MULTIPROCESS, names, foreground)
+    run(settings, Mode.LEGACY if legacy else Mode.MULTIPROCESS, names, foreground, adopt_media_store=adopt_media_store)
 
 
-def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool, migrate: bool = True) -> None:
+def run(
+    settings: "Settings",
+    mode: str,
+    only: tuple[str, ...],
+    foreground: bool,
+    migrate: bool = True,
+    adopt_media_store: bool = False,
+) -> None:
     """Starts a mode and reports the result."""
     from bisnesctl.errors import Conflict
     from bisnesctl.lifecycle.start import Start
@@ -72,7 +83,7 @@ def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool
         raise Conflict(
             "it runs in the background already: `bisnesctl logs -f` shows the logs, `bisnesctl stop` ends it"
         )
-    begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate)
+    begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate, adopt_media_store)
     view = _view(deployment, begun) if foreground else None
     with _signals_as_interrupt():
         begun.run()

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from bisnesctl.database import api_keys, migrations, postgres
+from bisnesctl.database import api_keys, deployments, media_store, migrations, postgres
 from bisnesctl.errors import ConfigError, Conflict, MigrationsPending, PortTaken, RedisUnavailable
 from bisnesctl.health import probes
 from bisnesctl.host import disk, process_stat
@@ -182,13 +182,14 @@ def wait_for_orphans(settings: Settings, report: Report) -> None:
 # --- Servers -------------------------------------------------------------------------------------------------------
 
 
-def prepare_servers(settings: Settings, report: Report, migrate: bool, redis: bool) -> None:
+def prepare_servers(settings: Settings, report: Report, migrate: bool, redis: bool, adopt_media_store: bool) -> None:
     """Prepares the database if `migrate`, and checks Redis if `redis`.
 
-    Raises as `prepare_database` and `check_redis` do.
+    Raises as `prepare_database`, `check_machine` and `check_redis` do.
     """
     if migrate:
         prepare_database(settings, report)
+        check_machine(settings, report, adopt_media_store)
     if redis:
         check_redis(settings)
 
@@ -205,6 +206,17 @@ def prepare_database(settings: Settings, report: Report) -> None:
     else:
         check_migrated(settings)
     register_operator_key(settings)
+
+
+def check_machine(settings: Settings, report: Report, adopt_media_store: bool) -> None:
+    """Checks that this machine may work on the database beside others, and registers its media store.
+
+    Raises `Conflict` if another deployment has the same names, `ConfigError` if the media store is another one. An
+    embedded database has no other machines, so a new folder is adopted.
+    """
+    with postgres.command_connection(settings) as connection:
+        deployments.wait_until_alone(connection, settings, report)
+        media_store.check(connection, settings, adopt_media_store or settings.embedded_postgres)
 
 
 def check_migrated(settings: Settings) -> None:

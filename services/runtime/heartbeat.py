@@ -15,11 +15,12 @@ import orjson
 import psutil
 import structlog
 
+from bisnesctl.database import deployments
 from bisnesctl.host import disk, process_times
 from bisnesctl.settings import Settings
 from services.database import error_reasons
 from services.database.bounded_query import BoundedQuery
-from services.database.connection import Database, DatabaseError, DatabaseUnavailable, query
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable, query_value
 
 #: Seconds for the row of a beat; a frozen database must not stop the file.
 DATABASE_TIMEOUT_SECONDS = 2.0
@@ -48,30 +49,35 @@ class Watchdog(Protocol):
 _MINE = """
 WITH mine AS (
     INSERT INTO process_instances AS i (process_name, host, instance, pid, status, started_at,
-        memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, error_count, last_error)
+        memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, error_count, last_error, deployment)
     VALUES (%(process)s, %(host)s, %(instance)s, %(pid)s, %(status)s,
         now() - %(uptimeSeconds)s * interval '1 second', %(memoryMb)s, %(cpuPercent)s,
-        %(activeBots)s, %(processed)s, %(errors)s, %(lastError)s)
+        %(activeBots)s, %(processed)s, %(errors)s, %(lastError)s, %(deployment)s)
     ON CONFLICT (process_name, host, instance) DO UPDATE SET
         pid = excluded.pid, status = excluded.status, started_at = excluded.started_at,
         last_heartbeat = now(), memory_usage_mb = excluded.memory_usage_mb,
         cpu_usage_percent = excluded.cpu_usage_percent,
         active_connections = excluded.active_connections, messages_processed = excluded.messages_processed,
-        error_count = excluded.error_count, last_error = excluded.last_error
+        error_count = excluded.error_count, last_error = excluded.last_error, deployment = excluded.deployment
+    WHERE COALESCE(i.deployment, excluded.deployment) = excluded.deployment
+        OR i.last_heartbeat <= now() - %(max_age)s * interval '1 second'
     RETURNING i.*
 ), fresh AS (
     SELECT * FROM mine UNION ALL"""
 _GONE = """
-WITH gone AS (
+WITH mine AS (
     DELETE FROM process_instances
     WHERE process_name = %(process)s AND host = %(host)s AND instance = %(instance)s
+        AND COALESCE(deployment, %(deployment)s) = %(deployment)s
+    RETURNING 1
 ), fresh AS ("""
 
 # The process is what its fresh instances are together. A statement does not see its own changes, hence the
-# union above.
+# union above. A row of another deployment under the same names stays, and counts.
 _TOGETHER = """
     SELECT * FROM process_instances
-    WHERE process_name = %(process)s AND (host, instance) <> (%(host)s, %(instance)s)
+    WHERE process_name = %(process)s
+      AND ((host, instance) <> (%(host)s, %(instance)s) OR NOT EXISTS (SELECT FROM mine))
       AND last_heartbeat > now() - %(max_age)s * interval '1 second'
 )
 INSERT INTO process_health AS h (process_name, status, last_heartbeat, error_count, last_error,
@@ -91,7 +97,12 @@ ON CONFLICT (process_name) DO UPDATE SET
     error_count = excluded.error_count, last_error = COALESCE(excluded.last_error, h.last_error),
     uptime_seconds = excluded.uptime_seconds, memory_usage_mb = excluded.memory_usage_mb,
     cpu_usage_percent = excluded.cpu_usage_percent, active_connections = excluded.active_connections,
-    messages_processed = excluded.messages_processed, updated_at = now()"""
+    messages_processed = excluded.messages_processed, updated_at = now()
+RETURNING EXISTS (SELECT FROM mine)"""
+
+
+class NameInUse(Exception):
+    """Another deployment beats under the same host and instance names."""
 
 
 class Heartbeat:
@@ -114,7 +125,8 @@ class Heartbeat:
         self._interval, self._max_age = settings.heartbeat_interval / 1000, settings.max_heartbeat_age / 1000
         self._file = settings.heartbeat_dir / f"{instance}.json"
         self._tree = _Tree(pid)
-        self._write_row = BoundedQuery(lambda: self._execute(_MINE))
+        self._deployment = deployments.identity(settings)
+        self._write_row = BoundedQuery(self._execute_mine)
         self._row_fault: str | None = None  # the reason why the last row was not written
         self._unwritten = False
         self._stopping = threading.Event()
@@ -189,19 +201,27 @@ class Heartbeat:
             "lastError": counters.last_error,
         }
 
-    def _tell_database(self, statement: BoundedQuery[None]) -> None:
+    def _tell_database(self, statement: BoundedQuery[Any]) -> None:
         try:
             statement.within(DATABASE_TIMEOUT_SECONDS)
             self._row_fault = None
-        except (DatabaseUnavailable, DatabaseError) as error:
+        except (DatabaseUnavailable, DatabaseError, NameInUse) as error:
             if self._row_fault is None:
                 log.warning("heartbeat.row_not_written", reason=str(error).strip())
             self._row_fault = _reason(error)
 
-    def _execute(self, statement: str) -> None:
-        values = self._beat | {"host": socket.gethostname(), "max_age": self._max_age}
+    def _execute_mine(self) -> None:
+        if not self._execute(_MINE):
+            raise NameInUse(
+                f"another deployment uses this database under the host name {socket.gethostname()} and the instance "
+                f"name {self._instance}: stop it, or give each machine a host name of its own"
+            )
+
+    def _execute(self, statement: str) -> bool:
+        """Whether the row was this deployment's to change."""
+        own = {"host": socket.gethostname(), "max_age": self._max_age, "deployment": self._deployment}
         with self._database.connection() as connection:
-            query(connection, statement + _TOGETHER, values)
+            return bool(query_value(connection, statement + _TOGETHER, self._beat | own))
 
 
 def _reason(error: Exception) -> str:
