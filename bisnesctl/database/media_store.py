@@ -1,7 +1,7 @@
-"""The one store that has the files of a database's messages: a machine with another one is told so at its start.
+"""The one store that has the files of a database's messages: a machine with another one is refused at its start.
 
 A folder has a marker, a file with an id. S3 storage is known by its address. The database has the id of the store that
-was used first. A machine whose store has another id would fail messages for good, since it does not have their files.
+was used first. A machine whose store has another id would fail messages permanently, since it lacks their files.
 """
 
 import secrets

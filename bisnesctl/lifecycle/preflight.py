@@ -20,7 +20,7 @@ import psutil
 from bisnesctl.database import api_keys, deployments, media_store, migrations, postgres
 from bisnesctl.errors import ConfigError, Conflict, MigrationsPending, PortTaken, RedisUnavailable
 from bisnesctl.health import probes
-from bisnesctl.host import disk, process_stat
+from bisnesctl.host import confine, disk, process_stat
 from bisnesctl.paths import shipped_folder
 from bisnesctl.processes.topology import Instance
 from bisnesctl.settings import Settings, load
@@ -107,6 +107,20 @@ def check_installed() -> None:
     for module in ("supervisor", "services"):
         if importlib.util.find_spec(module) is None:
             raise ConfigError(f"the Python package {module} is missing: install the project again (`pip install .`)")
+
+
+def warn_of_exposure(instances: Iterable[Instance], report: Report) -> None:
+    """Reports how a login of this machine, or a customer's file, could reach more than it should through a browser."""
+    if not any(each.program.name == "wwebjs" for each in instances):
+        return
+    if os.geteuid() == 0:
+        report("[yellow]warning[/]: Chromium runs as root and so without its own sandbox (--no-sandbox): use a user")
+        report("         of its own, see `bisnesctl help production`")
+    if not confine.version():
+        report(
+            "[yellow]warning[/]: this kernel has no Landlock, so every login of this machine can run programs as this"
+        )
+        report("         user through the ports of Chromium and ChromeDriver, see `bisnesctl help security`")
 
 
 # --- The machine ---------------------------------------------------------------------------------------------------

@@ -86,6 +86,7 @@ class Start:
         active = {each.program.name for each in found.active}
         idle = [each for each in wanted if each.program.name not in active]
         preflight.check(self.deployment.settings, idle, self.report, orphans=not running)
+        preflight.warn_of_exposure(idle, self.report)
 
     def _check_sandbox(self) -> None:
         """A running deployment never switches between the sandbox and real providers."""
