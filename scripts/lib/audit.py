@@ -13,7 +13,7 @@ AUDIT_TIMEOUT_SECONDS = 300
 def findings(report: dict[str, Any]) -> list[str]:
     """A line for each known vulnerability in a report of pip-audit."""
     return [
-        f"{package['name']} {package['version']}: {each['id']}, fixed in {', '.join(each['fix_versions']) or 'no version'}"
+        f"{package['name']} {package['version']}: {each['id']}, fixed in {' and '.join(each['fix_versions']) or 'none'}"
         for package in report["dependencies"]
         for each in package.get("vulns", [])
     ]

@@ -1,4 +1,4 @@
-"""The Python packages: ranges with two ends in setup.cfg, and one pinned version with hashes for each in requirements/."""
+"""The Python packages: ranges with two ends in setup.cfg, and a pinned version with hashes in requirements/."""
 
 import configparser
 import json
