@@ -38,20 +38,24 @@ def is_possible() -> bool:
     return confine.version() > 0
 
 
-def of_chromium(executable: Path, profile: Path, files: Iterable[Path], arguments: Iterable[str]) -> tuple[str, ...]:
-    """The words in front of Chromium's command line: its profile and temporary files, and the files that it sends.
+def of_chromium(
+    executable: Path, own: tuple[Path, ...], files: Iterable[Path], arguments: Iterable[str]
+) -> tuple[str, ...]:
+    """The words in front of Chromium's command line.
 
-    `arguments`: those of the operator; paths in them may be used. Nothing if Chromium needs its setuid helper, which
+    `own`: the folders that it writes; `files`: those of the files that it sends; `arguments`: those of the operator; paths in them may be used. Nothing if Chromium needs its setuid helper, which
     confined programs cannot use.
     """
     if os.geteuid() != 0 and not _has_namespaces():
         return ()
-    own = [path for each in arguments if (path := each.partition("=")[2]).startswith("/")]
-    write = (str(profile), tempfile.gettempdir(), "/tmp", "/dev", *own)  # noqa: S108
+    named = [path for each in arguments if (path := each.partition("=")[2]).startswith("/")]
+    write = (*map(str, own), "/dev", *named)
     if os.geteuid() != 0:  # its sandbox maps users there; as root there is none
         write += ("/proc",)
     rules = [("execute", each) for each in (*_SYSTEM, str(executable.resolve().parent))]
-    rules += [("read", each) for each in (*_FACTS, *map(str, files))] + [("write", each) for each in write]
+    rules += [("read", each) for each in (*_FACTS, tempfile.gettempdir(), *map(str, files))] + [
+        ("write", each) for each in write
+    ]
     return _words(rules)
 
 
