@@ -43,8 +43,8 @@ def of_chromium(
 ) -> tuple[str, ...]:
     """The words in front of Chromium's command line.
 
-    `own`: the folders that it writes; `files`: those of the files that it sends; `arguments`: those of the operator; paths in them may be used. Nothing if Chromium needs its setuid helper, which
-    confined programs cannot use.
+    `own`: the folders that it writes; `files`: those of the files that it sends; `arguments`: those of the operator,
+    paths in which may be used. Returns nothing if Chromium needs its setuid helper, which confined programs cannot use.
     """
     if os.geteuid() != 0 and not _has_namespaces():
         return ()
