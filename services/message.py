@@ -16,7 +16,7 @@ class Status(StrEnum):
     """A message's life, in the order in which it may move; the database type `message_status` has the same order."""
 
     QUEUED = "queued"  # accepted, not yet claimed
-    WAITING = "waiting"  # an operator must act first; the queue is kept
+    WAITING = "waiting"  # its number is held; the queue is kept
     SENDING = "sending"  # claimed by a worker
     UNKNOWN = "unknown"  # it may have been sent: never sent again, reconciled with the provider
     SENT = "sent"  # the provider accepted it
@@ -318,6 +318,33 @@ class Revocation:
     from_me: bool = False
 
 
+class Severity(StrEnum):
+    """The severity of a process event."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """The provider does not serve a number."""
+
+    code: str  # stable: names the cause
+    reason: str
+    until: float | None = None  #: Seconds since the epoch; None: until the provider, or a check, says otherwise.
+
+
+@dataclass(frozen=True, slots=True)
+class Lifting:
+    """The provider serves a number again."""
+
+    codes: tuple[str, ...] | None = None  #: The causes that no longer apply; None: all.
+
+
+NoticeEffect = Holding | Lifting
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """A provider's update of a number, an account or a template, rather than of a message."""
@@ -327,6 +354,9 @@ class Notice:
     number: str | None  # the provider's id of our number, if it is about one
     account: str | None  # the provider's id of the business account
     value: dict[str, Any]
+    phone: str | None = None  # digits of the account's one phone number that it is about, if the id is not named
+    severity: Severity = Severity.WARNING
+    effect: NoticeEffect | None = None
 
 
 @dataclass(frozen=True, slots=True)

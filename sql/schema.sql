@@ -231,7 +231,7 @@ CREATE TABLE bot_pace (
     process_name varchar(20) NOT NULL,
     rate         real        CHECK (rate > 0),                -- messages a second; NULL: the channel's setting
     free_at      timestamptz NOT NULL DEFAULT '-infinity',    -- when the token bucket was last empty
-    held_until   timestamptz NOT NULL DEFAULT '-infinity',    -- infinity: until an operator acts
+    held_until   timestamptz NOT NULL DEFAULT '-infinity',    -- infinity: until its cause is gone, or an operator acts
     held_reason  text,
     slow_factor  real        NOT NULL DEFAULT 1 CHECK (slow_factor > 0 AND slow_factor <= 1),
     slow_until   timestamptz NOT NULL DEFAULT '-infinity',    -- throttled by the provider: slowed by all workers alike
@@ -241,7 +241,13 @@ CREATE TABLE bot_pace (
     outage_code     text,                                     -- network, http_502, 131000, …
     outage_reason   text,
     outage_pause    real         NOT NULL DEFAULT 0,          -- seconds before the next attempt
-    outage_reported boolean      NOT NULL DEFAULT false       -- whether it lasted long enough to be told
+    outage_reported boolean      NOT NULL DEFAULT false,      -- whether it lasted long enough to be told
+    -- The cause of a hold that the provider, or a check of the number, has to take back: 190, account_update.…
+    hold_code    text,
+    held_at      timestamptz,                                 -- when the hold with that code began
+    lifted_code  text,                                        -- the cause that was lifted last
+    lifted_at    timestamptz,
+    hold_count   integer      NOT NULL DEFAULT 0              -- how often it came back since then
 );
 
 CREATE FUNCTION keep_bot_pace() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -501,16 +507,42 @@ CREATE FUNCTION bot_status_event(bot integer, state text, reason text) RETURNS j
     FROM phone_configs WHERE id = bot
 $$;
 
--- End a bot's hold: it goes on with what waits for it.
+-- End a bot's hold, whatever its cause: it continues with what waits for it.
 CREATE FUNCTION release_bot(bot integer) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM lane WHERE bot_id = bot AND pending > 0 AND claim IS NULL AND due > now()
         ORDER BY chat_id FOR UPDATE;
     UPDATE lane SET due = now() WHERE bot_id = bot AND pending > 0 AND claim IS NULL AND due > now();
-    IF EXISTS (SELECT FROM bot_pace WHERE bot_id = bot AND held_until = 'infinity') THEN
+    IF EXISTS (SELECT FROM bot_pace WHERE bot_id = bot
+               AND (held_until = 'infinity' OR hold_code IS NOT NULL AND held_until > now())) THEN
         PERFORM raise_events(jsonb_build_array(bot_status_event(bot, 'active', NULL)));
     END IF;
-    UPDATE bot_pace SET held_until = '-infinity', held_reason = NULL WHERE bot_id = bot;
+    UPDATE bot_pace SET held_until = '-infinity', held_reason = NULL, hold_code = NULL, held_at = NULL,
+        lifted_code = NULL, lifted_at = NULL, hold_count = 0
+    WHERE bot_id = bot;
+END $$;
+
+-- End the holds of bots that have a cause; `codes`: only these causes, NULL: any. Returns the bots. The cause is kept: if
+-- it comes back, the next check that succeeds does not end the hold at once. Locks: event_feed, bot_pace.
+CREATE FUNCTION lift_holds(bots integer[], codes text[] DEFAULT NULL) RETURNS integer[] LANGUAGE plpgsql AS $$
+DECLARE
+    found integer[];
+BEGIN
+    SELECT array_agg(bot_id ORDER BY bot_id) INTO found FROM bot_pace
+    WHERE bot_id = ANY(bots) AND held_until > now() AND hold_code IS NOT NULL
+        AND (codes IS NULL OR hold_code = ANY(codes));
+    IF found IS NULL THEN
+        RETURN '{}';
+    END IF;
+    PERFORM raise_events((SELECT jsonb_agg(bot_status_event(id, 'active', NULL)) FROM unnest(found) id));
+    INSERT INTO process_events (process_name, event_type, event_data, severity)
+    SELECT process_name, 'bot_active', bot_status_event(bot_id, 'active', held_reason), 'info'
+    FROM bot_pace WHERE bot_id = ANY(found) ORDER BY bot_id;
+    PERFORM FROM bot_pace WHERE bot_id = ANY(found) ORDER BY bot_id FOR UPDATE;
+    UPDATE bot_pace SET held_until = '-infinity', held_reason = NULL, lifted_code = hold_code, lifted_at = now(),
+        hold_code = NULL, held_at = NULL
+    WHERE bot_id = ANY(found) AND hold_code IS NOT NULL;
+    RETURN found;
 END $$;
 
 -- Whoever replaces a credential, by whatever program, sets the queue going again and has the bot checked.

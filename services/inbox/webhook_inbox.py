@@ -32,7 +32,7 @@ from services.inbox import messages, notices, refused_links
 from services.inbox.messages import Arrival, Place
 from services.inbox.notices import PlacedNotice
 from services.message import Incoming, Notice, Status, StatusUpdate, Update
-from services.outbox import holds, store
+from services.outbox import store
 from services.outbox.store import NumberedEvent, Report
 from services.wakeups import Notifier
 
@@ -236,8 +236,7 @@ class Inbox:
         if events:
             ordered = [orjson.Fragment(event) for _, event in sorted(events, key=lambda each: each[0])]
             query(connection, "SELECT raise_events(%s)", (orjson.dumps(ordered).decode(),))
-        if new_holds := notices.holds(connection, self._process, placed):
-            holds.hold(connection, new_holds)
+        notices.apply_effects(connection, self._process, placed)
 
     def _places(self, connection: Connection, batch: _Updates) -> "_Places":
         addressed = [(u.number, bot) for u, bot in batch.updates if not isinstance(u, Notice)]

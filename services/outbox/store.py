@@ -168,7 +168,7 @@ WITH r AS (
 ), written AS (
     UPDATE outbox o SET
         status = CASE WHEN o.status <= 'sending' THEN r.status ELSE GREATEST(o.status, r.status) END,
-        attempts = o.attempts + 1,
+        attempts = o.attempts + (r.status <> 'waiting')::int,
         provider_id = COALESCE(r.provider_id, o.provider_id),
         error_code = r.code, error = r.error, updated_at = now(),
         timeline = o.timeline || CASE

@@ -23,7 +23,8 @@ ABOUT = {
         "no",
     ),
     Status.WAITING: About(
-        "An operator must act first, for example because a token has expired. The queue is kept.",
+        "The number is held, for example because a token has expired, or its provider is unavailable. The queue is "
+        "kept.",
         (Status.QUEUED, Status.SENDING, Status.FAILED),
         "no",
     ),

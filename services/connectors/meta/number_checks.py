@@ -10,7 +10,7 @@ import structlog
 from bisnesctl.bots import check_records, identity
 from bisnesctl.bots.checks import undecryptable
 from bisnesctl.bots.provider_queries import ProviderBot, query_provider
-from bisnesctl.bots.provider_report import Failure, Problem, ProviderReport, problems
+from bisnesctl.bots.provider_report import Failure, Problem, ProviderReport, can_send, problems
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.settings import Settings
 from services.database.connection import Connection, transaction
@@ -22,11 +22,19 @@ from services.outbox.outcome_policy import Hold
 INTERVAL_JITTER = 0.3
 #: The pause before another check if the provider did not answer, as a fraction of the time between two checks.
 RETRY_FRACTION = 0.2
+#: Seconds between two checks of a bot whose credential cannot be decrypted.
+UNDECRYPTABLE_SECONDS = 30
 
 _BEGIN = """
 INSERT INTO bot_check (bot_id) SELECT id FROM phone_configs c
 WHERE process_name = 'meta' AND NOT EXISTS (SELECT FROM bot_check WHERE bot_id = c.id)
 ON CONFLICT DO NOTHING"""
+
+# A bot whose credential cannot be decrypted is checked soon: no provider is asked, and the key may be right by now.
+_UNDECRYPTABLE_DUE = """
+UPDATE bot_check k SET due = now() FROM bot_pace p
+WHERE p.bot_id = k.bot_id AND p.hold_code = 'credential' AND p.held_until = 'infinity' AND k.due > now()
+    AND (k.checked_at IS NULL OR k.checked_at < now() - %s * interval '1 second')"""
 
 # Claiming a check schedules the next one, so a crash during a check does not drop the bot from the schedule.
 _CLAIM = """
@@ -83,6 +91,7 @@ class NumberChecks:
     def _claim(self, connection: Connection) -> _Claimed | None:
         with connection.cursor() as cursor:
             cursor.execute(_BEGIN)
+            cursor.execute(_UNDECRYPTABLE_DUE, (UNDECRYPTABLE_SECONDS,))
             cursor.execute(_CLAIM, {"minutes": self.settings.bot_check_minutes, "jitter": INTERVAL_JITTER})
             row = cursor.fetchone()
         return _Claimed(*row) if row else None
@@ -93,7 +102,7 @@ class NumberChecks:
             self._ask_again(connection, bot, report.failure)
             return
         if report.credential_refused:
-            self._hold(connection, bot, str(problems(report, time.time())[0]))
+            self._hold(connection, bot, problems(report, time.time())[0])
         if identity.correct(connection, self._key, bot.id, subject, report):
             log.warning("bot.ids_corrected", bot=_name(bot))
         self._record(connection, bot.id, report)
@@ -105,18 +114,20 @@ class NumberChecks:
         with connection.cursor() as cursor:
             cursor.execute(_AGAIN, (self.settings.bot_check_minutes * RETRY_FRACTION, bot.id))
 
-    def _hold(self, connection: Connection, bot: Bot, reason: str) -> None:
+    def _hold(self, connection: Connection, bot: Bot, problem: Problem) -> None:
         """Hold the bot's queue because its credential is refused, unless the credential was replaced meanwhile."""
         with transaction(connection) as cursor:
             cursor.execute(_CREDENTIAL, (bot.id,))
             row = cursor.fetchone()
             if row is not None and row[0] and decrypt(self._key, row[0]) == bot.access_token.value:
-                holds.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
+                holds.hold(connection, [Hold(bot.id, Scope.BOT, None, str(problem), code=problem.code)])
 
     def _record(self, connection: Connection, bot_id: int, report: ProviderReport) -> None:
         found = problems(report, time.time())
         if check_records.record(connection, bot_id, report, found):
             _log(bot_id, found)
+        if can_send(report, found) and check_records.lift_hold(connection, bot_id, at_once=False):
+            log.info("bot.hold_lifted", bot=bot_id)
 
 
 def _subject(bot: Bot, claimed: _Claimed) -> ProviderBot:

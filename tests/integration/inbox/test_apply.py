@@ -12,7 +12,6 @@ from services.message import (
     Edit,
     Incoming,
     Media,
-    Notice,
     Payload,
     Peer,
     Reaction,
@@ -239,16 +238,6 @@ def test_a_link_that_meta_could_not_fetch_is_sent_once_more_from_our_own_copy(co
     (following,) = outbox().claim(connection, 1)
     assert following.message_id == later.message_id
     assert len(events(connection, "message.any")) == 1
-
-
-def test_an_account_that_was_disabled_holds_its_numbers(connection, bot):
-    notice = Notice("account.update", "account_update", None, "W1", {"event": "DISABLED_UPDATE"})
-    take_in(connection, notice)
-    assert execute(connection, "SELECT held_until = 'infinity' FROM bot_pace WHERE bot_id = %s", (bot,)) == [(True,)]
-    assert [name for name, _ in events(connection)] == ["account.update", "bot.status"]
-    assert execute(connection, "SELECT event_type, severity FROM process_events ORDER BY id") == [
-        ("account.update", "error"), ("bot_waiting", "error"),
-    ]  # fmt: skip
 
 
 def test_a_throttled_account_pauses_all_its_numbers_and_a_throttled_number_is_slowed(connection, bot):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
+from services.connectors.meta.translation import notices
 from services.connectors.meta.translation.errors import read_error
 from services.connectors.untrusted_json import field, load, name_of, objects, seconds, text
 from services.message import (
@@ -26,20 +27,6 @@ from services.message import (
 
 Object = dict[str, Any]
 
-#: The customer's events by the webhook's field; every field that is not here becomes `provider.update`.
-_NOTICES = {
-    "message_template_status_update": "template.status",
-    "message_template_quality_update": "template.status",
-    "message_template_components_update": "template.status",
-    "template_category_update": "template.status",
-    "account_update": "account.update",
-    "account_review_update": "account.update",
-    "phone_number_quality_update": "number.quality",
-    "phone_number_name_update": "number.quality",
-    "business_capability_update": "account.capability",
-    "account_alerts": "account.alert",
-    "user_preferences": "user.preferences",
-}
 #: The field with messages that the business sent from its own phone, and the name of its list.
 _ECHOES = {"smb_message_echoes": "message_echoes"}
 _FILES = ("image", "video", "audio", "document", "sticker")
@@ -80,7 +67,7 @@ def _change(account: str | None, change: Object) -> Iterator[Update]:
     if number and name in ("", "messages"):
         found += [update for status in objects(value, "statuses") if (update := _report(status, number))]
     if not found or value.get("errors"):
-        found.append(Notice(_NOTICES.get(name, "provider.update"), name, number, account, value))
+        found.append(notices.notice(name, number, account, value))
     yield from found
 
 
