@@ -15,6 +15,7 @@ from services.database.connection import Connection, Database, DatabaseError, Da
 from services.database.retention import Retention
 from services.http_client import InFlight, RequestsInFlight
 from services.inbox.webhook_inbox import Inbox
+from services.message import Update
 from services.outbox import holds
 from services.outbox.delivery import Delivery, Journal
 from services.outbox.outcome_policy import USUAL_PAUSES, Attempts, Pauses
@@ -68,10 +69,14 @@ class Channel:
     """Delivers one channel's messages and applies its webhooks, whether or not wake-ups arrive."""
 
     def __init__(
-        self, settings: Settings, database: Database, accounts: AccountCache, connector: Connector, tuning: Tuning,
-        instance: str, run: str, before_claim: Callable[[], None] = lambda: None,
+        self, settings: Settings, database: Database, accounts: AccountCache, connector: Connector,
+        parse: Callable[[bytes], list[Update]], tuning: Tuning, instance: str, run: str,
+        before_claim: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        """`instance`: this process's name, the same after a restart; `run`: a name of this very start."""
+        """`parse` reads a webhook, or an event of the page; see `Inbox`.
+
+        `instance`: this process's name, the same after a restart; `run`: a name of this very start.
+        """
         self._settings, self._database, self._run = settings, database, run
         outbox = Outbox(
             connector.process_name, worker_name(instance, run),
@@ -85,7 +90,7 @@ class Channel:
             else KeyedRecovery(outbox, tuning.bot_id)
         )
         self._retention = Retention(settings.events_keep_days)
-        self.inbox = Inbox(connector.process_name, connector.parse, settings.media_base, tuning.bot_id)
+        self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,
             before_claim, tuning.pauses,

@@ -241,6 +241,7 @@ class StatusUpdate:
     error: str | None = None
     details: dict[str, Any] = field(default_factory=dict)  # "pricing" and "conversation", as the provider has them
     number: str = ""  # the provider's id of the number that sent it; empty: its own secret or browser says whose it is
+    link_refused: bool = False  # the provider could not fetch the message's link: a copy of ours may help
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,11 @@ from uuid_utils import uuid7
 from bisnesctl import __version__
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.settings import Network, Settings
+from services.database.announcements import Listener
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.events import store
-from services.events.store import SWEEP_INTERVAL_SECONDS, EventListener, Result, Task
+from services.events.store import CHANNEL, Result, Task
 from services.http_client import Answered, Broken, HttpRequest, RequestsInFlight, guard
 from services.runtime.heartbeat import worker_name
 
@@ -28,6 +29,8 @@ from services.runtime.heartbeat import worker_name
 MAX_CALLS = 128
 #: Seconds before a result whose lane is locked is recorded again.
 LOCKED_RETRY_SECONDS = 0.02
+#: Seconds between two sweeps for events that are due.
+SWEEP_INTERVAL_SECONDS = 1.0
 #: Seconds between two looks at the database's clock.
 CLOCK_INTERVAL_SECONDS = 2.0
 #: Characters of an error that are kept.
@@ -59,7 +62,7 @@ class EventSender:
         self._calls = RequestsInFlight(
             MAX_CALLS, settings.webhook_timeout_ms, lambda handle: _confine(handle, networks)
         )
-        self._listener = EventListener(database, self._wake)
+        self._listener = Listener(database, CHANNEL, self._wake)
         self._woken = threading.Event()
         self._stopping, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work_until_ended, name="events", daemon=True)

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 from services.http_client import HttpRequest
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, StatusUpdate, Unknown, Update
@@ -82,9 +81,6 @@ class ProviderConnector:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def check(self, kind: str, chat_id: str, payload: Mapping[str, Any]) -> None:
-        pass
-
     def request(self, bot: Bot, message: Outgoing) -> HttpRequest:
         body = json.dumps({"chat": message.chat_id, "text": message.payload["message"]}).encode()
         return HttpRequest(self.url, (f"Authorization: {bot.access_token.value}",), body)
@@ -96,5 +92,7 @@ class ProviderConnector:
         outcome = OUTCOMES.get(status)
         return outcome(json.loads(body)["text"]) if outcome else Unknown("nonsense")
 
-    def parse(self, body: bytes) -> list[Update]:
-        return [StatusUpdate(each["id"], Status(each["status"]), 1.0, number=NUMBER) for each in json.loads(body)]
+
+def parse(body: bytes) -> list[Update]:
+    """The status reports in a webhook of `Provider`."""
+    return [StatusUpdate(each["id"], Status(each["status"]), 1.0, number=NUMBER) for each in json.loads(body)]
