@@ -16,7 +16,7 @@ from services.database.retention import Retention
 from services.http_client import InFlight, RequestsInFlight
 from services.inbox.webhook_inbox import Inbox
 from services.message import Update
-from services.outbox import holds
+from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery, Journal
 from services.outbox.outcome_policy import USUAL_PAUSES, Attempts, Pauses
 from services.outbox.recovery import JournalRecovery, KeyedRecovery, Recovery
@@ -98,6 +98,7 @@ class Channel:
         self._stopped, self._ready = threading.Event(), threading.Event()
         self._renewed = time.monotonic()  # when leases were last renewed
         self._old_failed = time.monotonic()  # when messages that are too old were last looked for
+        self._resolved = time.monotonic()  # when decisions of operators were last looked for
         self._due = False  # whether the last sweep found chats that could be served
         self._clock = DatabaseClock(settings)
         self._leases_valid_until = 0.0  # by time.monotonic(), after the clock was set forward
@@ -166,6 +167,7 @@ class Channel:
         self._renew_leases(connection)
         self._settle_expired_leases(connection)
         self._fail_old(connection)
+        self._resolve_unknown(connection)
         self._retention.clean_up_if_due(connection)
         if not self.inbox.is_applying:
             self.inbox.apply_all(connection)
@@ -194,10 +196,19 @@ class Channel:
         if now >= self._leases_valid_until:
             self._recovery.of_expired_leases(connection)
 
+    def _resolve_unknown(self, connection: Connection) -> None:
+        now = time.monotonic()
+        if now - self._resolved < SWEEP_INTERVAL_SECONDS:
+            return
+        self._resolved = now
+        if recorded := resolutions.record_resolutions(connection, self.outbox):
+            log.info("messages.resolved", messages=recorded)
+
     def _fail_old(self, connection: Connection) -> None:
         now = time.monotonic()
         if now - self._old_failed < OLD_MESSAGES_INTERVAL_SECONDS:
             return
         self._old_failed = now
+        resolutions.report_lasting(connection, self.outbox)
         if failed := holds.fail_old(connection, self.outbox, self._settings.meta_outage_hours):
             log.error("messages.failed", reason="their provider was unavailable for too long", messages=failed)

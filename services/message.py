@@ -224,6 +224,7 @@ class Unknown:
 
     reason: str
     outage: str = ""  #: The code of the provider's outage, if the next message would meet it as well.
+    code: str = ""  #: Names the cause, if it is not an outage.
 
 
 Outcome = Sent | Retry | Unavailable | Rejected | Held | Unknown

@@ -214,9 +214,13 @@ CREATE INDEX lane_claimed ON lane (due) WHERE claim IS NOT NULL;
 -- index on outbox.status no outcome could be written within its page (HOT).
 CREATE TABLE unknown_message (
     message_id uuid        PRIMARY KEY,              -- outbox.message_id
-    since      timestamptz NOT NULL DEFAULT now()
+    since      timestamptz NOT NULL DEFAULT now(),
+    resolution text        CHECK (resolution IN ('sent', 'failed')),  -- an operator's word, which a worker records
+    reported_at timestamptz                          -- when operators were told that it lasts
 );
 CREATE INDEX unknown_message_since ON unknown_message (since);
+CREATE INDEX unknown_message_resolved ON unknown_message (message_id) WHERE resolution IS NOT NULL;
+CREATE INDEX unknown_message_unreported ON unknown_message (since) WHERE reported_at IS NULL;
 
 -- Where a chat's lane goes on when an older message is queued once more: its `done` then. While another message is in hand
 -- (`head`), the lane's `done` is below 0: minus the first message to be looked at once that one's outcome is recorded.
@@ -734,20 +738,35 @@ BEGIN
     UPDATE bot_pace SET free_at = LEAST(free_at, present), slow_until = slow_until - back,
         held_until = CASE WHEN held_until > present THEN held_until - back ELSE held_until END
         WHERE free_at > present OR slow_until > present OR held_until > present AND isfinite(held_until);
-    UPDATE bot_pace SET outage_since = LEAST(outage_since, present), outage_seen = LEAST(outage_seen, present)
-        WHERE outage_since > present OR outage_seen > present;
+    UPDATE bot_pace SET outage_since = LEAST(outage_since, present), outage_seen = LEAST(outage_seen, present),
+        held_at = LEAST(held_at, present), lifted_at = LEAST(lifted_at, present)
+        WHERE outage_since > present OR outage_seen > present OR held_at > present OR lifted_at > present;
     UPDATE media_download SET due = due - back WHERE due > present AND isfinite(due);
     UPDATE media_download SET tried_at = present WHERE tried_at > present;
     UPDATE bot_check SET due = due - back WHERE due > present AND isfinite(due);
+    UPDATE bot_check SET checked_at = present WHERE checked_at > present;
     UPDATE wa_block SET until = until - back WHERE until > present AND isfinite(until);
     UPDATE wa_session SET qr_expires_at = qr_expires_at - back WHERE qr_expires_at > present;
     UPDATE wa_session SET pairing_expires_at = pairing_expires_at - back WHERE pairing_expires_at > present;
+    UPDATE wa_session SET started_at = LEAST(started_at, present), beat_at = LEAST(beat_at, present),
+        changed_at = LEAST(changed_at, present), caught_up_at = LEAST(caught_up_at, present)
+        WHERE GREATEST(started_at, beat_at, changed_at, caught_up_at) > present;
     -- What happened cannot lie in the future: else a process that has ended would seem to live, and the like.
     UPDATE process_instances SET last_heartbeat = present WHERE last_heartbeat > present;
     UPDATE process_health SET last_heartbeat = present WHERE last_heartbeat > present;
     UPDATE wa_command SET created_at = LEAST(created_at, present), done_at = LEAST(done_at, present)
         WHERE created_at > present OR done_at > present;
     UPDATE wa_number SET checked_at = present WHERE checked_at > present;
+    WITH ahead AS (
+        DELETE FROM wa_sent WHERE hour > present RETURNING bot_id, messages, new_chats
+    )
+    INSERT INTO wa_sent AS s (bot_id, hour, messages, new_chats)
+    SELECT bot_id, date_trunc('hour', present), sum(messages), sum(new_chats) FROM ahead GROUP BY bot_id
+    ON CONFLICT (bot_id, hour) DO UPDATE SET messages = s.messages + excluded.messages,
+        new_chats = s.new_chats + excluded.new_chats;
+    UPDATE webhook_delivery SET first_tried_at = present WHERE status = 'pending' AND first_tried_at > present;
+    UPDATE unknown_message SET since = LEAST(since, present), reported_at = LEAST(reported_at, present)
+        WHERE since > present OR reported_at > present;
     UPDATE clock_seen SET at = clock_timestamp();
     RETURN extract(epoch FROM back);
 END $$;

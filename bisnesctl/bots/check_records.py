@@ -146,4 +146,4 @@ def troubled(settings: Settings) -> list[BotTrouble]:
 def _unknown(company: str, phone: int, count: int) -> BotTrouble:
     messages = "1 message" if count == 1 else f"{count} messages"
     reason = f"{messages} may have been sent, without a status report since"
-    return BotTrouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")
+    return BotTrouble(company, phone, "warning", reason, "bisnesctl dead-letters resolve")

@@ -130,8 +130,8 @@ def settle(message: Outgoing, outcome: Outcome | Postponed | None, attempts: Att
     match outcome:
         case Sent(provider_id):
             return replace(result, status=Status.SENT, provider_id=provider_id)
-        case Unknown(reason):
-            return replace(result, status=Status.UNKNOWN, error=reason)
+        case Unknown(reason, outage, code):
+            return replace(result, status=Status.UNKNOWN, code=code or outage or None, error=reason)
         case Held(code, reason):
             return replace(result, final=False, status=Status.WAITING, code=code, error=reason)
         case Rejected(code, reason):

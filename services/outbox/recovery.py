@@ -20,6 +20,8 @@ from services.outbox.store import Outbox
 
 #: Expired claims that are settled at a time.
 EXPIRED_BATCH = 1000
+#: The code of messages that may have left before their worker ended.
+WORKER_ENDED = "worker_ended"
 
 _CLAIM = "SELECT bot_id, chat_id, head, claim FROM lane"
 _CLAIMED_BY = f"{_CLAIM} WHERE claim IS NOT NULL AND starts_with(claim, %s)"
@@ -148,7 +150,9 @@ class JournalRecovery:
         """Settle the messages of one dead worker; `marks`: those that may have left, None if any of them may."""
         reason = "the worker ended during the send; the message is not sent again, and the provider's report decides"
         results = [
-            Result(m.bot_id, m.chat_id, m.id, m.claim, final=True, status=Status.UNKNOWN, error=reason)
+            Result(
+                m.bot_id, m.chat_id, m.id, m.claim, final=True, status=Status.UNKNOWN, code=WORKER_ENDED, error=reason
+            )
             if marks is None or m.id in marks
             else Result(m.bot_id, m.chat_id, m.id, m.claim, final=False, status=None)
             for m in messages

@@ -138,6 +138,10 @@ SELECT raise_events(jsonb_agg(event ORDER BY id, place)) FROM (
     WHERE w.kind <> 'read'
         AND (w.status IN ('failed', 'unknown')
              OR w.status = 'sent' AND (history.id IS NOT NULL OR w.kind IN {CHANGING_KINDS}))
+    UNION ALL  -- a later step was reported before the answer was recorded
+    SELECT w.id, 2, {ack_event("'sent'", NOW, "NULL", "NULL")} FROM written w JOIN event_feed USING (company_id)
+    WHERE w.kind <> 'read' AND w.step = 'sent' AND w.status IN ('delivered', 'read')
+        AND w.timeline -> -1 @> jsonb_build_object('status', 'sent', 'attempt', w.attempts)
 ) events WHERE (SELECT count(*) FROM contact) + (SELECT count(*) FROM seen) >= 0"""
 
 # A `done` below 0 says that an older message was queued once more while this one was in hand, see reopened_at().
@@ -176,7 +180,7 @@ WITH r AS (
             ELSE jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
                 'status', r.status, 'at', now(), 'attempt', o.attempts + 1, 'code', r.code, 'error', r.error))) END
     FROM settled r WHERE o.bot_id = r.bot_id AND o.chat_id = r.chat_id AND o.id = r.id
-    RETURNING o.*
+    RETURNING o.*, r.status AS step
 ), """
     + f"{_HISTORY}, {_CONTACTS} {_OUTCOME_EVENTS}",
     results="json", process="text", media_base="text",
@@ -226,7 +230,7 @@ WITH r AS (
         WHEN o.message_id IS NOT NULL THEN {SPEAKS_FOR.format("o")}
         ELSE EXISTS (SELECT FROM messages m WHERE m.id = r.message_id AND {SPEAKS_FOR.format("m")}) END
 ), merged AS (
-    SELECT message_id, min(n) AS n, max(provider_id) AS provider_id, max(status) AS status, max(code) AS code,
+    SELECT message_id, min(n) AS n, NULLIF(max(provider_id), '') AS provider_id, max(status) AS status, max(code) AS code,
            max(error) AS error,
            jsonb_object_agg(status, jsonb_strip_nulls(jsonb_build_object(
                'status', status, 'at', to_timestamp(at), 'code', code, 'error', error)) || details) AS entries
@@ -245,7 +249,7 @@ WITH r AS (
             WHERE NOT o.timeline @> jsonb_build_array(jsonb_build_object('status', entry.key))), '[]'::jsonb)
     FROM merged m JOIN locked USING (message_id)
     WHERE o.bot_id = locked.bot_id AND o.chat_id = locked.chat_id AND o.id = locked.id
-    RETURNING o.*, m.n, m.entries, locked.before
+    RETURNING o.*, m.n, m.entries, locked.before, locked.timeline AS known
 ), written AS (
     SELECT * FROM moved
 ), {_HISTORY}, reported AS (
@@ -261,7 +265,8 @@ SELECT n, event::text FROM (
     SELECT w.n, w.id, 1 + array_position(enum_range(NULL::message_status), entry.key::message_status),
         {_REPORTED_EVENT}
     FROM written w JOIN event_feed USING (company_id) CROSS JOIN LATERAL jsonb_each(w.entries) entry
-    WHERE w.kind <> 'read' AND entry.key::message_status > w.before
+    WHERE w.kind <> 'read' AND (entry.key::message_status > w.before
+        OR entry.key <> 'failed' AND NOT w.known @> jsonb_build_array(jsonb_build_object('status', entry.key)))
 ) events ORDER BY n, id, place""",
     updates="json", process="text", media_base="text",
 )  # fmt: skip
@@ -347,7 +352,8 @@ def apply_reports(
 ) -> list[NumberedEvent]:
     """Move messages forward as their provider reports, and return the events.
 
-    Repeated, late and unknown reports change nothing. A status moves forward only, and each step is reported once.
+    Repeated and unknown reports change nothing. A status moves forward only, and each step is reported once, also one
+    that is reported after a later step.
     """
     rows = [
         {

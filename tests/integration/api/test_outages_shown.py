@@ -148,7 +148,9 @@ def test_an_operators_hold_is_shown_rather_than_an_outage(client, connection, se
     assert (trouble.status, trouble.reason) == ("waiting", "190: expired")
 
 
-def test_messages_without_a_report_are_a_warning_until_a_report_arrives(client, connection, settings):
+def test_messages_without_a_report_are_a_warning_until_a_report_arrives_or_an_operator_decides(
+    client, connection, settings
+):
     for _ in range(2):
         text(client)
         (claimed,) = outbox().claim(connection, 1)
@@ -161,6 +163,8 @@ def test_messages_without_a_report_are_a_warning_until_a_report_arrives(client, 
     apply_statuses(connection, StatusUpdate("wamid.1", Status.DELIVERED, 1.0, claimed.message_id))
     assert troubled(settings)[0].reason.startswith("1 message may")
     execute(connection, "UPDATE unknown_message SET since = now() - interval '2 days'")
+    assert troubled(settings)[0].hint == "bisnesctl dead-letters resolve"
+    execute(connection, "UPDATE unknown_message SET resolution = 'failed'")
     assert troubled(settings) == []
 
 

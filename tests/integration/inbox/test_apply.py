@@ -1,6 +1,7 @@
 """Webhooks applied to a real PostgreSQL: history, contacts, windows, downloads and events."""
 
 import threading
+from dataclasses import replace
 from typing import Unpack
 
 import pytest
@@ -220,6 +221,43 @@ def test_a_refusal_raises_an_event_and_an_expired_window_is_closed(connection, b
     ack = events(connection, "message.ack")[-1]
     assert (ack["ack"], ack["error"]) == (-1, {"code": "131047", "reason": "more than 24 hours"})
     assert execute(connection, "SELECT window_until <= now() FROM chat") == [(True,)]
+
+
+def acks(connection):
+    return [(payload["status"], payload["timestamp"]) for payload in events(connection, "message.ack")]
+
+
+def test_a_step_that_is_reported_late_is_told_once_with_its_price_and_moves_nothing_back(connection, bot):
+    ours = sent(connection, bot)
+    take_in(connection, replace(report(Status.READ, ours=ours), at=AT + 9))
+    priced = replace(report(Status.DELIVERED, ours=ours, details={"pricing": {"billable": True}}), at=AT + 5)
+    take_in(connection, priced, webhooks=2)
+    take_in(connection, report(Status.SENT, ours=ours), report(Status.FAILED, ours=ours, code="131026"))
+    told = events(connection, "message.ack")
+    assert acks(connection)[1:] == [("read", AT + 9), ("delivered", AT + 5)]
+    assert told[-1]["pricing"] == {"billable": True}
+    assert execute(connection, "SELECT status FROM outbox UNION SELECT status::message_status FROM messages") == [
+        ("read",)
+    ]
+
+
+@settings(max_examples=20)
+@given(st.permutations([Status.SENT, Status.DELIVERED, Status.READ] * 2), st.integers(0, 6))
+def test_every_step_is_told_once_in_whatever_order_it_is_known(opened, order, recorded):
+    connection = opened[0]
+    execute(connection, "TRUNCATE phone_configs, bot_pace, lane, outbox, messages, contacts, event_feed, event CASCADE")
+    execute(connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
+    message = entry(add_bot(connection), CHAT)
+    accept(connection, message)
+    (claimed,) = outbox().claim(connection, 1)
+    for n, status in enumerate([*order, None]):
+        if n == recorded:
+            outbox().record(connection, [Result(**{**_fields(result(claimed)), "provider_id": "wamid.out.1"})])
+        if status:
+            take_in(connection, report(status, ours=message.message_id))
+    assert sorted(status for status, _ in acks(connection)) == ["delivered", "read", "sent"]
+    assert execute(connection, "SELECT status FROM outbox") == [("read",)]
+    assert len(events(connection, "message.any")) == 1
 
 
 def test_a_link_that_meta_could_not_fetch_is_sent_once_more_from_our_own_copy(connection, bot):
