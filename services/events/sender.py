@@ -9,6 +9,7 @@ import hmac
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from uuid_utils import uuid7
 
 from bisnesctl import __version__
 from bisnesctl.encryption import EncryptionError, decrypt
+from bisnesctl.host import process_times
 from bisnesctl.settings import Network, Settings
 from services.database.announcements import Listener
 from services.database.clock import DatabaseClock
@@ -156,14 +158,16 @@ class EventSender:
             return
         # If many receivers are slow, each has one call, so that there is room for the others.
         each = store.MAX_CALLS_OF_WEBHOOK if room > self._calls.size // 2 else 1
+        until = process_times.boottime() + self._lease
         for task in store.claim(connection, self._name, self._lease, room, each):
             try:
-                self._send(task)
+                self._send(task, until)
             except Exception as error:  # one event must not delay the others, nor its own chat for ever
                 log.exception("event.send_failed", webhook=task.webhook_id, seq=task.seq)
                 self._unrecorded.append(self._internal_failure(task, f"{type(error).__name__}: {error}"))
 
-    def _send(self, task: Task) -> None:
+    def _send(self, task: Task, until: float) -> None:
+        """`until`: by CLOCK_BOOTTIME, when the event may pass to another sender, and so must not leave any more."""
         if task.event is None:
             error = "the event is not kept any more"
             self._unrecorded.append(
@@ -178,7 +182,7 @@ class EventSender:
             return
         body = task.event.envelope()
         headers = signed_headers(secret, previous, body, task.attempts + 1)
-        self._calls.submit(task, HttpRequest(task.url, headers, body), _nothing)
+        self._calls.submit(task, HttpRequest(task.url, headers, body), partial(_check_claim, until))
 
     def _secret(self, stored: str) -> str:
         if stored not in self._secrets:
@@ -226,8 +230,11 @@ def _confine(handle: Any, networks: tuple[Network, ...]) -> Callable[[], str | N
     return explain
 
 
-def _nothing() -> None:
-    """The body may leave at any time: the result is recorded afterwards."""
+def _check_claim(until: float) -> None:
+    """Called before the body leaves. Raises `TimeoutError` if this process slept, so that another sender has the
+    event."""
+    if process_times.boottime() >= until:
+        raise TimeoutError("this process slept, and another sender may have the event")
 
 
 def signature(secret: str, body: bytes) -> str:
