@@ -1,7 +1,7 @@
 -- Holds that end by themselves, and messages whose outcome an operator decides.
 
 -- `hold_code` names the cause of a hold that the provider, or a check of the number, has
--- to take back: an error code such as 190, or the provider's word, such as account_update.DISABLED_UPDATE. Good news
+-- to take back: an error code such as 190, or the provider's word, such as account_update.DISABLED_UPDATE. A good update
 -- and a successful check end it. A hold without a code is short (a throttled number, an outage) or ends by a command.
 ALTER TABLE bot_pace ADD COLUMN IF NOT EXISTS hold_code   text;
 ALTER TABLE bot_pace ADD COLUMN IF NOT EXISTS held_at     timestamptz;                 -- when the hold with that code began

@@ -48,7 +48,7 @@ WHERE h.held OR k.status IN ('warning', 'error')"""
 #: The status of a bot whose provider is unavailable.
 UNAVAILABLE = "unavailable"
 
-#: Minutes for which a hold by a notice of the provider stays, whatever a check finds.
+#: Minutes for which a hold by a notice of the provider stays, regardless of checks.
 NOTICE_HOLD_MINUTES = 10
 #: Minutes for which a hold stays whose cause came back after it was lifted: the first time, doubled each time, at most.
 FIRST_RETURN_MINUTES = 15

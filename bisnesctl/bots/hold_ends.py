@@ -12,7 +12,7 @@ _CHECK = "a check that finds the number well"
 
 @dataclass(frozen=True, slots=True)
 class HoldEnd:
-    """What ends the holds of a cause."""
+    """The end of the holds of a cause."""
 
     cause: str
     codes: tuple[str, ...]  # `bot_pace.hold_code`
@@ -29,7 +29,7 @@ TABLE = (
     HoldEnd("a permission is missing", ("3", "10", *map(str, range(200, 300)), "131005", "360dialog_403",
             "360dialog_404"), _CHECK, _NEW_CREDENTIAL),
     HoldEnd("the account is blocked or its messages are limited", ("368", "131031", "131048", "131064"),
-            f"{_CHECK}, or Meta's good news", _VERIFY),
+            f"{_CHECK}, or a good update of Meta", _VERIFY),
     HoldEnd("billing", ("131042", "131044", "360dialog_400"), _CHECK, _VERIFY),
     HoldEnd("the display name is not approved", ("131037",), f"{_CHECK}, or Meta's approval of the name", _VERIFY),
     HoldEnd("the number is not registered, or the terms are not accepted", ("133010", "131045", "134011"),
@@ -37,7 +37,7 @@ TABLE = (
     HoldEnd("Meta has disabled or disconnected the account", tuple(f"account_update.{event}" for event in (
             "DISABLED_UPDATE", "ACCOUNT_DELETED", "ACCOUNT_OFFBOARDED", "PARTNER_REMOVED", "PARTNER_APP_UNINSTALLED",
             "PHONE_NUMBER_REMOVED", "ACCOUNT_RESTRICTION")),
-            f"the end of a restriction, Meta's good news (such as REINSTATE), or {_CHECK}, 10 minutes later at the"
+            f"the end of a restriction, a good update of Meta (such as REINSTATE), or {_CHECK}, 10 minutes later at the"
             " earliest", _VERIFY),
     HoldEnd("held by a version that knew no causes", ("earlier",), _CHECK, _VERIFY),
     HoldEnd("a WhatsApp Web session cannot continue", ("logged_out", "wrong_number", "conflict", "banned"),

@@ -127,7 +127,7 @@ def retry(
 
 
 class Outcome(StrEnum):
-    """What an operator decides about a message whose outcome is unknown."""
+    """The decision of an operator about a message whose outcome is unknown."""
 
     SENT = "sent"
     FAILED = "failed"

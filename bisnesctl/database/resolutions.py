@@ -29,7 +29,7 @@ RETURNING u.message_id::text"""
 
 
 class Resolution(StrEnum):
-    """What an operator decides about a message whose outcome is unknown."""
+    """The decision of an operator about a message whose outcome is unknown."""
 
     SENT = "sent"
     FAILED = "failed"

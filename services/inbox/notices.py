@@ -100,7 +100,7 @@ def apply_effects(connection: Connection, process: str, notices: list[PlacedNoti
 
 
 def _combined(earlier: NoticeEffect | None, later: NoticeEffect) -> NoticeEffect:
-    """The effect of two notices of a bot. Good news about some causes says nothing about the others."""
+    """The effect of two notices of a bot. A good update about some causes says nothing about the others."""
     if isinstance(earlier, Holding) and isinstance(later, Lifting) and later.codes and earlier.code not in later.codes:
         return earlier
     return later

@@ -98,7 +98,7 @@ class Hold:
     after: float | None  # seconds; None: until an operator acts, or its cause is found to be gone
     reason: str
     slower: bool = False  # its rate is halved for a while as well
-    code: str | None = None  # names its cause, which good news or a successful check ends; None: it ends otherwise
+    code: str | None = None  # names its cause, which a good update or check ends; None: it ends otherwise
 
 
 @dataclass(frozen=True, slots=True)

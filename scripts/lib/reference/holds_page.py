@@ -25,9 +25,9 @@ If the same cause comes back within a day, the next check does not end the hold 
 {FIRST_RETURN_MINUTES} minutes, then twice as long each time, up to {LONGEST_RETURN_MINUTES // 60} hours. \
 `bisnesctl bots verify` does not wait.
 
-An update of Meta is read as a whole: DISABLED_UPDATE with SCHEDULE_FOR_DISABLE is a warning, with REINSTATE good \
-news; a violation is a warning. A restriction of messages holds the account's numbers until it expires. Updates \
-that are not known hold nothing. All of them are events, and are stored in `process_events`.
+An update of Meta is read as a whole: DISABLED_UPDATE with SCHEDULE_FOR_DISABLE is a warning, with \
+REINSTATE its end; a violation is a warning. A restriction of messages holds the account's numbers until it expires. \
+Updates that are not known hold nothing. All of them are events, and are stored in `process_events`.
 
 ## Other holds
 

@@ -308,7 +308,7 @@ RECORDED = {
     "chat": {"last_inbound_at", "window_until"}, "media_download": {"created_at"}, "event": {"created_at"},
     "webhook": {"last_delivered_at", "created_at", "updated_at"}, "webhook_delivery": {"created_at", "updated_at"},
     "wa_key": {"created_at"}, "wa_command": {"taken_at"}, "wa_block": {"since"}, "wa_removed": {"removed_at"},
-    "clock_seen": {"at"}, "schema_migrations": {"applied_at"},
+    "clock_seen": {"at"}, "schema_migrations": {"applied_at"}, "media_store": {"since"},
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""What Meta's updates of accounts and numbers mean: the whole update is read, and what is unknown holds nothing."""
+"""The meaning of Meta's updates of accounts and numbers: each is read whole, and unknown words hold nothing."""
 
 import pytest
 from hypothesis import given
