@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
@@ -131,9 +130,16 @@ class Channel:
 
     def wake(self, queue_name: str) -> None:
         """A wake-up from within the process; returns at once."""
-        task = partial(self.inbox.wake, self._database) if queue_name.endswith("-webhooks") else self.delivery.wake
+        task = self.apply_webhooks if queue_name.endswith("-webhooks") else self.delivery.wake
         if self._ready.is_set():
             threading.Thread(target=task, name=queue_name, daemon=True).start()
+
+    def apply_webhooks(self) -> None:
+        """Apply the stored webhooks; without the database, the next sweep does."""
+        try:
+            self.inbox.wake(self._database)
+        except (DatabaseUnavailable, DatabaseError) as error:
+            log.warning("webhooks.not_applied", reason=f"the database is unavailable: {str(error).strip()}")
 
     def stop(self, seconds: float) -> bool:
         """Claim nothing more and finish the messages in hand within `seconds`; returns whether all were finished."""

@@ -3,7 +3,7 @@
 import pytest
 
 from services.api.schemas.base import Accepted
-from services.message import Scope, Status
+from services.message import Scope
 from services.outbox import holds
 from services.outbox.outcome_policy import Hold
 from tests.support.api import CHAT, COMPANY, KEY, OTHER_KEY, outbox, refusal
@@ -54,7 +54,7 @@ def test_a_message_in_the_hands_of_a_worker_is_not_cancelled(client, connection)
     message_id = text(client)
     (claimed,) = outbox().claim(connection, 10)
     assert refusal(delete(client, message_id))[0] == 409
-    outbox().record(connection, [result(claimed, Status.SENT)])
+    outbox().record(connection, [result(claimed, claim=outbox().worker)])
     assert shown(client, message_id)["status"] == "sent"
 
 

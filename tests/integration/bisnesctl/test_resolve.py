@@ -81,6 +81,7 @@ def test_many_are_resolved_by_company_bot_time_and_cause(tool, connection, bot):
     other = add_bot(connection, COMPANY, index=1)
     ours = [unknown(connection, bot, chat) for chat in ("60111", "60222")]
     unknown(connection, other, "60333")
+    execute(connection, "UPDATE outbox SET phone_index = 1 WHERE bot_id = %s", (other,))
     unknown(connection, bot, "60444", code="worker_ended")
     named = ("dead-letters", "resolve", "--as", "failed", "--bot", "0128/0", "--code", "no_answer", "--since", "1h")
     assert "would resolve 2 messages" in tool(*named, "--dry-run").text
