@@ -8,10 +8,10 @@ from typing import NamedTuple
 import structlog
 
 from bisnesctl.bots import check_records, identity
-from bisnesctl.bots.checks import undecryptable
+from bisnesctl.bots.checks import unusable
 from bisnesctl.bots.provider_queries import ProviderBot, query_provider
 from bisnesctl.bots.provider_report import Failure, Problem, ProviderReport, can_send, problems
-from bisnesctl.encryption import EncryptionError, decrypt
+from bisnesctl.encryption import EncryptionError, Keys, decrypt
 from bisnesctl.settings import Settings
 from services.database.connection import Connection, transaction
 from services.message import Bot, Scope
@@ -22,19 +22,10 @@ from services.outbox.outcome_policy import Hold
 INTERVAL_JITTER = 0.3
 #: The pause before another check if the provider did not answer, as a fraction of the time between two checks.
 RETRY_FRACTION = 0.2
-#: Seconds between two checks of a bot whose credential cannot be decrypted.
-UNDECRYPTABLE_SECONDS = 30
-
 _BEGIN = """
 INSERT INTO bot_check (bot_id) SELECT id FROM phone_configs c
 WHERE process_name = 'meta' AND NOT EXISTS (SELECT FROM bot_check WHERE bot_id = c.id)
 ON CONFLICT DO NOTHING"""
-
-# A bot whose credential cannot be decrypted is checked soon: no provider is asked, and the key may be right by now.
-_UNDECRYPTABLE_DUE = """
-UPDATE bot_check k SET due = now() FROM bot_pace p
-WHERE p.bot_id = k.bot_id AND p.hold_code = 'credential' AND p.held_until = 'infinity' AND k.due > now()
-    AND (k.checked_at IS NULL OR k.checked_at < now() - %s * interval '1 second')"""
 
 # Claiming a check schedules the next one, so a crash during a check does not drop the bot from the schedule.
 _CLAIM = """
@@ -78,20 +69,19 @@ class NumberChecks:
         try:
             bot = self.bot_of(claimed.bot_id)
         except EncryptionError as error:
-            self._record(connection, claimed.bot_id, undecryptable(error))
+            self._record(connection, claimed.bot_id, unusable(error))
             return True
         if bot is not None:
             self._check(connection, bot, _subject(bot, claimed))
         return True
 
     @property
-    def _key(self) -> str:
-        return self.settings.encryption_key.get_secret_value()
+    def _keys(self) -> Keys:
+        return self.settings.decryption_keys
 
     def _claim(self, connection: Connection) -> _Claimed | None:
         with connection.cursor() as cursor:
             cursor.execute(_BEGIN)
-            cursor.execute(_UNDECRYPTABLE_DUE, (UNDECRYPTABLE_SECONDS,))
             cursor.execute(_CLAIM, {"minutes": self.settings.bot_check_minutes, "jitter": INTERVAL_JITTER})
             row = cursor.fetchone()
         return _Claimed(*row) if row else None
@@ -103,7 +93,7 @@ class NumberChecks:
             return
         if report.credential_refused:
             self._hold(connection, bot, problems(report, time.time())[0])
-        if identity.correct(connection, self._key, bot.id, subject, report):
+        if identity.correct(connection, self._keys, bot.id, subject, report):
             log.warning("bot.ids_corrected", bot=_name(bot))
         self._record(connection, bot.id, report)
 
@@ -119,7 +109,7 @@ class NumberChecks:
         with transaction(connection) as cursor:
             cursor.execute(_CREDENTIAL, (bot.id,))
             row = cursor.fetchone()
-            if row is not None and row[0] and decrypt(self._key, row[0]) == bot.access_token.value:
+            if row is not None and row[0] and decrypt(self._keys, row[0]) == bot.access_token.value:
                 holds.hold(connection, [Hold(bot.id, Scope.BOT, None, str(problem), code=problem.code)])
 
     def _record(self, connection: Connection, bot_id: int, report: ProviderReport) -> None:
