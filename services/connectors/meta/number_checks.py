@@ -22,6 +22,7 @@ from services.outbox.outcome_policy import Hold
 INTERVAL_JITTER = 0.3
 #: The pause before another check if the provider did not answer, as a fraction of the time between two checks.
 RETRY_FRACTION = 0.2
+
 _BEGIN = """
 INSERT INTO bot_check (bot_id) SELECT id FROM phone_configs c
 WHERE process_name = 'meta' AND NOT EXISTS (SELECT FROM bot_check WHERE bot_id = c.id)
