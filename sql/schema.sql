@@ -791,6 +791,7 @@ BEGIN
     SELECT bot_id, date_trunc('hour', present), sum(messages), sum(new_chats) FROM ahead GROUP BY bot_id
     ON CONFLICT (bot_id, hour) DO UPDATE SET messages = s.messages + excluded.messages,
         new_chats = s.new_chats + excluded.new_chats;
+    UPDATE dialog360_secret SET previous_until = previous_until - back WHERE previous_until > present;
     UPDATE webhook_delivery SET first_tried_at = present WHERE status = 'pending' AND first_tried_at > present;
     UPDATE unknown_message SET since = LEAST(since, present), reported_at = LEAST(reported_at, present)
         WHERE since > present OR reported_at > present;

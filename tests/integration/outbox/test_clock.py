@@ -281,6 +281,7 @@ INSERT INTO wa_session (bot_id, changed_at, started_at, beat_at, qr_expires_at, 
     SELECT %(bot)s, m, m, m, m, m, m FROM (SELECT now() + interval '50 s' AS m) f;
 INSERT INTO wa_command (bot_id, command, created_at, done_at) VALUES (%(bot)s, 'c', now() + '50 s', now() + '50 s');
 INSERT INTO wa_block (bot_id, kind, reason, until) VALUES (%(bot)s, 'failed_starts', '', now() + '50 s');
+INSERT INTO dialog360_secret VALUES (%(bot)s, '', '', now() + '50 s');
 INSERT INTO wa_number (bot_id, chat_id, registered, checked_at) VALUES (%(bot)s, 'c', true, now() + '50 s');
 INSERT INTO wa_sent (bot_id, hour, messages) VALUES (%(bot)s, now() + '50 s', 1);
 INSERT INTO process_instances (process_name, host, instance, pid, status, started_at, last_heartbeat)
@@ -295,6 +296,7 @@ COMPARED = {
     "media_download": {"due", "tried_at"}, "bot_check": {"due", "checked_at"},
     "wa_session": {"changed_at", "started_at", "beat_at", "qr_expires_at", "pairing_expires_at", "caught_up_at"},
     "wa_command": {"created_at", "done_at"}, "wa_block": {"until"}, "wa_number": {"checked_at"}, "wa_sent": {"hour"},
+    "dialog360_secret": {"previous_until"},
     "process_instances": {"last_heartbeat"}, "process_health": {"last_heartbeat"},
 }  # fmt: skip
 #: Moments that are only shown, or say how old a row is that is deleted after days, or come from a provider.
@@ -309,6 +311,7 @@ RECORDED = {
     "webhook": {"last_delivered_at", "created_at", "updated_at"}, "webhook_delivery": {"created_at", "updated_at"},
     "wa_key": {"created_at"}, "wa_command": {"taken_at"}, "wa_block": {"since"}, "wa_removed": {"removed_at"},
     "clock_seen": {"at"}, "schema_migrations": {"applied_at"}, "media_store": {"since"},
+    "former_number": {"since", "moved_at"}, "media_file": {"created_at"}, "process_totals": {"measured_at"},
 }  # fmt: skip
 
 
