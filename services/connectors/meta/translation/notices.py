@@ -77,14 +77,15 @@ _NOT_DIGITS = re.compile(r"[^0-9]", re.ASCII)
 _PHONE_FIELDS = ("display_phone_number", "phone_number")
 
 
-def notice(name: str, number: str | None, account: str | None, value: Object) -> Notice:
+def notice(name: str, number: str | None, account: str | None, value: Object, for_operators: bool = True) -> Notice:
     """The notice of an update. `name`: its field; `account`: the id of its entry.
 
     The entry of a PARTNER_… update has the id of the business portfolio; the account is named in the value.
     """
     severity, effect = _MEANINGS.get(name, _unknown)(value)
+    named = name_of(value, "waba_info", "waba_id") or account
     return Notice(
-        _EVENTS.get(name, "provider.update"), name, number, name_of(value, "waba_info", "waba_id") or account, value,
+        _EVENTS.get(name, "provider.update"), name, number, named, value, for_operators,
         phone=_phone(value) if _is_of_one_number(name, value) else None, severity=severity, effect=effect,
     )  # fmt: skip
 
