@@ -303,7 +303,8 @@ COMPARED = {
 RECORDED = {
     "phone_configs": {"created_at", "updated_at"}, "phone_status": {"last_seen", "updated_at"},
     "messages": {"reaction_timestamp", "edited_at", "timestamp", "created_at"},
-    "contacts": {"created_at", "updated_at"}, "process_metrics": {"timestamp"}, "process_events": {"timestamp"},
+    "contacts": {"created_at", "updated_at", "named_at"}, "message_change": {"seen_at"},
+    "chat_alias": {"valid_until"}, "process_metrics": {"timestamp"}, "process_events": {"timestamp"},
     "process_health": {"created_at", "updated_at"}, "process_instances": {"started_at"},
     "outbox": {"accepted_at", "updated_at"}, "api_keys": {"created_at", "revoked_at"},
     "idempotency_keys": {"created_at"}, "webhook_inbox": {"received_at", "processed_at"},
