@@ -24,6 +24,7 @@ from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.events import store
 from services.events.store import CHANNEL, Result, Task
+from services.events.webhooks import secret_row
 from services.http_client import REFUSED_ADDRESS, Answered, Broken, HttpRequest, RequestsInFlight, guard
 from services.runtime.heartbeat import worker_name
 
@@ -53,10 +54,11 @@ class EventSender:
     def __init__(self, settings: Settings, database: Database, instance: str, run: str) -> None:
         """`instance`: this process's name, the same after a restart; `run`: a name of this very start."""
         self.delivered, self.failed = 0, 0
+        self.last_error: str | None = None
         self._database = database
         self._name = worker_name(instance, run)
         self._earlier = worker_name(instance, "")
-        self._key = settings.encryption_key.get_secret_value()
+        self._keys = settings.decryption_keys
         self._secrets: dict[str, str] = {}  # by their encrypted form
         self._lease = settings.webhook_lease_seconds
         self._clock, self._clock_due = DatabaseClock(settings), 0.0
@@ -175,8 +177,8 @@ class EventSender:
             )
             return
         try:
-            secret = self._secret(task.secret)
-            previous = None if task.previous_secret is None else self._secret(task.previous_secret)
+            secret = self._secret(task, task.secret)
+            previous = None if task.previous_secret is None else self._secret(task, task.previous_secret)
         except EncryptionError as error:
             self._unrecorded.append(self._failure(task, str(error)))
             return
@@ -184,9 +186,9 @@ class EventSender:
         headers = signed_headers(secret, previous, body, task.attempts + 1)
         self._calls.submit(task, HttpRequest(task.url, headers, body), partial(_check_claim, until))
 
-    def _secret(self, stored: str) -> str:
+    def _secret(self, task: Task, stored: str) -> str:
         if stored not in self._secrets:
-            self._secrets[stored] = decrypt(self._key, stored)
+            self._secrets[stored] = decrypt(self._keys, stored, secret_row(task.webhook_id))
         return self._secrets[stored]
 
     def _judge(self, task: Task, answer: Answered | Broken) -> Result:
@@ -202,7 +204,7 @@ class EventSender:
 
     def _failure(self, task: Task, reason: str, status: int | None = None) -> Result:
         self.failed += 1
-        error = _storable(reason)
+        error = self.last_error = _storable(reason)
         outcome = "dead" if status == GONE_STATUS else "pending"
         log.info("event.not_delivered", webhook=task.webhook_id, reason=error, attempt=task.attempts + 1)
         return Result(task.webhook_id, task.chat_id, task.seq, outcome, status=status, error=error)  # type: ignore[arg-type]
@@ -210,7 +212,7 @@ class EventSender:
     def _internal_failure(self, task: Task, reason: str) -> Result:
         """A failure that is not the webhook's and does not count against it."""
         self.failed += 1
-        error = _storable(f"the event could not be sent by bisnesctl: {reason}")
+        error = self.last_error = _storable(f"the event could not be sent by bisnesctl: {reason}")
         outcome = "dead" if task.attempts + 1 >= INTERNAL_ATTEMPTS else "pending"
         return Result(task.webhook_id, task.chat_id, task.seq, outcome, called=False, error=error)  # type: ignore[arg-type]
 
