@@ -6,6 +6,7 @@ a resource that declares none is refused, so that nothing is open by oversight.
 
 import asyncio
 import hashlib
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -14,6 +15,7 @@ from typing import TypeVar
 from flask import Flask, current_app, g, request
 from flask.sansio.blueprints import Blueprint
 from flask_openapi3 import APIBlueprint, Tag
+from werkzeug.datastructures import Headers
 
 from services.api.context import Context
 from services.api.field_names import check_request
@@ -21,6 +23,7 @@ from services.api.openapi import COMMON, SECURITY, problems
 from services.http_server.asgi import Scope
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
+from services.http_server.host_names import HostNames
 from services.runtime.account_cache import AccountCache, Key
 
 #: Threads that the requests of one company may use at a time.
@@ -48,6 +51,10 @@ MAX_CALLERS = 10_000
 
 #: The headers that may carry a key.
 KEY_HEADERS = (b"x-api-key", b"authorization")
+#: Characters of a foreign host name that an error repeats.
+MAX_SHOWN_HOST = 100
+#: The beginnings of addresses without a key that show the state of the server and the API.
+_STATE = ("/health/all", "/metrics/", "/openapi")
 _HEALTH = ("/health", "/api/health", "/metrics/")
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _EXTENSION = "bisnes"
@@ -169,6 +176,7 @@ def guard(app: Flask, context: Context) -> None:
     caches add their own.
     """
     app.extensions[_EXTENSION] = context
+    names = HostNames([context.settings.public_url or ""])
 
     @app.before_request
     def check() -> None:
@@ -177,9 +185,12 @@ def guard(app: Flask, context: Context) -> None:
         auth = declared(app.blueprints.get(request.blueprint or ""))
         if auth is None:
             raise RuntimeError(f"the route {request.endpoint} does not declare its auth")
-        if auth is Auth.NONE:
-            return
         headers = request.headers
+        if auth is Auth.NONE:
+            host = headers.get("Host", "")
+            if request.path.startswith(_STATE) and not (names.include(host) or _has_key(context, headers)):
+                raise unknown_host(host)
+            return
         digest = key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))
         g.principal = principal_of(context.accounts.key(digest))
         if auth is Auth.OPERATOR:
@@ -187,6 +198,20 @@ def guard(app: Flask, context: Context) -> None:
         elif auth is Auth.COMPANY:
             g.principal.require_company((request.view_args or {})["companyId"])
         check_request(app, request)
+
+
+def _has_key(context: Context, headers: Headers) -> bool:
+    try:
+        return context.accounts.key(key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))) is not None
+    except ApiError:
+        return False
+
+
+def unknown_host(host: str) -> ApiError:
+    """The 403 for the state of the server under a foreign name."""
+    shown = "".join(sign for sign in host[:MAX_SHOWN_HOST] if sign.isprintable())
+    message = f"{shown} is not a name of this server: set PUBLIC_URL to it, use the IP address, or send a key"
+    return ApiError(ErrorCode.UNKNOWN_HOST, message)
 
 
 def context() -> Context:
@@ -256,6 +281,15 @@ class Callers:
             return STRANGERS
         key = self._accounts.cached_key(digest)
         return self.note(digest, key) if key is not None else self._known.get(digest, STRANGERS)
+
+    def share_of(self, scope: Scope) -> tuple[Hashable, int]:
+        """The name of a request's caller, and its share of the threads."""
+        try:
+            digest = digest_of(scope)
+        except ApiError:
+            digest = None
+        caller = self.of(scope, digest)
+        return caller.name, caller.threads
 
     def note(self, digest: bytes, key: Key | None) -> Caller:
         """The caller of a key that was looked up; None: the key is unknown or was revoked."""
