@@ -9,7 +9,7 @@ import structlog
 
 from services.http_server import refusal
 from services.http_server.admission import MAX_QUEUE, Admission
-from services.http_server.asgi import Receive, Scope, Send, check_path, send_refusal
+from services.http_server.asgi import Receive, Scope, Send, check_path, disconnection, send_refusal
 from services.http_server.body import BodyReader
 from services.http_server.refusal import Refusal
 from services.http_server.watchdog import Watchdog
@@ -104,7 +104,7 @@ class Service:
         check_path(scope)
         body = await self._bodies.read_request(scope, receive, self._max_body)
         caller, share = (_HEALTH, HEALTH_THREADS) if scope["path"].startswith(_HEALTH) else self._share_of(scope)
-        async with self._admission.turn(caller, share):
+        async with self._admission.turn(caller, share, lambda: disconnection(receive)):
             return await self._bridge.run(scope, body)
 
     def _one_share(self, _: Scope) -> tuple[Hashable, int]:
