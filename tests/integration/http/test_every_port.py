@@ -26,6 +26,10 @@ PROCESSES = {
     "legacy": ("services.legacy:app", "/health"),
 }
 NAMES = {"receiver": "meta", "manager": "wwebjs"}
+#: A session that seems to run although it has no process; otherwise the manager would notice that it does not.
+KEEP_STATE = """
+CREATE FUNCTION keep_state() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.state := OLD.state; RETURN NEW; END';
+CREATE TRIGGER keep_state BEFORE UPDATE ON wa_session FOR EACH ROW EXECUTE FUNCTION keep_state()"""
 CODES = {code.value for code in ErrorCode}
 #: Odd requests to each port, and their seed.
 ODD_REQUESTS = int(os.environ.get("TEST_ODD_REQUESTS", "400"))
@@ -137,6 +141,7 @@ def test_a_company_whose_sessions_do_not_answer_delays_no_other(manager, connect
         (OTHER,),
     )
     execute(connection, "INSERT INTO wa_session (bot_id, state) VALUES (%s, 'SCAN_QR_CODE')", (bot,))
+    execute(connection, KEEP_STATE)
     attacker = f"X-Api-Key: {OTHER_KEY}\r\n".encode()
     doctor = f"POST /api/sessions/{OTHER}/4/doctor HTTP/1.1\r\nHost: x\r\n".encode() + attacker + b"\r\n"
 
