@@ -18,6 +18,7 @@ from bisnesctl.errors import ConfigError
 Network = IPv4Network | IPv6Network
 Port = Annotated[int, Field(ge=1, le=65535)]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
+HealthAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$")]
 NO_SECRET = SecretStr("")
 #: Seconds beyond the longest call of a webhook for which a sender keeps the lease of an event.
 WEBHOOK_LEASE_MARGIN_SECONDS = 20.0
@@ -141,13 +142,11 @@ class Settings(BaseSettings):
         30000, ge=100, description="milliseconds between two checks of the other processes"
     )
     max_heartbeat_age: int = Field(60000, ge=100, description="milliseconds after which a heartbeat is too old")
-    api_health_endpoint: str | None = Field(None, description="health URL of the API, if it runs on another machine")
-    meta_health_endpoint: str | None = Field(
-        None, description="health URL of the webhook receiver, if it runs on another machine"
+    api_health_endpoint: HealthAddress | None = Field(
+        None, description="health URL of the API, such as one on another machine, that `health` asks as well"
     )
-    wwebjs_health_endpoint: str | None = Field(
-        None, description="health URL of the WhatsApp Web manager, if it runs on another machine"
-    )
+    meta_health_endpoint: HealthAddress | None = Field(None, description="the same for the receiver of Meta's webhooks")
+    wwebjs_health_endpoint: HealthAddress | None = Field(None, description="the same for the WhatsApp Web manager")
     disk_warning_mb: int = Field(
         1000, ge=0, description="free megabytes (or 10 % of the disk, if that is less) below which `health` warns"
     )

@@ -8,13 +8,17 @@ from bisnesctl.cli.app import WATCH, AsJson, app, example
 if TYPE_CHECKING:
     from bisnesctl.health.overview import Overview, ProcessRow
 
-_COLOURS = {"healthy": "green", "degraded": "yellow", "starting": "yellow", "stopping": "yellow", "stopped": "dim"}
+_COLOURS = {
+    "healthy": "green",
+    "stopped": "dim",
+    **dict.fromkeys(("outdated", "extra", "degraded", "starting", "stopping"), "yellow"),
+}
 
 _CONDITIONS = {
     "new": "nothing was started here yet: [b]bisnesctl start --multiprocess --sandbox[/]",
     "stopping": "stopping",
-    "stopped": "not running: [b]bisnesctl start --multiprocess[/]",
-    "died": "[red]not running[/], although it was not stopped on purpose: [b]bisnesctl start --multiprocess[/]",
+    "stopped": "stopped on purpose: [b]{command}[/]",
+    "died": "[red]not running[/], although it was not stopped on purpose: [b]{command}[/]",
     "silent": "[red]supervisord does not answer[/]: [b]bisnesctl stop[/] ends it",
 }
 
@@ -70,7 +74,7 @@ def _header(found: "Overview") -> str:
     import time
 
     if found.condition != "running":
-        return f"{found.home}: {_CONDITIONS[found.condition]}"
+        return f"{found.home}: {_CONDITIONS[found.condition].format(command=found.start_command)}"
     since = f", for {formatting.duration(time.time() - found.since)}" if found.since else ""
     mode = f"{found.mode}, sandbox" if found.sandbox else str(found.mode)
     return f"[b]{mode}[/]{since}; home {found.home}; supervisord {found.supervisor_pid}\n"

@@ -21,10 +21,6 @@ class _Caller:
     queue: "deque[asyncio.Future[None]]" = field(default_factory=deque)
 
 
-async def _never() -> None:
-    await asyncio.Event().wait()
-
-
 class Admission:
     """Admits requests on the event loop; one that waits costs no thread."""
 
@@ -34,7 +30,7 @@ class Admission:
 
     @asynccontextmanager
     async def turn(
-        self, caller: Hashable, share: int, disconnect: Callable[[], Awaitable[None]] | None = None
+        self, caller: Hashable, share: int, disconnect: Callable[[], Awaitable[object]] | None = None
     ) -> AsyncIterator[None]:
         """Be one of the caller's `share` requests.
 
@@ -43,7 +39,7 @@ class Admission:
         """
         found = self._callers.setdefault(caller, _Caller())
         if found.running >= share:
-            await self._wait(found, disconnect or _never)  # a request that ends hands its place over: `running` stays
+            await self._wait(found, disconnect)  # a request that ends hands its place over: `running` stays
         else:
             found.running += 1
         try:
@@ -52,12 +48,12 @@ class Admission:
             found.done += 1
             self._leave(caller, found)
 
-    async def _wait(self, caller: _Caller, disconnect: Callable[[], Awaitable[None]]) -> None:
+    async def _wait(self, caller: _Caller, disconnect: Callable[[], Awaitable[object]] | None) -> None:
         if len(caller.queue) >= self._max_queue:
             raise refusal.too_many_requests("too many requests at a time; wait for answers before you send more")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         caller.queue.append(place)
-        left = asyncio.ensure_future(disconnect())
+        left: asyncio.Future[object] = asyncio.ensure_future(disconnect()) if disconnect else asyncio.Future()
         try:
             await asyncio.wait((place, left), timeout=self._timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:

@@ -1,6 +1,7 @@
 """A process whose HTTP is a WSGI application behind the bridge, such as the receiver of Meta's webhooks."""
 
 import asyncio
+import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,8 +22,8 @@ THREADS = 36
 #: Threads of those that serve its health alone.
 HEALTH_THREADS = 4
 
-#: The beginning of the addresses of health.
-_HEALTH = "/health"
+#: The beginnings of the addresses of health.
+_HEALTH = ("/health", "/api/health", "/metrics")
 
 log = structlog.get_logger()
 
@@ -90,8 +91,11 @@ class Service:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.monotonic()
         try:
             answer = await self._answer(scope, receive)
+            self.counters.responses += 1
+            self.counters.response_seconds += time.monotonic() - began
         except Refusal as refused:
             await send_refusal(send, refused)
         except Exception:
