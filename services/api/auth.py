@@ -22,8 +22,8 @@ from services.api.field_names import check_request
 from services.api.openapi import COMMON, SECURITY, problems
 from services.http_server.asgi import Scope
 from services.http_server.error_codes import ErrorCode
-from services.http_server.errors import ApiError
-from services.http_server.host_names import HostNames
+from services.http_server.errors import ApiError, unknown_host
+from services.http_server.host_names import STATE, HostNames
 from services.runtime.account_cache import AccountCache, Key
 
 #: Threads that the requests of one company may use at a time.
@@ -51,10 +51,6 @@ MAX_CALLERS = 10_000
 
 #: The headers that may carry a key.
 KEY_HEADERS = (b"x-api-key", b"authorization")
-#: Characters of a foreign host name that an error repeats.
-MAX_SHOWN_HOST = 100
-#: The beginnings of addresses without a key that show the state of the server and the API.
-_STATE = ("/health/all", "/metrics/", "/openapi")
 _HEALTH = ("/health", "/api/health", "/metrics/")
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _EXTENSION = "bisnes"
@@ -188,7 +184,7 @@ def guard(app: Flask, context: Context) -> None:
         headers = request.headers
         if auth is Auth.NONE:
             host = headers.get("Host", "")
-            if request.path.startswith(_STATE) and not (names.include(host) or _has_key(context, headers)):
+            if request.path.startswith(STATE) and not (names.include(host) or _has_key(context, headers)):
                 raise unknown_host(host)
             return
         digest = key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))
@@ -205,13 +201,6 @@ def _has_key(context: Context, headers: Headers) -> bool:
         return context.accounts.key(key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))) is not None
     except ApiError:
         return False
-
-
-def unknown_host(host: str) -> ApiError:
-    """The 403 for the state of the server under a foreign name."""
-    shown = "".join(sign for sign in host[:MAX_SHOWN_HOST] if sign.isprintable())
-    message = f"{shown} is not a name of this server: set PUBLIC_URL to it, use the IP address, or send a key"
-    return ApiError(ErrorCode.UNKNOWN_HOST, message)
 
 
 def context() -> Context:

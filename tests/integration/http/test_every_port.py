@@ -181,3 +181,33 @@ def test_streams_that_are_not_read_delay_nobody(api_server):
         assert answer.status_code == 202
         answers(api_server, "/health/ready")
     eventually(lambda: api_server.connections() <= 1)
+
+
+def test_the_state_of_the_processes_is_shown_under_names_of_the_server_alone(port):
+    name, server, health = port
+    if name == "sandbox":
+        evil = requests.get(server.url + health, headers={"Host": "evil.example"}, timeout=HANG_SECONDS)
+        assert evil.status_code == 403
+        return
+    for path in ("/health/all", f"/metrics/{NAMES.get(name, name)}"):
+        evil = requests.get(server.url + path, headers={"Host": "evil.example"}, timeout=HANG_SECONDS)
+        assert (evil.status_code, evil.json()["code"]) == (403, "unknown_host")
+        mine = requests.get(server.url + path, headers={"Host": "localhost"}, timeout=HANG_SECONDS)
+        assert mine.status_code in (200, 404)  # no process has a heartbeat yet
+    evil = requests.get(server.url + health, headers={"Host": "evil.example"}, timeout=HANG_SECONDS)
+    assert evil.status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null"])
+def test_the_simulators_refuse_pages_of_other_sites_on_every_route(tmp_path, origin):
+    sandbox = Sandbox(tmp_path, free_port(), free_port())
+    try:
+        for method, path in (
+            ("POST", "/v26.0/100000000000001/subscribed_apps?access_token=x"), ("GET", "/v26.0/1?access_token=x"),
+            ("POST", "/360dialog/messages"), ("GET", "/_sandbox/messages"), ("GET", "/_wa/"), ("GET", "/health"),
+        ):  # fmt: skip
+            for headers in ({"Origin": origin}, {"Host": "evil.example"}):
+                answer = requests.request(method, sandbox.url + path, headers=headers, timeout=HANG_SECONDS)
+                assert answer.status_code == 403, path
+    finally:
+        sandbox.end()
