@@ -27,7 +27,7 @@ class Manager:
 
     def __init__(self, context: Context) -> None:
         self.counters = context.counters  # read by the process's heartbeat
-        self.callers = Callers(context.accounts)
+        self.callers = Callers(context.accounts, context.quotas)
         self._flask = create_app(context, (health, sessions, session))
         self._keeper = create_keeper(context.settings, context.database, context.notifier, context.counters)
 

@@ -222,7 +222,8 @@ def guard(app: Flask, context: Context) -> None:
 
 def _has_key(context: Context, headers: Headers) -> bool:
     try:
-        return context.accounts.key(key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))) is not None
+        digest = key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))
+        return find_key(context.accounts, context.quotas, digest, request.remote_addr or "") is not None
     except ApiError:
         return False
 

@@ -39,7 +39,12 @@ SEED = int(os.environ.get("TEST_SEED", "1"))
 @pytest.fixture
 def settings(database, tmp_path):
     add_company(database)
-    more = {"META_APP_SECRET": "app-secret", "META_VERIFY_TOKEN": "verify", "ENABLE_WWEBJS": "false"}
+    more = {
+        "META_APP_SECRET": "app-secret",
+        "META_VERIFY_TOKEN": "verify",
+        "ENABLE_WWEBJS": "false",
+        "WRONG_KEYS_PER_MINUTE": 10**6,
+    }
     return settings_for(database, tmp_path, **more)
 
 
