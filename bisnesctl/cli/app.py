@@ -3,13 +3,17 @@
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import bisnesctl
 from bisnesctl import cli
 from bisnesctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from bisnesctl.processes.deployment import Deployment
+    from bisnesctl.settings import Settings
 
 #: Headings under which `--help` groups the commands.
 SETUP, RUN, WATCH, USE = "Set up", "Run", "Watch", "Use"
@@ -70,6 +74,55 @@ def load_commands(arguments: Sequence[str] = ()) -> None:
         importlib.import_module(f"{cli.__name__}.{name}")
 
 
+def usable_settings() -> "Settings":
+    """The settings for a command that may work without some of them; the others are reported.
+
+    A setting that is refused raises `ConfigError` when it is read.
+    """
+    from bisnesctl.settings import load_partly
+
+    return _reported(load_partly())
+
+
+def checked_settings() -> "Settings":
+    """The settings for a command that starts processes. Raises `ConfigError` if one of them is refused."""
+    from bisnesctl.settings import load
+
+    return _reported(load())
+
+
+def _reported(found: "Settings") -> "Settings":
+    from bisnesctl.terminal import output
+
+    for remark in (*found.problems.values(), *found.notes):
+        output.warn(remark)
+    return found
+
+
+def usable_deployment() -> "Deployment":
+    """The deployment for a command that uses it; see `usable_settings` for refused settings."""
+    from bisnesctl.processes.deployment import as_started, open_deployment
+
+    return open_deployment(as_started(usable_settings()))
+
+
+def checked_deployment() -> "Deployment":
+    """The deployment for a command that starts processes in it. Raises `ConfigError` if a setting is refused."""
+    from bisnesctl.processes.deployment import as_started, open_deployment
+
+    return open_deployment(as_started(checked_settings()))
+
+
+def running_deployment(but: frozenset[str] = frozenset()) -> "Deployment":
+    """The deployment for a command that must work regardless of `.env`: defaults replace refused settings.
+
+    `but`: settings without which the command cannot work.
+    """
+    from bisnesctl.processes.deployment import as_started, open_deployment
+
+    return open_deployment(as_started(usable_settings().with_defaults(but)))
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"bisnesctl {bisnesctl.__version__}")
@@ -82,7 +135,7 @@ def root(
         bool, typer.Option("--verbose", "-v", help="Show a traceback if an error occurs (before the command).")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Runs a business's chat bots as isolated, supervised processes behind one HTTP API.

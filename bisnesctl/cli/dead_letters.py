@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, AnyCompany, AsJson, app, example
+from bisnesctl.cli.app import WATCH, AnyCompany, AsJson, app, example, usable_settings
 
 if TYPE_CHECKING:
     from bisnesctl.database.dead_letters import DeadLetter, DeadLetterDetails
@@ -45,10 +45,9 @@ def list_letters(
     """
     from bisnesctl.database import dead_letters as store
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found, more = store.find(connection, limit, kind and kind.value, company)
     output.print_found(found, json, _show, "there are no dead letters")
     if more:
@@ -64,10 +63,9 @@ def show(letter_id: LetterId, json: AsJson = False) -> None:
 
     from bisnesctl.database import dead_letters as store
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found = store.find_by_id(connection, letter_id)
     if json:
         output.print_json([asdict(each) for each in found])
@@ -116,7 +114,6 @@ def retry(
     from bisnesctl.database import postgres
     from bisnesctl.database.retries import RetryFilter, parse_bot
     from bisnesctl.errors import UsageError
-    from bisnesctl.settings import load
 
     filtered = any(each is not None for each in (code, bot, company, since, until))
     if bool(letter_ids) is filtered:
@@ -124,7 +121,7 @@ def retry(
     if bot is not None and company is not None:
         raise UsageError("--bot includes the company: leave out --company")
     owner, phone = parse_bot(bot) if bot is not None else (company, None)
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         if letter_ids:
             _retry_letters(connection, letter_ids, dry_run)
         else:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import USE, AnyCompany, AsJson, app, example
+from bisnesctl.cli.app import USE, AnyCompany, AsJson, app, example, usable_settings
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,13 +30,12 @@ def create(
     """Create a key and print it. It is not shown again, because only its hash is stored."""
     from bisnesctl.bots import store as bots
     from bisnesctl.database import api_keys, postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
     if (company is None) != operator:
         raise UsageError("name the owner of the key: `--company ID`, or `--operator` for all companies")
     key = api_keys.generate()
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         api_keys.register(connection, key, company, label)
         if company is not None and not bots.find(connection, company):
             output.say(f"[yellow]note:[/] company {company} has no bots yet (`bisnesctl bots list` shows all)")
@@ -51,10 +50,9 @@ def create(
 def list_keys(company: AnyCompany = None, json: AsJson = False) -> None:
     """List the keys by their first characters, including revoked ones."""
     from bisnesctl.database import api_keys, postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found = api_keys.find(connection, company)
     none = "there are no keys yet: [b]bisnesctl keys create --company 0128[/] creates one"
     output.print_found(found, json, _show, none)
@@ -69,10 +67,9 @@ def revoke(
 ) -> None:
     """Revoke a key permanently. Running processes refuse it at once."""
     from bisnesctl.database import api_keys, postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found = api_keys.revoke(connection, key, company)
     owner = "an operator" if found.company is None else f"company {found.company}"
     when = f" already on {found.revoked_at}" if found.revoked_at else ""

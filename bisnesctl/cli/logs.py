@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, app, example
+from bisnesctl.cli.app import WATCH, app, example, running_deployment
 
 if TYPE_CHECKING:
     from bisnesctl.health.log_files import LogFile
@@ -29,10 +29,9 @@ def logs(
 
     The files are read directly, so this works even if nothing runs.
     """
-    from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal.log_view import LogView
 
-    view = LogView(_files(open_deployment(), names or [], err))
+    view = LogView(_files(running_deployment(), names or [], err))
     view.show_tail(lines)
     if follow:
         view.follow(until=lambda: False)
@@ -51,5 +50,6 @@ def _files(deployment: "Deployment", names: list[str], errors_only: bool) -> "li
         return (files if chosen else []) + (own if _SUPERVISORD in names else [])
     found = [file for file in files if file.path.exists()]
     if not found:
-        raise NotRunning(f"there are no logs in {folder} yet: `bisnesctl start --multiprocess`")
+        deployment.check_started()
+        raise NotRunning(f"there are no logs in {folder} yet. Start it: `{deployment.start_command}`")
     return found

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import SETUP, app, example
+from bisnesctl.cli.app import SETUP, app, example, usable_settings
 
 if TYPE_CHECKING:
     from bisnesctl.database.migrations import MigrationState
@@ -24,11 +24,10 @@ def migrate(
     embedded PostgreSQL too.
     """
     from bisnesctl.database import migrations, postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    settings = load()
-    postgres.check_reachable(settings)
+    settings = usable_settings()
+    postgres.check_usable(settings)
     if status:
         _show(migrations.status(settings.database_dsn))
         return

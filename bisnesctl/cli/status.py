@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bisnesctl import formatting
-from bisnesctl.cli.app import WATCH, AsJson, app, example
+from bisnesctl.cli.app import WATCH, AsJson, app, example, running_deployment
 
 if TYPE_CHECKING:
     from bisnesctl.health.overview import Overview, ProcessRow
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 _COLOURS = {"healthy": "green", "degraded": "yellow", "starting": "yellow", "stopping": "yellow", "stopped": "dim"}
 
 _CONDITIONS = {
-    "new": "nothing was started here yet: [b]bisnesctl start --multiprocess --sandbox[/]",
+    "new": "nothing was started here yet",
     "stopping": "stopping",
-    "stopped": "not running: [b]bisnesctl start --multiprocess[/]",
-    "died": "[red]not running[/], although it was not stopped on purpose: [b]bisnesctl start --multiprocess[/]",
+    "stopped": "not running: [b]{start}[/]",
+    "died": "[red]not running[/], although it was not stopped on purpose: [b]{start}[/]",
     "silent": "[red]supervisord does not answer[/]: [b]bisnesctl stop[/] ends it",
 }
 
@@ -29,10 +29,9 @@ def status(json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from bisnesctl.health.overview import overview
-    from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal import output
 
-    found = overview(open_deployment())
+    found = overview(running_deployment())
     if json:
         output.print_json(asdict(found))
     else:
@@ -69,11 +68,28 @@ def _show(found: "Overview") -> None:
 def _header(found: "Overview") -> str:
     import time
 
+    from rich.markup import escape
+
     if found.condition != "running":
-        return f"{found.home}: {_CONDITIONS[found.condition]}"
+        start = f"bisnesctl start --{found.mode}{' --sandbox' if found.sandbox else ''}"
+        return f"{escape(found.home)}: {_CONDITIONS[found.condition].format(start=start)}{_elsewhere(found)}"
     since = f", for {formatting.duration(time.time() - found.since)}" if found.since else ""
     mode = f"{found.mode}, sandbox" if found.sandbox else str(found.mode)
-    return f"[b]{mode}[/]{since}; home {found.home}; supervisord {found.supervisor_pid}\n"
+    return f"[b]{mode}[/]{since}; home {escape(found.home)}; supervisord {found.supervisor_pid}\n"
+
+
+def _elsewhere(found: "Overview") -> str:
+    """The homes of other deployments, for an operator in a wrong directory."""
+    from rich.markup import escape
+
+    from bisnesctl.processes.deployment import running_homes
+
+    if found.condition != "new":
+        return ""
+    homes = running_homes()
+    if homes:
+        return f"; running on this machine: {escape(', '.join(homes))}"
+    return "; to start: [b]bisnesctl start --multiprocess --sandbox[/]"
 
 
 def _cells(row: "ProcessRow") -> list[str]:

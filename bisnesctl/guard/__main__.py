@@ -13,7 +13,8 @@ from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import SupervisorEvent, events
 from bisnesctl.guard.process_events import ProcessEventWriter
 from bisnesctl.host.log_stream import LastingHandler
-from bisnesctl.processes.deployment import open_deployment
+from bisnesctl.processes.deployment import as_started, open_deployment
+from bisnesctl.settings import load_partly
 
 #: The file of process events that are not in the database yet, below the home.
 SPOOL = "guard-spool.jsonl"
@@ -48,7 +49,7 @@ def configure_logging() -> None:
 
 def _guard(waiting: "queue.SimpleQueue[SupervisorEvent]") -> None:
     try:
-        deployment = open_deployment()
+        deployment = open_deployment(as_started(load_partly().with_defaults()))
         settings = deployment.settings
         process_events = ProcessEventWriter(settings.home / SPOOL, settings.database_dsn)
         process_events.start()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from bisnesctl import addresses
 from bisnesctl.health.guard_file import GuardStatus, guard_status
 from bisnesctl.host import disk, process_stat
 from bisnesctl.host.process_times import boottime
@@ -137,7 +138,7 @@ def _probe_running(
         case "redis":
             return redis(settings.redis_dsn, timeout)
         case "http":
-            answer = _http(f"{instance.url}{instance.program.health_path}", timeout)
+            answer = _http(instance, timeout)
             beat = _heartbeat_of(instance, process, settings)
             if not answer.healthy:
                 return Health(Status.UNHEALTHY, beat.stuck) if beat and beat.stuck else answer
@@ -147,12 +148,12 @@ def _probe_running(
             return _judge(_heartbeat_of(instance, process, settings), settings)
 
 
-def postgres(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
-    """Whether PostgreSQL answers and can store."""
+def postgres(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS, embedded: bool = True) -> Health:
+    """Whether PostgreSQL answers and can store. Unless it is `embedded`, a pooler in front of it is checked too."""
     import psycopg2
 
-    from bisnesctl.database import statement_deadline
-    from bisnesctl.database.postgres import WRITE_TEST
+    from bisnesctl.database import pooler, statement_deadline
+    from bisnesctl.database.postgres import WRITE_TEST, misread_url
 
     try:
         connection = statement_deadline.connect(dsn, max(int(timeout), 2), max(timeout, 2))
@@ -160,7 +161,11 @@ def postgres(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
             connection.cursor().execute(WRITE_TEST)
         finally:
             connection.close()
+        if not embedded:
+            pooler.check(dsn, max(int(timeout), 2))
     except psycopg2.Error as error:
+        if error.pgcode is None and (mistake := misread_url(dsn)):
+            return Health(Status.UNHEALTHY, mistake)
         stored = "it cannot store: " if error.pgcode and error.pgcode[:2] in ("25", "53", "58") else ""
         return Health(Status.UNHEALTHY, f"{stored}{_first_line(error)}")
     return _HEALTHY
@@ -170,22 +175,27 @@ def redis(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
     """Whether Redis answers and can be written to."""
     import redis as client
 
+    from bisnesctl.health import redis_errors
+
+    if addresses.ends_early(dsn):
+        return Health(Status.UNHEALTHY, f"its user or password has characters that end it: {addresses.ENCODE}")
     try:
         with client.Redis.from_url(dsn, socket_timeout=timeout, socket_connect_timeout=timeout) as connection:
             connection.ping()
             role, loading = connection.info("replication").get("role"), connection.info("persistence").get("loading")
     except (client.RedisError, OSError, ValueError) as error:
-        return Health(Status.UNHEALTHY, _first_line(error))
+        return Health(Status.UNHEALTHY, redis_errors.explain(error, timeout))
     if loading:
         return Health(Status.UNHEALTHY, "it is still loading its data")
     return _HEALTHY if role == "master" else Health(Status.UNHEALTHY, "it is a read-only replica")
 
 
-def _http(url: str, timeout: float) -> Health:
-    parts = urllib.parse.urlsplit(url)
+def _http(instance: Instance, timeout: float) -> Health:
+    """Whether the process answers. Only an answer that names it counts: another program may listen on its port."""
+    parts = urllib.parse.urlsplit(instance.url or "")
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     try:
-        connection.request("GET", parts.path)
+        connection.request("GET", instance.program.health_path)
         answer = connection.getresponse()
         body = answer.read(10_000)
     except TimeoutError:
@@ -194,14 +204,24 @@ def _http(url: str, timeout: float) -> Health:
         return Health(Status.UNHEALTHY, f"no answer on port {parts.port}: {_first_line(error)}")
     finally:
         connection.close()
-    return _HEALTHY if answer.status == 200 else Health(Status.UNHEALTHY, _error_in(body, answer.status))
+    reason = _reason_in(body, answer.status, instance)
+    return Health(Status.UNHEALTHY, reason) if reason else _HEALTHY
 
 
-def _error_in(body: bytes, status: int) -> str:
+def _reason_in(body: bytes, status: int, instance: Instance) -> str:
+    """Why an answer is not that of a healthy process; empty if it is."""
+    wanted = instance.program.process or instance.program.name
     try:
-        return str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        return f"answers with HTTP status {status}"
+        found = json.loads(body)
+        named = found.get("process")
+        if status == 200 and named == wanted:
+            return ""
+        if status != 200 and named in (None, wanted) and "error" in found:
+            return str(found["error"])
+    except (ValueError, AttributeError):
+        named = None
+    other = f"{named} of bisnesctl" if isinstance(named, str) and named != wanted else "another program"
+    return f"{other} answers on port {instance.port} (HTTP status {status}): see `ss -ltnp`"
 
 
 # --- Heartbeats ----------------------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ _VERDICTS = {
 
 
 _ABSENT = {
-    Condition.GONE: "not running: `bisnesctl start --multiprocess`",
+    Condition.GONE: "not running",
     Condition.SILENT: "it does not answer: `bisnesctl stop` ends it",
     Condition.STOPPING: "it is shutting down",
 }
@@ -60,11 +60,20 @@ def examine(deployment: Deployment) -> list[HealthFinding]:
         return []
     condition = deployment.condition()
     if condition is not Condition.RUNNING:
-        return [HealthFinding("supervisord", Health(Status.FAILED, _ABSENT[condition]))]
+        hint = f": `{deployment.start_command}`" if condition is Condition.GONE else ""
+        return [HealthFinding("supervisord", Health(Status.FAILED, f"{_ABSENT[condition]}{hint}"))]
     processes = deployment.processes()
     expected = deployment.last_start.expected(deployment.instances)
     health = probes.probe_all(expected, processes, deployment.settings)
     return [*_servers(deployment), *(HealthFinding(name, each) for name, each in health.items())]
+
+
+def examine_settings(deployment: Deployment) -> list[HealthFinding]:
+    """The settings that are refused: the next start fails."""
+    if deployment.last_start is None:
+        return []
+    refused = deployment.settings.problems.values()
+    return [HealthFinding("settings", Health(Status.DEGRADED, reason)) for reason in refused]
 
 
 def examine_bots(deployment: Deployment) -> list[HealthFinding]:
@@ -97,7 +106,7 @@ def _servers(deployment: Deployment) -> list[HealthFinding]:
     settings = deployment.settings
     found = []
     if not settings.embedded_postgres:
-        found.append(HealthFinding("postgresql", probes.postgres(settings.database_dsn)))
+        found.append(HealthFinding("postgresql", probes.postgres(settings.database_dsn, embedded=False)))
     if not settings.embedded_redis:
         found.append(HealthFinding("redis", probes.redis(settings.redis_dsn)))
     return found

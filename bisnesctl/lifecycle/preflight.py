@@ -3,13 +3,10 @@
 Each is checked, or provided, before the programs that need it start, so that a start fails early with a reason.
 """
 
-import contextlib
-import errno
 import importlib.util
 import os
 import re
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,20 +14,20 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from bisnesctl import addresses
 from bisnesctl.database import api_keys, migrations, postgres
-from bisnesctl.errors import ConfigError, Conflict, MigrationsPending, PortTaken, RedisUnavailable
+from bisnesctl.errors import ConfigError, Conflict, MigrationsPending, NoDeployment, RedisUnavailable
 from bisnesctl.health import probes
 from bisnesctl.host import disk, process_stat
+from bisnesctl.lifecycle import ports
 from bisnesctl.paths import shipped_folder
 from bisnesctl.processes.topology import Instance
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings, env_path, load_partly
 
 #: Seconds that orphans get to end, which is longer than any program takes to stop.
 ORPHANS_TIMEOUT_SECONDS = 65.0
 #: Label of the key OPERATOR_KEY in `bisnesctl keys list`.
 OPERATOR_LABEL = "operator (.env)"
-#: Characters of a command line that an error shows.
-_MAX_COMMAND_LENGTH = 100
 
 #: Secrets that are generated for a new `.env`.
 SECRETS: dict[str, Callable[[], str]] = {
@@ -51,22 +48,36 @@ def check(settings: Settings, instances: Iterable[Instance], report: Report, orp
     """
     check_installed()
     check_secrets(settings)
+    wanted = list(instances)
+    ports.check_clashes(settings, wanted)
     if orphans:
         wait_for_orphans(settings, report)
-    check_ports(instances)
+    ports.check_free(settings, wanted)
 
 
 # --- The settings --------------------------------------------------------------------------------------------------
 
 
-def load_settings(report: Report) -> Settings:
-    """The settings in force. If there are none, a new `.env` is written first."""
-    settings = load()
-    if not settings.env_file.exists() and not settings.encryption_key:
-        write_env_file(settings.env_file)
-        report(f"wrote {settings.env_file} with new secrets")
-        settings = load()
-    return settings
+def ensure_env_file(report: Report) -> None:
+    """Writes an `.env` if there are no settings, in a checkout or where BISNES_ENV names it.
+
+    Raises `NoDeployment` elsewhere: a start in a wrong directory would make another deployment.
+    """
+    path = env_path()
+    if path.exists() or load_partly().problems or load_partly().encryption_key:
+        return
+    if not os.environ.get("BISNES_ENV") and not is_checkout(path.parent):
+        raise NoDeployment(
+            f"there is no .env in {path.parent}: change to the folder of your deployment, name its file with "
+            "BISNES_ENV, or make a new deployment here with `bisnesctl init`"
+        )
+    write_env_file(path)
+    report(f"wrote {path} with new secrets")
+
+
+def is_checkout(folder: Path) -> bool:
+    """Whether a folder is a checkout of this project."""
+    return (folder / "bisnesctl" / "__main__.py").is_file() and (folder / "conf" / "env.example").is_file()
 
 
 def write_env_file(path: Path) -> None:
@@ -94,7 +105,7 @@ def with_secrets(example: str) -> str:
 
 
 def check_secrets(settings: Settings) -> None:
-    """Raises `ConfigError` if ENCRYPTION_KEY is missing."""
+    """Raises `ConfigError` if ENCRYPTION_KEY is missing or refused."""
     if not settings.encryption_key:
         raise ConfigError(
             f"ENCRYPTION_KEY is empty in {settings.env_file}: set it to 64 hex digits, such as the output of "
@@ -110,44 +121,6 @@ def check_installed() -> None:
 
 
 # --- The machine ---------------------------------------------------------------------------------------------------
-
-
-def check_ports(instances: Iterable[Instance]) -> None:
-    """Raises `PortTaken` or `ConfigError` if an instance cannot listen on its address."""
-    wanted: dict[tuple[str, int], Instance] = {}
-    for each in instances:
-        if each.host is not None and each.port is not None:
-            wanted.setdefault((each.host, each.port), each)
-    for (host, port), instance in wanted.items():
-        _check_port(host, port, instance)
-
-
-def _check_port(host: str, port: int, instance: Instance) -> None:
-    setting = (instance.program.address or ("", ""))[1].upper()
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            attempt.bind(address)
-            attempt.listen()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortTaken(
-                f"port {port} of {instance.program.name} is in use by {_listener_on(port)}: end that process, or set "
-                f"another {setting} in .env"
-            ) from error
-        reason = error.strerror or str(error)
-        raise ConfigError(f"{instance.program.name} cannot listen on {host}, port {port}: {reason}") from error
-
-
-def _listener_on(port: int) -> str:
-    with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
-                process = psutil.Process(connection.pid)
-                command = " ".join(process.cmdline())[:_MAX_COMMAND_LENGTH]
-                return f"{process.name()} (pid {connection.pid}: {command})"
-    return "a process of another user (`sudo ss -ltnp` shows it)"
 
 
 def find_orphans(settings: Settings) -> dict[int, str]:
@@ -183,12 +156,14 @@ def wait_for_orphans(settings: Settings, report: Report) -> None:
 
 
 def prepare_servers(settings: Settings, report: Report, migrate: bool, redis: bool) -> None:
-    """Prepares the database if `migrate`, and checks Redis if `redis`.
+    """Prepares the database if `migrate`, otherwise only checks it; checks Redis if `redis`.
 
     Raises as `prepare_database` and `check_redis` do.
     """
     if migrate:
         prepare_database(settings, report)
+    else:
+        check_migrated(settings)
     if redis:
         check_redis(settings)
 
@@ -209,7 +184,7 @@ def prepare_database(settings: Settings, report: Report) -> None:
 
 def check_migrated(settings: Settings) -> None:
     """Raises `DatabaseUnavailable`, or `MigrationsPending` that names the missing migrations."""
-    postgres.check_reachable(settings)
+    postgres.check_usable(settings)
     pending = migrations.pending(settings.database_dsn)
     if pending:
         raise MigrationsPending(f"the database lacks {', '.join(pending)}: run `bisnesctl migrate`, then start again")
@@ -228,12 +203,11 @@ def check_redis(settings: Settings) -> None:
     """Raises `RedisUnavailable` that names the address, without its password."""
     health = probes.redis(settings.redis_dsn)
     if not health.healthy:
-        raise RedisUnavailable(
-            f"Redis at {_address(settings.redis_dsn)} does not answer: {health.reason}. "
-            f"See REDIS_URL or REDIS_HOST in {settings.env_file}"
-        )
+        field = "redis_url" if settings.redis_url is not None else "redis_host"
+        place = "`bisnesctl logs redis`" if settings.embedded_redis else settings.where(field)
+        raise RedisUnavailable(f"Redis at {_address(settings)}: {health.reason}. See {place}")
 
 
-def _address(url: str) -> str:
-    parts = urlsplit(url)
-    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+def _address(settings: Settings) -> str:
+    parts = urlsplit(settings.redis_dsn)
+    return parts.path if parts.scheme == "unix" else addresses.host_and_port(parts.hostname or "", parts.port or 6379)

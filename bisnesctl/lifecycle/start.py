@@ -63,7 +63,7 @@ class Start:
             fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
             self._check(found, fixed)
             try:
-                self._configure()
+                self._configure(found.wanted)
                 self._start_in_order(fixed)
             except BaseException:
                 self._undo()
@@ -96,13 +96,16 @@ class Start:
             "`bisnesctl stop`"
         )
 
-    def _configure(self) -> None:
-        """Writes supervisord's configuration, and makes a running or a new supervisord read it."""
+    def _configure(self, wanted: list[Instance]) -> None:
+        """Writes supervisord's configuration, and makes a running or a new supervisord read it.
+
+        Other programs than the wanted ones run on as they are: a rollback must not stop what it replaces later.
+        """
         settings = self.deployment.settings
         embedded_servers.prepare(settings, self.report)
         write_config(settings, self.deployment.instances, settings.run_dir)
         if self.deployment.supervisor.running():
-            self.started += apply_changes(self.deployment, self.report)
+            self.started += apply_changes(self.deployment, self.report, {each.group for each in wanted})
             return
         self.report("starting supervisord")
         environment = {**os.environ, "BISNES_ENV": str(settings.env_file)}

@@ -56,6 +56,11 @@ def result(text: str) -> None:
     out().print(text, soft_wrap=True, markup=False)
 
 
+def warn(message: str) -> None:
+    """Prints a warning."""
+    err().print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True)
+
+
 def fail(message: str) -> None:
     """Prints an error."""
     err().print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)

@@ -26,6 +26,7 @@ def create_app(simulator: Simulator, network: Network) -> Flask:
     def health() -> dict[str, Any]:
         """How many messages Meta's side received, and how many webhooks are not delivered."""
         store = simulator.store
-        return {"status": "ok", "messages": store.count(Filter()), "webhooks_waiting": store.count_undelivered()}
+        waiting = store.count_undelivered()
+        return {"status": "ok", "process": "sandbox", "messages": store.count(Filter()), "webhooks_waiting": waiting}
 
     return app

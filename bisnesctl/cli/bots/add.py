@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import Company, Phone, example
+from bisnesctl.cli.app import Company, Phone, example, usable_deployment
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import UsageError
 
@@ -103,10 +103,9 @@ def add(
     from bisnesctl.bots.store import NewBot
     from bisnesctl.database import postgres
     from bisnesctl.lifecycle import preflight
-    from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal import output
 
-    settings = open_deployment().settings
+    settings = usable_deployment().settings
     preflight.check_secrets(settings)
     token, pin = _read_secrets(token_stdin, pin_stdin)
     kind = _kind(kind, wwebjs)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import TheCompany, ThePhone, example
+from bisnesctl.cli.app import TheCompany, ThePhone, example, usable_deployment
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import BisnesError
 
@@ -45,10 +45,9 @@ def link(
 
     from bisnesctl.clients import session_linking
     from bisnesctl.clients.api_client import ApiClient, api_key, api_url
-    from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal import output
 
-    deployment = open_deployment()
+    deployment = usable_deployment()
     api = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
     output.say(f"waiting for the session of bot {phone} of company {company}")
     for step in session_linking.follow(api, company, phone, pairing_code):

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from bisnesctl.cli.app import AnyCompany, AsJson, example
+from bisnesctl.cli.app import AnyCompany, AsJson, example, usable_settings
 from bisnesctl.cli.bots.group import bots
 
 if TYPE_CHECKING:
@@ -17,10 +17,9 @@ def list_bots(company: AnyCompany = None, json: AsJson = False) -> None:
     from bisnesctl.bots import store
     from bisnesctl.database import postgres
     from bisnesctl.health import guard_file
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    settings = load()
+    settings = usable_settings()
     with postgres.command_connection(settings) as connection:
         found = store.find(connection, company)
     hangs = guard_file.recent_hangs(settings.run_dir)

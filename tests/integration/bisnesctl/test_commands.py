@@ -324,7 +324,7 @@ def test_an_unavailable_database_is_reported_without_its_password(tool, environm
 @pytest.mark.parametrize("words", [("keys", "list"), ("bots", "list"), ("migrate", "--dry-run")])
 def test_an_embedded_server_that_does_not_run_is_reported_with_the_next_step(tool, environment, words):
     environment()
-    assert "bisnesctl start --multiprocess" in tool(*words, code=4).err
+    assert "`bisnesctl status`" in tool(*words, code=4).err
 
 
 @pytest.mark.parametrize("words", [("keys", "create", "--operator"), ("bots", "list")])
@@ -431,7 +431,7 @@ def test_a_missing_key_is_reported_with_the_next_step(tool, settings):
 def test_an_unavailable_api_is_reported_with_the_next_step(tool, environment):
     environment(OPERATOR_KEY=OPERATOR_KEY, API_PORT="1")
     said = tool("send", "--company", "0128", "--to", CHAT, "--text", "x", code=4)
-    assert "bisnesctl start --multiprocess" in said.err
+    assert "`bisnesctl status`" in said.err
     assert len(said.err.splitlines()) == 1
 
 

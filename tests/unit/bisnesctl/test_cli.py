@@ -70,8 +70,8 @@ def test_every_error_class_has_a_default_message(error: type[BisnesError]) -> No
         (["start"], ExitCode.USAGE, "--multiprocess"),
         (["start", "--multiprocess", "api"], ExitCode.USAGE, "--only api"),
         (["stop", "nonsense"], ExitCode.USAGE, "There are: guard, postgres"),
-        (["restart", "api"], ExitCode.UNAVAILABLE, "bisnesctl start --multiprocess"),
-        (["logs"], ExitCode.UNAVAILABLE, "bisnesctl start --multiprocess"),
+        (["restart", "api"], ExitCode.NO_DEPLOYMENT, "BISNES_ENV"),
+        (["logs"], ExitCode.NO_DEPLOYMENT, "BISNES_ENV"),
     ],
 )
 def test_errors_are_one_line_with_the_next_step(
@@ -85,10 +85,22 @@ def test_errors_are_one_line_with_the_next_step(
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("API_PORT", "many")
-    assert main(["status"]) == ExitCode.CONFIG
-    assert "API_PORT in the environment" in capsys.readouterr().err
+    for command in ("render", "start --multiprocess", "restart api"):
+        assert main(command.split()) == ExitCode.CONFIG
+        assert "API_PORT in the environment" in capsys.readouterr().err
     assert main(["health", "--probe"]) == 3
-    assert capsys.readouterr().out.startswith("BISNES UNKNOWN - API_PORT")
+    said = capsys.readouterr()
+    assert said.out.startswith("BISNES UNKNOWN - ")
+    assert "API_PORT" in said.err
+
+
+@pytest.mark.parametrize("command", ["status", "stop", "logs"])
+def test_a_wrong_setting_is_reported_by_commands_that_work_without_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.setenv("API_INSTANCES", "abc")
+    assert main([command]) != ExitCode.CONFIG
+    assert "API_INSTANCES in the environment" in capsys.readouterr().err
 
 
 def test_a_home_that_cannot_be_made_is_named(
@@ -102,15 +114,16 @@ def test_a_home_that_cannot_be_made_is_named(
 
 def test_verbose_shows_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("API_PORT", "many")
-    main(["-v", "status"])
+    main(["-v", "render"])
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_status_and_stop_before_the_first_start_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == 0
     assert "nothing was started here yet" in capsys.readouterr().out
-    assert main(["stop"]) == 0
-    assert "nothing is running" in capsys.readouterr().err
+    for command in ("stop", "logs", "restart api"):
+        assert main(command.split()) == ExitCode.NO_DEPLOYMENT
+        assert str(tmp_path / "var") in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -43,8 +43,7 @@ class BrowserOptions:
     @classmethod
     def from_settings(cls, settings: Settings, profile: Path) -> Self:
         """The configured options. Raises `ConfigError` if there is no bundle of wa-js."""
-        further = tuple(each.strip() for each in settings.chrome_args.split(",") if each.strip())
-        bundle = wajs.bundle(settings)
+        bundle, further = wajs.bundle(settings), settings.chrome_arguments
         return cls(profile, settings.whatsapp_url, bundle, settings.chrome_path, settings.chromedriver_path, further)
 
 
