@@ -1,4 +1,7 @@
-"""The interface between the outbox and a channel. A connector translates in both directions and uses no database."""
+"""The interface between the outbox and a channel: a connector turns messages into requests, and answers into outcomes.
+
+A connector uses no database. `translation.incoming` of each channel parses the reports of its provider.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from services.http_client import HttpRequest
-from services.message import Bot, Held, Outcome, Outgoing, Payload, Rejected, Retry, Unavailable, Update
+from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +71,6 @@ class Connector(Protocol):
 
     process_name: str
 
-    def check(self, kind: str, chat_id: str, payload: Payload) -> None:
-        """Refuse, before acceptance, what the channel could never send. Raises `Unsupported`."""
-
     def request(self, bot: Bot, message: Outgoing) -> Request | Preparation | Refusal:
         """The request that sends the message, the work that must come first, or why it cannot be sent."""
 
@@ -79,9 +79,6 @@ class Connector(Protocol):
 
         None if the next message may serve as the check, because the outcome of a message is never in doubt.
         """
-
-    def parse(self, body: bytes) -> list[Update]:
-        """The updates in one stored webhook or page event, in their order. Raises ValueError if it is neither."""
 
 
 class HttpConnector(Connector, Protocol):

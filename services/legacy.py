@@ -16,8 +16,10 @@ from services.api.asgi import AsgiApp
 from services.api.auth import Auth, declare
 from services.api.context import Context, connect
 from services.channel import Channel, tuned_for_meta
+from services.connectors.meta.connector import MetaConnector
 from services.connectors.meta.jobs import of_meta
 from services.connectors.meta.receiver import DIALOG360_PATH, MAX_BODY, PATH, blueprint
+from services.connectors.meta.translation import incoming
 from services.connectors.wwebjs.manager.keeper import create_keeper
 from services.events.sender import EventSender
 from services.runtime.background_jobs import BackgroundJobs
@@ -53,8 +55,8 @@ def wire() -> Context:
     wakeups = LocalWakeups(settings)
     context = connect(settings, wakeups)
     channel = Channel(
-        settings, context.database, context.accounts, context.connectors["meta"], tuned_for_meta(settings),
-        "legacy", run,
+        settings, context.database, context.accounts, MetaConnector(settings), incoming.parse,
+        tuned_for_meta(settings), "legacy", run,
     )  # fmt: skip
     wakeups.channel = channel
     events = EventSender(context.settings, context.database, "legacy", run)

@@ -154,6 +154,8 @@ class Outgoing:
     attempts: int  # finished attempts before this one
     provider_id: str | None = None  # the key that an earlier attempt chose for it, if the channel chooses keys
     outage: str | None = None  # the code of its number's outage, if this attempt finds out whether it is over
+    fence: int | None = None  # the number of this claim of its chat
+    unmarked: bool = False  # whether it must be marked in the database before it may leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,7 @@ class StatusUpdate:
     error: str | None = None
     details: dict[str, Any] = field(default_factory=dict)  # "pricing" and "conversation", as the provider has them
     number: str = ""  # the provider's id of the number that sent it; empty: its own secret or browser says whose it is
+    link_refused: bool = False  # the provider could not fetch the message's link: a copy of ours may help
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ import structlog
 from services.channel import Channel, tuned_for_meta
 from services.connectors.meta.connector import MetaConnector
 from services.connectors.meta.jobs import of_meta
+from services.connectors.meta.translation import incoming
 from services.message import Status
-from services.outbox.delivery import JournalInUse
+from services.outbox.journal import JournalInUse
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
 from services.wakeups import MarkerClearer, WakingBroker, serve
@@ -44,7 +45,8 @@ def main() -> None:
     try:
         channel = Channel(
             process.settings, process.database, process.accounts, MetaConnector(process.settings),
-            tuned_for_meta(process.settings), process.instance, process.run, MarkerClearer(broker.client, messages),
+            incoming.parse, tuned_for_meta(process.settings), process.instance, process.run,
+            MarkerClearer(broker.client, messages),
         )  # fmt: skip
     except JournalInUse as error:
         sys.exit(f"{error}: stop the other {process.instance} first (bisnesctl status shows it)")

@@ -44,7 +44,7 @@ def connect(settings: Settings, notifier: Notifier) -> Context:
     """The context of the session routes. The first request connects."""
     process = Process(settings, "wwebjs", settings.database_pool_wwebjs_max)
     acceptor = Acceptor(process.database, notifier)
-    return Context(settings, process.database, process.accounts, acceptor, notifier, {}, media_store(settings))
+    return Context(settings, process.database, process.accounts, acceptor, notifier, media_store(settings))
 
 
 def create_service() -> Service:

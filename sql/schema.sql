@@ -204,6 +204,8 @@ CREATE TABLE lane (
     done    bigint      NOT NULL DEFAULT 0,      -- all messages of the chat up to this id are finished; < 0: reopened_at()
     head    bigint,                              -- the message in hand, while claimed
     claim   text,                                -- the worker that has it: <host>/<instance>/<boot>
+    fence   bigint      NOT NULL DEFAULT 0,      -- the number of the claim: grows by one with each
+    unmarked text,                               -- equals `claim` until its message may leave
     PRIMARY KEY (bot_id, chat_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
@@ -316,7 +318,16 @@ CREATE TABLE process_instances (
     messages_processed bigint       NOT NULL DEFAULT 0,
     error_count        integer      NOT NULL DEFAULT 0,
     last_error         text,
+    deployment         text,                        -- of the process; two with the same names must not run side by side
     PRIMARY KEY (process_name, host, instance)
+);
+
+-- The one store that has the files of this database's messages.
+CREATE TABLE media_store (
+    one   boolean     PRIMARY KEY DEFAULT true CHECK (one),  -- one row
+    id    text        NOT NULL,                              -- as in the marker of the folder, or the address of S3
+    place text        NOT NULL,                              -- where it was when it was noted: <host>:<folder>, or the address
+    since timestamptz NOT NULL DEFAULT now()
 );
 
 -- Ids of the provider are looked up when a status comes in and when a front-end names one.

@@ -26,8 +26,6 @@ from services.api.auth import (
     Callers,
     Principal,
     digest_of,
-    key_digest,
-    principal_of,
 )
 from services.api.context import Context, wire
 from services.api.event_stream import PATH as EVENTS
@@ -50,10 +48,8 @@ from services.outbox.accept import IdempotencyConflict
 
 #: The beginnings of the addresses of the hot path.
 HOT = tuple(f"{PREFIX}{kind}/" for kind in PLAIN)
-#: Threads that look up keys and bots for the event loop.
+#: Threads that look up bots and quoted messages for the event loop.
 LOOKUP_THREADS = 8
-#: Threads that look up unknown keys.
-STRANGER_LOOKUP_THREADS = 2
 #: Lookup threads that one company may use at a time.
 COMPANY_LOOKUP_THREADS = 4
 #: Threads for Flask's requests with a key.
@@ -62,7 +58,7 @@ FLASK_THREADS = 32
 MAX_UPLOADS = 16
 
 #: The headers that the hot path reads.
-_HEADERS = {b"x-api-key", b"authorization", b"idempotency-key", b"content-length"}
+_HEADERS = {b"idempotency-key", b"content-length"}
 
 log = structlog.get_logger()
 
@@ -108,7 +104,6 @@ class AsgiApp:
     def _start(self) -> None:
         context = self._context = self._wire()
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookups")
-        self._stranger_lookups = ThreadPoolExecutor(STRANGER_LOOKUP_THREADS, "strangers")
         self._streams = Streams(context)
         self._outcomes = Outcomes(context.database)
         self._callers = Callers(context.accounts, tuple(self._open_bodies))
@@ -123,10 +118,9 @@ class AsgiApp:
 
     async def _stop(self) -> None:
         self.watchdog.stop()
-        for part in (self._streams, self._outcomes, self._bodies, self._keyed, self._keyless):
+        for part in (self._streams, self._outcomes, self._callers, self._bodies, self._keyed, self._keyless):
             part.close()
         self._lookups.shutdown(wait=False, cancel_futures=True)
-        self._stranger_lookups.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._context.close)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,17 +148,15 @@ class AsgiApp:
         return Reply(refused.status, refused.body(), tuple(refused.headers.items()))
 
     async def _accept(self, scope: Scope, receive: Receive) -> Reply:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
-        digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
-        principal = await self._principal(digest)
         kind, company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
-        principal.require_company(company_id)
+        principal, caller = await self._callers.identify(scope, company_id)
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
         wait = _wait(scope["query_string"]) if scope["query_string"] else None
         body, idempotency_key = await self._small_body(principal, headers, receive), headers.get(b"idempotency-key")
         request = sends.parse(kind, company_id, chat_id, body, idempotency_key, wait)
         if not request.wait:
             return await self._submit(principal, request)
-        with self._outcomes.place(self._callers.of(scope, digest)):
+        with self._outcomes.place(caller):
             return await self._outcomes.follow(await self._submit(principal, request))
 
     async def _small_body(self, principal: Principal, headers: dict[bytes, str], receive: Receive) -> bytes:
@@ -174,27 +166,13 @@ class AsgiApp:
         async with self._uploads.turn(principal.company_id, MAX_UPLOADS):
             return await read_small(receive, length, MAX_BODY)
 
-    async def _principal(self, digest: bytes) -> Principal:
-        """The principal of a key. Raises `ApiError` (401), `DatabaseUnavailable`."""
-        accounts = self._context.accounts
-        key = accounts.cached_key(digest)
-        if key is None:
-            threads = self._lookups if self._callers.is_known(digest) else self._stranger_lookups
-            key = await asyncio.get_running_loop().run_in_executor(threads, accounts.key, digest)
-            self._callers.note(digest, key)
-        return principal_of(key)
-
     async def _submit(self, principal: Principal, request: sends.Send) -> Reply:
         context = self._context
         bot = context.accounts.cached_bot(request.company_id, request.phone_index)
-        if bot is not None and "quotedMessageId" not in request.payload:
-            future = sends.submit(context, principal, request, bot)
-        else:  # the database is asked, which must not block the event loop
+        if bot is None or "quotedMessageId" in request.payload:  # the event loop must not wait for the database
             async with self._admission.turn(("lookups", request.company_id), COMPANY_LOOKUP_THREADS):
-                future = await asyncio.get_running_loop().run_in_executor(
-                    self._lookups, sends.submit, context, principal, request, bot
-                )
-        return sends.accepted(await asyncio.wrap_future(future), request)
+                bot = await asyncio.get_running_loop().run_in_executor(self._lookups, sends.look_up, context, request)
+        return await sends.send(context, principal, request, bot)
 
     # All other requests
 
@@ -235,12 +213,10 @@ class AsgiApp:
         if _is_small(scope):
             return caller, await self._bodies.read_request(scope, receive, MAX_BODY)
         if not caller.has_key:
-            digest = digest_of(scope)
             try:
-                await self._principal(digest)
+                _, caller = await self._callers.identify(scope)
             except DatabaseUnavailable as error:
                 raise database_refusal(error) from None
-            caller = self._callers.of(scope, digest)
         async with self._uploads.turn(caller.name, MAX_UPLOADS):
             return caller, await self._bodies.read_request(scope, receive, self._limit(scope))
 

@@ -4,7 +4,9 @@ A resource declares its auth when it is made (`resource`, or `declare` for a blu
 a resource that declares none is refused, so that nothing is open by oversight.
 """
 
+import asyncio
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
@@ -36,6 +38,10 @@ COMPANY_WAITS = 100
 OPERATOR_WAITS = 400
 #: The same for all requests without a known key.
 STRANGER_WAITS = 50
+#: Threads that look up known keys for the event loop.
+KEY_LOOKUP_THREADS = 4
+#: Threads that look up unknown keys.
+STRANGER_KEY_LOOKUP_THREADS = 2
 #: Callers that are remembered by the digest of their key.
 MAX_CALLERS = 10_000
 
@@ -203,13 +209,35 @@ OPEN = Caller("open", OPEN_THREADS)
 
 
 class Callers:
-    """Maps the digests of keys to callers, also while the account cache must look the keys up again."""
+    """Identifies callers on the event loop, and remembers them while their keys must be looked up again."""
 
     def __init__(self, accounts: AccountCache, open_paths: tuple[str, ...] = ()) -> None:
         """`open_paths`: the beginnings of the addresses that need no key."""
         self._accounts = accounts
         self._open_paths = open_paths
         self._known: dict[bytes, Caller] = {}
+        self._lookups = ThreadPoolExecutor(KEY_LOOKUP_THREADS, "keys")
+        self._stranger_lookups = ThreadPoolExecutor(STRANGER_KEY_LOOKUP_THREADS, "strangers")
+
+    async def identify(self, scope: Scope, company_id: str | None = None) -> tuple[Principal, Caller]:
+        """The principal and the caller of a request with a key. `company_id`: the company in its address.
+
+        Raises `ApiError` (401; 403 if the key is not for that company), `DatabaseUnavailable`.
+        """
+        digest = digest_of(scope)
+        key = self._accounts.cached_key(digest)
+        if key is None:
+            threads = self._lookups if digest in self._known else self._stranger_lookups
+            key = await asyncio.get_running_loop().run_in_executor(threads, self._accounts.key, digest)
+        caller, principal = self.note(digest, key), principal_of(key)
+        if company_id is not None:
+            principal.require_company(company_id)
+        return principal, caller
+
+    def close(self) -> None:
+        """Look up nothing more."""
+        for threads in (self._lookups, self._stranger_lookups):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def of(self, scope: Scope, digest: bytes | None) -> Caller:
         """The caller of a request. `digest`: its key's; None if it has no key."""
@@ -238,7 +266,3 @@ class Callers:
                 caller = Caller(f"company:{key.company_id}", COMPANY_THREADS, COMPANY_WAITS)
             self._known[digest] = caller
         return caller
-
-    def is_known(self, digest: bytes) -> bool:
-        """Whether the key was valid at its last look-up."""
-        return digest in self._known

@@ -4,9 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bisnesctl.settings import Settings
-from services.connector import Connector
-from services.connectors.meta.connector import MetaConnector
-from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.database.connection import Database
 from services.media.store import MediaStore, media_store
 from services.outbox.accept import Acceptor
@@ -25,7 +22,6 @@ class Context:
     accounts: AccountCache
     acceptor: Acceptor
     notifier: Notifier
-    connectors: dict[str, Connector]  # by channel
     media: MediaStore
     counters: Counters = field(default_factory=Counters)
     _closing: list[Callable[[], object]] = field(default_factory=list)
@@ -46,9 +42,8 @@ class Context:
 def connect(settings: Settings, notifier: Notifier) -> Context:
     """A context on the database of the settings; it connects with the first request."""
     process = Process(settings, "api", settings.database_pool_api_max)
-    connectors: dict[str, Connector] = {"meta": MetaConnector(settings), "wwebjs": WwebjsConnector(settings)}
     acceptor = Acceptor(process.database, notifier)
-    return Context(settings, process.database, process.accounts, acceptor, notifier, connectors, media_store(settings))
+    return Context(settings, process.database, process.accounts, acceptor, notifier, media_store(settings))
 
 
 def wire() -> Context:

@@ -17,9 +17,10 @@ from services.api import sse
 from services.api.auth import key_digest, principal_of
 from services.api.context import Context
 from services.api.sse import StreamRequest
+from services.database.announcements import Listener
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.events import feed
-from services.events.store import EventListener
+from services.events.store import CHANNEL
 from services.http_server.error_codes import RETRY_LATER_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
 from services.http_server.shutdown import on_termination
@@ -65,7 +66,7 @@ class Streams:
         self._count: Counter[str] = Counter()
         self._ended = False
         self._threads = ThreadPoolExecutor(QUERY_THREADS, "streams")
-        self._listener = EventListener(context.database, lambda: self._from_thread(self._check_soon))
+        self._listener = Listener(context.database, CHANNEL, lambda: self._from_thread(self._check_soon))
         self._listening = False
         self._check: asyncio.Task[None] | None = None
         self._announced = False

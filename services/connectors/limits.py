@@ -65,6 +65,10 @@ def check_wwebjs(kind: str, chat_id: str, payload: Payload) -> None:
     _WWEBJS[kind](payload)
 
 
+#: The check of each channel.
+CHECKS: dict[str, Callable[[str, str, Payload], None]] = {"meta": check_meta, "wwebjs": check_wwebjs}
+
+
 def _text(payload: TextPayload) -> None:
     if len(payload["message"]) > MAX_TEXT:
         raise Unsupported(f"a text has at most {MAX_TEXT} characters; split it into several messages")

@@ -9,6 +9,7 @@ import hmac
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,11 +17,13 @@ from uuid_utils import uuid7
 
 from bisnesctl import __version__
 from bisnesctl.encryption import EncryptionError, decrypt
+from bisnesctl.host import process_times
 from bisnesctl.settings import Network, Settings
+from services.database.announcements import Listener
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.events import store
-from services.events.store import SWEEP_INTERVAL_SECONDS, EventListener, Result, Task
+from services.events.store import CHANNEL, Result, Task
 from services.http_client import Answered, Broken, HttpRequest, RequestsInFlight, guard
 from services.runtime.heartbeat import worker_name
 
@@ -28,6 +31,8 @@ from services.runtime.heartbeat import worker_name
 MAX_CALLS = 128
 #: Seconds before a result whose lane is locked is recorded again.
 LOCKED_RETRY_SECONDS = 0.02
+#: Seconds between two sweeps for events that are due.
+SWEEP_INTERVAL_SECONDS = 1.0
 #: Seconds between two looks at the database's clock.
 CLOCK_INTERVAL_SECONDS = 2.0
 #: Characters of an error that are kept.
@@ -59,7 +64,7 @@ class EventSender:
         self._calls = RequestsInFlight(
             MAX_CALLS, settings.webhook_timeout_ms, lambda handle: _confine(handle, networks)
         )
-        self._listener = EventListener(database, self._wake)
+        self._listener = Listener(database, CHANNEL, self._wake)
         self._woken = threading.Event()
         self._stopping, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work_until_ended, name="events", daemon=True)
@@ -153,14 +158,16 @@ class EventSender:
             return
         # If many receivers are slow, each has one call, so that there is room for the others.
         each = store.MAX_CALLS_OF_WEBHOOK if room > self._calls.size // 2 else 1
+        until = process_times.boottime() + self._lease
         for task in store.claim(connection, self._name, self._lease, room, each):
             try:
-                self._send(task)
+                self._send(task, until)
             except Exception as error:  # one event must not delay the others, nor its own chat for ever
                 log.exception("event.send_failed", webhook=task.webhook_id, seq=task.seq)
                 self._unrecorded.append(self._internal_failure(task, f"{type(error).__name__}: {error}"))
 
-    def _send(self, task: Task) -> None:
+    def _send(self, task: Task, until: float) -> None:
+        """`until`: by CLOCK_BOOTTIME, when the event may pass to another sender, and so must not leave any more."""
         if task.event is None:
             error = "the event is not kept any more"
             self._unrecorded.append(
@@ -175,7 +182,7 @@ class EventSender:
             return
         body = task.event.envelope()
         headers = signed_headers(secret, previous, body, task.attempts + 1)
-        self._calls.submit(task, HttpRequest(task.url, headers, body), _nothing)
+        self._calls.submit(task, HttpRequest(task.url, headers, body), partial(_check_claim, until))
 
     def _secret(self, stored: str) -> str:
         if stored not in self._secrets:
@@ -223,8 +230,11 @@ def _confine(handle: Any, networks: tuple[Network, ...]) -> Callable[[], str | N
     return explain
 
 
-def _nothing() -> None:
-    """The body may leave at any time: the result is recorded afterwards."""
+def _check_claim(until: float) -> None:
+    """Called before the body leaves. Raises `TimeoutError` if this process slept, so that another sender has the
+    event."""
+    if process_times.boottime() >= until:
+        raise TimeoutError("this process slept, and another sender may have the event")
 
 
 def signature(secret: str, body: bytes) -> str:

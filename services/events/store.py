@@ -1,12 +1,11 @@
-"""The SQL of delivering events: the due lanes, their next events, the results; with a listener for new events.
+"""The SQL of delivering events: the due lanes, their next events, the results.
 
 A lane has one webhook's events of one chat. It is claimed, so that its events leave one after the other. Locks are
 taken in this order: event_feed, webhooks by their id, lanes, deliveries. Claiming and recording skip lanes that others
 have locked, and so never wait for a transaction that raises events.
 """
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -14,12 +13,8 @@ import orjson
 import structlog
 
 from bisnesctl.backoff import Backoff
-from services.database.announcements import ANNOUNCEMENT_WAIT_SECONDS, announcements
 from services.database.connection import (
     Connection,
-    Database,
-    DatabaseError,
-    DatabaseUnavailable,
     query,
     query_value,
     transaction,
@@ -27,8 +22,6 @@ from services.database.connection import (
 
 #: The channel on which `raise_events` announces new events.
 CHANNEL = "bisnes_events"
-#: Seconds between two sweeps for events that are due.
-SWEEP_INTERVAL_SECONDS = ANNOUNCEMENT_WAIT_SECONDS
 #: Calls of one webhook at a time, at most; while it fails, one.
 MAX_CALLS_OF_WEBHOOK = 4
 #: Seconds after which a lane without a delivery is looked at again.
@@ -183,33 +176,6 @@ class Result:
     tried: bool = True
     status: int | None = None  # of HTTP
     error: str | None = None
-
-
-class EventListener:
-    """Calls back when events were raised, and every second for events that are due or whose announcement was lost."""
-
-    def __init__(self, database: Database, on_events: Callable[[], None]) -> None:
-        """`on_events` is called on a thread of its own, and must neither wait nor raise."""
-        self._database, self._on_events = database, on_events
-        self._stopped = threading.Event()
-
-    def start(self) -> None:
-        """Begin to listen; returns at once."""
-        threading.Thread(target=self._listen_until_stopped, name="event-listener", daemon=True).start()
-
-    def stop(self) -> None:
-        """Stop calling back."""
-        self._stopped.set()
-
-    def _listen_until_stopped(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                for _ in announcements(self._database, (CHANNEL,), self._stopped):
-                    self._on_events()
-            except (DatabaseUnavailable, DatabaseError) as error:
-                log.warning("event_listener.disconnected", reason=str(error).strip())
-            self._on_events()
-            self._stopped.wait(SWEEP_INTERVAL_SECONDS)
 
 
 def claim(

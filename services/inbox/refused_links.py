@@ -8,19 +8,15 @@ from collections.abc import Sequence
 import orjson
 
 from services.database.connection import Connection, query
-from services.message import Status
 from services.outbox.store import SPEAKS_FOR, Report
-
-#: Meta's error for a link that it could not fetch.
-LINK_REFUSED = "131053"
 
 # The chat's lane goes back to that message. Messages that were accepted after it wait for it, unless they have left.
 _RESEND = f"""
 WITH r AS (
     SELECT * FROM json_to_recordset(%(updates)s::json) AS r (
-        companies jsonb, phone_index int, message_id uuid, provider_id text, error text)
+        companies jsonb, phone_index int, message_id uuid, provider_id text, code text, error text)
 ), refused AS (
-    SELECT DISTINCT ON (o.bot_id, o.chat_id, o.id) o.bot_id, o.chat_id, o.id, o.provider_id, r.error
+    SELECT DISTINCT ON (o.bot_id, o.chat_id, o.id) o.bot_id, o.chat_id, o.id, o.provider_id, r.code, r.error
     FROM r JOIN outbox o USING (message_id)
     WHERE {SPEAKS_FOR.format("o")} AND o.status = 'sent' AND o.provider_id = r.provider_id
         AND o.payload #>> '{{media,link}}' IS NOT NULL AND NOT o.payload -> 'media' ? 'fetch'
@@ -31,7 +27,7 @@ WITH r AS (
     UPDATE outbox o SET status = 'queued', provider_id = NULL, updated_at = now(),
         payload = jsonb_set(o.payload, '{{media}}', o.payload -> 'media' || jsonb_build_object(
             'fetch', true, 'refused', f.provider_id)),
-        timeline = o.timeline || jsonb_build_array(jsonb_build_object('status', 'queued', 'at', now(), 'code', %(code)s,
+        timeline = o.timeline || jsonb_build_array(jsonb_build_object('status', 'queued', 'at', now(), 'code', f.code,
             'error', f.error || ': the file is fetched by us and sent again'))
     FROM refused f JOIN lanes USING (bot_id, chat_id)
     WHERE o.bot_id = f.bot_id AND o.chat_id = f.chat_id AND o.id = f.id AND o.status = 'sent'
@@ -47,16 +43,10 @@ WITH r AS (
 SELECT message_id::text FROM again"""
 
 
-def is_refused_link(report: Report) -> bool:
-    """Whether a report says that its provider could not fetch a message's link."""
-    update = report.update
-    return update.status is Status.FAILED and update.error_code == LINK_REFUSED and update.message_id is not None
-
-
 def resend(connection: Connection, reports: Sequence[Report]) -> set[str]:
-    """Have the messages of such reports sent again, with a copy of ours; returns their ids.
+    """Have the messages whose links were refused sent again, with copies of ours; returns their ids.
 
-    The other reports are of messages that have no link, or whose file we have fetched already: they have failed.
+    A message that has no link, or whose file we have fetched already, has failed: it is not among them.
     """
     rows = [
         {
@@ -64,9 +54,12 @@ def resend(connection: Connection, reports: Sequence[Report]) -> set[str]:
             "phone_index": report.phone_index,
             "message_id": report.update.message_id,
             "provider_id": report.update.provider_id,
+            "code": report.update.error_code,
             "error": report.update.error,
         }
         for report in reports
+        if report.update.link_refused and report.update.message_id is not None
     ]
-    values = {"updates": orjson.dumps(rows).decode(), "code": LINK_REFUSED}
-    return {message_id for (message_id,) in query(connection, _RESEND, values)}
+    if not rows:
+        return set()
+    return {message_id for (message_id,) in query(connection, _RESEND, {"updates": orjson.dumps(rows).decode()})}

@@ -154,7 +154,7 @@ class Inbox:
     def __init__(
         self, process: str, parse: Callable[[bytes], list[Update]], media_base: str = "", bot_id: int | None = None
     ) -> None:
-        """`parse` is the connector's. If it raises ValueError, the webhook becomes a dead letter with that reason.
+        """`parse` is the channel's. If it raises ValueError, the webhook becomes a dead letter with that reason.
 
         `media_base`: the beginning of links to our copies of media. `bot_id`: the bot to which it is limited.
         """
@@ -223,10 +223,8 @@ class Inbox:
         events: list[NumberedEvent] = []
         places = self._places(connection, batch)
         reports = list(_reports(batch, places))
-        if refused := [report for report in reports if refused_links.is_refused_link(report)]:
-            resent = refused_links.resend(connection, refused)
-            reports = [report for report in reports if report.update.message_id not in resent]
-        if reports:
+        resent = refused_links.resend(connection, reports)
+        if reports := [report for report in reports if report.update.message_id not in resent]:
             events += store.apply_reports(connection, self._process, self._media_base, reports)
         for _, group in groupby(_arrivals(batch, places), key=lambda each: type(each[1])):
             events += messages.record(connection, self._media_base, list(group))

@@ -20,7 +20,7 @@ Lock order: lanes in order of (bot, chat), then outbox rows in order of their ke
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 
@@ -207,10 +207,8 @@ class Acceptor:
         self._commits: GroupCommit[Entry, Accepted] = GroupCommit(
             "messages", self._write, seconds, max_items=MAX_BATCH, undo=self._withdraw, tidy=self._tidy
         )
-
-    def accept(self, entry: Entry) -> "Future[Accepted]":
-        """Store a message. The future ends when it is durable, or with `IdempotencyConflict`, `DatabaseUnavailable`."""
-        return self._commits.submit(entry)
+        #: Stores a message. The future ends when it is durable, or with `IdempotencyConflict`, `DatabaseUnavailable`.
+        self.accept: Callable[[Entry], Future[Accepted]] = self._commits.submit
 
     def close(self) -> None:
         """Commit what waits, then end."""

@@ -12,6 +12,7 @@ import pytest
 from services.channel import Channel, tuned_for_meta
 from services.connector import Connector
 from services.connectors.meta.connector import MetaConnector
+from services.connectors.meta.translation import incoming
 from services.outbox.outcome_policy import Pauses
 from tests.support.deployment import free_ports
 from tests.support.outbox_worker import Stage
@@ -107,8 +108,9 @@ class OutageStage(Stage):
     ) -> Channel:  # fmt: skip
         tuning = replace(tuned_for_meta(self.settings), pauses=pauses)
         sender = Channel(
-            self.settings, self.database, self.directory, connector or self.connector, tuning, instance, run
-        )
+            self.settings, self.database, self.directory, connector or self.connector, incoming.parse, tuning,
+            instance, run,
+        )  # fmt: skip
         self.senders.append(sender)
         sender.start()
         return sender

@@ -73,7 +73,7 @@ def execute(
 def apply_statuses(connection: Connection, *updates: StatusUpdate) -> list[Any]:
     """Apply status reports, as the inbox does. Returns the events."""
     reports = [Report(n, update, ["0128"]) for n, update in enumerate(updates)]
-    resent = refused_links.resend(connection, [each for each in reports if refused_links.is_refused_link(each)])
+    resent = refused_links.resend(connection, reports)
     reports = [each for each in reports if each.update.message_id not in resent]
     return apply_reports(connection, "meta", "", reports)
 

@@ -13,7 +13,7 @@ from services.channel import Channel, tuned_for_meta
 from services.outbox.accept import Acceptor, Entry
 from services.runtime.account_cache import AccountCache
 from tests.support.outbox import add_bot, execute, open_database
-from tests.support.remote.message_provider import Provider, ProviderConnector
+from tests.support.remote.message_provider import Provider, ProviderConnector, parse
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 KEY = "0f" * 32
@@ -74,8 +74,9 @@ class Stage:
 
     def _sender(self, instance: str, run: str) -> Channel:
         sender = Channel(
-            self.settings, self.database, self.directory, self.connector, tuned_for_meta(self.settings), instance, run
-        )
+            self.settings, self.database, self.directory, self.connector, parse, tuned_for_meta(self.settings),
+            instance, run,
+        )  # fmt: skip
         self.senders.append(sender)
         return sender
 

@@ -1,9 +1,10 @@
 """Sends a message: resolves the quoted message, finds the bot, checks its channel, accepts the message, answers.
 
-`submit` is the one sequence for both entry points. `services.api.asgi` calls it for the hot path, `deliver` for the
-Flask routes. If the caller waits for the outcome, `services.api.messages.outcomes` polls for both.
+`look_up` and `submit` are the steps of both entry points: `send` for the hot path in `services.api.asgi`, `deliver` for
+the Flask routes. If the caller waits for the outcome, `services.api.messages.outcomes` polls for both.
 """
 
+import asyncio
 import hashlib
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from services.api.auth import Principal
 from services.api.context import Context
 from services.api.messages import lookup, request_fields
 from services.connector import Unsupported
+from services.connectors.limits import CHECKS
 from services.database import error_reasons
 from services.database.connection import DatabaseUnavailable
 from services.http_server.error_codes import ErrorCode
@@ -74,18 +76,30 @@ def parse(kind: str, company_id: str, chat_id: str, body: bytes, idempotency_key
     )  # fmt: skip
 
 
-def submit(context: Context, principal: Principal, send: Send, bot: Bot | None = None) -> Future[Accepted]:
-    """Have the message accepted. `bot`: the bot that sends it, if it is known; without it, it is looked up.
-
-    Uses the database only if the bot is not known or the message quotes another one. Raises `ApiError`,
-    `DatabaseUnavailable`; the future may end with `DatabaseUnavailable` or `IdempotencyConflict`.
-    """
-    principal.require_company(send.company_id)
+def look_up(context: Context, send: Send) -> Bot:
+    """Resolve the quoted message, if there is one, and find the bot. Raises `ApiError`, `DatabaseUnavailable`."""
     if "quotedMessageId" in send.payload:
         with context.database.connection() as connection:
             quoted = lookup.find(connection, send.company_id, send.payload["quotedMessageId"], send.phone_index)
         send.payload["quoted_provider_id"] = quoted.sent_id()
-    bot = find_bot(context, send, bot)
+    return find_bot(context, send)
+
+
+def find_bot(context: Context, send: Send) -> Bot:
+    """The bot that sends the message. Raises `ApiError` if there is none, `DatabaseUnavailable`."""
+    bot = context.accounts.bot(send.company_id, send.phone_index)
+    if bot is None:
+        raise unknown_bot(send.company_id, send.phone_index)
+    return bot
+
+
+def submit(context: Context, principal: Principal, send: Send, bot: Bot) -> Future[Accepted]:
+    """Have the message accepted; asks no database. Raises `ApiError` if the channel cannot send it.
+
+    The future may end with `DatabaseUnavailable` or `IdempotencyConflict`.
+    """
+    principal.require_company(send.company_id)
+    check(send, bot)
     entry = Entry(
         str(uuid7()), bot.process_name, bot.id, send.company_id, send.phone_index, send.chat_id, send.kind,
         send.payload, send.idempotency_key, digest(send) if send.idempotency_key else None,
@@ -93,24 +107,28 @@ def submit(context: Context, principal: Principal, send: Send, bot: Bot | None =
     return context.acceptor.accept(entry)
 
 
+async def send(context: Context, principal: Principal, request: Send, bot: Bot) -> Reply:
+    """Have the message accepted, on the event loop, and answer once it is durable.
+
+    Raises `ApiError`, `DatabaseUnavailable`, `IdempotencyConflict`.
+    """
+    return accepted(await asyncio.wrap_future(submit(context, principal, request, bot)), request)
+
+
 def deliver(context: Context, principal: Principal, send: Send) -> Reply:
-    """Have the message accepted and answer once it is durable. Raises `ApiError`."""
+    """Like `send`, on a thread. Raises `ApiError` alone."""
     try:
-        return accepted(submit(context, principal, send).result(), send)
+        return accepted(submit(context, principal, send, look_up(context, send)).result(), send)
     except (DatabaseUnavailable, IdempotencyConflict) as error:
         raise refusal(error) from error
 
 
-def find_bot(context: Context, send: Send, bot: Bot | None = None) -> Bot:
-    """The bot that sends the message. Raises `ApiError` if there is none or its channel cannot send the message."""
-    bot = bot or context.accounts.bot(send.company_id, send.phone_index)
-    if bot is None:
-        raise unknown_bot(send.company_id, send.phone_index)
+def check(send: Send, bot: Bot) -> None:
+    """Raise `ApiError` if the bot's channel can never send the message."""
     try:
-        context.connectors[bot.process_name].check(send.kind, send.chat_id, send.payload)
+        CHECKS[bot.process_name](send.kind, send.chat_id, send.payload)
     except Unsupported as error:
         raise ApiError(ErrorCode.UNSUPPORTED_BY_CHANNEL, str(error)) from None
-    return bot
 
 
 def digest(send: Send) -> str:

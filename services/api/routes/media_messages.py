@@ -107,7 +107,7 @@ def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
     payload = request_fields.captioned(given)
     send = Send(path.company_id, chat, request_fields.phone_index(given), kind.name, payload, key, wait)
     voice = kind.name == "audio" and request_fields.flag(given, "voice")
-    sends.find_bot(context(), send)  # before the file is stored
+    sends.check(send, sends.find_bot(context(), send))  # before the file is stored
     payload["media"] = _media(source, path.company_id, "voice" if voice else kind.name)
     if voice:
         payload["voice"] = True

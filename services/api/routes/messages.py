@@ -187,7 +187,7 @@ def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, co
     key, wait = request_fields.idempotency_key(header.idempotency_key), request_fields.wait(request.args.get("wait"))
     payload: Payload = content | {"targetMessageId": target.message_id}
     send = Send(path.company_id, chat_id, phone_index, kind, payload, key, wait)
-    sends.find_bot(context(), send)
+    sends.check(send, sends.find_bot(context(), send))
     _require_changeable(target, send)
     payload["target_provider_id"] = target.sent_id()
     return sends.deliver(context(), g.principal, send).as_answer()

@@ -13,9 +13,8 @@ import orjson
 
 from bisnesctl.settings import Settings
 from services.connector import NO_ANSWER, Again, Preparation, Refusal
-from services.connectors import limits
 from services.connectors.meta import outage_probe
-from services.connectors.meta.translation import errors, incoming
+from services.connectors.meta.translation import errors
 from services.connectors.meta.upload_request import post_file
 from services.connectors.meta.uploads import Uploads
 from services.connectors.outgoing_files import Files
@@ -34,7 +33,6 @@ from services.message import (
     TemplatePayload,
     TextPayload,
     Unknown,
-    Update,
     is_user_id,
 )
 
@@ -89,10 +87,6 @@ class MetaConnector:
         files = Files(store or media_store(settings), fetcher or Fetcher(settings.open_networks))
         self._uploads = Uploads(self._post_file, files)
 
-    def check(self, kind: str, chat_id: str, payload: Payload) -> None:
-        """Refuse what Meta can never send. Raises `Unsupported`."""
-        limits.check_meta(kind, chat_id, payload)
-
     def request(self, bot: Bot, message: Outgoing) -> HttpRequest | Preparation | Refusal:
         """The request that sends the message, or the upload that must come first."""
         try:
@@ -121,10 +115,6 @@ class MetaConnector:
         if refusal := errors.refusal(status, body):
             return refusal
         return Unknown(f"the answer makes no sense ({errors.shown(status, body)})", errors.outage(status))
-
-    def parse(self, body: bytes) -> list[Update]:
-        """The updates in a webhook, in their order. Raises ValueError if it is not a WhatsApp webhook."""
-        return incoming.parse(body)
 
     def _post_file(self, bot: Bot, path: Path, mime_type: str) -> tuple[int, bytes]:
         url, header = self._provider.url(bot, "media"), self._provider.header(bot)

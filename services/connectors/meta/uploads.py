@@ -13,7 +13,7 @@ from pathlib import Path
 
 from services.connector import Preparation, Refusal
 from services.connectors.meta.translation import errors
-from services.connectors.meta.translation.errors import MetaError
+from services.connectors.meta.translation.errors import FILE_REFUSED, MetaError
 from services.connectors.meta.ttl_cache import TtlCache
 from services.connectors.meta.upload_request import UPLOAD_TIMEOUT_SECONDS, NotConnected
 from services.connectors.outgoing_files import Files, NoFile
@@ -28,8 +28,6 @@ SHARED_UPLOAD_TIMEOUT_SECONDS = 180.0 + UPLOAD_TIMEOUT_SECONDS
 #: Maximum number of copies, links and sends in the caches. There are never more sends in flight.
 MAX_CACHED = 10_000
 
-#: The code with which Meta refuses a file.
-_FILE_REFUSED = 131053
 #: The codes with which Meta may refuse the id of a copy that it no longer has; only the words distinguish it.
 _PARAMETER_REFUSED = (100, 131009)
 
@@ -76,7 +74,7 @@ class Uploads:
             return False
         copy, source = self._attempts.pop(_attempt(message)), _source(message)
         if copy is None:
-            by_link = error.code == _FILE_REFUSED and "link" in message.payload["media"]
+            by_link = error.code == FILE_REFUSED and "link" in message.payload["media"]
             if by_link:
                 self._refused_links.put(source, True, LINK_VALID_SECONDS)
             return by_link
@@ -143,7 +141,7 @@ def _source(message: Outgoing) -> Source:
 def _is_about_the_copy(error: MetaError) -> bool:
     if error.code in _PARAMETER_REFUSED:
         return "media" in error.message.lower()
-    return error.code == _FILE_REFUSED
+    return error.code == FILE_REFUSED
 
 
 def _uploaded(status: int, body: bytes) -> str | Refusal:

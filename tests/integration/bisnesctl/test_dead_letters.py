@@ -229,7 +229,7 @@ def test_a_message_whose_link_is_refused_while_the_next_is_in_flight_is_not_lost
     execute(connection, link, (first.id,))
     outbox().record(connection, [result(first)])
     (second,) = outbox().claim(connection, 1)
-    failed = StatusUpdate(f"wamid.{first.id}", Status.FAILED, 1.0, first.message_id, "131053", "no")
+    failed = StatusUpdate(f"wamid.{first.id}", Status.FAILED, 1.0, first.message_id, "131053", "no", link_refused=True)
     apply_statuses(connection, failed)
     outbox().record(connection, [result(second)])
     assert sent_now(connection) == ["1"]

@@ -8,6 +8,7 @@ from uuid_utils import uuid7
 
 from bisnesctl import __version__
 from bisnesctl.encryption import encrypt
+from bisnesctl.host import process_times
 from services.database.connection import Database
 from services.events import sender as sending
 from services.events import store, webhooks
@@ -325,6 +326,30 @@ def test_an_expired_lease_passes_to_another_sender(connection, customers, sender
     raise_events(connection, 1)
     assert store.claim(connection, "elsewhere/events/1", 0, 100)
     senders.start()
+    eventually(lambda: waiting(connection) == (0, 0))
+    assert customer.told() == {CHAT: [1]}
+
+
+def test_a_sender_that_slept_beyond_its_lease_sends_nothing_until_it_has_claimed_again(
+    connection, customers, senders, monkeypatch
+):
+    customer, usual, slept = customers(), store.claim, []
+    register(connection, customer.url)
+    raise_events(connection, 1)
+    now = process_times.boottime
+
+    def claim(*arguments):
+        found = usual(*arguments)
+        if found and not slept:
+            slept.append(True)
+            monkeypatch.setattr(process_times, "boottime", lambda: now() + 1000)
+        return found
+
+    monkeypatch.setattr(store, "claim", claim)
+    senders.start()
+    eventually(lambda: "slept" in str(execute(connection, "SELECT error FROM webhook_delivery")))
+    assert customer.told() == {}
+    hurry(connection)
     eventually(lambda: waiting(connection) == (0, 0))
     assert customer.told() == {CHAT: [1]}
 

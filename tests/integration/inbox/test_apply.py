@@ -226,7 +226,7 @@ def test_a_refusal_raises_an_event_and_an_expired_window_is_closed(connection, b
 def test_a_link_that_meta_could_not_fetch_is_sent_once_more_from_our_own_copy(connection, bot):
     ours = sent(connection, bot, media={"link": "https://shop.example/a.jpg"})
     later = entry(bot, CHAT)
-    refused = report(Status.FAILED, ours=ours, code="131053", reason="the media could not be uploaded")
+    refused = report(Status.FAILED, ours=ours, code="131053", reason="no upload", link_refused=True)
     accept(connection, later)
     take_in(connection, refused, webhooks=2)
     (again,) = outbox().claim(connection, 1)
@@ -234,7 +234,7 @@ def test_a_link_that_meta_could_not_fetch_is_sent_once_more_from_our_own_copy(co
     take_in(connection, refused, report(Status.SENT, ours=ours))  # of the first try: says nothing
     outbox().record(connection, [Result(**{**_fields(result(again)), "provider_id": "wamid.out.2"})])
     assert execute(connection, "SELECT external_id FROM messages") == [("wamid.out.2",)]
-    take_in(connection, report(Status.FAILED, "wamid.out.2", ours, "131053", "still not"))
+    take_in(connection, report(Status.FAILED, "wamid.out.2", ours, "131053", "still not", link_refused=True))
     assert execute(connection, "SELECT status FROM outbox WHERE message_id = %s", (ours,)) == [("failed",)]
     (following,) = outbox().claim(connection, 1)
     assert following.message_id == later.message_id

@@ -203,6 +203,8 @@ def test_a_report_and_a_change_of_the_history_at_the_same_time_do_not_deadlock(s
 def test_a_refused_link_and_a_change_at_the_same_time_do_not_deadlock(stage, change):
     message = stage.in_hand("image", media={"link": "https://files.example/a.png"})
     outbox().record(stage.connection, [result(message)])
-    refused = StatusUpdate(f"wamid.{message.id}", Status.FAILED, 1.0, message.message_id, "131053", "no such file")
+    refused = StatusUpdate(
+        f"wamid.{message.id}", Status.FAILED, 1.0, message.message_id, "131053", "no such file", link_refused=True
+    )
     stage.meanwhile(change, (), lambda: apply_statuses(stage.connection, refused))
     assert execute(stage.connection, "SELECT status, payload #> '{media,fetch}' FROM outbox") == [("queued", True)]

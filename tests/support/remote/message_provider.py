@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 from services.http_client import HttpRequest
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Sent, Status, StatusUpdate, Unknown, Update
@@ -31,6 +30,7 @@ class Provider:
 
     def __init__(self) -> None:
         self.received: list[tuple[str, str]] = []  # (chat, text)
+        self.waiting: list[str] = []  # texts that began to wait for `hanging`
         self.delay = 0.0
         self.healed = False  # whether `status:N` is answered with 200 nevertheless
         self.hanging = threading.Event()
@@ -55,6 +55,7 @@ class Provider:
 
     def _serve(self, handler: BaseHTTPRequestHandler, chat: str, text: str) -> None:
         if text.startswith("hang"):
+            self.waiting.append(text)
             self.hanging.wait(2 * HANG_SECONDS)
         status = 200 if self.healed or not text.startswith("status:") else int(text[7:10])
         if status == 200:
@@ -82,9 +83,6 @@ class ProviderConnector:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def check(self, kind: str, chat_id: str, payload: Mapping[str, Any]) -> None:
-        pass
-
     def request(self, bot: Bot, message: Outgoing) -> HttpRequest:
         body = json.dumps({"chat": message.chat_id, "text": message.payload["message"]}).encode()
         return HttpRequest(self.url, (f"Authorization: {bot.access_token.value}",), body)
@@ -96,5 +94,7 @@ class ProviderConnector:
         outcome = OUTCOMES.get(status)
         return outcome(json.loads(body)["text"]) if outcome else Unknown("nonsense")
 
-    def parse(self, body: bytes) -> list[Update]:
-        return [StatusUpdate(each["id"], Status(each["status"]), 1.0, number=NUMBER) for each in json.loads(body)]
+
+def parse(body: bytes) -> list[Update]:
+    """The status reports in a webhook of `Provider`."""
+    return [StatusUpdate(each["id"], Status(each["status"]), 1.0, number=NUMBER) for each in json.loads(body)]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bisnesctl.settings import Settings
 from services.connector import Again, Preparation, Unsupported
+from services.connectors import limits
 from services.connectors.meta.connector import MetaConnector
 from services.message import Bot, Held, Outgoing, Payload, Rejected, Retry, Secret, Sent, Unavailable, Unknown
 
@@ -67,7 +68,7 @@ def test_no_request_shows_the_credential():
 
 def test_messages_that_meta_cannot_send_are_refused():
     with pytest.raises(Unsupported, match="WhatsApp Web bot"):
-        META.check("text", "123-456@g.us", {"message": "Hi"})
+        limits.check_meta("text", "123-456@g.us", {"message": "Hi"})
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,12 @@ def test_a_failure_brings_its_code_and_reason():
     assert parse(statuses(failed | {"errors": None}))[0].error == "Meta gave no reason"
 
 
+def test_a_failure_says_whether_the_link_was_refused():
+    failed = {"id": "wamid.1", "status": "failed", "timestamp": "1790000000"}
+    assert parse(statuses(failed | {"errors": [{"code": 131053, "title": "x"}]}))[0].link_refused
+    assert not parse(statuses(failed | {"errors": [{"code": 131047, "title": "x"}]}))[0].link_refused
+
+
 def test_a_report_with_an_unknown_status_is_ignored():
     good = {"id": "wamid.1", "status": "read", "timestamp": "1790000000", "biz_opaque_callback_data": "another app's"}
     odd = [None, 5, {}, {"id": "w", "status": "warning"}, {"id": "", "status": "read"}, {"id": "w", "status": ["read"]}]

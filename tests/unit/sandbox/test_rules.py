@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from bisnesctl.settings import Settings
 from services.connectors.meta import connector as outgoing
 from services.connectors.meta.connector import MetaConnector
+from services.connectors.meta.translation import incoming
 from services.connectors.meta.translation.errors import TABLE, classify
 from services.message import Bot, Outgoing, Secret, Sent
 from services.sandbox.meta.behaviour import Behaviour, Behaviours
@@ -195,7 +196,7 @@ def test_the_connector_parses_the_statuses_of_the_simulator():
     found = [
         each._asdict() | {"account": "1"} for each in status_updates(message, "wamid.1", "1055", rule, 1790000000.0)
     ]
-    updates = META.parse(webhook_body(found))
+    updates = incoming.parse(webhook_body(found))
     assert [(u.provider_id, u.status.value, u.at, u.message_id, u.error_code) for u in updates] == [
         ("wamid.1", "sent", 1790000001.0, UUID, None),
         ("wamid.1", "failed", 1790000002.0, UUID, "131049"),

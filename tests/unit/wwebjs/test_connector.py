@@ -8,6 +8,7 @@ import pytest
 
 from bisnesctl.settings import Settings
 from services.connector import LocalFile, PageRequest, Preparation, Unsupported
+from services.connectors import limits
 from services.connectors.wwebjs.translation import errors
 from services.connectors.wwebjs.translation.connector import WwebjsConnector, page_request
 from services.media.fetch import Fetcher
@@ -91,16 +92,16 @@ def test_a_message_that_this_version_does_not_know_is_refused_without_a_preparat
         ("reaction", CHAT, {"reaction": "no"}),
     ],
 )
-def test_messages_that_whatsapp_web_cannot_send_are_refused(connector, kind, chat, payload):
+def test_messages_that_whatsapp_web_cannot_send_are_refused(kind, chat, payload):
     with pytest.raises(Unsupported):
-        connector.check(kind, chat, payload)
+        limits.check_wwebjs(kind, chat, payload)
 
 
-def test_groups_hidden_numbers_and_every_kind_are_accepted(connector):
+def test_groups_hidden_numbers_and_every_kind_are_accepted():
     for chat in (CHAT, GROUP, "123456789012345@lid"):
-        connector.check("text", chat, {"message": "x", "mentions": [CHAT]})
+        limits.check_wwebjs("text", chat, {"message": "x", "mentions": [CHAT]})
     for kind in ("image", "video", "audio", "document", "sticker", "read", "delete"):
-        connector.check(kind, CHAT, {})
+        limits.check_wwebjs(kind, CHAT, {})
 
 
 def test_a_text_asks_for_no_link_preview_and_leaves_its_chat_unread():

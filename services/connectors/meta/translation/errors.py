@@ -14,6 +14,8 @@ import orjson
 from services.connector import Refusal
 from services.message import Held, Rejected, Retry, Scope, Unavailable
 
+#: The code with which Meta refuses a file, or a link that it could not fetch.
+FILE_REFUSED = 131053
 #: Maximum length of a reason, in characters; the rest of the provider's text is dropped.
 MAX_REASON = 1000
 #: How much of an answer that makes no sense is shown, in bytes.
@@ -98,7 +100,7 @@ _ROWS = (
     Known((131050,), "the recipient does not want marketing messages", _REJECTED),
     Known((131051,), "the type of the message is not supported", _REJECTED),
     Known((131052,), "the recipient's media could not be downloaded", _REJECTED, "ask for it to be sent again"),
-    Known((131053,), "the media could not be uploaded", _REJECTED, "check the file's type and size"),
+    Known((FILE_REFUSED,), "the media could not be uploaded", _REJECTED, "check the file's type and size"),
     Known((131062,), "the recipient's user id cannot be written to", _REJECTED),
     Known((131063,), "marketing templates are disabled for the Cloud API",
           _REJECTED, "enable them in WhatsApp Manager, or send them through the Marketing Messages API"),

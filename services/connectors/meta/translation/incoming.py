@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
-from services.connectors.meta.translation.errors import read_error
+from services.connectors.meta.translation.errors import FILE_REFUSED, read_error
 from services.connectors.untrusted_json import field, load, name_of, objects, seconds, text
 from services.message import (
     Edit,
@@ -154,7 +154,7 @@ def _report(status: Object, number: str) -> StatusUpdate | None:
     message_id, at = _message_id(status.get("biz_opaque_callback_data")), seconds(status.get("timestamp"))
     details = {name: status[name] for name in _REPORT_DETAILS if status.get(name)}
     code, reason = _failure(status) if known is Status.FAILED else (None, None)
-    return StatusUpdate(provider_id, known, at, message_id, code, reason, details, number)
+    return StatusUpdate(provider_id, known, at, message_id, code, reason, details, number, code == str(FILE_REFUSED))
 
 
 def _failure(status: Object) -> tuple[str | None, str]:

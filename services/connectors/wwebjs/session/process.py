@@ -30,6 +30,7 @@ from services.connectors.wwebjs.session.session import ExitStatus, Session, miss
 from services.connectors.wwebjs.session.status_store import UNAVAILABLE, StatusStore
 from services.connectors.wwebjs.session.watchdog import Progress, Watchdog, end_process
 from services.connectors.wwebjs.states.state_machine import Limits
+from services.connectors.wwebjs.translation import incoming
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.database.connection import DatabaseUnavailable
 from services.media.store import media_store
@@ -211,8 +212,8 @@ class SessionProcess:
             DatabaseSendGuard(self._database), settings.wwebjs_max_messages_per_second, clock=clock.now
         )  # fmt: skip
         self._channel = Channel(
-            settings, self._database, accounts, WwebjsConnector(settings), tuned_for_session(settings, bot.id, sends),
-            health.instance, health.run, self._wakeup.clear_marker,
+            settings, self._database, accounts, WwebjsConnector(settings), incoming.parse,
+            tuned_for_session(settings, bot.id, sends), health.instance, health.run, self._wakeup.clear_marker,
         )  # fmt: skip
         self._channel.delivery.paused = True
         self._catch_up = CatchUp(self._status, recorder)

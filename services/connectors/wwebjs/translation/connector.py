@@ -7,13 +7,11 @@ from typing import Any
 
 from bisnesctl.settings import Settings
 from services.connector import LocalFile, PageCall, PageRequest, Preparation, Refusal
-from services.connectors import limits
 from services.connectors.outgoing_files import Files, NoFile
-from services.connectors.wwebjs.translation import incoming
 from services.media.fetch import Fetcher
 from services.media.kinds import extension
 from services.media.store import MediaStore, media_store
-from services.message import Bot, Outgoing, Payload, Rejected, Update
+from services.message import Bot, Outgoing, Rejected
 
 Fields = dict[str, Any]
 
@@ -37,10 +35,6 @@ class WwebjsConnector:
         self._files = Files(store or media_store(settings), fetcher or Fetcher(settings.open_networks))
         self._prepared: dict[int, LocalFile] = {}  # files on disk, by the outbox id of their message
 
-    def check(self, kind: str, chat_id: str, payload: Payload) -> None:
-        """Refuse what WhatsApp Web can never send. Raises `Unsupported`."""
-        limits.check_wwebjs(kind, chat_id, payload)
-
     def request(self, bot: Bot, message: Outgoing) -> PageRequest | Preparation | Refusal:
         """The calls that send the message, or the preparation that brings its file to disk."""
         try:
@@ -54,10 +48,6 @@ class WwebjsConnector:
 
     def probe(self, bot: Bot, outage: str) -> None:
         """No check: the session itself knows whether its page works."""
-
-    def parse(self, body: bytes) -> list[Update]:
-        """The updates in one event of the page. Raises ValueError if it is not an event."""
-        return incoming.parse(body)
 
     def _prepare(self, message: Outgoing) -> Refusal | None:
         file = ExitStack()
