@@ -1,11 +1,13 @@
 """The root of the command line. Each file or folder beside this one is a command of the same name."""
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import bisnesctl
 from bisnesctl import cli
@@ -27,8 +29,48 @@ EPILOG = (
     "\n\nSettings are read from the environment, then from ./.env, or from the file that BISNES_ENV names."
 )
 
+#: Commands of other process managers → ours with the same purpose. Those that a group has are suggested.
+HABITS = {
+    "delete": ("remove", "stop"),
+    "describe": ("status", "list"),
+    "ls": ("list", "status"),
+    "list": ("status",),
+    "log": ("logs",),
+    "monit": ("status",),
+    "ps": ("status",),
+    "reload": ("restart",),
+    "rm": ("remove", "revoke"),
+    "run": ("start",),
+    "show": ("list", "status"),
+    "tail": ("logs",),
+    "top": ("status",),
+    "up": ("start",),
+    "down": ("stop",),
+    "version": ("--version",),
+}
+#: How similar a command must be to a misspelt one to be suggested, from 0 to 1.
+SIMILARITY = 0.7
+
+
+class Commands(TyperGroup):
+    """A group of commands. It suggests only commands that an unknown one may mean."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments name, with the other arguments."""
+        word = args[0]
+        if word not in self.commands and not word.startswith("-") and not ctx.resilient_parsing:
+            known = [*self.commands, "--version"] if ctx.parent is None else list(self.commands)
+            habits = [each for each in HABITS.get(word, ()) if each in known]
+            meant = habits or difflib.get_close_matches(word, self.commands, 2, SIMILARITY)
+            path = ctx.command_path
+            hint = f"Did you mean {' or '.join(f'`{path} {each}`' for each in meant)}? " if meant else ""
+            ctx.fail(f"There is no command {word}. {hint}`{path} --help` lists all.")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="bisnesctl",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -48,7 +90,31 @@ def _not_blank(text: str | None) -> str | None:
     return text
 
 
+def _complete_name(incomplete: str) -> list[str]:
+    """The programs and instances whose names begin like this."""
+    from bisnesctl.errors import BisnesError
+    from bisnesctl.processes.deployment import as_started, open_deployment
+    from bisnesctl.settings import load_partly
+
+    try:
+        instances = open_deployment(as_started(load_partly().with_defaults())).instances
+    except BisnesError:
+        return []
+    names = dict.fromkeys(name for each in instances for name in (each.program.name, each.name))
+    return [name for name in names if name.startswith(incomplete)]
+
+
 #: Options and arguments that several commands have.
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=_complete_name)
+]
+SomeNames = Annotated[
+    list[str], typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=_complete_name)
+]
+LogNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Programs, instances, or supervisord.", autocompletion=_complete_name),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Company = Annotated[str, typer.Option(metavar="ID", help="The company, such as 0128.", callback=_not_blank)]
 AnyCompany = Annotated[

@@ -5,14 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, AnyCompany, AsJson, app, example, usable_settings
+from bisnesctl.cli.app import WATCH, AnyCompany, AsJson, Commands, app, example, usable_settings
 
 if TYPE_CHECKING:
     from bisnesctl.database.dead_letters import DeadLetter, DeadLetterDetails
     from bisnesctl.database.postgres import Connection
     from bisnesctl.database.retries import RetryFilter
 
-dead_letters = typer.Typer(no_args_is_help=True, help="List, show and retry messages, webhooks and files that failed.")
+dead_letters = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="List, show and retry messages, webhooks and files that failed."
+)
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=WATCH)
 
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="The id as `dead-letters list` shows it.")]
@@ -129,11 +131,10 @@ def retry(
 
 
 def _retry_letters(connection: "Connection", letter_ids: list[str], dry_run: bool) -> None:
-    from rich.markup import escape
-
     from bisnesctl.database import dead_letters as store
     from bisnesctl.errors import UsageError
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     if dry_run:
         raise UsageError("--dry-run counts messages: filter them with --code, --bot, --company, --since or --until")
@@ -147,11 +148,10 @@ def _retry_letters(connection: "Connection", letter_ids: list[str], dry_run: boo
 
 
 def _retry_messages(connection: "Connection", wanted: "RetryFilter", dry_run: bool) -> None:
-    from rich.markup import escape
-
     from bisnesctl.database import retries
     from bisnesctl.errors import UsageError
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     choice = retries.choose(connection, wanted)
     reasons = [f"{_messages(count)} not retried: {reason}" for reason, count in choice.refused.items()]
@@ -172,9 +172,8 @@ def _messages(count: int) -> str:
 
 
 def _show(found: "list[DeadLetter]") -> None:
-    from rich.markup import escape
-
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     columns = [
         output.Column("kind"),
@@ -188,14 +187,12 @@ def _show(found: "list[DeadLetter]") -> None:
 
 
 def _print(letter: "DeadLetterDetails") -> None:
-    import json
     from dataclasses import asdict
 
-    from bisnesctl.terminal import output
+    from bisnesctl.terminal import output, printable
 
     fields = asdict(letter)
     for name, value in (fields | fields.pop("details")).items():
-        plain = isinstance(value, str) and value.isprintable()  # without control sequences for the terminal
-        text = value if plain else json.dumps(value, indent=2, ensure_ascii=not isinstance(value, dict | list))
+        text = printable.one_line(value) if isinstance(value, str) else printable.as_json(value)
         output.result(f"{name}: {text}")
     output.result("")

@@ -31,10 +31,9 @@ def health(
     """
     if probe:
         raise typer.Exit(_probe())
-    from rich.markup import escape
-
     from bisnesctl.health.verdict import Verdict, examine, examine_bots, examine_disks, examine_settings, judge
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     deployment = usable_deployment()
     processes, bots, disks = examine(deployment), examine_bots(deployment), examine_disks(deployment)
@@ -79,10 +78,9 @@ def _plain(finding: "HealthFinding") -> dict[str, str]:
 
 
 def _show(findings: "list[HealthFinding]") -> None:
-    from rich.markup import escape
-
     from bisnesctl.health.verdict import Verdict
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     colours = {Verdict.OK: "green", Verdict.WARNING: "yellow"}
     columns = [output.Column("name"), output.Column("health"), output.Column("reason", wraps=True)]

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import USE, AnyCompany, AsJson, app, example, usable_settings
+from bisnesctl.cli.app import USE, AnyCompany, AsJson, Commands, app, example, usable_settings
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
     from bisnesctl.database.api_keys import ApiKey
 
-keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys of the HTTP API.")
+keys = typer.Typer(cls=Commands, no_args_is_help=True, help="Create, list and revoke keys of the HTTP API.")
 app.add_typer(keys, name="keys", rich_help_panel=USE)
 
 
@@ -91,7 +91,7 @@ def _show(found: "list[ApiKey]") -> None:
 
 
 def _cells(key: "ApiKey") -> list[str]:
-    from rich.markup import escape
+    from bisnesctl.terminal.output import escape
 
     company = "[b]operator[/]" if key.company is None else escape(key.company)
     return [str(key.id), f"{escape(key.prefix)}…", company, escape(key.label), key.created_at, key.revoked_at or "-"]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, app, example, running_deployment
+from bisnesctl.cli.app import WATCH, LogNames, app, example, running_deployment
 
 if TYPE_CHECKING:
     from bisnesctl.health.log_files import LogFile
@@ -18,9 +18,7 @@ _SUPERVISORD = "supervisord"
     epilog=example("bisnesctl logs -f", "bisnesctl logs api meta-worker --lines 100", "bisnesctl logs supervisord"),
 )
 def logs(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Programs, instances, or supervisord.")
-    ] = None,
+    names: LogNames = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new lines.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many last lines of each file to show.")] = 15,
     err: Annotated[bool, typer.Option("--err", help="Show only standard error.")] = False,
@@ -33,6 +31,8 @@ def logs(
 
     view = LogView(_files(running_deployment(), names or [], err))
     view.show_tail(lines)
+    if names:
+        view.report_silence()
     if follow:
         view.follow(until=lambda: False)
 

@@ -1,14 +1,10 @@
 """`bisnesctl restart`: some instances, one after the other."""
 
-from typing import Annotated
-
-import typer
-
-from bisnesctl.cli.app import RUN, app, checked_deployment, example
+from bisnesctl.cli.app import RUN, SomeNames, app, checked_deployment, example
 
 
 @app.command(rich_help_panel=RUN, epilog=example("bisnesctl restart api", "bisnesctl restart meta-worker-2"))
-def restart(names: Annotated[list[str], typer.Argument(metavar="NAME", help="Programs or instances.")]) -> None:
+def restart(names: SomeNames) -> None:
     """Restart programs with the current settings. Each instance is healthy again before the next one stops."""
     from bisnesctl.errors import UsageError
     from bisnesctl.lifecycle import start

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import USE, AsJson, Phone, app, example, usable_settings
+from bisnesctl.cli.app import USE, AsJson, Commands, Phone, app, example, usable_settings
 
 if TYPE_CHECKING:
     from bisnesctl.clients.sandbox_client import SandboxNumber
     from bisnesctl.settings import Settings
 
-sandbox = typer.Typer(no_args_is_help=True, help="Write as a customer in the sandbox; scan QR codes.")
+sandbox = typer.Typer(cls=Commands, no_args_is_help=True, help="Write as a customer in the sandbox; scan QR codes.")
 app.add_typer(sandbox, name="sandbox", rich_help_panel=USE)
 
 

@@ -39,9 +39,8 @@ def status(json: AsJson = False) -> None:
 
 
 def _show(found: "Overview") -> None:
-    from rich.markup import escape
-
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     output.out().print(_header(found), soft_wrap=True)
     for disk in found.disks:
@@ -68,7 +67,7 @@ def _show(found: "Overview") -> None:
 def _header(found: "Overview") -> str:
     import time
 
-    from rich.markup import escape
+    from bisnesctl.terminal.output import escape
 
     if found.condition != "running":
         start = f"bisnesctl start --{found.mode}{' --sandbox' if found.sandbox else ''}"
@@ -80,9 +79,8 @@ def _header(found: "Overview") -> str:
 
 def _elsewhere(found: "Overview") -> str:
     """The homes of other deployments, for an operator in a wrong directory."""
-    from rich.markup import escape
-
     from bisnesctl.processes.deployment import running_homes
+    from bisnesctl.terminal.output import escape
 
     if found.condition != "new":
         return ""
@@ -93,7 +91,7 @@ def _elsewhere(found: "Overview") -> str:
 
 
 def _cells(row: "ProcessRow") -> list[str]:
-    from rich.markup import escape
+    from bisnesctl.terminal.output import escape
 
     return [
         row.name,

@@ -2,11 +2,9 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from bisnesctl.cli.app import RUN, app, example, running_deployment
+from bisnesctl.cli.app import RUN, Names, app, example, running_deployment
 
 if TYPE_CHECKING:
     from bisnesctl.processes.deployment import Deployment
@@ -14,17 +12,16 @@ if TYPE_CHECKING:
 
 @app.command(rich_help_panel=RUN, epilog=example("bisnesctl stop", "bisnesctl stop meta-worker"))
 def stop(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Programs or instances.")] = None,
+    names: Names = None,
 ) -> None:
     """Stop everything in reverse order, then supervisord; or only the programs named.
 
     Processes finish their current work first. Messages that wait stay in the database until the next start.
     """
-    from rich.markup import escape
-
     from bisnesctl.lifecycle.stop import stop_all, stop_together
     from bisnesctl.processes.topology import resolve
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     deployment = running_deployment()
     chosen = resolve(names or [], deployment.instances)

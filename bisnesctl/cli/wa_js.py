@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
-from bisnesctl.cli.app import SETUP, AsJson, app, example, usable_settings
+from bisnesctl.cli.app import SETUP, AsJson, Commands, app, example, usable_settings
 from bisnesctl.errors import ExitCode
 
-commands = typer.Typer(no_args_is_help=True, help="Fetch and check wa-js, which runs in the page of WhatsApp Web.")
+commands = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Fetch and check wa-js, which runs in the page of WhatsApp Web."
+)
 app.add_typer(commands, name="wa-js", rich_help_panel=SETUP)
 
 

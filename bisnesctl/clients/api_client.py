@@ -117,6 +117,10 @@ class ApiClient:
                 return _checked(answer.status_code, answer.json())
             except requests.JSONDecodeError as error:
                 raise ApiUnavailable(f"another program answers at {self._url}: see API_HOST and API_PORT") from error
+            except requests.Timeout as error:
+                raise ApiUnavailable(
+                    f"the API at {self._url} did not answer within {timeout:g} s: see `bisnesctl status`"
+                ) from error
             except requests.RequestException as error:
                 raise ApiUnavailable(f"the API does not answer at {self._url}: see `bisnesctl status`") from error
 

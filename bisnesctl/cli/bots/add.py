@@ -97,13 +97,12 @@ def add(
     number belongs to the account; then its webhooks are subscribed. The token is stored encrypted with ENCRYPTION_KEY.
     If the bot was held, for example because its token had expired, it resumes with the messages that wait.
     """
-    from rich.markup import escape
-
     from bisnesctl.bots import linking
     from bisnesctl.bots.store import NewBot
     from bisnesctl.database import postgres
     from bisnesctl.lifecycle import preflight
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     settings = usable_deployment().settings
     preflight.check_secrets(settings)
@@ -152,7 +151,7 @@ def _pin(text: str) -> str:
 
 
 def _description(linked: "LinkResult") -> str:
-    from rich.markup import escape
+    from bisnesctl.terminal.output import escape
 
     words = " ".join(filter(None, (linked.name, linked.display_number)))
     return f": {escape(words)}" if words else ""

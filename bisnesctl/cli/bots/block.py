@@ -50,9 +50,8 @@ def unblock(
 
 
 def _show(found: "list[WebSession]") -> None:
-    from rich.markup import escape
-
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     columns = [
         output.Column("company"),

@@ -58,7 +58,7 @@ def _show(found: "list[Bot]") -> None:
 
 
 def _cells(bot: "Bot") -> list[str]:
-    from rich.markup import escape
+    from bisnesctl.terminal.output import escape
 
     return [
         escape(bot.company),
@@ -77,7 +77,7 @@ def _cells(bot: "Bot") -> list[str]:
 
 
 def _held(bot: "Bot") -> str:
-    from rich.markup import escape
+    from bisnesctl.terminal.output import escape
 
     if bot.blocked_until is not None:
         end = "until you act" if bot.blocked_until == "infinity" else f"until {bot.blocked_until}"

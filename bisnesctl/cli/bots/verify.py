@@ -40,10 +40,9 @@ def verify(
 
 
 def _show(found: "list[CheckedBot]") -> None:
-    from rich.markup import escape
-
     from bisnesctl.bots.provider_report import Level
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     columns = [
         output.Column("bot"),
