@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
-from urllib.parse import parse_qs
 
 import orjson
 import structlog
@@ -30,9 +29,10 @@ from services.api.auth import (
 from services.api.context import Context, wire
 from services.api.event_stream import PATH as EVENTS
 from services.api.event_stream import Streams
+from services.api.field_names import parameters
 from services.api.messages import sends
 from services.api.messages.outcomes import Outcomes
-from services.api.messages.request_fields import PLAIN
+from services.api.messages.request_fields import NAMES, PLAIN, QUERY
 from services.api.messages.sends import PENDING, PREFIX, Reply
 from services.api.routes.media_messages import body_limit
 from services.database.connection import DatabaseUnavailable
@@ -151,7 +151,7 @@ class AsgiApp:
         kind, company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
         principal, caller = await self._callers.identify(scope, company_id)
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
-        wait = _wait(scope["query_string"]) if scope["query_string"] else None
+        wait = _wait(kind, scope["query_string"]) if scope["query_string"] else None
         body, idempotency_key = await self._small_body(principal, headers, receive), headers.get(b"idempotency-key")
         request = sends.parse(kind, company_id, chat_id, body, idempotency_key, wait)
         if not request.wait:
@@ -233,8 +233,8 @@ def _is_hot(path: str) -> bool:
     return path.startswith(HOT) and path.count("/", len(PREFIX)) == 2 and not path.endswith("/")
 
 
-def _wait(query: bytes) -> str | None:
-    return parse_qs(query.decode("latin-1"), keep_blank_values=True).get("wait", [None])[0]
+def _wait(kind: str, query: bytes) -> str | None:
+    return parameters(query, QUERY, NAMES[kind]).get("wait")
 
 
 def _waits(scope: Scope) -> bool:

@@ -16,6 +16,7 @@ from flask.sansio.blueprints import Blueprint
 from flask_openapi3 import APIBlueprint, Tag
 
 from services.api.context import Context
+from services.api.field_names import check_request
 from services.api.openapi import COMMON, SECURITY, problems
 from services.http_server.asgi import Scope
 from services.http_server.error_codes import ErrorCode
@@ -162,7 +163,11 @@ def declared(blueprint: Blueprint | None) -> Auth | None:
 
 
 def guard(app: Flask, context: Context) -> None:
-    """Serve the application's requests with `context`, each once it has met the demand of its resource."""
+    """Serve the application's requests with `context`, each once it has met the demand of its resource.
+
+    Requests to resources with a key have only parameters that their routes read; health takes any, since probes and
+    caches add their own.
+    """
     app.extensions[_EXTENSION] = context
 
     @app.before_request
@@ -181,6 +186,7 @@ def guard(app: Flask, context: Context) -> None:
             g.principal.require_operator()
         elif auth is Auth.COMPANY:
             g.principal.require_company((request.view_args or {})["companyId"])
+        check_request(app, request)
 
 
 def context() -> Context:

@@ -24,7 +24,7 @@ from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.events import store
 from services.events.store import CHANNEL, Result, Task
-from services.http_client import Answered, Broken, HttpRequest, RequestsInFlight, guard
+from services.http_client import REFUSED_ADDRESS, Answered, Broken, HttpRequest, RequestsInFlight, guard
 from services.runtime.heartbeat import worker_name
 
 #: Calls in flight at once, of all webhooks together.
@@ -225,7 +225,7 @@ def _confine(handle: Any, networks: tuple[Network, ...]) -> Callable[[], str | N
     gate = guard(handle, networks)
 
     def explain() -> str | None:
-        return gate.refused and f"it leads to {gate.refused}, which is not a public address (see ALLOWED_NETWORKS)"
+        return REFUSED_ADDRESS if gate.refused else None
 
     return explain
 

@@ -133,6 +133,10 @@ class ErrorCode(StrEnum):
         'Delete a received message with `{"deleteForEveryone": false}`.',
         "the message true_60123456789@c.us_3EB0… came in: only your own can be edited",
     )  # fmt: skip
+    MESSAGE_DELETED = (
+        "message_deleted", 409, "The message that the request would change was deleted for everyone.",
+        "Send a new message.", "the message 01934f7e-… was deleted: it cannot be edited, deleted or reacted to",
+    )  # fmt: skip
     IDEMPOTENCY_CONFLICT = (
         "idempotency_conflict", 409, "The company has used the Idempotency-Key for a different message.",
         "Use a new key for each message.", "the Idempotency-Key order-1 was used for a different message",

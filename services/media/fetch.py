@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pycurl
 
 from bisnesctl.settings import Network
-from services.http_client import Gate, guard
+from services.http_client import REFUSED_ADDRESS, Gate, guard
 from services.media import kinds
 
 __all__ = ["FetchFailed", "FetchRefused", "FetchTooLarge", "Fetched", "Fetcher", "guard"]
@@ -158,7 +158,7 @@ class _Transfer:
         if self.size > self._limit or code == pycurl.E_FILESIZE_EXCEEDED:
             return FetchTooLarge(f"the file has more than {self._limit} bytes")
         if gate.refused and code == pycurl.E_COULDNT_CONNECT:
-            return FetchRefused(f"it leads to {gate.refused}, which is not a public address (see ALLOWED_NETWORKS)")
+            return FetchRefused(REFUSED_ADDRESS)
         if code in (pycurl.E_URL_MALFORMAT, pycurl.E_UNSUPPORTED_PROTOCOL):
             return FetchRefused("the address is malformed")
         return FetchFailed(_PASSING.get(code, f"the connection failed (libcurl error {code})"))

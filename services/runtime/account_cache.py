@@ -107,6 +107,11 @@ class AccountCache:
         self._tokens: dict[str, Secret] = {}  # decrypted, by the encrypted token
         self._heard = -math.inf  # when the connection that listens for changes last answered
         self._stopped = threading.Event()
+        self._on_change: list[Callable[[], object]] = []
+
+    def on_change(self, action: Callable[[], object]) -> None:
+        """Run this, on any thread, after keys or bots may have changed."""
+        self._on_change.append(action)
 
     def key(self, digest: bytes) -> Key | None:
         """The API key with this SHA-256, or None if there is none or it was revoked. Raises `DatabaseUnavailable`."""
@@ -174,3 +179,5 @@ class AccountCache:
     def _clear(self) -> None:
         for cache in (self._keys, self._bots, self._bots_by_id):
             cache.clear()
+        for action in self._on_change:
+            action()

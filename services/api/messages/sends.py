@@ -67,12 +67,13 @@ class Reply:
 
 def parse(kind: str, company_id: str, chat_id: str, body: bytes, idempotency_key: str | None, wait: str | None) -> Send:
     """Check a request to send a kind of `request_fields.PLAIN`. Raises `ApiError`, which names the wrong field."""
+    request_fields.check_company(company_id)
+    key, seconds = request_fields.idempotency_key(idempotency_key), request_fields.wait(wait)
     chat = request_fields.chat(chat_id, company_id)
-    fields = request_fields.json_object(body)
+    fields = request_fields.body_fields(kind, body)
     payload = request_fields.PLAIN[kind](fields)
     return Send(
-        company_id, chat, request_fields.phone_index(fields), kind, payload,
-        request_fields.idempotency_key(idempotency_key), request_fields.wait(wait),
+        company_id, chat, request_fields.phone_index(fields), kind, payload, key, seconds,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import structlog
-from flask import g, request
+from flask import g
 
 from bisnesctl.bots import checks
 from bisnesctl.bots import store as stored
@@ -76,8 +76,6 @@ class _LinkRefused(ApiError):
 )
 def link_bot(body: LinkRequest) -> Answer:
     """Link a number: 201 for a new bot, 200 for a known one."""
-    if request.get_json(silent=True) is None:
-        raise ApiError(ErrorCode.INVALID_JSON, "the body must be a JSON object that describes the number")
     company = company_of(g.principal, body.company)
     options = _options(g.principal, company, body)
     linked = _link(options)

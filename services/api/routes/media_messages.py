@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from flask import g, request
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 
 from services.api.auth import Auth, context, resource
+from services.api.field_names import MAX_SHOWN_NAME, check_body
 from services.api.messages import request_fields, sends, uploads
 from services.api.messages.request_fields import Fields, invalid
 from services.api.messages.sends import PREFIX, Answer, Send
@@ -156,20 +158,32 @@ def _advice(limit: int) -> str:
 
 def _of_form(kind: _Kind) -> tuple[Fields, Source]:
     request.max_form_parts, request.max_form_memory_size = MAX_FORM_PARTS, MIN_LIMIT_BYTES
-    given: Fields = request.form.to_dict()
+    given: Fields = _only_values(request.form)
+    request_fields.check_names(kind.name, given)
     url = given.pop(kind.url_field, None)
-    if (part := request.files.get("file")) is None:
+    files = _only_values(request.files)
+    check_body(files, request_fields.NAMES[kind.name] | {"file"})
+    if wrong := files.keys() - {"file"}:
+        raise invalid(f"{wrong.pop()} is a file, but only the part file may be one")
+    if (part := files.get("file")) is None:
         return given, _source(kind, url, f"the form needs the file as its part file, or a link as {kind.url_field}")
     if url:
         raise invalid(f"give the file or {kind.url_field}, not both")
     return given, Upload(part.stream, part.mimetype, uploads.filename(part.filename))
 
 
+def _only_values(parts: MultiDict[str, Any]) -> dict[str, Any]:
+    for name, values in parts.lists():
+        if len(values) > 1:
+            raise invalid(f"the form has {len(values)} parts {name[:MAX_SHOWN_NAME]}; a message has one of each")
+    return parts.to_dict()
+
+
 def _of_json(kind: _Kind) -> tuple[Fields, Source]:
     with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as body:
         shutil.copyfileobj(request.stream, body)
         with _reading(body):
-            given = request_fields.json_object(body.read(), f'{{"{kind.url_field}": "https://…"}}')
+            given = request_fields.body_fields(kind.name, body.read(), f'{{"{kind.url_field}": "https://…"}}')
             return given, _source(kind, given.pop(kind.url_field, None), f"{kind.url_field} is required")
 
 
