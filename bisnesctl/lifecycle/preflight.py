@@ -205,9 +205,17 @@ def check_redis(settings: Settings) -> None:
     if not health.healthy:
         field = "redis_url" if settings.redis_url is not None else "redis_host"
         place = "`bisnesctl logs redis`" if settings.embedded_redis else settings.where(field)
-        raise RedisUnavailable(f"Redis at {_address(settings)}: {health.reason}. See {place}")
+        raise RedisUnavailable(f"Redis{_address(settings.redis_dsn)}: {health.reason}. See {place}")
 
 
-def _address(settings: Settings) -> str:
-    parts = urlsplit(settings.redis_dsn)
-    return parts.path if parts.scheme == "unix" else addresses.host_and_port(parts.hostname or "", parts.port or 6379)
+def _address(url: str) -> str:
+    """The address in a URL, for a message; empty if it may have parts of the password."""
+    if addresses.ends_early(url):
+        return ""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return f" at {parts.path}"
+    try:
+        return f" at {addresses.host_and_port(parts.hostname or '', parts.port or 6379)}"
+    except ValueError:  # the port is no number
+        return ""

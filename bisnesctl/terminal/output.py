@@ -28,7 +28,7 @@ Column = tables.Column
 
 
 class SafeConsole(Console):
-    """A console that prints control characters as escapes, wherever they come from."""
+    """A console that prints control characters of any origin as escapes."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of anything that is printed."""

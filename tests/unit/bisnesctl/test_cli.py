@@ -12,6 +12,8 @@ from bisnesctl.__main__ import main
 from bisnesctl.cli.app import app, load_commands
 from bisnesctl.errors import BisnesError, Conflict, ExitCode
 from bisnesctl.formatting import duration, size
+from bisnesctl.lifecycle import preflight
+from bisnesctl.paths import shipped_folder
 from bisnesctl.processes.deployment import open_deployment
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 
@@ -125,6 +127,49 @@ def test_status_and_stop_before_the_first_start_say_so(tmp_path: Path, capsys: p
         assert main(command.split()) == ExitCode.NO_DEPLOYMENT
         assert str(tmp_path / "var") in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["start --multiprocess --sandbox", "start --legacy", "rollback", "restart api"])
+def test_nothing_starts_or_is_made_in_a_wrong_directory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main(command.split()) == ExitCode.NO_DEPLOYMENT
+    assert str(tmp_path) in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkout_and_a_named_file_are_no_wrong_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not preflight.is_checkout(tmp_path)
+    assert preflight.is_checkout(shipped_folder("conf").parent)
+    monkeypatch.setenv("BISNES_ENV", str(tmp_path / "new" / "env"))
+    preflight.ensure_env_file(print)
+    assert (tmp_path / "new" / "env").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("ls", "bisnesctl status"), ("monit", "bisnesctl status"), ("strat", "bisnesctl start"),
+     ("bots ls", "bisnesctl bots list"), ("version", "bisnesctl --version"), ("keys rm", "bisnesctl keys revoke")],
+)  # fmt: skip
+def test_an_unknown_command_suggests_the_one_that_is_meant(
+    capsys: pytest.CaptureFixture[str], word: str, meant: str
+) -> None:
+    assert main(word.split()) == ExitCode.USAGE
+    assert f"`{meant}`" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("word", ["monitor", "frobnicate", "x"])
+def test_an_unknown_command_that_resembles_none_suggests_none(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    assert main([word]) == ExitCode.USAGE
+    assert "Did you mean" not in capsys.readouterr().err
+
+
+def test_the_shell_completes_names_of_programs_and_instances(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("API_INSTANCES=1\n")
+    words = {"_BISNESCTL_COMPLETE": "complete_bash", "COMP_WORDS": "bisnesctl logs api", "COMP_CWORD": "2"}
+    tool = Path(sys.executable).with_name("bisnesctl")
+    done = subprocess.run([tool], env={**os.environ, **words}, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["api", "api-0"]
 
 
 def test_init_writes_a_private_file_with_secrets_and_never_twice(tmp_path: Path) -> None:
