@@ -218,6 +218,8 @@ def _reason_in(body: bytes, status: int, instance: Instance) -> str:
             return ""
         if status != 200 and named in (None, wanted) and "error" in found:
             return str(found["error"])
+        if named == wanted:
+            return f"answers with HTTP status {status}"
     except (ValueError, AttributeError):
         named = None
     other = f"{named} of bisnesctl" if isinstance(named, str) and named != wanted else "another program"

@@ -23,10 +23,12 @@ def create_app(simulator: Simulator, network: Network) -> Flask:
     web.register(app, network)
 
     @app.get("/health")
-    def health() -> dict[str, Any]:
-        """How many messages Meta's side received, and how many webhooks are not delivered."""
-        store = simulator.store
-        waiting = store.count_undelivered()
-        return {"status": "ok", "process": "sandbox", "messages": store.count(Filter()), "webhooks_waiting": waiting}
+    def health() -> tuple[dict[str, Any], int]:
+        """How many messages Meta's side received, how many webhooks are not delivered, and why none can be sent."""
+        store, error = simulator.store, simulator.webhook_sender.error
+        counts = {"messages": store.count(Filter()), "webhooks_waiting": store.count_undelivered()}
+        if error is None:
+            return {"status": "ok", "process": "sandbox", **counts}, 200
+        return {"status": "unhealthy", "process": "sandbox", **counts, "error": error, "webhooks_stopped": error}, 503
 
     return app

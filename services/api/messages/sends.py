@@ -18,7 +18,7 @@ from services.api.auth import Principal
 from services.api.context import Context
 from services.api.messages import lookup, request_fields
 from services.connector import Unsupported
-from services.connectors.limits import CHECKS
+from services.connectors.limits import CHECKS, FILE_CHECKS
 from services.database import error_reasons
 from services.database.connection import DatabaseUnavailable
 from services.http_server.error_codes import ErrorCode
@@ -130,6 +130,15 @@ def check(send: Send, bot: Bot) -> None:
         CHECKS[bot.process_name](send.kind, send.chat_id, send.payload)
     except Unsupported as error:
         raise ApiError(ErrorCode.UNSUPPORTED_BY_CHANNEL, str(error)) from None
+
+
+def check_file(kind: str, mime_type: str, bot: Bot) -> None:
+    """Raise `ApiError` if the bot's channel accepts no file of this type."""
+    if file_check := FILE_CHECKS.get(bot.process_name):
+        try:
+            file_check(kind, mime_type)
+        except Unsupported as error:
+            raise ApiError(ErrorCode.UNSUPPORTED_MEDIA, str(error)) from None
 
 
 def digest(send: Send) -> str:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any
 
 from flask import g, request
@@ -30,8 +31,9 @@ from services.api.schemas.sends import (
     VideoMessage,
     form_or_json,
 )
+from services.media import names
 from services.media.kinds import KB, KINDS, MB
-from services.message import StoredFile
+from services.message import Bot, StoredFile
 
 media_messages = resource("files", "Send images, videos, audio, documents and stickers.", Auth.COMPANY)
 
@@ -64,7 +66,10 @@ _KINDS = (
         "audio", "audioUrl", AudioMessage,
         "AAC, AMR, MP3, M4A or OGG with Opus, at most 16 MB; a voice message (`voice`) must be OGG with Opus.",
     ),
-    _Kind("document", "documentUrl", DocumentMessage, "Any file, at most 100 MB."),
+    _Kind(
+        "document", "documentUrl", DocumentMessage,
+        "At most 100 MB: any file over WhatsApp Web; over Meta PDF, Word, Excel, PowerPoint and plain text.",
+    ),
     _Kind("sticker", "stickerUrl", StickerMessage, "WebP, at most 100 KB; animated at most 500 KB."),
 )  # fmt: skip
 
@@ -109,8 +114,9 @@ def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
     payload = request_fields.captioned(given)
     send = Send(path.company_id, chat, request_fields.phone_index(given), kind.name, payload, key, wait)
     voice = kind.name == "audio" and request_fields.flag(given, "voice")
-    sends.check(send, sends.find_bot(context(), send))  # before the file is stored
-    payload["media"] = _media(source, path.company_id, "voice" if voice else kind.name)
+    bot = sends.find_bot(context(), send)
+    sends.check(send, bot)  # before the file is stored
+    payload["media"] = _media(source, bot, "voice" if voice else kind.name)
     if voice:
         payload["voice"] = True
     if kind.name == "document" and (name := _filename(given, source)):
@@ -118,14 +124,16 @@ def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
     return sends.deliver(context(), g.principal, send).as_answer()
 
 
-def _media(source: Source, company_id: str, kind: str) -> StoredFile:
-    return {"link": source} if isinstance(source, str) else source.store(context().media, company_id, kind)
+def _media(source: Source, bot: Bot, kind: str) -> StoredFile:
+    if isinstance(source, str):
+        return {"link": source}
+    return source.store(context().media, bot.company_id, kind, partial(sends.check_file, kind, bot=bot))
 
 
 def _filename(given: Fields, source: Source) -> str | None:
-    if name := uploads.filename(request_fields.optional(given, "filename")):
+    if name := names.safe(request_fields.optional(given, "filename")):
         return name
-    return uploads.filename_of(source) if isinstance(source, str) else source.filename
+    return names.of_url(source) if isinstance(source, str) else source.filename
 
 
 def body_limit(path: str, content_type: str) -> int | None:
@@ -169,7 +177,7 @@ def _of_form(kind: _Kind) -> tuple[Fields, Source]:
         return given, _source(kind, url, f"the form needs the file as its part file, or a link as {kind.url_field}")
     if url:
         raise invalid(f"give the file or {kind.url_field}, not both")
-    return given, Upload(part.stream, part.mimetype, uploads.filename(part.filename))
+    return given, Upload(part.stream, part.mimetype, names.safe(part.filename))
 
 
 def _only_values(parts: MultiDict[str, Any]) -> dict[str, Any]:
