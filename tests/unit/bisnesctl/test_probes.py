@@ -71,7 +71,7 @@ def answering(status: int, body: bytes) -> Iterator[int]:
         (200, b"<html>", "another program answers on port"),
         (200, b"[]", "another program answers on port"),
         (404, b'{"error": "x", "process": "api"}', "api of bisnesctl answers on port"),
-        (503, b'{"success": false, "error": "the database is away"}', "the database is away"),
+        (503, b'{"success": false, "error": "the database is unavailable"}', "the database is unavailable"),
         (404, b"", "another program answers on port"),
     ],
 )
