@@ -29,6 +29,7 @@ Network = IPv4Network | IPv6Network
 Port = Annotated[int, Field(ge=1, le=65535)]
 Host = Annotated[str, AfterValidator(addresses.parse_host)]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
+HealthAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$")]
 NO_SECRET = SecretStr("")
 #: The fields whose defaults could do harm if their values are refused: they say where a process listens and whom it
 #: talks to.
@@ -158,13 +159,11 @@ class Settings(BaseModel):
         30000, ge=100, description="milliseconds between two checks of the other processes"
     )
     max_heartbeat_age: int = Field(60000, ge=100, description="milliseconds after which a heartbeat is too old")
-    api_health_endpoint: str | None = Field(None, description="health URL of the API, if it runs on another machine")
-    meta_health_endpoint: str | None = Field(
-        None, description="health URL of the webhook receiver, if it runs on another machine"
+    api_health_endpoint: HealthAddress | None = Field(
+        None, description="health URL of the API, such as one on another machine, that `health` asks as well"
     )
-    wwebjs_health_endpoint: str | None = Field(
-        None, description="health URL of the WhatsApp Web manager, if it runs on another machine"
-    )
+    meta_health_endpoint: HealthAddress | None = Field(None, description="the same for the receiver of Meta's webhooks")
+    wwebjs_health_endpoint: HealthAddress | None = Field(None, description="the same for the WhatsApp Web manager")
     disk_warning_mb: int = Field(
         1000, ge=0, description="free megabytes (or 10 % of the disk, if that is less) below which `health` warns"
     )

@@ -318,8 +318,24 @@ CREATE TABLE process_instances (
     messages_processed bigint       NOT NULL DEFAULT 0,
     error_count        integer      NOT NULL DEFAULT 0,
     last_error         text,
+    run                text,                        -- one start of the instance: its counts begin at 0
+    messages_sent      bigint       NOT NULL DEFAULT 0,
+    messages_received  bigint       NOT NULL DEFAULT 0,
+    responses          integer      NOT NULL DEFAULT 0,  -- in the last minute
+    response_ms        numeric      NOT NULL DEFAULT 0,  -- all of them together
     deployment         text,                        -- of the process; two with the same names must not run side by side
     PRIMARY KEY (process_name, host, instance)
+);
+
+-- Counters of each process that survive restarts. An instance reports what it counted since its start; the difference
+-- to its row of before is added.
+CREATE TABLE process_totals (
+    process_name varchar(20) PRIMARY KEY,
+    processed    bigint      NOT NULL DEFAULT 0,
+    sent         bigint      NOT NULL DEFAULT 0,
+    received     bigint      NOT NULL DEFAULT 0,
+    errors       bigint      NOT NULL DEFAULT 0,
+    measured_at  timestamptz NOT NULL DEFAULT now()   -- when rows were last added to process_metrics
 );
 
 -- The one store that has the files of this database's messages.

@@ -78,6 +78,7 @@ def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool
     if not begun.started and begun.child is None:
         output.say("everything runs already and is healthy")
     _summarise(deployment, begun)
+    _show_outdated(deployment)
     if view is not None and begun.child is not None:
         from bisnesctl.terminal.foreground import stay
 
@@ -101,6 +102,18 @@ def _view(deployment: "Deployment", begun: "Start") -> "LogView":
 
     wanted = deployment.wanted(begun.mode, begun.only)
     return LogView([file for each in wanted for file in files_of(deployment.settings.log_dir, each.name)])
+
+
+def _show_outdated(deployment: "Deployment") -> None:
+    """Names what runs with settings that have changed since, because a start leaves it as it is."""
+    from bisnesctl.health.inspection import inspect
+    from bisnesctl.health.probes import Status
+    from bisnesctl.terminal import output
+
+    processes = deployment.processes()
+    for name, health in inspect(deployment, deployment.shown(processes), processes).items():
+        if health.status in (Status.OUTDATED, Status.EXTRA):
+            output.say(f"[yellow]{name} is {health.status}[/]: {health.reason}")
 
 
 def _summarise(deployment: "Deployment", begun: "Start") -> None:

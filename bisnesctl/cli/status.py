@@ -8,13 +8,17 @@ from bisnesctl.cli.app import WATCH, AsJson, app, example, running_deployment
 if TYPE_CHECKING:
     from bisnesctl.health.overview import Overview, ProcessRow
 
-_COLOURS = {"healthy": "green", "degraded": "yellow", "starting": "yellow", "stopping": "yellow", "stopped": "dim"}
+_COLOURS = {
+    "healthy": "green",
+    "stopped": "dim",
+    **dict.fromkeys(("outdated", "extra", "degraded", "starting", "stopping"), "yellow"),
+}
 
 _CONDITIONS = {
     "new": "nothing was started here yet",
     "stopping": "stopping",
-    "stopped": "not running: [b]{start}[/]",
-    "died": "[red]not running[/], although it was not stopped on purpose: [b]{start}[/]",
+    "stopped": "stopped on purpose: [b]{command}[/]",
+    "died": "[red]not running[/], although it was not stopped on purpose: [b]{command}[/]",
     "silent": "[red]supervisord does not answer[/]: [b]bisnesctl stop[/] ends it",
 }
 
@@ -70,8 +74,8 @@ def _header(found: "Overview") -> str:
     from bisnesctl.terminal.output import escape
 
     if found.condition != "running":
-        start = f"bisnesctl start --{found.mode}{' --sandbox' if found.sandbox else ''}"
-        return f"{escape(found.home)}: {_CONDITIONS[found.condition].format(start=start)}{_elsewhere(found)}"
+        text = _CONDITIONS[found.condition].format(command=found.start_command)
+        return f"{escape(found.home)}: {text}{_elsewhere(found)}"
     since = f", for {formatting.duration(time.time() - found.since)}" if found.since else ""
     mode = f"{found.mode}, sandbox" if found.sandbox else str(found.mode)
     return f"[b]{mode}[/]{since}; home {escape(found.home)}; supervisord {found.supervisor_pid}\n"

@@ -27,10 +27,17 @@ class Status(StrEnum):
     """The health of an instance, best first."""
 
     HEALTHY = "healthy"
+    #: It works with settings that have changed since it started.
+    OUTDATED = "outdated"
+    #: It works, but the settings do not have it.
+    EXTRA = "extra"
     DEGRADED = "degraded"
     STARTING = "starting"
     STOPPING = "stopping"
+    #: An operator stopped it.
     STOPPED = "stopped"
+    #: It does not run, although no operator stopped it.
+    DOWN = "down"
     UNHEALTHY = "unhealthy"
     FAILING = "failing"
     BLOCKED = "blocked"
@@ -108,6 +115,8 @@ def probe(
         return Health(Status.STOPPED, "supervisord does not know it")
     if process.state in _ENDED:
         return _ended(process, guard)
+    if process.state == "STOPPED" and (decided := guard.decisions.get(process.name)):  # the guard stopped it
+        return Health(_STATUS_OF_DECISION[decided.decision], decided.reason)
     status = _NOT_PROBED.get(process.state)
     if status is not None:
         return Health(status, _NO_RESTARTS if instance.program.is_listener else process.error)
@@ -138,7 +147,8 @@ def _probe_running(
         case "redis":
             return redis(settings.redis_dsn, timeout)
         case "http":
-            answer = _http(instance, timeout)
+            url = f"{instance.running_url(process.pid)}{instance.program.health_path}"
+            answer = _http(url, timeout, instance.program.process or instance.program.name)
             beat = _heartbeat_of(instance, process, settings)
             if not answer.healthy:
                 return Health(Status.UNHEALTHY, beat.stuck) if beat and beat.stuck else answer
@@ -190,40 +200,46 @@ def redis(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
     return _HEALTHY if role == "master" else Health(Status.UNHEALTHY, "it is a read-only replica")
 
 
-def _http(instance: Instance, timeout: float) -> Health:
-    """Whether the process answers. Only an answer that names it counts: another program may listen on its port."""
-    parts = urllib.parse.urlsplit(instance.url or "")
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+def endpoint(url: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
+    """Whether a health address, which may be on another machine, answers with success."""
+    health = _http(url, timeout)
+    return health if health.healthy else Health(health.status, f"{url}: {health.reason}")
+
+
+def _http(url: str, timeout: float, process: str = "") -> Health:
+    """`process`: the name that the answer must have, because another program may listen on the port; empty: any."""
+    parts = urllib.parse.urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    port = parts.port or kind.default_port
+    connection = kind(parts.hostname or "", port, timeout=timeout)
     try:
-        connection.request("GET", instance.program.health_path)
+        connection.request("GET", urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, "")))
         answer = connection.getresponse()
         body = answer.read(10_000)
     except TimeoutError:
-        return Health(Status.UNHEALTHY, f"no answer on port {parts.port} within {timeout:g} s")
+        return Health(Status.UNHEALTHY, f"no answer on port {port} within {timeout:g} s")
     except (OSError, http.client.HTTPException) as error:
-        return Health(Status.UNHEALTHY, f"no answer on port {parts.port}: {_first_line(error)}")
+        return Health(Status.UNHEALTHY, f"no answer on port {port}: {_first_line(error)}")
     finally:
         connection.close()
-    reason = _reason_in(body, answer.status, instance)
+    reason = _reason_in(body, answer.status, process, port)
     return Health(Status.UNHEALTHY, reason) if reason else _HEALTHY
 
 
-def _reason_in(body: bytes, status: int, instance: Instance) -> str:
+def _reason_in(body: bytes, status: int, process: str, port: int | None) -> str:
     """Why an answer is not that of a healthy process; empty if it is."""
-    wanted = instance.program.process or instance.program.name
     try:
         found = json.loads(body)
-        named = found.get("process")
-        if status == 200 and named == wanted:
-            return ""
-        if status != 200 and named in (None, wanted) and "error" in found:
-            return str(found["error"])
-        if named == wanted:
-            return f"answers with HTTP status {status}"
+        named, error = found.get("process"), found.get("error")
     except (ValueError, AttributeError):
-        named = None
-    other = f"{named} of bisnesctl" if isinstance(named, str) and named != wanted else "another program"
-    return f"{other} answers on port {instance.port} (HTTP status {status}): see `ss -ltnp`"
+        named = error = None
+    success = 200 <= status < 300
+    if success and (not process or named == process):
+        return ""
+    if not success and (not process or named == process or (named is None and error)):
+        return str(error or f"answers with HTTP status {status}")
+    other = f"{named} of bisnesctl" if isinstance(named, str) else "another program"
+    return f"{other} answers on port {port} (HTTP status {status}): see `ss -ltnp`"
 
 
 # --- Heartbeats ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from bisnesctl import addresses
+from bisnesctl import addresses, paths, wajs
 from bisnesctl.database import api_keys, migrations, postgres
 from bisnesctl.errors import ConfigError, Conflict, MigrationsPending, NoDeployment, RedisUnavailable
 from bisnesctl.health import probes
@@ -120,6 +120,17 @@ def check_installed() -> None:
             raise ConfigError(f"the Python package {module} is missing: install the project again (`pip install .`)")
 
 
+def missing_wa_js(settings: Settings) -> str:
+    """Why WhatsApp Web numbers cannot run because of wa-js, which a wheel does not have; empty if it is there."""
+    if not settings.enable_wwebjs:
+        return ""
+    try:
+        wajs.bundle(settings)
+    except ConfigError as error:
+        return f"WhatsApp Web numbers cannot run yet: {error}"
+    return ""
+
+
 # --- The machine ---------------------------------------------------------------------------------------------------
 
 
@@ -129,13 +140,17 @@ def find_orphans(settings: Settings) -> dict[int, str]:
     They get a signal to stop when supervisord is killed, and may take a while. Processes of other users are not found.
     """
     found = {}
+    server = f"unix://{paths.supervisor_socket(settings.run_dir)}"  # another supervisord may run this command
     for process in psutil.process_iter():
         try:
             environment = process.environ()
         except (psutil.Error, OSError):
             continue  # gone, or another user's
-        if environment.get("BISNES_ENV") == str(settings.env_file) and "SUPERVISOR_PROCESS_NAME" in environment:
-            found[process.pid] = environment["SUPERVISOR_PROCESS_NAME"]
+        if (
+            environment.get("BISNES_ENV") == str(settings.env_file)
+            and environment.get("SUPERVISOR_SERVER_URL") == server
+        ):
+            found[process.pid] = environment.get("SUPERVISOR_PROCESS_NAME", "")
     return found
 
 

@@ -8,6 +8,7 @@ caller's turn.
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -45,6 +46,7 @@ from services.http_server.refusal import Refusal
 from services.http_server.watchdog import Watchdog
 from services.http_server.wsgi_bridge import Answer, WsgiBridge
 from services.outbox.accept import IdempotencyConflict
+from services.runtime.heartbeat import Counters
 
 #: The beginnings of the addresses of the hot path.
 HOT = tuple(f"{PREFIX}{kind}/" for kind in PLAIN)
@@ -68,7 +70,7 @@ class AsgiApp:
 
     def __init__(
         self,
-        wire: Callable[[], Context],
+        wire: Callable[[Counters], Context],
         blueprints: Callable[[Context, Any], None] = lambda *_: None,
         open_bodies: Mapping[str, int] | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class AsgiApp:
 
         `open_bodies`: the beginnings of addresses that need no key, with the maximum bytes of their bodies.
         """
+        self.counters = Counters()  # reported by the heartbeat of the process
         self._wire = wire
         self._blueprints = blueprints
         self._open_bodies = open_bodies or {}
@@ -87,11 +90,23 @@ class AsgiApp:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http" and scope["method"] == "POST" and _is_hot(scope["path"]):
-            await _answer(send, await self._send(scope, receive))
+            began = time.monotonic()
+            reply = await self._send(scope, receive)
+            self._count(began, reply.status, scope)
+            await _answer(send, reply)
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == EVENTS:
             await self._stream(scope, receive, send)
         elif scope["type"] == "http":
             await self._serve_flask(scope, receive, send)
+
+    def _count(self, began: float, status: int, scope: Scope) -> None:
+        """Count an answer. One that waited for an outcome says nothing about the speed of the API."""
+        counters = self.counters
+        if not scope["query_string"] or b"wait=" not in scope["query_string"]:
+            counters.responses += 1
+            counters.response_seconds += time.monotonic() - began
+        if status >= 500:
+            counters.fail(f"{scope['method']} {scope['path'].rpartition('/')[0]}/… was answered with {status}")
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while (event := (await receive())["type"]) != "lifespan.shutdown":
@@ -102,7 +117,7 @@ class AsgiApp:
         await send({"type": "lifespan.shutdown.complete"})
 
     def _start(self) -> None:
-        context = self._context = self._wire()
+        context = self._context = self._wire(self.counters)
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookups")
         self._streams = Streams(context)
         self._outcomes = Outcomes(context.database)
@@ -177,6 +192,7 @@ class AsgiApp:
     # All other requests
 
     async def _serve_flask(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.monotonic()
         try:
             check_path(scope)
             digest = _digest(scope)
@@ -184,6 +200,7 @@ class AsgiApp:
             with self._outcomes.place(caller) if caller.waits and _waits(scope) else nullcontext():
                 caller, body = await self._body(scope, receive, caller)
                 answer = await self._run(scope, caller, body)
+                self._count(began, answer.status, scope)
                 if digest is not None and answer.status == 401:
                     self._callers.note(digest, None)
                 if PENDING in answer.environ:
@@ -191,6 +208,7 @@ class AsgiApp:
                     return
             await self._bridge(caller).send(answer, receive, send)
         except Refusal as refused:
+            self._count(began, refused.status, scope)
             await send_refusal(send, refused)
 
     def _bridge(self, caller: Caller) -> WsgiBridge:

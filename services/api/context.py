@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from bisnesctl.settings import Settings
 from services.database.connection import Database
@@ -39,14 +40,23 @@ class Context:
         self.database.close()
 
 
-def connect(settings: Settings, notifier: Notifier) -> Context:
-    """A context on the database of the settings; it connects with the first request."""
+def connect(settings: Settings, notifier: Notifier, counters: Counters | None = None) -> Context:
+    """A context on the database of the settings; it connects with the first request.
+
+    `counters`: those that the heartbeat of the process reports.
+    """
     process = Process(settings, "api", settings.database_pool_api_max)
     acceptor = Acceptor(process.database, notifier)
-    return Context(settings, process.database, process.accounts, acceptor, notifier, media_store(settings))
+    counters = counters or Counters()
+    counters.refresh = partial(_count, counters, acceptor)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, media_store(settings), counters)
 
 
-def wire() -> Context:
+def _count(counters: Counters, acceptor: Acceptor) -> None:
+    counters.processed = counters.sent = acceptor.accepted
+
+
+def wire(counters: Counters) -> Context:
     """The context of an API process."""
     settings = Process.from_environment("api").settings
-    return connect(settings, WakeupSender(WakingBroker(settings.redis_dsn)))
+    return connect(settings, WakeupSender(WakingBroker(settings.redis_dsn)), counters)

@@ -53,6 +53,7 @@ class EventSender:
     def __init__(self, settings: Settings, database: Database, instance: str, run: str) -> None:
         """`instance`: this process's name, the same after a restart; `run`: a name of this very start."""
         self.delivered, self.failed = 0, 0
+        self.last_error: str | None = None
         self._database = database
         self._name = worker_name(instance, run)
         self._earlier = worker_name(instance, "")
@@ -202,7 +203,7 @@ class EventSender:
 
     def _failure(self, task: Task, reason: str, status: int | None = None) -> Result:
         self.failed += 1
-        error = _storable(reason)
+        error = self.last_error = _storable(reason)
         outcome = "dead" if status == GONE_STATUS else "pending"
         log.info("event.not_delivered", webhook=task.webhook_id, reason=error, attempt=task.attempts + 1)
         return Result(task.webhook_id, task.chat_id, task.seq, outcome, status=status, error=error)  # type: ignore[arg-type]
@@ -210,7 +211,7 @@ class EventSender:
     def _internal_failure(self, task: Task, reason: str) -> Result:
         """A failure that is not the webhook's and does not count against it."""
         self.failed += 1
-        error = _storable(f"the event could not be sent by bisnesctl: {reason}")
+        error = self.last_error = _storable(f"the event could not be sent by bisnesctl: {reason}")
         outcome = "dead" if task.attempts + 1 >= INTERNAL_ATTEMPTS else "pending"
         return Result(task.webhook_id, task.chat_id, task.seq, outcome, called=False, error=error)  # type: ignore[arg-type]
 

@@ -38,6 +38,7 @@ from services.outbox.outcome_policy import (
 )
 from services.outbox.preparations import Preparations
 from services.outbox.store import Outbox
+from services.runtime.heartbeat import Counters
 
 #: Seconds for which outcomes are gathered before they are recorded.
 GATHER_SECONDS = 0.01
@@ -94,11 +95,26 @@ class Delivery:
         self.progressed = time.monotonic()  # when the loop last came round, for the watchdog
         self.counts: Counter[Status] = Counter()
         self.faults = 0  # attempts that failed because of the provider or the way to it
+        self.responses = 0  # of the provider
+        self.response_seconds = 0.0  # of all responses together
+        self.last_error: str | None = None  # of a message that failed, or whose outcome is unknown
 
     @property
     def in_hand(self) -> int:
         """Messages that are claimed and whose outcome is not yet recorded."""
         return len(self._in_hand)
+
+    def count(self, counters: Counters) -> None:
+        """Bring the counters of the process up to date."""
+        counters.sent = self.counts[Status.SENT]
+        counters.errors = self.counts[Status.FAILED] + self.counts[Status.UNKNOWN] + self.faults
+        counters.last_error = self.last_error or counters.last_error
+        counters.responses, counters.response_seconds = self.responses, self.response_seconds
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that the provider has not answered yet."""
+        return self._window.in_flight
 
     @property
     def preparing(self) -> int:
@@ -172,6 +188,8 @@ class Delivery:
             self._forget(hand)
             if result.status is not None:
                 self.counts[result.status] += 1
+                if result.error is not None and result.status in (Status.FAILED, Status.UNKNOWN):
+                    self.last_error = f"{result.code}: {result.error}" if result.code else result.error
         hands = self._departures.in_hand(claimed, self._free, began)
         self._in_hand |= {hand.slot: hand for hand in hands}
         for hand in hands:
@@ -265,10 +283,14 @@ class Delivery:
             self._done.append((hand, None))
 
     def _collect(self, seconds: float = POLL_SECONDS) -> None:
-        for hand, answer in self._window.poll(seconds):
+        answers = self._window.poll(seconds)
+        now = time.monotonic() if answers else 0.0
+        for hand, answer in answers:
             if hand.expired:
                 self._end_step(hand, Again())
                 continue
+            self.responses += 1
+            self.response_seconds += now - hand.left_at
             outcome = self._outcome(hand.message, answer) if isinstance(answer, Answered | Broken) else answer
             self._end_step(hand, outcome)
         for hand, refusal in self._preparations.done():

@@ -7,6 +7,7 @@ not left, and the worker that takes over sends it.
 """
 
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,7 @@ class InHand:
     steps: int = 0  # how often the connector was asked for the next step
     probed: bool = False  # whether it was checked that its number's outage is over
     expired: bool = False  # whether it did not leave, because its claim was too old
+    left_at: float = 0.0  # when its last request was sent, by time.monotonic()
 
 
 class Departures:
@@ -62,6 +64,7 @@ class Departures:
         Raises `OSError` if the journal cannot be written: then it must not leave.
         """
         if hand.marked and not hand.expired:
+            hand.left_at = time.monotonic()
             self._window.submit(hand, request, partial(self._check, hand))
         else:
             self._waiting.append((hand, request))

@@ -275,10 +275,19 @@ class ProcessPath(BaseModel):
 
 
 class Metrics(ProcessHealth):
-    """Figures of a program since it started."""
+    """Figures of a program, all its instances together. Counters survive restarts."""
 
     success: Literal[True]
     cpu: float = Field(description="Percent of one processor, of all instances together.")
+    activeConnections: int = Field(
+        description="Open now: of clients, and of a channel to its provider; a connected session counts as one."
+    )
     messagesProcessed: int = Field(description="The API: accepted messages. A channel: messages and webhooks.")
+    messagesSent: int = Field(description="The API: accepted messages. A channel: messages that its provider accepted.")
+    messagesReceived: int = Field(description="Messages from people.")
     errors: int
+    averageResponseTime: float | None = Field(
+        description="Milliseconds in the last minute, of the program's answers or of its provider's; null: there was "
+        "none."
+    )
     source: Source

@@ -8,6 +8,7 @@ every bot of the app (HMAC-SHA256 over the raw bytes). 360dialog sends a secret 
 
 import hashlib
 import hmac
+import time
 from typing import Any
 
 import structlog
@@ -26,6 +27,7 @@ from services.http_server.service import Service
 from services.inbox.webhook_inbox import BotName, WebhookWriter
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
+from services.runtime.process_overview import ProcessOverview
 from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 NAME = "meta_webhooks"
@@ -129,7 +131,7 @@ def _check_secret(encryption_key: str, bot: BotName) -> None:
 
 
 def _not_found(_: Exception) -> tuple[dict[str, Any], int]:
-    return ApiError(ErrorCode.NOT_FOUND, f"only {PATH}, {DIALOG360_PATH} and /health/… are here").body(), 404
+    return ApiError(ErrorCode.NOT_FOUND, f"only {PATH}, {DIALOG360_PATH}, /health and /metrics are here").body(), 404
 
 
 class Receiver(ExactAddresses):
@@ -139,24 +141,36 @@ class Receiver(ExactAddresses):
         """The first request connects."""
         super().__init__(__name__, static_folder=None)
         self.counters = Counters()  # reported by the heartbeat of the process
+        self._started = time.monotonic()
         self._database = database
         self._ready = BoundedQuery(self._query)
         self._write_test = WriteTest()
         answer_errors(self)
         self.register_error_handler(404, _not_found)
         self.register_blueprint(blueprint(settings, database, notifier))
-        self.add_url_rule("/health/live", view_func=self.live)
+        self._overview = ProcessOverview(settings, database)
+        for path in ("/health", "/api/health", "/health/live"):
+            self.add_url_rule(path, view_func=self.live)
         self.add_url_rule("/health/ready", view_func=self.ready)
+        self.add_url_rule("/health/all", view_func=self._overview.all)
+        self.add_url_rule("/metrics/<process>", view_func=self.metrics)
         self.after_request(self._count)
 
     def live(self) -> Any:
         """Whether the process answers at all."""
-        return {"success": True, "status": "ok", "process": "meta"}
+        return {"success": True, "status": "ok", "process": "meta", "uptime": int(time.monotonic() - self._started)}
 
     def ready(self) -> Any:
         """Whether webhooks can be stored; 503 otherwise."""
         self._ready.within(READY_TIMEOUT_SECONDS)
         return {"success": True, "status": "ready", "process": "meta"}
+
+    def metrics(self, process: str) -> Any:
+        """Figures of one program, as the API shows them."""
+        try:
+            return self._overview.metrics(process)
+        except LookupError as error:
+            raise ApiError(ErrorCode.NOT_FOUND, str(error)) from None
 
     def _query(self) -> None:
         with self._database.connection() as connection, connection.cursor() as cursor:
@@ -166,7 +180,8 @@ class Receiver(ExactAddresses):
     def _count(self, response: Response) -> Response:
         if request.method == "POST" and request.blueprint == NAME:
             self.counters.processed += response.status_code == 200
-            self.counters.errors += response.status_code >= 500
+            if response.status_code >= 500:
+                self.counters.fail(f"a webhook was answered with {response.status_code}")
         return response
 
 

@@ -213,6 +213,19 @@ def test_health_needs_no_key_and_says_ready_with_the_database(client):
     assert client.get("/health/ready").get_json()["status"] == "ready"
 
 
+@pytest.mark.parametrize("address", ["/health", "/api/health"])
+def test_the_old_addresses_of_health_answer(client, address):
+    answer = client.get(address)
+    assert (answer.status_code, answer.get_json()["process"], answer.get_json()["success"]) == (200, "meta", True)
+
+
+def test_all_processes_and_figures_are_shown_as_the_api_shows_them(client):
+    names = [each["processName"] for each in client.get("/health/all").get_json()["processes"]]
+    assert names == ["api", "meta", "wwebjs"]
+    assert client.get("/metrics/meta").get_json()["messagesProcessed"] == 0
+    assert refusal(client.get("/metrics/nothing")) == (404, "not_found")
+
+
 def test_other_addresses_and_methods_are_refused_in_the_one_form(client):
     assert refusal(client.get("/")) == (404, "not_found")
     assert refusal(client.delete(PATH)) == (405, "method_not_allowed")

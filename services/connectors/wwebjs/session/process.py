@@ -34,7 +34,7 @@ from services.connectors.wwebjs.translation import incoming
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.database.connection import DatabaseUnavailable
 from services.media.store import media_store
-from services.message import Bot, Status
+from services.message import Bot
 from services.runtime import memory
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
@@ -263,7 +263,7 @@ class SessionProcess:
             return
         self._working = works
         self._channel.delivery.paused = not works
-        self._health.counters.active_bots = int(works)
+        self._health.counters.active_bots = self._health.counters.connections = int(works)
         if works:
             memory.trim()
             self._catch_up.begin()
@@ -298,8 +298,8 @@ class SessionProcess:
             if self._wakeup.wait(WAKEUP_WAIT_SECONDS):
                 self._commands.wake()
                 self._channel.wake(session_queue(self._bot.id))
-            counters.processed = delivery.counts[Status.SENT]
-            counters.errors = delivery.counts[Status.FAILED]
+            delivery.count(counters)
+            counters.processed, counters.received = counters.sent, self._channel.inbox.received
 
 
 def _memory_mb(browser: Browser) -> float:
