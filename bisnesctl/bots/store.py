@@ -1,5 +1,6 @@
 """Bots in the database: ids, credentials, holds, and messages that wait."""
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +10,9 @@ from bisnesctl.errors import Conflict, UsageError
 
 #: The type of a new bot if none is given.
 DEFAULT_TYPE = "meta_direct"
+#: Characters of a company's id, at most.
+MAX_COMPANY_LENGTH = 255
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,7 @@ def save(connection: Connection, bot: NewBot, key: str, ready: bool = True, prov
     replace the stored ids. Raises `UsageError` if a property that the type needs is missing, or an id is given that the
     type does not have; `Conflict` if another bot has the number.
     """
+    check_company(bot.company)
     with connection:
         kind = bot.type or _type_of(connection, bot) or DEFAULT_TYPE
         check_ids(replace(bot, type=kind))
@@ -166,6 +171,14 @@ def save(connection: Connection, bot: NewBot, key: str, ready: bool = True, prov
         if not ready and phone_number_id is None:
             query(connection, _UNFINISHED, (number,))
     return bool(new)
+
+
+def check_company(company: str) -> None:
+    """Raises `UsageError` for an id that a command line or a line of a log cannot show."""
+    if not 0 < len(company) <= MAX_COMPANY_LENGTH or _CONTROLS.search(company):
+        raise UsageError(
+            f"a company's id has 1 to {MAX_COMPANY_LENGTH} characters, without line breaks and other control characters"
+        )
 
 
 def check_free(connection: Connection, bot: NewBot) -> None:

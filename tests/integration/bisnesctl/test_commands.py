@@ -173,6 +173,18 @@ def test_a_360dialog_bot_has_an_api_key(tool, connection):
     assert (encryption.decrypt(SECRET_KEY, row[0]), *row[1:]) == ("d360", None, "meta")
 
 
+@pytest.mark.parametrize("company", ["a\nb", "a\x9bb", "a\x7f", "a\u2028b", "x" * 256])
+def test_a_company_that_no_line_can_show_is_refused(tool, settings, company):
+    assert "control characters" in tool("bots", "add", "--company", company, "--type", "wwebjs", code=2).text
+
+
+@pytest.mark.parametrize("company", ["acme\xa0;co", "a\u3000#b", "50% & 'more'", "\"q\" \\"])
+def test_a_company_with_odd_characters_is_added(tool, settings, company):
+    tool("bots", "add", "--company", company, "--type", "wwebjs")
+    [found] = tool("bots", "list", "--json").json
+    assert found["company"] == company
+
+
 def test_a_whatsapp_web_bot_waits_to_be_linked(tool, settings):
     tool("bots", "add", "--company", "0128", "--phone", "2", "--type", "wwebjs")
     bot = tool("bots", "list", "--json").json[0]
