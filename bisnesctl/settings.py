@@ -6,13 +6,11 @@
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote, urlencode
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -24,12 +22,8 @@ from pydantic import (
 
 from bisnesctl import addresses, paths, setting_values
 from bisnesctl.errors import ConfigError
+from bisnesctl.setting_types import HealthAddress, Host, HttpAddress, Network, Port, QuotaLimit, is_hex_key, networks
 
-Network = IPv4Network | IPv6Network
-Port = Annotated[int, Field(ge=1, le=65535)]
-Host = Annotated[str, AfterValidator(addresses.parse_host)]
-HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
-HealthAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$")]
 NO_SECRET = SecretStr("")
 #: The fields whose defaults could do harm if their values are refused: they say where a process listens and whom it
 #: talks to.
@@ -88,6 +82,9 @@ class Settings(BaseModel):
     encryption_key: SecretStr = Field(
         NO_SECRET, description="key that encrypts credentials in the database: 64 hex digits or 32 characters"
     )
+    encryption_key_previous: SecretStr = Field(
+        NO_SECRET, description="former key, while `bisnesctl keys rotate-encryption` is under way"
+    )
     public_url: HttpAddress | None = Field(None, description="public base URL of the API and of the webhook receiver")
     allowed_networks: str = Field(
         "", description="private networks that links and webhooks may reach, such as 10.0.0.0/8,192.168.1.7"
@@ -104,6 +101,26 @@ class Settings(BaseModel):
         10000, ge=100, description="milliseconds within which a customer's webhook must answer"
     )
     events_keep_days: int = Field(7, ge=1, description="days for which events are kept")
+
+    quota_meta_numbers: QuotaLimit = Field(100, description="numbers of Meta and 360dialog of one company, at most")
+    quota_web_numbers: QuotaLimit = Field(100, description="WhatsApp Web numbers of one company, at most")
+    quota_web_sessions: QuotaLimit = Field(
+        None, description="WhatsApp Web sessions of one company on this machine, at most"
+    )
+    quota_media_mb: QuotaLimit = Field(50_000, description="megabytes of stored files of one company, at most")
+    quota_requests_per_second: QuotaLimit = Field(
+        None, description="requests per second of one company's keys, at most"
+    )
+    quota_waiting_messages: QuotaLimit = Field(1_000_000, description="waiting messages of one company, at most")
+    quota_idempotency_keys: QuotaLimit = Field(
+        5_000_000, description="idempotency keys of one company that are remembered, at most"
+    )
+    quota_webhook_calls_per_minute: QuotaLimit = Field(
+        60, description="tests and replays of webhooks per minute of one company, at most"
+    )
+    wrong_keys_per_minute: int = Field(
+        60, ge=1, description="wrong API keys per minute of one client address that are looked up, at most"
+    )
 
     operator_key: SecretStr = Field(NO_SECRET, description="API key of the operator, used by `bisnesctl send`")
     meta_app_id: str = Field(
@@ -179,18 +196,18 @@ class Settings(BaseModel):
     _problems: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _notes: tuple[str, ...] = PrivateAttr(())
 
-    @field_validator("encryption_key")
+    @field_validator("encryption_key", "encryption_key_previous")
     @classmethod
     def _key_has_256_bits(cls, key: SecretStr) -> SecretStr:
         text = key.get_secret_value()
-        if text and not _is_hex_key(text) and len(text.encode()) != 32:
+        if text and not is_hex_key(text) and len(text.encode()) != 32:
             raise ValueError("must be 64 hex digits or 32 characters")
         return key
 
     @field_validator("allowed_networks")
     @classmethod
-    def _networks_are_networks(cls, text: str) -> str:
-        _networks(text)
+    def __networks_are_networks(cls, text: str) -> str:
+        networks(text)
         return text
 
     def copy_with(self, **fields: object) -> Self:
@@ -219,6 +236,12 @@ class Settings(BaseModel):
         """The settings with the default in place of each refused value, except of the fields in `but`."""
         kept = {name: reason for name, reason in self._problems.items() if name in but}
         return _private_copy(self, PartialSettings if kept else Settings, _problems=kept)
+
+    @property
+    def decryption_keys(self) -> tuple[str, ...]:
+        """The keys with which credentials may be encrypted, the current one first."""
+        keys = self.encryption_key.get_secret_value(), self.encryption_key_previous.get_secret_value()
+        return tuple(key for key in keys if key) or ("",)
 
     @property
     def env_file(self) -> Path:
@@ -344,7 +367,7 @@ class Settings(BaseModel):
     @property
     def open_networks(self) -> tuple[Network, ...]:
         """Private networks that downloads and customers' webhooks may reach; in the sandbox also this machine."""
-        return _networks(self.allowed_networks) + (_networks("127.0.0.0/8,::1") if self.sandbox else ())
+        return networks(self.allowed_networks) + (networks("127.0.0.0/8,::1") if self.sandbox else ())
 
 
 class PartialSettings(Settings):
@@ -423,11 +446,3 @@ def _validated(found: setting_values.SettingValues) -> Settings:
 def _explain(field: str, message: str, origin: str) -> str:
     description = Settings.model_fields[field].description
     return f"{field.upper()} in {origin}: {message.removeprefix('Value error, ').lower()} ({description})"
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _is_hex_key(text: str) -> bool:
-    return len(text) == 64 and all(digit in "0123456789abcdefABCDEF" for digit in text)

@@ -65,7 +65,7 @@ def wire(counters: Counters) -> Context:
     wakeups.channel = channel
     counters.refresh = partial(_count, counters, context.acceptor, channel)
     events = EventSender(context.settings, context.database, "legacy", run)
-    jobs = of_meta(context.settings, context.database, context.accounts.sending_bot)
+    jobs = of_meta(context.settings, context.database, context.accounts)
     context.on_close(lambda: _stop(channel, events, jobs))
     if settings.enable_wwebjs:
         keeper = create_keeper(settings, context.database, wakeups, context.counters)

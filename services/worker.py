@@ -54,7 +54,7 @@ def main() -> None:
     heartbeat.start()
     channel.start(process.stopping, lambda reason: setattr(counters, "degraded", reason))
     counters.degraded = None
-    jobs = of_meta(process.settings, process.database, process.accounts.sending_bot)
+    jobs = of_meta(process.settings, process.database, process.accounts)
     jobs.start()
     wakeups = serve(broker, {messages: channel.delivery.wake, webhooks: partial(channel.inbox.wake, process.database)})
     gc.freeze()  # collections need not look again at the objects made so far

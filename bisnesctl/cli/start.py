@@ -35,6 +35,13 @@ def start(
         list[str] | None, typer.Option(metavar="NAME...", help="Start only these programs and the servers they need.")
     ] = None,
     more: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="NAME")] = None,
+    accept_lost_credentials: Annotated[
+        bool,
+        typer.Option(
+            "--accept-lost-credentials",
+            help="Start although ENCRYPTION_KEY decrypts none of the stored credentials; their bots are held.",
+        ),
+    ] = False,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay in the foreground and show all logs; Ctrl-C stops everything.")
     ] = False,
@@ -44,6 +51,8 @@ def start(
     In a checkout without an `.env`, one is written; elsewhere, `bisnesctl init` writes it. If DATABASE_URL or REDIS_*
     are not set, an embedded PostgreSQL or Redis is started. Processes that run already keep running. If a process
     fails, its last log lines are shown and everything that this command started is stopped.
+
+    ENCRYPTION_KEY must be the key of the stored credentials, for example that of the former system.
     """
     from bisnesctl.lifecycle import preflight
     from bisnesctl.processes.topology import Mode
@@ -57,10 +66,14 @@ def start(
     preflight.ensure_env_file(output.say)
     settings = checked_settings()
     settings = settings.copy_with(sandbox=sandbox or settings.sandbox)
-    run(settings, Mode.LEGACY if legacy else Mode.MULTIPROCESS, names, foreground)
+    mode = Mode.LEGACY if legacy else Mode.MULTIPROCESS
+    run(settings, mode, names, foreground, accept_lost=accept_lost_credentials)
 
 
-def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool, migrate: bool = True) -> None:
+def run(
+    settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool, migrate: bool = True,
+    accept_lost: bool = False,
+) -> None:  # fmt: skip
     """Starts a mode and reports the result."""
     from bisnesctl.errors import Conflict
     from bisnesctl.lifecycle.start import Start
@@ -71,7 +84,7 @@ def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool
     deployment = open_deployment(settings)
     if foreground and deployment.supervisor.running():
         raise Conflict("it is running already: `bisnesctl logs -f` shows the logs, `bisnesctl stop` ends it")
-    begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate)
+    begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate, accept_lost)
     view = _view(deployment, begun) if foreground else None
     with _signals_as_interrupt():
         begun.run()

@@ -13,6 +13,8 @@ _COLOURS = {
     "stopped": "dim",
     **dict.fromkeys(("outdated", "extra", "degraded", "starting", "stopping"), "yellow"),
 }
+#: The colours of bots' statuses; all others are red.
+_BOT_COLOURS = {"warning": "yellow", "unlinked": "yellow", "stopped": "yellow", "note": "dim"}
 
 _CONDITIONS = {
     "new": "nothing was started here yet",
@@ -63,7 +65,7 @@ def _show(found: "Overview") -> None:
     ]
     output.print_table(columns, [_cells(row) for row in found.processes])
     for each in found.bots:
-        colour = "yellow" if each.status in ("warning", "unlinked", "stopped") else "red"
+        colour = _BOT_COLOURS.get(each.status, "red")
         text = f"{each.reason} (`{each.hint}`)"
         output.out().print(f"[{colour}]bot {escape(each.name)} {each.status}[/]: {escape(text)}", soft_wrap=True)
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
 
-from bisnesctl.bots import check_records
+from bisnesctl.bots import check_records, web_sessions
 from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.health import inspection, probes
 from bisnesctl.health.probes import Health, Status
@@ -115,7 +115,12 @@ def examine_bots(deployment: Deployment) -> list[HealthFinding]:
 
 
 def _status(trouble: BotTrouble) -> Status:
-    """Messages wait for an unavailable provider. Other bots send, or wait for an operator who was notified."""
+    """Messages wait for an unavailable provider. Other bots send, or wait for an operator who was notified.
+
+    Numbers that are not in use yet are no trouble.
+    """
+    if trouble.status == web_sessions.NOTE:
+        return Status.HEALTHY
     return Status.UNHEALTHY if trouble.status == check_records.UNAVAILABLE else Status.DEGRADED
 
 

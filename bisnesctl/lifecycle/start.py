@@ -29,6 +29,8 @@ class Start:
     foreground: bool = False
     #: False for a rollback, which leaves the database unchanged.
     migrate: bool = True
+    #: Start although ENCRYPTION_KEY decrypts none of the stored credentials.
+    accept_lost: bool = False
     #: supervisord, if this start launched it.
     child: subprocess.Popen[bytes] | None = None
     started: list[Instance] = field(default_factory=list)
@@ -107,7 +109,8 @@ class Start:
         self._try(optional)
         self._bring_up([each for each in needed if each.program.is_server])
         needs_redis = self.mode is Mode.MULTIPROCESS  # the legacy process works without it
-        preflight.prepare_servers(self.deployment.settings, self.report, self.migrate, needs_redis)
+        settings = self.deployment.settings
+        preflight.prepare_servers(settings, self.report, self.migrate, needs_redis, self.accept_lost)
         self._bring_up([each for each in needed if not each.program.is_server])
 
     def _bring_up(self, instances: list[Instance]) -> None:

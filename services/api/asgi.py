@@ -121,7 +121,7 @@ class AsgiApp:
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookups")
         self._streams = Streams(context)
         self._outcomes = Outcomes(context.database)
-        self._callers = Callers(context.accounts, tuple(self._open_bodies))
+        self._callers = Callers(context.accounts, context.quotas, tuple(self._open_bodies))
         self._uploads = Admission()
         self._bodies = BodyReader()
         flask: Flask = create_app(context)
@@ -165,6 +165,7 @@ class AsgiApp:
     async def _accept(self, scope: Scope, receive: Receive) -> Reply:
         kind, company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
         principal, caller = await self._callers.identify(scope, company_id)
+        self._context.quotas.take_request(principal.company_id)
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
         wait = _wait(kind, scope["query_string"]) if scope["query_string"] else None
         body, idempotency_key = await self._small_body(principal, headers, receive), headers.get(b"idempotency-key")
@@ -184,7 +185,8 @@ class AsgiApp:
     async def _submit(self, principal: Principal, request: sends.Send) -> Reply:
         context = self._context
         bot = context.accounts.cached_bot(request.company_id, request.phone_index)
-        if bot is None or "quotedMessageId" in request.payload:  # the event loop must not wait for the database
+        has_room = context.quotas.has_room(request.company_id, request.idempotency_key is not None)
+        if bot is None or not has_room or "quotedMessageId" in request.payload:  # the database is asked, on a thread
             async with self._admission.turn(("lookups", request.company_id), COMPANY_LOOKUP_THREADS):
                 bot = await asyncio.get_running_loop().run_in_executor(self._lookups, sends.look_up, context, request)
         return await sends.send(context, principal, request, bot)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from bisnesctl.settings import Settings
+from services.api.quotas import ApiQuotas
 from services.database.connection import Database
-from services.media.store import MediaStore, media_store
+from services.media.store import CountedStore, counted_store
 from services.outbox.accept import Acceptor
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
@@ -23,7 +24,8 @@ class Context:
     accounts: AccountCache
     acceptor: Acceptor
     notifier: Notifier
-    media: MediaStore
+    media: CountedStore
+    quotas: ApiQuotas
     counters: Counters = field(default_factory=Counters)
     _closing: list[Callable[[], object]] = field(default_factory=list)
 
@@ -36,6 +38,7 @@ class Context:
         for action in self._closing:
             action()
         self.acceptor.close()
+        self.quotas.stop()
         self.accounts.stop()
         self.database.close()
 
@@ -49,7 +52,9 @@ def connect(settings: Settings, notifier: Notifier, counters: Counters | None = 
     acceptor = Acceptor(process.database, notifier)
     counters = counters or Counters()
     counters.refresh = partial(_count, counters, acceptor)
-    return Context(settings, process.database, process.accounts, acceptor, notifier, media_store(settings), counters)
+    quotas = ApiQuotas(settings, process.database, process.accounts)
+    media = counted_store(settings, process.database, quotas.quotas)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, media, quotas, counters)
 
 
 def _count(counters: Counters, acceptor: Acceptor) -> None:

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
 from services.api import sse
-from services.api.auth import key_digest, principal_of
+from services.api.auth import address_of, find_key, key_digest, principal_of
 from services.api.context import Context
 from services.api.field_names import parameters
 from services.api.sse import StreamRequest
@@ -80,7 +81,10 @@ class Streams:
         """A stream for the request. Raises `ApiError`, `DatabaseUnavailable`."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
-        principal = principal_of(await self._key(digest))
+        address = address_of(scope)
+        look_up = partial(find_key, self._context.accounts, self._context.quotas, digest, address)
+        principal = principal_of(await self._key(digest, look_up))
+        self._context.quotas.take_request(principal.company_id)
         query = parameters(scope["query_string"], _PARAMETERS)
         company, events, session, last = (query.get(name) for name in _PARAMETERS)
         request = sse.parse(principal, company, events, session, headers.get(b"last-event-id") or last)
@@ -149,15 +153,16 @@ class Streams:
     async def _is_allowed(self, stream: Stream) -> bool:
         """Whether the key is still valid. While the database is unavailable, it counts as valid."""
         try:
-            return await self._key(stream.digest) is not None
+            return await self._key(stream.digest, lambda: self._context.accounts.key(stream.digest)) is not None
         except (DatabaseUnavailable, DatabaseError):
             return True
 
-    async def _key(self, digest: bytes) -> Key | None:
+    async def _key(self, digest: bytes, look_up: Callable[[], Key | None]) -> Key | None:
+        """`look_up` may ask the database."""
         known = self._context.accounts.cached_key(digest)
         if known is not None:
             return known
-        return await self._loop.run_in_executor(self._threads, self._context.accounts.key, digest)
+        return await self._loop.run_in_executor(self._threads, look_up)
 
     async def _begin(self, stream: Stream) -> Stream:
         if not self._listening:

@@ -18,12 +18,14 @@ from uuid_utils import uuid7
 from bisnesctl import __version__
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.host import process_times
-from bisnesctl.settings import Network, Settings
+from bisnesctl.setting_types import Network
+from bisnesctl.settings import Settings
 from services.database.announcements import Listener
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.events import store
 from services.events.store import CHANNEL, Result, Task
+from services.events.webhooks import secret_row
 from services.http_client import REFUSED_ADDRESS, Answered, Broken, HttpRequest, RequestsInFlight, guard
 from services.runtime.heartbeat import worker_name
 
@@ -57,7 +59,7 @@ class EventSender:
         self._database = database
         self._name = worker_name(instance, run)
         self._earlier = worker_name(instance, "")
-        self._key = settings.encryption_key.get_secret_value()
+        self._keys = settings.decryption_keys
         self._secrets: dict[str, str] = {}  # by their encrypted form
         self._lease = settings.webhook_lease_seconds
         self._clock, self._clock_due = DatabaseClock(settings), 0.0
@@ -176,8 +178,8 @@ class EventSender:
             )
             return
         try:
-            secret = self._secret(task.secret)
-            previous = None if task.previous_secret is None else self._secret(task.previous_secret)
+            secret = self._secret(task, task.secret)
+            previous = None if task.previous_secret is None else self._secret(task, task.previous_secret)
         except EncryptionError as error:
             self._unrecorded.append(self._failure(task, str(error)))
             return
@@ -185,9 +187,9 @@ class EventSender:
         headers = signed_headers(secret, previous, body, task.attempts + 1)
         self._calls.submit(task, HttpRequest(task.url, headers, body), partial(_check_claim, until))
 
-    def _secret(self, stored: str) -> str:
+    def _secret(self, task: Task, stored: str) -> str:
         if stored not in self._secrets:
-            self._secrets[stored] = decrypt(self._key, stored)
+            self._secrets[stored] = decrypt(self._keys, stored, secret_row(task.webhook_id))
         return self._secrets[stored]
 
     def _judge(self, task: Task, answer: Answered | Broken) -> Result:

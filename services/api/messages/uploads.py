@@ -15,7 +15,7 @@ from services.http_server.error_codes import RETRY_FILE_SECONDS, ErrorCode, retr
 from services.http_server.errors import ApiError
 from services.media import kinds
 from services.media.kinds import MediaRefused
-from services.media.store import MediaStore, MediaTooLarge, MediaUnavailable
+from services.media.store import MediaQuotaExceeded, MediaStore, MediaTooLarge, MediaUnavailable
 from services.message import StoredFile
 
 #: Characters in a link.
@@ -43,7 +43,7 @@ class Upload:
         """Check and store the file for a message of `kind`, a key of `kinds.KINDS`; returns its fields in the payload.
 
         `check_type` raises `ApiError` for a type that the channel does not accept. Raises `ApiError`: media_too_large,
-        unsupported_media, media_unavailable.
+        media_quota_exceeded, unsupported_media, media_unavailable.
         """
         with closing(self.stream):
             mime_type = self._checked(kind)
@@ -52,6 +52,8 @@ class Upload:
                 stored = media_store.put(company_id, cast(BinaryIO, self.stream), mime_type, kinds.KINDS[kind].limit)
             except MediaTooLarge as error:
                 raise too_large(kind, error.limit) from None
+            except MediaQuotaExceeded as error:
+                raise ApiError(ErrorCode.MEDIA_QUOTA_EXCEEDED, str(error)) from None
             except MediaUnavailable as error:
                 raise _unavailable(error) from error
         file: StoredFile = {"key": stored.key, "mimeType": mime_type, "size": stored.size, "sha256": stored.sha256}

@@ -94,7 +94,8 @@ def _serve(kind: _Kind) -> None:
             **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long", "unsupported_media"),
             **problems("unknown_bot", "unknown_message"),
             **problems("idempotency_conflict", "unsupported_by_channel", "ambiguous_message", "not_sent"),
-            **problems("media_too_large", "send_failed", "database_unavailable", "media_unavailable"),
+            **problems("media_too_large", "media_quota_exceeded", "backlog_full", "too_many_idempotency_keys"),
+            **problems("send_failed", "database_unavailable", "media_unavailable"),
         },
         openapi_extensions={"requestBody": form_or_json(kind.schema, kind.url_field)},
     )
@@ -114,13 +115,13 @@ def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
     payload = request_fields.captioned(given)
     send = Send(path.company_id, chat, request_fields.phone_index(given), kind.name, payload, key, wait)
     voice = kind.name == "audio" and request_fields.flag(given, "voice")
-    bot = sends.find_bot(context(), send)
-    sends.check(send, bot)  # before the file is stored
-    payload["media"] = _media(source, bot, "voice" if voice else kind.name)
     if voice:
         payload["voice"] = True
     if kind.name == "document" and (name := _filename(given, source)):
         payload["filename"] = name
+    bot = sends.look_up(context(), send)
+    sends.check(send, bot)  # the file is stored when everything else is checked
+    payload["media"] = _media(source, bot, "voice" if voice else kind.name)
     return sends.deliver(context(), g.principal, send).as_answer()
 
 

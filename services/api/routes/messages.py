@@ -41,7 +41,7 @@ messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
         **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long"),
         **problems("unknown_bot", "unknown_message"),
         **problems("idempotency_conflict", "unsupported_by_channel", "ambiguous_message", "not_sent"),
-        **problems("too_large", "send_failed", "database_unavailable"),
+        **problems("too_large", "backlog_full", "too_many_idempotency_keys", "send_failed", "database_unavailable"),
     },
     openapi_extensions={
         "requestBody": json_body(
@@ -66,7 +66,7 @@ def send_text(path: ChatPath, query: SendQuery, header: SendHeaders) -> Answer:
         202: Accepted,
         **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long", "unknown_bot"),
         **problems("idempotency_conflict", "unsupported_by_channel"),
-        **problems("too_large", "send_failed", "database_unavailable"),
+        **problems("too_large", "backlog_full", "too_many_idempotency_keys", "send_failed", "database_unavailable"),
     },
     openapi_extensions={
         "requestBody": json_body(
@@ -134,7 +134,8 @@ _CHANGE: dict[str, Any] = {
         **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long"),
         **problems("unknown_bot", "unknown_message"),
         **problems("unsupported_by_channel", "ambiguous_message", "not_sent", "not_outgoing", "idempotency_conflict"),
-        **problems("message_deleted", "too_large", "send_failed", "database_unavailable"),
+        **problems("message_deleted", "too_large", "backlog_full", "too_many_idempotency_keys"),
+        **problems("send_failed", "database_unavailable"),
     },
 }
 

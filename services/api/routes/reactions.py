@@ -22,7 +22,8 @@ _RESPONSES = {
     **problems("invalid_request", "invalid_json"),
     **problems("unknown_bot", "unknown_message"),
     **problems("ambiguous_message", "not_sent", "not_incoming", "idempotency_conflict", "unsupported_by_channel"),
-    **problems("message_deleted", "too_large", "send_failed", "database_unavailable"),
+    **problems("message_deleted", "too_large", "backlog_full", "too_many_idempotency_keys"),
+    **problems("send_failed", "database_unavailable"),
 }
 
 

@@ -64,7 +64,9 @@ def customers():
 
 
 def register(connection, url, events=("*",), company=COMPANY, key="0" * 64):
-    made = webhooks.register(connection, str(uuid7()), company, url, events, encrypt(key, SECRET))
+    webhook_id = str(uuid7())
+    secret = encrypt(key, SECRET, webhooks.secret_row(webhook_id))
+    made = webhooks.register(connection, webhook_id, company, url, events, secret)
     return made["id"]
 
 
@@ -284,7 +286,7 @@ def test_a_secret_is_replaced_without_a_gap(settings, connection, customers, sen
     customer = customers()
     webhook = register(connection, customer.url)
     key = settings.encryption_key.get_secret_value()
-    webhooks.rotate(connection, webhook, encrypt(key, "the secret to come"), 3600)
+    webhooks.rotate(connection, webhook, encrypt(key, "the secret to come", webhooks.secret_row(webhook)), 3600)
     raise_events(connection, 1)
     senders.start()
     eventually(lambda: customer.taken)

@@ -6,6 +6,7 @@ import json
 import psycopg2
 import pytest
 
+from bisnesctl import encryption
 from bisnesctl.bots import provider_queries
 from services.connectors.meta.receiver import MAX_BODY, PATH, SECRET_HEADER, SIGNATURE_HEADER, Receiver, sign
 from services.database.connection import Database
@@ -112,7 +113,7 @@ def number(database, tmp_path):
             " RETURNING id"
         )
         [(bot_id,)] = cursor.fetchall()
-    return bot_id, provider_queries.dialog360_secret(receiver_settings(database, tmp_path), "0128", 1)
+    return bot_id, provider_queries.derived_dialog360_secrets(receiver_settings(database, tmp_path), "0128", 1)[0]
 
 
 def post_360dialog(client, secret, address="0128/1", body=BODY, **headers):
@@ -145,14 +146,13 @@ def test_a_webhook_of_360dialog_without_the_secret_leaves_no_trace(client, datab
 
 
 def test_without_an_encryption_key_every_secret_is_refused(database, tmp_path, number):
-    keyless = receiver_settings(database, tmp_path, ENCRYPTION_KEY="")
     with receiver(database, tmp_path, ENCRYPTION_KEY="") as client:
-        secret = provider_queries.dialog360_secret(keyless, "0128", 1)
-        assert refusal(post_360dialog(client, secret)) == (401, "invalid_secret")
+        for secret in (encryption.derived("", "360dialog webhook", "0128", "1"), ""):
+            assert refusal(post_360dialog(client, secret)) == (401, "invalid_secret")
 
 
 def test_a_webhook_for_a_number_that_was_removed_is_not_stored(client, database, tmp_path):
-    secret = provider_queries.dialog360_secret(receiver_settings(database, tmp_path), "0128", 9)
+    secret = provider_queries.derived_dialog360_secrets(receiver_settings(database, tmp_path), "0128", 9)[0]
     assert refusal(post_360dialog(client, secret, "0128/9")) == (404, "unknown_bot")
     assert stored(database) == []
 
