@@ -206,7 +206,7 @@ class Settings(BaseModel):
 
     @field_validator("allowed_networks")
     @classmethod
-    def __networks_are_networks(cls, text: str) -> str:
+    def _networks_are_networks(cls, text: str) -> str:
         networks(text)
         return text
 
