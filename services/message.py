@@ -163,6 +163,7 @@ class Sent:
     """The provider accepted it. A send that is no message of its own, such as a read receipt, gets no id."""
 
     provider_id: str | None = None
+    recipient: str | None = None  # the chat as the provider calls it, if it knows the number under another form
 
 
 class Scope(StrEnum):
@@ -241,9 +242,10 @@ class StatusUpdate:
     message_id: str | None = None  # ours, if the provider echoes it
     error_code: str | None = None
     error: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)  # "pricing" and "conversation", as the provider has them
+    details: dict[str, Any] = field(default_factory=dict)  # "pricing", "errors", …, as the provider has them
     number: str = ""  # the provider's id of the number that sent it; empty: its own secret or browser says whose it is
     link_refused: bool = False  # the provider could not fetch the message's link: a copy of ours may help
+    recipient: str | None = None  # the chat as the provider calls it
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +285,9 @@ class Incoming:
     content: dict[str, Any] = field(default_factory=dict)  # the message as the provider has it
     from_me: bool = False
     status: Status = Status.SENT  # of one that is `from_me`
+    details: dict[str, Any] = field(default_factory=dict)  # "referral", "forwarded", …, by the names of the event
+    plain: bool = False  # whether the fields above say all that `content` does
+    backfill: bool = False  # history of the past, or another program answers it: it is stored and raises no events
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +301,7 @@ class Reaction:
     emoji: str  # empty: removed
     at: float
     from_me: bool = False
+    backfill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +314,7 @@ class Edit:
     text: str
     at: float
     from_me: bool = False
+    backfill: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,17 +326,29 @@ class Revocation:
     target: str
     at: float
     from_me: bool = False
+    backfill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """A person has another phone number or user id: their chat continues under it."""
+
+    number: str
+    previous: Peer
+    current: Peer
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A provider's update of a number, an account or a template, rather than of a message."""
+    """A provider's update that is not about a message of a chat: of a number, an account, a template, a group."""
 
     event: str  # the customer's event: template.status, account.update, …
     field: str  # as the provider calls it
     number: str | None  # the provider's id of our number, if it is about one
     account: str | None  # the provider's id of the business account
     value: dict[str, Any]
+    for_operators: bool = True  # whether operators see it and the bots are checked; else it is for the customer alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +363,7 @@ class Call:
     group: bool = False
 
 
-Update = StatusUpdate | Incoming | Reaction | Edit | Revocation | Call | Notice
+Update = StatusUpdate | Incoming | Reaction | Edit | Revocation | Renaming | Call | Notice
 
 
 _USER_ID = re.compile(r"[A-Z]{2}\.[A-Za-z0-9]{1,128}", re.ASCII)

@@ -83,7 +83,10 @@ def text(value: Any, *names: str) -> str | None:
 
 
 def name_of(value: Any, *names: str) -> str | None:
-    """The id or name at a path: a printable text or an integer. None for anything else."""
+    """The id at a path, or a name of the provider's: a printable text or an integer. None for anything else.
+
+    Names that people chose are read with `services.display_names` and `services.media.names`.
+    """
     found = field(value, *names)
     if isinstance(found, int) and not isinstance(found, bool):
         return str(found)

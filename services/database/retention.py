@@ -52,6 +52,7 @@ DELETE FROM event WHERE (company_id, seq) IN (
 
 _STATEMENTS = {
     "webhooks": "DELETE FROM webhook_inbox WHERE processed_at < now() - interval '7 days' AND error IS NULL",
+    "changes of messages": "DELETE FROM message_change WHERE seen_at < now() - interval '7 days'",
     "idempotency keys": "DELETE FROM idempotency_keys WHERE created_at < now() - interval '7 days'",
     "metrics": "DELETE FROM process_metrics WHERE timestamp < now() - interval '7 days'",
     "events": "DELETE FROM process_events WHERE severity IN ('info', 'warning')"

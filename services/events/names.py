@@ -15,6 +15,7 @@ CATALOGUE = {
     "message.reaction": "Somebody reacted to a message, or removed the reaction.",
     "message.edited": "A received message was edited.",
     "message.revoked": "A received message was deleted for everyone.",
+    "user.changed": "A customer has another phone number or user ID; their chat continues under it.",
     "call": "Somebody called.",
     "bot.status": "A bot waits for an operator or its provider, works again, or a check found a problem.",
     "session.status": "The state of a WhatsApp Web session changed.",

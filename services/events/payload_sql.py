@@ -24,9 +24,16 @@ CONTENT = "COALESCE(payload ->> 'message', payload ->> 'caption', payload ->> 't
 #: The address of its file: the link that was given, or our own copy.
 MEDIA_URL = """COALESCE(payload #>> '{media,link}', CASE WHEN payload #>> '{media,key}' IS NOT NULL
     THEN %(media_base)s || '/api/v2/media/' || company_id || '/' || message_id END)"""
-#: The bot's number, as customers know it.
-OWN_NUMBER = """(SELECT COALESCE(c.display_phone_number, (SELECT own_number FROM wa_session WHERE bot_id = c.id))
-        FROM phone_configs c WHERE c.id = w.bot_id)"""
+
+
+def digits(number: str) -> str:
+    """SQL of the digits of a phone number, which providers write for people: +1 555-078-3881."""
+    return f"NULLIF(regexp_replace({number}, '[^0-9]', '', 'g'), '')"
+
+
+#: The bot's number, in digits.
+OWN_NUMBER = f"""(SELECT COALESCE({digits("c.display_phone_number")}, (
+        SELECT own_number FROM wa_session WHERE bot_id = c.id)) FROM phone_configs c WHERE c.id = w.bot_id)"""
 
 SENT_EVENT = envelope(
     "message.any",
@@ -60,14 +67,14 @@ def ack_event(status: str, at: str, code: str, error: str, more: str = "'{}'") -
 
 _MEDIA = """CASE WHEN w.media IS NOT NULL THEN jsonb_build_object('url', w.media_url,
         'mimetype', w.media -> 'mimeType', 'filename', w.media -> 'filename', 'sha256', w.media -> 'sha256',
-        'voice', w.media -> 'voice') END"""
+        'voice', w.media -> 'voice', 'animated', w.media -> 'animated') END"""
 RECEIVED_PAYLOAD = f"""jsonb_build_object('id', w.id, 'providerId', w.provider_id, 'timestamp', floor(w.at),
         'chatId', w.chat_id, 'from', CASE WHEN w.from_me THEN w.own_number ELSE w.chat_id END,
         'to', CASE WHEN w.from_me THEN w.chat_id ELSE w.own_number END, 'fromMe', w.from_me, 'type', w.kind,
         'body', w.text, 'hasMedia', w.media IS NOT NULL, 'media', {_MEDIA},
         'replyTo', CASE WHEN w.quoted IS NOT NULL THEN jsonb_build_object('id', w.quoted) END,
         'name', w.name, 'userId', w.user_id, 'author', w.content -> 'author',
-        'content', CASE WHEN w.kind <> 'text' AND w.media IS NULL THEN w.content END)"""
+        'content', CASE WHEN NOT w.plain THEN w.content END) || w.details"""
 RECEIVED_EVENT = envelope("message", RECEIVED_PAYLOAD)
 RECEIVED_ANY_EVENT = envelope("message.any", RECEIVED_PAYLOAD)
 
@@ -88,6 +95,11 @@ REVOCATION_EVENT = envelope(
     "message.revoked",
     """jsonb_build_object('chatId', w.chat_id, 'messageId', w.id, 'providerId', w.target,
         'timestamp', floor(w.at))""",
+)
+RENAMED_EVENT = envelope(
+    "user.changed",
+    """jsonb_build_object('chatId', w.chat_id, 'previousChatId', w.previous, 'userId', w.user_id,
+        'previousUserId', w.previous_user, 'name', w.name, 'timestamp', floor(w.at))""",
 )
 CALL_EVENT = envelope(
     "call",

@@ -49,6 +49,7 @@ class PayloadMedia(Payload):
     filename: str | None = _field("Its name, if the sender gave one.", None)
     sha256: str | None = _field("SHA-256 of its content, in hex or as the provider writes it.", _SHA256)
     voice: bool | None = _field("Whether it is a voice message.", False)
+    animated: bool | None = _field("Whether it is an animated sticker or picture.", None, default=None)
 
 
 class PayloadReference(Payload):
@@ -78,7 +79,18 @@ class MessagePayload(Payload):
         "The author of a message in a group. Missing for messages that we sent.", None, default=None
     )
     content: dict[str, Any] | None = _field(
-        "The message as the provider has it, for kinds other than texts and files.", None
+        "The message as the provider has it, if it says more than the other fields do.", None
+    )
+    username: str | None = _field("The sender's user name, if they have one.", None, default=None)
+    referral: dict[str, Any] | None = _field(
+        "The advertisement or post that led to the message, as the provider reports it.", None, default=None
+    )
+    referredProduct: dict[str, Any] | None = _field("The product that it asks about.", None, default=None)
+    forwarded: bool | None = _field("Present if it was forwarded.", None, default=None)
+    frequentlyForwarded: bool | None = _field("Present if it was forwarded many times.", None, default=None)
+    mentions: list[str] | None = _field("The chats of the people that it mentions.", None, default=None)
+    errors: list[dict[str, Any]] | None = _field(
+        "The provider's errors, if it could not pass on the message or its file.", None, default=None
     )
 
 
@@ -108,7 +120,15 @@ class AckPayload(Payload):
         "The price, as the provider reports it.", {"billable": True, "pricing_model": "PMP"}, default=None
     )
     conversation: dict[str, Any] | None = _field("The conversation, as the provider reports it.", None, default=None)
+    errors: list[Any] | None = _field("The provider's errors as it reports them.", None, default=None)
+    recipient_id: str | None = _field("The recipient's number as the provider knows it.", None, default=None)
     recipient_user_id: str | None = _field("The provider's ID of the recipient.", None, default=None)
+    recipient_parent_user_id: str | None = _field(
+        "The recipient's ID for all businesses of the portfolio.", None, default=None
+    )
+    recipient_identity_key_hash: str | None = _field(
+        "The hash of the recipient's identity key, if its changes are checked.", None, default=None
+    )
     played: bool | None = _field("Present if a voice message was played.", None, default=None)
 
 
@@ -147,6 +167,17 @@ class RevokedPayload(Payload):
     chatId: str = _field("The chat.", _CHAT)
     messageId: str | None = _field("Our ID of the message; null if we do not have it.", _ID)
     providerId: str = _field("The provider's ID of the message.", _WAMID)
+    timestamp: int = _field("When, in seconds since the epoch.", _SECONDS)
+
+
+class UserChangedPayload(Payload):
+    """A customer with another phone number or user ID."""
+
+    chatId: str = _field("The chat from now on.", "60198765432")
+    previousChatId: str = _field("The chat before; the same if only the user ID changed.", _CHAT)
+    userId: str | None = _field("The provider's new ID of the user.", None)
+    previousUserId: str | None = _field("The provider's former ID of the user.", None)
+    name: str | None = _field("The name in the profile of the person.", "Aina")
     timestamp: int = _field("When, in seconds since the epoch.", _SECONDS)
 
 
@@ -208,6 +239,7 @@ PAYLOADS: dict[str, type[Payload]] = {
     "message.reaction": ReactionPayload,
     "message.edited": EditedPayload,
     "message.revoked": RevokedPayload,
+    "user.changed": UserChangedPayload,
     "call": CallPayload,
     "bot.status": BotStatusPayload,
     "session.status": SessionStatusPayload,

@@ -1,99 +1,83 @@
-"""The SQL of arrivals: messages, calls, reactions, edits, revocations; with contacts, chats and files to fetch.
+"""The SQL of received messages and calls; with contacts, chats and files to fetch.
 
 Everything may arrive twice and in any order; duplicates change nothing and raise no event.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import orjson
 
 from services.database.connection import Connection, Statement, run
-from services.events.payload_sql import (
-    CALL_EVENT,
-    EDIT_EVENT,
-    REACTION_EVENT,
-    RECEIVED_ANY_EVENT,
-    RECEIVED_EVENT,
-    REVOCATION_EVENT,
-)
-from services.message import Call, Edit, Incoming, Reaction, Revocation
+from services.events.payload_sql import CALL_EVENT, RECEIVED_ANY_EVENT, RECEIVED_EVENT
+from services.inbox.arrivals import Place, Row, common, input_rows
+from services.message import Call, Incoming
 from services.outbox.store import NumberedEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The bot and number to which an arrival belongs."""
-
-    n: int  # its place in the batch
-    bot_id: int
-    company_id: str
-    phone_index: int
-    process: str
-    own_number: str | None  # our number as customers know it
-
 
 #: Seconds after a customer's message in which any message may be sent to them (Cloud API, "Customer service windows").
 SERVICE_WINDOW_SECONDS = 24 * 3600
 
-# A user with a hidden number belongs to the chat of the number that we know of them, or else has a chat of their own.
-_CHAT_ID = """COALESCE(g.chat_id, (
-        SELECT c.chat_id FROM chat c WHERE c.bot_id = g.bot_id AND c.user_id = g.user_id ORDER BY c.chat_id LIMIT 1
-    ), g.user_id)"""
-_INPUT_ROWS = """
-input_rows AS (
-    SELECT g.*, {chat_id} AS chat FROM json_to_recordset(%(rows)s::json) AS g (
-        n int, bot_id int, company_id text, phone_index int, process text, own_number text,
-        chat_id text, user_id text, name text, at float, from_me bool, {columns})
-)"""
-_COLUMNS = "provider_id text, kind text, text text, quoted text, media jsonb, content jsonb, status text"
+_COLUMNS = """provider_id text, kind text, text text, quoted text, media jsonb, content jsonb, status text,
+        details jsonb, plain bool, backfill bool"""
 
 # WhatsApp Web reports our own messages as well; the outbox reports those that it sends. Messages older than its keys
 # are in the history.
 _SENT_BY_US = """(
         EXISTS (SELECT FROM wa_key k WHERE k.bot_id = g.bot_id AND k.key_id = split_part(g.provider_id, '_', 3))
-        OR EXISTS (SELECT FROM messages m WHERE m.company_id = g.company_id AND m.external_id = g.provider_id))"""
+        OR EXISTS (SELECT FROM messages m WHERE m.company_id = g.company_id AND m.external_id = g.provider_id
+                   AND m.message_type IS DISTINCT FROM 'media_placeholder'))"""
 
+#: Whether a person has written it just now: it counts as unread and opens the window. System messages are WhatsApp's.
+_BY_PERSON = "NOT from_me AND NOT backfill AND kind <> 'system'"
+
+# In the history of a number that was just linked, a placeholder may come before the file.
 _MESSAGES = f"""
-WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
-    SELECT DISTINCT ON (company_id, provider_id) g.*, uuid_generate_v4() AS id FROM input_rows g
-    WHERE NOT (g.from_me AND {_SENT_BY_US}) ORDER BY company_id, provider_id, n
-), placed AS (
-    SELECT f.*, f.company_id || '-' || split_part(f.chat, '@', 1) AS contact_id,
-        CASE WHEN f.media IS NOT NULL
-            THEN %(media_base)s || '/api/v2/media/' || f.company_id || '/' || f.id END AS media_url
-    FROM fresh f
+WITH {input_rows(_COLUMNS)}, placed AS (
+    SELECT DISTINCT ON (company_id, provider_id) g.*, uuid_generate_v4() AS new_id,
+        company_id || '-' || split_part(chat, '@', 1) AS contact_id,
+        CASE WHEN media IS NOT NULL OR content IS NOT NULL
+            THEN COALESCE(media, '{{}}') || CASE WHEN content IS NULL THEN '{{}}'
+            ELSE jsonb_build_object('content', content) END END AS metadata,
+        CASE WHEN media IS NOT NULL THEN %(media_base)s || '/api/v2/media/' || company_id || '/' END AS media_folder
+    FROM input_rows g
+    WHERE NOT (g.from_me AND {_SENT_BY_US}) ORDER BY company_id, provider_id, kind = 'media_placeholder', n
 ), stored AS (
-    INSERT INTO messages (id, message_id, company_id, contact_id, chat_id, content, message_type, media_url,
+    INSERT INTO messages AS m (id, message_id, company_id, contact_id, chat_id, content, message_type, media_url,
         media_metadata, quoted_message, from_me, direction, author, status, phone_index, timestamp, provider,
         external_id)
-    SELECT id, provider_id, company_id, contact_id, CASE WHEN chat ~ '^[0-9]+$' THEN chat || '@c.us' ELSE chat END,
-           text, kind, media_url,
-           CASE WHEN media IS NOT NULL OR content IS NOT NULL
-               THEN COALESCE(media, '{{}}') || CASE WHEN content IS NULL THEN '{{}}'
-               ELSE jsonb_build_object('content', content) END END,
-           CASE WHEN quoted IS NOT NULL THEN jsonb_build_object('id', quoted) END,
+    SELECT new_id, provider_id, company_id, contact_id, history_chat_id(chat), text, kind, media_folder || new_id,
+           metadata, CASE WHEN quoted IS NOT NULL THEN jsonb_build_object('id', quoted) END,
            from_me, CASE WHEN from_me THEN 'outbound' ELSE 'inbound' END, name,
            CASE WHEN from_me THEN status ELSE 'received' END, phone_index, to_timestamp(at), process, provider_id
     FROM placed ORDER BY company_id, provider_id
-    ON CONFLICT (message_id, company_id) DO NOTHING RETURNING id
+    ON CONFLICT (message_id, company_id) DO UPDATE SET content = COALESCE(excluded.content, m.content),
+        message_type = excluded.message_type, media_metadata = excluded.media_metadata,
+        media_url = left(excluded.media_url, -36) || m.id
+        WHERE m.message_type = 'media_placeholder' AND excluded.message_type <> 'media_placeholder'
+    RETURNING m.id, m.company_id, m.message_id
 ), written AS (
-    SELECT p.* FROM placed p JOIN stored USING (id)
+    SELECT s.id, p.media_folder || s.id AS media_url, p.* FROM placed p
+    JOIN stored s ON s.company_id = p.company_id AND s.message_id = p.provider_id
 ), downloads AS (
     INSERT INTO media_download (message_id, bot_id, company_id, media)
-    SELECT id, bot_id, company_id, media FROM written WHERE media IS NOT NULL RETURNING 1 AS row
+    SELECT id, bot_id, company_id, media FROM written WHERE media IS NOT NULL ON CONFLICT DO NOTHING RETURNING 1 AS row
 ), contact AS (
-    INSERT INTO contacts AS c (contact_id, company_id, name, phone, chat_id, phone_index, last_message, unread_count)
-    SELECT DISTINCT ON (company_id, contact_id) company_id || '-' || split_part(chat, '@', 1), company_id,
-           left(CASE WHEN chat LIKE '%%@g.us' THEN content ->> 'chatName' ELSE name END, 255),
-           CASE WHEN chat ~ '^[0-9]+$' THEN '+' || chat END,
-           CASE WHEN chat ~ '^[0-9]+$' THEN chat || '@c.us' ELSE chat END, phone_index,
-           jsonb_build_object('body', text, 'type', kind, 'from_me', from_me, 'timestamp', floor(at)),
-           count(*) FILTER (WHERE NOT from_me) OVER (PARTITION BY company_id, contact_id)
-    FROM written ORDER BY company_id, contact_id, at DESC, n DESC
+    INSERT INTO contacts AS c (contact_id, company_id, name, named_at, phone, chat_id, phone_index, last_message,
+        unread_count)
+    SELECT contact_id, company_id,
+           left((array_agg(shown_name ORDER BY at DESC, n DESC) FILTER (WHERE shown_name IS NOT NULL))[1], 255),
+           to_timestamp(max(at) FILTER (WHERE shown_name IS NOT NULL)),
+           CASE WHEN min(chat) ~ '^[0-9]+$' THEN '+' || min(chat) END, history_chat_id(min(chat)),
+           (array_agg(phone_index ORDER BY at DESC, n DESC))[1],
+           (array_agg(jsonb_build_object('id', id, 'body', text, 'type', kind, 'from_me', from_me,
+               'timestamp', floor(at)) ORDER BY at DESC, n DESC))[1],
+           count(*) FILTER (WHERE {_BY_PERSON})
+    FROM (SELECT *, CASE WHEN chat LIKE '%%@g.us' THEN content ->> 'chatName' ELSE name END AS shown_name
+          FROM written) w
+    GROUP BY company_id, contact_id ORDER BY company_id, contact_id
     ON CONFLICT (contact_id, company_id) DO UPDATE SET
-        name = COALESCE(NULLIF(c.name, ''), excluded.name),
+        name = CASE WHEN COALESCE(c.name, '') = '' OR c.named_at IS NULL OR c.named_at <= excluded.named_at
+            THEN COALESCE(excluded.name, c.name) ELSE c.name END,
+        named_at = GREATEST(c.named_at, excluded.named_at),
         unread_count = COALESCE(c.unread_count, 0) + excluded.unread_count,
         last_message = CASE WHEN COALESCE((c.last_message ->> 'timestamp')::float, 0)
             <= (excluded.last_message ->> 'timestamp')::float THEN excluded.last_message ELSE c.last_message END,
@@ -103,14 +87,14 @@ WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns=_COLUMNS)}, fresh AS (
     INSERT INTO chat AS c (bot_id, chat_id, user_id, last_inbound_at, window_until)
     SELECT bot_id, chat, max(user_id), to_timestamp(max(LEAST(at, extract(epoch FROM now())))),
            to_timestamp(max(LEAST(at, extract(epoch FROM now())))) + {SERVICE_WINDOW_SECONDS} * interval '1 second'
-    FROM written WHERE NOT from_me GROUP BY bot_id, chat ORDER BY bot_id, chat
+    FROM written WHERE {_BY_PERSON} GROUP BY bot_id, chat ORDER BY bot_id, chat
     ON CONFLICT (bot_id, chat_id) DO UPDATE SET user_id = COALESCE(excluded.user_id, c.user_id),
         last_inbound_at = GREATEST(c.last_inbound_at, excluded.last_inbound_at),
         window_until = GREATEST(c.window_until, excluded.window_until)
     RETURNING 1 AS row
 ), w AS (
     SELECT id, n, bot_id, company_id, phone_index, chat AS chat_id, own_number, user_id, name, at, from_me, provider_id,
-           kind, text, quoted, media, content, media_url FROM written
+           kind, text, quoted, media, content, media_url, details, plain FROM written WHERE NOT backfill
 )
 SELECT n, event::text FROM (
     SELECT w.n, 1 AS place, {RECEIVED_EVENT} AS event FROM w JOIN event_feed USING (company_id)
@@ -119,64 +103,11 @@ SELECT n, event::text FROM (
     SELECT w.n, 2, {RECEIVED_ANY_EVENT} FROM w JOIN event_feed USING (company_id)
 ) events ORDER BY n, place"""
 
-#: Finds the message that something is said about; every index of it is by company.
-_TARGET = "m.company_id = g.company_id AND m.external_id = g.target"
-
-# Changes of unknown messages, such as those that the phone sent, raise events as well.
-_EVENTS = """
-SELECT w.n, {event}::text FROM (
-    SELECT g.n, g.company_id, g.phone_index, g.chat AS chat_id, g.name, g.at, g.from_me, g.target, g.provider_id,
-           g.body, k.id FROM heard g LEFT JOIN known k USING (n)
-    WHERE k.id IS NULL OR g.n IN (SELECT n FROM latest JOIN changed USING (id))) w
-JOIN event_feed USING (company_id) ORDER BY n"""
-
-#: How many recent outgoing messages of a chat to search when WhatsApp echoes our own reaction, edit or deletion.
-MAX_ECHO_SEARCH = 500
-
-
-def _about(kind: str) -> str:
-    """The beginning of a statement that changes messages; `kind`: the outbox's name of the change."""
-    columns = "target text, provider_id text, body text"
-    return f"""
-WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns=columns)}, heard AS (  -- all but what the outbox itself has sent
-    SELECT * FROM input_rows g WHERE NOT (g.from_me AND EXISTS (
-        SELECT FROM (
-            SELECT kind, payload FROM outbox WHERE bot_id = g.bot_id AND chat_id = g.chat
-            ORDER BY id DESC LIMIT {MAX_ECHO_SEARCH}
-        ) o WHERE o.kind = '{kind}' AND o.payload ->> 'target_provider_id' = g.target
-            AND COALESCE(o.payload ->> 'reaction', o.payload ->> 'message', '') = COALESCE(g.body, '')))
-), known AS (
-    SELECT g.n, m.id FROM heard g CROSS JOIN LATERAL (SELECT m.id FROM messages m WHERE {_TARGET} LIMIT 1) m
-), latest AS (
-    SELECT DISTINCT ON (k.id) k.id, g.* FROM heard g JOIN known k USING (n) ORDER BY k.id, g.at DESC, g.n DESC
-), """
-
-
-_REACTIONS = _about("reaction") + """changed AS (
-    UPDATE messages m SET reaction = NULLIF(left(l.body, 50), ''), reaction_timestamp = to_timestamp(l.at)
-    FROM latest l WHERE m.id = l.id AND (m.reaction_timestamp IS NULL OR m.reaction_timestamp <= to_timestamp(l.at))
-        AND (m.reaction, m.reaction_timestamp) IS DISTINCT FROM (NULLIF(left(l.body, 50), ''), to_timestamp(l.at))
-    RETURNING m.id
-)""" + _EVENTS.format(event=REACTION_EVENT)  # fmt: skip
-
-_EDITS = _about("edit") + """changed AS (
-    UPDATE messages m SET content = l.body, edited = true, edited_at = to_timestamp(l.at)
-    FROM latest l WHERE m.id = l.id AND (m.edited_at IS NULL OR m.edited_at < to_timestamp(l.at))
-        AND m.content IS DISTINCT FROM l.body
-    RETURNING m.id
-)""" + _EVENTS.format(event=EDIT_EVENT)  # fmt: skip
-
-_REVOCATIONS = _about("delete") + """changed AS (
-    UPDATE messages m SET status = 'revoked' FROM latest l WHERE m.id = l.id AND m.status IS DISTINCT FROM 'revoked'
-    RETURNING m.id
-)""" + _EVENTS.format(event=REVOCATION_EVENT)  # fmt: skip
-
 _CALLS = f"""
-WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns="provider_id text, video bool, of_group bool")}, stored AS (
+WITH {input_rows("provider_id text, video bool, of_group bool")}, stored AS (
     INSERT INTO messages (message_id, company_id, contact_id, chat_id, message_type, media_metadata, from_me, direction,
         author, status, phone_index, timestamp, provider, external_id)
-    SELECT provider_id, company_id, company_id || '-' || split_part(chat, '@', 1),
-           CASE WHEN chat ~ '^[0-9]+$' THEN chat || '@c.us' ELSE chat END, 'call',
+    SELECT provider_id, company_id, company_id || '-' || split_part(chat, '@', 1), history_chat_id(chat), 'call',
            jsonb_build_object('content', jsonb_build_object('video', video, 'group', of_group)), false, 'inbound', name,
            'received', phone_index, to_timestamp(at), process, provider_id
     FROM input_rows ORDER BY company_id, provider_id
@@ -189,67 +120,48 @@ WITH {_INPUT_ROWS.format(chat_id=_CHAT_ID, columns="provider_id text, video bool
 )
 SELECT w.n, {CALL_EVENT}::text FROM w JOIN event_feed USING (company_id) ORDER BY n"""
 
-Arrival = Incoming | Reaction | Edit | Revocation | Call
-
-_STATEMENTS = {
-    Incoming: Statement("arrived_messages", _MESSAGES, rows="json", media_base="text"),
-    Reaction: Statement("arrived_reactions", _REACTIONS, rows="json"),
-    Edit: Statement("arrived_edits", _EDITS, rows="json"),
-    Revocation: Statement("arrived_revocations", _REVOCATIONS, rows="json"),
-    Call: Statement("arrived_calls", _CALLS, rows="json"),
-}
+_RECORD_MESSAGES = Statement("arrived_messages", _MESSAGES, rows="json", media_base="text")
+_RECORD_CALLS = Statement("arrived_calls", _CALLS, rows="json")
 
 
-def record(connection: Connection, media_base: str, arrivals: Sequence[tuple[Place, Arrival]]) -> list[NumberedEvent]:
-    """Store arrivals of one type and return the events of the new ones."""
-    kind = type(arrivals[0][1])
-    rows = [asdict(place) | _row(arrival) for place, arrival in arrivals]
-    return run(connection, (_STATEMENTS[kind], {"rows": orjson.dumps(rows).decode(), "media_base": media_base}))
+def record(connection: Connection, media_base: str, arrivals: Sequence[tuple[Place, Incoming]]) -> list[NumberedEvent]:
+    """Store messages and return the events of the new ones."""
+    rows = [common(place, message) | _message(message) for place, message in arrivals]
+    return run(connection, (_RECORD_MESSAGES, {"rows": orjson.dumps(rows).decode(), "media_base": media_base}))
 
 
-def _row(arrival: Arrival) -> dict[str, Any]:
-    sender = arrival.sender
-    row = {"chat_id": sender.chat_id, "user_id": sender.user_id, "name": sender.name, "at": arrival.at}
-    match arrival:
-        case Incoming():
-            media = arrival.media and {
-                "id": arrival.media.id,
-                "mimeType": arrival.media.mime_type,
-                "sha256": arrival.media.sha256,
-                "filename": arrival.media.filename,
-                "voice": arrival.media.voice,
-                "animated": arrival.media.animated,
-                "url": arrival.media.url,
-            }
-            return row | {
-                "provider_id": arrival.provider_id,
-                "kind": arrival.kind,
-                "text": arrival.text,
-                "quoted": arrival.quoted,
-                "media": media,
-                # The provider's form of the message, if it says more than the columns.
-                "content": arrival.content if arrival.kind != "text" or arrival.content.keys() - _PLAIN_TEXT else None,
-                "from_me": arrival.from_me,
-                "status": arrival.status,
-            }
-        case Reaction():
-            return row | {
-                "target": arrival.target,
-                "provider_id": arrival.provider_id,
-                "body": arrival.emoji,
-                "from_me": arrival.from_me,
-            }
-        case Edit():
-            return row | {"target": arrival.target, "body": arrival.text, "from_me": arrival.from_me}
-        case Revocation():
-            return row | {"target": arrival.target, "from_me": arrival.from_me}
-        case Call():
-            return row | {
-                "provider_id": arrival.provider_id,
-                "video": arrival.video,
-                "of_group": arrival.group,
-                "from_me": False,
-            }
+def record_calls(connection: Connection, arrivals: Sequence[tuple[Place, Call]]) -> list[NumberedEvent]:
+    """Store calls and return the events of the new ones."""
+    rows = [
+        common(place, call) | {"provider_id": call.provider_id, "video": call.video, "of_group": call.group}
+        for place, call in arrivals
+    ]
+    return run(connection, (_RECORD_CALLS, {"rows": orjson.dumps(rows).decode()}))
+
+
+def _message(message: Incoming) -> Row:
+    media = message.media and {
+        "id": message.media.id,
+        "mimeType": message.media.mime_type,
+        "sha256": message.media.sha256,
+        "filename": message.media.filename,
+        "voice": message.media.voice,
+        "animated": message.media.animated,
+        "url": message.media.url,
+    }
+    return {
+        "provider_id": message.provider_id,
+        "kind": message.kind,
+        "text": message.text,
+        "quoted": message.quoted,
+        "media": media,
+        # The provider's form of the message, if it says more than the columns.
+        "content": message.content if message.kind != "text" or message.content.keys() - _PLAIN_TEXT else None,
+        "status": message.status,
+        "details": message.details,
+        "plain": message.plain,
+        "backfill": message.backfill,
+    }
 
 
 #: The fields of a plain text; the history has them in columns.

@@ -38,16 +38,17 @@ _ABOUT = """
 _RECORD = f"""
 WITH input_rows AS (
     SELECT * FROM json_to_recordset(%(rows)s::json) AS g (
-        n int, bot_id int, number text, account text, event text, field text, value jsonb, ending bool)
+        n int, bot_id int, number text, account text, event text, field text, value jsonb, ending bool,
+        for_operators bool)
 ), about AS (
     SELECT g.*, c.id, c.company_id, c.phone_index, '' AS chat_id FROM input_rows g {_ABOUT}
 ), noted AS (
     INSERT INTO process_events (process_name, event_type, event_data, severity)
     SELECT %(process)s, event, jsonb_build_object('field', field, 'number', number, 'account', account, 'value', value),
            CASE WHEN ending THEN 'error' ELSE 'warning' END
-    FROM input_rows
+    FROM input_rows WHERE for_operators
 ), asked AS (
-    INSERT INTO bot_check (bot_id) SELECT DISTINCT id FROM about ORDER BY id
+    INSERT INTO bot_check (bot_id) SELECT DISTINCT id FROM about WHERE for_operators ORDER BY id
     ON CONFLICT (bot_id) DO UPDATE SET due = now()
 )
 SELECT w.n, {NOTICE_EVENT}::text
@@ -71,6 +72,7 @@ def record(connection: Connection, process: str, notices: list[PlacedNotice]) ->
             "field": placed.notice.field,
             "value": placed.notice.value,
             "ending": ends(placed.notice),
+            "for_operators": placed.notice.for_operators,
         }
         for placed in notices
     ]

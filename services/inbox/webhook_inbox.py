@@ -28,10 +28,11 @@ from services.database.connection import (
     transaction,
 )
 from services.database.group_commit import Batch, GroupCommit
-from services.inbox import messages, notices, refused_links
-from services.inbox.messages import Arrival, Place
+from services.events.payload_sql import digits
+from services.inbox import changes, chats, messages, notices, refused_links
+from services.inbox.arrivals import Arrival, Place
 from services.inbox.notices import PlacedNotice
-from services.message import Incoming, Notice, Status, StatusUpdate, Update
+from services.message import Call, Incoming, Notice, Renaming, Status, StatusUpdate, Update
 from services.outbox import holds, store
 from services.outbox.store import NumberedEvent, Report
 from services.wakeups import Notifier
@@ -72,9 +73,10 @@ _NEXT = f"""
 SELECT id, body, bot_id FROM webhook_inbox WHERE {_UNPROCESSED}
 ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
 _FINISH = "UPDATE webhook_inbox SET processed_at = now(), error = %s WHERE id = ANY(%s)"
-_BOTS = """
+_BOTS = f"""
 SELECT id, company_id, phone_index, process_name,
-       COALESCE(display_phone_number, (SELECT own_number FROM wa_session WHERE bot_id = id)), meta_phone_number_id
+       COALESCE({digits("display_phone_number")}, (SELECT own_number FROM wa_session WHERE bot_id = id)),
+       meta_phone_number_id
 FROM phone_configs
 WHERE process_name = %s AND (meta_phone_number_id = ANY(%s) OR id = ANY(%s))
 ORDER BY status = 'active' DESC, id"""
@@ -183,6 +185,8 @@ class Inbox:
                 if not applied:
                     break
                 total += applied
+            if query_value(connection, changes.IS_ANY_WAITING, self._filter):
+                self._apply_overdue(connection)
         return total
 
     def _apply_batch(self, connection: Connection, limit: int) -> int:
@@ -224,7 +228,7 @@ class Inbox:
         query(connection, _FINISH, (None, [number for number in batch.applied if number not in batch.rejected]))
         arrived = zip(batch.updates, batch.source, strict=True)
         return sum(
-            isinstance(update, Incoming) and not update.from_me and source not in batch.rejected
+            isinstance(update, Incoming) and not (update.from_me or update.backfill) and source not in batch.rejected
             for (update, _), source in arrived
         )
 
@@ -235,16 +239,32 @@ class Inbox:
         resent = refused_links.resend(connection, reports)
         if reports := [report for report in reports if report.update.message_id not in resent]:
             events += store.apply_reports(connection, self._process, self._media_base, reports)
-        for _, group in groupby(_arrivals(batch, places), key=lambda each: type(each[1])):
-            events += messages.record(connection, self._media_base, list(group))
+        for kind, group in groupby(_arrivals(batch, places), key=lambda each: type(each[1])):
+            events += self._record(connection, kind, list(group))
         placed = [PlacedNotice(n, u, bot) for n, (u, bot) in enumerate(batch.updates) if isinstance(u, Notice)]
         if placed:
             events += notices.record(connection, self._process, placed)
-        if events:
-            ordered = [orjson.Fragment(event) for _, event in sorted(events, key=lambda each: each[0])]
-            query(connection, "SELECT raise_events(%s)", (orjson.dumps(ordered).decode(),))
+        _raise(connection, events)
         if new_holds := notices.holds(connection, self._process, placed):
             holds.hold(connection, new_holds)
+
+    def _record(self, connection: Connection, kind: type[Update], arrivals: list[Any]) -> list[NumberedEvent]:
+        """Store arrivals of one type; returns their events."""
+        if kind is Renaming:
+            return chats.follow(connection, arrivals)
+        if kind is Call:
+            return messages.record_calls(connection, arrivals)
+        if kind is not Incoming:
+            return changes.record(connection, arrivals)
+        events = chats.follow_senders(connection, arrivals)
+        events += messages.record(connection, self._media_base, arrivals)
+        return events + changes.apply_waiting(connection, self._filter, arrivals)
+
+    def _apply_overdue(self, connection: Connection) -> None:
+        """Apply the changes that waited for messages which the outbox has stored."""
+        with transaction(connection) as cursor:
+            cursor.execute(_LOCK, (APPLY_LOCK_ID, self._lock_name))
+            _raise(connection, changes.apply_overdue(connection, self._filter))
 
     def _places(self, connection: Connection, batch: _Updates) -> "_Places":
         addressed = [(u.number, bot) for u, bot in batch.updates if not isinstance(u, Notice)]
@@ -256,6 +276,13 @@ class Inbox:
     def _reject(self, connection: Connection, number: int, reason: str) -> None:
         query(connection, _FINISH, (reason, [number]))
         log.warning("webhook.rejected", webhook=number, reason=reason, see="bisnesctl dead-letters list")
+
+
+def _raise(connection: Connection, events: list[NumberedEvent]) -> None:
+    """Raise events in the order of their causes."""
+    if events:
+        ordered = [orjson.Fragment(event) for _, event in sorted(events, key=lambda each: each[0])]
+        query(connection, "SELECT raise_events(%s)", (orjson.dumps(ordered).decode(),))
 
 
 _Source = tuple[int | None, str]  # the bot whose secret came with a webhook, and the number that it names
@@ -280,6 +307,7 @@ def _arrivals(batch: _Updates, places: "_Places") -> Iterator[tuple[Place, Arriv
         if isinstance(update, StatusUpdate):
             name = (bot_id, update.number), update.provider_id
             latest[name] = max(update.status, latest.get(name, update.status), key=_ORDER)
+    numbers: dict[tuple[int, str], str] = {}  # by bot and user id, as this batch contains them
     for n, (update, bot_id) in enumerate(batch.updates):
         if isinstance(update, StatusUpdate | Notice):
             continue
@@ -287,11 +315,25 @@ def _arrivals(batch: _Updates, places: "_Places") -> Iterator[tuple[Place, Arriv
         if place is None:
             batch.rejected.setdefault(batch.source[n], places.missing(update.number, bot_id))
             continue
+        update = _with_number(update, place, numbers)
         # Messages sent from the phone are stored with their latest status, because reports may arrive first.
         if isinstance(update, Incoming) and update.from_me:
             status = latest.get(((bot_id, update.number), update.provider_id), update.status)
             update = replace(update, status=status)
         yield place, update
+
+
+def _with_number(update: Arrival, place: Place, numbers: dict[tuple[int, str], str]) -> Arrival:
+    """The arrival with the number of its sender, if an earlier one of the batch contains it."""
+    if isinstance(update, Renaming):
+        numbers.clear()  # the database knows better from then on
+        return update
+    sender = update.sender
+    if sender.user_id and sender.chat_id:
+        numbers[place.bot_id, sender.user_id] = sender.chat_id
+    elif sender.user_id and (number := numbers.get((place.bot_id, sender.user_id))):
+        return replace(update, sender=replace(sender, chat_id=number))
+    return update
 
 
 class _Places:

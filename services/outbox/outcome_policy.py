@@ -87,6 +87,7 @@ class Result:
     error: str | None = None
     fence: int | None = None  # the number of the claim; None: any
     marked: bool = True
+    recipient: str | None = None  # the chat as the provider calls it
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +133,8 @@ def settle(message: Outgoing, outcome: Outcome | Postponed | None, attempts: Att
         message.bot_id, message.chat_id, message.id, claim, final=True, status=Status.FAILED, fence=message.fence
     )
     match outcome:
-        case Sent(provider_id):
-            return replace(result, status=Status.SENT, provider_id=provider_id)
+        case Sent(provider_id, recipient):
+            return replace(result, status=Status.SENT, provider_id=provider_id, recipient=recipient)
         case Unknown(reason):
             return replace(result, status=Status.UNKNOWN, error=reason)
         case Held(code, reason):

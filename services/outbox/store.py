@@ -9,16 +9,19 @@ bot_pace in order of bot. Claims skip lanes that are locked and never wait for o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import orjson
 
 from services.database.connection import Connection, Statement, query, query_value, run
-from services.events.payload_sql import CONTENT, MEDIA_URL, NOW, SENT_EVENT, ack_event
+from services.events.payload_sql import NOW, SENT_EVENT, ack_event
 from services.message import Outgoing, Status, StatusUpdate
+from services.outbox.history_sql import CHANGING_KINDS, CONTACTS, HISTORY, learn, written
 from services.outbox.outcome_policy import Result
 
+#: Changes and reports of a company that wait for messages which are not there yet, at most; see `message_change`.
+MAX_WAITING = 10_000
 #: An event for `raise_events`, with the number of its cause among the updates of a batch.
 NumberedEvent = tuple[int, str]
 
@@ -92,61 +95,6 @@ RETURNING l.bot_id, l.chat_id, l.fence""",
     claims="json", worker="text", lease="float",
 )  # fmt: skip
 
-# The outbox's chat id as the old tables have it.
-_OLD_CHAT_ID = "CASE WHEN chat_id ~ '^[0-9]+$' THEN chat_id || '@c.us' ELSE chat_id END"
-_CONTACT_ID = "company_id || '-' || split_part(chat_id, '@', 1)"
-
-_SENT = "status IN ('sent', 'delivered', 'read')"
-#: Kinds that change another message of the history.
-CHANGING_KINDS = "('reaction', 'read', 'edit', 'delete')"
-
-_HISTORY = f"""history AS (
-    INSERT INTO messages (id, message_id, company_id, contact_id, chat_id, content, message_type, media_url,
-        media_metadata, quoted_message, from_me, direction, author, status, phone_index, timestamp, provider,
-        external_id)
-    SELECT message_id, message_id::text, company_id, {_CONTACT_ID}, {_OLD_CHAT_ID}, {CONTENT}, kind, {MEDIA_URL},
-           payload -> 'media', CASE WHEN payload ? 'quoted_provider_id'
-               THEN jsonb_build_object('id', payload ->> 'quoted_provider_id') END,
-           true, 'outbound', payload ->> 'userName', status::text, phone_index, now(), %(process)s, provider_id
-    FROM written WHERE {_SENT} AND kind NOT IN {CHANGING_KINDS}
-    ON CONFLICT DO NOTHING RETURNING id
-), reacted AS (
-    UPDATE messages m SET reaction = NULLIF(w.payload ->> 'reaction', ''), reaction_timestamp = now()
-    FROM written w WHERE w.kind = 'reaction' AND w.{_SENT}
-        AND m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'
-), corrected AS (
-    UPDATE messages m SET content = w.payload ->> 'message', edited = true, edited_at = now()
-    FROM written w WHERE w.kind = 'edit' AND w.{_SENT}
-        AND m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'
-), revoked AS (
-    UPDATE messages m SET status = 'revoked' FROM written w
-    WHERE w.kind = 'delete' AND w.{_SENT} AND (w.payload -> 'deleteForEveryone')::bool
-        AND m.company_id = w.company_id AND m.external_id = w.payload ->> 'target_provider_id'
-), closed AS (  -- Meta reports that the 24 hours are over, even if our count differs
-    UPDATE chat c SET window_until = LEAST(c.window_until, now()) FROM written w
-    WHERE w.status = 'failed' AND w.error_code = '131047' AND c.bot_id = w.bot_id AND c.chat_id = w.chat_id
-)"""
-
-_CONTACTS = f"""renamed AS (  -- a message that was sent again because its link was refused has a new provider id
-    UPDATE messages m SET external_id = w.provider_id FROM written w WHERE m.id = w.message_id AND m.external_id IS NULL
-), contact AS (
-    INSERT INTO contacts AS c (contact_id, company_id, phone, chat_id, phone_index, last_message)
-    SELECT DISTINCT ON (company_id, contact_id) contact_id, company_id, phone, old_chat_id, phone_index, last_message
-    FROM (
-        SELECT {_CONTACT_ID} AS contact_id, company_id, CASE WHEN chat_id ~ '^[0-9]+$' THEN '+' || chat_id END AS phone,
-               {_OLD_CHAT_ID} AS old_chat_id, phone_index, id, jsonb_build_object('body', {CONTENT}, 'type', kind,
-                   'from_me', true, 'timestamp', floor(extract(epoch FROM now()))) AS last_message
-        FROM written WHERE {_SENT} AND kind NOT IN {CHANGING_KINDS}) sent
-    ORDER BY company_id, contact_id, id DESC
-    ON CONFLICT (contact_id, company_id) DO UPDATE SET last_message = excluded.last_message, updated_at = now()
-    RETURNING 1 AS row
-), seen AS (
-    UPDATE contacts c SET unread_count = 0 FROM written w
-    WHERE w.kind = 'read' AND w.{_SENT} AND c.company_id = w.company_id
-        AND c.contact_id = w.company_id || '-' || split_part(w.chat_id, '@', 1)
-    RETURNING 1 AS row
-)"""
-
 # The events of outcomes. The contacts are counted so that they are written, and locked, before the feed is.
 _OUTCOME_EVENTS = f"""
 SELECT raise_events(jsonb_agg(event ORDER BY id, place)) FROM (
@@ -186,7 +134,7 @@ WITH r AS (
     SELECT r.* FROM r CROSS JOIN LATERAL (  -- a look-up each, which no plan turns into a scan
         SELECT status FROM outbox WHERE bot_id = r.bot_id AND chat_id = r.chat_id AND id = r.id OFFSET 0) o
     WHERE r.id NOT IN (SELECT id FROM freed) AND r.status IS NOT NULL AND r.marked AND o.status = 'unknown'
-), written AS (
+), updated AS (
     UPDATE outbox o SET
         status = CASE WHEN o.status <= 'sending' THEN r.status ELSE GREATEST(o.status, r.status) END,
         attempts = o.attempts + 1,
@@ -199,7 +147,7 @@ WITH r AS (
     FROM settled r WHERE o.bot_id = r.bot_id AND o.chat_id = r.chat_id AND o.id = r.id
     RETURNING o.*
 ), """
-    + f"{_HISTORY}, {_CONTACTS} {_OUTCOME_EVENTS}",
+    + f"{written('updated', 'true')}, {HISTORY}, {CONTACTS} {_OUTCOME_EVENTS}",
     results="json", process="text", media_base="text",
 )  # fmt: skip
 
@@ -218,12 +166,23 @@ ON CONFLICT DO NOTHING""",
 # all that have the number that it names. Ids of messages prove nothing: senders choose the echoed data.
 SPEAKS_FOR = "r.companies ? {0}.company_id AND (r.phone_index IS NULL OR {0}.phone_index = r.phone_index)"
 
+_NAMES_IN_REPORTS = """
+        SELECT company_id, bot_id, chat_of(company_id, chat_id) AS sent_to,
+               COALESCE(NULLIF(chat_of(company_id, recipient), chat_of(company_id, chat_id)), user_id) AS other
+        FROM locked"""
+
+# The price, and whether a voice message was played. They are reported once more if the status was known before.
+_NEWS = """COALESCE((SELECT jsonb_object_agg(key, value) FROM jsonb_each({0})
+        WHERE key IN ('pricing', 'conversation', 'played')), '{{}}')"""
+#: Fields of a report that its event has, and the timeline does not.
+_EVENT_ALONE = "ARRAY['errors', 'recipient_id', 'recipient_parent_user_id', 'recipient_identity_key_hash']"
+
 # Ignore status reports for a provider ID that was replaced because its media link was refused.
 _REPORTED_EVENT = ack_event(
-    "entry.key",
+    "step.status",
     "extract(epoch FROM (entry.value ->> 'at')::timestamptz)",
-    "entry.value ->> 'code'",
-    "entry.value ->> 'error'",
+    "COALESCE(entry.value ->> 'code', w.error_code)",
+    "COALESCE(entry.value ->> 'error', w.error)",
     "(entry.value - ARRAY['status', 'at', 'code', 'error'])",
 )
 
@@ -233,27 +192,31 @@ _REPORT = Statement(
 WITH r AS (
     SELECT * FROM json_to_recordset(%(updates)s::json) AS r (
         n int, bot_id int, companies jsonb, phone_index int, message_id uuid, provider_id text, status message_status,
-        at float, code text, error text, details jsonb)
+        at float, code text, error text, details jsonb, recipient text)
 ), named AS (
     SELECT r.n, COALESCE(r.message_id, (
         SELECT k.message_id FROM wa_key k WHERE k.bot_id = r.bot_id AND k.key_id = split_part(r.provider_id, '_', 3)
     ), (
         SELECT m.id FROM messages m WHERE m.external_id = r.provider_id AND m.provider = %(process)s
             AND {SPEAKS_FOR.format("m")} LIMIT 1
-    )) AS message_id, r.companies, r.phone_index, r.provider_id, r.status, r.at, r.code, r.error, r.details FROM r
+    )) AS message_id, r.bot_id, r.companies, r.phone_index, r.provider_id, r.status, r.at, r.code, r.error, r.details,
+        r.recipient
+    FROM r
 ), known AS (
     SELECT r.* FROM named r LEFT JOIN outbox o ON o.message_id = r.message_id
     WHERE o.payload #>> '{{media,refused}}' IS DISTINCT FROM r.provider_id AND CASE
         WHEN o.message_id IS NOT NULL THEN {SPEAKS_FOR.format("o")}
         ELSE EXISTS (SELECT FROM messages m WHERE m.id = r.message_id AND {SPEAKS_FOR.format("m")}) END
 ), merged AS (
-    SELECT message_id, min(n) AS n, max(provider_id) AS provider_id, max(status) AS status, max(code) AS code,
+    SELECT message_id, min(n) AS n, max(provider_id) AS provider_id, max(recipient) AS recipient,
+           max(details ->> 'recipient_user_id') AS user_id, max(status) AS status, max(code) AS code,
            max(error) AS error,
            jsonb_object_agg(status, jsonb_strip_nulls(jsonb_build_object(
                'status', status, 'at', to_timestamp(at), 'code', code, 'error', error)) || details) AS entries
     FROM known GROUP BY message_id
 ), locked AS (
-    SELECT o.bot_id, o.chat_id, o.id, o.message_id, o.status AS before, o.timeline
+    SELECT o.bot_id, o.chat_id, o.id, o.message_id, o.company_id, o.status AS before, o.timeline AS former, m.recipient,
+           m.user_id
     FROM merged m JOIN outbox o USING (message_id)
     ORDER BY o.bot_id, o.chat_id, o.id FOR UPDATE OF o
 ), moved AS (
@@ -261,19 +224,36 @@ WITH r AS (
         status = GREATEST(o.status, m.status), provider_id = COALESCE(o.provider_id, m.provider_id), updated_at = now(),
         error_code = CASE WHEN m.status = 'failed' AND o.status < 'failed' THEN m.code ELSE o.error_code END,
         error = CASE WHEN m.status = 'failed' AND o.status < 'failed' THEN m.error ELSE o.error END,
-        timeline = o.timeline || COALESCE((
-            SELECT jsonb_agg(entry.value ORDER BY entry.key::message_status) FROM jsonb_each(m.entries) entry
+        timeline = (
+            SELECT COALESCE(jsonb_agg(CASE WHEN m.entries ? (step ->> 'status')
+                THEN {_NEWS.format("m.entries -> (step ->> 'status')")} || step ELSE step END ORDER BY place), '[]')
+            FROM jsonb_array_elements(o.timeline) WITH ORDINALITY AS steps (step, place)
+        ) || COALESCE((
+            SELECT jsonb_agg(entry.value - {_EVENT_ALONE} ORDER BY entry.key::message_status)
+            FROM jsonb_each(m.entries) entry
             WHERE NOT o.timeline @> jsonb_build_array(jsonb_build_object('status', entry.key))), '[]'::jsonb)
     FROM merged m JOIN locked USING (message_id)
     WHERE o.bot_id = locked.bot_id AND o.chat_id = locked.chat_id AND o.id = locked.id
-    RETURNING o.*, m.n, m.entries, locked.before
-), written AS (
-    SELECT * FROM moved
-), {_HISTORY}, reported AS (
+    RETURNING o.*, m.n, m.entries, locked.before, locked.former
+), {written("moved", "u.before < 'sent'", ", u.n, u.entries, u.before, u.former")}, {HISTORY}, reported AS (
     UPDATE messages h SET status = m.status::text FROM merged m
     WHERE h.id = m.message_id AND CASE
         WHEN h.status = ANY (enum_range(NULL::message_status)::text[]) THEN h.status::message_status < m.status
-        ELSE true END
+        ELSE h.status IS DISTINCT FROM 'revoked' END
+), parked AS (  -- the reports of messages that are not there yet
+    INSERT INTO message_change AS c (company_id, change_id, kind, target, details, waits)
+    SELECT DISTINCT ON (company_id, provider_id) company_id, 'status ' || provider_id, 'status', provider_id,
+           jsonb_build_object('company_id', company_id, 'status', status, 'process', %(process)s, 'bot_id', bot_id),
+           true
+    FROM named CROSS JOIN LATERAL jsonb_array_elements_text(companies) AS speaks (company_id)
+    WHERE message_id IS NULL AND (
+        SELECT count(*) FROM (SELECT FROM message_change w WHERE w.company_id = speaks.company_id AND w.waits
+        LIMIT {MAX_WAITING}) w) < {MAX_WAITING}
+    ORDER BY company_id, provider_id, status DESC
+    ON CONFLICT (company_id, change_id) DO UPDATE SET details = excluded.details, waits = true
+        WHERE (c.details ->> 'status')::message_status < (excluded.details ->> 'status')::message_status
+), learned AS (
+    {learn(_NAMES_IN_REPORTS)}
 )
 SELECT n, event::text FROM (
     SELECT w.n, w.id, 0 AS place, {SENT_EVENT} AS event FROM written w JOIN event_feed USING (company_id)
@@ -282,10 +262,22 @@ SELECT n, event::text FROM (
     SELECT w.n, w.id, 1 + array_position(enum_range(NULL::message_status), entry.key::message_status),
         {_REPORTED_EVENT}
     FROM written w JOIN event_feed USING (company_id) CROSS JOIN LATERAL jsonb_each(w.entries) entry
-    WHERE w.kind <> 'read' AND entry.key::message_status > w.before
+    CROSS JOIN LATERAL (
+        SELECT GREATEST(entry.key::message_status, w.before) AS status, {_NEWS.format("entry.value")} AS news) step
+    WHERE w.kind <> 'read' AND (entry.key::message_status > w.before OR step.news <> '{{}}'
+        AND NOT w.former @> jsonb_build_array(jsonb_build_object('status', entry.key) || step.news))
 ) events ORDER BY n, id, place""",
     updates="json", process="text", media_base="text",
 )  # fmt: skip
+
+_LEARN = Statement(
+    "learn_names",
+    learn("""SELECT c.company_id, r.bot_id, chat_of(c.company_id, r.chat_id) AS sent_to,
+        chat_of(c.company_id, r.recipient) AS other
+    FROM json_to_recordset(%(results)s::json) AS r (bot_id int, chat_id text, recipient text)
+    JOIN phone_configs c ON c.id = r.bot_id"""),
+    results="json",
+)
 
 _RENEW = "UPDATE lane SET due = now() + %s * interval '1 second' WHERE claim = %s"
 _HAS_DUE = """
@@ -335,6 +327,8 @@ class Outbox:
         steps: list[tuple[Statement, dict[str, Any]]] = []
         if results:
             rows = orjson.dumps([asdict(result) for result in results]).decode()
+            if any(result.recipient not in (None, result.chat_id) for result in results):
+                steps.append((_LEARN, {"results": rows}))  # before the history, which has one id for a chat
             steps.append((_RECORD, {"results": rows, "process": self.process, "media_base": self.media_base}))
             if any(result.status is Status.UNKNOWN for result in results):
                 steps.append((_RECORD_UNKNOWN, {"results": rows}))
@@ -384,7 +378,8 @@ def apply_reports(
 ) -> list[NumberedEvent]:
     """Move messages forward as their provider reports, and return the events.
 
-    Repeated, late and unknown reports change nothing. A status moves forward only, and each step is reported once.
+    Repeated and late reports change nothing; those of unknown messages wait for them. A status moves forward only, and
+    each step is reported once, once more if a later report has the price.
     """
     rows = [
         {
@@ -399,8 +394,22 @@ def apply_reports(
             "code": report.update.error_code,
             "error": report.update.error,
             "details": report.update.details,
+            "recipient": report.update.recipient,
         }
-        for report in reports
+        for report in _merged(reports)
     ]
     values = {"updates": orjson.dumps(rows).decode(), "process": process, "media_base": media_base}
     return run(connection, (_REPORT, values))
+
+
+def _merged(reports: Sequence[Report]) -> list[Report]:
+    """The reports, those of the same status of the same message as one with the details of all."""
+    found: dict[tuple[Any, ...], Report] = {}
+    for report in reports:
+        update = report.update
+        name = (report.bot_id, update.number, update.message_id, update.provider_id, update.status)
+        if earlier := found.get(name):
+            merged = replace(earlier.update, details=earlier.update.details | update.details)
+            report = replace(earlier, update=merged)
+        found[name] = report
+    return list(found.values())

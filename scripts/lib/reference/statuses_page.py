@@ -64,7 +64,7 @@ repeated or in another order, but a status never moves backwards, except:
 - A failed message that an operator retries with `bisnesctl dead-letters retry` is `queued` once more.
 
 `hold` in `GET /api/v2/messages/…` says what holds a message, whether it needs an operator (`needsOperator`), and when \
-the next attempt is made. In a group, `delivered` and `read` mean the first of its members.
+the next attempt is made. In a group, `delivered` and `read` mean all of its members.
 
 Each step from `sent` on, and `failed` and `unknown`, causes an event `message.ack`; see [Events](events.md). With \
 `?wait=`, a send is answered with the HTTP status 200 once the message is `sent`, `delivered` or `read`, 502 if it \
@@ -72,7 +72,8 @@ Each step from `sent` on, and `failed` and `unknown`, causes an event `message.a
 
 ## Received messages
 
-A received message has the status `received`, or `revoked` once its sender has deleted it for everyone.
+A received message has the status `received`. A received or sent message that was deleted for everyone is `revoked`, \
+and stays so if a later report says that it was read.
 """
 
 

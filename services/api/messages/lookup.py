@@ -7,7 +7,7 @@ from services.api.messages.request_fields import InvalidChatId, normalise_chat_i
 from services.database.connection import Connection, Database, as_uuid
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
-from services.outbox.store import CHANGING_KINDS
+from services.outbox.history_sql import CHANGING_KINDS
 
 # One index look-up for each ID that a message may have. Rows of the old system have the provider's ID in either column.
 # A row of ours without `external_id` has no ID of the provider yet.

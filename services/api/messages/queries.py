@@ -17,7 +17,7 @@ from psycopg2.extras import RealDictCursor
 from bisnesctl.database.statement_deadline import DeadlineCursor
 from services.database.connection import Connection, as_uuid
 from services.message import Status
-from services.outbox.store import CHANGING_KINDS
+from services.outbox.history_sql import CHANGING_KINDS
 
 Row = dict[str, Any]
 
@@ -40,14 +40,15 @@ _HOLDS = f"SELECT o.message_id::text, {_HOLD} FROM outbox o WHERE o.message_id =
 _OUTBOX_COLUMNS = f"""
     o.id AS number, o.accepted_at AS moment, o.message_id::text AS "messageId", o.company_id AS "companyId",
     o.phone_index AS "phoneIndex", true AS "fromMe", o.kind, o.payload,
-    CASE WHEN o.status <= 'sending' AND EXISTS (
+    CASE WHEN m.status = 'revoked' THEN 'revoked' WHEN o.status <= 'sending' AND EXISTS (
         SELECT FROM lane l
         WHERE l.bot_id = o.bot_id AND l.chat_id = o.chat_id AND l.head = o.id AND l.claim IS NOT NULL
     ) THEN 'sending' WHEN o.status = 'queued' AND EXISTS (
         SELECT FROM bot_pace p WHERE p.bot_id = o.bot_id AND p.held_until = 'infinity'
     ) THEN 'waiting' ELSE o.status::text END AS status, {_HOLD} AS hold,
-    o.attempts, o.error_code AS code, o.error AS reason, o.provider_id AS "providerId", o.updated_at AS changed,
-    o.timeline, m.reaction, COALESCE(m.edited, false) AS edited"""
+    o.attempts, o.error_code AS code, o.error AS reason, o.provider_id AS "providerId",
+    GREATEST(o.updated_at, m.reaction_timestamp, m.edited_at) AS changed, o.timeline, m.reaction,
+    COALESCE(m.edited, false) AS edited, m.content AS edited_text"""
 
 #: Columns of a row `m` of the history that has no row in the outbox.
 _HISTORY_COLUMNS = """
@@ -59,53 +60,73 @@ _HISTORY_COLUMNS = """
     GREATEST(m.timestamp, m.reaction_timestamp, m.edited_at) AS changed, m.reaction,
     COALESCE(m.edited, false) AS edited, m.media_url, m.media_metadata AS metadata, m.quoted_message AS quoted"""
 
-# The domains that a chat id may have in `messages`: two chats of different kinds may have the same digits.
-_DOMAINS = {"g.us": ["g.us"], "lid": ["lid"], "": ["", "c.us", "s.whatsapp.net"]}
+# The other ids of the chat that is asked for: forms of the number and user ids permanently, a former phone number until
+# the person left it. Later messages under such a number are of another person.
+_NAMES = """
+WITH canonical AS (
+    SELECT chat_of(%(company)s, %(chat)s) AS id
+), names AS (
+    SELECT id, COALESCE((
+        SELECT max(valid_until) FROM chat_alias a
+        WHERE a.company_id = %(company)s AND a.alias = c.id AND a.valid_until < 'infinity'
+    ), '-infinity'::timestamptz) AS since, 'infinity'::timestamptz AS until FROM canonical c
+    UNION ALL
+    SELECT a.alias, '-infinity'::timestamptz, a.valid_until FROM canonical c
+    JOIN chat_alias a ON a.company_id = %(company)s AND a.chat_id = c.id
+)"""
+
+# As a plain range, the planner would expect few rows and sort the whole chat.
+_DURING = "CASE WHEN isfinite(n.since) OR isfinite(n.until) THEN {0} > n.since AND {0} <= n.until ELSE true END"
+
+# Two chats of different kinds may have the same digits.
+_NAMED = f"""m.company_id = %(company)s AND m.contact_id = %(company)s || '-' || split_part(n.id, '@', 1)
+    AND COALESCE(split_part(m.chat_id, '@', 2), '') = ANY (CASE split_part(n.id, '@', 2)
+        WHEN '' THEN ARRAY['', 'c.us', 's.whatsapp.net'] ELSE ARRAY[split_part(n.id, '@', 2)] END)
+    AND {_DURING.format("m.timestamp")}"""
 
 # Each bot's page is read from the primary key, so the length of the chat does not matter.
-_OUTBOX_PAGE = f"""
-SELECT {_OUTBOX_COLUMNS} FROM phone_configs p CROSS JOIN LATERAL (
+_OUTBOX_PAGE = f"""{_NAMES}
+SELECT {_OUTBOX_COLUMNS} FROM names n CROSS JOIN phone_configs p CROSS JOIN LATERAL (
     SELECT * FROM outbox
-    WHERE bot_id = p.id AND chat_id = %(chat)s AND id < %(before)s AND company_id = p.company_id
-        AND kind NOT IN {CHANGING_KINDS}
+    WHERE bot_id = p.id AND chat_id = n.id AND id < %(before)s AND company_id = p.company_id
+        AND {_DURING.format("accepted_at")} AND kind NOT IN {CHANGING_KINDS}
     ORDER BY id DESC LIMIT %(limit)s) o
 LEFT JOIN messages m ON m.id = o.message_id
 WHERE p.company_id = %(company)s AND (%(phone)s IS NULL OR p.phone_index = %(phone)s)
 ORDER BY o.id DESC LIMIT %(limit)s"""
 
 # Read from the index idx_messages_chat; messages that are in the outbox as well are skipped.
-_HISTORY_PAGE = f"""
-SELECT {_HISTORY_COLUMNS} FROM messages m
-WHERE m.company_id = %(company)s AND m.contact_id = %(contact)s
-    AND m.timestamp >= %(since)s AND (m.timestamp, m.id) < (%(until)s, %(before)s::uuid)
-    AND COALESCE(split_part(m.chat_id, '@', 2), '') = ANY(%(domains)s)
-    AND (%(phone)s IS NULL OR m.phone_index = %(phone)s)
-    AND NOT EXISTS (SELECT FROM outbox o WHERE o.message_id = m.id)
+_HISTORY_PAGE = f"""{_NAMES}
+SELECT {_HISTORY_COLUMNS} FROM names n CROSS JOIN LATERAL (
+    SELECT * FROM messages m
+    WHERE {_NAMED} AND m.timestamp >= %(since)s AND (m.timestamp, m.id) < (%(until)s, %(before)s::uuid)
+        AND (%(phone)s IS NULL OR m.phone_index = %(phone)s)
+        AND NOT EXISTS (SELECT FROM outbox o WHERE o.message_id = m.id)
+    ORDER BY m.timestamp DESC, m.id DESC LIMIT %(limit)s) m
 ORDER BY m.timestamp DESC, m.id DESC LIMIT %(limit)s"""
 
-_OUTBOX_MESSAGE = f"""
+_OUTBOX_MESSAGE = f"""{_NAMES}
 SELECT {_OUTBOX_COLUMNS} FROM outbox o LEFT JOIN messages m ON m.id = o.message_id
-WHERE o.message_id = %(uuid)s::uuid AND o.company_id = %(company)s AND o.chat_id = %(chat)s"""
+WHERE o.message_id = %(uuid)s::uuid AND o.company_id = %(company)s AND o.chat_id IN (SELECT id FROM names)"""
 
-_NAMED = """m.company_id = %(company)s AND m.contact_id = %(contact)s
-    AND COALESCE(split_part(m.chat_id, '@', 2), '') = ANY(%(domains)s)"""
-_HISTORY_MESSAGE = f"""
+_HISTORY_MESSAGE = f"""{_NAMES}
 SELECT * FROM (
-    SELECT {_HISTORY_COLUMNS} FROM messages m WHERE {_NAMED} AND m.id = %(uuid)s::uuid
-    UNION ALL SELECT {_HISTORY_COLUMNS} FROM messages m WHERE {_NAMED} AND m.message_id = %(id)s
-    UNION ALL SELECT {_HISTORY_COLUMNS} FROM messages m WHERE {_NAMED} AND m.external_id = %(id)s
+    SELECT {_HISTORY_COLUMNS} FROM names n JOIN messages m ON {_NAMED} WHERE m.id = %(uuid)s::uuid
+    UNION ALL SELECT {_HISTORY_COLUMNS} FROM names n JOIN messages m ON {_NAMED} WHERE m.message_id = %(id)s
+    UNION ALL SELECT {_HISTORY_COLUMNS} FROM names n JOIN messages m ON {_NAMED} WHERE m.external_id = %(id)s
 ) found LIMIT 1"""
 
 # Messages that never become history, such as reactions, are found among the messages of their chat.
-_OUTBOX_BY_PROVIDER_ID = f"""
-SELECT {_OUTBOX_COLUMNS} FROM phone_configs p JOIN outbox o ON o.bot_id = p.id AND o.chat_id = %(chat)s
+_OUTBOX_BY_PROVIDER_ID = f"""{_NAMES}
+SELECT {_OUTBOX_COLUMNS} FROM names n CROSS JOIN phone_configs p JOIN outbox o ON o.bot_id = p.id AND o.chat_id = n.id
 LEFT JOIN messages m ON m.id = o.message_id
 WHERE p.company_id = %(company)s AND o.company_id = p.company_id AND o.provider_id = %(id)s
 ORDER BY o.id DESC LIMIT 1"""
 
-_WINDOW = """
+_WINDOW = f"""{_NAMES}
 SELECT count(*), max(c.window_until), COALESCE(max(c.window_until) > now(), false)
-FROM phone_configs p LEFT JOIN chat c ON c.bot_id = p.id AND c.chat_id = %(chat)s
+FROM phone_configs p
+LEFT JOIN chat c ON c.bot_id = p.id AND c.chat_id IN (SELECT id FROM names WHERE until = 'infinity')
 WHERE p.company_id = %(company)s AND (%(phone)s IS NULL OR p.phone_index = %(phone)s)
     AND p.process_name = %(windowed)s"""
 
@@ -121,14 +142,7 @@ class Chat:
     @property
     def values(self) -> dict[str, Any]:
         """The parameters of the statements above."""
-        name, _, domain = self.chat_id.partition("@")
-        return {
-            "company": self.company_id,
-            "chat": self.chat_id,
-            "contact": f"{self.company_id}-{name}",
-            "domains": _DOMAINS[domain],
-            "phone": self.phone_index,
-        }
+        return {"company": self.company_id, "chat": self.chat_id, "phone": self.phone_index}
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +274,7 @@ def _serialised(row: Row, chat_id: str, media_base: str) -> Row:
 
 
 def _outbox_fields(row: Row, media_base: str) -> Row:
-    payload, code, reason = row["payload"], row["code"], row["reason"]
+    payload, code, reason = _as_it_is_now(row), row["code"], row["reason"]
     shown = {name: value for name, value in payload.items() if name not in _INTERNAL}
     if "media" in shown:
         shown["media"] = {name: value for name, value in shown["media"].items() if name not in _INTERNAL_MEDIA}
@@ -276,6 +290,14 @@ def _outbox_fields(row: Row, media_base: str) -> Row:
         "error": {"code": code, "reason": reason} if code or reason else None,
         "hold": _serialised_hold(row["hold"]) if row["hold"] else None,
     }
+
+
+def _as_it_is_now(row: Row) -> Row:
+    """The payload as it was accepted, with the text of the last edit."""
+    payload: Row = row["payload"]
+    if not row["edited"] or not isinstance(row["edited_text"], str):
+        return payload
+    return payload | {"message" if "message" in payload else "caption": row["edited_text"]}
 
 
 def _outbox_file(row: Row, payload: Row, media_base: str) -> Row:

@@ -200,7 +200,7 @@ class Message(BaseModel):
     replyTo: Reference | None = Field(description="The message that it replies to.")
     author: str | None = Field(description="Sent: `userName`. Received: the name in the sender's profile.")
     status: str = Field(
-        description=f"Sent: {', '.join(Status)}. Received: received, or revoked.",
+        description=f"Sent: {', '.join(Status)}. Received: received. Deleted for everyone: revoked.",
         json_schema_extra=example("delivered"),
     )
     statuses: list[StatusEntry] = Field(description="Every status that it reached, and every attempt to send it.")

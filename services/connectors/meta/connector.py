@@ -127,7 +127,17 @@ def _sent(kind: str, answer: Any) -> Sent | None:
         return Sent() if errors.field(answer, "success") is True else None
     messages = errors.field(answer, "messages")
     found = errors.field(messages[0], "id") if isinstance(messages, list) and messages else None
-    return Sent(found) if isinstance(found, str) and found != "" and found.isprintable() else None
+    if not isinstance(found, str) or found == "" or not found.isprintable():
+        return None
+    return Sent(found, _recipient_in(answer))
+
+
+def _recipient_in(answer: Any) -> str | None:
+    """The chat as Meta calls it, which may know a number under another form (Brazil, Mexico, Argentina)."""
+    contacts = errors.field(answer, "contacts")
+    found = errors.field(contacts[0], "wa_id") if isinstance(contacts, list) and contacts else None
+    digits = found.removeprefix("+") if isinstance(found, str) else ""
+    return digits if digits.isascii() and digits.isdigit() and 5 <= len(digits) <= 20 else None
 
 
 def body(message: Outgoing, file: dict[str, str] | None = None) -> bytes:

@@ -15,6 +15,7 @@ from services.message import (
     Notice,
     Peer,
     Reaction,
+    Renaming,
     Revocation,
     Scope,
     Status,
@@ -61,6 +62,7 @@ def test_every_event_is_as_its_model_says(connection, database):
         Edit(NUMBER, AINA, "wamid.1", "Hello!", AT + 1),
         Revocation(NUMBER, AINA, "wamid.2", AT + 2),
         Call(NUMBER, "call.1", AINA, AT),
+        Renaming(NUMBER, AINA, Peer("60198765432"), AT + 3),
         *(
             Notice(name, "a_field", NUMBER, "W1", {"event": "SOMETHING"})
             for name in ("template.status", "account.update", "number.quality", "account.capability")

@@ -32,7 +32,7 @@ def said(key=THEIRS, kind="chat", **more):
 
 def test_a_text_has_its_words_and_the_message_that_it_quotes():
     (text,) = said(body="Hello", quoted=OURS)
-    assert text == Incoming("", THEIRS, AINA, "text", AT - 5, "Hello", OURS)
+    assert text == Incoming("", THEIRS, AINA, "text", AT - 5, "Hello", OURS, plain=True)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,18 @@ def test_a_text_has_its_words_and_the_message_that_it_quotes():
         ("poll_creation", "poll", {"title": "Lunch?"}, "Lunch?"),
         ("buttons_response", "button", {"body": "Yes"}, "Yes"),
         ("list_response", "interactive", {"title": "Large"}, "Large"),
+        ("hsm", "hsm", {"body": "Your order is ready", "footer": "Shop"}, "Your order is ready"),
+        ("list", "list", {"title": "Menu", "description": "Choose one"}, "Menu"),
+        ("list", "list", {"body": "Choose one", "title": "Menu"}, "Choose one"),
+        ("buttons", "buttons", {"body": "Yes or no?"}, "Yes or no?"),
+        ("template", "template", {"body": "Hello"}, "Hello"),
+        ("template_button_reply", "button", {"body": "Stop"}, "Stop"),
+        ("interactive", "interactive", {"body": "Pick"}, "Pick"),
+        ("interactive_response", "interactive_response", {"body": "Picked"}, "Picked"),
+        ("groups_v4_invite", "groups_v4_invite", {"title": "Family"}, "Family"),
+        ("event_creation", "event_creation", {"title": "Party"}, "Party"),
+        ("product", "product", {"title": "Shoe"}, "Shoe"),
+        ("comment", "comment", {"body": "Nice"}, "Nice"),
         ("order", "order", {}, None),
         ("something_new", "something_new", {}, None),
         ("chat", "unsupported", {}, None),
@@ -71,7 +83,7 @@ def test_a_file_is_fetched_by_the_key_of_its_message(kind, ours, voice):
 def test_a_message_from_the_phone_is_ours_and_has_its_latest_status():
     sent, report = said(OURS, body="Hi", ack=2)
     assert (sent.from_me, sent.sender) == (True, Peer("60123456789"))
-    assert report == StatusUpdate(OURS, Status.DELIVERED, AT - 5)
+    assert report == StatusUpdate(OURS, Status.DELIVERED, AT - 5, recipient="60123456789")
     assert [type(each) for each in said(OURS, body="Hi", ack=0)] == [Incoming]
     assert said(OURS, body="Hi", ack=-1) == []  # which never left
 
@@ -108,7 +120,35 @@ def test_entries_that_no_person_wrote_are_ignored(kind):
 def test_acknowledgements_are_statuses(ack, status, details):
     other = f"true_{GROUP}_3EB002_{LID}"
     found = tell("chat.msg_ack_change", {"ack": ack, "ids": [OURS, THEIRS, other]})
-    assert found == [StatusUpdate(key, status, AT, details=details) for key in (OURS, other)]
+    assert found == [
+        StatusUpdate(OURS, status, AT, details=details, recipient="60123456789"),
+        StatusUpdate(other, status, AT, details=details),
+    ]
+
+
+def test_the_receipt_of_one_member_says_nothing_of_the_others():
+    key = f"true_{GROUP}_3EB002_{LID}"
+    (found,) = tell("chat.msg_ack_change", {"ack": 3, "ids": [key], "sender": CHAT, "chat": GROUP})
+    assert found.status is Status.SENT
+    (found,) = tell("chat.msg_ack_change", {"ack": 3, "ids": [OURS], "sender": CHAT, "chat": CHAT})
+    assert found.status is Status.READ
+
+
+def test_forwards_mentions_and_advertisements_are_in_the_event():
+    shop = {"source_url": "https://shop.example", "ctwa_clid": "Af"}
+    (found,) = said(body="Hi", isForwarded=True, forwardingScore=7, mentioned=[CHAT], referral=shop)
+    assert found.details == {
+        "forwarded": True, "frequentlyForwarded": True, "mentions": ["60123456789"], "referral": shop,
+    }  # fmt: skip
+    (found,) = said(body="Hi", isForwarded=True, forwardingScore=1)
+    assert found.details == {"forwarded": True}
+
+
+def test_the_file_of_a_kind_that_we_do_not_know_is_kept():
+    (found,) = said(kind="hologram", mimetype="model/x", filehash="c2hh", caption="Look")
+    assert (found.media, found.text) == (Media(THEIRS, "model/x", "c2hh"), "Look")
+    (found,) = said(kind="hologram", caption="Look")
+    assert found.media is None
 
 
 def test_acknowledgements_below_sent_are_ignored():

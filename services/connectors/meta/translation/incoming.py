@@ -1,22 +1,26 @@
 """Meta's webhooks: inbound messages, status reports of sent messages, and notices (Webhooks reference).
 
 Nothing is dropped: a message of an unknown kind is kept under Meta's name of that kind, anything else as a notice.
+Fields that we do not know, and messages and receipts of groups, touch no chat: they are notices as well.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from services.connectors.meta.translation import contents
 from services.connectors.meta.translation.errors import FILE_REFUSED, read_error
 from services.connectors.untrusted_json import field, load, name_of, objects, seconds, text
+from services.display_names import person_name
 from services.message import (
     Edit,
     Incoming,
-    Media,
     Notice,
     Peer,
     Reaction,
+    Renaming,
     Revocation,
     Status,
     StatusUpdate,
@@ -40,9 +44,20 @@ _NOTICES = {
     "account_alerts": "account.alert",
     "user_preferences": "user.preferences",
 }
-#: The field with messages that the business sent from its own phone, and the name of its list.
-_ECHOES = {"smb_message_echoes": "message_echoes"}
-_FILES = ("image", "video", "audio", "document", "sticker")
+#: The fields with what happens in chats as it happens. Some senders leave the name out.
+_LIVE = ("messages", "")
+#: The field with messages that the business sent from its own phone.
+_ECHOES = "smb_message_echoes"
+#: Fields with messages that raise no events: of the time before the number was linked, and those that another program
+#: answers ("Coexistence", "Conversation routing").
+_BACKFILL = ("history", "standby")
+#: The field that reports new business-scoped user ids.
+_USER_IDS = "user_id_update"
+#: Fields that say nothing about the state of a number or an account.
+_ABOUT_PEOPLE = (
+    *_LIVE, *_BACKFILL, _ECHOES, _USER_IDS, "smb_app_state_sync", "calls", "messaging_handovers", "automatic_events",
+    "tracking_events", "group_lifecycle_update", "group_participants_update", "group_settings_update",
+)  # fmt: skip
 #: Maximum length of a message's kind, in characters; the column of the history has 50.
 _MAX_KIND = 50
 #: Meta's words for the status of a message. `played`: someone listened to a voice message.
@@ -53,8 +68,17 @@ _STATUSES = {
     "played": Status.READ,
     "failed": Status.FAILED,
 }
+#: The words of the history for the same; the others are not known to us.
+_PAST_STATUSES = _STATUSES | {"error": Status.FAILED, "pending": Status.SENT}
 #: Fields of a status report that are kept beside the status.
-_REPORT_DETAILS = ("pricing", "conversation", "recipient_user_id")
+_REPORT_DETAILS = (
+    "pricing", "conversation", "errors", "recipient_id", "recipient_user_id", "recipient_parent_user_id",
+    "recipient_identity_key_hash",
+)  # fmt: skip
+#: Fields that only the receipts of groups have.
+_GROUP_RECEIPT = ("group_id", "recipient_participant_id", "recipient_participant_user_id", "participant_recipient_id")
+#: The system messages that report a new number or user id.
+_RENAMINGS = ("user_changed_number", "customer_changed_number", "user_changed_user_id", "customer_changed_user_id")
 
 _DIGITS = re.compile(r"\+?([0-9]{5,20})", re.ASCII)
 
@@ -72,24 +96,93 @@ def parse(body: bytes) -> list[Update]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The origin of updates: the field of a change, with the number and the account that it names."""
+
+    field: str
+    number: str | None
+    account: str | None
+    own_digits: str | None  # our number as people dial it
+
+    def notice(self, value: Object, for_operators: bool = False) -> Notice:
+        """A part of the change that changes no chat."""
+        account = self.account if self.number or for_operators else None
+        return Notice("provider.update", self.field, self.number, account, value, for_operators)
+
+
 def _change(account: str | None, change: Object) -> Iterator[Update]:
     name, value = name_of(change, "field") or "", field(change, "value")
     value = value if isinstance(value, dict) else {"value": value}
     number = name_of(value, "metadata", "phone_number_id")
-    found = list(_messages(value, number, name, account))
-    if number and name in ("", "messages"):
-        found += [update for status in objects(value, "statuses") if (update := _report(status, number))]
-    if not found or value.get("errors"):
-        found.append(Notice(_NOTICES.get(name, "provider.update"), name, number, account, value))
+    source = _Source(name, number, account, _only_digits(field(value, "metadata", "display_phone_number")))
+    found = list(_of_chats(value, source))
+    if not found or value.get("errors") or name in (*_BACKFILL, _USER_IDS):
+        for_operators = bool(value.get("errors")) or name not in _ABOUT_PEOPLE
+        found.append(Notice(_NOTICES.get(name, "provider.update"), name, number, account, value, for_operators))
     yield from found
 
 
-def _messages(value: Object, number: str | None, name: str, account: str | None) -> Iterator[Update]:
+def _of_chats(value: Object, source: _Source) -> Iterator[Update]:
+    """The updates that belong to chats, and the parts that cannot be placed in one."""
     contacts = _Contacts(value)
-    for message in objects(value, _ECHOES.get(name, "messages")):
-        sender = contacts.other_side(message, name in _ECHOES)
-        update = number and sender and _message(message, number, sender, name in _ECHOES)
-        yield update or Notice("provider.update", name, number, account if number else None, message)
+    if source.field in _LIVE:
+        yield from _messages(objects(value, "messages"), contacts, source)
+        for status in objects(value, "statuses"):
+            if source.number and status:
+                yield _report(status, source)
+    elif source.field == _ECHOES:
+        yield from _messages(objects(value, "message_echoes"), contacts, source, from_me=True)
+    elif source.field in _BACKFILL:
+        threads = [thread for part in objects(value, "history") for thread in objects(part, "threads")]
+        for thread in [value, *threads]:
+            yield from _past_messages(thread, contacts, source)
+    elif source.field == _USER_IDS and source.number:
+        yield from filter(None, (_user_id_change(each, source.number) for each in objects(value, _USER_IDS)))
+
+
+def _messages(
+    messages: list[Object], contacts: "_Contacts", source: _Source, from_me: bool = False
+) -> Iterator[Update]:
+    for message in messages:
+        sender = contacts.other_side(message, from_me)
+        if not source.number or not sender or message.get("group_id"):
+            about = contacts.contact_of(message) if message.get("group_id") else {}
+            yield source.notice(message | {"contact": about} if about else message)
+            continue
+        if renaming := _renaming(message, sender, source.number):
+            yield renaming
+            sender = renaming.current
+        update = _message(message, source.number, sender, from_me) or source.notice(message)
+        if isinstance(update, Incoming) and (username := text(contacts.contact_of(message), "profile", "username")):
+            update = replace(update, details=update.details | {"username": username})
+        yield update
+
+
+def _past_messages(thread: Object, contacts: "_Contacts", source: _Source) -> Iterator[Update]:
+    """The messages of a thread of the history; those that cannot be placed are in the notice of the whole."""
+    other = Peer(_digits(thread.get("id")) or _digits(field(thread, "context", "wa_id")), _user_of(thread))
+    for message in objects(thread, "messages"):
+        sent_by_us = _is_of_business(message, source)
+        side = contacts.other_side(message, sent_by_us)
+        sender = side if side and (side.chat_id or not other.chat_id) else replace(side or other, chat_id=other.chat_id)
+        if not source.number or message.get("group_id") or not (sender.chat_id or sender.user_id):
+            continue
+        update = _message(message, source.number, sender, sent_by_us)
+        if isinstance(update, Incoming):
+            word = (text(message, "history_context", "status") or "").lower()
+            yield replace(update, backfill=True, status=_PAST_STATUSES.get(word, Status.SENT))
+        elif isinstance(update, Reaction | Edit | Revocation):
+            yield replace(update, backfill=True)
+
+
+def _is_of_business(message: Object, source: _Source) -> bool:
+    sender = _digits(message.get("from"))
+    return (
+        field(message, "history_context", "from_me") is True
+        or (sender is not None and sender == source.own_digits)
+        or (sender is None and message.get("from_user_id") is None and bool(message.get("to")))
+    )
 
 
 class _Contacts:
@@ -107,8 +200,14 @@ class _Contacts:
         chat_id, user_id = _digits(message.get(side)), _user(message.get(f"{side}_user_id"))
         contact = self._contact(chat_id, user_id)
         chat_id, user_id = chat_id or _digits(contact.get("wa_id")), user_id or _user(contact.get("user_id"))
-        person = name_of(contact, "profile", "name") or name_of(contact, "profile", "username")
+        user_id = user_id or (None if chat_id else _user(field(message, "system", "previous_user_id")))
+        profile = field(contact, "profile")
+        person = person_name(field(profile, "name")) or person_name(field(profile, "username"))
         return Peer(chat_id, user_id, person) if chat_id or user_id else None
+
+    def contact_of(self, message: Object) -> Object:
+        """The contact of the sender; empty if there is none."""
+        return self._contact(_digits(message.get("from")), _user(message.get("from_user_id")))
 
     def _contact(self, chat_id: str | None, user_id: str | None) -> Object:
         if chat_id is None and user_id is None:
@@ -121,8 +220,17 @@ def _digits(value: Any) -> str | None:
     return found[1] if found else None
 
 
+def _only_digits(value: Any) -> str | None:
+    """The digits of a number that is written for people: +1 555-078-3881."""
+    return _digits(re.sub(r"[^0-9]", "", value)) if isinstance(value, str) else None
+
+
 def _user(value: Any) -> str | None:
     return value if isinstance(value, str) and is_user_id(value) else None
+
+
+def _user_of(thread: Object) -> str | None:
+    return _user(thread.get("id")) or _user(field(thread, "context", "user_id"))
 
 
 def _message(message: Object, number: str, sender: Peer, from_me: bool) -> Update | None:
@@ -131,30 +239,89 @@ def _message(message: Object, number: str, sender: Peer, from_me: bool) -> Updat
     at = seconds(message.get("timestamp"))
     target = name_of(message, kind, "original_message_id")
     if kind == "revoke" and target:
-        return Revocation(number, sender, target, at)
+        return Revocation(number, sender, target, at, from_me)
     if kind == "edit" and target:
-        return Edit(number, sender, target, _edited(message), at)
+        return Edit(number, sender, target, _edited(message), at, from_me)
     if provider_id is None:
         return None
     if kind == "reaction" and (target := name_of(message, "reaction", "message_id")):
         emoji = text(message, "reaction", "emoji") or ""
         return Reaction(number, provider_id, sender, target, emoji, at, from_me)
-    words, quoted = _TEXTS.get(kind, _nothing)(message), name_of(message, "context", "id")
+    words, quoted = contents.words(kind, message), name_of(message, "context", "id")
     if kind == "text" and words is None:
         kind = "unsupported"  # the message as a whole is kept
-    return Incoming(number, provider_id, sender, kind, at, words, quoted, _media(kind, message), message, from_me)
+    return Incoming(
+        number, provider_id, sender, kind, at, words, quoted, contents.media(kind, message), message, from_me,
+        details=contents.details(message), plain=contents.is_plain(kind, message),
+    )  # fmt: skip
 
 
-def _report(status: Object, number: str) -> StatusUpdate | None:
-    """A status report of a message of the bot; None if the status is not one of a message's life."""
+def _edited(message: Object) -> str:
+    new = field(message, "edit", "message")
+    kind = name_of(new, "type") or "text"
+    return text(new, kind, "body") or text(new, kind, "caption") or text(message, "edit", "text", "body") or ""
+
+
+def _renaming(message: Object, sender: Peer, number: str) -> Renaming | None:
+    """The new number or user id that a system message reports."""
+    system = field(message, "system")
+    if name_of(message, "type") != "system" or name_of(system, "type") not in _RENAMINGS:
+        return None
+    chat_id = _digits(field(system, "wa_id")) or _digits(field(system, "new_wa_id")) or sender.chat_id
+    user_id = _user(field(system, "user_id"))
+    previous = Peer(sender.chat_id, _user(field(system, "previous_user_id")) or sender.user_id)
+    if chat_id == previous.chat_id and user_id in (None, previous.user_id):
+        return None
+    return Renaming(number, previous, Peer(chat_id, user_id), seconds(message.get("timestamp")))
+
+
+def _user_id_change(change: Object, number: str) -> Renaming | None:
+    chat_id = _digits(change.get("wa_id"))
+    previous = _user(field(change, "user_id", "previous")) or _user(change.get("previous_user_id"))
+    current = _user(field(change, "user_id", "current")) or _user(change.get("user_id"))
+    if current is None or current == previous or not (previous or chat_id):
+        return None
+    return Renaming(number, Peer(chat_id, previous), Peer(chat_id, current), seconds(change.get("timestamp")))
+
+
+def _report(status: Object, source: _Source) -> Update:
+    """A status report of a message of the bot; a notice if it is of a payment or a group, or its word is unknown."""
     provider_id, word = name_of(status, "id"), status.get("status")
     known = _STATUSES.get(word) if isinstance(word, str) else None
-    if known is None or provider_id is None:
-        return None
+    if known is None or provider_id is None or status.get("type") == "payment" or _is_of_group(status):
+        return source.notice(status)
     message_id, at = _message_id(status.get("biz_opaque_callback_data")), seconds(status.get("timestamp"))
-    details = {name: status[name] for name in _REPORT_DETAILS if status.get(name)}
+    details = {name: status[name] for name in _REPORT_DETAILS if _fits(name, status.get(name))}
+    details |= {"played": True} if word == "played" else {}
     code, reason = _failure(status) if known is Status.FAILED else (None, None)
-    return StatusUpdate(provider_id, known, at, message_id, code, reason, details, number, code == str(FILE_REFUSED))
+    recipient = _digits(status.get("recipient_id")) or _user(status.get("recipient_user_id"))
+    return StatusUpdate(
+        provider_id,
+        known,
+        at,
+        message_id,
+        code,
+        reason,
+        details,
+        source.number or "",
+        code == str(FILE_REFUSED),
+        recipient,
+    )
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether a detail of a report is of the type that its event has."""
+    expected = dict if name in ("pricing", "conversation") else list if name == "errors" else str
+    return bool(value) and isinstance(value, expected)
+
+
+def _is_of_group(status: Object) -> bool:
+    recipient = text(status, "recipient_id")
+    return (
+        status.get("recipient_type") == "group"
+        or any(status.get(name) for name in _GROUP_RECEIPT)
+        or (recipient is not None and _digits(recipient) is None and _user(recipient) is None)
+    )
 
 
 def _failure(status: Object) -> tuple[str | None, str]:
@@ -168,75 +335,3 @@ def _message_id(echoed: Any) -> str | None:
         return str(UUID(echoed)) if isinstance(echoed, str) else None
     except ValueError:
         return None
-
-
-def _edited(message: Object) -> str:
-    new = field(message, "edit", "message")
-    kind = name_of(new, "type") or "text"
-    return text(new, kind, "body") or text(new, kind, "caption") or text(message, "edit", "text", "body") or ""
-
-
-def _media(kind: str, message: Object) -> Media | None:
-    file = field(message, kind)
-    media_id = name_of(file, "id")
-    if kind not in _FILES or media_id is None:
-        return None
-    return Media(
-        media_id,
-        name_of(file, "mime_type") or "application/octet-stream",
-        name_of(file, "sha256"),
-        name_of(file, "filename"),
-        field(file, "voice") is True,
-        field(file, "animated") is True,
-        text(file, "url"),
-    )
-
-
-def _at(*names: str) -> Callable[[Object], str | None]:
-    return lambda message: text(message, *names)
-
-
-def _nothing(message: Object) -> None:
-    return None
-
-
-def _answer(message: Object) -> str | None:
-    """The title of the option that was chosen, or the text that came with a form."""
-    chosen = field(message, "interactive")
-    kind = name_of(chosen, "type") or ""
-    return text(chosen, kind, "title") or text(chosen, kind, "body")
-
-
-def _place(message: Object) -> str | None:
-    place = field(message, "location")
-    named = ", ".join(filter(None, (text(place, "name"), text(place, "address"))))
-    latitude, longitude = field(place, "latitude"), field(place, "longitude")
-    return named or (f"{latitude}, {longitude}" if latitude is not None and longitude is not None else None)
-
-
-def _people(message: Object) -> str | None:
-    cards = objects(message, "contacts")
-    names = (text(each, "name", "formatted_name") or text(each, "name", "first_name") for each in cards)
-    return ", ".join(filter(None, names)) or None
-
-
-def _errors_of(message: Object) -> str | None:
-    found = [read_error(each) for each in objects(message, "errors")] or [read_error(field(message, "error"))]
-    return "; ".join(error.message for error in found if error) or None
-
-
-#: The readable text of each kind.
-_TEXTS: dict[str, Callable[[Object], str | None]] = {
-    "text": _at("text", "body"),
-    "image": _at("image", "caption"),
-    "video": _at("video", "caption"),
-    "document": _at("document", "caption"),
-    "button": _at("button", "text"),
-    "interactive": _answer,
-    "location": _place,
-    "contacts": _people,
-    "order": _at("order", "text"),
-    "system": _at("system", "body"),
-    "unsupported": _errors_of,
-    "errors": _errors_of,
-}

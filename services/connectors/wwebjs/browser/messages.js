@@ -3,11 +3,14 @@
   if (window !== window.top || window.__waMessages) return;
 
   /** Types whose body is text that a person wrote or chose; the body of others is a thumbnail or a card. */
-  const TYPES_WITH_TEXT = ['chat', 'buttons_response', 'template_button_reply', 'list_response', 'interactive', 'hsm', 'list'];
+  const TYPES_WITH_TEXT = [
+    'chat', 'buttons_response', 'template_button_reply', 'list_response', 'interactive', 'interactive_response', 'hsm', 'list',
+    'buttons', 'template', 'comment',
+  ];
   /** Attributes that are passed on unchanged. */
   const PLAIN_ATTRIBUTES = [
     'type', 'subtype', 'caption', 't', 'ack', 'mimetype', 'filename', 'size', 'filehash', 'duration', 'isGif',
-    'isViewOnce', 'isForwarded', 'lat', 'lng', 'loc', 'orderId', 'inviteCode', 'selectedButtonId', 'selectedId',
+    'isViewOnce', 'isForwarded', 'forwardingScore', 'footer', 'lat', 'lng', 'loc', 'orderId', 'inviteCode', 'selectedButtonId', 'selectedId',
   ];
   /** Messages of a chat that are fetched at once. */
   const PAGE_SIZE = 50;
@@ -42,7 +45,15 @@
   }
 
   function title(message) {
-    return message.pollName ?? message.listResponse?.title ?? message.orderTitle ?? message.inviteGrpName ?? message.title;
+    return message.pollName ?? message.eventName ?? message.listResponse?.title ?? message.list?.title ?? message.orderTitle
+      ?? message.inviteGrpName ?? message.title;
+  }
+
+  /** The advertisement that led to a message, without its pictures. */
+  function referral({ ctwaContext }) {
+    if (!ctwaContext) return undefined;
+    const { sourceUrl, sourceId, sourceType, title: headline, description: body, ctwaClid } = ctwaContext;
+    return { source_url: sourceUrl, source_id: sourceId, source_type: sourceType, headline, body, ctwa_clid: ctwaClid };
   }
 
   /** The time of its last edit in milliseconds; `true` if the time is not known. */
@@ -66,7 +77,8 @@
       ...plain, ...about(message), ack: message.ack, quoted: quoted(message), title: title(message),
       vcards: cards(message), body: TYPES_WITH_TEXT.includes(message.type) ? message.body : undefined, edited: edited(message),
       mentioned: message.mentionedJidList?.length ? message.mentionedJidList.map(String) : undefined,
-      options: message.pollOptions?.map((each) => each.name), lat: message.lat, lng: message.lng,
+      options: message.pollOptions?.map((each) => each.name), description: message.list?.description, referral: referral(message),
+      lat: message.lat, lng: message.lng,
     };
   }
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from services.connectors.untrusted_json import field, load, name_of, objects, seconds, text
+from services.display_names import person_name
+from services.media import names
 from services.message import Call, Edit, Incoming, Media, Peer, Reaction, Revocation, Status, StatusUpdate, Update
 
 Object = dict[str, Any]
@@ -50,8 +52,8 @@ _IGNORED_KINDS = {
 _ACKS = {1: Status.SENT, 2: Status.DELIVERED, 3: Status.READ, 4: Status.READ}
 #: Maximum length of a kind in characters, as in the column of the history.
 _MAX_KIND = 50
-#: Maximum length of a name in characters, as in the column of the history.
-_MAX_NAME = 255
+#: From this score on, WhatsApp shows a message as forwarded many times.
+_MANY_FORWARDS = 5
 
 _KEY = re.compile(r"(true|false)_([^_\s]+@[a-z.]+)_([^_\s]+)(?:_\S+)?", re.ASCII)
 _PERSON = re.compile(r"\+?([1-9][0-9]{4,19})(?::[0-9]+)?@(?:c\.us|s\.whatsapp\.net)", re.ASCII)
@@ -85,7 +87,7 @@ def _key(data: Any, *names: str) -> _Key:
     return _Key(key, found[1] == "true", found[2])
 
 
-def _side(chat: str, phone: str | None, name: str | None = None) -> Peer | None:
+def _side(chat: str, phone: str | None = None, name: str | None = None) -> Peer | None:
     """The other side of a chat; None if it is no conversation: status posts, channels, broadcast lists.
 
     `phone`: the phone number of a hidden user, if WhatsApp knows it.
@@ -100,8 +102,7 @@ def _side(chat: str, phone: str | None, name: str | None = None) -> Peer | None:
 
 def _name(data: Object, key: _Key | None = None) -> str | None:
     """The name of the author; None for our own messages, whose author is not the chat."""
-    name = text(data, "name")
-    return name[:_MAX_NAME] if name and not (key and key.from_me) else None
+    return None if key and key.from_me else person_name(field(data, "name"))
 
 
 def _message(data: Object, at: float) -> list[Update]:
@@ -118,23 +119,45 @@ def _message(data: Object, at: float) -> list[Update]:
     elif data.get("edited"):
         updates += _edit(data, at)
     if key.from_me and ack in _ACKS:
-        updates.append(_report(key.whole, ack, sent_at))
+        updates.append(_report(key, ack, sent_at))
     return updates
 
 
 def _incoming(data: Object, key: _Key, kind: str, side: Peer, at: float) -> Incoming:
     media = _media(data, key, kind)
     content = {name: value for name, value in data.items() if value is not None} | _author(data)
+    content |= {"chatName": group} if (group := person_name(field(data, "chatName"))) else {}
     if kind == "text":
         content = {name: content[name] for name in _BESIDE_TEXT if content.get(name)}
-    words = _TEXTS.get(kind, _caption)(data)
+    words = _TEXTS.get(kind, _caption if kind in _FILES else _words)(data)
     if kind == "text" and words is None:
         kind = "unsupported"
-    return Incoming("", key.whole, side, kind, at, words, name_of(data, "quoted"), media, content, key.from_me)
+    return Incoming(
+        "", key.whole, side, kind, at, words, name_of(data, "quoted"), media, content, key.from_me,
+        details=_details(data), plain=kind == "text" or kind in _FILES,
+    )  # fmt: skip
 
 
 #: The fields of a plain text that are kept beside the text itself.
-_BESIDE_TEXT = ("author", "chatName", "mentioned")
+_BESIDE_TEXT = ("author", "chatName", "mentioned", "isForwarded", "forwardingScore", "referral")
+
+
+def _details(data: Object) -> Object:
+    """The parts of a message that its event has under names of their own."""
+    score, mentioned = field(data, "forwardingScore"), field(data, "mentioned")
+    many = isinstance(score, int) and score >= _MANY_FORWARDS
+    people = [side.chat_id or side.user_id for each in _texts(mentioned) if (side := _side(each))]
+    found = {
+        "forwarded": many or field(data, "isForwarded") is True,
+        "frequentlyForwarded": many,
+        "mentions": people,
+        "referral": referral if isinstance(referral := field(data, "referral"), dict) else None,
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _texts(found: Any) -> list[str]:
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
 
 def _author(data: Object) -> Object:
@@ -144,11 +167,12 @@ def _author(data: Object) -> Object:
 
 
 def _media(data: Object, key: _Key, kind: str) -> Media | None:
-    if kind not in _FILES:
+    is_file = bool(name_of(data, "mimetype") and name_of(data, "filehash"))  # of a kind that we do not know
+    if kind not in _FILES and (kind in _TEXTS or not is_file):
         return None
     mime_type = name_of(data, "mimetype") or "application/octet-stream"
     voice, animated = data.get("type") == "ptt", data.get("isGif") is True
-    return Media(key.whole, mime_type, name_of(data, "filehash"), text(data, "filename"), voice, animated)
+    return Media(key.whole, mime_type, name_of(data, "filehash"), names.safe(text(data, "filename")), voice, animated)
 
 
 def _ack(data: Object) -> int:
@@ -156,8 +180,11 @@ def _ack(data: Object) -> int:
     return ack if isinstance(ack, int) else 0
 
 
-def _report(key: str, ack: int, at: float) -> StatusUpdate:
-    return StatusUpdate(key, _ACKS[ack], at, details={"played": True} if ack == max(_ACKS) else {})
+def _report(key: _Key, ack: int, at: float) -> StatusUpdate:
+    details = {"played": True} if ack == max(_ACKS) else {}
+    side = None if _GROUP.fullmatch(key.chat) else _side(key.chat)
+    recipient = side.chat_id or side.user_id if side else None
+    return StatusUpdate(key.whole, _ACKS[ack], at, details=details, recipient=recipient)
 
 
 def _acks(data: Object, at: float) -> list[Update]:
@@ -166,7 +193,12 @@ def _acks(data: Object, at: float) -> list[Update]:
     if not isinstance(ids, list):
         raise ValueError("an acknowledgement without ids")
     keys = [_key({"id": each}, "id") for each in ids]
-    return [_report(key.whole, ack, at) for key in keys if key.from_me and ack in _ACKS]
+    of_member = text(data, "sender") is not None  # of a group, whose other members may not have the message yet
+    return [
+        _report(key, min(ack, 1) if of_member and _GROUP.fullmatch(key.chat) else ack, at)
+        for key in keys
+        if key.from_me and ack in _ACKS
+    ]
 
 
 def _edit(data: Object, at: float) -> list[Update]:
@@ -215,6 +247,11 @@ def _caption(data: Object) -> str | None:
 
 def _body(data: Object) -> str | None:
     return text(data, "body") or text(data, "caption")
+
+
+def _words(data: Object) -> str | None:
+    """The words of other kinds: of templates, lists, buttons, polls, invitations, products."""
+    return _body(data) or text(data, "title") or text(data, "description") or text(data, "footer")
 
 
 def _place(data: Object) -> str | None:
