@@ -18,7 +18,7 @@ from bisnesctl.processes.deployment import Condition, Deployment, open_deploymen
 from bisnesctl.settings import Settings, load
 
 #: Programs that decrypt credentials.
-READERS = ("api", "meta", "meta-worker", "events", "wwebjs", "legacy")
+READERS = ("api", "meta", "meta-worker", "events", "legacy")
 #: Bytes of a new key.
 NEW_KEY_BYTES = 32
 

@@ -45,7 +45,12 @@ _READERS: dict[str, frozenset[str]] = {
         ("disk_critical_mb", "guard"),
         ("api_instances meta_instances enable_meta enable_wwebjs disk_warning_mb operator_key", ""),
         ("api_health_endpoint meta_health_endpoint wwebjs_health_endpoint", ""),
-        ("postgres_bin redis_bin sandbox bisnes_home", ""),
+        ("postgres_bin redis_bin sandbox bisnes_home encryption_key_previous", ""),
+        ("encryption_key", "api meta meta-worker events legacy"),
+        ("quota_meta_numbers quota_web_numbers quota_requests_per_second quota_waiting_messages", "api legacy"),
+        ("quota_idempotency_keys quota_webhook_calls_per_minute wrong_keys_per_minute", "api legacy"),
+        ("quota_web_sessions", "wwebjs legacy"),
+        ("quota_media_mb", "api meta-worker wwebjs-session legacy"),
     )
     for name in names.split()
 }

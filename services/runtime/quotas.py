@@ -48,7 +48,8 @@ class Quotas:
 
     def __init__(self, settings: Settings, database: Database, accounts: AccountCache, *measured: Quota) -> None:
         """`measured`: the quotas that `room` and `add` are asked about. Starts to follow changes of the limits."""
-        self._settings, self._database = settings, database
+        self._database = database
+        self._defaults: dict[Quota, int | None] = {quota: getattr(settings, quota.setting) for quota in Quota}
         self._own: OwnLimits = {}
         self._measurements = {
             quota: _Measurement(TIGHT_SECONDS, IDLE_SECONDS)
@@ -67,7 +68,8 @@ class Quotas:
 
     def limit(self, company: str, quota: Quota) -> int | None:
         """The limit of a company; None: unlimited."""
-        return quotas.limit_of(self._own, self._settings, company, quota)
+        default = self._defaults[quota]
+        return self._own.get((company, quota), default) if self._own else default
 
     def used(self, company: str, quota: Quota) -> int:
         """How much a company uses of a measured quota, as far as it is known."""
@@ -106,8 +108,7 @@ class Quotas:
         return now >= max(found.measured_at + pause, found.earliest) and self._is_limited(quota)
 
     def _is_limited(self, quota: Quota) -> bool:
-        default = getattr(self._settings, quota.setting)
-        return default is not None or any(name is quota for _, name in self._own)
+        return self._defaults[quota] is not None or any(name is quota for _, name in self._own)
 
     def _measure(self, quota: Quota, found: _Measurement) -> None:
         began = time.monotonic()
