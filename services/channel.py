@@ -8,6 +8,8 @@ from functools import partial
 
 import structlog
 
+from bisnesctl.database import deployments, media_store
+from bisnesctl.errors import CannotWrite, ConfigError
 from bisnesctl.settings import Settings
 from services.connector import Connector
 from services.database.clock import DatabaseClock
@@ -81,7 +83,8 @@ class Channel:
 
         `instance`: this process's name, the same after a restart; `run`: a name of this very start.
         """
-        self._settings, self._database, self._run = settings, database, run
+        self._settings, self._database = settings, database
+        self._instance, self._run = instance, run
         outbox = Outbox(
             connector.process_name, worker_name(instance, run),
             tuning.rate, settings.lease_seconds, settings.media_base, tuning.bot_id,
@@ -148,15 +151,26 @@ class Channel:
         try:
             self._journal.lock()
             with self._database.connection() as connection:
+                media_store.check(connection, self._settings)
+                if reason := self._conflict(connection):
+                    return reason
                 self._look_for_machines(connection)
                 self._recovery.of_earlier_runs(connection)
             self._journal.begin(self._run)
         except (DatabaseUnavailable, DatabaseError) as error:
             return f"the database is unavailable: {str(error).strip()}"
+        except (ConfigError, CannotWrite) as error:
+            return str(error)
         except OSError as error:
             return self._journal.trouble or str(error)
         self._ready.set()
         return None
+
+    def _conflict(self, connection: Connection) -> str | None:
+        """A bot's lock protects its session; the claims of other workers are known by their names."""
+        if self.outbox.bot_id is not None:
+            return None
+        return deployments.conflict(connection, self._settings, self.outbox.process, self._instance)
 
     def _sweep_until_stopped(self) -> None:
         while not self._stopped.wait(PACED_SWEEP_INTERVAL_SECONDS if self._due else SWEEP_INTERVAL_SECONDS):

@@ -45,6 +45,10 @@ def start(
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay in the foreground and show all logs; Ctrl-C stops everything.")
     ] = False,
+    adopt_media_store: Annotated[
+        bool,
+        typer.Option("--adopt-media-store", help="Use MEDIA_STORE although the database's files are in another store."),
+    ] = False,
 ) -> None:
     """Start the processes and wait until they are healthy.
 
@@ -67,12 +71,12 @@ def start(
     settings = checked_settings()
     settings = settings.copy_with(sandbox=sandbox or settings.sandbox)
     mode = Mode.LEGACY if legacy else Mode.MULTIPROCESS
-    run(settings, mode, names, foreground, accept_lost=accept_lost_credentials)
+    run(settings, mode, names, foreground, True, accept_lost_credentials, adopt_media_store)
 
 
 def run(
     settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool, migrate: bool = True,
-    accept_lost: bool = False,
+    accept_lost: bool = False, adopt_media_store: bool = False,
 ) -> None:  # fmt: skip
     """Starts a mode and reports the result."""
     from bisnesctl.errors import Conflict
@@ -84,7 +88,7 @@ def run(
     deployment = open_deployment(settings)
     if foreground and deployment.supervisor.running():
         raise Conflict("it is running already: `bisnesctl logs -f` shows the logs, `bisnesctl stop` ends it")
-    begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate, accept_lost)
+    begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate, accept_lost, adopt_media_store)
     view = _view(deployment, begun) if foreground else None
     with _signals_as_interrupt():
         begun.run()

@@ -17,7 +17,7 @@ import psutil
 
 from bisnesctl import addresses, paths, wajs
 from bisnesctl.bots import credentials
-from bisnesctl.database import api_keys, migrations, postgres
+from bisnesctl.database import api_keys, deployments, media_store, migrations, postgres
 from bisnesctl.errors import (
     ConfigError,
     Conflict,
@@ -27,7 +27,7 @@ from bisnesctl.errors import (
     RedisUnavailable,
 )
 from bisnesctl.health import probes
-from bisnesctl.host import disk, process_stat
+from bisnesctl.host import confine, disk, process_stat
 from bisnesctl.lifecycle import ports
 from bisnesctl.paths import shipped_folder
 from bisnesctl.processes import embedded_servers
@@ -163,6 +163,20 @@ def check_installed() -> None:
             raise ConfigError(f"the Python package {module} is missing: install the project again (`pip install .`)")
 
 
+def warn_of_exposure(instances: Iterable[Instance], report: Report) -> None:
+    """Reports how a login of this machine, or a customer's file, could reach more than it should through a browser."""
+    if not any(each.program.name == "wwebjs" for each in instances):
+        return
+    if os.geteuid() == 0:
+        report("[yellow]warning[/]: Chromium runs as root and so without its own sandbox (--no-sandbox): use a user")
+        report("         of its own, see `bisnesctl help production`")
+    if not confine.version():
+        report(
+            "[yellow]warning[/]: this kernel has no Landlock, so every login of this machine can run programs as this"
+        )
+        report("         user through the ports of Chromium and ChromeDriver, see `bisnesctl help security`")
+
+
 def missing_wa_js(settings: Settings) -> str:
     """Why WhatsApp Web numbers cannot run because of wa-js, which a wheel does not have; empty if it is there."""
     if not settings.enable_wwebjs:
@@ -244,6 +258,17 @@ def prepare_database(settings: Settings, report: Report, accept_lost: bool = Fal
     else:
         check_migrated(settings)
     register_operator_key(settings)
+
+
+def check_machine(settings: Settings, report: Report, adopt_media_store: bool) -> None:
+    """Checks that this machine may work on the database beside others, and registers its media store.
+
+    Raises `Conflict` if another deployment has the same names, `ConfigError` if the media store is another one. An
+    embedded database has no other machines, so a new folder is adopted.
+    """
+    with postgres.command_connection(settings) as connection:
+        deployments.wait_until_alone(connection, settings, report)
+        media_store.check(connection, settings, adopt_media_store or settings.embedded_postgres)
 
 
 def check_connections(connection: postgres.Connection, settings: Settings, report: Report) -> None:

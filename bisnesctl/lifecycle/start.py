@@ -31,6 +31,8 @@ class Start:
     migrate: bool = True
     #: Start although ENCRYPTION_KEY decrypts none of the stored credentials.
     accept_lost: bool = False
+    #: Whether MEDIA_STORE becomes the store of the database, if it is another one.
+    adopt_media_store: bool = False
     #: supervisord, if this start launched it.
     child: subprocess.Popen[bytes] | None = None
     started: list[Instance] = field(default_factory=list)
@@ -69,6 +71,7 @@ class Start:
         active = {each.program.name for each in found.active}
         idle = [each for each in wanted if each.program.name not in active]
         preflight.check(self.deployment.settings, idle, self.report, orphans=not running)
+        preflight.warn_of_exposure(idle, self.report)
         if self.mode is Mode.MULTIPROCESS and (warning := preflight.missing_wa_js(self.deployment.settings)):
             self.report(f"[yellow]{warning}[/]")
 
@@ -111,6 +114,8 @@ class Start:
         needs_redis = self.mode is Mode.MULTIPROCESS  # the legacy process works without it
         settings = self.deployment.settings
         preflight.prepare_servers(settings, self.report, self.migrate, needs_redis, self.accept_lost)
+        if self.migrate:
+            preflight.check_machine(settings, self.report, self.adopt_media_store)
         self._bring_up([each for each in needed if not each.program.is_server])
 
     def _bring_up(self, instances: list[Instance]) -> None:

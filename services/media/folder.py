@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from services.media.base import INCOMING, MediaMissing, Stored, checked, on_disk, taken_in
+from bisnesctl.database.media_store import MARKER, is_marked
+from services.media.base import INCOMING, MediaMissing, MediaUnavailable, Stored, checked, on_disk, taken_in
 
 #: Seconds after which an incomplete file is abandoned: its writer has died.
 ABANDONED_AFTER_SECONDS = 86400
@@ -19,6 +20,7 @@ class FolderStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._swept = False
+        self._marked = is_marked(folder)  # whether the marker of the store was seen
 
     def put(
         self, company_id: str, stream: BinaryIO, mime_type: str, limit: int,
@@ -26,6 +28,7 @@ class FolderStore:
     ) -> Stored:  # fmt: skip
         """See `MediaStore`."""
         with on_disk():
+            self._check_mounted()
             _make(self._folder)
             self._sweep()
         with taken_in(company_id, stream, mime_type, limit, self._folder) as (path, stored):
@@ -44,6 +47,7 @@ class FolderStore:
             try:
                 return path.open("rb")
             except FileNotFoundError:
+                self._check_mounted()
                 raise MediaMissing(f"there is no media with the key {key!r}") from None
 
     @contextmanager
@@ -61,6 +65,13 @@ class FolderStore:
         """See `MediaStore`."""
         with suppress(MediaMissing), on_disk():
             (self._folder / checked(key)).unlink(missing_ok=True)
+
+    def _check_mounted(self) -> None:
+        """Raise `MediaUnavailable` if the folder was the store, and is not any more: it is not mounted."""
+        if is_marked(self._folder):
+            self._marked = True
+        elif self._marked:
+            raise MediaUnavailable(f"{self._folder} is not mounted: its file {MARKER} is missing")
 
     def _sweep(self) -> None:
         """Once in a process's life, remove the incomplete files of killed processes."""

@@ -18,12 +18,13 @@ import orjson
 import psutil
 import structlog
 
+from bisnesctl.database import deployments
 from bisnesctl.host import disk, process_times
 from bisnesctl.processes import started_settings
 from bisnesctl.settings import Settings
 from services.database import error_reasons
 from services.database.bounded_query import BoundedQuery
-from services.database.connection import Database, DatabaseError, DatabaseUnavailable, query
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable, query, query_value
 
 #: Seconds between two measurements in process_metrics.
 METRICS_INTERVAL_SECONDS = 60
@@ -74,26 +75,36 @@ WITH before AS (SELECT * FROM process_instances WHERE process_name = %(process)s
 ), mine AS (
     INSERT INTO process_instances AS i (process_name, host, instance, pid, status, started_at, run,
         memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, messages_sent, messages_received,
-        error_count, last_error, responses, response_ms)
+        error_count, last_error, responses, response_ms, deployment)
     VALUES (%(process)s, %(host)s, %(instance)s, %(pid)s, %(status)s,
         now() - %(uptimeSeconds)s * interval '1 second', %(run)s, %(memoryMb)s, %(cpuPercent)s,
         %(connections)s, %(processed)s, %(sent)s, %(received)s, %(errors)s, %(lastError)s,
-        %(responses)s, %(responseMs)s)
+        %(responses)s, %(responseMs)s, %(deployment)s)
     ON CONFLICT (process_name, host, instance) DO UPDATE SET
         pid = excluded.pid, status = excluded.status, started_at = excluded.started_at, run = excluded.run,
         last_heartbeat = now(), memory_usage_mb = excluded.memory_usage_mb,
         cpu_usage_percent = excluded.cpu_usage_percent, active_connections = excluded.active_connections,
         messages_processed = excluded.messages_processed, messages_sent = excluded.messages_sent,
         messages_received = excluded.messages_received, error_count = excluded.error_count,
-        last_error = excluded.last_error, responses = excluded.responses, response_ms = excluded.response_ms
+        last_error = excluded.last_error, responses = excluded.responses, response_ms = excluded.response_ms,
+        deployment = excluded.deployment
+    WHERE COALESCE(i.deployment, excluded.deployment) = excluded.deployment
+        OR i.last_heartbeat <= now() - %(max_age)s * interval '1 second'
     RETURNING i.*
 ), fresh AS (
     SELECT * FROM mine UNION ALL"""
 _GONE = """
 WITH before AS (
     DELETE FROM process_instances
-    WHERE process_name = %(process)s AND host = %(host)s AND instance = %(instance)s RETURNING *
+    WHERE process_name = %(process)s AND host = %(host)s AND instance = %(instance)s
+        AND COALESCE(deployment, %(deployment)s) = %(deployment)s RETURNING *
 ), fresh AS ("""
+
+# Whether another deployment, which is alive, has the names. Its row stays.
+_TAKEN = """
+SELECT EXISTS (SELECT FROM process_instances
+    WHERE process_name = %(process)s AND host = %(host)s AND instance = %(instance)s AND deployment <> %(deployment)s
+        AND last_heartbeat > now() - %(max_age)s * interval '1 second')"""
 
 _TOGETHER = f"""
     SELECT * FROM process_instances
@@ -148,6 +159,10 @@ FROM totals, health, responses, LATERAL (VALUES
 WHERE totals.measured_at = now() AND m.value IS NOT NULL"""
 
 
+class NameInUse(Exception):
+    """Another deployment beats under the same host and instance names."""
+
+
 class Heartbeat:
     """The heartbeat of one instance of a process: `start` beats at once, `stop` says that it has ended."""
 
@@ -170,6 +185,7 @@ class Heartbeat:
         self._responses = _RecentResponses(counters)
         self._file = settings.heartbeat_dir / f"{instance}.json"
         self._tree = _Tree(pid)
+        self._deployment = deployments.identity(settings)
         self._write_row = BoundedQuery(lambda: self._execute(_MINE))
         self._row_fault: str | None = None  # the reason why the last row was not written
         self._unwritten = False
@@ -258,14 +274,20 @@ class Heartbeat:
         try:
             statement.within(DATABASE_TIMEOUT_SECONDS)
             self._row_fault = None
-        except (DatabaseUnavailable, DatabaseError) as error:
+        except (DatabaseUnavailable, DatabaseError, NameInUse) as error:
             if self._row_fault is None:
                 log.warning("heartbeat.row_not_written", reason=str(error).strip())
             self._row_fault = _reason(error)
 
     def _execute(self, statement: str) -> None:
-        values = self._beat | {"host": socket.gethostname(), "max_age": self._max_age, "run": self._run}
+        own = {"host": socket.gethostname(), "max_age": self._max_age, "run": self._run, "deployment": self._deployment}
+        values = self._beat | own
         with self._database.connection() as connection:
+            if query_value(connection, _TAKEN, values):
+                raise NameInUse(
+                    f"another deployment uses this database under the host name {own['host']} and the instance name "
+                    f"{self._instance}: stop it, or give each machine a host name of its own"
+                )
             query(connection, statement + _TOGETHER, values)
 
 

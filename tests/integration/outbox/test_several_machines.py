@@ -41,7 +41,7 @@ def elsewhere(database, tmp_path):
             output = started.enter_context((folder / "log").open("wb"))
             process = subprocess.Popen(
                 [*command, database, str(folder), stage.provider.url, "elsewhere"], stdout=output, stderr=output,
-                env=os.environ | {"LEASE_SECONDS": str(SHORT_LEASE)},
+                env=os.environ | {"LEASE_SECONDS": str(SHORT_LEASE), "MEDIA_STORE": str(stage.settings.media_dir)},
             )  # fmt: skip
             started.callback(process.wait)
             started.callback(process.kill)

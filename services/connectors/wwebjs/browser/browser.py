@@ -39,12 +39,18 @@ class BrowserOptions:
     chrome: Path | None = None  # None: the installed one
     driver: Path | None = None  # None: the installed one
     arguments: tuple[str, ...] = ()  # further arguments of Chromium
+    files: tuple[Path, ...] = ()  # folders of the files that are sent
 
     @classmethod
     def from_settings(cls, settings: Settings, profile: Path) -> Self:
         """The configured options. Raises `ConfigError` if there is no bundle of wa-js."""
         bundle, further = wajs.bundle(settings), settings.chrome_arguments
-        return cls(profile, settings.whatsapp_url, bundle, settings.chrome_path, settings.chromedriver_path, further)
+        files = (settings.media_dir,) if settings.media_dir else ()
+        for folder in files:  # so that the browser may read what is stored there later
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return cls(
+            profile, settings.whatsapp_url, bundle, settings.chrome_path, settings.chromedriver_path, further, files
+        )
 
 
 def _no_watchdog(_step: str, _deadline: float) -> None:
@@ -159,7 +165,7 @@ class Browser:
         options = self._options
         executable, driver = chromium.find_chromium(options.chrome), chromium.find_driver(options.driver)
         preload = _preload(options)
-        self._program = chromium.launch(executable, options.profile, options.arguments)
+        self._program = chromium.launch(executable, options.profile, options.arguments, options.files)
         port = chromium.debugger_port(self._program, options.profile, until - clock.now())
         self._event_connection = events = EventConnection(
             self._program, port, preload, self.events, until - clock.now()

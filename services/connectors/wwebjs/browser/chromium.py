@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from bisnesctl import paths
-from services.connectors.wwebjs.browser import cpu_priority, process_tree
+from services.connectors.wwebjs.browser import confinement, cpu_priority, process_tree
 from services.connectors.wwebjs.browser.session_clock import clock
 
 #: The names under which the programs are looked for, in this order.
@@ -22,6 +22,8 @@ _CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chr
 _DRIVER = ("chromedriver", "/usr/lib/chromium/chromedriver", "/usr/lib/chromium-browser/chromedriver")
 #: The limit for `chromium --version`.
 VERSION_TIMEOUT_SECONDS = 30.0
+#: The consequence if the kernel cannot confine the browser, for an operator.
+NOT_CONFINED_EFFECT = "every login of this machine can act as this user through the browser's ports"
 #: Ends a program together with the thread that started it.
 _TIED = ("setpriv", "--pdeathsig", "KILL", "--")
 
@@ -93,17 +95,18 @@ class StartFailed(Exception):
 class Program:
     """A program that reports its port once it is ready, and ends when this process ends."""
 
-    def __init__(self, command: tuple[str, ...], log: Path) -> None:
+    def __init__(self, command: tuple[str, ...], log: Path, confinement: tuple[str, ...] = ()) -> None:
         """Start it as the leader of a session of its own. `log`: the file for its output, which is emptied first.
 
-        It is killed when the thread that creates this object ends. Raises `StartFailed`.
+        `confinement`: the words in front of the command, see the module of this name. The program is killed when the
+        thread that creates this object ends. Raises `StartFailed`.
         """
         self._name = Path(command[0]).name
         self._log = log
         with log.open("wb") as output:
             try:
                 self._process = subprocess.Popen(
-                    (*_TIED, *command),
+                    (*_TIED, *confinement, *command),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
@@ -203,10 +206,10 @@ def find_driver(wanted: Path | None) -> Path:
     return _find(wanted, "CHROMEDRIVER_PATH", _DRIVER, "ChromeDriver", "chromium-driver")
 
 
-def launch(chromium: Path, profile: Path, further: tuple[str, ...]) -> Program:
+def launch(chromium: Path, profile: Path, further: tuple[str, ...], files: tuple[Path, ...] = ()) -> Program:
     """Start a Chromium that keeps its state in the folder `profile`, which is created and private.
 
-    Raises `ProgramMissing` and `StartFailed`.
+    `files`: folders of the files that it may send. Raises `ProgramMissing` and `StartFailed`.
     """
     profile.mkdir(parents=True, exist_ok=True)
     profile.chmod(0o700)
@@ -215,7 +218,10 @@ def launch(chromium: Path, profile: Path, further: tuple[str, ...]) -> Program:
     remove_temporary(profile)
     sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
     arguments = (*_ARGUMENTS, f"--user-agent={_user_agent(chromium)}", *sandbox, f"--user-data-dir={profile}", *further)
-    return Program((str(chromium), *arguments, "about:blank"), profile / LOG_FILE)
+    if not confinement.is_possible():
+        log.warning("browser.not_confined", reason="this kernel has no Landlock", effect=NOT_CONFINED_EFFECT)
+    confined = confinement.of_chromium(chromium, (profile, _make_temporary(profile)), files, further)
+    return Program((str(chromium), *arguments, "about:blank"), profile / LOG_FILE, confined)
 
 
 def profile_damage(profile: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from services.connectors.wwebjs.browser import cdp
+from services.connectors.wwebjs.browser import cdp, confinement
 from services.connectors.wwebjs.browser.chromium import Program, StartFailed
 from services.connectors.wwebjs.browser.session_clock import clock
 
@@ -274,7 +274,8 @@ class Driver:
         """Start a ChromeDriver, replacing an earlier one, and attach it. Raises `DriverLost`."""
         self.kill()
         try:
-            self._program = Program((str(self._executable), "--port=0", "--log-level=WARNING"), self._log)
+            command = (str(self._executable), "--port=0", "--log-level=WARNING")
+            self._program = Program(command, self._log, confinement.of_driver(self._executable, self._port))
             port = self._program.port(self._log, r"successfully on port (\d+)", deadline)
         except StartFailed as error:
             self.kill()

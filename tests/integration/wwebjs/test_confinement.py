@@ -1,0 +1,134 @@
+"""Another login of the machine cannot act as our user through the ports of a session's browser and driver."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+import websocket
+
+from bisnesctl import wajs
+from bisnesctl.host import confine
+from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
+from tests.support.waiting import HANG_SECONDS, wait_until
+
+#: A user of the machine that is not ours; as an ordinary user there is none that a test could become.
+STRANGER = 65534
+landlock = pytest.mark.skipif(confine.version() == 0, reason="this kernel has no Landlock")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("confined")
+    browser = Browser(BrowserOptions(folder / "profile", "about:blank", wajs.fetch()))
+    browser.launch(HANG_SECONDS)
+    yield browser
+    browser.kill()
+
+
+@pytest.fixture
+def open_folder(tmp_path):
+    """A folder in which every user may write."""
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        with contextlib.suppress(PermissionError):
+            each.chmod(each.stat().st_mode | 0o011)
+    tmp_path.chmod(0o777)
+    return tmp_path
+
+
+def port_of(pid):
+    """The TCP port on which a process listens on 127.0.0.1."""
+    sockets = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+            return int(fields[1].partition(":")[2], 16)
+    return None
+
+
+def as_a_stranger(code, *arguments):
+    """Run Python code as another user, if the test may become one; returns its output."""
+    become = ("setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups") if os.geteuid() == 0 else ()
+    python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
+    command = [*become, python, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, check=True).stdout
+
+
+START_A_PROGRAM = """
+import http.client, json, sys
+port, program = int(sys.argv[1]), sys.argv[2]
+connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+options = {"binary": program, "args": []}
+wanted = {"capabilities": {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}}
+connection.request("POST", "/session", json.dumps(wanted), {"Content-Type": "application/json"})
+print(connection.getresponse().read().decode())
+"""
+
+
+@landlock
+def test_a_stranger_cannot_let_the_driver_start_a_program(browser, open_folder):
+    program = open_folder / "program"
+    program.write_text(f"#!/bin/sh\nid > {open_folder}/ran\n")
+    program.chmod(0o755)
+    port = wait_until(lambda: port_of(browser.driver_pid))
+    said = as_a_stranger(START_A_PROGRAM, str(port), str(program))
+    assert "error" in json.loads(said)["value"]
+    assert not (open_folder / "ran").exists()
+    assert browser.driver_alive
+
+
+@landlock
+def test_the_browser_shows_no_file_outside_of_its_own_folders(browser):
+    """By the port that every login of the machine can reach."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port_of(browser.pid)}/json/list", timeout=HANG_SECONDS) as answer:
+        [page] = [each for each in json.load(answer) if each["type"] == "page"]
+    connection = websocket.create_connection(
+        page["webSocketDebuggerUrl"], timeout=HANG_SECONDS, suppress_origin=True, http_no_proxy=["*"]
+    )
+    with contextlib.closing(connection):
+        secret = Path(__file__).resolve()
+        connection.send(json.dumps({"id": 1, "method": "Page.navigate", "params": {"url": f"file://{secret}"}}))
+        while (answer := json.loads(connection.recv())).get("id") != 1:
+            pass
+    assert "ERR_ACCESS_DENIED" in answer["result"]["errorText"]
+
+
+def test_no_other_user_can_read_a_profile(browser):
+    assert browser._options.profile.stat().st_mode & 0o077 == 0
+
+
+@landlock
+def test_a_confined_program_reads_writes_and_starts_only_what_it_may(tmp_path):
+    for name in ("read", "write", "none"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    tries = f"""
+import pathlib, subprocess, socket
+folder = pathlib.Path({str(tmp_path)!r})
+def may(action):
+    try:
+        action()
+    except OSError:
+        return False
+    return True
+print([
+    may((folder / "read/file").read_text), may(lambda: (folder / "read/file").write_text("x")),
+    may((folder / "write/file").read_text), may(lambda: (folder / "write/new").write_text("x")),
+    may((folder / "none/file").read_text), may(lambda: (folder / "none/new").write_text("x")),
+    may(lambda: subprocess.run(["/bin/true"])),
+])
+"""
+    real = str(Path(sys.executable).resolve())
+    rules = [
+        "--read", str(tmp_path / "read"), "--write", str(tmp_path / "write"), "--execute", real,
+        *(word for each in (sys.prefix, sys.base_prefix, "/lib", "/lib64", "/usr/lib") for word in ("--read", each)),
+        *(word for each in sorted(Path("/lib").glob("**/ld-*.so*")) for word in ("--execute", str(each.resolve()))),
+    ]  # fmt: skip
+    command = [sys.executable, "-I", "-S", confine.__file__, *rules, "--", real, "-I", "-c", tries]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=HANG_SECONDS, check=False)
+    assert found.stdout.strip() == str([True, False, True, True, False, False, False]), found.stderr
