@@ -9,6 +9,7 @@ from typing import Any
 
 from bisnesctl.settings import Settings
 from services.api.app import MAX_BODY, create_app
+from services.api.auth import Callers
 from services.api.context import Context
 from services.api.quotas import ApiQuotas
 from services.api.routes.health import health
@@ -26,6 +27,7 @@ class Manager:
 
     def __init__(self, context: Context) -> None:
         self.counters = context.counters  # read by the process's heartbeat
+        self.callers = Callers(context.accounts, context.quotas)
         self._flask = create_app(context, (health, sessions, session))
         self._keeper = create_keeper(context.settings, context.database, context.notifier, context.counters)
 
@@ -39,6 +41,7 @@ class Manager:
     def stop(self) -> None:
         """Stop the keeper; the sessions run on."""
         self._keeper.stop()
+        self.callers.close()
 
 
 def connect(settings: Settings, notifier: Notifier) -> Context:
@@ -54,4 +57,4 @@ def create_service() -> Service:
     """The application for gunicorn, from the environment's settings."""
     settings = Process.from_environment("wwebjs").settings
     manager = Manager(connect(settings, WakeupSender(WakingBroker(settings.redis_dsn))))
-    return Service(manager, MAX_BODY, Hooks(manager.start, manager.stop))
+    return Service(manager, MAX_BODY, Hooks(manager.start, manager.stop), share_of=manager.callers.share_of)

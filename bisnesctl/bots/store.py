@@ -71,6 +71,7 @@ class Bot:
     session_reason: str | None
     blocked_until: str | None  # end of the session's block, in the form of held_until; None: not blocked
     blocked_reason: str | None
+    hold_code: str | None = None  # the cause of the hold, see `hold_ends`
 
 
 _SAVE = """
@@ -109,7 +110,8 @@ SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.pro
        NULLIF(k.status, 'unknown'), k.checked_at::timestamptz(0)::text, COALESCE(k.report -> 'problems', '[]'),
        CASE WHEN f.bot_id IS NULL THEN s.state ELSE 'NOT_MOVED' END,
        CASE WHEN f.bot_id IS NULL THEN s.reason ELSE 'the former server may still run it (`bisnesctl bots move`)' END,
-       CASE WHEN isfinite(b.until) THEN b.until::timestamptz(0)::text ELSE b.until::text END, b.reason
+       CASE WHEN isfinite(b.until) THEN b.until::timestamptz(0)::text ELSE b.until::text END, b.reason,
+       CASE WHEN p.held_until > now() THEN p.hold_code END
 FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN bot_check k ON k.bot_id = c.id
     LEFT JOIN wa_session s ON s.bot_id = c.id AND c.process_name = 'wwebjs'
     LEFT JOIN wa_block b ON b.bot_id = c.id AND b.until > now() AND c.process_name = 'wwebjs'
@@ -133,7 +135,8 @@ SELECT 1 FROM phone_configs WHERE meta_phone_number_id = %(phone_number_id)s AND
 
 # A bot without its number cannot send yet.
 _UNFINISHED = """
-UPDATE bot_pace SET held_until = 'infinity', held_reason = 'its linking is not finished: name its number again'
+UPDATE bot_pace SET held_until = 'infinity', held_reason = 'its linking is not finished: name its number again',
+    hold_code = NULL
 WHERE bot_id = %s"""
 
 # No message is claimed while the bot's pace is locked. Messages in flight continue, and their outcome is recorded.

@@ -39,7 +39,16 @@ from services.api.routes.media_messages import body_limit
 from services.database.connection import DatabaseUnavailable
 from services.http_server import refusal
 from services.http_server.admission import Admission
-from services.http_server.asgi import Receive, Scope, Send, check_path, content_length, send_json, send_refusal
+from services.http_server.asgi import (
+    Receive,
+    Scope,
+    Send,
+    check_path,
+    content_length,
+    disconnection,
+    send_json,
+    send_refusal,
+)
 from services.http_server.body import SPOOL_BYTES, Body, BodyReader, read_small
 from services.http_server.errors import ApiError, database_refusal
 from services.http_server.refusal import Refusal
@@ -201,7 +210,7 @@ class AsgiApp:
             caller = self._callers.of(scope, digest)
             with self._outcomes.place(caller) if caller.waits and _waits(scope) else nullcontext():
                 caller, body = await self._body(scope, receive, caller)
-                answer = await self._run(scope, caller, body)
+                answer = await self._run(scope, receive, caller, body)
                 self._count(began, answer.status, scope)
                 if digest is not None and answer.status == 401:
                     self._callers.note(digest, None)
@@ -216,9 +225,9 @@ class AsgiApp:
     def _bridge(self, caller: Caller) -> WsgiBridge:
         return self._keyed if caller.has_key else self._keyless
 
-    async def _run(self, scope: Scope, caller: Caller, body: Body) -> Answer:
+    async def _run(self, scope: Scope, receive: Receive, caller: Caller, body: Body) -> Answer:
         try:
-            async with self._admission.turn(caller.name, caller.threads):
+            async with self._admission.turn(caller.name, caller.threads, lambda: disconnection(receive)):
                 return await self._bridge(caller).run(scope, body)
         except Refusal:
             raise

@@ -6,6 +6,7 @@ a resource that declares none is refused, so that nothing is open by oversight.
 
 import asyncio
 import hashlib
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,7 @@ from typing import TypeVar
 from flask import Flask, current_app, g, request
 from flask.sansio.blueprints import Blueprint
 from flask_openapi3 import APIBlueprint, Tag
+from werkzeug.datastructures import Headers
 
 from services.api.context import Context
 from services.api.field_names import check_request
@@ -22,7 +24,8 @@ from services.api.openapi import COMMON, SECURITY, problems
 from services.api.quotas import ApiQuotas
 from services.http_server.asgi import Scope
 from services.http_server.error_codes import ErrorCode
-from services.http_server.errors import ApiError
+from services.http_server.errors import ApiError, unknown_host
+from services.http_server.host_names import STATE, HostNames
 from services.runtime.account_cache import AccountCache, Key
 
 #: Threads that the requests of one company may use at a time.
@@ -192,6 +195,7 @@ def guard(app: Flask, context: Context) -> None:
     caches add their own.
     """
     app.extensions[_EXTENSION] = context
+    names = HostNames([context.settings.public_url or ""])
 
     @app.before_request
     def check() -> None:
@@ -200,9 +204,12 @@ def guard(app: Flask, context: Context) -> None:
         auth = declared(app.blueprints.get(request.blueprint or ""))
         if auth is None:
             raise RuntimeError(f"the route {request.endpoint} does not declare its auth")
-        if auth is Auth.NONE:
-            return
         headers = request.headers
+        if auth is Auth.NONE:
+            host = headers.get("Host", "")
+            if request.path.startswith(STATE) and not (names.include(host) or _has_key(context, headers)):
+                raise unknown_host(host)
+            return
         digest = key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))
         g.principal = principal_of(find_key(context.accounts, context.quotas, digest, request.remote_addr or ""))
         context.quotas.take_request(g.principal.company_id)
@@ -211,6 +218,14 @@ def guard(app: Flask, context: Context) -> None:
         elif auth is Auth.COMPANY:
             g.principal.require_company((request.view_args or {})["companyId"])
         check_request(app, request)
+
+
+def _has_key(context: Context, headers: Headers) -> bool:
+    try:
+        digest = key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))
+        return find_key(context.accounts, context.quotas, digest, request.remote_addr or "") is not None
+    except ApiError:
+        return False
 
 
 def context() -> Context:
@@ -284,6 +299,15 @@ class Callers:
             return STRANGERS
         key = self._accounts.cached_key(digest)
         return self.note(digest, key) if key is not None else self._known.get(digest, STRANGERS)
+
+    def share_of(self, scope: Scope) -> tuple[Hashable, int]:
+        """The name of a request's caller, and its share of the threads."""
+        try:
+            digest = digest_of(scope)
+        except ApiError:
+            digest = None
+        caller = self.of(scope, digest)
+        return caller.name, caller.threads
 
     def note(self, digest: bytes, key: Key | None) -> Caller:
         """The caller of a key that was looked up; None: the key is unknown or was revoked."""

@@ -23,6 +23,7 @@ from services.database.announcements import Listener
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.events import feed
 from services.events.store import CHANNEL
+from services.http_server.asgi import disconnection
 from services.http_server.error_codes import RETRY_LATER_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
 from services.http_server.shutdown import on_termination
@@ -96,7 +97,7 @@ class Streams:
 
     async def serve(self, stream: Stream, receive: Receive, send: Sending) -> None:
         """Send the stream's events until its client disconnects, its key is revoked, or the process ends."""
-        disconnected = asyncio.ensure_future(_disconnected(receive))
+        disconnected = asyncio.ensure_future(disconnection(receive))
         disconnected.add_done_callback(lambda _: stream.changed.set())
         try:
             await _start(send, stream.preface)
@@ -218,11 +219,6 @@ class Streams:
 
 _HEADERS = {b"x-api-key", b"authorization", b"last-event-id"}
 _PARAMETERS = ("company", "events", "session", "lastEventId")
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _start(send: Sending, preface: bytes) -> None:

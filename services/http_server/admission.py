@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -29,11 +29,17 @@ class Admission:
         self._callers: dict[Hashable, _Caller] = {}
 
     @asynccontextmanager
-    async def turn(self, caller: Hashable, share: int) -> AsyncIterator[None]:
-        """Be one of the caller's `share` requests. Raises `Refusal` (429) if its queue is full or too slow."""
+    async def turn(
+        self, caller: Hashable, share: int, disconnect: Callable[[], Awaitable[object]] | None = None
+    ) -> AsyncIterator[None]:
+        """Be one of the caller's `share` requests.
+
+        `disconnect`: waits until the client disconnects; its request then leaves the queue. Raises `Refusal`: 429 if
+        the queue is full or too slow, or the client disconnected.
+        """
         found = self._callers.setdefault(caller, _Caller())
         if found.running >= share:
-            await self._wait(found)  # a request that ends hands its place over: `running` stays
+            await self._wait(found, disconnect)  # a request that ends hands its place over: `running` stays
         else:
             found.running += 1
         try:
@@ -42,21 +48,27 @@ class Admission:
             found.done += 1
             self._leave(caller, found)
 
-    async def _wait(self, caller: _Caller) -> None:
+    async def _wait(self, caller: _Caller, disconnect: Callable[[], Awaitable[object]] | None) -> None:
         if len(caller.queue) >= self._max_queue:
             raise refusal.too_many_requests("too many requests at a time; wait for answers before you send more")
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         caller.queue.append(place)
+        left: asyncio.Future[object] = asyncio.ensure_future(disconnect()) if disconnect else asyncio.Future()
         try:
-            await asyncio.wait_for(asyncio.shield(place), self._timeout_seconds)
-        except BaseException as error:
+            await asyncio.wait((place, left), timeout=self._timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        except BaseException:
             if place.done():  # handed over at the same moment
                 self._hand_over(caller)
             else:
                 caller.queue.remove(place)
-            if isinstance(error, TimeoutError):
-                raise refusal.too_many_requests("no thread became free in time; try again shortly") from None
             raise
+        finally:
+            left.cancel()
+        if not place.done():
+            caller.queue.remove(place)
+            if left.done():
+                raise refusal.disconnected()
+            raise refusal.too_many_requests("no thread became free in time; try again shortly")
 
     def _leave(self, name: Hashable, caller: _Caller) -> None:
         self._hand_over(caller)

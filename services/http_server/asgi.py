@@ -24,6 +24,12 @@ async def send_refusal(send: Send, refused: Refusal) -> None:
     await send_json(send, refused.status, refused.content(), refused.headers.items())
 
 
+async def disconnection(receive: Receive) -> None:
+    """Wait until the client disconnects. For a request whose body is complete."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def check_path(scope: Scope) -> None:
     """Raise `Refusal` (404) for a path that WSGI applications would confuse with another one."""
     if scope["path"].startswith("//"):

@@ -75,6 +75,11 @@ class ErrorCode(StrEnum):
         "foreign_company", 403, "The key belongs to another company, or the route needs an operator's key.",
         "Use a key of the company, or an operator's key.", "this API key belongs to company 0128, not to 0999",
     )  # fmt: skip
+    UNKNOWN_HOST = (
+        "unknown_host", 403, "The address shows the state of the server and was requested under a foreign name.",
+        "Set `PUBLIC_URL` to the name, use the server's IP address, or send a key.",
+        "bots.example.com is not a name of this server: set PUBLIC_URL to it, use the IP address, or send a key",
+    )  # fmt: skip
     WRONG_VERIFY_TOKEN = (
         "wrong_verify_token", 403, "Meta's verification of the webhook address has another token.",
         "Enter the value of `META_VERIFY_TOKEN` in the app's dashboard.",

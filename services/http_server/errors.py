@@ -14,6 +14,9 @@ from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.http_server.error_codes import RETRY_SOON_SECONDS, ErrorCode, retry_after
 from services.http_server.refusal import Refusal
 
+#: Characters of a foreign host name that an error repeats.
+MAX_SHOWN_HOST = 100
+
 log = structlog.get_logger()
 
 
@@ -30,6 +33,13 @@ def unknown_bot(company_id: str, phone_index: int) -> ApiError:
     """The 404 for a bot that the company does not have."""
     message = f"company {company_id} has no bot with phoneIndex {phone_index} (bisnesctl bots list shows them)"
     return ApiError(ErrorCode.UNKNOWN_BOT, message)
+
+
+def unknown_host(host: str) -> ApiError:
+    """The 403 for the state of the server under a foreign name."""
+    shown = "".join(sign for sign in host[:MAX_SHOWN_HOST] if sign.isprintable())
+    message = f"{shown} is not a name of this server: set PUBLIC_URL to it, use the IP address, or send a key"
+    return ApiError(ErrorCode.UNKNOWN_HOST, message)
 
 
 def database_refusal(error: DatabaseUnavailable | DatabaseError) -> ApiError:

@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
 from services.http_server import refusal
-from services.http_server.admission import Admission
-from services.http_server.asgi import Receive, Scope, Send, check_path, send_refusal
+from services.http_server.admission import MAX_QUEUE, Admission
+from services.http_server.asgi import Receive, Scope, Send, check_path, disconnection, send_refusal
 from services.http_server.body import BodyReader
 from services.http_server.refusal import Refusal
 from services.http_server.watchdog import Watchdog
@@ -21,6 +21,9 @@ from services.runtime.heartbeat import Counters
 THREADS = 36
 #: Threads of those that serve its health alone.
 HEALTH_THREADS = 4
+
+#: The beginnings of the addresses of health.
+_HEALTH = ("/health", "/api/health", "/metrics")
 
 log = structlog.get_logger()
 
@@ -48,11 +51,24 @@ class Hooks:
 class Service:
     """The ASGI application around it."""
 
-    def __init__(self, app: Application, max_body: int, hooks: Hooks | None = None, threads: int = THREADS) -> None:
-        """`max_body`: bytes of a body, at most; the application refuses a larger one."""
+    def __init__(
+        self,
+        app: Application,
+        max_body: int,
+        hooks: Hooks | None = None,
+        threads: int = THREADS,
+        max_queue: int = MAX_QUEUE,
+        share_of: Callable[[Scope], tuple[Hashable, int]] | None = None,
+    ) -> None:
+        """`max_body`: bytes of a body, at most; the application refuses a larger one.
+
+        `max_queue`: requests that may wait for threads. `share_of`: the caller of a request and its share of the
+        threads; without it, all requests but those for health are one caller's.
+        """
         self.counters = app.counters
         self._max_body, self._hooks, self._share = max_body, hooks or Hooks(), threads - HEALTH_THREADS
-        self._bridge, self._bodies, self._admission = WsgiBridge(app, threads), BodyReader(), Admission()
+        self._bridge, self._bodies, self._admission = WsgiBridge(app, threads), BodyReader(), Admission(max_queue)
+        self._share_of = share_of or self._one_share
         self.watchdog = Watchdog(self._admission.progress)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,6 +107,9 @@ class Service:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         check_path(scope)
         body = await self._bodies.read_request(scope, receive, self._max_body)
-        is_health = scope["path"].startswith(("/health", "/api/health", "/metrics"))
-        async with self._admission.turn(is_health, HEALTH_THREADS if is_health else self._share):
+        caller, share = (_HEALTH, HEALTH_THREADS) if scope["path"].startswith(_HEALTH) else self._share_of(scope)
+        async with self._admission.turn(caller, share, lambda: disconnection(receive)):
             return await self._bridge.run(scope, body)
+
+    def _one_share(self, _: Scope) -> tuple[Hashable, int]:
+        return "all", self._share

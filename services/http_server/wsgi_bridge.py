@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from services.http_server.asgi import Receive, Scope, Send
+from services.http_server.asgi import Receive, Scope, Send, disconnection
 from services.http_server.body import Body
 
 #: Bytes of an answer that are handed over at a time, at least, unless it ends before.
@@ -122,7 +122,7 @@ class WsgiBridge:
                     self._parts.submit(_end, answer)
 
     async def _send_parts(self, answer: Answer, receive: Receive, send: Send) -> None:
-        loop, gone = asyncio.get_running_loop(), asyncio.ensure_future(_disconnected(receive))
+        loop, gone = asyncio.get_running_loop(), asyncio.ensure_future(disconnection(receive))
         try:
             while answer.rest is not None and not gone.done():
                 await send({"type": "http.response.body", "body": answer.part, "more_body": True})
@@ -134,11 +134,6 @@ class WsgiBridge:
             await send({"type": "http.response.body", "body": answer.part})
         finally:
             gone.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _end(answer: Answer) -> None:

@@ -4,7 +4,6 @@ import os
 import sys
 
 import structlog
-from flask import Flask
 
 from bisnesctl import addresses
 from bisnesctl.processes import started_settings
@@ -15,9 +14,10 @@ from services.sandbox.app import create_app
 from services.sandbox.database import Database
 from services.sandbox.meta.destinations import Destinations
 from services.sandbox.meta.registry import APP_ID, Registry
+from services.sandbox.meta.routes.answers import MAX_UPLOAD_BYTES
 from services.sandbox.meta.schema import SCHEMA
 from services.sandbox.meta.simulator import Simulator
-from services.sandbox.server import Server
+from services.sandbox.server import Server, Simulators
 from services.sandbox.web.network import Network
 
 #: How long a thread may keep the interpreter: short, so that loading a page does not slow the Graph API down.
@@ -32,7 +32,7 @@ class Sandbox:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def build(self) -> Flask:
+    def build(self) -> Simulators:
         """Open the files of an earlier run, or create them, and return the application."""
         settings = self._settings
         self._database = Database(settings.home / "sandbox.db", SCHEMA)
@@ -44,7 +44,7 @@ class Sandbox:
         self._webhook_sender.start()
         self._network = Network(settings.home)
         log.info("sandbox.started", page=f"{settings.sandbox_url}/_sandbox/")
-        return create_app(simulator, self._network)
+        return Simulators(create_app(simulator, self._network), MAX_UPLOAD_BYTES)
 
     def close(self) -> None:
         """Stop sending webhooks and close the files."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Flask
 
+from services.sandbox.control_requests import refuse_other_sites
 from services.sandbox.meta import blueprints as meta
 from services.sandbox.meta.simulator import Simulator
 from services.sandbox.meta.store import Filter
@@ -19,6 +20,7 @@ def create_app(simulator: Simulator, network: Network) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.before_request(refuse_other_sites)
     meta.register(app, simulator)
     web.register(app, network)
 

@@ -1,26 +1,85 @@
-"""The simulators' HTTP server, on loopback alone: gunicorn, because it keeps connections alive and stops gracefully."""
+"""The simulators' HTTP server, on loopback alone: that of our other processes, with the same limits and deadlines."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from services.gunicorn_conf import post_fork, worker_tmp_dir
+from services.http_server.asgi import Receive, Scope, Send
+from services.http_server.protocol import HttpProtocol
+from services.http_server.server import Worker
+from services.http_server.service import Service
+from services.runtime.heartbeat import Counters
+from services.sandbox import cut_connections
 
-#: Requests that can wait at the same time, such as those that a rule delays.
-THREADS = 256
-#: Two workers of ours hold up to META_WINDOW connections each.
-MAX_CONNECTIONS = 4096
-KEEP_ALIVE_SECONDS = 75
+#: Requests that can be delayed at the same time: two workers of ours send META_WINDOW each.
+THREADS = 600
+#: Requests that can wait for a thread.
+MAX_QUEUE = 4096
 #: How long a stopping simulator lets running requests finish; supervisord kills it after 10 seconds.
 STOP_TIMEOUT_SECONDS = 5
+#: Seconds without a turn of the event loop after which the process is replaced.
+HANG_SECONDS = 60
+
+#: The key of a request's scope with the function that closes its connection.
+_CLOSE = "sandbox.close"
+
+
+class _Protocol(HttpProtocol):
+    """A connection that a simulator may close."""
+
+    def on_message_begin(self) -> None:
+        """Let the application close it."""
+        super().on_message_begin()
+        scope: Scope = self.scope  # type: ignore[assignment]
+        scope[_CLOSE] = self.abort
+
+
+class SimulatorWorker(Worker):
+    """gunicorn's worker with such connections."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        **Worker.CONFIG_KWARGS,
+        "http": _Protocol,
+        "timeout_graceful_shutdown": STOP_TIMEOUT_SECONDS,
+    }
+
+
+class _Application:
+    """The simulators as a service."""
+
+    def __init__(self, flask: Flask) -> None:
+        self.counters = Counters()
+        self._flask = flask
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        return self._flask(environ, start_response)
+
+
+class Simulators:
+    """The ASGI application."""
+
+    def __init__(self, flask: Flask, max_body: int) -> None:
+        """`max_body`: bytes of a body, at most."""
+        self._service = Service(_Application(flask), max_body, threads=THREADS, max_queue=MAX_QUEUE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or cut its connection."""
+
+        async def send_or_cut(event: Any) -> None:
+            if event["type"] == "http.response.start" and (cut_connections.HEADER.encode(), b"1") in event["headers"]:
+                scope[_CLOSE]()
+            await send(event)
+
+        await self._service(scope, receive, send_or_cut)
 
 
 class Server(BaseApplication):  # type: ignore[misc]
     """One process with many threads, and gunicorn's master above it."""
 
-    def __init__(self, port: int, build: Callable[[], Flask], close: Callable[[], None]) -> None:
+    def __init__(self, port: int, build: Callable[[], Simulators], close: Callable[[], None]) -> None:
         """`build` and `close` run in the serving process, at its start and at its end."""
         self._port = port
         self._build = build
@@ -31,10 +90,8 @@ class Server(BaseApplication):  # type: ignore[misc]
         """Called by gunicorn, for its settings."""
         settings: dict[str, Any] = {
             "bind": f"127.0.0.1:{self._port}",
-            "worker_class": "gthread",
-            "threads": THREADS,
-            "worker_connections": MAX_CONNECTIONS,
-            "keepalive": KEEP_ALIVE_SECONDS,
+            "worker_class": "services.sandbox.server.SimulatorWorker",
+            "timeout": HANG_SECONDS,
             "graceful_timeout": STOP_TIMEOUT_SECONDS,
             "worker_tmp_dir": worker_tmp_dir,
             "loglevel": "warning",
@@ -45,6 +102,6 @@ class Server(BaseApplication):  # type: ignore[misc]
         for name, value in settings.items():
             self.cfg.set(name, value)
 
-    def load(self) -> Flask:
+    def load(self) -> Simulators:
         """Called by gunicorn, for the application."""
         return self._build()

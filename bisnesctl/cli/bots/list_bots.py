@@ -77,6 +77,7 @@ def _cells(bot: "Bot") -> list[str]:
 
 
 def _held(bot: "Bot") -> str:
+    from bisnesctl.bots import hold_ends
     from bisnesctl.terminal.output import escape
 
     if bot.blocked_until is not None:
@@ -87,5 +88,6 @@ def _held(bot: "Bot") -> str:
         return f"[red]provider unavailable since {bot.outage['since']}[/]: {escape(reason)}"
     if bot.held_until is None:
         return f"[yellow]{(bot.session or '').lower()}[/]: {escape(bot.session_reason)}" if bot.session_reason else "-"
-    until = "until you act (`bots add`)" if bot.held_until == "infinity" else f"until {bot.held_until}"
+    command = hold_ends.command_for(bot.hold_code)
+    until = f"until you act (`{command}`)" if bot.held_until == "infinity" else f"until {bot.held_until}"
     return f"[yellow]{until}[/]: {escape(bot.held_reason or 'no reason given')}"

@@ -21,7 +21,8 @@ from services.database.bounded_query import BoundedQuery
 from services.database.connection import Database
 from services.database.write_test import WriteTest
 from services.http_server.error_codes import ErrorCode
-from services.http_server.errors import ApiError, answer_errors, unknown_bot
+from services.http_server.errors import ApiError, answer_errors, unknown_bot, unknown_host
+from services.http_server.host_names import STATE, HostNames
 from services.http_server.routing import ExactAddresses
 from services.http_server.service import Service
 from services.inbox.webhook_inbox import BotName, WebhookWriter
@@ -146,11 +147,13 @@ class Receiver(ExactAddresses):
         self.register_error_handler(404, _not_found)
         self.register_blueprint(blueprint(settings, database, notifier))
         self._overview = ProcessOverview(settings, database)
+        self._names = HostNames([settings.public_url or ""])
         for path in ("/health", "/api/health", "/health/live"):
             self.add_url_rule(path, view_func=self.live)
         self.add_url_rule("/health/ready", view_func=self.ready)
         self.add_url_rule("/health/all", view_func=self._overview.all)
         self.add_url_rule("/metrics/<process>", view_func=self.metrics)
+        self.before_request(self._check_host)
         self.after_request(self._count)
 
     def live(self) -> Any:
@@ -168,6 +171,11 @@ class Receiver(ExactAddresses):
             return self._overview.metrics(process)
         except LookupError as error:
             raise ApiError(ErrorCode.NOT_FOUND, str(error)) from None
+
+    def _check_host(self) -> None:
+        host = request.headers.get("Host", "")
+        if request.path.startswith(STATE) and not self._names.include(host):
+            raise unknown_host(host)
 
     def _query(self) -> None:
         with self._database.connection() as connection, connection.cursor() as cursor:

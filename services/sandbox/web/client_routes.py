@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 from werkzeug.wrappers import Response
 
 from services.sandbox.control_page import FILE_HEADERS
-from services.sandbox.control_requests import refuse_other_sites
 from services.sandbox.web.devices import NotFound, new_pairing_code, new_ref
 from services.sandbox.web.network import Network, RefusedMessage
 
@@ -33,7 +32,6 @@ class Position(BaseModel):
 def blueprint(network: Network) -> Blueprint:
     """All routes of the page. None needs a key: they listen on loopback."""
     routes = Blueprint("wa", __name__)
-    routes.before_request(refuse_other_sites)
     routes.register_error_handler(NotFound, lambda error: ({"error": str(error)}, 404))
     routes.register_error_handler(RefusedMessage, lambda error: ({"error": str(error)}, 400))
     routes.register_error_handler(ConnectionError, lambda error: ({"error": str(error)}, 503))

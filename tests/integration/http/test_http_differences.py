@@ -18,7 +18,7 @@ from tests.support.api import (
     serving,
     settings_for,
 )
-from tests.support.processes.http_process import problem
+from tests.support.processes.http_process import everything, problem
 from tests.support.waiting import HANG_SECONDS
 
 #: Bodies that neither a text nor an image may have: they are refused after everything that is common.
@@ -149,7 +149,7 @@ def port(postgres, tmp_path_factory):
     name = "differences"
     postgres.run(f"CREATE DATABASE {name} TEMPLATE bisnes_migrated")
     add_company(postgres.dsn(name))
-    with serving(settings_for(postgres.dsn(name), tmp_path_factory.mktemp("api"))) as url:
+    with serving(settings_for(postgres.dsn(name), tmp_path_factory.mktemp("api"), WRONG_KEYS_PER_MINUTE=10**6)) as url:
         yield int(url.rpartition(":")[2])
 
 
@@ -224,3 +224,27 @@ def test_only_the_exact_path_of_a_route_is_answered(port):
             while part := client.recv(1 << 16):
                 answer += part
         assert problem(answer)[0] in (401, 404), path
+
+
+def status_under(port, path, host, key=None):
+    """The status of a GET with this Host."""
+    lines = [b"GET " + path + b" HTTP/1.1", b"Host: " + host, b"Connection: close"]
+    lines += [b"X-Api-Key: " + key.encode()] if key else []
+    with socket.create_connection(("127.0.0.1", port), HANG_SECONDS) as client:
+        client.sendall(b"\r\n".join(lines) + b"\r\n\r\n")
+        return everything(client)
+
+
+@pytest.mark.parametrize("path", [b"/health/all", b"/metrics/api", b"/openapi/openapi.json", b"/openapi/swagger"])
+def test_a_web_page_that_rebinds_its_name_reads_no_state(port, path):
+    for host in (b"evil.example", b"evil.example:%d" % port):
+        assert problem(status_under(port, path, host)) == (403, "unknown_host")
+        assert problem(status_under(port, path, host, "bk_nobody")) == (403, "unknown_host")
+        assert status_under(port, path, host, KEY).startswith((b"HTTP/1.1 200", b"HTTP/1.1 404", b"HTTP/1.1 302"))
+    for host in (b"127.0.0.1:%d" % port, b"localhost", b"api", b"203.0.113.7"):
+        assert status_under(port, path, host).startswith((b"HTTP/1.1 200", b"HTTP/1.1 404", b"HTTP/1.1 302"))
+
+
+@pytest.mark.parametrize("path", [b"/health", b"/api/health", b"/health/live", b"/health/ready"])
+def test_probes_are_answered_under_any_name(port, path):
+    assert status_under(port, path, b"monitor.example").startswith(b"HTTP/1.1 200")

@@ -21,13 +21,37 @@ CONFIG = os.environ.get("TEST_GUNICORN_CONFIG", "python:tests.support.processes.
 ROOT = Path(__file__).parents[3]
 
 
-class HttpServer:
+class Port:
+    """A port of this machine, and clients that violate the protocol."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def connect(self, data: bytes = b"", receive_buffer: int | None = None) -> socket.socket:
+        """Open a connection and send these bytes."""
+        client = socket.socket()
+        if receive_buffer:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        client.settimeout(HANG_SECONDS)
+        client.connect(("127.0.0.1", self.port))
+        client.sendall(data)
+        return client
+
+    def ask(self, data: bytes) -> bytes:
+        """Send these bytes, and return the answer until the server closes the connection."""
+        with self.connect() as client:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                client.sendall(data)
+            return everything(client)
+
+
+class HttpServer(Port):
     """One process under gunicorn."""
 
     def __init__(self, settings: Settings, app: str, process: str, health: str) -> None:
         """`health`: a path that is answered as soon as the process serves."""
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        super().__init__(free_port())
         words = ("-c", CONFIG, "--no-control-socket", "-b", f"127.0.0.1:{self.port}", app)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", *words],
@@ -51,23 +75,6 @@ class HttpServer:
     def connections(self) -> int:
         """How many connections of clients are open. Its database is on a Unix socket."""
         return sum(each.status != "LISTEN" for each in self.worker.net_connections("tcp"))
-
-    def connect(self, data: bytes = b"", receive_buffer: int | None = None) -> socket.socket:
-        """Open a connection and send these bytes."""
-        client = socket.socket()
-        if receive_buffer:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        client.settimeout(HANG_SECONDS)
-        client.connect(("127.0.0.1", self.port))
-        client.sendall(data)
-        return client
-
-    def ask(self, data: bytes) -> bytes:
-        """Send these bytes, and return the answer until the server closes the connection."""
-        with self.connect() as client:
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                client.sendall(data)
-            return everything(client)
 
     def stop(self) -> None:
         self.process.terminate()

@@ -79,3 +79,30 @@ def test_a_request_waits_for_a_thread_only_up_to_the_time_limit():
             pass
 
     asyncio.run(main())
+
+
+def test_the_request_of_a_client_that_disconnects_leaves_the_queue():
+    async def main():
+        admission, leave, disconnected = Admission(max_queue=1), asyncio.Event(), asyncio.Event()
+        ran = []
+
+        async def request(name, disconnect):
+            async with admission.turn("a", 1, disconnect):
+                ran.append(name)
+                await leave.wait()
+
+        first = asyncio.ensure_future(request("first", None))
+        await asyncio.sleep(0)
+        gone = asyncio.ensure_future(request("gone", disconnected.wait))
+        await asyncio.sleep(0)
+        disconnected.set()
+        with pytest.raises(Refusal, match="the connection was closed"):
+            await gone
+        last = asyncio.ensure_future(request("last", asyncio.Event().wait))  # there is room for it again
+        await asyncio.sleep(0)
+        leave.set()
+        await asyncio.gather(first, last)
+        assert ran == ["first", "last"]
+        assert admission._callers == {}
+
+    asyncio.run(main())

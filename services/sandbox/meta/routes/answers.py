@@ -1,11 +1,11 @@
 """Sends the simulator's answers over HTTP."""
 
-import socket
 import time
 
-from flask import jsonify, request, send_file
+from flask import jsonify, send_file
 from werkzeug.wrappers import Response
 
+from services.sandbox.cut_connections import cut
 from services.sandbox.meta.media import MAX_FILE_BYTES
 from services.sandbox.meta.simulator import Answer
 
@@ -17,8 +17,7 @@ def respond(answer: Answer) -> Response:
     """Send an answer after its delay, or cut the connection."""
     time.sleep(answer.delay)
     if answer.cut:
-        connection: socket.socket = request.environ["gunicorn.socket"]
-        connection.shutdown(socket.SHUT_RDWR)
+        return cut()
     if answer.file is not None and answer.path is not None:
         return send_file(answer.path.absolute(), mimetype=answer.file.mime_type)
     response = jsonify(answer.body)
