@@ -20,7 +20,7 @@ import psutil
 import pycurl
 import structlog
 
-from bisnesctl.settings import Network
+from bisnesctl.setting_types import Network
 from services.message import Outcome
 
 #: Seconds after which an idle connection is not used again: the other side may be about to close it.

@@ -1,5 +1,6 @@
 """Bots in the database: ids, credentials, holds, and messages that wait."""
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,9 @@ from bisnesctl.settings import Settings
 
 #: The type of a new bot if none is given.
 DEFAULT_TYPE = "meta_direct"
+#: Characters of a company's id, at most.
+MAX_COMPANY_LENGTH = 255
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,7 @@ def save(connection: Connection, bot: NewBot, settings: Settings, ready: bool = 
     Raises `UsageError` if a property that the type needs is missing, or an id is given that the type does not have;
     `Conflict` if another bot has the number; `QuotaExceeded`.
     """
+    check_company(bot.company)
     key = settings.encryption_key.get_secret_value()
     with connection:
         kind = bot.type or _type_of(connection, bot) or DEFAULT_TYPE
@@ -179,6 +184,14 @@ def save(connection: Connection, bot: NewBot, settings: Settings, ready: bool = 
         if not ready and phone_number_id is None:
             query(connection, _UNFINISHED, (number,))
     return bool(new)
+
+
+def check_company(company: str) -> None:
+    """Raises `UsageError` for an id that a command line or a line of a log cannot show."""
+    if not 0 < len(company) <= MAX_COMPANY_LENGTH or _CONTROLS.search(company):
+        raise UsageError(
+            f"a company's id has 1 to {MAX_COMPANY_LENGTH} characters, without line breaks and other control characters"
+        )
 
 
 def check_free(connection: Connection, bot: NewBot) -> None:

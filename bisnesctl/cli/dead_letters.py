@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, AnyCompany, AsJson, app, example
+from bisnesctl.cli.app import WATCH, AnyCompany, AsJson, Commands, app, example, usable_settings
 
 if TYPE_CHECKING:
     from bisnesctl.database.dead_letters import DeadLetter, DeadLetterDetails
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from bisnesctl.database.retries import MessageFilter
 
 dead_letters = typer.Typer(
-    no_args_is_help=True, help="List, show, retry and resolve messages, webhooks and files that failed."
+    cls=Commands,
+    no_args_is_help=True,
+    help="List, show, retry and resolve messages, webhooks and files that failed.",
 )
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=WATCH)
 
@@ -47,10 +49,9 @@ def list_letters(
     """
     from bisnesctl.database import dead_letters as store
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found, more = store.find(connection, limit, kind and kind.value, company)
     output.print_found(found, json, _show, "there are no dead letters")
     if more:
@@ -66,10 +67,9 @@ def show(letter_id: LetterId, json: AsJson = False) -> None:
 
     from bisnesctl.database import dead_letters as store
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found = store.find_by_id(connection, letter_id)
     if json:
         output.print_json([asdict(each) for each in found])
@@ -116,10 +116,9 @@ def retry(
     code is 2 if nothing can be retried.
     """
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
 
     wanted = _filter(letter_ids, code, bot, company, since, until, limit)
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         if letter_ids:
             _retry_letters(connection, letter_ids, dry_run)
         else:
@@ -174,11 +173,10 @@ def resolve(
     """
     from bisnesctl.database import postgres, resolutions
     from bisnesctl.errors import UsageError
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
     wanted = _filter(message_ids, code, bot, company, since, until, limit)
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found = resolutions.find_by_id(connection, message_ids) if message_ids else resolutions.find(connection, wanted)
         ids = [each.id for each in found if outcome is not Outcome.AGAIN or not each.removed]
         if not ids:
@@ -218,11 +216,10 @@ def _filter(
 
 
 def _retry_letters(connection: "Connection", letter_ids: list[str], dry_run: bool) -> None:
-    from rich.markup import escape
-
     from bisnesctl.database import dead_letters as store
     from bisnesctl.errors import UsageError
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     if dry_run:
         raise UsageError("--dry-run counts messages: filter them with --code, --bot, --company, --since or --until")
@@ -236,11 +233,10 @@ def _retry_letters(connection: "Connection", letter_ids: list[str], dry_run: boo
 
 
 def _retry_messages(connection: "Connection", wanted: "MessageFilter", dry_run: bool) -> None:
-    from rich.markup import escape
-
     from bisnesctl.database import retries
     from bisnesctl.errors import UsageError
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     choice = retries.choose(connection, wanted)
     reasons = [f"{_messages(count)} not retried: {reason}" for reason, count in choice.refused.items()]
@@ -261,9 +257,8 @@ def _messages(count: int) -> str:
 
 
 def _show(found: "list[DeadLetter]") -> None:
-    from rich.markup import escape
-
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     columns = [
         output.Column("kind"),
@@ -277,14 +272,12 @@ def _show(found: "list[DeadLetter]") -> None:
 
 
 def _print(letter: "DeadLetterDetails") -> None:
-    import json
     from dataclasses import asdict
 
-    from bisnesctl.terminal import output
+    from bisnesctl.terminal import output, printable
 
     fields = asdict(letter)
     for name, value in (fields | fields.pop("details")).items():
-        plain = isinstance(value, str) and value.isprintable()  # without control sequences for the terminal
-        text = value if plain else json.dumps(value, indent=2, ensure_ascii=not isinstance(value, dict | list))
+        text = printable.one_line(value) if isinstance(value, str) else printable.as_json(value)
         output.result(f"{name}: {text}")
     output.result("")

@@ -21,6 +21,9 @@ BUSY_CALL_TIMEOUT_SECONDS = 30
 #: Seconds in which a new supervisord must answer.
 BOOT_TIMEOUT_SECONDS = 15
 
+#: The module that runs supervisord.
+SUPERVISORD = "bisnesctl.processes.supervisord"
+
 #: States in which a process runs or will be started again by supervisord.
 ACTIVE_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
@@ -190,7 +193,7 @@ def launch(config: Path, foreground: bool, environment: dict[str, str]) -> subpr
 
     Raises `StartFailed` with its output. `wait_until_up` waits until it answers.
     """
-    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
+    command = [sys.executable, "-m", SUPERVISORD, "-c", str(config)]
     if foreground:
         command = ["setpriv", "--pdeathsig", "TERM", "--", *command, "--nodaemon", "--silent"]
     child = subprocess.Popen(
@@ -254,6 +257,19 @@ def pid_in(pidfile: Path, config: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return pid if os.fsencode(config) in words else None
+
+
+def running_configs(name: str) -> list[Path]:
+    """The configuration files with this name of all supervisords that run, as far as this user may see them."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = [os.fsdecode(word) for word in (folder / "cmdline").read_bytes().split(b"\0")]
+        except OSError:
+            continue  # it ended
+        if SUPERVISORD in words:
+            found += [Path(word) for word in words if word.endswith(f"/{name}")]
+    return found
 
 
 def _process(info: dict[str, Any]) -> Process:

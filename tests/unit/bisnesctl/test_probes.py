@@ -1,8 +1,12 @@
 """The health of a process, from supervisord's state and its heartbeat; and the verdict on all."""
 
+import contextlib
 import json
 import os
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +38,50 @@ def worker_health(
 def beat(**changes: Any) -> dict[str, Any]:
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     return {"pid": 7, "status": "healthy", "reason": None, "beat_boottime": now} | changes
+
+
+@contextlib.contextmanager
+def answering(status: int, body: bytes) -> Iterator[int]:
+    """The port of a program with one answer to everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield int(server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (200, b'{"success": true, "process": "meta"}', ""),
+        (200, b'{"success": true, "process": "api"}', "api of bisnesctl answers on port"),
+        (200, b'{"status": "ok"}', "another program answers on port"),
+        (200, b"<html>", "another program answers on port"),
+        (200, b"[]", "another program answers on port"),
+        (404, b'{"error": "x", "process": "api"}', "api of bisnesctl answers on port"),
+        (503, b'{"success": false, "error": "the database is unavailable"}', "the database is unavailable"),
+        (404, b"", "another program answers on port"),
+    ],
+)
+def test_only_an_answer_that_names_the_process_counts(tmp_path: Path, status: int, body: bytes, reason: str) -> None:
+    with answering(status, body) as port:
+        settings = settings_in(tmp_path, META_PORT=str(port))
+        [meta] = [each for each in expand(settings) if each.name == "meta"]
+        health = probe(meta, Process("meta", "meta", "RUNNING", 7, "", 0, 100), ON_DUTY, settings, timeout=30)
+    assert health.reason.startswith(reason)
+    assert health.healthy == (not reason)
 
 
 def test_a_fresh_heartbeat_of_this_process_is_healthy(tmp_path: Path) -> None:
