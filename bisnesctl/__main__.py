@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
@@ -77,10 +76,10 @@ def _translate(error: Exception) -> Exception:
 
 
 def _report(error: Exception, verbose: bool) -> int:
-    from bisnesctl.terminal.output import fail
+    from bisnesctl.terminal.output import fail, show_traceback
 
     if verbose:
-        traceback.print_exception(error)
+        show_traceback(error)
     if isinstance(error, BisnesError):
         fail(str(error))
         return int(error.exit_code)

@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 4  # PostgreSQL, Redis, the API, a provider or supervisord cannot be reached
     UNHEALTHY = 5  # a process did not start, or a process or bot is not healthy
     CONFLICT = 6  # a port in use, a folder, a full disk or another bisnesctl prevents it
+    NO_DEPLOYMENT = 7  # there is no deployment in this folder
     INTERRUPTED = 130  # Ctrl-C
 
     @property
@@ -29,6 +30,7 @@ _MEANINGS = {
     ExitCode.UNAVAILABLE: "PostgreSQL, Redis, the API, a provider or supervisord cannot be reached",
     ExitCode.UNHEALTHY: "a process did not start, or a process or bot is not healthy",
     ExitCode.CONFLICT: "a port in use, a folder, a full disk or another bisnesctl prevents it",
+    ExitCode.NO_DEPLOYMENT: "there is no deployment in this folder",
     ExitCode.INTERRUPTED: "interrupted",
 }
 
@@ -69,11 +71,17 @@ class RedisUnavailable(Unavailable):
 
 
 class ApiUnavailable(Unavailable):
-    """The API cannot be reached. See `bisnesctl status`, or start it: `bisnesctl start --multiprocess`."""
+    """The API cannot be reached. See `bisnesctl status`."""
 
 
 class NotRunning(Unavailable):
-    """Nothing is running here. Start it: `bisnesctl start --multiprocess`."""
+    """Nothing is running here. See `bisnesctl status`."""
+
+
+class NoDeployment(BisnesError):
+    """There is no deployment here. Change to its folder, or name its `.env` with BISNES_ENV."""
+
+    exit_code = ExitCode.NO_DEPLOYMENT
 
 
 class ShuttingDown(NotRunning):

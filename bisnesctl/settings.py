@@ -4,47 +4,43 @@
 """
 
 import os
-from ipaddress import IPv4Network, IPv6Network, ip_network
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Any, Literal, Self
 from urllib.parse import quote, urlencode
 
-from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
-from bisnesctl import paths
+from bisnesctl import addresses, paths, setting_values
 from bisnesctl.errors import ConfigError
+from bisnesctl.setting_types import HealthAddress, Host, HttpAddress, Network, Port, QuotaLimit, is_hex_key, networks
 
-Network = IPv4Network | IPv6Network
-Port = Annotated[int, Field(ge=1, le=65535)]
-HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
-HealthAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$")]
 NO_SECRET = SecretStr("")
-#: The word for a quota without a limit.
-NO_LIMIT = "unlimited"
-#: The highest limit of a quota.
-MAX_QUOTA = 10**15
+#: The fields whose defaults could do harm if their values are refused: they say where a process listens and whom it
+#: talks to.
+ESSENTIAL = frozenset({
+    "bisnes_home", "database_url", "redis_url", "redis_host", "redis_port", "redis_password", "encryption_key",
+    "api_host", "api_port", "meta_host", "meta_port", "wwebjs_port", "port", "sandbox", "sandbox_port", "enable_meta",
+    "enable_wwebjs", "public_url", "allowed_networks", "media_store", "meta_app_secret", "meta_verify_token",
+    "meta_graph_url", "meta_graph_version", "dialog360_url", "wa_url",
+})  # fmt: skip
 #: Seconds beyond the longest call of a webhook for which a sender keeps the lease of an event.
 WEBHOOK_LEASE_MARGIN_SECONDS = 20.0
 
 
-def quota_limit(value: object) -> int | None:
-    """A limit as it is written: a whole number, or `NO_LIMIT`, which is None. Raises `ValueError`."""
-    text = NO_LIMIT if value is None else str(value).strip()
-    if text == NO_LIMIT:
-        return None
-    if not (text.isascii() and text.isdigit() and int(text) <= MAX_QUOTA):
-        raise ValueError(f"must be a whole number of 0 or more, or {NO_LIMIT}")
-    return int(text)
-
-
-QuotaLimit = Annotated[int | None, BeforeValidator(quota_limit)]
-
-
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """The settings of the tool and the services. The environment variable of a field is its name in capitals."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, allow_inf_nan=False)
 
     database_url: SecretStr | None = Field(
         None, description="URL of PostgreSQL as libpq reads it; empty: embedded server"
@@ -56,7 +52,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None, description="redis:// URL of Redis; empty: REDIS_HOST, or the embedded server"
     )
-    redis_host: str | None = Field(None, description="host of Redis, used if REDIS_URL is empty")
+    redis_host: Host | None = Field(None, description="host of Redis, used if REDIS_URL is empty")
     redis_port: Port = Field(6379, description="port of Redis, used with REDIS_HOST")
     redis_password: SecretStr = Field(NO_SECRET, description="password of Redis, used with REDIS_HOST")
     redis_bin: Path | None = Field(
@@ -66,13 +62,11 @@ class Settings(BaseSettings):
         Path("var"), description="folder of state, logs and data; a relative path starts at the folder of `.env`"
     )
 
-    api_host: str = Field(
-        "127.0.0.1", pattern=r"^[^\s:]+$", description="IPv4 address or host name on which the API listens"
-    )
+    api_host: Host = Field("127.0.0.1", description="address on which the API listens: IPv4, IPv6 or a host name")
     api_port: Port = Field(3000, description="port of the API")
     api_instances: int = Field(2, ge=1, le=64, description="number of API processes")
     wwebjs_port: Port = Field(3001, description="port of the WhatsApp Web manager")
-    meta_host: str = Field("127.0.0.1", description="address on which the receiver of Meta's webhooks listens")
+    meta_host: Host = Field("127.0.0.1", description="address on which the receiver of Meta's webhooks listens")
     meta_port: Port = Field(3002, description="port of the receiver of Meta's webhooks")
     meta_instances: int = Field(2, ge=1, le=64, description="number of processes that send over Meta")
     port: Port = Field(8443, description="port of the legacy single process; its address is API_HOST")
@@ -198,24 +192,50 @@ class Settings(BaseSettings):
     sandbox_port: Port = Field(3010, description="port of the simulators")
 
     _env_file: Path = PrivateAttr(default_factory=lambda: env_path())
+    _origins: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _problems: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _notes: tuple[str, ...] = PrivateAttr(())
 
     @field_validator("encryption_key", "encryption_key_previous")
     @classmethod
     def _key_has_256_bits(cls, key: SecretStr) -> SecretStr:
         text = key.get_secret_value()
-        if text and not _is_hex_key(text) and len(text.encode()) != 32:
+        if text and not is_hex_key(text) and len(text.encode()) != 32:
             raise ValueError("must be 64 hex digits or 32 characters")
         return key
 
     @field_validator("allowed_networks")
     @classmethod
     def _networks_are_networks(cls, text: str) -> str:
-        _networks(text)
+        networks(text)
         return text
 
     def copy_with(self, **fields: object) -> Self:
         """A copy with some fields replaced, without validation."""
         return self.model_copy(update=fields)
+
+    def origin(self, field: str) -> str:
+        """The place of a field's value, or where to set it: `the environment`, or the path of `.env`."""
+        return self._origins.get(field, str(self._env_file))
+
+    def where(self, field: str) -> str:
+        """The variable of a field and its place, for a message such as `see API_PORT in /srv/bisnes/.env`."""
+        return f"{field.upper()} in {self.origin(field)}"
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """The fields, or lines of `.env`, that were refused, with the reasons."""
+        return self._problems
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for the operator, such as a misspelt name in `.env`."""
+        return self._notes
+
+    def with_defaults(self, but: frozenset[str] = frozenset()) -> "Settings":
+        """The settings with the default in place of each refused value, except of the fields in `but`."""
+        kept = {name: reason for name, reason in self._problems.items() if name in but}
+        return _private_copy(self, PartialSettings if kept else Settings, _problems=kept)
 
     @property
     def decryption_keys(self) -> tuple[str, ...]:
@@ -296,24 +316,30 @@ class Settings(BaseSettings):
         if self.redis_host is None:
             return f"unix://{quote(str(paths.redis_socket(self.server_home)))}?db=0"
         password = quote(self.redis_password.get_secret_value(), safe="")
-        return f"redis://{f':{password}@' if password else ''}{self.redis_host}:{self.redis_port}/0"
+        address = addresses.host_and_port(self.redis_host, self.redis_port)
+        return f"redis://{f':{password}@' if password else ''}{address}/0"
+
+    @property
+    def sandbox_url(self) -> str:
+        """Base URL of the simulators, without a slash at the end."""
+        return addresses.local_url(addresses.LOOPBACK, self.sandbox_port)
 
     @property
     def graph_url(self) -> str:
         """Base URL of the Graph API, or of its simulator in the sandbox, without a slash at the end."""
-        return f"http://127.0.0.1:{self.sandbox_port}" if self.sandbox else self.meta_graph_url.rstrip("/")
+        return self.sandbox_url if self.sandbox else self.meta_graph_url.rstrip("/")
 
     @property
     def dialog360_base(self) -> str:
         """Base URL of 360dialog, or of its simulator in the sandbox, without a slash at the end."""
         if self.sandbox:
-            return f"http://127.0.0.1:{self.sandbox_port}/360dialog"
+            return f"{self.sandbox_url}/360dialog"
         return self.dialog360_url.rstrip("/")
 
     @property
     def whatsapp_url(self) -> str:
         """URL of WhatsApp Web, or of its simulator in the sandbox."""
-        return f"http://127.0.0.1:{self.sandbox_port}/_wa/" if self.sandbox else self.wa_url.rstrip("/") + "/"
+        return f"{self.sandbox_url}/_wa/" if self.sandbox else self.wa_url.rstrip("/") + "/"
 
     @property
     def profile_dir(self) -> Path:
@@ -324,7 +350,7 @@ class Settings(BaseSettings):
     def webhook_base(self) -> str | None:
         """Base URL at which providers reach our webhooks, if it is known; in the sandbox that of this machine."""
         if self.public_url is None and self.sandbox:
-            return f"http://127.0.0.1:{self.meta_port}"
+            return addresses.local_url(self.meta_host, self.meta_port)
         return self.public_url and self.public_url.rstrip("/")
 
     @property
@@ -333,9 +359,34 @@ class Settings(BaseSettings):
         return (self.public_url or "").rstrip("/")
 
     @property
+    def chrome_arguments(self) -> tuple[str, ...]:
+        """The further arguments of Chromium. A comma separates two arguments if `--` follows it."""
+        given = re.split(r",\s*(?=--)", self.chrome_args.strip().strip(","))
+        return tuple(each.strip() for each in given if each.strip())
+
+    @property
     def open_networks(self) -> tuple[Network, ...]:
         """Private networks that downloads and customers' webhooks may reach; in the sandbox also this machine."""
-        return _networks(self.allowed_networks) + (_networks("127.0.0.0/8,::1") if self.sandbox else ())
+        return networks(self.allowed_networks) + (networks("127.0.0.0/8,::1") if self.sandbox else ())
+
+
+class PartialSettings(Settings):
+    """Settings some of whose values were refused: reading one of these raises `ConfigError` with the reason."""
+
+    def __getattribute__(self, name: str) -> Any:
+        """The attribute, unless its value was refused."""
+        private = super().__getattribute__("__pydantic_private__") or {}
+        if name in Settings.model_fields and (reason := private.get("_problems", {}).get(name)):
+            raise ConfigError(reason)
+        return super().__getattribute__(name)
+
+
+def _private_copy(settings: Settings, kind: type[Settings], **private: object) -> Settings:
+    """The same values as another class, with some private attributes replaced."""
+    copy = kind.model_construct(**settings.__dict__)
+    for name, value in ({name: getattr(settings, name) for name in settings.__private_attributes__} | private).items():
+        setattr(copy, name, value)
+    return copy
 
 
 def env_path() -> Path:
@@ -346,31 +397,52 @@ def env_path() -> Path:
 def load(env_file: Path | str | None = None) -> Settings:
     """The settings from the environment over `env_file` (default: `env_path()`), which need not exist.
 
-    Raises `ConfigError` with the key, its origin and the allowed values.
+    Raises `ConfigError` with each value that is refused: its key, its origin and the allowed values.
     """
-    path = Path(env_file).absolute() if env_file else env_path()
+    settings = load_partly(env_file)
+    if settings.problems:
+        raise ConfigError("\n".join(settings.problems.values()))
+    return settings
+
+
+def load_partly(env_file: Path | str | None = None) -> Settings:
+    """The same for commands that work without some settings: values that are refused are in `problems`.
+
+    Reading the field of such a value raises `ConfigError`; `with_defaults` replaces it.
+    """
+    found = setting_values.read(Path(env_file).absolute() if env_file else env_path(), _known_settings())
+    valid = _validated(found)
+    private = {"_env_file": found.path, "_origins": found.origins, "_problems": found.problems}
+    settings = _private_copy(
+        valid,
+        PartialSettings if found.problems else Settings,
+        **private,
+        _notes=tuple(found.notes),
+    )
+    home = found.path.parent / settings.bisnes_home.expanduser()
+    return settings.copy_with(bisnes_home=Path(os.path.normpath(home)))
+
+
+def _known_settings() -> Mapping[str, setting_values.KnownSetting]:
+    return {name: _known_setting(field.default, str(field.annotation)) for name, field in Settings.model_fields.items()}
+
+
+def _known_setting(default: object, annotation: str) -> setting_values.KnownSetting:
+    text = str(default).lower() if isinstance(default, bool) else str(default)
+    return setting_values.KnownSetting(text, any(kind in annotation for kind in ("str", "Secret", "Path")))
+
+
+def _validated(found: setting_values.SettingValues) -> Settings:
+    """The settings with all values that are valid. The reasons why others are refused go to `problems`."""
     try:
-        settings = Settings(_env_file=path)
+        return Settings.model_validate(found.values)
     except ValidationError as error:
-        lines = [_explain(str(each["loc"][0]), each["msg"], path) for each in error.errors()]
-        raise ConfigError("\n".join(lines)) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    settings._env_file = path
-    return settings.copy_with(bisnes_home=Path(os.path.normpath(path.parent / settings.bisnes_home.expanduser())))
+        for each in error.errors():
+            name = str(each["loc"][0])
+            found.problems[name] = _explain(name, each["msg"], found.origins[name])
+    return Settings.model_validate({name: value for name, value in found.values.items() if name not in found.problems})
 
 
-def _explain(field: str, message: str, path: Path) -> str:
-    key = field.upper()
-    known = {name.upper() for name in os.environ}
-    source = "the environment" if key in known else str(path)
+def _explain(field: str, message: str, origin: str) -> str:
     description = Settings.model_fields[field].description
-    return f"{key} in {source}: {message.removeprefix('Value error, ').lower()} ({description})"
-
-
-def _networks(text: str) -> tuple[Network, ...]:
-    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _is_hex_key(text: str) -> bool:
-    return len(text) == 64 and all(digit in "0123456789abcdefABCDEF" for digit in text)
+    return f"{field.upper()} in {origin}: {message.removeprefix('Value error, ').lower()} ({description})"

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
@@ -18,7 +17,7 @@ from services.database.retention import Retention
 from services.http_client import InFlight, RequestsInFlight
 from services.inbox.webhook_inbox import Inbox
 from services.message import Update
-from services.outbox import holds
+from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery
 from services.outbox.journal import Journal
 from services.outbox.outcome_policy import USUAL_PAUSES, Attempts, Pauses
@@ -105,6 +104,7 @@ class Channel:
         self._stopped, self._ready = threading.Event(), threading.Event()
         self._renewed = time.monotonic()  # when leases were last renewed
         self._old_failed = time.monotonic()  # when messages that are too old were last looked for
+        self._resolved = time.monotonic()  # when decisions of operators were last looked for
         self._due = False  # whether the last sweep found chats that could be served
         self._clock = DatabaseClock(settings)
         self._machines_seen = time.monotonic()  # when other machines were last looked for
@@ -133,9 +133,16 @@ class Channel:
 
     def wake(self, queue_name: str) -> None:
         """A wake-up from within the process; returns at once."""
-        task = partial(self.inbox.wake, self._database) if queue_name.endswith("-webhooks") else self.delivery.wake
+        task = self.apply_webhooks if queue_name.endswith("-webhooks") else self.delivery.wake
         if self._ready.is_set():
             threading.Thread(target=task, name=queue_name, daemon=True).start()
+
+    def apply_webhooks(self) -> None:
+        """Apply the stored webhooks; without the database, the next sweep does."""
+        try:
+            self.inbox.wake(self._database)
+        except (DatabaseUnavailable, DatabaseError) as error:
+            log.warning("webhooks.not_applied", reason=f"the database is unavailable: {str(error).strip()}")
 
     def stop(self, seconds: float) -> bool:
         """Claim nothing more and finish the messages in hand within `seconds`; returns whether all were finished."""
@@ -188,6 +195,7 @@ class Channel:
         self._renew_leases(connection)
         self._settle_expired_leases(connection)
         self._fail_old(connection)
+        self._resolve_unknown(connection)
         self._retention.clean_up_if_due(connection)
         if not self.inbox.is_applying:
             self.inbox.apply_all(connection)
@@ -223,10 +231,19 @@ class Channel:
         if now >= self._leases_valid_until:
             self._recovery.of_expired_leases(connection)
 
+    def _resolve_unknown(self, connection: Connection) -> None:
+        now = time.monotonic()
+        if now - self._resolved < SWEEP_INTERVAL_SECONDS:
+            return
+        self._resolved = now
+        if recorded := resolutions.record_resolutions(connection, self.outbox):
+            log.info("messages.resolved", messages=recorded)
+
     def _fail_old(self, connection: Connection) -> None:
         now = time.monotonic()
         if now - self._old_failed < OLD_MESSAGES_INTERVAL_SECONDS:
             return
         self._old_failed = now
+        resolutions.report_lasting(connection, self.outbox)
         if failed := holds.fail_old(connection, self.outbox, self._settings.meta_outage_hours):
             log.error("messages.failed", reason="their provider was unavailable for too long", messages=failed)

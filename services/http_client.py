@@ -20,7 +20,7 @@ import psutil
 import pycurl
 import structlog
 
-from bisnesctl.settings import Network
+from bisnesctl.setting_types import Network
 from services.message import Outcome
 
 #: Seconds after which an idle connection is not used again: the other side may be about to close it.
@@ -76,7 +76,7 @@ class Answered:
 class Broken:
     """No complete answer.
 
-    `handed`: whether the request's body had been given to the socket; `status`: the answer's, if its head came, and 0
+    `handed`: whether the socket took any byte of the request; `status`: the answer's, if its head came, and 0
     otherwise; `internal`: the fault is this process's, not the network's or the server's.
     """
 
@@ -96,6 +96,17 @@ _INTERNAL = (
     pycurl.E_BAD_FUNCTION_ARGUMENT,
     pycurl.E_FAILED_INIT,
 )
+
+_CUT = "the connection was cut after the request had left, before the answer came"
+#: Errors of libcurl after the request has left, in plain words.
+_AFTER_SEND = {
+    pycurl.E_GOT_NOTHING: _CUT,
+    pycurl.E_PARTIAL_FILE: _CUT,
+    pycurl.E_RECV_ERROR: _CUT,
+    pycurl.E_SEND_ERROR: _CUT,
+    pycurl.E_SEND_FAIL_REWIND: _CUT,
+    pycurl.E_OPERATION_TIMEDOUT: "the request had left, and the answer did not come in time",
+}
 
 
 class RequestBody:
@@ -228,10 +239,13 @@ class RequestsInFlight:
         status, body, answer = handle.getinfo(pycurl.RESPONSE_CODE), handle.body, handle.answer
         if code == pycurl.E_OK or answer.truncated:
             return handle.ticket, Answered(status, bytes(answer.content))
-        if code == pycurl.E_SEND_FAIL_REWIND:  # libcurl would have repeated the request on another connection
-            text = "the connection was closed before an answer came"
+        left = body.handed and handle.getinfo(pycurl.REQUEST_SIZE) > 0  # the socket took bytes of it
+        if code == pycurl.E_SEND_FAIL_REWIND and not left:  # libcurl would have repeated it on another connection
+            text = "the connection was closed before anything was sent"
+        elif left:
+            text = _AFTER_SEND.get(code, text)
         reason = body.failure or (handle.explain and handle.explain()) or text or f"curl error {code}"
-        return handle.ticket, Broken(reason, body.handed, status, code in _INTERNAL)
+        return handle.ticket, Broken(reason, left, status, code in _INTERNAL)
 
     def close(self) -> None:
         """Close the connections."""

@@ -16,7 +16,7 @@ class Status(StrEnum):
     """A message's life, in the order in which it may move; the database type `message_status` has the same order."""
 
     QUEUED = "queued"  # accepted, not yet claimed
-    WAITING = "waiting"  # an operator must act first; the queue is kept
+    WAITING = "waiting"  # its number is held; the queue is kept
     SENDING = "sending"  # claimed by a worker
     UNKNOWN = "unknown"  # it may have been sent: never sent again, reconciled with the provider
     SENT = "sent"  # the provider accepted it
@@ -227,6 +227,7 @@ class Unknown:
 
     reason: str
     outage: str = ""  #: The code of the provider's outage, if the next message would meet it as well.
+    code: str = ""  #: Names the cause, if it is not an outage.
 
 
 Outcome = Sent | Retry | Unavailable | Rejected | Held | Unknown
@@ -339,6 +340,33 @@ class Renaming:
     at: float
 
 
+class Severity(StrEnum):
+    """The severity of a process event."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """The provider does not serve a number."""
+
+    code: str  # stable: names the cause
+    reason: str
+    until: float | None = None  #: Seconds since the epoch; None: until the provider, or a check, says otherwise.
+
+
+@dataclass(frozen=True, slots=True)
+class Lifting:
+    """The provider serves a number again."""
+
+    codes: tuple[str, ...] | None = None  #: The causes that no longer apply; None: all.
+
+
+NoticeEffect = Holding | Lifting
+
+
 @dataclass(frozen=True, slots=True)
 class Notice:
     """A provider's update that is not about a message of a chat: of a number, an account, a template, a group."""
@@ -349,6 +377,9 @@ class Notice:
     account: str | None  # the provider's id of the business account
     value: dict[str, Any]
     for_operators: bool = True  # whether operators see it and the bots are checked; else it is for the customer alone
+    phone: str | None = None  # digits of the account's one phone number that it is about, if the id is not named
+    severity: Severity = Severity.WARNING
+    effect: NoticeEffect | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import gc
 import os
 import sys
 import time
-from functools import partial
 
 import structlog
 
@@ -56,7 +55,7 @@ def main() -> None:
     counters.degraded = None
     jobs = of_meta(process.settings, process.database, process.accounts)
     jobs.start()
-    wakeups = serve(broker, {messages: channel.delivery.wake, webhooks: partial(channel.inbox.wake, process.database)})
+    wakeups = serve(broker, {messages: channel.delivery.wake, webhooks: channel.apply_webhooks})
     gc.freeze()  # collections need not look again at the objects made so far
     heartbeat.beat()
     log.info("worker.ready", instance=process.instance)

@@ -217,9 +217,13 @@ CREATE INDEX lane_claimed ON lane (due) WHERE claim IS NOT NULL;
 -- index on outbox.status no outcome could be written within its page (HOT).
 CREATE TABLE unknown_message (
     message_id uuid        PRIMARY KEY,              -- outbox.message_id
-    since      timestamptz NOT NULL DEFAULT now()
+    since      timestamptz NOT NULL DEFAULT now(),
+    resolution text        CHECK (resolution IN ('sent', 'failed')),  -- an operator's word, which a worker records
+    reported_at timestamptz                          -- when operators were told that it lasts
 );
 CREATE INDEX unknown_message_since ON unknown_message (since);
+CREATE INDEX unknown_message_resolved ON unknown_message (message_id) WHERE resolution IS NOT NULL;
+CREATE INDEX unknown_message_unreported ON unknown_message (since) WHERE reported_at IS NULL;
 
 -- Where a chat's lane goes on when an older message is queued once more: its `done` then. While another message is in hand
 -- (`head`), the lane's `done` is below 0: minus the first message to be looked at once that one's outcome is recorded.
@@ -234,7 +238,7 @@ CREATE TABLE bot_pace (
     process_name varchar(20) NOT NULL,
     rate         real        CHECK (rate > 0),                -- messages a second; NULL: the channel's setting
     free_at      timestamptz NOT NULL DEFAULT '-infinity',    -- when the token bucket was last empty
-    held_until   timestamptz NOT NULL DEFAULT '-infinity',    -- infinity: until an operator acts
+    held_until   timestamptz NOT NULL DEFAULT '-infinity',    -- infinity: until its cause is gone, or an operator acts
     held_reason  text,
     slow_factor  real        NOT NULL DEFAULT 1 CHECK (slow_factor > 0 AND slow_factor <= 1),
     slow_until   timestamptz NOT NULL DEFAULT '-infinity',    -- throttled by the provider: slowed by all workers alike
@@ -244,7 +248,13 @@ CREATE TABLE bot_pace (
     outage_code     text,                                     -- network, http_502, 131000, …
     outage_reason   text,
     outage_pause    real         NOT NULL DEFAULT 0,          -- seconds before the next attempt
-    outage_reported boolean      NOT NULL DEFAULT false       -- whether it lasted long enough to be told
+    outage_reported boolean      NOT NULL DEFAULT false,      -- whether it lasted long enough to be told
+    -- The cause of a hold that the provider, or a check of the number, has to take back: 190, account_update.…
+    hold_code    text,
+    held_at      timestamptz,                                 -- when the hold with that code began
+    lifted_code  text,                                        -- the cause that was lifted last
+    lifted_at    timestamptz,
+    hold_count   integer      NOT NULL DEFAULT 0              -- how often it came back since then
 );
 
 CREATE FUNCTION keep_bot_pace() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -529,16 +539,42 @@ CREATE FUNCTION bot_status_event(bot integer, state text, reason text) RETURNS j
     FROM phone_configs WHERE id = bot
 $$;
 
--- End a bot's hold: it goes on with what waits for it.
+-- End a bot's hold, whatever its cause: it continues with what waits for it.
 CREATE FUNCTION release_bot(bot integer) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM lane WHERE bot_id = bot AND pending > 0 AND claim IS NULL AND due > now()
         ORDER BY chat_id FOR UPDATE;
     UPDATE lane SET due = now() WHERE bot_id = bot AND pending > 0 AND claim IS NULL AND due > now();
-    IF EXISTS (SELECT FROM bot_pace WHERE bot_id = bot AND held_until = 'infinity') THEN
+    IF EXISTS (SELECT FROM bot_pace WHERE bot_id = bot
+               AND (held_until = 'infinity' OR hold_code IS NOT NULL AND held_until > now())) THEN
         PERFORM raise_events(jsonb_build_array(bot_status_event(bot, 'active', NULL)));
     END IF;
-    UPDATE bot_pace SET held_until = '-infinity', held_reason = NULL WHERE bot_id = bot;
+    UPDATE bot_pace SET held_until = '-infinity', held_reason = NULL, hold_code = NULL, held_at = NULL,
+        lifted_code = NULL, lifted_at = NULL, hold_count = 0
+    WHERE bot_id = bot;
+END $$;
+
+-- End the holds of bots that have a cause; `codes`: only these causes, NULL: any. Returns the bots. The cause is kept: if
+-- it comes back, the next check that succeeds does not end the hold at once. Locks: event_feed, bot_pace.
+CREATE FUNCTION lift_holds(bots integer[], codes text[] DEFAULT NULL) RETURNS integer[] LANGUAGE plpgsql AS $$
+DECLARE
+    found integer[];
+BEGIN
+    SELECT array_agg(bot_id ORDER BY bot_id) INTO found FROM bot_pace
+    WHERE bot_id = ANY(bots) AND held_until > now() AND hold_code IS NOT NULL
+        AND (codes IS NULL OR hold_code = ANY(codes));
+    IF found IS NULL THEN
+        RETURN '{}';
+    END IF;
+    PERFORM raise_events((SELECT jsonb_agg(bot_status_event(id, 'active', NULL)) FROM unnest(found) id));
+    INSERT INTO process_events (process_name, event_type, event_data, severity)
+    SELECT process_name, 'bot_active', bot_status_event(bot_id, 'active', held_reason), 'info'
+    FROM bot_pace WHERE bot_id = ANY(found) ORDER BY bot_id;
+    PERFORM FROM bot_pace WHERE bot_id = ANY(found) ORDER BY bot_id FOR UPDATE;
+    UPDATE bot_pace SET held_until = '-infinity', held_reason = NULL, lifted_code = hold_code, lifted_at = now(),
+        hold_code = NULL, held_at = NULL
+    WHERE bot_id = ANY(found) AND hold_code IS NOT NULL;
+    RETURN found;
 END $$;
 
 -- Whoever replaces a credential, by whatever program, sets the queue going again and has the bot checked.
@@ -730,20 +766,36 @@ BEGIN
     UPDATE bot_pace SET free_at = LEAST(free_at, present), slow_until = slow_until - back,
         held_until = CASE WHEN held_until > present THEN held_until - back ELSE held_until END
         WHERE free_at > present OR slow_until > present OR held_until > present AND isfinite(held_until);
-    UPDATE bot_pace SET outage_since = LEAST(outage_since, present), outage_seen = LEAST(outage_seen, present)
-        WHERE outage_since > present OR outage_seen > present;
+    UPDATE bot_pace SET outage_since = LEAST(outage_since, present), outage_seen = LEAST(outage_seen, present),
+        held_at = LEAST(held_at, present), lifted_at = LEAST(lifted_at, present)
+        WHERE outage_since > present OR outage_seen > present OR held_at > present OR lifted_at > present;
     UPDATE media_download SET due = due - back WHERE due > present AND isfinite(due);
     UPDATE media_download SET tried_at = present WHERE tried_at > present;
     UPDATE bot_check SET due = due - back WHERE due > present AND isfinite(due);
+    UPDATE bot_check SET checked_at = present WHERE checked_at > present;
     UPDATE wa_block SET until = until - back WHERE until > present AND isfinite(until);
     UPDATE wa_session SET qr_expires_at = qr_expires_at - back WHERE qr_expires_at > present;
     UPDATE wa_session SET pairing_expires_at = pairing_expires_at - back WHERE pairing_expires_at > present;
+    UPDATE wa_session SET started_at = LEAST(started_at, present), beat_at = LEAST(beat_at, present),
+        changed_at = LEAST(changed_at, present), caught_up_at = LEAST(caught_up_at, present)
+        WHERE GREATEST(started_at, beat_at, changed_at, caught_up_at) > present;
     -- What happened cannot lie in the future: else a process that has ended would seem to live, and the like.
     UPDATE process_instances SET last_heartbeat = present WHERE last_heartbeat > present;
     UPDATE process_health SET last_heartbeat = present WHERE last_heartbeat > present;
     UPDATE wa_command SET created_at = LEAST(created_at, present), done_at = LEAST(done_at, present)
         WHERE created_at > present OR done_at > present;
     UPDATE wa_number SET checked_at = present WHERE checked_at > present;
+    WITH ahead AS (
+        DELETE FROM wa_sent WHERE hour > present RETURNING bot_id, messages, new_chats
+    )
+    INSERT INTO wa_sent AS s (bot_id, hour, messages, new_chats)
+    SELECT bot_id, date_trunc('hour', present), sum(messages), sum(new_chats) FROM ahead GROUP BY bot_id
+    ON CONFLICT (bot_id, hour) DO UPDATE SET messages = s.messages + excluded.messages,
+        new_chats = s.new_chats + excluded.new_chats;
+    UPDATE dialog360_secret SET previous_until = previous_until - back WHERE previous_until > present;
+    UPDATE webhook_delivery SET first_tried_at = present WHERE status = 'pending' AND first_tried_at > present;
+    UPDATE unknown_message SET since = LEAST(since, present), reported_at = LEAST(reported_at, present)
+        WHERE since > present OR reported_at > present;
     UPDATE clock_seen SET at = clock_timestamp();
     RETURN extract(epoch FROM back);
 END $$;

@@ -28,15 +28,31 @@ INSERT INTO bot_check AS k (bot_id, checked_at, status, report)
 SELECT id, now(), %(status)s, %(report)s::jsonb FROM phone_configs WHERE id = %(bot)s
 ON CONFLICT (bot_id) DO UPDATE SET checked_at = now(), status = excluded.status, report = excluded.report"""
 
+# A cause that came back is left alone for longer each time, a word of the provider until its other servers know it.
+_LIFT = """
+SELECT lift_holds(ARRAY[bot_id]) FROM bot_pace
+WHERE bot_id = %(bot)s AND hold_code IS NOT NULL AND held_until = 'infinity' AND (%(at_once)s OR held_at <= now()
+    - CASE WHEN starts_with(hold_code, 'account_update.') THEN %(notice_minutes)s ELSE 0 END * interval '1 minute'
+    - CASE WHEN hold_count > 0 THEN LEAST(%(first)s * 2.0 ^ LEAST(hold_count - 1, 20), %(longest)s) ELSE 0 END
+        * interval '1 minute')"""
+
 _TROUBLED = """
-SELECT c.company_id, c.phone_index, CASE WHEN p.held_until = 'infinity' THEN 'waiting' ELSE k.status END,
-       CASE WHEN p.held_until = 'infinity' THEN p.held_reason ELSE
+SELECT c.company_id, c.phone_index, CASE WHEN h.held THEN 'waiting' ELSE k.status END,
+       CASE WHEN h.held THEN p.held_reason ELSE
            concat_ws('; ', k.report #>> '{problems,0,text}', NULLIF(k.report #>> '{problems,0,next}', '')) END
 FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace p ON p.bot_id = c.id
-WHERE p.held_until = 'infinity' OR k.status IN ('warning', 'error')"""
+    CROSS JOIN LATERAL (
+        SELECT p.held_until = 'infinity' OR p.hold_code IS NOT NULL AND p.held_until > now() AS held) h
+WHERE h.held OR k.status IN ('warning', 'error')"""
 
 #: The status of a bot whose provider is unavailable.
 UNAVAILABLE = "unavailable"
+
+#: Minutes for which a hold by a notice of the provider stays, regardless of checks.
+NOTICE_HOLD_MINUTES = 10
+#: Minutes for which a hold stays whose cause came back after it was lifted: the first time, doubled each time, at most.
+FIRST_RETURN_MINUTES = 15
+LONGEST_RETURN_MINUTES = 360
 
 #: Seconds to connect, and for each statement, so that `status` is quick.
 DATABASE_TIMEOUT_SECONDS = 2
@@ -86,6 +102,22 @@ def record(connection: Connection, bot_id: int, report: ProviderReport, found: l
     return changed or before == "unknown"
 
 
+def lift_hold(connection: Connection, bot_id: int, at_once: bool) -> bool:
+    """Ends the hold of a bot whose provider says that it can send; returns whether it was held.
+
+    `at_once`: an operator asked for the check. Otherwise a hold whose cause came back stays for some time.
+    """
+    values = {
+        "bot": bot_id,
+        "at_once": at_once,
+        "notice_minutes": NOTICE_HOLD_MINUTES,
+        "first": FIRST_RETURN_MINUTES,
+        "longest": LONGEST_RETURN_MINUTES,
+    }
+    with connection:
+        return any(lifted for (lifted,) in query(connection, _LIFT, values))
+
+
 def troubled(settings: Settings) -> list[BotTrouble]:
     """The bots that need an operator: those that are held, whose provider is unavailable, whose last check found a
     problem, or whose WhatsApp Web session does not work.
@@ -124,4 +156,4 @@ def _with_notes_together(found: list[BotTrouble]) -> list[BotTrouble]:
 def _unknown(company: str, phone: int, count: int) -> BotTrouble:
     messages = "1 message" if count == 1 else f"{count} messages"
     reason = f"{messages} may have been sent, without a status report since"
-    return BotTrouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")
+    return BotTrouble(company, phone, "warning", reason, "bisnesctl dead-letters resolve")

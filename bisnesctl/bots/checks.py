@@ -15,6 +15,7 @@ from bisnesctl.bots.provider_report import (
     Level,
     Problem,
     ProviderReport,
+    can_send,
     problems,
     worst_level,
 )
@@ -82,6 +83,8 @@ def _check(connect: Connect, settings: Settings, known: StoredBot) -> CheckedBot
         if bot is not None:
             identity.correct(connection, settings.decryption_keys, known.id, bot, report)
         check_records.record(connection, known.id, report, found)
+        if can_send(report, found):
+            check_records.lift_hold(connection, known.id, at_once=True)
     return CheckedBot(known.company, known.phone, known.type, known.phone_number_id, report, found)
 
 

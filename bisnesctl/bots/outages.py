@@ -15,11 +15,11 @@ FROM bot_pace p JOIN phone_configs c ON c.id = p.bot_id
 WHERE p.outage_reported AND p.outage_seen > now() - interval '5 minutes' AND p.held_until <> 'infinity'
 ORDER BY p.outage_since, c.company_id, c.phone_index"""
 
-# Only of the last day, so that old messages are not reported for ever.
+# Until an operator resolves them; they are forgotten after 30 days.
 _UNKNOWN = """
 SELECT c.company_id, c.phone_index, count(*)::int
 FROM unknown_message u JOIN outbox o USING (message_id) JOIN phone_configs c ON c.id = o.bot_id
-WHERE u.since < now() - interval '5 minutes' AND u.since > now() - interval '1 day' AND o.status = 'unknown'
+WHERE u.since < now() - interval '5 minutes' AND o.status = 'unknown' AND u.resolution IS NULL
 GROUP BY c.company_id, c.phone_index"""
 
 

@@ -102,6 +102,16 @@ def worst_level(found: list[Problem]) -> Level:
     return max((each.level for each in found), key=list(Level).index, default=Level.OK)
 
 
+#: Problems that do not stop a number from sending.
+_HARMLESS_FOR_SENDING = {"no_webhooks", "webhook_elsewhere", "data_access_expires"}
+
+
+def can_send(report: ProviderReport, found: list[Problem]) -> bool:
+    """Whether the provider says that the number can send. `found`: the problems in its report."""
+    hindered = any(each.level is Level.ERROR and each.code not in _HARMLESS_FOR_SENDING for each in found)
+    return report.answered and not hindered
+
+
 def expiry_date(moment: int | None) -> str:
     """The expiry of a token as a day in UTC, or `never`, or `-` if it is unknown."""
     if moment is None:

@@ -1,5 +1,6 @@
 """Bots in the database: ids, credentials, holds, and messages that wait."""
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +14,9 @@ from bisnesctl.settings import Settings
 
 #: The type of a new bot if none is given.
 DEFAULT_TYPE = "meta_direct"
+#: Characters of a company's id, at most.
+MAX_COMPANY_LENGTH = 255
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Bot:
     session_reason: str | None
     blocked_until: str | None  # end of the session's block, in the form of held_until; None: not blocked
     blocked_reason: str | None
+    hold_code: str | None = None  # the cause of the hold, see `hold_ends`
 
 
 _SAVE = """
@@ -105,7 +110,8 @@ SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.pro
        NULLIF(k.status, 'unknown'), k.checked_at::timestamptz(0)::text, COALESCE(k.report -> 'problems', '[]'),
        CASE WHEN f.bot_id IS NULL THEN s.state ELSE 'NOT_MOVED' END,
        CASE WHEN f.bot_id IS NULL THEN s.reason ELSE 'the former server may still run it (`bisnesctl bots move`)' END,
-       CASE WHEN isfinite(b.until) THEN b.until::timestamptz(0)::text ELSE b.until::text END, b.reason
+       CASE WHEN isfinite(b.until) THEN b.until::timestamptz(0)::text ELSE b.until::text END, b.reason,
+       CASE WHEN p.held_until > now() THEN p.hold_code END
 FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN bot_check k ON k.bot_id = c.id
     LEFT JOIN wa_session s ON s.bot_id = c.id AND c.process_name = 'wwebjs'
     LEFT JOIN wa_block b ON b.bot_id = c.id AND b.until > now() AND c.process_name = 'wwebjs'
@@ -129,7 +135,8 @@ SELECT 1 FROM phone_configs WHERE meta_phone_number_id = %(phone_number_id)s AND
 
 # A bot without its number cannot send yet.
 _UNFINISHED = """
-UPDATE bot_pace SET held_until = 'infinity', held_reason = 'its linking is not finished: name its number again'
+UPDATE bot_pace SET held_until = 'infinity', held_reason = 'its linking is not finished: name its number again',
+    hold_code = NULL
 WHERE bot_id = %s"""
 
 # No message is claimed while the bot's pace is locked. Messages in flight continue, and their outcome is recorded.
@@ -157,6 +164,7 @@ def save(connection: Connection, bot: NewBot, settings: Settings, ready: bool = 
     Raises `UsageError` if a property that the type needs is missing, or an id is given that the type does not have;
     `Conflict` if another bot has the number; `QuotaExceeded`.
     """
+    check_company(bot.company)
     key = settings.encryption_key.get_secret_value()
     with connection:
         kind = bot.type or _type_of(connection, bot) or DEFAULT_TYPE
@@ -176,6 +184,14 @@ def save(connection: Connection, bot: NewBot, settings: Settings, ready: bool = 
         if not ready and phone_number_id is None:
             query(connection, _UNFINISHED, (number,))
     return bool(new)
+
+
+def check_company(company: str) -> None:
+    """Raises `UsageError` for an id that a command line or a line of a log cannot show."""
+    if not 0 < len(company) <= MAX_COMPANY_LENGTH or _CONTROLS.search(company):
+        raise UsageError(
+            f"a company's id has 1 to {MAX_COMPANY_LENGTH} characters, without line breaks and other control characters"
+        )
 
 
 def check_free(connection: Connection, bot: NewBot) -> None:

@@ -1,15 +1,21 @@
 """The root of the command line. Each file or folder beside this one is a command of the same name."""
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import bisnesctl
 from bisnesctl import cli
 from bisnesctl.errors import ExitCode
+
+if TYPE_CHECKING:
+    from bisnesctl.processes.deployment import Deployment
+    from bisnesctl.settings import Settings
 
 #: Headings under which `--help` groups the commands.
 SETUP, RUN, WATCH, USE = "Set up", "Run", "Watch", "Use"
@@ -23,8 +29,48 @@ EPILOG = (
     "\n\nSettings are read from the environment, then from ./.env, or from the file that BISNES_ENV names."
 )
 
+#: Commands of other process managers → ours with the same purpose. Those that a group has are suggested.
+HABITS = {
+    "delete": ("remove", "stop"),
+    "describe": ("status", "list"),
+    "ls": ("list", "status"),
+    "list": ("status",),
+    "log": ("logs",),
+    "monit": ("status",),
+    "ps": ("status",),
+    "reload": ("restart",),
+    "rm": ("remove", "revoke"),
+    "run": ("start",),
+    "show": ("list", "status"),
+    "tail": ("logs",),
+    "top": ("status",),
+    "up": ("start",),
+    "down": ("stop",),
+    "version": ("--version",),
+}
+#: How similar a command must be to a misspelt one to be suggested, from 0 to 1.
+SIMILARITY = 0.7
+
+
+class Commands(TyperGroup):
+    """A group of commands. It suggests only commands that an unknown one may mean."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments name, with the other arguments."""
+        word = args[0]
+        if word not in self.commands and not word.startswith("-") and not ctx.resilient_parsing:
+            known = [*self.commands, "--version"] if ctx.parent is None else list(self.commands)
+            habits = [each for each in HABITS.get(word, ()) if each in known]
+            meant = habits or difflib.get_close_matches(word, self.commands, 2, SIMILARITY)
+            path = ctx.command_path
+            hint = f"Did you mean {' or '.join(f'`{path} {each}`' for each in meant)}? " if meant else ""
+            ctx.fail(f"There is no command {word}. {hint}`{path} --help` lists all.")
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="bisnesctl",
+    cls=Commands,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -44,7 +90,31 @@ def _not_blank(text: str | None) -> str | None:
     return text
 
 
+def _complete_name(incomplete: str) -> list[str]:
+    """The programs and instances whose names begin like this."""
+    from bisnesctl.errors import BisnesError
+    from bisnesctl.processes.deployment import as_started, open_deployment
+    from bisnesctl.settings import load_partly
+
+    try:
+        instances = open_deployment(as_started(load_partly().with_defaults())).instances
+    except BisnesError:
+        return []
+    names = dict.fromkeys(name for each in instances for name in (each.program.name, each.name))
+    return [name for name in names if name.startswith(incomplete)]
+
+
 #: Options and arguments that several commands have.
+Names = Annotated[
+    list[str] | None, typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=_complete_name)
+]
+SomeNames = Annotated[
+    list[str], typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=_complete_name)
+]
+LogNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Programs, instances, or supervisord.", autocompletion=_complete_name),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 Company = Annotated[str, typer.Option(metavar="ID", help="The company, such as 0128.", callback=_not_blank)]
 AnyCompany = Annotated[
@@ -70,6 +140,55 @@ def load_commands(arguments: Sequence[str] = ()) -> None:
         importlib.import_module(f"{cli.__name__}.{name}")
 
 
+def usable_settings() -> "Settings":
+    """The settings for a command that may work without some of them; the others are reported.
+
+    A setting that is refused raises `ConfigError` when it is read.
+    """
+    from bisnesctl.settings import load_partly
+
+    return _reported(load_partly())
+
+
+def checked_settings() -> "Settings":
+    """The settings for a command that starts processes. Raises `ConfigError` if one of them is refused."""
+    from bisnesctl.settings import load
+
+    return _reported(load())
+
+
+def _reported(found: "Settings") -> "Settings":
+    from bisnesctl.terminal import output
+
+    for remark in (*found.problems.values(), *found.notes):
+        output.warn(remark)
+    return found
+
+
+def usable_deployment() -> "Deployment":
+    """The deployment for a command that uses it; see `usable_settings` for refused settings."""
+    from bisnesctl.processes.deployment import as_started, open_deployment
+
+    return open_deployment(as_started(usable_settings()))
+
+
+def checked_deployment() -> "Deployment":
+    """The deployment for a command that starts processes in it. Raises `ConfigError` if a setting is refused."""
+    from bisnesctl.processes.deployment import as_started, open_deployment
+
+    return open_deployment(as_started(checked_settings()))
+
+
+def running_deployment(but: frozenset[str] = frozenset()) -> "Deployment":
+    """The deployment for a command that must work regardless of `.env`: defaults replace refused settings.
+
+    `but`: settings without which the command cannot work.
+    """
+    from bisnesctl.processes.deployment import as_started, open_deployment
+
+    return open_deployment(as_started(usable_settings().with_defaults(but)))
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"bisnesctl {bisnesctl.__version__}")
@@ -82,7 +201,7 @@ def root(
         bool, typer.Option("--verbose", "-v", help="Show a traceback if an error occurs (before the command).")
     ] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Runs a business's chat bots as isolated, supervised processes behind one HTTP API.

@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, AnyCompany, AsJson, app, example
+from bisnesctl.cli.app import WATCH, AnyCompany, AsJson, Commands, app, example, usable_settings
 
 if TYPE_CHECKING:
     from bisnesctl.database.dead_letters import DeadLetter, DeadLetterDetails
     from bisnesctl.database.postgres import Connection
-    from bisnesctl.database.retries import RetryFilter
+    from bisnesctl.database.retries import MessageFilter
 
-dead_letters = typer.Typer(no_args_is_help=True, help="List, show and retry messages, webhooks and files that failed.")
+dead_letters = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    help="List, show, retry and resolve messages, webhooks and files that failed.",
+)
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=WATCH)
 
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="The id as `dead-letters list` shows it.")]
@@ -45,10 +49,9 @@ def list_letters(
     """
     from bisnesctl.database import dead_letters as store
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found, more = store.find(connection, limit, kind and kind.value, company)
     output.print_found(found, json, _show, "there are no dead letters")
     if more:
@@ -64,10 +67,9 @@ def show(letter_id: LetterId, json: AsJson = False) -> None:
 
     from bisnesctl.database import dead_letters as store
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found = store.find_by_id(connection, letter_id)
     if json:
         output.print_json([asdict(each) for each in found])
@@ -114,29 +116,110 @@ def retry(
     code is 2 if nothing can be retried.
     """
     from bisnesctl.database import postgres
-    from bisnesctl.database.retries import RetryFilter, parse_bot
+
+    wanted = _filter(letter_ids, code, bot, company, since, until, limit)
+    with postgres.command_connection(usable_settings()) as connection:
+        if letter_ids:
+            _retry_letters(connection, letter_ids, dry_run)
+        else:
+            _retry_messages(connection, wanted, dry_run)
+
+
+class Outcome(StrEnum):
+    """The decision of an operator about a message whose outcome is unknown."""
+
+    SENT = "sent"
+    FAILED = "failed"
+    AGAIN = "again"
+
+
+@dead_letters.command(
+    epilog=example(
+        "bisnesctl dead-letters resolve --as sent 0190c0de-0000-7000-8000-000000000000",
+        "bisnesctl dead-letters resolve --as again --bot 0128/0 --since 2h --dry-run",
+        "bisnesctl dead-letters resolve --as failed --company 0128 --code no_answer",
+    )
+)
+def resolve(
+    outcome: Annotated[
+        Outcome, typer.Option("--as", help="`sent`, `failed`, or `again` to send it once more.", show_default=False)
+    ],
+    message_ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ID", help="The ids as `dead-letters list` shows them.", show_default=False),
+    ] = None,
+    code: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Messages that are unknown for this cause, such as no_answer.")
+    ] = None,
+    bot: Annotated[
+        str | None, typer.Option(metavar="COMPANY/PHONE", help="Messages of this bot, such as 0128/0.")
+    ] = None,
+    company: AnyCompany = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Unknown since then: 2h, 30m, 1d (ago) or 2026-01-31T08:00.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Unknown before then, in the same form.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="At most N messages.")] = 1000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the messages.")] = False,
+) -> None:
+    """Decide what became of messages whose outcome is unknown.
+
+    The provider may have such a message, so it is not sent again by itself. Ask the recipient, then say `sent` or
+    `failed`: a worker records it within seconds, with the event for the customer. `again` sends the message once more,
+    in its place in the chat: the recipient may get it twice. A report of the provider that comes later still counts.
+
+    With options instead of ids, all unknown messages that match every option are resolved. The exit code is 2 if there
+    is none.
+    """
+    from bisnesctl.database import postgres, resolutions
     from bisnesctl.errors import UsageError
-    from bisnesctl.settings import load
+    from bisnesctl.terminal import output
+
+    wanted = _filter(message_ids, code, bot, company, since, until, limit)
+    with postgres.command_connection(usable_settings()) as connection:
+        found = resolutions.find_by_id(connection, message_ids) if message_ids else resolutions.find(connection, wanted)
+        ids = [each.id for each in found if outcome is not Outcome.AGAIN or not each.removed]
+        if not ids:
+            raise UsageError("no such message is unknown: `bisnesctl dead-letters list --kind unknown` shows all")
+        if dry_run:
+            output.result(f"would resolve {_messages(len(ids))} as {outcome}")
+            return
+        resolved = resolutions.resolve(connection, ids, resolutions.Resolution(outcome.value))
+    output.result(f"resolving {_messages(len(resolved))} as {outcome}")
+    for count, reason in ((len(message_ids or []) - len(found), "not unknown"), (len(found) - len(ids), "bot removed")):
+        if count > 0:
+            output.say(f"{_messages(count)} not resolved: {reason}")
+    if len(found) >= wanted.limit:
+        output.say("there may be more: use `--limit`")
+
+
+def _filter(
+    ids: list[str] | None,
+    code: str | None,
+    bot: str | None,
+    company: str | None,
+    since: str | None,
+    until: str | None,
+    limit: int,
+) -> "MessageFilter":
+    """The filter of the options. Raises `UsageError` unless there are either ids or options."""
+    from bisnesctl.database.retries import MessageFilter, parse_bot
+    from bisnesctl.errors import UsageError
 
     filtered = any(each is not None for each in (code, bot, company, since, until))
-    if bool(letter_ids) is filtered:
+    if bool(ids) is filtered:
         raise UsageError("name ids, or filter messages with --code, --bot, --company, --since and --until")
     if bot is not None and company is not None:
         raise UsageError("--bot includes the company: leave out --company")
     owner, phone = parse_bot(bot) if bot is not None else (company, None)
-    with postgres.command_connection(load()) as connection:
-        if letter_ids:
-            _retry_letters(connection, letter_ids, dry_run)
-        else:
-            _retry_messages(connection, RetryFilter(code, owner, phone, since, until, limit), dry_run)
+    return MessageFilter(code, owner, phone, since, until, limit)
 
 
 def _retry_letters(connection: "Connection", letter_ids: list[str], dry_run: bool) -> None:
-    from rich.markup import escape
-
     from bisnesctl.database import dead_letters as store
     from bisnesctl.errors import UsageError
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     if dry_run:
         raise UsageError("--dry-run counts messages: filter them with --code, --bot, --company, --since or --until")
@@ -149,12 +232,11 @@ def _retry_letters(connection: "Connection", letter_ids: list[str], dry_run: boo
         output.say(escape(f"retrying {letter.kind} {letter.id}"))
 
 
-def _retry_messages(connection: "Connection", wanted: "RetryFilter", dry_run: bool) -> None:
-    from rich.markup import escape
-
+def _retry_messages(connection: "Connection", wanted: "MessageFilter", dry_run: bool) -> None:
     from bisnesctl.database import retries
     from bisnesctl.errors import UsageError
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     choice = retries.choose(connection, wanted)
     reasons = [f"{_messages(count)} not retried: {reason}" for reason, count in choice.refused.items()]
@@ -175,9 +257,8 @@ def _messages(count: int) -> str:
 
 
 def _show(found: "list[DeadLetter]") -> None:
-    from rich.markup import escape
-
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     columns = [
         output.Column("kind"),
@@ -191,14 +272,12 @@ def _show(found: "list[DeadLetter]") -> None:
 
 
 def _print(letter: "DeadLetterDetails") -> None:
-    import json
     from dataclasses import asdict
 
-    from bisnesctl.terminal import output
+    from bisnesctl.terminal import output, printable
 
     fields = asdict(letter)
     for name, value in (fields | fields.pop("details")).items():
-        plain = isinstance(value, str) and value.isprintable()  # without control sequences for the terminal
-        text = value if plain else json.dumps(value, indent=2, ensure_ascii=not isinstance(value, dict | list))
+        text = printable.one_line(value) if isinstance(value, str) else printable.as_json(value)
         output.result(f"{name}: {text}")
     output.result("")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, AsJson, app, example
+from bisnesctl.cli.app import WATCH, AsJson, app, example, usable_deployment
 from bisnesctl.errors import ExitCode, UsageError
 
 
@@ -18,14 +18,13 @@ def doctor(
     WhatsApp changes its page without notice. The exit code is 0 if nothing is missing, otherwise 5.
     """
     from bisnesctl.clients.api_client import ApiClient, api_key, api_url
-    from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal import output
     from bisnesctl.terminal.findings import show
 
     company, separator, phone = live.rpartition("/")
     if not separator or not company or not phone.isdecimal():
         raise UsageError(f"--live {live}: name a company and a phone index, such as 0128/2")
-    deployment = open_deployment()
+    deployment = usable_deployment()
     api = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
     findings = api.examine_session(company, int(phone))
     if json:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, AsJson, app, example
+from bisnesctl.cli.app import WATCH, AsJson, app, example, usable_deployment
 from bisnesctl.errors import BisnesError, ExitCode
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     epilog=example(
         "bisnesctl health",
         "bisnesctl health --probe",
-        "*/5 * * * * cd /srv/bisnes && .venv/bin/bisnesctl health --probe >> var/log/probe.log 2>&1",
+        "*/5 * * * * cd /srv/bisnes && .venv/bin/bisnesctl health --probe 2>&1 | logger -t bisnesctl",
     ),
 )
 def health(
@@ -31,32 +31,41 @@ def health(
     """
     if probe:
         raise typer.Exit(_probe())
-    from bisnesctl.health.verdict import Verdict, examine, examine_bots, examine_disks, judge
-    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.health.verdict import Verdict, examine, examine_bots, examine_disks, examine_settings, judge
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
-    deployment = open_deployment()
+    deployment = usable_deployment()
     processes, bots, disks = examine(deployment), examine_bots(deployment), examine_disks(deployment)
-    verdict = judge([*processes, *disks, *bots])
+    settings = examine_settings(deployment)
+    verdict = judge([*processes, *disks, *settings, *bots])
     if json:
-        groups = {"processes": processes, "disks": disks, "bots": bots}
+        groups = {"processes": processes, "disks": disks, "settings": settings, "bots": bots}
         shown = {name: [_plain(each) for each in group] for name, group in groups.items()}
         output.print_json({"verdict": verdict.name.lower(), **shown})
     elif processes:
-        _show([*processes, *disks, *bots])
+        _show([*processes, *disks, *settings, *bots])
     else:
-        output.say("nothing was started here yet: [b]bisnesctl start --multiprocess[/]")
+        output.say(f"nothing was started in {escape(str(deployment.settings.home))} yet")
     raise typer.Exit(ExitCode.OK if verdict is Verdict.OK else ExitCode.UNHEALTHY)
 
 
 def _probe() -> int:
-    from bisnesctl.health.verdict import Verdict, examine, examine_bots, examine_disks, in_one_line, judge
-    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.health.verdict import (
+        Verdict,
+        examine,
+        examine_bots,
+        examine_disks,
+        examine_settings,
+        in_one_line,
+        judge,
+    )
     from bisnesctl.terminal import output
 
     try:
-        deployment = open_deployment()
-        findings = [*examine(deployment), *examine_disks(deployment), *examine_bots(deployment)]
+        deployment = usable_deployment()
+        findings = [*examine(deployment), *examine_disks(deployment), *examine_settings(deployment)]
+        findings += examine_bots(deployment)
     except (BisnesError, OSError) as error:
         output.result(f"BISNES UNKNOWN - {' '.join(str(error).split())}")
         return int(Verdict.UNKNOWN)
@@ -69,10 +78,9 @@ def _plain(finding: "HealthFinding") -> dict[str, str]:
 
 
 def _show(findings: "list[HealthFinding]") -> None:
-    from rich.markup import escape
-
     from bisnesctl.health.verdict import Verdict
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     colours = {Verdict.OK: "green", Verdict.WARNING: "yellow"}
     columns = [output.Column("name"), output.Column("health"), output.Column("reason", wraps=True)]

@@ -32,9 +32,8 @@ def help(
 
 
 def _list() -> None:
-    from rich.markup import escape
-
     from bisnesctl.terminal import help_pages, output
+    from bisnesctl.terminal.output import escape
 
     found = help_pages.pages()
     width = max(len(page.topic) for page in found)

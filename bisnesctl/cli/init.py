@@ -13,11 +13,11 @@ def init() -> None:
     stays empty: enter the key of the system that stored them.
     """
     from bisnesctl.lifecycle import preflight
-    from bisnesctl.settings import env_path, load
+    from bisnesctl.settings import env_path, load_partly
     from bisnesctl.terminal import output
 
     path = env_path()
     if path.exists():
         raise Conflict(f"{path} exists already and is not changed: edit it, or move it first")
-    preflight.create_env_file(load(), output.say)
+    preflight.create_env_file(load_partly(), output.say)
     output.say("next: [b]bisnesctl start --multiprocess --sandbox[/]")

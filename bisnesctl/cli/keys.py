@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import USE, AnyCompany, AsJson, app, example
+from bisnesctl.cli.app import USE, AnyCompany, AsJson, Commands, app, example, usable_settings
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
     from bisnesctl.database.api_keys import ApiKey
 
-keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke keys of the HTTP API.")
+keys = typer.Typer(cls=Commands, no_args_is_help=True, help="Create, list and revoke keys of the HTTP API.")
 app.add_typer(keys, name="keys", rich_help_panel=USE)
 
 
@@ -30,13 +30,12 @@ def create(
     """Create a key and print it. It is not shown again, because only its hash is stored."""
     from bisnesctl.bots import store as bots
     from bisnesctl.database import api_keys, postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
     if (company is None) != operator:
         raise UsageError("name the owner of the key: `--company ID`, or `--operator` for all companies")
     key = api_keys.generate()
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         api_keys.register(connection, key, company, label)
         if company is not None and not bots.find(connection, company):
             output.say(f"[yellow]note:[/] company {company} has no bots yet (`bisnesctl bots list` shows all)")
@@ -51,10 +50,9 @@ def create(
 def list_keys(company: AnyCompany = None, json: AsJson = False) -> None:
     """List the keys by their first characters, including revoked ones."""
     from bisnesctl.database import api_keys, postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found = api_keys.find(connection, company)
     none = "there are no keys yet: [b]bisnesctl keys create --company 0128[/] creates one"
     output.print_found(found, json, _show, none)
@@ -69,10 +67,9 @@ def revoke(
 ) -> None:
     """Revoke a key permanently. Running processes refuse it at once."""
     from bisnesctl.database import api_keys, postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found = api_keys.revoke(connection, key, company)
     owner = "an operator" if found.company is None else f"company {found.company}"
     when = f" already on {found.revoked_at}" if found.revoked_at else ""
@@ -112,7 +109,7 @@ def _show(found: "list[ApiKey]") -> None:
 
 
 def _cells(key: "ApiKey") -> list[str]:
-    from rich.markup import escape
+    from bisnesctl.terminal.output import escape
 
     company = "[b]operator[/]" if key.company is None else escape(key.company)
     return [str(key.id), f"{escape(key.prefix)}…", company, escape(key.label), key.created_at, key.revoked_at or "-"]

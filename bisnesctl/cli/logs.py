@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import WATCH, app, example
+from bisnesctl.cli.app import WATCH, LogNames, app, example, running_deployment
 
 if TYPE_CHECKING:
     from bisnesctl.health.log_files import LogFile
@@ -18,9 +18,7 @@ _SUPERVISORD = "supervisord"
     epilog=example("bisnesctl logs -f", "bisnesctl logs api meta-worker --lines 100", "bisnesctl logs supervisord"),
 )
 def logs(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Programs, instances, or supervisord.")
-    ] = None,
+    names: LogNames = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new lines.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many last lines of each file to show.")] = 15,
     err: Annotated[bool, typer.Option("--err", help="Show only standard error.")] = False,
@@ -29,11 +27,12 @@ def logs(
 
     The files are read directly, so this works even if nothing runs.
     """
-    from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal.log_view import LogView
 
-    view = LogView(_files(open_deployment(), names or [], err))
+    view = LogView(_files(running_deployment(), names or [], err))
     view.show_tail(lines)
+    if names:
+        view.report_silence()
     if follow:
         view.follow(until=lambda: False)
 
@@ -51,5 +50,6 @@ def _files(deployment: "Deployment", names: list[str], errors_only: bool) -> "li
         return (files if chosen else []) + (own if _SUPERVISORD in names else [])
     found = [file for file in files if file.path.exists()]
     if not found:
-        raise NotRunning(f"there are no logs in {folder} yet: `bisnesctl start --multiprocess`")
+        deployment.check_started()
+        raise NotRunning(f"there are no logs in {folder} yet. Start it: `{deployment.start_command}`")
     return found

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import SETUP, app, example
+from bisnesctl.cli.app import SETUP, app, example, usable_settings
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,13 +34,12 @@ def migrate(
     enter its ENCRYPTION_KEY in `.env` first. `start` migrates the embedded PostgreSQL too.
     """
     from bisnesctl.database import migrations, postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
     if sql and not dry_run:
         raise UsageError("--sql belongs to --dry-run: `bisnesctl migrate --dry-run --sql`")
-    settings = load()
-    postgres.check_reachable(settings)
+    settings = usable_settings()
+    postgres.check_usable(settings)
     if status:
         _show(migrations.status(settings.database_dsn))
         return

@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import USE, AnyCompany, AsJson, TheCompany, app, example
+from bisnesctl.cli.app import USE, AnyCompany, AsJson, Commands, TheCompany, app, example, usable_settings
 
 if TYPE_CHECKING:
     from bisnesctl.database.quotas import QuotaUse
 
-quotas = typer.Typer(no_args_is_help=True, help="Show and change how much each company may use.")
+quotas = typer.Typer(cls=Commands, no_args_is_help=True, help="Show and change how much each company may use.")
 app.add_typer(quotas, name="quotas", rich_help_panel=USE)
 
 
@@ -21,10 +21,9 @@ def list_quotas(company: AnyCompany = None, json: AsJson = False) -> None:
     """
     from bisnesctl.database import postgres
     from bisnesctl.database import quotas as store
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    settings = load()
+    settings = usable_settings()
     with postgres.command_connection(settings) as connection:
         found = store.find(connection, settings, company)
     output.print_found(found, json, _show, "there are no companies yet: [b]bisnesctl bots add[/] adds the first number")
@@ -55,11 +54,10 @@ def set_quotas(
     """
     from bisnesctl.database import postgres
     from bisnesctl.database import quotas as store
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
     wanted = [store.parse(each) for each in limits]
-    settings = load()
+    settings = usable_settings()
     with postgres.command_connection(settings) as connection:
         store.change(connection, company, wanted)
         names = {quota for quota, _ in wanted}
@@ -70,10 +68,9 @@ def set_quotas(
 
 
 def _show(found: "list[QuotaUse]") -> None:
-    from rich.markup import escape
-
     from bisnesctl.database.quotas import shown_limit
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     columns = [
         output.Column("company", wraps=True),

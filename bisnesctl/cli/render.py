@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bisnesctl.cli.app import SETUP, app, example
+from bisnesctl.cli.app import SETUP, app, checked_deployment, example
 
 
 @app.command(rich_help_panel=SETUP, epilog=example("bisnesctl render", "bisnesctl render --out /tmp/look"))
@@ -15,11 +15,11 @@ def render(
     ] = None,
 ) -> None:
     """Write supervisord's configuration without starting anything."""
-    from bisnesctl.processes.deployment import make_folders, open_deployment
+    from bisnesctl.processes.deployment import make_folders
     from bisnesctl.processes.render import write_config
     from bisnesctl.terminal import output
 
-    deployment = open_deployment()
+    deployment = checked_deployment()
     if out is None:
         make_folders(deployment.settings)
     for path in write_config(deployment.settings, deployment.instances, out or deployment.settings.run_dir):

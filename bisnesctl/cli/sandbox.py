@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import USE, AsJson, Phone, app, example
+from bisnesctl.cli.app import USE, AsJson, Commands, Phone, app, example, usable_settings
 
 if TYPE_CHECKING:
     from bisnesctl.clients.sandbox_client import SandboxNumber
     from bisnesctl.settings import Settings
 
-sandbox = typer.Typer(no_args_is_help=True, help="Write as a customer in the sandbox; scan QR codes.")
+sandbox = typer.Typer(cls=Commands, no_args_is_help=True, help="Write as a customer in the sandbox; scan QR codes.")
 app.add_typer(sandbox, name="sandbox", rich_help_panel=USE)
 
 
@@ -77,10 +77,9 @@ def say(
     a signed webhook, as from Meta, or in the page of WhatsApp Web that is linked to the number.
     """
     from bisnesctl.clients import sandbox_client
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    settings = load()
+    settings = usable_settings()
     recipient = _recipient(settings, to, company, phone)
     fields = {
         "to": recipient.number, "from": None if user_id else sender, "user_id": user_id, "name": name,
@@ -132,10 +131,9 @@ def scan(
     The code is that of the bot of --company and --phone, or else the only code that is shown.
     """
     from bisnesctl.clients import sandbox_client
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    settings = load()
+    settings = usable_settings()
     if code:
         device = sandbox_client.pair(settings.sandbox_port, code)
     else:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import USE, AsJson, Company, Phone, app, example
+from bisnesctl.cli.app import USE, AsJson, Company, Phone, app, example, usable_deployment
 from bisnesctl.errors import BisnesError
 
 if TYPE_CHECKING:
@@ -48,10 +48,9 @@ def send(
     wait for it. With `--wait` the exit code shows whether the provider accepted it.
     """
     from bisnesctl.clients.api_client import SENT_STATUSES, ApiClient, api_key, api_url
-    from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal import output
 
-    deployment = open_deployment()
+    deployment = usable_deployment()
     client = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
     answer = client.send_text(company, phone, to, text, timeout if wait else 0, idempotency_key)
     if json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import RUN, app, example
+from bisnesctl.cli.app import RUN, app, checked_settings, example
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ def start(
 ) -> None:
     """Start the processes and wait until they are healthy.
 
-    If there is no `.env`, one is written. If DATABASE_URL or REDIS_* are not set, an embedded PostgreSQL or Redis is
-    started. Processes that run already keep running. If a process fails, its last log lines are shown and everything
-    that this command started is stopped.
+    In a checkout without an `.env`, one is written; elsewhere, `bisnesctl init` writes it. If DATABASE_URL or REDIS_*
+    are not set, an embedded PostgreSQL or Redis is started. Processes that run already keep running. If a process
+    fails, its last log lines are shown and everything that this command started is stopped.
 
     ENCRYPTION_KEY must be the key of the stored credentials, for example that of the former system.
     """
@@ -63,11 +63,12 @@ def start(
     from bisnesctl.terminal import output
 
     if multiprocess == legacy:
-        raise UsageError("name the mode: `bisnesctl start --multiprocess`, or `bisnesctl start --legacy`")
+        raise UsageError("name one mode: `bisnesctl start --multiprocess`, or `bisnesctl start --legacy`")
     if more and not only:
         raise UsageError(f"unexpected argument {more[0]}. To start only some programs: `--only {' '.join(more)}`")
     names = tuple(name for each in [*(only or []), *(more or [])] for name in each.split(",") if name)
-    settings = preflight.load_settings(output.say)
+    preflight.ensure_env_file(output.say)
+    settings = checked_settings()
     settings = settings.copy_with(sandbox=sandbox or settings.sandbox)
     mode = Mode.LEGACY if legacy else Mode.MULTIPROCESS
     run(settings, mode, names, foreground, True, accept_lost_credentials, adopt_media_store)
@@ -86,9 +87,7 @@ def run(
 
     deployment = open_deployment(settings)
     if foreground and deployment.supervisor.running():
-        raise Conflict(
-            "it runs in the background already: `bisnesctl logs -f` shows the logs, `bisnesctl stop` ends it"
-        )
+        raise Conflict("it is running already: `bisnesctl logs -f` shows the logs, `bisnesctl stop` ends it")
     begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate, accept_lost, adopt_media_store)
     view = _view(deployment, begun) if foreground else None
     with _signals_as_interrupt():

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bisnesctl import formatting
-from bisnesctl.cli.app import WATCH, AsJson, app, example
+from bisnesctl.cli.app import WATCH, AsJson, app, example, running_deployment
 
 if TYPE_CHECKING:
     from bisnesctl.health.overview import Overview, ProcessRow
@@ -17,7 +17,7 @@ _COLOURS = {
 _BOT_COLOURS = {"warning": "yellow", "unlinked": "yellow", "stopped": "yellow", "note": "dim"}
 
 _CONDITIONS = {
-    "new": "nothing was started here yet: [b]bisnesctl start --multiprocess --sandbox[/]",
+    "new": "nothing was started here yet",
     "stopping": "stopping",
     "stopped": "stopped on purpose: [b]{command}[/]",
     "died": "[red]not running[/], although it was not stopped on purpose: [b]{command}[/]",
@@ -35,10 +35,9 @@ def status(json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from bisnesctl.health.overview import overview
-    from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal import output
 
-    found = overview(open_deployment())
+    found = overview(running_deployment())
     if json:
         output.print_json(asdict(found))
     else:
@@ -46,9 +45,8 @@ def status(json: AsJson = False) -> None:
 
 
 def _show(found: "Overview") -> None:
-    from rich.markup import escape
-
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     output.out().print(_header(found), soft_wrap=True)
     for disk in found.disks:
@@ -75,15 +73,31 @@ def _show(found: "Overview") -> None:
 def _header(found: "Overview") -> str:
     import time
 
+    from bisnesctl.terminal.output import escape
+
     if found.condition != "running":
-        return f"{found.home}: {_CONDITIONS[found.condition].format(command=found.start_command)}"
+        text = _CONDITIONS[found.condition].format(command=found.start_command)
+        return f"{escape(found.home)}: {text}{_elsewhere(found)}"
     since = f", for {formatting.duration(time.time() - found.since)}" if found.since else ""
     mode = f"{found.mode}, sandbox" if found.sandbox else str(found.mode)
-    return f"[b]{mode}[/]{since}; home {found.home}; supervisord {found.supervisor_pid}\n"
+    return f"[b]{mode}[/]{since}; home {escape(found.home)}; supervisord {found.supervisor_pid}\n"
+
+
+def _elsewhere(found: "Overview") -> str:
+    """The homes of other deployments, for an operator in a wrong directory."""
+    from bisnesctl.processes.deployment import running_homes
+    from bisnesctl.terminal.output import escape
+
+    if found.condition != "new":
+        return ""
+    homes = running_homes()
+    if homes:
+        return f"; running on this machine: {escape(', '.join(homes))}"
+    return "; to start: [b]bisnesctl start --multiprocess --sandbox[/]"
 
 
 def _cells(row: "ProcessRow") -> list[str]:
-    from rich.markup import escape
+    from bisnesctl.terminal.output import escape
 
     return [
         row.name,

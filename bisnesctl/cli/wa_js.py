@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
-from bisnesctl.cli.app import SETUP, AsJson, app, example
+from bisnesctl.cli.app import SETUP, AsJson, Commands, app, example, usable_settings
 from bisnesctl.errors import ExitCode
 
-commands = typer.Typer(no_args_is_help=True, help="Fetch and check wa-js, which runs in the page of WhatsApp Web.")
+commands = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Fetch and check wa-js, which runs in the page of WhatsApp Web."
+)
 app.add_typer(commands, name="wa-js", rich_help_panel=SETUP)
 
 
@@ -36,11 +38,10 @@ def check(
     The exit code is 0 if nothing is missing, otherwise 5. To use another version than the tested one, set WA_JS_PATH.
     """
     from bisnesctl import wajs
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
     from bisnesctl.terminal.findings import show
 
-    found = wajs.check(file or wajs.bundle(load()))
+    found = wajs.check(file or wajs.bundle(usable_settings()))
     if json:
         output.print_json(found)
     else:

@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 import requests
 
+from bisnesctl import addresses
 from bisnesctl.errors import ApiUnavailable, BisnesError, ConfigError, DatabaseUnavailable, UsageError
-from bisnesctl.processes.topology import Mode, reachable_host
+from bisnesctl.processes.topology import Mode
 from bisnesctl.settings import Settings
 
 #: Seconds for an answer, in addition to the time that the API is asked to wait.
@@ -116,11 +117,12 @@ class ApiClient:
                 return _checked(answer.status_code, answer.json())
             except requests.JSONDecodeError as error:
                 raise ApiUnavailable(f"another program answers at {self._url}: see API_HOST and API_PORT") from error
-            except requests.RequestException as error:
+            except requests.Timeout as error:
                 raise ApiUnavailable(
-                    f"the API does not answer at {self._url}: see `bisnesctl status`, "
-                    "or start it: `bisnesctl start --multiprocess`"
+                    f"the API at {self._url} did not answer within {timeout:g} s: see `bisnesctl status`"
                 ) from error
+            except requests.RequestException as error:
+                raise ApiUnavailable(f"the API does not answer at {self._url}: see `bisnesctl status`") from error
 
 
 def _session(company: str, phone: int, what: str = "") -> str:
@@ -130,7 +132,7 @@ def _session(company: str, phone: int, what: str = "") -> str:
 def api_url(settings: Settings, mode: Mode) -> str:
     """The URL of the API in a mode."""
     port = settings.port if mode is Mode.LEGACY else settings.api_port
-    return f"http://{reachable_host(settings.api_host)}:{port}"
+    return addresses.local_url(settings.api_host, port)
 
 
 def api_key(settings: Settings) -> str:

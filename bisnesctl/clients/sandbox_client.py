@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import requests
 
-from bisnesctl import encryption
+from bisnesctl import addresses, encryption
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import NotRunning, UsageError
 
@@ -114,8 +114,16 @@ def _request(method: str, port: int, path: str, **options: Any) -> requests.Resp
         session.trust_env = False  # never use a proxy for our own simulators
         try:
             return session.request(
-                method, f"http://127.0.0.1:{port}/_sandbox/{path}", timeout=ANSWER_TIMEOUT_SECONDS, **options
+                method,
+                f"{addresses.local_url(addresses.LOOPBACK, port)}/_sandbox/{path}",
+                timeout=ANSWER_TIMEOUT_SECONDS,
+                **options,
             )
+        except requests.Timeout as error:
+            raise NotRunning(
+                f"the sandbox on port {port} did not answer within {ANSWER_TIMEOUT_SECONDS:g} s: "
+                "see `bisnesctl logs sandbox`"
+            ) from error
         except requests.RequestException as error:
             raise NotRunning(
                 f"no sandbox listens on port {port}: start one with `bisnesctl start --multiprocess --sandbox`"

@@ -187,7 +187,10 @@ def _retry(connection: Connection, letter_id: str) -> list[DeadLetterDetails]:
     letters = find_by_id(connection, letter_id)
     kind = letters[0].kind
     if kind == UNKNOWN:
-        raise UsageError(f"message {letter_id} may have been sent and is never resent: ask the recipient")
+        raise UsageError(
+            f"message {letter_id} may have been sent: ask the recipient, then decide with"
+            f" `bisnesctl dead-letters resolve --as sent|failed|again {letter_id}`"
+        )
     if kind == MESSAGES:
         if refusal := retries.refusal_of(connection, letter_id):
             raise UsageError(f"message {letter_id} is not retried: {refusal}")

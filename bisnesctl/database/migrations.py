@@ -6,6 +6,7 @@ The number in `NNN_name.sql` identifies a migration. An advisory lock makes a se
 import contextlib
 import hashlib
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from bisnesctl.paths import shipped_folder
 ADVISORY_LOCK = 0x6269736E
 #: Seconds to wait for the lock of a table. While we wait, all later users of the table wait too.
 TABLE_LOCK_TIMEOUT_SECONDS = 10
+#: Seconds to wait for another process that migrates, and between two looks whether it has ended.
+LOCK_TIMEOUT_SECONDS = 1800.0
+LOCK_POLL_SECONDS = 0.2
 #: Seconds in which PostgreSQL must accept a connection while a migration runs, however long the migration takes.
 ANSWER_TIMEOUT_SECONDS = 5
 
@@ -187,7 +191,15 @@ def _translated(migration: Migration, line: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _exclusive(connection: Connection, report: Report) -> Iterator[None]:
-    if query(connection, "SELECT pg_try_advisory_lock(%s)", (ADVISORY_LOCK,)) == [(False,)]:
-        report("another process is migrating this database: waiting for it")
-        query(connection, "SELECT pg_advisory_lock(%s)", (ADVISORY_LOCK,))
+    deadline: float | None = None
+    while query(connection, "SELECT pg_try_advisory_lock(%s)", (ADVISORY_LOCK,)) == [(False,)]:
+        if deadline is None:
+            report("another process is migrating this database: waiting for it")
+            deadline = time.monotonic() + LOCK_TIMEOUT_SECONDS
+        if time.monotonic() > deadline:
+            raise MigrationError(
+                f"another process migrates this database for more than {LOCK_TIMEOUT_SECONDS / 60:g} minutes: wait for "
+                "it or end it, then run `bisnesctl migrate` again"
+            )
+        time.sleep(LOCK_POLL_SECONDS)
     yield  # the lock ends with the connection

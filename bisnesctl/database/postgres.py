@@ -7,7 +7,8 @@ from typing import Any
 import psycopg2
 from psycopg2 import errors as refusals
 
-from bisnesctl.database import statement_deadline
+from bisnesctl import addresses
+from bisnesctl.database import pooler, statement_deadline
 from bisnesctl.errors import ConfigError, DatabaseUnavailable, MigrationsPending
 from bisnesctl.settings import Settings
 
@@ -31,16 +32,16 @@ Row = tuple[Any, ...]
 
 @contextlib.contextmanager
 def connected(
-    dsn: str, hint: str = "See `bisnesctl status`, or DATABASE_URL in .env", timeout: int = 0
+    dsn: str, hint: str = "See `bisnesctl status`, or DATABASE_URL", timeout: int = 0
 ) -> Iterator[Connection]:
     """A connection in autocommit; `with connection` makes a transaction. It is closed at the end.
 
     `timeout`: seconds, at least 2, to connect and for each statement, for callers that cannot wait; 0: the defaults
     `CONNECT_TIMEOUT_SECONDS` and `STATEMENT_TIMEOUT_SECONDS`.
     Raises `DatabaseUnavailable` with the hint (where to look), even if the connection breaks later;
-    `MigrationsPending` if a table or column is missing; `ConfigError` if the database user lacks a permission.
+    `MigrationsPending` if a table or column is missing; `ConfigError` if the URL, the database or its user is unusable.
     """
-    with _translated(hint):
+    with translated(hint, dsn):
         limit = timeout + 1.0 if timeout else STATEMENT_TIMEOUT_SECONDS  # the server's own limit comes first
         connect_timeout = timeout or CONNECT_TIMEOUT_SECONDS
         connection = statement_deadline.connect(dsn, connect_timeout, limit, application_name="bisnesctl")
@@ -52,16 +53,19 @@ def connected(
 
 def command_connection(settings: Settings) -> contextlib.AbstractContextManager[Connection]:
     """A connection for a command of an operator; see `connected` for the errors."""
-    hint = f"See DATABASE_URL in {settings.env_file}"
+    return connected(settings.database_dsn, _hint(settings))
+
+
+def _hint(settings: Settings) -> str:
     if settings.embedded_postgres:
-        hint = "`bisnesctl start --multiprocess` starts it; its log: `bisnesctl logs postgres`"
-    return connected(settings.database_dsn, hint)
+        return "See `bisnesctl status`, and its log: `bisnesctl logs postgres`"
+    return f"See {settings.where('database_url')}"
 
 
-def check_reachable(settings: Settings) -> None:
-    """Raises `DatabaseUnavailable` with the next step."""
-    with command_connection(settings):
-        return
+def check_usable(settings: Settings) -> None:
+    """Raises `DatabaseUnavailable`, or `ConfigError` if the database or a pooler in front of it is unsuitable."""
+    with translated(_hint(settings), settings.database_dsn):
+        pooler.check(settings.database_dsn, CONNECT_TIMEOUT_SECONDS)
 
 
 def allowed_connections(connection: Connection) -> int:
@@ -80,15 +84,30 @@ def query(connection: Connection, statement: str, values: Any = None) -> list[Ro
         return cursor.fetchall() if cursor.description else []
 
 
+def misread_url(dsn: str) -> str:
+    """The mistake in a URL that libpq reads otherwise than it was meant; empty if there is none.
+
+    libpq's own message would repeat parts of the password.
+    """
+    if not dsn.startswith("postgres") or not addresses.ends_early(dsn, "/"):
+        return ""
+    return f"the user or password in DATABASE_URL has characters that end it: {addresses.ENCODE}"
+
+
 @contextlib.contextmanager
-def _translated(hint: str) -> Iterator[None]:
+def translated(hint: str, dsn: str = "") -> Iterator[None]:
+    """Turns errors of psycopg2 into those of `connected`. `dsn`: the URL that was used."""
     try:
         yield
+    except statement_deadline.UnsuitableServer as error:
+        raise ConfigError(f"{_first_line(error)}. {hint}") from error
     except (refusals.UndefinedTable, refusals.UndefinedColumn) as error:
         raise MigrationsPending(f"{_first_line(error)}: run `bisnesctl migrate` first") from error
     except refusals.InsufficientPrivilege as error:
         raise ConfigError(f"{_first_line(error)}: name a user with this permission in DATABASE_URL") from error
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        if error.pgcode is None and (mistake := misread_url(dsn)):
+            raise ConfigError(mistake) from None
         raise DatabaseUnavailable(f"{_describe(error)}. {hint}") from error
     except refusals.ReadOnlySqlTransaction as error:
         raise DatabaseUnavailable(
@@ -98,7 +117,8 @@ def _translated(hint: str) -> Iterator[None]:
         if not str(error).startswith("invalid dsn"):
             raise
         # The reason would repeat the URL, password and all.
-        raise ConfigError("DATABASE_URL is not a libpq URL, such as postgresql://user:password@host/name") from None
+        mistake = misread_url(dsn) or "DATABASE_URL is not a libpq URL, such as postgresql://user:password@host/name"
+        raise ConfigError(f"{mistake}. {hint}") from None
 
 
 def _describe(error: psycopg2.Error) -> str:

@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import Conflict, UsageError
-from bisnesctl.settings import NO_LIMIT, Settings, quota_limit
+from bisnesctl.setting_types import NO_LIMIT, quota_limit
+from bisnesctl.settings import Settings
 
 #: The word that ends a company's own limit.
 DEFAULT = "default"

@@ -31,24 +31,26 @@ LIMIT %(limit)s"""
 
 # Lanes are locked first, as everywhere.
 _AGAIN = """
-WITH failed AS (
-    SELECT o.bot_id, o.chat_id, o.id FROM outbox o WHERE o.message_id = ANY(%s::uuid[])
+WITH chosen AS (
+    SELECT o.bot_id, o.chat_id, o.id FROM outbox o WHERE o.message_id = ANY(%(ids)s::uuid[])
 ), lanes AS (
-    SELECT l.bot_id, l.chat_id FROM lane l JOIN (SELECT DISTINCT bot_id, chat_id FROM failed) c USING (bot_id, chat_id)
+    SELECT l.bot_id, l.chat_id FROM lane l JOIN (SELECT DISTINCT bot_id, chat_id FROM chosen) c USING (bot_id, chat_id)
     ORDER BY l.bot_id, l.chat_id FOR UPDATE OF l
 ), again AS (
     UPDATE outbox o SET status = 'queued', attempts = 0, error_code = NULL, error = NULL, updated_at = now(),
         timeline = o.timeline || jsonb_build_array(jsonb_build_object(
             'status', 'queued', 'at', now(), 'code', 'retried', 'error', 'retried by an operator'))
-    FROM failed f JOIN lanes USING (bot_id, chat_id)
+    FROM chosen f JOIN lanes USING (bot_id, chat_id)
     WHERE o.bot_id = f.bot_id AND o.chat_id = f.chat_id AND o.id = f.id
-        AND o.status = 'failed' AND o.provider_id IS NULL
+        AND CASE WHEN %(unknown)s THEN o.status = 'unknown' ELSE o.status = 'failed' AND o.provider_id IS NULL END
     RETURNING o.bot_id, o.chat_id, o.id, o.message_id
 ), reopened AS (
     UPDATE lane l SET pending = l.pending + a.n, done = reopened_at(l.done, l.head, a.first),
         due = CASE WHEN l.claim IS NULL THEN now() ELSE l.due END
     FROM (SELECT bot_id, chat_id, count(*) AS n, min(id) AS first FROM again GROUP BY bot_id, chat_id) a
     WHERE l.bot_id = a.bot_id AND l.chat_id = a.chat_id
+), settled AS (
+    DELETE FROM unknown_message WHERE message_id IN (SELECT message_id FROM again)
 )
 SELECT message_id::text FROM again"""
 
@@ -57,8 +59,11 @@ _AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class RetryFilter:
-    """A filter of failed messages. Times are of the failure: `2h` (ago), or 2026-01-31T08:00 in the database's zone."""
+class MessageFilter:
+    """A filter of messages that failed or are unknown. Times are of when they became so.
+
+    A time is `2h` (ago), or 2026-01-31T08:00 in the database's zone.
+    """
 
     code: str | None = None
     company: str | None = None
@@ -76,12 +81,12 @@ class RetryChoice:
     refused: Counter[str] = field(default_factory=Counter)  # by reason
 
 
-def choose(connection: Connection, wanted: RetryFilter) -> RetryChoice:
+def choose(connection: Connection, wanted: MessageFilter) -> RetryChoice:
     """The failed messages that match: first those that may be retried, oldest first.
 
     Raises `UsageError` for an invalid time.
     """
-    statement = _BY_FILTER.format(since=_moment("since", wanted.since), until=_moment("until", wanted.until))
+    statement = _BY_FILTER.format(since=moment("since", wanted.since), until=moment("until", wanted.until))
     values = asdict(wanted) | {"codes": list(CODES), "gave_up": GAVE_UP_PATTERN}
     choice = RetryChoice([])
     for message_id, refusal in _judged(query(connection, statement, values)):
@@ -97,13 +102,12 @@ def refusal_of(connection: Connection, message_id: str) -> str | None:
     return next((refusal for _, refusal in _judged(query(connection, _BY_ID, ([message_id],)))), None)
 
 
-def retry(connection: Connection, message_ids: Sequence[str]) -> list[str]:
-    """Queues failed messages again; returns their ids. Messages that changed meanwhile are skipped."""
+def retry(connection: Connection, message_ids: Sequence[str], unknown: bool = False) -> list[str]:
+    """Queues failed messages, or unknown ones, again; returns their ids. Those that changed meanwhile are skipped."""
     found: list[str] = []
     for start in range(0, len(message_ids), MESSAGES_PER_TRANSACTION):
-        found += [
-            row[0] for row in query(connection, _AGAIN, (list(message_ids[start : start + MESSAGES_PER_TRANSACTION]),))
-        ]
+        values = {"ids": list(message_ids[start : start + MESSAGES_PER_TRANSACTION]), "unknown": unknown}
+        found += [row[0] for row in query(connection, _AGAIN, values)]
     return found
 
 
@@ -130,8 +134,8 @@ def _refusal(code: str | None, error: str | None, accepted: bool, removed: bool)
     return None
 
 
-def _moment(option: str, text: str | None) -> str:
-    """SQL for a time."""
+def moment(option: str, text: str | None) -> str:
+    """SQL for a time that was given with an option. Raises `UsageError`."""
     if text is None:
         return "NULL"
     if ago := _AGO.fullmatch(text):

@@ -10,11 +10,13 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg2
 import psycopg2.extensions
+
+from bisnesctl.database import session_settings
 
 #: Seconds for a statement, unless the connection sets another limit.
 STATEMENT_TIMEOUT_SECONDS = 30.0
@@ -30,6 +32,10 @@ class StatementTimeout(psycopg2.OperationalError):
 
 class ConnectTimeout(psycopg2.OperationalError):
     """PostgreSQL neither accepted nor refused a connection in time."""
+
+
+class UnsuitableServer(psycopg2.OperationalError):
+    """The database, an option of the connection or the pooler in front of it must be changed."""
 
 
 class DeadlineCursor(psycopg2.extensions.cursor):
@@ -58,6 +64,8 @@ class Connection(psycopg2.extensions.connection):
         self.cursor_factory = DeadlineCursor
         self.statement_seconds = STATEMENT_TIMEOUT_SECONDS
         self.overdue_at: float | None = None  # while a statement runs
+        #: The server's process; behind a pooler, libpq knows another number.
+        self.server_pid = self.get_backend_pid()
         self._timed_out = False
         # A duplicate: libpq may close its descriptor at any moment, and then the number may mean another file.
         descriptor = os.dup(self.fileno())
@@ -121,25 +129,64 @@ class Connection(psycopg2.extensions.connection):
         return f"PostgreSQL did not answer a statement within {self.statement_seconds:g} s"
 
 
-def connect(dsn: str, connect_seconds: int, statement_seconds: float, **options: Any) -> Connection:
-    """A connection in autocommit. `options`: those of libpq; `connection_factory`: a subclass of `Connection`.
+def connect(
+    dsn: str,
+    connect_seconds: int,
+    statement_seconds: float,
+    session: Mapping[str, str] | None = None,
+    **options: Any,
+) -> Connection:
+    """A connection in autocommit, for the tool and the services alike.
 
-    Raises `ConnectTimeout` without an answer within `connect_seconds` for each address of the server, and another
-    psycopg2.OperationalError if the server refuses.
+    `session`: settings of the server for this connection, which take precedence over `options` of the URL; `options`:
+    those of libpq; `connection_factory`: a subclass of `Connection`.
+
+    Raises `ConnectTimeout` without an answer within `connect_seconds` for each address of the server,
+    `UnsuitableServer` if the database or an option is unusable, and another psycopg2.OperationalError if the server
+    refuses.
     """
     given = psycopg2.extensions.parse_dsn(dsn)
+    own, rest = session_settings.parse_options(given.get("options", os.environ.get("PGOPTIONS", "")))
     network = {name: value for name, value in _NETWORK.items() if name not in given}
+    fixed = {"connect_timeout": connect_seconds, "client_encoding": "UTF8", "options": rest}
+    too_late = f"PostgreSQL did not accept a connection within {connect_seconds} s"
     try:
-        connection: Connection = psycopg2.connect(
-            dsn, connect_timeout=connect_seconds, **{"connection_factory": Connection} | network | options
-        )
+        connection: Connection = psycopg2.connect(dsn, **{"connection_factory": Connection} | network | options | fixed)
     except psycopg2.OperationalError as error:
         if "timeout expired" not in str(error):
             raise
-        raise ConnectTimeout(f"PostgreSQL did not accept a connection within {connect_seconds} s") from error
+        raise ConnectTimeout(too_late) from error
+    try:
+        connection.statement_seconds = connect_seconds
+        connection.autocommit = True
+        _prepare(connection, own | dict(session or {}))
+    except StatementTimeout as error:
+        raise ConnectTimeout(too_late) from error
+    except BaseException:
+        connection.close()
+        raise
     connection.statement_seconds = statement_seconds
-    connection.autocommit = True
     return connection
+
+
+def _prepare(connection: Connection, session: Mapping[str, str]) -> None:
+    """Checks the encoding and applies settings, which a pooler would refuse at the start of a connection."""
+    encoding = connection.get_parameter_status("server_encoding")
+    if encoding not in (None, "UTF8"):
+        name = connection.info.dbname
+        raise UnsuitableServer(
+            f"the database {name} has the encoding {encoding}, which cannot store every message: create one with "
+            f"`CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0`"
+        )
+    if not session:
+        return
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute(*session_settings.statement(session))
+        except (psycopg2.ProgrammingError, psycopg2.DataError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UnsuitableServer(f"PostgreSQL refuses an option of the connection: {reason}") from error
+        (connection.server_pid,) = cursor.fetchall()[0][-1:]
 
 
 class _OverdueStatements:

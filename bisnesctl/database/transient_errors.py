@@ -8,7 +8,8 @@ CODES = frozenset({
     "network", "provider_unreachable", "upload", "media_store", "media_link", "preparation", "steps", "http_429",
     "360dialog_429", "page", "page_error", "not_sent", "number_check", "error_network",
     "worker_suspended",
-    "1", "2", "4", "17", "613", "80007", "130429", "131000", "131016", "131056", "131057", "133004",
+    "1", "2", "4", "17", "32", "341", "613", "80007", "80008", "130429", "131000", "131016", "131056", "131057",
+    "133004", "2494100",
 })  # fmt: skip
 
 #: Pattern for Python and PostgreSQL: the end of the error of a message that failed after several attempts.

@@ -15,7 +15,8 @@ from bisnesctl.guard.process_events import ProcessEventWriter
 from bisnesctl.health.guard_file import GUARD
 from bisnesctl.host.log_stream import LastingHandler
 from bisnesctl.processes import started_settings
-from bisnesctl.processes.deployment import open_deployment
+from bisnesctl.processes.deployment import as_started, open_deployment
+from bisnesctl.settings import load_partly
 
 #: The file of process events that are not in the database yet, below the home.
 SPOOL = "guard-spool.jsonl"
@@ -50,7 +51,7 @@ def configure_logging() -> None:
 
 def _guard(waiting: "queue.SimpleQueue[SupervisorEvent]") -> None:
     try:
-        deployment = open_deployment()
+        deployment = open_deployment(as_started(load_partly().with_defaults()))
         settings = deployment.settings
         started_settings.record(settings, GUARD, os.getpid())
         process_events = ProcessEventWriter(settings.home / SPOOL, settings.database_dsn)

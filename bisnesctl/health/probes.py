@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from bisnesctl import addresses
 from bisnesctl.health.guard_file import GuardStatus, guard_status
 from bisnesctl.host import disk, process_stat
 from bisnesctl.host.process_times import boottime
@@ -157,12 +158,12 @@ def _probe_running(
             return _judge(_heartbeat_of(instance, process, settings), settings)
 
 
-def postgres(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
-    """Whether PostgreSQL answers and can store."""
+def postgres(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS, embedded: bool = True) -> Health:
+    """Whether PostgreSQL answers and can store. Unless it is `embedded`, a pooler in front of it is checked too."""
     import psycopg2
 
-    from bisnesctl.database import statement_deadline
-    from bisnesctl.database.postgres import WRITE_TEST
+    from bisnesctl.database import pooler, statement_deadline
+    from bisnesctl.database.postgres import WRITE_TEST, misread_url
 
     try:
         connection = statement_deadline.connect(dsn, max(int(timeout), 2), max(timeout, 2))
@@ -170,7 +171,11 @@ def postgres(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
             connection.cursor().execute(WRITE_TEST)
         finally:
             connection.close()
+        if not embedded:
+            pooler.check(dsn, max(int(timeout), 2))
     except psycopg2.Error as error:
+        if error.pgcode is None and (mistake := misread_url(dsn)):
+            return Health(Status.UNHEALTHY, mistake)
         stored = "it cannot store: " if error.pgcode and error.pgcode[:2] in ("25", "53", "58") else ""
         return Health(Status.UNHEALTHY, f"{stored}{_first_line(error)}")
     return _HEALTHY
@@ -180,12 +185,16 @@ def redis(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
     """Whether Redis answers and can be written to."""
     import redis as client
 
+    from bisnesctl.health import redis_errors
+
+    if addresses.ends_early(dsn):
+        return Health(Status.UNHEALTHY, f"its user or password has characters that end it: {addresses.ENCODE}")
     try:
         with client.Redis.from_url(dsn, socket_timeout=timeout, socket_connect_timeout=timeout) as connection:
             connection.ping()
             role, loading = connection.info("replication").get("role"), connection.info("persistence").get("loading")
     except (client.RedisError, OSError, ValueError) as error:
-        return Health(Status.UNHEALTHY, _first_line(error))
+        return Health(Status.UNHEALTHY, redis_errors.explain(error, timeout))
     if loading:
         return Health(Status.UNHEALTHY, "it is still loading its data")
     return _HEALTHY if role == "master" else Health(Status.UNHEALTHY, "it is a read-only replica")
@@ -198,7 +207,7 @@ def endpoint(url: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
 
 
 def _http(url: str, timeout: float, process: str = "") -> Health:
-    """`process`: the name of the process that must answer, if the answer names one."""
+    """`process`: the name that the answer must have, because another program may listen on the port; empty: any."""
     parts = urllib.parse.urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     port = parts.port or kind.default_port
@@ -213,27 +222,24 @@ def _http(url: str, timeout: float, process: str = "") -> Health:
         return Health(Status.UNHEALTHY, f"no answer on port {port}: {_first_line(error)}")
     finally:
         connection.close()
-    if not 200 <= answer.status < 300:
-        return Health(Status.UNHEALTHY, _error_in(body, answer.status))
-    other = _process_in(body)
-    if process and other and other != process:
-        return Health(Status.UNHEALTHY, f"on port {port} the process {other} answers: set another port in .env")
-    return _HEALTHY
+    reason = _reason_in(body, answer.status, process, port)
+    return Health(Status.UNHEALTHY, reason) if reason else _HEALTHY
 
 
-def _process_in(body: bytes) -> str:
-    """The process that an answer names; empty if it names none."""
+def _reason_in(body: bytes, status: int, process: str, port: int | None) -> str:
+    """Why an answer is not that of a healthy process; empty if it is."""
     try:
-        return str(json.loads(body)["process"])
-    except (ValueError, KeyError, TypeError):
+        found = json.loads(body)
+        named, error = found.get("process"), found.get("error")
+    except (ValueError, AttributeError):
+        named = error = None
+    success = 200 <= status < 300
+    if success and (not process or named == process):
         return ""
-
-
-def _error_in(body: bytes, status: int) -> str:
-    try:
-        return str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        return f"answers with HTTP status {status}"
+    if not success and (not process or named == process or (named is None and error)):
+        return str(error or f"answers with HTTP status {status}")
+    other = f"{named} of bisnesctl" if isinstance(named, str) else "another program"
+    return f"{other} answers on port {port} (HTTP status {status}): see `ss -ltnp`"
 
 
 # --- Heartbeats ----------------------------------------------------------------------------------------------------

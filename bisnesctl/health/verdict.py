@@ -95,6 +95,14 @@ def _absent(deployment: Deployment, condition: Condition) -> Health:
     return Health(Status.FAILED, f"not running, although nobody stopped it: `{deployment.start_command}`")
 
 
+def examine_settings(deployment: Deployment) -> list[HealthFinding]:
+    """The settings that are refused: the next start fails."""
+    if deployment.last_start is None:
+        return []
+    refused = deployment.settings.problems.values()
+    return [HealthFinding("settings", Health(Status.DEGRADED, reason)) for reason in refused]
+
+
 def examine_bots(deployment: Deployment) -> list[HealthFinding]:
     """The bots that need an operator, now or soon; empty if the database is unavailable."""
     if deployment.last_start is None or deployment.condition() is not Condition.RUNNING:
@@ -130,7 +138,7 @@ def _servers(deployment: Deployment) -> list[HealthFinding]:
     settings = deployment.settings
     found = []
     if not settings.embedded_postgres:
-        found.append(HealthFinding("postgresql", probes.postgres(settings.database_dsn)))
+        found.append(HealthFinding("postgresql", probes.postgres(settings.database_dsn, embedded=False)))
     if not settings.embedded_redis:
         found.append(HealthFinding("redis", inspection.mild_redis(probes.redis(settings.redis_dsn))))
     return found

@@ -4,12 +4,10 @@ Each is checked, or provided, before the programs that need it start, so that a 
 """
 
 import contextlib
-import errno
 import importlib.util
 import os
 import re
 import secrets
-import socket
 import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
@@ -17,7 +15,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from bisnesctl import paths, wajs
+from bisnesctl import addresses, paths, wajs
 from bisnesctl.bots import credentials
 from bisnesctl.database import api_keys, deployments, media_store, migrations, postgres
 from bisnesctl.errors import (
@@ -25,15 +23,16 @@ from bisnesctl.errors import (
     Conflict,
     DatabaseUnavailable,
     MigrationsPending,
-    PortTaken,
+    NoDeployment,
     RedisUnavailable,
 )
 from bisnesctl.health import probes
 from bisnesctl.host import confine, disk, process_stat
+from bisnesctl.lifecycle import ports
 from bisnesctl.paths import shipped_folder
 from bisnesctl.processes import embedded_servers
 from bisnesctl.processes.topology import Instance
-from bisnesctl.settings import Settings, load
+from bisnesctl.settings import Settings, load_partly
 
 #: Seconds that orphans get to end, which is longer than any program takes to stop.
 ORPHANS_TIMEOUT_SECONDS = 65.0
@@ -43,8 +42,6 @@ OPERATOR_LABEL = "operator (.env)"
 LEAST_CONNECTIONS = 3
 #: Processes with connections beside the APIs and the workers of Meta: events, receiver and manager.
 OTHER_PROCESSES = 3
-#: Characters of a command line that an error shows.
-_MAX_COMMAND_LENGTH = 100
 
 #: Secrets that are generated for a new `.env`.
 SECRETS: dict[str, Callable[[], str]] = {
@@ -65,21 +62,36 @@ def check(settings: Settings, instances: Iterable[Instance], report: Report, orp
     """
     check_installed()
     check_secrets(settings)
+    wanted = list(instances)
+    ports.check_clashes(settings, wanted)
     if orphans:
         wait_for_orphans(settings, report)
-    check_ports(instances)
+    ports.check_free(settings, wanted)
 
 
 # --- The settings --------------------------------------------------------------------------------------------------
 
 
-def load_settings(report: Report) -> Settings:
-    """The settings in force. If there are none, a new `.env` is written first."""
-    settings = load()
-    if not settings.env_file.exists() and not settings.encryption_key:
-        create_env_file(settings, report)
-        settings = load()
-    return settings
+def ensure_env_file(report: Report) -> None:
+    """Writes an `.env` if there are no settings, in a checkout or where BISNES_ENV names it.
+
+    Raises `NoDeployment` elsewhere: a start in a wrong directory would make another deployment.
+    """
+    settings = load_partly()
+    path = settings.env_file
+    if path.exists() or settings.problems or settings.encryption_key:
+        return
+    if not os.environ.get("BISNES_ENV") and not is_checkout(path.parent):
+        raise NoDeployment(
+            f"there is no .env in {path.parent}: change to the folder of your deployment, name its file with "
+            "BISNES_ENV, or make a new deployment here with `bisnesctl init`"
+        )
+    create_env_file(settings, report)
+
+
+def is_checkout(folder: Path) -> bool:
+    """Whether a folder is a checkout of this project."""
+    return (folder / "bisnesctl" / "__main__.py").is_file() and (folder / "conf" / "env.example").is_file()
 
 
 def create_env_file(settings: Settings, report: Report) -> None:
@@ -136,7 +148,7 @@ def with_secrets(example: str, names: Collection[str] = tuple(SECRETS)) -> str:
 
 
 def check_secrets(settings: Settings) -> None:
-    """Raises `ConfigError` if ENCRYPTION_KEY is missing."""
+    """Raises `ConfigError` if ENCRYPTION_KEY is missing or refused."""
     if not settings.encryption_key:
         raise ConfigError(
             f"ENCRYPTION_KEY is empty in {settings.env_file}: set it to 64 hex digits, such as the output of "
@@ -179,44 +191,6 @@ def missing_wa_js(settings: Settings) -> str:
 # --- The machine ---------------------------------------------------------------------------------------------------
 
 
-def check_ports(instances: Iterable[Instance]) -> None:
-    """Raises `PortTaken` or `ConfigError` if an instance cannot listen on its address."""
-    wanted: dict[tuple[str, int], Instance] = {}
-    for each in instances:
-        if each.host is not None and each.port is not None:
-            wanted.setdefault((each.host, each.port), each)
-    for (host, port), instance in wanted.items():
-        _check_port(host, port, instance)
-
-
-def _check_port(host: str, port: int, instance: Instance) -> None:
-    setting = (instance.program.address or ("", ""))[1].upper()
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as attempt:
-            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            attempt.bind(address)
-            attempt.listen()
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortTaken(
-                f"port {port} of {instance.program.name} is in use by {_listener_on(port)}: end that process, or set "
-                f"another {setting} in .env"
-            ) from error
-        reason = error.strerror or str(error)
-        raise ConfigError(f"{instance.program.name} cannot listen on {host}, port {port}: {reason}") from error
-
-
-def _listener_on(port: int) -> str:
-    with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
-                process = psutil.Process(connection.pid)
-                command = " ".join(process.cmdline())[:_MAX_COMMAND_LENGTH]
-                return f"{process.name()} (pid {connection.pid}: {command})"
-    return "a process of another user (`sudo ss -ltnp` shows it)"
-
-
 def find_orphans(settings: Settings) -> dict[int, str]:
     """Processes that an earlier supervisord of the same `.env` started and that outlived it: pid → name.
 
@@ -254,13 +228,15 @@ def wait_for_orphans(settings: Settings, report: Report) -> None:
 
 
 def prepare_servers(settings: Settings, report: Report, migrate: bool, redis: bool, accept_lost: bool) -> None:
-    """Prepares the database if `migrate`, and checks Redis if `redis`.
+    """Prepares the database if `migrate`, otherwise only checks it; checks Redis if `redis`.
 
     `accept_lost`: stored credentials that ENCRYPTION_KEY does not decrypt prevent nothing. Raises as `prepare_database`
     and `check_redis` do.
     """
     if migrate:
         prepare_database(settings, report, accept_lost)
+    else:
+        check_migrated(settings)
     if redis:
         check_redis(settings)
 
@@ -317,7 +293,7 @@ def check_connections(connection: postgres.Connection, settings: Settings, repor
 
 def check_migrated(settings: Settings) -> None:
     """Raises `DatabaseUnavailable`, or `MigrationsPending` that names the missing migrations."""
-    postgres.check_reachable(settings)
+    postgres.check_usable(settings)
     pending = migrations.pending(settings.database_dsn)
     if pending:
         raise MigrationsPending(f"the database lacks {', '.join(pending)}: run `bisnesctl migrate`, then start again")
@@ -336,12 +312,19 @@ def check_redis(settings: Settings) -> None:
     """Raises `RedisUnavailable` that names the address, without its password."""
     health = probes.redis(settings.redis_dsn)
     if not health.healthy:
-        raise RedisUnavailable(
-            f"Redis at {_address(settings.redis_dsn)} does not answer: {health.reason}. "
-            f"See REDIS_URL or REDIS_HOST in {settings.env_file}"
-        )
+        field = "redis_url" if settings.redis_url is not None else "redis_host"
+        place = "`bisnesctl logs redis`" if settings.embedded_redis else settings.where(field)
+        raise RedisUnavailable(f"Redis{_address(settings.redis_dsn)}: {health.reason}. See {place}")
 
 
 def _address(url: str) -> str:
+    """The address in a URL, for a message; empty if it may have parts of the password."""
+    if addresses.ends_early(url):
+        return ""
     parts = urlsplit(url)
-    return parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+    if parts.scheme == "unix":
+        return f" at {parts.path}"
+    try:
+        return f" at {addresses.host_and_port(parts.hostname or '', parts.port or 6379)}"
+    except ValueError:  # the port is no number
+        return ""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from bisnesctl.errors import UsageError
-from bisnesctl.lifecycle import preflight
+from bisnesctl.lifecycle import ports
 from bisnesctl.lifecycle.readiness import wait_healthy
 from bisnesctl.lifecycle.stop import Report, stop_together
 from bisnesctl.processes import command_records, stop_records
@@ -27,7 +27,8 @@ def restart(deployment: Deployment, names: Sequence[str], report: Report) -> Non
     own = {each.name for each in deployment.instances}
     extra = [each for each in chosen if each.name not in own]
     kept = [each for each in chosen if each.name in own]
-    preflight.check_ports(moved(kept, processes))
+    ports.check_clashes(deployment.settings, kept)
+    ports.check_free(deployment.settings, moved(kept, processes))
     write_config(deployment.settings, deployment.instances, deployment.settings.run_dir)
     rollout = Rollout(deployment, deployment.supervisor.reread(), report)
     command_records.write(deployment.settings.run_dir, "restart", chosen)
@@ -60,7 +61,8 @@ def apply_changes(deployment: Deployment, wanted: Sequence[Instance], report: Re
     sessions are not waited for. Extra instances of their programs are stopped. Raises as `restart` does.
     """
     processes = deployment.processes()
-    preflight.check_ports(moved(wanted, processes))
+    ports.check_clashes(deployment.settings, wanted)
+    ports.check_free(deployment.settings, moved(wanted, processes))
     rollout = Rollout(deployment, deployment.supervisor.reread(), report)
     for instance in filter(rollout.is_outdated, wanted):
         if is_active(instance, processes):
@@ -100,6 +102,7 @@ class Rollout:
         self._deployment = deployment
         self._changes = changes
         self._report = report
+        self._replaced: set[str] = set()  # groups that an older supervisord replaced as a whole
 
     def is_outdated(self, instance: Instance) -> bool:
         """Whether its group differs from supervisord's configuration, or is not there yet."""
@@ -124,7 +127,7 @@ class Rollout:
         elif group in changes.changed and not self._is_shared(instance):
             client.remove_group(group)
             client.add_group(group)
-        elif group in changes.changed and not client.refit(instance.full_name):
+        elif group in changes.changed and group not in self._replaced and not client.refit(instance.full_name):
             self._replace_group(group)
 
     def drop(self, instances: Sequence[Instance]) -> None:
@@ -146,6 +149,7 @@ class Rollout:
     def _replace_group(self, group: str) -> None:
         """For a supervisord of an older release, which can only replace a whole group: all its members stop."""
         client = self._deployment.supervisor
+        self._replaced.add(group)
         members = [each for each in self._deployment.known(self._deployment.processes()) if each.group == group]
         self._report(f"stopping {names_of(members)}: supervisord was started by an older release")
         stop_together(self._deployment, members)

@@ -16,13 +16,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from bisnesctl import paths
-from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, ShuttingDown
+from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NoDeployment, NotRunning, ShuttingDown
 from bisnesctl.host import disk
 from bisnesctl.naming import SESSION, session_name
 from bisnesctl.processes import stop_records
 from bisnesctl.processes.extras import find_extras, in_start_order
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
-from bisnesctl.processes.supervisor import CALL_TIMEOUT_SECONDS, Process, Supervisor, pid_in
+from bisnesctl.processes.supervisor import CALL_TIMEOUT_SECONDS, Process, Supervisor, pid_in, running_configs
 from bisnesctl.processes.topology import Instance, Mode, expand, in_mode, instance_of, program
 from bisnesctl.settings import Settings, load
 
@@ -147,6 +147,16 @@ class Deployment:
             return Condition.GONE if pid is None else Condition.SILENT
         return Condition.STOPPING if found == "SHUTDOWN" else Condition.RUNNING
 
+    def check_started(self) -> None:
+        """Raises `NoDeployment` if nothing was ever started in this home."""
+        if self.last_start is None:
+            others = running_homes()
+            hint = f"; running on this machine: {', '.join(others)}" if others else ""
+            raise NoDeployment(
+                f"nothing was started in {self.settings.home}{hint}. Change to the folder of your deployment, or name "
+                "its .env with BISNES_ENV"
+            )
+
     def require_running(self) -> None:
         """Raises `NotRunning` with the reason unless supervisord answers and accepts calls."""
         match self.condition():
@@ -158,7 +168,8 @@ class Deployment:
             case Condition.STOPPING:
                 raise ShuttingDown
             case Condition.GONE:
-                raise NotRunning
+                self.check_started()
+                raise NotRunning(f"nothing is running in {self.settings.home}. Start it: `{self.start_command}`")
 
     def processes(self) -> dict[str, Process]:
         """supervisord's processes by name; empty if it does not answer."""
@@ -207,7 +218,7 @@ class Deployment:
         return " ".join(words + (["--only", *last.only] if last is not None and last.only else []))
 
     @contextlib.contextmanager
-    def lock(self, command: str) -> Iterator[None]:
+    def lock(self, command: str, patience_seconds: float = LOCK_PATIENCE_SECONDS) -> Iterator[None]:
         """Excludes other commands that start or stop something. Raises `Conflict` that names the running command.
 
         Works on a full or read-only disk too, so that `stop` works there.
@@ -215,7 +226,7 @@ class Deployment:
         path = self.settings.run_dir / LOCK
         handle = _open_lock(path, self.settings)
         try:
-            if not _locked(handle):
+            if not _locked(handle, patience_seconds):
                 raise Conflict(f"another command is running here: {_holder(path)}; wait, or end it")
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, 0)
@@ -231,11 +242,19 @@ def _active(instances: list[Instance], processes: Mapping[str, Process]) -> list
 
 def open_deployment(settings: Settings | None = None) -> Deployment:
     """The deployment of these settings. Default: the settings in force, in the sandbox if it was started with it."""
-    if settings is None:
-        settings = load()
-        last = read_last_start(settings.run_dir)
-        settings = settings.copy_with(sandbox=settings.sandbox or bool(last and last.sandbox))
+    settings = as_started(load()) if settings is None else settings
     return Deployment(settings, Supervisor(settings.run_dir))
+
+
+def as_started(settings: Settings) -> Settings:
+    """The settings, in the sandbox if the deployment was started with it."""
+    last = read_last_start(settings.run_dir)
+    return settings.copy_with(sandbox=True) if last is not None and last.sandbox else settings
+
+
+def running_homes() -> list[str]:
+    """The homes of deployments that run on this machine, as far as this user may see them."""
+    return sorted(str(config.parent.parent) for config in running_configs(SUPERVISORD_CONF))
 
 
 def read_last_start(run_dir: Path) -> LastStart | None:
@@ -313,9 +332,9 @@ def _check_writable(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def _locked(handle: int) -> bool:
+def _locked(handle: int, patience_seconds: float) -> bool:
     """Locks the file. Waits a moment for the guard, which may hold the lock while it starts a few instances."""
-    deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

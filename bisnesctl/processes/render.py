@@ -1,11 +1,12 @@
 """Turns settings and topology into configuration files for supervisord.
 
-In supervisord's syntax `%` begins an expansion, ` ;` and ` #` begin a comment, and values are unquoted twice. The
-filters of the template escape accordingly.
+In supervisord's syntax `%` begins an expansion, `;` and `#` after any blank of Unicode begin a comment, and values are
+unquoted twice. The filters of the template escape accordingly.
 """
 
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -32,6 +33,8 @@ SUPERVISORD_CONF = "supervisord.conf"
 SESSIONS = "sessions"
 #: Seconds beyond a program's kill timeout after which supervisord kills a shim that has not ended it.
 _SHIM_MARGIN_SECONDS = 2
+#: The beginning of a comment. The blank may be any that `str.isspace` knows.
+_COMMENT = re.compile(r"([\s\x1c-\x1f])([;#])")
 #: Files that supervisord may hold open: four for each process, and a few more.
 MAX_OPEN_FILES = 4096
 
@@ -63,8 +66,7 @@ class Group:
     environment: dict[str, str]
     directory: Path
     user: str | None
-    host: str | None
-    port: int | None
+    address: str
     #: Folder and name of the log files without suffix; `%(process_num)d` stands for the number.
     log: tuple[Path, str]
 
@@ -126,12 +128,11 @@ def _group(members: list[Instance], settings: Settings, variables: dict[str, str
         name=first.group,
         program=program,
         size=len(members),
-        command=_command(program, settings, variables | first.variables),
+        command=_command(program, settings, variables | first.variables | {"address": first.address}),
         environment=environment,
         directory=paths.postgres_data(settings.server_home).parent if program.is_server else settings.home,
         user=(variables["server_user"] or None) if program.is_server else None,
-        host=first.host,
-        port=first.port,
+        address=first.address,
         log=(settings.log_dir, name),
     )
 
@@ -164,8 +165,7 @@ def _template() -> "jinja2.Template":
 def value(given: object) -> str:
     """A value that supervisord expands once. Raises `ConfigError` if its syntax cannot express the value."""
     text = str(given)
-    comment = any(each in f" {text}" for each in (" ;", " #", "\t;", "\t#"))
-    if comment or text != text.strip() or "\n" in text or "\r" in text:
+    if _COMMENT.search(f" {text}") or text != text.strip() or "\n" in text or "\r" in text:
         raise ConfigError(
             f"supervisord cannot express {text!r}: it must not contain line breaks, or ; or # after a space"
         )
@@ -179,8 +179,8 @@ def command_line(command: Sequence[str]) -> str:
 
 
 def _quote(word: str) -> str:
-    # A comment begins at a space and a semicolon, even inside quotes: a pair of quotes goes between them.
-    return shlex.quote(word).replace(" ;", " '';").replace(" #", " ''#")
+    # A comment begins at a blank and a semicolon, even inside quotes: a pair of quotes goes between them.
+    return _COMMENT.sub(r"\1''\2", shlex.quote(word))
 
 
 def pairs(environment: dict[str, str]) -> str:

@@ -21,6 +21,9 @@ BUSY_CALL_TIMEOUT_SECONDS = 30
 #: Seconds in which a new supervisord must answer.
 BOOT_TIMEOUT_SECONDS = 15
 
+#: The module that runs supervisord.
+SUPERVISORD = "bisnesctl.processes.supervisord"
+
 #: States in which a process runs or will be started again by supervisord.
 ACTIVE_STATES = frozenset({"STARTING", "RUNNING", "BACKOFF", "STOPPING"})
 
@@ -57,6 +60,8 @@ class Process:
     uptime: float = 0.0
     #: Seconds that it lived; 0 if it runs.
     lived: float = 0.0
+    #: When it ended, in seconds since the epoch; 0 if it runs or never ran.
+    ended_at: float = 0.0
     #: Whether this supervisord has started it ever.
     was_started: bool = True
 
@@ -190,7 +195,7 @@ def launch(config: Path, foreground: bool, environment: dict[str, str]) -> subpr
 
     Raises `StartFailed` with its output. `wait_until_up` waits until it answers.
     """
-    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
+    command = [sys.executable, "-m", SUPERVISORD, "-c", str(config)]
     if foreground:
         command = ["setpriv", "--pdeathsig", "TERM", "--", *command, "--nodaemon", "--silent"]
     child = subprocess.Popen(
@@ -200,6 +205,7 @@ def launch(config: Path, foreground: bool, environment: dict[str, str]) -> subpr
         stderr=subprocess.STDOUT,
         env=environment,
         start_new_session=True,
+        umask=0o077,  # its own log is opened before it sets the umask of its configuration
     )
     if not foreground:
         _wait_for_daemon(child)
@@ -256,6 +262,19 @@ def pid_in(pidfile: Path, config: Path) -> int | None:
     return pid if os.fsencode(config) in words else None
 
 
+def running_configs(name: str) -> list[Path]:
+    """The configuration files with this name of all supervisords that run, as far as this user may see them."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = [os.fsdecode(word) for word in (folder / "cmdline").read_bytes().split(b"\0")]
+        except OSError:
+            continue  # it ended
+        if SUPERVISORD in words:
+            found += [Path(word) for word in words if word.endswith(f"/{name}")]
+    return found
+
+
 def _process(info: dict[str, Any]) -> Process:
     return Process(
         name=info["name"],
@@ -266,6 +285,7 @@ def _process(info: dict[str, Any]) -> Process:
         exit_status=info["exitstatus"],
         uptime=max(info["now"] - info["start"], 0.0) if info["pid"] else 0.0,
         lived=0.0 if info["pid"] else max(info["stop"] - info["start"], 0.0),
+        ended_at=0.0 if info["pid"] else float(info["stop"]),
         was_started=bool(info["start"]),
     )
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
+from bisnesctl import addresses
+from bisnesctl.addresses import LOOPBACK
 from bisnesctl.errors import UsageError
 from bisnesctl.host import process_environment
 from bisnesctl.settings import Settings
@@ -21,7 +23,6 @@ class Mode(StrEnum):
 
 
 BOTH = frozenset(Mode)
-LOOPBACK = "127.0.0.1"
 #: A session restarts its browser at its memory limit; at this multiple of the limit the guard intervenes.
 GUARD_MEMORY_FACTOR = 1.5
 Signal = Literal["TERM", "INT"]
@@ -31,7 +32,8 @@ Signal = Literal["TERM", "INT"]
 class Program:
     """One row: a program, which may have several instances.
 
-    The placeholders in `command` are names of settings, or of variables of `render` and `embedded_servers`.
+    The placeholders in `command` are `address` (its host and port), names of settings, or variables of `render` and
+    `embedded_servers`.
     """
 
     name: str
@@ -155,7 +157,7 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "meta",
         "receives Meta's webhooks",
-        _GUNICORN + " -b {meta_host}:{meta_port} services.connectors.meta.receiver:create_service()",
+        _GUNICORN + " -b {address} services.connectors.meta.receiver:create_service()",
         address=("meta_host", "meta_port"),
         hang_check=True,
         needs="enable_meta",
@@ -188,7 +190,7 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "wwebjs",
         "manages the WhatsApp Web sessions",
-        _GUNICORN + " -b 127.0.0.1:{wwebjs_port} services.wwebjs_manager:create_service()",
+        _GUNICORN + " -b {address} services.wwebjs_manager:create_service()",
         address=("loopback", "wwebjs_port"),
         needs="enable_wwebjs",
         hang_check=True,
@@ -220,7 +222,7 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "legacy",
         "API and channels in one process",
-        _GUNICORN + " -b {api_host}:{port} services.legacy:app",
+        _GUNICORN + " -b {address} services.legacy:app",
         modes=frozenset({Mode.LEGACY}),
         address=("api_host", "port"),
         hang_check=True,
@@ -263,20 +265,17 @@ class Instance:
     @property
     def url(self) -> str | None:
         """The URL at which it answers on this machine, without a path."""
-        if self.port is None:
-            return None
-        return f"http://{reachable_host(self.host or '')}:{self.port}"
+        return None if self.port is None else addresses.local_url(self.host or "", self.port)
+
+    @property
+    def address(self) -> str:
+        """The host and port on which it listens; empty if it does not."""
+        return "" if self.port is None else addresses.host_and_port(self.host or "", self.port)
 
     def running_url(self, pid: int) -> str | None:
         """The URL at which its process answers, which may have started with other settings."""
         host, port = listening_address(self, pid)
         return replace(self, host=host, port=port).url
-
-
-def reachable_host(host: str) -> str:
-    """The address at which a program that listens on `host` can be reached from this machine."""
-    host = {"": LOOPBACK, "0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104
-    return f"[{host}]" if ":" in host else host
 
 
 def expand(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> list[Instance]:

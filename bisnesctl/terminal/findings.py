@@ -7,7 +7,7 @@ from bisnesctl.terminal import output
 
 def show(title: str, findings: list[dict[str, Any]]) -> None:
     """Prints findings. Each has a `name`, `ok` and a `detail`."""
-    from rich.markup import escape
+    from bisnesctl.terminal.output import escape
 
     out = output.out()
     for each in findings:

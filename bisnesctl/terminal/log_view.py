@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from rich.text import Text
 
 from bisnesctl.health.log_files import Follower, LogFile, tail
-from bisnesctl.terminal import output
+from bisnesctl.terminal import output, printable
 
 #: Seconds between reads of the files.
 READ_INTERVAL_SECONDS = 0.1
@@ -29,6 +29,14 @@ class LogView:
             for line in tail(file.path, count):
                 self._print(file, line)
 
+    def report_silence(self) -> None:
+        """Names the instances that have not logged anything yet, which may look like wrong names."""
+        spoken = {file.instance for file in self._files if tail(file.path, 1)}
+        for name in dict.fromkeys(file.instance for file in self._files):
+            if name not in spoken:
+                folder = next(file.path.parent for file in self._files if file.instance == name)
+                output.say(output.escape(f"{name} has not logged anything yet in {folder}"))
+
     def show_new(self) -> None:
         """Prints the lines that were added since the last call."""
         for file, follower in self._followers:
@@ -47,5 +55,5 @@ class LogView:
         if self._width:
             text.append(f"{file.instance:<{self._width}} ", self._colours[file.instance])
             text.append("! " if file.is_error else "| ", "red" if file.is_error else "dim")
-        text.append_text(Text.from_ansi(line))
+        text.append_text(Text.from_ansi(printable.log_line(line)))
         output.out().print(text, soft_wrap=True)

@@ -1,15 +1,22 @@
-"""Output of the tool: results go to stdout, progress to stderr. Piped output is plain and not wrapped."""
+"""Output of the tool: results go to stdout, progress to stderr. Piped output is plain and not wrapped.
+
+All output goes through these consoles, which escape control characters (`printable`). Words of others that become part
+of a line go through `escape`.
+"""
 
 import functools
-import json
 import os
+import traceback
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar
+from dataclasses import asdict, fields
+from typing import Any, TypeVar
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich import markup
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
+
+from bisnesctl.terminal import printable, tables
 
 #: Width of output to a pipe or a file, so that no line is wrapped.
 PIPE_WIDTH_COLUMNS = 1000
@@ -17,14 +24,16 @@ PIPE_WIDTH_COLUMNS = 1000
 Row = TypeVar("Row", bound=Any)  # a dataclass
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column of a table. `from_width`: the narrowest terminal, in columns, that shows it."""
+Column = tables.Column
 
-    title: str
-    justify: Literal["left", "right"] = "left"
-    from_width: int = 0
-    wraps: bool = False
+
+class SafeConsole(Console):
+    """A console that prints control characters of any origin as escapes."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of anything that is printed."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable.lines(segment.text))
 
 
 @functools.cache
@@ -40,10 +49,15 @@ def err() -> Console:
 
 
 def _console(stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    console = SafeConsole(stderr=stderr, highlight=False, soft_wrap=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_WIDTH_COLUMNS
     return console
+
+
+def escape(words: str) -> str:
+    """Words of others as part of a line with markup: they cannot change its style or begin another line."""
+    return markup.escape(printable.one_line(words))
 
 
 def say(text: str) -> None:
@@ -53,17 +67,31 @@ def say(text: str) -> None:
 
 def result(text: str) -> None:
     """Prints a result without markup."""
-    out().print(text, soft_wrap=True, markup=False)
+    out().print(_plain(text), soft_wrap=True)
+
+
+def _plain(text: str) -> Text:
+    return Text(printable.lines(text))  # Text itself drops some control characters silently
+
+
+def warn(message: str) -> None:
+    """Prints a warning."""
+    err().print(Text.assemble(("warning:", "yellow"), " ", _plain(message)), soft_wrap=True)
 
 
 def fail(message: str) -> None:
     """Prints an error."""
-    err().print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    err().print(Text.assemble(("error:", "bold red"), " ", _plain(message)), soft_wrap=True)
+
+
+def show_traceback(error: Exception) -> None:
+    """Prints the traceback of an error."""
+    err().print(_plain("".join(traceback.format_exception(error)).rstrip()), soft_wrap=True)
 
 
 def print_json(value: object) -> None:
     """Prints `value` as JSON."""
-    out().print(json.dumps(value, indent=2, default=str), soft_wrap=True, markup=False)
+    result(printable.as_json(value))
 
 
 def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], None], none: str) -> None:
@@ -81,12 +109,5 @@ def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], Non
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Prints rows of markup below the titles, without the columns that need a wider terminal."""
-    shown = [index for index, column in enumerate(columns) if column.from_width <= out().width]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for index in shown:
-        column = columns[index]
-        table.add_column(column.title, justify=column.justify, no_wrap=not column.wraps, overflow="fold")
-    for row in rows:
-        table.add_row(*(row[index] for index in shown))
-    out().print(table)
+    """Prints rows of markup below the titles. Cells for which the terminal is too narrow go below their row."""
+    tables.show(out(), columns, [[Text.from_markup(cell, emoji=False) for cell in row] for row in rows])

@@ -17,6 +17,7 @@ class MessageError:
 #: Codes of bisnesctl itself, for every channel.
 OURS = {
     "bot_removed": MessageError("The bot was removed while the message waited.", "Send it by another bot."),
+    "cancelled": MessageError("The message was deleted before it was sent."),
     "credential": MessageError(
         "The bot's credential cannot be decrypted; the bot waits.", "Check `ENCRYPTION_KEY`, or link the number again."
     ),
@@ -32,10 +33,14 @@ OURS = {
     "payload": MessageError("This version cannot send the stored message.", "Send it again as a new message."),
     "preparation": MessageError("Preparing the message failed.", "See the log of the worker."),
     "provider_unreachable": MessageError("The provider was unavailable for too long.", "Send it again."),
+    "resolved": MessageError("An operator decided that the message, whose outcome was unknown, was not sent."),
     "steps": MessageError("Preparing the message took too many steps.", "See the log of the worker."),
     "unknown_bot": MessageError("The bot was removed while the message was being sent.", "Send it by another bot."),
     "unsupported_media": MessageError("The file of the link has a type that is not allowed.", "Convert the file."),
     "upload": MessageError("The upload of the file failed.", "The message is tried again."),
+    "worker_ended": MessageError(
+        "The worker ended during the send, so the message may have been sent.", "Wait for the provider's report."
+    ),
     "worker_suspended": MessageError(
         "The worker slept right before the send, and another machine took over; the message did not leave.",
         "Send it again.",
@@ -68,6 +73,9 @@ WEB = {
     "invalid_wid": MessageError("The chat ID is not an address of WhatsApp.", "Check the number."),
     "mentioned_is_not_user": MessageError("Only people can be mentioned.", "Check `mentions`."),
     "msg_not_found": MessageError("The message that this one is about is no longer in the chat."),
+    "not_acknowledged": MessageError(
+        "WhatsApp did not acknowledge the message in time, so it may be sent later.", "Wait for its report."
+    ),
     "not_in_chat": MessageError("The number is not a member of the group.", "Have it added."),
     "not_on_whatsapp": MessageError("The phone number is not on WhatsApp.", "Check the number and its country code."),
     "not_sent": MessageError("WhatsApp could not send the message.", "The message is tried again."),

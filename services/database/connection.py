@@ -8,7 +8,6 @@ from uuid import UUID
 
 import psycopg2
 import psycopg2.errors
-from psycopg2.extensions import parse_dsn
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.pool.base import _ConnDialect
@@ -35,9 +34,9 @@ OUTAGE_PAUSE_SECONDS = 1.0
 
 #: Joins with a list of keys must go through the primary key, in the list's order, although the statistics of a churning
 #: table may suggest another plan; that order also prevents deadlocks of concurrent writers.
-KEY_PLANS = "-c enable_hashjoin=off -c enable_mergejoin=off -c enable_seqscan=off"
+KEY_PLANS = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off"}
 #: For every connection: prepared statements are planned once, since planning takes as long as running them.
-PLANNING = "-c jit=off -c plan_cache_mode=force_generic_plan"
+PLANNING = {"jit": "off", "plan_cache_mode": "force_generic_plan"}
 
 DatabaseError = psycopg2.Error
 Row = tuple[Any, ...]
@@ -106,14 +105,16 @@ class Database:
         finally:
             pooled.close()
 
-    def connect(self, by_key: bool = True, seconds: float = OWN_TIMEOUT_SECONDS, options: str = "") -> Connection:
+    def connect(
+        self, by_key: bool = True, seconds: float = OWN_TIMEOUT_SECONDS, session: Mapping[str, str] | None = None
+    ) -> Connection:
         """A connection of the caller's own, in autocommit. Raises `DatabaseUnavailable`.
 
-        `by_key`: with `KEY_PLANS`; `seconds`: for the answer to a statement; `options`: further ones of the server.
+        `by_key`: with `KEY_PLANS`; `seconds`: for the answer to a statement; `session`: further settings of the server.
         """
         self._check_outage()
         try:
-            return self._open(f"{KEY_PLANS if by_key else ''} {options}", seconds)
+            return self._open((KEY_PLANS if by_key else {}) | dict(session or {}), seconds)
         except psycopg2.OperationalError as error:
             raise DatabaseUnavailable(str(error).strip()) from error
 
@@ -123,17 +124,16 @@ class Database:
 
     def _open(
         self,
-        options: str = f"{KEY_PLANS} -c statement_timeout={SERVER_TIMEOUT_MS}",
+        session: Mapping[str, str] = KEY_PLANS | {"statement_timeout": str(SERVER_TIMEOUT_MS)},
         seconds: float = POOLED_TIMEOUT_SECONDS,
     ) -> Connection:
-        given = parse_dsn(self.dsn).get("options", "")
         try:
             connection = statement_deadline.connect(
                 self.dsn,
                 CONNECT_TIMEOUT_SECONDS,
                 seconds,
                 application_name=self.name,
-                options=f"{given} {PLANNING} {options}",
+                session={**PLANNING, **session},
                 connection_factory=Connection,
             )
         except statement_deadline.ConnectTimeout as error:

@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from bisnesctl.settings import Network
+from bisnesctl.setting_types import Network
 from services.http_client import may_reach
 
 

@@ -18,7 +18,8 @@ from uuid_utils import uuid7
 from bisnesctl import __version__
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.host import process_times
-from bisnesctl.settings import Network, Settings
+from bisnesctl.setting_types import Network
+from bisnesctl.settings import Settings
 from services.database.announcements import Listener
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable

@@ -33,7 +33,7 @@ from services.inbox import changes, chats, messages, notices, refused_links
 from services.inbox.arrivals import Arrival, Place
 from services.inbox.notices import PlacedNotice
 from services.message import Call, Incoming, Notice, Renaming, Status, StatusUpdate, Update
-from services.outbox import holds, store
+from services.outbox import store
 from services.outbox.store import NumberedEvent, Report
 from services.wakeups import Notifier
 
@@ -245,8 +245,7 @@ class Inbox:
         if placed:
             events += notices.record(connection, self._process, placed)
         _raise(connection, events)
-        if new_holds := notices.holds(connection, self._process, placed):
-            holds.hold(connection, new_holds)
+        notices.apply_effects(connection, self._process, placed)
 
     def _record(self, connection: Connection, kind: type[Update], arrivals: list[Any]) -> list[NumberedEvent]:
         """Store arrivals of one type; returns their events."""

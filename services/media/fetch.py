@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pycurl
 
-from bisnesctl.settings import Network
+from bisnesctl.setting_types import Network
 from services.http_client import REFUSED_ADDRESS, Gate, guard
 from services.media import kinds, names
 

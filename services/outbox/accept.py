@@ -50,7 +50,7 @@ MAX_BATCH = 256
 #: Seconds from a message's arrival to its commit; afterwards its caller gets the answer that it was not stored.
 ACCEPT_SECONDS = 5.0
 #: Server-side limit of the connection: milliseconds for a statement.
-SERVER_TIMEOUT_OPTION = "-c statement_timeout=5000"
+SERVER_TIMEOUT = {"statement_timeout": "5000"}
 
 log = structlog.get_logger()
 
@@ -267,7 +267,7 @@ class Acceptor:
             return set(), {}
         before = dict(self._in_doubt)
         self._in_doubt |= {entry.message_id: entry for entry in entries}
-        self._backends.add(connection.get_backend_pid())
+        self._backends.add(connection.server_pid)
         try:
             found = insert(connection, entries, batch.deadline + self._clock_offset)
             if found.at is not None:
@@ -285,7 +285,7 @@ class Acceptor:
     def _connect(self) -> Connection:
         """A connection, after the server processes of all earlier ones have ended."""
         # Many rows are joined with their lanes: by hash, hence not by key.
-        connection = self._database.connect(by_key=False, seconds=self._seconds, options=SERVER_TIMEOUT_OPTION)
+        connection = self._database.connect(by_key=False, seconds=self._seconds, session=SERVER_TIMEOUT)
         try:
             end_backends(connection, self._backends)
             self._clock_offset = clock(connection) - time.monotonic()

@@ -5,12 +5,12 @@ in which a number's provider cannot be reached or serves nobody. When the pause 
 claimed and finds out whether the provider serves the number again. All times are the database's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 import orjson
 
-from services.database.connection import Connection, transaction
+from services.database.connection import Connection, query_value, transaction
 from services.message import Status
 from services.outbox.outcome_policy import Answer, Fault, Hold, Pauses, Result
 from services.outbox.store import Outbox
@@ -28,37 +28,48 @@ SLOW_SECONDS = 60
 #: The least share of its rate that a throttled number keeps.
 SLOWEST_SHARE = 1 / 16
 
-# A hold that needs an operator is reported to the customer and in process_events. Locks: event_feed first.
-_REPORT_HELD = """
+#: Whether a hold of a row `p` of bot_pace has a cause that does not pass by itself within seconds.
+_HELD = "(p.held_until = 'infinity' OR p.hold_code IS NOT NULL AND p.held_until > now())"
+
+# A hold that does not end within seconds is reported to the customer and in process_events. Locks: event_feed first.
+_REPORT_HELD = f"""
 WITH held AS (
     SELECT DISTINCT ON (h.bot_id) h.bot_id, h.reason, p.process_name
-    FROM json_to_recordset(%(holds)s::json) AS h (bot_id int, after float, reason text)
-    JOIN bot_pace p USING (bot_id) WHERE h.after IS NULL AND p.held_until <> 'infinity'
+    FROM json_to_recordset(%(holds)s::json) AS h (bot_id int, after float, reason text, code text)
+    JOIN bot_pace p USING (bot_id) WHERE (h.after IS NULL OR h.after > 0 AND h.code IS NOT NULL) AND NOT {_HELD}
 ), noted AS (
     INSERT INTO process_events (process_name, event_type, event_data, severity)
     SELECT process_name, 'bot_waiting', bot_status_event(bot_id, 'waiting', reason), 'error' FROM held
 )
 SELECT raise_events(jsonb_agg(bot_status_event(bot_id, 'waiting', reason))) FROM held"""
-_HOLD = """
+# A cause that comes back within a day after it was lifted is counted: the next check does not end the hold at once.
+_HOLD = f"""
 WITH h AS (
     SELECT * FROM json_to_recordset(%(holds)s::json) AS h (
-        bot_id int, scope text, after float, reason text, slower bool)
+        bot_id int, scope text, after float, reason text, slower bool, code text)
 ), targets AS (
-    SELECT bot_id, after, reason, slower FROM h
+    SELECT bot_id, after, reason, slower, code FROM h
     UNION ALL
-    SELECT other.id, after, reason, slower FROM h JOIN phone_configs c ON c.id = h.bot_id
+    SELECT other.id, after, reason, slower, code FROM h JOIN phone_configs c ON c.id = h.bot_id
     JOIN phone_configs other ON other.meta_waba_id = c.meta_waba_id AND other.process_name = c.process_name
         AND other.id <> c.id
     WHERE h.scope = 'account' AND c.meta_waba_id <> ''
 ), merged AS (
     SELECT bot_id, CASE WHEN bool_or(after IS NULL) THEN NULL ELSE max(after) END AS after,
-           (array_agg(reason ORDER BY after DESC NULLS FIRST))[1] AS reason, bool_or(slower) AS slower
+           (array_agg(reason ORDER BY code IS NULL, after DESC NULLS FIRST))[1] AS reason,
+           (array_agg(code ORDER BY code IS NULL, after DESC NULLS FIRST))[1] AS code, bool_or(slower) AS slower
     FROM targets GROUP BY bot_id
 ), locked AS (
     SELECT bot_id FROM bot_pace WHERE bot_id IN (SELECT bot_id FROM merged) ORDER BY bot_id FOR UPDATE
 )
 UPDATE bot_pace p SET
-    held_reason = CASE WHEN p.held_until = 'infinity' THEN p.held_reason ELSE m.reason END,
+    held_reason = CASE WHEN p.held_until = 'infinity' OR {_HELD} AND m.code IS NULL THEN p.held_reason
+                       ELSE m.reason END,
+    hold_code = CASE WHEN p.held_until = 'infinity' OR {_HELD} AND m.code IS NULL THEN p.hold_code ELSE m.code END,
+    held_at = CASE WHEN {_HELD} THEN p.held_at ELSE now() END,
+    hold_count = CASE WHEN m.code IS NULL OR {_HELD} THEN p.hold_count
+                      WHEN m.code = p.lifted_code AND p.lifted_at > now() - interval '1 day' THEN p.hold_count + 1
+                      ELSE 0 END,
     held_until = GREATEST(
         p.held_until, CASE WHEN m.after IS NULL THEN 'infinity' ELSE now() + m.after * interval '1 second' END),
     slow_factor = CASE WHEN NOT m.slower THEN p.slow_factor WHEN p.slow_until <= now() THEN 0.5
@@ -79,8 +90,8 @@ WITH lasting AS (
     WHERE f.probe AND NOT p.outage_reported AND {_LASTS}
         AND p.outage_since <= now() - %(reported_after)s * interval '1 second'
 ), ended AS (
-    SELECT bot_id, process_name FROM bot_pace
-    WHERE bot_id = ANY(%(sent)s) AND outage_reported AND held_until <> 'infinity'
+    SELECT bot_id, process_name FROM bot_pace p
+    WHERE bot_id = ANY(%(sent)s) AND outage_reported AND NOT {_HELD}
 ), reports AS (
     SELECT bot_id, process_name, 'bot_unavailable' AS name, 'error' AS severity,
            bot_status_event(bot_id, 'unavailable', reason) AS event FROM lasting
@@ -108,24 +119,23 @@ UPDATE bot_pace p SET
     outage_reported = n.lasts AND (p.outage_reported
         OR n.probe AND p.outage_since <= now() - %(reported_after)s * interval '1 second'),
     outage_seen = now(), outage_code = n.code, outage_reason = n.reason, outage_pause = n.pause,
-    held_reason = CASE WHEN p.held_until = 'infinity' THEN p.held_reason ELSE n.code || ': ' || n.reason END,
-    held_until = CASE WHEN p.held_until = 'infinity' OR n.lasts AND NOT n.probe THEN p.held_until
+    held_reason = CASE WHEN {_HELD} THEN p.held_reason ELSE n.code || ': ' || n.reason END,
+    held_until = CASE WHEN {_HELD} OR n.lasts AND NOT n.probe THEN p.held_until
         ELSE now() + n.pause * (1 - {OUTAGE_JITTER} * random()) * interval '1 second' END
 FROM paused n WHERE p.bot_id = n.bot_id
 RETURNING p.bot_id, CASE WHEN n.probe AND isfinite(p.held_until)
     THEN extract(epoch FROM p.held_until - now())::float ELSE 0 END"""
 
 # A message that was refused for a reason of its own says nothing of the others: the next one finds out at once.
-_END = """
+_END = f"""
 WITH probed AS (
-    UPDATE bot_pace SET held_until = now()
-    WHERE bot_id = ANY(%(answered)s) AND bot_id <> ALL(%(sent)s) AND outage_since IS NOT NULL
-        AND held_until <> 'infinity'
+    UPDATE bot_pace p SET held_until = now()
+    WHERE bot_id = ANY(%(answered)s) AND bot_id <> ALL(%(sent)s) AND outage_since IS NOT NULL AND NOT {_HELD}
 )
 UPDATE bot_pace p SET outage_since = NULL, outage_seen = NULL, outage_code = NULL, outage_reason = NULL,
     outage_pause = 0, outage_reported = false,
-    held_reason = CASE WHEN p.held_until = 'infinity' THEN p.held_reason END,
-    held_until = CASE WHEN p.held_until = 'infinity' THEN p.held_until ELSE '-infinity' END
+    held_reason = CASE WHEN {_HELD} THEN p.held_reason END,
+    held_until = CASE WHEN {_HELD} THEN p.held_until ELSE '-infinity' END
 WHERE p.bot_id = ANY(%(sent)s) AND p.outage_since IS NOT NULL"""
 
 # The age of a message counts from its acceptance, its last own attempt, or its last return to the queue.
@@ -147,10 +157,17 @@ SELECT bot_id, chat_id, id, reason FROM old"""
 
 
 def hold(connection: Connection, holds: list[Hold]) -> None:
-    """Hold numbers and accounts, in one transaction or the caller's; one that needs an operator raises an event."""
+    """Hold numbers and accounts, in one transaction or the caller's; one that does not end soon raises an event."""
+    if not holds:
+        return
     rows = orjson.dumps([asdict(each) for each in holds]).decode()
     with connection.cursor() as cursor:
         cursor.execute(f"{_REPORT_HELD};{_HOLD}", {"holds": rows, "slow": SLOW_SECONDS, "slowest": SLOWEST_SHARE})
+
+
+def lift(connection: Connection, bot_ids: list[int], codes: Sequence[str] | None = None) -> list[int]:
+    """End the holds with these causes, or with any cause, and report it; returns the bots that were held."""
+    return list(query_value(connection, "SELECT lift_holds(%s, %s)", (bot_ids, codes and list(codes))) or ())
 
 
 def note_outages(connection: Connection, findings: Iterable[Fault | Answer], pauses: Pauses) -> dict[int, float]:

@@ -96,9 +96,10 @@ class Hold:
 
     bot_id: int
     scope: Scope
-    after: float | None  # seconds; None: until an operator acts
+    after: float | None  # seconds; None: until an operator acts, or its cause is found to be gone
     reason: str
     slower: bool = False  # its rate is halved for a while as well
+    code: str | None = None  # names its cause, which a good update or check ends; None: it ends otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +136,8 @@ def settle(message: Outgoing, outcome: Outcome | Postponed | None, attempts: Att
     match outcome:
         case Sent(provider_id, recipient):
             return replace(result, status=Status.SENT, provider_id=provider_id, recipient=recipient)
-        case Unknown(reason):
-            return replace(result, status=Status.UNKNOWN, error=reason)
+        case Unknown(reason, outage, code):
+            return replace(result, status=Status.UNKNOWN, code=code or outage or None, error=reason)
         case Held(code, reason):
             return replace(result, final=False, status=Status.WAITING, code=code, error=reason)
         case Rejected(code, reason):
@@ -161,7 +162,7 @@ def hold_of(message: Outgoing, outcome: Outcome | Postponed | None) -> Hold | No
     """The hold of the whole number or account that the outcome demands, if it does."""
     match outcome:
         case Held(code, reason):
-            return Hold(message.bot_id, Scope.BOT, None, f"{code}: {reason}")
+            return Hold(message.bot_id, Scope.BOT, None, f"{code}: {reason}", code=code)
         case Retry(code, reason, after, scope=Scope.BOT | Scope.ACCOUNT as scope, slower=slower):
             return Hold(message.bot_id, scope, after or LONGEST_BACKOFF_SECONDS, f"{code}: {reason}", slower)
     return None

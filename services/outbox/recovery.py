@@ -21,6 +21,8 @@ from services.outbox.store import Outbox
 
 #: Expired claims that are settled at a time.
 EXPIRED_BATCH = 1000
+#: The code of messages that may have left before their worker ended.
+WORKER_ENDED = "worker_ended"
 
 _COLUMNS = "bot_id, chat_id, head, claim, fence, COALESCE(claim = unmarked, false)"
 _CLAIM = f"SELECT {_COLUMNS} FROM lane"
@@ -161,7 +163,7 @@ class JournalRecovery:
         """
         reason = "the worker ended during the send; the message is not sent again, and the provider's report decides"
         results = [
-            replace(_again(each), final=True, status=Status.UNKNOWN, error=reason)
+            replace(_again(each), final=True, status=Status.UNKNOWN, code=WORKER_ENDED, error=reason)
             if not each.unmarked and (marks is None or each.id in marks)
             else _again(each)
             for each in messages

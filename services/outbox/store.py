@@ -106,6 +106,10 @@ SELECT raise_events(jsonb_agg(event ORDER BY id, place)) FROM (
     WHERE w.kind <> 'read'
         AND (w.status IN ('failed', 'unknown')
              OR w.status = 'sent' AND (history.id IS NOT NULL OR w.kind IN {CHANGING_KINDS}))
+    UNION ALL  -- a later step was reported before the answer was recorded
+    SELECT w.id, 2, {ack_event("'sent'", NOW, "NULL", "NULL")} FROM written w JOIN event_feed USING (company_id)
+    WHERE w.kind <> 'read' AND w.step = 'sent' AND w.status IN ('delivered', 'read')
+        AND w.timeline -> -1 @> jsonb_build_object('status', 'sent', 'attempt', w.attempts)
 ) events WHERE (SELECT count(*) FROM contact) + (SELECT count(*) FROM seen) >= 0"""
 
 # A `done` below 0 says that an older message was queued once more while this one was in hand, see reopened_at().
@@ -137,7 +141,7 @@ WITH r AS (
 ), updated AS (
     UPDATE outbox o SET
         status = CASE WHEN o.status <= 'sending' THEN r.status ELSE GREATEST(o.status, r.status) END,
-        attempts = o.attempts + 1,
+        attempts = o.attempts + (r.status <> 'waiting')::int,
         provider_id = COALESCE(r.provider_id, o.provider_id),
         error_code = r.code, error = r.error, updated_at = now(),
         timeline = o.timeline || CASE
@@ -145,9 +149,9 @@ WITH r AS (
             ELSE jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
                 'status', r.status, 'at', now(), 'attempt', o.attempts + 1, 'code', r.code, 'error', r.error))) END
     FROM settled r WHERE o.bot_id = r.bot_id AND o.chat_id = r.chat_id AND o.id = r.id
-    RETURNING o.*
+    RETURNING o.*, r.status AS step
 ), """
-    + f"{written('updated', 'true')}, {HISTORY}, {CONTACTS} {_OUTCOME_EVENTS}",
+    + f"{written('updated', 'true', ', u.step, u.timeline, u.attempts')}, {HISTORY}, {CONTACTS} {_OUTCOME_EVENTS}",
     results="json", process="text", media_base="text",
 )  # fmt: skip
 
@@ -208,7 +212,7 @@ WITH r AS (
         WHEN o.message_id IS NOT NULL THEN {SPEAKS_FOR.format("o")}
         ELSE EXISTS (SELECT FROM messages m WHERE m.id = r.message_id AND {SPEAKS_FOR.format("m")}) END
 ), merged AS (
-    SELECT message_id, min(n) AS n, max(provider_id) AS provider_id, max(recipient) AS recipient,
+    SELECT message_id, min(n) AS n, NULLIF(max(provider_id), '') AS provider_id, max(recipient) AS recipient,
            max(details ->> 'recipient_user_id') AS user_id, max(status) AS status, max(code) AS code,
            max(error) AS error,
            jsonb_object_agg(status, jsonb_strip_nulls(jsonb_build_object(
@@ -263,9 +267,13 @@ SELECT n, event::text FROM (
         {_REPORTED_EVENT}
     FROM written w JOIN event_feed USING (company_id) CROSS JOIN LATERAL jsonb_each(w.entries) entry
     CROSS JOIN LATERAL (
-        SELECT GREATEST(entry.key::message_status, w.before) AS status, {_NEWS.format("entry.value")} AS news) step
-    WHERE w.kind <> 'read' AND (entry.key::message_status > w.before OR step.news <> '{{}}'
-        AND NOT w.former @> jsonb_build_array(jsonb_build_object('status', entry.key) || step.news))
+        SELECT entry.key <> 'failed' AND NOT w.former @> jsonb_build_array(jsonb_build_object('status', entry.key))
+            AS fresh, {_NEWS.format("entry.value")} AS news) said
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN said.fresh THEN entry.key::message_status
+            ELSE GREATEST(entry.key::message_status, w.before) END AS status) step
+    WHERE w.kind <> 'read' AND (said.fresh OR entry.key::message_status > w.before OR said.news <> '{{}}'
+        AND NOT w.former @> jsonb_build_array(jsonb_build_object('status', entry.key) || said.news))
 ) events ORDER BY n, id, place""",
     updates="json", process="text", media_base="text",
 )  # fmt: skip
@@ -378,8 +386,8 @@ def apply_reports(
 ) -> list[NumberedEvent]:
     """Move messages forward as their provider reports, and return the events.
 
-    Repeated and late reports change nothing; those of unknown messages wait for them. A status moves forward only, and
-    each step is reported once, once more if a later report has the price.
+    Repeated reports change nothing; those of unknown messages wait for them. A status moves forward only. Each step is
+    reported once, also one that is reported after a later step, and once more if a later report has the price.
     """
     rows = [
         {

@@ -7,11 +7,16 @@ import threading
 from collections.abc import Callable
 from functools import cached_property
 
-from bisnesctl.settings import Settings, load
+import structlog
+
+from bisnesctl.errors import ConfigError
+from bisnesctl.settings import ESSENTIAL, Settings, load_partly
 from services.database.connection import Database
 from services.runtime import logging_setup
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters, Heartbeat
+
+log = structlog.get_logger()
 
 
 class Process:
@@ -27,9 +32,18 @@ class Process:
 
     @classmethod
     def from_environment(cls, name: str, pool_size: Callable[[Settings], int] = lambda _: 1) -> "Process":
-        """A process with the settings of its environment, which logs as they say. Raises `ConfigError`."""
-        settings = load()
+        """A process with the settings of its environment, which logs as they say.
+
+        A value that is refused must not stop a process that is started again: it uses the default. Raises
+        `ConfigError` if the default could do harm.
+        """
+        found = load_partly()
+        settings = found.with_defaults(but=ESSENTIAL)
+        if settings.problems:
+            raise ConfigError("\n".join(settings.problems.values()))
         logging_setup.configure(settings.log_level)
+        for setting, reason in found.problems.items():
+            log.error("setting.refused", setting=setting, reason=reason)
         return cls(settings, name, pool_size(settings))
 
     @cached_property

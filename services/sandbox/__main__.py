@@ -5,8 +5,8 @@ import sys
 
 import structlog
 
+from bisnesctl import addresses
 from bisnesctl.processes import started_settings
-from bisnesctl.processes.topology import reachable_host
 from bisnesctl.settings import Settings
 from services.connectors.meta.receiver import PATH
 from services.runtime.process import Process
@@ -43,7 +43,7 @@ class Sandbox:
         self._webhook_sender = simulator.webhook_sender
         self._webhook_sender.start()
         self._network = Network(settings.home)
-        log.info("sandbox.started", page=f"http://127.0.0.1:{settings.sandbox_port}/_sandbox/")
+        log.info("sandbox.started", page=f"{settings.sandbox_url}/_sandbox/")
         return Simulators(create_app(simulator, self._network), MAX_UPLOAD_BYTES)
 
     def close(self) -> None:
@@ -55,8 +55,8 @@ class Sandbox:
 
 def webhook_urls(settings: Settings) -> list[str]:
     """The receivers of Meta's webhooks: the meta process, or the legacy process if that runs instead."""
-    addresses = (settings.meta_host, settings.meta_port), (settings.api_host, settings.port)
-    return [f"http://{reachable_host(host)}:{port}{PATH}" for host, port in addresses]
+    receivers = (settings.meta_host, settings.meta_port), (settings.api_host, settings.port)
+    return [f"{addresses.local_url(host, port)}{PATH}" for host, port in receivers]
 
 
 def main() -> None:

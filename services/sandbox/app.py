@@ -30,7 +30,7 @@ def create_app(simulator: Simulator, network: Network) -> Flask:
         store, error = simulator.store, simulator.webhook_sender.error
         counts = {"messages": store.count(Filter()), "webhooks_waiting": store.count_undelivered()}
         if error is None:
-            return {"status": "ok", **counts}, 200
-        return {"status": "unhealthy", **counts, "webhooks_stopped": error}, 503
+            return {"status": "ok", "process": "sandbox", **counts}, 200
+        return {"status": "unhealthy", "process": "sandbox", **counts, "error": error, "webhooks_stopped": error}, 503
 
     return app

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import Company, Phone, example
+from bisnesctl.cli.app import Company, Phone, example, usable_deployment
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import UsageError
 
@@ -97,16 +97,14 @@ def add(
     number belongs to the account; then its webhooks are subscribed. The token is stored encrypted with ENCRYPTION_KEY.
     If the bot was held, for example because its token had expired, it resumes with the messages that wait.
     """
-    from rich.markup import escape
-
     from bisnesctl.bots import linking
     from bisnesctl.bots.store import NewBot
     from bisnesctl.database import postgres
     from bisnesctl.lifecycle import preflight
-    from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
-    settings = open_deployment().settings
+    settings = usable_deployment().settings
     preflight.check_secrets(settings)
     token, pin = _read_secrets(token_stdin, pin_stdin)
     kind = _kind(kind, wwebjs)
@@ -155,7 +153,7 @@ def _pin(text: str) -> str:
 
 
 def _description(linked: "LinkResult") -> str:
-    from rich.markup import escape
+    from bisnesctl.terminal.output import escape
 
     words = " ".join(filter(None, (linked.name, linked.display_number)))
     return f": {escape(words)}" if words else ""

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import AnyCompany, AsJson, TheCompany, ThePhone, example
+from bisnesctl.cli.app import AnyCompany, AsJson, TheCompany, ThePhone, example, usable_settings
 from bisnesctl.cli.bots.group import bots
 
 if TYPE_CHECKING:
@@ -16,10 +16,9 @@ def blocked(company: AnyCompany = None, json: AsJson = False) -> None:
     """List the WhatsApp Web bots whose sessions are blocked, with the reason and the end of each block."""
     from bisnesctl.bots import web_sessions
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found = [each for each in web_sessions.find(connection, company) if each.block]
     output.print_found(found, json, _show, "no WhatsApp Web bot is blocked")
 
@@ -39,10 +38,9 @@ def unblock(
     """
     from bisnesctl.bots import web_sessions
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         session = web_sessions.find_one(connection, company, phone)
         if new_number:
             web_sessions.release_number(connection, session.bot_id, with_queue=True)
@@ -52,9 +50,8 @@ def unblock(
 
 
 def _show(found: "list[WebSession]") -> None:
-    from rich.markup import escape
-
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     columns = [
         output.Column("company"),

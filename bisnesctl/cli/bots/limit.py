@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bisnesctl.cli.app import TheCompany, ThePhone, example
+from bisnesctl.cli.app import TheCompany, ThePhone, example, usable_settings
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import UsageError
 
@@ -37,11 +37,10 @@ def limit(
     """
     from bisnesctl.bots import warmup_limits, web_sessions
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
     given = {"per_hour": per_hour, "per_day": per_day, "new_chats_per_day": new_chats_per_day}
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         bot = web_sessions.find_one(connection, company, phone).bot_id
         before = warmup_limits.WarmupLimits() if none else warmup_limits.of(connection, bot)
         wanted = before.changed(**given)

@@ -4,13 +4,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import TheCompany, ThePhone, example
+from bisnesctl.cli.app import TheCompany, ThePhone, example, usable_deployment
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import BisnesError
 
 if TYPE_CHECKING:
     from bisnesctl.clients.session_linking import PairingCode, QrCode
 
+#: Rows of the window below the QR code: the note, which may be wrapped, and the cursor.
+ROWS_BELOW = 3
 #: The way through WhatsApp's menus on a phone.
 _MENU_PATH = "on the phone: WhatsApp → Linked devices → Link a device"
 
@@ -41,39 +43,38 @@ def link(
 
     Starts the session if it does not run. Over HTTP: GET /api/sessions/0128/1/qr.
     """
-    from rich.markup import escape
-
     from bisnesctl.clients import session_linking
     from bisnesctl.clients.api_client import ApiClient, api_key, api_url
-    from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
-    deployment = open_deployment()
+    deployment = usable_deployment()
     api = ApiClient(api_url(deployment.settings, deployment.mode), api_key(deployment.settings))
     output.say(f"waiting for the session of bot {phone} of company {company}")
     for step in session_linking.follow(api, company, phone, pairing_code):
         if isinstance(step, session_linking.LinkedPhone):
             output.say(f"[green]✓[/] linked{f': +{step.number}' if step.number else ''}")
         elif isinstance(step, session_linking.QrCode):
-            _draw(step)
+            _draw(step, company, phone)
         elif isinstance(step, session_linking.PairingCode):
             _print_code(step)
         else:
             output.say(escape(step.reason))
 
 
-def _draw(step: "QrCode") -> None:
+def _draw(step: "QrCode", company: str, phone: int) -> None:
     from rich.text import Text
 
     from bisnesctl.bots import qr_codes
     from bisnesctl.terminal import output
 
     code, console = qr_codes.drawn(step.text), output.out()
-    columns = len(code.splitlines()[0])
-    if console.width < columns:
+    columns, rows = len(code.splitlines()[0]), len(code.splitlines()) + ROWS_BELOW
+    if console.width < columns or (console.is_terminal and console.height < rows):
         raise BisnesError(
-            f"the QR code has {columns} columns, this window has {console.width}: make the window wider, link with "
-            "--pairing-code NUMBER, or fetch an image: GET /api/sessions/0128/1/qr?format=png"
+            f"the QR code needs {columns} columns and {rows} rows, and this window has {console.width} and "
+            f"{console.height}: enlarge it or use a smaller font, link with --pairing-code NUMBER, or fetch an image: "
+            f"GET /api/sessions/{company}/{phone}/qr?format=png"
         )
     if console.is_terminal:
         console.clear()

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from bisnesctl.cli.app import AnyCompany, AsJson, example
+from bisnesctl.cli.app import AnyCompany, AsJson, example, usable_settings
 from bisnesctl.cli.bots.group import bots
 
 if TYPE_CHECKING:
@@ -17,10 +17,9 @@ def list_bots(company: AnyCompany = None, json: AsJson = False) -> None:
     from bisnesctl.bots import store
     from bisnesctl.database import postgres
     from bisnesctl.health import guard_file
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    settings = load()
+    settings = usable_settings()
     with postgres.command_connection(settings) as connection:
         found = store.find(connection, company)
     hangs = guard_file.recent_hangs(settings.run_dir)
@@ -59,7 +58,7 @@ def _show(found: "list[Bot]") -> None:
 
 
 def _cells(bot: "Bot") -> list[str]:
-    from rich.markup import escape
+    from bisnesctl.terminal.output import escape
 
     return [
         escape(bot.company),
@@ -78,7 +77,8 @@ def _cells(bot: "Bot") -> list[str]:
 
 
 def _held(bot: "Bot") -> str:
-    from rich.markup import escape
+    from bisnesctl.bots import hold_ends
+    from bisnesctl.terminal.output import escape
 
     if bot.blocked_until is not None:
         end = "until you act" if bot.blocked_until == "infinity" else f"until {bot.blocked_until}"
@@ -88,5 +88,6 @@ def _held(bot: "Bot") -> str:
         return f"[red]provider unavailable since {bot.outage['since']}[/]: {escape(reason)}"
     if bot.held_until is None:
         return f"[yellow]{(bot.session or '').lower()}[/]: {escape(bot.session_reason)}" if bot.session_reason else "-"
-    until = "until you act (`bots add`)" if bot.held_until == "infinity" else f"until {bot.held_until}"
+    command = hold_ends.command_for(bot.hold_code)
+    until = f"until you act (`{command}`)" if bot.held_until == "infinity" else f"until {bot.held_until}"
     return f"[yellow]{until}[/]: {escape(bot.held_reason or 'no reason given')}"

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import example
+from bisnesctl.cli.app import example, usable_settings
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import UsageError
 
@@ -37,16 +37,14 @@ def move(
     browser is opened for them, and their status is not changed, until they are moved. Then link them again:
     `bisnesctl bots link`.
     """
-    from rich.markup import escape
-
     from bisnesctl.bots import web_sessions
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     if every == (phone is not None) or (company is None and not every):
         raise UsageError("name one number (`bisnesctl bots move 0128 1`), or `--all`")
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         found = _chosen(connection, company, phone, back)
         for session in found:
             (web_sessions.move_back if back else web_sessions.move)(connection, session)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from bisnesctl.cli.app import Company, Phone, example
+from bisnesctl.cli.app import Company, Phone, example, usable_settings
 from bisnesctl.cli.bots.group import bots
 
 
@@ -21,10 +21,9 @@ def remove(
     """
     from bisnesctl.bots import store
     from bisnesctl.database import postgres
-    from bisnesctl.settings import load
     from bisnesctl.terminal import output
 
-    with postgres.command_connection(load()) as connection:
+    with postgres.command_connection(usable_settings()) as connection:
         waiting = store.waiting(connection, company, phone)
         lost = f" and fail {waiting} messages" if waiting and force else ""
         if not yes and not typer.confirm(f"Remove bot {phone} of company {company}{lost}?", err=True):

@@ -10,13 +10,12 @@ def rotate_secret(company: TheCompany, phone: ThePhone = 0) -> None:
 
     The former secret is accepted for another hour, because webhooks are on their way. No secret is shown.
     """
-    from rich.markup import escape
-
     from bisnesctl.bots import secret_rotation
     from bisnesctl.database import postgres
     from bisnesctl.lifecycle import preflight
     from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     settings = open_deployment().settings
     preflight.check_secrets(settings)

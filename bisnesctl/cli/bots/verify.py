@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import AnyCompany, AsJson, example
+from bisnesctl.cli.app import AnyCompany, AsJson, example, usable_deployment
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import ExitCode
 
@@ -25,10 +25,9 @@ def verify(
     from bisnesctl.bots import checks
     from bisnesctl.database import postgres
     from bisnesctl.lifecycle import preflight
-    from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.terminal import output
 
-    settings = open_deployment().settings
+    settings = usable_deployment().settings
     preflight.check_secrets(settings)
     found = checks.check(lambda: postgres.command_connection(settings), settings, company, phone)
     if json:
@@ -41,10 +40,9 @@ def verify(
 
 
 def _show(found: "list[CheckedBot]") -> None:
-    from rich.markup import escape
-
     from bisnesctl.bots.provider_report import Level
     from bisnesctl.terminal import output
+    from bisnesctl.terminal.output import escape
 
     columns = [
         output.Column("bot"),

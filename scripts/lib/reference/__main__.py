@@ -9,6 +9,7 @@ import cli_page
 import errors_page
 import events_page
 import exit_codes_page
+import holds_page
 import log_events_page
 import processes_page
 import settings_page
@@ -22,6 +23,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors_page.render,
     "events.md": events_page.render,
     "exit-codes.md": exit_codes_page.render,
+    "holds.md": holds_page.render,
     "log-events.md": log_events_page.render,
     "processes.md": processes_page.render,
     "settings.md": settings_page.render,

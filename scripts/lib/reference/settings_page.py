@@ -9,7 +9,8 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from bisnesctl import paths
-from bisnesctl.settings import NO_LIMIT, Settings
+from bisnesctl.setting_types import NO_LIMIT
+from bisnesctl.settings import Settings
 
 INTRODUCTION = """\
 # Settings
@@ -22,7 +23,23 @@ means the default.
 
 After a change, run `bisnesctl restart` with the names of the programs that use the setting, or stop and start \
 everything. A setting with a wrong value is reported with its name, its origin and what is allowed \
-([exit code](exit-codes.md) 3).
+([exit code](exit-codes.md) 3). It stops only the commands that need the setting: `status`, `stop` and `logs` always \
+work. `rollback`, and processes that are started again, use the default of a wrong number.
+
+## How to write a value
+
+| line | value |
+| --- | --- |
+| `NAME=value` | the rest of the line, without blanks at its ends |
+| `NAME='value'` | everything between the quotes, as it stands |
+| `NAME="value"` | the same, but `\\"` means `"`, and two backslashes mean one |
+
+Nothing is replaced: `${…}` is an error outside of single quotes. `#` after a blank begins a comment after a number; \
+after a text it is an error, because it might belong to the value. If a setting occurs twice, the last line counts.
+
+The file may have settings of other programs. A name that looks like a misspelt setting is reported: one that differs \
+in underscores, or in one word by a plural, an abbreviation or a typing error, and any unknown name that begins with \
+`BISNES_`.
 """
 
 #: Limits of numbers, as pydantic keeps them, and how they read.

@@ -23,7 +23,8 @@ ABOUT = {
         "no",
     ),
     Status.WAITING: About(
-        "An operator must act first, for example because a token has expired. The queue is kept.",
+        "The number is held, for example because a token has expired, or its provider is unavailable. The queue is "
+        "kept.",
         (Status.QUEUED, Status.SENDING, Status.FAILED),
         "no",
     ),
@@ -61,7 +62,8 @@ repeated or in another order, but a status never moves backwards, except:
 
 - A message of which an attempt failed for a reason that may pass is `queued` again, after a pause.
 - A message that Meta accepted and then failed because it could not fetch its link is `queued` once more.
-- A failed message that an operator retries with `bisnesctl dead-letters retry` is `queued` once more.
+- A failed message that an operator retries with `bisnesctl dead-letters retry` is `queued` once more, and an unknown \
+one with `bisnesctl dead-letters resolve --as again`.
 
 `hold` in `GET /api/v2/messages/…` says what holds a message, whether it needs an operator (`needsOperator`), and when \
 the next attempt is made. In a group, `delivered` and `read` mean all of its members.

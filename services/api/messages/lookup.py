@@ -7,6 +7,7 @@ from services.api.messages.request_fields import InvalidChatId, normalise_chat_i
 from services.database.connection import Connection, Database, as_uuid
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
+from services.message import Status
 from services.outbox.history_sql import CHANGING_KINDS
 
 # One index look-up for each ID that a message may have. Rows of the old system have the provider's ID in either column.
@@ -45,6 +46,11 @@ class Target:
     provider_id: str | None  # None: the provider does not have the message
     from_me: bool
     status: str
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the message may still be cancelled."""
+        return self.provider_id is None and self.status in (Status.QUEUED, Status.WAITING)
 
     def sent_id(self) -> str:
         """The provider's ID. Raises `ApiError` (not_sent) if the message was not sent, or not yet."""

@@ -23,7 +23,8 @@ from services.api.schemas.base import (
 from services.api.schemas.sends import DeleteRequest, EditRequest, TemplateMessage, TextMessage, json_body
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, unknown_bot
-from services.message import MAX_TEXT, Payload
+from services.message import MAX_TEXT, Payload, Status
+from services.outbox import cancellations
 
 messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
 
@@ -162,10 +163,11 @@ def edit_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> An
     "/api/v2/messages/<companyId>/<chatId>/<path:messageId>",
     summary="Delete a message",
     description=(
-        "Only WhatsApp Web bots can delete, for everyone (`deleteForEveryone`, the default) or only on the bot's own "
-        "devices. The deletion is sent in its turn in the chat and answered like a text. If WhatsApp deletes the "
-        "message only on the own devices, it fails with `deleted_locally`. Meta bots are answered with 409, which says "
-        "what to do instead."
+        "A message that was not sent yet is cancelled, on every channel: the answer is 200, and it `failed` with "
+        "`cancelled`. Of sent messages, only WhatsApp Web bots can delete, for everyone (`deleteForEveryone`, the "
+        "default) or only on the bot's own devices. The deletion is sent in its turn in the chat and answered like a "
+        "text. If WhatsApp deletes the message only on the own devices, it fails with `deleted_locally`. Meta bots are "
+        "answered with 409, which says what to do instead."
     ),
     openapi_extensions={"requestBody": json_body(DeleteRequest, False, everyone={"deleteForEveryone": True})},
     **_CHANGE,
@@ -185,6 +187,12 @@ def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, co
     if target.chat_id != chat_id:
         raise lookup.unknown(path.message_id, chat_id)
     phone_index = (target.phone_index or 0) if named is None else named
+    if kind == "delete" and target.is_waiting:
+        target.require_phone_index(phone_index)
+        with context().database.connection() as connection:
+            if cancellations.cancel(connection, path.company_id, target.message_id):
+                answer = {"success": True, "messageId": target.message_id, "status": Status.FAILED, "chatId": chat_id}
+                return answer, 200, {}
     key, wait = request_fields.idempotency_key(header.idempotency_key), request_fields.wait(request.args.get("wait"))
     payload: Payload = content | {"targetMessageId": target.message_id}
     send = Send(path.company_id, chat_id, phone_index, kind, payload, key, wait)

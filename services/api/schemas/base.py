@@ -118,7 +118,7 @@ class Hold(BaseModel):
     reason: str | None = Field(json_schema_extra=example("network: Failed to connect to graph.facebook.com port 443"))
     needsOperator: bool = Field(description="Whether an operator must act first. `false`: the hold ends by itself.")
     since: str | None = Field(
-        description="The beginning of the provider's outage; null if there is no outage.",
+        description="When the hold, or the provider's outage, began, if that is known.",
         json_schema_extra=example(_TIME),
     )
     until: str | None = Field(description="When the next attempt is made, if that is known.")

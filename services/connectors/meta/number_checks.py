@@ -10,7 +10,7 @@ import structlog
 from bisnesctl.bots import check_records, identity
 from bisnesctl.bots.checks import unusable
 from bisnesctl.bots.provider_queries import ProviderBot, query_provider
-from bisnesctl.bots.provider_report import Failure, Problem, ProviderReport, problems
+from bisnesctl.bots.provider_report import Failure, Problem, ProviderReport, can_send, problems
 from bisnesctl.encryption import EncryptionError, Keys, decrypt
 from bisnesctl.settings import Settings
 from services.database.connection import Connection, transaction
@@ -93,7 +93,7 @@ class NumberChecks:
             self._ask_again(connection, bot, report.failure)
             return
         if report.credential_refused:
-            self._hold(connection, bot, str(problems(report, time.time())[0]))
+            self._hold(connection, bot, problems(report, time.time())[0])
         if identity.correct(connection, self._keys, bot.id, subject, report):
             log.warning("bot.ids_corrected", bot=_name(bot))
         self._record(connection, bot.id, report)
@@ -105,18 +105,20 @@ class NumberChecks:
         with connection.cursor() as cursor:
             cursor.execute(_AGAIN, (self.settings.bot_check_minutes * RETRY_FRACTION, bot.id))
 
-    def _hold(self, connection: Connection, bot: Bot, reason: str) -> None:
+    def _hold(self, connection: Connection, bot: Bot, problem: Problem) -> None:
         """Hold the bot's queue because its credential is refused, unless the credential was replaced meanwhile."""
         with transaction(connection) as cursor:
             cursor.execute(_CREDENTIAL, (bot.id,))
             row = cursor.fetchone()
             if row is not None and row[0] and decrypt(self._keys, row[0]) == bot.access_token.value:
-                holds.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
+                holds.hold(connection, [Hold(bot.id, Scope.BOT, None, str(problem), code=problem.code)])
 
     def _record(self, connection: Connection, bot_id: int, report: ProviderReport) -> None:
         found = problems(report, time.time())
         if check_records.record(connection, bot_id, report, found):
             _log(bot_id, found)
+        if can_send(report, found) and check_records.lift_hold(connection, bot_id, at_once=False):
+            log.info("bot.hold_lifted", bot=bot_id)
 
 
 def _subject(bot: Bot, claimed: _Claimed) -> ProviderBot:

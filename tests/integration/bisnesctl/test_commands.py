@@ -173,6 +173,18 @@ def test_a_360dialog_bot_has_an_api_key(tool, connection):
     assert (encryption.decrypt(SECRET_KEY, row[0]), *row[1:]) == ("d360", None, "meta")
 
 
+@pytest.mark.parametrize("company", ["a\nb", "a\x9bb", "a\x7f", "a\u2028b", "x" * 256])
+def test_a_company_that_no_line_can_show_is_refused(tool, settings, company):
+    assert "control characters" in tool("bots", "add", "--company", company, "--type", "wwebjs", code=2).text
+
+
+@pytest.mark.parametrize("company", ["acme\xa0;co", "a\u3000#b", "50% & 'more'", '"q" \\'])
+def test_a_company_with_odd_characters_is_added(tool, settings, company):
+    tool("bots", "add", "--company", company, "--type", "wwebjs")
+    [found] = tool("bots", "list", "--json").json
+    assert found["company"] == company
+
+
 def test_a_whatsapp_web_bot_waits_to_be_linked(tool, settings):
     tool("bots", "add", "--company", "0128", "--phone", "2", "--type", "wwebjs")
     bot = tool("bots", "list", "--json").json[0]
@@ -324,7 +336,7 @@ def test_an_unavailable_database_is_reported_without_its_password(tool, environm
 @pytest.mark.parametrize("words", [("keys", "list"), ("bots", "list"), ("migrate", "--dry-run")])
 def test_an_embedded_server_that_does_not_run_is_reported_with_the_next_step(tool, environment, words):
     environment()
-    assert "bisnesctl start --multiprocess" in tool(*words, code=4).err
+    assert "`bisnesctl status`" in tool(*words, code=4).err
 
 
 @pytest.mark.parametrize("words", [("keys", "create", "--operator"), ("bots", "list")])
@@ -431,7 +443,7 @@ def test_a_missing_key_is_reported_with_the_next_step(tool, settings):
 def test_an_unavailable_api_is_reported_with_the_next_step(tool, environment):
     environment(OPERATOR_KEY=OPERATOR_KEY, API_PORT="1")
     said = tool("send", "--company", "0128", "--to", CHAT, "--text", "x", code=4)
-    assert "bisnesctl start --multiprocess" in said.err
+    assert "`bisnesctl status`" in said.err
     assert len(said.err.splitlines()) == 1
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 
 import pytest
 
@@ -75,10 +76,27 @@ def test_status_and_health_end_while_both_servers_are_frozen(environment, tool, 
 
 def test_a_start_with_a_frozen_redis_or_postgres_ends_and_says_so(environment, own_postgres, own_redis):
     settings = environment(DATABASE_URL=own_postgres.dsn(), REDIS_URL=own_redis.url)
-    with own_redis.frozen(), pytest.raises(RedisUnavailable, match="does not answer"):
+    with own_redis.frozen(), pytest.raises(RedisUnavailable, match=r"did not answer within 2 s"):
         preflight.check_redis(settings)
     with own_postgres.frozen(), pytest.raises(DatabaseUnavailable, match="within 5 s"):
         preflight.prepare_database(settings, print)
+
+
+def test_a_command_that_asks_a_frozen_api_ends_and_says_so(environment, tool, monkeypatch):
+    monkeypatch.setattr("bisnesctl.clients.api_client.ANSWER_TIMEOUT_SECONDS", 0.5)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        port = silent.getsockname()[1]
+        environment(API_PORT=str(port), OPERATOR_KEY="bk_x")
+        said = tool("send", "--company", "0128", "--to", "60123456789", "--text", "x", code=4)
+    assert f"the API at http://127.0.0.1:{port} did not answer within 0.5 s" in said.text
+
+
+def test_a_command_that_asks_a_frozen_sandbox_ends_and_says_so(environment, tool, monkeypatch):
+    monkeypatch.setattr("bisnesctl.clients.sandbox_client.ANSWER_TIMEOUT_SECONDS", 0.5)
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        environment(SANDBOX_PORT=str(silent.getsockname()[1]))
+        said = tool("sandbox", "say", "Hello", code=4)
+    assert "did not answer within 0.5 s" in said.text
 
 
 @pytest.mark.parametrize(("words", "code"), [(("status",), 0), (("restart", "api"), 4), (("stop", "api"), 4)])

@@ -435,6 +435,18 @@ def test_a_200_with_a_large_body_counts_as_delivered(connection, customers, send
     assert delivery(connection, webhook) == ("delivered", 1, 200, None)
 
 
+@pytest.mark.parametrize(("page", "pause"), [(b"x" * 65_536, 0.0), (b".", 0.1)], ids=["fast", "slow"])
+def test_a_200_whose_body_never_ends_counts_as_delivered(connection, customers, senders, page, pause):
+    customer = customers()
+    customer.page, customer.repeats_page = page, pause
+    webhook = register(connection, customer.url)
+    senders.start()
+    raise_events(connection, 1, 2)
+    eventually(lambda: waiting(connection) == (0, 0))
+    assert customer.told() == {CHAT: [1, 2]}
+    assert delivery(connection, webhook) == ("delivered", 1, 200, None)
+
+
 def test_a_refusal_with_a_large_body_is_retried_for_its_status(connection, customers, senders):
     customer = customers(lambda call: 500)
     customer.page = b"x" * (2 << 20)

@@ -1,6 +1,7 @@
 """The send window against a server that behaves badly."""
 
 import socket
+import struct
 import threading
 import time
 
@@ -16,7 +17,7 @@ class Server:
     """Answers the first `answers` requests of each connection, then reads one more and cuts the connection."""
 
     def __init__(self, answers: int) -> None:
-        self.answers, self.bodies = answers, []
+        self.answers, self.bodies, self.connections = answers, [], []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -27,6 +28,7 @@ class Server:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
+            self.connections.append(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -86,6 +88,26 @@ def test_a_post_whose_reused_connection_breaks_is_not_repeated(serve):
     assert server.bodies == [b"one!", b"two!"]
 
 
+@pytest.mark.parametrize("size", [4, 500_000])
+def test_a_request_whose_connection_breaks_before_the_first_byte_did_not_leave(serve, size):
+    server, window, marks = serve(10), RequestsInFlight(1, 5000), []
+    send(window, server.url, b"one!", marks)
+
+    def reset():  # between the mark and the first byte
+        (connection,) = server.connections
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.shutdown(socket.SHUT_RD)
+        wait_until(lambda: connection.fileno() == -1)
+
+    window.submit("two", HttpRequest(server.url, (), b"x" * size + b"!"), reset)
+    ((_, broken),) = wait_until(lambda: window.poll(0.1), what=lambda: "no answer", pause=0)
+    assert isinstance(broken, Broken)
+    assert not broken.handed
+    assert broken.reason == "the connection was closed before anything was sent"
+    assert server.bodies == [b"one!"]
+    assert send(window, server.url, b"three!", marks) == (b"three!", Answered(200, b"ok"))
+
+
 def test_a_request_that_never_left_is_distinguished_from_one_that_may_have(serve):
     server, marks = serve(0), []
     unused = socket.create_server(("127.0.0.1", 0))
@@ -98,6 +120,7 @@ def test_a_request_that_never_left_is_distinguished_from_one_that_may_have(serve
     _, cut = send(RequestsInFlight(1, 5000), server.url, b"perhaps!", marks)
     assert isinstance(cut, Broken)
     assert cut.handed
+    assert cut.reason == "the connection was cut after the request had left, before the answer came"
 
 
 def test_a_server_that_hangs_ends_in_a_time_out(serve):

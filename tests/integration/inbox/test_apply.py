@@ -1,6 +1,7 @@
 """Webhooks applied to a real PostgreSQL: history, contacts, windows, downloads and events."""
 
 import threading
+from dataclasses import replace
 from typing import Unpack
 
 import pytest
@@ -12,7 +13,6 @@ from services.message import (
     Edit,
     Incoming,
     Media,
-    Notice,
     Payload,
     Peer,
     Reaction,
@@ -225,6 +225,43 @@ def test_a_refusal_raises_an_event_and_an_expired_window_is_closed(connection, b
     assert execute(connection, "SELECT window_until <= now() FROM chat") == [(True,)]
 
 
+def acks(connection):
+    return [(payload["status"], payload["timestamp"]) for payload in events(connection, "message.ack")]
+
+
+def test_a_step_that_is_reported_late_is_told_once_with_its_price_and_moves_nothing_back(connection, bot):
+    ours = sent(connection, bot)
+    take_in(connection, replace(report(Status.READ, ours=ours), at=AT + 9))
+    priced = replace(report(Status.DELIVERED, ours=ours, details={"pricing": {"billable": True}}), at=AT + 5)
+    take_in(connection, priced, webhooks=2)
+    take_in(connection, report(Status.SENT, ours=ours), report(Status.FAILED, ours=ours, code="131026"))
+    told = events(connection, "message.ack")
+    assert acks(connection)[1:] == [("read", AT + 9), ("delivered", AT + 5)]
+    assert told[-1]["pricing"] == {"billable": True}
+    assert execute(connection, "SELECT status FROM outbox UNION SELECT status::message_status FROM messages") == [
+        ("read",)
+    ]
+
+
+@settings(max_examples=20)
+@given(st.permutations([Status.SENT, Status.DELIVERED, Status.READ] * 2), st.integers(0, 6))
+def test_every_step_is_told_once_in_whatever_order_it_is_known(opened, order, recorded):
+    connection = opened[0]
+    execute(connection, "TRUNCATE phone_configs, bot_pace, lane, outbox, messages, contacts, event_feed, event CASCADE")
+    execute(connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
+    message = entry(add_bot(connection), CHAT)
+    accept(connection, message)
+    (claimed,) = outbox().claim(connection, 1)
+    for n, status in enumerate([*order, None]):
+        if n == recorded:
+            outbox().record(connection, [Result(**{**_fields(result(claimed)), "provider_id": "wamid.out.1"})])
+        if status:
+            take_in(connection, report(status, ours=message.message_id))
+    assert sorted(status for status, _ in acks(connection)) == ["delivered", "read", "sent"]
+    assert execute(connection, "SELECT status FROM outbox") == [("read",)]
+    assert len(events(connection, "message.any")) == 1
+
+
 def test_a_link_that_meta_could_not_fetch_is_sent_once_more_from_our_own_copy(connection, bot):
     ours = sent(connection, bot, media={"link": "https://shop.example/a.jpg"})
     later = entry(bot, CHAT)
@@ -241,16 +278,6 @@ def test_a_link_that_meta_could_not_fetch_is_sent_once_more_from_our_own_copy(co
     (following,) = outbox().claim(connection, 1)
     assert following.message_id == later.message_id
     assert len(events(connection, "message.any")) == 1
-
-
-def test_an_account_that_was_disabled_holds_its_numbers(connection, bot):
-    notice = Notice("account.update", "account_update", None, "W1", {"event": "DISABLED_UPDATE"})
-    take_in(connection, notice)
-    assert execute(connection, "SELECT held_until = 'infinity' FROM bot_pace WHERE bot_id = %s", (bot,)) == [(True,)]
-    assert [name for name, _ in events(connection)] == ["account.update", "bot.status"]
-    assert execute(connection, "SELECT event_type, severity FROM process_events ORDER BY id") == [
-        ("account.update", "error"), ("bot_waiting", "error"),
-    ]  # fmt: skip
 
 
 def test_a_throttled_account_pauses_all_its_numbers_and_a_throttled_number_is_slowed(connection, bot):
@@ -312,7 +339,7 @@ arrivals = st.one_of(
 @settings(max_examples=30)
 @given(st.lists(arrivals, max_size=8))
 def test_any_webhook_is_applied_and_a_duplicate_changes_nothing(connection, coming):
-    execute(connection, "TRUNCATE phone_configs, messages, contacts, chat, event, event_feed, webhook_inbox")
+    execute(connection, "TRUNCATE phone_configs, messages, contacts, chat, event, event_feed, webhook_inbox CASCADE")
     execute(connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
     add_bot(connection)
     take_in(connection, *coming)

@@ -221,7 +221,7 @@ def test_the_price_of_each_report_is_in_an_event(meta):
     meta.report(sent, sent, read, delivered, delivered, {"id": "wamid.ours", "status": "played"})
     found = [(event["status"], event.get("pricing"), event.get("played")) for event in meta.events("message.ack")]
     assert found == [
-        ("sent", None, None), ("sent", billed, None), ("read", None, None), ("read", billed, None),
+        ("sent", None, None), ("sent", billed, None), ("read", None, None), ("delivered", billed, None),
         ("read", None, True),
     ]  # fmt: skip
     assert meta.events("message.ack")[1]["conversation"] == conversation

@@ -7,10 +7,13 @@ import pytest
 from pydantic import SecretStr
 
 from bisnesctl import encryption
+from bisnesctl.bots import hold_ends
 from bisnesctl.bots.check_records import troubled
 from bisnesctl.encryption import EncryptionError
 from services.connectors.meta.number_checks import NumberChecks
-from services.message import Secret
+from services.message import Scope, Secret
+from services.outbox import holds
+from services.outbox.outcome_policy import Hold
 from services.runtime.account_cache import find_bot_by_id
 from tests.support.api import NOWHERE, settings_for
 from tests.support.outbox import accept, entry, execute, outbox
@@ -135,17 +138,92 @@ def test_a_refused_token_holds_the_number_with_its_queue_until_there_is_another(
     assert outbox().claim(connection, 10) == []
     assert events(connection) == [("bot.status", "waiting")]
 
-    provider.tell(f"/{NUMBER}", WELL)
-    make_due(connection)
-    checks.work(connection)
-    assert found(connection, bot) == [("ok", None, True)]
-    assert outbox().claim(connection, 10) == []  # the send knows better, until somebody acts
-
     new = encryption.encrypt_shared(KEY, "EAAG-renewed")
     execute(connection, "UPDATE phone_configs SET meta_access_token_encrypted = %s", (new,))
     assert len(outbox().claim(connection, 10)) == 1
     assert events(connection) == [("bot.status", "waiting"), ("bot.status", "active")]
     assert found(connection, bot)[0][2] is False  # due at once
+
+
+def hold(connection, bot, code="190", ago="0 s"):
+    """A number that is held because of this code."""
+    holds.hold(connection, [Hold(bot, Scope.BOT, None, f"{code}: refused", code=code)])
+    execute(connection, "UPDATE bot_pace SET held_at = now() - %s::interval WHERE bot_id = %s", (ago, bot))
+
+
+def held(connection, bot):
+    return execute(connection, "SELECT held_until > now() FROM bot_pace WHERE bot_id = %s", (bot,))[0][0]
+
+
+def check_again(checks, connection):
+    make_due(connection)
+    checks.work(connection)
+
+
+@pytest.mark.parametrize("end", [each for each in hold_ends.TABLE if each.lifted_by_checks], ids=lambda end: end.cause)
+def test_a_check_that_finds_the_number_well_ends_its_hold(checks, connection, end):
+    bot = add_bot(connection)
+    accept(connection, entry(bot))
+    for code in end.codes:
+        hold(connection, bot, code, ago="11 min")
+        assert outbox().claim(connection, 10) == []
+        check_again(checks, connection)
+        assert not held(connection, bot), code
+    assert len(outbox().claim(connection, 10)) == 1
+    assert events(connection) == [("bot.status", "waiting"), ("bot.status", "active")] * len(end.codes)
+
+
+def test_a_refused_token_that_is_accepted_again_ends_its_hold(checks, connection, provider):
+    bot = add_bot(connection)
+    provider.tell(f"/{NUMBER}", EXPIRED, 401)
+    checks.work(connection)
+    assert held(connection, bot)
+    provider.tell(f"/{NUMBER}", WELL)
+    check_again(checks, connection)
+    assert not held(connection, bot)
+    assert events(connection) == [("bot.status", "waiting"), ("bot.status", "active")]
+
+
+@pytest.mark.parametrize("health", [{"can_send_message": "BLOCKED"}, None])
+def test_a_check_that_finds_trouble_ends_no_hold(checks, connection, provider, health):
+    bot = add_bot(connection)
+    hold(connection, bot)
+    if health:
+        provider.tell(f"/{NUMBER}", WELL | {"health_status": health})
+    else:
+        provider.tell(f"/{NUMBER}", {"error": {"message": "down", "code": 2}}, 503)
+    check_again(checks, connection)
+    assert held(connection, bot)
+
+
+def test_a_cause_that_comes_back_is_left_for_longer_each_time(checks, connection):
+    bot = add_bot(connection)
+    hold(connection, bot)
+    check_again(checks, connection)
+    for minutes in (15, 30, 60):
+        hold(connection, bot, ago=f"{minutes - 1} min")
+        check_again(checks, connection)
+        assert held(connection, bot)
+        execute(connection, "UPDATE bot_pace SET held_at = now() - %s * interval '1 min'", (minutes + 1,))
+        check_again(checks, connection)
+        assert not held(connection, bot)
+    hold(connection, bot, code="131042")  # another cause
+    check_again(checks, connection)
+    assert not held(connection, bot)
+
+
+def test_a_hold_by_metas_word_outlives_the_check_that_it_causes(checks, connection):
+    bot = add_bot(connection)
+    hold(connection, bot, "account_update.DISABLED_UPDATE")
+    check_again(checks, connection)
+    assert held(connection, bot)
+
+
+def test_a_hold_without_a_cause_is_left_to_the_operator(checks, connection):
+    bot = add_bot(connection)
+    holds.hold(connection, [Hold(bot, Scope.BOT, None, "its linking is not finished")])
+    check_again(checks, connection)
+    assert held(connection, bot)
 
 
 def test_a_credential_that_was_replaced_during_the_check_is_not_held(checks, connection, provider, opened):

@@ -261,3 +261,77 @@ def test_a_message_that_is_tried_again_keeps_its_pause(connection, clock):
     step(connection, days=-3)
     clock.look(connection)
     assert 0 < left(connection, "due", "lane") <= 20
+
+
+#: Rows with every moment that is compared with the clock, 50 seconds in the future.
+AHEAD = """
+INSERT INTO lane (bot_id, chat_id, pending, due) VALUES (%(bot)s, 'c', 1, now() + '50 s');
+INSERT INTO unknown_message VALUES (uuid_generate_v4(), now() + '50 s', NULL, now() + '50 s');
+UPDATE bot_pace SET (free_at, held_until, slow_until, outage_since, outage_seen, held_at, lifted_at) = (
+    SELECT m, m, m, m, m, m, m FROM (SELECT now() + interval '50 s' AS m) f);
+INSERT INTO webhook (id, company_id, url, events, secret_encrypted, previous_until, paused_until)
+    VALUES (uuid_generate_v4(), '0128', 'http://x', '{*}', '', now() + '50 s', now() + '50 s');
+INSERT INTO webhook_lane SELECT id, 'c', now() + '50 s', 1 FROM webhook;
+INSERT INTO webhook_delivery (webhook_id, chat_id, seq, event_id, first_tried_at)
+    SELECT id, 'c', 1, 'evt', now() + '50 s' FROM webhook;
+INSERT INTO media_download (message_id, bot_id, company_id, media, due, tried_at)
+    VALUES (uuid_generate_v4(), %(bot)s, '0128', '{}', now() + '50 s', now() + '50 s');
+INSERT INTO bot_check (bot_id, due, checked_at) VALUES (%(bot)s, now() + '50 s', now() + '50 s');
+INSERT INTO wa_session (bot_id, changed_at, started_at, beat_at, qr_expires_at, pairing_expires_at, caught_up_at)
+    SELECT %(bot)s, m, m, m, m, m, m FROM (SELECT now() + interval '50 s' AS m) f;
+INSERT INTO wa_command (bot_id, command, created_at, done_at) VALUES (%(bot)s, 'c', now() + '50 s', now() + '50 s');
+INSERT INTO wa_block (bot_id, kind, reason, until) VALUES (%(bot)s, 'failed_starts', '', now() + '50 s');
+INSERT INTO dialog360_secret VALUES (%(bot)s, '', '', now() + '50 s');
+INSERT INTO wa_number (bot_id, chat_id, registered, checked_at) VALUES (%(bot)s, 'c', true, now() + '50 s');
+INSERT INTO wa_sent (bot_id, hour, messages) VALUES (%(bot)s, now() + '50 s', 1);
+INSERT INTO process_instances (process_name, host, instance, pid, status, started_at, last_heartbeat)
+    VALUES ('meta', 'h', 'i', 1, 'healthy', now(), now() + '50 s');
+UPDATE process_health SET last_heartbeat = now() + '50 s';
+UPDATE clock_seen SET at = now();
+"""
+COMPARED = {
+    "lane": {"due"}, "unknown_message": {"since", "reported_at"},
+    "bot_pace": {"free_at", "held_until", "slow_until", "outage_since", "outage_seen", "held_at", "lifted_at"},
+    "webhook": {"previous_until", "paused_until"}, "webhook_lane": {"due"}, "webhook_delivery": {"first_tried_at"},
+    "media_download": {"due", "tried_at"}, "bot_check": {"due", "checked_at"},
+    "wa_session": {"changed_at", "started_at", "beat_at", "qr_expires_at", "pairing_expires_at", "caught_up_at"},
+    "wa_command": {"created_at", "done_at"}, "wa_block": {"until"}, "wa_number": {"checked_at"}, "wa_sent": {"hour"},
+    "dialog360_secret": {"previous_until"},
+    "process_instances": {"last_heartbeat"}, "process_health": {"last_heartbeat"},
+}  # fmt: skip
+#: Moments that are only shown, or say how old a row is that is deleted after days, or come from a provider.
+RECORDED = {
+    "phone_configs": {"created_at", "updated_at"}, "phone_status": {"last_seen", "updated_at"},
+    "messages": {"reaction_timestamp", "edited_at", "timestamp", "created_at"},
+    "contacts": {"created_at", "updated_at", "named_at"}, "message_change": {"seen_at"},
+    "chat_alias": {"valid_until"}, "process_metrics": {"timestamp"}, "process_events": {"timestamp"},
+    "process_health": {"created_at", "updated_at"}, "process_instances": {"started_at"},
+    "outbox": {"accepted_at", "updated_at"}, "api_keys": {"created_at", "revoked_at"},
+    "idempotency_keys": {"created_at"}, "webhook_inbox": {"received_at", "processed_at"},
+    "chat": {"last_inbound_at", "window_until"}, "media_download": {"created_at"}, "event": {"created_at"},
+    "webhook": {"last_delivered_at", "created_at", "updated_at"}, "webhook_delivery": {"created_at", "updated_at"},
+    "wa_key": {"created_at"}, "wa_command": {"taken_at"}, "wa_block": {"since"}, "wa_removed": {"removed_at"},
+    "clock_seen": {"at"}, "schema_migrations": {"applied_at"}, "media_store": {"since"},
+    "former_number": {"since", "moved_at"}, "media_file": {"created_at"}, "process_totals": {"measured_at"},
+}  # fmt: skip
+
+
+def test_every_moment_in_the_database_is_repaired_or_only_recorded(connection):
+    """A new column belongs into one of the two lists, and into `repair_clock` and the rows if it is compared."""
+    columns = execute(connection, "SELECT table_name, column_name FROM information_schema.columns"
+        " JOIN information_schema.tables USING (table_schema, table_name) WHERE table_schema = current_schema()"
+        " AND table_type = 'BASE TABLE' AND starts_with(data_type, 'timestamp')")  # fmt: skip
+    known = {(table, column) for lists in (COMPARED, RECORDED) for table in lists for column in lists[table]}
+    assert set(columns) == known
+    assert not any(COMPARED[table] & RECORDED.get(table, set()) for table in COMPARED)
+
+
+def test_no_moment_lies_further_ahead_after_the_clock_was_set_back(connection, clock):
+    execute(connection, AHEAD, {"bot": add_bot(connection)})
+    moments = [(column, table) for table in COMPARED for column in COMPARED[table]]
+    assert {moment: left(connection, *moment) for moment in moments} == dict.fromkeys(
+        moments, pytest.approx(50, abs=15)
+    )
+    step(connection, hours=-3)
+    clock.look(connection)
+    assert {moment: found for moment in moments if (found := left(connection, *moment)) > 60} == {}

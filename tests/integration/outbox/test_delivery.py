@@ -3,10 +3,13 @@
 import threading
 import time
 from dataclasses import replace
+from unittest.mock import Mock
 
+import psycopg2
 import pytest
 
 from services.connector import Preparation
+from services.database.connection import DatabaseUnavailable
 from services.message import Rejected, Sent, Status
 from services.outbox import store
 from services.outbox.accept import IdempotencyConflict
@@ -255,6 +258,16 @@ def test_stored_webhooks_are_applied_and_invalid_ones_are_rejected(stage):
         stage.connection, "SELECT processed_at IS NOT NULL, error IS NOT NULL FROM webhook_inbox ORDER BY id"
     )
     assert rows == [(True, True), (True, False)]
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable("gone"), psycopg2.OperationalError("cut")])
+def test_a_wake_up_without_a_database_is_left_to_the_next_sweep(stage, monkeypatch, error):
+    sender = stage.sender()
+    with monkeypatch.context() as gone:
+        gone.setattr(sender.inbox, "wake", Mock(side_effect=error))
+        sender.apply_webhooks()
+    execute(stage.connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', 'nonsense')")
+    stage.wait_for(lambda: execute(stage.connection, "SELECT count(*) FROM webhook_inbox WHERE error <> ''") == [(1,)])
 
 
 def test_acceptance_refuses_another_request_under_a_used_key_and_repeats_the_same(stage):

@@ -17,6 +17,7 @@ from tests.support.waiting import HANG_SECONDS
 
 PHONE = "106540352242922"
 CUSTOMER = "+60123456789"
+ACCOUNT = "100000000000001"
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6360f8cfc0000000"
     "030001005b1d2a3b0000000049454e44ae426082"
@@ -186,3 +187,43 @@ def test_the_number_is_described(wa):
     number = wa.get_business_phone_number()
     assert isinstance(number, types.BusinessPhoneNumber)
     assert number.id == PHONE
+
+
+def test_the_account_its_numbers_and_its_templates_are_described(sandbox, wa):
+    account = wa.get_business_account(waba_id=ACCOUNT)
+    assert (account.id, account.status) == (ACCOUNT, "ACTIVE")
+    assert [each.display_phone_number for each in wa.get_business_phone_numbers(waba_id=ACCOUNT)] == ["+1 555-078-3881"]
+    listed = wa.get_templates(waba_id=ACCOUNT, pagination=types.Pagination(limit=8))
+    assert (len(listed), listed.has_next, listed.total_count) == (8, True, 21)
+    invoice, *_ = wa.get_templates(waba_id=ACCOUNT, name="invoice")
+    assert (invoice.name, invoice.parameter_format.value) == ("invoice", "POSITIONAL")
+    assert (wa.get_template(invoice.id).name, wa.get_template(invoice.id).id) == ("invoice", invoice.id)
+
+
+def test_a_business_profile_is_read_and_changed(wa):
+    assert wa.update_business_profile(about="We bake", websites=["https://example.com"]).success
+    profile = wa.get_business_profile()
+    assert (profile.about, profile.websites) == ("We bake", ("https://example.com",))
+
+
+def test_a_customer_is_blocked_and_unblocked(sandbox, wa):
+    sandbox.say(**{"from": CUSTOMER}, to=PHONE, text="Hi")
+    assert [each.wa_id for each in wa.block_users([CUSTOMER]).added_users] == [CUSTOMER[1:]]
+    with pytest.raises(errors.WhatsAppError):
+        wa.send_message(CUSTOMER, "Hello")
+    with pytest.raises(errors.WhatsAppError):
+        wa.block_users(["15550109999"])  # who has not written
+    assert [each.wa_id for each in wa.unblock_users([CUSTOMER]).removed_users] == [CUSTOMER[1:]]
+    wa.send_message(CUSTOMER, "Hello")
+
+
+def test_a_group_is_created_joined_and_written_to(sandbox, bot, wa):
+    assert wa.create_group(subject="Bakers", description="We bake").request_id
+    (created,) = eventually(lambda: [group for each in bot.raw for group in each.get("groups", [])])
+    group = created["group_id"]
+    assert wa.get_group_invite_link(group).link == created["invite_link"]
+    sandbox.control("join", group_id=group, number=CUSTOMER[1:])
+    found = wa.get_group(group)
+    assert (found.subject, found.total_participant_count) == ("Bakers", 1)
+    assert wa.remove_group_participants(group, [CUSTOMER[1:]]).request_id
+    assert wa.delete_group(group).request_id

@@ -27,6 +27,7 @@ class Customer:
         self.answer = answer
         self.calls: list[Call] = []
         self.page = b""  # the body of its answers
+        self.repeats_page: float | None = None  # seconds before the page is sent again, for ever
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,10 +41,20 @@ class Customer:
                     self.close_connection = True
                     return
                 self.send_response(call.status)
+                with contextlib.suppress(OSError):  # a caller that has read enough closes
+                    self._send_page() if outer.repeats_page is None else self._send_for_ever(outer.repeats_page)
+
+            def _send_page(self) -> None:
                 self.send_header("Content-Length", str(len(outer.page)))
                 self.end_headers()
-                with contextlib.suppress(OSError):  # a caller that has read enough closes
-                    self.wfile.write(outer.page)
+                self.wfile.write(outer.page)
+
+            def _send_for_ever(self, pause: float) -> None:
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
+                while True:
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(outer.page), outer.page))
+                    time.sleep(pause)
 
             def log_message(self, *_: object) -> None:
                 pass

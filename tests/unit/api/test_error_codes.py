@@ -8,9 +8,13 @@ from bisnesctl.database.transient_errors import CODES
 from services.api.message_errors import HTTP, OURS, WEB
 from services.connector import NO_ANSWER
 from services.connectors.meta.translation.errors import TABLE
+from services.connectors.wwebjs.sending.page_sends import NOT_ACKNOWLEDGED
 from services.connectors.wwebjs.translation import errors as page_errors
 from services.http_server.error_codes import ErrorCode
+from services.outbox.cancellations import CANCELLED
 from services.outbox.holds import UNREACHABLE
+from services.outbox.recovery import WORKER_ENDED
+from services.outbox.resolutions import RESOLVED
 
 ROOT = Path(__file__).parents[3]
 OUTCOMES = {"Rejected", "Retry", "Held", "Unavailable", "MediaRefused"}
@@ -86,6 +90,7 @@ def test_every_error_that_passes_says_when_to_try_again() -> None:
 
 def test_every_code_of_a_message_is_described_and_occurs() -> None:
     elsewhere = {NO_ANSWER, UNREACHABLE, "page_error", "error_…", *page_errors._REJECTED}
+    elsewhere |= {CANCELLED, RESOLVED, WORKER_ENDED, NOT_ACKNOWLEDGED}
     assert "'bot_removed'" in (ROOT / "bisnesctl/bots/store.py").read_text()
     occurring = {"http_<status>" if code.startswith("http_") else code for code in outcome_codes()}
     families = {"http_<status>", "360dialog_<status>"}

@@ -12,6 +12,8 @@ from bisnesctl.__main__ import main
 from bisnesctl.cli.app import app, load_commands
 from bisnesctl.errors import BisnesError, Conflict, ExitCode
 from bisnesctl.formatting import duration, size
+from bisnesctl.lifecycle import preflight
+from bisnesctl.paths import shipped_folder
 from bisnesctl.processes.deployment import open_deployment
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 
@@ -70,8 +72,8 @@ def test_every_error_class_has_a_default_message(error: type[BisnesError]) -> No
         (["start"], ExitCode.USAGE, "--multiprocess"),
         (["start", "--multiprocess", "api"], ExitCode.USAGE, "--only api"),
         (["stop", "nonsense"], ExitCode.USAGE, "There are: guard, postgres"),
-        (["restart", "api"], ExitCode.UNAVAILABLE, "bisnesctl start --multiprocess"),
-        (["logs"], ExitCode.UNAVAILABLE, "bisnesctl start --multiprocess"),
+        (["restart", "api"], ExitCode.NO_DEPLOYMENT, "BISNES_ENV"),
+        (["logs"], ExitCode.NO_DEPLOYMENT, "BISNES_ENV"),
     ],
 )
 def test_errors_are_one_line_with_the_next_step(
@@ -85,10 +87,22 @@ def test_errors_are_one_line_with_the_next_step(
 
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("API_PORT", "many")
-    assert main(["status"]) == ExitCode.CONFIG
-    assert "API_PORT in the environment" in capsys.readouterr().err
+    for command in ("render", "start --multiprocess", "restart api"):
+        assert main(command.split()) == ExitCode.CONFIG
+        assert "API_PORT in the environment" in capsys.readouterr().err
     assert main(["health", "--probe"]) == 3
-    assert capsys.readouterr().out.startswith("BISNES UNKNOWN - API_PORT")
+    said = capsys.readouterr()
+    assert said.out.startswith("BISNES UNKNOWN - ")
+    assert "API_PORT" in said.err
+
+
+@pytest.mark.parametrize("command", ["status", "stop", "logs"])
+def test_a_wrong_setting_is_reported_by_commands_that_work_without_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.setenv("API_INSTANCES", "abc")
+    assert main([command]) != ExitCode.CONFIG
+    assert "API_INSTANCES in the environment" in capsys.readouterr().err
 
 
 def test_a_home_that_cannot_be_made_is_named(
@@ -102,16 +116,60 @@ def test_a_home_that_cannot_be_made_is_named(
 
 def test_verbose_shows_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("API_PORT", "many")
-    main(["-v", "status"])
+    main(["-v", "render"])
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_status_and_stop_before_the_first_start_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == 0
     assert "nothing was started here yet" in capsys.readouterr().out
-    assert main(["stop"]) == 0
-    assert "nothing is running" in capsys.readouterr().err
+    for command in ("stop", "logs", "restart api"):
+        assert main(command.split()) == ExitCode.NO_DEPLOYMENT
+        assert str(tmp_path / "var") in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["start --multiprocess --sandbox", "start --legacy", "rollback", "restart api"])
+def test_nothing_starts_or_is_made_in_a_wrong_directory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main(command.split()) == ExitCode.NO_DEPLOYMENT
+    assert str(tmp_path) in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkout_and_a_named_file_are_no_wrong_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not preflight.is_checkout(tmp_path)
+    assert preflight.is_checkout(shipped_folder("conf").parent)
+    monkeypatch.setenv("BISNES_ENV", str(tmp_path / "new" / "env"))
+    preflight.ensure_env_file(print)
+    assert (tmp_path / "new" / "env").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("ls", "bisnesctl status"), ("monit", "bisnesctl status"), ("strat", "bisnesctl start"),
+     ("bots ls", "bisnesctl bots list"), ("version", "bisnesctl --version"), ("keys rm", "bisnesctl keys revoke")],
+)  # fmt: skip
+def test_an_unknown_command_suggests_the_one_that_is_meant(
+    capsys: pytest.CaptureFixture[str], word: str, meant: str
+) -> None:
+    assert main(word.split()) == ExitCode.USAGE
+    assert f"`{meant}`" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("word", ["monitor", "frobnicate", "x"])
+def test_an_unknown_command_that_resembles_none_suggests_none(capsys: pytest.CaptureFixture[str], word: str) -> None:
+    assert main([word]) == ExitCode.USAGE
+    assert "Did you mean" not in capsys.readouterr().err
+
+
+def test_the_shell_completes_names_of_programs_and_instances(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("API_INSTANCES=1\n")
+    words = {"_BISNESCTL_COMPLETE": "complete_bash", "COMP_WORDS": "bisnesctl logs api", "COMP_CWORD": "2"}
+    tool = Path(sys.executable).with_name("bisnesctl")
+    done = subprocess.run([tool], env={**os.environ, **words}, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["api", "api-0"]
 
 
 def test_init_writes_a_private_file_with_secrets_and_never_twice(tmp_path: Path) -> None:

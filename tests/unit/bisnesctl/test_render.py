@@ -12,12 +12,15 @@ from supervisor.options import ServerOptions, UnhosedConfigParser
 
 from bisnesctl.errors import ConfigError
 from bisnesctl.processes.embedded_servers import command_variables
-from bisnesctl.processes.render import File, command_line, pairs, render, value
+from bisnesctl.processes.render import File, command_line, pairs, render, render_session, value
 from bisnesctl.processes.topology import expand, instance_of, program
+from bisnesctl.settings import load
 from tests.support.processes.servers import settings_in
 
 #: Characters of paths, and characters that are syntax in supervisord's files.
-AWKWARD = st.text(st.sampled_from("ab /.-_%;#'\"\\(),=d"), min_size=1, max_size=20)
+AWKWARD = st.text(
+    st.sampled_from("ab /.-_%;#'\"\\(),=d\t\x0b\x1c\x1f\x85\xa0\u2003\u2028\u3000"), min_size=1, max_size=20
+)
 
 
 def read_by_supervisord(directory: Path, **variables: str) -> dict[str, Any]:
@@ -126,7 +129,7 @@ def test_a_value_is_read_as_it_was_or_refused(text: str) -> None:
     assert read_option(written) == text
 
 
-@pytest.mark.parametrize("text", ["a\nb", "a ;b", "a #b", " a"])
+@pytest.mark.parametrize("text", ["a\nb", "a ;b", "a #b", " a", "a\xa0;b", "a\u3000#b"])
 def test_values_that_supervisord_cannot_express_are_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         value(text)
@@ -135,6 +138,31 @@ def test_values_that_supervisord_cannot_express_are_refused(text: str) -> None:
 def test_a_quote_in_the_environment_is_refused() -> None:
     with pytest.raises(ConfigError, match="BISNES_ENV"):
         pairs({"BISNES_ENV": '/a"b'})
+
+
+@pytest.mark.parametrize(
+    ("host", "bound", "reached"),
+    [("::", "[::]:4002", "http://[::1]:4002"), ("::1", "[::1]:4002", "http://[::1]:4002"),
+     ("[::1]", "[::1]:4002", "http://[::1]:4002"), ("0.0.0.0", "0.0.0.0:4002", "http://127.0.0.1:4002"),
+     ("localhost", "localhost:4002", "http://localhost:4002")],
+)  # fmt: skip
+def test_programs_listen_where_the_settings_say(tmp_path: Path, host: str, bound: str, reached: str) -> None:
+    found = read_by_supervisord(tmp_path, META_HOST=host, META_PORT="4002")
+    command = shlex.split(found["meta"].command)
+    assert command[command.index("-b") + 1] == bound
+    settings = load(tmp_path / ".env")
+    assert next(each.url for each in expand(settings) if each.name == "meta") == reached
+
+
+@given(company=AWKWARD)
+def test_the_session_of_any_company_is_rendered_as_it_is(tmp_path_factory: Any, company: str) -> None:
+    settings = settings_in(tmp_path_factory.mktemp("home"))
+    variables = {"company": company, "phone": "1"}
+    file = render_session(settings, instance_of(program("wwebjs-session"), "wwebjs-session-x-1", settings, variables))
+    parser = UnhosedConfigParser()
+    parser.read_string(file.content)
+    command = parser.saneget("program:wwebjs-session-x-1", "command")
+    assert shlex.split(command)[-2:] == [company, "1"]
 
 
 def test_no_secret_is_rendered(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from bisnesctl.processes.topology import (
     instance_of,
     memory_limit,
     program,
-    reachable_host,
     resolve,
 )
 from tests.support.processes.servers import settings_in
@@ -107,11 +106,6 @@ def test_the_environment_names_the_instance_but_no_secret(tmp_path: Path) -> Non
         "BISNES_INSTANCE": "meta-worker-2",
         "SANDBOX": "true",
     }
-
-
-@pytest.mark.parametrize(("host", "asked"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("10.0.0.1", "10.0.0.1")])
-def test_a_wildcard_is_reached_over_the_loopback(host: str, asked: str) -> None:
-    assert reachable_host(host) == asked
 
 
 def test_postgres_allows_every_pool_to_be_full(tmp_path: Path) -> None:

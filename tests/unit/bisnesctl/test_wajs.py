@@ -44,7 +44,7 @@ def test_the_pinned_bundle_is_fetched_once(package, monkeypatch):
     assert wajs.version_of(path) == "9.8.7"
     assert [each.name for each in path.parent.iterdir()] == [path.name]
     next(package.iterdir()).unlink()
-    assert wajs.fetch() == path == wajs.bundle(Settings(_env_file=None))
+    assert wajs.fetch() == path == wajs.bundle(Settings())
 
 
 @pytest.mark.parametrize(
@@ -60,16 +60,16 @@ def test_any_other_bundle_is_not_stored(package, members, says):
 
 def test_a_bundle_that_is_missing_or_changed_is_not_used(package):
     with pytest.raises(ConfigError, match="bisnesctl wa-js fetch"):
-        wajs.bundle(Settings(_env_file=None))
+        wajs.bundle(Settings())
     wajs.pinned_path().parent.mkdir()
     wajs.pinned_path().write_bytes(BUNDLE)
     with pytest.raises(ConfigError, match="bisnesctl wa-js fetch"):
-        wajs.bundle(Settings(_env_file=None))
+        wajs.bundle(Settings())
 
 
 def test_a_bundle_of_the_operator_is_not_checked(tmp_path):
     other = tmp_path / "other.js"
     with pytest.raises(ConfigError, match="WA_JS_PATH"):
-        wajs.bundle(Settings(_env_file=None, wa_js_path=other))
+        wajs.bundle(Settings(wa_js_path=other))
     other.write_bytes(BUNDLE)
-    assert wajs.bundle(Settings(_env_file=None, wa_js_path=other)) == other
+    assert wajs.bundle(Settings(wa_js_path=other)) == other

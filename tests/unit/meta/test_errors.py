@@ -1,10 +1,12 @@
 """The meaning of Meta's error codes for a message."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.connectors.meta.translation.errors import TABLE, MetaError, classify, read_error
+from services.connectors.meta.translation.errors import TABLE, MetaError, classify, read_error, refusal
 from services.message import Held, Outgoing, Rejected, Retry, Scope, Status, Unavailable
 from services.outbox.outcome_policy import Attempts, hold_of, settle
 
@@ -53,20 +55,21 @@ def waits(outcome):
 #: with the attempts after which the message counts as the cause.
 METAS_OWN = {1: 2, 2: None, 131000: 3, 131016: None, 133004: None}
 NUMBERS_WAIT = {130429: 5}
-ACCOUNTS_WAIT = {4: 300, 17: 300, 613: 300, 80007: 300}
+ACCOUNTS_WAIT = {4: 300, 17: 300, 32: 300, 341: 300, 613: 300, 80007: 300, 80008: 300}
+UPGRADES = (131057, 2494100)
 OPERATOR = [
-    0, 3, 10, *range(200, 300), 190, 368, 131005, 131031, 131037, 131042, 131044, 131045, 131048, 131064, 133010,
-    134011,
+    0, 3, 10, 102, *range(200, 300), 190, 368, 467, 131005, 131031, 131037, 131042, 131044, 131045, 131048, 131064,
+    133010, 134011,
 ]  # fmt: skip
 FINAL = [
     33, 100, 130403, 130472, 130497, 131008, 131009, 131020, 131021, 131026, 131030, 131041, 131047, 131049, 131050,
-    131051, 131052, 131053, 131062, 131063, 132000, 132001, 132005, 132007, 132008, 132012, 132015, 132016, 132018,
-    132068, 132069, 135000, 137000,
+    131051, 131052, 131053, 131055, 131062, 131063, 132000, 132001, 132005, 132007, 132008, 132012, 132015, 132016,
+    132018, 132068, 132069, 134100, 134101, 134102, 135000, 137000,
 ]  # fmt: skip
 
 
 def test_the_table_has_every_documented_code_and_no_other():
-    assert sorted(TABLE) == sorted([*METAS_OWN, 131057, *NUMBERS_WAIT, *ACCOUNTS_WAIT, 131056, *OPERATOR, *FINAL])
+    assert sorted(TABLE) == sorted([*METAS_OWN, *UPGRADES, *NUMBERS_WAIT, *ACCOUNTS_WAIT, 131056, *OPERATOR, *FINAL])
 
 
 @pytest.mark.parametrize(("code", "attempts"), METAS_OWN.items())
@@ -153,3 +156,23 @@ def test_an_undocumented_code_is_tried_as_often_as_the_channel_says_and_holds_no
 )
 def test_errors_are_read_in_every_form(error, read):
     assert read_error(error) == read
+
+
+@pytest.mark.parametrize(
+    ("status", "transient", "outcome"),
+    [
+        (400, False, Rejected), (403, False, Rejected), (404, False, Rejected), (400, True, Retry), (408, False, Retry),
+        (429, False, Retry), (401, False, Held), (500, False, Unavailable), (503, False, Unavailable),
+    ],
+)  # fmt: skip
+def test_an_undocumented_code_counts_by_its_http_status(status, transient, outcome):
+    body = json.dumps({"error": {"message": "news", "code": 999_999, "is_transient": transient}}).encode()
+    found = refusal(status, body)
+    assert isinstance(found, outcome)
+    assert found.code == "999999"
+    assert "news" in found.reason
+
+
+@pytest.mark.parametrize("code", [131020, 131041, 131063, 132008, 132018, 134101])
+def test_codes_that_are_not_on_metas_page_are_refused_at_once(code):
+    assert isinstance(classify(code, "no", 500), Rejected)

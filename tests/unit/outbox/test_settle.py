@@ -38,7 +38,7 @@ def test_a_held_message_stays_queued_and_its_bot_waits_for_an_operator():
     outcome = Held("190", "token expired")
     result = settle(message(), outcome, THREE, "")
     assert (result.status, result.final) == (Status.WAITING, False)
-    assert hold_of(message(), outcome) == Hold(1, Scope.BOT, None, "190: token expired")
+    assert hold_of(message(), outcome) == Hold(1, Scope.BOT, None, "190: token expired", code="190")
 
 
 @pytest.mark.parametrize(("made", "low", "high"), [(0, 0.75, 1.0), (1, 1.5, 2.0)])

@@ -103,7 +103,7 @@ def test_the_simulator_accepts_the_connectors_request_and_the_connector_parses_t
     taken = read_message(META.request(BOT, message).body)
     assert taken == Message(f"+{number}", str(number), text, UUID, "text", "wamid.0")
     wamid = new_id()
-    assert META.outcome(message, 200, orjson.dumps(success(taken, wamid))) == Sent(wamid)
+    assert META.outcome(message, 200, orjson.dumps(success(taken, wamid))) == Sent(wamid, str(number))
 
 
 MEDIA = {"media": {"link": "https://example.com/file"}}

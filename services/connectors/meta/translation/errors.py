@@ -51,14 +51,14 @@ _ROWS = (
     Known((2, 133004), "the service is temporarily unavailable", _UNAVAILABLE),
     Known((131000,), "something went wrong", replace(_UNAVAILABLE, attempts=3)),
     Known((131016,), "the service is overloaded", _UNAVAILABLE),
-    Known((131057,), "the number is being upgraded", Unavailable("", "", after=60)),
+    Known((131057, 2494100), "the number is being upgraded", Unavailable("", "", after=60)),
     # Certainly not sent, worth another attempt.
     Known((130429,), "too many messages from this number", replace(_BOT_LIMIT, after=5, slower=True)),
     # "Wait 4^X seconds" (Cloud API, "Pair rate limits"): 1, 4, 16 and 64, for this chat alone.
     Known((131056,), "too many messages to this recipient", replace(_RETRY, after=1, growth=4, attempts=5)),
-    Known((4, 17, 613, 80007), "too many calls of the app or the account", _ACCOUNT_LIMIT),
+    Known((4, 17, 32, 341, 613, 80007, 80008), "too many calls of the app or the account", _ACCOUNT_LIMIT),
     # An operator must act; the bot keeps its queue until then.
-    Known((0, 190), "the access token is not valid",
+    Known((0, 102, 190, 467), "the access token is not valid",
           _HELD, "enter a new access token for this bot"),
     Known((3,), "the app lacks a capability",
           _HELD, "give the app the whatsapp_business_messaging permission"),
@@ -101,12 +101,15 @@ _ROWS = (
     Known((131051,), "the type of the message is not supported", _REJECTED),
     Known((131052,), "the recipient's media could not be downloaded", _REJECTED, "ask for it to be sent again"),
     Known((FILE_REFUSED,), "the media could not be uploaded", _REJECTED, "check the file's type and size"),
+    Known((131055,), "the API does not have this operation", _REJECTED),
     Known((131062,), "the recipient's user id cannot be written to", _REJECTED),
     Known((131063,), "marketing templates are disabled for the Cloud API",
           _REJECTED, "enable them in WhatsApp Manager, or send them through the Marketing Messages API"),
     Known((132000, 132005, 132007, 132008, 132012, 132018),
           "the template's parameters do not match it", _REJECTED),
     Known((132001,), "the template does not exist in that language", _REJECTED),
+    Known((134100, 134101, 134102), "the account may not use the Marketing Messages API for this",
+          _REJECTED, "see the account's settings in WhatsApp Manager"),
     Known((135000,), "the request is not valid", _REJECTED),
     Known((137000,), "the recipient's identity has changed", _REJECTED),
 )  # fmt: skip
@@ -117,6 +120,14 @@ TABLE: dict[int, Known] = {code: row for row in _ROWS for code in row.codes}
 #: An error answer means that nothing was sent, so another attempt cannot send the message twice. It helps if the fault
 #: is temporary; otherwise the message fails with this code. A hold would let one odd message block the whole bot.
 _UNDOCUMENTED = Known((), "an error that is not documented", _RETRY)
+#: The same where the HTTP status says more. Only a credential that is refused concerns the whole bot.
+_UNDOCUMENTED_BY_STATUS = {
+    401: replace(_UNDOCUMENTED, outcome=_HELD, advice="enter a new access token for this bot"),
+    408: _UNDOCUMENTED,
+    429: replace(_UNDOCUMENTED, outcome=replace(_BOT_LIMIT, after=TOO_MANY_CALLS_SECONDS, slower=True)),
+}
+_UNDOCUMENTED_REFUSAL = replace(_UNDOCUMENTED, outcome=_REJECTED)
+_UNDOCUMENTED_TROUBLE = replace(_UNDOCUMENTED, outcome=replace(_UNAVAILABLE, attempts=3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +136,7 @@ class MetaError:
 
     code: int
     message: str
+    transient: bool = False  # whether Meta says that another attempt may succeed
 
 
 def read_error(error: object) -> MetaError | None:
@@ -140,7 +152,8 @@ def read_error(error: object) -> MetaError | None:
     details = data.get("details") if isinstance(data, dict) else data
     texts = (error.get("message") or error.get("title"), details)
     words = dict.fromkeys(cleaned for each in texts if isinstance(each, str) and (cleaned := plain(each)))
-    return MetaError(code, ": ".join(words)[:MAX_REASON] or TABLE.get(code, _UNDOCUMENTED).about)
+    reason = ": ".join(words)[:MAX_REASON] or TABLE.get(code, _UNDOCUMENTED).about
+    return MetaError(code, reason, error.get("is_transient") is True)
 
 
 def plain(text: str) -> str:
@@ -148,10 +161,21 @@ def plain(text: str) -> str:
     return _TOKEN.sub("…", text.replace("\0", "")).strip()
 
 
-def classify(code: int, message: str) -> Refusal:
-    """The meaning of an error answer for the message and its bot. Every code has an outcome."""
-    row = TABLE.get(code, _UNDOCUMENTED)
+def classify(code: int, message: str, status: int = 0, transient: bool = False) -> Refusal:
+    """The meaning of an error answer for the message and its bot. Every code has an outcome.
+
+    `status`: the HTTP status, which counts for codes that are not in the table; 0: unknown.
+    """
+    row = TABLE.get(code) or _undocumented(status, transient)
     return replace(row.outcome, code=str(code), reason="; ".join(filter(None, (message or row.about, row.advice))))
+
+
+def _undocumented(status: int, transient: bool) -> Known:
+    if status in _UNDOCUMENTED_BY_STATUS:
+        return _UNDOCUMENTED_BY_STATUS[status]
+    if status >= 500:
+        return _UNDOCUMENTED_TROUBLE
+    return _UNDOCUMENTED_REFUSAL if status >= 400 and not transient else _UNDOCUMENTED
 
 
 # --- Answers as a whole -----------------------------------------------------------------------------------------------
@@ -179,7 +203,7 @@ def refusal(status: int, body: bytes) -> Refusal | None:
     """Why nothing was done; None if the answer does not say, so that the request may have been carried out."""
     answer = read(body)
     if error := error_of(answer):
-        return classify(error.code, error.message)
+        return classify(error.code, error.message, status, error.transient)
     if isinstance(meta := field(answer, "meta"), dict) and (found := _dialog360_refusal(status, meta)):
         return found
     if status == 429:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from services.connectors.meta.translation import contents
+from services.connectors.meta.translation import contents, notices
 from services.connectors.meta.translation.errors import FILE_REFUSED, read_error
 from services.connectors.untrusted_json import field, load, name_of, objects, seconds, text
 from services.display_names import person_name
@@ -30,20 +30,6 @@ from services.message import (
 
 Object = dict[str, Any]
 
-#: The customer's events by the webhook's field; every field that is not here becomes `provider.update`.
-_NOTICES = {
-    "message_template_status_update": "template.status",
-    "message_template_quality_update": "template.status",
-    "message_template_components_update": "template.status",
-    "template_category_update": "template.status",
-    "account_update": "account.update",
-    "account_review_update": "account.update",
-    "phone_number_quality_update": "number.quality",
-    "phone_number_name_update": "number.quality",
-    "business_capability_update": "account.capability",
-    "account_alerts": "account.alert",
-    "user_preferences": "user.preferences",
-}
 #: The fields with what happens in chats as it happens. Some senders leave the name out.
 _LIVE = ("messages", "")
 #: The field with messages that the business sent from its own phone.
@@ -119,7 +105,7 @@ def _change(account: str | None, change: Object) -> Iterator[Update]:
     found = list(_of_chats(value, source))
     if not found or value.get("errors") or name in (*_BACKFILL, _USER_IDS):
         for_operators = bool(value.get("errors")) or name not in _ABOUT_PEOPLE
-        found.append(Notice(_NOTICES.get(name, "provider.update"), name, number, account, value, for_operators))
+        found.append(notices.notice(name, number, account, value, for_operators))
     yield from found
 
 

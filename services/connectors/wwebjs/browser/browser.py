@@ -44,8 +44,7 @@ class BrowserOptions:
     @classmethod
     def from_settings(cls, settings: Settings, profile: Path) -> Self:
         """The configured options. Raises `ConfigError` if there is no bundle of wa-js."""
-        further = tuple(each.strip() for each in settings.chrome_args.split(",") if each.strip())
-        bundle = wajs.bundle(settings)
+        bundle, further = wajs.bundle(settings), settings.chrome_arguments
         files = (settings.media_dir,) if settings.media_dir else ()
         for folder in files:  # so that the browser may read what is stored there later
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

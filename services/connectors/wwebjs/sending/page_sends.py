@@ -42,6 +42,8 @@ MAX_ATTEMPTS_ON_LOST_PAGES = 20
 #: Consecutive messages without WhatsApp's acknowledgement that make the page count as lost. The number doubles with
 #: each new page that does not help.
 MAX_UNACKNOWLEDGED = 3
+#: The code of messages that WhatsApp did not acknowledge in time.
+NOT_ACKNOWLEDGED = "not_acknowledged"
 
 log = structlog.get_logger()
 
@@ -86,7 +88,9 @@ def judge(handover: Handover, seen: Sighting, now: float) -> Outcome | Step:
         return Step.LOOK_AGAIN
     if seen.ack is None:
         return Step.RENEW_PAGE
-    return Unknown("WhatsApp has the message in its own queue and sends it when it can; its report decides")
+    return Unknown(
+        "WhatsApp has the message in its own queue and sends it when it can; its report decides", code=NOT_ACKNOWLEDGED
+    )
 
 
 # --- One message ------------------------------------------------------------------------------------------------------
@@ -211,7 +215,7 @@ class PageSend:
             case Step.RENEW_PAGE:
                 self.handovers += 1
                 if self.handovers > MAX_HANDOVERS:
-                    return Unknown("the page does not say whether the message was sent")
+                    return Unknown("the page does not say whether the message was sent", code=NOT_ACKNOWLEDGED)
                 raise PageLost("a call that sends a message does not end")
         return verdict
 

@@ -50,6 +50,8 @@ _BLOCKING_ENDS = {
     End.CONFLICT: ("conflict", "kicked"),
     End.BANNED: ("banned", "kicked"),
 }
+#: The kinds of the blocks, which are the causes of the holds that come with them.
+BLOCK_KINDS = tuple(kind for kind, _ in _BLOCKING_ENDS.values())
 
 
 @dataclass

@@ -224,7 +224,7 @@ class StatusStore:
 
     def give_up(self, kind: str, reason: str, event: str) -> None:
         """The session ends, and is blocked until an operator lifts the block. Its queue is kept."""
-        hold = Hold(self.bot_id, Scope.BOT, None, f"{kind}: {reason}")
+        hold = Hold(self.bot_id, Scope.BOT, None, f"{kind}: {reason}", code=kind)
         with self.database.connection() as connection, transaction(connection) as cursor:
             holds.hold(connection, [hold])
             cursor.execute(_BLOCK, {"bot": self.bot_id, "kind": kind, "reason": reason})

@@ -5,7 +5,7 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import requests
@@ -66,10 +66,15 @@ _DEFAULT_FIELDS = (
 )
 
 
+_ACCOUNT_FIELDS_WITHOUT_VALUE = {
+    "marketing_messages_lite_api_status", "marketing_messages_onboarding_status", "on_behalf_of_business_info",
+    "health_status", "subscribed_apps", "owner_business_info", "disable_marketing_messages_on_cloud_api",
+    "primary_funding_id", "purchase_order_number", "primary_business_location",
+}  # fmt: skip
 _TEMPLATE_FIELDS = ("name", "parameter_format", "components", "language", "status", "category", "id")
 _TEMPLATE_FIELDS_WITHOUT_VALUE = {
     "quality_score", "rejected_reason", "sub_category", "previous_category", "correct_category",
-    "library_template_name", "message_send_ttl_seconds", "cta_url_link_tracking_opted_out",
+    "library_template_name", "message_send_ttl_seconds", "cta_url_link_tracking_opted_out", "degrees_of_freedom_spec",
 }  # fmt: skip
 #: The parameters that select templates by a field.
 _TEMPLATE_FILTERS = ("name", "status", "category", "language")
@@ -115,7 +120,8 @@ class Management:
     def node(self, name: str, fields: str | None) -> Facts:
         """A number, or a known account. `fields`: the requested names, separated by commas."""
         if name == ACCOUNT_ID or self._registry.facts("account", name):
-            return select(self._account(name), fields, ("id", "name"))
+            default = ("id", "name", "timezone_id", "message_template_namespace")
+            return select(self._account(name), fields, default, _ACCOUNT_FIELDS_WITHOUT_VALUE)
         if template := templates.with_id(self._registry, name):
             return select_of_template(template.described(), fields)
         return select(self.number(name), fields, _DEFAULT_FIELDS)
@@ -123,7 +129,9 @@ class Management:
     def _account(self, account: str) -> Facts:
         default = {
             "id": account, "name": "Sandbox", "currency": "USD", "timezone_id": "1",
-            "account_review_status": "APPROVED", "message_template_namespace": "sandbox",
+            "account_review_status": "APPROVED", "message_template_namespace": "sandbox", "status": "ACTIVE",
+            "business_verification_status": "verified", "country": "US", "ownership_type": "SELF",
+            "is_enabled_for_insights": True,
         }  # fmt: skip
         return default | self._registry.facts("account", account)
 
@@ -140,7 +148,8 @@ class Management:
             facts = template.described()
             if all(query.get(name) in (None, facts[name]) for name in _TEMPLATE_FILTERS):
                 elements.append((template.key, select_of_template(facts, query.get("fields"))))
-        return page_of(sorted(elements, key=lambda element: element[0]), query, url)
+        page = page_of(sorted(elements, key=lambda element: element[0]), query, url)
+        return page | _summary(query.get("summary"), elements)
 
     def debug_token(self, token: str) -> Facts:
         """The scopes of a token, and when it expires; 0: never."""
@@ -220,6 +229,17 @@ class Management:
         if code["until"] < time.time():
             raise GraphError(100, "this authorization code has expired", 400, 36007)
         return {"access_token": code["token"], "token_type": "bearer"}
+
+
+def _summary(fields: str | None, elements: Sequence[Any]) -> Facts:
+    """The requested counts of a list of templates."""
+    if not fields:
+        return {}
+    counts: Facts = {
+        "total_count": len(elements), "message_template_count": len(elements), "message_template_limit": 6000,
+        "are_translations_complete": True,
+    }  # fmt: skip
+    return {"summary": {name: value for name, value in counts.items() if name in fields.split(",")}}
 
 
 def select_of_template(facts: Facts, fields: str | None) -> Facts:

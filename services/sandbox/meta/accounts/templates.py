@@ -15,6 +15,8 @@ LANGUAGES = ("en", "en_US", "ms")
 #: The headers that are no text.
 MEDIA_HEADERS = ("IMAGE", "VIDEO", "DOCUMENT", "LOCATION")
 
+#: The file with which a template was submitted.
+_EXAMPLE_FILE = "https://scontent.whatsapp.net/v/example"
 _VARIABLE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
@@ -58,7 +60,8 @@ class Template(BaseModel):
     def _components(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         if self.header in MEDIA_HEADERS:
-            found.append({"type": "HEADER", "format": self.header})
+            example = {} if self.header == "LOCATION" else {"example": {"header_handle": [_EXAMPLE_FILE]}}
+            found.append({"type": "HEADER", "format": self.header, **example})
         elif self.header:
             found.append({"type": "HEADER", "format": "TEXT", **self._text("header", self.header)})
         found.append({"type": "BODY", **self._text("body", self.body)})

@@ -1,0 +1,42 @@
+"""The types of settings: how a value must be written, and what it means."""
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from bisnesctl import addresses
+
+#: The word for a quota without a limit.
+NO_LIMIT = "unlimited"
+#: The highest limit of a quota.
+MAX_QUOTA = 10**15
+
+Network = IPv4Network | IPv6Network
+Port = Annotated[int, Field(ge=1, le=65535)]
+Host = Annotated[str, AfterValidator(addresses.parse_host)]
+HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
+HealthAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$")]
+
+
+def quota_limit(value: object) -> int | None:
+    """A limit as it is written: a whole number, or `NO_LIMIT`, which is None. Raises `ValueError`."""
+    text = NO_LIMIT if value is None else str(value).strip()
+    if text == NO_LIMIT:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_QUOTA):
+        raise ValueError(f"must be a whole number of 0 or more, or {NO_LIMIT}")
+    return int(text)
+
+
+QuotaLimit = Annotated[int | None, BeforeValidator(quota_limit)]
+
+
+def networks(text: str) -> tuple[Network, ...]:
+    """Networks that are separated by commas. Raises `ValueError`."""
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+def is_hex_key(text: str) -> bool:
+    """Whether a text is a key of 256 bits in hex."""
+    return len(text) == 64 and all(digit in "0123456789abcdefABCDEF" for digit in text)

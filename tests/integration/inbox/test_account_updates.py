@@ -1,0 +1,134 @@
+"""Meta's updates of accounts and numbers, as they arrive: they hold numbers, end holds, or only inform."""
+
+import json
+import time
+
+import psycopg2
+import pytest
+
+from services.connectors.meta.translation import incoming
+from services.inbox.webhook_inbox import Inbox
+from services.message import Scope
+from services.outbox import holds
+from services.outbox.outcome_policy import USUAL_PAUSES, Answer, Fault, Hold
+from tests.support.outbox import accept, add_bot, entry, execute, outbox
+
+
+@pytest.fixture
+def connection(opened):
+    return opened[0]
+
+
+@pytest.fixture
+def bot(connection):
+    """A bot of the account W1, whose company asked for events."""
+    execute(connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
+    bot = add_bot(connection)
+    execute(connection, "UPDATE phone_configs SET meta_waba_id = 'W1'")
+    return bot
+
+
+def events(connection, name=None):
+    rows = execute(connection, "SELECT name, payload FROM event WHERE company_id = '0128' ORDER BY seq")
+    return rows if name is None else [payload for found, payload in rows if found == name]
+
+
+def account_update(event, account="W1", **more):
+    value = {"event": event, **more}
+    return {"object": "whatsapp_business_account", "entry": [
+        {"id": account, "changes": [{"field": "account_update", "value": value}]}]}  # fmt: skip
+
+
+def apply_updates(connection, *updates):
+    """Apply webhooks as Meta sends them."""
+    for update in updates:
+        execute(connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', %s)",
+                (psycopg2.Binary(json.dumps(update).encode()),))  # fmt: skip
+    Inbox("meta", incoming.parse).apply_all(connection)
+
+
+def hold_of(connection, bot):
+    return execute(connection, "SELECT CASE WHEN held_until > now() THEN hold_code END,"
+                   " extract(epoch FROM held_until - now()) FROM bot_pace WHERE bot_id = %s", (bot,))[0]  # fmt: skip
+
+
+def ban(state):
+    return account_update("DISABLED_UPDATE", ban_info={"waba_ban_state": state})
+
+
+def test_an_account_that_was_disabled_holds_its_numbers_until_it_is_reinstated(connection, bot):
+    other = add_bot(connection, index=1)
+    apply_updates(connection, ban("DISABLE"))
+    assert hold_of(connection, bot)[0] == "account_update.DISABLED_UPDATE"
+    assert hold_of(connection, other)[0] is None
+    assert [name for name, _ in events(connection)] == ["account.update", "bot.status"]
+    accept(connection, entry(bot))
+    assert outbox().claim(connection, 10) == []
+    apply_updates(connection, ban("REINSTATE"))
+    assert len(outbox().claim(connection, 10)) == 1
+    assert [payload["status"] for payload in events(connection, "bot.status")] == ["waiting", "active"]
+    assert execute(connection, "SELECT event_type, severity FROM process_events ORDER BY id") == [
+        ("account.update", "error"), ("bot_waiting", "error"), ("account.update", "info"), ("bot_active", "info"),
+    ]  # fmt: skip
+
+
+def test_a_warning_is_an_event_and_holds_nothing(connection, bot):
+    apply_updates(
+        connection, ban("SCHEDULE_FOR_DISABLE"), account_update("ACCOUNT_VIOLATION"), account_update("NEW_WORD")
+    )
+    assert hold_of(connection, bot)[0] is None
+    assert [name for name, _ in events(connection)] == ["account.update"] * 3
+
+
+def test_good_news_ends_a_hold_for_any_cause(connection, bot):
+    holds.hold(connection, [Hold(bot, Scope.BOT, None, "368: blocked", code="368")])
+    apply_updates(connection, account_update("ACCOUNT_RECONNECTED"))
+    assert hold_of(connection, bot)[0] is None
+
+
+def test_good_news_does_not_end_what_it_says_nothing_about(connection, bot):
+    execute(connection, "UPDATE bot_pace SET held_until = 'infinity', held_reason = 'its linking is not finished'")
+    apply_updates(connection, account_update("ACCOUNT_RECONNECTED"))
+    assert execute(connection, "SELECT held_until = 'infinity' FROM bot_pace") == [(True,)]
+
+
+def test_an_account_that_its_owner_withdrew_is_found_by_the_id_in_the_update(connection, bot):
+    owner = {"waba_id": "W1", "owner_business_id": "520744086200222"}
+    apply_updates(connection, account_update("PARTNER_REMOVED", "2949482758682047", waba_info=owner))
+    assert hold_of(connection, bot)[0] == "account_update.PARTNER_REMOVED"
+    apply_updates(connection, account_update("PARTNER_ADDED", "2949482758682047", waba_info=owner))
+    assert hold_of(connection, bot)[0] is None
+
+
+def test_the_last_word_of_a_batch_counts(connection, bot):
+    apply_updates(connection, ban("REINSTATE"), ban("DISABLE"), ban("REINSTATE"), ban("DISABLE"))
+    assert hold_of(connection, bot)[0] == "account_update.DISABLED_UPDATE"
+    name_approved = {"object": "whatsapp_business_account", "entry": [{"id": "W1", "changes": [
+        {"field": "phone_number_name_update", "value": {"decision": "APPROVED"}}]}]}  # fmt: skip
+    apply_updates(connection, ban("DISABLE"), name_approved)
+    assert hold_of(connection, bot)[0] == "account_update.DISABLED_UPDATE"
+
+
+def test_a_restricted_account_waits_until_the_restriction_expires(connection, bot):
+    until = int(time.time()) + 3600
+    restrictions = [{"restriction_type": "RESTRICTED_BIZ_INITIATED_MESSAGING", "expiration": until}]
+    apply_updates(connection, account_update("ACCOUNT_RESTRICTION", restriction_info=restrictions))
+    code, seconds = hold_of(connection, bot)
+    assert code == "account_update.ACCOUNT_RESTRICTION"
+    assert 3000 < seconds <= 3600
+    holds.hold(connection, [Hold(bot, Scope.BOT, 5, "130429: too fast", slower=True)])
+    holds.note_outages(connection, [Fault(bot, "network", "no", probe=True), Answer(bot, sent=True)], USUAL_PAUSES)
+    holds.note_outages(connection, [Fault(bot, "network", "no", probe=True)], USUAL_PAUSES)
+    assert hold_of(connection, bot)[0] == code
+    assert hold_of(connection, bot)[1] > 3000
+    assert [payload["status"] for payload in events(connection, "bot.status")] == ["waiting"]
+
+
+def test_a_removed_number_holds_no_other_of_its_account(connection, bot):
+    sister = add_bot(connection, index=1)
+    execute(connection, "UPDATE phone_configs SET meta_waba_id = 'W1', display_phone_number = '+1 555-078-3882'"
+            " WHERE id = %s", (sister,))  # fmt: skip
+    execute(connection, "UPDATE phone_configs SET display_phone_number = '+1 555-078-3881' WHERE id = %s", (bot,))
+    apply_updates(connection, account_update("PHONE_NUMBER_REMOVED", phone_number="15550783881"))
+    assert hold_of(connection, bot)[0] == "account_update.PHONE_NUMBER_REMOVED"
+    assert hold_of(connection, sister)[0] is None
