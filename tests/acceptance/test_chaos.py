@@ -25,19 +25,20 @@ from tests.support.web_deployment import COMPANY, SESSION_SECONDS, WebDeployment
 
 SEED = int(os.environ.get("CHAOS_SEED", "4711"))
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "1"))
+#: Phone indexes.
+META, WEB = 0, INDEX
 #: Seconds between two faults.
 FAULT_INTERVAL_SECONDS = 2.0
-#: Seconds between two messages of a client.
-MESSAGE_INTERVAL_SECONDS = 0.15
+#: Seconds between two messages of a client, by the phone index; a browser takes its time.
+MESSAGE_INTERVAL_SECONDS = {META: 0.15, WEB: 3.0}
 #: Chats of one client.
 CHATS = 10
-META, WEB = 0, INDEX
 #: Words in some texts, each with what Meta does with such a message.
 TROUBLES: dict[str, dict[str, Any]] = {
     "cut after": {"cut": "after_accept"},
     "cut before": {"cut": "before_accept"},
     "slow": {"delay_ms": 2000},
-    "busy": {"error_code": 131000, "times": 10},
+    "busy": {"error_code": 131000, "times": 2},
     "mixed": {"shuffle_webhooks": True, "duplicate_webhooks": 2},
 }
 #: Every how many texts such a word comes.
@@ -110,7 +111,7 @@ class Provider(threading.Thread):
         self._deployment, self.stopped, self.said = deployment, threading.Event(), 0
 
     def run(self) -> None:
-        while not self.stopped.wait(MESSAGE_INTERVAL_SECONDS):
+        while not self.stopped.wait(MESSAGE_INTERVAL_SECONDS[META]):
             chat = self.said % CHATS
             body = said_by(f"601400000{chat:02}", self.said)
             secret = self._deployment.settings.meta_app_secret.get_secret_value()
@@ -147,7 +148,7 @@ def deployment(tmp_path: Path, customer: Customer) -> Iterator[WebDeployment]:
         tmp_path,
         META_MAX_MESSAGES_PER_SECOND="500",
         HEARTBEAT_INTERVAL="1000",
-        LEASE_SECONDS="5",
+        LEASE_SECONDS="12",
         SEND_TIMEOUT_MS="5000",
     )
     deployment.run("start", "--multiprocess", "--sandbox")

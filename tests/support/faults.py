@@ -14,8 +14,10 @@ import redis
 from tests.support.deployment import descendants
 from tests.support.web_deployment import WebDeployment, command_of
 
-#: How long a frozen process stays so: longer than the leases and deadlines of the test's settings.
+#: How long a frozen server stays so: longer than a client waits for it.
 FREEZE_SECONDS = 8.0
+#: How long a frozen worker stays so: longer than the lease of its messages in the test's settings.
+WORKER_FREEZE_SECONDS = 16.0
 #: After how many seconds a command of the tool is killed in the middle.
 COMMAND_SECONDS = 1.0
 #: The phone index of the WhatsApp Web number whose processes are killed.
@@ -77,13 +79,13 @@ def _renderer(deployment: WebDeployment) -> None:
     _kill(pid for pid in below if "--type=renderer" in command_of(pid))
 
 
-def _frozen(name: str) -> Fault:
+def _frozen(name: str, seconds: float = FREEZE_SECONDS) -> Fault:
     """Freeze a process and everything below it, then let it go on."""
 
     def freeze(deployment: WebDeployment) -> None:
         pids = [pid for parent in _pid(deployment, name) for pid in (parent, *descendants(parent))]
         _kill(pids, signal.SIGSTOP)
-        time.sleep(FREEZE_SECONDS)
+        time.sleep(seconds)
         _kill(pids, signal.SIGCONT)
 
     return freeze
@@ -129,7 +131,7 @@ FAULTS: dict[str, Fault] = {
     "meta worker process": _youngest("meta"),
     "worker 1": _process("meta-worker-1"),
     "worker 2": _process("meta-worker-2"),
-    "worker frozen": _frozen("meta-worker-1"),
+    "worker frozen": _frozen("meta-worker-1", WORKER_FREEZE_SECONDS),
     "events": _process("events"),
     "events frozen": _frozen("events"),
     "guard": _process("guard"),
