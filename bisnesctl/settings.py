@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import quote, urlencode
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bisnesctl import paths
@@ -18,9 +18,27 @@ from bisnesctl.errors import ConfigError
 Network = IPv4Network | IPv6Network
 Port = Annotated[int, Field(ge=1, le=65535)]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
+HealthAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$")]
 NO_SECRET = SecretStr("")
+#: The word for a quota without a limit.
+NO_LIMIT = "unlimited"
+#: The highest limit of a quota.
+MAX_QUOTA = 10**15
 #: Seconds beyond the longest call of a webhook for which a sender keeps the lease of an event.
 WEBHOOK_LEASE_MARGIN_SECONDS = 20.0
+
+
+def quota_limit(value: object) -> int | None:
+    """A limit as it is written: a whole number, or `NO_LIMIT`, which is None. Raises `ValueError`."""
+    text = NO_LIMIT if value is None else str(value).strip()
+    if text == NO_LIMIT:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_QUOTA):
+        raise ValueError(f"must be a whole number of 0 or more, or {NO_LIMIT}")
+    return int(text)
+
+
+QuotaLimit = Annotated[int | None, BeforeValidator(quota_limit)]
 
 
 class Settings(BaseSettings):
@@ -70,6 +88,9 @@ class Settings(BaseSettings):
     encryption_key: SecretStr = Field(
         NO_SECRET, description="key that encrypts credentials in the database: 64 hex digits or 32 characters"
     )
+    encryption_key_previous: SecretStr = Field(
+        NO_SECRET, description="former key, while `bisnesctl keys rotate-encryption` is under way"
+    )
     public_url: HttpAddress | None = Field(None, description="public base URL of the API and of the webhook receiver")
     allowed_networks: str = Field(
         "", description="private networks that links and webhooks may reach, such as 10.0.0.0/8,192.168.1.7"
@@ -86,6 +107,26 @@ class Settings(BaseSettings):
         10000, ge=100, description="milliseconds within which a customer's webhook must answer"
     )
     events_keep_days: int = Field(7, ge=1, description="days for which events are kept")
+
+    quota_meta_numbers: QuotaLimit = Field(100, description="numbers of Meta and 360dialog of one company, at most")
+    quota_web_numbers: QuotaLimit = Field(100, description="WhatsApp Web numbers of one company, at most")
+    quota_web_sessions: QuotaLimit = Field(
+        None, description="WhatsApp Web sessions of one company on this machine, at most"
+    )
+    quota_media_mb: QuotaLimit = Field(50_000, description="megabytes of stored files of one company, at most")
+    quota_requests_per_second: QuotaLimit = Field(
+        None, description="requests per second of one company's keys, at most"
+    )
+    quota_waiting_messages: QuotaLimit = Field(1_000_000, description="waiting messages of one company, at most")
+    quota_idempotency_keys: QuotaLimit = Field(
+        5_000_000, description="idempotency keys of one company that are remembered, at most"
+    )
+    quota_webhook_calls_per_minute: QuotaLimit = Field(
+        60, description="tests and replays of webhooks per minute of one company, at most"
+    )
+    wrong_keys_per_minute: int = Field(
+        60, ge=1, description="wrong API keys per minute of one client address that are looked up, at most"
+    )
 
     operator_key: SecretStr = Field(NO_SECRET, description="API key of the operator, used by `bisnesctl send`")
     meta_app_id: str = Field(
@@ -141,13 +182,11 @@ class Settings(BaseSettings):
         30000, ge=100, description="milliseconds between two checks of the other processes"
     )
     max_heartbeat_age: int = Field(60000, ge=100, description="milliseconds after which a heartbeat is too old")
-    api_health_endpoint: str | None = Field(None, description="health URL of the API, if it runs on another machine")
-    meta_health_endpoint: str | None = Field(
-        None, description="health URL of the webhook receiver, if it runs on another machine"
+    api_health_endpoint: HealthAddress | None = Field(
+        None, description="health URL of the API, such as one on another machine, that `health` asks as well"
     )
-    wwebjs_health_endpoint: str | None = Field(
-        None, description="health URL of the WhatsApp Web manager, if it runs on another machine"
-    )
+    meta_health_endpoint: HealthAddress | None = Field(None, description="the same for the receiver of Meta's webhooks")
+    wwebjs_health_endpoint: HealthAddress | None = Field(None, description="the same for the WhatsApp Web manager")
     disk_warning_mb: int = Field(
         1000, ge=0, description="free megabytes (or 10 % of the disk, if that is less) below which `health` warns"
     )
@@ -160,7 +199,7 @@ class Settings(BaseSettings):
 
     _env_file: Path = PrivateAttr(default_factory=lambda: env_path())
 
-    @field_validator("encryption_key")
+    @field_validator("encryption_key", "encryption_key_previous")
     @classmethod
     def _key_has_256_bits(cls, key: SecretStr) -> SecretStr:
         text = key.get_secret_value()
@@ -177,6 +216,12 @@ class Settings(BaseSettings):
     def copy_with(self, **fields: object) -> Self:
         """A copy with some fields replaced, without validation."""
         return self.model_copy(update=fields)
+
+    @property
+    def decryption_keys(self) -> tuple[str, ...]:
+        """The keys with which credentials may be encrypted, the current one first."""
+        keys = self.encryption_key.get_secret_value(), self.encryption_key_previous.get_secret_value()
+        return tuple(key for key in keys if key) or ("",)
 
     @property
     def env_file(self) -> Path:

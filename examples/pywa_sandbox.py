@@ -78,7 +78,6 @@ def report(_: WhatsApp, status: types.MessageStatus[Any]) -> None:
 def run(client: WhatsApp) -> None:
     """Sets the sandbox up, sends a message, and answers until Ctrl-C."""
     set_up("number", {"phone_number_id": NUMBER, "account": ACCOUNT})
-    set_up("webhooks", {"batch": 1})  # pywa reads the first update of a webhook; the sandbox sends up to 200 in one
     client.override_waba_callback_url(f"http://127.0.0.1:{PORT}/pywa", VERIFY_TOKEN)
     sent = client.send_message(CUSTOMER, "Hello from pywa")
     print(f"sent as {sent.id}; say something to it: bisnesctl sandbox say --to {NUMBER} Hello", flush=True)

@@ -17,11 +17,13 @@ from services.http_client import InFlight, RequestsInFlight
 from services.inbox.webhook_inbox import Inbox
 from services.message import Update
 from services.outbox import holds
-from services.outbox.delivery import Delivery, Journal
+from services.outbox.delivery import Delivery
+from services.outbox.journal import Journal
 from services.outbox.outcome_policy import USUAL_PAUSES, Attempts, Pauses
 from services.outbox.recovery import JournalRecovery, KeyedRecovery, Recovery
 from services.outbox.send_journal import path_of
 from services.outbox.store import Outbox
+from services.runtime import instance_rows
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import worker_name
 
@@ -29,6 +31,8 @@ from services.runtime.heartbeat import worker_name
 SWEEP_INTERVAL_SECONDS = 1.0
 #: Seconds between two sweeps while chats are due that their number's rate delays.
 PACED_SWEEP_INTERVAL_SECONDS = 0.1
+#: Seconds between two looks for workers on other machines.
+MACHINES_INTERVAL_SECONDS = 1.0
 #: Seconds between two looks for messages that have waited for their provider for too long.
 OLD_MESSAGES_INTERVAL_SECONDS = 30.0
 #: Seconds between two looks whether a stopping channel has finished.
@@ -100,6 +104,7 @@ class Channel:
         self._old_failed = time.monotonic()  # when messages that are too old were last looked for
         self._due = False  # whether the last sweep found chats that could be served
         self._clock = DatabaseClock(settings)
+        self._machines_seen = time.monotonic()  # when other machines were last looked for
         self._leases_valid_until = 0.0  # by time.monotonic(), after the clock was set forward
 
     @property
@@ -143,6 +148,7 @@ class Channel:
         try:
             self._journal.lock()
             with self._database.connection() as connection:
+                self._look_for_machines(connection)
                 self._recovery.of_earlier_runs(connection)
             self._journal.begin(self._run)
         except (DatabaseUnavailable, DatabaseError) as error:
@@ -163,6 +169,8 @@ class Channel:
                 log.warning("sweep.failed", reason=str(error))
 
     def _sweep(self, connection: Connection) -> None:
+        if time.monotonic() - self._machines_seen >= MACHINES_INTERVAL_SECONDS:
+            self._look_for_machines(connection)
         self._renew_leases(connection)
         self._settle_expired_leases(connection)
         self._fail_old(connection)
@@ -173,10 +181,17 @@ class Channel:
         if self._due:
             threading.Thread(target=self.delivery.wake, name="delivery", daemon=True).start()
 
+    def _look_for_machines(self, connection: Connection) -> None:
+        """Workers of this machine alone know from their journals what may have left; others need it in the database."""
+        self._machines_seen = time.monotonic()
+        self.delivery.marks_all = self.outbox.bot_id is None and instance_rows.exist_elsewhere(
+            connection, self.outbox.process, self._settings.max_heartbeat_age / 1000
+        )
+
     def _renew_leases(self, connection: Connection) -> None:
-        """Files may take longer to upload than a lease lasts."""
+        """Files may take longer to upload than a lease lasts, and a provider longer to answer."""
         now = time.monotonic()
-        if self.delivery.preparing and now - self._renewed > self._settings.lease_seconds * RENEWAL_SHARE:
+        if self.delivery.in_hand and now - self._renewed > self._settings.lease_seconds * RENEWAL_SHARE:
             self.outbox.renew(connection)
             self._renewed = now
 

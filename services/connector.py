@@ -19,6 +19,7 @@ class LocalFile:
     path: Path
     mime_type: str
     release: Callable[[], object]  # call it when the file is no longer needed
+    filename: str | None = None  # its name, by its server or by the caller
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import signal
 from typing import Any
 
 from services.database.connection import Database
+from services.http_server.protocol import Sweep
 from services.runtime.heartbeat import Counters, Heartbeat
 from services.runtime.process import Process
 
@@ -34,7 +35,8 @@ def post_fork(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Set up logging and start the heartbeat. `worker.wsgi` is a `Service` or an `AsgiApp`."""
     process = Process.from_environment(_program)
-    counters = worker.wsgi.counters if hasattr(worker.wsgi, "counters") else Counters()
+    counters: Counters = worker.wsgi.counters
+    counters.clients = Sweep.open_connections
     database = Database(process.settings.database_dsn, 1, f"{process.instance} heartbeat")
     worker.heartbeat = Heartbeat(
         process.settings, database, _program, process.instance, os.getppid(), counters, worker.wsgi.watchdog

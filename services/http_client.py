@@ -6,15 +6,19 @@ protection). It checks the address when the socket is opened, after every name i
 prevents DNS rebinding.
 """
 
+import math
 import os
 import select
 import socket
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Protocol
 
+import psutil
 import pycurl
+import structlog
 
 from bisnesctl.settings import Network
 from services.message import Outcome
@@ -30,6 +34,21 @@ MAX_ANSWER_BYTES = 1 << 20
 _PUBLIC_V6 = ip_network("2000::/3")
 #: IPv6 addresses behind which a translator reaches the IPv4 address in their last 32 bits (RFC 6052).
 _TRANSLATED = ip_network("64:ff9b::/96")
+#: Addresses that some versions of Python count as public although they are not (IANA special-purpose registries), and
+#: 168.63.129.16, at which Azure serves the machines of its cloud.
+_NOT_PUBLIC = tuple(
+    ip_network(each)
+    for each in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "2001::/23", "2001:db8::/32", "3fff::/20")
+)
+#: Seconds for which this machine's own addresses are remembered.
+OWN_ADDRESSES_VALID_SECONDS = 30.0
+#: The reason for a refused address. It does not contain the address: the author of the URL must not learn the address
+#: of a name in the operator's network. The log has it.
+REFUSED_ADDRESS = (
+    "the address of its host is not a public address (the operator can open networks with ALLOWED_NETWORKS)"
+)
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +272,32 @@ def _embedded(address: IPv6Address) -> IPv4Address | None:
     return address.ipv4_mapped
 
 
+class OwnAddresses:
+    """The addresses of this machine. A connection to one of them passes no firewall."""
+
+    def __init__(self, read: Callable[[], Iterable[str]]) -> None:
+        self._read = read
+        self._read_at = -math.inf
+        self._addresses: frozenset[IPv4Address | IPv6Address] = frozenset()
+
+    def __contains__(self, address: IPv4Address | IPv6Address) -> bool:
+        if time.monotonic() > self._read_at + OWN_ADDRESSES_VALID_SECONDS:
+            self._addresses = frozenset(ip_address(each.partition("%")[0]) for each in self._read())
+            self._read_at = time.monotonic()
+        return address in self._addresses
+
+
+def _of_interfaces() -> Iterable[str]:
+    families = (socket.AF_INET, socket.AF_INET6)
+    return (each.address for found in psutil.net_if_addrs().values() for each in found if each.family in families)
+
+
+_own = OwnAddresses(_of_interfaces)
+
+
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
+    if address in _own or any(address in network for network in _NOT_PUBLIC if network.version == address.version):
+        return False
     if isinstance(address, IPv6Address) and (address not in _PUBLIC_V6 or address.sixtofour or address.teredo):
         return False
     return address.is_global and not address.is_multicast
@@ -273,6 +317,7 @@ class Gate:
             if purpose == pycurl.SOCKTYPE_IPCXN and may_reach(host, self._open_networks):
                 return socket.socket(address.family, address.socktype, address.protocol)
             self.refused = host
+            log.warning("address.refused", address=host)
         except Exception:
             self.refused = "an address that cannot be read"
         return pycurl.SOCKET_BAD

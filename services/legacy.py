@@ -7,6 +7,7 @@ sessions' browsers.
 """
 
 import threading
+from functools import partial
 from typing import Any
 
 import structlog
@@ -22,7 +23,10 @@ from services.connectors.meta.receiver import DIALOG360_PATH, MAX_BODY, PATH, bl
 from services.connectors.meta.translation import incoming
 from services.connectors.wwebjs.manager.keeper import create_keeper
 from services.events.sender import EventSender
+from services.message import Status
+from services.outbox.accept import Acceptor
 from services.runtime.background_jobs import BackgroundJobs
+from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
 from services.wakeups import ACTORS, WakeupSender, WakingBroker
 
@@ -48,19 +52,20 @@ class LocalWakeups:
             self._sessions.notify(queue_name)
 
 
-def wire() -> Context:
+def wire(counters: Counters) -> Context:
     """Connect the API to a channel in the same process."""
     process = Process.from_environment("legacy")
     settings, run = process.settings, process.run
     wakeups = LocalWakeups(settings)
-    context = connect(settings, wakeups)
+    context = connect(settings, wakeups, counters)
     channel = Channel(
         settings, context.database, context.accounts, MetaConnector(settings), incoming.parse,
         tuned_for_meta(settings), "legacy", run,
     )  # fmt: skip
     wakeups.channel = channel
+    counters.refresh = partial(_count, counters, context.acceptor, channel)
     events = EventSender(context.settings, context.database, "legacy", run)
-    jobs = of_meta(context.settings, context.database, context.accounts.sending_bot)
+    jobs = of_meta(context.settings, context.database, context.accounts)
     context.on_close(lambda: _stop(channel, events, jobs))
     if settings.enable_wwebjs:
         keeper = create_keeper(settings, context.database, wakeups, context.counters)
@@ -70,6 +75,13 @@ def wire() -> Context:
     jobs.start()
     events.start_in_background()
     return context
+
+
+def _count(counters: Counters, acceptor: Acceptor, channel: Channel) -> None:
+    """The response times are those of the API, which counts them itself, and its errors."""
+    counters.processed = acceptor.accepted
+    counters.sent = channel.delivery.counts[Status.SENT]
+    counters.received = channel.inbox.received
 
 
 def _stop(channel: Channel, events: EventSender, jobs: BackgroundJobs) -> None:

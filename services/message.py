@@ -154,6 +154,8 @@ class Outgoing:
     attempts: int  # finished attempts before this one
     provider_id: str | None = None  # the key that an earlier attempt chose for it, if the channel chooses keys
     outage: str | None = None  # the code of its number's outage, if this attempt finds out whether it is over
+    fence: int | None = None  # the number of this claim of its chat
+    unmarked: bool = False  # whether it must be marked in the database before it may leave
 
 
 @dataclass(frozen=True, slots=True)

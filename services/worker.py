@@ -15,8 +15,7 @@ from services.channel import Channel, tuned_for_meta
 from services.connectors.meta.connector import MetaConnector
 from services.connectors.meta.jobs import of_meta
 from services.connectors.meta.translation import incoming
-from services.message import Status
-from services.outbox.delivery import JournalInUse
+from services.outbox.journal import JournalInUse
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
 from services.wakeups import MarkerClearer, WakingBroker, serve
@@ -55,7 +54,7 @@ def main() -> None:
     heartbeat.start()
     channel.start(process.stopping, lambda reason: setattr(counters, "degraded", reason))
     counters.degraded = None
-    jobs = of_meta(process.settings, process.database, process.accounts.sending_bot)
+    jobs = of_meta(process.settings, process.database, process.accounts)
     jobs.start()
     wakeups = serve(broker, {messages: channel.delivery.wake, webhooks: partial(channel.inbox.wake, process.database)})
     gc.freeze()  # collections need not look again at the objects made so far
@@ -73,10 +72,10 @@ def main() -> None:
 
 
 def _count(channel: Channel, counters: Counters) -> None:
-    counts = channel.delivery.counts
+    channel.delivery.count(counters)
     counters.degraded = channel.trouble
-    counters.processed = counts[Status.SENT]
-    counters.errors = counts[Status.FAILED] + counts[Status.UNKNOWN] + channel.delivery.faults
+    counters.processed, counters.received = counters.sent, channel.inbox.received
+    counters.connections = channel.delivery.in_flight
 
 
 def _check_progress(channel: Channel, limit_seconds: float) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 from bisnesctl.settings import Settings
 from services.api.app import MAX_BODY, create_app
 from services.api.context import Context
+from services.api.quotas import ApiQuotas
 from services.api.routes.health import health
 from services.api.routes.sessions import session, sessions
 from services.connectors.wwebjs.manager.keeper import create_keeper
 from services.http_server.service import Hooks, Service
-from services.media.store import media_store
+from services.media.store import counted_store
 from services.outbox.accept import Acceptor
 from services.runtime.process import Process
 from services.wakeups import Notifier, WakeupSender, WakingBroker
@@ -44,7 +45,9 @@ def connect(settings: Settings, notifier: Notifier) -> Context:
     """The context of the session routes. The first request connects."""
     process = Process(settings, "wwebjs", settings.database_pool_wwebjs_max)
     acceptor = Acceptor(process.database, notifier)
-    return Context(settings, process.database, process.accounts, acceptor, notifier, media_store(settings))
+    quotas = ApiQuotas(settings, process.database, process.accounts)
+    media = counted_store(settings, process.database, quotas.quotas)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, media, quotas)
 
 
 def create_service() -> Service:

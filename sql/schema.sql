@@ -204,6 +204,8 @@ CREATE TABLE lane (
     done    bigint      NOT NULL DEFAULT 0,      -- all messages of the chat up to this id are finished; < 0: reopened_at()
     head    bigint,                              -- the message in hand, while claimed
     claim   text,                                -- the worker that has it: <host>/<instance>/<boot>
+    fence   bigint      NOT NULL DEFAULT 0,      -- the number of the claim: grows by one with each
+    unmarked text,                               -- equals `claim` until its message may leave
     PRIMARY KEY (bot_id, chat_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
@@ -316,7 +318,32 @@ CREATE TABLE process_instances (
     messages_processed bigint       NOT NULL DEFAULT 0,
     error_count        integer      NOT NULL DEFAULT 0,
     last_error         text,
+    run                text,                        -- one start of the instance: its counts begin at 0
+    messages_sent      bigint       NOT NULL DEFAULT 0,
+    messages_received  bigint       NOT NULL DEFAULT 0,
+    responses          integer      NOT NULL DEFAULT 0,  -- in the last minute
+    response_ms        numeric      NOT NULL DEFAULT 0,  -- all of them together
+    deployment         text,                        -- of the process; two with the same names must not run side by side
     PRIMARY KEY (process_name, host, instance)
+);
+
+-- Counters of each process that survive restarts. An instance reports what it counted since its start; the difference
+-- to its row of before is added.
+CREATE TABLE process_totals (
+    process_name varchar(20) PRIMARY KEY,
+    processed    bigint      NOT NULL DEFAULT 0,
+    sent         bigint      NOT NULL DEFAULT 0,
+    received     bigint      NOT NULL DEFAULT 0,
+    errors       bigint      NOT NULL DEFAULT 0,
+    measured_at  timestamptz NOT NULL DEFAULT now()   -- when rows were last added to process_metrics
+);
+
+-- The one store that has the files of this database's messages.
+CREATE TABLE media_store (
+    one   boolean     PRIMARY KEY DEFAULT true CHECK (one),  -- one row
+    id    text        NOT NULL,                              -- as in the marker of the folder, or the address of S3
+    place text        NOT NULL,                              -- where it was when it was noted: <host>:<folder>, or the address
+    since timestamptz NOT NULL DEFAULT now()
 );
 
 -- Ids of the provider are looked up when a status comes in and when a front-end names one.
@@ -719,3 +746,41 @@ BEGIN
     UPDATE clock_seen SET at = clock_timestamp();
     RETURN extract(epoch FROM back);
 END $$;
+
+---- Quotas, and the takeover from the former system
+
+-- The limits of single companies; other companies have those of the settings.
+CREATE TABLE company_quota (
+    company_id varchar(255) NOT NULL,
+    name       text         NOT NULL,   -- as bisnesctl/database/quotas.py lists them
+    value      bigint       CHECK (value >= 0),  -- NULL: unlimited
+    PRIMARY KEY (company_id, name)
+);
+CREATE TRIGGER announce_config AFTER INSERT OR UPDATE OR DELETE ON company_quota
+    FOR EACH STATEMENT EXECUTE FUNCTION announce_config();
+
+-- The files of the media store. Whoever stores or deletes a file locks its row meanwhile.
+CREATE TABLE media_file (
+    key        text         PRIMARY KEY,
+    company_id varchar(255) NOT NULL,
+    bytes      bigint       NOT NULL,
+    uses       integer      NOT NULL,   -- how often it was stored for a message that was not refused
+    created_at timestamptz  NOT NULL DEFAULT now()
+);
+CREATE INDEX media_file_company ON media_file (company_id) INCLUDE (bytes);
+
+-- WhatsApp Web numbers that the former server may still run: no browser is opened for them here before an operator moves
+-- them. Those that were linked here before are moved already.
+CREATE TABLE former_number (
+    bot_id   integer     PRIMARY KEY REFERENCES phone_configs ON DELETE CASCADE,
+    since    timestamptz NOT NULL DEFAULT now(),
+    moved_at timestamptz                -- NULL: the former server runs it
+);
+
+-- The secrets of webhooks of 360dialog that were rotated; all others are derived from ENCRYPTION_KEY.
+CREATE TABLE dialog360_secret (
+    bot_id             integer     PRIMARY KEY REFERENCES phone_configs ON DELETE CASCADE,
+    secret_encrypted   text        NOT NULL,
+    previous_encrypted text,                     -- accepted as well until previous_until
+    previous_until     timestamptz
+);

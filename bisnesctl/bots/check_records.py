@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from bisnesctl.bots import outages, web_sessions
 from bisnesctl.bots.provider_report import Level, Problem, ProviderReport, worst_level
@@ -50,7 +50,7 @@ class BotTrouble:
 
     company: str
     phone: int
-    #: waiting (held), unavailable (its provider), error, warning, or a status of `WebSession.trouble`.
+    #: waiting (held), unavailable (its provider), error, warning, or a status of `WebSession.trouble`, such as note.
     status: str
     reason: str
     hint: str = "bisnesctl bots verify"  # the command that shows more, or solves it
@@ -107,8 +107,18 @@ def troubled(settings: Settings) -> list[BotTrouble]:
         for session in web_sessions.find(connection):
             if trouble := session.trouble(settings.max_heartbeat_age / 1000):  # the cause of a hold, if there is one
                 found[session.company, session.phone] = BotTrouble(session.company, session.phone, *trouble)
-        return [found[each] for each in sorted(found)]
+        return _with_notes_together([found[each] for each in sorted(found)])
     return []
+
+
+def _with_notes_together(found: list[BotTrouble]) -> list[BotTrouble]:
+    """The same, with one entry for all numbers that are not in use yet for the same reason. They come last."""
+    notes: dict[str, BotTrouble] = {}
+    for each in found:
+        if each.status == web_sessions.NOTE:
+            first = notes.get(each.reason)
+            notes[each.reason] = replace(first, others=first.others + 1, hint="bisnesctl bots list") if first else each
+    return [*(each for each in found if each.status != web_sessions.NOTE), *notes.values()]
 
 
 def _unknown(company: str, phone: int, count: int) -> BotTrouble:

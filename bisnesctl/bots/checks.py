@@ -19,7 +19,7 @@ from bisnesctl.bots.provider_report import (
     worst_level,
 )
 from bisnesctl.bots.store import StoredBot
-from bisnesctl.encryption import EncryptionError
+from bisnesctl.encryption import EncryptionError, NoCredential
 from bisnesctl.errors import UsageError
 from bisnesctl.settings import Settings
 
@@ -66,9 +66,13 @@ def check(
     return [_check(connect, settings, each) for each in bots]
 
 
-def undecryptable(error: EncryptionError) -> ProviderReport:
-    """The report on a bot whose credential cannot be decrypted."""
-    return ProviderReport(failures=(Failure("number", Cause.REFUSED, str(error), "vault"),))
+def unusable(error: EncryptionError) -> ProviderReport:
+    """The report on a bot without a credential, or whose credential cannot be decrypted."""
+    if isinstance(error, NoCredential):
+        failure = Failure("number", Cause.REFUSED, "no credential is stored", "", NEW_CREDENTIAL_COMMAND)
+    else:
+        failure = Failure("number", Cause.REFUSED, str(error), "vault")
+    return ProviderReport(failures=(failure,))
 
 
 def _check(connect: Connect, settings: Settings, known: StoredBot) -> CheckedBot:
@@ -76,21 +80,17 @@ def _check(connect: Connect, settings: Settings, known: StoredBot) -> CheckedBot
     found = problems(report, time.time())
     with connect() as connection:
         if bot is not None:
-            identity.correct(connection, settings.encryption_key.get_secret_value(), known.id, bot, report)
+            identity.correct(connection, settings.decryption_keys, known.id, bot, report)
         check_records.record(connection, known.id, report, found)
     return CheckedBot(known.company, known.phone, known.type, known.phone_number_id, report, found)
 
 
 def _ask(settings: Settings, known: StoredBot) -> tuple[ProviderReport, ProviderBot | None]:
     """The provider's report, and the bot with its credential; None if the bot has no usable credential."""
-    if not known.sealed:
-        return ProviderReport(
-            failures=(Failure("number", Cause.REFUSED, "no credential is stored", "", NEW_CREDENTIAL_COMMAND),)
-        ), None
     try:
-        token = encryption.decrypt(settings.encryption_key.get_secret_value(), known.sealed)
+        token = encryption.decrypt(settings.decryption_keys, known.sealed)
     except EncryptionError as error:
-        return undecryptable(error), None
+        return unusable(error), None
     bot = ProviderBot(
         known.company, known.phone, known.type, token, known.phone_number_id or "", known.waba_id, known.ready
     )

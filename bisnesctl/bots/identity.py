@@ -88,10 +88,13 @@ SELECT process_name, 'bot_ids_corrected', jsonb_build_object('company', company_
 FROM corrected WHERE %(disproved)s"""
 
 
-def correct(connection: Connection, key: str, bot_id: int, bot: ProviderBot, report: ProviderReport) -> bool:
+def correct(
+    connection: Connection, keys: encryption.Keys, bot_id: int, bot: ProviderBot, report: ProviderReport
+) -> bool:
     """Replaces the stored ids by those that a check verified; returns whether a stored id was wrong.
 
-    `key`: ENCRYPTION_KEY. Nothing is changed if the bot's ids or credential changed since the check.
+    `keys`: ENCRYPTION_KEY and those before it. Nothing is changed if the bot's ids or credential changed since the
+    check.
     """
     stored = Identity(bot.phone_number_id or None, bot.waba_id)
     found = _found(stored, bot, report)
@@ -101,7 +104,7 @@ def correct(connection: Connection, key: str, bot_id: int, bot: ProviderBot, rep
     disproved = any(before is not None and before != now for before, now in pairs)
     with connection:
         rows = query(connection, _STORED, (bot_id, stored.phone_number_id, stored.waba_id))
-        if not rows or not rows[0][0] or encryption.decrypt(key, rows[0][0]) != bot.token:
+        if not rows or not rows[0][0] or encryption.decrypt(keys, rows[0][0]) != bot.token:
             return False
         values = {
             "bot": bot_id,

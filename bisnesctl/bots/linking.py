@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 from bisnesctl import encryption
-from bisnesctl.bots import store
+from bisnesctl.bots import store, webhook_secrets
 from bisnesctl.bots.graph_api import (
     Callback,
     Dialog360,
@@ -22,7 +22,6 @@ from bisnesctl.bots.provider_queries import (
     META_PATH,
     SECRET_HEADER,
     accounts_of,
-    dialog360_secret,
     dialog360_webhook,
     entity_id,
     graph_of,
@@ -90,20 +89,20 @@ def link(connect: Connect, settings: Settings, options: LinkOptions) -> LinkResu
     caller has proved that the number is theirs. Raises `LinkFailed` with the step that failed, `UsageError`,
     `IdentityRefused`, `Conflict`, `ConfigError` or `EncryptionError`.
     """
-    key = settings.encryption_key.get_secret_value()
-    encryption.key_bytes(key)  # before a code is used, which is valid only once
+    encryption.key_bytes(settings.encryption_key.get_secret_value())  # before a code is used, which is valid only once
     _check_settings(settings, options)
     with connect() as connection:
         known = next(iter(store.known(connection, options.bot.company, options.bot.phone)), None)
-    bot = replace(options.bot, type=options.bot.type or (known.type if known else store.DEFAULT_TYPE))
-    store.check_ids(bot)
+        bot = replace(options.bot, type=options.bot.type or (known.type if known else store.DEFAULT_TYPE))
+        store.check_ids(bot)
+        store.check_quota(connection, settings, bot)
     number = bot.phone_number_id or (known.phone_number_id if known else None)
     store.check_complete(str(bot.type), number, bot.token or options.code or _sealed(known, bot))
     linked = LinkResult(new=False, asked=False, hints=_web_hints(bot, known))
     if _concerns_provider(options, bot, known):
         bot, linked = _ask(connect, settings, options, bot, known)
     with connect() as connection:
-        return replace(linked, new=store.save(connection, bot, key, proved=linked.asked))
+        return replace(linked, new=store.save(connection, bot, settings, proved=linked.asked))
 
 
 def _sealed(known: StoredBot | None, bot: NewBot) -> str | None:
@@ -129,7 +128,7 @@ def _ask(
     """The bot with verified ids, after its webhooks are subscribed."""
     if options.code:
         bot = replace(bot, token=_exchange(settings, options.code))
-    token = bot.token or encryption.decrypt(settings.encryption_key.get_secret_value(), _sealed(known, bot) or "")
+    token = bot.token or encryption.decrypt(settings.decryption_keys, _sealed(known, bot))
     verify, set_up = (_verify_dialog360, _set_up_dialog360) if bot.type == "360dialog" else (_verify_meta, _set_up_meta)
     try:
         proved, linked = verify(settings, bot, known, token)
@@ -140,7 +139,7 @@ def _ask(
     with connect() as connection:
         store.check_free(connection, proved)
     try:
-        return proved, replace(linked, hints=(*linked.hints, *set_up(settings, options, proved, token)))
+        return proved, replace(linked, hints=(*linked.hints, *set_up(connect, settings, options, proved, token)))
     except LinkFailed as failed:
         if not options.code:
             raise
@@ -150,7 +149,7 @@ def _ask(
 def _kept(connect: Connect, settings: Settings, bot: NewBot, failed: LinkFailed) -> LinkFailed:
     """Stores the token of the signup with the verified ids; returns the failure that reports it."""
     with connect() as connection:
-        store.save(connection, bot, settings.encryption_key.get_secret_value(), ready=False, proved=True)
+        store.save(connection, bot, settings, ready=False, proved=True)
     return LinkFailed(failed.step, failed.error, kept=True)
 
 
@@ -207,7 +206,7 @@ def _likely_accounts(
             yield found[0]
 
 
-def _set_up_meta(settings: Settings, options: LinkOptions, bot: NewBot, token: str) -> tuple[str, ...]:
+def _set_up_meta(_: Connect, settings: Settings, options: LinkOptions, bot: NewBot, token: str) -> tuple[str, ...]:
     graph = graph_of(settings, token)
     callback = Callback(f"{settings.webhook_base}{META_PATH}", settings.meta_verify_token.get_secret_value())
     with _step("subscribe"):
@@ -244,12 +243,15 @@ def _verify_dialog360(
     return replace(bot, phone_number_id=reported.phone_number_id, waba_id=reported.waba_id), LinkResult(False, True)
 
 
-def _set_up_dialog360(settings: Settings, options: LinkOptions, bot: NewBot, token: str) -> tuple[str, ...]:
+def _set_up_dialog360(
+    connect: Connect, settings: Settings, options: LinkOptions, bot: NewBot, token: str
+) -> tuple[str, ...]:
     url = dialog360_webhook(settings, bot.company, bot.phone)
     if url is None:
         return ("set PUBLIC_URL in .env, then `bisnesctl bots add … --set-webhook` subscribes webhooks",)
+    with connect() as connection:
+        secret = webhook_secrets.current(connection, settings, bot.company, bot.phone)
     with _step("webhook"):
-        secret = dialog360_secret(settings, bot.company, bot.phone)
         Dialog360(settings.dialog360_base, token).set_webhook(url, {SECRET_HEADER: secret})
     return ()
 

@@ -59,9 +59,13 @@ def dialog360_webhook(settings: Settings, company: str, phone: int) -> str | Non
     return base and f"{base}/api/360dialog/webhook/{quote(company, safe='')}/{phone}"
 
 
-def dialog360_secret(settings: Settings, company: str, phone: int) -> str:
-    """The secret that proves that a webhook of a bot comes from 360dialog."""
-    return encryption.derived(settings.encryption_key.get_secret_value(), "360dialog webhook", company, str(phone))
+def derived_dialog360_secrets(settings: Settings, company: str, phone: int) -> list[str]:
+    """The secrets that prove that a webhook of a bot comes from 360dialog, unless its secret was rotated.
+
+    They follow from ENCRYPTION_KEY and from those before it.
+    """
+    keys = [key for key in settings.decryption_keys if key]
+    return [encryption.derived(key, "360dialog webhook", company, str(phone)) for key in keys]
 
 
 def token_facts(settings: Settings, token: str) -> JsonObject:

@@ -4,8 +4,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bisnesctl import encryption
+from bisnesctl.bots import web_sessions
+from bisnesctl.database import quotas
 from bisnesctl.database.postgres import Connection, query
+from bisnesctl.database.quotas import Quota
 from bisnesctl.errors import Conflict, UsageError
+from bisnesctl.settings import Settings
 
 #: The type of a new bot if none is given.
 DEFAULT_TYPE = "meta_direct"
@@ -99,11 +103,13 @@ SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.pro
            jsonb_build_object('since', p.outage_since::timestamptz(0)::text, 'code', p.outage_code,
                'reason', p.outage_reason) END, c.meta_waba_id, p.rate::float,
        NULLIF(k.status, 'unknown'), k.checked_at::timestamptz(0)::text, COALESCE(k.report -> 'problems', '[]'),
-       s.state, s.reason,
+       CASE WHEN f.bot_id IS NULL THEN s.state ELSE 'NOT_MOVED' END,
+       CASE WHEN f.bot_id IS NULL THEN s.reason ELSE 'the former server may still run it (`bisnesctl bots move`)' END,
        CASE WHEN isfinite(b.until) THEN b.until::timestamptz(0)::text ELSE b.until::text END, b.reason
 FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN bot_check k ON k.bot_id = c.id
     LEFT JOIN wa_session s ON s.bot_id = c.id AND c.process_name = 'wwebjs'
     LEFT JOIN wa_block b ON b.bot_id = c.id AND b.until > now() AND c.process_name = 'wwebjs'
+    LEFT JOIN former_number f ON f.bot_id = c.id AND f.moved_at IS NULL AND c.process_name = 'wwebjs'
 WHERE (%(company)s IS NULL OR c.company_id = %(company)s) AND (%(phone)s IS NULL OR c.phone_index = %(phone)s)
 ORDER BY c.company_id, c.phone_index"""
 
@@ -144,24 +150,28 @@ FROM emptied e WHERE o.bot_id = %(id)s AND o.chat_id = e.chat_id AND o.id > e.do
     AND o.id IS DISTINCT FROM e.in_flight"""
 
 
-def save(connection: Connection, bot: NewBot, key: str, ready: bool = True, proved: bool = False) -> bool:
+def save(connection: Connection, bot: NewBot, settings: Settings, ready: bool = True, proved: bool = False) -> bool:
     """Adds a bot, or changes the bot with this company and phone and ends its hold. Returns whether it is new.
 
-    `key`: ENCRYPTION_KEY; `ready`: whether it can send already; `proved`: its ids are verified and complete, so they
-    replace the stored ids. Raises `UsageError` if a property that the type needs is missing, or an id is given that the
-    type does not have; `Conflict` if another bot has the number.
+    `ready`: whether it can send already; `proved`: its ids are verified and complete, so they replace the stored ids.
+    Raises `UsageError` if a property that the type needs is missing, or an id is given that the type does not have;
+    `Conflict` if another bot has the number; `QuotaExceeded`.
     """
+    key = settings.encryption_key.get_secret_value()
     with connection:
         kind = bot.type or _type_of(connection, bot) or DEFAULT_TYPE
         check_ids(replace(bot, type=kind))
         columns = _columns(bot, kind, key, ready) | {"exact": proved or kind == "wwebjs"}
         query(connection, _LOCK_NUMBER, (bot.phone_number_id or "",))
         check_free(connection, bot)
+        check_quota(connection, settings, replace(bot, type=kind))
         number, new, phone_number_id, token = query(connection, _SAVE, columns)[0]
         if ready:
             check_complete(kind, phone_number_id, token)
         if bot.rate is not None:
             query(connection, "UPDATE bot_pace SET rate = NULLIF(%s, 0) WHERE bot_id = %s", (bot.rate, number))
+        if kind == "wwebjs":
+            web_sessions.create(connection, number)
         query(connection, "SELECT release_bot(%s)", (number,))
         if not ready and phone_number_id is None:
             query(connection, _UNFINISHED, (number,))
@@ -173,6 +183,12 @@ def check_free(connection: Connection, bot: NewBot) -> None:
     values = {"phone_number_id": bot.phone_number_id, "company": bot.company, "phone": bot.phone}
     if bot.phone_number_id and query(connection, _OTHERS, values):
         raise Conflict(f"another bot has the number id {bot.phone_number_id}: remove that bot first")
+
+
+def check_quota(connection: Connection, settings: Settings, bot: NewBot) -> None:
+    """Raises `QuotaExceeded` if the company may not have this bot, of a known type, beside its others."""
+    channel, quota = ("wwebjs", Quota.WEB_NUMBERS) if bot.type == "wwebjs" else ("meta", Quota.META_NUMBERS)
+    quotas.check_number(connection, getattr(settings, quota.setting), bot.company, channel, bot.phone)
 
 
 def check_ids(bot: NewBot) -> None:
@@ -241,7 +257,7 @@ def _type_of(connection: Connection, bot: NewBot) -> str | None:
 
 
 def _columns(bot: NewBot, kind: str, key: str, ready: bool) -> dict[str, object]:
-    sealed = None if bot.token is None else encryption.encrypt(key, bot.token)
+    sealed = None if bot.token is None else encryption.encrypt_shared(key, bot.token)
     return {
         "company": bot.company,
         "phone": bot.phone,

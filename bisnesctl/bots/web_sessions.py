@@ -9,6 +9,9 @@ from bisnesctl.errors import Conflict, UsageError
 from bisnesctl.formatting import duration
 from bisnesctl.naming import session_name
 
+#: The status of a number that is not in use here yet, which is no failure.
+NOTE = "note"
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -63,6 +66,8 @@ class WebSession:
     host: str | None = None  # where it runs, or ran last
     ages: Ages = Ages()
     qr: QrCode | None = field(default=None, repr=False)  # the one that it shows now
+    linked: bool = False  # whether a phone was ever linked here
+    moved: bool = True  # False: the former server may still run it, so no browser is opened here
 
     @property
     def name(self) -> str:
@@ -88,13 +93,18 @@ class WebSession:
     def trouble(self, limit: float) -> tuple[str, str, str] | None:
         """The trouble that an operator should know: a status, the reason and the next command; None if there is none.
 
-        The status is blocked, failed, stopped, unlinked, or (for more than `limit` seconds) silent or starting.
+        The status is blocked, failed, stopped, unlinked, or (for more than `limit` seconds) silent or starting; or
+        `NOTE` for a number that is not in use here yet.
         """
         bot, reason = f"{self.company} {self.phone}", self.current_reason(limit) or ""
+        if not self.moved:
+            return NOTE, "the former server may still run it", f"bisnesctl bots move {bot}"
         if self.block is not None:
             return "blocked", f"{self.block.end}: {self.block.reason}", f"bisnesctl bots unblock {bot}"
         if not self.wanted:
             return None
+        if not self.linked and (self.state == "SCAN_QR_CODE" or (self.state == "STOPPED" and reason)):
+            return NOTE, "no phone was ever linked to it", f"bisnesctl bots link {bot}"
         if self.state == "SCAN_QR_CODE":
             return "unlinked", "no phone is linked to it", f"bisnesctl bots link {bot}"
         if self.state == "FAILED" or (self.state == "STOPPED" and reason):
@@ -114,7 +124,8 @@ SELECT c.id, c.company_id, c.phone_index, COALESCE(s.wanted, true), COALESCE(s.s
        CASE WHEN COALESCE(s.beat_at >= s.started_at, true) THEN extract(epoch FROM now() - s.beat_at)::float END,
        b.kind, b.reason, b.since, NULLIF(b.until, 'infinity'),
        CASE WHEN s.state = 'SCAN_QR_CODE' AND COALESCE(s.qr_expires_at, 'infinity') > now() THEN s.qr END,
-       s.qr_expires_at
+       s.qr_expires_at, s.bound_number IS NOT NULL,
+       NOT EXISTS (SELECT FROM former_number f WHERE f.bot_id = c.id AND f.moved_at IS NULL)
 FROM phone_configs c LEFT JOIN wa_session s ON s.bot_id = c.id
     LEFT JOIN wa_block b ON b.bot_id = c.id AND b.until > now()
 WHERE c.process_name = 'wwebjs' AND (%(company)s IS NULL OR c.company_id = %(company)s)
@@ -144,6 +155,21 @@ UPDATE phone_configs c SET display_phone_number = NULL
 FROM bound b WHERE c.id = b.bot_id AND c.display_phone_number = b.bound_number"""
 
 
+_MOVE = """
+WITH moved AS (
+    UPDATE former_number SET moved_at = now() WHERE bot_id = %(bot)s AND moved_at IS NULL
+), session AS (
+    INSERT INTO wa_session (bot_id) VALUES (%(bot)s)
+    ON CONFLICT (bot_id) DO UPDATE SET wanted = true, started_at = NULL
+)
+SELECT pg_notify('bisnes_sessions', 'former_number')"""
+_RETURN = """
+WITH returned AS (
+    INSERT INTO former_number (bot_id) VALUES (%(bot)s) ON CONFLICT (bot_id) DO UPDATE SET moved_at = NULL
+)
+SELECT pg_notify('bisnes_sessions', 'former_number')"""
+
+
 def find(connection: Connection, company: str | None = None, phone: int | None = None) -> list[WebSession]:
     """All sessions, or those of a company, or that of a phone. A session that was never started is STOPPED."""
     return [_session(row) for row in query(connection, _FIND, {"company": company, "phone": phone})]
@@ -161,15 +187,40 @@ def find_one(connection: Connection, company: str, phone: int) -> WebSession:
 
 
 def want(connection: Connection, session: WebSession, wanted: bool) -> None:
-    """Requests that the manager starts or stops a session. Raises `Conflict` if it is blocked."""
+    """Requests that the manager starts or stops a session. Raises `Conflict` if it is blocked or not moved."""
+    if wanted and not session.moved:
+        raise Conflict(not_moved(session))
     if wanted and session.block is not None:
         raise Conflict(blocked(session, session.block))
     query(connection, _WANT, {"bot": session.bot_id, "wanted": wanted})
 
 
+def not_moved(session: WebSession) -> str:
+    """That the former server may still run the number, and the next step, for people."""
+    return (
+        f"bot {session.phone} of company {session.company} was not moved from the former server yet: stop it there, "
+        f"then `bisnesctl bots move {session.company} {session.phone}`"
+    )
+
+
 def unblock(connection: Connection, session: WebSession) -> None:
     """Lifts the block, if there is one, and requests that the manager starts the session."""
     query(connection, _UNBLOCK, {"bot": session.bot_id})
+
+
+def create(connection: Connection, bot_id: int) -> None:
+    """Gives a bot that is added here a session, if it has none."""
+    query(connection, "INSERT INTO wa_session (bot_id) VALUES (%s) ON CONFLICT DO NOTHING", (bot_id,))
+
+
+def move(connection: Connection, session: WebSession) -> None:
+    """The former server does not run the number any more: the manager starts its session."""
+    query(connection, _MOVE, {"bot": session.bot_id})
+
+
+def move_back(connection: Connection, session: WebSession) -> None:
+    """The former server is to run the number again: the manager stops its session."""
+    query(connection, _RETURN, {"bot": session.bot_id})
 
 
 def bound_number(connection: Connection, bot_id: int) -> str | None:
@@ -192,7 +243,7 @@ def blocked(session: WebSession, block: Block) -> str:
 
 
 def _session(row: tuple[Any, ...]) -> WebSession:
-    *columns, host, change, start, beat, kind, reason, since, until, qr, qr_expires_at = row
+    *columns, host, change, start, beat, kind, reason, since, until, qr, qr_expires_at, linked, moved = row
     block = None if kind is None else Block(kind, reason, since, until)
     code = None if qr is None else QrCode(qr, qr_expires_at)
-    return WebSession(*[*columns, block, host, Ages(change, start, beat), code])
+    return WebSession(*[*columns, block, host, Ages(change, start, beat), code, linked, moved])

@@ -1,6 +1,7 @@
 """`bisnesctl init`: the settings file."""
 
 from bisnesctl.cli.app import SETUP, app, example
+from bisnesctl.errors import Conflict
 
 
 @app.command(rich_help_panel=SETUP, epilog=example("bisnesctl init", "BISNES_ENV=/etc/bisnes/env bisnesctl init"))
@@ -8,12 +9,15 @@ def init() -> None:
     """Write `.env` with new secrets.
 
     The file has mode 0600 and a comment for each setting. An existing file is not changed. `start` writes the file too,
-    if there is none.
+    if there is none. If DATABASE_URL is in the environment and its database has stored credentials, ENCRYPTION_KEY
+    stays empty: enter the key of the system that stored them.
     """
     from bisnesctl.lifecycle import preflight
-    from bisnesctl.settings import env_path
+    from bisnesctl.settings import env_path, load
     from bisnesctl.terminal import output
 
     path = env_path()
-    preflight.write_env_file(path)
-    output.say(f"wrote {path} with new secrets; next: [b]bisnesctl start --multiprocess --sandbox[/]")
+    if path.exists():
+        raise Conflict(f"{path} exists already and is not changed: edit it, or move it first")
+    preflight.create_env_file(load(), output.say)
+    output.say("next: [b]bisnesctl start --multiprocess --sandbox[/]")

@@ -79,6 +79,24 @@ def revoke(
     output.say(f"revoked key {found.id} ({found.prefix}…) of {owner}{when}")
 
 
+@keys.command("rotate-encryption", epilog=example("bisnesctl keys rotate-encryption"))
+def rotate_encryption() -> None:
+    """Replace ENCRYPTION_KEY: generate a new one and encrypt all stored credentials with it.
+
+    Works while everything runs: the programs that read credentials are restarted one after the other. If it is
+    interrupted, the same command continues. Neither key is shown; the new one is in `.env`, so keep a copy of that. A
+    former server and programs on other machines need the new key too.
+    """
+    from bisnesctl.lifecycle import key_rotation, preflight
+    from bisnesctl.processes.deployment import open_deployment
+    from bisnesctl.terminal import output
+
+    deployment = open_deployment()
+    preflight.check_secrets(deployment.settings)
+    key_rotation.rotate(deployment, output.say)
+    output.say("[green]✓[/] ENCRYPTION_KEY is replaced; store a copy of it in a safe place")
+
+
 def _show(found: "list[ApiKey]") -> None:
     from bisnesctl.terminal import output
 

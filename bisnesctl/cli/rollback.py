@@ -16,5 +16,7 @@ def rollback() -> None:
     from bisnesctl.processes.topology import Mode
     from bisnesctl.terminal import output
 
-    run(open_deployment().settings, Mode.LEGACY, only=(), foreground=False, migrate=False)
-    output.say("rolled back; to return: [b]bisnesctl start --multiprocess[/]")
+    deployment = open_deployment()
+    sandbox = " --sandbox" if deployment.settings.sandbox else ""
+    run(deployment.settings, Mode.LEGACY, only=(), foreground=False, migrate=False)
+    output.say(f"rolled back; to return: [b]bisnesctl start --multiprocess{sandbox}[/]")

@@ -103,7 +103,7 @@ def _recipient(settings: "Settings", to: str | None, company: str | None, phone:
     if company is None:
         return sandbox_client.SandboxNumber(sandbox_client.DEMO_NUMBER)
     with postgres.command_connection(settings) as connection:
-        return sandbox_client.number_of(connection, company, phone, settings.encryption_key.get_secret_value())
+        return sandbox_client.number_of(connection, company, phone, settings.decryption_keys)
 
 
 @sandbox.command(

@@ -35,6 +35,13 @@ def start(
         list[str] | None, typer.Option(metavar="NAME...", help="Start only these programs and the servers they need.")
     ] = None,
     more: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="NAME")] = None,
+    accept_lost_credentials: Annotated[
+        bool,
+        typer.Option(
+            "--accept-lost-credentials",
+            help="Start although ENCRYPTION_KEY decrypts none of the stored credentials; their bots are held.",
+        ),
+    ] = False,
     foreground: Annotated[
         bool, typer.Option("--foreground", help="Stay in the foreground and show all logs; Ctrl-C stops everything.")
     ] = False,
@@ -44,6 +51,8 @@ def start(
     If there is no `.env`, one is written. If DATABASE_URL or REDIS_* are not set, an embedded PostgreSQL or Redis is
     started. Processes that run already keep running. If a process fails, its last log lines are shown and everything
     that this command started is stopped.
+
+    ENCRYPTION_KEY must be the key of the stored credentials, for example that of the former system.
     """
     from bisnesctl.lifecycle import preflight
     from bisnesctl.processes.topology import Mode
@@ -56,10 +65,14 @@ def start(
     names = tuple(name for each in [*(only or []), *(more or [])] for name in each.split(",") if name)
     settings = preflight.load_settings(output.say)
     settings = settings.copy_with(sandbox=sandbox or settings.sandbox)
-    run(settings, Mode.LEGACY if legacy else Mode.MULTIPROCESS, names, foreground)
+    mode = Mode.LEGACY if legacy else Mode.MULTIPROCESS
+    run(settings, mode, names, foreground, accept_lost=accept_lost_credentials)
 
 
-def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool, migrate: bool = True) -> None:
+def run(
+    settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool, migrate: bool = True,
+    accept_lost: bool = False,
+) -> None:  # fmt: skip
     """Starts a mode and reports the result."""
     from bisnesctl.errors import Conflict
     from bisnesctl.lifecycle.start import Start
@@ -72,13 +85,14 @@ def run(settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool
         raise Conflict(
             "it runs in the background already: `bisnesctl logs -f` shows the logs, `bisnesctl stop` ends it"
         )
-    begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate)
+    begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate, accept_lost)
     view = _view(deployment, begun) if foreground else None
     with _signals_as_interrupt():
         begun.run()
     if not begun.started and begun.child is None:
         output.say("everything runs already and is healthy")
     _summarise(deployment, begun)
+    _show_outdated(deployment)
     if view is not None and begun.child is not None:
         from bisnesctl.terminal.foreground import stay
 
@@ -102,6 +116,18 @@ def _view(deployment: "Deployment", begun: "Start") -> "LogView":
 
     wanted = deployment.wanted(begun.mode, begun.only)
     return LogView([file for each in wanted for file in files_of(deployment.settings.log_dir, each.name)])
+
+
+def _show_outdated(deployment: "Deployment") -> None:
+    """Names what runs with settings that have changed since, because a start leaves it as it is."""
+    from bisnesctl.health.inspection import inspect
+    from bisnesctl.health.probes import Status
+    from bisnesctl.terminal import output
+
+    processes = deployment.processes()
+    for name, health in inspect(deployment, deployment.shown(processes), processes).items():
+        if health.status in (Status.OUTDATED, Status.EXTRA):
+            output.say(f"[yellow]{name} is {health.status}[/]: {health.reason}")
 
 
 def _summarise(deployment: "Deployment", begun: "Start") -> None:

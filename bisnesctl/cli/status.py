@@ -8,13 +8,19 @@ from bisnesctl.cli.app import WATCH, AsJson, app, example
 if TYPE_CHECKING:
     from bisnesctl.health.overview import Overview, ProcessRow
 
-_COLOURS = {"healthy": "green", "degraded": "yellow", "starting": "yellow", "stopping": "yellow", "stopped": "dim"}
+_COLOURS = {
+    "healthy": "green",
+    "stopped": "dim",
+    **dict.fromkeys(("outdated", "extra", "degraded", "starting", "stopping"), "yellow"),
+}
+#: The colours of bots' statuses; all others are red.
+_BOT_COLOURS = {"warning": "yellow", "unlinked": "yellow", "stopped": "yellow", "note": "dim"}
 
 _CONDITIONS = {
     "new": "nothing was started here yet: [b]bisnesctl start --multiprocess --sandbox[/]",
     "stopping": "stopping",
-    "stopped": "not running: [b]bisnesctl start --multiprocess[/]",
-    "died": "[red]not running[/], although it was not stopped on purpose: [b]bisnesctl start --multiprocess[/]",
+    "stopped": "stopped on purpose: [b]{command}[/]",
+    "died": "[red]not running[/], although it was not stopped on purpose: [b]{command}[/]",
     "silent": "[red]supervisord does not answer[/]: [b]bisnesctl stop[/] ends it",
 }
 
@@ -61,7 +67,7 @@ def _show(found: "Overview") -> None:
     ]
     output.print_table(columns, [_cells(row) for row in found.processes])
     for each in found.bots:
-        colour = "yellow" if each.status in ("warning", "unlinked", "stopped") else "red"
+        colour = _BOT_COLOURS.get(each.status, "red")
         text = f"{each.reason} (`{each.hint}`)"
         output.out().print(f"[{colour}]bot {escape(each.name)} {each.status}[/]: {escape(text)}", soft_wrap=True)
 
@@ -70,7 +76,7 @@ def _header(found: "Overview") -> str:
     import time
 
     if found.condition != "running":
-        return f"{found.home}: {_CONDITIONS[found.condition]}"
+        return f"{found.home}: {_CONDITIONS[found.condition].format(command=found.start_command)}"
     since = f", for {formatting.duration(time.time() - found.since)}" if found.since else ""
     mode = f"{found.mode}, sandbox" if found.sandbox else str(found.mode)
     return f"[b]{mode}[/]{since}; home {found.home}; supervisord {found.supervisor_pid}\n"

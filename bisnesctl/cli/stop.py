@@ -15,13 +15,13 @@ def stop(
 
     Processes finish their current work first. Messages that wait stay in the database until the next start.
     """
-    from bisnesctl.lifecycle.stop import stop_all, stop_together
+    from bisnesctl.lifecycle.stop import stop_all, stop_named
     from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.processes.topology import resolve
     from bisnesctl.terminal import output
 
     deployment = open_deployment()
-    chosen = resolve(names or [], deployment.instances)
+    chosen = resolve(names or [], deployment.known(deployment.processes()))
     if deployment.supervisor_pid() is None and not deployment.supervisor.running():
         output.say("nothing is running")
         return
@@ -31,7 +31,6 @@ def stop(
             output.say("everything has stopped")
             return
         deployment.require_running()
-        running = [each for each in deployment.unsettled() if each in chosen]
-        stop_together(deployment, running)
+        running = stop_named(deployment, chosen, output.say)
     stopped = ", ".join(each.name for each in running)
     output.say(f"stopped {stopped}" if stopped else f"{', '.join(names)}: not running")

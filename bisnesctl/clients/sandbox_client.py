@@ -36,14 +36,14 @@ class SandboxNumber(NamedTuple):
     web: bool = False  # whether it is linked to WhatsApp Web
 
 
-def number_of(connection: Connection, company: str, phone: int, key: str) -> SandboxNumber:
-    """The phone number of a bot, as the simulators know it. `key`: ENCRYPTION_KEY.
+def number_of(connection: Connection, company: str, phone: int, keys: encryption.Keys) -> SandboxNumber:
+    """The phone number of a bot, as the simulators know it. `keys`: ENCRYPTION_KEY and those before it.
 
     Raises `UsageError` if there is no such bot, or it is not linked yet.
     """
     for kind, phone_number_id, api_key, linked in query(connection, _NUMBER, (company, phone)):
         if kind == "360dialog" and api_key:
-            return SandboxNumber(encryption.decrypt(key, api_key))
+            return SandboxNumber(encryption.decrypt(keys, api_key))
         if phone_number_id:
             return SandboxNumber(str(phone_number_id))
         if linked:

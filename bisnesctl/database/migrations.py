@@ -116,6 +116,31 @@ def statements(sql: str) -> Iterator[tuple[int, str]]:
             begin, line = piece.end(), line + text.count("\n")
 
 
+_CREATED = re.compile(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)")
+_CHANGED = re.compile(
+    r"\b(?:ALTER TABLE|DROP TABLE|UPDATE|DELETE FROM|INSERT INTO|REFERENCES)(?: IF EXISTS)?(?: ONLY)? (\w+)"
+    r"|\b(?:INDEX|TRIGGER)\b[^;]*? ON (?:ONLY )?(\w+)"
+)
+_FUNCTION = re.compile(r"\$(\w*)\$.*?\$\1\$", re.DOTALL)
+
+
+def changed_tables(sql: str) -> tuple[set[str], set[str]]:
+    """The tables that a migration creates, and those that it alters, fills or gives an index or a trigger."""
+    created, changed = set(), set()
+    for _, statement in statements(sql):
+        is_block = statement.startswith("DO ")
+        text = re.sub(r"--[^\n]*", "", statement if is_block else _FUNCTION.sub("", statement))
+        created |= set(_CREATED.findall(text))
+        changed |= {first or second for first, second in _CHANGED.findall(text)}
+    return created, changed
+
+
+def existing_tables(connection: Connection) -> set[str]:
+    """The names of the tables that the database has."""
+    rows = query(connection, "SELECT tablename FROM pg_tables WHERE schemaname = ANY (current_schemas(false))")
+    return {str(row[0]) for row in rows}
+
+
 def _states(connection: Connection, path: Path | None) -> list[MigrationState]:
     applied: dict[int, tuple[str, str]] = {}
     if query(connection, "SELECT to_regclass('schema_migrations')") != [(None,)]:

@@ -64,6 +64,15 @@ def check_reachable(settings: Settings) -> None:
         return
 
 
+def allowed_connections(connection: Connection) -> int:
+    """Connections that the server allows to users who are not superusers."""
+    found = query(
+        connection,
+        "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int",
+    )
+    return int(found[0][0])
+
+
 def query(connection: Connection, statement: str, values: Any = None) -> list[Row]:
     """Runs a statement and returns its rows, if any. `%` is a placeholder only if there are values."""
     with connection.cursor() as cursor:

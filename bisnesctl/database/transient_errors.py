@@ -7,6 +7,7 @@ import re
 CODES = frozenset({
     "network", "provider_unreachable", "upload", "media_store", "media_link", "preparation", "steps", "http_429",
     "360dialog_429", "page", "page_error", "not_sent", "number_check", "error_network",
+    "worker_suspended",
     "1", "2", "4", "17", "613", "80007", "130429", "131000", "131016", "131056", "131057", "133004",
 })  # fmt: skip
 

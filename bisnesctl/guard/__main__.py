@@ -12,7 +12,9 @@ from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import SupervisorEvent, events
 from bisnesctl.guard.process_events import ProcessEventWriter
+from bisnesctl.health.guard_file import GUARD
 from bisnesctl.host.log_stream import LastingHandler
+from bisnesctl.processes import started_settings
 from bisnesctl.processes.deployment import open_deployment
 
 #: The file of process events that are not in the database yet, below the home.
@@ -50,6 +52,7 @@ def _guard(waiting: "queue.SimpleQueue[SupervisorEvent]") -> None:
     try:
         deployment = open_deployment()
         settings = deployment.settings
+        started_settings.record(settings, GUARD, os.getpid())
         process_events = ProcessEventWriter(settings.home / SPOOL, settings.database_dsn)
         process_events.start()
         guard = Guard(deployment, state_file.read(settings.run_dir), process_events)

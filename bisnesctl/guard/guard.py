@@ -7,18 +7,20 @@ from collections.abc import Mapping
 
 import structlog
 
-from bisnesctl.errors import BisnesError, NotRunning, SupervisorFault
+from bisnesctl.errors import BisnesError, CannotWrite, Conflict, NotRunning, SupervisorFault
 from bisnesctl.guard import hangs, memory, policy
 from bisnesctl.guard.hangs import StuckCounter
 from bisnesctl.guard.listener import SupervisorEvent
 from bisnesctl.guard.policy import Decision, History
 from bisnesctl.guard.process_events import LoggedCondition, ProcessEvent, ProcessEventWriter
-from bisnesctl.guard.state_file import GuardState
+from bisnesctl.guard.restoration import find_missing
+from bisnesctl.guard.state_file import End, GuardState
+from bisnesctl.health import exit_reasons
 from bisnesctl.health.guard_file import GUARD, GUARD_FILE
 from bisnesctl.health.probes import Heartbeat, read_heartbeat
 from bisnesctl.host import disk, process_stat, volumes
 from bisnesctl.host.process_times import boottime
-from bisnesctl.processes import topology
+from bisnesctl.processes import command_records, stop_records, topology
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
@@ -51,6 +53,7 @@ class Guard:
         self._deployment = deployment
         self._state = state
         self._process_events = process_events
+        self._processes: Mapping[str, Process] = {}  # as they were at the last look
         self._instances = {each.name: each for each in deployment.instances}
         self._kill_at: dict[str, float] = {}  # when instances that hang are killed, in monotonic seconds
         self._next_check = 0.0
@@ -107,23 +110,43 @@ class Guard:
         if instance is None or not event.name.startswith("PROCESS_STATE_"):
             return
         state = event.name.removeprefix("PROCESS_STATE_").lower()
-        fields = {name: event.fields[name] for name in ("from_state", "pid") if name in event.fields}
-        self._record(instance, f"process_{state}", _SEVERITY.get(state, "info"), serial=event.serial, **fields)
+        fields: dict[str, object] = {name: event.fields[name] for name in ("from_state", "pid") if name in event.fields}
+        severity = _SEVERITY.get(state, "info")
+        if event.fields.get("expected") == "0":  # a crash: the exit status is not 0, or a signal ended it
+            severity = "error"
+            fields["reason"] = exit_reasons.find_reason(self._deployment.settings.log_dir, instance.name, math.inf)
+        if state == "stopped" and instance.name not in self._state.renewing:  # an operator did it
+            self._state.ends.pop(instance.name, None)
+            self._state.histories.pop(instance.name, None)
+        self._record(instance, f"process_{state}", severity, serial=event.serial, **fields)
 
     def _record(self, instance: Instance, event: str, severity: str, **details: object) -> None:
         self._process_events.record(
             ProcessEvent(instance.program.name, instance.name, event, severity, time.time(), details)
         )
 
+    def _record_commands(self) -> None:
+        """Records the commands of operators, an event for each program."""
+        for each in command_records.take(self._deployment.settings.run_dir):
+            for program in sorted(set(each.instances.values())):
+                names = sorted(name for name, own in each.instances.items() if own == program)
+                details = {"user": each.user, "tty": each.tty, "pid": each.pid, "command": each.command}
+                self._process_events.record(
+                    ProcessEvent(
+                        program, names[0], f"operator_{each.action}", "info", each.at, details | {"instances": names}
+                    )
+                )
+
     def _instance(self, name: str) -> Instance | None:
-        """The instance of this name. Sessions come and go, so an unknown name is looked up again."""
+        """The instance of this name. Sessions and extra instances come and go: an unknown name is looked up again."""
         if name and name not in self._instances:
-            self._instances = {each.name: each for each in self._deployment.instances}
+            self._instances = {each.name: each for each in self._deployment.known(self._processes)}
         return self._instances.get(name)
 
     # --- Restarts --------------------------------------------------------------------------------------------------
 
     def _watch(self, processes: Mapping[str, Process]) -> None:
+        self._processes = processes
         now = boottime()
         for name, process in processes.items():
             instance = self._instance(name)
@@ -132,13 +155,30 @@ class Guard:
                     self._watch_instance(instance, process, now)
                 except SupervisorFault as error:  # it concerns this instance only, and is tried again at the next look
                     log.warning("instance.action_refused", instance=name, reason=str(error))
-        for gone in self._state.histories.keys() - processes.keys():
-            del self._state.histories[gone]
+        for found in (self._state.histories, self._state.ends):
+            for gone in found.keys() - processes.keys():
+                del found[gone]
+        self._restore(find_missing(self._deployment, processes))
         if time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + CHECK_INTERVAL_SECONDS
             self._check_memory(processes)
             self._check_hangs(processes)
             self._check_recoveries(processes)
+            self._record_commands()
+
+    def _restore(self, missing: list[Instance]) -> None:
+        """Starts instances that should run, unless a command is starting or stopping something."""
+        if not missing:
+            return
+        try:
+            with self._deployment.lock("guard"):
+                for instance in missing:
+                    self._deployment.supervisor.start(instance.full_name)
+                    log.warning("instance.restored", instance=instance.name)
+                    reason = "supervisord read its configuration again, or a start was interrupted"
+                    self._record(instance, "process_restored", "warning", reason=reason)
+        except (Conflict, CannotWrite):
+            return
 
     def _watch_instance(self, instance: Instance, process: Process, now: float) -> None:
         history = self._state.of(instance.name)
@@ -154,7 +194,9 @@ class Guard:
         if history.decision is None:
             hang = self._hang_reason(instance, process)
             self._kill_at.pop(instance.name, None)
-            history = policy.ended(history, instance.program, process.exit_status, process.lived, now, hang)
+            said = self._words_of(instance, process)
+            history = policy.ended(history, instance.program, process.exit_status, process.lived, now, hang, said)
+            self._state.ends[instance.name] = End(time.time(), hang or policy.manner(process.exit_status, said))
             if history.decision and history.decision.decision != "restart" and instance.program.max_restarts:
                 history = self._put_off_if_disk_full(history, now)
             self._state.histories[instance.name] = history
@@ -163,6 +205,12 @@ class Guard:
             self._report_decision(instance, process, history)
         if policy.due(history, now):
             self._restart(instance, history)
+
+    def _words_of(self, instance: Instance, process: Process) -> str:
+        """The reason that the process logged for its end. One that was killed could not log any."""
+        if process.exit_status < 0:
+            return ""
+        return exit_reasons.find_reason(self._deployment.settings.log_dir, instance.name, process.lived)
 
     def _put_off_if_disk_full(self, history: History, now: float) -> History:
         """A full disk never makes an instance fail or be blocked: it is restarted until there is space."""
@@ -204,17 +252,24 @@ class Guard:
 
     def _handle_stop(self, instance: Instance) -> None:
         """A stopped instance stays stopped, unless the guard stopped it because of its memory."""
-        self._state.histories.pop(instance.name, None)
-        self._state.hung.pop(instance.name, None)
-        self._kill_at.pop(instance.name, None)
-        if reason := self._state.renewing.pop(instance.name, None):
+        name, state = instance.name, self._state
+        state.hung.pop(name, None)
+        self._kill_at.pop(name, None)
+        reason = state.renewing.get(name)
+        if reason is None or name in stop_records.read(self._deployment.settings.run_dir):
+            for each in (state.histories, state.renewing, state.ends):
+                each.pop(name, None)
+            return
+        history = state.of(name)
+        if history.decision is None:
+            history = state.histories[name] = policy.renewed(history, instance.program, reason, boottime())
+            log.info("instance.restart_scheduled", instance=name, reason=reason)
+        if policy.due(history, boottime()):
+            self._deployment.supervisor.start(instance.full_name)
+            del state.renewing[name]
+            state.histories[name] = policy.started(history)
             self._save()
-            try:
-                self._deployment.supervisor.start(instance.full_name)
-            except SupervisorFault:
-                self._state.renewing[instance.name] = reason
-                raise
-            log.info("instance.restarted", instance=instance.name, reason=reason)
+            log.info("instance.restarted", instance=name, reason=reason)
 
     # --- Memory ----------------------------------------------------------------------------------------------------
 

@@ -43,14 +43,28 @@ class History:
     hangs: tuple[float, ...] = ()
     #: The reason of the last hang.
     hung: str = ""
+    #: Times of stops by the guard because of too much memory, on CLOCK_BOOTTIME. A long life does not clear them.
+    renewals: tuple[float, ...] = ()
+    #: The reason of the last one.
+    renewed: str = ""
 
 
-def ended(history: History, program: Program, status: int, lived: float, now: float, hang: str = "") -> History:
+def manner(status: int, said: str = "") -> str:
+    """How a process ended: its exit status (-1: by a signal), and what it `said` about it."""
+    if status < 0:
+        return "it was killed"
+    return f"it ended with exit status {status}{f': {said}' if said else ''}"
+
+
+def ended(
+    history: History, program: Program, status: int, lived: float, now: float, hang: str = "", said: str = ""
+) -> History:
     """The history after the instance ended by itself with this exit status (-1: by a signal) after `lived` seconds.
 
-    `hang`: the reason if it was ended because it hung, which counts as a hang and not as a quick death.
+    `hang`: the reason if it was ended because it hung, which counts as a hang and not as a quick death. `said`: the
+    reason that it gave itself.
     """
-    how = hang or ("it was killed" if status < 0 else f"it ended with exit status {status}")
+    how = hang or manner(status, said)
     if status in program.final_exits:
         return replace(history, decision=Decision("block", f"{how}; a restart would not help"))
     if program.max_restarts == 0 and not hang:
@@ -60,7 +74,16 @@ def ended(history: History, program: Program, status: int, lived: float, now: fl
     deaths = (*_recent(history.deaths, now), now) if quick else ()
     hangs = (*_recent(history.hangs, now), now) if hang else _recent(history.hangs, now)
     decision = _after_hang(program, how, hangs, now) if hang else _after_death(program, how, deaths, failed_starts, now)
-    return History(deaths, failed_starts, decision, hangs, hang or history.hung)
+    return replace(
+        history, deaths=deaths, failed_starts=failed_starts, decision=decision, hangs=hangs, hung=hang or history.hung
+    )
+
+
+def renewed(history: History, program: Program, reason: str, now: float) -> History:
+    """The history after the guard stopped the instance because of its memory. The pause grows with each time."""
+    renewals = (*_recent(history.renewals, now), now)
+    pause = _pause(program, len(renewals) - 1) if len(renewals) > 1 else 0.0
+    return replace(history, renewals=renewals, renewed=reason, decision=Decision("restart", reason, now + pause))
 
 
 def _recent(times: tuple[float, ...], now: float) -> tuple[float, ...]:
@@ -77,7 +100,8 @@ def _after_hang(program: Program, how: str, hangs: tuple[float, ...], now: float
 
 def _after_death(program: Program, how: str, deaths: tuple[float, ...], failed_starts: int, now: float) -> Decision:
     if failed_starts >= MAX_FAILED_STARTS:
-        return Decision("block", f"{failed_starts} starts in a row failed", now + BLOCK_SECONDS)
+        reason = f"{failed_starts} starts in a row failed; the last time {how}"
+        return Decision("block", reason, now + BLOCK_SECONDS)
     if len(deaths) > program.max_restarts:
         return Decision("fail", f"{len(deaths)} quick deaths in a row; the last time {how}")
     attempt = f" (attempt {len(deaths)} of {program.max_restarts})" if deaths else ""
@@ -115,4 +139,4 @@ def forgiven(history: History, lived: float, program: Program) -> History:
     """The history after the instance has run for `lived` seconds: a long life clears deaths and failed starts."""
     if lived < program.min_uptime or history.decision is not None:
         return history
-    return History(hangs=history.hangs, hung=history.hung)
+    return replace(history, deaths=(), failed_starts=0)

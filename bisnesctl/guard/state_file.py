@@ -16,6 +16,15 @@ from bisnesctl.host.process_times import boottime
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True)
+class End:
+    """How an instance ended by itself."""
+
+    #: Seconds since the epoch.
+    at: float
+    how: str
+
+
 @dataclass
 class GuardState:
     """The state of the guard, which must survive its end."""
@@ -29,6 +38,8 @@ class GuardState:
     renewing: dict[str, str] = field(default_factory=dict)
     #: Instances that were ended because they hung, until their end is decided about: name → reason.
     hung: dict[str, str] = field(default_factory=dict)
+    #: The last end of each instance that ended by itself since an operator stopped it: name → when and how.
+    ends: dict[str, "End"] = field(default_factory=dict)
 
     def of(self, name: str) -> History:
         """An instance's history; empty if there is none."""
@@ -45,6 +56,7 @@ class GuardState:
             "serial": self.serial,
             "renewing": self.renewing,
             "hung": self.hung,
+            "ends": {name: asdict(each) for name, each in self.ends.items()},
         }
         disk.refresh(run_dir / GUARD_FILE, json.dumps(content).encode())
 
@@ -55,7 +67,10 @@ def read(run_dir: Path) -> GuardState:
         found = json.loads((run_dir / GUARD_FILE).read_text())
         histories = {name: _history(each) for name, each in found["histories"].items()}
         hung = dict(found.get("hung", {}))  # an earlier release does not write it
-        state = GuardState(histories, int(found["supervisor"]), int(found["serial"]), dict(found["renewing"]), hung)
+        ends = {name: End(**each) for name, each in found.get("ends", {}).items()}
+        state = GuardState(
+            histories, int(found["supervisor"]), int(found["serial"]), dict(found["renewing"]), hung, ends
+        )
         return state if float(found["beat_boottime"]) <= boottime() else GuardState()
     except FileNotFoundError:
         return GuardState()
@@ -81,4 +96,6 @@ def _history(found: dict[str, Any]) -> History:
         decision=decision,
         hangs=tuple(at for at in found.get("hangs", ()) if at <= now),
         hung=str(found.get("hung", "")),
+        renewals=tuple(at for at in found.get("renewals", ()) if at <= now),
+        renewed=str(found.get("renewed", "")),
     )

@@ -8,7 +8,7 @@ has the hangs of each instance. `bisnesctl.guard.state_file` writes it.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,21 +45,25 @@ class GuardStatus:
     #: Why it restarts nothing; empty if it is on duty.
     off_duty: str
     decisions: Mapping[str, GuardDecision]
-    #: Recent hangs: instance → how often, when and why.
+    #: Recent hangs, and restarts because of memory: instance → how often, when and why.
     hangs: Mapping[str, str] = field(default_factory=dict)
+    #: How each instance ended last, since an operator stopped it.
+    ends: Mapping[str, str] = field(default_factory=dict)
 
 
 def guard_status(processes: Mapping[str, Process], settings: Settings) -> GuardStatus:
     """The guard's status, from supervisord and from the guard's file."""
     process, file = processes.get(GUARD), _read_guard_file(settings.run_dir / GUARD_FILE)
     if process is None or not process.active:
-        return GuardStatus("the guard is down", file.decisions if file else {}, file.hangs if file else {})
+        if file is None:
+            return GuardStatus("the guard is down", {})
+        return GuardStatus("the guard is down", file.decisions, file.hangs, file.ends)
     if file is None or file.pid != process.pid:
         excused = process.uptime < GUARD_BOOT_SECONDS or _is_unwritable(settings)
         return GuardStatus("" if excused else "the guard gives no heartbeat", {})
     late = file.age_seconds * 1000 > settings.max_heartbeat_age and not _is_unwritable(settings)
     off_duty = f"the guard has given no heartbeat for {file.age_seconds:.0f} s" if late else ""
-    return GuardStatus(off_duty, file.decisions, file.hangs)
+    return GuardStatus(off_duty, file.decisions, file.hangs, file.ends)
 
 
 def recent_hangs(run_dir: Path) -> Mapping[str, str]:
@@ -79,6 +83,7 @@ class _GuardFile:
     age_seconds: float
     decisions: dict[str, GuardDecision]
     hangs: dict[str, str]
+    ends: dict[str, str]
 
 
 def _read_guard_file(file: Path) -> _GuardFile | None:
@@ -88,7 +93,8 @@ def _read_guard_file(file: Path) -> _GuardFile | None:
             pid=int(found["pid"]),
             age_seconds=boottime() - float(found["beat_boottime"]),
             decisions={name: _decision(each) for name, each in found["instances"].items()},
-            hangs={name: text for name, each in found.get("histories", {}).items() if (text := _hangs(each))},
+            hangs={name: text for name, each in found.get("histories", {}).items() if (text := _incidents(each))},
+            ends={name: str(each["how"]) for name, each in found.get("ends", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -108,12 +114,24 @@ def _when(decision: str, at: float) -> str:
     return ""
 
 
-def _hangs(history: dict[str, Any]) -> str:
-    """How often an instance hung within the last hour, and when and why it last did; empty if it did not."""
+def _incidents(history: dict[str, Any]) -> str:
+    """How often an instance hung or was restarted because of its memory within the last hour, and when and why last."""
+    hung = _recently("hung", history.get("hangs", ()), str(history.get("hung", "")))
+    return "; ".join(
+        filter(None, (hung, _recently("restarted", history.get("renewals", ()), history.get("renewed", ""))))
+    )
+
+
+def _recently(what: str, times: Sequence[float], reason: str) -> str:
     now = boottime()
-    times = [float(at) for at in history.get("hangs", ()) if now - float(at) < HANGS_SHOWN_SECONDS]
-    if not times:
+    recent = [float(at) for at in times if now - float(at) < HANGS_SHOWN_SECONDS]
+    if not recent:
         return ""
-    often = "once" if len(times) == 1 else f"{len(times)} times"
-    at = time.strftime("%H:%M", time.localtime(time.time() - now + times[-1]))
-    return f"hung {often} within an hour, last at {at}: {history['hung']}"
+    often = "once" if len(recent) == 1 else f"{len(recent)} times"
+    return f"{what} {often} within an hour, last at {_clock(time.time() - now + recent[-1])}: {reason}"
+
+
+def _clock(at: float) -> str:
+    """The time of day, with the date if it was another day."""
+    then, now = time.localtime(at), time.localtime()
+    return time.strftime("%H:%M" if then[:3] == now[:3] else "%Y-%m-%d %H:%M", then)

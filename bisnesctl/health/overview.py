@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 from bisnesctl.bots import check_records
 from bisnesctl.bots.check_records import BotTrouble
-from bisnesctl.health import guard_file, log_files, probes, resource_usage
+from bisnesctl.health import guard_file, inspection, log_files, probes, resource_usage
 from bisnesctl.host import volumes
 from bisnesctl.processes.deployment import Condition, Deployment
 
+#: The guard's words for a process that was killed; supervisord's log knows the signal.
+KILLED = "it was killed"
 #: Seconds in which a process must answer, so that `status` is quick.
 STATUS_TIMEOUT_SECONDS = 1.0
 
@@ -25,7 +27,7 @@ class ProcessRow:
     cpu_percent: float | None
     #: Of the process tree.
     memory_bytes: int | None
-    #: How often it ended by itself since supervisord started.
+    #: How often it ended by itself since it was stopped or restarted on purpose.
     restarts: int
     reason: str
 
@@ -42,6 +44,8 @@ class Overview:
     supervisor_pid: int | None
     #: running, stopping, stopped, died (not stopped by an operator), silent (supervisord does not answer) or new.
     condition: str
+    #: The command that starts it as it was started last.
+    start_command: str
     processes: list[ProcessRow]
     #: The bots that need an operator; empty if the database is unavailable.
     bots: list[BotTrouble]
@@ -54,15 +58,17 @@ def overview(deployment: Deployment) -> Overview:
     condition = deployment.condition()
     processes = deployment.processes() if condition is Condition.RUNNING else {}
     shown = deployment.shown(processes) if processes else []
-    health = probes.probe_all(shown, processes, deployment.settings, STATUS_TIMEOUT_SECONDS)
+    health = inspection.inspect(deployment, shown, processes, STATUS_TIMEOUT_SECONDS)
     used = resource_usage.measure(found.pid for each in shown if (found := processes.get(each.name)) and found.pid)
     died = log_files.read_exits(deployment.settings.log_dir / "supervisord.log")
-    hangs = guard_file.guard_status(processes, deployment.settings).hangs
+    guard = guard_file.guard_status(processes, deployment.settings)
     rows = []
     for instance in shown:
         pid = found.pid if (found := processes.get(instance.name)) else 0
         uses = used.get(pid)
         ended = died.get(instance.name, log_files.Exits(0, ""))
+        if not guard.off_duty and instance.name != guard_file.GUARD and instance.name not in guard.ends:
+            ended = log_files.Exits(0, "")  # it was stopped or restarted on purpose since
         rows.append(
             ProcessRow(
                 name=instance.name,
@@ -73,15 +79,18 @@ def overview(deployment: Deployment) -> Overview:
                 cpu_percent=round(uses.cpu, 1) if uses else None,
                 memory_bytes=uses.memory if uses else None,
                 restarts=ended.count,
-                reason=_reason(health[instance.name], ended, hangs.get(instance.name, "")),
+                reason=_reason(health[instance.name], ended, guard, instance.name),
             )
         )
     return _whole(deployment, condition, rows)
 
 
-def _reason(health: probes.Health, ended: log_files.Exits, hangs: str) -> str:
-    last = f"last end: {ended.last}" if ended.count else ""
-    return "; ".join(each for each in (health.reason, hangs, last) if each)
+def _reason(health: probes.Health, ended: log_files.Exits, guard: guard_file.GuardStatus, name: str) -> str:
+    last = ""
+    if ended.count:
+        how = guard.ends.get(name, "")
+        last = f"last end at {ended.at}: {ended.last if how in ('', KILLED) else how}"
+    return "; ".join(each for each in (health.reason, guard.hangs.get(name, ""), last) if each)
 
 
 def _whole(deployment: Deployment, condition: Condition, rows: list[ProcessRow]) -> Overview:
@@ -95,6 +104,7 @@ def _whole(deployment: Deployment, condition: Condition, rows: list[ProcessRow])
         since=since,
         supervisor_pid=deployment.supervisor_pid(),
         condition=gone if condition is Condition.GONE else condition.value,
+        start_command=deployment.start_command,
         processes=rows,
         disks=[] if gone == "new" else volumes.troubled(deployment.settings),
         bots=check_records.troubled(deployment.settings) if condition is Condition.RUNNING else [],

@@ -26,10 +26,17 @@ class Status(StrEnum):
     """The health of an instance, best first."""
 
     HEALTHY = "healthy"
+    #: It works with settings that have changed since it started.
+    OUTDATED = "outdated"
+    #: It works, but the settings do not have it.
+    EXTRA = "extra"
     DEGRADED = "degraded"
     STARTING = "starting"
     STOPPING = "stopping"
+    #: An operator stopped it.
     STOPPED = "stopped"
+    #: It does not run, although no operator stopped it.
+    DOWN = "down"
     UNHEALTHY = "unhealthy"
     FAILING = "failing"
     BLOCKED = "blocked"
@@ -107,6 +114,8 @@ def probe(
         return Health(Status.STOPPED, "supervisord does not know it")
     if process.state in _ENDED:
         return _ended(process, guard)
+    if process.state == "STOPPED" and (decided := guard.decisions.get(process.name)):  # the guard stopped it
+        return Health(_STATUS_OF_DECISION[decided.decision], decided.reason)
     status = _NOT_PROBED.get(process.state)
     if status is not None:
         return Health(status, _NO_RESTARTS if instance.program.is_listener else process.error)
@@ -137,7 +146,8 @@ def _probe_running(
         case "redis":
             return redis(settings.redis_dsn, timeout)
         case "http":
-            answer = _http(f"{instance.url}{instance.program.health_path}", timeout)
+            url = f"{instance.running_url(process.pid)}{instance.program.health_path}"
+            answer = _http(url, timeout, instance.program.process or instance.program.name)
             beat = _heartbeat_of(instance, process, settings)
             if not answer.healthy:
                 return Health(Status.UNHEALTHY, beat.stuck) if beat and beat.stuck else answer
@@ -181,20 +191,42 @@ def redis(dsn: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
     return _HEALTHY if role == "master" else Health(Status.UNHEALTHY, "it is a read-only replica")
 
 
-def _http(url: str, timeout: float) -> Health:
+def endpoint(url: str, timeout: float = PROBE_TIMEOUT_SECONDS) -> Health:
+    """Whether a health address, which may be on another machine, answers with success."""
+    health = _http(url, timeout)
+    return health if health.healthy else Health(health.status, f"{url}: {health.reason}")
+
+
+def _http(url: str, timeout: float, process: str = "") -> Health:
+    """`process`: the name of the process that must answer, if the answer names one."""
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    port = parts.port or kind.default_port
+    connection = kind(parts.hostname or "", port, timeout=timeout)
     try:
-        connection.request("GET", parts.path)
+        connection.request("GET", urllib.parse.urlunsplit(("", "", parts.path or "/", parts.query, "")))
         answer = connection.getresponse()
         body = answer.read(10_000)
     except TimeoutError:
-        return Health(Status.UNHEALTHY, f"no answer on port {parts.port} within {timeout:g} s")
+        return Health(Status.UNHEALTHY, f"no answer on port {port} within {timeout:g} s")
     except (OSError, http.client.HTTPException) as error:
-        return Health(Status.UNHEALTHY, f"no answer on port {parts.port}: {_first_line(error)}")
+        return Health(Status.UNHEALTHY, f"no answer on port {port}: {_first_line(error)}")
     finally:
         connection.close()
-    return _HEALTHY if answer.status == 200 else Health(Status.UNHEALTHY, _error_in(body, answer.status))
+    if not 200 <= answer.status < 300:
+        return Health(Status.UNHEALTHY, _error_in(body, answer.status))
+    other = _process_in(body)
+    if process and other and other != process:
+        return Health(Status.UNHEALTHY, f"on port {port} the process {other} answers: set another port in .env")
+    return _HEALTHY
+
+
+def _process_in(body: bytes) -> str:
+    """The process that an answer names; empty if it names none."""
+    try:
+        return str(json.loads(body)["process"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _error_in(body: bytes, status: int) -> str:

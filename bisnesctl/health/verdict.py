@@ -1,14 +1,16 @@
 """The verdict of `bisnesctl health` on a deployment, in the terms of monitoring plugins."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import IntEnum
 
-from bisnesctl.bots import check_records
+from bisnesctl.bots import check_records, web_sessions
 from bisnesctl.bots.check_records import BotTrouble
-from bisnesctl.health import probes
+from bisnesctl.health import inspection, probes
 from bisnesctl.health.probes import Health, Status
 from bisnesctl.host import volumes
+from bisnesctl.processes import stop_records
 from bisnesctl.processes.deployment import Condition, Deployment
 
 
@@ -36,10 +38,13 @@ class HealthFinding:
 
 _VERDICTS = {
     Status.HEALTHY: Verdict.OK,
+    Status.OUTDATED: Verdict.WARNING,
+    Status.EXTRA: Verdict.WARNING,
     Status.DEGRADED: Verdict.WARNING,
     Status.STARTING: Verdict.WARNING,
     Status.STOPPING: Verdict.WARNING,
     Status.STOPPED: Verdict.WARNING,  # an operator stopped it
+    Status.DOWN: Verdict.CRITICAL,
     Status.UNHEALTHY: Verdict.CRITICAL,
     Status.FAILING: Verdict.CRITICAL,
     Status.BLOCKED: Verdict.CRITICAL,
@@ -47,24 +52,47 @@ _VERDICTS = {
 }
 
 
-_ABSENT = {
-    Condition.GONE: "not running: `bisnesctl start --multiprocess`",
-    Condition.SILENT: "it does not answer: `bisnesctl stop` ends it",
-    Condition.STOPPING: "it is shutting down",
-}
-
-
 def examine(deployment: Deployment) -> list[HealthFinding]:
-    """The health of everything that should run, and of external servers; empty if nothing was started."""
+    """The health of everything that should run or runs, and of external servers; empty if nothing was started."""
     if deployment.last_start is None:
         return []
     condition = deployment.condition()
     if condition is not Condition.RUNNING:
-        return [HealthFinding("supervisord", Health(Status.FAILED, _ABSENT[condition]))]
+        return [HealthFinding("supervisord", _absent(deployment, condition))]
     processes = deployment.processes()
-    expected = deployment.last_start.expected(deployment.instances)
-    health = probes.probe_all(expected, processes, deployment.settings)
-    return [*_servers(deployment), *(HealthFinding(name, each) for name, each in health.items())]
+    shown = deployment.shown(processes)
+    health = inspection.inspect(deployment, shown, processes)
+    findings = [HealthFinding(name, each) for name, each in health.items()]
+    stopped = {each.program.name for each in shown} - {
+        each.program.name for each in shown if health[each.name].status is not Status.STOPPED
+    }
+    return [*_servers(deployment), *findings, *_endpoints(deployment, stopped)]
+
+
+def _endpoints(deployment: Deployment, stopped: Collection[str]) -> list[HealthFinding]:
+    """The health addresses in the settings, which may be on other machines; not those of what was stopped here."""
+    settings = deployment.settings
+    urls = {name: getattr(settings, f"{name}_health_endpoint") for name in ("api", "meta", "wwebjs")}
+    asked = {name: url for name, url in urls.items() if url and name not in stopped}
+    if not asked:
+        return []
+    with ThreadPoolExecutor(len(asked)) as pool:
+        return [
+            HealthFinding(f"{name} endpoint", each)
+            for name, each in zip(asked, pool.map(probes.endpoint, asked.values()), strict=True)
+        ]
+
+
+def _absent(deployment: Deployment, condition: Condition) -> Health:
+    """Why supervisord does not answer. Only a deliberate stop is no failure."""
+    if condition is Condition.SILENT:
+        return Health(Status.FAILED, "it does not answer: `bisnesctl stop` ends it")
+    if condition is Condition.STOPPING:
+        return Health(Status.FAILED, "it is shutting down")
+    if deployment.was_stopped:
+        record = stop_records.read(deployment.settings.run_dir).get(stop_records.EVERYTHING)
+        return Health(Status.STOPPED, f"{record.text if record else 'on purpose'}: `{deployment.start_command}`")
+    return Health(Status.FAILED, f"not running, although nobody stopped it: `{deployment.start_command}`")
 
 
 def examine_bots(deployment: Deployment) -> list[HealthFinding]:
@@ -79,7 +107,12 @@ def examine_bots(deployment: Deployment) -> list[HealthFinding]:
 
 
 def _status(trouble: BotTrouble) -> Status:
-    """Messages wait for an unavailable provider. Other bots send, or wait for an operator who was notified."""
+    """Messages wait for an unavailable provider. Other bots send, or wait for an operator who was notified.
+
+    Numbers that are not in use yet are no trouble.
+    """
+    if trouble.status == web_sessions.NOTE:
+        return Status.HEALTHY
     return Status.UNHEALTHY if trouble.status == check_records.UNAVAILABLE else Status.DEGRADED
 
 
@@ -99,7 +132,7 @@ def _servers(deployment: Deployment) -> list[HealthFinding]:
     if not settings.embedded_postgres:
         found.append(HealthFinding("postgresql", probes.postgres(settings.database_dsn)))
     if not settings.embedded_redis:
-        found.append(HealthFinding("redis", probes.redis(settings.redis_dsn)))
+        found.append(HealthFinding("redis", inspection.mild_redis(probes.redis(settings.redis_dsn))))
     return found
 
 

@@ -11,17 +11,27 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 
+from bisnesctl import paths, wajs
+from bisnesctl.bots import credentials
 from bisnesctl.database import api_keys, migrations, postgres
-from bisnesctl.errors import ConfigError, Conflict, MigrationsPending, PortTaken, RedisUnavailable
+from bisnesctl.errors import (
+    ConfigError,
+    Conflict,
+    DatabaseUnavailable,
+    MigrationsPending,
+    PortTaken,
+    RedisUnavailable,
+)
 from bisnesctl.health import probes
 from bisnesctl.host import disk, process_stat
 from bisnesctl.paths import shipped_folder
+from bisnesctl.processes import embedded_servers
 from bisnesctl.processes.topology import Instance
 from bisnesctl.settings import Settings, load
 
@@ -29,6 +39,10 @@ from bisnesctl.settings import Settings, load
 ORPHANS_TIMEOUT_SECONDS = 65.0
 #: Label of the key OPERATOR_KEY in `bisnesctl keys list`.
 OPERATOR_LABEL = "operator (.env)"
+#: Connections to PostgreSQL without which a process does not work.
+LEAST_CONNECTIONS = 3
+#: Processes with connections beside the APIs and the workers of Meta: events, receiver and manager.
+OTHER_PROCESSES = 3
 #: Characters of a command line that an error shows.
 _MAX_COMMAND_LENGTH = 100
 
@@ -63,15 +77,43 @@ def load_settings(report: Report) -> Settings:
     """The settings in force. If there are none, a new `.env` is written first."""
     settings = load()
     if not settings.env_file.exists() and not settings.encryption_key:
-        write_env_file(settings.env_file)
-        report(f"wrote {settings.env_file} with new secrets")
+        create_env_file(settings, report)
         settings = load()
     return settings
 
 
-def write_env_file(path: Path) -> None:
-    """Writes an `.env` with new secrets and mode 0600. Raises `Conflict` if it exists, `CannotWrite`."""
-    text = with_secrets((shipped_folder("conf") / "env.example").read_text())
+def create_env_file(settings: Settings, report: Report) -> None:
+    """Writes an `.env` with new secrets. Raises `Conflict` if it exists, `CannotWrite`.
+
+    `settings`: those of the environment. ENCRYPTION_KEY stays empty if it is there, or if the database has credentials,
+    which only their own key decrypts.
+    """
+    names = set(SECRETS)
+    if settings.encryption_key:
+        names.discard("ENCRYPTION_KEY")
+        report("ENCRYPTION_KEY is in the environment and not written")
+    elif _has_credentials(settings):
+        names.discard("ENCRYPTION_KEY")
+        report(
+            "[yellow]the database has stored credentials[/]: enter the ENCRYPTION_KEY of the system that stored them "
+            f"in {settings.env_file}"
+        )
+    write_env_file(settings.env_file, names)
+    report(f"wrote {settings.env_file} with new secrets")
+
+
+def _has_credentials(settings: Settings) -> bool:
+    """Whether an external database can be reached and has stored credentials."""
+    if settings.embedded_postgres:
+        return False
+    with contextlib.suppress(DatabaseUnavailable, ConfigError), postgres.command_connection(settings) as connection:
+        return any(each.used for each in credentials.stored(connection))
+    return False
+
+
+def write_env_file(path: Path, secret_names: Collection[str] = tuple(SECRETS)) -> None:
+    """Writes an `.env` with these secrets, new, and mode 0600. Raises `Conflict` if it exists, `CannotWrite`."""
+    text = with_secrets((shipped_folder("conf") / "env.example").read_text(), secret_names)
     with disk.writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -86,10 +128,10 @@ def write_env_file(path: Path) -> None:
             raise
 
 
-def with_secrets(example: str) -> str:
-    """The text with a new secret after each name of `SECRETS`."""
-    for name, make in SECRETS.items():
-        example = re.sub(rf"^{name}=$", f"{name}={make()}", example, flags=re.MULTILINE)
+def with_secrets(example: str, names: Collection[str] = tuple(SECRETS)) -> str:
+    """The text with a new secret after each of these names of `SECRETS`."""
+    for name in names:
+        example = re.sub(rf"^{name}=$", f"{name}={SECRETS[name]()}", example, flags=re.MULTILINE)
     return example
 
 
@@ -107,6 +149,17 @@ def check_installed() -> None:
     for module in ("supervisor", "services"):
         if importlib.util.find_spec(module) is None:
             raise ConfigError(f"the Python package {module} is missing: install the project again (`pip install .`)")
+
+
+def missing_wa_js(settings: Settings) -> str:
+    """Why WhatsApp Web numbers cannot run because of wa-js, which a wheel does not have; empty if it is there."""
+    if not settings.enable_wwebjs:
+        return ""
+    try:
+        wajs.bundle(settings)
+    except ConfigError as error:
+        return f"WhatsApp Web numbers cannot run yet: {error}"
+    return ""
 
 
 # --- The machine ---------------------------------------------------------------------------------------------------
@@ -156,13 +209,17 @@ def find_orphans(settings: Settings) -> dict[int, str]:
     They get a signal to stop when supervisord is killed, and may take a while. Processes of other users are not found.
     """
     found = {}
+    server = f"unix://{paths.supervisor_socket(settings.run_dir)}"  # another supervisord may run this command
     for process in psutil.process_iter():
         try:
             environment = process.environ()
         except (psutil.Error, OSError):
             continue  # gone, or another user's
-        if environment.get("BISNES_ENV") == str(settings.env_file) and "SUPERVISOR_PROCESS_NAME" in environment:
-            found[process.pid] = environment["SUPERVISOR_PROCESS_NAME"]
+        if (
+            environment.get("BISNES_ENV") == str(settings.env_file)
+            and environment.get("SUPERVISOR_SERVER_URL") == server
+        ):
+            found[process.pid] = environment.get("SUPERVISOR_PROCESS_NAME", "")
     return found
 
 
@@ -182,22 +239,28 @@ def wait_for_orphans(settings: Settings, report: Report) -> None:
 # --- Servers -------------------------------------------------------------------------------------------------------
 
 
-def prepare_servers(settings: Settings, report: Report, migrate: bool, redis: bool) -> None:
+def prepare_servers(settings: Settings, report: Report, migrate: bool, redis: bool, accept_lost: bool) -> None:
     """Prepares the database if `migrate`, and checks Redis if `redis`.
 
-    Raises as `prepare_database` and `check_redis` do.
+    `accept_lost`: stored credentials that ENCRYPTION_KEY does not decrypt prevent nothing. Raises as `prepare_database`
+    and `check_redis` do.
     """
     if migrate:
-        prepare_database(settings, report)
+        prepare_database(settings, report, accept_lost)
     if redis:
         check_redis(settings)
 
 
-def prepare_database(settings: Settings, report: Report) -> None:
+def prepare_database(settings: Settings, report: Report, accept_lost: bool = False) -> None:
     """Migrates the embedded database, or checks that an external one is migrated; then registers OPERATOR_KEY.
 
-    Raises `DatabaseUnavailable`, `MigrationsPending` or `MigrationError`.
+    Raises `DatabaseUnavailable`, `MigrationsPending`, `MigrationError`, or `ConfigError` if ENCRYPTION_KEY is not the
+    key of the stored credentials, or PostgreSQL allows too few connections.
     """
+    with postgres.command_connection(settings) as connection:
+        credentials.check(connection, settings, report, accept_lost)
+        if not settings.embedded_postgres:
+            check_connections(connection, settings, report)
     if settings.embedded_postgres:
         applied = migrations.apply(settings.database_dsn, report=report)
         if applied:
@@ -205,6 +268,26 @@ def prepare_database(settings: Settings, report: Report) -> None:
     else:
         check_migrated(settings)
     register_operator_key(settings)
+
+
+def check_connections(connection: postgres.Connection, settings: Settings, report: Report) -> None:
+    """Compares the connections that the processes may open with those that PostgreSQL allows, and reports too few.
+
+    Raises `ConfigError` if the processes could not even start with them.
+    """
+    allowed = postgres.allowed_connections(connection)
+    most = embedded_servers.most_connections(settings)
+    least = LEAST_CONNECTIONS * (settings.api_instances + settings.meta_instances + OTHER_PROCESSES)
+    if allowed >= most:
+        return
+    text = (
+        f"the processes may open {most} connections to PostgreSQL (API_INSTANCES, DATABASE_POOL_API_MAX, "
+        "META_INSTANCES, DATABASE_POOL_META_MAX, DATABASE_POOL_WWEBJS_MAX, MAX_SESSIONS in "
+        f"{settings.env_file}), and it allows {allowed} (max_connections): raise that, or lower these settings"
+    )
+    if allowed < least:
+        raise ConfigError(f"{text}; {least} are the least")
+    report(f"[yellow]too few connections[/]: {text}")
 
 
 def check_migrated(settings: Settings) -> None:

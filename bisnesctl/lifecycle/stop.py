@@ -9,7 +9,7 @@ from itertools import groupby
 
 from bisnesctl.errors import BisnesError, CannotWrite
 from bisnesctl.host import process_stat
-from bisnesctl.processes import supervisor
+from bisnesctl.processes import command_records, stop_records, supervisor
 from bisnesctl.processes.deployment import Condition, Deployment, record_stop
 from bisnesctl.processes.topology import Instance, names_of
 
@@ -23,20 +23,39 @@ _KILL_TIMEOUT_SECONDS = 5.0
 Report = Callable[[str], None]
 
 
-def stop_all(deployment: Deployment, report: Report) -> bool:
-    """Stops everything in reverse order, then supervisord. Returns whether supervisord ran."""
+def stop_all(deployment: Deployment, report: Report, on_purpose: bool = True) -> bool:
+    """Stops everything in reverse order, then supervisord. Returns whether supervisord ran.
+
+    `on_purpose`: an operator wants it, which is recorded; False: a failed start is undone.
+    """
     condition = deployment.condition()
     if condition is not Condition.RUNNING:
-        return end_supervisor(deployment, condition, report)
-    pid = deployment.supervisor.pid()
-    stop_in_order(deployment, deployment.unsettled(), report)
+        return end_supervisor(deployment, condition, report, on_purpose)
+    pid, running = deployment.supervisor.pid(), deployment.unsettled()
+    if on_purpose:
+        command_records.write(deployment.settings.run_dir, "stop", running)
+    stop_in_order(deployment, running, report)
     deployment.supervisor.shutdown()
     _wait_for_end(deployment, pid)
-    _record_stop(deployment, report)
+    if on_purpose:
+        _record_stop(deployment, report)
     return True
 
 
-def end_supervisor(deployment: Deployment, condition: Condition, report: Report) -> bool:
+def stop_named(deployment: Deployment, instances: Sequence[Instance], report: Report) -> list[Instance]:
+    """Stops these instances and records that an operator did so. Returns those that ran."""
+    try:
+        stop_records.add(deployment.settings.run_dir, [each.name for each in instances])
+    except CannotWrite as error:
+        report(_unrecorded(error))
+    command_records.write(deployment.settings.run_dir, "stop", instances)
+    names = {each.name for each in instances}
+    running = [each for each in deployment.unsettled() if each.name in names]
+    stop_together(deployment, running)
+    return running
+
+
+def end_supervisor(deployment: Deployment, condition: Condition, report: Report, on_purpose: bool = True) -> bool:
     """Waits for a supervisord that is shutting down, or ends one that does not answer. Returns whether it ran.
 
     Its processes end with it.
@@ -50,7 +69,8 @@ def end_supervisor(deployment: Deployment, condition: Condition, report: Report)
     else:
         report(f"supervisord (pid {pid}) does not answer: ending it")
         _kill(pid)
-    _record_stop(deployment, report)
+    if on_purpose:
+        _record_stop(deployment, report)
     return True
 
 
@@ -59,7 +79,11 @@ def _record_stop(deployment: Deployment, report: Report) -> None:
     try:
         record_stop(deployment.settings.run_dir)
     except CannotWrite as error:
-        report(f"[yellow]`bisnesctl status` will not show that it was stopped on purpose[/]: {error}")
+        report(_unrecorded(error))
+
+
+def _unrecorded(error: CannotWrite) -> str:
+    return f"[yellow]`bisnesctl status` will not show that it was stopped on purpose[/]: {error}"
 
 
 def _wait_for_end(deployment: Deployment, pid: int) -> None:

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +19,8 @@ from bisnesctl import paths
 from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, ShuttingDown
 from bisnesctl.host import disk
 from bisnesctl.naming import SESSION, session_name
+from bisnesctl.processes import stop_records
+from bisnesctl.processes.extras import find_extras, in_start_order
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
 from bisnesctl.processes.supervisor import CALL_TIMEOUT_SECONDS, Process, Supervisor, pid_in
 from bisnesctl.processes.topology import Instance, Mode, expand, in_mode, instance_of, program
@@ -26,6 +28,8 @@ from bisnesctl.settings import Settings, load
 
 #: The file that commands lock while they start or stop something, below `run_dir`.
 LOCK = "bisnesctl.lock"
+#: Seconds for which a command waits for the lock.
+LOCK_PATIENCE_SECONDS = 1.0
 #: The file that records the last start, below `run_dir`.
 LAST_START = "mode.json"
 #: The program of every WhatsApp Web session.
@@ -101,6 +105,11 @@ class Deployment:
         sessions = find_sessions(self.settings) if self.settings.enable_wwebjs else []
         return [*expand(self.settings), *(each.instance(self.settings) for each in sessions)]
 
+    def known(self, processes: Mapping[str, Process]) -> list[Instance]:
+        """The instances that may run here, and the extra ones that run, in order of start."""
+        instances = self.instances
+        return in_start_order([*instances, *find_extras(instances, processes, self.settings)])
+
     @property
     def config(self) -> Path:
         """supervisord's configuration."""
@@ -123,9 +132,9 @@ class Deployment:
 
     def observe(self, mode: Mode, only: tuple[str, ...]) -> Observation:
         """The condition, the instances that `wanted` returns, and those that run. Raises `UsageError` as `wanted`."""
-        instances, condition = self.instances, self.condition()
+        condition = self.condition()
         processes = self.processes() if condition is Condition.RUNNING else {}
-        return Observation(condition, in_mode(instances, mode, only), _active(instances, processes))
+        return Observation(condition, self.wanted(mode, only), _active(self.known(processes), processes))
 
     def supervisor_pid(self) -> int | None:
         """The pid of this home's supervisord, even if it does not answer; None if it does not run."""
@@ -160,21 +169,42 @@ class Deployment:
 
     def active(self) -> list[Instance]:
         """The instances that run or are starting, in order of start."""
-        return _active(self.instances, self.processes())
+        processes = self.processes()
+        return _active(self.known(processes), processes)
 
     def unsettled(self) -> list[Instance]:
         """The instances that run, or that the guard may start again, in order of start."""
         processes = self.processes()
-        return [each for each in self.instances if (found := processes.get(each.name)) and not found.settled]
+        known = self.known(processes)
+        return [each for each in known if (found := processes.get(each.name)) and not found.settled]
 
-    def shown(self, processes: dict[str, Process]) -> list[Instance]:
+    def expected(self) -> list[Instance]:
+        """The instances that should run; empty if nothing was started."""
+        last = self.last_start
+        return last.expected(self.instances) if last else []
+
+    def shown(self, processes: Mapping[str, Process]) -> list[Instance]:
         """The instances that `status` shows: those that should run, and those that run."""
-        expected = last.expected(self.instances) if (last := self.last_start) else []
+        expected = {each.name for each in self.expected()}
         return [
             each
-            for each in self.instances
-            if each in expected or ((found := processes.get(each.name)) and found.state != "STOPPED")
+            for each in self.known(processes)
+            if each.name in expected or ((found := processes.get(each.name)) and found.state != "STOPPED")
         ]
+
+    @property
+    def was_stopped(self) -> bool:
+        """Whether an operator stopped everything since the last start."""
+        last = self.last_start
+        return last is not None and not last.since
+
+    @property
+    def start_command(self) -> str:
+        """The command that starts it as it was started last."""
+        last = self.last_start
+        words = ["bisnesctl", "start", f"--{self.mode}"]
+        words += ["--sandbox"] if last is not None and last.sandbox else []
+        return " ".join(words + (["--only", *last.only] if last is not None and last.only else []))
 
     @contextlib.contextmanager
     def lock(self, command: str) -> Iterator[None]:
@@ -185,10 +215,8 @@ class Deployment:
         path = self.settings.run_dir / LOCK
         handle = _open_lock(path, self.settings)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise Conflict(f"another command is running here: {_holder(path)}; wait, or end it") from error
+            if not _locked(handle):
+                raise Conflict(f"another command is running here: {_holder(path)}; wait, or end it")
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"bisnesctl {command} (pid {os.getpid()})\n".encode(), 0)
@@ -197,7 +225,7 @@ class Deployment:
             os.close(handle)
 
 
-def _active(instances: list[Instance], processes: dict[str, Process]) -> list[Instance]:
+def _active(instances: list[Instance], processes: Mapping[str, Process]) -> list[Instance]:
     return [each for each in instances if (found := processes.get(each.name)) and found.active]
 
 
@@ -227,12 +255,13 @@ def record_start(run_dir: Path, mode: Mode, sandbox: bool, only: tuple[str, ...]
 
 
 def record_stop(run_dir: Path) -> None:
-    """Records that an operator stopped it. Raises `CannotWrite`."""
+    """Records that an operator stopped everything. Raises `CannotWrite`."""
     old = read_last_start(run_dir)
     if old is not None:
         content = json.dumps(asdict(LastStart(old.mode, old.sandbox, old.only))).encode()
         with disk.writing(run_dir / LAST_START):
             disk.refresh(run_dir / LAST_START, content)  # works on a full disk too
+        stop_records.add(run_dir, [stop_records.EVERYTHING])
 
 
 def find_sessions(settings: Settings) -> list[SessionProgram]:
@@ -282,6 +311,20 @@ def _check_writable(folder: Path) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def _locked(handle: int) -> bool:
+    """Locks the file. Waits a moment for the guard, which may hold the lock while it starts a few instances."""
+    deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 def _holder(path: Path) -> str:

@@ -89,6 +89,14 @@ def command_variables(settings: Settings) -> dict[str, str]:
     }
 
 
+def most_connections(settings: Settings) -> int:
+    """Connections to PostgreSQL that the isolated processes may open together."""
+    api = settings.api_instances * (settings.database_pool_api_max + 5)
+    meta = (settings.meta_instances + 1) * (settings.database_pool_meta_max + 4) if settings.enable_meta else 0
+    wwebjs = settings.database_pool_wwebjs_max + 5 + settings.max_sessions * MAX_SESSION_CONNECTIONS
+    return api + meta + 4 + (wwebjs if settings.enable_wwebjs else 0)
+
+
 def max_connections(settings: Settings, spare: int = 40) -> int:
     """Connections that PostgreSQL must allow: all pools of both modes at the same time, heartbeats, the operator."""
     api = (settings.api_instances + 1) * (settings.database_pool_api_max + 5)

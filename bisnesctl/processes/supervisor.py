@@ -14,8 +14,10 @@ from typing import Any
 from bisnesctl import paths
 from bisnesctl.errors import BisnesError, NotRunning, ShuttingDown, StartFailed, SupervisorFault
 
-#: Seconds that a call may take; supervisord answers within milliseconds.
+#: Seconds in which supervisord must answer whether it runs; it usually answers within milliseconds.
 CALL_TIMEOUT_SECONDS = 5
+#: Seconds that any other call may take: on a busy machine supervisord may need several to start a process.
+BUSY_CALL_TIMEOUT_SECONDS = 30
 #: Seconds in which a new supervisord must answer.
 BOOT_TIMEOUT_SECONDS = 15
 
@@ -55,6 +57,8 @@ class Process:
     uptime: float = 0.0
     #: Seconds that it lived; 0 if it runs.
     lived: float = 0.0
+    #: Whether this supervisord has started it ever.
+    was_started: bool = True
 
     @property
     def active(self) -> bool:
@@ -91,7 +95,10 @@ class Supervisor:
 
     def __init__(self, run_dir: Path) -> None:
         self.path = paths.supervisor_socket(run_dir)
-        self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(str(self.path)))
+        self._proxy, self._patient = (
+            xmlrpc.client.ServerProxy("http://localhost", transport=_UnixTransport(str(self.path), seconds))
+            for seconds in (CALL_TIMEOUT_SECONDS, BUSY_CALL_TIMEOUT_SECONDS)
+        )
 
     def running(self) -> bool:
         """Whether supervisord answers and accepts calls."""
@@ -147,13 +154,23 @@ class Supervisor:
         """Removes a group whose processes have all stopped."""
         self._call("removeProcessGroup", name, unless=(_BAD_NAME,))
 
+    def refit(self, full_name: str) -> bool:
+        """Gives the stopped `group:name` the configuration that `reread` found, or adds or removes it.
+
+        The other members of its group run on. Returns False if supervisord is of an older release without this call.
+        """
+        return self._call("refit", full_name, namespace="wakeup", unless=(_UNKNOWN_METHOD,)) is not None
+
     def shutdown(self) -> None:
         """Shuts supervisord down; does nothing if it is shutting down."""
         self._call("shutdown", unless=(_SHUTDOWN_STATE,))
 
     def _call(self, method: str, *arguments: Any, unless: tuple[int, ...] = (), namespace: str = "supervisor") -> Any:
+        proxy, seconds = self._patient, BUSY_CALL_TIMEOUT_SECONDS
+        if method == "getState":
+            proxy, seconds = self._proxy, CALL_TIMEOUT_SECONDS
         try:
-            return getattr(self._proxy, f"{namespace}.{method}")(*arguments)
+            return getattr(proxy, f"{namespace}.{method}")(*arguments)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode in unless:
                 return None
@@ -162,8 +179,7 @@ class Supervisor:
             raise SupervisorFault(f"supervisord refused {method}{arguments}: {fault.faultString}") from fault
         except (TimeoutError, BlockingIOError) as error:  # the second: its queue of connections is full
             raise NotRunning(
-                f"supervisord did not answer on {self.path} within {CALL_TIMEOUT_SECONDS} s: "
-                "see `bisnesctl logs supervisord`"
+                f"supervisord did not answer on {self.path} within {seconds} s: see `bisnesctl logs supervisord`"
             ) from error
         except (OSError, http.client.HTTPException) as error:
             raise NotRunning from error
@@ -250,12 +266,13 @@ def _process(info: dict[str, Any]) -> Process:
         exit_status=info["exitstatus"],
         uptime=max(info["now"] - info["start"], 0.0) if info["pid"] else 0.0,
         lived=0.0 if info["pid"] else max(info["stop"] - info["start"], 0.0),
+        was_started=bool(info["start"]),
     )
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=CALL_TIMEOUT_SECONDS)
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
         self._path = path
 
     def connect(self) -> None:
@@ -265,10 +282,10 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class _UnixTransport(xmlrpc.client.Transport):
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, seconds: float) -> None:
         super().__init__()
-        self._path = path
+        self._path, self._seconds = path, seconds
 
     def make_connection(self, host: object) -> _UnixConnection:
         # A new connection for each call: supervisord closes idle ones, and threads may share a client.
-        return _UnixConnection(self._path)
+        return _UnixConnection(self._path, self._seconds)

@@ -7,7 +7,7 @@ internals of supervisord (`get_socket_map`, and the methods that its loop calls 
 version and the contract test.
 
 The calls keep "ended by itself" and "stopped by an operator" apart without a race: operators call `settle`, the guard
-calls `revive`.
+calls `revive`. `refit` changes the configuration of one member of a group, so that the others need not stop.
 """
 
 import contextlib
@@ -15,8 +15,10 @@ import signal
 import socket
 from typing import Any
 
+from supervisor.options import split_namespec
 from supervisor.rpcinterface import SupervisorNamespaceRPCInterface
-from supervisor.states import ProcessStates
+from supervisor.socket_manager import SocketManager
+from supervisor.states import STOPPED_STATES, ProcessStates
 from supervisor.xmlrpc import Faults, RPCError
 
 from bisnesctl.processes import supervisor_logs
@@ -38,6 +40,7 @@ class Interface:
     """The calls in supervisord's namespace `wakeup`. An unknown process is a BAD_NAME fault."""
 
     def __init__(self, supervisord: Any, wakeup: "_Wakeup") -> None:
+        self._supervisord = supervisord
         self._calls = SupervisorNamespaceRPCInterface(supervisord)
         self._wakeup = wakeup
 
@@ -57,11 +60,63 @@ class Interface:
         process.change_state(ProcessStates.STOPPED)
         return True
 
+    def refit(self, name: str) -> bool:
+        """Gives the stopped `group:name` the configuration that reloadConfig read; adds it to its group, or removes it.
+
+        The other members of the group run on, with their configuration and their socket. The group counts as changed
+        until all its members have the new configuration.
+        """
+        group_name, process_name = split_namespec(name)
+        group = self._supervisord.process_groups.get(group_name)
+        fresh = next(
+            (each for each in self._supervisord.options.process_group_configs if each.name == group_name), None
+        )
+        if group is None or fresh is None:
+            raise RPCError(Faults.BAD_NAME, name)
+        process = group.processes.get(process_name)
+        if process is not None and process.get_state() not in STOPPED_STATES:
+            raise RPCError(Faults.STILL_RUNNING, name)
+        _share_socket(group, fresh)
+        config = next((each for each in fresh.process_configs if each.name == process_name), None)
+        if config is None:
+            group.processes.pop(process_name, None)
+        elif process is None or process.config != config:
+            config.create_autochildlogs()
+            group.processes[process_name] = config.make_process(group)
+        if _is_fitted(group, fresh):
+            group.config = fresh
+        return True
+
     def _find(self, name: str) -> Any:
         process = self._calls._getGroupAndProcess(name)[1]
         if process is None:
             raise RPCError(Faults.BAD_NAME, name)
         return process
+
+
+def _share_socket(group: Any, fresh: Any) -> None:
+    """Makes a group use the socket of its new configuration from now on; running members keep the one they have.
+
+    Raises a fault if the address cannot be used.
+    """
+    manager = getattr(group, "socket_manager", None)
+    if manager is None or manager.config() == fresh.socket_config:
+        return
+    new = SocketManager(fresh.socket_config, logger=group.config.options.logger)
+    try:
+        new.get_socket()
+    except OSError as error:
+        raise RPCError(Faults.SPAWN_ERROR, f"{fresh.socket_config.url}: {error.strerror}") from error
+    group.socket_manager = new
+
+
+def _is_fitted(group: Any, fresh: Any) -> bool:
+    """Whether all members have the new configuration, and the socket of the group."""
+    wanted = {each.name: each for each in fresh.process_configs}
+    if {name: each.config for name, each in group.processes.items()} != wanted:
+        return False
+    sockets = (getattr(each, "fcgi_sock", None) for each in group.processes.values())
+    return all(each is None or each._get() is group.socket_manager.socket for each in sockets)
 
 
 class _Wakeup:

@@ -4,11 +4,12 @@ Times and limits are those of the process table of the old system, if it had the
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
 from bisnesctl.errors import UsageError
+from bisnesctl.host import process_environment
 from bisnesctl.settings import Settings
 
 
@@ -266,6 +267,11 @@ class Instance:
             return None
         return f"http://{reachable_host(self.host or '')}:{self.port}"
 
+    def running_url(self, pid: int) -> str | None:
+        """The URL at which its process answers, which may have started with other settings."""
+        host, port = listening_address(self, pid)
+        return replace(self, host=host, port=port).url
+
 
 def reachable_host(host: str) -> str:
     """The address at which a program that listens on `host` can be reached from this machine."""
@@ -283,6 +289,12 @@ def expand(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> list[I
 def program(name: str) -> Program:
     """The row of this name. Raises `KeyError`."""
     return {row.name: row for row in PROGRAMS}[name]
+
+
+def processes_of_other_modes(mode: Mode) -> set[str]:
+    """The names under which only programs of other modes give heartbeats."""
+    own = {row.process or row.name for row in PROGRAMS if mode in row.modes}
+    return {row.process or row.name for row in PROGRAMS} - own
 
 
 def memory_limit(row: Program, settings: Settings) -> int | None:
@@ -307,6 +319,15 @@ def instance_of(row: Program, name: str, settings: Settings, variables: dict[str
     )
 
 
+def listening_address(instance: Instance, pid: int) -> tuple[str | None, int | None]:
+    """The host and port on which the process of an instance listens: its environment has those of its start."""
+    if instance.program.address is None:
+        return instance.host, instance.port
+    environment = process_environment.read(pid)
+    host, port = (environment.get(name.upper(), "") for name in instance.program.address)
+    return host or instance.host, int(port) if port.isdecimal() else instance.port
+
+
 def _address(row: Program, settings: Settings) -> tuple[str | None, int | None]:
     if row.address is None:
         return None, None
@@ -328,6 +349,11 @@ def _environment(row: Program, instance: str, settings: Settings) -> dict[str, s
         "BISNES_PROCESS": row.process or row.name,
         "BISNES_INSTANCE": instance,
         "SANDBOX": str(settings.sandbox).lower(),
+        **{
+            name.upper(): str(getattr(settings, name))
+            for name in row.address or ()
+            if name in type(settings).model_fields
+        },
         **(
             {"MALLOC_ARENA_MAX": "2"} if row.dynamic else {}
         ),  # there are many sessions, and glibc gives each thread an arena

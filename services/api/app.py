@@ -1,7 +1,9 @@
 """The Flask application of the API: every route, its auth, its errors and its OpenAPI document."""
 
 from collections.abc import Iterable
+from typing import Any
 
+from flask import Request, current_app, request
 from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import APIBlueprint, OpenAPI
 from pydantic import ValidationError
@@ -9,6 +11,8 @@ from pydantic import ValidationError
 from services.api import event_schemas
 from services.api.auth import Auth, declare, guard
 from services.api.context import Context
+from services.api.field_names import check_body, of_request
+from services.api.messages.request_fields import json_object
 from services.api.openapi import INFO, SECURITY, Problem
 from services.api.routes import health
 from services.api.routes.bots import bot, bots
@@ -34,8 +38,16 @@ MAX_BODY = 1 << 20
 _PAGE = {"validatorUrl": None, "persistAuthorization": True, "defaultModelsExpandDepth": 0}
 
 
+class _JsonRequest(Request):
+    def get_json(self, *_: Any, **__: Any) -> Any:
+        """The body, regardless of its Content-Type, read like the bodies of sends. Raises `ApiError` (invalid_json)."""
+        return json_object(self.get_data(), '{"company": "0128"}')
+
+
 class Api(ExactAddresses, OpenAPI):
     """Flask with our routing and an OpenAPI document."""
+
+    request_class = _JsonRequest
 
     def generate_spec_json(self) -> None:
         """Make the document; an application with webhooks describes the events as well."""
@@ -74,4 +86,8 @@ def create_app(context: Context, resources: Iterable[APIBlueprint] = RESOURCES) 
 
 
 def _refuse(error: ValidationError) -> None:
+    operation = of_request(current_app, request)
+    if operation is not None and operation.body is not None:
+        unread = [str(each["loc"][0]) for each in error.errors() if each["type"] == "extra_forbidden"]
+        check_body(unread, operation.body, operation.query)
     raise invalid_request(error) from None

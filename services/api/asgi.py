@@ -8,11 +8,11 @@ caller's turn.
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import Any
-from urllib.parse import parse_qs
 
 import orjson
 import structlog
@@ -30,9 +30,10 @@ from services.api.auth import (
 from services.api.context import Context, wire
 from services.api.event_stream import PATH as EVENTS
 from services.api.event_stream import Streams
+from services.api.field_names import parameters
 from services.api.messages import sends
 from services.api.messages.outcomes import Outcomes
-from services.api.messages.request_fields import PLAIN
+from services.api.messages.request_fields import NAMES, PLAIN, QUERY
 from services.api.messages.sends import PENDING, PREFIX, Reply
 from services.api.routes.media_messages import body_limit
 from services.database.connection import DatabaseUnavailable
@@ -45,6 +46,7 @@ from services.http_server.refusal import Refusal
 from services.http_server.watchdog import Watchdog
 from services.http_server.wsgi_bridge import Answer, WsgiBridge
 from services.outbox.accept import IdempotencyConflict
+from services.runtime.heartbeat import Counters
 
 #: The beginnings of the addresses of the hot path.
 HOT = tuple(f"{PREFIX}{kind}/" for kind in PLAIN)
@@ -68,7 +70,7 @@ class AsgiApp:
 
     def __init__(
         self,
-        wire: Callable[[], Context],
+        wire: Callable[[Counters], Context],
         blueprints: Callable[[Context, Any], None] = lambda *_: None,
         open_bodies: Mapping[str, int] | None = None,
     ) -> None:
@@ -76,6 +78,7 @@ class AsgiApp:
 
         `open_bodies`: the beginnings of addresses that need no key, with the maximum bytes of their bodies.
         """
+        self.counters = Counters()  # reported by the heartbeat of the process
         self._wire = wire
         self._blueprints = blueprints
         self._open_bodies = open_bodies or {}
@@ -87,11 +90,23 @@ class AsgiApp:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http" and scope["method"] == "POST" and _is_hot(scope["path"]):
-            await _answer(send, await self._send(scope, receive))
+            began = time.monotonic()
+            reply = await self._send(scope, receive)
+            self._count(began, reply.status, scope)
+            await _answer(send, reply)
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] == EVENTS:
             await self._stream(scope, receive, send)
         elif scope["type"] == "http":
             await self._serve_flask(scope, receive, send)
+
+    def _count(self, began: float, status: int, scope: Scope) -> None:
+        """Count an answer. One that waited for an outcome says nothing about the speed of the API."""
+        counters = self.counters
+        if not scope["query_string"] or b"wait=" not in scope["query_string"]:
+            counters.responses += 1
+            counters.response_seconds += time.monotonic() - began
+        if status >= 500:
+            counters.fail(f"{scope['method']} {scope['path'].rpartition('/')[0]}/… was answered with {status}")
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while (event := (await receive())["type"]) != "lifespan.shutdown":
@@ -102,11 +117,11 @@ class AsgiApp:
         await send({"type": "lifespan.shutdown.complete"})
 
     def _start(self) -> None:
-        context = self._context = self._wire()
+        context = self._context = self._wire(self.counters)
         self._lookups = ThreadPoolExecutor(LOOKUP_THREADS, "lookups")
         self._streams = Streams(context)
         self._outcomes = Outcomes(context.database)
-        self._callers = Callers(context.accounts, tuple(self._open_bodies))
+        self._callers = Callers(context.accounts, context.quotas, tuple(self._open_bodies))
         self._uploads = Admission()
         self._bodies = BodyReader()
         flask: Flask = create_app(context)
@@ -150,8 +165,9 @@ class AsgiApp:
     async def _accept(self, scope: Scope, receive: Receive) -> Reply:
         kind, company_id, chat_id = scope["path"][len(PREFIX) :].split("/")
         principal, caller = await self._callers.identify(scope, company_id)
+        self._context.quotas.take_request(principal.company_id)
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
-        wait = _wait(scope["query_string"]) if scope["query_string"] else None
+        wait = _wait(kind, scope["query_string"]) if scope["query_string"] else None
         body, idempotency_key = await self._small_body(principal, headers, receive), headers.get(b"idempotency-key")
         request = sends.parse(kind, company_id, chat_id, body, idempotency_key, wait)
         if not request.wait:
@@ -169,7 +185,8 @@ class AsgiApp:
     async def _submit(self, principal: Principal, request: sends.Send) -> Reply:
         context = self._context
         bot = context.accounts.cached_bot(request.company_id, request.phone_index)
-        if bot is None or "quotedMessageId" in request.payload:  # the event loop must not wait for the database
+        has_room = context.quotas.has_room(request.company_id, request.idempotency_key is not None)
+        if bot is None or not has_room or "quotedMessageId" in request.payload:  # the database is asked, on a thread
             async with self._admission.turn(("lookups", request.company_id), COMPANY_LOOKUP_THREADS):
                 bot = await asyncio.get_running_loop().run_in_executor(self._lookups, sends.look_up, context, request)
         return await sends.send(context, principal, request, bot)
@@ -177,6 +194,7 @@ class AsgiApp:
     # All other requests
 
     async def _serve_flask(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.monotonic()
         try:
             check_path(scope)
             digest = _digest(scope)
@@ -184,6 +202,7 @@ class AsgiApp:
             with self._outcomes.place(caller) if caller.waits and _waits(scope) else nullcontext():
                 caller, body = await self._body(scope, receive, caller)
                 answer = await self._run(scope, caller, body)
+                self._count(began, answer.status, scope)
                 if digest is not None and answer.status == 401:
                     self._callers.note(digest, None)
                 if PENDING in answer.environ:
@@ -191,6 +210,7 @@ class AsgiApp:
                     return
             await self._bridge(caller).send(answer, receive, send)
         except Refusal as refused:
+            self._count(began, refused.status, scope)
             await send_refusal(send, refused)
 
     def _bridge(self, caller: Caller) -> WsgiBridge:
@@ -233,8 +253,8 @@ def _is_hot(path: str) -> bool:
     return path.startswith(HOT) and path.count("/", len(PREFIX)) == 2 and not path.endswith("/")
 
 
-def _wait(query: bytes) -> str | None:
-    return parse_qs(query.decode("latin-1"), keep_blank_values=True).get("wait", [None])[0]
+def _wait(kind: str, query: bytes) -> str | None:
+    return parameters(query, QUERY, NAMES[kind]).get("wait")
 
 
 def _waits(scope: Scope) -> bool:

@@ -9,6 +9,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import TypeVar
 
 from flask import Flask, current_app, g, request
@@ -16,7 +17,9 @@ from flask.sansio.blueprints import Blueprint
 from flask_openapi3 import APIBlueprint, Tag
 
 from services.api.context import Context
+from services.api.field_names import check_request
 from services.api.openapi import COMMON, SECURITY, problems
+from services.api.quotas import ApiQuotas
 from services.http_server.asgi import Scope
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
@@ -127,6 +130,27 @@ def digest_of(scope: Scope) -> bytes:
     return key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
 
 
+def find_key(accounts: AccountCache, quotas: ApiQuotas, digest: bytes, address: str) -> Key | None:
+    """The key with this digest, which came from a client address; None if it is unknown or was revoked.
+
+    Raises `ApiError` (429) if too many wrong keys came from there, and `DatabaseUnavailable`.
+    """
+    known = accounts.cached_key(digest)
+    if known is not None:
+        return known
+    quotas.check_address(address, digest)
+    key = accounts.key(digest)
+    if key is None:
+        quotas.note_wrong_key(address)
+    return key
+
+
+def address_of(scope: Scope) -> str:
+    """The address of the client of an ASGI request."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
 def principal_of(key: Key | None) -> Principal:
     """The principal of a key. Raises `ApiError` (401, invalid_key) if the key is unknown or was revoked."""
     if key is None:
@@ -147,7 +171,7 @@ def resource(name: str, about: str, auth: Auth) -> APIBlueprint:
 
 
 _ALWAYS = ("invalid_request", "internal", *COMMON)
-_WITH_KEY = ("no_key", "invalid_key", "foreign_company", "database_unavailable")
+_WITH_KEY = ("no_key", "invalid_key", "foreign_company", "rate_limited", "too_many_wrong_keys", "database_unavailable")
 
 
 def declare(blueprint: AnyBlueprint, auth: Auth) -> AnyBlueprint:
@@ -162,7 +186,11 @@ def declared(blueprint: Blueprint | None) -> Auth | None:
 
 
 def guard(app: Flask, context: Context) -> None:
-    """Serve the application's requests with `context`, each once it has met the demand of its resource."""
+    """Serve the application's requests with `context`, each once it has met the demand of its resource.
+
+    Requests to resources with a key have only parameters that their routes read; health takes any, since probes and
+    caches add their own.
+    """
     app.extensions[_EXTENSION] = context
 
     @app.before_request
@@ -176,11 +204,13 @@ def guard(app: Flask, context: Context) -> None:
             return
         headers = request.headers
         digest = key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))
-        g.principal = principal_of(context.accounts.key(digest))
+        g.principal = principal_of(find_key(context.accounts, context.quotas, digest, request.remote_addr or ""))
+        context.quotas.take_request(g.principal.company_id)
         if auth is Auth.OPERATOR:
             g.principal.require_operator()
         elif auth is Auth.COMPANY:
             g.principal.require_company((request.view_args or {})["companyId"])
+        check_request(app, request)
 
 
 def context() -> Context:
@@ -211,9 +241,9 @@ OPEN = Caller("open", OPEN_THREADS)
 class Callers:
     """Identifies callers on the event loop, and remembers them while their keys must be looked up again."""
 
-    def __init__(self, accounts: AccountCache, open_paths: tuple[str, ...] = ()) -> None:
+    def __init__(self, accounts: AccountCache, quotas: ApiQuotas, open_paths: tuple[str, ...] = ()) -> None:
         """`open_paths`: the beginnings of the addresses that need no key."""
-        self._accounts = accounts
+        self._accounts, self._quotas = accounts, quotas
         self._open_paths = open_paths
         self._known: dict[bytes, Caller] = {}
         self._lookups = ThreadPoolExecutor(KEY_LOOKUP_THREADS, "keys")
@@ -222,13 +252,17 @@ class Callers:
     async def identify(self, scope: Scope, company_id: str | None = None) -> tuple[Principal, Caller]:
         """The principal and the caller of a request with a key. `company_id`: the company in its address.
 
-        Raises `ApiError` (401; 403 if the key is not for that company), `DatabaseUnavailable`.
+        Raises `ApiError` (401; 403 if the key is not for that company; 429 after too many wrong ones),
+        `DatabaseUnavailable`.
         """
         digest = digest_of(scope)
         key = self._accounts.cached_key(digest)
         if key is None:
+            address = address_of(scope)
+            self._quotas.check_address(address, digest)  # before it waits for a thread
             threads = self._lookups if digest in self._known else self._stranger_lookups
-            key = await asyncio.get_running_loop().run_in_executor(threads, self._accounts.key, digest)
+            look_up = partial(find_key, self._accounts, self._quotas, digest, address)
+            key = await asyncio.get_running_loop().run_in_executor(threads, look_up)
         caller, principal = self.note(digest, key), principal_of(key)
         if company_id is not None:
             principal.require_company(company_id)

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from bisnesctl.settings import Settings
+from services.api.quotas import ApiQuotas
 from services.database.connection import Database
-from services.media.store import MediaStore, media_store
+from services.media.store import CountedStore, counted_store
 from services.outbox.accept import Acceptor
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
@@ -22,7 +24,8 @@ class Context:
     accounts: AccountCache
     acceptor: Acceptor
     notifier: Notifier
-    media: MediaStore
+    media: CountedStore
+    quotas: ApiQuotas
     counters: Counters = field(default_factory=Counters)
     _closing: list[Callable[[], object]] = field(default_factory=list)
 
@@ -35,18 +38,30 @@ class Context:
         for action in self._closing:
             action()
         self.acceptor.close()
+        self.quotas.stop()
         self.accounts.stop()
         self.database.close()
 
 
-def connect(settings: Settings, notifier: Notifier) -> Context:
-    """A context on the database of the settings; it connects with the first request."""
+def connect(settings: Settings, notifier: Notifier, counters: Counters | None = None) -> Context:
+    """A context on the database of the settings; it connects with the first request.
+
+    `counters`: those that the heartbeat of the process reports.
+    """
     process = Process(settings, "api", settings.database_pool_api_max)
     acceptor = Acceptor(process.database, notifier)
-    return Context(settings, process.database, process.accounts, acceptor, notifier, media_store(settings))
+    counters = counters or Counters()
+    counters.refresh = partial(_count, counters, acceptor)
+    quotas = ApiQuotas(settings, process.database, process.accounts)
+    media = counted_store(settings, process.database, quotas.quotas)
+    return Context(settings, process.database, process.accounts, acceptor, notifier, media, quotas, counters)
 
 
-def wire() -> Context:
+def _count(counters: Counters, acceptor: Acceptor) -> None:
+    counters.processed = counters.sent = acceptor.accepted
+
+
+def wire(counters: Counters) -> Context:
     """The context of an API process."""
     settings = Process.from_environment("api").settings
-    return connect(settings, WakeupSender(WakingBroker(settings.redis_dsn)))
+    return connect(settings, WakeupSender(WakingBroker(settings.redis_dsn)), counters)

@@ -8,14 +8,16 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
 
 import structlog
 
 from services.api import sse
-from services.api.auth import key_digest, principal_of
+from services.api.auth import address_of, find_key, key_digest, principal_of
 from services.api.context import Context
+from services.api.field_names import parameters
 from services.api.sse import StreamRequest
 from services.database.announcements import Listener
 from services.database.connection import DatabaseError, DatabaseUnavailable
@@ -31,6 +33,8 @@ PATH = "/api/events"
 MAX_STREAMS = 20
 #: Seconds without an event after which a comment is sent, so that no proxy closes the connection.
 KEEP_ALIVE_SECONDS = 15.0
+#: Seconds after which the key of an idle stream is checked, even if no change of keys is announced.
+KEY_CHECK_SECONDS = 3.0
 #: Seconds before an unavailable database is asked again.
 RETRY_SECONDS = 1.0
 #: Threads that query the database for all streams together.
@@ -70,15 +74,19 @@ class Streams:
         self._listening = False
         self._check: asyncio.Task[None] | None = None
         self._announced = False
+        context.accounts.on_change(lambda: self._from_thread(self._check_keys))
         on_termination(self.end)
 
     async def open(self, scope: Scope) -> Stream:
         """A stream for the request. Raises `ApiError`, `DatabaseUnavailable`."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"] if name in _HEADERS}
         digest = key_digest(headers.get(b"x-api-key"), headers.get(b"authorization"))
-        principal = principal_of(await self._key(digest))
-        query = parse_qs(scope["query_string"].decode("latin-1"), errors="replace")
-        company, events, session, last = (query.get(name, [None])[-1] for name in _PARAMETERS)
+        address = address_of(scope)
+        look_up = partial(find_key, self._context.accounts, self._context.quotas, digest, address)
+        principal = principal_of(await self._key(digest, look_up))
+        self._context.quotas.take_request(principal.company_id)
+        query = parameters(scope["query_string"], _PARAMETERS)
+        company, events, session, last = (query.get(name) for name in _PARAMETERS)
         request = sse.parse(principal, company, events, session, headers.get(b"last-event-id") or last)
         company_id = request.filter.company_id
         if self._count[company_id] >= MAX_STREAMS:
@@ -132,25 +140,29 @@ class Streams:
         return stream.position > before
 
     async def _wait(self, stream: Stream, send: Sending) -> None:
-        try:
-            await asyncio.wait_for(stream.changed.wait(), KEEP_ALIVE_SECONDS)
-        except TimeoutError:
-            is_behind = stream.sent_position < stream.position
-            await _send(send, sse.KEEP_ALIVE + (sse.position_id(stream.position) if is_behind else b""))
-            stream.sent_position = stream.position
+        end = self._loop.time() + KEEP_ALIVE_SECONDS
+        while (left := end - self._loop.time()) > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stream.changed.wait(), min(left, KEY_CHECK_SECONDS))
+            if stream.changed.is_set() or not await self._is_allowed(stream):
+                return
+        is_behind = stream.sent_position < stream.position
+        await _send(send, sse.KEEP_ALIVE + (sse.position_id(stream.position) if is_behind else b""))
+        stream.sent_position = stream.position
 
     async def _is_allowed(self, stream: Stream) -> bool:
         """Whether the key is still valid. While the database is unavailable, it counts as valid."""
         try:
-            return await self._key(stream.digest) is not None
+            return await self._key(stream.digest, lambda: self._context.accounts.key(stream.digest)) is not None
         except (DatabaseUnavailable, DatabaseError):
             return True
 
-    async def _key(self, digest: bytes) -> Key | None:
+    async def _key(self, digest: bytes, look_up: Callable[[], Key | None]) -> Key | None:
+        """`look_up` may ask the database."""
         known = self._context.accounts.cached_key(digest)
         if known is not None:
             return known
-        return await self._loop.run_in_executor(self._threads, self._context.accounts.key, digest)
+        return await self._loop.run_in_executor(self._threads, look_up)
 
     async def _begin(self, stream: Stream) -> Stream:
         if not self._listening:
@@ -170,6 +182,10 @@ class Streams:
     def _remove(self, stream: Stream) -> None:
         self._open.discard(stream)
         self._count[stream.request.filter.company_id] -= 1
+
+    def _check_keys(self) -> None:
+        for stream in self._open:
+            stream.changed.set()  # it checks its key before it continues
 
     def _check_soon(self) -> None:
         self._announced = True

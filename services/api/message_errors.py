@@ -36,6 +36,10 @@ OURS = {
     "unknown_bot": MessageError("The bot was removed while the message was being sent.", "Send it by another bot."),
     "unsupported_media": MessageError("The file of the link has a type that is not allowed.", "Convert the file."),
     "upload": MessageError("The upload of the file failed.", "The message is tried again."),
+    "worker_suspended": MessageError(
+        "The worker slept right before the send, and another machine took over; the message did not leave.",
+        "Send it again.",
+    ),
 }
 
 #: Codes of answers of the provider, or of a proxy, that have none of their own.

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from services.connector import Unsupported
+from services.media import kinds
 from services.message import MAX_TEXT, MediaPayload, Payload, ReactionPayload, TemplatePayload, TextPayload, is_user_id
 
 #: Maximum length of a caption, in characters.
@@ -24,6 +25,14 @@ MAX_TEMPLATE_NAME = 512
 MAX_TEMPLATE_VARIABLES = 32_768
 #: Maximum size of a template's components as JSON, in bytes; the longest body has 32,768 characters.
 MAX_TEMPLATE_COMPONENTS = 64 * 1024
+
+_OFFICE = "application/vnd.openxmlformats-officedocument"
+#: The types of documents that Meta accepts (Cloud API reference, "Media").
+META_DOCUMENTS = frozenset({
+    "text/plain", "application/pdf", "application/msword", "application/vnd.ms-excel", "application/vnd.ms-powerpoint",
+    f"{_OFFICE}.wordprocessingml.document", f"{_OFFICE}.spreadsheetml.sheet",
+    f"{_OFFICE}.presentationml.presentation",
+})  # fmt: skip
 
 _PICTURE = (
     "[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u24c2\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff"
@@ -67,6 +76,20 @@ def check_wwebjs(kind: str, chat_id: str, payload: Payload) -> None:
 
 #: The check of each channel.
 CHECKS: dict[str, Callable[[str, str, Payload], None]] = {"meta": check_meta, "wwebjs": check_wwebjs}
+
+
+def check_meta_file(kind: str, mime_type: str) -> None:
+    """Refuse a file that Meta accepts from nobody. Raises `Unsupported`."""
+    bare = kinds.normalise(mime_type)
+    if kind == "document" and bare not in META_DOCUMENTS:
+        raise Unsupported(
+            f"Meta accepts no document of type {bare}, but PDF, Word, Excel, PowerPoint and plain text; convert it, "
+            "declare a text as text/plain, or use a WhatsApp Web bot"
+        )
+
+
+#: The checks of files, of the channels that do not accept every type that `kinds.KINDS` has for a kind of message.
+FILE_CHECKS: dict[str, Callable[[str, str], None]] = {"meta": check_meta_file}
 
 
 def _text(payload: TextPayload) -> None:

@@ -4,6 +4,7 @@ The values may be stored in PostgreSQL, whose texts allow neither NUL characters
 """
 
 import json
+import math
 import time
 from typing import Any
 
@@ -42,6 +43,19 @@ def _storable(value: Any, depth: int) -> Any:
     if isinstance(value, list):
         return [_storable(inner, depth + 1) for inner in value]
     return value
+
+
+def check(value: Any, depth: int = 0) -> None:
+    """Raise ValueError, with the reason, unless PostgreSQL can store this value of orjson's as it is."""
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("contain a NUL character")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("contain a number that is too large")
+    if isinstance(value, dict | list):
+        if depth >= MAX_DEPTH:
+            raise ValueError(f"are nested more than {MAX_DEPTH} levels deep")
+        for inner in (*value, *value.values()) if isinstance(value, dict) else value:
+            check(inner, depth + 1)
 
 
 def storable_text(value: str) -> str:

@@ -31,6 +31,7 @@ def main() -> None:
     log.info("events.ready", instance=process.instance)
     while not process.stopping.wait(COUNT_INTERVAL_SECONDS):
         counters.processed, counters.errors = sender.delivered, sender.failed
+        counters.last_error = sender.last_error or counters.last_error
     log.info("events.stopping")
     finished = sender.stop(STOP_TIMEOUT_SECONDS)
     heartbeat.stop()

@@ -9,6 +9,7 @@ import hmac
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,13 +17,15 @@ from uuid_utils import uuid7
 
 from bisnesctl import __version__
 from bisnesctl.encryption import EncryptionError, decrypt
+from bisnesctl.host import process_times
 from bisnesctl.settings import Network, Settings
 from services.database.announcements import Listener
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.events import store
 from services.events.store import CHANNEL, Result, Task
-from services.http_client import Answered, Broken, HttpRequest, RequestsInFlight, guard
+from services.events.webhooks import secret_row
+from services.http_client import REFUSED_ADDRESS, Answered, Broken, HttpRequest, RequestsInFlight, guard
 from services.runtime.heartbeat import worker_name
 
 #: Calls in flight at once, of all webhooks together.
@@ -51,10 +54,11 @@ class EventSender:
     def __init__(self, settings: Settings, database: Database, instance: str, run: str) -> None:
         """`instance`: this process's name, the same after a restart; `run`: a name of this very start."""
         self.delivered, self.failed = 0, 0
+        self.last_error: str | None = None
         self._database = database
         self._name = worker_name(instance, run)
         self._earlier = worker_name(instance, "")
-        self._key = settings.encryption_key.get_secret_value()
+        self._keys = settings.decryption_keys
         self._secrets: dict[str, str] = {}  # by their encrypted form
         self._lease = settings.webhook_lease_seconds
         self._clock, self._clock_due = DatabaseClock(settings), 0.0
@@ -156,14 +160,16 @@ class EventSender:
             return
         # If many receivers are slow, each has one call, so that there is room for the others.
         each = store.MAX_CALLS_OF_WEBHOOK if room > self._calls.size // 2 else 1
+        until = process_times.boottime() + self._lease
         for task in store.claim(connection, self._name, self._lease, room, each):
             try:
-                self._send(task)
+                self._send(task, until)
             except Exception as error:  # one event must not delay the others, nor its own chat for ever
                 log.exception("event.send_failed", webhook=task.webhook_id, seq=task.seq)
                 self._unrecorded.append(self._internal_failure(task, f"{type(error).__name__}: {error}"))
 
-    def _send(self, task: Task) -> None:
+    def _send(self, task: Task, until: float) -> None:
+        """`until`: by CLOCK_BOOTTIME, when the event may pass to another sender, and so must not leave any more."""
         if task.event is None:
             error = "the event is not kept any more"
             self._unrecorded.append(
@@ -171,18 +177,18 @@ class EventSender:
             )
             return
         try:
-            secret = self._secret(task.secret)
-            previous = None if task.previous_secret is None else self._secret(task.previous_secret)
+            secret = self._secret(task, task.secret)
+            previous = None if task.previous_secret is None else self._secret(task, task.previous_secret)
         except EncryptionError as error:
             self._unrecorded.append(self._failure(task, str(error)))
             return
         body = task.event.envelope()
         headers = signed_headers(secret, previous, body, task.attempts + 1)
-        self._calls.submit(task, HttpRequest(task.url, headers, body), _nothing)
+        self._calls.submit(task, HttpRequest(task.url, headers, body), partial(_check_claim, until))
 
-    def _secret(self, stored: str) -> str:
+    def _secret(self, task: Task, stored: str) -> str:
         if stored not in self._secrets:
-            self._secrets[stored] = decrypt(self._key, stored)
+            self._secrets[stored] = decrypt(self._keys, stored, secret_row(task.webhook_id))
         return self._secrets[stored]
 
     def _judge(self, task: Task, answer: Answered | Broken) -> Result:
@@ -198,7 +204,7 @@ class EventSender:
 
     def _failure(self, task: Task, reason: str, status: int | None = None) -> Result:
         self.failed += 1
-        error = _storable(reason)
+        error = self.last_error = _storable(reason)
         outcome = "dead" if status == GONE_STATUS else "pending"
         log.info("event.not_delivered", webhook=task.webhook_id, reason=error, attempt=task.attempts + 1)
         return Result(task.webhook_id, task.chat_id, task.seq, outcome, status=status, error=error)  # type: ignore[arg-type]
@@ -206,7 +212,7 @@ class EventSender:
     def _internal_failure(self, task: Task, reason: str) -> Result:
         """A failure that is not the webhook's and does not count against it."""
         self.failed += 1
-        error = _storable(f"the event could not be sent by bisnesctl: {reason}")
+        error = self.last_error = _storable(f"the event could not be sent by bisnesctl: {reason}")
         outcome = "dead" if task.attempts + 1 >= INTERNAL_ATTEMPTS else "pending"
         return Result(task.webhook_id, task.chat_id, task.seq, outcome, called=False, error=error)  # type: ignore[arg-type]
 
@@ -221,13 +227,16 @@ def _confine(handle: Any, networks: tuple[Network, ...]) -> Callable[[], str | N
     gate = guard(handle, networks)
 
     def explain() -> str | None:
-        return gate.refused and f"it leads to {gate.refused}, which is not a public address (see ALLOWED_NETWORKS)"
+        return REFUSED_ADDRESS if gate.refused else None
 
     return explain
 
 
-def _nothing() -> None:
-    """The body may leave at any time: the result is recorded afterwards."""
+def _check_claim(until: float) -> None:
+    """Called before the body leaves. Raises `TimeoutError` if this process slept, so that another sender has the
+    event."""
+    if process_times.boottime() >= until:
+        raise TimeoutError("this process slept, and another sender may have the event")
 
 
 def signature(secret: str, body: bytes) -> str:

@@ -17,6 +17,11 @@ REPLAY_BATCH = 500
 DELETE_BATCH = 5000
 
 
+def secret_row(webhook_id: str) -> str:
+    """The row to which the secrets of a webhook are bound."""
+    return f"webhook:{webhook_id}"
+
+
 class TooMany(Exception):
     """The company has as many webhooks as it may."""
 

@@ -133,6 +133,10 @@ class ErrorCode(StrEnum):
         'Delete a received message with `{"deleteForEveryone": false}`.',
         "the message true_60123456789@c.us_3EB0… came in: only your own can be edited",
     )  # fmt: skip
+    MESSAGE_DELETED = (
+        "message_deleted", 409, "The message that the request would change was deleted for everyone.",
+        "Send a new message.", "the message 01934f7e-… was deleted: it cannot be edited, deleted or reacted to",
+    )  # fmt: skip
     IDEMPOTENCY_CONFLICT = (
         "idempotency_conflict", 409, "The company has used the Idempotency-Key for a different message.",
         "Use a new key for each message.", "the Idempotency-Key order-1 was used for a different message",
@@ -181,6 +185,16 @@ class ErrorCode(StrEnum):
         "webhook_inactive", 409, "The webhook is not active.", "Activate it first.",
         'the webhook is not active: PATCH it with {"active": true} first',
     )  # fmt: skip
+    TOO_MANY_NUMBERS = (
+        "too_many_numbers", 409, "The company has as many numbers of this channel as it may have.",
+        "Remove a number, or have an operator raise the quota.",
+        "company 0128 has 3 of 3 WhatsApp Web numbers: remove one, or have an operator raise the quota (…)",
+    )  # fmt: skip
+    NOT_MOVED = (
+        "not_moved", 409, "The former server may still run the WhatsApp Web number.",
+        "Have an operator move it with `bisnesctl bots move`.",
+        "bot 0 of company 0128 was not moved from the former server yet: `bisnesctl bots move 0128 0`",
+    )  # fmt: skip
     MEDIA_GONE = (
         "media_gone", 410, "The file was deleted, or could not be downloaded from the provider.",
         "Ask the sender to send it again.",
@@ -189,6 +203,11 @@ class ErrorCode(StrEnum):
     MEDIA_TOO_LARGE = (
         "media_too_large", 413, "The file is larger than its kind of message allows.",
         "Send a smaller file, or send it as a document.", "a file sent as image may have 5 MB at most",
+    )  # fmt: skip
+    MEDIA_QUOTA_EXCEEDED = (
+        "media_quota_exceeded", 413, "The stored files of the company take all that they may take.",
+        "Send a link instead of the file, or have an operator raise the quota.",
+        "the files of company 0128 may take 50000 MB, and the file does not fit any more",
     )  # fmt: skip
     TOO_LARGE = (
         "too_large", 413, "The body of the request is too large.", "Send a smaller body.",
@@ -219,6 +238,25 @@ class ErrorCode(StrEnum):
         "too_many_requests", 429, "The caller has too many requests open.",
         "Wait for answers before you send more requests.",
         "too many requests at a time; wait for answers before you send more",
+    )  # fmt: skip
+    RATE_LIMITED = (
+        "rate_limited", 429, "The company makes more requests than its quota allows.",
+        "Wait for `Retry-After`, then send fewer requests.", "company 0128 may make 50 requests per second",
+    )  # fmt: skip
+    BACKLOG_FULL = (
+        "backlog_full", 429, "The company has as many waiting messages as it may have.",
+        "Wait until some have been sent; `hold` of a bot says why it does not send.",
+        "company 0128 may have 1000 waiting messages; send more when some have left",
+    )  # fmt: skip
+    TOO_MANY_IDEMPOTENCY_KEYS = (
+        "too_many_idempotency_keys", 429, "The company has used as many idempotency keys as it may have.",
+        "Send without a key, or wait: a key is remembered for 7 days.",
+        "company 0128 may have 1000 idempotency keys, which are remembered for 7 days",
+    )  # fmt: skip
+    TOO_MANY_WRONG_KEYS = (
+        "too_many_wrong_keys", 429, "Too many wrong API keys came from the client's address.",
+        "Correct the key, then wait for `Retry-After`. Valid keys are not refused.",
+        "too many wrong API keys came from this address; try again later",
     )  # fmt: skip
     HEADERS_TOO_LARGE = (
         "headers_too_large", 431, "The request has too many headers, or headers that are too long.",

@@ -324,6 +324,11 @@ class Sweep:
             sweep = cls._of[server] = cls(server.connections, loop, limits.sweep_seconds)
         return sweep
 
+    @classmethod
+    def open_connections(cls) -> int:
+        """Connections of clients to the servers of this process. For any thread."""
+        return sum(len(sweep._connections) for sweep in list(cls._of.values()))
+
     def run(self) -> None:
         """Check from now on."""
         if self._timer is None:

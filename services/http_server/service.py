@@ -1,6 +1,7 @@
 """A process whose HTTP is a WSGI application behind the bridge, such as the receiver of Meta's webhooks."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -74,8 +75,11 @@ class Service:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.monotonic()
         try:
             answer = await self._answer(scope, receive)
+            self.counters.responses += 1
+            self.counters.response_seconds += time.monotonic() - began
         except Refusal as refused:
             await send_refusal(send, refused)
         except Exception:
@@ -87,6 +91,6 @@ class Service:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         check_path(scope)
         body = await self._bodies.read_request(scope, receive, self._max_body)
-        is_health = scope["path"].startswith("/health")
+        is_health = scope["path"].startswith(("/health", "/api/health", "/metrics"))
         async with self._admission.turn(is_health, HEALTH_THREADS if is_health else self._share):
             return await self._bridge.run(scope, body)

@@ -162,6 +162,7 @@ class Inbox:
         self._filter = {"process": process, "bot": bot_id}
         self._lock_name = process if bot_id is None else f"{process}/{bot_id}"
         self._applying = threading.Lock()
+        self.received = 0  # messages of people that were applied, since the start
 
     @property
     def is_applying(self) -> bool:
@@ -187,6 +188,7 @@ class Inbox:
     def _apply_batch(self, connection: Connection, limit: int) -> int:
         """Apply a batch; one that cannot be applied is applied webhook by webhook."""
         webhooks: list[tuple[int, bytes, int | None]] = []  # id, body, the one bot that it may be about
+        received = 0
         try:
             with transaction(connection) as cursor:
                 cursor.execute(_LOCK, (APPLY_LOCK_ID, self._lock_name))
@@ -194,7 +196,7 @@ class Inbox:
                 webhooks = [(number, bytes(body), bot_id) for number, body, bot_id in cursor.fetchall()]
                 cursor.execute("SAVEPOINT untouched")
                 try:
-                    self._apply(connection, webhooks)
+                    received = self._apply(connection, webhooks)
                 except Exception as error:
                     if len(webhooks) != 1 or isinstance(error, TransactionRollbackError):
                         raise  # a deadlock, say: nothing is wrong with the webhook
@@ -205,9 +207,11 @@ class Inbox:
                 raise
             log.warning("webhook_batch.failed", webhooks=len(webhooks), reason=_reason(error))
             return sum(self._apply_batch(connection, 1) for _ in webhooks)
+        self.received += received
         return len(webhooks)
 
-    def _apply(self, connection: Connection, webhooks: list[tuple[int, bytes, int | None]]) -> None:
+    def _apply(self, connection: Connection, webhooks: list[tuple[int, bytes, int | None]]) -> int:
+        """Apply webhooks; returns how many messages of people they had."""
         batch = _Updates()
         for number, body, bot_id in webhooks:
             try:
@@ -218,6 +222,11 @@ class Inbox:
         for number, reason in batch.rejected.items():
             self._reject(connection, number, reason)
         query(connection, _FINISH, (None, [number for number in batch.applied if number not in batch.rejected]))
+        arrived = zip(batch.updates, batch.source, strict=True)
+        return sum(
+            isinstance(update, Incoming) and not update.from_me and source not in batch.rejected
+            for (update, _), source in arrived
+        )
 
     def _write(self, connection: Connection, batch: _Updates) -> None:
         events: list[NumberedEvent] = []

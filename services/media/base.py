@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +42,13 @@ class MediaUnavailable(MediaError):
     """The store cannot be reached or refuses to work; worth another attempt."""
 
 
+class MediaQuotaExceeded(MediaError):
+    """The company's files take all that it may store."""
+
+    def __init__(self, company_id: str, limit: int) -> None:
+        super().__init__(f"the files of company {company_id} may take {limit} MB, and the file does not fit any more")
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A file that is kept."""
@@ -54,11 +61,15 @@ class Stored:
 class MediaStore(Protocol):
     """Keeps files of messages. Safe for threads and for several processes."""
 
-    def put(self, company_id: str, stream: BinaryIO, mime_type: str, limit: int) -> Stored:
+    def put(
+        self, company_id: str, stream: BinaryIO, mime_type: str, limit: int,
+        reserve: Callable[[Stored], None] = lambda _: None,
+    ) -> Stored:  # fmt: skip
         """Keep the stream's content, `limit` bytes at most; whole or not at all.
 
-        The same file of the same company has the same key within a month. Raises `MediaTooLarge` and
-        `MediaUnavailable`, and what reading the stream raises.
+        `reserve` is called once the content is known and before it is kept; what it raises prevents that. The same file
+        of the same company has the same key within a month. Raises `MediaTooLarge` and `MediaUnavailable`, and what
+        reading the stream raises.
         """
 
     def open(self, key: str) -> BinaryIO:
@@ -66,6 +77,9 @@ class MediaStore(Protocol):
 
     def local_path(self, key: str) -> AbstractContextManager[Path]:
         """The file on this machine's disk, for as long as it is needed. Raises like `open`."""
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such a file. Raises `MediaUnavailable`."""
 
     def delete(self, key: str) -> None:
         """Forget the file, if it is there. Raises `MediaUnavailable`."""

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import pycurl
 
 from bisnesctl.settings import Network
-from services.http_client import Gate, guard
-from services.media import kinds
+from services.http_client import REFUSED_ADDRESS, Gate, guard
+from services.media import kinds, names
 
 __all__ = ["FetchFailed", "FetchRefused", "FetchTooLarge", "Fetched", "Fetcher", "guard"]
 
@@ -52,7 +52,7 @@ class Fetched:
     path: Path
     mime_type: str  # by its bytes, or else by the server
     size: int  # bytes
-    filename: str | None  # the server's name of it, or the end of its URL if that looks like a name
+    filename: str | None  # the server's name of it, or that of its URL; with the ending of its type
 
 
 def _nothing(url: str) -> Sequence[str]:
@@ -78,7 +78,8 @@ class Fetcher:
             file.flush()
             file.seek(0)
             mime_type = kinds.true_type(file.read(kinds.HEAD), answer.mime_type)
-            yield Fetched(Path(file.name), mime_type, answer.size, answer.filename)
+            name = answer.filename or names.of_url(url)
+            yield Fetched(Path(file.name), mime_type, answer.size, name and names.with_ending(name, mime_type))
 
     def _follow(self, url: str, limit: int, headers_for: HeadersFor, file: IO[bytes]) -> "_Transfer":
         deadline = time.monotonic() + self._seconds
@@ -100,7 +101,7 @@ class _Transfer:
         self._status = 0
         self.size = 0
         self.mime_type = ""
-        self.filename: str | None = _end_of(url)
+        self.filename = names.of_url(url)
         self.location: str | None = None  # the target of a redirect
 
     def perform(self, headers: Sequence[str], seconds: float) -> None:
@@ -140,9 +141,7 @@ class _Transfer:
         if name.lower() == "content-type":
             self.mime_type = value.strip()
         elif name.lower() == "content-disposition":
-            from werkzeug.http import parse_options_header  # few files come with a name, and few processes fetch any
-
-            self.filename = _file_name(parse_options_header(value)[1].get("filename", "")) or self.filename
+            self.filename = names.of_header(value.strip().encode("latin-1")) or self.filename
 
     def _take(self, chunk: bytes) -> int | None:
         self.size += len(chunk)
@@ -158,7 +157,7 @@ class _Transfer:
         if self.size > self._limit or code == pycurl.E_FILESIZE_EXCEEDED:
             return FetchTooLarge(f"the file has more than {self._limit} bytes")
         if gate.refused and code == pycurl.E_COULDNT_CONNECT:
-            return FetchRefused(f"it leads to {gate.refused}, which is not a public address (see ALLOWED_NETWORKS)")
+            return FetchRefused(REFUSED_ADDRESS)
         if code in (pycurl.E_URL_MALFORMAT, pycurl.E_UNSUPPORTED_PROTOCOL):
             return FetchRefused("the address is malformed")
         return FetchFailed(_PASSING.get(code, f"the connection failed (libcurl error {code})"))
@@ -193,12 +192,3 @@ def _of_status(status: int) -> Exception:
     passing = status in (408, 425, 429) or status >= 500
     reason = f"the host answers {status}"
     return FetchFailed(reason) if passing else FetchRefused(reason, status)
-
-
-def _end_of(url: str) -> str | None:
-    return _file_name(unquote(urlsplit(url).path))
-
-
-def _file_name(text: str) -> str | None:
-    name = PurePosixPath(text.replace("\\", "/")).name
-    return name if "." in name and name.isprintable() and len(name) <= 255 else None

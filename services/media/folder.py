@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -20,16 +20,21 @@ class FolderStore:
         self._folder = folder
         self._swept = False
 
-    def put(self, company_id: str, stream: BinaryIO, mime_type: str, limit: int) -> Stored:
+    def put(
+        self, company_id: str, stream: BinaryIO, mime_type: str, limit: int,
+        reserve: Callable[[Stored], None] = lambda _: None,
+    ) -> Stored:  # fmt: skip
         """See `MediaStore`."""
         with on_disk():
             _make(self._folder)
             self._sweep()
-        with taken_in(company_id, stream, mime_type, limit, self._folder) as (path, stored), on_disk():
-            place = self._folder / stored.key
-            _make(place.parent)
-            path.replace(place)
-            _sync(place.parent)
+        with taken_in(company_id, stream, mime_type, limit, self._folder) as (path, stored):
+            reserve(stored)
+            with on_disk():
+                place = self._folder / stored.key
+                _make(place.parent)
+                path.replace(place)
+                _sync(place.parent)
         return stored
 
     def open(self, key: str) -> BinaryIO:
@@ -46,6 +51,11 @@ class FolderStore:
         """See `MediaStore`."""
         self.open(key).close()
         yield self._folder / key
+
+    def exists(self, key: str) -> bool:
+        """See `MediaStore`."""
+        with on_disk():
+            return (self._folder / checked(key)).exists()
 
     def delete(self, key: str) -> None:
         """See `MediaStore`."""

@@ -9,7 +9,7 @@ KB, MB = 1 << 10, 1 << 20
 #: The type of what nobody knows.
 UNKNOWN = "application/octet-stream"
 #: Bytes at the beginning of a file from which its type is recognised.
-HEAD = 512
+HEAD = 4096
 
 
 class MediaRefused(Exception):
@@ -106,12 +106,30 @@ def _is_mpeg_audio(head: bytes) -> bool:
     return head.startswith(b"ID3") or frame
 
 
+#: Boxes of no content, which may stand in front of the first one that says something (ISO/IEC 14496-12; QuickTime).
+_EMPTY_BOXES = (b"free", b"skip", b"wide")
+#: Boxes with which a QuickTime film without `ftyp` begins.
+_FILM_BOXES = (b"moov", b"mdat", b"pnot")
+
+
+def _first_box(head: bytes) -> bytes:
+    """The first box that says something: from its name on."""
+    place = 0
+    while head[place + 4 : place + 8] in _EMPTY_BOXES:
+        place += max(int.from_bytes(head[place : place + 4], "big"), 8)
+    return head[place + 4 :]
+
+
 def _brand(*brands: bytes) -> Callable[[bytes], bool]:
-    return lambda head: head[4:8] == b"ftyp" and head[8:12].startswith(brands)
+    return lambda head: (box := _first_box(head)).startswith(b"ftyp") and box[4:8].startswith(brands)
+
+
+def _is_film(head: bytes) -> bool:
+    return _first_box(head).startswith(_FILM_BOXES)
 
 
 def _riff(form: bytes) -> Callable[[bytes], bool]:
-    return lambda head: head.startswith(b"RIFF") and head[8:12] == form
+    return lambda head: head.startswith((b"RIFF", b"RF64")) and head[8:12] == form
 
 
 #: Types and how their files begin; the first that fits counts.
@@ -121,19 +139,20 @@ _SIGNATURES: tuple[tuple[str, Callable[[bytes], bool]], ...] = (
     ("image/gif", _starts(b"GIF87a", b"GIF89a")),
     ("image/webp", _riff(b"WEBP")),
     ("audio/wav", _riff(b"WAVE")),
-    ("audio/ogg", lambda head: head.startswith(b"OggS") and b"OpusHead" in head[:64]),
+    ("audio/ogg", lambda head: head.startswith(b"OggS") and b"OpusHead" in head and b"theora" not in head),
     ("video/ogg", _starts(b"OggS")),  # anything else in an Ogg: Vorbis, Theora
     ("audio/amr", _starts(b"#!AMR\n", b"#!AMR-WB\n")),
     ("audio/aac", lambda head: len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0),
     ("audio/mpeg", _is_mpeg_audio),
     ("video/3gpp", _brand(b"3g")),
-    ("audio/mp4", _brand(b"M4A", b"M4B")),
+    ("audio/mp4", _brand(b"M4A", b"M4B", b"M4P")),
     ("video/quicktime", _brand(b"qt")),
-    ("image/heic", _brand(b"heic", b"heix", b"mif1", b"msf1")),
-    ("image/avif", _brand(b"avif", b"avis")),
-    ("video/mp4", lambda head: head[4:8] == b"ftyp"),
+    ("image/avif", lambda head: _brand(b"avif", b"avis", b"mif1")(head) and b"avif" in head[:64]),
+    ("image/heic", _brand(b"hei", b"hev", b"mif1", b"msf1")),
+    ("video/mp4", _brand(b"")),
+    ("video/quicktime", _is_film),
     ("application/pdf", _starts(b"%PDF-")),
-    ("application/zip", _starts(b"PK\x03\x04", b"PK\x05\x06")),
+    ("application/zip", _starts(b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"PK00PK\x03\x04")),
     ("application/gzip", _starts(b"\x1f\x8b")),
 )
 _RECOGNISED = {mime_type for mime_type, _ in _SIGNATURES}
@@ -148,9 +167,25 @@ _CALLED = {
 _WRAPPERS = ("application/zip", "application/gzip")
 
 
+#: Bytes at the beginning of a file within which readers of PDF look for its header (ISO 32000, implementation notes).
+_PDF_HEADER_BYTES = 1024
+#: Bytes without meaning in front of a file: a byte order mark, blanks, zeros.
+_PADDING = re.compile(rb"(?:\xef\xbb\xbf|[\x00\t\n\x0c\r ])*")
+_OFFICE = "application/vnd.openxmlformats-officedocument"
+#: Office documents: the folder that each has in its ZIP archive.
+_OFFICE_FOLDERS = (
+    (b"word/", f"{_OFFICE}.wordprocessingml.document"),
+    (b"xl/", f"{_OFFICE}.spreadsheetml.sheet"),
+    (b"ppt/", f"{_OFFICE}.presentationml.presentation"),
+)
+#: A ZIP archive whose first entry names its type (OpenDocument, EPUB).
+_NAMED_ARCHIVE = re.compile(rb"PK\x03\x04.{26}mimetype([a-z]+/[a-z0-9.+-]+)", re.DOTALL)
+
+
 def sniff(head: bytes) -> str | None:
     """The MIME type of a file that begins with these bytes (`HEAD` are enough); None for unknown ones."""
-    return next((mime_type for mime_type, fits in _SIGNATURES if fits(head)), None)
+    found = _by_signature(head) or _behind_padding(head)
+    return _content_of_archive(head) or found if found == "application/zip" else found
 
 
 def true_type(head: bytes, declared: str | None) -> str:
@@ -159,8 +194,34 @@ def true_type(head: bytes, declared: str | None) -> str:
     `UNKNOWN` for a file that is declared as something that its first bytes would show.
     """
     claimed, found = normalise(declared), sniff(head)
+    if found is None and claimed in ("application/pdf", UNKNOWN) and _has_pdf_header(head):
+        return "application/pdf"
     if found is None:
         return UNKNOWN if claimed in _RECOGNISED else claimed
     if claimed in _CALLED.get(found, ()) or (found in _WRAPPERS and claimed not in _RECOGNISED | {UNKNOWN}):
         return claimed
     return found
+
+
+def _by_signature(head: bytes) -> str | None:
+    return next((mime_type for mime_type, fits in _SIGNATURES if fits(head)), None)
+
+
+def _behind_padding(head: bytes) -> str | None:
+    """The type of a PDF or an MP3 behind bytes without meaning; players and readers skip them."""
+    padding = _PADDING.match(head)
+    found = _by_signature(head[padding.end() :]) if padding and padding.end() else None
+    return found if found in ("application/pdf", "audio/mpeg") else None
+
+
+def _has_pdf_header(head: bytes) -> bool:
+    return b"%PDF-" in head[: _PDF_HEADER_BYTES + 5] or (head.startswith(b"%!PS-Adobe-") and b" PDF-" in head[:40])
+
+
+def _content_of_archive(head: bytes) -> str | None:
+    """The type of the document that a ZIP archive is."""
+    if named := _NAMED_ARCHIVE.match(head):
+        return named[1].decode()
+    if b"[Content_Types].xml" not in head and b"_rels/" not in head:
+        return None
+    return next((mime_type for folder, mime_type in _OFFICE_FOLDERS if folder in head), None)

@@ -3,7 +3,7 @@
 import io
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -40,10 +40,15 @@ class S3Store:
         self._bucket, self._prefix = bucket, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._client = _client(settings)
 
-    def put(self, company_id: str, stream: BinaryIO, mime_type: str, limit: int) -> Stored:
+    def put(
+        self, company_id: str, stream: BinaryIO, mime_type: str, limit: int,
+        reserve: Callable[[Stored], None] = lambda _: None,
+    ) -> Stored:  # fmt: skip
         """See `MediaStore`."""
-        with taken_in(company_id, stream, mime_type, limit) as (path, stored), path.open("rb") as file, _translated():
-            self._client.put_object(**self._object(stored.key), Body=file, ContentType=mime_type)
+        with taken_in(company_id, stream, mime_type, limit) as (path, stored):
+            reserve(stored)
+            with path.open("rb") as file, _translated():
+                self._client.put_object(**self._object(stored.key), Body=file, ContentType=mime_type)
         return stored
 
     def open(self, key: str) -> BinaryIO:
@@ -61,6 +66,15 @@ class S3Store:
                 shutil.copyfileobj(file, copy)
                 copy.flush()
             yield Path(copy.name)
+
+    def exists(self, key: str) -> bool:
+        """See `MediaStore`."""
+        try:
+            with _translated():
+                self._client.head_object(**self._object(checked(key)))
+        except MediaMissing:
+            return False
+        return True
 
     def delete(self, key: str) -> None:
         """See `MediaStore`."""

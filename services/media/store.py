@@ -2,10 +2,32 @@
 
 from bisnesctl.errors import ConfigError
 from bisnesctl.settings import Settings
-from services.media.base import MediaError, MediaMissing, MediaStore, MediaTooLarge, MediaUnavailable, Stored
+from services.database.connection import Database
+from services.media.base import (
+    MediaError,
+    MediaMissing,
+    MediaQuotaExceeded,
+    MediaStore,
+    MediaTooLarge,
+    MediaUnavailable,
+    Stored,
+)
+from services.media.counted import CountedStore
 from services.media.folder import FolderStore
+from services.runtime.quotas import Quotas
 
-__all__ = ["MediaError", "MediaMissing", "MediaStore", "MediaTooLarge", "MediaUnavailable", "Stored", "media_store"]
+__all__ = [
+    "CountedStore",
+    "MediaError",
+    "MediaMissing",
+    "MediaQuotaExceeded",
+    "MediaStore",
+    "MediaTooLarge",
+    "MediaUnavailable",
+    "Stored",
+    "counted_store",
+    "media_store",
+]
 
 
 def media_store(settings: Settings) -> MediaStore:
@@ -14,6 +36,11 @@ def media_store(settings: Settings) -> MediaStore:
     Raises `ConfigError` if the extra of an S3 storage is missing.
     """
     return _s3_store(settings) if settings.media_dir is None else FolderStore(settings.media_dir)
+
+
+def counted_store(settings: Settings, database: Database, quotas: Quotas) -> CountedStore:
+    """The same store for processes that store files: these count against the quotas. Raises like `media_store`."""
+    return CountedStore(media_store(settings), database, quotas)
 
 
 def _s3_store(settings: Settings) -> MediaStore:

@@ -197,6 +197,7 @@ class Acceptor:
 
     def __init__(self, database: Database, notifier: Notifier, seconds: float = ACCEPT_SECONDS) -> None:
         """Connects with the first message. `seconds`: from a message's arrival to its commit."""
+        self.accepted = 0  # messages, since the start
         self._database, self._notifier, self._seconds = database, notifier, seconds
         self._connection: Connection | None = None
         # Messages whose INSERT was not answered, by id, and the server processes that may still execute it.
@@ -222,6 +223,7 @@ class Acceptor:
         for queue_name in queue_names:  # a worker wakes up while the commit is under way …
             self._notifier.notify(queue_name)
         stored, earlier = self._store(batch)
+        self.accepted += len(stored)
         for queue_name in queue_names:  # … and looks again in case it looked too early; coalesced otherwise
             self._notifier.notify(queue_name)
         return [_answer(entry, stored, earlier) for entry in batch.items]

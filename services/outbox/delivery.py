@@ -4,29 +4,25 @@ The loop below is the hot path. One thread runs it at a time in each worker proc
 recorded and the next messages claimed in one round trip.
 """
 
-import errno
-import fcntl
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import replace
 from typing import cast
 
 import structlog
 from psycopg2 import DataError
 
 from bisnesctl.encryption import EncryptionError
-from bisnesctl.host import disk
+from bisnesctl.host import process_times
 from services.connector import NO_ANSWER, Again, Connector, HttpConnector, Preparation, Refusal, Request
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.http_client import Answered, Broken, InFlight
 from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Status, Unavailable, Unknown
-from services.outbox import holds, recovery, send_journal
+from services.outbox import holds, recovery
+from services.outbox.departures import Departures, InHand
+from services.outbox.journal import Journal
 from services.outbox.outcome_policy import (
     USUAL_PAUSES,
     Attempts,
@@ -42,6 +38,7 @@ from services.outbox.outcome_policy import (
 )
 from services.outbox.preparations import Preparations
 from services.outbox.store import Outbox
+from services.runtime.heartbeat import Counters
 
 #: Seconds for which outcomes are gathered before they are recorded.
 GATHER_SECONDS = 0.01
@@ -53,114 +50,12 @@ CLAIM_INTERVAL_SECONDS = 0.05
 POLL_SECONDS = 0.01
 #: Seconds between two tries to reach the database.
 DATABASE_RETRY_SECONDS = 0.5
-#: Seconds between two tries to write a journal that could not be written.
-JOURNAL_RETRY_SECONDS = 1.0
+#: The code of a message that did not leave, although other workers must assume that it may have.
+SUSPENDED = "worker_suspended"
 #: Times that a connector is asked for the next step of one attempt.
 MAX_STEPS = 6
 
 log = structlog.get_logger()
-
-
-class JournalInUse(Exception):
-    """Another process runs under the same instance name."""
-
-
-class Journal:
-    """The marks of the messages that may have left. The file stays locked as long as the process lives.
-
-    The whole file is written at the beginning, so that marks need no further space on a disk that is full by then. If a
-    mark cannot be written, an `OSError` is raised and the message must not leave: nobody would know that it may have.
-    """
-
-    def __init__(self, path: Path, slots: int) -> None:
-        """Lock the file; if the disk refuses, `begin` tries again. Raises `JournalInUse`."""
-        self._path, self._slots = path, slots
-        self._stamp = b""  # of this run, once it has begun
-        self._file: int | None = None
-        self._retry_due = 0.0  # by time.monotonic()
-        self.trouble: str | None = None  # why nothing can be marked
-        with suppress(OSError):
-            self.lock()
-
-    def lock(self) -> None:
-        """Lock the file; the marks of an earlier run stay readable until `begin`.
-
-        Raises `JournalInUse`, and `OSError` if the disk refuses.
-        """
-        if self._file is not None:
-            return
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            self._note(error)
-            raise
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(file)
-            raise JournalInUse(f"another process holds {self._path}") from error
-        self._file = file
-
-    def begin(self, run: str) -> None:
-        """Replace the earlier marks by those of this run, called `run`. Raises `OSError`."""
-        self.lock()
-        assert self._file is not None  # noqa: S101
-        self._stamp = send_journal.stamp(run)
-        content = self._stamp + bytes(self._slots * send_journal.MARK.size)
-        self._write(content, 0)
-        os.ftruncate(self._file, len(content))
-        self.trouble = None
-
-    def mark(self, slot: int, message: int) -> None:
-        """Mark that the message (its outbox id) in this slot is about to leave. Raises `OSError`: then it must not."""
-        assert self._stamp, "begin() comes first"  # noqa: S101
-        self._write(send_journal.MARK.pack(message), send_journal.HEADER_BYTES + slot * send_journal.MARK.size)
-
-    def clear(self, slot: int) -> None:
-        """Clear the mark of a message whose outcome is stored. A mark that stays does no harm: its message is
-        finished."""
-        with suppress(OSError):
-            self.mark(slot, 0)
-
-    def usable(self) -> bool:
-        """Whether messages can be marked: not before `begin`; after a failure, that is tried every second."""
-        if self.trouble is not None and self._stamp and time.monotonic() >= self._retry_due:
-            with suppress(OSError):
-                self._write(self._stamp, 0)
-                self.trouble = None
-        return bool(self._stamp) and self.trouble is None
-
-    def _write(self, content: bytes, at: int) -> None:
-        assert self._file is not None  # noqa: S101
-        try:
-            if os.pwrite(self._file, content, at) < len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
-        except OSError as error:
-            self._note(error)
-            raise
-
-    def _note(self, error: OSError) -> None:
-        if self.trouble is None:
-            log.error("journal.not_writable", effect="nothing is sent until it can be written", reason=str(error))
-        self.trouble = disk.explain(error, self._path)
-        self._retry_due = time.monotonic() + JOURNAL_RETRY_SECONDS
-
-    def close(self) -> None:
-        """Close the file; its marks stay."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-
-@dataclass(slots=True)
-class _InHand:
-    """A claimed message and the slot of the journal that it occupies until its outcome is recorded."""
-
-    message: Outgoing
-    slot: int
-    steps: int = 0  # how often the connector was asked for the next step
-    probed: bool = False  # whether it was checked that its number's outage is over
 
 
 class Delivery:
@@ -185,24 +80,41 @@ class Delivery:
         self._journal, self._window = journal, window
         self._pauses, self._policy = pauses, OutagePolicy(pauses)
         self._preparations = Preparations(window.interrupt)
+        self._departures = Departures(outbox, journal, window)
         self._free = list(range(window.size))
-        self._done: list[tuple[_InHand, Outcome | None]] = []
-        self._in_hand: dict[int, _InHand] = {}
+        self._done: list[tuple[InHand, Outcome | None]] = []
+        self._in_hand: dict[int, InHand] = {}  # by slot
         self._together = window.size  # outcomes that are recorded at once; one at a time while one of them is refused
         self._connection: Connection | None = None
         self._recorded = 0.0  # when results were last recorded
         self._cleared = 0.0  # when `before_claim` was last called
         self._working, self._woken = threading.Lock(), threading.Event()
         self._stopping = False
+        self.marks_all = True  # whether all that leaves is marked in the database, for workers on other machines
         self.paused = False  # whether nothing is claimed for now; messages in hand are finished
         self.progressed = time.monotonic()  # when the loop last came round, for the watchdog
         self.counts: Counter[Status] = Counter()
         self.faults = 0  # attempts that failed because of the provider or the way to it
+        self.responses = 0  # of the provider
+        self.response_seconds = 0.0  # of all responses together
+        self.last_error: str | None = None  # of a message that failed, or whose outcome is unknown
 
     @property
     def in_hand(self) -> int:
         """Messages that are claimed and whose outcome is not yet recorded."""
         return len(self._in_hand)
+
+    def count(self, counters: Counters) -> None:
+        """Bring the counters of the process up to date."""
+        counters.sent = self.counts[Status.SENT]
+        counters.errors = self.counts[Status.FAILED] + self.counts[Status.UNKNOWN] + self.faults
+        counters.last_error = self.last_error or counters.last_error
+        counters.responses, counters.response_seconds = self.responses, self.response_seconds
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that the provider has not answered yet."""
+        return self._window.in_flight
 
     @property
     def preparing(self) -> int:
@@ -235,7 +147,9 @@ class Delivery:
             if self._woken.is_set():
                 self._woken.clear()
                 looking = woken = True
-            if self._is_exchange_due(looking):
+            if self._departures.are_waiting:
+                self._mark()
+            elif self._is_exchange_due(looking):
                 looking = self._exchange()
             elif woken and (not self._in_hand or now - self._cleared >= WAKEUP_INTERVAL_SECONDS):
                 self._before_claim()
@@ -260,7 +174,8 @@ class Delivery:
         limit = 0 if idle else len(self._free) + len(done)
         try:
             results = self._results(done)
-            claimed = self._outbox.exchange(self._connect(), results, limit, self._staying_in_hand(done))
+            connection, began = self._connect(), process_times.boottime()
+            claimed = self._outbox.exchange(connection, results, limit, self._staying_in_hand(done), self.marks_all)
         except (DatabaseError, DatabaseUnavailable) as error:
             if isinstance(error, DataError) and done:
                 return self._isolate_unstorable(done, error)
@@ -270,18 +185,41 @@ class Delivery:
             self._together = self._window.size
         self._recorded = time.monotonic()
         for (hand, _), result in zip(done, results, strict=True):
-            self._journal.clear(hand.slot)
-            self._free.append(hand.slot)
-            del self._in_hand[hand.message.id]
+            self._forget(hand)
             if result.status is not None:
                 self.counts[result.status] += 1
-        for message in claimed:
-            hand = self._in_hand[message.id] = _InHand(message, self._free.pop())
+                if result.error is not None and result.status in (Status.FAILED, Status.UNKNOWN):
+                    self.last_error = f"{result.code}: {result.error}" if result.code else result.error
+        hands = self._departures.in_hand(claimed, self._free, began)
+        self._in_hand |= {hand.slot: hand for hand in hands}
+        for hand in hands:
             self._begin_step(hand)
         self._collect(0)  # their bytes leave now, before anything else is done
         return 0 < limit == len(claimed)
 
-    def _staying_in_hand(self, done: list[tuple[_InHand, Outcome | None]]) -> Counter[int]:
+    def _mark(self) -> None:
+        """Let the messages leave that wait for their mark in the database, unless others have taken them over."""
+        try:
+            ready, lost = self._departures.mark(self._connect())
+        except (DatabaseError, DatabaseUnavailable) as error:
+            self._wait_for_database(error)
+            return
+        for hand, request in ready:
+            self._send(hand, request)
+        for hand in lost:
+            log.warning("claim.lost", message_id=hand.message.message_id, marked=hand.marked)
+            if hand.marked:  # the others count it as unknown
+                self._done.append((hand, Rejected(SUSPENDED, "the worker slept, and the message did not leave")))
+            else:
+                self._forget(hand)
+        self._collect(0)
+
+    def _forget(self, hand: InHand) -> None:
+        self._journal.clear(hand.slot)
+        self._free.append(hand.slot)
+        del self._in_hand[hand.slot]
+
+    def _staying_in_hand(self, done: list[tuple[InHand, Outcome | None]]) -> Counter[int]:
         """How many messages of each number stay in hand when those that are done are recorded.
 
         A number that is left to other workers counts as one that has all it may.
@@ -291,7 +229,7 @@ class Delivery:
         counts.update(dict.fromkeys(self._policy.left_to_others(), 2 * self._window.size))
         return counts
 
-    def _results(self, done: list[tuple[_InHand, Outcome | None]]) -> list[Result]:
+    def _results(self, done: list[tuple[InHand, Outcome | None]]) -> list[Result]:
         judged = [(hand.message, *self._policy.judge(hand.message, outcome)) for hand, outcome in done]
         paused: dict[int, float] = {}  # by bot: seconds until the next message finds out whether an outage is over
         if findings := [finding for _, _, finding in judged if finding]:
@@ -303,12 +241,13 @@ class Delivery:
                     log.info("provider.available", bot=each.bot_id)
         if new_holds := [hold for message, outcome, _ in judged if (hold := hold_of(message, outcome))]:
             holds.hold(self._connect(), new_holds)
-        return [
+        results = [
             settle(message, behind_others(message, outcome, paused), self._attempts, self._outbox.worker)
             for message, outcome, _ in judged
         ]
+        return [replace(result, marked=hand.marked) for (hand, _), result in zip(done, results, strict=True)]
 
-    def _begin_step(self, hand: _InHand) -> None:
+    def _begin_step(self, hand: InHand) -> None:
         """Do what the connector says comes next for a message that has not left."""
         hand.steps += 1
         message = hand.message
@@ -335,19 +274,29 @@ class Delivery:
             elif isinstance(step, Refusal):
                 self._end_step(hand, step)
             else:
-                try:
-                    self._window.submit(hand, step, partial(self._journal.mark, hand.slot, message.id))
-                except OSError:  # it could not be marked, so it must not leave
-                    self._done.append((hand, None))
+                self._send(hand, step)
+
+    def _send(self, hand: InHand, request: Request) -> None:
+        try:
+            self._departures.begin(hand, request)
+        except OSError:  # it could not be marked, so it must not leave
+            self._done.append((hand, None))
 
     def _collect(self, seconds: float = POLL_SECONDS) -> None:
-        for hand, answer in self._window.poll(seconds):
+        answers = self._window.poll(seconds)
+        now = time.monotonic() if answers else 0.0
+        for hand, answer in answers:
+            if hand.expired:
+                self._end_step(hand, Again())
+                continue
+            self.responses += 1
+            self.response_seconds += now - hand.left_at
             outcome = self._outcome(hand.message, answer) if isinstance(answer, Answered | Broken) else answer
             self._end_step(hand, outcome)
         for hand, refusal in self._preparations.done():
             self._end_step(hand, Again() if refusal is None else refusal)
 
-    def _end_step(self, hand: _InHand, outcome: Outcome | Again | None) -> None:
+    def _end_step(self, hand: InHand, outcome: Outcome | Again | None) -> None:
         if not isinstance(outcome, Again):
             self.faults += isinstance(outcome, Unavailable)
             self._done.append((hand, outcome and storable(outcome)))
@@ -380,11 +329,12 @@ class Delivery:
             connection = self._database.connect()
             # An exchange whose answer was lost with the connection may have claimed messages in our name.
             claimed = recovery.claimed_by(connection, self._outbox.worker)
-            recovery.release(connection, self._outbox, [each for each in claimed if each.id not in self._in_hand])
+            known = {(hand.message.id, hand.message.fence) for hand in self._in_hand.values()}
+            recovery.release(connection, self._outbox, [each for each in claimed if (each.id, each.fence) not in known])
             self._connection = connection
         return self._connection
 
-    def _isolate_unstorable(self, done: list[tuple[_InHand, Outcome | None]], error: DataError) -> bool:
+    def _isolate_unstorable(self, done: list[tuple[InHand, Outcome | None]], error: DataError) -> bool:
         """Find the outcome that the database refuses to store, and record as much of it as can be stored."""
         if len(done) > 1:
             self._together, self._done = 1, done + self._done

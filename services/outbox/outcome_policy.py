@@ -71,7 +71,8 @@ class Result:
     """The result of an attempt, for the message's row and its lane.
 
     `final` frees the chat's next message; without it the message stays the oldest and is due again in `after` seconds.
-    A `status` of None means that no attempt was made.
+    A `status` of None means that no attempt was made. If its claim was lost, a result counts only if the message may
+    have left under that claim (`marked`).
     """
 
     bot_id: int
@@ -84,6 +85,8 @@ class Result:
     provider_id: str | None = None
     code: str | None = None
     error: str | None = None
+    fence: int | None = None  # the number of the claim; None: any
+    marked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,9 @@ class Postponed:
 
 def settle(message: Outgoing, outcome: Outcome | Postponed | None, attempts: Attempts, claim: str) -> Result:
     """The one place where an outcome becomes a status; None stands for no attempt at all."""
-    result = Result(message.bot_id, message.chat_id, message.id, claim, final=True, status=Status.FAILED)
+    result = Result(
+        message.bot_id, message.chat_id, message.id, claim, final=True, status=Status.FAILED, fence=message.fence
+    )
     match outcome:
         case Sent(provider_id):
             return replace(result, status=Status.SENT, provider_id=provider_id)

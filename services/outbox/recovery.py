@@ -1,12 +1,13 @@
 """Recovery of messages that dead workers had in hand.
 
-A message that never left is queued again; one that may have left becomes `unknown`. If a channel chooses the keys of
-messages before the send (WhatsApp Web), all of them are queued again: the next worker that claims such a message looks
-for its key in the chat before anything else.
+A message that never left is queued again; one that may have left becomes `unknown`. The journal of a worker of this
+machine knows which, and so does the lane of a message that its worker had not marked in the database (`departures`). If
+a channel chooses the keys of messages before the send (WhatsApp Web), all of them are queued again: the next worker
+that claims such a message looks for its key in the chat before anything else.
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -21,11 +22,12 @@ from services.outbox.store import Outbox
 #: Expired claims that are settled at a time.
 EXPIRED_BATCH = 1000
 
-_CLAIM = "SELECT bot_id, chat_id, head, claim FROM lane"
+_COLUMNS = "bot_id, chat_id, head, claim, fence, COALESCE(claim = unmarked, false)"
+_CLAIM = f"SELECT {_COLUMNS} FROM lane"
 _CLAIMED_BY = f"{_CLAIM} WHERE claim IS NOT NULL AND starts_with(claim, %s)"
 _CLAIMED_BY_OTHERS = f"{_CLAIM} WHERE bot_id = %s AND claim IS NOT NULL AND claim <> %s"
 _EXPIRED = f"""
-SELECT l.bot_id, l.chat_id, l.head, l.claim FROM lane l JOIN bot_pace p USING (bot_id)
+SELECT {_COLUMNS} FROM lane l JOIN bot_pace p USING (bot_id)
 WHERE l.claim IS NOT NULL AND l.due <= now() AND p.process_name = %s LIMIT {EXPIRED_BATCH}"""
 # A message whose delivery the provider has already reported counts as finished, even if its worker never recorded an
 # outcome.
@@ -47,6 +49,8 @@ class Abandoned:
     chat_id: str
     id: int
     claim: str
+    fence: int
+    unmarked: bool  # whether it has certainly not left
 
 
 def claimed_by(connection: Connection, worker_prefix: str) -> list[Abandoned]:
@@ -66,7 +70,13 @@ def expired(connection: Connection, process: str) -> list[Abandoned]:
 
 def release(connection: Connection, outbox: Outbox, messages: list[Abandoned]) -> None:
     """Queue messages again, each as the oldest of its chat."""
-    outbox.record(connection, [Result(m.bot_id, m.chat_id, m.id, m.claim, final=False, status=None) for m in messages])
+    outbox.record(connection, [_again(each) for each in messages])
+
+
+def _again(message: Abandoned) -> Result:
+    return Result(
+        message.bot_id, message.chat_id, message.id, message.claim, final=False, status=None, fence=message.fence
+    )
 
 
 def recount(connection: Connection, bot_id: int) -> int:
@@ -145,13 +155,16 @@ class JournalRecovery:
                         self._record(connection, messages, send_journal.marked(path, run))
 
     def _record(self, connection: Connection, messages: list[Abandoned], marks: set[int] | None) -> None:
-        """Settle the messages of one dead worker; `marks`: those that may have left, None if any of them may."""
+        """Settle the messages of one dead worker.
+
+        `marks`: those that may have left, None if any of them may whose lane does not say that it has not.
+        """
         reason = "the worker ended during the send; the message is not sent again, and the provider's report decides"
         results = [
-            Result(m.bot_id, m.chat_id, m.id, m.claim, final=True, status=Status.UNKNOWN, error=reason)
-            if marks is None or m.id in marks
-            else Result(m.bot_id, m.chat_id, m.id, m.claim, final=False, status=None)
-            for m in messages
+            replace(_again(each), final=True, status=Status.UNKNOWN, error=reason)
+            if not each.unmarked and (marks is None or each.id in marks)
+            else _again(each)
+            for each in messages
         ]
         self._outbox.record(connection, results)
         unknown = sum(result.final for result in results)

@@ -8,7 +8,7 @@ Lock order, so that nothing deadlocks: lanes in order of (bot, chat), then outbo
 bot_pace in order of bot. Claims skip lanes that are locked and never wait for one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ NumberedEvent = tuple[int, str]
 # Each bot that has a due lane gets its fair share of the limit, and at most what its token bucket holds: the messages
 # of a second, or one if its rate is lower. One that stays empty for longer than that is of a clock that was set back.
 # A bot with an outage gets a single message, which finds out whether it is over, and no other within the lease.
+# A message that does not leave at once, or whose worker marks all that leaves, is unmarked until it may leave.
 _CLAIM = Statement(
     "claim",
     """
@@ -49,18 +50,21 @@ WITH ready AS (
                  GREATEST(ceil((%(room)s - COALESCE(held, 0)) / 3.0), 0))::bigint AS share
     FROM ready LEFT JOIN json_to_recordset(%(in_hand)s::json) AS input_rows (bot_id int, held int) USING (bot_id)
 ), picked AS (
-    SELECT b.bot_id, b.outage, l.chat_id, l.done FROM budget b CROSS JOIN LATERAL (
-        SELECT chat_id, done FROM lane
+    SELECT b.bot_id, b.outage, l.chat_id, l.done, l.fence + 1 AS fence FROM budget b CROSS JOIN LATERAL (
+        SELECT chat_id, done, fence FROM lane
         WHERE bot_id = b.bot_id AND pending > 0 AND claim IS NULL AND due <= now()
         ORDER BY due LIMIT b.share FOR UPDATE SKIP LOCKED) l
     LIMIT %(limit)s
 ), heads AS (
-    SELECT p.bot_id, p.chat_id, p.outage, o.* FROM picked p CROSS JOIN LATERAL (
+    SELECT p.bot_id, p.chat_id, p.outage, p.fence, o.*,
+           %(bot)s IS NULL AND (%(marks)s OR o.payload ? 'media') AS unmarked
+    FROM picked p CROSS JOIN LATERAL (
         SELECT id, message_id, kind, payload, attempts, provider_id FROM outbox
         WHERE bot_id = p.bot_id AND chat_id = p.chat_id AND id > p.done AND status <= 'sending'
         ORDER BY id LIMIT 1) o
 ), claimed AS (
-    UPDATE lane l SET claim = %(worker)s, head = h.id, due = now() + %(lease)s * interval '1 second'
+    UPDATE lane l SET claim = %(worker)s, head = h.id, due = now() + %(lease)s * interval '1 second',
+                      fence = h.fence, unmarked = CASE WHEN h.unmarked THEN %(worker)s END
     FROM heads h WHERE l.bot_id = h.bot_id AND l.chat_id = h.chat_id
 ), paced AS (
     UPDATE bot_pace p SET free_at = b.free_at + claims.n / b.rate * interval '1 second',
@@ -68,8 +72,24 @@ WITH ready AS (
     FROM budget b JOIN (SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id) claims USING (bot_id)
     WHERE p.bot_id = b.bot_id
 )
-SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage FROM heads""",
+SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage, fence, unmarked
+FROM heads""",
     process="text", bot="int", limit="int", worker="text", rate="float", lease="float", in_hand="json", room="int",
+    marks="boolean",
+)  # fmt: skip
+
+# Locks: lanes, in the order of the list.
+_MARK = Statement(
+    "mark",
+    """
+WITH r AS (
+    SELECT * FROM json_to_recordset(%(claims)s::json) AS r (bot_id int, chat_id text, fence bigint)
+    ORDER BY bot_id, chat_id
+)
+UPDATE lane l SET unmarked = NULL, due = now() + %(lease)s * interval '1 second'
+FROM r WHERE l.bot_id = r.bot_id AND l.chat_id = r.chat_id AND l.claim = %(worker)s AND l.fence = r.fence
+RETURNING l.bot_id, l.chat_id, l.fence""",
+    claims="json", worker="text", lease="float",
 )  # fmt: skip
 
 # The outbox's chat id as the old tables have it.
@@ -142,7 +162,7 @@ SELECT raise_events(jsonb_agg(event ORDER BY id, place)) FROM (
 
 # A `done` below 0 says that an older message was queued once more while this one was in hand, see reopened_at().
 # A result whose lane is no longer ours (the lease expired during an outage of the database) still settles an unknown
-# message.
+# message, if it may have left under that claim; another worker may have made it unknown otherwise.
 # `settled` is kept apart, since a row that a report has just changed is joined once more ("EvalPlanQual"), in which
 # PostgreSQL refuses to run `freed`.
 _RECORD = Statement(
@@ -151,20 +171,21 @@ _RECORD = Statement(
 WITH r AS (
     SELECT * FROM json_to_recordset(%(results)s::json) AS r (
         bot_id int, chat_id text, id bigint, claim text, final bool, status message_status, after float,
-        provider_id text, code text, error text)
+        provider_id text, code text, error text, fence bigint, marked bool)
     ORDER BY bot_id, chat_id
 ), freed AS (
     UPDATE lane l SET claim = NULL, head = NULL, pending = l.pending - r.final::int,
                       done = CASE WHEN l.done < 0 THEN -l.done - 1 WHEN r.final THEN r.id ELSE l.done END,
                       due = now() + r.after * interval '1 second'
     FROM r WHERE l.bot_id = r.bot_id AND l.chat_id = r.chat_id AND l.claim = r.claim AND l.head = r.id
+        AND l.fence = COALESCE(r.fence, l.fence)
     RETURNING r.*
 ), settled AS MATERIALIZED (
     SELECT * FROM freed WHERE status IS NOT NULL
     UNION ALL
     SELECT r.* FROM r CROSS JOIN LATERAL (  -- a look-up each, which no plan turns into a scan
         SELECT status FROM outbox WHERE bot_id = r.bot_id AND chat_id = r.chat_id AND id = r.id OFFSET 0) o
-    WHERE r.id NOT IN (SELECT id FROM freed) AND r.status IS NOT NULL AND o.status = 'unknown'
+    WHERE r.id NOT IN (SELECT id FROM freed) AND r.status IS NOT NULL AND r.marked AND o.status = 'unknown'
 ), written AS (
     UPDATE outbox o SET
         status = CASE WHEN o.status <= 'sending' THEN r.status ELSE GREATEST(o.status, r.status) END,
@@ -298,12 +319,18 @@ class Outbox:
     bot_id: int | None = None  # the one bot that it serves; None: every bot of the channel
 
     def exchange(
-        self, connection: Connection, results: list[Result], limit: int, in_hand: Mapping[int, int] | None = None
+        self,
+        connection: Connection,
+        results: list[Result],
+        limit: int,
+        in_hand: Mapping[int, int] | None = None,
+        marks: bool = False,
     ) -> list[Outgoing]:
         """Record the results of claimed messages and claim up to `limit` more, in one transaction and round trip.
 
         `in_hand`: how many messages each number, by its id, has in hand already. With it, no number gets more than
-        leaves half as much free: however many providers hang, some room is left for the next.
+        leaves half as much free: however many providers hang, some room is left for the next. `marks`: whether each of
+        them is marked (`mark`) before it leaves, and not only those with files.
         """
         steps: list[tuple[Statement, dict[str, Any]]] = []
         if results:
@@ -316,13 +343,13 @@ class Outbox:
             room = 3 * limit if in_hand is None else 2 * limit
             pace = {"rate": self.rate, "lease": self.lease, "in_hand": held.decode(), "room": room}
             worker = {"process": self.process, "bot": self.bot_id, "worker": self.worker, "limit": limit}
-            steps.append((_CLAIM, worker | pace))
+            steps.append((_CLAIM, worker | pace | {"marks": marks}))
         rows_found = run(connection, *steps) if steps else []
         if not limit:
             return []
         return [
-            Outgoing(number, message_id, bot_id, chat_id, kind, orjson.loads(payload), attempts, provider_id, outage)
-            for number, message_id, bot_id, chat_id, kind, payload, attempts, provider_id, outage in rows_found
+            Outgoing(number, message_id, bot_id, chat_id, kind, orjson.loads(payload), *further)
+            for number, message_id, bot_id, chat_id, kind, payload, *further in rows_found
         ]
 
     def claim(self, connection: Connection, limit: int) -> list[Outgoing]:
@@ -332,6 +359,16 @@ class Outbox:
     def record(self, connection: Connection, results: list[Result]) -> None:
         """Record the results of claimed messages and free their chats."""
         self.exchange(connection, results, 0)
+
+    def mark(self, connection: Connection, messages: Iterable[Outgoing]) -> set[tuple[Any, ...]]:
+        """Mark that claimed messages may leave from now on, and renew their leases.
+
+        Returns the claims that still hold, each as its bot, chat and fence. All others must not leave: another worker
+        may have sent them.
+        """
+        claims = [{"bot_id": each.bot_id, "chat_id": each.chat_id, "fence": each.fence} for each in messages]
+        values = {"claims": orjson.dumps(claims).decode(), "worker": self.worker, "lease": self.lease}
+        return set(run(connection, (_MARK, values)))
 
     def renew(self, connection: Connection) -> None:
         """Renew the lease of everything that this worker has in hand."""

@@ -9,9 +9,16 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from bisnesctl.encryption import decrypt
+from bisnesctl.encryption import Keys, decrypt
 from services.database.announcements import ANNOUNCEMENT_TIMEOUT_SECONDS, ANNOUNCEMENT_WAIT_SECONDS, announcements
-from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, query_one
+from services.database.connection import (
+    Connection,
+    Database,
+    DatabaseError,
+    DatabaseUnavailable,
+    query,
+    query_one,
+)
 from services.message import Bot, Secret
 
 #: Seconds for which a cached row is used. A change is announced and does not wait for it.
@@ -20,12 +27,15 @@ ROW_VALID_SECONDS = 30.0
 SILENCE_SECONDS = ANNOUNCEMENT_WAIT_SECONDS + ANNOUNCEMENT_TIMEOUT_SECONDS
 #: Rows in each cache, at most.
 MAX_ROWS = 25_000
+#: Seconds for which a key is remembered as unknown. A new key is announced and does not wait for it.
+UNKNOWN_KEY_SECONDS = 10.0
 #: Seconds before the next try to hear of changes.
 LISTEN_RETRY_SECONDS = 1.0
 #: The channel on which the triggers of `api_keys` and `phone_configs` announce changes.
 CHANNEL = "bisnes_config"
 
 _KEY = "SELECT id, company_id FROM api_keys WHERE key_hash = %s AND revoked_at IS NULL"
+_VALID = f"SELECT key_hash FROM api_keys WHERE revoked_at IS NULL LIMIT {MAX_ROWS}"
 _BOT = """
 SELECT id, company_id, phone_index, process_name, COALESCE(connection_type, 'wwebjs'),
        COALESCE(meta_phone_number_id, ''),
@@ -98,19 +108,46 @@ class _Cache(Generic[Name, Row]):
 class AccountCache:
     """Looks up keys and bots. While changes cannot be noticed, nothing is cached, so a revocation always counts."""
 
-    def __init__(self, database: Database, encryption_key: str = "") -> None:
-        """`encryption_key`: decrypts the bots' tokens."""
-        self._database, self._encryption_key = database, encryption_key
+    def __init__(self, database: Database, encryption_keys: Keys = "") -> None:
+        """`encryption_keys`: decrypt the bots' tokens."""
+        self._database, self._encryption_keys = database, encryption_keys
         self._keys: _Cache[bytes, Key] = _Cache()
+        self._unknown: dict[bytes, float] = {}  # digests of unknown keys, and until when they are remembered
+        self._valid: frozenset[bytes] = frozenset()  # the digests of all valid keys at the last change
+        self._readers: list[Callable[[Connection], None]] = []
         self._bots: _Cache[tuple[str, int], Bot] = _Cache()
         self._bots_by_id: _Cache[int, Bot] = _Cache()
         self._tokens: dict[str, Secret] = {}  # decrypted, by the encrypted token
         self._heard = -math.inf  # when the connection that listens for changes last answered
         self._stopped = threading.Event()
+        self._on_change: list[Callable[[], object]] = []
+
+    def on_change(self, action: Callable[[], object]) -> None:
+        """Run this, on any thread, after keys or bots may have changed."""
+        self._on_change.append(action)
 
     def key(self, digest: bytes) -> Key | None:
         """The API key with this SHA-256, or None if there is none or it was revoked. Raises `DatabaseUnavailable`."""
-        return self.cached_key(digest) or self._read(self._keys, digest, lambda each: find_key(each, digest))
+        if (known := self.cached_key(digest)) is not None or self._is_unknown(digest):
+            return known
+        unknown = self._unknown  # another one after a change
+        found = self._read(self._keys, digest, lambda each: find_key(each, digest))
+        if found is None and self._is_current():
+            if len(unknown) >= MAX_ROWS:
+                unknown.clear()
+            unknown[digest] = time.monotonic() + UNKNOWN_KEY_SECONDS
+        return found
+
+    def is_valid(self, digest: bytes) -> bool:
+        """Whether a key was valid at the last change, without asking the database."""
+        return digest in self._valid
+
+    def _is_unknown(self, digest: bytes) -> bool:
+        return self._is_current() and self._unknown.get(digest, 0.0) > time.monotonic()
+
+    def read_with(self, reader: Callable[[Connection], None]) -> None:
+        """Have `reader` read its rows at the start and after each change."""
+        self._readers.append(reader)
 
     def cached_key(self, digest: bytes) -> Key | None:
         """The key, if it is known without asking the database."""
@@ -137,7 +174,7 @@ class AccountCache:
             return bot
         encrypted = bot.access_token.value
         if encrypted not in self._tokens:
-            self._tokens[encrypted] = Secret(decrypt(self._encryption_key, encrypted))
+            self._tokens[encrypted] = Secret(decrypt(self._encryption_keys, encrypted))
         return replace(bot, access_token=self._tokens[encrypted])
 
     def _read(self, cache: _Cache[Name, Row], name: Name, load: Callable[[Connection], Row | None]) -> Row | None:
@@ -164,6 +201,7 @@ class AccountCache:
                 for changed in announcements(self._database, (CHANNEL,), self._stopped):
                     if changed:
                         self._clear()
+                        self._read_all()
                     self._heard = time.monotonic()
             except (DatabaseUnavailable, DatabaseError) as error:
                 log.warning("account_cache.disabled", reason=str(error).strip())
@@ -171,6 +209,15 @@ class AccountCache:
             self._clear()
             self._stopped.wait(LISTEN_RETRY_SECONDS)
 
+    def _read_all(self) -> None:
+        with self._database.connection() as connection:
+            self._valid = frozenset(bytes(row[0]) for row in query(connection, _VALID))
+            for each in self._readers:
+                each(connection)
+
     def _clear(self) -> None:
+        self._unknown = {}
         for cache in (self._keys, self._bots, self._bots_by_id):
             cache.clear()
+        for action in self._on_change:
+            action()

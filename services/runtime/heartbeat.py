@@ -5,9 +5,12 @@ which no change of the wall clock affects.
 """
 
 import contextlib
+import secrets
 import socket
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,11 +19,16 @@ import psutil
 import structlog
 
 from bisnesctl.host import disk, process_times
+from bisnesctl.processes import started_settings
 from bisnesctl.settings import Settings
 from services.database import error_reasons
 from services.database.bounded_query import BoundedQuery
 from services.database.connection import Database, DatabaseError, DatabaseUnavailable, query
 
+#: Seconds between two measurements in process_metrics.
+METRICS_INTERVAL_SECONDS = 60
+#: Seconds for which response times are averaged.
+RESPONSES_SECONDS = 60.0
 #: Seconds for the row of a beat; a frozen database must not stop the file.
 DATABASE_TIMEOUT_SECONDS = 2.0
 
@@ -32,10 +40,22 @@ class Counters:
     """The counters of a process since its start; the heartbeat reports them."""
 
     processed: int = 0  # messages accepted by the API or sent by a worker, webhooks stored by a receiver
+    sent: int = 0  # messages that were accepted by the API, or left through a channel
+    received: int = 0  # messages that people sent
     errors: int = 0
     last_error: str | None = None
     active_bots: int = 0
+    connections: int = 0  # open now: of a worker to its provider, of a session to WhatsApp
+    clients: Callable[[], int] = lambda: 0  # connections of clients that are open now
+    responses: int = 0
+    response_seconds: float = 0.0  # of all responses together
     degraded: str | None = None  # why the process does not work as it should
+    refresh: Callable[[], None] = lambda: None  # brings the counters up to date before they are reported
+
+    def fail(self, error: str) -> None:
+        """Count an error."""
+        self.errors += 1
+        self.last_error = error
 
 
 class Watchdog(Protocol):
@@ -45,53 +65,87 @@ class Watchdog(Protocol):
     fault: str | None
 
 
+# Each instance counts from its start. The difference to its last beat is added to the totals of its process, once
+# even if a beat is repeated. The process is what its fresh instances are together; a statement does not see its own
+# changes, hence the union. The row of the totals is locked, so one instance in a minute writes the metrics.
 _MINE = """
-WITH mine AS (
-    INSERT INTO process_instances AS i (process_name, host, instance, pid, status, started_at,
-        memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, error_count, last_error)
+WITH before AS (SELECT * FROM process_instances WHERE process_name = %(process)s AND host = %(host)s
+    AND instance = %(instance)s
+), mine AS (
+    INSERT INTO process_instances AS i (process_name, host, instance, pid, status, started_at, run,
+        memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, messages_sent, messages_received,
+        error_count, last_error, responses, response_ms)
     VALUES (%(process)s, %(host)s, %(instance)s, %(pid)s, %(status)s,
-        now() - %(uptimeSeconds)s * interval '1 second', %(memoryMb)s, %(cpuPercent)s,
-        %(activeBots)s, %(processed)s, %(errors)s, %(lastError)s)
+        now() - %(uptimeSeconds)s * interval '1 second', %(run)s, %(memoryMb)s, %(cpuPercent)s,
+        %(connections)s, %(processed)s, %(sent)s, %(received)s, %(errors)s, %(lastError)s,
+        %(responses)s, %(responseMs)s)
     ON CONFLICT (process_name, host, instance) DO UPDATE SET
-        pid = excluded.pid, status = excluded.status, started_at = excluded.started_at,
+        pid = excluded.pid, status = excluded.status, started_at = excluded.started_at, run = excluded.run,
         last_heartbeat = now(), memory_usage_mb = excluded.memory_usage_mb,
-        cpu_usage_percent = excluded.cpu_usage_percent,
-        active_connections = excluded.active_connections, messages_processed = excluded.messages_processed,
-        error_count = excluded.error_count, last_error = excluded.last_error
+        cpu_usage_percent = excluded.cpu_usage_percent, active_connections = excluded.active_connections,
+        messages_processed = excluded.messages_processed, messages_sent = excluded.messages_sent,
+        messages_received = excluded.messages_received, error_count = excluded.error_count,
+        last_error = excluded.last_error, responses = excluded.responses, response_ms = excluded.response_ms
     RETURNING i.*
 ), fresh AS (
     SELECT * FROM mine UNION ALL"""
 _GONE = """
-WITH gone AS (
+WITH before AS (
     DELETE FROM process_instances
-    WHERE process_name = %(process)s AND host = %(host)s AND instance = %(instance)s
+    WHERE process_name = %(process)s AND host = %(host)s AND instance = %(instance)s RETURNING *
 ), fresh AS ("""
 
-# The process is what its fresh instances are together. A statement does not see its own changes, hence the
-# union above.
-_TOGETHER = """
+_TOGETHER = f"""
     SELECT * FROM process_instances
     WHERE process_name = %(process)s AND (host, instance) <> (%(host)s, %(instance)s)
       AND last_heartbeat > now() - %(max_age)s * interval '1 second'
+), old AS (
+    SELECT COALESCE(max(messages_processed), 0) AS processed, COALESCE(max(messages_sent), 0) AS sent,
+        COALESCE(max(messages_received), 0) AS received, COALESCE(max(error_count), 0) AS errors
+    FROM before WHERE run = %(run)s
+), totals AS (
+    INSERT INTO process_totals AS t (process_name, processed, sent, received, errors)
+    SELECT %(process)s, GREATEST(%(processed)s - processed, 0), GREATEST(%(sent)s - sent, 0),
+        GREATEST(%(received)s - received, 0), GREATEST(%(errors)s - errors, 0)
+    FROM old
+    ON CONFLICT (process_name) DO UPDATE SET processed = t.processed + excluded.processed,
+        sent = t.sent + excluded.sent, received = t.received + excluded.received, errors = t.errors + excluded.errors,
+        measured_at = CASE
+            WHEN t.measured_at BETWEEN now() - interval '{METRICS_INTERVAL_SECONDS} seconds' AND now()
+            THEN t.measured_at ELSE now() END
+    RETURNING t.*
+), health AS (
+    INSERT INTO process_health AS h (process_name, status, last_heartbeat, error_count, last_error,
+        uptime_seconds, memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, updated_at)
+    SELECT %(process)s, CASE WHEN count(*) = 0 THEN 'stopped' ELSE min(status) END,
+           COALESCE(max(last_heartbeat), now()), LEAST((SELECT errors FROM totals), 2147483647),
+           (array_agg(last_error ORDER BY last_heartbeat DESC) FILTER (WHERE last_error IS NOT NULL))[1],
+           COALESCE(extract(epoch FROM max(now() - started_at)), 0)::int,
+           COALESCE(sum(memory_usage_mb), 0), COALESCE(sum(cpu_usage_percent), 0),
+           COALESCE(sum(active_connections), 0), (SELECT processed FROM totals), now()
+    FROM fresh
+    ON CONFLICT (process_name) DO UPDATE SET
+        status = excluded.status,
+        last_heartbeat = CASE excluded.status WHEN 'stopped' THEN h.last_heartbeat
+                                              ELSE excluded.last_heartbeat END,
+        error_count = excluded.error_count, last_error = COALESCE(excluded.last_error, h.last_error),
+        uptime_seconds = excluded.uptime_seconds, memory_usage_mb = excluded.memory_usage_mb,
+        cpu_usage_percent = excluded.cpu_usage_percent, active_connections = excluded.active_connections,
+        messages_processed = excluded.messages_processed, updated_at = now()
+    RETURNING h.*
+), responses AS (
+    SELECT round(sum(response_ms) / NULLIF(sum(responses), 0), 1) AS average FROM fresh
 )
-INSERT INTO process_health AS h (process_name, status, last_heartbeat, error_count, last_error,
-    uptime_seconds, memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, updated_at)
-SELECT %(process)s, CASE WHEN count(*) = 0 THEN 'stopped' ELSE min(status) END,
-       COALESCE(max(last_heartbeat), now()),
-       COALESCE(sum(error_count), 0), (array_agg(last_error ORDER BY last_heartbeat DESC)
-           FILTER (WHERE last_error IS NOT NULL))[1],
-       COALESCE(extract(epoch FROM max(now() - started_at)), 0)::int,
-       COALESCE(sum(memory_usage_mb), 0), COALESCE(sum(cpu_usage_percent), 0),
-       COALESCE(max(active_connections), 0), COALESCE(sum(messages_processed), 0), now()
-FROM fresh
-ON CONFLICT (process_name) DO UPDATE SET
-    status = excluded.status,
-    last_heartbeat = CASE excluded.status WHEN 'stopped' THEN h.last_heartbeat
-                                          ELSE excluded.last_heartbeat END,
-    error_count = excluded.error_count, last_error = COALESCE(excluded.last_error, h.last_error),
-    uptime_seconds = excluded.uptime_seconds, memory_usage_mb = excluded.memory_usage_mb,
-    cpu_usage_percent = excluded.cpu_usage_percent, active_connections = excluded.active_connections,
-    messages_processed = excluded.messages_processed, updated_at = now()"""
+INSERT INTO process_metrics (process_name, metric_name, metric_value, metric_type, metadata)
+SELECT health.process_name, m.name, m.value, m.type, jsonb_build_object('instances', (SELECT count(*) FROM fresh))
+FROM totals, health, responses, LATERAL (VALUES
+    ('messages_processed', totals.processed::numeric, 'counter'), ('messages_sent', totals.sent, 'counter'),
+    ('messages_received', totals.received, 'counter'), ('errors', totals.errors, 'counter'),
+    ('average_response_time', responses.average, 'gauge'), ('active_connections', health.active_connections, 'gauge'),
+    ('memory_usage_mb', health.memory_usage_mb, 'gauge'), ('cpu_usage_percent', health.cpu_usage_percent, 'gauge'),
+    ('uptime_seconds', health.uptime_seconds, 'gauge')
+) AS m (name, value, type)
+WHERE totals.measured_at = now() AND m.value IS NOT NULL"""
 
 
 class Heartbeat:
@@ -108,10 +162,12 @@ class Heartbeat:
         watchdog: Watchdog | None = None,
     ) -> None:
         """`pid`: the supervised process (gunicorn's master); its children count as parts of it."""
-        self._watchdog = watchdog
+        self._settings, self._watchdog = settings, watchdog
         self._database, self._counters = database, counters
         self._process, self._instance, self._pid = process, instance, pid
         self._interval, self._max_age = settings.heartbeat_interval / 1000, settings.max_heartbeat_age / 1000
+        self._run = secrets.token_hex(8)  # the counters begin at 0 with each
+        self._responses = _RecentResponses(counters)
         self._file = settings.heartbeat_dir / f"{instance}.json"
         self._tree = _Tree(pid)
         self._write_row = BoundedQuery(lambda: self._execute(_MINE))
@@ -122,7 +178,8 @@ class Heartbeat:
         self._beat = self._observe()
 
     def start(self) -> None:
-        """Beat now and from now on."""
+        """Beat now and from now on, and record the settings of this start."""
+        started_settings.record(self._settings, self._instance, self._pid)
         self._thread.start()
 
     def stop(self) -> None:
@@ -132,6 +189,7 @@ class Heartbeat:
             self._thread.join(DATABASE_TIMEOUT_SECONDS + 1)
         with contextlib.suppress(OSError):
             self._file.unlink(missing_ok=True)
+        self._beat = self._observe()
         self._tell_database(BoundedQuery(lambda: self._execute(_GONE)))
 
     @property
@@ -168,6 +226,8 @@ class Heartbeat:
 
     def _observe(self) -> dict[str, Any]:
         counters, tree = self._counters, self._tree.look()
+        counters.refresh()
+        responses, response_ms = self._responses.look()
         stuck = self._watchdog.fault if self._watchdog else None
         reason = stuck or counters.degraded or self._row_fault
         return {
@@ -184,7 +244,12 @@ class Heartbeat:
             "memoryMb": round(tree.memory / 2**20, 1),
             "cpuPercent": round(tree.cpu, 1),
             "activeBots": counters.active_bots,
+            "connections": counters.connections + counters.clients(),
             "processed": counters.processed,
+            "sent": counters.sent,
+            "received": counters.received,
+            "responses": responses,
+            "responseMs": round(response_ms, 1),
             "errors": counters.errors,
             "lastError": counters.last_error,
         }
@@ -199,7 +264,7 @@ class Heartbeat:
             self._row_fault = _reason(error)
 
     def _execute(self, statement: str) -> None:
-        values = self._beat | {"host": socket.gethostname(), "max_age": self._max_age}
+        values = self._beat | {"host": socket.gethostname(), "max_age": self._max_age, "run": self._run}
         with self._database.connection() as connection:
             query(connection, statement + _TOGETHER, values)
 
@@ -209,6 +274,23 @@ def _reason(error: Exception) -> str:
     if refused := error_reasons.why(error):
         return f"PostgreSQL cannot store: {refused}"
     return "the database cannot be reached" if isinstance(error, DatabaseUnavailable) else str(error).strip()
+
+
+class _RecentResponses:
+    """The responses of the last minute."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._seen: deque[tuple[float, int, float]] = deque([(time.monotonic(), 0, 0.0)])  # when, and the counts then
+
+    def look(self) -> tuple[int, float]:
+        """How many there were, and how many milliseconds they took together."""
+        now, counters = time.monotonic(), self._counters
+        while len(self._seen) > 1 and self._seen[1][0] <= now - RESPONSES_SECONDS:
+            self._seen.popleft()
+        _, count, seconds = self._seen[0]
+        self._seen.append((now, counters.responses, counters.response_seconds))
+        return counters.responses - count, 1000 * max(counters.response_seconds - seconds, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

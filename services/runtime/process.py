@@ -40,7 +40,7 @@ class Process:
     @cached_property
     def accounts(self) -> AccountCache:
         """The keys and bots, which begins to listen for changes."""
-        accounts = AccountCache(self.database, self.settings.encryption_key.get_secret_value())
+        accounts = AccountCache(self.database, self.settings.decryption_keys)
         accounts.start()
         return accounts
 

@@ -10,8 +10,12 @@ from typing import Any
 import orjson
 import structlog
 
-from services.database.connection import Connection, query
+from bisnesctl.settings import Settings
+from services.database.bounded_query import BoundedQuery
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, query
 
+#: Seconds after which the database counts as unavailable, so that an answer is sent within a second.
+DATABASE_TIMEOUT_SECONDS = 0.7
 #: Seconds without a beat after which a program is degraded; as in v_process_health_overview.
 DEGRADED_AFTER_SECONDS = 30.0
 #: Seconds without a beat after which a program is down; as in v_process_health_overview.
@@ -30,18 +34,25 @@ class ProgramState:
     memory: float  # MB, of all instances
     cpu: float  # percent of one processor, of all instances
     active_bots: int
+    connections: int  # open now, of all instances
     processed: int
+    sent: int
+    received: int
     errors: int
+    response_ms: float | None  # average of the last minute; None: there was no response
 
 
 _OVERVIEW = """
-SELECT process_name,
+SELECT h.process_name,
        CASE WHEN status = 'stopped' OR status = 'degraded' AND computed_status = 'healthy' THEN status
             ELSE computed_status END,
        COALESCE(uptime_seconds, 0)::int, COALESCE(memory_usage_mb, 0)::float,
-       COALESCE(cpu_usage_percent, 0)::float, COALESCE(active_bots, 0)::int,
-       COALESCE(messages_processed, 0)::bigint, COALESCE(error_count, 0)::int
-FROM v_process_health_overview ORDER BY process_name"""
+       COALESCE(cpu_usage_percent, 0)::float, COALESCE(active_bots, 0)::int, COALESCE(active_connections, 0)::int,
+       COALESCE(t.processed, messages_processed, 0)::bigint, COALESCE(t.sent, 0)::bigint,
+       COALESCE(t.received, 0)::bigint, COALESCE(t.errors, error_count, 0)::bigint,
+       (SELECT (sum(response_ms) / NULLIF(sum(responses), 0))::float FROM process_instances i
+        WHERE i.process_name = h.process_name AND i.last_heartbeat > now() - interval '60 seconds')
+FROM v_process_health_overview h LEFT JOIN process_totals t USING (process_name) ORDER BY process_name"""
 
 
 def in_database(connection: Connection) -> list[ProgramState]:
@@ -70,7 +81,8 @@ def _read(folder: Path) -> Iterable[dict[str, Any]]:
 def _together(name: str, beats: list[dict[str, Any]]) -> ProgramState:
     fresh = [beat for beat in beats if beat["age"] < DOWN_AFTER_SECONDS]
     if not fresh:
-        return ProgramState(name, "down", 0, 0.0, 0.0, 0, 0, 0)
+        return ProgramState(name, "down", 0, 0.0, 0.0, 0, 0, 0, 0, 0, 0, None)
+    responses = sum(beat.get("responses", 0) for beat in fresh)
     late = min(beat["age"] for beat in fresh) >= DEGRADED_AFTER_SECONDS
     return ProgramState(
         name,
@@ -79,6 +91,67 @@ def _together(name: str, beats: list[dict[str, Any]]) -> ProgramState:
         sum(beat["memoryMb"] for beat in fresh),
         sum(beat["cpuPercent"] for beat in fresh),
         max(beat["activeBots"] for beat in fresh),
+        sum(beat.get("connections", 0) for beat in fresh),
         sum(beat["processed"] for beat in fresh),
+        sum(beat.get("sent", 0) for beat in fresh),
+        sum(beat.get("received", 0) for beat in fresh),
         sum(beat["errors"] for beat in fresh),
+        sum(beat["responseMs"] for beat in fresh if "responseMs" in beat) / responses if responses else None,
     )
+
+
+def shown(process: ProgramState) -> dict[str, Any]:
+    """A program in the answer of /health/all."""
+    return {
+        "processName": process.name,
+        "status": process.status,
+        "uptime": process.uptime,
+        "memory": round(process.memory, 1),
+        "activeBots": process.active_bots,
+    }
+
+
+def figures(process: ProgramState) -> dict[str, Any]:
+    """A program in the answer of /metrics/<process>."""
+    return shown(process) | {
+        "cpu": process.cpu,
+        "activeConnections": process.connections,
+        "messagesProcessed": process.processed,
+        "messagesSent": process.sent,
+        "messagesReceived": process.received,
+        "errors": process.errors,
+        "averageResponseTime": None if process.response_ms is None else round(process.response_ms, 1),
+    }
+
+
+class ProcessOverview:
+    """The state of all programs; it never waits long for the database."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings, self._database = settings, database
+        self._overview = BoundedQuery(self._ask)
+
+    def processes(self) -> tuple[list[ProgramState], str]:
+        """All programs, and the source: `database`, or `local` if the database does not answer in time."""
+        try:
+            return self._overview.within(DATABASE_TIMEOUT_SECONDS), "database"
+        except (DatabaseUnavailable, DatabaseError) as error:
+            log.warning("health.read_from_files", reason=str(error).strip())
+            return in_files(self._settings.heartbeat_dir), "local"
+
+    def _ask(self) -> list[ProgramState]:
+        with self._database.connection() as connection:
+            return in_database(connection)
+
+    def all(self) -> dict[str, Any]:
+        """The answer of /health/all."""
+        found, source = self.processes()
+        return {"success": True, "processes": [shown(each) for each in found], "source": source}
+
+    def metrics(self, name: str) -> dict[str, Any]:
+        """The answer of /metrics/<process>. Raises `LookupError` with the message for an unknown program."""
+        found, source = self.processes()
+        for each in found:
+            if each.name == name:
+                return {"success": True, **figures(each), "source": source}
+        raise LookupError(f"there is no process {name}; there are: {', '.join(each.name for each in found)}")

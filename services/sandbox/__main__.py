@@ -1,10 +1,12 @@
 """`python -m services.sandbox`: serves the simulated networks until SIGTERM or SIGINT."""
 
+import os
 import sys
 
 import structlog
 from flask import Flask
 
+from bisnesctl.processes import started_settings
 from bisnesctl.processes.topology import reachable_host
 from bisnesctl.settings import Settings
 from services.connectors.meta.receiver import PATH
@@ -60,7 +62,9 @@ def webhook_urls(settings: Settings) -> list[str]:
 def main() -> None:
     """Serve until a signal stops the process, then finish the requests that are running."""
     sys.setswitchinterval(THREAD_SWITCH_SECONDS)
-    settings = Process.from_environment("sandbox").settings
+    process = Process.from_environment("sandbox")
+    settings = process.settings
+    started_settings.record(settings, process.instance, os.getpid())
     sandbox = Sandbox(settings)
     Server(settings.sandbox_port, sandbox.build, sandbox.close).run()
 

@@ -23,9 +23,12 @@ def create_app(simulator: Simulator, network: Network) -> Flask:
     web.register(app, network)
 
     @app.get("/health")
-    def health() -> dict[str, Any]:
-        """How many messages Meta's side received, and how many webhooks are not delivered."""
-        store = simulator.store
-        return {"status": "ok", "messages": store.count(Filter()), "webhooks_waiting": store.count_undelivered()}
+    def health() -> tuple[dict[str, Any], int]:
+        """How many messages Meta's side received, how many webhooks are not delivered, and why none can be sent."""
+        store, error = simulator.store, simulator.webhook_sender.error
+        counts = {"messages": store.count(Filter()), "webhooks_waiting": store.count_undelivered()}
+        if error is None:
+            return {"status": "ok", **counts}, 200
+        return {"status": "unhealthy", **counts, "webhooks_stopped": error}, 503
 
     return app

@@ -41,6 +41,7 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run the statements within the context in one transaction."""
         with self._lock:
+            self._connection.rollback()  # an earlier transaction that could not be ended, on a full disk for example
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
                 yield self._connection

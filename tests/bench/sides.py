@@ -15,7 +15,7 @@ from typing import Protocol
 import psutil
 import psycopg2.extensions
 
-from bisnesctl.encryption import encrypt
+from bisnesctl.encryption import encrypt_shared
 from tests.bench import tools, usage
 from tests.bench.figures import COMPANIES, FIRST_PHONE_NUMBER_ID
 from tests.bench.stage import Stage, free_port
@@ -182,7 +182,7 @@ def add_companies(connection: psycopg2.extensions.connection, encryption_key: st
             cursor.execute(
                 "INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id,"
                 " meta_access_token_encrypted, status) VALUES (%s, 0, 'meta_direct', %s, %s, 'active')",
-                (company, str(phone), encrypt(encryption_key, f"token-{phone}")),
+                (company, str(phone), encrypt_shared(encryption_key, f"token-{phone}")),
             )
 
 

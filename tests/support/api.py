@@ -86,7 +86,7 @@ def refusal(answer: Any) -> tuple[int, str]:
 @contextlib.contextmanager
 def serving(settings: Settings) -> Iterator[str]:
     """The URL of the ASGI application under uvicorn."""
-    front = AsgiApp(lambda: connect(settings, Quiet()))
+    front = AsgiApp(lambda counters: connect(settings, Quiet(), counters))
     server = uvicorn.Server(uvicorn.Config(front, port=0, http=HttpProtocol, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=server.run)
     thread.start()

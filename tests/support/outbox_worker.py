@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bisnesctl.encryption import encrypt
+from bisnesctl.encryption import encrypt_shared
 from bisnesctl.settings import Settings, load
 from services.channel import Channel, tuned_for_meta
 from services.outbox.accept import Acceptor, Entry
@@ -52,7 +52,7 @@ class Stage:
         """Add a bot with a token. Returns its id."""
         bot = add_bot(self.connection, index=index)
         execute(self.connection, "UPDATE phone_configs SET meta_access_token_encrypted = %s WHERE id = %s",
-                (encrypt(KEY, f"token-{index}"), bot))  # fmt: skip
+                (encrypt_shared(KEY, f"token-{index}"), bot))  # fmt: skip
         return bot
 
     def accept(self, *entries: Entry) -> None:

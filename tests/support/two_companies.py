@@ -110,7 +110,7 @@ class Webhooks:
         self, phone: int, *changes: tuple[str, Json], account: str = ACCOUNT, company: str = OTHER, later: bool = False
     ) -> None:  # fmt: skip
         """Receive changes with the secret of a number at 360dialog, and apply them unless `later`."""
-        secret = provider_queries.dialog360_secret(self.settings, company, phone)
+        secret = provider_queries.derived_dialog360_secrets(self.settings, company, phone)[0]
         address = f"/api/360dialog/webhook/{company}/{phone}"
         body = _body(changes, account)
         assert self._client.post(address, data=body, headers={SECRET_HEADER: secret}).status_code == 200

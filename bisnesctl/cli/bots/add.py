@@ -114,6 +114,8 @@ def add(
     options = linking.LinkOptions(bot, pin=pin, set_webhook=set_webhook, verify=not no_verify)
     linked = linking.link(lambda: postgres.command_connection(settings), settings, options)
     output.say(f"{'added' if linked.new else 'changed'} bot {phone} of company {company}{_description(linked)}")
+    if kind is BotType.WWEBJS and (missing := preflight.missing_wa_js(settings)):
+        output.say(escape(f"next: {missing}"))
     for hint in linked.hints:
         output.say(escape(f"next: {hint}"))
 

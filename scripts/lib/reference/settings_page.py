@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from bisnesctl import paths
-from bisnesctl.settings import Settings
+from bisnesctl.settings import NO_LIMIT, Settings
 
 INTRODUCTION = """\
 # Settings
@@ -46,6 +46,9 @@ def _section(title: str, names: list[str]) -> str:
 
 
 def _row(name: str, field: FieldInfo) -> tuple[str, str, str, str]:
+    if name.startswith("QUOTA_"):
+        default = NO_LIMIT if field.default is None else field.default
+        return f"`{name}`", f"`{default}`", field.description or "", f"at least 0, `{NO_LIMIT}`"
     return f"`{name}`", _default(field.default), field.description or "", _allowed(field)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.api.messages.request_fields import InvalidChatId, normalise_chat_id
-from services.database.connection import Connection, as_uuid
+from services.database.connection import Connection, Database, as_uuid
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
 from services.outbox.store import CHANGING_KINDS
@@ -27,6 +27,11 @@ UNION ALL {_HISTORY} m.external_id = %(id)s"""
 _CHANGED = """
 SELECT payload ->> 'targetMessageId' FROM outbox
 WHERE message_id = %(uuid)s::uuid AND company_id = %(company)s AND kind IN ('edit', 'delete')"""
+
+_IS_KEY_USED = "SELECT FROM idempotency_keys WHERE company_id = %s AND key = %s"
+
+#: The status in the history of a message that was deleted for everyone.
+REVOKED = "revoked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +68,10 @@ def find(connection: Connection, company_id: str, named: str, phone_index: int |
     """
     rows = _rows(connection, company_id, named)
     found: dict[str, Target] = {}
-    for row in rows:  # the row of the outbox comes first
-        if (target := _target(company_id, named, *row)) is not None:
-            found.setdefault(target.message_id, target)
+    for row in rows:  # the row of the outbox comes first; only the history says that a message was deleted
+        target = _target(company_id, named, *row)
+        if target is not None and (target.message_id not in found or target.status == REVOKED):
+            found[target.message_id] = target
     return _only(named, list(found.values()), phone_index)
 
 
@@ -90,6 +96,19 @@ def _only(named: str, found: list[Target], phone_index: int | None) -> Target:
         message = f"several messages go by the id {named} (of the phoneIndexes {numbers}): name phoneIndex"
         raise ApiError(ErrorCode.AMBIGUOUS_MESSAGE, message)
     return found[0]
+
+
+def require_not_deleted(database: Database, target: Target, company_id: str, idempotency_key: str | None) -> None:
+    """Raise `ApiError` (message_deleted) if the message was deleted, unless the request repeats an earlier one."""
+    if target.status != REVOKED:
+        return
+    if idempotency_key is not None:
+        with database.connection() as connection, connection.cursor() as cursor:
+            cursor.execute(_IS_KEY_USED, (company_id, idempotency_key))
+            if cursor.rowcount:
+                return
+    message = f"the message {target.named} was deleted: it cannot be edited, deleted or reacted to"
+    raise ApiError(ErrorCode.MESSAGE_DELETED, message)
 
 
 def unknown(named: str, chat_id: str | None = None) -> ApiError:

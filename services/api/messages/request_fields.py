@@ -4,12 +4,15 @@ The checks are written by hand because they run on the hot path: pydantic's mode
 (`services.api.schemas.sends`) only document them. A property test compares the two.
 """
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, cast
 
 import orjson
 
+from services.api.field_names import check_body
+from services.connectors import untrusted_json
 from services.connectors.limits import MAX_CAPTION
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
@@ -32,18 +35,38 @@ MAX_VARIABLE = 32_768
 #: Items in the variables or components of a template, or in the mentions of a text.
 MAX_PARTS = 100
 
+#: The parameters in the address of a send.
+QUERY = frozenset({"wait"})
+_REPLY = frozenset({"phoneIndex", "userName", "quotedMessageId"})
+#: The fields in the body of each kind of send. The former system's front-ends send audio with a caption.
+NAMES: dict[str, frozenset[str]] = {
+    "text": _REPLY | {"message", "mentions"},
+    "template": frozenset({"phoneIndex", "userName", "templateName", "language", "variables", "components"}),
+    "image": _REPLY | {"imageUrl", "caption"},
+    "video": _REPLY | {"videoUrl", "caption"},
+    "audio": _REPLY | {"audioUrl", "caption", "voice"},
+    "document": _REPLY | {"documentUrl", "caption", "filename"},
+    "sticker": _REPLY | {"stickerUrl"},
+    "reaction": frozenset({"phoneIndex", "reaction"}),
+    "read": frozenset({"phoneIndex", "typing"}),
+    "edit": frozenset({"phoneIndex", "newMessage"}),
+    "delete": frozenset({"phoneIndex", "deleteForEveryone"}),
+}
+
 Fields = dict[str, Any]
 
 _NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})(?:@c\.us)?", re.ASCII)
 _GROUP_OR_HIDDEN = re.compile(r"[0-9]+(?:-[0-9]+)?@(?:g\.us|lid)", re.ASCII)
 _CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
+_COMPANY = re.compile(rf"[^\x00-\x1f]{{1,{MAX_SHORT}}}")
 _PHONE_INDEX = re.compile(r"[0-9]{1,9}", re.ASCII)
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
+#: Refused by Meta in a parameter of a template: "new-line/tab characters or more than 4 consecutive spaces".
+_UNFIT_PARAMETER = re.compile(r"[\n\r\t]| {5}")
+#: The components of a template whose parameters are parts of its text.
+_TEXTUAL_COMPONENTS = ("header", "body")
 #: Booleans as the text fields of a form write them.
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": False}
-_NUMBER = re.compile(r"\+?([1-9][0-9]{4,14})(?:@c\.us)?", re.ASCII)
-_GROUP_OR_HIDDEN = re.compile(r"[0-9]+(?:-[0-9]+)?@(?:g\.us|lid)", re.ASCII)
-_CONTACT = re.compile(r"(.+)-(\+?[0-9]+|[A-Z]{2}\.[A-Za-z0-9]+)", re.ASCII)
 
 
 def invalid(message: str) -> ApiError:
@@ -60,6 +83,25 @@ def json_object(body: bytes, example: str = '{"message": "Hello"}') -> Fields:
     if not isinstance(fields, dict):
         raise ApiError(ErrorCode.INVALID_JSON, f"the body must be a JSON object, such as {example}")
     return fields
+
+
+def body_fields(kind: str, body: bytes, example: str = '{"message": "Hello"}') -> Fields:
+    """The fields of a JSON body of a kind of send. Raises `ApiError` (invalid_json, invalid_request)."""
+    fields = json_object(body, example)
+    check_names(kind, fields)
+    return fields
+
+
+def check_names(kind: str, fields: Fields) -> None:
+    """Raise `ApiError` (invalid_request) if there is a field that the kind of send does not have."""
+    if not fields.keys() <= NAMES[kind]:
+        check_body(fields, NAMES[kind], QUERY)
+
+
+def check_company(company_id: str) -> None:
+    """Raise `ApiError` (invalid_request) for a name that no company can have."""
+    if not _COMPANY.fullmatch(company_id):
+        raise invalid(f"companyId must have 1 to {MAX_SHORT} characters, none of them a control character")
 
 
 class InvalidChatId(ValueError):
@@ -231,22 +273,31 @@ def _person(value: Any) -> str:
 
 def _variable(value: Any) -> str:
     """A variable as text; front-ends also send numbers."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf:
         return str(value)
-    return optional({"variables": value}, "variables", MAX_VARIABLE) or ""
+    text = optional({"variables": value}, "variables", MAX_VARIABLE) or ""
+    _check_parameter("variables", text)
+    return text
+
+
+def _check_parameter(name: str, text: str) -> None:
+    """Refuse what Meta refuses in a template's parameter (error 132018), after it has been accepted here."""
+    if _UNFIT_PARAMETER.search(text):
+        raise invalid(
+            f"{name} must not contain line breaks, tabs or more than four spaces in a row, which Meta refuses in "
+            "templates; write it in one line"
+        )
 
 
 def _component(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise invalid('components must be a list of objects, such as {"type": "body", "parameters": […]}')
-    if _has_nul(value):
-        raise invalid("components must not contain a NUL character")
+    try:
+        untrusted_json.check(value)
+    except ValueError as error:
+        raise invalid(f"components {error}") from None
+    kind = value.get("type")
+    if isinstance(kind, str) and kind.lower() in _TEXTUAL_COMPONENTS:
+        for parameter in untrusted_json.objects(value, "parameters"):
+            _check_parameter("components", untrusted_json.text(parameter, "text") or "")
     return value
-
-
-def _has_nul(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_has_nul(each) for pair in value.items() for each in pair)
-    if isinstance(value, list):
-        return any(map(_has_nul, value))
-    return isinstance(value, str) and "\0" in value

@@ -18,7 +18,7 @@ from services.api.auth import Principal
 from services.api.context import Context
 from services.api.messages import lookup, request_fields
 from services.connector import Unsupported
-from services.connectors.limits import CHECKS
+from services.connectors.limits import CHECKS, FILE_CHECKS
 from services.database import error_reasons
 from services.database.connection import DatabaseUnavailable
 from services.http_server.error_codes import ErrorCode
@@ -67,22 +67,28 @@ class Reply:
 
 def parse(kind: str, company_id: str, chat_id: str, body: bytes, idempotency_key: str | None, wait: str | None) -> Send:
     """Check a request to send a kind of `request_fields.PLAIN`. Raises `ApiError`, which names the wrong field."""
+    request_fields.check_company(company_id)
+    key, seconds = request_fields.idempotency_key(idempotency_key), request_fields.wait(wait)
     chat = request_fields.chat(chat_id, company_id)
-    fields = request_fields.json_object(body)
+    fields = request_fields.body_fields(kind, body)
     payload = request_fields.PLAIN[kind](fields)
     return Send(
-        company_id, chat, request_fields.phone_index(fields), kind, payload,
-        request_fields.idempotency_key(idempotency_key), request_fields.wait(wait),
+        company_id, chat, request_fields.phone_index(fields), kind, payload, key, seconds,
     )  # fmt: skip
 
 
 def look_up(context: Context, send: Send) -> Bot:
-    """Resolve the quoted message, if there is one, and find the bot. Raises `ApiError`, `DatabaseUnavailable`."""
-    if "quotedMessageId" in send.payload:
+    """Resolve the quoted message, if there is one, find the bot, and check the quotas.
+
+    Raises `ApiError`, `DatabaseUnavailable`.
+    """
+    if "quotedMessageId" in send.payload and "quoted_provider_id" not in send.payload:
         with context.database.connection() as connection:
             quoted = lookup.find(connection, send.company_id, send.payload["quotedMessageId"], send.phone_index)
         send.payload["quoted_provider_id"] = quoted.sent_id()
-    return find_bot(context, send)
+    bot = find_bot(context, send)
+    context.quotas.check_message(send.company_id, send.idempotency_key)
+    return bot
 
 
 def find_bot(context: Context, send: Send) -> Bot:
@@ -100,6 +106,7 @@ def submit(context: Context, principal: Principal, send: Send, bot: Bot) -> Futu
     """
     principal.require_company(send.company_id)
     check(send, bot)
+    context.quotas.count_message(send.company_id, send.idempotency_key is not None)
     entry = Entry(
         str(uuid7()), bot.process_name, bot.id, send.company_id, send.phone_index, send.chat_id, send.kind,
         send.payload, send.idempotency_key, digest(send) if send.idempotency_key else None,
@@ -116,11 +123,26 @@ async def send(context: Context, principal: Principal, request: Send, bot: Bot) 
 
 
 def deliver(context: Context, principal: Principal, send: Send) -> Reply:
-    """Like `send`, on a thread. Raises `ApiError` alone."""
+    """Like `send`, on a thread. Its file is removed if no message needs it. Raises `ApiError` alone."""
     try:
-        return accepted(submit(context, principal, send, look_up(context, send)).result(), send)
-    except (DatabaseUnavailable, IdempotencyConflict) as error:
+        found = submit(context, principal, send, look_up(context, send)).result()
+    except DatabaseUnavailable as error:
+        raise refusal(error) from error  # the message may be stored after all, so its file stays
+    except IdempotencyConflict as error:
+        _release_file(context, send)
         raise refusal(error) from error
+    except ApiError:
+        _release_file(context, send)
+        raise
+    if found.repeated:
+        _release_file(context, send)
+    return accepted(found, send)
+
+
+def _release_file(context: Context, send: Send) -> None:
+    key = send.payload.get("media", {}).get("key")
+    if key:
+        context.media.release(key)
 
 
 def check(send: Send, bot: Bot) -> None:
@@ -129,6 +151,15 @@ def check(send: Send, bot: Bot) -> None:
         CHECKS[bot.process_name](send.kind, send.chat_id, send.payload)
     except Unsupported as error:
         raise ApiError(ErrorCode.UNSUPPORTED_BY_CHANNEL, str(error)) from None
+
+
+def check_file(kind: str, mime_type: str, bot: Bot) -> None:
+    """Raise `ApiError` if the bot's channel accepts no file of this type."""
+    if file_check := FILE_CHECKS.get(bot.process_name):
+        try:
+            file_check(kind, mime_type)
+        except Unsupported as error:
+            raise ApiError(ErrorCode.UNSUPPORTED_MEDIA, str(error)) from None
 
 
 def digest(send: Send) -> str:

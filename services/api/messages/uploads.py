@@ -4,6 +4,7 @@ import binascii
 import mimetypes
 import re
 import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import IO, BinaryIO, cast
@@ -14,15 +15,11 @@ from services.http_server.error_codes import RETRY_FILE_SECONDS, ErrorCode, retr
 from services.http_server.errors import ApiError
 from services.media import kinds
 from services.media.kinds import MediaRefused
-from services.media.store import MediaStore, MediaTooLarge, MediaUnavailable
+from services.media.store import MediaQuotaExceeded, MediaStore, MediaTooLarge, MediaUnavailable
 from services.message import StoredFile
 
 #: Characters in a link.
 MAX_LINK = 4096
-#: Characters in the name of a stored file; longer names are shortened.
-MAX_FILENAME = 240
-#: Characters at the end of a shortened name that are kept, because they include its extension.
-_FILENAME_END = 20
 #: Bytes of a file that are held in memory; a larger file is spooled to disk.
 SPOOLED_BYTES = 1 << 19
 #: Characters of a data URL before its comma.
@@ -40,17 +37,23 @@ class Upload:
     declared: str | None  # the MIME type that the request declares
     filename: str | None = None
 
-    def store(self, media_store: MediaStore, company_id: str, kind: str) -> StoredFile:
+    def store(
+        self, media_store: MediaStore, company_id: str, kind: str, check_type: Callable[[str], None] = lambda _: None
+    ) -> StoredFile:
         """Check and store the file for a message of `kind`, a key of `kinds.KINDS`; returns its fields in the payload.
 
-        Raises `ApiError`: media_too_large, unsupported_media, media_unavailable.
+        `check_type` raises `ApiError` for a type that the channel does not accept. Raises `ApiError`: media_too_large,
+        media_quota_exceeded, unsupported_media, media_unavailable.
         """
         with closing(self.stream):
             mime_type = self._checked(kind)
+            check_type(mime_type)
             try:
                 stored = media_store.put(company_id, cast(BinaryIO, self.stream), mime_type, kinds.KINDS[kind].limit)
             except MediaTooLarge as error:
                 raise too_large(kind, error.limit) from None
+            except MediaQuotaExceeded as error:
+                raise ApiError(ErrorCode.MEDIA_QUOTA_EXCEEDED, str(error)) from None
             except MediaUnavailable as error:
                 raise _unavailable(error) from error
         file: StoredFile = {"key": stored.key, "mimeType": mime_type, "size": stored.size, "sha256": stored.sha256}
@@ -90,20 +93,6 @@ def too_large(kind: str, limit: int, advice: str = "") -> ApiError:
     """The 413 for a file, or its body, of more than `limit` bytes."""
     amount = f"{limit // kinds.MB} MB" if limit >= kinds.MB else f"{limit // kinds.KB} KB"
     return ApiError(ErrorCode.MEDIA_TOO_LARGE, f"a file sent as {kind} may have {amount} at most{advice}")
-
-
-def filename(value: str | None) -> str | None:
-    """A file's name without folders and control characters; None if nothing remains."""
-    bare = _CONTROLS.sub("", re.split(r"[/\\]", value or "")[-1]).strip()
-    if len(bare) > MAX_FILENAME:
-        bare = bare[: MAX_FILENAME - _FILENAME_END] + bare[-_FILENAME_END:]
-    return bare if bare.strip(".") else None
-
-
-def filename_of(address: str) -> str | None:
-    """The name of the file of a link, if the last part of its path looks like a file name."""
-    name = filename(unquote(urlsplit(address).path))
-    return name if name and "." in name else None
 
 
 def link(name: str, value: str) -> str:

@@ -3,13 +3,14 @@
 from typing import Any
 
 import structlog
-from flask import g, request
+from flask import g
 
 from bisnesctl.bots import checks
 from bisnesctl.bots import store as stored
 from bisnesctl.bots.identity import IdentityRefused
 from bisnesctl.bots.linking import LinkFailed, LinkOptions, LinkResult, link
 from bisnesctl.bots.store import Bot, NewBot
+from bisnesctl.database.quotas import QuotaExceeded
 from bisnesctl.encryption import EncryptionError
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, UsageError
 from services.api.auth import Auth, Principal, company_filter, company_of, context, resource
@@ -71,13 +72,11 @@ class _LinkRefused(ApiError):
         200: LinkedBot,
         201: LinkedBot,
         **problems("invalid_request", "invalid_json", "id_mismatch", "number_taken", "not_configured", "link_failed"),
-        **problems("provider_unavailable", "database_unavailable"),
+        **problems("too_many_numbers", "provider_unavailable", "database_unavailable"),
     },
 )
 def link_bot(body: LinkRequest) -> Answer:
     """Link a number: 201 for a new bot, 200 for a known one."""
-    if request.get_json(silent=True) is None:
-        raise ApiError(ErrorCode.INVALID_JSON, "the body must be a JSON object that describes the number")
     company = company_of(g.principal, body.company)
     options = _options(g.principal, company, body)
     linked = _link(options)
@@ -182,6 +181,8 @@ def _refusal(error: BisnesError) -> ApiError:
         return ApiError(ErrorCode.INVALID_REQUEST, str(error))
     if isinstance(error, IdentityRefused):
         return ApiError(ErrorCode.ID_MISMATCH, str(error))
+    if isinstance(error, QuotaExceeded):
+        return ApiError(ErrorCode.TOO_MANY_NUMBERS, str(error))
     if isinstance(error, Conflict):
         return ApiError(ErrorCode.NUMBER_TAKEN, str(error))
     if isinstance(error, ConfigError | EncryptionError):

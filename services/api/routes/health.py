@@ -17,11 +17,8 @@ from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.database.write_test import WriteTest
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, database_unavailable
-from services.runtime import process_overview
-from services.runtime.process_overview import ProgramState
+from services.runtime.process_overview import DATABASE_TIMEOUT_SECONDS, ProcessOverview
 
-#: Seconds after which the database counts as unavailable, so that the answer is sent within a second.
-DATABASE_TIMEOUT_SECONDS = 0.7
 _EXTENSION = "bisnes.health"
 
 log = structlog.get_logger()
@@ -35,7 +32,7 @@ class Observer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._started = time.monotonic()
-        self._overview = BoundedQuery(self._ask_overview)
+        self.overview = ProcessOverview(context.settings, context.database)
         self._ready = BoundedQuery(self._ask_ready)
         self._write_test = WriteTest()
 
@@ -44,21 +41,9 @@ class Observer:
         """Whole seconds."""
         return int(time.monotonic() - self._started)
 
-    def processes(self) -> tuple[list[ProgramState], str]:
-        """All programs, and the source: `database`, or `local` if the database does not answer in time."""
-        try:
-            return self._overview.within(DATABASE_TIMEOUT_SECONDS), "database"
-        except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("health.read_from_files", reason=str(error).strip())
-            return process_overview.in_files(self._context.settings.heartbeat_dir), "local"
-
     def check_ready(self) -> None:
         """Raise `DatabaseUnavailable` or `DatabaseError` if messages cannot be accepted."""
         self._ready.within(DATABASE_TIMEOUT_SECONDS)
-
-    def _ask_overview(self) -> list[ProgramState]:
-        with self._context.database.connection() as connection:
-            return process_overview.in_database(connection)
 
     def _ask_ready(self) -> None:
         with self._context.database.connection() as connection, connection.cursor() as cursor:
@@ -124,31 +109,21 @@ def ready() -> dict[str, Any]:
 )
 def all_processes() -> dict[str, Any]:
     """List all programs with their status."""
-    found, source = _observer().processes()
-    return {"success": True, "processes": [_shown(process) for process in found], "source": source}
+    return _observer().overview.all()
 
 
 @health.get(
     "/metrics/<process>",
     summary="Figures of one program",
+    description=(
+        "The counters survive restarts; from heartbeat files (`source` is `local`) they are those since the start. "
+        "The same figures are stored in `process_metrics` once a minute."
+    ),
     responses={200: Metrics, **problems("not_found")},
 )
 def metrics(path: ProcessPath) -> dict[str, Any]:
-    """Show the figures of a program since it started."""
-    found, source = _observer().processes()
-    for process in found:
-        if process.name == path.process:
-            figures = {"cpu": process.cpu, "messagesProcessed": process.processed, "errors": process.errors}
-            return {"success": True, **_shown(process), **figures, "source": source}
-    names = ", ".join(process.name for process in found)
-    raise ApiError(ErrorCode.NOT_FOUND, f"there is no process {path.process}; there are: {names}")
-
-
-def _shown(process: ProgramState) -> dict[str, Any]:
-    return {
-        "processName": process.name,
-        "status": process.status,
-        "uptime": process.uptime,
-        "memory": round(process.memory, 1),
-        "activeBots": process.active_bots,
-    }
+    """Show the figures of a program."""
+    try:
+        return _observer().overview.metrics(path.process)
+    except LookupError as error:
+        raise ApiError(ErrorCode.NOT_FOUND, str(error)) from None

@@ -3,12 +3,10 @@
 import io
 from dataclasses import dataclass
 from typing import Any, BinaryIO
-from urllib.parse import quote
 
 from flask import Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
-from werkzeug.http import dump_options_header
 from werkzeug.wsgi import wrap_file
 
 from services.api.auth import Auth, context, resource
@@ -18,7 +16,7 @@ from services.api.schemas.base import TargetPath
 from services.database.connection import Connection, as_uuid
 from services.http_server.error_codes import RETRY_FILE_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
-from services.media import kinds
+from services.media import kinds, names
 from services.media.store import MediaMissing, MediaUnavailable
 
 media = resource("media", "Fetch the files of messages.", Auth.COMPANY)
@@ -145,20 +143,9 @@ def _headers(kept: _Kept) -> Headers:
     shown = bare in _SHOWN or bare.startswith(("audio/", "video/"))
     headers = Headers()
     headers["Content-Type"] = bare
-    headers["Content-Disposition"] = f"{'inline' if shown else 'attachment'}; {_named(_filename(kept))}"
+    name = names.safe(kept.filename) or f"{kept.message_id}.{kinds.extension(kept.mime_type)}"
+    headers["Content-Disposition"] = names.as_header("inline" if shown else "attachment", name)
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     headers["Cache-Control"] = f"private, max-age={MAX_AGE_SECONDS}, immutable"
     return headers
-
-
-def _named(filename: str) -> str:
-    """A name as a parameter of Content-Disposition (RFC 6266)."""
-    if filename.isascii():
-        return dump_options_header(None, {"filename": filename})
-    return f"filename*=UTF-8''{quote(filename, safe='')}"
-
-
-def _filename(kept: _Kept) -> str:
-    name = "".join(sign for sign in kept.filename or "" if sign.isprintable() and sign not in "/\\").strip(". ")
-    return name or f"{kept.message_id}.{kinds.extension(kept.mime_type)}"

@@ -6,13 +6,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Any
 
 from flask import g, request
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
 
 from services.api.auth import Auth, context, resource
+from services.api.field_names import MAX_SHOWN_NAME, check_body
 from services.api.messages import request_fields, sends, uploads
 from services.api.messages.request_fields import Fields, invalid
 from services.api.messages.sends import PREFIX, Answer, Send
@@ -28,8 +31,9 @@ from services.api.schemas.sends import (
     VideoMessage,
     form_or_json,
 )
+from services.media import names
 from services.media.kinds import KB, KINDS, MB
-from services.message import StoredFile
+from services.message import Bot, StoredFile
 
 media_messages = resource("files", "Send images, videos, audio, documents and stickers.", Auth.COMPANY)
 
@@ -62,7 +66,10 @@ _KINDS = (
         "audio", "audioUrl", AudioMessage,
         "AAC, AMR, MP3, M4A or OGG with Opus, at most 16 MB; a voice message (`voice`) must be OGG with Opus.",
     ),
-    _Kind("document", "documentUrl", DocumentMessage, "Any file, at most 100 MB."),
+    _Kind(
+        "document", "documentUrl", DocumentMessage,
+        "At most 100 MB: any file over WhatsApp Web; over Meta PDF, Word, Excel, PowerPoint and plain text.",
+    ),
     _Kind("sticker", "stickerUrl", StickerMessage, "WebP, at most 100 KB; animated at most 500 KB."),
 )  # fmt: skip
 
@@ -87,7 +94,8 @@ def _serve(kind: _Kind) -> None:
             **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long", "unsupported_media"),
             **problems("unknown_bot", "unknown_message"),
             **problems("idempotency_conflict", "unsupported_by_channel", "ambiguous_message", "not_sent"),
-            **problems("media_too_large", "send_failed", "database_unavailable", "media_unavailable"),
+            **problems("media_too_large", "media_quota_exceeded", "backlog_full", "too_many_idempotency_keys"),
+            **problems("send_failed", "database_unavailable", "media_unavailable"),
         },
         openapi_extensions={"requestBody": form_or_json(kind.schema, kind.url_field)},
     )
@@ -107,23 +115,26 @@ def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
     payload = request_fields.captioned(given)
     send = Send(path.company_id, chat, request_fields.phone_index(given), kind.name, payload, key, wait)
     voice = kind.name == "audio" and request_fields.flag(given, "voice")
-    sends.check(send, sends.find_bot(context(), send))  # before the file is stored
-    payload["media"] = _media(source, path.company_id, "voice" if voice else kind.name)
     if voice:
         payload["voice"] = True
     if kind.name == "document" and (name := _filename(given, source)):
         payload["filename"] = name
+    bot = sends.look_up(context(), send)
+    sends.check(send, bot)  # the file is stored when everything else is checked
+    payload["media"] = _media(source, bot, "voice" if voice else kind.name)
     return sends.deliver(context(), g.principal, send).as_answer()
 
 
-def _media(source: Source, company_id: str, kind: str) -> StoredFile:
-    return {"link": source} if isinstance(source, str) else source.store(context().media, company_id, kind)
+def _media(source: Source, bot: Bot, kind: str) -> StoredFile:
+    if isinstance(source, str):
+        return {"link": source}
+    return source.store(context().media, bot.company_id, kind, partial(sends.check_file, kind, bot=bot))
 
 
 def _filename(given: Fields, source: Source) -> str | None:
-    if name := uploads.filename(request_fields.optional(given, "filename")):
+    if name := names.safe(request_fields.optional(given, "filename")):
         return name
-    return uploads.filename_of(source) if isinstance(source, str) else source.filename
+    return names.of_url(source) if isinstance(source, str) else source.filename
 
 
 def body_limit(path: str, content_type: str) -> int | None:
@@ -156,20 +167,32 @@ def _advice(limit: int) -> str:
 
 def _of_form(kind: _Kind) -> tuple[Fields, Source]:
     request.max_form_parts, request.max_form_memory_size = MAX_FORM_PARTS, MIN_LIMIT_BYTES
-    given: Fields = request.form.to_dict()
+    given: Fields = _only_values(request.form)
+    request_fields.check_names(kind.name, given)
     url = given.pop(kind.url_field, None)
-    if (part := request.files.get("file")) is None:
+    files = _only_values(request.files)
+    check_body(files, request_fields.NAMES[kind.name] | {"file"})
+    if wrong := files.keys() - {"file"}:
+        raise invalid(f"{wrong.pop()} is a file, but only the part file may be one")
+    if (part := files.get("file")) is None:
         return given, _source(kind, url, f"the form needs the file as its part file, or a link as {kind.url_field}")
     if url:
         raise invalid(f"give the file or {kind.url_field}, not both")
-    return given, Upload(part.stream, part.mimetype, uploads.filename(part.filename))
+    return given, Upload(part.stream, part.mimetype, names.safe(part.filename))
+
+
+def _only_values(parts: MultiDict[str, Any]) -> dict[str, Any]:
+    for name, values in parts.lists():
+        if len(values) > 1:
+            raise invalid(f"the form has {len(values)} parts {name[:MAX_SHOWN_NAME]}; a message has one of each")
+    return parts.to_dict()
 
 
 def _of_json(kind: _Kind) -> tuple[Fields, Source]:
     with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as body:
         shutil.copyfileobj(request.stream, body)
         with _reading(body):
-            given = request_fields.json_object(body.read(), f'{{"{kind.url_field}": "https://…"}}')
+            given = request_fields.body_fields(kind.name, body.read(), f'{{"{kind.url_field}": "https://…"}}')
             return given, _source(kind, given.pop(kind.url_field, None), f"{kind.url_field} is required")
 
 

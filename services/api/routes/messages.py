@@ -41,7 +41,7 @@ messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
         **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long"),
         **problems("unknown_bot", "unknown_message"),
         **problems("idempotency_conflict", "unsupported_by_channel", "ambiguous_message", "not_sent"),
-        **problems("too_large", "send_failed", "database_unavailable"),
+        **problems("too_large", "backlog_full", "too_many_idempotency_keys", "send_failed", "database_unavailable"),
     },
     openapi_extensions={
         "requestBody": json_body(
@@ -66,7 +66,7 @@ def send_text(path: ChatPath, query: SendQuery, header: SendHeaders) -> Answer:
         202: Accepted,
         **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long", "unknown_bot"),
         **problems("idempotency_conflict", "unsupported_by_channel"),
-        **problems("too_large", "send_failed", "database_unavailable"),
+        **problems("too_large", "backlog_full", "too_many_idempotency_keys", "send_failed", "database_unavailable"),
     },
     openapi_extensions={
         "requestBody": json_body(
@@ -134,7 +134,8 @@ _CHANGE: dict[str, Any] = {
         **problems("invalid_request", "invalid_json", "invalid_chat_id", "text_too_long"),
         **problems("unknown_bot", "unknown_message"),
         **problems("unsupported_by_channel", "ambiguous_message", "not_sent", "not_outgoing", "idempotency_conflict"),
-        **problems("too_large", "send_failed", "database_unavailable"),
+        **problems("message_deleted", "too_large", "backlog_full", "too_many_idempotency_keys"),
+        **problems("send_failed", "database_unavailable"),
     },
 }
 
@@ -152,7 +153,7 @@ _CHANGE: dict[str, Any] = {
 )
 def edit_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
     """Change the text of a sent message."""
-    given = request_fields.json_object(request.get_data(), '{"newMessage": "Hello!"}')
+    given = request_fields.body_fields("edit", request.get_data(), '{"newMessage": "Hello!"}')
     content: Payload = {"message": request_fields.required(given, "newMessage", MAX_TEXT)}
     return _change("edit", path, header, given, content)
 
@@ -171,7 +172,7 @@ def edit_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> An
 )
 def delete_message(path: MessagePath, query: SendQuery, header: SendHeaders) -> Answer:
     """Delete a message."""
-    given = request_fields.json_object(request.get_data() or b"{}", '{"deleteForEveryone": true}')
+    given = request_fields.body_fields("delete", request.get_data() or b"{}", '{"deleteForEveryone": true}')
     content: Payload = {"deleteForEveryone": request_fields.flag(given, "deleteForEveryone", default=True)}
     return _change("delete", path, header, given, content)
 
@@ -189,6 +190,7 @@ def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, co
     send = Send(path.company_id, chat_id, phone_index, kind, payload, key, wait)
     sends.check(send, sends.find_bot(context(), send))
     _require_changeable(target, send)
+    lookup.require_not_deleted(context().database, target, path.company_id, key)
     payload["target_provider_id"] = target.sent_id()
     return sends.deliver(context(), g.principal, send).as_answer()
 

@@ -22,7 +22,8 @@ _RESPONSES = {
     **problems("invalid_request", "invalid_json"),
     **problems("unknown_bot", "unknown_message"),
     **problems("ambiguous_message", "not_sent", "not_incoming", "idempotency_conflict", "unsupported_by_channel"),
-    **problems("too_large", "send_failed", "database_unavailable"),
+    **problems("message_deleted", "too_large", "backlog_full", "too_many_idempotency_keys"),
+    **problems("send_failed", "database_unavailable"),
 }
 
 
@@ -40,9 +41,10 @@ _RESPONSES = {
 )
 def react(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
     """React to a message, or remove the reaction."""
-    given = request_fields.json_object(request.get_data(), '{"reaction": "👍"}')
-    emoji = request_fields.reaction(given)
-    return _send("reaction", path, header, given, _target(path, given), {"reaction": emoji})
+    given = request_fields.body_fields("reaction", request.get_data(), '{"reaction": "👍"}')
+    emoji, target = request_fields.reaction(given), _target(path, given)
+    lookup.require_not_deleted(context().database, target, path.company_id, header.idempotency_key)
+    return _send("reaction", path, header, given, target, {"reaction": emoji})
 
 
 @reactions.post(
@@ -54,7 +56,7 @@ def react(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
 )
 def read(path: TargetPath, query: SendQuery, header: SendHeaders) -> Answer:
     """Mark a received message as read."""
-    given = request_fields.json_object(request.get_data() or b"{}", '{"typing": true}')
+    given = request_fields.body_fields("read", request.get_data() or b"{}", '{"typing": true}')
     typing = request_fields.flag(given, "typing")
     target = _target(path, given)
     if target.from_me:

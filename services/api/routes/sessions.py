@@ -82,7 +82,7 @@ def get_session(path: SessionPath) -> dict[str, Any]:
     f"{_ADDRESS}/start",
     summary="Start a session",
     description="The manager starts it within a moment if it does not run yet. Its status shows the result.",
-    responses={202: OneSession, **problems("unknown_bot", "unsupported_by_channel", "blocked")},
+    responses={202: OneSession, **problems("unknown_bot", "unsupported_by_channel", "blocked", "not_moved")},
 )
 def start_session(path: SessionPath) -> Answer:
     """Start the session, now and after restarts of the manager."""
@@ -104,7 +104,7 @@ def stop_session(path: SessionPath) -> Answer:
     f"{_ADDRESS}/restart",
     summary="Restart a session",
     description="Its browser is closed and launched again. A session that does not run is started.",
-    responses={202: OneSession, **problems("unknown_bot", "unsupported_by_channel", "blocked")},
+    responses={202: OneSession, **problems("unknown_bot", "unsupported_by_channel", "blocked", "not_moved")},
 )
 def restart_session(path: SessionPath) -> Answer:
     """Launch a new browser. The session stays linked."""
@@ -215,6 +215,8 @@ def _change(path: SessionPath, change: Callable[[WebSession], None]) -> Answer:
 
 
 def _start(found: WebSession) -> None:
+    if not found.moved:
+        raise ApiError(ErrorCode.NOT_MOVED, web_sessions.not_moved(found))
     if found.block is not None:
         raise ApiError(ErrorCode.BLOCKED, web_sessions.blocked(found, found.block))
     _want(found, True)

@@ -51,10 +51,12 @@ def register(body: NewWebhook) -> tuple[Answer, int]:
     """Register the webhook, and store the company's events from now on."""
     company = company_of(g.principal, body.company)
     _check_url(body.url)
-    secret = body.secret or secrets.token_urlsafe(SECRET_BYTES)
+    webhook_id, secret = str(uuid7()), body.secret or secrets.token_urlsafe(SECRET_BYTES)
     with context().database.connection() as connection:
         try:
-            made = registry.register(connection, str(uuid7()), company, body.url, body.events, _encrypted(secret))
+            made = registry.register(
+                connection, webhook_id, company, body.url, body.events, _encrypted(webhook_id, secret)
+            )
         except registry.TooMany:
             raise ApiError(
                 ErrorCode.TOO_MANY_WEBHOOKS, f"a company may have {registry.MAX_WEBHOOKS} webhooks"
@@ -128,7 +130,7 @@ def rotate(path: WebhookPath, body: Rotation) -> Answer:
     secret = body.secret or secrets.token_urlsafe(SECRET_BYTES)
     with context().database.connection() as connection:
         found = _find(connection, path)
-        registry.rotate(connection, found["id"], _encrypted(secret), body.overlapSeconds)
+        registry.rotate(connection, found["id"], _encrypted(found["id"], secret), body.overlapSeconds)
         return {"success": True, "webhook": _find(connection, path), "secret": secret}
 
 
@@ -154,7 +156,7 @@ def deliveries(path: WebhookPath, query: DeliveryQuery) -> Answer:
         "Queues one event (`eventId`), or all events of the webhook since an event or a time (`since`), in their order "
         "and with their original IDs. Events are kept for EVENTS_KEEP_DAYS."
     ),
-    responses={200: Replayed, **problems("invalid_request", "unknown_webhook", "unknown_event")},
+    responses={200: Replayed, **problems("invalid_request", "unknown_webhook", "unknown_event", "rate_limited")},
 )
 def replay(path: WebhookPath, body: Replay) -> Answer:
     """Queue events again."""
@@ -162,6 +164,7 @@ def replay(path: WebhookPath, body: Replay) -> Answer:
         raise ApiError(ErrorCode.INVALID_REQUEST, "name either eventId or since")
     with context().database.connection() as connection:
         found = _find(connection, path)
+        context().quotas.take_webhook_call(found["company"])
         name = found["id"], found["company"]
         if body.eventId is not None:
             count = registry.replay_one(connection, *name, body.eventId)
@@ -177,7 +180,7 @@ def replay(path: WebhookPath, body: Replay) -> Answer:
     "/api/webhooks/<webhookId>/test",
     summary="Test a webhook",
     description="Queues an event `webhook.test` for this webhook only. Its deliveries show the result.",
-    responses={202: Tested, **problems("unknown_webhook", "webhook_inactive")},
+    responses={202: Tested, **problems("unknown_webhook", "webhook_inactive", "rate_limited")},
 )
 def try_webhook(path: WebhookPath) -> tuple[Answer, int]:
     """Queue a test event."""
@@ -187,6 +190,7 @@ def try_webhook(path: WebhookPath) -> tuple[Answer, int]:
             raise ApiError(
                 ErrorCode.WEBHOOK_INACTIVE, 'the webhook is not active: PATCH it with {"active": true} first'
             )
+        context().quotas.take_webhook_call(found["company"])
         return {"success": True, "eventId": registry.test(connection, found["id"], found["company"])}, 202
 
 
@@ -208,8 +212,9 @@ def _check_url(url: str) -> None:
         raise ApiError(ErrorCode.INVALID_REQUEST, f"url: {error}") from None
 
 
-def _encrypted(secret: str) -> str:
-    return encrypt(context().settings.encryption_key.get_secret_value(), secret)
+def _encrypted(webhook_id: str, secret: str) -> str:
+    key = context().settings.encryption_key.get_secret_value()
+    return encrypt(key, secret, registry.secret_row(webhook_id))
 
 
 def _after(connection: Connection, company: str, since: str) -> int:

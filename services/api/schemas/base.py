@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from services.api.messages import request_fields
 from services.api.messages.request_fields import MAX_IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from services.message import Status
 
@@ -39,7 +40,7 @@ PhoneIndex = Annotated[int, Field(ge=0, lt=10**9, json_schema_extra=example(0))]
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(alias_generator=to_camel)
 
 
 class ChatPath(_Shape):
@@ -87,7 +88,7 @@ class PageQuery(_Shape):
 class SendQuery(BaseModel):
     """How to answer a send."""
 
-    wait: float | None = Field(
+    wait: Annotated[float | None, BeforeValidator(request_fields.wait)] = Field(
         None,
         ge=0,
         le=MAX_WAIT_SECONDS,
@@ -98,7 +99,7 @@ class SendQuery(BaseModel):
 class SendHeaders(BaseModel):
     """Headers of a send."""
 
-    idempotency_key: str | None = Field(
+    idempotency_key: Annotated[str | None, BeforeValidator(request_fields.idempotency_key)] = Field(
         None,
         alias="Idempotency-Key",
         min_length=1,
@@ -274,10 +275,19 @@ class ProcessPath(BaseModel):
 
 
 class Metrics(ProcessHealth):
-    """Figures of a program since it started."""
+    """Figures of a program, all its instances together. Counters survive restarts."""
 
     success: Literal[True]
     cpu: float = Field(description="Percent of one processor, of all instances together.")
+    activeConnections: int = Field(
+        description="Open now: of clients, and of a channel to its provider; a connected session counts as one."
+    )
     messagesProcessed: int = Field(description="The API: accepted messages. A channel: messages and webhooks.")
+    messagesSent: int = Field(description="The API: accepted messages. A channel: messages that its provider accepted.")
+    messagesReceived: int = Field(description="Messages from people.")
     errors: int
+    averageResponseTime: float | None = Field(
+        description="Milliseconds in the last minute, of the program's answers or of its provider's; null: there was "
+        "none."
+    )
     source: Source

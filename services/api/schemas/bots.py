@@ -16,11 +16,13 @@ BotType = Literal["meta_direct", "meta_embedded", "360dialog", "wwebjs"]
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(alias_generator=to_camel)
 
 
 class LinkRequest(_Shape):
     """A number to link, or the changes of a bot."""
+
+    model_config = ConfigDict(extra="forbid")
 
     company: CompanyId | None = Field(None, description="The company; required with an operator's key.")
     phone_index: PhoneIndex = Field(0, description="The index of the bot within the company.")

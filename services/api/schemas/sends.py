@@ -5,7 +5,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.api.messages.request_fields import (
     MAX_LANGUAGE,
@@ -25,7 +25,11 @@ AnyPhoneIndex = Annotated[int, Field(ge=0, lt=10**9)] | Annotated[str, Field(pat
 _LINK = "A http(s) link, or a data URL such as `data:image/png;base64,iVBORw0…`."
 
 
-class _Body(BaseModel):
+class _Exact(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Body(_Exact):
     phoneIndex: AnyPhoneIndex = Field(
         0, description="The index of the bot that sends the message; a number, or a string of digits."
     )
@@ -76,6 +80,11 @@ class VideoMessage(_Captioned):
 class AudioMessage(MediaMessage):
     """An audio file to send."""
 
+    caption: str | None = Field(
+        None,
+        max_length=MAX_CAPTION,
+        description="No channel sends audio with a caption: only an empty one is accepted.",
+    )
     audioUrl: str = Field(description=_LINK, json_schema_extra=example("https://example.com/note.ogg"))
     voice: bool = Field(False, description="Send it as a voice message, with its waveform; OGG with Opus only.")
 
@@ -117,7 +126,7 @@ class TemplateMessage(_Message):
     )  # fmt: skip
 
 
-class ReactionRequest(BaseModel):
+class ReactionRequest(_Exact):
     """A reaction to a message, or its removal."""
 
     reaction: str = Field(
@@ -130,21 +139,21 @@ class ReactionRequest(BaseModel):
     )
 
 
-class ReadRequest(BaseModel):
+class ReadRequest(_Exact):
     """Marks a message as read."""
 
     typing: bool = Field(False, description="Also show that an answer is being typed, for up to 25 seconds.")
     phoneIndex: AnyPhoneIndex | None = Field(None, description="The bot that received the message.")
 
 
-class EditRequest(BaseModel):
+class EditRequest(_Exact):
     """A new text for a message."""
 
     newMessage: str = Field(min_length=1, max_length=MAX_TEXT, json_schema_extra=example("Hello!"))
     phoneIndex: AnyPhoneIndex | None = Field(None, description="The bot that sent the message.")
 
 
-class DeleteRequest(BaseModel):
+class DeleteRequest(_Exact):
     """How to delete a message."""
 
     deleteForEveryone: bool = Field(True, description="`false`: only on the bot's own devices.")

@@ -13,7 +13,7 @@ State = Literal["STOPPED", "STARTING", "SCAN_QR_CODE", "WORKING", "FAILED"]
 
 
 class _Shape(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(alias_generator=to_camel)
 
 
 class SessionQuery(BaseModel):
@@ -39,6 +39,8 @@ class QrQuery(BaseModel):
 
 class PairingRequest(_Shape):
     """The phone to link."""
+
+    model_config = ConfigDict(extra="forbid")
 
     phone_number: Annotated[str, Field(pattern=r"^\+?[0-9]{7,15}$")] = Field(
         description="The phone's number in international form.", json_schema_extra=example("60123456789")

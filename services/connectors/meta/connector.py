@@ -17,7 +17,7 @@ from services.connectors.meta import outage_probe
 from services.connectors.meta.translation import errors
 from services.connectors.meta.upload_request import post_file
 from services.connectors.meta.uploads import Uploads
-from services.connectors.outgoing_files import Files
+from services.connectors.outgoing_files import Files, given_name
 from services.http_client import HttpRequest
 from services.media.fetch import Fetcher
 from services.media.store import MediaStore, media_store
@@ -162,11 +162,13 @@ def _text(payload: TextPayload) -> Fields:
 
 def _media(message: Outgoing, file: dict[str, str]) -> Fields:
     payload = message.payload
-    fields: Fields = dict(file)
+    fields: Fields = {name: value for name, value in file.items() if name != "filename"}
     if caption := payload.get("caption"):
         fields["caption"] = caption
-    if message.kind == "document" and (filename := payload.get("filename") or payload["media"].get("filename")):
-        fields["filename"] = filename
+    if message.kind == "document":
+        linked = payload.get("filename") or payload["media"].get("filename")
+        if filename := given_name(message) or file.get("filename") or linked:
+            fields["filename"] = filename
     if message.kind == "audio" and payload.get("voice"):
         fields["voice"] = True
     return fields

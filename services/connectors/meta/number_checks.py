@@ -8,10 +8,10 @@ from typing import NamedTuple
 import structlog
 
 from bisnesctl.bots import check_records, identity
-from bisnesctl.bots.checks import undecryptable
+from bisnesctl.bots.checks import unusable
 from bisnesctl.bots.provider_queries import ProviderBot, query_provider
 from bisnesctl.bots.provider_report import Failure, Problem, ProviderReport, problems
-from bisnesctl.encryption import EncryptionError, decrypt
+from bisnesctl.encryption import EncryptionError, Keys, decrypt
 from bisnesctl.settings import Settings
 from services.database.connection import Connection, transaction
 from services.message import Bot, Scope
@@ -70,15 +70,15 @@ class NumberChecks:
         try:
             bot = self.bot_of(claimed.bot_id)
         except EncryptionError as error:
-            self._record(connection, claimed.bot_id, undecryptable(error))
+            self._record(connection, claimed.bot_id, unusable(error))
             return True
         if bot is not None:
             self._check(connection, bot, _subject(bot, claimed))
         return True
 
     @property
-    def _key(self) -> str:
-        return self.settings.encryption_key.get_secret_value()
+    def _keys(self) -> Keys:
+        return self.settings.decryption_keys
 
     def _claim(self, connection: Connection) -> _Claimed | None:
         with connection.cursor() as cursor:
@@ -94,7 +94,7 @@ class NumberChecks:
             return
         if report.credential_refused:
             self._hold(connection, bot, str(problems(report, time.time())[0]))
-        if identity.correct(connection, self._key, bot.id, subject, report):
+        if identity.correct(connection, self._keys, bot.id, subject, report):
             log.warning("bot.ids_corrected", bot=_name(bot))
         self._record(connection, bot.id, report)
 
@@ -110,7 +110,7 @@ class NumberChecks:
         with transaction(connection) as cursor:
             cursor.execute(_CREDENTIAL, (bot.id,))
             row = cursor.fetchone()
-            if row is not None and row[0] and decrypt(self._key, row[0]) == bot.access_token.value:
+            if row is not None and row[0] and decrypt(self._keys, row[0]) == bot.access_token.value:
                 holds.hold(connection, [Hold(bot.id, Scope.BOT, None, reason)])
 
     def _record(self, connection: Connection, bot_id: int, report: ProviderReport) -> None:

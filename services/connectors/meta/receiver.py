@@ -8,14 +8,15 @@ every bot of the app (HMAC-SHA256 over the raw bytes). 360dialog sends a secret 
 
 import hashlib
 import hmac
+import time
 from typing import Any
 
 import structlog
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from bisnesctl import encryption
 from bisnesctl.settings import Settings
+from services.connectors.meta.webhook_secrets import WebhookSecrets
 from services.database.bounded_query import BoundedQuery
 from services.database.connection import Database
 from services.database.write_test import WriteTest
@@ -26,6 +27,7 @@ from services.http_server.service import Service
 from services.inbox.webhook_inbox import BotName, WebhookWriter
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
+from services.runtime.process_overview import ProcessOverview
 from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 NAME = "meta_webhooks"
@@ -61,7 +63,7 @@ def blueprint(settings: Settings, database: Database, notifier: Notifier) -> Blu
     writer = WebhookWriter("meta", database, notifier)
     app_secret = settings.meta_app_secret.get_secret_value()
     verify_token = settings.meta_verify_token.get_secret_value()
-    encryption_key = settings.encryption_key.get_secret_value()
+    secrets = WebhookSecrets(settings, database)
     for name in ("meta_app_secret", "meta_verify_token"):
         if not getattr(settings, name).get_secret_value():
             log.warning("webhook.secret_missing", setting=name.upper(), advice="set it in .env and restart")
@@ -82,7 +84,7 @@ def blueprint(settings: Settings, database: Database, notifier: Notifier) -> Blu
     @webhooks.post(DIALOG360_PATH)
     def receive_of_360dialog(company: str, phone: int) -> Response:
         bot = BotName(company, phone)
-        _check_secret(encryption_key, bot)
+        _check_secret(secrets, bot)
         return store(_body(), bot)
 
     return webhooks
@@ -116,20 +118,17 @@ def _signed_body(app_secret: str) -> bytes:
     return body
 
 
-def _check_secret(encryption_key: str, bot: BotName) -> None:
-    sent = request.headers.get(SECRET_HEADER, "")
-    try:
-        secret = encryption.derived(encryption_key, "360dialog webhook", bot.company_id, str(bot.phone_index))
-    except ValueError:  # no company can have this name
-        secret = ""
-    if encryption_key and secret and hmac.compare_digest(sent.encode(), secret.encode()):
-        return
+def _check_secret(secrets: WebhookSecrets, bot: BotName) -> None:
+    sent = request.headers.get(SECRET_HEADER, "").encode()
+    for again in (False, True):
+        if any(hmac.compare_digest(sent, secret.encode()) for secret in secrets.of(bot, again)):
+            return
     log.warning("webhook.refused", reason="without the secret of its bot", remote=request.remote_addr)
     raise ApiError(ErrorCode.INVALID_SECRET, f"{SECRET_HEADER} is not this number's: set it with bisnesctl bots add")
 
 
 def _not_found(_: Exception) -> tuple[dict[str, Any], int]:
-    return ApiError(ErrorCode.NOT_FOUND, f"only {PATH}, {DIALOG360_PATH} and /health/… are here").body(), 404
+    return ApiError(ErrorCode.NOT_FOUND, f"only {PATH}, {DIALOG360_PATH}, /health and /metrics are here").body(), 404
 
 
 class Receiver(ExactAddresses):
@@ -139,24 +138,36 @@ class Receiver(ExactAddresses):
         """The first request connects."""
         super().__init__(__name__, static_folder=None)
         self.counters = Counters()  # reported by the heartbeat of the process
+        self._started = time.monotonic()
         self._database = database
         self._ready = BoundedQuery(self._query)
         self._write_test = WriteTest()
         answer_errors(self)
         self.register_error_handler(404, _not_found)
         self.register_blueprint(blueprint(settings, database, notifier))
-        self.add_url_rule("/health/live", view_func=self.live)
+        self._overview = ProcessOverview(settings, database)
+        for path in ("/health", "/api/health", "/health/live"):
+            self.add_url_rule(path, view_func=self.live)
         self.add_url_rule("/health/ready", view_func=self.ready)
+        self.add_url_rule("/health/all", view_func=self._overview.all)
+        self.add_url_rule("/metrics/<process>", view_func=self.metrics)
         self.after_request(self._count)
 
     def live(self) -> Any:
         """Whether the process answers at all."""
-        return {"success": True, "status": "ok", "process": "meta"}
+        return {"success": True, "status": "ok", "process": "meta", "uptime": int(time.monotonic() - self._started)}
 
     def ready(self) -> Any:
         """Whether webhooks can be stored; 503 otherwise."""
         self._ready.within(READY_TIMEOUT_SECONDS)
         return {"success": True, "status": "ready", "process": "meta"}
+
+    def metrics(self, process: str) -> Any:
+        """Figures of one program, as the API shows them."""
+        try:
+            return self._overview.metrics(process)
+        except LookupError as error:
+            raise ApiError(ErrorCode.NOT_FOUND, str(error)) from None
 
     def _query(self) -> None:
         with self._database.connection() as connection, connection.cursor() as cursor:
@@ -166,7 +177,8 @@ class Receiver(ExactAddresses):
     def _count(self, response: Response) -> Response:
         if request.method == "POST" and request.blueprint == NAME:
             self.counters.processed += response.status_code == 200
-            self.counters.errors += response.status_code >= 500
+            if response.status_code >= 500:
+                self.counters.fail(f"a webhook was answered with {response.status_code}")
         return response
 
 

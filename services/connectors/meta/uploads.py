@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from services.connector import Preparation, Refusal
+from services.connector import Preparation, Refusal, Unsupported
+from services.connectors import limits
 from services.connectors.meta.translation import errors
 from services.connectors.meta.translation.errors import FILE_REFUSED, MetaError
 from services.connectors.meta.ttl_cache import TtlCache
 from services.connectors.meta.upload_request import UPLOAD_TIMEOUT_SECONDS, NotConnected
-from services.connectors.outgoing_files import Files, NoFile
+from services.connectors.outgoing_files import LINK_CODE, Files, NoFile, given_name
 from services.message import Bot, Outgoing, Rejected, Unavailable
 
 #: How long an uploaded copy is used. Meta keeps it for 30 days.
@@ -28,6 +29,8 @@ SHARED_UPLOAD_TIMEOUT_SECONDS = 180.0 + UPLOAD_TIMEOUT_SECONDS
 #: Maximum number of copies, links and sends in the caches. There are never more sends in flight.
 MAX_CACHED = 10_000
 
+#: Our codes for a file that we cannot upload.
+_OF_THE_FILE = (LINK_CODE, "unsupported_media", "media_too_large")
 #: The codes with which Meta may refuse the id of a copy that it no longer has; only the words distinguish it.
 _PARAMETER_REFUSED = (100, 131009)
 
@@ -36,10 +39,23 @@ Attempt = tuple[int, int]  # a message and the number of its earlier attempts
 
 
 @dataclass(frozen=True, slots=True)
-class _Copy:
-    """The uploaded copy that an attempt refers to."""
+class Copy:
+    """An uploaded copy."""
 
     id: str
+    filename: str | None = None  # its server's name, if the caller gave none
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The reference of a request to the copy."""
+        return {"id": self.id} | ({"filename": self.filename} if self.filename else {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """The uploaded copy that an attempt refers to."""
+
+    copy: Copy
     fresh: bool  # uploaded for this attempt; if it is refused, another copy would be too
 
 
@@ -50,38 +66,47 @@ class Uploads:
         """`post_file` uploads a file of this MIME type and returns the answer's status and body; see `post_file`."""
         self._post_file = post_file
         self._files = files
-        self._copies: TtlCache[Source, str] = TtlCache(MAX_CACHED)
+        self._copies: TtlCache[Source, Copy] = TtlCache(MAX_CACHED)
         self._refused_links: TtlCache[Source, bool] = TtlCache(MAX_CACHED)
-        self._attempts: TtlCache[Attempt, _Copy] = TtlCache(MAX_CACHED)
-        self._under_way: dict[Source, Future[str | Refusal]] = {}
+        self._link_names: TtlCache[Source, str] = TtlCache(MAX_CACHED)
+        self._attempts: TtlCache[Attempt, _Use] = TtlCache(MAX_CACHED)
+        self._under_way: dict[Source, Future[Copy | Refusal]] = {}
         self._lock = threading.Lock()
 
     def file_of(self, bot: Bot, message: Outgoing) -> dict[str, str] | Preparation:
         """{"link": …} or {"id": …}, or the upload that must come first. Raises KeyError without link and key."""
-        media, attempt, source = message.payload["media"], _attempt(message), _source(message)
-        if (copy := self._attempts.get(attempt)) and copy.fresh:
-            return {"id": copy.id}
-        if "link" in media and not media.get("fetch") and not self._refused_links.get(source):
-            return {"link": media["link"]}
+        attempt, source = _attempt(message), _source(message)
+        if (use := self._attempts.get(attempt)) and use.fresh:
+            return use.copy.fields
+        if self._goes_by_link(message, source):
+            filename = self._link_names.get(source)
+            return {"link": message.payload["media"]["link"]} | ({"filename": filename} if filename else {})
         if known := self._copies.get(source):
-            self._attempts.put(attempt, _Copy(known, fresh=False), LINK_VALID_SECONDS)
-            return {"id": known}
+            self._attempts.put(attempt, _Use(known, fresh=False), LINK_VALID_SECONDS)
+            return known.fields
         return Preparation(partial(self._prepare, bot, message, source))
+
+    def _goes_by_link(self, message: Outgoing, source: Source) -> bool:
+        """Whether Meta fetches the file itself. We fetch a document whose name only its server knows."""
+        media = message.payload["media"]
+        if "link" not in media or media.get("fetch") or self._refused_links.get(source):
+            return False
+        return not _has_unknown_name(message) or self._link_names.get(source) is not None
 
     def knows_another_way(self, message: Outgoing, error: MetaError) -> bool:
         """Whether only the reference to the file was refused and there is another, which `file_of` then returns."""
         if "media" not in message.payload:
             return False
-        copy, source = self._attempts.pop(_attempt(message)), _source(message)
-        if copy is None:
+        use, source = self._attempts.pop(_attempt(message)), _source(message)
+        if use is None:
             by_link = error.code == FILE_REFUSED and "link" in message.payload["media"]
             if by_link:
                 self._refused_links.put(source, True, LINK_VALID_SECONDS)
             return by_link
         if not _is_about_the_copy(error):
             return False
-        self._copies.forget(source, copy.id)
-        return not copy.fresh
+        self._copies.forget(source, use.copy)
+        return not use.fresh
 
     def _prepare(self, bot: Bot, message: Outgoing, source: Source) -> Refusal | None:
         """Upload the file once. Other messages with the same file wait, and share the result."""
@@ -100,15 +125,25 @@ class Uploads:
         except TimeoutError:
             reason = f"another message's upload of the same file did not end in {SHARED_UPLOAD_TIMEOUT_SECONDS:g} s"
             return Unavailable("network", reason, chargeable=True)
-        if not isinstance(result, str):
-            return result
-        self._attempts.put(_attempt(message), _Copy(result, fresh=True), LINK_VALID_SECONDS)
+        if not isinstance(result, Copy):
+            return self._by_link(message, source, result)
+        self._attempts.put(_attempt(message), _Use(result, fresh=True), LINK_VALID_SECONDS)
         return None
 
-    def _complete(self, upload: "Future[str | Refusal]", bot: Bot, message: Outgoing, source: Source) -> None:
+    def _by_link(self, message: Outgoing, source: Source, refusal: Refusal) -> Refusal | None:
+        """Let Meta fetch a link that we have fetched for its name alone, if we cannot upload the file."""
+        media = message.payload["media"]
+        if refusal.code not in _OF_THE_FILE or "link" not in media or media.get("fetch"):
+            return refusal
+        if self._refused_links.get(source):
+            return refusal
+        self._link_names.put(source, self._link_names.get(source) or "", LINK_VALID_SECONDS)
+        return None
+
+    def _complete(self, upload: "Future[Copy | Refusal]", bot: Bot, message: Outgoing, source: Source) -> None:
         try:
             result = self._upload(bot, message)
-            if isinstance(result, str):
+            if isinstance(result, Copy):
                 self._copies.put(
                     source, result, LINK_VALID_SECONDS if "link" in message.payload["media"] else COPY_VALID_SECONDS
                 )
@@ -119,10 +154,14 @@ class Uploads:
             with self._lock:
                 del self._under_way[source]
 
-    def _upload(self, bot: Bot, message: Outgoing) -> str | Refusal:
+    def _upload(self, bot: Bot, message: Outgoing) -> Copy | Refusal:
         try:
-            with self._files.of(message) as (path, mime_type):
-                return _uploaded(*self._post_file(bot, path, mime_type))
+            with self._files.of(message) as (path, mime_type, filename):
+                if refusal := _unsupported(message.kind, mime_type):
+                    self._link_names.put(_source(message), filename or "", LINK_VALID_SECONDS)
+                    return refusal
+                media_id = _uploaded(*self._post_file(bot, path, mime_type))
+                return Copy(media_id, filename) if isinstance(media_id, str) else media_id
         except NoFile as error:
             return error.refusal
         except ConnectionError as broken:
@@ -131,6 +170,18 @@ class Uploads:
 
 def _attempt(message: Outgoing) -> Attempt:
     return message.id, message.attempts
+
+
+def _unsupported(kind: str, mime_type: str) -> Rejected | None:
+    try:
+        limits.check_meta_file(kind, mime_type)
+    except Unsupported as error:
+        return Rejected("unsupported_media", str(error))
+    return None
+
+
+def _has_unknown_name(message: Outgoing) -> bool:
+    return message.kind == "document" and not (message.payload.get("filename") or given_name(message))
 
 
 def _source(message: Outgoing) -> Source:

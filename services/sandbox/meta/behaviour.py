@@ -38,6 +38,7 @@ class Behaviour(Rule):
         ["sent", "delivered", "read"], description="the statuses to report, in this order"
     )
     failed_code: int = Field(131026, description="the error in a failed status")
+    failed_details: str = Field("a rule of the sandbox requires this error", description="the details of that error")
     webhook_delay_ms: Milliseconds = Field(50, description="milliseconds before the first status and between statuses")
     duplicate_webhooks: int = Field(0, ge=0, le=100, description="how often each status is repeated")
     shuffle_webhooks: bool = Field(False, description="whether the statuses are reported in random order")
@@ -57,8 +58,10 @@ class Delivery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    batch: int = Field(200, ge=1, le=1000, description="updates in one webhook, at most")
-    gather_ms: Milliseconds = Field(20, description="milliseconds to wait for more updates after each webhook")
+    batch: int | None = Field(
+        None, ge=1, le=1000, description="updates in one webhook, at most; by default one, and 200 if many are due"
+    )
+    gather_ms: Milliseconds = Field(20, description="milliseconds to wait for more updates after a batch")
     repeat: int = Field(0, ge=0, le=100, description="how often a delivered webhook is sent again")
     retry_first_ms: int = Field(250, ge=1, le=3_600_000, description="milliseconds before the first retry")
     retry_last_ms: int = Field(30_000, ge=1, le=3_600_000, description="milliseconds between retries, at most")

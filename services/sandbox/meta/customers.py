@@ -1,10 +1,25 @@
-"""The names of simulated customers: a phone number, and Meta's business-scoped user id beside or instead of it."""
+"""The names of simulated customers: the WhatsApp id, and Meta's business-scoped user id beside or instead of it."""
 
 import re
 
 #: Prefix of the user ids of customers with a visible number; their digits follow.
 _PREFIX = "US.77"
 _USER_ID = re.compile(rf"{re.escape(_PREFIX)}([0-9]{{15}})", re.ASCII)
+
+#: Numbers whose WhatsApp id is not the number that people dial, because their country has changed its numbers.
+_REWRITTEN = (
+    (re.compile(r"55([0-9]{2})9([0-9]{8})", re.ASCII), r"55\1\2"),  # Brazil: the id lacks the ninth digit
+    (re.compile(r"52([0-9]{10})", re.ASCII), r"521\1"),  # Mexico: the id keeps the former prefix of mobile phones
+    (re.compile(r"54([0-8][0-9]{9})", re.ASCII), r"549\1"),  # Argentina: the id has the prefix of mobile phones
+)
+
+
+def whatsapp_id(digits: str) -> str:
+    """The WhatsApp id of a phone number; other names stay as they are."""
+    for dialled, rewritten in _REWRITTEN:
+        if found := dialled.fullmatch(digits):
+            return found.expand(rewritten)
+    return digits
 
 
 def user_id_of(chat: str) -> str:

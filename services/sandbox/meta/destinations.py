@@ -27,6 +27,10 @@ class Destinations:
         """The business account that a webhook names: this one, or else the number's."""
         return account or self._registry.account_of(number)
 
+    def metadata(self, number: str) -> dict[str, str]:
+        """The `metadata` of a webhook about a number."""
+        return self._registry.metadata(number)
+
     def find(self, number: str, account: str) -> Destination | None:
         """The receiver for a number, or, if that is empty, for an account. None: nobody subscribed."""
         if number and self._registry.is_dialog360(number):

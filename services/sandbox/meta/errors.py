@@ -40,6 +40,9 @@ ERRORS: dict[int, Documented] = {
     131056: Documented(400, "(Business Account, Consumer Account) pair rate limit hit"),
     131064: Documented(400, "Messages from this account are limited because of its quality"),
     133016: Documented(400, "Account register deregister rate limit exceeded"),
+    # Blocking users
+    139100: Documented(400, "Failed to block or unblock users"),
+    139101: Documented(400, "The block list has reached its limit"),
     # Other
     1: Documented(400, "API Unknown"),
     2: Documented(503, "API Service"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from services.message import is_user_id
 from services.sandbox.meta.customers import chat_of
-from services.sandbox.meta.message_kinds import READERS
+from services.sandbox.meta.message_kinds import READERS, Attachment
 from services.sandbox.meta.request_fields import (  # fmt: skip
     GraphError,
     check_product,
@@ -20,8 +20,7 @@ from services.sandbox.meta.request_fields import (  # fmt: skip
 
 #: Limit of biz_opaque_callback_data.
 MAX_CALLBACK_DATA_CHARACTERS = 512
-#: Prepended to recipients without a plus. Meta prepends the country code of the sending number.
-COUNTRY_CODE = "60"
+MAX_GROUP_ID_CHARACTERS = 128
 #: Tokens with this prefix have expired.
 EXPIRED_PREFIX = "expired"
 #: The kind of a request that marks a message as read.
@@ -36,13 +35,13 @@ class Message:
     """A message to send, or, with the kind `READ_MARK`, to mark as read."""
 
     given: str  # the recipient as the request names it
-    recipient: str  # E.164 digits, or the user id of a customer with a hidden number
+    recipient: str  # E.164 digits, the user id of a customer with a hidden number, or the id of a group
     text: str  # the readable part
     callback_data: str | None
     kind: str = "text"
     target: str | None = None  # the message that this one answers, reacts to or marks as read
-    media_id: str | None = None
-    link: str | None = None
+    attachment: Attachment | None = None
+    to_group: bool = False
 
 
 #: Stands for a request that cannot be parsed.
@@ -66,8 +65,9 @@ def read_message(body: bytes) -> Message:
     check_product(fields)
     if fields.get("status") is not None:
         return _read_mark(fields)
-    optional(fields, "recipient_type", lambda value: value == "individual", "individual")
-    given, recipient = _recipient(fields)
+    optional(fields, "recipient_type", lambda value: value in ("individual", "group"), "individual or group")
+    to_group = fields.get("recipient_type") == "group"
+    given, recipient = (required(fields, "to", MAX_GROUP_ID_CHARACTERS),) * 2 if to_group else _recipient(fields)
     kind = fields.get("type", "text")
     reader = READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
@@ -80,7 +80,7 @@ def read_message(body: bytes) -> Message:
     )  # fmt: skip
     context = optional(fields, "context", _is_context, "an object with a message_id")
     target = content.target or (context["message_id"] if context else None)
-    return Message(given, recipient, content.text, callback_data, kind, target, content.media_id, content.link)
+    return Message(given, recipient, content.text, callback_data, kind, target, content.attachment, to_group)
 
 
 def _read_mark(fields: dict[str, Any]) -> Message:
@@ -103,8 +103,6 @@ def _recipient(fields: dict[str, Any]) -> tuple[str, str]:
         return user_id, chat_of(user_id)
     given = required(fields, "to")
     digits = re.sub("[^0-9]", "", given)
-    if not given.startswith("+"):
-        digits = COUNTRY_CODE + digits
     if not _NUMBER.fullmatch(given) or len(digits) not in _DIGIT_COUNTS:
         raise GraphError(131009, f"to must be a phone number such as +60123456789, not {given[:40]}")
     return given, digits

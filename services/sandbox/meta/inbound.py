@@ -3,7 +3,7 @@
 import base64
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,7 +15,6 @@ from services.sandbox.meta.customers import customer_fields
 from services.sandbox.meta.graph import new_id
 from services.sandbox.meta.media import File
 from services.sandbox.meta.store import InboundMessage, WebhookUpdate
-from services.sandbox.meta.webhooks import metadata
 
 _KIND_OF_MEDIA_TYPE = {"image": "image", "video": "video", "audio": "audio"}
 _UNSUPPORTED = {
@@ -49,12 +48,16 @@ class CustomerMessage(BaseModel):
     timestamp: float | None = Field(None, gt=0, description="seconds since the epoch, by default now")
     milliseconds: bool = Field(False, description="whether the timestamp is in milliseconds")
     no_contacts: bool = Field(False, description="whether `contacts` is missing")
+    group_id: str = Field("", description="the group in which the customer writes")
+    forwarded: bool = Field(False, description="whether the customer forwarded the message")
     count: int = Field(1, ge=1, le=10_000, description="send N messages, numbered if N is more than one")
     duplicates: int = Field(0, ge=0, le=100, description="how often each message is repeated")
     shuffle: bool = Field(False, description="whether the messages arrive in random order")
     together: bool = Field(False, description="whether one value of one change holds all messages")
     delay_ms: int = Field(0, ge=0, le=3_600_000, description="milliseconds before delivery")
-    field: str = Field("messages", description="the field of a change with a `value` of its own")
+    field: str = Field(
+        "messages", description="the field of the change: standby, history, …, or that of a `value` of its own"
+    )
     value: JsonField = Field(None, description="the whole value of the change, instead of all fields above")
 
     @model_validator(mode="after")
@@ -87,46 +90,61 @@ class ComposedMessages:
     updates: list[WebhookUpdate]
 
 
-def compose(posted: CustomerMessage, number: str, file: File | None, now: float) -> ComposedMessages:
-    """The messages to a number that were posted, and the updates that deliver them."""
-    due = now + posted.delay_ms / 1000
+def compose(
+    posted: CustomerMessage, metadata: Mapping[str, str], file: File | None, now: float
+) -> ComposedMessages:  # fmt: skip
+    """The messages to a number that were posted, and the updates that deliver them. `metadata`: the number's."""
+    due, number = now + posted.delay_ms / 1000, metadata["phone_number_id"]
     if posted.value is not None:
-        return ComposedMessages([], [], [_update("", number, posted.value, due, posted.field)])
+        stored = list(_stored_of(posted.value, number, now))
+        return ComposedMessages([], stored, [_update("", number, posted.value, due, posted.field)])
     at = posted.timestamp or now
-    messages = [_message(posted, number, file, n, at) for n in range(1, posted.count + 1)]
-    stored = [] if posted.echo else [_inbound(posted, number, message, at, file) for message in messages]
+    messages = [_message(posted, metadata, file, n, at) for n in range(1, posted.count + 1)]
+    stored = [_inbound(posted, number, message, at, file) for message in messages]
     delivered = [message for message in messages for _ in range(1 + posted.duplicates)]
     if posted.shuffle:
         random.shuffle(delivered)
     ids = [message["id"] for message in messages]
-    return ComposedMessages(ids, stored, list(_updates(posted, number, delivered, due)))
+    return ComposedMessages(ids, stored, list(_updates(posted, metadata, delivered, due)))
 
 
 def _updates(
-    posted: CustomerMessage, number: str, messages: list[dict[str, Any]], due: float
+    posted: CustomerMessage, metadata: Mapping[str, str], messages: list[dict[str, Any]], due: float
 ) -> Iterator[WebhookUpdate]:
-    field = "smb_message_echoes" if posted.echo else "messages"
+    field = "smb_message_echoes" if posted.echo and posted.field == "messages" else posted.field
     for group in [messages] if posted.together else [[message] for message in messages]:
-        yield _update(group[0]["id"], number, _value(posted, number, group), due, field)
+        yield _update(group[0]["id"], metadata["phone_number_id"], _value(posted, metadata, group), due, field)
 
 
 def _update(wamid: str, number: str, value: dict[str, Any], due: float, field: str) -> WebhookUpdate:
     return WebhookUpdate(wamid, number, "", orjson.dumps(value).decode(), due, field)
 
 
-def _value(posted: CustomerMessage, number: str, messages: list[dict[str, Any]]) -> dict[str, Any]:
-    value: dict[str, Any] = {"messaging_product": "whatsapp", "metadata": metadata(number)}
-    if not posted.no_contacts and posted.kind != "system":
+def _value(posted: CustomerMessage, metadata: Mapping[str, str], messages: list[dict[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {"messaging_product": "whatsapp", "metadata": metadata}
+    if not posted.no_contacts and posted.kind != "system" and posted.field != "history":
         value["contacts"] = [{"profile": {"name": posted.name}, **_customer(posted, "wa_id", "user_id")}]
-    return value | {"message_echoes" if posted.echo else "messages": messages}
+    return value | {"message_echoes" if posted.echo and posted.field != "history" else "messages": messages}
 
 
 def _inbound(
     posted: CustomerMessage, number: str, message: dict[str, Any], at: float, file: File | None
 ) -> InboundMessage:
     target = posted.message_id or posted.reply_to or None
-    text, media = _readable(posted, message), file.id if file else None
-    return InboundMessage(at, number, posted.chat, message["id"], message["type"], text, target, media)
+    text, media, chat = _readable(posted, message), file.id if file else None, posted.group_id or posted.chat
+    return InboundMessage(at, number, chat, message["id"], message["type"], text, target, media, posted.echo)
+
+
+def _stored_of(value: Any, number: str, at: float) -> Iterator[InboundMessage]:
+    """The messages in a value of its own, so that they can be quoted and marked as read."""
+    for name, echo in (("messages", False), ("message_echoes", True)):
+        messages = value.get(name) if isinstance(value, dict) else None
+        for message in messages if isinstance(messages, list) else []:
+            if isinstance(message, dict) and isinstance(message.get("id"), str):
+                chat = message.get("group_id") or message.get("to" if echo else "from") or message.get("from_user_id")
+                text = orjson.dumps(message.get(str(message.get("type")))).decode()
+                kind = str(message.get("type", ""))
+                yield InboundMessage(at, number, str(chat or ""), message["id"], kind, text, echo=echo)
 
 
 def _readable(posted: CustomerMessage, message: dict[str, Any]) -> str:
@@ -138,17 +156,23 @@ def _readable(posted: CustomerMessage, message: dict[str, Any]) -> str:
     return posted.emoji or posted.text or posted.button
 
 
-def _message(posted: CustomerMessage, number: str, file: File | None, n: int, at: float) -> dict[str, Any]:
+def _message(
+    posted: CustomerMessage, metadata: Mapping[str, str], file: File | None, n: int, at: float
+) -> dict[str, Any]:  # fmt: skip
     kind = _kind_of(posted, file)
     text = f"{posted.text} {n}" if posted.count > 1 else posted.text
     found: dict[str, Any] = {
-        **_parties(posted, number),
+        **_parties(posted, metadata["display_phone_number"]),
         "id": new_id(),
         "timestamp": str(int(at * 1000) if posted.milliseconds else int(at)),
         "type": kind,
     }
     if posted.reply_to:
-        found["context"] = {"from": number, "id": posted.reply_to}
+        found["context"] = {"from": metadata["display_phone_number"], "id": posted.reply_to}
+    if posted.forwarded:
+        found["context"] = {"forwarded": True}
+    if posted.group_id:
+        found["group_id"] = posted.group_id
     if kind == "unsupported":
         found["errors"] = [_UNSUPPORTED]
     content = posted.content if posted.content is not None else _content(posted, kind, file, text)
@@ -245,11 +269,11 @@ class Notice(BaseModel):
     duplicates: Annotated[int, Field(ge=0, le=100)] = 0
 
 
-def notice_updates(notice: Notice, number: str, account: str) -> list[WebhookUpdate]:
-    """The updates that deliver a notice."""
+def notice_updates(notice: Notice, number: str, phone_number: str, account: str) -> list[WebhookUpdate]:
+    """The updates that deliver a notice. `phone_number`: the digits of the number, if it names one."""
     value = dict(DEFAULT_NOTICES.get(notice.field, {}))
     if notice.field in ("phone_number_quality_update", "account_update") and number:
         key = "display_phone_number" if notice.field == "phone_number_quality_update" else "phone_number"
-        value[key] = number
+        value[key] = phone_number
     body = orjson.dumps(value | notice.value).decode()
     return [WebhookUpdate("", number, "", body, time.time(), notice.field, account)] * (1 + notice.duplicates)

@@ -34,13 +34,21 @@ _PLAIN_ACTIONS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """The file of a message, named by its id or by its link."""
+
+    kind: str  # image, video, …: the kind whose types and limits apply
+    media_id: str | None
+    link: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """The parts of a message that matter to the simulator."""
 
     text: str  # the readable part
     target: str | None = None  # the message that a reaction is for
-    media_id: str | None = None
-    link: str | None = None
+    attachment: Attachment | None = None
 
 
 def _text(fields: dict[str, Any]) -> Content:
@@ -67,7 +75,8 @@ def media_object(media: dict[str, Any], kind: str, *more: str) -> Content:
         raise GraphError(131009, f"{kind}.link must be an http or https URL")
     optional(media, "voice", lambda value: isinstance(value, bool), "true or false")
     filename = optional_text(media, "filename", 240)
-    return Content(optional_text(media, "caption", MAX_CAPTION_CHARACTERS) or filename, None, media_id, link)
+    text = optional_text(media, "caption", MAX_CAPTION_CHARACTERS) or filename
+    return Content(text, None, Attachment(kind, media_id, link))
 
 
 def _location(fields: dict[str, Any]) -> Content:
@@ -126,25 +135,26 @@ def _interactive(fields: dict[str, Any]) -> Content:
         raise GraphError(131009, f"interactive.type must be button, list, {', '.join(sorted(_PLAIN_ACTIONS))}")
     elif not isinstance(action, dict):
         raise GraphError(131008, "action is required")
-    _header(interactive)
+    attachment = _header(interactive)
     if interactive.get("footer") is not None:
         required(required_object(interactive, "footer"), "text", MAX_HEADER_CHARACTERS)
     if kind == "product" and interactive.get("body") is None:
         return Content("")
-    return Content(required(required_object(interactive, "body"), "text", MAX_BODY_CHARACTERS))
+    return Content(required(required_object(interactive, "body"), "text", MAX_BODY_CHARACTERS), None, attachment)
 
 
-def _header(interactive: dict[str, Any]) -> None:
+def _header(interactive: dict[str, Any]) -> Attachment | None:
     if interactive.get("header") is None:
-        return
+        return None
     header = required_object(interactive, "header")
     kind = required(header, "type")
     if kind == "text":
         required(header, "text", MAX_HEADER_CHARACTERS)
     elif kind in ("image", "video", "document"):
-        media_object(required_object(header, kind), kind, "filename")
+        return media_object(required_object(header, kind), kind, "filename").attachment
     else:
         raise GraphError(131009, "header.type must be text, image, video or document")
+    return None
 
 
 def _buttons(action: dict[str, Any]) -> None:

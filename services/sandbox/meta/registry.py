@@ -8,15 +8,18 @@ from typing import Any
 import orjson
 
 from services.sandbox.database import Database
+from services.sandbox.meta.customers import whatsapp_id
 
 #: The business account of every number that has no other.
 ACCOUNT_ID = "100000000000001"
 #: The app's id if the settings name none.
 APP_ID = "100000000000002"
+#: The number of that account, which exists from the beginning, and its phone number, as Meta's documentation has them.
+NUMBER_ID, NUMBER = "106540352242922", "15550783881"
 #: Kinds that survive a reset, so that linked numbers keep getting their webhooks.
 PERMANENT_KINDS = ("webhook", "subscription", "key")
 #: Kinds that a reset deletes.
-RESET_KINDS = ("number", "account", "token", "template", "code")
+RESET_KINDS = ("number", "account", "token", "template", "code", "customer", "profile", "blocked", "group")
 
 _UPSERT = """
 INSERT INTO object (kind, name, facts) VALUES (?, ?, ?)
@@ -75,6 +78,25 @@ class Registry:
         """The business account of a number."""
         return str(self.facts("number", number).get("account", ACCOUNT_ID))
 
+    def numbers_of(self, account: str) -> list[str]:
+        """The numbers of an account: those that were named before, and the one that exists from the beginning."""
+        known = self.all("number") | {NUMBER_ID: self.facts("number", NUMBER_ID)}
+        return sorted(name for name, facts in known.items()
+                      if self.account_of(name) == account and facts.get("exists", True))  # fmt: skip
+
+    def phone_number(self, number: str) -> str:
+        """The digits of a number's phone number, which is not its id."""
+        shown = str(self.facts("number", number).get("display_phone_number", ""))
+        return "".join(filter(str.isdigit, shown)) or _default_phone_number(number)
+
+    def metadata(self, number: str) -> dict[str, str]:
+        """The `metadata` of a webhook about a number."""
+        return {"display_phone_number": self.phone_number(number), "phone_number_id": number}
+
+    def whatsapp_id(self, chat: str) -> str:
+        """The id under which WhatsApp knows a phone number: the one that /_sandbox/customer names, or the usual one."""
+        return str(self.facts("customer", chat).get("wa_id") or whatsapp_id(chat))
+
     def set_default_account(self, number: str, account: str) -> None:
         """Give a known number this account, unless it has one."""
         if number in self._facts["number"] and "account" not in self.facts("number", number):
@@ -103,6 +125,20 @@ class Registry:
         """Whether a token was neither invalidated nor has expired."""
         facts = self.facts("token", token)
         return not facts or (bool(facts.get("is_valid", True)) and not 0 < facts.get("expires_at", 0) <= time.time())
+
+
+def _default_phone_number(number: str) -> str:
+    """A phone number that is always the same for an id: a test number of Meta's begins with +1 555, too."""
+    if number == NUMBER_ID:
+        return NUMBER
+    return f"1555{int(hashlib.sha256(number.encode()).hexdigest(), 16) % 10**7:07d}"
+
+
+def shown(digits: str) -> str:
+    """A phone number as Meta shows it: +1 555-078-3881; of other countries without hyphens."""
+    if len(digits) == 11 and digits.startswith("1"):
+        return f"+1 {digits[1:4]}-{digits[4:7]}-{digits[7:]}"
+    return f"+{digits}"
 
 
 def _new_number(key: str) -> str:

@@ -2,7 +2,7 @@
 
 from services.sandbox.database import Schema
 
-SCHEMA = Schema(4, """
+SCHEMA = Schema(5, """
 CREATE TABLE IF NOT EXISTS message (  -- a request of the business to send a message or to mark one as read
     seq             INTEGER PRIMARY KEY AUTOINCREMENT,
     at              REAL NOT NULL,    -- seconds since the epoch
@@ -17,16 +17,17 @@ CREATE TABLE IF NOT EXISTS message (  -- a request of the business to send a mes
     request         TEXT NOT NULL     -- the body, unchanged
 );
 CREATE INDEX IF NOT EXISTS message_wamid ON message (wamid) WHERE wamid IS NOT NULL;
-CREATE TABLE IF NOT EXISTS inbound (  -- a message of a customer
+CREATE TABLE IF NOT EXISTS inbound (  -- a message of a customer, or of the business with its own phone
     seq             INTEGER PRIMARY KEY AUTOINCREMENT,
     at              REAL NOT NULL,
     phone_number_id TEXT NOT NULL,
-    chat            TEXT NOT NULL,    -- digits, or the user id of a customer with a hidden number
+    chat            TEXT NOT NULL,    -- digits, the user id of a customer with a hidden number, or a group's id
     wamid           TEXT NOT NULL,
     kind            TEXT NOT NULL,
     text            TEXT NOT NULL,
     target          TEXT,             -- the message that this one answers, reacts to, edits or revokes
     media           TEXT,
+    echo            INTEGER NOT NULL, -- whether the business sent it with its own phone
     read_at         REAL              -- when the business marked it as read
 );
 CREATE INDEX IF NOT EXISTS inbound_wamid ON inbound (wamid);

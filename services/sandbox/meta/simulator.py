@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from services.sandbox.database import Database
-from services.sandbox.meta import graph, templates, webhooks
+from services.sandbox.meta import graph, webhooks
+from services.sandbox.meta.accounts import template_parameters
+from services.sandbox.meta.accounts.block_lists import BlockLists
+from services.sandbox.meta.accounts.groups import Groups
+from services.sandbox.meta.accounts.management import DEFAULT_SCOPES, MESSAGING_SCOPE, Management
+from services.sandbox.meta.accounts.profiles import Profiles
 from services.sandbox.meta.behaviour import Behaviour, Behaviours, Dialog360Error
+from services.sandbox.meta.coexistence import Coexistence
 from services.sandbox.meta.destinations import Destinations
 from services.sandbox.meta.graph import READ_MARK, UNREADABLE, Message
-from services.sandbox.meta.management import DEFAULT_SCOPES, MESSAGING_SCOPE, Management
+from services.sandbox.meta.links import Links
 from services.sandbox.meta.media import File, Media
 from services.sandbox.meta.registry import Facts, Registry
 from services.sandbox.meta.request_fields import GraphError, read_object
@@ -20,10 +26,6 @@ from services.sandbox.meta.webhooks import WebhookSender
 
 #: How long anything may be sent after a customer's message; later only templates.
 CUSTOMER_WINDOW_SECONDS = 86400
-#: A media link with this word is refused at once.
-UNFETCHABLE = "unfetchable"
-#: A media link with this word is accepted, and the message fails later.
-UNFETCHABLE_LATER = "unfetchable-later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,12 @@ class Simulator:
         self.store = Store(database)
         self.destinations = destinations
         self.behaviours = Behaviours()
+        self.links = Links()
         self.management = Management(registry, app_secret)
+        self.profiles = Profiles(registry)
+        self.block_lists = BlockLists(registry, self.store.last_inbound_at)
+        self.groups = Groups(registry, self.publish)
+        self.coexistence = Coexistence(registry, self.store)
         self.webhook_sender = WebhookSender(self.store, destinations, self.behaviours, app_secret)
 
     def authorise(self, authorization: str | None, scope: str = "", node: str | None = None) -> str:
@@ -93,15 +100,25 @@ class Simulator:
             return self._refuse(phone_number_id, message, body, error)
         return self._apply(self.behaviours.use_for(message), phone_number_id, message, body)
 
-    def call(self, kind: str, target: str, answer: Callable[[], dict[str, Any]]) -> Answer:
-        """Answer a call that sends no message. `kind` is one of the rules' `CALL_KINDS`."""
+    def publish(self, updates: list[WebhookUpdate]) -> None:
+        """Have updates delivered."""
+        self.store.add_inbound([], updates)
+        self.webhook_sender.wake()
+
+    def call(self, kind: str, target: str, answer: Callable[[], dict[str, Any] | tuple[int, dict[str, Any]]]) -> Answer:
+        """Answer a call that sends no message. `kind` is one of the rules' `CALL_KINDS`.
+
+        `answer` returns the body, or the HTTP status and the body.
+        """
         behaviour = self.behaviours.use_for(Message("", "", target, None, kind))
         delay = behaviour.delay_ms / 1000
         if behaviour.cut == "before_accept":
             return Answer(503, {}, delay, cut=True)
         try:
             self.behaviours.check(behaviour, "", "")
-            return Answer(200, answer(), delay, cut=behaviour.cut is not None)
+            found = answer()
+            http, body = found if isinstance(found, tuple) else (200, found)
+            return Answer(http, body, delay, cut=behaviour.cut is not None)
         except GraphError as error:
             return Answer(error.http, error.envelope(), delay)
         except Dialog360Error as error:
@@ -121,21 +138,29 @@ class Simulator:
     def reset(self) -> None:
         """Delete messages, updates, rules, media and facts. Destinations of webhooks stay."""
         self.behaviours.clear()
+        self.links.fetched = "local"
         self.store.clear()
         self.registry.clear()
         self.media.clear()
 
     def _checked(self, number: str, message: Message, body: bytes) -> Message:
-        """The message with the text of its template. Raises `GraphError` if number, media or template are bad."""
+        """The message with the WhatsApp id of its recipient and the text and the file of its template.
+
+        Raises `GraphError` if number, group, media or template are bad.
+        """
         facts = self.registry.facts("number", number)
         if facts:
             _check_number(number, facts)
-        if message.media_id is not None and message.kind != "interactive":
-            self.media.check(message.media_id, message.kind)
-        elif message.link and UNFETCHABLE in message.link and UNFETCHABLE_LATER not in message.link:
-            raise GraphError(131053, f"the link cannot be fetched: {message.link}")
+        self.registry.ensure("number", number)
+        if message.to_group:
+            self.groups.check_recipient(number, message.recipient)
+        else:
+            message = replace(message, recipient=self.registry.whatsapp_id(message.recipient))
         if message.kind == "template":
-            return replace(message, text=templates.fill(self.registry, read_object(body)["template"]))
+            filled = template_parameters.fill(self.registry, read_object(body)["template"])
+            message = replace(message, text=filled.text, attachment=filled.attachment)
+        if message.attachment is not None and message.attachment.media_id is not None:
+            self.media.check(message.attachment.media_id, message.attachment.kind)
         return message
 
     def _apply(self, behaviour: Behaviour, phone_number_id: str, message: Message, body: bytes) -> Answer:
@@ -147,13 +172,13 @@ class Simulator:
         try:
             self.behaviours.check(behaviour, phone_number_id, message.recipient)
             message = self._in_chat(behaviour, phone_number_id, message)
+            behaviour = self._with_statuses(behaviour, phone_number_id, message)
         except GraphError as error:
             return self._refuse(phone_number_id, message, body, error, delay)
         except Dialog360Error as error:
             self._store(phone_number_id, message, body, "400")
             return replace(dialog360_error(400, str(error)), delay=delay)
         wamid = None if message.kind == READ_MARK else graph.new_id()
-        behaviour = self._with_statuses(behaviour, phone_number_id, message)
         updates = webhooks.status_updates(message, wamid, phone_number_id, behaviour, time.time()) if wamid else ()
         self._store(phone_number_id, message, body, "cut" if behaviour.cut else "200", wamid, updates)
         self.webhook_sender.wake()
@@ -162,30 +187,41 @@ class Simulator:
     def _in_chat(self, behaviour: Behaviour, number: str, message: Message) -> Message:
         """The message with its recipient.
 
-        Raises `GraphError` if the customer's window is closed, or if the message to mark as read does not exist.
+        Raises `GraphError` if the business has blocked the customer, if the customer's window is closed, or if the
+        message to quote or to mark as read does not exist.
         """
         if message.kind == READ_MARK:
             chat = self.store.mark_read(message.target or "", number, time.time())
             if chat is None:
                 raise GraphError(131009, "message_id is not of a message that a customer sent to this number")
             return replace(message, recipient=chat)
-        if message.kind != "template" and (behaviour.enforce_window or self.behaviours.enforce_window):
+        if self.block_lists.is_blocked(number, message.recipient):
+            raise GraphError(130403, "the number has blocked this customer")
+        quotes = message.target is not None and message.kind != "reaction"
+        if quotes and not self.store.is_in_chat(message.target or "", number, message.recipient):
+            raise GraphError(131009, "context.message_id is not of a message in this chat")
+        enforced = behaviour.enforce_window or self.behaviours.enforce_window
+        if enforced and message.kind != "template" and not message.to_group:
             last = self.store.last_inbound_at(number, message.recipient)
             if last is None or last + CUSTOMER_WINDOW_SECONDS < time.time():
                 raise GraphError(131047, "the customer's last message to this number is older than 24 hours")
         return message
 
     def _with_statuses(self, behaviour: Behaviour, number: str, message: Message) -> Behaviour:
-        """The behaviour with the statuses that Meta reports of this kind of message, unless the rule names some."""
+        """The behaviour with the statuses that Meta reports of this message, unless the rule names some.
+
+        Raises `GraphError` 131053 if the message's link is refused at once.
+        """
+        failure = self.links.failure(message.attachment)
         if "statuses" in behaviour.model_fields_set:
             return behaviour
-        if message.link and UNFETCHABLE_LATER in message.link:
-            return behaviour.model_copy(update={"statuses": ["failed"], "failed_code": 131053})
+        if failure is not None:
+            return _failing(behaviour, 131053, failure)
         if message.kind != "reaction":
             return behaviour
         if self.store.is_in_chat(message.target or "", number, message.recipient):
             return behaviour.model_copy(update={"statuses": ["sent"]})
-        return behaviour.model_copy(update={"statuses": ["failed"], "failed_code": 131009})
+        return _failing(behaviour, 131009, "reaction.message_id is not of a message in this chat")
 
     def _refuse(self, number: str, message: Message, body: bytes, error: GraphError, delay: float = 0.0) -> Answer:
         self._store(number, message, body, str(error.code))
@@ -207,3 +243,7 @@ def _check_number(number: str, facts: Facts) -> None:
         raise GraphError(100, f"there is no object with the id {number}", 400, 33)
     if not facts.get("registered", True):
         raise GraphError(133010, f"the number {number} is not registered")
+
+
+def _failing(behaviour: Behaviour, code: int, details: str) -> Behaviour:
+    return behaviour.model_copy(update={"statuses": ["failed"], "failed_code": code, "failed_details": details})

@@ -12,8 +12,8 @@ _ADD_MESSAGE = """
 INSERT INTO message (at, phone_number_id, recipient, kind, text, target, callback_data, wamid, answer, request)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _ADD_INBOUND = """
-INSERT INTO inbound (at, phone_number_id, chat, wamid, kind, text, target, media)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO inbound (at, phone_number_id, chat, wamid, kind, text, target, media, echo)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 _ADD_UPDATE = """
 INSERT INTO webhook_update (wamid, phone_number_id, status, body, due, field, account) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 _DUE = """
@@ -32,6 +32,7 @@ FROM message"""
 _CHAT_OF = """
 SELECT phone_number_id, chat FROM inbound WHERE wamid = :wamid
 UNION ALL SELECT phone_number_id, recipient FROM message WHERE wamid = :wamid"""
+_INBOUND = "seq, at, phone_number_id, chat, wamid, kind, text, target, media, read_at"
 _MARK_READ = """
 UPDATE inbound SET read_at = ? WHERE phone_number_id = ? AND chat = ? AND seq <= ? AND read_at IS NULL"""
 
@@ -52,7 +53,7 @@ class SendRequest(NamedTuple):
 
 
 class InboundMessage(NamedTuple):
-    """A message of a customer."""
+    """A message of a customer, or, as an echo, of the business with its own phone."""
 
     at: float
     phone_number_id: str
@@ -62,6 +63,7 @@ class InboundMessage(NamedTuple):
     text: str
     target: str | None = None
     media: str | None = None
+    echo: bool = False
 
 
 class WebhookUpdate(NamedTuple):
@@ -135,7 +137,7 @@ class Store:
 
     def latest_inbound(self, limit: int) -> list[dict[str, Any]]:
         """The last messages of customers, the latest first."""
-        return self._database.rows(f"SELECT * FROM inbound ORDER BY seq DESC LIMIT {limit:d}")
+        return self._database.rows(f"SELECT {_INBOUND} FROM inbound WHERE NOT echo ORDER BY seq DESC LIMIT {limit:d}")
 
     def accepted_by_callback_data(self, which: Filter) -> dict[str, int]:
         """How many messages were accepted with each callback data: more than one are duplicates."""
@@ -159,13 +161,13 @@ class Store:
 
     def last_inbound_at(self, phone_number_id: str, chat: str) -> float | None:
         """When a customer last wrote to a number."""
-        query = "SELECT max(at) AS at FROM inbound WHERE phone_number_id = ? AND chat = ?"
+        query = "SELECT max(at) AS at FROM inbound WHERE phone_number_id = ? AND chat = ? AND NOT echo"
         at: float | None = self._database.rows(query, (phone_number_id, chat))[0]["at"]
         return at
 
     def mark_read(self, wamid: str, phone_number_id: str, now: float) -> str | None:
         """Mark a message and all earlier ones of its chat as read. Returns the chat; None if the message is unknown."""
-        query = "SELECT seq, chat FROM inbound WHERE wamid = ? AND phone_number_id = ?"
+        query = "SELECT seq, chat FROM inbound WHERE wamid = ? AND phone_number_id = ? AND NOT echo"
         rows = self._database.rows(query, (wamid, phone_number_id))
         with self._database.transaction() as connection:
             connection.executemany(_MARK_READ, [(now, phone_number_id, row["chat"], row["seq"]) for row in rows])

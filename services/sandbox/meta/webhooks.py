@@ -1,7 +1,6 @@
 """Webhooks as Meta sends them: signed, batched, and retried until they are answered with 200."""
 
 import random
-import sqlite3
 import threading
 import time
 from collections import defaultdict
@@ -26,8 +25,12 @@ RECEIVER_TIMEOUT_SECONDS = 5
 IDLE_PAUSE_SECONDS = 60.0
 #: The shortest one.
 MIN_PAUSE_SECONDS = 0.005
+#: Updates in one webhook, at most, unless a setting says otherwise.
+MAX_BATCH = 200
+#: Updates that are due together, up to which each gets a webhook of its own, as Meta mostly does.
+MAX_ALONE = 30
 #: Pause after an error of the database.
-DATABASE_RETRY_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -47,8 +50,7 @@ def status_updates(
 
 def _status(message: Message, wamid: str, status: str, behaviour: Behaviour, at: float) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "id": wamid, "status": status, "timestamp": str(int(at)),
-        **customer_fields(message.recipient, "recipient_id", "recipient_user_id"),
+        "id": wamid, "status": status, "timestamp": str(int(at)), **_recipient(message),
     }  # fmt: skip
     if message.callback_data is not None:
         fields["biz_opaque_callback_data"] = message.callback_data
@@ -56,18 +58,23 @@ def _status(message: Message, wamid: str, status: str, behaviour: Behaviour, at:
         category = "utility" if message.kind == "template" else "service"
         fields["pricing"] = {"billable": False, "pricing_model": "PMP", "category": category, "type": "regular"}
     if status == "failed":
-        fields["errors"] = [_error(behaviour.failed_code)]
+        fields["errors"] = [_error(behaviour.failed_code, behaviour.failed_details)]
     return fields
 
 
-def _error(code: int) -> dict[str, Any]:
+def _recipient(message: Message) -> dict[str, str]:
+    if message.to_group:
+        return {"recipient_id": message.recipient, "recipient_type": "group"}
+    return customer_fields(message.recipient, "recipient_id", "recipient_user_id")
+
+
+def _error(code: int, details: str) -> dict[str, Any]:
     title = ERRORS.get(code, UNDOCUMENTED).title
-    details = {"details": "a rule of the sandbox requires this error"}
-    return {"code": code, "title": title, "message": title, "error_data": details}
+    return {"code": code, "title": title, "message": title, "error_data": {"details": details}}
 
 
 def webhook_body(updates: Sequence[dict[str, Any]]) -> bytes:
-    """The body that delivers updates, which are rows of `webhook_update`."""
+    """The body that delivers updates: rows of `webhook_update`, each with the `metadata` of its number."""
     changes_of: dict[str, list[dict[str, Any]]] = defaultdict(list)  # by account
     statuses_of: dict[tuple[str, str], list[dict[str, Any]]] = {}  # by account and number
     for update in updates:
@@ -77,7 +84,7 @@ def webhook_body(updates: Sequence[dict[str, Any]]) -> bytes:
             continue
         if key not in statuses_of:
             statuses_of[key] = []
-            changes.append({"field": "messages", "value": _statuses_value(update["phone_number_id"], statuses_of[key])})
+            changes.append({"field": "messages", "value": _statuses_value(update["metadata"], statuses_of[key])})
         statuses_of[key].append(orjson.loads(update["body"]))
     for changes in changes_of.values():
         _add_contacts(changes)
@@ -85,23 +92,20 @@ def webhook_body(updates: Sequence[dict[str, Any]]) -> bytes:
     return orjson.dumps({"object": "whatsapp_business_account", "entry": entry})
 
 
-def _statuses_value(number: str, statuses: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"messaging_product": "whatsapp", "metadata": metadata(number), "contacts": [], "statuses": statuses}
+def _statuses_value(metadata: dict[str, str], statuses: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"messaging_product": "whatsapp", "metadata": metadata, "contacts": [], "statuses": statuses}
 
 
 def _add_contacts(changes: list[dict[str, Any]]) -> None:
     """Fill in `contacts`: the recipients of all statuses but the failed ones."""
     for value in [change["value"] for change in changes if isinstance(change["value"], dict)]:
-        succeeded = [status for status in value["statuses"] if status["status"] != "failed"]
+        succeeded = [
+            status for status in value["statuses"] if status["status"] != "failed" and "recipient_type" not in status
+        ]
         chats = dict.fromkeys(status.get("recipient_id", status["recipient_user_id"]) for status in succeeded)
         value["contacts"] = [{"profile": {}, **customer_fields(chat, "wa_id", "user_id")} for chat in chats]
         if not chats:
             del value["contacts"]
-
-
-def metadata(phone_number_id: str) -> dict[str, str]:
-    """The `metadata` of a webhook about a number."""
-    return {"display_phone_number": phone_number_id, "phone_number_id": phone_number_id}
 
 
 class WebhookSender:
@@ -116,6 +120,7 @@ class WebhookSender:
         self._session.trust_env = False  # the receivers are on this machine, where a proxy does not lead
         self._wakeup = threading.Event()
         self._stopped = False
+        self.error: str | None = None  # why no webhook can be sent
         self._unreachable = set[Destination | None]()
         self._thread = threading.Thread(target=self._run, name="webhook-sender", daemon=True)
 
@@ -138,19 +143,23 @@ class WebhookSender:
             self._wakeup.clear()
             try:
                 self._deliver_due()
-            except sqlite3.Error as error:  # a full disk, for example: the updates stay due
-                log.warning("sandbox.database_failed", reason=str(error), retry_seconds=DATABASE_RETRY_SECONDS)
-                self._wakeup.wait(DATABASE_RETRY_SECONDS)
+                self.error = None
+            except Exception as error:  # a full disk, for example: the updates stay due, and the thread lives on
+                self.error = f"{type(error).__name__}: {error}"
+                log.warning("sandbox.webhooks_stopped", reason=self.error, retry_seconds=RETRY_SECONDS)
+                self._wakeup.wait(RETRY_SECONDS)
 
     def _deliver_due(self) -> None:
         delivery = self._behaviours.delivery
-        updates = self._store.due_updates(time.time(), delivery.batch)
+        updates = self._store.due_updates(time.time(), delivery.batch or MAX_BATCH)
+        alone = delivery.batch is None and len(updates) <= MAX_ALONE
         for destination, batch in self._by_destination(updates).items():
-            self._deliver(destination, batch, delivery)
-        if updates:
-            time.sleep(delivery.gather_ms / 1000)
-        else:
+            for part in [[update] for update in batch] if alone else [batch]:
+                self._deliver(destination, part, delivery)
+        if not updates:
             self._wakeup.wait(self._pause())
+        elif not alone:
+            time.sleep(delivery.gather_ms / 1000)
 
     def _by_destination(self, updates: list[dict[str, Any]]) -> dict[Destination | None, list[dict[str, Any]]]:
         """Group updates by their receiver, and fill in the account of each."""
@@ -158,6 +167,7 @@ class WebhookSender:
         for update in updates:
             number = update["phone_number_id"]
             update["account"] = self._destinations.account(number, update["account"])
+            update["metadata"] = self._destinations.metadata(number)
             groups[self._destinations.find(number, update["account"])].append(update)
         return groups
 

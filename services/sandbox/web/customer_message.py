@@ -20,12 +20,17 @@ class CustomerMessage(BaseModel):
     to: str = Field("", pattern="^[0-9]*$", description="the linked number; by default the only one")
     sender: str = Field("60123456789", alias="from", pattern="^[+]?[0-9]+$", description="the customer's number")
     name: str = Field("Sandbox customer", description="the customer's name")
-    type: str = Field("", description="reaction, edit, revoke, call, …; by default it follows from the other fields")
+    type: str = Field(
+        "", description="reaction, edit, revoke, call, hsm, list, …; by default it follows from the other fields"
+    )
     text: str = Field("", max_length=65536, description="the text, a caption, or the new text of an edit")
     voice: bool = Field(False, description="whether the audio is a voice message")
     reply_to: str = Field("", description="the key of the message that this one answers")
     message_id: str = Field("", description="the message to react to, edit or revoke")
     emoji: str | None = Field(None, description="a reaction; empty: removes it")
+    title: str = Field("", description="the title of a business's template (hsm) or list")
+    footer: str = Field("", description="its footer")
+    options: list[str] = Field([], description="the titles of its buttons or rows")
     content: JsonField = Field(None, description="more attributes of the message")
     chat: str = Field("", description="the chat, such as 60123456789@c.us; by default the customer's own")
     group: str = Field("", pattern="^[0-9-]*$", description="the group of the message: its digits")
@@ -79,9 +84,9 @@ def _message(posted: CustomerMessage, file: dict[str, Any] | None, n: int) -> di
     key = "_".join(["true" if posted.echo else "false", posted.chat_id, new_id(), *([author] if author else [])])
     return {
         "key": key, "pn": posted.shown_number, "chat": posted.chat_id, "author": author, "type": kind, "media": file,
-        "body": text if kind == "chat" else None, "caption": text if file and text else None,
+        "body": text if kind in ("chat", "hsm") else None, "caption": text if file and text else None,
         "t": int(posted.timestamp or time.time()), "name": posted.name, "quoted": posted.reply_to or None,
-        "mentions": [], "extra": posted.content or {},
+        "mentions": [], "extra": _card(posted, kind, text) | (posted.content or {}),
     }  # fmt: skip
 
 
@@ -93,3 +98,20 @@ def _kind(posted: CustomerMessage, file: dict[str, Any] | None) -> str:
         return "sticker"
     found = _KIND_OF_MEDIA_TYPE.get(file["mimetype"].partition("/")[0], "document")
     return "ptt" if posted.voice and found == "audio" else found
+
+
+def _card(posted: CustomerMessage, kind: str, text: str) -> dict[str, Any]:
+    """The attributes of a message that another business sent: a template with buttons, or a list."""
+    if kind == "hsm":
+        buttons = [
+            {"index": n, "quickReplyButton": {"displayText": option, "id": option}}
+            for n, option in enumerate(posted.options)
+        ]
+        return {"title": posted.title, "footer": posted.footer, "hydratedButtons": buttons}
+    if kind == "list":
+        rows = [{"rowId": option, "title": option, "description": ""} for option in posted.options]
+        return {"list": {
+            "title": posted.title, "description": text, "footerText": posted.footer, "buttonText": "Options",
+            "listType": 1, "sections": [{"title": "", "rows": rows}],
+        }}  # fmt: skip
+    return {}

@@ -332,4 +332,4 @@ def test_a_phone_index_is_a_number(client, api):
 def test_texts_that_no_database_can_store_are_refused(client, api):
     body = json.dumps({"phoneNumberId": NUMBER, "token": "EAAG", "displayNumber": "\ud800"})
     answer = client.post("/api/bots", data=body, headers={"X-Api-Key": KEY, "Content-Type": "application/json"})
-    assert refusal(answer) == "invalid_request"
+    assert refusal(answer) == "invalid_json"

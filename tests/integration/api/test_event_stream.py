@@ -13,6 +13,7 @@ import pytest
 import requests
 
 from services.api import event_stream as streams
+from services.api.event_stream import Streams
 from services.database.connection import Database
 from services.events.names import CATALOGUE
 from tests.support.api import (
@@ -232,8 +233,13 @@ def test_idle_streams_are_kept_alive_and_given_their_position(listen, connection
     assert listen("seq_1", events="message.ack").answer.status_code == 200
 
 
-def test_the_stream_of_a_revoked_key_ends(listen, connection, monkeypatch):
-    monkeypatch.setattr(streams, "KEEP_ALIVE_SECONDS", 0.3)
+@pytest.mark.parametrize("slow", [("KEEP_ALIVE_SECONDS", "KEY_CHECK_SECONDS"), ("KEEP_ALIVE_SECONDS",)])
+def test_the_stream_of_a_revoked_key_ends(listen, connection, monkeypatch, slow):
+    """At once, as the change is announced; and soon without that."""
+    for name in slow:
+        monkeypatch.setattr(streams, name, 10 * PATIENCE)
+    if "KEY_CHECK_SECONDS" not in slow:
+        monkeypatch.setattr(Streams, "_check_keys", lambda _: None)
     listener = listen().begun()
     execute(
         connection, "UPDATE api_keys SET revoked_at = now() WHERE company_id = %s AND revoked_at IS NULL", (COMPANY,)

@@ -91,8 +91,10 @@ def test_only_images_audio_and_video_are_shown_in_the_browser(client, keep, mime
 
 
 @pytest.mark.parametrize(("filename", "header"), [
-    ("invoice 1.pdf", '"invoice 1.pdf"'), ("../../etc/x.pdf", "etcx.pdf"), ('a"b\r\nX: y.pdf', r'"a\"bX: y.pdf"'),
-    ("发票.pdf", "filename*=UTF-8''%E5%8F%91%E7%A5%A8.pdf"),
+    ("invoice 1.pdf", '"invoice 1.pdf"'), ("../../etc/x.pdf", '"x.pdf"'),
+    ('a"b\r\nX: y.pdf', "filename=\"a_bX: y.pdf\"; filename*=UTF-8''a%22bX%3A%20y.pdf"),
+    ("发票.pdf", "filename=\"__.pdf\"; filename*=UTF-8''%E5%8F%91%E7%A5%A8.pdf"),
+    ("10\u202f000\u00a0€.pdf", "filename*=UTF-8''10%E2%80%AF000%C2%A0%E2%82%AC.pdf"),
 ])  # fmt: skip
 def test_the_name_of_a_file_is_encoded_in_its_header(client, keep, filename, header):
     disposition = ask(client, keep(b"%PDF-1", "application/pdf", filename=filename)).headers["Content-Disposition"]

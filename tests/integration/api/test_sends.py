@@ -107,7 +107,7 @@ def test_a_data_url_is_kept_and_told_as_a_file(client, settings):
         ("audio", OGG, "a.ogg", "audio/ogg", "audio/ogg"),
         ("sticker", WEBP, "a.webp", "image/webp", "image/webp"),
         ("document", PDF + bytes(2 * MB), "Invoice 17.pdf", None, "application/pdf"),
-        ("document", b"a;b\n", "table.csv", None, "text/csv"),
+        ("document", b"a;b\n", "notes.txt", None, "text/plain"),
     ],
 )
 def test_an_upload_is_kept(client, settings, kind, content, name, mime_type, expected):
@@ -116,6 +116,21 @@ def test_an_upload_is_kept(client, settings, kind, content, name, mime_type, exp
     assert kept(settings, payload["media"]) == content
     assert (payload["media"]["mimeType"], payload["userName"]) == (expected, "Aina")
     assert payload.get("filename") == (name if kind == "document" else None)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "mime_type"),
+    [
+        (b"a;b\n", "table.csv", None), (b"a;b\n", "table", "text/csv"), (b"PK\x03\x04" + bytes(40), "all.zip", None),
+        (b"{}", "a.json", "application/json"), (b"anything", "a", None),
+    ],
+)  # fmt: skip
+def test_a_document_that_meta_refuses_is_refused_at_once_with_advice(client, settings, content, name, mime_type):
+    answer = upload(client, "document", content, name, mime_type, {"phoneIndex": "1"})
+    assert (answer.status_code, answer.json["code"]) == (415, "unsupported_media")
+    assert all(word in answer.json["error"] for word in ("PDF", "text/plain", "WhatsApp Web"))
+    told = upload(client, "document", b"a;b\n", "table.csv", "text/plain", {"phoneIndex": "1"})
+    assert told.status_code == 202
 
 
 def test_a_form_may_say_voice_and_give_a_link(client, settings):

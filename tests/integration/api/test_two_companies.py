@@ -338,3 +338,30 @@ def test_one_account_with_numbers_of_two_companies_tells_both(world):
     world.webhooks.of_meta(("account_update", {"event": "DISABLED_UPDATE"}))
     for company in (COMPANY, OTHER):
         assert [name for name, _ in world.events(company)] == ["account.update", "bot.status"]
+
+
+def test_the_same_ids_in_two_companies_stay_apart(world):
+    """A provider's ids of messages and users are unique for one number at most, so each report names its number."""
+    connection, other = world.connection, bot_id(world.connection, OTHER, 0)
+    ours = sent(connection, bot_id(connection, COMPANY, 0), "wamid.same")
+    theirs = sent(connection, other, "wamid.same", OTHER)
+    before = rows_of(connection)
+    report = about(OTHER_NUMBER, statuses=[status("read", None, "wamid.same")])
+    world.webhooks.of_meta(("messages", report), account=OTHER_ACCOUNT)
+    assert rows_of(connection) == before, "their report says nothing about our message"
+    statuses = "SELECT status FROM outbox WHERE message_id = %s"
+    assert execute(connection, statuses, (theirs,)) == [("read",)]
+    reaction = {"message_id": "wamid.same", "emoji": "👎"}
+    mine = message("reaction", reaction, id="wamid.reaction")
+    coming = message("text", {"body": "hello"}, id="wamid.in.same")
+    world.webhooks.of_meta(("messages", about(OTHER_NUMBER, messages=[mine, coming])), account=OTHER_ACCOUNT)
+    assert rows_of(connection) == before
+    world.webhooks.of_meta(
+        ("messages", about(NUMBER, messages=[coming], statuses=[status("read", ours, "wamid.same")]))
+    )
+    found = "SELECT company_id, reaction, status FROM messages WHERE external_id = 'wamid.same' ORDER BY 1"
+    assert execute(connection, found) == [(COMPANY, None, "read"), (OTHER, "👎", "read")]
+    came = "SELECT company_id FROM messages WHERE external_id = 'wamid.in.same' ORDER BY 1"
+    assert execute(connection, came) == [(COMPANY,), (OTHER,)]
+    path = f"/api/v2/messages/{OTHER}/{CHAT}/wamid.same"
+    assert world.ask("GET", path, OTHER_KEY).json()["messageId"] == theirs

@@ -43,8 +43,8 @@ def owned(world):
     web = bot_id(connection, COMPANY, 2)
     execute(
         connection,
-        "INSERT INTO wa_session (bot_id, state, qr, qr_expires_at) VALUES (%s, 'SCAN_QR_CODE', %s, 'infinity')",
-        (web, f"2@{MARK}"),
+        "UPDATE wa_session SET state = 'SCAN_QR_CODE', qr = %s, qr_expires_at = 'infinity' WHERE bot_id = %s",
+        (f"2@{MARK}", web),
     )
     hook = {"url": f"https://customer.example/{MARK}", "events": ["*"]}
     webhook = world.ask("POST", "/api/webhooks", KEY, json=hook).json()["webhook"]["id"]

@@ -141,6 +141,30 @@ def test_what_is_not_sent_yet_cannot_be_changed(client, connection, bot):
     assert refusal(delete(client, message_id)) == (409, "not_sent")
 
 
+def test_what_was_deleted_cannot_be_changed(client, connection, bot):
+    message_id, key = sent(client, connection, bot), {"Idempotency-Key": "d-1"}
+    path = f"/api/v2/messages/{COMPANY}/{CHAT}/{message_id}"
+    deletion = call(client, "DELETE", path, {}, **key)
+    finish(connection, bot)
+    for each in (message_id, OURS, deletion.json["messageId"]):
+        assert refusal(edit(client, each)) == (409, "message_deleted")
+        assert refusal(delete(client, each)) == (409, "message_deleted")
+        react = call(client, "POST", f"/api/messages/react/{COMPANY}/{each}", {"reaction": "👍"})
+        assert refusal(react) == (409, "message_deleted")
+    again = call(client, "DELETE", path, {}, **key)  # a client that lost the answer
+    assert again.json["messageId"] == deletion.json["messageId"]
+    assert refusal(call(client, "DELETE", path, {}, **{"Idempotency-Key": "d-2"})) == (409, "message_deleted")
+
+
+def test_what_its_sender_deleted_cannot_be_changed(client, connection, bot):
+    came_in(connection)
+    execute(connection, "UPDATE messages SET status = 'revoked'")
+    assert refusal(delete(client, THEIRS, deleteForEveryone=False)) == (409, "message_deleted")
+    react = call(client, "POST", f"/api/messages/react/{COMPANY}/{THEIRS}", {"reaction": "👍"})
+    assert refusal(react) == (409, "message_deleted")
+    assert call(client, "POST", f"/api/messages/read/{COMPANY}/{THEIRS}", {}).status_code == 202
+
+
 def test_changes_are_of_the_message_that_is_named(client, connection, bot):
     message_id = sent(client, connection, bot)
     assert refusal(edit(client, message_id, "60111111111")) == (404, "unknown_message")

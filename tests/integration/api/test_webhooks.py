@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from bisnesctl.encryption import decrypt
+from bisnesctl.encryption import EncryptionError, decrypt
 from services.api.openapi import Problem
 from services.api.schemas.webhooks import DeliveryPage, OneWebhook, Replayed, WebhookList, WebhookWithSecret
 from services.events import store, webhooks
+from services.events.webhooks import secret_row
 from services.http_server.error_codes import ErrorCode
 from tests.support.api import COMPANY, KEY, OPERATOR_KEY, OTHER, OTHER_KEY, add_company, settings_for
 from tests.support.api import api as serve
@@ -103,9 +104,12 @@ def test_a_webhook_is_registered_and_its_secret_shown_once(ask, connection):
 
 def test_secrets_are_encrypted_at_rest(ask, api, connection):
     ask("POST", url=URL, events=["*"], secret=SECRET, expected=201)
-    [(stored,)] = execute(connection, "SELECT secret_encrypted FROM webhook")
+    [(webhook, stored)] = execute(connection, "SELECT id::text, secret_encrypted FROM webhook")
     assert SECRET not in stored
-    assert decrypt(api[0].settings.encryption_key.get_secret_value(), stored) == SECRET
+    key = api[0].settings.encryption_key.get_secret_value()
+    assert decrypt(key, stored, secret_row(webhook)) == SECRET
+    with pytest.raises(EncryptionError):
+        decrypt(key, stored, secret_row("another"))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 import psycopg2
 import pytest
 
+from bisnesctl.database import process_health
 from services.api.openapi import Problem
 from services.api.schemas.base import Alive, AllHealth, Metrics
 from services.database.bounded_query import BoundedQuery
@@ -126,6 +127,46 @@ def test_a_dead_instance_does_not_count(settings):
     with beating(settings, counters=Counters(processed=5)):
         together = "SELECT messages_processed, status FROM process_health WHERE process_name = 'meta'"
         assert rows(settings, together) == [(5, "healthy")]
+
+
+def test_counters_survive_restarts_and_a_repeated_heartbeat_counts_once(settings):
+    together = "SELECT messages_processed, error_count, last_error FROM process_health WHERE process_name = 'meta'"
+    totals = "SELECT processed, sent, received, errors FROM process_totals WHERE process_name = 'meta'"
+    counters = Counters(processed=5, sent=4, received=3)
+    counters.fail("131000: something went wrong")
+    with beating(settings, counters=counters) as heart:
+        heart.beat()
+        assert rows(settings, together) == [(5, 1, "131000: something went wrong")]
+        counters.processed = 7  # counted after the last heartbeat, and reported at the end
+    assert rows(settings, totals) == [(7, 4, 3, 1)]
+    with beating(settings, counters=Counters(processed=2)), beating(settings, instance="meta-worker-2"):
+        assert rows(settings, together) == [(9, 1, "131000: something went wrong")]
+
+
+def test_metrics_are_stored_once_a_minute_for_all_instances(settings):
+    counted = "SELECT count(*) FROM process_metrics WHERE process_name = 'meta' AND metric_name = 'messages_sent'"
+    with beating(settings, counters=Counters(sent=4)) as heart, beating(settings, instance="meta-worker-2"):
+        heart.beat()
+        assert rows(settings, counted) == [(1,)]
+        with contextlib.closing(psycopg2.connect(settings.database_dsn)) as connection, connection:
+            connection.cursor().execute("UPDATE process_totals SET measured_at = now() - interval '61 seconds'")
+        eventually(lambda: rows(settings, counted) == [(2,)])
+        names = rows(settings, "SELECT DISTINCT metric_name FROM process_metrics WHERE process_name = 'meta'")
+        latest = "SELECT metric_value, metric_type, metadata FROM process_metrics WHERE metric_name = 'messages_sent'"
+        assert rows(settings, f"{latest} ORDER BY id DESC LIMIT 1") == [(4, "counter", {"instances": 2})]
+    assert {name for (name,) in names} == {
+        *("messages_processed", "messages_sent", "messages_received", "errors", "active_connections"),
+        *("memory_usage_mb", "cpu_usage_percent", "uptime_seconds"),
+    }
+
+
+def test_response_times_are_averaged_over_the_last_minute(settings):
+    counters = Counters()
+    with beating(settings, counters=counters) as heart, api(settings) as (_, client):
+        assert client.get("/metrics/meta").get_json()["averageResponseTime"] is None
+        counters.responses, counters.response_seconds = 4, 0.1
+        heart.beat()
+        assert client.get("/metrics/meta").get_json()["averageResponseTime"] == 25.0
 
 
 def test_a_clean_end_removes_the_heartbeat(settings):
@@ -260,14 +301,32 @@ def test_an_old_heartbeat_file_is_unhealthy(away, age, status):
         assert of(client.get("/health/all"), "api")["status"] == status
 
 
+FIGURES = Counters(processed=5, sent=4, received=3, errors=1, connections=2)
+
+
 def test_one_process_in_figures(settings):
-    with api(settings) as (_, client), beating(settings, counters=Counters(processed=5, errors=1)):
+    with api(settings) as (_, client), beating(settings, counters=FIGURES):
         answer = client.get("/metrics/meta")
         unknown = client.get("/metrics/nothing")
     found = Metrics.model_validate(answer.json, extra="forbid")
     assert (found.messagesProcessed, found.errors, found.source) == (5, 1, "database")
+    assert (found.messagesSent, found.messagesReceived, found.activeConnections) == (4, 3, 2)
     assert unknown.status_code == 404
     assert "meta" in unknown.get_json()["error"]
+
+
+def test_programs_of_the_mode_that_was_left_are_forgotten(settings):
+    for process in ("legacy", "events"):
+        with beating(settings, process, f"{process}-1"):
+            pass
+    with beating(settings, "sandbox", "sandbox"):
+        process_health.forget(settings, {"legacy", "sandbox", "api"})
+    known = rows(settings, "SELECT process_name FROM process_health ORDER BY 1")
+    assert known == [("api",), ("events",), ("meta",), ("sandbox",), ("wwebjs",)]
+
+
+def test_an_unavailable_database_forgets_nothing(away):
+    process_health.forget(away, {"legacy"})
 
 
 # Everything else, while the database is unavailable

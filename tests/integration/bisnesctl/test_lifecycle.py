@@ -383,3 +383,17 @@ def test_the_tool_works_in_a_deep_folder(tmp_path: Path) -> None:
         assert made.status() == {}
     finally:
         made.close()
+
+
+def test_a_new_encryption_key_interrupts_no_number(running: Deployment) -> None:
+    running.add_demo_bot()
+    before = running.status()["api-0"]["pid"]
+    assert running.send("0100", "60123456701", "with the former key").status_code == 202
+    done = running.run("keys", "rotate-encryption")
+    assert "is replaced" in done.stderr
+    assert running.status()["api-0"]["pid"] != before
+    assert {row["status"] for row in running.status().values()} == {"healthy"}
+    assert running.send("0100", "60123456702", "with the new key").status_code == 202
+    wait_until(lambda: len(running.received()) >= 2)
+    held = running.rows("SELECT count(*) FROM bot_pace WHERE held_until = 'infinity'")
+    assert held == [(0,)]

@@ -181,7 +181,7 @@ def test_two_concurrent_links_of_one_number_do_not_both_succeed(settings, databa
         with contextlib.closing(Database(database).connect()) as mine:
             bot = store.NewBot(company, 0, "meta_direct", NUMBER, ACCOUNT, token="EAAG")
             try:
-                ended.append(store.save(mine, bot, KEY, proved=True))
+                ended.append(store.save(mine, bot, settings(), proved=True))
             except Conflict:
                 ended.append(None)
 
@@ -260,7 +260,7 @@ def test_a_held_bot_resumes_when_another_program_replaces_its_token(tool, connec
     hold(connection)
     execute(connection, "UPDATE phone_configs SET display_phone_number = 'x'")
     assert outbox().claim(connection, 10) == []
-    new = encryption.encrypt(KEY, "EAAG-renewed")
+    new = encryption.encrypt_shared(KEY, "EAAG-renewed")
     execute(connection, "UPDATE phone_configs SET meta_access_token_encrypted = %s", (new,))
     assert len(outbox().claim(connection, 10)) == 1
 

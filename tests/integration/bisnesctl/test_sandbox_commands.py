@@ -76,7 +76,7 @@ def test_a_companys_number_is_found(say, stage, database, capsys):
         cursor.execute(
             "INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id,"
             " api_key_encrypted) VALUES ('0128', 0, 'meta_direct', '1077', NULL), ('0128', 1, '360dialog', NULL, %s)",
-            (encryption.encrypt(KEY, "key-of-360dialog"),),
+            (encryption.encrypt_shared(KEY, "key-of-360dialog"),),
         )
     (heard,) = say("--company", "0128", "Hello", DATABASE_URL=database)
     assert heard["phone_number_id"] == "1077"

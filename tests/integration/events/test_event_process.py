@@ -54,8 +54,9 @@ def start(settings):
 @pytest.fixture
 def customer(connection, settings):
     customer = Customer()
-    secret = encrypt(settings.encryption_key.get_secret_value(), SECRET)
-    webhooks.register(connection, str(uuid7()), "0128", customer.url, ["*"], secret)
+    webhook_id = str(uuid7())
+    secret = encrypt(settings.encryption_key.get_secret_value(), SECRET, webhooks.secret_row(webhook_id))
+    webhooks.register(connection, webhook_id, "0128", customer.url, ["*"], secret)
     yield customer
     customer.close()
 

@@ -8,6 +8,7 @@ from uuid_utils import uuid7
 
 from bisnesctl import __version__
 from bisnesctl.encryption import encrypt
+from bisnesctl.host import process_times
 from services.database.connection import Database
 from services.events import sender as sending
 from services.events import store, webhooks
@@ -63,7 +64,9 @@ def customers():
 
 
 def register(connection, url, events=("*",), company=COMPANY, key="0" * 64):
-    made = webhooks.register(connection, str(uuid7()), company, url, events, encrypt(key, SECRET))
+    webhook_id = str(uuid7())
+    secret = encrypt(key, SECRET, webhooks.secret_row(webhook_id))
+    made = webhooks.register(connection, webhook_id, company, url, events, secret)
     return made["id"]
 
 
@@ -245,7 +248,9 @@ def test_an_address_in_our_own_network_is_not_called(database, tmp_path, pool, c
         eventually(lambda: delivery(connection, webhook)[1] >= 1)
     finally:
         closed.close()
-    assert "not a public address" in delivery(connection, webhook)[3]
+    error = delivery(connection, webhook)[3]
+    assert "not a public address" in error
+    assert "127.0.0.1" not in error  # that is the operator's to know, not the company's
     assert customer.calls == []
 
 
@@ -281,7 +286,7 @@ def test_a_secret_is_replaced_without_a_gap(settings, connection, customers, sen
     customer = customers()
     webhook = register(connection, customer.url)
     key = settings.encryption_key.get_secret_value()
-    webhooks.rotate(connection, webhook, encrypt(key, "the secret to come"), 3600)
+    webhooks.rotate(connection, webhook, encrypt(key, "the secret to come", webhooks.secret_row(webhook)), 3600)
     raise_events(connection, 1)
     senders.start()
     eventually(lambda: customer.taken)
@@ -325,6 +330,30 @@ def test_an_expired_lease_passes_to_another_sender(connection, customers, sender
     raise_events(connection, 1)
     assert store.claim(connection, "elsewhere/events/1", 0, 100)
     senders.start()
+    eventually(lambda: waiting(connection) == (0, 0))
+    assert customer.told() == {CHAT: [1]}
+
+
+def test_a_sender_that_slept_beyond_its_lease_sends_nothing_until_it_has_claimed_again(
+    connection, customers, senders, monkeypatch
+):
+    customer, usual, slept = customers(), store.claim, []
+    register(connection, customer.url)
+    raise_events(connection, 1)
+    now = process_times.boottime
+
+    def claim(*arguments):
+        found = usual(*arguments)
+        if found and not slept:
+            slept.append(True)
+            monkeypatch.setattr(process_times, "boottime", lambda: now() + 1000)
+        return found
+
+    monkeypatch.setattr(store, "claim", claim)
+    senders.start()
+    eventually(lambda: "slept" in str(execute(connection, "SELECT error FROM webhook_delivery")))
+    assert customer.told() == {}
+    hurry(connection)
     eventually(lambda: waiting(connection) == (0, 0))
     assert customer.told() == {CHAT: [1]}
 

@@ -25,6 +25,7 @@ from bisnesctl.health import guard_file
 from bisnesctl.host import disk
 from bisnesctl.host.process_stat import is_alive
 from bisnesctl.host.process_times import boottime
+from bisnesctl.processes import command_records, stop_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Instance, Program
 from tests.support.processes.servers import settings_in
@@ -47,6 +48,7 @@ SILENCE = 25.0
 ROWS = {
     "steady": Program("steady", "", "sleep 1000", restart_delay=0.2, min_uptime=0, max_restarts=5),
     "quick": Program("quick", "", "sh -c 'exit 3'", restart_delay=0.1, min_uptime=60, max_restarts=2),
+    "talker": Program("talker", "", "sh -c …", restart_delay=60),
     "kicked": Program("kicked", "", "sh -c 'exit 77'", restart_delay=0.1, final_exits=frozenset({77})),
     "mute": Program("mute", "", "sleep 1000", restart_delay=0.1, hang_check=True),
     "hanging": Program("hanging", "", "sh -c 'sleep 0.2; exit 70'", restart_delay=60, hang_exits=frozenset({70})),
@@ -128,12 +130,14 @@ def stage(tmp_path, database):
     gunicorn = f"{sys.executable} -m gunicorn -c python:services.gunicorn_conf --no-control-socket"
     commands = {name: row.command for name, row in ROWS.items()} | {
         "hog": f"{sys.executable} {hog}",
+        "talker": "sh -c 'echo the file is missing: fetch it >&2; exit 3'",
         "sick": "bash -c '(exec -a \"postgres: checkpointer\" sleep 1000) & wait'",
         "jam": f"{gunicorn} -b 127.0.0.1:{PORT} tests.support.processes.jammed_app:app",
     }
     sections = [
         f"\n[program:{name}]\ncommand = {command}\nautostart = false\nautorestart = false\nstartsecs = 0\n"
-        f"startretries = 0\nkillasgroup = true\nstopwaitsecs = {ROWS[name].kill_timeout}\ndirectory = {ROOT}\n"
+        f"startretries = 0\nstderr_logfile = {settings.log_dir / name}.err.log\n"
+        f"killasgroup = true\nstopwaitsecs = {ROWS[name].kill_timeout}\ndirectory = {ROOT}\n"
         f'environment = BISNES_PROCESS="{name}",BISNES_INSTANCE="{name}",BISNES_ENV="{settings.env_file}"\n'
         for name, command in commands.items()
     ]
@@ -162,6 +166,41 @@ def test_quick_deaths_end_in_a_failure_until_an_operator_starts_it(stage):
     wait_until(lambda: stage.noted("process_failed"))
     assert [severity for severity, _ in stage.noted("process_failed")] == ["critical"]
     assert len(stage.noted("process_restarting")) == 2
+
+
+def test_what_a_process_said_about_its_end_is_reported(stage):
+    events = stage.guard()
+    stage.supervisor.start("talker:talker")
+    wait_until(lambda: stage.word("talker"))
+    how = "it ended with exit status 3: the file is missing: fetch it"
+    assert stage.word("talker")["reason"].startswith(how)
+    assert guard_file.guard_status(stage.supervisor.processes(), stage.settings).ends["talker"] == how
+    events.put(SupervisorEvent(1, "PROCESS_STATE_EXITED", {"processname": "talker", "expected": "0", "pid": "1"}))
+    wait_until(lambda: stage.noted("process_exited"))
+    severity, details = stage.noted("process_exited")[0]
+    assert (severity, details["reason"]) == ("error", "the file is missing: fetch it")
+    stage.supervisor.stop("talker:talker")
+    wait_until(lambda: not guard_file.guard_status(stage.supervisor.processes(), stage.settings).ends)
+
+
+def test_a_clean_end_is_no_error(stage):
+    stage.guard().put(SupervisorEvent(1, "PROCESS_STATE_EXITED", {"processname": "steady", "expected": "1"}))
+    wait_until(lambda: stage.noted("process_exited"))
+    assert [severity for severity, _ in stage.noted("process_exited")] == ["warning"]
+
+
+def test_a_command_of_an_operator_is_recorded_for_each_program(stage):
+    settings = stage.settings
+    command_records.write(
+        settings.run_dir, "restart", [Instance(name, ROWS[name], name) for name in ("steady", "mute")]
+    )
+    stage.guard()
+    wait_until(lambda: len(stage.noted("operator_restart")) == 2)
+    found = {
+        details["instances"][0]: (severity, details["user"]) for severity, details in stage.noted("operator_restart")
+    }
+    assert found == dict.fromkeys(("steady", "mute"), ("info", stop_records.operator()))
+    assert list((settings.run_dir / command_records.FOLDER).iterdir()) == []
 
 
 def test_a_final_exit_is_not_followed_by_a_start(stage):
@@ -193,6 +232,8 @@ def test_a_tree_over_its_memory_limit_is_stopped_by_force_if_necessary_and_resta
     wait_until(lambda: stage.noted("memory_exceeded"))
     severity, details = stage.noted("memory_exceeded")[0]
     assert (severity, details["limit"], details["used"] > 100 << 20) == ("error", 100 << 20, True)
+    told = guard_file.guard_status(stage.supervisor.processes(), stage.settings).hangs["hog"]
+    assert "restarted once within an hour" in told
 
 
 def heart(stage, name, pid, reason=None, age=0.0):

@@ -79,7 +79,7 @@ class Stage:
         ).status_code
 
     def post_360dialog(self, body):
-        secret = provider_queries.dialog360_secret(self.settings, "0128", 1)
+        secret = provider_queries.derived_dialog360_secrets(self.settings, "0128", 1)[0]
         address = "/api/360dialog/webhook/0128/1"
         return self.client.post(address, data=body, headers={SECRET_HEADER: secret}).status_code
 

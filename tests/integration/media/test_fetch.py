@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import zlib
 from ipaddress import ip_network
 
 import pycurl
@@ -52,6 +53,48 @@ def test_the_name_that_the_server_gives_counts_without_its_folders(server, fetch
         assert (fetched.filename, fetched.mime_type) == ("sales 1.csv", "text/csv")
     with fetcher.fetch(server.offer("plain", b"x"), MB) as fetched:
         assert fetched.filename is None
+
+
+@pytest.mark.parametrize(
+    ("path", "disposition", "filename"),
+    [
+        ("download.php?id=17", 'attachment; filename="Invoice 17.pdf"', "Invoice 17.pdf"),
+        ("download.php?id=17", "attachment; filename*=UTF-8''Rechnung%20%C3%BC.pdf", "Rechnung ü.pdf"),
+        ("download.php?id=17", "attachment; filename=Invoice", "Invoice.pdf"),
+        ("download.php?id=17", "attachment", None),
+        ("a.pdf", 'attachment; filename="b.pdf"', "b.pdf"),
+        ("a.pdf", "attachment", "a.pdf"),
+    ],
+)
+def test_the_name_of_a_file_is_its_servers_or_that_of_its_address(server, fetcher, path, disposition, filename):
+    server.offer(path.partition("?")[0], b"%PDF-1.7", "application/pdf", Content_Disposition=disposition)
+    with fetcher.fetch(f"{server.url}/{path}", MB) as fetched:
+        assert fetched.filename == filename
+
+
+def test_a_file_keeps_the_name_of_its_first_address_if_no_later_one_has_any(server, fetcher):
+    server.offer("blob", b"%PDF-1.7", "application/pdf")
+    with fetcher.fetch(server.lead("a.pdf", f"{server.url}/blob"), MB) as fetched:
+        assert fetched.filename == "a.pdf"
+
+
+def brotli(data):
+    """Blocks that are not compressed (RFC 7932, section 9.2)."""
+    blocks = [data[at : at + 65536] for at in range(0, len(data), 65536)]
+    heads = [(len(block) - 1) << 3 | 1 << 19 for block in blocks]
+    heads[0] <<= 1  # behind the size of the window
+    encoded = (head.to_bytes(3, "little") + block for head, block in zip(heads, blocks, strict=True))
+    return b"".join(encoded) + b"\x03"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
+def test_every_usual_encoding_is_decoded_and_a_bomb_is_refused(server, fetcher, encoding):
+    compress = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli}[encoding]
+    url = server.offer("a.pdf", compress(b"%PDF-1.7" + bytes(1000)), "application/pdf", Content_Encoding=encoding)
+    with fetcher.fetch(url, MB) as fetched:
+        assert (fetched.mime_type, fetched.size) == ("application/pdf", 1008)
+    bomb = server.offer("bomb", compress(bytes(50 * MB)), "application/pdf", Content_Encoding=encoding)
+    assert f"more than {MB} bytes" in refusal(fetcher, bomb)
 
 
 def test_a_file_that_is_served_compressed_is_decoded_within_the_limit(server, fetcher):

@@ -53,7 +53,7 @@ def add_bot(connection, index=0, number=NUMBER, token="EAAG-token", kind="meta_d
         connection,
         f"INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id, {column})"
         " VALUES ('0128', %s, %s, %s, %s) RETURNING id",
-        (index, kind, number, encryption.encrypt(KEY, token)),
+        (index, kind, number, encryption.encrypt_shared(KEY, token)),
     )[0][0]
 
 
@@ -141,7 +141,7 @@ def test_a_refused_token_holds_the_number_with_its_queue_until_there_is_another(
     assert found(connection, bot) == [("ok", None, True)]
     assert outbox().claim(connection, 10) == []  # the send knows better, until somebody acts
 
-    new = encryption.encrypt(KEY, "EAAG-renewed")
+    new = encryption.encrypt_shared(KEY, "EAAG-renewed")
     execute(connection, "UPDATE phone_configs SET meta_access_token_encrypted = %s", (new,))
     assert len(outbox().claim(connection, 10)) == 1
     assert events(connection) == [("bot.status", "waiting"), ("bot.status", "active")]
@@ -152,7 +152,7 @@ def test_a_credential_that_was_replaced_during_the_check_is_not_held(checks, con
     bot = add_bot(connection)
 
     def answer():
-        new = encryption.encrypt(KEY, "EAAG-renewed")
+        new = encryption.encrypt_shared(KEY, "EAAG-renewed")
         with opened[1].connection() as other:
             execute(other, "UPDATE phone_configs SET meta_access_token_encrypted = %s", (new,))
         return 401, EXPIRED
@@ -247,7 +247,7 @@ def test_ids_that_were_stored_during_the_check_stay(checks, connection, provider
 
     def answer():
         with opened[1].connection() as other:
-            set_ids(other, bot, "9001", None, api_key_encrypted=encryption.encrypt(KEY, "another-key"))
+            set_ids(other, bot, "9001", None, api_key_encrypted=encryption.encrypt_shared(KEY, "another-key"))
         return told
 
     provider.answers["GET", "/d360/health_status"] = answer

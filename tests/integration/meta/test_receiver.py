@@ -6,6 +6,7 @@ import json
 import psycopg2
 import pytest
 
+from bisnesctl import encryption
 from bisnesctl.bots import provider_queries
 from services.connectors.meta.receiver import MAX_BODY, PATH, SECRET_HEADER, SIGNATURE_HEADER, Receiver, sign
 from services.database.connection import Database
@@ -112,7 +113,7 @@ def number(database, tmp_path):
             " RETURNING id"
         )
         [(bot_id,)] = cursor.fetchall()
-    return bot_id, provider_queries.dialog360_secret(receiver_settings(database, tmp_path), "0128", 1)
+    return bot_id, provider_queries.derived_dialog360_secrets(receiver_settings(database, tmp_path), "0128", 1)[0]
 
 
 def post_360dialog(client, secret, address="0128/1", body=BODY, **headers):
@@ -145,14 +146,13 @@ def test_a_webhook_of_360dialog_without_the_secret_leaves_no_trace(client, datab
 
 
 def test_without_an_encryption_key_every_secret_is_refused(database, tmp_path, number):
-    keyless = receiver_settings(database, tmp_path, ENCRYPTION_KEY="")
     with receiver(database, tmp_path, ENCRYPTION_KEY="") as client:
-        secret = provider_queries.dialog360_secret(keyless, "0128", 1)
-        assert refusal(post_360dialog(client, secret)) == (401, "invalid_secret")
+        for secret in (encryption.derived("", "360dialog webhook", "0128", "1"), ""):
+            assert refusal(post_360dialog(client, secret)) == (401, "invalid_secret")
 
 
 def test_a_webhook_for_a_number_that_was_removed_is_not_stored(client, database, tmp_path):
-    secret = provider_queries.dialog360_secret(receiver_settings(database, tmp_path), "0128", 9)
+    secret = provider_queries.derived_dialog360_secrets(receiver_settings(database, tmp_path), "0128", 9)[0]
     assert refusal(post_360dialog(client, secret, "0128/9")) == (404, "unknown_bot")
     assert stored(database) == []
 
@@ -211,6 +211,19 @@ def test_meta_gets_a_503_while_the_database_is_unavailable(tmp_path):
 def test_health_needs_no_key_and_says_ready_with_the_database(client):
     assert client.get("/health/live").get_json()["status"] == "ok"
     assert client.get("/health/ready").get_json()["status"] == "ready"
+
+
+@pytest.mark.parametrize("address", ["/health", "/api/health"])
+def test_the_old_addresses_of_health_answer(client, address):
+    answer = client.get(address)
+    assert (answer.status_code, answer.get_json()["process"], answer.get_json()["success"]) == (200, "meta", True)
+
+
+def test_all_processes_and_figures_are_shown_as_the_api_shows_them(client):
+    names = [each["processName"] for each in client.get("/health/all").get_json()["processes"]]
+    assert names == ["api", "meta", "wwebjs"]
+    assert client.get("/metrics/meta").get_json()["messagesProcessed"] == 0
+    assert refusal(client.get("/metrics/nothing")) == (404, "not_found")
 
 
 def test_other_addresses_and_methods_are_refused_in_the_one_form(client):

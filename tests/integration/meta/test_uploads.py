@@ -17,6 +17,7 @@ from services.media.store import media_store
 from services.message import Bot, Held, Outgoing, Payload, Rejected, Retry, Secret, Sent, Unavailable, Unknown
 from services.outbox.delivery import MAX_STEPS
 from tests.support.api import settings_for
+from tests.support.remote.file_server import FileServer
 from tests.support.remote.media_provider import OK, MediaProvider
 from tests.support.sandbox import Sandbox, free_port
 from tests.support.waiting import HANG_SECONDS
@@ -355,3 +356,57 @@ def test_every_message_has_an_outcome_for_any_answer(meta, provider, stored, sai
             return
         assert answer["error"]["code"] in (131053, 131009)
     raise AssertionError(f"no outcome after {sent_by}")
+
+
+PDF = b"%PDF-1.7 one page"
+
+
+def document(url, number=1, filename=None):
+    fields: Payload = {"media": {"link": url}}
+    if filename:
+        fields["filename"] = filename
+    return Outgoing(number, f"0190c0de-0000-7000-8000-{number:012}", BOT.id, "60123456789", "document", fields, 0)
+
+
+@pytest.fixture
+def files():
+    server = FileServer()
+    yield server
+    server.close()
+
+
+def test_a_document_whose_name_only_its_server_knows_is_uploaded_under_that_name(meta, provider, files):
+    files.offer("download.php", PDF, "application/pdf", Content_Disposition='attachment; filename="Invoice 17.pdf"')
+    for number in (1, 2):
+        assert isinstance(deliver(meta, document(f"{files.url}/download.php?id=17", number)), Sent)
+    assert [upload.data for upload in provider.uploads] == [PDF]
+    assert provider.sends == [{"id": "media-1", "filename": "Invoice 17.pdf"}] * 2
+
+
+def test_a_document_with_a_name_goes_by_its_link(meta, provider, files):
+    link = f"{files.url}/download.php"
+    assert isinstance(deliver(meta, document(link, filename="Bill.pdf")), Sent)
+    assert isinstance(deliver(meta, document(f"{files.url}/a.pdf", 2, filename="a.pdf")), Sent)
+    assert provider.sends == [
+        {"link": link, "filename": "Bill.pdf"}, {"link": f"{files.url}/a.pdf", "filename": "a.pdf"},
+    ]  # fmt: skip
+    assert not files.asked
+
+
+@pytest.mark.parametrize(("status", "mime_type", "name"), [(404, "text/html", None), (200, "text/csv", "sales.csv")])
+def test_a_document_that_cannot_be_uploaded_for_its_name_goes_by_its_link(
+    meta, provider, files, status, mime_type, name
+):
+    link = files.offer("export", b"a;b\n", mime_type, status, Content_Disposition="attachment; filename=sales.csv")
+    assert isinstance(deliver(meta, document(link)), Sent)
+    assert provider.sends == [{"link": link} | ({"filename": name} if name else {})]
+    assert not provider.uploads
+
+
+def test_a_stored_document_of_a_type_that_meta_refuses_is_not_uploaded(meta, provider, store):
+    media = keep(store, b"a;b\n", "text/csv")
+    outcome = deliver(meta, Outgoing(1, "0190c0de-0000-7000-8000-000000000001", BOT.id, "60123", "document",
+                                     {"media": media}, 0))  # fmt: skip
+    assert isinstance(outcome, Rejected)
+    assert (outcome.code, "text/plain" in outcome.reason) == ("unsupported_media", True)
+    assert not provider.uploads

@@ -67,7 +67,6 @@ def sandbox(stage):
     sandbox, bot, _ = stage
     sandbox.settle()
     sandbox.reset()
-    sandbox.control("webhooks", batch=1)  # pywa reads one update of a webhook
     for kept in (bot.messages, bot.statuses, bot.raw):
         kept.clear()
     return sandbox

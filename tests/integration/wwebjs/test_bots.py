@@ -216,6 +216,9 @@ def test_sessions_that_need_an_operator_are_listed_with_the_next_command(setting
     assert told() == []
     execute(connection, "UPDATE wa_session SET state = 'SCAN_QR_CODE', started_at = now()")
     ((status, reason),) = told()
+    assert (status, "bots link 0128 1" in reason) == ("note", True), "no failure: no phone was ever linked"
+    execute(connection, "UPDATE wa_session SET bound_number = '60111'")
+    ((status, reason),) = told()
     assert (status, "bots link 0128 1" in reason) == ("unlinked", True)
     execute(connection, "UPDATE wa_session SET state = 'FAILED', reason = 'Chromium is missing'")
     assert told() == [("failed", "Chromium is missing (bisnesctl bots list)")]

@@ -20,8 +20,8 @@ def supervised(settings: Settings, more: str = "") -> Iterator[Supervisor]:
     deployment = open_deployment(settings)
     make_folders(settings)
     write_config(settings, deployment.instances, settings.run_dir)
-    with deployment.config.open("a") as config:
-        config.write(more)
+    text = deployment.config.read_text().replace("autostart = true", "autostart = false")
+    deployment.config.write_text(text + more)
     child = supervisor.launch(deployment.config, False, {**os.environ, "BISNES_ENV": str(settings.env_file)})
     supervisor.wait_until_up(deployment.supervisor, child)
     pid = deployment.supervisor.pid()

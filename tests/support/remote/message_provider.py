@@ -30,6 +30,7 @@ class Provider:
 
     def __init__(self) -> None:
         self.received: list[tuple[str, str]] = []  # (chat, text)
+        self.waiting: list[str] = []  # texts that began to wait for `hanging`
         self.delay = 0.0
         self.healed = False  # whether `status:N` is answered with 200 nevertheless
         self.hanging = threading.Event()
@@ -54,6 +55,7 @@ class Provider:
 
     def _serve(self, handler: BaseHTTPRequestHandler, chat: str, text: str) -> None:
         if text.startswith("hang"):
+            self.waiting.append(text)
             self.hanging.wait(2 * HANG_SECONDS)
         status = 200 if self.healed or not text.startswith("status:") else int(text[7:10])
         if status == 200:

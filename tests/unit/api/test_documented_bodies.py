@@ -146,3 +146,66 @@ def test_the_document_has_the_limits_of_the_checks(model: type[BaseModel], name:
 
 def test_the_document_has_the_longest_wait() -> None:
     assert f"'maximum': {MAX_WAIT_SECONDS:g}" in str(SendQuery.model_json_schema())
+
+
+MODELS: dict[str, type[BaseModel]] = {
+    "text": TextMessage, "template": TemplateMessage, "image": ImageMessage, "video": VideoMessage,
+    "audio": AudioMessage, "document": DocumentMessage, "sticker": StickerMessage, "reaction": ReactionRequest,
+    "read": ReadRequest, "edit": EditRequest, "delete": DeleteRequest,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", request_fields.NAMES)
+def test_the_document_has_the_fields_that_are_read_and_forbids_others(kind: str) -> None:
+    schema = MODELS[kind].model_json_schema()
+    assert schema["properties"].keys() == request_fields.NAMES[kind]
+    assert schema["additionalProperties"] is False
+
+
+UNFIT = ["a\nb", "a\r\nb", "a\rb", "a\tb", "a     b", "\n", "ends\n"]
+FIT = ["a", "a    b", "a b    c    d", "\u2028", "\u00a0" * 6, "x" * 1000]
+
+
+@pytest.mark.parametrize("text", UNFIT)
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("kind", ["variables", "body", "BODY", "header"])
+def test_template_parameters_that_meta_refuses_are_refused_at_once(kind: str, named: bool, text: str) -> None:
+    parameter = {"type": "text", "text": text} | ({"parameter_name": "x"} if named else {})
+    fields = {"templateName": "x", "language": "en"}
+    components = [{"type": kind, "parameters": [parameter]}]
+    more = {"variables": ["a", text]} if kind == "variables" else {"components": components}
+    with pytest.raises(ApiError, match="line breaks, tabs or more than four spaces in a row") as raised:
+        request_fields.template(fields | more)
+    assert (raised.value.status, raised.value.code) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("text", FIT)
+def test_other_template_parameters_are_accepted(text: str) -> None:
+    fields = {"templateName": "x", "language": "en"}
+    assert request_fields.template(fields | {"variables": [text]})["variables"] == [text]
+    components = [{"type": "body", "parameters": [{"type": "text", "text": text}]}]
+    assert request_fields.template(fields | {"components": components})["components"] == components
+
+
+def nested(depth: int, leaf: Any = "x", in_list: bool = False) -> Any:
+    """A value within this many objects or lists."""
+    for _ in range(depth):
+        leaf = [leaf] if in_list else {"a": leaf}
+    return leaf
+
+
+@pytest.mark.parametrize("in_list", [False, True])
+@pytest.mark.parametrize("depth", [40, 41, 250, 254, 255, 900, 1010])
+def test_components_may_not_be_nested_without_end(depth: int, in_list: bool) -> None:
+    components = [{"type": "body", "x": nested(depth, in_list=in_list)}]
+    with pytest.raises(ApiError, match="nested more than 40 levels deep"):
+        request_fields.template({"templateName": "x", "language": "en", "components": components})
+
+
+@pytest.mark.parametrize("leaf", ["a\0b", float("inf"), float("nan")])
+def test_components_that_would_be_stored_otherwise_are_refused(leaf: Any) -> None:
+    for value in (nested(5, leaf), nested(5, leaf, in_list=True)):
+        with pytest.raises(ApiError, match="components contain"):
+            request_fields.template(
+                {"templateName": "x", "language": "en", "components": [{"type": "body", "x": value}]}
+            )

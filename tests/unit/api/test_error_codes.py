@@ -33,16 +33,30 @@ def raised_codes() -> set[str]:
     }
 
 
-def outcome_codes() -> set[str]:
-    """The codes that the services give to outcomes of messages as literals."""
+def constants(tree: ast.AST) -> dict[str, str]:
+    """The texts that a module gives names."""
     return {
-        value.value
-        for _, tree in sources()
+        target.id: node.value.value
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OUTCOMES
-        for value in node.args[-1 if node.func.id == "MediaRefused" else 0 :][:1]
-        if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
     }
+
+
+def outcome_codes() -> set[str]:
+    """The codes that the services give to outcomes of messages: literals, and constants of the same module."""
+    found = set()
+    for _, tree in sources():
+        named = constants(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in OUTCOMES:
+                for value in node.args[-1 if node.func.id == "MediaRefused" else 0 :][:1]:
+                    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                        found.add(value.value)
+                    elif isinstance(value, ast.Name):
+                        found.add(named.get(value.id, ""))
+    return found - {""}
 
 
 def test_every_code_is_raised() -> None:

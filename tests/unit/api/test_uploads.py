@@ -107,30 +107,6 @@ def test_a_broken_data_url_is_refused(value):
     assert refused(uploads.data_url, "imageUrl", value) == (400, "invalid_request")
 
 
-@pytest.mark.parametrize(
-    ("given_name", "expected"),
-    [
-        ("invoice.pdf", "invoice.pdf"), ("C:\\docs\\a.pdf", "a.pdf"), ("../../etc/passwd", "passwd"),
-        ("a\r\nb\0.pdf", "ab.pdf"),
-        ("Rechnung für Ü.pdf", "Rechnung für Ü.pdf"), ("", None), (None, None), ("..", None), ("docs/", None),
-    ],
-)  # fmt: skip
-def test_a_name_has_no_folders_and_no_control_characters(given_name, expected):
-    assert uploads.filename(given_name) == expected
-
-
-def test_a_long_name_keeps_its_ending():
-    name = uploads.filename("x" * 500 + ".pdf")
-    assert name is not None
-    assert len(name) == uploads.MAX_FILENAME
-    assert name.endswith(".pdf")
-
-
-def test_a_link_may_tell_the_name_of_its_file():
-    assert uploads.filename_of("https://example.com/a/Invoice%2017.pdf?x=y.z") == "Invoice 17.pdf"
-    assert uploads.filename_of("https://example.com/download") is None
-
-
 def keep(tmp_path, kind, content, declared=None, name=None):
     return Upload(io.BytesIO(content), declared, name).store(FolderStore(tmp_path / "media"), "0128", kind)
 

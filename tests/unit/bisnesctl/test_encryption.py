@@ -1,3 +1,4 @@
+import base64
 import hashlib
 import hmac
 
@@ -6,16 +7,54 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.encryption import EncryptionError, decrypt, derived, encrypt
+from bisnesctl.encryption import EncryptionError, NoCredential, decrypt, derived, encrypt, encrypt_shared
 
 KEY = "0123456789abcdef" * 4
 
 
+ROW = "webhook:1"
+
+
 @given(st.text())
 def test_decrypting_returns_the_encrypted_text(text):
-    stored = encrypt(KEY, text)
-    assert decrypt(KEY, stored) == text
-    assert stored != encrypt(KEY, text)
+    stored = encrypt(KEY, text, ROW)
+    assert decrypt(KEY, stored, ROW) == text
+    assert stored != encrypt(KEY, text, ROW)
+
+
+@given(st.text())
+def test_a_secret_is_useless_in_another_row(text):
+    stored = encrypt(KEY, text, ROW)
+    for other in ("webhook:2", "webhook:11", ""):
+        with pytest.raises(EncryptionError):
+            decrypt(KEY, stored, other)
+
+
+@given(st.text())
+def test_the_former_server_can_read_what_it_shares(text):
+    iv, tag, ciphertext = (bytes.fromhex(part) for part in encrypt_shared(KEY, text).split(":"))
+    assert AESGCM(bytes.fromhex(KEY)).decrypt(iv, ciphertext + tag, None).decode() == text
+
+
+def test_what_was_stored_with_an_earlier_version_can_be_read_in_its_row():
+    nonce = bytes(range(12))
+    sealed = AESGCM(bytes.fromhex(KEY)).encrypt(nonce, b"secret", None)
+    stored = "v1:" + base64.b64encode(nonce + sealed).decode()
+    assert decrypt(KEY, stored, ROW) == decrypt(KEY, stored) == "secret"
+
+
+def test_a_key_before_the_current_one_decrypts_as_well():
+    stored = encrypt(KEY, "secret", ROW)
+    assert decrypt(("f" * 64, KEY), stored, ROW) == "secret"
+    with pytest.raises(EncryptionError, match="ENCRYPTION_KEY"):
+        decrypt(("f" * 64, "e" * 64), stored, ROW)
+
+
+@pytest.mark.parametrize("stored", [None, ""])
+def test_a_missing_credential_is_not_called_a_wrong_key(stored):
+    with pytest.raises(NoCredential) as raised:
+        decrypt(KEY, stored)
+    assert "ENCRYPTION_KEY" not in str(raised.value)
 
 
 def test_the_format_of_the_old_system_can_be_decrypted():
@@ -24,14 +63,14 @@ def test_the_format_of_the_old_system_can_be_decrypted():
     assert decrypt(KEY, f"{nonce.hex()}:{sealed[-16:].hex()}:{sealed[:-16].hex()}") == "EAAG-old"
 
 
-@given(st.text(max_size=80))
+@given(st.text(min_size=1, max_size=80))
 def test_any_other_format_raises_an_encryption_error(text):
     with pytest.raises(EncryptionError, match="ENCRYPTION_KEY"):
         decrypt(KEY, text)
 
 
 def test_another_key_or_a_changed_text_is_refused():
-    stored = encrypt(KEY, "token")
+    stored = encrypt(KEY, "token", "")
     with pytest.raises(EncryptionError, match="ENCRYPTION_KEY"):
         decrypt("f" * 64, stored)
     with pytest.raises(EncryptionError):
@@ -41,7 +80,7 @@ def test_another_key_or_a_changed_text_is_refused():
 @pytest.mark.parametrize("key", ["", "short", "g" * 64, "é" * 32])
 def test_the_error_for_an_invalid_key_names_the_valid_formats(key):
     with pytest.raises(EncryptionError, match="64 hex digits or 32 characters"):
-        encrypt(key, "token")
+        encrypt(key, "token", ROW)
 
 
 def test_a_derived_secret_is_an_hmac_of_its_purpose_and_parts():

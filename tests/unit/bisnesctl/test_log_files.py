@@ -88,9 +88,11 @@ FAILED = "2026-01-31 12:00:02,000 INFO exited: api-0 (exit status 1; not expecte
 STOPPED = "2026-01-31 12:00:03,000 WARN stopped: api-0 (terminated by SIGTERM)"
 
 
-def test_deaths_are_counted_since_the_last_start_of_supervisord_without_stops() -> None:
-    assert log_files.parse_exits([KILLED, BOOT, STOPPED]) == {}
-    assert log_files.parse_exits([BOOT, KILLED, FAILED, STOPPED]) == {"api-0": Exits(2, "exit status 1")}
+def test_deaths_are_counted_since_the_last_stop_or_start_of_supervisord() -> None:
+    assert log_files.parse_exits([KILLED, BOOT]) == {}
+    assert log_files.parse_exits([BOOT, KILLED, FAILED]) == {"api-0": Exits(2, "exit status 1", "2026-01-31 12:00:02")}
+    assert log_files.parse_exits([BOOT, KILLED, FAILED, STOPPED]) == {}
+    assert log_files.parse_exits([BOOT, FAILED, STOPPED, KILLED])["api-0"].count == 1
 
 
 @given(st.lists(st.text(), max_size=5))

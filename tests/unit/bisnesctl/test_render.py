@@ -42,13 +42,13 @@ def test_supervisord_reads_every_instance(tmp_path: Path) -> None:
     assert {"api", "guard", "meta"} <= {group.name for group in found["groups"]}
 
 
-def test_every_process_ends_with_supervisord_and_starts_only_by_command(tmp_path: Path) -> None:
+def test_every_process_ends_with_supervisord_and_only_the_guard_starts_with_it(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path)
     found.pop("groups")
     for process in found.values():
         assert shlex.split(process.command)[1] == "--pdeathsig"
-        assert not process.autostart
         assert process.killasgroup
+    assert [name for name, process in found.items() if process.autostart] == ["guard"]
 
 
 def test_supervisord_restarts_only_the_guard(tmp_path: Path) -> None:

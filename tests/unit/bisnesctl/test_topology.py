@@ -6,6 +6,8 @@ import pytest
 
 from bisnesctl.errors import UsageError
 from bisnesctl.processes.embedded_servers import max_connections
+from bisnesctl.processes.extras import find_extras, in_start_order, why_extra
+from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import (
     PROGRAMS,
     Instance,
@@ -158,3 +160,15 @@ def test_program_names_are_unique() -> None:
 def test_the_legacy_mode_starts_without_the_guard_and_redis() -> None:
     assert {row.name for row in PROGRAMS if Mode.LEGACY in row.optional_in} == {"guard", "redis"}
     assert not any(Mode.MULTIPROCESS in row.optional_in for row in PROGRAMS)
+
+
+def test_extra_instances_are_those_that_supervisord_has_and_the_settings_do_not(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, API_INSTANCES="1", ENABLE_META="false")
+    names_there = ("api-0", "api-1", "meta", "meta-worker-2", "legacy", "somebody-elses", "api-x")
+    there = {name: Process(name, name, "RUNNING", 7, "", 0) for name in names_there}
+    extras = {each.name: each for each in find_extras(expand(settings), there, settings)}
+    assert set(extras) == {"api-1", "meta", "meta-worker-2"}
+    assert extras["api-1"].full_name == "api:api-1"
+    assert "API_INSTANCES is 1: `bisnesctl restart api` stops it" in why_extra(extras["api-1"], settings)
+    assert "ENABLE_META is off: `bisnesctl stop meta-worker-2`" in why_extra(extras["meta-worker-2"], settings)
+    assert names(in_start_order([*expand(settings), extras["api-1"]]))[3:5] == ["api-0", "api-1"]

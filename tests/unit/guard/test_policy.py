@@ -34,6 +34,19 @@ def pause(history, now=1000.0):
     return round(history.decision.at - now, 6)
 
 
+def test_pauses_after_restarts_because_of_memory_grow() -> None:
+    history, pauses = History(), []
+    for _ in range(4):
+        history = policy.renewed(history, ROW, "too much", 100.0)
+        assert history.decision is not None
+        pauses.append((history.decision.at or 0.0) - 100.0)
+        history = policy.forgiven(policy.started(history), 1e6, ROW)
+    assert pauses[0] == 0.0
+    assert pauses == sorted(pauses)
+    assert pauses[3] > pauses[1] > 0
+    assert policy.renewed(history, ROW, "too much", 1e6).decision == Decision("restart", "too much", 1e6)
+
+
 def test_a_death_after_a_long_life_is_followed_by_a_start_after_the_delay():
     history = die(History(), 30, lived=60.0)
     assert history.decision.decision == "restart"

@@ -20,6 +20,8 @@ from services.media.kinds import (
 )
 
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+ODT = b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/vnd.oasis.opendocument.textPK\x03\x04"
 OPUS = b"OggS\x00\x02" + bytes(20) + b"\x01\x13OpusHead\x01\x01"
 VORBIS = b"OggS\x00\x02" + bytes(20) + b"\x01\x1e\x01vorbis"
 MP4 = b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41"
@@ -36,7 +38,18 @@ MOVING = b"RIFF\x24\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x02" + bytes(8)
     (OPUS, "audio/ogg"), (VORBIS, "video/ogg"), (b"ID3\x04\x00", "audio/mpeg"), (b"\xff\xfb\x90\x64", "audio/mpeg"),
     (b"\xff\xf3\x40\xc4", "audio/mpeg"), (b"\xff\xf1\x50\x80", "audio/aac"), (b"\xff\xf9\x50\x80", "audio/aac"),
     (b"#!AMR\n\x3c", "audio/amr"), (b"RIFF\x24\x00\x00\x00WAVEfmt ", "audio/wav"), (b"%PDF-1.7\n", "application/pdf"),
-    (ZIP, "application/zip"), (b"<html>", None), (b"", None), (b"\xff", None), (b"RIFF", None), (b"\xff\xfe", None),
+    (ZIP, "application/zip"), (b"PK\x05\x06" + bytes(18), "application/zip"), (b"PK\x07\x08", "application/zip"),
+    (b"PK00PK\x03\x04", "application/zip"), (ZIP + b"[Content_Types].xml" + bytes(900) + b"word/document.xml", DOCX),
+    (ZIP + b"_rels/.rels" + bytes(50) + b"xl/workbook.xml", XLSX), (ODT, "application/vnd.oasis.opendocument.text"),
+    (b"\x00\x00\x00\x08wide\x00\x12\x34\x56mdat", "video/quicktime"), (b"\x00\x00\x10\x00moov", "video/quicktime"),
+    (b"\x00\x00\x00\x10free" + bytes(8) + MP4, "video/mp4"), (b"\x00\x00\x00\x08wide" + MP4, "video/mp4"),
+    (b"\x00\x00\x00\x00free", None), (b"\x00\x00\x00\x1cftypmif1\x00\x00\x00\x00mif1avif", "image/avif"),
+    (b"\x00\x00\x00\x1cftyphevc", "image/heic"), (b"\x00\x00\x00\x1cftypmif1\x00\x00\x00\x00mif1heic", "image/heic"),
+    (b"OggS\x00\x02" + bytes(22) + b"fishead\x00" + bytes(70) + OPUS, "audio/ogg"), (b"RF64....WAVE", "audio/wav"),
+    (b"\xef\xbb\xbf%PDF-1.4", "application/pdf"), (b"\r\n\n%PDF-1.4", "application/pdf"),
+    (bytes(200) + b"\xff\xfb\x90\x64", "audio/mpeg"), (bytes(10) + b"ID3\x04\x00", "audio/mpeg"),
+    (b"\n\n\x89PNG\r\n\x1a\n", None), (bytes(HEAD), None), (b"  {}", None),
+    (b"<html>", None), (b"", None), (b"\xff", None), (b"RIFF", None), (b"\xff\xfe", None),
 ])  # fmt: skip
 def test_a_file_is_known_by_its_first_bytes(head, mime_type):
     assert sniff(head) == mime_type
@@ -47,6 +60,14 @@ def test_a_file_is_known_by_its_first_bytes(head, mime_type):
     (b"\x89PNG\r\n\x1a\n", None, "image/png"),
     (b"<svg onload=alert(1)>", "image/png", UNKNOWN),
     (b"<html>", "application/pdf", UNKNOWN),
+    (b"junk\x01 of a mail gateway\r\n%PDF-1.4", "application/pdf", "application/pdf"),
+    (b"x" * 1024 + b"%PDF-1.4", "application/pdf", "application/pdf"),
+    (b"x" * 1025 + b"%PDF-1.4", "application/pdf", UNKNOWN),
+    (b"x" * 100 + b"%PDF-1.4", None, "application/pdf"),
+    (b"%!PS-Adobe-3.0 PDF-1.4\n", "application/pdf", "application/pdf"),
+    (b"A PDF begins with %PDF-1.4", "text/plain", "text/plain"),
+    (b"\x00\x00\x00\x08wide\x00\x12\x34\x56mdat", "video/quicktime", "video/quicktime"),
+    (ZIP + b"[Content_Types].xml" + bytes(50) + b"word/document.xml", None, DOCX),
     (b"a,b\n", "text/csv; charset=utf-8", "text/csv"),
     (b"a,b\n", None, UNKNOWN),
     (ZIP, DOCX, DOCX),

@@ -25,7 +25,7 @@ TROUBLESHOOT = ROOT / "docs/how-to/troubleshoot.md"
 FOREIGN_MESSAGES = {"unsupported startup parameter: options"}
 #: Names in capitals that are no settings: variables of the shell, states, constants of the system.
 NO_SETTINGS = {
-    "BISNES_ENV", "BISNES_API_KEY", "MESSAGE_ID", "INCOMING_ID", "WEBHOOK_ID", "SCAN_QR_CODE",
+    "BISNES_ENV", "BISNES_API_KEY", "MESSAGE_ID", "INCOMING_ID", "WEBHOOK_ID", "SCAN_QR_CODE", "NOT_MOVED",
 }  # fmt: skip
 #: A path below the project, as documents name one.
 FILE = re.compile(r"(?:bisnesctl|services|conf|sql|scripts|docs|tests)/[a-z_/.]*")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from services.sandbox.database import Database
-from services.sandbox.meta import templates
+from services.sandbox.meta.accounts import template_parameters, templates
+from services.sandbox.meta.accounts.templates import Template
 from services.sandbox.meta.customers import chat_of, user_id_of
 from services.sandbox.meta.graph import Message, read_message, success
 from services.sandbox.meta.inbound import CustomerMessage, Notice, compose, notice_updates
@@ -18,10 +19,10 @@ from services.sandbox.meta.message_kinds import READERS
 from services.sandbox.meta.registry import Registry
 from services.sandbox.meta.request_fields import GraphError
 from services.sandbox.meta.schema import SCHEMA
-from services.sandbox.meta.templates import Template
 from services.sandbox.meta.webhooks import webhook_body
 
 LINK = "https://example.com/file"
+METADATA = {"display_phone_number": "15550100001", "phone_number_id": "1055"}
 REPLY = {"type": "reply", "reply": {"id": "y", "title": "Yes"}}
 ROW = {"id": "1", "title": "One"}
 GOOD: dict[str, Any] = {
@@ -171,57 +172,15 @@ def registry(tmp_path):
     database.close()
 
 
-def component(kind, *texts, **more):
-    return {"type": kind, "parameters": [{"type": "text", "text": text} for text in texts], **more}
-
-
-def filled(registry, name, *components, language="en"):
-    try:
-        given = {"name": name, "language": {"code": language}, "components": list(components)}
-        return templates.fill(registry, given)
-    except GraphError as refused:
-        return refused.code
-
-
-def test_a_template_is_filled_with_its_parameters(registry):
-    assert filled(registry, "order_update", component("body", "Ana", "17")) == "Hello Ana, your order 17 is on its way."
-    assert filled(registry, "hello_world").startswith("Hello World\n")
-    bill = {"type": "header", "parameters": [{"type": "document", "document": {"link": LINK}}]}
-    assert "[document]" in filled(registry, "invoice", bill, component("body", "Ana", "9"))
-    code = component("button", "123", sub_type="url", index="0")
-    assert filled(registry, "verification_code", component("body", "123"), code) == "123 is your code."
-    named = [{"type": "text", "parameter_name": name, "text": name} for name in ("offer", "first_name")]
-    picture = {"type": "header", "parameters": [{"type": "image", "image": {"id": "1"}}]}
-    said = filled(registry, "special_offer", picture, {"type": "body", "parameters": named})
-    assert said.endswith("Only this week, first_name: offer.")
-
-
-@pytest.mark.parametrize(
-    ("name", "components", "code"),
-    [
-        ("nobody_knows", [], 132001),
-        ("order_update", [], 132000),
-        ("order_update", [component("body", "Ana")], 132000),
-        ("order_update", [component("body", "Ana", "17", "more")], 132000),
-        ("hello_world", [component("body", "Ana")], 132000),
-        ("order_update", [{"type": "body", "parameters": [{"type": "dance"}] * 2}], 132012),
-        ("invoice", [component("header", "text"), component("body", "Ana", "9")], 132012),
-        ("verification_code", [component("body", "123")], 132000),
-        ("appointment_reminder", [component("body", "a", "b", "c"), component("button", "x", index="7")], 132000),
-        ("special_offer", [component("body", "Ana", "gift")], 132000),
-        ("paused_template", [], 132015),
-    ],
-)
-def test_a_template_with_wrong_parameters_is_refused(registry, name, components, code):
-    assert filled(registry, name, *components) == code
-
-
 def test_a_template_of_the_registry_can_be_sent_in_its_language(registry):
     template = Template(name="greeting", language="de", body="Hallo {{name}}")
     registry.update("template", template.key, template.model_dump())
     named = {"type": "body", "parameters": [{"type": "text", "parameter_name": "name", "text": "Ana"}]}
-    assert filled(registry, "greeting", named, language="de") == "Hallo Ana"
-    assert filled(registry, "greeting", named) == 132001
+    given = {"name": "greeting", "language": {"code": "de"}, "components": [named]}
+    assert template_parameters.fill(registry, given).text == "Hallo Ana"
+    with pytest.raises(GraphError) as refused:
+        template_parameters.fill(registry, given | {"language": {"code": "en"}})
+    assert refused.value.code == 132001
     assert "greeting" in {each.name for each in templates.catalogue(registry)}
 
 
@@ -231,9 +190,11 @@ FILE = File("990000000000000001", "1055", "image/webp", "00" * 32, 9, "a.webp", 
 def changes_of(file=None, **posted):
     """The changes that deliver a customer message."""
     composed = compose(
-        CustomerMessage.model_validate({"to": "1055", "from": "60123456789"} | posted), "1055", file, 1790000000.0
+        CustomerMessage.model_validate({"to": "1055", "from": "60123456789"} | posted), METADATA, file, 1790000000.0
     )
-    body = orjson.loads(webhook_body([each._asdict() | {"account": "1"} for each in composed.updates]))
+    body = orjson.loads(
+        webhook_body([each._asdict() | {"account": "1", "metadata": METADATA} for each in composed.updates])
+    )
     return body["entry"][0]["changes"]
 
 
@@ -250,7 +211,7 @@ def test_a_customers_text_becomes_a_webhook_in_metas_form():
         "messages", [{"profile": {"name": "Ana"}, "wa_id": "60123456789", "user_id": "US.77000060123456789"}],
     )  # fmt: skip
     assert (found["from"], found["timestamp"], found["type"]) == ("60123456789", "1790000000", "text")
-    assert (found["text"], found["context"]) == ({"body": "Hello"}, {"from": "1055", "id": "wamid.1"})
+    assert (found["text"], found["context"]) == ({"body": "Hello"}, {"from": "15550100001", "id": "wamid.1"})
 
 
 def test_each_kind_of_customer_message_has_its_form():
@@ -298,8 +259,8 @@ def test_an_invalid_customer_message_is_refused(wrong):
 
 
 def test_a_notice_is_delivered_under_its_field():
-    (report,) = notice_updates(Notice(field="message_template_status_update", value={"event": "PAUSED"}), "", "77")
-    (entry,) = orjson.loads(webhook_body([report._asdict()]))["entry"]
+    (report,) = notice_updates(Notice(field="message_template_status_update", value={"event": "PAUSED"}), "", "", "77")
+    (entry,) = orjson.loads(webhook_body([report._asdict() | {"metadata": METADATA}]))["entry"]
     assert entry["id"] == "77"
     (change,) = entry["changes"]
     assert change["field"] == "message_template_status_update"

@@ -20,6 +20,7 @@ from services.sandbox.meta.webhooks import status_updates, webhook_body
 
 META = MetaConnector(Settings(meta_graph_url="http://127.0.0.1:1"))
 BOT = Bot(1, "0128", 0, "meta", "meta_direct", "1055", Secret("t"))
+METADATA = {"display_phone_number": "15550100001", "phone_number_id": "1055"}
 UUID = "0190c0de-0000-7000-8000-000000000000"
 GOOD = {
     "messaging_product": "whatsapp",
@@ -44,9 +45,9 @@ def test_a_valid_request_is_parsed():
     assert read() == Message("+60123456789", "60123456789", "Hello", "mine")
 
 
-def test_a_recipient_loses_its_separators_and_gets_a_country_code_unless_it_has_a_plus():
-    assert read(to="+1 (555) 010-9999").recipient == "15550109999"
-    assert read(to="123456789").recipient == "60123456789"
+@pytest.mark.parametrize("given", ["+1 (555) 010-9999", "15550109999", "1 555 010 9999", "+15550109999"])
+def test_a_recipient_is_an_international_number_with_or_without_a_plus(given):
+    assert read(to=given).recipient == "15550109999"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,8 @@ def test_the_connector_parses_the_statuses_of_the_simulator():
     rule = Behaviour(statuses=["sent", "failed"], failed_code=131049, webhook_delay_ms=1000)
     message = Message("+60123456789", "60123456789", "Hello", UUID)
     found = [
-        each._asdict() | {"account": "1"} for each in status_updates(message, "wamid.1", "1055", rule, 1790000000.0)
+        each._asdict() | {"account": "1", "metadata": METADATA}
+        for each in status_updates(message, "wamid.1", "1055", rule, 1790000000.0)
     ]
     updates = incoming.parse(webhook_body(found))
     assert [(u.provider_id, u.status.value, u.at, u.message_id, u.error_code) for u in updates] == [

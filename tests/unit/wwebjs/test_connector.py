@@ -120,6 +120,22 @@ def test_voice_messages_and_the_names_of_files():
     assert nameless["filename"] == "file.pdf"
 
 
+@pytest.mark.parametrize(
+    ("link", "given", "served", "filename"),
+    [
+        ("https://example.com/get.php", None, "Invoice 17.pdf", "Invoice 17.pdf"),
+        ("https://example.com/a.pdf", "a.pdf", "Invoice 17.pdf", "Invoice 17.pdf"),
+        ("https://example.com/a.pdf", "Bill.pdf", "Invoice 17.pdf", "Bill.pdf"),
+        ("https://example.com/get.php", None, None, "file.pdf"),
+    ],
+)
+def test_a_file_has_the_callers_name_or_its_servers(link, given, served, filename):
+    payload = {"media": {"link": link}} | ({"filename": given} if given else {})
+    file = LocalFile(Path("file"), "application/pdf", lambda: None, served)
+    (call,) = page_request(message("document", **payload), file).calls
+    assert call.arguments[-1]["filename"] == filename
+
+
 def file_options(sent, mime_type):
     (call,) = page_request(sent, LocalFile(Path("file"), mime_type, lambda: None)).calls
     return call.arguments[-1]

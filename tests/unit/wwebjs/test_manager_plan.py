@@ -1,5 +1,6 @@
 """The manager's plan for the programs of sessions, from any state."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -28,8 +29,8 @@ def session(bot=1, wanted=True, state="STOPPED", reason=None, started=LONG_AGO, 
     return WebSession(bot, "0128", bot, wanted, state, reason, NOW, at, None, None, 0, memory, {}, block, host, ages)
 
 
-def plan(sessions, programs, most, at_once):
-    return manager_plan.plan(sessions, programs, most, at_once)
+def plan(sessions, programs, most, at_once, limit=lambda _: None):
+    return manager_plan.plan(sessions, programs, most, at_once, limit)
 
 
 def program(bot):
@@ -163,3 +164,39 @@ def test_a_session_of_another_machine_belongs_to_it_while_that_machine_is_alive(
 def test_a_start_in_the_future_does_not_count_as_starting(seconds):
     found = [session(1, state="STARTING", started=seconds), session(2)]
     assert [each.bot_id for each in plan(found, {program(1): Program.ACTIVE}, 9, 1).start] == [2]
+
+
+def number(bot, company, linked=False):
+    ages = Ages(change=LONG_AGO, start=LONG_AGO, beat=None)
+    return WebSession(
+        bot, company, bot, True, "STOPPED", None, NOW, NOW, None, None, 0, None, {}, None, ages=ages, linked=linked
+    )
+
+
+def started(sessions, places, limit=lambda _: None):
+    return [each.bot_id for each in plan(sessions, {}, places, 99, limit).start]
+
+
+def test_a_company_with_many_numbers_takes_no_place_of_another_company():
+    many = [number(bot, "B") for bot in range(1, 51)]
+    assert started([*many, number(99, "A")], 2) == [1, 99]
+    assert started([*many, number(98, "A"), number(99, "A")], 5) == [1, 98, 2, 99, 3]
+
+
+def test_a_number_that_was_never_linked_takes_no_place_of_one_in_use():
+    sessions = [number(1, "B"), number(2, "A", linked=True), number(3, "A", linked=True)]
+    assert started(sessions, 2) == [2, 3]
+    assert started(sessions, 3) == [2, 3, 1]
+
+
+def test_a_company_has_no_more_sessions_than_its_quota_and_is_told_so():
+    sessions = [number(1, "A"), number(2, "A"), number(3, "B")]
+    found = plan(sessions, {}, 20, 99, {"A": 1}.get)
+    assert [each.bot_id for each in found.start] == [1, 3]
+    assert [(each.session.bot_id, "web_sessions" in each.reason) for each in found.idle] == [(2, True)]
+
+
+def test_a_number_that_was_not_moved_is_neither_started_nor_published():
+    former = replace(number(1, "A"), moved=False)
+    found = plan([former], {"wwebjs-session-A-1": Program.ACTIVE}, 20, 99)
+    assert (found.start, found.idle, found.remove) == ([], [], ["wwebjs-session-A-1"])

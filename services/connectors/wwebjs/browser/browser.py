@@ -154,6 +154,7 @@ class Browser:
             self._driver.kill()
         if self._program:
             self._program.kill()
+            chromium.remove_temporary(self._options.profile)
 
     def _launch(self, until: float) -> None:
         options = self._options

@@ -7,11 +7,13 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
 import structlog
 
+from bisnesctl import paths
 from services.connectors.wwebjs.browser import cpu_priority, process_tree
 from services.connectors.wwebjs.browser.session_clock import clock
 
@@ -64,6 +66,16 @@ _ARGUMENTS = (
 )
 #: The prefix of each line of Chromium's log: process, time, level and place.
 _PREFIX = re.compile(r"\A\[[\d:/.]+:[A-Z]+:[^\]]+\] ")
+#: An error of the shell script around Chromium that some distributions install. It says nothing about Chromium.
+_WRAPPER = re.compile(r"\A/\S+: (line )?\d+: ")
+#: Errors of a profile whose files were damaged, such as by a full or failing disk.
+_DAMAGE = re.compile(
+    r"corrupt|checksum mismatch|no space left|input/output error|read-only file system|disk is full", re.I
+)
+#: The file in a profile for the output of Chromium.
+LOG_FILE = "chromium.log"
+#: Characters of a line of its output that a reason shows, at most.
+MAX_WORDS_LENGTH = 200
 #: Files of a Chromium that was killed, or ran on another host. The profile has a lock of our own.
 _LEFTOVERS = ("SingletonLock", "SingletonSocket", "SingletonCookie", "DevToolsActivePort")
 
@@ -96,6 +108,7 @@ class Program:
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
+                    env={**os.environ, "TMPDIR": str(_make_temporary(log.parent))},
                 )
             except OSError as error:
                 raise StartFailed(f"{_TIED[0]}: {error.strerror}") from error
@@ -174,8 +187,9 @@ class Program:
             lines = self._log.read_text(errors="replace").split("\n")
         except OSError:
             return ""
-        texts = [_PREFIX.sub("", line).strip() for line in lines if not line.startswith("#") and "dbus/" not in line]
-        words = [text[:200] for text in texts if text][-3:]
+        lines = [each for each in lines if not (each.startswith("#") or "dbus/" in each or _WRAPPER.match(each))]
+        texts = [_PREFIX.sub("", line).strip() for line in lines]
+        words = [text[:MAX_WORDS_LENGTH] for text in texts if text][-3:]
         return f": {' / '.join(words)}" if words else ""
 
 
@@ -198,9 +212,39 @@ def launch(chromium: Path, profile: Path, further: tuple[str, ...]) -> Program:
     profile.chmod(0o700)
     for name in _LEFTOVERS:
         (profile / name).unlink(missing_ok=True)
+    remove_temporary(profile)
     sandbox = ("--no-sandbox",) if os.geteuid() == 0 else ()
     arguments = (*_ARGUMENTS, f"--user-agent={_user_agent(chromium)}", *sandbox, f"--user-data-dir={profile}", *further)
-    return Program((str(chromium), *arguments, "about:blank"), profile / "chromium.log")
+    return Program((str(chromium), *arguments, "about:blank"), profile / LOG_FILE)
+
+
+def profile_damage(profile: Path) -> str:
+    """The error by which the last Chromium reported that the profile is damaged; empty if it reported none."""
+    with contextlib.suppress(OSError):
+        for line in (profile / LOG_FILE).read_text(errors="replace").splitlines():
+            if _DAMAGE.search(line):
+                return _PREFIX.sub("", line).strip()[:MAX_WORDS_LENGTH]
+    return ""
+
+
+def temporary_folder(profile: Path) -> Path:
+    """The folder for temporary files of the browser with this profile. Its path is short, because sockets lie in it."""
+    return paths.private_tmp(profile)
+
+
+def remove_temporary(profile: Path) -> None:
+    """Remove the temporary files of a browser that has ended; a killed Chromium leaves them."""
+    shutil.rmtree(temporary_folder(profile), ignore_errors=True)
+
+
+def _make_temporary(profile: Path) -> Path:
+    """The private folder for temporary files; the system's if it cannot be made, or another user owns it."""
+    folder = temporary_folder(profile)
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid == os.geteuid() and not folder.is_symlink():
+            return folder
+    return Path(tempfile.gettempdir())
 
 
 def debugger_port(program: Program, profile: Path, deadline: float) -> int:

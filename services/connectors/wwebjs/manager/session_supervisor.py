@@ -12,6 +12,8 @@ import structlog
 
 from bisnesctl.bots import web_sessions
 from bisnesctl.bots.web_sessions import WebSession
+from bisnesctl.database import quotas
+from bisnesctl.database.quotas import Quota
 from bisnesctl.errors import BisnesError
 from bisnesctl.naming import session_name
 from bisnesctl.processes.session_programs import SessionPrograms
@@ -61,7 +63,11 @@ class SessionSupervisor:
             log.warning("session.blocked", bot=bot, reason="its starts fail", minutes=minutes)
         status_store.lift_expired_blocks(connection)
         known, max_sessions = self._known(), self._settings.max_sessions
-        todo = plan(self._sessions(connection), known, max_sessions, _max_starts())
+        own = quotas.own_limits(connection)
+        todo = plan(
+            self._sessions(connection), known, max_sessions, _max_starts(),
+            lambda company: quotas.limit_of(own, self._settings, company, Quota.WEB_SESSIONS),
+        )  # fmt: skip
         stopping = {name for name in todo.remove if not self._try(self._programs.take_down, name)}
         for idle in todo.idle:
             if program_name(idle.session) not in stopping:  # it publishes its own end

@@ -33,12 +33,13 @@ from services.connectors.wwebjs.states.state_machine import Limits
 from services.connectors.wwebjs.translation import incoming
 from services.connectors.wwebjs.translation.connector import WwebjsConnector
 from services.database.connection import DatabaseUnavailable
-from services.media.store import media_store
-from services.message import Bot, Status
+from services.media.store import counted_store
+from services.message import Bot
 from services.runtime import memory
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
+from services.runtime.quotas import Quotas
 from services.wakeups import SessionWakeup, session_queue
 
 #: Connections to PostgreSQL of one session.
@@ -198,7 +199,7 @@ class SessionProcess:
         self._bot = bot
         self._lock = lock
         self._health = health
-        self._database = health.database
+        self._database, self._accounts = health.database, accounts
         self._wakeup = SessionWakeup(settings.redis_dsn, bot.id)
         self._stopping = threading.Event()
         self._working = False
@@ -248,7 +249,8 @@ class SessionProcess:
     def _downloads(self, settings: Settings) -> MediaDownloads:
         limit = settings.media_max_mb << 20
         folder = settings.home / "downloads" / session_name(self._bot.company_id, self._bot.phone_index)
-        return MediaDownloads(self._database, self._bot.id, media_store(settings), limit, folder)
+        store = counted_store(settings, self._database, Quotas(settings, self._database, self._accounts))
+        return MediaDownloads(self._database, self._bot.id, store, limit, folder)
 
     def _begin(self) -> str | None:
         """Record the start of the process; returns why the session is blocked, if it is."""
@@ -263,7 +265,7 @@ class SessionProcess:
             return
         self._working = works
         self._channel.delivery.paused = not works
-        self._health.counters.active_bots = int(works)
+        self._health.counters.active_bots = self._health.counters.connections = int(works)
         if works:
             memory.trim()
             self._catch_up.begin()
@@ -298,8 +300,8 @@ class SessionProcess:
             if self._wakeup.wait(WAKEUP_WAIT_SECONDS):
                 self._commands.wake()
                 self._channel.wake(session_queue(self._bot.id))
-            counters.processed = delivery.counts[Status.SENT]
-            counters.errors = delivery.counts[Status.FAILED]
+            delivery.count(counters)
+            counters.processed, counters.received = counters.sent, self._channel.inbox.received
 
 
 def _memory_mb(browser: Browser) -> float:

@@ -116,6 +116,11 @@ class Session:
 
     def _give_up(self, end: End, reason: str) -> ExitStatus:
         kind, event = _BLOCKING_ENDS[end]
+        if end is End.LOGGED_OUT and (damage := chromium.profile_damage(self.profile.path)):
+            reason = (
+                f"its profile is damaged, and it is no longer linked: {damage}. Check the disk, remove the device "
+                "on the phone, unblock it, then scan the new QR code"
+            )
         if end in (End.LOGGED_OUT, End.WRONG_NUMBER):
             self.profile.archive()
         self._publish(partial(self.status.give_up, kind, reason, event))

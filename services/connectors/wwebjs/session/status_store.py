@@ -108,8 +108,14 @@ ON CONFLICT (bot_id) DO UPDATE SET kind = excluded.kind, reason = excluded.reaso
 # The manager. Every write of these tables is announced, to the manager as well, so it writes only if necessary.
 _WITHOUT_SESSION = """
 SELECT id FROM phone_configs c
-WHERE process_name = 'wwebjs' AND NOT EXISTS (SELECT FROM wa_session WHERE bot_id = c.id)"""
-_ADOPT = "INSERT INTO wa_session (bot_id) SELECT unnest(%s) ON CONFLICT DO NOTHING"
+WHERE process_name = 'wwebjs' AND NOT EXISTS (SELECT FROM wa_session WHERE bot_id = c.id)
+    AND NOT EXISTS (SELECT FROM former_number WHERE bot_id = c.id AND moved_at IS NULL)"""
+# While the former server runs some numbers, it may add others. Those that are added here have a session at once.
+_OF_FORMER = """
+INSERT INTO former_number (bot_id) SELECT id FROM phone_configs WHERE id = ANY (%s)
+    AND EXISTS (SELECT FROM former_number WHERE moved_at IS NULL)
+ON CONFLICT DO NOTHING RETURNING bot_id"""
+_ADOPT = "INSERT INTO wa_session (bot_id) SELECT unnest(%s::int[]) ON CONFLICT DO NOTHING"
 _EXPIRED_BLOCKS = "SELECT bot_id FROM wa_block WHERE until <= now()"
 _LIFT_BLOCKS = """
 WITH lifted AS (DELETE FROM wa_block WHERE bot_id = ANY (%(bots)s) AND until <= now() RETURNING bot_id, reason),
@@ -249,10 +255,12 @@ class StatusStore:
 
 
 def adopt_bots(connection: Connection) -> None:
-    """Give every WhatsApp Web bot its row. A new session is to run."""
-    if bots := bot_ids(connection, _WITHOUT_SESSION):
+    """Give each WhatsApp Web bot without a session one, unless the former server may run it."""
+    bots = bot_ids(connection, _WITHOUT_SESSION)
+    if bots:
+        former = set(bot_ids(connection, _OF_FORMER, (bots,)))
         with connection.cursor() as cursor:
-            cursor.execute(_ADOPT, (bots,))
+            cursor.execute(_ADOPT, ([each for each in bots if each not in former],))
 
 
 def lift_expired_blocks(connection: Connection) -> list[int]:

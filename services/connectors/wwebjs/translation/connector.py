@@ -7,7 +7,7 @@ from typing import Any
 
 from bisnesctl.settings import Settings
 from services.connector import LocalFile, PageCall, PageRequest, Preparation, Refusal
-from services.connectors.outgoing_files import Files, NoFile
+from services.connectors.outgoing_files import Files, NoFile, given_name
 from services.media.fetch import Fetcher
 from services.media.kinds import extension
 from services.media.store import MediaStore, media_store
@@ -52,10 +52,10 @@ class WwebjsConnector:
     def _prepare(self, message: Outgoing) -> Refusal | None:
         file = ExitStack()
         try:
-            path, mime_type = file.enter_context(self._files.of(message))
+            path, mime_type, filename = file.enter_context(self._files.of(message))
         except NoFile as error:
             return error.refusal
-        self._prepared[message.id] = LocalFile(path, mime_type, file.close)
+        self._prepared[message.id] = LocalFile(path, mime_type, file.close, filename)
         return None
 
 
@@ -84,7 +84,7 @@ def _file(message: Outgoing, chat: str, file: LocalFile | None) -> tuple[PageCal
         options["caption"] = caption
     if message.kind == "audio" and payload.get("voice"):
         options |= {"isPtt": True, "waveform": True}
-    name = payload.get("filename") or payload["media"].get("filename")
+    name = given_name(message) or (file and file.filename)
     return (PageCall("__wa.sendFile", (chat, options | {"filename": name or f"file.{extension(mime_type)}"})),)
 
 

@@ -10,15 +10,16 @@ from werkzeug.wrappers import Response
 
 from services.sandbox.control_requests import control_blueprint, refusal, sent_fields, without_empty
 from services.sandbox.meta import inbound
+from services.sandbox.meta.accounts.templates import Template
 from services.sandbox.meta.behaviour import Behaviour, Delivery
 from services.sandbox.meta.inbound import CustomerMessage, Notice
+from services.sandbox.meta.links import Fetched
 from services.sandbox.meta.media import INBOUND_LIFE_SECONDS, File
 from services.sandbox.meta.request_fields import GraphError
 from services.sandbox.meta.routes import page
 from services.sandbox.meta.routes.answers import MAX_UPLOAD_BYTES
 from services.sandbox.meta.simulator import Simulator
 from services.sandbox.meta.store import Filter
-from services.sandbox.meta.templates import Template
 
 PREFIX = "/_sandbox"
 #: Messages in one list, at most and by default.
@@ -38,7 +39,7 @@ class NamedFacts(BaseModel):
 
 class NumberFacts(NamedFacts):
     """The body of /_sandbox/number: any field of the API, or `can_send_message`, `registered`, `exists`, `pin`,
-    `account`."""
+    `account`, `shares_history`."""
 
     phone_number_id: str = Field(min_length=1)
 
@@ -47,6 +48,24 @@ class TokenFacts(NamedFacts):
     """The body of /_sandbox/token: `expires_at`, `is_valid`, `scopes` and other fields of debug_token."""
 
     token: str = Field(min_length=1)
+
+
+class CustomerFacts(BaseModel):
+    """The body of /_sandbox/customer: the WhatsApp id of a phone number; without it, the usual one again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: str = Field(pattern="^[+]?[0-9]+$")
+    wa_id: str | None = Field(None, pattern="^[0-9]+$")
+
+
+class GroupMember(BaseModel):
+    """The body of /_sandbox/join: a customer who joins a group by its link."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    group_id: str = Field(min_length=1)
+    number: str = Field(pattern="^[+]?[0-9]+$")
 
 
 class WindowSetting(BaseModel):
@@ -58,13 +77,14 @@ class WindowSetting(BaseModel):
 
 
 class MediaSetting(BaseModel):
-    """The body of /_sandbox/media: how long new URLs live, and when a file expires."""
+    """The body of /_sandbox/media: how long new URLs live, when a file expires, and which links are fetched."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url_seconds: float | None = Field(None, ge=0)
     media_id: str | None = None
     expires_in: float = Field(0, description="seconds")
+    fetch_links: Fetched | None = Field(None, description="all, none, or local: those of this machine")
 
 
 def blueprint(simulator: Simulator) -> Blueprint:
@@ -94,7 +114,7 @@ def _add_lists(control: Blueprint, simulator: Simulator) -> None:
     @control.get("/messages")
     def messages() -> dict[str, Any]:
         """Requests of the business in order; `receipts` counts the accepted messages by callback data."""
-        which = _filter()
+        which = _filter(simulator)
         return {
             "count": store.count(which),
             "messages": store.messages(which, _limit()),
@@ -116,11 +136,12 @@ def _limit() -> int:
     return min(request.args.get("limit", MAX_LISTED_MESSAGES, type=int), MAX_LISTED_MESSAGES)
 
 
-def _filter() -> Filter:
+def _filter(simulator: Simulator) -> Filter:
     query = request.args
+    to = simulator.registry.whatsapp_id(query["to"]) if query.get("to") else None
     accepted = query.get("accepted")
     return Filter(
-        query.get("phone_number_id"), query.get("to"), query.get("text"), query.get("biz_opaque_callback_data"),
+        query.get("phone_number_id"), to, query.get("text"), query.get("biz_opaque_callback_data"),
         None if accepted is None else accepted in ("true", "1"), query.get("after", 0, type=int), query.get("type"),
     )  # fmt: skip
 
@@ -163,6 +184,8 @@ def _add_settings(control: Blueprint, simulator: Simulator) -> None:
             simulator.media.url_life_seconds = setting.url_seconds
         if setting.media_id is not None:
             simulator.media.expire(setting.media_id, setting.expires_in)
+        if setting.fetch_links is not None:
+            simulator.links.fetched = setting.fetch_links
         return {"success": True}
 
 
@@ -175,6 +198,18 @@ def _add_facts(control: Blueprint, simulator: Simulator) -> None:
         name = registry.resolve_number(posted.phone_number_id)
         registry.update("number", name, posted.facts)
         return simulator.management.number(name) if posted.facts.get("exists", True) else {"id": name}
+
+    @control.post("/customer")
+    def customer() -> dict[str, Any]:
+        posted = CustomerFacts.model_validate_json(request.get_data())
+        digits = posted.number.lstrip("+")
+        registry.update("customer", digits, {"wa_id": posted.wa_id})
+        return {"number": digits, "wa_id": registry.whatsapp_id(digits)}
+
+    @control.post("/join")
+    def join() -> dict[str, Any]:
+        posted = GroupMember.model_validate_json(request.get_data())
+        return simulator.groups.join(posted.group_id, registry.whatsapp_id(posted.number.lstrip("+")))
 
     @control.post("/token")
     def token() -> dict[str, Any]:
@@ -204,7 +239,11 @@ def _add_inbound(control: Blueprint, simulator: Simulator) -> None:
         from_page = fields.pop("page", None) is not None
         posted = CustomerMessage.model_validate(without_empty(fields) if from_page else fields)
         number = registry.resolve_number(posted.to)
-        composed = inbound.compose(posted, number, _file(simulator, posted, number), time.time())
+        sender = posted.model_copy(update={"sender": registry.whatsapp_id(posted.sender.lstrip("+"))})
+        if simulator.block_lists.is_blocked(number, sender.chat):
+            return refusal("the number has blocked this customer, who cannot write to it", "blocked", 403)
+        file = _file(simulator, posted, number)
+        composed = inbound.compose(sender, registry.metadata(number), file, time.time())
         _publish(simulator, number, lambda: simulator.store.add_inbound(composed.messages, composed.updates))
         if from_page:
             return redirect(f"{PREFIX}/?{page.speaker_query(posted)}", 303)
@@ -214,7 +253,7 @@ def _add_inbound(control: Blueprint, simulator: Simulator) -> None:
     def notice() -> dict[str, Any]:
         posted = Notice.model_validate_json(request.get_data())
         number = registry.resolve_number(posted.to) if posted.to else ""
-        updates = inbound.notice_updates(posted, number, posted.account)
+        updates = inbound.notice_updates(posted, number, registry.phone_number(number), posted.account)
         _publish(simulator, number, lambda: simulator.store.add_inbound([], updates), posted.account)
         return {"success": True}
 

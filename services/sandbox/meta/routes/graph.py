@@ -11,14 +11,16 @@ from services.sandbox.control_requests import sent_fields
 from services.sandbox.meta.media import DOWNLOAD_PATH, is_media_id
 from services.sandbox.meta.request_fields import GraphError, check_product
 from services.sandbox.meta.routes.answers import MAX_UPLOAD_BYTES, respond
+from services.sandbox.meta.routes.groups import add_groups
 from services.sandbox.meta.simulator import Simulator
 
 
 def blueprint(simulator: Simulator) -> Blueprint:
     """All routes of the Graph API. `<node>` is the id of a number, of an account or of a file."""
     graph = Blueprint("graph", __name__)
-    for add in (_add_messages, _add_media, _add_nodes, _add_subscriptions, _add_signup):
+    for add in (_add_messages, _add_media, _add_nodes, _add_lists, _add_customers, _add_subscriptions, _add_signup):
         add(graph, simulator)
+    add_groups(graph, simulator, lambda number: _authorise(simulator, number))
 
     @graph.url_value_preprocessor
     def check_version(_: str | None, values: dict[str, Any] | None) -> None:
@@ -28,15 +30,20 @@ def blueprint(simulator: Simulator) -> Blueprint:
     return graph
 
 
-def _authorise(simulator: Simulator, node: str | None = None) -> str:
+def _authorization() -> str | None:
+    """The request's credential: of the header, or the parameter `access_token`, which the Graph API accepts as well."""
     token = request.args.get("access_token")
-    return simulator.authorise(f"Bearer {token}" if token else request.headers.get("Authorization"), node=node)
+    return f"Bearer {token}" if token else request.headers.get("Authorization")
+
+
+def _authorise(simulator: Simulator, node: str | None = None) -> str:
+    return simulator.authorise(_authorization(), node=node)
 
 
 def _add_messages(graph: Blueprint, simulator: Simulator) -> None:
     @graph.post("/<version>/<int:node>/messages")
     def send(node: int) -> Response:
-        return respond(simulator.send(str(node), request.headers.get("Authorization"), request.get_data()))
+        return respond(simulator.send(str(node), _authorization(), request.get_data()))
 
 
 def _add_media(graph: Blueprint, simulator: Simulator) -> None:
@@ -68,11 +75,14 @@ def _add_media(graph: Blueprint, simulator: Simulator) -> None:
         return respond(simulator.download(query.get("mid", ""), query.get("ext", ""), query.get("hash", "")))
 
 
-def _managed(simulator: Simulator, node: int | None, work: Callable[..., dict[str, Any]], *arguments: Any) -> Response:
+Work = Callable[..., dict[str, Any] | tuple[int, dict[str, Any]]]
+
+
+def _managed(simulator: Simulator, node: int | None, work: Work, *arguments: Any) -> Response:
     """Answer a management call about a number or an account, if the token may see it."""
     name = () if node is None else (str(node),)
 
-    def authorised() -> dict[str, Any]:
+    def authorised() -> dict[str, Any] | tuple[int, dict[str, Any]]:
         _authorise(simulator, *name)
         return work(*name, *arguments)
 
@@ -87,7 +97,7 @@ def _add_nodes(graph: Blueprint, simulator: Simulator) -> None:
         """A number without an account belongs to the first account that it is looked up in, so that linking works."""
         if number := last_number.get(_authorise(simulator)):
             simulator.registry.set_default_account(number, account)
-        return management.numbers(account, query)
+        return management.numbers(account, query, request.base_url)
 
     def describe_node(name: str, fields: str | None) -> dict[str, Any]:
         last_number[_authorise(simulator)] = name
@@ -109,9 +119,54 @@ def _add_nodes(graph: Blueprint, simulator: Simulator) -> None:
     def phone_numbers(node: int) -> Response:
         return _managed(simulator, node, list_numbers, request.args)
 
+
+def _add_lists(graph: Blueprint, simulator: Simulator) -> None:
+    management, groups, coexistence = simulator.management, simulator.groups, simulator.coexistence
+
     @graph.get("/<version>/<int:node>/message_templates")
     def message_templates(node: int) -> Response:
-        return _managed(simulator, node, management.templates, request.args.get("name"))
+        return _managed(simulator, node, management.templates, request.args, request.base_url)
+
+    @graph.get("/<version>/<int:node>/groups")
+    def list_groups(node: int) -> Response:
+        return _managed(simulator, node, groups.page, request.args, request.base_url)
+
+    @graph.post("/<version>/<int:node>/groups")
+    def create_group(node: int) -> Response:
+        return _managed(simulator, node, groups.create, sent_fields())
+
+    @graph.post("/<version>/<int:node>/smb_app_data")
+    def synchronise(node: int) -> Response:
+        def answered(number: str) -> dict[str, Any]:
+            answer, updates = coexistence.synchronise(number, sent_fields())
+            simulator.publish(updates)
+            return answer
+
+        return _managed(simulator, node, answered)
+
+
+def _add_customers(graph: Blueprint, simulator: Simulator) -> None:
+    profiles, block_lists = simulator.profiles, simulator.block_lists
+
+    @graph.get("/<version>/<int:node>/whatsapp_business_profile")
+    def profile(node: int) -> Response:
+        return _managed(simulator, node, profiles.describe, request.args.get("fields"))
+
+    @graph.post("/<version>/<int:node>/whatsapp_business_profile")
+    def change_profile(node: int) -> Response:
+        return _managed(simulator, node, profiles.change, sent_fields())
+
+    @graph.get("/<version>/<int:node>/block_users")
+    def blocked_users(node: int) -> Response:
+        return _managed(simulator, node, block_lists.page, request.args, request.base_url)
+
+    @graph.post("/<version>/<int:node>/block_users")
+    def block(node: int) -> Response:
+        return _managed(simulator, node, block_lists.block, sent_fields())
+
+    @graph.delete("/<version>/<int:node>/block_users")
+    def unblock(node: int) -> Response:
+        return _managed(simulator, node, block_lists.unblock, sent_fields())
 
 
 def _add_subscriptions(graph: Blueprint, simulator: Simulator) -> None:

@@ -5,21 +5,20 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import requests
 
-from services.sandbox.meta import templates
-from services.sandbox.meta.registry import ACCOUNT_ID, Facts, Registry
+from services.sandbox.meta.accounts import templates
+from services.sandbox.meta.accounts.paging import page_of
+from services.sandbox.meta.registry import ACCOUNT_ID, Facts, Registry, shown
 from services.sandbox.meta.request_fields import GraphError, check_product, required
 
 #: How long a code of the embedded signup is valid.
 CODE_LIFE_SECONDS = 30
 #: How long a receiver of webhooks may take to answer the challenge.
 CHALLENGE_TIMEOUT_SECONDS = 5
-#: Numbers on a page of an account's list, by default.
-DEFAULT_PAGE_SIZE = 25
 #: The scope that a token needs to send messages.
 MESSAGING_SCOPE = "whatsapp_business_messaging"
 #: The scopes of tokens without facts.
@@ -29,12 +28,12 @@ _PIN = re.compile("[0-9]{6}", re.ASCII)
 _SUGGESTION = "This was set with POST /_sandbox/number, which can also undo it"
 
 
-def default_number(number: str) -> Facts:
+def default_number(number: str, phone_number: str) -> Facts:
     """The fields of a number without facts: it is healthy."""
     return {
         "id": number,
         "verified_name": "Sandbox",
-        "display_phone_number": f"+{number}",
+        "display_phone_number": shown(phone_number),
         "quality_rating": "GREEN",
         "status": "CONNECTED",
         "name_status": "APPROVED",
@@ -65,6 +64,15 @@ _DEFAULT_FIELDS = (
     "throughput",
     "id",
 )
+
+
+_TEMPLATE_FIELDS = ("name", "parameter_format", "components", "language", "status", "category", "id")
+_TEMPLATE_FIELDS_WITHOUT_VALUE = {
+    "quality_score", "rejected_reason", "sub_category", "previous_category", "correct_category",
+    "library_template_name", "message_send_ttl_seconds", "cta_url_link_tracking_opted_out",
+}  # fmt: skip
+#: The parameters that select templates by a field.
+_TEMPLATE_FILTERS = ("name", "status", "category", "language")
 
 
 def health(number: str, account: str, app_id: str, facts: Facts) -> Facts:
@@ -98,7 +106,7 @@ class Management:
         self._registry.ensure("number", number)
         account = self._registry.account_of(number)
         health_status = health(number, account, self._registry.app_id, facts)
-        return default_number(number) | facts | {"health_status": health_status}
+        return default_number(number, self._registry.phone_number(number)) | facts | {"health_status": health_status}
 
     def health_of(self, number: str) -> Facts:
         """The health of a number, as 360dialog answers it."""
@@ -108,6 +116,8 @@ class Management:
         """A number, or a known account. `fields`: the requested names, separated by commas."""
         if name == ACCOUNT_ID or self._registry.facts("account", name):
             return select(self._account(name), fields, ("id", "name"))
+        if template := templates.with_id(self._registry, name):
+            return select_of_template(template.described(), fields)
         return select(self.number(name), fields, _DEFAULT_FIELDS)
 
     def _account(self, account: str) -> Facts:
@@ -117,26 +127,20 @@ class Management:
         }  # fmt: skip
         return default | self._registry.facts("account", account)
 
-    def numbers(self, account: str, query: Mapping[str, str]) -> Facts:
-        """A page of an account's numbers: those that have facts or were requested before."""
-        known = self._registry.all("number")
-        of_account = sorted(
-            name for name in known if self._registry.account_of(name) == account and known[name].get("exists", True)
-        )
-        rest = [name for name in of_account if name > query.get("after", "")]
-        page = rest[: int(query.get("limit", DEFAULT_PAGE_SIZE))]
-        data = [select(self.number(name), query.get("fields"), _DEFAULT_FIELDS) for name in page]
-        if not page:
-            return {"data": data}
-        paging: Facts = {"cursors": {"before": page[0], "after": page[-1]}}
-        if len(rest) > len(page):
-            paging["next"] = f"{account}/phone_numbers?after={page[-1]}"
-        return {"data": data, "paging": paging}
+    def numbers(self, account: str, query: Mapping[str, str], url: str) -> Facts:
+        """A page of an account's numbers."""
+        of_account = self._registry.numbers_of(account)
+        fields = query.get("fields")
+        return page_of([(name, select(self.number(name), fields, _DEFAULT_FIELDS)) for name in of_account], query, url)
 
-    def templates(self, account: str, name: str | None) -> Facts:
-        """The message templates, which all accounts share. With a name, only those of that name."""
-        known = templates.catalogue(self._registry)
-        return {"data": [template.described() for template in known if name in (None, template.name)]}
+    def templates(self, account: str, query: Mapping[str, str], url: str) -> Facts:
+        """A page of the message templates, which all accounts share."""
+        elements = []
+        for template in templates.catalogue(self._registry):
+            facts = template.described()
+            if all(query.get(name) in (None, facts[name]) for name in _TEMPLATE_FILTERS):
+                elements.append((template.key, select_of_template(facts, query.get("fields"))))
+        return page_of(sorted(elements, key=lambda element: element[0]), query, url)
 
     def debug_token(self, token: str) -> Facts:
         """The scopes of a token, and when it expires; 0: never."""
@@ -218,10 +222,17 @@ class Management:
         return {"access_token": code["token"], "token_type": "bearer"}
 
 
-def select(values: Facts, fields: str | None, default: tuple[str, ...]) -> Facts:
+def select_of_template(facts: Facts, fields: str | None) -> Facts:
+    """The requested fields of a template."""
+    return select(facts, fields, _TEMPLATE_FIELDS, _TEMPLATE_FIELDS_WITHOUT_VALUE)
+
+
+def select(
+    values: Facts, fields: str | None, default: tuple[str, ...], without_value: Set[str] = _WITHOUT_VALUE
+) -> Facts:
     """The requested fields. Raises `GraphError` 100 for one that does not exist."""
     wanted = [name.strip() for name in fields.split(",")] if fields else list(default)
-    if unknown := [name for name in wanted if name not in values and name not in _WITHOUT_VALUE]:
+    if unknown := [name for name in wanted if name not in values and name not in without_value]:
         raise GraphError(100, f"tried to read a field that does not exist: {unknown[0]}")
     return {name: values[name] for name in dict.fromkeys([*wanted, "id"]) if name in values}
 

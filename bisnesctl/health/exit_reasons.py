@@ -1,0 +1,83 @@
+"""The words of a process that ended: the last error in its logs, as a sentence beside its exit status."""
+
+import json
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bisnesctl.health import log_files
+
+#: Seconds before the end of a process in which an error is its reason.
+RECENT_SECONDS = 30.0
+#: Seconds by which supervisord's times, which are whole seconds, may be off.
+_ROUNDING_SECONDS = 1.5
+#: Lines at the end of a log that are read.
+_LINES = 40
+#: Characters of a reason, at most.
+MAX_REASON_LENGTH = 300
+
+# timestamp=2026-01-31T12:00:00.123456Z level=error event=subject.what reason="with \"quotes\""
+_FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
+_ERRORS = ("error", "critical")
+# [2026-01-31 12:00:00 +0000] [123] [ERROR] Reason: Worker failed to boot.
+_GUNICORN = re.compile(r"\[\d{4}-[^]]*\] \[\d+\] \[\w+\]")
+
+
+def find_reason(log_dir: Path, instance: str, lived: float, ended_at: float | None = None) -> str:
+    """The last error that a process reported before it ended by itself; empty if it reported none.
+
+    `lived`: seconds from its start to its end. `ended_at`: in seconds since the epoch; None: just now.
+    """
+    ended_at = time.time() if ended_at is None else ended_at
+    since = ended_at - min(lived, RECENT_SECONDS) - _ROUNDING_SECONDS
+    reason = _in_log(log_dir / f"{instance}.log", since) or _in_output(log_dir / f"{instance}.err.log", since)
+    return reason if len(reason) <= MAX_REASON_LENGTH else f"{reason[: MAX_REASON_LENGTH - 1]}…"
+
+
+def _in_log(path: Path, since: float) -> str:
+    """The reason in the last line that logs an error."""
+    try:
+        lines = log_files.tail(path, _LINES)
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        fields = parse_fields(line)
+        if fields.get("level") in _ERRORS and _time(fields.get("timestamp", "")) >= since:
+            exception = fields.get("exception", "").strip().splitlines()
+            return fields.get("reason") or fields.get("error") or (exception[-1] if exception else fields["event"])
+    return ""
+
+
+def _in_output(path: Path, since: float) -> str:
+    """The last line of the standard error, which ends with the error of an exception, or with that of sys.exit."""
+    try:
+        if path.stat().st_mtime < since:
+            return ""
+        lines = [line.strip() for line in log_files.tail(path, _LINES) if line.strip()]
+    except OSError:
+        return ""
+    lines = [line for line in lines if not _GUNICORN.match(line)]  # it only says that there was an error
+    return lines[-1] if lines else ""
+
+
+def parse_fields(line: str) -> dict[str, str]:
+    """The fields of a line in logfmt."""
+    return {name: _unquoted(text) for name, text in _FIELD.findall(line)}
+
+
+def _unquoted(text: str) -> str:
+    if not text.startswith('"'):
+        return text
+    try:
+        return str(json.loads(text, strict=False))
+    except ValueError:
+        return text[1:-1]
+
+
+def _time(text: str) -> float:
+    """Seconds since the epoch; 0 if it is no time."""
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(UTC).timestamp()
+    except ValueError:
+        return 0.0

@@ -1,0 +1,69 @@
+"""Commands of operators that start or stop something: who typed what, when, and which programs it concerned.
+
+A command leaves a file in `run/commands/`; the guard stores it in `process_events` and deletes it. So a command needs
+no database, and what was typed while the guard was down is stored later.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bisnesctl.host import disk
+from bisnesctl.processes.stop_records import operator
+from bisnesctl.processes.topology import Instance
+
+#: The folder of the files, below `run_dir`.
+FOLDER = "commands"
+#: Files that wait for a guard, at most.
+MAX_FILES = 1000
+
+
+@dataclass(frozen=True)
+class CommandRecord:
+    """One command."""
+
+    #: start, stop, restart or rollback.
+    action: str
+    #: Seconds since the epoch.
+    at: float
+    user: str
+    #: The terminal; empty if there was none.
+    tty: str
+    pid: int
+    #: The words after `bisnesctl`.
+    command: str
+    #: The instances that it concerned, with their programs: name → program.
+    instances: dict[str, str]
+
+
+def write(run_dir: Path, action: str, instances: Iterable[Instance]) -> None:
+    """Records a command of this process. A full disk must not prevent the command."""
+    concerned = {each.name: each.program.name for each in instances}
+    record = CommandRecord(action, time.time(), operator(), _terminal(), os.getpid(), " ".join(sys.argv[1:]), concerned)
+    folder = run_dir / FOLDER
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if len(list(folder.iterdir())) < MAX_FILES:
+            name = f"{record.at:017.6f}-{secrets.token_hex(4)}.json"
+            disk.replace(folder / name, json.dumps(asdict(record)).encode())
+
+
+def take(run_dir: Path) -> Iterator[CommandRecord]:
+    """The recorded commands, oldest first; each is deleted when the next one is asked for."""
+    for file in sorted((run_dir / FOLDER).glob("[!.]*.json")):
+        with contextlib.suppress(OSError):
+            with contextlib.suppress(ValueError, TypeError):
+                yield CommandRecord(**json.loads(file.read_text()))
+            file.unlink()
+
+
+def _terminal() -> str:
+    with contextlib.suppress(OSError):
+        return os.ttyname(0)
+    return ""

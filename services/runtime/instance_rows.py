@@ -1,0 +1,14 @@
+"""The rows of running instances as other processes read them: who else serves a program, and from where."""
+
+import socket
+
+from services.database.connection import Connection, query_value
+
+_ELSEWHERE = """
+SELECT EXISTS (SELECT FROM process_instances WHERE process_name = %s AND host <> %s
+    AND last_heartbeat > now() - %s * interval '1 second')"""
+
+
+def exist_elsewhere(connection: Connection, process: str, max_age: float) -> bool:
+    """Whether instances of a program live on other machines. `max_age`: how many seconds a heartbeat counts."""
+    return bool(query_value(connection, _ELSEWHERE, (process, socket.gethostname(), max_age)))

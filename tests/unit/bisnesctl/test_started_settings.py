@@ -1,0 +1,60 @@
+"""Settings that changed since a process started are named, if the process reads them."""
+
+import os
+from pathlib import Path
+
+from bisnesctl.processes import started_settings
+from bisnesctl.processes.started_settings import _READERS
+from bisnesctl.processes.topology import PROGRAMS, Instance, expand
+from bisnesctl.settings import Settings
+from tests.support.processes.servers import settings_in
+
+
+def instance(settings: Settings, name: str) -> Instance:
+    return next(each for each in expand(settings) if each.name == name)
+
+
+def changed(folder: Path, name: str, **variables: str) -> list[str]:
+    """The names for an instance that started with the default settings and now has these."""
+    before, now = settings_in(folder), settings_in(folder, **variables)
+    started_settings.record(before, name, os.getpid())
+    return started_settings.changed(now, instance(now, name), os.getpid())
+
+
+def test_nothing_changed(tmp_path: Path) -> None:
+    assert changed(tmp_path, "api-0") == []
+
+
+def test_a_changed_setting_is_named_where_it_is_read(tmp_path: Path) -> None:
+    assert changed(tmp_path, "api-0", API_PORT="4000", META_WINDOW="3", LOG_LEVEL="debug") == ["API_PORT", "LOG_LEVEL"]
+    assert changed(tmp_path, "meta-worker-1", API_PORT="4000", META_WINDOW="3") == ["META_WINDOW"]
+
+
+def test_a_changed_secret_is_named_and_not_stored(tmp_path: Path) -> None:
+    before = settings_in(tmp_path, META_APP_SECRET="hush-hush")
+    started_settings.record(before, "meta", os.getpid())
+    [file] = (before.run_dir / started_settings.FOLDER).iterdir()
+    assert "hush-hush" not in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+    now = settings_in(tmp_path, META_APP_SECRET="other")
+    assert started_settings.changed(now, instance(now, "meta"), os.getpid()) == ["META_APP_SECRET"]
+
+
+def test_the_settings_of_a_predecessor_do_not_count(tmp_path: Path) -> None:
+    now = settings_in(tmp_path, LOG_LEVEL="debug")
+    started_settings.record(settings_in(tmp_path), "meta", os.getppid())
+    assert started_settings.changed(now, instance(now, "meta"), os.getpid()) == []
+    started_settings.record(now, "meta", os.getpid())
+    assert started_settings.changed(now, instance(now, "meta"), os.getpid()) == []
+
+
+def test_a_new_worker_of_the_same_server_changes_nothing(tmp_path: Path) -> None:
+    now = settings_in(tmp_path, META_PORT="4000")
+    started_settings.record(settings_in(tmp_path), "meta", os.getpid())
+    started_settings.record(now, "meta", os.getpid())
+    assert started_settings.changed(now, instance(now, "meta"), os.getpid()) == ["META_PORT"]
+
+
+def test_the_readers_are_programs_and_the_names_are_settings() -> None:
+    assert set(_READERS) <= set(Settings.model_fields)
+    assert set().union(*_READERS.values()) <= {row.name for row in PROGRAMS}
