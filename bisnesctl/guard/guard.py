@@ -55,6 +55,7 @@ class Guard:
         self._process_events = process_events
         self._processes: Mapping[str, Process] = {}  # as they were at the last look
         self._instances = {each.name: each for each in deployment.instances}
+        self._refused: set[str] = set()  # instances that supervisord cannot start
         self._kill_at: dict[str, float] = {}  # when instances that hang are killed, in monotonic seconds
         self._next_check = 0.0
         self._unsaved = LoggedCondition("guard.state_unsaved", "guard.state_saved")
@@ -168,17 +169,29 @@ class Guard:
 
     def _restore(self, missing: list[Instance]) -> None:
         """Starts instances that should run, unless a command is starting or stopping something."""
+        missing = [each for each in missing if each.name not in self._refused]
         if not missing:
             return
         try:
-            with self._deployment.lock("guard"):
+            with self._deployment.lock("guard", patience_seconds=0):
                 for instance in missing:
-                    self._deployment.supervisor.start(instance.full_name)
+                    if not self._start(instance):
+                        continue
                     log.warning("instance.restored", instance=instance.name)
                     reason = "supervisord read its configuration again, or a start was interrupted"
                     self._record(instance, "process_restored", "warning", reason=reason)
         except (Conflict, CannotWrite):
             return
+
+    def _start(self, instance: Instance) -> bool:
+        """Starts an instance; returns whether supervisord accepted that. It is not tried again if not."""
+        try:
+            self._deployment.supervisor.start(instance.full_name)
+        except SupervisorFault as error:
+            self._refused.add(instance.name)
+            log.warning("instance.action_refused", instance=instance.name, reason=str(error))
+            return False
+        return True
 
     def _watch_instance(self, instance: Instance, process: Process, now: float) -> None:
         history = self._state.of(instance.name)
@@ -210,7 +223,8 @@ class Guard:
         """The reason that the process logged for its end. One that was killed could not log any."""
         if process.exit_status < 0:
             return ""
-        return exit_reasons.find_reason(self._deployment.settings.log_dir, instance.name, process.lived)
+        log_dir = self._deployment.settings.log_dir
+        return exit_reasons.find_reason(log_dir, instance.name, process.lived, process.ended_at or None)
 
     def _put_off_if_disk_full(self, history: History, now: float) -> History:
         """A full disk never makes an instance fail or be blocked: it is restarted until there is space."""

@@ -102,6 +102,7 @@ class Rollout:
         self._deployment = deployment
         self._changes = changes
         self._report = report
+        self._replaced: set[str] = set()  # groups that an older supervisord replaced as a whole
 
     def is_outdated(self, instance: Instance) -> bool:
         """Whether its group differs from supervisord's configuration, or is not there yet."""
@@ -126,7 +127,7 @@ class Rollout:
         elif group in changes.changed and not self._is_shared(instance):
             client.remove_group(group)
             client.add_group(group)
-        elif group in changes.changed and not client.refit(instance.full_name):
+        elif group in changes.changed and group not in self._replaced and not client.refit(instance.full_name):
             self._replace_group(group)
 
     def drop(self, instances: Sequence[Instance]) -> None:
@@ -148,6 +149,7 @@ class Rollout:
     def _replace_group(self, group: str) -> None:
         """For a supervisord of an older release, which can only replace a whole group: all its members stop."""
         client = self._deployment.supervisor
+        self._replaced.add(group)
         members = [each for each in self._deployment.known(self._deployment.processes()) if each.group == group]
         self._report(f"stopping {names_of(members)}: supervisord was started by an older release")
         stop_together(self._deployment, members)

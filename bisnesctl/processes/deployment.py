@@ -218,7 +218,7 @@ class Deployment:
         return " ".join(words + (["--only", *last.only] if last is not None and last.only else []))
 
     @contextlib.contextmanager
-    def lock(self, command: str) -> Iterator[None]:
+    def lock(self, command: str, patience_seconds: float = LOCK_PATIENCE_SECONDS) -> Iterator[None]:
         """Excludes other commands that start or stop something. Raises `Conflict` that names the running command.
 
         Works on a full or read-only disk too, so that `stop` works there.
@@ -226,7 +226,7 @@ class Deployment:
         path = self.settings.run_dir / LOCK
         handle = _open_lock(path, self.settings)
         try:
-            if not _locked(handle):
+            if not _locked(handle, patience_seconds):
                 raise Conflict(f"another command is running here: {_holder(path)}; wait, or end it")
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, 0)
@@ -332,9 +332,9 @@ def _check_writable(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def _locked(handle: int) -> bool:
+def _locked(handle: int, patience_seconds: float) -> bool:
     """Locks the file. Waits a moment for the guard, which may hold the lock while it starts a few instances."""
-    deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

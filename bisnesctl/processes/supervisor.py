@@ -60,6 +60,8 @@ class Process:
     uptime: float = 0.0
     #: Seconds that it lived; 0 if it runs.
     lived: float = 0.0
+    #: When it ended, in seconds since the epoch; 0 if it runs or never ran.
+    ended_at: float = 0.0
     #: Whether this supervisord has started it ever.
     was_started: bool = True
 
@@ -203,6 +205,7 @@ def launch(config: Path, foreground: bool, environment: dict[str, str]) -> subpr
         stderr=subprocess.STDOUT,
         env=environment,
         start_new_session=True,
+        umask=0o077,  # its own log is opened before it sets the umask of its configuration
     )
     if not foreground:
         _wait_for_daemon(child)
@@ -282,6 +285,7 @@ def _process(info: dict[str, Any]) -> Process:
         exit_status=info["exitstatus"],
         uptime=max(info["now"] - info["start"], 0.0) if info["pid"] else 0.0,
         lived=0.0 if info["pid"] else max(info["stop"] - info["start"], 0.0),
+        ended_at=0.0 if info["pid"] else float(info["stop"]),
         was_started=bool(info["start"]),
     )
 

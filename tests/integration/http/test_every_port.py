@@ -1,19 +1,16 @@
 """Every port under the same attacks: odd requests meet no fault of ours, and clients that take much delay nobody."""
 
-import contextlib
 import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg2
 import pytest
 import requests
 
 from services.http_server.error_codes import ErrorCode
-from tests.support.api import CHAT, COMPANY, KEY, OTHER, OTHER_KEY, add_company, settings_for
+from tests.support.api import CHAT, COMPANY, KEY, OTHER_KEY, add_company, settings_for
 from tests.support.odd_requests import odd_requests
-from tests.support.outbox import execute
 from tests.support.processes.http_process import Port, closed_by_server, held, http_server, problem
 from tests.support.sandbox import Sandbox, eventually, free_port
 from tests.support.waiting import HANG_SECONDS
@@ -26,10 +23,6 @@ PROCESSES = {
     "legacy": ("services.legacy:app", "/health"),
 }
 NAMES = {"receiver": "meta", "manager": "wwebjs"}
-#: A session that seems to run although it has no process; otherwise the manager would notice that it does not.
-KEEP_STATE = """
-CREATE FUNCTION keep_state() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.state := OLD.state; RETURN NEW; END';
-CREATE TRIGGER keep_state BEFORE UPDATE ON wa_session FOR EACH ROW EXECUTE FUNCTION keep_state()"""
 CODES = {code.value for code in ErrorCode}
 #: Odd requests to each port, and their seed.
 ODD_REQUESTS = int(os.environ.get("TEST_ODD_REQUESTS", "400"))
@@ -46,12 +39,6 @@ def settings(database, tmp_path):
         "WRONG_KEYS_PER_MINUTE": 10**6,
     }
     return settings_for(database, tmp_path, **more)
-
-
-@pytest.fixture
-def connection(database):
-    with contextlib.closing(psycopg2.connect(database)) as connection:
-        yield connection
 
 
 @pytest.fixture(params=[*PROCESSES, "sandbox"])
@@ -131,36 +118,6 @@ def test_clients_that_send_slowly_or_flood_delay_nobody(port):
         closed_by_server(slow)  # although they stay
     answers(server, health)
     assert problem(server.ask(flood)) == (431, "headers_too_large")
-
-
-@pytest.fixture
-def manager(settings):
-    with http_server(settings, PROCESSES["manager"][0], "wwebjs", "/health") as server:
-        yield server
-
-
-def test_a_company_whose_sessions_do_not_answer_delays_no_other(manager, connection):
-    ((bot,),) = execute(
-        connection,
-        "INSERT INTO phone_configs (company_id, phone_index, connection_type) VALUES (%s, 4, 'wwebjs') RETURNING id",
-        (OTHER,),
-    )
-    execute(connection, "INSERT INTO wa_session (bot_id, state) VALUES (%s, 'SCAN_QR_CODE')", (bot,))
-    execute(connection, KEEP_STATE)
-    attacker = f"X-Api-Key: {OTHER_KEY}\r\n".encode()
-    doctor = f"POST /api/sessions/{OTHER}/4/doctor HTTP/1.1\r\nHost: x\r\n".encode() + attacker + b"\r\n"
-
-    def list_sessions(key):
-        answer = requests.get(f"{manager.url}/api/sessions", headers={"X-Api-Key": key}, timeout=HANG_SECONDS)
-        assert answer.status_code == 200
-
-    list_sessions(OTHER_KEY)  # its key is known from now on
-    with held([manager.connect(doctor) for _ in range(60)]):
-        eventually(lambda: execute(connection, "SELECT count(*) FROM wa_command")[0][0] >= 8)
-        for _ in range(3):
-            list_sessions(KEY)
-            answers(manager, "/health/ready")
-        assert execute(connection, "SELECT count(*) FROM wa_command")[0][0] < 30  # the others wait for their turn
 
 
 @pytest.fixture

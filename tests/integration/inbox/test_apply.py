@@ -339,7 +339,7 @@ arrivals = st.one_of(
 @settings(max_examples=30)
 @given(st.lists(arrivals, max_size=8))
 def test_any_webhook_is_applied_and_a_duplicate_changes_nothing(connection, coming):
-    execute(connection, "TRUNCATE phone_configs, messages, contacts, chat, event, event_feed, webhook_inbox")
+    execute(connection, "TRUNCATE phone_configs, messages, contacts, chat, event, event_feed, webhook_inbox CASCADE")
     execute(connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
     add_bot(connection)
     take_in(connection, *coming)

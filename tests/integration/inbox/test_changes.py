@@ -10,7 +10,7 @@ from tests.support.meta_payloads import AINA, message, value, webhook
 from tests.support.outbox import execute
 
 RESET = """TRUNCATE phone_configs, messages, contacts, chat, chat_alias, message_change, event, event_feed,
-    webhook_inbox, outbox, lane RESTART IDENTITY"""
+    webhook_inbox, outbox, lane RESTART IDENTITY CASCADE"""
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.support.web_events import CHAT, WebBot, message, said
 
 KEY = f"true_{CHAT}_3EB001"
 RESET = """TRUNCATE phone_configs, wa_session, wa_key, outbox, lane, messages, contacts, chat, event, event_feed,
-    webhook_inbox"""
+    webhook_inbox CASCADE"""
 
 
 class Page:

@@ -13,7 +13,7 @@ from tests.support.web_events import CHAT, CUSTOMER, GROUP, OWN, WebBot, acked, 
 KEY, OTHER, THEIRS = f"true_{CHAT}_3EB001", f"true_{CHAT}_3EB002", f"false_{CHAT}_3A01"
 LID = "987654321098765@lid"
 RESET = """TRUNCATE phone_configs, wa_session, wa_key, outbox, lane, messages, contacts, chat, event, event_feed,
-    webhook_inbox, media_download"""
+    webhook_inbox, media_download CASCADE"""
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The health of a process, from supervisord's state and its heartbeat; and the verdict on all."""
 
 import contextlib
+import http.server
 import json
 import os
 import threading
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from bisnesctl.health.guard_file import GuardDecision, GuardStatus
-from bisnesctl.health.probes import Health, Status, probe, read_heartbeat
+from bisnesctl.health.inspection import mild_redis
+from bisnesctl.health.probes import Health, Status, endpoint, probe, read_heartbeat
 from bisnesctl.health.verdict import HealthFinding, Verdict, in_one_line, judge
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import expand
@@ -165,3 +167,47 @@ def test_the_line_of_a_probe_names_problems_and_stays_one_line() -> None:
         HealthFinding("meta", Health(Status.UNHEALTHY, "a\nb | c")),
     ]
     assert in_one_line(findings) == "BISNES CRITICAL - meta unhealthy (a b / c)"
+
+
+@contextlib.contextmanager
+def server(status: int, body: bytes) -> Iterator[str]:
+    """A server that gives one answer; yields its URL."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    found = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=found.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{found.server_port}"
+    finally:
+        found.shutdown()
+        found.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [(200, b"anything", ""), (204, b"", ""), (503, b'{"error": "no database"}', "no database"), (404, b"", "404")],
+)
+def test_an_endpoint_is_healthy_if_it_answers_with_success(status: int, body: bytes, expected: str) -> None:
+    with server(status, body) as url:
+        health = endpoint(f"{url}/health?deep=1")
+    assert health.healthy is (expected == "")
+    assert expected in health.reason
+
+
+@pytest.mark.parametrize("status", [Status.UNHEALTHY, Status.DOWN, Status.FAILING])
+def test_a_redis_that_does_not_answer_is_a_warning(status: Status) -> None:
+    assert HealthFinding("redis", mild_redis(Health(status, "frozen"))).verdict is Verdict.WARNING
+
+
+@pytest.mark.parametrize("status", [Status.HEALTHY, Status.STOPPED, Status.FAILED])
+def test_other_states_of_redis_stay(status: Status) -> None:
+    assert mild_redis(Health(status, "so")) == Health(status, "so")

@@ -15,6 +15,7 @@ from bisnesctl.bots.web_sessions import WebSession
 from bisnesctl.database import quotas
 from bisnesctl.database.quotas import Quota
 from bisnesctl.errors import BisnesError
+from bisnesctl.health import exit_reasons
 from bisnesctl.naming import session_name
 from bisnesctl.processes.session_programs import SessionPrograms
 from bisnesctl.processes.supervisor import Process, Supervisor
@@ -93,11 +94,19 @@ class SessionSupervisor:
         for session in sessions:
             if session.bot_id in missing & self._missing:
                 process = processes.get(program_name(session))
-                ended = f" (it ended with {process.exit_status})" if process else ""
+                ended = f" ({self._manner(process)})" if process else ""
                 _publish(connection, session, "FAILED", f"its process does not run{ended}")
         self._missing = missing
         self._limit_memory(connection, [each for each in sessions if each.runs])
         return sum(each.state == "WORKING" for each in sessions)
+
+    def _manner(self, process: Process) -> str:
+        """How the process of a session ended, in its own words if it said why."""
+        if process.exit_status < 0:
+            return "it was killed"
+        folder = self._settings.log_dir
+        said = exit_reasons.find_reason(folder, process.name, process.lived, process.ended_at or None)
+        return f"it ended with {process.exit_status}{f': {said}' if said else ''}"
 
     def _known(self) -> dict[str, Program]:
         processes = self._supervisor.processes()
