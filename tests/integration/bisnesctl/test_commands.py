@@ -250,7 +250,7 @@ def test_the_list_fits_its_window(tool, connection):
     holds.hold(
         connection, [Hold(bot_id(connection), Scope.BOT, None, "190: the access token has expired, make another one")]
     )
-    narrow, wide = tool("bots", "list", width=80).out, tool("bots", "list", width=200).out
+    narrow, wide = tool("bots", "list", width=80).out, tool("bots", "list", width=240).out
     assert max(map(len, narrow.splitlines())) <= 80
     held = " ".join(narrow.split())
     assert all(word in held for word in ("0128", "meta_direct", "190:", "expired", "another"))
