@@ -69,7 +69,7 @@ class Client(threading.Thread):
 
     def run(self) -> None:
         number = 0
-        while not self.stopped.wait(MESSAGE_INTERVAL_SECONDS):
+        while not self.stopped.wait(MESSAGE_INTERVAL_SECONDS[self._phone]):
             trouble = (
                 list(TROUBLES)[number // TROUBLE_INTERVAL % len(TROUBLES)] if number % TROUBLE_INTERVAL == 0 else ""
             )
