@@ -80,7 +80,7 @@ def _renderer(deployment: WebDeployment) -> None:
 
 
 def _frozen(name: str, seconds: float = FREEZE_SECONDS) -> Fault:
-    """Freeze a process and everything below it, then let it go on."""
+    """Freeze a process and everything below it, then let it continue."""
 
     def freeze(deployment: WebDeployment) -> None:
         pids = [pid for parent in _pid(deployment, name) for pid in (parent, *descendants(parent))]
