@@ -216,9 +216,12 @@ def cause_faults(deployment: WebDeployment) -> collections.Counter[str]:
 
 
 def is_drained(deployment: WebDeployment) -> bool:
-    """Whether no message waits, and every event was delivered."""
-    pending = "SELECT count(*) FROM webhook_delivery WHERE status = 'pending'"
-    return not {"queued", "waiting", "sending"} & set(deployment.statuses()) and deployment.rows(pending) == [(0,)]
+    """Whether no message waits, every webhook was applied, and every event was delivered."""
+    waiting = (
+        "SELECT (SELECT count(*) FROM webhook_inbox WHERE processed_at IS NULL)"
+        " + (SELECT count(*) FROM webhook_delivery WHERE status = 'pending')"
+    )
+    return not {"queued", "waiting", "sending"} & set(deployment.statuses()) and deployment.rows(waiting) == [(0,)]
 
 
 def failed(deployment: WebDeployment) -> list[tuple[Any, ...]]:
@@ -232,6 +235,6 @@ def expect_events(customer: Customer, said: int) -> None:
     for call in customer.taken:
         payload = call.event["payload"]
         texts[payload["chatId"]].setdefault(payload["body"], set()).add(call.event["id"])
-    assert sum(map(len, texts.values())) == said
+    assert {text for each in texts.values() for text in each} == {f"{number:05}" for number in range(said)}
     assert all(list(each) == sorted(each) for each in texts.values())
     assert all(len(ids) == 1 for each in texts.values() for ids in each.values())
