@@ -24,7 +24,8 @@ PNG = bytes.fromhex(
 )
 #: A WhatsApp Web session without a process: it shows a QR code, and carries out each command at once.
 SESSION = """
-INSERT INTO wa_session (bot_id, state, qr) SELECT id, 'SCAN_QR_CODE', '2@ref' FROM phone_configs WHERE phone_index = 2;
+INSERT INTO wa_session (bot_id, state, qr) SELECT id, 'SCAN_QR_CODE', '2@ref' FROM phone_configs WHERE phone_index = 2
+ON CONFLICT (bot_id) DO UPDATE SET state = excluded.state, qr = excluded.qr;
 CREATE FUNCTION do_command() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.done_at := now();

@@ -211,7 +211,7 @@ def test_a_secret_is_replaced(ask, webhook, connection, api):
     assert answer["secret"] == "another secret of 16"
     assert answer["webhook"]["previousSecretUntil"] is not None
     [row] = execute(connection, "SELECT secret_encrypted, previous_encrypted FROM webhook")
-    assert [decrypt(key, each) for each in row] == ["another secret of 16", SECRET]
+    assert [decrypt(key, each, secret_row(webhook)) for each in row] == ["another secret of 16", SECRET]
     made = ask("POST", f"/{webhook}/rotate", overlapSeconds=0)
     assert made["secret"] != answer["secret"]
     assert made["webhook"]["previousSecretUntil"] is None

@@ -176,12 +176,13 @@ def test_two_bots_cannot_have_one_number(tool, connection):
 
 def test_two_concurrent_links_of_one_number_do_not_both_succeed(settings, database):
     ended: list[bool | None] = []
+    found = settings()
 
     def save(company):
         with contextlib.closing(Database(database).connect()) as mine:
             bot = store.NewBot(company, 0, "meta_direct", NUMBER, ACCOUNT, token="EAAG")
             try:
-                ended.append(store.save(mine, bot, settings(), proved=True))
+                ended.append(store.save(mine, bot, found, proved=True))
             except Conflict:
                 ended.append(None)
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -118,9 +119,13 @@ def test_a_new_port_is_served_before_the_old_one_is_given_up(running: Deployment
 
 def test_a_port_in_use_is_refused_before_anything_stops(running: Deployment) -> None:
     before = running.status()
-    change(running, API_PORT=str(running.settings.sandbox_port))
-    done = running.run("restart", "api", check=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        change(running, API_PORT=str(taken.getsockname()[1]))
+        done = running.run("restart", "api", check=False)
     assert (done.returncode, "in use" in done.stderr) == (6, True)
+    change(running, API_PORT=str(running.settings.sandbox_port))
+    clash = running.run("restart", "api", check=False)
+    assert (clash.returncode, "API_PORT" in clash.stderr, "SANDBOX_PORT" in clash.stderr) == (3, True, True)
     assert {name: row["pid"] for name, row in running.status().items()} == {
         name: row["pid"] for name, row in before.items()
     }

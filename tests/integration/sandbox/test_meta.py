@@ -161,7 +161,8 @@ def test_accepted_messages_survive_a_kill_and_are_reported_afterwards(tmp_path):
         receiver = Receiver(receiver_port)
         sandbox.start()
         assert sandbox.messages()["receipts"] == {f"m{n}": 1 for n in range(20)}
-        eventually(lambda: all(len(receiver.said(f"m{n}")) == 3 for n in range(20)))
+        # As at Meta, a report may come twice: the worker that was killed may have sent one that it did not mark.
+        eventually(lambda: all(set(receiver.said(f"m{n}")) == {"sent", "delivered", "read"} for n in range(20)))
         receiver.close()
     finally:
         sandbox.end()

@@ -34,7 +34,7 @@ def bot(tool, connection):
     """The id of a WhatsApp Web number."""
     tool("bots", "add", "--company", "0128", "--phone", "1", "--wwebjs")
     ((bot,),) = execute(connection, "SELECT id FROM phone_configs")
-    execute(connection, "INSERT INTO wa_session (bot_id) VALUES (%s)", (bot,))
+    execute(connection, "INSERT INTO wa_session (bot_id) VALUES (%s) ON CONFLICT DO NOTHING", (bot,))
     return bot
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import wait_until
+
 #: For tests that mount: an ordinary user has them run by `again_in_a_namespace`.
 mounts = pytest.mark.skipif(os.geteuid() != 0, reason="run in a namespace by again_in_a_namespace")
 
@@ -48,7 +50,9 @@ class Disk:
         """Forbid writing. Files that are open for it would not let the disk be remounted, so a read-only view of it is
         mounted over it: files that are opened from now on are read-only."""
         _mount("--bind", str(self.folder), str(self.folder))
-        _mount("-o", "remount,bind,ro", str(self.folder))
+        remount = ["mount", "-o", "remount,bind,ro", str(self.folder)]
+        # It is busy while a process writes a file that it has just opened.
+        wait_until(lambda: subprocess.run(remount, capture_output=True, check=False).returncode == 0)
 
     def writable(self) -> None:
         """Allow writing again."""

@@ -91,10 +91,10 @@ class _Source:
     account: str | None
     own_digits: str | None  # our number as people dial it
 
-    def notice(self, value: Object, for_operators: bool = False) -> Notice:
-        """A part of the change that changes no chat."""
-        account = self.account if self.number or for_operators else None
-        return Notice("provider.update", self.field, self.number, account, value, for_operators)
+    def notice(self, value: Object) -> Notice:
+        """A part of the change that changes no chat. If it names no number, operators alone learn of it."""
+        account = self.account if self.number else None
+        return Notice("provider.update", self.field, self.number, account, value, for_operators=self.number is None)
 
 
 def _change(account: str | None, change: Object) -> Iterator[Update]:
