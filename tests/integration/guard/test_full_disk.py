@@ -26,6 +26,7 @@ from bisnesctl.lifecycle import stop
 from bisnesctl.processes.deployment import Deployment, open_deployment, read_last_start, record_start
 from bisnesctl.processes.render import File
 from bisnesctl.processes.topology import Instance, Mode, Program
+from tests.support.deployment import PORTS, free_ports
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
@@ -51,6 +52,7 @@ def home(small, tmp_path):
     return settings_in(
         tmp_path, BISNES_HOME=str(small.folder / "var"), DATABASE_URL="postgresql:///x?host=/nonexistent",
         REDIS_URL="redis://127.0.0.1:1", SANDBOX="true",
+        **dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)),
     )  # fmt: skip
 
 

@@ -169,7 +169,7 @@ def test_blocks_are_shown_and_ended(tool, connection, bot, width):
 @pytest.mark.parametrize("width", [80, 200])
 def test_the_list_shows_sessions_and_blocks(tool, connection, bot, width):
     execute(connection, "UPDATE wa_session SET state = 'WORKING'")
-    assert ("WORKING" in tool("bots", "list", width=width).text) is (width == 200)
+    assert "WORKING" in tool("bots", "list", width=width).text
     assert tool("bots", "list", "--json").json[0]["session"] == "WORKING"
     execute(connection, "UPDATE wa_session SET state = 'STARTING', reason = 'no way'")
     assert "starting: no way" in tool("bots", "list", width=width).text

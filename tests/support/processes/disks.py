@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.waiting import wait_until
-
 #: For tests that mount: an ordinary user has them run by `again_in_a_namespace`.
 mounts = pytest.mark.skipif(os.geteuid() != 0, reason="run in a namespace by again_in_a_namespace")
 
@@ -49,10 +47,13 @@ class Disk:
     def read_only(self) -> None:
         """Forbid writing. Files that are open for it would not let the disk be remounted, so a read-only view of it is
         mounted over it: files that are opened from now on are read-only."""
-        _mount("--bind", str(self.folder), str(self.folder))
-        remount = ["mount", "-o", "remount,bind,ro", str(self.folder)]
-        # It is busy while a process writes a file that it has just opened.
-        wait_until(lambda: subprocess.run(remount, capture_output=True, check=False).returncode == 0)
+        # The view is made elsewhere first: a process could open a file between the mount and its change.
+        view = self.folder.with_name(f"{self.folder.name}-view")
+        view.mkdir(exist_ok=True)
+        _mount("--bind", str(self.folder), str(view))
+        _mount("-o", "remount,bind,ro", str(view))
+        _mount("--bind", str(view), str(self.folder))
+        subprocess.run(["umount", str(view)], check=True)
 
     def writable(self) -> None:
         """Allow writing again."""
