@@ -43,7 +43,7 @@ struct answer { /* one that waits for its delay */
     int64_t due;
     int socket;
     uint32_t generation;
-    long long serial;
+    long long serial, chat;
 };
 
 struct request { /* points into the connection's input; text ends at the blank line, body has its own length */
@@ -100,17 +100,17 @@ static void reply(int socket, const char *status, const char *body, size_t lengt
 
 static void reply_text(int socket, const char *status, const char *body) { reply(socket, status, body, strlen(body)); }
 
-static void reply_sent(int socket, long long number) {
+static void reply_sent(int socket, long long number, long long chat) {
     char body[256];
     snprintf(body, sizeof body,
-        "{\"messaging_product\":\"whatsapp\",\"contacts\":[{\"input\":\"+15550000000\",\"wa_id\":\"15550000000\"}],"
-        "\"messages\":[{\"id\":\"wamid.%llx.%llu\"}]}", born, number);
+        "{\"messaging_product\":\"whatsapp\",\"contacts\":[{\"input\":\"+%lld\",\"wa_id\":\"%lld\"}],"
+        "\"messages\":[{\"id\":\"wamid.%llx.%llu\"}]}", chat, chat, born, number);
     reply_text(socket, "200 OK", body);
 }
 
-static void reply_later(int socket) {
+static void reply_later(int socket, long long chat) {
     if (answer_end == answer_room) answers = grow(answers, &answer_room, sizeof *answers);
-    answers[answer_end++] = (struct answer){now_us() + delay_us, socket, connections[socket].generation, ++serial};
+    answers[answer_end++] = (struct answer){now_us() + delay_us, socket, connections[socket].generation, ++serial, chat};
 }
 
 static void reply_what_is_due(void) {
@@ -118,7 +118,7 @@ static void reply_what_is_due(void) {
     for (; answer_first < answer_end && answers[answer_first].due <= now; answer_first++) {
         struct answer *answer = &answers[answer_first];
         if (connections[answer->socket].generation == answer->generation)
-            reply_sent(answer->socket, answer->serial);
+            reply_sent(answer->socket, answer->serial, answer->chat);
     }
     if (answer_first == answer_end) answer_first = answer_end = 0;
 }
@@ -149,12 +149,12 @@ static void take(int socket, const struct request *request) {
         return;
     }
     if (arrival_count == arrival_room) arrivals = grow(arrivals, &arrival_room, sizeof *arrivals);
+    long long chat = number_after(request->body, request->body_length, "\"to\"");
     arrivals[arrival_count++] = (struct arrival){
         number_after(request->body, request->body_length, " n="),
-        number_after(request->body, request->body_length, " t="), now_us(), phone_number_id,
-        number_after(request->body, request->body_length, "\"to\"")};
-    if (delay_us) reply_later(socket);
-    else reply_sent(socket, ++serial);
+        number_after(request->body, request->body_length, " t="), now_us(), phone_number_id, chat};
+    if (delay_us) reply_later(socket, chat);
+    else reply_sent(socket, ++serial, chat);
 }
 
 static void dump(int socket) {
