@@ -140,7 +140,8 @@ class Channel:
     def apply_webhooks(self) -> None:
         """Apply the stored webhooks; without the database, the next sweep does."""
         try:
-            self.inbox.wake(self._database)
+            with self._database.connection() as connection:
+                self.inbox.apply_all(connection)
         except (DatabaseUnavailable, DatabaseError) as error:
             log.warning("webhooks.not_applied", reason=f"the database is unavailable: {str(error).strip()}")
 

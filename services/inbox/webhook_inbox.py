@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
-import orjson
 import psycopg2
 import structlog
 from psycopg2.extensions import TransactionRollbackError
@@ -171,11 +170,6 @@ class Inbox:
         """Whether a thread applies webhooks."""
         return self._applying.locked()
 
-    def wake(self, database: Database) -> None:
-        """Apply all stored webhooks. Raises `DatabaseUnavailable`, `DatabaseError`."""
-        with database.connection() as connection:
-            self.apply_all(connection)
-
     def apply_all(self, connection: Connection) -> int:
         """Apply all stored webhooks; returns how many there were."""
         total = 0
@@ -244,7 +238,7 @@ class Inbox:
         placed = [PlacedNotice(n, u, bot) for n, (u, bot) in enumerate(batch.updates) if isinstance(u, Notice)]
         if placed:
             events += notices.record(connection, self._process, placed)
-        _raise(connection, events)
+        store.raise_events(connection, events)
         notices.apply_effects(connection, self._process, placed)
 
     def _record(self, connection: Connection, kind: type[Update], arrivals: list[Any]) -> list[NumberedEvent]:
@@ -263,7 +257,7 @@ class Inbox:
         """Apply the changes that waited for messages which the outbox has stored."""
         with transaction(connection) as cursor:
             cursor.execute(_LOCK, (APPLY_LOCK_ID, self._lock_name))
-            _raise(connection, changes.apply_overdue(connection, self._filter))
+            store.raise_events(connection, changes.apply_overdue(connection, self._filter))
 
     def _places(self, connection: Connection, batch: _Updates) -> "_Places":
         addressed = [(u.number, bot) for u, bot in batch.updates if not isinstance(u, Notice)]
@@ -275,13 +269,6 @@ class Inbox:
     def _reject(self, connection: Connection, number: int, reason: str) -> None:
         query(connection, _FINISH, (reason, [number]))
         log.warning("webhook.rejected", webhook=number, reason=reason, see="bisnesctl dead-letters list")
-
-
-def _raise(connection: Connection, events: list[NumberedEvent]) -> None:
-    """Raise events in the order of their causes."""
-    if events:
-        ordered = [orjson.Fragment(event) for _, event in sorted(events, key=lambda each: each[0])]
-        query(connection, "SELECT raise_events(%s)", (orjson.dumps(ordered).decode(),))
 
 
 _Source = tuple[int | None, str]  # the bot whose secret came with a webhook, and the number that it names

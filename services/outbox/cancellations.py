@@ -1,9 +1,8 @@
 """Cancels messages that have not left: those that wait in the outbox and that no worker has in hand."""
 
-import orjson
-
 from services.database.connection import Connection, transaction
 from services.events.payload_sql import NOW, ack_event
+from services.outbox.store import raise_events
 
 #: The code of messages that their sender cancelled.
 CANCELLED = "cancelled"
@@ -26,7 +25,7 @@ WITH target AS (
 ), freed AS (
     UPDATE lane l SET pending = l.pending - 1 FROM written w WHERE l.bot_id = w.bot_id AND l.chat_id = w.chat_id
 )
-SELECT w.message_id::text, {ack_event("w.status", NOW, "w.error_code", "w.error")} FROM written w"""
+SELECT w.message_id::text, {ack_event("w.status", NOW, "w.error_code", "w.error")}::text FROM written w"""
 
 
 def cancel(connection: Connection, company_id: str, message_id: str) -> bool:
@@ -36,5 +35,5 @@ def cancel(connection: Connection, company_id: str, message_id: str) -> bool:
         cursor.execute(_CANCEL, values)
         row = cursor.fetchone()
         if row is not None:
-            cursor.execute("SELECT raise_events(jsonb_build_array(%s::jsonb))", (orjson.dumps(row[1]).decode(),))
+            raise_events(connection, [(0, row[1])])
     return row is not None

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import orjson
-
 from services.database.connection import Connection, query, transaction
 from services.message import Status, StatusUpdate
-from services.outbox.store import Outbox, Report, apply_reports
+from services.outbox.store import Outbox, Report, apply_reports, raise_events
 
 #: Decisions that are recorded in one transaction.
 RESOLVE_BATCH = 500
@@ -51,9 +49,7 @@ def record_resolutions(connection: Connection, outbox: Outbox) -> int:
             if not found:
                 return recorded
             reports = [_report(n, *row) for n, row in enumerate(found)]
-            if events := apply_reports(connection, outbox.process, outbox.media_base, reports):
-                ordered = [orjson.Fragment(event) for _, event in events]
-                query(connection, "SELECT raise_events(%s)", (orjson.dumps(ordered).decode(),))
+            raise_events(connection, apply_reports(connection, outbox.process, outbox.media_base, reports))
             cursor.execute(_FORGET, ([row[0] for row in found],))
         recorded += len(found)
 

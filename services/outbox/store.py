@@ -421,3 +421,10 @@ def _merged(reports: Sequence[Report]) -> list[Report]:
             report = replace(earlier, update=merged)
         found[name] = report
     return list(found.values())
+
+
+def raise_events(connection: Connection, events: Sequence[NumberedEvent]) -> None:
+    """Raise events in the order of their numbers; for those of one number, their order here."""
+    if events:
+        ordered = [orjson.Fragment(event) for _, event in sorted(events, key=lambda each: each[0])]
+        query(connection, "SELECT raise_events(%s)", (orjson.dumps(ordered).decode(),))

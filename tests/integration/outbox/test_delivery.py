@@ -252,7 +252,7 @@ def test_stored_webhooks_are_applied_and_invalid_ones_are_rejected(stage):
     stage.wait_for(lambda: stage.statuses() == {"sent": 1})
     for body in (b"nonsense", b'[{"id": "id of hello", "status": "delivered"}]'):
         execute(stage.connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', %s)", (body,))
-    sender.inbox.wake(stage.database)
+    sender.apply_webhooks()
     assert stage.statuses() == {"delivered": 1}
     rows = execute(
         stage.connection, "SELECT processed_at IS NOT NULL, error IS NOT NULL FROM webhook_inbox ORDER BY id"
@@ -264,7 +264,7 @@ def test_stored_webhooks_are_applied_and_invalid_ones_are_rejected(stage):
 def test_a_wake_up_without_a_database_is_left_to_the_next_sweep(stage, monkeypatch, error):
     sender = stage.sender()
     with monkeypatch.context() as gone:
-        gone.setattr(sender.inbox, "wake", Mock(side_effect=error))
+        gone.setattr(sender.inbox, "apply_all", Mock(side_effect=error))
         sender.apply_webhooks()
     execute(stage.connection, "INSERT INTO webhook_inbox (process_name, body) VALUES ('meta', 'nonsense')")
     stage.wait_for(lambda: execute(stage.connection, "SELECT count(*) FROM webhook_inbox WHERE error <> ''") == [(1,)])
