@@ -85,6 +85,15 @@ def decrypt(keys: Keys, stored: str | None, row: str = "") -> str:
     )
 
 
+def decrypts(keys: Keys, stored: str | None, row: str = "") -> bool:
+    """Whether `decrypt` succeeds."""
+    try:
+        decrypt(keys, stored, row)
+    except EncryptionError:
+        return False
+    return True
+
+
 def _seal(key: str, text: str, row: str) -> tuple[bytes, bytes]:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 

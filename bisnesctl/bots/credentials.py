@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from bisnesctl import encryption
 from bisnesctl.database.postgres import Connection, query
-from bisnesctl.encryption import EncryptionError
 from bisnesctl.errors import ConfigError
 from bisnesctl.settings import Settings
 
@@ -72,15 +71,7 @@ def stored(connection: Connection, lock: bool = False) -> list[StoredSecret]:
 
 def unreadable(secrets: Sequence[StoredSecret], keys: encryption.Keys) -> list[StoredSecret]:
     """Those that none of the keys decrypts."""
-    return [each for each in secrets if not _is_readable(each, keys)]
-
-
-def _is_readable(secret: StoredSecret, keys: encryption.Keys) -> bool:
-    try:
-        encryption.decrypt(keys, secret.sealed, secret.row)
-    except EncryptionError:
-        return False
-    return True
+    return [each for each in secrets if not encryption.decrypts(keys, each.sealed, each.row)]
 
 
 def check(connection: Connection, settings: Settings, report: Report, accept_lost: bool = False) -> None:
@@ -118,7 +109,7 @@ def replace_key(connection: Connection, settings: Settings) -> tuple[int, list[S
         secrets = stored(connection, lock=True)
         lost = unreadable(secrets, settings.decryption_keys)
         for each in secrets:
-            if each in lost or _is_readable(each, current):
+            if each in lost or encryption.decrypts(current, each.sealed, each.row):
                 continue
             text = encryption.decrypt(settings.decryption_keys, each.sealed, each.row)
             _write(connection, each, _sealed(current, text, each))

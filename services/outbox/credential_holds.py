@@ -5,7 +5,7 @@ import time
 import structlog
 
 from bisnesctl import encryption
-from bisnesctl.encryption import OTHER_KEY, EncryptionError
+from bisnesctl.encryption import OTHER_KEY
 from services.database.connection import Connection, query
 
 #: Seconds between two looks.
@@ -34,15 +34,8 @@ class CredentialHolds:
             return False
         self._next = time.monotonic() + INTERVAL_SECONDS
         for bot_id, sealed in query(connection, _HELD, {"reason": OTHER_KEY}):
-            if self._is_readable(sealed):
+            if encryption.decrypts(self._keys, sealed):
                 query(connection, _RELEASE, (bot_id,))
                 query(connection, _CHECK, (bot_id,))
                 log.info("bot.credential_readable", bot=bot_id)
         return False
-
-    def _is_readable(self, sealed: str | None) -> bool:
-        try:
-            encryption.decrypt(self._keys, sealed)
-        except EncryptionError:
-            return False
-        return True
