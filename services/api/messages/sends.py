@@ -82,7 +82,7 @@ def look_up(context: Context, send: Send) -> Bot:
 
     Raises `ApiError`, `DatabaseUnavailable`.
     """
-    if "quotedMessageId" in send.payload and "quoted_provider_id" not in send.payload:
+    if "quotedMessageId" in send.payload:
         with context.database.connection() as connection:
             quoted = lookup.find(connection, send.company_id, send.payload["quotedMessageId"], send.phone_index)
         send.payload["quoted_provider_id"] = quoted.sent_id()
@@ -122,10 +122,13 @@ async def send(context: Context, principal: Principal, request: Send, bot: Bot) 
     return accepted(await asyncio.wrap_future(submit(context, principal, request, bot)), request)
 
 
-def deliver(context: Context, principal: Principal, send: Send) -> Reply:
-    """Like `send`, on a thread. Its file is removed if no message needs it. Raises `ApiError` alone."""
+def deliver(context: Context, principal: Principal, send: Send, bot: Bot | None = None) -> Reply:
+    """Like `send`, on a thread. Its file is removed if no message needs it. Raises `ApiError` alone.
+
+    `bot`: that of `look_up`, if it was looked up already.
+    """
     try:
-        found = submit(context, principal, send, look_up(context, send)).result()
+        found = submit(context, principal, send, bot or look_up(context, send)).result()
     except DatabaseUnavailable as error:
         raise refusal(error) from error  # the message may be stored after all, so its file stays
     except IdempotencyConflict as error:

@@ -122,7 +122,7 @@ def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
     bot = sends.look_up(context(), send)
     sends.check(send, bot)  # the file is stored when everything else is checked
     payload["media"] = _media(source, bot, "voice" if voice else kind.name)
-    return sends.deliver(context(), g.principal, send).as_answer()
+    return sends.deliver(context(), g.principal, send, bot).as_answer()
 
 
 def _media(source: Source, bot: Bot, kind: str) -> StoredFile:
