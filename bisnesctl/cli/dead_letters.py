@@ -20,6 +20,15 @@ dead_letters = typer.Typer(
 app.add_typer(dead_letters, name="dead-letters", rich_help_panel=WATCH)
 
 LetterId = Annotated[str, typer.Argument(metavar="ID", help="The id as `dead-letters list` shows it.")]
+LetterIds = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ID", help="The ids as `dead-letters list` shows them.", show_default=False),
+]
+AnyBot = Annotated[
+    str | None, typer.Option("--bot", metavar="COMPANY/PHONE", help="Messages of this bot, such as 0128/0.")
+]
+MessageLimit = Annotated[int, typer.Option("--limit", min=1, max=100_000, metavar="N", help="At most N messages.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count the messages.")]
 
 
 class Kind(StrEnum):
@@ -87,23 +96,18 @@ def show(letter_id: LetterId, json: AsJson = False) -> None:
     )
 )
 def retry(
-    letter_ids: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ID", help="The ids as `dead-letters list` shows them.", show_default=False),
-    ] = None,
+    letter_ids: LetterIds = None,
     code: Annotated[
         str | None, typer.Option(metavar="CODE", help="Messages that failed with this code, such as network.")
     ] = None,
-    bot: Annotated[
-        str | None, typer.Option(metavar="COMPANY/PHONE", help="Messages of this bot, such as 0128/0.")
-    ] = None,
+    bot: AnyBot = None,
     company: AnyCompany = None,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Failed at or after: 2h, 30m, 1d (ago) or 2026-01-31T08:00.")
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Failed at or before, in the same form.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="At most N messages.")] = 1000,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the messages.")] = False,
+    limit: MessageLimit = 1000,
+    dry_run: DryRun = False,
 ) -> None:
     """Retry dead letters.
 
@@ -144,23 +148,18 @@ def resolve(
     outcome: Annotated[
         Outcome, typer.Option("--as", help="`sent`, `failed`, or `again` to send it once more.", show_default=False)
     ],
-    message_ids: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="ID", help="The ids as `dead-letters list` shows them.", show_default=False),
-    ] = None,
+    message_ids: LetterIds = None,
     code: Annotated[
         str | None, typer.Option(metavar="CODE", help="Messages that are unknown for this cause, such as no_answer.")
     ] = None,
-    bot: Annotated[
-        str | None, typer.Option(metavar="COMPANY/PHONE", help="Messages of this bot, such as 0128/0.")
-    ] = None,
+    bot: AnyBot = None,
     company: AnyCompany = None,
     since: Annotated[
         str | None, typer.Option(metavar="TIME", help="Unknown since then: 2h, 30m, 1d (ago) or 2026-01-31T08:00.")
     ] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="Unknown before then, in the same form.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, metavar="N", help="At most N messages.")] = 1000,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the messages.")] = False,
+    limit: MessageLimit = 1000,
+    dry_run: DryRun = False,
 ) -> None:
     """Decide what became of messages whose outcome is unknown.
 

@@ -27,8 +27,7 @@ def restart(deployment: Deployment, names: Sequence[str], report: Report) -> Non
     own = {each.name for each in deployment.instances}
     extra = [each for each in chosen if each.name not in own]
     kept = [each for each in chosen if each.name in own]
-    ports.check_clashes(deployment.settings, kept)
-    ports.check_free(deployment.settings, moved(kept, processes))
+    _check_ports(deployment, kept, processes)
     write_config(deployment.settings, deployment.instances, deployment.settings.run_dir)
     rollout = Rollout(deployment, deployment.supervisor.reread(), report)
     command_records.write(deployment.settings.run_dir, "restart", chosen)
@@ -61,8 +60,7 @@ def apply_changes(deployment: Deployment, wanted: Sequence[Instance], report: Re
     sessions are not waited for. Extra instances of their programs are stopped. Raises as `restart` does.
     """
     processes = deployment.processes()
-    ports.check_clashes(deployment.settings, wanted)
-    ports.check_free(deployment.settings, moved(wanted, processes))
+    _check_ports(deployment, wanted, processes)
     rollout = Rollout(deployment, deployment.supervisor.reread(), report)
     for instance in filter(rollout.is_outdated, wanted):
         if is_active(instance, processes):
@@ -81,6 +79,12 @@ def add_programs(deployment: Deployment, wanted: Sequence[Instance], report: Rep
     for instance in filter(rollout.is_outdated, wanted):
         if not is_active(instance, processes):
             rollout.fit(instance)
+
+
+def _check_ports(deployment: Deployment, instances: Sequence[Instance], processes: Mapping[str, Process]) -> None:
+    """Raises `ConfigError` or `PortTaken` before anything stops."""
+    ports.check_clashes(deployment.settings, instances)
+    ports.check_free(deployment.settings, moved(instances, processes))
 
 
 def is_active(instance: Instance, processes: Mapping[str, Process]) -> bool:
