@@ -19,6 +19,7 @@ from tests.support.waiting import HANG_SECONDS, wait_until
 
 #: A user of the machine that is not ours; as an ordinary user there is none that a test could become.
 STRANGER = 65534
+# Such a kernel confines nothing: SECURITY.md says so, and `start` warns of it (unit/bisnesctl/test_exposure.py).
 landlock = pytest.mark.skipif(confine.version() == 0, reason="this kernel has no Landlock")
 
 
