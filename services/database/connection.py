@@ -1,6 +1,7 @@
 """Connections to PostgreSQL: a bounded pool, single connections, transactions, queries, prepared statements."""
 
 import contextlib
+import math
 import time
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -48,6 +49,7 @@ class Connection(statement_deadline.Connection):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.prepared: set[str] = set()
+        self.opened = time.monotonic()
 
 
 class DatabaseUnavailable(Exception):
@@ -57,7 +59,16 @@ class DatabaseUnavailable(Exception):
 class _Pinging(_ConnDialect):
     """The part of a dialect that the pool needs. SQLAlchemy's own for PostgreSQL loads megabytes of SQL compiler."""
 
+    def __init__(self) -> None:
+        self._distrusted = -math.inf
+
+    def distrust(self) -> None:
+        """Have the pool replace all connections that are open now."""
+        self._distrusted = time.monotonic()
+
     def _do_ping_w_event(self, connection: Any) -> bool:
+        if connection.opened < self._distrusted:
+            return False
         try:
             with connection.limited(PING_TIMEOUT_SECONDS), connection.cursor() as cursor:
                 cursor.execute("SELECT 1")
@@ -72,6 +83,7 @@ class Database:
     def __init__(self, dsn: str, pool_size: int = 5, name: str = "bisnes") -> None:
         self.dsn, self.name, self._size = dsn, name, pool_size
         self._outage = CircuitBreaker(OUTAGE_PAUSE_SECONDS, CONNECT_TIMEOUT_SECONDS + PING_TIMEOUT_SECONDS)
+        self._pings = _Pinging()
         self._pool = QueuePool(
             self._open,  # type: ignore[arg-type]
             pool_size=pool_size,
@@ -79,7 +91,7 @@ class Database:
             timeout=CONNECT_TIMEOUT_SECONDS,
             reset_on_return=None,
             pre_ping=True,
-            dialect=_Pinging(),
+            dialect=self._pings,
         )
 
     @contextlib.contextmanager
@@ -101,6 +113,8 @@ class Database:
             if not is_broken(pooled.driver_connection, error):
                 raise
             pooled.invalidate()
+            if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
+                self._pings.distrust()  # the others may lead to the same server, or keep its read-only default
             raise DatabaseUnavailable(str(error).strip()) from error
         finally:
             pooled.close()

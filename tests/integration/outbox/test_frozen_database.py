@@ -262,7 +262,7 @@ def test_a_frozen_connection_that_hears_of_changes_is_noticed(dsn, monkeypatch):
         bot = add_bot(connection)
         directory = AccountCache(database)
         directory.start()
-        pid = eventually(lambda: quiet_backend(dsn, "listener"))
+        pid = eventually(lambda: listening_backend(dsn, "listener"))
         eventually(lambda: directory.bot("0128", 0) and directory.cached_bot("0128", 0))
         with stopped(pid):
             execute(connection, "DELETE FROM phone_configs WHERE id = %s", (bot,))
@@ -271,9 +271,13 @@ def test_a_frozen_connection_that_hears_of_changes_is_noticed(dsn, monkeypatch):
     database.close()
 
 
-def quiet_backend(dsn, name):
-    with contextlib.suppress(ValueError):
-        return backend_of(dsn, name)
+def listening_backend(dsn, name):
+    """The pid of the connection that listens: the first one that is opened."""
+    with contextlib.closing(psycopg2.connect(dsn)) as connection:
+        rows = execute(
+            connection, "SELECT pid FROM pg_stat_activity WHERE application_name = %s ORDER BY backend_start", (name,)
+        )
+    return rows[0][0] if rows else None
 
 
 class Clients:
