@@ -2,7 +2,6 @@
 
 import io
 import json
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -167,10 +166,7 @@ def test_a_refused_upload_is_judged_by_the_same_table_and_nothing_was_sent(
 
 
 def test_an_upload_to_an_unavailable_provider_is_retried(settings, stored):
-    with socket.socket() as silent:  # its port is bound, so no other test can listen there
-        silent.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        found = deliver(MetaConnector(settings.copy_with(meta_graph_url=url)), image(stored))
+    found = deliver(MetaConnector(settings.copy_with(meta_graph_url="http://127.0.0.1:1")), image(stored))
     assert (type(found), found.code, found.chargeable) == (Unavailable, "network", False)
 
 

@@ -71,13 +71,6 @@ def counted(dsn):
     return row
 
 
-def backend_of(dsn, name):
-    with contextlib.closing(psycopg2.connect(dsn)) as connection:
-        rows = execute(connection, "SELECT pid FROM pg_stat_activity WHERE application_name = %s", (name,))
-    [(pid,)] = rows
-    return pid
-
-
 @contextlib.contextmanager
 def stopped(pid):
     os.kill(pid, signal.SIGSTOP)
