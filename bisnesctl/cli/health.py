@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import WATCH, AsJson, app, example, usable_deployment
 from bisnesctl.errors import BisnesError, ExitCode
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         "*/5 * * * * cd /srv/bisnes && .venv/bin/bisnesctl health --probe 2>&1 | logger -t bisnesctl",
     ),
 )
+@reads
 def health(
     json: AsJson = False,
     probe: Annotated[

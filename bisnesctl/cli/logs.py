@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import WATCH, LogNames, app, example, running_deployment
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ _SUPERVISORD = "supervisord"
     rich_help_panel=WATCH,
     epilog=example("bisnesctl logs -f", "bisnesctl logs api meta-worker --lines 100", "bisnesctl logs supervisord"),
 )
+@reads
 def logs(
     names: LogNames = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new lines.")] = False,

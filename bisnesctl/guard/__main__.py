@@ -8,6 +8,7 @@ import threading
 
 import structlog
 
+from bisnesctl.audit.delivery import AuditDelivery
 from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import SupervisorEvent, events
@@ -56,6 +57,7 @@ def _guard(waiting: "queue.SimpleQueue[SupervisorEvent]") -> None:
         started_settings.record(settings, GUARD, os.getpid())
         process_events = ProcessEventWriter(settings.home / SPOOL, settings.database_dsn)
         process_events.start()
+        AuditDelivery(settings).start()
         guard = Guard(deployment, state_file.read(settings.run_dir), process_events)
         while True:
             guard.run_once(waiting)
