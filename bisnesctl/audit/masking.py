@@ -5,7 +5,7 @@ from typing import Any
 
 from bisnesctl.database.api_keys import PREFIX_LENGTH
 
-#: What is recorded in place of a secret.
+#: Stands for a secret.
 MASK = "***"
 #: Characters of a value, at most.
 MAX_VALUE = 300

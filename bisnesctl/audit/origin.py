@@ -1,4 +1,4 @@
-"""Who types a command, and from where."""
+"""The user who types a command, and the place from which."""
 
 import contextlib
 import os

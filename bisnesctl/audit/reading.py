@@ -17,7 +17,7 @@ from bisnesctl.settings import Settings
 
 @dataclass(frozen=True)
 class Trail:
-    """What was found."""
+    """The records that were found."""
 
     #: Newest first, with the keys of the documented JSON.
     records: list[dict[str, Any]]

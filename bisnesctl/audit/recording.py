@@ -19,11 +19,10 @@ from bisnesctl.settings import Settings, load_partly
 
 @contextlib.contextmanager
 def recording(context: typer.Context) -> Iterator[None]:
-    """Records the command that runs within it. Nothing that goes wrong with the record prevents the command."""
-    record = _record(context)
+    """Records the command that runs within it. A record that cannot be stored never prevents the command."""
+    record = ended = _record(context)
     home = _settings().home
     file = trail.add(home, record) if home.is_dir() else None  # `init`, and a command in a wrong folder, have no home
-    ended = record
     try:
         yield
         ended = record.ended(Outcome.OK)
@@ -120,6 +119,8 @@ def _store_directly(settings: Settings, ended: AuditRecord) -> None:
         with postgres.connected(settings.database_dsn, timeout=delivery.DATABASE_TIMEOUT_SECONDS) as connection:
             store.insert(connection, [ended])
     except (BisnesError, psycopg2.Error):
+        if ended.outcome == Outcome.FAILED:  # its own error says that nothing can be written
+            return
         spool = settings.home / trail.FOLDER
         typer.echo(f"warning: this command is not in the audit trail: {spool} cannot be written", err=True)
 

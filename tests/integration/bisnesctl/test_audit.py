@@ -1,15 +1,14 @@
 """The audit trail in the database: each record once, in order, also after an outage."""
 
-import contextlib
 from dataclasses import replace
 
-import psycopg2
 import pytest
 
 from bisnesctl.audit import delivery, reading, store, trail
 from bisnesctl.audit.delivery import AuditDelivery
 from bisnesctl.audit.record import AuditRecord, Outcome
 from bisnesctl.audit.store import AuditFilter
+from bisnesctl.database import postgres
 from bisnesctl.errors import DatabaseUnavailable, MigrationsPending
 
 RECORD = AuditRecord("cli", "alice", "pts/1", "keys revoke", ["3"], at=1_700_000_000.0)
@@ -156,5 +155,5 @@ def test_the_table_has_what_the_spool_shows(settings):
     delivery.deliver(settings)
     (after,) = reading.read(settings, ALL).records
     assert before | {"stored": True} == after
-    with contextlib.closing(psycopg2.connect(settings.database_dsn)) as connection:
+    with postgres.connected(settings.database_dsn) as connection:
         assert store.find(connection, AuditFilter(who="nobody")) == []

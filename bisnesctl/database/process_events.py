@@ -19,6 +19,8 @@ from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError
 from bisnesctl.host import disk
 
+#: The files of process events that are not in the database yet, below the home, by the program that writes them.
+SPOOLS = {"guard": "guard-spool.jsonl", "alerts": "alerts-spool.jsonl"}
 #: Seconds between attempts to reach the database.
 RETRY_INTERVAL_SECONDS = 5.0
 #: Seconds to connect, and for each statement.
