@@ -35,7 +35,9 @@ def client(settings):
 
 @pytest.fixture
 def bot(connection):
-    return execute(connection, "SELECT id FROM phone_configs WHERE company_id = %s AND phone_index = 0", (COMPANY,))[0][0]
+    return execute(connection, "SELECT id FROM phone_configs WHERE company_id = %s AND phone_index = 0", (COMPANY,))[0][
+        0
+    ]
 
 
 def unknown(connection, bot):
