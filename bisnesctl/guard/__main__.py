@@ -8,6 +8,7 @@ import threading
 
 import structlog
 
+from bisnesctl.database.event_log import SPOOL
 from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import SupervisorEvent, events
@@ -17,9 +18,6 @@ from bisnesctl.host.log_stream import LastingHandler
 from bisnesctl.processes import started_settings
 from bisnesctl.processes.deployment import as_started, open_deployment
 from bisnesctl.settings import load_partly
-
-#: The file of process events that are not in the database yet, below the home.
-SPOOL = "guard-spool.jsonl"
 
 log = structlog.get_logger()
 
