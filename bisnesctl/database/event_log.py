@@ -1,4 +1,4 @@
-"""Reads process events: from `process_events`, and from the guard's files what is not stored there yet.
+"""Reads process events: from `process_events`, and from files (`SPOOLS`) what is not stored there yet.
 
 The files are read first and need no database, so that events of the last minutes are known during an outage too.
 """
@@ -15,9 +15,9 @@ from bisnesctl.errors import BisnesError
 from bisnesctl.naming import SESSION, session_name
 from bisnesctl.settings import Settings
 
-#: The file of the guard's events that are not in the database yet, below the home.
-SPOOL = "guard-spool.jsonl"
-#: The ending of the file whose events the guard is storing.
+#: The files of process events that are not in the database yet, below the home, by the program that writes them.
+SPOOLS = {"guard": "guard-spool.jsonl", "alerts": "alerts-spool.jsonl"}
+#: The ending of the file whose events are being stored.
 SENDING = ".sending"
 #: The severities, mildest first.
 SEVERITIES = ("info", "warning", "error", "critical")
@@ -184,9 +184,9 @@ def read_stored(connection: postgres.Connection, wanted: EventFilter, after: int
 
 
 def read_spool(settings: Settings) -> list[LoggedEvent]:
-    """The guard's events that are not stored yet, oldest first. An incomplete line is skipped."""
-    spool = settings.home / SPOOL
-    return [event for path in (spool.with_suffix(SENDING), spool) for event in _events_in(path)]
+    """The events that are not stored yet. An incomplete line is skipped."""
+    spools = [settings.home / name for name in SPOOLS.values()]
+    return [event for spool in spools for path in (spool.with_suffix(SENDING), spool) for event in _events_in(path)]
 
 
 def _events_in(path: Path) -> Iterator[LoggedEvent]:

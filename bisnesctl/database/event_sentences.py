@@ -67,8 +67,7 @@ def _end(event: LoggedEvent) -> str:
     after = f"after {duration(lived)}" if isinstance(lived, int | float) else ""
     memory = event.data.get("memory_mb")
     used = f"with {memory} MB" if isinstance(memory, int | float) else ""
-    circumstances = " ".join(each for each in (after, used) if each)
-    return f"{_reason(event) or 'it ended'}{f' ({circumstances})' if circumstances else ''}"
+    return ", ".join(each for each in (_reason(event) or "it ended", after, used) if each)
 
 
 def _hung(event: LoggedEvent) -> str:

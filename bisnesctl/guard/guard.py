@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import structlog
 
+from bisnesctl.database.process_events import LoggedCondition, ProcessEvent, ProcessEventWriter
 from bisnesctl.errors import BisnesError, CannotWrite, Conflict, NotRunning, SupervisorFault
 from bisnesctl.guard import hangs, memory, policy
 from bisnesctl.guard.hangs import StuckCounter
 from bisnesctl.guard.listener import SupervisorEvent
 from bisnesctl.guard.policy import Decision, History
-from bisnesctl.guard.process_events import LoggedCondition, ProcessEvent, ProcessEventWriter
 from bisnesctl.guard.restoration import find_missing
 from bisnesctl.guard.state_file import End, GuardState
 from bisnesctl.health import exit_reasons

@@ -7,11 +7,13 @@ import psycopg2
 import pytest
 
 from bisnesctl import moments
-from bisnesctl.database.event_log import SENDING, SPOOL
-from bisnesctl.guard.process_events import ProcessEvent, ProcessEventWriter
+from bisnesctl.database.event_log import SENDING, SPOOLS
+from bisnesctl.database.process_events import ProcessEvent, ProcessEventWriter
 from bisnesctl.processes import command_records
 from bisnesctl.processes.topology import expand
 from tests.support.waiting import wait_until
+
+SPOOL = SPOOLS["guard"]
 
 
 @pytest.fixture

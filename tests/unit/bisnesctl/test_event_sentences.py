@@ -24,7 +24,7 @@ def said(kind: str, **data: object) -> str:
     [
         ("process_restarting",
          {"reason": "it was killed (attempt 1 of 10)", "until": AT + 2, "lived": 130.0, "memory_mb": 116},
-         "it was killed (attempt 1 of 10) (after 2m 10s with 116 MB); the guard starts it again in 2s"),
+         "it was killed (attempt 1 of 10), after 2m 10s, with 116 MB; the guard starts it again in 2s"),
         ("process_restarting", {"reason": "it ended with exit status 1", "until": AT},
          "it ended with exit status 1; the guard starts it again at once"),
         ("process_blocked", {"reason": "it ended with exit status 78", "until": None},
