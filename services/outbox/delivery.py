@@ -244,7 +244,10 @@ class Delivery:
             settle(message, behind_others(message, outcome, paused), self._attempts, self._outbox.worker)
             for message, outcome, _ in judged
         ]
-        return [replace(result, marked=hand.marked) for (hand, _), result in zip(done, results, strict=True)]
+        return [
+            result if hand.marked else replace(result, marked=False)
+            for (hand, _), result in zip(done, results, strict=True)
+        ]
 
     def _begin_step(self, hand: InHand) -> None:
         """Do what the connector says comes next for a message that has not left."""

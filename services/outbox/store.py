@@ -9,7 +9,7 @@ bot_pace in order of bot. Claims skip lanes that are locked and never wait for o
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -334,7 +334,7 @@ class Outbox:
         """
         steps: list[tuple[Statement, dict[str, Any]]] = []
         if results:
-            rows = orjson.dumps([asdict(result) for result in results]).decode()
+            rows = orjson.dumps(results).decode()
             if any(result.recipient not in (None, result.chat_id) for result in results):
                 steps.append((_LEARN, {"results": rows}))  # before the history, which has one id for a chat
             steps.append((_RECORD, {"results": rows, "process": self.channel, "media_base": self.media_base}))
