@@ -24,9 +24,9 @@ log = structlog.get_logger()
     summary="Resolve a message whose outcome is unknown",
     description=(
         "The same as `bisnesctl dead-letters resolve`, for one message, named by our ID. The provider may have it, so "
-        "it is not sent again by itself. Ask the recipient, then say `sent` or `failed`: a worker records it within seconds, with the event "
-        "for the customer. `again` sends the message once more, in its place in the chat: the recipient may get it "
-        "twice. A report of the provider that comes later still counts."
+        "it is not sent again by itself. Ask the recipient, then say `sent` or `failed`: a worker records it within "
+        "seconds, with the event for the customer. `again` sends the message once more, in its place in the chat: the "
+        "recipient may get it twice. A report of the provider that comes later still counts."
     ),
     responses={
         202: Resolved,
