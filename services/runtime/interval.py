@@ -1,4 +1,4 @@
-"""Work that is done every so many seconds."""
+"""Work that is done at regular intervals."""
 
 import time
 from collections.abc import Callable

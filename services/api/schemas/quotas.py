@@ -18,7 +18,7 @@ class QuotaShape(BaseModel):
     )
     own: bool = Field(description="Whether the limit was set for this company. `false`: it is the default.")
     freesUp: str = Field(
-        description="What makes room again once it is used up.", json_schema_extra={"example": "once a session stops"}
+        description="The event that makes room again.", json_schema_extra={"example": "once a session stops"}
     )
     freesUpAt: str | None = Field(
         description="When room is made at the earliest, in UTC, if the quota is used up and that is known.",

@@ -9,7 +9,7 @@ from services.api.schemas.base import MessageId
 
 
 class ResolveRequest(BaseModel):
-    """What became of a message."""
+    """An operator's decision about a message."""
 
     model_config = ConfigDict(extra="forbid")
 

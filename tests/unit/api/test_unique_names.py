@@ -1,4 +1,4 @@
-"""A name that occurs twice in one object of a body is refused, wherever it is and however it is written."""
+"""A name that occurs twice in one object of a body is refused, at any depth and in any spelling."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Work that is done every so many seconds."""
+"""Work that is done at regular intervals."""
 
 from services.runtime.interval import Interval
 
