@@ -71,7 +71,7 @@ UNION SELECT company_id FROM company_quota UNION SELECT company_id FROM media_fi
 
 #: Days for which an idempotency key is remembered.
 IDEMPOTENCY_KEY_DAYS = 7
-#: What makes room in a quota that is used up.
+#: The event that makes room in a quota that is used up.
 FREES_UP = {
     Quota.META_NUMBERS: "once a number is removed",
     Quota.WEB_NUMBERS: "once a number is removed",
