@@ -1,34 +1,63 @@
-"""Moments as people type and read them. Within the tool a moment is in seconds since the epoch."""
+"""Times that people type and read: `1h` (ago), `2026-01-31T08:00`, `08:00`; and one form in which all commands show
+times.
+"""
 
 import re
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from bisnesctl.errors import UsageError
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_AGO = re.compile(r"(\d{1,6})([smhd])", re.ASCII)
+#: Seconds in each unit of a duration.
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_PART = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
+_DURATION = re.compile(r"(?:\d{1,9}[smhdw])+", re.ASCII)
+_CLOCK = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?", re.ASCII)
 
 
-def parse(option: str, text: str, now: float | None = None) -> float:
-    """The moment that an option such as `--since` names: `2h` (ago), or 2026-01-31T08:00, local without a zone.
+def parse_duration(text: str) -> float | None:
+    """The seconds of a duration such as `90s`, `1h30m` or `2d`; None if the text is none."""
+    if not _DURATION.fullmatch(text):
+        return None
+    return float(sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
 
-    Raises `UsageError`.
+
+def parse(text: str, option: str, now: float | None = None) -> float:
+    """The time that was typed for an option, in seconds since the epoch: a duration before now, or a time.
+
+    A time without a zone is local; a time of day is the last one of that time. Raises `UsageError`.
     """
-    if ago := _AGO.fullmatch(text.strip()):
-        return (time.time() if now is None else now) - timedelta(**{_UNITS[ago[2]]: int(ago[1])}).total_seconds()
+    now = time.time() if now is None else now
+    ago = parse_duration(text.strip().removesuffix("ago").strip())
+    if ago is not None:
+        return now - ago
     try:
-        return datetime.fromisoformat(text.strip()).timestamp()
+        if _CLOCK.fullmatch(text.strip()):
+            return _last_time_of_day(text.strip(), now)
+        return datetime.fromisoformat(text.strip()).astimezone().timestamp()
     except (ValueError, OverflowError, OSError):
-        message = f"{option} {text}: give a duration such as 2h, 30m or 1d, or a time such as 2026-01-31T08:00"
-        raise UsageError(message) from None
+        raise UsageError(
+            f"{option} {text}: it is no time. Write a duration such as 30m, 2h or 1d (ago), or a time such as 08:30, "
+            "2026-01-31 or 2026-01-31T08:30"
+        ) from None
 
 
-def local(at: float) -> str:
-    """A moment for people: local time with its zone, such as `2026-01-31 08:00:00 +08`."""
-    return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(at))
+def _last_time_of_day(text: str, now: float) -> float:
+    hour, minute, *second = (int(each) for each in text.split(":"))
+    today = datetime.fromtimestamp(now).astimezone()
+    then = today.replace(hour=hour, minute=minute, second=second[0] if second else 0, microsecond=0)
+    return (then if then <= today else then - timedelta(days=1)).timestamp()
+
+
+def shown(at: float) -> str:
+    """A time for people, with its zone: `2026-01-31 08:30:00 CET`."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(at))
+    except (ValueError, OverflowError, OSError):
+        return "?"
 
 
 def iso(at: float) -> str:
-    """A moment for programs: ISO 8601 in UTC with milliseconds, such as `2026-01-31T00:00:00.000Z`."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """A time for programs: `2026-01-31T07:30:00.123Z`."""
+    millis = round(at * 1000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(millis // 1000))}.{millis % 1000:03d}Z"

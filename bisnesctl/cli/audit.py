@@ -53,7 +53,7 @@ def audit(
     from bisnesctl.audit.store import AuditFilter
     from bisnesctl.terminal import output
 
-    after = None if since is None else moments.parse("--since", since)
+    after = None if since is None else moments.parse(since, "--since")
     found = reading.read(usable_settings(), AuditFilter(after, who, what, outcome and outcome.value, limit))
     if found.unavailable:
         output.warn(f"only records that wait for the database are shown: {found.unavailable}")
@@ -84,7 +84,7 @@ def _cells(record: dict[str, Any]) -> list[str]:
     from bisnesctl import moments
     from bisnesctl.terminal.output import escape
 
-    when = moments.local(datetime.fromisoformat(record["at"]).timestamp())
+    when = moments.shown(datetime.fromisoformat(record["at"]).timestamp())
     what = f"{record['action']} {_arguments(record['arguments'])}".strip()
     cells = [when, f"{record['source']}: {record['actor']}", record["origin"], what]
     return [*(escape(each) for each in cells), _outcome(record)]

@@ -16,11 +16,10 @@ import psycopg2
 import structlog
 
 from bisnesctl.database import postgres
+from bisnesctl.database.event_log import SENDING
 from bisnesctl.errors import BisnesError
 from bisnesctl.host import disk
 
-#: The files of process events that are not in the database yet, below the home, by the program that writes them.
-SPOOLS = {"guard": "guard-spool.jsonl", "alerts": "alerts-spool.jsonl"}
 #: Seconds between attempts to reach the database.
 RETRY_INTERVAL_SECONDS = 5.0
 #: Seconds to connect, and for each statement.
@@ -94,7 +93,7 @@ class ProcessEventWriter:
     def __init__(self, spool: Path, dsn: str) -> None:
         """`spool`: the file; events that an earlier guard left in it are stored too."""
         self._spool = spool
-        self._sending = spool.with_suffix(".sending")
+        self._sending = spool.with_suffix(SENDING)
         self._dsn = dsn
         self._lock = threading.Lock()
         self._wake = threading.Event()

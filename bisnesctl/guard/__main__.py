@@ -8,7 +8,8 @@ import threading
 import structlog
 
 from bisnesctl.audit.delivery import AuditDelivery
-from bisnesctl.database.process_events import SPOOLS, ProcessEventWriter
+from bisnesctl.database.event_log import SPOOLS
+from bisnesctl.database.process_events import ProcessEventWriter
 from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import SupervisorEvent, events

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bisnesctl.host import record_folder
 from bisnesctl.processes.stop_records import operator
@@ -40,12 +41,28 @@ class CommandRecord:
     #: The instances that it concerned, with their programs: name → program.
     instances: dict[str, str]
 
+    def by_program(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The programs that it concerned, each with the data of its process event."""
+        for program in sorted(set(self.instances.values())):
+            names = sorted(name for name, own in self.instances.items() if own == program)
+            yield program, {"user": self.user, "tty": self.tty, "pid": self.pid, "command": self.command,
+                            "instances": names}  # fmt: skip
+
 
 def write(run_dir: Path, action: str, instances: Iterable[Instance]) -> None:
     """Records a command of this process. A full disk must not prevent the command."""
     concerned = {each.name: each.program.name for each in instances}
     record = CommandRecord(action, time.time(), operator(), _terminal(), os.getpid(), " ".join(sys.argv[1:]), concerned)
     record_folder.add(run_dir / FOLDER, record.at, json.dumps(asdict(record)).encode(), MAX_FILES)
+
+
+def waiting(run_dir: Path) -> list[CommandRecord]:
+    """The recorded commands that no guard has taken yet, oldest first."""
+    found = []
+    for file in sorted((run_dir / FOLDER).glob("[!.]*.json")):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            found.append(CommandRecord(**json.loads(file.read_text())))
+    return found
 
 
 def take(run_dir: Path) -> Iterator[CommandRecord]:

@@ -1,4 +1,4 @@
-"""The audit trail: commands are declared, secrets are masked, and records survive until they are delivered."""
+"""The audit trail: secrets are masked, and records survive until they are delivered."""
 
 import json
 import os
@@ -7,45 +7,16 @@ import sys
 from dataclasses import replace
 
 import pytest
-import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bisnesctl.audit import masking, trail
-from bisnesctl.audit.commands import Effect, effect_of
 from bisnesctl.audit.reading import matches
 from bisnesctl.audit.record import MAX_ARGUMENTS_BYTES, AuditRecord, Outcome
 from bisnesctl.audit.store import AuditFilter
-from bisnesctl.cli.app import app, load_commands
 
 RECORD = AuditRecord("cli", "alice", "pts/1", "keys revoke", ["3"])
 words = st.text(max_size=30)
-
-
-def commands(group, path=""):
-    """All commands below a group: path → callback."""
-    for name, command in group.commands.items():
-        if hasattr(command, "commands"):
-            yield from commands(command, f"{path}{name} ")
-        else:
-            yield f"{path}{name}", command.callback
-
-
-@pytest.fixture(scope="module")
-def all_commands():
-    load_commands()
-    return dict(commands(typer.main.get_command(app)))
-
-
-def test_every_command_declares_its_effect(all_commands):
-    undeclared = [name for name, callback in all_commands.items() if effect_of(callback) is None]
-    assert undeclared == [], "each needs @changes, @reads or @sends of bisnesctl.audit.commands"
-
-
-def test_commands_that_start_stop_or_configure_are_recorded(all_commands):
-    recorded = {name for name, callback in all_commands.items() if effect_of(callback) is Effect.CHANGES}
-    assert {"start", "stop", "restart", "rollback", "migrate", "init", "keys create", "bots add"} <= recorded
-    assert not {"status", "send", "keys list", "audit"} & recorded
 
 
 def run(folder, *arguments):
