@@ -88,7 +88,7 @@ def _condition(
     deployment: "Deployment", since: str | None, until: str | None, level: str | None, patterns: list[str],
     ignore_case: bool, bot: str | None,
 ) -> "Filter":  # fmt: skip
-    from bisnesctl import times
+    from bisnesctl import moments
     from bisnesctl.errors import UsageError
     from bisnesctl.logs.filters import Filter
     from bisnesctl.logs.formats import LEVELS
@@ -96,8 +96,8 @@ def _condition(
     if level is not None and level.lower() not in LEVELS:
         raise UsageError(f"there is no level {level}. There are: {', '.join(LEVELS)}")
     condition = Filter(
-        since=None if since is None else times.parse_moment(since),
-        until=None if until is None else times.parse_moment(until),
+        since=None if since is None else moments.parse(since, "--since"),
+        until=None if until is None else moments.parse(until, "--until"),
         level=0 if level is None else LEVELS[level.lower()],
         patterns=tuple(_pattern(each, ignore_case) for each in patterns),
         bot=None if bot is None else _bot(deployment, bot),

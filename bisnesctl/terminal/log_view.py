@@ -7,7 +7,7 @@ from datetime import tzinfo
 
 from rich.text import Text
 
-from bisnesctl import times
+from bisnesctl import moments
 from bisnesctl.logs import merge
 from bisnesctl.logs.files import LogFile, LogStream, find
 from bisnesctl.logs.filters import Filter
@@ -65,7 +65,7 @@ class LogView:
             if not all(each.is_empty for each in own):
                 continue
             since = max(each.modified_at for each in own)
-            ago = f"since {times.as_local(since)}: its files are empty" if since else "yet"
+            ago = f"since {moments.shown(since)}: its files are empty" if since else "yet"
             verb = "logged nothing" if since else "not logged anything"
             where = " to its standard error" if all(each.file.is_error for each in own) else ""
             output.say(output.escape(f"{name} has {verb}{where} {ago} in {own[0].file.path.parent}"))
@@ -112,7 +112,7 @@ def _as_json(record: Record) -> str:
     fields = parse_fields(record.text) if record.text.startswith("timestamp=") else {}
     return printable.as_json(
         {
-            "time": times.as_iso(record.time),
+            "time": moments.iso(record.time),
             "process": record.file.instance,
             "stream": "err" if record.file.is_error else "out",
             "level": record.level_name,

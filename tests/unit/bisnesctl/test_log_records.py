@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl import times
-from bisnesctl.errors import UsageError
+from bisnesctl import moments
 from bisnesctl.logs.files import LogFile, Span, find, read_lines, tail
 from bisnesctl.logs.filters import BotPattern, Filter, Trace
 from bisnesctl.logs.follow import Follower
@@ -119,7 +118,7 @@ def test_further_parts_of_a_message_of_postgresql_stay_with_it(tmp_path: Path) -
 
 
 def lines_at(*seconds: float, word: str = "x") -> str:
-    return "".join(f"timestamp={times.as_iso(NOON + each)} level=info event={word}.at n={each}\n" for each in seconds)
+    return "".join(f"timestamp={moments.iso(NOON + each)} level=info event={word}.at n={each}\n" for each in seconds)
 
 
 def numbers(found: list[str]) -> list[float]:
@@ -270,39 +269,3 @@ def test_a_message_is_followed_while_its_lines_are_written() -> None:
     assert trace.matches(record("event=message.accepted request_id=req-1 message_id=m-1"))
     assert trace.matches(record("event=message.sent message_id=m-1"))
     assert not trace.matches(record("event=message.sent message_id=m-2"))
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1h30m", 5400), ("2d", 172800), ("1.5h", 5400)]
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert times.parse_duration(text) == seconds
-    assert times.parse_moment(text, NOON) == NOON - seconds
-
-
-@pytest.mark.parametrize("text", ["", "x", "10", "h", "10m x", "-5m", "9" * 400 + "d"])
-def test_other_words_are_no_duration_and_no_time(text: str) -> None:
-    for parse in (times.parse_duration, times.parse_moment):
-        with pytest.raises(UsageError):
-            parse(text)
-
-
-def test_moments() -> None:
-    now = datetime(2026, 1, 31, 12, 0).timestamp()
-    local = {
-        "11:30": (2026, 1, 31, 11, 30), "12:30": (2026, 1, 30, 12, 30), "2026-01-30 09:00": (2026, 1, 30, 9, 0),
-        "2026-01-30": (2026, 1, 30), "today": (2026, 1, 31), "yesterday": (2026, 1, 30),
-    }  # fmt: skip
-    assert {word: times.parse_moment(word, now) for word in local} == {
-        word: datetime(*parts).timestamp() for word, parts in local.items()
-    }
-    assert times.parse_moment("2026-01-31T12:00:00.123Z", now) == NOON
-    assert times.as_iso(NOON) == "2026-01-31T12:00:00.123Z"
-
-
-@given(st.text(max_size=20))
-def test_any_word_is_a_time_or_refused(text: str) -> None:
-    try:
-        times.parse_moment(text, NOON)
-    except UsageError as error:
-        assert "14:30" in str(error)
