@@ -39,7 +39,7 @@ def logs(
         int | None,
         typer.Option(
             "--lines", "-n", min=0,
-            help=f"How many last lines of each file to show.  [default: {DEFAULT_LINES}; all that match, with a filter]",
+            help=f"How many last lines of each file to show.  [default: {DEFAULT_LINES}; with a filter, all]",
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Show all lines that are kept.")] = False,

@@ -147,7 +147,7 @@ def last_lines(stream: LogStream, count: int) -> list[Span]:
         if opened is None:
             continue
         with opened:
-            is_split = bool(spans) and not _ends_line(opened, segment.size)  # a rotation split a line, which counts once
+            is_split = bool(spans) and not _ends_line(opened, segment.size)  # it has a part of a line
             if count <= 0 and not is_split:
                 break
             start, found = _start_of_last(opened, segment.size, count + is_split)

@@ -1,4 +1,4 @@
-"""Which records are shown: by time, level, pattern, bot, message."""
+"""Selects records: by time, level, pattern, bot, message."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ MAX_RELATED = 1000
 
 @dataclass
 class Filter:
-    """Keeps the records that meet all conditions. What continues a record follows its fate."""
+    """Keeps the records that meet all conditions. A record that continues another one shares its fate."""
 
     since: float | None = None  # seconds since the epoch
     until: float | None = None

@@ -13,7 +13,7 @@ class Follower:
     """Reads new lines of a file; a file that is replaced or truncated is read from its start."""
 
     path: Path
-    #: What was read before; None: all that is there now.
+    #: The part that was read before; None: all that is there now.
     known: LogStream | None = None
     _stream: BufferedReader | None = None
     _rest: bytes = field(default=b"", repr=False)

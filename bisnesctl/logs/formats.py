@@ -33,13 +33,14 @@ _WORDS = {
 _REDIS_SIGNS = {".": _DEBUG, "-": _DEBUG, "*": _INFO, "#": _WARNING}
 #: Parts of the message before, as PostgreSQL writes them; each has a time of its own.
 _POSTGRES_PARTS = frozenset({"DETAIL", "HINT", "QUERY", "CONTEXT", "LOCATION", "STATEMENT", "BACKTRACE"})
-_MONTHS = {name: n for n, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 # timestamp=2026-01-31T12:00:00.123456Z level=info event=subject.what_happened
 _LOGFMT = re.compile(r'timestamp="?([0-9T:.\-+]+Z?)"?(?: level=(\w+))?')
 # 2026-01-31 12:00:00.123 UTC [77] LOG:  ready; other programs: 2026-01-31 12:00:00,123 INFO …
 _ISO = re.compile(
-    r"(?P<time>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)(?P<zone>Z| ?[+-]\d\d:?(?:\d\d)?| (?:UTC|GMT))?(?=\W|$)"
+    r"(?P<time>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?)"
+    r"(?P<zone>Z| ?[+-]\d\d:?(?:\d\d)?| (?:UTC|GMT))?(?=\W|$)"
     r"(?: [A-Z]{3,5}(?= \[))?(?: \[\d+\])?(?:[^:]{0,60}? )?\W{0,2}(?P<level>[A-Za-z]\w{2,8})?"
 )
 # 77:M 31 Jan 2026 12:00:00.123 * Ready to accept connections
@@ -92,7 +93,7 @@ class StampReader:
                 return self._iso(match)
             if match := _REDIS.match(line):
                 day, month, year, clock, sign = match.groups()
-                text = f"{year}-{_MONTHS.get(month, 0):02}-{day}T{clock}"
+                text = f"{year}-{_MONTHS.index(month) + 1:02}-{day}T{clock}"
                 return Stamp(self._local(datetime.fromisoformat(text)), _REDIS_SIGNS[sign])
         return None
 

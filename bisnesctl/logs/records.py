@@ -25,7 +25,7 @@ class Record(NamedTuple):
     time: float  # seconds since the epoch
     level: int  # as in the module `logging`
     text: str  # one line or several
-    continues: bool = False  # whether it goes on with the record before of its stream
+    continues: bool = False  # whether it continues the record before of its stream
 
     @property
     def level_name(self) -> str:

@@ -50,7 +50,7 @@ class LogView:
 
     @property
     def streams(self) -> list[LogStream]:
-        """What was there when it was made."""
+        """The files as they were when it was made."""
         return self._streams
 
     def show_tail(self, count: int | None) -> None:
