@@ -97,9 +97,10 @@ def print_json(value: object) -> None:
 
 def rendered(text: Text) -> str:
     """The text with its colours, if the results have any, to be written by `write_lines`."""
-    with out().capture() as captured:
-        out().print(text, end="", soft_wrap=True)
-    return captured.get()
+    console = out()
+    console.begin_capture()
+    console.print(text, end="", soft_wrap=True)
+    return console.end_capture()
 
 
 def log_line(line: str) -> str:
