@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from bisnesctl.guard import memory
+from bisnesctl.host import tree_memory
 from bisnesctl.host.process_memory import proportional
 
 #: A parent that uses little, whose grandchild holds 200 MB.
@@ -21,12 +21,12 @@ def test_the_memory_of_a_grandchild_counts():
         of_parent = proportional(parent.pid)
         assert of_parent is not None
         assert of_parent < 100 << 20
-        assert memory.over({parent.pid: 150 << 20})[parent.pid] > 200 << 20
-        assert memory.over({parent.pid: 1 << 30}) == {}
+        assert tree_memory.over({parent.pid: 150 << 20})[parent.pid] > 200 << 20
+        assert tree_memory.over({parent.pid: 1 << 30}) == {}
         parent.stdin.close()
 
 
 def test_a_process_that_is_gone_uses_nothing():
     with subprocess.Popen(["true"]) as gone:
         gone.wait()
-    assert memory.over({gone.pid: 0}) == {}
+    assert tree_memory.over({gone.pid: 0}) == {}
