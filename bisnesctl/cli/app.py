@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +15,9 @@ from bisnesctl.errors import ExitCode
 
 if TYPE_CHECKING:
     from bisnesctl.processes.deployment import Deployment
+    from bisnesctl.processes.selection import Selection
+    from bisnesctl.processes.supervisor import Process
+    from bisnesctl.processes.topology import Instance
     from bisnesctl.settings import Settings
 
 #: Headings under which `--help` groups the commands.
@@ -116,6 +119,22 @@ LogNames = Annotated[
     typer.Argument(metavar="NAME", help="Programs, instances, or supervisord.", autocompletion=_complete_name),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+#: The selectors, with which a command means some instances: see `selection_of`.
+Companies = Annotated[
+    list[str] | None, typer.Option("--company", metavar="ID", help="Only WhatsApp Web sessions of this company.")
+]
+Bots = Annotated[
+    list[str] | None,
+    typer.Option("--bot", metavar="BOT", help="Only the WhatsApp Web session of this bot, such as 0128-2."),
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option("--kind", metavar="KIND", help="Only api, meta, wwebjs, sessions, events or infrastructure."),
+]
+States = Annotated[
+    list[str] | None,
+    typer.Option("--state", metavar="STATE", help="Only what is running, stopped, failed or in another state."),
+]
 Company = Annotated[str, typer.Option(metavar="ID", help="The company, such as 0128.", callback=_not_blank)]
 AnyCompany = Annotated[
     str | None, typer.Option("--company", metavar="ID", help="Only of this company.", callback=_not_blank)
@@ -187,6 +206,38 @@ def running_deployment(but: frozenset[str] = frozenset()) -> "Deployment":
     from bisnesctl.processes.deployment import as_started, open_deployment
 
     return open_deployment(as_started(usable_settings().with_defaults(but)))
+
+
+def selection_of(
+    names: Sequence[str] | None, companies: list[str] | None = None, bots: list[str] | None = None,
+    kinds: list[str] | None = None, states: list[str] | None = None,
+) -> "Selection":  # fmt: skip
+    """The selection of a command line. Values may be separated by commas. Raises `UsageError` for an unknown state."""
+    from bisnesctl.health.probes import Status
+    from bisnesctl.processes.selection import RUNNING, Selection, check_known
+
+    split = [
+        tuple(value for word in given or () for value in word.split(",") if value)
+        for given in (names, companies, bots, kinds, states)
+    ]
+    check_known("state", split[-1], [RUNNING, *(each.value for each in Status)])
+    return Selection(*split)
+
+
+def select(
+    deployment: "Deployment",
+    selection: "Selection",
+    instances: "Sequence[Instance]",
+    processes: "Mapping[str, Process]",
+) -> "list[Instance]":
+    """The instances that match a selection. Raises `UsageError` as `processes.selection.select` does."""
+    from bisnesctl.health.inspection import inspect
+    from bisnesctl.processes import selection as selections
+
+    def states(chosen: "Sequence[Instance]") -> "dict[str, str]":
+        return {name: each.status.value for name, each in inspect(deployment, chosen, processes).items()}
+
+    return selections.select(selection, instances, states)
 
 
 def _version(wanted: bool) -> None:

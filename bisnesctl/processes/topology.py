@@ -22,6 +22,18 @@ class Mode(StrEnum):
     LEGACY = "legacy"
 
 
+class Kind(StrEnum):
+    """The part of a deployment that a program belongs to."""
+
+    API = "api"
+    META = "meta"
+    WWEBJS = "wwebjs"
+    SESSIONS = "sessions"
+    EVENTS = "events"
+    #: The guard, the embedded servers and the sandbox.
+    INFRASTRUCTURE = "infrastructure"
+
+
 BOTH = frozenset(Mode)
 #: A session restarts its browser at its memory limit; at this multiple of the limit the guard intervenes.
 GUARD_MEMORY_FACTOR = 1.5
@@ -39,6 +51,7 @@ class Program:
     name: str
     about: str
     command: str
+    kind: Kind = Kind.INFRASTRUCTURE
     modes: frozenset[Mode] = frozenset({Mode.MULTIPROCESS})
     #: BISNES_PROCESS of its instances; None: the name.
     process: str | None = None
@@ -146,6 +159,7 @@ PROGRAMS: tuple[Program, ...] = (
         "api",
         "the HTTP API",
         _GUNICORN + " -b fd://0 services.api.asgi:app",
+        Kind.API,
         instances="api_instances",
         address=("api_host", "api_port"),
         hang_check=True,
@@ -158,6 +172,7 @@ PROGRAMS: tuple[Program, ...] = (
         "meta",
         "receives Meta's webhooks",
         _GUNICORN + " -b {address} services.connectors.meta.receiver:create_service()",
+        Kind.META,
         address=("meta_host", "meta_port"),
         hang_check=True,
         needs="enable_meta",
@@ -169,6 +184,7 @@ PROGRAMS: tuple[Program, ...] = (
         "meta-worker",
         "sends messages through Meta",
         "{python} -m services.worker meta",
+        Kind.META,
         process="meta",
         instances="meta_instances",
         needs="enable_meta",
@@ -182,6 +198,7 @@ PROGRAMS: tuple[Program, ...] = (
         "events",
         "calls customers' webhooks",
         "{python} -m services.events",
+        Kind.EVENTS,
         probe="heartbeat",
         hang_check=True,
         max_restarts=20,
@@ -191,6 +208,7 @@ PROGRAMS: tuple[Program, ...] = (
         "wwebjs",
         "manages the WhatsApp Web sessions",
         _GUNICORN + " -b {address} services.wwebjs_manager:create_service()",
+        Kind.WWEBJS,
         address=("loopback", "wwebjs_port"),
         needs="enable_wwebjs",
         hang_check=True,
@@ -204,6 +222,7 @@ PROGRAMS: tuple[Program, ...] = (
         "wwebjs-session",
         "a WhatsApp Web bot with its browser",
         "{python} -m services.connectors.wwebjs {company} {phone}",
+        Kind.SESSIONS,
         modes=BOTH,  # a rollback keeps the browsers running
         process="wwebjs",
         needs="enable_wwebjs",
@@ -223,6 +242,7 @@ PROGRAMS: tuple[Program, ...] = (
         "legacy",
         "API and channels in one process",
         _GUNICORN + " -b {address} services.legacy:app",
+        Kind.API,
         modes=frozenset({Mode.LEGACY}),
         address=("api_host", "port"),
         hang_check=True,
@@ -241,6 +261,8 @@ ALIASES = {
     "bisnesgpt-wwebjs": ("wwebjs", "wwebjs-session"),
     "whatsapp-service-legacy": ("legacy",),
 }
+#: The name that means every instance.
+EVERYTHING = "all"
 
 
 @dataclass(frozen=True)
@@ -377,17 +399,17 @@ def _is_needed(row: Program) -> bool:
 
 
 def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instance]:
-    """The instances with these names of programs, instances or aliases, in order of start, each once.
+    """The instances with these names of programs, instances or aliases, or `all`, in order of start, each once.
 
     Raises `UsageError` that lists the known names.
     """
     found: set[str] = set()
     for name in names:
         meant = set(ALIASES.get(name, (name,)))
-        matches = {each.name for each in instances if meant & {each.name, each.program.name}}
+        matches = {each.name for each in instances if name == EVERYTHING or meant & {each.name, each.program.name}}
         if not matches:
             known = ", ".join(dict.fromkeys(each.program.name for each in instances))
-            raise UsageError(f"unknown name {name}. There are: {known}, and their instances")
+            raise UsageError(f"unknown name {name}. There are: {known}, their instances, and {EVERYTHING}")
         found |= matches
     return [each for each in instances if each.name in found]
 

@@ -6,7 +6,7 @@ have locked, and so never wait for a transaction that raises events.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import orjson
@@ -206,7 +206,7 @@ def record(connection: Connection, sender: str, results: Sequence[Result]) -> li
     Returns those that must be recorded again, since others had their lanes locked. Those whose claim passed to another
     sender are dropped.
     """
-    values = {"results": orjson.dumps([asdict(result) for result in results]).decode(), "sender": sender}
+    values = {"results": orjson.dumps(results).decode(), "sender": sender}
     with transaction(connection) as cursor:
         cursor.execute(_LOCK_WEBHOOKS, ([result.webhook_id for result in results],))
         cursor.execute(_RECORD, values)

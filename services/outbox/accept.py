@@ -22,7 +22,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import orjson
 import structlog
@@ -60,7 +60,7 @@ class Entry:
     """A message to be accepted."""
 
     message_id: str
-    process: str  # the channel that will send it
+    channel: str  # the one that will send it
     bot_id: int
     company_id: str
     phone_index: int
@@ -106,9 +106,9 @@ _INSERT = Statement(
     "accept",
     """
 WITH input_rows AS (
-    SELECT * FROM json_to_recordset(%(rows)s::json) AS input_rows (
+    SELECT * FROM ROWS FROM (json_to_recordset(%(rows)s::json) AS (
         message_id uuid, bot_id int, company_id text, phone_index int, chat_id text, kind text, payload jsonb,
-        idempotency_key text, digest text, n int)
+        idempotency_key text, digest text)) WITH ORDINALITY
     WHERE (SELECT clock_timestamp() < to_timestamp(%(not_after)s))
 ), new_keys AS (
     INSERT INTO idempotency_keys (company_id, key, digest, message_id)
@@ -126,7 +126,7 @@ WITH input_rows AS (
 )
 INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload)
 SELECT bot_id, chat_id, message_id, company_id, phone_index, kind, payload
-FROM new_rows JOIN locked USING (bot_id, chat_id) ORDER BY n
+FROM new_rows JOIN locked USING (bot_id, chat_id) ORDER BY ordinality
 RETURNING message_id::text, extract(epoch FROM clock_timestamp())::float""",
     rows="json",
     not_after="float",
@@ -165,8 +165,7 @@ def insert(connection: Connection, entries: list[Entry], not_after: float = math
 
     `not_after`: seconds since the epoch.
     """
-    rows = [asdict(entry) | {"n": n} for n, entry in enumerate(entries)]
-    found = run(connection, (_INSERT, {"rows": orjson.dumps(rows).decode(), "not_after": not_after}))
+    found = run(connection, (_INSERT, {"rows": orjson.dumps(entries).decode(), "not_after": not_after}))
     stored = {row[0] for row in found}
     earlier: dict[tuple[str, str], Earlier] = {}
     if repeated := [entry for entry in entries if entry.message_id not in stored]:
@@ -217,7 +216,7 @@ class Acceptor:
 
     def _write(self, batch: Batch[Entry]) -> Sequence[Accepted | Exception]:
         queue_names = {
-            session_queue(entry.bot_id) if entry.process == "wwebjs" else f"{entry.process}-messages"
+            session_queue(entry.bot_id) if entry.channel == "wwebjs" else f"{entry.channel}-messages"
             for entry in batch.items
         }
         for queue_name in queue_names:  # a worker wakes up while the commit is under way …

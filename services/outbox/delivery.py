@@ -33,7 +33,6 @@ from services.outbox.outcome_policy import (
     behind_others,
     hold_of,
     settle,
-    storable,
     unstorable,
 )
 from services.outbox.preparations import Preparations
@@ -245,7 +244,10 @@ class Delivery:
             settle(message, behind_others(message, outcome, paused), self._attempts, self._outbox.worker)
             for message, outcome, _ in judged
         ]
-        return [replace(result, marked=hand.marked) for (hand, _), result in zip(done, results, strict=True)]
+        return [
+            result if hand.marked else replace(result, marked=False)
+            for (hand, _), result in zip(done, results, strict=True)
+        ]
 
     def _begin_step(self, hand: InHand) -> None:
         """Do what the connector says comes next for a message that has not left."""
@@ -299,7 +301,7 @@ class Delivery:
     def _end_step(self, hand: InHand, outcome: Outcome | Again | None) -> None:
         if not isinstance(outcome, Again):
             self.faults += isinstance(outcome, Unavailable)
-            self._done.append((hand, outcome and storable(outcome)))
+            self._done.append((hand, outcome))
         elif hand.steps < MAX_STEPS:
             self._journal.clear(hand.slot)
             self._begin_step(hand)

@@ -6,7 +6,6 @@ claimed and finds out whether the provider serves the number again. All times ar
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 
 import orjson
 
@@ -160,7 +159,7 @@ def hold(connection: Connection, holds: list[Hold]) -> None:
     """Hold numbers and accounts, in one transaction or the caller's; one that does not end soon raises an event."""
     if not holds:
         return
-    rows = orjson.dumps([asdict(each) for each in holds]).decode()
+    rows = orjson.dumps(holds).decode()
     with connection.cursor() as cursor:
         cursor.execute(f"{_REPORT_HELD};{_HOLD}", {"holds": rows, "slow": SLOW_SECONDS, "slowest": SLOWEST_SHARE})
 
@@ -180,7 +179,7 @@ def note_outages(connection: Connection, findings: Iterable[Fault | Answer], pau
     sent = sorted({each.bot_id for each in answers if each.sent})
     answered = sorted({each.bot_id for each in answers})
     values = {
-        "faults": orjson.dumps([asdict(each) for each in faults if each.bot_id not in sent]).decode(),
+        "faults": orjson.dumps([each for each in faults if each.bot_id not in sent]).decode(),
         "sent": sent,
         "answered": answered,
         "bots": sorted({each.bot_id for each in faults}.union(answered)),
@@ -221,7 +220,7 @@ def fail_old(connection: Connection, outbox: Outbox, hours: float) -> int:
 
 def _fail_some_old(connection: Connection, outbox: Outbox, hours: float) -> int:
     values = {
-        "process": outbox.process,
+        "process": outbox.channel,
         "bot": outbox.bot_id,
         "worker": outbox.worker,
         "hours": hours,
