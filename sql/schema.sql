@@ -335,6 +335,7 @@ CREATE TABLE process_instances (
     responses          integer      NOT NULL DEFAULT 0,  -- in the last minute
     response_ms        numeric      NOT NULL DEFAULT 0,  -- all of them together
     deployment         text,                        -- of the process; two with the same names must not run side by side
+    figures            jsonb        NOT NULL DEFAULT '{}',  -- what it reports beside the columns, such as its pool
     PRIMARY KEY (process_name, host, instance)
 );
 
@@ -347,6 +348,15 @@ CREATE TABLE process_totals (
     received     bigint      NOT NULL DEFAULT 0,
     errors       bigint      NOT NULL DEFAULT 0,
     measured_at  timestamptz NOT NULL DEFAULT now()   -- when rows were last added to process_metrics
+);
+
+-- What the last clean-up did.
+CREATE TABLE retention_run (
+    one     boolean     PRIMARY KEY DEFAULT true CHECK (one),  -- one row
+    at      timestamptz NOT NULL DEFAULT now(),
+    seconds real        NOT NULL DEFAULT 0,                    -- it took
+    deleted jsonb       NOT NULL DEFAULT '{}',                 -- rows by their kind; those without any are left out
+    host    text        NOT NULL DEFAULT ''
 );
 
 -- The one store that has the files of this database's messages.
