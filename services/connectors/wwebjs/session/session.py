@@ -10,9 +10,10 @@ from functools import partial
 
 import structlog
 
+from bisnesctl.host.browsers import ProgramMissing
 from services.connectors.wwebjs.browser import chromium
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
-from services.connectors.wwebjs.browser.chromium import ProgramMissing, StartFailed
+from services.connectors.wwebjs.browser.chromium import StartFailed
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.session.browser_loop import BrowserLoop, Hooks, PageTask
 from services.connectors.wwebjs.session.event_recorder import EventRecorder
