@@ -72,6 +72,12 @@ def recent_hangs(run_dir: Path) -> Mapping[str, str]:
     return file.hangs if file else {}
 
 
+def heartbeat_age(run_dir: Path) -> float | None:
+    """Seconds since the guard's last heartbeat; None if it never gave one."""
+    file = _read_guard_file(run_dir / GUARD_FILE)
+    return None if file is None else max(file.age_seconds, 0.0)
+
+
 def _is_unwritable(settings: Settings) -> bool:
     """Whether the guard cannot write its heartbeat because the disk is full or read-only."""
     return disk.write_refusal(settings.run_dir) is not None

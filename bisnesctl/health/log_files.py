@@ -5,11 +5,14 @@ The files are read directly and not through supervisord, which loses lines at hi
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 
+#: Seconds within which ends of a process are recent.
+RECENT_SECONDS = 600.0
 #: Bytes read at a time from the end of a file.
 _BLOCK_BYTES = 64 * 1024
 
@@ -38,6 +41,8 @@ class Exits:
     last: str
     #: When that was, as in the log: `2026-01-31 12:00:00`.
     at: str = ""
+    #: How often it ended by itself within the last minutes (`RECENT_SECONDS`), also before a stop on purpose.
+    recent: int = 0
 
 
 def files_of(log_dir: Path, instance: str, errors_only: bool = False) -> list[LogFile]:
@@ -78,15 +83,17 @@ def read_exits(log: Path) -> dict[str, Exits]:
 
 def parse_exits(lines: Iterable[str]) -> dict[str, Exits]:
     """The deaths by process in these lines, since its last stop, or the last start of supervisord."""
+    recent_since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - RECENT_SECONDS))
     found: dict[str, Exits] = {}
     for line in lines:
         if _BOOT.match(line):
             found = {}
         elif match := _EXIT.match(line):
             before = found.get(match["name"], Exits(0, ""))
-            found[match["name"]] = Exits(before.count + 1, match["how"], line[:19])
-        elif match := _STOP.match(line):
-            found.pop(match["name"], None)
+            recent = before.recent + (line[:19] >= recent_since)
+            found[match["name"]] = Exits(before.count + 1, match["how"], line[:19], recent)
+        elif (match := _STOP.match(line)) and (before := found.pop(match["name"], Exits(0, ""))).recent:
+            found[match["name"]] = Exits(0, "", "", before.recent)
     return found
 
 
