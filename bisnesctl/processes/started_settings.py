@@ -74,7 +74,7 @@ class SettingChange:
     running: str | None
     #: The value now; None if it is a secret.
     configured: str | None
-    #: Where it is configured now: `the environment`, or the path of `.env`.
+    #: The place of the value of now: `the environment`, or the path of `.env`.
     origin: str
 
 

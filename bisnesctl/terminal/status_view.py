@@ -112,7 +112,7 @@ def columns_named(text: str) -> list[StatusColumn]:
 
 
 def show(found: Overview, chosen: Sequence[StatusColumn] | None = None, every: bool = False) -> None:
-    """Prints the whole. `chosen`: the columns, whatever the width; `every`: fold nothing."""
+    """Prints the whole. `chosen`: the columns, regardless of the width; `every`: fold nothing."""
     for line in _header(found):
         output.out().print(line, soft_wrap=output.is_piped())
     if found.processes:
@@ -225,7 +225,7 @@ def _show_table(found: Overview, chosen: Sequence[StatusColumn] | None, every: b
 
 
 def _fold(rows: list[ProcessRow], every: bool) -> tuple[list[ProcessRow], list[str]]:
-    """The sessions to list, and a line for each state in which many are well."""
+    """The sessions to list, and a line for each state in which many are healthy."""
     quiet: dict[str, list[ProcessRow]] = {}
     for row in rows:
         if row.status == "healthy" and not row.recent_restarts and not row.waiting:

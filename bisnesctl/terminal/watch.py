@@ -16,7 +16,7 @@ from bisnesctl.terminal import output
 
 
 def watch(draw: Callable[[], None], seconds: float) -> None:
-    """Draws every so many seconds, on a screen of its own. Raises `UsageError` without a terminal."""
+    """Draws every `seconds`, on a screen of its own. Raises `UsageError` without a terminal."""
     console = output.out()
     if not (console.is_terminal and sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("--watch needs a terminal. Scripts can repeat `bisnesctl status --json`")

@@ -1,4 +1,4 @@
-"""What waits: messages by bot and channel, webhooks of providers, and events for customers; and the sessions' states.
+"""The backlog: messages by bot and channel, webhooks of providers, and events for customers; and the sessions' states.
 
 One connection with short time limits answers all of it, so that `status` is quick if the database is not.
 """
@@ -56,7 +56,7 @@ class Backlog:
 
 @dataclass(frozen=True)
 class Backlogs:
-    """What the database says for `status`."""
+    """The database's part of `status`."""
 
     #: Why the rest is empty; empty if the database answered.
     unavailable: str = ""

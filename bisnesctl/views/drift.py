@@ -22,7 +22,7 @@ class Drift:
     instances: list[str]
     #: The setting in capitals; `release` if it is the code.
     name: str
-    #: What runs, and what is configured; None: a secret, or not known.
+    #: The value that runs, and the configured one; None: a secret, or not known.
     running: str | None
     configured: str | None
     #: The difference as a sentence.
@@ -65,7 +65,7 @@ def _of_setting(settings: Settings, change: SettingChange, instances: Sequence[I
 
 
 def _source(settings: Settings, change: SettingChange) -> str:
-    """Who says the value of now: `.env says`, `the environment says` or `the default is`."""
+    """The source of the value of now: `.env says`, `the environment says` or `the default is`."""
     if not settings.is_given(change.name.lower()):
         return "the default is" if change.configured is not None else "the default"
     return f"{Path(change.origin).name if change.origin.startswith('/') else change.origin} says"

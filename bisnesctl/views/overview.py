@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from bisnesctl import release
 from bisnesctl.bots.check_records import BotTrouble
-from bisnesctl.health import guard_file, inspection, log_files, probes, resource_usage
+from bisnesctl.health import guard_file, inspection, probes, resource_usage
 from bisnesctl.host import volumes
+from bisnesctl.logs import exits
 from bisnesctl.processes import selection as selections
 from bisnesctl.processes import stop_records
 from bisnesctl.processes.deployment import Condition, Deployment
@@ -58,7 +59,7 @@ class ProcessRow:
     recent_restarts: int = 0
     #: At which its process tree is restarted; None: it has no limit.
     memory_limit_bytes: int | None = None
-    #: What waits for it: messages of its bot or channel, webhooks, or events. None: not known, or nothing ever waits.
+    #: Messages of its bot or channel, webhooks, or events that wait for it. None: not known, or nothing ever waits.
     waiting: int | None = None
     oldest_seconds: float | None = None
     #: The state of a WhatsApp Web session, such as WORKING; None: it is none, or not known.
@@ -95,7 +96,7 @@ class Overview:
     alerts_seen_seconds: float | None
     #: Whether this release has an evaluator of alerts.
     has_alerts: bool
-    #: What runs with other settings or code than those on disk.
+    #: Differences between the settings and code on disk, and those that run.
     drift: list[Drift] = field(default_factory=list)
     #: Why PostgreSQL was not read; empty if it was.
     database_unavailable: str = ""
@@ -159,7 +160,7 @@ class _Rows:
         self._settings = settings
         self._processes, self._health, self._used, self._backlogs = processes, health, used, backlogs
         self._guard = guard_file.guard_status(processes, settings)
-        self._exits = log_files.read_exits(settings.log_dir / "supervisord.log")
+        self._exits = exits.read_exits(settings.log_dir / "supervisord.log")
         self._stops = stop_records.read(settings.run_dir)
         self._own = {each.name for each in deployment.instances}
         self._releases = drift.releases(settings, processes)
@@ -194,14 +195,14 @@ class _Rows:
             release=str(found) if (found := self._releases.get(name)) else None,
         )
 
-    def _ends(self, name: str) -> log_files.Exits:
-        ended = self._exits.get(name, log_files.Exits(0, ""))
+    def _ends(self, name: str) -> exits.Exits:
+        ended = self._exits.get(name, exits.Exits(0, ""))
         if not self._guard.off_duty and name != guard_file.GUARD and name not in self._guard.ends:
-            return log_files.Exits(0, "", recent=ended.recent)  # it was stopped or restarted on purpose since
+            return exits.Exits(0, "", recent=ended.recent)  # it was stopped or restarted on purpose since
         return ended
 
     def _waiting(self, instance: Instance) -> Backlog | None:
-        """What waits for an instance. The workers of a channel share its messages."""
+        """The backlog of an instance. The workers of a channel share its messages."""
         if self._backlogs.unavailable:
             return None
         match instance.program.name:
@@ -224,7 +225,7 @@ def waits_ever(program: str) -> bool:
     return program in ("wwebjs-session", "meta-worker", "legacy", "meta", "events")
 
 
-def _reason(health: probes.Health, ended: log_files.Exits, guard: guard_file.GuardStatus, name: str) -> str:
+def _reason(health: probes.Health, ended: exits.Exits, guard: guard_file.GuardStatus, name: str) -> str:
     last = ""
     if ended.count:
         how = guard.ends.get(name, "")
