@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import (
     WATCH,
     AsJson,
@@ -51,6 +52,7 @@ class _StatusCommand(TyperCommand):
         "bisnesctl status --json",
     ),
 )
+@reads
 def status(
     names: Names = None,
     company: Companies = None,

@@ -9,6 +9,8 @@ import psutil
 from bisnesctl.host import volumes
 from bisnesctl.host.process_times import boottime
 from bisnesctl.settings import Settings
+from bisnesctl.signals import history
+from bisnesctl.signals.machine import sample_name
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Machine:
 
 def look(settings: Settings) -> Machine:
     """Measures the machine. Disks are asked within their own time limit."""
-    memory = psutil.virtual_memory()
+    memory, past = psutil.virtual_memory(), history.read(settings.run_dir)
     return Machine(
         host=socket.gethostname(),
         uptime_seconds=boottime(),
@@ -50,5 +52,10 @@ def look(settings: Settings) -> Machine:
         processors=os.cpu_count() or 1,
         memory_used_bytes=memory.total - memory.available,
         memory_total_bytes=memory.total,
-        disks=[DiskUse(each.mount, each.free, each.total, None, each.trouble) for each in volumes.look(settings)],
+        disks=[
+            DiskUse(
+                each.mount, each.free, each.total, history.empty_in(past.get(sample_name(each.mount), ())), each.trouble
+            )
+            for each in volumes.look(settings)
+        ],
     )
