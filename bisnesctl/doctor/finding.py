@@ -64,7 +64,7 @@ class Check:
 
     #: `<group>.<name>`.
     name: str
-    #: What should be, for the reference.
+    #: The condition, for the reference.
     about: str
     run: Callable[[Subject], Finding]
     #: The exit code if it finds an error.

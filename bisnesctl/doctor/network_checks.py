@@ -57,7 +57,7 @@ def providers(subject: Subject) -> Finding:
     refused = []
     for setting, url in _provider_urls(subject).items():
         try:
-            with socket.create_connection(_address(url), CONNECT_TIMEOUT_SECONDS):
+            with socket.create_connection(_address(url), timeout=CONNECT_TIMEOUT_SECONDS):
                 pass
         except OSError as problem:
             refused.append(f"{setting} ({url}): {problem.strerror or problem}")
@@ -90,7 +90,7 @@ def _certificate(host: str, port: int) -> Finding:
     fix = f"curl -v https://{host}:{port}/ ; see `bisnesctl help production`, reverse proxy"
     try:
         with (
-            socket.create_connection((host, port), CONNECT_TIMEOUT_SECONDS) as plain,
+            socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_SECONDS) as plain,
             ssl.create_default_context().wrap_socket(plain, server_hostname=host) as secure,
         ):
             ends = ssl.cert_time_to_seconds(str((secure.getpeercert() or {}).get("notAfter")))

@@ -29,7 +29,7 @@ def no_postgres(subject: Subject) -> str:
     if subject.settings.embedded_postgres and not subject.runs_program("postgres"):
         return "the embedded PostgreSQL does not run; `bisnesctl start` starts it"
     try:
-        subject.postgres.get()
+        subject.postgres.value()
     except Exception:
         return "PostgreSQL does not answer"
     return ""
@@ -42,13 +42,13 @@ def postgres_answers(subject: Subject) -> Finding:
         folder = embedded_servers.postgres_bin(settings)
         if not subject.runs_program("postgres"):
             return ok(f"the embedded server is installed in {folder}; `bisnesctl start` starts it")
-    found = subject.postgres.get()
+    found = subject.postgres.value()
     return ok(f"database {found.database} answers as user {found.user}")
 
 
 def postgres_version(subject: Subject) -> Finding:
     """PostgreSQL is 12 or newer."""
-    found = subject.postgres.get()
+    found = subject.postgres.value()
     if found.version < OLDEST_POSTGRES:
         return error(f"version {found.version_text}", "12 or newer", "upgrade PostgreSQL, see `man pg_upgradecluster`")
     return ok(found.version_text)
@@ -56,7 +56,7 @@ def postgres_version(subject: Subject) -> Finding:
 
 def postgres_encoding(subject: Subject) -> Finding:
     """The database has the encoding UTF8."""
-    found = subject.postgres.get()
+    found = subject.postgres.value()
     if found.encoding != "UTF8":
         fix = "createdb --encoding=UTF8 --template=template0 NAME, then name it in DATABASE_URL"
         return error(f"database {found.database} has the encoding {found.encoding}", "UTF8", fix)
@@ -65,7 +65,7 @@ def postgres_encoding(subject: Subject) -> Finding:
 
 def postgres_writable(subject: Subject) -> Finding:
     """PostgreSQL is no standby, and transactions may write."""
-    found = subject.postgres.get()
+    found = subject.postgres.value()
     if found.in_recovery:
         return error("the server is a standby", "the primary server", "name the primary server in DATABASE_URL")
     if found.read_only:
@@ -76,7 +76,7 @@ def postgres_writable(subject: Subject) -> Finding:
 
 def postgres_privileges(subject: Subject) -> Finding:
     """The user may create tables (for migrations) and temporary tables."""
-    found = subject.postgres.get()
+    found = subject.postgres.value()
     if not found.may_create:
         fix = f"GRANT CREATE ON SCHEMA public TO {found.user}"
         return error(f"{found.user} may not create tables", "it may, for `bisnesctl migrate`", fix)
@@ -96,7 +96,7 @@ def postgres_pooler(subject: Subject) -> Finding:
 
 def postgres_connections(subject: Subject) -> Finding:
     """max_connections is enough for all pools of all instances, beside the connections of other programs."""
-    settings, found = subject.settings, subject.postgres.get()
+    settings, found = subject.settings, subject.postgres.value()
     allowed = found.max_connections - found.reserved_connections - found.other_connections
     most = embedded_servers.most_connections(settings)
     least = LEAST_CONNECTIONS * (settings.api_instances + settings.meta_instances + OTHER_PROCESSES)
@@ -163,7 +163,7 @@ def no_redis(subject: Subject) -> str:
     if subject.settings.embedded_redis and not subject.runs_program("redis"):
         return "the embedded Redis does not run; `bisnesctl start` starts it"
     try:
-        subject.redis.get()
+        subject.redis.value()
     except Exception:
         return "Redis does not answer"
     return ""
@@ -178,7 +178,7 @@ def redis_answers(subject: Subject) -> Finding:
             return ok(f"the embedded server is installed as {binary}; `bisnesctl start` starts it")
     fix = f"see {settings.where('redis_url')}"
     try:
-        found = subject.redis.get()
+        found = subject.redis.value()
     except Exception as problem:
         return error(redis_errors.explain(problem, SERVER_TIMEOUT_SECONDS), "it answers", fix)
     if found.get("loading"):
@@ -190,7 +190,7 @@ def redis_answers(subject: Subject) -> Finding:
 
 def redis_version(subject: Subject) -> Finding:
     """Redis is 6.2 or newer (or Valkey)."""
-    text = str(subject.redis.get().get("redis_version", "0"))
+    text = str(subject.redis.value().get("redis_version", "0"))
     numbers = tuple(int(each) for each in text.split(".")[:2] if each.isdigit())
     if numbers < OLDEST_REDIS:
         return error(f"version {text}", "6.2 or newer", "upgrade Redis")
@@ -199,7 +199,7 @@ def redis_version(subject: Subject) -> Finding:
 
 def redis_eviction(subject: Subject) -> Finding:
     """Redis evicts nothing: a removed queue would delay messages."""
-    found = subject.redis.get()
+    found = subject.redis.value()
     policy = str(found.get("maxmemory_policy", "noeviction"))
     if policy != "noeviction" and int(found.get("maxmemory", 0)):
         return warning(
@@ -210,7 +210,7 @@ def redis_eviction(subject: Subject) -> Finding:
 
 def redis_memory(subject: Subject) -> Finding:
     """Redis has room."""
-    found = subject.redis.get()
+    found = subject.redis.value()
     used, most = int(found.get("used_memory", 0)), int(found.get("maxmemory", 0))
     if most and used >= most * REDIS_FULL:
         fix = "redis-cli CONFIG SET maxmemory 0 (no limit), or a larger number"
@@ -220,7 +220,7 @@ def redis_memory(subject: Subject) -> Finding:
 
 def redis_persistence(subject: Subject) -> Finding:
     """Redis' snapshots, if there are any, succeed: otherwise it refuses to write. It need not persist anything."""
-    found = subject.redis.get()
+    found = subject.redis.value()
     config: dict[str, Any] | None = found["config"]
     stops = (config or {}).get("stop-writes-on-bgsave-error", "yes") == "yes"
     if found.get("rdb_last_bgsave_status") == "err" and stops:

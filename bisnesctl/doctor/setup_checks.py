@@ -92,7 +92,7 @@ def packages(_: Subject) -> Finding:
 
 
 def _problem(line: str) -> str:
-    """What is wrong with a required package; empty if it fits."""
+    """The problem of a required package; empty if it fits."""
     found = _REQUIREMENT.match(line)
     if found is None or "extra" in (found["marker"] or ""):
         return ""

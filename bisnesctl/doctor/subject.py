@@ -57,7 +57,7 @@ class Once(Generic[Fact]):
         self._lock = threading.Lock()
         self._found: tuple[Fact | None, Exception | None] | None = None
 
-    def get(self) -> Fact:
+    def value(self) -> Fact:
         """The fact. Raises what its reading raised."""
         with self._lock:
             if self._found is None:
@@ -86,7 +86,7 @@ class Subject:
     @property
     def processes(self) -> dict[str, Process]:
         """supervisord's processes by name; empty if nothing runs."""
-        return self._processes.get()
+        return self._processes.value()
 
     @property
     def runs(self) -> bool:

@@ -1,6 +1,7 @@
 """`bisnesctl doctor` with real servers: what it finds, its exit code, and that it changes nothing."""
 
 import contextlib
+import time
 
 import psycopg2
 import pytest
@@ -114,11 +115,9 @@ def test_another_encryption_key_than_that_of_the_credentials_is_an_error(environ
 
 
 def test_a_clock_that_is_wrong_is_reported(on_servers, monkeypatch):
-    from bisnesctl.doctor import server_checks
-
-    clock = server_checks.time.time
+    clock = time.time
     for seconds, level in ((0, Level.OK), (5, Level.WARNING), (-3600, Level.ERROR)):
-        monkeypatch.setattr(server_checks.time, "time", lambda seconds=seconds: clock() + seconds)
+        monkeypatch.setattr(time, "time", lambda seconds=seconds: clock() + seconds)
         (result,) = runner.run(table.choose(["postgresql.clock"], False), Subject(on_servers))
         assert result.finding.level is level, result.finding
         monkeypatch.undo()

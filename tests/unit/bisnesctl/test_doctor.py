@@ -99,7 +99,7 @@ def test_a_fact_is_read_once_even_if_that_fails():
     fact = Once(read)
     for _ in range(3):
         with pytest.raises(Conflict):
-            fact.get()
+            fact.value()
     assert len(calls) == 1
 
 
@@ -152,14 +152,14 @@ def test_a_folder_of_secrets_that_others_may_enter_is_an_error(subject):
 
 def test_an_old_python_is_an_error(subject, monkeypatch):
     assert setup_checks.python_version(subject()).level is Level.OK
-    monkeypatch.setattr(setup_checks.sys, "version_info", (3, 9, 2))
+    monkeypatch.setattr("bisnesctl.doctor.setup_checks.sys.version_info", (3, 9, 2))
     assert is_bad(setup_checks.python_version(subject()), Level.ERROR, "Python 3.9.2")
 
 
 def test_packages_are_compared_with_their_ranges(subject, monkeypatch):
     assert setup_checks.packages(subject()).level is Level.OK
     required = ["flask<4,>=3.1", "nothing-of-this-name<2,>=1", 'boto3<2,>=1; extra == "s3"', "psutil<2,>=1"]
-    monkeypatch.setattr(setup_checks.metadata, "requires", lambda _: required)
+    monkeypatch.setattr("bisnesctl.doctor.setup_checks.metadata.requires", lambda _: required)
     finding = setup_checks.packages(subject())
     assert is_bad(finding, Level.ERROR, "nothing-of-this-name is missing")
     assert "psutil" in finding.found
@@ -253,7 +253,7 @@ def test_wa_js_that_is_missing_or_another_one_is_reported(subject, tmp_path, mon
     own = tmp_path / "own.js"
     own.write_text("")
     assert is_bad(browser_checks.wa_js(subject(WA_JS_PATH=own)), Level.WARNING, "is not checked")
-    monkeypatch.setattr(browser_checks.wajs, "pinned_path", lambda: tmp_path / "missing.js")
+    monkeypatch.setattr("bisnesctl.doctor.browser_checks.wajs.pinned_path", lambda: tmp_path / "missing.js")
     assert is_bad(browser_checks.wa_js(subject()), Level.ERROR, "is missing")
 
 
@@ -270,7 +270,7 @@ def test_chromium_without_a_sandbox_is_reported(subject, monkeypatch, tmp_path):
     refusing.write_text("#!/bin/sh\nexit 1\n")
     refusing.chmod(0o755)
     monkeypatch.setattr(browser_checks, "_SANDBOX_PROGRAMS", (str(tmp_path / "chrome-sandbox"),))
-    monkeypatch.setattr(browser_checks.shutil, "which", lambda _: str(refusing))
+    monkeypatch.setattr("bisnesctl.doctor.browser_checks.shutil.which", lambda _: str(refusing))
     assert is_bad(browser_checks.sandbox(subject()), Level.ERROR, "may not make user namespaces")
     helper = tmp_path / "chrome-sandbox"
     helper.touch()
@@ -319,7 +319,7 @@ def test_a_port_in_use_is_an_error(subject):
 
 
 def test_a_missing_setpriv_is_an_error(subject, monkeypatch):
-    monkeypatch.setattr(machine_checks.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr("bisnesctl.doctor.machine_checks.shutil.which", lambda *_, **__: None)
     assert is_bad(machine_checks.util_linux(subject()), Level.ERROR, "setpriv is missing")
 
 
@@ -376,7 +376,9 @@ def test_a_public_address_that_providers_cannot_use_is_reported(subject, url, le
 
 
 def test_the_certificate_of_the_public_address_is_checked(subject, monkeypatch, tmp_path):
-    monkeypatch.setattr(network_checks.ipaddress, "ip_address", lambda _: SimpleNamespace(is_global=True))
+    monkeypatch.setattr(
+        "bisnesctl.doctor.network_checks.ipaddress.ip_address", lambda _: SimpleNamespace(is_global=True)
+    )
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 3 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
