@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import (
     WATCH,
     AsJson,
@@ -53,6 +54,7 @@ class LevelRow:
         "bisnesctl log-level all default",
     ),
 )
+@changes
 def log_level(
     words: Annotated[
         list[str] | None,

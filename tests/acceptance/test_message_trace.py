@@ -60,7 +60,7 @@ def set_level(deployment: Deployment, *words: str) -> None:
 
 def test_one_message_is_followed_through_api_worker_and_events(deployment: Deployment, customer: Customer) -> None:
     set_level(deployment, "all", "debug")
-    deployment.behave(kind="error", code=131056, times=1)
+    deployment.behave(error_code=131056, times=1)
     answer = deployment.send("0100", "60123456789", TEXT, headers={"X-Request-Id": "trace-1"})
     message_id = answer.json()["messageId"]
     assert (answer.status_code, answer.headers["X-Request-Id"]) == (202, "trace-1")
@@ -76,7 +76,7 @@ def test_one_message_is_followed_through_api_worker_and_events(deployment: Deplo
 
 def test_no_line_has_a_text_or_a_credential(deployment: Deployment, customer: Customer) -> None:
     set_level(deployment, "all", "debug")
-    bot = {"company": "0100", "phoneIndex": 0}
+    bot = {"company": "0100", "phoneIndex": "0"}
     deployment.send("0100", "60123456780", TEXT, params={"wait": "10"}, headers={"X-Request-Id": "secret-1"})
     requests.get(
         f"{deployment.api}/api/v2/bots", params=bot, headers={"X-Api-Key": deployment.key}, timeout=HANG_SECONDS
