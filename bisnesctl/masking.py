@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
-#: What stands for a secret.
+#: Stands for a secret.
 MASK = "***"
 _SECRET_NAME = re.compile(
     r"secret|token|passw|pwd|passphrase|credential|cookie|private|auth|dsn|signature|(^|_|-)keys?($|_|-)|apikey", re.I

@@ -83,7 +83,7 @@ class ProcessPage:
     name: str
     about: str
     row: ProcessRow
-    #: Why wanted and actual differ, or it is not healthy; empty if all is well.
+    #: Why wanted and actual differ, or it is not healthy; empty if all is as it should be.
     why: str
     next: str
     #: Commands to type.
@@ -183,7 +183,7 @@ def _not_running(condition: str) -> str:
 
 
 def _next(row: ProcessRow, condition: str) -> str:
-    """What happens without an operator."""
+    """The next thing that happens without an operator."""
     if condition != "running":
         return "nothing, until somebody starts it"
     match row.status:
