@@ -1,0 +1,70 @@
+"""Changes of messages that wait: cancel them, or try one at once that waits for its next attempt."""
+
+from collections.abc import Sequence
+
+from bisnesctl.database.event_sql import NOW, ack_event
+from bisnesctl.database.postgres import Connection, query
+
+#: The code of messages that were cancelled.
+CANCELLED = "cancelled"
+#: Messages in one transaction.
+MESSAGES_PER_TRANSACTION = 500
+#: The reason that a cancelled message has for its customer.
+DELETED = "deleted before it was sent"
+
+# A message with a provider's id, or with attempts under a key of WhatsApp Web, may have left. The next message of a
+# chat does not wait for the retry of one that was cancelled. Locks: lanes in their order, the messages, event_feed.
+_CANCEL = f"""
+WITH target AS (
+    SELECT bot_id, chat_id, id FROM outbox
+    WHERE message_id = ANY(%(messages)s::uuid[]) AND (%(company)s IS NULL OR company_id = %(company)s)
+), locked AS (
+    SELECT l.bot_id, l.chat_id, l.claim, l.head FROM lane l
+    WHERE (l.bot_id, l.chat_id) IN (SELECT bot_id, chat_id FROM target)
+    ORDER BY l.bot_id, l.chat_id FOR UPDATE OF l
+), written AS (
+    UPDATE outbox o SET status = 'failed', error_code = '{CANCELLED}', error = %(error)s, updated_at = now(),
+        timeline = o.timeline || jsonb_build_array(jsonb_build_object(
+            'status', 'failed', 'at', now(), 'code', '{CANCELLED}', 'error', %(error)s::text))
+    FROM target t JOIN locked l USING (bot_id, chat_id)
+    WHERE o.bot_id = t.bot_id AND o.chat_id = t.chat_id AND o.id = t.id
+        AND (l.claim IS NULL OR l.head IS DISTINCT FROM t.id) AND o.status <= 'waiting' AND o.provider_id IS NULL
+    RETURNING o.*
+), freed AS (
+    UPDATE lane l SET pending = l.pending - w.n,
+        due = CASE WHEN l.claim IS NULL AND NOT EXISTS (
+            SELECT FROM outbox e WHERE e.bot_id = l.bot_id AND e.chat_id = l.chat_id AND e.id > l.done
+                AND e.id < w.first AND e.status <= 'sending') THEN LEAST(l.due, now()) ELSE l.due END
+    FROM (SELECT bot_id, chat_id, count(*) AS n, min(id) AS first FROM written GROUP BY bot_id, chat_id) w
+    WHERE l.bot_id = w.bot_id AND l.chat_id = w.chat_id
+), raised AS (
+    SELECT raise_events(jsonb_agg({ack_event("w.status", NOW, "w.error_code", "w.error")} ORDER BY w.id)) AS events
+    FROM written w
+)
+SELECT w.message_id::text, raised.events FROM written w CROSS JOIN raised ORDER BY w.id"""
+
+_TRY_NOW = """
+UPDATE lane l SET due = now() FROM outbox o
+WHERE o.message_id = %s::uuid AND l.bot_id = o.bot_id AND l.chat_id = o.chat_id AND l.claim IS NULL AND l.pending > 0
+    AND l.due > now() AND o.status <= 'sending'
+RETURNING o.message_id"""
+
+
+def cancel(
+    connection: Connection, message_ids: Sequence[str], company: str | None = None, reason: str = DELETED
+) -> list[str]:
+    """Fails messages that wait, so that they are never sent; returns their ids in the order of their acceptance.
+
+    Those that a worker has in hand, that left, or that are finished are skipped. `company`: only messages of it.
+    """
+    cancelled: list[str] = []
+    for start in range(0, len(message_ids), MESSAGES_PER_TRANSACTION):
+        chosen = list(message_ids[start : start + MESSAGES_PER_TRANSACTION])
+        values = {"messages": chosen, "company": company, "error": reason}
+        cancelled += [row[0] for row in query(connection, _CANCEL, values)]
+    return cancelled
+
+
+def try_now(connection: Connection, message_id: str) -> bool:
+    """Ends the wait for the next attempt in the chat of a message; False if it does not wait for one."""
+    return bool(query(connection, _TRY_NOW, (message_id,)))
