@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 
+from bisnesctl.database import retries
 from bisnesctl.database.event_sql import NOW, ack_event
 from bisnesctl.database.postgres import Connection, query
+from bisnesctl.errors import UsageError
+from bisnesctl.queue.messages import MessageDetails, get
 
 #: The code of messages that were cancelled.
 CANCELLED = "cancelled"
@@ -11,6 +14,18 @@ CANCELLED = "cancelled"
 MESSAGES_PER_TRANSACTION = 500
 #: The reason that a cancelled message has for its customer.
 DELETED = "deleted before it was sent"
+BY_OPERATOR = "cancelled by an operator before it was sent"
+#: The states of messages that are neither sent nor failed nor unknown.
+UNFINISHED = frozenset({"waiting", "active", "delayed"})
+
+
+class NotWaiting(UsageError):
+    """The message is not cancelled: a worker has it, or it left."""
+
+
+class NotRetryable(UsageError):
+    """The message is not retried."""
+
 
 # A message with a provider's id, or with attempts under a key of WhatsApp Web, may have left. The next message of a
 # chat does not wait for the retry of one that was cancelled. Locks: lanes in their order, the messages, event_feed.
@@ -68,3 +83,39 @@ def cancel(
 def try_now(connection: Connection, message_id: str) -> bool:
     """Ends the wait for the next attempt in the chat of a message; False if it does not wait for one."""
     return bool(query(connection, _TRY_NOW, (message_id,)))
+
+
+def cancel_one(connection: Connection, message: MessageDetails, company: str | None = None) -> None:
+    """Cancels a message for an operator. Raises `NotWaiting` with the reason if it does not wait any more."""
+    if cancel(connection, [message.id], company, BY_OPERATOR):
+        return
+    now = get(connection, message.id, company)
+    if now.state in UNFINISHED and now.worker is None and now.provider_id is not None:
+        raise NotWaiting(f"message {message.id} is not cancelled: an attempt was made, and it may have been sent")
+    raise NotWaiting(f"message {message.id} is not cancelled: {_state(now)}")
+
+
+def retry(connection: Connection, message_id: str, company: str | None = None) -> str:
+    """Sends a failed message once more, or tries one now that waits for its next attempt; returns what was done.
+
+    Raises `NotRetryable` with the reason if neither is possible, `UsageError` if there is no such message.
+    """
+    message = get(connection, message_id, company)
+    if message.state == "unknown":
+        raise NotRetryable(f"message {message.id} may have been sent: ask the recipient, then `{message.next}`")
+    if message.state in UNFINISHED:
+        if message.worker is None and try_now(connection, message.id):
+            return f"message {message.id}: its chat is tried now"
+        raise NotRetryable(f"message {message.id} is not retried, since it is {message.state}: {message.reason}")
+    if message.state != "failed":
+        raise NotRetryable(f"message {message.id} is not retried: {_state(message)}")
+    if refusal := retries.refusal_of(connection, message.id):
+        raise NotRetryable(f"message {message.id} is not retried: {refusal}")
+    if not retries.retry(connection, [message.id]):
+        raise NotRetryable(f"message {message.id} is not retried: {_state(get(connection, message.id, company))}")
+    return f"message {message.id} is sent once more"
+
+
+def _state(message: MessageDetails) -> str:
+    """Why a message cannot be changed."""
+    return message.reason if message.state in {*UNFINISHED, "failed"} else f"it is {message.state}"

@@ -136,7 +136,8 @@ SELECT o.id AS number, o.message_id::text AS id, o.bot_id, o.company_id AS compa
        c.process_name AS channel, o.chat_id AS chat, o.kind, o.status::text AS status,
        {_ISO.format("o.accepted_at")} AS accepted_at, extract(epoch FROM now() - o.accepted_at)::float AS age,
        o.attempts, o.error_code AS code, o.error, o.provider_id, o.timeline, o.payload,
-       o.status <= 'sending' AND l.claim IS NOT NULL AND l.head = o.id AS in_hand, l.claim, l.due <= now() AS lease_over,
+       o.status <= 'sending' AND l.claim IS NOT NULL AND l.head = o.id AS in_hand, l.claim,
+       l.due <= now() AS lease_over,
        CASE WHEN l.claim IS NULL AND l.due > now() THEN {_ISO.format("l.due")} END AS due,
        CASE WHEN f.id IS DISTINCT FROM o.id THEN f.message_id::text END AS first,
        f.error_code AS first_code, f.error AS first_error, l.claim IS NOT NULL AND l.head = f.id AS first_in_hand

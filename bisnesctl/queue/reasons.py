@@ -17,7 +17,7 @@ _UTC = "to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
 _SITUATIONS = f"""
 SELECT c.id, c.company_id, c.phone_index, c.process_name, p.rate::float,
        p.paused_until > now(), CASE WHEN isfinite(p.paused_until) THEN {_UTC.format("p.paused_until")} END,
-       {_UTC.format("p.paused_at")}, p.paused_by, p.paused_reason,
+       {_UTC.format("p.paused_at")}, p.paused_reason,
        p.held_until > now(), CASE WHEN isfinite(p.held_until) THEN {_UTC.format("p.held_until")} END,
        p.hold_code, p.held_reason, {_UTC.format("p.outage_since")}, p.outage_code || ': ' || p.outage_reason,
        b.bot_id IS NOT NULL, CASE WHEN isfinite(b.until) THEN {_UTC.format("b.until")} END, b.reason,
@@ -43,7 +43,6 @@ class Situation:
     paused: bool
     paused_until: str | None
     paused_at: str | None
-    paused_by: str | None
     paused_reason: str | None
     held: bool
     held_until: str | None
@@ -122,10 +121,9 @@ def causes_of(bot: Situation) -> Iterator[Reason]:
     """What keeps a bot from sending, the most lasting first; nothing if it sends."""
     options = f"{bot.company} {bot.phone}"
     if bot.paused:
-        by = f" by {bot.paused_by}" if bot.paused_by else ""
         reason = f": {bot.paused_reason}" if bot.paused_reason else ""
         end = f" until {bot.paused_until}" if bot.paused_until else ""
-        yield f"bot {bot.name} is paused{end}{by} since {bot.paused_at}{reason}", f"bisnesctl queue resume {bot.name}"
+        yield f"bot {bot.name} is paused{end} since {bot.paused_at}{reason}", f"bisnesctl queue resume {bot.name}"
     if bot.at_former:
         yield "the former server may still run its number", f"bisnesctl bots move {options}"
     elif bot.blocked:
@@ -160,8 +158,8 @@ def _outcome(place: Place) -> Reason:
 
 def _in_hand(row: dict[str, Any]) -> Reason:
     if row["lease_over"]:
-        return f"the worker {row['claim']} that has it does not answer; another takes it over", "bisnesctl status"
-    return f"the worker {row['claim']} has it in hand", None
+        return "the worker that has it in hand does not answer; another takes it over", "bisnesctl status"
+    return "a worker has it in hand", None
 
 
 def _turn(place: Place, bot: Situation) -> Reason:
