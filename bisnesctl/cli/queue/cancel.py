@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import AnyCompany, example, usable_settings
 from bisnesctl.cli.queue.group import (
     AnyBot,
@@ -34,6 +35,7 @@ _PREVIEW = 5
         "bisnesctl queue cancel --company 0128 --chat 60123456789 --yes",
     )
 )
+@changes
 def cancel(
     message_ids: MessageIds = None,
     bot: AnyBot = None,
@@ -64,7 +66,7 @@ def cancel(
 
 
 def _cancel_named(connection: "Connection", message_ids: list[str], dry_run: bool) -> None:
-    from bisnesctl.queue import changes
+    from bisnesctl.queue import message_changes
     from bisnesctl.queue.messages import get
     from bisnesctl.terminal import output
     from bisnesctl.terminal.output import escape
@@ -74,7 +76,7 @@ def _cancel_named(connection: "Connection", message_ids: list[str], dry_run: boo
         try:
             found = get(connection, message_id)
             if not dry_run:
-                changes.cancel_one(connection, found)
+                message_changes.cancel_one(connection, found)
             output.result(f"{'would cancel' if dry_run else 'cancelled'} {found.id}")
             done += 1
         except UsageError as error:
@@ -87,7 +89,7 @@ def _cancel_named(connection: "Connection", message_ids: list[str], dry_run: boo
 
 def _cancel_matching(connection: "Connection", wanted: "QueueFilter", limit: int, yes: bool, dry_run: bool) -> None:
     from bisnesctl import formatting
-    from bisnesctl.queue import changes
+    from bisnesctl.queue import message_changes
     from bisnesctl.queue.messages import find, ids_waiting
     from bisnesctl.terminal import output
     from bisnesctl.terminal.output import escape
@@ -105,7 +107,9 @@ def _cancel_matching(connection: "Connection", wanted: "QueueFilter", limit: int
         output.result(f"would cancel {messages(len(matching))}, {ages}")
         return
     confirm(f"Cancel {messages(len(matching))}, {ages}?", yes)
-    cancelled = changes.cancel(connection, [message_id for message_id, _ in matching], reason=changes.BY_OPERATOR)
+    cancelled = message_changes.cancel(
+        connection, [message_id for message_id, _ in matching], reason=message_changes.BY_OPERATOR
+    )
     output.result(f"cancelled {messages(len(cancelled))}")
     if missed := len(matching) - len(cancelled):
         output.say(f"{messages(missed)} not cancelled: a worker has them in hand, or they left")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import example, usable_settings
 from bisnesctl.cli.queue.group import duration, queue
 from bisnesctl.errors import Unhealthy
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 
 @queue.command(epilog=example("bisnesctl queue drain all --timeout 10m", "bisnesctl queue drain 0128/0"))
+@reads
 def drain(
     name: Annotated[
         str,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import AnyCompany, AsJson, example, usable_settings
 from bisnesctl.cli.queue.group import AnyBot, AnyChat, MessageId, OlderThan, filter_of, queue
 from bisnesctl.queue.messages import MAX_PAGE, State
@@ -22,6 +23,7 @@ _COLOURS = {"active": "green", "delayed": "yellow", "unknown": "yellow", "failed
         "bisnesctl queue list --limit 200 --after 51234 --json",
     ),
 )
+@reads
 def list_messages(
     bot: AnyBot = None,
     company: AnyCompany = None,
@@ -51,6 +53,7 @@ def list_messages(
 
 
 @queue.command(epilog=example("bisnesctl queue show 01934f7e-5bb0-7f41-9d41-2f1f8c1d2e3f"))
+@reads
 def show(message_id: MessageId, json: AsJson = False) -> None:
     """Show all of one message: its life, its attempts, its last error, and what it waits for."""
     from dataclasses import asdict

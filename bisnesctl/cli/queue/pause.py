@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import example, usable_settings
 from bisnesctl.cli.queue.group import Yes, confirm, duration, messages, operator, queue
 from bisnesctl.errors import UsageError
@@ -32,6 +33,7 @@ BotNames = Annotated[
         "bisnesctl queue pause meta --yes",
     )
 )
+@changes
 def pause(
     names: BotNames,
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; operators and the customer see it.")] = None,
@@ -68,6 +70,7 @@ def pause(
 
 
 @queue.command(epilog=example("bisnesctl queue resume 0128/0", "bisnesctl queue resume all --yes"))
+@changes
 def resume(names: BotNames, yes: Yes = False) -> None:
     """End the pauses of bots: their messages leave, in the order of each chat.
 

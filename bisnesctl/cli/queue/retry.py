@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import AnyCompany, example, usable_settings
 from bisnesctl.cli.queue.group import AnyBot, DryRun, MessageIds, Yes, bot_of, confirm, messages, queue
 from bisnesctl.errors import UsageError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         "bisnesctl queue retry --failed --code network --yes",
     )
 )
+@changes
 def retry(
     message_ids: MessageIds = None,
     failed: Annotated[bool, typer.Option("--failed", help="All failed messages that match the other options.")] = False,
@@ -56,7 +58,7 @@ def retry(
 
 
 def _retry_named(connection: "Connection", message_ids: list[str], dry_run: bool) -> None:
-    from bisnesctl.queue import changes
+    from bisnesctl.queue import message_changes
     from bisnesctl.terminal import output
     from bisnesctl.terminal.output import escape
 
@@ -65,7 +67,7 @@ def _retry_named(connection: "Connection", message_ids: list[str], dry_run: bool
     refused, done = [], 0
     for message_id in dict.fromkeys(message_ids):
         try:
-            output.result(changes.retry(connection, message_id))
+            output.result(message_changes.retry(connection, message_id))
             done += 1
         except UsageError as error:
             refused.append(str(error))

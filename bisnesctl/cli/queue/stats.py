@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import AnyCompany, AsJson, example, usable_settings
 from bisnesctl.cli.queue.group import AnyBot, bot_of, queue
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 @queue.command(
     epilog=example("bisnesctl queue stats", "bisnesctl queue stats --bot 0128/0", "bisnesctl queue stats --json")
 )
+@reads
 def stats(bot: AnyBot = None, company: AnyCompany = None, json: AsJson = False) -> None:
     """Count the messages of each queue and in total.
 

@@ -9,8 +9,8 @@ import structlog
 from flask import g
 
 from bisnesctl.errors import UsageError
-from bisnesctl.queue import changes, messages, pauses, stats, targets
-from bisnesctl.queue.changes import NotRetryable, NotWaiting
+from bisnesctl.queue import message_changes, messages, pauses, stats, targets
+from bisnesctl.queue.message_changes import NotRetryable, NotWaiting
 from bisnesctl.queue.messages import MessageDetails, QueuedMessage, QueueFilter
 from bisnesctl.queue.stats import Counts
 from bisnesctl.queue.targets import BotName
@@ -113,7 +113,7 @@ def retry_queued(path: QueuedPath) -> Answer:
     with context().database.connection() as connection:
         found = _find(connection, path)
         try:
-            done = changes.retry(connection, found.id, g.principal.company_id)
+            done = message_changes.retry(connection, found.id, g.principal.company_id)
         except NotRetryable as refusal:
             raise ApiError(ErrorCode.NOT_RETRYABLE, str(refusal)) from None
     log.info("message.retried", message_id=found.id, company=found.company)
@@ -131,7 +131,7 @@ def cancel_queued(path: QueuedPath) -> Answer:
     with context().database.connection() as connection:
         found = _find(connection, path)
         try:
-            changes.cancel_one(connection, found, g.principal.company_id)
+            message_changes.cancel_one(connection, found, g.principal.company_id)
         except NotWaiting as refusal:
             raise ApiError(ErrorCode.NOT_WAITING, str(refusal)) from None
     log.info("message.cancelled", message_id=found.id, company=found.company)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from bisnesctl.queue import changes, messages, pauses, stats, targets
+from bisnesctl.queue import message_changes, messages, pauses, stats, targets
 from bisnesctl.queue.messages import QueueFilter, State
 from services.database.connection import Database
 from services.message import Scope, Status
@@ -329,5 +329,5 @@ def test_a_rate_of_nothing_is_refused_with_the_way_to_stop_a_bot(tool, environme
 def test_a_message_of_another_company_is_unknown(connection, bot):
     (message_id,) = wait(connection, bot, "1")
     assert messages.find_by_id(connection, message_id, OTHER) is None
-    assert changes.cancel(connection, [message_id], OTHER) == []
+    assert message_changes.cancel(connection, [message_id], OTHER) == []
     assert status_of(connection, message_id) == "queued"

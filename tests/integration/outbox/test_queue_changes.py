@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bisnesctl.queue import changes, pauses, stats, targets
+from bisnesctl.queue import message_changes, pauses, stats, targets
 from services.message import Status
 from tests.support.outbox import accept, add_bot, entry, execute, open_database, outbox, result
 from tests.support.waiting import HANG_SECONDS
@@ -57,7 +57,7 @@ def test_of_a_cancellation_and_a_claim_exactly_one_wins(stage):
         new = entry(bot)
         accept(connection, new)
         cancelled, claimed = together(
-            lambda id=new.message_id: changes.cancel(first, [id]), lambda: outbox().claim(second, 10)
+            lambda id=new.message_id: message_changes.cancel(first, [id]), lambda: outbox().claim(second, 10)
         )
         assert len(cancelled) + len(claimed) == 1
         won["cancelled" if cancelled else "claimed"] += 1
@@ -72,7 +72,7 @@ def test_two_cancellations_count_a_message_once(stage):
     new = [entry(bot, chat) for chat in "12341234"]
     accept(connection, *new)
     ids = [each.message_id for each in new]
-    found = together(lambda: changes.cancel(first, ids), lambda: changes.cancel(second, ids[::-1]))
+    found = together(lambda: message_changes.cancel(first, ids), lambda: message_changes.cancel(second, ids[::-1]))
     assert sorted(found[0] + found[1]) == sorted(ids)
     assert execute(connection, MISCOUNTED) == []
 
@@ -156,16 +156,16 @@ class Model:
         if self.ids:
             message_id = self.ids[number % len(self.ids)]
             in_hand = any(each.message_id == message_id for each in self.hands)
-            assert not (changes.cancel(self.connection, [message_id]) and in_hand)
+            assert not (message_changes.cancel(self.connection, [message_id]) and in_hand)
 
     def retry(self, number):
         if self.ids:
-            with contextlib.suppress(changes.NotRetryable):
-                changes.retry(self.connection, self.ids[number % len(self.ids)])
+            with contextlib.suppress(message_changes.NotRetryable):
+                message_changes.retry(self.connection, self.ids[number % len(self.ids)])
 
     def try_now(self, number):
         if self.ids:
-            changes.try_now(self.connection, self.ids[number % len(self.ids)])
+            message_changes.try_now(self.connection, self.ids[number % len(self.ids)])
 
     def pause(self, number):
         pauses.pause(self.connection, [self.name], "root")

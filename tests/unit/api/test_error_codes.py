@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bisnesctl.database.transient_errors import CODES
-from bisnesctl.queue.changes import CANCELLED
+from bisnesctl.queue.message_changes import CANCELLED
 from services.api.message_errors import HTTP, OURS, WEB
 from services.connector import NO_ANSWER
 from services.connectors.meta.translation.errors import TABLE
