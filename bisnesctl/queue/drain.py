@@ -63,7 +63,7 @@ class Drain:
 
     @property
     def summary(self) -> str:
-        """What was done."""
+        """How many left, and in which time."""
         return f"{self._total} left in {duration(time.monotonic() - self._began)}"
 
     def _look(self) -> None:

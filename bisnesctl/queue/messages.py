@@ -166,8 +166,8 @@ _Key = tuple[int, str, int]
 def find(connection: Connection, wanted: QueueFilter, limit: int, after: int = 0) -> tuple[list[QueuedMessage], bool]:
     """The messages that match, oldest first, and whether there are more. `after`: the `number` of the last one seen."""
     values = _values(wanted) | {"after": after, "limit": min(limit, MAX_PAGE) + 1}
-    statement = {State.FAILED: _FAILED, State.UNKNOWN: _UNKNOWN}.get(wanted.state, _WAITING)  # type: ignore[call-overload]
-    keys = query(connection, statement, values)
+    statements = {State.FAILED: _FAILED, State.UNKNOWN: _UNKNOWN}
+    keys = query(connection, statements.get(wanted.state, _WAITING) if wanted.state else _WAITING, values)
     places = _places(connection, [(bot, chat, number) for bot, chat, number in keys[:limit]])
     return [QueuedMessage(**_fields(each)) for each in places], len(keys) > limit
 

@@ -33,7 +33,7 @@ WHERE c.id = ANY(%s)"""
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What keeps a bot from sending, if anything does. Times are ISO 8601 in UTC; an end of None is an operator's."""
+    """The causes that keep a bot from sending, if there are any. Times are ISO 8601 in UTC; an end of None is an operator's."""
 
     id: int
     company: str
@@ -118,7 +118,7 @@ def explain(place: Place) -> Reason:
 
 
 def causes_of(bot: Situation) -> Iterator[Reason]:
-    """What keeps a bot from sending, the most lasting first; nothing if it sends."""
+    """The causes that keep a bot from sending, the most lasting first; none if it sends."""
     options = f"{bot.company} {bot.phone}"
     if bot.paused:
         reason = f": {bot.paused_reason}" if bot.paused_reason else ""

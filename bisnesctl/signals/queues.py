@@ -201,7 +201,8 @@ _OUTBOX = """
 SELECT channel, state, sum(pending)::float, COALESCE(max(oldest.age), 0)::float FROM (
     SELECT p.process_name AS channel, l.bot_id, l.chat_id, l.pending,
         CASE WHEN l.done < 0 THEN -l.done ELSE l.done + 1 END AS first,
-        CASE WHEN p.held_until > now() OR p.paused_until > now() OR p.process_name = 'wwebjs' AND COALESCE(s.state, 'STOPPED') <> 'WORKING'
+        CASE WHEN p.held_until > now() OR p.paused_until > now()
+                OR p.process_name = 'wwebjs' AND COALESCE(s.state, 'STOPPED') <> 'WORKING'
                 THEN 'held'
             WHEN l.claim IS NULL AND l.due > now() + interval '1 minute' THEN 'delayed' ELSE 'ready' END AS state
     FROM lane l JOIN bot_pace p USING (bot_id) LEFT JOIN wa_session s USING (bot_id) WHERE l.pending > 0

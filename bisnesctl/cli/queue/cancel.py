@@ -107,9 +107,8 @@ def _cancel_matching(connection: "Connection", wanted: "QueueFilter", limit: int
         output.result(f"would cancel {messages(len(matching))}, {ages}")
         return
     confirm(f"Cancel {messages(len(matching))}, {ages}?", yes)
-    cancelled = message_changes.cancel(
-        connection, [message_id for message_id, _ in matching], reason=message_changes.BY_OPERATOR
-    )
+    ids = [message_id for message_id, _ in matching]
+    cancelled = message_changes.cancel(connection, ids, reason=message_changes.BY_OPERATOR)
     output.result(f"cancelled {messages(len(cancelled))}")
     if missed := len(matching) - len(cancelled):
         output.say(f"{messages(missed)} not cancelled: a worker has them in hand, or they left")

@@ -44,7 +44,8 @@ def pause(
 ) -> None:
     """Have bots send nothing. Messages are accepted and wait, also across restarts, until `queue resume`.
 
-    What workers have in hand already may still leave: the command waits a moment for it, and says if some is left.
+    Messages that workers have in hand already may still leave: the command waits a moment for them, and says if some
+    are left.
     A bot that is paused already gets the new reason and end.
     """
     from bisnesctl.database import postgres

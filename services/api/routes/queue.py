@@ -197,8 +197,7 @@ def _bots(connection: Connection, body: PauseRequest | ResumeRequest) -> list[Bo
 
 
 def _by() -> str:
-    company = g.principal.company_id
-    return "an operator's key" if company is None else f"a key of company {company}"
+    return f"key {g.key.prefix}…"
 
 
 def _bot(bot: BotName) -> Answer:

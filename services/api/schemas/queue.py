@@ -90,7 +90,7 @@ class QueuePage(BaseModel):
 
     success: Literal[True]
     messages: list[QueuedMessage]
-    nextAfter: int | None = Field(description="null: there are no more.")
+    nextAfter: int | None = Field(description="null: it is the last page.")
 
 
 class QueuedDetails(QueuedMessage):

@@ -164,7 +164,7 @@ def test_the_list_of_old_failed_and_unknown_messages(connection, bot):
     assert (failed.chat, failed.code, failed.next) == ("3", "network", f"bisnesctl queue retry {failed.id}")
     (unknown,), _ = messages.find(connection, QueueFilter(state=State.UNKNOWN), 10)
     assert unknown.chat == "4"
-    assert "dead-letters resolve" in unknown.next
+    assert "dead-letters resolve" in str(unknown.next)
     assert new not in {failed.id, unknown.id}
 
 
