@@ -33,7 +33,7 @@ WHERE c.id = ANY(%s)"""
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """The causes that keep a bot from sending, if there are any. Times are ISO 8601 in UTC; an end of None is an operator's."""
+    """The causes that keep a bot from sending. Times are ISO 8601 in UTC; an end of None is an operator's."""
 
     id: int
     company: str

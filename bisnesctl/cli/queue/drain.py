@@ -26,8 +26,8 @@ def drain(
 ) -> None:
     """Wait until no message of a bot, a company or a channel waits, and show the progress.
 
-    New messages are still accepted, and are waited for as well. The causes that block the rest are named. The exit code is 5 if
-    messages are left after --timeout.
+    New messages are still accepted, and are waited for as well. The causes that block the rest are named. The
+    exit code is 5 if messages are left after --timeout.
     """
     from bisnesctl.database import postgres
     from bisnesctl.queue import drain as draining
