@@ -73,6 +73,7 @@ class MessageDetails(QueuedMessage):
     first: str | None = None  # the chat's first message, if it is another one
     worker: str | None = None  # the worker that has it in hand
     provider_id: str | None = None
+    request_id: str | None = None  # X-Request-Id of the request that it came with
     timeline: list[dict[str, Any]] = field(default_factory=list)
     payload: dict[str, Any] = field(default_factory=dict)
 
@@ -135,7 +136,7 @@ _ROWS = f"""
 SELECT o.id AS number, o.message_id::text AS id, o.bot_id, o.company_id AS company, o.phone_index AS phone,
        c.process_name AS channel, o.chat_id AS chat, o.kind, o.status::text AS status,
        {_ISO.format("o.accepted_at")} AS accepted_at, extract(epoch FROM now() - o.accepted_at)::float AS age,
-       o.attempts, o.error_code AS code, o.error, o.provider_id, o.timeline, o.payload,
+       o.attempts, o.error_code AS code, o.error, o.provider_id, o.request_id, o.timeline, o.payload,
        o.status <= 'sending' AND l.claim IS NOT NULL AND l.head = o.id AS in_hand, l.claim,
        l.due <= now() AS lease_over,
        CASE WHEN l.claim IS NULL AND l.due > now() THEN {_ISO.format("l.due")} END AS due,
@@ -194,6 +195,7 @@ def find_by_id(connection: Connection, message_id: str, company: str | None = No
         first=row["first"],
         worker=row["claim"] if row["in_hand"] else None,
         provider_id=row["provider_id"],
+        request_id=row["request_id"],
         timeline=row["timeline"],
         payload=row["payload"],
     )

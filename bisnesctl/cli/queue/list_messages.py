@@ -121,6 +121,8 @@ def _print(message: "MessageDetails") -> None:
         ("before it", f"{message.ahead} of its chat, first {message.first}" if message.ahead else None),
         ("worker", message.worker),
         ("provider id", message.provider_id),
+        ("request id", message.request_id),
+        ("log", f"bisnesctl logs --message {message.id}"),
         ("content", printable.as_json(message.payload)),
     ]
     for name, value in lines:
