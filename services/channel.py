@@ -243,6 +243,8 @@ class Channel:
         self._until_resolutions.restart()
         if recorded := resolutions.record_resolutions(connection, self.outbox):
             log.info("messages.resolved", messages=recorded)
+        if ended := holds.end_expired(connection, self.outbox):
+            log.info("holds.expired", numbers=ended)
 
     def _fail_old(self, connection: Connection) -> None:
         if not self._until_old_messages.is_over():

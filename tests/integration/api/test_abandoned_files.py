@@ -43,7 +43,7 @@ def server(settings):
 
 
 def die_after_storing(server, content):
-    """What a process leaves that dies between storing a file and accepting its message."""
+    """Leave the traces of a process that dies between storing a file and accepting its message."""
     server[0].media.put(COMPANY, io.BytesIO(content), MIME, 1 << 20, message_id=str(uuid7()))
 
 
