@@ -100,7 +100,7 @@ class Channel:
             else KeyedRecovery(outbox, tuning.bot_id)
         )
         remove_files = partial(remove_abandoned, open_store=partial(open_media_store, settings))
-        self._retention = Retention(settings.events_keep_days, remove_files)
+        self._retention = Retention(settings.events_keep_days, settings.audit_keep_days, remove_files)
         self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,

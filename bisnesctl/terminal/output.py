@@ -16,6 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from bisnesctl.errors import ExitCode
 from bisnesctl.terminal import printable, tables
 
 #: Width of output to a pipe or a file, so that no line is wrapped.
@@ -55,6 +56,19 @@ def _console(stderr: bool) -> Console:
     return console
 
 
+def is_piped() -> bool:
+    """Whether results go to a pipe or a file, whose lines are not wrapped."""
+    return out().width >= PIPE_WIDTH_COLUMNS
+
+
+def print_indented(text: Text, indent: int) -> None:
+    """Prints text whose lines begin `indent` columns further right; to a pipe it is one line."""
+    room = max(out().width - indent, 1)
+    for line in [text] if is_piped() else text.wrap(out(), room):
+        line.rstrip()
+        out().print(Text(" " * indent) + line, soft_wrap=True)
+
+
 def escape(words: str) -> str:
     """Words of others as part of a line with markup: they cannot change its style or begin another line."""
     return markup.escape(printable.one_line(words))
@@ -92,6 +106,33 @@ def show_traceback(error: Exception) -> None:
 def print_json(value: object) -> None:
     """Prints `value` as JSON."""
     result(printable.as_json(value))
+
+
+def rendered(text: Text) -> str:
+    """The text with its colours, if the results have any, to be written by `write_lines`."""
+    console = out()
+    console.begin_capture()
+    console.print(text, end="", soft_wrap=True)
+    return console.end_capture()
+
+
+def log_line(line: str) -> str:
+    """A line of a log with its own colours, if the results have any, to be written by `write_lines`."""
+    if printable.is_fit(line):
+        return line
+    if "\x1b" not in line:
+        return printable.log_line(line)
+    return rendered(Text.from_ansi(printable.log_line(line)))
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Writes results that `rendered` and `log_line` made. A console takes a hundred times as long for a line."""
+    file = out().file
+    try:
+        file.write("".join(f"{line}\n" for line in lines))
+        file.flush()
+    except BrokenPipeError:
+        raise SystemExit(ExitCode.OK) from None  # the reader, such as `head`, has ended
 
 
 def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], None], none: str) -> None:

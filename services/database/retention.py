@@ -65,6 +65,7 @@ _STATEMENTS = {
     "keys": "DELETE FROM wa_key WHERE created_at < now() - interval '90 days'",
     "unknown messages": "DELETE FROM unknown_message WHERE since < now() - interval '30 days'",
     "counts of sent": "DELETE FROM wa_sent WHERE hour < now() - interval '2 days'",
+    "audit records": "DELETE FROM audit_record WHERE at < now() - %(audit_days)s * interval '1 day'",
     "failed deliveries": _FAIL_OLD,
     "deliveries": _DELIVERIES,
     "events of companies": _EVENTS,
@@ -76,9 +77,9 @@ log = structlog.get_logger()
 class Retention:
     """Cleans up regularly."""
 
-    def __init__(self, days: int, remove_files: Callable[[Connection], int]) -> None:
+    def __init__(self, days: int, audit_days: int, remove_files: Callable[[Connection], int]) -> None:
         """See `clean_up`."""
-        self._days, self._remove_files = days, remove_files
+        self._days, self._audit_days, self._remove_files = days, audit_days, remove_files
         self._next = time.monotonic()
 
     def postpone(self) -> None:
@@ -89,13 +90,16 @@ class Retention:
         """Delete old rows, at most once an hour."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + CLEAN_UP_INTERVAL_SECONDS
-            clean_up(connection, self._days, self._remove_files)
+            clean_up(connection, self._days, self._audit_days, self._remove_files)
 
 
-def clean_up(connection: Connection, days: int, remove_files: Callable[[Connection], int]) -> dict[str, int]:
+def clean_up(
+    connection: Connection, days: int, audit_days: int, remove_files: Callable[[Connection], int]
+) -> dict[str, int]:
     """Delete old rows and files, unless another process is doing so; returns their numbers by their kind.
 
-    `days`: for which the events of companies are kept. `remove_files`: removes the files that no message has.
+    `days`: for which the events of companies are kept; `audit_days`: the audit trail. `remove_files`: removes the files
+    that no message has.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (CLEAN_UP_LOCK_ID,))
@@ -104,7 +108,7 @@ def clean_up(connection: Connection, days: int, remove_files: Callable[[Connecti
         try:
             deleted = {}
             for name, statement in _STATEMENTS.items():
-                cursor.execute(statement, {"days": days})
+                cursor.execute(statement, {"days": days, "audit_days": audit_days})
                 deleted[name] = cursor.rowcount
             deleted["files"] = remove_files(connection)
         finally:

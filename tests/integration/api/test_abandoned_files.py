@@ -60,7 +60,7 @@ def let_a_day_pass(connection):
 
 def clean(connection, settings):
     """The number of files that a clean-up removed."""
-    return clean_up(connection, 7, partial(remove_abandoned, open_store=partial(media_store, settings)))["files"]
+    return clean_up(connection, 7, 365, partial(remove_abandoned, open_store=partial(media_store, settings)))["files"]
 
 
 def files(settings):
@@ -119,7 +119,7 @@ def test_a_store_that_is_unavailable_delays_the_removal(connection, server, sett
 
     die_after_storing(server, PDF)
     let_a_day_pass(connection)
-    assert clean_up(connection, 7, partial(remove_abandoned, open_store=unavailable))["files"] == 0
+    assert clean_up(connection, 7, 365, partial(remove_abandoned, open_store=unavailable))["files"] == 0
     assert files(settings) == {PDF}
     assert clean(connection, settings) == 1
 
