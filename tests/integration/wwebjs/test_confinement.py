@@ -85,7 +85,7 @@ def test_a_stranger_cannot_let_the_driver_start_a_program(browser, open_folder):
 
 
 def navigated(port, url):
-    """The answer of a browser that is told to open an address, by the port that every login of the machine can reach."""
+    """The answer of a browser that opens an address at a command, by the port that every login can reach."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=HANG_SECONDS) as answer:
         [page] = [each for each in json.load(answer) if each["type"] == "page"]
     connection = websocket.create_connection(

@@ -36,7 +36,12 @@ def service(database, environment, monkeypatch):
     add_company(database)
     environment(DATABASE_URL=database, REDIS_URL="redis://127.0.0.1:1/0")
     contexts, usual = [], wwebjs_manager.connect
-    monkeypatch.setattr(wwebjs_manager, "connect", lambda *given: contexts.append(usual(*given)) or contexts[-1])
+
+    def connect(*given):
+        contexts.append(usual(*given))
+        return contexts[-1]
+
+    monkeypatch.setattr(wwebjs_manager, "connect", connect)
     service = wwebjs_manager.create_service()
     yield service
     service._bridge.close()
