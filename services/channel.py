@@ -10,6 +10,7 @@ import structlog
 
 from bisnesctl.database import deployments, media_store
 from bisnesctl.errors import CannotWrite, ConfigError
+from bisnesctl.queue import pauses
 from bisnesctl.settings import Settings
 from services.connector import Connector
 from services.database.clock import DatabaseClock
@@ -201,7 +202,7 @@ class Channel:
         self._renew_leases(connection)
         self._settle_expired_leases(connection)
         self._fail_old(connection)
-        self._resolve_unknown(connection)
+        self._apply_decisions(connection)
         self._retention.clean_up_if_due(connection)
         if not self.inbox.is_applying:
             self.inbox.apply_all(connection)
@@ -237,14 +238,17 @@ class Channel:
         if now >= self._leases_valid_until:
             self._recovery.of_expired_leases(connection)
 
-    def _resolve_unknown(self, connection: Connection) -> None:
+    def _apply_decisions(self, connection: Connection) -> None:
+        """Record what operators decided about unknown messages, and report the ends of their pauses."""
         if not self._until_resolutions.is_over():
             return
         self._until_resolutions.restart()
         if recorded := resolutions.record_resolutions(connection, self.outbox):
             log.info("messages.resolved", messages=recorded)
-        if ended := holds.end_expired(connection, self.outbox):
-            log.info("holds.expired", numbers=ended)
+        if expired := holds.end_expired(connection, self.outbox):
+            log.info("holds.expired", numbers=expired)
+        if ended := pauses.end_expired(connection):
+            log.info("bot.pause_ended", bots=sorted(ended))
 
     def _fail_old(self, connection: Connection) -> None:
         if not self._until_old_messages.is_over():

@@ -158,7 +158,8 @@ UPDATE bot_pace p SET outage_since = NULL, outage_seen = NULL, outage_code = NUL
     held_until = CASE WHEN {_HELD} THEN p.held_until ELSE '-infinity' END
 WHERE p.bot_id = ANY(%(sent)s) AND p.outage_since IS NOT NULL"""
 
-# The age of a message counts from its acceptance, its last own attempt, or its last return to the queue.
+# The age of a message counts from its acceptance, its last own attempt, its last return to the queue, or the end of its
+# bot's last pause.
 _CLAIM_OLD = """
 WITH latest AS (
     SELECT now() - %(hours)s * interval '1 hour' AS at
@@ -168,7 +169,8 @@ WITH latest AS (
         SELECT id, updated_at FROM outbox
         WHERE bot_id = l.bot_id AND chat_id = l.chat_id AND id > l.done AND status <= 'sending' ORDER BY id LIMIT 1) o
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND l.pending > 0 AND l.claim IS NULL
-        AND p.outage_since < latest.at AND o.updated_at < latest.at
+        AND GREATEST(p.outage_since, p.paused_until) < latest.at AND p.outage_since IS NOT NULL
+        AND o.updated_at < latest.at
     ORDER BY l.bot_id, l.chat_id LIMIT %(limit)s FOR UPDATE OF l SKIP LOCKED
 ), claimed AS (
     UPDATE lane l SET claim = %(worker)s, head = old.id FROM old WHERE l.bot_id = old.bot_id AND l.chat_id = old.chat_id

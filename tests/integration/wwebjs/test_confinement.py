@@ -13,7 +13,7 @@ import pytest
 import websocket
 
 from bisnesctl import wajs
-from bisnesctl.host import confine
+from bisnesctl.host import browsers, confine
 from services.connectors.wwebjs.browser import chromium, process_tree
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from tests.support.waiting import HANG_SECONDS, wait_until
@@ -111,7 +111,7 @@ def of_an_ordinary_user(open_folder, monkeypatch):
     if os.geteuid() == 0:
         monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
     monkeypatch.setattr(chromium, "Program", lambda *words: started.append(words))
-    chromium.launch(chromium.find_chromium(None), profile, ())
+    chromium.launch(browsers.find_chromium(None), profile, ())
     monkeypatch.undo()
     [(command, _, confined)] = started
     if not confined:
