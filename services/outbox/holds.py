@@ -80,7 +80,7 @@ _EXPIRED = """
 SELECT p.bot_id, c.company_id FROM bot_pace p JOIN phone_configs c ON c.id = p.bot_id
 WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s)
     AND p.hold_code IS NOT NULL AND p.held_until <= now() AND isfinite(p.held_until)"""
-# Of several workers, the first one reports it. Locks: event_feed, bot_pace.
+# Of several workers, the first one reports it; a paused bot is not active. Locks: event_feed, bot_pace.
 _LOCK_FEEDS = "SELECT FROM event_feed WHERE company_id = ANY(%(companies)s) ORDER BY company_id FOR UPDATE"
 _END_EXPIRED = """
 WITH ended AS (
@@ -88,12 +88,12 @@ WITH ended AS (
     FROM bot_pace former
     WHERE p.bot_id = ANY(%(bots)s) AND former.bot_id = p.bot_id
         AND p.hold_code IS NOT NULL AND p.held_until <= now() AND isfinite(p.held_until)
-    RETURNING p.bot_id, p.process_name, former.held_reason AS reason
+    RETURNING p.bot_id, p.process_name, former.held_reason AS reason, p.paused_until <= now() AS unpaused
 ), noted AS (
     INSERT INTO process_events (process_name, event_type, event_data, severity)
     SELECT process_name, 'bot_active', bot_status_event(bot_id, 'active', reason), 'info' FROM ended ORDER BY bot_id
 ), raised AS (
-    SELECT raise_events(jsonb_agg(bot_status_event(bot_id, 'active', NULL) ORDER BY bot_id)) FROM ended
+    SELECT raise_events(jsonb_agg(bot_status_event(bot_id, 'active', NULL) ORDER BY bot_id)) FROM ended WHERE unpaused
 )
 SELECT count(*) FROM ended CROSS JOIN raised"""
 

@@ -174,6 +174,13 @@ def test_an_outage_after_an_expired_restriction_is_held_as_usual(connection, bot
     assert holds.end_expired(connection, outbox()) == 0
 
 
+def test_a_paused_number_whose_restriction_expires_is_not_called_active(connection, bot):
+    restrict(connection, -1)
+    execute(connection, "UPDATE bot_pace SET paused_at = now(), paused_until = 'infinity'")
+    assert holds.end_expired(connection, outbox()) == 1
+    assert [payload["status"] for payload in events(connection, "bot.status")] == ["waiting"]
+
+
 def test_a_hold_without_an_end_does_not_expire(connection, bot):
     apply_updates(connection, ban("DISABLE"))
     assert holds.end_expired(connection, outbox()) == 0
