@@ -15,7 +15,8 @@ NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 
 
 def test_it_names_the_ports_and_the_host_of_the_settings(tmp_path):
-    found = render_nginx(settings_in(tmp_path, PUBLIC_URL="https://bots.example.org", API_PORT="3100", META_PORT="3102"))
+    ports = {"API_PORT": "3100", "META_PORT": "3102"}
+    found = render_nginx(settings_in(tmp_path, PUBLIC_URL="https://bots.example.org", **ports))
     assert found.content.count("server_name bots.example.org;") == 2
     assert "server 127.0.0.1:3100;" in found.content
     assert "server 127.0.0.1:3102;" in found.content
