@@ -20,6 +20,8 @@ from bisnesctl.processes.topology import Instance
 
 #: The folder of the files, below `run_dir`.
 FOLDER = "commands"
+#: The action of cron, which starts again what went down.
+HEAL = "heal"
 #: Files that wait for a guard, at most.
 MAX_FILES = 1000
 
@@ -28,7 +30,7 @@ MAX_FILES = 1000
 class CommandRecord:
     """One command."""
 
-    #: start, stop, restart or rollback.
+    #: start, stop, restart, rollback or heal.
     action: str
     #: Seconds since the epoch.
     at: float
