@@ -43,6 +43,16 @@ class CommandRecord:
     #: The instances that it concerned, with their programs: name → program.
     instances: dict[str, str]
 
+    @property
+    def event(self) -> str:
+        """The kind of its process events."""
+        return "process_healed" if self.action == HEAL else f"operator_{self.action}"
+
+    @property
+    def severity(self) -> str:
+        """The severity of its process events: something went down before cron started it again."""
+        return "warning" if self.action == HEAL else "info"
+
     def by_program(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The programs that it concerned, each with the data of its process event."""
         for program in sorted(set(self.instances.values())):
