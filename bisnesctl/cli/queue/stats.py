@@ -40,7 +40,8 @@ def stats(bot: AnyBot = None, company: AnyCompany = None, json: AsJson = False) 
         return
     columns = [output.Column("queue")]
     columns += [output.Column(name, "right") for name in ("waiting", "active", "delayed", "completed", "failed")]
-    columns += [output.Column("unknown", "right", from_width=100), output.Column("total", "right"), output.Column("oldest", "right")]
+    columns.append(output.Column("unknown", "right", from_width=100))
+    columns += [output.Column("total", "right"), output.Column("oldest", "right")]
     output.print_table(columns, [_cells(name, each) for name, each in [*queues.items(), ("total", total)]])
 
 
