@@ -82,13 +82,12 @@ def _show(found: "list[QuotaUse]") -> None:
     rows = []
     for each in found:
         used = "-" if each.used is None else str(each.used)
-        full = each.limit is not None and each.used is not None and each.used >= each.limit
         origin = "the company" if each.own else "default"
         rows.append(
             [
                 escape(each.company),
                 each.quota.value,
-                f"[red]{used}[/]" if full else used,
+                f"[red]{used}[/]" if each.is_used_up else used,
                 shown_limit(each.limit),
                 origin,
             ]

@@ -114,7 +114,7 @@ def _signals_as_interrupt() -> Iterator[None]:
 
 
 def _view(deployment: "Deployment", begun: "Start") -> "LogView":
-    from bisnesctl.health.log_files import files_of
+    from bisnesctl.logs.files import files_of
     from bisnesctl.terminal.log_view import LogView
 
     wanted = deployment.wanted(begun.mode, begun.only)

@@ -2,22 +2,37 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from bisnesctl.host import process_memory, process_stat
 
 
-def over(limits: Mapping[int, int]) -> dict[int, int]:
+@dataclass(frozen=True)
+class ProcessTree:
+    """A process and all its descendants."""
+
+    pids: list[int]
+    #: Bytes; shared pages count for each process, so this is never below PSS.
+    resident: int
+
+
+def measure(roots: Iterable[int]) -> dict[int, ProcessTree]:
+    """The trees of these processes, by the pid of the root."""
+    children, resident = _processes()
+    trees = {root: _tree(root, children) for root in roots}
+    return {root: ProcessTree(pids, sum(resident.get(pid, 0) for pid in pids)) for root, pids in trees.items()}
+
+
+def over(limits: Mapping[int, int], trees: Mapping[int, ProcessTree]) -> dict[int, int]:
     """The trees that exceed their limit, with their size: root's pid → bytes (PSS).
 
-    `limits`: root's pid → bytes. Resident memory is cheap to read and never below PSS, so PSS is read only for trees
-    whose resident memory exceeds the limit.
+    `limits`: root's pid → bytes. Resident memory is cheap to read, so PSS is read only for trees whose resident memory
+    exceeds the limit.
     """
-    children, resident = _processes()
     found = {}
     for root, limit in limits.items():
-        pids = _tree(root, children)
-        if sum(resident.get(pid, 0) for pid in pids) > limit and (used := process_memory.total(pids)) > limit:
+        if trees[root].resident > limit and (used := process_memory.total(trees[root].pids)) > limit:
             found[root] = used
     return found
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from bisnesctl.bots import check_records
 from bisnesctl.bots.check_records import BotTrouble
-from bisnesctl.health import guard_file, inspection, log_files, probes, resource_usage
+from bisnesctl.health import guard_file, inspection, probes, resource_usage
 from bisnesctl.host import volumes
+from bisnesctl.logs import exits
 from bisnesctl.processes.deployment import Condition, Deployment
 
 #: The guard's words for a process that was killed; supervisord's log knows the signal.
@@ -60,15 +61,15 @@ def overview(deployment: Deployment) -> Overview:
     shown = deployment.shown(processes) if processes else []
     health = inspection.inspect(deployment, shown, processes, STATUS_TIMEOUT_SECONDS)
     used = resource_usage.measure(found.pid for each in shown if (found := processes.get(each.name)) and found.pid)
-    died = log_files.read_exits(deployment.settings.log_dir / "supervisord.log")
+    died = exits.read_exits(deployment.settings.log_dir / "supervisord.log")
     guard = guard_file.guard_status(processes, deployment.settings)
     rows = []
     for instance in shown:
         pid = found.pid if (found := processes.get(instance.name)) else 0
         uses = used.get(pid)
-        ended = died.get(instance.name, log_files.Exits(0, ""))
+        ended = died.get(instance.name, exits.Exits(0, ""))
         if not guard.off_duty and instance.name != guard_file.GUARD and instance.name not in guard.ends:
-            ended = log_files.Exits(0, "")  # it was stopped or restarted on purpose since
+            ended = exits.Exits(0, "")  # it was stopped or restarted on purpose since
         rows.append(
             ProcessRow(
                 name=instance.name,
@@ -85,7 +86,7 @@ def overview(deployment: Deployment) -> Overview:
     return _whole(deployment, condition, rows)
 
 
-def _reason(health: probes.Health, ended: log_files.Exits, guard: guard_file.GuardStatus, name: str) -> str:
+def _reason(health: probes.Health, ended: exits.Exits, guard: guard_file.GuardStatus, name: str) -> str:
     last = ""
     if ended.count:
         how = guard.ends.get(name, "")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bisnesctl.host import disk
 from bisnesctl.processes.stop_records import operator
@@ -41,6 +42,13 @@ class CommandRecord:
     #: The instances that it concerned, with their programs: name → program.
     instances: dict[str, str]
 
+    def by_program(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The programs that it concerned, each with the data of its process event."""
+        for program in sorted(set(self.instances.values())):
+            names = sorted(name for name, own in self.instances.items() if own == program)
+            yield program, {"user": self.user, "tty": self.tty, "pid": self.pid, "command": self.command,
+                            "instances": names}  # fmt: skip
+
 
 def write(run_dir: Path, action: str, instances: Iterable[Instance]) -> None:
     """Records a command of this process. A full disk must not prevent the command."""
@@ -52,6 +60,15 @@ def write(run_dir: Path, action: str, instances: Iterable[Instance]) -> None:
         if len(list(folder.iterdir())) < MAX_FILES:
             name = f"{record.at:017.6f}-{secrets.token_hex(4)}.json"
             disk.replace(folder / name, json.dumps(asdict(record)).encode())
+
+
+def waiting(run_dir: Path) -> list[CommandRecord]:
+    """The recorded commands that no guard has taken yet, oldest first."""
+    found = []
+    for file in sorted((run_dir / FOLDER).glob("[!.]*.json")):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            found.append(CommandRecord(**json.loads(file.read_text())))
+    return found
 
 
 def take(run_dir: Path) -> Iterator[CommandRecord]:

@@ -17,6 +17,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from bisnesctl.errors import ExitCode
 from bisnesctl.terminal import printable, tables
 
 #: Width of output to a pipe or a file, so that no line is wrapped.
@@ -93,6 +94,33 @@ def show_traceback(error: Exception) -> None:
 def print_json(value: object) -> None:
     """Prints `value` as JSON."""
     result(printable.as_json(value))
+
+
+def rendered(text: Text) -> str:
+    """The text with its colours, if the results have any, to be written by `write_lines`."""
+    console = out()
+    console.begin_capture()
+    console.print(text, end="", soft_wrap=True)
+    return console.end_capture()
+
+
+def log_line(line: str) -> str:
+    """A line of a log with its own colours, if the results have any, to be written by `write_lines`."""
+    if printable.is_fit(line):
+        return line
+    if "\x1b" not in line:
+        return printable.log_line(line)
+    return rendered(Text.from_ansi(printable.log_line(line)))
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Writes results that `rendered` and `log_line` made. A console takes a hundred times as long for a line."""
+    file = out().file
+    try:
+        file.write("".join(f"{line}\n" for line in lines))
+        file.flush()
+    except BrokenPipeError:
+        raise SystemExit(ExitCode.OK) from None  # the reader, such as `head`, has ended
 
 
 def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], None], none: str) -> None:

@@ -21,14 +21,17 @@ from services.api.routes.health import Observer
 from services.api.routes.media import media
 from services.api.routes.media_messages import media_messages
 from services.api.routes.messages import messages
+from services.api.routes.quotas import quotas
 from services.api.routes.reactions import reactions
+from services.api.routes.resolutions import resolutions
 from services.api.routes.sessions import session, sessions
 from services.api.routes.webhooks import webhooks
 from services.http_server.errors import answer_errors, invalid_request
 from services.http_server.routing import ExactAddresses
 
 RESOURCES = (
-    *(messages, media_messages, media, reactions, bots, bot, sessions, session, webhooks, events),
+    *(messages, media_messages, media, reactions, resolutions, bots, bot, sessions, session, webhooks, events),
+    quotas,
     health.health,
 )
 #: Bytes in a request's body without a file, at most.

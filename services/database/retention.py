@@ -4,6 +4,7 @@ import time
 
 import structlog
 
+from bisnesctl.database.quotas import IDEMPOTENCY_KEY_DAYS
 from services.database.connection import Connection
 
 #: Seconds between two clean-ups of one process.
@@ -53,7 +54,8 @@ DELETE FROM event WHERE (company_id, seq) IN (
 _STATEMENTS = {
     "webhooks": "DELETE FROM webhook_inbox WHERE processed_at < now() - interval '7 days' AND error IS NULL",
     "changes of messages": "DELETE FROM message_change WHERE seen_at < now() - interval '7 days'",
-    "idempotency keys": "DELETE FROM idempotency_keys WHERE created_at < now() - interval '7 days'",
+    "idempotency keys": "DELETE FROM idempotency_keys"
+    f" WHERE created_at < now() - interval '{IDEMPOTENCY_KEY_DAYS} days'",
     "metrics": "DELETE FROM process_metrics WHERE timestamp < now() - interval '7 days'",
     "events": "DELETE FROM process_events WHERE severity IN ('info', 'warning')"
     " AND timestamp < now() - interval '30 days'",

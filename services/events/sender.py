@@ -8,9 +8,7 @@ import hashlib
 import hmac
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import structlog
 from uuid_utils import uuid7
@@ -18,7 +16,6 @@ from uuid_utils import uuid7
 from bisnesctl import __version__
 from bisnesctl.encryption import EncryptionError, decrypt
 from bisnesctl.host import process_times
-from bisnesctl.setting_types import Network
 from bisnesctl.settings import Settings
 from services.database.announcements import Listener
 from services.database.clock import DatabaseClock
@@ -26,7 +23,7 @@ from services.database.connection import Connection, Database, DatabaseError, Da
 from services.events import store
 from services.events.store import CHANNEL, Result, Task
 from services.events.webhooks import secret_row
-from services.http_client import REFUSED_ADDRESS, Answered, Broken, HttpRequest, RequestsInFlight, guard
+from services.http_client import Answered, Broken, HttpRequest, RequestsInFlight
 from services.runtime.heartbeat import worker_name
 
 #: Calls in flight at once, of all webhooks together.
@@ -63,10 +60,7 @@ class EventSender:
         self._secrets: dict[str, str] = {}  # by their encrypted form
         self._lease = settings.webhook_lease_seconds
         self._clock, self._clock_due = DatabaseClock(settings), 0.0
-        networks = settings.open_networks
-        self._calls = RequestsInFlight(
-            MAX_CALLS, settings.webhook_timeout_ms, lambda handle: _confine(handle, networks)
-        )
+        self._calls = RequestsInFlight(MAX_CALLS, settings.webhook_timeout_ms, settings.open_networks)
         self._listener = Listener(database, CHANNEL, self._wake)
         self._woken = threading.Event()
         self._stopping, self._ended = threading.Event(), threading.Event()
@@ -221,16 +215,6 @@ class EventSender:
 def _storable(text: str) -> str:
     """The text as PostgreSQL takes it: no NUL, nothing that is not UTF-8."""
     return text.replace("\0", "")[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
-
-
-def _confine(handle: Any, networks: tuple[Network, ...]) -> Callable[[], str | None]:
-    """Refuse addresses of our own networks, to which a customer's URL may resolve."""
-    gate = guard(handle, networks)
-
-    def explain() -> str | None:
-        return REFUSED_ADDRESS if gate.refused else None
-
-    return explain
 
 
 def _check_claim(until: float) -> None:

@@ -129,6 +129,11 @@ class ErrorCode(StrEnum):
         "Wait until its status is `sent`.",
         "the message 01934f7e-… is queued: nothing can refer to it until it is sent",
     )  # fmt: skip
+    NOT_UNKNOWN = (
+        "not_unknown", 409, "Only a message whose outcome is unknown can be resolved.",
+        "See the `status` of the message.",
+        "the message 01934f7e-… is sent: only one whose outcome is unknown can be resolved",
+    )  # fmt: skip
     NOT_INCOMING = (
         "not_incoming", 409, "Only received messages can be marked as read.", "Name a message that was received.",
         "the message wamid.HBgL… is one of yours: only those that came in can be marked as read",

@@ -60,7 +60,7 @@ class Entry:
     """A message to be accepted."""
 
     message_id: str
-    process: str  # the channel that will send it
+    channel: str  # the one that will send it
     bot_id: int
     company_id: str
     phone_index: int
@@ -216,7 +216,7 @@ class Acceptor:
 
     def _write(self, batch: Batch[Entry]) -> Sequence[Accepted | Exception]:
         queue_names = {
-            session_queue(entry.bot_id) if entry.process == "wwebjs" else f"{entry.process}-messages"
+            session_queue(entry.bot_id) if entry.channel == "wwebjs" else f"{entry.channel}-messages"
             for entry in batch.items
         }
         for queue_name in queue_names:  # a worker wakes up while the commit is under way …

@@ -33,7 +33,6 @@ from services.outbox.outcome_policy import (
     behind_others,
     hold_of,
     settle,
-    storable,
     unstorable,
 )
 from services.outbox.preparations import Preparations
@@ -302,7 +301,7 @@ class Delivery:
     def _end_step(self, hand: InHand, outcome: Outcome | Again | None) -> None:
         if not isinstance(outcome, Again):
             self.faults += isinstance(outcome, Unavailable)
-            self._done.append((hand, outcome and storable(outcome)))
+            self._done.append((hand, outcome))
         elif hand.steps < MAX_STEPS:
             self._journal.clear(hand.slot)
             self._begin_step(hand)

@@ -220,7 +220,7 @@ def fail_old(connection: Connection, outbox: Outbox, hours: float) -> int:
 
 def _fail_some_old(connection: Connection, outbox: Outbox, hours: float) -> int:
     values = {
-        "process": outbox.process,
+        "process": outbox.channel,
         "bot": outbox.bot_id,
         "worker": outbox.worker,
         "hours": hours,

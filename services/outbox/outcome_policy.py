@@ -168,23 +168,6 @@ def hold_of(message: Outgoing, outcome: Outcome | Postponed | None) -> Hold | No
     return None
 
 
-def storable(outcome: Outcome) -> Outcome:
-    """The outcome with its provider's texts as PostgreSQL can store them: no NUL, valid UTF-8, limited in length."""
-    match outcome:
-        case Sent(provider_id):
-            if provider_id is None or _storable(provider_id, MAX_PROVIDER_ID_CHARACTERS) == provider_id:
-                return outcome
-            return Unknown("it was sent, but the id that the provider gave it cannot be stored")
-        case Unknown(reason):
-            return replace(outcome, reason=_storable(reason))
-        case _:
-            return replace(outcome, code=_storable(outcome.code), reason=_storable(outcome.reason))
-
-
-def _storable(text: str, limit: int = MAX_REASON_CHARACTERS) -> str:
-    return text.replace("\0", "").encode(errors="replace").decode()[:limit]
-
-
 def unstorable(outcome: Outcome | None) -> Outcome | None:
     """An outcome in place of one that the database refuses: it says whether the message may have left."""
     match outcome:
@@ -228,8 +211,11 @@ class OutagePolicy:
         self._unreached: dict[int, _Refused] = {}  # by bot: faults since this worker last got an answer
 
     def judge(self, message: Outgoing, outcome: Outcome | None) -> Verdict:
-        """The outcome as it counts for the message, and the finding about its number's outage, if there is one."""
-        bot = message.bot_id
+        """The outcome as it counts for the message, and the finding about its number's outage, if there is one.
+
+        The texts of both can be stored.
+        """
+        bot, outcome = message.bot_id, outcome and _storable(outcome)
         if sent := isinstance(outcome, Sent):
             self._sent[bot] = self._clock()
             if self._since_sent:
@@ -300,3 +286,20 @@ class OutagePolicy:
         now = self._clock()
         self._unreached[fault.bot_id] = _Refused(earlier.first if earlier else now, now, times)
         return fault
+
+
+def _storable(outcome: Outcome) -> Outcome:
+    """The outcome with its provider's texts as PostgreSQL can store them: no NUL, valid UTF-8, limited in length."""
+    match outcome:
+        case Sent(provider_id):
+            if provider_id is None or _storable_text(provider_id, MAX_PROVIDER_ID_CHARACTERS) == provider_id:
+                return outcome
+            return Unknown("it was sent, but the id that the provider gave it cannot be stored")
+        case Unknown(reason):
+            return replace(outcome, reason=_storable_text(reason))
+        case _:
+            return replace(outcome, code=_storable_text(outcome.code), reason=_storable_text(outcome.reason))
+
+
+def _storable_text(text: str, limit: int = MAX_REASON_CHARACTERS) -> str:
+    return text.replace("\0", "").encode(errors="replace").decode()[:limit]

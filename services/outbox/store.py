@@ -311,7 +311,7 @@ class Report:
 class Outbox:
     """One worker's view of the outbox: it claims under its own name, at its channel's pace."""
 
-    process: str  # the channel: meta
+    channel: str  # its name: meta
     worker: str  # <host>/<instance>/<run>
     rate: float  # messages a second for each bot that sets none of its own
     lease: float  # seconds
@@ -337,14 +337,14 @@ class Outbox:
             rows = orjson.dumps(results).decode()
             if any(result.recipient not in (None, result.chat_id) for result in results):
                 steps.append((_LEARN, {"results": rows}))  # before the history, which has one id for a chat
-            steps.append((_RECORD, {"results": rows, "process": self.process, "media_base": self.media_base}))
+            steps.append((_RECORD, {"results": rows, "process": self.channel, "media_base": self.media_base}))
             if any(result.status is Status.UNKNOWN for result in results):
                 steps.append((_RECORD_UNKNOWN, {"results": rows}))
         if limit:
             held = orjson.dumps([{"bot_id": bot_id, "held": count} for bot_id, count in (in_hand or {}).items()])
             room = 3 * limit if in_hand is None else 2 * limit
             pace = {"rate": self.rate, "lease": self.lease, "in_hand": held.decode(), "room": room}
-            worker = {"process": self.process, "bot": self.bot_id, "worker": self.worker, "limit": limit}
+            worker = {"process": self.channel, "bot": self.bot_id, "worker": self.worker, "limit": limit}
             steps.append((_CLAIM, worker | pace | {"marks": marks}))
         rows_found = run(connection, *steps) if steps else []
         if not limit:
@@ -378,7 +378,7 @@ class Outbox:
 
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""
-        return bool(query_value(connection, _HAS_DUE, {"process": self.process, "bot": self.bot_id}))
+        return bool(query_value(connection, _HAS_DUE, {"process": self.channel, "bot": self.bot_id}))
 
 
 def apply_reports(

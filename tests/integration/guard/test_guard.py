@@ -16,11 +16,11 @@ import psycopg2
 import pytest
 import requests
 
+from bisnesctl.database.process_events import ProcessEvent, ProcessEventWriter
 from bisnesctl.guard import guard as guard_module
 from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import SupervisorEvent
-from bisnesctl.guard.process_events import ProcessEvent, ProcessEventWriter
 from bisnesctl.health import guard_file
 from bisnesctl.host import disk
 from bisnesctl.host.process_stat import is_alive

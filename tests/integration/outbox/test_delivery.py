@@ -109,7 +109,7 @@ def test_an_odd_answer_stops_no_other_message(stage, monkeypatch, outcome, store
 
 
 def test_an_outcome_that_the_database_refuses_stops_no_other_message(stage, monkeypatch):
-    monkeypatch.setattr("services.outbox.delivery.storable", lambda outcome: outcome)
+    monkeypatch.setattr("services.outbox.outcome_policy._storable", lambda outcome: outcome)
     monkeypatch.setattr(
         stage.connector, "outcome", lambda message, status, body: Sent("\0" * (message.chat_id == "6010"))
     )

@@ -28,7 +28,7 @@ MADE_ONCE = {
 #: Waits that may last: for work, on a thread that has nothing else to do, or for what has a limit of its own. "path:
 #: call" and why.
 ALLOWED = {
-    "bisnesctl/guard/process_events.py: self._wake.wait": "for the next event",
+    "bisnesctl/database/process_events.py: self._wake.wait": "for the next event",
     "services/wakeups.py: self._requested.wait": "for the next wake-up, or the next marker to clear",
     "services/inbox/webhook_inbox.py: self._commits.submit(...).result": "GroupCommit ends it in time",
     "services/api/messages/sends.py: submit(...).result": "GroupCommit ends it in time",

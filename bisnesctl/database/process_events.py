@@ -16,6 +16,7 @@ import psycopg2
 import structlog
 
 from bisnesctl.database import postgres
+from bisnesctl.database.event_log import SENDING
 from bisnesctl.errors import BisnesError
 from bisnesctl.host import disk
 
@@ -92,7 +93,7 @@ class ProcessEventWriter:
     def __init__(self, spool: Path, dsn: str) -> None:
         """`spool`: the file; events that an earlier guard left in it are stored too."""
         self._spool = spool
-        self._sending = spool.with_suffix(".sending")
+        self._sending = spool.with_suffix(SENDING)
         self._dsn = dsn
         self._lock = threading.Lock()
         self._wake = threading.Event()
