@@ -113,7 +113,7 @@ def _bot(around: Surroundings, bot: BotTarget) -> Diagnosis:
 def _look(around: Surroundings, bot: BotTarget) -> _Seen:
     try:
         with _connected(around) as connection:
-            number = numbers.find(connection, bot.company, bot.phone)
+            number = numbers.find(connection, around.deployment.settings, bot.company, bot.phone)
             if number is None:
                 return _Seen(None, [])
             silence = around.deployment.settings.max_heartbeat_age / 1000

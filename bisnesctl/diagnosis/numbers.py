@@ -8,6 +8,7 @@ from bisnesctl.bots.web_sessions import WebSession
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.diagnosis.chain import Link, State
 from bisnesctl.formatting import duration
+from bisnesctl.settings import Settings
 
 #: Seconds that a provider may take on average before it counts as slow.
 SLOW_ANSWER_SECONDS = 5.0
@@ -21,12 +22,15 @@ SELECT c.id, c.process_name, COALESCE(c.connection_type, 'wwebjs'),
        CASE WHEN p.held_until > now() THEN extract(epoch FROM LEAST(p.held_until, now() + interval '100 years') - now())
            END::float,
        p.held_until = 'infinity', p.held_reason, p.hold_code, p.rate::float,
-       CASE WHEN p.slow_until > now() THEN p.slow_factor END::float, extract(epoch FROM p.slow_until - now())::float,
-       extract(epoch FROM p.free_at - now())::float,
+       CASE WHEN p.slow_until > now() THEN p.slow_factor END::float,
+       CASE WHEN p.slow_until > now() THEN extract(epoch FROM p.slow_until - now()) END::float,
+       extract(epoch FROM GREATEST(p.free_at, now() - interval '1 day') - now())::float
+           + 1 / (COALESCE(p.rate, CASE c.process_name WHEN 'wwebjs' THEN %(wwebjs_rate)s ELSE %(meta_rate)s END)
+               * CASE WHEN p.slow_until > now() THEN p.slow_factor ELSE 1 END),
        extract(epoch FROM now() - p.outage_since)::float, p.outage_code, p.outage_reason,
        extract(epoch FROM now() - k.checked_at)::float, COALESCE(k.report -> 'problems', '[]')
 FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN bot_check k ON k.bot_id = c.id
-WHERE c.company_id = %s AND c.phone_index = %s"""
+WHERE c.company_id = %(company)s AND c.phone_index = %(phone)s"""
 
 # The first message of each chat that waits, of which the oldest is the oldest of all.
 _OLDEST = """
@@ -76,9 +80,15 @@ class Number:
         return self.channel == "wwebjs"
 
 
-def find(connection: Connection, company: str, phone: int) -> Number | None:
-    """The bot; None if there is none."""
-    rows = query(connection, _NUMBER, (company, phone))
+def find(connection: Connection, settings: Settings, company: str, phone: int) -> Number | None:
+    """The bot; None if there is none. The settings have the rates of bots without their own."""
+    values = {
+        "company": company,
+        "phone": phone,
+        "meta_rate": settings.meta_max_messages_per_second,
+        "wwebjs_rate": settings.wwebjs_max_messages_per_second,
+    }
+    rows = query(connection, _NUMBER, values)
     return Number(*rows[0]) if rows else None
 
 

@@ -3,8 +3,9 @@
 from bisnesctl.diagnosis.chain import Link, State
 from bisnesctl.diagnosis.surroundings import Surroundings
 from bisnesctl.formatting import duration
-from bisnesctl.health import guard_file, log_files
+from bisnesctl.health import guard_file
 from bisnesctl.health.probes import Health, Status
+from bisnesctl.logs import exits
 from bisnesctl.processes import stop_records
 
 _STATES = {
@@ -53,7 +54,7 @@ def _text(around: Surroundings, name: str, health: Health) -> str:
 
 def _last_end(around: Surroundings, name: str) -> str:
     settings = around.deployment.settings
-    ended = log_files.read_exits(settings.log_dir / "supervisord.log").get(name)
+    ended = exits.read_exits(settings.log_dir / "supervisord.log").get(name)
     if ended is None or not ended.count:
         return ""
     how = guard_file.guard_status(around.deployment.processes(), settings).ends.get(name, "")
