@@ -101,6 +101,7 @@ class Settings(BaseModel):
         10000, ge=100, description="milliseconds within which a customer's webhook must answer"
     )
     events_keep_days: int = Field(7, ge=1, description="days for which events are kept")
+    audit_keep_days: int = Field(365, ge=1, description="days for which the audit trail is kept")
 
     quota_meta_numbers: QuotaLimit = Field(100, description="numbers of Meta and 360dialog of one company, at most")
     quota_web_numbers: QuotaLimit = Field(100, description="WhatsApp Web numbers of one company, at most")

@@ -119,8 +119,7 @@ def lift_hold(connection: Connection, bot_id: int, at_once: bool) -> bool:
 
 
 def troubled(settings: Settings) -> list[BotTrouble]:
-    """The bots that need an operator: those that are held, whose provider is unavailable, whose last check found a
-    problem, or whose WhatsApp Web session does not work.
+    """The bots that need an operator, as `troubled_in` finds them.
 
     Empty if the database is unavailable or not migrated, which other checks report.
     """
@@ -128,19 +127,28 @@ def troubled(settings: Settings) -> list[BotTrouble]:
         contextlib.suppress(BisnesError),
         postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection,
     ):
-        rows = query(connection, _TROUBLED)
-        found = {(row[0], row[1]): BotTrouble(row[0], row[1], row[2], row[3] or "") for row in rows}
-        for company, phone, count in outages.unknown(connection):
-            found.setdefault((company, phone), _unknown(company, phone, count))
-        for each in outages.find(connection):
-            found[each.company, each.phone] = BotTrouble(
-                each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list", each.others
-            )
-        for session in web_sessions.find(connection):
-            if trouble := session.trouble(settings.max_heartbeat_age / 1000):  # the cause of a hold, if there is one
-                found[session.company, session.phone] = BotTrouble(session.company, session.phone, *trouble)
-        return _with_notes_together([found[each] for each in sorted(found)])
+        return troubled_in(connection, settings.max_heartbeat_age / 1000)
     return []
+
+
+def troubled_in(connection: Connection, max_heartbeat_age: float) -> list[BotTrouble]:
+    """The bots that need an operator: those that are held, whose provider is unavailable, whose last check found a
+    problem, or whose WhatsApp Web session does not work.
+
+    `max_heartbeat_age`: seconds after which a session is silent.
+    """
+    rows = query(connection, _TROUBLED)
+    found = {(row[0], row[1]): BotTrouble(row[0], row[1], row[2], row[3] or "") for row in rows}
+    for company, phone, count in outages.unknown(connection):
+        found.setdefault((company, phone), _unknown(company, phone, count))
+    for each in outages.find(connection):
+        found[each.company, each.phone] = BotTrouble(
+            each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list", each.others
+        )
+    for session in web_sessions.find(connection):
+        if trouble := session.trouble(max_heartbeat_age):  # the cause of a hold, if there is one
+            found[session.company, session.phone] = BotTrouble(session.company, session.phone, *trouble)
+    return _with_notes_together([found[each] for each in sorted(found)])
 
 
 def _with_notes_together(found: list[BotTrouble]) -> list[BotTrouble]:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from bisnesctl import formatting
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import WATCH, AsJson, app, example, running_deployment
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _CONDITIONS = {
 
 
 @app.command(rich_help_panel=WATCH, epilog=example("bisnesctl status", "bisnesctl status --json"))
+@reads
 def status(json: AsJson = False) -> None:
     """Show every process: its status, uptime, CPU and memory, how often it died, and the reason if it is not healthy.
 

@@ -9,7 +9,7 @@ import structlog
 
 from bisnesctl.database.process_events import LoggedCondition, ProcessEvent, ProcessEventWriter
 from bisnesctl.errors import BisnesError, CannotWrite, Conflict, NotRunning, SupervisorFault
-from bisnesctl.guard import hangs, memory, policy
+from bisnesctl.guard import hangs, policy
 from bisnesctl.guard.hangs import StuckCounter
 from bisnesctl.guard.listener import SupervisorEvent
 from bisnesctl.guard.policy import Decision, History
@@ -18,7 +18,7 @@ from bisnesctl.guard.state_file import End, GuardState
 from bisnesctl.health import exit_reasons
 from bisnesctl.health.guard_file import GUARD, GUARD_FILE
 from bisnesctl.health.probes import Heartbeat, read_heartbeat
-from bisnesctl.host import disk, process_stat, volumes
+from bisnesctl.host import disk, process_stat, tree_memory, volumes
 from bisnesctl.host.process_times import boottime
 from bisnesctl.processes import command_records, stop_records, topology
 from bisnesctl.processes.deployment import Deployment
@@ -294,9 +294,9 @@ class Guard:
         limits = {
             pid: limit for pid, each in running.items() if (limit := topology.memory_limit(each.program, settings))
         }
-        trees = memory.measure(running)
+        trees = tree_memory.measure(running)
         self._resident = {running[pid].name: tree.resident for pid, tree in trees.items() if tree.resident}
-        for pid, used in memory.over(limits, trees).items():
+        for pid, used in tree_memory.over(limits, trees).items():
             self._renew(running[pid], used, limits[pid])
 
     def _is_checked(self, name: str, process: Process) -> bool:

@@ -37,6 +37,25 @@ def over(limits: Mapping[int, int], trees: Mapping[int, ProcessTree]) -> dict[in
     return found
 
 
+#: A tree whose resident memory reaches this share of its limit is measured exactly.
+EXACT_FROM = 0.8
+
+
+def sizes(limits: Mapping[int, int | None]) -> dict[int, int]:
+    """The memory of each tree: root's pid → bytes; trees that are gone are left out. `limits`: as above; None: none.
+
+    It is resident memory, which counts shared pages several times, or PSS for a tree near its limit.
+    """
+    found = {}
+    for root, measured in measure(limits).items():
+        used, limit = measured.resident, limits[root]
+        if limit is not None and used > limit * EXACT_FROM:
+            used = process_memory.total(measured.pids) or used
+        if used:
+            found[root] = used
+    return found
+
+
 def tree(root: int) -> list[int]:
     """A process and all its descendants, parents before children."""
     return _tree(root, _processes()[0])

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from bisnesctl.guard import memory
+from bisnesctl.host import tree_memory
 from bisnesctl.host.process_memory import proportional
 
 #: A parent that uses little, whose grandchild holds 200 MB.
@@ -16,7 +16,7 @@ subprocess.run([sys.executable, "-c", child])
 
 
 def over(limits):
-    return memory.over(limits, memory.measure(limits))
+    return tree_memory.over(limits, tree_memory.measure(limits))
 
 
 def test_the_memory_of_a_grandchild_counts():
