@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import WATCH, AsJson, app, example, running_deployment
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ _CONCLUSIONS = {
         "bisnesctl why 01a21810-359a-77fc-a341-6aaed94b3d4b",
     ),
 )
+@reads
 def why(
     names: Annotated[
         list[str] | None,
