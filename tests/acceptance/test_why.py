@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import signal
+import threading
 
+import psutil
 import pytest
 
 from tests.support.deployment import Deployment
@@ -138,22 +140,46 @@ def test_a_process_that_an_operator_stopped(deployment):
     eventually(lambda: status_of(deployment, message) in ("sent", "delivered", "read"))
 
 
-def test_a_crash_loop(deployment):
-    def kill_until_blamed():
-        deployment.kill("meta-worker-1")
-        found = blamed(deployment, "meta-worker-1", "meta-worker-1")
-        return found if found and found["cause"]["state"] == "blocks" else None
+@contextlib.contextmanager
+def crashing(deployment, name):
+    """Kill the process of this instance as often as it is started."""
+    supervisor = psutil.Process(json.loads(deployment.run("status", "--json").stdout)["supervisor_pid"])
+    ended = threading.Event()
 
-    found = eventually(kill_until_blamed)
-    assert "killed" in found["cause"]["text"]
-    assert "it ended by itself" in found["cause"]["text"]
-    assert "bisnesctl logs meta-worker-1 --lines 30" in found["type"][0]
+    def kill():
+        while not ended.wait(0.1):
+            for each in supervisor.children():
+                with contextlib.suppress(psutil.Error):
+                    if each.environ().get("BISNES_INSTANCE") == name:
+                        each.kill()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_a_crash_loop(deployment):
+    with crashing(deployment, "meta-worker-1"):
+        found = eventually(
+            lambda: (
+                (each := blamed(deployment, "meta-worker-1", "meta-worker-1"))
+                and "it ended by itself" in each["cause"]["text"]
+                and each["cause"]["state"] == "blocks"
+                and each
+            )
+        )
+        assert "killed" in found["cause"]["text"]
+        assert "bisnesctl logs meta-worker-1 --lines 30" in found["type"][0]
     deployment.run("restart", "meta-worker-1")
+    eventually(lambda: why(deployment, "meta-worker-1")["meta-worker-1"]["cause"] is None)
 
 
 def test_the_guard_is_dead(deployment):
     with frozen(deployment.pid("guard")):
-        deployment.rows("SELECT 1")
         found = cause(deployment, "guard", "guard")
         assert "processes that end are not restarted" in found["cause"]["text"]
         assert eventually(lambda: blamed(deployment, "api-0", "guard"))["cause"]["state"] == "warns"
@@ -223,7 +249,7 @@ def test_names_that_mean_nothing(deployment):
 
 
 def test_supervisord_is_dead(deployment):
-    os.kill(int(deployment.rows and json.loads(deployment.run("status", "--json").stdout)["supervisor_pid"]), 9)
+    os.kill(json.loads(deployment.run("status", "--json").stdout)["supervisor_pid"], signal.SIGKILL)
     found = cause(deployment, "api-0", "supervisord")
     assert "nobody stopped it" in found["cause"]["text"]
     assert found["type"][0].startswith("bisnesctl start --multiprocess")
