@@ -219,6 +219,10 @@ class Settings(BaseModel):
         """The place of a field's value, or where to set it: `the environment`, or the path of `.env`."""
         return self._origins.get(field, str(self._env_file))
 
+    def is_given(self, field: str) -> bool:
+        """Whether the environment or `.env` has a field, and not only its default."""
+        return field in self._origins
+
     def where(self, field: str) -> str:
         """The variable of a field and its place, for a message such as `see API_PORT in /srv/bisnes/.env`."""
         return f"{field.upper()} in {self.origin(field)}"

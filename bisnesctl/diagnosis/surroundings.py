@@ -7,6 +7,7 @@ from bisnesctl.health import verdict
 from bisnesctl.health.guard_file import GUARD
 from bisnesctl.health.probes import Health, Status
 from bisnesctl.health.verdict import HealthFinding, Verdict
+from bisnesctl.host import volumes
 from bisnesctl.processes.deployment import Condition, Deployment
 
 #: What other processes cannot work without.
@@ -36,7 +37,9 @@ def observe(deployment: Deployment) -> Surroundings:
     """Probe everything once. Works without the services and servers."""
     health = {each.name: each.health for each in verdict.examine(deployment)}
     settings = [_setting(each) for each in verdict.examine_settings(deployment)]
-    disks = [_disk(each) for each in verdict.examine_disks(deployment)]
+    disks = []
+    if deployment.last_start is not None:
+        disks = [_disk(each) for each in verdict.findings_of_disks(volumes.look(deployment.settings))]
     return Surroundings(deployment, deployment.condition(), health, [*settings, *disks])
 
 
