@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bisnesctl.audit.commands import reads
-from bisnesctl.cli.app import WATCH, AsJson, app, example, running_deployment
+from bisnesctl.cli.app import WATCH, AsJson, app, example, usable_settings
 
 if TYPE_CHECKING:
     from bisnesctl.diagnosis.chain import Diagnosis, Link
@@ -54,11 +54,14 @@ def why(
     services, PostgreSQL and Redis, and says what it could not see.
     """
     from bisnesctl.diagnosis import diagnose, targets
+    from bisnesctl.processes.deployment import as_started, open_deployment
     from bisnesctl.terminal import output
 
-    deployment = running_deployment()
+    settings = usable_settings()
+    refused = settings.problems.values()
+    deployment = open_deployment(as_started(settings.with_defaults()))
     named = targets.find(names or [], deployment)
-    found = diagnose.diagnose(deployment, named) if named else diagnose.troubles(deployment)
+    found = diagnose.diagnose(deployment, refused, named) if named else diagnose.troubles(deployment, refused)
     if json:
         output.print_json([_plain(each) for each in found])
     elif found:

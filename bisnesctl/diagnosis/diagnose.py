@@ -1,6 +1,6 @@
 """Diagnoses: why a process, a bot or a message is as it is. Works without the services, PostgreSQL and Redis."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -23,15 +23,21 @@ from bisnesctl.processes.deployment import Condition, Deployment
 DATABASE_TIMEOUT_SECONDS = 3
 
 
-def diagnose(deployment: Deployment, targets: Sequence[Target]) -> list[Diagnosis]:
-    """The diagnosis of each target. Raises `UsageError` for a bot or message that is not there."""
-    around = surroundings.observe(deployment)
+def diagnose(deployment: Deployment, refused: Iterable[str], targets: Sequence[Target]) -> list[Diagnosis]:
+    """The diagnosis of each target. `refused`: why settings are refused.
+
+    Raises `UsageError` for a bot or message that is not there.
+    """
+    around = surroundings.observe(deployment, refused)
     return [_diagnose(around, target) for target in targets]
 
 
-def troubles(deployment: Deployment) -> list[Diagnosis]:
-    """The diagnoses of everything that is not as it is wanted: processes, and bots that need an operator."""
-    around = surroundings.observe(deployment)
+def troubles(deployment: Deployment, refused: Iterable[str]) -> list[Diagnosis]:
+    """The diagnoses of everything that is not as it is wanted: processes, and bots that need an operator.
+
+    `refused`: why settings are refused.
+    """
+    around = surroundings.observe(deployment, refused)
     if around.condition is not Condition.RUNNING:
         return [_process(around, SUPERVISORD)]
     names = [each.name for each in deployment.known(deployment.processes())]

@@ -1,5 +1,6 @@
 """Links that every target has: the settings, the disks, supervisord, the servers and the guard."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bisnesctl.diagnosis.chain import Link, State
@@ -33,21 +34,21 @@ class Surroundings:
         return next((self.health[name] for name in POSTGRESQL if name in self.health), None)
 
 
-def observe(deployment: Deployment) -> Surroundings:
-    """Probe everything once. Works without the services and servers."""
+def observe(deployment: Deployment, refused: Iterable[str]) -> Surroundings:
+    """Probe everything once. Works without the services and servers. `refused`: why settings are refused."""
     health = {each.name: each.health for each in verdict.examine(deployment)}
-    settings = [_setting(each) for each in verdict.examine_settings(deployment)]
+    settings = [_setting(reason) for reason in refused]
     disks = []
     if deployment.last_start is not None:
         disks = [_disk(each) for each in verdict.findings_of_disks(volumes.look(deployment.settings))]
     return Surroundings(deployment, deployment.condition(), health, [*settings, *disks])
 
 
-def _setting(finding: HealthFinding) -> Link:
+def _setting(reason: str) -> Link:
     return Link(
         "settings",
         State.WARNS,
-        f"{finding.health.reason}. Processes that run keep their settings, but the next start fails",
+        f"{reason}. Processes that run keep their settings, but the next start fails",
         command=f"correct it, then {_CHECK}",
     )
 
