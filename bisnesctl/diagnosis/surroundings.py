@@ -15,6 +15,11 @@ from bisnesctl.processes.deployment import Condition, Deployment
 POSTGRESQL = ("postgres", "postgresql")
 #: What makes other processes slower if it is missing.
 REDIS = ("redis",)
+#: What happens while a server does not answer.
+_WITHOUT = {
+    "PostgreSQL": "nothing is accepted or sent until it answers; nothing is lost",
+    "Redis": "the processes connect again once it answers",
+}
 
 
 @dataclass(frozen=True)
@@ -49,16 +54,8 @@ def _setting(reason: str) -> Link:
         "settings",
         State.WARNS,
         f"{reason}. Processes that run keep their settings, but the next start fails",
-        command=f"correct it, then {_CHECK}",
+        command="correct it, then bisnesctl doctor",
     )
-
-
-_CHECK = "bisnesctl doctor"
-#: What happens while a server does not answer.
-_WITHOUT = {
-    "PostgreSQL": "nothing is accepted or sent until it answers; nothing is lost",
-    "Redis": "messages still leave, up to a second later",
-}
 
 
 def _disk(finding: HealthFinding) -> Link:
@@ -101,10 +98,8 @@ def _server(around: Surroundings, about: str, name: str, health: Health, state: 
     settings = around.deployment.settings
     embedded = settings.embedded_postgres if about == "PostgreSQL" else settings.embedded_redis
     setting = "database_url" if about == "PostgreSQL" else "redis_url"
-    command = (
-        f"bisnesctl logs {name} --lines 30" if embedded else f"check the server that {settings.where(setting)} names"
-    )
-    return Link(about, state, health.reason or health.status, "messages stay where they are until it answers", command)
+    command = f"bisnesctl logs {name} --lines 30" if embedded else f"check the server of {settings.where(setting)}"
+    return Link(about, state, health.reason or str(health.status), _WITHOUT[about], command)
 
 
 def guard(around: Surroundings) -> Link | None:

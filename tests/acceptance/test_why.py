@@ -206,7 +206,7 @@ def test_redis_is_away(deployment):
         return links["Redis"] if links["Redis"]["state"] == "warns" else None
 
     with frozen(deployment.pid("redis")):
-        assert "messages still leave" in eventually(warned)["next"]
+        assert "messages still leave" in eventually(warned)["text"]
         assert "bisnesctl logs redis" in cause(deployment, "redis", "redis")["type"][0]
     eventually(lambda: why(deployment, "redis")["redis"]["cause"] is None)
 
