@@ -37,7 +37,7 @@ from services.api.messages.request_fields import NAMES, PLAIN, QUERY
 from services.api.messages.sends import PENDING, PREFIX, Reply
 from services.api.routes.media_messages import body_limit
 from services.database.connection import DatabaseUnavailable
-from services.http_server import refusal
+from services.http_server import refusal, request_ids
 from services.http_server.admission import Admission
 from services.http_server.asgi import (
     Receive,
@@ -56,6 +56,7 @@ from services.http_server.watchdog import Watchdog
 from services.http_server.wsgi_bridge import Answer, WsgiBridge
 from services.outbox.accept import IdempotencyConflict
 from services.runtime.heartbeat import Counters
+from services.runtime.logging_setup import current_request
 
 #: The beginnings of the addresses of the hot path.
 HOT = tuple(f"{PREFIX}{kind}/" for kind in PLAIN)
@@ -98,7 +99,9 @@ class AsgiApp:
         """Serve a request, or start and stop with the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "http" and scope["method"] == "POST" and _is_hot(scope["path"]):
+            return
+        current_request.set(request_ids.of(scope))
+        if scope["type"] == "http" and scope["method"] == "POST" and _is_hot(scope["path"]):
             began = time.monotonic()
             reply = await self._send(scope, receive)
             self._count(began, reply.status, scope)

@@ -58,7 +58,8 @@ def ack_event(status: str, at: str, code: str, error: str, more: str = "'{}'") -
                 WHEN 'delivered' THEN 2 WHEN 'read' THEN 3 ELSE 0 END,
             'ackName', CASE {status}::text WHEN 'failed' THEN 'ERROR' WHEN 'sent' THEN 'SERVER'
                 WHEN 'delivered' THEN 'DEVICE' WHEN 'read' THEN 'READ' ELSE 'PENDING' END,
-            'timestamp', floor({at}), 'error', CASE WHEN {status}::text IN ('failed', 'unknown')
+            'requestId', w.request_id, 'timestamp', floor({at}),
+            'error', CASE WHEN {status}::text IN ('failed', 'unknown')
                 THEN jsonb_build_object('code', {code}, 'reason', {error}) END) || {more}::jsonb""",
     )
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from services.http_server import refusal
+from services.http_server import refusal, request_ids
 from services.http_server.admission import MAX_QUEUE, Admission
 from services.http_server.asgi import Receive, Scope, Send, check_path, disconnection, send_refusal
 from services.http_server.body import BodyReader
@@ -16,6 +16,7 @@ from services.http_server.refusal import Refusal
 from services.http_server.watchdog import Watchdog
 from services.http_server.wsgi_bridge import Answer, Environ, WsgiBridge
 from services.runtime.heartbeat import Counters
+from services.runtime.logging_setup import current_request
 
 #: Threads of a process.
 THREADS = 36
@@ -76,6 +77,7 @@ class Service:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
+            current_request.set(request_ids.of(scope))
             await self._serve(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:

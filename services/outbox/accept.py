@@ -69,6 +69,7 @@ class Entry:
     payload: Payload
     idempotency_key: str | None = None
     digest: str | None = None  # SHA-256 in hex of the request, with an idempotency key
+    request_id: str | None = None  # of the request that it came with
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ _INSERT = Statement(
 WITH input_rows AS (
     SELECT * FROM ROWS FROM (json_to_recordset(%(rows)s::json) AS (
         message_id uuid, bot_id int, company_id text, phone_index int, chat_id text, kind text, payload jsonb,
-        idempotency_key text, digest text)) WITH ORDINALITY
+        idempotency_key text, digest text, request_id text)) WITH ORDINALITY
     WHERE (SELECT clock_timestamp() < to_timestamp(%(not_after)s))
 ), new_keys AS (
     INSERT INTO idempotency_keys (company_id, key, digest, message_id)
@@ -124,8 +125,8 @@ WITH input_rows AS (
         SET pending = l.pending + excluded.pending, due = CASE WHEN l.pending = 0 THEN now() ELSE l.due END
     RETURNING bot_id, chat_id
 )
-INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload)
-SELECT bot_id, chat_id, message_id, company_id, phone_index, kind, payload
+INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload, request_id)
+SELECT bot_id, chat_id, message_id, company_id, phone_index, kind, payload, request_id
 FROM new_rows JOIN locked USING (bot_id, chat_id) ORDER BY ordinality
 RETURNING message_id::text, extract(epoch FROM clock_timestamp())::float""",
     rows="json",

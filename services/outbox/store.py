@@ -62,7 +62,7 @@ WITH ready AS (
     SELECT p.bot_id, p.chat_id, p.outage, p.fence, o.*,
            %(bot)s IS NULL AND (%(marks)s OR o.payload ? 'media') AS unmarked
     FROM picked p CROSS JOIN LATERAL (
-        SELECT id, message_id, kind, payload, attempts, provider_id FROM outbox
+        SELECT id, message_id, kind, payload, attempts, provider_id, request_id FROM outbox
         WHERE bot_id = p.bot_id AND chat_id = p.chat_id AND id > p.done AND status <= 'sending'
         ORDER BY id LIMIT 1) o
 ), claimed AS (
@@ -75,7 +75,8 @@ WITH ready AS (
     FROM budget b JOIN (SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id) claims USING (bot_id)
     WHERE p.bot_id = b.bot_id
 )
-SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage, fence, unmarked
+SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage, fence, unmarked,
+       request_id
 FROM heads""",
     process="text", bot="int", limit="int", worker="text", rate="float", lease="float", in_hand="json", room="int",
     marks="boolean",

@@ -50,7 +50,7 @@ _OUTBOX_COLUMNS = f"""
         SELECT FROM bot_pace p WHERE p.bot_id = o.bot_id AND (
             p.held_until = 'infinity' OR p.hold_code IS NOT NULL AND p.held_until > now() OR p.outage_reported)
     ) THEN 'waiting' ELSE o.status::text END AS status, {_HOLD} AS hold,
-    o.attempts, o.error_code AS code, o.error AS reason, o.provider_id AS "providerId",
+    o.attempts, o.error_code AS code, o.error AS reason, o.provider_id AS "providerId", o.request_id AS "requestId",
     GREATEST(o.updated_at, m.reaction_timestamp, m.edited_at) AS changed, o.timeline, m.reaction,
     COALESCE(m.edited, false) AS edited, m.content AS edited_text"""
 
@@ -272,6 +272,7 @@ def _serialised(row: Row, chat_id: str, media_base: str) -> Row:
         common
         | {"chatId": chat_id, "direction": "outbound" if row["fromMe"] else "inbound"}
         | {"reaction": row["reaction"], "edited": row["edited"], "providerId": row["providerId"]}
+        | {"requestId": row.get("requestId")}
         | {"timestamp": _utc(row["moment"]), "updatedAt": _utc(row["changed"])}
         | (_outbox_fields(row, media_base) if "payload" in row else _history_fields(row))
     )
