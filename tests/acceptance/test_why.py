@@ -46,6 +46,12 @@ def cause(deployment, name, about):
     return eventually(lambda: blamed(deployment, name, about))
 
 
+def prevented(deployment, name, about):
+    """The diagnosis of a target, once this part prevents it; None before."""
+    found = blamed(deployment, name, about)
+    return found if found and found["cause"]["state"] == "blocks" else None
+
+
 def accepted(deployment, text="hello", chat=CHAT):
     answer = deployment.send(COMPANY, chat, text)
     assert answer.status_code == 202, answer.text
@@ -163,15 +169,12 @@ def crashing(deployment, name):
 
 
 def test_a_crash_loop(deployment):
+    def blocked():
+        found = prevented(deployment, "meta-worker-1", "meta-worker-1")
+        return found if found and "it ended by itself" in found["cause"]["text"] else None
+
     with crashing(deployment, "meta-worker-1"):
-        found = eventually(
-            lambda: (
-                (each := blamed(deployment, "meta-worker-1", "meta-worker-1"))
-                and "it ended by itself" in each["cause"]["text"]
-                and each["cause"]["state"] == "blocks"
-                and each
-            )
-        )
+        found = eventually(blocked)
         assert "killed" in found["cause"]["text"]
         assert "bisnesctl logs meta-worker-1 --lines 30" in found["type"][0]
     deployment.run("restart", "meta-worker-1")
@@ -184,9 +187,7 @@ def test_the_guard_is_dead(deployment):
         assert "processes that end are not restarted" in found["cause"]["text"]
         assert eventually(lambda: blamed(deployment, "api-0", "guard"))["cause"]["state"] == "warns"
         deployment.kill("api-0")
-        found = eventually(
-            lambda: (each := blamed(deployment, "api-0", "guard")) and each["cause"]["state"] == "blocks" and each
-        )
+        found = eventually(lambda: prevented(deployment, "api-0", "guard"))
         assert found["type"][0] == "bisnesctl restart guard"
     eventually(lambda: why(deployment, "api-0")["api-0"]["cause"] is None)
 

@@ -1,5 +1,7 @@
 """Chains of links, and what the names of `bisnesctl why` mean."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,13 +64,12 @@ def test_an_unknown_name_suggests_near_ones(deployment):
 
 
 def message(**fields):
-    usual = {
-        "id": ID, "company": "0128", "phone": 0, "chat": "60123456789", "kind": "text", "status": "queued",
-        "attempts": 0, "code": None, "error": None, "provider_id": None, "accepted_ago": 90.0, "changed_ago": 60.0,
-        "claim": None, "due_in": -5.0, "in_hand": None, "first": ID, "first_status": "queued", "first_attempts": 0,
-        "first_code": None, "first_error": None, "first_ago": 90.0, "ahead": 0,
-    }  # fmt: skip
-    return Message(**usual | fields)
+    usual = Message(
+        id=ID, company="0128", phone=0, chat="60123456789", kind="text", status="queued", attempts=0, code=None,
+        error=None, provider_id=None, accepted_ago=90.0, changed_ago=60.0, claim=None, due_in=-5.0, in_hand=None,
+        first=ID, first_status="queued", first_attempts=0, first_code=None, first_error=None, first_ago=90.0, ahead=0,
+    )  # fmt: skip
+    return replace(usual, **fields)
 
 
 @pytest.mark.parametrize(
