@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """What a link does to the target, worst first."""
+    """The effect of a link on the target, worst first."""
 
     #: It prevents what is wanted, until its cause is gone.
     BLOCKS = "blocks"
@@ -31,9 +31,9 @@ class Link:
     state: State
     #: How it is, as a sentence without a full stop.
     text: str
-    #: What happens next without an operator; empty if nothing does.
+    #: The next step that happens without an operator; empty if there is none.
     next: str = ""
-    #: What to type; empty if nothing has to be done.
+    #: The command to type; empty if nothing has to be done.
     command: str = ""
 
 
@@ -59,7 +59,7 @@ class Diagnosis:
 
     @property
     def steps(self) -> list[str]:
-        """What to type, in order: the commands of the links that block, or else of those that delay or warn."""
+        """The commands to type, in order: those of the links that block, or else of those that delay or warn."""
         cause = self.cause
         if cause is None:
             return []

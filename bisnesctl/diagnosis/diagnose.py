@@ -100,7 +100,7 @@ def _with(links: list[Link], own: Link) -> list[Link]:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What the database said about a bot, or why it said nothing."""
+    """The answer of the database about a bot, or why it gave none."""
 
     number: Number | None
     links: list[Link]
@@ -163,7 +163,7 @@ def _serving(around: Surroundings, bot: BotTarget, number: Number | None) -> lis
 
 
 def _state_of(seen: _Seen) -> tuple[str, str]:
-    """What is wanted of a bot, and how it is."""
+    """The wanted and the actual state of a bot."""
     number = seen.number
     if number is None:
         return "it sends what it is given", "unknown"

@@ -80,7 +80,7 @@ def links(message: Message) -> list[Link]:
 
 
 def _chat(message: Message) -> list[Link]:
-    """What stands before it in its chat; nothing if it is the first."""
+    """The messages before it in its chat; none if it is the first."""
     if not message.ahead:
         return []
     attempt = f", attempt {message.first_attempts}" if message.first_attempts else ""

@@ -145,7 +145,7 @@ def _hold(number: Number, company: str, phone: int) -> Link:
         return Link("number", State.BLOCKS, text, f"the next attempt is in {duration(number.held_for)}",
                     "nothing has to be done if the provider says so; check the uplink otherwise")  # fmt: skip
     text = f"it waits for {duration(number.held_for)}: {number.held_reason or 'a limit of its provider'}"
-    return Link("number", State.DELAYS, text, f"it goes on in {duration(number.held_for)}")
+    return Link("number", State.DELAYS, text, f"it continues in {duration(number.held_for)}")
 
 
 def _pace(connection: Connection, number: Number, company: str, phone: int) -> list[Link]:
@@ -173,7 +173,7 @@ def _pace(connection: Connection, number: Number, company: str, phone: int) -> l
 
 
 def _provider(connection: Connection, number: Number, company: str, phone: int) -> list[Link]:
-    """What the provider said last: about the number, with its answers, and about a message."""
+    """The last words of the provider: about the number, its speed, and about a message."""
     found = []
     for each in number.problems:
         state = State.WARNS if number.held_for is None else State.OK  # a hold has said it already

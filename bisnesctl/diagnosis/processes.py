@@ -17,7 +17,7 @@ _STATES = {
     Status.STOPPING: State.DELAYS,
     Status.STOPPED: State.DELAYS,
 }
-#: What happens next by itself.
+#: The next step that happens by itself.
 _NEXT = {
     Status.STARTING: "it is ready in a moment",
     Status.FAILING: "the guard starts it again",

@@ -11,11 +11,11 @@ from bisnesctl.health.verdict import HealthFinding, Verdict
 from bisnesctl.host import volumes
 from bisnesctl.processes.deployment import Condition, Deployment
 
-#: What other processes cannot work without.
+#: The names of the server that other processes cannot work without.
 POSTGRESQL = ("postgres", "postgresql")
-#: What makes other processes slower if it is missing.
+#: The names of the server without which other processes are slower.
 REDIS = ("redis",)
-#: What happens while a server does not answer.
+#: The effect of a server that does not answer.
 _WITHOUT = {
     "PostgreSQL": "nothing is accepted or sent until it answers; nothing is lost",
     "Redis": "the processes connect again once it answers",
@@ -24,7 +24,7 @@ _WITHOUT = {
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What was observed once for all targets."""
+    """The observations that all targets share."""
 
     deployment: Deployment
     condition: Condition
@@ -61,7 +61,7 @@ def _setting(reason: str) -> Link:
 def _disk(finding: HealthFinding) -> Link:
     critical = finding.verdict is Verdict.CRITICAL
     state = State.BLOCKS if critical else State.WARNS
-    soon = "it goes on once there is space" if critical else ""
+    soon = "it continues once there is space" if critical else ""
     command = f"df -h {finding.name.removeprefix('disk ')}, then remove what is not needed"
     return Link(finding.name, state, finding.health.reason, soon, command)
 

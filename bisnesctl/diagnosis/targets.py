@@ -1,4 +1,4 @@
-"""What a name means to `bisnesctl why`: a process, a bot or a message."""
+"""The meaning of a name for `bisnesctl why`: a process, a bot or a message."""
 
 import difflib
 import re

@@ -156,7 +156,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> Non
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
-    """Prints titles and texts of markup, such as `wanted  it runs`; a long text goes on below its beginning."""
+    """Prints titles and texts of markup, such as `wanted  it runs`; a long text continues below its beginning."""
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
