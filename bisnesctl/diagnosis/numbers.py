@@ -28,7 +28,10 @@ SELECT c.id, c.process_name, COALESCE(c.connection_type, 'wwebjs'),
            + 1 / (COALESCE(p.rate, CASE c.process_name WHEN 'wwebjs' THEN %(wwebjs_rate)s ELSE %(meta_rate)s END)
                * CASE WHEN p.slow_until > now() THEN p.slow_factor ELSE 1 END),
        extract(epoch FROM now() - p.outage_since)::float, p.outage_code, p.outage_reason,
-       extract(epoch FROM now() - k.checked_at)::float, COALESCE(k.report -> 'problems', '[]')
+       extract(epoch FROM now() - k.checked_at)::float, COALESCE(k.report -> 'problems', '[]'),
+       CASE WHEN p.paused_until > now() THEN
+           extract(epoch FROM LEAST(p.paused_until, now() + interval '100 years') - now()) END::float,
+       p.paused_until = 'infinity', p.paused_by, p.paused_reason
 FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN bot_check k ON k.bot_id = c.id
 WHERE c.company_id = %(company)s AND c.phone_index = %(phone)s"""
 
@@ -73,6 +76,10 @@ class Number:
     outage_reason: str | None
     checked_ago: float | None
     problems: list[dict[str, Any]]
+    paused_for: float | None  # None: not paused
+    paused_for_good: bool | None
+    paused_by: str | None
+    paused_reason: str | None
 
     @property
     def is_web(self) -> bool:
@@ -104,6 +111,8 @@ def links(connection: Connection, company: str, phone: int, number: Number, sile
     found = []
     if number.is_web:
         found += [_session(each, silence_seconds) for each in web_sessions.find(connection, company, phone)]
+    if number.paused_for is not None:
+        found.append(_pause(number, company, phone))
     found.append(_hold(number, company, phone))
     found += _pace(connection, number, company, phone)
     return [*found, *_provider(connection, number, company, phone)]
@@ -126,6 +135,13 @@ def _session(session: WebSession, silence_seconds: float) -> Link:
         text = f"{session.state}: {why}" if why else session.state
         return Link("session", State.DELAYS, text, "the manager starts it", "")
     return Link("session", State.OK, f"it works, with number {session.number or 'unknown'}")
+
+
+def _pause(number: Number, company: str, phone: int) -> Link:
+    reason = f": {number.paused_reason}" if number.paused_reason else ""
+    text = f"it was paused on purpose by {number.paused_by or 'an operator'}{reason}"
+    end = "" if number.paused_for_good else f"it continues in {duration(number.paused_for)}"
+    return Link("pause", State.DELAYS, text, end, f"bisnesctl queue resume {company}/{phone}")
 
 
 def _hold(number: Number, company: str, phone: int) -> Link:

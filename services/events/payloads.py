@@ -200,8 +200,8 @@ class BotStatusPayload(Payload):
     """The state of a bot."""
 
     status: Literal["active", "waiting", "unavailable", "warning", "error"] = _field(
-        "`active`: it sends. `waiting`: an operator must act first. `unavailable`: its provider cannot be reached. "
-        "`warning`, `error`: a check found a problem.",
+        "`active`: it sends. `waiting`: an operator must act first, or paused it. `unavailable`: its provider cannot "
+        "be reached. `warning`, `error`: a check found a problem.",
         "waiting",
     )
     phoneIndex: int = _field("The index of the bot.", 0)

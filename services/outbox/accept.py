@@ -119,10 +119,11 @@ WITH input_rows AS (
 ), new_rows AS (
     SELECT * FROM input_rows WHERE idempotency_key IS NULL OR message_id IN (SELECT message_id FROM new_keys)
 ), locked AS (
-    INSERT INTO lane AS l (bot_id, chat_id, pending)
-    SELECT bot_id, chat_id, count(*) FROM new_rows GROUP BY bot_id, chat_id ORDER BY bot_id, chat_id
+    INSERT INTO lane AS l (bot_id, chat_id, pending, accepted)
+    SELECT bot_id, chat_id, count(*), count(*) FROM new_rows GROUP BY bot_id, chat_id ORDER BY bot_id, chat_id
     ON CONFLICT (bot_id, chat_id) DO UPDATE
-        SET pending = l.pending + excluded.pending, due = CASE WHEN l.pending = 0 THEN now() ELSE l.due END
+        SET pending = l.pending + excluded.pending, accepted = l.accepted + excluded.accepted,
+            due = CASE WHEN l.pending = 0 THEN now() ELSE l.due END
     RETURNING bot_id, chat_id
 )
 INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload, request_id)

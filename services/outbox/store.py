@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
+from bisnesctl.database.event_sql import NOW, ack_event
 from services.database.connection import Connection, Statement, query, query_value, run
-from services.events.payload_sql import NOW, SENT_EVENT, ack_event
+from services.events.payload_sql import SENT_EVENT
 from services.message import Outgoing, Status, StatusUpdate
 from services.outbox.history_sql import CHANGING_KINDS, CONTACTS, HISTORY, learn, written
 from services.outbox.outcome_policy import Result
@@ -43,6 +44,7 @@ WITH ready AS (
         SELECT GREATEST(1, LEAST(1 / r.rate, 86400)) * interval '1 second' AS depth
     ) d
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
+        AND p.paused_until <= now()
         AND EXISTS (
             SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now())
     ORDER BY p.bot_id FOR UPDATE OF p
@@ -293,6 +295,7 @@ _HAS_DUE = """
 SELECT EXISTS (
     SELECT FROM bot_pace p
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
+        AND p.paused_until <= now()
         AND EXISTS (
             SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()))"""
 

@@ -134,6 +134,17 @@ def test_a_number_that_is_slowed_by_its_rate(deployment):
     eventually(lambda: status_of(deployment, last) in ("sent", "delivered", "read"))
 
 
+def test_a_paused_number(deployment):
+    deployment.run("queue", "pause", f"{COMPANY}/0", "--reason", "the customer asked")
+    message = accepted(deployment, "paused", "60100000004")
+    found = why(deployment, message)[message]
+    assert (found["cause"]["about"], found["cause"]["state"]) == ("pause", "delays")
+    assert "the customer asked" in found["cause"]["text"]
+    assert found["type"] == [f"bisnesctl queue resume {COMPANY}/0"]
+    deployment.run("queue", "resume", f"{COMPANY}/0")
+    eventually(lambda: status_of(deployment, message) in ("sent", "delivered", "read"))
+
+
 def test_a_process_that_an_operator_stopped(deployment):
     deployment.run("stop", "meta-worker-1")
     found = why(deployment, "meta-worker-1")["meta-worker-1"]
