@@ -1,6 +1,9 @@
 """Retention: rows that nobody reads any more are deleted, every hour."""
 
+import json
+import socket
 import time
+from typing import Any
 
 import structlog
 
@@ -69,6 +72,15 @@ _STATEMENTS = {
     "events of companies": _EVENTS,
 }
 
+_RECORD = """
+INSERT INTO retention_run AS r (at, seconds, deleted, host) VALUES (now(), %(seconds)s, %(deleted)s::jsonb, %(host)s)
+ON CONFLICT (one) DO UPDATE
+SET at = excluded.at, seconds = excluded.seconds, deleted = excluded.deleted, host = excluded.host"""
+_EVENT = """
+INSERT INTO process_events (process_name, event_type, event_data)
+VALUES ('retention', 'rows_deleted', jsonb_build_object('deleted', %(deleted)s::jsonb, 'seconds', %(seconds)s::float,
+    'host', %(host)s::text))"""
+
 log = structlog.get_logger()
 
 
@@ -100,13 +112,23 @@ def clean_up(connection: Connection, days: int) -> dict[str, int]:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (CLEAN_UP_LOCK_ID,))
         if cursor.fetchone() != (True,):
             return {}
+        began = time.monotonic()
         try:
             deleted = {}
             for name, statement in _STATEMENTS.items():
                 cursor.execute(statement, {"days": days})
                 deleted[name] = cursor.rowcount
+            _record(cursor, {name: count for name, count in deleted.items() if count}, time.monotonic() - began)
         finally:
             cursor.execute("SELECT pg_advisory_unlock(%s)", (CLEAN_UP_LOCK_ID,))
     if any(deleted.values()):
         log.info("retention.cleaned_up", **{name.replace(" ", "_"): count for name, count in deleted.items() if count})
     return deleted
+
+
+def _record(cursor: Any, deleted: dict[str, int], seconds: float) -> None:
+    """Record the run, for the signals `retention_age` and `retention_deleted`; as an event if it deleted anything."""
+    values = {"deleted": json.dumps(deleted), "seconds": round(seconds, 3), "host": socket.gethostname()}
+    cursor.execute(_RECORD, values)
+    if deleted:
+        cursor.execute(_EVENT, values)
