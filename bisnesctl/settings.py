@@ -101,6 +101,7 @@ class Settings(BaseModel):
         10000, ge=100, description="milliseconds within which a customer's webhook must answer"
     )
     events_keep_days: int = Field(7, ge=1, description="days for which events are kept")
+    audit_keep_days: int = Field(365, ge=1, description="days for which the audit trail is kept")
 
     quota_meta_numbers: QuotaLimit = Field(100, description="numbers of Meta and 360dialog of one company, at most")
     quota_web_numbers: QuotaLimit = Field(100, description="WhatsApp Web numbers of one company, at most")
@@ -217,6 +218,10 @@ class Settings(BaseModel):
     def origin(self, field: str) -> str:
         """The place of a field's value, or where to set it: `the environment`, or the path of `.env`."""
         return self._origins.get(field, str(self._env_file))
+
+    def is_given(self, field: str) -> bool:
+        """Whether the environment or `.env` has a field, and not only its default."""
+        return field in self._origins
 
     def where(self, field: str) -> str:
         """The variable of a field and its place, for a message such as `see API_PORT in /srv/bisnes/.env`."""

@@ -96,7 +96,7 @@ class Channel:
             if tuning.bot_id is None
             else KeyedRecovery(outbox, tuning.bot_id)
         )
-        self._retention = Retention(settings.events_keep_days)
+        self._retention = Retention(settings.events_keep_days, settings.audit_keep_days)
         self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,

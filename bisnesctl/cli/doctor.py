@@ -4,11 +4,13 @@ from typing import Annotated
 
 import typer
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import WATCH, AsJson, app, example, usable_deployment
 from bisnesctl.errors import ExitCode, UsageError
 
 
 @app.command(rich_help_panel=WATCH, epilog=example("bisnesctl doctor --live 0128/2"))
+@reads
 def doctor(
     live: Annotated[str, typer.Option("--live", metavar="COMPANY/PHONE", help="The bot whose page is examined.")],
     json: AsJson = False,

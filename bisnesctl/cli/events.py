@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import WATCH, AsJson, app, example, running_deployment
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ Names = Annotated[
         "bisnesctl events --since 1h", "bisnesctl events api-0 --severity warning", "bisnesctl events 0128-2 --follow"
     ),
 )
+@reads
 def events(
     names: Names = None,
     since: Annotated[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import WATCH, AsJson, app, example, usable_deployment
 from bisnesctl.errors import BisnesError, ExitCode, UsageError
 
@@ -30,6 +31,7 @@ PROBE_TIMEOUT_SECONDS = 30.0
         "*/5 * * * * cd /srv/bisnes && .venv/bin/bisnesctl health --probe 2>&1 | logger -t bisnesctl",
     ),
 )
+@reads
 def health(
     json: AsJson = False,
     probe: Annotated[

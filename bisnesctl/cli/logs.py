@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import WATCH, AsJson, LogNames, app, example, running_deployment
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _TIME = "A duration before now (1h), a time (14:30) or a date and a time."
         "bisnesctl logs supervisord --since 02:30 --until 03:00",
     ),
 )
+@reads
 def logs(
     names: LogNames = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new lines.")] = False,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes, reads
 from bisnesctl.cli.app import USE, AnyCompany, AsJson, Commands, TheCompany, app, example, usable_settings
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ app.add_typer(quotas, name="quotas", rich_help_panel=USE)
 
 
 @quotas.command("list", epilog=example("bisnesctl quotas list", "bisnesctl quotas list --company 0128 --json"))
+@reads
 def list_quotas(company: AnyCompany = None, json: AsJson = False) -> None:
     """List the quotas of every company: how much is used, the limit, and where the limit comes from.
 
@@ -37,6 +39,7 @@ def list_quotas(company: AnyCompany = None, json: AsJson = False) -> None:
         "bisnesctl quotas set 0128 web_numbers=default",
     ),
 )
+@changes
 def set_quotas(
     company: TheCompany,
     limits: Annotated[

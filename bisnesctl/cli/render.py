@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import SETUP, app, checked_deployment, example
 
 
 @app.command(rich_help_panel=SETUP, epilog=example("bisnesctl render", "bisnesctl render --out /tmp/look"))
+@changes
 def render(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the files (default: the folder that `start` uses).")

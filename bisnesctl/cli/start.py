@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import RUN, app, checked_settings, example
 from bisnesctl.errors import UsageError
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         "bisnesctl start --multiprocess --foreground",
     ),
 )
+@changes
 def start(
     multiprocess: Annotated[
         bool, typer.Option("--multiprocess", help="Run isolated processes (the usual mode).")

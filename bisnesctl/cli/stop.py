@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import RUN, Names, app, example, running_deployment
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 
 @app.command(rich_help_panel=RUN, epilog=example("bisnesctl stop", "bisnesctl stop meta-worker"))
+@changes
 def stop(
     names: Names = None,
 ) -> None:

@@ -7,6 +7,7 @@ import threading
 
 import structlog
 
+from bisnesctl.audit.delivery import AuditDelivery
 from bisnesctl.database.event_log import SPOOLS
 from bisnesctl.database.process_events import ProcessEventWriter
 from bisnesctl.guard import state_file
@@ -39,6 +40,7 @@ def _guard(waiting: "queue.SimpleQueue[SupervisorEvent]") -> None:
         started_settings.record(settings, GUARD, os.getpid())
         process_events = ProcessEventWriter(settings.home / SPOOLS[GUARD], settings.database_dsn)
         process_events.start()
+        AuditDelivery(settings).start()
         guard = Guard(deployment, state_file.read(settings.run_dir), process_events)
         while True:
             guard.run_once(waiting)

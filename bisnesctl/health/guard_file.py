@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bisnesctl.host import disk
+from bisnesctl.host.process_stat import is_alive
 from bisnesctl.host.process_times import boottime
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.settings import Settings
@@ -64,6 +65,12 @@ def guard_status(processes: Mapping[str, Process], settings: Settings) -> GuardS
     late = file.age_seconds * 1000 > settings.max_heartbeat_age and not _is_unwritable(settings)
     off_duty = f"the guard has given no heartbeat for {file.age_seconds:.0f} s" if late else ""
     return GuardStatus(off_duty, file.decisions, file.hangs, file.ends)
+
+
+def is_beating(settings: Settings) -> bool:
+    """Whether the guard gave a heartbeat within the time that the settings allow. supervisord is not asked."""
+    file = _read_guard_file(settings.run_dir / GUARD_FILE)
+    return file is not None and is_alive(file.pid) and file.age_seconds * 1000 <= settings.max_heartbeat_age
 
 
 def recent_hangs(run_dir: Path) -> Mapping[str, str]:

@@ -1,9 +1,13 @@
 """The deaths of processes in supervisord's log."""
 
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+#: Seconds within which ends of a process are recent.
+RECENT_SECONDS = 600.0
 
 # 2026-01-31 12:00:00,000 WARN exited: api-0 (exit status 1; not expected)
 _EXIT = re.compile(r"^\S+ \S+ \w+ exited: (?P<name>\S+) \((?P<how>[^;)]+)")
@@ -21,6 +25,8 @@ class Exits:
     last: str
     #: When that was, as in the log: `2026-01-31 12:00:00`.
     at: str = ""
+    #: How often it ended by itself within the last minutes (`RECENT_SECONDS`), also before a stop on purpose.
+    recent: int = 0
 
 
 def read_exits(log: Path) -> dict[str, Exits]:
@@ -34,13 +40,15 @@ def read_exits(log: Path) -> dict[str, Exits]:
 
 def parse_exits(lines: Iterable[str]) -> dict[str, Exits]:
     """The deaths by process in these lines, since its last stop, or the last start of supervisord."""
+    recent_since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() - RECENT_SECONDS))
     found: dict[str, Exits] = {}
     for line in lines:
         if _BOOT.match(line):
             found = {}
         elif match := _EXIT.match(line):
             before = found.get(match["name"], Exits(0, ""))
-            found[match["name"]] = Exits(before.count + 1, match["how"], line[:19])
-        elif match := _STOP.match(line):
-            found.pop(match["name"], None)
+            recent = before.recent + (line[:19] >= recent_since)
+            found[match["name"]] = Exits(before.count + 1, match["how"], line[:19], recent)
+        elif (match := _STOP.match(line)) and (before := found.pop(match["name"], Exits(0, ""))).recent:
+            found[match["name"]] = Exits(0, "", "", before.recent)
     return found

@@ -7,7 +7,6 @@ no database, and what was typed while the guard was down is stored later.
 import contextlib
 import json
 import os
-import secrets
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bisnesctl.host import disk
+from bisnesctl.host import record_folder
 from bisnesctl.processes.stop_records import operator
 from bisnesctl.processes.topology import Instance
 
@@ -54,12 +53,7 @@ def write(run_dir: Path, action: str, instances: Iterable[Instance]) -> None:
     """Records a command of this process. A full disk must not prevent the command."""
     concerned = {each.name: each.program.name for each in instances}
     record = CommandRecord(action, time.time(), operator(), _terminal(), os.getpid(), " ".join(sys.argv[1:]), concerned)
-    folder = run_dir / FOLDER
-    with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if len(list(folder.iterdir())) < MAX_FILES:
-            name = f"{record.at:017.6f}-{secrets.token_hex(4)}.json"
-            disk.replace(folder / name, json.dumps(asdict(record)).encode())
+    record_folder.add(run_dir / FOLDER, record.at, json.dumps(asdict(record)).encode(), MAX_FILES)
 
 
 def waiting(run_dir: Path) -> list[CommandRecord]:
@@ -73,7 +67,7 @@ def waiting(run_dir: Path) -> list[CommandRecord]:
 
 def take(run_dir: Path) -> Iterator[CommandRecord]:
     """The recorded commands, oldest first; each is deleted when the next one is asked for."""
-    for file in sorted((run_dir / FOLDER).glob("[!.]*.json")):
+    for file in record_folder.files(run_dir / FOLDER):
         with contextlib.suppress(OSError):
             with contextlib.suppress(ValueError, TypeError):
                 yield CommandRecord(**json.loads(file.read_text()))

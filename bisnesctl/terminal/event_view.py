@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from rich.padding import Padding
 from rich.text import Text
 
 from bisnesctl import moments
@@ -52,7 +51,10 @@ def _print(event: LoggedEvent, subject_width: int, indent: int, with_subject: bo
     beside = head.cell_len + max(subject_width - len(event.subject), 0) + 2
     if console.width - indent - beside >= min(_SENTENCE_WIDTH, words.cell_len):
         head.append(" " * (beside - head.cell_len))
-        console.print(Padding(head + words, (0, 0, 0, indent), expand=False), soft_wrap=console.width >= 1000)
+        first, *rest = [words] if output.is_piped() else words.wrap(console, console.width - indent - beside)
+        output.print_indented(head + first, indent)
+        for line in rest:
+            output.print_indented(line, indent + beside)
         return
-    console.print(Padding(head, (0, 0, 0, indent), expand=False))
-    console.print(Padding(words, (0, 0, 0, indent + _INDENT), expand=False))
+    output.print_indented(head, indent)
+    output.print_indented(words, indent + _INDENT)

@@ -56,6 +56,19 @@ def _console(stderr: bool) -> Console:
     return console
 
 
+def is_piped() -> bool:
+    """Whether results go to a pipe or a file, whose lines are not wrapped."""
+    return out().width >= PIPE_WIDTH_COLUMNS
+
+
+def print_indented(text: Text, indent: int) -> None:
+    """Prints text whose lines begin `indent` columns further right; to a pipe it is one line."""
+    room = max(out().width - indent, 1)
+    for line in [text] if is_piped() else text.wrap(out(), room):
+        line.rstrip()
+        out().print(Text(" " * indent) + line, soft_wrap=True)
+
+
 def escape(words: str) -> str:
     """Words of others as part of a line with markup: they cannot change its style or begin another line."""
     return markup.escape(printable.one_line(words))

@@ -8,7 +8,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import APIBlueprint, OpenAPI
 from pydantic import ValidationError
 
-from services.api import event_schemas
+from services.api import audit, event_schemas
 from services.api.auth import Auth, declare, guard
 from services.api.context import Context
 from services.api.field_names import check_body, of_request
@@ -82,6 +82,7 @@ def create_app(context: Context, resources: Iterable[APIBlueprint] = RESOURCES) 
         declare(app.blueprints[pages], Auth.NONE)
     health.attach(app, Observer(context))
     answer_errors(app)
+    audit.attach(app, context.settings)
     guard(app, context)
     for blueprint in resources:
         app.register_api(blueprint)

@@ -161,8 +161,11 @@ def principal_of(key: Key | None) -> Principal:
     return Principal(key.company_id)
 
 
-def resource(name: str, about: str, auth: Auth) -> APIBlueprint:
-    """A blueprint that demands `auth`; its OpenAPI operations list the errors that follow from it."""
+def resource(name: str, about: str, auth: Auth, *, recorded: bool = True) -> APIBlueprint:
+    """A blueprint that demands `auth`; its OpenAPI operations list the errors that follow from it.
+
+    `recorded`: whether its requests that are no GET go to the audit trail. Those that send messages do not.
+    """
     blueprint = APIBlueprint(
         name,
         __name__,
@@ -170,6 +173,7 @@ def resource(name: str, about: str, auth: Auth) -> APIBlueprint:
         abp_security=[{}] if auth is Auth.NONE else [{scheme: []} for scheme in SECURITY],
         abp_responses=problems(*_ALWAYS) if auth is Auth.NONE else problems(*_ALWAYS, *_WITH_KEY),
     )
+    setattr(blueprint, "recorded", recorded)  # noqa: B010 - blueprints of others have no such field
     return declare(blueprint, auth)
 
 
@@ -186,6 +190,11 @@ def declare(blueprint: AnyBlueprint, auth: Auth) -> AnyBlueprint:
 def declared(blueprint: Blueprint | None) -> Auth | None:
     """The auth that the blueprint demands, or None if it does not declare any."""
     return getattr(blueprint, "auth", None)
+
+
+def is_recorded(blueprint: Blueprint | None) -> bool:
+    """Whether requests to the blueprint that are no GET go to the audit trail."""
+    return blueprint is not None and getattr(blueprint, "recorded", False)
 
 
 def guard(app: Flask, context: Context) -> None:
@@ -211,7 +220,8 @@ def guard(app: Flask, context: Context) -> None:
                 raise unknown_host(host)
             return
         digest = key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))
-        g.principal = principal_of(find_key(context.accounts, context.quotas, digest, request.remote_addr or ""))
+        key = find_key(context.accounts, context.quotas, digest, request.remote_addr or "")
+        g.principal, g.key = principal_of(key), key
         context.quotas.take_request(g.principal.company_id)
         if auth is Auth.OPERATOR:
             g.principal.require_operator()

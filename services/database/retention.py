@@ -67,6 +67,7 @@ _STATEMENTS = {
     "keys": "DELETE FROM wa_key WHERE created_at < now() - interval '90 days'",
     "unknown messages": "DELETE FROM unknown_message WHERE since < now() - interval '30 days'",
     "counts of sent": "DELETE FROM wa_sent WHERE hour < now() - interval '2 days'",
+    "audit records": "DELETE FROM audit_record WHERE at < now() - %(audit_days)s * interval '1 day'",
     "failed deliveries": _FAIL_OLD,
     "deliveries": _DELIVERIES,
     "events of companies": _EVENTS,
@@ -87,9 +88,9 @@ log = structlog.get_logger()
 class Retention:
     """Cleans up regularly."""
 
-    def __init__(self, days: int) -> None:
-        """`days`: for which the events of companies are kept."""
-        self._days = days
+    def __init__(self, days: int, audit_days: int) -> None:
+        """`days`: for which the events of companies are kept; `audit_days`: the audit trail."""
+        self._days, self._audit_days = days, audit_days
         self._next = time.monotonic()
 
     def postpone(self) -> None:
@@ -100,13 +101,13 @@ class Retention:
         """Delete old rows, at most once an hour."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + CLEAN_UP_INTERVAL_SECONDS
-            clean_up(connection, self._days)
+            clean_up(connection, self._days, self._audit_days)
 
 
-def clean_up(connection: Connection, days: int) -> dict[str, int]:
+def clean_up(connection: Connection, days: int, audit_days: int) -> dict[str, int]:
     """Delete old rows, unless another process is doing so; returns the numbers of rows by their kind.
 
-    `days`: for which the events of companies are kept.
+    `days`: for which the events of companies are kept; `audit_days`: the audit trail.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (CLEAN_UP_LOCK_ID,))
@@ -116,7 +117,7 @@ def clean_up(connection: Connection, days: int) -> dict[str, int]:
         try:
             deleted = {}
             for name, statement in _STATEMENTS.items():
-                cursor.execute(statement, {"days": days})
+                cursor.execute(statement, {"days": days, "audit_days": audit_days})
                 deleted[name] = cursor.rowcount
             _record(cursor, {name: count for name, count in deleted.items() if count}, time.monotonic() - began)
         finally:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import Company, Phone, example, usable_deployment
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import UsageError
@@ -48,6 +49,7 @@ def _rate(text: str) -> float:
         "bisnesctl bots add --company 0128 --rate 80",
     )
 )
+@changes
 def add(
     company: Company,
     phone: Phone = 0,

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import AnyCompany, AsJson, example, usable_settings
 from bisnesctl.cli.bots.group import bots
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @bots.command("list", epilog=example("bisnesctl bots list", "bisnesctl bots list --company 0128 --json"))
+@reads
 def list_bots(company: AnyCompany = None, json: AsJson = False) -> None:
     """List the bots, how many messages wait for each, and why a bot is held."""
     from bisnesctl.bots import store

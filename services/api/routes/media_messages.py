@@ -35,7 +35,7 @@ from services.media import names
 from services.media.kinds import KB, KINDS, MB
 from services.message import Bot, StoredFile
 
-media_messages = resource("files", "Send images, videos, audio, documents and stickers.", Auth.COMPANY)
+media_messages = resource("files", "Send images, videos, audio, documents and stickers.", Auth.COMPANY, recorded=False)
 
 #: Bytes of a JSON body with a data URL.
 MAX_JSON_BYTES = 24 * MB

@@ -26,7 +26,7 @@ from services.http_server.errors import ApiError, unknown_bot
 from services.message import MAX_TEXT, Payload, Status
 from services.outbox import cancellations
 
-messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
+messages = resource("messages", "Send messages and follow them.", Auth.COMPANY, recorded=False)
 
 
 @messages.post(

@@ -1,6 +1,7 @@
 """Reading log files to the last line, across rotations, and deaths in supervisord's log."""
 
 import tempfile
+import time
 from pathlib import Path
 
 from hypothesis import given
@@ -100,3 +101,10 @@ def test_deaths_are_counted_since_the_last_stop_or_start_of_supervisord() -> Non
 @given(st.lists(st.text(), max_size=5))
 def test_any_content_of_a_log_can_be_parsed(lines: list[str]) -> None:
     exits.parse_exits(lines)
+
+
+def test_recent_ends_are_counted_apart_also_before_a_stop() -> None:
+    now = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime())
+    recent = KILLED.replace(KILLED[:19], now)
+    assert exits.parse_exits([KILLED, recent])["api-0"] == Exits(2, "terminated by SIGKILL", now, 1)
+    assert exits.parse_exits([recent, recent, STOPPED.replace(STOPPED[:19], now)]) == {"api-0": Exits(0, "", "", 2)}

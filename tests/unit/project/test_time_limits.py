@@ -33,6 +33,11 @@ ALLOWED = {
     "services/inbox/webhook_inbox.py: self._commits.submit(...).result": "GroupCommit ends it in time",
     "services/api/messages/sends.py: submit(...).result": "GroupCommit ends it in time",
     "services/api/event_stream.py: stream.changed.wait": "within asyncio.wait_for",
+    "bisnesctl/views/overview.py: read.result": "each statement has a limit",
+    "bisnesctl/views/overview.py: looked.result": "each disk has a limit",
+    "bisnesctl/views/overview.py: inspected.result": "each probe has a limit",
+    "bisnesctl/views/overview.py: used.result": "it reads /proc",
+    "bisnesctl/terminal/watch.py: capture.get": "it is no wait",
     "services/connectors/wwebjs/browser/cdp.py: self._socket.recv": "its socket has a time limit",
     "services/connectors/wwebjs/browser/chromium.py: self._process.wait": "after SIGKILL",
 }
