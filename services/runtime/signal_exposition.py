@@ -1,4 +1,4 @@
-"""The signals for `/metrics`: the last measurement, whoever made it. A request never waits for PostgreSQL."""
+"""The signals for `/metrics`: the last measurement, of any program. A request never waits for PostgreSQL."""
 
 import math
 import threading

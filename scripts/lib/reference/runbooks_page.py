@@ -10,7 +10,7 @@ from bisnesctl.signals.table import SIGNALS
 INTRODUCTION = """\
 # Runbooks
 
-What each signal means, how to look, and what to type. Alerts name their entry here.
+The meaning of each signal, where to look, and the commands to type. Alerts name their entry here.
 
 `bisnesctl health` judges all signals, `bisnesctl health --probe --only SIGNAL` one of them; \
 [Monitor](how-to/monitor.md) explains ranges, and [Metrics](reference/metrics.md) lists all signals in one table. \
