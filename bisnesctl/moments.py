@@ -12,6 +12,7 @@ from bisnesctl.errors import UsageError
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _PART = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
 _DURATION = re.compile(r"(?:\d{1,9}[smhdw])+", re.ASCII)
+_ISO = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z", re.ASCII)
 _CLOCK = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?", re.ASCII)
 
 
@@ -55,6 +56,21 @@ def shown(at: float) -> str:
         return time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(at))
     except (ValueError, OverflowError, OSError):
         return "?"
+
+
+def from_database(text: str | None) -> str | None:
+    """A time as PostgreSQL writes it, or as JSON has it, in the form of `iso`; other texts stay, such as `infinity`."""
+    if text is None:
+        return None
+    try:
+        return iso(datetime.fromisoformat(text).timestamp())
+    except ValueError:
+        return text
+
+
+def shown_iso(text: str) -> str:
+    """A time in the form of `iso` for people; other texts stay."""
+    return shown(datetime.fromisoformat(text).timestamp()) if _ISO.fullmatch(text) else text
 
 
 def iso(at: float) -> str:

@@ -4,11 +4,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from bisnesctl.database import deployments, media_store
 from bisnesctl.errors import CannotWrite, ConfigError
+from bisnesctl.queue import pauses
 from bisnesctl.settings import Settings
 from services.connector import Connector
 from services.database.clock import DatabaseClock
@@ -16,6 +18,8 @@ from services.database.connection import Connection, Database, DatabaseError, Da
 from services.database.retention import Retention
 from services.http_client import InFlight, RequestsInFlight
 from services.inbox.webhook_inbox import Inbox
+from services.media.counted import remove_abandoned
+from services.media.store import media_store as open_media_store
 from services.message import Update
 from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery
@@ -96,7 +100,8 @@ class Channel:
             if tuning.bot_id is None
             else KeyedRecovery(outbox, tuning.bot_id)
         )
-        self._retention = Retention(settings.events_keep_days, settings.audit_keep_days)
+        remove_files = partial(remove_abandoned, open_store=partial(open_media_store, settings))
+        self._retention = Retention(settings.events_keep_days, settings.audit_keep_days, remove_files)
         self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,
@@ -197,7 +202,7 @@ class Channel:
         self._renew_leases(connection)
         self._settle_expired_leases(connection)
         self._fail_old(connection)
-        self._resolve_unknown(connection)
+        self._apply_decisions(connection)
         self._retention.clean_up_if_due(connection)
         if not self.inbox.is_applying:
             self.inbox.apply_all(connection)
@@ -233,12 +238,17 @@ class Channel:
         if now >= self._leases_valid_until:
             self._recovery.of_expired_leases(connection)
 
-    def _resolve_unknown(self, connection: Connection) -> None:
+    def _apply_decisions(self, connection: Connection) -> None:
+        """Record what operators decided about unknown messages, and report the ends of their pauses."""
         if not self._until_resolutions.is_over():
             return
         self._until_resolutions.restart()
         if recorded := resolutions.record_resolutions(connection, self.outbox):
             log.info("messages.resolved", messages=recorded)
+        if expired := holds.end_expired(connection, self.outbox):
+            log.info("holds.expired", numbers=expired)
+        if ended := pauses.end_expired(connection):
+            log.info("bot.pause_ended", bots=sorted(ended))
 
     def _fail_old(self, connection: Connection) -> None:
         if not self._until_old_messages.is_over():

@@ -5,7 +5,7 @@ import os
 import pwd
 from pathlib import Path
 
-from bisnesctl.host import process_stat
+from bisnesctl.host import process_environment, process_stat
 from bisnesctl.processes.stop_records import operator
 
 #: The login user of a process that no login started.
@@ -65,16 +65,8 @@ def _parent() -> str:
 def _ssh_client() -> str:
     """The address of the ssh client, from the environment or, since sudo removes it, from that of a parent."""
     for pid in process_stat.ancestors(os.getpid()):
-        environment = dict(os.environ) if pid == os.getpid() else _environment(pid)
+        environment = dict(os.environ) if pid == os.getpid() else process_environment.read(pid)
         for name in _SSH:
             if words := environment.get(name, "").split():
                 return words[0]
     return ""
-
-
-def _environment(pid: int) -> dict[str, str]:
-    try:
-        content = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace")
-    except OSError:  # another user's
-        return {}
-    return dict(each.split("=", 1) for each in content.split("\0") if "=" in each)

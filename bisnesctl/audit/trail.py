@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from bisnesctl.audit.record import AuditRecord
+from bisnesctl.audit.record import AuditRecord, Source
 from bisnesctl.host import record_folder
 
 #: The folder of the records, below the home.
@@ -23,9 +23,14 @@ def add(home: Path, record: AuditRecord) -> Path | None:
 
 
 def add_or_log(home: Path, record: AuditRecord) -> None:
-    """Stores a record of a service. One that cannot be stored is logged in full."""
+    """Stores a record of a service. One that cannot be stored is logged in full. Never raises."""
     if add(home, record) is None:
         log.error("audit.record_unstored", record=record.content().decode(), spool=str(home / FOLDER))
+
+
+def add_decision(home: Path, source: Source, decision: str, about: str, reason: str) -> None:
+    """Stores a decision that the guard or the manager made by itself, about an instance or a session. Never raises."""
+    add_or_log(home, AuditRecord(source, source.value, "", decision, [about], message=reason))
 
 
 def replace(file: Path, record: AuditRecord) -> bool:

@@ -45,6 +45,16 @@ FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace
         SELECT p.held_until = 'infinity' OR p.hold_code IS NOT NULL AND p.held_until > now() AS held) h
 WHERE h.held OR k.status IN ('warning', 'error')"""
 
+# A bot that an operator paused may have another trouble as well.
+_PAUSED = """
+SELECT c.company_id, c.phone_index,
+       concat_ws(': ', concat_ws(' ', 'by', p.paused_by, CASE WHEN isfinite(p.paused_until)
+           THEN 'until ' || p.paused_until::timestamptz(0)::text ELSE 'until it is resumed' END), p.paused_reason)
+FROM bot_pace p JOIN phone_configs c ON c.id = p.bot_id WHERE p.paused_until > now()
+ORDER BY c.company_id, c.phone_index"""
+
+#: The status of a bot that an operator paused, which is no trouble.
+PAUSED = "paused"
 #: The status of a bot whose provider is unavailable.
 UNAVAILABLE = "unavailable"
 
@@ -66,7 +76,8 @@ class BotTrouble:
 
     company: str
     phone: int
-    #: waiting (held), unavailable (its provider), error, warning, or a status of `WebSession.trouble`, such as note.
+    #: waiting (held), unavailable (its provider), error, warning, paused (by an operator), or a status of
+    #: `WebSession.trouble`, such as note.
     status: str
     reason: str
     hint: str = "bisnesctl bots verify"  # the command that shows more, or solves it
@@ -133,7 +144,7 @@ def troubled(settings: Settings) -> list[BotTrouble]:
 
 def troubled_in(connection: Connection, max_heartbeat_age: float) -> list[BotTrouble]:
     """The bots that need an operator: those that are held, whose provider is unavailable, whose last check found a
-    problem, or whose WhatsApp Web session does not work.
+    problem, or whose WhatsApp Web session does not work. Those that an operator paused come first.
 
     `max_heartbeat_age`: seconds after which a session is silent.
     """
@@ -148,7 +159,11 @@ def troubled_in(connection: Connection, max_heartbeat_age: float) -> list[BotTro
     for session in web_sessions.find(connection):
         if trouble := session.trouble(max_heartbeat_age):  # the cause of a hold, if there is one
             found[session.company, session.phone] = BotTrouble(session.company, session.phone, *trouble)
-    return _with_notes_together([found[each] for each in sorted(found)])
+    pauses = [
+        BotTrouble(company, phone, PAUSED, reason, f"bisnesctl queue resume {company}/{phone}")
+        for company, phone, reason in query(connection, _PAUSED)
+    ]
+    return [*pauses, *_with_notes_together([found[each] for each in sorted(found)])]
 
 
 def _with_notes_together(found: list[BotTrouble]) -> list[BotTrouble]:

@@ -34,8 +34,17 @@ EPILOG = (
 
 #: Commands of other process managers → ours with the same purpose. Those that a group has are suggested.
 HABITS = {
+    "dash": ("monit", "status"),
+    "dashboard": ("monit", "status"),
     "delete": ("remove", "stop"),
-    "describe": ("status", "list"),
+    "desc": ("describe",),
+    "describe": ("list",),
+    "env": ("describe",),
+    "event": ("events",),
+    "history": ("events", "audit"),
+    "info": ("describe", "list"),
+    "inspect": ("describe", "list"),
+    "jlist": ("status",),
     "ls": ("list", "status"),
     "list": ("status",),
     "log": ("logs",),
@@ -44,9 +53,9 @@ HABITS = {
     "reload": ("restart",),
     "rm": ("remove", "revoke"),
     "run": ("start",),
-    "show": ("list", "status"),
+    "show": ("list",),
     "tail": ("logs",),
-    "top": ("status",),
+    "top": ("monit", "status"),
     "up": ("start",),
     "down": ("stop",),
     "version": ("--version",),
@@ -93,7 +102,7 @@ def _not_blank(text: str | None) -> str | None:
     return text
 
 
-def _complete_name(incomplete: str) -> list[str]:
+def complete_name(incomplete: str) -> list[str]:
     """The programs and instances whose names begin like this."""
     from bisnesctl.errors import BisnesError
     from bisnesctl.processes.deployment import as_started, open_deployment
@@ -109,14 +118,14 @@ def _complete_name(incomplete: str) -> list[str]:
 
 #: Options and arguments that several commands have.
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=_complete_name)
+    list[str] | None, typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=complete_name)
 ]
 SomeNames = Annotated[
-    list[str], typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=_complete_name)
+    list[str], typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=complete_name)
 ]
 LogNames = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME", help="Programs, instances, or supervisord.", autocompletion=_complete_name),
+    typer.Argument(metavar="NAME", help="Programs, instances, or supervisord.", autocompletion=complete_name),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 #: The selectors, with which a command means some instances: see `selection_of`.

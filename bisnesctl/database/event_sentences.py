@@ -95,6 +95,14 @@ def _corrected(event: LoggedEvent) -> str:
     return f"its ids were corrected: {_value(event.data.get('before'))}, now {_value(event.data.get('now'))}"
 
 
+def _paused(event: LoggedEvent) -> str:
+    seconds = event.data.get("seconds")
+    end = f"for {duration(seconds)}" if isinstance(seconds, int | float) else "until it is resumed"
+    payload = event.data.get("payload")
+    reason = payload.get("reason") if isinstance(payload, dict) else None
+    return f"{reason or 'paused by an operator'} ({event.data.get('by')}), {end}"
+
+
 _SENTENCES: Mapping[str, Callable[[LoggedEvent], str]] = {
     "process_starting": lambda event: "it starts",
     "process_running": _running,
@@ -114,6 +122,8 @@ _SENTENCES: Mapping[str, Callable[[LoggedEvent], str]] = {
     "session_blocked": _session_blocked,
     "session_unblocked": lambda event: _reason(event) or "its block ended",
     "bot_ids_corrected": _corrected,
+    "bot_paused": _paused,
+    "bot_resumed": lambda event: f"its pause was ended by {event.data.get('by') or 'an operator'}",
 }
 
 

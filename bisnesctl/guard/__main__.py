@@ -15,6 +15,7 @@ from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import SupervisorEvent, events
 from bisnesctl.health.guard_file import GUARD
 from bisnesctl.host.log_stream import configure_logging
+from bisnesctl.logs import levels
 from bisnesctl.processes import started_settings
 from bisnesctl.processes.deployment import as_started, open_deployment
 from bisnesctl.settings import load_partly
@@ -38,6 +39,7 @@ def _guard(waiting: "queue.SimpleQueue[SupervisorEvent]") -> None:
         deployment = open_deployment(as_started(load_partly().with_defaults()))
         settings = deployment.settings
         started_settings.record(settings, GUARD, os.getpid())
+        levels.watch(settings.run_dir, GUARD, levels.USUAL)
         process_events = ProcessEventWriter(settings.home / SPOOLS[GUARD], settings.database_dsn)
         process_events.start()
         AuditDelivery(settings).start()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import structlog
 
+from bisnesctl.audit import trail
+from bisnesctl.audit.record import Source
 from bisnesctl.database.process_events import LoggedCondition, ProcessEvent, ProcessEventWriter
 from bisnesctl.errors import BisnesError, CannotWrite, Conflict, NotRunning, SupervisorFault
 from bisnesctl.guard import hangs, policy
@@ -41,6 +43,8 @@ _DECIDED = {
     "block": ("process_blocked", "error", "instance.blocked"),
     "fail": ("process_failed", "critical", "instance.failed"),
 }
+#: The process events that say what the guard did by itself. They go to the audit trail too.
+_OWN_DECISIONS = {*(event for event, _, _ in _DECIDED.values()), "process_restored", "process_hung", "memory_exceeded"}
 
 log = structlog.get_logger()
 
@@ -123,6 +127,9 @@ class Guard:
         self._record(instance, f"process_{state}", severity, serial=event.serial, **fields)
 
     def _record(self, instance: Instance, event: str, severity: str, **details: object) -> None:
+        if event in _OWN_DECISIONS:
+            home, reason = self._deployment.settings.home, str(details.get("reason", ""))
+            trail.add_decision(home, Source.GUARD, event, instance.name, reason)
         self._process_events.record(
             ProcessEvent(instance.program.name, instance.name, event, severity, time.time(), details)
         )

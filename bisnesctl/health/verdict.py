@@ -114,9 +114,9 @@ def findings_of_bots(troubles: Sequence[BotTrouble]) -> list[HealthFinding]:
 def _status(trouble: BotTrouble) -> Status:
     """Messages wait for an unavailable provider. Other bots send, or wait for an operator who was notified.
 
-    Numbers that are not in use yet are no trouble.
+    Numbers that are not in use yet, or that an operator paused, are no trouble.
     """
-    if trouble.status == web_sessions.NOTE:
+    if trouble.status in (web_sessions.NOTE, check_records.PAUSED):
         return Status.HEALTHY
     return Status.UNHEALTHY if trouble.status == check_records.UNAVAILABLE else Status.DEGRADED
 

@@ -201,7 +201,8 @@ _OUTBOX = """
 SELECT channel, state, sum(pending)::float, COALESCE(max(oldest.age), 0)::float FROM (
     SELECT p.process_name AS channel, l.bot_id, l.chat_id, l.pending,
         CASE WHEN l.done < 0 THEN -l.done ELSE l.done + 1 END AS first,
-        CASE WHEN p.held_until > now() OR p.process_name = 'wwebjs' AND COALESCE(s.state, 'STOPPED') <> 'WORKING'
+        CASE WHEN p.held_until > now() OR p.paused_until > now()
+                OR p.process_name = 'wwebjs' AND COALESCE(s.state, 'STOPPED') <> 'WORKING'
                 THEN 'held'
             WHEN l.claim IS NULL AND l.due > now() + interval '1 minute' THEN 'delayed' ELSE 'ready' END AS state
     FROM lane l JOIN bot_pace p USING (bot_id) LEFT JOIN wa_session s USING (bot_id) WHERE l.pending > 0
@@ -220,7 +221,7 @@ SELECT w.failures > 0 OR w.paused_until > now(), COALESCE(sum(l.pending), 0)::fl
     FROM now() - (SELECT min(created_at) FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.status = 'pending'))),
     0)::float, count(DISTINCT w.id)::float
 FROM webhook w LEFT JOIN webhook_lane l ON l.webhook_id = w.id AND l.pending > 0 WHERE w.active GROUP BY 1"""
-_FAILED_MESSAGES = "SELECT count(*)::float FROM outbox WHERE status = 'failed'"
+_FAILED_MESSAGES = "SELECT count(*)::float FROM failed_message"
 _DEAD_LETTERS = """
 SELECT 'webhooks-in', count(*)::float FROM webhook_inbox WHERE error IS NOT NULL
 UNION ALL SELECT 'webhooks-out', count(*) FROM webhook_delivery WHERE status <> 'pending' AND status = 'dead'

@@ -30,7 +30,7 @@ _COLOURS = {
     **dict.fromkeys(("outdated", "extra", "degraded", "starting", "stopping"), "yellow"),
 }
 #: The colours of bots' statuses; all others are red.
-_BOT_COLOURS = {"warning": "yellow", "unlinked": "yellow", "stopped": "yellow", "note": "dim"}
+_BOT_COLOURS = {"warning": "yellow", "unlinked": "yellow", "stopped": "yellow", "paused": "yellow", "note": "dim"}
 _CONDITIONS = {
     "new": "nothing was started here yet",
     "stopping": "stopping",

@@ -23,7 +23,9 @@ SELECT c.company_id || '-' || c.phone_index, c.process_name, sum(w.pending)::int
 FROM (
     SELECT bot_id, chat_id, pending, CASE WHEN done < 0 THEN -done ELSE done + 1 END AS first
     FROM lane WHERE pending > 0
-) w JOIN phone_configs c ON c.id = w.bot_id LEFT JOIN LATERAL (
+) w JOIN phone_configs c ON c.id = w.bot_id AND (%(company)s IS NULL OR c.company_id = %(company)s
+        AND c.phone_index = %(phone)s)
+    LEFT JOIN LATERAL (
     SELECT accepted_at FROM outbox o
     WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id >= w.first
         AND o.status IN ('queued', 'waiting', 'sending')
@@ -86,7 +88,7 @@ def read(settings: Settings) -> Backlogs:
 def _read(connection: Connection, settings: Settings) -> Backlogs:
     bots: dict[str, Backlog] = {}
     channels: dict[str, Backlog] = {}
-    for name, channel, waiting, age in query(connection, _BY_BOT):
+    for name, channel, waiting, age in query(connection, _BY_BOT, {"company": None, "phone": None}):
         bots[name] = Backlog(waiting, age)
         channels[channel] = channels.get(channel, Backlog()) + bots[name]
     return Backlogs(
@@ -97,3 +99,9 @@ def _read(connection: Connection, settings: Settings) -> Backlogs:
         deliveries=Backlog(*query(connection, _DELIVERIES)[0]),
         sessions=dict(query(connection, _SESSIONS)),
     )
+
+
+def of_bot(connection: Connection, company: str, phone: int) -> Backlog:
+    """The messages of one bot that wait."""
+    rows = query(connection, _BY_BOT, {"company": company, "phone": phone})
+    return Backlog(rows[0][2], rows[0][3]) if rows else Backlog()

@@ -121,14 +121,21 @@ def overview(deployment: Deployment, selection: Selection | None = None) -> Over
         health = inspected.result()
         rows = _Rows(deployment, processes, health, used.result(), backlogs)
         found = _whole(deployment, condition, rows.of(shown), backlogs, looked.result(), drifts)
-    return found if selection is None or selection.is_empty else _selected(found, selection, shown, health)
+    return (
+        found
+        if selection is None or selection.is_empty
+        else _selected(found, selection, deployment.known(processes), health)
+    )
 
 
 def _selected(
     found: Overview, selection: Selection, instances: Sequence[Instance], health: Mapping[str, probes.Health]
 ) -> Overview:
     def states(chosen: Sequence[Instance]) -> dict[str, str]:
-        return {each.name: health[each.name].status.value for each in chosen}
+        return {
+            each.name: health[each.name].status.value if each.name in health else probes.Status.STOPPED.value
+            for each in chosen
+        }
 
     chosen = {each.name for each in selections.select(selection, instances, states)}
     return replace(

@@ -21,6 +21,7 @@ from services.api.routes.health import Observer
 from services.api.routes.media import media
 from services.api.routes.media_messages import media_messages
 from services.api.routes.messages import messages
+from services.api.routes.queue import queue
 from services.api.routes.quotas import quotas
 from services.api.routes.reactions import reactions
 from services.api.routes.resolutions import resolutions
@@ -30,7 +31,7 @@ from services.http_server.errors import answer_errors, invalid_request
 from services.http_server.routing import ExactAddresses
 
 RESOURCES = (
-    *(messages, media_messages, media, reactions, resolutions, bots, bot, sessions, session, webhooks, events),
+    *(messages, media_messages, media, reactions, resolutions, bots, bot, queue, sessions, session, webhooks, events),
     quotas,
     health.health,
 )

@@ -6,10 +6,13 @@ is signed by HMAC-SHA512 over its body, with the webhook's secret, so that the c
 
 import hashlib
 import hmac
+import logging
 import threading
 import time
 from functools import partial
+from typing import Any
 
+import orjson
 import structlog
 from uuid_utils import uuid7
 
@@ -44,6 +47,7 @@ INTERNAL_ATTEMPTS = 5
 HMAC_ALGORITHM = "sha512"
 
 log = structlog.get_logger()
+_logger = logging.getLogger(__name__)  # asked first: lines that are not written cost nothing
 
 
 class EventSender:
@@ -194,6 +198,11 @@ class EventSender:
             return self._failure(task, answer.reason)
         if 200 <= answer.status < 300:
             self.delivered += 1
+            if _logger.isEnabledFor(logging.DEBUG):
+                log.debug(
+                    "event.delivered", webhook=task.webhook_id, attempt=task.attempts + 1, status=answer.status,
+                    **_about(task),
+                )  # fmt: skip
             return Result(task.webhook_id, task.chat_id, task.seq, "delivered", status=answer.status)
         return self._failure(task, f"it answered {answer.status}", answer.status)
 
@@ -201,7 +210,9 @@ class EventSender:
         self.failed += 1
         error = self.last_error = _storable(reason)
         outcome = "dead" if status == GONE_STATUS else "pending"
-        log.info("event.not_delivered", webhook=task.webhook_id, reason=error, attempt=task.attempts + 1)
+        log.info(
+            "event.not_delivered", webhook=task.webhook_id, reason=error, attempt=task.attempts + 1, **_about(task)
+        )
         return Result(task.webhook_id, task.chat_id, task.seq, outcome, status=status, error=error)  # type: ignore[arg-type]
 
     def _internal_failure(self, task: Task, reason: str) -> Result:
@@ -210,6 +221,21 @@ class EventSender:
         error = self.last_error = _storable(f"the event could not be sent by bisnesctl: {reason}")
         outcome = "dead" if task.attempts + 1 >= INTERNAL_ATTEMPTS else "pending"
         return Result(task.webhook_id, task.chat_id, task.seq, outcome, called=False, error=error)  # type: ignore[arg-type]
+
+
+def _about(task: Task) -> dict[str, Any]:
+    """The fields of log lines that say which event it is, and of which message and request."""
+    if task.event is None:
+        return {"seq": task.seq}
+    payload = orjson.loads(task.event.payload) if task.event.name.startswith("message") else {}
+    found = {"message_id": payload.get("id") or payload.get("messageId"), "request_id": payload.get("requestId")}
+    return {
+        "event_id": task.event.event_id,
+        "name": task.event.name,
+        "company": task.event.company_id,
+        "session": task.event.session,
+        **{name: value for name, value in found.items() if value},
+    }
 
 
 def _storable(text: str) -> str:

@@ -172,6 +172,14 @@ class ErrorCode(StrEnum):
         "number_taken", 409, "Another bot has the number.", "Remove the other bot first.",
         "another bot has the number id 106540352242922: remove that one first",
     )  # fmt: skip
+    NOT_WAITING = (
+        "not_waiting", 409, "The message cannot be cancelled: a worker has it in hand, or it left.",
+        "See the reason in `error`.", "message 01934f7e-… is not cancelled: a worker has it in hand",
+    )  # fmt: skip
+    NOT_RETRYABLE = (
+        "not_retryable", 409, "The message cannot be retried.", "See the reason in `error`.",
+        "message 01934f7e-… is not retried: it was refused permanently (131026)",
+    )  # fmt: skip
     MESSAGES_WAITING = (
         "messages_waiting", 409, "Messages of the bot have not been sent yet.",
         "Wait until they are sent, or fail them with `?force=true`.",

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import checks_page
 import cli_page
 import errors_page
 import events_page
@@ -23,6 +24,7 @@ ROOT = Path(__file__).parents[3]
 
 #: Every generated page and the function that returns its text. A new page is one more line.
 PAGES: dict[str, Callable[[], str]] = {
+    "checks.md": checks_page.render,
     "cli.md": cli_page.render,
     "errors.md": errors_page.render,
     "events.md": events_page.render,

@@ -142,7 +142,7 @@ def test_the_retention_says_when_it_ran_and_what_it_deleted(deployment):
         contextlib.closing(Database(deployment.settings.database_dsn)) as database,
         database.connection() as connection,
     ):
-        clean_up(connection, 7, 365)
+        clean_up(connection, 7, 365, lambda _: 0)
     [age] = measure(deployment).readings.of("retention_age")
     assert 0 <= age.value < 600
     assert age.reason.endswith("removed 3 metrics")

@@ -18,7 +18,7 @@ from bisnesctl.processes.deployment import open_deployment
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 
 load_commands()
-COMMANDS = [info.callback.__name__ for info in app.registered_commands if info.callback]
+COMMANDS = [info.name or info.callback.__name__ for info in app.registered_commands if info.callback]
 
 
 @pytest.fixture(autouse=True)
