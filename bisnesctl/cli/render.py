@@ -17,12 +17,15 @@ def render(
     ] = None,
 ) -> None:
     """Write supervisord's configuration without starting anything."""
+    from bisnesctl.processes import embedded_servers
     from bisnesctl.processes.deployment import make_folders
     from bisnesctl.processes.render import write_config
     from bisnesctl.terminal import output
 
     deployment = checked_deployment()
+    settings = deployment.settings
     if out is None:
-        make_folders(deployment.settings)
-    for path in write_config(deployment.settings, deployment.instances, out or deployment.settings.run_dir):
+        make_folders(settings)
+    variables = embedded_servers.command_variables(settings)
+    for path in write_config(settings, deployment.instances, out or settings.run_dir, variables):
         output.result(str(path))

@@ -21,7 +21,10 @@ MEASURING_LOCK, WRITING_LOCK = "signals-measuring.lock", "signals-writing.lock"
 
 def write(run_dir: Path, readings: Readings) -> None:
     """Raises `OSError`."""
-    values = [(each.signal.name, each.value, dict(each.labels), each.reason) for each in readings.values]
+    values = [
+        (each.signal.name, each.value, dict(each.labels), each.reason, each.deliberate, each.subject)
+        for each in readings.values
+    ]
     content = {"at": readings.at, "values": values, "unmeasured": dict(readings.unmeasured)}
     disk.replace(run_dir / CACHE_FILE, json.dumps(content).encode())
 
@@ -31,8 +34,8 @@ def read(run_dir: Path) -> Readings | None:
     try:
         found = json.loads((run_dir / CACHE_FILE).read_text())
         values = [
-            Reading(BY_NAME[name], float(value), dict(labels), str(reason))
-            for name, value, labels, reason in found["values"]
+            Reading(BY_NAME[name], float(value), dict(labels), str(reason), bool(deliberate), str(subject))
+            for name, value, labels, reason, deliberate, subject in found["values"]
             if name in BY_NAME  # another release measures others
         ]
         return Readings(values, dict(found["unmeasured"]), float(found["at"]))
