@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -17,6 +18,8 @@ from services.database.connection import Connection, Database, DatabaseError, Da
 from services.database.retention import Retention
 from services.http_client import InFlight, RequestsInFlight
 from services.inbox.webhook_inbox import Inbox
+from services.media.counted import remove_abandoned
+from services.media.store import media_store as open_media_store
 from services.message import Update
 from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery
@@ -97,7 +100,8 @@ class Channel:
             if tuning.bot_id is None
             else KeyedRecovery(outbox, tuning.bot_id)
         )
-        self._retention = Retention(settings.events_keep_days, settings.audit_keep_days)
+        remove_files = partial(remove_abandoned, open_store=partial(open_media_store, settings))
+        self._retention = Retention(settings.events_keep_days, settings.audit_keep_days, remove_files)
         self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,
@@ -241,6 +245,8 @@ class Channel:
         self._until_resolutions.restart()
         if recorded := resolutions.record_resolutions(connection, self.outbox):
             log.info("messages.resolved", messages=recorded)
+        if expired := holds.end_expired(connection, self.outbox):
+            log.info("holds.expired", numbers=expired)
         if ended := pauses.end_expired(connection):
             log.info("bot.pause_ended", bots=sorted(ended))
 

@@ -970,6 +970,15 @@ CREATE TABLE media_file (
 );
 CREATE INDEX media_file_company ON media_file (company_id) INCLUDE (bytes);
 
+-- The files that the API stored for messages that it was about to accept. Retention looks a day later whether the message
+-- is there, and removes the row; the file as well if the process died in between and no other message has it.
+CREATE TABLE media_upload (
+    message_id uuid        PRIMARY KEY,
+    key        text        NOT NULL,
+    since      timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX media_upload_since ON media_upload (since);
+
 -- WhatsApp Web numbers that the former server may still run: no browser is opened for them here before an operator moves
 -- them. Those that were linked here before are moved already.
 CREATE TABLE former_number (

@@ -6,6 +6,7 @@ Our own is logfmt. supervisord, PostgreSQL, Redis, gunicorn and Chromium write t
 import json
 import logging
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -114,7 +115,7 @@ class StampReader:
 
     def _chromium(self, match: re.Match[str]) -> Stamp:
         month, day, hour, minute, second = (int(match[n]) for n in range(1, 6))
-        latest = datetime.fromtimestamp(min(self._latest, 2.0**33), self._zone).replace(tzinfo=None)
+        latest = datetime.fromtimestamp(min(self._latest, time.time()), self._zone).replace(tzinfo=None)
         moment = datetime(latest.year, month, day, hour, minute, second)
         if moment > latest + timedelta(days=1):  # it has no year
             moment = moment.replace(year=latest.year - 1)

@@ -46,6 +46,7 @@ from services.http_server.asgi import (
     check_path,
     content_length,
     disconnection,
+    network_of,
     send_json,
     send_refusal,
 )
@@ -230,7 +231,7 @@ class AsgiApp:
 
     async def _run(self, scope: Scope, receive: Receive, caller: Caller, body: Body) -> Answer:
         try:
-            async with self._admission.turn(caller.name, caller.threads, lambda: disconnection(receive)):
+            async with self._admission.admit(caller.share, network_of(scope), lambda: disconnection(receive)):
                 return await self._bridge(caller).run(scope, body)
         except Refusal:
             raise

@@ -6,7 +6,6 @@ a resource that declares none is refused, so that nothing is open by oversight.
 
 import asyncio
 import hashlib
-from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -22,7 +21,8 @@ from services.api.context import Context
 from services.api.field_names import check_request
 from services.api.openapi import COMMON, SECURITY, problems
 from services.api.quotas import ApiQuotas
-from services.http_server.asgi import Scope
+from services.http_server.admission import Share
+from services.http_server.asgi import Scope, address_of
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, unknown_host
 from services.http_server.host_names import STATE, HostNames
@@ -36,6 +36,8 @@ OPERATOR_THREADS = 24
 STRANGER_THREADS = 4
 #: The same for all requests for health.
 HEALTH_THREADS = 4
+#: Of these threads, and of those for requests without a known key, those of one client's address.
+ADDRESS_THREADS = 2
 #: The same for all requests that prove themselves without a key, such as providers' webhooks.
 OPEN_THREADS = 16
 #: Requests with `?wait=` that one company may have open in a process.
@@ -148,12 +150,6 @@ def find_key(accounts: AccountCache, quotas: ApiQuotas, digest: bytes, address: 
     return key
 
 
-def address_of(scope: Scope) -> str:
-    """The address of the client of an ASGI request."""
-    client = scope.get("client")
-    return str(client[0]) if client else ""
-
-
 def principal_of(key: Key | None) -> Principal:
     """The principal of a key. Raises `ApiError` (401, invalid_key) if the key is unknown or was revoked."""
     if key is None:
@@ -257,6 +253,11 @@ class Caller:
     #: Whether its requests use the threads that are reserved for known keys.
     has_key: bool = True
 
+    @property
+    def share(self) -> Share:
+        """Its share of the threads. Strangers have no name but their address, so that one of them leaves room."""
+        return Share(self.name, self.threads, None if self.has_key else ADDRESS_THREADS)
+
 
 STRANGERS = Caller("strangers", STRANGER_THREADS, STRANGER_WAITS, has_key=False)
 HEALTH = Caller("health", HEALTH_THREADS, has_key=False)
@@ -310,14 +311,13 @@ class Callers:
         key = self._accounts.cached_key(digest)
         return self.note(digest, key) if key is not None else self._known.get(digest, STRANGERS)
 
-    def share_of(self, scope: Scope) -> tuple[Hashable, int]:
-        """The name of a request's caller, and its share of the threads."""
+    def share_of(self, scope: Scope) -> Share:
+        """The share of the threads of a request's caller."""
         try:
             digest = digest_of(scope)
         except ApiError:
             digest = None
-        caller = self.of(scope, digest)
-        return caller.name, caller.threads
+        return self.of(scope, digest).share
 
     def note(self, digest: bytes, key: Key | None) -> Caller:
         """The caller of a key that was looked up; None: the key is unknown or was revoked."""

@@ -1,6 +1,7 @@
-"""Retention: rows that nobody reads any more are deleted, every hour."""
+"""Retention: rows that nobody reads any more are deleted, and files that no message has, every hour."""
 
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -76,9 +77,9 @@ log = structlog.get_logger()
 class Retention:
     """Cleans up regularly."""
 
-    def __init__(self, days: int, audit_days: int) -> None:
-        """`days`: for which the events of companies are kept; `audit_days`: the audit trail."""
-        self._days, self._audit_days = days, audit_days
+    def __init__(self, days: int, audit_days: int, remove_files: Callable[[Connection], int]) -> None:
+        """See `clean_up`."""
+        self._days, self._audit_days, self._remove_files = days, audit_days, remove_files
         self._next = time.monotonic()
 
     def postpone(self) -> None:
@@ -89,13 +90,16 @@ class Retention:
         """Delete old rows, at most once an hour."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + CLEAN_UP_INTERVAL_SECONDS
-            clean_up(connection, self._days, self._audit_days)
+            clean_up(connection, self._days, self._audit_days, self._remove_files)
 
 
-def clean_up(connection: Connection, days: int, audit_days: int) -> dict[str, int]:
-    """Delete old rows, unless another process is doing so; returns the numbers of rows by their kind.
+def clean_up(
+    connection: Connection, days: int, audit_days: int, remove_files: Callable[[Connection], int]
+) -> dict[str, int]:
+    """Delete old rows and files, unless another process is doing so; returns their numbers by their kind.
 
-    `days`: for which the events of companies are kept; `audit_days`: the audit trail.
+    `days`: for which the events of companies are kept; `audit_days`: the audit trail. `remove_files`: removes the files
+    that no message has.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (CLEAN_UP_LOCK_ID,))
@@ -106,6 +110,7 @@ def clean_up(connection: Connection, days: int, audit_days: int) -> dict[str, in
             for name, statement in _STATEMENTS.items():
                 cursor.execute(statement, {"days": days, "audit_days": audit_days})
                 deleted[name] = cursor.rowcount
+            deleted["files"] = remove_files(connection)
         finally:
             cursor.execute("SELECT pg_advisory_unlock(%s)", (CLEAN_UP_LOCK_ID,))
     if any(deleted.values()):

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
@@ -52,6 +52,7 @@ class Send:
     payload: Payload
     idempotency_key: str | None
     wait: float  # seconds to wait for the outcome; 0: answer as soon as the message is durable
+    message_id: str = field(default_factory=lambda: str(uuid7()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def submit(context: Context, principal: Principal, send: Send, bot: Bot) -> Futu
     check(send, bot)
     context.quotas.count_message(send.company_id, send.idempotency_key is not None)
     entry = Entry(
-        str(uuid7()), bot.process_name, bot.id, send.company_id, send.phone_index, send.chat_id, send.kind,
+        send.message_id, bot.process_name, bot.id, send.company_id, send.phone_index, send.chat_id, send.kind,
         send.payload, send.idempotency_key, digest(send) if send.idempotency_key else None,
         current_request.get() or None,
     )  # fmt: skip
@@ -152,7 +153,7 @@ def deliver(context: Context, principal: Principal, send: Send, bot: Bot | None 
 def _release_file(context: Context, send: Send) -> None:
     key = send.payload.get("media", {}).get("key")
     if key:
-        context.media.release(key)
+        context.media.release(key, send.message_id)
 
 
 def check(send: Send, bot: Bot) -> None:

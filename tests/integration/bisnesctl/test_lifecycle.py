@@ -86,6 +86,12 @@ def test_secrets_stay_in_the_env_file(running: Deployment) -> None:
     assert running.settings.run_dir.stat().st_mode & 0o777 == 0o700
 
 
+def test_the_logs_of_supervisord_are_for_nobody_else(running: Deployment) -> None:
+    logs = list(running.settings.log_dir.glob("*.log"))
+    assert "supervisord.log" in {each.name for each in logs}
+    assert {each.stat().st_mode & 0o777 for each in logs} == {0o600}
+
+
 def test_a_running_deployment_does_not_switch_the_sandbox_on_or_off(running: Deployment) -> None:
     done = running.run("start", "--multiprocess", check=False)
     assert done.returncode == 6

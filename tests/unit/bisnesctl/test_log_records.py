@@ -89,6 +89,14 @@ def test_any_line_can_be_read(line: str) -> None:
     StampReader(BERLIN, NOON).read(line)
 
 
+def test_a_time_without_a_year_is_of_the_last_one() -> None:
+    now = datetime.now(UTC)
+    line = f"[77:78:{now:%m%d/%H%M%S}.000000:ERROR:gpu.cc(12)] it failed"
+    stamp = StampReader(UTC).read(line)
+    assert stamp is not None
+    assert stamp.time == int(now.timestamp())
+
+
 def test_local_times_of_the_hour_that_occurs_twice_stay_in_order() -> None:
     reader = StampReader(BERLIN)
     lines = ["2026-10-25 01:59:00,000 INFO a", "2026-10-25 02:30:00,000 INFO b", "2026-10-25 02:10:00,000 INFO c",
