@@ -80,7 +80,7 @@ class Backlogs:
 
 
 def read(settings: Settings) -> Backlogs:
-    """Everything; never raises because of the database. What one part cannot read does not hide the others."""
+    """Everything; never raises because of the database. A part that cannot be read does not hide the others."""
     found, refused = Backlogs(), dict[str, None]()
     try:
         with postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:

@@ -55,7 +55,7 @@ def test_webhooks_and_events_are_counted(settings, opened):
     arrived = (
         "INSERT INTO webhook_inbox (process_name, body, received_at) VALUES ('meta', 'x', now() - interval '90 s')"
     )
-    execute(connection, arrived)
+    execute(connection, f"INSERT INTO webhook_inbox {columns} VALUES ('meta', 'x', now() - interval '90 s')")
     webhook = str(uuid.uuid4())
     columns = "(id, company_id, url, events, secret_encrypted)"
     execute(connection, f"INSERT INTO webhook {columns} VALUES (%s, 'a', 'b', '{{*}}', 'c')", (webhook,))
