@@ -22,7 +22,17 @@ from pydantic import (
 
 from bisnesctl import addresses, paths, setting_values
 from bisnesctl.errors import ConfigError
-from bisnesctl.setting_types import HealthAddress, Host, HttpAddress, Network, Port, QuotaLimit, is_hex_key, networks
+from bisnesctl.setting_types import (
+    HealthAddress,
+    Host,
+    HttpAddress,
+    Network,
+    PingUrl,
+    Port,
+    QuotaLimit,
+    is_hex_key,
+    networks,
+)
 
 NO_SECRET = SecretStr("")
 #: The fields whose defaults could do harm if their values are refused: they say where a process listens and whom it
@@ -187,6 +197,26 @@ class Settings(BaseModel):
     )
     disk_critical_mb: int = Field(
         100, ge=0, description="free megabytes (or 2 % of the disk, if that is less) below which `health` is critical"
+    )
+    alert_urls: SecretStr = Field(
+        NO_SECRET,
+        description="addresses of Apprise that alerts are sent to, separated by blanks, or the path of a file",
+    )
+    alert_command: str = Field(
+        "", description="command that gets each alert as JSON in its standard input; it runs without a shell"
+    )
+    alert_check_interval: int = Field(15000, ge=100, description="milliseconds between two evaluations of the signals")
+    alert_resolve_seconds: float = Field(
+        60, ge=0, description="seconds for which a signal must be good again until its alert is resolved"
+    )
+    alert_repeat_hours: float = Field(
+        4, ge=0, description="hours after which an alert that still fires is sent again; 0: never"
+    )
+    health_ping_url: PingUrl = Field(
+        NO_SECRET, description="address of a dead-man switch in the form of healthchecks.io, which cron's probe calls"
+    )
+    heal_restarts_per_hour: int = Field(
+        3, ge=0, description="times an hour that `bisnesctl cron heal` starts the same thing again, at most"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     sandbox: bool = Field(False, description="run simulators instead of the real providers")

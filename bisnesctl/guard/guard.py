@@ -138,9 +138,9 @@ class Guard:
         """Records the commands of operators, an event for each program."""
         for record in command_records.take(self._deployment.settings.run_dir):
             for program, details in record.by_program():
-                event = f"operator_{record.action}"
+                name = details["instances"][0]
                 self._process_events.record(
-                    ProcessEvent(program, details["instances"][0], event, "info", record.at, details)
+                    ProcessEvent(program, name, record.event, record.severity, record.at, details)
                 )
 
     def _instance(self, name: str) -> Instance | None:

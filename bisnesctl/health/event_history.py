@@ -28,7 +28,7 @@ def read(deployment: Deployment, wanted: EventFilter) -> EventLog:
 
 def _commands(settings: Settings) -> list[LoggedEvent]:
     return [
-        LoggedEvent(record.at, program, f"operator_{record.action}", "info", details)
+        LoggedEvent(record.at, program, record.event, record.severity, details)
         for record in command_records.waiting(settings.run_dir)
         for program, details in record.by_program()
     ]

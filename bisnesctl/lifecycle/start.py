@@ -33,6 +33,8 @@ class Start:
     accept_lost: bool = False
     #: Whether MEDIA_STORE becomes the store of the database, if it is another one.
     adopt_media_store: bool = False
+    #: Whether cron starts what went down, which never happens against an operator's stop.
+    healing: bool = False
     #: supervisord, if this start launched it.
     child: subprocess.Popen[bytes] | None = None
     started: list[Instance] = field(default_factory=list)
@@ -43,11 +45,12 @@ class Start:
         If a step fails, everything that this start began is stopped. Raises a `BisnesError` with the reason.
         """
         with self.deployment.lock(f"start --{self.mode}"):
+            if self.healing and self.deployment.was_stopped:
+                raise Conflict("an operator stopped it meanwhile")
             found = self.deployment.observe(self.mode, self.only)
             fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
             self._check(found, fixed)
-            action = "start" if self.migrate else "rollback"
-            command_records.write(self.deployment.settings.run_dir, action, found.wanted)
+            command_records.write(self.deployment.settings.run_dir, self._action, found.wanted)
             try:
                 self._configure(found.wanted)
                 self._start_in_order(fixed)
@@ -58,6 +61,12 @@ class Start:
                 self._stop_other_mode()
                 process_health.forget(self.deployment.settings, topology.processes_of_other_modes(self.mode))
             self._record(found.wanted)
+
+    @property
+    def _action(self) -> str:
+        if self.healing:
+            return command_records.HEAL
+        return "start" if self.migrate else "rollback"
 
     def _check(self, found: Observation, wanted: list[Instance]) -> None:
         make_folders(self.deployment.settings)

@@ -20,6 +20,8 @@ from bisnesctl.processes.topology import Instance
 
 #: The folder of the files, below `run_dir`.
 FOLDER = "commands"
+#: The action of cron, which starts again what went down.
+HEAL = "heal"
 #: Files that wait for a guard, at most.
 MAX_FILES = 1000
 
@@ -28,7 +30,7 @@ MAX_FILES = 1000
 class CommandRecord:
     """One command."""
 
-    #: start, stop, restart or rollback.
+    #: start, stop, restart, rollback or heal.
     action: str
     #: Seconds since the epoch.
     at: float
@@ -40,6 +42,16 @@ class CommandRecord:
     command: str
     #: The instances that it concerned, with their programs: name → program.
     instances: dict[str, str]
+
+    @property
+    def event(self) -> str:
+        """The kind of its process events."""
+        return "process_healed" if self.action == HEAL else f"operator_{self.action}"
+
+    @property
+    def severity(self) -> str:
+        """The severity of its process events: something went down before cron started it again."""
+        return "warning" if self.action == HEAL else "info"
 
     def by_program(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The programs that it concerned, each with the data of its process event."""

@@ -235,6 +235,20 @@ class Deployment:
         finally:
             os.close(handle)
 
+    def is_locked(self) -> bool:
+        """Whether a command is starting or stopping something."""
+        try:
+            handle = os.open(self.settings.run_dir / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
 
 def _active(instances: list[Instance], processes: Mapping[str, Process]) -> list[Instance]:
     return [each for each in instances if (found := processes.get(each.name)) and found.active]

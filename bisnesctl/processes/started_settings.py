@@ -49,6 +49,8 @@ _READERS: dict[str, frozenset[str]] = {
         ("api_instances meta_instances enable_meta enable_wwebjs disk_warning_mb operator_key", ""),
         ("api_health_endpoint meta_health_endpoint wwebjs_health_endpoint", ""),
         ("postgres_bin redis_bin sandbox bisnes_home encryption_key_previous", ""),
+        ("alert_urls alert_command alert_check_interval alert_resolve_seconds alert_repeat_hours", ""),
+        ("health_ping_url heal_restarts_per_hour", ""),
         ("encryption_key", "api meta meta-worker events legacy"),
         ("quota_meta_numbers quota_web_numbers quota_requests_per_second quota_waiting_messages", "api legacy"),
         ("quota_idempotency_keys quota_webhook_calls_per_minute wrong_keys_per_minute", "api legacy"),

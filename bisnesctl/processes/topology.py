@@ -113,6 +113,17 @@ PROGRAMS: tuple[Program, ...] = (
         optional_in=frozenset({Mode.LEGACY}),
     ),
     Program(
+        "alerts",
+        "measures the signals and notifies operators",
+        "{python} -m bisnesctl.alerts",
+        modes=BOTH,
+        probe="heartbeat",
+        hang_check=True,
+        priority=130,  # stops first, so that it does not see the others stop
+        memory=256,
+        optional_in=BOTH,
+    ),
+    Program(
         "postgres",
         "the embedded PostgreSQL",
         "{postgres} -D {postgres_data} -k {postgres_sockets} -c listen_addresses="

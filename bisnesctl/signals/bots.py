@@ -85,6 +85,7 @@ TOKEN_EXPIRES_IN = Signal(
     ),
     warning=Range(EXPIRY_WARNING_SECONDS, math.inf),
     critical=Range(2 * 86400, math.inf),
+    hold_seconds=60,
     explained_by=("postgres_health",),
     summary="a token expires in {value}: {reason}",
 )
@@ -126,5 +127,6 @@ def read_sessions(connection: Connection) -> Iterator[Reading]:
 def read_tokens(connection: Connection) -> Iterator[Reading]:
     """The token that expires first; nothing if none does."""
     for moment, company, phone in query(connection, _EXPIRY):
-        reason = f"bot {company}-{phone}, on {expiry_date(moment)}"
-        yield Reading(TOKEN_EXPIRES_IN, moment - time.time(), {}, reason)
+        bot = f"bot {company}-{phone}"
+        left = moment - time.time()
+        yield Reading(TOKEN_EXPIRES_IN, left, {}, f"{bot}, on {expiry_date(moment)}", subject=bot)

@@ -16,7 +16,6 @@ from bisnesctl.database.postgres import Connection
 from bisnesctl.errors import BisnesError
 from bisnesctl.health import guard_file, verdict
 from bisnesctl.health.guard_file import GUARD
-from bisnesctl.health.probes import Status
 from bisnesctl.health.verdict import HealthFinding
 from bisnesctl.host import tree_memory, volumes
 from bisnesctl.processes.deployment import Condition, Deployment
@@ -132,7 +131,7 @@ def _measure_processes(found: Measurement) -> list[Figures]:
 
 
 def _judge_server(found: Measurement, signal: Signal, findings: Sequence[HealthFinding]) -> None:
-    if findings and all(each.health.status is not Status.STOPPED for each in findings):
+    if findings:
         found.values.append(processes.worst(signal, findings))
     elif not found.deployment.was_stopped:
         found.miss((signal,), "supervisord is down")
@@ -206,12 +205,22 @@ def _measure_database(found: Measurement, figures: Sequence[Figures], past: Mapp
     except BisnesError as error:
         measured = {each.signal.name for each in found.values}
         found.miss([each for each in signals if each.name not in measured], str(error))
-        if servers.POSTGRES_HEALTH.name in found.unmeasured:
-            del found.unmeasured[servers.POSTGRES_HEALTH.name]
-            found.values.append(Reading(servers.POSTGRES_HEALTH, BROKEN, {}, str(error).splitlines()[0]))
+        _correct_postgres(found, BROKEN, str(error).splitlines()[0])
     else:
-        if found.unmeasured.pop(servers.POSTGRES_HEALTH.name, None):
-            found.values.append(Reading(servers.POSTGRES_HEALTH, FINE))
+        _correct_postgres(found, FINE, "")
+
+
+def _correct_postgres(found: Measurement, value: float, reason: str) -> None:
+    """The database was asked: that counts more than what is known of its process, which may be stopped or unknown."""
+    name = servers.POSTGRES_HEALTH.name
+    before = next((each for each in found.values if each.signal.name == name), None)
+    if before is not None and not before.deliberate:
+        return
+    if before is not None:
+        found.values.remove(before)
+    found.unmeasured.pop(name, None)
+    reading = Reading(servers.POSTGRES_HEALTH, value, {}, reason, bool(value) and before is not None)
+    found.values.append(reading)
 
 
 def _read_database(

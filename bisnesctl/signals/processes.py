@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from bisnesctl.health.probes import Status
 from bisnesctl.health.verdict import HealthFinding, Verdict
 from bisnesctl.signals.instances import Figures
 from bisnesctl.signals.ranges import Range
@@ -43,7 +44,7 @@ PROCESS_HEALTH = Signal(
     warning=_AT_MOST_FINE,
     critical=_NOT_BROKEN,
     hold_seconds=30,
-    explained_by=("supervisord_health", "guard_age"),
+    explained_by=("supervisord_health", "guard_age", "postgres_health", "disk_health"),
     summary="process {name} {value}: {reason}",
 )
 ENDPOINT_HEALTH = Signal(
@@ -141,7 +142,7 @@ RESTARTS = Signal(
     labels=("process", "name", "cause"),
     warning=Range(0, 2),
     critical=Range(0, 5),
-    explained_by=("postgres_health",),
+    explained_by=("postgres_health", "process_health"),
     summary="{name} was restarted {value} times within an hour ({cause}): {reason}",
 )
 MEMORY_USED = Signal(
@@ -287,6 +288,10 @@ _COUNTERS = {
 }  # fmt: skip
 
 
+#: The statuses of processes that an operator caused.
+_DELIBERATE = (Status.STOPPED, Status.OUTDATED, Status.EXTRA)
+
+
 def severity(finding: HealthFinding) -> float:
     """The value of a signal whose unit is `severity`."""
     return float(min(finding.verdict, Verdict.CRITICAL))
@@ -296,7 +301,9 @@ def worst(signal: Signal, findings: Sequence[HealthFinding], labels: Mapping[str
     """One reading of several findings: the worst of them, with the reasons of all."""
     value = max((severity(each) for each in findings), default=0.0)
     reasons = [each.health.reason for each in findings if each.health.reason]
-    return Reading(signal, value, labels or {}, "; ".join(reasons))
+    bad = [each for each in findings if each.verdict]
+    deliberate = bool(bad) and all(each.health.status in _DELIBERATE for each in bad)
+    return Reading(signal, value, labels or {}, "; ".join(reasons), deliberate)
 
 
 def read_figures(found: Figures) -> Iterator[Reading]:

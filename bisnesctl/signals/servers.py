@@ -25,6 +25,7 @@ POSTGRES_HEALTH = Signal(
     warning=Range(-math.inf, 0),
     critical=Range(-math.inf, 1),
     hold_seconds=10,
+    explained_by=("supervisord_health", "disk_health"),
     summary="PostgreSQL {value}: {reason}",
 )
 REDIS_HEALTH = Signal(
@@ -39,6 +40,7 @@ REDIS_HEALTH = Signal(
     ),
     warning=Range(-math.inf, 0),
     hold_seconds=30,
+    explained_by=("supervisord_health", "disk_health"),
     summary="Redis {value}: {reason}",
 )
 CLOCK_OFFSET = Signal(

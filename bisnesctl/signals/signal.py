@@ -110,6 +110,10 @@ class Reading:
     labels: Mapping[str, str] = field(default_factory=dict)
     #: The words of what was measured, such as why a process does not work; may be empty.
     reason: str = ""
+    #: Whether an operator caused it, by a stop or a change of settings: nobody is notified of it.
+    deliberate: bool = False
+    #: The thing that it is about, such as `bot 0128-0`, if no label says so.
+    subject: str = ""
 
     @property
     def name(self) -> str:

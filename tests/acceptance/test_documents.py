@@ -37,6 +37,7 @@ PAGES_WITH_A_SESSION = ("docs/how-to/link-whatsapp-web.md",)
 #: Pages that stop processes, change numbers, or let the simulators misbehave.
 PAGES_THAT_CHANGE_MUCH = (
     "docs/tutorials/quickstart.md",
+    "docs/how-to/alerts.md",
     "docs/how-to/link-meta.md",
     "docs/how-to/production.md",
     "docs/how-to/roll-back.md",

@@ -32,6 +32,7 @@ ALL = [
         "meta-worker-2",
         "events",
         "wwebjs",
+        "alerts",
     ),
 ]
 
@@ -260,7 +261,7 @@ def test_stop_leaves_no_process_and_twice_is_harmless(running: Deployment) -> No
 def test_only_starts_the_named_programs_and_the_servers(deployment: Deployment) -> None:
     deployment.run("stop")
     deployment.run("start", "--multiprocess", "--sandbox", "--only", "api")
-    assert list(deployment.status()) == ["guard", "postgres", "redis", "sandbox", "api-0", "api-1"]
+    assert list(deployment.status()) == ["guard", "postgres", "redis", "sandbox", "api-0", "api-1", "alerts"]
     assert deployment.run("health", "--probe").returncode == 0
     deployment.run("start", "--multiprocess", "--sandbox", "--only", "bisnesgpt-meta")
     assert list(deployment.status()) == [name for name in ALL if name not in ("events", "wwebjs")]

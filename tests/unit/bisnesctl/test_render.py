@@ -40,7 +40,7 @@ def test_supervisord_reads_every_instance(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path, SANDBOX="true")
     assert set(found) - {"groups"} == {
         *("guard", "postgres", "redis", "sandbox", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
-        *("events", "legacy", "wwebjs"),
+        *("events", "legacy", "wwebjs", "alerts"),
     }
     assert {"api", "guard", "meta"} <= {group.name for group in found["groups"]}
 

@@ -19,7 +19,7 @@ from services.events.sender import signature
 from tests.support.documents import DOCUMENTS, PAGES, ROOT, blocks, name
 
 README = ROOT / "README.md"
-CRON = ROOT / "conf/cron/bisnesctl.cron"
+CRON = ROOT / "conf/cron/bisnesctl.cron.j2"
 TROUBLESHOOT = ROOT / "docs/how-to/troubleshoot.md"
 #: Messages on the page that are others' words.
 FOREIGN_MESSAGES = {"unsupported startup parameter: options"}
@@ -54,7 +54,8 @@ def commands(text: str) -> list[str]:
 
 
 def cron_commands(text: str) -> list[str]:
-    return [SHELL.split(each)[0] for each in re.findall(r"bin/bisnesctl (.*)", text)]
+    found = re.findall(r"(?:bin/bisnesctl|\{\{ command \}\}) (.*)", text)
+    return [SHELL.split(re.sub(r"\{\{.*?\}\}", "", each))[0] for each in found]
 
 
 ALL_COMMANDS = sorted(
