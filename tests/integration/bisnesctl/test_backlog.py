@@ -52,9 +52,7 @@ def test_a_part_that_cannot_be_read_does_not_hide_the_others(settings, opened):
 
 def test_webhooks_and_events_are_counted(settings, opened):
     connection, _ = opened
-    arrived = (
-        "INSERT INTO webhook_inbox (process_name, body, received_at) VALUES ('meta', 'x', now() - interval '90 s')"
-    )
+    columns = "(process_name, body, received_at)"
     execute(connection, f"INSERT INTO webhook_inbox {columns} VALUES ('meta', 'x', now() - interval '90 s')")
     webhook = str(uuid.uuid4())
     columns = "(id, company_id, url, events, secret_encrypted)"
