@@ -1,4 +1,4 @@
-"""The states of messages in the queue. Imports little, so that `--help` is quick."""
+"""The states of messages, and the size of a page. Imports nothing; the command line needs it for `--help`."""
 
 from enum import StrEnum
 
