@@ -25,7 +25,21 @@ if TYPE_CHECKING:
 SETUP, RUN, WATCH, USE = "Set up", "Run", "Watch", "Use"
 
 #: The order of the commands in `--help`: the order in which a newcomer needs them. Other commands follow by name.
-ORDER = ("help", "init", "render", "migrate", "start", "stop", "restart", "rollback", "status", "health", "logs")
+ORDER = (
+    "help",
+    "init",
+    "render",
+    "migrate",
+    "start",
+    "stop",
+    "restart",
+    "rollback",
+    "status",
+    "describe",
+    "events",
+    "health",
+    "logs",
+)
 
 EPILOG = (
     f"Exit codes: {'; '.join(f'{code.value} {code.meaning}' for code in ExitCode)}."
