@@ -25,7 +25,8 @@ def find_targets(
     """The instances among those that were `found` for the selection.
 
     `all` and selectors leave out the programs that all others need, unless their names or their kind are typed, and
-    the programs of the other mode. Raises `UsageError` if nothing is left, or if a name that was typed cannot run in this mode.
+    the programs of the other mode. Raises `UsageError` if nothing is left, or if a name that was typed cannot run in
+    this mode.
     """
     typed = [name for name in selection.names if name != EVERYTHING]
     named = {each.name for each in resolve(typed, known)}

@@ -1,4 +1,4 @@
-"""What a command shows and asks before it acts on what a selection means."""
+"""The preview and the question before a command acts on what a selection means."""
 
 import io
 from pathlib import Path
