@@ -37,6 +37,7 @@ ORDER = (
     "status",
     "describe",
     "events",
+    "monit",
     "health",
     "logs",
 )
@@ -63,7 +64,7 @@ HABITS = {
     "ls": ("list", "status"),
     "list": ("status",),
     "log": ("logs",),
-    "monit": ("status",),
+    "htop": ("monit", "status"),
     "ps": ("status",),
     "rm": ("remove", "revoke"),
     "run": ("start",),

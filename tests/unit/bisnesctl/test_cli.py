@@ -148,7 +148,7 @@ def test_a_checkout_and_a_named_file_are_no_wrong_directories(tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("ls", "bisnesctl status"), ("monit", "bisnesctl status"), ("strat", "bisnesctl start"),
+    [("ls", "bisnesctl status"), ("top", "bisnesctl monit"), ("strat", "bisnesctl start"),
      ("bots ls", "bisnesctl bots list"), ("version", "bisnesctl --version"), ("keys rm", "bisnesctl keys revoke")],
 )  # fmt: skip
 def test_an_unknown_command_suggests_the_one_that_is_meant(
