@@ -40,8 +40,8 @@ NO_SECRET = SecretStr("")
 ESSENTIAL = frozenset({
     "bisnes_home", "database_url", "redis_url", "redis_host", "redis_port", "redis_password", "encryption_key",
     "api_host", "api_port", "meta_host", "meta_port", "wwebjs_port", "port", "sandbox", "sandbox_port", "enable_meta",
-    "enable_wwebjs", "public_url", "allowed_networks", "media_store", "meta_app_secret", "meta_verify_token",
-    "meta_graph_url", "meta_graph_version", "dialog360_url", "wa_url",
+    "enable_wwebjs", "public_url", "allowed_networks", "trusted_proxies", "media_store", "meta_app_secret",
+    "meta_verify_token", "meta_graph_url", "meta_graph_version", "dialog360_url", "wa_url",
 })  # fmt: skip
 #: Seconds beyond the longest call of a webhook for which a sender keeps the lease of an event.
 WEBHOOK_LEASE_MARGIN_SECONDS = 20.0
@@ -98,6 +98,9 @@ class Settings(BaseModel):
     public_url: HttpAddress | None = Field(None, description="public base URL of the API and of the webhook receiver")
     allowed_networks: str = Field(
         "", description="private networks that links and webhooks may reach, such as 10.0.0.0/8,192.168.1.7"
+    )
+    trusted_proxies: str = Field(
+        "", description="addresses of reverse proxies whose X-Forwarded-For is believed, such as 127.0.0.1"
     )
     media_store: str = Field(
         "", description="folder for media, or s3://bucket/prefix; empty: folder media in BISNES_HOME"
@@ -235,7 +238,7 @@ class Settings(BaseModel):
             raise ValueError("must be 64 hex digits or 32 characters")
         return key
 
-    @field_validator("allowed_networks")
+    @field_validator("allowed_networks", "trusted_proxies")
     @classmethod
     def _networks_are_networks(cls, text: str) -> str:
         networks(text)

@@ -2,6 +2,8 @@
 
 ALTER TABLE process_instances ADD COLUMN IF NOT EXISTS figures jsonb NOT NULL DEFAULT '{}';
 
+ALTER TABLE process_totals ADD COLUMN IF NOT EXISTS failed bigint NOT NULL DEFAULT 0;  -- messages
+
 CREATE TABLE IF NOT EXISTS retention_run (
     one        boolean     PRIMARY KEY DEFAULT true CHECK (one),  -- one row: the last run
     at         timestamptz NOT NULL DEFAULT now(),

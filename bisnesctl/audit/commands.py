@@ -2,7 +2,7 @@
 
     @app.command(…)
     @changes
-    def restart(names: SomeNames) -> None: …
+    def restart(names: Names) -> None: …
 
 A command that changes something is recorded in the audit trail, however it ends. A test demands that every command is
 declared.

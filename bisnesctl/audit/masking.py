@@ -3,24 +3,18 @@
 import re
 from typing import Any
 
+from bisnesctl import masking
 from bisnesctl.database.api_keys import PREFIX_LENGTH
+from bisnesctl.masking import MASK
 
-#: Stands for a secret.
-MASK = "***"
 #: Characters of a value, at most.
 MAX_VALUE = 300
-#: Fields and options whose values are secrets. `code` is the one-time code of Meta's embedded signup.
-_SECRET_NAME = re.compile(
-    r"(token|secret|passw|credential|authorization|cookie|api_?-?key|access_?-?key|private|\bkey_hash|encryption)"
-    r"|^(code|pin|key|qr)$",
-    re.IGNORECASE,
-)
+#: Further fields with secrets: `code` is the one-time code of Meta's embedded signup.
+_FURTHER_NAMES = frozenset({"code", "pin", "qr"})
 #: API keys, of which the stored prefix stays.
 _KEY = re.compile(rf"\bbk_[A-Za-z0-9_-]{{{PREFIX_LENGTH - 3},}}")
 #: Access tokens of Meta.
 _TOKEN = re.compile(r"\bEAA[A-Za-z0-9]{12,}")
-#: The user and password of a URL.
-_USER = re.compile(r"(?<=://)[^/?#\s@]*@")
 #: Values in the query of a URL.
 _QUERY = re.compile(r"(?<=[?&])([^=&#\s]+)=[^&#\s]+")
 
@@ -28,13 +22,13 @@ _QUERY = re.compile(r"(?<=[?&])([^=&#\s]+)=[^&#\s]+")
 def text(value: str) -> str:
     """The text without the secrets that are known by their looks."""
     value = _KEY.sub(lambda found: f"{found[0][:PREFIX_LENGTH]}…", value)
-    value = _USER.sub(f"{MASK}@", _TOKEN.sub(MASK, value))
+    value = _TOKEN.sub(MASK, masking.text(value))
     return _QUERY.sub(rf"\1={MASK}", value) if "://" in value else value
 
 
 def is_secret(name: str) -> bool:
     """Whether a field or an option of this name has a secret as its value."""
-    return _SECRET_NAME.search(name) is not None
+    return name.lower() in _FURTHER_NAMES or masking.is_secret(name)
 
 
 def masked(value: Any, name: str = "") -> Any:

@@ -14,6 +14,7 @@ from bisnesctl.audit.record import AuditRecord, Outcome, Source
 from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, ExitCode
 from bisnesctl.health import guard_file
+from bisnesctl.masking import MASK
 from bisnesctl.settings import Settings, load_partly
 
 
@@ -62,7 +63,7 @@ def _words_of(parameter: Any, value: Any) -> list[str]:
         return [option if value or not parameter.secondary_opts else parameter.secondary_opts[-1]]
     name = option.removeprefix("--")
     secret = masking.is_secret(name) and name != "code"  # the code of an error, not of a signup
-    shown = (masking.MASK if secret else str(masking.masked(_plain(each))) for each in _several(value))
+    shown = (MASK if secret else str(masking.masked(_plain(each))) for each in _several(value))
     return [word for each in shown for word in (option, each)]
 
 

@@ -14,6 +14,7 @@ from bisnesctl import cli
 from bisnesctl.errors import ExitCode
 
 if TYPE_CHECKING:
+    from bisnesctl.lifecycle.targets import Targets
     from bisnesctl.processes.deployment import Deployment
     from bisnesctl.processes.selection import Selection
     from bisnesctl.processes.supervisor import Process
@@ -24,7 +25,21 @@ if TYPE_CHECKING:
 SETUP, RUN, WATCH, USE = "Set up", "Run", "Watch", "Use"
 
 #: The order of the commands in `--help`: the order in which a newcomer needs them. Other commands follow by name.
-ORDER = ("help", "init", "render", "migrate", "start", "stop", "restart", "rollback", "status", "health", "logs")
+ORDER = (
+    "help",
+    "init",
+    "render",
+    "migrate",
+    "start",
+    "stop",
+    "restart",
+    "rollback",
+    "status",
+    "describe",
+    "events",
+    "health",
+    "logs",
+)
 
 EPILOG = (
     f"Exit codes: {'; '.join(f'{code.value} {code.meaning}' for code in ExitCode)}."
@@ -50,7 +65,6 @@ HABITS = {
     "log": ("logs",),
     "monit": ("status",),
     "ps": ("status",),
-    "reload": ("restart",),
     "rm": ("remove", "revoke"),
     "run": ("start",),
     "show": ("list",),
@@ -59,6 +73,14 @@ HABITS = {
     "up": ("start",),
     "down": ("stop",),
     "version": ("--version",),
+}
+#: Commands of PM2 that ours do not need → what to type instead.
+ANSWERS = {
+    "delete": "`{path} stop NAME` stops a program until you start it, and `{path} bots remove` removes a number.",
+    "resurrect": "`{path} start` starts everything as it was started last, and `{path} startup` does so at boot.",
+    "unstartup": "`{path} startup --remove` ends the start at boot.",
+    "kill": "`{path} stop` stops everything, supervisord included.",
+    "flush": "Logs are rotated and limited by themselves: 20 MB and 5 files each.",
 }
 #: How similar a command must be to a misspelt one to be suggested, from 0 to 1.
 SIMILARITY = 0.7
@@ -73,6 +95,8 @@ class Commands(TyperGroup):
         if word not in self.commands and not word.startswith("-") and not ctx.resilient_parsing:
             known = [*self.commands, "--version"] if ctx.parent is None else list(self.commands)
             habits = [each for each in HABITS.get(word, ()) if each in known]
+            if ctx.parent is None and word in ANSWERS:
+                ctx.fail(f"There is no command {word}: {ANSWERS[word].format(path=ctx.command_path)}")
             meant = habits or difflib.get_close_matches(word, self.commands, 2, SIMILARITY)
             path = ctx.command_path
             hint = f"Did you mean {' or '.join(f'`{path} {each}`' for each in meant)}? " if meant else ""
@@ -118,10 +142,8 @@ def complete_name(incomplete: str) -> list[str]:
 
 #: Options and arguments that several commands have.
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=complete_name)
-]
-SomeNames = Annotated[
-    list[str], typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=complete_name)
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Programs, instances, or `all`.", autocompletion=complete_name),
 ]
 LogNames = Annotated[
     list[str] | None,
@@ -144,6 +166,8 @@ States = Annotated[
     list[str] | None,
     typer.Option("--state", metavar="STATE", help="Only what is running, stopped, failed or in another state."),
 ]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what matches, and do nothing.")]
 Company = Annotated[str, typer.Option(metavar="ID", help="The company, such as 0128.", callback=_not_blank)]
 AnyCompany = Annotated[
     str | None, typer.Option("--company", metavar="ID", help="Only of this company.", callback=_not_blank)
@@ -178,11 +202,13 @@ def usable_settings() -> "Settings":
     return _reported(load_partly())
 
 
-def checked_settings() -> "Settings":
-    """The settings for a command that starts processes. Raises `ConfigError` if one of them is refused."""
-    from bisnesctl.settings import load
+def checked(found: "Settings") -> "Settings":
+    """These settings for a command that starts processes. Raises `ConfigError` if one of them is refused."""
+    from bisnesctl.errors import ConfigError
 
-    return _reported(load())
+    if found.problems:
+        raise ConfigError("\n".join(found.problems.values()))
+    return _reported(found)
 
 
 def _reported(found: "Settings") -> "Settings":
@@ -203,8 +229,9 @@ def usable_deployment() -> "Deployment":
 def checked_deployment() -> "Deployment":
     """The deployment for a command that starts processes in it. Raises `ConfigError` if a setting is refused."""
     from bisnesctl.processes.deployment import as_started, open_deployment
+    from bisnesctl.settings import load_partly
 
-    return open_deployment(as_started(checked_settings()))
+    return open_deployment(as_started(checked(load_partly())))
 
 
 def running_deployment(but: frozenset[str] = frozenset()) -> "Deployment":
@@ -247,6 +274,22 @@ def select(
         return {name: each.status.value for name, each in inspect(deployment, chosen, processes).items()}
 
     return selections.select(selection, instances, states)
+
+
+def find_chosen(deployment: "Deployment", selection: "Selection") -> "Targets":
+    """The meaning of a selection for a command that starts or restarts something of what runs.
+
+    Raises `UsageError` if it is empty or means nothing, `NotRunning` if nothing runs.
+    """
+    from bisnesctl.errors import UsageError
+    from bisnesctl.lifecycle.targets import find_targets
+
+    if selection.is_empty:
+        raise UsageError("name programs or instances, `all`, or selectors such as `--bot 0128-2`")
+    deployment.require_running()
+    processes = deployment.processes()
+    known = deployment.known(processes)
+    return find_targets(deployment, selection, select(deployment, selection, known, processes), known)
 
 
 def _version(wanted: bool) -> None:

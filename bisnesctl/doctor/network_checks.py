@@ -86,6 +86,15 @@ def public_address(subject: Subject) -> Finding:
     return _certificate(host, port)
 
 
+def trusted_proxies(subject: Subject) -> Finding:
+    """Behind a reverse proxy, TRUSTED_PROXIES names it, so that limits and the audit trail see the real clients."""
+    settings = subject.settings
+    if settings.trusted_proxies or not settings.public_url:
+        return ok(settings.trusted_proxies or "no reverse proxy is named")
+    found = "PUBLIC_URL is set, and TRUSTED_PROXIES is empty: all requests seem to come from the reverse proxy"
+    return warning(found, "the address from which it connects", f"set TRUSTED_PROXIES in {settings.env_file}")
+
+
 def _certificate(host: str, port: int) -> Finding:
     fix = f"curl -v https://{host}:{port}/ ; see `bisnesctl help production`, reverse proxy"
     try:

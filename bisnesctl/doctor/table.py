@@ -59,6 +59,7 @@ CHECKS: tuple[Check, ...] = (
     _row("machine.boot", machine.boot),
     _row("network.names", network.host_names, not_applicable=network.in_sandbox, kind=ExitCode.UNAVAILABLE),
     _row("network.providers", network.providers, not_applicable=network.in_sandbox, seconds=15),
+    _row("network.trusted-proxies", network.trusted_proxies, not_applicable=network.in_sandbox),
     _row("network.public-url", network.public_address, not_applicable=network.no_public_address, seconds=10),
 )
 #: Before a deploy only.

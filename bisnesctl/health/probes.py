@@ -165,7 +165,7 @@ def _probe_running(
             if not answer.healthy:
                 return Health(Status.UNHEALTHY, beat.stuck) if beat and beat.stuck else answer
             # If several instances share a socket, another one may have answered: this one must have a heartbeat.
-            return _judge(beat, settings) if beat or instance.program.shared_socket else _HEALTHY
+            return _judge(beat, settings) if beat or instance.program.is_shared else _HEALTHY
         case "heartbeat":
             return _judge(_heartbeat_of(instance, process, settings), settings)
 

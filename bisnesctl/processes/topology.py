@@ -44,8 +44,7 @@ Signal = Literal["TERM", "INT"]
 class Program:
     """One row: a program, which may have several instances.
 
-    The placeholders in `command` are `address` (its host and port), names of settings, or variables of `render` and
-    `embedded_servers`.
+    The placeholders in `command` are names of settings, or variables of `render` and `embedded_servers`.
     """
 
     name: str
@@ -59,7 +58,8 @@ class Program:
     instances: str | None = None
     #: Names of the settings with its host and port; a host that is not a setting means the loopback address.
     address: tuple[str, str] | None = None
-    #: supervisord binds the address and passes the socket to each instance, so that they can be restarted in turn.
+    #: supervisord binds the address and passes the socket to each instance, so that no client is refused while they are
+    #: restarted in turn.
     shared_socket: bool = False
     #: Name of the setting that enables it; None: always enabled.
     needs: str | None = None
@@ -98,8 +98,14 @@ class Program:
     #: Modes that start without it if it cannot be started.
     optional_in: frozenset[Mode] = frozenset()
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several instances may share its socket."""
+        return self.shared_socket and self.instances is not None
 
-_GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-socket"
+
+#: It listens on the socket that supervisord passes to it.
+_GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-socket -b fd://0"
 
 PROGRAMS: tuple[Program, ...] = (
     Program(
@@ -169,7 +175,7 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "api",
         "the HTTP API",
-        _GUNICORN + " -b fd://0 services.api.asgi:app",
+        f"{_GUNICORN} services.api.asgi:app",
         Kind.API,
         instances="api_instances",
         address=("api_host", "api_port"),
@@ -182,9 +188,10 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "meta",
         "receives Meta's webhooks",
-        _GUNICORN + " -b {address} services.connectors.meta.receiver:create_service()",
+        f"{_GUNICORN} services.connectors.meta.receiver:create_service()",
         Kind.META,
         address=("meta_host", "meta_port"),
+        shared_socket=True,
         hang_check=True,
         needs="enable_meta",
         max_restarts=20,
@@ -218,9 +225,10 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "wwebjs",
         "manages the WhatsApp Web sessions",
-        _GUNICORN + " -b {address} services.wwebjs_manager:create_service()",
+        f"{_GUNICORN} services.wwebjs_manager:create_service()",
         Kind.WWEBJS,
         address=("loopback", "wwebjs_port"),
+        shared_socket=True,
         needs="enable_wwebjs",
         hang_check=True,
         priority=120,  # stops before its sessions
@@ -252,10 +260,11 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "legacy",
         "API and channels in one process",
-        _GUNICORN + " -b {address} services.legacy:app",
+        f"{_GUNICORN} services.legacy:app",
         Kind.API,
         modes=frozenset({Mode.LEGACY}),
         address=("api_host", "port"),
+        shared_socket=True,
         hang_check=True,
         priority=120,  # manages the sessions too
         max_restarts=0,

@@ -6,30 +6,18 @@ Messages of a chat leave in their order, so each chat's oldest unfinished messag
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import UsageError
 from bisnesctl.queue import reasons
 from bisnesctl.queue.reasons import Place
+from bisnesctl.queue.states import MAX_PAGE, State
 from bisnesctl.queue.stats import HELD
 
-#: Messages that one call returns, at most.
-MAX_PAGE = 1000
 #: The last possible number of a message.
 _LAST_NUMBER = 2**63 - 1
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
-
-
-class State(StrEnum):
-    """The state of a message, in the words of the former system, and `unknown`."""
-
-    WAITING = "waiting"  # for its turn
-    ACTIVE = "active"  # in the hands of a worker
-    DELAYED = "delayed"  # its bot is held or paused, or it waits for its next attempt
-    FAILED = "failed"
-    UNKNOWN = "unknown"  # it may have been sent
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def situations(connection: Connection, bots: Sequence[int]) -> dict[int, Situati
 
 
 def state_of(place: Place) -> str:
-    """The state of a message: `messages.State`, or its status if it was sent."""
+    """The state of a message: `states.State`, or its status if it was sent."""
     if not place.unfinished:
         return str(place.row["status"])
     if place.row["in_hand"]:

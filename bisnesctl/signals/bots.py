@@ -44,7 +44,7 @@ BOTS = Signal(
     Unit.COUNT,
     Place.POSTGRESQL,
     Runbook("All bots in phone_configs, whether they work or not."),
-    labels=("channel",),
+    labels=("process",),
 )
 BOTS_IN_TROUBLE = Signal(
     "bots_in_trouble",
@@ -107,7 +107,7 @@ def read_bots(connection: Connection, troubles: Sequence[BotTrouble]) -> Iterato
     """The bots, and those in trouble."""
     found = {"meta": 0.0, "wwebjs": 0.0} | dict(query(connection, _BOTS))
     for channel, count in found.items():
-        yield Reading(BOTS, count, {"channel": channel})
+        yield Reading(BOTS, count, {"process": channel})
     counts = Counter(dict.fromkeys(STATUSES, 0))
     for each, finding in zip(troubles, findings_of_bots(troubles), strict=True):
         if finding.verdict:  # a number that is not in use yet is no trouble

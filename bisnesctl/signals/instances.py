@@ -45,6 +45,11 @@ class Figures:
         return None if found is None else float(found)
 
 
+def names_in_files(settings: Settings) -> list[str]:
+    """The instances that have a heartbeat file, whether they still run or not."""
+    return sorted(each.stem for each in settings.heartbeat_dir.glob("[!.]*.json"))
+
+
 def in_files(settings: Settings, names: Iterable[str]) -> Iterator[Figures]:
     """The instances of this machine with these names, as far as they have a heartbeat."""
     now, host = boottime(), socket.gethostname()

@@ -9,7 +9,7 @@ from bisnesctl.health.verdict import HealthFinding, Verdict
 from bisnesctl.signals import bots, machine, processes, queues, servers
 from bisnesctl.signals.measurement import Measurement
 from bisnesctl.signals.ranges import Range, plain
-from bisnesctl.signals.signal import Reading, Signal, Unit, judge
+from bisnesctl.signals.signal import Reading, Signal, Unit, explains, judge
 
 #: Signals whose readings are the findings that `health` has in words: they are not repeated.
 IN_FINDINGS = frozenset(
@@ -67,13 +67,13 @@ def judge_all(found: Measurement, thresholds: Thresholds = Thresholds()) -> Judg
         return Judgement(worst, (), [each for each in judged if each[1]])
     findings = [each for group in found.findings.values() for each in group]
     chosen = {*thresholds.warning, *thresholds.critical}
-    critical = {each.signal.name for each, its in judged if its is Verdict.CRITICAL}
+    critical = [each for each, its in judged if its is Verdict.CRITICAL]
     bad = [
         (each, its)
         for each, its in judged
         if its
         and (each.signal.name not in IN_FINDINGS or each.signal.name in chosen)
-        and not critical.intersection(each.signal.explained_by)
+        and not any(explains(cause, each) for cause in critical)
         and not _is_repeated(each, findings)
     ]
     worst = max([verdict.judge(findings), *(its for _, its in bad)])

@@ -21,7 +21,7 @@ from bisnesctl.host import tree_memory, volumes
 from bisnesctl.processes.deployment import Condition, Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, memory_limit
-from bisnesctl.signals import bots, history, instances, machine, processes, queues, servers
+from bisnesctl.signals import bots, cache, history, instances, machine, processes, queues, servers
 from bisnesctl.signals.history import Sample
 from bisnesctl.signals.instances import Figures
 from bisnesctl.signals.signal import BROKEN, FINE, Place, Reading, Readings, Signal
@@ -87,7 +87,7 @@ def measure(deployment: Deployment) -> Measurement:
     _measure_settings(found)
     if _has_database(deployment):
         _measure_database(found, figures, past)
-    _keep_history(found, past)
+    _keep(found, past)
     return found
 
 
@@ -122,7 +122,7 @@ def _measure_processes(found: Measurement) -> list[Figures]:
     _judge_server(found, servers.REDIS_HEALTH, [own[each] for each in ("redis",) if each in own])
     _judge_server(found, servers.POSTGRES_HEALTH, [own[each] for each in ("postgresql", "postgres") if each in own])
     active = [each.name for each in shown if (process := running.get(each.name)) and process.active]
-    figures = list(instances.in_files(settings, active))
+    figures = list(instances.in_files(settings, active if running else instances.names_in_files(settings)))
     for each in figures:
         found.values += processes.read_figures(each)
     _measure_guard(found, running, figures, names)
@@ -187,10 +187,10 @@ def _measure_settings(found: Measurement) -> None:
     found.values.append(processes.worst(processes.SETTINGS_HEALTH, findings))
 
 
-def _keep_history(found: Measurement, past: Mapping[str, Sequence[Sample]]) -> None:
+def _keep(found: Measurement, past: Mapping[str, Sequence[Sample]]) -> None:
     with contextlib.suppress(OSError):  # disk_health says why
         values = queues.samples_of(found.values, past, found.at)
-        history.write(found.deployment.settings.run_dir, history.add(past, values, found.at))
+        cache.keep(found.deployment.settings.run_dir, found.readings, history.add(past, values, found.at))
 
 
 # --- The database --------------------------------------------------------------------------------------------------

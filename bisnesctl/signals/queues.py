@@ -32,7 +32,7 @@ OUTBOX_WAITING = Signal(
         "wait says little: outbox_oldest and outbox_progress judge it.",
         ("bisnesctl status", "bisnesctl bots list"),
     ),
-    labels=("channel", "state"),
+    labels=("process", "state"),
 )
 OUTBOX_OLDEST = Signal(
     "outbox_oldest",
@@ -48,12 +48,12 @@ OUTBOX_OLDEST = Signal(
             "Raise META_INSTANCES, or the number's rate, if the queue is just long.",
         ),
     ),
-    labels=("channel",),
+    labels=("process",),
     warning=Range(0, 120),
     critical=Range(0, 600),
     hold_seconds=60,
     explained_by=("postgres_health", "supervisord_health", "process_health", "outbox_progress"),
-    summary="the oldest {channel} message that could be sent has waited for {value}",
+    summary="the oldest {process} message that could be sent has waited for {value}",
 )
 OUTBOX_PROGRESS = Signal(
     "outbox_progress",
@@ -66,12 +66,12 @@ OUTBOX_PROGRESS = Signal(
         ("bisnesctl status", "bisnesctl logs meta-worker --lines 50"),
         ("bisnesctl restart meta-worker", "bisnesctl restart wwebjs-session"),
     ),
-    labels=("channel",),
+    labels=("process",),
     warning=Range(0, 60),
     critical=Range(0, 180),
     hold_seconds=30,
     explained_by=("postgres_health", "supervisord_health"),
-    summary="no {channel} message was finished for {value}, although some wait",
+    summary="no {process} message was finished for {value}, although some wait",
 )
 OUTBOX_GROWTH = Signal(
     "outbox_growth",
@@ -84,11 +84,11 @@ OUTBOX_GROWTH = Signal(
         ("bisnesctl status", "bisnesctl bots list"),
         ("Raise META_INSTANCES, or spread the campaign.",),
     ),
-    labels=("channel",),
+    labels=("process",),
     warning=Range(-math.inf, 60),
     hold_seconds=1800,
     explained_by=("postgres_health", "outbox_progress"),
-    summary="the queue of {channel} grows by {value} messages a minute",
+    summary="the queue of {process} grows by {value} messages a minute",
 )
 DEAD_LETTERS = Signal(
     "dead_letters",
@@ -181,7 +181,7 @@ WEBHOOKS_OLDEST = Signal(
     warning=Range(0, 120),
     critical=Range(0, 600),
     hold_seconds=60,
-    explained_by=("postgres_health", "supervisord_health", "process_health"),
+    explained_by=("postgres_health", "supervisord_health"),
     summary="the oldest event for a customer has waited for {value}",
 )
 WEBHOOKS_FAILING = Signal(
@@ -241,9 +241,9 @@ def read_outbox(
         waiting[channel, state] = count
         oldest[channel] = max(oldest.get(channel, 0.0), age if state == "ready" else 0.0)
     for (channel, state), count in waiting.items():
-        yield Reading(OUTBOX_WAITING, count, {"channel": channel, "state": state})
+        yield Reading(OUTBOX_WAITING, count, {"process": channel, "state": state})
     for channel, age in oldest.items():
-        labels = {"channel": channel}
+        labels = {"process": channel}
         yield Reading(OUTBOX_OLDEST, age, labels)
         yield Reading(OUTBOX_PROGRESS, min(age, _idle(channel, figures)), labels)
         yield from _growth(OUTBOX_GROWTH, labels, past)
@@ -277,7 +277,7 @@ def samples_of(readings: Sequence[Reading], past: Mapping[str, Sequence[Sample]]
     found: dict[str, float] = {}
     for each in readings:
         if each.signal in (OUTBOX_WAITING, DEAD_LETTERS):
-            name = sample_name(each.labels.get("channel") or each.labels["kind"])
+            name = sample_name(each.labels.get("process") or each.labels["kind"])
             found[name] = found.get(name, 0.0) + each.value
     if _is_counted(past, now):
         found.pop(_MESSAGES, None)

@@ -61,6 +61,8 @@ class Signal:
     explained_by: tuple[str, ...] = ()
     #: One line with the placeholders {value} and the labels; empty: none of its values alerts.
     summary: str = ""
+    #: Whether its absence alerts.
+    always_there: bool = False
     #: Whether Prometheus sees it: not if a label may have any number of values.
     exported: bool = True
 
@@ -160,3 +162,10 @@ def judge(reading: Reading, warning: Range | None = None, critical: Range | None
         return Verdict.CRITICAL
     warning = warning or reading.signal.warning
     return Verdict.WARNING if warning is not None and warning.alerts(reading.value) else Verdict.OK
+
+
+def explains(cause: Reading, effect: Reading) -> bool:
+    """Whether a reading that is critical explains another one: of the same process, name, … if both have that label."""
+    if cause.signal.name not in effect.signal.explained_by:
+        return False
+    return all(effect.labels[name] == value for name, value in cause.labels.items() if name in effect.labels)

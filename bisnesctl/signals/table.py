@@ -39,6 +39,7 @@ MEASUREMENT_AGE = Signal(
     critical=Range(0, 600),
     explained_by=("supervisord_health",),
     summary="the signals were measured {value} ago",
+    always_there=True,
 )
 
 #: All signals, in the order in which documents show them.

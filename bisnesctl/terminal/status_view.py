@@ -143,8 +143,8 @@ def _header(found: Overview) -> Iterable[str]:
     for trouble in found.disks:
         yield f"[red]disk {escape(trouble.mount)}[/]: {escape(trouble.reason)}"
     if found.database_unavailable:
-        unknown = "what waits (?) and which bots need you is not known"
-        yield f"[red]PostgreSQL was not read[/], so {unknown}: {escape(found.database_unavailable)}"
+        reason = escape(found.database_unavailable)
+        yield f"[red]PostgreSQL was not read in full[/] (? is unknown, and bots may be missing): {reason}"
     for each in found.drift:
         yield f"[yellow]drift[/]: {escape(each.text)} ([b]{escape(each.step)}[/])"
 

@@ -4,7 +4,8 @@ One connection with short time limits answers all of it, so that `status` is qui
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from bisnesctl.bots import check_records
 from bisnesctl.bots.check_records import BotTrouble
@@ -60,8 +61,10 @@ class Backlog:
 class Backlogs:
     """The database's part of `status`."""
 
-    #: Why the rest is empty; empty if the database answered.
+    #: Why parts of the rest are empty; empty if the database answered everything.
     unavailable: str = ""
+    #: Whether the messages that wait are known.
+    counted: bool = False
     #: The bots that need an operator.
     troubles: list[BotTrouble] = field(default_factory=list)
     #: Messages of each bot that has any, by `<company>-<phone index>`.
@@ -69,36 +72,48 @@ class Backlogs:
     #: The same by channel.
     channels: Mapping[str, Backlog] = field(default_factory=dict)
     #: Webhooks of providers that are not applied yet.
-    inbox: Backlog = Backlog()
+    inbox: Backlog | None = None
     #: Events that are not delivered to customers' webhooks yet.
-    deliveries: Backlog = Backlog()
+    deliveries: Backlog | None = None
     #: States of WhatsApp Web sessions, by bot.
     sessions: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(settings: Settings) -> Backlogs:
-    """Everything; never raises because of the database."""
+    """Everything; never raises because of the database. A part that cannot be read does not hide the others."""
+    found, refused = Backlogs(), dict[str, None]()
     try:
         with postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:
-            return _read(connection, settings)
+            for part in (_messages, _others, _troubles):
+                try:
+                    with postgres.translated("See `bisnesctl status`"):
+                        found = replace(found, **part(connection, settings))
+                except BisnesError as error:
+                    refused[str(error)] = None
     except BisnesError as error:
-        return Backlogs(unavailable=str(error))
+        refused[str(error)] = None
+    return replace(found, unavailable="; ".join(refused))
 
 
-def _read(connection: Connection, settings: Settings) -> Backlogs:
+def _messages(connection: Connection, settings: Settings) -> dict[str, Any]:
     bots: dict[str, Backlog] = {}
     channels: dict[str, Backlog] = {}
     for name, channel, waiting, age in query(connection, _BY_BOT, {"company": None, "phone": None}):
         bots[name] = Backlog(waiting, age)
         channels[channel] = channels.get(channel, Backlog()) + bots[name]
-    return Backlogs(
-        troubles=check_records.troubled_in(connection, settings.max_heartbeat_age / 1000),
-        bots=bots,
-        channels=channels,
-        inbox=Backlog(*query(connection, _INBOX)[0]),
-        deliveries=Backlog(*query(connection, _DELIVERIES)[0]),
-        sessions=dict(query(connection, _SESSIONS)),
-    )
+    return {"bots": bots, "channels": channels, "counted": True}
+
+
+def _others(connection: Connection, settings: Settings) -> dict[str, Any]:
+    return {
+        "inbox": Backlog(*query(connection, _INBOX)[0]),
+        "deliveries": Backlog(*query(connection, _DELIVERIES)[0]),
+        "sessions": dict(query(connection, _SESSIONS)),
+    }
+
+
+def _troubles(connection: Connection, settings: Settings) -> dict[str, Any]:
+    return {"troubles": check_records.troubled_in(connection, settings.max_heartbeat_age / 1000)}
 
 
 def of_bot(connection: Connection, company: str, phone: int) -> Backlog:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bisnesctl import release
-from bisnesctl.processes import started_settings
+from bisnesctl.processes import scales, started_settings
 from bisnesctl.processes.deployment import Deployment
+from bisnesctl.processes.scales import BY_SCALE, Scale
 from bisnesctl.processes.started_settings import SettingChange
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
 from bisnesctl.release import Release
-from bisnesctl.settings import Settings
+from bisnesctl.settings import Settings, load_partly
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,13 @@ def find(deployment: Deployment, instances: Iterable[Instance], processes: Mappi
         for change in started_settings.changes(settings, instance, pid):
             changed.setdefault(change, []).append(instance)
     found = [_of_setting(settings, change, concerned) for change, concerned in changed.items()]
-    return [*_of_counts(deployment, processes), *found, *_of_releases(settings, running)]
+    scaled = {each.program: each for each in scales.find(load_partly(settings.env_file).with_defaults())}
+    return [
+        *_of_counts(deployment, processes, scaled),
+        *_of_scales(deployment, scaled.values()),
+        *found,
+        *_of_releases(settings, running),
+    ]
 
 
 def releases(settings: Settings, processes: Mapping[str, Process]) -> dict[str, Release]:
@@ -71,7 +78,20 @@ def _source(settings: Settings, change: SettingChange) -> str:
     return f"{Path(change.origin).name if change.origin.startswith('/') else change.origin} says"
 
 
-def _of_counts(deployment: Deployment, processes: Mapping[str, Process]) -> list[Drift]:
+def _of_scales(deployment: Deployment, scaled: Iterable[Scale]) -> list[Drift]:
+    """Programs whose number `bisnesctl scale` set, if the settings have another one."""
+    found = []
+    for each in scaled:
+        names = [own.name for own in deployment.expected() if own.program.name == each.program]
+        if each.drift and names:
+            setting = str(scales.find_program(each.program).instances).upper()
+            text = f"`scale` set {setting}={each.wanted}, the settings say {each.configured}"
+            step = f"bisnesctl scale {each.program}=default"
+            found.append(Drift(names, setting, str(each.wanted), str(each.configured), text, step))
+    return found
+
+
+def _of_counts(deployment: Deployment, processes: Mapping[str, Process], scaled: Mapping[str, Scale]) -> list[Drift]:
     """Programs of which more or fewer instances run than the settings have."""
     found = []
     for program in dict.fromkeys(each.program for each in deployment.expected()):
@@ -87,12 +107,11 @@ def _of_counts(deployment: Deployment, processes: Mapping[str, Process]) -> list
             program.instances.upper(), str(len(present)), str(wanted), deployment.settings.origin(program.instances)
         )
         verb = "instance of {} runs" if len(present) == 1 else "instances of {} run"
-        text = (
-            f"{len(present)} {verb.format(program.name)}, {_source(deployment.settings, change)} {change.name}={wanted}"
-        )
-        found.append(
-            Drift(present, change.name, change.running, change.configured, text, f"bisnesctl restart {program.name}")
-        )
+        source, step = _source(deployment.settings, change), f"bisnesctl restart {program.name}"
+        if scaled[program.name].origin == BY_SCALE:
+            source, step = "`scale` set", f"bisnesctl scale {program.name}={wanted}"
+        text = f"{len(present)} {verb.format(program.name)}, {source} {change.name}={wanted}"
+        found.append(Drift(present, change.name, change.running, change.configured, text, step))
     return found
 
 

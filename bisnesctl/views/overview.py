@@ -210,7 +210,7 @@ class _Rows:
 
     def _waiting(self, instance: Instance) -> Backlog | None:
         """The backlog of an instance. The workers of a channel share its messages."""
-        if self._backlogs.unavailable:
+        if not self._backlogs.counted and instance.program.name not in ("meta", "events"):
             return None
         match instance.program.name:
             case "wwebjs-session":

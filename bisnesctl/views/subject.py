@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bisnesctl.bots import store
 from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, DatabaseUnavailable, UsageError
 from bisnesctl.health.event_history import as_bot, suggestion
 from bisnesctl.processes.deployment import Deployment
+from bisnesctl.processes.selection import bot_of
 from bisnesctl.processes.topology import ALIASES, Instance
 from bisnesctl.settings import Settings
 from bisnesctl.views import bot_page, message_page, process_page
@@ -42,11 +43,26 @@ def describe(deployment: Deployment, name: str, with_text: bool = False) -> Desc
     if chosen := _instances(name, instances):
         pages = list[ProcessPage | BotPage | MessagePage](process_page.describe(deployment, chosen))
         return Description("process" if len(pages) == 1 else "program", pages)
-    bot = as_bot(name)
-    found = bot_page.describe(deployment, *bot) if bot else None
-    if found is not None:
-        return Description("bot", [found])
+    if bot := as_bot(name):
+        try:
+            found = bot_page.describe(deployment, *bot)
+        except DatabaseUnavailable as error:
+            return _session(deployment, f"{bot[0]}-{bot[1]}", instances, error)
+        if found is not None:
+            return Description("bot", [found])
     raise UsageError(f"there is no process, bot or message {name}{_similar(deployment, name, instances)}")
+
+
+def _session(
+    deployment: Deployment, bot: str, instances: Sequence[Instance], error: DatabaseUnavailable
+) -> Description:
+    """The session of a bot, which is known here without the database. Raises the error if it has none."""
+    own = [each for each in instances if bot_of(each) == bot]
+    if not own:
+        raise error
+    missing = f"the bot itself, its hold, limits, messages and webhooks: {error}"
+    pages = [replace(each, unseen=[*each.unseen, missing]) for each in process_page.describe(deployment, own)]
+    return Description("process", list(pages))
 
 
 def _instances(name: str, instances: Sequence[Instance]) -> list[Instance]:

@@ -55,7 +55,7 @@ MAX_CALLERS = 10_000
 
 #: The headers that may carry a key.
 KEY_HEADERS = (b"x-api-key", b"authorization")
-_HEALTH = ("/health", "/api/health", "/metrics/")
+_HEALTH = ("/health", "/api/health", "/metrics")
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _EXTENSION = "bisnes"
 

@@ -1,7 +1,10 @@
 """Retention: rows that nobody reads any more are deleted, and files that no message has, every hour."""
 
+import json
+import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 
@@ -71,6 +74,15 @@ _STATEMENTS = {
     "events of companies": _EVENTS,
 }
 
+_RECORD = """
+INSERT INTO retention_run AS r (at, seconds, deleted, host) VALUES (now(), %(seconds)s, %(deleted)s::jsonb, %(host)s)
+ON CONFLICT (one) DO UPDATE
+SET at = excluded.at, seconds = excluded.seconds, deleted = excluded.deleted, host = excluded.host"""
+_EVENT = """
+INSERT INTO process_events (process_name, event_type, event_data)
+VALUES ('retention', 'rows_deleted', jsonb_build_object('deleted', %(deleted)s::jsonb, 'seconds', %(seconds)s::float,
+    'host', %(host)s::text))"""
+
 log = structlog.get_logger()
 
 
@@ -105,14 +117,24 @@ def clean_up(
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (CLEAN_UP_LOCK_ID,))
         if cursor.fetchone() != (True,):
             return {}
+        began = time.monotonic()
         try:
             deleted = {}
             for name, statement in _STATEMENTS.items():
                 cursor.execute(statement, {"days": days, "audit_days": audit_days})
                 deleted[name] = cursor.rowcount
             deleted["files"] = remove_files(connection)
+            _record(cursor, {name: count for name, count in deleted.items() if count}, time.monotonic() - began)
         finally:
             cursor.execute("SELECT pg_advisory_unlock(%s)", (CLEAN_UP_LOCK_ID,))
     if any(deleted.values()):
         log.info("retention.cleaned_up", **{name.replace(" ", "_"): count for name, count in deleted.items() if count})
     return deleted
+
+
+def _record(cursor: Any, deleted: dict[str, int], seconds: float) -> None:
+    """Record the run, for the signals `retention_age` and `retention_deleted`; as an event if it deleted anything."""
+    values = {"deleted": json.dumps(deleted), "seconds": round(seconds, 3), "host": socket.gethostname()}
+    cursor.execute(_RECORD, values)
+    if deleted:
+        cursor.execute(_EVENT, values)

@@ -51,6 +51,8 @@ POLL_SECONDS = 0.01
 DATABASE_RETRY_SECONDS = 0.5
 #: The code of a message that did not leave, although other workers must assume that it may have.
 SUSPENDED = "worker_suspended"
+#: Codes of errors that are counted one by one, at most.
+MAX_CODES = 100
 #: Times that a connector is asked for the next step of one attempt.
 MAX_STEPS = 6
 
@@ -93,6 +95,7 @@ class Delivery:
         self.paused = False  # whether nothing is claimed for now; messages in hand are finished
         self.progressed = time.monotonic()  # when the loop last came round, for the watchdog
         self.counts: Counter[Status] = Counter()
+        self.failures: Counter[str] = Counter()  # messages that failed or are unknown, by the error's code
         self.faults = 0  # attempts that failed because of the provider or the way to it
         self.responses = 0  # of the provider
         self.response_seconds = 0.0  # of all responses together
@@ -107,6 +110,7 @@ class Delivery:
         """Bring the counters of the process up to date."""
         counters.sent = self.counts[Status.SENT]
         counters.errors = self.counts[Status.FAILED] + self.counts[Status.UNKNOWN] + self.faults
+        counters.failures = self.failures
         counters.last_error = self.last_error or counters.last_error
         counters.responses, counters.response_seconds = self.responses, self.response_seconds
 
@@ -188,6 +192,8 @@ class Delivery:
             outcome_log.write(hand, result)
             if result.status is not None:
                 self.counts[result.status] += 1
+                if result.status in (Status.FAILED, Status.UNKNOWN):
+                    self._count_failure(result.code)
                 if result.error is not None and result.status in (Status.FAILED, Status.UNKNOWN):
                     self.last_error = f"{result.code}: {result.error}" if result.code else result.error
         hands = self._departures.in_hand(claimed, self._free, began)
@@ -196,6 +202,10 @@ class Delivery:
             self._begin_step(hand)
         self._collect(0)  # their bytes leave now, before anything else is done
         return 0 < limit == len(claimed)
+
+    def _count_failure(self, code: str | None) -> None:
+        known = code or "none"
+        self.failures[known if known in self.failures or len(self.failures) < MAX_CODES else "other"] += 1
 
     def _mark(self) -> None:
         """Let the messages leave that wait for their mark in the database, unless others have taken them over."""

@@ -68,4 +68,5 @@ class Process:
 
     def heartbeat(self, program: str, counters: Counters) -> Heartbeat:
         """The heartbeat of this process as an instance of a program."""
+        counters.pool = self.database.use
         return Heartbeat(self.settings, self.database, program, self.instance, os.getpid(), counters)

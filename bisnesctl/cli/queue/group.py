@@ -8,7 +8,8 @@ from bisnesctl.cli.app import WATCH, Commands, app
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
-    from bisnesctl.queue.messages import QueueFilter, State
+    from bisnesctl.queue.messages import QueueFilter
+    from bisnesctl.queue.states import State
 
 queue = typer.Typer(
     cls=Commands,

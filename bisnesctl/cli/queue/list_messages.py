@@ -7,7 +7,7 @@ import typer
 from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import AnyCompany, AsJson, example, usable_settings
 from bisnesctl.cli.queue.group import AnyBot, AnyChat, MessageId, OlderThan, filter_of, queue
-from bisnesctl.queue.messages import MAX_PAGE, State
+from bisnesctl.queue.states import MAX_PAGE, State
 
 if TYPE_CHECKING:
     from bisnesctl.queue.messages import MessageDetails, QueuedMessage

@@ -40,7 +40,8 @@ def stats(bot: AnyBot = None, company: AnyCompany = None, json: AsJson = False) 
         return
     columns = [output.Column("queue")]
     columns += [output.Column(name, "right") for name in ("waiting", "active", "delayed", "completed", "failed")]
-    columns += [output.Column("unknown", "right"), output.Column("total", "right"), output.Column("oldest", "right")]
+    columns.append(output.Column("unknown", "right", from_width=100))
+    columns += [output.Column("total", "right"), output.Column("oldest", "right")]
     output.print_table(columns, [_cells(name, each) for name, each in [*queues.items(), ("total", total)]])
 
 
@@ -53,5 +54,6 @@ def _plain(counts: "Counts") -> dict[str, object]:
 def _cells(name: str, counts: "Counts") -> list[str]:
     from bisnesctl import formatting
 
-    numbers = (counts.waiting, counts.active, counts.delayed, counts.completed, counts.failed, counts.unknown)
-    return [name, *map(str, numbers), str(counts.total), formatting.duration(counts.oldest_seconds)]
+    numbers = (counts.waiting, counts.active, counts.delayed, counts.completed, counts.failed)
+    unknown = str(counts.unknown or "-")
+    return [name, *map(str, numbers), unknown, str(counts.total), formatting.duration(counts.oldest_seconds)]

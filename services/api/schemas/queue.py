@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from bisnesctl.queue.messages import MAX_PAGE, State
 from bisnesctl.queue.pauses import MAX_PAUSE_SECONDS, MAX_REASON_CHARACTERS
+from bisnesctl.queue.states import MAX_PAGE, State
 from services.api.schemas.base import CompanyId, MessageId, PhoneIndex
 
 #: Seconds of the age that a filter may ask for: a century.

@@ -6,6 +6,8 @@ import pytest
 
 from bisnesctl.database.event_log import SPOOLS
 from bisnesctl.database.process_events import ProcessEvent, ProcessEventWriter
+from bisnesctl.processes.deployment import SessionProgram, make_folders
+from bisnesctl.processes.render import render_session
 from tests.support.outbox import accept, add_bot, entry, execute, outbox
 
 TEXT = "the customer's own words"
@@ -136,6 +138,16 @@ def test_a_process_is_described_while_nothing_runs_and_without_the_database(envi
     assert max(map(len, said.out.splitlines())) <= 80
     found = tool("describe", "api", "--json").json
     assert (found["kind"], [each["name"] for each in found["instances"]]) == ("program", ["api-0", "api-1"])
+
+
+def test_without_the_database_a_web_bot_is_described_by_its_session(environment, tool):
+    settings = environment(DATABASE_URL="postgresql://127.0.0.1:1/none")
+    make_folders(settings)
+    session = SessionProgram("0128", 2).instance(settings)
+    render_session(settings, session).write(settings.run_dir)
+    said = tool("describe", "0128-2", width=80).text
+    assert "wwebjs-session-0128-2: a WhatsApp Web bot with its browser" in said
+    assert "Not seen the bot itself, its hold, limits, messages and webhooks: PostgreSQL cannot be reached" in said
 
 
 def test_without_the_database_a_bot_or_message_cannot_be_looked_up(environment, tool):

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from bisnesctl.queue import message_changes, messages, pauses, stats, targets
-from bisnesctl.queue.messages import QueueFilter, State
+from bisnesctl.queue.messages import QueueFilter
+from bisnesctl.queue.states import State
 from services.database.connection import Database
 from services.message import Scope, Status
 from services.outbox import holds

@@ -50,7 +50,13 @@ def test_old_rows_are_deleted_and_permanent_ones_stay(connection):
     assert [bytes(body) for (body,) in execute(connection, "SELECT body FROM webhook_inbox ORDER BY id")] == [
         b"set aside", b"new", b"waiting",
     ]  # fmt: skip
-    assert execute(connection, "SELECT event_type FROM process_events ORDER BY id") == [("grave",), ("new",)]
+    events = execute(connection, "SELECT event_type FROM process_events ORDER BY id")
+    assert events == [("grave",), ("new",), ("rows_deleted",)]
+    [(deleted,)] = execute(connection, "SELECT deleted FROM retention_run")
+    assert deleted == {
+        "webhooks": 1, "idempotency keys": 1, "metrics": 1, "events": 1, "commands": 1, "counts of sent": 1,
+        "audit records": 1,
+    }  # fmt: skip
     assert cleaned(connection) == {}
 
 
