@@ -1,4 +1,4 @@
-"""The program `alerts` goes on if one evaluation fails."""
+"""The program `alerts` works even if one evaluation fails."""
 
 import json
 from pathlib import Path
