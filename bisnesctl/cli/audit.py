@@ -66,42 +66,34 @@ def audit(
 
 
 def _show(records: list[dict[str, Any]]) -> None:
-    from bisnesctl.terminal import output
-
-    columns = [
-        output.Column("when"),
-        output.Column("who", wraps=True),
-        output.Column("from", wraps=True, from_width=100),
-        output.Column("what", wraps=True),
-        output.Column("outcome", wraps=True),
-    ]
-    output.print_table(columns, [_cells(each) for each in records])
-
-
-def _cells(record: dict[str, Any]) -> list[str]:
+    """Prints each record as two lines, and a third one with the reason if it did not end well."""
     from datetime import datetime
 
-    from bisnesctl import moments
-    from bisnesctl.terminal.output import escape
+    from rich.padding import Padding
+    from rich.text import Text
 
-    when = moments.shown(datetime.fromisoformat(record["at"]).timestamp())
-    what = f"{record['action']} {_arguments(record['arguments'])}".strip()
-    cells = [when, f"{record['source']}: {record['actor']}", record["origin"], what]
-    return [*(escape(each) for each in cells), _outcome(record)]
+    from bisnesctl import moments
+    from bisnesctl.terminal import output, printable
+
+    out = output.out()
+    for each in records:
+        when = moments.shown(datetime.fromisoformat(each["at"]).timestamp())
+        who = f"{each['source']} {each['actor']}" if each["actor"] != each["source"] else each["actor"]
+        place = f", {each['origin']}" if each["origin"] else ""
+        colour = {"ok": "green", "failed": "red"}.get(each["outcome"], "yellow")
+        words = f"  {printable.one_line(who + place)}"
+        out.print(Text.assemble((when, "dim"), "  ", (f"{each['outcome']:<11}", colour), words), soft_wrap=False)
+        done = f"{each['action']} {_arguments(each['arguments'])}".strip()
+        out.print(Padding(Text(printable.one_line(done)), (0, 0, 0, 4)))
+        reason = ": ".join(part for part in (each["code"], each["message"]) if part)
+        if reason:
+            out.print(Padding(Text(printable.one_line(reason), "dim"), (0, 0, 0, 4)))
 
 
 def _arguments(arguments: Any) -> str:
     """The words of a command as they were typed, or the fields of a request."""
     if isinstance(arguments, list):
-        return shlex.join(str(each) for each in arguments)
+        return " ".join(shlex.quote(word) if not word or " " in word else word for word in map(str, arguments))
     if isinstance(arguments, dict):
         return " ".join(f"{name}={each if isinstance(each, str) else dumps(each)}" for name, each in arguments.items())
     return ""
-
-
-def _outcome(record: dict[str, Any]) -> str:
-    from bisnesctl.terminal.output import escape
-
-    colour = {"ok": "green", "failed": "red"}.get(record["outcome"], "yellow")
-    reason = ": ".join(each for each in (record["code"], record["message"]) if each)
-    return f"[{colour}]{record['outcome']}[/]" + (f" {escape(reason)}" if reason else "")

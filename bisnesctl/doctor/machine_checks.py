@@ -113,8 +113,7 @@ def boot(subject: Subject) -> Finding:
                 return warning(f"{unit} is not enabled", "it is started at boot", fix)
     if any("@reboot" in line and "bisnesctl" in line and any(each in line for each in signs) for line in _crontab()):
         return ok("cron: @reboot")
-    fix = "see `bisnesctl help production`, Start at boot"
-    return warning("neither systemd nor cron starts this deployment at boot", "one of them does", fix)
+    return warning("neither systemd nor cron starts this deployment at boot", "one does", "sudo bisnesctl startup")
 
 
 def _units() -> list[Path]:

@@ -24,8 +24,9 @@ def find_targets(
 ) -> Targets:
     """The instances among those that were `found` for the selection.
 
-    `all` and selectors leave out infrastructure and the programs of the other mode, unless their names or their kind
-    are typed. Raises `UsageError` if nothing is left, or if a name that was typed cannot run in this mode.
+    `all` and selectors leave out the programs that all others need, unless their names or their kind are typed, and
+    the programs of the other mode. Raises `UsageError` if nothing is left, or if a name that was typed cannot run in
+    this mode.
     """
     typed = [name for name in selection.names if name != EVERYTHING]
     named = {each.name for each in resolve(typed, known)}
@@ -36,9 +37,7 @@ def find_targets(
     left_out = [
         each
         for each in in_mode
-        if each.program.kind is Kind.INFRASTRUCTURE
-        and each.name not in named
-        and Kind.INFRASTRUCTURE not in selection.kinds
+        if each.program.is_base and each.name not in named and Kind.INFRASTRUCTURE not in selection.kinds
     ]
     chosen = [each for each in in_mode if each not in left_out]
     if not chosen:

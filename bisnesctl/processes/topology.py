@@ -30,7 +30,7 @@ class Kind(StrEnum):
     WWEBJS = "wwebjs"
     SESSIONS = "sessions"
     EVENTS = "events"
-    #: The guard, the embedded servers and the sandbox.
+    #: The guard, the alerts, the embedded servers and the sandbox.
     INFRASTRUCTURE = "infrastructure"
 
 
@@ -102,6 +102,11 @@ class Program:
     def is_shared(self) -> bool:
         """Whether several instances may share its socket."""
         return self.shared_socket and self.instances is not None
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the others need it: the guard, the embedded servers and the sandbox."""
+        return self.priority < Program.priority
 
 
 #: It listens on the socket that supervisord passes to it.

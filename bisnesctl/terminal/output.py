@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from rich import markup
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from bisnesctl.errors import ExitCode
@@ -152,3 +153,13 @@ def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], Non
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Prints rows of markup below the titles. Cells for which the terminal is too narrow go below their row."""
     tables.show(out(), columns, [[Text.from_markup(cell, emoji=False) for cell in row] for row in rows])
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Prints titles and texts of markup, such as `wanted  it runs`; a long text continues below its beginning."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for title, text in pairs:
+        grid.add_row(title, Text.from_markup(text, emoji=False))
+    out().print(grid)
