@@ -11,7 +11,8 @@ import structlog
 from bisnesctl.alerts import state_file
 from bisnesctl.alerts.evaluator import ALERTS, Evaluator
 from bisnesctl.database.event_log import SPOOLS
-from bisnesctl.database.process_events import ProcessEventWriter
+from bisnesctl.database.process_events import LoggedCondition, ProcessEventWriter
+from bisnesctl.errors import BisnesError
 from bisnesctl.host import disk
 from bisnesctl.host.log_stream import configure_logging
 from bisnesctl.host.process_times import boottime, uptime, waited
@@ -26,22 +27,41 @@ log = structlog.get_logger()
 def main() -> None:
     """Evaluates the signals until it is stopped."""
     configure_logging(sys.stdout)
-    settings = _deployment().settings
+    deployment = _deployment()
+    settings = deployment.settings
     process_events = ProcessEventWriter(settings.home / SPOOLS[ALERTS], settings.database_dsn)
     process_events.start()
     evaluator = Evaluator(measure, BY_NAME, state_file.read(settings.run_dir), process_events.record)
     beat(settings)
     log.info("alerts.started", incidents=sum(each.active for each in evaluator.state.incidents))
-    due = 0.0
+    unreadable = LoggedCondition("alerts.settings_unreadable", "alerts.settings_readable")
+    failing = LoggedCondition("alerts.evaluation_failing", "alerts.evaluation_working")
+    due, trouble = 0.0, ""
     while True:
-        deployment = _deployment()
+        try:
+            deployment = _deployment()
+            unreadable.end()
+        except BisnesError as error:  # the settings of before stay in force
+            unreadable.begin(str(error))
         settings = deployment.settings
         if time.monotonic() >= due:
             due = time.monotonic() + settings.alert_check_interval / 1000
-            evaluator.evaluate(deployment)
+            trouble = _evaluate(evaluator, deployment, failing)
         evaluator.deliver(settings, str(settings.home))
-        beat(settings)
+        beat(settings, trouble)
         evaluator.wait(min(due - time.monotonic(), settings.heartbeat_interval / 1000))
+
+
+def _evaluate(evaluator: Evaluator, deployment: Deployment, failing: LoggedCondition) -> str:
+    """Evaluates once; returns why it failed, or an empty text. One failure must not end all alerts."""
+    try:
+        evaluator.evaluate(deployment)
+    except Exception as error:
+        reason = f"the signals cannot be evaluated: {type(error).__name__}: {error}"
+        failing.begin(reason)
+        return reason
+    failing.end()
+    return ""
 
 
 def _deployment() -> Deployment:
@@ -49,11 +69,12 @@ def _deployment() -> Deployment:
     return open_deployment(as_started(load_partly().with_defaults()))
 
 
-def beat(settings: Settings) -> None:
+def beat(settings: Settings, trouble: str = "") -> None:
     """Writes the heartbeat. On a full disk there is none, which probes take into account."""
     pid = os.getpid()
     content = {
-        "process": ALERTS, "instance": ALERTS, "pid": pid, "status": "healthy", "reason": "",
+        "process": ALERTS, "instance": ALERTS, "pid": pid,
+        "status": "degraded" if trouble else "healthy", "reason": trouble,
         "beat_boottime": boottime(), "waited": waited(pid), "uptimeSeconds": round(uptime(pid), 3),
     }  # fmt: skip
     with contextlib.suppress(OSError):

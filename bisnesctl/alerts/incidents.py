@@ -39,7 +39,7 @@ class Stage(StrEnum):
 class Observation:
     """One value of a signal, judged."""
 
-    #: The signal with its labels, such as `process_health[api,api-0]`.
+    #: The signal with its labels, such as `process_health[api-0]`.
     name: str
     signal: str
     #: None: it is good.

@@ -119,7 +119,7 @@ def run_command(job: Job) -> str:
     except OSError as error:
         return f"{job.command[0]} cannot be run: {(error.strerror or str(error)).lower()}"
     try:
-        _, said = process.communicate(json.dumps(job.event).encode(), timeout=COMMAND_SECONDS)
+        _, said = process.communicate(f"{json.dumps(job.event)}\n".encode(), timeout=COMMAND_SECONDS)
     except subprocess.TimeoutExpired:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -27,7 +27,7 @@ TheAlert = Annotated[
     str,
     typer.Argument(
         metavar="NAME",
-        help="An alert such as process_health[api,api-0], a signal such as process_health, or a pattern with *.",
+        help="An alert such as process_health[api-0], a signal such as process_health, or a pattern with *.",
         show_default=False,
     ),
 ]

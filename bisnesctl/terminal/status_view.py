@@ -12,7 +12,7 @@ from bisnesctl.processes.topology import Kind
 from bisnesctl.terminal import output, printable
 from bisnesctl.terminal.output import escape
 from bisnesctl.views.machine import DiskUse
-from bisnesctl.views.overview import Overview, ProcessRow, waits_ever
+from bisnesctl.views.overview import ALERTS, Overview, ProcessRow, waits_ever
 
 #: Columns of the terminal between two cells, and by which lines below a row are indented.
 _GAP, _INDENT = 2, 4
@@ -22,6 +22,8 @@ _REASON_WIDTH = 44
 MAX_SESSIONS = 5
 #: Bots that are listed, at most.
 MAX_BOTS = 12
+#: Seconds without a heartbeat of the evaluator of alerts after which it counts as dead.
+_LONG_SILENCE_SECONDS = 60.0
 #: The groups of rows, in order, with their titles.
 _GROUPS = (Kind.API, Kind.WWEBJS, Kind.SESSIONS, Kind.META, Kind.EVENTS, Kind.INFRASTRUCTURE)
 _COLOURS = {
@@ -169,7 +171,15 @@ def _watchers(found: Overview) -> str:
     parts = [f"guard {_seen(found.guard_seen_seconds, running)}"]
     if found.has_alerts:
         parts.append(f"alerts {_seen(found.alerts_seen_seconds, running)}")
+    if found.has_alerts and running and _is_silent(found):
+        parts.append("[red]nothing sends alerts[/]")
     return "; ".join(parts)
+
+
+def _is_silent(found: Overview) -> bool:
+    """Whether the evaluator of alerts does not run, or gives no sign of life."""
+    stopped = any(each.name == ALERTS and each.state not in ("running", "starting") for each in found.processes)
+    return stopped or found.alerts_seen_seconds is None or found.alerts_seen_seconds > _LONG_SILENCE_SECONDS
 
 
 def _seen(seconds: float | None, running: bool) -> str:

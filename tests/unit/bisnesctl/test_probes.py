@@ -202,3 +202,12 @@ def test_a_redis_that_does_not_answer_is_a_warning(status: Status) -> None:
 @pytest.mark.parametrize("status", [Status.HEALTHY, Status.STOPPED, Status.FAILED])
 def test_other_states_of_redis_stay(status: Status) -> None:
     assert mild_redis(Health(status, "so")) == Health(status, "so")
+
+
+@pytest.mark.parametrize("state", ["STOPPED", "EXITED", "FATAL"])
+def test_an_evaluator_of_alerts_that_does_not_run_says_what_is_missing(tmp_path: Path, state: str) -> None:
+    settings = settings_in(tmp_path)
+    [alerts] = [each for each in expand(settings) if each.name == "alerts"]
+    health = probe(alerts, Process("alerts", "alerts", state, 0, "", 1), ON_DUTY, settings)
+    assert "nothing sends alerts" in health.reason
+    assert not health.healthy

@@ -82,7 +82,7 @@ def test_a_record_shows_no_secret_whatever_its_name_or_value(tmp_path: Path) -> 
     own = {name.upper(): secret for name in secrets}
     own |= {"ENCRYPTION_KEY": "ab" * 32, "ENCRYPTION_KEY_PREVIOUS": "cd" * 32}
     own |= {"DATABASE_URL": f"postgresql://u:{secret}@h/d", "REDIS_URL": f"redis://:{secret}@h"}
-    own |= {"CHROME_ARGS": f"--proxy-server=http://u:{secret}@h"}
+    own |= {"CHROME_ARGS": f"--proxy-server=http://u:{secret}@h", "HEALTH_PING_URL": f"https://h/{secret}"}
     started_settings.record(settings_in(tmp_path, **own), "meta", os.getpid())
     [file] = (settings_in(tmp_path).run_dir / started_settings.FOLDER).iterdir()
     assert secret not in file.read_text()

@@ -119,6 +119,18 @@ def test_the_header_has_the_release_the_machine_and_the_drift(screen: Callable[.
     assert "alerts never seen" in words(screen(replace(STATUS, processes=[HEALTHY], has_alerts=True), 80))
 
 
+@pytest.mark.parametrize(
+    ("state", "seen", "is_silent"),
+    [("running", 2.0, False), ("stopped", 2.0, True), ("fatal", 2.0, True), ("running", 300.0, True)],
+)
+def test_the_header_says_if_nothing_sends_alerts(
+    screen: Callable[..., str], state: str, seen: float, is_silent: bool
+) -> None:
+    evaluator = replace(HEALTHY, name="alerts", program="alerts", state=state)
+    found = replace(STATUS, processes=[HEALTHY, evaluator], has_alerts=True, alerts_seen_seconds=seen)
+    assert ("nothing sends alerts" in words(screen(found, 80))) is is_silent
+
+
 def test_without_the_database_its_columns_are_unknown_and_a_line_says_why(screen: Callable[..., str]) -> None:
     found = replace(STATUS, processes=[HEALTHY, replace(WORKER, waiting=None, oldest_seconds=None)],
                     database_unavailable="PostgreSQL cannot be reached")  # fmt: skip
