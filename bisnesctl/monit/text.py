@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from bisnesctl import formatting, moments
@@ -129,7 +130,7 @@ def line(row: Row, width: int) -> Text:
     cpu = "" if row.cpu_percent is None else f"{row.cpu_percent:.0f}%"
     limit = f"/{formatting.size(row.memory_limit_bytes)}" if row.memory_limit_bytes and with_limit else ""
     memory = "" if row.memory_bytes is None else formatting.size(row.memory_bytes)
-    waiting = "" if row.waiting is None else str(row.waiting)
+    waiting = "" if row.waiting is None else _count(row.waiting)
     return Text.assemble(
         (f"{sign} ", colour), name, (f" {_fitted(row.state, _STATE)}", colour),
         (f" {restarts:>{_RESTARTS}}", "yellow" if row.recent_restarts else ""), f" {cpu:>{_CPU}} {memory:>{_MEMORY}}",
@@ -138,12 +139,18 @@ def line(row: Row, width: int) -> Text:
     )  # fmt: skip
 
 
+def _count(number: int) -> str:
+    """A number in four columns."""
+    return str(number) if number < 10_000 else f"{number // 1000}k"
+
+
 def _fitted(words: str, width: int) -> str:
     """The words in exactly this width; what is cut is marked. The end of a name tells it from others."""
-    text = Text(_one(words))
-    if text.cell_len > width:
-        text = Text(f"…{text.plain[-(width - 1) :]}" if width > 1 else "…")
-    return text.plain + " " * max(width - text.cell_len, 0)
+    text = end = _one(words)
+    while cell_len(text) > width:
+        end = end[1:]
+        text = f"…{end}"
+    return text + " " * (width - cell_len(text))
 
 
 # --- The details -----------------------------------------------------------------------------------------------------

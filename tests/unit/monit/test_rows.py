@@ -13,11 +13,12 @@ from bisnesctl.views.overview import ProcessRow
 
 BOT = Bot("0128", 2, "wwebjs", "wwebjs", "active", None, None, 0, None, None, None, None, None, "ok", None, [],
           "WORKING", None, None, None)  # fmt: skip
+WORDS = st.text(st.characters(exclude_categories=["M", "C"]), max_size=30)
 ROWS = st.lists(
     st.builds(
-        Row, st.text(max_size=30), st.sampled_from(GROUPS), st.text(max_size=15), st.sampled_from(Level),
+        Row, WORDS, st.sampled_from(GROUPS), WORDS, st.sampled_from(Level),
         st.text(max_size=5), st.integers(0, 99), st.integers(0, 9), st.none() | st.floats(0, 999),
-        st.none() | st.integers(0, 1 << 40), st.none() | st.integers(0, 1 << 40), st.none() | st.integers(0, 9999),
+        st.none() | st.integers(0, 50 << 30), st.none() | st.integers(0, 50 << 30), st.none() | st.integers(0, 999_999),
     )
 )  # fmt: skip
 
