@@ -38,6 +38,8 @@ ALLOWED = {
     "bisnesctl/views/overview.py: inspected.result": "each probe has a limit",
     "bisnesctl/views/overview.py: used.result": "it reads /proc",
     "bisnesctl/terminal/watch.py: capture.get": "it is no wait",
+    "bisnesctl/monit/source.py: capture.get": "it is no wait",
+    "bisnesctl/monit/actions.py: subprocess.run": "on a thread of its own; a command has limits of its own",
     "services/runtime/logging_setup.py: current_request.get": "it is no wait",
     "services/api/messages/sends.py: current_request.get": "it is no wait",
     "services/connectors/wwebjs/browser/cdp.py: self._socket.recv": "its socket has a time limit",
