@@ -158,7 +158,7 @@ def test_an_unknown_command_suggests_the_one_that_is_meant(
     assert f"`{meant}`" in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("word", ["monitor", "frobnicate", "x"])
+@pytest.mark.parametrize("word", ["observe", "frobnicate", "x"])
 def test_an_unknown_command_that_resembles_none_suggests_none(capsys: pytest.CaptureFixture[str], word: str) -> None:
     assert main([word]) == ExitCode.USAGE
     assert "Did you mean" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What the live screen reads, from files alone; and how the command ends without a terminal or without Textual."""
+"""The reading of the live screen, from files alone; and the end of the command without a terminal or without Textual."""
 
 import sys
 import threading
