@@ -106,9 +106,8 @@ def _check_origins(settings: Settings, numbers: Mapping[str, int | None]) -> Non
 
 
 def _instances(deployment: Deployment, programs: Mapping[str, int | None]) -> list[Instance]:
-    """The instances of these programs that the settings have, in the mode that runs."""
-    own = [each for each in deployment.instances if each.program.name in programs]
-    return [each for each in own if deployment.mode in each.program.modes]
+    """The instances of these programs that should run, in the mode and with the `--only` of the last start."""
+    return [each for each in deployment.expected() if each.program.name in programs]
 
 
 def _grow(deployment: Deployment, programs: Mapping[str, int | None], report: Report) -> None:

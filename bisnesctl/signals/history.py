@@ -15,8 +15,10 @@ SAMPLE_SECONDS, OLD_SAMPLE_SECONDS = 60.0, 600.0
 FINE_SECONDS = 3600.0
 #: Seconds for which samples are kept.
 KEPT_SECONDS = 3 * 86400.0
-#: Seconds and samples that a forecast needs at least.
+#: Seconds and samples that a slope needs at least.
 MIN_SPAN_SECONDS, MIN_SAMPLES = 900.0, 5
+#: Seconds that a forecast needs at least: a burst of a quarter of an hour is no trend.
+MIN_FORECAST_SPAN_SECONDS = 3600.0
 #: Seconds beyond which a forecast says nothing.
 FORESEEN_SECONDS = 365 * 86400.0
 
@@ -79,7 +81,7 @@ def slope(samples: Sequence[Sample], since: float = 0.0) -> float | None:
 def empty_in(samples: Sequence[Sample]) -> float | None:
     """Seconds until a value that falls is 0; None if it does not fall, or not within a year, or too little is known."""
     fall = slope(samples)
-    if fall is None or fall >= 0:
+    if fall is None or fall >= 0 or samples[-1][0] - samples[0][0] < MIN_FORECAST_SPAN_SECONDS:
         return None
     left = samples[-1][1] / -fall
     return left if left < FORESEEN_SECONDS else None

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bisnesctl.backoff import Backoff
 from services.message import Held, Outcome, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
@@ -130,32 +131,30 @@ class Postponed:
 
 def settle(message: Outgoing, outcome: Outcome | Postponed | None, attempts: Attempts, claim: str) -> Result:
     """The one place where an outcome becomes a status; None stands for no attempt at all."""
-    result = Result(
-        message.bot_id, message.chat_id, message.id, claim, final=True, status=Status.FAILED, fence=message.fence
-    )
+    result = partial(Result, message.bot_id, message.chat_id, message.id, claim, fence=message.fence)
     match outcome:
         case Sent(provider_id, recipient):
-            return replace(result, status=Status.SENT, provider_id=provider_id, recipient=recipient)
+            return result(True, Status.SENT, provider_id=provider_id, recipient=recipient)
         case Unknown(reason, outage, code):
-            return replace(result, status=Status.UNKNOWN, code=code or outage or None, error=reason)
+            return result(True, Status.UNKNOWN, code=code or outage or None, error=reason)
         case Held(code, reason):
-            return replace(result, final=False, status=Status.WAITING, code=code, error=reason)
+            return result(False, Status.WAITING, code=code, error=reason)
         case Rejected(code, reason):
-            return replace(result, code=code, error=reason)
+            return result(True, Status.FAILED, code=code, error=reason)
         case Retry(after=after, counted=False):
-            return replace(result, final=False, status=None, after=after or attempts.first_seconds)
+            return result(False, None, after=after or attempts.first_seconds)
         case Retry(code, reason, after, limit, growth=growth):
             made = message.attempts + 1
             if made >= (limit or attempts.limit):
-                return replace(result, code=code, error=f"{reason} (gave up after {made} attempts)")
+                return result(True, Status.FAILED, code=code, error=f"{reason} (gave up after {made} attempts)")
             wait = (
                 attempts.pause(made) if after is None else Backoff(after, growth, LONGEST_BACKOFF_SECONDS).pause(made)
             )
-            return replace(result, final=False, status=Status.QUEUED, after=wait, code=code, error=reason)
+            return result(False, Status.QUEUED, after=wait, code=code, error=reason)
         case Postponed(after):
-            return replace(result, final=False, status=None, after=after)
+            return result(False, None, after=after)
         case _:
-            return replace(result, final=False, status=None, after=NO_ATTEMPT_SECONDS)
+            return result(False, None, after=NO_ATTEMPT_SECONDS)
 
 
 def hold_of(message: Outgoing, outcome: Outcome | Postponed | None) -> Hold | None:

@@ -10,7 +10,7 @@ from bisnesctl.signals.table import SIGNALS
 INTRODUCTION = """\
 # Metrics
 
-Every signal: its name for `bisnesctl health` and in Prometheus, its labels, and its thresholds.
+The names of all signals in `bisnesctl health` and in Prometheus, their labels and their thresholds.
 
 `GET /metrics` shows them as they were measured last, usually within half a minute, in the text form of Prometheus; \
 see [Monitor](../how-to/monitor.md). Names of a signal in Prometheus begin with `bisnes_` and end with the unit. \

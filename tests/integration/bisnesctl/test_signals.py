@@ -1,7 +1,11 @@
 """Signals are measured, from a database and without anything; `health` judges them; `/metrics` shows them."""
 
 import contextlib
+import json
 import os
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -10,6 +14,7 @@ import psycopg2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from bisnesctl.__main__ import main
 from bisnesctl.health.verdict import Verdict
 from bisnesctl.processes.deployment import open_deployment, record_start
 from bisnesctl.processes.topology import Mode
@@ -19,11 +24,13 @@ from bisnesctl.signals.measurement import measure
 from bisnesctl.signals.ranges import parse
 from bisnesctl.signals.signal import Reading, Readings
 from bisnesctl.signals.table import BY_NAME
+from bisnesctl.terminal import output
 from services.database.connection import Database
 from services.database.retention import clean_up
 from services.runtime.heartbeat import Counters, Heartbeat
 from tests.support.api import api, settings_for
 from tests.support.sandbox import eventually
+from tests.support.waiting import HANG_SECONDS
 
 NOWHERE = "postgresql://bisnes@127.0.0.1:1/bisnes"
 
@@ -348,3 +355,72 @@ def test_the_files_survive_writers_at_the_same_time(tmp_path):
     while any(each.is_alive() for each in threads):
         assert len(history.read(tmp_path)["x"]) == 1
         assert cache.read(tmp_path) is not None
+
+
+# The command
+
+
+@pytest.fixture
+def tool(deployment, monkeypatch, capsys):
+    """Runs `bisnesctl health` on the deployment; returns its exit code and its output."""
+    env = deployment.settings.run_dir.parent / ".env"
+    env.write_text(f"BISNES_HOME={deployment.settings.home}\nDATABASE_URL={deployment.settings.database_dsn}\n")
+    monkeypatch.setenv("BISNES_ENV", str(env))
+
+    def run(*arguments):
+        for console in (output.out, output.err):
+            console.cache_clear()
+        capsys.readouterr()
+        code = main(["health", *arguments])
+        for console in (output.out, output.err):
+            console.cache_clear()
+        return code, capsys.readouterr().out
+
+    return run
+
+
+def test_a_probe_of_one_signal_uses_the_ranges_that_were_typed(deployment, tool):
+    execute(deployment, BOT, WAITING)
+    code, line = tool("--probe", "--only", "outbox_oldest", "-w", "5000", "-c", "6000")
+    assert (code, line.count("\n")) == (0, 1)
+    assert line.startswith("BISNES OK - outbox_oldest[meta] 16m ")
+    assert line.rstrip().endswith("'outbox_oldest[wwebjs]'=0s;5000;6000")
+    assert tool("--probe", "--only", "outbox_oldest", "-c", "outbox_oldest=10:100")[0] == 2
+    assert tool("--probe", "--only", "outbox_waiting,dead_letters", "--only", "bots")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--only", "outbox_older"), "did you mean outbox_oldest"),
+        (("-w", "10"), "names no signal"),
+        (("-w", "outbox_oldest=x"), "is no range"),
+    ],
+)
+def test_a_probe_that_was_typed_wrong_is_unknown(tool, arguments, words):
+    code, line = tool("--probe", *arguments)
+    assert (code, line.startswith("BISNES UNKNOWN - ")) == (3, True)
+    assert words in line
+
+
+def test_json_has_each_signal_with_its_verdict(deployment, tool):
+    execute(deployment, BOT, WAITING)
+    code, text = tool("--json")
+    found = json.loads(text)
+    assert (code, found["verdict"]) == (5, "critical")
+    assert found.keys() == {"verdict", "processes", "disks", "settings", "bots", "signals", "unmeasured"}
+    [waiting] = [each for each in found["signals"] if each["signal"] == "outbox_oldest" and each["value"]]
+    assert (waiting["labels"], waiting["unit"], waiting["verdict"]) == ({"process": "meta"}, "seconds", "critical")
+
+
+def test_a_probe_that_takes_too_long_is_unknown(deployment, tmp_path):
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as silent:  # accepts, and never answers
+        port = silent.getsockname()[1]
+        env = tmp_path / "slow.env"
+        env.write_text(f"BISNES_HOME={deployment.settings.home}\nDATABASE_URL=postgresql://x@127.0.0.1:{port}/x\n")
+        done = subprocess.run(
+            [sys.executable, "-m", "bisnesctl", "health", "--probe", "-t", "0.2"],
+            env={**os.environ, "BISNES_ENV": str(env)},
+            capture_output=True, text=True, timeout=HANG_SECONDS, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stdout) == (3, "BISNES UNKNOWN - not measured within 0.2 s\n")

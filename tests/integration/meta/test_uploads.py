@@ -17,6 +17,7 @@ from services.media.store import media_store
 from services.message import Bot, Held, Outgoing, Payload, Rejected, Retry, Secret, Sent, Unavailable, Unknown
 from services.outbox.delivery import MAX_STEPS
 from tests.support.api import settings_for
+from tests.support.refusing_port import refusing_url
 from tests.support.remote.file_server import FileServer
 from tests.support.remote.media_provider import OK, MediaProvider
 from tests.support.sandbox import Sandbox, free_port
@@ -165,9 +166,9 @@ def test_a_refused_upload_is_judged_by_the_same_table_and_nothing_was_sent(
     assert (type(found), found.code, provider.sends) == (outcome, code, [])
 
 
-def test_an_upload_to_an_unavailable_provider_is_retried(meta, provider, stored):
-    provider.close()
-    found = deliver(meta, image(stored))
+def test_an_upload_to_an_unavailable_provider_is_retried(settings, stored):
+    with refusing_url() as url:
+        found = deliver(MetaConnector(settings.copy_with(meta_graph_url=url)), image(stored))
     assert (type(found), found.code, found.chargeable) == (Unavailable, "network", False)
 
 

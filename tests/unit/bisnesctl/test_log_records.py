@@ -30,7 +30,7 @@ GUNICORN = "[2026-01-31 12:00:00 +0000] [77] [INFO] Starting gunicorn"
 SUPERVISORD = "2026-01-31 13:00:00,123 WARN exited: api-0 (exit status 1; not expected)"
 CHROMIUM = "[77:78:0131/130000.123000:ERROR:gpu.cc(12)] it failed"
 
-ANY_LINE = st.text(st.characters(exclude_characters="\n"), max_size=60) | st.sampled_from(
+ANY_LINE = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=60) | st.sampled_from(
     [OURS, POSTGRES, REDIS, GUNICORN, SUPERVISORD, CHROMIUM, "Traceback (most recent call last):", "  File x", ""]
 )
 

@@ -47,6 +47,10 @@ def test_a_disk_that_fills_is_foreseen() -> None:
     assert math.isclose(left, 6400, rel_tol=0.01)
 
 
+def test_a_burst_is_no_trend() -> None:
+    assert history.empty_in([(NOW + at, 10_000.0 - at) for at in range(0, 3000, 60)]) is None
+
+
 @pytest.mark.parametrize("change", [0.0, 1.0, -1e-9])
 def test_a_disk_that_does_not_fill_has_no_forecast(change: float) -> None:
     assert history.empty_in([(NOW + at, 10_000.0 + change * at) for at in range(0, 7200, 60)]) is None

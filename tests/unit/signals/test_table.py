@@ -1,10 +1,12 @@
 """The table of signals: it is complete and agrees with itself."""
 
+import pkgutil
 import re
 import string
 
 import pytest
 
+from bisnesctl import cli
 from bisnesctl.errors import UsageError
 from bisnesctl.signals.ranges import Range
 from bisnesctl.signals.signal import Signal, Unit
@@ -40,6 +42,13 @@ def test_a_summary_uses_the_labels_that_the_signal_has(row: Signal) -> None:
     names = {name for _, name, _, _ in string.Formatter().parse(row.summary) if name}
     assert names <= {"value", "reason", *row.labels}
     assert not row.labels or not row.alerts or names.intersection(row.labels)
+
+
+@each_signal
+def test_the_commands_of_a_runbook_exist(row: Signal) -> None:
+    typed = [each.split() for each in (*row.runbook.look, *row.runbook.fix) if each.startswith("bisnesctl ")]
+    commands = {each.name.replace("_", "-") for each in pkgutil.iter_modules(cli.__path__)}
+    assert {words[1] for words in typed} <= commands
 
 
 @each_signal
