@@ -21,7 +21,7 @@ COLUMNS = 80
 def deployment(tmp_path_factory):
     deployment = Deployment(
         tmp_path_factory.mktemp("questions"), API_INSTANCES="1", META_INSTANCES="1", ENABLE_WWEBJS="false",
-        HEARTBEAT_INTERVAL="1000", DATABASE_POOL_API_MAX="2",
+        HEARTBEAT_INTERVAL="1000", DATABASE_POOL_API_MAX="2", META_ATTEMPTS="2", META_BACKOFF_MS="100",
     )  # fmt: skip
     deployment.environment["COLUMNS"] = str(COLUMNS)
     try:
@@ -128,7 +128,7 @@ def test_is_the_pool_of_connections_exhausted(deployment):
 
 @contextlib.contextmanager
 def outbox_locked(deployment):
-    """The table of messages is locked, while requests that need it arrive."""
+    """Nothing can be written to the table of messages, while requests arrive that do."""
     ended = threading.Event()
 
     def send():
@@ -140,7 +140,7 @@ def outbox_locked(deployment):
     senders = [threading.Thread(target=send) for _ in range(6)]
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
+            cursor.execute("LOCK TABLE outbox IN SHARE MODE")
             for each in senders:
                 each.start()
             yield
@@ -158,10 +158,17 @@ def test_one_bot_is_paused_and_nothing_of_it_leaves(deployment, paused):
     assert "wrong price list" in ask(deployment, "why", f"{COMPANY}-0")
 
 
-def test_messages_are_cancelled_and_retried(deployment, paused):
+def test_a_message_that_waits_is_cancelled(deployment, paused):
     assert f"cancelled {paused}" in ask(deployment, "queue", "cancel", paused)
     assert status_of(deployment, paused) == "failed"
-    ask(deployment, "queue", "retry", "--failed", "--bot", f"{COMPANY}/0", "--since", "2h", "--yes")
+
+
+def test_messages_that_failed_are_sent_again(deployment):
+    deployment.behave(times=2, error_code=131000, match="flaky")
+    message = accepted(deployment, "flaky", chat="60100000008")
+    eventually(lambda: status_of(deployment, message) == "failed")
+    ask(deployment, "queue", "retry", message)
+    eventually(lambda: status_of(deployment, message) in ("sent", "delivered", "read"))
 
 
 def test_the_log_level_changes_without_a_restart(deployment):
