@@ -6,10 +6,11 @@ import threading
 
 import psycopg2
 import pytest
+import requests
 
 from tests.support.deployment import Deployment
 from tests.support.sandbox import eventually
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 COMPANY, CHAT = "0128", "60123456789"
 #: A company whose number's token has expired.
@@ -121,34 +122,34 @@ def test_who_restarted_it(deployment):
 
 def test_is_the_pool_of_connections_exhausted(deployment):
     question = ("health", "--only", "pool_used,postgres_connections_used")
-    with outbox_locked(deployment):
+    with webhooks_locked(deployment):
         eventually(lambda: "api-0 uses 100 %" in ask(deployment, *question))
     eventually(lambda: re.search(r"ok api-0 uses \d+ %", ask(deployment, *question)))
 
 
 @contextlib.contextmanager
-def outbox_locked(deployment):
-    """Nothing can be written to the table of messages, while requests arrive that do."""
-    ended = threading.Event()
+def webhooks_locked(deployment):
+    """The table of webhooks cannot be read, while requests arrive that read it."""
+    ended, url = threading.Event(), f"{deployment.api}/api/webhooks?company={COMPANY}"
 
-    def send():
+    def read():
         while not ended.is_set():
             with contextlib.suppress(OSError):
-                deployment.send(COMPANY, CHAT, "locked")
+                requests.get(url, headers={"X-Api-Key": deployment.key}, timeout=HANG_SECONDS)
 
     connection = psycopg2.connect(deployment.settings.database_dsn)
-    senders = [threading.Thread(target=send) for _ in range(6)]
+    readers = [threading.Thread(target=read) for _ in range(6)]
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute("LOCK TABLE outbox IN SHARE MODE")
-            for each in senders:
+            cursor.execute("LOCK TABLE webhook IN ACCESS EXCLUSIVE MODE")
+            for each in readers:
                 each.start()
             yield
             ended.set()
     finally:
         ended.set()
         connection.close()
-        for each in senders:
+        for each in readers:
             if each.ident is not None:
                 each.join()
 
