@@ -19,7 +19,7 @@ SELECT process_name, instance, host, GREATEST(extract(epoch FROM now() - last_he
         'cpuPercent', cpu_usage_percent, 'connections', active_connections, 'processed', messages_processed,
         'sent', messages_sent, 'received', messages_received, 'errors', error_count, 'responses', responses,
         'responseMs', response_ms, 'status', status)
-FROM process_instances WHERE host <> %s ORDER BY last_heartbeat DESC LIMIT {MAX_INSTANCES}"""
+FROM process_instances WHERE host <> %s AND status <> 'stopped' ORDER BY last_heartbeat DESC LIMIT {MAX_INSTANCES}"""
 
 
 @dataclass(frozen=True)

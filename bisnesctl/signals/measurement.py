@@ -122,7 +122,9 @@ def _measure_processes(found: Measurement) -> list[Figures]:
     _judge_server(found, servers.REDIS_HEALTH, [own[each] for each in ("redis",) if each in own])
     _judge_server(found, servers.POSTGRES_HEALTH, [own[each] for each in ("postgresql", "postgres") if each in own])
     active = [each.name for each in shown if (process := running.get(each.name)) and process.active]
-    figures = list(instances.in_files(settings, active if running else instances.names_in_files(settings)))
+    if not running and not deployment.was_stopped:  # supervisord does not answer; its processes may still run
+        active = instances.names_in_files(settings)
+    figures = list(instances.in_files(settings, active))
     for each in figures:
         found.values += processes.read_figures(each)
     _measure_guard(found, running, figures, names)
