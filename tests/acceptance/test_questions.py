@@ -164,14 +164,6 @@ def test_a_message_that_waits_is_cancelled(deployment, paused):
     assert status_of(deployment, paused) == "failed"
 
 
-def test_messages_that_failed_are_sent_again(deployment):
-    deployment.behave(times=2, error_code=131000, match="flaky")
-    message = accepted(deployment, "flaky", chat="60100000008")
-    eventually(lambda: status_of(deployment, message) == "failed")
-    ask(deployment, "queue", "retry", message)
-    eventually(lambda: status_of(deployment, message) in ("sent", "delivered", "read"))
-
-
 def test_the_log_level_changes_without_a_restart(deployment):
     before = deployment.pid("meta-worker-1")
     ask(deployment, "log-level", "all", "debug", "--for", "10m")
