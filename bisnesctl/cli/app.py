@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 import bisnesctl
 from bisnesctl import cli
-from bisnesctl.errors import ExitCode
+from bisnesctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from bisnesctl.lifecycle.targets import Targets
@@ -52,20 +52,16 @@ EPILOG = (
 HABITS = {
     "dash": ("monit", "status"),
     "dashboard": ("monit", "status"),
-    "delete": ("remove", "stop"),
+    "delete": ("remove",),
     "desc": ("describe",),
     "describe": ("list",),
-    "env": ("describe",),
     "event": ("events",),
     "history": ("events", "audit"),
     "info": ("describe", "list"),
     "inspect": ("describe", "list"),
-    "jlist": ("status",),
-    "ls": ("list", "status"),
-    "list": ("status",),
+    "ls": ("list",),
     "log": ("logs",),
     "htop": ("monit", "status"),
-    "ps": ("status",),
     "rm": ("remove", "revoke"),
     "run": ("start",),
     "show": ("list",),
@@ -75,13 +71,45 @@ HABITS = {
     "down": ("stop",),
     "version": ("--version",),
 }
-#: Commands of PM2 that ours do not need → what to type instead.
+#: Commands of PM2 that ours do not need, in small letters → what to type instead, and why.
 ANSWERS = {
+    "attach": "`{path} logs NAME -f` follows a program; none of ours reads what is typed.",
+    "cleardump": "No list is saved, so none can be cleared: `.env` says what `{path} start` starts.",
+    "deepupdate": "`{path} reload` replaces what runs by the release on the disk, and refuses no request.",
     "delete": "`{path} stop NAME` stops a program until you start it, and `{path} bots remove` removes a number.",
-    "resurrect": "`{path} start` starts everything as it was started last, and `{path} startup` does so at boot.",
-    "unstartup": "`{path} startup --remove` ends the start at boot.",
+    "dump": "Nothing needs saving: `{path} save` says why.",
+    "ecosystem": "`{path} init` writes `.env`, which replaces ecosystem.config.js.",
+    "env": "`{path} describe NAME` shows the variables of a process, with secrets masked.",
+    "flush": "Logs are rotated and limited by themselves: 20 MB and 5 files each. `{path} logs --since 10m` skips what "
+    "is older.",
+    "gracefulreload": "`{path} reload` replaces one instance after the other, and refuses no request.",
+    "id": "Processes have names instead of ids: `{path} status` lists them.",
+    "jlist": "`{path} status --json` lists the processes for scripts.",
     "kill": "`{path} stop` stops everything, supervisord included.",
-    "flush": "Logs are rotated and limited by themselves: 20 MB and 5 files each.",
+    "l": "`{path} status` lists what runs.",
+    "imonit": "`{path} status --watch` draws the screen again every two seconds.",
+    "list": "`{path} status` lists what runs.",
+    "ls": "`{path} status` lists what runs.",
+    "pid": "`{path} describe NAME` shows the pid of a process, and `{path} status --columns name,pid` that of each.",
+    "ping": "`{path} health` says whether everything works, and starts nothing.",
+    "prettylist": "`{path} status --json` lists the processes for scripts.",
+    "ps": "`{path} status` lists what runs.",
+    "reloadlogs": "supervisord rotates the logs, so no program opens its log again; `{path} logs -f` follows them all.",
+    "report": "`{path} doctor` checks the machine, the servers and the settings.",
+    "reset": "Restarts are counted by time, so nothing is reset: `{path} status` shows those of ten minutes, "
+    "`{path} events NAME` each with its reason.",
+    "resurrect": "`{path} start` starts everything as it was started last, and `{path} startup` does so at boot.",
+    "sendsignal": "Programs need no signals: `{path} reload NAME` uses new settings, `{path} log-level NAME debug` "
+    "changes the log level, `{path} stop NAME` ends it.",
+    "serve": "`{path} render --nginx` prints the configuration of a reverse proxy, which can serve files too.",
+    "slist": "`{path} status --json` lists the processes for scripts.",
+    "startorreload": "`{path} reload` replaces what runs by the release and the settings on the disk.",
+    "startorrestart": "`{path} start` starts what is not running, and `{path} restart NAME` restarts a program.",
+    "sysinfos": "`{path} status` shows load, memory and disks above its table.",
+    "unstartup": "`{path} startup --remove` ends the start at boot.",
+    "update": "`{path} reload` uses a new release; the supervisor itself needs `{path} stop` and `{path} start`.",
+    "updatepm2": "`{path} reload` uses a new release; the supervisor itself needs `{path} stop` and `{path} start`.",
+    "web": "`{path} status --json` and the metrics of the HTTP API replace a page: `{path} help monitor` says more.",
 }
 #: How similar a command must be to a misspelt one to be suggested, from 0 to 1.
 SIMILARITY = 0.7
@@ -96,8 +124,9 @@ class Commands(TyperGroup):
         if word not in self.commands and not word.startswith("-") and not ctx.resilient_parsing:
             known = [*self.commands, "--version"] if ctx.parent is None else list(self.commands)
             habits = [each for each in HABITS.get(word, ()) if each in known]
-            if ctx.parent is None and word in ANSWERS:
-                ctx.fail(f"There is no command {word}: {ANSWERS[word].format(path=ctx.command_path)}")
+            answer = ANSWERS.get(word.lower()) if ctx.parent is None else None
+            if answer is not None:
+                raise UsageError(f"there is no command {word}: {answer.format(path=ctx.command_path)}")
             meant = habits or difflib.get_close_matches(word, self.commands, 2, SIMILARITY)
             path = ctx.command_path
             hint = f"Did you mean {' or '.join(f'`{path} {each}`' for each in meant)}? " if meant else ""
@@ -282,7 +311,6 @@ def find_chosen(deployment: "Deployment", selection: "Selection") -> "Targets":
 
     Raises `UsageError` if it is empty or means nothing, `NotRunning` if nothing runs.
     """
-    from bisnesctl.errors import UsageError
     from bisnesctl.lifecycle.targets import find_targets
 
     if selection.is_empty:

@@ -84,10 +84,10 @@ def _show(records: list[dict[str, Any]]) -> None:
         words = f"  {printable.one_line(who + place)}"
         out.print(Text.assemble((when, "dim"), "  ", (f"{each['outcome']:<11}", colour), words), soft_wrap=False)
         done = f"{each['action']} {_arguments(each['arguments'])}".strip()
-        out.print(Padding(Text(printable.one_line(done)), (0, 0, 0, 4)))
+        out.print(Padding(Text(printable.one_line(done)), (0, 0, 0, 4), expand=False))
         reason = ": ".join(part for part in (each["code"], each["message"]) if part)
         if reason:
-            out.print(Padding(Text(printable.one_line(reason), "dim"), (0, 0, 0, 4)))
+            out.print(Padding(Text(printable.one_line(reason), "dim"), (0, 0, 0, 4), expand=False))
 
 
 def _arguments(arguments: Any) -> str:

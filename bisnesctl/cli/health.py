@@ -178,6 +178,7 @@ def _show(found: "Measurement", judgement: "Judgement", thresholds: "Thresholds"
         colour = colours.get(verdict, "red")
         rows.append((escape(reading.name), f"[{colour}]{verdict.name.lower()}[/]", escape(reading.summary)))
     output.print_table(columns, rows)
-    for reason in dict.fromkeys(found.unmeasured.values()):
-        names = ", ".join(name for name, why in found.unmeasured.items() if why == reason)
+    unmeasured = {name: why for name, why in found.unmeasured.items() if not thresholds.only or name in thresholds.only}
+    for reason in dict.fromkeys(unmeasured.values()):
+        names = ", ".join(name for name, why in unmeasured.items() if why == reason)
         output.say(f"[dim]not measured: {escape(names)} ({escape(reason)})[/]")

@@ -91,7 +91,7 @@ def start(
     fails, its last log lines are shown and everything that this command started is stopped.
 
     Without a mode, names and selectors start single programs of what runs; `start` or `start all` starts everything as
-    it was started last.
+    it was started last, and `start --only` the programs named, in the mode of the last start.
 
     ENCRYPTION_KEY must be the key of the stored credentials, for example that of the former system.
     """
@@ -110,14 +110,16 @@ def start(
         settings = scales.apply(settings).copy_with(sandbox=sandbox or settings.sandbox)
         mode = Mode.LEGACY if legacy else Mode.MULTIPROCESS
         run(settings, mode, programs, foreground, True, accept_lost_credentials, adopt_media_store)
-    elif selection.names in ((), (EVERYTHING,)) and not selection.has_selectors:
+    elif only or (selection.names in ((), (EVERYTHING,)) and not selection.has_selectors):
+        programs = _only(selection, only) if only else ()
         deployment = checked_deployment()
         last = deployment.last_start
         if last is None:
             raise UsageError(_MODES)
-        output.say(f"starting as it was started last: {deployment.start_command}")
+        if not programs:
+            output.say(f"starting as it was started last: {deployment.start_command}")
         settings = as_started(deployment.settings)
-        run(settings, last.mode, last.only, foreground, True, accept_lost_credentials, adopt_media_store)
+        run(settings, last.mode, programs or last.only, foreground, True, accept_lost_credentials, adopt_media_store)
     else:
         _start_more(selection, dry_run)
 

@@ -1,6 +1,7 @@
 """The command line's surface: help with examples, exit codes, one line for an error."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import typer
 
 from bisnesctl.__main__ import main
-from bisnesctl.cli.app import app, load_commands
+from bisnesctl.cli.app import ANSWERS, app, load_commands
 from bisnesctl.errors import BisnesError, Conflict, ExitCode
 from bisnesctl.formatting import duration, size
 from bisnesctl.lifecycle import preflight
@@ -156,6 +157,40 @@ def test_an_unknown_command_suggests_the_one_that_is_meant(
 ) -> None:
     assert main(word.split()) == ExitCode.USAGE
     assert f"`{meant}`" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+#: The commands of PM2, but for those that publish, log in or manage its modules.
+PM2_COMMANDS = [
+    "attach", "cleardump", "deepUpdate", "delete", "desc", "describe", "dump", "ecosystem", "env", "flush",
+    "gracefulReload", "id", "imonit", "info", "inspect", "jlist", "kill", "l", "list", "logs", "ls", "monit", "pid",
+    "ping", "prettylist", "ps", "reload", "reloadLogs", "report", "reset", "restart", "resurrect", "save", "scale",
+    "sendSignal", "serve", "show", "slist", "start", "startOrReload", "startOrRestart", "startup", "status", "stop",
+    "sysinfos", "unstartup", "update", "updatePM2", "web",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", PM2_COMMANDS)
+def test_a_command_of_pm2_exists_or_is_answered_with_one_of_ours(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if main([word, "--help"]) == ExitCode.OK:
+        return
+    capsys.readouterr()
+    assert main([word, "0"]) == ExitCode.USAGE
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    ours = re.findall(r"`bisnesctl ([^`]+)`", said)
+    assert set(ours) - {"--help"}, said
+    assert [line for line in ours if main([*line.split(), "--help"]) != ExitCode.OK] == []
+
+
+def test_an_answer_to_a_command_of_pm2_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["unstartup"]) == ExitCode.USAGE
+    assert capsys.readouterr().err == (
+        "error: there is no command unstartup: `bisnesctl startup --remove` ends the start at boot.\n"
+    )
+
+
+def test_every_answer_is_for_a_command_that_is_not_ours() -> None:
+    assert set(ANSWERS) <= {word.lower() for word in PM2_COMMANDS}
+    assert not set(ANSWERS) & set(COMMANDS)
 
 
 @pytest.mark.parametrize("word", ["observe", "frobnicate", "x"])

@@ -1,4 +1,4 @@
-"""The reading of the live screen, from files alone; and the end of the command without a terminal or without Textual."""
+"""The reading of the live screen, from files alone; the end of the command without a terminal or Textual."""
 
 import sys
 import threading

@@ -96,7 +96,7 @@ def setting(span: str) -> str | None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_the_scripts_of_a_document_exist(path: Path) -> None:
-    for script in re.findall(r"\bscripts/[a-z][a-z.-]*[a-z]", path.read_text()):
+    for script in re.findall(r"\bscripts/[a-z][a-z0-9.-]*[a-z0-9]", path.read_text()):
         assert (ROOT / script).is_dir() or (ROOT / script).stat().st_mode & 0o111, script
 
 
