@@ -52,7 +52,7 @@ def command_for(verb: Verb, row: Row) -> tuple[str, ...]:
 
 
 def run(words: Sequence[str]) -> Outcome:
-    """Runs a command of this tool to its end. It goes on if the screen ends."""
+    """Runs a command of this tool to its end. It continues if the screen ends."""
     ended = subprocess.run(
         [sys.executable, "-m", "bisnesctl", *words],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",

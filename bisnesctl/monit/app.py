@@ -214,7 +214,7 @@ class Monit(App[None]):
         self._static("header").update(Text("\n").join(lines or [Text("reading …")]))
 
     def _show_rows(self) -> None:
-        """Draws the list. The selected row stays selected wherever it moves."""
+        """Draws the list. The selected row stays selected if it moves."""
         self._follow_list()
         width = max(self._list.scrollable_content_region.width, 20)
         self._static("titles").update(text.title(self._sort, width))

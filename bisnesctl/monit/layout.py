@@ -11,7 +11,7 @@ KEYS = "/ filter  s sort  ⏎ details  w why  e events  l logs  SXRup act  ? hel
 
 
 class View(StrEnum):
-    """What is shown of the selected row: beside the list, or in full."""
+    """The part of the selected row that is shown: all beside the list, or one in full."""
 
     SPLIT = "split"
     DESCRIBE = "details"

@@ -50,7 +50,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Details:
-    """What is known about one row."""
+    """The facts about one row."""
 
     key: str
     diagnosis: Diagnosis | None

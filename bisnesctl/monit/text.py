@@ -53,7 +53,7 @@ _SILENCE_SECONDS = 30
 
 
 def header(snapshot: Snapshot, now: float) -> Text:
-    """What concerns the whole, a line each."""
+    """The lines about the whole deployment."""
     found, machine = snapshot.overview, snapshot.overview.machine
     mode = f"{found.mode}, sandbox" if found.sandbox else found.mode or "never started"
     since = f" for {formatting.duration(now - found.since)}" if found.since and found.condition == "running" else ""
