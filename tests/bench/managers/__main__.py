@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.__main__ import in_order_of_round
-from tests.bench.managers.sides import RESTART_DELAYS_MS, SERVING, Bisnesctl, Manager, Pm2, program
+from tests.bench.managers.sides import RESTART_DELAYS_MS, SERVING, Bisnesctl, Manager, Pm2, find_npm, program
 from tests.bench.stage import stage
 from tests.bench.tools import MissingTool
 
@@ -72,6 +72,7 @@ def measure(manager: Manager) -> dict[str, float]:
 
 def compare(rounds: int) -> dict[str, list[dict[str, float]]]:
     """Every round of both managers. Raises `MissingTool`."""
+    find_npm()  # before anything is started
     with stage() as ready, contextlib.ExitStack() as stack:
         ours = Bisnesctl(ready)
         stack.callback(ours.close)

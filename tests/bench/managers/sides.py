@@ -187,13 +187,18 @@ class Pm2:
             raise RuntimeError(f"pm2 {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
 
 
-def install(folder: Path) -> Path:
-    """Installs PM2 into a folder and returns its command. Raises `MissingTool`."""
+def find_npm() -> str:
+    """The command of npm. Raises `MissingTool`."""
     npm = shutil.which("npm")
     if not (npm and shutil.which("node")):
         raise MissingTool("no Node.js: install node (18 or newer) and npm to compare with PM2")
+    return npm
+
+
+def install(folder: Path) -> Path:
+    """Installs PM2 into a folder and returns its command. Raises `MissingTool`."""
     folder.mkdir()
-    words = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error"]
+    words = [find_npm(), "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error"]
     done = subprocess.run([*words, f"pm2@{PM2_VERSION}"], capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise MissingTool(f"npm cannot install PM2:\n{done.stderr.strip()}")
