@@ -388,8 +388,8 @@ CREATE TABLE process_totals (
     sent         bigint      NOT NULL DEFAULT 0,
     received     bigint      NOT NULL DEFAULT 0,
     errors       bigint      NOT NULL DEFAULT 0,
-    failed       bigint      NOT NULL DEFAULT 0,      -- messages
-    measured_at  timestamptz NOT NULL DEFAULT now()   -- when rows were last added to process_metrics
+    measured_at  timestamptz NOT NULL DEFAULT now(),  -- when rows were last added to process_metrics
+    failed       bigint      NOT NULL DEFAULT 0        -- messages
 );
 
 -- What the last clean-up did.

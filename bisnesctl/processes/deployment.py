@@ -28,8 +28,8 @@ from bisnesctl.settings import Settings, load
 
 #: The file that commands lock while they start or stop something, below `run_dir`.
 LOCK = "bisnesctl.lock"
-#: Seconds for which a command waits for the lock.
-LOCK_PATIENCE_SECONDS = 1.0
+#: Seconds for which a command waits for the lock: the guard may hold it while it starts some instances.
+LOCK_PATIENCE_SECONDS = 5.0
 #: The file that records the last start, below `run_dir`.
 LAST_START = "mode.json"
 #: The program of every WhatsApp Web session.
