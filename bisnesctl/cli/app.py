@@ -87,7 +87,7 @@ ANSWERS = {
     "jlist": "`{path} status --json` lists the processes for scripts.",
     "kill": "`{path} stop` stops everything, supervisord included.",
     "l": "`{path} status` lists what runs.",
-    "imonit": "`{path} status --watch` draws the screen again every two seconds.",
+    "imonit": "`{path} monit` shows processes, bots, events and logs.",
     "list": "`{path} status` lists what runs.",
     "ls": "`{path} status` lists what runs.",
     "pid": "`{path} describe NAME` shows the pid of a process, and `{path} status --columns name,pid` that of each.",

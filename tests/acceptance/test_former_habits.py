@@ -40,7 +40,7 @@ READING = {
     "bisnesctl startup --print": r'ExecStart=.* "start"',
 }
 #: Commands of the page that draw a screen until `q` is pressed → an expression that the screen matches.
-SCREENS = {"bisnesctl status --watch": r"api-0"}
+SCREENS = {"bisnesctl monit": r"api-0"}
 #: Each command of the page that changes what runs, in an order that makes sense → an expression of its output.
 CHANGING = {
     "bisnesctl start --multiprocess": r"running",
