@@ -134,6 +134,15 @@ def test_a_number_that_is_slowed_by_its_rate(deployment):
     eventually(lambda: status_of(deployment, last) in ("sent", "delivered", "read"))
 
 
+def test_a_slow_provider(deployment):
+    deployment.behave(times=6, delay_ms=8000, match="slowly")
+    for number in range(6):
+        accepted(deployment, "slowly", f"6010000020{number}")
+    found = cause(deployment, BOT, "provider")
+    assert "its answers take" in found["cause"]["text"]
+    assert found["cause"]["state"] == "warns"
+
+
 def test_a_paused_number(deployment):
     deployment.run("queue", "pause", f"{COMPANY}/0", "--reason", "the customer asked")
     message = accepted(deployment, "paused", "60100000004")

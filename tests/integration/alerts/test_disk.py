@@ -1,9 +1,11 @@
-"""A disk that fills up: one alert, and one recovery, measured on a real disk."""
+"""A disk that fills up: one alert, one recovery, and the cause of what does not work; measured on a real disk."""
 
 import pytest
 
 from bisnesctl.alerts.evaluator import Evaluator
 from bisnesctl.alerts.state_file import AlertState
+from bisnesctl.diagnosis import diagnose
+from bisnesctl.diagnosis.targets import BotTarget
 from bisnesctl.processes.deployment import Deployment, make_folders, record_start
 from bisnesctl.processes.supervisor import Supervisor
 from bisnesctl.processes.topology import Mode
@@ -47,6 +49,10 @@ def test_a_full_disk_is_one_alert_and_one_recovery(small, tmp_path):
     small.fill()
     wait_until(lambda: has_happened("alert_fired"))
     wait_until(lambda: has_happened("alert_fired") and any(name in each.body for each in receiver.calls))
+    [found] = diagnose.diagnose(deployment, (), [BotTarget("0128", 0)])
+    assert found.cause is not None
+    assert found.cause.about == f"disk {small.folder}"
+    assert f"df -h {small.folder}" in found.steps[0]
     small.free()
     wait_until(lambda: has_happened("alert_resolved"))
     kinds = [each.event for each in events if each.details["alert"] == name]

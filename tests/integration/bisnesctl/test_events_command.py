@@ -126,15 +126,17 @@ def test_the_guards_files_are_read_too_and_no_event_is_shown_twice(settings, row
     assert [(each["subject"], each["stored"]) for each in found] == [("api-0", True), ("api-1", True), ("api-2", True)]
 
 
-def test_without_the_database_only_the_guards_files_are_read(environment, tool):
+def test_without_the_database_only_the_guards_files_are_read(environment, tool, monkeypatch):
     settings = environment(DATABASE_URL="postgresql://127.0.0.1:1/none")
     settings.home.mkdir(parents=True, exist_ok=True)
     record(settings, ("api-0", "process_failed", time.time()))
     api = [each for each in expand(settings) if each.program.name == "api"]
-    command_records.write(settings.run_dir, "restart", api)
+    with monkeypatch.context() as typed:
+        typed.setattr("sys.argv", ["bisnesctl", "restart", "api"])
+        command_records.write(settings.run_dir, "restart", api)
     said = tool("events")
     assert "it ended; the guard does not start it again" in said.out
-    assert "typed `bisnesctl" in said.out
+    assert "typed `bisnesctl restart api`" in said.out
     assert said.err.count("\n") == 1
     assert "only the guard's files were read" in said.err
     assert "PostgreSQL" in said.err
