@@ -47,7 +47,8 @@ WHERE l.bot_id = %s AND l.pending > 0"""
 _SPEED = """
 SELECT sum(responses)::int, sum(response_ms)::float / NULLIF(sum(responses), 0) / 1000
 FROM process_instances
-WHERE process_name = %s AND instance LIKE process_name || '-worker-%%' AND last_heartbeat > now() - interval '2 minutes'"""
+WHERE process_name = %s AND instance LIKE process_name || '-worker-%%'
+    AND last_heartbeat > now() - interval '2 minutes'"""
 
 _LAST_REFUSAL = """
 SELECT error_code, error, extract(epoch FROM now() - updated_at)::float FROM outbox
