@@ -129,7 +129,7 @@ def test_a_number_that_is_slowed_by_its_rate(deployment):
         found = cause(deployment, last, "rate")
         assert "its next message leaves in" in found["cause"]["next"]
     finally:
-        deployment.run("bots", "add", "--company", COMPANY, "--phone", "0", "--rate", "0")
+        deployment.run("bots", "add", "--company", COMPANY, "--phone", "0", "--rate", "default")
         deployment.rows("UPDATE bot_pace SET free_at = now()")
     eventually(lambda: status_of(deployment, last) in ("sent", "delivered", "read"))
 
