@@ -12,15 +12,13 @@ from bisnesctl.processes import rollout_records
 from bisnesctl.processes.rollout_records import RolloutRecord
 from bisnesctl.processes.supervisor import Process
 
-NOW = time.time()
-
 
 @pytest.fixture
 def killed(tmp_path: Path) -> RolloutRecord:
     """A rollout whose command ended without a word, a minute ago."""
     child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     record = rollout_records.begin(tmp_path, "reload api", "api-0", ("api-1",))
-    return replace(record, pid=int(child.stdout), at=NOW - 60)
+    return replace(record, pid=int(child.stdout), at=time.time() - 60)
 
 
 def running(name: str, uptime: float) -> Process:
@@ -28,7 +26,7 @@ def running(name: str, uptime: float) -> Process:
 
 
 def stopped(name: str, ended_ago: float, lived: float) -> Process:
-    return Process(name, name, "STOPPED", 0, "", 0, lived=lived, ended_at=NOW - ended_ago)
+    return Process(name, name, "STOPPED", 0, "", 0, lived=lived, ended_at=time.time() - ended_ago)
 
 
 def test_a_rollout_under_way_is_no_news(tmp_path: Path) -> None:
