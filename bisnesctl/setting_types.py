@@ -1,9 +1,10 @@
 """The types of settings: how a value must be written, and what it means."""
 
+import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from bisnesctl import addresses
 
@@ -17,6 +18,17 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Host = Annotated[str, AfterValidator(addresses.parse_host)]
 HttpAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")]
 HealthAddress = Annotated[str, Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$")]
+
+
+def _ping_url(value: SecretStr) -> SecretStr:
+    """The address of a dead-man switch, which is a secret. Raises `ValueError` without showing it."""
+    text = value.get_secret_value()
+    if text and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?(\?[^\s#]*)?", text):
+        raise ValueError("must be an http:// or https:// address without a fragment")
+    return value
+
+
+PingUrl = Annotated[SecretStr, AfterValidator(_ping_url)]
 
 
 def quota_limit(value: object) -> int | None:

@@ -22,7 +22,17 @@ from pydantic import (
 
 from bisnesctl import addresses, paths, setting_values
 from bisnesctl.errors import ConfigError
-from bisnesctl.setting_types import HealthAddress, Host, HttpAddress, Network, Port, QuotaLimit, is_hex_key, networks
+from bisnesctl.setting_types import (
+    HealthAddress,
+    Host,
+    HttpAddress,
+    Network,
+    PingUrl,
+    Port,
+    QuotaLimit,
+    is_hex_key,
+    networks,
+)
 
 NO_SECRET = SecretStr("")
 #: The fields whose defaults could do harm if their values are refused: they say where a process listens and whom it
@@ -30,8 +40,8 @@ NO_SECRET = SecretStr("")
 ESSENTIAL = frozenset({
     "bisnes_home", "database_url", "redis_url", "redis_host", "redis_port", "redis_password", "encryption_key",
     "api_host", "api_port", "meta_host", "meta_port", "wwebjs_port", "port", "sandbox", "sandbox_port", "enable_meta",
-    "enable_wwebjs", "public_url", "allowed_networks", "media_store", "meta_app_secret", "meta_verify_token",
-    "meta_graph_url", "meta_graph_version", "dialog360_url", "wa_url",
+    "enable_wwebjs", "public_url", "allowed_networks", "trusted_proxies", "media_store", "meta_app_secret",
+    "meta_verify_token", "meta_graph_url", "meta_graph_version", "dialog360_url", "wa_url",
 })  # fmt: skip
 #: Seconds beyond the longest call of a webhook for which a sender keeps the lease of an event.
 WEBHOOK_LEASE_MARGIN_SECONDS = 20.0
@@ -89,6 +99,9 @@ class Settings(BaseModel):
     allowed_networks: str = Field(
         "", description="private networks that links and webhooks may reach, such as 10.0.0.0/8,192.168.1.7"
     )
+    trusted_proxies: str = Field(
+        "", description="addresses of reverse proxies whose X-Forwarded-For is believed, such as 127.0.0.1"
+    )
     media_store: str = Field(
         "", description="folder for media, or s3://bucket/prefix; empty: folder media in BISNES_HOME"
     )
@@ -101,6 +114,7 @@ class Settings(BaseModel):
         10000, ge=100, description="milliseconds within which a customer's webhook must answer"
     )
     events_keep_days: int = Field(7, ge=1, description="days for which events are kept")
+    audit_keep_days: int = Field(365, ge=1, description="days for which the audit trail is kept")
 
     quota_meta_numbers: QuotaLimit = Field(100, description="numbers of Meta and 360dialog of one company, at most")
     quota_web_numbers: QuotaLimit = Field(100, description="WhatsApp Web numbers of one company, at most")
@@ -187,6 +201,26 @@ class Settings(BaseModel):
     disk_critical_mb: int = Field(
         100, ge=0, description="free megabytes (or 2 % of the disk, if that is less) below which `health` is critical"
     )
+    alert_urls: SecretStr = Field(
+        NO_SECRET,
+        description="addresses of Apprise that alerts are sent to, separated by blanks, or the path of a file",
+    )
+    alert_command: str = Field(
+        "", description="command that gets each alert as JSON in its standard input; it runs without a shell"
+    )
+    alert_check_interval: int = Field(15000, ge=100, description="milliseconds between two evaluations of the signals")
+    alert_resolve_seconds: float = Field(
+        60, ge=0, description="seconds for which a signal must be good again until its alert is resolved"
+    )
+    alert_repeat_hours: float = Field(
+        4, ge=0, description="hours after which an alert that still fires is sent again; 0: never"
+    )
+    health_ping_url: PingUrl = Field(
+        NO_SECRET, description="address of a dead-man switch in the form of healthchecks.io, which cron's probe calls"
+    )
+    heal_restarts_per_hour: int = Field(
+        3, ge=0, description="times an hour that `bisnesctl cron heal` starts the same thing again, at most"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     sandbox: bool = Field(False, description="run simulators instead of the real providers")
     sandbox_port: Port = Field(3010, description="port of the simulators")
@@ -204,7 +238,7 @@ class Settings(BaseModel):
             raise ValueError("must be 64 hex digits or 32 characters")
         return key
 
-    @field_validator("allowed_networks")
+    @field_validator("allowed_networks", "trusted_proxies")
     @classmethod
     def _networks_are_networks(cls, text: str) -> str:
         networks(text)
@@ -217,6 +251,10 @@ class Settings(BaseModel):
     def origin(self, field: str) -> str:
         """The place of a field's value, or where to set it: `the environment`, or the path of `.env`."""
         return self._origins.get(field, str(self._env_file))
+
+    def is_given(self, field: str) -> bool:
+        """Whether the environment or `.env` has a field, and not only its default."""
+        return field in self._origins
 
     def where(self, field: str) -> str:
         """The variable of a field and its place, for a message such as `see API_PORT in /srv/bisnes/.env`."""

@@ -4,11 +4,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
 from bisnesctl.database import deployments, media_store
 from bisnesctl.errors import CannotWrite, ConfigError
+from bisnesctl.queue import pauses
 from bisnesctl.settings import Settings
 from services.connector import Connector
 from services.database.clock import DatabaseClock
@@ -16,6 +18,8 @@ from services.database.connection import Connection, Database, DatabaseError, Da
 from services.database.retention import Retention
 from services.http_client import InFlight, RequestsInFlight
 from services.inbox.webhook_inbox import Inbox
+from services.media.counted import remove_abandoned
+from services.media.store import media_store as open_media_store
 from services.message import Update
 from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery
@@ -27,6 +31,7 @@ from services.outbox.store import Outbox
 from services.runtime import instance_rows
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import worker_name
+from services.runtime.interval import Interval
 
 #: Seconds between two sweeps: for due retries, lost wake-ups, expired leases, stored webhooks.
 SWEEP_INTERVAL_SECONDS = 1.0
@@ -95,19 +100,20 @@ class Channel:
             if tuning.bot_id is None
             else KeyedRecovery(outbox, tuning.bot_id)
         )
-        self._retention = Retention(settings.events_keep_days)
+        remove_files = partial(remove_abandoned, open_store=partial(open_media_store, settings))
+        self._retention = Retention(settings.events_keep_days, settings.audit_keep_days, remove_files)
         self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,
             before_claim, tuning.pauses,
         )  # fmt: skip
         self._stopped, self._ready = threading.Event(), threading.Event()
-        self._renewed = time.monotonic()  # when leases were last renewed
-        self._old_failed = time.monotonic()  # when messages that are too old were last looked for
-        self._resolved = time.monotonic()  # when decisions of operators were last looked for
+        self._until_renewal = Interval(settings.lease_seconds * RENEWAL_SHARE)
+        self._until_old_messages = Interval(OLD_MESSAGES_INTERVAL_SECONDS)
+        self._until_resolutions = Interval(SWEEP_INTERVAL_SECONDS)
+        self._until_machines = Interval(MACHINES_INTERVAL_SECONDS)
         self._due = False  # whether the last sweep found chats that could be served
         self._clock = DatabaseClock(settings)
-        self._machines_seen = time.monotonic()  # when other machines were last looked for
         self._leases_valid_until = 0.0  # by time.monotonic(), after the clock was set forward
 
     @property
@@ -178,7 +184,7 @@ class Channel:
         """A bot's lock protects its session; the claims of other workers are known by their names."""
         if self.outbox.bot_id is not None:
             return None
-        return deployments.conflict(connection, self._settings, self.outbox.process, self._instance)
+        return deployments.conflict(connection, self._settings, self.outbox.channel, self._instance)
 
     def _sweep_until_stopped(self) -> None:
         while not self._stopped.wait(PACED_SWEEP_INTERVAL_SECONDS if self._due else SWEEP_INTERVAL_SECONDS):
@@ -191,12 +197,12 @@ class Channel:
                 log.warning("sweep.failed", reason=str(error))
 
     def _sweep(self, connection: Connection) -> None:
-        if time.monotonic() - self._machines_seen >= MACHINES_INTERVAL_SECONDS:
+        if self._until_machines.is_over():
             self._look_for_machines(connection)
         self._renew_leases(connection)
         self._settle_expired_leases(connection)
         self._fail_old(connection)
-        self._resolve_unknown(connection)
+        self._apply_decisions(connection)
         self._retention.clean_up_if_due(connection)
         if not self.inbox.is_applying:
             self.inbox.apply_all(connection)
@@ -206,17 +212,16 @@ class Channel:
 
     def _look_for_machines(self, connection: Connection) -> None:
         """Workers of this machine alone know from their journals what may have left; others need it in the database."""
-        self._machines_seen = time.monotonic()
+        self._until_machines.restart()
         self.delivery.marks_all = self.outbox.bot_id is None and instance_rows.exist_elsewhere(
-            connection, self.outbox.process, self._settings.max_heartbeat_age / 1000
+            connection, self.outbox.channel, self._settings.max_heartbeat_age / 1000
         )
 
     def _renew_leases(self, connection: Connection) -> None:
         """Files may take longer to upload than a lease lasts, and a provider longer to answer."""
-        now = time.monotonic()
-        if self.delivery.in_hand and now - self._renewed > self._settings.lease_seconds * RENEWAL_SHARE:
+        if self.delivery.in_hand and self._until_renewal.is_over():
             self.outbox.renew(connection)
-            self._renewed = now
+            self._until_renewal.restart()
 
     def _settle_expired_leases(self, connection: Connection) -> None:
         """Recover what others hold beyond their lease.
@@ -228,23 +233,27 @@ class Channel:
         if self._clock.look(connection):
             self.outbox.renew(connection)
             self._retention.postpone()
-            self._renewed, self._leases_valid_until = now, now + self._settings.lease_seconds
+            self._until_renewal.restart()
+            self._leases_valid_until = now + self._settings.lease_seconds
         if now >= self._leases_valid_until:
             self._recovery.of_expired_leases(connection)
 
-    def _resolve_unknown(self, connection: Connection) -> None:
-        now = time.monotonic()
-        if now - self._resolved < SWEEP_INTERVAL_SECONDS:
+    def _apply_decisions(self, connection: Connection) -> None:
+        """Record what operators decided about unknown messages, and report the ends of their pauses."""
+        if not self._until_resolutions.is_over():
             return
-        self._resolved = now
+        self._until_resolutions.restart()
         if recorded := resolutions.record_resolutions(connection, self.outbox):
             log.info("messages.resolved", messages=recorded)
+        if expired := holds.end_expired(connection, self.outbox):
+            log.info("holds.expired", numbers=expired)
+        if ended := pauses.end_expired(connection):
+            log.info("bot.pause_ended", bots=sorted(ended))
 
     def _fail_old(self, connection: Connection) -> None:
-        now = time.monotonic()
-        if now - self._old_failed < OLD_MESSAGES_INTERVAL_SECONDS:
+        if not self._until_old_messages.is_over():
             return
-        self._old_failed = now
+        self._until_old_messages.restart()
         resolutions.report_lasting(connection, self.outbox)
         if failed := holds.fail_old(connection, self.outbox, self._settings.meta_outage_hours):
             log.error("messages.failed", reason="their provider was unavailable for too long", messages=failed)

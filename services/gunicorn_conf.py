@@ -8,6 +8,7 @@ import os
 import signal
 from typing import Any
 
+from bisnesctl.setting_types import networks
 from services.database.connection import Database
 from services.http_server.protocol import Sweep
 from services.runtime.heartbeat import Counters, Heartbeat
@@ -33,7 +34,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """Set up logging and start the heartbeat. `worker.wsgi` is a `Service` or an `AsgiApp`."""
+    """Set up logging and the trusted proxies, start the heartbeat. `worker.wsgi` is a `Service` or an `AsgiApp`."""
     process = Process.from_environment(_program)
     counters: Counters = worker.wsgi.counters
     counters.clients = Sweep.open_connections
@@ -42,6 +43,7 @@ def post_worker_init(worker: Any) -> None:
         process.settings, database, _program, process.instance, os.getppid(), counters, worker.wsgi.watchdog
     )
     worker.heartbeat.start()
+    worker.trust(networks(process.settings.trusted_proxies))
 
 
 def worker_exit(server: Any, worker: Any) -> None:

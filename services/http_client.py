@@ -60,10 +60,6 @@ class HttpRequest:
     body: bytes
 
 
-#: Sets further options of a libcurl handle before each request; returns what says why they broke it, if they did.
-Prepare = Callable[[Any], Callable[[], str | None]]
-
-
 @dataclass(frozen=True, slots=True)
 class Answered:
     """A complete answer."""
@@ -181,13 +177,13 @@ class InFlight(Protocol):
 class RequestsInFlight:
     """HTTP requests in flight. Not safe for threads: one thread owns it."""
 
-    def __init__(self, size: int, timeout_ms: int, prepare: Prepare | None = None) -> None:
-        """`timeout_ms`: milliseconds for a whole request."""
+    def __init__(self, size: int, timeout_ms: int, open_networks: Sequence[Network] | None = None) -> None:
+        """`timeout_ms`: milliseconds for a whole request. With `open_networks`, requests are confined, see `guard`."""
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, size)
         self._idle = [_handle(timeout_ms) for _ in range(size)]
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._prepare = prepare
+        self._open_networks = open_networks
         self.size = size
         self.in_flight = 0
 
@@ -198,7 +194,7 @@ class RequestsInFlight:
             body.hand_over()
         handle = self._idle.pop()
         handle.ticket, handle.body, handle.answer = ticket, body, answer
-        handle.explain = self._prepare(handle) if self._prepare else None
+        handle.gate = None if self._open_networks is None else guard(handle, self._open_networks)
         handle.setopt(pycurl.URL, request.url)
         handle.setopt(pycurl.HTTPHEADER, [*request.headers, "Expect:"])
         handle.setopt(pycurl.POSTFIELDSIZE_LARGE, len(request.body))
@@ -244,7 +240,8 @@ class RequestsInFlight:
             text = "the connection was closed before anything was sent"
         elif left:
             text = _AFTER_SEND.get(code, text)
-        reason = body.failure or (handle.explain and handle.explain()) or text or f"curl error {code}"
+        refused = REFUSED_ADDRESS if handle.gate and handle.gate.refused else None
+        reason = body.failure or refused or text or f"curl error {code}"
         return handle.ticket, Broken(reason, left, status, code in _INTERNAL)
 
     def close(self) -> None:

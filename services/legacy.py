@@ -81,7 +81,7 @@ def _count(counters: Counters, acceptor: Acceptor, channel: Channel) -> None:
     """The response times are those of the API, which counts them itself, and its errors."""
     counters.processed = acceptor.accepted
     counters.sent = channel.delivery.counts[Status.SENT]
-    counters.received = channel.inbox.received
+    counters.received, counters.failures = channel.inbox.received, channel.delivery.failures
 
 
 def _stop(channel: Channel, events: EventSender, jobs: BackgroundJobs) -> None:

@@ -156,6 +156,7 @@ class Outgoing:
     outage: str | None = None  # the code of its number's outage, if this attempt finds out whether it is over
     fence: int | None = None  # the number of this claim of its chat
     unmarked: bool = False  # whether it must be marked in the database before it may leave
+    request_id: str | None = None  # of the request that it came with
 
 
 @dataclass(frozen=True, slots=True)

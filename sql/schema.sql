@@ -193,6 +193,7 @@ CREATE TABLE outbox (
     timeline    jsonb          NOT NULL DEFAULT '[]',  -- [{"status", "at", "attempt"?, "code"?, "error"?}, …]
     accepted_at timestamptz    NOT NULL DEFAULT now(),
     updated_at  timestamptz    NOT NULL DEFAULT now(),
+    request_id  text,                                  -- X-Request-Id of the request that it came with
     PRIMARY KEY (bot_id, chat_id, id)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 CREATE UNIQUE INDEX outbox_message_id ON outbox (message_id);
@@ -207,6 +208,7 @@ CREATE TABLE lane (
     claim   text,                                -- the worker that has it: <host>/<instance>/<boot>
     fence   bigint      NOT NULL DEFAULT 0,      -- the number of the claim: grows by one with each
     unmarked text,                               -- equals `claim` until its message may leave
+    accepted bigint,                             -- rows of the chat in the outbox; NULL: to be counted
     PRIMARY KEY (bot_id, chat_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
@@ -224,6 +226,40 @@ CREATE TABLE unknown_message (
 CREATE INDEX unknown_message_since ON unknown_message (since);
 CREATE INDEX unknown_message_resolved ON unknown_message (message_id) WHERE resolution IS NOT NULL;
 CREATE INDEX unknown_message_unreported ON unknown_message (since) WHERE reported_at IS NULL;
+
+-- The messages that have failed, for counts and lists. A table of its own for the same reason.
+CREATE TABLE failed_message (
+    bot_id  integer NOT NULL,
+    id      bigint  NOT NULL,
+    chat_id text    NOT NULL,
+    PRIMARY KEY (bot_id, id)
+);
+
+CREATE FUNCTION note_failed_message() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'DELETE' AND NEW.status = 'failed' THEN
+        INSERT INTO failed_message (bot_id, id, chat_id) VALUES (NEW.bot_id, NEW.id, NEW.chat_id) ON CONFLICT DO NOTHING;
+    ELSE
+        DELETE FROM failed_message WHERE bot_id = OLD.bot_id AND id = OLD.id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_failed AFTER UPDATE OF status ON outbox FOR EACH ROW
+    WHEN ((OLD.status = 'failed') <> (NEW.status = 'failed')) EXECUTE FUNCTION note_failed_message();
+CREATE TRIGGER note_failed_at_once AFTER INSERT ON outbox FOR EACH ROW
+    WHEN (NEW.status = 'failed') EXECUTE FUNCTION note_failed_message();
+CREATE TRIGGER forget_failed AFTER DELETE ON outbox FOR EACH ROW
+    WHEN (OLD.status = 'failed') EXECUTE FUNCTION note_failed_message();
+
+-- The rows of a chat from which rows were deleted are counted again.
+CREATE FUNCTION recount_accepted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE lane l SET accepted = NULL FROM (SELECT DISTINCT bot_id, chat_id FROM gone) g
+    WHERE l.bot_id = g.bot_id AND l.chat_id = g.chat_id AND l.accepted IS NOT NULL;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER recount_accepted AFTER DELETE ON outbox REFERENCING OLD TABLE AS gone
+    FOR EACH STATEMENT EXECUTE FUNCTION recount_accepted();
 
 -- Where a chat's lane goes on when an older message is queued once more: its `done` then. While another message is in hand
 -- (`head`), the lane's `done` is below 0: minus the first message to be looked at once that one's outcome is recorded.
@@ -254,7 +290,12 @@ CREATE TABLE bot_pace (
     held_at      timestamptz,                                 -- when the hold with that code began
     lifted_code  text,                                        -- the cause that was lifted last
     lifted_at    timestamptz,
-    hold_count   integer      NOT NULL DEFAULT 0              -- how often it came back since then
+    hold_count   integer      NOT NULL DEFAULT 0,             -- how often it came back since then
+    -- An operator paused the bot. The pause is independent of the holds above.
+    paused_until timestamptz  NOT NULL DEFAULT '-infinity',   -- infinity: until an operator resumes it; past: when it ended
+    paused_at    timestamptz,                                 -- when it began; NULL: there is none
+    paused_reason text,
+    paused_by    text
 );
 
 CREATE FUNCTION keep_bot_pace() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -335,6 +376,7 @@ CREATE TABLE process_instances (
     responses          integer      NOT NULL DEFAULT 0,  -- in the last minute
     response_ms        numeric      NOT NULL DEFAULT 0,  -- all of them together
     deployment         text,                        -- of the process; two with the same names must not run side by side
+    figures            jsonb        NOT NULL DEFAULT '{}',  -- what it reports beside the columns, such as its pool
     PRIMARY KEY (process_name, host, instance)
 );
 
@@ -346,7 +388,17 @@ CREATE TABLE process_totals (
     sent         bigint      NOT NULL DEFAULT 0,
     received     bigint      NOT NULL DEFAULT 0,
     errors       bigint      NOT NULL DEFAULT 0,
-    measured_at  timestamptz NOT NULL DEFAULT now()   -- when rows were last added to process_metrics
+    measured_at  timestamptz NOT NULL DEFAULT now(),  -- when rows were last added to process_metrics
+    failed       bigint      NOT NULL DEFAULT 0        -- messages
+);
+
+-- What the last clean-up did.
+CREATE TABLE retention_run (
+    one     boolean     PRIMARY KEY DEFAULT true CHECK (one),  -- one row
+    at      timestamptz NOT NULL DEFAULT now(),
+    seconds real        NOT NULL DEFAULT 0,                    -- it took
+    deleted jsonb       NOT NULL DEFAULT '{}',                 -- rows by their kind; those without any are left out
+    host    text        NOT NULL DEFAULT ''
 );
 
 -- The one store that has the files of this database's messages.
@@ -545,7 +597,7 @@ BEGIN
     PERFORM FROM lane WHERE bot_id = bot AND pending > 0 AND claim IS NULL AND due > now()
         ORDER BY chat_id FOR UPDATE;
     UPDATE lane SET due = now() WHERE bot_id = bot AND pending > 0 AND claim IS NULL AND due > now();
-    IF EXISTS (SELECT FROM bot_pace WHERE bot_id = bot
+    IF EXISTS (SELECT FROM bot_pace WHERE bot_id = bot AND paused_until <= now()
                AND (held_until = 'infinity' OR hold_code IS NOT NULL AND held_until > now())) THEN
         PERFORM raise_events(jsonb_build_array(bot_status_event(bot, 'active', NULL)));
     END IF;
@@ -566,7 +618,8 @@ BEGIN
     IF found IS NULL THEN
         RETURN '{}';
     END IF;
-    PERFORM raise_events((SELECT jsonb_agg(bot_status_event(id, 'active', NULL)) FROM unnest(found) id));
+    PERFORM raise_events((SELECT jsonb_agg(bot_status_event(bot_id, 'active', NULL) ORDER BY bot_id) FROM bot_pace
+        WHERE bot_id = ANY(found) AND paused_until <= now()));
     INSERT INTO process_events (process_name, event_type, event_data, severity)
     SELECT process_name, 'bot_active', bot_status_event(bot_id, 'active', held_reason), 'info'
     FROM bot_pace WHERE bot_id = ANY(found) ORDER BY bot_id;
@@ -769,6 +822,10 @@ BEGIN
     UPDATE bot_pace SET outage_since = LEAST(outage_since, present), outage_seen = LEAST(outage_seen, present),
         held_at = LEAST(held_at, present), lifted_at = LEAST(lifted_at, present)
         WHERE outage_since > present OR outage_seen > present OR held_at > present OR lifted_at > present;
+    UPDATE bot_pace SET paused_at = LEAST(paused_at, present),
+        paused_until = CASE WHEN paused_at IS NULL THEN LEAST(paused_until, present)
+                            WHEN paused_until > present THEN paused_until - back ELSE paused_until END
+        WHERE isfinite(paused_until) AND paused_until > present OR paused_at > present;
     UPDATE media_download SET due = due - back WHERE due > present AND isfinite(due);
     UPDATE media_download SET tried_at = present WHERE tried_at > present;
     UPDATE bot_check SET due = due - back WHERE due > present AND isfinite(due);
@@ -914,6 +971,15 @@ CREATE TABLE media_file (
 );
 CREATE INDEX media_file_company ON media_file (company_id) INCLUDE (bytes);
 
+-- The files that the API stored for messages that it was about to accept. Retention looks a day later whether the message
+-- is there, and removes the row; the file as well if the process died in between and no other message has it.
+CREATE TABLE media_upload (
+    message_id uuid        PRIMARY KEY,
+    key        text        NOT NULL,
+    since      timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX media_upload_since ON media_upload (since);
+
 -- WhatsApp Web numbers that the former server may still run: no browser is opened for them here before an operator moves
 -- them. Those that were linked here before are moved already.
 CREATE TABLE former_number (
@@ -929,3 +995,23 @@ CREATE TABLE dialog360_secret (
     previous_encrypted text,                     -- accepted as well until previous_until
     previous_until     timestamptz
 );
+
+---- The audit trail: who did what, when, from where, and with which outcome
+
+CREATE TABLE audit_record (
+    id           uuid             PRIMARY KEY,           -- made with the record, so that it is delivered once
+    at           timestamptz      NOT NULL,
+    source       text             NOT NULL CHECK (source IN ('cli', 'api', 'guard', 'manager')),
+    actor        text             NOT NULL,              -- a user, the first characters of an API key, or the program
+    origin       text             NOT NULL,              -- a terminal and its ssh client, or the address of a client
+    host         text             NOT NULL,
+    company_id   text,                                   -- NULL: it concerned no company, or several
+    action       text             NOT NULL,              -- the command, the route, or the decision
+    arguments    jsonb,                                  -- secrets are masked
+    outcome      text             NOT NULL CHECK (outcome IN ('ok', 'failed', 'interrupted')),
+    code         text             NOT NULL DEFAULT '',   -- of the error
+    message      text             NOT NULL DEFAULT '',   -- of the error, or the reason of a decision
+    seconds      double precision NOT NULL DEFAULT 0,
+    delivered_at timestamptz      NOT NULL DEFAULT now() -- later than `at` if the database was unavailable
+);
+CREATE INDEX audit_record_at ON audit_record (at);

@@ -45,6 +45,16 @@ FROM phone_configs c LEFT JOIN bot_check k ON k.bot_id = c.id LEFT JOIN bot_pace
         SELECT p.held_until = 'infinity' OR p.hold_code IS NOT NULL AND p.held_until > now() AS held) h
 WHERE h.held OR k.status IN ('warning', 'error')"""
 
+# A bot that an operator paused may have another trouble as well.
+_PAUSED = """
+SELECT c.company_id, c.phone_index,
+       concat_ws(': ', concat_ws(' ', 'by', p.paused_by, CASE WHEN isfinite(p.paused_until)
+           THEN 'until ' || p.paused_until::timestamptz(0)::text ELSE 'until it is resumed' END), p.paused_reason)
+FROM bot_pace p JOIN phone_configs c ON c.id = p.bot_id WHERE p.paused_until > now()
+ORDER BY c.company_id, c.phone_index"""
+
+#: The status of a bot that an operator paused, which is no trouble.
+PAUSED = "paused"
 #: The status of a bot whose provider is unavailable.
 UNAVAILABLE = "unavailable"
 
@@ -66,7 +76,8 @@ class BotTrouble:
 
     company: str
     phone: int
-    #: waiting (held), unavailable (its provider), error, warning, or a status of `WebSession.trouble`, such as note.
+    #: waiting (held), unavailable (its provider), error, warning, paused (by an operator), or a status of
+    #: `WebSession.trouble`, such as note.
     status: str
     reason: str
     hint: str = "bisnesctl bots verify"  # the command that shows more, or solves it
@@ -119,8 +130,7 @@ def lift_hold(connection: Connection, bot_id: int, at_once: bool) -> bool:
 
 
 def troubled(settings: Settings) -> list[BotTrouble]:
-    """The bots that need an operator: those that are held, whose provider is unavailable, whose last check found a
-    problem, or whose WhatsApp Web session does not work.
+    """The bots that need an operator, as `troubled_in` finds them.
 
     Empty if the database is unavailable or not migrated, which other checks report.
     """
@@ -128,19 +138,32 @@ def troubled(settings: Settings) -> list[BotTrouble]:
         contextlib.suppress(BisnesError),
         postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection,
     ):
-        rows = query(connection, _TROUBLED)
-        found = {(row[0], row[1]): BotTrouble(row[0], row[1], row[2], row[3] or "") for row in rows}
-        for company, phone, count in outages.unknown(connection):
-            found.setdefault((company, phone), _unknown(company, phone, count))
-        for each in outages.find(connection):
-            found[each.company, each.phone] = BotTrouble(
-                each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list", each.others
-            )
-        for session in web_sessions.find(connection):
-            if trouble := session.trouble(settings.max_heartbeat_age / 1000):  # the cause of a hold, if there is one
-                found[session.company, session.phone] = BotTrouble(session.company, session.phone, *trouble)
-        return _with_notes_together([found[each] for each in sorted(found)])
+        return troubled_in(connection, settings.max_heartbeat_age / 1000)
     return []
+
+
+def troubled_in(connection: Connection, max_heartbeat_age: float) -> list[BotTrouble]:
+    """The bots that need an operator: those that are held, whose provider is unavailable, whose last check found a
+    problem, or whose WhatsApp Web session does not work. Those that an operator paused come first.
+
+    `max_heartbeat_age`: seconds after which a session is silent.
+    """
+    rows = query(connection, _TROUBLED)
+    found = {(row[0], row[1]): BotTrouble(row[0], row[1], row[2], row[3] or "") for row in rows}
+    for company, phone, count in outages.unknown(connection):
+        found.setdefault((company, phone), _unknown(company, phone, count))
+    for each in outages.find(connection):
+        found[each.company, each.phone] = BotTrouble(
+            each.company, each.phone, UNAVAILABLE, str(each), "bisnesctl bots list", each.others
+        )
+    for session in web_sessions.find(connection):
+        if trouble := session.trouble(max_heartbeat_age):  # the cause of a hold, if there is one
+            found[session.company, session.phone] = BotTrouble(session.company, session.phone, *trouble)
+    pauses = [
+        BotTrouble(company, phone, PAUSED, reason, f"bisnesctl queue resume {company}/{phone}")
+        for company, phone, reason in query(connection, _PAUSED)
+    ]
+    return [*pauses, *_with_notes_together([found[each] for each in sorted(found)])]
 
 
 def _with_notes_together(found: list[BotTrouble]) -> list[BotTrouble]:

@@ -72,6 +72,7 @@ class Bot:
     blocked_until: str | None  # end of the session's block, in the form of held_until; None: not blocked
     blocked_reason: str | None
     hold_code: str | None = None  # the cause of the hold, see `hold_ends`
+    paused: dict[str, Any] | None = None  # by an operator: since, until (null: until resumed), by, reason
 
 
 _SAVE = """
@@ -111,7 +112,10 @@ SELECT c.company_id, c.phone_index, COALESCE(c.connection_type, 'wwebjs'), c.pro
        CASE WHEN f.bot_id IS NULL THEN s.state ELSE 'NOT_MOVED' END,
        CASE WHEN f.bot_id IS NULL THEN s.reason ELSE 'the former server may still run it (`bisnesctl bots move`)' END,
        CASE WHEN isfinite(b.until) THEN b.until::timestamptz(0)::text ELSE b.until::text END, b.reason,
-       CASE WHEN p.held_until > now() THEN p.hold_code END
+       CASE WHEN p.held_until > now() THEN p.hold_code END,
+       CASE WHEN p.paused_until > now() THEN jsonb_build_object('since', p.paused_at::timestamptz(0)::text,
+           'until', CASE WHEN isfinite(p.paused_until) THEN p.paused_until::timestamptz(0)::text END,
+           'by', p.paused_by, 'reason', p.paused_reason) END
 FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN bot_check k ON k.bot_id = c.id
     LEFT JOIN wa_session s ON s.bot_id = c.id AND c.process_name = 'wwebjs'
     LEFT JOIN wa_block b ON b.bot_id = c.id AND b.until > now() AND c.process_name = 'wwebjs'

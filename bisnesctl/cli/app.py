@@ -3,7 +3,7 @@
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,17 +11,36 @@ from typer.core import TyperGroup
 
 import bisnesctl
 from bisnesctl import cli
-from bisnesctl.errors import ExitCode
+from bisnesctl.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
+    from bisnesctl.lifecycle.targets import Targets
     from bisnesctl.processes.deployment import Deployment
+    from bisnesctl.processes.selection import Selection
+    from bisnesctl.processes.supervisor import Process
+    from bisnesctl.processes.topology import Instance
     from bisnesctl.settings import Settings
 
 #: Headings under which `--help` groups the commands.
 SETUP, RUN, WATCH, USE = "Set up", "Run", "Watch", "Use"
 
 #: The order of the commands in `--help`: the order in which a newcomer needs them. Other commands follow by name.
-ORDER = ("help", "init", "render", "migrate", "start", "stop", "restart", "rollback", "status", "health", "logs")
+ORDER = (
+    "help",
+    "init",
+    "render",
+    "migrate",
+    "start",
+    "stop",
+    "restart",
+    "rollback",
+    "status",
+    "describe",
+    "events",
+    "monit",
+    "health",
+    "logs",
+)
 
 EPILOG = (
     f"Exit codes: {'; '.join(f'{code.value} {code.meaning}' for code in ExitCode)}."
@@ -31,22 +50,66 @@ EPILOG = (
 
 #: Commands of other process managers → ours with the same purpose. Those that a group has are suggested.
 HABITS = {
-    "delete": ("remove", "stop"),
-    "describe": ("status", "list"),
-    "ls": ("list", "status"),
-    "list": ("status",),
+    "dash": ("monit", "status"),
+    "dashboard": ("monit", "status"),
+    "delete": ("remove",),
+    "desc": ("describe",),
+    "describe": ("list",),
+    "event": ("events",),
+    "history": ("events", "audit"),
+    "info": ("describe", "list"),
+    "inspect": ("describe", "list"),
+    "ls": ("list",),
     "log": ("logs",),
-    "monit": ("status",),
-    "ps": ("status",),
-    "reload": ("restart",),
+    "htop": ("monit", "status"),
     "rm": ("remove", "revoke"),
     "run": ("start",),
-    "show": ("list", "status"),
+    "show": ("list",),
     "tail": ("logs",),
-    "top": ("status",),
+    "top": ("monit", "status"),
     "up": ("start",),
     "down": ("stop",),
     "version": ("--version",),
+}
+#: Commands of PM2 that ours do not need, in small letters → what to type instead, and why.
+ANSWERS = {
+    "attach": "`{path} logs NAME -f` follows a program; none of ours reads what is typed.",
+    "cleardump": "No list is saved, so none can be cleared: `.env` says what `{path} start` starts.",
+    "deepupdate": "`{path} reload` replaces what runs by the release on the disk, and refuses no request.",
+    "delete": "`{path} stop NAME` stops a program until you start it, and `{path} bots remove` removes a number.",
+    "dump": "Nothing needs saving: `{path} save` says why.",
+    "ecosystem": "`{path} init` writes `.env`, which replaces ecosystem.config.js.",
+    "env": "`{path} describe NAME` shows the variables of a process, with secrets masked.",
+    "flush": "Logs are rotated and limited by themselves: 20 MB and 5 files each. `{path} logs --since 10m` skips what "
+    "is older.",
+    "gracefulreload": "`{path} reload` replaces one instance after the other, and refuses no request.",
+    "id": "Processes have names instead of ids: `{path} status` lists them.",
+    "jlist": "`{path} status --json` lists the processes for scripts.",
+    "kill": "`{path} stop` stops everything, supervisord included.",
+    "l": "`{path} status` lists what runs.",
+    "imonit": "`{path} monit` shows processes, bots, events and logs.",
+    "list": "`{path} status` lists what runs.",
+    "ls": "`{path} status` lists what runs.",
+    "pid": "`{path} describe NAME` shows the pid of a process, and `{path} status --columns name,pid` that of each.",
+    "ping": "`{path} health` says whether everything works, and starts nothing.",
+    "prettylist": "`{path} status --json` lists the processes for scripts.",
+    "ps": "`{path} status` lists what runs.",
+    "reloadlogs": "supervisord rotates the logs, so no program opens its log again; `{path} logs -f` follows them all.",
+    "report": "`{path} doctor` checks the machine, the servers and the settings.",
+    "reset": "Restarts are counted by time, so nothing is reset: `{path} status` shows those of ten minutes, "
+    "`{path} events NAME` each with its reason.",
+    "resurrect": "`{path} start` starts everything as it was started last, and `{path} startup` does so at boot.",
+    "sendsignal": "Programs need no signals: `{path} reload NAME` uses new settings, `{path} log-level NAME debug` "
+    "changes the log level, `{path} stop NAME` ends it.",
+    "serve": "`{path} render --nginx` prints the configuration of a reverse proxy, which can serve files too.",
+    "slist": "`{path} status --json` lists the processes for scripts.",
+    "startorreload": "`{path} reload` replaces what runs by the release and the settings on the disk.",
+    "startorrestart": "`{path} start` starts what is not running, and `{path} restart NAME` restarts a program.",
+    "sysinfos": "`{path} status` shows load, memory and disks above its table.",
+    "unstartup": "`{path} startup --remove` ends the start at boot.",
+    "update": "`{path} reload` uses a new release; the supervisor itself needs `{path} stop` and `{path} start`.",
+    "updatepm2": "`{path} reload` uses a new release; the supervisor itself needs `{path} stop` and `{path} start`.",
+    "web": "`{path} status --json` and the metrics of the HTTP API replace a page: `{path} help monitor` says more.",
 }
 #: How similar a command must be to a misspelt one to be suggested, from 0 to 1.
 SIMILARITY = 0.7
@@ -61,6 +124,9 @@ class Commands(TyperGroup):
         if word not in self.commands and not word.startswith("-") and not ctx.resilient_parsing:
             known = [*self.commands, "--version"] if ctx.parent is None else list(self.commands)
             habits = [each for each in HABITS.get(word, ()) if each in known]
+            answer = ANSWERS.get(word.lower()) if ctx.parent is None else None
+            if answer is not None:
+                raise UsageError(f"there is no command {word}: {answer.format(path=ctx.command_path)}")
             meant = habits or difflib.get_close_matches(word, self.commands, 2, SIMILARITY)
             path = ctx.command_path
             hint = f"Did you mean {' or '.join(f'`{path} {each}`' for each in meant)}? " if meant else ""
@@ -90,7 +156,7 @@ def _not_blank(text: str | None) -> str | None:
     return text
 
 
-def _complete_name(incomplete: str) -> list[str]:
+def complete_name(incomplete: str) -> list[str]:
     """The programs and instances whose names begin like this."""
     from bisnesctl.errors import BisnesError
     from bisnesctl.processes.deployment import as_started, open_deployment
@@ -106,16 +172,32 @@ def _complete_name(incomplete: str) -> list[str]:
 
 #: Options and arguments that several commands have.
 Names = Annotated[
-    list[str] | None, typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=_complete_name)
-]
-SomeNames = Annotated[
-    list[str], typer.Argument(metavar="NAME", help="Programs or instances.", autocompletion=_complete_name)
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Programs, instances, or `all`.", autocompletion=complete_name),
 ]
 LogNames = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME", help="Programs, instances, or supervisord.", autocompletion=_complete_name),
+    typer.Argument(metavar="NAME", help="Programs, instances, or supervisord.", autocompletion=complete_name),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+#: The selectors, with which a command means some instances: see `selection_of`.
+Companies = Annotated[
+    list[str] | None, typer.Option("--company", metavar="ID", help="Only WhatsApp Web sessions of this company.")
+]
+Bots = Annotated[
+    list[str] | None,
+    typer.Option("--bot", metavar="BOT", help="Only the WhatsApp Web session of this bot, such as 0128-2."),
+]
+Kinds = Annotated[
+    list[str] | None,
+    typer.Option("--kind", metavar="KIND", help="Only api, meta, wwebjs, sessions, events or infrastructure."),
+]
+States = Annotated[
+    list[str] | None,
+    typer.Option("--state", metavar="STATE", help="Only what is running, stopped, failed or in another state."),
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what matches, and do nothing.")]
 Company = Annotated[str, typer.Option(metavar="ID", help="The company, such as 0128.", callback=_not_blank)]
 AnyCompany = Annotated[
     str | None, typer.Option("--company", metavar="ID", help="Only of this company.", callback=_not_blank)
@@ -150,11 +232,13 @@ def usable_settings() -> "Settings":
     return _reported(load_partly())
 
 
-def checked_settings() -> "Settings":
-    """The settings for a command that starts processes. Raises `ConfigError` if one of them is refused."""
-    from bisnesctl.settings import load
+def checked(found: "Settings") -> "Settings":
+    """These settings for a command that starts processes. Raises `ConfigError` if one of them is refused."""
+    from bisnesctl.errors import ConfigError
 
-    return _reported(load())
+    if found.problems:
+        raise ConfigError("\n".join(found.problems.values()))
+    return _reported(found)
 
 
 def _reported(found: "Settings") -> "Settings":
@@ -175,8 +259,9 @@ def usable_deployment() -> "Deployment":
 def checked_deployment() -> "Deployment":
     """The deployment for a command that starts processes in it. Raises `ConfigError` if a setting is refused."""
     from bisnesctl.processes.deployment import as_started, open_deployment
+    from bisnesctl.settings import load_partly
 
-    return open_deployment(as_started(checked_settings()))
+    return open_deployment(as_started(checked(load_partly())))
 
 
 def running_deployment(but: frozenset[str] = frozenset()) -> "Deployment":
@@ -187,6 +272,53 @@ def running_deployment(but: frozenset[str] = frozenset()) -> "Deployment":
     from bisnesctl.processes.deployment import as_started, open_deployment
 
     return open_deployment(as_started(usable_settings().with_defaults(but)))
+
+
+def selection_of(
+    names: Sequence[str] | None, companies: list[str] | None = None, bots: list[str] | None = None,
+    kinds: list[str] | None = None, states: list[str] | None = None,
+) -> "Selection":  # fmt: skip
+    """The selection of a command line. Values may be separated by commas. Raises `UsageError` for an unknown state."""
+    from bisnesctl.health.probes import Status
+    from bisnesctl.processes.selection import RUNNING, Selection, check_known
+
+    split = [
+        tuple(value for word in given or () for value in word.split(",") if value)
+        for given in (names, companies, bots, kinds, states)
+    ]
+    check_known("state", split[-1], [RUNNING, *(each.value for each in Status)])
+    return Selection(*split)
+
+
+def select(
+    deployment: "Deployment",
+    selection: "Selection",
+    instances: "Sequence[Instance]",
+    processes: "Mapping[str, Process]",
+) -> "list[Instance]":
+    """The instances that match a selection. Raises `UsageError` as `processes.selection.select` does."""
+    from bisnesctl.health.inspection import inspect
+    from bisnesctl.processes import selection as selections
+
+    def states(chosen: "Sequence[Instance]") -> "dict[str, str]":
+        return {name: each.status.value for name, each in inspect(deployment, chosen, processes).items()}
+
+    return selections.select(selection, instances, states)
+
+
+def find_chosen(deployment: "Deployment", selection: "Selection") -> "Targets":
+    """The meaning of a selection for a command that starts or restarts something of what runs.
+
+    Raises `UsageError` if it is empty or means nothing, `NotRunning` if nothing runs.
+    """
+    from bisnesctl.lifecycle.targets import find_targets
+
+    if selection.is_empty:
+        raise UsageError("name programs or instances, `all`, or selectors such as `--bot 0128-2`")
+    deployment.require_running()
+    processes = deployment.processes()
+    known = deployment.known(processes)
+    return find_targets(deployment, selection, select(deployment, selection, known, processes), known)
 
 
 def _version(wanted: bool) -> None:

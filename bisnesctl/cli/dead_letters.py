@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes, reads
 from bisnesctl.cli.app import WATCH, AnyCompany, AsJson, Commands, app, example, usable_settings
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Kind(StrEnum):
 @dead_letters.command(
     "list", epilog=example("bisnesctl dead-letters list", "bisnesctl dead-letters list --kind webhooks-out --json")
 )
+@reads
 def list_letters(
     kind: Annotated[Kind | None, typer.Option(help="Only this kind.")] = None,
     company: AnyCompany = None,
@@ -70,6 +72,7 @@ def list_letters(
 @dead_letters.command(
     epilog=example("bisnesctl dead-letters show 42", "bisnesctl dead-letters show evt_01JD5S0QK1 --json")
 )
+@reads
 def show(letter_id: LetterId, json: AsJson = False) -> None:
     """Show a dead letter with all its details, such as the body of a webhook."""
     from dataclasses import asdict
@@ -95,6 +98,7 @@ def show(letter_id: LetterId, json: AsJson = False) -> None:
         "bisnesctl dead-letters retry --code 131000 --bot 0128/0 --since 2026-01-31T08:00 --until 2026-01-31T09:30",
     )
 )
+@changes
 def retry(
     letter_ids: LetterIds = None,
     code: Annotated[
@@ -144,6 +148,7 @@ class Outcome(StrEnum):
         "bisnesctl dead-letters resolve --as failed --company 0128 --code no_answer",
     )
 )
+@changes
 def resolve(
     outcome: Annotated[
         Outcome, typer.Option("--as", help="`sent`, `failed`, or `again` to send it once more.", show_default=False)

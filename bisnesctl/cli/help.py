@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import SETUP, app, example
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ PAGE_COLUMNS = 100
 
 
 @app.command(rich_help_panel=SETUP, epilog=example("bisnesctl help", "bisnesctl help troubleshoot"))
+@reads
 def help(
     topic: Annotated[
         list[str] | None, typer.Argument(metavar="[TOPIC]", help="The page to show.", show_default=False)

@@ -1,10 +1,12 @@
 """`bisnesctl init`: the settings file."""
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import SETUP, app, example
 from bisnesctl.errors import Conflict
 
 
 @app.command(rich_help_panel=SETUP, epilog=example("bisnesctl init", "BISNES_ENV=/etc/bisnes/env bisnesctl init"))
+@changes
 def init() -> None:
     """Write `.env` with new secrets.
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes, reads
 from bisnesctl.cli.app import USE, AnyCompany, AsJson, Commands, app, example, usable_settings
 from bisnesctl.errors import UsageError
 
@@ -19,6 +20,7 @@ app.add_typer(keys, name="keys", rich_help_panel=USE)
         "bisnesctl keys create --company 0128 --label 'web shop'", "bisnesctl keys create --operator --label cron"
     )
 )
+@changes
 def create(
     company: AnyCompany = None,
     operator: Annotated[
@@ -47,6 +49,7 @@ def create(
 
 
 @keys.command("list", epilog=example("bisnesctl keys list", "bisnesctl keys list --company 0128"))
+@reads
 def list_keys(company: AnyCompany = None, json: AsJson = False) -> None:
     """List the keys by their first characters, including revoked ones."""
     from bisnesctl.database import api_keys, postgres
@@ -59,6 +62,7 @@ def list_keys(company: AnyCompany = None, json: AsJson = False) -> None:
 
 
 @keys.command(epilog=example("bisnesctl keys revoke 3", "bisnesctl keys revoke bk_Xy12a --company 0128"))
+@changes
 def revoke(
     key: Annotated[
         str, typer.Argument(metavar="KEY", help="Its id, its first characters as `keys list` shows them, or all of it.")
@@ -77,6 +81,7 @@ def revoke(
 
 
 @keys.command("rotate-encryption", epilog=example("bisnesctl keys rotate-encryption"))
+@changes
 def rotate_encryption() -> None:
     """Replace ENCRYPTION_KEY: generate a new one and encrypt all stored credentials with it.
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes, reads
 from bisnesctl.cli.app import USE, AnyCompany, AsJson, Commands, TheCompany, app, example, usable_settings
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ app.add_typer(quotas, name="quotas", rich_help_panel=USE)
 
 
 @quotas.command("list", epilog=example("bisnesctl quotas list", "bisnesctl quotas list --company 0128 --json"))
+@reads
 def list_quotas(company: AnyCompany = None, json: AsJson = False) -> None:
     """List the quotas of every company: how much is used, the limit, and where the limit comes from.
 
@@ -37,6 +39,7 @@ def list_quotas(company: AnyCompany = None, json: AsJson = False) -> None:
         "bisnesctl quotas set 0128 web_numbers=default",
     ),
 )
+@changes
 def set_quotas(
     company: TheCompany,
     limits: Annotated[
@@ -82,13 +85,12 @@ def _show(found: "list[QuotaUse]") -> None:
     rows = []
     for each in found:
         used = "-" if each.used is None else str(each.used)
-        full = each.limit is not None and each.used is not None and each.used >= each.limit
         origin = "the company" if each.own else "default"
         rows.append(
             [
                 escape(each.company),
                 each.quota.value,
-                f"[red]{used}[/]" if full else used,
+                f"[red]{used}[/]" if each.is_used_up else used,
                 shown_limit(each.limit),
                 origin,
             ]

@@ -1,10 +1,12 @@
 """`bisnesctl rollback`: back to the legacy single process."""
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import RUN, app, example, running_deployment
 from bisnesctl.errors import ConfigError
 
 
 @app.command(rich_help_panel=RUN, epilog=example("bisnesctl rollback"))
+@changes
 def rollback() -> None:
     """Go back to the legacy single process, on port 8443.
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes, sends
 from bisnesctl.cli.app import USE, AsJson, Commands, Phone, app, example, usable_settings
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def root() -> None:
         'bisnesctl sandbox say --type location --content \'{"latitude": 3.1, "longitude": 101.7}\'',
     )
 )
+@sends
 def say(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text, or the caption of the file.")] = "",
     sender: Annotated[
@@ -112,6 +114,7 @@ def _recipient(settings: "Settings", to: str | None, company: str | None, phone:
         "bisnesctl sandbox scan --code WXYZ-1234",
     )
 )
+@changes
 def scan(
     number: Annotated[
         str, typer.Argument(metavar="NUMBER", help="The number of the phone that scans.")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import sends
 from bisnesctl.cli.app import USE, AsJson, Company, Phone, app, example, usable_deployment
 from bisnesctl.errors import BisnesError
 
@@ -25,6 +26,7 @@ def _printable(text: str | None) -> str | None:
         "BISNES_API_KEY=bk_… bisnesctl send --company 0128 --phone 1 --to +60123456789 --text Hello",
     ),
 )
+@sends
 def send(
     company: Company,
     to: Annotated[str, typer.Option(metavar="CHAT", help="A phone number in international form, or a chat id.")],

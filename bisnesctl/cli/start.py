@@ -1,4 +1,4 @@
-"""`bisnesctl start`: from nothing to healthy processes."""
+"""`bisnesctl start`: from nothing to healthy processes, or some programs of what runs."""
 
 import contextlib
 import signal
@@ -7,14 +7,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.cli.app import RUN, app, checked_settings, example
+from bisnesctl.audit.commands import changes
+from bisnesctl.cli.app import (
+    RUN,
+    Bots,
+    Companies,
+    DryRun,
+    Kinds,
+    States,
+    app,
+    checked,
+    checked_deployment,
+    complete_name,
+    example,
+    find_chosen,
+    selection_of,
+)
 from bisnesctl.errors import UsageError
 
 if TYPE_CHECKING:
     from bisnesctl.lifecycle.start import Start
     from bisnesctl.processes.deployment import Deployment
+    from bisnesctl.processes.selection import Selection
     from bisnesctl.settings import Settings
     from bisnesctl.terminal.log_view import LogView
+
+_MODES = "name one mode: `bisnesctl start --multiprocess`, or `bisnesctl start --legacy`"
 
 
 @app.command(
@@ -23,9 +41,21 @@ if TYPE_CHECKING:
         "bisnesctl start --multiprocess --sandbox",
         "bisnesctl start --multiprocess --only meta",
         "bisnesctl start --multiprocess --foreground",
+        "bisnesctl start meta-worker-2",
+        "bisnesctl start --state failed",
+        "bisnesctl start all",
     ),
 )
+@changes
 def start(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Without a mode: programs or instances of what runs, or `all`.",
+            autocompletion=complete_name,
+        ),
+    ] = None,
     multiprocess: Annotated[
         bool, typer.Option("--multiprocess", help="Run isolated processes (the usual mode).")
     ] = False,
@@ -34,7 +64,6 @@ def start(
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME...", help="Start only these programs and the servers they need.")
     ] = None,
-    more: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="NAME")] = None,
     accept_lost_credentials: Annotated[
         bool,
         typer.Option(
@@ -49,6 +78,11 @@ def start(
         bool,
         typer.Option("--adopt-media-store", help="Use MEDIA_STORE although the database's files are in another store."),
     ] = False,
+    company: Companies = None,
+    bot: Bots = None,
+    kind: Kinds = None,
+    state: States = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Start the processes and wait until they are healthy.
 
@@ -56,22 +90,70 @@ def start(
     are not set, an embedded PostgreSQL or Redis is started. Processes that run already keep running. If a process
     fails, its last log lines are shown and everything that this command started is stopped.
 
+    Without a mode, names and selectors start single programs of what runs; `start` or `start all` starts everything as
+    it was started last, and `start --only` the programs named, in the mode of the last start.
+
     ENCRYPTION_KEY must be the key of the stored credentials, for example that of the former system.
     """
     from bisnesctl.lifecycle import preflight
-    from bisnesctl.processes.topology import Mode
+    from bisnesctl.processes import scales
+    from bisnesctl.processes.deployment import as_started
+    from bisnesctl.processes.topology import EVERYTHING, Mode
     from bisnesctl.terminal import output
 
-    if multiprocess == legacy:
-        raise UsageError("name one mode: `bisnesctl start --multiprocess`, or `bisnesctl start --legacy`")
-    if more and not only:
-        raise UsageError(f"unexpected argument {more[0]}. To start only some programs: `--only {' '.join(more)}`")
-    names = tuple(name for each in [*(only or []), *(more or [])] for name in each.split(",") if name)
-    preflight.ensure_env_file(output.say)
-    settings = checked_settings()
-    settings = settings.copy_with(sandbox=sandbox or settings.sandbox)
-    mode = Mode.LEGACY if legacy else Mode.MULTIPROCESS
-    run(settings, mode, names, foreground, True, accept_lost_credentials, adopt_media_store)
+    selection = selection_of(names, company, bot, kind, state)
+    if multiprocess and legacy:
+        raise UsageError(_MODES)
+    if multiprocess or legacy:
+        programs = _only(selection, only)
+        settings = checked(preflight.ensure_env_file(output.say))
+        settings = scales.apply(settings).copy_with(sandbox=sandbox or settings.sandbox)
+        mode = Mode.LEGACY if legacy else Mode.MULTIPROCESS
+        run(settings, mode, programs, foreground, True, accept_lost_credentials, adopt_media_store)
+    elif only or (selection.names in ((), (EVERYTHING,)) and not selection.has_selectors):
+        programs = _only(selection, only) if only else ()
+        deployment = checked_deployment()
+        last = deployment.last_start
+        if last is None:
+            raise UsageError(_MODES)
+        if not programs:
+            output.say(f"starting as it was started last: {deployment.start_command}")
+        settings = as_started(deployment.settings)
+        run(settings, last.mode, programs or last.only, foreground, True, accept_lost_credentials, adopt_media_store)
+    else:
+        _start_more(selection, dry_run)
+
+
+def _only(selection: "Selection", only: list[str] | None) -> tuple[str, ...]:
+    """The programs of `--only`, which may be followed by more names."""
+    if selection.has_selectors:
+        raise UsageError("selectors choose among what runs: type them without a mode, such as `--multiprocess`")
+    if selection.names and not only:
+        raise UsageError(
+            f"unexpected argument {selection.names[0]}. To start only some programs: "
+            f"`--only {' '.join(selection.names)}`; to start more of what runs, type no mode"
+        )
+    return (*(name for each in only or [] for name in each.split(",") if name), *selection.names)
+
+
+def _start_more(selection: "Selection", dry_run: bool) -> None:
+    """Starts programs of the mode that runs."""
+    from bisnesctl.lifecycle.restart import start_more
+    from bisnesctl.processes.topology import names_of
+    from bisnesctl.terminal import output
+
+    deployment = checked_deployment()
+    targets = find_chosen(deployment, selection)
+    if dry_run:
+        output.result(names_of(targets.chosen))
+        return
+    with deployment.lock(f"start {selection}"):
+        started = start_more(deployment, targets.chosen, output.say)
+    idle = names_of(each for each in targets.chosen if each not in started)
+    if idle:
+        output.say(f"running already: {idle}")
+    if started:
+        output.say(f"started {names_of(started)}")
 
 
 def run(
@@ -92,10 +174,8 @@ def run(
     view = _view(deployment, begun) if foreground else None
     with _signals_as_interrupt():
         begun.run()
-    if not begun.started and begun.child is None:
-        output.say("everything runs already and is healthy")
-    _summarise(deployment, begun)
-    _show_outdated(deployment)
+    for line in begun.summary():
+        output.say(line)
     if view is not None and begun.child is not None:
         from bisnesctl.terminal.foreground import stay
 
@@ -114,29 +194,8 @@ def _signals_as_interrupt() -> Iterator[None]:
 
 
 def _view(deployment: "Deployment", begun: "Start") -> "LogView":
-    from bisnesctl.health.log_files import files_of
+    from bisnesctl.logs.files import files_of
     from bisnesctl.terminal.log_view import LogView
 
     wanted = deployment.wanted(begun.mode, begun.only)
     return LogView([file for each in wanted for file in files_of(deployment.settings.log_dir, each.name)])
-
-
-def _show_outdated(deployment: "Deployment") -> None:
-    """Names what runs with settings that have changed since, because a start leaves it as it is."""
-    from bisnesctl.health.inspection import inspect
-    from bisnesctl.health.probes import Status
-    from bisnesctl.terminal import output
-
-    processes = deployment.processes()
-    for name, health in inspect(deployment, deployment.shown(processes), processes).items():
-        if health.status in (Status.OUTDATED, Status.EXTRA):
-            output.say(f"[yellow]{name} is {health.status}[/]: {health.reason}")
-
-
-def _summarise(deployment: "Deployment", begun: "Start") -> None:
-    from bisnesctl.terminal import output
-
-    apis = [each for each in deployment.active() if each.program.name in ("api", "legacy")]
-    where = f"API [b]{apis[0].url}[/], documented at /openapi/swagger; " if apis else ""
-    sandbox = " in the sandbox" if deployment.settings.sandbox else ""
-    output.say(f"running{sandbox} ({begun.mode}): {where}`bisnesctl status`, `bisnesctl logs -f`, `bisnesctl stop`")

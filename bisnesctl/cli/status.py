@@ -1,111 +1,112 @@
 """`bisnesctl status`: the state of the processes."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from bisnesctl import formatting
-from bisnesctl.cli.app import WATCH, AsJson, app, example, running_deployment
+import typer
+from typer.core import TyperCommand
+
+from bisnesctl.audit.commands import reads
+from bisnesctl.cli.app import (
+    WATCH,
+    AsJson,
+    Bots,
+    Companies,
+    Kinds,
+    Names,
+    States,
+    app,
+    example,
+    running_deployment,
+    selection_of,
+)
 
 if TYPE_CHECKING:
-    from bisnesctl.health.overview import Overview, ProcessRow
+    from bisnesctl.processes.selection import Selection
 
-_COLOURS = {
-    "healthy": "green",
-    "stopped": "dim",
-    **dict.fromkeys(("outdated", "extra", "degraded", "starting", "stopping"), "yellow"),
-}
-#: The colours of bots' statuses; all others are red.
-_BOT_COLOURS = {"warning": "yellow", "unlinked": "yellow", "stopped": "yellow", "note": "dim"}
-
-_CONDITIONS = {
-    "new": "nothing was started here yet",
-    "stopping": "stopping",
-    "stopped": "stopped on purpose: [b]{command}[/]",
-    "died": "[red]not running[/], although it was not stopped on purpose: [b]{command}[/]",
-    "silent": "[red]supervisord does not answer[/]: [b]bisnesctl stop[/] ends it",
-}
+#: Seconds between two drawings, unless others are named.
+_WATCH_SECONDS = "2"
+#: Seconds between two drawings, at least.
+_MIN_WATCH_SECONDS = 0.5
 
 
-@app.command(rich_help_panel=WATCH, epilog=example("bisnesctl status", "bisnesctl status --json"))
-def status(json: AsJson = False) -> None:
-    """Show every process: its status, uptime, CPU and memory, how often it died, and the reason if it is not healthy.
+class _StatusCommand(TyperCommand):
+    """`--watch` may be followed by seconds."""
 
-    Below that: the bots that need an operator. Works without the services, PostgreSQL and Redis. For an exit code, use
-    `bisnesctl health`.
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Names the usual seconds after a `--watch` without any."""
+        given = list(args)
+        for place in reversed([index for index, word in enumerate(given) if word in ("--watch", "-w")]):
+            following = given[place + 1] if place + 1 < len(given) else ""
+            if not following.replace(".", "", 1).isdigit():
+                given.insert(place + 1, _WATCH_SECONDS)
+        return super().parse_args(ctx, given)
+
+
+@app.command(
+    rich_help_panel=WATCH,
+    cls=_StatusCommand,
+    epilog=example(
+        "bisnesctl status",
+        "bisnesctl status --state failed,blocked,down",
+        "bisnesctl status --watch",
+        "bisnesctl status --json",
+    ),
+)
+@reads
+def status(
+    names: Names = None,
+    company: Companies = None,
+    bot: Bots = None,
+    kind: Kinds = None,
+    state: States = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", metavar="A,B,…", help="These columns, such as name,health,memory,reason.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", "-a", help="List each session, healthy ones too, and each bot.")
+    ] = False,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            "--watch", "-w", metavar="[SECONDS]", min=_MIN_WATCH_SECONDS, help="Draw it again and again; q ends."
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Show every process: wanted and actual state, health, use of resources, what waits, and the reason of a trouble.
+
+    Above that: the release, the machine, and settings that changed since the start. Below: the bots that need an
+    operator. Works without the services, PostgreSQL and Redis. For an exit code, use `bisnesctl health`.
     """
+    from bisnesctl.errors import UsageError
+    from bisnesctl.terminal import status_view
+    from bisnesctl.terminal.watch import watch as draw_again
+
+    chosen = None if columns is None else status_view.columns_named(columns)
+    selection = selection_of(names, company, bot, kind, state)
+    every = every or bool(selection.names or selection.bots)
+    if watch is not None and json:
+        raise UsageError("--watch is for people, --json for programs: leave one of them out")
+
+    def draw() -> None:
+        _draw(selection, chosen, every, json)
+
+    if watch is None:
+        draw()
+    else:
+        draw_again(draw, watch)
+
+
+def _draw(selection: "Selection", columns: Any, every: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from bisnesctl.health.overview import overview
-    from bisnesctl.terminal import output
+    from bisnesctl.terminal import output, status_view
+    from bisnesctl.views.overview import overview
 
-    found = overview(running_deployment())
-    if json:
+    found = overview(running_deployment(), selection)
+    if as_json:
         output.print_json(asdict(found))
     else:
-        _show(found)
-
-
-def _show(found: "Overview") -> None:
-    from bisnesctl.terminal import output
-    from bisnesctl.terminal.output import escape
-
-    output.out().print(_header(found), soft_wrap=True)
-    for disk in found.disks:
-        output.out().print(f"[red]disk {escape(disk.mount)}[/]: {escape(disk.reason)}", soft_wrap=True)
-    if not found.processes:
-        return
-    columns = [
-        output.Column("name"),
-        output.Column("status"),
-        output.Column("pid", "right"),
-        output.Column("uptime", "right"),
-        output.Column("cpu", "right", from_width=70),
-        output.Column("memory", "right"),
-        output.Column("restarts", "right", from_width=76),
-        output.Column("reason", wraps=True),
-    ]
-    output.print_table(columns, [_cells(row) for row in found.processes])
-    for each in found.bots:
-        colour = _BOT_COLOURS.get(each.status, "red")
-        text = f"{each.reason} (`{each.hint}`)"
-        output.out().print(f"[{colour}]bot {escape(each.name)} {each.status}[/]: {escape(text)}", soft_wrap=True)
-
-
-def _header(found: "Overview") -> str:
-    import time
-
-    from bisnesctl.terminal.output import escape
-
-    if found.condition != "running":
-        text = _CONDITIONS[found.condition].format(command=found.start_command)
-        return f"{escape(found.home)}: {text}{_elsewhere(found)}"
-    since = f", for {formatting.duration(time.time() - found.since)}" if found.since else ""
-    mode = f"{found.mode}, sandbox" if found.sandbox else str(found.mode)
-    return f"[b]{mode}[/]{since}; home {escape(found.home)}; supervisord {found.supervisor_pid}\n"
-
-
-def _elsewhere(found: "Overview") -> str:
-    """The homes of other deployments, for an operator in a wrong directory."""
-    from bisnesctl.processes.deployment import running_homes
-    from bisnesctl.terminal.output import escape
-
-    if found.condition != "new":
-        return ""
-    homes = running_homes()
-    if homes:
-        return f"; running on this machine: {escape(', '.join(homes))}"
-    return "; to start: [b]bisnesctl start --multiprocess --sandbox[/]"
-
-
-def _cells(row: "ProcessRow") -> list[str]:
-    from bisnesctl.terminal.output import escape
-
-    return [
-        row.name,
-        f"[{_COLOURS.get(row.status, 'red')}]{row.status}[/]",
-        str(row.pid or "-"),
-        formatting.duration(row.uptime_seconds),
-        "-" if row.cpu_percent is None else f"{row.cpu_percent:.0f} %",
-        formatting.size(row.memory_bytes),
-        str(row.restarts),
-        escape(row.reason),
-    ]
+        status_view.show(found, columns, every)
+        if not found.processes and not selection.is_empty and found.condition == "running":
+            output.say("no process matches")

@@ -4,40 +4,83 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from bisnesctl.cli.app import RUN, Names, app, example, running_deployment
+from bisnesctl.audit.commands import changes
+from bisnesctl.cli.app import (
+    RUN,
+    Bots,
+    Companies,
+    DryRun,
+    Kinds,
+    Names,
+    States,
+    Yes,
+    app,
+    example,
+    running_deployment,
+    select,
+    selection_of,
+)
 
 if TYPE_CHECKING:
     from bisnesctl.processes.deployment import Deployment
 
 
-@app.command(rich_help_panel=RUN, epilog=example("bisnesctl stop", "bisnesctl stop meta-worker"))
+@app.command(
+    rich_help_panel=RUN,
+    epilog=example(
+        "bisnesctl stop",
+        "bisnesctl stop meta-worker",
+        "bisnesctl stop --company 0128",
+        "bisnesctl stop --kind sessions",
+    ),
+)
+@changes
 def stop(
     names: Names = None,
+    company: Companies = None,
+    bot: Bots = None,
+    kind: Kinds = None,
+    state: States = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Stop everything in reverse order, then supervisord; or only the programs named.
 
     Processes finish their current work first. Messages that wait stay in the database until the next start.
+
+    `stop all` is the same as `stop`: no process of this deployment stays, not even supervisord. Selectors leave out
+    the guard, the embedded servers and the sandbox, unless `--kind infrastructure` is typed.
     """
     from bisnesctl.lifecycle.stop import stop_all, stop_named
-    from bisnesctl.processes.topology import resolve
-    from bisnesctl.terminal import output
+    from bisnesctl.lifecycle.targets import find_targets
+    from bisnesctl.processes.topology import EVERYTHING, names_of
+    from bisnesctl.terminal import output, preview
     from bisnesctl.terminal.output import escape
 
+    selection = selection_of(names, company, bot, kind, state)
+    everything = selection.is_empty or (EVERYTHING in selection.names and not selection.has_selectors)
     deployment = running_deployment()
-    chosen = resolve(names or [], deployment.known(deployment.processes()))
+    processes = deployment.processes()
+    known = deployment.known(processes)
+    found = select(deployment, selection, known, processes)
     if deployment.supervisor_pid() is None and not deployment.supervisor.running():
         deployment.check_started()
         output.say(escape(f"nothing is running in {deployment.settings.home}"))
         return
-    with deployment.lock("stop"), _interruption_reported(deployment):
-        if not names:
-            stop_all(deployment, output.say)
-            output.say("everything has stopped")
+    if everything:
+        if dry_run:
+            output.result(names_of(deployment.unsettled()))
             return
-        deployment.require_running()
-        running = stop_named(deployment, chosen, output.say)
-    stopped = ", ".join(each.name for each in running)
-    output.say(f"stopped {stopped}" if stopped else f"{', '.join(names)}: not running")
+        with deployment.lock("stop"), _interruption_reported(deployment):
+            stop_all(deployment, output.say)
+        output.say("everything has stopped")
+        return
+    targets = find_targets(deployment, selection, found, known)
+    if preview.confirm("stop", selection, targets, yes, dry_run):
+        with deployment.lock(f"stop {selection}"), _interruption_reported(deployment):
+            deployment.require_running()
+            running = stop_named(deployment, targets.chosen, output.say)
+        output.say(f"stopped {names_of(running)}" if running else f"{escape(str(selection))}: not running")
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes, reads
 from bisnesctl.cli.app import SETUP, AsJson, Commands, app, example, usable_settings
 from bisnesctl.errors import ExitCode
 
@@ -15,6 +16,7 @@ app.add_typer(commands, name="wa-js", rich_help_panel=SETUP)
 
 
 @commands.command(epilog=example("bisnesctl wa-js fetch"))
+@changes
 def fetch() -> None:
     """Download the tested version of wa-js, unless it is present. `scripts/provision` does this too."""
     from bisnesctl import wajs
@@ -24,6 +26,7 @@ def fetch() -> None:
 
 
 @commands.command(epilog=example("bisnesctl wa-js check", "bisnesctl wa-js check --file wppconnect-wa.js"))
+@reads
 def check(
     file: Annotated[
         Path | None,

@@ -5,7 +5,8 @@ are announced, so running processes apply them at once.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC
 from enum import StrEnum
 
 from bisnesctl.database.postgres import Connection, query
@@ -50,6 +51,13 @@ class QuotaUse:
     used: int | None  # None: a rate, which only the processes count
     limit: int | None  # None: unlimited
     own: bool  # whether the limit is the company's own, not the default
+    frees_up: str  # what makes room once it is used up
+    frees_up_at: str | None = None  # when there is room at the earliest, if it is used up and that is known
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether there is no room."""
+        return self.limit is not None and self.used is not None and self.used >= self.limit
 
 
 _OWN = "SELECT company_id, name, value FROM company_quota"
@@ -61,23 +69,43 @@ _COMPANIES = """
 SELECT company_id FROM phone_configs UNION SELECT company_id FROM api_keys WHERE company_id IS NOT NULL
 UNION SELECT company_id FROM company_quota UNION SELECT company_id FROM media_file"""
 
-_NUMBERS = "SELECT company_id, count(*)::bigint FROM phone_configs WHERE process_name = '{channel}' GROUP BY company_id"
-#: The statements that measure how much each company uses.
+#: Days for which an idempotency key is remembered.
+IDEMPOTENCY_KEY_DAYS = 7
+#: The event that makes room in a quota that is used up.
+FREES_UP = {
+    Quota.META_NUMBERS: "once a number is removed",
+    Quota.WEB_NUMBERS: "once a number is removed",
+    Quota.WEB_SESSIONS: "once a session stops",
+    Quota.MEDIA_MB: "once the limit is raised; files of messages are kept",
+    Quota.REQUESTS_PER_SECOND: "within a second",
+    Quota.WAITING_MESSAGES: "as messages are sent, fail or are cancelled",
+    Quota.IDEMPOTENCY_KEYS: f"{IDEMPOTENCY_KEY_DAYS} days after a key was first used",
+    Quota.WEBHOOK_CALLS_PER_MINUTE: "within a minute",
+}
+
+_ALL = "(%(company)s::text IS NULL OR company_id = %(company)s)"
+_NUMBERS = f"""
+    SELECT company_id, count(*)::bigint FROM phone_configs WHERE process_name = '{{channel}}' AND {_ALL}
+    GROUP BY company_id"""
+#: The statements that measure how much each company, or the one that is named, uses.
 MEASUREMENTS = {
     Quota.META_NUMBERS: _NUMBERS.format(channel="meta"),
     Quota.WEB_NUMBERS: _NUMBERS.format(channel="wwebjs"),
-    Quota.WEB_SESSIONS: """
+    Quota.WEB_SESSIONS: f"""
         SELECT company_id, count(*)::bigint FROM wa_session s JOIN phone_configs c ON c.id = s.bot_id
-        WHERE s.state NOT IN ('STOPPED', 'FAILED') GROUP BY company_id""",
+        WHERE s.state NOT IN ('STOPPED', 'FAILED') AND {_ALL} GROUP BY company_id""",
     Quota.MEDIA_MB: f"""
-        SELECT company_id, ceil(sum(bytes) / {MB_BYTES}.0)::bigint FROM media_file GROUP BY company_id""",
-    Quota.WAITING_MESSAGES: """
+        SELECT company_id, ceil(sum(bytes) / {MB_BYTES}.0)::bigint FROM media_file WHERE {_ALL} GROUP BY company_id""",
+    Quota.WAITING_MESSAGES: f"""
         SELECT company_id, sum(pending)::bigint FROM (
             SELECT bot_id, pending FROM lane WHERE pending > 0 AND claim IS NULL
             UNION ALL SELECT bot_id, pending FROM lane WHERE claim IS NOT NULL) l
-        JOIN phone_configs c ON c.id = l.bot_id GROUP BY company_id""",
-    Quota.IDEMPOTENCY_KEYS: "SELECT company_id, count(*)::bigint FROM idempotency_keys GROUP BY company_id",
+        JOIN phone_configs c ON c.id = l.bot_id WHERE {_ALL} GROUP BY company_id""",
+    Quota.IDEMPOTENCY_KEYS: f"""
+        SELECT company_id, count(*)::bigint FROM idempotency_keys WHERE {_ALL} GROUP BY company_id""",
 }
+
+_OLDEST_KEY = "SELECT min(created_at) + %s * interval '1 day' FROM idempotency_keys WHERE company_id = %s"
 
 # Two transactions that add a number of the same company count one after the other ("quot").
 _LOCK_COMPANY = "SELECT pg_advisory_xact_lock(1903521652, hashtext(%s))"
@@ -101,24 +129,33 @@ def limit_of(own: OwnLimits, settings: Settings, company: str, quota: Quota) -> 
     return own.get((company, quota), default)
 
 
-def measure(connection: Connection, quota: Quota) -> dict[str, int]:
-    """How much each company uses of a quota of `MEASUREMENTS`."""
-    return dict(query(connection, MEASUREMENTS[quota]))
+def measure(connection: Connection, quota: Quota, company: str | None = None) -> dict[str, int]:
+    """How much each company, or one, uses of a quota of `MEASUREMENTS`."""
+    return dict(query(connection, MEASUREMENTS[quota], {"company": company}))
 
 
 def find(connection: Connection, settings: Settings, company: str | None = None) -> list[QuotaUse]:
     """The quotas of all companies, or of one, with their use."""
     own = own_limits(connection)
-    used = {quota: measure(connection, quota) for quota in MEASUREMENTS}
+    used = {quota: measure(connection, quota, company) for quota in MEASUREMENTS}
     companies = [company] if company is not None else sorted(row[0] for row in query(connection, _COMPANIES))
-    return [
+    found = [
         QuotaUse(
             each, quota, used[quota].get(each, 0) if quota in used else None,
-            limit_of(own, settings, each, quota), (each, quota) in own,
+            limit_of(own, settings, each, quota), (each, quota) in own, FREES_UP[quota],
         )
         for each in companies
         for quota in Quota
     ]  # fmt: skip
+    return [_with_time(connection, each) if each.is_used_up else each for each in found]
+
+
+def _with_time(connection: Connection, found: QuotaUse) -> QuotaUse:
+    """The quota with the time when it frees up, if that is known."""
+    if found.quota is not Quota.IDEMPOTENCY_KEYS:
+        return found
+    at = query(connection, _OLDEST_KEY, (IDEMPOTENCY_KEY_DAYS, found.company))[0][0]
+    return replace(found, frees_up_at=at and f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
 
 
 def parse(text: str) -> tuple[Quota, int | str | None]:

@@ -121,10 +121,11 @@ def parse_bot(text: str) -> tuple[str, int]:
 
 def _judged(rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, str | None]]:
     for message_id, code, error, accepted, removed in rows:
-        yield message_id, _refusal(code, error, accepted, removed)
+        yield message_id, refusal(code, error, accepted, removed)
 
 
-def _refusal(code: str | None, error: str | None, accepted: bool, removed: bool) -> str | None:
+def refusal(code: str | None, error: str | None, accepted: bool, removed: bool) -> str | None:
+    """Why a failed message may not be retried; None if it may. `accepted`: by its provider; `removed`: its bot was."""
     if removed:
         return "its bot was removed: send it as a new message"
     if accepted:

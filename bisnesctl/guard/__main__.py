@@ -1,6 +1,5 @@
 """`python -m bisnesctl.guard`: run by supervisord, which sends its events to the standard input."""
 
-import logging
 import os
 import queue
 import sys
@@ -8,25 +7,25 @@ import threading
 
 import structlog
 
+from bisnesctl.audit.delivery import AuditDelivery
+from bisnesctl.database.event_log import SPOOLS
+from bisnesctl.database.process_events import ProcessEventWriter
 from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import SupervisorEvent, events
-from bisnesctl.guard.process_events import ProcessEventWriter
 from bisnesctl.health.guard_file import GUARD
-from bisnesctl.host.log_stream import LastingHandler
+from bisnesctl.host.log_stream import configure_logging
+from bisnesctl.logs import levels
 from bisnesctl.processes import started_settings
 from bisnesctl.processes.deployment import as_started, open_deployment
 from bisnesctl.settings import load_partly
-
-#: The file of process events that are not in the database yet, below the home.
-SPOOL = "guard-spool.jsonl"
 
 log = structlog.get_logger()
 
 
 def main() -> None:
     """Guards the deployment until supervisord ends."""
-    configure_logging()
+    configure_logging(sys.stderr)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     sys.stdout = sys.stderr  # stdout carries the event-listener protocol; any other output would break it
     waiting: queue.SimpleQueue[SupervisorEvent] = queue.SimpleQueue()
@@ -35,27 +34,15 @@ def main() -> None:
         waiting.put(event)
 
 
-def configure_logging() -> None:
-    """Logs events with fields in logfmt, as the services do, to the standard error."""
-    logging.basicConfig(handlers=[LastingHandler(sys.stderr)], level=logging.INFO, format="%(message)s")
-    structlog.configure(
-        processors=[
-            structlog.stdlib.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.format_exc_info,
-            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-    )
-
-
 def _guard(waiting: "queue.SimpleQueue[SupervisorEvent]") -> None:
     try:
         deployment = open_deployment(as_started(load_partly().with_defaults()))
         settings = deployment.settings
         started_settings.record(settings, GUARD, os.getpid())
-        process_events = ProcessEventWriter(settings.home / SPOOL, settings.database_dsn)
+        levels.watch(settings.run_dir, GUARD, levels.USUAL)
+        process_events = ProcessEventWriter(settings.home / SPOOLS[GUARD], settings.database_dsn)
         process_events.start()
+        AuditDelivery(settings).start()
         guard = Guard(deployment, state_file.read(settings.run_dir), process_events)
         while True:
             guard.run_once(waiting)

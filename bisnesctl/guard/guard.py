@@ -7,18 +7,20 @@ from collections.abc import Mapping
 
 import structlog
 
+from bisnesctl.audit import trail
+from bisnesctl.audit.record import Source
+from bisnesctl.database.process_events import LoggedCondition, ProcessEvent, ProcessEventWriter
 from bisnesctl.errors import BisnesError, CannotWrite, Conflict, NotRunning, SupervisorFault
-from bisnesctl.guard import hangs, memory, policy
+from bisnesctl.guard import hangs, policy
 from bisnesctl.guard.hangs import StuckCounter
 from bisnesctl.guard.listener import SupervisorEvent
 from bisnesctl.guard.policy import Decision, History
-from bisnesctl.guard.process_events import LoggedCondition, ProcessEvent, ProcessEventWriter
 from bisnesctl.guard.restoration import find_missing
 from bisnesctl.guard.state_file import End, GuardState
 from bisnesctl.health import exit_reasons
 from bisnesctl.health.guard_file import GUARD, GUARD_FILE
 from bisnesctl.health.probes import Heartbeat, read_heartbeat
-from bisnesctl.host import disk, process_stat, volumes
+from bisnesctl.host import disk, process_stat, tree_memory, volumes
 from bisnesctl.host.process_times import boottime
 from bisnesctl.processes import command_records, stop_records, topology
 from bisnesctl.processes.deployment import Deployment
@@ -41,6 +43,8 @@ _DECIDED = {
     "block": ("process_blocked", "error", "instance.blocked"),
     "fail": ("process_failed", "critical", "instance.failed"),
 }
+#: The process events that say what the guard did by itself. They go to the audit trail too.
+_OWN_DECISIONS = {*(event for event, _, _ in _DECIDED.values()), "process_restored", "process_hung", "memory_exceeded"}
 
 log = structlog.get_logger()
 
@@ -56,6 +60,7 @@ class Guard:
         self._processes: Mapping[str, Process] = {}  # as they were at the last look
         self._instances = {each.name: each for each in deployment.instances}
         self._refused: set[str] = set()  # instances that supervisord cannot start
+        self._resident: dict[str, int] = {}  # bytes of memory of each process tree at the last check
         self._kill_at: dict[str, float] = {}  # when instances that hang are killed, in monotonic seconds
         self._next_check = 0.0
         self._unsaved = LoggedCondition("guard.state_unsaved", "guard.state_saved")
@@ -122,20 +127,20 @@ class Guard:
         self._record(instance, f"process_{state}", severity, serial=event.serial, **fields)
 
     def _record(self, instance: Instance, event: str, severity: str, **details: object) -> None:
+        if event in _OWN_DECISIONS:
+            home, reason = self._deployment.settings.home, str(details.get("reason", ""))
+            trail.add_decision(home, Source.GUARD, event, instance.name, reason)
         self._process_events.record(
             ProcessEvent(instance.program.name, instance.name, event, severity, time.time(), details)
         )
 
     def _record_commands(self) -> None:
         """Records the commands of operators, an event for each program."""
-        for each in command_records.take(self._deployment.settings.run_dir):
-            for program in sorted(set(each.instances.values())):
-                names = sorted(name for name, own in each.instances.items() if own == program)
-                details = {"user": each.user, "tty": each.tty, "pid": each.pid, "command": each.command}
+        for record in command_records.take(self._deployment.settings.run_dir):
+            for program, details in record.by_program():
+                name = details["instances"][0]
                 self._process_events.record(
-                    ProcessEvent(
-                        program, names[0], f"operator_{each.action}", "info", each.at, details | {"instances": names}
-                    )
+                    ProcessEvent(program, name, record.event, record.severity, record.at, details)
                 )
 
     def _instance(self, name: str) -> Instance | None:
@@ -246,6 +251,7 @@ class Guard:
         if decision.decision == "fail" and instance.program.max_restarts == 0 and process.exit_status == 0:
             severity = "info"
         pause = None if decision.at is None else round(decision.at - boottime(), 1)
+        memory_bytes = self._resident.pop(instance.name, None)
         log.warning(log_event, instance=instance.name, reason=decision.reason, pause_seconds=pause)
         self._record(
             instance,
@@ -253,6 +259,8 @@ class Guard:
             severity,
             reason=decision.reason,
             exit_status=process.exit_status,
+            lived=round(process.lived, 1) if process.lived else None,
+            memory_mb=None if memory_bytes is None else memory_bytes >> 20,
             until=None if decision.at is None else time.time() + decision.at - boottime(),
             deaths=len(history.deaths),
         )
@@ -293,7 +301,9 @@ class Guard:
         limits = {
             pid: limit for pid, each in running.items() if (limit := topology.memory_limit(each.program, settings))
         }
-        for pid, used in memory.over(limits).items():
+        trees = tree_memory.measure(running)
+        self._resident = {running[pid].name: tree.resident for pid, tree in trees.items() if tree.resident}
+        for pid, used in tree_memory.over(limits, trees).items():
             self._renew(running[pid], used, limits[pid])
 
     def _is_checked(self, name: str, process: Process) -> bool:

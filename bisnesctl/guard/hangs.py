@@ -13,9 +13,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bisnesctl.guard import memory
 from bisnesctl.health.probes import Heartbeat
-from bisnesctl.host import process_times
+from bisnesctl.host import process_times, tree_memory
 
 #: A working or recovering PostgreSQL always has one of these helper processes, except for moments.
 _LIVING_POSTGRES = re.compile(rb"\b(startup|walwriter)\b")
@@ -36,7 +35,7 @@ def silence(pid: int, beat: Heartbeat | None) -> float:
     uptime = process_times.uptime(pid)
     if beat is not None and beat.age_seconds < uptime:
         return countable_silence(beat.age_seconds, process_times.waited(beat.pid) - beat.waited)
-    return countable_silence(uptime, sum(process_times.waited(each) for each in memory.tree(pid)))
+    return countable_silence(uptime, sum(process_times.waited(each) for each in tree_memory.tree(pid)))
 
 
 def recovery_failed(postgres: int) -> bool:
@@ -66,7 +65,7 @@ def terminate(pid: int) -> None:
 
 def kill(pid: int) -> None:
     """Kills a process tree, the leaves first."""
-    for each in reversed(memory.tree(pid)):
+    for each in reversed(tree_memory.tree(pid)):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(each, signal.SIGKILL)
 

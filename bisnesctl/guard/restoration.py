@@ -1,10 +1,10 @@
-"""Instances that should run but were never started by this supervisord: `supervisorctl reload` or SIGHUP made it read
-its configuration again, or a `bisnesctl start` was killed halfway.
+"""Instances that should run but were not started by this supervisord: `supervisorctl reload` or SIGHUP made it read
+its configuration again, or a command such as `bisnesctl start` or `reload` was killed halfway.
 """
 
 from collections.abc import Mapping
 
-from bisnesctl.processes import stop_records
+from bisnesctl.processes import rollout_records, stop_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, expand
@@ -18,7 +18,13 @@ def find_missing(deployment: Deployment, processes: Mapping[str, Process]) -> li
     last = deployment.last_start
     if last is None or not last.since:
         return []
-    missing = [each for each in last.expected(expand(deployment.settings)) if _is_fresh(processes.get(each.name))]
+    rollout = rollout_records.read(deployment.settings.run_dir)
+    dropped = rollout.missing(processes) if rollout else ""
+    missing = [
+        each
+        for each in last.expected(expand(deployment.settings))
+        if each.name == dropped or _is_fresh(processes.get(each.name))
+    ]
     if missing:
         stops = stop_records.read(deployment.settings.run_dir)
         missing = [each for each in missing if each.name not in stops]

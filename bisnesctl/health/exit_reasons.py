@@ -1,12 +1,12 @@
 """The words of a process that ended: the last error in its logs, as a sentence beside its exit status."""
 
-import json
 import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bisnesctl.health import log_files
+from bisnesctl.logs import files
+from bisnesctl.logs.formats import parse_fields
 
 #: Seconds before the end of a process in which an error is its reason.
 RECENT_SECONDS = 30.0
@@ -17,8 +17,6 @@ _LINES = 40
 #: Characters of a reason, at most.
 MAX_REASON_LENGTH = 300
 
-# timestamp=2026-01-31T12:00:00.123456Z level=error event=subject.what reason="with \"quotes\""
-_FIELD = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S*)')
 _ERRORS = ("error", "critical")
 # [2026-01-31 12:00:00 +0000] [123] [ERROR] Reason: Worker failed to boot.
 _GUNICORN = re.compile(r"\[\d{4}-[^]]*\] \[\d+\] \[\w+\]")
@@ -38,7 +36,7 @@ def find_reason(log_dir: Path, instance: str, lived: float, ended_at: float | No
 def _in_log(path: Path, since: float) -> str:
     """The reason in the last line that logs an error."""
     try:
-        lines = log_files.tail(path, _LINES)
+        lines = files.tail(path, _LINES)
     except OSError:
         return ""
     for line in reversed(lines):
@@ -54,25 +52,11 @@ def _in_output(path: Path, since: float) -> str:
     try:
         if path.stat().st_mtime < since:
             return ""
-        lines = [line.strip() for line in log_files.tail(path, _LINES) if line.strip()]
+        lines = [line.strip() for line in files.tail(path, _LINES) if line.strip()]
     except OSError:
         return ""
     lines = [line for line in lines if not _GUNICORN.match(line)]  # it only says that there was an error
     return lines[-1] if lines else ""
-
-
-def parse_fields(line: str) -> dict[str, str]:
-    """The fields of a line in logfmt."""
-    return {name: _unquoted(text) for name, text in _FIELD.findall(line)}
-
-
-def _unquoted(text: str) -> str:
-    if not text.startswith('"'):
-        return text
-    try:
-        return str(json.loads(text, strict=False))
-    except ValueError:
-        return text[1:-1]
 
 
 def _time(text: str) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bisnesctl.host import disk
+from bisnesctl.host.process_stat import is_alive
 from bisnesctl.host.process_times import boottime
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.settings import Settings
@@ -66,10 +67,39 @@ def guard_status(processes: Mapping[str, Process], settings: Settings) -> GuardS
     return GuardStatus(off_duty, file.decisions, file.hangs, file.ends)
 
 
+def is_beating(settings: Settings) -> bool:
+    """Whether the guard gave a heartbeat within the time that the settings allow. supervisord is not asked."""
+    file = _read_guard_file(settings.run_dir / GUARD_FILE)
+    return file is not None and is_alive(file.pid) and file.age_seconds * 1000 <= settings.max_heartbeat_age
+
+
 def recent_hangs(run_dir: Path) -> Mapping[str, str]:
     """Recent hangs by instance: how often, when and why."""
     file = _read_guard_file(run_dir / GUARD_FILE)
     return file.hangs if file else {}
+
+
+def heartbeat_age(run_dir: Path) -> float | None:
+    """Seconds since the guard's last heartbeat; None if it never gave one."""
+    file = _read_guard_file(run_dir / GUARD_FILE)
+    return None if file is None else max(file.age_seconds, 0.0)
+
+
+@dataclass(frozen=True)
+class RecentRestarts:
+    """How often an instance ended or was restarted within the last hour because of one cause."""
+
+    #: quick_death (in a row), hang or memory.
+    cause: str
+    count: int
+    #: The last time, in words.
+    reason: str
+
+
+def recent_restarts(run_dir: Path) -> Mapping[str, Sequence[RecentRestarts]]:
+    """The restarts of each instance within the last hour, by cause."""
+    file = _read_guard_file(run_dir / GUARD_FILE)
+    return file.restarts if file else {}
 
 
 def _is_unwritable(settings: Settings) -> bool:
@@ -84,6 +114,7 @@ class _GuardFile:
     decisions: dict[str, GuardDecision]
     hangs: dict[str, str]
     ends: dict[str, str]
+    restarts: dict[str, list[RecentRestarts]]
 
 
 def _read_guard_file(file: Path) -> _GuardFile | None:
@@ -95,6 +126,7 @@ def _read_guard_file(file: Path) -> _GuardFile | None:
             decisions={name: _decision(each) for name, each in found["instances"].items()},
             hangs={name: text for name, each in found.get("histories", {}).items() if (text := _incidents(each))},
             ends={name: str(each["how"]) for name, each in found.get("ends", {}).items()},
+            restarts={name: _restarts(each) for name, each in found.get("histories", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -122,9 +154,23 @@ def _incidents(history: dict[str, Any]) -> str:
     )
 
 
-def _recently(what: str, times: Sequence[float], reason: str) -> str:
+def _restarts(history: dict[str, Any]) -> list[RecentRestarts]:
+    decision = history.get("decision") or {}
+    causes = (
+        ("quick_death", "deaths", decision.get("reason", "")),
+        ("hang", "hangs", history.get("hung", "")),
+        ("memory", "renewals", history.get("renewed", "")),
+    )
+    return [RecentRestarts(cause, len(_within_an_hour(history.get(key, ()))), str(why)) for cause, key, why in causes]
+
+
+def _within_an_hour(times: Sequence[float]) -> list[float]:
     now = boottime()
-    recent = [float(at) for at in times if now - float(at) < HANGS_SHOWN_SECONDS]
+    return [float(at) for at in times if now - float(at) < HANGS_SHOWN_SECONDS]
+
+
+def _recently(what: str, times: Sequence[float], reason: str) -> str:
+    now, recent = boottime(), _within_an_hour(times)
     if not recent:
         return ""
     often = "once" if len(recent) == 1 else f"{len(recent)} times"

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from bisnesctl.health import probes
 from bisnesctl.health.probes import PROBE_TIMEOUT_SECONDS, Health, Status
-from bisnesctl.processes import started_settings, stop_records
+from bisnesctl.processes import rollout_records, started_settings, stop_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import why_extra
+from bisnesctl.processes.rollout_records import RolloutRecord
 from bisnesctl.processes.stop_records import StopRecord
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
@@ -28,6 +29,7 @@ def inspect(
         stop_records.read(deployment.settings.run_dir),
         {each.name for each in deployment.instances},
         started_settings.inherited(deployment.supervisor_pid()),
+        rollout_records.read(deployment.settings.run_dir),
     )
     health = {each.name: comparison.judge(each, processes.get(each.name), found[each.name]) for each in instances}
     redis = [each.name for each in instances if each.program.probe == "redis"]
@@ -49,18 +51,22 @@ class _Comparison:
     own: set[str]
     #: The settings in the environment of supervisord.
     inherited: set[str]
+    rollout: RolloutRecord | None
 
     def judge(self, instance: Instance, process: Process | None, health: Health) -> Health:
         if process is None:
             how = f"the settings have it since they changed: `{self.deployment.start_command}` starts it"
             return Health(Status.STOPPED, how)
+        remark = self.rollout.remark(instance.name, process) if self.rollout else ""
         if health.status is Status.STOPPED:
-            return self._stopped(instance, health)
+            return self._stopped(instance, _add(health, remark))
         if instance.name not in self.own:
             why = why_extra(instance, self.deployment.settings)
             return Health(Status.EXTRA, why) if health.healthy else _add(health, why)
         if drift := self._drift(instance, process):
             return Health(Status.OUTDATED, drift) if health.healthy else _add(health, drift)
+        if remark:
+            return Health(Status.OUTDATED, remark) if health.healthy else _add(health, remark)
         return health
 
     def _stopped(self, instance: Instance, health: Health) -> Health:

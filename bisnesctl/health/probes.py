@@ -61,6 +61,9 @@ class Health:
 
 _HEALTHY = Health(Status.HEALTHY)
 _NO_RESTARTS = "processes that end are not restarted"
+#: The program that evaluates the signals, and the effect of its absence.
+_ALERTS, _NO_ALERTS = "alerts", "nothing sends alerts"
+_AT_WORK = (Status.HEALTHY, Status.DEGRADED, Status.STARTING)
 
 #: States of supervisord that need no probe.
 _NOT_PROBED = {
@@ -111,6 +114,15 @@ def probe(
     timeout: float = PROBE_TIMEOUT_SECONDS,
 ) -> Health:
     """The health of one instance. `guard`: has decided about an instance that ended."""
+    health = _probe(instance, process, guard, settings, timeout)
+    if instance.program.name != _ALERTS or health.status in _AT_WORK:
+        return health
+    return Health(health.status, "; ".join(each for each in (health.reason, _NO_ALERTS) if each), health.deaths)
+
+
+def _probe(
+    instance: Instance, process: Process | None, guard: GuardStatus, settings: Settings, timeout: float
+) -> Health:
     if process is None:
         return Health(Status.STOPPED, "supervisord does not know it")
     if process.state in _ENDED:
@@ -153,7 +165,7 @@ def _probe_running(
             if not answer.healthy:
                 return Health(Status.UNHEALTHY, beat.stuck) if beat and beat.stuck else answer
             # If several instances share a socket, another one may have answered: this one must have a heartbeat.
-            return _judge(beat, settings) if beat or instance.program.shared_socket else _HEALTHY
+            return _judge(beat, settings) if beat or instance.program.is_shared else _HEALTHY
         case "heartbeat":
             return _judge(_heartbeat_of(instance, process, settings), settings)
 

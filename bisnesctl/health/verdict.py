@@ -103,34 +103,30 @@ def examine_settings(deployment: Deployment) -> list[HealthFinding]:
     return [HealthFinding("settings", Health(Status.DEGRADED, reason)) for reason in refused]
 
 
-def examine_bots(deployment: Deployment) -> list[HealthFinding]:
-    """The bots that need an operator, now or soon; empty if the database is unavailable."""
-    if deployment.last_start is None or deployment.condition() is not Condition.RUNNING:
-        return []
-    found = check_records.troubled(deployment.settings)
+def findings_of_bots(troubles: Sequence[BotTrouble]) -> list[HealthFinding]:
+    """The bots that need an operator, now or soon."""
     return [
         HealthFinding(f"bot {each.name}", Health(_status(each), f"{each.status}: {each.reason} (`{each.hint}`)"))
-        for each in found
+        for each in troubles
     ]
 
 
 def _status(trouble: BotTrouble) -> Status:
     """Messages wait for an unavailable provider. Other bots send, or wait for an operator who was notified.
 
-    Numbers that are not in use yet are no trouble.
+    Numbers that are not in use yet, or that an operator paused, are no trouble.
     """
-    if trouble.status == web_sessions.NOTE:
+    if trouble.status in (web_sessions.NOTE, check_records.PAUSED):
         return Status.HEALTHY
     return Status.UNHEALTHY if trouble.status == check_records.UNAVAILABLE else Status.DEGRADED
 
 
-def examine_disks(deployment: Deployment) -> list[HealthFinding]:
+def findings_of_disks(disks: Sequence[volumes.Disk]) -> list[HealthFinding]:
     """The disks that are nearly full or cannot be written."""
-    if deployment.last_start is None:
-        return []
+    troubles = [each.trouble for each in disks if each.trouble is not None]
     return [
         HealthFinding(f"disk {each.mount}", Health(Status.UNHEALTHY if each.critical else Status.DEGRADED, each.reason))
-        for each in volumes.troubled(deployment.settings)
+        for each in troubles
     ]
 
 
@@ -149,15 +145,10 @@ def judge(findings: Sequence[HealthFinding]) -> Verdict:
     return max((each.verdict for each in findings), default=Verdict.UNKNOWN)
 
 
-def in_one_line(findings: Sequence[HealthFinding]) -> str:
-    """The verdict in one line for monitoring systems."""
-    verdict = judge(findings)
-    if not findings:
-        return f"BISNES {verdict.name} - nothing was started here"
-    bad = [
+def in_words(findings: Sequence[HealthFinding]) -> list[str]:
+    """The findings that are not fine, each in one phrase."""
+    return [
         f"{each.name} {each.health.status}{f' ({each.health.reason})' if each.health.reason else ''}"
         for each in findings
         if each.verdict
     ]
-    text = "; ".join(bad) if bad else f"{len(findings)} healthy: {', '.join(each.name for each in findings)}"
-    return f"BISNES {verdict.name} - {text}".replace("\n", " ").replace("|", "/")

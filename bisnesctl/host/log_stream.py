@@ -6,6 +6,22 @@ import logging
 import os
 from typing import TextIO
 
+import structlog
+
+
+def configure_logging(stream: TextIO) -> None:
+    """Logs events with fields in logfmt, as the services do, to a stream that may be on a full disk."""
+    logging.basicConfig(handlers=[LastingHandler(stream)], level=logging.INFO, format="%(message)s")
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
 
 class LastingHandler(logging.StreamHandler[TextIO]):
     """Writes to a stream. Lines that cannot be written are counted; the count is logged when writing works again."""

@@ -35,11 +35,28 @@ class DiskTrouble:
     reason: str
 
 
-def troubled(settings: Settings) -> list[DiskTrouble]:
-    """The disks that are nearly full or cannot be written. All are checked in parallel within `TIMEOUT_SECONDS`."""
+@dataclass(frozen=True)
+class Disk:
+    """A disk that the deployment writes to."""
+
+    #: The mount point.
+    mount: str
+    #: Bytes that may still be written, and bytes in all; None: it does not say.
+    free: int | None = None
+    total: int | None = None
+    trouble: DiskTrouble | None = None
+
+
+def look(settings: Settings) -> list[Disk]:
+    """The disks that the deployment writes to. All are checked in parallel within `TIMEOUT_SECONDS`."""
     asked = [(group, _ask(settings, group)) for group in _groups(settings)]
     deadline = time.monotonic() + TIMEOUT_SECONDS
-    return [trouble for group, answer in asked if (trouble := _answer(group, answer, deadline)) is not None]
+    return [_answer(group, answer, deadline) for group, answer in asked]
+
+
+def troubled(settings: Settings) -> list[DiskTrouble]:
+    """The disks that are nearly full or cannot be written."""
+    return [each.trouble for each in look(settings) if each.trouble is not None]
 
 
 def folders(settings: Settings) -> dict[str, Path]:
@@ -72,30 +89,37 @@ def _groups(settings: Settings) -> Iterator[_Group]:
     yield from groups.values()
 
 
-def _ask(settings: Settings, group: _Group) -> "queue.SimpleQueue[DiskTrouble | None]":
-    answer: queue.SimpleQueue[DiskTrouble | None] = queue.SimpleQueue()
+def _ask(settings: Settings, group: _Group) -> "queue.SimpleQueue[Disk]":
+    answer: queue.SimpleQueue[Disk] = queue.SimpleQueue()
     threading.Thread(target=lambda: answer.put(_look(settings, group)), name="disk", daemon=True).start()
     return answer
 
 
-def _answer(group: _Group, answer: "queue.SimpleQueue[DiskTrouble | None]", deadline: float) -> DiskTrouble | None:
+def _answer(group: _Group, answer: "queue.SimpleQueue[Disk]", deadline: float) -> Disk:
     try:
         return answer.get(timeout=max(deadline - time.monotonic(), 0.01))
     except queue.Empty:  # busy, perhaps: that alone is not critical
+        mount = str(group.paths[0])
         reason = f"a write took more than {TIMEOUT_SECONDS:g} s ({_of(group)})"
-        return DiskTrouble(str(group.paths[0]), False, reason)
+        return Disk(mount, trouble=DiskTrouble(mount, False, reason))
 
 
-def _look(settings: Settings, group: _Group) -> DiskTrouble | None:
+def _look(settings: Settings, group: _Group) -> Disk:
     place = group.paths[0]
     mount = str(disk.mount_of(place))
-    for path in dict.fromkeys(group.paths):
-        if refusal := disk.write_refusal(path):
-            return DiskTrouble(mount, True, f"{path} cannot be written: {refusal}")
     try:
         found = os.statvfs(place)
     except OSError as error:
-        return DiskTrouble(mount, True, disk.reason(error, place))
+        return Disk(mount, trouble=DiskTrouble(mount, True, disk.reason(error, place)))
+    free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+    for path in dict.fromkeys(group.paths):
+        if refusal := disk.write_refusal(path):
+            return Disk(mount, free, total, DiskTrouble(mount, True, f"{path} cannot be written: {refusal}"))
+    return Disk(mount, free, total, _scarcity(settings, group, mount, found))
+
+
+def _scarcity(settings: Settings, group: _Group, mount: str, found: os.statvfs_result) -> DiskTrouble | None:
+    """Whether space or inodes are scarce."""
     free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
     bad = _is_little(free, total, settings.disk_critical_mb << 20, CRITICAL_PERCENT)
     few = found.f_files > 0 and _is_little(found.f_favail, found.f_files, CRITICAL_INODES, CRITICAL_PERCENT)

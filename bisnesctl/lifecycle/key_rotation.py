@@ -67,9 +67,9 @@ def _restart_readers(deployment: Deployment, report: Report) -> None:
     """Every running process must know both keys before a row has the new one."""
     if deployment.condition() is not Condition.RUNNING:
         return
-    running = [each.name for each in deployment.active() if each.program.name in READERS]
+    running = [each for each in deployment.active() if each.program.name in READERS]
     if running:
-        restart(deployment, running, report)
+        restart(deployment, running, "keys rotate-encryption", report)
 
 
 def _write_env(path: Path, values: dict[str, str]) -> None:

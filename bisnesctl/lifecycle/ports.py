@@ -16,6 +16,15 @@ from bisnesctl.settings import Settings
 _MAX_COMMAND_LENGTH = 100
 
 
+def check(settings: Settings, wanted: Sequence[Instance], binding: Sequence[Instance]) -> None:
+    """Checks the ports of the wanted programs, and that those in `binding` can listen on their addresses now.
+
+    Raises `ConfigError`, or `PortTaken` that names the other process.
+    """
+    check_clashes(settings, wanted)
+    check_free(settings, binding)
+
+
 def check_clashes(settings: Settings, wanted: Sequence[Instance]) -> None:
     """Raises `ConfigError` if one of the wanted programs and another one that may run have the same port."""
     programs = {each.program.name: each for each in [*expand(settings), *wanted] if each.port is not None}

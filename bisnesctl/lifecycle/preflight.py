@@ -62,31 +62,31 @@ def check(settings: Settings, instances: Iterable[Instance], report: Report, orp
     """
     check_installed()
     check_secrets(settings)
-    wanted = list(instances)
-    ports.check_clashes(settings, wanted)
     if orphans:
         wait_for_orphans(settings, report)
-    ports.check_free(settings, wanted)
+    wanted = list(instances)
+    ports.check(settings, wanted, wanted)
 
 
 # --- The settings --------------------------------------------------------------------------------------------------
 
 
-def ensure_env_file(report: Report) -> None:
-    """Writes an `.env` if there are no settings, in a checkout or where BISNES_ENV names it.
+def ensure_env_file(report: Report) -> Settings:
+    """The settings. If there are none, an `.env` is written, in a checkout or where BISNES_ENV names it.
 
     Raises `NoDeployment` elsewhere: a start in a wrong directory would make another deployment.
     """
     settings = load_partly()
     path = settings.env_file
     if path.exists() or settings.problems or settings.encryption_key:
-        return
+        return settings
     if not os.environ.get("BISNES_ENV") and not is_checkout(path.parent):
         raise NoDeployment(
             f"there is no .env in {path.parent}: change to the folder of your deployment, name its file with "
             "BISNES_ENV, or make a new deployment here with `bisnesctl init`"
         )
     create_env_file(settings, report)
+    return load_partly()
 
 
 def is_checkout(folder: Path) -> bool:

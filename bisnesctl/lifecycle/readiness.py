@@ -4,9 +4,11 @@ import time
 from collections.abc import Sequence
 
 from bisnesctl.errors import StartFailed
-from bisnesctl.health import log_files, probes
+from bisnesctl.health import probes
 from bisnesctl.health.probes import Health, Status
 from bisnesctl.lifecycle.stop import Report
+from bisnesctl.logs import files
+from bisnesctl.logs.exits import read_exits
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Instance
 
@@ -55,12 +57,12 @@ def _has_failed(instance: Instance, health: Health, attempts: int) -> bool:
 
 def _explain(deployment: Deployment, instance: Instance, health: Health) -> str:
     folder = deployment.settings.log_dir
-    exits = log_files.read_exits(folder / "supervisord.log").get(instance.name)
+    exits = read_exits(folder / "supervisord.log").get(instance.name)
     reasons = [health.reason or health.status.value]
     if exits and exits.last not in health.reason:
         reasons.append(exits.last)
     lines = [f"{instance.name} did not become healthy: {'; '.join(reasons)}"]
-    for file in log_files.files_of(folder, instance.name):
-        last = log_files.tail(file.path, _LOG_LINES)
+    for file in files.files_of(folder, instance.name):
+        last = files.tail(file.path, _LOG_LINES)
         lines += [f"last lines of {file.path}:", *(f"  {line}" for line in last)] if last else []
     return "\n".join(lines)

@@ -2,12 +2,14 @@
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from bisnesctl.database import process_health
 from bisnesctl.errors import BisnesError, Conflict
+from bisnesctl.health.inspection import inspect
+from bisnesctl.health.probes import Status
 from bisnesctl.lifecycle import preflight
 from bisnesctl.lifecycle.readiness import wait_healthy
 from bisnesctl.lifecycle.restart import add_programs, apply_changes
@@ -15,7 +17,10 @@ from bisnesctl.lifecycle.stop import Report, end_supervisor, stop_all, stop_in_o
 from bisnesctl.processes import command_records, embedded_servers, stop_records, supervisor, topology
 from bisnesctl.processes.deployment import Condition, Deployment, Observation, make_folders, record_start
 from bisnesctl.processes.render import write_config
-from bisnesctl.processes.topology import Instance, Mode, names_of
+from bisnesctl.processes.topology import Instance, Kind, Mode, names_of
+
+#: Beginnings of the names of variables that supervisord does not inherit: those of another one, and of systemd.
+_NOT_INHERITED = ("SUPERVISOR_", "NOTIFY_SOCKET")
 
 
 @dataclass
@@ -33,8 +38,12 @@ class Start:
     accept_lost: bool = False
     #: Whether MEDIA_STORE becomes the store of the database, if it is another one.
     adopt_media_store: bool = False
+    #: Whether cron starts what went down, which never happens against an operator's stop.
+    healing: bool = False
     #: supervisord, if this start launched it.
     child: subprocess.Popen[bytes] | None = None
+    #: Whether this start tried to launch supervisord.
+    launched: bool = False
     started: list[Instance] = field(default_factory=list)
 
     def run(self) -> None:
@@ -42,12 +51,12 @@ class Start:
 
         If a step fails, everything that this start began is stopped. Raises a `BisnesError` with the reason.
         """
-        with self.deployment.lock(f"start --{self.mode}"):
-            found = self.deployment.observe(self.mode, self.only)
+        with self.deployment.observed(f"start --{self.mode}", self.mode, self.only) as found:
+            if self.healing and self.deployment.was_stopped:
+                raise Conflict("an operator stopped it meanwhile")
             fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
             self._check(found, fixed)
-            action = "start" if self.migrate else "rollback"
-            command_records.write(self.deployment.settings.run_dir, action, found.wanted)
+            command_records.write(self.deployment.settings.run_dir, self._action, found.wanted)
             try:
                 self._configure(found.wanted)
                 self._start_in_order(fixed)
@@ -58,6 +67,12 @@ class Start:
                 self._stop_other_mode()
                 process_health.forget(self.deployment.settings, topology.processes_of_other_modes(self.mode))
             self._record(found.wanted)
+
+    @property
+    def _action(self) -> str:
+        if self.healing:
+            return command_records.HEAL
+        return "start" if self.migrate else "rollback"
 
     def _check(self, found: Observation, wanted: list[Instance]) -> None:
         make_folders(self.deployment.settings)
@@ -92,17 +107,17 @@ class Start:
         A rollback leaves everything that runs as it is.
         """
         settings = self.deployment.settings
-        embedded_servers.prepare(settings, self.report)
-        write_config(settings, self.deployment.instances, settings.run_dir)
+        variables = embedded_servers.prepare(settings, self.report)
+        write_config(settings, self.deployment.instances, settings.run_dir, variables)
         if self.deployment.supervisor.running():
             apply = apply_changes if self.migrate else add_programs
             apply(self.deployment, wanted, self.report)
             return
         self.report("starting supervisord")
-        own = {name: text for name, text in os.environ.items() if not name.startswith("SUPERVISOR_")}
+        own = {name: text for name, text in os.environ.items() if not name.startswith(_NOT_INHERITED)}
         environment = {**own, "BISNES_ENV": str(settings.env_file)}
-        self.child = supervisor.launch(self.deployment.config, self.foreground, environment)
-        supervisor.wait_until_up(self.deployment.supervisor, self.child)
+        self.launched = True
+        self.child = supervisor.launch(self.deployment.supervisor, self.deployment.config, self.foreground, environment)
 
     def _start_in_order(self, wanted: list[Instance]) -> None:
         """The guard first, then the servers, then the programs that need them."""
@@ -152,11 +167,29 @@ class Start:
     def _undo(self) -> None:
         """Stops what this start began, and nothing else."""
         with suppress(BisnesError):
-            if self.child is not None:
+            if self.launched:
                 stop_all(self.deployment, self.report, on_purpose=False)
             elif self.started:
                 self.report(f"stopping {names_of(self.started)} again")
                 stop_together(self.deployment, self.started)
+
+    def summary(self) -> list[str]:
+        """A summary of the processes that run now, in lines with markup."""
+        lines = []
+        if not self.started and self.child is None:
+            lines.append("everything runs already and is healthy")
+        apis = [each for each in self.deployment.active() if each.program.kind is Kind.API]
+        where = f"API [b]{apis[0].url}[/], documented at /openapi/swagger; " if apis else ""
+        sandbox = " in the sandbox" if self.deployment.settings.sandbox else ""
+        next_steps = "`bisnesctl status`, `bisnesctl logs -f`, `bisnesctl stop`"
+        return [*lines, f"running{sandbox} ({self.mode}): {where}{next_steps}", *self._differences()]
+
+    def _differences(self) -> Iterator[str]:
+        """Names what runs with settings that have changed since, because a start leaves it as it is."""
+        processes = self.deployment.processes()
+        for name, health in inspect(self.deployment, self.deployment.shown(processes), processes).items():
+            if health.status in (Status.OUTDATED, Status.EXTRA):
+                yield f"[yellow]{name} is {health.status}[/]: {health.reason}"
 
 
 def inactive(deployment: Deployment, instances: Iterable[Instance]) -> list[Instance]:

@@ -16,7 +16,7 @@ from bisnesctl.processes.topology import Instance, names_of
 #: Seconds beyond a program's kill timeout that its end may take.
 STOP_MARGIN_SECONDS = 5.0
 #: Seconds that supervisord may take to end once its processes have.
-_SHUTDOWN_TIMEOUT_SECONDS = 60.0
+SHUTDOWN_TIMEOUT_SECONDS = 60.0
 #: Seconds after SIGTERM, and again after SIGKILL, in which a supervisord that does not answer should end.
 _KILL_TIMEOUT_SECONDS = 5.0
 
@@ -51,7 +51,9 @@ def stop_named(deployment: Deployment, instances: Sequence[Instance], report: Re
     command_records.write(deployment.settings.run_dir, "stop", instances)
     names = {each.name for each in instances}
     running = [each for each in deployment.unsettled() if each.name in names]
-    stop_together(deployment, running)
+    stop_in_order(deployment, running)
+    for group in {each.group for each in running if each.program.shared_socket}:
+        deployment.supervisor.release(group)  # a restart that was killed may have held it
     return running
 
 
@@ -87,7 +89,7 @@ def _unrecorded(error: CannotWrite) -> str:
 
 
 def _wait_for_end(deployment: Deployment, pid: int) -> None:
-    deadline = time.monotonic() + _SHUTDOWN_TIMEOUT_SECONDS
+    deadline = time.monotonic() + SHUTDOWN_TIMEOUT_SECONDS
     while process_stat.is_alive(pid):
         deployment.supervisor.state()  # a call wakes supervisord, which otherwise takes a second for each group
         if time.monotonic() > deadline:

@@ -19,7 +19,7 @@ from bisnesctl import paths
 from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NoDeployment, NotRunning, ShuttingDown
 from bisnesctl.host import disk
 from bisnesctl.naming import SESSION, session_name
-from bisnesctl.processes import stop_records
+from bisnesctl.processes import scales, stop_records
 from bisnesctl.processes.extras import find_extras, in_start_order
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
 from bisnesctl.processes.supervisor import CALL_TIMEOUT_SECONDS, Process, Supervisor, pid_in, running_configs
@@ -130,11 +130,13 @@ class Deployment:
         """The instances of a mode, limited to these names and the programs that these need."""
         return in_mode(self.instances, mode, only)
 
-    def observe(self, mode: Mode, only: tuple[str, ...]) -> Observation:
-        """The condition, the instances that `wanted` returns, and those that run. Raises `UsageError` as `wanted`."""
-        condition = self.condition()
-        processes = self.processes() if condition is Condition.RUNNING else {}
-        return Observation(condition, self.wanted(mode, only), _active(self.known(processes), processes))
+    @contextlib.contextmanager
+    def observed(self, command: str, mode: Mode, only: tuple[str, ...]) -> Iterator[Observation]:
+        """Within it, the deployment is locked; yields how it is. Raises as `lock` and `wanted` do."""
+        with self.lock(command):
+            condition = self.condition()
+            processes = self.processes() if condition is Condition.RUNNING else {}
+            yield Observation(condition, self.wanted(mode, only), _active(self.known(processes), processes))
 
     def supervisor_pid(self) -> int | None:
         """The pid of this home's supervisord, even if it does not answer; None if it does not run."""
@@ -235,6 +237,20 @@ class Deployment:
         finally:
             os.close(handle)
 
+    def is_locked(self) -> bool:
+        """Whether a command is starting or stopping something."""
+        try:
+            handle = os.open(self.settings.run_dir / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
 
 def _active(instances: list[Instance], processes: Mapping[str, Process]) -> list[Instance]:
     return [each for each in instances if (found := processes.get(each.name)) and found.active]
@@ -247,9 +263,9 @@ def open_deployment(settings: Settings | None = None) -> Deployment:
 
 
 def as_started(settings: Settings) -> Settings:
-    """The settings, in the sandbox if the deployment was started with it."""
+    """The settings with the numbers of `bisnesctl scale`, in the sandbox if the deployment was started with it."""
     last = read_last_start(settings.run_dir)
-    return settings.copy_with(sandbox=True) if last is not None and last.sandbox else settings
+    return scales.apply(settings).copy_with(sandbox=settings.sandbox or (last is not None and last.sandbox))
 
 
 def running_homes() -> list[str]:

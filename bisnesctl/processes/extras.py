@@ -11,7 +11,7 @@ from bisnesctl.settings import Settings
 def find_extras(instances: Sequence[Instance], processes: Mapping[str, Process], settings: Settings) -> list[Instance]:
     """The extra instances among supervisord's processes."""
     names = {each.name for each in instances}
-    found = ((process, _program_of(name)) for name, process in processes.items() if name not in names)
+    found = ((process, program_of(name)) for name, process in processes.items() if name not in names)
     return [instance_of(row, process.name, settings) for process, row in found if row is not None]
 
 
@@ -39,7 +39,7 @@ def why_extra(instance: Instance, settings: Settings) -> str:
     )
 
 
-def _program_of(name: str) -> Program | None:
+def program_of(name: str) -> Program | None:
     """The program of an instance of this name."""
     for row in PROGRAMS:
         own = rf"{re.escape(row.name)}-\d+" if row.instances else re.escape(row.name)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from bisnesctl import paths
 from bisnesctl.errors import ConfigError
 from bisnesctl.host import disk
-from bisnesctl.processes import embedded_servers
 from bisnesctl.processes.topology import Instance, Program
 from bisnesctl.settings import Settings
 
@@ -67,7 +66,8 @@ class Group:
     directory: Path
     user: str | None
     address: str
-    #: Folder and name of the log files without suffix; `%(process_num)d` stands for the number.
+    #: Folder and name of the log files without suffix, which is the name of the processes; `%(process_num)d` stands for
+    #: the number.
     log: tuple[Path, str]
 
     @property
@@ -76,12 +76,14 @@ class Group:
         return self.program.kill_timeout + (_SHIM_MARGIN_SECONDS if self.program.has_children else 0)
 
 
-def write_config(settings: Settings, instances: Sequence[Instance], directory: Path) -> list[Path]:
+def write_config(
+    settings: Settings, instances: Sequence[Instance], directory: Path, server_variables: dict[str, str]
+) -> list[Path]:
     """Writes supervisord's configuration for these instances to `directory` and returns the paths.
 
-    Raises `CannotWrite`; `ConfigError` as `render` does, or if an embedded server is not installed.
+    Raises `CannotWrite`; `ConfigError` as `render` does.
     """
-    files = render(settings, instances, embedded_servers.command_variables(settings))
+    files = render(settings, instances, server_variables)
     with disk.writing(directory / SESSIONS):
         (directory / SESSIONS).mkdir(mode=0o700, parents=True, exist_ok=True)
     return [file.write(directory) for file in files]
@@ -119,7 +121,7 @@ def render_session(settings: Settings, instance: Instance) -> File:
 
 def _group(members: list[Instance], settings: Settings, variables: dict[str, str]) -> Group:
     first, program = members[0], members[0].program
-    name = first.name if not program.shared_socket else f"{first.group}-%(process_num)d"
+    name = f"{first.group}-%(process_num)d" if program.is_shared else first.name
     environment = dict(first.environment)
     if "BISNES_INSTANCE" in environment:
         environment["BISNES_INSTANCE"] = name
@@ -128,7 +130,7 @@ def _group(members: list[Instance], settings: Settings, variables: dict[str, str
         name=first.group,
         program=program,
         size=len(members),
-        command=_command(program, settings, variables | first.variables | {"address": first.address}),
+        command=_command(program, settings, variables | first.variables),
         environment=environment,
         directory=paths.postgres_data(settings.server_home).parent if program.is_server else settings.home,
         user=(variables["server_user"] or None) if program.is_server else None,

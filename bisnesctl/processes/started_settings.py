@@ -1,21 +1,24 @@
-"""The settings with which an instance started, to name those that have changed since.
+"""The settings and the release with which an instance started, to name what has changed since.
 
-Each process records them at its start in `run/settings/<instance>.json`: its pid, and a digest of each value under a
-random key, so that the file shows no secret.
+Each process records them at its start in `run/settings/<instance>.json`: its pid, its release, the values, and of each
+secret a digest under a random key, so that the file shows no secret.
 """
 
 import contextlib
 import hashlib
 import json
+import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
+from bisnesctl import release
 from bisnesctl.host import disk, process_environment, process_stat
 from bisnesctl.processes.topology import Instance
+from bisnesctl.release import Release
 from bisnesctl.settings import Settings
 
 #: The folder of the files, below `run_dir`.
@@ -46,6 +49,8 @@ _READERS: dict[str, frozenset[str]] = {
         ("api_instances meta_instances enable_meta enable_wwebjs disk_warning_mb operator_key", ""),
         ("api_health_endpoint meta_health_endpoint wwebjs_health_endpoint", ""),
         ("postgres_bin redis_bin sandbox bisnes_home encryption_key_previous", ""),
+        ("alert_urls alert_command alert_check_interval alert_resolve_seconds alert_repeat_hours", ""),
+        ("health_ping_url heal_restarts_per_hour", ""),
         ("encryption_key", "api meta meta-worker events legacy"),
         ("quota_meta_numbers quota_web_numbers quota_requests_per_second quota_waiting_messages", "api legacy"),
         ("quota_idempotency_keys quota_webhook_calls_per_minute wrong_keys_per_minute", "api legacy"),
@@ -56,11 +61,32 @@ _READERS: dict[str, frozenset[str]] = {
 }
 
 
+#: Parts of the names of settings whose values are secrets, or may have one inside, such as a URL with a password.
+_SECRET_NAMES = re.compile(r"secret|token|password|_key(?!s)|ping_url|alert_url")
+_CREDENTIALS_IN_URL = re.compile(r"://[^/\s]*@")
+
+
+@dataclass(frozen=True)
+class SettingChange:
+    """A setting that has another value now than at the start of a process."""
+
+    #: In capitals.
+    name: str
+    #: The value of the process; None if it is a secret, or was not recorded.
+    running: str | None
+    #: The value now; None if it is a secret.
+    configured: str | None
+    #: The place of the value of now: `the environment`, or the path of `.env`.
+    origin: str
+
+
 @dataclass(frozen=True)
 class _Record:
     pid: int
     key: str
     digests: dict[str, str]
+    values: dict[str, str]
+    release: Release | None
 
 
 def record(settings: Settings, instance: str, pid: int) -> None:
@@ -74,7 +100,15 @@ def record(settings: Settings, instance: str, pid: int) -> None:
     if found is not None and found.pid == pid:
         return
     key = secrets.token_hex(16)
-    content = {"pid": pid, "key": key, "digests": _digests(settings, key)}
+    content = {
+        "pid": pid,
+        "key": key,
+        "digests": _digests(settings, key),
+        "values": {
+            name: text for name in type(settings).model_fields if (text := public_value(settings, name)) is not None
+        },
+        "release": asdict(release.installed()),
+    }
     with contextlib.suppress(OSError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         disk.replace(file, json.dumps(content).encode())
@@ -85,12 +119,48 @@ def changed(settings: Settings, instance: Instance, pid: int) -> list[str]:
 
     Empty if they are not known. `pid`: the process that supervisord started.
     """
-    found = _read(_file(settings, instance.name))
-    if found is None or pid not in process_stat.ancestors(found.pid):
+    return [each.name for each in changes(settings, instance, pid)]
+
+
+def changes(settings: Settings, instance: Instance, pid: int) -> list[SettingChange]:
+    """The same with the values."""
+    found = _record_of(settings, instance.name, pid)
+    if found is None:
         return []
     now = _digests(settings, found.key)
     names = sorted(name for name in now if found.digests.get(name, now[name]) != now[name])
-    return [name.upper() for name in names if instance.program.name in _READERS.get(name, {instance.program.name})]
+    return [
+        SettingChange(name.upper(), found.values.get(name), public_value(settings, name), settings.origin(name))
+        for name in names
+        if instance.program.name in _READERS.get(name, {instance.program.name})
+    ]
+
+
+def running_release(settings: Settings, instance: str, pid: int) -> Release | None:
+    """The release of an instance's process; None if it is not known."""
+    found = _record_of(settings, instance, pid)
+    return None if found is None else found.release
+
+
+def public_value(settings: Settings, name: str) -> str | None:
+    """A setting's value as it may be shown; None if it is a secret."""
+    field = type(settings).model_fields[name]
+    text = setting_text(settings, name)
+    if "SecretStr" in str(field.annotation) or _SECRET_NAMES.search(name) or _CREDENTIALS_IN_URL.search(text):
+        return None
+    return text
+
+
+def setting_text(settings: Settings, name: str) -> str:
+    """A setting's value as text, secrets too."""
+    given = getattr(settings, name)
+    return given.get_secret_value() if isinstance(given, SecretStr) else str(given)
+
+
+def _record_of(settings: Settings, instance: str, pid: int) -> _Record | None:
+    """The record of this very process, not of its predecessor."""
+    found = _read(_file(settings, instance))
+    return found if found is not None and pid in process_stat.ancestors(found.pid) else None
 
 
 def inherited(supervisor_pid: int | None) -> set[str]:
@@ -108,15 +178,16 @@ def _file(settings: Settings, instance: str) -> Path:
 def _read(file: Path) -> _Record | None:
     try:
         found = json.loads(file.read_text())
-        return _Record(int(found["pid"]), str(found["key"]), dict(found["digests"]))
+        values, own = found.get("values", {}), found.get("release")  # an earlier release does not write them
+        started = Release(str(own["version"]), str(own["revision"])) if own else None
+        return _Record(int(found["pid"]), str(found["key"]), dict(found["digests"]), dict(values), started)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _digests(settings: Settings, key: str) -> Mapping[str, str]:
-    return {name: _digest(getattr(settings, name), key) for name in type(settings).model_fields}
+    return {name: _digest(setting_text(settings, name), key) for name in type(settings).model_fields}
 
 
-def _digest(given: object, key: str) -> str:
-    text = given.get_secret_value() if isinstance(given, SecretStr) else str(given)
+def _digest(text: str, key: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES, key=key.encode()).hexdigest()

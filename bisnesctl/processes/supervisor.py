@@ -156,7 +156,8 @@ class Supervisor:
         self._call("addProcessGroup", name, unless=(_ALREADY_ADDED,))
 
     def remove_group(self, name: str) -> None:
-        """Removes a group whose processes have all stopped."""
+        """Removes a group whose processes have all stopped, with its socket."""
+        self.release(name)
         self._call("removeProcessGroup", name, unless=(_BAD_NAME,))
 
     def refit(self, full_name: str) -> bool:
@@ -165,6 +166,17 @@ class Supervisor:
         The other members of its group run on. Returns False if supervisord is of an older release without this call.
         """
         return self._call("refit", full_name, namespace="wakeup", unless=(_UNKNOWN_METHOD,)) is not None
+
+    def hold(self, group: str) -> bool:
+        """Keeps the socket of a group open while its processes are restarted, so that clients wait instead of failing.
+
+        Returns False if it has none, or if supervisord is of an older release without this call.
+        """
+        return bool(self._call("hold", group, namespace="wakeup", unless=(_UNKNOWN_METHOD,)))
+
+    def release(self, group: str) -> None:
+        """Ends a `hold`; does nothing if there is none."""
+        self._call("release", group, namespace="wakeup", unless=(_UNKNOWN_METHOD,))
 
     def shutdown(self) -> None:
         """Shuts supervisord down; does nothing if it is shutting down."""
@@ -190,10 +202,12 @@ class Supervisor:
             raise NotRunning from error
 
 
-def launch(config: Path, foreground: bool, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Starts supervisord with `config`: as a daemon, or in the foreground as a child that ends with this process.
+def launch(
+    supervisor: Supervisor, config: Path, foreground: bool, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Starts supervisord with `config`, and waits until it answers.
 
-    Raises `StartFailed` with its output. `wait_until_up` waits until it answers.
+    It is a daemon, or in the foreground a child that ends with this process. Raises `StartFailed` with its output.
     """
     command = [sys.executable, "-m", SUPERVISORD, "-c", str(config)]
     if foreground:
@@ -209,6 +223,7 @@ def launch(config: Path, foreground: bool, environment: dict[str, str]) -> subpr
     )
     if not foreground:
         _wait_for_daemon(child)
+    _wait_until_up(supervisor, child)
     return child
 
 
@@ -222,8 +237,7 @@ def _wait_for_daemon(child: subprocess.Popen[bytes]) -> None:
         raise StartFailed(f"supervisord did not start: {output.decode(errors='replace').strip()}")
 
 
-def wait_until_up(supervisor: Supervisor, child: subprocess.Popen[bytes]) -> None:
-    """Waits until the new supervisord answers. Raises `StartFailed`."""
+def _wait_until_up(supervisor: Supervisor, child: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + BOOT_TIMEOUT_SECONDS
     while not supervisor.running():
         if child.poll():

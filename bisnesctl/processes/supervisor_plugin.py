@@ -1,5 +1,5 @@
-"""A plugin inside supervisord: it notices the end of a child at once, adds two calls, and keeps logs working on a full
-disk (`bisnesctl.processes.supervisor_logs`).
+"""A plugin inside supervisord: it notices the end of a child at once, adds calls, and keeps logs working on a full disk
+(`bisnesctl.processes.supervisor_logs`).
 
 supervisord 4.3 looks for ended children once a second, because Python restarts an interrupted poll. Here every signal
 writes a byte to a socket that supervisord's loop polls, so that an end is noticed within milliseconds. That relies on
@@ -7,7 +7,8 @@ internals of supervisord (`get_socket_map`, and the methods that its loop calls 
 version and the contract test.
 
 The calls keep "ended by itself" and "stopped by an operator" apart without a race: operators call `settle`, the guard
-calls `revive`. `refit` changes the configuration of one member of a group, so that the others need not stop.
+calls `revive`. `refit` changes the configuration of one member of a group, so that the others need not stop. `hold`
+keeps a socket open while the only process that listens on it is restarted.
 """
 
 import contextlib
@@ -43,6 +44,7 @@ class Interface:
         self._supervisord = supervisord
         self._calls = SupervisorNamespaceRPCInterface(supervisord)
         self._wakeup = wakeup
+        self._held: dict[str, Any] = {}  # references to sockets of groups, by the group's name
 
     def revive(self, name: str) -> bool:
         """Starts `group:name` if it ended by itself. Returns whether it did; faults as startProcess does."""
@@ -86,6 +88,21 @@ class Interface:
         if _is_fitted(group, fresh):
             group.config = fresh
         return True
+
+    def hold(self, group_name: str) -> bool:
+        """Keeps the socket of a group open until `release`, so that clients wait for the next process of the group.
+
+        Returns whether the group has an open socket.
+        """
+        manager = getattr(self._supervisord.process_groups.get(group_name), "socket_manager", None)
+        if manager is None or not manager.is_prepared():
+            return False
+        self._held[group_name] = manager.get_socket()
+        return True
+
+    def release(self, group_name: str) -> bool:
+        """Ends a `hold`: the socket is closed as soon as no process uses it. Returns whether there was one."""
+        return self._held.pop(group_name, None) is not None
 
     def _find(self, name: str) -> Any:
         process = self._calls._getGroupAndProcess(name)[1]

@@ -22,6 +22,18 @@ class Mode(StrEnum):
     LEGACY = "legacy"
 
 
+class Kind(StrEnum):
+    """The part of a deployment that a program belongs to."""
+
+    API = "api"
+    META = "meta"
+    WWEBJS = "wwebjs"
+    SESSIONS = "sessions"
+    EVENTS = "events"
+    #: The guard, the alerts, the embedded servers and the sandbox.
+    INFRASTRUCTURE = "infrastructure"
+
+
 BOTH = frozenset(Mode)
 #: A session restarts its browser at its memory limit; at this multiple of the limit the guard intervenes.
 GUARD_MEMORY_FACTOR = 1.5
@@ -32,13 +44,13 @@ Signal = Literal["TERM", "INT"]
 class Program:
     """One row: a program, which may have several instances.
 
-    The placeholders in `command` are `address` (its host and port), names of settings, or variables of `render` and
-    `embedded_servers`.
+    The placeholders in `command` are names of settings, or variables of `render` and `embedded_servers`.
     """
 
     name: str
     about: str
     command: str
+    kind: Kind = Kind.INFRASTRUCTURE
     modes: frozenset[Mode] = frozenset({Mode.MULTIPROCESS})
     #: BISNES_PROCESS of its instances; None: the name.
     process: str | None = None
@@ -46,7 +58,8 @@ class Program:
     instances: str | None = None
     #: Names of the settings with its host and port; a host that is not a setting means the loopback address.
     address: tuple[str, str] | None = None
-    #: supervisord binds the address and passes the socket to each instance, so that they can be restarted in turn.
+    #: supervisord binds the address and passes the socket to each instance, so that no client is refused while they are
+    #: restarted in turn.
     shared_socket: bool = False
     #: Name of the setting that enables it; None: always enabled.
     needs: str | None = None
@@ -85,8 +98,19 @@ class Program:
     #: Modes that start without it if it cannot be started.
     optional_in: frozenset[Mode] = frozenset()
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several instances may share its socket."""
+        return self.shared_socket and self.instances is not None
 
-_GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-socket"
+    @property
+    def is_base(self) -> bool:
+        """Whether the others need it: the guard, the embedded servers and the sandbox."""
+        return self.priority < Program.priority
+
+
+#: It listens on the socket that supervisord passes to it.
+_GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-socket -b fd://0"
 
 PROGRAMS: tuple[Program, ...] = (
     Program(
@@ -98,6 +122,17 @@ PROGRAMS: tuple[Program, ...] = (
         priority=1,
         is_listener=True,
         optional_in=frozenset({Mode.LEGACY}),
+    ),
+    Program(
+        "alerts",
+        "measures the signals and notifies operators",
+        "{python} -m bisnesctl.alerts",
+        modes=BOTH,
+        probe="heartbeat",
+        hang_check=True,
+        priority=130,  # stops first, so that it does not see the others stop
+        memory=256,
+        optional_in=BOTH,
     ),
     Program(
         "postgres",
@@ -145,7 +180,8 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "api",
         "the HTTP API",
-        _GUNICORN + " -b fd://0 services.api.asgi:app",
+        f"{_GUNICORN} services.api.asgi:app",
+        Kind.API,
         instances="api_instances",
         address=("api_host", "api_port"),
         hang_check=True,
@@ -157,8 +193,10 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "meta",
         "receives Meta's webhooks",
-        _GUNICORN + " -b {address} services.connectors.meta.receiver:create_service()",
+        f"{_GUNICORN} services.connectors.meta.receiver:create_service()",
+        Kind.META,
         address=("meta_host", "meta_port"),
+        shared_socket=True,
         hang_check=True,
         needs="enable_meta",
         max_restarts=20,
@@ -169,6 +207,7 @@ PROGRAMS: tuple[Program, ...] = (
         "meta-worker",
         "sends messages through Meta",
         "{python} -m services.worker meta",
+        Kind.META,
         process="meta",
         instances="meta_instances",
         needs="enable_meta",
@@ -182,6 +221,7 @@ PROGRAMS: tuple[Program, ...] = (
         "events",
         "calls customers' webhooks",
         "{python} -m services.events",
+        Kind.EVENTS,
         probe="heartbeat",
         hang_check=True,
         max_restarts=20,
@@ -190,8 +230,10 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "wwebjs",
         "manages the WhatsApp Web sessions",
-        _GUNICORN + " -b {address} services.wwebjs_manager:create_service()",
+        f"{_GUNICORN} services.wwebjs_manager:create_service()",
+        Kind.WWEBJS,
         address=("loopback", "wwebjs_port"),
+        shared_socket=True,
         needs="enable_wwebjs",
         hang_check=True,
         priority=120,  # stops before its sessions
@@ -204,6 +246,7 @@ PROGRAMS: tuple[Program, ...] = (
         "wwebjs-session",
         "a WhatsApp Web bot with its browser",
         "{python} -m services.connectors.wwebjs {company} {phone}",
+        Kind.SESSIONS,
         modes=BOTH,  # a rollback keeps the browsers running
         process="wwebjs",
         needs="enable_wwebjs",
@@ -222,9 +265,11 @@ PROGRAMS: tuple[Program, ...] = (
     Program(
         "legacy",
         "API and channels in one process",
-        _GUNICORN + " -b {address} services.legacy:app",
+        f"{_GUNICORN} services.legacy:app",
+        Kind.API,
         modes=frozenset({Mode.LEGACY}),
         address=("api_host", "port"),
+        shared_socket=True,
         hang_check=True,
         priority=120,  # manages the sessions too
         max_restarts=0,
@@ -241,6 +286,8 @@ ALIASES = {
     "bisnesgpt-wwebjs": ("wwebjs", "wwebjs-session"),
     "whatsapp-service-legacy": ("legacy",),
 }
+#: The name that means every instance.
+EVERYTHING = "all"
 
 
 @dataclass(frozen=True)
@@ -377,17 +424,17 @@ def _is_needed(row: Program) -> bool:
 
 
 def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instance]:
-    """The instances with these names of programs, instances or aliases, in order of start, each once.
+    """The instances with these names of programs, instances or aliases, or `all`, in order of start, each once.
 
     Raises `UsageError` that lists the known names.
     """
     found: set[str] = set()
     for name in names:
         meant = set(ALIASES.get(name, (name,)))
-        matches = {each.name for each in instances if meant & {each.name, each.program.name}}
+        matches = {each.name for each in instances if name == EVERYTHING or meant & {each.name, each.program.name}}
         if not matches:
             known = ", ".join(dict.fromkeys(each.program.name for each in instances))
-            raise UsageError(f"unknown name {name}. There are: {known}, and their instances")
+            raise UsageError(f"unknown name {name}. There are: {known}, their instances, and {EVERYTHING}")
         found |= matches
     return [each for each in instances if each.name in found]
 

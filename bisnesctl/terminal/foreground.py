@@ -6,7 +6,9 @@ import subprocess
 import threading
 from collections.abc import Iterator
 
-from bisnesctl.errors import Unhealthy
+from bisnesctl.errors import Conflict, Unhealthy
+from bisnesctl.host import systemd
+from bisnesctl.lifecycle import preflight
 from bisnesctl.lifecycle.stop import Report, stop_all
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.terminal.log_view import LogView
@@ -18,16 +20,21 @@ END_TIMEOUT_SECONDS = 60
 def stay(deployment: Deployment, child: subprocess.Popen[bytes], view: LogView, report: Report) -> None:
     """Shows the logs until a signal arrives, then stops everything, still showing them.
 
-    Raises `Unhealthy` if supervisord ends by itself meanwhile.
+    systemd is notified at the beginning and at a stop. Raises `Unhealthy` if supervisord ends by itself meanwhile,
+    after its processes have ended, so that nothing has to be killed.
     """
+    systemd.notify("READY=1\nSTATUS=everything is healthy: bisnesctl status")
     with _signals_as_event() as stop_requested:
         view.follow(until=lambda: stop_requested.is_set() or child.poll() is not None)
+        systemd.notify("STOPPING=1")
         if child.poll() is None:
             _stop(deployment, view, report)
             child.wait(END_TIMEOUT_SECONDS)  # all processes have stopped; only supervisord's own end is left
             return
     last = deployment.last_start
     if not stop_requested.is_set() and last is not None and last.since:
+        with contextlib.suppress(Conflict):
+            preflight.wait_for_orphans(deployment.settings, report)
         raise Unhealthy(f"supervisord ended by itself ({child.returncode}): see `bisnesctl logs supervisord`")
 
 

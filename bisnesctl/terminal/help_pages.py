@@ -51,7 +51,8 @@ def pages() -> list[Page]:
     """Every page, in the order of `KINDS`."""
     root = paths.shipped_folder("docs")
     found = [Page(path.stem, kind, path) for kind in KINDS for path in sorted((root / kind).glob("*.md"))]
-    return [*found, Page("glossary", "reference", root / "glossary.md")]
+    runbooks, glossary = Page("runbooks", "how-to", root / "runbooks.md"), root / "glossary.md"
+    return [*found, runbooks, Page("glossary", "reference", glossary)]
 
 
 def find(words: Sequence[str], commands: Sequence[str] = ()) -> Page:

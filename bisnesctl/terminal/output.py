@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 from rich import markup
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
+from bisnesctl.errors import ExitCode
 from bisnesctl.terminal import printable, tables
 
 #: Width of output to a pipe or a file, so that no line is wrapped.
@@ -53,6 +55,19 @@ def _console(stderr: bool) -> Console:
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = PIPE_WIDTH_COLUMNS
     return console
+
+
+def is_piped() -> bool:
+    """Whether results go to a pipe or a file, whose lines are not wrapped."""
+    return out().width >= PIPE_WIDTH_COLUMNS
+
+
+def print_indented(text: Text, indent: int) -> None:
+    """Prints text whose lines begin `indent` columns further right; to a pipe it is one line."""
+    room = max(out().width - indent, 1)
+    for line in [text] if is_piped() else text.wrap(out(), room):
+        line.rstrip()
+        out().print(Text(" " * indent) + line, soft_wrap=True)
 
 
 def escape(words: str) -> str:
@@ -94,6 +109,33 @@ def print_json(value: object) -> None:
     result(printable.as_json(value))
 
 
+def rendered(text: Text) -> str:
+    """The text with its colours, if the results have any, to be written by `write_lines`."""
+    console = out()
+    console.begin_capture()
+    console.print(text, end="", soft_wrap=True)
+    return console.end_capture()
+
+
+def log_line(line: str) -> str:
+    """A line of a log with its own colours, if the results have any, to be written by `write_lines`."""
+    if printable.is_fit(line):
+        return line
+    if "\x1b" not in line:
+        return printable.log_line(line)
+    return rendered(Text.from_ansi(printable.log_line(line)))
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Writes results that `rendered` and `log_line` made. A console takes a hundred times as long for a line."""
+    file = out().file
+    try:
+        file.write("".join(f"{line}\n" for line in lines))
+        file.flush()
+    except BrokenPipeError:
+        raise SystemExit(ExitCode.OK) from None  # the reader, such as `head`, has ended
+
+
 def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], None], none: str) -> None:
     """Prints the result of a list command: as JSON, with `show`, or the text `none` if it is empty.
 
@@ -111,3 +153,13 @@ def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], Non
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
     """Prints rows of markup below the titles. Cells for which the terminal is too narrow go below their row."""
     tables.show(out(), columns, [[Text.from_markup(cell, emoji=False) for cell in row] for row in rows])
+
+
+def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
+    """Prints titles and texts of markup, such as `wanted  it runs`; a long text continues below its beginning."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for title, text in pairs:
+        grid.add_row(title, Text.from_markup(text, emoji=False))
+    out().print(grid)

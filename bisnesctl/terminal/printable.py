@@ -15,6 +15,11 @@ _COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 _NAMES = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
+def is_fit(text: str) -> bool:
+    """Whether a line may be written as it is."""
+    return _UNFIT.search(text) is None
+
+
 def one_line(text: str) -> str:
     """The text in one line."""
     return _UNFIT.sub(lambda found: _escape(found[0]), text)

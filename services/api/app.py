@@ -8,7 +8,7 @@ from flask.json.provider import DefaultJSONProvider
 from flask_openapi3 import APIBlueprint, OpenAPI
 from pydantic import ValidationError
 
-from services.api import event_schemas
+from services.api import audit, event_schemas
 from services.api.auth import Auth, declare, guard
 from services.api.context import Context
 from services.api.field_names import check_body, of_request
@@ -21,14 +21,18 @@ from services.api.routes.health import Observer
 from services.api.routes.media import media
 from services.api.routes.media_messages import media_messages
 from services.api.routes.messages import messages
+from services.api.routes.queue import queue
+from services.api.routes.quotas import quotas
 from services.api.routes.reactions import reactions
+from services.api.routes.resolutions import resolutions
 from services.api.routes.sessions import session, sessions
 from services.api.routes.webhooks import webhooks
 from services.http_server.errors import answer_errors, invalid_request
 from services.http_server.routing import ExactAddresses
 
 RESOURCES = (
-    *(messages, media_messages, media, reactions, bots, bot, sessions, session, webhooks, events),
+    *(messages, media_messages, media, reactions, resolutions, bots, bot, queue, sessions, session, webhooks, events),
+    quotas,
     health.health,
 )
 #: Bytes in a request's body without a file, at most.
@@ -79,6 +83,7 @@ def create_app(context: Context, resources: Iterable[APIBlueprint] = RESOURCES) 
         declare(app.blueprints[pages], Auth.NONE)
     health.attach(app, Observer(context))
     answer_errors(app)
+    audit.attach(app, context.settings)
     guard(app, context)
     for blueprint in resources:
         app.register_api(blueprint)

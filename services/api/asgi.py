@@ -37,7 +37,7 @@ from services.api.messages.request_fields import NAMES, PLAIN, QUERY
 from services.api.messages.sends import PENDING, PREFIX, Reply
 from services.api.routes.media_messages import body_limit
 from services.database.connection import DatabaseUnavailable
-from services.http_server import refusal
+from services.http_server import refusal, request_ids
 from services.http_server.admission import Admission
 from services.http_server.asgi import (
     Receive,
@@ -46,6 +46,7 @@ from services.http_server.asgi import (
     check_path,
     content_length,
     disconnection,
+    network_of,
     send_json,
     send_refusal,
 )
@@ -56,6 +57,7 @@ from services.http_server.watchdog import Watchdog
 from services.http_server.wsgi_bridge import Answer, WsgiBridge
 from services.outbox.accept import IdempotencyConflict
 from services.runtime.heartbeat import Counters
+from services.runtime.logging_setup import current_request
 
 #: The beginnings of the addresses of the hot path.
 HOT = tuple(f"{PREFIX}{kind}/" for kind in PLAIN)
@@ -98,7 +100,9 @@ class AsgiApp:
         """Serve a request, or start and stop with the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["type"] == "http" and scope["method"] == "POST" and _is_hot(scope["path"]):
+            return
+        current_request.set(request_ids.of(scope))
+        if scope["type"] == "http" and scope["method"] == "POST" and _is_hot(scope["path"]):
             began = time.monotonic()
             reply = await self._send(scope, receive)
             self._count(began, reply.status, scope)
@@ -227,7 +231,7 @@ class AsgiApp:
 
     async def _run(self, scope: Scope, receive: Receive, caller: Caller, body: Body) -> Answer:
         try:
-            async with self._admission.turn(caller.name, caller.threads, lambda: disconnection(receive)):
+            async with self._admission.admit(caller.share, network_of(scope), lambda: disconnection(receive)):
                 return await self._bridge(caller).run(scope, body)
         except Refusal:
             raise

@@ -6,7 +6,6 @@ a resource that declares none is refused, so that nothing is open by oversight.
 
 import asyncio
 import hashlib
-from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
@@ -22,7 +21,8 @@ from services.api.context import Context
 from services.api.field_names import check_request
 from services.api.openapi import COMMON, SECURITY, problems
 from services.api.quotas import ApiQuotas
-from services.http_server.asgi import Scope
+from services.http_server.admission import Share
+from services.http_server.asgi import Scope, address_of
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, unknown_host
 from services.http_server.host_names import STATE, HostNames
@@ -36,6 +36,8 @@ OPERATOR_THREADS = 24
 STRANGER_THREADS = 4
 #: The same for all requests for health.
 HEALTH_THREADS = 4
+#: Of these threads, and of those for requests without a known key, those of one client's address.
+ADDRESS_THREADS = 2
 #: The same for all requests that prove themselves without a key, such as providers' webhooks.
 OPEN_THREADS = 16
 #: Requests with `?wait=` that one company may have open in a process.
@@ -53,7 +55,7 @@ MAX_CALLERS = 10_000
 
 #: The headers that may carry a key.
 KEY_HEADERS = (b"x-api-key", b"authorization")
-_HEALTH = ("/health", "/api/health", "/metrics/")
+_HEALTH = ("/health", "/api/health", "/metrics")
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 _EXTENSION = "bisnes"
 
@@ -148,12 +150,6 @@ def find_key(accounts: AccountCache, quotas: ApiQuotas, digest: bytes, address: 
     return key
 
 
-def address_of(scope: Scope) -> str:
-    """The address of the client of an ASGI request."""
-    client = scope.get("client")
-    return str(client[0]) if client else ""
-
-
 def principal_of(key: Key | None) -> Principal:
     """The principal of a key. Raises `ApiError` (401, invalid_key) if the key is unknown or was revoked."""
     if key is None:
@@ -161,8 +157,11 @@ def principal_of(key: Key | None) -> Principal:
     return Principal(key.company_id)
 
 
-def resource(name: str, about: str, auth: Auth) -> APIBlueprint:
-    """A blueprint that demands `auth`; its OpenAPI operations list the errors that follow from it."""
+def resource(name: str, about: str, auth: Auth, *, recorded: bool = True) -> APIBlueprint:
+    """A blueprint that demands `auth`; its OpenAPI operations list the errors that follow from it.
+
+    `recorded`: whether its requests that are no GET go to the audit trail. Those that send messages do not.
+    """
     blueprint = APIBlueprint(
         name,
         __name__,
@@ -170,6 +169,7 @@ def resource(name: str, about: str, auth: Auth) -> APIBlueprint:
         abp_security=[{}] if auth is Auth.NONE else [{scheme: []} for scheme in SECURITY],
         abp_responses=problems(*_ALWAYS) if auth is Auth.NONE else problems(*_ALWAYS, *_WITH_KEY),
     )
+    setattr(blueprint, "recorded", recorded)  # noqa: B010 - blueprints of others have no such field
     return declare(blueprint, auth)
 
 
@@ -186,6 +186,11 @@ def declare(blueprint: AnyBlueprint, auth: Auth) -> AnyBlueprint:
 def declared(blueprint: Blueprint | None) -> Auth | None:
     """The auth that the blueprint demands, or None if it does not declare any."""
     return getattr(blueprint, "auth", None)
+
+
+def is_recorded(blueprint: Blueprint | None) -> bool:
+    """Whether requests to the blueprint that are no GET go to the audit trail."""
+    return blueprint is not None and getattr(blueprint, "recorded", False)
 
 
 def guard(app: Flask, context: Context) -> None:
@@ -211,7 +216,8 @@ def guard(app: Flask, context: Context) -> None:
                 raise unknown_host(host)
             return
         digest = key_digest(headers.get("X-Api-Key"), headers.get("Authorization"))
-        g.principal = principal_of(find_key(context.accounts, context.quotas, digest, request.remote_addr or ""))
+        key = find_key(context.accounts, context.quotas, digest, request.remote_addr or "")
+        g.principal, g.key = principal_of(key), key
         context.quotas.take_request(g.principal.company_id)
         if auth is Auth.OPERATOR:
             g.principal.require_operator()
@@ -246,6 +252,11 @@ class Caller:
     waits: int = 0
     #: Whether its requests use the threads that are reserved for known keys.
     has_key: bool = True
+
+    @property
+    def share(self) -> Share:
+        """Its share of the threads. Strangers have no name but their address, so that one of them leaves room."""
+        return Share(self.name, self.threads, None if self.has_key else ADDRESS_THREADS)
 
 
 STRANGERS = Caller("strangers", STRANGER_THREADS, STRANGER_WAITS, has_key=False)
@@ -300,14 +311,13 @@ class Callers:
         key = self._accounts.cached_key(digest)
         return self.note(digest, key) if key is not None else self._known.get(digest, STRANGERS)
 
-    def share_of(self, scope: Scope) -> tuple[Hashable, int]:
-        """The name of a request's caller, and its share of the threads."""
+    def share_of(self, scope: Scope) -> Share:
+        """The share of the threads of a request's caller."""
         try:
             digest = digest_of(scope)
         except ApiError:
             digest = None
-        caller = self.of(scope, digest)
-        return caller.name, caller.threads
+        return self.of(scope, digest).share
 
     def note(self, digest: bytes, key: Key | None) -> Caller:
         """The caller of a key that was looked up; None: the key is unknown or was revoked."""

@@ -51,6 +51,7 @@ def connect(settings: Settings, notifier: Notifier, counters: Counters | None = 
     process = Process(settings, "api", settings.database_pool_api_max)
     acceptor = Acceptor(process.database, notifier)
     counters = counters or Counters()
+    counters.pool = process.database.use
     counters.refresh = partial(_count, counters, acceptor)
     quotas = ApiQuotas(settings, process.database, process.accounts)
     media = counted_store(settings, process.database, quotas.quotas)

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 
 from services.api import sse
-from services.api.auth import address_of, find_key, key_digest, principal_of
+from services.api.auth import find_key, key_digest, principal_of
 from services.api.context import Context
 from services.api.field_names import parameters
 from services.api.sse import StreamRequest
@@ -23,7 +23,7 @@ from services.database.announcements import Listener
 from services.database.connection import DatabaseError, DatabaseUnavailable
 from services.events import feed
 from services.events.store import CHANNEL
-from services.http_server.asgi import disconnection
+from services.http_server.asgi import address_of, disconnection
 from services.http_server.error_codes import RETRY_LATER_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
 from services.http_server.shutdown import on_termination

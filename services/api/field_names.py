@@ -55,15 +55,19 @@ def parameters(query: bytes, known: Collection[str], body: Collection[str] = ())
     return found
 
 
+def shown(name: str) -> str:
+    """A name of a request as an error repeats it."""
+    return "".join(each if each.isprintable() else "?" for each in name[:MAX_SHOWN_NAME]) or '""'
+
+
 def _refuse(name: str, known: Collection[str], what: str, instead: str) -> NoReturn:
-    shown = "".join(each if each.isprintable() else "?" for each in name[:MAX_SHOWN_NAME]) or '""'
     if instead:
-        advice = instead.format(shown)
+        advice = instead.format(shown(name))
     elif near := nearest(name, known):
         advice = f"did you mean {near}?"
     else:
         advice = f"there are: {', '.join(sorted(known))}" if known else "there are none"
-    raise ApiError(ErrorCode.INVALID_REQUEST, f"{shown} is not {what}; {advice}")
+    raise ApiError(ErrorCode.INVALID_REQUEST, f"{shown(name)} is not {what}; {advice}")
 
 
 def nearest(name: str, known: Collection[str]) -> str | None:
@@ -101,8 +105,8 @@ def check_request(app: Flask, request: Request) -> None:
         return
     parameters(request.query_string, operation.query, operation.body or ())
     if operation.body is None and (body := request.get_data().strip()) not in (b"", b"{}", b"null"):
-        shown = body[:MAX_SHOWN_NAME].decode(errors="replace")
-        message = f"this request has no body; leave it out, or send {{}}. The body begins with {shown!r}"
+        beginning = body[:MAX_SHOWN_NAME].decode(errors="replace")
+        message = f"this request has no body; leave it out, or send {{}}. The body begins with {beginning!r}"
         raise ApiError(ErrorCode.INVALID_REQUEST, message)
 
 

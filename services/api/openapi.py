@@ -20,6 +20,7 @@ INFO = Info(
         "operator must act first, `unknown` that it may have been sent and is being reconciled with the provider. "
         "`hold` says why a message is not sent yet, for example because its provider is unavailable.\n\n"
         "`webhooks` describes the events that are posted to the webhooks of a company.\n\n"
+        "Every answer has the header `X-Request-Id`: that of the request if it is sound, or else a new one.\n\n"
         'Every error has the form `{"success": false, "error": "a sentence", "code": "snake_case"}`.'
     ),
 )

@@ -3,19 +3,16 @@ wrong keys of one client address.
 """
 
 import math
-from ipaddress import IPv6Address, ip_address, ip_network
 
 from bisnesctl.database.quotas import Quota
 from bisnesctl.settings import Settings
 from services.database.connection import Database, query_value
+from services.http_server.asgi import network_of_address
 from services.http_server.error_codes import RETRY_LATER_SECONDS, RETRY_SOON_SECONDS, ErrorCode, retry_after
 from services.http_server.errors import ApiError
 from services.runtime.account_cache import AccountCache
 from services.runtime.quotas import Quotas
 from services.runtime.rates import Rates
-
-#: Bits of an IPv6 address that name a client's network; a client may use all addresses of it.
-IPV6_NETWORK_BITS = 64
 
 _KNOWN_KEY = "SELECT 1 FROM idempotency_keys WHERE company_id = %s AND key = %s"
 
@@ -93,22 +90,11 @@ class ApiQuotas:
 
     def check_address(self, address: str, digest: bytes) -> None:
         """Refuse a client address with too many wrong keys, unless this key is valid. Raises `ApiError` (429)."""
-        seconds = self._rates.wait(_client(address), self._wrong_per_minute / 60, self._wrong_per_minute)
+        seconds = self._rates.wait(network_of_address(address), self._wrong_per_minute / 60, self._wrong_per_minute)
         if seconds and not self._accounts.is_valid(digest):
             message = "too many wrong API keys came from this address; try again later"
             raise ApiError(ErrorCode.TOO_MANY_WRONG_KEYS, message, retry_after(math.ceil(seconds)))
 
     def note_wrong_key(self, address: str) -> None:
         """Count a wrong key of a client address."""
-        self._rates.take(_client(address), self._wrong_per_minute / 60, self._wrong_per_minute)
-
-
-def _client(address: str) -> str:
-    """The name under which an address counts: all addresses of an IPv6 network are one client's."""
-    try:
-        found = ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(found, IPv6Address):
-        return str(ip_network((found, IPV6_NETWORK_BITS), strict=False))
-    return address
+        self._rates.take(network_of_address(address), self._wrong_per_minute / 60, self._wrong_per_minute)

@@ -4,6 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -77,6 +78,18 @@ class _Pinging(_ConnDialect):
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class PoolUse:
+    """How much of a pool is in use, and how often it was too small since the start."""
+
+    size: int
+    used: int
+    #: Uses that found all connections in use.
+    waits: int
+    #: Uses that got none in time.
+    timeouts: int
+
+
 class Database:
     """Connections to PostgreSQL in autocommit: a bounded pool, and single ones for a thread that keeps its own."""
 
@@ -84,6 +97,7 @@ class Database:
         self.dsn, self.name, self._size = dsn, name, pool_size
         self._outage = CircuitBreaker(OUTAGE_PAUSE_SECONDS, CONNECT_TIMEOUT_SECONDS + PING_TIMEOUT_SECONDS)
         self._pings = _Pinging()
+        self._waits = self._timeouts = 0
         self._pool = QueuePool(
             self._open,  # type: ignore[arg-type]
             pool_size=pool_size,
@@ -98,9 +112,12 @@ class Database:
     def connection(self) -> Iterator[Connection]:
         """A pooled connection in autocommit. Raises `DatabaseUnavailable` when there is none or it breaks in use."""
         self._check_outage()
+        if self._pool.checkedout() >= self._size:
+            self._waits += 1
         try:
             pooled = self._pool.connect()
         except PoolTimeout:
+            self._timeouts += 1
             raise DatabaseUnavailable(
                 f"all {self._size} connections to PostgreSQL were in use for {CONNECT_TIMEOUT_SECONDS} s"
             ) from None
@@ -158,6 +175,10 @@ class Database:
             raise
         self._outage.end()
         return connection  # type: ignore[return-value]
+
+    def use(self) -> PoolUse:
+        """The use of the pool at this moment."""
+        return PoolUse(self._size, self._pool.checkedout(), self._waits, self._timeouts)
 
     def close(self) -> None:
         """Close the pool's idle connections."""

@@ -1,9 +1,14 @@
-"""Retention: rows that nobody reads any more are deleted, every hour."""
+"""Retention: rows that nobody reads any more are deleted, and files that no message has, every hour."""
 
+import json
+import socket
 import time
+from collections.abc import Callable
+from typing import Any
 
 import structlog
 
+from bisnesctl.database.quotas import IDEMPOTENCY_KEY_DAYS
 from services.database.connection import Connection
 
 #: Seconds between two clean-ups of one process.
@@ -53,7 +58,8 @@ DELETE FROM event WHERE (company_id, seq) IN (
 _STATEMENTS = {
     "webhooks": "DELETE FROM webhook_inbox WHERE processed_at < now() - interval '7 days' AND error IS NULL",
     "changes of messages": "DELETE FROM message_change WHERE seen_at < now() - interval '7 days'",
-    "idempotency keys": "DELETE FROM idempotency_keys WHERE created_at < now() - interval '7 days'",
+    "idempotency keys": "DELETE FROM idempotency_keys"
+    f" WHERE created_at < now() - interval '{IDEMPOTENCY_KEY_DAYS} days'",
     "metrics": "DELETE FROM process_metrics WHERE timestamp < now() - interval '7 days'",
     "events": "DELETE FROM process_events WHERE severity IN ('info', 'warning')"
     " AND timestamp < now() - interval '30 days'",
@@ -62,10 +68,20 @@ _STATEMENTS = {
     "keys": "DELETE FROM wa_key WHERE created_at < now() - interval '90 days'",
     "unknown messages": "DELETE FROM unknown_message WHERE since < now() - interval '30 days'",
     "counts of sent": "DELETE FROM wa_sent WHERE hour < now() - interval '2 days'",
+    "audit records": "DELETE FROM audit_record WHERE at < now() - %(audit_days)s * interval '1 day'",
     "failed deliveries": _FAIL_OLD,
     "deliveries": _DELIVERIES,
     "events of companies": _EVENTS,
 }
+
+_RECORD = """
+INSERT INTO retention_run AS r (at, seconds, deleted, host) VALUES (now(), %(seconds)s, %(deleted)s::jsonb, %(host)s)
+ON CONFLICT (one) DO UPDATE
+SET at = excluded.at, seconds = excluded.seconds, deleted = excluded.deleted, host = excluded.host"""
+_EVENT = """
+INSERT INTO process_events (process_name, event_type, event_data)
+VALUES ('retention', 'rows_deleted', jsonb_build_object('deleted', %(deleted)s::jsonb, 'seconds', %(seconds)s::float,
+    'host', %(host)s::text))"""
 
 log = structlog.get_logger()
 
@@ -73,9 +89,9 @@ log = structlog.get_logger()
 class Retention:
     """Cleans up regularly."""
 
-    def __init__(self, days: int) -> None:
-        """`days`: for which the events of companies are kept."""
-        self._days = days
+    def __init__(self, days: int, audit_days: int, remove_files: Callable[[Connection], int]) -> None:
+        """See `clean_up`."""
+        self._days, self._audit_days, self._remove_files = days, audit_days, remove_files
         self._next = time.monotonic()
 
     def postpone(self) -> None:
@@ -86,25 +102,39 @@ class Retention:
         """Delete old rows, at most once an hour."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + CLEAN_UP_INTERVAL_SECONDS
-            clean_up(connection, self._days)
+            clean_up(connection, self._days, self._audit_days, self._remove_files)
 
 
-def clean_up(connection: Connection, days: int) -> dict[str, int]:
-    """Delete old rows, unless another process is doing so; returns the numbers of rows by their kind.
+def clean_up(
+    connection: Connection, days: int, audit_days: int, remove_files: Callable[[Connection], int]
+) -> dict[str, int]:
+    """Delete old rows and files, unless another process is doing so; returns their numbers by their kind.
 
-    `days`: for which the events of companies are kept.
+    `days`: for which the events of companies are kept; `audit_days`: the audit trail. `remove_files`: removes the files
+    that no message has.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (CLEAN_UP_LOCK_ID,))
         if cursor.fetchone() != (True,):
             return {}
+        began = time.monotonic()
         try:
             deleted = {}
             for name, statement in _STATEMENTS.items():
-                cursor.execute(statement, {"days": days})
+                cursor.execute(statement, {"days": days, "audit_days": audit_days})
                 deleted[name] = cursor.rowcount
+            deleted["files"] = remove_files(connection)
+            _record(cursor, {name: count for name, count in deleted.items() if count}, time.monotonic() - began)
         finally:
             cursor.execute("SELECT pg_advisory_unlock(%s)", (CLEAN_UP_LOCK_ID,))
     if any(deleted.values()):
         log.info("retention.cleaned_up", **{name.replace(" ", "_"): count for name, count in deleted.items() if count})
     return deleted
+
+
+def _record(cursor: Any, deleted: dict[str, int], seconds: float) -> None:
+    """Record the run, for the signals `retention_age` and `retention_deleted`; as an event if it deleted anything."""
+    values = {"deleted": json.dumps(deleted), "seconds": round(seconds, 3), "host": socket.gethostname()}
+    cursor.execute(_RECORD, values)
+    if deleted:
+        cursor.execute(_EVENT, values)

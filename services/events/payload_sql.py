@@ -1,21 +1,12 @@
 """SQL that builds the payloads of events; `services.events.payloads` describes them.
 
-Each expression reads one row `w`, whose columns are stated above it. The events of bots and sessions are built by the
+Each expression reads one row `w`, whose columns are stated above it. The event of a message's status, which the tool
+raises too, is in `bisnesctl.database.event_sql`. The events of bots and sessions are built by the
 functions `bot_status_event` (sql/004_meta_channel.sql) and `session_status_event` (sql/005_whatsapp_web.sql), the test
 of a webhook in `services.events.webhooks`.
 """
 
-#: Now, in seconds since the epoch.
-NOW = "extract(epoch FROM now())"
-
-
-def envelope(name: str, payload: str, row: str = "w") -> str:
-    """SQL of one event for `raise_events`, from a row with company_id, phone_index and chat_id."""
-    return (
-        f"jsonb_build_object('company', {row}.company_id, 'session', {row}.company_id || '-' || {row}.phone_index,"
-        f" 'event', '{name}', 'chat', {row}.chat_id, 'payload', {payload})"
-    )
-
+from bisnesctl.database.event_sql import envelope
 
 # Messages of the outbox: `w` has the columns of the table `outbox`; the parameter media_base is the beginning of links.
 
@@ -47,20 +38,6 @@ SENT_EVENT = envelope(
             THEN jsonb_build_object('id', w.payload -> 'quoted_provider_id') END,
         'name', NULL, 'userId', NULL, 'content', NULL)""",
 )
-
-
-def ack_event(status: str, at: str, code: str, error: str, more: str = "'{}'") -> str:
-    """SQL of the event for a message's new status; `at`: SQL of seconds since the epoch."""
-    return envelope(
-        "message.ack",
-        f"""jsonb_build_object('id', w.message_id, 'providerId', w.provider_id, 'chatId', w.chat_id,
-            'status', {status}, 'ack', CASE {status}::text WHEN 'failed' THEN -1 WHEN 'sent' THEN 1
-                WHEN 'delivered' THEN 2 WHEN 'read' THEN 3 ELSE 0 END,
-            'ackName', CASE {status}::text WHEN 'failed' THEN 'ERROR' WHEN 'sent' THEN 'SERVER'
-                WHEN 'delivered' THEN 'DEVICE' WHEN 'read' THEN 'READ' ELSE 'PENDING' END,
-            'timestamp', floor({at}), 'error', CASE WHEN {status}::text IN ('failed', 'unknown')
-                THEN jsonb_build_object('code', {code}, 'reason', {error}) END) || {more}::jsonb""",
-    )
 
 
 # Received messages: `w` has the columns that `services.inbox.messages` selects as `w`.

@@ -107,6 +107,9 @@ class AckPayload(Payload):
     id: str = _field("Our ID of the message.", _ID)
     providerId: str | None = _field("The provider's ID, once it has accepted the message.", _WAMID)
     chatId: str = _field("The chat.", _CHAT)
+    requestId: str | None = _field(
+        "The `X-Request-Id` of the answer to the request that it came with.", "5f0c2a91be03d7a4-1f", default=None
+    )
     status: Literal["unknown", "sent", "delivered", "read", "failed"] = _field(
         "The new status; see [Statuses](statuses.md).", "delivered"
     )
@@ -197,8 +200,8 @@ class BotStatusPayload(Payload):
     """The state of a bot."""
 
     status: Literal["active", "waiting", "unavailable", "warning", "error"] = _field(
-        "`active`: it sends. `waiting`: an operator must act first. `unavailable`: its provider cannot be reached. "
-        "`warning`, `error`: a check found a problem.",
+        "`active`: it sends. `waiting`: an operator must act first, or paused it. `unavailable`: its provider cannot "
+        "be reached. `warning`, `error`: a check found a problem.",
         "waiting",
     )
     phoneIndex: int = _field("The index of the bot.", 0)

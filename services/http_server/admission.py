@@ -21,6 +21,15 @@ class _Caller:
     queue: "deque[asyncio.Future[None]]" = field(default_factory=deque)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A caller's share of the threads."""
+
+    caller: Hashable
+    threads: int
+    per_address: int | None = None  # of these, those of one client's address, for callers that are many in truth
+
+
 class Admission:
     """Admits requests on the event loop; one that waits costs no thread."""
 
@@ -47,6 +56,24 @@ class Admission:
         finally:
             found.done += 1
             self._leave(caller, found)
+
+    @asynccontextmanager
+    async def admit(
+        self, share: Share, address: str, disconnect: Callable[[], Awaitable[object]] | None = None
+    ) -> AsyncIterator[None]:
+        """Be one of a caller's requests; with a share for each address, one that has used up its own waits for itself.
+
+        See `turn`. `address`: the network of the client.
+        """
+        if share.per_address is None:
+            async with self.turn(share.caller, share.threads, disconnect):
+                yield
+            return
+        async with (
+            self.turn((share.caller, address), share.per_address, disconnect),
+            self.turn(share.caller, share.threads, disconnect),
+        ):
+            yield
 
     async def _wait(self, caller: _Caller, disconnect: Callable[[], Awaitable[object]] | None) -> None:
         if len(caller.queue) >= self._max_queue:

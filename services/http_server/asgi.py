@@ -1,10 +1,14 @@
 """The types of ASGI that we use, and complete answers."""
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from services.http_server import refusal
 from services.http_server.refusal import Refusal
+
+#: Bits of an IPv6 address that name a client's network; a client may use all addresses of it.
+IPV6_NETWORK_BITS = 64
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -28,6 +32,28 @@ async def disconnection(receive: Receive) -> None:
     """Wait until the client disconnects. For a request whose body is complete."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def network_of(scope: Scope) -> str:
+    """The network from which a request came; see `network_of_address`."""
+    return network_of_address(address_of(scope))
+
+
+def address_of(scope: Scope) -> str:
+    """The address of a request's client; empty on a Unix socket."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def network_of_address(address: str) -> str:
+    """The name under which a client's address counts: all addresses of an IPv6 network are one client's."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address):
+        return str(ip_network((found, IPV6_NETWORK_BITS), strict=False))
+    return address
 
 
 def check_path(scope: Scope) -> None:

@@ -129,6 +129,11 @@ class ErrorCode(StrEnum):
         "Wait until its status is `sent`.",
         "the message 01934f7e-… is queued: nothing can refer to it until it is sent",
     )  # fmt: skip
+    NOT_UNKNOWN = (
+        "not_unknown", 409, "Only a message whose outcome is unknown can be resolved.",
+        "See the `status` of the message.",
+        "the message 01934f7e-… is sent: only one whose outcome is unknown can be resolved",
+    )  # fmt: skip
     NOT_INCOMING = (
         "not_incoming", 409, "Only received messages can be marked as read.", "Name a message that was received.",
         "the message wamid.HBgL… is one of yours: only those that came in can be marked as read",
@@ -166,6 +171,14 @@ class ErrorCode(StrEnum):
     NUMBER_TAKEN = (
         "number_taken", 409, "Another bot has the number.", "Remove the other bot first.",
         "another bot has the number id 106540352242922: remove that one first",
+    )  # fmt: skip
+    NOT_WAITING = (
+        "not_waiting", 409, "The message cannot be cancelled: a worker has it in hand, or it left.",
+        "See the reason in `error`.", "message 01934f7e-… is not cancelled: a worker has it in hand",
+    )  # fmt: skip
+    NOT_RETRYABLE = (
+        "not_retryable", 409, "The message cannot be retried.", "See the reason in `error`.",
+        "message 01934f7e-… is not retried: it was refused permanently (131026)",
     )  # fmt: skip
     MESSAGES_WAITING = (
         "messages_waiting", 409, "Messages of the bot have not been sent yet.",

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 #: The beginnings of addresses without a key that show the state of the server and the API.
-STATE = ("/health/all", "/metrics/", "/openapi")
+STATE = ("/health/all", "/metrics", "/openapi")
 #: Ends of names that nobody can register on the internet (RFC 6761, RFC 8375, ICANN), and of services in Kubernetes.
 _UNREGISTERED = (".localhost", ".local", ".internal", ".home.arpa", ".svc")
 

@@ -13,7 +13,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from services.http_server import refusal
+from services.http_server import refusal, request_ids
 from services.http_server.limits import Limits
 from services.http_server.refusal import Refusal
 
@@ -43,6 +43,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Accept the connection, if there is room or another one can be closed."""
         super().connection_made(transport)
         self._refusal: Refusal | None = None  # why the parser stopped
+        self._request_id = b""  # of the last request whose head was read, or is being read; empty: not known yet
         self._deaf = False  # all input is dropped
         self._is_ending = False  # the process is to end
         self._offers_upgrade = False  # the head that was read offers another protocol
@@ -115,6 +116,7 @@ class HttpProtocol(HttpToolsProtocol):
         """One request at a time."""
         if self._is_answering():
             raise _Stop
+        self._request_id = b""
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -139,6 +141,8 @@ class HttpProtocol(HttpToolsProtocol):
                 self._stop(refusal.unknown_transfer_encoding())
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
+        elif name == request_ids.HEADER and not self._request_id and request_ids.is_sound(value):
+            self._request_id = value
         self.headers.append((name, value))
 
     def _headers_too_large(self) -> Refusal:
@@ -157,7 +161,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._body_began = self._since = self.loop.time()
         self._body_bytes = self._window_bytes = self._raw_body_bytes = 0
+        if not self._request_id:
+            self._request_id = request_ids.make().encode()
+        self.scope[request_ids.KEY] = self._request_id.decode()  # type: ignore[literal-required]
         super().on_headers_complete()
+        self.cycle.default_headers = [*self.cycle.default_headers, (request_ids.HEADER, self._request_id)]
         if self._is_ending:
             self.cycle.keep_alive = False
 
@@ -225,7 +233,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        self.transport.write(reason.response())
+        self.transport.write(reason.response(self._request_id.decode() or request_ids.make()))
         self.transport.write_eof()  # further input is read and dropped, see `Limits.linger_seconds`
 
     def _forget_cycle(self, cycle: RequestResponseCycle) -> None:

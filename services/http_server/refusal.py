@@ -30,13 +30,14 @@ class Refusal(Exception):
         """The JSON body as bytes."""
         return orjson.dumps(self.body())
 
-    def response(self) -> bytes:
+    def response(self, request_id: str) -> bytes:
         """A whole HTTP response that ends the connection."""
         content = self.content()
         headers = {
             "content-type": "application/json",
             "content-length": str(len(content)),
             "connection": "close",
+            "x-request-id": request_id,
             **self.headers,
         }
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]

@@ -1,9 +1,12 @@
 """The server of our HTTP processes under gunicorn: uvicorn with our limits, which ends in time even if clients hang."""
 
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, ClassVar
 
 from uvicorn_worker import UvicornWorker
 
+from bisnesctl.setting_types import Network
 from services.http_server.protocol import HttpProtocol
 
 #: Seconds for open answers once the process is to end; gunicorn's graceful_timeout kills after two more.
@@ -11,7 +14,7 @@ DRAIN_TIMEOUT_SECONDS = 6
 
 
 class Worker(UvicornWorker):  # type: ignore[misc]
-    """gunicorn's worker. It ignores headers that name the client, because every client could send them."""
+    """gunicorn's worker. Every client could send headers that name a client, so only those of `trust` count."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         **UvicornWorker.CONFIG_KWARGS,
@@ -21,3 +24,15 @@ class Worker(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         "timeout_graceful_shutdown": DRAIN_TIMEOUT_SECONDS,
     }
+
+    def trust(self, proxies: Iterable[Network]) -> None:
+        """Believe the headers X-Forwarded-For and X-Forwarded-Proto of these proxies. To be called before it serves."""
+        trusted = [str(each) for network in proxies for each in _forms(network)]
+        self.config.proxy_headers, self.config.forwarded_allow_ips = bool(trusted), trusted
+
+
+def _forms(network: Network) -> Iterator[Network]:
+    """A network, and the form in which its addresses reach a socket that listens on IPv6 too."""
+    yield network
+    if isinstance(network, IPv4Network):
+        yield IPv6Network((f"::ffff:{network.network_address}", 96 + network.prefixlen))

@@ -2,28 +2,32 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
-from services.http_server import refusal
-from services.http_server.admission import MAX_QUEUE, Admission
-from services.http_server.asgi import Receive, Scope, Send, check_path, disconnection, send_refusal
+from services.http_server import refusal, request_ids
+from services.http_server.admission import MAX_QUEUE, Admission, Share
+from services.http_server.asgi import Receive, Scope, Send, check_path, disconnection, network_of, send_refusal
 from services.http_server.body import BodyReader
 from services.http_server.refusal import Refusal
 from services.http_server.watchdog import Watchdog
 from services.http_server.wsgi_bridge import Answer, Environ, WsgiBridge
 from services.runtime.heartbeat import Counters
+from services.runtime.logging_setup import current_request
 
 #: Threads of a process.
 THREADS = 36
 #: Threads of those that serve its health alone.
 HEALTH_THREADS = 4
+#: Of these, those of one client's address, so that nobody's requests keep a load balancer's or a probe's waiting.
+HEALTH_THREADS_PER_ADDRESS = 2
 
 #: The beginnings of the addresses of health.
 _HEALTH = ("/health", "/api/health", "/metrics")
+_HEALTH_SHARE = Share("health", HEALTH_THREADS, HEALTH_THREADS_PER_ADDRESS)
 
 log = structlog.get_logger()
 
@@ -58,15 +62,15 @@ class Service:
         hooks: Hooks | None = None,
         threads: int = THREADS,
         max_queue: int = MAX_QUEUE,
-        share_of: Callable[[Scope], tuple[Hashable, int]] | None = None,
+        share_of: Callable[[Scope], Share] | None = None,
     ) -> None:
         """`max_body`: bytes of a body, at most; the application refuses a larger one.
 
-        `max_queue`: requests that may wait for threads. `share_of`: the caller of a request and its share of the
-        threads; without it, all requests but those for health are one caller's.
+        `max_queue`: requests that may wait for threads. `share_of`: the share of a request's caller; without it, all
+        requests but those for health are one caller's.
         """
         self.counters = app.counters
-        self._max_body, self._hooks, self._share = max_body, hooks or Hooks(), threads - HEALTH_THREADS
+        self._max_body, self._hooks, self._share = max_body, hooks or Hooks(), Share("all", threads - HEALTH_THREADS)
         self._bridge, self._bodies, self._admission = WsgiBridge(app, threads), BodyReader(), Admission(max_queue)
         self._share_of = share_of or self._one_share
         self.watchdog = Watchdog(self._admission.progress)
@@ -76,6 +80,7 @@ class Service:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
+            current_request.set(request_ids.of(scope))
             await self._serve(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -107,9 +112,9 @@ class Service:
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         check_path(scope)
         body = await self._bodies.read_request(scope, receive, self._max_body)
-        caller, share = (_HEALTH, HEALTH_THREADS) if scope["path"].startswith(_HEALTH) else self._share_of(scope)
-        async with self._admission.turn(caller, share, lambda: disconnection(receive)):
+        share = _HEALTH_SHARE if scope["path"].startswith(_HEALTH) else self._share_of(scope)
+        async with self._admission.admit(share, network_of(scope), lambda: disconnection(receive)):
             return await self._bridge.run(scope, body)
 
-    def _one_share(self, _: Scope) -> tuple[Hashable, int]:
-        return "all", self._share
+    def _one_share(self, _: Scope) -> Share:
+        return self._share

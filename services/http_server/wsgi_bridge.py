@@ -14,8 +14,10 @@ from typing import Any
 
 import structlog
 
+from services.http_server import request_ids
 from services.http_server.asgi import Receive, Scope, Send, disconnection
 from services.http_server.body import Body
+from services.runtime.logging_setup import current_request
 
 #: Bytes of an answer that are handed over at a time, at least, unless it ends before.
 PART_BYTES = 64 << 10
@@ -101,6 +103,7 @@ class WsgiBridge:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, scope, body)
 
     def _run(self, scope: Scope, body: Body) -> Answer:
+        current_request.set(request_ids.of(scope))  # the thread serves this request alone until the next one
         with body.file:
             answer = Answer(environ_of(scope, body))
             found = self._app(answer.environ, answer.start_response)
@@ -161,6 +164,7 @@ def environ_of(scope: Scope, body: Body) -> Environ:
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
+        request_ids.KEY: request_ids.of(scope),
     }
     if client is not None:
         environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = client[0], str(client[1])

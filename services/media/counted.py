@@ -3,6 +3,9 @@
 Each file has a row in `media_file` with the number of its uses: the same file of the same company has the same key. The
 row is committed before the file is stored. A file is deleted while its row is locked, so a process that
 stores the same file meanwhile stores it afterwards.
+
+The file of a message that is about to be accepted has a row in `media_upload`, too. If the process dies before, the row
+remains, and `remove_abandoned` releases the file.
 """
 
 from collections.abc import Callable
@@ -13,18 +16,45 @@ from typing import BinaryIO
 import structlog
 
 from bisnesctl.database.quotas import MB_BYTES, Quota
-from services.database.connection import Database, DatabaseError, DatabaseUnavailable, query, query_value, transaction
+from bisnesctl.errors import ConfigError
+from services.database.connection import (
+    Connection,
+    Database,
+    DatabaseError,
+    DatabaseUnavailable,
+    query,
+    query_value,
+    transaction,
+)
 from services.media.base import MediaError, MediaQuotaExceeded, MediaStore, MediaUnavailable, Stored
 from services.runtime.quotas import Quotas
 
+#: Hours after which a file whose message was not accepted is abandoned. A request lasts less than one.
+ABANDONED_AFTER_HOURS = 24
+#: Abandoned files that are removed at a time, at most.
+MAX_ABANDONED = 1000
+
 _USED = "SELECT COALESCE(sum(bytes), 0)::bigint FROM media_file WHERE company_id = %s AND key <> %s"
 _ADD = """
-INSERT INTO media_file AS f (key, company_id, bytes, uses) VALUES (%s, %s, %s, 1)
+WITH upload AS (
+    INSERT INTO media_upload (message_id, key)
+    SELECT %(message)s::uuid, %(key)s WHERE %(message)s::uuid IS NOT NULL
+)
+INSERT INTO media_file AS f (key, company_id, bytes, uses) VALUES (%(key)s, %(company)s, %(bytes)s, 1)
 ON CONFLICT (key) DO UPDATE SET uses = f.uses + 1 RETURNING uses = 1"""
 # A file that was there before its row: a message from before the quotas has it.
 _KEEP = "UPDATE media_file SET uses = uses + 1 WHERE key = %s"
-_RELEASE = "UPDATE media_file SET uses = uses - 1 WHERE key = %s RETURNING uses"
+_RELEASE = """
+WITH upload AS (DELETE FROM media_upload WHERE message_id = %(message)s)
+UPDATE media_file SET uses = uses - 1 WHERE key = %(key)s RETURNING uses"""
 _FORGET = "DELETE FROM media_file WHERE key = %s"
+
+_OLD = f"since < now() - {ABANDONED_AFTER_HOURS} * interval '1 hour'"
+_SETTLE = f"""
+DELETE FROM media_upload u WHERE {_OLD}
+    AND (EXISTS (SELECT FROM outbox o WHERE o.message_id = u.message_id)
+         OR EXISTS (SELECT FROM messages m WHERE m.id = u.message_id))"""
+_ABANDONED = f"SELECT message_id::text, key FROM media_upload WHERE {_OLD} ORDER BY since LIMIT {MAX_ABANDONED}"
 
 log = structlog.get_logger()
 
@@ -37,32 +67,31 @@ class CountedStore:
 
     def put(
         self, company_id: str, stream: BinaryIO, mime_type: str, limit: int,
-        reserve: Callable[[Stored], None] = lambda _: None,
+        reserve: Callable[[Stored], None] = lambda _: None, message_id: str | None = None,
     ) -> Stored:  # fmt: skip
-        """See `MediaStore`. Raises `MediaQuotaExceeded` too."""
+        """See `MediaStore`. `message_id`: the message with the file, if it is about to be accepted.
+
+        Raises `MediaQuotaExceeded` too.
+        """
         reserved: list[Stored] = []
 
         def count(stored: Stored) -> None:
             reserve(stored)
-            self._count(company_id, stored)
+            self._count(company_id, stored, message_id)
             reserved.append(stored)
 
         try:
             return self._store.put(company_id, stream, mime_type, limit, count)
         except BaseException:
             for stored in reserved:
-                self.release(stored.key)
+                self.release(stored.key, message_id)
             raise
 
-    def release(self, key: str) -> None:
-        """A message with this file was refused: the file is deleted if no other message has it. Raises nothing."""
+    def release(self, key: str, message_id: str | None) -> None:
+        """The message with this file was refused: the file is deleted if no other message has it. Raises nothing."""
         try:
-            with self._database.connection() as connection, transaction(connection) as cursor:
-                cursor.execute(_RELEASE, (key,))
-                row = cursor.fetchone()
-                if row is not None and row[0] <= 0:
-                    self._store.delete(key)
-                    cursor.execute(_FORGET, (key,))
+            with self._database.connection() as connection:
+                _release(connection, self._store, key, message_id)
         except (DatabaseUnavailable, DatabaseError, MediaError) as error:
             log.warning("media.not_released", key=key, reason=str(error).strip())
 
@@ -84,7 +113,7 @@ class CountedStore:
         with self._database.connection() as connection:
             query(connection, _FORGET, (key,))
 
-    def _count(self, company_id: str, stored: Stored) -> None:
+    def _count(self, company_id: str, stored: Stored, message_id: str | None) -> None:
         limit = self._quotas.limit(company_id, Quota.MEDIA_MB)
         try:
             with self._database.connection() as connection:
@@ -92,9 +121,38 @@ class CountedStore:
                     used = query_value(connection, _USED, (company_id, stored.key))
                     if used + stored.size > limit * MB_BYTES:
                         raise MediaQuotaExceeded(company_id, limit)
-                if query_value(connection, _ADD, (stored.key, company_id, stored.size)) and self._store.exists(
-                    stored.key
-                ):
+                values = {"key": stored.key, "company": company_id, "bytes": stored.size, "message": message_id}
+                if query_value(connection, _ADD, values) and self._store.exists(stored.key):
                     query(connection, _KEEP, (stored.key,))
         except (DatabaseUnavailable, DatabaseError) as error:
             raise MediaUnavailable(f"the database is unavailable: {str(error).strip()}") from error
+
+
+def _release(connection: Connection, store: MediaStore, key: str, message_id: str | None) -> bool:
+    """Count a use of the file less; returns whether it was the last one, and the file was deleted."""
+    with transaction(connection) as cursor:
+        cursor.execute(_RELEASE, {"key": key, "message": message_id})
+        row = cursor.fetchone()
+        if row is None or row[0] > 0:
+            return False
+        store.delete(key)
+        cursor.execute(_FORGET, (key,))
+        return True
+
+
+def remove_abandoned(connection: Connection, open_store: Callable[[], MediaStore]) -> int:
+    """Delete the files whose process died before it accepted their message; returns how many.
+
+    A file that another message has, or gets at this moment, stays. `open_store` is called if there may be any. If the
+    store is unavailable, they are left to the next time.
+    """
+    query(connection, _SETTLE)
+    removed = 0
+    if abandoned := query(connection, _ABANDONED):
+        try:
+            store = open_store()
+            for message_id, key in abandoned:
+                removed += _release(connection, store, key, message_id)
+        except (MediaError, ConfigError) as error:
+            log.warning("media.not_removed", reason=str(error).strip())
+    return removed

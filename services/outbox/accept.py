@@ -60,7 +60,7 @@ class Entry:
     """A message to be accepted."""
 
     message_id: str
-    process: str  # the channel that will send it
+    channel: str  # the one that will send it
     bot_id: int
     company_id: str
     phone_index: int
@@ -69,6 +69,7 @@ class Entry:
     payload: Payload
     idempotency_key: str | None = None
     digest: str | None = None  # SHA-256 in hex of the request, with an idempotency key
+    request_id: str | None = None  # of the request that it came with
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ _INSERT = Statement(
 WITH input_rows AS (
     SELECT * FROM ROWS FROM (json_to_recordset(%(rows)s::json) AS (
         message_id uuid, bot_id int, company_id text, phone_index int, chat_id text, kind text, payload jsonb,
-        idempotency_key text, digest text)) WITH ORDINALITY
+        idempotency_key text, digest text, request_id text)) WITH ORDINALITY
     WHERE (SELECT clock_timestamp() < to_timestamp(%(not_after)s))
 ), new_keys AS (
     INSERT INTO idempotency_keys (company_id, key, digest, message_id)
@@ -118,14 +119,15 @@ WITH input_rows AS (
 ), new_rows AS (
     SELECT * FROM input_rows WHERE idempotency_key IS NULL OR message_id IN (SELECT message_id FROM new_keys)
 ), locked AS (
-    INSERT INTO lane AS l (bot_id, chat_id, pending)
-    SELECT bot_id, chat_id, count(*) FROM new_rows GROUP BY bot_id, chat_id ORDER BY bot_id, chat_id
+    INSERT INTO lane AS l (bot_id, chat_id, pending, accepted)
+    SELECT bot_id, chat_id, count(*), count(*) FROM new_rows GROUP BY bot_id, chat_id ORDER BY bot_id, chat_id
     ON CONFLICT (bot_id, chat_id) DO UPDATE
-        SET pending = l.pending + excluded.pending, due = CASE WHEN l.pending = 0 THEN now() ELSE l.due END
+        SET pending = l.pending + excluded.pending, accepted = l.accepted + excluded.accepted,
+            due = CASE WHEN l.pending = 0 THEN now() ELSE l.due END
     RETURNING bot_id, chat_id
 )
-INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload)
-SELECT bot_id, chat_id, message_id, company_id, phone_index, kind, payload
+INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload, request_id)
+SELECT bot_id, chat_id, message_id, company_id, phone_index, kind, payload, request_id
 FROM new_rows JOIN locked USING (bot_id, chat_id) ORDER BY ordinality
 RETURNING message_id::text, extract(epoch FROM clock_timestamp())::float""",
     rows="json",
@@ -216,7 +218,7 @@ class Acceptor:
 
     def _write(self, batch: Batch[Entry]) -> Sequence[Accepted | Exception]:
         queue_names = {
-            session_queue(entry.bot_id) if entry.process == "wwebjs" else f"{entry.process}-messages"
+            session_queue(entry.bot_id) if entry.channel == "wwebjs" else f"{entry.channel}-messages"
             for entry in batch.items
         }
         for queue_name in queue_names:  # a worker wakes up while the commit is under way …

@@ -19,8 +19,8 @@ from bisnesctl.host import process_times
 from services.connector import NO_ANSWER, Again, Connector, HttpConnector, Preparation, Refusal, Request
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
 from services.http_client import Answered, Broken, InFlight
-from services.message import Bot, Held, Outcome, Outgoing, Rejected, Retry, Status, Unavailable, Unknown
-from services.outbox import holds, recovery
+from services.message import Bot, Held, Outcome, Rejected, Retry, Status, Unavailable, Unknown
+from services.outbox import holds, outcome_log, recovery
 from services.outbox.departures import Departures, InHand
 from services.outbox.journal import Journal
 from services.outbox.outcome_policy import (
@@ -33,7 +33,6 @@ from services.outbox.outcome_policy import (
     behind_others,
     hold_of,
     settle,
-    storable,
     unstorable,
 )
 from services.outbox.preparations import Preparations
@@ -52,6 +51,8 @@ POLL_SECONDS = 0.01
 DATABASE_RETRY_SECONDS = 0.5
 #: The code of a message that did not leave, although other workers must assume that it may have.
 SUSPENDED = "worker_suspended"
+#: Codes of errors that are counted one by one, at most.
+MAX_CODES = 100
 #: Times that a connector is asked for the next step of one attempt.
 MAX_STEPS = 6
 
@@ -94,6 +95,7 @@ class Delivery:
         self.paused = False  # whether nothing is claimed for now; messages in hand are finished
         self.progressed = time.monotonic()  # when the loop last came round, for the watchdog
         self.counts: Counter[Status] = Counter()
+        self.failures: Counter[str] = Counter()  # messages that failed or are unknown, by the error's code
         self.faults = 0  # attempts that failed because of the provider or the way to it
         self.responses = 0  # of the provider
         self.response_seconds = 0.0  # of all responses together
@@ -108,6 +110,7 @@ class Delivery:
         """Bring the counters of the process up to date."""
         counters.sent = self.counts[Status.SENT]
         counters.errors = self.counts[Status.FAILED] + self.counts[Status.UNKNOWN] + self.faults
+        counters.failures = self.failures
         counters.last_error = self.last_error or counters.last_error
         counters.responses, counters.response_seconds = self.responses, self.response_seconds
 
@@ -186,8 +189,11 @@ class Delivery:
         self._recorded = time.monotonic()
         for (hand, _), result in zip(done, results, strict=True):
             self._forget(hand)
+            outcome_log.write(hand, result)
             if result.status is not None:
                 self.counts[result.status] += 1
+                if result.status in (Status.FAILED, Status.UNKNOWN):
+                    self._count_failure(result.code)
                 if result.error is not None and result.status in (Status.FAILED, Status.UNKNOWN):
                     self.last_error = f"{result.code}: {result.error}" if result.code else result.error
         hands = self._departures.in_hand(claimed, self._free, began)
@@ -196,6 +202,10 @@ class Delivery:
             self._begin_step(hand)
         self._collect(0)  # their bytes leave now, before anything else is done
         return 0 < limit == len(claimed)
+
+    def _count_failure(self, code: str | None) -> None:
+        known = code or "none"
+        self.failures[known if known in self.failures or len(self.failures) < MAX_CODES else "other"] += 1
 
     def _mark(self) -> None:
         """Let the messages leave that wait for their mark in the database, unless others have taken them over."""
@@ -207,7 +217,7 @@ class Delivery:
         for hand, request in ready:
             self._send(hand, request)
         for hand in lost:
-            log.warning("claim.lost", message_id=hand.message.message_id, marked=hand.marked)
+            log.warning("claim.lost", marked=hand.marked, **outcome_log.about(hand))
             if hand.marked:  # the others count it as unknown
                 self._done.append((hand, Rejected(SUSPENDED, "the worker slept, and the message did not leave")))
             else:
@@ -259,6 +269,7 @@ class Delivery:
             if bot is None:
                 self._done.append((hand, Rejected("unknown_bot", "the bot was removed")))
                 return
+            hand.bot = bot
             step: Request | Preparation | Refusal | None = None
             if message.outage is not None and not hand.probed:  # a message might be lost to the outage
                 hand.probed = True
@@ -269,7 +280,7 @@ class Delivery:
         except EncryptionError as error:
             self._done.append((hand, Held("credential", str(error))))
         except Exception as error:  # one message must not stop all others
-            log.exception("message.request_failed", message_id=message.message_id)
+            log.exception("message.request_failed", **outcome_log.about(hand))
             self._done.append((hand, Rejected("internal", f"{type(error).__name__}: {error}")))
         else:
             if isinstance(step, Preparation):
@@ -280,6 +291,7 @@ class Delivery:
                 self._send(hand, step)
 
     def _send(self, hand: InHand, request: Request) -> None:
+        outcome_log.write_attempt(hand)
         try:
             self._departures.begin(hand, request)
         except OSError:  # it could not be marked, so it must not leave
@@ -294,7 +306,7 @@ class Delivery:
                 continue
             self.responses += 1
             self.response_seconds += now - hand.left_at
-            outcome = self._outcome(hand.message, answer) if isinstance(answer, Answered | Broken) else answer
+            outcome = self._outcome(hand, answer) if isinstance(answer, Answered | Broken) else answer
             self._end_step(hand, outcome)
         for hand, refusal in self._preparations.done():
             self._end_step(hand, Again() if refusal is None else refusal)
@@ -302,21 +314,21 @@ class Delivery:
     def _end_step(self, hand: InHand, outcome: Outcome | Again | None) -> None:
         if not isinstance(outcome, Again):
             self.faults += isinstance(outcome, Unavailable)
-            self._done.append((hand, outcome and storable(outcome)))
+            self._done.append((hand, outcome))
         elif hand.steps < MAX_STEPS:
             self._journal.clear(hand.slot)
             self._begin_step(hand)
         else:
             self._done.append((hand, Retry("steps", "the message could not be prepared")))
 
-    def _outcome(self, message: Outgoing, answer: Answered | Broken) -> Outcome | Again | None:
+    def _outcome(self, hand: InHand, answer: Answered | Broken) -> Outcome | Again | None:
         match answer:
             case Answered(status, body):
                 try:
                     # Only the requests of an HttpConnector get such an answer.
-                    return cast(HttpConnector, self._connector).outcome(message, status, body)
+                    return cast(HttpConnector, self._connector).outcome(hand.message, status, body)
                 except Exception as error:  # one answer must not stop all others
-                    log.exception("message.answer_not_understood", message_id=message.message_id)
+                    log.exception("message.answer_not_understood", **outcome_log.about(hand))
                     return Unknown(f"the answer could not be understood: {type(error).__name__}")
             case Broken(reason, handed=True):
                 return Unknown(reason, NO_ANSWER)
@@ -343,7 +355,7 @@ class Delivery:
             self._together, self._done = 1, done + self._done
             return False
         hand, outcome = done[0]
-        log.error("outcome.not_storable", message_id=hand.message.message_id, reason=str(error).strip())
+        log.error("outcome.not_storable", reason=str(error).strip(), **outcome_log.about(hand))
         self._done.append((hand, unstorable(outcome)))
         return self._wait_for_database(error) if outcome == unstorable(outcome) else False
 

@@ -16,7 +16,7 @@ from bisnesctl.host import process_times
 from services.connector import Request
 from services.database.connection import Connection
 from services.http_client import InFlight
-from services.message import Outgoing
+from services.message import Bot, Outgoing
 from services.outbox.journal import Journal
 from services.outbox.store import Outbox
 
@@ -36,6 +36,7 @@ class InHand:
     steps: int = 0  # how often the connector was asked for the next step
     probed: bool = False  # whether it was checked that its number's outage is over
     expired: bool = False  # whether it did not leave, because its claim was too old
+    bot: Bot | None = None  # as it was when the connector was last asked
     left_at: float = 0.0  # when its last request was sent, by time.monotonic()
 
 

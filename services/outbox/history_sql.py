@@ -20,7 +20,8 @@ def written(source: str, first: str, more: str = "") -> str:
     """
     return f"""written AS (
     SELECT u.bot_id, chat_of(u.company_id, u.chat_id) AS chat_id, u.id, u.message_id, u.company_id, u.phone_index,
-           u.kind, u.payload, u.status, u.provider_id, u.error_code, u.error, {first} AS first{more}
+           u.kind, u.payload, u.status, u.provider_id, u.error_code, u.error, u.request_id,
+           {first} AS first{more}
     FROM {source} u
 )"""
 

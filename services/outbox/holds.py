@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import orjson
 
-from services.database.connection import Connection, query_value, transaction
+from services.database.connection import Connection, query, query_value, transaction
 from services.message import Status
 from services.outbox.outcome_policy import Answer, Fault, Hold, Pauses, Result
 from services.outbox.store import Outbox
@@ -76,6 +76,27 @@ UPDATE bot_pace p SET
     slow_until = CASE WHEN m.slower THEN now() + %(slow)s * interval '1 second' ELSE p.slow_until END
 FROM merged m JOIN locked USING (bot_id) WHERE p.bot_id = m.bot_id"""
 
+_EXPIRED = """
+SELECT p.bot_id, c.company_id FROM bot_pace p JOIN phone_configs c ON c.id = p.bot_id
+WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s)
+    AND p.hold_code IS NOT NULL AND p.held_until <= now() AND isfinite(p.held_until)"""
+# Of several workers, the first one reports it; a paused bot is not active. Locks: event_feed, bot_pace.
+_LOCK_FEEDS = "SELECT FROM event_feed WHERE company_id = ANY(%(companies)s) ORDER BY company_id FOR UPDATE"
+_END_EXPIRED = """
+WITH ended AS (
+    UPDATE bot_pace p SET held_until = '-infinity', held_reason = NULL, hold_code = NULL, held_at = NULL
+    FROM bot_pace former
+    WHERE p.bot_id = ANY(%(bots)s) AND former.bot_id = p.bot_id
+        AND p.hold_code IS NOT NULL AND p.held_until <= now() AND isfinite(p.held_until)
+    RETURNING p.bot_id, p.process_name, former.held_reason AS reason, p.paused_until <= now() AS unpaused
+), noted AS (
+    INSERT INTO process_events (process_name, event_type, event_data, severity)
+    SELECT process_name, 'bot_active', bot_status_event(bot_id, 'active', reason), 'info' FROM ended ORDER BY bot_id
+), raised AS (
+    SELECT raise_events(jsonb_agg(bot_status_event(bot_id, 'active', NULL) ORDER BY bot_id)) FROM ended WHERE unpaused
+)
+SELECT count(*) FROM ended CROSS JOIN raised"""
+
 _LASTS = "p.outage_since IS NOT NULL AND p.outage_seen > now() - %(forgotten)s * interval '1 minute'"
 _FAULTS = """
     SELECT * FROM json_to_recordset(%(faults)s::json) AS f (
@@ -137,7 +158,8 @@ UPDATE bot_pace p SET outage_since = NULL, outage_seen = NULL, outage_code = NUL
     held_until = CASE WHEN {_HELD} THEN p.held_until ELSE '-infinity' END
 WHERE p.bot_id = ANY(%(sent)s) AND p.outage_since IS NOT NULL"""
 
-# The age of a message counts from its acceptance, its last own attempt, or its last return to the queue.
+# The age of a message counts from its acceptance, its last own attempt, its last return to the queue, or the end of its
+# bot's last pause.
 _CLAIM_OLD = """
 WITH latest AS (
     SELECT now() - %(hours)s * interval '1 hour' AS at
@@ -147,7 +169,8 @@ WITH latest AS (
         SELECT id, updated_at FROM outbox
         WHERE bot_id = l.bot_id AND chat_id = l.chat_id AND id > l.done AND status <= 'sending' ORDER BY id LIMIT 1) o
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND l.pending > 0 AND l.claim IS NULL
-        AND p.outage_since < latest.at AND o.updated_at < latest.at
+        AND GREATEST(p.outage_since, p.paused_until) < latest.at AND p.outage_since IS NOT NULL
+        AND o.updated_at < latest.at
     ORDER BY l.bot_id, l.chat_id LIMIT %(limit)s FOR UPDATE OF l SKIP LOCKED
 ), claimed AS (
     UPDATE lane l SET claim = %(worker)s, head = old.id FROM old WHERE l.bot_id = old.bot_id AND l.chat_id = old.chat_id
@@ -167,6 +190,22 @@ def hold(connection: Connection, holds: list[Hold]) -> None:
 def lift(connection: Connection, bot_ids: list[int], codes: Sequence[str] | None = None) -> list[int]:
     """End the holds with these causes, or with any cause, and report it; returns the bots that were held."""
     return list(query_value(connection, "SELECT lift_holds(%s, %s)", (bot_ids, codes and list(codes))) or ())
+
+
+def end_expired(connection: Connection, outbox: Outbox) -> int:
+    """End the holds with a cause whose time is over, and report it once; returns how many.
+
+    The messages of such a number are sent from that time on in any case.
+    """
+    found = query(connection, _EXPIRED, {"process": outbox.channel, "bot": outbox.bot_id})
+    if not found:
+        return 0
+    bots, companies = [row[0] for row in found], sorted({row[1] for row in found})
+    with transaction(connection) as cursor:
+        cursor.execute(_LOCK_FEEDS, {"companies": companies})
+        cursor.execute(_LOCK, {"bots": bots})
+        cursor.execute(_END_EXPIRED, {"bots": bots})
+        return int(cursor.fetchall()[0][0])
 
 
 def note_outages(connection: Connection, findings: Iterable[Fault | Answer], pauses: Pauses) -> dict[int, float]:
@@ -220,7 +259,7 @@ def fail_old(connection: Connection, outbox: Outbox, hours: float) -> int:
 
 def _fail_some_old(connection: Connection, outbox: Outbox, hours: float) -> int:
     values = {
-        "process": outbox.process,
+        "process": outbox.channel,
         "bot": outbox.bot_id,
         "worker": outbox.worker,
         "hours": hours,

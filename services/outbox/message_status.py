@@ -10,7 +10,8 @@ _STATUSES = """
 SELECT o.message_id::text,
        CASE WHEN l.head = o.id AND o.status <= 'sending' THEN 'sending'
             WHEN o.status = 'queued' AND (
-                p.held_until = 'infinity' OR p.hold_code IS NOT NULL AND p.held_until > now()) THEN 'waiting'
+                p.held_until = 'infinity' OR p.hold_code IS NOT NULL AND p.held_until > now()
+                OR p.paused_until > now()) THEN 'waiting'
             ELSE o.status::text END,
        o.provider_id, o.error_code, o.error
 FROM outbox o JOIN lane l USING (bot_id, chat_id) LEFT JOIN bot_pace p USING (bot_id)

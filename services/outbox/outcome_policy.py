@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bisnesctl.backoff import Backoff
 from services.message import Held, Outcome, Outgoing, Rejected, Retry, Scope, Sent, Status, Unavailable, Unknown
@@ -130,32 +131,30 @@ class Postponed:
 
 def settle(message: Outgoing, outcome: Outcome | Postponed | None, attempts: Attempts, claim: str) -> Result:
     """The one place where an outcome becomes a status; None stands for no attempt at all."""
-    result = Result(
-        message.bot_id, message.chat_id, message.id, claim, final=True, status=Status.FAILED, fence=message.fence
-    )
+    result = partial(Result, message.bot_id, message.chat_id, message.id, claim, fence=message.fence)
     match outcome:
         case Sent(provider_id, recipient):
-            return replace(result, status=Status.SENT, provider_id=provider_id, recipient=recipient)
+            return result(True, Status.SENT, provider_id=provider_id, recipient=recipient)
         case Unknown(reason, outage, code):
-            return replace(result, status=Status.UNKNOWN, code=code or outage or None, error=reason)
+            return result(True, Status.UNKNOWN, code=code or outage or None, error=reason)
         case Held(code, reason):
-            return replace(result, final=False, status=Status.WAITING, code=code, error=reason)
+            return result(False, Status.WAITING, code=code, error=reason)
         case Rejected(code, reason):
-            return replace(result, code=code, error=reason)
+            return result(True, Status.FAILED, code=code, error=reason)
         case Retry(after=after, counted=False):
-            return replace(result, final=False, status=None, after=after or attempts.first_seconds)
+            return result(False, None, after=after or attempts.first_seconds)
         case Retry(code, reason, after, limit, growth=growth):
             made = message.attempts + 1
             if made >= (limit or attempts.limit):
-                return replace(result, code=code, error=f"{reason} (gave up after {made} attempts)")
+                return result(True, Status.FAILED, code=code, error=f"{reason} (gave up after {made} attempts)")
             wait = (
                 attempts.pause(made) if after is None else Backoff(after, growth, LONGEST_BACKOFF_SECONDS).pause(made)
             )
-            return replace(result, final=False, status=Status.QUEUED, after=wait, code=code, error=reason)
+            return result(False, Status.QUEUED, after=wait, code=code, error=reason)
         case Postponed(after):
-            return replace(result, final=False, status=None, after=after)
+            return result(False, None, after=after)
         case _:
-            return replace(result, final=False, status=None, after=NO_ATTEMPT_SECONDS)
+            return result(False, None, after=NO_ATTEMPT_SECONDS)
 
 
 def hold_of(message: Outgoing, outcome: Outcome | Postponed | None) -> Hold | None:
@@ -166,23 +165,6 @@ def hold_of(message: Outgoing, outcome: Outcome | Postponed | None) -> Hold | No
         case Retry(code, reason, after, scope=Scope.BOT | Scope.ACCOUNT as scope, slower=slower):
             return Hold(message.bot_id, scope, after or LONGEST_BACKOFF_SECONDS, f"{code}: {reason}", slower)
     return None
-
-
-def storable(outcome: Outcome) -> Outcome:
-    """The outcome with its provider's texts as PostgreSQL can store them: no NUL, valid UTF-8, limited in length."""
-    match outcome:
-        case Sent(provider_id):
-            if provider_id is None or _storable(provider_id, MAX_PROVIDER_ID_CHARACTERS) == provider_id:
-                return outcome
-            return Unknown("it was sent, but the id that the provider gave it cannot be stored")
-        case Unknown(reason):
-            return replace(outcome, reason=_storable(reason))
-        case _:
-            return replace(outcome, code=_storable(outcome.code), reason=_storable(outcome.reason))
-
-
-def _storable(text: str, limit: int = MAX_REASON_CHARACTERS) -> str:
-    return text.replace("\0", "").encode(errors="replace").decode()[:limit]
 
 
 def unstorable(outcome: Outcome | None) -> Outcome | None:
@@ -228,8 +210,11 @@ class OutagePolicy:
         self._unreached: dict[int, _Refused] = {}  # by bot: faults since this worker last got an answer
 
     def judge(self, message: Outgoing, outcome: Outcome | None) -> Verdict:
-        """The outcome as it counts for the message, and the finding about its number's outage, if there is one."""
-        bot = message.bot_id
+        """The outcome as it counts for the message, and the finding about its number's outage, if there is one.
+
+        The texts of both can be stored.
+        """
+        bot, outcome = message.bot_id, outcome and _storable(outcome)
         if sent := isinstance(outcome, Sent):
             self._sent[bot] = self._clock()
             if self._since_sent:
@@ -300,3 +285,20 @@ class OutagePolicy:
         now = self._clock()
         self._unreached[fault.bot_id] = _Refused(earlier.first if earlier else now, now, times)
         return fault
+
+
+def _storable(outcome: Outcome) -> Outcome:
+    """The outcome with its provider's texts as PostgreSQL can store them: no NUL, valid UTF-8, limited in length."""
+    match outcome:
+        case Sent(provider_id):
+            if provider_id is None or _storable_text(provider_id, MAX_PROVIDER_ID_CHARACTERS) == provider_id:
+                return outcome
+            return Unknown("it was sent, but the id that the provider gave it cannot be stored")
+        case Unknown(reason):
+            return replace(outcome, reason=_storable_text(reason))
+        case _:
+            return replace(outcome, code=_storable_text(outcome.code), reason=_storable_text(outcome.reason))
+
+
+def _storable_text(text: str, limit: int = MAX_REASON_CHARACTERS) -> str:
+    return text.replace("\0", "").encode(errors="replace").decode()[:limit]

@@ -137,7 +137,7 @@ class JournalRecovery:
     def of_expired_leases(self, connection: Connection) -> None:
         """Settle what other workers hold beyond their lease, unless they live on this host and are merely late."""
         self._settle(
-            connection, [a for a in expired(connection, self._outbox.process) if a.claim != self._outbox.worker]
+            connection, [a for a in expired(connection, self._outbox.channel) if a.claim != self._outbox.worker]
         )
 
     def _settle(self, connection: Connection, abandoned: list[Abandoned]) -> None:

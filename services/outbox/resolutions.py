@@ -40,7 +40,7 @@ GROUP BY c.company_id, c.phone_index"""
 
 def record_resolutions(connection: Connection, outbox: Outbox) -> int:
     """Record what operators decided about unknown messages, as if their provider had reported it; returns how many."""
-    values = {"process": outbox.process, "bot": outbox.bot_id}
+    values = {"process": outbox.channel, "bot": outbox.bot_id}
     recorded = 0
     while True:
         with transaction(connection) as cursor:
@@ -49,14 +49,14 @@ def record_resolutions(connection: Connection, outbox: Outbox) -> int:
             if not found:
                 return recorded
             reports = [_report(n, *row) for n, row in enumerate(found)]
-            raise_events(connection, apply_reports(connection, outbox.process, outbox.media_base, reports))
+            raise_events(connection, apply_reports(connection, outbox.channel, outbox.media_base, reports))
             cursor.execute(_FORGET, ([row[0] for row in found],))
         recorded += len(found)
 
 
 def report_lasting(connection: Connection, outbox: Outbox) -> None:
     """Report messages that stay unknown, once, as a process event for each number."""
-    query(connection, _REPORT_LASTING, {"process": outbox.process, "bot": outbox.bot_id, "minutes": LASTING_MINUTES})
+    query(connection, _REPORT_LASTING, {"process": outbox.channel, "bot": outbox.bot_id, "minutes": LASTING_MINUTES})
 
 
 def _report(n: int, message_id: str, resolution: str, company: Any, provider_id: str, at: float) -> Report:

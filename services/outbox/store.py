@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
+from bisnesctl.database.event_sql import NOW, ack_event
 from services.database.connection import Connection, Statement, query, query_value, run
-from services.events.payload_sql import NOW, SENT_EVENT, ack_event
+from services.events.payload_sql import SENT_EVENT
 from services.message import Outgoing, Status, StatusUpdate
 from services.outbox.history_sql import CHANGING_KINDS, CONTACTS, HISTORY, learn, written
 from services.outbox.outcome_policy import Result
@@ -43,6 +44,7 @@ WITH ready AS (
         SELECT GREATEST(1, LEAST(1 / r.rate, 86400)) * interval '1 second' AS depth
     ) d
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
+        AND p.paused_until <= now()
         AND EXISTS (
             SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now())
     ORDER BY p.bot_id FOR UPDATE OF p
@@ -62,7 +64,7 @@ WITH ready AS (
     SELECT p.bot_id, p.chat_id, p.outage, p.fence, o.*,
            %(bot)s IS NULL AND (%(marks)s OR o.payload ? 'media') AS unmarked
     FROM picked p CROSS JOIN LATERAL (
-        SELECT id, message_id, kind, payload, attempts, provider_id FROM outbox
+        SELECT id, message_id, kind, payload, attempts, provider_id, request_id FROM outbox
         WHERE bot_id = p.bot_id AND chat_id = p.chat_id AND id > p.done AND status <= 'sending'
         ORDER BY id LIMIT 1) o
 ), claimed AS (
@@ -75,7 +77,8 @@ WITH ready AS (
     FROM budget b JOIN (SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id) claims USING (bot_id)
     WHERE p.bot_id = b.bot_id
 )
-SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage, fence, unmarked
+SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage, fence, unmarked,
+       request_id
 FROM heads""",
     process="text", bot="int", limit="int", worker="text", rate="float", lease="float", in_hand="json", room="int",
     marks="boolean",
@@ -292,6 +295,7 @@ _HAS_DUE = """
 SELECT EXISTS (
     SELECT FROM bot_pace p
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
+        AND p.paused_until <= now()
         AND EXISTS (
             SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()))"""
 
@@ -311,7 +315,7 @@ class Report:
 class Outbox:
     """One worker's view of the outbox: it claims under its own name, at its channel's pace."""
 
-    process: str  # the channel: meta
+    channel: str  # its name: meta
     worker: str  # <host>/<instance>/<run>
     rate: float  # messages a second for each bot that sets none of its own
     lease: float  # seconds
@@ -337,14 +341,14 @@ class Outbox:
             rows = orjson.dumps(results).decode()
             if any(result.recipient not in (None, result.chat_id) for result in results):
                 steps.append((_LEARN, {"results": rows}))  # before the history, which has one id for a chat
-            steps.append((_RECORD, {"results": rows, "process": self.process, "media_base": self.media_base}))
+            steps.append((_RECORD, {"results": rows, "process": self.channel, "media_base": self.media_base}))
             if any(result.status is Status.UNKNOWN for result in results):
                 steps.append((_RECORD_UNKNOWN, {"results": rows}))
         if limit:
             held = orjson.dumps([{"bot_id": bot_id, "held": count} for bot_id, count in (in_hand or {}).items()])
             room = 3 * limit if in_hand is None else 2 * limit
             pace = {"rate": self.rate, "lease": self.lease, "in_hand": held.decode(), "room": room}
-            worker = {"process": self.process, "bot": self.bot_id, "worker": self.worker, "limit": limit}
+            worker = {"process": self.channel, "bot": self.bot_id, "worker": self.worker, "limit": limit}
             steps.append((_CLAIM, worker | pace | {"marks": marks}))
         rows_found = run(connection, *steps) if steps else []
         if not limit:
@@ -378,7 +382,7 @@ class Outbox:
 
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""
-        return bool(query_value(connection, _HAS_DUE, {"process": self.process, "bot": self.bot_id}))
+        return bool(query_value(connection, _HAS_DUE, {"process": self.channel, "bot": self.bot_id}))
 
 
 def apply_reports(

@@ -34,7 +34,7 @@ LISTEN_RETRY_SECONDS = 1.0
 #: The channel on which the triggers of `api_keys` and `phone_configs` announce changes.
 CHANNEL = "bisnes_config"
 
-_KEY = "SELECT id, company_id FROM api_keys WHERE key_hash = %s AND revoked_at IS NULL"
+_KEY = "SELECT id, company_id, prefix, label FROM api_keys WHERE key_hash = %s AND revoked_at IS NULL"
 _VALID = f"SELECT key_hash FROM api_keys WHERE revoked_at IS NULL LIMIT {MAX_ROWS}"
 _BOT = """
 SELECT id, company_id, phone_index, process_name, COALESCE(connection_type, 'wwebjs'),
@@ -56,6 +56,8 @@ class Key:
 
     id: int
     company_id: str | None  # None: an operator's, for every company
+    prefix: str = ""  # its first characters, and a note, for the audit trail
+    label: str = ""
 
 
 def find_key(connection: Connection, digest: bytes) -> Key | None:

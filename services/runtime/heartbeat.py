@@ -5,13 +5,14 @@ which no change of the wall clock affects.
 """
 
 import contextlib
+import math
 import secrets
 import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import orjson
@@ -24,7 +25,7 @@ from bisnesctl.processes import started_settings
 from bisnesctl.settings import Settings
 from services.database import error_reasons
 from services.database.bounded_query import BoundedQuery
-from services.database.connection import Database, DatabaseError, DatabaseUnavailable, query, query_value
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable, PoolUse, query, query_value
 
 #: Seconds between two measurements in process_metrics.
 METRICS_INTERVAL_SECONDS = 60
@@ -48,6 +49,8 @@ class Counters:
     active_bots: int = 0
     connections: int = 0  # open now: of a worker to its provider, of a session to WhatsApp
     clients: Callable[[], int] = lambda: 0  # connections of clients that are open now
+    failures: Counter[str] = field(default_factory=Counter)  # messages that failed or are unknown, by the error's code
+    pool: Callable[[], PoolUse] | None = None  # the use of its pool of connections to PostgreSQL
     responses: int = 0
     response_seconds: float = 0.0  # of all responses together
     degraded: str | None = None  # why the process does not work as it should
@@ -75,11 +78,11 @@ WITH before AS (SELECT * FROM process_instances WHERE process_name = %(process)s
 ), mine AS (
     INSERT INTO process_instances AS i (process_name, host, instance, pid, status, started_at, run,
         memory_usage_mb, cpu_usage_percent, active_connections, messages_processed, messages_sent, messages_received,
-        error_count, last_error, responses, response_ms, deployment)
+        error_count, last_error, responses, response_ms, deployment, figures)
     VALUES (%(process)s, %(host)s, %(instance)s, %(pid)s, %(status)s,
         now() - %(uptimeSeconds)s * interval '1 second', %(run)s, %(memoryMb)s, %(cpuPercent)s,
         %(connections)s, %(processed)s, %(sent)s, %(received)s, %(errors)s, %(lastError)s,
-        %(responses)s, %(responseMs)s, %(deployment)s)
+        %(responses)s, %(responseMs)s, %(deployment)s, %(figures)s::jsonb)
     ON CONFLICT (process_name, host, instance) DO UPDATE SET
         pid = excluded.pid, status = excluded.status, started_at = excluded.started_at, run = excluded.run,
         last_heartbeat = now(), memory_usage_mb = excluded.memory_usage_mb,
@@ -87,7 +90,7 @@ WITH before AS (SELECT * FROM process_instances WHERE process_name = %(process)s
         messages_processed = excluded.messages_processed, messages_sent = excluded.messages_sent,
         messages_received = excluded.messages_received, error_count = excluded.error_count,
         last_error = excluded.last_error, responses = excluded.responses, response_ms = excluded.response_ms,
-        deployment = excluded.deployment
+        deployment = excluded.deployment, figures = excluded.figures
     WHERE COALESCE(i.deployment, excluded.deployment) = excluded.deployment
         OR i.last_heartbeat <= now() - %(max_age)s * interval '1 second'
     RETURNING i.*
@@ -112,15 +115,17 @@ _TOGETHER = f"""
       AND last_heartbeat > now() - %(max_age)s * interval '1 second'
 ), old AS (
     SELECT COALESCE(max(messages_processed), 0) AS processed, COALESCE(max(messages_sent), 0) AS sent,
-        COALESCE(max(messages_received), 0) AS received, COALESCE(max(error_count), 0) AS errors
+        COALESCE(max(messages_received), 0) AS received, COALESCE(max(error_count), 0) AS errors,
+        COALESCE(max((figures ->> 'failed')::bigint), 0) AS failed
     FROM before WHERE run = %(run)s
 ), totals AS (
-    INSERT INTO process_totals AS t (process_name, processed, sent, received, errors)
+    INSERT INTO process_totals AS t (process_name, processed, sent, received, errors, failed)
     SELECT %(process)s, GREATEST(%(processed)s - processed, 0), GREATEST(%(sent)s - sent, 0),
-        GREATEST(%(received)s - received, 0), GREATEST(%(errors)s - errors, 0)
+        GREATEST(%(received)s - received, 0), GREATEST(%(errors)s - errors, 0), GREATEST(%(failed)s - failed, 0)
     FROM old
     ON CONFLICT (process_name) DO UPDATE SET processed = t.processed + excluded.processed,
         sent = t.sent + excluded.sent, received = t.received + excluded.received, errors = t.errors + excluded.errors,
+        failed = t.failed + excluded.failed,
         measured_at = CASE
             WHEN t.measured_at BETWEEN now() - interval '{METRICS_INTERVAL_SECONDS} seconds' AND now()
             THEN t.measured_at ELSE now() END
@@ -144,19 +149,29 @@ _TOGETHER = f"""
         cpu_usage_percent = excluded.cpu_usage_percent, active_connections = excluded.active_connections,
         messages_processed = excluded.messages_processed, updated_at = now()
     RETURNING h.*
-), responses AS (
-    SELECT round(sum(response_ms) / NULLIF(sum(responses), 0), 1) AS average FROM fresh
+), together AS (
+    SELECT round(sum(response_ms) / NULLIF(sum(responses), 0), 1) AS response_ms,
+        sum((figures ->> 'poolSize')::numeric) AS pool_size, sum((figures ->> 'poolUsed')::numeric) AS pool_used
+    FROM fresh
 )
 INSERT INTO process_metrics (process_name, metric_name, metric_value, metric_type, metadata)
 SELECT health.process_name, m.name, m.value, m.type, jsonb_build_object('instances', (SELECT count(*) FROM fresh))
-FROM totals, health, responses, LATERAL (VALUES
+FROM totals, health, together, LATERAL (VALUES
     ('messages_processed', totals.processed::numeric, 'counter'), ('messages_sent', totals.sent, 'counter'),
     ('messages_received', totals.received, 'counter'), ('errors', totals.errors, 'counter'),
-    ('average_response_time', responses.average, 'gauge'), ('active_connections', health.active_connections, 'gauge'),
+    ('messages_failed', totals.failed, 'counter'), ('pool_size', together.pool_size, 'gauge'),
+    ('pool_used', together.pool_used, 'gauge'), ('sessions', CASE WHEN health.process_name IN ('wwebjs', 'legacy') THEN
+        (SELECT count(*) FROM wa_session WHERE state = 'WORKING') END, 'gauge'),
+    ('average_response_time', together.response_ms, 'gauge'),
+    ('active_connections', health.active_connections, 'gauge'),
     ('memory_usage_mb', health.memory_usage_mb, 'gauge'), ('cpu_usage_percent', health.cpu_usage_percent, 'gauge'),
     ('uptime_seconds', health.uptime_seconds, 'gauge')
 ) AS m (name, value, type)
 WHERE totals.measured_at = now() AND m.value IS NOT NULL"""
+
+
+#: The figures that the row has in its column `figures`.
+_FIGURES = ("failures", "failed", "idleSeconds", "poolSize", "poolUsed", "poolWaits", "poolTimeouts")
 
 
 class NameInUse(Exception):
@@ -182,7 +197,7 @@ class Heartbeat:
         self._process, self._instance, self._pid = process, instance, pid
         self._interval, self._max_age = settings.heartbeat_interval / 1000, settings.max_heartbeat_age / 1000
         self._run = secrets.token_hex(8)  # the counters begin at 0 with each
-        self._responses = _RecentResponses(counters)
+        self._responses, self._progress = _RecentResponses(counters), _Progress(counters)
         self._file = settings.heartbeat_dir / f"{instance}.json"
         self._tree = _Tree(pid)
         self._deployment = deployments.identity(settings)
@@ -268,7 +283,19 @@ class Heartbeat:
             "responseMs": round(response_ms, 1),
             "errors": counters.errors,
             "lastError": counters.last_error,
+            **self._figures(),
         }
+
+    def _figures(self) -> dict[str, Any]:
+        """The figures that have no columns of their own."""
+        failures = dict(self._counters.failures)  # at once: another thread counts
+        failed = sum(failures.values())
+        found = {"failures": failures, "failed": failed, "idleSeconds": self._progress.look(failed)}
+        if self._counters.pool is not None:
+            pool = self._counters.pool()
+            found |= {"poolSize": pool.size, "poolUsed": pool.used}
+            found |= {"poolWaits": pool.waits, "poolTimeouts": pool.timeouts}
+        return found
 
     def _tell_database(self, statement: BoundedQuery[None]) -> None:
         try:
@@ -281,7 +308,8 @@ class Heartbeat:
 
     def _execute(self, statement: str) -> None:
         own = {"host": socket.gethostname(), "max_age": self._max_age, "run": self._run, "deployment": self._deployment}
-        values = self._beat | own
+        figures = {name: self._beat[name] for name in _FIGURES if name in self._beat}
+        values = self._beat | own | {"figures": orjson.dumps(figures).decode()}
         with self._database.connection() as connection:
             if query_value(connection, _TAKEN, values):
                 raise NameInUse(
@@ -313,6 +341,21 @@ class _RecentResponses:
         _, count, seconds = self._seen[0]
         self._seen.append((now, counters.responses, counters.response_seconds))
         return counters.responses - count, 1000 * max(counters.response_seconds - seconds, 0.0)
+
+
+class _Progress:
+    """When the process last finished a message, sent or failed, as far as its beats show."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._finished, self._at = 0, -math.inf
+
+    def look(self, failed: int) -> float | None:
+        """Seconds since then; None if it never finished one."""
+        finished, now = self._counters.sent + failed, time.monotonic()
+        if finished > self._finished:
+            self._finished, self._at = finished, now
+        return None if self._at < 0 else round(now - self._at, 3)
 
 
 @dataclass(frozen=True, slots=True)

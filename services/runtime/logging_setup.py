@@ -2,23 +2,31 @@
 
 import logging
 import sys
+from collections.abc import MutableMapping
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
 
 from bisnesctl.host.log_stream import LastingHandler
+from bisnesctl.logs import levels
+
+#: The id of the request that is served now; empty outside of requests. Every line that is logged meanwhile has it.
+current_request: ContextVar[str] = ContextVar("current_request", default="")
 
 
 def configure(level: str) -> None:
     """Set up structlog and the standard library's logging alike. `level`: debug, info, warning or error."""
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso"),
     ]
     render = structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False)
     structlog.configure(
         processors=[
+            structlog.stdlib.filter_by_level,
             *shared,
             structlog.processors.format_exc_info,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
@@ -39,4 +47,10 @@ def configure(level: str) -> None:
     )
     root = logging.getLogger()
     root.handlers = [handler]
-    root.setLevel(level.upper())
+    levels.apply(level)
+
+
+def _add_request_id(_: Any, __: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if request_id := current_request.get():
+        fields.setdefault("request_id", request_id)
+    return fields

@@ -10,6 +10,7 @@ from functools import cached_property
 import structlog
 
 from bisnesctl.errors import ConfigError
+from bisnesctl.logs import levels
 from bisnesctl.settings import ESSENTIAL, Settings, load_partly
 from services.database.connection import Database
 from services.runtime import logging_setup
@@ -44,7 +45,9 @@ class Process:
         logging_setup.configure(settings.log_level)
         for setting, reason in found.problems.items():
             log.error("setting.refused", setting=setting, reason=reason)
-        return cls(settings, name, pool_size(settings))
+        process = cls(settings, name, pool_size(settings))
+        levels.watch(settings.run_dir, process.instance, settings.log_level)
+        return process
 
     @cached_property
     def database(self) -> Database:
@@ -65,4 +68,5 @@ class Process:
 
     def heartbeat(self, program: str, counters: Counters) -> Heartbeat:
         """The heartbeat of this process as an instance of a program."""
+        counters.pool = self.database.use
         return Heartbeat(self.settings, self.database, program, self.instance, os.getpid(), counters)

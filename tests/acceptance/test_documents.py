@@ -37,7 +37,9 @@ PAGES_WITH_A_SESSION = ("docs/how-to/link-whatsapp-web.md",)
 #: Pages that stop processes, change numbers, or let the simulators misbehave.
 PAGES_THAT_CHANGE_MUCH = (
     "docs/tutorials/quickstart.md",
+    "docs/how-to/alerts.md",
     "docs/how-to/link-meta.md",
+    "docs/how-to/operate.md",
     "docs/how-to/production.md",
     "docs/how-to/roll-back.md",
     "docs/how-to/sandbox.md",
@@ -55,7 +57,7 @@ PROLOGUE = """set -euo pipefail
 trap '. "$DOCUMENT_VARIABLES"' DEBUG
 trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"""
 #: Seconds for all blocks of a page.
-PAGE_TIMEOUT_SECONDS = 120
+PAGE_TIMEOUT_SECONDS = 300
 
 
 def to_run(path: Path) -> list[Block]:

@@ -67,24 +67,38 @@ def told(deployment, *words):
     return deployment.run(*words, check=False).stdout
 
 
+def is_named(deployment):
+    """Whether both `status` and the probe name the outage, with its cause."""
+    probe = deployment.run("health", "--probe", check=False)
+    return (
+        "nothing has been sent since" in told(deployment, "status")
+        and probe.returncode == 2
+        and "bot 0100-0 unhealthy (unavailable: nothing has been sent since" in probe.stdout
+        and "network: " in probe.stdout
+    )
+
+
+def is_forgotten(deployment):
+    """Whether neither `status` nor the probe names an outage any more."""
+    words = told(deployment, "status") + told(deployment, "health", "--probe")
+    return "nothing has been sent" not in words and "unavailable" not in words
+
+
 @pytest.mark.timeout(300 + 3 * OUTAGE_SECONDS)
 def test_an_outage_of_the_provider_loses_no_message(deployment):
     assert deployment.send(COMPANY, "60123456789", "before", params={"wait": 30}).status_code == 200
     deployment.run("stop", "sandbox")
     client, began = Client(deployment), time.monotonic()
     client.start()
-    wait_until(lambda: "nothing has been sent since" in told(deployment, "status"), what=deployment.logs)
-    probe = deployment.run("health", "--probe", check=False)
+    wait_until(lambda: is_named(deployment), what=deployment.logs)
     noticed = time.monotonic() - began
-    assert probe.returncode == 2
-    assert "bot 0100-0 unhealthy (unavailable: nothing has been sent since" in probe.stdout
-    assert "network: " in probe.stdout
     (bot,) = json.loads(told(deployment, "bots", "list", "--json"))
     assert bot["outage"]["code"] == "network"
     said = deployment.run("send", "--company", COMPANY, "--to", "60129999999", "--text", "late", "--wait", "--timeout",
                           "2", check=False)  # fmt: skip
     assert "it waits and will be sent automatically: the provider is unavailable since" in " ".join(said.stderr.split())
     time.sleep(max(0.0, began + OUTAGE_SECONDS - time.monotonic()))
+    wait_until(lambda: is_named(deployment), what=deployment.logs)  # until it ends
     waiting = deployment.statuses()
     deployment.run("restart", "sandbox")
     back = time.monotonic()
@@ -102,4 +116,4 @@ def test_an_outage_of_the_provider_loses_no_message(deployment):
         assert taken(deployment, chat) == texts, deployment.logs()
     assert set(deployment.statuses()) <= {"sent", "delivered", "read"}
     assert deployment.rows("SELECT max(attempts) FROM outbox") == [(1,)]
-    wait_until(lambda: "nothing has been sent" not in told(deployment, "status"))
+    wait_until(lambda: is_forgotten(deployment))

@@ -99,7 +99,7 @@ class Ours:
     def prepare(self, stage: Stage) -> str:
         database_url = stage.fresh_database(f"bench_{self.name}")
         self._write_env(stage, database_url)
-        self._bisnesctl("migrate")
+        self.bisnesctl("migrate")
         with stage.connect(database_url) as connection:
             add_companies(connection, self._key)
         return database_url
@@ -122,7 +122,8 @@ class Ours:
         self.env_file.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
         self.env_file.chmod(0o600)
 
-    def _bisnesctl(self, *arguments: str) -> None:
+    def bisnesctl(self, *arguments: str) -> None:
+        """Runs a command of the tool. Raises RuntimeError if it fails."""
         done = subprocess.run(
             [self._python, "-m", "bisnesctl", *arguments],
             cwd=self.home,
@@ -141,7 +142,7 @@ class Ours:
         return {k: v for k, v in os.environ.items() if k not in own} | {"BISNES_ENV": str(self.env_file)}
 
     def start(self, stage: Stage, database_url: str) -> None:
-        self._bisnesctl("start", "--multiprocess")
+        self.bisnesctl("start", "--multiprocess")
         self._started = self._marked()
 
     def _marked(self) -> list[psutil.Process]:
@@ -164,7 +165,7 @@ class Ours:
 
     def stop(self) -> None:
         with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
-            self._bisnesctl("stop")
+            self.bisnesctl("stop")
         usage.end(self._marked())
         self._started = []
 

@@ -135,6 +135,7 @@ FAULTS: dict[str, Fault] = {
     "events": _process("events"),
     "events frozen": _frozen("events"),
     "guard": _process("guard"),
+    "alerts": _process("alerts"),
     "manager": _process("wwebjs"),
     "manager below": _children("wwebjs"),
     "session": _part("session"),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import Company, Phone, example, usable_deployment
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import UsageError
@@ -27,15 +28,19 @@ class BotType(StrEnum):
 
 
 def _rate(text: str) -> float:
-    """Messages per second; 0 for the channel's setting."""
+    """Messages per second; 0, which only `default` gives, for the channel's setting."""
     import math
 
     try:
         rate = 0.0 if text == "default" else float(text)
     except ValueError:
         rate = math.nan
+    if rate == 0 and text != "default":
+        raise typer.BadParameter(
+            "0 does not stop a bot. `bisnesctl queue pause` does; `default` is the rate of the channel"
+        )
     if not 0 <= rate <= MAX_MESSAGES_PER_SECOND:
-        raise typer.BadParameter(f"a number up to {MAX_MESSAGES_PER_SECOND}, or default")
+        raise typer.BadParameter(f"a number above 0, up to {MAX_MESSAGES_PER_SECOND}, or default")
     return rate
 
 
@@ -48,6 +53,7 @@ def _rate(text: str) -> float:
         "bisnesctl bots add --company 0128 --rate 80",
     )
 )
+@changes
 def add(
     company: Company,
     phone: Phone = 0,
@@ -84,7 +90,9 @@ def add(
     rate: Annotated[
         float | None,
         typer.Option(
-            parser=_rate, metavar="N", help="Messages per second, at most; `default`: the setting of the channel."
+            parser=_rate,
+            metavar="N",
+            help="Messages per second, at most; `default`: the setting of the channel. To stop it: `queue pause`.",
         ),
     ] = None,
     no_verify: Annotated[

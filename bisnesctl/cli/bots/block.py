@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes, reads
 from bisnesctl.cli.app import AnyCompany, AsJson, TheCompany, ThePhone, example, usable_settings
 from bisnesctl.cli.bots.group import bots
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 
 @bots.command(epilog=example("bisnesctl bots blocked", "bisnesctl bots blocked --json"))
+@reads
 def blocked(company: AnyCompany = None, json: AsJson = False) -> None:
     """List the WhatsApp Web bots whose sessions are blocked, with the reason and the end of each block."""
     from bisnesctl.bots import web_sessions
@@ -24,6 +26,7 @@ def blocked(company: AnyCompany = None, json: AsJson = False) -> None:
 
 
 @bots.command(epilog=example("bisnesctl bots unblock 0128 1", "bisnesctl bots unblock 0128 1 --new-number"))
+@changes
 def unblock(
     company: TheCompany,
     phone: ThePhone = 0,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import TheCompany, ThePhone, example, usable_deployment
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import BisnesError
@@ -29,6 +30,7 @@ def _number(text: str | None) -> str | None:
 @bots.command(
     epilog=example("bisnesctl bots link 0128 1", "bisnesctl bots link 0128 1 --pairing-code 60123456789"),
 )
+@changes
 def link(
     company: TheCompany,
     phone: ThePhone = 0,

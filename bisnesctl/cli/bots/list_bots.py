@@ -2,16 +2,19 @@
 
 from typing import TYPE_CHECKING
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import AnyCompany, AsJson, example, usable_settings
 from bisnesctl.cli.bots.group import bots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from bisnesctl.bots.store import Bot
 
 
 @bots.command("list", epilog=example("bisnesctl bots list", "bisnesctl bots list --company 0128 --json"))
+@reads
 def list_bots(company: AnyCompany = None, json: AsJson = False) -> None:
     """List the bots, how many messages wait for each, and why a bot is held."""
     from bisnesctl.bots import store
@@ -77,6 +80,23 @@ def _cells(bot: "Bot") -> list[str]:
 
 
 def _held(bot: "Bot") -> str:
+    """Why it sends nothing; a pause comes first, with the other reason behind it."""
+    other = _hold(bot)
+    if bot.paused is None:
+        return other
+    return _pause(bot, bot.paused) if other == "-" else f"{_pause(bot, bot.paused)}; {other}"
+
+
+def _pause(bot: "Bot", pause: "dict[str, Any]") -> str:
+    from bisnesctl.terminal.output import escape
+
+    until = f" until {pause['until']}" if pause["until"] else ""
+    reason = f": {pause['reason']}" if pause["reason"] else ""
+    words = f"by {pause['by']}{reason} (`queue resume {bot.company}/{bot.phone}`)"
+    return f"[yellow]paused{until}[/] {escape(words)}"
+
+
+def _hold(bot: "Bot") -> str:
     from bisnesctl.bots import hold_ends
     from bisnesctl.terminal.output import escape
 

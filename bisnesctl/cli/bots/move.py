@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import example, usable_settings
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
         "bisnesctl bots move 0128 1 --back",
     )
 )
+@changes
 def move(
     company: Annotated[str | None, typer.Argument(metavar="COMPANY", help="The company, such as 0128.")] = None,
     phone: Annotated[

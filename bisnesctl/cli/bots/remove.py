@@ -4,11 +4,13 @@ from typing import Annotated
 
 import typer
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import Company, Phone, example, usable_settings
 from bisnesctl.cli.bots.group import bots
 
 
 @bots.command(epilog=example("bisnesctl bots remove --company 0128 --phone 1"))
+@changes
 def remove(
     company: Company,
     phone: Phone = 0,

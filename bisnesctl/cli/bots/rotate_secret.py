@@ -1,10 +1,12 @@
 """`bisnesctl bots rotate-secret`: replaces the secret of a 360dialog number's webhooks."""
 
+from bisnesctl.audit.commands import changes
 from bisnesctl.cli.app import TheCompany, ThePhone, example
 from bisnesctl.cli.bots.group import bots
 
 
 @bots.command("rotate-secret", epilog=example("bisnesctl bots rotate-secret 0128 1"))
+@changes
 def rotate_secret(company: TheCompany, phone: ThePhone = 0) -> None:
     """Replace the secret by which the webhooks of a 360dialog number are recognised, here and at 360dialog.
 

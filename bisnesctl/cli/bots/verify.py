@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bisnesctl.audit.commands import reads
 from bisnesctl.cli.app import AnyCompany, AsJson, example, usable_deployment
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import ExitCode
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 
 @bots.command(epilog=example("bisnesctl bots verify", "bisnesctl bots verify --company 0128 --phone 0 --json"))
+@reads
 def verify(
     company: AnyCompany = None,
     phone: Annotated[int | None, typer.Option(min=0, metavar="INDEX", help="Only this bot of the company.")] = None,

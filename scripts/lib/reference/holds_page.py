@@ -31,9 +31,16 @@ Updates that are not known hold nothing. All of them are events, and are stored 
 
 ## Other holds
 
+A pause is independent of all other holds: neither a check nor a new credential ends it, and its end does not end them.
+
 """
 
 OTHERS = (
+    (
+        "an operator paused the bot (`bisnesctl queue pause`)",
+        "the end of `--for`, if it was given",
+        "`bisnesctl queue resume`",
+    ),
     ("the linking of the number is not finished", "never", f"`{hold_ends.command_for(None)}`"),
     ("an outage of the provider", "the first message that gets through, tested at least every minute", ""),
     ("throttling by the provider (130429, 80007, HTTP 429 …)", "seconds to minutes", ""),

@@ -24,6 +24,9 @@ UNION ALL {_HISTORY} m.id = %(uuid)s::uuid
 UNION ALL {_HISTORY} m.message_id = %(id)s
 UNION ALL {_HISTORY} m.external_id = %(id)s"""
 
+_STATUS = """
+SELECT message_id::text, status::text FROM outbox WHERE message_id = %(uuid)s::uuid AND company_id = %(company)s"""
+
 #: The message that an edit or deletion changes, for callers that name it by the ID of the change.
 _CHANGED = """
 SELECT payload ->> 'targetMessageId' FROM outbox
@@ -79,6 +82,19 @@ def find(connection: Connection, company_id: str, named: str, phone_index: int |
         if target is not None and (target.message_id not in found or target.status == REVOKED):
             found[target.message_id] = target
     return _only(named, list(found.values()), phone_index)
+
+
+def outgoing(connection: Connection, company_id: str, named: str) -> tuple[str, str]:
+    """The ID, ours, and the status of a message of the company; an edit, too, is one of its own here.
+
+    Raises `ApiError`: 404 unknown_message, 409 ambiguous_message.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_STATUS, {"company": company_id, "uuid": as_uuid(named)})
+        if row := cursor.fetchone():
+            return row
+    target = find(connection, company_id, named)
+    return target.message_id, target.status
 
 
 def _rows(connection: Connection, company_id: str, named: str) -> list[tuple[Any, ...]]:

@@ -27,13 +27,17 @@ _LAST_ID = str(UUID(int=2**128 - 1))
 
 #: SQL of the hold of a row `o` of the outbox, as JSON; NULL if nothing holds its bot.
 _HOLD = """CASE WHEN o.status <= 'sending' THEN (
-        SELECT jsonb_build_object('needsOperator', NOT isfinite(p.held_until),
+        SELECT CASE WHEN p.paused_until > now() THEN jsonb_build_object('needsOperator', NOT isfinite(p.paused_until),
+            'since', p.paused_at, 'until', CASE WHEN isfinite(p.paused_until) THEN p.paused_until END,
+            'reason', concat_ws(': ', 'paused by an operator', p.paused_reason))
+        ELSE jsonb_build_object('needsOperator', NOT isfinite(p.held_until),
             'since', COALESCE(CASE WHEN p.held_until > now() THEN p.held_at END, p.outage_since),
             'until', CASE WHEN isfinite(p.held_until) AND p.held_until > now() THEN p.held_until END,
             'reason', CASE WHEN p.outage_since IS NULL OR p.held_until = 'infinity'
                     OR p.hold_code IS NOT NULL AND p.held_until > now() THEN p.held_reason
-                ELSE p.outage_code || ': ' || p.outage_reason END)
-        FROM bot_pace p WHERE p.bot_id = o.bot_id AND (p.held_until > now() OR p.outage_since IS NOT NULL)) END"""
+                ELSE p.outage_code || ': ' || p.outage_reason END) END
+        FROM bot_pace p WHERE p.bot_id = o.bot_id
+            AND (p.held_until > now() OR p.outage_since IS NOT NULL OR p.paused_until > now())) END"""
 
 _HOLDS = f"SELECT o.message_id::text, {_HOLD} FROM outbox o WHERE o.message_id = ANY(%s::uuid[])"
 
@@ -48,9 +52,10 @@ _OUTBOX_COLUMNS = f"""
         WHERE l.bot_id = o.bot_id AND l.chat_id = o.chat_id AND l.head = o.id AND l.claim IS NOT NULL
     ) THEN 'sending' WHEN o.status = 'queued' AND EXISTS (
         SELECT FROM bot_pace p WHERE p.bot_id = o.bot_id AND (
-            p.held_until = 'infinity' OR p.hold_code IS NOT NULL AND p.held_until > now() OR p.outage_reported)
+            p.held_until = 'infinity' OR p.hold_code IS NOT NULL AND p.held_until > now() OR p.outage_reported
+            OR p.paused_until > now())
     ) THEN 'waiting' ELSE o.status::text END AS status, {_HOLD} AS hold,
-    o.attempts, o.error_code AS code, o.error AS reason, o.provider_id AS "providerId",
+    o.attempts, o.error_code AS code, o.error AS reason, o.provider_id AS "providerId", o.request_id AS "requestId",
     GREATEST(o.updated_at, m.reaction_timestamp, m.edited_at) AS changed, o.timeline, m.reaction,
     COALESCE(m.edited, false) AS edited, m.content AS edited_text"""
 
@@ -272,6 +277,7 @@ def _serialised(row: Row, chat_id: str, media_base: str) -> Row:
         common
         | {"chatId": chat_id, "direction": "outbound" if row["fromMe"] else "inbound"}
         | {"reaction": row["reaction"], "edited": row["edited"], "providerId": row["providerId"]}
+        | {"requestId": row.get("requestId")}
         | {"timestamp": _utc(row["moment"]), "updatedAt": _utc(row["changed"])}
         | (_outbox_fields(row, media_base) if "payload" in row else _history_fields(row))
     )

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import orjson
 
+from services.api import unique_names
 from services.api.field_names import check_body
 from services.connectors import untrusted_json
 from services.connectors.limits import MAX_CAPTION
@@ -75,13 +76,14 @@ def invalid(message: str) -> ApiError:
 
 
 def json_object(body: bytes, example: str = '{"message": "Hello"}') -> Fields:
-    """The fields of a JSON body. Raises `ApiError` (invalid_json)."""
+    """The fields of a JSON body. Raises `ApiError` (invalid_json; invalid_request if a name is given twice)."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise ApiError(ErrorCode.INVALID_JSON, f"the body is not valid JSON: {error}") from None
     if not isinstance(fields, dict):
         raise ApiError(ErrorCode.INVALID_JSON, f"the body must be a JSON object, such as {example}")
+    unique_names.check(body, fields)
     return fields
 
 

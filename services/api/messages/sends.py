@@ -6,11 +6,13 @@ the Flask routes. If the caller waits for the outcome, `services.api.messages.ou
 
 import asyncio
 import hashlib
+import logging
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
+import structlog
 from flask import request
 from uuid_utils import uuid7
 
@@ -26,11 +28,15 @@ from services.http_server.errors import ApiError, database_unavailable, unknown_
 from services.message import Bot, Payload, Status, StoredFile
 from services.outbox.accept import Accepted, Entry, IdempotencyConflict
 from services.outbox.message_status import MessageStatus
+from services.runtime.logging_setup import current_request
 
 #: The beginning of the addresses of sends.
 PREFIX = "/api/v2/messages/"
 #: The key of the WSGI environment under which a Flask route leaves a reply whose caller waits for the outcome.
 PENDING = "bisnes.pending"
+log = structlog.get_logger()
+_logger = logging.getLogger(__name__)  # asked first: the hot path spends nothing on lines that are not written
+
 #: Body, HTTP status and headers.
 Answer = tuple[dict[str, Any], int, dict[str, str]]
 
@@ -46,6 +52,7 @@ class Send:
     payload: Payload
     idempotency_key: str | None
     wait: float  # seconds to wait for the outcome; 0: answer as soon as the message is durable
+    message_id: str = field(default_factory=lambda: str(uuid7()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +115,9 @@ def submit(context: Context, principal: Principal, send: Send, bot: Bot) -> Futu
     check(send, bot)
     context.quotas.count_message(send.company_id, send.idempotency_key is not None)
     entry = Entry(
-        str(uuid7()), bot.process_name, bot.id, send.company_id, send.phone_index, send.chat_id, send.kind,
+        send.message_id, bot.process_name, bot.id, send.company_id, send.phone_index, send.chat_id, send.kind,
         send.payload, send.idempotency_key, digest(send) if send.idempotency_key else None,
+        current_request.get() or None,
     )  # fmt: skip
     return context.acceptor.accept(entry)
 
@@ -145,7 +153,7 @@ def deliver(context: Context, principal: Principal, send: Send, bot: Bot | None 
 def _release_file(context: Context, send: Send) -> None:
     key = send.payload.get("media", {}).get("key")
     if key:
-        context.media.release(key)
+        context.media.release(key, send.message_id)
 
 
 def check(send: Send, bot: Bot) -> None:
@@ -177,6 +185,12 @@ def digest(send: Send) -> str:
 
 def accepted(answer: Accepted, send: Send) -> Reply:
     """The 202 for a durable message."""
+    if _logger.isEnabledFor(logging.DEBUG):
+        log.debug(
+            "message.accepted",
+            message_id=answer.message_id, company=send.company_id, phone=send.phone_index, kind=send.kind,
+            repeated=answer.repeated,
+        )  # fmt: skip
     headers = (("Idempotency-Replayed", "true"),) if answer.repeated else ()
     body = {"success": True, "messageId": answer.message_id, "status": Status.QUEUED, "chatId": send.chat_id}
     return Reply(202, body, headers, send.wait)

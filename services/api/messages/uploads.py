@@ -15,7 +15,7 @@ from services.http_server.error_codes import RETRY_FILE_SECONDS, ErrorCode, retr
 from services.http_server.errors import ApiError
 from services.media import kinds
 from services.media.kinds import MediaRefused
-from services.media.store import MediaQuotaExceeded, MediaStore, MediaTooLarge, MediaUnavailable
+from services.media.store import MediaQuotaExceeded, MediaTooLarge, MediaUnavailable, Stored
 from services.message import StoredFile
 
 #: Characters in a link.
@@ -29,6 +29,10 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?", re.ASCII)
 
 
+#: Stores the content of a stream: the company, the stream, its type, and its maximum size in bytes.
+Put = Callable[[str, BinaryIO, str, int], Stored]
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A file of a request, in a temporary place."""
@@ -38,18 +42,18 @@ class Upload:
     filename: str | None = None
 
     def store(
-        self, media_store: MediaStore, company_id: str, kind: str, check_type: Callable[[str], None] = lambda _: None
+        self, put: Put, company_id: str, kind: str, check_type: Callable[[str], None] = lambda _: None
     ) -> StoredFile:
         """Check and store the file for a message of `kind`, a key of `kinds.KINDS`; returns its fields in the payload.
 
-        `check_type` raises `ApiError` for a type that the channel does not accept. Raises `ApiError`: media_too_large,
-        media_quota_exceeded, unsupported_media, media_unavailable.
+        `put` is that of a `MediaStore`. `check_type` raises `ApiError` for a type that the channel does not accept.
+        Raises `ApiError`: media_too_large, media_quota_exceeded, unsupported_media, media_unavailable.
         """
         with closing(self.stream):
             mime_type = self._checked(kind)
             check_type(mime_type)
             try:
-                stored = media_store.put(company_id, cast(BinaryIO, self.stream), mime_type, kinds.KINDS[kind].limit)
+                stored = put(company_id, cast(BinaryIO, self.stream), mime_type, kinds.KINDS[kind].limit)
             except MediaTooLarge as error:
                 raise too_large(kind, error.limit) from None
             except MediaQuotaExceeded as error:

@@ -213,6 +213,7 @@ def _shown(found: Bot) -> dict[str, Any]:
         "rate": found.rate,
         "waiting": found.waiting,
         "held": held,
+        "paused": None if found.paused is None else {name: found.paused[name] for name in ("since", "until", "reason")},
         "outage": found.outage,
         "check": check,
         "problems": found.problems,

@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import structlog
-from flask import Flask, current_app
+from flask import Flask, Response, current_app, request
 
 from services.api.auth import Auth, resource
 from services.api.context import Context
@@ -18,6 +18,7 @@ from services.database.write_test import WriteTest
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, database_unavailable
 from services.runtime.process_overview import DATABASE_TIMEOUT_SECONDS, ProcessOverview
+from services.runtime.signal_exposition import SignalExposition
 
 _EXTENSION = "bisnes.health"
 
@@ -33,6 +34,7 @@ class Observer:
         self._context = context
         self._started = time.monotonic()
         self.overview = ProcessOverview(context.settings, context.database)
+        self.signals = SignalExposition(context.settings)
         self._ready = BoundedQuery(self._ask_ready)
         self._write_test = WriteTest()
 
@@ -110,6 +112,22 @@ def ready() -> dict[str, Any]:
 def all_processes() -> dict[str, Any]:
     """List all programs with their status."""
     return _observer().overview.all()
+
+
+@health.get(
+    "/metrics",
+    summary="All signals for Prometheus",
+    description=(
+        "The signals of the whole deployment in the text form of Prometheus, as they were measured last, usually "
+        "within half a minute; `bisnes_measurement_age_seconds` says when. Any instance gives the same answer, also "
+        "while the database is unavailable. docs/reference/metrics.md lists the signals."
+    ),
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def signals() -> Response:
+    """Show all signals."""
+    text, content_type = _observer().signals.answer(request.headers.get("Accept", ""))
+    return Response(text, content_type=content_type)
 
 
 @health.get(

@@ -35,7 +35,7 @@ from services.media import names
 from services.media.kinds import KB, KINDS, MB
 from services.message import Bot, StoredFile
 
-media_messages = resource("files", "Send images, videos, audio, documents and stickers.", Auth.COMPANY)
+media_messages = resource("files", "Send images, videos, audio, documents and stickers.", Auth.COMPANY, recorded=False)
 
 #: Bytes of a JSON body with a data URL.
 MAX_JSON_BYTES = 24 * MB
@@ -121,14 +121,15 @@ def _send(kind: _Kind, path: ChatPath, idempotency_key: str | None) -> Answer:
         payload["filename"] = name
     bot = sends.look_up(context(), send)
     sends.check(send, bot)  # the file is stored when everything else is checked
-    payload["media"] = _media(source, bot, "voice" if voice else kind.name)
+    payload["media"] = _media(source, send, bot, "voice" if voice else kind.name)
     return sends.deliver(context(), g.principal, send, bot).as_answer()
 
 
-def _media(source: Source, bot: Bot, kind: str) -> StoredFile:
+def _media(source: Source, send: Send, bot: Bot, kind: str) -> StoredFile:
     if isinstance(source, str):
         return {"link": source}
-    return source.store(context().media, bot.company_id, kind, partial(sends.check_file, kind, bot=bot))
+    put = partial(context().media.put, message_id=send.message_id)
+    return source.store(put, bot.company_id, kind, partial(sends.check_file, kind, bot=bot))
 
 
 def _filename(given: Fields, source: Source) -> str | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import g, request
 
+from bisnesctl.queue import message_changes
 from services.api.auth import Auth, context, resource
 from services.api.messages import lookup, queries, request_fields, sends
 from services.api.messages.lookup import Target
@@ -24,9 +25,8 @@ from services.api.schemas.sends import DeleteRequest, EditRequest, TemplateMessa
 from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError, unknown_bot
 from services.message import MAX_TEXT, Payload, Status
-from services.outbox import cancellations
 
-messages = resource("messages", "Send messages and follow them.", Auth.COMPANY)
+messages = resource("messages", "Send messages and follow them.", Auth.COMPANY, recorded=False)
 
 
 @messages.post(
@@ -190,7 +190,7 @@ def _change(kind: str, path: MessagePath, header: SendHeaders, given: Fields, co
     if kind == "delete" and target.is_waiting:
         target.require_phone_index(phone_index)
         with context().database.connection() as connection:
-            if cancellations.cancel(connection, path.company_id, target.message_id):
+            if message_changes.cancel(connection, [target.message_id], path.company_id):
                 answer = {"success": True, "messageId": target.message_id, "status": Status.FAILED, "chatId": chat_id}
                 return answer, 200, {}
     key, wait = request_fields.idempotency_key(header.idempotency_key), request_fields.wait(request.args.get("wait"))

@@ -14,7 +14,7 @@ from services.http_server.error_codes import ErrorCode
 from services.http_server.errors import ApiError
 from services.message import Payload
 
-reactions = resource("reactions", "React to messages and mark them as read.", Auth.COMPANY)
+reactions = resource("reactions", "React to messages and mark them as read.", Auth.COMPANY, recorded=False)
 
 _RESPONSES = {
     200: Accepted,

@@ -208,6 +208,10 @@ class Message(BaseModel):
     error: Reason | None = Field(description="Why the last attempt failed, if it did.")
     hold: Hold | None = Field(description="Why it is not sent yet, if its bot is held.")
     providerId: str | None = Field(description="The provider's ID, once the provider has accepted the message.")
+    requestId: str | None = Field(
+        description="The `X-Request-Id` of the answer to the request that it came with.",
+        json_schema_extra=example("5f0c2a91be03d7a4-1f"),
+    )
     timestamp: str | None = Field(
         description="Sent: when it was accepted. Received: when its sender sent it.", json_schema_extra=example(_TIME)
     )

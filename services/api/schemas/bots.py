@@ -49,7 +49,7 @@ class LinkRequest(_Shape):
         ge=0,
         le=MAX_RATE,
         allow_inf_nan=False,
-        description="Maximum messages a second; 0: the channel's default.",
+        description="Maximum messages a second; 0: the channel's default. To stop a bot, pause it instead.",
     )
 
 
@@ -76,6 +76,14 @@ class Held(BaseModel):
     """A hold: the bot sends nothing."""
 
     until: str = Field(description="When the hold ends by itself; `infinity`: when an operator has acted.")
+    reason: str | None
+
+
+class Paused(BaseModel):
+    """A pause: an operator has the bot send nothing."""
+
+    since: str
+    until: str | None = Field(description="When the pause ends by itself; null: when it is resumed.")
     reason: str | None
 
 
@@ -117,6 +125,7 @@ class BotShape(BaseModel):
     rate: float | None = Field(description="Maximum messages a second; null: the default of the channel.")
     waiting: int = Field(description="Number of messages that are not sent yet.")
     held: Held | None
+    paused: Paused | None
     outage: Outage | None
     check: Check | None
     problems: list[ProblemFound]

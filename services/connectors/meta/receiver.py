@@ -29,6 +29,7 @@ from services.inbox.webhook_inbox import BotName, WebhookWriter
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
 from services.runtime.process_overview import ProcessOverview
+from services.runtime.signal_exposition import SignalExposition
 from services.wakeups import Notifier, WakeupSender, WakingBroker
 
 NAME = "meta_webhooks"
@@ -138,7 +139,7 @@ class Receiver(ExactAddresses):
     def __init__(self, settings: Settings, database: Database, notifier: Notifier) -> None:
         """The first request connects."""
         super().__init__(__name__, static_folder=None)
-        self.counters = Counters()  # reported by the heartbeat of the process
+        self.counters = Counters(pool=database.use)  # reported by the heartbeat of the process
         self._started = time.monotonic()
         self._database = database
         self._ready = BoundedQuery(self._query)
@@ -152,6 +153,8 @@ class Receiver(ExactAddresses):
             self.add_url_rule(path, view_func=self.live)
         self.add_url_rule("/health/ready", view_func=self.ready)
         self.add_url_rule("/health/all", view_func=self._overview.all)
+        self._signals = SignalExposition(settings)
+        self.add_url_rule("/metrics", view_func=self.signals)
         self.add_url_rule("/metrics/<process>", view_func=self.metrics)
         self.before_request(self._check_host)
         self.after_request(self._count)
@@ -164,6 +167,11 @@ class Receiver(ExactAddresses):
         """Whether webhooks can be stored; 503 otherwise."""
         self._ready.within(READY_TIMEOUT_SECONDS)
         return {"success": True, "status": "ready", "process": "meta"}
+
+    def signals(self) -> Response:
+        """All signals for Prometheus, as the API shows them."""
+        text, content_type = self._signals.answer(request.headers.get("Accept", ""))
+        return Response(text, content_type=content_type)
 
     def metrics(self, process: str) -> Any:
         """Figures of one program, as the API shows them."""

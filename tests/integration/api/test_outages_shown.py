@@ -1,12 +1,10 @@
 """Operators and callers see that a provider is unavailable, or that a number is held."""
 
-from typing import cast
-
 import pytest
 import requests
 
 from bisnesctl.bots.check_records import troubled
-from bisnesctl.health.verdict import HealthFinding, Verdict, in_one_line, judge
+from bisnesctl.health.verdict import HealthFinding, Verdict, findings_of_bots, in_words, judge
 from services.api.schemas.base import Accepted
 from services.api.schemas.bots import BotList
 from services.message import Scope, Status, StatusUpdate
@@ -185,22 +183,10 @@ def test_many_numbers_with_the_same_outage_are_one_line(connection, settings):
     assert trouble.reason.endswith("; 12 messages wait")
 
 
-def test_the_probe_is_critical_while_nothing_is_sent(client, connection, settings, monkeypatch):
-    from bisnesctl.health import verdict
-    from bisnesctl.processes.deployment import Condition, Deployment
-
-    class Running:
-        last_start = object()
-
-        def __init__(self):
-            self.settings = settings
-
-        def condition(self):
-            return Condition.RUNNING
-
+def test_the_probe_is_critical_while_nothing_is_sent(client, connection, settings):
     text(client)
     begin(connection, bot_of(connection))
-    findings = verdict.examine_bots(cast(Deployment, Running()))
+    findings = findings_of_bots(troubled(settings))
     assert [type(each) for each in findings] == [HealthFinding]
     assert judge(findings) is Verdict.CRITICAL
-    assert "bot 0128-0 unhealthy (unavailable: nothing has been sent since" in in_one_line(findings)
+    assert "bot 0128-0 unhealthy (unavailable: nothing has been sent since" in in_words(findings)[0]

@@ -11,7 +11,7 @@ import requests
 from bisnesctl.database import api_keys
 from bisnesctl.database.quotas import Quota
 from services.runtime.quotas import Quotas
-from tests.support.api import CHAT, COMPANY, KEY, OTHER, OTHER_KEY, add_company, refusal, serving
+from tests.support.api import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER, OTHER_KEY, add_company, refusal, serving
 from tests.support.api import api as serve
 from tests.support.database_catalogue import run
 from tests.support.file_beginnings import PDF, PNG
@@ -74,6 +74,41 @@ def test_a_wrong_default_names_the_setting(tool, environment, settings, monkeypa
     environment(DATABASE_URL=settings.database_dsn)
     monkeypatch.setenv("QUOTA_MEDIA_MB", "lots")
     assert "QUOTA_MEDIA_MB" in tool("quotas", "list", code=3).err
+
+
+# --- Over HTTP -------------------------------------------------------------------------------------------------------
+
+
+def test_a_company_sees_its_quotas_and_their_use_as_the_command_shows_them(tool, settings):
+    tool("quotas", "set", COMPANY, "meta_numbers=2", "idempotency_keys=1", "media_mb=unlimited")
+    run(
+        settings.database_dsn,
+        "INSERT INTO idempotency_keys (company_id, key, digest, message_id, created_at)"
+        f" VALUES ('{COMPANY}', 'k', '', gen_random_uuid(), '2026-01-01T08:00:00Z')",
+    )
+    with serve(settings) as (_, client):
+        answer = client.get("/api/quotas", headers={"X-Api-Key": KEY})
+        other = client.get("/api/quotas", headers={"X-Api-Key": OTHER_KEY}).get_json()
+        foreign = client.get(f"/api/quotas?company={COMPANY}", headers={"X-Api-Key": OTHER_KEY})
+        whose = client.get("/api/quotas", headers={"X-Api-Key": OPERATOR_KEY})
+        named = client.get(f"/api/quotas?company={COMPANY}", headers={"X-Api-Key": OPERATOR_KEY}).get_json()
+    body = answer.get_json()
+    assert body["company"] == COMPANY
+    shown = {each["quota"]: each for each in body["quotas"]}
+    commanded = {each["quota"]: each for each in tool("quotas", "list", "--company", COMPANY, "--json").json}
+    assert shown.keys() == commanded.keys() == set(Quota)
+    for name, each in shown.items():
+        about = commanded[name]
+        assert (each["used"], each["limit"], each["own"], each["freesUp"], each["freesUpAt"]) == (
+            about["used"], about["limit"], about["own"], about["frees_up"], about["frees_up_at"],
+        )  # fmt: skip
+    assert (shown["meta_numbers"]["used"], shown["meta_numbers"]["limit"], shown["meta_numbers"]["own"]) == (2, 2, True)
+    assert (shown["media_mb"]["limit"], shown["requests_per_second"]["used"]) == (None, None)
+    assert shown["idempotency_keys"]["freesUpAt"] == "2026-01-08T08:00:00Z"
+    assert {each["quota"]: each["used"] for each in other["quotas"]}["meta_numbers"] == 1
+    assert refusal(foreign) == (403, "foreign_company")
+    assert refusal(whose) == (400, "invalid_request")
+    assert named == body
 
 
 # --- Numbers ---------------------------------------------------------------------------------------------------------

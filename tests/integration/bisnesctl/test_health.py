@@ -5,6 +5,7 @@ import json
 import os
 import threading
 import time
+from collections import Counter
 
 import psycopg2
 import pytest
@@ -13,7 +14,7 @@ from bisnesctl.database import process_health
 from services.api.openapi import Problem
 from services.api.schemas.base import Alive, AllHealth, Metrics
 from services.database.bounded_query import BoundedQuery
-from services.database.connection import Database, DatabaseUnavailable
+from services.database.connection import Database, DatabaseUnavailable, PoolUse
 from services.runtime.heartbeat import Counters, Heartbeat
 from tests.support.api import api, settings_for
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
@@ -145,7 +146,8 @@ def test_counters_survive_restarts_and_a_repeated_heartbeat_counts_once(settings
 
 def test_metrics_are_stored_once_a_minute_for_all_instances(settings):
     counted = "SELECT count(*) FROM process_metrics WHERE process_name = 'meta' AND metric_name = 'messages_sent'"
-    with beating(settings, counters=Counters(sent=4)) as heart, beating(settings, instance="meta-worker-2"):
+    counters = Counters(sent=4, failures=Counter({"131026": 2}), pool=lambda: PoolUse(5, 2, 1, 0))
+    with beating(settings, counters=counters) as heart, beating(settings, instance="meta-worker-2"):
         heart.beat()
         assert rows(settings, counted) == [(1,)]
         with contextlib.closing(psycopg2.connect(settings.database_dsn)) as connection, connection:
@@ -154,10 +156,50 @@ def test_metrics_are_stored_once_a_minute_for_all_instances(settings):
         names = rows(settings, "SELECT DISTINCT metric_name FROM process_metrics WHERE process_name = 'meta'")
         latest = "SELECT metric_value, metric_type, metadata FROM process_metrics WHERE metric_name = 'messages_sent'"
         assert rows(settings, f"{latest} ORDER BY id DESC LIMIT 1") == [(4, "counter", {"instances": 2})]
+        more = "SELECT DISTINCT metric_name, metric_value FROM process_metrics WHERE metric_name IN"
+        found = rows(settings, f"{more} ('messages_failed', 'pool_size', 'pool_used')")
+        assert sorted(found) == [("messages_failed", 2), ("pool_size", 5), ("pool_used", 2)]
     assert {name for (name,) in names} == {
         *("messages_processed", "messages_sent", "messages_received", "errors", "active_connections"),
-        *("memory_usage_mb", "cpu_usage_percent", "uptime_seconds"),
+        *("memory_usage_mb", "cpu_usage_percent", "uptime_seconds", "messages_failed", "pool_size", "pool_used"),
     }
+
+
+def test_the_metrics_of_whatsapp_web_have_its_sessions(settings):
+    with contextlib.closing(psycopg2.connect(settings.database_dsn)) as connection, connection:
+        connection.cursor().execute("INSERT INTO wa_session (bot_id, state) VALUES (1, 'WORKING'), (2, 'FAILED')")
+    with beating(settings, "wwebjs", "wwebjs"), beating(settings, "events", "events"):
+        found = "SELECT process_name, metric_value FROM process_metrics WHERE metric_name = 'sessions'"
+        assert rows(settings, found) == [("wwebjs", 1)]
+
+
+def test_failures_survive_restarts_as_the_other_counters_do(settings):
+    for _ in range(2):
+        with beating(settings, counters=Counters(failures=Counter({"131026": 2, "none": 1}))) as heart:
+            heart.beat()
+            assert file_of(settings)["failures"] == {"131026": 2, "none": 1}
+    assert rows(settings, "SELECT failed FROM process_totals WHERE process_name = 'meta'") == [(6,)]
+
+
+def test_a_heartbeat_has_the_time_since_the_last_finished_message(settings):
+    counters = Counters(received=9)
+    with beating(settings, counters=counters) as heart:
+        assert file_of(settings)["idleSeconds"] is None
+        counters.sent = 1
+        heart.beat()
+        eventually(lambda: file_of(settings)["idleSeconds"] > 0)
+        row = rows(settings, "SELECT figures ->> 'idleSeconds' FROM process_instances")
+        assert float(row[0][0]) >= 0
+
+
+def test_a_pool_reports_its_use_and_its_waits(settings):
+    with contextlib.closing(Database(settings.database_dsn, 1)) as database:
+        assert database.use() == PoolUse(1, 0, 0, 0)
+        with database.connection():
+            assert database.use() == PoolUse(1, 1, 0, 0)
+            with pytest.raises(DatabaseUnavailable), database.connection():
+                pass
+        assert database.use() == PoolUse(1, 0, 1, 1)
 
 
 def test_response_times_are_averaged_over_the_last_minute(settings):

@@ -32,6 +32,7 @@ ALL = [
         "meta-worker-2",
         "events",
         "wwebjs",
+        "alerts",
     ),
 ]
 
@@ -84,6 +85,12 @@ def test_secrets_stay_in_the_env_file(running: Deployment) -> None:
     assert not [path for path in state if running.key in path.read_text(errors="replace")]
     assert (running.folder / ".env").stat().st_mode & 0o777 == 0o600
     assert running.settings.run_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_logs_of_supervisord_are_for_nobody_else(running: Deployment) -> None:
+    logs = list(running.settings.log_dir.glob("*.log"))
+    assert "supervisord.log" in {each.name for each in logs}
+    assert {each.stat().st_mode & 0o777 for each in logs} == {0o600}
 
 
 def test_a_running_deployment_does_not_switch_the_sandbox_on_or_off(running: Deployment) -> None:
@@ -254,7 +261,7 @@ def test_stop_leaves_no_process_and_twice_is_harmless(running: Deployment) -> No
 def test_only_starts_the_named_programs_and_the_servers(deployment: Deployment) -> None:
     deployment.run("stop")
     deployment.run("start", "--multiprocess", "--sandbox", "--only", "api")
-    assert list(deployment.status()) == ["guard", "postgres", "redis", "sandbox", "api-0", "api-1"]
+    assert list(deployment.status()) == ["guard", "postgres", "redis", "sandbox", "api-0", "api-1", "alerts"]
     assert deployment.run("health", "--probe").returncode == 0
     deployment.run("start", "--multiprocess", "--sandbox", "--only", "bisnesgpt-meta")
     assert list(deployment.status()) == [name for name in ALL if name not in ("events", "wwebjs")]

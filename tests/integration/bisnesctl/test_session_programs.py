@@ -72,6 +72,23 @@ def test_sessions_come_and_go_without_affecting_others(settings: Settings, clien
     assert client.processes().keys() >= {first, second, "api-0"}
 
 
+def test_fifty_programs_come_and_go_and_one_that_was_there_before_runs_on(
+    settings: Settings, client: Supervisor
+) -> None:
+    programs = SessionPrograms(settings)
+    first = programs.add("0100", 0)
+    before, known = running(client, first), client.processes().keys()
+    names = [programs.add("0128", index) for index in range(50)]
+    assert len({running(client, name).pid for name in names}) == 50
+    for name in names:
+        programs.take_down(name)
+    for name in names:
+        programs.remove(name)
+    assert client.processes().keys() == known
+    assert running(client, first).pid == before.pid
+    assert programs.known() == [SessionProgram("0100", 0)]
+
+
 def test_changed_settings_restart_a_session(settings: Settings, client: Supervisor) -> None:
     name = SessionPrograms(settings).add("0128", 0)
     before = running(client, name)

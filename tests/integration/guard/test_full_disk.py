@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import structlog
 
+from bisnesctl.database.process_events import ProcessEvent, ProcessEventWriter
 from bisnesctl.errors import CannotWrite, ExitCode
 from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.policy import Decision, History
-from bisnesctl.guard.process_events import ProcessEvent, ProcessEventWriter
 from bisnesctl.guard.state_file import GuardState
 from bisnesctl.health import guard_file
 from bisnesctl.host import disk
@@ -228,7 +228,7 @@ def test_process_events_are_kept_in_memory_and_written_once_there_is_space(small
 
 @mounts
 def test_process_events_on_a_full_disk_take_a_limited_amount_of_memory(small, monkeypatch):
-    monkeypatch.setattr("bisnesctl.guard.process_events.MAX_EVENTS_IN_MEMORY", 10)
+    monkeypatch.setattr("bisnesctl.database.process_events.MAX_EVENTS_IN_MEMORY", 10)
     small.fill()
     writer = ProcessEventWriter(small.folder / "new" / "spool.jsonl", "postgresql:///x?host=/nonexistent")
     for _ in range(50):

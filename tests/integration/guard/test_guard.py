@@ -16,11 +16,12 @@ import psycopg2
 import pytest
 import requests
 
+from bisnesctl.audit import trail
+from bisnesctl.database.process_events import ProcessEvent, ProcessEventWriter
 from bisnesctl.guard import guard as guard_module
 from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
 from bisnesctl.guard.listener import SupervisorEvent
-from bisnesctl.guard.process_events import ProcessEvent, ProcessEventWriter
 from bisnesctl.health import guard_file
 from bisnesctl.host import disk
 from bisnesctl.host.process_stat import is_alive
@@ -155,6 +156,16 @@ def test_a_killed_process_is_restarted_and_recorded(stage):
     wait_until(lambda: stage.noted("process_restarting"))
     ((severity, details),) = stage.noted("process_restarting")
     assert (severity, details["instance"], details["exit_status"]) == ("warning", "steady", -1)
+
+
+def test_decisions_of_the_guard_are_in_the_audit_trail(stage):
+    stage.guard()
+    stage.supervisor.start("quick:quick")
+    wait_until(lambda: stage.noted("process_failed"))
+    found = [record for _, record in trail.waiting(stage.settings.home)]
+    assert [record.action for record in found] == ["process_restarting", "process_restarting", "process_failed"]
+    assert {(record.source, record.actor, *record.arguments) for record in found} == {("guard", "guard", "quick")}
+    assert "quick deaths in a row" in found[-1].message
 
 
 def test_quick_deaths_end_in_a_failure_until_an_operator_starts_it(stage):

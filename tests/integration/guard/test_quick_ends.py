@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from bisnesctl.database.process_events import ProcessEventWriter
 from bisnesctl.errors import SupervisorFault
 from bisnesctl.guard import state_file
 from bisnesctl.guard.guard import Guard
-from bisnesctl.guard.process_events import ProcessEventWriter
 from bisnesctl.guard.state_file import GuardState
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Instance, Program

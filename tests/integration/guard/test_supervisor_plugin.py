@@ -2,8 +2,11 @@
 
 import os
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,9 +18,10 @@ from supervisor.poller import Poller
 from bisnesctl.errors import SupervisorFault
 from bisnesctl.processes import supervisor_plugin
 from bisnesctl.processes.supervisor import Supervisor
+from tests.support.deployment import free_ports
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
-from tests.support.waiting import wait_until
+from tests.support.waiting import HANG_SECONDS, wait_until
 
 SLEEPER = """
 [program:sleeper]
@@ -96,6 +100,58 @@ def test_a_process_that_ends_at_once_can_be_revived_repeatedly(client: Superviso
 def test_an_unknown_name_is_a_fault(client: Supervisor) -> None:
     with pytest.raises(SupervisorFault, match="BAD_NAME"):
         client.revive("nobody:nobody")
+
+
+def test_a_held_socket_lets_clients_wait_while_its_only_process_is_restarted(
+    tmp_path: Path,
+) -> None:
+    [port], server = free_ports(1), tmp_path / "server.py"
+    server.write_text(SERVER)
+    more = SHARED.format(port=port, python=sys.executable, server=server)
+    with supervised(settings_in(tmp_path), more) as client:
+        assert not client.hold("server")  # no process has opened it
+        client.start("server:server")
+        assert ask(port) == b"answered"
+        assert client.hold("server")
+        client.stop("server:server")
+        await_state(client, "STOPPED", "server")
+        with socket.create_connection(("127.0.0.1", port), HANG_SECONDS) as waiting:
+            client.start("server:server")
+            assert waiting.recv(100) == b"answered"
+        client.release("server")
+        client.release("server")
+        client.stop("server:server")
+        await_state(client, "STOPPED", "server")
+        with pytest.raises(ConnectionRefusedError):
+            ask(port)
+        assert not client.hold("sleeper")
+        assert not client.hold("nobody")
+
+
+#: A program that answers on the socket that supervisord passes to it.
+SERVER = """
+import socket
+listener = socket.socket(fileno=0)
+while True:
+    connection, _ = listener.accept()
+    connection.sendall(b'answered')
+    connection.close()
+"""
+SHARED = """
+[fcgi-program:server]
+socket = tcp://127.0.0.1:{port}
+command = {python} {server}
+process_name = server
+autostart = false
+autorestart = false
+startsecs = 0
+startretries = 0
+"""
+
+
+def ask(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), HANG_SECONDS) as connection:
+        return connection.recv(100)
 
 
 def test_every_signal_ends_the_poll_of_supervisords_loop() -> None:

@@ -46,6 +46,7 @@ BODIES = (
         b"\xff",
     ),
     *(b'{"userName":"\\u0000"}', b'{"userName":"\\ud800"}', b'{"userName":[]}', b'{"quotedMessageId":7}', b"{}{}"),
+    *(b'{"message":"a","message":"b"}', b'{"phoneIndex":0,"phone\\u0049ndex":0}', b'{"a":1,"a" :1}'),
     *(b'{"":1}', b'{"\\u0000":1}', b'{"phoneIndex":NaN}', b'{"phoneIndex":1e999}', b"[" * 2000, b'{"a":' * 1500),
 )
 #: None: the body has a length. The others are encodings of it.

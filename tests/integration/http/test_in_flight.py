@@ -4,10 +4,11 @@ import socket
 import struct
 import threading
 import time
+from ipaddress import ip_network
 
 import pytest
 
-from services.http_client import Answered, Broken, HttpRequest, RequestsInFlight
+from services.http_client import REFUSED_ADDRESS, Answered, Broken, HttpRequest, RequestsInFlight
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -121,6 +122,15 @@ def test_a_request_that_never_left_is_distinguished_from_one_that_may_have(serve
     assert isinstance(cut, Broken)
     assert cut.handed
     assert cut.reason == "the connection was cut after the request had left, before the answer came"
+
+
+def test_with_open_networks_a_request_reaches_the_public_internet_and_these_alone(serve):
+    server, marks = serve(10), []
+    _, refused = send(RequestsInFlight(1, 5000, ()), server.url, b"inside!", marks)
+    assert isinstance(refused, Broken)
+    assert (refused.handed, refused.reason, marks) == (False, REFUSED_ADDRESS, [])
+    window = RequestsInFlight(1, 5000, (ip_network("127.0.0.0/8"),))
+    assert send(window, server.url, b"opened!", marks) == (b"opened!", Answered(200, b"ok"))
 
 
 def test_a_server_that_hangs_ends_in_a_time_out(serve):

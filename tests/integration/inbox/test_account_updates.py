@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
 import pytest
@@ -122,6 +123,68 @@ def test_a_restricted_account_waits_until_the_restriction_expires(connection, bo
     assert hold_of(connection, bot)[0] == code
     assert hold_of(connection, bot)[1] > 3000
     assert [payload["status"] for payload in events(connection, "bot.status")] == ["waiting"]
+
+
+def restrict(connection, seconds):
+    """Restrict the account for `seconds`, which may be over."""
+    restrictions = [{"restriction_type": "RESTRICTED_BIZ_INITIATED_MESSAGING", "expiration": int(time.time()) + 3600}]
+    apply_updates(connection, account_update("ACCOUNT_RESTRICTION", restriction_info=restrictions))
+    execute(connection, "UPDATE bot_pace SET held_until = now() + %s * interval '1 second'", (seconds,))
+
+
+def test_a_restriction_that_expires_is_reported_once_like_one_that_is_lifted(connection, bot):
+    restrict(connection, 60)
+    assert holds.end_expired(connection, outbox()) == 0
+    assert [payload["status"] for payload in events(connection, "bot.status")] == ["waiting"]
+    execute(connection, "UPDATE bot_pace SET held_until = now() - interval '1 second'")
+    assert holds.end_expired(connection, outbox("elsewhere/meta-worker-1/run1")) == 1
+    for worker in ("host/meta-worker-1/run1", "host/meta-worker-1/run2"):  # another one, and one that was restarted
+        assert holds.end_expired(connection, outbox(worker)) == 0
+    assert [payload["status"] for payload in events(connection, "bot.status")] == ["waiting", "active"]
+    noted = execute(
+        connection, "SELECT event_type, event_data -> 'payload' ->> 'reason' FROM process_events ORDER BY id"
+    )
+    assert noted[-1][0] == "bot_active"
+    assert "ACCOUNT_RESTRICTION" in noted[-1][1]
+    assert execute(connection, "SELECT held_reason, hold_code, held_at FROM bot_pace") == [(None, None, None)]
+    restrict(connection, 60)
+    assert [payload["status"] for payload in events(connection, "bot.status")] == ["waiting", "active", "waiting"]
+
+
+def test_workers_that_find_an_expired_restriction_together_report_it_once(connection, bot):
+    restrict(connection, -1)
+    with ThreadPoolExecutor(4) as threads:
+        connections = [psycopg2.connect(connection.dsn) for _ in range(4)]
+        for each in connections:
+            each.autocommit = True
+        ended = list(threads.map(lambda each: holds.end_expired(each, outbox()), connections))
+    for each in connections:
+        each.close()
+    assert sorted(ended) == [0, 0, 0, 1]
+    assert [payload["status"] for payload in events(connection, "bot.status")] == ["waiting", "active"]
+
+
+def test_an_outage_after_an_expired_restriction_is_held_as_usual(connection, bot):
+    restrict(connection, -1)
+    holds.end_expired(connection, outbox())
+    holds.note_outages(connection, [Fault(bot, "network", "no", probe=True)], USUAL_PAUSES)
+    holds.note_outages(connection, [Answer(bot, sent=True)], USUAL_PAUSES)
+    accept(connection, entry(bot))
+    assert len(outbox().claim(connection, 10)) == 1
+    assert holds.end_expired(connection, outbox()) == 0
+
+
+def test_a_paused_number_whose_restriction_expires_is_not_called_active(connection, bot):
+    restrict(connection, -1)
+    execute(connection, "UPDATE bot_pace SET paused_at = now(), paused_until = 'infinity'")
+    assert holds.end_expired(connection, outbox()) == 1
+    assert [payload["status"] for payload in events(connection, "bot.status")] == ["waiting"]
+
+
+def test_a_hold_without_an_end_does_not_expire(connection, bot):
+    apply_updates(connection, ban("DISABLE"))
+    assert holds.end_expired(connection, outbox()) == 0
+    assert hold_of(connection, bot)[0] == "account_update.DISABLED_UPDATE"
 
 
 def test_a_removed_number_holds_no_other_of_its_account(connection, bot):

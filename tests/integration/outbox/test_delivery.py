@@ -109,7 +109,7 @@ def test_an_odd_answer_stops_no_other_message(stage, monkeypatch, outcome, store
 
 
 def test_an_outcome_that_the_database_refuses_stops_no_other_message(stage, monkeypatch):
-    monkeypatch.setattr("services.outbox.delivery.storable", lambda outcome: outcome)
+    monkeypatch.setattr("services.outbox.outcome_policy._storable", lambda outcome: outcome)
     monkeypatch.setattr(
         stage.connector, "outcome", lambda message, status, body: Sent("\0" * (message.chat_id == "6010"))
     )
@@ -379,3 +379,15 @@ def test_a_number_that_hangs_leaves_room_for_the_others(stage):
     assert {text[:5] for _, text in stage.provider.received} == {"quick"}
     stage.provider.hanging.set()
     stage.wait_for(lambda: stage.statuses() == {"sent": 25})
+
+
+def test_a_running_channel_ends_holds_whose_time_is_over(stage):
+    stage.bot()
+    stage.sender()
+    execute(
+        stage.connection,
+        "UPDATE bot_pace SET held_until = now() - interval '1 second', held_reason = 'restricted',"
+        " hold_code = 'account_update.ACCOUNT_RESTRICTION'",
+    )
+    eventually(lambda: execute(stage.connection, "SELECT hold_code FROM bot_pace") == [(None,)])
+    assert execute(stage.connection, "SELECT event_type FROM process_events") == [("bot_active",)]

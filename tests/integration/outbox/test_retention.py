@@ -8,6 +8,8 @@ from tests.support.remote.customer import raise_events
 
 #: Days for which events are kept.
 DAYS = 7
+#: Days for which the audit trail is kept.
+AUDIT_DAYS = 365
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def connection(opened):
 
 def cleaned(connection):
     """The kinds of rows that a clean-up deleted."""
-    return {name: count for name, count in clean_up(connection, DAYS).items() if count}
+    return {name: count for name, count in clean_up(connection, DAYS, AUDIT_DAYS, lambda _: 0).items() if count}
 
 
 def test_old_rows_are_deleted_and_permanent_ones_stay(connection):
@@ -34,17 +36,27 @@ def test_old_rows_are_deleted_and_permanent_ones_stay(connection):
         " ('api', 'old', 1, now() - interval '8 days'), ('api', 'new', 1, now())",
         "INSERT INTO wa_command (bot_id, command, created_at) VALUES (1, 'restart', now() - interval '25 hours'),"
         " (1, 'restart', now())",
+        "INSERT INTO audit_record (id, at, source, actor, origin, host, action, outcome) VALUES"
+        " (uuid_generate_v4(), now() - interval '366 days', 'cli', 'alice', '', '', 'old', 'ok'),"
+        " (uuid_generate_v4(), now() - interval '364 days', 'cli', 'alice', '', '', 'new', 'ok')",
         "INSERT INTO wa_sent (bot_id, hour, messages) VALUES (1, now() - interval '49 hours', 3), (1, now(), 4)",
     ]
     for statement in statements:
         execute(connection, statement)
     assert cleaned(connection) == {
         "webhooks": 1, "idempotency keys": 1, "metrics": 1, "events": 1, "commands": 1, "counts of sent": 1,
+        "audit records": 1,
     }  # fmt: skip
     assert [bytes(body) for (body,) in execute(connection, "SELECT body FROM webhook_inbox ORDER BY id")] == [
         b"set aside", b"new", b"waiting",
     ]  # fmt: skip
-    assert execute(connection, "SELECT event_type FROM process_events ORDER BY id") == [("grave",), ("new",)]
+    events = execute(connection, "SELECT event_type FROM process_events ORDER BY id")
+    assert events == [("grave",), ("new",), ("rows_deleted",)]
+    [(deleted,)] = execute(connection, "SELECT deleted FROM retention_run")
+    assert deleted == {
+        "webhooks": 1, "idempotency keys": 1, "metrics": 1, "events": 1, "commands": 1, "counts of sent": 1,
+        "audit records": 1,
+    }  # fmt: skip
     assert cleaned(connection) == {}
 
 

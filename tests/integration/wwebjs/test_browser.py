@@ -13,9 +13,10 @@ import pytest
 from bisnesctl import wajs
 from bisnesctl.__main__ import main
 from bisnesctl.errors import ExitCode
+from bisnesctl.host.browsers import ProgramMissing
 from services.connectors.wwebjs.browser import process_tree, wajs_contract
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
-from services.connectors.wwebjs.browser.chromium import ProgramMissing, StartFailed
+from services.connectors.wwebjs.browser.chromium import StartFailed
 from services.connectors.wwebjs.browser.page import CallFailed, CallTimeout, PageLost, TooLarge
 from services.connectors.wwebjs.browser.page_events import Lost
 from tests.support.sandbox import eventually, free_port

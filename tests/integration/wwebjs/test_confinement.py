@@ -13,7 +13,8 @@ import pytest
 import websocket
 
 from bisnesctl import wajs
-from bisnesctl.host import confine
+from bisnesctl.host import browsers, confine
+from services.connectors.wwebjs.browser import chromium, process_tree
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
 from tests.support.waiting import HANG_SECONDS, wait_until
 
@@ -83,20 +84,66 @@ def test_a_stranger_cannot_let_the_driver_start_a_program(browser, open_folder):
     assert browser.driver_alive
 
 
-@landlock
-def test_the_browser_shows_no_file_outside_of_its_own_folders(browser):
-    """By the port that every login of the machine can reach."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port_of(browser.pid)}/json/list", timeout=HANG_SECONDS) as answer:
+def navigated(port, url):
+    """The answer of a browser that opens an address at a command, by the port that every login can reach."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=HANG_SECONDS) as answer:
         [page] = [each for each in json.load(answer) if each["type"] == "page"]
     connection = websocket.create_connection(
         page["webSocketDebuggerUrl"], timeout=HANG_SECONDS, suppress_origin=True, http_no_proxy=["*"]
     )
     with contextlib.closing(connection):
-        secret = Path(__file__).resolve()
-        connection.send(json.dumps({"id": 1, "method": "Page.navigate", "params": {"url": f"file://{secret}"}}))
+        connection.send(json.dumps({"id": 1, "method": "Page.navigate", "params": {"url": url}}))
         while (answer := json.loads(connection.recv())).get("id") != 1:
             pass
-    assert "ERR_ACCESS_DENIED" in answer["result"]["errorText"]
+    return answer["result"]
+
+
+@landlock
+def test_the_browser_shows_no_file_outside_of_its_own_folders(browser):
+    answer = navigated(port_of(browser.pid), f"file://{Path(__file__).resolve()}")
+    assert "ERR_ACCESS_DENIED" in answer["errorText"]
+
+
+@pytest.fixture
+def of_an_ordinary_user(open_folder, monkeypatch):
+    """The Chromium of a user who is not root, within its own sandbox and ours; returns its process and its profile."""
+    started, profile = [], open_folder / "profile"
+    if os.geteuid() == 0:
+        monkeypatch.setattr(os, "geteuid", lambda: STRANGER)
+    monkeypatch.setattr(chromium, "Program", lambda *words: started.append(words))
+    chromium.launch(browsers.find_chromium(None), profile, ())
+    monkeypatch.undo()
+    [(command, _, confined)] = started
+    if not confined:
+        pytest.skip("this kernel refuses user namespaces, so that Chromium is not confined")
+    folders = (profile, chromium.temporary_folder(profile))
+    copy = shutil.copy(confine.__file__, open_folder)  # our own folders may be closed to that user
+    words, become = [shutil.which("python3", path="/usr/bin") or sys.executable, "-I", "-S", copy, *confined[4:]], []
+    if os.geteuid() == 0:
+        for folder in folders:
+            os.chown(folder, STRANGER, STRANGER)
+        become = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"]
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(profile), "TMPDIR": str(folders[1])}
+    process = subprocess.Popen(
+        [*become, *words, *command], env=environment, cwd="/", start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    yield process, profile, command
+    process_tree.kill(process.pid)
+    process.wait(HANG_SECONDS)
+    chromium.remove_temporary(profile)
+
+
+@landlock
+def test_the_browser_of_an_ordinary_user_is_confined_and_keeps_its_own_sandbox(of_an_ordinary_user):
+    process, profile, command = of_an_ordinary_user
+    assert "--no-sandbox" not in command
+    ready = profile / "DevToolsActivePort"
+    wait_until(lambda: ready.exists() and ready.read_text().strip(), what=process.poll)
+    port = int(ready.read_text().split()[0])
+    assert "errorText" not in navigated(port, "data:text/html,<title>Hello</title>")  # a sandboxed process shows it
+    assert "ERR_ACCESS_DENIED" in navigated(port, "file:///etc/shells")["errorText"]
+    assert os.stat(f"/proc/{process.pid}").st_uid in (STRANGER, os.geteuid())
 
 
 def test_no_other_user_can_read_a_profile(browser):

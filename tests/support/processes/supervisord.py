@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 
 from bisnesctl.host.process_stat import is_alive
-from bisnesctl.processes import supervisor
+from bisnesctl.processes import embedded_servers, supervisor
 from bisnesctl.processes.deployment import make_folders, open_deployment
 from bisnesctl.processes.render import write_config
 from bisnesctl.processes.supervisor import Supervisor
@@ -19,11 +19,12 @@ def supervised(settings: Settings, more: str = "") -> Iterator[Supervisor]:
     """supervisord with the programs of these settings, none of which runs, and with `more` sections."""
     deployment = open_deployment(settings)
     make_folders(settings)
-    write_config(settings, deployment.instances, settings.run_dir)
+    write_config(settings, deployment.instances, settings.run_dir, embedded_servers.command_variables(settings))
     text = deployment.config.read_text().replace("autostart = true", "autostart = false")
     deployment.config.write_text(text + more)
-    child = supervisor.launch(deployment.config, False, {**os.environ, "BISNES_ENV": str(settings.env_file)})
-    supervisor.wait_until_up(deployment.supervisor, child)
+    supervisor.launch(
+        deployment.supervisor, deployment.config, False, {**os.environ, "BISNES_ENV": str(settings.env_file)}
+    )
     pid = deployment.supervisor.pid()
     try:
         yield deployment.supervisor

@@ -108,7 +108,7 @@ def test_a_broken_data_url_is_refused(value):
 
 
 def keep(tmp_path, kind, content, declared=None, name=None):
-    return Upload(io.BytesIO(content), declared, name).store(FolderStore(tmp_path / "media"), "0128", kind)
+    return Upload(io.BytesIO(content), declared, name).store(FolderStore(tmp_path / "media").put, "0128", kind)
 
 
 @pytest.mark.parametrize(

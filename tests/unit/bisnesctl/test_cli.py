@@ -1,6 +1,7 @@
 """The command line's surface: help with examples, exit codes, one line for an error."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import typer
 
 from bisnesctl.__main__ import main
-from bisnesctl.cli.app import app, load_commands
+from bisnesctl.cli.app import ANSWERS, app, load_commands
 from bisnesctl.errors import BisnesError, Conflict, ExitCode
 from bisnesctl.formatting import duration, size
 from bisnesctl.lifecycle import preflight
@@ -18,7 +19,7 @@ from bisnesctl.processes.deployment import open_deployment
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 
 load_commands()
-COMMANDS = [info.callback.__name__ for info in app.registered_commands if info.callback]
+COMMANDS = [info.name or info.callback.__name__ for info in app.registered_commands if info.callback]
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +149,7 @@ def test_a_checkout_and_a_named_file_are_no_wrong_directories(tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("ls", "bisnesctl status"), ("monit", "bisnesctl status"), ("strat", "bisnesctl start"),
+    [("ls", "bisnesctl status"), ("top", "bisnesctl monit"), ("strat", "bisnesctl start"),
      ("bots ls", "bisnesctl bots list"), ("version", "bisnesctl --version"), ("keys rm", "bisnesctl keys revoke")],
 )  # fmt: skip
 def test_an_unknown_command_suggests_the_one_that_is_meant(
@@ -158,7 +159,41 @@ def test_an_unknown_command_suggests_the_one_that_is_meant(
     assert f"`{meant}`" in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("word", ["monitor", "frobnicate", "x"])
+#: The commands of PM2, but for those that publish, log in or manage its modules.
+PM2_COMMANDS = [
+    "attach", "cleardump", "deepUpdate", "delete", "desc", "describe", "dump", "ecosystem", "env", "flush",
+    "gracefulReload", "id", "imonit", "info", "inspect", "jlist", "kill", "l", "list", "logs", "ls", "monit", "pid",
+    "ping", "prettylist", "ps", "reload", "reloadLogs", "report", "reset", "restart", "resurrect", "save", "scale",
+    "sendSignal", "serve", "show", "slist", "start", "startOrReload", "startOrRestart", "startup", "status", "stop",
+    "sysinfos", "unstartup", "update", "updatePM2", "web",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", PM2_COMMANDS)
+def test_a_command_of_pm2_exists_or_is_answered_with_one_of_ours(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if main([word, "--help"]) == ExitCode.OK:
+        return
+    capsys.readouterr()
+    assert main([word, "0"]) == ExitCode.USAGE
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    ours = re.findall(r"`bisnesctl ([^`]+)`", said)
+    assert set(ours) - {"--help"}, said
+    assert [line for line in ours if main([*line.split(), "--help"]) != ExitCode.OK] == []
+
+
+def test_an_answer_to_a_command_of_pm2_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["unstartup"]) == ExitCode.USAGE
+    assert capsys.readouterr().err == (
+        "error: there is no command unstartup: `bisnesctl startup --remove` ends the start at boot.\n"
+    )
+
+
+def test_every_answer_is_for_a_command_that_is_not_ours() -> None:
+    assert set(ANSWERS) <= {word.lower() for word in PM2_COMMANDS}
+    assert not set(ANSWERS) & set(COMMANDS)
+
+
+@pytest.mark.parametrize("word", ["observe", "frobnicate", "x"])
 def test_an_unknown_command_that_resembles_none_suggests_none(capsys: pytest.CaptureFixture[str], word: str) -> None:
     assert main([word]) == ExitCode.USAGE
     assert "Did you mean" not in capsys.readouterr().err

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bisnesctl.health.exit_reasons import MAX_REASON_LENGTH, find_reason, parse_fields
+from bisnesctl.health.exit_reasons import MAX_REASON_LENGTH, find_reason
+from bisnesctl.logs.formats import parse_fields
 
 
 def line(seconds_ago: float, level: str, rest: str) -> str:

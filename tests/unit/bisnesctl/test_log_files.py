@@ -1,13 +1,16 @@
 """Reading log files to the last line, across rotations, and deaths in supervisord's log."""
 
 import tempfile
+import time
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bisnesctl.health import log_files
-from bisnesctl.health.log_files import Exits, Follower, tail
+from bisnesctl.logs import exits
+from bisnesctl.logs.exits import Exits
+from bisnesctl.logs.files import tail
+from bisnesctl.logs.follow import Follower
 
 
 def test_the_tail_of_a_long_file_is_its_last_lines(tmp_path: Path) -> None:
@@ -89,12 +92,19 @@ STOPPED = "2026-01-31 12:00:03,000 WARN stopped: api-0 (terminated by SIGTERM)"
 
 
 def test_deaths_are_counted_since_the_last_stop_or_start_of_supervisord() -> None:
-    assert log_files.parse_exits([KILLED, BOOT]) == {}
-    assert log_files.parse_exits([BOOT, KILLED, FAILED]) == {"api-0": Exits(2, "exit status 1", "2026-01-31 12:00:02")}
-    assert log_files.parse_exits([BOOT, KILLED, FAILED, STOPPED]) == {}
-    assert log_files.parse_exits([BOOT, FAILED, STOPPED, KILLED])["api-0"].count == 1
+    assert exits.parse_exits([KILLED, BOOT]) == {}
+    assert exits.parse_exits([BOOT, KILLED, FAILED]) == {"api-0": Exits(2, "exit status 1", "2026-01-31 12:00:02")}
+    assert exits.parse_exits([BOOT, KILLED, FAILED, STOPPED]) == {}
+    assert exits.parse_exits([BOOT, FAILED, STOPPED, KILLED])["api-0"].count == 1
 
 
 @given(st.lists(st.text(), max_size=5))
 def test_any_content_of_a_log_can_be_parsed(lines: list[str]) -> None:
-    log_files.parse_exits(lines)
+    exits.parse_exits(lines)
+
+
+def test_recent_ends_are_counted_apart_also_before_a_stop() -> None:
+    now = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime())
+    recent = KILLED.replace(KILLED[:19], now)
+    assert exits.parse_exits([KILLED, recent])["api-0"] == Exits(2, "terminated by SIGKILL", now, 1)
+    assert exits.parse_exits([recent, recent, STOPPED.replace(STOPPED[:19], now)]) == {"api-0": Exits(0, "", "", 2)}

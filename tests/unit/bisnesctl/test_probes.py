@@ -16,7 +16,7 @@ import pytest
 from bisnesctl.health.guard_file import GuardDecision, GuardStatus
 from bisnesctl.health.inspection import mild_redis
 from bisnesctl.health.probes import Health, Status, endpoint, probe, read_heartbeat
-from bisnesctl.health.verdict import HealthFinding, Verdict, in_one_line, judge
+from bisnesctl.health.verdict import HealthFinding, Verdict, judge
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import expand
 from tests.support.processes.servers import settings_in
@@ -158,15 +158,6 @@ def test_a_damaged_heartbeat_file_is_no_heartbeat(tmp_path: Path, text: str) -> 
 def test_the_verdict_is_the_worst(statuses: list[Status], verdict: Verdict) -> None:
     findings = [HealthFinding(f"p{number}", Health(status)) for number, status in enumerate(statuses)]
     assert judge(findings) is verdict
-    assert in_one_line(findings).startswith(f"BISNES {verdict.name} - ")
-
-
-def test_the_line_of_a_probe_names_problems_and_stays_one_line() -> None:
-    findings = [
-        HealthFinding("api-0", Health(Status.HEALTHY)),
-        HealthFinding("meta", Health(Status.UNHEALTHY, "a\nb | c")),
-    ]
-    assert in_one_line(findings) == "BISNES CRITICAL - meta unhealthy (a b / c)"
 
 
 @contextlib.contextmanager
@@ -211,3 +202,12 @@ def test_a_redis_that_does_not_answer_is_a_warning(status: Status) -> None:
 @pytest.mark.parametrize("status", [Status.HEALTHY, Status.STOPPED, Status.FAILED])
 def test_other_states_of_redis_stay(status: Status) -> None:
     assert mild_redis(Health(status, "so")) == Health(status, "so")
+
+
+@pytest.mark.parametrize("state", ["STOPPED", "EXITED", "FATAL"])
+def test_an_evaluator_of_alerts_that_does_not_run_says_what_is_missing(tmp_path: Path, state: str) -> None:
+    settings = settings_in(tmp_path)
+    [alerts] = [each for each in expand(settings) if each.name == "alerts"]
+    health = probe(alerts, Process("alerts", "alerts", state, 0, "", 1), ON_DUTY, settings)
+    assert "nothing sends alerts" in health.reason
+    assert not health.healthy

@@ -14,7 +14,6 @@ from bisnesctl.errors import ConfigError
 from bisnesctl.processes.embedded_servers import command_variables
 from bisnesctl.processes.render import File, command_line, pairs, render, render_session, value
 from bisnesctl.processes.topology import expand, instance_of, program
-from bisnesctl.settings import load
 from tests.support.processes.servers import settings_in
 
 #: Characters of paths, and characters that are syntax in supervisord's files.
@@ -40,7 +39,7 @@ def test_supervisord_reads_every_instance(tmp_path: Path) -> None:
     found = read_by_supervisord(tmp_path, SANDBOX="true")
     assert set(found) - {"groups"} == {
         *("guard", "postgres", "redis", "sandbox", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
-        *("events", "legacy", "wwebjs"),
+        *("events", "legacy", "wwebjs", "alerts"),
     }
     assert {"api", "guard", "meta"} <= {group.name for group in found["groups"]}
 
@@ -147,10 +146,9 @@ def test_a_quote_in_the_environment_is_refused() -> None:
      ("localhost", "localhost:4002", "http://localhost:4002")],
 )  # fmt: skip
 def test_programs_listen_where_the_settings_say(tmp_path: Path, host: str, bound: str, reached: str) -> None:
-    found = read_by_supervisord(tmp_path, META_HOST=host, META_PORT="4002")
-    command = shlex.split(found["meta"].command)
-    assert command[command.index("-b") + 1] == bound
-    settings = load(tmp_path / ".env")
+    settings = settings_in(tmp_path, META_HOST=host, META_PORT="4002")
+    [file] = render(settings, expand(settings), command_variables(settings))
+    assert f"[fcgi-program:meta]\nsocket = tcp://{bound}\n" in file.content
     assert next(each.url for each in expand(settings) if each.name == "meta") == reached
 
 

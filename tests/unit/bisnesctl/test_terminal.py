@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 import bisnesctl
-from bisnesctl.health.log_files import LogFile
+from bisnesctl.logs.files import LogFile
 from bisnesctl.terminal import output, printable, tables
 from bisnesctl.terminal.log_view import LogView
 from bisnesctl.terminal.output import Column, SafeConsole

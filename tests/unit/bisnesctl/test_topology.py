@@ -33,7 +33,7 @@ def names(found: list[Instance]) -> list[str]:
 def test_embedded_default_has_everything_but_the_sandbox(tmp_path: Path) -> None:
     assert names(instances(tmp_path)) == [
         *("guard", "postgres", "redis", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2"),
-        *("events", "wwebjs", "legacy"),
+        *("events", "wwebjs", "legacy", "alerts"),
     ]
 
 
@@ -55,19 +55,19 @@ def test_instances_of_a_shared_socket_are_one_group_and_workers_are_groups_of_th
     assert groups["meta-worker-2"] == "meta-worker-2:meta-worker-2"
 
 
-def test_modes_share_only_the_servers_and_the_guard(tmp_path: Path) -> None:
+def test_modes_share_only_the_servers_the_guard_and_the_alerts(tmp_path: Path) -> None:
     found = instances(tmp_path, SANDBOX="true")
     legacy, many = set(names(in_mode(found, Mode.LEGACY))), set(names(in_mode(found, Mode.MULTIPROCESS)))
-    assert legacy & many == {"guard", "postgres", "redis", "sandbox"}
+    assert legacy & many == {"guard", "alerts", "postgres", "redis", "sandbox"}
     assert legacy | many == set(names(found))
 
 
 def test_only_keeps_what_the_chosen_need(tmp_path: Path) -> None:
     found = instances(tmp_path)
     assert names(in_mode(found, Mode.MULTIPROCESS, ["bisnesgpt-api"])) == [
-        *("guard", "postgres", "redis", "api-0", "api-1"),
+        *("guard", "postgres", "redis", "api-0", "api-1", "alerts"),
     ]
-    assert names(in_mode(found, Mode.MULTIPROCESS, ["meta"]))[3:] == ["meta", "meta-worker-1", "meta-worker-2"]
+    assert names(in_mode(found, Mode.MULTIPROCESS, ["meta"]))[3:-1] == ["meta", "meta-worker-1", "meta-worker-2"]
     with pytest.raises(UsageError, match="legacy"):
         in_mode(found, Mode.MULTIPROCESS, ["legacy"])
 
@@ -135,7 +135,7 @@ def test_only_some_programs_are_not_the_sessions_unless_the_channel_is_named(tmp
     session = instance_of(program("wwebjs-session"), "session", settings, {"company": "1", "phone": "0"})
     found = [*expand(settings), session]
     assert "session" not in names(in_mode(found, Mode.MULTIPROCESS, ["api"]))
-    assert names(in_mode(found, Mode.MULTIPROCESS, ["wwebjs"]))[-2:] == ["wwebjs", "session"]
+    assert names(in_mode(found, Mode.MULTIPROCESS, ["wwebjs"]))[-3:] == ["wwebjs", "alerts", "session"]
     assert "session" in names(in_mode(found, Mode.LEGACY))
 
 
@@ -151,9 +151,9 @@ def test_program_names_are_unique() -> None:
     assert len({row.name for row in PROGRAMS}) == len(PROGRAMS)
 
 
-def test_the_legacy_mode_starts_without_the_guard_and_redis() -> None:
-    assert {row.name for row in PROGRAMS if Mode.LEGACY in row.optional_in} == {"guard", "redis"}
-    assert not any(Mode.MULTIPROCESS in row.optional_in for row in PROGRAMS)
+def test_the_legacy_mode_starts_without_the_guard_and_redis_and_both_modes_without_the_alerts() -> None:
+    assert {row.name for row in PROGRAMS if Mode.LEGACY in row.optional_in} == {"guard", "redis", "alerts"}
+    assert {row.name for row in PROGRAMS if Mode.MULTIPROCESS in row.optional_in} == {"alerts"}
 
 
 def test_extra_instances_are_those_that_supervisord_has_and_the_settings_do_not(tmp_path: Path) -> None:

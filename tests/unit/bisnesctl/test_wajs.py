@@ -2,12 +2,16 @@
 
 import hashlib
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from bisnesctl import wajs
-from bisnesctl.errors import ConfigError
+from bisnesctl.__main__ import main
+from bisnesctl.errors import ConfigError, ExitCode
+from bisnesctl.lifecycle import preflight
 from bisnesctl.settings import Settings
+from services.connectors.wwebjs.browser.browser import BrowserOptions
 
 BUNDLE = b"/*! wppconnect-team/wa-js v9.8.7 */"
 
@@ -73,3 +77,23 @@ def test_a_bundle_of_the_operator_is_not_checked(tmp_path):
         wajs.bundle(Settings(wa_js_path=other))
     other.write_bytes(BUNDLE)
     assert wajs.bundle(Settings(wa_js_path=other)) == other
+
+
+def test_a_start_and_a_check_say_how_to_fetch_a_bundle_that_is_missing(package, tmp_path, monkeypatch, capsys):
+    warning = preflight.missing_wa_js(Settings())
+    assert "WhatsApp Web numbers cannot run yet" in warning
+    assert "`bisnesctl wa-js fetch`" in warning
+    assert preflight.missing_wa_js(Settings(enable_wwebjs=False)) == ""
+    (tmp_path / ".env").write_text(f"ENCRYPTION_KEY={'0' * 64}\n")
+    monkeypatch.setenv("BISNES_ENV", str(tmp_path / ".env"))
+    assert main(["wa-js", "check"]) == ExitCode.CONFIG
+    assert "bisnesctl wa-js fetch" in " ".join(capsys.readouterr().err.split())
+    write(package, {wajs.MEMBER: BUNDLE})
+    monkeypatch.setattr(wajs, "SHA256", hashlib.sha256(BUNDLE).hexdigest())
+    assert main(["wa-js", "fetch"]) == ExitCode.OK
+    assert preflight.missing_wa_js(Settings()) == ""
+
+
+def test_a_session_without_its_bundle_says_how_to_fetch_it(package):
+    with pytest.raises(ConfigError, match="bisnesctl wa-js fetch"):
+        BrowserOptions.from_settings(Settings(), Path("/nowhere"))

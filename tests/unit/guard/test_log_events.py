@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 
 import bisnesctl.guard
+from bisnesctl.database import process_events
 
 EVENT_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
 
 def literal_events() -> set[str]:
     found = set()
-    for path in Path(bisnesctl.guard.__path__[0]).glob("*.py"):
+    for path in (*Path(bisnesctl.guard.__path__[0]).glob("*.py"), Path(process_events.__file__)):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("log.", "LoggedCondition")):
                 words = [each.value for each in node.args if isinstance(each, ast.Constant)]

@@ -38,6 +38,7 @@ def test_servers_come_before_the_programs_that_need_them(deployment: Deployment)
     started = missing(deployment, SERVERS)
     assert started == ["api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2", "events"]
     assert missing(deployment, (*SERVERS, *started)) == ["wwebjs"]
+    assert missing(deployment, (*SERVERS, *started, "wwebjs")) == ["alerts"]
 
 
 def test_what_was_stopped_on_purpose_or_over_rpc_is_not_missing(deployment: Deployment) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.http_server.admission import Admission
+from services.http_server.admission import Admission, Share
 from services.http_server.refusal import Refusal
 
 
@@ -103,6 +103,28 @@ def test_the_request_of_a_client_that_disconnects_leaves_the_queue():
         leave.set()
         await asyncio.gather(first, last)
         assert ran == ["first", "last"]
+        assert admission._callers == {}
+
+    asyncio.run(main())
+
+
+def test_a_caller_with_shares_for_addresses_leaves_room_for_the_others():
+    async def main():
+        admission, leave, ran = Admission(max_queue=5), asyncio.Event(), []
+
+        async def request(address):
+            async with admission.admit(Share("health", 4, per_address=2), address):
+                ran.append(address)
+                await leave.wait()
+
+        stranger = [asyncio.ensure_future(request("203.0.113.7")) for _ in range(9)]
+        await asyncio.sleep(0)
+        probes = [asyncio.ensure_future(request(f"10.0.0.{n}")) for n in range(2)]
+        await asyncio.sleep(0)
+        assert sorted(ran) == ["10.0.0.0", "10.0.0.1", "203.0.113.7", "203.0.113.7"]
+        leave.set()
+        answers = await asyncio.gather(*stranger, *probes, return_exceptions=True)
+        assert [isinstance(each, Refusal) for each in answers] == [False] * 7 + [True] * 2 + [False] * 2
         assert admission._callers == {}
 
     asyncio.run(main())

@@ -108,7 +108,7 @@ def test_one_failure_among_successes_is_no_outage(policy, clock, outcome):
 def test_a_message_that_may_have_left_stays_unknown_and_holds_its_number(policy):
     for outcome in (Unknown("reset", "no_answer"), Unknown("a page of WhatsApp Web")):
         settled, finding = policy.judge(message(), outcome)
-        assert settled is outcome
+        assert settled == outcome
         assert (finding is not None) is bool(outcome.outage)
 
 
@@ -210,3 +210,21 @@ TestLife = Life.TestCase
 def test_the_messages_own_attempts_are_limited_as_before():
     refused = Outgoing(1, "uuid", 7, "60123", "text", {}, attempts=2)
     assert settle(refused, Retry("131000", "no", None, 3), THREE, "w").status is Status.FAILED
+
+
+@pytest.mark.parametrize(
+    ("outcome", "judged"),
+    [
+        (Sent("id\0"), Unknown("it was sent, but the id that the provider gave it cannot be stored")),
+        (Unknown("no\0 answer"), Unknown("no answer")),
+        (Rejected("4\0", "\ud800" + "x" * 3000), Rejected("4", "?" + "x" * 1999)),
+    ],
+)
+def test_a_judged_outcome_has_only_texts_that_can_be_stored(policy, outcome, judged):
+    assert policy.judge(message(), outcome) == (judged, None)
+
+
+def test_the_finding_about_an_outage_has_only_texts_that_can_be_stored(policy):
+    _, finding = policy.judge(message(), Unavailable("net\0work", "refused\ud800"))
+    assert isinstance(finding, Fault)
+    assert (finding.code, finding.reason) == ("network", "refused?")

@@ -19,7 +19,7 @@ from services.events.sender import signature
 from tests.support.documents import DOCUMENTS, PAGES, ROOT, blocks, name
 
 README = ROOT / "README.md"
-CRON = ROOT / "conf/cron/bisnesctl.cron"
+CRON = ROOT / "conf/cron/bisnesctl.cron.j2"
 TROUBLESHOOT = ROOT / "docs/how-to/troubleshoot.md"
 #: Messages on the page that are others' words.
 FOREIGN_MESSAGES = {"unsupported startup parameter: options"}
@@ -54,7 +54,8 @@ def commands(text: str) -> list[str]:
 
 
 def cron_commands(text: str) -> list[str]:
-    return [SHELL.split(each)[0] for each in re.findall(r"bin/bisnesctl (.*)", text)]
+    found = re.findall(r"(?:bin/bisnesctl|\{\{ command \}\}) (.*)", text)
+    return [SHELL.split(re.sub(r"\{\{.*?\}\}", "", each))[0] for each in found]
 
 
 ALL_COMMANDS = sorted(
@@ -95,7 +96,7 @@ def setting(span: str) -> str | None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)
 def test_the_scripts_of_a_document_exist(path: Path) -> None:
-    for script in re.findall(r"\bscripts/[a-z][a-z.-]*[a-z]", path.read_text()):
+    for script in re.findall(r"\bscripts/[a-z][a-z0-9.-]*[a-z0-9]", path.read_text()):
         assert (ROOT / script).is_dir() or (ROOT / script).stat().st_mode & 0o111, script
 
 

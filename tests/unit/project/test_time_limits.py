@@ -28,11 +28,20 @@ MADE_ONCE = {
 #: Waits that may last: for work, on a thread that has nothing else to do, or for what has a limit of its own. "path:
 #: call" and why.
 ALLOWED = {
-    "bisnesctl/guard/process_events.py: self._wake.wait": "for the next event",
+    "bisnesctl/database/process_events.py: self._wake.wait": "for the next event",
     "services/wakeups.py: self._requested.wait": "for the next wake-up, or the next marker to clear",
     "services/inbox/webhook_inbox.py: self._commits.submit(...).result": "GroupCommit ends it in time",
     "services/api/messages/sends.py: submit(...).result": "GroupCommit ends it in time",
     "services/api/event_stream.py: stream.changed.wait": "within asyncio.wait_for",
+    "bisnesctl/views/overview.py: read.result": "each statement has a limit",
+    "bisnesctl/views/overview.py: looked.result": "each disk has a limit",
+    "bisnesctl/views/overview.py: inspected.result": "each probe has a limit",
+    "bisnesctl/views/overview.py: used.result": "it reads /proc",
+    "bisnesctl/terminal/watch.py: capture.get": "it is no wait",
+    "bisnesctl/monit/source.py: capture.get": "it is no wait",
+    "bisnesctl/monit/actions.py: subprocess.run": "on a thread of its own; a command has limits of its own",
+    "services/runtime/logging_setup.py: current_request.get": "it is no wait",
+    "services/api/messages/sends.py: current_request.get": "it is no wait",
     "services/connectors/wwebjs/browser/cdp.py: self._socket.recv": "its socket has a time limit",
     "services/connectors/wwebjs/browser/chromium.py: self._process.wait": "after SIGKILL",
 }

@@ -11,6 +11,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from bisnesctl import wajs
+from bisnesctl.host import browsers
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.browser import cdp, chromium
 from services.connectors.wwebjs.browser.chromium import Program, StartFailed
@@ -163,7 +164,7 @@ class Browser:
 
     def _launch(self, until: float) -> None:
         options = self._options
-        executable, driver = chromium.find_chromium(options.chrome), chromium.find_driver(options.driver)
+        executable, driver = browsers.find_chromium(options.chrome), browsers.find_driver(options.driver)
         preload = _preload(options)
         self._program = chromium.launch(executable, options.profile, options.arguments, options.files)
         port = chromium.debugger_port(self._program, options.profile, until - clock.now())

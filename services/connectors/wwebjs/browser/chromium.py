@@ -14,12 +14,10 @@ from pathlib import Path
 import structlog
 
 from bisnesctl import paths
+from bisnesctl.host.browsers import ProgramMissing
 from services.connectors.wwebjs.browser import confinement, cpu_priority, process_tree
 from services.connectors.wwebjs.browser.session_clock import clock
 
-#: The names under which the programs are looked for, in this order.
-_CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
-_DRIVER = ("chromedriver", "/usr/lib/chromium/chromedriver", "/usr/lib/chromium-browser/chromedriver")
 #: The limit for `chromium --version`.
 VERSION_TIMEOUT_SECONDS = 30.0
 #: The consequence if the kernel cannot confine the browser, for an operator.
@@ -82,10 +80,6 @@ MAX_WORDS_LENGTH = 200
 _LEFTOVERS = ("SingletonLock", "SingletonSocket", "SingletonCookie", "DevToolsActivePort")
 
 log = structlog.get_logger()
-
-
-class ProgramMissing(Exception):
-    """A program is not installed; the text says what to do."""
 
 
 class StartFailed(Exception):
@@ -196,16 +190,6 @@ class Program:
         return f": {' / '.join(words)}" if words else ""
 
 
-def find_chromium(wanted: Path | None) -> Path:
-    """The Chromium to run: that of CHROME_PATH, or else the installed one. Raises `ProgramMissing`."""
-    return _find(wanted, "CHROME_PATH", _CHROMIUM, "Chromium", "chromium")
-
-
-def find_driver(wanted: Path | None) -> Path:
-    """Its ChromeDriver: that of CHROMEDRIVER_PATH, or else the installed one. Raises `ProgramMissing`."""
-    return _find(wanted, "CHROMEDRIVER_PATH", _DRIVER, "ChromeDriver", "chromium-driver")
-
-
 def launch(chromium: Path, profile: Path, further: tuple[str, ...], files: tuple[Path, ...] = ()) -> Program:
     """Start a Chromium that keeps its state in the folder `profile`, which is created and private.
 
@@ -284,14 +268,3 @@ def _user_agent(chromium: Path) -> str:
     major = version(chromium).partition(".")[0]
     system = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)"
     return f"{system} Chrome/{major}.0.0.0 Safari/537.36"
-
-
-def _find(wanted: Path | None, setting: str, names: tuple[str, ...], what: str, package: str) -> Path:
-    if wanted is not None:
-        if shutil.which(wanted) is None:
-            raise ProgramMissing(f"{setting}={wanted} is no program; name another one, or leave it empty")
-        return wanted
-    for name in names:
-        if found := shutil.which(name):
-            return Path(found)
-    raise ProgramMissing(f"{what} is not installed: run scripts/provision, install {package}, or set {setting}")

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import structlog
 
+from bisnesctl.audit import trail
+from bisnesctl.audit.record import Source
 from bisnesctl.bots import web_sessions
 from bisnesctl.bots.web_sessions import WebSession
 from bisnesctl.database import quotas
@@ -62,6 +64,7 @@ class SessionSupervisor:
         for bot in status_store.block_failing(connection):
             minutes = status_store.FAILED_STARTS_BLOCK_MINUTES
             log.warning("session.blocked", bot=bot, reason="its starts fail", minutes=minutes)
+            self._record("session_blocked", f"bot {bot}", f"its starts fail; blocked for {minutes} minutes")
         status_store.lift_expired_blocks(connection)
         known, max_sessions = self._known(), self._settings.max_sessions
         own = quotas.own_limits(connection)
@@ -69,7 +72,7 @@ class SessionSupervisor:
             self._sessions(connection), known, max_sessions, _max_starts(),
             lambda company: quotas.limit_of(own, self._settings, company, Quota.WEB_SESSIONS),
         )  # fmt: skip
-        stopping = {name for name in todo.remove if not self._try(self._programs.take_down, name)}
+        stopping = {name for name in todo.remove if not self._take_down(name)}
         for idle in todo.idle:
             if program_name(idle.session) not in stopping:  # it publishes its own end
                 _publish(connection, idle.session, idle.state, idle.reason)
@@ -77,7 +80,7 @@ class SessionSupervisor:
         done = [self._discard(connection, each) for each in removed]
         gone = set(todo.remove) - stopping
         room = max_sessions - sum(how is Program.ACTIVE and name not in gone for name, how in known.items())
-        done += [self._try(self._programs.add, each.company, each.phone) for each in todo.start[: max(room, 0)]]
+        done += [self._add(each) for each in todo.start[: max(room, 0)]]
         self._starting_up = self._starting_up and (todo.later or not all(done))
         if stopping or todo.later:
             return UNFINISHED_ROUND_SECONDS
@@ -126,6 +129,21 @@ class SessionSupervisor:
             log.warning("session.program_unchanged", program=arguments, reason=str(error))
             return False
 
+    def _take_down(self, name: str) -> bool:
+        done = self._try(self._programs.take_down, name)
+        if done:
+            self._record("session_stopped", name, "stopped by an operator, blocked, beyond a limit, or elsewhere")
+        return done
+
+    def _add(self, session: WebSession) -> bool:
+        done = self._try(self._programs.add, session.company, session.phone)
+        if done:
+            self._record("session_started", session.name, "an operator wants it, and nothing prevents it")
+        return done
+
+    def _record(self, decision: str, about: str, reason: str) -> None:
+        trail.add_decision(self._settings.home, Source.MANAGER, decision, about, reason)
+
     def _discard(self, connection: Connection, removed: store.Removed) -> bool:
         """Whether the profile of a removed bot is deleted."""
         try:
@@ -142,6 +160,7 @@ class SessionSupervisor:
         session = session_to_recycle(running, self._settings.wwebjs_memory_mb, found.recycled, found.busy)
         if session is not None:
             log.warning("session.recycled", session=session.name, mb=session.memory_mb, reason="memory of all sessions")
+            self._record("session_recycled", session.name, f"memory of all sessions; it uses {session.memory_mb} MB")
             commands.send(connection, self._notifier, session.bot_id, "recycle", {})
 
 

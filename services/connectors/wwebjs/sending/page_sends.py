@@ -330,7 +330,10 @@ class PageSends:
         try:
             outcome = send.go_on(page)
         except (DatabaseUnavailable, DatabaseError) as error:
-            log.warning("message.requeued", message_id=send.message.message_id, reason=str(error).strip())
+            log.warning(
+                "message.requeued",
+                message_id=send.message.message_id, request_id=send.message.request_id, reason=str(error).strip(),
+            )  # fmt: skip
             self._sends.remove(send)
             self._give_back(send)
         except (PageLost, CallTimeout) as error:

@@ -10,9 +10,11 @@ from functools import partial
 
 import structlog
 
+from bisnesctl.host import browsers
+from bisnesctl.host.browsers import ProgramMissing
 from services.connectors.wwebjs.browser import chromium
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
-from services.connectors.wwebjs.browser.chromium import ProgramMissing, StartFailed
+from services.connectors.wwebjs.browser.chromium import StartFailed
 from services.connectors.wwebjs.browser.profiles import Profile
 from services.connectors.wwebjs.session.browser_loop import BrowserLoop, Hooks, PageTask
 from services.connectors.wwebjs.session.event_recorder import EventRecorder
@@ -143,8 +145,8 @@ class Session:
 def missing_program(options: BrowserOptions) -> str | None:
     """The program without which no browser can start, and how to install it; None if all are there."""
     try:
-        chromium.find_chromium(options.chrome)
-        chromium.find_driver(options.driver)
+        browsers.find_chromium(options.chrome)
+        browsers.find_driver(options.driver)
     except ProgramMissing as error:
         return str(error)
     return None if shutil.which("setpriv") else "setpriv is missing: install util-linux"

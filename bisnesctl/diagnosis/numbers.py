@@ -1,0 +1,208 @@
+"""The links of a bot: its session, its number's holds and limits, and its provider's last word."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from bisnesctl.bots import hold_ends, warmup_limits, web_sessions
+from bisnesctl.bots.web_sessions import WebSession
+from bisnesctl.database.postgres import Connection, query
+from bisnesctl.diagnosis.chain import Link, State
+from bisnesctl.formatting import duration
+from bisnesctl.settings import Settings
+
+#: Seconds that a provider may take on average before it counts as slow.
+SLOW_ANSWER_SECONDS = 5.0
+#: Seconds for which a failed or refused message counts as the provider's last word.
+LAST_WORD_SECONDS = 3600
+
+_NUMBER = """
+SELECT c.id, c.process_name, COALESCE(c.connection_type, 'wwebjs'),
+       (SELECT COALESCE(sum(pending), 0)::int FROM lane WHERE bot_id = c.id),
+       (SELECT count(*)::int FROM lane WHERE bot_id = c.id AND claim IS NOT NULL),
+       CASE WHEN p.held_until > now() THEN extract(epoch FROM LEAST(p.held_until, now() + interval '100 years') - now())
+           END::float,
+       p.held_until = 'infinity', p.held_reason, p.hold_code, p.rate::float,
+       CASE WHEN p.slow_until > now() THEN p.slow_factor END::float,
+       CASE WHEN p.slow_until > now() THEN extract(epoch FROM p.slow_until - now()) END::float,
+       extract(epoch FROM GREATEST(p.free_at, now() - interval '1 day') - now())::float
+           + 1 / (COALESCE(p.rate, CASE c.process_name WHEN 'wwebjs' THEN %(wwebjs_rate)s ELSE %(meta_rate)s END)
+               * CASE WHEN p.slow_until > now() THEN p.slow_factor ELSE 1 END),
+       extract(epoch FROM now() - p.outage_since)::float, p.outage_code, p.outage_reason,
+       extract(epoch FROM now() - k.checked_at)::float, COALESCE(k.report -> 'problems', '[]'),
+       CASE WHEN p.paused_until > now() THEN
+           extract(epoch FROM LEAST(p.paused_until, now() + interval '100 years') - now()) END::float,
+       p.paused_until = 'infinity', p.paused_by, p.paused_reason
+FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN bot_check k ON k.bot_id = c.id
+WHERE c.company_id = %(company)s AND c.phone_index = %(phone)s"""
+
+# The first message of each chat that waits, of which the oldest is the oldest of all.
+_OLDEST = """
+SELECT extract(epoch FROM now() - min(o.accepted_at))::float
+FROM lane l CROSS JOIN LATERAL (
+    SELECT accepted_at FROM outbox
+    WHERE bot_id = l.bot_id AND chat_id = l.chat_id AND id > GREATEST(l.done, 0) AND status <= 'sending'
+    ORDER BY id LIMIT 1) o
+WHERE l.bot_id = %s AND l.pending > 0"""
+
+_SPEED = """
+SELECT sum(responses)::int, sum(response_ms)::float / NULLIF(sum(responses), 0) / 1000
+FROM process_instances
+WHERE process_name = %s AND instance LIKE process_name || '-worker-%%'
+    AND last_heartbeat > now() - interval '2 minutes'"""
+
+_LAST_REFUSAL = """
+SELECT error_code, error, extract(epoch FROM now() - updated_at)::float FROM outbox
+WHERE bot_id = %s AND status = 'failed' AND updated_at > now() - %s * interval '1 second'
+ORDER BY updated_at DESC LIMIT 1"""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A bot as the database knows it. Times are in seconds from or before now, by the database's clock."""
+
+    id: int
+    channel: str
+    type: str
+    waiting: int
+    in_hand: int
+    held_for: float | None  # None: not held
+    held_for_good: bool | None
+    held_reason: str | None
+    hold_code: str | None
+    rate: float | None
+    slow_factor: float | None
+    slow_for: float | None
+    free_in: float | None  # when its rate allows the next message; below 0: now
+    outage_for: float | None
+    outage_code: str | None
+    outage_reason: str | None
+    checked_ago: float | None
+    problems: list[dict[str, Any]]
+    paused_for: float | None  # None: not paused
+    paused_for_good: bool | None
+    paused_by: str | None
+    paused_reason: str | None
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is a number of WhatsApp Web, with a session."""
+        return self.channel == "wwebjs"
+
+
+def find(connection: Connection, settings: Settings, company: str, phone: int) -> Number | None:
+    """The bot; None if there is none. The settings have the rates of bots without their own."""
+    values = {
+        "company": company,
+        "phone": phone,
+        "meta_rate": settings.meta_max_messages_per_second,
+        "wwebjs_rate": settings.wwebjs_max_messages_per_second,
+    }
+    rows = query(connection, _NUMBER, values)
+    return Number(*rows[0]) if rows else None
+
+
+def oldest_waiting(connection: Connection, number: Number) -> float | None:
+    """For how many seconds the bot's oldest message has waited."""
+    rows = query(connection, _OLDEST, (number.id,))
+    age: float | None = rows[0][0]
+    return age
+
+
+def links(connection: Connection, company: str, phone: int, number: Number, silence_seconds: float) -> list[Link]:
+    """The links of a bot in their order. `silence_seconds`: after which a page without a heartbeat is silent."""
+    found = []
+    if number.is_web:
+        found += [_session(each, silence_seconds) for each in web_sessions.find(connection, company, phone)]
+    if number.paused_for is not None:
+        found.append(_pause(number, company, phone))
+    found.append(_hold(number, company, phone))
+    found += _pace(connection, number, company, phone)
+    return [*found, *_provider(connection, number, company, phone)]
+
+
+def _session(session: WebSession, silence_seconds: float) -> Link:
+    bot = f"{session.company} {session.phone}"
+    trouble = session.trouble(silence_seconds)
+    if trouble is not None:
+        status, reason, command = trouble
+        state = State.DELAYS if status == "starting" else State.BLOCKS
+        text = f"{status}: {reason}" if reason else status
+        return Link("session", state, text, "it is ready in a moment" if state is State.DELAYS else "", command)
+    if not session.wanted:
+        return Link(
+            "session", State.DELAYS, "it was stopped on purpose", command=f"start it: bisnesctl bots unblock {bot}"
+        )
+    if session.state != "WORKING":
+        why = session.current_reason(silence_seconds)
+        text = f"{session.state}: {why}" if why else session.state
+        return Link("session", State.DELAYS, text, "the manager starts it", "")
+    return Link("session", State.OK, f"it works, with number {session.number or 'unknown'}")
+
+
+def _pause(number: Number, company: str, phone: int) -> Link:
+    reason = f": {number.paused_reason}" if number.paused_reason else ""
+    text = f"it was paused on purpose by {number.paused_by or 'an operator'}{reason}"
+    end = "" if number.paused_for_good else f"it continues in {duration(number.paused_for)}"
+    return Link("pause", State.DELAYS, text, end, f"bisnesctl queue resume {company}/{phone}")
+
+
+def _hold(number: Number, company: str, phone: int) -> Link:
+    if number.held_for is None:
+        return Link("number", State.OK, "nothing holds it")
+    if number.held_for_good:
+        command = hold_ends.command_for(number.hold_code).replace("--company …", f"--company {company}")
+        end = hold_ends.BY_CODE.get(number.hold_code or "")
+        by_itself = f"it ends by itself with {end.by_itself}" if end else ""
+        return Link("number", State.BLOCKS, f"it is held: {number.held_reason or 'no reason is given'}", by_itself,
+                    command.replace("--phone …", f"--phone {phone}"))  # fmt: skip
+    if number.outage_for is not None:
+        text = (
+            f"its provider has not been available for {duration(number.outage_for)}:"
+            f" {number.outage_code}: {number.outage_reason}"
+        )
+        return Link("number", State.BLOCKS, text, f"the next attempt is in {duration(number.held_for)}",
+                    "nothing has to be done if the provider says so; check the uplink otherwise")  # fmt: skip
+    text = f"it waits for {duration(number.held_for)}: {number.held_reason or 'a limit of its provider'}"
+    return Link("number", State.DELAYS, text, f"it continues in {duration(number.held_for)}")
+
+
+def _pace(connection: Connection, number: Number, company: str, phone: int) -> list[Link]:
+    """Its rate and limits; none if they delay nothing."""
+    found = []
+    if number.slow_factor is not None:
+        text = f"its provider throttles it: it sends at {number.slow_factor:.0%} of its rate"
+        found.append(Link("rate", State.WARNS, text, f"it is faster again in {duration(number.slow_for)}"))
+    if number.waiting and (number.free_in or 0) > 1:
+        rate = f"{number.rate:g} messages a second" if number.rate else "the rate of its channel"
+        found.append(
+            Link(
+                "rate",
+                State.DELAYS,
+                f"it sends {rate}",
+                f"its next message leaves in {duration(number.free_in)}",
+                f"bisnesctl bots add --company {company} --phone {phone} --rate N",
+            )
+        )
+    if number.is_web and str(limits := warmup_limits.of(connection, number.id)) != "no limit":
+        found.append(
+            Link("limits", State.OK, f"it may send {limits}", command=f"bisnesctl bots limit {company} {phone}")
+        )
+    return found
+
+
+def _provider(connection: Connection, number: Number, company: str, phone: int) -> list[Link]:
+    """The last words of the provider: about the number, its speed, and about a message."""
+    found = []
+    for each in number.problems:
+        state = State.WARNS if number.held_for is None else State.OK  # a hold has said it already
+        text = f"the check {duration(number.checked_ago)} ago found: {each.get('text', each.get('code'))}"
+        advice = f"{each['next']} " if each.get("next") else ""
+        found.append(Link("provider", state, text, command=f"{advice}(bisnesctl bots verify {company} {phone})"))
+    [(responses, seconds)] = query(connection, _SPEED, (number.channel,))
+    if not number.is_web and seconds is not None and seconds > SLOW_ANSWER_SECONDS:
+        text = f"its answers take {seconds:.1f} s on average ({responses} in the last minute)"
+        found.append(Link("provider", State.WARNS, text, "messages leave more slowly; nothing is lost"))
+    for code, error, ago in query(connection, _LAST_REFUSAL, (number.id, LAST_WORD_SECONDS)):
+        text = f"its last refusal was {duration(ago)} ago: {': '.join(filter(None, (code, error)))}"
+        found.append(Link("provider", State.OK, text, command="bisnesctl dead-letters list"))
+    return found

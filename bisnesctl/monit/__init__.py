@@ -1,0 +1,1 @@
+"""The live screen of `bisnesctl monit`. Only `app` and `dialogs` need Textual."""

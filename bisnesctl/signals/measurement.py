@@ -1,0 +1,258 @@
+"""Measures all signals of a deployment. A place that does not answer is named; the rest is measured all the same."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import psycopg2
+
+from bisnesctl.bots import check_records
+from bisnesctl.bots.check_records import BotTrouble
+from bisnesctl.database import postgres
+from bisnesctl.database.postgres import Connection
+from bisnesctl.errors import BisnesError
+from bisnesctl.health import guard_file, verdict
+from bisnesctl.health.guard_file import GUARD
+from bisnesctl.health.verdict import HealthFinding
+from bisnesctl.host import tree_memory, volumes
+from bisnesctl.processes.deployment import Condition, Deployment
+from bisnesctl.processes.supervisor import Process
+from bisnesctl.processes.topology import Instance, memory_limit
+from bisnesctl.signals import bots, cache, history, instances, machine, processes, queues, servers
+from bisnesctl.signals.history import Sample
+from bisnesctl.signals.instances import Figures
+from bisnesctl.signals.signal import BROKEN, FINE, Place, Reading, Readings, Signal
+from bisnesctl.signals.table import BY_NAME, MEASURED
+
+#: Seconds for each statement; its signals are not measured if it takes longer.
+DATABASE_TIMEOUT_SECONDS = 2
+#: Seconds for the disks, which have a shorter time limit of their own.
+DISK_TIMEOUT_SECONDS = 30.0
+#: Seconds for the certificate, the name server included.
+CERTIFICATE_TIMEOUT_SECONDS = 8.0
+#: The instance of the evaluator of alerts.
+ALERTS = "alerts"
+
+
+@dataclass
+class Measurement:
+    """The values that were found so far, and the signals that could not be measured."""
+
+    deployment: Deployment
+    #: Findings in words, as `health` lists them: processes, disks, settings, bots.
+    findings: dict[str, list[HealthFinding]] = field(default_factory=dict)
+    values: list[Reading] = field(default_factory=list)
+    unmeasured: dict[str, str] = field(default_factory=dict)
+    at: float = field(default_factory=time.time)
+
+    @property
+    def readings(self) -> Readings:
+        """The readings, with those that name what could not be measured. A network may be closed to this machine."""
+        expected = {name: why for name, why in self.unmeasured.items() if BY_NAME[name].measured is not Place.NETWORK}
+        missing = [Reading(MEASURED, 0.0, {"signal": name}, why) for name, why in expected.items()]
+        return Readings([*self.values, *missing], dict(self.unmeasured), self.at)
+
+    def take(self, signals: Sequence[Signal], read: Callable[[], Iterable[Reading]]) -> None:
+        """Measures some signals, or notes why they cannot be measured."""
+        try:
+            self.values += list(read())
+        except (BisnesError, psycopg2.Error, OSError, ValueError) as error:
+            self.miss(signals, str(error))
+
+    def miss(self, signals: Sequence[Signal], why: str) -> None:
+        """Notes that signals cannot be measured."""
+        reason = (why.strip() or "it does not answer").splitlines()[0]
+        self.unmeasured |= {each.name: reason for each in signals}
+
+
+def measure(deployment: Deployment) -> Measurement:
+    """Measures everything, within some seconds; nothing if nothing was ever started here.
+
+    Works without PostgreSQL, Redis and supervisord.
+    """
+    found = Measurement(deployment)
+    if deployment.last_start is None:
+        return found
+    past = history.read(deployment.settings.run_dir)
+    with ThreadPoolExecutor(4) as pool:
+        disks = pool.submit(volumes.look, deployment.settings)
+        certificate = pool.submit(lambda: list(machine.read_certificate(deployment.settings)))
+        figures = _measure_processes(found)
+        _measure_disks(found, disks.result(DISK_TIMEOUT_SECONDS), past)
+        found.take((machine.CERTIFICATE_EXPIRES_IN,), lambda: certificate.result(CERTIFICATE_TIMEOUT_SECONDS))
+    found.take((machine.HOST_MEMORY, machine.HOST_LOAD), machine.read_host)
+    _measure_settings(found)
+    if _has_database(deployment):
+        _measure_database(found, figures, past)
+    _keep(found, past)
+    return found
+
+
+def _has_database(deployment: Deployment) -> bool:
+    """Whether PostgreSQL should answer: an embedded one runs only beside the processes."""
+    if deployment.was_stopped:
+        return False
+    return not deployment.settings.embedded_postgres or deployment.condition() is Condition.RUNNING
+
+
+# --- Processes -----------------------------------------------------------------------------------------------------
+
+
+def _measure_processes(found: Measurement) -> list[Figures]:
+    """Measures everything about processes; returns the figures of those of this machine."""
+    deployment, settings = found.deployment, found.deployment.settings
+    findings = found.findings["processes"] = verdict.examine(deployment)
+    own = {each.name: each for each in findings}
+    supervisord = [own[each] for each in ("supervisord",) if each in own]
+    found.values.append(processes.worst(processes.SUPERVISORD, supervisord))
+    if supervisord and not deployment.was_stopped:
+        found.miss((processes.PROCESS_HEALTH, processes.MEMORY_USED, processes.MEMORY_OF_LIMIT), "supervisord is down")
+    running = deployment.processes() if not supervisord else {}
+    shown = deployment.shown(running) if running else []
+    names = {each.name: each.program.process or each.program.name for each in shown}
+    for name, finding in own.items():
+        if name in names:
+            labels = {"process": names[name], "name": name}
+            found.values.append(processes.worst(processes.PROCESS_HEALTH, [finding], labels))
+        elif name.endswith(" endpoint"):
+            found.values.append(processes.worst(processes.ENDPOINT_HEALTH, [finding], {"name": name}))
+    _judge_server(found, servers.REDIS_HEALTH, [own[each] for each in ("redis",) if each in own])
+    _judge_server(found, servers.POSTGRES_HEALTH, [own[each] for each in ("postgresql", "postgres") if each in own])
+    active = [each.name for each in shown if (process := running.get(each.name)) and process.active]
+    if not running and not deployment.was_stopped:  # supervisord does not answer; its processes may still run
+        active = instances.names_in_files(settings)
+    figures = list(instances.in_files(settings, active))
+    for each in figures:
+        found.values += processes.read_figures(each)
+    _measure_guard(found, running, figures, names)
+    found.take((processes.MEMORY_USED, processes.MEMORY_OF_LIMIT), lambda: _memory(deployment, shown, running, names))
+    return figures
+
+
+def _judge_server(found: Measurement, signal: Signal, findings: Sequence[HealthFinding]) -> None:
+    if findings:
+        found.values.append(processes.worst(signal, findings))
+    elif not found.deployment.was_stopped:
+        found.miss((signal,), "supervisord is down")
+
+
+def _measure_guard(
+    found: Measurement, running: Mapping[str, Process], figures: Sequence[Figures], names: Mapping[str, str]
+) -> None:
+    run_dir = found.deployment.settings.run_dir
+    age = guard_file.heartbeat_age(run_dir)
+    if GUARD in names and age is not None:
+        found.values.append(Reading(processes.GUARD_AGE, age))
+    if ALERTS in names:
+        ages = [each.age for each in figures if each.name == ALERTS]
+        if ages:
+            found.values.append(Reading(processes.ALERTS_AGE, ages[0]))
+        else:
+            found.miss((processes.ALERTS_AGE,), "the evaluator of alerts gives no heartbeat")
+    recent = {
+        name: [(each.cause, each.count, each.reason) for each in restarts]
+        for name, restarts in guard_file.recent_restarts(run_dir).items()
+    }
+    found.values += processes.read_restarts(recent, names)
+
+
+def _memory(
+    deployment: Deployment, shown: Sequence[Instance], running: Mapping[str, Process], names: Mapping[str, str]
+) -> Iterator[Reading]:
+    host = os.uname().nodename
+    pids = {each.name: process.pid for each in shown if (process := running.get(each.name)) and process.pid}
+    limits = {each.name: memory_limit(each.program, deployment.settings) for each in shown}
+    used = tree_memory.sizes({pid: limits[name] for name, pid in pids.items()})
+    for name, pid in pids.items():
+        if (size := used.get(pid)) is None:
+            continue
+        yield Reading(processes.MEMORY_USED, float(size), {"process": names[name], "name": name, "host": host})
+        if limit := limits[name]:
+            yield Reading(processes.MEMORY_OF_LIMIT, size / limit, {"process": names[name], "name": name})
+
+
+# --- The machine ---------------------------------------------------------------------------------------------------
+
+
+def _measure_disks(found: Measurement, disks: Sequence[volumes.Disk], past: dict[str, list[Sample]]) -> None:
+    found.findings["disks"] = verdict.findings_of_disks(disks)
+    free = {machine.sample_name(each.mount): float(each.free) for each in disks if each.free is not None}
+    past.update(history.add(past, free, found.at))
+    found.values += machine.read_disks(disks, past)
+
+
+def _measure_settings(found: Measurement) -> None:
+    findings = found.findings["settings"] = verdict.examine_settings(found.deployment)
+    found.values.append(processes.worst(processes.SETTINGS_HEALTH, findings))
+
+
+def _keep(found: Measurement, past: Mapping[str, Sequence[Sample]]) -> None:
+    with contextlib.suppress(OSError):  # disk_health says why
+        values = queues.samples_of(found.values, past, found.at)
+        cache.keep(found.deployment.settings.run_dir, found.readings, history.add(past, values, found.at))
+
+
+# --- The database --------------------------------------------------------------------------------------------------
+
+
+def _measure_database(found: Measurement, figures: Sequence[Figures], past: Mapping[str, Sequence[Sample]]) -> None:
+    settings = found.deployment.settings
+    signals = (*servers.SIGNALS[2:], *queues.SIGNALS, *bots.SIGNALS)
+    try:
+        with postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:
+            _read_database(found, connection, figures, past)
+    except BisnesError as error:
+        measured = {each.signal.name for each in found.values}
+        found.miss([each for each in signals if each.name not in measured], str(error))
+        _correct_postgres(found, BROKEN, str(error).splitlines()[0])
+    else:
+        _correct_postgres(found, FINE, "")
+
+
+def _correct_postgres(found: Measurement, value: float, reason: str) -> None:
+    """The database was asked: that counts more than what is known of its process, which may be stopped or unknown."""
+    name = servers.POSTGRES_HEALTH.name
+    before = next((each for each in found.values if each.signal.name == name), None)
+    if before is not None and not before.deliberate:
+        return
+    if before is not None:
+        found.values.remove(before)
+    found.unmeasured.pop(name, None)
+    reading = Reading(servers.POSTGRES_HEALTH, value, {}, reason, bool(value) and before is not None)
+    found.values.append(reading)
+
+
+def _read_database(
+    found: Measurement, connection: Connection, figures: Sequence[Figures], past: Mapping[str, Sequence[Sample]]
+) -> None:
+    settings = found.deployment.settings
+    everywhere = list(figures)
+    troubles: list[BotTrouble] = []
+
+    def elsewhere() -> Iterator[Reading]:
+        for each in instances.on_other_machines(connection):
+            everywhere.append(each)
+            yield from processes.read_figures(each)
+
+    def in_trouble() -> Iterator[Reading]:
+        troubles.extend(check_records.troubled_in(connection, settings.max_heartbeat_age / 1000))
+        return bots.read_bots(connection, troubles)
+
+    groups: tuple[tuple[Sequence[Signal], Callable[[], Iterable[Reading]]], ...] = (
+        ((servers.CLOCK_OFFSET,), lambda: servers.read_clock(connection)),
+        ((servers.CONNECTIONS_USED, servers.CONNECTIONS_OPEN), lambda: servers.read_connections(connection)),
+        ((), elsewhere),
+        (bots.SIGNALS[:3], in_trouble),
+        ((bots.SESSIONS,), lambda: bots.read_sessions(connection)),
+        ((bots.TOKEN_EXPIRES_IN,), lambda: bots.read_tokens(connection)),
+        (queues.SIGNALS[7:], lambda: queues.read_webhooks(connection)),
+        (queues.SIGNALS[:4], lambda: queues.read_outbox(connection, everywhere, past)),
+        ((servers.RETENTION_AGE, servers.RETENTION_DELETED), lambda: servers.read_retention(connection)),
+        (queues.SIGNALS[4:7], lambda: queues.read_dead_letters(connection, past, found.at)),
+    )
+    for signals, read in groups:
+        found.take(signals, read)
+    found.findings["bots"] = verdict.findings_of_bots(troubles)

@@ -1,0 +1,340 @@
+"""One process on one page: `bisnesctl describe NAME`."""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from bisnesctl import masking, moments
+from bisnesctl.database.event_log import EventFilter, LoggedEvent
+from bisnesctl.health import event_history
+from bisnesctl.health.probes import read_heartbeat
+from bisnesctl.host import process_environment
+from bisnesctl.logs.files import files_of, tail
+from bisnesctl.naming import session_name
+from bisnesctl.processes.deployment import Deployment
+from bisnesctl.processes.render import SESSIONS
+from bisnesctl.processes.selection import bot_of
+from bisnesctl.processes.started_settings import FOLDER as SETTINGS_FOLDER
+from bisnesctl.processes.topology import Instance
+from bisnesctl.settings import Settings
+from bisnesctl.views.drift import Drift
+from bisnesctl.views.overview import ProcessRow, overview
+
+#: Events, log lines and parts of the restart history that are shown, at most.
+MAX_EVENTS, MAX_LINES, MAX_HISTORY = 10, 10, 10
+#: Events that are read to find those of the history.
+_READ_EVENTS = 200
+#: Kinds of events that make the restart history.
+_HISTORY = ("process_restarting", "process_blocked", "process_failed", "process_hung", "process_restored",
+            "memory_exceeded")  # fmt: skip
+_COMMAND = re.compile(r"`(bisnesctl [^`]+)`")
+#: The settings whose values are secrets, in capitals.
+_SECRETS = frozenset(
+    name.upper() for name, setting in Settings.model_fields.items() if "SecretStr" in str(setting.annotation)
+)
+
+
+@dataclass(frozen=True)
+class RelatedProcess:
+    """A parent or a descendant of the process."""
+
+    pid: int
+    command: str
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class ShownFile:
+    """A file or folder that belongs to the process."""
+
+    purpose: str
+    path: str
+    #: None: it does not exist.
+    bytes: int | None
+    changed_at: str | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of an instance, and what the guard does at its end."""
+
+    memory_bytes: int | None
+    restart_delay_seconds: float
+    min_uptime_seconds: int
+    #: Quick deaths in a row after which it is still restarted.
+    max_restarts: int
+    stop_seconds: int
+    #: Of files and sockets, and how many are open; None: not known.
+    open_files_limit: int | None = None
+    open_files: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class ProcessPage:
+    """Everything that is known about one instance."""
+
+    name: str
+    about: str
+    row: ProcessRow
+    #: Why wanted and actual differ, or it is not healthy; empty if all is as it should be.
+    why: str
+    next: str
+    #: Commands to type.
+    commands: list[str]
+    started_at: str | None
+    command_line: list[str]
+    user: str | None
+    directory: str | None
+    environment: dict[str, str]
+    limits: Limits
+    parents: list[RelatedProcess]
+    children: list[RelatedProcess]
+    #: Addresses on which it listens.
+    ports: list[str]
+    #: Connections as `local → remote state`, those to the same address together.
+    connections: list[str]
+    files: list[ShownFile]
+    drift: list[Drift]
+    #: How it ended and what the guard decided, newest first.
+    history: list[LoggedEvent]
+    events: list[LoggedEvent]
+    #: The last lines of each log, by the name of the file.
+    log: dict[str, list[str]]
+    #: The bot of a session, as `<company>-<phone index>`.
+    bot: str | None = None
+    #: Parts that could not be read, and why.
+    unseen: list[str] = field(default_factory=list)
+
+
+def describe(deployment: Deployment, instances: Sequence[Instance]) -> list[ProcessPage]:
+    """The pages of these instances, which supervisord or the settings have."""
+    found = overview(deployment)
+    rows = {each.name: each for each in found.processes}
+    seen = [f"what waits, and events before the guard's files: {found.database_unavailable}"]
+    unseen = seen if found.database_unavailable else []
+    return [
+        _page(deployment, each, rows.get(each.name) or _idle(each), found.drift, found.condition, unseen)
+        for each in instances
+    ]
+
+
+def _idle(instance: Instance) -> ProcessRow:
+    """The row of an instance while supervisord does not run."""
+    kind = instance.program.kind.value
+    return ProcessRow(instance.name, instance.program.name, "down", None, None, None, None, 0, "", kind, state="absent")
+
+
+def _page(
+    deployment: Deployment, instance: Instance, row: ProcessRow, drifts: Iterable[Drift], condition: str,
+    unseen: list[str],
+) -> ProcessPage:  # fmt: skip
+    settings = deployment.settings
+    process = _process(row.pid)
+    read = event_history.read(deployment, EventFilter(instances=(instance.name,), limit=_READ_EVENTS))
+    why = row.reason or ("" if condition == "running" else _not_running(condition))
+    if process is not None and not _readable(process):
+        unseen = [*unseen, f"its environment, files and connections: pid {row.pid} belongs to {_user(process)}"]
+    return ProcessPage(
+        name=instance.name,
+        about=instance.program.about,
+        row=row,
+        why=why,
+        next=_next(row, condition),
+        commands=_commands(deployment, row, condition, why),
+        started_at=moments.shown(time.time() - row.uptime_seconds) if row.uptime_seconds is not None else None,
+        command_line=masking.command_line(_command(process) or instance.program.command.split()),
+        user=_user(process),
+        directory=_directory(process),
+        environment=masking.environment(process_environment.read(row.pid or 0), _SECRETS),
+        limits=_limits(instance, row, process),
+        parents=[_related(each) for each in _parents(process)],
+        children=[_related(each) for each in _children(process)],
+        ports=_ports(process),
+        connections=_connections(process),
+        files=_files(settings, instance),
+        drift=[each for each in drifts if instance.name in each.instances],
+        history=[each for each in read.events if _is_history(each)][:MAX_HISTORY],
+        events=read.events[:MAX_EVENTS],
+        log={each.path.name: tail(each.path, MAX_LINES) for each in files_of(settings.log_dir, instance.name)},
+        bot=bot_of(instance) or None,
+        unseen=unseen,
+    )
+
+
+def _is_history(event: LoggedEvent) -> bool:
+    return event.kind in _HISTORY or event.kind.startswith("operator_")
+
+
+def _not_running(condition: str) -> str:
+    return {
+        "new": "nothing was started here yet",
+        "stopped": "everything was stopped on purpose",
+        "died": "supervisord does not run, although nobody stopped it",
+        "stopping": "everything is being stopped",
+        "silent": "supervisord does not answer",
+    }[condition]
+
+
+def _next(row: ProcessRow, condition: str) -> str:
+    """The next thing that happens without an operator."""
+    if condition != "running":
+        return "nothing, until somebody starts it"
+    match row.status:
+        case "healthy":
+            return "it runs on"
+        case "starting":
+            return "it becomes healthy, or the guard decides about it after its end"
+        case "failing":
+            return "the guard starts it again"
+        case "blocked":
+            ends = "blocked until" in row.reason
+            return "the guard starts it after its block" if ends else "nothing, until somebody starts it"
+        case "failed" | "down":
+            return "nothing, until somebody starts it"
+        case "stopped":
+            return "it stays stopped until somebody starts it"
+        case "outdated" | "extra":
+            return "it runs on as it is, until a restart"
+        case _:
+            return "the guard restarts it if it hangs or ends"
+
+
+def _commands(deployment: Deployment, row: ProcessRow, condition: str, why: str) -> list[str]:
+    if condition == "silent":
+        return ["bisnesctl stop", deployment.start_command]
+    if condition != "running":
+        return [deployment.start_command]
+    named = [each for each in _COMMAND.findall(why) if "…" not in each]
+    own = {
+        "healthy": [],
+        "outdated": [f"bisnesctl restart {row.program}"],
+        "stopped": [f"bisnesctl restart {row.name}"],
+        "extra": [f"bisnesctl restart {row.program}"],
+    }.get(row.status, [f"bisnesctl logs {row.name} --err", f"bisnesctl restart {row.name}"])
+    return list(dict.fromkeys([*named, *own, f"bisnesctl logs {row.name} -f"]))
+
+
+# --- The process of the operating system -----------------------------------------------------------------------------
+
+
+def _process(pid: int | None) -> psutil.Process | None:
+    with contextlib.suppress(psutil.Error, ValueError):
+        return psutil.Process(pid) if pid else None
+    return None
+
+
+def _readable(process: psutil.Process) -> bool:
+    return os.access(f"/proc/{process.pid}/environ", os.R_OK)
+
+
+def _command(process: psutil.Process | None) -> list[str]:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline() if process else []
+    return []
+
+
+def _user(process: psutil.Process | None) -> str | None:
+    with contextlib.suppress(psutil.Error):
+        return process.username() if process else None
+    return None
+
+
+def _directory(process: psutil.Process | None) -> str | None:
+    with contextlib.suppress(psutil.Error):
+        return process.cwd() if process else None
+    return None
+
+
+def _parents(process: psutil.Process | None) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return process.parents() if process else []
+    return []
+
+
+def _children(process: psutil.Process | None) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return process.children(recursive=True) if process else []
+    return []
+
+
+def _related(process: psutil.Process) -> RelatedProcess:
+    with contextlib.suppress(psutil.Error):
+        command = " ".join(masking.command_line(process.cmdline())) or process.name()
+        return RelatedProcess(process.pid, command, process.memory_info().rss)
+    return RelatedProcess(process.pid, "?")
+
+
+def _limits(instance: Instance, row: ProcessRow, process: psutil.Process | None) -> Limits:
+    program = instance.program
+    files = limit = threads = None
+    with contextlib.suppress(psutil.Error):
+        if process is not None:
+            files, limit, threads = process.num_fds(), process.rlimit(psutil.RLIMIT_NOFILE)[0], process.num_threads()
+    return Limits(
+        row.memory_limit_bytes, program.restart_delay, program.min_uptime, program.max_restarts, program.kill_timeout,
+        limit, files, threads,
+    )  # fmt: skip
+
+
+def _sockets(process: psutil.Process | None) -> list[tuple[str, str, str]]:
+    """Local address, remote address and state of each socket of the tree on the network."""
+    found = []
+    for each in [process, *_children(process)] if process else []:
+        with contextlib.suppress(psutil.Error):
+            found += [
+                (_place(one.laddr), _place(one.raddr), str(one.status)) for one in each.net_connections(kind="inet")
+            ]
+    return found
+
+
+def _place(address: tuple[str, int] | tuple[()]) -> str:
+    if not address:
+        return ""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _ports(process: psutil.Process | None) -> list[str]:
+    return sorted({local for local, _, state in _sockets(process) if state == psutil.CONN_LISTEN})
+
+
+def _connections(process: psutil.Process | None) -> list[str]:
+    counts: dict[str, int] = {}
+    for _, remote, state in _sockets(process):
+        if remote:
+            text = f"{remote} {state.lower()}"
+            counts[text] = counts.get(text, 0) + 1
+    return [f"{text} ({count})" if count > 1 else text for text, count in sorted(counts.items())]
+
+
+# --- Files -----------------------------------------------------------------------------------------------------------
+
+
+def _files(settings: Settings, instance: Instance) -> list[ShownFile]:
+    name = instance.name
+    found = [("error log" if each.is_error else "log", each.path) for each in files_of(settings.log_dir, name)]
+    beat = settings.heartbeat_dir / f"{name}.json"
+    if instance.program.probe in ("heartbeat", "http") or read_heartbeat(beat) is not None:
+        found.append(("heartbeat", beat))
+    found.append(("settings at its start", settings.run_dir / SETTINGS_FOLDER / f"{name}.json"))
+    if instance.program.dynamic:
+        found.append(("configuration", settings.run_dir / SESSIONS / f"{name}.conf"))
+        company, _, phone = bot_of(instance).rpartition("-")
+        if phone.isdigit():
+            found.append(("profile", settings.profile_dir / session_name(company, int(phone))))
+    return [_file(purpose, path) for purpose, path in found]
+
+
+def _file(purpose: str, path: Path) -> ShownFile:
+    try:
+        stat = path.stat()
+    except OSError:
+        return ShownFile(purpose, str(path), None, None)
+    return ShownFile(purpose, str(path), stat.st_size, moments.shown(stat.st_mtime))

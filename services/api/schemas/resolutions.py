@@ -1,0 +1,28 @@
+"""Pydantic models of decisions about messages whose outcome is unknown."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from bisnesctl.database.resolutions import Resolution
+from services.api.schemas.base import MessageId
+
+
+class ResolveRequest(BaseModel):
+    """An operator's decision about a message."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    resolution: Resolution = Field(
+        alias="as",
+        description="`sent` or `failed`: so it became. `again`: send it once more; its recipient may get it twice.",
+        json_schema_extra={"example": "sent"},
+    )
+
+
+class Resolved(BaseModel):
+    """The decision is stored."""
+
+    success: Literal[True]
+    messageId: MessageId
+    resolution: Resolution = Field(alias="as")

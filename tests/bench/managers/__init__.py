@@ -1,0 +1,1 @@
+"""The comparison with PM2 as a manager of processes: the same programs under both, in the same run."""

@@ -1,0 +1,158 @@
+"""`bisnesctl describe`: processes, and bots and messages of a database."""
+
+import uuid
+
+import pytest
+
+from bisnesctl.database.event_log import SPOOLS
+from bisnesctl.database.process_events import ProcessEvent, ProcessEventWriter
+from bisnesctl.processes.deployment import SessionProgram, make_folders
+from bisnesctl.processes.render import render_session
+from tests.support.outbox import accept, add_bot, entry, execute, outbox
+
+TEXT = "the customer's own words"
+
+
+@pytest.fixture
+def settings(database, environment):
+    found = environment(DATABASE_URL=database)
+    found.home.mkdir(parents=True, exist_ok=True)
+    return found
+
+
+@pytest.fixture
+def bot(settings, opened):
+    connection, _ = opened
+    return add_bot(connection)
+
+
+def test_a_bot_says_what_it_waits_for_and_what_to_type(settings, opened, bot, tool):
+    connection, _ = opened
+    accept(connection, entry(bot), entry(bot))
+    execute(
+        connection,
+        "UPDATE bot_pace SET held_until = 'infinity', held_reason = '190: the token expired', hold_code = '190',"
+        " held_at = now() WHERE bot_id = %s",
+        (bot,),
+    )
+    said = tool("describe", "0128-0", width=80).text
+    for words in (
+        "wanted running",
+        "actual held",
+        "why 190: the token expired",
+        "next its messages wait; the hold ends",
+        "bisnesctl bots add --company 0128 --phone 0 --token-stdin",
+        "waiting 2, the oldest for",
+    ):
+        assert words in said
+    found = tool("show", "0128/0", "--json").json
+    assert (found["kind"], found["name"], found["waiting"]) == ("bot", "0128-0", 2)
+    assert found["hold"]["cause"] == "190: the token expired"
+    assert found["hold"]["since"].endswith("Z")
+
+
+def test_a_bot_shows_the_webhooks_of_its_company_without_secrets(settings, opened, bot, tool):
+    connection, _ = opened
+    execute(
+        connection,
+        "INSERT INTO webhook (id, company_id, url, events, secret_encrypted, failures, last_error) VALUES (%s, '0128',"
+        " 'https://u:hush@shop.example/hook?key=hush', '{*}', 'sealed', 3, 'HTTP 500')",
+        (str(uuid.uuid4()),),
+    )
+    said = tool("describe", "0128-0").text
+    assert "https://***@shop.example/hook?***: active, 0 pending, 3 failures in a row: HTTP 500" in said
+    assert "hush" not in said + tool("describe", "0128-0", "--json").out
+    assert "sealed" not in said
+
+
+def test_a_web_bot_shows_its_session_and_its_block(settings, opened, tool):
+    connection, _ = opened
+    web = add_bot(connection, index=2, kind="wwebjs")
+    execute(connection, "INSERT INTO wa_session (bot_id, state, reason) VALUES (%s, 'FAILED', 'banned')", (web,))
+    execute(
+        connection,
+        "INSERT INTO wa_block (bot_id, kind, reason, until) VALUES (%s, 'banned', 'WhatsApp banned it', 'infinity')",
+        (web,),
+    )
+    said = tool("describe", "0128-2", width=80).text
+    assert "actual blocked" in said
+    assert "WhatsApp banned it" in said
+    assert "bisnesctl bots unblock 0128 2" in said
+    assert tool("describe", "0128-2", "--json").json["block"]["until"] is None
+
+
+def test_a_message_is_its_life_and_its_text_only_if_asked(settings, opened, bot, tool):
+    connection, _ = opened
+    first, second = entry(bot, text=TEXT), entry(bot)
+    accept(connection, first, second)
+    page = tool("describe", first.message_id, width=80)
+    assert "a worker has not come to it yet" in page.text
+    assert TEXT not in page.text
+    assert TEXT in tool("describe", first.message_id, "--text").text
+    assert "1 earlier message of its chat is not finished" in tool("describe", second.message_id).text
+    outbox().claim(connection, 1)
+    assert "meta-worker-1 is sending it" in tool("describe", first.message_id).text
+    execute(
+        connection,
+        "UPDATE outbox SET status = 'failed', error_code = '131026', error = 'not on WhatsApp', timeline = %s"
+        " WHERE message_id = %s",
+        ('[{"status": "failed", "at": "2026-01-31T08:00:00+00:00", "code": "131026", "attempt": 1}]', first.message_id),
+    )
+    found = tool("describe", first.message_id, "--json").json
+    assert (found["kind"], found["status"], found["why"]) == ("message", "failed", "131026: not on WhatsApp")
+    assert [(step["status"], step["at"][-1]) for step in found["timeline"]] == [("accepted", "Z"), ("failed", "Z")]
+    assert found["commands"][0] == f"bisnesctl dead-letters retry {first.message_id}"
+    assert found["content"] is None
+
+
+def test_a_message_of_a_held_bot_names_the_hold(settings, opened, bot, tool):
+    connection, _ = opened
+    message = entry(bot)
+    accept(connection, message)
+    execute(connection, "UPDATE bot_pace SET held_until = 'infinity', held_reason = 'paused' WHERE bot_id = %s", (bot,))
+    assert "bot 0128-0 is held until its cause is gone: paused" in tool("describe", message.message_id).text
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("api-7x", "did you mean api-"), ("0128-1", "did you mean 0128-0"), ("meta-workr", "did you mean meta-worker"),
+     (str(uuid.UUID(int=7)), "there is no message"), ("?", "`bisnesctl status` and `bisnesctl bots list` show")],
+)  # fmt: skip
+def test_an_unknown_name_is_one_line_with_near_names(settings, bot, tool, name, hint):
+    said = tool("describe", name, code=2)
+    assert hint in said.text
+    assert (said.out, said.err.count("\n")) == ("", 1)
+
+
+def test_a_process_is_described_while_nothing_runs_and_without_the_database(environment, tool):
+    settings = environment(DATABASE_URL="postgresql://127.0.0.1:1/none")
+    settings.log_dir.mkdir(parents=True)
+    (settings.log_dir / "api-0.log").write_text("".join(f"line {number}\n" for number in range(30)))
+    writer = ProcessEventWriter(settings.home / SPOOLS["guard"], "")
+    writer.record(ProcessEvent("api", "api-0", "process_failed", "critical", 1.7e9, {"reason": "it was killed"}))
+    said = tool("describe", "api-0", width=80)
+    for words in ("wanted running", "nothing was started here yet", "bisnesctl start --multiprocess", "line 29",
+                  "it was killed; the guard does not start it again"):  # fmt: skip
+        assert words in said.text
+    assert "line 19 " not in said.text
+    assert max(map(len, said.out.splitlines())) <= 80
+    found = tool("describe", "api", "--json").json
+    assert (found["kind"], [each["name"] for each in found["instances"]]) == ("program", ["api-0", "api-1"])
+
+
+def test_without_the_database_a_web_bot_is_described_by_its_session(environment, tool):
+    settings = environment(DATABASE_URL="postgresql://127.0.0.1:1/none")
+    make_folders(settings)
+    session = SessionProgram("0128", 2).instance(settings)
+    render_session(settings, session).write(settings.run_dir)
+    said = tool("describe", "0128-2", width=80).text
+    assert "wwebjs-session-0128-2: a WhatsApp Web bot with its browser" in said
+    assert "Not seen the bot itself, its hold, limits, messages and webhooks: PostgreSQL cannot be reached" in said
+
+
+def test_without_the_database_a_bot_or_message_cannot_be_looked_up(environment, tool):
+    environment(DATABASE_URL="postgresql://127.0.0.1:1/none")
+    for name in ("0128-0", str(uuid.uuid4())):
+        said = tool("describe", name, code=4)
+        assert "PostgreSQL cannot be reached" in said.text
+        assert said.err.count("\n") == 1

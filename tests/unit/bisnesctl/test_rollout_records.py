@@ -1,0 +1,68 @@
+"""The record of a rollout that failed or was killed, as `status` and the guard read it."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bisnesctl.processes import rollout_records
+from bisnesctl.processes.rollout_records import RolloutRecord
+from bisnesctl.processes.supervisor import Process
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> RolloutRecord:
+    """A rollout whose command ended without a word, a minute ago."""
+    child = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    record = rollout_records.begin(tmp_path, "reload api", "api-0", ("api-1",))
+    return replace(record, pid=int(child.stdout), at=time.time() - 60)
+
+
+def running(name: str, uptime: float) -> Process:
+    return Process(name, name, "RUNNING", 7, "", 0, uptime=uptime)
+
+
+def stopped(name: str, ended_ago: float, lived: float) -> Process:
+    return Process(name, name, "STOPPED", 0, "", 0, lived=lived, ended_at=time.time() - ended_ago)
+
+
+def test_a_rollout_under_way_is_no_news(tmp_path: Path) -> None:
+    record = rollout_records.begin(tmp_path, "reload api", "api-0", ("api-1",))
+    assert rollout_records.read(tmp_path) == record
+    assert not record.interrupted
+    assert record.remark("api-1", running("api-1", 1000)) == ""
+    assert record.missing({"api-0": stopped("api-0", 0, 1000)}) == ""
+    rollout_records.remove(tmp_path)
+    assert rollout_records.read(tmp_path) is None
+
+
+def test_what_a_killed_rollout_did_not_reach_is_as_before(killed: RolloutRecord) -> None:
+    remark = killed.remark("api-1", running("api-1", 1000))
+    assert remark.startswith("it is as before: the reload at ")
+    assert remark.endswith("was interrupted; `bisnesctl reload api` tries again")
+    assert killed.remark("api-1", running("api-1", 10)) == ""  # it was started since
+    assert killed.remark("meta", running("meta", 1000)) == ""
+
+
+def test_only_what_a_killed_rollout_itself_stopped_is_missing(killed: RolloutRecord) -> None:
+    assert killed.missing({"api-0": stopped("api-0", 59, 1000)}) == "api-0"
+    assert killed.missing({"api-0": stopped("api-0", 5, 20)}) == ""  # it was started since, and stopped again
+    assert killed.missing({"api-0": stopped("api-0", 500, 1000)}) == ""  # it had been stopped before
+    assert killed.missing({"api-0": running("api-0", 50)}) == ""
+    assert killed.missing({}) == ""
+
+
+def test_a_failure_says_what_was_stopped_and_why(killed: RolloutRecord) -> None:
+    failed = replace(killed, failed="api-0 did not become healthy")
+    assert "stopped it, because it failed: api-0 did not" in failed.remark("api-0", stopped("api-0", 30, 10))
+    assert "the reload at" in failed.remark("api-1", running("api-1", 1000))
+    assert failed.missing({"api-0": stopped("api-0", 59, 1000)}) == ""
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"left": 3}', "{"])
+def test_a_damaged_record_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / rollout_records.FILE).write_text(text)
+    assert rollout_records.read(tmp_path) is None
