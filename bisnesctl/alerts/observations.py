@@ -9,12 +9,14 @@ from bisnesctl.signals.signal import Reading, Signal, judge
 
 _SEVERITIES = {Verdict.WARNING: Severity.WARNING, Verdict.CRITICAL: Severity.CRITICAL}
 #: Signals that count what others name one by one.
-COUNTS = frozenset({"bots_in_trouble"})
+COUNTS = frozenset({"bots_in_trouble", "unknown_messages"})
 #: Signals about one process without a label that says so.
 _PROCESSES = {
     "guard_age": "guard", "alerts_age": "alerts", "supervisord_health": "supervisord", "postgres_health": "postgres",
     "redis_health": "redis",
 }  # fmt: skip
+#: Signals whose cause lies outside of an instance, such as a slow provider: all instances of a process are one matter.
+_SHARED = frozenset({"response_time"})
 #: The process that does the work of every channel.
 _LEGACY = "legacy"
 
@@ -65,6 +67,8 @@ def _observation(reading: Reading, severity: Severity | None, causes: Mapping[st
 
 
 def _group(reading: Reading) -> str:
+    if reading.signal.name in _SHARED:
+        return f"{reading.signal.name} of {reading.labels['process']}"
     name = _PROCESSES.get(reading.signal.name) or reading.labels.get("name")
     if name:
         return f"process {name}"

@@ -246,12 +246,13 @@ def _read_database(
         ((servers.CONNECTIONS_USED, servers.CONNECTIONS_OPEN), lambda: servers.read_connections(connection)),
         ((), elsewhere),
         (bots.SIGNALS[:3], in_trouble),
+        ((bots.PROVIDER_HEALTH,), lambda: bots.read_providers(connection)),
         ((bots.SESSIONS,), lambda: bots.read_sessions(connection)),
         ((bots.TOKEN_EXPIRES_IN,), lambda: bots.read_tokens(connection)),
-        (queues.SIGNALS[7:], lambda: queues.read_webhooks(connection)),
-        (queues.SIGNALS[:4], lambda: queues.read_outbox(connection, everywhere, past)),
+        (queues.SIGNALS[8:], lambda: queues.read_webhooks(connection)),
+        (queues.SIGNALS[:5], lambda: queues.read_outbox(connection, everywhere, past)),
         ((servers.RETENTION_AGE, servers.RETENTION_DELETED), lambda: servers.read_retention(connection)),
-        (queues.SIGNALS[4:7], lambda: queues.read_dead_letters(connection, past, found.at)),
+        (queues.SIGNALS[5:8], lambda: queues.read_dead_letters(connection, past, found.at)),
     )
     for signals, read in groups:
         found.take(signals, read)
