@@ -18,7 +18,9 @@ from bisnesctl.host.log_stream import configure_logging
 from bisnesctl.host.process_times import boottime, uptime, waited
 from bisnesctl.processes.deployment import Deployment, as_started, open_deployment
 from bisnesctl.settings import Settings, load_partly
-from bisnesctl.signals.measurement import measure
+from bisnesctl.signals.measurement import Measurement, measure
+from bisnesctl.signals.processes import SETTINGS_HEALTH
+from bisnesctl.signals.signal import ATTENTION, Reading
 from bisnesctl.signals.table import BY_NAME
 
 log = structlog.get_logger()
@@ -31,10 +33,15 @@ def main() -> None:
     settings = deployment.settings
     process_events = ProcessEventWriter(settings.home / SPOOLS[ALERTS], settings.database_dsn)
     process_events.start()
-    evaluator = Evaluator(measure, BY_NAME, state_file.read(settings.run_dir), process_events.record)
+    unreadable = LoggedCondition("alerts.settings_unreadable", "alerts.settings_readable")
+    evaluator = Evaluator(
+        lambda deployment: _measure(deployment, unreadable.reason),
+        BY_NAME,
+        state_file.read(settings.run_dir),
+        process_events.record,
+    )
     beat(settings)
     log.info("alerts.started", incidents=sum(each.active for each in evaluator.state.incidents))
-    unreadable = LoggedCondition("alerts.settings_unreadable", "alerts.settings_readable")
     failing = LoggedCondition("alerts.evaluation_failing", "alerts.evaluation_working")
     due, trouble = 0.0, ""
     while True:
@@ -50,6 +57,15 @@ def main() -> None:
         evaluator.deliver(settings, str(settings.home))
         beat(settings, trouble)
         evaluator.wait(min(due - time.monotonic(), settings.heartbeat_interval / 1000))
+
+
+def _measure(deployment: Deployment, unreadable: str) -> Measurement:
+    """Measures everything. `unreadable`: why the settings of now cannot be read, so that those of before are used."""
+    found = measure(deployment)
+    if unreadable:
+        found.values = [each for each in found.values if each.signal is not SETTINGS_HEALTH]
+        found.values.append(Reading(SETTINGS_HEALTH, ATTENTION, {}, unreadable))
+    return found
 
 
 def _evaluate(evaluator: Evaluator, deployment: Deployment, failing: LoggedCondition) -> str:
