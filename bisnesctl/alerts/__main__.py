@@ -3,8 +3,10 @@
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
+from typing import NoReturn
 
 import structlog
 
@@ -19,16 +21,24 @@ from bisnesctl.host.process_times import boottime, uptime, waited
 from bisnesctl.processes.deployment import Deployment, as_started, open_deployment
 from bisnesctl.settings import Settings, load_partly
 from bisnesctl.signals.measurement import Measurement, measure
-from bisnesctl.signals.processes import SETTINGS_HEALTH
+from bisnesctl.signals.processes import SETTINGS_HEALTH, SUPERVISORD
 from bisnesctl.signals.signal import ATTENTION, Reading
 from bisnesctl.signals.table import BY_NAME
+
+#: Seconds for which it notifies operators of the death of supervisord, at most, before it ends as well.
+LAST_NOTICE_SECONDS = 60.0
 
 log = structlog.get_logger()
 
 
+class SupervisordDied(BaseException):
+    """supervisord has died, which ends every process below it. Not an `Exception`: nothing on the way may handle it."""
+
+
 def main() -> None:
-    """Evaluates the signals until it is stopped."""
+    """Evaluates the signals until it is stopped. If supervisord dies, operators are notified of that first."""
     configure_logging(sys.stdout)
+    _watch_parent(os.getppid())
     deployment = _deployment()
     settings = deployment.settings
     process_events = ProcessEventWriter(settings.home / SPOOLS[ALERTS], settings.database_dsn)
@@ -43,6 +53,41 @@ def main() -> None:
     beat(settings)
     log.info("alerts.started", incidents=sum(each.active for each in evaluator.state.incidents))
     failing = LoggedCondition("alerts.evaluation_failing", "alerts.evaluation_working")
+    try:
+        _run(evaluator, deployment, unreadable, failing)
+    except SupervisordDied:
+        _notify_last(evaluator, failing)
+
+
+def _watch_parent(parent: int) -> None:
+    """SIGTERM ends this program, as usual. From supervisord's death it raises `SupervisordDied`, once."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getppid() == parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            raise SupervisordDied
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def _notify_last(evaluator: Evaluator, failing: LoggedCondition) -> None:
+    """Notifies operators that supervisord has died. The next start ends this, and says when it is over."""
+    deadline = time.monotonic() + LAST_NOTICE_SECONDS
+    with contextlib.suppress(BisnesError):
+        deployment = _deployment()
+        while time.monotonic() < deadline:
+            _evaluate(evaluator, deployment, failing)
+            evaluator.deliver(deployment.settings, str(deployment.settings.home))
+            if evaluator.has_notified(deployment.settings, SUPERVISORD.name):
+                return
+            evaluator.wait(1.0)
+
+
+def _run(
+    evaluator: Evaluator, deployment: Deployment, unreadable: LoggedCondition, failing: LoggedCondition
+) -> NoReturn:
     due, trouble = 0.0, ""
     while True:
         try:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from bisnesctl.alerts.incidents import Incident, Observation, Severity, Stage
 from bisnesctl.health.verdict import Verdict
+from bisnesctl.naming import SESSION, session_name
 from bisnesctl.signals.signal import Reading, Signal, judge
 
 _SEVERITIES = {Verdict.WARNING: Severity.WARNING, Verdict.CRITICAL: Severity.CRITICAL}
@@ -67,13 +68,17 @@ def _observation(reading: Reading, severity: Severity | None, causes: Mapping[st
 
 
 def _group(reading: Reading) -> str:
+    """The thing that a reading is about. The process of a WhatsApp Web session is its bot."""
     if reading.signal.name in _SHARED:
         return f"{reading.signal.name} of {reading.labels['process']}"
-    name = _PROCESSES.get(reading.signal.name) or reading.labels.get("name")
-    if name:
-        return f"process {name}"
-    labels = [f"{each} {reading.labels[each]}" for each in ("bot", "mount") if reading.labels.get(each)]
-    return reading.subject or (labels[0] if labels else reading.name)
+    name = _PROCESSES.get(reading.signal.name) or reading.labels.get("name", "")
+    if bot := reading.labels.get("bot") or reading.subject.removeprefix("bot "):
+        company, _, phone = bot.rpartition("-")
+        name = session_name(company, int(phone)) if phone.isdigit() else bot
+    if name.startswith(SESSION):
+        return name.replace(SESSION, "bot", 1)
+    mount = reading.labels.get("mount")
+    return f"process {name}" if name else f"mount {mount}" if mount else reading.name
 
 
 def _explanation(reading: Reading, severity: Severity, causes: Mapping[str, list[_Cause]]) -> str:

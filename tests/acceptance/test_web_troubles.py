@@ -91,6 +91,12 @@ def test_the_browser_of_a_leaking_page_is_restarted_without_losing_a_message(dep
     deployment.wait_for("WORKING", TOUGH)
 
 
+def await_alert(deployment, fired, index):
+    """Wait for the alert about a blocked bot, once its process is gone."""
+    wait_until(lambda: deployment.program(index) not in deployment.status(), SESSION_SECONDS, deployment.logs)
+    fired()
+
+
 def conflicts(deployment):
     """How often it was recorded that WhatsApp Web was opened elsewhere."""
     query = "SELECT count(*) FROM process_events WHERE event_data #>> '{payload,reason}' LIKE '%another browser'"
@@ -108,7 +114,7 @@ def test_a_session_opened_elsewhere_is_taken_over_a_few_times_then_stops_with_a_
         deployment.wait_for("FAILED", TOUGH)
         assert "taken over 2 times" in deployment.session(TOUGH)["reason"]
         send(deployment, "kept for later")
-        fired()
+        await_alert(deployment, fired, TOUGH)
         deployment.run("bots", "unblock", COMPANY, str(TOUGH))
         await_text(deployment, "kept for later")
 
@@ -133,7 +139,7 @@ def test_a_logged_out_bot_is_blocked_until_it_is_linked_again(deployment, tell, 
         profiles = [path.name for path in deployment.settings.profile_dir.iterdir() if path.is_dir()]
         assert any(name.startswith(deployment.program(LOGGED_OUT) + ".") for name in profiles), profiles
         send(deployment, "waits for the link", LOGGED_OUT)
-        fired()
+        await_alert(deployment, fired, LOGGED_OUT)
         deployment.run("bots", "unblock", COMPANY, str(LOGGED_OUT))
         deployment.link(LOGGED_OUT)
         await_text(deployment, "waits for the link", LOGGED_OUT)

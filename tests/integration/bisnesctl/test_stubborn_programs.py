@@ -39,8 +39,7 @@ def test_a_program_that_ignores_sigterm_is_killed_and_that_is_said(row, environm
             os.kill(pid, signal.SIGSTOP)
             return pid
 
-        said = tool("restart", "sandbox")
-        assert "killed" not in said.text
+        tool("restart", "sandbox")
         first = ignoring()
         said = tool("restart", "sandbox")
         assert "waiting for sandbox; what has not ended after 1 s is killed" in said.text
@@ -53,5 +52,6 @@ def test_a_program_that_ignores_sigterm_is_killed_and_that_is_said(row, environm
         assert "stopped sandbox" in said.text
         wait_until(lambda: not is_alive(second))
         assert supervisor.processes()["sandbox"].state == "STOPPED"
+        object.__setattr__(row, "kill_timeout", 60)  # one that ends in time is not named
         tool("restart", "sandbox")
-        assert "killed" not in tool("stop", "sandbox").text
+        assert "was killed" not in tool("stop", "sandbox").text

@@ -3,6 +3,7 @@
 import pytest
 
 from bisnesctl.alerts.observations import observe
+from bisnesctl.naming import session_name
 from bisnesctl.signals.signal import BROKEN, Reading
 from bisnesctl.signals.table import BY_NAME
 
@@ -40,3 +41,14 @@ def test_a_provider_explains_what_follows_from_it(effect: Reading, cause: Readin
 def test_bots_are_named_one_by_one_and_their_numbers_are_no_alerts_of_their_own() -> None:
     counts = [reading("bots_in_trouble", 3, status="warning"), reading("unknown_messages", 7)]
     assert list(observe([*counts, reading("bot_health", BROKEN, bot="0128-0")], ())) == ["bot_health[0128-0]"]
+
+
+@pytest.mark.parametrize("bot", ["0128-1", "Müller & Söhne-2"])
+def test_a_bot_its_session_and_its_token_are_one_matter(bot: str) -> None:
+    company, _, phone = bot.rpartition("-")
+    process = reading("process_health", BROKEN, process="wwebjs", name=session_name(company, int(phone)))
+    token = Reading(BY_NAME["token_expires_in"], 0.0, {}, "", subject=f"bot {bot}")
+    found = observe([reading("bot_health", 1, bot=bot), process, token], ())
+    assert len({each.group for each in found.values()}) == 1
+    others = [reading("bot_health", 1, bot="0129-1"), reading("process_health", BROKEN, process="api", name="api-0")]
+    assert len({each.group for each in observe([process, *others], ()).values()}) == 3
