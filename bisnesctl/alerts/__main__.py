@@ -12,17 +12,15 @@ import structlog
 
 from bisnesctl.alerts import state_file
 from bisnesctl.alerts.evaluator import ALERTS, Evaluator
+from bisnesctl.alerts.settings_source import SettingsSource
 from bisnesctl.database.event_log import SPOOLS
 from bisnesctl.database.process_events import LoggedCondition, ProcessEventWriter
-from bisnesctl.errors import BisnesError
 from bisnesctl.host import disk
 from bisnesctl.host.log_stream import configure_logging
 from bisnesctl.host.process_times import boottime, uptime, waited
-from bisnesctl.processes.deployment import Deployment, as_started, open_deployment
-from bisnesctl.settings import Settings, load_partly
-from bisnesctl.signals.measurement import Measurement, measure
-from bisnesctl.signals.processes import SETTINGS_HEALTH, SUPERVISORD
-from bisnesctl.signals.signal import ATTENTION, Reading
+from bisnesctl.processes.deployment import Deployment
+from bisnesctl.settings import Settings
+from bisnesctl.signals.processes import SUPERVISORD
 from bisnesctl.signals.table import BY_NAME
 
 #: Seconds for which it notifies operators of the death of supervisord, at most, before it ends as well.
@@ -39,24 +37,18 @@ def main() -> None:
     """Evaluates the signals until it is stopped. If supervisord dies, operators are notified of that first."""
     configure_logging(sys.stdout)
     _watch_parent(os.getppid())
-    deployment = _deployment()
-    settings = deployment.settings
+    source = SettingsSource()
+    settings = source.deployment.settings
     process_events = ProcessEventWriter(settings.home / SPOOLS[ALERTS], settings.database_dsn)
     process_events.start()
-    unreadable = LoggedCondition("alerts.settings_unreadable", "alerts.settings_readable")
-    evaluator = Evaluator(
-        lambda deployment: _measure(deployment, unreadable.reason),
-        BY_NAME,
-        state_file.read(settings.run_dir),
-        process_events.record,
-    )
+    evaluator = Evaluator(source.measure, BY_NAME, state_file.read(settings.run_dir), process_events.record)
     beat(settings)
     log.info("alerts.started", incidents=sum(each.active for each in evaluator.state.incidents))
     failing = LoggedCondition("alerts.evaluation_failing", "alerts.evaluation_working")
     try:
-        _run(evaluator, deployment, unreadable, failing)
+        _run(evaluator, source, failing)
     except SupervisordDied:
-        _notify_last(evaluator, failing)
+        _notify_last(evaluator, source.deployment, failing)
 
 
 def _watch_parent(parent: int) -> None:
@@ -72,29 +64,10 @@ def _watch_parent(parent: int) -> None:
     signal.signal(signal.SIGTERM, end)
 
 
-def _notify_last(evaluator: Evaluator, failing: LoggedCondition) -> None:
-    """Notifies operators that supervisord has died. The next start ends this, and says when it is over."""
-    deadline = time.monotonic() + LAST_NOTICE_SECONDS
-    with contextlib.suppress(BisnesError):
-        deployment = _deployment()
-        while time.monotonic() < deadline:
-            _evaluate(evaluator, deployment, failing)
-            evaluator.deliver(deployment.settings, str(deployment.settings.home))
-            if evaluator.has_notified(deployment.settings, SUPERVISORD.name):
-                return
-            evaluator.wait(1.0)
-
-
-def _run(
-    evaluator: Evaluator, deployment: Deployment, unreadable: LoggedCondition, failing: LoggedCondition
-) -> NoReturn:
+def _run(evaluator: Evaluator, source: SettingsSource, failing: LoggedCondition) -> NoReturn:
     due, trouble = 0.0, ""
     while True:
-        try:
-            deployment = _deployment()
-            unreadable.end()
-        except BisnesError as error:  # the settings of before stay in force
-            unreadable.begin(str(error))
+        deployment = source.read()
         settings = deployment.settings
         if time.monotonic() >= due:
             due = time.monotonic() + settings.alert_check_interval / 1000
@@ -104,13 +77,15 @@ def _run(
         evaluator.wait(min(due - time.monotonic(), settings.heartbeat_interval / 1000))
 
 
-def _measure(deployment: Deployment, unreadable: str) -> Measurement:
-    """Measures everything. `unreadable`: why the settings of now cannot be read, so that those of before are used."""
-    found = measure(deployment)
-    if unreadable:
-        found.values = [each for each in found.values if each.signal is not SETTINGS_HEALTH]
-        found.values.append(Reading(SETTINGS_HEALTH, ATTENTION, {}, unreadable))
-    return found
+def _notify_last(evaluator: Evaluator, deployment: Deployment, failing: LoggedCondition) -> None:
+    """Notifies operators that supervisord has died. The next start ends this, and says when it is over."""
+    deadline = time.monotonic() + LAST_NOTICE_SECONDS
+    while time.monotonic() < deadline:
+        _evaluate(evaluator, deployment, failing)
+        evaluator.deliver(deployment.settings, str(deployment.settings.home))
+        if evaluator.has_notified(deployment.settings, SUPERVISORD.name):
+            return
+        evaluator.wait(1.0)
 
 
 def _evaluate(evaluator: Evaluator, deployment: Deployment, failing: LoggedCondition) -> str:
@@ -123,11 +98,6 @@ def _evaluate(evaluator: Evaluator, deployment: Deployment, failing: LoggedCondi
         return reason
     failing.end()
     return ""
-
-
-def _deployment() -> Deployment:
-    """The deployment with the settings of this moment, so that a change of `.env` counts at once."""
-    return open_deployment(as_started(load_partly().with_defaults()))
 
 
 def beat(settings: Settings, trouble: str = "") -> None:

@@ -74,11 +74,6 @@ class LoggedCondition:
         self._ended = ended
         self._reason = ""
 
-    @property
-    def reason(self) -> str:
-        """Its reason now; empty if it does not hold."""
-        return self._reason
-
     def begin(self, reason: str) -> None:
         """Logs the condition with its reason, unless it has begun already."""
         if not self._reason:

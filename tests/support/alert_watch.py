@@ -14,11 +14,10 @@ from pydantic import SecretStr
 from bisnesctl.alerts import evaluator as evaluator_module
 from bisnesctl.alerts.evaluator import Evaluator
 from bisnesctl.alerts.incidents import Stage
+from bisnesctl.alerts.settings_source import SettingsSource
 from bisnesctl.alerts.state_file import AlertState
 from bisnesctl.host.process_times import boottime
-from bisnesctl.processes.deployment import as_started, open_deployment
-from bisnesctl.settings import load_partly
-from bisnesctl.signals.measurement import measure
+from bisnesctl.processes.deployment import open_deployment
 from bisnesctl.signals.table import BY_NAME
 from tests.support.deployment import Deployment
 from tests.support.waiting import wait_until
@@ -66,18 +65,17 @@ class AlertWatch:
     def __init__(self, deployment: Deployment, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._ahead = 0.0
         self._sent = SentAlerts(file)
-        self._env_file = deployment.folder / ".env"
-        self._evaluator = Evaluator(measure, BY_NAME, AlertState(), lambda event: None)
         clock = SimpleNamespace(time=lambda: time.time() + self._ahead)
         monkeypatch.setattr(evaluator_module, "time", clock)
         monkeypatch.setattr(evaluator_module, "boottime", lambda: boottime() + self._ahead)
-        monkeypatch.setenv("BISNES_ENV", str(self._env_file))
+        monkeypatch.setenv("BISNES_ENV", str(deployment.folder / ".env"))
+        self._source = SettingsSource()
+        self._evaluator = Evaluator(self._source.measure, BY_NAME, AlertState(), lambda event: None)
 
     def look(self) -> None:
         """Evaluates once, and waits until what follows from it is delivered."""
         self._ahead += STEP_SECONDS
-        settings = as_started(load_partly().with_defaults())
-        own = settings.copy_with(
+        own = self._source.read().settings.copy_with(
             alert_urls=SecretStr(""), alert_command=self._sent.command, alert_resolve_seconds=2 * STEP_SECONDS
         )
         self._evaluator.evaluate(open_deployment(own))
