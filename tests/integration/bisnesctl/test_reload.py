@@ -35,9 +35,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     (folder / "release").mkdir()
     made = Deployment(folder, HEARTBEAT_INTERVAL="500", META_INSTANCES="1", API_INSTANCES="2")
     try:
-        start = [sys.executable, "-m", "bisnesctl", "start", "--multiprocess", "--sandbox"]
-        environment = {**made.environment, "PYTHONPATH": str(folder / "release")}
-        subprocess.run(start, env=environment, cwd=folder, check=True, capture_output=True)
+        made.environment["PYTHONPATH"] = str(folder / "release")
+        made.run("start", "--multiprocess", "--sandbox")
         yield made
     finally:
         made.close()
