@@ -150,11 +150,11 @@ def _hold(number: Number, company: str, phone: int) -> Link:
     if number.held_for is None:
         return Link("number", State.OK, "nothing holds it")
     if number.held_for_good:
-        command = hold_ends.command_for(number.hold_code).replace("--company …", f"--company {company}")
+        command = hold_ends.command_for(number.hold_code, company, phone)
         end = hold_ends.BY_CODE.get(number.hold_code or "")
         by_itself = f"it ends by itself with {end.by_itself}" if end else ""
         return Link("number", State.BLOCKS, f"it is held: {number.held_reason or 'no reason is given'}", by_itself,
-                    command.replace("--phone …", f"--phone {phone}"))  # fmt: skip
+                    command)  # fmt: skip
     if number.outage_for is not None:
         text = (
             f"its provider has not been available for {duration(number.outage_for)}:"

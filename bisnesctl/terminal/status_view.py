@@ -145,6 +145,8 @@ def _header(found: Overview) -> Iterable[str]:
     if found.database_unavailable:
         reason = escape(found.database_unavailable)
         yield f"[red]PostgreSQL was not read in full[/] (? is unknown, and bots may be missing): {reason}"
+    if found.retention_late:
+        yield f"[yellow]old rows[/] {escape(found.retention_late)} ([b]bisnesctl clean-up[/])"
     for each in found.drift:
         yield f"[yellow]drift[/]: {escape(each.text)} ([b]{escape(each.step)}[/])"
 

@@ -12,6 +12,8 @@ from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.database import postgres
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import BisnesError
+from bisnesctl.retention import records
+from bisnesctl.retention.records import LastRun
 from bisnesctl.settings import Settings
 
 #: Seconds to connect, and for each statement.
@@ -77,6 +79,8 @@ class Backlogs:
     deliveries: Backlog | None = None
     #: States of WhatsApp Web sessions, by bot.
     sessions: Mapping[str, str] = field(default_factory=dict)
+    #: The last run of the retention.
+    retention: LastRun | None = None
 
 
 def read(settings: Settings) -> Backlogs:
@@ -84,7 +88,7 @@ def read(settings: Settings) -> Backlogs:
     found, refused = Backlogs(), dict[str, None]()
     try:
         with postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:
-            for part in (_messages, _others, _troubles):
+            for part in (_messages, _others, _troubles, _retention):
                 try:
                     with postgres.translated("See `bisnesctl status`"):
                         found = replace(found, **part(connection, settings))
@@ -110,6 +114,10 @@ def _others(connection: Connection, settings: Settings) -> dict[str, Any]:
         "deliveries": Backlog(*query(connection, _DELIVERIES)[0]),
         "sessions": dict(query(connection, _SESSIONS)),
     }
+
+
+def _retention(connection: Connection, settings: Settings) -> dict[str, Any]:
+    return {"retention": records.last(connection)}
 
 
 def _troubles(connection: Connection, settings: Settings) -> dict[str, Any]:

@@ -214,10 +214,9 @@ def _next(bot: store.Bot, session: web_sessions.WebSession | None) -> str:
 
 
 def _commands(bot: store.Bot, trouble: check_records.BotTrouble | None) -> list[str]:
-    own = f"--company {bot.company} --phone {bot.phone}"
     found = [trouble.hint] if trouble is not None else []
     if bot.held_until == "infinity" and bot.process == "meta":
-        found.append(hold_ends.command_for(bot.hold_code).replace("--company … --phone …", own))
+        found.append(hold_ends.command_for(bot.hold_code, bot.company, bot.phone))
     return list(dict.fromkeys([*found, f"bisnesctl events {bot.company}-{bot.phone} --follow"]))
 
 

@@ -1,16 +1,18 @@
-"""The process that calls the customers' webhooks: `python -m services.events`."""
+"""The process that calls the customers' webhooks, and deletes old rows beside: `python -m services.events`."""
 
 import structlog
 
 from services.events.sender import EventSender
+from services.retention import Retention
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
 
 PROGRAM = "events"
 #: Seconds that a stopping process gives the calls in flight; supervisord kills after more.
 STOP_TIMEOUT_SECONDS = 7.0
-#: Connections to PostgreSQL: of the sender and of the heartbeat. The one that listens comes on top.
-POOL_SIZE = 2
+#: Connections to PostgreSQL: of the sender, of the heartbeat and of the retention, which has another one while it runs.
+#: The one that listens comes on top.
+POOL_SIZE = 3
 #: Seconds between two updates of the counters.
 COUNT_INTERVAL_SECONDS = 0.2
 
@@ -25,6 +27,8 @@ def main() -> None:
     counters = Counters(degraded="it waits for the database before it calls webhooks")
     heartbeat = process.heartbeat(PROGRAM, counters)
     heartbeat.start()
+    retention = Retention(process.settings, process.database)
+    retention.start()
     sender.start(process.stopping)
     counters.degraded = None
     heartbeat.beat()
@@ -33,6 +37,7 @@ def main() -> None:
         counters.processed, counters.errors = sender.delivered, sender.failed
         counters.last_error = sender.last_error or counters.last_error
     log.info("events.stopping")
+    retention.stop()
     finished = sender.stop(STOP_TIMEOUT_SECONDS)
     heartbeat.stop()
     log.info("events.stopped", finished=finished)
