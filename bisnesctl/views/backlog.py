@@ -42,7 +42,7 @@ _DELIVERIES = """
 SELECT count(*)::int, max(GREATEST(extract(epoch FROM now() - created_at), 0))::float
 FROM webhook_delivery WHERE status = 'pending'"""
 _SESSIONS = """
-SELECT c.company_id || '-' || c.phone_index, s.state
+SELECT c.company_id || '-' || c.phone_index, s.state, s.own_number
 FROM wa_session s JOIN phone_configs c ON c.id = s.bot_id WHERE c.process_name = 'wwebjs'"""
 
 
@@ -79,6 +79,8 @@ class Backlogs:
     deliveries: Backlog | None = None
     #: States of WhatsApp Web sessions, by bot.
     sessions: Mapping[str, str] = field(default_factory=dict)
+    #: The phone numbers that they are linked to, by bot.
+    linked_numbers: Mapping[str, str] = field(default_factory=dict)
     #: The last run of the retention.
     retention: LastRun | None = None
 
@@ -109,10 +111,12 @@ def _messages(connection: Connection, settings: Settings) -> dict[str, Any]:
 
 
 def _others(connection: Connection, settings: Settings) -> dict[str, Any]:
+    sessions = query(connection, _SESSIONS)
     return {
         "inbox": Backlog(*query(connection, _INBOX)[0]),
         "deliveries": Backlog(*query(connection, _DELIVERIES)[0]),
-        "sessions": dict(query(connection, _SESSIONS)),
+        "sessions": {bot: state for bot, state, _ in sessions},
+        "linked_numbers": {bot: number for bot, _, number in sessions if number},
     }
 
 

@@ -66,6 +66,8 @@ class ProcessRow:
     oldest_seconds: float | None = None
     #: The state of a WhatsApp Web session, such as WORKING; None: it is none, or not known.
     session: str | None = None
+    #: The phone number that the session is linked to, in digits; None: none, or not known.
+    linked_number: str | None = None
     #: The release that it runs; None: not known.
     release: str | None = None
 
@@ -203,6 +205,7 @@ class _Rows:
             waiting=waits.waiting if waits else None,
             oldest_seconds=waits.oldest_seconds if waits else None,
             session=self._backlogs.sessions.get(bot_of(instance)) if instance.program.dynamic else None,
+            linked_number=self._backlogs.linked_numbers.get(bot_of(instance)) if instance.program.dynamic else None,
             release=str(found) if (found := self._releases.get(name)) else None,
         )
 

@@ -23,6 +23,8 @@ _PLACEHOLDER = re.compile(r"^(?:…|\.\.\.|\[?<?[A-Z][A-Z_-]*(?:=[A-Z]+)?>?\]?(?
 #: The end of a command in a line of the shell, and in a sentence.
 _END_IN_SHELL = re.compile(r"\s(?:\||&&|\|\||;|[0-9]?[<>]+|#)|\)$")
 _END_IN_SENTENCE = re.compile(rf"{_END_IN_SHELL.pattern}|\s{{2,}}|[;,:.]?$|;\s|,\s")
+#: Texts that begin like a command line and are none.
+NO_COMMANDS = {"bisnesctl messages API"}
 #: A word of a regular expression, which is no sentence.
 _PATTERN = re.compile(r"\[\^|\(\?")
 #: The error of a command line. typer has a click of its own, which it does not export.
@@ -115,7 +117,7 @@ def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def _lines(text: str, place: str, known: set[str]) -> Iterator[CommandLine]:
-    if _PATTERN.search(text):
+    if text in NO_COMMANDS or _PATTERN.search(text):
         return
     text = re.sub(r"\[b\](bisnesctl [^\[]*)\[/\]", r"`\1`", re.sub(r"\s*\n\s*", " ", text))
     for span in re.findall(r"`([^`]*)`", text):
@@ -136,4 +138,4 @@ def _command(line: str, place: str, is_quoted: bool) -> Iterator[CommandLine]:
 
 def _marked(words: str) -> str:
     """The words with `VALUE` for placeholders."""
-    return " ".join(VALUE if _PLACEHOLDER.match(word) else word for word in words.strip().split(" "))
+    return " ".join(VALUE if _PLACEHOLDER.match(word) else word for word in words.split())

@@ -28,8 +28,8 @@ def test_lines_are_found_in_documents_in_hints_and_in_examples():
     "words",
     [
         "bots unblock --company 0128 --phone 1", f"bots unblock --company {VALUE}", "restrat", "queue statistics",
-        "start --multi", "dead-letters resolve", "logs --lines many", "queue resume 0128/0 0128/1 0128/2 now",
-        f"bots limit {VALUE} one", "status --message",
+        "start --multi", "dead-letters resolve", "logs --lines many", "queue stats 0128/0 now",
+        f"bots limit {VALUE} --per-hour one", "status --message",
     ],
 )  # fmt: skip
 def test_a_line_that_the_tool_refuses_is_found(words):
@@ -53,7 +53,7 @@ def test_a_line_that_the_tool_understands_is_not_reported(words, is_quoted):
     [
         ("See `bisnesctl status`, then wait", ["status"]),
         ("See `sudo bisnesctl startup --name x | tee log`", ["startup --name x"]),
-        ("\n```sh\nbisnesctl logs api \\\n    --lines 5  # the last ones\n```\n", ["logs api     --lines 5"]),
+        ("\n```sh\nbisnesctl logs api \\\n    --lines 5  # the last ones\n```\n", ["logs api --lines 5"]),
         ("the tool bisnesctl starts it; `bisnesctl/cli/start.py`", []),
     ],
 )
