@@ -1,6 +1,6 @@
 """The regular run of the retention, on a thread of its own: in the `events` process, or in the legacy process.
 
-Several processes of several machines look; one of them runs at a time, and an hour after the last run, whoever ran it.
+Several processes of several machines look; one of them runs at a time, and an hour after the last run of any of them.
 """
 
 import threading
@@ -63,7 +63,7 @@ class Retention:
     def _run(self) -> Outcome | None:
         own = self._database.connect(by_key=False, seconds=ANSWER_SECONDS)
         try:
-            outcome = run(own, self._settings, partial(_remove_files, self._settings), self._stopping.wait)
+            outcome = run(own, self._settings, partial(remove_files, self._settings, own), self._stopping.wait)
         finally:
             own.close()
         if outcome is not None and outcome.deleted:
@@ -84,7 +84,7 @@ class Retention:
             self._stopping.wait(LOOK_INTERVAL_SECONDS)
 
 
-def _remove_files(settings: Settings, connection: Connection) -> Iterator[int]:
+def remove_files(settings: Settings, connection: Connection) -> Iterator[int]:
     """Remove the files that no message has; see `bisnesctl.retention.run.RemoveFiles`."""
     try:
         yield from counted.remove_abandoned(connection, lambda: _open_store(settings, connection))

@@ -4,8 +4,8 @@
     @changes
     def restart(names: Names) -> None: …
 
-A command that changes something is recorded in the audit trail, however it ends. A call with `--dry-run` is not, nor one
-that only shows something:
+A command that changes something is recorded in the audit trail, however it ends. A call with `--dry-run` is not, nor
+one that only shows something:
 
     @changes_if(lambda given: given["numbers"])
     def scale(numbers: Numbers = None) -> None: …

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 )
 @changes
 def clean_up(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be deleted, and delete nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what would be deleted, and delete nothing.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Delete old rows of the database now, and old files of this machine.
@@ -81,7 +83,9 @@ def _show_rules(settings: "Settings", as_json: bool) -> None:
         last = records.last(connection)
         found = [(rule, rule.days(settings), number) for rule, number in count(connection, settings)]
     if as_json:
-        output.print_json({"last_run": None if last is None else last.as_json(), "rules": [_plain(*each) for each in found]})
+        output.print_json(
+            {"last_run": None if last is None else last.as_json(), "rules": [_plain(*each) for each in found]}
+        )
         return
     columns = [output.Column("kind"), output.Column("old", "right"), output.Column("kept", "right"),
                output.Column("setting", from_width=100), output.Column("rows", wraps=True)]  # fmt: skip

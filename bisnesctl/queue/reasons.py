@@ -135,7 +135,10 @@ def causes_of(bot: Situation) -> Iterator[Reason]:
         yield f"its session is {(bot.session or '').lower()}{reason}", command
     if bot.held and (bot.hold_code is not None or bot.held_until is None):
         end = f" until {bot.held_until}" if bot.held_until else ""
-        yield f"its number is held{end}: {bot.held_reason}", hold_ends.command_for(bot.hold_code, bot.company, bot.phone)
+        yield (
+            f"its number is held{end}: {bot.held_reason}",
+            hold_ends.command_for(bot.hold_code, bot.company, bot.phone),
+        )
     elif bot.outage_since is not None:
         attempt = f"; next attempt at {bot.held_until}" if bot.held and bot.held_until else ""
         yield f"its provider is unavailable since {bot.outage_since}: {bot.outage}{attempt}", None

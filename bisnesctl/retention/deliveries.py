@@ -1,4 +1,4 @@
-"""Deliveries to customers' webhooks that were dead or inactive for as long as events are kept: they become dead letters.
+"""Deliveries to customers' webhooks that were dead or inactive as long as events are kept: they become dead letters.
 
 Locks as in services.events.store: webhooks and their lanes, then deliveries.
 """

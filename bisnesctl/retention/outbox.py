@@ -78,7 +78,9 @@ def _delete(connection: Connection, values: Values, places: list[Place]) -> int:
         return 0
     lanes = sorted({(bot, chat) for bot, chat, _ in places})
     with connection:
-        locked = set(query(connection, _LOCK, {"bots": [bot for bot, _ in lanes], "chats": [chat for _, chat in lanes]}))
+        locked = set(
+            query(connection, _LOCK, {"bots": [bot for bot, _ in lanes], "chats": [chat for _, chat in lanes]})
+        )
         chosen = [place for place in places if place[:2] in locked]
         if not chosen:
             return 0

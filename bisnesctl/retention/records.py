@@ -61,7 +61,7 @@ class LastRun:
 
     @property
     def removed(self) -> str:
-        """What it removed."""
+        """The numbers of removed rows by kind."""
         return ", ".join(f"{number} {kind}" for kind, number in self.deleted.items()) or "nothing"
 
     @property

@@ -1,4 +1,4 @@
-"""What is deleted when: one table, in the order of a run.
+"""The rows that are deleted, and when: one table, in the order of a run.
 
 Tables of the former system are touched as its own clean-up did: `process_metrics` and `process_events` alone. History,
 contacts and bots are never deleted.
@@ -50,7 +50,7 @@ def _rows(name: str, table: str, rows: str, kept: int | str, condition: str, aft
 RULES: tuple[Rule, ...] = (
     _rows("metrics", "process_metrics", "all", 7, f"timestamp < {CUTOFF}"),
     _rows(
-        "events", "process_events", "of severity info and warning; others are kept for good", 30,
+        "events", "process_events", "of severity info and warning; others are kept permanently", 30,
         f"severity IN ('info', 'warning') AND timestamp < {CUTOFF}",
     ),
     _rows("instances", "process_instances", "of processes that gave no heartbeat", 1, f"last_heartbeat < {CUTOFF}"),
@@ -82,13 +82,13 @@ RULES: tuple[Rule, ...] = (
             WHERE w.company_id = event.company_id)""",
     ),
     Rule(
-        "webhooks", "webhook_inbox", "applied; those that could not be applied are kept for good", "inbox_keep_days",
+        "webhooks", "webhook_inbox", "applied; those that could not be applied are kept permanently", "inbox_keep_days",
         OldestRows("webhook_inbox", "received_at", f"processed_at < {CUTOFF} AND error IS NULL"),
     ),
     _rows("idempotency keys", "idempotency_keys", "all", IDEMPOTENCY_KEY_DAYS, f"created_at < {CUTOFF}"),
     Rule(
         "messages", "outbox",
-        "sent, delivered, read or failed; those that wait or whose outcome is unknown are kept for good",
+        "sent, delivered, read or failed; those that wait or whose outcome is unknown are kept permanently",
         "outbox_keep_days", FinishedMessages(), after="idempotency keys",
     ),
 )  # fmt: skip

@@ -31,7 +31,7 @@ LONGEST_PAUSE_SECONDS = 1.0
 #: Pauses between batches for some seconds; returns whether the run is to end.
 Pause = Callable[[float], bool]
 #: Removes the files that no message has, in batches; yields their numbers.
-RemoveFiles = Callable[[Connection], Iterator[int]]
+RemoveFiles = Callable[[], Iterator[int]]
 
 
 @dataclass
@@ -75,7 +75,7 @@ def run(
                 break
         else:
             if remove_files is not None:
-                _apply(connection, FILES, remove_files(connection), outcome, pause)
+                _apply(connection, FILES, remove_files(), outcome, pause)
         outcome.seconds = time.monotonic() - began
         records.record(connection, outcome.deleted, outcome.failed, outcome.unfinished, outcome.seconds)
         return outcome

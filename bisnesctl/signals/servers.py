@@ -90,9 +90,9 @@ RETENTION_AGE = Signal(
     Unit.SECONDS,
     Place.POSTGRESQL,
     Runbook(
-        "The process `events` deletes old rows every hour, or the legacy process. `bisnesctl help retention` lists what "
-        "is deleted when. Three missed runs are a reason to look; after a day tables grow noticeably. The reason names "
-        "what failed in the last run.",
+        "The process `events` deletes old rows every hour, or the legacy process. `bisnesctl help retention` lists "
+        "what is deleted when. Three missed runs are a reason to look; after a day tables grow noticeably. The reason "
+        "names the failures of the last run.",
         ("bisnesctl clean-up --dry-run", "bisnesctl logs events --grep retention --lines 50"),
         (
             "bisnesctl clean-up  # deletes now and names what fails",

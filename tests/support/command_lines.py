@@ -16,7 +16,7 @@ from tests.support.documents import blocks
 
 #: Stands for a value that a message fills in.
 VALUE = "\ufffc"
-#: What a value may be: nothing, a word, or several.
+#: The words that a value may be: none, one, or several.
 MEANINGS = ("0", "1", "0 0", "", "status", "--company 0 --phone 0", "--json", "1h", "debug", "a=1", "api")
 #: Words in capitals that stand for a value in a synopsis, and an ellipsis.
 _PLACEHOLDER = re.compile(r"^(?:…|\.\.\.|\[?<?[A-Z][A-Z_-]*(?:=[A-Z]+)?>?\]?(?:…|\.\.\.)?)$")
@@ -52,7 +52,7 @@ def root() -> Any:
 
 
 def refusal(line: CommandLine, group: Any) -> str:
-    """Why the tool does not understand a line, with whatever its values may be; empty if it does."""
+    """Why the tool does not understand a line, with any values for what is filled in; empty if it does."""
     if not line.words or line.words.startswith(VALUE):  # the command itself is filled in
         return ""
     meanings = MEANINGS if VALUE in line.words else ("",)
@@ -111,7 +111,10 @@ def _texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
     parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield node.lineno, "".join(str(each.value) if isinstance(each, ast.Constant) else VALUE for each in node.values)
+            yield (
+                node.lineno,
+                "".join(str(each.value) if isinstance(each, ast.Constant) else VALUE for each in node.values),
+            )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
             yield node.lineno, re.sub(r"\{[a-z_]+\}", VALUE, node.value.replace("{path}", "bisnesctl"))
 

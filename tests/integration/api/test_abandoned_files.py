@@ -10,8 +10,8 @@ from uuid_utils import uuid7
 
 from bisnesctl.paths import shipped_folder
 from bisnesctl.retention.run import run
-from services.database.connection import Database
 from services import retention
+from services.database.connection import Database
 from services.media.base import MediaUnavailable
 from tests.support.api import CHAT, COMPANY, KEY, OTHER, add_company, api, refusal, settings_for
 from tests.support.file_beginnings import PDF
@@ -57,7 +57,7 @@ def let_a_day_pass(connection):
 
 def clean(connection, settings):
     """The number of files that a clean-up removed."""
-    outcome = run(connection, settings, lambda own: retention._remove_files(settings, own))
+    outcome = run(connection, settings, lambda: retention.remove_files(settings, connection))
     assert outcome.failed == {}
     return outcome.deleted.get("files", 0)
 
@@ -118,7 +118,7 @@ def test_a_store_that_is_unavailable_delays_the_removal(connection, server, sett
     let_a_day_pass(connection)
     with monkeypatch.context() as patched:
         patched.setattr(retention, "open_media_store", unavailable)
-        outcome = run(connection, settings, lambda own: retention._remove_files(settings, own))
+        outcome = run(connection, settings, lambda: retention.remove_files(settings, connection))
     assert outcome.failed == {"files": "not mounted"}
     assert files(settings) == {PDF}
     assert clean(connection, settings) == 1
@@ -129,7 +129,7 @@ def test_another_store_than_that_of_the_database_is_left_alone(connection, serve
     let_a_day_pass(connection)
     other = settings.copy_with(media_store=str(tmp_path / "elsewhere"))
     execute(connection, "INSERT INTO media_store (id, place) VALUES ('mine', 'here')")
-    outcome = run(connection, other, lambda own: retention._remove_files(other, own))
+    outcome = run(connection, other, lambda: retention.remove_files(other, connection))
     assert "is not the store of this database" in outcome.failed["files"]
     assert execute(connection, "SELECT count(*) FROM media_upload") == [(1,)]
 

@@ -27,6 +27,8 @@ SELECT l.bot_id, l.chat_id FROM lane l WHERE l.pending <> (
     OR l.accepted IS DISTINCT FROM (
         SELECT count(*) FROM outbox o WHERE o.bot_id = l.bot_id AND o.chat_id = l.chat_id)"""
 
+FIRST_FAILED = "SELECT message_id::text FROM outbox WHERE status = 'failed' AND chat_id = %s ORDER BY id LIMIT 1"
+
 
 @pytest.fixture
 def connection(opened):
@@ -44,13 +46,13 @@ def quick(monkeypatch):
 
 
 def id_of(days, number):
-    """The id of a message that was accepted so many days ago, as the API makes it."""
+    """The id of a message that was accepted `days` ago, as the API makes it."""
     milliseconds = int(time.time() * 1000) - days * DAY_MILLISECONDS
     return str(UUID(int=milliseconds << 80 | 7 << 76 | 2 << 62 | number))
 
 
 def add_old(connection, bot, *statuses, days=KEEP_DAYS + 1, chat="60123456789"):
-    """Messages that ended so that many days ago; returns their ids."""
+    """Messages that ended with these statuses, `days` ago; returns their ids."""
     first = execute(connection, "SELECT COALESCE(max(id), 0) + 1 FROM outbox")[0][0]
     ids = [id_of(days, first + place) for place in range(len(statuses))]
     pending = sum(status in ("queued", "waiting") for status in statuses)
@@ -215,7 +217,9 @@ ACTIONS = st.lists(
 @hypothesis_settings(max_examples=25)
 @given(actions=ACTIONS)
 def test_whatever_happens_before_no_unfinished_message_is_lost_and_the_counts_are_right(connection, settings, actions):
-    execute(connection, "TRUNCATE phone_configs, bot_pace, lane, outbox, failed_message, unknown_message, messages CASCADE")
+    execute(
+        connection, "TRUNCATE phone_configs, bot_pace, lane, outbox, failed_message, unknown_message, messages CASCADE"
+    )
     bot = add_bot(connection)
     open_messages = set()
     for action, chat in actions:
@@ -232,8 +236,7 @@ def test_whatever_happens_before_no_unfinished_message_is_lost_and_the_counts_ar
                     outbox().record(connection, [result(claimed, status)])
                     open_messages.discard(claimed.message_id)
             case "retry":
-                failed = execute(connection, "SELECT message_id::text FROM outbox WHERE status = 'failed' AND chat_id = %s"
-                    " ORDER BY id LIMIT 1", (chat,))  # fmt: skip
+                failed = execute(connection, FIRST_FAILED, (chat,))
                 open_messages.update(retries.retry(connection, [id for (id,) in failed]))
             case "clean":
                 cleaned(connection, settings)

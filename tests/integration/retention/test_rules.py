@@ -41,7 +41,7 @@ def cleaned(connection, settings):
     return outcome.deleted
 
 
-#: The rows of each kind: how to insert one that is `at` old, and one more that stays whatever its age.
+#: The rows of each kind: how to insert one that is `at` old, and one more that stays regardless of its age.
 EVENT = "INSERT INTO process_events (process_name, event_type, severity, timestamp)"
 INSTANCE = "INSERT INTO process_instances (process_name, host, instance, pid, status, started_at, last_heartbeat)"
 AUDIT = "INSERT INTO audit_record (id, at, source, actor, origin, host, action, outcome)"
@@ -85,15 +85,17 @@ def test_rows_just_below_the_age_stay_and_those_just_above_go(connection, settin
 
 def test_rows_that_are_kept_for_good_stay(connection, settings):
     execute(connection, f"{EVENT} VALUES ('api', 'x', 'error', now() - interval '1 year')")
-    execute(connection, f"{INBOX} VALUES ('meta', 'aside', now() - interval '1 year', now() - interval '1 year', 'why'),"
-                        " ('meta', 'waits', now() - interval '1 year', NULL, NULL)")  # fmt: skip
+    execute(connection, f"{INBOX} SELECT 'meta', 'aside', at, at, 'why' FROM (SELECT now() - interval '1 year') x (at)")
+    execute(connection, f"{INBOX} VALUES ('meta', 'waits', now() - interval '1 year', NULL, NULL)")
     assert cleaned(connection, settings) == {}
 
 
 def test_old_webhooks_behind_those_that_stay_are_found(connection, settings, monkeypatch):
     monkeypatch.setattr(removal, "BATCH_ROWS", 3)
     for error in ("'why'", "NULL") * 4:
-        execute(connection, f"{INBOX} VALUES ('meta', 'x', now() - interval '4 days', now() - interval '4 days', {error})")
+        execute(
+            connection, f"{INBOX} VALUES ('meta', 'x', now() - interval '4 days', now() - interval '4 days', {error})"
+        )
     assert cleaned(connection, settings) == {"webhooks": 4}
 
 
@@ -116,8 +118,11 @@ def test_a_row_that_somebody_has_locked_is_left_to_the_next_run(connection, sett
 
 
 def test_a_record_stays_while_the_outcome_of_its_message_is_unknown(connection, settings):
-    execute(connection, "INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload, status)"
-                        " VALUES (1, '1', gen_random_uuid(), '1', 0, 'text', '{}', 'unknown')")  # fmt: skip
+    columns = "bot_id, chat_id, message_id, company_id, phone_index, kind, payload, status"
+    execute(
+        connection,
+        f"INSERT INTO outbox ({columns}) VALUES (1, '1', gen_random_uuid(), '1', 0, 'text', '{{}}', 'unknown')",
+    )
     execute(connection, "INSERT INTO unknown_message (message_id, since)"
                         " SELECT message_id, now() - interval '1 year' FROM outbox")  # fmt: skip
     assert cleaned(connection, settings) == {}

@@ -104,7 +104,9 @@ def test_a_rule_that_takes_long_leaves_the_rest_and_the_others_have_their_turn(
 ):  # fmt: skip
     monkeypatch.setattr(run, "RULE_SECONDS", -1.0)
     execute(connection, OLD, (5,))
-    execute(connection, "INSERT INTO wa_command (bot_id, command, created_at) VALUES (1, 'x', now() - interval '2 days')")
+    execute(
+        connection, "INSERT INTO wa_command (bot_id, command, created_at) VALUES (1, 'x', now() - interval '2 days')"
+    )
     outcome = run.run(connection, settings)
     assert outcome.deleted == {"metrics": 2, "commands": 1}
     assert outcome.unfinished

@@ -58,11 +58,11 @@ def test_a_name_that_depends_on_something_is_two_events(tmp_path):
 
 
 def test_a_condition_is_an_event_at_its_beginning_and_one_at_its_end(tmp_path):
-    code = '''
+    code = """
 class LoggedCondition:
     def begin(self): log.warning(self._began)
 
-unsaved = LoggedCondition("alerts.state_unsaved", "alerts.state_saved")'''
+unsaved = LoggedCondition("alerts.state_unsaved", "alerts.state_saved")"""
     began, ended = found_in(tmp_path, code)
     assert (began.name, began.level, began.fields) == ("alerts.state_unsaved", "warning", ("reason",))
     assert (ended.name, ended.level) == ("alerts.state_saved", "info")

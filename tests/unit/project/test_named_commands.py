@@ -8,7 +8,10 @@ from tests.support.documents import DOCUMENTS, ROOT, name
 
 GROUP = command_lines.root()
 LINES = sorted(
-    {*command_lines.in_sources(ROOT), *(line for path in DOCUMENTS for line in command_lines.in_text(path.read_text(), name(path)))}
+    {
+        *command_lines.in_sources(ROOT),
+        *(line for path in DOCUMENTS for line in command_lines.in_text(path.read_text(), name(path))),
+    }
 )
 
 
