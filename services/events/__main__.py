@@ -10,9 +10,9 @@ from services.runtime.process import Process
 PROGRAM = "events"
 #: Seconds that a stopping process gives the calls in flight; supervisord kills after more.
 STOP_TIMEOUT_SECONDS = 7.0
-#: Connections to PostgreSQL: of the sender, of the heartbeat and of the retention, which has another one while it runs.
-#: The one that listens comes on top.
-POOL_SIZE = 3
+#: Connections to PostgreSQL: of the sender and of the heartbeat, which the retention uses for a moment to see whether it
+#: is due. The one that listens and that of a running retention come on top.
+POOL_SIZE = 2
 #: Seconds between two updates of the counters.
 COUNT_INTERVAL_SECONDS = 0.2
 
