@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from bisnesctl.settings import Settings
+from bisnesctl.settings import Settings, load_partly
 from services.api.asgi import AsgiApp
 from services.api.auth import Auth, declare
 from services.api.context import Context, connect
@@ -66,7 +66,7 @@ def wire(counters: Counters) -> Context:
     wakeups.channel = channel
     counters.refresh = partial(_count, counters, context.acceptor, channel)
     events = EventSender(context.settings, context.database, "legacy", run)
-    retention = Retention(context.settings, context.database)
+    retention = Retention(context.settings, context.database, load_partly())
     jobs = of_meta(context.settings, context.database, context.accounts)
     context.on_close(lambda: _stop(channel, events, jobs, retention))
     if settings.enable_wwebjs:

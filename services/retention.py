@@ -32,8 +32,9 @@ log = structlog.get_logger()
 class Retention:
     """Deletes old rows, and files that no message has."""
 
-    def __init__(self, settings: Settings, database: Database) -> None:
-        self._settings, self._database = settings, database
+    def __init__(self, settings: Settings, database: Database, given: Settings | None = None) -> None:
+        """`given`: the settings without defaults in place of refused values, by which nothing must be deleted."""
+        self._settings, self._database, self._given = settings, database, given or settings
         self._clock = DatabaseClock(settings)
         self._doubtful_until = 0.0  # by time.monotonic()
         self._stopping = threading.Event()
@@ -63,7 +64,7 @@ class Retention:
     def _run(self) -> Outcome | None:
         own = self._database.connect(by_key=False, seconds=ANSWER_SECONDS)
         try:
-            outcome = run(own, self._settings, partial(remove_files, self._settings, own), self._stopping.wait)
+            outcome = run(own, self._given, partial(remove_files, self._settings, own), self._stopping.wait)
         finally:
             own.close()
         if outcome is not None and outcome.deleted:

@@ -56,8 +56,10 @@ def remove(deployment: "Deployment") -> "tuple[int, Outcome | None]":
     """Removes old files of this machine, then old rows; the number of files, and None if another process is at it."""
     from bisnesctl.database import postgres
     from bisnesctl.lifecycle.clean_up import clean_up as remove_files
+    from bisnesctl.retention import rules
     from bisnesctl.retention.run import run
 
+    rules.check(deployment.settings)
     files = len(remove_files(deployment))
     with postgres.command_connection(deployment.settings) as connection:
         return files, run(connection, deployment.settings)
@@ -75,10 +77,11 @@ def words(files: int, outcome: "Outcome | None") -> str:
 def _show_rules(settings: "Settings", as_json: bool) -> None:
     """Prints what would be deleted, and the last run."""
     from bisnesctl.database import postgres
-    from bisnesctl.retention import records
+    from bisnesctl.retention import records, rules
     from bisnesctl.retention.run import count
     from bisnesctl.terminal import output
 
+    rules.check(settings)
     with postgres.command_connection(settings) as connection:
         last = records.last(connection)
         found = [(rule, rule.days(settings), number) for rule, number in count(connection, settings)]

@@ -34,7 +34,7 @@ class Rule:
     after: str | None = None
 
     def days(self, settings: Settings) -> int:
-        """The days for which the rows are kept."""
+        """The days for which the rows are kept. Raises `ConfigError` if the setting is refused."""
         return self.kept if isinstance(self.kept, int) else int(getattr(settings, self.kept))
 
     @property
@@ -92,3 +92,9 @@ RULES: tuple[Rule, ...] = (
         "outbox_keep_days", FinishedMessages(), after="idempotency keys",
     ),
 )  # fmt: skip
+
+
+def check(settings: Settings) -> None:
+    """Raises `ConfigError` if a setting with days is refused."""
+    for rule in RULES:
+        rule.days(settings)

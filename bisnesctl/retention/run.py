@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import psycopg2
 
 from bisnesctl.database.postgres import Connection, query
-from bisnesctl.errors import BisnesError
+from bisnesctl.errors import BisnesError, ConfigError
 from bisnesctl.retention import records
 from bisnesctl.retention.removal import Values
 from bisnesctl.retention.rules import FILES, RULES, Rule
@@ -70,7 +70,11 @@ def run(
             if rule.after in outcome.failed:
                 outcome.failed[rule.name] = f"{rule.after} must be deleted first"
                 continue
-            values = {"now": now, "days": rule.days(settings)}
+            try:
+                values = {"now": now, "days": rule.days(settings)}
+            except ConfigError as error:
+                outcome.failed[rule.name] = _reason(error)
+                continue
             if _apply(connection, rule.name, rule.removal.batches(connection, values), outcome, pause):
                 break
         else:

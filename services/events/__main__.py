@@ -2,6 +2,7 @@
 
 import structlog
 
+from bisnesctl.settings import load_partly
 from services.events.sender import EventSender
 from services.retention import Retention
 from services.runtime.heartbeat import Counters
@@ -10,8 +11,8 @@ from services.runtime.process import Process
 PROGRAM = "events"
 #: Seconds that a stopping process gives the calls in flight; supervisord kills after more.
 STOP_TIMEOUT_SECONDS = 7.0
-#: Connections to PostgreSQL: of the sender and of the heartbeat, which the retention uses for a moment to see whether it
-#: is due. The one that listens and that of a running retention come on top.
+#: Connections to PostgreSQL: of the sender and of the heartbeat. The retention uses them for a moment, to see whether a
+#: run is due. The one that listens and that of a run come on top.
 POOL_SIZE = 2
 #: Seconds between two updates of the counters.
 COUNT_INTERVAL_SECONDS = 0.2
@@ -27,7 +28,7 @@ def main() -> None:
     counters = Counters(degraded="it waits for the database before it calls webhooks")
     heartbeat = process.heartbeat(PROGRAM, counters)
     heartbeat.start()
-    retention = Retention(process.settings, process.database)
+    retention = Retention(process.settings, process.database, load_partly())
     retention.start()
     sender.start(process.stopping)
     counters.degraded = None

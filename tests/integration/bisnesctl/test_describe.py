@@ -39,8 +39,8 @@ def test_a_bot_says_what_it_waits_for_and_what_to_type(settings, opened, bot, to
     for words in (
         "wanted running",
         "actual held",
-        "why 190: the token expired",
-        "next its messages wait; the hold ends",
+        "why its number is held: 190: the token expired",
+        "next its messages wait; it ends by itself",
         "bisnesctl bots add --company 0128 --phone 0 --token-stdin",
         "waiting 2, the oldest for",
     ):

@@ -55,14 +55,14 @@ def add_old(connection, bot, *statuses, days=KEEP_DAYS + 1, chat="60123456789"):
     """Messages that ended with these statuses, `days` ago; returns their ids."""
     first = execute(connection, "SELECT COALESCE(max(id), 0) + 1 FROM outbox")[0][0]
     ids = [id_of(days, first + place) for place in range(len(statuses))]
-    pending = sum(status in ("queued", "waiting") for status in statuses)
+    pending = sum(status in ("queued", "waiting", "sending") for status in statuses)
     execute(connection, "INSERT INTO lane AS l (bot_id, chat_id, pending, accepted) VALUES (%s, %s, %s, %s)"
         " ON CONFLICT (bot_id, chat_id) DO UPDATE SET pending = l.pending + excluded.pending,"
         " accepted = l.accepted + excluded.accepted", (bot, chat, pending, len(ids)))  # fmt: skip
     for id, status in zip(ids, statuses, strict=True):
         execute(connection, "INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload,"
             " status, accepted_at, updated_at) SELECT %s, %s, %s, '0128', 0, 'text', '{\"message\": \"x\"}', %s, at, at"
-            " FROM (SELECT now() - %s * interval '1 day' AS at) then", (bot, chat, id, status, days))  # fmt: skip
+            " FROM (SELECT now() - %s * interval '1 day' AS at) AS age", (bot, chat, id, status, days))  # fmt: skip
         if status == "unknown":
             execute(connection, "INSERT INTO unknown_message (message_id) VALUES (%s)", (id,))
     return ids

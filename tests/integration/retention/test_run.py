@@ -11,6 +11,7 @@ import structlog.testing
 
 from bisnesctl.database import migrations
 from bisnesctl.retention import records, removal, run
+from bisnesctl.settings import load_partly
 from services.database.connection import Database, DatabaseUnavailable
 from services.retention import Retention
 from tests.integration.conftest import SECRET_KEY
@@ -55,7 +56,7 @@ def test_a_run_is_recorded_with_what_it_deleted(connection, settings):
     ]
     run.run(connection, settings)
     assert records.last(connection).removed == "nothing"
-    assert len(execute(connection, "SELECT FROM process_events")) == 1
+    assert len(execute(connection, "SELECT 1 FROM process_events")) == 1
 
 
 def test_a_rule_that_fails_is_named_and_the_others_are_applied(connection, settings):
@@ -253,9 +254,22 @@ def test_the_command_needs_the_database_but_old_files_are_removed_first(tool, en
 
 
 @pytest.mark.parametrize("name", ["OUTBOX_KEEP_DAYS", "INBOX_KEEP_DAYS"])
-def test_a_wrong_setting_is_named_with_what_is_allowed(tool, environment, name, tmp_path):
-    (tmp_path / ".env").write_text(f"{name}=0\nREDIS_URL=redis://127.0.0.1:1\n")
-    said = tool("clean-up", "--dry-run", code=3).text
-    assert name in said
-    assert str(tmp_path / ".env") in said
-    assert "greater than or equal to" in said
+def test_a_wrong_setting_is_named_with_what_is_allowed(tool, connection, environment, database, name, tmp_path):
+    execute(connection, OLD, (1,))
+    (tmp_path / ".env").write_text(f"{name}=0\nREDIS_URL=redis://127.0.0.1:1\nDATABASE_URL={database}\n")
+    for words in (["clean-up", "--dry-run"], ["clean-up"]):
+        said = tool(*words, code=3).text
+        assert name in said
+        assert str(tmp_path / ".env") in said
+        assert "greater than or equal to" in said
+    assert left(connection) == 1
+
+
+def test_a_process_deletes_nothing_by_a_setting_that_is_refused(connection, opened, database, tmp_path, monkeypatch):
+    """Its default may be shorter than the time that was meant."""
+    (tmp_path / ".env").write_text(f"OUTBOX_KEEP_DAYS=3650 d\nDATABASE_URL={database}\n")
+    found = load_partly(tmp_path / ".env")
+    execute(connection, OLD, (1,))
+    outcome = Retention(found.with_defaults(), opened[1], found).run_if_due()
+    assert outcome.deleted == {"metrics": 1}
+    assert "OUTBOX_KEEP_DAYS" in outcome.failed["messages"]
