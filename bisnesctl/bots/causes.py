@@ -79,7 +79,7 @@ def situations(connection: Connection, bots: Sequence[int]) -> dict[int, Situati
     rows = query(connection, _SITUATIONS, (list(bots),))
     has_sessions = any(row[3] == "wwebjs" for row in rows)
     sessions = {each.bot_id: each for each in web_sessions.find(connection)} if has_sessions else {}
-    return {row[0]: Situation(*row, session=sessions.get(row[0])) for row in rows}
+    return {row[0]: Situation(*[*row, sessions.get(row[0])]) for row in rows}
 
 
 def causes_of(bot: Situation, silence_seconds: float = SILENCE_SECONDS) -> Iterator[Cause]:

@@ -17,7 +17,7 @@ from services.message import Status
 from services.outbox import accept as acceptance
 from tests.support.outbox import accept, add_bot, entry, execute, outbox, result, status_of
 from tests.support.processes.servers import settings_in
-from tests.support.waiting import HANG_SECONDS
+from tests.support.waiting import HANG_SECONDS, Patience
 
 KEEP_DAYS = 20
 DAY_MILLISECONDS = 86_400_000
@@ -159,8 +159,8 @@ def test_the_order_of_a_chat_holds_while_its_rows_are_deleted(connection, settin
     sent, sender, acceptor = [], opened[1].connect(), opened[1].connect()
 
     def send():
-        until = time.monotonic() + HANG_SECONDS
-        while len(sent) < len(new) and time.monotonic() < until:
+        patience = Patience(HANG_SECONDS)
+        while len(sent) < len(new) and not patience.is_over():
             for claimed in outbox().claim(sender, 10):
                 sent.append(claimed.message_id)
                 outbox().record(sender, [result(claimed)])
