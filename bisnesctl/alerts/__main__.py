@@ -18,6 +18,7 @@ from bisnesctl.database.process_events import LoggedCondition, ProcessEventWrite
 from bisnesctl.host import disk
 from bisnesctl.host.log_stream import configure_logging
 from bisnesctl.host.process_times import boottime, uptime, waited
+from bisnesctl.logs import levels
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.settings import Settings
 from bisnesctl.signals.processes import SUPERVISORD
@@ -39,6 +40,7 @@ def main() -> None:
     _watch_parent(os.getppid())
     source = SettingsSource()
     settings = source.deployment.settings
+    levels.watch(settings.run_dir, ALERTS, levels.USUAL)
     process_events = ProcessEventWriter(settings.home / SPOOLS[ALERTS], settings.database_dsn)
     process_events.start()
     evaluator = Evaluator(source.measure, BY_NAME, state_file.read(settings.run_dir), process_events.record)
