@@ -219,10 +219,12 @@ SIGNALS = (
     INBOX_WAITING, INBOX_OLDEST, WEBHOOKS_WAITING, WEBHOOKS_OLDEST, WEBHOOKS_FAILING,
 )  # fmt: skip
 
-# The oldest unfinished message of each chat; as a claim finds it.
+# The oldest unfinished message of each chat, as a claim finds it. One that waits for its next attempt is refused.
 _OUTBOX = """
-SELECT channel, state, sum(pending)::float, COALESCE(max(oldest.age), 0)::float FROM (
-    SELECT p.process_name AS channel, l.bot_id, l.chat_id, l.pending,
+SELECT channel, state, sum(pending)::float,
+    COALESCE(max(oldest.age) FILTER (WHERE NOT (waits AND attempts > 0)), 0)::float
+FROM (
+    SELECT p.process_name AS channel, l.bot_id, l.chat_id, l.pending, l.claim IS NULL AND l.due > now() AS waits,
         CASE WHEN l.done < 0 THEN -l.done ELSE l.done + 1 END AS first,
         CASE WHEN p.held_until > now() OR p.paused_until > now()
                 OR p.process_name = 'wwebjs' AND COALESCE(s.state, 'STOPPED') <> 'WORKING'
@@ -230,7 +232,7 @@ SELECT channel, state, sum(pending)::float, COALESCE(max(oldest.age), 0)::float 
             WHEN l.claim IS NULL AND l.due > now() + interval '1 minute' THEN 'delayed' ELSE 'ready' END AS state
     FROM lane l JOIN bot_pace p USING (bot_id) LEFT JOIN wa_session s USING (bot_id) WHERE l.pending > 0
 ) w LEFT JOIN LATERAL (
-    SELECT GREATEST(extract(epoch FROM now() - accepted_at), 0) AS age FROM outbox o
+    SELECT GREATEST(extract(epoch FROM now() - accepted_at), 0) AS age, attempts FROM outbox o
     WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id >= w.first
         AND o.status IN ('queued', 'waiting', 'sending') AND w.state = 'ready'
     ORDER BY o.id LIMIT 1

@@ -47,19 +47,21 @@ class SentAlerts:
             return [json.loads(line) for line in self.file.read_text().splitlines()]
         return []
 
-    def messages(self, change: str, since: int = 0, ignored: tuple[str, ...] = BUSY) -> list[list[str]]:
-        """For each message with such a change: the alerts in it that are not ignored."""
+    def messages(
+        self, change: str, since: int = 0, wanted: tuple[str, ...] = (), ignored: tuple[str, ...] = BUSY
+    ) -> list[list[str]]:
+        """For each message with such a change: its alerts that are wanted or not ignored, by their beginnings."""
         found = []
         for event in self.events()[since:]:
             names = [each["name"] for each in event["alerts"] if each["change"] == change]
-            found.append([name for name in names if not name.startswith(ignored)])
+            found.append([name for name in names if name.startswith(wanted) or not name.startswith(ignored)])
         return [names for names in found if names]
 
 
 class AlertWatch:
     """An evaluator that measures a real deployment and sends real messages, on a clock that hurries.
 
-    The deployment's own evaluator does the same in its own time. What is wrong at the beginning is ignored.
+    The deployment's own evaluator does the same in its own time. Alerts that are there at the beginning are ignored.
     """
 
     def __init__(self, deployment: Deployment, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,11 +108,10 @@ class AlertWatch:
         """
         self._look_until(lambda: not self._pending())
         present = tuple(each.name for each in self._evaluator.state.incidents if each.active)
-        ignored = tuple(name for name in (*BUSY, *present) if not name.startswith(names))
         before = len(self._sent.events())
 
         def messages(change: str) -> list[list[str]]:
-            return self._sent.messages(change, before, ignored)
+            return self._sent.messages(change, before, names, (*BUSY, *present))
 
         yield lambda: self._look_until(lambda: messages("fired"))
         assert messages("fired"), "the trouble ended without an alert"

@@ -1,4 +1,4 @@
-"""The disk of the logs is full: everything goes on, restarts included, and the trouble is shown."""
+"""The disk of the logs is full: everything continues, restarts included, and the trouble is shown."""
 
 import os
 import signal

@@ -22,7 +22,10 @@ def deployment(database, tmp_path):
 )
 def test_a_message_that_its_provider_refuses_for_now_has_an_age_and_a_reason(deployment, statement, reason):
     execute(deployment, BOT, WAITING, statement)
-    found = {each.labels["process"]: each for each in measure(deployment).readings.of("outbox_refused")}
+    measured = measure(deployment)
+    for signal in ("outbox_oldest", "outbox_progress"):  # no worker is to blame
+        assert values(measured, signal) == {"meta": 0, "wwebjs": 0}
+    found = {each.labels["process"]: each for each in measured.readings.of("outbox_refused")}
     assert (1000 <= found["meta"].value < 2000, found["wwebjs"].value) == (True, 0)
     assert found["meta"].reason.endswith(f" of bot 0128-0: {reason}")
 

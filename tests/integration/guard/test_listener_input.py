@@ -1,4 +1,4 @@
-"""A real guard under a real supervisord goes on after input and output that are no part of their protocol."""
+"""A real guard under a real supervisord continues after input and output that are no part of their protocol."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ GARBAGE = (
 )
 
 
-def test_a_guard_goes_on_after_garbage(tmp_path):
+def test_a_guard_continues_after_garbage(tmp_path):
     settings = settings_in(
         tmp_path, DATABASE_URL="postgresql:///x?host=/nonexistent", REDIS_URL="redis://127.0.0.1:1", SANDBOX="true",
         **dict(zip(PORTS, map(str, free_ports(len(PORTS))), strict=True)),
@@ -34,7 +34,7 @@ def test_a_guard_goes_on_after_garbage(tmp_path):
             return sum(each.read_text().count('"process_exited"') for each in spool.parent.glob("guard-spool.*"))
 
         def ends_and_is_noticed():
-            """supervisord tells the guard that a process has ended, and the guard starts another one."""
+            """supervisord notifies the guard of the end of a process, and the guard starts another one."""
             killed, before = pid("sandbox"), exits()
             os.kill(killed, signal.SIGKILL)
             wait_until(lambda: exits() == before + 1, what=log.read_text)

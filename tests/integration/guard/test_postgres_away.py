@@ -1,4 +1,4 @@
-"""While PostgreSQL is away, process events and the audit trail are kept; they arrive afterwards, each once."""
+"""While PostgreSQL is unavailable, process events and the audit trail are kept; they arrive afterwards, each once."""
 
 import json
 import os

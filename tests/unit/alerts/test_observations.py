@@ -1,4 +1,4 @@
-"""What belongs together, and what follows from what."""
+"""The groups of alerts, and the causes that explain others."""
 
 import pytest
 
