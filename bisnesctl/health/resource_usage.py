@@ -2,13 +2,12 @@
 
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import psutil
-
-from bisnesctl.host.process_memory import proportional
-from bisnesctl.host.process_times import uptime
+from bisnesctl.host import process_memory, process_stat, tree_memory
+from bisnesctl.host.process_stat import ProcessStat
+from bisnesctl.host.process_times import boottime
 
 #: Seconds between the two samples that give the processor usage.
 SAMPLE_SECONDS = 0.1
@@ -28,42 +27,33 @@ class Usage:
 
 def measure(pids: Iterable[int]) -> dict[int, Usage]:
     """The usage of each of these process trees; takes `SAMPLE_SECONDS`. Pids that are gone are left out."""
-    trees = {pid: tree for pid in pids if (tree := _tree(pid))}
-    before = {pid: _busy(tree) for pid, tree in trees.items()}
+    before = {root: tree.processes for root, tree in tree_memory.measure(pids).items()}
     began = time.monotonic()
-    if trees:
+    if before:
         time.sleep(SAMPLE_SECONDS)
     elapsed = max(time.monotonic() - began, 0.001)
-    found = {}
-    for pid, tree in trees.items():
+    now = {root: dict(_still_there(tree)) for root, tree in before.items()}
+    return {
+        root: Usage(
+            cpu=100 * max(_busy_seconds(before[root], tree), 0) / elapsed,
+            memory=sum(_memory(pid, each) for pid, each in tree.items()),
+            uptime=boottime() - tree[root].started_at,
+        )
+        for root, tree in now.items()
+        if root in tree
+    }
+
+
+def _still_there(tree: Iterable[int]) -> Iterator[tuple[int, ProcessStat]]:
+    for pid in tree:
         with contextlib.suppress(OSError):
-            cpu = 100 * max(_busy(tree) - before[pid], 0) / elapsed
-            found[pid] = Usage(cpu, sum(_memory(each) for each in tree), uptime(pid))
-    return found
+            yield pid, process_stat.read(pid)
 
 
-def _tree(pid: int) -> list[psutil.Process]:
-    try:
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return []
+def _busy_seconds(before: Mapping[int, ProcessStat], now: Mapping[int, ProcessStat]) -> float:
+    return sum(each.processor_seconds - before[pid].processor_seconds for pid, each in now.items())
 
 
-def _busy(tree: list[psutil.Process]) -> float:
-    total = 0.0
-    for process in tree:
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return total
-
-
-def _memory(process: psutil.Process) -> int:
-    proportional_bytes = proportional(process.pid)
-    if proportional_bytes is not None:
-        return proportional_bytes
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0
+def _memory(pid: int, stat: ProcessStat) -> int:
+    used = process_memory.proportional(pid)
+    return stat.resident_bytes if used is None else used

@@ -1,4 +1,4 @@
-"""Memory of whole process trees, read in one pass over /proc."""
+"""Whole process trees and their memory, read in one pass over /proc."""
 
 import os
 from collections import defaultdict
@@ -6,22 +6,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bisnesctl.host import process_memory, process_stat
+from bisnesctl.host.process_stat import ProcessStat
 
 
 @dataclass(frozen=True)
 class ProcessTree:
     """A process and all its descendants."""
 
-    pids: list[int]
-    #: Bytes; shared pages count for each process, so this is never below PSS.
-    resident: int
+    #: By pid, parents before children; empty if the process is gone.
+    processes: dict[int, ProcessStat]
+
+    @property
+    def resident(self) -> int:
+        """Bytes; shared pages count for each process, so this is never below PSS."""
+        return sum(each.resident_bytes for each in self.processes.values())
 
 
 def measure(roots: Iterable[int]) -> dict[int, ProcessTree]:
     """The trees of these processes, by the pid of the root."""
-    children, resident = _processes()
-    trees = {root: _tree(root, children) for root in roots}
-    return {root: ProcessTree(pids, sum(resident.get(pid, 0) for pid in pids)) for root, pids in trees.items()}
+    children, stats = _processes()
+    return {root: ProcessTree({pid: stats[pid] for pid in _tree(root, children) if pid in stats}) for root in roots}
 
 
 def over(limits: Mapping[int, int], trees: Mapping[int, ProcessTree]) -> dict[int, int]:
@@ -32,7 +36,7 @@ def over(limits: Mapping[int, int], trees: Mapping[int, ProcessTree]) -> dict[in
     """
     found = {}
     for root, limit in limits.items():
-        if trees[root].resident > limit and (used := process_memory.total(trees[root].pids)) > limit:
+        if trees[root].resident > limit and (used := process_memory.total(trees[root].processes)) > limit:
             found[root] = used
     return found
 
@@ -50,7 +54,7 @@ def sizes(limits: Mapping[int, int | None]) -> dict[int, int]:
     for root, measured in measure(limits).items():
         used, limit = measured.resident, limits[root]
         if limit is not None and used > limit * EXACT_FROM:
-            used = process_memory.total(measured.pids) or used
+            used = process_memory.total(measured.processes) or used
         if used:
             found[root] = used
     return found
@@ -61,20 +65,20 @@ def tree(root: int) -> list[int]:
     return _tree(root, _processes()[0])
 
 
-def _processes() -> tuple[dict[int, list[int]], dict[int, int]]:
-    """The children of each process, and the resident bytes of each."""
+def _processes() -> tuple[dict[int, list[int]], dict[int, ProcessStat]]:
+    """The children of each process, and all processes."""
     children: defaultdict[int, list[int]] = defaultdict(list)
-    resident = {}
+    stats = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 - a thousand paths at a time
         if not name.isdigit():
             continue
+        pid = int(name)
         try:
-            stat = process_stat.read(int(name))
+            stats[pid] = process_stat.read(pid)
         except OSError:
             continue
-        children[stat.parent].append(int(name))
-        resident[int(name)] = stat.resident_bytes
-    return children, resident
+        children[stats[pid].parent].append(pid)
+    return children, stats
 
 
 def _tree(root: int, children: Mapping[int, list[int]]) -> list[int]:

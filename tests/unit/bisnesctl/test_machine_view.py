@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 from bisnesctl.signals import history
-from bisnesctl.signals.machine import sample_name
 from bisnesctl.views import machine
 from tests.support.processes.servers import settings_in
 
@@ -17,7 +16,7 @@ def forecast(folder: Path, loss_of_an_hour: float) -> list[float | None]:
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     now = time.time()
     samples = {
-        sample_name(each.mount): [
+        history.free_space_name(each.mount): [
             (now - hours * HOUR, each.free_bytes + hours * loss_of_an_hour) for hours in range(10, -1, -1)
         ]
         for each in machine.look(settings).disks
