@@ -13,7 +13,7 @@ from bisnesctl.errors import BisnesError, CannotWrite, ExitCode
 
 #: New objects after which Python looks for garbage. Most commands end before that; by default, a tenth of their time
 #: would go into searches while modules are imported.
-GARBAGE_THRESHOLD = 50_000
+GARBAGE_THRESHOLD = 200_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

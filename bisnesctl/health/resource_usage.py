@@ -1,15 +1,14 @@
 """Resource usage of process trees: processor and memory."""
 
-import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from bisnesctl.host import process_memory, process_stat, tree_memory
+from bisnesctl.host import process_memory, tree_memory
 from bisnesctl.host.process_stat import ProcessStat
 from bisnesctl.host.process_times import boottime
 
-#: Seconds between the two samples that give the processor usage.
+#: Seconds between the two samples that give the processor usage, at least.
 SAMPLE_SECONDS = 0.1
 
 
@@ -25,33 +24,36 @@ class Usage:
     uptime: float
 
 
-def measure(pids: Iterable[int]) -> dict[int, Usage]:
-    """The usage of each of these process trees; takes `SAMPLE_SECONDS`. Pids that are gone are left out."""
-    before = {root: tree.processes for root, tree in tree_memory.measure(pids).items()}
-    began = time.monotonic()
-    if before:
-        time.sleep(SAMPLE_SECONDS)
-    elapsed = max(time.monotonic() - began, 0.001)
-    now = {root: dict(_still_there(tree)) for root, tree in before.items()}
-    return {
-        root: Usage(
-            cpu=100 * max(_busy_seconds(before[root], tree), 0) / elapsed,
-            memory=sum(_memory(pid, each) for pid, each in tree.items()),
-            uptime=boottime() - tree[root].started_at,
-        )
-        for root, tree in now.items()
-        if root in tree
-    }
+@dataclass(frozen=True)
+class Sample:
+    """The processor times of all processes at one moment: the sooner it is made, the less `usage` has to wait."""
 
+    processes: Mapping[int, ProcessStat] = field(default_factory=tree_memory.all_processes)
+    #: On the monotonic clock.
+    at: float = field(default_factory=time.monotonic)
 
-def _still_there(tree: Iterable[int]) -> Iterator[tuple[int, ProcessStat]]:
-    for pid in tree:
-        with contextlib.suppress(OSError):
-            yield pid, process_stat.read(pid)
+    def usage(self, roots: Iterable[int]) -> dict[int, Usage]:
+        """The usage of each of these process trees since the sample, at least `SAMPLE_SECONDS` later.
 
+        Pids that are gone are left out.
+        """
+        time.sleep(max(self.at + SAMPLE_SECONDS - time.monotonic(), 0.0))
+        trees = tree_memory.measure(roots)
+        elapsed = time.monotonic() - self.at
+        return {
+            root: Usage(
+                cpu=100 * sum(self._busy_seconds(pid, each) for pid, each in tree.processes.items()) / elapsed,
+                memory=sum(_memory(pid, each) for pid, each in tree.processes.items()),
+                uptime=boottime() - tree.processes[root].started_at,
+            )
+            for root, tree in trees.items()
+            if root in tree.processes
+        }
 
-def _busy_seconds(before: Mapping[int, ProcessStat], now: Mapping[int, ProcessStat]) -> float:
-    return sum(each.processor_seconds - before[pid].processor_seconds for pid, each in now.items())
+    def _busy_seconds(self, pid: int, now: ProcessStat) -> float:
+        before = self.processes.get(pid)
+        known = before is not None and before.started_at == now.started_at  # otherwise it is new
+        return now.processor_seconds - (before.processor_seconds if before is not None and known else 0.0)
 
 
 def _memory(pid: int, stat: ProcessStat) -> int:

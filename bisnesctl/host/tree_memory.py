@@ -1,5 +1,6 @@
 """Whole process trees and their memory, read in one pass over /proc."""
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -22,10 +23,23 @@ class ProcessTree:
         return sum(each.resident_bytes for each in self.processes.values())
 
 
+def all_processes() -> dict[int, ProcessStat]:
+    """All processes of the machine by pid."""
+    found = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 - a thousand paths at a time
+        if name.isdigit():
+            with contextlib.suppress(OSError):  # it is gone
+                found[int(name)] = process_stat.read(int(name))
+    return found
+
+
 def measure(roots: Iterable[int]) -> dict[int, ProcessTree]:
     """The trees of these processes, by the pid of the root."""
-    children, stats = _processes()
-    return {root: ProcessTree({pid: stats[pid] for pid in _tree(root, children) if pid in stats}) for root in roots}
+    processes = all_processes()
+    children = _children(processes)
+    return {
+        root: ProcessTree({pid: processes[pid] for pid in _tree(root, children) if pid in processes}) for root in roots
+    }
 
 
 def over(limits: Mapping[int, int], trees: Mapping[int, ProcessTree]) -> dict[int, int]:
@@ -62,23 +76,14 @@ def sizes(limits: Mapping[int, int | None]) -> dict[int, int]:
 
 def tree(root: int) -> list[int]:
     """A process and all its descendants, parents before children."""
-    return _tree(root, _processes()[0])
+    return _tree(root, _children(all_processes()))
 
 
-def _processes() -> tuple[dict[int, list[int]], dict[int, ProcessStat]]:
-    """The children of each process, and all processes."""
+def _children(processes: Mapping[int, ProcessStat]) -> dict[int, list[int]]:
     children: defaultdict[int, list[int]] = defaultdict(list)
-    stats = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 - a thousand paths at a time
-        if not name.isdigit():
-            continue
-        pid = int(name)
-        try:
-            stats[pid] = process_stat.read(pid)
-        except OSError:
-            continue
-        children[stats[pid].parent].append(pid)
-    return children, stats
+    for pid, each in processes.items():
+        children[each.parent].append(pid)
+    return children
 
 
 def _tree(root: int, children: Mapping[int, list[int]]) -> list[int]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from bisnesctl.health import resource_usage
+from bisnesctl.health.resource_usage import Sample
 from tests.support.waiting import wait_until
 
 #: It holds 100 MB and then computes without end.
@@ -32,8 +32,8 @@ def parent_of(program: str) -> Iterator[int]:
 
 def test_the_usage_of_a_child_counts() -> None:
     with parent_of(BUSY) as busy, parent_of(IDLE) as idle:
-        wait_until(lambda: resource_usage.measure([busy])[busy].cpu > 0)
-        found = resource_usage.measure([busy, idle])
+        wait_until(lambda: Sample().usage([busy])[busy].cpu > 0)
+        found = Sample().usage([busy, idle])
     assert found[busy].memory > 100 << 20 > found[idle].memory > 0
     assert found[busy].uptime >= found[idle].uptime > 0
 
@@ -41,4 +41,4 @@ def test_the_usage_of_a_child_counts() -> None:
 def test_a_process_that_is_gone_is_left_out() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    assert resource_usage.measure([gone.pid]) == {}
+    assert Sample().usage([gone.pid]) == {}
