@@ -94,7 +94,7 @@ def _wait_for_end(deployment: Deployment, pid: int) -> None:
         deployment.supervisor.state()  # a call wakes supervisord, which otherwise takes a second for each group
         if time.monotonic() > deadline:
             raise BisnesError(f"supervisord (pid {pid}) does not end; its processes have stopped: `kill -9 {pid}`")
-        process_stat.wait_for_an_end([pid], 0.02)
+        process_stat.wait_for_an_end([pid], 0.01)
 
 
 def _kill(pid: int) -> None:

@@ -39,7 +39,8 @@ MEASURES = {
     "restart": f"restart {SERVING}, until it serves again (s)",
     "returns": "… until the command returns: bisnesctl waits until it is healthy, PM2 does not (s)",
     "stop": "stop all: the command has returned, all programs and the manager have ended (s)",
-    "memory": "memory of the manager's own processes, shims of bisnesctl included, PSS (MiB)",
+    "memory": "memory of the manager: supervisord and the guard; PM2's daemon (MiB)",
+    "shims": "… with the shims that bisnesctl puts around the programs that have children (MiB)",
 }
 LIMITS = {
     "itself": "restarts a program that exceeds its memory limit",
@@ -107,7 +108,9 @@ def measure(manager: Manager) -> dict[str, float]:
     found = {"kill": kill(manager)}  # it waits first, so that every program has settled
     found["status"] = statistics.median(seconds_of(manager.status) for _ in range(STATUS_CALLS))
     found |= restart(manager)
-    found["memory"] = sum(usage.pss_mib(each) for each in manager.own_processes())
+    everybody, own = usage.tree([manager.daemon()]), manager.own_processes()
+    found["memory"] = usage.shares_mib(own, everybody)
+    found["shims"] = usage.shares_mib([*own, *manager.wrappers()], everybody)
     found["stop"] = seconds_of(lambda: stop(manager))
     return found
 

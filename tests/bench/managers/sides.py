@@ -47,6 +47,9 @@ class Manager(Protocol):
     def own_processes(self) -> list[psutil.Process]:
         """The processes of the manager itself."""
 
+    def wrappers(self) -> list[psutil.Process]:
+        """Its processes that stand between it and a program."""
+
     def close(self) -> None:
         """End everything that is left."""
 
@@ -110,10 +113,10 @@ class Bisnesctl:
         raise RuntimeError("supervisord does not run")
 
     def own_processes(self) -> list[psutil.Process]:
-        """supervisord, the guard, and the shims around programs that have children."""
-        below = usage.tree([self.daemon()])
-        shims = [each for each in below if shim_file in each.cmdline()]
-        return [self.daemon(), *usage.tree([programs(self)[GUARD]]), *shims]
+        return [self.daemon(), *usage.tree([programs(self)[GUARD]])]
+
+    def wrappers(self) -> list[psutil.Process]:
+        return [each for each in usage.tree([self.daemon()]) if shim_file in each.cmdline()]
 
     def close(self) -> None:
         self._ours.stop()
@@ -169,6 +172,9 @@ class Pm2:
 
     def own_processes(self) -> list[psutil.Process]:
         return [self.daemon()]
+
+    def wrappers(self) -> list[psutil.Process]:
+        return []
 
     def close(self) -> None:
         self._tool.end()
