@@ -1,10 +1,11 @@
 """Resource usage of process trees: processor and memory."""
 
+import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from bisnesctl.host import process_memory, tree_memory
+from bisnesctl.host import process_memory, process_stat, tree_memory
 from bisnesctl.host.process_stat import ProcessStat
 from bisnesctl.host.process_times import boottime
 
@@ -35,25 +36,27 @@ class Sample:
     def usage(self, roots: Iterable[int]) -> dict[int, Usage]:
         """The usage of each of these process trees since the sample, at least `SAMPLE_SECONDS` later.
 
-        Pids that are gone are left out.
+        Pids that are gone, or were not there yet, are left out.
         """
         time.sleep(max(self.at + SAMPLE_SECONDS - time.monotonic(), 0.0))
-        trees = tree_memory.measure(roots)
         elapsed = time.monotonic() - self.at
-        return {
-            root: Usage(
-                cpu=100 * sum(self._busy_seconds(pid, each) for pid, each in tree.processes.items()) / elapsed,
-                memory=sum(_memory(pid, each) for pid, each in tree.processes.items()),
-                uptime=boottime() - tree.processes[root].started_at,
-            )
-            for root, tree in trees.items()
-            if root in tree.processes
-        }
+        found = {}
+        for root, tree in tree_memory.trees_in(self.processes, roots).items():
+            now = dict(_still_there(tree.processes))
+            if root in now:
+                busy = sum(each.processor_seconds - tree.processes[pid].processor_seconds for pid, each in now.items())
+                memory = sum(_memory(pid, each) for pid, each in now.items())
+                found[root] = Usage(100 * busy / elapsed, memory, boottime() - now[root].started_at)
+        return found
 
-    def _busy_seconds(self, pid: int, now: ProcessStat) -> float:
-        before = self.processes.get(pid)
-        known = before is not None and before.started_at == now.started_at  # otherwise it is new
-        return now.processor_seconds - (before.processor_seconds if before is not None and known else 0.0)
+
+def _still_there(processes: Mapping[int, ProcessStat]) -> Iterator[tuple[int, ProcessStat]]:
+    """Those of these processes that live, as they are now."""
+    for pid, before in processes.items():
+        with contextlib.suppress(OSError):
+            now = process_stat.read(pid)
+            if now.started_at == before.started_at:
+                yield pid, now
 
 
 def _memory(pid: int, stat: ProcessStat) -> int:

@@ -35,7 +35,11 @@ def all_processes() -> dict[int, ProcessStat]:
 
 def measure(roots: Iterable[int]) -> dict[int, ProcessTree]:
     """The trees of these processes, by the pid of the root."""
-    processes = all_processes()
+    return trees_in(all_processes(), roots)
+
+
+def trees_in(processes: Mapping[int, ProcessStat], roots: Iterable[int]) -> dict[int, ProcessTree]:
+    """The same among processes that were read before."""
     children = _children(processes)
     return {
         root: ProcessTree({pid: processes[pid] for pid in _tree(root, children) if pid in processes}) for root in roots

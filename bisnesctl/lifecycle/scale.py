@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-import psutil
 from annotated_types import Ge, Le
 
 from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, DatabaseUnavailable, UsageError
-from bisnesctl.host import process_memory, tree_memory
+from bisnesctl.host import machine_memory, process_memory, tree_memory
 from bisnesctl.lifecycle import ports, preflight, self_tests
 from bisnesctl.lifecycle.readiness import wait_healthy
 from bisnesctl.lifecycle.restart import record
@@ -161,7 +160,7 @@ def _check_memory(deployment: Deployment, added: Sequence[Instance]) -> None:
         if tree.processes:
             used[pids[pid]] = max(used.get(pids[pid], 0), process_memory.total(tree.processes))
     needed = sum(used.get(each.program.name, EXPECTED_BYTES) for each in added)
-    free = psutil.virtual_memory().available
+    free = machine_memory.read().available
     if needed > free:
         raise Conflict(
             f"{names_of(added)} would need about {needed >> 20} MB, and {free >> 20} MB are free; "

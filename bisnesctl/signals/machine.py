@@ -10,9 +10,8 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-import psutil
-
 from bisnesctl.health.verdict import findings_of_disks
+from bisnesctl.host import machine_memory
 from bisnesctl.host.volumes import Disk
 from bisnesctl.settings import Settings
 from bisnesctl.signals import history
@@ -137,7 +136,7 @@ def read_disks(disks: Sequence[Disk], past: Mapping[str, Sequence[Sample]]) -> I
 
 def read_host() -> Iterator[Reading]:
     """The readings of memory and load."""
-    memory = psutil.virtual_memory()
+    memory = machine_memory.read()
     yield Reading(HOST_MEMORY, memory.available / memory.total)
     yield Reading(HOST_LOAD, os.getloadavg()[1] / (os.cpu_count() or 1))
 

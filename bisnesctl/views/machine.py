@@ -4,7 +4,7 @@ import os
 import socket
 from dataclasses import dataclass
 
-from bisnesctl.host import volumes
+from bisnesctl.host import machine_memory, volumes
 from bisnesctl.host.process_times import boottime
 from bisnesctl.settings import Settings
 from bisnesctl.signals import history
@@ -41,9 +41,7 @@ class Machine:
 
 def look(settings: Settings) -> Machine:
     """Measures the machine. Disks are asked within their own time limit."""
-    import psutil  # `status` starts its other work before this module is loaded
-
-    memory, past = psutil.virtual_memory(), history.read(settings.run_dir)
+    memory, past = machine_memory.read(), history.read(settings.run_dir)
     return Machine(
         host=socket.gethostname(),
         uptime_seconds=boottime(),

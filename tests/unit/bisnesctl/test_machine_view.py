@@ -3,6 +3,9 @@
 import time
 from pathlib import Path
 
+import psutil
+
+from bisnesctl.host import machine_memory
 from bisnesctl.signals import history
 from bisnesctl.views import machine
 from tests.support.processes.servers import settings_in
@@ -37,3 +40,8 @@ def test_without_a_trend_nothing_is_foretold(tmp_path: Path) -> None:
     assert found.disks
     assert all(each.full_in_seconds is None for each in found.disks)
     assert 0 < found.memory_used_bytes < found.memory_total_bytes
+
+
+def test_the_memory_of_the_machine_is_that_of_the_kernel() -> None:
+    assert machine_memory.read().total == psutil.virtual_memory().total
+    assert 0 < machine_memory.read().available < machine_memory.read().total
