@@ -9,7 +9,7 @@ class MachineMemory:
     """In bytes."""
 
     total: int
-    #: What programs can get without swapping.
+    #: Memory that programs can get without swapping.
     available: int
 
 

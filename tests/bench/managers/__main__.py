@@ -52,7 +52,7 @@ progress = Console(stderr=True)
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found."""
+    """The results."""
 
     #: Manager → its rounds.
     rounds: dict[str, list[dict[str, float]]]
