@@ -4,6 +4,7 @@
 """
 
 import ctypes
+import gc
 import os
 import signal
 from typing import Any
@@ -27,7 +28,8 @@ loglevel = "warning"
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """End a worker with its master, however that ends."""
+    """End a worker with its master, however that ends. Garbage is not looked for until the application is loaded."""
+    gc.disable()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     if os.getppid() == 1:
         os._exit(1)
@@ -35,6 +37,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Set up logging and the trusted proxies, start the heartbeat. `worker.wsgi` is a `Service` or an `AsgiApp`."""
+    gc.enable()
     process = Process.from_environment(_program)
     counters: Counters = worker.wsgi.counters
     counters.clients = Sweep.open_connections

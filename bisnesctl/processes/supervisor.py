@@ -13,6 +13,7 @@ from typing import Any
 
 from bisnesctl import paths
 from bisnesctl.errors import BisnesError, NotRunning, ShuttingDown, StartFailed, SupervisorFault
+from bisnesctl.host import process_stat
 
 #: Seconds in which supervisord must answer whether it runs; it usually answers within milliseconds.
 CALL_TIMEOUT_SECONDS = 5
@@ -37,7 +38,7 @@ _ALREADY_STARTED = 60
 _NOT_RUNNING = 70
 _ALREADY_ADDED = 90
 
-#: Seconds between looks at processes that are stopping.
+#: Seconds between looks at processes that are stopping, unless one ends before.
 _STOP_POLL_SECONDS = 0.05
 #: Seconds between attempts to reach a new supervisord.
 _BOOT_POLL_SECONDS = 0.02
@@ -256,7 +257,7 @@ def wait_stopped(supervisor: Supervisor, names: set[str], seconds: float) -> Non
             raise BisnesError(
                 f"{', '.join(each.name for each in active)} did not stop: see `bisnesctl logs supervisord`"
             )
-        time.sleep(_STOP_POLL_SECONDS)
+        process_stat.wait_for_an_end([each.pid for each in active if each.pid], _STOP_POLL_SECONDS)
 
 
 def _processes(supervisor: Supervisor) -> list[Process]:
