@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from bisnesctl.errors import BisnesError, CannotWrite, ExitCode
+from bisnesctl.errors import BisnesError, CannotWrite, ExitCode, NotPermitted
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,9 +65,12 @@ def _verbose(arguments: list[str]) -> bool:
 
 
 def _translate(error: Exception) -> Exception:
-    """Turns the error of a full or read-only disk, which any write may raise, into `CannotWrite`."""
+    """Turns the error of a full or read-only disk, which any write may raise, into `CannotWrite`, and that of a file of
+    another user into `NotPermitted`."""
     from bisnesctl.host import disk
 
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return NotPermitted(disk.explain_forbidden(Path(os.fsdecode(error.filename))))
     if not isinstance(error, OSError) or not disk.is_of_disk(error):
         return error
     if error.filename is None:

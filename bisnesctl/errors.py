@@ -124,3 +124,7 @@ class PortTaken(Conflict):
 
 class CannotWrite(Conflict):
     """A file cannot be written."""
+
+
+class NotPermitted(Conflict):
+    """A file belongs to another user."""

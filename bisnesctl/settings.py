@@ -113,6 +113,10 @@ class Settings(BaseModel):
     webhook_timeout_ms: int = Field(
         10000, ge=100, description="milliseconds within which a customer's webhook must answer"
     )
+    outbox_keep_days: int = Field(
+        90, ge=7, description="days for which finished messages of the outbox are kept after their last change"
+    )
+    inbox_keep_days: int = Field(7, ge=1, description="days for which applied webhooks of providers are kept")
     events_keep_days: int = Field(7, ge=1, description="days for which events are kept")
     audit_keep_days: int = Field(365, ge=1, description="days for which the audit trail is kept")
 

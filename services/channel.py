@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import structlog
 
@@ -15,11 +14,8 @@ from bisnesctl.settings import Settings
 from services.connector import Connector
 from services.database.clock import DatabaseClock
 from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
-from services.database.retention import Retention
 from services.http_client import InFlight, RequestsInFlight
 from services.inbox.webhook_inbox import Inbox
-from services.media.counted import remove_abandoned
-from services.media.store import media_store as open_media_store
 from services.message import Update
 from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery
@@ -100,8 +96,6 @@ class Channel:
             if tuning.bot_id is None
             else KeyedRecovery(outbox, tuning.bot_id)
         )
-        remove_files = partial(remove_abandoned, open_store=partial(open_media_store, settings))
-        self._retention = Retention(settings.events_keep_days, settings.audit_keep_days, remove_files)
         self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,
@@ -203,7 +197,6 @@ class Channel:
         self._settle_expired_leases(connection)
         self._fail_old(connection)
         self._apply_decisions(connection)
-        self._retention.clean_up_if_due(connection)
         if not self.inbox.is_applying:
             self.inbox.apply_all(connection)
         self._due = self.outbox.has_due(connection)
@@ -232,7 +225,6 @@ class Channel:
         now = time.monotonic()
         if self._clock.look(connection):
             self.outbox.renew(connection)
-            self._retention.postpone()
             self._until_renewal.restart()
             self._leases_valid_until = now + self._settings.lease_seconds
         if now >= self._leases_valid_until:

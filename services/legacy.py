@@ -1,5 +1,5 @@
-"""The legacy process, for a rollback: API, Meta's webhooks, sending, events and the care of the WhatsApp Web sessions
-in one process, from the same code.
+"""The legacy process, for a rollback: API, Meta's webhooks, sending, events, retention and the care of the WhatsApp Web
+sessions in one process, from the same code.
 
 It serves port 8443, needs no Redis (its own channel is woken within the process), and may run beside the other
 programs during a rollout: claims and leases in PostgreSQL prevent double sends. A rollback does not disturb the
@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from bisnesctl.settings import Settings
+from bisnesctl.settings import Settings, load_partly
 from services.api.asgi import AsgiApp
 from services.api.auth import Auth, declare
 from services.api.context import Context, connect
@@ -25,6 +25,7 @@ from services.connectors.wwebjs.manager.keeper import create_keeper
 from services.events.sender import EventSender
 from services.message import Status
 from services.outbox.accept import Acceptor
+from services.retention import Retention
 from services.runtime.background_jobs import BackgroundJobs
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
@@ -65,8 +66,9 @@ def wire(counters: Counters) -> Context:
     wakeups.channel = channel
     counters.refresh = partial(_count, counters, context.acceptor, channel)
     events = EventSender(context.settings, context.database, "legacy", run)
+    retention = Retention(context.settings, context.database, load_partly())
     jobs = of_meta(context.settings, context.database, context.accounts)
-    context.on_close(lambda: _stop(channel, events, jobs))
+    context.on_close(lambda: _stop(channel, events, jobs, retention))
     if settings.enable_wwebjs:
         keeper = create_keeper(settings, context.database, wakeups, context.counters)
         context.on_close(keeper.stop)
@@ -74,6 +76,7 @@ def wire(counters: Counters) -> Context:
     channel.start_in_background()
     jobs.start()
     events.start_in_background()
+    retention.start()
     return context
 
 
@@ -84,8 +87,9 @@ def _count(counters: Counters, acceptor: Acceptor, channel: Channel) -> None:
     counters.received, counters.failures = channel.inbox.received, channel.delivery.failures
 
 
-def _stop(channel: Channel, events: EventSender, jobs: BackgroundJobs) -> None:
+def _stop(channel: Channel, events: EventSender, jobs: BackgroundJobs, retention: Retention) -> None:
     """All at once, since they share the time that a stopping process has."""
+    retention.stop()
     jobs.stop()
     stopping = threading.Thread(target=events.stop, args=(STOP_TIMEOUT_SECONDS,))
     stopping.start()

@@ -251,10 +251,11 @@ CREATE TRIGGER note_failed_at_once AFTER INSERT ON outbox FOR EACH ROW
 CREATE TRIGGER forget_failed AFTER DELETE ON outbox FOR EACH ROW
     WHEN (OLD.status = 'failed') EXECUTE FUNCTION note_failed_message();
 
--- The rows of a chat from which rows were deleted are counted again.
+-- Keeps the count of rows of a chat from which rows were deleted. One that cannot be right is forgotten.
 CREATE FUNCTION recount_accepted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE lane l SET accepted = NULL FROM (SELECT DISTINCT bot_id, chat_id FROM gone) g
+    UPDATE lane l SET accepted = CASE WHEN l.accepted >= g.n THEN l.accepted - g.n END
+    FROM (SELECT bot_id, chat_id, count(*) AS n FROM gone GROUP BY bot_id, chat_id) g
     WHERE l.bot_id = g.bot_id AND l.chat_id = g.chat_id AND l.accepted IS NOT NULL;
     RETURN NULL;
 END $$;
@@ -392,14 +393,18 @@ CREATE TABLE process_totals (
     failed       bigint      NOT NULL DEFAULT 0        -- messages
 );
 
--- What the last clean-up did.
+-- What the last clean-up of old rows did.
 CREATE TABLE retention_run (
-    one     boolean     PRIMARY KEY DEFAULT true CHECK (one),  -- one row
-    at      timestamptz NOT NULL DEFAULT now(),
-    seconds real        NOT NULL DEFAULT 0,                    -- it took
-    deleted jsonb       NOT NULL DEFAULT '{}',                 -- rows by their kind; those without any are left out
-    host    text        NOT NULL DEFAULT ''
+    one        boolean     PRIMARY KEY DEFAULT true CHECK (one),  -- one row
+    at         timestamptz NOT NULL DEFAULT now(),                -- the last time that nothing failed; at first: now
+    seconds    real        NOT NULL DEFAULT 0,                    -- it took
+    deleted    jsonb       NOT NULL DEFAULT '{}',                 -- rows by their kind; those without any are left out
+    host       text        NOT NULL DEFAULT '',
+    tried_at   timestamptz,                                       -- its last end; NULL: it never ran
+    failed     jsonb       NOT NULL DEFAULT '{}',                 -- reasons by kind of rows
+    unfinished boolean     NOT NULL DEFAULT false                 -- it left old rows to the next
 );
+INSERT INTO retention_run DEFAULT VALUES;
 
 -- The one store that has the files of this database's messages.
 CREATE TABLE media_store (

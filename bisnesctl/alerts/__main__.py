@@ -16,6 +16,7 @@ from bisnesctl.errors import BisnesError
 from bisnesctl.host import disk
 from bisnesctl.host.log_stream import configure_logging
 from bisnesctl.host.process_times import boottime, uptime, waited
+from bisnesctl.logs import levels
 from bisnesctl.processes.deployment import Deployment, as_started, open_deployment
 from bisnesctl.settings import Settings, load_partly
 from bisnesctl.signals.measurement import measure
@@ -29,6 +30,7 @@ def main() -> None:
     configure_logging(sys.stdout)
     deployment = _deployment()
     settings = deployment.settings
+    levels.watch(settings.run_dir, ALERTS, levels.USUAL)
     process_events = ProcessEventWriter(settings.home / SPOOLS[ALERTS], settings.database_dsn)
     process_events.start()
     evaluator = Evaluator(measure, BY_NAME, state_file.read(settings.run_dir), process_events.record)

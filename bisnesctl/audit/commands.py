@@ -4,13 +4,18 @@
     @changes
     def restart(names: Names) -> None: …
 
-A command that changes something is recorded in the audit trail, however it ends. A test demands that every command is
-declared.
+A command that changes something is recorded in the audit trail, however it ends. A call with `--dry-run` is not, nor
+one that only shows something:
+
+    @changes_if(lambda given: given["numbers"])
+    def scale(numbers: Numbers = None) -> None: …
+
+A test demands that every command is declared.
 """
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ParamSpec, TypeVar
 
@@ -22,6 +27,8 @@ R = TypeVar("R")
 _ATTRIBUTE = "effect"
 #: The parameter in which typer passes the context of a recorded command.
 _CONTEXT = "audit_context"
+#: The parameter of commands that can say what they would do.
+_DRY_RUN = "dry_run"
 
 
 class Effect(Enum):
@@ -34,20 +41,30 @@ class Effect(Enum):
 
 def changes(command: Callable[P, R]) -> Callable[P, R]:
     """Declares a command that changes something. Each call is recorded."""
+    return changes_if(lambda given: True)(command)
 
-    @functools.wraps(command)
-    def recorded(*args: P.args, **kwargs: P.kwargs) -> R:
-        from bisnesctl.audit.recording import recording
 
-        context: Any = kwargs.pop(_CONTEXT)
-        with recording(context):
-            return command(*args, **kwargs)
+def changes_if(is_change: Callable[[Mapping[str, Any]], object]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The same for a command that may only show something. `is_change`: whether a call with these values changes it."""
 
-    own = inspect.signature(command)
-    context = inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    setattr(recorded, "__signature__", own.replace(parameters=[*own.parameters.values(), context]))  # noqa: B010
-    recorded.__annotations__ = {**command.__annotations__, _CONTEXT: typer.Context}
-    return _declared(recorded, Effect.CHANGES)
+    def declare(command: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(command)
+        def recorded(*args: P.args, **kwargs: P.kwargs) -> R:
+            context: Any = kwargs.pop(_CONTEXT)
+            if kwargs.get(_DRY_RUN) or not is_change(kwargs):
+                return command(*args, **kwargs)
+            from bisnesctl.audit.recording import recording
+
+            with recording(context):
+                return command(*args, **kwargs)
+
+        own = inspect.signature(command)
+        context = inspect.Parameter(_CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        setattr(recorded, "__signature__", own.replace(parameters=[*own.parameters.values(), context]))  # noqa: B010
+        recorded.__annotations__ = {**command.__annotations__, _CONTEXT: typer.Context}
+        return _declared(recorded, Effect.CHANGES)
+
+    return declare
 
 
 def reads(command: Callable[P, R]) -> Callable[P, R]:

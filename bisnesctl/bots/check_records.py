@@ -179,4 +179,4 @@ def _with_notes_together(found: list[BotTrouble]) -> list[BotTrouble]:
 def _unknown(company: str, phone: int, count: int) -> BotTrouble:
     messages = "1 message" if count == 1 else f"{count} messages"
     reason = f"{messages} may have been sent, without a status report since"
-    return BotTrouble(company, phone, "warning", reason, "bisnesctl dead-letters resolve")
+    return BotTrouble(company, phone, "warning", reason, "bisnesctl dead-letters list --kind unknown")

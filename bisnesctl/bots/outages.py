@@ -15,7 +15,7 @@ FROM bot_pace p JOIN phone_configs c ON c.id = p.bot_id
 WHERE p.outage_reported AND p.outage_seen > now() - interval '5 minutes' AND p.held_until <> 'infinity'
 ORDER BY p.outage_since, c.company_id, c.phone_index"""
 
-# Until an operator resolves them; they are forgotten after 30 days.
+# Until an operator resolves them.
 _UNKNOWN = """
 SELECT c.company_id, c.phone_index, count(*)::int
 FROM unknown_message u JOIN outbox o USING (message_id) JOIN phone_configs c ON c.id = o.bot_id

@@ -122,13 +122,19 @@ def heal() -> None:
 @cron.command("clean-up", epilog=example("bisnesctl cron clean-up"))
 @changes
 def clean_up(quiet: Quiet = False) -> None:
-    """Remove logs of instances that are gone for 30 days, and other remains. Rows of the database are not touched."""
-    from bisnesctl.lifecycle.clean_up import clean_up as remove_old
+    """Delete old files of this machine and old rows of the database, as `bisnesctl clean-up` does.
+
+    The files are logs of instances that are gone for 30 days, and other remains.
+    """
+    from bisnesctl.cli.clean_up import remove, words
     from bisnesctl.terminal import output
 
-    removed = remove_old(usable_deployment())
-    if removed or not quiet:
-        output.say(f"removed {len(removed)} old file{'' if len(removed) == 1 else 's'}")
+    files, outcome = remove(usable_deployment())
+    deleted = files or (outcome is not None and outcome.deleted)
+    if deleted or not quiet:
+        output.say(words(files, outcome))
+    if outcome is not None and outcome.failed:
+        raise BisnesError("; ".join(f"{kind}: {reason}" for kind, reason in outcome.failed.items()))
 
 
 @cron.command("probe", epilog=example("bisnesctl cron probe", "bisnesctl cron probe --heal"))

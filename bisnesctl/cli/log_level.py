@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.audit.commands import changes
+from bisnesctl.audit.commands import changes_if
 from bisnesctl.cli.app import (
     WATCH,
     AsJson,
@@ -35,6 +35,12 @@ MAX_HOURS = 24
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
+def _level_in(words: list[str] | None) -> str | None:
+    """The level that the words end with; None: they only name processes."""
+    last = words[-1].lower() if words else ""
+    return last if last in (*_LEVELS, DEFAULT) else None
+
+
 @dataclass(frozen=True)
 class LevelRow:
     """The level of one process."""
@@ -54,7 +60,7 @@ class LevelRow:
         "bisnesctl log-level all default",
     ),
 )
-@changes
+@changes_if(lambda given: _level_in(given["words"]))
 def log_level(
     words: Annotated[
         list[str] | None,
@@ -81,9 +87,8 @@ def log_level(
     from bisnesctl.errors import UsageError
     from bisnesctl.terminal import output
 
-    names, level = list(words or []), None
-    if names and names[-1].lower() in (*_LEVELS, DEFAULT):
-        level = names.pop().lower()
+    level = _level_in(words)
+    names = list(words or [])[: -1 if level else None]
     selection = selection_of(names, company, bot, kind, state)
     if level is None and duration is not None:
         raise UsageError(f"name a level before --for: {', '.join(_LEVELS)}")

@@ -70,7 +70,7 @@ def logs(
     if follow and until:
         raise UsageError("--until ends at a time and --follow does not end: give one of them")
     deployment = running_deployment()
-    files, zone = _files(deployment, names or [], err), _zone(deployment)
+    files, zone = _readable(_files(deployment, names or [], err)), _zone(deployment)
     condition = _condition(deployment, since, until, level, grep or [], ignore_case, bot)
     if message is not None:
         condition.trace = _trace(files, message, zone)
@@ -84,6 +84,21 @@ def logs(
         _explain_nothing(deployment, view, message)
     if follow:
         view.follow(until=lambda: False)
+
+
+def _readable(files: "list[LogFile]") -> "list[LogFile]":
+    """The files that this user may read; the others are named. Raises `NotPermitted` if there is none."""
+    from bisnesctl.errors import NotPermitted
+    from bisnesctl.host import disk
+    from bisnesctl.terminal import output
+
+    forbidden = [each.path for each in files if not disk.is_readable(each.path)]
+    if forbidden and all(each.path in forbidden or not each.path.exists() for each in files):
+        raise NotPermitted(disk.explain_forbidden(forbidden[0]))
+    if forbidden:
+        names = ", ".join(each.name for each in forbidden[1:])
+        output.warn(disk.explain_forbidden(forbidden[0]) + (f". The same: {names}" if names else ""))
+    return [each for each in files if each.path not in forbidden]
 
 
 def _condition(
@@ -170,11 +185,14 @@ def _zone(deployment: "Deployment") -> tzinfo | None:
 
 
 def _files(deployment: "Deployment", names: list[str], errors_only: bool) -> "list[LogFile]":
-    from bisnesctl.errors import NotRunning
+    from bisnesctl.errors import NotPermitted, NotRunning
+    from bisnesctl.host import disk
     from bisnesctl.logs.files import LogFile, files_of, names_in
     from bisnesctl.processes.topology import resolve
 
     folder = deployment.settings.log_dir
+    if not disk.is_readable(folder):
+        raise NotPermitted(disk.explain_forbidden(folder))
     kept = set(names_in(folder))
     wanted = [name for name in names if name not in (_SUPERVISORD, "all")]
     instances = deployment.instances

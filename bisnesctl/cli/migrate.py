@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.audit.commands import changes
+from bisnesctl.audit.commands import changes_if
 from bisnesctl.cli.app import SETUP, app, example, usable_settings
 from bisnesctl.errors import UsageError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         "bisnesctl migrate --dry-run --sql",
     ),
 )
-@changes
+@changes_if(lambda given: not given["status"])
 def migrate(
     status: Annotated[bool, typer.Option("--status", help="Only show which migrations were applied.")] = False,
     dry_run: Annotated[

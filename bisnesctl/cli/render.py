@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.audit.commands import changes
+from bisnesctl.audit.commands import changes_if
 from bisnesctl.cli.app import SETUP, app, checked_deployment, example
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     rich_help_panel=SETUP,
     epilog=example("bisnesctl render", "bisnesctl render --out /tmp/look", "bisnesctl render --nginx"),
 )
-@changes
+@changes_if(lambda given: given["out"] or not given["nginx"])
 def render(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the files (default: the folder that `start` uses).")

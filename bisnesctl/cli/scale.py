@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bisnesctl.audit.commands import changes
+from bisnesctl.audit.commands import changes_if
 from bisnesctl.cli.app import RUN, AsJson, app, checked, example
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         "bisnesctl scale", "bisnesctl scale api=3 meta=4", "bisnesctl scale meta=+1", "bisnesctl scale api=default"
     ),
 )
-@changes
+@changes_if(lambda given: given["numbers"])
 def scale(
     numbers: Annotated[
         list[str] | None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bisnesctl.audit.commands import changes
+from bisnesctl.audit.commands import changes_if
 from bisnesctl.cli.app import SETUP, app, example, running_deployment
 from bisnesctl.errors import Conflict, UsageError
 
@@ -16,7 +16,7 @@ from bisnesctl.errors import Conflict, UsageError
         "sudo bisnesctl startup", "bisnesctl startup --user", "bisnesctl startup --print", "bisnesctl startup --remove"
     ),
 )
-@changes
+@changes_if(lambda given: not given["show"])
 def startup(
     show: Annotated[bool, typer.Option("--print", help="Only print the unit of systemd.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the unit; what runs continues.")] = False,

@@ -103,6 +103,19 @@ def _paused(event: LoggedEvent) -> str:
     return f"{reason or 'paused by an operator'} ({event.data.get('by')}), {end}"
 
 
+def _deleted(event: LoggedEvent) -> str:
+    return _joined("old rows were deleted", _counts(event.data.get("deleted")))
+
+
+def _retention_failed(event: LoggedEvent) -> str:
+    return _joined("old rows could not be deleted", _value(event.data.get("failed") or ""))
+
+
+def _counts(numbers: object) -> str:
+    """Numbers by kind, such as `3 metrics`."""
+    return ", ".join(f"{count} {kind}" for kind, count in numbers.items()) if isinstance(numbers, dict) else ""
+
+
 _SENTENCES: Mapping[str, Callable[[LoggedEvent], str]] = {
     "process_starting": lambda event: "it starts",
     "process_running": _running,
@@ -122,6 +135,8 @@ _SENTENCES: Mapping[str, Callable[[LoggedEvent], str]] = {
     "alert_resolved": lambda event: f"alert {event.data.get('alert')} is resolved",
     "memory_exceeded": _memory,
     "messages_unknown": _unknown,
+    "retention_failed": _retention_failed,
+    "rows_deleted": _deleted,
     "session_blocked": _session_blocked,
     "session_unblocked": lambda event: _reason(event) or "its block ended",
     "bot_ids_corrected": _corrected,

@@ -9,7 +9,6 @@ from bisnesctl.database import postgres
 from bisnesctl.database.postgres import Connection
 from bisnesctl.diagnosis import messages, numbers, processes, surroundings
 from bisnesctl.diagnosis.chain import Diagnosis, Link, State
-from bisnesctl.diagnosis.messages import Message
 from bisnesctl.diagnosis.numbers import Number
 from bisnesctl.diagnosis.surroundings import Surroundings
 from bisnesctl.diagnosis.targets import SUPERVISORD, BotTarget, MessageTarget, ProcessTarget, Target
@@ -18,6 +17,8 @@ from bisnesctl.formatting import duration
 from bisnesctl.health.guard_file import GUARD
 from bisnesctl.naming import session_name
 from bisnesctl.processes.deployment import Condition, Deployment
+from bisnesctl.queue.messages import find_place
+from bisnesctl.queue.reasons import Place
 
 #: Seconds to connect to PostgreSQL and for each statement, so that an answer comes soon.
 DATABASE_TIMEOUT_SECONDS = 3
@@ -178,30 +179,31 @@ def _state_of(seen: _Seen) -> tuple[str, str]:
 def _message(around: Surroundings, target: MessageTarget) -> Diagnosis:
     try:
         with _connected(around) as connection:
-            message = messages.find(connection, target.id, target.by_provider)
+            place = find_place(connection, target.id)
+            own = messages.links(connection, place) if place is not None else []
     except BisnesError as error:
         links = _below(around, target.id)
         return Diagnosis(target.id, "it is sent", "unknown",
                          [*links, Link("message", State.UNSEEN, f"it is in PostgreSQL: {error}")])  # fmt: skip
-    if message is None:
+    if place is None:
         raise UsageError(
             f"there is no message {target.id}: it was refused when it was sent, or it was removed after its time"
         )
-    return _stored_message(around, message)
+    return _stored_message(around, place, own)
 
 
-def _stored_message(around: Surroundings, message: Message) -> Diagnosis:
-    wanted = f"it is sent by {message.company}-{message.phone} to {message.chat}"
-    actual = f"{message.status}, accepted {duration(message.accepted_ago)} ago"
-    own = messages.links(message)
-    if not message.is_waiting:  # what its bot does now no longer matters
-        return Diagnosis(message.id, wanted, actual, own)
-    bot = BotTarget(message.company, message.phone)
+def _stored_message(around: Surroundings, place: Place, own: list[Link]) -> Diagnosis:
+    row = place.row
+    wanted = f"it is sent by {row['company']}-{row['phone']} to {row['chat']}"
+    actual = f"{row['status']}, accepted {duration(row['age'])} ago"
+    if not place.unfinished:  # its bot does not matter any more
+        return Diagnosis(row["id"], wanted, actual, own)
+    bot = BotTarget(row["company"], row["phone"])
     seen = _look(around, bot)
     if seen.number is None and not seen.refusal:
         own = [Link("number", State.BLOCKS, f"bot {bot.name} was removed", command="bisnesctl bots add --help"), *own]
-        return Diagnosis(message.id, wanted, actual, own)
-    return Diagnosis(message.id, wanted, actual, [*_bot_links(around, bot, seen), *own])
+        return Diagnosis(row["id"], wanted, actual, own)
+    return Diagnosis(row["id"], wanted, actual, [*_bot_links(around, bot, seen), *own])
 
 
 def _connected(around: Surroundings) -> AbstractContextManager[Connection]:

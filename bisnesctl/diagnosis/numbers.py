@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from bisnesctl.bots import hold_ends, warmup_limits, web_sessions
-from bisnesctl.bots.web_sessions import WebSession
+from bisnesctl.bots import causes, warmup_limits
+from bisnesctl.bots.causes import Cause
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.diagnosis.chain import Link, State
 from bisnesctl.formatting import duration
@@ -19,19 +19,13 @@ _NUMBER = """
 SELECT c.id, c.process_name, COALESCE(c.connection_type, 'wwebjs'),
        (SELECT COALESCE(sum(pending), 0)::int FROM lane WHERE bot_id = c.id),
        (SELECT count(*)::int FROM lane WHERE bot_id = c.id AND claim IS NOT NULL),
-       CASE WHEN p.held_until > now() THEN extract(epoch FROM LEAST(p.held_until, now() + interval '100 years') - now())
-           END::float,
-       p.held_until = 'infinity', p.held_reason, p.hold_code, p.rate::float,
+       p.rate::float,
        CASE WHEN p.slow_until > now() THEN p.slow_factor END::float,
        CASE WHEN p.slow_until > now() THEN extract(epoch FROM p.slow_until - now()) END::float,
        extract(epoch FROM GREATEST(p.free_at, now() - interval '1 day') - now())::float
            + 1 / (COALESCE(p.rate, CASE c.process_name WHEN 'wwebjs' THEN %(wwebjs_rate)s ELSE %(meta_rate)s END)
                * CASE WHEN p.slow_until > now() THEN p.slow_factor ELSE 1 END),
-       extract(epoch FROM now() - p.outage_since)::float, p.outage_code, p.outage_reason,
-       extract(epoch FROM now() - k.checked_at)::float, COALESCE(k.report -> 'problems', '[]'),
-       CASE WHEN p.paused_until > now() THEN
-           extract(epoch FROM LEAST(p.paused_until, now() + interval '100 years') - now()) END::float,
-       p.paused_until = 'infinity', p.paused_by, p.paused_reason
+       extract(epoch FROM now() - k.checked_at)::float, COALESCE(k.report -> 'problems', '[]')
 FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN bot_check k ON k.bot_id = c.id
 WHERE c.company_id = %(company)s AND c.phone_index = %(phone)s"""
 
@@ -65,23 +59,12 @@ class Number:
     type: str
     waiting: int
     in_hand: int
-    held_for: float | None  # None: not held
-    held_for_good: bool | None
-    held_reason: str | None
-    hold_code: str | None
     rate: float | None
     slow_factor: float | None
     slow_for: float | None
     free_in: float | None  # when its rate allows the next message; below 0: now
-    outage_for: float | None
-    outage_code: str | None
-    outage_reason: str | None
     checked_ago: float | None
     problems: list[dict[str, Any]]
-    paused_for: float | None  # None: not paused
-    paused_for_good: bool | None
-    paused_by: str | None
-    paused_reason: str | None
 
     @property
     def is_web(self) -> bool:
@@ -110,60 +93,26 @@ def oldest_waiting(connection: Connection, number: Number) -> float | None:
 
 def links(connection: Connection, company: str, phone: int, number: Number, silence_seconds: float) -> list[Link]:
     """The links of a bot in their order. `silence_seconds`: after which a page without a heartbeat is silent."""
-    found = []
-    if number.is_web:
-        found += [_session(each, silence_seconds) for each in web_sessions.find(connection, company, phone)]
-    if number.paused_for is not None:
-        found.append(_pause(number, company, phone))
-    found.append(_hold(number, company, phone))
-    found += _pace(connection, number, company, phone)
-    return [*found, *_provider(connection, number, company, phone)]
+    bot = causes.situations(connection, [number.id]).get(number.id)
+    # Its processes have links of their own.
+    found = [each for each in causes.causes_of(bot, silence_seconds) if each.about != "process"] if bot else []
+    links = [_cause(each) for each in found]
+    if number.is_web and bot is not None and bot.session is not None and not _concern(found, "session"):
+        links.append(Link("session", State.OK, f"it works, with number {bot.session.number or 'unknown'}"))
+    is_held = _concern(found, "number")
+    if not is_held:
+        links.append(Link("number", State.OK, "nothing holds it"))
+    links += _pace(connection, number, company, phone)
+    return [*links, *_provider(connection, number, company, phone, is_held)]
 
 
-def _session(session: WebSession, silence_seconds: float) -> Link:
-    bot = f"{session.company} {session.phone}"
-    trouble = session.trouble(silence_seconds)
-    if trouble is not None:
-        status, reason, command = trouble
-        state = State.DELAYS if status == "starting" else State.BLOCKS
-        text = f"{status}: {reason}" if reason else status
-        return Link("session", state, text, "it is ready in a moment" if state is State.DELAYS else "", command)
-    if not session.wanted:
-        return Link(
-            "session", State.DELAYS, "it was stopped on purpose", command=f"start it: bisnesctl bots unblock {bot}"
-        )
-    if session.state != "WORKING":
-        why = session.current_reason(silence_seconds)
-        text = f"{session.state}: {why}" if why else session.state
-        return Link("session", State.DELAYS, text, "the manager starts it", "")
-    return Link("session", State.OK, f"it works, with number {session.number or 'unknown'}")
+def _concern(found: list[Cause], about: str) -> bool:
+    return any(each.about == about for each in found)
 
 
-def _pause(number: Number, company: str, phone: int) -> Link:
-    reason = f": {number.paused_reason}" if number.paused_reason else ""
-    text = f"it was paused on purpose by {number.paused_by or 'an operator'}{reason}"
-    end = "" if number.paused_for_good else f"it continues in {duration(number.paused_for)}"
-    return Link("pause", State.DELAYS, text, end, f"bisnesctl queue resume {company}/{phone}")
-
-
-def _hold(number: Number, company: str, phone: int) -> Link:
-    if number.held_for is None:
-        return Link("number", State.OK, "nothing holds it")
-    if number.held_for_good:
-        command = hold_ends.command_for(number.hold_code).replace("--company …", f"--company {company}")
-        end = hold_ends.BY_CODE.get(number.hold_code or "")
-        by_itself = f"it ends by itself with {end.by_itself}" if end else ""
-        return Link("number", State.BLOCKS, f"it is held: {number.held_reason or 'no reason is given'}", by_itself,
-                    command.replace("--phone …", f"--phone {phone}"))  # fmt: skip
-    if number.outage_for is not None:
-        text = (
-            f"its provider has not been available for {duration(number.outage_for)}:"
-            f" {number.outage_code}: {number.outage_reason}"
-        )
-        return Link("number", State.BLOCKS, text, f"the next attempt is in {duration(number.held_for)}",
-                    "nothing has to be done if the provider says so; check the uplink otherwise")  # fmt: skip
-    text = f"it waits for {duration(number.held_for)}: {number.held_reason or 'a limit of its provider'}"
-    return Link("number", State.DELAYS, text, f"it continues in {duration(number.held_for)}")
+def _cause(cause: Cause) -> Link:
+    state = State.BLOCKS if cause.lasts else State.DELAYS
+    return Link(cause.about, state, cause.text, cause.next, cause.command or "")
 
 
 def _pace(connection: Connection, number: Number, company: str, phone: int) -> list[Link]:
@@ -190,11 +139,11 @@ def _pace(connection: Connection, number: Number, company: str, phone: int) -> l
     return found
 
 
-def _provider(connection: Connection, number: Number, company: str, phone: int) -> list[Link]:
+def _provider(connection: Connection, number: Number, company: str, phone: int, is_held: bool) -> list[Link]:
     """The last words of the provider: about the number, its speed, and about a message."""
     found = []
     for each in number.problems:
-        state = State.WARNS if number.held_for is None else State.OK  # a hold has said it already
+        state = State.OK if is_held else State.WARNS  # a hold has said it already
         text = f"the check {duration(number.checked_ago)} ago found: {each.get('text', each.get('code'))}"
         advice = f"{each['next']} " if each.get("next") else ""
         found.append(Link("provider", state, text, command=f"{advice}(bisnesctl bots verify {company} {phone})"))

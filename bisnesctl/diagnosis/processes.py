@@ -71,4 +71,4 @@ def _command(around: Surroundings, name: str, health: Health) -> str:
         case Status.EXTRA:
             return around.deployment.start_command
         case _:
-            return f"bisnesctl logs {name} --lines 30, then bisnesctl restart {name}"
+            return f"bisnesctl logs {name} --lines 30 && bisnesctl restart {name}"

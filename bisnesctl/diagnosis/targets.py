@@ -44,7 +44,6 @@ class MessageTarget:
     """A message, by our id or its provider's, which may not exist."""
 
     id: str
-    by_provider: bool = False
 
 
 Target = ProcessTarget | BotTarget | MessageTarget
@@ -64,7 +63,7 @@ def _meaning(word: str, deployment: Deployment) -> list[Target]:
     if _UUID.fullmatch(word):
         return [MessageTarget(word.lower())]
     if _PROVIDER_ID.fullmatch(word):
-        return [MessageTarget(word, by_provider=True)]
+        return [MessageTarget(word)]
     if word == SUPERVISORD:
         return [ProcessTarget(SUPERVISORD)]
     known = deployment.known(deployment.processes())

@@ -37,14 +37,14 @@ RECOVERY_CHECKS = 12
 _ENDED = ("EXITED", "FATAL")
 #: The severity of supervisord's events; others are `info`.
 _SEVERITY = {"exited": "warning", "backoff": "warning", "fatal": "critical", "unknown": "critical"}
-#: For each decision: the process event, its severity and the log event.
+#: For each decision: the process event and its severity.
 _DECIDED = {
-    "restart": ("process_restarting", "warning", "instance.restart_scheduled"),
-    "block": ("process_blocked", "error", "instance.blocked"),
-    "fail": ("process_failed", "critical", "instance.failed"),
+    "restart": ("process_restarting", "warning"),
+    "block": ("process_blocked", "error"),
+    "fail": ("process_failed", "critical"),
 }
 #: The process events that say what the guard did by itself. They go to the audit trail too.
-_OWN_DECISIONS = {*(event for event, _, _ in _DECIDED.values()), "process_restored", "process_hung", "memory_exceeded"}
+_OWN_DECISIONS = {*(event for event, _ in _DECIDED.values()), "process_restored", "process_hung", "memory_exceeded"}
 
 log = structlog.get_logger()
 
@@ -247,12 +247,12 @@ class Guard:
 
     def _report_decision(self, instance: Instance, process: Process, history: History) -> None:
         decision = history.decision or Decision("fail", "")
-        event, severity, log_event = _DECIDED[decision.decision]
+        event, severity = _DECIDED[decision.decision]
         if decision.decision == "fail" and instance.program.max_restarts == 0 and process.exit_status == 0:
             severity = "info"
         pause = None if decision.at is None else round(decision.at - boottime(), 1)
         memory_bytes = self._resident.pop(instance.name, None)
-        log.warning(log_event, instance=instance.name, reason=decision.reason, pause_seconds=pause)
+        _log_decision(instance.name, decision, pause)
         self._record(
             instance,
             event,
@@ -378,3 +378,13 @@ class Guard:
         self._state.hung[instance.name] = reason
         self._save()
         log.error("instance.hung", instance=instance.name, reason=reason)
+
+
+def _log_decision(name: str, decision: Decision, pause: float | None) -> None:
+    match decision.decision:
+        case "restart":
+            log.warning("instance.restart_scheduled", instance=name, reason=decision.reason, pause_seconds=pause)
+        case "block":
+            log.warning("instance.blocked", instance=name, reason=decision.reason, pause_seconds=pause)
+        case _:
+            log.warning("instance.failed", instance=name, reason=decision.reason, pause_seconds=pause)

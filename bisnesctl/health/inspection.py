@@ -89,7 +89,7 @@ class _Comparison:
             return ""
         step = f"bisnesctl restart {instance.program.name}"
         if self.inherited.intersection(changed):  # a restart would inherit them again
-            step = f"bisnesctl stop`, then `{self.deployment.start_command}"
+            step = f"bisnesctl stop && {self.deployment.start_command}"
         return f"settings changed since it started: {', '.join(changed)}; `{step}`"
 
 

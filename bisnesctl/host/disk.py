@@ -59,6 +59,21 @@ def is_of_disk(error: OSError) -> bool:
     return error.errno in _DISK_ERRORS
 
 
+def explain_forbidden(path: Path) -> str:
+    """One line: this user may not use `path`, and who may."""
+    place = existing(path)
+    found = place.stat()
+    if found.st_uid == os.geteuid():
+        return f"{path}: permission denied. {place} is yours: `chmod u+rwX {place}` permits it"
+    owner = _name_of(found.st_uid)
+    return f"{path}: permission denied. It belongs to {owner}: type the command as that user, with `sudo -u {owner}`"
+
+
+def is_readable(path: Path) -> bool:
+    """Whether this user may read a path, or it does not exist."""
+    return os.access(path, os.R_OK, effective_ids=True) or not os.access(path, os.F_OK, effective_ids=True)
+
+
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists and is accessible."""
     for each in (path, *path.absolute().parents):

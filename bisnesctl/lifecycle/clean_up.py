@@ -1,6 +1,6 @@
 """Removes files that nobody needs any more: logs and records of instances that are gone, and remains of crashes.
 
-Rows of the database are not touched; the workers delete old ones.
+Old rows of the database are a matter of `bisnesctl.retention`.
 """
 
 import contextlib

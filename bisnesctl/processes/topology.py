@@ -219,7 +219,7 @@ PROGRAMS: tuple[Program, ...] = (
     ),
     Program(
         "events",
-        "calls customers' webhooks",
+        "calls customers' webhooks, and deletes old rows",
         "{python} -m services.events",
         Kind.EVENTS,
         probe="heartbeat",

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable
 
+from bisnesctl.bots import causes
 from bisnesctl.database.postgres import Connection
 from bisnesctl.formatting import duration
-from bisnesctl.queue import reasons, stats, targets
+from bisnesctl.queue import stats, targets
 from bisnesctl.queue.stats import BotCounts
 
 #: Seconds between two looks.
@@ -80,13 +81,13 @@ class Drain:
         self.blockers = self._blocked([each for each in counts if each.counts.left], ids)
 
     def _blocked(self, counts: list[BotCounts], ids: dict[tuple[str, int], int]) -> list[str]:
-        situations = reasons.situations(self._connection, [ids[each.company, each.phone] for each in counts])
+        situations = causes.situations(self._connection, [ids[each.company, each.phone] for each in counts])
         lines = []
         for each in counts:
             name = f"{each.company}/{each.phone}"
             situation = situations.get(ids[each.company, each.phone])  # None: the bot was removed meanwhile
-            if situation is not None and (causes := list(reasons.causes_of(situation))):
-                (text, command), *_ = causes
+            if situation is not None and (found := next(causes.causes_of(situation), None)):
+                text, command = found.text, found.command
                 lines.append(f"{name} ({each.counts.left}): {text}{f' (`{command}`)' if command else ''}")
             elif each.counts.delayed == each.counts.left:
                 lines.append(f"{name} ({each.counts.left}): they wait for their next attempts (`bisnesctl queue list`)")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bisnesctl.bots import causes
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import UsageError
 from bisnesctl.queue import reasons
@@ -169,17 +170,13 @@ def ids_waiting(connection: Connection, wanted: QueueFilter, limit: int) -> list
 
 def find_by_id(connection: Connection, message_id: str, company: str | None = None) -> MessageDetails | None:
     """The message with our id or the provider's, of a company or any; None if there is none in the outbox."""
-    statement = _BY_ID if _UUID.fullmatch(message_id) else _BY_PROVIDER_ID
-    keys = query(connection, statement, {"id": message_id, "company": company})
-    places = _places(connection, [(bot, chat, number) for bot, chat, number in keys[:1]])
-    if not places:
+    place = find_place(connection, message_id, company)
+    if place is None:
         return None
-    (place,) = places
     row = place.row
-    ahead = query(connection, _AHEAD, (row["bot_id"], row["chat"], row["number"]))[0][0] if place.unfinished else 0
     return MessageDetails(
         **_fields(place),
-        ahead=ahead,
+        ahead=ahead_of(connection, place),
         first=row["first"],
         worker=row["claim"] if row["in_hand"] else None,
         provider_id=row["provider_id"],
@@ -187,6 +184,22 @@ def find_by_id(connection: Connection, message_id: str, company: str | None = No
         timeline=row["timeline"],
         payload=row["payload"],
     )
+
+
+def find_place(connection: Connection, message_id: str, company: str | None = None) -> Place | None:
+    """The row of a message with its place in its chat; see `find_by_id`."""
+    statement = _BY_ID if _UUID.fullmatch(message_id) else _BY_PROVIDER_ID
+    keys = query(connection, statement, {"id": message_id, "company": company})
+    places = _places(connection, [(bot, chat, number) for bot, chat, number in keys[:1]])
+    return places[0] if places else None
+
+
+def ahead_of(connection: Connection, place: Place) -> int:
+    """The number of messages of its chat that leave before it."""
+    row = place.row
+    if not place.unfinished:
+        return 0
+    return int(query(connection, _AHEAD, (row["bot_id"], row["chat"], row["number"]))[0][0])
 
 
 def get(connection: Connection, message_id: str, company: str | None = None) -> MessageDetails:
@@ -215,7 +228,7 @@ def _places(connection: Connection, keys: Sequence[_Key]) -> list[Place]:
         cursor.execute(_ROWS, {"bots": bots, "chats": chats, "ids": ids})
         names = [each.name for each in cursor.description or ()]
         rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-    situations = reasons.situations(connection, sorted({row["bot_id"] for row in rows}))
+    situations = causes.situations(connection, sorted({row["bot_id"] for row in rows}))
     return [Place(row, situations.get(row["bot_id"])) for row in rows]
 
 

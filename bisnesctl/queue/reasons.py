@@ -1,67 +1,18 @@
-"""Why a message waits: decided from its row, its place in its chat, and the situation of its bot."""
+"""Why a message waits: decided from its row, its place in its chat, and the situation of its bot.
 
-from collections.abc import Iterator, Sequence
+`queue list`, `queue show`, `why`, `describe` and `monit` take their words from here, and from `bots.causes`.
+"""
+
 from dataclasses import dataclass
 from typing import Any
 
-from bisnesctl.bots import hold_ends
-from bisnesctl.database.postgres import Connection, query
+from bisnesctl.bots.causes import Situation, causes_of
 from bisnesctl.database.retries import refusal
 
 #: A reason, and the command that changes it; None: nothing is to be done.
 Reason = tuple[str, str | None]
 
 _UNFINISHED = ("queued", "waiting", "sending")
-
-_UTC = "to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
-_SITUATIONS = f"""
-SELECT c.id, c.company_id, c.phone_index, c.process_name, p.rate::float,
-       p.paused_until > now(), CASE WHEN isfinite(p.paused_until) THEN {_UTC.format("p.paused_until")} END,
-       {_UTC.format("p.paused_at")}, p.paused_reason,
-       p.held_until > now(), CASE WHEN isfinite(p.held_until) THEN {_UTC.format("p.held_until")} END,
-       p.hold_code, p.held_reason, {_UTC.format("p.outage_since")}, p.outage_code || ': ' || p.outage_reason,
-       b.bot_id IS NOT NULL, CASE WHEN isfinite(b.until) THEN {_UTC.format("b.until")} END, b.reason,
-       f.bot_id IS NOT NULL, s.state, s.reason,
-       NOT EXISTS (SELECT FROM process_instances i WHERE i.process_name = c.process_name
-                   AND i.status <> 'stopped' AND i.last_heartbeat > now() - interval '60 seconds')
-FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id
-    LEFT JOIN wa_session s ON s.bot_id = c.id AND c.process_name = 'wwebjs'
-    LEFT JOIN wa_block b ON b.bot_id = c.id AND b.until > now() AND c.process_name = 'wwebjs'
-    LEFT JOIN former_number f ON f.bot_id = c.id AND f.moved_at IS NULL AND c.process_name = 'wwebjs'
-WHERE c.id = ANY(%s)"""
-
-
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """The causes that keep a bot from sending. Times are ISO 8601 in UTC; an end of None is an operator's."""
-
-    id: int
-    company: str
-    phone: int
-    channel: str
-    rate: float | None  # messages a second; None: the channel's setting
-    paused: bool
-    paused_until: str | None
-    paused_at: str | None
-    paused_reason: str | None
-    held: bool
-    held_until: str | None
-    hold_code: str | None
-    held_reason: str | None
-    outage_since: str | None
-    outage: str | None
-    blocked: bool
-    blocked_until: str | None
-    blocked_reason: str | None
-    at_former: bool  # whether the former server may still run the number
-    session: str | None  # the state of the WhatsApp Web session
-    session_reason: str | None
-    no_worker: bool  # whether no process of the channel lives
-
-    @property
-    def name(self) -> str:
-        """The name of the bot as commands accept it."""
-        return f"{self.company}/{self.phone}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +28,11 @@ class Place:
         return self.row["status"] in _UNFINISHED
 
     @property
+    def is_delayed(self) -> bool:
+        """Whether its chat waits for a time: an attempt failed, or its number has a limit."""
+        return self.unfinished and not self.row["in_hand"] and bool(self.row["due"])
+
+    @property
     def is_first(self) -> bool:
         """Whether it is the next message of its chat."""
         return self.row["first"] is None
@@ -86,11 +42,6 @@ class Place:
         """When it is tried again; None: as soon as it is its turn."""
         due: str | None = self.row["due"]
         return due if self.unfinished and self.is_first else None
-
-
-def situations(connection: Connection, bots: Sequence[int]) -> dict[int, Situation]:
-    """The situations of bots by their ids."""
-    return {row[0]: Situation(*row) for row in query(connection, _SITUATIONS, (list(bots),))}
 
 
 def state_of(place: Place) -> str:
@@ -105,44 +56,22 @@ def state_of(place: Place) -> str:
 
 def explain(place: Place) -> Reason:
     """Why a message waits, or what became of it."""
+    if not place.unfinished or place.row["in_hand"] or place.bot is None:
+        return of_message(place)
+    if causes := list(causes_of(place.bot)):
+        return "; ".join(each.text for each in causes), causes[0].command
+    return of_message(place)
+
+
+def of_message(place: Place) -> Reason:
+    """The same, without the causes that keep its whole bot from sending."""
     if not place.unfinished:
         return _outcome(place)
     if place.row["in_hand"]:
         return _in_hand(place.row)
     if place.bot is None:
         return "its bot was removed", None
-    causes = list(causes_of(place.bot))
-    if causes:
-        return "; ".join(text for text, _ in causes), causes[0][1]
     return _turn(place, place.bot)
-
-
-def causes_of(bot: Situation) -> Iterator[Reason]:
-    """The causes that keep a bot from sending, the most lasting first; none if it sends."""
-    options = f"{bot.company} {bot.phone}"
-    if bot.paused:
-        reason = f": {bot.paused_reason}" if bot.paused_reason else ""
-        end = f" until {bot.paused_until}" if bot.paused_until else ""
-        yield f"bot {bot.name} is paused{end} since {bot.paused_at}{reason}", f"bisnesctl queue resume {bot.name}"
-    if bot.at_former:
-        yield "the former server may still run its number", f"bisnesctl bots move {options}"
-    elif bot.blocked:
-        end = f" until {bot.blocked_until}" if bot.blocked_until else ""
-        yield f"its session is blocked{end}: {bot.blocked_reason}", f"bisnesctl bots unblock {options}"
-    elif bot.session not in (None, "WORKING"):
-        reason = f": {bot.session_reason}" if bot.session_reason else ""
-        command = f"bisnesctl bots link {options}" if bot.session == "SCAN_QR_CODE" else "bisnesctl status"
-        yield f"its session is {(bot.session or '').lower()}{reason}", command
-    if bot.held and (bot.hold_code is not None or bot.held_until is None):
-        end = f" until {bot.held_until}" if bot.held_until else ""
-        yield f"its number is held{end}: {bot.held_reason}", hold_ends.command_for(bot.hold_code)
-    elif bot.outage_since is not None:
-        attempt = f"; next attempt at {bot.held_until}" if bot.held and bot.held_until else ""
-        yield f"its provider is unavailable since {bot.outage_since}: {bot.outage}{attempt}", None
-    elif bot.held:
-        yield f"its number is limited until {bot.held_until}: {bot.held_reason}", None
-    if bot.no_worker:
-        yield f"no process of {bot.channel} is running", "bisnesctl status"
 
 
 def _outcome(place: Place) -> Reason:
@@ -151,15 +80,24 @@ def _outcome(place: Place) -> Reason:
     if row["status"] == "unknown":
         return f"it may have been sent: {error}", f"bisnesctl dead-letters resolve --as sent|failed|again {row['id']}"
     if row["status"] != "failed":
-        return f"{row['status']}", None
-    why = refusal(row["code"], row["error"], row["provider_id"] is not None, place.bot is None)
-    return f"it failed: {error}", None if why else f"bisnesctl queue retry {row['id']}"
+        report = "" if row["status"] == "sent" else f"; its last report is {row['status']}"
+        return f"it was sent{report}", None
+    if why := refusal(row["code"], row["error"], row["provider_id"] is not None, place.bot is None):
+        return f"it failed: {error or 'no reason is stored'}; {why}", None
+    return f"it failed: {error}", f"bisnesctl queue retry {row['id']}"
 
 
 def _in_hand(row: dict[str, Any]) -> Reason:
+    worker = worker_of(row["claim"])
     if row["lease_over"]:
-        return "the worker that has it in hand does not answer; another takes it over", "bisnesctl status"
-    return "a worker has it in hand", None
+        return f"{worker} has it in hand and does not answer; another takes it over", "bisnesctl status"
+    return f"{worker} has it in hand and waits for the provider's answer", None
+
+
+def worker_of(claim: str | None) -> str:
+    """The worker with a claim, which is <host>/<instance>/<boot>."""
+    parts = (claim or "").split("/")
+    return f"{parts[1]} on {parts[0]}" if len(parts) == 3 else "a worker"
 
 
 def _turn(place: Place, bot: Situation) -> Reason:

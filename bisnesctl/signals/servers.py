@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from bisnesctl.database.postgres import Connection, query
-from bisnesctl.formatting import duration
+from bisnesctl.retention import records
 from bisnesctl.signals.ranges import Range
 from bisnesctl.signals.signal import Place, Reading, Runbook, Signal, Unit
 
@@ -86,27 +86,31 @@ CONNECTIONS_OPEN = Signal(
 )
 RETENTION_AGE = Signal(
     "retention_age",
-    "Time since old rows were last deleted.",
+    "Time since all old rows were last deleted.",
     Unit.SECONDS,
     Place.POSTGRESQL,
     Runbook(
-        "A worker of each channel deletes old rows every hour: metrics after 7 days, events of severity info and "
-        "warning after 30, customers' events after EVENTS_KEEP_DAYS. Three missed runs are a reason to look; after "
-        "a day tables grow noticeably.",
-        ("bisnesctl logs meta-worker --lines 50", "psql \"$DATABASE_URL\" -c 'SELECT * FROM retention_run'"),
-        ("bisnesctl restart meta-worker  # the worker that deletes does not run, or its statement takes too long",),
+        "The process `events` deletes old rows every hour, or the legacy process. `bisnesctl help retention` lists "
+        "what is deleted when. Three missed runs are a reason to look; after a day tables grow noticeably. The reason "
+        "names the failures of the last run.",
+        ("bisnesctl clean-up --dry-run", "bisnesctl logs events --grep retention --lines 50"),
+        (
+            "bisnesctl clean-up  # deletes now and names what fails",
+            "bisnesctl restart events  # if nothing runs the retention",
+        ),
     ),
-    warning=Range(0, 3 * 3600),
-    critical=Range(0, 86400),
+    warning=Range(0, records.LATE_SECONDS),
+    critical=Range(0, records.VERY_LATE_SECONDS),
+    hold_seconds=900,  # after a stop of everything, the first run comes first
     explained_by=("postgres_health", "supervisord_health"),
-    summary="old rows were last deleted {value} ago",
+    summary="old rows were last deleted {value} ago: {reason}",
 )
 RETENTION_DELETED = Signal(
     "retention_deleted",
     "Rows that the last run of the retention deleted.",
     Unit.COUNT,
     Place.POSTGRESQL,
-    Runbook("`SELECT * FROM retention_run` has the numbers by kind."),
+    Runbook("`bisnesctl clean-up --dry-run` shows the last run, and how many rows of each kind are old now."),
 )
 SIGNALS = (
     POSTGRES_HEALTH, REDIS_HEALTH, CLOCK_OFFSET, CONNECTIONS_USED, CONNECTIONS_OPEN, RETENTION_AGE, RETENTION_DELETED,
@@ -116,9 +120,6 @@ _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float"
 _CONNECTIONS = """
 SELECT (SELECT sum(numbackends)::int FROM pg_stat_database),
     current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"""
-_RETENTION = """
-SELECT GREATEST(extract(epoch FROM now() - at), 0)::float, (SELECT COALESCE(sum(value::bigint), 0)
-    FROM jsonb_each_text(deleted))::float, deleted FROM retention_run"""
 
 
 def read_clock(connection: Connection) -> Iterator[Reading]:
@@ -136,8 +137,8 @@ def read_connections(connection: Connection) -> Iterator[Reading]:
 
 
 def read_retention(connection: Connection) -> Iterator[Reading]:
-    """The last run of the retention; nothing before the first."""
-    for age, count, deleted in query(connection, _RETENTION):
-        removed = ", ".join(f"{number} {kind}" for kind, number in deleted.items()) or "nothing"
-        yield Reading(RETENTION_AGE, age, {}, f"{duration(age)} ago it removed {removed}")
-        yield Reading(RETENTION_DELETED, count, {}, removed)
+    """The last run of the retention."""
+    last = records.last(connection)
+    if last is not None:
+        yield Reading(RETENTION_AGE, last.age_seconds, {}, last.summary)
+        yield Reading(RETENTION_DELETED, float(sum(last.deleted.values())), {}, last.removed)

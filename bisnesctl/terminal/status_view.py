@@ -77,6 +77,11 @@ def _oldest(row: ProcessRow, known: bool) -> str:
     return formatting.duration(row.oldest_seconds)
 
 
+def _session(row: ProcessRow) -> str:
+    """The state of the session, and the phone number that it is linked to."""
+    return " ".join(filter(None, (row.session, row.linked_number))) or "-"
+
+
 #: All columns, in their order on the screen.
 COLUMNS = (
     StatusColumn("name", lambda row, known: row.name),
@@ -85,7 +90,7 @@ COLUMNS = (
     StatusColumn("wanted", lambda row, known: row.wanted, from_width=120, matters=lambda row: _differs(row)),
     StatusColumn("state", lambda row, known: row.state, from_width=120, matters=lambda row: _differs(row)),
     StatusColumn("health", lambda row, known: row.status),
-    StatusColumn("session", lambda row, known: row.session or "-", from_width=160,
+    StatusColumn("session", lambda row, known: _session(row), from_width=160,
                  matters=lambda row: row.session not in (None, "WORKING")),
     StatusColumn("pid", lambda row, known: str(row.pid or "-"), right=True),
     StatusColumn("uptime", _uptime, right=True),
@@ -145,6 +150,8 @@ def _header(found: Overview) -> Iterable[str]:
     if found.database_unavailable:
         reason = escape(found.database_unavailable)
         yield f"[red]PostgreSQL was not read in full[/] (? is unknown, and bots may be missing): {reason}"
+    if found.retention_late:
+        yield f"[yellow]old rows[/] {escape(found.retention_late)} ([b]bisnesctl clean-up[/])"
     for each in found.drift:
         yield f"[yellow]drift[/]: {escape(each.text)} ([b]{escape(each.step)}[/])"
 

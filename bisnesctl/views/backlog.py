@@ -12,6 +12,8 @@ from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.database import postgres
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import BisnesError
+from bisnesctl.retention import records
+from bisnesctl.retention.records import LastRun
 from bisnesctl.settings import Settings
 
 #: Seconds to connect, and for each statement.
@@ -40,7 +42,7 @@ _DELIVERIES = """
 SELECT count(*)::int, max(GREATEST(extract(epoch FROM now() - created_at), 0))::float
 FROM webhook_delivery WHERE status = 'pending'"""
 _SESSIONS = """
-SELECT c.company_id || '-' || c.phone_index, s.state
+SELECT c.company_id || '-' || c.phone_index, s.state, s.own_number
 FROM wa_session s JOIN phone_configs c ON c.id = s.bot_id WHERE c.process_name = 'wwebjs'"""
 
 
@@ -77,6 +79,10 @@ class Backlogs:
     deliveries: Backlog | None = None
     #: States of WhatsApp Web sessions, by bot.
     sessions: Mapping[str, str] = field(default_factory=dict)
+    #: The phone numbers that they are linked to, by bot.
+    linked_numbers: Mapping[str, str] = field(default_factory=dict)
+    #: The last run of the retention.
+    retention: LastRun | None = None
 
 
 def read(settings: Settings) -> Backlogs:
@@ -84,7 +90,7 @@ def read(settings: Settings) -> Backlogs:
     found, refused = Backlogs(), dict[str, None]()
     try:
         with postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:
-            for part in (_messages, _others, _troubles):
+            for part in (_messages, _others, _troubles, _retention):
                 try:
                     with postgres.translated("See `bisnesctl status`"):
                         found = replace(found, **part(connection, settings))
@@ -105,11 +111,17 @@ def _messages(connection: Connection, settings: Settings) -> dict[str, Any]:
 
 
 def _others(connection: Connection, settings: Settings) -> dict[str, Any]:
+    sessions = query(connection, _SESSIONS)
     return {
         "inbox": Backlog(*query(connection, _INBOX)[0]),
         "deliveries": Backlog(*query(connection, _DELIVERIES)[0]),
-        "sessions": dict(query(connection, _SESSIONS)),
+        "sessions": {bot: state for bot, state, _ in sessions},
+        "linked_numbers": {bot: number for bot, _, number in sessions if number},
     }
+
+
+def _retention(connection: Connection, settings: Settings) -> dict[str, Any]:
+    return {"retention": records.last(connection)}
 
 
 def _troubles(connection: Connection, settings: Settings) -> dict[str, Any]:

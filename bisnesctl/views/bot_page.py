@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bisnesctl import masking
-from bisnesctl.bots import check_records, hold_ends, store, web_sessions
+from bisnesctl.bots import causes, check_records, hold_ends, store, web_sessions
+from bisnesctl.bots.causes import Cause
 from bisnesctl.database import postgres
 from bisnesctl.database.event_log import EventFilter, LoggedEvent
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import BisnesError
 from bisnesctl.health import event_history
-from bisnesctl.moments import from_database, iso, shown_iso
+from bisnesctl.moments import from_database, iso
 from bisnesctl.naming import session_name
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.views import backlog
@@ -114,9 +115,12 @@ def describe(deployment: Deployment, company: str, phone: int) -> BotPage | None
         troubles = [each for each in check_records.troubled_in(connection, settings.max_heartbeat_age / 1000)
                     if (each.company, each.phone) == (company, phone)]  # fmt: skip
         waits = backlog.of_bot(connection, company, phone)
+        ids = [each.id for each in store.known(connection, company, phone)]
+        silence = settings.max_heartbeat_age / 1000
+        why = [each for bot in causes.situations(connection, ids).values() for each in causes.causes_of(bot, silence)]
         name = f"{company}-{phone}"
         read = event_history.read(deployment, EventFilter(bots=(name,), limit=100))
-        return _page(found[0], sessions[0] if sessions else None, reader, troubles, waits, read.events)
+        return _page(found[0], sessions[0] if sessions else None, reader, troubles, why, waits, read.events)
 
 
 class _Reader:
@@ -141,7 +145,7 @@ class _Reader:
 
 def _page(
     bot: store.Bot, session: web_sessions.WebSession | None, reader: _Reader, troubles: list[check_records.BotTrouble],
-    waits: backlog.Backlog, events: list[LoggedEvent],
+    why: list[Cause], waits: backlog.Backlog, events: list[LoggedEvent],
 ) -> BotPage:  # fmt: skip
     trouble = troubles[0] if troubles else None
     return BotPage(
@@ -156,9 +160,9 @@ def _page(
         status=bot.status,
         wanted="running" if session is None or session.wanted else "stopped",
         actual=_actual(bot, session),
-        why=_why(bot, session, trouble),
-        next=_next(bot, session),
-        commands=_commands(bot, trouble),
+        why="; ".join(each.text for each in why) or (trouble.reason if trouble else ""),
+        next=_next(bot, why),
+        commands=_commands(bot, why, trouble),
         hold=_hold(bot, reader),
         outage=bot.outage and bot.outage | {"since": from_database(bot.outage.get("since"))},
         block=_block(session),
@@ -187,37 +191,14 @@ def _actual(bot: store.Bot, session: web_sessions.WebSession | None) -> str:
     return "unavailable" if bot.outage else "sending"
 
 
-def _why(bot: store.Bot, session: web_sessions.WebSession | None, trouble: check_records.BotTrouble | None) -> str:
-    if trouble is not None:
-        return trouble.reason
-    if session is not None and session.block is not None:
-        return f"{session.block.end}: {session.block.reason}"
-    if session is not None and session.reason:
-        return session.reason
-    if session is not None and not session.wanted:
-        return "an operator stopped it"
-    return bot.held_reason or ""
-
-
-def _next(bot: store.Bot, session: web_sessions.WebSession | None) -> str:
-    if session is not None and session.block is not None:
-        return f"its session stays blocked {session.block.end}; its messages wait"
-    if session is not None and not session.wanted:
-        return "nothing, until somebody starts it; its messages wait"
-    if bot.held_until == "infinity":
-        end = hold_ends.BY_CODE.get(bot.hold_code or "")
-        ends = f"the hold ends by itself with: {end.by_itself}" if end else "nothing ends the hold by itself"
-        return f"its messages wait; {ends}"
-    if bot.held_until is not None:
-        return f"its messages wait until {shown_iso(from_database(bot.held_until) or '?')}"
+def _next(bot: store.Bot, why: list[Cause]) -> str:
+    if why:
+        return f"its messages wait; {why[0].next or 'nothing ends that by itself'}"
     return "its messages leave, oldest of each chat first" if bot.waiting else "it waits for messages"
 
 
-def _commands(bot: store.Bot, trouble: check_records.BotTrouble | None) -> list[str]:
-    own = f"--company {bot.company} --phone {bot.phone}"
-    found = [trouble.hint] if trouble is not None else []
-    if bot.held_until == "infinity" and bot.process == "meta":
-        found.append(hold_ends.command_for(bot.hold_code).replace("--company … --phone …", own))
+def _commands(bot: store.Bot, why: list[Cause], trouble: check_records.BotTrouble | None) -> list[str]:
+    found = [each.command for each in why if each.command] + ([trouble.hint] if trouble is not None else [])
     return list(dict.fromkeys([*found, f"bisnesctl events {bot.company}-{bot.phone} --follow"]))
 
 

@@ -130,7 +130,7 @@ def _of_releases(settings: Settings, running: Sequence[tuple[Instance, int]]) ->
             str(own),
             str(installed),
             f"{_subject(names)} with release {own}, installed is {installed}",
-            _restart(instances),
+            f"bisnesctl reload {_programs(instances)}",
         )
         for own, instances in older.items()
     ]
@@ -141,7 +141,11 @@ def _subject(names: Sequence[str]) -> str:
 
 
 def _restart(instances: Sequence[Instance]) -> str:
-    return f"bisnesctl restart {' '.join(dict.fromkeys(each.program.name for each in instances))}"
+    return f"bisnesctl restart {_programs(instances)}"
+
+
+def _programs(instances: Sequence[Instance]) -> str:
+    return " ".join(dict.fromkeys(each.program.name for each in instances))
 
 
 def _shown(value: str) -> str:

@@ -6,26 +6,26 @@ Its text and its files are left out unless an operator asks: they belong to the 
 from dataclasses import dataclass, field
 from typing import Any
 
+from bisnesctl.bots.causes import causes_of
 from bisnesctl.database import postgres
 from bisnesctl.database.postgres import Connection, query
-from bisnesctl.moments import from_database, shown_iso
+from bisnesctl.moments import from_database
+from bisnesctl.queue import reasons
+from bisnesctl.queue.messages import find_place
+from bisnesctl.queue.reasons import Place
 from bisnesctl.settings import Settings
 
 #: Seconds to connect, and for each statement.
 DATABASE_TIMEOUT_SECONDS = 3
 #: Statuses in which a message is not sent yet.
 _UNSENT = ("queued", "waiting", "sending")
+#: Those, and others that have a reason.
+_WITH_REASON = (*_UNSENT, "failed", "unknown")
 
 _OUTGOING = """
 SELECT o.message_id::text, o.company_id, o.phone_index, o.chat_id, o.kind, o.status::text, o.attempts, o.provider_id,
-       o.error_code, o.error, o.timeline, o.accepted_at::timestamptz(3)::text, o.updated_at::timestamptz(3)::text,
-       o.payload, p.process_name, CASE WHEN p.held_until > now() THEN p.held_reason END,
-       CASE WHEN p.held_until > now() THEN p.held_until::text END, l.claim, l.head = o.id, l.due::timestamptz(0)::text,
-       l.due > now(), (SELECT count(*) FROM outbox e WHERE e.bot_id = o.bot_id AND e.chat_id = o.chat_id
-           AND e.id < o.id AND e.id >= CASE WHEN l.done < 0 THEN -l.done ELSE l.done + 1 END
-           AND e.status IN ('queued', 'waiting', 'sending', 'unknown'))::int
+       o.timeline, o.accepted_at::timestamptz(3)::text, o.updated_at::timestamptz(3)::text, o.payload, p.process_name
 FROM outbox o LEFT JOIN bot_pace p ON p.bot_id = o.bot_id
-    LEFT JOIN lane l ON l.bot_id = o.bot_id AND l.chat_id = o.chat_id
 WHERE o.message_id = %s::uuid"""
 _HISTORY = """
 SELECT COALESCE(message_id, id::text), company_id, phone_index, chat_id, message_type, status, external_id,
@@ -65,24 +65,21 @@ class MessagePage:
 def describe(settings: Settings, message_id: str, with_text: bool = False) -> MessagePage | None:
     """The page of a message; None if there is none. Raises `DatabaseUnavailable` and its siblings."""
     with postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:
-        rows = query(connection, _OUTGOING, (message_id,))
-        return _outgoing(rows[0], with_text) if rows else _stored(connection, message_id, with_text)
+        rows, place = query(connection, _OUTGOING, (message_id,)), find_place(connection, message_id)
+        return _outgoing(rows[0], place, with_text) if rows and place else _stored(connection, message_id, with_text)
 
 
-def _outgoing(row: tuple[Any, ...], with_text: bool) -> MessagePage:
-    (number, company, phone, chat, kind, status, attempts, provider_id, code, error, timeline, accepted, updated,
-     payload, channel, held, held_until, claim, in_hand, due, later, before) = row  # fmt: skip
-    bot = f"{company}-{phone}"
-    why, following = _wait(
-        bot, held, held_until, claim if in_hand else None, from_database(due) if later else None, before
-    )
-    if status not in _UNSENT:
-        why = ": ".join(each for each in (code, error) if each) if status in ("failed", "unknown") else ""
-        following = _END.get(status, "nothing more is expected")
+def _outgoing(row: tuple[Any, ...], place: Place, with_text: bool) -> MessagePage:
+    (number, company, phone, chat, kind, status, attempts, provider_id, timeline, accepted, updated, payload,
+     channel) = row  # fmt: skip
+    reason, command = reasons.explain(place)
+    following = _next(place) if place.unfinished else _END.get(status, "nothing more is expected")
+    own = [command] if command else []
     return MessagePage(
-        number, "sent", company, phone, chat, kind, channel, "sent", status, why, following,
-        _commands(number, bot, status, bool(held)), from_database(accepted), from_database(updated), attempts,
-        provider_id, _steps([{"status": "accepted", "at": accepted}, *timeline]), payload if with_text else None,
+        number, "sent", company, phone, chat, kind, channel, "sent", status, reason if status in _WITH_REASON else "",
+        following, list(dict.fromkeys([*own, *_commands(number, f"{company}-{phone}", status)])),
+        from_database(accepted), from_database(updated), attempts, provider_id,
+        _steps([{"status": "accepted", "at": accepted}, *timeline]), payload if with_text else None,
     )  # fmt: skip
 
 
@@ -98,35 +95,22 @@ _END = {
 }
 
 
-def _wait(
-    bot: str, held: str | None, held_until: str | None, claim: str | None, due: str | None, before: int
-) -> tuple[str, str]:
-    """Why it waits, and what happens next."""
-    if held:
-        until = "until its cause is gone" if held_until == "infinity" else f"until {_shown(held_until)}"
-        return f"bot {bot} is held {until}: {held}", "it leaves when the hold ends"
-    if claim:
-        return f"{claim.split('/')[1] if '/' in claim else claim} is sending it", "its outcome is recorded"
-    if before:
-        count = "1 earlier message" if before == 1 else f"{before} earlier messages"
-        return f"{count} of its chat {'is' if before == 1 else 'are'} not finished", "it leaves after them"
-    if due:
-        return f"its chat is due at {_shown(due)}: a retry or a limit", "it is tried then"
-    return "a worker has not come to it yet", "the next free worker sends it"
+def _next(place: Place) -> str:
+    if place.row["in_hand"]:
+        return "its outcome is recorded"
+    if place.bot is None:
+        return "nothing: its bot was removed"
+    if any(causes_of(place.bot)):
+        return "it leaves when that has ended"
+    if not place.is_first:
+        return "it leaves after the messages before it"
+    return "it is tried then" if place.is_delayed else "the next free worker sends it"
 
 
-def _shown(at: str | None) -> str:
-    return shown_iso(from_database(at) or "?")
-
-
-def _commands(number: str, bot: str, status: str, held: bool) -> list[str]:
-    if status == "unknown":
-        return [f"bisnesctl dead-letters resolve --as sent {number}", f"bisnesctl dead-letters show {number}"]
-    if status == "failed":
-        return [f"bisnesctl dead-letters retry {number}", f"bisnesctl dead-letters show {number}"]
-    if status in _UNSENT:
-        return [f"bisnesctl describe {bot}", "bisnesctl status --kind meta,sessions"]
-    return [f"bisnesctl describe {bot}"] if held else []
+def _commands(number: str, bot: str, status: str) -> list[str]:
+    if status in ("failed", "unknown"):
+        return [f"bisnesctl dead-letters show {number}"]
+    return [f"bisnesctl describe {bot}", "bisnesctl status --kind meta,sessions"] if status in _UNSENT else []
 
 
 def _stored(connection: Connection, message_id: str, with_text: bool) -> MessagePage | None:

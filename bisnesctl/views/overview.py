@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from bisnesctl import release
 from bisnesctl.bots.check_records import BotTrouble
+from bisnesctl.formatting import duration
 from bisnesctl.health import guard_file, inspection, probes, resource_usage
 from bisnesctl.host import volumes
 from bisnesctl.logs import exits
@@ -18,6 +19,7 @@ from bisnesctl.processes.deployment import Condition, Deployment
 from bisnesctl.processes.selection import Selection, bot_of
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import PROGRAMS, Instance, Kind, memory_limit
+from bisnesctl.retention.records import LATE_SECONDS, LastRun
 from bisnesctl.views import backlog, drift, machine
 from bisnesctl.views.backlog import Backlog, Backlogs
 from bisnesctl.views.drift import Drift
@@ -64,6 +66,8 @@ class ProcessRow:
     oldest_seconds: float | None = None
     #: The state of a WhatsApp Web session, such as WORKING; None: it is none, or not known.
     session: str | None = None
+    #: The phone number that the session is linked to, in digits; None: none, or not known.
+    linked_number: str | None = None
     #: The release that it runs; None: not known.
     release: str | None = None
 
@@ -100,6 +104,8 @@ class Overview:
     drift: list[Drift] = field(default_factory=list)
     #: Why PostgreSQL was not read; empty if it was.
     database_unavailable: str = ""
+    #: Why old rows are not deleted any more; empty if they are, or if that is not known.
+    retention_late: str = ""
 
 
 def overview(deployment: Deployment, selection: Selection | None = None) -> Overview:
@@ -199,6 +205,7 @@ class _Rows:
             waiting=waits.waiting if waits else None,
             oldest_seconds=waits.oldest_seconds if waits else None,
             session=self._backlogs.sessions.get(bot_of(instance)) if instance.program.dynamic else None,
+            linked_number=self._backlogs.linked_numbers.get(bot_of(instance)) if instance.program.dynamic else None,
             release=str(found) if (found := self._releases.get(name)) else None,
         )
 
@@ -270,7 +277,14 @@ def _whole(
         has_alerts=any(each.name == ALERTS for each in PROGRAMS),
         drift=drifts,
         database_unavailable=backlogs.unavailable,
+        retention_late=_late(backlogs.retention),
     )
+
+
+def _late(last: LastRun | None) -> str:
+    if last is None or last.age_seconds < LATE_SECONDS:
+        return ""
+    return f"last deleted {duration(last.age_seconds)} ago: {last.summary}"
 
 
 def _heartbeat_age(deployment: Deployment, instance: str) -> float | None:

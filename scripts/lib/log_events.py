@@ -1,4 +1,4 @@
-"""The log events of the services: every call of a logger, found in the source.
+"""The log events of the services, the guard, the alerts and the tool: every call of a logger, found in the source.
 
 `collect` serves the test of the names, and can serve documentation of the events.
 """
@@ -41,9 +41,10 @@ class LogEvent:
         return self.name is not None and NAME.fullmatch(self.name) is not None
 
 
-def collect(folder: Path = ROOT / "services", root: Path = ROOT) -> list[LogEvent]:
-    """The log events of all Python files in a folder, by path and line."""
-    return [event for path in sorted(folder.rglob("*.py")) for event in events_of(path, root)]
+def collect() -> list[LogEvent]:
+    """The log events of all Python files, by path and line."""
+    paths = [path for folder in ("bisnesctl", "services") for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [event for path in paths for event in events_of(path, ROOT)]
 
 
 def events_of(path: Path, root: Path = ROOT) -> list[LogEvent]:
@@ -53,9 +54,31 @@ def events_of(path: Path, root: Path = ROOT) -> list[LogEvent]:
 
 
 def _events(tree: ast.AST, path: str) -> Iterator[LogEvent]:
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=method)) if method in LEVELS:
-                name = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
                 fields = tuple(word.arg or "**" for word in node.keywords if word.arg not in OPTIONS)
-                yield LogEvent(name if isinstance(name, str) else None, LEVELS[method], fields, path, node.lineno)
+                for name in _names(node.args[0]) if node.args else [None]:
+                    yield LogEvent(name, LEVELS[method], fields, path, node.lineno)
+            case ast.Call(func=ast.Name(id="LoggedCondition"), args=[began, ended]):
+                yield from (LogEvent(name, "warning", ("reason",), path, node.lineno) for name in _names(began))
+                yield from (LogEvent(name, "info", (), path, node.lineno) for name in _names(ended))
+
+
+def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes, except those of `LoggedCondition`, whose names are those of its instances."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.ClassDef) and node.name == "LoggedCondition"):
+            yield node
+            yield from _nodes(node)
+
+
+def _names(node: ast.expr) -> list[str | None]:
+    """The names that an argument may be; None for one that is no literal."""
+    match node:
+        case ast.Constant(value=str(name)):
+            return [name]
+        case ast.IfExp(body=one, orelse=other):
+            return [*_names(one), *_names(other)]
+        case _:
+            return [None]

@@ -7,7 +7,9 @@ record is a file until the guard delivers it, and no request waits for the datab
 import time
 from typing import Any
 
+import structlog
 from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
 
 from bisnesctl.audit import masking, trail
 from bisnesctl.audit.record import AuditRecord, Outcome, Source
@@ -18,6 +20,8 @@ from services.http_server.refusal import Refusal
 _READING = ("GET", "HEAD", "OPTIONS")
 #: The status of a request beyond a limit, of which nothing was done.
 _RATE_LIMITED = 429
+
+log = structlog.get_logger()
 
 
 def attach(app: Flask, settings: Settings) -> None:
@@ -35,8 +39,16 @@ def attach(app: Flask, settings: Settings) -> None:
             and response.status_code != _RATE_LIMITED
             and is_recorded(app.blueprints.get(request.blueprint or ""))
         ):
-            trail.add_or_log(settings.home, _record(response))
+            _add(settings, response)
         return response
+
+
+def _add(settings: Settings, response: Response) -> None:
+    """Record the request; a record that cannot be made changes no answer."""
+    try:
+        trail.add_or_log(settings.home, _record(response))
+    except Exception:
+        log.exception("audit.record_not_made", path=request.path)
 
 
 def _record(response: Response) -> AuditRecord:
@@ -72,4 +84,6 @@ def _body() -> dict[str, Any]:
         body = request.get_json() if request.get_data() else {}
     except Refusal:
         return {"body": "no JSON"}
+    except HTTPException as error:  # too large, or not read to its end
+        return {"body": error.name}
     return body if isinstance(body, dict) else {"body": body}

@@ -1,15 +1,18 @@
-"""The process that calls the customers' webhooks: `python -m services.events`."""
+"""The process that calls the customers' webhooks, and deletes old rows beside: `python -m services.events`."""
 
 import structlog
 
+from bisnesctl.settings import load_partly
 from services.events.sender import EventSender
+from services.retention import Retention
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
 
 PROGRAM = "events"
 #: Seconds that a stopping process gives the calls in flight; supervisord kills after more.
 STOP_TIMEOUT_SECONDS = 7.0
-#: Connections to PostgreSQL: of the sender and of the heartbeat. The one that listens comes on top.
+#: Connections to PostgreSQL: of the sender and of the heartbeat. The retention uses them for a moment, to see whether a
+#: run is due. The one that listens and that of a run come on top.
 POOL_SIZE = 2
 #: Seconds between two updates of the counters.
 COUNT_INTERVAL_SECONDS = 0.2
@@ -25,6 +28,8 @@ def main() -> None:
     counters = Counters(degraded="it waits for the database before it calls webhooks")
     heartbeat = process.heartbeat(PROGRAM, counters)
     heartbeat.start()
+    retention = Retention(process.settings, process.database, load_partly())
+    retention.start()
     sender.start(process.stopping)
     counters.degraded = None
     heartbeat.beat()
@@ -33,6 +38,7 @@ def main() -> None:
         counters.processed, counters.errors = sender.delivered, sender.failed
         counters.last_error = sender.last_error or counters.last_error
     log.info("events.stopping")
+    retention.stop()
     finished = sender.stop(STOP_TIMEOUT_SECONDS)
     heartbeat.stop()
     log.info("events.stopped", finished=finished)

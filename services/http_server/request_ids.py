@@ -1,6 +1,6 @@
 """Request ids: `X-Request-Id` of the client if it is sound, or else one of ours.
 
-Each answer has it, each message is stored with it, and log lines name it: `bisnesctl logs --message`.
+Each answer has it, each message is stored with it, and log lines name it: `bisnesctl logs --message ID`.
 """
 
 import itertools

@@ -5,10 +5,11 @@ row is committed before the file is stored. A file is deleted while its row is l
 stores the same file meanwhile stores it afterwards.
 
 The file of a message that is about to be accepted has a row in `media_upload`, too. If the process dies before, the row
-remains, and `remove_abandoned` releases the file.
+remains, and `remove_abandoned` releases the file. The retention makes such a row again if it deletes the message and
+the history does not have it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +17,6 @@ from typing import BinaryIO
 import structlog
 
 from bisnesctl.database.quotas import MB_BYTES, Quota
-from bisnesctl.errors import ConfigError
 from services.database.connection import (
     Connection,
     Database,
@@ -31,8 +31,8 @@ from services.runtime.quotas import Quotas
 
 #: Hours after which a file whose message was not accepted is abandoned. A request lasts less than one.
 ABANDONED_AFTER_HOURS = 24
-#: Abandoned files that are removed at a time, at most.
-MAX_ABANDONED = 1000
+#: Abandoned files that are removed in one batch, at most.
+MAX_ABANDONED = 100
 
 _USED = "SELECT COALESCE(sum(bytes), 0)::bigint FROM media_file WHERE company_id = %s AND key <> %s"
 _ADD = """
@@ -140,19 +140,16 @@ def _release(connection: Connection, store: MediaStore, key: str, message_id: st
         return True
 
 
-def remove_abandoned(connection: Connection, open_store: Callable[[], MediaStore]) -> int:
-    """Delete the files whose process died before it accepted their message; returns how many.
+def remove_abandoned(connection: Connection, open_store: Callable[[], MediaStore]) -> Iterator[int]:
+    """Delete the files that no message has, because their process died before it accepted the message, or because the
+    message was deleted; yields their number, batch by batch.
 
-    A file that another message has, or gets at this moment, stays. `open_store` is called if there may be any. If the
-    store is unavailable, they are left to the next time.
+    A file that another message has, or gets at this moment, stays. `open_store` is called if there may be any. Raises
+    its errors and those of the store; the rest is left to the next time.
     """
     query(connection, _SETTLE)
-    removed = 0
-    if abandoned := query(connection, _ABANDONED):
-        try:
-            store = open_store()
-            for message_id, key in abandoned:
-                removed += _release(connection, store, key, message_id)
-        except (MediaError, ConfigError) as error:
-            log.warning("media.not_removed", reason=str(error).strip())
-    return removed
+    abandoned = query(connection, _ABANDONED)
+    store = open_store() if abandoned else None
+    while store is not None and abandoned:
+        yield sum(_release(connection, store, key, message_id) for message_id, key in abandoned)
+        abandoned = query(connection, _ABANDONED) if len(abandoned) == MAX_ABANDONED else []

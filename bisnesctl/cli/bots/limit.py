@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bisnesctl.audit.commands import changes
+from bisnesctl.audit.commands import changes_if
 from bisnesctl.cli.app import TheCompany, ThePhone, example, usable_settings
 from bisnesctl.cli.bots.group import bots
 from bisnesctl.errors import UsageError
@@ -24,7 +24,7 @@ def _count(help: str) -> Any:
         "bisnesctl bots limit 0128 1 --none",
     )
 )
-@changes
+@changes_if(lambda given: any(each for name, each in given.items() if name not in ("company", "phone")))
 def limit(
     company: TheCompany,
     phone: ThePhone = 0,

@@ -108,6 +108,6 @@ def _hold(bot: "Bot") -> str:
         return f"[red]provider unavailable since {bot.outage['since']}[/]: {escape(reason)}"
     if bot.held_until is None:
         return f"[yellow]{(bot.session or '').lower()}[/]: {escape(bot.session_reason)}" if bot.session_reason else "-"
-    command = hold_ends.command_for(bot.hold_code)
+    command = hold_ends.command_for(bot.hold_code, bot.company, bot.phone)
     until = f"until you act (`{command}`)" if bot.held_until == "infinity" else f"until {bot.held_until}"
     return f"[yellow]{until}[/]: {escape(bot.held_reason or 'no reason given')}"

@@ -77,8 +77,9 @@ def resume(names: BotNames, yes: Yes = False) -> None:
 
     A bot that is held for another reason stays held; the command says so.
     """
+    from bisnesctl.bots import causes
     from bisnesctl.database import postgres
-    from bisnesctl.queue import pauses, reasons
+    from bisnesctl.queue import pauses
     from bisnesctl.terminal import output
     from bisnesctl.terminal.output import escape
 
@@ -86,12 +87,13 @@ def resume(names: BotNames, yes: Yes = False) -> None:
         bots = _bots(connection, names)
         _confirm_several("Resume", bots, names, yes)
         resumed = pauses.resume(connection, bots, operator())
-        situations = reasons.situations(connection, sorted(resumed))
+        situations = causes.situations(connection, sorted(resumed))
     for bot in bots:
         if bot.id in resumed:
             output.result(f"bot {bot} is resumed")
-            for text, command in reasons.causes_of(situations[bot.id]):
-                output.say(escape(f"bot {bot} still sends nothing: {text}{f' (`{command}`)' if command else ''}"))
+            for each in causes.causes_of(situations[bot.id]):
+                command = f" (`{each.command}`)" if each.command else ""
+                output.say(escape(f"bot {bot} still sends nothing: {each.text}{command}"))
         elif len(bots) == len(names):
             output.result(f"bot {bot} was not paused")
     if not resumed and len(bots) != len(names):

@@ -16,6 +16,7 @@ import log_events_page
 import metrics_page
 import processes_page
 import prometheus_rules
+import retention_page
 import runbooks_page
 import settings_page
 import statuses_page
@@ -33,6 +34,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "log-events.md": log_events_page.render,
     "metrics.md": metrics_page.render,
     "processes.md": processes_page.render,
+    "retention.md": retention_page.render,
     "settings.md": settings_page.render,
     "statuses.md": statuses_page.render,
 }

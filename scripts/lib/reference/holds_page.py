@@ -51,7 +51,10 @@ OTHERS = (
 
 def render() -> str:
     """The page."""
-    rows = [(each.cause, _codes(each.codes), each.by_itself, f"`{each.command}`") for each in hold_ends.TABLE]
+    rows = [
+        (each.cause, _codes(each.codes), each.by_itself, f"`{hold_ends.command_for(each.codes[0])}`")
+        for each in hold_ends.TABLE
+    ]
     causes = table(("cause", "codes", "ends by itself with", "command"), rows)
     return f"{INTRODUCTION}{causes}{REST}{table(('hold', 'ends by itself with', 'command'), OTHERS)}"
 

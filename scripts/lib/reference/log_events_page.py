@@ -1,4 +1,4 @@
-"""`docs/reference/log-events.md`: the names of the services' log events."""
+"""`docs/reference/log-events.md`: the names of all log events."""
 
 import sys
 from collections import defaultdict
@@ -13,7 +13,7 @@ from log_events import LogEvent, collect
 INTRODUCTION = """\
 # Log events
 
-The names of the log events that the services write, with their fields.
+The names of the log events that the processes write, with their fields.
 
 A log line is logfmt: `timestamp=… level=… event=session.state_changed state=WORKING`. A name stays the same from \
 release to release, so alerts and searches may rely on it. Fields may be added. Values are in fields, never in names.

@@ -2,20 +2,17 @@
 
 import contextlib
 import io
-from functools import partial
 from pathlib import Path
 
 import pytest
-import structlog.testing
 from psycopg2.extras import Json
 from uuid_utils import uuid7
 
 from bisnesctl.paths import shipped_folder
+from bisnesctl.retention.run import run
+from services import retention
 from services.database.connection import Database
-from services.database.retention import clean_up
 from services.media.base import MediaUnavailable
-from services.media.counted import remove_abandoned
-from services.media.store import media_store
 from tests.support.api import CHAT, COMPANY, KEY, OTHER, add_company, api, refusal, settings_for
 from tests.support.file_beginnings import PDF
 from tests.support.outbox import execute
@@ -60,7 +57,9 @@ def let_a_day_pass(connection):
 
 def clean(connection, settings):
     """The number of files that a clean-up removed."""
-    return clean_up(connection, 7, 365, partial(remove_abandoned, open_store=partial(media_store, settings)))["files"]
+    outcome = run(connection, settings, lambda: retention.remove_files(settings, connection))
+    assert outcome.failed == {}
+    return outcome.deleted.get("files", 0)
 
 
 def files(settings):
@@ -72,9 +71,7 @@ def test_the_file_of_a_process_that_died_is_removed_after_a_day(connection, serv
     assert clean(connection, settings) == 0, "its message may be accepted at this moment"
     assert files(settings) == {PDF}
     let_a_day_pass(connection)
-    with structlog.testing.capture_logs() as logged:
-        assert clean(connection, settings) == 1
-    assert [each["files"] for each in logged if each["event"] == "retention.cleaned_up"] == [1]
+    assert clean(connection, settings) == 1
     assert files(settings) == set()
     assert execute(connection, "SELECT (SELECT count(*) FROM media_file), (SELECT count(*) FROM media_upload)") == [
         (0, 0)
@@ -113,15 +110,75 @@ def test_the_file_of_a_refused_message_leaves_no_row(connection, server, setting
     assert files(settings) == {PDF}
 
 
-def test_a_store_that_is_unavailable_delays_the_removal(connection, server, settings):
-    def unavailable():
+def test_a_store_that_is_unavailable_delays_the_removal(connection, server, settings, monkeypatch):
+    def unavailable(_):
         raise MediaUnavailable("not mounted")
 
     die_after_storing(server, PDF)
     let_a_day_pass(connection)
-    assert clean_up(connection, 7, 365, partial(remove_abandoned, open_store=unavailable))["files"] == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(retention, "open_media_store", unavailable)
+        outcome = run(connection, settings, lambda: retention.remove_files(settings, connection))
+    assert outcome.failed == {"files": "not mounted"}
     assert files(settings) == {PDF}
     assert clean(connection, settings) == 1
+
+
+def test_another_store_than_that_of_the_database_is_left_alone(connection, server, settings, tmp_path):
+    die_after_storing(server, PDF)
+    let_a_day_pass(connection)
+    other = settings.copy_with(media_store=str(tmp_path / "elsewhere"))
+    execute(connection, "INSERT INTO media_store (id, place) VALUES ('mine', 'here')")
+    outcome = run(connection, other, lambda: retention.remove_files(other, connection))
+    assert "is not the store of this database" in outcome.failed["files"]
+    assert execute(connection, "SELECT count(*) FROM media_upload") == [(1,)]
+
+
+def finish(connection, status, days=100):
+    """All messages ended so, and that long ago."""
+    execute(connection, "UPDATE outbox SET status = %s, accepted_at = now() - %s * interval '1 day',"
+        " updated_at = now() - %s * interval '1 day'", (status, days, days))  # fmt: skip
+
+
+def age_ids(connection):
+    """The ids of messages are as old as the messages."""
+    execute(connection, "UPDATE outbox SET message_id = ('01000000' || substr(message_id::text, 9))::uuid")
+
+
+def test_the_file_of_a_message_goes_with_it(connection, server, settings):
+    upload(server, PDF)
+    finish(connection, "failed")
+    let_a_day_pass(connection)
+    assert clean(connection, settings) == 0, "its id says that it is new"
+    age_ids(connection)
+    assert clean(connection, settings) == 1
+    assert execute(connection, "SELECT count(*) FROM outbox") == [(0,)]
+    assert files(settings) == set()
+    assert execute(connection, "SELECT count(*) FROM media_file") == [(0,)]
+
+
+def test_the_file_of_a_message_in_the_history_stays(connection, server, settings):
+    upload(server, PDF)
+    finish(connection, "sent")
+    age_ids(connection)
+    execute(connection, "INSERT INTO messages (id, message_id, company_id, contact_id, media_metadata)"
+        " SELECT message_id, message_id::text, company_id, 'c', payload -> 'media' FROM outbox")  # fmt: skip
+    assert clean(connection, settings) == 0
+    assert execute(connection, "SELECT count(*) FROM outbox") == [(0,)]
+    assert files(settings) == {PDF}
+    assert execute(connection, "SELECT uses FROM media_file") == [(1,)]
+
+
+def test_a_file_that_another_message_has_survives_the_first(connection, server, settings):
+    first, second = upload(server, PDF).get_json()["messageId"], upload(server, PDF).get_json()["messageId"]
+    assert execute(connection, "SELECT uses FROM media_file") == [(2,)]
+    finish(connection, "failed")
+    execute(connection, "UPDATE outbox SET updated_at = now() WHERE message_id = %s", (second,))
+    age_ids(connection)
+    assert clean(connection, settings) == 0
+    assert files(settings) == {PDF}
+    assert execute(connection, "SELECT uses FROM media_file") == [(1,)]
+    assert first != second
 
 
 def test_files_from_before_the_quotas_count(connection):

@@ -3,7 +3,7 @@
 import pytest
 
 from bisnesctl.audit import trail
-from services.api.app import create_app
+from services.api.app import MAX_BODY, create_app
 from services.api.auth import is_recorded
 from tests.support.api import CHAT, COMPANY, KEY, OPERATOR_KEY, OTHER, OTHER_KEY
 
@@ -72,3 +72,19 @@ def test_a_request_is_answered_although_its_record_cannot_be_stored(client, cont
     (context.settings.home / trail.FOLDER).write_text("in the way")
     body = {"url": "https://example.com/hook", "events": ["message"]}
     assert client.post("/api/webhooks", json=body, headers={"X-Api-Key": KEY}).status_code == 201
+
+
+def test_a_refused_body_that_nobody_can_read_is_recorded_too(client, records):
+    body = b"{}".ljust(MAX_BODY + 1)
+    headers = {"X-Api-Key": KEY, "Content-Type": "application/json"}
+    assert client.post("/api/webhooks", data=body, headers=headers).status_code == 413
+    (found,) = records()
+    assert (found.outcome, found.code) == ("failed", "too_large")
+    assert found.arguments == {"body": "Request Entity Too Large"}
+
+
+def test_a_record_that_cannot_be_made_changes_no_answer(client, records, monkeypatch):
+    monkeypatch.setattr("services.api.audit.masking.masked", lambda _: 1 / 0)
+    body = {"url": "https://example.com/hook", "events": ["message"], "secret": "s3cret" * 6}
+    assert client.post("/api/webhooks", json=body, headers={"X-Api-Key": KEY}).status_code == 201
+    assert records() == []

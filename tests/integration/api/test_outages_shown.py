@@ -161,7 +161,7 @@ def test_messages_without_a_report_are_a_warning_until_a_report_arrives_or_an_op
     apply_statuses(connection, StatusUpdate("wamid.1", Status.DELIVERED, 1.0, claimed.message_id))
     assert troubled(settings)[0].reason.startswith("1 message may")
     execute(connection, "UPDATE unknown_message SET since = now() - interval '2 days'")
-    assert troubled(settings)[0].hint == "bisnesctl dead-letters resolve"
+    assert troubled(settings)[0].hint == "bisnesctl dead-letters list --kind unknown"
     execute(connection, "UPDATE unknown_message SET resolution = 'failed'")
     assert troubled(settings) == []
 

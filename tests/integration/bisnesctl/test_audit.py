@@ -55,6 +55,31 @@ def test_commands_that_read_leave_no_record(settings, tool):
     assert stored(settings) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["scale"], 0), (["startup", "--print"], 0), (["migrate", "--status"], 0), (["migrate", "--dry-run"], 0),
+        (["clean-up", "--dry-run"], 0), (["render", "--nginx"], 0), (["log-level"], 7), (["log-level", "api"], 7),
+        (["bots", "limit", "0128", "1"], 2), (["queue", "cancel", "--bot", "0128/0", "--dry-run"], 2),
+    ],
+)  # fmt: skip
+def test_a_call_that_only_shows_something_leaves_no_record(settings, tool, words, code):
+    tool(*words, code=code)
+    assert stored(settings) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["scale", "api=many"], 2), (["startup", "--remove"], 0), (["migrate"], 0), (["log-level", "all", "debug"], 7),
+        (["bots", "limit", "0128", "1", "--none"], 2), (["clean-up"], 0),
+    ],
+)  # fmt: skip
+def test_a_call_of_the_same_commands_that_changes_something_is_recorded(settings, tool, words, code):
+    tool(*words, code=code)
+    assert {each["action"].split()[0] for each in stored(settings)} == {words[0]}
+
+
 @pytest.mark.parametrize("width", [80, 200])
 def test_the_list_fits_the_terminal(settings, tool, width):
     trail.add(settings.home, replace(RECORD, arguments=["--label", "x" * 200], message="y" * 300, code="conflict"))

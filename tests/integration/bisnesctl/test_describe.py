@@ -39,8 +39,8 @@ def test_a_bot_says_what_it_waits_for_and_what_to_type(settings, opened, bot, to
     for words in (
         "wanted running",
         "actual held",
-        "why 190: the token expired",
-        "next its messages wait; the hold ends",
+        "why its number is held: 190: the token expired",
+        "next its messages wait; it ends by itself",
         "bisnesctl bots add --company 0128 --phone 0 --token-stdin",
         "waiting 2, the oldest for",
     ):
@@ -85,13 +85,19 @@ def test_a_message_is_its_life_and_its_text_only_if_asked(settings, opened, bot,
     connection, _ = opened
     first, second = entry(bot, text=TEXT), entry(bot)
     accept(connection, first, second)
+    assert "no process of meta is running" in tool("describe", first.message_id).text
+    execute(
+        connection,
+        "INSERT INTO process_instances (process_name, host, instance, pid, status, started_at)"
+        " VALUES ('meta', 'host', 'meta-worker-1', 1, 'healthy', now())",
+    )
     page = tool("describe", first.message_id, width=80)
-    assert "a worker has not come to it yet" in page.text
+    assert "for its turn" in page.text
     assert TEXT not in page.text
     assert TEXT in tool("describe", first.message_id, "--text").text
-    assert "1 earlier message of its chat is not finished" in tool("describe", second.message_id).text
+    assert f"for the chat's first message {first.message_id}" in tool("describe", second.message_id).text
     outbox().claim(connection, 1)
-    assert "meta-worker-1 is sending it" in tool("describe", first.message_id).text
+    assert "meta-worker-1 on host has it in hand" in tool("describe", first.message_id).text
     execute(
         connection,
         "UPDATE outbox SET status = 'failed', error_code = '131026', error = 'not on WhatsApp', timeline = %s"
@@ -99,9 +105,10 @@ def test_a_message_is_its_life_and_its_text_only_if_asked(settings, opened, bot,
         ('[{"status": "failed", "at": "2026-01-31T08:00:00+00:00", "code": "131026", "attempt": 1}]', first.message_id),
     )
     found = tool("describe", first.message_id, "--json").json
-    assert (found["kind"], found["status"], found["why"]) == ("message", "failed", "131026: not on WhatsApp")
+    assert (found["kind"], found["status"]) == ("message", "failed")
+    assert found["why"].startswith("it failed: 131026: not on WhatsApp; it was refused permanently")
     assert [(step["status"], step["at"][-1]) for step in found["timeline"]] == [("accepted", "Z"), ("failed", "Z")]
-    assert found["commands"][0] == f"bisnesctl dead-letters retry {first.message_id}"
+    assert found["commands"] == [f"bisnesctl dead-letters show {first.message_id}"]
     assert found["content"] is None
 
 
@@ -110,7 +117,11 @@ def test_a_message_of_a_held_bot_names_the_hold(settings, opened, bot, tool):
     message = entry(bot)
     accept(connection, message)
     execute(connection, "UPDATE bot_pace SET held_until = 'infinity', held_reason = 'paused' WHERE bot_id = %s", (bot,))
-    assert "bot 0128-0 is held until its cause is gone: paused" in tool("describe", message.message_id).text
+    words = "its number is held: paused"
+    assert words in tool("describe", message.message_id).text
+    assert words in tool("describe", "0128-0").text
+    assert words in tool("queue", "show", message.message_id).text
+    assert words in tool("queue", "list", "--json").json[0]["reason"]
 
 
 @pytest.mark.parametrize(

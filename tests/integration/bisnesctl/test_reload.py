@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from bisnesctl.processes.supervisor import Supervisor
 from tests.support.deployment import Deployment, alive
 from tests.support.steady_load import request, steady_load
 from tests.support.waiting import wait_until
@@ -35,9 +36,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     (folder / "release").mkdir()
     made = Deployment(folder, HEARTBEAT_INTERVAL="500", META_INSTANCES="1", API_INSTANCES="2")
     try:
-        start = [sys.executable, "-m", "bisnesctl", "start", "--multiprocess", "--sandbox"]
-        environment = {**made.environment, "PYTHONPATH": str(folder / "release")}
-        subprocess.run(start, env=environment, cwd=folder, check=True, capture_output=True)
+        made.environment["PYTHONPATH"] = str(folder / "release")
+        made.run("start", "--multiprocess", "--sandbox")
         yield made
     finally:
         made.close()
@@ -209,11 +209,14 @@ def test_an_instance_that_fails_is_stopped_and_the_others_serve_as_before(runnin
 
 def test_what_a_killed_reload_stopped_is_started_by_the_guard_and_the_rest_is_named(running: Deployment) -> None:
     before = pids(running)
-    command = [sys.executable, "-m", "bisnesctl", "reload", "api"]
-    with subprocess.Popen(command, env=running.environment, cwd=running.folder, stderr=subprocess.PIPE) as tool:
-        assert tool.stderr is not None
-        while b"restarting api-0" not in tool.stderr.readline():
-            pass
+    command, supervisor = [sys.executable, "-m", "bisnesctl", "reload", "api"], Supervisor(running.settings.run_dir)
+    with subprocess.Popen(command, env=running.environment, cwd=running.folder, stderr=subprocess.DEVNULL) as tool:
+
+        def is_stopping() -> bool:
+            found = supervisor.processes()["api-0"]
+            return found.state == "STOPPING" or found.pid != before["api-0"]
+
+        wait_until(is_stopping, what=running.logs)
         tool.send_signal(signal.SIGKILL)
     wait_until(
         lambda: (row := running.status()["api-0"])["status"] == "healthy" and row["pid"] != before["api-0"],

@@ -15,9 +15,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bisnesctl.__main__ import main
+from bisnesctl.database import postgres
 from bisnesctl.health.verdict import Verdict
 from bisnesctl.processes.deployment import open_deployment, record_start
 from bisnesctl.processes.topology import Mode
+from bisnesctl.retention import run as retention
 from bisnesctl.signals import cache, history
 from bisnesctl.signals.judgement import Thresholds, in_one_line, judge_all
 from bisnesctl.signals.measurement import measure
@@ -26,7 +28,6 @@ from bisnesctl.signals.signal import Reading, Readings
 from bisnesctl.signals.table import BY_NAME
 from bisnesctl.terminal import output
 from services.database.connection import Database
-from services.database.retention import clean_up
 from services.runtime.heartbeat import Counters, Heartbeat
 from tests.support.api import api, settings_for
 from tests.support.sandbox import eventually
@@ -139,22 +140,24 @@ def test_a_held_bot_is_counted_and_named(deployment):
 
 
 def test_the_retention_says_when_it_ran_and_what_it_deleted(deployment):
-    assert values(measure(deployment), "retention_age") == {}
+    [age] = measure(deployment).readings.of("retention_age")
+    assert age.reason == "it never ran"
+    assert 0 <= age.value < 600
     execute(
         deployment,
         "INSERT INTO process_metrics (process_name, metric_name, metric_value, timestamp)"
         " SELECT 'api', 'old', 1, now() - interval '8 days' FROM generate_series(1, 3)",
     )
-    with (
-        contextlib.closing(Database(deployment.settings.database_dsn)) as database,
-        database.connection() as connection,
-    ):
-        clean_up(connection, 7, 365, lambda _: 0)
+    with postgres.command_connection(deployment.settings) as connection:
+        retention.run(connection, deployment.settings)
     [age] = measure(deployment).readings.of("retention_age")
     assert 0 <= age.value < 600
     assert age.reason.endswith("removed 3 metrics")
     assert values(measure(deployment), "retention_deleted") == {"": 3}
-    execute(deployment, "UPDATE retention_run SET at = now() - interval '2 days'")
+    execute(deployment, "UPDATE retention_run SET at = now() - interval '2 days', failed = '{\"metrics\": \"why\"}'")
+    [age] = measure(deployment).readings.of("retention_age")
+    assert age.value > 86400
+    assert age.reason.endswith("it failed for metrics: why")
     judged = {reading.signal.name: verdict for reading, verdict in judge_all(measure(deployment)).readings}
     assert "retention_age" not in judged  # supervisord is down, which explains it
 

@@ -1,17 +1,21 @@
 """Chains of links, and what the names of `bisnesctl why` mean."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bisnesctl.bots.causes import Cause, Situation, causes_of
+from bisnesctl.bots.web_sessions import Block, WebSession
 from bisnesctl.diagnosis import messages, targets
 from bisnesctl.diagnosis.chain import Diagnosis, Link, State
-from bisnesctl.diagnosis.messages import Message
 from bisnesctl.diagnosis.targets import BotTarget, MessageTarget, ProcessTarget
 from bisnesctl.errors import UsageError
 from bisnesctl.processes.deployment import open_deployment
+from bisnesctl.queue import reasons
+from bisnesctl.queue.reasons import Place
 from tests.support.processes.servers import settings_in
 
 ID = "01a21810-359a-77fc-a341-6aaed94b3d4b"
@@ -46,8 +50,8 @@ def test_the_steps_are_the_commands_of_links_as_bad_as_the_cause(links):
         (["acme-west-12"], [BotTarget("acme-west", 12)]),
         (["wwebjs-session-0128-2"], [BotTarget("0128", 2)]),  # a session that does not run here
         ([ID.upper()], [MessageTarget(ID)]),
-        (["wamid.HBgLNjAxMjM"], [MessageTarget("wamid.HBgLNjAxMjM", by_provider=True)]),
-        (["true_60123456789@c.us_3EB0ABC"], [MessageTarget("true_60123456789@c.us_3EB0ABC", by_provider=True)]),
+        (["wamid.HBgLNjAxMjM"], [MessageTarget("wamid.HBgLNjAxMjM")]),
+        (["true_60123456789@c.us_3EB0ABC"], [MessageTarget("true_60123456789@c.us_3EB0ABC")]),
         (["supervisord", "guard"], [ProcessTarget("supervisord"), ProcessTarget("guard")]),
         (["api"], [ProcessTarget("api-0"), ProcessTarget("api-1")]),
         (["bisnesgpt-api"], [ProcessTarget("api-0"), ProcessTarget("api-1")]),
@@ -63,42 +67,122 @@ def test_an_unknown_name_suggests_near_ones(deployment):
         targets.find(["gaurd"], deployment)
 
 
-def message(**fields):
-    usual = Message(
-        id=ID, company="0128", phone=0, chat="60123456789", kind="text", status="queued", attempts=0, code=None,
-        error=None, provider_id=None, accepted_ago=90.0, changed_ago=60.0, claim=None, due_in=-5.0, in_hand=None,
-        first=ID, first_status="queued", first_attempts=0, first_code=None, first_error=None, first_ago=90.0, ahead=0,
+def bot(**fields):
+    usual = Situation(
+        id=1, company="0128", phone=0, channel="meta", rate=None, paused=False, paused_until=None, paused_seconds=None,
+        paused_at=None, paused_by=None, paused_reason=None, held=False, held_until=None, held_seconds=None,
+        hold_code=None, held_reason=None, outage_since=None, outage=None, no_worker=False,
     )  # fmt: skip
     return replace(usual, **fields)
+
+
+def place(**fields):
+    usual = {
+        "id": ID, "status": "queued", "in_hand": False, "claim": None, "lease_over": None, "due": None, "first": None,
+        "first_code": None, "first_error": None, "first_in_hand": False, "code": None, "error": None,
+        "provider_id": None,
+    }  # fmt: skip
+    return Place(usual | fields, bot())
+
+
+DUE = "2026-01-31T08:00:00Z"
 
 
 @pytest.mark.parametrize(
     ("fields", "state", "text", "command"),
     [
-        ({}, State.OK, "it is due", ""),
-        ({"in_hand": True, "claim": "host/meta-worker-1/x", "due_in": 20.0}, State.DELAYS, "meta-worker-1 on host", ""),
+        ({}, State.OK, "it waits for its turn", ""),
+        ({"in_hand": True, "claim": "host/meta-worker-1/x"}, State.DELAYS, "meta-worker-1 on host has it in hand", ""),
+        ({"in_hand": True, "lease_over": True}, State.DELAYS, "does not answer; another takes it over", ""),
         (
-            {"attempts": 2, "code": "131000", "error": "busy", "due_in": 9.0},
-            State.DELAYS,
-            "2 attempts failed: 131000",
-            "",
+            {"due": DUE, "code": "131000", "error": "busy"}, State.DELAYS,
+            f"its next attempt is at {DUE}, after 131000: busy", "queue retry",
         ),
         ({"status": "sent"}, State.OK, "it was sent", ""),
         ({"status": "read"}, State.OK, "last report is read", ""),
         ({"status": "unknown", "code": "no_answer"}, State.BLOCKS, "may have been sent", "dead-letters resolve"),
-        ({"status": "failed", "code": "131026", "error": "no"}, State.BLOCKS, "it failed", "send it as a new message"),
-        ({"status": "failed", "code": "network", "error": "no"}, State.BLOCKS, "it failed", "dead-letters retry"),
+        ({"status": "failed", "code": "131026", "error": "no"}, State.BLOCKS, "send it as a new message", ""),
+        ({"status": "failed", "code": "network", "error": "no"}, State.BLOCKS, "it failed: network: no", "queue retry"),
     ],
-)
+)  # fmt: skip
 def test_the_link_of_a_message(fields, state, text, command):
-    link = messages.links(message(**fields))[-1]
-    assert (link.state, text in link.text, command in link.command) == (state, True, True), link
+    [link] = messages.of_place(place(**fields), 0)
+    assert (link.about, link.state, text in link.text, command in link.command) == ("message", state, True, True), link
 
 
 def test_a_message_waits_for_its_chats_first():
-    link = messages.links(message(ahead=3, first="other", first_code="131056", first_error="too many", due_in=40.0))[0]
-    assert link.about == "chat"
-    assert "3 messages of its chat must leave before it; the first, other" in link.text
-    assert "131056: too many" in link.text
-    assert link.next == "the next attempt is in 40s"
+    waiting = place(first="other", due=DUE, first_code="131056", first_error="too many")
+    [link] = messages.of_place(waiting, 3)
+    assert (link.about, link.state) == ("chat", State.DELAYS)
+    assert link.text == (
+        f"it waits for the chat's first message other, tried again at {DUE}, after 131056: too many;"
+        " 3 messages of its chat leave before it"
+    )
     assert link.command == "bisnesctl why other"
+
+
+SESSION = WebSession(
+    bot_id=1, company="0128", phone=0, wanted=True, state="WORKING", reason=None, changed_at=None, started_at=None,
+    number="60123456789", beat_at=None, failed_starts=0, memory_mb=None, versions={}, block=None, linked=True,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "about", "lasts", "text", "following", "command"),
+    [
+        (
+            {"paused": True, "paused_at": DUE, "paused_by": "alice", "paused_reason": "price list",
+             "paused_until": "2026-01-31T09:00:00Z", "paused_seconds": 90.0},
+            "pause", False, "bot 0128/0 is paused until 2026-01-31T09:00:00Z since " + DUE + " by alice: price list",
+            "it continues in 1m 30s", "bisnesctl queue resume 0128/0",
+        ),
+        (
+            {"held": True, "hold_code": "190", "held_reason": "190: expired"}, "number", True,
+            "its number is held: 190: expired", "it ends by itself with a check that finds the number well",
+            "bisnesctl bots add --company 0128 --phone 0 --token-stdin",
+        ),
+        (
+            {"held": True, "held_until": DUE, "held_seconds": 5.0, "outage_since": DUE, "outage": "network: refused"},
+            "number", True, f"its provider is unavailable since {DUE}: network: refused", "the next attempt is in 5s",
+            "bisnesctl bots list",
+        ),
+        (
+            {"held": True, "held_until": DUE, "held_seconds": 60.0, "held_reason": "20 messages an hour"}, "number",
+            False, f"its number is limited until {DUE}: 20 messages an hour", "it continues in 1m 0s", None,
+        ),
+        ({"no_worker": True}, "process", True, "no process of meta is running", "", "bisnesctl status"),
+        (
+            {"session": replace(SESSION, state="SCAN_QR_CODE")}, "session", True,
+            "its session is unlinked: no phone is linked to it", "", "bisnesctl bots link 0128 0",
+        ),
+        (
+            {"session": replace(SESSION, block=Block("banned", "banned", datetime.now(UTC), None))}, "session", True,
+            "its session is blocked: until you unblock it: banned", "", "bisnesctl bots unblock 0128 0",
+        ),
+        (
+            {"session": replace(SESSION, wanted=False, state="STOPPED")}, "session", False,
+            "its session was stopped on purpose", "", "bisnesctl bots unblock 0128 0",
+        ),
+        (
+            {"session": replace(SESSION, state="STARTING")}, "session", False, "its session is starting",
+            "the manager starts it", "bisnesctl logs wwebjs-session-0128-0",
+        ),
+        (
+            {"session": replace(SESSION, moved=False)}, "session", True, "the former server may still run it", "",
+            "bisnesctl bots move 0128 0",
+        ),
+    ],
+)  # fmt: skip
+def test_the_causes_of_a_bot(fields, about, lasts, text, following, command):
+    assert list(causes_of(bot(**fields))) == [Cause(about, lasts, text, following, command)]
+
+
+def test_a_bot_that_sends_has_no_cause():
+    assert list(causes_of(bot(session=SESSION))) == []
+
+
+def test_the_queue_and_the_diagnosis_use_the_same_words():
+    held = replace(place(), bot=bot(held=True, hold_code="190", held_reason="190: expired"))
+    [cause] = causes_of(held.bot)
+    assert reasons.explain(held) == (cause.text, cause.command)
+    assert reasons.of_message(held)[0] in messages.of_place(held, 0)[0].text

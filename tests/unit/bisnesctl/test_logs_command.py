@@ -12,6 +12,8 @@ import pytest
 
 from bisnesctl.__main__ import main
 from bisnesctl.errors import ExitCode
+from tests.support.documents import ROOT
+from tests.support.waiting import HANG_SECONDS
 
 API = (
     "timestamp=2026-01-31T12:00:00Z level=debug event=message.accepted message_id=m-1 request_id=r-1\n"
@@ -137,3 +139,53 @@ def test_a_reader_that_ends_early_is_no_error(logs: Run, tmp_path: Path) -> None
     tool.stdout.close()
     assert (tool.wait(), tool.stderr.read()) == (0, "")
     tool.stderr.close()
+
+
+#: Runs the tool as a user whom the files do not belong to, since root reads everything. A first run loads all modules,
+#: which that user may not read either.
+AS_STRANGER = """
+import contextlib, io, os, sys
+from bisnesctl.__main__ import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    main(["logs"])
+if os.geteuid() == 0:
+    os.seteuid(65534)
+sys.exit(main(["logs"]))
+"""
+
+
+def logs_of_a_stranger(home: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {"PATH": os.environ["PATH"], "BISNES_ENV": str(home / ".env"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run([sys.executable, "-c", AS_STRANGER], env=environment, cwd=ROOT, text=True,
+                          capture_output=True, check=False, timeout=HANG_SECONDS)  # fmt: skip
+
+
+@pytest.fixture
+def open_home(tmp_path: Path) -> Path:
+    """A folder that every user may enter, with two logs."""
+    (tmp_path / "var/log").mkdir(parents=True)
+    for name in ("api-0.log", "api-1.log"):
+        (tmp_path / "var/log" / name).write_text(f"a line of {name}\n")
+        (tmp_path / "var/log" / name).chmod(0o644)
+    for folder in (*tmp_path.parents[:2], tmp_path, tmp_path / "var", tmp_path / "var/log"):
+        folder.chmod(0o755)
+    return tmp_path
+
+
+@pytest.mark.parametrize("forbidden", [["log"], ["log/api-0.log", "log/api-1.log"]])
+def test_files_of_another_user_are_reported_in_one_line(open_home: Path, forbidden: list[str]) -> None:
+    for path in forbidden:
+        (open_home / "var" / path).chmod(0)
+    done = logs_of_a_stranger(open_home)
+    (open_home / "var/log").chmod(0o755)
+    assert (done.returncode, done.stdout) == (ExitCode.CONFLICT, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"error: {open_home / 'var' / forbidden[0]}: permission denied. ")
+
+
+def test_a_file_of_another_user_hides_no_other(open_home: Path) -> None:
+    (open_home / "var/log/api-0.log").chmod(0)
+    done = logs_of_a_stranger(open_home)
+    assert done.returncode == 0, done.stderr
+    assert "a line of api-1.log" in done.stdout
+    assert done.stderr.startswith(f"warning: {open_home / 'var/log/api-0.log'}: permission denied. ")

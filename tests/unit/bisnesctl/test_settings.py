@@ -224,6 +224,8 @@ def test_defaults_replace_refused_values_but_those_that_matter(tmp_path: Path) -
 def test_a_process_that_is_started_again_does_without_a_wrong_value_that_does_no_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for each in ("logging_setup.configure", "levels.watch"):  # they would outlast the test
+        monkeypatch.setattr(f"services.runtime.process.{each}", lambda *_: None)
     monkeypatch.setenv("BISNES_ENV", str(env(tmp_path, "META_WINDOW=abc\nMETA_PORT=4000\n")))
     settings = Process.from_environment("meta").settings
     assert (settings.meta_window, settings.meta_port) == (256, 4000)

@@ -94,6 +94,23 @@ def test_fifty_sessions_stay_readable(screen: Callable[..., str]) -> None:
     assert screen(replace(STATUS, processes=rows), 80, every=True).count("wwebjs-session-") == 50
 
 
+@pytest.mark.parametrize("width", [160, 200])
+def test_a_wide_terminal_shows_the_state_and_the_phone_of_sessions(screen: Callable[..., str], width: int) -> None:
+    rows = [HEALTHY, FAILING, WORKER, session(1, linked_number="60123456789", waiting=1000, restarts=12),
+            session(2, session="SCAN_QR_CODE", status="degraded", reason="no phone is linked to it")]  # fmt: skip
+    lines = screen(replace(STATUS, processes=rows), width).splitlines()
+    found = {line.split()[0]: line for line in lines if line.startswith("wwebjs-session-")}
+    assert "WORKING 60123456789" in found["wwebjs-session-0128-1"]
+    assert "SCAN_QR_CODE " in found["wwebjs-session-0128-2"]
+    assert max(map(len, lines)) <= width
+
+
+def test_old_rows_are_named_only_if_their_deletion_is_late(screen: Callable[..., str]) -> None:
+    late = "last deleted 5h 0m ago: 10m 0s ago it removed nothing; it failed for commands: why"
+    assert f"old rows {late} (bisnesctl clean-up)" in words(screen(replace(STATUS, retention_late=late), 80))
+    assert "old rows" not in screen(STATUS, 200)
+
+
 def test_sessions_without_a_phone_are_not_called_working(screen: Callable[..., str]) -> None:
     rows = [session(index, session="SCAN_QR_CODE" if index < 20 else "WORKING") for index in range(50)]
     shown = screen(replace(STATUS, processes=rows), 120)

@@ -22,7 +22,10 @@ def test_one_name_has_one_level_in_a_file():
     for event in collect():
         levels.setdefault((event.path, event.name), set()).add(event.level)
     mixed = {name for name, found in levels.items() if len(found) > 1}
-    assert mixed == {("services/wakeups.py", "redis.unavailable")}  # a session looks for work without Redis
+    assert mixed == {
+        ("services/wakeups.py", "redis.unavailable"),  # a session looks for work without Redis
+        ("bisnesctl/guard/guard.py", "instance.restart_scheduled"),  # after an end, or on purpose
+    }
 
 
 @pytest.mark.parametrize(
@@ -47,6 +50,27 @@ def test_name_level_fields_and_place_of_an_event_are_found(tmp_path):
     (event,) = found_in(tmp_path, code)
     assert event == LogEvent("session.state_changed", "error", ("bot", "reason", "**"), "module.py", 3)
     assert event.has_stable_name
+
+
+def test_a_name_that_depends_on_something_is_two_events(tmp_path):
+    events = found_in(tmp_path, 'log.warning("alert.fired" if fired else "alert.resolved", alert=name)')
+    assert [event.name for event in events] == ["alert.fired", "alert.resolved"]
+
+
+def test_a_condition_is_an_event_at_its_beginning_and_one_at_its_end(tmp_path):
+    code = """
+class LoggedCondition:
+    def begin(self): log.warning(self._began)
+
+unsaved = LoggedCondition("alerts.state_unsaved", "alerts.state_saved")"""
+    began, ended = found_in(tmp_path, code)
+    assert (began.name, began.level, began.fields) == ("alerts.state_unsaved", "warning", ("reason",))
+    assert (ended.name, ended.level) == ("alerts.state_saved", "info")
+
+
+def test_the_programs_outside_of_the_services_are_included():
+    names = {event.name for event in collect()}
+    assert {"alert.fired", "alerts.started", "guard.state_unsaved", "instance.hung", "audit.delivery_paused"} <= names
 
 
 def test_other_calls_are_no_log_events(tmp_path):

@@ -210,5 +210,5 @@ def _below_limit_at(limit: int | None, counts: list[tuple[datetime, int]]) -> da
 
 
 def _wait(limit: str, left: timedelta, scope: Scope) -> Retry:
-    reason = f"this number may send {limit} during warm-up; bisnesctl bots limit changes that"
+    reason = f"this number may send {limit} during warm-up; `bisnesctl bots limit` changes that"
     return Retry("warming_up", reason, after=left.total_seconds(), attempts=MAX_ATTEMPTS_WARMUP, scope=scope)

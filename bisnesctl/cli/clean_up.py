@@ -1,0 +1,106 @@
+"""`bisnesctl clean-up`: delete old rows and files now."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bisnesctl.audit.commands import changes
+from bisnesctl.cli.app import USE, AsJson, app, example, usable_deployment, usable_settings
+from bisnesctl.errors import BisnesError, Conflict
+
+if TYPE_CHECKING:
+    from bisnesctl.processes.deployment import Deployment
+    from bisnesctl.retention.rules import Rule
+    from bisnesctl.retention.run import Outcome
+    from bisnesctl.settings import Settings
+
+
+@app.command(
+    "clean-up",
+    rich_help_panel=USE,
+    epilog=example("bisnesctl clean-up --dry-run", "bisnesctl clean-up", "bisnesctl clean-up --dry-run --json"),
+)
+@changes
+def clean_up(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what would be deleted, and delete nothing.")
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Delete old rows of the database now, and old files of this machine.
+
+    The process `events` does the same for rows every hour, as the settings …_KEEP_DAYS say, and also removes stored
+    files that no message has any more. Messages that wait or whose outcome is unknown, the history, contacts and bots
+    are never deleted.
+    """
+    if dry_run:
+        _show_rules(usable_settings(), json)
+        return
+    from bisnesctl.terminal import output
+
+    files, outcome = remove(usable_deployment())
+    if json:
+        failed, unfinished = (outcome.failed, outcome.unfinished) if outcome else ({}, True)
+        output.print_json({"deleted": outcome.deleted if outcome else {}, "failed": failed, "unfinished": unfinished,
+                           "old_files": files})  # fmt: skip
+    else:
+        output.say(words(files, outcome))
+    if outcome is None:
+        raise Conflict("another process is deleting old rows at this moment: `bisnesctl clean-up --dry-run` says when "
+                       "that ended")  # fmt: skip
+    if outcome.failed:
+        raise BisnesError("; ".join(f"{kind}: {reason}" for kind, reason in outcome.failed.items()))
+
+
+def remove(deployment: "Deployment") -> "tuple[int, Outcome | None]":
+    """Removes old files of this machine, then old rows; the number of files, and None if another process is at it."""
+    from bisnesctl.database import postgres
+    from bisnesctl.lifecycle.clean_up import clean_up as remove_files
+    from bisnesctl.retention import rules
+    from bisnesctl.retention.run import run
+
+    rules.check(deployment.settings)
+    files = len(remove_files(deployment))
+    with postgres.command_connection(deployment.settings) as connection:
+        return files, run(connection, deployment.settings)
+
+
+def words(files: int, outcome: "Outcome | None") -> str:
+    """The work of a clean-up in one line."""
+    found = [f"{files} old file{'' if files == 1 else 's'}"]
+    if outcome is not None:
+        found += [f"{count} {name}" for name, count in outcome.deleted.items()]
+    rest = "; more is left, which the process `events` deletes" if outcome is not None and outcome.unfinished else ""
+    return f"removed {', '.join(found)}{rest}"
+
+
+def _show_rules(settings: "Settings", as_json: bool) -> None:
+    """Prints what would be deleted, and the last run."""
+    from bisnesctl.database import postgres
+    from bisnesctl.retention import records, rules
+    from bisnesctl.retention.run import count
+    from bisnesctl.terminal import output
+
+    rules.check(settings)
+    with postgres.command_connection(settings) as connection:
+        last = records.last(connection)
+        found = [(rule, rule.days(settings), number) for rule, number in count(connection, settings)]
+    if as_json:
+        output.print_json(
+            {"last_run": None if last is None else last.as_json(), "rules": [_plain(*each) for each in found]}
+        )
+        return
+    columns = [output.Column("kind"), output.Column("old", "right"), output.Column("kept", "right"),
+               output.Column("setting", from_width=100), output.Column("rows", wraps=True)]  # fmt: skip
+    rows = [
+        (rule.name, output.escape(str(number)), f"{days} d", rule.setting or "-", f"{rule.table}: {rule.rows}")
+        for rule, days, number in found
+    ]
+    output.print_table(columns, rows)
+    output.say(f"last run: {output.escape(last.summary if last else 'none')}")
+
+
+def _plain(rule: "Rule", days: int, number: int | str) -> dict[str, object]:
+    counted = isinstance(number, int)
+    return {"kind": rule.name, "table": rule.table, "rows": rule.rows, "kept_days": days, "setting": rule.setting,
+            "old": number if counted else None, "error": None if counted else number}  # fmt: skip
