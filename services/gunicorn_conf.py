@@ -22,19 +22,20 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa:
 loglevel = "warning"
 
 
-class worker_class(Worker):  # type: ignore[misc]  # noqa: N801 - the name of the setting
-    """What the master makes before the fork. It becomes the server after it."""
+class worker_class(Worker):  # type: ignore[misc]
+    """The setting: what the master makes before the fork. It becomes the server after it."""
 
     def init_process(self) -> None:
         """Serve."""
         from services.http_server.server import Worker as Server
 
-        pid, sign_of_life = self.pid, self.tmp  # the master watches this file
-        self.__class__ = Server
-        Server.__init__(self, self.age, self.ppid, self.sockets, self.app, self.timeout, self.cfg, self.log)
-        self.tmp.close()
-        self.pid, self.tmp = pid, sign_of_life
-        self.init_process()
+        worker: Any = self
+        pid, sign_of_life = worker.pid, worker.tmp  # the master watches this file
+        worker.__class__ = Server
+        worker.__init__(worker.age, worker.ppid, worker.sockets, worker.app, worker.timeout, worker.cfg, worker.log)
+        worker.tmp.close()
+        worker.pid, worker.tmp = pid, sign_of_life
+        worker.init_process()
 
 
 def post_fork(server: Any, worker: Any) -> None:
