@@ -49,16 +49,13 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Set up logging and the trusted proxies, start the heartbeat. `worker.wsgi` is a `Service` or an `AsgiApp`."""
-<<<<<<< HEAD
-    gc.enable()
-=======
     from bisnesctl.setting_types import networks
     from services.database.connection import Database
     from services.http_server.protocol import Sweep
     from services.runtime.heartbeat import Heartbeat
     from services.runtime.process import Process
 
->>>>>>> w-lean
+    gc.enable()
     process = Process.from_environment(_program)
     counters = worker.wsgi.counters
     counters.clients = Sweep.open_connections
