@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 #: Stands for a secret.
 MASK = "***"
+#: Characters of an API key that are stored and shown in plain text, to tell keys apart.
+KEY_PREFIX_LENGTH = 8
 _SECRET_NAME = re.compile(
     r"secret|token|passw|pwd|passphrase|credential|cookie|private|auth|dsn|signature|(^|_|-)keys?($|_|-)|apikey", re.I
 )

@@ -6,6 +6,7 @@ belong to another program, `API_PROT` is a misspelling.
 """
 
 from collections.abc import Iterable
+from functools import cache
 
 #: Letters that a word must have so that a wrong letter in it counts as a typing error.
 LONG_WORD = 5
@@ -17,19 +18,20 @@ SHORTEST_BEGINNING = 4
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name that `name` misspells; None if it is probably a name of another program."""
-    found = [each for each in known if _misspells(name.upper(), each)]
+    given = _words(name.upper())
+    found = [each for each in known if _misspells(given, _words(each))]
     return min(found, key=lambda each: distance(name.upper(), each), default=None)
 
 
-def _misspells(name: str, key: str) -> bool:
-    if name.replace("_", "") == key.replace("_", ""):
-        return True
-    given, wanted = name.split("_"), key.split("_")
-    if len(given) != len(wanted):
-        return False
-    different = [pair for pair in zip(given, wanted, strict=True) if pair[0] != pair[1]]
-    if len(different) != 1:
-        return False
+@cache
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(name.split("_"))
+
+
+def _misspells(given: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    different = [pair for pair in zip(given, wanted, strict=False) if pair[0] != pair[1]]
+    if len(given) != len(wanted) or len(different) != 1:
+        return "".join(given) == "".join(wanted)  # they differ in underscores only
     word, right = different[0]
     return _is_typo(word, right, rest=sum(map(len, wanted)) - len(right))
 

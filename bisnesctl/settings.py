@@ -415,6 +415,8 @@ class Settings(BaseModel):
 class PartialSettings(Settings):
     """Settings some of whose values were refused: reading one of these raises `ConfigError` with the reason."""
 
+    model_config = ConfigDict(defer_build=True)  # it is never validated, and the second schema would take a while
+
     def __getattribute__(self, name: str) -> Any:
         """The attribute, unless its value was refused."""
         private = super().__getattribute__("__pydantic_private__") or {}

@@ -21,8 +21,8 @@ from services.wakeups import MarkerClearer, WakingBroker, serve
 
 #: Seconds that a stopping worker gives the messages in its hand; supervisord kills after more.
 STOP_TIMEOUT_SECONDS = 8.0
-#: Milliseconds that it then gives the threads that serve wake-ups.
-WAKEUP_STOP_TIMEOUT_MS = 1000
+#: Milliseconds that it then gives the threads that serve wake-ups. Idle ones look up once a second, and have no work.
+WAKEUP_STOP_TIMEOUT_MS = 200
 #: Seconds between two looks at the progress of the delivery.
 PROGRESS_INTERVAL_SECONDS = 0.2
 #: The exit status of a worker that ended itself because its delivery hung.

@@ -4,3 +4,5 @@ The model is that of Alertmanager: an incident is pending while its signal is ba
 it is resolved. The program `alerts` (`python -m bisnesctl.alerts`) evaluates the signals; it needs neither the services
 nor PostgreSQL nor Redis.
 """
+
+import bisnesctl.host.lean_structlog  # noqa: F401

@@ -3,9 +3,9 @@
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg2
-import structlog
 
 from bisnesctl.audit import store, trail
 from bisnesctl.audit.record import AuditRecord, Outcome
@@ -21,8 +21,6 @@ DATABASE_TIMEOUT_SECONDS = 2
 BATCH = 200
 #: The code of a record whose process ended without its outcome.
 KILLED = "killed"
-
-log = structlog.get_logger()
 
 Waiting = list[tuple[Path, AuditRecord]]
 
@@ -51,9 +49,16 @@ def _deliver_batch(connection: postgres.Connection, batch: Waiting) -> None:
             for each in batch:
                 _deliver_batch(connection, [each])
             return
+        log = _logger()
         log.error("audit.record_refused", record=batch[0][1].content().decode(), reason=str(error).strip())
     for file, _ in batch:
         file.unlink(missing_ok=True)
+
+
+def _logger() -> Any:
+    import structlog  # slow, and commands use this module
+
+    return structlog.get_logger()
 
 
 class AuditDelivery:
@@ -77,10 +82,12 @@ class AuditDelivery:
         try:
             deliver(self._settings)
         except (BisnesError, psycopg2.Error, OSError) as error:
+            log = _logger()
             if not self._reason:
                 log.warning("audit.delivery_paused", reason=str(error).strip())
             self._reason = str(error)
         else:
             if self._reason:
+                log = _logger()
                 log.info("audit.delivery_resumed")
             self._reason = ""

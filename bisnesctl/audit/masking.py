@@ -4,15 +4,14 @@ import re
 from typing import Any
 
 from bisnesctl import masking
-from bisnesctl.database.api_keys import PREFIX_LENGTH
-from bisnesctl.masking import MASK
+from bisnesctl.masking import KEY_PREFIX_LENGTH, MASK
 
 #: Characters of a value, at most.
 MAX_VALUE = 300
 #: Further fields with secrets: `code` is the one-time code of Meta's embedded signup.
 _FURTHER_NAMES = frozenset({"code", "pin", "qr"})
 #: API keys, of which the stored prefix stays.
-_KEY = re.compile(rf"\bbk_[A-Za-z0-9_-]{{{PREFIX_LENGTH - 3},}}")
+_KEY = re.compile(rf"\bbk_[A-Za-z0-9_-]{{{KEY_PREFIX_LENGTH - 3},}}")
 #: Access tokens of Meta.
 _TOKEN = re.compile(r"\bEAA[A-Za-z0-9]{12,}")
 #: Values in the query of a URL.
@@ -21,7 +20,7 @@ _QUERY = re.compile(r"(?<=[?&])([^=&#\s]+)=[^&#\s]+")
 
 def text(value: str) -> str:
     """The text without the secrets that are known by their looks."""
-    value = _KEY.sub(lambda found: f"{found[0][:PREFIX_LENGTH]}…", value)
+    value = _KEY.sub(lambda found: f"{found[0][:KEY_PREFIX_LENGTH]}…", value)
     value = _TOKEN.sub(MASK, masking.text(value))
     return _QUERY.sub(rf"\1={MASK}", value) if "://" in value else value
 

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg2
 import typer
 
-from bisnesctl.audit import delivery, masking, store, trail
+from bisnesctl.audit import masking, trail
 from bisnesctl.audit.origin import actor, origin
 from bisnesctl.audit.record import AuditRecord, Outcome, Source
-from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, ExitCode
 from bisnesctl.health import guard_file
 from bisnesctl.masking import MASK
@@ -101,6 +99,10 @@ def _finish(file: Path | None, ended: AuditRecord) -> None:
     if not stored:
         _store_directly(settings, ended)
     elif not guard_file.is_beating(settings):  # otherwise the guard delivers it
+        import psycopg2
+
+        from bisnesctl.audit import delivery
+
         with contextlib.suppress(BisnesError, psycopg2.Error, OSError):
             delivery.deliver(settings)
 
@@ -116,6 +118,11 @@ def _is_deployment(settings: Settings) -> bool:
 
 def _store_directly(settings: Settings, ended: AuditRecord) -> None:
     """Stores a record for which the spool has no place, such as on a full disk."""
+    import psycopg2
+
+    from bisnesctl.audit import delivery, store
+    from bisnesctl.database import postgres
+
     try:
         with postgres.connected(settings.database_dsn, timeout=delivery.DATABASE_TIMEOUT_SECONDS) as connection:
             store.insert(connection, [ended])

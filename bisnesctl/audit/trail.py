@@ -4,8 +4,6 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import structlog
-
 from bisnesctl.audit.record import AuditRecord, Source
 from bisnesctl.host import record_folder
 
@@ -13,8 +11,6 @@ from bisnesctl.host import record_folder
 FOLDER = "audit-spool"
 #: Records that wait for the database, at most.
 MAX_RECORDS = 10_000
-
-log = structlog.get_logger()
 
 
 def add(home: Path, record: AuditRecord) -> Path | None:
@@ -25,6 +21,9 @@ def add(home: Path, record: AuditRecord) -> Path | None:
 def add_or_log(home: Path, record: AuditRecord) -> None:
     """Stores a record of a service. One that cannot be stored is logged in full. Never raises."""
     if add(home, record) is None:
+        import structlog  # slow, and commands use this module
+
+        log = structlog.get_logger()
         log.error("audit.record_unstored", record=record.content().decode(), spool=str(home / FOLDER))
 
 

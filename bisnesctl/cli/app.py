@@ -1,6 +1,5 @@
 """The root of the command line. Each file or folder beside this one is a command of the same name."""
 
-import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -122,6 +121,8 @@ class Commands(TyperGroup):
         """The command that the arguments name, with the other arguments."""
         word = args[0]
         if word not in self.commands and not word.startswith("-") and not ctx.resilient_parsing:
+            import difflib
+
             known = [*self.commands, "--version"] if ctx.parent is None else list(self.commands)
             habits = [each for each in HABITS.get(word, ()) if each in known]
             answer = ANSWERS.get(word.lower()) if ctx.parent is None else None

@@ -38,7 +38,13 @@ def clean_up(
         return
     from bisnesctl.terminal import output
 
-    files, outcome = remove(usable_deployment())
+    deployment = usable_deployment()
+    files = remove_files(deployment)
+    try:
+        outcome = delete_rows(deployment)
+    except BisnesError:
+        output.say(words(files, None))
+        raise
     if json:
         failed, unfinished = (outcome.failed, outcome.unfinished) if outcome else ({}, True)
         output.print_json({"deleted": outcome.deleted if outcome else {}, "failed": failed, "unfinished": unfinished,
@@ -52,17 +58,22 @@ def clean_up(
         raise BisnesError("; ".join(f"{kind}: {reason}" for kind, reason in outcome.failed.items()))
 
 
-def remove(deployment: "Deployment") -> "tuple[int, Outcome | None]":
-    """Removes old files of this machine, then old rows; the number of files, and None if another process is at it."""
+def remove_files(deployment: "Deployment") -> int:
+    """Removes old files of this machine; returns their number."""
+    from bisnesctl.lifecycle.clean_up import clean_up as remove
+
+    return len(remove(deployment))
+
+
+def delete_rows(deployment: "Deployment") -> "Outcome | None":
+    """Deletes old rows; None if another process is at it."""
     from bisnesctl.database import postgres
-    from bisnesctl.lifecycle.clean_up import clean_up as remove_files
     from bisnesctl.retention import rules
     from bisnesctl.retention.run import run
 
     rules.check(deployment.settings)
-    files = len(remove_files(deployment))
     with postgres.command_connection(deployment.settings) as connection:
-        return files, run(connection, deployment.settings)
+        return run(connection, deployment.settings)
 
 
 def words(files: int, outcome: "Outcome | None") -> str:

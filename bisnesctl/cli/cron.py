@@ -126,13 +126,19 @@ def clean_up(quiet: Quiet = False) -> None:
 
     The files are logs of instances that are gone for 30 days, and other remains.
     """
-    from bisnesctl.cli.clean_up import remove, words
+    from bisnesctl.cli.clean_up import delete_rows, remove_files, words
+    from bisnesctl.processes.deployment import Condition
     from bisnesctl.terminal import output
 
-    files, outcome = remove(usable_deployment())
-    deleted = files or (outcome is not None and outcome.deleted)
-    if deleted or not quiet:
-        output.say(words(files, outcome))
+    deployment, outcome = usable_deployment(), None
+    files = remove_files(deployment)
+    try:
+        # An embedded PostgreSQL that is stopped has nobody who waits for it.
+        if not deployment.settings.embedded_postgres or deployment.condition() is Condition.RUNNING:
+            outcome = delete_rows(deployment)
+    finally:
+        if not quiet or files or (outcome is not None and outcome.deleted):
+            output.say(words(files, outcome))
     if outcome is not None and outcome.failed:
         raise BisnesError("; ".join(f"{kind}: {reason}" for kind, reason in outcome.failed.items()))
 

@@ -21,6 +21,7 @@ from bisnesctl.cli.app import (
 )
 
 if TYPE_CHECKING:
+    from bisnesctl.health.resource_usage import Sample
     from bisnesctl.processes.selection import Selection
 
 #: Seconds between two drawings, unless others are named.
@@ -78,6 +79,10 @@ def status(
     Above that: the release, the machine, and settings that changed since the start. Below: the bots that need an
     operator. Works without the services, PostgreSQL and Redis. For an exit code, use `bisnesctl health`.
     """
+    from bisnesctl.health.resource_usage import Sample
+
+    sample = Sample()  # before the other modules are imported, which takes as long as it must be old
+
     from bisnesctl.errors import UsageError
     from bisnesctl.terminal import status_view
     from bisnesctl.terminal.watch import watch as draw_again
@@ -87,23 +92,19 @@ def status(
     every = every or bool(selection.names or selection.bots)
     if watch is not None and json:
         raise UsageError("--watch is for people, --json for programs: leave one of them out")
-
-    def draw() -> None:
-        _draw(selection, chosen, every, json)
-
     if watch is None:
-        draw()
+        _draw(selection, chosen, every, json, sample)
     else:
-        draw_again(draw, watch)
+        draw_again(lambda: _draw(selection, chosen, every, json), watch)
 
 
-def _draw(selection: "Selection", columns: Any, every: bool, as_json: bool) -> None:
+def _draw(selection: "Selection", columns: Any, every: bool, as_json: bool, sample: "Sample | None" = None) -> None:
     from dataclasses import asdict
 
     from bisnesctl.terminal import output, status_view
     from bisnesctl.views.overview import overview
 
-    found = overview(running_deployment(), selection)
+    found = overview(running_deployment(), selection, sample)
     if as_json:
         output.print_json(asdict(found))
     else:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.errors import UsageError
-
-#: Characters of a key that are stored in plain text, to tell keys apart.
-PREFIX_LENGTH = 8
+from bisnesctl.masking import KEY_PREFIX_LENGTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,7 @@ def register(connection: Connection, key: str, company: str | None, label: str) 
         connection,
         "INSERT INTO api_keys (key_hash, prefix, company_id, label) VALUES (%s, %s, %s, %s)"
         " ON CONFLICT (key_hash) DO NOTHING",
-        (_digest(key), key[:PREFIX_LENGTH], company, label),
+        (_digest(key), key[:KEY_PREFIX_LENGTH], company, label),
     )
 
 

@@ -7,13 +7,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import psutil
-
 from bisnesctl.doctor.finding import Finding, error, ok, warning
 from bisnesctl.doctor.subject import Subject
 from bisnesctl.formatting import size
 from bisnesctl.health import inspection
-from bisnesctl.host import volumes
+from bisnesctl.host import machine_memory, volumes
 from bisnesctl.lifecycle import ports
 from bisnesctl.processes import topology
 from bisnesctl.processes.render import MAX_OPEN_FILES
@@ -39,7 +37,7 @@ def memory(subject: Subject) -> Finding:
     each_session = settings.session_memory_mb << 20
     sessions = min(settings.max_sessions * each_session, settings.wwebjs_memory_mb << 20)
     sessions = sessions if settings.enable_wwebjs else 0
-    found = psutil.virtual_memory()
+    found = machine_memory.read()
     text = (
         f"limits allow {size(fixed + sessions)}: instances {size(fixed)}, sessions {size(sessions)} (at most "
         f"{settings.max_sessions} times {size(each_session)}, WWEBJS_MEMORY_MB together); this machine has "

@@ -4,3 +4,5 @@ supervisord cannot delay a restart, count restarts over time, or measure the mem
 acts on the state that supervisord reports, not on events, so an event that arrives twice or never, or a SIGKILL of the
 guard itself, changes nothing.
 """
+
+import bisnesctl.host.lean_structlog  # noqa: F401

@@ -2,15 +2,14 @@
 
 import contextlib
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-import psutil
+from bisnesctl.host import process_memory, process_stat, tree_memory
+from bisnesctl.host.process_stat import ProcessStat
+from bisnesctl.host.process_times import boottime
 
-from bisnesctl.host.process_memory import proportional
-from bisnesctl.host.process_times import uptime
-
-#: Seconds between the two samples that give the processor usage.
+#: Seconds between the two samples that give the processor usage, at least.
 SAMPLE_SECONDS = 0.1
 
 
@@ -26,44 +25,40 @@ class Usage:
     uptime: float
 
 
-def measure(pids: Iterable[int]) -> dict[int, Usage]:
-    """The usage of each of these process trees; takes `SAMPLE_SECONDS`. Pids that are gone are left out."""
-    trees = {pid: tree for pid in pids if (tree := _tree(pid))}
-    before = {pid: _busy(tree) for pid, tree in trees.items()}
-    began = time.monotonic()
-    if trees:
-        time.sleep(SAMPLE_SECONDS)
-    elapsed = max(time.monotonic() - began, 0.001)
-    found = {}
-    for pid, tree in trees.items():
+@dataclass(frozen=True)
+class Sample:
+    """The processor times of all processes at one moment: the sooner it is made, the less `usage` has to wait."""
+
+    processes: Mapping[int, ProcessStat] = field(default_factory=tree_memory.all_processes)
+    #: On the monotonic clock.
+    at: float = field(default_factory=time.monotonic)
+
+    def usage(self, roots: Iterable[int]) -> dict[int, Usage]:
+        """The usage of each of these process trees since the sample, at least `SAMPLE_SECONDS` later.
+
+        Pids that are gone, or were not there yet, are left out.
+        """
+        time.sleep(max(self.at + SAMPLE_SECONDS - time.monotonic(), 0.0))
+        elapsed = time.monotonic() - self.at
+        found = {}
+        for root, tree in tree_memory.trees_in(self.processes, roots).items():
+            now = dict(_still_there(tree.processes))
+            if root in now:
+                busy = sum(each.processor_seconds - tree.processes[pid].processor_seconds for pid, each in now.items())
+                memory = sum(_memory(pid, each) for pid, each in now.items())
+                found[root] = Usage(100 * busy / elapsed, memory, boottime() - now[root].started_at)
+        return found
+
+
+def _still_there(processes: Mapping[int, ProcessStat]) -> Iterator[tuple[int, ProcessStat]]:
+    """Those of these processes that live, as they are now."""
+    for pid, before in processes.items():
         with contextlib.suppress(OSError):
-            cpu = 100 * max(_busy(tree) - before[pid], 0) / elapsed
-            found[pid] = Usage(cpu, sum(_memory(each) for each in tree), uptime(pid))
-    return found
+            now = process_stat.read(pid)
+            if now.started_at == before.started_at:
+                yield pid, now
 
 
-def _tree(pid: int) -> list[psutil.Process]:
-    try:
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.Error:
-        return []
-
-
-def _busy(tree: list[psutil.Process]) -> float:
-    total = 0.0
-    for process in tree:
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return total
-
-
-def _memory(process: psutil.Process) -> int:
-    proportional_bytes = proportional(process.pid)
-    if proportional_bytes is not None:
-        return proportional_bytes
-    try:
-        return int(process.memory_info().rss)
-    except psutil.Error:
-        return 0
+def _memory(pid: int, stat: ProcessStat) -> int:
+    used = process_memory.proportional(pid)
+    return stat.resident_bytes if used is None else used

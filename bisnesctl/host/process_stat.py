@@ -1,9 +1,12 @@
-"""/proc/<pid>/stat: state, parent, start and resident memory of a process. Imports little; each session uses it."""
+"""/proc/<pid>/stat: state, parent, start, processor time and resident memory of a process. Imports little; each session
+uses it.
+"""
 
+import contextlib
 import os
-from collections.abc import Iterator
+import select
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
@@ -17,16 +20,20 @@ class ProcessStat:
     parent: int
     #: Seconds between the boot of the machine and the start of the process.
     started_at: float
+    #: Seconds of processors that it has used itself, without its children.
+    processor_seconds: float
     resident_bytes: int
 
 
 def read(pid: int) -> ProcessStat:
     """The process's file. Raises OSError if the process is gone."""
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - some callers read those of all processes
+        after_name = file.read().rpartition(b")")[2].split()
     return ProcessStat(
-        state=after_name[0],
+        state=after_name[0].decode(),
         parent=int(after_name[1]),
         started_at=int(after_name[19]) / _TICKS_PER_SECOND,
+        processor_seconds=(int(after_name[11]) + int(after_name[12])) / _TICKS_PER_SECOND,
         resident_bytes=int(after_name[21]) * _PAGE_BYTES,
     )
 
@@ -47,3 +54,17 @@ def ancestors(pid: int) -> Iterator[int]:
             pid = read(pid).parent
         except OSError:
             return
+
+
+def wait_for_an_end(pids: Iterable[int], seconds: float) -> None:
+    """Waits this long, or until one of these processes has ended. They need not be children; one that is gone does not
+    count.
+    """
+    with contextlib.ExitStack() as handles:
+        poll = select.poll()
+        for pid in pids:
+            with contextlib.suppress(OSError):  # it is gone, or an old kernel has no such handles
+                handle = os.pidfd_open(pid)
+                handles.callback(os.close, handle)
+                poll.register(handle, select.POLLIN)
+        poll.poll(seconds * 1000)

@@ -1,27 +1,49 @@
-"""Memory of whole process trees, read in one pass over /proc."""
+"""Whole process trees and their memory, read in one pass over /proc."""
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bisnesctl.host import process_memory, process_stat
+from bisnesctl.host.process_stat import ProcessStat
 
 
 @dataclass(frozen=True)
 class ProcessTree:
     """A process and all its descendants."""
 
-    pids: list[int]
-    #: Bytes; shared pages count for each process, so this is never below PSS.
-    resident: int
+    #: By pid, parents before children; empty if the process is gone.
+    processes: dict[int, ProcessStat]
+
+    @property
+    def resident(self) -> int:
+        """Bytes; shared pages count for each process, so this is never below PSS."""
+        return sum(each.resident_bytes for each in self.processes.values())
+
+
+def all_processes() -> dict[int, ProcessStat]:
+    """All processes of the machine by pid."""
+    found = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 - a thousand paths at a time
+        if name.isdigit():
+            with contextlib.suppress(OSError):  # it is gone
+                found[int(name)] = process_stat.read(int(name))
+    return found
 
 
 def measure(roots: Iterable[int]) -> dict[int, ProcessTree]:
     """The trees of these processes, by the pid of the root."""
-    children, resident = _processes()
-    trees = {root: _tree(root, children) for root in roots}
-    return {root: ProcessTree(pids, sum(resident.get(pid, 0) for pid in pids)) for root, pids in trees.items()}
+    return trees_in(all_processes(), roots)
+
+
+def trees_in(processes: Mapping[int, ProcessStat], roots: Iterable[int]) -> dict[int, ProcessTree]:
+    """The same among processes that were read before."""
+    children = _children(processes)
+    return {
+        root: ProcessTree({pid: processes[pid] for pid in _tree(root, children) if pid in processes}) for root in roots
+    }
 
 
 def over(limits: Mapping[int, int], trees: Mapping[int, ProcessTree]) -> dict[int, int]:
@@ -32,7 +54,7 @@ def over(limits: Mapping[int, int], trees: Mapping[int, ProcessTree]) -> dict[in
     """
     found = {}
     for root, limit in limits.items():
-        if trees[root].resident > limit and (used := process_memory.total(trees[root].pids)) > limit:
+        if trees[root].resident > limit and (used := process_memory.total(trees[root].processes)) > limit:
             found[root] = used
     return found
 
@@ -50,7 +72,7 @@ def sizes(limits: Mapping[int, int | None]) -> dict[int, int]:
     for root, measured in measure(limits).items():
         used, limit = measured.resident, limits[root]
         if limit is not None and used > limit * EXACT_FROM:
-            used = process_memory.total(measured.pids) or used
+            used = process_memory.total(measured.processes) or used
         if used:
             found[root] = used
     return found
@@ -58,23 +80,14 @@ def sizes(limits: Mapping[int, int | None]) -> dict[int, int]:
 
 def tree(root: int) -> list[int]:
     """A process and all its descendants, parents before children."""
-    return _tree(root, _processes()[0])
+    return _tree(root, _children(all_processes()))
 
 
-def _processes() -> tuple[dict[int, list[int]], dict[int, int]]:
-    """The children of each process, and the resident bytes of each."""
+def _children(processes: Mapping[int, ProcessStat]) -> dict[int, list[int]]:
     children: defaultdict[int, list[int]] = defaultdict(list)
-    resident = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 - a thousand paths at a time
-        if not name.isdigit():
-            continue
-        try:
-            stat = process_stat.read(int(name))
-        except OSError:
-            continue
-        children[stat.parent].append(int(name))
-        resident[int(name)] = stat.resident_bytes
-    return children, resident
+    for pid, each in processes.items():
+        children[each.parent].append(pid)
+    return children
 
 
 def _tree(root: int, children: Mapping[int, list[int]]) -> list[int]:

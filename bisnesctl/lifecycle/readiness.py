@@ -19,7 +19,7 @@ MAX_ATTEMPTS = 3
 #: The same for an embedded server, which may have to wait for its predecessor's lock.
 MAX_SERVER_ATTEMPTS = 6
 #: Seconds between probes of instances that are not healthy yet.
-_PROBE_INTERVAL_SECONDS = 0.1
+_PROBE_INTERVAL_SECONDS = 0.05
 #: Lines of a log that an error shows.
 _LOG_LINES = 12
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-import psutil
 from annotated_types import Ge, Le
 
 from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, ConfigError, Conflict, DatabaseUnavailable, UsageError
-from bisnesctl.health import resource_usage
+from bisnesctl.host import machine_memory, process_memory, tree_memory
 from bisnesctl.lifecycle import ports, preflight, self_tests
 from bisnesctl.lifecycle.readiness import wait_healthy
 from bisnesctl.lifecycle.restart import record
@@ -157,10 +156,11 @@ def _check_memory(deployment: Deployment, added: Sequence[Instance]) -> None:
     running = [each for each in deployment.active() if each.program.name in programs]
     pids = {processes[each.name].pid: each.program.name for each in running if each.name in processes}
     used: dict[str, int] = {}
-    for pid, usage in resource_usage.measure(pids).items():
-        used[pids[pid]] = max(used.get(pids[pid], 0), usage.memory)
+    for pid, tree in tree_memory.measure(pids).items():
+        if tree.processes:
+            used[pids[pid]] = max(used.get(pids[pid], 0), process_memory.total(tree.processes))
     needed = sum(used.get(each.program.name, EXPECTED_BYTES) for each in added)
-    free = psutil.virtual_memory().available
+    free = machine_memory.read().available
     if needed > free:
         raise Conflict(
             f"{names_of(added)} would need about {needed >> 20} MB, and {free >> 20} MB are free; "

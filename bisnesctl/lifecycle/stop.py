@@ -96,7 +96,7 @@ def _wait_for_end(deployment: Deployment, pid: int) -> None:
         deployment.supervisor.state()  # a call wakes supervisord, which otherwise takes a second for each group
         if time.monotonic() > deadline:
             raise BisnesError(f"supervisord (pid {pid}) does not end; its processes have stopped: `kill -9 {pid}`")
-        time.sleep(0.02)
+        process_stat.wait_for_an_end([pid], 0.01)
 
 
 def _kill(pid: int) -> None:
@@ -105,7 +105,7 @@ def _kill(pid: int) -> None:
             os.kill(pid, signum)
         deadline = time.monotonic() + _KILL_TIMEOUT_SECONDS
         while process_stat.is_alive(pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
+            process_stat.wait_for_an_end([pid], 0.05)
 
 
 def stop_in_order(

@@ -14,6 +14,7 @@ from typing import Any
 
 from bisnesctl import paths
 from bisnesctl.errors import BisnesError, NotRunning, ShuttingDown, StartFailed, SupervisorFault
+from bisnesctl.host import process_stat
 
 #: Seconds in which supervisord must answer whether it runs; it usually answers within milliseconds.
 CALL_TIMEOUT_SECONDS = 5
@@ -38,7 +39,7 @@ _ALREADY_STARTED = 60
 _NOT_RUNNING = 70
 _ALREADY_ADDED = 90
 
-#: Seconds between looks at processes that are stopping.
+#: Seconds between looks at processes that are stopping, unless one ends before.
 _STOP_POLL_SECONDS = 0.05
 #: Seconds between attempts to reach a new supervisord.
 _BOOT_POLL_SECONDS = 0.02
@@ -261,13 +262,15 @@ def watch_stop(supervisor: Supervisor, names: set[str], seconds: float) -> Itera
     """
     deadline = time.monotonic() + seconds
     while True:
-        active = [each.name for each in _processes(supervisor) if each.name in names and each.active]
-        yield set(active)
+        active = [each for each in _processes(supervisor) if each.name in names and each.active]
+        yield {each.name for each in active}
         if not active:
             return
         if time.monotonic() > deadline:
-            raise BisnesError(f"{', '.join(active)} did not stop: see `bisnesctl logs supervisord`")
-        time.sleep(_STOP_POLL_SECONDS)
+            raise BisnesError(
+                f"{', '.join(each.name for each in active)} did not stop: see `bisnesctl logs supervisord`"
+            )
+        process_stat.wait_for_an_end([each.pid for each in active if each.pid], _STOP_POLL_SECONDS)
 
 
 def _processes(supervisor: Supervisor) -> list[Process]:

@@ -6,11 +6,15 @@ addition relies on its internals, hence the pinned version and the contract test
 
 import re
 import socket
+import sys
 from typing import Any
 
-from supervisor import supervisord
-from supervisor.datatypes import InetStreamSocketConfig
-from supervisor.options import ServerOptions
+_modules: dict[str, Any] = sys.modules
+_modules["ssl"] = None  # not importable: its servers are sockets of this machine, and OpenSSL takes a megabyte
+
+from supervisor import supervisord  # noqa: E402
+from supervisor.datatypes import InetStreamSocketConfig  # noqa: E402
+from supervisor.options import ServerOptions  # noqa: E402
 
 _IPV6 = re.compile(r"tcp://\[(?P<host>[^\]]+)\]:(?P<port>\d+)")
 

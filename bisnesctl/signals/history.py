@@ -9,6 +9,8 @@ from bisnesctl.host import disk
 
 #: The file, below `run_dir`.
 HISTORY_FILE = "signals-history.json"
+#: The signal of a disk's free space.
+FREE_SPACE = "disk_free"
 #: Seconds between two samples within the last hour, and before.
 SAMPLE_SECONDS, OLD_SAMPLE_SECONDS = 60.0, 600.0
 #: Seconds of the first.
@@ -24,6 +26,11 @@ FORESEEN_SECONDS = 365 * 86400.0
 
 #: Seconds since the epoch, and the value then.
 Sample = tuple[float, float]
+
+
+def free_space_name(mount: str) -> str:
+    """The name of a disk's free space."""
+    return f"{FREE_SPACE}[{mount}]"
 
 
 def read(run_dir: Path) -> dict[str, list[Sample]]:

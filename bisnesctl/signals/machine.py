@@ -10,9 +10,8 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-import psutil
-
 from bisnesctl.health.verdict import findings_of_disks
+from bisnesctl.host import machine_memory
 from bisnesctl.host.volumes import Disk
 from bisnesctl.settings import Settings
 from bisnesctl.signals import history
@@ -42,7 +41,7 @@ DISK_HEALTH = Signal(
     summary="disk {mount} {value}: {reason}",
 )
 DISK_FREE = Signal(
-    "disk_free",
+    history.FREE_SPACE,
     "Space on a disk that may still be written.",
     Unit.BYTES,
     Place.HOST,
@@ -119,11 +118,6 @@ CERTIFICATE_EXPIRES_IN = Signal(
 SIGNALS = (DISK_HEALTH, DISK_FREE, DISK_USED, DISK_FULL_IN, HOST_MEMORY, HOST_LOAD, CERTIFICATE_EXPIRES_IN)
 
 
-def sample_name(mount: str) -> str:
-    """The name of a disk's free space in the history."""
-    return f"{DISK_FREE.name}[{mount}]"
-
-
 def read_disks(disks: Sequence[Disk], past: Mapping[str, Sequence[Sample]]) -> Iterator[Reading]:
     """The readings of disks. `past`: the history with the values of now."""
     for each in disks:
@@ -136,13 +130,13 @@ def read_disks(disks: Sequence[Disk], past: Mapping[str, Sequence[Sample]]) -> I
             continue
         yield Reading(DISK_FREE, float(each.free), labels)
         yield Reading(DISK_USED, 1 - each.free / each.total, labels)
-        if (left := history.empty_in(past.get(sample_name(each.mount), ()))) is not None:
+        if (left := history.empty_in(past.get(history.free_space_name(each.mount), ()))) is not None:
             yield Reading(DISK_FULL_IN, left, labels, f"at about {_moment(time.time() + left)}")
 
 
 def read_host() -> Iterator[Reading]:
     """The readings of memory and load."""
-    memory = psutil.virtual_memory()
+    memory = machine_memory.read()
     yield Reading(HOST_MEMORY, memory.available / memory.total)
     yield Reading(HOST_LOAD, os.getloadavg()[1] / (os.cpu_count() or 1))
 

@@ -180,7 +180,7 @@ def _memory(
 
 def _measure_disks(found: Measurement, disks: Sequence[volumes.Disk], past: dict[str, list[Sample]]) -> None:
     found.findings["disks"] = verdict.findings_of_disks(disks)
-    free = {machine.sample_name(each.mount): float(each.free) for each in disks if each.free is not None}
+    free = {history.free_space_name(each.mount): float(each.free) for each in disks if each.free is not None}
     past.update(history.add(past, free, found.at))
     found.values += machine.read_disks(disks, past)
 

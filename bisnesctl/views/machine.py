@@ -4,13 +4,10 @@ import os
 import socket
 from dataclasses import dataclass
 
-import psutil
-
-from bisnesctl.host import volumes
+from bisnesctl.host import machine_memory, volumes
 from bisnesctl.host.process_times import boottime
 from bisnesctl.settings import Settings
 from bisnesctl.signals import history
-from bisnesctl.signals.machine import sample_name
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Machine:
 
 def look(settings: Settings) -> Machine:
     """Measures the machine. Disks are asked within their own time limit."""
-    memory, past = psutil.virtual_memory(), history.read(settings.run_dir)
+    memory, past = machine_memory.read(), history.read(settings.run_dir)
     return Machine(
         host=socket.gethostname(),
         uptime_seconds=boottime(),
@@ -54,7 +51,11 @@ def look(settings: Settings) -> Machine:
         memory_total_bytes=memory.total,
         disks=[
             DiskUse(
-                each.mount, each.free, each.total, history.empty_in(past.get(sample_name(each.mount), ())), each.trouble
+                each.mount,
+                each.free,
+                each.total,
+                history.empty_in(past.get(history.free_space_name(each.mount), ())),
+                each.trouble,
             )
             for each in volumes.look(settings)
         ],

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from bisnesctl import release
 from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.formatting import duration
-from bisnesctl.health import guard_file, inspection, probes, resource_usage
+from bisnesctl.health import guard_file, inspection, probes
+from bisnesctl.health.resource_usage import Sample, Usage
 from bisnesctl.host import volumes
 from bisnesctl.logs import exits
 from bisnesctl.processes import selection as selections
@@ -108,11 +109,13 @@ class Overview:
     retention_late: str = ""
 
 
-def overview(deployment: Deployment, selection: Selection | None = None) -> Overview:
+def overview(deployment: Deployment, selection: Selection | None = None, sample: Sample | None = None) -> Overview:
     """The state of the deployment. Works without the services and servers; without the database it has no bots.
 
-    `selection`: limits the processes and bots. Raises `UsageError` for an unknown name or selector.
+    `selection`: limits the processes and bots. `sample`: a recent one saves time. Raises `UsageError` for an unknown
+    name or selector.
     """
+    sample = sample or Sample()
     condition = deployment.condition()
     processes = deployment.processes() if condition is Condition.RUNNING else {}
     shown = deployment.shown(processes) if processes else []
@@ -121,7 +124,7 @@ def overview(deployment: Deployment, selection: Selection | None = None) -> Over
         looked = pool.submit(machine.look, deployment.settings)
         inspected = pool.submit(inspection.inspect, deployment, shown, processes, STATUS_TIMEOUT_SECONDS)
         pids = [process.pid for each in shown if (process := processes.get(each.name)) and process.pid]
-        used = pool.submit(resource_usage.measure, pids)
+        used = pool.submit(sample.usage, pids)
         drifts = drift.find(deployment, shown, processes)
         backlogs = read.result() if read is not None else Backlogs()
         health = inspected.result()
@@ -166,7 +169,7 @@ class _Rows:
         deployment: Deployment,
         processes: Mapping[str, Process],
         health: Mapping[str, probes.Health],
-        used: Mapping[int, resource_usage.Usage],
+        used: Mapping[int, Usage],
         backlogs: Backlogs,
     ) -> None:
         settings = deployment.settings

@@ -59,7 +59,7 @@ def silent(deployment):
     """A message of a number whose token has expired."""
     deployment.behave(error_code=190, match="expired")
     message = accepted(deployment, "expired", SILENT)
-    eventually(lambda: "190" in deployment.run("why", f"{SILENT}-0").stdout)
+    eventually(lambda: "190: " in deployment.run("why", f"{SILENT}-0").stdout)  # not a part of a pid
     return message
 
 

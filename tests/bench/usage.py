@@ -1,6 +1,7 @@
 """CPU time and memory of processes, from /proc."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -46,6 +47,46 @@ def pss_mib(process: psutil.Process) -> float:
         return float(process.memory_full_info().pss) / 2**20
     except psutil.NoSuchProcess:
         return 0.0
+
+
+def shares_mib(some: Iterable[psutil.Process], everybody: Iterable[psutil.Process]) -> float:
+    """Memory of some processes in MiB; what they share is counted by parts, as if only `everybody` ran here.
+
+    PSS itself depends on other programs of the machine: it counts half of Node's code while another Node runs.
+    """
+    users: Counter[str] = Counter()
+    for process in everybody:
+        users.update({mapping.path for mapping in _mappings(process) if mapping.is_file})
+    return (
+        sum(
+            each.anonymous + each.file / max(users[each.path], 1) if each.is_file else each.pss
+            for process in some
+            for each in _mappings(process)
+        )
+        / 2**20
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """The mappings of a file by a process, or memory without a file. Sizes are in bytes."""
+
+    path: str
+    anonymous: int
+    file: int
+    pss: int
+
+    @property
+    def is_file(self) -> bool:
+        return self.path.startswith("/")
+
+
+def _mappings(process: psutil.Process) -> list[_Mapping]:
+    try:
+        found = process.memory_maps()
+    except psutil.NoSuchProcess:
+        return []
+    return [_Mapping(each.path, each.anonymous, each.rss - each.anonymous, each.pss) for each in found]
 
 
 def end(roots: Iterable[psutil.Process], patience: float = 10) -> None:

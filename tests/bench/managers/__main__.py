@@ -5,6 +5,8 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import psutil
@@ -12,28 +14,52 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bisnesctl.guard.guard import CHECK_INTERVAL_SECONDS
+from tests.bench import usage
 from tests.bench.__main__ import in_order_of_round
-from tests.bench.managers.sides import RESTART_DELAYS_MS, SERVING, Bisnesctl, Manager, Pm2, find_npm, program
-from tests.bench.stage import stage
+from tests.bench.managers import memory_limit
+from tests.bench.managers.pm2_tool import STOP_SIGNAL, Pm2Tool, find_npm, install
+from tests.bench.managers.sides import SERVING, Bisnesctl, Manager, Pm2, programs, row_of, wait_until_serving
+from tests.bench.stage import Stage, stage
 from tests.bench.tools import MissingTool
 
 #: The program that is killed.
 KILLED = "meta-worker-1"
 #: A program that lived shorter is restarted with a longer pause.
 MINIMUM_UPTIME_SECONDS = 10.0
-#: How long a killed program may take to get a new pid.
-NEW_PID_SECONDS = 60.0
+#: How long a killed program may take to get a new pid, and everything to end.
+TIMEOUT_SECONDS = 60.0
 #: Seconds between two looks for the new pid.
 LOOK_SECONDS = 0.002
+#: Calls of `status` in a round, of which the median counts.
+STATUS_CALLS = 3
 MEASURES = {
     "status": "status, as a command (s)",
-    "kill": f"SIGKILL to new pid, without the restart delay of {RESTART_DELAYS_MS[KILLED] / 1000:g} s (s)",
-    "restart": "restart one, until it serves (s)",
-    "stop": "stop all, manager included (s)",
-    "memory": "memory of the manager, PSS (MiB)",
+    "kill": f"SIGKILL to new pid, without the restart delay of {row_of(KILLED).restart_delay:g} s (s)",
+    "restart": f"restart {SERVING}, until it serves again (s)",
+    "returns": "… until the command returns: bisnesctl waits until it is healthy, PM2 does not (s)",
+    "stop": "stop all: the command has returned, all programs and the manager have ended (s)",
+    "memory": "memory of the manager: supervisord and the guard; PM2's daemon (MiB)",
+    "shims": "… with the shims that bisnesctl puts around the programs that have children (MiB)",
+}
+LIMITS = {
+    "itself": "restarts a program that exceeds its memory limit",
+    "child": "restarts a program whose child exceeds it",
 }
 
 progress = Console(stderr=True)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The results."""
+
+    #: Manager → its rounds.
+    rounds: dict[str, list[dict[str, float]]]
+    #: Manager → which of the programs of `memory_limit` it restarts.
+    limits: dict[str, dict[str, bool]]
+    #: The names of the programs that both ran.
+    programs: list[str]
 
 
 def seconds_of(action: Callable[[], None]) -> float:
@@ -45,39 +71,60 @@ def seconds_of(action: Callable[[], None]) -> float:
 
 def kill(manager: Manager) -> float:
     """Seconds from SIGKILL until the program has a new pid, without its restart delay."""
-    killed = program(manager, KILLED)
-    if killed is None:
-        raise RuntimeError(f"{KILLED} does not run under {manager.name}")
-    lived = time.time() - killed.create_time()
-    time.sleep(max(MINIMUM_UPTIME_SECONDS + 1 - lived, 0))
+    killed = programs(manager)[KILLED]
+    time.sleep(max(MINIMUM_UPTIME_SECONDS + 1 - (time.time() - killed.create_time()), 0))
     start = time.monotonic()
     killed.kill()
-    while time.monotonic() - start < NEW_PID_SECONDS:
-        fresh = program(manager, KILLED)
+    while time.monotonic() - start < TIMEOUT_SECONDS:
+        fresh = programs(manager).get(KILLED)
         if fresh is not None and fresh.pid != killed.pid:
-            return time.monotonic() - start - RESTART_DELAYS_MS[KILLED] / 1000
+            return time.monotonic() - start - row_of(KILLED).restart_delay
         time.sleep(LOOK_SECONDS)
     raise RuntimeError(f"{manager.name} did not restart {KILLED}")
+
+
+def restart(manager: Manager) -> dict[str, float]:
+    """Seconds until a restart serves, and until its command returns."""
+    start = time.monotonic()
+    manager.restart(SERVING)
+    returned = time.monotonic()
+    wait_until_serving(manager)
+    return {"restart": time.monotonic() - start, "returns": returned - start}
+
+
+def stop(manager: Manager) -> None:
+    """Stops everything and waits until it has ended."""
+    everything = usage.tree([manager.daemon()])
+    manager.stop()
+    _, alive = psutil.wait_procs(everything, TIMEOUT_SECONDS)
+    if alive:
+        raise RuntimeError(f"{manager.name} left {', '.join(each.name() for each in alive)}")
 
 
 def measure(manager: Manager) -> dict[str, float]:
     """One round of a manager: it starts, is measured, and stops."""
     manager.start()
-    found = {"status": seconds_of(manager.status), "kill": kill(manager)}
-    found["restart"] = seconds_of(lambda: manager.restart(SERVING))
-    found["memory"] = manager.memory_mib()
-    found["stop"] = seconds_of(manager.stop)
+    wait_until_serving(manager)
+    found = {"kill": kill(manager)}  # it waits first, so that every program has settled
+    found["status"] = statistics.median(seconds_of(manager.status) for _ in range(STATUS_CALLS))
+    found |= restart(manager)
+    everybody, own = usage.tree([manager.daemon()]), manager.own_processes()
+    found["memory"] = usage.shares_mib(own, everybody)
+    found["shims"] = usage.shares_mib([*own, *manager.wrappers()], everybody)
+    found["stop"] = seconds_of(lambda: stop(manager))
     return found
 
 
-def compare(rounds: int) -> dict[str, list[dict[str, float]]]:
+def compare(rounds: int) -> Comparison:
     """Every round of both managers. Raises `MissingTool`."""
     find_npm()  # before anything is started
     with stage() as ready, contextlib.ExitStack() as stack:
+        pm2 = install(ready.folder / "pm2")
         ours = Bisnesctl(ready)
         stack.callback(ours.close)
         ours.start()
-        theirs = Pm2(ready.folder, ours.commands())
+        commands = ours.commands()
+        theirs = Pm2(Pm2Tool(pm2, ready.folder / "pm2-home"), commands)
         ours.stop()
         stack.callback(theirs.close)
         found: dict[str, list[dict[str, float]]] = {ours.name: [], theirs.name: []}
@@ -86,19 +133,39 @@ def compare(rounds: int) -> dict[str, list[dict[str, float]]]:
             for manager in in_order_of_round(managers, turn):
                 found[manager.name].append(measure(manager))
                 progress.print(f"round {turn + 1} of {rounds}: {manager.name}", found[manager.name][-1])
-    return found
+        return Comparison(found, _limits(ready, pm2), list(commands))
 
 
-def show(found: dict[str, list[dict[str, float]]]) -> None:
+def _limits(stage: Stage, pm2: Path) -> dict[str, dict[str, bool]]:
+    folders = {name: stage.folder / f"memory-{name}" for name in (Bisnesctl.name, Pm2.name)}
+    for folder in folders.values():
+        folder.mkdir()
+    return {
+        Bisnesctl.name: memory_limit.bisnesctl_restarts(folders[Bisnesctl.name], stage.database.dsn()),
+        Pm2.name: memory_limit.pm2_restarts(folders[Pm2.name], pm2),
+    }
+
+
+def show(found: Comparison) -> None:
     """Prints the medians."""
-    table = Table("median", *found, box=None, pad_edge=False)
+    table = Table("median", *found.rounds, box=None, pad_edge=False)
     for measure, title in MEASURES.items():
         table.add_row(
-            title, *(f"{statistics.median(each[measure] for each in rounds):.3g}" for rounds in found.values())
+            title, *(f"{statistics.median(each[measure] for each in rounds):.3g}" for rounds in found.rounds.values())
         )
+    for hog, title in LIMITS.items():
+        table.add_row(title, *("yes" if found.limits[name][hog] else "no" for name in found.rounds))
+    rounds = len(next(iter(found.rounds.values())))
     out = Console()
     out.print(table)
-    out.print(f"{psutil.cpu_count()} processors, load {psutil.getloadavg()[0]:.1f} at the end")
+    out.print(
+        f"{rounds} rounds of each, in turn; both run {', '.join(found.programs)} and stop them with {STOP_SIGNAL}; "
+        f"{psutil.cpu_count()} processors, load {psutil.getloadavg()[0]:.1f} at the end"
+    )
+    out.print(
+        f"memory limit: {memory_limit.LIMIT_MIB} MiB, {memory_limit.HELD_MIB} MiB are held; checked by bisnesctl "
+        f"every {CHECK_INTERVAL_SECONDS:g} s, by PM2 every {memory_limit.PM2_INTERVAL_MS / 1000:g} s here"
+    )
 
 
 def main(

@@ -1,44 +1,42 @@
-"""The two managers of processes: how each starts, names, restarts and stops the same programs."""
+"""The two managers of processes: how each starts, names, restarts and stops the same programs.
+
+Both run every program that `bisnesctl start --multiprocess` runs, but for the guard, which is a part of our manager.
+Both stop programs with SIGTERM, and both pause as long before they restart one that was killed.
+"""
 
 import contextlib
-import json
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import psutil
 
+from bisnesctl.health.guard_file import GUARD
+from bisnesctl.processes import topology
 from bisnesctl.processes.shim import __file__ as shim_file
 from tests.bench import usage
+from tests.bench.managers.pm2_tool import Pm2Tool
 from tests.bench.sides import Ours, wait_for
 from tests.bench.stage import Stage, free_port
-from tests.bench.tools import MissingTool
 
-#: Time limit of one command of a manager.
-COMMAND_TIMEOUT_SECONDS = 180
-#: Our programs that PM2 runs too. Each is an instance → the milliseconds of its restart delay.
-RESTART_DELAYS_MS = {"api-0": 2000, "meta-worker-1": 1000, "events": 1000}
+#: The program that is restarted, and waited for until it serves.
 SERVING = "api-0"
-PM2_VERSION = "7"
 
 
 class Manager(Protocol):
-    """A manager that runs the programs."""
+    """A manager that runs the programs. Its commands are those that an operator types."""
 
     name: str
+    port: int
 
     def start(self) -> None:
-        """Start the programs and wait until the API serves."""
+        """Start the programs."""
 
     def status(self) -> None:
-        """Show the programs, as an operator types it."""
+        """Show the programs."""
 
     def restart(self, name: str) -> None:
-        """Restart a program and wait until it serves, if it is the API."""
+        """Restart a program."""
 
     def stop(self) -> None:
         """Stop everything, the manager included."""
@@ -46,19 +44,35 @@ class Manager(Protocol):
     def daemon(self) -> psutil.Process:
         """The process whose children the programs are."""
 
-    def memory_mib(self) -> float:
-        """The memory (PSS) of the manager's own processes."""
+    def own_processes(self) -> list[psutil.Process]:
+        """The processes of the manager itself."""
+
+    def wrappers(self) -> list[psutil.Process]:
+        """Its processes that stand between it and a program."""
+
+    def close(self) -> None:
+        """End everything that is left."""
 
 
-def program(manager: Manager, name: str) -> psutil.Process | None:
-    """The child of the manager that runs this program; None while there is none."""
+def programs(manager: Manager) -> dict[str, psutil.Process]:
+    """The children of a manager's daemon that run a program, by the name of the program."""
+    found = {}
     for child in manager.daemon().children():
-        try:
-            if child.status() != psutil.STATUS_ZOMBIE and child.environ().get("BISNES_INSTANCE") == name:
-                return child
-        except psutil.Error:
-            continue
-    return None
+        with contextlib.suppress(psutil.Error):
+            name = child.environ().get("BISNES_INSTANCE")
+            if name and child.status() != psutil.STATUS_ZOMBIE:
+                found[name] = child
+    return found
+
+
+def wait_until_serving(manager: Manager) -> None:
+    """Waits until the API serves."""
+    wait_for(f"http://127.0.0.1:{manager.port}/health/ready", itertools.repeat(True))
+
+
+def row_of(name: str) -> topology.Program:
+    """The row of the table of programs to which an instance belongs."""
+    return topology.program(name if name in {row.name for row in topology.PROGRAMS} else name.rpartition("-")[0])
 
 
 @dataclass(frozen=True)
@@ -78,29 +92,19 @@ class Bisnesctl:
         self._ours = Ours(stage.folder)
         self._stage = stage
         self._url = self._ours.prepare(stage)
-
-    @property
-    def port(self) -> int:
-        return self._ours.port
+        self.port = self._ours.port
 
     def start(self) -> None:
         self._ours.start(self._stage, self._url)
-        wait_for(f"http://127.0.0.1:{self.port}/health/ready", _always())
 
     def status(self) -> None:
         self._ours.bisnesctl("status")
 
     def restart(self, name: str) -> None:
         self._ours.bisnesctl("restart", name)
-        if name == SERVING:
-            wait_for(f"http://127.0.0.1:{self.port}/health/ready", _always())
 
     def stop(self) -> None:
         self._ours.bisnesctl("stop")
-
-    def close(self) -> None:
-        """End everything that is left."""
-        self._ours.stop()
 
     def daemon(self) -> psutil.Process:
         for process in self._ours.processes():
@@ -108,103 +112,69 @@ class Bisnesctl:
                 return process
         raise RuntimeError("supervisord does not run")
 
-    def memory_mib(self) -> float:
-        guard = program(self, "guard")
-        own = [self.daemon(), *(usage.tree([guard]) if guard else [])]
-        return sum(usage.pss_mib(each) for each in own)
+    def own_processes(self) -> list[psutil.Process]:
+        return [self.daemon(), *usage.tree([programs(self)[GUARD]])]
+
+    def wrappers(self) -> list[psutil.Process]:
+        return [each for each in usage.tree([self.daemon()]) if shim_file in each.cmdline()]
+
+    def close(self) -> None:
+        self._ours.stop()
 
     def commands(self) -> dict[str, Command]:
         """The commands of the programs that run, without the shim: it belongs to our manager."""
         found = {}
-        for name in RESTART_DELAYS_MS:
-            process = program(self, name)
-            if process is None:
-                raise RuntimeError(f"{name} does not run")
-            words = process.cmdline()
-            after_shim = words.index(shim_file) + 2 if shim_file in words else 0  # its argument is a number of seconds
-            found[name] = Command(words[after_shim:], process.environ())
+        for name, process in programs(self).items():
+            if name != GUARD:
+                words = process.cmdline()
+                after_shim = words.index(shim_file) + 2 if shim_file in words else 0  # its argument is some seconds
+                found[name] = Command(words[after_shim:], process.environ())
         return found
 
 
 class Pm2:
-    """PM2, installed by npm into a temporary folder, with a home of its own."""
+    """PM2's daemon."""
 
     name = "PM2"
 
-    def __init__(self, folder: Path, commands: dict[str, Command]) -> None:
-        """Raises `MissingTool`."""
-        self._home, self.port = folder / "pm2-home", free_port()
-        self._tool = install(folder / "pm2")
-        self._ecosystem = folder / "ecosystem.config.json"
-        self._ecosystem.write_text(json.dumps({"apps": [self._app(name, each) for name, each in commands.items()]}))
+    def __init__(self, tool: Pm2Tool, commands: dict[str, Command]) -> None:
+        self._tool, self.port = tool, free_port()
+        self._apps = [self._app(name, each) for name, each in commands.items()]
 
     def _app(self, name: str, command: Command) -> dict[str, object]:
-        program, *arguments = [f"127.0.0.1:{self.port}" if word == "fd://0" else word for word in command.words]
+        port, row = self.port if name == SERVING else free_port(), row_of(name)
+        program, *arguments = [f"127.0.0.1:{port}" if word == "fd://0" else word for word in command.words]
         return {
             "name": name,
             "script": program,
             "args": arguments,
             "interpreter": "none",
             "exec_mode": "fork",
-            "restart_delay": RESTART_DELAYS_MS[name],
-            "kill_timeout": 10_000,
+            "restart_delay": int(row.restart_delay * 1000),
+            "kill_timeout": row.kill_timeout * 1000,
             "env": command.environment | {"API_PORT": str(self.port)},
         }
 
     def start(self) -> None:
-        self._pm2("start", str(self._ecosystem))
-        wait_for(f"http://127.0.0.1:{self.port}/health/ready", _always())
+        self._tool.start(self._apps)
 
     def status(self) -> None:
-        self._pm2("status")
+        self._tool.run("status")
 
     def restart(self, name: str) -> None:
-        self._pm2("restart", name)
-        if name == SERVING:
-            wait_for(f"http://127.0.0.1:{self.port}/health/ready", _always())
+        self._tool.run("restart", name)
 
     def stop(self) -> None:
-        self._pm2("kill")
-
-    def close(self) -> None:
-        """End everything that is left."""
-        with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
-            self.stop()
+        self._tool.run("kill")
 
     def daemon(self) -> psutil.Process:
-        return psutil.Process(int((self._home / "pm2.pid").read_text()))
+        return self._tool.daemon()
 
-    def memory_mib(self) -> float:
-        return usage.pss_mib(self.daemon())
+    def own_processes(self) -> list[psutil.Process]:
+        return [self.daemon()]
 
-    def _pm2(self, *words: str) -> None:
-        environment = {**os.environ, "PM2_HOME": str(self._home), "PM2_DISCRETE_MODE": "true"}
-        done = subprocess.run(
-            [self._tool, *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=COMMAND_TIMEOUT_SECONDS,
-        )  # fmt: skip
-        if done.returncode:
-            raise RuntimeError(f"pm2 {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
+    def wrappers(self) -> list[psutil.Process]:
+        return []
 
-
-def find_npm() -> str:
-    """The command of npm. Raises `MissingTool`."""
-    npm = shutil.which("npm")
-    if not (npm and shutil.which("node")):
-        raise MissingTool("no Node.js: install node (18 or newer) and npm to compare with PM2")
-    return npm
-
-
-def install(folder: Path) -> Path:
-    """Installs PM2 into a folder and returns its command. Raises `MissingTool`."""
-    folder.mkdir()
-    words = [find_npm(), "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error"]
-    done = subprocess.run([*words, f"pm2@{PM2_VERSION}"], capture_output=True, text=True, timeout=600)
-    if done.returncode:
-        raise MissingTool(f"npm cannot install PM2:\n{done.stderr.strip()}")
-    return folder / "node_modules" / ".bin" / "pm2"
-
-
-def _always() -> Iterator[bool]:
-    while True:
-        yield True
+    def close(self) -> None:
+        self._tool.end()

@@ -249,7 +249,10 @@ def test_the_command_names_what_fails_and_another_run(tool, connection, environm
 
 def test_the_command_needs_the_database_but_old_files_are_removed_first(tool, environment):
     environment(DATABASE_URL="postgresql://bisnes@127.0.0.1:1/bisnes")
-    assert "PostgreSQL cannot be reached" in tool("clean-up", code=4).text
+    for words in (["clean-up"], ["cron", "clean-up"]):
+        said = tool(*words, code=4).text
+        assert "removed 0 old files" in said
+        assert "PostgreSQL cannot be reached" in said
     assert "PostgreSQL cannot be reached" in tool("clean-up", "--dry-run", code=4).text
 
 

@@ -49,6 +49,16 @@ def test_help_imports_nothing_slow() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize("command", ["status", "stop", "restart api", "health --probe", "why api-0"])
+def test_a_frequent_command_does_not_import_what_only_others_need(command: str) -> None:
+    check = (
+        f"import sys; from bisnesctl.__main__ import main; main({command.split()}); "
+        "print([name for name in ('structlog', 'requests', 'redis', 'jinja2', 'textual') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_a_command_imports_no_other_command() -> None:
     check = (
         "import sys; from bisnesctl.cli.app import load_commands; load_commands(['-v', 'bots', 'list', 'start']); "

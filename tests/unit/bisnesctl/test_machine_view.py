@@ -3,8 +3,10 @@
 import time
 from pathlib import Path
 
+import psutil
+
+from bisnesctl.host import machine_memory
 from bisnesctl.signals import history
-from bisnesctl.signals.machine import sample_name
 from bisnesctl.views import machine
 from tests.support.processes.servers import settings_in
 
@@ -17,7 +19,7 @@ def forecast(folder: Path, loss_of_an_hour: float) -> list[float | None]:
     settings.run_dir.mkdir(parents=True, exist_ok=True)
     now = time.time()
     samples = {
-        sample_name(each.mount): [
+        history.free_space_name(each.mount): [
             (now - hours * HOUR, each.free_bytes + hours * loss_of_an_hour) for hours in range(10, -1, -1)
         ]
         for each in machine.look(settings).disks
@@ -38,3 +40,8 @@ def test_without_a_trend_nothing_is_foretold(tmp_path: Path) -> None:
     assert found.disks
     assert all(each.full_in_seconds is None for each in found.disks)
     assert 0 < found.memory_used_bytes < found.memory_total_bytes
+
+
+def test_the_memory_of_the_machine_is_that_of_the_kernel() -> None:
+    assert machine_memory.read().total == psutil.virtual_memory().total
+    assert 0 < machine_memory.read().available < machine_memory.read().total

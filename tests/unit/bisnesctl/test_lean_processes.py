@@ -1,0 +1,24 @@
+"""The processes that supervisord runs load nothing that only a terminal needs: there may be fifty of them."""
+
+import subprocess
+import sys
+
+import pytest
+
+#: The modules that `topology` starts.
+PROGRAMS = [
+    "bisnesctl.guard.__main__", "bisnesctl.alerts.__main__", "services.gunicorn_conf", "services.api.asgi",
+    "services.connectors.meta.receiver", "services.worker", "services.events.__main__", "services.wwebjs_manager",
+    "services.connectors.wwebjs.__main__",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_a_program_loads_nothing_for_terminals(module: str) -> None:
+    check = f"import sys, {module}; print([name for name in ('rich', 'textual', 'typer') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_rich_can_still_be_imported_afterwards() -> None:
+    subprocess.run([sys.executable, "-c", "import services; import rich.console"], check=True)
