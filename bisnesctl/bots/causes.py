@@ -25,7 +25,7 @@ SELECT c.id, c.company_id, c.phone_index, c.process_name, p.rate::float,
        NOT EXISTS (SELECT FROM process_instances i WHERE i.process_name = c.process_name
                    AND i.status <> 'stopped' AND i.last_heartbeat > now() - interval '60 seconds')
 FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id
-WHERE c.id = ANY(%s)"""
+WHERE %(bots)s IS NULL OR c.id = ANY(%(bots)s)"""
 
 
 class Cause(NamedTuple):
@@ -74,9 +74,9 @@ class Situation:
         return f"{self.company}/{self.phone}"
 
 
-def situations(connection: Connection, bots: Sequence[int]) -> dict[int, Situation]:
-    """The situations of bots by their ids."""
-    rows = query(connection, _SITUATIONS, (list(bots),))
+def situations(connection: Connection, bots: Sequence[int] | None = None) -> dict[int, Situation]:
+    """The situations of bots by their ids; None: of all."""
+    rows = query(connection, _SITUATIONS, {"bots": None if bots is None else list(bots)})
     has_sessions = any(row[3] == "wwebjs" for row in rows)
     sessions = {each.bot_id: each for each in web_sessions.find(connection)} if has_sessions else {}
     return {row[0]: Situation(*[*row, sessions.get(row[0])]) for row in rows}

@@ -181,7 +181,7 @@ class Monit(App[None]):
 
     def _show_snapshot(self, found: Snapshot) -> None:
         self._snapshot, self._trouble = found, ""
-        self._rows = rows_of(found.overview.processes, found.bots)
+        self._rows = rows_of(found.overview.processes, found.bots, found.causes)
         self._show_header()
         self._show_rows()
 

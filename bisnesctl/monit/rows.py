@@ -92,11 +92,14 @@ _COUNTS: Mapping[Sort, str] = {
 }
 
 
-def rows_of(processes: Iterable[ProcessRow], bots: Iterable[Bot]) -> list[Row]:
-    """All rows, in groups."""
+def rows_of(processes: Iterable[ProcessRow], bots: Iterable[Bot], causes: Mapping[str, str] | None = None) -> list[Row]:
+    """All rows, in groups. `causes`: why bots send nothing, by their names."""
     listed = list(bots)
     paused = {_name(each) for each in listed if each.paused is not None}
-    found = [*(_process(each, paused) for each in processes), *map(_bot, listed)]
+    found = [
+        *(_process(each, paused) for each in processes),
+        *(_bot(each, (causes or {}).get(_name(each), "")) for each in listed),
+    ]
     return sorted(found, key=lambda row: GROUPS.index(row.group))
 
 
@@ -125,11 +128,11 @@ def _process(row: ProcessRow, paused: set[str]) -> Row:
     )  # fmt: skip
 
 
-def _bot(bot: Bot) -> Row:
+def _bot(bot: Bot, cause: str) -> Row:
     state, level, reason = _state(bot)
     own = session_name(bot.company, bot.phone) if bot.process == "wwebjs" else ""
     return Row(
-        _name(bot), BOTS, state, level, reason, waiting=bot.waiting, process=own, bot=_name(bot),
+        _name(bot), BOTS, state, level, cause or reason, waiting=bot.waiting, process=own, bot=_name(bot),
         is_paused=bot.paused is not None,
     )  # fmt: skip
 

@@ -3,14 +3,16 @@
 import os
 import pwd
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from rich.text import Text
 
-from bisnesctl.bots import store
+from bisnesctl.bots import causes, store
 from bisnesctl.bots.store import Bot
 from bisnesctl.database import postgres
 from bisnesctl.database.event_log import EventFilter, EventLog
+from bisnesctl.database.postgres import Connection
 from bisnesctl.diagnosis import diagnose, targets
 from bisnesctl.diagnosis.chain import Diagnosis
 from bisnesctl.errors import BisnesError
@@ -46,6 +48,8 @@ class Snapshot:
     at: float
     #: When the bots were read; None: never.
     bots_at: float | None
+    #: Why bots send nothing, by their names.
+    causes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Source:
 
     def __init__(self) -> None:
         self._bots: list[Bot] = []
+        self._causes: dict[str, str] = {}
         self._bots_at: float | None = None
 
     def snapshot(self) -> Snapshot:
@@ -72,12 +77,13 @@ class Source:
         found = overview(deployment)
         if found.condition == "running" and not found.database_unavailable:
             self._read_bots(deployment)
-        return Snapshot(found, self._bots, problems, _other_owner(deployment), time.time(), self._bots_at)
+        return Snapshot(found, self._bots, problems, _other_owner(deployment), time.time(), self._bots_at, self._causes)
 
     def _read_bots(self, deployment: Deployment) -> None:
         try:
             with postgres.connected(deployment.settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:
                 self._bots, self._bots_at = store.find(connection), time.time()
+                self._causes = _causes(connection, deployment.settings.max_heartbeat_age / 1000)
         except BisnesError:
             return  # the rows stay, with the time at which they were read
 
@@ -118,6 +124,15 @@ class Source:
         files = [file for name in names for file in files_of(folder, name)]
         pattern = BotPattern(company, int(phone), _id_of(deployment, company, int(phone)))
         return LogFeed(files, zone, Filter(bot=pattern))
+
+
+def _causes(connection: Connection, silence_seconds: float) -> dict[str, str]:
+    """Why bots send nothing, by their names. Their processes have rows of their own."""
+    found = {}
+    for bot in causes.situations(connection).values():
+        own = [each.text for each in causes.causes_of(bot, silence_seconds) if each.about != "process"]
+        found[f"{bot.company}-{bot.phone}"] = "; ".join(own)
+    return found
 
 
 def _open() -> tuple[Deployment, list[str]]:

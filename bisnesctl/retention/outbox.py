@@ -14,7 +14,7 @@ from bisnesctl.database.postgres import Connection, query
 from bisnesctl.retention.removal import CUTOFF, Values
 
 #: Messages that are looked at in one transaction, at most.
-BATCH_MESSAGES = 500
+BATCH_MESSAGES = 200
 #: The id before all others.
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
 #: Hours by which the clocks of machines that make ids may be ahead.

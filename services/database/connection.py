@@ -1,21 +1,17 @@
 """Connections to PostgreSQL: a bounded pool, single connections, transactions, queries, prepared statements."""
 
 import contextlib
-import math
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import psycopg2
 import psycopg2.errors
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import QueuePool
-from sqlalchemy.pool.base import _ConnDialect
 
 from bisnesctl.database import statement_deadline
 from services.database.circuit_breaker import CircuitBreaker
+from services.database.pool import Pool, PoolTimeout, PoolUse
 
 #: Seconds to wait for a connection of the pool, and for a new one to be made.
 CONNECT_TIMEOUT_SECONDS = 3
@@ -57,84 +53,39 @@ class DatabaseUnavailable(Exception):
     """PostgreSQL cannot be reached; nothing was stored."""
 
 
-class _Pinging(_ConnDialect):
-    """The part of a dialect that the pool needs. SQLAlchemy's own for PostgreSQL loads megabytes of SQL compiler."""
-
-    def __init__(self) -> None:
-        self._distrusted = -math.inf
-
-    def distrust(self) -> None:
-        """Have the pool replace all connections that are open now."""
-        self._distrusted = time.monotonic()
-
-    def _do_ping_w_event(self, connection: Any) -> bool:
-        if connection.opened < self._distrusted:
-            return False
-        try:
-            with connection.limited(PING_TIMEOUT_SECONDS), connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-        except psycopg2.Error:
-            return False
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class PoolUse:
-    """How much of a pool is in use, and how often it was too small since the start."""
-
-    size: int
-    used: int
-    #: Uses that found all connections in use.
-    waits: int
-    #: Uses that got none in time.
-    timeouts: int
-
-
 class Database:
     """Connections to PostgreSQL in autocommit: a bounded pool, and single ones for a thread that keeps its own."""
 
     def __init__(self, dsn: str, pool_size: int = 5, name: str = "bisnes") -> None:
         self.dsn, self.name, self._size = dsn, name, pool_size
         self._outage = CircuitBreaker(OUTAGE_PAUSE_SECONDS, CONNECT_TIMEOUT_SECONDS + PING_TIMEOUT_SECONDS)
-        self._pings = _Pinging()
-        self._waits = self._timeouts = 0
-        self._pool = QueuePool(
-            self._open,  # type: ignore[arg-type]
-            pool_size=pool_size,
-            max_overflow=0,
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            reset_on_return=None,
-            pre_ping=True,
-            dialect=self._pings,
-        )
+        self._pool = Pool(self._open, _answers, pool_size, CONNECT_TIMEOUT_SECONDS)
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Connection]:
         """A pooled connection in autocommit. Raises `DatabaseUnavailable` when there is none or it breaks in use."""
         self._check_outage()
-        if self._pool.checkedout() >= self._size:
-            self._waits += 1
         try:
-            pooled = self._pool.connect()
+            connection = self._pool.borrow()
         except PoolTimeout:
-            self._timeouts += 1
             raise DatabaseUnavailable(
                 f"all {self._size} connections to PostgreSQL were in use for {CONNECT_TIMEOUT_SECONDS} s"
             ) from None
         except psycopg2.OperationalError as error:
             raise DatabaseUnavailable(str(error).strip()) from error
         self._outage.end()
+        broken = False
         try:
-            yield pooled.driver_connection  # type: ignore[misc]
+            yield connection
         except psycopg2.Error as error:
-            if not is_broken(pooled.driver_connection, error):
+            broken = is_broken(connection, error)
+            if not broken:
                 raise
-            pooled.invalidate()
             if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
-                self._pings.distrust()  # the others may lead to the same server, or keep its read-only default
+                self._pool.distrust()  # the others may lead to the same server, or keep its read-only default
             raise DatabaseUnavailable(str(error).strip()) from error
         finally:
-            pooled.close()
+            self._pool.give_back(connection, broken)
 
     def connect(
         self, by_key: bool = True, seconds: float = OWN_TIMEOUT_SECONDS, session: Mapping[str, str] | None = None
@@ -178,11 +129,20 @@ class Database:
 
     def use(self) -> PoolUse:
         """The use of the pool at this moment."""
-        return PoolUse(self._size, self._pool.checkedout(), self._waits, self._timeouts)
+        return self._pool.use()
 
     def close(self) -> None:
         """Close the pool's idle connections."""
-        self._pool.dispose()
+        self._pool.close()
+
+
+def _answers(connection: Connection) -> bool:
+    try:
+        with connection.limited(PING_TIMEOUT_SECONDS):
+            query(connection, "SELECT 1")
+    except psycopg2.Error:
+        return False
+    return True
 
 
 def is_broken(connection: Any, error: psycopg2.Error) -> bool:

@@ -25,7 +25,8 @@ from bisnesctl.processes import started_settings
 from bisnesctl.settings import Settings
 from services.database import error_reasons
 from services.database.bounded_query import BoundedQuery
-from services.database.connection import Database, DatabaseError, DatabaseUnavailable, PoolUse, query, query_value
+from services.database.connection import Database, DatabaseError, DatabaseUnavailable, query, query_value
+from services.database.pool import PoolUse
 
 #: Seconds between two measurements in process_metrics.
 METRICS_INTERVAL_SECONDS = 60

@@ -6,6 +6,7 @@ import pytest
 
 from bisnesctl.database.event_log import SPOOLS
 from bisnesctl.database.process_events import ProcessEvent, ProcessEventWriter
+from bisnesctl.monit import source
 from bisnesctl.processes.deployment import SessionProgram, make_folders
 from bisnesctl.processes.render import render_session
 from tests.support.outbox import accept, add_bot, entry, execute, outbox
@@ -122,6 +123,7 @@ def test_a_message_of_a_held_bot_names_the_hold(settings, opened, bot, tool):
     assert words in tool("describe", "0128-0").text
     assert words in tool("queue", "show", message.message_id).text
     assert words in tool("queue", "list", "--json").json[0]["reason"]
+    assert source._causes(connection, 60.0) == {"0128-0": words}  # of `monit`
 
 
 @pytest.mark.parametrize(

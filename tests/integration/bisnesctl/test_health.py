@@ -14,7 +14,8 @@ from bisnesctl.database import process_health
 from services.api.openapi import Problem
 from services.api.schemas.base import Alive, AllHealth, Metrics
 from services.database.bounded_query import BoundedQuery
-from services.database.connection import Database, DatabaseUnavailable, PoolUse
+from services.database.connection import Database, DatabaseUnavailable
+from services.database.pool import PoolUse
 from services.runtime.heartbeat import Counters, Heartbeat
 from tests.support.api import api, settings_for
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk

@@ -30,4 +30,4 @@ class Worker(RealWorker):
     CONFIG_KWARGS = {**RealWorker.CONFIG_KWARGS, "http": TightProtocol}  # noqa: RUF012
 
 
-worker_class = "tests.support.processes.tight_limits.Worker"
+worker_class = Worker  # type: ignore[misc]

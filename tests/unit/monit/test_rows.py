@@ -78,6 +78,12 @@ def test_the_state_of_a_bot(changes, state, level):
     assert (row.state, row.level) == (state, level)
 
 
+def test_the_reason_of_a_bot_is_in_the_words_of_the_other_commands():
+    held = replace(BOT, held_until="infinity", held_reason="190: expired")
+    [row] = rows_of([], [held], {f"{BOT.company}-{BOT.phone}": "its number is held: 190: expired"})
+    assert (row.state, row.reason) == ("held", "its number is held: 190: expired")
+
+
 def test_a_session_knows_that_its_bot_is_paused():
     session = ProcessRow("wwebjs-session-0128-2", "wwebjs-session", "healthy", 1, 1.0, 0.0, 1, 0, "", "sessions",
                          session="WORKING")  # fmt: skip
