@@ -10,13 +10,13 @@ from bisnesctl.errors import ConfigError, Conflict
 from bisnesctl.processes import embedded_servers
 from bisnesctl.settings import Settings
 from tests.support.processes.servers import settings_in
+from tests.support.strangers import let_in
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """An embedded PostgreSQL only, where its user can reach it."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)
+    let_in(tmp_path)
     return settings_in(tmp_path, REDIS_HOST="unused")
 
 

@@ -16,6 +16,7 @@ from bisnesctl import wajs
 from bisnesctl.host import browsers, confine
 from services.connectors.wwebjs.browser import chromium, process_tree
 from services.connectors.wwebjs.browser.browser import Browser, BrowserOptions
+from tests.support.strangers import let_in
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 #: A user of the machine that is not ours; as an ordinary user there is none that a test could become.
@@ -36,9 +37,7 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def open_folder(tmp_path):
     """A folder in which every user may write."""
-    for each in tmp_path.parents:
-        if not each.stat().st_mode & 0o001:
-            each.chmod(each.stat().st_mode | 0o011)
+    let_in(tmp_path)
     tmp_path.chmod(0o777)
     return tmp_path
 

@@ -13,6 +13,7 @@ import pytest
 from bisnesctl.__main__ import main
 from bisnesctl.errors import ExitCode
 from tests.support.documents import ROOT
+from tests.support.strangers import let_in
 from tests.support.waiting import HANG_SECONDS
 
 API = (
@@ -167,7 +168,8 @@ def open_home(tmp_path: Path) -> Path:
     for name in ("api-0.log", "api-1.log"):
         (tmp_path / "var/log" / name).write_text(f"a line of {name}\n")
         (tmp_path / "var/log" / name).chmod(0o644)
-    for folder in (*tmp_path.parents[:2], tmp_path, tmp_path / "var", tmp_path / "var/log"):
+    let_in(tmp_path)
+    for folder in (tmp_path, tmp_path / "var", tmp_path / "var/log"):
         folder.chmod(0o755)
     return tmp_path
 
