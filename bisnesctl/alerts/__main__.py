@@ -3,48 +3,73 @@
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
+from typing import NoReturn
 
 import structlog
 
 from bisnesctl.alerts import state_file
 from bisnesctl.alerts.evaluator import ALERTS, Evaluator
+from bisnesctl.alerts.settings_source import SettingsSource
 from bisnesctl.database.event_log import SPOOLS
 from bisnesctl.database.process_events import LoggedCondition, ProcessEventWriter
-from bisnesctl.errors import BisnesError
 from bisnesctl.host import disk
 from bisnesctl.host.log_stream import configure_logging
 from bisnesctl.host.process_times import boottime, uptime, waited
 from bisnesctl.logs import levels
-from bisnesctl.processes.deployment import Deployment, as_started, open_deployment
-from bisnesctl.settings import Settings, load_partly
-from bisnesctl.signals.measurement import measure
+from bisnesctl.processes.deployment import Deployment
+from bisnesctl.settings import Settings
+from bisnesctl.signals.processes import SUPERVISORD
 from bisnesctl.signals.table import BY_NAME
+
+#: Seconds for which it notifies operators of the death of supervisord, at most, before it ends as well.
+LAST_NOTICE_SECONDS = 60.0
 
 log = structlog.get_logger()
 
 
+class SupervisordDied(BaseException):
+    """supervisord has died, which ends every process below it. Not an `Exception`: nothing on the way may handle it."""
+
+
 def main() -> None:
-    """Evaluates the signals until it is stopped."""
+    """Evaluates the signals until it is stopped. If supervisord dies, operators are notified of that first."""
     configure_logging(sys.stdout)
-    deployment = _deployment()
-    settings = deployment.settings
+    _watch_parent(os.getppid())
+    source = SettingsSource()
+    settings = source.deployment.settings
     levels.watch(settings.run_dir, ALERTS, levels.USUAL)
     process_events = ProcessEventWriter(settings.home / SPOOLS[ALERTS], settings.database_dsn)
     process_events.start()
-    evaluator = Evaluator(measure, BY_NAME, state_file.read(settings.run_dir), process_events.record)
+    evaluator = Evaluator(source.measure, BY_NAME, state_file.read(settings.run_dir), process_events.record)
     beat(settings)
     log.info("alerts.started", incidents=sum(each.active for each in evaluator.state.incidents))
-    unreadable = LoggedCondition("alerts.settings_unreadable", "alerts.settings_readable")
     failing = LoggedCondition("alerts.evaluation_failing", "alerts.evaluation_working")
+    try:
+        _run(evaluator, source, failing)
+    except SupervisordDied:
+        _notify_last(evaluator, source.deployment, failing)
+
+
+def _watch_parent(parent: int) -> None:
+    """SIGTERM ends this program, as usual. From supervisord's death it raises `SupervisordDied`, once."""
+
+    def end(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if os.getppid() == parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            raise SupervisordDied
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def _run(evaluator: Evaluator, source: SettingsSource, failing: LoggedCondition) -> NoReturn:
     due, trouble = 0.0, ""
     while True:
-        try:
-            deployment = _deployment()
-            unreadable.end()
-        except BisnesError as error:  # the settings of before stay in force
-            unreadable.begin(str(error))
+        deployment = source.read()
         settings = deployment.settings
         if time.monotonic() >= due:
             due = time.monotonic() + settings.alert_check_interval / 1000
@@ -52,6 +77,17 @@ def main() -> None:
         evaluator.deliver(settings, str(settings.home))
         beat(settings, trouble)
         evaluator.wait(min(due - time.monotonic(), settings.heartbeat_interval / 1000))
+
+
+def _notify_last(evaluator: Evaluator, deployment: Deployment, failing: LoggedCondition) -> None:
+    """Notifies operators that supervisord has died. The next start ends this, and says when it is over."""
+    deadline = time.monotonic() + LAST_NOTICE_SECONDS
+    while time.monotonic() < deadline:
+        _evaluate(evaluator, deployment, failing)
+        evaluator.deliver(deployment.settings, str(deployment.settings.home))
+        if evaluator.has_notified(deployment.settings, SUPERVISORD.name):
+            return
+        evaluator.wait(1.0)
 
 
 def _evaluate(evaluator: Evaluator, deployment: Deployment, failing: LoggedCondition) -> str:
@@ -64,11 +100,6 @@ def _evaluate(evaluator: Evaluator, deployment: Deployment, failing: LoggedCondi
         return reason
     failing.end()
     return ""
-
-
-def _deployment() -> Deployment:
-    """The deployment with the settings of this moment, so that a change of `.env` counts at once."""
-    return open_deployment(as_started(load_partly().with_defaults()))
 
 
 def beat(settings: Settings, trouble: str = "") -> None:

@@ -190,6 +190,13 @@ class Evaluator:
     def _replace(self, key: str, record: TargetRecord) -> None:
         self._state = replace(self._state, targets={**self._state.targets, key: record})
 
+    def has_notified(self, settings: Settings, signal: str) -> bool:
+        """Whether every target knows all that it should, and this signal is not about to fire."""
+        incidents, rules = self._state.incidents, self._rules(settings, time.time(), silences.read(settings.run_dir))
+        if any(each.stage is Stage.PENDING and each.signal == signal for each in incidents):
+            return False
+        return not any(each.sending or deliveries.owed(each, incidents, rules) for each in self._state.targets.values())
+
     def wait(self, seconds: float) -> None:
         """Waits until a delivery has ended, or this time is over."""
         try:

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 
 from bisnesctl.alerts.incidents import Incident, Observation, Severity, Stage
 from bisnesctl.health.verdict import Verdict
+from bisnesctl.naming import SESSION, session_name
 from bisnesctl.signals.signal import Reading, Signal, judge
 
 _SEVERITIES = {Verdict.WARNING: Severity.WARNING, Verdict.CRITICAL: Severity.CRITICAL}
 #: Signals that count what others name one by one.
-COUNTS = frozenset({"bots_in_trouble"})
+COUNTS = frozenset({"bots_in_trouble", "unknown_messages"})
 #: Signals about one process without a label that says so.
 _PROCESSES = {
     "guard_age": "guard", "alerts_age": "alerts", "supervisord_health": "supervisord", "postgres_health": "postgres",
     "redis_health": "redis",
 }  # fmt: skip
+#: Signals whose cause lies outside of an instance, such as a slow provider: all instances of a process are one matter.
+_SHARED = frozenset({"response_time"})
 #: The process that does the work of every channel.
 _LEGACY = "legacy"
 
@@ -65,11 +68,17 @@ def _observation(reading: Reading, severity: Severity | None, causes: Mapping[st
 
 
 def _group(reading: Reading) -> str:
-    name = _PROCESSES.get(reading.signal.name) or reading.labels.get("name")
-    if name:
-        return f"process {name}"
-    labels = [f"{each} {reading.labels[each]}" for each in ("bot", "mount") if reading.labels.get(each)]
-    return reading.subject or (labels[0] if labels else reading.name)
+    """The thing that a reading is about. The process of a WhatsApp Web session is its bot."""
+    if reading.signal.name in _SHARED:
+        return f"{reading.signal.name} of {reading.labels['process']}"
+    name = _PROCESSES.get(reading.signal.name) or reading.labels.get("name", "")
+    if bot := reading.labels.get("bot") or reading.subject.removeprefix("bot "):
+        company, _, phone = bot.rpartition("-")
+        name = session_name(company, int(phone)) if phone.isdigit() else bot
+    if name.startswith(SESSION):
+        return name.replace(SESSION, "bot", 1)
+    mount = reading.labels.get("mount")
+    return f"process {name}" if name else f"mount {mount}" if mount else reading.name
 
 
 def _explanation(reading: Reading, severity: Severity, causes: Mapping[str, list[_Cause]]) -> str:

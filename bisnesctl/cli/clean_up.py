@@ -81,7 +81,11 @@ def words(files: int, outcome: "Outcome | None") -> str:
     found = [f"{files} old file{'' if files == 1 else 's'}"]
     if outcome is not None:
         found += [f"{count} {name}" for name, count in outcome.deleted.items()]
-    rest = "; more is left, which the process `events` deletes" if outcome is not None and outcome.unfinished else ""
+    rest = (
+        "; the rest, such as stored files, is removed by the process `events` within minutes"
+        if outcome is not None and outcome.unfinished
+        else ""
+    )
     return f"removed {', '.join(found)}{rest}"
 
 
@@ -101,14 +105,19 @@ def _show_rules(settings: "Settings", as_json: bool) -> None:
             {"last_run": None if last is None else last.as_json(), "rules": [_plain(*each) for each in found]}
         )
         return
-    columns = [output.Column("kind"), output.Column("old", "right"), output.Column("kept", "right"),
-               output.Column("setting", from_width=100), output.Column("rows", wraps=True)]  # fmt: skip
+    columns = [
+        output.Column("kind"),
+        output.Column("old", "right"),
+        output.Column("kept", "right"),
+        output.Column("setting"),
+        output.Column("table"),
+    ]
     rows = [
-        (rule.name, output.escape(str(number)), f"{days} d", rule.setting or "-", f"{rule.table}: {rule.rows}")
+        (rule.name, output.escape(str(number)), f"{days} d", rule.setting or "-", rule.table)
         for rule, days, number in found
     ]
     output.print_table(columns, rows)
-    output.say(f"last run: {output.escape(last.summary if last else 'none')}")
+    output.say(f"last run: {output.escape(last.summary if last else 'none')}. See `bisnesctl help retention`")
 
 
 def _plain(rule: "Rule", days: int, number: int | str) -> dict[str, object]:

@@ -46,7 +46,8 @@ def stop(
 ) -> None:
     """Stop everything in reverse order, then supervisord; or only the programs named.
 
-    Processes finish their current work first. Messages that wait stay in the database until the next start.
+    Processes finish their current work first; one that does not end in its time is killed, which is said. Messages
+    that wait stay in the database until the next start.
 
     `stop all` is the same as `stop`: no process of this deployment stays, not even supervisord. Selectors leave out
     the guard, the embedded servers and the sandbox, unless `--kind infrastructure` is typed.

@@ -27,7 +27,10 @@ def main() -> None:
     """Guards the deployment until supervisord ends."""
     configure_logging(sys.stderr)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    sys.stdout = sys.stderr  # stdout carries the event-listener protocol; any other output would break it
+    # stdout carries the event-listener protocol; any other output, a library's too, would break it.
+    sys.stdout = sys.stderr
+    os.dup2(sys.stderr.fileno(), 1)
+    sys.stdin.reconfigure(errors="replace")  # type: ignore[union-attr]
     waiting: queue.SimpleQueue[SupervisorEvent] = queue.SimpleQueue()
     threading.Thread(target=_guard, args=(waiting,), name="guard", daemon=True).start()
     for event in events(sys.stdin, answers):

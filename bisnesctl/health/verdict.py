@@ -95,12 +95,12 @@ def _absent(deployment: Deployment, condition: Condition) -> Health:
     return Health(Status.FAILED, f"not running, although nobody stopped it: `{deployment.start_command}`")
 
 
-def examine_settings(deployment: Deployment) -> list[HealthFinding]:
-    """The settings that are refused: the next start fails."""
+def examine_settings(deployment: Deployment, refused: Collection[str] = ()) -> list[HealthFinding]:
+    """The settings that are refused, those in `refused` too: the next start fails."""
     if deployment.last_start is None:
         return []
-    refused = deployment.settings.problems.values()
-    return [HealthFinding("settings", Health(Status.DEGRADED, reason)) for reason in refused]
+    reasons = (*deployment.settings.problems.values(), *refused)
+    return [HealthFinding("settings", Health(Status.DEGRADED, reason)) for reason in reasons]
 
 
 def findings_of_bots(troubles: Sequence[BotTrouble]) -> list[HealthFinding]:

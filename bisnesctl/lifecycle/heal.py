@@ -163,7 +163,7 @@ def _end_guard(deployment: Deployment, report: Report) -> None:
     report("the guard gives no heartbeat: ending it")
     guards = [each for each in deployment.expected() if each.name == GUARD]
     try:
-        stop_together(deployment, guards)
+        stop_together(deployment, guards, report)
     except BisnesError as error:
         raise Conflict(f"the guard does not end: {error}") from error
 

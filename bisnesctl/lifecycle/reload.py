@@ -92,5 +92,5 @@ def _stop_again(deployment: Deployment, instance: Instance, reason: str, report:
     if not others or instance.program.dynamic:
         return f"{reason}\n{instance.name} is the only one of its kind, so the guard continues to start it"
     report(f"stopping {instance.name} again")
-    stop_together(deployment, [instance])
+    stop_together(deployment, [instance], report)
     return f"{reason}\n{instance.name} was stopped and serves nobody; {names_of(others)} serve as before"

@@ -72,7 +72,7 @@ class Rollout:
         self._report(f"{'restarting' if is_active(instance, processes) else 'starting'} {instance.name}")
         with self._socket_held(instance):
             if instance.name in processes:
-                stop_together(self._deployment, [instance])
+                stop_together(self._deployment, [instance], self._report)
             self.begin(instance)
             if wait:
                 wait_healthy(self._deployment, [instance], self._report)
@@ -112,7 +112,7 @@ class Rollout:
             return
         client = self._deployment.supervisor
         self._report(f"stopping {names_of(instances)}, {why}")
-        stop_together(self._deployment, instances)
+        stop_together(self._deployment, instances, self._report)
         for instance in instances:
             if self._is_shared(instance):
                 client.refit(instance.full_name)
@@ -134,7 +134,7 @@ class Rollout:
         self._replaced.add(group)
         members = [each for each in self._deployment.known(self._deployment.processes()) if each.group == group]
         self._report(f"stopping {names_of(members)}: supervisord was started by an older release")
-        stop_together(self._deployment, members)
+        stop_together(self._deployment, members, self._report)
         client.remove_group(group)
         client.add_group(group)
         for each in members:

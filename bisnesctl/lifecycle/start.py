@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -144,7 +145,7 @@ class Start:
             self.report(f"[yellow]continuing without[/] {names_of(instances)}: {error}")
 
     def _begin(self, instances: list[Instance]) -> None:
-        idle = inactive(self.deployment, instances)
+        idle = inactive(self.deployment, instances, self.report)
         if idle:
             self.report(f"starting {names_of(idle)}")
         self.started += idle
@@ -154,7 +155,7 @@ class Start:
     def _stop_other_mode(self) -> None:
         while others := [each for each in self.deployment.unsettled() if self.mode not in each.program.modes]:
             self.report(f"stopping {names_of(others)} after they have finished their current work")
-            stop_in_order(self.deployment, others)
+            stop_in_order(self.deployment, others, self.report, announced=False)
 
     def _record(self, wanted: list[Instance]) -> None:
         settings, before = self.deployment.settings, self.deployment.last_start
@@ -171,7 +172,7 @@ class Start:
                 stop_all(self.deployment, self.report, on_purpose=False)
             elif self.started:
                 self.report(f"stopping {names_of(self.started)} again")
-                stop_together(self.deployment, self.started)
+                stop_together(self.deployment, self.started, self.report)
 
     def summary(self) -> list[str]:
         """A summary of the processes that run now, in lines with markup."""
@@ -192,12 +193,12 @@ class Start:
                 yield f"[yellow]{name} is {health.status}[/]: {health.reason}"
 
 
-def inactive(deployment: Deployment, instances: Iterable[Instance]) -> list[Instance]:
+def inactive(deployment: Deployment, instances: Iterable[Instance], report: Report) -> list[Instance]:
     """The instances that do not run, after waiting for those that are stopping."""
     wanted = list(instances)
     processes = deployment.supervisor.processes()
     stopping = [each for each in wanted if (at := processes.get(each.name)) and at.state == "STOPPING"]
     if stopping:
-        wait_stopped(deployment, stopping)
+        wait_stopped(deployment, stopping, report, time.monotonic())
         processes = deployment.supervisor.processes()
     return [each for each in wanted if not ((at := processes.get(each.name)) and at.active)]

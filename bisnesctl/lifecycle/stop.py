@@ -15,6 +15,8 @@ from bisnesctl.processes.topology import Instance, names_of
 
 #: Seconds beyond a program's kill timeout that its end may take.
 STOP_MARGIN_SECONDS = 5.0
+#: Seconds after which a stop that lasts is reported.
+STOP_NOTICE_SECONDS = 3.0
 #: Seconds that supervisord may take to end once its processes have.
 SHUTDOWN_TIMEOUT_SECONDS = 60.0
 #: Seconds after SIGTERM, and again after SIGKILL, in which a supervisord that does not answer should end.
@@ -51,7 +53,7 @@ def stop_named(deployment: Deployment, instances: Sequence[Instance], report: Re
     command_records.write(deployment.settings.run_dir, "stop", instances)
     names = {each.name for each in instances}
     running = [each for each in deployment.unsettled() if each.name in names]
-    stop_in_order(deployment, running)
+    stop_in_order(deployment, running, report, announced=False)
     for group in {each.group for each in running if each.program.shared_socket}:
         deployment.supervisor.release(group)  # a restart that was killed may have held it
     return running
@@ -106,27 +108,44 @@ def _kill(pid: int) -> None:
             process_stat.wait_for_an_end([pid], 0.05)
 
 
-def stop_in_order(deployment: Deployment, instances: Sequence[Instance], report: Report | None = None) -> None:
+def stop_in_order(
+    deployment: Deployment, instances: Sequence[Instance], report: Report, announced: bool = True
+) -> None:
     """Stops instances in the reverse order of their start, those of the same priority together.
 
-    So the session manager ends before its sessions and cannot start them again.
+    So the session manager ends before its sessions and cannot start them again. `announced`: each step is reported.
     """
     order = sorted(instances, key=lambda each: -each.program.priority)
     for _, members in groupby(order, key=lambda each: each.program.priority):
         tier = list(members)
-        if report is not None:
+        if announced:
             report(f"stopping {names_of(tier)}")
-        stop_together(deployment, tier)
+        stop_together(deployment, tier, report)
 
 
-def stop_together(deployment: Deployment, instances: Sequence[Instance]) -> None:
+def stop_together(deployment: Deployment, instances: Sequence[Instance], report: Report) -> None:
     """Stops instances at the same time and waits for their end. Raises `BisnesError` if one does not end."""
+    began = time.monotonic()
     for instance in instances:
         deployment.supervisor.stop(instance.full_name)
-    wait_stopped(deployment, instances)
+    wait_stopped(deployment, instances, report, began)
 
 
-def wait_stopped(deployment: Deployment, instances: Sequence[Instance]) -> None:
-    """Waits until none of these runs, as long as their programs may take. Raises `BisnesError` after that."""
-    longest = max((each.program.kill_timeout for each in instances), default=0)
-    supervisor.wait_stopped(deployment.supervisor, {each.name for each in instances}, longest + STOP_MARGIN_SECONDS)
+def wait_stopped(deployment: Deployment, instances: Sequence[Instance], report: Report, began: float) -> None:
+    """Waits until none of these runs, as long as their programs may take. Raises `BisnesError` after that.
+
+    Reports those that take long, and those that had to be killed. `began`: when they were asked to stop, in monotonic
+    seconds.
+    """
+    limits = {each.name: each.program.kill_timeout for each in instances}
+    longest = max(limits.values(), default=0)
+    left, mentioned = set(limits), False
+    for active in supervisor.watch_stop(deployment.supervisor, set(limits), longest + STOP_MARGIN_SECONDS):
+        waited = time.monotonic() - began
+        for name in sorted(left - active):
+            if waited >= limits[name]:
+                report(f"[yellow]{name} did not end within {limits[name]} s and was killed[/]")
+        left &= active
+        if left and waited >= STOP_NOTICE_SECONDS and not mentioned:
+            mentioned = True
+            report(f"waiting for {', '.join(sorted(left))}; what has not ended after {longest} s is killed")

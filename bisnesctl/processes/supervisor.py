@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import xmlrpc.client
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -251,8 +252,20 @@ def _wait_until_up(supervisor: Supervisor, child: subprocess.Popen[bytes]) -> No
 
 def wait_stopped(supervisor: Supervisor, names: set[str], seconds: float) -> None:
     """Waits until none of these processes runs, or supervisord has ended. Raises `BisnesError` after the timeout."""
+    for _ in watch_stop(supervisor, names, seconds):
+        pass
+
+
+def watch_stop(supervisor: Supervisor, names: set[str], seconds: float) -> Iterator[set[str]]:
+    """The names of those that still run, again and again, until none does or supervisord has ended; that is yielded
+    too. Raises `BisnesError` after the timeout.
+    """
     deadline = time.monotonic() + seconds
-    while active := [each for each in _processes(supervisor) if each.name in names and each.active]:
+    while True:
+        active = [each for each in _processes(supervisor) if each.name in names and each.active]
+        yield {each.name for each in active}
+        if not active:
+            return
         if time.monotonic() > deadline:
             raise BisnesError(
                 f"{', '.join(each.name for each in active)} did not stop: see `bisnesctl logs supervisord`"

@@ -28,6 +28,9 @@ ANSWER_SECONDS = STATEMENT_TIMEOUT_MS / 1000 + 10
 #: Seconds between two batches: as many as the batch took, and at most this.
 LONGEST_PAUSE_SECONDS = 1.0
 
+#: Whether there may be files that no message has.
+_FILES_WAIT = "SELECT EXISTS (SELECT FROM media_upload WHERE since < now() - interval '1 day')"
+
 #: Pauses between batches for some seconds; returns whether the run is to end.
 Pause = Callable[[float], bool]
 #: Removes the files that no message has, in batches; yields their numbers.
@@ -80,6 +83,8 @@ def run(
         else:
             if remove_files is not None:
                 _apply(connection, FILES, remove_files(), outcome, pause)
+            elif query(connection, _FILES_WAIT) == [(True,)]:
+                outcome.unfinished = True
         outcome.seconds = time.monotonic() - began
         records.record(connection, outcome.deleted, outcome.failed, outcome.unfinished, outcome.seconds)
         return outcome

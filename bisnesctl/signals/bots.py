@@ -5,13 +5,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from bisnesctl.bots.check_records import BotTrouble
+from bisnesctl.bots import outages
+from bisnesctl.bots.check_records import UNAVAILABLE, BotTrouble
 from bisnesctl.bots.provider_report import EXPIRY_WARNING_SECONDS, expiry_date
 from bisnesctl.database.postgres import Connection, query
 from bisnesctl.health.verdict import findings_of_bots
 from bisnesctl.signals.processes import severity
 from bisnesctl.signals.ranges import Range
-from bisnesctl.signals.signal import Place, Reading, Runbook, Signal, Unit
+from bisnesctl.signals.signal import BROKEN, FINE, Place, Reading, Runbook, Signal, Unit
 
 #: The statuses of `BotTrouble`, which have their rows even if no bot is in trouble.
 STATUSES = (
@@ -21,18 +22,17 @@ STATES = ("WORKING", "STARTING", "SCAN_QR_CODE", "FAILED", "STOPPED", "BLOCKED")
 
 BOT_HEALTH = Signal(
     "bot_health",
-    "Whether a bot that is in trouble needs attention or cannot send.",
+    "Whether a bot needs attention, for a reason of its own.",
     Unit.SEVERITY,
     Place.POSTGRESQL,
     Runbook(
-        "The bot is held, blocked, logged out or warned about, or its provider cannot be reached, which is "
-        "critical: its messages wait and nobody was notified. The reason names the command.",
+        "The bot is held, blocked, logged out or warned about, and its messages wait. The reason names the command. "
+        "Bots whose provider cannot be reached are in provider_health instead.",
         ("bisnesctl health", "bisnesctl bots list"),
         ("bisnesctl bots verify", "bisnesctl bots unblock COMPANY PHONE", "bisnesctl bots link COMPANY PHONE"),
     ),
     labels=("bot",),
     warning=Range(-math.inf, 0),
-    critical=Range(-math.inf, 1),
     hold_seconds=60,
     explained_by=("postgres_health",),
     summary="bot {bot} {value}: {reason}",
@@ -89,7 +89,25 @@ TOKEN_EXPIRES_IN = Signal(
     explained_by=("postgres_health",),
     summary="a token expires in {value}: {reason}",
 )
-SIGNALS = (BOT_HEALTH, BOTS, BOTS_IN_TROUBLE, SESSIONS, TOKEN_EXPIRES_IN)
+PROVIDER_HEALTH = Signal(
+    "provider_health",
+    "Whether the provider of a channel serves the bots that have messages to send.",
+    Unit.SEVERITY,
+    Place.POSTGRESQL,
+    Runbook(
+        "The provider is unavailable, answers with errors, or cannot be reached from this machine. Messages wait, "
+        "nothing is lost, and sending continues by itself. The reason has the provider's error and the bots.",
+        ("bisnesctl health", "bisnesctl bots list", "curl -sI https://graph.facebook.com"),
+        ("Look at the uplink of this machine, and at the provider's status page.",),
+    ),
+    labels=("process",),
+    warning=Range(-math.inf, 0),
+    critical=Range(-math.inf, 1),
+    hold_seconds=60,
+    explained_by=("postgres_health",),
+    summary="the provider of {process} {value}: {reason}",
+)
+SIGNALS = (BOT_HEALTH, BOTS, BOTS_IN_TROUBLE, SESSIONS, TOKEN_EXPIRES_IN, PROVIDER_HEALTH)
 
 _SESSIONS = """
 SELECT CASE WHEN b.bot_id IS NOT NULL THEN 'BLOCKED' ELSE COALESCE(s.state, 'STOPPED') END, count(*)::float
@@ -112,9 +130,20 @@ def read_bots(connection: Connection, troubles: Sequence[BotTrouble]) -> Iterato
     for each, finding in zip(troubles, findings_of_bots(troubles), strict=True):
         if finding.verdict:  # a number that is not in use yet is no trouble
             counts[each.status] += 1 + each.others
+        if finding.verdict and each.status != UNAVAILABLE:
             yield Reading(BOT_HEALTH, severity(finding), {"bot": each.name}, finding.health.reason)
     for status, number in counts.items():
         yield Reading(BOTS_IN_TROUBLE, float(number), {"status": status})
+
+
+def read_providers(connection: Connection) -> Iterator[Reading]:
+    """The providers of the channels. An outage of several bots is one trouble, however many they become."""
+    reasons: dict[str, list[str]] = {"meta": [], "wwebjs": []}
+    for each in outages.find(connection):
+        bots = f"bot {each.company}-{each.phone}{f' and {each.others} more' if each.others else ''}"
+        reasons.setdefault(each.process, []).append(f"{bots}: {each}")
+    for channel, found in reasons.items():
+        yield Reading(PROVIDER_HEALTH, BROKEN if found else FINE, {"process": channel}, "; ".join(found))
 
 
 def read_sessions(connection: Connection) -> Iterator[Reading]:

@@ -17,6 +17,7 @@ IN_FINDINGS = frozenset(
     for each in (
         processes.SUPERVISORD, processes.PROCESS_HEALTH, processes.ENDPOINT_HEALTH, processes.SETTINGS_HEALTH,
         machine.DISK_HEALTH, servers.REDIS_HEALTH, bots.BOT_HEALTH, bots.BOTS_IN_TROUBLE,
+        bots.PROVIDER_HEALTH,
     )
 )  # fmt: skip
 #: Signals without thresholds whose values monitoring systems keep nevertheless.

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -68,8 +68,9 @@ class Measurement:
         self.unmeasured |= {each.name: reason for each in signals}
 
 
-def measure(deployment: Deployment) -> Measurement:
-    """Measures everything, within some seconds; nothing if nothing was ever started here.
+def measure(deployment: Deployment, refused: Collection[str] = ()) -> Measurement:
+    """Measures everything, within some seconds; nothing if nothing was ever started here. `refused`: why settings are
+    refused, beside those that the deployment names.
 
     Works without PostgreSQL, Redis and supervisord.
     """
@@ -84,7 +85,7 @@ def measure(deployment: Deployment) -> Measurement:
         _measure_disks(found, disks.result(DISK_TIMEOUT_SECONDS), past)
         found.take((machine.CERTIFICATE_EXPIRES_IN,), lambda: certificate.result(CERTIFICATE_TIMEOUT_SECONDS))
     found.take((machine.HOST_MEMORY, machine.HOST_LOAD), machine.read_host)
-    _measure_settings(found)
+    _measure_settings(found, refused)
     if _has_database(deployment):
         _measure_database(found, figures, past)
     _keep(found, past)
@@ -184,8 +185,8 @@ def _measure_disks(found: Measurement, disks: Sequence[volumes.Disk], past: dict
     found.values += machine.read_disks(disks, past)
 
 
-def _measure_settings(found: Measurement) -> None:
-    findings = found.findings["settings"] = verdict.examine_settings(found.deployment)
+def _measure_settings(found: Measurement, refused: Collection[str]) -> None:
+    findings = found.findings["settings"] = verdict.examine_settings(found.deployment, refused)
     found.values.append(processes.worst(processes.SETTINGS_HEALTH, findings))
 
 
@@ -246,12 +247,13 @@ def _read_database(
         ((servers.CONNECTIONS_USED, servers.CONNECTIONS_OPEN), lambda: servers.read_connections(connection)),
         ((), elsewhere),
         (bots.SIGNALS[:3], in_trouble),
+        ((bots.PROVIDER_HEALTH,), lambda: bots.read_providers(connection)),
         ((bots.SESSIONS,), lambda: bots.read_sessions(connection)),
         ((bots.TOKEN_EXPIRES_IN,), lambda: bots.read_tokens(connection)),
-        (queues.SIGNALS[7:], lambda: queues.read_webhooks(connection)),
-        (queues.SIGNALS[:4], lambda: queues.read_outbox(connection, everywhere, past)),
+        (queues.SIGNALS[8:], lambda: queues.read_webhooks(connection)),
+        (queues.SIGNALS[:5], lambda: queues.read_outbox(connection, everywhere, past)),
         ((servers.RETENTION_AGE, servers.RETENTION_DELETED), lambda: servers.read_retention(connection)),
-        (queues.SIGNALS[4:7], lambda: queues.read_dead_letters(connection, past, found.at)),
+        (queues.SIGNALS[5:8], lambda: queues.read_dead_letters(connection, past, found.at)),
     )
     for signals, read in groups:
         found.take(signals, read)

@@ -208,7 +208,7 @@ RESPONSE_TIME = Signal(
     warning=Range(0, 2),
     critical=Range(0, 5),
     hold_seconds=120,
-    explained_by=("postgres_health",),
+    explained_by=("postgres_health", "provider_health"),
     summary="answers of {name} take {value} on average",
 )
 POOL_USED = Signal(

@@ -41,7 +41,7 @@ OUTBOX_OLDEST = Signal(
     Place.POSTGRESQL,
     Runbook(
         "Messages usually leave within a second; a campaign may fill the queue for minutes. Messages of held "
-        "numbers do not count: bot_health has those.",
+        "numbers do not count: bot_health, provider_health and outbox_refused have those.",
         ("bisnesctl status", "bisnesctl logs meta-worker --lines 50", "bisnesctl bots list"),
         (
             "bisnesctl restart meta-worker  # if nothing is sent at all",
@@ -52,8 +52,30 @@ OUTBOX_OLDEST = Signal(
     warning=Range(0, 120),
     critical=Range(0, 600),
     hold_seconds=60,
-    explained_by=("postgres_health", "supervisord_health", "process_health", "outbox_progress"),
+    explained_by=("postgres_health", "supervisord_health", "process_health", "outbox_progress", "response_time"),
     summary="the oldest {process} message that could be sent has waited for {value}",
+)
+OUTBOX_REFUSED = Signal(
+    "outbox_refused",
+    "Age of the oldest message that its provider refuses for now; 0 if none.",
+    Unit.SECONDS,
+    Place.POSTGRESQL,
+    Runbook(
+        "The provider limits a chat (131056), a number or an account (130429, 80007), or an attempt failed and is "
+        "repeated. Only these chats wait. Attempts are repeated within seconds, so a minute means that one failed "
+        "several times; after half an hour customers notice.",
+        ("bisnesctl why MESSAGE-ID  # the reason has the id", "bisnesctl queue list --state delayed"),
+        (
+            "Send less to this recipient or from this number.",
+            "bisnesctl queue cancel MESSAGE-ID  # if the others of its chat must not wait",
+        ),
+    ),
+    labels=("process",),
+    warning=Range(0, 60),
+    critical=Range(0, 1800),
+    hold_seconds=15,
+    explained_by=("postgres_health", "supervisord_health"),
+    summary="a {process} message has waited for {value} because its provider refuses it for now: {reason}",
 )
 OUTBOX_PROGRESS = Signal(
     "outbox_progress",
@@ -87,7 +109,7 @@ OUTBOX_GROWTH = Signal(
     labels=("process",),
     warning=Range(-math.inf, 60),
     hold_seconds=1800,
-    explained_by=("postgres_health", "outbox_progress"),
+    explained_by=("postgres_health", "outbox_progress", "response_time"),
     summary="the queue of {process} grows by {value} messages a minute",
 )
 DEAD_LETTERS = Signal(
@@ -192,14 +214,17 @@ WEBHOOKS_FAILING = Signal(
     Runbook("The customers' servers do not answer. `GET /api/webhooks` shows each customer the reason."),
 )
 SIGNALS = (
-    OUTBOX_WAITING, OUTBOX_OLDEST, OUTBOX_PROGRESS, OUTBOX_GROWTH, DEAD_LETTERS, DEAD_LETTERS_GROWTH, UNKNOWN_MESSAGES,
+    OUTBOX_WAITING, OUTBOX_OLDEST, OUTBOX_REFUSED, OUTBOX_PROGRESS, OUTBOX_GROWTH,
+    DEAD_LETTERS, DEAD_LETTERS_GROWTH, UNKNOWN_MESSAGES,
     INBOX_WAITING, INBOX_OLDEST, WEBHOOKS_WAITING, WEBHOOKS_OLDEST, WEBHOOKS_FAILING,
 )  # fmt: skip
 
-# The oldest unfinished message of each chat; as a claim finds it.
+# The oldest unfinished message of each chat, as a claim finds it. One that waits for its next attempt is refused.
 _OUTBOX = """
-SELECT channel, state, sum(pending)::float, COALESCE(max(oldest.age), 0)::float FROM (
-    SELECT p.process_name AS channel, l.bot_id, l.chat_id, l.pending,
+SELECT channel, state, sum(pending)::float,
+    COALESCE(max(oldest.age) FILTER (WHERE NOT (waits AND attempts > 0)), 0)::float
+FROM (
+    SELECT p.process_name AS channel, l.bot_id, l.chat_id, l.pending, l.claim IS NULL AND l.due > now() AS waits,
         CASE WHEN l.done < 0 THEN -l.done ELSE l.done + 1 END AS first,
         CASE WHEN p.held_until > now() OR p.paused_until > now()
                 OR p.process_name = 'wwebjs' AND COALESCE(s.state, 'STOPPED') <> 'WORKING'
@@ -207,12 +232,33 @@ SELECT channel, state, sum(pending)::float, COALESCE(max(oldest.age), 0)::float 
             WHEN l.claim IS NULL AND l.due > now() + interval '1 minute' THEN 'delayed' ELSE 'ready' END AS state
     FROM lane l JOIN bot_pace p USING (bot_id) LEFT JOIN wa_session s USING (bot_id) WHERE l.pending > 0
 ) w LEFT JOIN LATERAL (
-    SELECT GREATEST(extract(epoch FROM now() - accepted_at), 0) AS age FROM outbox o
+    SELECT GREATEST(extract(epoch FROM now() - accepted_at), 0) AS age, attempts FROM outbox o
     WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id >= w.first
         AND o.status IN ('queued', 'waiting', 'sending') AND w.state = 'ready'
     ORDER BY o.id LIMIT 1
 ) oldest ON true
 GROUP BY channel, state"""
+# A limit that an operator set for a WhatsApp Web number is a hold without a code too, and no refusal.
+_REFUSED = """
+SELECT DISTINCT ON (channel) channel, age, concat_ws(': ', message_id || ' of bot ' || company_id || '-' || phone_index,
+    CASE WHEN throttled THEN held_reason ELSE NULLIF(concat_ws(': ', error_code, error), '') END),
+    count(*) OVER (PARTITION BY channel)::int
+FROM (
+    SELECT p.process_name AS channel, l.bot_id, l.chat_id, p.held_until > now() AS throttled, p.held_reason,
+        CASE WHEN l.done < 0 THEN -l.done ELSE l.done + 1 END AS first
+    FROM lane l JOIN bot_pace p USING (bot_id)
+    WHERE l.pending > 0 AND p.outage_since IS NULL AND p.paused_until <= now()
+        AND (l.claim IS NULL AND l.due > now() AND p.held_until <= now()
+            OR p.held_until > now() AND isfinite(p.held_until) AND p.hold_code IS NULL AND p.process_name <> 'wwebjs')
+) w CROSS JOIN LATERAL (
+    SELECT GREATEST(extract(epoch FROM now() - accepted_at), 0)::float AS age, message_id, company_id, phone_index,
+        attempts, error_code, error FROM outbox o
+    WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id >= w.first
+        AND o.status IN ('queued', 'waiting', 'sending')
+    ORDER BY o.id LIMIT 1
+) oldest
+WHERE throttled OR attempts > 0 AND error_code IS DISTINCT FROM 'warming_up'
+ORDER BY channel, age DESC"""
 _INBOX = """
 SELECT process_name, count(*)::float, COALESCE(max(GREATEST(extract(epoch FROM now() - received_at), 0)), 0)::float
 FROM webhook_inbox WHERE processed_at IS NULL GROUP BY process_name"""
@@ -240,13 +286,22 @@ def read_outbox(
     for channel, state, count, age in query(connection, _OUTBOX):
         waiting[channel, state] = count
         oldest[channel] = max(oldest.get(channel, 0.0), age if state == "ready" else 0.0)
+    refused = dict(_read_refused(connection))
     for (channel, state), count in waiting.items():
         yield Reading(OUTBOX_WAITING, count, {"process": channel, "state": state})
     for channel, age in oldest.items():
         labels = {"process": channel}
         yield Reading(OUTBOX_OLDEST, age, labels)
+        yield refused.get(channel, Reading(OUTBOX_REFUSED, 0.0, labels))
         yield Reading(OUTBOX_PROGRESS, min(age, _idle(channel, figures)), labels)
         yield from _growth(OUTBOX_GROWTH, labels, past)
+
+
+def _read_refused(connection: Connection) -> Iterator[tuple[str, Reading]]:
+    """For each channel with messages that its provider refuses for now: the reading of the oldest."""
+    for channel, age, reason, chats in query(connection, _REFUSED):
+        others = f"; {chats} chats wait" if chats > 1 else ""
+        yield channel, Reading(OUTBOX_REFUSED, age, {"process": channel}, f"message {reason}{others}")
 
 
 def _idle(channel: str, figures: Sequence[Figures]) -> float:

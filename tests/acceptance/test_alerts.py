@@ -7,38 +7,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.alert_watch import ALERT_SECONDS, AlertWatch, SentAlerts
 from tests.support.deployment import Deployment, descendants
 from tests.support.remote.alert_receiver import AlertReceiver
 from tests.support.waiting import wait_until
-
-#: Alerts about the machine of the tests, which is always busy.
-BUSY = ("host_load", "host_memory_available", "response_time", "disk_", "heartbeat_age", "clock_offset", "measured")
-#: A trouble holds for half a minute before anybody is notified, and tests share the machine.
-PATIENCE_SECONDS = 180.0
-
-
-class Alerts:
-    """The messages that a deployment sent to a command."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def events(self) -> list[dict[str, Any]]:
-        with contextlib.suppress(FileNotFoundError):
-            return [json.loads(line) for line in self.file.read_text().splitlines()]
-        return []
-
-    def messages(self, change: str, since: int = 0) -> list[list[str]]:
-        """For each message with such a change: the alerts in it that are not about the machine."""
-        found = []
-        for event in self.events()[since:]:
-            names = [each["name"] for each in event["alerts"] if each["change"] == change]
-            found.append([name for name in names if not name.startswith(BUSY)])
-        return [names for names in found if names]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +29,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, receiver: AlertReceiver
     made = Deployment(
         folder, HEARTBEAT_INTERVAL="500", MAX_HEARTBEAT_AGE="5000", API_INSTANCES="1", META_INSTANCES="1",
         ENABLE_WWEBJS="false", ALERT_CHECK_INTERVAL="1000", ALERT_RESOLVE_SECONDS="5", ALERT_URLS=receiver.url,
-        ALERT_COMMAND=f"tee -a {folder / 'alerts.jsonl'}",
+        ALERT_COMMAND=SentAlerts(folder / "alerts.jsonl").command,
     )  # fmt: skip
     try:
         made.run("start", "--multiprocess", "--sandbox")
@@ -65,11 +40,17 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, receiver: AlertReceiver
 
 
 @pytest.fixture
-def alerts(deployment: Deployment) -> Alerts:
-    return Alerts(deployment.folder / "alerts.jsonl")
+def alerts(deployment: Deployment) -> SentAlerts:
+    return SentAlerts(deployment.folder / "alerts.jsonl")
 
 
-def expect(alerts: Alerts, names: tuple[str, ...], begin: Callable[[], object], end: Callable[[], object]) -> None:
+@pytest.fixture
+def watch(deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AlertWatch:
+    """An evaluator of the test's own, which does not wait as long as the deployment's."""
+    return AlertWatch(deployment, tmp_path / "alerts.jsonl", monkeypatch)
+
+
+def expect(alerts: SentAlerts, names: tuple[str, ...], begin: Callable[[], object], end: Callable[[], object]) -> None:
     """Stages a trouble, and expects one message about alerts with these beginnings, and one when it is over."""
     before = len(alerts.events())
 
@@ -77,9 +58,9 @@ def expect(alerts: Alerts, names: tuple[str, ...], begin: Callable[[], object], 
         begin()
         return alerts.messages("fired", before)
 
-    fired = wait_until(begun, PATIENCE_SECONDS, lambda: str(alerts.events()[before:]), pause=0.5)
+    fired = wait_until(begun, ALERT_SECONDS, lambda: str(alerts.events()[before:]), pause=0.5)
     end()
-    resolved = wait_until(lambda: alerts.messages("resolved", before), PATIENCE_SECONDS, pause=0.5)
+    resolved = wait_until(lambda: alerts.messages("resolved", before), ALERT_SECONDS, pause=0.5)
     time.sleep(5)  # nothing more comes
     fired, resolved = alerts.messages("fired", before), alerts.messages("resolved", before)
     assert (len(fired), len(resolved)) == (1, 1), (fired, resolved)
@@ -92,15 +73,15 @@ def frozen(pids: list[int], signum: signal.Signals) -> None:
             os.kill(pid, signum)
 
 
-def test_a_process_that_crashes_again_and_again(deployment: Deployment, alerts: Alerts) -> None:
+def test_a_process_that_crashes_again_and_again(deployment: Deployment, alerts: SentAlerts) -> None:
     expect(
         alerts, ("process_health[events]", "restarts[events"),
         lambda: deployment.kill("events"),
-        lambda: wait_until(lambda: deployment.status()["events"]["status"] == "healthy", PATIENCE_SECONDS),
+        lambda: wait_until(lambda: deployment.status()["events"]["status"] == "healthy", ALERT_SECONDS),
     )  # fmt: skip
 
 
-def test_an_unavailable_postgresql_mutes_what_follows_from_it(deployment: Deployment, alerts: Alerts) -> None:
+def test_an_unavailable_postgresql_mutes_what_follows_from_it(deployment: Deployment, alerts: SentAlerts) -> None:
     pid = deployment.pid("postgres")
     pids = [pid, *descendants(pid)]
     expect(
@@ -110,7 +91,7 @@ def test_an_unavailable_postgresql_mutes_what_follows_from_it(deployment: Deploy
     )  # fmt: skip
 
 
-def test_a_guard_that_does_nothing_and_an_operators_stop(deployment: Deployment, alerts: Alerts) -> None:
+def test_a_guard_that_does_nothing_and_an_operators_stop(deployment: Deployment, alerts: SentAlerts) -> None:
     deployment.run("stop", "events")
     pid = deployment.pid("guard")
     expect(
@@ -121,7 +102,7 @@ def test_a_guard_that_does_nothing_and_an_operators_stop(deployment: Deployment,
     deployment.run("restart", "events")
 
 
-def test_a_token_that_expired(deployment: Deployment, alerts: Alerts) -> None:
+def test_a_token_that_expired(deployment: Deployment, alerts: SentAlerts) -> None:
     deployment.behave(error_code=190, times=1)
     once = iter([None])
 
@@ -137,7 +118,7 @@ def test_a_token_that_expired(deployment: Deployment, alerts: Alerts) -> None:
     )  # fmt: skip
 
 
-def test_a_killed_evaluator_comes_back_and_sends_nothing_twice(deployment: Deployment, alerts: Alerts) -> None:
+def test_a_killed_evaluator_comes_back_and_sends_nothing_twice(deployment: Deployment, alerts: SentAlerts) -> None:
     before = len(alerts.events())
     pid = deployment.pid("alerts")
     os.kill(pid, signal.SIGKILL)
@@ -152,8 +133,18 @@ def test_a_killed_evaluator_comes_back_and_sends_nothing_twice(deployment: Deplo
     deployment.run("restart", "alerts")
 
 
+def test_a_dead_supervisord(deployment: Deployment, alerts: SentAlerts) -> None:
+    """Its evaluator outlives it; the next start replaces that, which neither loses nor repeats a message."""
+    pid = int((deployment.settings.run_dir / "supervisord.pid").read_text())
+    expect(
+        alerts, ("supervisord_health",),
+        lambda: frozen([pid], signal.SIGKILL),
+        lambda: deployment.run("start", "--multiprocess", "--sandbox"),
+    )  # fmt: skip
+
+
 def test_every_alert_is_a_process_event_and_reached_both_targets(
-    deployment: Deployment, alerts: Alerts, receiver: AlertReceiver
+    deployment: Deployment, alerts: SentAlerts, receiver: AlertReceiver
 ) -> None:
     rows = deployment.rows(
         "SELECT event_data ->> 'alert', event_type FROM process_events WHERE event_type LIKE 'alert%'"
@@ -166,3 +157,52 @@ def test_every_alert_is_a_process_event_and_reached_both_targets(
     done = deployment.run("alerts", "test")
     assert [line.split()[-1] for line in done.stdout.splitlines()] == ["accepted", "accepted"]
     assert "hidden" not in done.stdout + done.stderr + deployment.logs()
+
+
+def test_a_wrong_setting(deployment: Deployment, watch: AlertWatch) -> None:
+    env_file = deployment.folder / ".env"
+    before = env_file.read_text()
+    with watch.expected("settings_health") as fired:
+        env_file.write_text(f"{before}META_ATTEMPTS=many\n")
+        fired()
+        env_file.write_text(before)
+
+
+def test_an_unavailable_redis(deployment: Deployment, watch: AlertWatch) -> None:
+    pid = deployment.pid("redis")
+    with watch.expected("redis_health", "process_health[redis]") as fired:
+        frozen([pid], signal.SIGSTOP)
+        try:
+            fired()
+        finally:
+            frozen([pid], signal.SIGCONT)
+
+
+def test_a_chat_that_its_provider_limits(deployment: Deployment, watch: AlertWatch) -> None:
+    chat = "420777000002"
+    due = f"SELECT 1 FROM lane WHERE chat_id = '{chat}' AND due > now() + interval '8 seconds'"
+    sent = f"SELECT count(*)::int FROM outbox WHERE chat_id = '{chat}' AND status IN ('sent', 'delivered', 'read')"
+    with watch.expected("outbox_refused[meta]") as fired:
+        deployment.behave(times=3, error_code=131056, match="too many")
+        for text in ("too many", "behind it"):
+            assert deployment.send("0100", chat, text).status_code == 202
+        # It is tried again after 1, 4 and 16 seconds. The others of the number are sent meanwhile.
+        wait_until(lambda: deployment.rows(due))
+        deployment.rows(f"UPDATE outbox SET accepted_at = now() - interval '5 minutes' WHERE chat_id = '{chat}'")
+        fired()
+        deployment.rows(f"UPDATE lane SET due = now() WHERE chat_id = '{chat}'")
+        wait_until(lambda: deployment.rows(sent) == [(2,)])
+
+
+def test_a_slow_provider(deployment: Deployment, watch: AlertWatch) -> None:
+    texts = (f"4207771{number:05}" for number in range(100_000))
+
+    def send(text: str, count: int) -> None:
+        for chat, _ in zip(texts, range(count), strict=False):
+            assert deployment.send("0100", chat, text).status_code == 202
+
+    with watch.expected("response_time[meta-worker") as fired:
+        deployment.behave(times=12, delay_ms=4000, match="slowly")
+        send("slowly", 12)
+        fired()
+        send("quickly", 150)  # the average of a minute falls

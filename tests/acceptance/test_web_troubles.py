@@ -3,6 +3,7 @@
 import pytest
 import requests
 
+from tests.support.alert_watch import AlertWatch
 from tests.support.waiting import HANG_SECONDS, wait_until
 from tests.support.web_deployment import COMPANY, SESSION_SECONDS, WebDeployment
 
@@ -41,6 +42,12 @@ def tell(deployment):
         assert answer.ok, answer.text
 
     return do
+
+
+@pytest.fixture
+def watch(deployment, tmp_path, monkeypatch):
+    """Watches the alerts of the deployment."""
+    return AlertWatch(deployment, tmp_path / "alerts.jsonl", monkeypatch)
 
 
 def send(deployment, text, index=TOUGH):
@@ -84,24 +91,32 @@ def test_the_browser_of_a_leaking_page_is_restarted_without_losing_a_message(dep
     deployment.wait_for("WORKING", TOUGH)
 
 
+def await_alert(deployment, fired, index):
+    """Wait for the alert about a blocked bot, once its process is gone."""
+    wait_until(lambda: deployment.program(index) not in deployment.status(), SESSION_SECONDS, deployment.logs)
+    fired()
+
+
 def conflicts(deployment):
     """How often it was recorded that WhatsApp Web was opened elsewhere."""
     query = "SELECT count(*) FROM process_events WHERE event_data #>> '{payload,reason}' LIKE '%another browser'"
     return deployment.rows(query)[0][0]
 
 
-def test_a_session_opened_elsewhere_is_taken_over_a_few_times_then_stops_with_a_reason(deployment, tell):
+def test_a_session_opened_elsewhere_is_taken_over_a_few_times_then_stops_with_a_reason(deployment, tell, watch):
     for count in range(2):
         tell("conflict")
         wait_until(lambda: conflicts(deployment) > count, SESSION_SECONDS, deployment.logs)  # noqa: B023 - waited for here
         send(deployment, f"takeover {count}")
         await_text(deployment, f"takeover {count}")
-    tell("conflict")
-    deployment.wait_for("FAILED", TOUGH)
-    assert "taken over 2 times" in deployment.session(TOUGH)["reason"]
-    send(deployment, "kept for later")
-    deployment.run("bots", "unblock", COMPANY, str(TOUGH))
-    await_text(deployment, "kept for later")
+    with watch.expected(f"bot_health[{COMPANY}-{TOUGH}]") as fired:
+        tell("conflict")
+        deployment.wait_for("FAILED", TOUGH)
+        assert "taken over 2 times" in deployment.session(TOUGH)["reason"]
+        send(deployment, "kept for later")
+        await_alert(deployment, fired, TOUGH)
+        deployment.run("bots", "unblock", COMPANY, str(TOUGH))
+        await_text(deployment, "kept for later")
 
 
 def test_a_banned_bot_is_blocked_with_a_reason(deployment, tell):
@@ -116,16 +131,18 @@ def test_a_banned_bot_is_blocked_with_a_reason(deployment, tell):
     assert deployment.rows("SELECT status FROM outbox WHERE payload ->> 'message' = 'never'") == [("queued",)]
 
 
-def test_a_logged_out_bot_is_blocked_until_it_is_linked_again(deployment, tell):
-    tell("logout", LOGGED_OUT)
-    deployment.wait_for("FAILED", LOGGED_OUT)
-    assert "unlinked" in deployment.session(LOGGED_OUT)["reason"]
-    profiles = [path.name for path in deployment.settings.profile_dir.iterdir() if path.is_dir()]
-    assert any(name.startswith(deployment.program(LOGGED_OUT) + ".") for name in profiles), profiles
-    send(deployment, "waits for the link", LOGGED_OUT)
-    deployment.run("bots", "unblock", COMPANY, str(LOGGED_OUT))
-    deployment.link(LOGGED_OUT)
-    await_text(deployment, "waits for the link", LOGGED_OUT)
+def test_a_logged_out_bot_is_blocked_until_it_is_linked_again(deployment, tell, watch):
+    with watch.expected(f"bot_health[{COMPANY}-{LOGGED_OUT}]") as fired:
+        tell("logout", LOGGED_OUT)
+        deployment.wait_for("FAILED", LOGGED_OUT)
+        assert "unlinked" in deployment.session(LOGGED_OUT)["reason"]
+        profiles = [path.name for path in deployment.settings.profile_dir.iterdir() if path.is_dir()]
+        assert any(name.startswith(deployment.program(LOGGED_OUT) + ".") for name in profiles), profiles
+        send(deployment, "waits for the link", LOGGED_OUT)
+        await_alert(deployment, fired, LOGGED_OUT)
+        deployment.run("bots", "unblock", COMPANY, str(LOGGED_OUT))
+        deployment.link(LOGGED_OUT)
+        await_text(deployment, "waits for the link", LOGGED_OUT)
 
 
 def pair(deployment, number):

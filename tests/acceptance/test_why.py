@@ -24,6 +24,8 @@ def deployment(tmp_path_factory):
     try:
         deployment.run("start", "--multiprocess", "--sandbox")
         deployment.add_demo_bot(COMPANY)
+        log = deployment.settings.log_dir / "meta-worker-1.log"
+        eventually(lambda: "bot.check_passed" in log.read_text())  # which would end the hold of the first trouble
         yield deployment
     finally:
         deployment.close()

@@ -157,6 +157,17 @@ def test_the_file_of_a_message_goes_with_it(connection, server, settings):
     assert execute(connection, "SELECT count(*) FROM media_file") == [(0,)]
 
 
+def test_the_files_of_a_run_without_a_store_are_left_to_the_process_that_has_one(connection, server, settings):
+    upload(server, PDF)
+    assert not run(connection, settings).unfinished
+    finish(connection, "failed")
+    age_ids(connection)
+    assert run(connection, settings).unfinished
+    assert files(settings) == {PDF}
+    assert clean(connection, settings) == 1
+    assert not run(connection, settings).unfinished
+
+
 def test_the_file_of_a_message_in_the_history_stays(connection, server, settings):
     upload(server, PDF)
     finish(connection, "sent")

@@ -10,15 +10,12 @@ import threading
 import time
 from collections import Counter
 
-import psycopg2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bisnesctl.__main__ import main
 from bisnesctl.database import postgres
 from bisnesctl.health.verdict import Verdict
-from bisnesctl.processes.deployment import open_deployment, record_start
-from bisnesctl.processes.topology import Mode
 from bisnesctl.retention import run as retention
 from bisnesctl.signals import cache, history
 from bisnesctl.signals.judgement import Thresholds, in_one_line, judge_all
@@ -29,20 +26,10 @@ from bisnesctl.signals.table import BY_NAME
 from bisnesctl.terminal import output
 from services.database.connection import Database
 from services.runtime.heartbeat import Counters, Heartbeat
-from tests.support.api import api, settings_for
+from tests.support.api import api
+from tests.support.measurement import BOT, NOWHERE, WAITING, deployment_of, execute, values
 from tests.support.sandbox import eventually
 from tests.support.waiting import HANG_SECONDS
-
-NOWHERE = "postgresql://bisnes@127.0.0.1:1/bisnes"
-
-
-def deployment_of(database, tmp_path):
-    """A deployment that was started, but whose supervisord is gone."""
-    settings = settings_for(database, tmp_path, HEARTBEAT_INTERVAL=100)
-    settings.run_dir.mkdir(parents=True, exist_ok=True)
-    settings.heartbeat_dir.mkdir(exist_ok=True)
-    record_start(settings.run_dir, Mode.MULTIPROCESS, False, ())
-    return open_deployment(settings)
 
 
 @pytest.fixture
@@ -53,27 +40,6 @@ def deployment(database, tmp_path):
 @pytest.fixture
 def away(tmp_path):
     return deployment_of(NOWHERE, tmp_path)
-
-
-def execute(deployment, *statements):
-    with contextlib.closing(psycopg2.connect(deployment.settings.database_dsn)) as connection:
-        connection.autocommit = True
-        for statement in statements:
-            connection.cursor().execute(statement)
-
-
-def values(found, name):
-    """The values of a signal by its labels."""
-    return {",".join(each.labels.values()): each.value for each in found.readings.of(name)}
-
-
-BOT = """
-INSERT INTO phone_configs (company_id, phone_index, connection_type, meta_phone_number_id) VALUES ('0128', 0,
-    'meta_direct', '1')"""
-WAITING = """
-INSERT INTO outbox (bot_id, chat_id, message_id, company_id, phone_index, kind, payload, accepted_at)
-SELECT id, '4912', uuid_generate_v4(), '0128', 0, 'text', '{}', now() - interval '1000 seconds' FROM phone_configs;
-INSERT INTO lane (bot_id, chat_id, pending) SELECT id, '4912', 1 FROM phone_configs"""
 
 
 # Measuring

@@ -225,7 +225,10 @@ def test_the_dry_run_counts_and_deletes_nothing(tool, connection, environment, d
     assert (messages["kept_days"], messages["setting"]) == (30, "OUTBOX_KEEP_DAYS")
     assert found["last_run"]["tried_seconds"] is None
     assert left(connection) == 3
-    assert "it never ran" in tool("clean-up", "--dry-run").text
+    shown = tool("clean-up", "--dry-run", width=80)
+    assert "it never ran" in shown.err
+    assert max(map(len, shown.out.splitlines())) <= 80
+    assert len(shown.out.splitlines()) < 24
     assert execute(connection, "SELECT tried_at FROM retention_run") == [(None,)]
 
 
