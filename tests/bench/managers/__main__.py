@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bisnesctl.guard.guard import CHECK_INTERVAL_SECONDS
+from bisnesctl.host.process_stat import is_alive
 from tests.bench import usage
 from tests.bench.__main__ import in_order_of_round
 from tests.bench.managers import memory_limit
@@ -103,11 +104,13 @@ def restart(manager: Manager) -> dict[str, float]:
 
 def stop(manager: Manager) -> None:
     """Stops everything and waits until it has ended."""
-    everything = usage.tree([manager.daemon()])
+    alive = {each.pid for each in usage.tree([manager.daemon()])}
     manager.stop()
-    _, alive = psutil.wait_procs(everything, TIMEOUT_SECONDS)
-    if alive:
-        raise RuntimeError(f"{manager.name} left {', '.join(each.name() for each in alive)}")
+    end = time.monotonic() + TIMEOUT_SECONDS
+    while alive := {pid for pid in alive if is_alive(pid)}:  # a zombie, which init may be slow to reap, has ended
+        if time.monotonic() > end:
+            raise RuntimeError(f"{manager.name} left {alive}")
+        time.sleep(LOOK_SECONDS)
 
 
 def measure(manager: Manager) -> dict[str, float]:
