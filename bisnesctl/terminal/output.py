@@ -65,7 +65,9 @@ def is_piped() -> bool:
 def print_indented(text: Text, indent: int) -> None:
     """Prints text whose lines begin `indent` columns further right; to a pipe it is one line."""
     room = max(out().width - indent, 1)
-    for line in [text] if is_piped() else text.wrap(out(), room):
+    text = text.copy()
+    text.rstrip()
+    for line in [text] if is_piped() or text.cell_len <= room else text.wrap(out(), room):
         line.rstrip()
         out().print(Text(" " * indent) + line, soft_wrap=True)
 
