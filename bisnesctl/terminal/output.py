@@ -17,7 +17,6 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from bisnesctl.errors import ExitCode
 from bisnesctl.terminal import printable, tables
 
 #: Width of output to a pipe or a file, so that no line is wrapped.
@@ -131,11 +130,8 @@ def log_line(line: str) -> str:
 def write_lines(lines: Iterable[str]) -> None:
     """Writes results that `rendered` and `log_line` made. A console takes a hundred times as long for a line."""
     file = out().file
-    try:
-        file.write("".join(f"{line}\n" for line in lines))
-        file.flush()
-    except BrokenPipeError:
-        raise SystemExit(ExitCode.OK) from None  # the reader, such as `head`, has ended
+    file.write("".join(f"{line}\n" for line in lines))
+    file.flush()
 
 
 def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], None], none: str) -> None:
