@@ -1,10 +1,14 @@
 """Words that the command line does not understand: each is answered in one line, if possible with what is meant."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from bisnesctl.terminal.habits import ANSWERS, HABITS, OPTION_ANSWERS, SIMILARITY
+
+#: The words of the validator for a value that is no number.
+_NO_NUMBER = re.compile(r"Input should be a valid (integer|number), unable to parse string as an? \w+")
 
 
 def unknown_command(word: str, commands: Sequence[str], path: str, is_root: bool) -> str:
@@ -26,7 +30,7 @@ def explain(error: Any) -> str:
     option = getattr(error, "option_name", None)
     if option is not None and hasattr(error, "possibilities"):
         return f"`{path}` has no option {option}{_hint(option, context)}; `{path} --help` lists all"
-    text = " ".join(error.format_message().split()).rstrip(".")
+    text = _NO_NUMBER.sub("a whole number is needed", " ".join(error.format_message().split())).rstrip(".")
     return f"{text[:1].lower()}{text[1:]}; `{path} --help` says more"
 
 
