@@ -48,6 +48,7 @@ EPILOG = (
     "\n\nSettings are read from the environment, then from ./.env, or from the file that BISNES_ENV names."
 )
 
+
 class Commands(TyperGroup):
     """A group of commands. It suggests only commands that an unknown one may mean."""
 

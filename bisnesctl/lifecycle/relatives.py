@@ -35,7 +35,7 @@ def still_running(deployment: Deployment, stopped: Sequence[Instance]) -> str:
     left = [each for each in beside if each.program.name not in programs and is_active(each, processes)]
     if not left:
         return ""
-    abouts = "; ".join(f"{name}: {about}" for name, about in {each.program.name: each.program.about for each in left}.items())
+    abouts = "; ".join(dict.fromkeys(f"{each.program.name}: {each.program.about}" for each in left))
     verb = "runs" if len(left) == 1 else "run"
     names = listed([each.name for each in left])
     return f"{names} still {verb} ({abouts}): bisnesctl stop {_shortest(left, beside)}"

@@ -80,7 +80,7 @@ OPTION_ANSWERS = {
     "-i": "`bisnesctl scale api=4` changes the number of instances, and remembers it",
     "--interpreter": "programs run with the Python of this installation",
     "--log": "`bisnesctl describe NAME` names the files of a program's log",
-    "--max-memory-restart": "each program has a limit: `bisnesctl status` shows it, `bisnesctl help processes` lists all",
+    "--max-memory-restart": "each program has a limit: `bisnesctl status` shows it",
     "--merge-logs": "`bisnesctl logs` merges the logs of all instances by time",
     "--name": "programs have fixed names: `bisnesctl status` lists them",
     "-n": "programs have fixed names: `bisnesctl status` lists them",

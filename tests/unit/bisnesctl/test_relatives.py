@@ -24,7 +24,7 @@ def deployment(tmp_path, monkeypatch):
     settings = settings_in(tmp_path, ENABLE_WWEBJS="true")
     settings.run_dir.mkdir(parents=True)
     monkeypatch.setattr(stop_records, "operator", lambda: "root")
-    return Deployment(settings, Supervisor(["api-0", "api-1", "meta", "wwebjs"]))
+    return Deployment(settings, Supervisor(["api-0", "api-1", "meta", "wwebjs"]))  # type: ignore[arg-type]
 
 
 def chosen(deployment, *names):

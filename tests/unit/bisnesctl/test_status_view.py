@@ -208,7 +208,10 @@ def test_no_line_is_wider_than_the_terminal(rows: list[ProcessRow], width: int, 
     assert max(map(cell_len, lines)) <= width
 
 
-@given(st.integers(14, 40), st.sampled_from([40, 60, 80, 100, 120, 160, 200]), st.text("r ", max_size=60).map(str.strip))
+WIDTHS = st.sampled_from([40, 60, 80, 100, 120, 160, 200])
+
+
+@given(st.integers(14, 40), WIDTHS, st.text("r ", max_size=60).map(str.strip))
 def test_the_title_of_the_reasons_stands_above_reasons_or_not_at_all(length: int, width: int, reason: str) -> None:
     lines = shown_lines([replace(HEALTHY, name="n" * length, reason=reason)], width)
     title = next(line for line in lines if line.startswith("name"))
