@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -199,7 +199,6 @@ def shown_lines(rows: list[ProcessRow], width: int, columns: str | None = None) 
     return file.getvalue().splitlines()
 
 
-@settings(deadline=None)
 @given(ROWS, st.sampled_from([40, 60, 80, 100, 120, 160, 200]), st.sampled_from([0, 50]))
 @example([replace(HEALTHY, name="postgres-and-more")], 80, 0)
 @example([HEALTHY], 80, 50)
