@@ -234,7 +234,8 @@ class Deployment:
     ) -> Iterator[None]:
         """Excludes other commands that start or stop something. Raises `Conflict` that names the running command.
 
-        `report`: is called once with the command that it waits for, if it waits for long. Works on a full or read-only disk too, so that `stop` works there.
+        `report`: is called once with the command that it waits for, if it waits for long. Works on a full or
+        read-only disk too, so that `stop` works there.
         """
         path = self.settings.run_dir / LOCK
         handle = _open_lock(path, self.settings)
@@ -390,7 +391,7 @@ def _holder(path: Path) -> str:
 
 def _quoted_holder(path: Path) -> str:
     """The command that holds the lock, for a message: `"restart all" (pid 1234)`."""
-    found = re.fullmatch(r"bisnesctl (.+) (\(pid \d+\))", _holder(path))
+    found = re.fullmatch(r"\S+ (.+) (\(pid \d+\))", _holder(path))
     return f'"{found[1]}" {found[2]}' if found else "another command"
 
 

@@ -9,7 +9,7 @@ from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import ALIASES, PROGRAMS, Instance, Program, UnknownName, instance_of
 from bisnesctl.settings import Settings
 
-#: What an embedded server needs → the setting that names another server.
+#: The condition of an embedded server → the setting that names another server.
 _SERVERS = {"embedded_postgres": "database_url", "embedded_redis": "redis_url"}
 _REASONS = dict.fromkeys(_SERVERS, "{} in {} names a server of its own")
 

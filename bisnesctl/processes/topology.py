@@ -436,21 +436,20 @@ def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instanc
         meant = set(ALIASES.get(name, (name,)))
         matches = {each.name for each in instances if name == EVERYTHING or meant & {each.name, each.program.name}}
         if not matches:
-            raise UnknownName(name, instances)
+            known = ", ".join(dict.fromkeys(each.program.name for each in instances))
+            hint = near_names(name, instances)
+            beginning = f"unknown name {name}{f': {hint}' if hint else ''}{'' if hint.endswith('?') else '.'}"
+            raise UnknownName(f"{beginning} There are: {known}, their instances, and {EVERYTHING}", name)
         found |= matches
     return [each for each in instances if each.name in found]
 
 
 class UnknownName(UsageError):
-    """This name is unknown."""
+    """This name of a program or an instance is unknown. See `bisnesctl status`."""
 
-    def __init__(self, name: str, instances: Sequence[Instance]) -> None:
+    def __init__(self, message: str | None = None, name: str = "") -> None:
+        super().__init__(message)
         self.name = name
-        known = ", ".join(dict.fromkeys(each.program.name for each in instances))
-        hint = near_names(name, instances)
-        super().__init__(
-            f"unknown name {name}{f': {hint}' if hint else ''}{'' if hint.endswith('?') else '.'} There are: {known}, their instances, and {EVERYTHING}"
-        )
 
 
 def near_names(name: str, instances: Sequence[Instance]) -> str:

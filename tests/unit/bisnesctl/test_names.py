@@ -69,7 +69,7 @@ def test_a_command_that_waits_says_for_which(tmp_path: Path) -> None:
     with deployment.lock("restart all"):
         thread = threading.Thread(target=wait)
         thread.start()
-        wait_until(lambda: said, what="the wait is reported")
+        wait_until(lambda: said, what=lambda: "the wait is reported")
         with pytest.raises(Conflict), deployment.lock("start", 0, said.append):
             pass
     thread.join()
@@ -88,7 +88,7 @@ time.sleep(600)
     command = [sys.executable, "-c", program, "--token=hush"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            port = int(process.stdout.readline())  # type: ignore[union-attr]
+            port = int(process.stdout.readline())
             settings = settings_in(tmp_path, API_HOST="127.0.0.1", API_PORT=str(port))
             with pytest.raises(PortTaken) as refused:
                 ports.check_free(settings, [each for each in expand(settings) if each.name == "api-0"])

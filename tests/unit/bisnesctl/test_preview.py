@@ -14,10 +14,16 @@ from bisnesctl.processes.deployment import Deployment, record_start
 from bisnesctl.processes.selection import Selection, select
 from bisnesctl.processes.supervisor import Process, Supervisor
 from bisnesctl.processes.topology import PROGRAMS, Kind, Mode, expand
-from bisnesctl.terminal import preview
+from bisnesctl.terminal import output, preview
 from bisnesctl.views.backlog import Backlog, Backlogs
 from services.self_test import MODULES
 from tests.support.processes.servers import settings_in
+
+
+@pytest.fixture(autouse=True)
+def plain_messages() -> None:
+    """Messages have no colours, which they keep from their first use."""
+    output.err()
 
 
 class Terminal(io.StringIO):
@@ -127,7 +133,11 @@ def running(deployment: Deployment) -> Deployment:
     ],
 )
 def test_a_stop_of_everything_asks_on_a_terminal_only(
-    running: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], found: Backlogs, words: str
+    running: Deployment,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    found: Backlogs,
+    words: str,
 ) -> None:
     monkeypatch.setattr("bisnesctl.views.backlog.read", lambda settings: found)
     preview.confirm_stop_of_all(running, yes=False)  # no terminal
