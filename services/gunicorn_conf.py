@@ -1,7 +1,7 @@
 """The configuration of gunicorn for all our HTTP processes, which differ by the environment's BISNES_PROCESS.
 
-`gunicorn -c python:services.gunicorn_conf …` reads it. gunicorn's master only starts and stops its worker, and ends with
-it, so nothing of the server is imported here before the fork: that keeps 35 MiB out of each master.
+`gunicorn -c python:services.gunicorn_conf …` reads it. gunicorn's master only starts and stops its worker, and ends
+with it, so nothing of the server is imported here before the fork: that keeps 35 MiB out of each master.
 """
 
 import ctypes

@@ -33,7 +33,7 @@ def manner(status: int, said: str = "") -> str:
 
 
 def find_words(log_dir: Path, instance: str, status: int, lived: float, ended_at: float | None = None) -> str:
-    """What `manner` says beside the exit status. One that was killed could not log a reason, so it is the signal."""
+    """The words for `manner` beside the exit status. A process that was killed could log none, so it is the signal."""
     if status < 0:
         return exits.last_signal(log_dir / exits.SUPERVISORD_LOG, instance)
     return find_reason(log_dir, instance, lived, ended_at)

@@ -107,7 +107,9 @@ class SessionSupervisor:
         """How the process of a session ended, in its own words if it said why."""
         folder, status = self._settings.log_dir, process.exit_status
         said = exit_reasons.find_words(folder, process.name, status, process.lived, process.ended_at or None)
-        return exit_reasons.manner(status, said) if status < 0 else f"it ended with {status}{f': {said}' if said else ''}"
+        if status < 0:
+            return exit_reasons.manner(status, said)
+        return f"it ended with {status}{f': {said}' if said else ''}"
 
     def _known(self) -> dict[str, Program]:
         processes = self._supervisor.processes()
