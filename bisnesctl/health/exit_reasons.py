@@ -42,7 +42,7 @@ def find_words(log_dir: Path, instance: str, status: int, lived: float, ended_at
 def find_crash(log_dir: Path, instance: str) -> str:
     """Why a process crashed just now, as far as supervisord's log and its own logs say it; empty if they do not."""
     killed_by = exits.last_signal(log_dir / exits.SUPERVISORD_LOG, instance)
-    return manner(-1, killed_by) if killed_by else find_reason(log_dir, instance, math.inf)
+    return f"killed by {killed_by}" if killed_by else find_reason(log_dir, instance, math.inf)
 
 
 def find_reason(log_dir: Path, instance: str, lived: float, ended_at: float | None = None) -> str:

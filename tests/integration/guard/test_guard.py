@@ -430,7 +430,7 @@ def test_a_killed_worker_is_the_end_of_its_instance(stage):
     events.put(SupervisorEvent(1, "PROCESS_STATE_EXITED", {"processname": "jam", "expected": "0", "pid": str(pid)}))
     wait_until(lambda: stage.noted("process_exited"))
     ((severity, told),) = stage.noted("process_exited")
-    assert (severity, told["reason"]) == ("error", "it was killed by SIGKILL")
+    assert (severity, told["reason"]) == ("error", "killed by SIGKILL")
     found = exits.read_exits(stage.settings.log_dir / exits.SUPERVISORD_LOG)["jam"]
     assert (found.count, found.last) == (1, "terminated by SIGKILL")
     assert "jam" in guard_file.guard_status(stage.supervisor.processes(), stage.settings).ends
