@@ -44,33 +44,44 @@ def events(
         list[str] | None,
         typer.Option("--kind", metavar="KIND", help="Only these kinds, such as process_restarting or 'operator_*'."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many of the newest to show.")] = 50,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            "-n",
+            min=1,
+            help="How many of the newest to show. Default: 50, or 5000 with a time.",
+            show_default=False,
+        ),
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new ones.")] = False,
     json: AsJson = False,
 ) -> None:
     """Show what happened: ends, restarts, blocks, commands of operators, states of bots; the newest is the last.
 
-    Events come from the database, and from the guard's files while it is unavailable.
+    Events come from the database, and from the guard's files while it is unavailable. If older events are left out, the
+    last line says how many.
     """
     from bisnesctl.health import event_history
 
     deployment = running_deployment()
     wanted = _filter(deployment, names or [], since, until, severity, kind or [], limit)
-    found = event_history.read(deployment, wanted)
+    found = event_history.read(deployment, wanted, count_older=True)
     _remark(found)
     if not found.events and not follow and not json:
         _explain_none(deployment, names or [], wanted)
     _show(found, as_json=json, lines=follow)
+    _say_older(found)
     if follow:
         _follow(deployment, wanted, found, json)
 
 
 def _filter(
     deployment: "Deployment", names: list[str], since: str | None, until: str | None, severity: str, kinds: list[str],
-    limit: int,
+    limit: int | None,
 ) -> "EventFilter":  # fmt: skip
     from bisnesctl import moments
-    from bisnesctl.database.event_log import SEVERITIES, EventFilter
+    from bisnesctl.database.event_log import DEFAULT_LIMIT, SEVERITIES, TIMED_LIMIT, EventFilter
     from bisnesctl.errors import UsageError
     from bisnesctl.health import event_history
 
@@ -81,7 +92,7 @@ def _filter(
         until=None if until is None else moments.parse(until, "--until"),
         severity=severity,
         kinds=tuple(each for word in kinds for each in word.split(",") if each),
-        limit=limit,
+        limit=limit or (DEFAULT_LIMIT if since is None and until is None else TIMED_LIMIT),
     )
     if wanted.since is not None and wanted.until is not None and wanted.since > wanted.until:
         raise UsageError(f"--since {since} is later than --until {until}")
@@ -93,6 +104,14 @@ def _remark(found: "EventLog") -> None:
 
     if found.unavailable:
         output.warn(f"only the guard's files were read, so older events are missing: {found.unavailable}")
+
+
+def _say_older(found: "EventLog") -> None:
+    from bisnesctl.terminal import output
+
+    if found.older:
+        events = "1 older event is" if found.older == 1 else f"{found.older} older events are"
+        output.say(f"{events} not shown: -n {len(found.events) + found.older}")
 
 
 def _explain_none(deployment: "Deployment", names: list[str], wanted: "EventFilter") -> None:

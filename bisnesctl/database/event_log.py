@@ -25,9 +25,10 @@ SEVERITIES = ("info", "warning", "error", "critical")
 DATABASE_TIMEOUT_SECONDS = 2
 #: Events that are returned if no limit is given.
 DEFAULT_LIMIT = 50
+#: The same if a time is given: enough for any hour that people read.
+TIMED_LIMIT = 5000
 
-_READ = """
-SELECT id, extract(epoch FROM timestamp)::float, process_name, event_type, severity, event_data
+_MATCHING = """
 FROM process_events
 WHERE (%(since)s IS NULL OR timestamp >= to_timestamp(%(since)s))
     AND (%(until)s IS NULL OR timestamp <= to_timestamp(%(until)s))
@@ -36,8 +37,11 @@ WHERE (%(since)s IS NULL OR timestamp >= to_timestamp(%(since)s))
     AND (%(kinds)s IS NULL OR event_type LIKE ANY(%(kinds)s))
     AND (NOT %(named)s OR process_name = ANY(%(programs)s) OR event_data ->> 'instance' = ANY(%(instances)s)
         OR event_data -> 'instances' ?| %(instances)s OR event_data ->> 'session' = ANY(%(bots)s)
-        OR concat(event_data ->> 'company', '-', event_data ->> 'phoneIndex') = ANY(%(bots)s))
+        OR concat(event_data ->> 'company', '-', event_data ->> 'phoneIndex') = ANY(%(bots)s))"""
+_READ = f"""
+SELECT id, extract(epoch FROM timestamp)::float, process_name, event_type, severity, event_data {_MATCHING}
 ORDER BY timestamp DESC, id DESC LIMIT %(limit)s"""
+_COUNT = f"SELECT count(*) {_MATCHING}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,8 @@ class EventLog:
     events: list[LoggedEvent] = field(default_factory=list)
     #: Empty if the database was read.
     unavailable: str = ""
+    #: Older events that are wanted too, beyond the limit; 0 also if they were not to be counted.
+    older: int = 0
 
 
 def of_bots(wanted: EventFilter) -> EventFilter:
@@ -149,25 +155,37 @@ def of_bots(wanted: EventFilter) -> EventFilter:
     )
 
 
-def read(settings: Settings, wanted: EventFilter, others: Iterable[LoggedEvent] = ()) -> EventLog:
+def read(
+    settings: Settings, wanted: EventFilter, others: Iterable[LoggedEvent] = (), count_older: bool = False
+) -> EventLog:
     """The newest events that are wanted. Never raises because of the database: `unavailable` says why it is missing.
 
-    `others`: events that neither the database nor the guard has yet.
+    `others`: events that neither the database nor the guard has yet. `count_older`: whether events beyond the limit
+    are to be counted.
     """
     wanted = of_bots(wanted)
     fresh = [each for each in (*read_spool(settings), *others) if wanted.matches(each)]
-    unavailable, stored = "", []
+    unavailable, stored, beyond = "", [], 0
     try:
         with postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:
             stored = read_stored(connection, wanted)
+            if count_older and len(stored) == wanted.limit:
+                beyond = postgres.query(connection, _COUNT, _values(wanted))[0][0] - len(stored)
     except BisnesError as error:
         unavailable = str(error)
-    return EventLog(_newest([*stored, *fresh], wanted.limit), unavailable)
+    found = _unique([*stored, *fresh])
+    older = max(beyond, 0) + len(found[wanted.limit :]) if count_older else 0
+    return EventLog(found[: wanted.limit], unavailable, older)
 
 
 def read_stored(connection: postgres.Connection, wanted: EventFilter, after: int | None = None) -> list[LoggedEvent]:
     """The newest stored events. `after`: only those with a larger number."""
-    values = {
+    rows = postgres.query(connection, _READ, _values(wanted, after))
+    return [LoggedEvent(row[1], row[2], row[3], row[4], row[5] or {}, row[0]) for row in rows]
+
+
+def _values(wanted: EventFilter, after: int | None = None) -> dict[str, Any]:
+    return {
         "since": wanted.since,
         "until": wanted.until,
         "after": after,
@@ -179,8 +197,6 @@ def read_stored(connection: postgres.Connection, wanted: EventFilter, after: int
         "bots": list(wanted.bots),
         "limit": wanted.limit,
     }
-    rows = postgres.query(connection, _READ, values)
-    return [LoggedEvent(row[1], row[2], row[3], row[4], row[5] or {}, row[0]) for row in rows]
 
 
 def read_spool(settings: Settings) -> list[LoggedEvent]:
@@ -208,12 +224,12 @@ def _events_in(path: Path) -> Iterator[LoggedEvent]:
             continue
 
 
-def _newest(events: Sequence[LoggedEvent], limit: int) -> list[LoggedEvent]:
-    """The newest of these, each once: an event that is being stored is in the file and in the database."""
+def _unique(events: Sequence[LoggedEvent]) -> list[LoggedEvent]:
+    """These, the newest first, each once: an event that is being stored is in the file and in the database."""
     once: dict[str, LoggedEvent] = {}
     for each in events:
         once.setdefault(each.key, each)
-    return sorted(once.values(), key=lambda each: (each.at, each.id or 0), reverse=True)[:limit]
+    return sorted(once.values(), key=lambda each: (each.at, each.id or 0), reverse=True)
 
 
 def _like(pattern: str) -> str:

@@ -10,6 +10,8 @@ from bisnesctl.formatting import duration
 #: Properties of an event that its line shows already, or that mean nothing to people.
 _KNOWN = ("instance", "instances", "host", "serial", "from_state", "pid", "session", "company", "phoneIndex", "chat",
           "event", "expected")  # fmt: skip
+#: The guard's words for a process that was killed.
+KILLED = "it was killed"
 #: Characters of a value of an event that has no sentence of its own, at most.
 _MAX_VALUE_LENGTH = 200
 
@@ -67,7 +69,12 @@ def _end(event: LoggedEvent) -> str:
     after = f"after {duration(lived)}" if isinstance(lived, int | float) else ""
     memory = event.data.get("memory_mb")
     used = f"with {memory} MB" if isinstance(memory, int | float) else ""
-    return ", ".join(each for each in (_reason(event) or "it ended", after, used) if each)
+    how = _reason(event) or "it ended"
+    if event.data.get("signal"):
+        how = how.replace(KILLED, f"{KILLED} by {event.data['signal']}", 1)
+    if event.data.get("hung"):
+        how = _hung(event)
+    return ", ".join(each for each in (how, after, used) if each)
 
 
 def _hung(event: LoggedEvent) -> str:

@@ -22,6 +22,7 @@ from bisnesctl.health.guard_file import GUARD, GUARD_FILE
 from bisnesctl.health.probes import Heartbeat, read_heartbeat
 from bisnesctl.host import disk, process_stat, tree_memory, volumes
 from bisnesctl.host.process_times import boottime
+from bisnesctl.logs import exits
 from bisnesctl.processes import command_records, stop_records, topology
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.supervisor import Process
@@ -254,11 +255,19 @@ class Guard:
             severity,
             reason=decision.reason,
             exit_status=process.exit_status,
+            signal=self._signal(instance, process),
             lived=round(process.lived, 1) if process.lived else None,
             memory_mb=None if memory_bytes is None else memory_bytes >> 20,
             until=None if decision.at is None else time.time() + decision.at - boottime(),
             deaths=len(history.deaths),
         )
+
+    def _signal(self, instance: Instance, process: Process) -> str | None:
+        """The signal that ended the process, such as SIGKILL, as supervisord's log names it; None if none did."""
+        if process.exit_status >= 0:
+            return None
+        ended = exits.read_exits(self._deployment.settings.log_dir / "supervisord.log").get(instance.name)
+        return ended.last.removeprefix("terminated by ") if ended and ended.last.startswith("terminated by ") else None
 
     def _restart(self, instance: Instance, history: History) -> None:
         """Starts the instance, unless an operator stopped or started it meanwhile."""

@@ -21,9 +21,9 @@ _MAX_SUGGESTIONS = 3
 _BOT = re.compile(r"(?P<company>.+)[-/](?P<phone>\d{1,9})", re.ASCII | re.DOTALL)
 
 
-def read(deployment: Deployment, wanted: EventFilter) -> EventLog:
-    """The newest events that are wanted."""
-    return event_log.read(deployment.settings, wanted, _commands(deployment.settings))
+def read(deployment: Deployment, wanted: EventFilter, count_older: bool = False) -> EventLog:
+    """The newest events that are wanted. `count_older`: whether events beyond the limit are to be counted."""
+    return event_log.read(deployment.settings, wanted, _commands(deployment.settings), count_older)
 
 
 def _commands(settings: Settings) -> list[LoggedEvent]:

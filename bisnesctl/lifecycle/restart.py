@@ -45,7 +45,7 @@ def start_more(deployment: Deployment, chosen: Sequence[Instance], report: Repor
     idle = [each for each in chosen if not is_active(each, processes)]
     ports.check(deployment.settings, idle, _first_of_groups(deployment, idle, processes))
     rollout = read_settings(deployment, report)
-    record(deployment, "start", chosen)
+    record(deployment, "start", idle)
     _expect(deployment, idle)
     for _, members in groupby(idle, key=lambda each: each.program.priority):
         tier = list(members)
@@ -106,7 +106,11 @@ def apply_changes(deployment: Deployment, wanted: Sequence[Instance], report: Re
     processes = deployment.processes()
     ports.check(deployment.settings, wanted, moved(wanted, processes))
     rollout = Rollout(deployment, deployment.supervisor.reread(), report)
-    for instance in filter(rollout.is_outdated, wanted):
+    outdated = [each for each in wanted if rollout.is_outdated(each)]
+    command_records.write(
+        deployment.settings.run_dir, "start", [each for each in outdated if is_active(each, processes)]
+    )
+    for instance in outdated:
         if is_active(instance, processes):
             rollout.renew(instance, wait=not instance.program.dynamic)
         else:

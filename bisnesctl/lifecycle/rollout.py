@@ -61,7 +61,7 @@ class Rollout:
             rollout_records.write(run_dir, replace(record, failed=str(error).partition("\n")[0]))
             raise
         if not left:
-            rollout_records.remove(run_dir)
+            rollout_records.finish(run_dir)
 
     def renew(self, instance: Instance, wait: bool = True) -> None:
         """Stops an instance if it runs, starts it with its new configuration, and waits until it is healthy.

@@ -57,7 +57,9 @@ class Start:
                 raise Conflict("an operator stopped it meanwhile")
             fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
             self._check(found, fixed)
-            command_records.write(self.deployment.settings.run_dir, self._action, found.wanted)
+            active = {each.name for each in found.active}
+            idle = [each for each in found.wanted if each.name not in active]
+            command_records.write(self.deployment.settings.run_dir, self._action, idle)
             try:
                 self._configure(found.wanted)
                 self._start_in_order(fixed)

@@ -62,8 +62,10 @@ class CommandRecord:
 
 
 def write(run_dir: Path, action: str, instances: Iterable[Instance]) -> None:
-    """Records a command of this process. A full disk must not prevent the command."""
+    """Records a command of this process that changes these, if any. A full disk must not prevent the command."""
     concerned = {each.name: each.program.name for each in instances}
+    if not concerned:
+        return
     record = CommandRecord(action, time.time(), operator(), _terminal(), os.getpid(), " ".join(sys.argv[1:]), concerned)
     record_folder.add(run_dir / FOLDER, record.at, json.dumps(asdict(record)).encode(), MAX_FILES)
 

@@ -1,7 +1,8 @@
 """The rollout that was begun last: `run/rollout.json` says which instances it had still to restart.
 
 A command that restarts instances in turn writes it before each step and removes it at the end. After a failure or a
-SIGKILL it stays: `status` reads which instances still run as before, and the guard which one to start again.
+SIGKILL it stays: `status` reads which instances still run as before, and the guard which one to start again. A later
+rollout keeps it beside its own record, unless it is the same command: that one restarts all of them.
 """
 
 import contextlib
@@ -9,14 +10,17 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bisnesctl.host import disk, process_stat
 from bisnesctl.processes.supervisor import Process
 
 #: The file, below `run_dir`.
 FILE = "rollout.json"
+#: Unfinished rollouts that are kept beside the last one, at most.
+MAX_EARLIER = 10
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,13 @@ class RolloutRecord:
     left: tuple[str, ...] = ()
     #: Why it failed, in one line; empty if it did not.
     failed: str = ""
+    #: Rollouts before it that failed or were interrupted, the newest first.
+    earlier: "tuple[RolloutRecord, ...]" = ()
+
+    @property
+    def unfinished(self) -> "list[RolloutRecord]":
+        """This and the earlier ones, the newest first, that failed or were interrupted."""
+        return [each for each in (self, *self.earlier) if each.failed or each.interrupted]
 
     @property
     def interrupted(self) -> bool:
@@ -44,20 +55,27 @@ class RolloutRecord:
 
     def missing(self, processes: Mapping[str, Process]) -> str:
         """The instance that an interrupted rollout stopped and did not start again; empty if there is none."""
-        process = processes.get(self.now)
-        if process is None or not process.settled or not self.interrupted:
-            return ""
-        return self.now if process.ended_at >= int(self.at) and process.ended_at - process.lived < self.at else ""
+        return next((each.now for each in self.unfinished if each._has_dropped(processes.get(each.now))), "")
+
+    def _has_dropped(self, process: Process | None) -> bool:
+        if self.failed or process is None or not process.settled:
+            return False
+        return process.ended_at >= int(self.at) and process.ended_at - process.lived < self.at
 
     def remark(self, name: str, process: Process) -> str:
-        """Why an instance was not renewed, and the next step; empty if the rollout is under way or did not mean it."""
-        if name not in (self.now, *self.left) or not (self.failed or self.interrupted):
+        """Why an instance was not renewed, and the next step; empty if it was, or no rollout failed that meant it."""
+        return next((text for each in self.unfinished if (text := each._remark(name, process))), "")
+
+    def _remark(self, name: str, process: Process) -> str:
+        if name not in (self.now, *self.left):
             return ""
-        if process.active and time.time() - process.uptime >= self.at:
-            return ""  # it was started since
         at = time.strftime("%H:%M", time.localtime(self.at))
         what = f"the {self.command.split()[0]} at {at}"
-        if self.failed and not process.active:
+        born = time.time() - process.uptime if process.active else process.ended_at - process.lived
+        dropped = self.failed and name == self.now and not process.active
+        if born >= self.at and not dropped:
+            return ""  # it was started since
+        if dropped:
             return f"{what} stopped it, because it failed: {self.failed}; `bisnesctl {self.command}` tries again"
         how = f"{what} failed ({self.failed})" if self.failed else f"{what} was interrupted"
         return f"it is as before: {how}; `bisnesctl {self.command}` tries again"
@@ -65,8 +83,11 @@ class RolloutRecord:
 
 def begin(run_dir: Path, command: str, now: str, left: tuple[str, ...]) -> RolloutRecord:
     """Records a step of a rollout of this process. A full disk must not prevent it."""
-    pid = os.getpid()
-    return write(run_dir, RolloutRecord(command, pid, process_stat.read(pid).started_at, time.time(), now, left))
+    pid, before = os.getpid(), read(run_dir)
+    others = [each for each in before.unfinished if each.command != command] if before else []
+    earlier = tuple(replace(each, earlier=()) for each in others[:MAX_EARLIER])
+    own = RolloutRecord(command, pid, process_stat.read(pid).started_at, time.time(), now, left, earlier=earlier)
+    return write(run_dir, own)
 
 
 def write(run_dir: Path, record: RolloutRecord) -> RolloutRecord:
@@ -76,8 +97,12 @@ def write(run_dir: Path, record: RolloutRecord) -> RolloutRecord:
     return record
 
 
-def remove(run_dir: Path) -> None:
-    """Removes the record: everything was restarted."""
+def finish(run_dir: Path) -> None:
+    """Removes the record, because everything was restarted. Earlier rollouts that are unfinished stay."""
+    before = read(run_dir)
+    if before and before.earlier:
+        write(run_dir, replace(before.earlier[0], earlier=before.earlier[1:]))
+        return
     with contextlib.suppress(OSError):
         (run_dir / FILE).unlink()
 
@@ -85,10 +110,14 @@ def remove(run_dir: Path) -> None:
 def read(run_dir: Path) -> RolloutRecord | None:
     """The record of a rollout that is under way, failed or was interrupted; None if there is none."""
     try:
-        found = json.loads((run_dir / FILE).read_text())
-        return RolloutRecord(**found | {"left": tuple(found["left"])})
-    except (OSError, ValueError, KeyError, TypeError):
+        return _record(json.loads((run_dir / FILE).read_text()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _record(found: dict[str, Any]) -> RolloutRecord:
+    earlier = tuple(_record(each) for each in found.get("earlier", ()))
+    return RolloutRecord(**found | {"left": tuple(found["left"]), "earlier": earlier})
 
 
 def _runs(pid: int, started_at: float) -> bool:

@@ -1,17 +1,24 @@
 """Shows process events on the terminal: a line each, or two where the terminal is narrow."""
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
 from rich.text import Text
 
 from bisnesctl import moments
+from bisnesctl.database import event_rows
 from bisnesctl.database.event_log import LoggedEvent
 from bisnesctl.database.event_sentences import sentence
 from bisnesctl.terminal import output, printable
 
 #: Columns of the terminal that a sentence needs beside the time and the subject; with fewer, it goes below.
 _SENTENCE_WIDTH = 60
+#: Columns of the subject, at most; a longer name moves only its own sentence.
+_SUBJECT_WIDTH = 14
+_WIDE_SUBJECT_WIDTH = 24
+#: Columns from which a terminal is wide.
+_WIDE_TERMINAL = 120
 #: Columns by which a sentence below its event is indented.
 _INDENT = 4
 _COLOURS = {"info": "dim", "warning": "yellow", "error": "red", "critical": "bold red"}
@@ -34,27 +41,36 @@ def as_dict(event: LoggedEvent) -> dict[str, Any]:
 
 
 def show(events: Iterable[LoggedEvent], indent: int = 0, with_subject: bool = True) -> None:
-    """Prints events in this order."""
-    found = list(events)
-    width = max((len(each.subject) for each in found), default=0) if with_subject else 0
-    for each in found:
-        _print(each, width, indent, with_subject)
+    """Prints events, which are in the order of their times. An end and a command take a row each."""
+    found = event_rows.joined(events)
+    limit = _SUBJECT_WIDTH if output.out().width < _WIDE_TERMINAL else _WIDE_SUBJECT_WIDTH
+    subjects = [event_rows.subject(each, limit) if with_subject else "" for each in found]
+    times = [_time(each.at) for each in found]
+    time_width = max(map(len, times), default=0)
+    subject_width = min(max(map(len, subjects), default=0), limit)
+    for each, at, subject in zip(found, times, subjects, strict=True):
+        _print(each, f"{at:>{time_width}}", f"{printable.one_line(subject):<{subject_width}}", indent)
 
 
-def _print(event: LoggedEvent, subject_width: int, indent: int, with_subject: bool) -> None:
+def _time(at: float) -> str:
+    """A time without the date if that is today's."""
+    return moments.shown(at).removeprefix(time.strftime("%Y-%m-%d ", time.localtime()))
+
+
+def _print(event: LoggedEvent, at: str, subject: str, indent: int) -> None:
     console = output.out()
     colour = _COLOURS.get(event.severity, "red")
-    head = Text.assemble((moments.shown(event.at), "dim"), "  ", (f"{event.severity:<8}", colour))
-    if with_subject:
-        head.append(f"  {printable.one_line(event.subject)}", "bold")
+    head = Text.assemble((at, "dim"), "  ", (f"{event.severity:<8}", colour), "  ")
+    if subject:
+        head.append(f"{subject}  ", "bold")
     words = Text(printable.one_line(sentence(event)))
-    beside = head.cell_len + max(subject_width - len(event.subject), 0) + 2
+    beside = head.cell_len
     if console.width - indent - beside >= min(_SENTENCE_WIDTH, words.cell_len):
-        head.append(" " * (beside - head.cell_len))
         first, *rest = [words] if output.is_piped() else words.wrap(console, console.width - indent - beside)
         output.print_indented(head + first, indent)
         for line in rest:
             output.print_indented(line, indent + beside)
         return
+    head.rstrip()
     output.print_indented(head, indent)
     output.print_indented(words, indent + _INDENT)

@@ -68,7 +68,8 @@ def kinds(said):
 def test_events_are_sentences_and_the_newest_is_the_last(settings, history, tool):
     lines = tool("events").out.splitlines()
     assert len(lines) == 6
-    assert lines[0].startswith(moments.shown(time.time() - 4000)[:14])
+    at = moments.shown(time.time() - 4000).removeprefix(time.strftime("%Y-%m-%d "))
+    assert lines[0].strip().startswith(at[:4])
     assert lines[1].endswith("api-0                  it was killed; the guard starts it again at once")
     assert lines[-1].endswith("it hung: no page")
 
@@ -107,6 +108,23 @@ def test_a_narrow_terminal_loses_nothing(settings, history, tool):
 )
 def test_events_are_chosen(settings, history, tool, words, expected):
     assert [kind for _, kind in kinds(tool("events", "--json", *words))] == expected
+
+
+def test_a_time_shows_all_events_since_and_others_are_counted(settings, rows, tool):
+    lives = [{"instance": "api-0", "pid": str(pid)} for pid in range(70)]
+    rows(*(("api", "process_running", "info", 100 + place, data) for place, data in enumerate(lives)))
+    record(settings, ("api-0", "process_failed", time.time()))
+    said = tool("events")
+    assert said.out.count("\n") == 50
+    assert said.err.splitlines()[-1] == "21 older events are not shown: -n 71"
+    assert tool("events", "-n", "70").err.splitlines() == ["1 older event is not shown: -n 71"]
+    for words in (["-n", "71"], ["--since", "1h"], ["--until", "1s"]):
+        said = tool("events", *words)
+        assert (said.out.count("\n") in (70, 71), said.err) == (True, "")
+    assert len(tool("events", "--json", "--since", "1h").json) == 71
+    found = tool("events", "--json")
+    assert len(found.json) == 50
+    assert "21 older events" in found.err
 
 
 def test_the_guards_files_are_read_too_and_no_event_is_shown_twice(settings, rows, database, tool):

@@ -67,8 +67,13 @@ def test_start_brings_everything_up_and_twice_changes_nothing(running: Deploymen
     before = running.status()
     assert list(before) == ALL
     assert {row["status"] for row in before.values()} == {"healthy"}
+    typed = ("events", "--json", "--kind", "operator_start")
+    wait_until(lambda: json.loads(running.run(*typed).stdout), what=running.logs)
+    commands = {each["at"] for each in json.loads(running.run(*typed).stdout)}
     again = running.run("start", "--multiprocess", "--sandbox")
     assert "runs already" in again.stderr
+    assert "running already: api-0" in running.run("start", "api").stderr
+    assert {each["at"] for each in json.loads(running.run(*typed).stdout)} == commands  # nothing changed
     assert {name: row["pid"] for name, row in running.status().items()} == {
         name: row["pid"] for name, row in before.items()
     }

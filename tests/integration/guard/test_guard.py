@@ -157,6 +157,7 @@ def test_a_killed_process_is_restarted_and_recorded(stage):
     wait_until(lambda: stage.noted("process_restarting"))
     ((severity, details),) = stage.noted("process_restarting")
     assert (severity, details["instance"], details["exit_status"]) == ("warning", "steady", -1)
+    assert details["signal"] == "SIGKILL"
 
 
 def test_decisions_of_the_guard_are_in_the_audit_trail(stage):

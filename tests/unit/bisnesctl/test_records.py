@@ -45,6 +45,8 @@ def test_commands_are_taken_once_in_their_order(tmp_path: Path) -> None:
 
 def test_commands_that_nobody_takes_do_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_records, "MAX_FILES", 3)
+    command_records.write(tmp_path, "start", [])  # it changed nothing
+    assert not (tmp_path / command_records.FOLDER).exists()
     for _ in range(5):
-        command_records.write(tmp_path, "stop", [])
+        command_records.write(tmp_path, "stop", expand(settings_in(tmp_path)))
     assert len(list((tmp_path / command_records.FOLDER).iterdir())) == 3

@@ -35,7 +35,7 @@ def test_a_rollout_under_way_is_no_news(tmp_path: Path) -> None:
     assert not record.interrupted
     assert record.remark("api-1", running("api-1", 1000)) == ""
     assert record.missing({"api-0": stopped("api-0", 0, 1000)}) == ""
-    rollout_records.remove(tmp_path)
+    rollout_records.finish(tmp_path)
     assert rollout_records.read(tmp_path) is None
 
 
@@ -60,6 +60,43 @@ def test_a_failure_says_what_was_stopped_and_why(killed: RolloutRecord) -> None:
     assert "stopped it, because it failed: api-0 did not" in failed.remark("api-0", stopped("api-0", 30, 10))
     assert "the reload at" in failed.remark("api-1", running("api-1", 1000))
     assert failed.missing({"api-0": stopped("api-0", 59, 1000)}) == ""
+
+
+def test_another_command_leaves_the_marks_of_the_others(tmp_path: Path, killed: RolloutRecord) -> None:
+    everything = replace(killed, command="restart all", now="api-0", left=("api-1", "meta", "events"))
+    rollout_records.write(tmp_path, everything)
+    rollout_records.begin(tmp_path, "restart meta", "meta", ())
+    before = {name: running(name, 1000) for name in ("api-1", "meta", "events")}
+    during = rollout_records.read(tmp_path)
+    assert during is not None
+    assert "the restart at" in during.remark("events", before["events"])
+    rollout_records.finish(tmp_path)
+    after = rollout_records.read(tmp_path)
+    assert after == everything
+    assert after.remark("meta", running("meta", 5)) == ""
+    assert after.remark("meta", stopped("meta", 2, 5)) == ""  # it was restarted, and then stopped
+    assert "was interrupted" in after.remark("api-1", before["api-1"])
+
+
+def test_the_same_command_replaces_the_marks(tmp_path: Path, killed: RolloutRecord) -> None:
+    rollout_records.write(tmp_path, replace(killed, earlier=(replace(killed, command="restart meta", now="meta"),)))
+    rollout_records.begin(tmp_path, killed.command, "api-0", ("api-1",))
+    found = rollout_records.read(tmp_path)
+    assert found is not None
+    assert [each.command for each in found.earlier] == ["restart meta"]
+    rollout_records.begin(tmp_path, killed.command, "api-1", ())
+    rollout_records.finish(tmp_path)
+    found = rollout_records.read(tmp_path)
+    assert found is not None
+    assert (found.command, found.earlier) == ("restart meta", ())
+
+
+def test_what_an_earlier_rollout_stopped_is_still_missing(tmp_path: Path, killed: RolloutRecord) -> None:
+    rollout_records.write(tmp_path, killed)
+    rollout_records.begin(tmp_path, "restart meta", "meta", ())
+    found = rollout_records.read(tmp_path)
+    assert found is not None
+    assert found.missing({"api-0": stopped("api-0", 59, 1000)}) == "api-0"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"left": 3}', "{"])
