@@ -77,6 +77,25 @@ def _end(event: LoggedEvent) -> str:
     return ", ".join(each for each in (how, after, used) if each)
 
 
+def _supervisord_ended(event: LoggedEvent) -> str:
+    seen, down = event.data.get("seen_at"), event.data.get("down_seconds")
+    what = "supervisord ended without a stop"
+    if event.data.get("rebooted"):
+        what = "the machine was restarted, and supervisord ended with it"
+    elif event.data.get("signal"):
+        what = f"{what}: it was sent {event.data['signal']}"
+    if not isinstance(seen, int | float) or not isinstance(down, int | float):
+        return what
+    return f"{what}; last seen {moments.shown(seen)}, down for {duration(down)}"
+
+
+def _interrupted(event: LoggedEvent) -> str:
+    count = len(event.instances)
+    left = event.subject if count == 1 else f"{count} processes"
+    command = event.data.get("command")
+    return f"`bisnesctl {command}` was interrupted before it had restarted {left}; type it again"
+
+
 def _hung(event: LoggedEvent) -> str:
     often = event.data.get("hangs")
     count = f" ({often} times within an hour)" if isinstance(often, int) and often > 1 else ""
@@ -142,6 +161,8 @@ _SENTENCES: Mapping[str, Callable[[LoggedEvent], str]] = {
     "alert_resolved": lambda event: f"alert {event.data.get('alert')} is resolved",
     "memory_exceeded": _memory,
     "messages_unknown": _unknown,
+    "command_interrupted": _interrupted,
+    "supervisord_ended": _supervisord_ended,
     "retention_failed": _retention_failed,
     "rows_deleted": _deleted,
     "session_blocked": _session_blocked,

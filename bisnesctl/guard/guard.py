@@ -4,6 +4,7 @@ import math
 import queue
 import time
 from collections.abc import Mapping
+from itertools import groupby
 
 import structlog
 
@@ -23,7 +24,7 @@ from bisnesctl.health.probes import Heartbeat, read_heartbeat
 from bisnesctl.host import disk, process_stat, tree_memory, volumes
 from bisnesctl.host.process_times import boottime
 from bisnesctl.logs import exits
-from bisnesctl.processes import command_records, stop_records, topology
+from bisnesctl.processes import command_records, rollout_records, stop_records, topology
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
@@ -144,6 +145,23 @@ class Guard:
                     ProcessEvent(program, name, record.event, record.severity, record.at, details)
                 )
 
+    def _record_interruptions(self) -> None:
+        """Records each rollout whose command ended without a word since the boot, an event for each program."""
+        found = rollout_records.read(self._deployment.settings.run_dir)
+        since = max(self._state.interrupted_at, time.time() - boottime())
+        fresh = [each for each in (found.unfinished if found else []) if not each.failed and each.at > since]
+        for rollout in reversed(fresh):
+            self._state.interrupted_at = rollout.at
+            left = [each for name in (rollout.now, *rollout.left) if (each := self._instance(name))]
+            log.warning("rollout.interrupted", command=rollout.command, instances=[each.name for each in left])
+            now = time.time()
+            for program, members in groupby(sorted(left, key=_program_name), key=_program_name):
+                names = [each.name for each in members]
+                details = {"command": rollout.command, "pid": rollout.pid, "instances": names}
+                self._process_events.record(
+                    ProcessEvent(program, names[0], "command_interrupted", "warning", now, details)
+                )
+
     def _instance(self, name: str) -> Instance | None:
         """The instance of this name. Sessions and extra instances come and go: an unknown name is looked up again."""
         if name and name not in self._instances:
@@ -165,6 +183,7 @@ class Guard:
         for found in (self._state.histories, self._state.ends):
             for gone in found.keys() - processes.keys():
                 del found[gone]
+        self._record_interruptions()
         self._restore(find_missing(self._deployment, processes))
         if time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + CHECK_INTERVAL_SECONDS
@@ -387,6 +406,10 @@ class Guard:
         self._state.hung[instance.name] = reason
         self._save()
         log.error("instance.hung", instance=instance.name, reason=reason)
+
+
+def _program_name(instance: Instance) -> str:
+    return instance.program.name
 
 
 def _log_decision(name: str, decision: Decision, pause: float | None) -> None:
