@@ -4,6 +4,7 @@ All reading happens on threads (`poller`), which send messages to the screen, so
 what hangs.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,13 +14,14 @@ from rich.text import Text
 from textual import events, on
 from textual.app import App, ComposeResult
 from textual.containers import Container, VerticalScroll
+from textual.css.query import NoMatches
 from textual.message import Message
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from bisnesctl.errors import UsageError
 from bisnesctl.logs.records import Record
-from bisnesctl.monit import actions, layout, text
+from bisnesctl.monit import actions, layout, table, text
 from bisnesctl.monit.actions import Outcome, Verb
 from bisnesctl.monit.dialogs import Help, Question
 from bisnesctl.monit.layout import View
@@ -32,8 +34,8 @@ from bisnesctl.terminal import printable
 SNAPSHOT_SECONDS, DETAILS_SECONDS, LOG_SECONDS = 2.0, 4.0, 0.5
 #: Seconds without a new snapshot after which the screen says so.
 LATE_SECONDS = 10.0
-#: Seconds for which the outcome of an action is shown, unless Esc removes it.
-OUTCOME_SECONDS = 60.0
+#: Seconds for which the outcome of an action is shown, and a failure, unless Esc removes it.
+OUTCOME_SECONDS, FAILURE_SECONDS = 8.0, 30.0
 #: Events and records of the log below the details.
 _FEW_EVENTS, _FEW_RECORDS = 8, 30
 
@@ -95,6 +97,7 @@ class Monit(App[None]):
         self._outcome, self._outcome_ends, self._trouble = Text(), 0.0, ""
         self._acting: tuple[str, float] | None = None
         self._feed: tuple[str, LogReader] | None = None
+        self._list_width = layout.WIDE_COLUMNS
         self._pollers = {
             "status": Poller(self._read_snapshot, SNAPSHOT_SECONDS, self._failed),
             "details": Poller(self._read_details, DETAILS_SECONDS, self._failed),
@@ -129,6 +132,7 @@ class Monit(App[None]):
     def on_resize(self, event: events.Resize) -> None:
         """Chooses the layout for the width."""
         self.screen_stack[0].set_class(event.size.width >= layout.WIDE_COLUMNS, "wide")
+        self._show_bottom()
         self.call_after_refresh(self._show_rows)
 
     @property
@@ -175,7 +179,9 @@ class Monit(App[None]):
 
     @on(Read)
     def _show_read(self, message: Read) -> None:
-        message.show()
+        with contextlib.suppress(NoMatches):  # the screen is being closed
+            if self.screen_stack:
+                message.show()
 
     # --- Showing -----------------------------------------------------------------------------------------------------
 
@@ -206,7 +212,7 @@ class Monit(App[None]):
     def _show_header(self) -> None:
         now, lines = time.time(), []
         if self._snapshot is not None:
-            lines.append(text.header(self._snapshot, now))
+            lines.append(text.header(self._snapshot, now, self.size.width))
             if now - self._snapshot.at > LATE_SECONDS:
                 lines.append(Text(f"! all of this was read {now - self._snapshot.at:.0f} s ago", "yellow"))
         if self._trouble:
@@ -214,18 +220,22 @@ class Monit(App[None]):
         self._static("header").update(Text("\n").join(lines or [Text("reading …")]))
 
     def _show_rows(self) -> None:
-        """Draws the list. The selected row stays selected if it moves."""
+        """Draws the list. The selected row stays selected if it moves. Behind a full view it keeps its width."""
         self._follow_list()
-        width = max(self._list.scrollable_content_region.width, 20)
-        self._static("titles").update(text.title(self._sort, width))
+        if self._view is View.SPLIT:
+            self._list_width = self._list.scrollable_content_region.width or self._list_width
+        columns = table.columns_for(self._rows, self._list_width)
+        self._static("titles").update(table.title(self._sort, columns))
         shown = ordered(matching(self._rows, self._words), self._sort)
         options: list[Option] = []
         group = ""
         for row in shown:
-            if self._sort is Sort.NAME and row.group != group:
+            if self._sort is Sort.NAME and row.group != group and self.size.height >= layout.TALL_LINES:
                 group = row.group
                 options.append(Option(Text(group, "dim"), id=f"group {group}", disabled=True))
-            options.append(Option(text.line(row, width), id=row.key))
+            options.append(Option(table.line(row, columns), id=row.key))
+        is_wide = self.size.width >= layout.WIDE_COLUMNS
+        self.screen_stack[0].query_one("#left").styles.height = "100%" if is_wide else len(options) + 1
         self._replace(options)
         self._select({row.key: row for row in shown})
 
@@ -307,11 +317,8 @@ class Monit(App[None]):
             line = Text(f"… bisnesctl {words} runs for {time.monotonic() - since:.0f} s", "yellow")
         self._static("outcome").update(line)
         self._static("outcome").display = bool(line)
-        keys = (
-            layout.KEYS if self._view is View.SPLIT else f"{self._view} of {self._subject}; ↑↓ scroll, Esc back, q quit"
-        )
-        state = f" [filter {self._words}]" if self._words else ""
-        line = Text(printable.one_line(keys + state), "reverse", no_wrap=True, overflow="ellipsis")
+        keys = layout.bottom(self._view, self._subject, self._words, self.size.width)
+        line = Text(printable.one_line(keys), "reverse", no_wrap=True, overflow="ellipsis")
         self._static("keys").update(line)
 
     @property
@@ -376,6 +383,8 @@ class Monit(App[None]):
             self._pollers["details"].wake()
         self._show_pane()
         self._show_bottom()
+        if view is View.SPLIT:
+            self.call_after_refresh(self._show_rows)
         if view is View.LOGS:
             self._pane.call_after_refresh(self._pane.scroll_end, animate=False)
 
@@ -391,7 +400,7 @@ class Monit(App[None]):
         try:
             words = self._words_of(Verb(name))
         except UsageError as refusal:
-            self._show_outcome(Text(f"! {printable.one_line(str(refusal))}", "yellow"))
+            self._show_outcome(Text(f"! {printable.one_line(str(refusal))}", "yellow"), OUTCOME_SECONDS)
             return
         command = f"bisnesctl {' '.join(words)}"
         question = f"{words[0].capitalize()} everything?" if len(words) == 1 else f"Run this for {self._subject}?"
@@ -432,14 +441,10 @@ class Monit(App[None]):
 
     def _end(self, outcome: Outcome) -> None:
         self._acting = None
-        sign, colour = ("✓", "green") if outcome.ok else ("✗", "red")
-        failed = "" if outcome.ok else f" (exit code {outcome.exit_code})"
-        lines = outcome.output.splitlines()[-4:]
-        shown = [f"{sign} bisnesctl {' '.join(outcome.words)}{failed}", *lines]
-        self._show_outcome(Text("\n".join(printable.one_line(each) for each in shown), colour))
+        self._show_outcome(text.outcome(outcome), OUTCOME_SECONDS if outcome.ok else FAILURE_SECONDS)
         for poller in self._pollers.values():
             poller.wake()
 
-    def _show_outcome(self, line: Text) -> None:
-        self._outcome, self._outcome_ends = line, time.monotonic() + OUTCOME_SECONDS
+    def _show_outcome(self, line: Text, seconds: float) -> None:
+        self._outcome, self._outcome_ends = line, time.monotonic() + seconds
         self._show_bottom()

@@ -62,6 +62,8 @@ class Row:
     #: The bot that it is or that it serves alone, as `<company>-<phone index>`; else empty.
     bot: str = ""
     is_paused: bool = False
+    #: None: it does not run, or it is a bot.
+    uptime_seconds: float | None = None
 
     @property
     def key(self) -> str:
@@ -125,6 +127,7 @@ def _process(row: ProcessRow, paused: set[str]) -> Row:
     return Row(
         row.name, row.kind, row.status, level, row.reason, row.restarts, row.recent_restarts, row.cpu_percent,
         row.memory_bytes, row.memory_limit_bytes, row.waiting, process=row.name, bot=bot, is_paused=bot in paused,
+        uptime_seconds=row.uptime_seconds,
     )  # fmt: skip
 
 

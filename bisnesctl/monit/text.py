@@ -1,9 +1,8 @@
-"""The texts of the live screen. Words of others are escaped, and none of them is markup."""
+"""The texts of the live screen around its list. Words of others are escaped, and none of them is markup."""
 
 import time
 from collections.abc import Iterable, Sequence
 
-from rich.cells import cell_len
 from rich.text import Text
 
 from bisnesctl import formatting, moments
@@ -11,17 +10,12 @@ from bisnesctl.database.event_log import LoggedEvent
 from bisnesctl.database.event_sentences import sentence
 from bisnesctl.diagnosis.chain import Diagnosis
 from bisnesctl.logs.records import Record
-from bisnesctl.monit.rows import Level, Row, Sort
+from bisnesctl.monit.actions import Outcome
+from bisnesctl.monit.rows import Level, Row
 from bisnesctl.monit.source import Details, Snapshot
+from bisnesctl.monit.table import SIGNS
 from bisnesctl.terminal import printable
 
-#: The sign and the colour of each level, so that colours are not the only carrier of a meaning.
-SIGNS = {
-    Level.GOOD: ("✓", "green"),
-    Level.IDLE: ("·", "dim"),
-    Level.NOTICE: ("!", "yellow"),
-    Level.BAD: ("✗", "red"),
-}
 _LINKS = {
     "blocks": ("✗", "red"),
     "delays": ("…", "yellow"),
@@ -37,14 +31,12 @@ _CONDITIONS = {
     "died": "supervisord does not run, although nobody stopped it. S starts it: {command}",
     "silent": "supervisord does not answer. Type: bisnesctl stop",
 }
-#: Columns of a row without its name: the sign, the state, restarts, CPU, memory, messages that wait.
-_STATE, _RESTARTS, _CPU, _MEMORY, _WAITING = 11, 7, 4, 7, 4
-_FIXED = 2 + 1 + _STATE + 1 + _RESTARTS + 1 + _CPU + 1 + _MEMORY + 1 + _WAITING
-#: Columns from which the limit stands behind the memory.
-_WITH_LIMIT = 75
-_LIMIT = 8
+#: Columns below which the lines at the top leave out the machine and the folder.
+_NARROW = 70
 #: Columns of the labels of details.
 _LABEL = 8
+#: Last lines of the output of an action that failed.
+_FAILURE_LINES = 4
 #: Seconds of silence of the guard and of alerts that are much.
 _SILENCE_SECONDS = 30
 
@@ -52,17 +44,22 @@ _SILENCE_SECONDS = 30
 # --- The lines at the top --------------------------------------------------------------------------------------------
 
 
-def header(snapshot: Snapshot, now: float) -> Text:
-    """The lines about the whole deployment."""
+def header(snapshot: Snapshot, now: float, width: int) -> Text:
+    """The lines about the whole deployment. The first two are cut at this width, troubles are not."""
     found, machine = snapshot.overview, snapshot.overview.machine
     mode = f"{found.mode}, sandbox" if found.sandbox else found.mode or "never started"
     since = f" for {formatting.duration(now - found.since)}" if found.since and found.condition == "running" else ""
     used = f"{formatting.size(machine.memory_used_bytes)} of {formatting.size(machine.memory_total_bytes)}"
-    load = f"{machine.load[0]:.1f} of {machine.processors}"
-    lines = [
-        Text.assemble((mode + since, "bold"), f"; {_one(found.home)}; release {_one(found.release)}"),
-        Text.assemble(f"{_one(machine.host)}; load {load}; memory {used}; ", *_watchers(snapshot)),
-    ]
+    load = f"load {machine.load[0]:.1f} of {machine.processors}"
+    if width < _NARROW:
+        first = Text.assemble((mode + since, "bold"), f"; {load}")
+        second = Text.assemble(*_watchers(snapshot))
+    else:
+        first = Text.assemble((mode + since, "bold"), f"; release {_one(found.release)}; {_one(found.home)}")
+        second = Text.assemble(f"{_one(machine.host)}; {load}; memory {used}; ", *_watchers(snapshot))
+    for each in (first, second):
+        each.truncate(width, overflow="ellipsis")
+    lines = [first, second]
     lines += [Text(_one(each), "red") for each in _alarms(snapshot)]
     lines += [Text(_one(each), "yellow") for each in _notices(snapshot, now)]
     return Text("\n").join(lines)
@@ -102,55 +99,6 @@ def _notices(snapshot: Snapshot, now: float) -> Iterable[str]:
     if found.drift and found.condition == "running":
         first, others = found.drift[0], len(found.drift) - 1
         yield f"! drift: {first.text} ({first.step}){f' and {others} more' if others else ''}"
-
-
-# --- The list --------------------------------------------------------------------------------------------------------
-
-
-def title(sort: Sort, width: int) -> Text:
-    """The titles of the columns; that of the order is marked."""
-    with_limit = _LIMIT if width >= _WITH_LIMIT else 0
-    name = max(width - _FIXED - with_limit, 4)
-    cells = [
-        (Sort.NAME, f"  {'name':<{name}} {'state':<{_STATE}}"),
-        (Sort.RESTARTS, f" {'restart':>{_RESTARTS}}"),
-        (Sort.CPU, f" {'cpu':>{_CPU}}"),
-        (Sort.MEMORY, f" {'memory':>{_MEMORY}}{' ' * with_limit}"),
-        (Sort.WAITING, f" {'wait':>{_WAITING}}"),
-    ]
-    return Text.assemble(*((cell, "bold underline" if each is sort else "bold") for each, cell in cells))
-
-
-def line(row: Row, width: int) -> Text:
-    """A row of the list, `width` columns wide."""
-    sign, colour = SIGNS[row.level]
-    with_limit = _LIMIT if width >= _WITH_LIMIT else 0
-    name = _fitted(row.name, max(width - _FIXED - with_limit, 4))
-    restarts = "" if row.is_bot else f"{row.recent_restarts}/{row.restarts}"
-    cpu = "" if row.cpu_percent is None else f"{row.cpu_percent:.0f}%"
-    limit = f"/{formatting.size(row.memory_limit_bytes)}" if row.memory_limit_bytes and with_limit else ""
-    memory = "" if row.memory_bytes is None else formatting.size(row.memory_bytes)
-    waiting = "" if row.waiting is None else _count(row.waiting)
-    return Text.assemble(
-        (f"{sign} ", colour), name, (f" {_fitted(row.state, _STATE)}", colour),
-        (f" {restarts:>{_RESTARTS}}", "yellow" if row.recent_restarts else ""), f" {cpu:>{_CPU}} {memory:>{_MEMORY}}",
-        f"{limit:<{with_limit}}" if with_limit else "", (f" {waiting:>{_WAITING}}", "bold" if row.waiting else ""),
-        no_wrap=True,
-    )  # fmt: skip
-
-
-def _count(number: int) -> str:
-    """A number in four columns."""
-    return str(number) if number < 10_000 else f"{number // 1000}k"
-
-
-def _fitted(words: str, width: int) -> str:
-    """The words in exactly this width; what is cut is marked. The end of a name tells it from others."""
-    text = end = _one(words)
-    while cell_len(text) > width:
-        end = end[1:]
-        text = f"…{end}"
-    return text + " " * (width - cell_len(text))
 
 
 # --- The details -----------------------------------------------------------------------------------------------------
@@ -249,3 +197,16 @@ def _record(record: Record, named: bool) -> Text:
 
 def _one(words: str) -> str:
     return printable.one_line(words)
+
+
+# --- The end of an action --------------------------------------------------------------------------------------------
+
+
+def outcome(found: Outcome) -> Text:
+    """The command with the end of its output: all in one line if it went well."""
+    command = f"bisnesctl {' '.join(found.words)}"
+    lines = found.output.splitlines()
+    if found.ok:
+        return Text(_one(f"✓ {command}{f': {lines[-1].strip()}' if lines else ''}"), "green")
+    shown = [f"✗ {command} (exit code {found.exit_code})", *lines[-_FAILURE_LINES:]]
+    return Text("\n".join(map(_one, shown)), "red")

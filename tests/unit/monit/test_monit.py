@@ -14,6 +14,8 @@ from bisnesctl.database.event_log import EventLog, LoggedEvent
 from bisnesctl.diagnosis.chain import Diagnosis, Link, State
 from bisnesctl.logs.files import LogFile
 from bisnesctl.logs.records import Record
+from bisnesctl.monit import app as monit_app
+from bisnesctl.monit import layout
 from bisnesctl.monit.actions import Outcome
 from bisnesctl.monit.app import Monit
 from bisnesctl.monit.source import Details, Snapshot
@@ -102,13 +104,13 @@ async def shows(app, pilot, *texts):
         await pilot.pause(0.05)
 
 
-def play(source, scene, size=(80, 24)):
-    """Runs the screen while `scene` types and looks."""
+def play(source, scene, size=(80, 24), first="web"):
+    """Runs the screen while `scene` types and looks. `first`: the text with which it begins."""
 
     async def run():
         app = Monit(source, source.run)
         async with app.run_test(size=size) as pilot:
-            await shows(app, pilot, "web")
+            await shows(app, pilot, first)
             await scene(app, pilot)
 
     asyncio.run(run())
@@ -123,6 +125,82 @@ def test_everything_that_matters_fits(size):
         assert max(map(len, drawn(app).splitlines())) <= size[0]
 
     play(Screen(bots=[bot()]), scene, size)
+
+
+def test_a_narrow_screen_has_whole_names_and_hints():
+    async def scene(app, pilot):
+        await shows(app, pilot, "✓ api-0 ", "✗ api-1 ", "wwebjs-session-0128-2 healthy", "trouble of api-0")
+        assert drawn(app).splitlines()[-1].split("  ") == ["⏎ details", "w why", "l logs", "? help", "q quit"]
+
+    play(Screen(), scene, (40, 20), "multiprocess")
+
+
+def test_a_wide_screen_shows_limits_and_reasons_in_the_list_and_details_beside_it():
+    async def scene(app, pilot):
+        await shows(app, pilot, "300 MB/2.0 GB", "trouble of api-0")
+        row = next(line for line in drawn(app).splitlines() if line.startswith("✗ api-1"))
+        assert "[red]it was killed" in row.partition("│")[0]
+        assert abs(row.index("│") - 100) <= 1
+
+    play(Screen(), scene, (200, 50))
+
+
+def test_twelve_processes_fit_into_24_lines_while_the_end_of_an_action_is_shown():
+    processes = [replace(API, name=f"api-{number}") for number in range(12)]
+
+    async def scene(app, pilot):
+        await shows(app, pilot, "trouble of api-0", *(f"✓ api-{number} " for number in range(12)))
+        await pilot.press("R", "y")
+        await shows(app, pilot, "✓ bisnesctl restart api-0 --yes: restarted", "wanted", "✓ api-10 ")
+
+    play(Screen(replace(OVERVIEW, processes=processes)), scene)
+
+
+def test_the_end_of_an_action_vanishes_by_itself(monkeypatch):
+    monkeypatch.setattr(monit_app, "OUTCOME_SECONDS", 1.5)
+
+    async def scene(app, pilot):
+        await pilot.press("R", "y")
+        await shows(app, pilot, "✓ bisnesctl restart api-0")
+        patience = Patience(20)
+        while "✓ bisnesctl restart api-0" in drawn(app):
+            assert not patience.is_over(), drawn(app)
+            await pilot.pause(0.05)
+
+    play(Screen(), scene)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 50)])
+def test_the_list_is_whole_at_once_after_a_full_view(size, monkeypatch):
+    monkeypatch.setattr(monit_app, "SNAPSHOT_SECONDS", 0.1)
+    source = Screen()
+
+    async def scene(app, pilot):
+        await shows(app, pilot, "trouble of api-0")
+        row = "✓ wwebjs-session-0128-2 healthy    2h 1m     0/0   1%  700 MB/2.0 GB     0"
+        assert row in drawn(app)
+        await pilot.press("e")
+        await shows(app, pilot, "Esc back")
+        source.overview = replace(OVERVIEW, home="/srv/drawn-behind")
+        await shows(app, pilot, "/srv/drawn-behind")  # the hidden list is drawn too
+        source.stalled.set()  # nothing is read any more
+        try:
+            await pilot.pause(0.2)
+            await pilot.press("escape")
+            await pilot.pause()
+            assert row in drawn(app)
+        finally:
+            source.go.set()
+
+    play(source, scene, size)
+
+
+@pytest.mark.parametrize("width", range(20, 160, 7))
+def test_hints_are_whole_and_end_with_how_to_quit(width):
+    shown = layout.bottom(layout.View.SPLIT, "api-0", "", width)
+    assert len(shown) <= width
+    assert set(shown.split("  ")) <= set(layout.HINTS)
+    assert shown.endswith("? help  q quit")
 
 
 def test_words_of_others_are_shown_as_they_are():

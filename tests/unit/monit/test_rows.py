@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bisnesctl.bots.store import Bot
-from bisnesctl.monit import text
+from bisnesctl.monit import table
 from bisnesctl.monit.rows import GROUPS, Level, Row, Sort, matching, ordered, rows_of
 from bisnesctl.views.overview import ProcessRow
 
@@ -40,17 +40,28 @@ def test_the_orders_come_round():
     assert [Sort.NAME.next, Sort.WAITING.next] == [Sort.CPU, Sort.NAME]
 
 
-@given(ROWS, st.integers(60, 200))
-def test_each_row_is_a_line_as_wide_as_the_list(rows, width):
+@given(ROWS, st.integers(24, 200))
+def test_each_row_is_a_line_that_fits_into_the_list(rows, width):
+    columns = table.columns_for(rows, width)
+    titles = table.title(Sort.NAME, columns)
+    assert titles.cell_len <= width
     for row in rows:
-        line = text.line(row, width)
+        line = table.line(row, columns)
         assert "\n" not in line.plain
-        assert line.cell_len == width
+        assert line.cell_len <= width
+        assert columns.reason or line.cell_len == titles.cell_len
 
 
 def test_the_end_of_a_long_name_stays():
     row = Row("wwebjs-session-company-with-a-long-name-12", "sessions", "healthy", Level.GOOD)
-    assert "long-name-12 healthy" in text.line(row, 63).plain
+    assert "long-name-12 healthy" in table.line(row, table.columns_for([row], 63)).plain
+
+
+def test_a_narrow_list_leaves_out_numbers_before_it_cuts_names():
+    row = Row("wwebjs-session-0128-2", "sessions", "healthy", Level.GOOD, "", 3, 0, 1.0, 5 << 20, 9 << 20, 7)
+    for width in range(33, 120):
+        assert "wwebjs-session-0128-2 healthy" in table.line(row, table.columns_for([row], width)).plain
+    assert table.line(row, table.columns_for([row], 120)).plain.split()[3:] == ["0/3", "1%", "5", "MB/9", "MB", "7"]
 
 
 @given(ROWS, st.text(max_size=5))
