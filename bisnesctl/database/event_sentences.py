@@ -10,8 +10,6 @@ from bisnesctl.formatting import duration
 #: Properties of an event that its line shows already, or that mean nothing to people.
 _KNOWN = ("instance", "instances", "host", "serial", "from_state", "pid", "session", "company", "phoneIndex", "chat",
           "event", "expected")  # fmt: skip
-#: The guard's words for a process that was killed.
-KILLED = "it was killed"
 #: Characters of a value of an event that has no sentence of its own, at most.
 _MAX_VALUE_LENGTH = 200
 
@@ -69,11 +67,7 @@ def _end(event: LoggedEvent) -> str:
     after = f"after {duration(lived)}" if isinstance(lived, int | float) else ""
     memory = event.data.get("memory_mb")
     used = f"with {memory} MB" if isinstance(memory, int | float) else ""
-    how = _reason(event) or "it ended"
-    if event.data.get("signal"):
-        how = how.replace(KILLED, f"{KILLED} by {event.data['signal']}", 1)
-    if event.data.get("hung"):
-        how = _hung(event)
+    how = _hung(event) if event.data.get("hung") else _reason(event) or "it ended"
     return ", ".join(each for each in (how, after, used) if each)
 
 

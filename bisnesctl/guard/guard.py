@@ -23,7 +23,6 @@ from bisnesctl.health.guard_file import GUARD, GUARD_FILE
 from bisnesctl.health.probes import Heartbeat, read_heartbeat
 from bisnesctl.host import disk, process_stat, tree_memory, volumes
 from bisnesctl.host.process_times import boottime
-from bisnesctl.logs import exits
 from bisnesctl.processes import command_records, rollout_records, stop_records, topology
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.supervisor import Process
@@ -56,7 +55,7 @@ class Guard:
 
     def __init__(self, deployment: Deployment, state: GuardState, process_events: ProcessEventWriter) -> None:
         settings = deployment.settings
-        self._deployment = deployment
+        self._deployment, self._log_dir = deployment, settings.log_dir
         self._state = state
         self._process_events = process_events
         self._processes: Mapping[str, Process] = {}  # as they were at the last look
@@ -122,7 +121,7 @@ class Guard:
         severity = _SEVERITY.get(state, "info")
         if event.fields.get("expected") == "0":  # a crash: the exit status is not 0, or a signal ended it
             severity = "error"
-            fields["reason"] = exit_reasons.find_reason(self._deployment.settings.log_dir, instance.name, math.inf)
+            fields["reason"] = exit_reasons.find_crash(self._log_dir, instance.name)
         if state == "stopped" and instance.name not in self._state.renewing:  # an operator did it
             self._state.ends.pop(instance.name, None)
             self._state.histories.pop(instance.name, None)
@@ -232,9 +231,11 @@ class Guard:
         if history.decision is None:
             hang = self._hang_reason(instance, process)
             self._kill_at.pop(instance.name, None)
-            said = self._words_of(instance, process)
+            said = exit_reasons.find_words(
+                self._log_dir, instance.name, process.exit_status, process.lived, process.ended_at or None
+            )
             history = policy.ended(history, instance.program, process.exit_status, process.lived, now, hang, said)
-            self._state.ends[instance.name] = End(time.time(), hang or policy.manner(process.exit_status, said))
+            self._state.ends[instance.name] = End(time.time(), hang or exit_reasons.manner(process.exit_status, said))
             if history.decision and history.decision.decision != "restart" and instance.program.max_restarts:
                 history = self._put_off_if_disk_full(history, now)
             self._state.histories[instance.name] = history
@@ -243,13 +244,6 @@ class Guard:
             self._report_decision(instance, process, history)
         if policy.due(history, now):
             self._restart(instance, history)
-
-    def _words_of(self, instance: Instance, process: Process) -> str:
-        """The reason that the process logged for its end. One that was killed could not log any."""
-        if process.exit_status < 0:
-            return ""
-        log_dir = self._deployment.settings.log_dir
-        return exit_reasons.find_reason(log_dir, instance.name, process.lived, process.ended_at or None)
 
     def _put_off_if_disk_full(self, history: History, now: float) -> History:
         """A full disk never makes an instance fail or be blocked: it is restarted until there is space."""
@@ -279,19 +273,11 @@ class Guard:
             severity,
             reason=decision.reason,
             exit_status=process.exit_status,
-            signal=self._signal(instance, process),
             lived=round(process.lived, 1) if process.lived else None,
             memory_mb=None if memory_bytes is None else memory_bytes >> 20,
             until=None if decision.at is None else time.time() + decision.at - boottime(),
             deaths=len(history.deaths),
         )
-
-    def _signal(self, instance: Instance, process: Process) -> str | None:
-        """The signal that ended the process, such as SIGKILL, as supervisord's log names it; None if none did."""
-        if process.exit_status >= 0:
-            return None
-        ended = exits.read_exits(self._deployment.settings.log_dir / "supervisord.log").get(instance.name)
-        return ended.last.removeprefix("terminated by ") if ended and ended.last.startswith("terminated by ") else None
 
     def _restart(self, instance: Instance, history: History) -> None:
         """Starts the instance, unless an operator stopped or started it meanwhile."""
