@@ -93,9 +93,9 @@ def _show(diagnosis: "Diagnosis", first: bool) -> None:
     out, cause = output.out(), diagnosis.cause
     if not first:
         out.print()
-    out.print(f"[b]{escape(diagnosis.target)}[/] {_conclusion(diagnosis)}", soft_wrap=True)
+    out.print(f"[b]{escape(diagnosis.target)}[/]{_conclusion(diagnosis)}", soft_wrap=True)
     rows = [("wanted", escape(diagnosis.wanted)), ("now", escape(diagnosis.actual))]
-    rows += [("", _line(link)) for link in diagnosis.links]
+    rows += [("", _line(link)) for link in diagnosis.links if link is not cause or not _is_own(diagnosis)]
     if cause is not None:
         rows.append(("next", escape(cause.next) if cause.next else "nothing happens without you"))
     rows += [("type" if number == 0 else "", f"[b]{escape(step)}[/]") for number, step in enumerate(diagnosis.steps)]
@@ -109,9 +109,19 @@ def _conclusion(diagnosis: "Diagnosis") -> str:
 
     cause = diagnosis.cause
     if cause is None:
-        return "[green]nothing prevents it[/]"
+        return ": [green]nothing prevents it[/]"
     colour, verb = _CONCLUSIONS[cause.state]
-    return f"[{colour}]{verb} {escape(cause.about)}[/]"
+    if _is_own(diagnosis):
+        own = cause.text.removeprefix("it ") if cause.text.startswith("it ") else f": {cause.text}"
+        step = f". Start it: [b]{escape(cause.command)}[/]" if cause.command.startswith("bisnesctl start ") else ""
+        return f"{'' if own.startswith(':') else ' '}[{colour}]{escape(own)}[/]{step}"
+    return f" [{colour}]{verb} {escape(cause.about)}[/]"
+
+
+def _is_own(diagnosis: "Diagnosis") -> bool:
+    """Whether the target itself is the cause, so that the first line says all about it."""
+    cause = diagnosis.cause
+    return cause is not None and cause.about == diagnosis.target
 
 
 def _line(link: "Link") -> str:

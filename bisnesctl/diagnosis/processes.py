@@ -41,7 +41,7 @@ def wanted(around: Surroundings, name: str) -> str:
     run_dir = around.deployment.settings.run_dir
     record = stop_records.read(run_dir).get(name)
     if record is not None:
-        return f"stopped {record.text}"
+        return f"it stays stopped ({record.brief}) until somebody starts it"
     return "it runs" if name in around.health else "it does not run in this start"
 
 
@@ -49,7 +49,10 @@ def _text(around: Surroundings, name: str, health: Health) -> str:
     process = around.deployment.processes().get(name)
     if health.healthy and process is not None:
         return f"it works (pid {process.pid}), for {duration(process.uptime)}"
-    return f"{health.status}: {health.reason}" if health.reason else str(health.status)
+    record = stop_records.read(around.deployment.settings.run_dir).get(name)
+    if health.status is Status.STOPPED and record is not None:
+        return f"it is stopped on purpose ({record.brief})"
+    return f"it is {health.status}{f': {health.reason}' if health.reason else ''}"
 
 
 def _last_end(around: Surroundings, name: str) -> str:
@@ -66,8 +69,10 @@ def _command(around: Surroundings, name: str, health: Health) -> str:
     match health.status:
         case Status.HEALTHY | Status.STARTING | Status.STOPPING:
             return ""
-        case Status.OUTDATED | Status.STOPPED | Status.DOWN:
+        case Status.OUTDATED:
             return f"bisnesctl restart {name}"
+        case Status.STOPPED | Status.DOWN:
+            return f"bisnesctl start {name}"
         case Status.EXTRA:
             return around.deployment.start_command
         case _:

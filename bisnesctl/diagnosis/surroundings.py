@@ -94,7 +94,7 @@ def _server(around: Surroundings, about: str, name: str, health: Health, state: 
     if health.healthy or health.status in (Status.OUTDATED, Status.EXTRA):
         return Link(about, State.OK, "it answers and can store" if about == "PostgreSQL" else "it answers")
     if health.status is Status.STOPPED:
-        return Link(about, state, health.reason or "it is stopped", command=f"bisnesctl restart {name}")
+        return Link(about, state, health.reason or "it is stopped", command=f"bisnesctl start {name}")
     settings = around.deployment.settings
     embedded = settings.embedded_postgres if about == "PostgreSQL" else settings.embedded_redis
     setting = "database_url" if about == "PostgreSQL" else "redis_url"

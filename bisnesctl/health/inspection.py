@@ -72,12 +72,12 @@ class _Comparison:
     def _stopped(self, instance: Instance, health: Health) -> Health:
         record = self.stops.get(instance.name)
         if record is not None:
-            return _add(health, f"{record.text}; `bisnesctl restart {instance.name}` starts it")
+            return _add(health, f"{record.text}; `bisnesctl start {instance.name}` starts it")
         if instance.program.dynamic:  # the manager stops and starts it
             return health
         if self.deployment.was_stopped:  # `bisnesctl start` has not come to it yet
             return Health(Status.STARTING, "it is about to be started")
-        how = f"it does not run, although it was not stopped with `bisnesctl stop`: `bisnesctl restart {instance.name}`"
+        how = f"it does not run, although it was not stopped with `bisnesctl stop`: `bisnesctl start {instance.name}`"
         return Health(Status.DOWN, _joined(health.reason, how))
 
     def _drift(self, instance: Instance, process: Process) -> str:

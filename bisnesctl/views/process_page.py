@@ -215,7 +215,8 @@ def _commands(deployment: Deployment, row: ProcessRow, condition: str, why: str)
     own = {
         "healthy": [],
         "outdated": [f"bisnesctl restart {row.program}"],
-        "stopped": [f"bisnesctl restart {row.name}"],
+        "stopped": [f"bisnesctl start {row.name}"],
+        "down": [f"bisnesctl logs {row.name} --err", f"bisnesctl start {row.name}"],
         "extra": [f"bisnesctl restart {row.program}"],
     }.get(row.status, [f"bisnesctl logs {row.name} --err", f"bisnesctl restart {row.name}"])
     return list(dict.fromkeys([*named, *own, f"bisnesctl logs {row.name} -f"]))

@@ -176,7 +176,7 @@ def test_a_stop_on_purpose_is_a_warning_and_a_process_that_just_does_not_run_is_
     assert (code, "api-0 stopped (on purpose by " in line) == (1, True)
     (running.settings.run_dir / "stops.json").unlink()
     code, line = probe(running)
-    assert (code, "api-0 down (" in line, "`bisnesctl restart api-0`" in line) == (2, True, True)
+    assert (code, "api-0 down (" in line, "`bisnesctl start api-0`" in line) == (2, True, True)
     running.run("restart", "api")
     assert probe(running)[0] == 0
 

@@ -31,7 +31,7 @@ def health(deployment: Deployment, instance: Instance | None = None) -> Health:
 
 def test_an_instance_that_nobody_stopped_is_down(deployment: Deployment) -> None:
     assert health(deployment).status is Status.DOWN
-    assert "`bisnesctl restart api-0`" in health(deployment).reason
+    assert "`bisnesctl start api-0`" in health(deployment).reason
 
 
 def test_an_instance_that_was_stopped_on_purpose_says_by_whom(deployment: Deployment) -> None:
