@@ -44,7 +44,7 @@ def confirm_stop_of_all(deployment: Deployment, yes: bool) -> None:
     running, found = len(deployment.active()), backlog.read(deployment.settings)
     waiting = sum(each.waiting for each in found.channels.values())
     runs = "1 process runs" if running == 1 else f"{running} processes run"
-    waits = "1 message waits" if waiting == 1 else f"{waiting} messages wait"
+    waits = "1 message waits" if waiting == 1 else f"{waiting or 'no'} messages wait"
     ask(f"{runs}, {waits if found.counted else 'waiting messages are not known'}; stop all?")
 
 
