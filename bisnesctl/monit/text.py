@@ -80,7 +80,9 @@ def _watchers(snapshot: Snapshot) -> list[tuple[str, str]]:
 
 def _alarms(snapshot: Snapshot) -> Iterable[str]:
     found = snapshot.overview
-    if found.condition != "running":
+    if found.failed_start is not None:
+        yield f"✗ {found.failed_start.text}. Type: {found.failed_start.command}"
+    elif found.condition != "running":
         yield f"✗ {_CONDITIONS[found.condition].format(command=found.start_command)}"
     for disk in found.disks:
         yield f"✗ disk {disk.mount}: {disk.reason}"

@@ -138,7 +138,7 @@ def _page(
     settings = deployment.settings
     process = _process(row.pid)
     read = event_history.read(deployment, EventFilter(instances=(instance.name,), limit=_READ_EVENTS))
-    why = row.reason or ("" if condition == "running" else _not_running(condition))
+    why = row.reason or ("" if condition == "running" else _not_running(deployment, condition))
     if process is not None and not _readable(process):
         unseen = [*unseen, f"its environment, files and connections: pid {row.pid} belongs to {_user(process)}"]
     return ProcessPage(
@@ -172,7 +172,10 @@ def _is_history(event: LoggedEvent) -> bool:
     return event.kind in _HISTORY or event.kind.startswith("operator_")
 
 
-def _not_running(condition: str) -> str:
+def _not_running(deployment: Deployment, condition: str) -> str:
+    failed = deployment.failed_start
+    if failed is not None and condition in ("new", "stopped", "died"):
+        return failed.text
     return {
         "new": "nothing was started here yet",
         "stopped": "everything was stopped on purpose",

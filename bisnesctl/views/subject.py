@@ -35,12 +35,15 @@ def describe(deployment: Deployment, name: str, with_text: bool = False) -> Desc
     """The pages of a name.
 
     Raises `UsageError` with similar names if there is nothing of this name, and `DatabaseUnavailable` if only the
-    database knows.
+    database knows; `NoDeployment` if nothing was ever started here.
     """
+    if deployment.settings.embedded_postgres:
+        deployment.check_started()  # no name is known before the first start
     if _MESSAGE.fullmatch(name):
         return _message(deployment.settings, name, with_text)
     instances = deployment.known(deployment.processes())
     if chosen := _instances(name, instances):
+        deployment.check_started()
         pages = list[ProcessPage | BotPage | MessagePage](process_page.describe(deployment, chosen))
         return Description("process" if len(pages) == 1 else "program", pages)
     if bot := as_bot(name):
