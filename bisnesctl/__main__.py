@@ -14,6 +14,8 @@ from bisnesctl.errors import BisnesError, CannotWrite, ExitCode, NotPermitted
 #: New objects after which Python looks for garbage. Most commands end before that; by default, a tenth of their time
 #: would go into searches while modules are imported.
 GARBAGE_THRESHOLD = 200_000
+#: The variable with which a shell asks for the words that complete a line.
+COMPLETION = "_BISNESCTL_COMPLETE"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,12 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(given)
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich replaces it
+            return _end_of_reader()
         return end.code if isinstance(end.code, int) else int(ExitCode.OK)
     except KeyboardInterrupt:
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:
-        _discard(sys.stdout)  # the reader, such as `head`, has ended
-        return int(ExitCode.OK)
+        return _end_of_reader()
     except Exception as error:
         try:
             return _report(_translate(error), verbose=_verbose(given))
@@ -38,15 +41,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     gc.set_threshold(GARBAGE_THRESHOLD)
-    from bisnesctl.cli.app import app, load_commands
+    from bisnesctl.cli.app import load_commands
 
     load_commands(arguments)
     try:
-        app(arguments, prog_name="bisnesctl")
+        return _invoke(arguments)
     finally:
         _flush()
         gc.freeze()  # nothing is left to be found: the end of the interpreter would look for garbage three times
+
+
+def _invoke(arguments: list[str]) -> int:
+    """Runs a command. typer's own `main` hides a closed pipe, and draws boxes around errors."""
+    import typer
+
+    from bisnesctl.cli.app import app
+    from bisnesctl.terminal import usage
+    from bisnesctl.terminal.output import fail
+
+    if COMPLETION in os.environ:
+        app(arguments, prog_name="bisnesctl")
+    click_error: type[Exception] = typer.BadParameter.__mro__[2]  # typer has a click of its own and hides its class
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("bisnesctl", list(arguments)) as context:  # it empties the list
+            command.invoke(context)
+    except typer.Exit as end:
+        return int(end.exit_code)
+    except typer.Abort:
+        fail("aborted")
+        return int(ExitCode.FAILED)
+    except click_error as error:
+        fail(usage.explain(error))
+        return int(ExitCode.USAGE)
     return int(ExitCode.OK)
+
+
+def _end_of_reader() -> int:
+    """The reader of the output, such as `head`, has ended: nothing more is written, not even an error."""
+    for stream in (sys.stdout, sys.stderr):
+        _discard(stream)
+    return int(ExitCode.PIPE_CLOSED)
 
 
 def _flush() -> None:

@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     CONFLICT = 6  # a port in use, a folder, a full disk or another bisnesctl prevents it
     NO_DEPLOYMENT = 7  # there is no deployment in this folder
     INTERRUPTED = 130  # Ctrl-C
+    PIPE_CLOSED = 141  # the reader of the output has ended: 128 and the number of SIGPIPE
 
     @property
     def meaning(self) -> str:
@@ -32,6 +33,7 @@ _MEANINGS = {
     ExitCode.CONFLICT: "a port in use, a folder, a full disk or another bisnesctl prevents it",
     ExitCode.NO_DEPLOYMENT: "there is no deployment in this folder",
     ExitCode.INTERRUPTED: "interrupted",
+    ExitCode.PIPE_CLOSED: "the reader of the output, such as head, has ended",
 }
 
 

@@ -1,4 +1,9 @@
-"""Durations and sizes for people."""
+"""Durations, sizes and lists for people."""
+
+from collections.abc import Sequence
+
+#: Names that a list has, at most.
+MAX_LISTED = 4
 
 
 def duration(seconds: float | None) -> str:
@@ -16,3 +21,9 @@ def size(number: int | None) -> str:
     if number is None:
         return "-"
     return f"{number / 2**20:.0f} MB" if number < 2**30 else f"{number / 2**30:.1f} GB"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence, of which only the first are listed."""
+    more = len(names) - MAX_LISTED
+    return ", ".join(names[:MAX_LISTED]) + (f" and {more} more" if more > 0 else "")

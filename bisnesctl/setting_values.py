@@ -35,6 +35,8 @@ class SettingValues:
     path: Path
     values: dict[str, str] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    #: The numbers of the lines in the file, of values that the environment does not replace.
+    line_numbers: dict[str, int] = field(default_factory=dict)
     #: Setting, or line of the file → why it is refused.
     problems: dict[str, str] = field(default_factory=dict)
     #: Remarks for the operator, such as a misspelt name.
@@ -61,7 +63,7 @@ def _read_file(found: SettingValues, settings: Mapping[str, KnownSetting]) -> No
         text, lambda name: name.lower() in settings, lambda name: settings[name.lower()].is_free_text
     )
     for name, line in _last_lines(found, content.lines, settings).items():
-        found.origins[name] = str(found.path)
+        found.origins[name], found.line_numbers[name] = str(found.path), line.number
         if line.problem:
             found.problems[name] = f"{line.name} in {found.path}, line {line.number}: it {line.problem}"
         elif line.value:
@@ -96,6 +98,7 @@ def _read_environment(found: SettingValues, settings: Mapping[str, KnownSetting]
         elif value:
             found.values[name], found.origins[name] = value, ENVIRONMENT
             found.problems.pop(name, None)
+            found.line_numbers.pop(name, None)
 
 
 def _check_name(found: SettingValues, name: str, where: str, settings: Iterable[str]) -> None:

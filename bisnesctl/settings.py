@@ -20,7 +20,7 @@ from pydantic import (
     field_validator,
 )
 
-from bisnesctl import addresses, paths, setting_values
+from bisnesctl import addresses, paths, setting_errors, setting_values
 from bisnesctl.errors import ConfigError
 from bisnesctl.setting_types import (
     HealthAddress,
@@ -483,10 +483,12 @@ def _validated(found: setting_values.SettingValues) -> Settings:
     except ValidationError as error:
         for each in error.errors():
             name = str(each["loc"][0])
-            found.problems[name] = _explain(name, each["msg"], found.origins[name])
+            found.problems[name] = _explain(name, found, setting_errors.wanted_form(each))
     return Settings.model_validate({name: value for name, value in found.values.items() if name not in found.problems})
 
 
-def _explain(field: str, message: str, origin: str) -> str:
-    description = Settings.model_fields[field].description
-    return f"{field.upper()} in {origin}: {message.removeprefix('Value error, ').lower()} ({description})"
+def _explain(name: str, found: setting_values.SettingValues, form: str) -> str:
+    field = Settings.model_fields[name]
+    line = f", line {found.line_numbers[name]}" if name in found.line_numbers else ""
+    value = "" if "Secret" in str(field.annotation) else f"{setting_errors.shown_value(found.values[name])}: "
+    return f"{name.upper()} in {found.origins[name]}{line}: {value}{form} ({field.description})"

@@ -1,7 +1,7 @@
 """The configuration of gunicorn for all our HTTP processes, which differ by the environment's BISNES_PROCESS.
 
-`gunicorn -c python:services.gunicorn_conf …` reads it. gunicorn's master only starts, stops and replaces its worker, so
-nothing else of ours is imported here before the fork: that keeps 35 MiB out of each master.
+`gunicorn -c python:services.gunicorn_conf …` reads it. gunicorn's master only starts and stops its worker, and ends
+with it, so nothing of the server is imported here before the fork: that keeps 35 MiB out of each master.
 """
 
 import ctypes
@@ -12,15 +12,18 @@ from typing import Any
 
 from gunicorn.workers.base import Worker
 
+from services.http_server.master import become_master
+
 _program = os.environ.get("BISNES_PROCESS", "api")
 _PR_SET_PDEATHSIG = 1
 
 # One worker to a master: supervisord counts, restarts and limits instances, and acceptance commits in larger groups.
 workers = 1
 graceful_timeout = 8  # seconds; supervisord kills after 10
-timeout = 180  # seconds without a sign of life before a worker is replaced; the guard acts, and notes it, before that
+timeout = 180  # seconds without a sign of life before a worker is killed; the guard acts, and notes it, before that
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 loglevel = "warning"
+on_starting = become_master
 
 
 class worker_class(Worker):  # type: ignore[misc]
@@ -59,6 +62,7 @@ def post_worker_init(worker: Any) -> None:
     process = Process.from_environment(_program)
     counters = worker.wsgi.counters
     counters.clients = Sweep.open_connections
+    worker.instance = process.instance
     database = Database(process.settings.database_dsn, 1, f"{process.instance} heartbeat")
     worker.heartbeat = Heartbeat(
         process.settings, database, _program, process.instance, os.getppid(), counters, worker.wsgi.watchdog

@@ -22,7 +22,8 @@ SELECT c.id, c.company_id, c.phone_index, c.process_name, p.rate::float,
        p.held_until > now(), CASE WHEN isfinite(p.held_until) THEN {_UTC.format("p.held_until")} END,
        {_LEFT.format("p.held_until")}, p.hold_code, p.held_reason, {_UTC.format("p.outage_since")},
        p.outage_code || ': ' || p.outage_reason,
-       NOT EXISTS (SELECT FROM process_instances i WHERE i.process_name = c.process_name
+       NOT EXISTS (SELECT FROM process_instances i
+                   WHERE (i.process_name = 'legacy' OR i.process_name = c.process_name AND i.instance <> 'meta')
                    AND i.status <> 'stopped' AND i.last_heartbeat > now() - interval '60 seconds')
 FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id
 WHERE %(bots)s IS NULL OR c.id = ANY(%(bots)s)"""
@@ -65,7 +66,7 @@ class Situation:
     held_reason: str | None
     outage_since: str | None
     outage: str | None
-    no_worker: bool  # whether no process of the channel lives
+    no_worker: bool  # whether no process lives that sends for the channel; the receiver of webhooks does not
     session: WebSession | None = None  # of WhatsApp Web
 
     @property
@@ -91,7 +92,9 @@ def causes_of(bot: Situation, silence_seconds: float = SILENCE_SECONDS) -> Itera
     if (cause := _of_number(bot)) is not None:
         yield cause
     if bot.no_worker:
-        yield Cause("process", True, f"no process of {bot.channel} is running", "", "bisnesctl status")
+        sender = "worker" if bot.channel == "meta" else "process"
+        command = "bisnesctl why meta-worker" if bot.channel == "meta" else "bisnesctl status"
+        yield Cause("process", True, f"no {sender} of {bot.channel} is running", "", command)
 
 
 def _pause(bot: Situation) -> Cause:

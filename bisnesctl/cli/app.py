@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 import bisnesctl
 from bisnesctl import cli
 from bisnesctl.errors import ExitCode, UsageError
+from bisnesctl.terminal.habits import ALIASES
 
 if TYPE_CHECKING:
     from bisnesctl.lifecycle.targets import Targets
@@ -47,72 +48,6 @@ EPILOG = (
     "\n\nSettings are read from the environment, then from ./.env, or from the file that BISNES_ENV names."
 )
 
-#: Commands of other process managers → ours with the same purpose. Those that a group has are suggested.
-HABITS = {
-    "dash": ("monit", "status"),
-    "dashboard": ("monit", "status"),
-    "delete": ("remove",),
-    "desc": ("describe",),
-    "describe": ("list",),
-    "event": ("events",),
-    "history": ("events", "audit"),
-    "info": ("describe", "list"),
-    "inspect": ("describe", "list"),
-    "ls": ("list",),
-    "log": ("logs",),
-    "htop": ("monit", "status"),
-    "rm": ("remove", "revoke"),
-    "run": ("start",),
-    "show": ("list",),
-    "tail": ("logs",),
-    "top": ("monit", "status"),
-    "up": ("start",),
-    "down": ("stop",),
-    "version": ("--version",),
-}
-#: Commands of PM2 that ours do not need, in small letters → what to type instead, and why.
-ANSWERS = {
-    "attach": "`{path} logs NAME -f` follows a program; none of ours reads what is typed.",
-    "cleardump": "No list is saved, so none can be cleared: `.env` says what `{path} start` starts.",
-    "deepupdate": "`{path} reload` replaces what runs by the release on the disk, and refuses no request.",
-    "delete": "`{path} stop NAME` stops a program until you start it, and `{path} bots remove` removes a number.",
-    "dump": "Nothing needs saving: `{path} save` says why.",
-    "ecosystem": "`{path} init` writes `.env`, which replaces ecosystem.config.js.",
-    "env": "`{path} describe NAME` shows the variables of a process, with secrets masked.",
-    "flush": "Logs are rotated and limited by themselves: 20 MB and 5 files each. `{path} logs --since 10m` skips what "
-    "is older.",
-    "gracefulreload": "`{path} reload` replaces one instance after the other, and refuses no request.",
-    "id": "Processes have names instead of ids: `{path} status` lists them.",
-    "jlist": "`{path} status --json` lists the processes for scripts.",
-    "kill": "`{path} stop` stops everything, supervisord included.",
-    "l": "`{path} status` lists what runs.",
-    "imonit": "`{path} monit` shows processes, bots, events and logs.",
-    "list": "`{path} status` lists what runs.",
-    "ls": "`{path} status` lists what runs.",
-    "pid": "`{path} describe NAME` shows the pid of a process, and `{path} status --columns name,pid` that of each.",
-    "ping": "`{path} health` says whether everything works, and starts nothing.",
-    "prettylist": "`{path} status --json` lists the processes for scripts.",
-    "ps": "`{path} status` lists what runs.",
-    "reloadlogs": "supervisord rotates the logs, so no program opens its log again; `{path} logs -f` follows them all.",
-    "report": "`{path} doctor` checks the machine, the servers and the settings.",
-    "reset": "Restarts are counted by time, so nothing is reset: `{path} status` shows those of ten minutes, "
-    "`{path} events NAME` each with its reason.",
-    "resurrect": "`{path} start` starts everything as it was started last, and `{path} startup` does so at boot.",
-    "sendsignal": "Programs need no signals: `{path} reload NAME` uses new settings, `{path} log-level NAME debug` "
-    "changes the log level, `{path} stop NAME` ends it.",
-    "serve": "`{path} render --nginx` prints the configuration of a reverse proxy, which can serve files too.",
-    "slist": "`{path} status --json` lists the processes for scripts.",
-    "startorreload": "`{path} reload` replaces what runs by the release and the settings on the disk.",
-    "startorrestart": "`{path} start` starts what is not running, and `{path} restart NAME` restarts a program.",
-    "sysinfos": "`{path} status` shows load, memory and disks above its table.",
-    "unstartup": "`{path} startup --remove` ends the start at boot.",
-    "update": "`{path} reload` uses a new release; the supervisor itself needs `{path} stop` and `{path} start`.",
-    "updatepm2": "`{path} reload` uses a new release; the supervisor itself needs `{path} stop` and `{path} start`.",
-    "web": "`{path} status --json` and the metrics of the HTTP API replace a page: `{path} help monitor` says more.",
-}
-#: How similar a command must be to a misspelt one to be suggested, from 0 to 1.
-SIMILARITY = 0.7
-
 
 class Commands(TyperGroup):
     """A group of commands. It suggests only commands that an unknown one may mean."""
@@ -120,18 +55,12 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the arguments name, with the other arguments."""
         word = args[0]
+        if ctx.parent is None and (alias := ALIASES.get(word.lower())):
+            return super().resolve_command(ctx, [*alias, *args[1:]])
         if word not in self.commands and not word.startswith("-") and not ctx.resilient_parsing:
-            import difflib
+            from bisnesctl.terminal import usage
 
-            known = [*self.commands, "--version"] if ctx.parent is None else list(self.commands)
-            habits = [each for each in HABITS.get(word, ()) if each in known]
-            answer = ANSWERS.get(word.lower()) if ctx.parent is None else None
-            if answer is not None:
-                raise UsageError(f"there is no command {word}: {answer.format(path=ctx.command_path)}")
-            meant = habits or difflib.get_close_matches(word, self.commands, 2, SIMILARITY)
-            path = ctx.command_path
-            hint = f"Did you mean {' or '.join(f'`{path} {each}`' for each in meant)}? " if meant else ""
-            ctx.fail(f"There is no command {word}. {hint}`{path} --help` lists all.")
+            raise UsageError(usage.unknown_command(word, list(self.commands), ctx.command_path, ctx.parent is None))
         return super().resolve_command(ctx, args)
 
 
@@ -216,7 +145,8 @@ def load_commands(arguments: Sequence[str] = ()) -> None:
     Commands import slow modules only when they run. `help` needs all commands, to tell them from topics.
     """
     names = [module.name for module in pkgutil.iter_modules(cli.__path__)]
-    wanted = next((each for each in arguments if not each.startswith("-")), "").replace("-", "_")
+    word = next((each for each in arguments if not each.startswith("-")), "")
+    wanted = ALIASES.get(word.lower(), (word,))[0].replace("-", "_")
     if wanted in names and wanted != "help":
         names = [wanted]
     for name in sorted(names, key=lambda each: (ORDER.index(each) if each in ORDER else len(ORDER), each)):
@@ -328,8 +258,9 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show a traceback if an error occurs (before the command).")
     ] = False,
@@ -342,3 +273,5 @@ def root(
     To start everything: `bisnesctl start --multiprocess --sandbox`. To see how it is: `bisnesctl status`. To stop it:
     `bisnesctl stop`.
     """
+    if context.invoked_subcommand is None:  # `-v` alone: other tools print their version
+        _version(True)

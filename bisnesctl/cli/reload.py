@@ -44,6 +44,7 @@ def reload(
     `--kind infrastructure`. Instances that an operator stopped stay stopped, unless they are named.
     """
     from bisnesctl.lifecycle import reload as reloads
+    from bisnesctl.lifecycle.relatives import still_stopped
     from bisnesctl.lifecycle.targets import check_own
     from bisnesctl.processes.topology import EVERYTHING
     from bisnesctl.terminal import preview
@@ -59,3 +60,4 @@ def reload(
         with deployment.lock(command):
             reloads.reload(deployment, targets.chosen, selection.names, command, preview.report)
         preview.report("reloaded: everything runs the release and the settings on the disk")
+        preview.remark(still_stopped(deployment, targets.chosen))

@@ -43,6 +43,7 @@ def restart(
     `all` and selectors leave out the guard, the embedded servers and the sandbox; type their names, or
     `--kind infrastructure`. `bisnesctl reload` proves first that the instances can start.
     """
+    from bisnesctl.lifecycle.relatives import still_stopped
     from bisnesctl.lifecycle.restart import restart as restart_in_turn
     from bisnesctl.lifecycle.targets import check_own
     from bisnesctl.terminal import preview
@@ -54,3 +55,4 @@ def restart(
     if preview.confirm("restart", selection, targets, yes, dry_run):
         with deployment.lock(f"restart {selection}"):
             restart_in_turn(deployment, targets.chosen, f"restart {selection}", preview.report)
+        preview.remark(still_stopped(deployment, targets.chosen))

@@ -139,9 +139,10 @@ def _only(selection: "Selection", only: list[str] | None) -> tuple[str, ...]:
 
 def _start_more(selection: "Selection", dry_run: bool) -> None:
     """Starts programs of the mode that runs."""
+    from bisnesctl.lifecycle.relatives import still_stopped
     from bisnesctl.lifecycle.restart import start_more
     from bisnesctl.processes.topology import names_of
-    from bisnesctl.terminal import output
+    from bisnesctl.terminal import output, preview
 
     deployment = checked_deployment()
     targets = find_chosen(deployment, selection)
@@ -155,6 +156,7 @@ def _start_more(selection: "Selection", dry_run: bool) -> None:
         output.say(f"running already: {idle}")
     if started:
         output.say(f"started {names_of(started)}")
+    preview.remark(still_stopped(deployment, targets.chosen))
 
 
 def run(

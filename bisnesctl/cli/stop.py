@@ -52,6 +52,7 @@ def stop(
     `stop all` is the same as `stop`: no process of this deployment stays, not even supervisord. Selectors leave out
     the guard, the embedded servers and the sandbox, unless `--kind infrastructure` is typed.
     """
+    from bisnesctl.lifecycle.relatives import still_running
     from bisnesctl.lifecycle.stop import stop_all, stop_named
     from bisnesctl.lifecycle.targets import find_targets
     from bisnesctl.processes.topology import EVERYTHING, names_of
@@ -82,6 +83,7 @@ def stop(
             deployment.require_running()
             running = stop_named(deployment, targets.chosen, output.say)
         output.say(f"stopped {names_of(running)}" if running else f"{escape(str(selection))}: not running")
+        preview.remark(still_running(deployment, targets.chosen))
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ class Guard:
 
     def __init__(self, deployment: Deployment, state: GuardState, process_events: ProcessEventWriter) -> None:
         settings = deployment.settings
-        self._deployment = deployment
+        self._deployment, self._log_dir = deployment, settings.log_dir
         self._state = state
         self._process_events = process_events
         self._processes: Mapping[str, Process] = {}  # as they were at the last look
@@ -121,7 +121,7 @@ class Guard:
         severity = _SEVERITY.get(state, "info")
         if event.fields.get("expected") == "0":  # a crash: the exit status is not 0, or a signal ended it
             severity = "error"
-            fields["reason"] = exit_reasons.find_reason(self._deployment.settings.log_dir, instance.name, math.inf)
+            fields["reason"] = exit_reasons.find_crash(self._log_dir, instance.name)
         if state == "stopped" and instance.name not in self._state.renewing:  # an operator did it
             self._state.ends.pop(instance.name, None)
             self._state.histories.pop(instance.name, None)
@@ -213,9 +213,11 @@ class Guard:
         if history.decision is None:
             hang = self._hang_reason(instance, process)
             self._kill_at.pop(instance.name, None)
-            said = self._words_of(instance, process)
+            said = exit_reasons.find_words(
+                self._log_dir, instance.name, process.exit_status, process.lived, process.ended_at or None
+            )
             history = policy.ended(history, instance.program, process.exit_status, process.lived, now, hang, said)
-            self._state.ends[instance.name] = End(time.time(), hang or policy.manner(process.exit_status, said))
+            self._state.ends[instance.name] = End(time.time(), hang or exit_reasons.manner(process.exit_status, said))
             if history.decision and history.decision.decision != "restart" and instance.program.max_restarts:
                 history = self._put_off_if_disk_full(history, now)
             self._state.histories[instance.name] = history
@@ -224,13 +226,6 @@ class Guard:
             self._report_decision(instance, process, history)
         if policy.due(history, now):
             self._restart(instance, history)
-
-    def _words_of(self, instance: Instance, process: Process) -> str:
-        """The reason that the process logged for its end. One that was killed could not log any."""
-        if process.exit_status < 0:
-            return ""
-        log_dir = self._deployment.settings.log_dir
-        return exit_reasons.find_reason(log_dir, instance.name, process.lived, process.ended_at or None)
 
     def _put_off_if_disk_full(self, history: History, now: float) -> History:
         """A full disk never makes an instance fail or be blocked: it is restarted until there is space."""

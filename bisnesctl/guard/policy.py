@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bisnesctl.backoff import Backoff
+from bisnesctl.health.exit_reasons import manner
 from bisnesctl.processes.topology import Program
 
 #: The longest pause before a restart, in seconds.
@@ -49,20 +50,13 @@ class History:
     renewed: str = ""
 
 
-def manner(status: int, said: str = "") -> str:
-    """How a process ended: its exit status (-1: by a signal), and what it `said` about it."""
-    if status < 0:
-        return "it was killed"
-    return f"it ended with exit status {status}{f': {said}' if said else ''}"
-
-
 def ended(
     history: History, program: Program, status: int, lived: float, now: float, hang: str = "", said: str = ""
 ) -> History:
     """The history after the instance ended by itself with this exit status (-1: by a signal) after `lived` seconds.
 
     `hang`: the reason if it was ended because it hung, which counts as a hang and not as a quick death. `said`: the
-    reason that it gave itself.
+    reason that it gave itself, or the name of the signal.
     """
     how = hang or manner(status, said)
     if status in program.final_exits:

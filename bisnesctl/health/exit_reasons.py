@@ -1,11 +1,12 @@
 """The words of a process that ended: the last error in its logs, as a sentence beside its exit status."""
 
+import math
 import re
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bisnesctl.logs import files
+from bisnesctl.logs import exits, files
 from bisnesctl.logs.formats import parse_fields
 
 #: Seconds before the end of a process in which an error is its reason.
@@ -16,10 +17,32 @@ _ROUNDING_SECONDS = 1.5
 _LINES = 40
 #: Characters of a reason, at most.
 MAX_REASON_LENGTH = 300
+#: How a process ended if the signal that killed it is not known.
+KILLED = "it was killed"
 
 _ERRORS = ("error", "critical")
 # [2026-01-31 12:00:00 +0000] [123] [ERROR] Reason: Worker failed to boot.
 _GUNICORN = re.compile(r"\[\d{4}-[^]]*\] \[\d+\] \[\w+\]")
+
+
+def manner(status: int, said: str = "") -> str:
+    """How a process ended: its exit status (-1: by a signal), and what it `said` about it, or the signal's name."""
+    if status < 0:
+        return f"{KILLED} by {said}" if said else KILLED
+    return f"it ended with exit status {status}{f': {said}' if said else ''}"
+
+
+def find_words(log_dir: Path, instance: str, status: int, lived: float, ended_at: float | None = None) -> str:
+    """The words for `manner` beside the exit status. A process that was killed could log none, so it is the signal."""
+    if status < 0:
+        return exits.last_signal(log_dir / exits.SUPERVISORD_LOG, instance)
+    return find_reason(log_dir, instance, lived, ended_at)
+
+
+def find_crash(log_dir: Path, instance: str) -> str:
+    """Why a process crashed just now, as far as supervisord's log and its own logs say it; empty if they do not."""
+    killed_by = exits.last_signal(log_dir / exits.SUPERVISORD_LOG, instance)
+    return f"killed by {killed_by}" if killed_by else find_reason(log_dir, instance, math.inf)
 
 
 def find_reason(log_dir: Path, instance: str, lived: float, ended_at: float | None = None) -> str:

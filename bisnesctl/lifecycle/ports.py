@@ -60,6 +60,8 @@ def _check_port(host: str, port: int, instance: Instance, settings: Settings) ->
             attempt.listen()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
+            if _kept_open(port, settings):
+                return
             raise PortTaken(
                 f"port {port} of {instance.program.name} is in use by {_listener_on(port)}: end that process, or set "
                 f"another {settings.where(_field(instance))}"
@@ -77,6 +79,15 @@ def _field(instance: Instance) -> str:
 
 def _setting(instance: Instance) -> str:
     return _field(instance).upper()
+
+
+def _kept_open(port: int, settings: Settings) -> bool:
+    """Whether the supervisord of this deployment listens there: for a process that ended by itself a moment ago."""
+    try:
+        own = psutil.Process(int((settings.run_dir / "supervisord.pid").read_text()))
+        return any(each.status == psutil.CONN_LISTEN and each.laddr[1:2] == (port,) for each in own.net_connections())
+    except (OSError, ValueError, psutil.Error):
+        return False
 
 
 def _listener_on(port: int) -> str:

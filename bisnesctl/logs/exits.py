@@ -6,13 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bisnesctl.logs import files
+
+#: The name of supervisord's own log, below the folder of logs.
+SUPERVISORD_LOG = "supervisord.log"
 #: Seconds within which ends of a process are recent.
 RECENT_SECONDS = 600.0
+#: Lines at the end of supervisord's log among which an end that was just noticed is.
+_LAST_LINES = 200
 
 # 2026-01-31 12:00:00,000 WARN exited: api-0 (exit status 1; not expected)
 _EXIT = re.compile(r"^\S+ \S+ \w+ exited: (?P<name>\S+) \((?P<how>[^;)]+)")
 # 2026-01-31 12:00:00,000 WARN stopped: api-0 (exit status 0)
 _STOP = re.compile(r"^\S+ \S+ \w+ stopped: (?P<name>\S+) \(")
+# terminated by SIGSEGV (core dumped)
+_SIGNAL = re.compile(r"terminated by (?P<signal>.+)")
 _BOOT = re.compile(r"^\S+ \S+ \w+ supervisord started with pid \d+")
 
 
@@ -36,6 +44,19 @@ def read_exits(log: Path) -> dict[str, Exits]:
             return parse_exits(lines)
     except OSError:
         return {}
+
+
+def last_signal(log: Path, name: str) -> str:
+    """The signal that ended a process a moment ago, such as `SIGKILL`; empty if supervisord's log does not say it."""
+    try:
+        lines = files.tail(log, _LAST_LINES)
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        if (match := _EXIT.match(line)) and match["name"] == name:
+            killed = _SIGNAL.match(match["how"])
+            return killed["signal"].split()[0] if killed else ""
+    return ""
 
 
 def parse_exits(lines: Iterable[str]) -> dict[str, Exits]:

@@ -33,6 +33,13 @@ class StopRecord:
         """The record for people."""
         return f"on purpose by {self.by} at {time.strftime('%Y-%m-%d %H:%M', time.localtime(self.at))}"
 
+    @property
+    def brief(self) -> str:
+        """The author and the time, without the day if it was today."""
+        at, today = time.localtime(self.at), time.localtime()
+        form = "%H:%M" if (at.tm_year, at.tm_yday) == (today.tm_year, today.tm_yday) else "%Y-%m-%d %H:%M"
+        return f"by {self.by}, {time.strftime(form, at)}"
+
 
 def operator() -> str:
     """The user who typed this command: of sudo, or of the process."""

@@ -8,14 +8,17 @@ version and the contract test.
 
 The calls keep "ended by itself" and "stopped by an operator" apart without a race: operators call `settle`, the guard
 calls `revive`. `refit` changes the configuration of one member of a group, so that the others need not stop. `hold`
-keeps a socket open while the only process that listens on it is restarted.
+keeps a socket open while the only process that listens on it is restarted. After an end by itself, that happens without
+a call, for `RESTART_SECONDS`: clients wait for the next process instead of being refused.
 """
 
 import contextlib
 import signal
 import socket
+import time
 from typing import Any
 
+from supervisor import events
 from supervisor.options import split_namespec
 from supervisor.rpcinterface import SupervisorNamespaceRPCInterface
 from supervisor.socket_manager import SocketManager
@@ -26,6 +29,9 @@ from bisnesctl.processes import supervisor_logs
 
 #: States of a process that ended by itself, or could not be started.
 _ENDED = (ProcessStates.EXITED, ProcessStates.FATAL)
+#: Seconds for which clients of a process that ended by itself wait for the next one. The guard starts it sooner, unless
+#: it ends again and again.
+RESTART_SECONDS = 10.0
 
 
 def make_interface(supervisord: Any) -> "Interface":
@@ -45,6 +51,9 @@ class Interface:
         self._calls = SupervisorNamespaceRPCInterface(supervisord)
         self._wakeup = wakeup
         self._held: dict[str, Any] = {}  # references to sockets of groups, by the group's name
+        self._ended: dict[str, tuple[Any, float]] = {}  # the same after an end by itself, and until when
+        events.subscribe(events.ProcessStateEvent, self._on_state)
+        events.subscribe(events.Tick5Event, self._on_tick)
 
     def revive(self, name: str) -> bool:
         """Starts `group:name` if it ended by itself. Returns whether it did; faults as startProcess does."""
@@ -102,7 +111,23 @@ class Interface:
 
     def release(self, group_name: str) -> bool:
         """Ends a `hold`: the socket is closed as soon as no process uses it. Returns whether there was one."""
+        self._ended.pop(group_name, None)
         return self._held.pop(group_name, None) is not None
+
+    def _on_state(self, event: Any) -> None:
+        """Keeps the socket of a process that ended by itself open. Its own reference to it is dropped after this."""
+        group = event.process.group
+        manager = getattr(group, "socket_manager", None)
+        if manager is None:
+            return
+        if isinstance(event, events.ProcessStateExitedEvent) and manager.is_prepared():
+            self._ended[group.config.name] = manager.get_socket(), time.monotonic() + RESTART_SECONDS
+        elif isinstance(event, events.ProcessStateRunningEvent | events.ProcessStateStoppedEvent):
+            self._ended.pop(group.config.name, None)
+
+    def _on_tick(self, _: Any) -> None:
+        now = time.monotonic()
+        self._ended = {name: kept for name, kept in self._ended.items() if kept[1] > now}
 
     def _find(self, name: str) -> Any:
         process = self._calls._getGroupAndProcess(name)[1]

@@ -107,6 +107,8 @@ def _turn(place: Place, bot: Situation) -> Reason:
     if row["due"]:
         after = ": ".join(filter(None, (row["code"], row["error"])))
         return f"its next attempt is at {row['due']}{f', after {after}' if after else ''}", _retry(row["id"])
+    if any(causes_of(bot)):
+        return "it is the next one of its chat", None
     rate = "the channel's rate" if bot.rate is None else f"{bot.rate:g} messages a second"
     return f"for its turn: its bot sends at {rate}", None
 

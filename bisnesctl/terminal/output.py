@@ -17,7 +17,6 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from bisnesctl.errors import ExitCode
 from bisnesctl.terminal import printable, tables
 
 #: Width of output to a pipe or a file, so that no line is wrapped.
@@ -65,7 +64,9 @@ def is_piped() -> bool:
 def print_indented(text: Text, indent: int) -> None:
     """Prints text whose lines begin `indent` columns further right; to a pipe it is one line."""
     room = max(out().width - indent, 1)
-    for line in [text] if is_piped() else text.wrap(out(), room):
+    text = text.copy()
+    text.rstrip()
+    for line in [text] if is_piped() or text.cell_len <= room else text.wrap(out(), room):
         line.rstrip()
         out().print(Text(" " * indent) + line, soft_wrap=True)
 
@@ -129,11 +130,8 @@ def log_line(line: str) -> str:
 def write_lines(lines: Iterable[str]) -> None:
     """Writes results that `rendered` and `log_line` made. A console takes a hundred times as long for a line."""
     file = out().file
-    try:
-        file.write("".join(f"{line}\n" for line in lines))
-        file.flush()
-    except BrokenPipeError:
-        raise SystemExit(ExitCode.OK) from None  # the reader, such as `head`, has ended
+    file.write("".join(f"{line}\n" for line in lines))
+    file.flush()
 
 
 def print_found(found: list[Row], as_json: bool, show: Callable[[list[Row]], None], none: str) -> None:

@@ -179,7 +179,8 @@ def _show_bot(page: BotPage) -> None:
 
 
 def _show_message(page: MessagePage) -> None:
-    _title(f"message {page.id}", f"{page.content_type or 'message'}, {page.direction}")
+    direction = "incoming" if page.direction == "received" else "outgoing"
+    _title(f"message {page.id}", f"{direction} {page.content_type or 'message'}")
     _answers(page.wanted, page.status or "?", page.why, page.next, page.commands, page.status or "")
     _fact("bot", f"{page.company}-{page.phone}, channel {page.channel}")
     _fact("chat", page.chat)

@@ -13,6 +13,12 @@ from bisnesctl.terminal.output import escape
 report = output.say
 
 
+def remark(text: str) -> None:
+    """Prints a remark below the result, if there is one."""
+    if text:
+        output.say(escape(text))
+
+
 def confirm(action: str, selection: Selection, targets: Targets, yes: bool, dry_run: bool) -> bool:
     """Whether to do this to the targets. Shows them if selectors or `all` chose them.
 

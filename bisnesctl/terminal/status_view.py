@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from bisnesctl import formatting
@@ -88,7 +89,7 @@ COLUMNS = (
     StatusColumn("kind", lambda row, known: row.kind, from_width=10_000),
     StatusColumn("wanted", lambda row, known: row.wanted, from_width=120, matters=lambda row: _differs(row)),
     StatusColumn("state", lambda row, known: row.state, from_width=120, matters=lambda row: _differs(row)),
-    StatusColumn("health", lambda row, known: row.status),
+    StatusColumn("health", lambda row, known: row.status, matters=lambda row: True),
     StatusColumn("session", lambda row, known: _session(row), from_width=160,
                  matters=lambda row: row.session not in (None, "WORKING")),
     StatusColumn("pid", lambda row, known: str(row.pid or "-"), right=True),
@@ -104,7 +105,7 @@ COLUMNS = (
 )  # fmt: skip
 #: The columns that are left out first if the terminal is narrow.
 _LEFT_OUT_FIRST = ("release", "kind", "program", "session", "wanted", "state", "oldest", "pid", "cpu", "waiting",
-                   "memory", "restarts", "uptime")  # fmt: skip
+                   "memory", "restarts", "uptime", "health")  # fmt: skip
 
 
 def columns_named(text: str) -> list[StatusColumn]:
@@ -215,6 +216,8 @@ class _Layout:
     #: Whether reasons are shown, and whether as the last cell of their rows.
     has_reason: bool
     reason_beside: bool
+    #: Whether the columns were asked for, so that each is shown.
+    is_chosen: bool
 
 
 def _show_table(found: Overview, chosen: Sequence[StatusColumn] | None, every: bool) -> None:
@@ -224,7 +227,7 @@ def _show_table(found: Overview, chosen: Sequence[StatusColumn] | None, every: b
     rows = [row for shown, _ in folded.values() for row in shown]
     layout = _layout(rows, known, chosen)
     output.out().print()
-    output.out().print(_line({name: Text(name, "bold") for name in layout.beside}, layout, "reason"), soft_wrap=True)
+    output.print_indented(_line({name: Text(name, "bold") for name in layout.beside}, layout, "reason"), 0)
     for kind, (shown, lines) in folded.items():
         if len(folded) > 1:
             output.out().print(Text(kind.value, "dim"))
@@ -258,19 +261,23 @@ def _layout(rows: Sequence[ProcessRow], known: bool, chosen: Sequence[StatusColu
     usual = [each for each in COLUMNS if each.from_width < 10_000]
     wanted = [each for each in chosen or usual if each.name != "reason"]
     has_reason = chosen is None or any(each.name == "reason" for each in chosen)
-    widths = {each.name: max(len(each.name), *(len(each.cell(row, known)) for row in rows), 0) for each in wanted}
+    widths = {
+        each.name: max(len(each.name), *(cell_len(printable.one_line(each.cell(row, known))) for row in rows), 0)
+        for each in wanted
+    }
     beside = [each for each in wanted if chosen or each.from_width <= width]
     for name in _LEFT_OUT_FIRST:
         if _total(beside, widths) <= width:
             break
         beside = [each for each in beside if each.name != name]
-    longest = max((len(row.reason) for row in rows), default=0)
+    longest = max((cell_len(printable.one_line(row.reason)) for row in rows), default=0)
     left = width - _total(beside, widths) - _GAP
     return _Layout(
         {each.name: widths[each.name] for each in beside},
         [each for each in wanted if each not in beside],
         has_reason,
-        has_reason and left >= min(_REASON_WIDTH, longest),
+        has_reason and bool(longest or chosen) and left >= max(len("reason"), min(_REASON_WIDTH, longest)),
+        chosen is not None,
     )
 
 
@@ -293,11 +300,11 @@ def _show_row(row: ProcessRow, layout: _Layout, known: bool) -> None:
         for each in rest:
             output.print_indented(each, place)
     else:
-        line.rstrip()
-        console.print(line, soft_wrap=True)
-    details = [f"{each.name} {each.cell(row, known)}" for each in layout.below if each.matters(row)]
-    if details:
-        output.print_indented(Text(", ".join(details)), _INDENT)
+        output.print_indented(line, 0)
+    below = [each for each in layout.below if layout.is_chosen or each.matters(row)]
+    if below:
+        details = ", ".join(f"{each.name} {each.cell(row, known)}" for each in below)
+        output.print_indented(Text(printable.one_line(details)), _INDENT)
     if reason and not layout.reason_beside:
         output.print_indented(Text(reason, "" if colour == "green" else colour), _INDENT)
 
@@ -316,7 +323,7 @@ def _line(cells: dict[str, Text], layout: _Layout, last: str) -> Text:
 
 def _show_left_out(layout: _Layout) -> None:
     names = [each.name for each in layout.below]
-    if names:
+    if names and not layout.is_chosen:
         output.out().print(f"[dim]below a row if they matter, or with --columns: {', '.join(names)}[/]")
 
 

@@ -100,6 +100,8 @@ def _next(place: Place) -> str:
         return "its outcome is recorded"
     if place.bot is None:
         return "nothing: its bot was removed"
+    if {each.about for each in causes_of(place.bot)} == {"process"}:
+        return f"it leaves as soon as a process of {place.bot.channel} sends again"
     if any(causes_of(place.bot)):
         return "it leaves when that has ended"
     if not place.is_first:

@@ -11,6 +11,7 @@ from bisnesctl import release
 from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.formatting import duration
 from bisnesctl.health import guard_file, inspection, probes
+from bisnesctl.health.exit_reasons import KILLED
 from bisnesctl.health.resource_usage import Sample, Usage
 from bisnesctl.host import volumes
 from bisnesctl.logs import exits
@@ -27,8 +28,6 @@ from bisnesctl.views.backlog import Backlog, Backlogs
 from bisnesctl.views.drift import Drift
 from bisnesctl.views.machine import Machine
 
-#: The guard's words for a process that was killed; supervisord's log knows the signal.
-KILLED = "it was killed"
 #: Seconds in which a process must answer, so that `status` is quick.
 STATUS_TIMEOUT_SECONDS = 1.0
 #: The program that evaluates alerts.
@@ -179,7 +178,7 @@ class _Rows:
         self._settings = settings
         self._processes, self._health, self._used, self._backlogs = processes, health, used, backlogs
         self._guard = guard_file.guard_status(processes, settings)
-        self._exits = exits.read_exits(settings.log_dir / "supervisord.log")
+        self._exits = exits.read_exits(settings.log_dir / exits.SUPERVISORD_LOG)
         self._stops = stop_records.read(settings.run_dir)
         self._own = {each.name for each in deployment.instances}
         self._releases = drift.releases(settings, processes)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
-from services.gunicorn_conf import post_fork, worker_tmp_dir
+from services.gunicorn_conf import on_starting, post_fork, worker_tmp_dir
 from services.http_server.asgi import Receive, Scope, Send
 from services.http_server.protocol import HttpProtocol
 from services.http_server.server import Worker
@@ -20,7 +20,7 @@ THREADS = 600
 MAX_QUEUE = 4096
 #: How long a stopping simulator lets running requests finish; supervisord kills it after 10 seconds.
 STOP_TIMEOUT_SECONDS = 5
-#: Seconds without a turn of the event loop after which the process is replaced.
+#: Seconds without a turn of the event loop after which the process is killed.
 HANG_SECONDS = 60
 
 #: The key of a request's scope with the function that closes its connection.
@@ -40,6 +40,7 @@ class _Protocol(HttpProtocol):
 class SimulatorWorker(Worker):
     """gunicorn's worker with such connections."""
 
+    instance = "sandbox"
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         **Worker.CONFIG_KWARGS,
         "http": _Protocol,
@@ -96,6 +97,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "worker_tmp_dir": worker_tmp_dir,
             "loglevel": "warning",
             "control_socket_disable": True,
+            "on_starting": on_starting,
             "post_fork": post_fork,
             "worker_exit": lambda server, worker: self._close(),
         }

@@ -87,7 +87,10 @@ def test_a_message_is_its_life_and_its_text_only_if_asked(settings, opened, bot,
     connection, _ = opened
     first, second = entry(bot, text=TEXT), entry(bot)
     accept(connection, first, second)
-    assert "no process of meta is running" in tool("describe", first.message_id).text
+    said = tool("describe", first.message_id).text
+    assert f"message {first.message_id}: outgoing text" in said
+    assert "no worker of meta is running" in said
+    assert "it leaves as soon as a process of meta sends again" in said
     execute(
         connection,
         "INSERT INTO process_instances (process_name, host, instance, pid, status, started_at)"

@@ -126,7 +126,12 @@ def test_the_list_says_why_each_message_waits(tool, connection, bot, alive):
 
 def test_the_list_names_holds_pauses_and_a_channel_without_processes(connection, bot):
     (message_id,) = wait(connection, bot, "1")
-    assert "no process of meta" in messages.get(connection, message_id).reason
+    execute(
+        connection,
+        "INSERT INTO process_instances (process_name, host, instance, pid, status, started_at)"
+        " VALUES ('meta', 'host', 'meta', 1, 'healthy', now())",  # the receiver of webhooks sends nothing
+    )
+    assert "no worker of meta" in messages.get(connection, message_id).reason
     holds.hold(connection, [Hold(bot, Scope.BOT, None, "190: expired", code="190")])
     assert messages.get(connection, message_id).next.endswith("--token-stdin")
     pause(connection, bot, reason="price list")
@@ -135,6 +140,16 @@ def test_the_list_names_holds_pauses_and_a_channel_without_processes(connection,
     assert "price list" in found.reason
     assert "190: expired" in found.reason
     assert found.next == "bisnesctl queue resume 0128/0"
+
+
+def test_the_legacy_process_sends_for_all(connection, bot):
+    (message_id,) = wait(connection, bot, "1")
+    execute(
+        connection,
+        "INSERT INTO process_instances (process_name, host, instance, pid, status, started_at)"
+        " VALUES ('legacy', 'host', 'legacy', 1, 'healthy', now())",
+    )
+    assert "for its turn" in messages.get(connection, message_id).reason
 
 
 def test_the_list_is_paged_without_gaps(tool, connection, bot):

@@ -26,6 +26,7 @@ from bisnesctl.health import guard_file
 from bisnesctl.host import disk
 from bisnesctl.host.process_stat import is_alive
 from bisnesctl.host.process_times import boottime
+from bisnesctl.logs import exits
 from bisnesctl.processes import command_records, stop_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Instance, Program
@@ -413,3 +414,24 @@ def test_a_process_that_serves_is_not_restarted(stage):
     time.sleep(SILENCE + 5)
     assert stage.process("jam").pid == pid
     assert stage.noted("process_hung") == []
+
+
+def test_a_killed_worker_is_the_end_of_its_instance(stage):
+    """gunicorn's master must not start another one silently."""
+    events = stage.guard()
+    pid = jammed(stage)
+    (worker,) = psutil.Process(pid).children()
+    worker.kill()
+    wait_until(lambda: stage.process("jam").pid not in (0, pid), 60, lambda: str(stage.process("jam")))
+    wait_until(lambda: answers("/other"))
+    wait_until(lambda: stage.noted("process_restarting"))
+    ((_, details),) = stage.noted("process_restarting")
+    assert (details["instance"], details["exit_status"]) == ("jam", -1)
+    assert details["reason"].startswith("it was killed by SIGKILL")
+    events.put(SupervisorEvent(1, "PROCESS_STATE_EXITED", {"processname": "jam", "expected": "0", "pid": str(pid)}))
+    wait_until(lambda: stage.noted("process_exited"))
+    ((severity, told),) = stage.noted("process_exited")
+    assert (severity, told["reason"]) == ("error", "killed by SIGKILL")
+    found = exits.read_exits(stage.settings.log_dir / exits.SUPERVISORD_LOG)["jam"]
+    assert (found.count, found.last) == (1, "terminated by SIGKILL")
+    assert "jam" in guard_file.guard_status(stage.supervisor.processes(), stage.settings).ends

@@ -16,8 +16,10 @@ from supervisor.options import ServerOptions
 from supervisor.poller import Poller
 
 from bisnesctl.errors import SupervisorFault
+from bisnesctl.lifecycle import ports
 from bisnesctl.processes import supervisor_plugin
 from bisnesctl.processes.supervisor import Supervisor
+from bisnesctl.processes.topology import Instance, Program
 from tests.support.deployment import free_ports
 from tests.support.processes.servers import settings_in
 from tests.support.processes.supervisord import supervised
@@ -126,6 +128,39 @@ def test_a_held_socket_lets_clients_wait_while_its_only_process_is_restarted(
             ask(port)
         assert not client.hold("sleeper")
         assert not client.hold("nobody")
+
+
+def test_clients_wait_for_the_next_process_after_an_end_by_itself(tmp_path: Path) -> None:
+    [port], server, settings = free_ports(1), tmp_path / "server.py", settings_in(tmp_path)
+    server.write_text(SERVER)
+    instance = Instance("server", Program("server", "", "", address=("x", "api_port")), "server", "127.0.0.1", port)
+    with supervised(settings, SHARED.format(port=port, python=sys.executable, server=server)) as client:
+        client.start("server:server")
+        assert ask(port) == b"answered"
+        os.kill(client.processes()["server"].pid, signal.SIGKILL)
+        await_state(client, "EXITED", "server")
+        with socket.create_connection(("127.0.0.1", port), HANG_SECONDS) as waiting:
+            ports.check_free(settings, [instance])  # a command may start it
+            assert client.revive("server:server")
+            assert waiting.recv(100) == b"answered"
+        os.kill(client.processes()["server"].pid, signal.SIGKILL)
+        await_state(client, "EXITED", "server")
+        client.stop("server:server")  # it is settled: nobody starts it
+        with pytest.raises(ConnectionRefusedError):
+            ask(port)
+        client.start("server:server")
+        assert ask(port) == b"answered"
+        os.kill(client.processes()["server"].pid, signal.SIGKILL)
+        await_state(client, "EXITED", "server")
+        wait_until(lambda: is_refused(port), 3 * supervisor_plugin.RESTART_SECONDS)  # no process came
+
+
+def is_refused(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), HANG_SECONDS):
+            return False
+    except ConnectionRefusedError:
+        return True
 
 
 #: A program that answers on the socket that supervisord passes to it.

@@ -10,12 +10,13 @@ import pytest
 import typer
 
 from bisnesctl.__main__ import main
-from bisnesctl.cli.app import ANSWERS, app, load_commands
+from bisnesctl.cli.app import app, load_commands
 from bisnesctl.errors import BisnesError, Conflict, ExitCode
 from bisnesctl.formatting import duration, size
 from bisnesctl.lifecycle import preflight
 from bisnesctl.paths import shipped_folder
 from bisnesctl.processes.deployment import open_deployment
+from bisnesctl.terminal.habits import ALIASES, ANSWERS, OPTION_ANSWERS
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 
 load_commands()
@@ -157,7 +158,7 @@ def test_a_checkout_and_a_named_file_are_no_wrong_directories(tmp_path: Path, mo
 
 @pytest.mark.parametrize(
     ("word", "meant"),
-    [("ls", "bisnesctl status"), ("top", "bisnesctl monit"), ("strat", "bisnesctl start"),
+    [("top", "bisnesctl monit"), ("strat", "bisnesctl start"),
      ("bots ls", "bisnesctl bots list"), ("version", "bisnesctl --version"), ("keys rm", "bisnesctl keys revoke")],
 )  # fmt: skip
 def test_an_unknown_command_suggests_the_one_that_is_meant(
@@ -182,7 +183,7 @@ def test_a_command_of_pm2_exists_or_is_answered_with_one_of_ours(word: str, caps
     if main([word, "--help"]) == ExitCode.OK:
         return
     capsys.readouterr()
-    assert main([word, "0"]) == ExitCode.USAGE
+    assert main([word, "NAME"]) == ExitCode.USAGE
     said = " ".join(capsys.readouterr().err.replace("│", " ").split())
     ours = re.findall(r"`bisnesctl ([^`]+)`", said)
     assert set(ours) - {"--help"}, said
@@ -198,7 +199,57 @@ def test_an_answer_to_a_command_of_pm2_is_one_line(capsys: pytest.CaptureFixture
 
 def test_every_answer_is_for_a_command_that_is_not_ours() -> None:
     assert set(ANSWERS) <= {word.lower() for word in PM2_COMMANDS}
-    assert not set(ANSWERS) & set(COMMANDS)
+    assert not set(ANSWERS) & {*COMMANDS, *ALIASES}
+
+
+@pytest.mark.parametrize("word", ALIASES)
+def test_an_alias_runs_the_command_of_the_same_meaning(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == ExitCode.OK
+    found = capsys.readouterr().out
+    assert ('"condition": "new"' if "--json" in ALIASES[word] else "nothing was started here yet") in found
+    assert main([word, "--columns", "nonsense"]) == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("logs --nostream", "prints the last lines and ends"), ("logs --raw", "as the program wrote them"),
+        ("logs --out", "--err"), ("logs --timestamp", "their times already"), ("restart api --update-env", "settings"),
+        ("start api -i 4", "bisnesctl scale api=4"), ("start app.js --name x", "fixed names"),
+        ("logs --lins 5", "did you mean --lines?"), ("stop --al", "has no option --al; `bisnesctl stop --help`"),
+        ("logs --lines many", "a whole number is needed"), ("describe", "missing argument 'NAME'"),
+        ("bots frobnicate", "there is no command frobnicate. `bisnesctl bots --help` lists all"),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_not_understood_gets_one_line(line: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line.split()) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+
+
+def test_the_answers_to_options_name_lines_that_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    named = {line for answer in OPTION_ANSWERS.values() for line in re.findall(r"`bisnesctl ([^`]+)`", answer)}
+    assert [line for line in named if main([*line.split(), "--help"]) != ExitCode.OK] == []
+
+
+def test_a_bare_v_prints_the_version_as_others_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-v"]) == ExitCode.OK
+    alone = capsys.readouterr().out
+    main(["--version"])
+    assert alone == capsys.readouterr().out != ""
+
+
+@pytest.mark.parametrize("command", ["status", "help", "help operate", "--help", "doctor", "why --json", "ls"])
+def test_a_reader_that_has_ended_ends_the_command_quietly(tmp_path: Path, command: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = {**os.environ, "BISNES_ENV": str(tmp_path / ".env"), "BISNES_HOME": str(tmp_path / "var")}
+    done = subprocess.run([sys.executable, "-m", "bisnesctl", *command.split()], stdout=writing,
+                          stderr=subprocess.PIPE, text=True, env=environment)  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, "rror" in done.stderr) == (ExitCode.PIPE_CLOSED, False), done.stderr
 
 
 @pytest.mark.parametrize("word", ["observe", "frobnicate", "x"])

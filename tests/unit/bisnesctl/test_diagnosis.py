@@ -150,7 +150,7 @@ SESSION = WebSession(
             {"held": True, "held_until": DUE, "held_seconds": 60.0, "held_reason": "20 messages an hour"}, "number",
             False, f"its number is limited until {DUE}: 20 messages an hour", "it continues in 1m 0s", None,
         ),
-        ({"no_worker": True}, "process", True, "no process of meta is running", "", "bisnesctl status"),
+        ({"no_worker": True}, "process", True, "no worker of meta is running", "", "bisnesctl why meta-worker"),
         (
             {"session": replace(SESSION, state="SCAN_QR_CODE")}, "session", True,
             "its session is unlinked: no phone is linked to it", "", "bisnesctl bots link 0128 0",
@@ -186,3 +186,11 @@ def test_the_queue_and_the_diagnosis_use_the_same_words():
     [cause] = causes_of(held.bot)
     assert reasons.explain(held) == (cause.text, cause.command)
     assert reasons.of_message(held)[0] in messages.of_place(held, 0)[0].text
+
+
+@pytest.mark.parametrize("fields", [{"no_worker": True}, {"paused": True, "paused_at": DUE}])
+def test_a_message_of_a_bot_that_cannot_send_does_not_wait_for_its_rate(fields):
+    waiting = replace(place(), bot=bot(**fields))
+    [link] = messages.of_place(waiting, 0)
+    assert (link.state, link.text) == (State.OK, "it is the next one of its chat")
+    assert "rate" not in reasons.explain(waiting)[0]

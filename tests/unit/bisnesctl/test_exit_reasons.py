@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bisnesctl.health.exit_reasons import MAX_REASON_LENGTH, find_reason
+from bisnesctl.health.exit_reasons import MAX_REASON_LENGTH, find_crash, find_reason, find_words, manner
 from bisnesctl.logs.formats import parse_fields
 
 
@@ -77,3 +77,14 @@ def test_a_long_reason_is_cut(tmp_path: Path) -> None:
 
 def test_fields_are_read_as_logfmt_writes_them() -> None:
     assert parse_fields(r'level=error reason="a \"b\" c=d" n=3') == {"level": "error", "reason": 'a "b" c=d', "n": "3"}
+
+
+def test_a_killed_process_has_the_signal_for_its_reason_and_no_earlier_error(tmp_path: Path) -> None:
+    (tmp_path / "x.log").write_text(line(1, "error", 'reason="an earlier error"'))
+    supervisord = tmp_path / "supervisord.log"
+    assert find_crash(tmp_path, "x") == "an earlier error"
+    assert manner(-1, find_words(tmp_path, "x", -1, 5.0)) == "it was killed"
+    supervisord.write_text("2026-01-31 12:00:01,000 WARN exited: x (terminated by SIGKILL; not expected)\n")
+    assert find_crash(tmp_path, "x") == "killed by SIGKILL"
+    assert manner(-1, find_words(tmp_path, "x", -1, 5.0)) == "it was killed by SIGKILL"
+    assert manner(3, find_words(tmp_path, "x", 3, 5.0)) == "it ended with exit status 3: an earlier error"

@@ -108,3 +108,12 @@ def test_recent_ends_are_counted_apart_also_before_a_stop() -> None:
     recent = KILLED.replace(KILLED[:19], now)
     assert exits.parse_exits([KILLED, recent])["api-0"] == Exits(2, "terminated by SIGKILL", now, 1)
     assert exits.parse_exits([recent, recent, STOPPED.replace(STOPPED[:19], now)]) == {"api-0": Exits(0, "", "", 2)}
+
+
+def test_the_last_signal_of_a_process_is_found(tmp_path: Path) -> None:
+    log, dumped = tmp_path / "supervisord.log", KILLED.replace("SIGKILL", "SIGSEGV (core dumped)")
+    assert exits.last_signal(log, "api-0") == ""
+    for lines, signal in (([KILLED, STOPPED], "SIGKILL"), ([KILLED, dumped], "SIGSEGV"), ([KILLED, FAILED], "")):
+        log.write_text("".join(f"{line}\n" for line in lines))
+        assert exits.last_signal(log, "api-0") == signal
+        assert exits.last_signal(log, "api-1") == ""

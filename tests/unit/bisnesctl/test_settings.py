@@ -208,7 +208,7 @@ def test_a_refused_value_disables_only_what_needs_it(tmp_path: Path) -> None:
     settings = load_partly(env(tmp_path, "API_INSTANCES=abc\nAPI_PORT=4000\nREDIS_PASSWORD='x\n"))
     assert settings.api_port == 4000
     assert set(settings.problems) == {"api_instances", "redis_password"}
-    with pytest.raises(ConfigError, match=r"API_INSTANCES in .*integer"):
+    with pytest.raises(ConfigError, match=r"API_INSTANCES in .*whole number"):
         _ = settings.api_instances
     with pytest.raises(ConfigError, match=r"REDIS_PASSWORD in .*line 3"):
         _ = settings.copy_with(sandbox=True).redis_password
@@ -285,3 +285,40 @@ def test_the_example_documents_every_setting_with_its_default() -> None:
     given = {key.lower(): value for key, value in example.items() if value}
     defaults = Settings()
     assert defaults == Settings.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("API_INSTANCES=three", "'three': it must be a whole number (number of"),
+        ("API_INSTANCES=0", "'0': it must be 1 or more ("),
+        ("API_PORT=70000", "'70000': it must be 65535 or less ("),
+        ("ENABLE_META=perhaps", "'perhaps': it must be true or false ("),
+        ("LOG_LEVEL=loud", "'loud': it must be one of 'debug', 'info', 'warning' or 'error' ("),
+        ("PUBLIC_URL=bots.example", "'bots.example': it must be an http:// or https:// address ("),
+        ("META_MAX_MESSAGES_PER_SECOND=fast", "'fast': it must be a number ("),
+        ("ENCRYPTION_KEY=hush", ", line 2: it must be 64 hex digits or 32 characters ("),
+    ],
+)
+def test_a_refused_value_is_named_with_its_line_and_the_wanted_form(tmp_path: Path, line: str, words: str) -> None:
+    path = env(tmp_path, f"# first\n{line}\n")
+    [problem] = load_partly(path).problems.values()
+    assert problem.startswith(f"{line.partition('=')[0]} in {path}, line 2: ")
+    assert words in problem
+    assert "hush" not in problem
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_a_refused_value_of_any_setting_is_shown_unless_it_is_a_secret(tmp_path: Path, name: str) -> None:
+    found = load_partly(env(tmp_path, f"{name.upper()}=-1x hush9\n"))
+    secret = "Secret" in str(Settings.model_fields[name].annotation)
+    for problem in found.problems.values():
+        assert f"{name.upper()} in {found.env_file}, line 1: " in problem
+        assert ("hush9" in problem) is not secret
+        assert "Input should" not in problem
+
+
+def test_a_value_of_the_environment_has_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_PORT", "many")
+    [problem] = load_partly(env(tmp_path, "API_PORT=5\n")).problems.values()
+    assert problem.startswith("API_PORT in the environment: 'many': it must be a whole number")

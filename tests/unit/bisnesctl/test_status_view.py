@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from bisnesctl.bots.check_records import BotTrouble
 from bisnesctl.errors import UsageError
@@ -174,6 +175,52 @@ def test_many_bots_are_cut_and_counted(screen: Callable[..., str]) -> None:
     shown = screen(replace(STATUS, processes=[HEALTHY], bots=bots), 80)
     assert shown.count("the token is refused") == status_view.MAX_BOTS
     assert "and 28 more bots" in shown
+
+
+#: Words of any origin: names and reasons, some of them wide or not fit for a terminal.
+TEXTS = st.one_of(st.text("ab ü測\x1b\n", max_size=90), st.sampled_from(["", "it was killed"]))
+ROWS = st.lists(
+    st.builds(
+        replace, st.sampled_from([HEALTHY, FAILING, WORKER, session(1, linked_number="60123456789")]),
+        name=st.text("ab-0測", min_size=1, max_size=70), reason=TEXTS, recent_restarts=st.integers(0, 99),
+        waiting=st.one_of(st.none(), st.integers(0, 99_999)), uptime_seconds=st.floats(0, 1e9),
+    ),
+    max_size=4,
+)  # fmt: skip
+
+
+def shown_lines(rows: list[ProcessRow], width: int, columns: str | None = None) -> list[str]:
+    file = io.StringIO()
+    console = SafeConsole(file=file, highlight=False, emoji=False, width=width)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "out", lambda: console)
+        chosen = status_view.columns_named(columns) if columns else None
+        status_view.show(replace(STATUS, processes=rows), chosen, every=True)
+    return file.getvalue().splitlines()
+
+
+@given(ROWS, st.sampled_from([40, 60, 80, 100, 120, 160, 200]), st.sampled_from([0, 50]))
+@example([replace(HEALTHY, name="postgres-and-more")], 80, 0)
+@example([HEALTHY], 80, 50)
+def test_no_line_is_wider_than_the_terminal(rows: list[ProcessRow], width: int, sessions: int) -> None:
+    lines = shown_lines([*rows, *map(session, range(sessions))], width)
+    assert max(map(cell_len, lines)) <= width
+
+
+WIDTHS = st.sampled_from([40, 60, 80, 100, 120, 160, 200])
+
+
+@given(st.integers(14, 40), WIDTHS, st.text("r ", max_size=60).map(str.strip))
+def test_the_title_of_the_reasons_stands_above_reasons_or_not_at_all(length: int, width: int, reason: str) -> None:
+    lines = shown_lines([replace(HEALTHY, name="n" * length, reason=reason)], width)
+    title = next(line for line in lines if line.startswith("name"))
+    row = next(line for line in lines if line.startswith("nnn"))
+    assert title.endswith("  reason") is bool(reason.strip() and row.endswith("r"))
+
+
+def test_a_chosen_column_without_room_goes_below_each_row() -> None:
+    lines = shown_lines([replace(HEALTHY, name="n" * 30)], 40, "name,release,pid,kind")
+    assert "release 0.1.0" in " ".join(lines)
 
 
 @given(st.text(), st.sampled_from([80, 200]))

@@ -105,11 +105,11 @@ class SessionSupervisor:
 
     def _manner(self, process: Process) -> str:
         """How the process of a session ended, in its own words if it said why."""
-        if process.exit_status < 0:
-            return "it was killed"
-        folder = self._settings.log_dir
-        said = exit_reasons.find_reason(folder, process.name, process.lived, process.ended_at or None)
-        return f"it ended with {process.exit_status}{f': {said}' if said else ''}"
+        folder, status = self._settings.log_dir, process.exit_status
+        said = exit_reasons.find_words(folder, process.name, status, process.lived, process.ended_at or None)
+        if status < 0:
+            return exit_reasons.manner(status, said)
+        return f"it ended with {status}{f': {said}' if said else ''}"
 
     def _known(self) -> dict[str, Program]:
         processes = self._supervisor.processes()
