@@ -15,7 +15,9 @@ from bisnesctl.errors import BisnesError, Conflict, ExitCode
 from bisnesctl.formatting import duration, size
 from bisnesctl.lifecycle import preflight
 from bisnesctl.paths import shipped_folder
-from bisnesctl.processes.deployment import open_deployment
+from bisnesctl.processes.deployment import make_folders, open_deployment, record_start, record_stop
+from bisnesctl.processes.topology import Mode
+from bisnesctl.settings import load_partly
 from bisnesctl.terminal.habits import ALIASES, ANSWERS, OPTION_ANSWERS
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 
@@ -202,11 +204,19 @@ def test_every_answer_is_for_a_command_that_is_not_ours() -> None:
     assert not set(ANSWERS) & {*COMMANDS, *ALIASES}
 
 
+def stopped_deployment() -> None:
+    settings = load_partly()
+    make_folders(settings)
+    record_start(settings.run_dir, Mode.MULTIPROCESS, False, ())
+    record_stop(settings.run_dir)
+
+
 @pytest.mark.parametrize("word", ALIASES)
 def test_an_alias_runs_the_command_of_the_same_meaning(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    stopped_deployment()
     assert main([word]) == ExitCode.OK
     found = capsys.readouterr().out
-    assert ('"condition": "new"' if "--json" in ALIASES[word] else "nothing was started here yet") in found
+    assert ('"condition": "stopped"' if "--json" in ALIASES[word] else "stopped on purpose") in found
     assert main([word, "--columns", "nonsense"]) == ExitCode.USAGE
 
 
@@ -243,6 +253,7 @@ def test_a_bare_v_prints_the_version_as_others_do(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("command", ["status", "help", "help operate", "--help", "doctor", "why --json", "ls"])
 def test_a_reader_that_has_ended_ends_the_command_quietly(tmp_path: Path, command: str) -> None:
+    stopped_deployment()
     reading, writing = os.pipe()
     os.close(reading)
     environment = {**os.environ, "BISNES_ENV": str(tmp_path / ".env"), "BISNES_HOME": str(tmp_path / "var")}
