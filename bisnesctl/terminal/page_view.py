@@ -11,8 +11,8 @@ from bisnesctl import formatting, moments
 from bisnesctl.database.event_log import LoggedEvent
 from bisnesctl.settings import Settings
 from bisnesctl.terminal import event_view, output, printable
-from bisnesctl.views.bot_page import BotPage
 from bisnesctl.views import process_roles
+from bisnesctl.views.bot_page import BotPage
 from bisnesctl.views.message_page import MessagePage
 from bisnesctl.views.process_page import ProcessPage, RelatedProcess, ShownFile
 

@@ -15,7 +15,16 @@ from bisnesctl.views import process_page
 from bisnesctl.views.process_roles import MAX_ROLE_LENGTH, role, without_shim
 from tests.support.processes.servers import settings_in
 
-GUNICORN = "/x/.venv/bin/python -m gunicorn -c python:services.gunicorn_conf -b fd://0 services.api.asgi:app".split()
+GUNICORN = [
+    "/x/.venv/bin/python",
+    "-m",
+    "gunicorn",
+    "-c",
+    "python:services.gunicorn_conf",
+    "-b",
+    "fd://0",
+    "services.api.asgi:app",
+]
 SHIM = ["/x/python", "-I", "-S", "/x/bisnesctl/processes/shim.py", "10", *GUNICORN]
 
 
