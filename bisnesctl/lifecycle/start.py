@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from bisnesctl.database import process_health
 from bisnesctl.errors import BisnesError, Conflict
+from bisnesctl.health import supervisor_ends
 from bisnesctl.health.inspection import inspect
 from bisnesctl.health.probes import Status
 from bisnesctl.lifecycle import preflight
@@ -57,6 +58,8 @@ class Start:
                 raise Conflict("an operator stopped it meanwhile")
             fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
             self._check(found, fixed)
+            if found.condition is Condition.GONE and (end := supervisor_ends.find(self.deployment)):
+                supervisor_ends.record(self.deployment, end)
             active = {each.name for each in found.active}
             idle = [each for each in found.wanted if each.name not in active]
             command_records.write(self.deployment.settings.run_dir, self._action, idle)

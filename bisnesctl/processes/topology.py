@@ -432,6 +432,11 @@ def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instanc
     for name in names:
         meant = set(ALIASES.get(name, (name,)))
         matches = {each.name for each in instances if name == EVERYTHING or meant & {each.name, each.program.name}}
+        if name == "supervisord":
+            raise UsageError(
+                "supervisord runs the programs and is none of them: `bisnesctl describe supervisord` shows it, "
+                "`bisnesctl stop` ends it with all of them"
+            )
         if not matches:
             known = ", ".join(dict.fromkeys(each.program.name for each in instances))
             raise UsageError(f"unknown name {name}. There are: {known}, their instances, and {EVERYTHING}")

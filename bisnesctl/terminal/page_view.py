@@ -15,6 +15,7 @@ from bisnesctl.views import process_roles
 from bisnesctl.views.bot_page import BotPage
 from bisnesctl.views.message_page import MessagePage
 from bisnesctl.views.process_page import ProcessPage, RelatedProcess, ShownFile
+from bisnesctl.views.supervisor_page import SupervisorPage
 
 #: Columns of the labels.
 _LABEL = 11
@@ -26,12 +27,12 @@ _OWN_VARIABLE = re.compile(r"BISNES_|PYTHON|MALLOC_|TZ$|LANG$|LC_ALL$|PATH$|HOME
 _SETTINGS = frozenset(name.upper() for name in Settings.model_fields)
 _COLOURS = {"healthy": "green", "working": "green", "sending": "green", "read": "green", "delivered": "green"}
 
-Page = ProcessPage | BotPage | MessagePage
+Page = ProcessPage | BotPage | MessagePage | SupervisorPage
 
 
 def as_dict(page: Page) -> dict[str, Any]:
     """The page for programs."""
-    kinds = {ProcessPage: "process", BotPage: "bot", MessagePage: "message"}
+    kinds = {ProcessPage: "process", BotPage: "bot", MessagePage: "message", SupervisorPage: "supervisord"}
     return {"kind": kinds[type(page)]} | {each.name: _plain(getattr(page, each.name)) for each in fields(page)}
 
 
@@ -52,6 +53,18 @@ def show(page: Page) -> None:
             _show_bot(page)
         case MessagePage():
             _show_message(page)
+        case SupervisorPage():
+            _show_supervisor(page)
+
+
+def _show_supervisor(page: SupervisorPage) -> None:
+    _title(page.name, page.about)
+    since = f" (pid {page.pid}, since {page.started_at})" if page.started_at else ""
+    _answers(page.wanted, f"{page.actual}{since}", page.why, page.next, page.commands, page.wanted)
+    _fact("log", page.log)
+    _fact("config", page.config)
+    _events("Events", page.events)
+    _unseen(page.unseen)
 
 
 # --- A process -------------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 Nothing here needs the services, PostgreSQL or Redis: what only they know is marked as unknown.
 """
 
+import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,6 +16,7 @@ from bisnesctl.health import guard_file, inspection, probes
 from bisnesctl.health.exit_reasons import KILLED
 from bisnesctl.health.resource_usage import Sample, Usage
 from bisnesctl.host import volumes
+from bisnesctl.host.process_times import uptime
 from bisnesctl.logs import exits
 from bisnesctl.processes import selection as selections
 from bisnesctl.processes import stop_records
@@ -79,7 +82,7 @@ class Overview:
     home: str
     mode: str | None
     sandbox: bool
-    #: Seconds since the epoch; None if it was stopped.
+    #: When it was started, by an operator or after an outage, in seconds since the epoch; None if it was stopped.
     since: float | None
     supervisor_pid: int | None
     #: running, stopping, stopped, died (not stopped by an operator), silent (supervisord does not answer) or new.
@@ -265,7 +268,7 @@ def _whole(
         home=str(settings.home),
         mode=state.mode.value if state else None,
         sandbox=bool(state and state.sandbox),
-        since=since,
+        since=_running_since(deployment, condition, since),
         supervisor_pid=deployment.supervisor_pid(),
         condition=gone if condition is Condition.GONE else condition.value,
         start_command=deployment.start_command,
@@ -281,6 +284,16 @@ def _whole(
         database_unavailable=backlogs.unavailable,
         retention_late=_late(backlogs.retention),
     )
+
+
+def _running_since(deployment: Deployment, condition: Condition, recorded: float | None) -> float | None:
+    """The recorded start, or that of the present supervisord if it is later: it may have ended and come back."""
+    pid = deployment.supervisor_pid()
+    if recorded is None or condition is not Condition.RUNNING or pid is None:
+        return recorded
+    with contextlib.suppress(OSError):
+        return max(recorded, time.time() - uptime(pid))
+    return recorded
 
 
 def _late(last: LastRun | None) -> str:
