@@ -11,7 +11,7 @@ Name = Annotated[
     str,
     typer.Argument(
         metavar="NAME",
-        help="An instance, a program, a bot such as 0128-2, or the id of a message.",
+        help="An instance, a program, supervisord, a bot such as 0128-2, or the id of a message.",
         autocompletion=complete_name,
     ),
 ]

@@ -20,7 +20,7 @@ _FOLLOW_LIMIT = 1000
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME", help="Programs, instances, or bots such as 0128-2."),
+    typer.Argument(metavar="NAME", help="Programs, instances, supervisord, or bots such as 0128-2."),
 ]
 
 

@@ -10,8 +10,6 @@ from bisnesctl.formatting import duration
 #: Properties of an event that its line shows already, or that mean nothing to people.
 _KNOWN = ("instance", "instances", "host", "serial", "from_state", "pid", "session", "company", "phoneIndex", "chat",
           "event", "expected")  # fmt: skip
-#: The guard's words for a process that was killed.
-KILLED = "it was killed"
 #: Characters of a value of an event that has no sentence of its own, at most.
 _MAX_VALUE_LENGTH = 200
 
@@ -69,12 +67,27 @@ def _end(event: LoggedEvent) -> str:
     after = f"after {duration(lived)}" if isinstance(lived, int | float) else ""
     memory = event.data.get("memory_mb")
     used = f"with {memory} MB" if isinstance(memory, int | float) else ""
-    how = _reason(event) or "it ended"
-    if event.data.get("signal"):
-        how = how.replace(KILLED, f"{KILLED} by {event.data['signal']}", 1)
-    if event.data.get("hung"):
-        how = _hung(event)
+    how = _hung(event) if event.data.get("hung") else _reason(event) or "it ended"
     return ", ".join(each for each in (how, after, used) if each)
+
+
+def _supervisord_ended(event: LoggedEvent) -> str:
+    seen, down = event.data.get("seen_at"), event.data.get("down_seconds")
+    what = "supervisord ended without a stop"
+    if event.data.get("rebooted"):
+        what = "the machine was restarted, and supervisord ended with it"
+    elif event.data.get("signal"):
+        what = f"{what}: it was sent {event.data['signal']}"
+    if not isinstance(seen, int | float) or not isinstance(down, int | float):
+        return what
+    return f"{what}; last seen {moments.shown(seen)}, down for {duration(down)}"
+
+
+def _interrupted(event: LoggedEvent) -> str:
+    count = len(event.instances)
+    left = event.subject if count == 1 else f"{count} processes"
+    command = event.data.get("command")
+    return f"`bisnesctl {command}` was interrupted before it had restarted {left}; type it again"
 
 
 def _hung(event: LoggedEvent) -> str:
@@ -142,6 +155,8 @@ _SENTENCES: Mapping[str, Callable[[LoggedEvent], str]] = {
     "alert_resolved": lambda event: f"alert {event.data.get('alert')} is resolved",
     "memory_exceeded": _memory,
     "messages_unknown": _unknown,
+    "command_interrupted": _interrupted,
+    "supervisord_ended": _supervisord_ended,
     "retention_failed": _retention_failed,
     "rows_deleted": _deleted,
     "session_blocked": _session_blocked,

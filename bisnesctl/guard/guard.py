@@ -4,6 +4,7 @@ import math
 import queue
 import time
 from collections.abc import Mapping
+from itertools import groupby
 
 import structlog
 
@@ -22,8 +23,7 @@ from bisnesctl.health.guard_file import GUARD, GUARD_FILE
 from bisnesctl.health.probes import Heartbeat, read_heartbeat
 from bisnesctl.host import disk, process_stat, tree_memory, volumes
 from bisnesctl.host.process_times import boottime
-from bisnesctl.logs import exits
-from bisnesctl.processes import command_records, stop_records, topology
+from bisnesctl.processes import command_records, rollout_records, stop_records, topology
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
@@ -144,6 +144,23 @@ class Guard:
                     ProcessEvent(program, name, record.event, record.severity, record.at, details)
                 )
 
+    def _record_interruptions(self) -> None:
+        """Records each rollout whose command ended without a word since the boot, an event for each program."""
+        found = rollout_records.read(self._deployment.settings.run_dir)
+        since = max(self._state.interrupted_at, time.time() - boottime())
+        fresh = [each for each in (found.unfinished if found else []) if not each.failed and each.at > since]
+        for rollout in reversed(fresh):
+            self._state.interrupted_at = rollout.at
+            left = [each for name in (rollout.now, *rollout.left) if (each := self._instance(name))]
+            log.warning("rollout.interrupted", command=rollout.command, instances=[each.name for each in left])
+            now = time.time()
+            for program, members in groupby(sorted(left, key=_program_name), key=_program_name):
+                names = [each.name for each in members]
+                details = {"command": rollout.command, "pid": rollout.pid, "instances": names}
+                self._process_events.record(
+                    ProcessEvent(program, names[0], "command_interrupted", "warning", now, details)
+                )
+
     def _instance(self, name: str) -> Instance | None:
         """The instance of this name. Sessions and extra instances come and go: an unknown name is looked up again."""
         if name and name not in self._instances:
@@ -165,6 +182,7 @@ class Guard:
         for found in (self._state.histories, self._state.ends):
             for gone in found.keys() - processes.keys():
                 del found[gone]
+        self._record_interruptions()
         self._restore(find_missing(self._deployment, processes))
         if time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + CHECK_INTERVAL_SECONDS
@@ -255,19 +273,11 @@ class Guard:
             severity,
             reason=decision.reason,
             exit_status=process.exit_status,
-            signal=self._signal(instance, process),
             lived=round(process.lived, 1) if process.lived else None,
             memory_mb=None if memory_bytes is None else memory_bytes >> 20,
             until=None if decision.at is None else time.time() + decision.at - boottime(),
             deaths=len(history.deaths),
         )
-
-    def _signal(self, instance: Instance, process: Process) -> str | None:
-        """The signal that ended the process, such as SIGKILL, as supervisord's log names it; None if none did."""
-        if process.exit_status >= 0:
-            return None
-        ended = exits.read_exits(self._deployment.settings.log_dir / "supervisord.log").get(instance.name)
-        return ended.last.removeprefix("terminated by ") if ended and ended.last.startswith("terminated by ") else None
 
     def _restart(self, instance: Instance, history: History) -> None:
         """Starts the instance, unless an operator stopped or started it meanwhile."""
@@ -382,6 +392,10 @@ class Guard:
         self._state.hung[instance.name] = reason
         self._save()
         log.error("instance.hung", instance=instance.name, reason=reason)
+
+
+def _program_name(instance: Instance) -> str:
+    return instance.program.name
 
 
 def _log_decision(name: str, decision: Decision, pause: float | None) -> None:

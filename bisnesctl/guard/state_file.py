@@ -40,6 +40,8 @@ class GuardState:
     hung: dict[str, str] = field(default_factory=dict)
     #: The last end of each instance that ended by itself since an operator stopped it: name → when and how.
     ends: dict[str, "End"] = field(default_factory=dict)
+    #: When the last interrupted rollout that was recorded had begun, in seconds since the epoch.
+    interrupted_at: float = 0.0
 
     def of(self, name: str) -> History:
         """An instance's history; empty if there is none."""
@@ -57,6 +59,7 @@ class GuardState:
             "renewing": self.renewing,
             "hung": self.hung,
             "ends": {name: asdict(each) for name, each in self.ends.items()},
+            "interrupted_at": self.interrupted_at,
         }
         disk.refresh(run_dir / GUARD_FILE, json.dumps(content).encode())
 
@@ -68,8 +71,10 @@ def read(run_dir: Path) -> GuardState:
         histories = {name: _history(each) for name, each in found["histories"].items()}
         hung = dict(found.get("hung", {}))  # an earlier release does not write it
         ends = {name: End(**each) for name, each in found.get("ends", {}).items()}
+        interrupted_at = float(found.get("interrupted_at", 0.0))
         state = GuardState(
-            histories, int(found["supervisor"]), int(found["serial"]), dict(found["renewing"]), hung, ends
+            *(histories, int(found["supervisor"]), int(found["serial"]), dict(found["renewing"]), hung, ends),
+            interrupted_at=interrupted_at,
         )
         return state if float(found["beat_boottime"]) <= boottime() else GuardState()
     except FileNotFoundError:

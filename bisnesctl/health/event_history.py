@@ -8,6 +8,7 @@ from dataclasses import replace
 from bisnesctl.database import event_log
 from bisnesctl.database.event_log import EventFilter, EventLog, LoggedEvent
 from bisnesctl.errors import UsageError
+from bisnesctl.health.supervisor_ends import SUPERVISORD
 from bisnesctl.processes import command_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import program_of
@@ -35,7 +36,7 @@ def _commands(settings: Settings) -> list[LoggedEvent]:
 
 
 def named(names: Iterable[str], instances: Sequence[Instance], wanted: EventFilter) -> EventFilter:
-    """The filter for events of these programs, instances, aliases and bots.
+    """The filter for events of these programs, instances, aliases, bots and supervisord.
 
     A bot need not exist any more, and neither need an instance of a program. Raises `UsageError` with similar names.
     """
@@ -45,6 +46,8 @@ def named(names: Iterable[str], instances: Sequence[Instance], wanted: EventFilt
     for name in names:
         if meant := [each for each in ALIASES.get(name, (name,)) if each in known]:
             programs += meant
+        elif name == SUPERVISORD:
+            programs.append(name)
         elif name in own or program_of(name) is not None:
             chosen.append(name)
         elif bot := as_bot(name):

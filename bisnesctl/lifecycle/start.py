@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from bisnesctl.database import process_health
 from bisnesctl.errors import BisnesError, Conflict
+from bisnesctl.health import supervisor_ends
 from bisnesctl.health.inspection import inspect
 from bisnesctl.health.probes import Status
 from bisnesctl.lifecycle import preflight
@@ -59,7 +60,7 @@ class Start:
 
         If a step fails, everything that this start began is stopped. Raises a `BisnesError` with the reason.
         """
-        with self.deployment.observed(f"start --{self.mode}", self.mode, self.only) as found:
+        with self.deployment.observed(f"start --{self.mode}", self.mode, self.only, self.report) as found:
             if self.healing and self.deployment.was_stopped:
                 raise Conflict("an operator stopped it meanwhile")
             try:
@@ -72,6 +73,8 @@ class Start:
     def _run(self, found: Observation) -> None:
         fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
         self._check(found, fixed)
+        if found.condition is Condition.GONE and (end := supervisor_ends.find(self.deployment)):
+            supervisor_ends.record(self.deployment, end)
         active = {each.name for each in found.active}
         idle = [each for each in found.wanted if each.name not in active]
         command_records.write(self.deployment.settings.run_dir, self._action, idle)

@@ -3,6 +3,8 @@
 Nothing here needs the services, PostgreSQL or Redis: what only they know is marked as unknown.
 """
 
+import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,10 +16,12 @@ from bisnesctl.health import guard_file, inspection, probes
 from bisnesctl.health.exit_reasons import KILLED
 from bisnesctl.health.resource_usage import Sample, Usage
 from bisnesctl.host import volumes
+from bisnesctl.host.process_times import uptime
 from bisnesctl.logs import exits
 from bisnesctl.processes import selection as selections
 from bisnesctl.processes import stop_records
 from bisnesctl.processes.deployment import Condition, Deployment
+from bisnesctl.processes.extras import left_out_explained
 from bisnesctl.processes.failed_start import FailedStart
 from bisnesctl.processes.selection import Selection, bot_of
 from bisnesctl.processes.supervisor import Process
@@ -80,7 +84,7 @@ class Overview:
     home: str
     mode: str | None
     sandbox: bool
-    #: Seconds since the epoch; None if it was stopped.
+    #: When it was started, by an operator or after an outage, in seconds since the epoch; None if it was stopped.
     since: float | None
     supervisor_pid: int | None
     #: running, stopping, stopped, died (not stopped by an operator), silent (supervisord does not answer) or new.
@@ -132,11 +136,10 @@ def overview(deployment: Deployment, selection: Selection | None = None, sample:
         health = inspected.result()
         rows = _Rows(deployment, processes, health, used.result(), backlogs)
         found = _whole(deployment, condition, rows.of(shown), backlogs, looked.result(), drifts)
-    return (
-        found
-        if selection is None or selection.is_empty
-        else _selected(found, selection, deployment.known(processes), health)
-    )
+    if selection is None or selection.is_empty:
+        return found
+    with left_out_explained(deployment.settings):
+        return _selected(found, selection, deployment.known(processes), health)
 
 
 def _selected(
@@ -268,7 +271,7 @@ def _whole(
         home=str(settings.home),
         mode=state.mode.value if state else None,
         sandbox=bool(state and state.sandbox),
-        since=since,
+        since=_running_since(deployment, condition, since),
         supervisor_pid=deployment.supervisor_pid(),
         condition=gone if condition is Condition.GONE else condition.value,
         start_command=deployment.start_command,
@@ -285,6 +288,16 @@ def _whole(
         retention_late=_late(backlogs.retention),
         failed_start=deployment.failed_start if condition is Condition.GONE else None,
     )
+
+
+def _running_since(deployment: Deployment, condition: Condition, recorded: float | None) -> float | None:
+    """The recorded start, or that of the present supervisord if it is later: it may have ended and come back."""
+    pid = deployment.supervisor_pid()
+    if recorded is None or condition is not Condition.RUNNING or pid is None:
+        return recorded
+    with contextlib.suppress(OSError):
+        return max(recorded, time.time() - uptime(pid))
+    return recorded
 
 
 def _late(last: LastRun | None) -> str:

@@ -8,14 +8,18 @@ from bisnesctl.bots import store
 from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, DatabaseUnavailable, UsageError
 from bisnesctl.health.event_history import as_bot, suggestion
+from bisnesctl.health.supervisor_ends import SUPERVISORD
+from bisnesctl.naming import SESSION
 from bisnesctl.processes.deployment import Deployment
+from bisnesctl.processes.extras import why_left_out
 from bisnesctl.processes.selection import bot_of
-from bisnesctl.processes.topology import ALIASES, Instance
+from bisnesctl.processes.topology import ALIASES, Instance, near_names
 from bisnesctl.settings import Settings
-from bisnesctl.views import bot_page, message_page, process_page
+from bisnesctl.views import bot_page, message_page, process_page, supervisor_page
 from bisnesctl.views.bot_page import BotPage
 from bisnesctl.views.message_page import MessagePage
 from bisnesctl.views.process_page import ProcessPage
+from bisnesctl.views.supervisor_page import SupervisorPage
 
 #: Seconds to connect, and for the statement that finds similar names.
 _DATABASE_TIMEOUT_SECONDS = 2
@@ -26,9 +30,9 @@ _MESSAGE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECAS
 class Description:
     """The pages of a name."""
 
-    #: process, program (several instances), bot or message.
+    #: process, program (several instances), supervisord, bot or message.
     kind: str
-    pages: list[ProcessPage | BotPage | MessagePage]
+    pages: list[ProcessPage | BotPage | MessagePage | SupervisorPage]
 
 
 def describe(deployment: Deployment, name: str, with_text: bool = False) -> Description:
@@ -41,11 +45,16 @@ def describe(deployment: Deployment, name: str, with_text: bool = False) -> Desc
         deployment.check_started()  # no name is known before the first start
     if _MESSAGE.fullmatch(name):
         return _message(deployment.settings, name, with_text)
+    if name == SUPERVISORD:
+        deployment.check_started()
+        return Description("supervisord", [supervisor_page.describe(deployment)])
     instances = deployment.known(deployment.processes())
     if chosen := _instances(name, instances):
         deployment.check_started()
-        pages = list[ProcessPage | BotPage | MessagePage](process_page.describe(deployment, chosen))
+        pages = list[ProcessPage | BotPage | MessagePage | SupervisorPage](process_page.describe(deployment, chosen))
         return Description("process" if len(pages) == 1 else "program", pages)
+    if not name.startswith(SESSION) and (why := why_left_out(name, deployment.settings)):
+        raise UsageError(why)
     if bot := as_bot(name):
         try:
             found = bot_page.describe(deployment, *bot)
@@ -53,6 +62,8 @@ def describe(deployment: Deployment, name: str, with_text: bool = False) -> Desc
             return _session(deployment, f"{bot[0]}-{bot[1]}", instances, error)
         if found is not None:
             return Description("bot", [found])
+    if name.isdecimal():
+        raise UsageError(f"there is no process, bot or message {name}: {near_names(name, instances)}")
     raise UsageError(f"there is no process, bot or message {name}{_similar(deployment, name, instances)}")
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -241,9 +242,15 @@ def test_nothing_outlives_a_killed_supervisord(running: Deployment) -> None:
 
 
 def test_a_start_right_after_a_killed_supervisord_succeeds(running: Deployment) -> None:
+    killed = time.time()
     kill_supervisor(running)
     running.run("start", "--multiprocess", "--sandbox")
     assert {row["status"] for row in running.status().values()} == {"healthy"}
+    assert json.loads(running.run("status", "--json").stdout)["since"] >= int(killed)
+    (end,) = json.loads(running.run("events", "supervisord", "--json").stdout)[-1:]
+    assert (end["kind"], end["severity"]) == ("supervisord_ended", "error")
+    assert end["text"].startswith("supervisord ended without a stop; last seen ")
+    assert "without a stop" in running.run("describe", "supervisord").stdout
 
 
 def test_stop_ends_a_supervisord_that_hangs(running: Deployment) -> None:

@@ -6,9 +6,11 @@ import os
 import queue
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -27,7 +29,7 @@ from bisnesctl.host import disk
 from bisnesctl.host.process_stat import is_alive
 from bisnesctl.host.process_times import boottime
 from bisnesctl.logs import exits
-from bisnesctl.processes import command_records, stop_records
+from bisnesctl.processes import command_records, rollout_records, stop_records
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Instance, Program
 from tests.support.processes.servers import settings_in
@@ -157,7 +159,6 @@ def test_a_killed_process_is_restarted_and_recorded(stage):
     wait_until(lambda: stage.noted("process_restarting"))
     ((severity, details),) = stage.noted("process_restarting")
     assert (severity, details["instance"], details["exit_status"]) == ("warning", "steady", -1)
-    assert details["signal"] == "SIGKILL"
 
 
 def test_decisions_of_the_guard_are_in_the_audit_trail(stage):
@@ -214,6 +215,20 @@ def test_a_command_of_an_operator_is_recorded_for_each_program(stage):
     }
     assert found == dict.fromkeys(("steady", "mute"), ("info", stop_records.operator()))
     assert list((settings.run_dir / command_records.FOLDER).iterdir()) == []
+
+
+def test_an_interrupted_rollout_is_recorded_once(stage):
+    settings = stage.settings
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    record = rollout_records.begin(settings.run_dir, "restart all", "steady", ("mute",))
+    rollout_records.write(settings.run_dir, replace(record, pid=int(ended.stdout)))
+    stage.guard()
+    wait_until(lambda: len(stage.noted("command_interrupted")) == 2)
+    stage.guard()  # a new one knows it
+    os.kill(stage.run("steady"), signal.SIGKILL)
+    wait_until(lambda: stage.noted("process_restarting"))
+    found = [details["instances"] for _, details in stage.noted("command_interrupted")]
+    assert found == [["mute"], ["steady"]]
 
 
 def test_a_final_exit_is_not_followed_by_a_start(stage):

@@ -15,7 +15,7 @@ AT = 1_770_000_000.0
 EXITED = LoggedEvent(AT, "api", "process_exited", "error", {"instance": "api-0", "pid": "7"})
 DECIDED = LoggedEvent(
     AT + 0.3, "api", "process_restarting", "warning",
-    {"instance": "api-0", "reason": "it was killed (attempt 1 of 10)", "signal": "SIGKILL", "lived": 30.0,
+    {"instance": "api-0", "reason": "it was killed by SIGKILL (attempt 1 of 10)", "lived": 30.0,
      "memory_mb": 116, "until": AT + 2.3},
 )  # fmt: skip
 HUNG = LoggedEvent(AT + 0.2, "api", "process_hung", "error", {"instance": "api-0", "reason": "no heartbeat for 70 s",

@@ -47,6 +47,9 @@ def said(kind: str, **data: object) -> str:
          "1 message may have been sent, without a status report since: `bisnesctl dead-letters resolve`"),
         ("provider.update", {"field": "account_update", "value": {"event": "DISABLED"}},
          "the provider reports account_update: event DISABLED"),
+        ("supervisord_ended", {"seen_at": "?", "down_seconds": 510.0}, "supervisord ended without a stop"),
+        ("command_interrupted", {"command": "restart all", "instances": ["api-0", "api-1", "meta"]},
+         "`bisnesctl restart all` was interrupted before it had restarted 3 processes; type it again"),
         ("release_begun", {"to": "0.2.0", "reason": None}, "release begun: to 0.2.0"),
     ],
 )  # fmt: skip
@@ -55,9 +58,11 @@ def test_an_event_is_a_sentence(kind: str, data: dict[str, object], expected: st
 
 
 @given(st.sampled_from(["process_restarting", "process_blocked", "process_hung", "session_blocked", "operator_x",
-                        "bot_ids_corrected", "messages_unknown", "anything"]),
+                        "bot_ids_corrected", "messages_unknown", "supervisord_ended", "command_interrupted",
+                        "anything"]),
        st.dictionaries(st.sampled_from(["reason", "until", "lived", "memory_mb", "hangs", "payload", "field", "value",
-                                        "user", "command", "instances", "session"]), JSON))  # fmt: skip
+                                        "user", "command", "instances", "session", "seen_at", "down_seconds",
+                                        "signal", "hung"]), JSON))  # fmt: skip
 def test_any_data_makes_a_sentence_and_a_subject(kind: str, data: dict[str, object]) -> None:
     event = LoggedEvent(AT, "api", kind, "info", data)
     assert sentence(event)
