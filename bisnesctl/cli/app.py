@@ -230,11 +230,13 @@ def select(
     """The instances that match a selection. Raises `UsageError` as `processes.selection.select` does."""
     from bisnesctl.health.inspection import inspect
     from bisnesctl.processes import selection as selections
+    from bisnesctl.processes.extras import left_out_explained
 
     def states(chosen: "Sequence[Instance]") -> "dict[str, str]":
         return {name: each.status.value for name, each in inspect(deployment, chosen, processes).items()}
 
-    return selections.select(selection, instances, states)
+    with left_out_explained(deployment.settings):
+        return selections.select(selection, instances, states)
 
 
 def find_chosen(deployment: "Deployment", selection: "Selection") -> "Targets":

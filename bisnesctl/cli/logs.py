@@ -188,6 +188,7 @@ def _files(deployment: "Deployment", names: list[str], errors_only: bool) -> "li
     from bisnesctl.errors import NotPermitted, NotRunning
     from bisnesctl.host import disk
     from bisnesctl.logs.files import LogFile, files_of, names_in
+    from bisnesctl.processes.extras import left_out_explained
     from bisnesctl.processes.topology import resolve
 
     folder = deployment.settings.log_dir
@@ -198,7 +199,8 @@ def _files(deployment: "Deployment", names: list[str], errors_only: bool) -> "li
     instances = deployment.instances
     known = {word for each in instances for word in (each.name, each.program.name)}
     former = [name for name in wanted if name in kept and name not in known]  # instances that no longer exist
-    chosen = [each.name for each in resolve((name for name in wanted if name not in former), instances)] + former
+    with left_out_explained(deployment.settings):
+        chosen = [each.name for each in resolve((name for name in wanted if name not in former), instances)] + former
     if not wanted and (not names or "all" in names):
         chosen = list(dict.fromkeys([*(each.name for each in instances if each.name in kept), *sorted(kept)]))
         chosen = [name for name in chosen if name != _SUPERVISORD]

@@ -57,7 +57,7 @@ def reload(
     check_own(deployment, selection, targets.chosen)
     if preview.confirm("reload", selection, targets, yes, dry_run):
         command = f"reload {selection}"
-        with deployment.lock(command):
+        with deployment.lock(command, report=preview.remark):
             reloads.reload(deployment, targets.chosen, selection.names, command, preview.report)
         preview.report("reloaded: everything runs the release and the settings on the disk")
         preview.remark(still_stopped(deployment, targets.chosen))

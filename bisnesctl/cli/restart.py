@@ -53,6 +53,6 @@ def restart(
     targets = find_chosen(deployment, selection)
     check_own(deployment, selection, targets.chosen)
     if preview.confirm("restart", selection, targets, yes, dry_run):
-        with deployment.lock(f"restart {selection}"):
+        with deployment.lock(f"restart {selection}", report=preview.remark):
             restart_in_turn(deployment, targets.chosen, f"restart {selection}", preview.report)
         preview.remark(still_stopped(deployment, targets.chosen))

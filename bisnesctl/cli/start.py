@@ -148,7 +148,7 @@ def _start_more(selection: "Selection", dry_run: bool) -> None:
     if dry_run:
         output.result(names_of(targets.chosen))
         return
-    with deployment.lock(f"start {selection}"):
+    with deployment.lock(f"start {selection}", report=preview.remark):
         started = start_more(deployment, targets.chosen, output.say)
     idle = names_of(each for each in targets.chosen if each not in started)
     if idle:

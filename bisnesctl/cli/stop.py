@@ -49,6 +49,8 @@ def stop(
     Processes finish their current work first; one that does not end in its time is killed, which is said. Messages
     that wait stay in the database until the next start.
 
+    On a terminal it asks before it stops everything, or a program that others need, unless `--yes` is typed.
+
     `stop all` is the same as `stop`: no process of this deployment stays, not even supervisord. Selectors leave out
     the guard, the embedded servers and the sandbox, unless `--kind infrastructure` is typed.
     """
@@ -73,13 +75,15 @@ def stop(
         if dry_run:
             output.result(names_of(deployment.unsettled()))
             return
-        with deployment.lock("stop"), _interruption_reported(deployment):
+        preview.confirm_stop_of_all(deployment, yes)
+        with deployment.lock("stop", report=preview.remark), _interruption_reported(deployment):
             stop_all(deployment, output.say)
         output.say("everything has stopped")
         return
     targets = find_targets(deployment, selection, found, known)
     if preview.confirm("stop", selection, targets, yes, dry_run):
-        with deployment.lock(f"stop {selection}"), _interruption_reported(deployment):
+        preview.confirm_stop_of_base(deployment, targets, yes)
+        with deployment.lock(f"stop {selection}", report=preview.remark), _interruption_reported(deployment):
             deployment.require_running()
             running = stop_named(deployment, targets.chosen, output.say)
         output.say(f"stopped {names_of(running)}" if running else f"{escape(str(selection))}: not running")

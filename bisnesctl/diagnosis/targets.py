@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from bisnesctl.errors import UsageError
 from bisnesctl.naming import SESSION
 from bisnesctl.processes.deployment import Deployment
-from bisnesctl.processes.topology import ALIASES
+from bisnesctl.processes.extras import why_left_out
+from bisnesctl.processes.topology import ALIASES, near_names
 
 #: The name of supervisord itself.
 SUPERVISORD = "supervisord"
@@ -70,11 +71,15 @@ def _meaning(word: str, deployment: Deployment) -> list[Target]:
     meant = set(ALIASES.get(word, (word,)))
     if found := [each for each in known if meant & {each.name, each.program.name}]:
         return [ProcessTarget(each.name) for each in found]
+    if not word.startswith(SESSION) and (why := why_left_out(word, deployment.settings)):
+        raise UsageError(why)
     if bot := _BOT.fullmatch(word.removeprefix(f"{SESSION}-")):
         return [BotTarget(bot["company"], int(bot["phone"]))]
     names = dict.fromkeys([SUPERVISORD, *(name for each in known for name in (each.program.name, each.name))])
     near = difflib.get_close_matches(word, names, 2)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
+    if word.isdecimal():
+        hint = f"{near_names(word, known)}. "
     raise UsageError(
         f"unknown name {word}: {hint}Name a process ({', '.join(names)}), a bot (0128-0) or a message's id"
     )

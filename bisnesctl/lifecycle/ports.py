@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import psutil
 
-from bisnesctl import addresses
+from bisnesctl import addresses, masking
 from bisnesctl.errors import ConfigError, PortTaken
 from bisnesctl.processes.topology import Instance, expand
 from bisnesctl.settings import Settings
@@ -95,6 +95,7 @@ def _listener_on(port: int) -> str:
         for connection in psutil.net_connections("tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
                 process = psutil.Process(connection.pid)
-                command = " ".join(process.cmdline())[:_MAX_COMMAND_LENGTH]
-                return f"{process.name()} (pid {connection.pid}: {command})"
+                command = " ".join(" ".join(masking.command_line(process.cmdline())).split())
+                short = command if len(command) <= _MAX_COMMAND_LENGTH else f"{command[:_MAX_COMMAND_LENGTH]}…"
+                return f"{process.name()} (pid {connection.pid}: {short})"
     return "a process of another user (`sudo ss -ltnp` shows it)"

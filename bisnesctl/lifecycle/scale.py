@@ -76,7 +76,7 @@ def scale(settings: Settings, numbers: Mapping[str, int | None], report: Report,
     _check_origins(settings, numbers)
     former, before = open_deployment(as_started(settings)), scales.read(settings.run_dir)
     wanted = {name: number for name, number in {**before, **numbers}.items() if number is not None}
-    with former.lock("scale"):
+    with former.lock("scale", report=report):
         running = former.condition() is Condition.RUNNING
         new = open_deployment(scales.with_numbers(former.settings, settings, wanted))
         if running:

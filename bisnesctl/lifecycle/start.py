@@ -53,7 +53,7 @@ class Start:
 
         If a step fails, everything that this start began is stopped. Raises a `BisnesError` with the reason.
         """
-        with self.deployment.observed(f"start --{self.mode}", self.mode, self.only) as found:
+        with self.deployment.observed(f"start --{self.mode}", self.mode, self.only, self.report) as found:
             if self.healing and self.deployment.was_stopped:
                 raise Conflict("an operator stopped it meanwhile")
             fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions

@@ -9,8 +9,9 @@ import errno
 import fcntl
 import json
 import os
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,7 +21,7 @@ from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NoDeployment, N
 from bisnesctl.host import disk
 from bisnesctl.naming import SESSION, session_name
 from bisnesctl.processes import scales, stop_records
-from bisnesctl.processes.extras import find_extras, in_start_order
+from bisnesctl.processes.extras import find_extras, in_start_order, left_out_explained
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
 from bisnesctl.processes.supervisor import CALL_TIMEOUT_SECONDS, Process, Supervisor, pid_in, running_configs
 from bisnesctl.processes.topology import Instance, Mode, expand, in_mode, instance_of, program
@@ -30,6 +31,8 @@ from bisnesctl.settings import Settings, load
 LOCK = "bisnesctl.lock"
 #: Seconds for which a command waits for the lock: the guard may hold it while it starts some instances.
 LOCK_PATIENCE_SECONDS = 5.0
+#: Seconds after which it says what it waits for.
+LOCK_NOTICE_SECONDS = 0.5
 #: The file that records the last start, below `run_dir`.
 LAST_START = "mode.json"
 #: The program of every WhatsApp Web session.
@@ -128,12 +131,15 @@ class Deployment:
 
     def wanted(self, mode: Mode, only: tuple[str, ...]) -> list[Instance]:
         """The instances of a mode, limited to these names and the programs that these need."""
-        return in_mode(self.instances, mode, only)
+        with left_out_explained(self.settings):
+            return in_mode(self.instances, mode, only)
 
     @contextlib.contextmanager
-    def observed(self, command: str, mode: Mode, only: tuple[str, ...]) -> Iterator[Observation]:
+    def observed(
+        self, command: str, mode: Mode, only: tuple[str, ...], report: Callable[[str], None] = lambda text: None
+    ) -> Iterator[Observation]:
         """Within it, the deployment is locked; yields how it is. Raises as `lock` and `wanted` do."""
-        with self.lock(command):
+        with self.lock(command, report=report):
             condition = self.condition()
             processes = self.processes() if condition is Condition.RUNNING else {}
             yield Observation(condition, self.wanted(mode, only), _active(self.known(processes), processes))
@@ -220,15 +226,21 @@ class Deployment:
         return " ".join(words + (["--only", *last.only] if last is not None and last.only else []))
 
     @contextlib.contextmanager
-    def lock(self, command: str, patience_seconds: float = LOCK_PATIENCE_SECONDS) -> Iterator[None]:
+    def lock(
+        self,
+        command: str,
+        patience_seconds: float = LOCK_PATIENCE_SECONDS,
+        report: Callable[[str], None] = lambda text: None,
+    ) -> Iterator[None]:
         """Excludes other commands that start or stop something. Raises `Conflict` that names the running command.
 
-        Works on a full or read-only disk too, so that `stop` works there.
+        `report`: is called once with the command that it waits for, if it waits for long. Works on a full or
+        read-only disk too, so that `stop` works there.
         """
         path = self.settings.run_dir / LOCK
         handle = _open_lock(path, self.settings)
         try:
-            if not _locked(handle, patience_seconds):
+            if not _locked(handle, patience_seconds, lambda: report(f"waiting for {_quoted_holder(path)}")):
                 raise Conflict(f"another command is running here: {_holder(path)}; wait, or end it")
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, 0)
@@ -348,15 +360,22 @@ def _check_writable(folder: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
-def _locked(handle: int, patience_seconds: float) -> bool:
-    """Locks the file. Waits a moment for the guard, which may hold the lock while it starts a few instances."""
-    deadline = time.monotonic() + patience_seconds
+def _locked(handle: int, patience_seconds: float, report: Callable[[], None]) -> bool:
+    """Locks the file. Waits a moment for the guard, which may hold the lock while it starts a few instances.
+
+    `report`: is called once if it waits for longer than `LOCK_NOTICE_SECONDS`.
+    """
+    begun, is_reported = time.monotonic(), False
+    deadline = begun + patience_seconds
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 return False
+            if not is_reported and time.monotonic() > begun + LOCK_NOTICE_SECONDS:
+                report()
+                is_reported = True
             time.sleep(0.05)
         else:
             return True
@@ -368,6 +387,12 @@ def _holder(path: Path) -> str:
         if found := path.read_text(errors="replace").strip():
             return found
     return "its name is unknown, because the disk cannot be written"
+
+
+def _quoted_holder(path: Path) -> str:
+    """The command that holds the lock, for a message: `"restart all" (pid 1234)`."""
+    found = re.fullmatch(r"\S+ (.+) (\(pid \d+\))", _holder(path))
+    return f'"{found[1]}" {found[2]}' if found else "another command"
 
 
 def _open_lock(path: Path, settings: Settings) -> int:

@@ -1,11 +1,17 @@
 """Extra instances: supervisord has them, but the settings do not, because a setting was lowered since they started."""
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from bisnesctl.errors import UsageError
 from bisnesctl.processes.supervisor import Process
-from bisnesctl.processes.topology import PROGRAMS, Instance, Program, instance_of
+from bisnesctl.processes.topology import ALIASES, PROGRAMS, Instance, Program, UnknownName, instance_of
 from bisnesctl.settings import Settings
+
+#: The condition of an embedded server → the setting that names another server.
+_SERVERS = {"embedded_postgres": "database_url", "embedded_redis": "redis_url"}
+_REASONS = dict.fromkeys(_SERVERS, "{} in {} names a server of its own")
 
 
 def find_extras(instances: Sequence[Instance], processes: Mapping[str, Process], settings: Settings) -> list[Instance]:
@@ -37,6 +43,33 @@ def why_extra(instance: Instance, settings: Settings) -> str:
         f"it runs, but {row.instances.upper()} is {count}: `bisnesctl restart {row.name}` stops it; raise "
         f"{row.instances.upper()} to keep it"
     )
+
+
+def why_left_out(name: str, settings: Settings) -> str:
+    """Why the settings leave out a program or an instance of this name; empty if they do not, or if there is none."""
+    meant = set(ALIASES.get(name, (name,)))
+    own = program_of(name)
+    for row in PROGRAMS:
+        if (row.name in meant or row is own) and row.needs is not None and not getattr(settings, row.needs):
+            return f"{name} is left out: {_REASONS.get(row.needs, '{}=false in {}').format(*_switch(row, settings))}"
+    return ""
+
+
+def _switch(row: Program, settings: Settings) -> tuple[str, str]:
+    """The setting that leaves out a program, and its place."""
+    field = _SERVERS.get(str(row.needs), str(row.needs))
+    return field.upper(), settings.origin(field)
+
+
+@contextlib.contextmanager
+def left_out_explained(settings: Settings) -> Iterator[None]:
+    """Within it, the name of a program that the settings leave out is refused with the setting."""
+    try:
+        yield
+    except UnknownName as error:
+        if why := why_left_out(error.name, settings):
+            raise UsageError(why) from error
+        raise
 
 
 def program_of(name: str) -> Program | None:

@@ -3,6 +3,7 @@
 Times and limits are those of the process table of the old system, if it had them.
 """
 
+import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -286,6 +287,8 @@ ALIASES = {
     "bisnesgpt-wwebjs": ("wwebjs", "wwebjs-session"),
     "whatsapp-service-legacy": ("legacy",),
 }
+#: How similar a name must be to an unknown one to be suggested, from 0 to 1.
+SIMILARITY = 0.7
 #: The name that means every instance.
 EVERYTHING = "all"
 
@@ -439,9 +442,33 @@ def resolve(names: Iterable[str], instances: Sequence[Instance]) -> list[Instanc
             )
         if not matches:
             known = ", ".join(dict.fromkeys(each.program.name for each in instances))
-            raise UsageError(f"unknown name {name}. There are: {known}, their instances, and {EVERYTHING}")
+            hint = near_names(name, instances)
+            beginning = f"unknown name {name}{f': {hint}' if hint else ''}{'' if hint.endswith('?') else '.'}"
+            raise UnknownName(f"{beginning} There are: {known}, their instances, and {EVERYTHING}", name)
         found |= matches
     return [each for each in instances if each.name in found]
+
+
+class UnknownName(UsageError):
+    """This name of a program or an instance is unknown. See `bisnesctl status`."""
+
+    def __init__(self, message: str | None = None, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
+
+
+def near_names(name: str, instances: Sequence[Instance]) -> str:
+    """The names that an unknown one may mean, as the end of a sentence; empty if it resembles none."""
+    if name.isdecimal():
+        return "names replace ids, `bisnesctl status` lists them"
+    own = [each.name for each in instances if each.program.name == name.rpartition("-")[0]]
+    if own and name.rpartition("-")[2].isdecimal():
+        listed = " and ".join(filter(None, (", ".join(own[:-1]), own[-1])))
+        return f"there {'is' if len(own) == 1 else 'are'} {listed}"
+    known = (word for each in instances for word in (each.program.name, each.name))
+    words = dict.fromkeys([EVERYTHING, *known, *ALIASES])
+    meant = difflib.get_close_matches(name.lower(), words, 2, SIMILARITY)
+    return f"did you mean {' or '.join(meant)}?" if meant else ""
 
 
 def names_of(instances: Iterable[Instance]) -> str:

@@ -21,6 +21,7 @@ from bisnesctl.logs import exits
 from bisnesctl.processes import selection as selections
 from bisnesctl.processes import stop_records
 from bisnesctl.processes.deployment import Condition, Deployment
+from bisnesctl.processes.extras import left_out_explained
 from bisnesctl.processes.selection import Selection, bot_of
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import PROGRAMS, Instance, Kind, memory_limit
@@ -132,11 +133,10 @@ def overview(deployment: Deployment, selection: Selection | None = None, sample:
         health = inspected.result()
         rows = _Rows(deployment, processes, health, used.result(), backlogs)
         found = _whole(deployment, condition, rows.of(shown), backlogs, looked.result(), drifts)
-    return (
-        found
-        if selection is None or selection.is_empty
-        else _selected(found, selection, deployment.known(processes), health)
-    )
+    if selection is None or selection.is_empty:
+        return found
+    with left_out_explained(deployment.settings):
+        return _selected(found, selection, deployment.known(processes), health)
 
 
 def _selected(

@@ -9,9 +9,11 @@ from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, DatabaseUnavailable, UsageError
 from bisnesctl.health.event_history import as_bot, suggestion
 from bisnesctl.health.supervisor_ends import SUPERVISORD
+from bisnesctl.naming import SESSION
 from bisnesctl.processes.deployment import Deployment
+from bisnesctl.processes.extras import why_left_out
 from bisnesctl.processes.selection import bot_of
-from bisnesctl.processes.topology import ALIASES, Instance
+from bisnesctl.processes.topology import ALIASES, Instance, near_names
 from bisnesctl.settings import Settings
 from bisnesctl.views import bot_page, message_page, process_page, supervisor_page
 from bisnesctl.views.bot_page import BotPage
@@ -47,6 +49,8 @@ def describe(deployment: Deployment, name: str, with_text: bool = False) -> Desc
     if chosen := _instances(name, instances):
         pages = list[ProcessPage | BotPage | MessagePage | SupervisorPage](process_page.describe(deployment, chosen))
         return Description("process" if len(pages) == 1 else "program", pages)
+    if not name.startswith(SESSION) and (why := why_left_out(name, deployment.settings)):
+        raise UsageError(why)
     if bot := as_bot(name):
         try:
             found = bot_page.describe(deployment, *bot)
@@ -54,6 +58,8 @@ def describe(deployment: Deployment, name: str, with_text: bool = False) -> Desc
             return _session(deployment, f"{bot[0]}-{bot[1]}", instances, error)
         if found is not None:
             return Description("bot", [found])
+    if name.isdecimal():
+        raise UsageError(f"there is no process, bot or message {name}: {near_names(name, instances)}")
     raise UsageError(f"there is no process, bot or message {name}{_similar(deployment, name, instances)}")
 
 
