@@ -32,6 +32,8 @@ from bisnesctl.processes.topology import Instance
 WATCH_INTERVAL_SECONDS = 1.0
 #: Seconds between checks of memory, hangs and recoveries.
 CHECK_INTERVAL_SECONDS = 5.0
+#: Seconds after which an end was noticed late, so that its own time counts; supervisord knows whole seconds only.
+LATE_SECONDS = 3.0
 #: Checks in a row at which a PostgreSQL neither works nor recovers, after which it counts as hung.
 RECOVERY_CHECKS = 12
 #: supervisord's states of a process that ended by itself.
@@ -127,12 +129,15 @@ class Guard:
             self._state.histories.pop(instance.name, None)
         self._record(instance, f"process_{state}", severity, serial=event.serial, **fields)
 
-    def _record(self, instance: Instance, event: str, severity: str, **details: object) -> None:
+    def _record(
+        self, instance: Instance, event: str, severity: str, at: float | None = None, **details: object
+    ) -> None:
+        """Records an event of an instance. `at`: in seconds since the epoch; None: now."""
         if event in _OWN_DECISIONS:
             home, reason = self._deployment.settings.home, str(details.get("reason", ""))
             trail.add_decision(home, Source.GUARD, event, instance.name, reason)
         self._process_events.record(
-            ProcessEvent(instance.program.name, instance.name, event, severity, time.time(), details)
+            ProcessEvent(instance.program.name, instance.name, event, severity, at or time.time(), details)
         )
 
     def _record_commands(self) -> None:
@@ -271,6 +276,7 @@ class Guard:
             instance,
             event,
             severity,
+            at=process.ended_at if process.ended_at and time.time() - process.ended_at > LATE_SECONDS else None,
             reason=decision.reason,
             exit_status=process.exit_status,
             lived=round(process.lived, 1) if process.lived else None,
