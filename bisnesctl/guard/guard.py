@@ -5,6 +5,7 @@ import queue
 import time
 from collections.abc import Mapping
 from itertools import groupby
+from typing import Any
 
 import structlog
 
@@ -119,7 +120,7 @@ class Guard:
         if instance is None or not event.name.startswith("PROCESS_STATE_"):
             return
         state = event.name.removeprefix("PROCESS_STATE_").lower()
-        fields: dict[str, object] = {name: event.fields[name] for name in ("from_state", "pid") if name in event.fields}
+        fields: dict[str, Any] = {name: event.fields[name] for name in ("from_state", "pid") if name in event.fields}
         severity = _SEVERITY.get(state, "info")
         if event.fields.get("expected") == "0":  # a crash: the exit status is not 0, or a signal ended it
             severity = "error"
