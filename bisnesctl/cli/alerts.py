@@ -44,6 +44,7 @@ def list_alerts(json: AsJson = False) -> None:
     from bisnesctl.terminal import output
 
     deployment = running_deployment()
+    deployment.check_started()
     found = overview.find(deployment)
     if json:
         output.print_json(overview.plain(found))

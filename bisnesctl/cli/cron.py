@@ -211,7 +211,9 @@ def _measure() -> tuple[int, str]:
     from bisnesctl.signals.measurement import measure
 
     try:
-        verdict, line = in_one_line(measure(usable_deployment()))
+        deployment = usable_deployment()
+        deployment.check_started()
+        verdict, line = in_one_line(measure(deployment))
         return int(verdict), line
     except (BisnesError, OSError) as error:
         return int(Verdict.UNKNOWN), f"BISNES UNKNOWN - {' '.join(str(error).split())}"

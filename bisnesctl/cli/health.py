@@ -67,7 +67,9 @@ def health(
     from bisnesctl.signals.measurement import measure
 
     thresholds = _thresholds(only, warning or [], critical or [])
-    found = measure(usable_deployment())
+    deployment = usable_deployment()
+    deployment.check_started()
+    found = measure(deployment)
     judgement = judge_all(found, thresholds)
     if json:
         _print_json(found, judgement, thresholds)
@@ -123,7 +125,9 @@ def _measure_line(only: list[str], warning: list[str], critical: list[str]) -> t
 
     try:
         thresholds = _thresholds(only, warning, critical)
-        verdict, line = in_one_line(measure(usable_deployment()), thresholds)
+        deployment = usable_deployment()
+        deployment.check_started()
+        verdict, line = in_one_line(measure(deployment), thresholds)
     except (BisnesError, OSError) as error:
         return 3, f"BISNES UNKNOWN - {' '.join(str(error).split())}".replace("|", "/")
     return int(verdict), line
@@ -164,9 +168,6 @@ def _show(found: "Measurement", judgement: "Judgement", thresholds: "Thresholds"
     from bisnesctl.terminal import output
     from bisnesctl.terminal.output import escape
 
-    if found.deployment.last_start is None:
-        output.say(f"nothing was started in {escape(str(found.deployment.settings.home))} yet")
-        return
     colours = {Verdict.OK: "green", Verdict.WARNING: "yellow"}
     columns = [output.Column("name"), output.Column("health"), output.Column("reason", wraps=True)]
     rows = []

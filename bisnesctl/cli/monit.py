@@ -3,7 +3,7 @@
 import sys
 
 from bisnesctl.audit.commands import reads
-from bisnesctl.cli.app import WATCH, app, example
+from bisnesctl.cli.app import WATCH, app, example, running_deployment
 from bisnesctl.errors import Unavailable, UsageError
 
 
@@ -29,4 +29,5 @@ def monit() -> None:
         ) from None
     from bisnesctl.monit.source import Source
 
+    running_deployment().check_started()
     Monit(Source()).run()

@@ -115,6 +115,7 @@ def start(
         deployment = checked_deployment()
         last = deployment.last_start
         if last is None:
+            deployment.check_started()
             raise UsageError(_MODES)
         if not programs:
             output.say(f"starting as it was started last: {deployment.start_command}")

@@ -95,6 +95,7 @@ def status(
     if watch is None:
         _draw(selection, chosen, every, json, sample)
     else:
+        running_deployment().check_started()
         draw_again(lambda: _draw(selection, chosen, every, json), watch)
 
 
@@ -104,10 +105,12 @@ def _draw(selection: "Selection", columns: Any, every: bool, as_json: bool, samp
     from bisnesctl.terminal import output, status_view
     from bisnesctl.views.overview import overview
 
-    found = overview(running_deployment(), selection, sample)
+    deployment = running_deployment()
+    found = overview(deployment, selection, sample)
     if as_json:
         output.print_json(asdict(found))
     else:
         status_view.show(found, columns, every)
         if not found.processes and not selection.is_empty and found.condition == "running":
             output.say("no process matches")
+    deployment.check_started()

@@ -61,6 +61,8 @@ def why(
     refused = settings.problems.values()
     deployment = open_deployment(as_started(settings.with_defaults()))
     named = targets.find(names or [], deployment)
+    if deployment.settings.embedded_postgres or all(isinstance(each, targets.ProcessTarget) for each in named):
+        deployment.check_started()
     found = diagnose.diagnose(deployment, refused, named) if named else diagnose.troubles(deployment, refused)
     if json:
         output.print_json([_plain(each) for each in found])

@@ -10,6 +10,7 @@ from psycopg2 import errors as refusals
 from bisnesctl import addresses
 from bisnesctl.database import pooler, statement_deadline
 from bisnesctl.errors import ConfigError, DatabaseUnavailable, MigrationsPending
+from bisnesctl.host.absence import absence
 from bisnesctl.settings import Settings
 
 #: Seconds to connect.
@@ -52,7 +53,12 @@ def connected(
 
 
 def command_connection(settings: Settings) -> contextlib.AbstractContextManager[Connection]:
-    """A connection for a command of an operator; see `connected` for the errors."""
+    """A connection for a command of an operator; see `connected` for the errors.
+
+    Raises `NoDeployment` if the server is an embedded one that was never made.
+    """
+    if settings.embedded_postgres and not settings.run_dir.exists():
+        raise absence(settings)
     return connected(settings.database_dsn, _hint(settings))
 
 

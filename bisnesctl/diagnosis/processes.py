@@ -39,10 +39,14 @@ def link(around: Surroundings, name: str) -> Link:
 def wanted(around: Surroundings, name: str) -> str:
     """Whether it is to run, and who decided otherwise."""
     run_dir = around.deployment.settings.run_dir
-    record = stop_records.read(run_dir).get(name)
+    records = stop_records.read(run_dir)
+    record = records.get(name)
+    if around.deployment.was_stopped and around.deployment.failed_start is None:
+        record = record or records.get(stop_records.EVERYTHING)
     if record is not None:
         return f"it stays stopped ({record.brief}) until somebody starts it"
-    return "it runs" if name in around.health else "it does not run in this start"
+    expected = {*around.health, *(each.name for each in around.deployment.expected())}
+    return "it runs" if name in expected else "it does not run in this start"
 
 
 def _text(around: Surroundings, name: str, health: Health) -> str:

@@ -71,7 +71,7 @@ def supervisord(around: Surroundings) -> Link:
     deployment = around.deployment
     if around.condition is Condition.RUNNING:
         return Link("supervisord", State.OK, f"it runs (pid {deployment.supervisor_pid()})")
-    if deployment.last_start is None:
+    if not deployment.was_tried:
         return Link("supervisord", State.BLOCKS, "nothing was started here yet", command=deployment.start_command)
     found = around.health["supervisord"]
     state = State.DELAYS if found.status is Status.STOPPED else State.BLOCKS

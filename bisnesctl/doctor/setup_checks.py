@@ -6,7 +6,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from bisnesctl.doctor.finding import Finding, error, ok, warning
+from bisnesctl.doctor.finding import Finding, error, ok, skipped, warning
 from bisnesctl.doctor.subject import Subject
 from bisnesctl.lifecycle import preflight
 
@@ -43,7 +43,9 @@ def env_private(subject: Subject) -> Finding:
     """The file of the settings belongs to this user, and nobody else may read it."""
     file = subject.settings.env_file
     if not file.exists():
-        return ok("all settings are in the environment")
+        if subject.settings.encryption_key:
+            return ok("all settings are in the environment")
+        return skipped(f"there is no {file}; setup.settings says what to type")
     return _private(file, "mode 0600, because it has the secrets")
 
 

@@ -5,6 +5,7 @@ import queue
 import time
 from collections.abc import Mapping
 from itertools import groupby
+from typing import Any
 
 import structlog
 
@@ -32,6 +33,8 @@ from bisnesctl.processes.topology import Instance
 WATCH_INTERVAL_SECONDS = 1.0
 #: Seconds between checks of memory, hangs and recoveries.
 CHECK_INTERVAL_SECONDS = 5.0
+#: Seconds after which an end was noticed late, so that its own time counts; supervisord knows whole seconds only.
+LATE_SECONDS = 3.0
 #: Checks in a row at which a PostgreSQL neither works nor recovers, after which it counts as hung.
 RECOVERY_CHECKS = 12
 #: supervisord's states of a process that ended by itself.
@@ -117,7 +120,7 @@ class Guard:
         if instance is None or not event.name.startswith("PROCESS_STATE_"):
             return
         state = event.name.removeprefix("PROCESS_STATE_").lower()
-        fields: dict[str, object] = {name: event.fields[name] for name in ("from_state", "pid") if name in event.fields}
+        fields: dict[str, Any] = {name: event.fields[name] for name in ("from_state", "pid") if name in event.fields}
         severity = _SEVERITY.get(state, "info")
         if event.fields.get("expected") == "0":  # a crash: the exit status is not 0, or a signal ended it
             severity = "error"
@@ -127,12 +130,15 @@ class Guard:
             self._state.histories.pop(instance.name, None)
         self._record(instance, f"process_{state}", severity, serial=event.serial, **fields)
 
-    def _record(self, instance: Instance, event: str, severity: str, **details: object) -> None:
+    def _record(
+        self, instance: Instance, event: str, severity: str, at: float | None = None, **details: object
+    ) -> None:
+        """Records an event of an instance. `at`: in seconds since the epoch; None: now."""
         if event in _OWN_DECISIONS:
             home, reason = self._deployment.settings.home, str(details.get("reason", ""))
             trail.add_decision(home, Source.GUARD, event, instance.name, reason)
         self._process_events.record(
-            ProcessEvent(instance.program.name, instance.name, event, severity, time.time(), details)
+            ProcessEvent(instance.program.name, instance.name, event, severity, at or time.time(), details)
         )
 
     def _record_commands(self) -> None:
@@ -271,6 +277,7 @@ class Guard:
             instance,
             event,
             severity,
+            at=process.ended_at if process.ended_at and time.time() - process.ended_at > LATE_SECONDS else None,
             reason=decision.reason,
             exit_status=process.exit_status,
             lived=round(process.lived, 1) if process.lived else None,

@@ -54,7 +54,7 @@ _VERDICTS = {
 
 def examine(deployment: Deployment) -> list[HealthFinding]:
     """The health of everything that should run or runs, and of external servers; empty if nothing was started."""
-    if deployment.last_start is None:
+    if not deployment.was_tried:
         return []
     condition = deployment.condition()
     if condition is not Condition.RUNNING:
@@ -89,6 +89,8 @@ def _absent(deployment: Deployment, condition: Condition) -> Health:
         return Health(Status.FAILED, "it does not answer: `bisnesctl stop` ends it")
     if condition is Condition.STOPPING:
         return Health(Status.FAILED, "it is shutting down")
+    if failed := deployment.failed_start:
+        return Health(Status.FAILED, f"{failed.text}: `{failed.command}`")
     if deployment.was_stopped:
         record = stop_records.read(deployment.settings.run_dir).get(stop_records.EVERYTHING)
         return Health(Status.STOPPED, f"{record.text if record else 'on purpose'}: `{deployment.start_command}`")
@@ -97,7 +99,7 @@ def _absent(deployment: Deployment, condition: Condition) -> Health:
 
 def examine_settings(deployment: Deployment, refused: Collection[str] = ()) -> list[HealthFinding]:
     """The settings that are refused, those in `refused` too: the next start fails."""
-    if deployment.last_start is None:
+    if not deployment.was_tried:
         return []
     reasons = (*deployment.settings.problems.values(), *refused)
     return [HealthFinding("settings", Health(Status.DEGRADED, reason)) for reason in reasons]

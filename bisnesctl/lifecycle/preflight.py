@@ -23,11 +23,11 @@ from bisnesctl.errors import (
     Conflict,
     DatabaseUnavailable,
     MigrationsPending,
-    NoDeployment,
     RedisUnavailable,
 )
 from bisnesctl.health import probes
 from bisnesctl.host import confine, disk, process_stat
+from bisnesctl.host.absence import absence
 from bisnesctl.lifecycle import ports
 from bisnesctl.paths import shipped_folder
 from bisnesctl.processes import embedded_servers
@@ -81,10 +81,7 @@ def ensure_env_file(report: Report) -> Settings:
     if path.exists() or settings.problems or settings.encryption_key:
         return settings
     if not os.environ.get("BISNES_ENV") and not is_checkout(path.parent):
-        raise NoDeployment(
-            f"there is no .env in {path.parent}: change to the folder of your deployment, name its file with "
-            "BISNES_ENV, or make a new deployment here with `bisnesctl init`"
-        )
+        raise absence(settings)
     create_env_file(settings, report)
     return load_partly()
 

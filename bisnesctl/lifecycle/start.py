@@ -16,7 +16,14 @@ from bisnesctl.lifecycle import preflight
 from bisnesctl.lifecycle.readiness import wait_healthy
 from bisnesctl.lifecycle.restart import add_programs, apply_changes
 from bisnesctl.lifecycle.stop import Report, end_supervisor, stop_all, stop_in_order, stop_together, wait_stopped
-from bisnesctl.processes import command_records, embedded_servers, stop_records, supervisor, topology
+from bisnesctl.processes import (
+    command_records,
+    embedded_servers,
+    failed_start,
+    stop_records,
+    supervisor,
+    topology,
+)
 from bisnesctl.processes.deployment import Condition, Deployment, Observation, make_folders, record_start
 from bisnesctl.processes.render import write_config
 from bisnesctl.processes.topology import Instance, Kind, Mode, names_of
@@ -56,23 +63,39 @@ class Start:
         with self.deployment.observed(f"start --{self.mode}", self.mode, self.only, self.report) as found:
             if self.healing and self.deployment.was_stopped:
                 raise Conflict("an operator stopped it meanwhile")
-            fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
-            self._check(found, fixed)
-            if found.condition is Condition.GONE and (end := supervisor_ends.find(self.deployment)):
-                supervisor_ends.record(self.deployment, end)
-            active = {each.name for each in found.active}
-            idle = [each for each in found.wanted if each.name not in active]
-            command_records.write(self.deployment.settings.run_dir, self._action, idle)
             try:
-                self._configure(found.wanted)
-                self._start_in_order(fixed)
-            except BaseException:
-                self._undo()
+                self._run(found)
+            except (BisnesError, KeyboardInterrupt) as error:
+                if found.condition is Condition.GONE and not self.healing:
+                    failed_start.record(self.deployment.settings.run_dir, self._command, error)
                 raise
-            if not self.only:
-                self._stop_other_mode()
-                process_health.forget(self.deployment.settings, topology.processes_of_other_modes(self.mode))
-            self._record(found.wanted)
+
+    def _run(self, found: Observation) -> None:
+        fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
+        self._check(found, fixed)
+        if found.condition is Condition.GONE and (end := supervisor_ends.find(self.deployment)):
+            supervisor_ends.record(self.deployment, end)
+        active = {each.name for each in found.active}
+        idle = [each for each in found.wanted if each.name not in active]
+        command_records.write(self.deployment.settings.run_dir, self._action, idle)
+        try:
+            self._configure(found.wanted)
+            self._start_in_order(fixed)
+        except BaseException:
+            self._undo()
+            raise
+        if not self.only:
+            self._stop_other_mode()
+            process_health.forget(self.deployment.settings, topology.processes_of_other_modes(self.mode))
+        self._record(found.wanted)
+
+    @property
+    def _command(self) -> str:
+        """The words that repeat this start."""
+        if not self.migrate:
+            return "bisnesctl rollback"
+        words = ["bisnesctl", "start", f"--{self.mode}", *(["--sandbox"] if self.deployment.settings.sandbox else [])]
+        return " ".join(words + (["--only", *self.only] if self.only else []))
 
     @property
     def _action(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from rich.text import Text
 
 from bisnesctl import formatting, moments
+from bisnesctl.database import event_rows
 from bisnesctl.database.event_log import LoggedEvent
 from bisnesctl.database.event_sentences import sentence
 from bisnesctl.diagnosis.chain import Diagnosis
@@ -80,7 +81,9 @@ def _watchers(snapshot: Snapshot) -> list[tuple[str, str]]:
 
 def _alarms(snapshot: Snapshot) -> Iterable[str]:
     found = snapshot.overview
-    if found.condition != "running":
+    if found.failed_start is not None:
+        yield f"✗ {found.failed_start.text}. Type: {found.failed_start.command}"
+    elif found.condition != "running":
         yield f"✗ {_CONDITIONS[found.condition].format(command=found.start_command)}"
     for disk in found.disks:
         yield f"✗ disk {disk.mount}: {disk.reason}"
@@ -165,7 +168,8 @@ def events(details: Details | None, count: int | None = None) -> Text:
     """The last events, the newest first."""
     if details is None:
         return Text("reading …", "dim")
-    lines = [_event(each) for each in details.events.events[:count]] or [Text("none is recorded", "dim")]
+    rows = event_rows.joined(details.events.events[::-1])[::-1]
+    lines = [_event(each) for each in rows[:count]] or [Text("none is recorded", "dim")]
     if details.events.unavailable:
         lines.append(Text(f"older ones were not read: {_one(details.events.unavailable)}", "yellow"))
     return Text("\n").join(lines)

@@ -17,11 +17,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from bisnesctl import paths
-from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NoDeployment, NotRunning, ShuttingDown
+from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, ShuttingDown
 from bisnesctl.host import disk
+from bisnesctl.host.absence import absence
 from bisnesctl.naming import SESSION, session_name
-from bisnesctl.processes import scales, stop_records
+from bisnesctl.processes import failed_start, scales, stop_records
 from bisnesctl.processes.extras import find_extras, in_start_order, left_out_explained
+from bisnesctl.processes.failed_start import FailedStart
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
 from bisnesctl.processes.supervisor import CALL_TIMEOUT_SECONDS, Process, Supervisor, pid_in, running_configs
 from bisnesctl.processes.topology import Instance, Mode, expand, in_mode, instance_of, program
@@ -156,14 +158,19 @@ class Deployment:
         return Condition.STOPPING if found == "SHUTDOWN" else Condition.RUNNING
 
     def check_started(self) -> None:
-        """Raises `NoDeployment` if nothing was ever started in this home."""
-        if self.last_start is None:
-            others = running_homes()
-            hint = f"; running on this machine: {', '.join(others)}" if others else ""
-            raise NoDeployment(
-                f"nothing was started in {self.settings.home}{hint}. Change to the folder of your deployment, or name "
-                "its .env with BISNES_ENV"
-            )
+        """Raises `NoDeployment` if nobody ever tried to start something in this home."""
+        if not self.was_tried:
+            raise absence(self.settings, own_running_homes())
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether something was started here, or somebody tried it."""
+        return self.last_start is not None or self.failed_start is not None
+
+    @property
+    def failed_start(self) -> FailedStart | None:
+        """The start that failed since the last one that succeeded or the last stop; None if there is none."""
+        return failed_start.read(self.settings.run_dir)
 
     def require_running(self) -> None:
         """Raises `NotRunning` with the reason unless supervisord answers and accepts calls."""
@@ -219,8 +226,10 @@ class Deployment:
 
     @property
     def start_command(self) -> str:
-        """The command that starts it as it was started last."""
-        last = self.last_start
+        """The command that starts it as it was started last, or that repeats the start that failed."""
+        failed, last = self.failed_start, self.last_start
+        if failed is not None:
+            return failed.command
         words = ["bisnesctl", "start", f"--{self.mode}"]
         words += ["--sandbox"] if last is not None and last.sandbox else []
         return " ".join(words + (["--only", *last.only] if last is not None and last.only else []))
@@ -280,9 +289,16 @@ def as_started(settings: Settings) -> Settings:
     return scales.apply(settings).copy_with(sandbox=settings.sandbox or (last is not None and last.sandbox))
 
 
-def running_homes() -> list[str]:
-    """The homes of deployments that run on this machine, as far as this user may see them."""
-    return sorted(str(config.parent.parent) for config in running_configs(SUPERVISORD_CONF))
+def own_running_homes() -> list[str]:
+    """The homes of this user's deployments that run on this machine."""
+    return sorted(str(config.parent.parent) for config in running_configs(SUPERVISORD_CONF) if _is_own(config))
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.geteuid()
+    except OSError:
+        return False
 
 
 def read_last_start(run_dir: Path) -> LastStart | None:
@@ -296,6 +312,7 @@ def read_last_start(run_dir: Path) -> LastStart | None:
 
 def record_start(run_dir: Path, mode: Mode, sandbox: bool, only: tuple[str, ...]) -> None:
     """Records a start. If the deployment runs in the same way already, the recorded time stays."""
+    failed_start.remove(run_dir)
     old = read_last_start(run_dir)
     if old is None or not old.since or (old.mode, old.sandbox, old.only) != (mode, sandbox, only):
         File(LAST_START, json.dumps(asdict(LastStart(mode, sandbox, only, time.time())))).write(run_dir)
@@ -303,6 +320,7 @@ def record_start(run_dir: Path, mode: Mode, sandbox: bool, only: tuple[str, ...]
 
 def record_stop(run_dir: Path) -> None:
     """Records that an operator stopped everything. Raises `CannotWrite`."""
+    failed_start.remove(run_dir)
     old = read_last_start(run_dir)
     if old is not None:
         content = json.dumps(asdict(LastStart(old.mode, old.sandbox, old.only))).encode()

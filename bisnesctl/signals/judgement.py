@@ -94,8 +94,6 @@ def _is_repeated(reading: Reading, findings: Sequence[HealthFinding]) -> bool:
 def in_one_line(found: Measurement, thresholds: Thresholds = Thresholds()) -> tuple[Verdict, str]:
     """The verdict, and the line of a monitoring plugin: words, then performance data."""
     judgement = judge_all(found, thresholds)
-    if found.deployment.last_start is None:
-        return Verdict.UNKNOWN, "BISNES UNKNOWN - nothing was started here"
     words = _words(found, judgement, thresholds).replace("\n", " ").replace("|", "/")
     data = " ".join(performance(each, thresholds) for each in found.readings.values if _is_shown(each, thresholds))
     return judgement.verdict, f"BISNES {judgement.verdict.name} - {words}{f' | {data}' if data else ''}"

@@ -75,7 +75,7 @@ def measure(deployment: Deployment, refused: Collection[str] = ()) -> Measuremen
     Works without PostgreSQL, Redis and supervisord.
     """
     found = Measurement(deployment)
-    if deployment.last_start is None:
+    if not deployment.was_tried:
         return found
     past = history.read(deployment.settings.run_dir)
     with ThreadPoolExecutor(4) as pool:

@@ -43,10 +43,11 @@ def as_dict(event: LoggedEvent) -> dict[str, Any]:
 def show(events: Iterable[LoggedEvent], indent: int = 0, with_subject: bool = True) -> None:
     """Prints events, which are in the order of their times. An end and a command take a row each."""
     found = event_rows.joined(events)
-    limit = _SUBJECT_WIDTH if output.out().width < _WIDE_TERMINAL else _WIDE_SUBJECT_WIDTH
+    is_wide = output.out().width >= _WIDE_TERMINAL
+    limit = _WIDE_SUBJECT_WIDTH if is_wide else _SUBJECT_WIDTH
     subjects = [event_rows.subject(each, limit) if with_subject else "" for each in found]
     times = [_time(each.at) for each in found]
-    time_width = max(map(len, times), default=0)
+    time_width = max(map(len, times), default=0) if is_wide else 0
     subject_width = min(max(map(len, subjects), default=0), limit)
     for each, at, subject in zip(found, times, subjects, strict=True):
         _print(each, f"{at:>{time_width}}", f"{printable.one_line(subject):<{subject_width}}", indent)

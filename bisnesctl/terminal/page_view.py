@@ -11,6 +11,7 @@ from bisnesctl import formatting, moments
 from bisnesctl.database.event_log import LoggedEvent
 from bisnesctl.settings import Settings
 from bisnesctl.terminal import event_view, output, printable
+from bisnesctl.views import process_roles
 from bisnesctl.views.bot_page import BotPage
 from bisnesctl.views.message_page import MessagePage
 from bisnesctl.views.process_page import ProcessPage, RelatedProcess, ShownFile
@@ -80,18 +81,14 @@ def _show_process(page: ProcessPage) -> None:
     _fact("bot", page.bot)
     _fact("waiting", _waiting(row.waiting, row.oldest_seconds))
     _section("Limits and use")
-    memory = f" of {formatting.size(row.memory_limit_bytes)}" if row.memory_limit_bytes else ", without a limit"
-    _fact(
-        "memory", f"{formatting.size(row.memory_bytes)}{memory}" if row.memory_bytes is not None else memory.strip(", ")
-    )
+    _fact("memory", _memory(page))
     _fact("cpu", None if row.cpu_percent is None else f"{row.cpu_percent:.0f} % of a processor")
-    limits = page.limits
-    _fact("files", None if limits.open_files is None else f"{limits.open_files} open of {limits.open_files_limit}")
-    _fact("threads", limits.threads)
+    _fact("files", _open_files(page))
+    _fact("threads", None if page.limits.threads is None else f"{page.limits.threads}{_in_tree(page)}")
     _fact("restarts", f"{row.recent_restarts} within ten minutes, {row.restarts} since it was started on purpose")
     _fact("guard", _guard_policy(page))
     _section("Command")
-    _fact("line", " ".join(page.command_line))
+    _fact("line", " ".join(process_roles.without_shim(page.command_line)))
     _fact("user", page.user)
     _fact("folder", page.directory)
     _fact("parents", _related(page.parents[:3]))
@@ -126,6 +123,27 @@ def _actual(page: ProcessPage) -> str:
     return f"{row.state}, {row.status}{session}{since}"
 
 
+def _memory(page: ProcessPage) -> str:
+    row = page.row
+    limit = f"of {formatting.size(row.memory_limit_bytes)}" if row.memory_limit_bytes else "without a limit"
+    if row.memory_bytes is None:
+        return limit.removeprefix("of ")
+    tree = f",{_in_tree(page)}" if page.children else ""
+    return f"{formatting.size(row.memory_bytes)} {limit}{tree} (PSS: shared pages count by share)"
+
+
+def _open_files(page: ProcessPage) -> str | None:
+    limits = page.limits
+    if limits.open_files is None:
+        return None
+    whose = f" by pid {limits.open_files_pid}, which has the most" if page.children else ""
+    return f"{limits.open_files} open of {limits.open_files_limit}{whose}"
+
+
+def _in_tree(page: ProcessPage) -> str:
+    return f" in {len(page.children) + 1} processes" if page.children else ""
+
+
 def _guard_policy(page: ProcessPage) -> str:
     limits = page.limits
     if not limits.max_restarts:
@@ -138,11 +156,11 @@ def _guard_policy(page: ProcessPage) -> str:
 
 
 def _related(processes: Sequence[RelatedProcess]) -> str:
-    return " ← ".join(f"{each.pid} {each.command.split(' ')[0].rpartition('/')[2]}" for each in processes)
+    return " ← ".join(f"{each.pid} {each.role}" for each in processes)
 
 
 def _process(each: RelatedProcess) -> str:
-    return f"{each.pid} {formatting.size(each.memory_bytes)} {each.command}"
+    return f"{each.pid} {formatting.size(each.memory_bytes)} {each.role}"
 
 
 def _file(each: ShownFile) -> str:

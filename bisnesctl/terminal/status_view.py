@@ -35,7 +35,6 @@ _COLOURS = {
 #: The colours of bots' statuses; all others are red.
 _BOT_COLOURS = {"warning": "yellow", "unlinked": "yellow", "stopped": "yellow", "paused": "yellow", "note": "dim"}
 _CONDITIONS = {
-    "new": "nothing was started here yet",
     "stopping": "stopping",
     "stopped": "stopped on purpose: [b]{command}[/]",
     "died": "[red]not running[/], although it was not stopped on purpose: [b]{command}[/]",
@@ -120,7 +119,10 @@ def columns_named(text: str) -> list[StatusColumn]:
 
 
 def show(found: Overview, chosen: Sequence[StatusColumn] | None = None, every: bool = False) -> None:
-    """Prints the whole. `chosen`: the columns, regardless of the width; `every`: fold nothing."""
+    """Prints the whole; nothing if nothing was ever started.
+
+    `chosen`: the columns, regardless of the width; `every`: fold nothing.
+    """
     for line in _header(found):
         output.out().print(line, soft_wrap=output.is_piped())
     if found.processes:
@@ -132,11 +134,15 @@ def show(found: Overview, chosen: Sequence[StatusColumn] | None = None, every: b
 
 
 def _header(found: Overview) -> Iterable[str]:
-    if found.condition != "running":
-        text = _CONDITIONS[found.condition].format(command=found.start_command)
-        yield f"{escape(found.home)}: {text}{_elsewhere(found)}"
+    if found.failed_start is not None:
+        failed = found.failed_start
+        yield f"{escape(found.home)}: [red]not running[/], {escape(failed.text)}: [b]{escape(failed.command)}[/]"
         if found.condition == "new":
             return
+    elif found.condition == "new":
+        return
+    elif found.condition != "running":
+        yield f"{escape(found.home)}: {_CONDITIONS[found.condition].format(command=escape(found.start_command))}"
     else:
         since = f", for {formatting.duration(time.time() - found.since)}" if found.since else ""
         mode = f"{found.mode}, sandbox" if found.sandbox else str(found.mode)
@@ -196,18 +202,6 @@ def _seen(seconds: float | None, running: bool) -> str:
         return "[red]never seen[/]" if running else "never seen"
     text = f"seen {formatting.duration(seconds)} ago"
     return f"[red]{text}[/]" if running and seconds > 30 else text
-
-
-def _elsewhere(found: Overview) -> str:
-    """The homes of other deployments, for an operator in a wrong directory."""
-    from bisnesctl.processes.deployment import running_homes
-
-    if found.condition != "new":
-        return ""
-    homes = running_homes()
-    if homes:
-        return f"; running on this machine: {escape(', '.join(homes))}"
-    return "; to start: [b]bisnesctl start --multiprocess --sandbox[/]"
 
 
 # --- The table -------------------------------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ class Drift:
 
 def find(deployment: Deployment, instances: Iterable[Instance], processes: Mapping[str, Process]) -> list[Drift]:
     """All differences of these instances, those with the same text together."""
+    if not any(each.pid for each in processes.values()):
+        return []  # the next start uses the settings and the code on disk
     running = [(each, own.pid) for each in instances if (own := processes.get(each.name)) and own.pid]
     settings = deployment.settings
     changed: dict[SettingChange, list[Instance]] = {}

@@ -22,6 +22,7 @@ from bisnesctl.processes import selection as selections
 from bisnesctl.processes import stop_records
 from bisnesctl.processes.deployment import Condition, Deployment
 from bisnesctl.processes.extras import left_out_explained
+from bisnesctl.processes.failed_start import FailedStart
 from bisnesctl.processes.selection import Selection, bot_of
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import PROGRAMS, Instance, Kind, memory_limit
@@ -110,6 +111,8 @@ class Overview:
     database_unavailable: str = ""
     #: Why old rows are not deleted any more; empty if they are, or if that is not known.
     retention_late: str = ""
+    #: The start that failed since the last one that succeeded or the last stop; None if there is none.
+    failed_start: FailedStart | None = None
 
 
 def overview(deployment: Deployment, selection: Selection | None = None, sample: Sample | None = None) -> Overview:
@@ -283,6 +286,7 @@ def _whole(
         drift=drifts,
         database_unavailable=backlogs.unavailable,
         retention_late=_late(backlogs.retention),
+        failed_start=deployment.failed_start if condition is Condition.GONE else None,
     )
 
 

@@ -14,7 +14,7 @@ from bisnesctl import masking, moments
 from bisnesctl.database.event_log import EventFilter, LoggedEvent
 from bisnesctl.health import event_history
 from bisnesctl.health.probes import read_heartbeat
-from bisnesctl.host import process_environment
+from bisnesctl.host import process_environment, process_memory
 from bisnesctl.logs.files import files_of, tail
 from bisnesctl.naming import session_name
 from bisnesctl.processes.deployment import Deployment
@@ -23,6 +23,7 @@ from bisnesctl.processes.selection import bot_of
 from bisnesctl.processes.started_settings import FOLDER as SETTINGS_FOLDER
 from bisnesctl.processes.topology import Instance
 from bisnesctl.settings import Settings
+from bisnesctl.views import process_roles
 from bisnesctl.views.drift import Drift
 from bisnesctl.views.overview import ProcessRow, overview
 
@@ -46,7 +47,10 @@ class RelatedProcess:
 
     pid: int
     command: str
+    #: PSS.
     memory_bytes: int | None = None
+    #: Such as `worker of gunicorn`.
+    role: str = "?"
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,13 @@ class Limits:
     #: Quick deaths in a row after which it is still restarted.
     max_restarts: int
     stop_seconds: int
-    #: Of files and sockets, and how many are open; None: not known.
+    #: Files and sockets that one process may have open; None: not known.
     open_files_limit: int | None = None
+    #: Those of the process of the tree that has the most.
     open_files: int | None = None
+    #: Its pid.
+    open_files_pid: int | None = None
+    #: Threads of the whole tree.
     threads: int | None = None
 
 
@@ -102,7 +110,7 @@ class ProcessPage:
     connections: list[str]
     files: list[ShownFile]
     drift: list[Drift]
-    #: How it ended and what the guard decided, newest first.
+    #: How it ended, what the guard decided and what operators did, newest first.
     history: list[LoggedEvent]
     events: list[LoggedEvent]
     #: The last lines of each log, by the name of the file.
@@ -138,7 +146,7 @@ def _page(
     settings = deployment.settings
     process = _process(row.pid)
     read = event_history.read(deployment, EventFilter(instances=(instance.name,), limit=_READ_EVENTS))
-    why = row.reason or ("" if condition == "running" else _not_running(condition))
+    why = row.reason or ("" if condition == "running" else _not_running(deployment, condition))
     if process is not None and not _readable(process):
         unseen = [*unseen, f"its environment, files and connections: pid {row.pid} belongs to {_user(process)}"]
     return ProcessPage(
@@ -160,7 +168,7 @@ def _page(
         connections=_connections(process),
         files=_files(settings, instance),
         drift=[each for each in drifts if instance.name in each.instances],
-        history=[each for each in read.events if _is_history(each)][:MAX_HISTORY],
+        history=_history(read.events)[:MAX_HISTORY],
         events=read.events[:MAX_EVENTS],
         log={each.path.name: tail(each.path, MAX_LINES) for each in files_of(settings.log_dir, instance.name)},
         bot=bot_of(instance) or None,
@@ -168,11 +176,25 @@ def _page(
     )
 
 
-def _is_history(event: LoggedEvent) -> bool:
-    return event.kind in _HISTORY or event.kind.startswith("operator_")
+def _history(events: Sequence[LoggedEvent]) -> list[LoggedEvent]:
+    """The restart history among these events, newest first. A command after which nothing happened did nothing."""
+    found: list[LoggedEvent] = []
+    newer = ""
+    for each in events:
+        if each.kind in _HISTORY or (_is_command(each.kind) and not _is_command(newer)):
+            found.append(each)
+        newer = each.kind
+    return found
 
 
-def _not_running(condition: str) -> str:
+def _is_command(kind: str) -> bool:
+    return kind.startswith("operator_")
+
+
+def _not_running(deployment: Deployment, condition: str) -> str:
+    failed = deployment.failed_start
+    if failed is not None and condition in ("new", "stopped", "died"):
+        return failed.text
     return {
         "new": "nothing was started here yet",
         "stopped": "everything was stopped on purpose",
@@ -267,21 +289,31 @@ def _children(process: psutil.Process | None) -> list[psutil.Process]:
 
 def _related(process: psutil.Process) -> RelatedProcess:
     with contextlib.suppress(psutil.Error):
-        command = " ".join(masking.command_line(process.cmdline())) or process.name()
-        return RelatedProcess(process.pid, command, process.memory_info().rss)
+        command, parent = process.cmdline(), process.parent()
+        shown = " ".join(masking.command_line(command)) or process.name()
+        memory = process_memory.proportional(process.pid) or process.memory_info().rss
+        role = process_roles.role(command or [process.name()], _command(parent))
+        return RelatedProcess(process.pid, shown, memory, role)
     return RelatedProcess(process.pid, "?")
 
 
 def _limits(instance: Instance, row: ProcessRow, process: psutil.Process | None) -> Limits:
     program = instance.program
-    files = limit = threads = None
-    with contextlib.suppress(psutil.Error):
-        if process is not None:
-            files, limit, threads = process.num_fds(), process.rlimit(psutil.RLIMIT_NOFILE)[0], process.num_threads()
+    tree = [process, *_children(process)] if process is not None else []
+    used = [(each.pid, *found) for each in tree if (found := _files_and_threads(each)) is not None]
+    pid, files, limit, _ = max(used, key=lambda each: each[1], default=(None, None, None, 0))
+    threads = sum(each[3] for each in used) if used else None
     return Limits(
         row.memory_limit_bytes, program.restart_delay, program.min_uptime, program.max_restarts, program.kill_timeout,
-        limit, files, threads,
+        limit, files, pid, threads,
     )  # fmt: skip
+
+
+def _files_and_threads(process: psutil.Process) -> tuple[int, int, int] | None:
+    """How many files a process has open, its limit, and how many threads it has; None if it may not be read."""
+    with contextlib.suppress(psutil.Error):
+        return process.num_fds(), process.rlimit(psutil.RLIMIT_NOFILE)[0], process.num_threads()
+    return None
 
 
 def _sockets(process: psutil.Process | None) -> list[tuple[str, str, str]]:

@@ -39,14 +39,18 @@ def describe(deployment: Deployment, name: str, with_text: bool = False) -> Desc
     """The pages of a name.
 
     Raises `UsageError` with similar names if there is nothing of this name, and `DatabaseUnavailable` if only the
-    database knows.
+    database knows; `NoDeployment` if nothing was ever started here.
     """
+    if deployment.settings.embedded_postgres:
+        deployment.check_started()  # no name is known before the first start
     if _MESSAGE.fullmatch(name):
         return _message(deployment.settings, name, with_text)
     if name == SUPERVISORD:
+        deployment.check_started()
         return Description("supervisord", [supervisor_page.describe(deployment)])
     instances = deployment.known(deployment.processes())
     if chosen := _instances(name, instances):
+        deployment.check_started()
         pages = list[ProcessPage | BotPage | MessagePage | SupervisorPage](process_page.describe(deployment, chosen))
         return Description("process" if len(pages) == 1 else "program", pages)
     if not name.startswith(SESSION) and (why := why_left_out(name, deployment.settings)):

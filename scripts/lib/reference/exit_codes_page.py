@@ -10,7 +10,7 @@ PROBE = {
     Verdict.OK: "everything is healthy",
     Verdict.WARNING: "a single number needs an operator, or something needs attention soon",
     Verdict.CRITICAL: "something fails now",
-    Verdict.UNKNOWN: "the check itself failed, or nothing was started here",
+    Verdict.UNKNOWN: "the check itself failed, or there is no deployment in this folder",
 }
 
 INTRODUCTION = """\

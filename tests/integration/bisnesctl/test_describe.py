@@ -7,8 +7,9 @@ import pytest
 from bisnesctl.database.event_log import SPOOLS
 from bisnesctl.database.process_events import ProcessEvent, ProcessEventWriter
 from bisnesctl.monit import source
-from bisnesctl.processes.deployment import SessionProgram, make_folders
+from bisnesctl.processes.deployment import SessionProgram, make_folders, record_start, record_stop
 from bisnesctl.processes.render import render_session
+from bisnesctl.processes.topology import Mode
 from tests.support.outbox import accept, add_bot, entry, execute, outbox
 
 TEXT = "the customer's own words"
@@ -142,12 +143,14 @@ def test_an_unknown_name_is_one_line_with_near_names(settings, bot, tool, name, 
 
 def test_a_process_is_described_while_nothing_runs_and_without_the_database(environment, tool):
     settings = environment(DATABASE_URL="postgresql://127.0.0.1:1/none")
-    settings.log_dir.mkdir(parents=True)
+    make_folders(settings)
+    record_start(settings.run_dir, Mode.MULTIPROCESS, False, ())
+    record_stop(settings.run_dir)
     (settings.log_dir / "api-0.log").write_text("".join(f"line {number}\n" for number in range(30)))
     writer = ProcessEventWriter(settings.home / SPOOLS["guard"], "")
     writer.record(ProcessEvent("api", "api-0", "process_failed", "critical", 1.7e9, {"reason": "it was killed"}))
     said = tool("describe", "api-0", width=80)
-    for words in ("wanted running", "nothing was started here yet", "bisnesctl start --multiprocess", "line 29",
+    for words in ("wanted running", "everything was stopped on purpose", "bisnesctl start --multiprocess", "line 29",
                   "it was killed; the guard does not start it again"):  # fmt: skip
         assert words in said.text
     assert "line 19 " not in said.text

@@ -161,6 +161,21 @@ def test_a_killed_process_is_restarted_and_recorded(stage):
     assert (severity, details["instance"], details["exit_status"]) == ("warning", "steady", -1)
 
 
+def test_an_end_that_is_noticed_late_has_its_own_time(stage):
+    os.kill(stage.run("steady"), signal.SIGKILL)
+    wait_until(lambda: stage.process("steady").ended_at)
+    ended_at = stage.process("steady").ended_at
+    wait_until(lambda: time.time() - ended_at > guard_module.LATE_SECONDS)
+    stage.guard()
+    wait_until(lambda: stage.noted("process_restarting"))
+    with contextlib.closing(psycopg2.connect(stage.settings.database_dsn)) as connection:
+        cursor = connection.cursor()
+        cursor.execute(
+            "SELECT extract(epoch FROM timestamp)::float FROM process_events WHERE event_type = 'process_restarting'"
+        )
+        assert cursor.fetchone() == (ended_at,)
+
+
 def test_decisions_of_the_guard_are_in_the_audit_trail(stage):
     stage.guard()
     stage.supervisor.start("quick:quick")

@@ -15,7 +15,9 @@ from bisnesctl.errors import BisnesError, Conflict, ExitCode
 from bisnesctl.formatting import duration, size
 from bisnesctl.lifecycle import preflight
 from bisnesctl.paths import shipped_folder
-from bisnesctl.processes.deployment import open_deployment
+from bisnesctl.processes.deployment import make_folders, open_deployment, record_start, record_stop
+from bisnesctl.processes.topology import Mode
+from bisnesctl.settings import load_partly
 from bisnesctl.terminal.habits import ALIASES, ANSWERS, OPTION_ANSWERS
 from tests.support.processes.disks import again_in_a_namespace, mounts, small_disk
 
@@ -81,7 +83,7 @@ def test_every_error_class_has_a_default_message(error: type[BisnesError]) -> No
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["start"], ExitCode.USAGE, "--multiprocess"),
+        (["start", "--multiprocess", "--legacy"], ExitCode.USAGE, "--multiprocess"),
         (["start", "--multiprocess", "api"], ExitCode.USAGE, "--only api"),
         (["stop", "nonsense"], ExitCode.USAGE, "There are: guard, postgres"),
         (["restart", "api"], ExitCode.NO_DEPLOYMENT, "BISNES_ENV"),
@@ -133,11 +135,9 @@ def test_verbose_shows_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pyte
 
 
 def test_status_and_stop_before_the_first_start_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["status"]) == 0
-    assert "nothing was started here yet" in capsys.readouterr().out
-    for command in ("stop", "logs", "restart api"):
+    for command in ("status", "stop", "logs", "restart api"):
         assert main(command.split()) == ExitCode.NO_DEPLOYMENT
-        assert str(tmp_path / "var") in capsys.readouterr().err
+        assert str(tmp_path) in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,11 +204,19 @@ def test_every_answer_is_for_a_command_that_is_not_ours() -> None:
     assert not set(ANSWERS) & {*COMMANDS, *ALIASES}
 
 
+def stopped_deployment() -> None:
+    settings = load_partly()
+    make_folders(settings)
+    record_start(settings.run_dir, Mode.MULTIPROCESS, False, ())
+    record_stop(settings.run_dir)
+
+
 @pytest.mark.parametrize("word", ALIASES)
 def test_an_alias_runs_the_command_of_the_same_meaning(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    stopped_deployment()
     assert main([word]) == ExitCode.OK
     found = capsys.readouterr().out
-    assert ('"condition": "new"' if "--json" in ALIASES[word] else "nothing was started here yet") in found
+    assert ('"condition": "stopped"' if "--json" in ALIASES[word] else "stopped on purpose") in found
     assert main([word, "--columns", "nonsense"]) == ExitCode.USAGE
 
 
@@ -245,6 +253,7 @@ def test_a_bare_v_prints_the_version_as_others_do(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("command", ["status", "help", "help operate", "--help", "doctor", "why --json", "ls"])
 def test_a_reader_that_has_ended_ends_the_command_quietly(tmp_path: Path, command: str) -> None:
+    stopped_deployment()
     reading, writing = os.pipe()
     os.close(reading)
     environment = {**os.environ, "BISNES_ENV": str(tmp_path / ".env"), "BISNES_HOME": str(tmp_path / "var")}
@@ -365,18 +374,20 @@ def test_the_lock_works_on_a_disk_that_cannot_be_written(
             pass
 
 
-@pytest.mark.parametrize("command", ["--help", "status"])
+@pytest.mark.parametrize("command", ["--help", "render --nginx"])
 def test_output_that_cannot_be_written_is_an_error_and_no_traceback(tmp_path: Path, command: str) -> None:
     environment = {**os.environ, "BISNES_ENV": str(tmp_path / ".env"), "BISNES_HOME": str(tmp_path / "var")}
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "bisnesctl", command],
+            [sys.executable, "-m", "bisnesctl", *command.split()],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
             env=environment,
         )
-        both = subprocess.run([sys.executable, "-m", "bisnesctl", command], stdout=full, stderr=full, env=environment)
+        both = subprocess.run(
+            [sys.executable, "-m", "bisnesctl", *command.split()], stdout=full, stderr=full, env=environment
+        )
     assert done.returncode == both.returncode == ExitCode.CONFLICT
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
