@@ -11,7 +11,7 @@ import pytest
 from bisnesctl.diagnosis import targets
 from bisnesctl.errors import Conflict, PortTaken, UsageError
 from bisnesctl.lifecycle import ports
-from bisnesctl.processes.deployment import open_deployment
+from bisnesctl.processes.deployment import open_deployment, record_start
 from bisnesctl.processes.extras import left_out_explained
 from bisnesctl.processes.topology import Mode, expand, resolve
 from bisnesctl.views import subject
@@ -39,6 +39,8 @@ def test_an_unknown_name_is_answered(tmp_path: Path, name: str, words: str) -> N
 @pytest.mark.parametrize("name", ["meta", "meta-worker", "meta-worker-1", "bisnesgpt-meta"])
 def test_a_program_that_is_left_out_names_the_setting(tmp_path: Path, name: str) -> None:
     deployment = open_deployment(settings_in(tmp_path, ENABLE_META="false"))
+    deployment.settings.run_dir.mkdir(parents=True)
+    record_start(deployment.settings.run_dir, Mode.MULTIPROCESS, False, ())
     words = f"{name} is left out: ENABLE_META=false in {tmp_path / '.env'}"
     with pytest.raises(UsageError, match=words), left_out_explained(deployment.settings):
         resolve([name], deployment.instances)
