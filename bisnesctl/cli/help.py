@@ -26,9 +26,7 @@ def _complete_topic(incomplete: str) -> list[str]:
 def help(
     topic: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[TOPIC]", help="The page to show.", show_default=False, autocompletion=_complete_topic
-        ),
+        typer.Argument(metavar="[TOPIC]", help="The page to show.", show_default=False, autocompletion=_complete_topic),
     ] = None,
 ) -> None:
     """Show a page of the documentation, or list all pages.
