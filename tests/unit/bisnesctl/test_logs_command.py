@@ -131,14 +131,14 @@ def test_a_wrong_word_is_named(logs: Run, words: tuple[str, ...], says: str) -> 
     assert says in logs(*words, code=ExitCode.USAGE)
 
 
-def test_a_reader_that_ends_early_is_no_error(logs: Run, tmp_path: Path) -> None:
+def test_a_reader_that_ends_early_ends_the_command_without_a_word(logs: Run, tmp_path: Path) -> None:
     (tmp_path / "var" / "log" / "api-0.log").write_text(API * 20_000)
     tool = subprocess.Popen([sys.executable, "-m", "bisnesctl", "logs", "--all"], stdout=-1, stderr=-1, text=True)
     assert tool.stdout is not None
     assert tool.stderr is not None
     tool.stdout.readline()
     tool.stdout.close()
-    assert (tool.wait(), tool.stderr.read()) == (0, "")
+    assert (tool.wait(), tool.stderr.read()) == (ExitCode.PIPE_CLOSED, "")
     tool.stderr.close()
 
 
