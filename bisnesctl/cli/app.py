@@ -87,17 +87,19 @@ def _not_blank(text: str | None) -> str | None:
 
 
 def complete_name(incomplete: str) -> list[str]:
-    """The programs and instances whose names begin like this."""
+    """The programs and instances whose names begin like this; their former names once a letter is typed."""
     from bisnesctl.errors import BisnesError
     from bisnesctl.processes.deployment import as_started, open_deployment
+    from bisnesctl.processes.topology import ALIASES
     from bisnesctl.settings import load_partly
 
     try:
         instances = open_deployment(as_started(load_partly().with_defaults())).instances
     except BisnesError:
         return []
-    names = dict.fromkeys(name for each in instances for name in (each.program.name, each.name))
-    return [name for name in names if name.startswith(incomplete)]
+    names = list(dict.fromkeys(name for each in instances for name in (each.program.name, each.name)))
+    former = [name for name, meant in ALIASES.items() if incomplete and set(meant) & set(names)]
+    return [name for name in (*names, *former) if name.startswith(incomplete)]
 
 
 #: Options and arguments that several commands have.

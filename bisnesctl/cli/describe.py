@@ -15,16 +15,22 @@ Name = Annotated[
         autocompletion=complete_name,
     ),
 ]
+Env = Annotated[bool, typer.Option("--env", help="Show every environment variable of a process. Secrets are masked.")]
 Text = Annotated[bool, typer.Option("--text", help="Show the text of a message too. It belongs to the customer.")]
 
 
 @app.command("show", hidden=True, rich_help_panel=WATCH)
 @app.command(
     rich_help_panel=WATCH,
-    epilog=example("bisnesctl describe api-0", "bisnesctl describe 0128-2", "bisnesctl describe MESSAGE-ID"),
+    epilog=example(
+        "bisnesctl describe api-0",
+        "bisnesctl describe api-0 --env",
+        "bisnesctl describe 0128-2",
+        "bisnesctl describe MESSAGE-ID",
+    ),
 )
 @reads
-def describe(name: Name, text: Text = False, json: AsJson = False) -> None:
+def describe(name: Name, text: Text = False, env: Env = False, json: AsJson = False) -> None:
     """Show all about one process, bot or message: wanted, actual, why they differ, what is next, and what to type.
 
     A process: its command, environment (secrets masked), limits, relatives, connections, files, restart history, last
@@ -44,4 +50,4 @@ def describe(name: Name, text: Text = False, json: AsJson = False) -> None:
         for place, page in enumerate(found.pages):
             if place:
                 output.out().print()
-            page_view.show(page)
+            page_view.show(page, every_variable=env)

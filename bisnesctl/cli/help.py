@@ -14,11 +14,19 @@ if TYPE_CHECKING:
 PAGE_COLUMNS = 100
 
 
+def _complete_topic(incomplete: str) -> list[str]:
+    """The topics that begin like this."""
+    from bisnesctl.terminal import help_pages
+
+    return [page.topic for page in help_pages.pages() if page.topic.startswith(incomplete)]
+
+
 @app.command(rich_help_panel=SETUP, epilog=example("bisnesctl help", "bisnesctl help troubleshoot"))
 @reads
 def help(
     topic: Annotated[
-        list[str] | None, typer.Argument(metavar="[TOPIC]", help="The page to show.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[TOPIC]", help="The page to show.", show_default=False, autocompletion=_complete_topic),
     ] = None,
 ) -> None:
     """Show a page of the documentation, or list all pages.

@@ -31,7 +31,7 @@ ANSWERS = {
     "delete": "`{path} stop NAME` stops a program until you start it, and `{path} bots remove` removes a number.",
     "dump": "Nothing needs saving: `{path} save` says why.",
     "ecosystem": "`{path} init` writes `.env`, which replaces ecosystem.config.js.",
-    "env": "`{path} describe NAME` shows the variables of a process, with secrets masked.",
+    "env": "`{path} describe NAME --env` shows the variables of a process, with secrets masked.",
     "flush": "Logs are rotated and limited by themselves: 20 MB and 5 files each. `{path} logs --since 10m` skips what "
     "is older.",
     "gracefulreload": "`{path} reload` replaces one instance after the other, and refuses no request.",

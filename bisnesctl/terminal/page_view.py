@@ -44,11 +44,11 @@ def _plain(value: Any) -> Any:
     return asdict(value) if hasattr(value, "__dataclass_fields__") else value
 
 
-def show(page: Page) -> None:
-    """Prints a page."""
+def show(page: Page, every_variable: bool = False) -> None:
+    """Prints a page. `every_variable`: also those that do not matter to our programs."""
     match page:
         case ProcessPage():
-            _show_process(page)
+            _show_process(page, every_variable)
         case BotPage():
             _show_bot(page)
         case MessagePage():
@@ -70,7 +70,7 @@ def _show_supervisor(page: SupervisorPage) -> None:
 # --- A process -------------------------------------------------------------------------------------------------------
 
 
-def _show_process(page: ProcessPage) -> None:
+def _show_process(page: ProcessPage, every_variable: bool) -> None:
     row = page.row
     _title(page.name, page.about)
     _answers(row.wanted, _actual(page), page.why, page.next, page.commands, row.status)
@@ -96,7 +96,7 @@ def _show_process(page: ProcessPage) -> None:
     _list("ports", page.ports)
     _list("connected", page.connections)
     _list("files", [_file(each) for each in page.files])
-    _environment(page.environment)
+    _environment(page.environment, every_variable)
     _events("Restart history", page.history)
     _events("Events", page.events)
     for name, lines in page.log.items():
@@ -107,11 +107,15 @@ def _show_process(page: ProcessPage) -> None:
     _unseen(page.unseen)
 
 
-def _environment(variables: Mapping[str, str]) -> None:
+def _environment(variables: Mapping[str, str], every: bool) -> None:
     """The variables that matter to our programs. The others come from the shell that started supervisord."""
-    own = [f"{name}={value}" for name, value in variables.items() if name in _SETTINGS or _OWN_VARIABLE.match(name)]
-    others = len(variables) - len(own)
-    _list("environment", [*own, *([f"and {others} others (--json has all)"] if others else [])], every=True)
+    shown = [
+        f"{name}={value}"
+        for name, value in variables.items()
+        if every or name in _SETTINGS or _OWN_VARIABLE.match(name)
+    ]
+    others = len(variables) - len(shown)
+    _list("environment", [*shown, *([f"and {others} others (--env shows all)"] if others else [])], every=True)
 
 
 def _actual(page: ProcessPage) -> str:

@@ -269,12 +269,20 @@ def test_an_unknown_command_that_resembles_none_suggests_none(capsys: pytest.Cap
     assert "Did you mean" not in capsys.readouterr().err
 
 
-def test_the_shell_completes_names_of_programs_and_instances(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ("logs api", ["api", "api-0"]),
+        ("logs bisnesgpt-", ["bisnesgpt-api", "bisnesgpt-meta", "bisnesgpt-wwebjs"]),
+        ("help from", ["from-pm2"]),
+    ],
+)
+def test_the_shell_completes_names_and_topics(tmp_path: Path, typed: str, names: list[str]) -> None:
     (tmp_path / ".env").write_text("API_INSTANCES=1\n")
-    words = {"_BISNESCTL_COMPLETE": "complete_bash", "COMP_WORDS": "bisnesctl logs api", "COMP_CWORD": "2"}
+    words = {"_BISNESCTL_COMPLETE": "complete_bash", "COMP_WORDS": f"bisnesctl {typed}", "COMP_CWORD": "2"}
     tool = Path(sys.executable).with_name("bisnesctl")
     done = subprocess.run([tool], env={**os.environ, **words}, capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["api", "api-0"]
+    assert done.stdout.split() == names
 
 
 def test_init_writes_a_private_file_with_secrets_and_never_twice(tmp_path: Path) -> None:
