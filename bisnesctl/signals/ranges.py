@@ -37,6 +37,8 @@ def parse(text: str) -> Range:
     low = found["low"]
     start = -math.inf if low == "~" else float(low or 0)
     end = math.inf if found["high"] is None else float(found["high"])
+    if start == math.inf or (found["high"] and math.isinf(end)):
+        raise UsageError(f"{text!r} is no range: a number is too large")
     if start > end:
         raise UsageError(f"{text!r} is no range: it begins above its end")
     return Range(start, end, bool(found["inside"]))

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bisnesctl.errors import UsageError
@@ -57,6 +57,9 @@ def test_a_value_alerts_in_exactly_one_of_a_range_and_its_opposite(
 
 
 @given(st.text(alphabet="0123456789.:@~-+eE ", max_size=12))
+@example("9e999:")
+@example("1:9e999")
+@example("-9e999:")
 def test_any_text_is_a_range_or_refused(text: str) -> None:
     try:
         found = parse(text)
