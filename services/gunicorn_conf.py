@@ -23,7 +23,6 @@ graceful_timeout = 8  # seconds; supervisord kills after 10
 timeout = 180  # seconds without a sign of life before a worker is killed; the guard acts, and notes it, before that
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 loglevel = "warning"
-on_starting = become_master
 
 
 class worker_class(Worker):  # type: ignore[misc]
@@ -40,6 +39,12 @@ class worker_class(Worker):  # type: ignore[misc]
         worker.tmp.close()
         worker.pid, worker.tmp = pid, sign_of_life
         worker.init_process()
+
+
+def on_starting(server: Any) -> None:
+    """End the master with its worker. Nobody restarts the legacy process, so there gunicorn starts another worker."""
+    if _program != "legacy":
+        become_master(server)
 
 
 def post_fork(server: Any, worker: Any) -> None:

@@ -70,3 +70,12 @@ def test_a_worker_that_gives_no_sign_of_life_is_the_end(tmp_path, database, monk
     with http_server(settings_in(tmp_path, DATABASE_URL=database), APP, "api", "/health") as server:
         server.worker.suspend()
         assert server.process.wait(4 * HANG_SECONDS) in (-signal.SIGABRT, -signal.SIGKILL)
+
+
+def test_the_legacy_process_which_nobody_restarts_replaces_its_worker(tmp_path, database) -> None:
+    with http_server(settings_in(tmp_path, DATABASE_URL=database), APP, "legacy", "/health") as server:
+        before = server.worker
+        before.kill()
+        wait_until(lambda: not before.is_running() and server.worker.pid != before.pid)
+        wait_until(lambda: b"ok" in server.ask(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+        assert server.process.poll() is None
