@@ -25,7 +25,7 @@ READING = {
     "bisnesctl status api": r"api-0 +running +running +healthy",
     "bisnesctl status api --columns name,pid": r"api-0 +\d+",
     "bisnesctl describe bisnesgpt-api": r"(?s)Command.*gunicorn",
-    "bisnesctl describe api-0": r"environment",
+    "bisnesctl describe api-0 --env": r"environment",
     "bisnesctl logs": r"supervisord",
     "bisnesctl logs bisnesgpt-meta --lines 50": r"meta",
     "bisnesctl logs --err": r"",  # nothing went wrong

@@ -20,7 +20,7 @@ def server(tmp_path, database) -> Iterator[HttpServer]:
         yield found
 
 
-def test_a_process_logs_once_that_it_serves(server: HttpServer, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_process_logs_once_that_it_serves(tmp_path, database, capfd: pytest.CaptureFixture[str]) -> None:
     said = ""
 
     def lines() -> list[str]:
@@ -28,8 +28,9 @@ def test_a_process_logs_once_that_it_serves(server: HttpServer, capfd: pytest.Ca
         said += capfd.readouterr().out
         return [line for line in said.splitlines() if "event=http.ready" in line]
 
-    wait_until(lines)
-    server.stop()
+    with http_server(settings_in(tmp_path, DATABASE_URL=database), APP, "api", "/health") as server:
+        wait_until(lines)
+        server.stop()
     [line] = lines()
     assert f"level=info event=http.ready instance=api address=127.0.0.1:{server.port}" in line
     assert str(release.installed()) in line
