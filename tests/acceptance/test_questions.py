@@ -29,6 +29,8 @@ def deployment(tmp_path_factory):
         deployment.run("start", "--multiprocess", "--sandbox")
         deployment.add_demo_bot(COMPANY)
         deployment.add_demo_bot(SILENT)
+        log = deployment.settings.log_dir / "meta-worker-1.log"
+        eventually(lambda: log.read_text().count("bot.check_passed") == 2)  # a check ends the hold of a number
         yield deployment
     finally:
         deployment.close()
