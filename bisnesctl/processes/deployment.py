@@ -164,8 +164,8 @@ class Deployment:
 
     @property
     def was_tried(self) -> bool:
-        """Whether something was started here, or somebody tried it."""
-        return self.last_start is not None or self.failed_start is not None
+        """Whether something was started here, or somebody tried it. A supervisord shows it as a record does."""
+        return self.last_start is not None or self.failed_start is not None or self.supervisor_pid() is not None
 
     @property
     def failed_start(self) -> FailedStart | None:

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from bisnesctl import encryption
+from bisnesctl.processes.deployment import record_start
+from bisnesctl.processes.topology import Mode
 from services.database.connection import Database
 from services.message import Scope, Status
 from services.outbox import holds
@@ -335,7 +337,9 @@ def test_an_unavailable_database_is_reported_without_its_password(tool, environm
 
 @pytest.mark.parametrize("words", [("keys", "list"), ("bots", "list"), ("migrate", "--dry-run")])
 def test_an_embedded_server_that_does_not_run_is_reported_with_the_next_step(tool, environment, words):
-    environment()
+    run_dir = environment().run_dir
+    run_dir.mkdir(parents=True)
+    record_start(run_dir, Mode.MULTIPROCESS, False, ())
     assert "`bisnesctl status`" in tool(*words, code=4).err
 
 

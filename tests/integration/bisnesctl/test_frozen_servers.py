@@ -10,6 +10,8 @@ import pytest
 from bisnesctl.database import postgres
 from bisnesctl.errors import DatabaseUnavailable, RedisUnavailable
 from bisnesctl.lifecycle import preflight
+from bisnesctl.processes.deployment import record_start
+from bisnesctl.processes.topology import Mode
 from tests.support.processes.servers import Redis, settings_in
 from tests.support.processes.supervisord import supervised
 
@@ -68,7 +70,9 @@ def test_a_command_whose_statement_is_not_answered_ends_and_says_so(environment,
 
 
 def test_status_and_health_end_while_both_servers_are_frozen(environment, tool, own_postgres, own_redis):
-    environment(DATABASE_URL=own_postgres.dsn(), REDIS_URL=own_redis.url)
+    settings = environment(DATABASE_URL=own_postgres.dsn(), REDIS_URL=own_redis.url)
+    settings.run_dir.mkdir(parents=True)
+    record_start(settings.run_dir, Mode.MULTIPROCESS, False, ())
     with own_postgres.frozen(), own_redis.frozen():
         tool("status")
         tool("health", code=5)
