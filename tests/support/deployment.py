@@ -1,7 +1,9 @@
 """A deployment as an operator has it: `bisnesctl` in a folder of its own, on free ports, in the sandbox."""
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,6 +22,7 @@ from tests.support.waiting import HANG_SECONDS
 
 #: Time limit of one command of the tool, on a busy machine too.
 COMMAND_TIMEOUT_SECONDS = 300
+_RANDOM = random.SystemRandom()  # hypothesis sets the seed of the usual one
 PORTS = ("API_PORT", "META_PORT", "WWEBJS_PORT", "PORT", "SANDBOX_PORT")
 
 
@@ -139,12 +142,13 @@ _SETTINGS = {name.upper() for name in Settings.model_fields} | {"BISNES_ENV", "B
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that no process uses now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
+    """Ports that no process uses now, outside of the range from which the kernel takes ports of connections."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = _RANDOM.randrange(15_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.add(port)
+    return list(found)
 
 
 def alive(pid: int) -> bool:

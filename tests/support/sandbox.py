@@ -16,6 +16,7 @@ import orjson
 import requests
 
 from services.connectors.meta.receiver import SIGNATURE_HEADER, verify_signature
+from tests.support.deployment import free_ports
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 T = TypeVar("T")
@@ -28,9 +29,7 @@ EVENTUALLY_SECONDS = 300.0
 
 def free_port() -> int:
     """A port that no process uses now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    return free_ports(1)[0]
 
 
 def eventually(condition: Callable[[], T]) -> T:
