@@ -267,7 +267,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(tool, connection, environ
         said = tool(*words, code=3).text
         assert name in said
         assert str(tmp_path / ".env") in said
-        assert "greater than or equal to" in said
+        assert "or more (" in said
     assert left(connection) == 1
 
 
