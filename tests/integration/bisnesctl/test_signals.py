@@ -108,7 +108,7 @@ def test_a_held_bot_is_counted_and_named(deployment):
 def test_the_retention_says_when_it_ran_and_what_it_deleted(deployment):
     [age] = measure(deployment).readings.of("retention_age")
     assert age.reason == "it never ran"
-    assert 0 <= age.value < 600
+    assert 0 <= age.value < 10_800  # since the database was made, which many tests copy
     execute(
         deployment,
         "INSERT INTO process_metrics (process_name, metric_name, metric_value, timestamp)"
