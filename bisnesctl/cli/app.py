@@ -189,6 +189,13 @@ def usable_deployment() -> "Deployment":
     return open_deployment(as_started(usable_settings()))
 
 
+def started_deployment() -> "Deployment":
+    """The same. Raises `NoDeployment` if nothing was ever started here."""
+    deployment = usable_deployment()
+    deployment.check_started()
+    return deployment
+
+
 def checked_deployment() -> "Deployment":
     """The deployment for a command that starts processes in it. Raises `ConfigError` if a setting is refused."""
     from bisnesctl.processes.deployment import as_started, open_deployment

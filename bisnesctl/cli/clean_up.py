@@ -54,8 +54,7 @@ def clean_up(
     if outcome is None:
         raise Conflict("another process is deleting old rows at this moment: `bisnesctl clean-up --dry-run` says when "
                        "that ended")  # fmt: skip
-    if outcome.failed:
-        raise BisnesError("; ".join(f"{kind}: {reason}" for kind, reason in outcome.failed.items()))
+    check(outcome)
 
 
 def remove_files(deployment: "Deployment") -> int:
@@ -74,6 +73,14 @@ def delete_rows(deployment: "Deployment") -> "Outcome | None":
     rules.check(deployment.settings)
     with postgres.command_connection(deployment.settings) as connection:
         return run(connection, deployment.settings)
+
+
+def check(outcome: "Outcome") -> None:
+    """Raises `BisnesError` with the reasons if rows could not be deleted."""
+    from bisnesctl.retention import records
+
+    if outcome.failed:
+        raise BisnesError(records.explain(outcome.failed))
 
 
 def words(files: int, outcome: "Outcome | None") -> str:

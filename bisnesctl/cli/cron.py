@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bisnesctl.audit.commands import changes, reads
-from bisnesctl.cli.app import WATCH, Commands, app, checked_deployment, example, usable_deployment, usable_settings
+from bisnesctl.cli.app import (
+    WATCH,
+    Commands,
+    app,
+    checked_deployment,
+    example,
+    started_deployment,
+    usable_deployment,
+    usable_settings,
+)
 from bisnesctl.errors import BisnesError
 
 if TYPE_CHECKING:
@@ -126,7 +135,7 @@ def clean_up(quiet: Quiet = False) -> None:
 
     The files are logs of instances that are gone for 30 days, and other remains.
     """
-    from bisnesctl.cli.clean_up import delete_rows, remove_files, words
+    from bisnesctl.cli.clean_up import check, delete_rows, remove_files, words
     from bisnesctl.processes.deployment import Condition
     from bisnesctl.terminal import output
 
@@ -139,8 +148,8 @@ def clean_up(quiet: Quiet = False) -> None:
     finally:
         if not quiet or files or (outcome is not None and outcome.deleted):
             output.say(words(files, outcome))
-    if outcome is not None and outcome.failed:
-        raise BisnesError("; ".join(f"{kind}: {reason}" for kind, reason in outcome.failed.items()))
+    if outcome is not None:
+        check(outcome)
 
 
 @cron.command("probe", epilog=example("bisnesctl cron probe", "bisnesctl cron probe --heal"))
@@ -211,9 +220,7 @@ def _measure() -> tuple[int, str]:
     from bisnesctl.signals.measurement import measure
 
     try:
-        deployment = usable_deployment()
-        deployment.check_started()
-        verdict, line = in_one_line(measure(deployment))
+        verdict, line = in_one_line(measure(started_deployment()))
         return int(verdict), line
     except (BisnesError, OSError) as error:
         return int(Verdict.UNKNOWN), f"BISNES UNKNOWN - {' '.join(str(error).split())}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bisnesctl.audit.commands import reads
-from bisnesctl.cli.app import WATCH, AsJson, app, example, usable_deployment
+from bisnesctl.cli.app import WATCH, AsJson, app, example, started_deployment
 from bisnesctl.errors import BisnesError, ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def health(
     from bisnesctl.signals.measurement import measure
 
     thresholds = _thresholds(only, warning or [], critical or [])
-    deployment = usable_deployment()
-    deployment.check_started()
-    found = measure(deployment)
+    found = measure(started_deployment())
     judgement = judge_all(found, thresholds)
     if json:
         _print_json(found, judgement, thresholds)
@@ -125,9 +123,7 @@ def _measure_line(only: list[str], warning: list[str], critical: list[str]) -> t
 
     try:
         thresholds = _thresholds(only, warning, critical)
-        deployment = usable_deployment()
-        deployment.check_started()
-        verdict, line = in_one_line(measure(deployment), thresholds)
+        verdict, line = in_one_line(measure(started_deployment()), thresholds)
     except (BisnesError, OSError) as error:
         return 3, f"BISNES UNKNOWN - {' '.join(str(error).split())}".replace("|", "/")
     return int(verdict), line

@@ -81,7 +81,12 @@ class LastRun:
     @property
     def reasons(self) -> str:
         """Why it failed, by kind."""
-        return "; ".join(f"{kind}: {reason}" for kind, reason in self.failed.items())
+        return explain(self.failed)
+
+
+def explain(failed: Mapping[str, str]) -> str:
+    """The reasons by kind, for people."""
+    return "; ".join(f"{kind}: {reason}" for kind, reason in failed.items())
 
 
 def last(connection: Connection) -> LastRun | None:
