@@ -68,6 +68,7 @@ def wire(counters: Counters) -> Context:
     events = EventSender(context.settings, context.database, "legacy", run)
     retention = Retention(context.settings, context.database, load_partly())
     jobs = of_meta(context.settings, context.database, context.accounts)
+    channel.inbox.on_received(jobs.wake)
     context.on_close(lambda: _stop(channel, events, jobs, retention))
     if settings.enable_wwebjs:
         keeper = create_keeper(settings, context.database, wakeups, context.counters)

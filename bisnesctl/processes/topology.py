@@ -155,7 +155,7 @@ PROGRAMS: tuple[Program, ...] = (
         "redis",
         "the embedded Redis",
         "{redis} --port 0 --unixsocket {redis_socket} --unixsocketperm 700 --dir {redis_data}"
-        " --appendonly yes --save '' --daemonize no",
+        " --appendonly yes --save '' --daemonize no --hz 1",
         modes=BOTH,
         needs="embedded_redis",
         probe="redis",

@@ -291,7 +291,7 @@ _LEARN = Statement(
 )
 
 _RENEW = "UPDATE lane SET due = now() + %s * interval '1 second' WHERE claim = %s"
-_HAS_DUE = """
+HAS_DUE = """
 SELECT EXISTS (
     SELECT FROM bot_pace p
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
@@ -382,7 +382,7 @@ class Outbox:
 
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""
-        return bool(query_value(connection, _HAS_DUE, {"process": self.channel, "bot": self.bot_id}))
+        return bool(query_value(connection, HAS_DUE, {"process": self.channel, "bot": self.bot_id}))
 
 
 def apply_reports(
