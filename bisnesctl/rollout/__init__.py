@@ -2,7 +2,8 @@
 
 A side is a way to run the deployment: `legacy` or `multiprocess`. Each bot belongs to one side at a time.
 
-ownership  which side serves each bot, and hand-overs, in the database
+(The fact itself, which side serves a bot, and hand-overs: `bisnesctl.bots.ownership`.)
+
 plan       the order in which bots move, and the steps: pure functions
 state      one rollout, as the table `rollout` has it
 decision   the next action of a rollout: a pure function of its state, of what was observed, and of the time
