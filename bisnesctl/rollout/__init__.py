@@ -1,8 +1,7 @@
-"""Moves bots from one side to the other by degrees, and back by itself.
+"""Moves bots between the legacy side and the isolated processes by degrees, and back if the moved ones do worse.
 
-A side is a way to run the deployment: `legacy` or `multiprocess`. Each bot belongs to one side at a time.
-
-(The fact itself, which side serves a bot, and hand-overs: `bisnesctl.bots.ownership`.)
+A side is a mode of the deployment: `legacy` or `multiprocess`. Which side serves a bot is a fact in the database; it
+and the hand-over are in `bisnesctl.bots.ownership`.
 
 plan       the order in which bots move, and the steps: pure functions
 state      one rollout, as the table `rollout` has it
