@@ -110,8 +110,8 @@ def _ownership(
     by: str | None, next_owner: str | None, *counts: Any,
 ) -> Ownership:  # fmt: skip
     return Ownership(
-        bot_id, company, phone, channel, Side(owner) if owner else None, epoch, since, by, Side(next_owner) if next_owner else None,
-        *counts,
+        bot_id, company, phone, channel, Side(owner) if owner else None, epoch, since, by,
+        Side(next_owner) if next_owner else None, *counts,
     )  # fmt: skip
 
 

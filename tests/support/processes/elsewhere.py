@@ -1,7 +1,7 @@
 """A worker on another machine, as a process of its own: `python -m tests.support.processes.elsewhere`.
 
 Arguments: the database, a folder, the provider's URL, a host name, and the side that it serves if not both. A worker of
-this machine has this machine's name, and shares the journals of the home in BISNES_HOME, if that is set. Texts that
+this machine has this machine's name, and shares the journals of the home in BISNES_HOME. Texts that
 begin with `file` need a preparation, which makes `<folder>/preparing` and then waits for `<folder>/gate`.
 """
 
@@ -37,9 +37,10 @@ class PreparingConnector(ProviderConnector):
 
 def main() -> None:
     dsn, folder, url, host, *sides = sys.argv[1:]
-    instance = "meta-worker-1" if host != socket.gethostname() else "meta-worker-9"
+    instance = "meta-worker-9"
+    if host != socket.gethostname():
+        instance, os.environ["BISNES_HOME"] = "meta-worker-1", folder
     socket.gethostname = lambda: host
-    os.environ.setdefault("BISNES_HOME", folder)
     from bisnesctl.bots.ownership import Side
     from bisnesctl.settings import load
     from services.channel import Channel, tuned_for_meta
