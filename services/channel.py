@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from bisnesctl.bots import ownership
+from bisnesctl.bots.ownership import Side
 from bisnesctl.database import deployments, media_store
 from bisnesctl.errors import CannotWrite, ConfigError
 from bisnesctl.queue import pauses
@@ -51,7 +53,7 @@ _HAS_WORK = Statement(
     f"""
 SELECT ({HAS_DUE}) OR ({IS_WAITING}) OR ({instance_rows.ELSEWHERE})
     OR EXISTS (SELECT FROM unknown_message WHERE resolution IS NOT NULL)""",
-    process="text", bot="int", host="text", max_age="float8",
+    process="text", bot="int", side="text", host="text", max_age="float8",
 )  # fmt: skip
 
 log = structlog.get_logger()
@@ -66,14 +68,16 @@ class Tuning:
     attempts: Attempts
     bot_id: int | None = None  # the one bot that is served; its messages have keys chosen before the send
     pauses: Pauses = USUAL_PAUSES  # between attempts while a provider is not available
+    side: Side | None = None  # whose bots are served; None: those of both sides
 
 
-def tuned_for_meta(settings: Settings) -> Tuning:
-    """For many requests of many numbers at once."""
+def tuned_for_meta(settings: Settings, side: Side | None = None) -> Tuning:
+    """For many requests of many numbers at once; `side`: whose, None for all."""
     return Tuning(
         RequestsInFlight(settings.meta_window, settings.send_timeout_ms),
         settings.meta_max_messages_per_second,
         Attempts(settings.meta_attempts, settings.meta_backoff_ms / 1000),
+        side=side,
     )
 
 
@@ -99,7 +103,7 @@ class Channel:
         self._instance, self._run = instance, run
         outbox = Outbox(
             connector.process_name, worker_name(instance, run),
-            tuning.rate, settings.lease_seconds, settings.media_base, tuning.bot_id,
+            tuning.rate, settings.lease_seconds, settings.media_base, tuning.bot_id, tuning.side,
         )  # fmt: skip
         self.outbox = outbox
         self._journal = Journal(path_of(settings.journal_dir, instance), tuning.window.size)
@@ -120,6 +124,7 @@ class Channel:
         self._until_machines = Interval(MACHINES_INTERVAL_SECONDS)
         self._due = False  # whether the last sweep found chats that could be served
         self._until_whole_sweep = Interval(IDLE_SWEEP_INTERVAL_SECONDS)
+        self.shares_bots = False  # whether bots have owners: the other side accepts messages without waking this one
         self._clock = DatabaseClock(settings)
         self._leases_valid_until = 0.0  # by time.monotonic(), after the clock was set forward
 
@@ -194,7 +199,7 @@ class Channel:
         return deployments.conflict(connection, self._settings, self.outbox.channel, self._instance)
 
     def _sweep_until_stopped(self) -> None:
-        while not self._stopped.wait(PACED_SWEEP_INTERVAL_SECONDS if self._due else SWEEP_INTERVAL_SECONDS):
+        while not self._stopped.wait(self._sweep_interval):
             try:
                 with self._database.connection() as connection:
                     if self._until_whole_sweep.is_over() or self._has_work(connection):
@@ -210,10 +215,14 @@ class Channel:
         if self.delivery.in_hand or self.inbox.is_applying:
             return True
         values = {
-            "process": self.outbox.channel, "bot": self.outbox.bot_id, "host": socket.gethostname(),
-            "max_age": self._settings.max_heartbeat_age / 1000,
+            "process": self.outbox.channel, "bot": self.outbox.bot_id, "side": self.outbox.side,
+            "host": socket.gethostname(), "max_age": self._settings.max_heartbeat_age / 1000,
         }  # fmt: skip
         return run(connection, (_HAS_WORK, values)) == [(True,)]
+
+    @property
+    def _sweep_interval(self) -> float:
+        return PACED_SWEEP_INTERVAL_SECONDS if self._due or self.shares_bots else SWEEP_INTERVAL_SECONDS
 
     def _sweep(self, connection: Connection) -> None:
         if self._until_machines.is_over():
@@ -231,6 +240,8 @@ class Channel:
     def _look_for_machines(self, connection: Connection) -> None:
         """Workers of this machine alone know from their journals what may have left; others need it in the database."""
         self._until_machines.restart()
+        if self.outbox.side is Side.LEGACY:  # the wake-ups of the others reach it through the database alone
+            self.shares_bots = ownership.is_in_use(connection)
         self.delivery.marks_all = self.outbox.bot_id is None and instance_rows.exist_elsewhere(
             connection, self.outbox.channel, self._settings.max_heartbeat_age / 1000
         )
