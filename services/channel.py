@@ -32,8 +32,8 @@ from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import worker_name
 from services.runtime.interval import Interval
 
-#: Seconds between two sweeps: for due retries, lost wake-ups, expired leases, stored webhooks. While there is nothing to
-#: do, one statement looks whether there is.
+#: Seconds between two sweeps: for due retries, lost wake-ups, expired leases, stored webhooks. While there is nothing
+#: to do, one statement looks whether there is.
 SWEEP_INTERVAL_SECONDS = 1.0
 #: Seconds between two whole sweeps while there is nothing to do.
 IDLE_SWEEP_INTERVAL_SECONDS = 5.0

@@ -1,8 +1,8 @@
 """Connections to PostgreSQL with a deadline for each statement on the client side.
 
 The server enforces `statement_timeout`. A server that is stopped, or behind a broken network, never reports it, and
-libpq would wait for ever. So a thread shuts down the sockets of overdue statements, which ends the wait. It sleeps until
-the first deadline of those that run; most are over long before that.
+libpq would wait for ever. So a thread shuts down the sockets of overdue statements, which ends the wait. It sleeps
+until the first deadline of those that run; most are over long before that.
 """
 
 import contextlib

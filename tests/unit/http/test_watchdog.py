@@ -3,7 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.http_server.watchdog import LOOK_INTERVAL_SECONDS, LOOP_STUCK_SECONDS, THREADS_STUCK_SECONDS, Stall, Watchdog
+from services.http_server.watchdog import (
+    LOOK_INTERVAL_SECONDS,
+    LOOP_STUCK_SECONDS,
+    THREADS_STUCK_SECONDS,
+    Stall,
+    Watchdog,
+)
 
 
 class Loop:
