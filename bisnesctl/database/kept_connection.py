@@ -9,7 +9,7 @@ import psycopg2
 from bisnesctl.database import postgres, statement_deadline
 from bisnesctl.database.postgres import Connection
 
-#: Seconds after which it is opened anew, so that its process gives its memory back.
+#: Seconds after which it is opened again, so that its process returns its memory.
 RENEWAL_SECONDS = 900.0
 
 

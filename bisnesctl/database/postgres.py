@@ -27,7 +27,7 @@ DO $$ BEGIN
 EXCEPTION WHEN raise_exception OR insufficient_privilege OR duplicate_table THEN NULL;
 END $$"""
 
-#: Where to look if PostgreSQL cannot be reached.
+#: The next step if PostgreSQL cannot be reached.
 HINT = "See `bisnesctl status`, or DATABASE_URL"
 
 Connection = statement_deadline.Connection

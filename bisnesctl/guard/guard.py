@@ -29,7 +29,7 @@ from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
 
-#: Seconds between looks at supervisord if no event arrives and no restart is due, while something goes on.
+#: Seconds between looks at supervisord if no event arrives and no restart is due, while something happens.
 WATCH_INTERVAL_SECONDS = 1.0
 #: The same while everything runs as it should, which events would end.
 QUIET_INTERVAL_SECONDS = 5.0

@@ -6,7 +6,7 @@ import os
 import select
 from pathlib import Path
 
-# Events of inotify(7): a file was written, moved here, moved away or removed.
+# Events of inotify(7): a file was written, moved into the folder, moved out of it, or removed.
 _EVENTS = 0x00000008 | 0x00000080 | 0x00000040 | 0x00000200
 #: Bytes of events that are read at once.
 _BUFFER_BYTES = 4096
@@ -36,7 +36,7 @@ class FolderWatch:
                 pass
 
     def close(self) -> None:
-        """Watches no more."""
+        """Ends the watch."""
         os.close(self._events)
 
 

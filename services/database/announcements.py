@@ -91,10 +91,11 @@ def announcements(
             announced = True
             while not stopped.is_set():
                 yield announced
-                ready, _, _ = select.select([connection, *([waker] if waker else [])], [], [], max(interval(), 0.0))
-                if waker and waker in ready:
+                sources = [connection.fileno(), *([waker.fileno()] if waker else [])]
+                ready, _, _ = select.select(sources, [], [], max(interval(), 0.0))
+                if waker:
                     waker.clear()
-                if connection in ready:
+                if sources[0] in ready:
                     connection.poll()
                 else:
                     cursor.execute("SELECT 1")  # announcements arrive before its answer

@@ -29,7 +29,7 @@ class Master(Arbiter):  # type: ignore[misc]
     _asked: set[int]
 
     def wait_for_signals(self, timeout: float = LOOK_INTERVAL_SECONDS) -> list[int]:
-        """Called by gunicorn, with a second, before each look; it has nothing to look for so often."""
+        """Called by gunicorn, with a second, before each look; it looks for nothing that changes within a second."""
         found: list[int] = super().wait_for_signals(max(timeout, LOOK_INTERVAL_SECONDS))
         return found
 

@@ -2,13 +2,14 @@
 
 import contextlib
 import threading
+from typing import Any, ClassVar
 
 from services.runtime.background_jobs import BackgroundJobs
 from tests.support.waiting import HANG_SECONDS
 
 
 class Job:
-    idle_seconds = 3600.0
+    idle_seconds: ClassVar[float] = 3600.0
 
     def __init__(self, more=0):
         self.ran = threading.Semaphore(0)
@@ -28,7 +29,8 @@ class Database:
 
 def test_a_job_runs_at_the_start_again_while_there_is_more_and_when_it_is_woken():
     job = Job(more=2)
-    jobs = BackgroundJobs(Database(), job=job)
+    database: Any = Database()
+    jobs = BackgroundJobs(database, job=job)
     jobs.start()
     for _ in range(3):
         assert job.ran.acquire(timeout=HANG_SECONDS)

@@ -1,4 +1,4 @@
-"""What is costly to measure is measured less often, but at once if what it depends on changes."""
+"""Costly readings are measured less often, but at once if what it depends on changes."""
 
 import pytest
 

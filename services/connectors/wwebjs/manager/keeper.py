@@ -21,7 +21,7 @@ from services.wakeups import Notifier
 CHANNELS = ("bisnes_config", "bisnes_sessions")
 #: The pause after a failure, and between two attempts to take the lead.
 RETRY_SECONDS = 1.0
-#: Seconds between two checks that the connection which holds the lead and hears announcements answers, at most.
+#: Seconds between two checks that the connection that receives announcements answers, at most.
 CHECK_SECONDS = 5.0
 
 log = structlog.get_logger()
