@@ -150,8 +150,8 @@ def test_a_process_is_described_while_nothing_runs_and_without_the_database(envi
     writer = ProcessEventWriter(settings.home / SPOOLS["guard"], "")
     writer.record(ProcessEvent("api", "api-0", "process_failed", "critical", 1.7e9, {"reason": "it was killed"}))
     said = tool("describe", "api-0", width=80)
-    for words in ("wanted running", "everything was stopped on purpose", "bisnesctl start --multiprocess", "line 29",
-                  "it was killed; the guard does not start it again"):  # fmt: skip
+    for words in ("wanted stopped", "services.api.asgi:app", "stopped on purpose", "bisnesctl start --multiprocess",
+                  "line 29", "it was killed; the guard does not start it again"):  # fmt: skip
         assert words in said.text
     assert "line 19 " not in said.text
     assert max(map(len, said.out.splitlines())) <= 80
