@@ -17,6 +17,7 @@ from bisnesctl.formatting import duration
 from bisnesctl.health.guard_file import GUARD
 from bisnesctl.naming import session_name
 from bisnesctl.processes.deployment import Condition, Deployment
+from bisnesctl.processes.topology import instances_instead
 from bisnesctl.queue.messages import find_place
 from bisnesctl.queue.reasons import Place
 
@@ -112,6 +113,9 @@ class _Seen:
 def _bot(around: Surroundings, bot: BotTarget) -> Diagnosis:
     seen = _look(around, bot)
     if not seen.refusal and seen.number is None:
+        known = around.deployment.known(around.deployment.processes())
+        if existing := instances_instead(bot.name, known):
+            raise UsageError(f"there is no instance {bot.name}: {existing}")
         raise UsageError(f"there is no bot {bot.name}: `bisnesctl bots list` shows all")
     links = _bot_links(around, bot, seen)
     return Diagnosis(bot.name, *_state_of(seen), links)

@@ -132,7 +132,9 @@ def test_a_message_of_a_held_bot_names_the_hold(settings, opened, bot, tool):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("api-7x", "did you mean api-"), ("0128-1", "did you mean 0128-0"), ("meta-workr", "did you mean meta-worker"),
+    [("api-7x", "did you mean api-"), ("api-7", "error: there is no instance api-7: there are api-0 and api-1"),
+     ("events-2", "error: there is no instance events-2: there is only events"),
+     ("0128-1", "did you mean 0128-0"), ("meta-workr", "did you mean meta-worker"),
      (str(uuid.UUID(int=7)), "there is no message"), ("?", "`bisnesctl status` and `bisnesctl bots list` show")],
 )  # fmt: skip
 def test_an_unknown_name_is_one_line_with_near_names(settings, bot, tool, name, hint):
@@ -167,6 +169,13 @@ def test_without_the_database_a_web_bot_is_described_by_its_session(environment,
     said = tool("describe", "0128-2", width=80).text
     assert "wwebjs-session-0128-2: a WhatsApp Web bot with its browser" in said
     assert "Not seen the bot itself, its hold, limits, messages and webhooks: PostgreSQL cannot be reached" in said
+
+
+def test_without_the_database_an_unknown_name_is_answered_in_sentences(environment, tool):
+    environment(DATABASE_URL="postgresql://127.0.0.1:1/none")
+    assert "there are api-0 and api-1\n" in tool("describe", "api-7", code=2).err
+    said = tool("describe", "?", code=2).err
+    assert "show all names. Bots cannot be looked up, because PostgreSQL is unavailable\n" in said
 
 
 def test_without_the_database_a_bot_or_message_cannot_be_looked_up(environment, tool):
