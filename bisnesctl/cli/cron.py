@@ -203,15 +203,13 @@ def _heal() -> Iterator[str]:
 
 def _probe() -> tuple[int, str]:
     """The verdict and its line, within a limit."""
-    import threading
-
     from bisnesctl.health import plugin_line
+    from bisnesctl.host.bounded_call import BoundedCall
 
-    found: list[tuple[int, str]] = []
-    thread = threading.Thread(target=lambda: found.append(_measure()), name="probe", daemon=True)
-    thread.start()
-    thread.join(PROBE_SECONDS)
-    return found[0] if found else plugin_line.unknown(f"the check took more than {PROBE_SECONDS} s")
+    try:
+        return BoundedCall(_measure, "probe").within(PROBE_SECONDS)
+    except TimeoutError:
+        return plugin_line.unknown(f"the check took more than {PROBE_SECONDS} s")
 
 
 def _measure() -> tuple[int, str]:

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -104,19 +103,19 @@ def _ranges(options: list[str], option: str, names: list[str]) -> dict[str, Any]
 def _probe(only: list[str], warning: list[str], critical: list[str], timeout: float) -> None:
     """Prints the line and exits. The measurement has a thread of its own, which may never end."""
     from bisnesctl.health import plugin_line
-
-    answers: list[tuple[int, str]] = []
-    thread = threading.Thread(target=lambda: answers.append(_measure_line(only, warning, critical)), daemon=True)
-    thread.start()
-    thread.join(timeout)
-    code, line = answers[0] if answers else plugin_line.unknown(f"not measured within {timeout:g} s")
+    from bisnesctl.host.bounded_call import BoundedCall
     from bisnesctl.terminal import output
 
+    call = BoundedCall(lambda: _measure_line(only, warning, critical), "probe")
+    try:
+        code, line = call.within(timeout)
+    except TimeoutError:
+        code, line = plugin_line.unknown(f"not measured within {timeout:g} s")
+        output.result(line)
+        sys.stdout.flush()
+        os._exit(code)  # threads that wait for an answer would delay the end
     output.result(line)
-    if answers:
-        raise typer.Exit(code)
-    sys.stdout.flush()
-    os._exit(code)  # threads that wait for an answer would delay the end
+    raise typer.Exit(code)
 
 
 def _measure_line(only: list[str], warning: list[str], critical: list[str]) -> tuple[int, str]:

@@ -36,7 +36,8 @@ def link(around: Surroundings, name: str) -> Link:
     text = "; ".join(filter(None, (_text(around, name, health), _last_end(around, name))))
     program = program_of(name)
     steps = next_steps.commands(health.status, name, program.name if program else name, health.reason)
-    return Link(name, state, text, _NEXT.get(health.status, ""), *(steps[:1] or [""]), then=tuple(steps[1:]))
+    first, then = (steps[0] if steps else ""), tuple(steps[1:])
+    return Link(name, state, text, _NEXT.get(health.status, ""), first, then)
 
 
 def wanted(around: Surroundings, name: str) -> str:

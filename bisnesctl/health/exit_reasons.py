@@ -62,7 +62,8 @@ def _in_log(path: Path, since: float) -> str:
         fields = parse_fields(line)
         if fields.get("level") in _ERRORS and _time(fields.get("timestamp", "")) >= since:
             exception = fields.get("exception", "").strip().splitlines()
-            return fields.get("reason") or fields.get("error") or (exception[-1] if exception else fields.get("event", ""))
+            last = exception[-1] if exception else fields.get("event", "")
+            return fields.get("reason") or fields.get("error") or last
     return ""
 
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import psycopg2
@@ -18,6 +17,7 @@ from bisnesctl.health import guard_file, verdict
 from bisnesctl.health.guard_file import GUARD
 from bisnesctl.health.verdict import HealthFinding
 from bisnesctl.host import tree_memory, volumes
+from bisnesctl.host.bounded_call import BoundedCall
 from bisnesctl.processes.deployment import Condition, Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, memory_limit
@@ -29,7 +29,7 @@ from bisnesctl.signals.table import BY_NAME, MEASURED
 
 #: Seconds for each statement; its signals are not measured if it takes longer.
 DATABASE_TIMEOUT_SECONDS = 2
-#: Seconds for the disks, which have a shorter time limit of their own.
+#: Seconds for the disks, which have shorter time limits of their own.
 DISK_TIMEOUT_SECONDS = 30.0
 #: Seconds for the certificate, the name server included.
 CERTIFICATE_TIMEOUT_SECONDS = 8.0
@@ -78,12 +78,11 @@ def measure(deployment: Deployment, refused: Collection[str] = ()) -> Measuremen
     if not deployment.was_tried:
         return found
     past = history.read(deployment.settings.run_dir)
-    with ThreadPoolExecutor(4) as pool:
-        disks = pool.submit(volumes.look, deployment.settings)
-        certificate = pool.submit(lambda: list(machine.read_certificate(deployment.settings)))
-        figures = _measure_processes(found)
-        _measure_disks(found, disks.result(DISK_TIMEOUT_SECONDS), past)
-        found.take((machine.CERTIFICATE_EXPIRES_IN,), lambda: certificate.result(CERTIFICATE_TIMEOUT_SECONDS))
+    disks = BoundedCall(lambda: volumes.look(deployment.settings))
+    certificate = BoundedCall(lambda: list(machine.read_certificate(deployment.settings)))
+    figures = _measure_processes(found)
+    found.take(machine.DISK_SIGNALS, lambda: _measure_disks(found, disks.within(DISK_TIMEOUT_SECONDS), past))
+    found.take((machine.CERTIFICATE_EXPIRES_IN,), lambda: certificate.within(CERTIFICATE_TIMEOUT_SECONDS))
     found.take((machine.HOST_MEMORY, machine.HOST_LOAD), machine.read_host)
     _measure_settings(found, refused)
     if _has_database(deployment):
@@ -178,11 +177,13 @@ def _memory(
 # --- The machine ---------------------------------------------------------------------------------------------------
 
 
-def _measure_disks(found: Measurement, disks: Sequence[volumes.Disk], past: dict[str, list[Sample]]) -> None:
+def _measure_disks(
+    found: Measurement, disks: Sequence[volumes.Disk], past: dict[str, list[Sample]]
+) -> Iterator[Reading]:
     found.findings["disks"] = verdict.findings_of_disks(disks)
     free = {history.free_space_name(each.mount): float(each.free) for each in disks if each.free is not None}
     past.update(history.add(past, free, found.at))
-    found.values += machine.read_disks(disks, past)
+    return machine.read_disks(disks, past)
 
 
 def _measure_settings(found: Measurement, refused: Collection[str]) -> None:

@@ -7,6 +7,8 @@ import pytest
 from bisnesctl.cli import events
 from bisnesctl.database.event_log import EventFilter, EventLog, LoggedEvent
 from bisnesctl.health import event_history
+from bisnesctl.processes.deployment import open_deployment
+from tests.support.processes.servers import settings_in
 
 
 class Ended(Exception):
@@ -14,7 +16,7 @@ class Ended(Exception):
 
 
 @pytest.fixture
-def follow(monkeypatch, capsys):
+def follow(tmp_path, monkeypatch, capsys):
     """Follows through these looks, each with all events that there are by then; returns what was printed."""
 
     def run(*looks, as_json=False):
@@ -27,7 +29,7 @@ def follow(monkeypatch, capsys):
         monkeypatch.setattr(time, "sleep", sleep)
         monkeypatch.setattr(event_history, "read", lambda deployment, wanted: left.pop(0))
         with pytest.raises(Ended):
-            events._follow(None, EventFilter(), EventLog([]), as_json)
+            events._follow(open_deployment(settings_in(tmp_path)), EventFilter(), EventLog([]), as_json)
         return capsys.readouterr().out.splitlines()
 
     return run
