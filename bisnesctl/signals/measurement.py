@@ -1,7 +1,7 @@
 """Measures all signals of a deployment. A place that does not answer is named; the rest is measured all the same."""
 
 import contextlib
-import os
+import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,7 +162,7 @@ def _measure_guard(
 def _memory(
     deployment: Deployment, shown: Sequence[Instance], running: Mapping[str, Process], names: Mapping[str, str]
 ) -> Iterator[Reading]:
-    host = os.uname().nodename
+    host = socket.gethostname()
     pids = {each.name: process.pid for each in shown if (process := running.get(each.name)) and process.pid}
     limits = {each.name: memory_limit(each.program, deployment.settings) for each in shown}
     used = tree_memory.sizes({pid: limits[name] for name, pid in pids.items()})
@@ -193,7 +193,7 @@ def _measure_settings(found: Measurement, refused: Collection[str]) -> None:
 
 def _keep(found: Measurement, past: Mapping[str, Sequence[Sample]]) -> None:
     with contextlib.suppress(OSError):  # disk_health says why
-        values = queues.samples_of(found.values, past, found.at)
+        values = queues.samples_of(found.values)
         cache.keep(found.deployment.settings.run_dir, found.readings, history.add(past, values, found.at))
 
 
@@ -202,7 +202,7 @@ def _keep(found: Measurement, past: Mapping[str, Sequence[Sample]]) -> None:
 
 def _measure_database(found: Measurement, figures: Sequence[Figures], past: Mapping[str, Sequence[Sample]]) -> None:
     settings = found.deployment.settings
-    signals = (*servers.SIGNALS[2:], *queues.SIGNALS, *bots.SIGNALS)
+    signals = (*servers.DATABASE_SIGNALS, *queues.SIGNALS, *bots.SIGNALS)
     try:
         with postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:
             _read_database(found, connection, figures, past)
@@ -247,14 +247,14 @@ def _read_database(
         ((servers.CLOCK_OFFSET,), lambda: servers.read_clock(connection)),
         ((servers.CONNECTIONS_USED, servers.CONNECTIONS_OPEN), lambda: servers.read_connections(connection)),
         ((), elsewhere),
-        (bots.SIGNALS[:3], in_trouble),
+        ((bots.BOT_HEALTH, bots.BOTS, bots.BOTS_IN_TROUBLE), in_trouble),
         ((bots.PROVIDER_HEALTH,), lambda: bots.read_providers(connection)),
         ((bots.SESSIONS,), lambda: bots.read_sessions(connection)),
         ((bots.TOKEN_EXPIRES_IN,), lambda: bots.read_tokens(connection)),
-        (queues.SIGNALS[8:], lambda: queues.read_webhooks(connection)),
-        (queues.SIGNALS[:5], lambda: queues.read_outbox(connection, everywhere, past)),
+        (queues.WEBHOOK_SIGNALS, lambda: queues.read_webhooks(connection)),
+        (queues.OUTBOX_SIGNALS, lambda: queues.read_outbox(connection, everywhere, past)),
         ((servers.RETENTION_AGE, servers.RETENTION_DELETED), lambda: servers.read_retention(connection)),
-        (queues.SIGNALS[5:8], lambda: queues.read_dead_letters(connection, past, found.at)),
+        (queues.DEAD_LETTER_SIGNALS, lambda: queues.read_dead_letters(connection, past)),
     )
     for signals, read in groups:
         found.take(signals, read)
