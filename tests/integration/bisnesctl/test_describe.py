@@ -53,6 +53,22 @@ def test_a_bot_says_what_it_waits_for_and_what_to_type(settings, opened, bot, to
     assert found["hold"]["since"].endswith("Z")
 
 
+def test_a_bot_that_does_not_send_is_not_shown_as_sending(settings, opened, bot, tool):
+    found = tool("describe", "0128-0", "--json").json
+    assert (found["wanted"], found["actual"]) == ("running", "not sending")  # there is no worker
+    tool("queue", "pause", "0128/0", "--yes")
+    found = tool("describe", "0128-0", "--json").json
+    assert (found["wanted"], found["actual"]) == ("paused", "paused")
+
+
+def test_a_part_that_cannot_be_read_is_named_with_the_reason(settings, opened, bot, tool):
+    connection, _ = opened
+    execute(connection, "ALTER TABLE webhook RENAME TO webhook_of_another_version")
+    [unseen] = tool("describe", "0128-0", "--json").json["unseen"]
+    assert unseen.startswith("its company's webhooks: ")
+    assert "bisnesctl migrate" in unseen
+
+
 def test_a_bot_shows_the_webhooks_of_its_company_without_secrets(settings, opened, bot, tool):
     connection, _ = opened
     execute(
