@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from bisnesctl.database.postgres import Connection, query
+from bisnesctl.queue.lane_sql import FINISHED
 from bisnesctl.signals import history
 from bisnesctl.signals.history import Sample
 from bisnesctl.signals.instances import Figures
@@ -217,12 +218,12 @@ WEBHOOK_SIGNALS = (INBOX_WAITING, INBOX_OLDEST, WEBHOOKS_WAITING, WEBHOOKS_OLDES
 SIGNALS = (*OUTBOX_SIGNALS, *DEAD_LETTER_SIGNALS, *WEBHOOK_SIGNALS)
 
 # The oldest unfinished message of each chat, as a claim finds it. One that waits for its next attempt is refused.
-_OUTBOX = """
+_OUTBOX = f"""
 SELECT channel, state, sum(pending)::float,
     COALESCE(max(oldest.age) FILTER (WHERE NOT (waits AND attempts > 0)), 0)::float
 FROM (
     SELECT p.process_name AS channel, l.bot_id, l.chat_id, l.pending, l.claim IS NULL AND l.due > now() AS waits,
-        CASE WHEN l.done < 0 THEN -l.done ELSE l.done + 1 END AS first,
+        {FINISHED} AS finished,
         CASE WHEN p.held_until > now() OR p.paused_until > now()
                 OR p.process_name = 'wwebjs' AND COALESCE(s.state, 'STOPPED') <> 'WORKING'
                 THEN 'held'
@@ -230,19 +231,19 @@ FROM (
     FROM lane l JOIN bot_pace p USING (bot_id) LEFT JOIN wa_session s USING (bot_id) WHERE l.pending > 0
 ) w LEFT JOIN LATERAL (
     SELECT GREATEST(extract(epoch FROM now() - accepted_at), 0) AS age, attempts FROM outbox o
-    WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id >= w.first
+    WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id > w.finished
         AND o.status IN ('queued', 'waiting', 'sending') AND w.state = 'ready'
     ORDER BY o.id LIMIT 1
 ) oldest ON true
 GROUP BY channel, state"""
 # A limit that an operator set for a WhatsApp Web number is a hold without a code too, and no refusal.
-_REFUSED = """
+_REFUSED = f"""
 SELECT DISTINCT ON (channel) channel, age, concat_ws(': ', message_id || ' of bot ' || company_id || '-' || phone_index,
     CASE WHEN throttled THEN held_reason ELSE NULLIF(concat_ws(': ', error_code, error), '') END),
     count(*) OVER (PARTITION BY channel)::int
 FROM (
     SELECT p.process_name AS channel, l.bot_id, l.chat_id, p.held_until > now() AS throttled, p.held_reason,
-        CASE WHEN l.done < 0 THEN -l.done ELSE l.done + 1 END AS first
+        {FINISHED} AS finished
     FROM lane l JOIN bot_pace p USING (bot_id)
     WHERE l.pending > 0 AND p.outage_since IS NULL AND p.paused_until <= now()
         AND (l.claim IS NULL AND l.due > now() AND p.held_until <= now()
@@ -250,7 +251,7 @@ FROM (
 ) w CROSS JOIN LATERAL (
     SELECT GREATEST(extract(epoch FROM now() - accepted_at), 0)::float AS age, message_id, company_id, phone_index,
         attempts, error_code, error FROM outbox o
-    WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id >= w.first
+    WHERE o.bot_id = w.bot_id AND o.chat_id = w.chat_id AND o.id > w.finished
         AND o.status IN ('queued', 'waiting', 'sending')
     ORDER BY o.id LIMIT 1
 ) oldest
