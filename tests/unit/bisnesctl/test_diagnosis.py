@@ -207,7 +207,9 @@ def troubled(deployment, monkeypatch):
         around = Surroundings(deployment, Condition.RUNNING, {}, [])
         monkeypatch.setattr(surroundings, "observe", lambda deployment, refused: around)
         monkeypatch.setattr(
-            check_records, "troubled", lambda settings: [BotTrouble(*each, "error", "") for each in bots]
+            check_records,
+            "troubled",
+            lambda settings: [BotTrouble(company, phone, "error", "") for company, phone in bots],
         )
         number = numbers.Number(1, "meta", "meta_direct", 0, 0, None, None, None, None, None, [])
         monkeypatch.setattr(
