@@ -15,8 +15,7 @@ from bisnesctl.diagnosis.targets import BotTarget, MessageTarget, ProcessTarget,
 from bisnesctl.errors import BisnesError, UsageError
 from bisnesctl.formatting import duration
 from bisnesctl.health.guard_file import GUARD
-from bisnesctl.health.supervisor_ends import SUPERVISORD
-from bisnesctl.naming import session_name
+from bisnesctl.naming import SUPERVISORD, session_name
 from bisnesctl.processes.deployment import Condition, Deployment
 from bisnesctl.processes.topology import instances_instead
 from bisnesctl.queue.messages import find_place

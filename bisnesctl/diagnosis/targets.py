@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bisnesctl.errors import UsageError
-from bisnesctl.health.supervisor_ends import SUPERVISORD
-from bisnesctl.naming import SESSION
+from bisnesctl.naming import SESSION, SUPERVISORD
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import why_left_out
 from bisnesctl.processes.topology import ALIASES, near_names

@@ -8,8 +8,7 @@ from bisnesctl.bots import store
 from bisnesctl.database import postgres
 from bisnesctl.errors import BisnesError, DatabaseUnavailable, UsageError
 from bisnesctl.health.event_history import as_bot, suggestion
-from bisnesctl.health.supervisor_ends import SUPERVISORD
-from bisnesctl.naming import SESSION
+from bisnesctl.naming import SESSION, SUPERVISORD
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.extras import why_left_out
 from bisnesctl.processes.selection import bot_of
