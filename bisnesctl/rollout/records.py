@@ -1,4 +1,4 @@
-"""What the verdict on a rollout is made of: the outcomes of bots' messages, on both sides, and alarms."""
+"""The data of a verdict on a rollout: the outcomes of bots' messages, on both sides, and alarms."""
 
 import math
 from collections import Counter
@@ -40,7 +40,7 @@ def added(counts: Iterable[Counts]) -> dict[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What became of messages. Those that wait, and are not overdue, are not among them."""
+    """The ends of some messages. Those that wait, and are not overdue, are not among them."""
 
     sent: int = 0  # that the provider took and nobody reported as failed
     failures: Mapping[str, int] = field(default_factory=dict)  # by code, overdue and unknown messages included
@@ -112,7 +112,7 @@ class BotRecord:
 
 
 class AlarmKind(StrEnum):
-    """What ends a rollout at once. No statistics are needed."""
+    """The kinds of events that end a rollout at once, without statistics."""
 
     CRASH_LOOP = "crash_loop"
     SESSION_LOST = "session_lost"

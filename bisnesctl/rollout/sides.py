@@ -8,7 +8,7 @@ from functools import cached_property
 from bisnesctl.rollout.records import BotRecord, Outcomes, total
 from bisnesctl.rollout.statistics import MIN_RANKED, quantile
 
-#: Evidence that the other bots of a side need for a result that one of them is taken away from: odds of five to one.
+#: Evidence that all bots of a side but one need for the result of the whole side: odds of five to one.
 CONFIRMATION = math.log(5)
 #: Bots with messages on a side from which on no result may hinge on one of them.
 SEVERAL_BOTS = 3
@@ -18,7 +18,7 @@ MIN_PAST = 20
 
 @dataclass(frozen=True)
 class Member:
-    """What became of the messages of one bot."""
+    """The messages of one bot."""
 
     name: str
     plain: Outcomes

@@ -91,7 +91,7 @@ def _least_evidence(one: Share, other: Share, margin: float) -> float:
 
 
 def _zero(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a growing function is 0, or the end of the interval that is nearest to it."""
+    """The point at which a growing function is 0, or the end of the interval that is nearest to it."""
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         if function(middle) < 0:

@@ -40,7 +40,7 @@ LATENCY_DRAWS = 400
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is true in a rollout."""
+    """The truth that the verdict of a rollout should find."""
 
     name: str
     per_second: float  # messages of all bots
@@ -53,7 +53,7 @@ class Scenario:
 
 @dataclass
 class SimulatedBot:
-    """One bot and what became of its messages."""
+    """One bot and its messages."""
 
     name: str
     per_second: float
@@ -79,11 +79,11 @@ class SimulatedBot:
 
     @property
     def outcomes(self) -> Outcomes:
-        """What became of its messages."""
+        """Its messages since the step began."""
         return Outcomes(self.sent, {"131026": self.failed} if self.failed else {}, dict(self.latencies))
 
     def begin(self, moved: bool) -> None:
-        """A step begins. What was before a move stays the bot's past."""
+        """A step begins. The time before its move stays the bot's past."""
         if not self.moved:
             self.before = self.outcomes if not self.before.share.whole else self.before
         self.moved = moved
@@ -191,7 +191,7 @@ TRAFFIC = {"1/min": 1 / 60, "10/min": 1 / 6, "1/s": 1.0, "10/s": 10.0, "50/s": 5
 
 
 def scenarios(traffic: str) -> list[Scenario]:
-    """What is simulated with this traffic."""
+    """The scenarios that are simulated with this traffic."""
     rate = TRAFFIC[traffic]
     return [
         Scenario("nothing is wrong", rate),
