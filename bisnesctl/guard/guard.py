@@ -35,7 +35,7 @@ WATCH_INTERVAL_SECONDS = 1.0
 QUIET_INTERVAL_SECONDS = 5.0
 #: Seconds without an event or a decision after which everything is quiet.
 QUIET_AFTER_SECONDS = 15.0
-#: Seconds between checks of memory, hangs and recoveries.
+#: Seconds between checks of memory, hangs, recoveries, and of what commands left to do.
 CHECK_INTERVAL_SECONDS = 5.0
 #: Seconds between checks of memory, while no process tree uses more than a share of its limit.
 ROOMY_CHECK_INTERVAL_SECONDS = 15.0
@@ -206,15 +206,15 @@ class Guard:
         for found in (self._state.histories, self._state.ends):
             for gone in found.keys() - processes.keys():
                 del found[gone]
-        self._record_interruptions()
-        self._restore(find_missing(self._deployment, processes))
         if time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + CHECK_INTERVAL_SECONDS
+            self._restore(find_missing(self._deployment, processes))
             if time.monotonic() >= self._next_memory_check:
                 self._check_memory(processes)
             self._check_hangs(processes)
             self._check_recoveries(processes)
             self._record_commands()
+            self._record_interruptions()
 
     def _restore(self, missing: list[Instance]) -> None:
         """Starts instances that should run, unless a command is starting or stopping something."""

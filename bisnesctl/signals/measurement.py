@@ -2,10 +2,9 @@
 
 import contextlib
 import math
-import os
+import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -21,6 +20,7 @@ from bisnesctl.health import guard_file, verdict
 from bisnesctl.health.guard_file import GUARD
 from bisnesctl.health.verdict import HealthFinding
 from bisnesctl.host import tree_memory, volumes
+from bisnesctl.host.bounded_call import BoundedCall
 from bisnesctl.processes.deployment import Condition, Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, memory_limit
@@ -32,7 +32,7 @@ from bisnesctl.signals.table import BY_NAME, MEASURED
 
 #: Seconds for each statement; its signals are not measured if it takes longer.
 DATABASE_TIMEOUT_SECONDS = 2
-#: Seconds for the disks, which have a shorter time limit of their own.
+#: Seconds for the disks, which have shorter time limits of their own.
 DISK_TIMEOUT_SECONDS = 30.0
 #: Seconds for the certificate, the name server included.
 CERTIFICATE_TIMEOUT_SECONDS = 8.0
@@ -97,13 +97,12 @@ class Measurer:
             return found
         settings = deployment.settings
         past = history.read(settings.run_dir)
-        with ThreadPoolExecutor(2) as pool:
-            disks = pool.submit(volumes.look, settings)
-            read_certificate = partial(machine.read_certificate, settings)
-            certificate = pool.submit(self._certificate.read, settings.public_url, read_certificate)
-            figures = _measure_processes(found, self._kept, self._memory)
-            _measure_disks(found, disks.result(DISK_TIMEOUT_SECONDS), past)
-            found.take((machine.CERTIFICATE_EXPIRES_IN,), lambda: certificate.result(CERTIFICATE_TIMEOUT_SECONDS))
+        disks = BoundedCall(lambda: volumes.look(settings))
+        read_certificate = partial(machine.read_certificate, settings)
+        certificate = BoundedCall(lambda: self._certificate.read(settings.public_url, read_certificate))
+        figures = _measure_processes(found, self._kept, self._memory)
+        found.take(machine.DISK_SIGNALS, lambda: _measure_disks(found, disks.within(DISK_TIMEOUT_SECONDS), past))
+        found.take((machine.CERTIFICATE_EXPIRES_IN,), lambda: certificate.within(CERTIFICATE_TIMEOUT_SECONDS))
         found.take((machine.HOST_MEMORY, machine.HOST_LOAD), machine.read_host)
         _measure_settings(found, refused)
         if _has_database(found):
@@ -220,7 +219,7 @@ def _measure_guard(
 def _memory(
     deployment: Deployment, shown: Sequence[Instance], pids: Mapping[str, int], names: Mapping[str, str]
 ) -> Iterator[Reading]:
-    host = os.uname().nodename
+    host = socket.gethostname()
     limits = {each.name: memory_limit(each.program, deployment.settings) for each in shown}
     used = tree_memory.sizes({pid: limits[name] for name, pid in pids.items()})
     for name, pid in pids.items():
@@ -234,11 +233,13 @@ def _memory(
 # --- The machine ---------------------------------------------------------------------------------------------------
 
 
-def _measure_disks(found: Measurement, disks: Sequence[volumes.Disk], past: dict[str, list[Sample]]) -> None:
+def _measure_disks(
+    found: Measurement, disks: Sequence[volumes.Disk], past: dict[str, list[Sample]]
+) -> Iterator[Reading]:
     found.findings["disks"] = verdict.findings_of_disks(disks)
     free = {history.free_space_name(each.mount): float(each.free) for each in disks if each.free is not None}
     past.update(history.add(past, free, found.at))
-    found.values += machine.read_disks(disks, past)
+    return machine.read_disks(disks, past)
 
 
 def _measure_settings(found: Measurement, refused: Collection[str]) -> None:
@@ -248,7 +249,7 @@ def _measure_settings(found: Measurement, refused: Collection[str]) -> None:
 
 def _keep(found: Measurement, past: Mapping[str, Sequence[Sample]]) -> None:
     with contextlib.suppress(OSError):  # disk_health says why
-        values = queues.samples_of(found.values, past, found.at)
+        values = queues.samples_of(found.values)
         cache.keep(found.deployment.settings.run_dir, found.readings, history.add(past, values, found.at))
 
 
@@ -259,7 +260,7 @@ def _measure_database(
     found: Measurement, kept: KeptConnection, figures: Sequence[Figures], past: Mapping[str, Sequence[Sample]]
 ) -> None:
     settings = found.deployment.settings
-    signals = (*servers.SIGNALS[2:], *queues.SIGNALS, *bots.SIGNALS)
+    signals = (*servers.DATABASE_SIGNALS, *queues.SIGNALS, *bots.SIGNALS)
     try:
         with (
             postgres.translated(postgres.HINT, settings.database_dsn),
@@ -307,14 +308,14 @@ def _read_database(
         ((servers.CLOCK_OFFSET,), lambda: servers.read_clock(connection)),
         ((servers.CONNECTIONS_USED, servers.CONNECTIONS_OPEN), lambda: servers.read_connections(connection)),
         ((), elsewhere),
-        (bots.SIGNALS[:3], in_trouble),
+        ((bots.BOT_HEALTH, bots.BOTS, bots.BOTS_IN_TROUBLE), in_trouble),
         ((bots.PROVIDER_HEALTH,), lambda: bots.read_providers(connection)),
         ((bots.SESSIONS,), lambda: bots.read_sessions(connection)),
         ((bots.TOKEN_EXPIRES_IN,), lambda: bots.read_tokens(connection)),
-        (queues.SIGNALS[8:], lambda: queues.read_webhooks(connection)),
-        (queues.SIGNALS[:5], lambda: queues.read_outbox(connection, everywhere, past)),
+        (queues.WEBHOOK_SIGNALS, lambda: queues.read_webhooks(connection)),
+        (queues.OUTBOX_SIGNALS, lambda: queues.read_outbox(connection, everywhere, past)),
         ((servers.RETENTION_AGE, servers.RETENTION_DELETED), lambda: servers.read_retention(connection)),
-        (queues.SIGNALS[5:8], lambda: queues.read_dead_letters(connection, past, found.at)),
+        (queues.DEAD_LETTER_SIGNALS, lambda: queues.read_dead_letters(connection, past)),
     )
     for signals, read in groups:
         found.take(signals, read)
