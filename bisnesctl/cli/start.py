@@ -109,7 +109,7 @@ def start(
         settings = checked(preflight.ensure_env_file(output.say))
         settings = scales.apply(settings).copy_with(sandbox=sandbox or settings.sandbox)
         mode = Mode.LEGACY if legacy else Mode.MULTIPROCESS
-        run(settings, mode, programs, foreground, True, accept_lost_credentials, adopt_media_store)
+        run(settings, mode, programs, foreground, accept_lost_credentials, adopt_media_store)
     elif only or (selection.names in ((), (EVERYTHING,)) and not selection.has_selectors):
         programs = _only(selection, only) if only else ()
         deployment = checked_deployment()
@@ -120,7 +120,10 @@ def start(
         if not programs:
             output.say(f"starting as it was started last: {deployment.start_command}")
         settings = as_started(deployment.settings)
-        run(settings, last.mode, programs or last.only, foreground, True, accept_lost_credentials, adopt_media_store)
+        run(
+            settings, last.mode, programs or last.only, foreground, accept_lost_credentials, adopt_media_store,
+            last.beside and not programs,
+        )  # fmt: skip
     else:
         _start_more(selection, dry_run)
 
@@ -160,12 +163,12 @@ def _start_more(selection: "Selection", dry_run: bool) -> None:
 
 
 def run(
-    settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool, migrate: bool = True,
-    accept_lost: bool = False, adopt_media_store: bool = False,
+    settings: "Settings", mode: str, only: tuple[str, ...], foreground: bool,
+    accept_lost: bool = False, adopt_media_store: bool = False, beside: bool = False,
 ) -> None:  # fmt: skip
     """Starts a mode and reports the result."""
     from bisnesctl.errors import Conflict
-    from bisnesctl.lifecycle.start import Start
+    from bisnesctl.lifecycle.start import Action, Start
     from bisnesctl.processes.deployment import open_deployment
     from bisnesctl.processes.topology import Mode
     from bisnesctl.terminal import output
@@ -173,7 +176,9 @@ def run(
     deployment = open_deployment(settings)
     if foreground and deployment.supervisor.running():
         raise Conflict("it is running already: `bisnesctl logs -f` shows the logs, `bisnesctl stop` ends it")
-    begun = Start(deployment, Mode(mode), output.say, only, foreground, migrate, accept_lost, adopt_media_store)
+    begun = Start(
+        deployment, Mode(mode), output.say, only, foreground, Action.START, accept_lost, adopt_media_store, beside
+    )
     view = _view(deployment, begun) if foreground else None
     with _signals_as_interrupt():
         begun.run()
