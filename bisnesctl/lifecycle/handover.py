@@ -72,7 +72,9 @@ def hand_over(
     return result
 
 
-def take_all(settings: Settings, to: Side, by: str, introduce: bool = False) -> HandedOver:
+def take_all(
+    settings: Settings, to: Side, by: str, introduce: bool = False, patience: float = PATIENCE_SECONDS
+) -> HandedOver:  # fmt: skip
     """Hands every bot that has an owner over to a side, and so those that are added from now on.
 
     `introduce`: bots without an owner belong to the other side until then. Does nothing without PostgreSQL.
@@ -86,6 +88,6 @@ def take_all(settings: Settings, to: Side, by: str, introduce: bool = False) -> 
             ownership.introduce(connection, to, by)
             ownership.set_new_bots(connection, ownership.CHANNELS, to)
             bots = [each.bot_id for each in ownership.find(connection)]
-            return hand_over(settings, connection, bots, to, by)
+            return hand_over(settings, connection, bots, to, by, patience)
     except (DatabaseUnavailable, MigrationsPending):
         return HandedOver()

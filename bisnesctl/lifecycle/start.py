@@ -62,6 +62,8 @@ class Start:
     adopt_media_store: bool = False
     #: Whether the programs of the other mode are started and continue too.
     beside: bool = False
+    #: Seconds that the other side gets to finish what it has in hand of each bot, if bots are handed over.
+    patience: float = handover.PATIENCE_SECONDS
     #: Whether cron starts what went down, which never happens against an operator's stop.
     healing: bool = False
     #: supervisord, if this start launched it.
@@ -221,7 +223,8 @@ class Start:
             )
             return
         side = Side(self.mode)
-        done = handover.take_all(self.deployment.settings, side, self.action.value, self.action is Action.ROLLBACK)
+        introduce = self.action is Action.ROLLBACK
+        done = handover.take_all(self.deployment.settings, side, self.action.value, introduce, self.patience)
         if done.moved:
             self.report(done.sentence(side))
 

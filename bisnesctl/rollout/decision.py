@@ -1,6 +1,6 @@
 """The next action of a rollout: a pure function of its state and of what was observed.
 
-Every action may be interrupted, and is harmless if it was done before. Whatever happens, the next decision leads to
+Every action may be interrupted, and is harmless if it was done before. After any interruption, the next decisions lead to
 one of two ends: all bots on the new side, or all on the old one.
 """
 
@@ -77,7 +77,7 @@ class Wait:
     """Do nothing for now."""
 
     reason: str
-    #: What an operator may type; empty: nothing is needed.
+    #: The command that an operator may type; empty: none is needed.
     command: str = ""
 
 

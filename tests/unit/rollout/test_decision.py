@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -119,7 +120,7 @@ class Rollouts(RuleBasedStateMachine):
 
     def _save(self, changes):
         now = BEGAN + timedelta(seconds=self.now)
-        values = {name: now if each == "now" else each for name, each in changes.items()}
+        values: dict[str, Any] = {name: now if each == "now" else each for name, each in changes.items()}
         if "reasons" in values:
             values["reasons"] = tuple(values["reasons"])
         self.rollout = replace(self.rollout, **values)
@@ -164,11 +165,12 @@ class Rollouts(RuleBasedStateMachine):
         if bot.owner is not to:
             bot.to, bot.lapses = to, self.now + LAPSE
 
-    def _complete(self, number, to):
+    def _complete(self, number: int, to: Side) -> None:
         bot = self.bots[number]
         if bot.to is to and bot.lapses > self.now:
             self.fenced[number].add((bot.owner, bot.epoch))
-            bot.owner, bot.epoch, bot.to, bot.lapses = to, bot.epoch + 1, None, 0
+            bot.owner, bot.epoch = to, bot.epoch + 1
+            bot.to, bot.lapses = None, 0
 
     @rule(effects=st.integers(0, 30))
     def drive(self, effects):
