@@ -1,7 +1,7 @@
 """The next action of a rollout: a pure function of its state and of what was observed.
 
-Every action may be interrupted, and is harmless if it was done before. After any interruption, the next decisions lead to
-one of two ends: all bots on the new side, or all on the old one.
+Every action may be interrupted, and is harmless if it was done before. After any interruption, the next decisions lead
+to one of two ends: all bots on the new side, or all on the old one.
 """
 
 from collections.abc import Mapping

@@ -47,8 +47,11 @@ def never(_rollout: Rollout, _action: Action) -> bool:
 class Driver:
     """Drives the rollout that is under way."""
 
-    def __init__(self, deployment: Deployment, judge: Judge, report: Report) -> None:
-        self._deployment, self._report = deployment, report
+    def __init__(
+        self, deployment: Deployment, judge: Judge, report: Report, report_start: Report = lambda _: None
+    ) -> None:
+        """`report`: gets sentences without markup; `report_start`: the progress of programs that start, with markup."""
+        self._deployment, self._report, self._report_start = deployment, report, report_start
         self._observer = Observer(deployment, judge)
         self._name = f"{socket.gethostname()}/{os.getpid()}/{process_stat.read(os.getpid()).started_at:.2f}"
         self._said = ""
@@ -114,7 +117,7 @@ class Driver:
             state.change(connection, rollout, **changes)
 
     def _start(self, mode: Mode, beside: bool) -> None:
-        Start(self._deployment, mode, self._report, action=StartAction.ROLLOUT, beside=beside).run()
+        Start(self._deployment, mode, self._report_start, action=StartAction.ROLLOUT, beside=beside).run()
 
     def _finish(self, connection: Connection, rollout: Rollout, side: Side) -> None:
         """The side gets new bots too; the other side's programs stop if no bot is left to them."""

@@ -98,7 +98,7 @@ def drive(deployment: "Deployment", until: "Until") -> "Rollout | None":
 
     with signals_as_interrupt():
         try:
-            return Driver(deployment, judge, report).run(until)
+            return Driver(deployment, judge, report, output.say).run(until)
         except KeyboardInterrupt:
             output.say("this command ends; the rollout continues by itself: `bisnesctl rollout status`")
             raise

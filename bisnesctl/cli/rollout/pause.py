@@ -9,7 +9,7 @@ from bisnesctl.errors import Conflict
 @rollout.command(epilog=example("bisnesctl rollout pause"))
 @changes
 def pause() -> None:
-    """Stop advancing until `rollout resume`: bots stay where they are. If the moved ones do worse, all still go back."""
+    """Stop advancing until `rollout resume`: bots stay where they are. If moved ones do worse, all still go back."""
     _set_paused(True)
 
 
