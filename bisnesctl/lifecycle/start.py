@@ -22,6 +22,7 @@ from bisnesctl.processes import (
     command_records,
     embedded_servers,
     failed_start,
+    known_good,
     stop_records,
     supervisor,
     topology,
@@ -90,6 +91,9 @@ class Start:
                 raise
 
     def _run(self, found: Observation) -> None:
+        if self.action is Action.START:
+            known_good.use(self.deployment.settings.run_dir, None)
+            found = replace(found, wanted=self.deployment.wanted(self.mode, self.only, self.beside))
         fixed = [each for each in found.wanted if not each.program.dynamic]  # the manager starts the sessions
         self._check(found, fixed)
         if found.condition is Condition.GONE and (end := supervisor_ends.find(self.deployment)):
@@ -108,6 +112,8 @@ class Start:
             self._stop_other_mode()
             process_health.forget(self.deployment.settings, topology.processes_of_other_modes(self.mode))
         self._record(found.wanted)
+        if self.action is Action.START and any(each.program.kind is Kind.API for each in self.started):
+            known_good.save(self.deployment.settings.home)
 
     @property
     def _label(self) -> str:

@@ -21,7 +21,7 @@ from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, Shu
 from bisnesctl.host import disk
 from bisnesctl.host.absence import absence
 from bisnesctl.naming import SESSION, session_name
-from bisnesctl.processes import failed_start, scales, stop_records
+from bisnesctl.processes import failed_start, known_good, scales, stop_records
 from bisnesctl.processes.extras import find_extras, in_start_order, left_out_explained
 from bisnesctl.processes.failed_start import FailedStart
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
@@ -115,7 +115,8 @@ class Deployment:
     def instances(self) -> list[Instance]:
         """The instances that may run here, in order of start, with the sessions of this moment."""
         sessions = find_sessions(self.settings) if self.settings.enable_wwebjs else []
-        return [*expand(self.settings), *(each.instance(self.settings) for each in sessions)]
+        programs = known_good.applied(self.settings.run_dir, expand(self.settings))
+        return [*programs, *(each.instance(self.settings) for each in sessions)]
 
     def known(self, processes: Mapping[str, Process]) -> list[Instance]:
         """The instances that may run here, and the extra ones that run, in order of start."""

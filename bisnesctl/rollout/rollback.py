@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from bisnesctl.bots import ownership
 from bisnesctl.bots.ownership import Ownership, Side
 from bisnesctl.database import postgres
-from bisnesctl.errors import BisnesError, Conflict
+from bisnesctl.errors import BisnesError, Conflict, StartFailed
 from bisnesctl.host import process_stat
 from bisnesctl.lifecycle import handover
 from bisnesctl.lifecycle.start import Action, Start
 from bisnesctl.lifecycle.stop import Report
+from bisnesctl.processes import known_good
 from bisnesctl.processes.deployment import Deployment
 from bisnesctl.processes.topology import Mode
 from bisnesctl.rollout import duty, state
@@ -81,14 +82,33 @@ def run(
         record = RollbackRecord(time.time(), by, way_back(deployment), confirm_seconds=confirm_seconds)
         duty.write_rollback(run_dir, record)
         _end_rollout(deployment, report)
-        patience = 0.0 if force else handover.PATIENCE_SECONDS
-        start = Start(deployment, Mode.LEGACY, report, action=Action.ROLLBACK, patience=patience)
         try:
-            start.run()
+            without_database = _start(deployment, report, 0.0 if force else handover.PATIENCE_SECONDS)
         except BisnesError:
             duty.end_rollback(run_dir)
             raise
-        return _done(deployment, record, bool(start.without_database))
+        return _done(deployment, record, without_database)
+
+
+def _start(deployment: Deployment, report: Report, patience: float) -> bool:
+    """Starts the legacy process, from the copy of the code that ran last if the code on the disk is broken.
+
+    Returns whether PostgreSQL is unavailable.
+    """
+    start = Start(deployment, Mode.LEGACY, report, action=Action.ROLLBACK, patience=patience)
+    try:
+        start.run()
+    except StartFailed as error:
+        settings = deployment.settings
+        copy = known_good.find(settings.home)
+        if copy is None:
+            raise
+        first = str(error).partition(chr(10))[0]
+        report(f"[yellow]the code on the disk does not start[/] ({first}): starting the copy that ran last")
+        known_good.use(settings.run_dir, copy)
+        start = Start(deployment, Mode.LEGACY, report, action=Action.ROLLBACK, patience=patience)
+        start.run()
+    return bool(start.without_database)
 
 
 def _done(deployment: Deployment, record: RollbackRecord, hands_over: bool) -> RollbackRecord:

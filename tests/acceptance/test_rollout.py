@@ -1,4 +1,4 @@
-"""A rollout under load: no message is lost, doubled or out of order, and any process may be killed, forward and back."""
+"""A rollout under load, forward and back: no message is lost, doubled or out of order though processes are killed."""
 
 import json
 import os
