@@ -86,7 +86,7 @@ def is_forgotten(deployment):
     return "nothing has been sent" not in words and "unavailable" not in words
 
 
-@pytest.mark.timeout(300 + 3 * OUTAGE_SECONDS)
+@pytest.mark.timeout(900 + 3 * OUTAGE_SECONDS)
 def test_an_outage_of_the_provider_loses_no_message(deployment):
     assert deployment.send(COMPANY, "60123456789", "before", params={"wait": 30}).status_code == 200
     deployment.run("stop", "sandbox")
