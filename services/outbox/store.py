@@ -10,7 +10,7 @@ bot_pace in order of bot. Claims skip lanes that are locked and never wait for o
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -55,13 +55,14 @@ WITH ready AS (
                  GREATEST(ceil((%(room)s - COALESCE(held, 0)) / 3.0), 0))::bigint AS share
     FROM ready LEFT JOIN json_to_recordset(%(in_hand)s::json) AS input_rows (bot_id int, held int) USING (bot_id)
 ), picked AS (
-    SELECT b.bot_id, b.outage, l.chat_id, l.done, l.fence + 1 AS fence FROM budget b CROSS JOIN LATERAL (
-        SELECT chat_id, done, fence FROM lane
+    SELECT b.bot_id, b.outage, l.chat_id, l.done, l.fence + 1 AS fence, l.pending > 1 AS is_followed
+    FROM budget b CROSS JOIN LATERAL (
+        SELECT chat_id, done, fence, pending FROM lane
         WHERE bot_id = b.bot_id AND pending > 0 AND claim IS NULL AND due <= now()
         ORDER BY due LIMIT b.share FOR UPDATE SKIP LOCKED) l
     LIMIT %(limit)s
 ), heads AS (
-    SELECT p.bot_id, p.chat_id, p.outage, p.fence, o.*,
+    SELECT p.bot_id, p.chat_id, p.outage, p.fence, p.is_followed, o.*,
            %(bot)s IS NULL AND (%(marks)s OR o.payload ? 'media') AS unmarked
     FROM picked p CROSS JOIN LATERAL (
         SELECT id, message_id, kind, payload, attempts, provider_id, request_id FROM outbox
@@ -71,15 +72,18 @@ WITH ready AS (
     UPDATE lane l SET claim = %(worker)s, head = h.id, due = now() + %(lease)s * interval '1 second',
                       fence = h.fence, unmarked = CASE WHEN h.unmarked THEN %(worker)s END
     FROM heads h WHERE l.bot_id = h.bot_id AND l.chat_id = h.chat_id
+), claims AS (
+    SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id
 ), paced AS (
     UPDATE bot_pace p SET free_at = b.free_at + claims.n / b.rate * interval '1 second',
         held_until = CASE WHEN b.outage IS NULL THEN p.held_until ELSE now() + %(lease)s * interval '1 second' END
-    FROM budget b JOIN (SELECT bot_id, count(*) AS n FROM heads GROUP BY bot_id) claims USING (bot_id)
-    WHERE p.bot_id = b.bot_id
+    FROM budget b JOIN claims USING (bot_id) WHERE p.bot_id = b.bot_id
 )
 SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage, fence, unmarked,
-       request_id
-FROM heads""",
+       request_id, is_followed, may_be_more
+FROM (  -- a row in any case
+    SELECT EXISTS (SELECT FROM budget LEFT JOIN claims USING (bot_id) WHERE COALESCE(n, 0) >= share) AS may_be_more
+) ended LEFT JOIN heads ON true""",
     process="text", bot="int", limit="int", worker="text", rate="float", lease="float", in_hand="json", room="int",
     marks="boolean",
 )  # fmt: skip
@@ -100,7 +104,8 @@ RETURNING l.bot_id, l.chat_id, l.fence""",
 
 # The events of outcomes. The contacts are counted so that they are written, and locked, before the feed is.
 _OUTCOME_EVENTS = f"""
-SELECT raise_events(jsonb_agg(event ORDER BY id, place)) FROM (
+SELECT raise_events(jsonb_agg(event ORDER BY id, place)), EXISTS (SELECT FROM freed WHERE pending > 0 AND after <= 0)
+FROM (
     SELECT w.id, 1 AS place, {SENT_EVENT} AS event FROM written w JOIN event_feed USING (company_id)
         JOIN history ON history.id = w.message_id
     UNION ALL
@@ -134,11 +139,11 @@ WITH r AS (
                       due = now() + r.after * interval '1 second'
     FROM r WHERE l.bot_id = r.bot_id AND l.chat_id = r.chat_id AND l.claim = r.claim AND l.head = r.id
         AND l.fence = COALESCE(r.fence, l.fence)
-    RETURNING r.*
+    RETURNING r.*, l.pending
 ), settled AS MATERIALIZED (
     SELECT * FROM freed WHERE status IS NOT NULL
     UNION ALL
-    SELECT r.* FROM r CROSS JOIN LATERAL (  -- a look-up each, which no plan turns into a scan
+    SELECT r.*, 0 FROM r CROSS JOIN LATERAL (  -- a look-up each, which no plan turns into a scan
         SELECT status FROM outbox WHERE bot_id = r.bot_id AND chat_id = r.chat_id AND id = r.id OFFSET 0) o
     WHERE r.id NOT IN (SELECT id FROM freed) AND r.status IS NOT NULL AND r.marked AND o.status = 'unknown'
 ), updated AS (
@@ -311,6 +316,13 @@ class Report:
     phone_index: int | None = None  # of that bot
 
 
+class Exchanged(NamedTuple):
+    """The claimed messages, and whether others that were due may be left, such as those of a number without room."""
+
+    claimed: list[Outgoing]
+    may_be_more: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Outbox:
     """One worker's view of the outbox: it claims under its own name, at its channel's pace."""
@@ -329,7 +341,7 @@ class Outbox:
         limit: int,
         in_hand: Mapping[int, int] | None = None,
         marks: bool = False,
-    ) -> list[Outgoing]:
+    ) -> Exchanged:
         """Record the results of claimed messages and claim up to `limit` more, in one transaction and round trip.
 
         `in_hand`: how many messages each number, by its id, has in hand already. With it, no number gets more than
@@ -338,29 +350,31 @@ class Outbox:
         """
         steps: list[tuple[Statement, dict[str, Any]]] = []
         if results:
-            rows = orjson.dumps(results).decode()
-            if any(result.recipient not in (None, result.chat_id) for result in results):
-                steps.append((_LEARN, {"results": rows}))  # before the history, which has one id for a chat
-            steps.append((_RECORD, {"results": rows, "process": self.channel, "media_base": self.media_base}))
-            if any(result.status is Status.UNKNOWN for result in results):
-                steps.append((_RECORD_UNKNOWN, {"results": rows}))
+            steps += self._record_steps(results)
         if limit:
             held = orjson.dumps([{"bot_id": bot_id, "held": count} for bot_id, count in (in_hand or {}).items()])
             room = 3 * limit if in_hand is None else 2 * limit
             pace = {"rate": self.rate, "lease": self.lease, "in_hand": held.decode(), "room": room}
             worker = {"process": self.channel, "bot": self.bot_id, "worker": self.worker, "limit": limit}
             steps.append((_CLAIM, worker | pace | {"marks": marks}))
-        rows_found = run(connection, *steps) if steps else []
-        if not limit:
-            return []
-        return [
-            Outgoing(number, message_id, bot_id, chat_id, kind, orjson.loads(payload), *further)
-            for number, message_id, bot_id, chat_id, kind, payload, *further in rows_found
-        ]
+        if not steps:
+            return Exchanged([], False)
+        rows = run(connection, *steps)
+        return _claimed(rows) if limit else Exchanged([], not rows or rows[0][-1])
+
+    def _record_steps(self, results: list[Result]) -> list[tuple[Statement, dict[str, Any]]]:
+        rows = orjson.dumps(results).decode()
+        steps: list[tuple[Statement, dict[str, Any]]] = []
+        if any(result.recipient not in (None, result.chat_id) for result in results):
+            steps.append((_LEARN, {"results": rows}))  # before the history, which has one id for a chat
+        steps.append((_RECORD, {"results": rows, "process": self.channel, "media_base": self.media_base}))
+        if any(result.status is Status.UNKNOWN for result in results):
+            steps.append((_RECORD_UNKNOWN, {"results": rows}))
+        return steps
 
     def claim(self, connection: Connection, limit: int) -> list[Outgoing]:
         """Claim up to `limit` messages: the oldest of each due chat."""
-        return self.exchange(connection, [], limit)
+        return self.exchange(connection, [], limit).claimed
 
     def record(self, connection: Connection, results: list[Result]) -> None:
         """Record the results of claimed messages and free their chats."""
@@ -383,6 +397,16 @@ class Outbox:
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""
         return bool(query_value(connection, _HAS_DUE, {"process": self.channel, "bot": self.bot_id}))
+
+
+def _claimed(rows: list[tuple[Any, ...]]) -> Exchanged:
+    """The rows of `_CLAIM`: a single one without an id if nothing was claimed."""
+    claimed = [
+        Outgoing(number, message_id, bot_id, chat_id, kind, orjson.loads(payload), *further)
+        for number, message_id, bot_id, chat_id, kind, payload, *further, _ in rows
+        if number is not None
+    ]
+    return Exchanged(claimed, rows[0][-1])
 
 
 def apply_reports(

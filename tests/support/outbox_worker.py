@@ -41,12 +41,10 @@ class Stage:
         self.provider = Provider()
         self.connector: Any = ProviderConnector(self.provider.url)
         self.intake = Acceptor(self.database, self)
-        self.notified: list[str] = []
         self.senders: list[Channel] = []
 
     def notify(self, queue_name: str) -> None:
-        """Record the wake-up."""
-        self.notified.append(queue_name)
+        """Wake a session: there is none."""
 
     def bot(self, index: int = 0) -> int:
         """Add a bot with a token. Returns its id."""
@@ -66,16 +64,22 @@ class Stage:
         sender.start()
         return sender
 
+    def listening_sender(self, instance: str = "meta-worker-1") -> Channel:
+        """A started channel that hears announcements of accepted messages."""
+        sender = self._sender(instance, "run1", "meta-worker")
+        sender.start()
+        return sender
+
     def sender_that_waits(self, told: Callable[[str], None]) -> Channel:
         """A channel that starts in the background, and calls `told` with the reason for which it waits."""
         sender = self._sender("meta-worker-1", "run1")
         threading.Thread(target=sender.start, args=(None, told), daemon=True).start()
         return sender
 
-    def _sender(self, instance: str, run: str) -> Channel:
+    def _sender(self, instance: str, run: str, group: str = "") -> Channel:
         sender = Channel(
             self.settings, self.database, self.directory, self.connector, parse, tuned_for_meta(self.settings),
-            instance, run,
+            instance, run, group=group,
         )  # fmt: skip
         self.senders.append(sender)
         return sender
