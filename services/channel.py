@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from bisnesctl.bots import ownership
+from bisnesctl.bots.ownership import Side
 from bisnesctl.database import deployments, media_store
 from bisnesctl.errors import CannotWrite, ConfigError
 from bisnesctl.queue import pauses
@@ -55,14 +57,16 @@ class Tuning:
     attempts: Attempts
     bot_id: int | None = None  # the one bot that is served; its messages have keys chosen before the send
     pauses: Pauses = USUAL_PAUSES  # between attempts while a provider is not available
+    side: Side | None = None  # whose bots are served; None: those of both sides
 
 
-def tuned_for_meta(settings: Settings) -> Tuning:
-    """For many requests of many numbers at once."""
+def tuned_for_meta(settings: Settings, side: Side | None = None) -> Tuning:
+    """For many requests of many numbers at once; `side`: whose, None for all."""
     return Tuning(
         RequestsInFlight(settings.meta_window, settings.send_timeout_ms),
         settings.meta_max_messages_per_second,
         Attempts(settings.meta_attempts, settings.meta_backoff_ms / 1000),
+        side=side,
     )
 
 
@@ -78,18 +82,18 @@ class Channel:
     def __init__(
         self, settings: Settings, database: Database, accounts: AccountCache, connector: Connector,
         parse: Callable[[bytes], list[Update]], tuning: Tuning, instance: str, run: str,
-        before_claim: Callable[[], None] = lambda: None, group: str = "",
+        before_claim: Callable[[], None] = lambda: None, hears_announcements: bool = False,
     ) -> None:  # fmt: skip
         """`parse` reads a webhook, or an event of the page; see `Inbox`.
 
-        `instance`: this process's name, the same after a restart; `run`: a name of this very start; `group`: one of its
-        channels is on call for announced messages; none hears announcements if it is empty.
+        `instance`: this process's name, the same after a restart; `run`: a name of this very start.
+        `hears_announcements`: of accepted messages; one worker of each side is on call for them.
         """
         self._settings, self._database = settings, database
         self._instance, self._run = instance, run
         outbox = Outbox(
             connector.process_name, worker_name(instance, run),
-            tuning.rate, settings.lease_seconds, settings.media_base, tuning.bot_id,
+            tuning.rate, settings.lease_seconds, settings.media_base, tuning.bot_id, tuning.side,
         )  # fmt: skip
         self.outbox = outbox
         self._journal = Journal(path_of(settings.journal_dir, instance), tuning.window.size)
@@ -99,11 +103,9 @@ class Channel:
             else KeyedRecovery(outbox, tuning.bot_id)
         )
         self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
-        on_call = (
-            OnCall(outbox.channel, group, tuning.window)
-            if isinstance(tuning.window, RequestsInFlight) and group
-            else None
-        )
+        on_call = None
+        if hears_announcements and isinstance(tuning.window, RequestsInFlight):
+            on_call = OnCall(outbox.channel, tuning.side, tuning.window)
         self._listens = on_call is not None
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,
@@ -115,6 +117,7 @@ class Channel:
         self._until_resolutions = Interval(SWEEP_INTERVAL_SECONDS)
         self._until_machines = Interval(MACHINES_INTERVAL_SECONDS)
         self._due = False  # whether the last sweep found chats that could be served
+        self.shares_bots = False  # whether bots have owners: the other side accepts messages without waking this one
         self._clock = DatabaseClock(settings)
         self._leases_valid_until = 0.0  # by time.monotonic(), after the clock was set forward
 
@@ -191,7 +194,7 @@ class Channel:
         return deployments.conflict(connection, self._settings, self.outbox.channel, self._instance)
 
     def _sweep_until_stopped(self) -> None:
-        while not self._stopped.wait(PACED_SWEEP_INTERVAL_SECONDS if self._due else SWEEP_INTERVAL_SECONDS):
+        while not self._stopped.wait(self._sweep_interval):
             try:
                 with self._database.connection() as connection:
                     self._sweep(connection)
@@ -199,6 +202,10 @@ class Channel:
                 log.warning("sweep.failed", reason=f"the database is unavailable: {str(error).strip()}")
             except OSError as error:
                 log.warning("sweep.failed", reason=str(error))
+
+    @property
+    def _sweep_interval(self) -> float:
+        return PACED_SWEEP_INTERVAL_SECONDS if self._due or self.shares_bots else SWEEP_INTERVAL_SECONDS
 
     def _sweep(self, connection: Connection) -> None:
         if self._until_machines.is_over():
@@ -216,6 +223,8 @@ class Channel:
     def _look_for_machines(self, connection: Connection) -> None:
         """Workers of this machine alone know from their journals what may have left; others need it in the database."""
         self._until_machines.restart()
+        if self.outbox.side is Side.LEGACY:  # the wake-ups of the others reach it through the database alone
+            self.shares_bots = ownership.is_in_use(connection)
         self.delivery.marks_all = self.outbox.bot_id is None and instance_rows.exist_elsewhere(
             connection, self.outbox.channel, self._settings.max_heartbeat_age / 1000
         )

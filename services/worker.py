@@ -10,6 +10,7 @@ import time
 
 import structlog
 
+from bisnesctl.bots.ownership import Side
 from services.channel import Channel, tuned_for_meta
 from services.connectors.meta.connector import MetaConnector
 from services.connectors.meta.jobs import of_meta
@@ -43,8 +44,8 @@ def main() -> None:
     try:
         channel = Channel(
             process.settings, process.database, process.accounts, MetaConnector(process.settings),
-            incoming.parse, tuned_for_meta(process.settings), process.instance, process.run,
-            group=program,
+            incoming.parse, tuned_for_meta(process.settings, Side.MULTIPROCESS), process.instance, process.run,
+            hears_announcements=True,
         )  # fmt: skip
     except JournalInUse as error:
         sys.exit(f"{error}: stop the other {process.instance} first (bisnesctl status shows it)")

@@ -1,9 +1,9 @@
 """The wake-up of workers: the commit that stores messages announces them, and the worker on call looks for them.
 
 All workers of a channel hear an announcement, on the connection on which they claim. If all of them looked, they would
-wait for one another and most would find nothing. So one is on call: it holds an advisory lock, which ends with its
-connection. The others look once a second, and hear announcements for some seconds after they found messages that the
-one on call had left.
+wait for one another and most would find nothing. So one of each side is on call: it holds an advisory lock, which ends
+with its connection. The others look once a second, and hear announcements for some seconds after they found messages
+that the one on call had left.
 
 An announcement has no content and may be lost.
 """
@@ -12,6 +12,7 @@ import time
 
 import structlog
 
+from bisnesctl.bots.ownership import Side
 from services.database.connection import Connection, query, query_value
 from services.http_client import RequestsInFlight
 
@@ -33,9 +34,9 @@ def announced_on(channel: str) -> str:
 class OnCall:
     """The announcements that one worker hears. One thread calls it, but for `help`."""
 
-    def __init__(self, channel: str, group: str, window: RequestsInFlight) -> None:
-        """One worker of each `group` is on call. An announcement ends the waits of `window`."""
-        self._channel, self._group, self._window = channel, group, window
+    def __init__(self, channel: str, side: Side | None, window: RequestsInFlight) -> None:
+        """One worker of each side is on call. An announcement ends the waits of `window`."""
+        self._channel, self._side, self._window = channel, side, window
         self._connection: Connection | None = None
         self._has_lock = False
         self._next_look = 0.0  # for the lock, in monotonic seconds
@@ -89,7 +90,7 @@ class OnCall:
 
     def _try_lock(self, connection: Connection) -> bool:
         self._next_look = time.monotonic() + LOCK_INTERVAL_SECONDS
-        lock = (LOCK_SPACE, f"{self._channel} {self._group}")
+        lock = (LOCK_SPACE, f"{self._channel} {self._side}")
         self._has_lock = bool(query_value(connection, "SELECT pg_try_advisory_lock(%s, hashtext(%s))", lock))
         if self._has_lock:
             log.debug("worker.on_call", channel=self._channel)

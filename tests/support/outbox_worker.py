@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bisnesctl.bots.ownership import Side
 from bisnesctl.encryption import encrypt_shared
 from bisnesctl.settings import Settings, load
 from services.channel import Channel, tuned_for_meta
@@ -66,7 +67,13 @@ class Stage:
 
     def listening_sender(self, instance: str = "meta-worker-1") -> Channel:
         """A started channel that hears announcements of accepted messages."""
-        sender = self._sender(instance, "run1", "meta-worker")
+        sender = self._sender(instance, "run1", hears_announcements=True)
+        sender.start()
+        return sender
+
+    def sender_of(self, side: Side) -> Channel:
+        """A started channel that serves the bots of one side."""
+        sender = self._sender("meta-worker-1", "run1", side)
         sender.start()
         return sender
 
@@ -76,10 +83,12 @@ class Stage:
         threading.Thread(target=sender.start, args=(None, told), daemon=True).start()
         return sender
 
-    def _sender(self, instance: str, run: str, group: str = "") -> Channel:
+    def _sender(
+        self, instance: str, run: str, side: Side | None = None, hears_announcements: bool = False
+    ) -> Channel:  # fmt: skip
         sender = Channel(
-            self.settings, self.database, self.directory, self.connector, parse, tuned_for_meta(self.settings),
-            instance, run, group=group,
+            self.settings, self.database, self.directory, self.connector, parse, tuned_for_meta(self.settings, side),
+            instance, run, hears_announcements=hears_announcements,
         )  # fmt: skip
         self.senders.append(sender)
         return sender
