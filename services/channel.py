@@ -82,12 +82,12 @@ class Channel:
     def __init__(
         self, settings: Settings, database: Database, accounts: AccountCache, connector: Connector,
         parse: Callable[[bytes], list[Update]], tuning: Tuning, instance: str, run: str,
-        before_claim: Callable[[], None] = lambda: None, hears_announcements: bool = False,
+        before_claim: Callable[[], None] = lambda: None, is_announced_to: bool = False,
     ) -> None:  # fmt: skip
         """`parse` reads a webhook, or an event of the page; see `Inbox`.
 
         `instance`: this process's name, the same after a restart; `run`: a name of this very start.
-        `hears_announcements`: of accepted messages; one worker of each side is on call for them.
+        `is_announced_to`: whether accepted messages are announced to it; one worker of each side is on call for them.
         """
         self._settings, self._database = settings, database
         self._instance, self._run = instance, run
@@ -104,7 +104,7 @@ class Channel:
         )
         self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
         on_call = None
-        if hears_announcements and isinstance(tuning.window, RequestsInFlight):
+        if is_announced_to and isinstance(tuning.window, RequestsInFlight):
             on_call = OnCall(outbox.channel, tuning.side, tuning.window)
         self._listens = on_call is not None
         self.delivery = Delivery(

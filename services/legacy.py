@@ -62,7 +62,7 @@ def wire(counters: Counters) -> Context:
     context = connect(settings, wakeups, counters)
     channel = Channel(
         settings, context.database, context.accounts, MetaConnector(settings), incoming.parse,
-        tuned_for_meta(settings, Side.LEGACY), "legacy", run, hears_announcements=True,
+        tuned_for_meta(settings, Side.LEGACY), "legacy", run, is_announced_to=True,
     )  # fmt: skip
     wakeups.channel = channel
     counters.refresh = partial(_count, counters, context.acceptor, channel)

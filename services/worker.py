@@ -45,7 +45,7 @@ def main() -> None:
         channel = Channel(
             process.settings, process.database, process.accounts, MetaConnector(process.settings),
             incoming.parse, tuned_for_meta(process.settings, Side.MULTIPROCESS), process.instance, process.run,
-            hears_announcements=True,
+            is_announced_to=True,
         )  # fmt: skip
     except JournalInUse as error:
         sys.exit(f"{error}: stop the other {process.instance} first (bisnesctl status shows it)")

@@ -156,7 +156,7 @@ class Delivery:
         """Send what is announced, on this thread, until `stop`; the messages in hand are finished."""
         on_call = cast(OnCall, self._on_call)
         while not self._stopping:
-            if self._hear() or not on_call.hears:
+            if self._is_announced() or not on_call.is_connected:
                 self._woken.set()
             self._work()
             if not self._stopping:
@@ -165,12 +165,12 @@ class Delivery:
         self._work()
         self._disconnect()
 
-    def _hear(self) -> bool:
+    def _is_announced(self) -> bool:
         """Whether messages were announced, or may have been while the connection was broken."""
         if self._on_call is None:
             return False
         try:
-            return self._on_call.has_heard()
+            return self._on_call.is_announced()
         except DatabaseError as error:
             self._wait_for_database(error)
             return True
@@ -189,7 +189,7 @@ class Delivery:
             if self._woken.is_set():
                 self._woken.clear()
                 looking, woken = True, self._on_call is None
-            looking = self._hear() or looking
+            looking = self._is_announced() or looking
             if self._departures.are_waiting:
                 self._mark()
             elif self._done.is_due(now, self._window.in_flight) or (looking and self._may_claim(now)):

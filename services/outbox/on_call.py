@@ -1,8 +1,8 @@
 """The wake-up of workers: the commit that stores messages announces them, and the worker on call looks for them.
 
-All workers of a channel hear an announcement, on the connection on which they claim. If all of them looked, they would
+All workers of a channel receive an announcement, on the connection on which they claim. If all of them looked, they would
 wait for one another and most would find nothing. So one of each side is on call: it holds an advisory lock, which ends
-with its connection. The others look once a second, and hear announcements for some seconds after they found messages
+with its connection. The others look once a second, and follow announcements for some seconds after they found messages
 that the one on call had left.
 
 An announcement has no content and may be lost.
@@ -32,7 +32,7 @@ def announced_on(channel: str) -> str:
 
 
 class OnCall:
-    """The announcements that one worker hears. One thread calls it, but for `help`."""
+    """The announcements that one worker receives. One thread calls it, but for `help`."""
 
     def __init__(self, channel: str, side: Side | None, window: RequestsInFlight) -> None:
         """One worker of each side is on call. An announcement ends the waits of `window`."""
@@ -43,14 +43,14 @@ class OnCall:
         self._helps_until = 0.0  # in monotonic seconds
 
     def listen(self, connection: Connection) -> None:
-        """Hear announcements on this connection from now on, until it is closed."""
+        """Receive announcements on this connection from now on, until it is closed."""
         query(connection, f"LISTEN {announced_on(self._channel)}")
         self._connection, self._has_lock = connection, False
         self._window.watch(connection.fileno())
         self._try_lock(connection)
 
     def leave(self) -> None:
-        """Hear nothing any more; the connection is about to be closed."""
+        """Receive nothing any more; the connection is about to be closed."""
         self._connection, self._has_lock = None, False
         self._window.watch(None)
 
@@ -62,7 +62,7 @@ class OnCall:
             self._has_lock = False
 
     def help(self) -> None:
-        """Hear announcements like the one on call for some time. Safe for threads."""
+        """Follow announcements like the one on call for some time. Safe for threads."""
         self._helps_until = time.monotonic() + HELP_SECONDS
 
     def wait(self) -> None:
@@ -70,23 +70,23 @@ class OnCall:
         self._window.wait(None if self._has_lock else LOCK_INTERVAL_SECONDS)
 
     @property
-    def hears(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether there is a connection on which announcements arrive."""
         return self._connection is not None
 
-    def has_heard(self) -> bool:
+    def is_announced(self) -> bool:
         """Whether to look for messages. Raises `DatabaseError` if the connection broke."""
         connection = self._connection
         if connection is None:
             return False
         if self._window.is_watched_readable():
             connection.poll()
-        heard = bool(connection.notifies)
+        announced = bool(connection.notifies)
         connection.notifies.clear()
         now = time.monotonic()
         if not self._has_lock and now >= self._next_look:
-            heard |= self._try_lock(connection)
-        return heard and (self._has_lock or now < self._helps_until)
+            announced |= self._try_lock(connection)
+        return announced and (self._has_lock or now < self._helps_until)
 
     def _try_lock(self, connection: Connection) -> bool:
         self._next_look = time.monotonic() + LOCK_INTERVAL_SECONDS

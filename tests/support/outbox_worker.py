@@ -66,8 +66,8 @@ class Stage:
         return sender
 
     def listening_sender(self, instance: str = "meta-worker-1") -> Channel:
-        """A started channel that hears announcements of accepted messages."""
-        sender = self._sender(instance, "run1", hears_announcements=True)
+        """A started channel to which accepted messages are announced."""
+        sender = self._sender(instance, "run1", is_announced_to=True)
         sender.start()
         return sender
 
@@ -84,11 +84,11 @@ class Stage:
         return sender
 
     def _sender(
-        self, instance: str, run: str, side: Side | None = None, hears_announcements: bool = False
+        self, instance: str, run: str, side: Side | None = None, is_announced_to: bool = False
     ) -> Channel:  # fmt: skip
         sender = Channel(
             self.settings, self.database, self.directory, self.connector, parse, tuned_for_meta(self.settings, side),
-            instance, run, hears_announcements=hears_announcements,
+            instance, run, is_announced_to=is_announced_to,
         )  # fmt: skip
         self.senders.append(sender)
         return sender

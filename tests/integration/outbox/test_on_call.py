@@ -127,10 +127,10 @@ def test_another_worker_sends_what_the_one_on_call_has_no_room_for(stage):
 
 
 def test_only_messages_of_workers_are_announced(stage):
-    bot, heard = stage.bot(), []
+    bot, announced = stage.bot(), []
     execute(stage.connection, f"LISTEN {announced_on('meta')}")
     for name in ("wwebjs", "meta"):
         stage.accept(replace(entry(bot), channel=name))
         execute(stage.connection, "SELECT 1")  # announcements arrive before its answer
-        heard.append(len(stage.connection.notifies))
-    assert heard == [0, 1]
+        announced.append(len(stage.connection.notifies))
+    assert announced == [0, 1]
