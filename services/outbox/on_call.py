@@ -1,9 +1,9 @@
 """The wake-up of workers: the commit that stores messages announces them, and the worker on call looks for them.
 
-All workers of a channel receive an announcement, on the connection on which they claim. If all of them looked, they would
-wait for one another and most would find nothing. So one of each side is on call: it holds an advisory lock, which ends
-with its connection. The others look once a second, and follow announcements for some seconds after they found messages
-that the one on call had left.
+All workers of a channel receive an announcement, on the connection on which they claim. If all of them looked, they
+would wait for one another and most would find nothing. So one of each side is on call: it holds an advisory lock, which
+ends with its connection. The others look once a second, and follow announcements for some seconds after they found
+messages that the one on call had left.
 
 An announcement has no content and may be lost.
 """
