@@ -28,6 +28,7 @@ COSTS = {
     "wwebjs": "the sessions continue; requests about them wait until it is back",
     "wwebjs-session": "its messages wait until its browser is back; there are never two sessions of a number",
     "legacy": "no request is refused; everything waits until it is back",
+    "dashboard": "its pages load again when it is back",
     "alerts": "incidents are noticed when it is back",
     "guard": "a process that ends meanwhile is started again when it is back",
     "postgres": "the API answers 503 and nothing is sent until it is back",
