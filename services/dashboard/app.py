@@ -15,7 +15,25 @@ from services.dashboard import access, rendering, texts
 from services.dashboard.access import NotSignedIn
 from services.dashboard.command_runs import CommandRuns
 from services.dashboard.context import EXTENSION, Context
-from services.dashboard.pages import account, commands, health, overview, people, preferences, processes, sign_in
+from services.dashboard.pages import (
+    account,
+    actions,
+    alerts,
+    audit,
+    commands,
+    dead_letters,
+    events,
+    health,
+    keys,
+    messages,
+    numbers,
+    overview,
+    people,
+    preferences,
+    processes,
+    settings,
+    sign_in,
+)
 from services.dashboard.sources import Sources
 from services.database.connection import Database, DatabaseError, DatabaseUnavailable
 from services.http_server import request_ids
@@ -32,7 +50,10 @@ MAX_FORM = 1 << 20
 #: Seconds for which browsers keep a file whose address changes with its content.
 STATIC_SECONDS = 365 * 86400
 #: Blueprints of the pages.
-PAGES = (sign_in, account, overview, processes, commands, people, preferences)
+PAGES = (
+    sign_in, account, preferences, overview, processes, numbers, messages, dead_letters, alerts, events, actions,
+    commands, audit, keys, settings, people,
+)  # fmt: skip
 
 _POLICY = "; ".join(
     [
@@ -57,13 +78,13 @@ log = structlog.get_logger()
 class Dashboard(ExactAddresses):
     """The WSGI application."""
 
-    def __init__(self, settings: Settings, database: Database, people: PeopleStore) -> None:
-        """The first request connects."""
+    def __init__(self, own: Settings, database: Database, people: PeopleStore) -> None:
+        """`own`: the settings of the start. The first request connects."""
         super().__init__(__name__, static_url_path=f"{PREFIX}/static")
         self.config |= {"MAX_CONTENT_LENGTH": MAX_FORM, "SEND_FILE_MAX_AGE_DEFAULT": STATIC_SECONDS}
         self.counters = Counters(pool=database.use)  # reported by the heartbeat of the process
-        self.extensions[EXTENSION] = Context(settings, Sources(database, people), CommandRuns(settings))
-        self._names = HostNames([settings.public_url or ""])
+        self.extensions[EXTENSION] = Context(own, Sources(database, people), CommandRuns(own))
+        self._names = HostNames([own.public_url or ""])
         access.open_to_all(self.view_functions["static"])
         self.before_request(self._begin)
         access.attach(self, people)

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from bisnesctl.audit.origin import ACTOR_VARIABLE, ORIGIN_VARIABLE
@@ -39,6 +40,8 @@ class CommandRun:
     #: The words after `bisnesctl`.
     words: tuple[str, ...]
     person: str
+    #: The company of the person; None: a person who sees all.
+    company: str | None
     began_at: float
     ended_at: float | None = None
     #: The exit code; None while it runs, or if it was killed.
@@ -67,9 +70,9 @@ class CommandRuns:
             return f"the command did not say within {PREVIEW_SECONDS:.0f} s what it would do"
         return (done.stdout + done.stderr).strip()
 
-    def begin(self, words: Sequence[str], person: str, address: str) -> CommandRun:
+    def begin(self, words: Sequence[str], person: str, company: str | None, address: str) -> CommandRun:
         """Begins a run. Raises `OSError` if its record cannot be written."""
-        run = CommandRun(f"{int(time.time()):010}-{secrets.token_hex(4)}", tuple(words), person, time.time())
+        run = CommandRun(f"{int(time.time()):010}-{secrets.token_hex(4)}", tuple(words), person, company, time.time())
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._prune()
         self._write(run)
@@ -86,10 +89,11 @@ class CommandRuns:
         """The run of this id."""
         return _read(self._folder / f"{run_id}.json") if _ID.fullmatch(run_id) else None
 
-    def recent(self, count: int) -> list[CommandRun]:
-        """The last runs, the newest first."""
-        files = sorted(self._folder.glob("*.json"), reverse=True)[:count]
-        return [run for file in files if (run := _read(file)) is not None]
+    def recent(self, count: int, company: str | None) -> list[CommandRun]:
+        """The last runs, the newest first. `company`: only those of its people."""
+        files = sorted(self._folder.glob("*.json"), reverse=True)
+        found = (run for file in files if (run := _read(file)) is not None and company in (None, run.company))
+        return list(islice(found, count))
 
     def output(self, run_id: str) -> str:
         """The end of what a run printed."""
@@ -119,7 +123,7 @@ def _private(path: str, flags: int) -> int:
 
 def _store(file: Path, run: CommandRun) -> None:
     content = {
-        "id": run.id, "words": run.words, "person": run.person, "began_at": run.began_at, "ended_at": run.ended_at,
+        "id": run.id, "words": run.words, "person": run.person, "company": run.company, "began_at": run.began_at, "ended_at": run.ended_at,
         "exit_code": run.exit_code,
     }  # fmt: skip
     disk.replace(file, json.dumps(content).encode())
@@ -139,7 +143,7 @@ def main() -> None:
     if run is None:
         raise SystemExit(f"{file} is no record of a command")
     done = subprocess.run([sys.executable, "-m", "bisnesctl", *run.words], check=False)  # noqa: S603 - our own tool
-    _store(file, CommandRun(run.id, run.words, run.person, run.began_at, time.time(), done.returncode))
+    _store(file, replace(run, ended_at=time.time(), exit_code=done.returncode))
 
 
 if __name__ == "__main__":

@@ -16,16 +16,21 @@ class Entry:
     is_current: bool
 
 
-#: The endpoints of the pages in the order of the menu. The title of `numbers.index` is the text `menu.numbers`.
-PAGES = ("overview.index", "processes.index", "commands.index", "people.index")
+#: The endpoints of the pages in the order of the menu. The title of `numbers.index` is the text `menu.numbers_index`.
+PAGES = (
+    "overview.index", "processes.index", "numbers.index", "messages.index", "messages.waiting", "dead_letters.index",
+    "alerts.index", "events.index", "commands.index", "audit.index", "keys.index", "settings.index", "people.index",
+)  # fmt: skip
 
 
 def entries() -> list[Entry]:
     """The entries for the request's person."""
-    current = (request.endpoint or "").partition(".")[0]
-    return [
-        Entry(texts.text(f"menu.{area}"), endpoint, area == current)
-        for endpoint in PAGES
-        if access.can_open(endpoint)
-        for area in [endpoint.partition(".")[0]]
-    ]
+    allowed = [endpoint for endpoint in PAGES if access.can_open(endpoint)]
+    current = _nearest(request.endpoint or "", allowed)
+    return [Entry(texts.text(f"menu.{name.replace('.', '_')}"), name, name == current) for name in allowed]
+
+
+def _nearest(endpoint: str, pages: list[str]) -> str:
+    """The page itself, or else the first one of its area, such as the list for one of its things."""
+    area = endpoint.partition(".")[0]
+    return endpoint if endpoint in pages else next((each for each in pages if each.startswith(f"{area}.")), "")

@@ -4,19 +4,23 @@ That part is the block `live` of a template. The same template makes the page an
 """
 
 import hashlib
+import json
+import re
 import time
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from flask import Flask, current_app, g, url_for
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from bisnesctl import formatting, moments
 from services.dashboard import access, navigation, texts
 
 #: The key in a WSGI environment of a request for the live part alone.
 LIVE = "dashboard.live"
+_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}")
 #: The name of the block that changes.
 LIVE_BLOCK = "live"
 
@@ -31,6 +35,7 @@ def attach(app: Flask) -> None:
     }  # fmt: skip
     app.jinja_env.filters |= {
         "moment": moment, "ago": ago, "duration": formatting.duration, "size": formatting.size, "number": number,
+        "iso": iso, "json": as_json, "words": words,
     }  # fmt: skip
     app.jinja_env.globals["m"] = app.jinja_env.get_template("macros.html").module  # blocks see no imports of a template
 
@@ -63,6 +68,31 @@ def ago(at: float | None) -> Markup:
     return Markup('<time datetime="{0}" title="{0}" class="age">{1}</time>').format(exact, texts.text("common.ago", age=age))
 
 
+def iso(value: object) -> object:
+    """A text that is a time becomes one that the browser shows in the viewer's zone; all else stays."""
+    if value is None:
+        return Markup("–")
+    try:
+        return moment(datetime.fromisoformat(str(value)).timestamp()) if _TIME.match(str(value)) else value
+    except ValueError:
+        return value
+
+
+def as_json(value: object) -> str:
+    """A value as indented JSON, for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+
+
+def words(value: object) -> str:
+    """The arguments of a command or a request in a line."""
+    return " ".join(map(str, value)) if isinstance(value, list) else "" if value in (None, {}) else as_line(value)
+
+
+def as_line(value: object) -> str:
+    """A value as JSON in a line."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
 def number(value: float | None) -> str:
     """A number with groups of three digits, or a dash if it is not known."""
     return "–" if value is None else f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
@@ -76,8 +106,3 @@ def _static(name: str) -> str:
 @cache
 def _version(name: str) -> str:
     return hashlib.sha256((Path(__file__).with_name("static") / name).read_bytes()).hexdigest()[:12]
-
-
-def lines(text: str) -> Markup:
-    """A text of several lines, escaped."""
-    return Markup("<br>").join(escape(line) for line in text.splitlines())

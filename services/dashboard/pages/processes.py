@@ -3,18 +3,17 @@
 from collections import deque
 from typing import Any
 
-from flask import Blueprint, abort, redirect, request, url_for
+from flask import Blueprint, abort, request
 
-from bisnesctl.lifecycle.reload import COSTS
 from bisnesctl.people.roles import Role
 from bisnesctl.views import process_page
 from bisnesctl.views.process_page import ProcessPage
-from services.dashboard import access, findings, rendering
+from services.dashboard import findings, rendering
 from services.dashboard.access import needs
 from services.dashboard.context import context
 
 pages = Blueprint("processes", __name__)
-#: What can be done to a process: the command of the tool.
+#: What can be done to a process.
 ACTIONS = ("start", "stop", "restart", "reload")
 #: Lines of a log that a page shows.
 LOG_LINES = 200
@@ -46,32 +45,6 @@ def log(name: str) -> Any:
     file = folder / f"{page.name}{'.err' if stream == 'errors' else ''}.log"
     lines, problem = _last_lines(file, wanted)
     return rendering.page("log.html", page=page, lines=lines, problem=problem, wanted=wanted, stream=stream)
-
-
-@pages.get("/processes/<name>/<action>")
-@needs(Role.OPERATOR)
-def ask(name: str, action: str) -> Any:
-    """What an action would do, and the button that does it."""
-    page = _find(name)
-    if action not in ACTIONS:
-        abort(404)
-    words = [action, page.name]
-    return rendering.page(
-        "confirm.html", title=f"{action} {page.name}", line=f"bisnesctl {action} {page.name}",
-        preview=context().commands.preview(words), costs=COSTS.get(page.row.program, ""), back=url_for("processes.show", name=page.name),
-        target=url_for("processes.run", name=page.name, action=action),
-    )  # fmt: skip
-
-
-@pages.post("/processes/<name>/<action>")
-@needs(Role.OPERATOR)
-def run(name: str, action: str) -> Any:
-    """Do it."""
-    page = _find(name)
-    if action not in ACTIONS:
-        abort(404)
-    run = context().commands.begin([action, page.name, "--yes"], access.person().name, request.remote_addr or "?")
-    return redirect(url_for("commands.show", run_id=run.id))
 
 
 def _find(name: str) -> ProcessPage:

@@ -11,7 +11,7 @@ from tests.integration.dashboard.conftest import PASSWORD
 
 #: Values for the variables of addresses.
 VALUES = {
-    "name": "api-0", "action": "restart", "run_id": "0000000000-00000000", "filename": "dashboard.css",
+    "name": "api-0", "action": "restart", "subject": "api-0", "run_id": "0000000000-00000000", "filename": "dashboard.css",
 }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ def used():
     for file in [*FOLDER.glob("templates/*.html"), *FOLDER.glob("**/*.py")]:
         for name, key in CALL.findall(file.read_text()):
             yield from [f"{key}_one", f"{key}_other"] if name in ("tn", "counted") else [key]
-    yield from (f"menu.{page.partition('.')[0]}" for page in PAGES)
+    yield from (f"menu.{page.replace('.', '_')}" for page in PAGES)
 
 
 def test_every_text_that_is_used_exists():
