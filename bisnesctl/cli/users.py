@@ -12,14 +12,16 @@ from bisnesctl.people.roles import Role
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from bisnesctl.people.store import Person, PeopleStore
+    from bisnesctl.people.store import PeopleStore, Person
     from bisnesctl.settings import Settings
 
 users = typer.Typer(cls=Commands, no_args_is_help=True, help="Invite, list and remove the people of the dashboard.")
 app.add_typer(users, name="users", rich_help_panel=USE)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name with which the person signs in.")]
-_ROLE_HELP = "viewer sees everything; operator also changes; administrator also sees keys, settings and the audit trail."
+_ROLE_HELP = (
+    "viewer sees everything; operator also changes; administrator also sees keys, settings and the audit trail."
+)
 
 
 @users.command(

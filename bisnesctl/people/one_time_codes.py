@@ -20,7 +20,7 @@ def new_secret() -> str:
 
 def address(secret: str, name: str) -> str:
     """The `otpauth://` address that an app reads as a QR code."""
-    return pyotp.TOTP(secret).provisioning_uri(name, ISSUER)
+    return pyotp.TOTP(secret).provisioning_uri(name=name, issuer_name=ISSUER)
 
 
 def period_of(secret: str, code: str, now: float | None = None) -> int | None:

@@ -100,7 +100,7 @@ class SignIn:
 
 @dataclass(frozen=True)
 class Secrets:
-    """What a sign-in is checked against."""
+    """The secrets that a sign-in is checked against."""
 
     password: str | None
     code_secret: str | None
@@ -210,7 +210,7 @@ class PeopleStore:
             return name
 
     def secrets_of(self, name: str) -> Secrets | None:
-        """What a person's sign-in is checked against."""
+        """The secrets that a person's sign-in is checked against."""
         with self._transaction() as connection:
             row = connection.execute(
                 "SELECT password, code_secret, code_used FROM person WHERE name = ?", (name,)
@@ -226,9 +226,7 @@ class PeopleStore:
     def set_code_secret(self, name: str, secret: str | None, used: int = 0) -> None:
         """Demands one-time codes of this secret from a person, or none. `used`: the period of the last code."""
         with self._transaction() as connection:
-            connection.execute(
-                "UPDATE person SET code_secret = ?, code_used = ? WHERE name = ?", (secret, used, name)
-            )
+            connection.execute("UPDATE person SET code_secret = ?, code_used = ? WHERE name = ?", (secret, used, name))
 
     def use_code(self, name: str, period: int) -> bool:
         """Notes that the code of a period was used; False if it, or a later one, was used before."""
@@ -314,7 +312,9 @@ class PeopleStore:
                 yield connection
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
-            raise Unavailable(f"the people of the dashboard in {self.path} cannot be read or written: {error}") from None
+            raise Unavailable(
+                f"the people of the dashboard in {self.path} cannot be read or written: {error}"
+            ) from None
 
     def _connect(self) -> sqlite3.Connection:
         if not self.path.exists():
@@ -335,7 +335,8 @@ class PeopleStore:
 
 _PERSON = """
 SELECT name, role, company_id, password IS NOT NULL AS has_password, code_secret IS NOT NULL AS has_codes, created_at,
-    signed_in_at, (SELECT expires_at FROM invitation i WHERE i.name = person.name AND expires_at > :now) AS invited_until
+    signed_in_at,
+    (SELECT expires_at FROM invitation i WHERE i.name = person.name AND expires_at > :now) AS invited_until
 FROM person"""
 _SIGN_IN = """
 SELECT s.digest, s.created_at AS began_at, s.seen_at, s.address, s.agent, p.*

@@ -1,4 +1,4 @@
-"""Who may open which page: the sign-in behind a request's cookie, the role that a route demands, and forged requests.
+"""Access to the pages: the sign-in behind a request's cookie, the role that a route demands, and forged requests.
 
 Every view is declared with `needs` or `open_to_all`; `check_routes` refuses an application with a view that is not.
 A request that changes something must come from a page of ours: the browser says so in `Sec-Fetch-Site` or `Origin`, and
@@ -16,7 +16,7 @@ from werkzeug.exceptions import Forbidden
 from werkzeug.wrappers import Response as AnyResponse
 
 from bisnesctl.people.roles import Role
-from bisnesctl.people.store import Person, PeopleStore, SignIn
+from bisnesctl.people.store import PeopleStore, Person, SignIn
 
 #: The cookie with the token of a sign-in. Browsers keep a cookie of this prefix only for the host itself, over TLS or
 #: on this machine.
@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Access:
-    """Who may open a view. None as the role: everybody."""
+    """The people who may open a view. None as the role: everybody."""
 
     role: Role | None
     #: Whether a person of one company may open it; it then shows that company only.

@@ -1,4 +1,4 @@
-"""What people can change from the pages: each action is a command of the tool about one subject."""
+"""Actions, by which people change something from the pages: each one is a command of the tool about one subject."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -66,7 +66,8 @@ ACTIONS: Mapping[str, Action] = {
     "restart": _process("restart"),
     "reload": _process("reload"),
     "pause": Action(
-        "bot", _BOT, lambda bot: ["queue", "pause", _slash(bot)], has_preview=False, fields=(_REASON, _FOR), company=True
+        "bot", _BOT, lambda bot: ["queue", "pause", _slash(bot)], has_preview=False, fields=(_REASON, _FOR),
+        company=True,
     ),
     "resume": Action("bot", _BOT, lambda bot: ["queue", "resume", _slash(bot)], has_preview=False, company=True),
     "verify": Action(
@@ -79,7 +80,8 @@ ACTIONS: Mapping[str, Action] = {
     "cancel": Action("message", _MESSAGE, lambda message: ["queue", "cancel", message], company=True),
     "retry-letter": Action("letter", _LETTER, lambda letter: ["dead-letters", "retry", letter], (), company=True),
     "silence": Action(
-        "alert", _ALERT, lambda alert: ["alerts", "silence", alert], (), False, (_REASON, Field("--for", "actions.for", "2h"))
+        "alert", _ALERT, lambda alert: ["alerts", "silence", alert], (), False,
+        (_REASON, Field("--for", "actions.for", "2h")),
     ),
     "unsilence": Action("alert", _ALERT, lambda alert: ["alerts", "unsilence", alert], (), False),
 }  # fmt: skip

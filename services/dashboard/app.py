@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import structlog
-from flask import Flask, g, redirect, request, url_for
+from flask import g, redirect, request, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 

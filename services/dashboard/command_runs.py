@@ -1,6 +1,6 @@
-"""Runs commands of the tool for people: what the dashboard changes is changed by the command that an operator types.
+"""Runs commands of the tool for people: the dashboard changes things by the commands that an operator types.
 
-So there is one mechanism, with the same checks, locks, and audit trail. A run goes on if the dashboard ends, even if
+So there is one mechanism, with the same checks, locks, and audit trail. A run continues if the dashboard ends, even if
 the command restarts the dashboard. Its record and its output are files in the folder of the deployment.
 """
 
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -60,10 +60,10 @@ class CommandRuns:
         self._settings, self._folder = settings, settings.home / FOLDER
 
     def preview(self, words: Sequence[str]) -> str:
-        """What a command would do, as its `--dry-run` says, or why it would be refused."""
+        """The effect of a command, as its `--dry-run` says, or why it would be refused."""
         command = [sys.executable, "-m", "bisnesctl", *words, "--dry-run"]
         try:
-            done = subprocess.run(  # noqa: S603 - our own tool, with words of a fixed form
+            done = subprocess.run(
                 command, env=self._environment(), capture_output=True, text=True, timeout=PREVIEW_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
@@ -79,7 +79,7 @@ class CommandRuns:
         record = self._folder / f"{run.id}.json"
         environment = self._environment() | {ACTOR_VARIABLE: person, ORIGIN_VARIABLE: f"dashboard, {address}"}
         with open(self._folder / f"{run.id}.log", "xb", opener=_private) as output:
-            subprocess.Popen(  # noqa: S603 - our own tool, with words of a fixed form
+            subprocess.Popen(
                 [sys.executable, "-m", "services.dashboard.command_runs", str(record)],
                 env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
@@ -99,7 +99,7 @@ class CommandRuns:
         """The end of what a run printed."""
         if not _ID.fullmatch(run_id):
             return ""
-        with contextlib.suppress(OSError), open(self._folder / f"{run_id}.log", "rb") as file:
+        with contextlib.suppress(OSError), (self._folder / f"{run_id}.log").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - MAX_OUTPUT))
             return file.read(MAX_OUTPUT).decode(errors="replace")
         return ""
@@ -122,11 +122,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def _store(file: Path, run: CommandRun) -> None:
-    content = {
-        "id": run.id, "words": run.words, "person": run.person, "company": run.company, "began_at": run.began_at, "ended_at": run.ended_at,
-        "exit_code": run.exit_code,
-    }  # fmt: skip
-    disk.replace(file, json.dumps(content).encode())
+    disk.replace(file, json.dumps(asdict(run)).encode())
 
 
 def _read(file: Path) -> CommandRun | None:
@@ -142,7 +138,7 @@ def main() -> None:
     run = _read(file)
     if run is None:
         raise SystemExit(f"{file} is no record of a command")
-    done = subprocess.run([sys.executable, "-m", "bisnesctl", *run.words], check=False)  # noqa: S603 - our own tool
+    done = subprocess.run([sys.executable, "-m", "bisnesctl", *run.words], check=False)
     _store(file, replace(run, ended_at=time.time(), exit_code=done.returncode))
 
 

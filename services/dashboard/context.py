@@ -1,4 +1,4 @@
-"""What the pages of one process share."""
+"""The parts that the pages of one process share."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,8 @@
-"""The page to which a form leads, so that no link can lead people to another site."""
+"""Addresses of pages: the next page of a list, and that to which a form leads, which is never on another site."""
 
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
+
+from flask import request, url_for
 
 
 def own_page(target: str) -> str | None:
@@ -8,3 +10,8 @@ def own_page(target: str) -> str | None:
     parts = urlsplit(target)
     is_own = target.startswith("/ui/") and "\\" not in target and not parts.scheme and not parts.netloc
     return target if is_own and target.isprintable() else None
+
+
+def following_page(endpoint: str, **position: object) -> str:
+    """The address of the same list, filtered alike, from a position on."""
+    return f"{url_for(endpoint)}?{urlencode(request.args.to_dict() | position)}"

@@ -1,4 +1,4 @@
-"""What is found out about processes, for several pages."""
+"""Findings about processes, for several pages."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ WELL = ("healthy", "stopped")
 
 
 def overview() -> Overview:
-    """What `bisnesctl status` shows, found a moment ago."""
+    """The content of `bisnesctl status`, as it was a moment ago."""
     sources = context().sources
     return sources.shared("overview", lambda: look(sources.deployment()))
 

@@ -108,7 +108,7 @@ class LiveStreams:
 
     def _render(self, scope: Scope, target: str) -> tuple[int, bytes]:
         names = (b"cookie", b"accept-language", b"host")
-        headers = {name.decode(): value for name in names if (value := _header(scope, name))}
+        headers = [(name.decode(), value) for name in names if (value := _header(scope, name))]
         environ = EnvironBuilder(target, headers=headers, environ_overrides={LIVE: True}).get_environ()
         try:
             parts, status, _ = run_wsgi_app(self._app, environ, buffered=True)

@@ -18,6 +18,8 @@ from markupsafe import Markup
 from bisnesctl import formatting, moments
 from services.dashboard import access, navigation, texts
 
+#: Stands for a value that is not known, or not there.
+NOTHING = Markup("\N{EN DASH}")
 #: The key in a WSGI environment of a request for the live part alone.
 LIVE = "dashboard.live"
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}")
@@ -54,7 +56,7 @@ def page(template: str, status: int = 200, /, **values: Any) -> tuple[str, int]:
 def moment(at: float | None) -> Markup:
     """A time, in seconds since the epoch, that the browser shows in the viewer's zone; the exact one on hover."""
     if at is None:
-        return Markup("–")
+        return NOTHING
     exact = moments.iso(at)
     shown = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
     return Markup('<time datetime="{0}" title="{0}">{1}</time>').format(exact, shown)
@@ -63,15 +65,16 @@ def moment(at: float | None) -> Markup:
 def ago(at: float | None) -> Markup:
     """How long ago a time is; the exact one on hover."""
     if at is None:
-        return Markup("–")
+        return NOTHING
     exact, age = moments.iso(at), formatting.duration(max(0.0, time.time() - at))
-    return Markup('<time datetime="{0}" title="{0}" class="age">{1}</time>').format(exact, texts.text("common.ago", age=age))
+    shown = texts.text("common.ago", age=age)
+    return Markup('<time datetime="{0}" title="{0}" class="age">{1}</time>').format(exact, shown)
 
 
 def iso(value: object) -> object:
     """A text that is a time becomes one that the browser shows in the viewer's zone; all else stays."""
     if value is None:
-        return Markup("–")
+        return NOTHING
     try:
         return moment(datetime.fromisoformat(str(value)).timestamp()) if _TIME.match(str(value)) else value
     except ValueError:
@@ -95,7 +98,7 @@ def as_line(value: object) -> str:
 
 def number(value: float | None) -> str:
     """A number with groups of three digits, or a dash if it is not known."""
-    return "–" if value is None else f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+    return NOTHING if value is None else f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
 def _static(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the pages show, collected once for all who look at the same time.
+"""Findings that the pages show, collected once for all who look at the same time.
 
 Nothing here fails because something is down: what cannot be seen is an error that the page shows in its place.
 """
@@ -51,7 +51,7 @@ class Sources:
         return self.shared("deployment", lambda: open_deployment(as_started(load_partly().with_defaults())))
 
     def shared(self, key: Hashable, find: Callable[[], T], seconds: float = SHARED_SECONDS) -> T:
-        """What `find` returns, or what it returned for this key a moment ago.
+        """The result of `find`, or the one that it returned for this key a moment ago.
 
         Only one thread looks at a time. Meanwhile the others get what was found before, unless that is too old.
         """

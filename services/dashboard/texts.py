@@ -1,6 +1,6 @@
 """The texts of the pages: one file for each language, `texts/<language>.toml`, with the same keys.
 
-A text may have placeholders, such as `{count}`. What the product itself says (reasons, log lines, errors) is English in
+A text may have placeholders, such as `{count}`. Texts of the product itself (reasons, log lines, errors) are English in
 every language.
 """
 
@@ -29,9 +29,7 @@ def languages() -> tuple[str, ...]:
 def catalogue(language: str) -> Mapping[str, str]:
     """All texts of a language by key, such as `sign_in.title`."""
     content = tomllib.loads((_FOLDER / f"{language}.toml").read_text())
-    return {
-        f"{section}.{key}": str(text) for section, texts in content.items() for key, text in texts.items()
-    }
+    return {f"{section}.{key}": str(text) for section, texts in content.items() for key, text in texts.items()}
 
 
 def language() -> str:

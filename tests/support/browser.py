@@ -13,7 +13,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from bisnesctl.host.browsers import find_driver, find_chromium
+from bisnesctl.host.browsers import find_chromium, find_driver
 from tests.support.waiting import wait_until
 
 
@@ -45,22 +45,25 @@ class PageBrowser:
         button.click()
 
     def text(self) -> str:
-        """What the page says; empty while another one loads."""
+        """The text of the page; empty while another one loads."""
         return self.text_of("main")
 
     def text_of(self, selector: str) -> str:
-        """What an element says; empty if it is not there, or not any more."""
+        """The text of an element; empty if it is not there, or not any more."""
         script = "return document.querySelector(arguments[0])?.innerText ?? ''"
         return str(self.driver.execute_script(script, selector))
 
     def problems(self) -> list[str]:
-        """What the console says of refused styles and scripts, exceptions, and other sites."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+        """Messages of the console about refused styles and scripts, exceptions, and other sites."""
+        return [entry["message"] for entry in self._log("browser") if entry["level"] == "SEVERE"]
 
     def requests(self) -> list[str]:
         """The addresses that were requested since the last call."""
-        found = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        found = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         return [each["params"]["request"]["url"] for each in found if each["method"] == "Network.requestWillBeSent"]
+
+    def _log(self, kind: str) -> list[dict[str, Any]]:
+        return list(self.driver.get_log(kind))  # type: ignore[no-untyped-call]
 
     def set_size(self, width: int, height: int, dark: bool = False) -> None:
         """Sets the size of the view in CSS pixels, and the wanted colours."""

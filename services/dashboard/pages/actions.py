@@ -5,8 +5,8 @@ from typing import Any
 from flask import Blueprint, abort, redirect, request, url_for
 
 from bisnesctl.database.postgres import query
-from bisnesctl.lifecycle.reload import COSTS
 from bisnesctl.people.roles import Role
+from bisnesctl.processes.restart_costs import COSTS
 from services.dashboard import access, findings, rendering
 from services.dashboard.access import needs
 from services.dashboard.actions import ACTIONS, Action, words_of
@@ -20,14 +20,15 @@ _OWNERS = {
         SELECT company_id FROM outbox WHERE message_id::text = lower(%(id)s)
         UNION SELECT company_id FROM event WHERE event_id = %(id)s
         UNION SELECT company_id FROM media_download WHERE message_id::text = lower(%(id)s)
-        UNION SELECT c.company_id FROM webhook_inbox i JOIN phone_configs c ON c.id = i.bot_id WHERE i.id::text = %(id)s""",
+        UNION SELECT c.company_id FROM webhook_inbox i JOIN phone_configs c ON c.id = i.bot_id
+            WHERE i.id::text = %(id)s""",
 }
 
 
 @pages.get("/do/<action>/<path:subject>")
 @needs(Role.OPERATOR, company=True)
 def ask(action: str, subject: str) -> Any:
-    """What it would do."""
+    """Its effect and its costs."""
     known = _known(action, subject)
     words = words_of(known, subject, {}) or abort(404)
     return rendering.page(
@@ -44,7 +45,9 @@ def run(action: str, subject: str) -> Any:
     known = _known(action, subject)
     words = words_of(known, subject, request.form) or abort(404)
     person = access.person()
-    begun = context().commands.begin([*words, *known.consent], person.name, person.company_id, request.remote_addr or "?")
+    begun = context().commands.begin(
+        [*words, *known.consent], person.name, person.company_id, request.remote_addr or "?"
+    )
     return redirect(url_for("commands.show", run_id=begun.id))
 
 
@@ -74,7 +77,7 @@ def _owner(action: Action, subject: str) -> str | None:
 
 
 def _costs(action: Action, subject: str) -> str:
-    """What is not served meanwhile."""
+    """The service that is missing meanwhile."""
     if action.kind != "process":
         return ""
     found = findings.instance(context().sources.deployment(), subject)

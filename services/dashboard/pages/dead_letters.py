@@ -1,4 +1,4 @@
-"""What failed: messages, webhooks in both directions, files."""
+"""Dead letters: messages, webhooks in both directions, files."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What happened to processes and numbers, newest first. Without PostgreSQL: what the guard noted since."""
+"""Events of processes and numbers, newest first. Without PostgreSQL: those that the guard noted since."""
 
 from typing import Any
 

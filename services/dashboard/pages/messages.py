@@ -14,6 +14,7 @@ from bisnesctl.views import message_page
 from services.dashboard import access, rendering
 from services.dashboard.access import needs
 from services.dashboard.context import context
+from services.dashboard.destinations import following_page
 
 pages = Blueprint("messages", __name__)
 #: Messages that a page shows.
@@ -33,7 +34,8 @@ _SEARCH = f"""
 SELECT o.id, o.message_id::text, o.company_id, o.phone_index, o.chat_id, o.kind, o.status::text, o.error_code, o.error,
     extract(epoch FROM o.accepted_at)::float
 FROM outbox o
-WHERE o.id > (SELECT COALESCE(max(id), 0) - {_SEARCHED} FROM outbox) AND (%(before)s::bigint IS NULL OR o.id < %(before)s)
+WHERE o.id > (SELECT COALESCE(max(id), 0) - {_SEARCHED} FROM outbox)
+    AND (%(before)s::bigint IS NULL OR o.id < %(before)s)
     AND (%(company)s::text IS NULL OR o.company_id = %(company)s)
     AND (%(chat)s::text IS NULL OR o.chat_id = %(chat)s) AND (%(status)s::text IS NULL OR o.status::text = %(status)s)
     AND (%(code)s::text IS NULL OR o.error_code = %(code)s)
@@ -55,14 +57,14 @@ def index() -> Any:
         missing = True
     wanted = {
         "company": company, "chat": values["chat"] and _chat(values["chat"]), "status": values["status"],
-        "code": values["code"], "text": values["text"] and _literal(values["text"]), "before": _number(values["before"]),
-        "limit": PAGE_SIZE + 1,
+        "code": values["code"], "text": values["text"] and _literal(values["text"]),
+        "before": _number(values["before"]), "limit": PAGE_SIZE + 1,
     }  # fmt: skip
     with context().sources.connection() as connection:
         rows = query(connection, _SEARCH, wanted)
     following = ""
     if len(rows) > PAGE_SIZE:
-        following = url_for("messages.index", **(request.args.to_dict() | {"before": rows[PAGE_SIZE - 1][0]}))
+        following = following_page("messages.index", before=rows[PAGE_SIZE - 1][0])
     return rendering.page(
         "messages.html", rows=rows[:PAGE_SIZE], values=values, following=following, missing=missing, statuses=STATUSES
     )
@@ -88,7 +90,7 @@ def show(name: str) -> Any:
 @pages.get("/queue")
 @needs(Role.VIEWER, company=True)
 def waiting() -> Any:
-    """What waits, failed or is unknown, the oldest first."""
+    """Messages that wait, failed or are unknown, the oldest first."""
     chosen = request.args.get("state", "")
     state = State(chosen) if chosen in list(State) else None
     after = request.args.get("after", "0")

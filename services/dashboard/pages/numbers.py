@@ -2,15 +2,17 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, abort, request, url_for
+from flask import Blueprint, Response, abort, request
 
 from bisnesctl.bots import qr_codes, store, web_sessions
 from bisnesctl.bots.store import Bot
 from bisnesctl.people.roles import Role
 from bisnesctl.views import bot_page
+from bisnesctl.views.bot_page import BotPage
 from services.dashboard import access, rendering
 from services.dashboard.access import needs
 from services.dashboard.context import context
+from services.dashboard.destinations import following_page
 
 pages = Blueprint("numbers", __name__)
 #: Numbers that a page of the list shows.
@@ -29,9 +31,10 @@ def index() -> Any:
     rows = [each for each in found if wanted in _text(each).casefold() and not (only_bad and state_of(each) in GOOD)]
     rows = [each for each in rows if not after or _key(each) > _parsed(after)]
     shown, more = rows[:PAGE_SIZE], len(rows) > PAGE_SIZE
+    last = f"{shown[-1].company}-{shown[-1].phone}" if shown else ""
     return rendering.page(
         "numbers.html", numbers=shown, total=len(found), wanted=wanted, only_bad=only_bad, state_of=state_of,
-        reason_of=reason_of, following=_following(shown) if more else "",
+        reason_of=reason_of, following=following_page("numbers.index", after=last) if more else "",
     )  # fmt: skip
 
 
@@ -44,11 +47,7 @@ def show(name: str) -> Any:
     page = sources.shared(("number", name), lambda: bot_page.describe(sources.deployment(), company, phone))
     if page is None:
         abort(404)
-    actions = ["pause" if page.why == "" or "pause" not in page.why else "resume", "resume", "verify"]
-    if page.session is not None:
-        actions += ["unblock"] if page.block else []
-        actions += ["restart-session"] if access.company() is None else []
-    return rendering.page("number.html", page=page, actions=list(dict.fromkeys(actions)), is_scanning=_is_scanning(page))
+    return rendering.page("number.html", page=page, actions=_actions(page), is_scanning=page.actual == "SCAN_QR_CODE")
 
 
 @pages.get("/numbers/<name>/qr.svg")
@@ -90,8 +89,13 @@ def reason_of(bot: Bot) -> str:
     return next((str(each) for each in found if each), "")
 
 
-def _is_scanning(page: Any) -> bool:
-    return bool(page.session and page.actual == "SCAN_QR_CODE")
+def _actions(page: BotPage) -> list[str]:
+    found = ["pause", "resume", "verify"]
+    if page.block is not None:
+        found.append("unblock")
+    if page.session is not None and access.company() is None:
+        found.append("restart-session")
+    return found
 
 
 def _text(bot: Bot) -> str:
@@ -113,8 +117,3 @@ def _named(name: str) -> tuple[str, int]:
     if not company or access.company() not in (None, company):
         abort(404)
     return company, phone
-
-
-def _following(shown: list[Bot]) -> str:
-    query = request.args.to_dict() | {"after": f"{shown[-1].company}-{shown[-1].phone}"}
-    return url_for("numbers.index", **query)

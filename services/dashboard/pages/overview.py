@@ -1,4 +1,4 @@
-"""The first page: whether everything is well, and if not, why and what to do."""
+"""The first page: the troubles that need attention, why, and the commands that help."""
 
 from typing import Any
 

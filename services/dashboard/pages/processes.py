@@ -1,6 +1,7 @@
 """The processes: the table of `bisnesctl status`, one process with its log, and what can be done to it."""
 
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, abort, request
@@ -13,7 +14,7 @@ from services.dashboard.access import needs
 from services.dashboard.context import context
 
 pages = Blueprint("processes", __name__)
-#: What can be done to a process.
+#: Actions about a process.
 ACTIONS = ("start", "stop", "restart", "reload")
 #: Lines of a log that a page shows.
 LOG_LINES = 200
@@ -56,14 +57,14 @@ def _find(name: str) -> ProcessPage:
     return sources.shared(("process", name), lambda: process_page.describe(deployment, [found])[0])
 
 
-def _last_lines(file: Any, wanted: str) -> tuple[list[str], str]:
+def _last_lines(file: Path, wanted: str) -> tuple[list[str], str]:
     """The last lines of a file that have a text, and why there are none."""
     try:
-        with open(file, "rb") as stream:
+        with file.open("rb") as stream:
             stream.seek(max(0, stream.seek(0, 2) - LOG_BYTES))
             text = stream.read(LOG_BYTES).decode(errors="replace")
     except OSError as error:
         return [], error.strerror or str(error)
-    found = deque(maxlen=LOG_LINES)
+    found: deque[str] = deque(maxlen=LOG_LINES)
     found.extend(line for line in text.splitlines() if wanted.casefold() in line.casefold())
     return list(found), ""

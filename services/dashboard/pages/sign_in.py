@@ -34,9 +34,7 @@ def sign_in() -> Any:
     name, people, settings = request.form.get("name", ""), context().sources.people, context().settings
     agent = request.user_agent.string
     try:
-        token = begin(
-            people, name, request.form.get("password", ""), request.form.get("code", ""), _address(), agent
-        )
+        token = begin(people, name, request.form.get("password", ""), request.form.get("code", ""), _address(), agent)
     except Refused as refused:
         audit.record_failure(settings, _shown(name), "sign in", "wrong name, password or one-time code")
         if refused.wait_seconds:
@@ -71,7 +69,8 @@ def invitation() -> Any:
 @open_to_all
 def accept() -> Any:
     """Set the password of an invitation's person."""
-    code, password, people = request.form.get("code", "").strip(), request.form.get("password", ""), context().sources.people
+    code, password = request.form.get("code", "").strip(), request.form.get("password", "")
+    people = context().sources.people
     name = people.invited(code)
     message = texts.text("invitation.invalid")
     if name is not None:

@@ -1,4 +1,4 @@
-// What pages do beyond HTML: live updates, times in the viewer's zone, and the code of an invitation.
+// The script of all pages: live updates, times in the viewer's zone, and the code of an invitation.
 // Every page works without this script.
 "use strict"
 
@@ -23,7 +23,7 @@ function update(old, fresh) {
   if (old.nodeType !== Node.ELEMENT_NODE || old.isEqualNode(fresh)) return
   if (old === document.activeElement && old.matches("input, select, textarea")) return
   const kept = old.nodeName === "DETAILS" ? ["open"] : old.matches("input, select, textarea") ? ["value", "checked"] : []
-  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name) && !kept.includes(name)) old.removeAttribute(name)
+  for (const name of old.getAttributeNames()) if (!fresh.hasAttribute(name) && !kept.includes(name)) old.removeAttribute(name)
   for (const { name, value } of fresh.attributes) {
     if (old.getAttribute(name) !== value && !kept.includes(name)) old.setAttribute(name, value)
   }
@@ -34,7 +34,7 @@ function updateChildren(old, fresh) {
   const atEnd = old.scrollHeight - old.scrollTop - old.clientHeight < 4
   const known = new Map([...old.children].filter((each) => each.id).map((each) => [each.id, each]))
   let place = old.firstChild
-  for (const next of [...fresh.childNodes]) {
+  for (const next of Array.from(fresh.childNodes)) {
     const same = next.id ? known.get(next.id) : undefined
     if (same && same !== place) {
       old.insertBefore(same, place)
@@ -60,7 +60,7 @@ function follow() {
   let source = null
   let seen = new Date()
   function open() {
-    source = new EventSource("/ui/live?page=" + encodeURIComponent(location.pathname + location.search))
+    source = new EventSource(`/ui/live?page=${encodeURIComponent(location.pathname + location.search)}`)
     source.addEventListener("open", () => { state.textContent = "" })
     source.addEventListener("update", (event) => {
       const fresh = document.createElement("div")
@@ -72,7 +72,7 @@ function follow() {
     })
     source.addEventListener("end", () => { source.close(); location.reload() })
     source.addEventListener("error", () => {
-      state.textContent = live.dataset.lost + " " + stamp.format(seen)
+      state.textContent = `${live.dataset.lost} ${stamp.format(seen)}`
       if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (!document.hidden) open() }, 5000)
     })
   }

@@ -1,4 +1,4 @@
-"""Who may open and do what: roles, companies, forged requests, headers, and what strangers see."""
+"""Access: roles, companies, forged requests, headers, and what strangers see."""
 
 import pytest
 from flask import Blueprint
@@ -11,7 +11,8 @@ from tests.integration.dashboard.conftest import PASSWORD
 
 #: Values for the variables of addresses.
 VALUES = {
-    "name": "api-0", "action": "restart", "subject": "api-0", "run_id": "0000000000-00000000", "filename": "dashboard.css",
+    "name": "api-0", "action": "restart", "subject": "api-0", "run_id": "0000000000-00000000",
+    "filename": "dashboard.css",
 }  # fmt: skip
 
 
@@ -83,7 +84,9 @@ def test_a_foreign_host_name_is_refused(visitor):
     assert visitor.client.get("/ui/sign-in", base_url="http://evil.example").status_code == 403
 
 
-@pytest.mark.parametrize("target", ["https://evil.example/", "//evil.example/ui/", "/\\evil.example", "javascript:x", "/ui/\n"])
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example/ui/", "/\\evil.example", "javascript:x", "/ui/\n"]
+)
 def test_no_link_leads_to_another_site(visitor, people, password_hash, target):
     people.accept(people.add("aisha", Role.VIEWER, None), password_hash)
     answer = visitor.post("/ui/sign-in", name="aisha", password=PASSWORD, next=target)

@@ -32,7 +32,7 @@ class Client:
         self.changed.set()
 
     async def events(self, count):
-        """The first events, once there are so many."""
+        """The first events, once there is this number of them."""
         while len(found := self.read()) < count:
             self.changed.clear()
             await asyncio.wait_for(self.changed.wait(), 60)
@@ -49,50 +49,43 @@ def quick(monkeypatch):
     monkeypatch.setattr(live, "PERIOD_SECONDS", 0.05)
 
 
-async def serve(app, client, use):
-    streams = LiveStreams(app, "/ui/")
-    serving = asyncio.ensure_future(streams.serve(client.scope, client.receive, client.send))
-    try:
-        await use(streams)
-    finally:
-        client.gone.set()
-        await serving
-        streams.close()
-
-
-@pytest.mark.parametrize("page", ["/ui/", "/ui/processes", "/ui/commands"])
-def test_each_live_page_is_sent(app, signed_in, page):
-    async def use(_):
-        ((name, _),) = await client.events(1)
-        assert name == "update"
+def watch(app, visitor, page, use):
+    """Has a client follow a page while `use` looks at it."""
 
     async def run():
-        nonlocal client
-        client = Client(visitor, page)
-        await serve(app, client, use)
+        client, streams = Client(visitor, page), LiveStreams(app, "/ui/")
+        serving = asyncio.ensure_future(streams.serve(client.scope, client.receive, client.send))
+        try:
+            await use(client)
+        finally:
+            client.gone.set()
+            await serving
+            streams.close()
 
-    visitor, client = signed_in(), None
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("page", ["/ui/", "/ui/processes", "/ui/commands", "/ui/alerts", "/ui/events", "/ui/numbers"])
+def test_each_live_page_is_sent(app, signed_in, page):
+    async def use(client):
+        ((name, _),) = await client.events(1)
+        assert name == "update"
+
+    watch(app, signed_in(), page, use)
+
+
 def test_a_page_that_fails_for_a_moment_stays_as_it_was(app, signed_in, monkeypatch):
-    async def use(_):
+    async def use(client):
         await client.events(1)
         monkeypatch.setitem(app.view_functions, "commands.index", access.needs(Role.VIEWER)(lambda: 1 / 0))
         await asyncio.sleep(0.5)
         assert [name for name, _ in client.read()] == ["update"]
 
-    async def run():
-        nonlocal client
-        client = Client(visitor, "/ui/commands")
-        await serve(app, client, use)
-
-    visitor, client = signed_in(Role.VIEWER), None
-    asyncio.run(run())
+    watch(app, signed_in(Role.VIEWER), "/ui/commands", use)
 
 
 def test_a_stream_sends_the_live_part_once_until_it_changes_and_ends_with_the_sign_in(app, signed_in, people):
-    async def use(_):
+    async def use(client):
         (first,) = await client.events(1)
         assert first[0] == "update"
         assert "<html" not in first[1]["html"]
@@ -101,35 +94,21 @@ def test_a_stream_sends_the_live_part_once_until_it_changes_and_ends_with_the_si
         people.end_all(people.of_token(visitor.token).person.name)
         assert (await client.events(2))[1][0] == "end"
 
-    async def run():
-        nonlocal client
-        client = Client(visitor, "/ui/commands")
-        await serve(app, client, use)
-
-    visitor, client = signed_in(Role.VIEWER), None
-    asyncio.run(run())
+    visitor = signed_in(Role.VIEWER)
+    watch(app, visitor, "/ui/commands", use)
 
 
 @pytest.mark.parametrize("page", ["", "https://evil.example/ui/", "//evil/ui/x", "/health", "/ui/live"])
 def test_other_addresses_are_refused(app, signed_in, page):
-    async def run():
-        client = Client(visitor, page)
-        await serve(app, client, lambda _: asyncio.sleep(0))
+    async def use(client):
+        await asyncio.wait_for(client.changed.wait(), 60)
         assert client.sent[0]["status"] == 400
 
-    visitor = signed_in(Role.VIEWER)
-    asyncio.run(run())
+    watch(app, signed_in(Role.VIEWER), page, use)
 
 
 def test_a_page_that_the_person_may_not_open_sends_nothing_of_it(app, signed_in):
-    async def use(_):
-        await client.events(1)
-        assert [name for name, _ in client.read()] == ["end"]
+    async def use(client):
+        assert [name for name, _ in await client.events(1)] == ["end"]
 
-    async def run():
-        nonlocal client
-        client = Client(visitor, "/ui/processes")
-        await serve(app, client, use)
-
-    visitor, client = signed_in(Role.OPERATOR, "0128"), None
-    asyncio.run(run())
+    watch(app, signed_in(Role.OPERATOR, "0128"), "/ui/processes", use)

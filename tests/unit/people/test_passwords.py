@@ -1,7 +1,7 @@
 """Passwords and one-time codes."""
 
-import pytest
 import pyotp
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -152,7 +152,7 @@ def test_an_unknown_name_is_refused_like_a_wrong_password_and_is_counted(store):
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "people.sqlite3").write_bytes(b"this is no database" * 100)
-    with pytest.raises(Unavailable, match="people.sqlite3"):
+    with pytest.raises(Unavailable, match=r"people\.sqlite3"):
         PeopleStore(tmp_path).people()
 
 
