@@ -23,11 +23,11 @@ MAX_PAUSE_SECONDS = 900.0
 
 
 class Refused(BisnesError):
-    """A sign-in that is refused."""
+    """The sign-in was refused."""
 
     def __init__(self, wait_seconds: float = 0.0, needs_code: bool = False) -> None:
         """`wait_seconds`: before the next attempt. `needs_code`: the password was right, the one-time code was not."""
-        super().__init__("the sign-in was refused")
+        super().__init__()
         self.wait_seconds, self.needs_code = wait_seconds, needs_code
 
 
