@@ -84,7 +84,7 @@ def test_an_action_says_what_it_costs_and_runs_the_command_of_the_tool(
 ) -> None:
     pid = deployment.pid("events")
     browser.open(f"{address}/processes/events")
-    browser.submit("a[href$='/processes/events/restart']")
+    browser.submit("a[href$='/do/restart/events']")
     wait_until(lambda: "bisnesctl restart events" in browser.text())
     assert "events wait a few seconds" in browser.text()
     browser.submit("button.danger")
@@ -101,7 +101,7 @@ def test_a_viewer_sees_no_action(deployment: Deployment, address: str) -> None:
         viewer.open(f"{address}/processes/api-0")
         wait_until(lambda: "api-0" in viewer.text())
         assert "restart" not in viewer.text_of(".actions")
-        viewer.open(f"{address}/processes/api-0/restart")
+        viewer.open(f"{address}/do/restart/api-0")
         assert "You may not do that." in viewer.text()
 
 
