@@ -27,6 +27,7 @@ class Source(StrEnum):
     DASHBOARD = "dashboard"
     GUARD = "guard"
     MANAGER = "manager"
+    ROLLOUT = "rollout"
 
 
 class Outcome(StrEnum):
