@@ -24,7 +24,7 @@ from tests.support.waiting import HANG_SECONDS
 #: Time limit of one command of the tool, on a busy machine too.
 COMMAND_TIMEOUT_SECONDS = 300
 _RANDOM = random.SystemRandom()  # hypothesis sets the seed of the usual one
-PORTS = ("API_PORT", "META_PORT", "WWEBJS_PORT", "PORT", "SANDBOX_PORT")
+PORTS = ("API_PORT", "META_PORT", "WWEBJS_PORT", "PORT", "SANDBOX_PORT", "DASHBOARD_PORT")
 
 
 class Deployment:
