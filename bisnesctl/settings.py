@@ -23,6 +23,7 @@ from bisnesctl.setting_types import (
     PingUrl,
     Port,
     QuotaLimit,
+    TestChats,
     networks,
 )
 
@@ -76,6 +77,9 @@ class Settings:
     meta_port: Port = Field(3002, description="port of the receiver of Meta's webhooks")
     meta_instances: int = Field(2, ge=1, le=64, description="number of processes that send over Meta")
     port: Port = Field(8443, description="port of the legacy single process; its address is API_HOST")
+    dashboard_host: Host = Field("127.0.0.1", description="address on which the dashboard listens")
+    dashboard_port: Port = Field(3004, description="port of the dashboard")
+    enable_dashboard: bool = Field(False, description="run the dashboard, a web page for people")
     enable_meta: bool = Field(True, description="run the Meta channel")
     enable_wwebjs: bool = Field(True, description="run the WhatsApp Web channel")
 
@@ -220,6 +224,15 @@ class Settings:
     )
     heal_restarts_per_hour: int = Field(
         3, ge=0, description="times an hour that `bisnesctl cron heal` starts the same thing again, at most"
+    )
+    rollout_test_chats: TestChats = Field(
+        "", description="chats that a rollout sends test messages to, such as 0128/0:60123456789, separated by commas"
+    )
+    rollout_failure_margin: float = Field(
+        2, gt=0, le=50, description="percentage points by which more messages of moved bots may fail in a rollout"
+    )
+    rollout_latency_ratio: float = Field(
+        1.5, ge=1.1, le=100, description="times by which messages of moved bots may take longer in a rollout"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     sandbox: bool = Field(False, description="run simulators instead of the real providers")
@@ -404,6 +417,12 @@ class Settings:
         if self.public_url is None and self.sandbox:
             return addresses.local_url(self.meta_host, self.meta_port)
         return self.public_url and self.public_url.rstrip("/")
+
+    @property
+    def dashboard_address(self) -> str:
+        """Base URL of the dashboard for people, without a slash at the end."""
+        own = addresses.local_url(self.dashboard_host, self.dashboard_port)
+        return f"{(self.public_url or own).rstrip('/')}/ui"
 
     @property
     def media_base(self) -> str:
