@@ -7,6 +7,7 @@ folder with mode 0700, such as /root. Paths of sockets must be short: the kernel
 import hashlib
 import os
 import stat
+import sys
 from pathlib import Path
 
 #: The system user that runs the embedded servers if root starts bisnesctl.
@@ -15,6 +16,10 @@ SERVER_USER = "bisnes"
 ROOT_STATE = Path("/var/lib/bisnesctl")
 #: Bytes in the path of a socket's folder, at most, so that `/.s.PGSQL.5432.lock` fits after it.
 MAX_SOCKET_FOLDER_BYTES = 80
+
+#: The folder of the installed releases, below the home; in it, the link to the current one.
+RELEASES = "releases"
+CURRENT = "current"
 
 _PACKAGE = Path(__file__).parent
 
@@ -26,6 +31,23 @@ def shipped_folder(name: str) -> Path:
     """
     installed = _PACKAGE / name
     return installed if installed.is_dir() else _PACKAGE.parent / name
+
+
+def releases(home: Path) -> Path:
+    """The folder of the releases of `home`: each is a virtual environment, whose name is its number."""
+    return home / RELEASES
+
+
+def current_release(home: Path) -> Path:
+    """The link to the release that runs `home`. It is missing if a checkout runs it."""
+    return releases(home) / CURRENT
+
+
+def tool(home: Path) -> list[str]:
+    """The words that start this tool, for systemd and cron: they mean the current release after each switch too."""
+    programs = (current_release(home) / "bin" / "bisnesctl", Path(sys.executable).with_name("bisnesctl"))
+    found = next((each for each in programs if each.is_file()), None)
+    return [sys.executable, "-m", "bisnesctl"] if found is None else [str(found)]
 
 
 def server_home(home: Path) -> Path:

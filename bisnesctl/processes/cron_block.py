@@ -3,7 +3,6 @@
 import os
 import pwd
 import shlex
-import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +62,13 @@ def render(settings: Settings, heal: bool, system: bool = False) -> list[str]:
 
 def _command(settings: Settings) -> str:
     """The beginning of every command. cron reads `%` as the end of a line."""
-    folders = dict.fromkeys([str(Path(sys.executable).parent), *SYSTEM_PATH.split(":")])
+    program = paths.tool(settings.home)
+    folders = dict.fromkeys([str(Path(program[0]).parent), *SYSTEM_PATH.split(":")])
     environment = {"HOME": _user().pw_dir, "PATH": ":".join(folders), "BISNES_ENV": str(settings.env_file)}
     words = [
         "/usr/bin/env",
         *(f"{name}={text}" for name, text in environment.items()),
-        sys.executable,
-        "-m",
-        "bisnesctl",
+        *program,
     ]
     return shlex.join(words).replace("%", r"\%")
 
