@@ -7,7 +7,6 @@ folder with mode 0700, such as /root. Paths of sockets must be short: the kernel
 import hashlib
 import os
 import stat
-import sys
 from pathlib import Path
 
 #: The system user that runs the embedded servers if root starts bisnesctl.
@@ -43,11 +42,10 @@ def current_release(home: Path) -> Path:
     return releases(home) / CURRENT
 
 
-def tool(home: Path) -> list[str]:
-    """The words that start this tool, for systemd and cron: they mean the current release after each switch too."""
-    programs = (current_release(home) / "bin" / "bisnesctl", Path(sys.executable).with_name("bisnesctl"))
-    found = next((each for each in programs if each.is_file()), None)
-    return [sys.executable, "-m", "bisnesctl"] if found is None else [str(found)]
+def current_tool(home: Path) -> Path | None:
+    """The `bisnesctl` of the current release, whichever that is when it is run; None if a checkout runs."""
+    program = current_release(home) / "bin" / "bisnesctl"
+    return program if program.is_file() else None
 
 
 def server_home(home: Path) -> Path:

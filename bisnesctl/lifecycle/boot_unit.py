@@ -4,6 +4,7 @@ import os
 import pwd
 import re
 import shlex
+import sys
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -100,7 +101,7 @@ def make(deployment: Deployment, user_unit: bool, name: str) -> BootUnit:
         user=user,
         directory=settings.env_file.parent,
         env_file=settings.env_file,
-        command=[*paths.tool(settings.home), *deployment.start_command.split()[1:], "--foreground"],
+        command=[*_program(settings.home), *deployment.start_command.split()[1:], "--foreground"],
         start_seconds=int(_START_STEPS * START_TIMEOUT_SECONDS),
         stop_seconds=int(stop_seconds()),
     )
@@ -110,7 +111,7 @@ def make(deployment: Deployment, user_unit: bool, name: str) -> BootUnit:
 def crontab_line(deployment: Deployment) -> str:
     """The line of a crontab that starts it at boot, for machines without systemd."""
     settings = deployment.settings
-    words = [*paths.tool(settings.home), *deployment.start_command.split()[1:]]
+    words = [*_program(settings.home), *deployment.start_command.split()[1:]]
     environment = shlex.quote(str(settings.env_file))
     command = f"cd {shlex.quote(str(settings.env_file.parent))} && BISNES_ENV={environment} {shlex.join(words)}"
     return f"@reboot {command}".replace("%", "\\%")
@@ -121,6 +122,11 @@ def stop_seconds() -> float:
     tiers = groupby(sorted(PROGRAMS, key=lambda row: row.priority), key=lambda row: row.priority)
     steps = [max(row.kill_timeout for row in rows) + STOP_MARGIN_SECONDS for _, rows in tiers]
     return sum(steps) + SHUTDOWN_TIMEOUT_SECONDS
+
+
+def _program(home: Path) -> list[str]:
+    tool = paths.current_tool(home) or Path(sys.executable).with_name("bisnesctl")
+    return [str(tool)] if tool.is_file() else [sys.executable, "-m", "bisnesctl"]
 
 
 def _owner(deployment: Deployment) -> str:

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shlex
+import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,8 @@ def render(settings: Settings, heal: bool, system: bool = False) -> list[str]:
 
 def _command(settings: Settings) -> str:
     """The beginning of every command. cron reads `%` as the end of a line."""
-    program = paths.tool(settings.home)
+    release = paths.current_tool(settings.home)
+    program = [str(release)] if release else [sys.executable, "-m", "bisnesctl"]
     folders = dict.fromkeys([str(Path(program[0]).parent), *SYSTEM_PATH.split(":")])
     environment = {"HOME": _user().pw_dir, "PATH": ":".join(folders), "BISNES_ENV": str(settings.env_file)}
     words = [

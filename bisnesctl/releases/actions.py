@@ -68,7 +68,7 @@ def settle_interrupted(deployment: Deployment, store: Store, report: Report) -> 
     if record is None:
         return False
     switch_records.refuse_others(store.home)
-    report(f"[yellow]`{record.command}` was interrupted while it was {record.stage}[/]: putting that right")
+    report(f"`{record.command}` was interrupted while it was {record.stage}: putting that right")
     steps = LiveSteps(deployment, store, *_both(deployment, store, record), 0, report)
     with steps.shield():
         report(settle(steps, record, tolerant(report)))

@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.markup import escape
-
 from bisnesctl.database import migrations
 from bisnesctl.errors import BisnesError, ExitCode
 from bisnesctl.formatting import listed
@@ -75,7 +73,7 @@ class LiveSteps:
         watch = Watch(self._deployment, self._before)
         fault = watch.run(self._watch_seconds, self._report)
         if not fault:
-            self._report(f"[green]✓[/] {escape(watch.summary())}")
+            self._report(f"✓ {watch.summary()}")
         return fault
 
     def complete(self) -> None:
@@ -143,7 +141,7 @@ class LiveSteps:
             self._store.point(record.origin)
 
     def _run(self, release: InstalledRelease, *words: str) -> None:
-        programs.run(release, self._deployment.settings, words, lambda line: self._report(f"  {escape(line)}"))
+        programs.run(release, self._deployment.settings, words, lambda line: self._report(f"  {line}"))
 
     def _run_patiently(self, release: InstalledRelease, *words: str) -> None:
         deadline = time.monotonic() + LOCK_PATIENCE_SECONDS

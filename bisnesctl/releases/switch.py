@@ -130,7 +130,7 @@ def _go_back(steps: Steps, record: SwitchRecord, error: BaseException, report: R
 def _return(steps: Steps, record: SwitchRecord, reason: str, report: Report) -> None:
     record = replace(record, stage=Stage.RETURNING, reason=reason)
     steps.save(record)
-    report(f"[yellow]going back[/]: {reason}")
+    report(f"going back: {reason}")
     try:
         for _ in range(2):  # what was down at the first look may have been started meanwhile
             if not (names := steps.astray(record)):

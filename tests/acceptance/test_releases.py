@@ -15,6 +15,8 @@ from tests.support.waiting import wait_until
 
 #: Seconds for which the first good release is watched, and those after which a bad one begins to fail.
 WATCH, HEALTHY = "30", 2.0
+#: Requests in a second. docs/how-to/upgrade.md has the figures with 100.
+RATE = 20
 #: Seconds that slow releases take longer.
 SLOWER = 1.0
 
@@ -77,7 +79,7 @@ def pids(deployment):
 def test_a_release_that_cannot_work_takes_no_request(deployment, bad, reason):
     number = releases.clone(deployment.settings.home, 1, bad)
     before = pids(deployment)
-    with steady_load(*requests_of(deployment)) as outcomes:
+    with steady_load(*requests_of(deployment), rate=RATE) as outcomes:
         done = deployment.run("release", "switch", str(number), check=False)
     assert done.returncode == 5
     assert reason in done.stderr
@@ -98,7 +100,7 @@ def test_a_release_that_cannot_work_takes_no_request(deployment, bad, reason):
 def test_a_release_that_turns_out_bad_goes_back_by_itself(deployment, bad, reason):
     number = releases.clone(deployment.settings.home, 1, bad)
     before = serving(deployment)
-    with steady_load(*requests_of(deployment)) as outcomes:
+    with steady_load(*requests_of(deployment), rate=RATE) as outcomes:
         done = deployment.run("release", "switch", str(number), "--watch", WATCH, check=False)
     assert done.returncode == 5
     assert reason in done.stderr
@@ -110,7 +112,7 @@ def test_a_release_that_turns_out_bad_goes_back_by_itself(deployment, bad, reaso
 
 
 def test_a_good_release_becomes_current_and_the_checkout_is_the_way_back(deployment):
-    with steady_load(*requests_of(deployment)) as outcomes:
+    with steady_load(*requests_of(deployment), rate=RATE) as outcomes:
         done = deployment.run("release", "switch", "1", "--watch", "3")
     assert set(outcomes.counts) == {"202", "200"}
     assert "to return: bisnesctl release rollback" in done.stderr

@@ -120,7 +120,7 @@ def _borrowed_packages(folder: Path) -> Path:
     files = {
         f"{name}.pth": f"{sysconfig.get_paths()['purelib']}\n",
         f"{name}-1.0.dist-info/METADATA": about,
-        f"{name}-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{name}-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     files[f"{name}-1.0.dist-info/RECORD"] = "".join(f"{each},,\n" for each in [*files, f"{name}-1.0.dist-info/RECORD"])
     wheel = folder / f"{name}-1.0-py3-none-any.whl"

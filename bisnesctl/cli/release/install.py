@@ -73,7 +73,7 @@ def _explain_the_way(deployment: "Deployment") -> None:
     for line in (
         "so far a checkout runs in place, which stays possible; it is release 0 in `bisnesctl release list`",
         "after the switch, changes of the checkout have no effect here; its `bisnesctl` runs the current release",
-        f"so that the checkout is not needed any more: ln -s {program} /usr/local/bin/bisnesctl",
+        f"so that the checkout is not needed any more: cd /usr/local/bin && ln -s {program}",
         "then write what starts at boot and by cron again: `bisnesctl startup`, `bisnesctl cron install`",
     ):
         output.say(f"  {escape(line)}")

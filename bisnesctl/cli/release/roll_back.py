@@ -27,10 +27,10 @@ def roll_back(
     from bisnesctl.terminal import output, preview
 
     if unfinished:
-        if not actions.finish_interrupted(running_deployment(), preview.report):
+        if not actions.finish_interrupted(running_deployment(), preview.remark):
             output.say("no switch was interrupted: nothing to do")
         return
     seconds = watch_seconds(watch)
     with interruptible():
-        now = actions.roll_back(checked_deployment(), seconds, preview.report)
+        now = actions.roll_back(checked_deployment(), seconds, preview.remark)
     report_switched(now)

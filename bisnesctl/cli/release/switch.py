@@ -39,5 +39,5 @@ def switch(
 
     seconds = watch_seconds(watch)
     with interruptible():
-        now = actions.switch_to(checked_deployment(), number, seconds, preview.report)
+        now = actions.switch_to(checked_deployment(), number, seconds, preview.remark)
     report_switched(now)

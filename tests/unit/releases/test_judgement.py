@@ -56,8 +56,10 @@ def test_false_alarms_are_as_rare_as_stated(share):
     chooser, alarms, looks = random.Random(7), 0, 20_000
     for _ in range(looks):
         total = chooser.choice((30, 200, 800))
-        failed = sum(chooser.random() < share + MARGIN for _ in range(total)) if total == 30 else int(
-            chooser.gauss(total * (share + MARGIN), (total * (share + MARGIN) * (1 - share - MARGIN)) ** 0.5)
+        failed = (
+            sum(chooser.random() < share + MARGIN for _ in range(total))
+            if total == 30
+            else int(chooser.gauss(total * (share + MARGIN), (total * (share + MARGIN) * (1 - share - MARGIN)) ** 0.5))
         )
         alarms += too_many(Counts(1000, int(1000 * share)), Counts(total, max(failed, 0)))
     assert alarms <= 5 * CHANCE * looks
