@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from bisnesctl.bots import ownership
+from bisnesctl.bots.ownership import Side
 from bisnesctl.database import deployments, media_store
 from bisnesctl.errors import CannotWrite, ConfigError
 from bisnesctl.queue import pauses
@@ -54,14 +56,16 @@ class Tuning:
     attempts: Attempts
     bot_id: int | None = None  # the one bot that is served; its messages have keys chosen before the send
     pauses: Pauses = USUAL_PAUSES  # between attempts while a provider is not available
+    side: Side | None = None  # whose bots are served; None: those of both sides
 
 
-def tuned_for_meta(settings: Settings) -> Tuning:
-    """For many requests of many numbers at once."""
+def tuned_for_meta(settings: Settings, side: Side | None = None) -> Tuning:
+    """For many requests of many numbers at once; `side`: whose, None for all."""
     return Tuning(
         RequestsInFlight(settings.meta_window, settings.send_timeout_ms),
         settings.meta_max_messages_per_second,
         Attempts(settings.meta_attempts, settings.meta_backoff_ms / 1000),
+        side=side,
     )
 
 
@@ -87,7 +91,7 @@ class Channel:
         self._instance, self._run = instance, run
         outbox = Outbox(
             connector.process_name, worker_name(instance, run),
-            tuning.rate, settings.lease_seconds, settings.media_base, tuning.bot_id,
+            tuning.rate, settings.lease_seconds, settings.media_base, tuning.bot_id, tuning.side,
         )  # fmt: skip
         self.outbox = outbox
         self._journal = Journal(path_of(settings.journal_dir, instance), tuning.window.size)
@@ -107,6 +111,7 @@ class Channel:
         self._until_resolutions = Interval(SWEEP_INTERVAL_SECONDS)
         self._until_machines = Interval(MACHINES_INTERVAL_SECONDS)
         self._due = False  # whether the last sweep found chats that could be served
+        self.shares_bots = False  # whether bots have owners: the other side accepts messages without waking this one
         self._clock = DatabaseClock(settings)
         self._leases_valid_until = 0.0  # by time.monotonic(), after the clock was set forward
 
@@ -181,7 +186,7 @@ class Channel:
         return deployments.conflict(connection, self._settings, self.outbox.channel, self._instance)
 
     def _sweep_until_stopped(self) -> None:
-        while not self._stopped.wait(PACED_SWEEP_INTERVAL_SECONDS if self._due else SWEEP_INTERVAL_SECONDS):
+        while not self._stopped.wait(self._sweep_interval):
             try:
                 with self._database.connection() as connection:
                     self._sweep(connection)
@@ -189,6 +194,10 @@ class Channel:
                 log.warning("sweep.failed", reason=f"the database is unavailable: {str(error).strip()}")
             except OSError as error:
                 log.warning("sweep.failed", reason=str(error))
+
+    @property
+    def _sweep_interval(self) -> float:
+        return PACED_SWEEP_INTERVAL_SECONDS if self._due or self.shares_bots else SWEEP_INTERVAL_SECONDS
 
     def _sweep(self, connection: Connection) -> None:
         if self._until_machines.is_over():
@@ -206,6 +215,8 @@ class Channel:
     def _look_for_machines(self, connection: Connection) -> None:
         """Workers of this machine alone know from their journals what may have left; others need it in the database."""
         self._until_machines.restart()
+        if self.outbox.side is Side.LEGACY:  # the wake-ups of the others reach it through the database alone
+            self.shares_bots = ownership.is_in_use(connection)
         self.delivery.marks_all = self.outbox.bot_id is None and instance_rows.exist_elsewhere(
             connection, self.outbox.channel, self._settings.max_heartbeat_age / 1000
         )

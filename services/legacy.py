@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from bisnesctl.bots.ownership import Side
 from bisnesctl.settings import Settings, load_partly
 from services.api.asgi import AsgiApp
 from services.api.auth import Auth, declare
@@ -38,19 +39,19 @@ log = structlog.get_logger()
 
 
 class LocalWakeups:
-    """Wakes the channel of this process, and the sessions, which have processes of their own."""
+    """Wakes the channel of this process, the sessions, and the workers of the other side if bots have owners."""
 
     channel: Channel
 
     def __init__(self, settings: Settings) -> None:
-        self._sessions = WakeupSender(WakingBroker(settings.redis_dsn))  # without Redis they look every second
+        self._others = WakeupSender(WakingBroker(settings.redis_dsn))  # without Redis they look every second
 
     def notify(self, queue_name: str) -> None:
         """There is work: messages to send, or webhooks to apply."""
         if queue_name in ACTORS:
             self.channel.wake(queue_name)
-        else:
-            self._sessions.notify(queue_name)
+        if queue_name not in ACTORS or self.channel.shares_bots:
+            self._others.notify(queue_name)
 
 
 def wire(counters: Counters) -> Context:
@@ -61,7 +62,7 @@ def wire(counters: Counters) -> Context:
     context = connect(settings, wakeups, counters)
     channel = Channel(
         settings, context.database, context.accounts, MetaConnector(settings), incoming.parse,
-        tuned_for_meta(settings), "legacy", run,
+        tuned_for_meta(settings, Side.LEGACY), "legacy", run,
     )  # fmt: skip
     wakeups.channel = channel
     counters.refresh = partial(_count, counters, context.acceptor, channel)
@@ -70,7 +71,7 @@ def wire(counters: Counters) -> Context:
     jobs = of_meta(context.settings, context.database, context.accounts)
     context.on_close(lambda: _stop(channel, events, jobs, retention))
     if settings.enable_wwebjs:
-        keeper = create_keeper(settings, context.database, wakeups, context.counters)
+        keeper = create_keeper(settings, context.database, wakeups, context.counters, Side.LEGACY)
         context.on_close(keeper.stop)
         keeper.start()
     channel.start_in_background()

@@ -10,6 +10,7 @@ import time
 
 import structlog
 
+from bisnesctl.bots.ownership import Side
 from services.channel import Channel, tuned_for_meta
 from services.connectors.meta.connector import MetaConnector
 from services.connectors.meta.jobs import of_meta
@@ -43,7 +44,7 @@ def main() -> None:
     try:
         channel = Channel(
             process.settings, process.database, process.accounts, MetaConnector(process.settings),
-            incoming.parse, tuned_for_meta(process.settings), process.instance, process.run,
+            incoming.parse, tuned_for_meta(process.settings, Side.MULTIPROCESS), process.instance, process.run,
             MarkerClearer(broker.client, messages),
         )  # fmt: skip
     except JournalInUse as error:

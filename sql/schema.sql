@@ -209,6 +209,7 @@ CREATE TABLE lane (
     fence   bigint      NOT NULL DEFAULT 0,      -- the number of the claim: grows by one with each
     unmarked text,                               -- equals `claim` until its message may leave
     accepted bigint,                             -- rows of the chat in the outbox; NULL: to be counted
+    epoch   bigint,                              -- of the bot's owner when it was claimed
     PRIMARY KEY (bot_id, chat_id)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
@@ -296,8 +297,46 @@ CREATE TABLE bot_pace (
     paused_until timestamptz  NOT NULL DEFAULT '-infinity',   -- infinity: until an operator resumes it; past: when it ended
     paused_at    timestamptz,                                 -- when it began; NULL: there is none
     paused_reason text,
-    paused_by    text
+    paused_by    text,
+    -- The side that serves the bot. Without an owner, the programs that run serve it.
+    owner        text         CHECK (owner IN ('legacy', 'multiprocess')),
+    owner_epoch  bigint,                                      -- grows with each change of the owner
+    owner_since  timestamptz,
+    owner_by     text,                                        -- who changed it
+    next_owner   text,                                        -- the side that it is being handed over to
+    drain_until  timestamptz  NOT NULL DEFAULT '-infinity'    -- until then nobody claims
 );
+CREATE SEQUENCE owner_epoch;
+
+-- The owner of bots that are added; no row: none.
+CREATE TABLE new_bot_owner (
+    process_name varchar(20) PRIMARY KEY,
+    owner        text        NOT NULL CHECK (owner IN ('legacy', 'multiprocess'))
+);
+
+CREATE FUNCTION number_owner() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.owner IS DISTINCT FROM OLD.owner THEN
+        NEW.owner_epoch := nextval('owner_epoch');
+        NEW.owner_since := now();
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER number_owner BEFORE UPDATE OF owner ON bot_pace FOR EACH ROW EXECUTE FUNCTION number_owner();
+
+-- Every change is a process event, and the managers of the sessions hear of it at once.
+CREATE FUNCTION note_owner() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO process_events (process_name, event_type, event_data)
+    SELECT NEW.process_name, 'bot_owner_changed', jsonb_build_object('company', company_id, 'phoneIndex', phone_index,
+        'session', company_id || '-' || phone_index, 'from', OLD.owner, 'to', NEW.owner, 'epoch', NEW.owner_epoch,
+        'by', NEW.owner_by)
+    FROM phone_configs WHERE id = NEW.bot_id;
+    PERFORM pg_notify('bisnes_sessions', 'owner');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_owner AFTER UPDATE OF owner ON bot_pace FOR EACH ROW
+    WHEN (OLD.owner IS DISTINCT FROM NEW.owner) EXECUTE FUNCTION note_owner();
 
 CREATE FUNCTION keep_bot_pace() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -305,7 +344,10 @@ BEGIN
         DELETE FROM bot_pace WHERE bot_id = OLD.id;
         RETURN OLD;
     END IF;
-    INSERT INTO bot_pace (bot_id, process_name) VALUES (NEW.id, NEW.process_name)
+    INSERT INTO bot_pace (bot_id, process_name, owner, owner_epoch, owner_since, owner_by)
+    SELECT NEW.id, NEW.process_name, n.owner, CASE WHEN n.owner IS NOT NULL THEN nextval('owner_epoch') END,
+           CASE WHEN n.owner IS NOT NULL THEN now() END, CASE WHEN n.owner IS NOT NULL THEN 'new' END
+    FROM (SELECT) one LEFT JOIN new_bot_owner n ON n.process_name = NEW.process_name
     ON CONFLICT (bot_id) DO UPDATE SET process_name = excluded.process_name;
     RETURN NEW;
 END $$;
@@ -831,6 +873,8 @@ BEGIN
         paused_until = CASE WHEN paused_at IS NULL THEN LEAST(paused_until, present)
                             WHEN paused_until > present THEN paused_until - back ELSE paused_until END
         WHERE isfinite(paused_until) AND paused_until > present OR paused_at > present;
+    UPDATE bot_pace SET drain_until = present, owner_since = LEAST(owner_since, present)
+        WHERE drain_until > present OR owner_since > present;
     UPDATE media_download SET due = due - back WHERE due > present AND isfinite(due);
     UPDATE media_download SET tried_at = present WHERE tried_at > present;
     UPDATE bot_check SET due = due - back WHERE due > present AND isfinite(due);

@@ -1,7 +1,9 @@
 """Servers that tests speak to: started here on sockets of their own, and ended by pid."""
 
 import itertools
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -51,6 +53,15 @@ def database(postgres: Postgres) -> Iterator[str]:
 def empty_database(postgres: Postgres) -> Iterator[str]:
     """The URL of a database with nothing in it."""
     yield from _database(postgres, "template0")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user of the machine may enter. pytest's own would be closed by the next session of pytest."""
+    with tempfile.TemporaryDirectory(prefix="bisnes-open-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 def _database(postgres: Postgres, template: str) -> Iterator[str]:

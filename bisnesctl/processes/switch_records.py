@@ -81,7 +81,7 @@ def begin(origin: int, target: int) -> SwitchRecord:
 
 
 def write(home: Path, record: SwitchRecord) -> None:
-    """Writes it atomically. Raises `CannotWrite`: a switch that cannot be recorded must not go on."""
+    """Writes it atomically. Raises `CannotWrite`: a switch that cannot be recorded must stop."""
     file = paths.releases(home) / FILE
     with disk.writing(file):
         disk.refresh(file, json.dumps(asdict(record)).encode())

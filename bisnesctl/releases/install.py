@@ -170,7 +170,7 @@ def _requirements(wheel: _Wheel, scratch: Path) -> Path:
 
 
 def _lock(summary: dict[str, list[dict[str, dict[str, dict[str, dict[str, str]]]]]]) -> str:
-    """What pip installed, in the form of its requirements."""
+    """The packages that pip installed, in the form of its requirements."""
     lines = []
     for each in summary["install"]:
         about, hashes = each["metadata"], each["download_info"].get("archive_info", {}).get("hashes", {})

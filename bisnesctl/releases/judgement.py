@@ -1,6 +1,6 @@
 """Judges a release by what was counted since it runs, beside what was counted before. Pure functions.
 
-A share of failures is judged by a bound on the chance that the release before would have had so many (Chernoff's, which
+A share of failures is judged by a bound on the chance that the release before would have had as many (Chernoff's, which
 is never too small): `MARGIN` more failures are allowed, and the chance must be below `CHANCE`. The chance is so small
 because it is looked at again and again. Averages of times are judged by a factor and a least difference.
 """
@@ -26,7 +26,7 @@ RECENT_REQUESTS, FAILED_REQUESTS = 5, 2
 
 @dataclass(frozen=True)
 class Counts:
-    """What a program counted."""
+    """The counts of a program."""
 
     total: int = 0
     failed: int = 0
@@ -54,7 +54,7 @@ class Counts:
 class OwnRequest:
     """A request that the watch sent itself."""
 
-    #: What went wrong; empty if it was answered.
+    #: The reason why it was not answered well; empty if it was.
     fault: str
     seconds: float
 
@@ -69,7 +69,7 @@ def too_many(before: Counts, now: Counts) -> bool:
 
 
 def is_slow(before: float, now: float) -> bool:
-    """Whether answers take so much longer than before that people notice. In seconds."""
+    """Whether answers take longer than before, and by enough for people to notice. In seconds."""
     return now > SLOWER_FACTOR * before and now > before + SLOWER_SECONDS
 
 

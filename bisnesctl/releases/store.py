@@ -70,7 +70,7 @@ class Trial:
 
 @dataclass
 class State:
-    """What became of the releases."""
+    """The fate of each release."""
 
     #: The highest number that was ever used.
     highest: int = 0
@@ -152,7 +152,7 @@ class Store:
         return None
 
     def state(self) -> State:
-        """What became of the releases. Raises `BisnesError` if the file is damaged."""
+        """The fate of each release. Raises `BisnesError` if the file is damaged."""
         file = self.folder / STATE
         try:
             found: dict[str, Any] = json.loads(file.read_text())
@@ -165,7 +165,7 @@ class Store:
             raise BisnesError(f"{file} cannot be read ({error}): remove it, and the releases stay") from error
 
     def write(self, state: State) -> None:
-        """Stores what became of the releases. Raises `CannotWrite`."""
+        """Stores the fate of each release. Raises `CannotWrite`."""
         file = self.folder / STATE
         with disk.writing(file):
             disk.replace(file, json.dumps(asdict(state), indent=1).encode())

@@ -53,7 +53,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Figures:
-    """What the programs counted, by their names."""
+    """The counts of the programs, by their names."""
 
     answers: Mapping[str, Counts] = field(default_factory=dict)
     messages: Mapping[str, Counts] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Watch:
         return ""
 
     def summary(self) -> str:
-        """What was judged, for a watch that found no fault."""
+        """The counts that were judged, for a watch that found no fault."""
         figures = self._seen[-1][1]
         answers = sum(figures.answers.values(), _NOTHING)
         before = sum(self._before.figures.answers.values(), _NOTHING)
@@ -185,7 +185,7 @@ def judge(before: Figures, now: Figures) -> str:
 
 
 def _since(now: Figures, earlier: Figures) -> Figures:
-    """What was counted since then. A program that began again counted nothing."""
+    """The counts since then. A program that began again counted nothing."""
     return Figures(
         {name: _difference(counts, earlier.answers.get(name, _NOTHING)) for name, counts in now.answers.items()},
         {name: _difference(counts, earlier.messages.get(name, _NOTHING)) for name, counts in now.messages.items()},

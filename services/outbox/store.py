@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from bisnesctl.bots.ownership import Side
 from bisnesctl.database.event_sql import NOW, ack_event
 from services.database.connection import Connection, Statement, query, query_value, run
 from services.events.payload_sql import SENT_EVENT
@@ -26,15 +27,16 @@ MAX_WAITING = 10_000
 #: An event for `raise_events`, with the number of its cause among the updates of a batch.
 NumberedEvent = tuple[int, str]
 
-# Each bot that has a due lane gets its fair share of the limit, and at most what its token bucket holds: the messages
-# of a second, or one if its rate is lower. One that stays empty for longer than that is of a clock that was set back.
-# A bot with an outage gets a single message, which finds out whether it is over, and no other within the lease.
-# A message that does not leave at once, or whose worker marks all that leaves, is unmarked until it may leave.
+# Only bots of the own side, and none that is being handed over. Each that has a due lane gets its fair share of the
+# limit, and at most what its token bucket holds: the messages of a second, or one if its rate is lower. One that stays
+# empty for longer than that is of a clock that was set back. A bot with an outage gets a single message, which finds
+# out whether it is over, and no other within the lease. A message that does not leave at once, or whose worker marks
+# all that leaves, is unmarked until it may leave.
 _CLAIM = Statement(
     "claim",
     """
 WITH ready AS (
-    SELECT p.bot_id, r.rate,
+    SELECT p.bot_id, p.owner_epoch AS epoch, r.rate,
            CASE WHEN p.outage_since IS NOT NULL THEN p.outage_code END AS outage,
            CASE WHEN p.free_at BETWEEN now() - d.depth AND now() + 2 * d.depth
                 THEN LEAST(p.free_at, now()) ELSE now() - d.depth END AS free_at
@@ -44,24 +46,25 @@ WITH ready AS (
         SELECT GREATEST(1, LEAST(1 / r.rate, 86400)) * interval '1 second' AS depth
     ) d
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
-        AND p.paused_until <= now()
+        AND p.paused_until <= now() AND p.drain_until <= now()
+        AND (p.owner IS NULL OR %(side)s IS NULL OR p.owner = %(side)s)
         AND EXISTS (
             SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now())
     ORDER BY p.bot_id FOR UPDATE OF p
 ), budget AS (
-    SELECT bot_id, rate, free_at, outage,
+    SELECT bot_id, epoch, rate, free_at, outage,
            LEAST(CASE WHEN outage IS NOT NULL THEN 1 END, floor(extract(epoch FROM now() - free_at) * rate + 0.001),
                  ceil(%(limit)s::float / count(*) OVER ()),
                  GREATEST(ceil((%(room)s - COALESCE(held, 0)) / 3.0), 0))::bigint AS share
     FROM ready LEFT JOIN json_to_recordset(%(in_hand)s::json) AS input_rows (bot_id int, held int) USING (bot_id)
 ), picked AS (
-    SELECT b.bot_id, b.outage, l.chat_id, l.done, l.fence + 1 AS fence FROM budget b CROSS JOIN LATERAL (
+    SELECT b.bot_id, b.epoch, b.outage, l.chat_id, l.done, l.fence + 1 AS fence FROM budget b CROSS JOIN LATERAL (
         SELECT chat_id, done, fence FROM lane
         WHERE bot_id = b.bot_id AND pending > 0 AND claim IS NULL AND due <= now()
         ORDER BY due LIMIT b.share FOR UPDATE SKIP LOCKED) l
     LIMIT %(limit)s
 ), heads AS (
-    SELECT p.bot_id, p.chat_id, p.outage, p.fence, o.*,
+    SELECT p.bot_id, p.epoch, p.chat_id, p.outage, p.fence, o.*,
            %(bot)s IS NULL AND (%(marks)s OR o.payload ? 'media') AS unmarked
     FROM picked p CROSS JOIN LATERAL (
         SELECT id, message_id, kind, payload, attempts, provider_id, request_id FROM outbox
@@ -69,7 +72,7 @@ WITH ready AS (
         ORDER BY id LIMIT 1) o
 ), claimed AS (
     UPDATE lane l SET claim = %(worker)s, head = h.id, due = now() + %(lease)s * interval '1 second',
-                      fence = h.fence, unmarked = CASE WHEN h.unmarked THEN %(worker)s END
+                      fence = h.fence, epoch = h.epoch, unmarked = CASE WHEN h.unmarked THEN %(worker)s END
     FROM heads h WHERE l.bot_id = h.bot_id AND l.chat_id = h.chat_id
 ), paced AS (
     UPDATE bot_pace p SET free_at = b.free_at + claims.n / b.rate * interval '1 second',
@@ -80,8 +83,8 @@ WITH ready AS (
 SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage, fence, unmarked,
        request_id
 FROM heads""",
-    process="text", bot="int", limit="int", worker="text", rate="float", lease="float", in_hand="json", room="int",
-    marks="boolean",
+    process="text", bot="int", side="text", limit="int", worker="text", rate="float", lease="float", in_hand="json",
+    room="int", marks="boolean",
 )  # fmt: skip
 
 # Locks: lanes, in the order of the list.
@@ -290,12 +293,16 @@ _LEARN = Statement(
     results="json",
 )
 
-_RENEW = "UPDATE lane SET due = now() + %s * interval '1 second' WHERE claim = %s"
+# A claim of a former owner is not renewed: the bot's owner gets the message as soon as the lease is over.
+_RENEW = """
+UPDATE lane l SET due = now() + %s * interval '1 second' WHERE claim = %s
+    AND NOT EXISTS (SELECT FROM bot_pace p WHERE p.bot_id = l.bot_id AND p.owner_epoch > COALESCE(l.epoch, 0))"""
 _HAS_DUE = """
 SELECT EXISTS (
     SELECT FROM bot_pace p
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
-        AND p.paused_until <= now()
+        AND p.paused_until <= now() AND p.drain_until <= now()
+        AND (p.owner IS NULL OR %(side)s IS NULL OR p.owner = %(side)s)
         AND EXISTS (
             SELECT FROM lane l WHERE l.bot_id = p.bot_id AND l.pending > 0 AND l.claim IS NULL AND l.due <= now()))"""
 
@@ -321,6 +328,7 @@ class Outbox:
     lease: float  # seconds
     media_base: str = ""  # the beginning of links to our copies of media
     bot_id: int | None = None  # the one bot that it serves; None: every bot of the channel
+    side: Side | None = None  # it serves only the bots that this side owns; None: those of both sides
 
     def exchange(
         self,
@@ -348,7 +356,8 @@ class Outbox:
             held = orjson.dumps([{"bot_id": bot_id, "held": count} for bot_id, count in (in_hand or {}).items()])
             room = 3 * limit if in_hand is None else 2 * limit
             pace = {"rate": self.rate, "lease": self.lease, "in_hand": held.decode(), "room": room}
-            worker = {"process": self.channel, "bot": self.bot_id, "worker": self.worker, "limit": limit}
+            bots = {"process": self.channel, "bot": self.bot_id, "side": self.side}
+            worker = bots | {"worker": self.worker, "limit": limit}
             steps.append((_CLAIM, worker | pace | {"marks": marks}))
         rows_found = run(connection, *steps) if steps else []
         if not limit:
@@ -382,7 +391,7 @@ class Outbox:
 
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""
-        return bool(query_value(connection, _HAS_DUE, {"process": self.channel, "bot": self.bot_id}))
+        return bool(query_value(connection, _HAS_DUE, {"process": self.channel, "bot": self.bot_id, "side": self.side}))
 
 
 def apply_reports(

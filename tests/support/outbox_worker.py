@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bisnesctl.bots.ownership import Side
 from bisnesctl.encryption import encrypt_shared
 from bisnesctl.settings import Settings, load
 from services.channel import Channel, tuned_for_meta
@@ -66,15 +67,21 @@ class Stage:
         sender.start()
         return sender
 
+    def sender_of(self, side: Side) -> Channel:
+        """A started channel that serves the bots of one side."""
+        sender = self._sender("meta-worker-1", "run1", side)
+        sender.start()
+        return sender
+
     def sender_that_waits(self, told: Callable[[str], None]) -> Channel:
         """A channel that starts in the background, and calls `told` with the reason for which it waits."""
         sender = self._sender("meta-worker-1", "run1")
         threading.Thread(target=sender.start, args=(None, told), daemon=True).start()
         return sender
 
-    def _sender(self, instance: str, run: str) -> Channel:
+    def _sender(self, instance: str, run: str, side: Side | None = None) -> Channel:
         sender = Channel(
-            self.settings, self.database, self.directory, self.connector, parse, tuned_for_meta(self.settings),
+            self.settings, self.database, self.directory, self.connector, parse, tuned_for_meta(self.settings, side),
             instance, run,
         )  # fmt: skip
         self.senders.append(sender)

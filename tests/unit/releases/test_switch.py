@@ -174,6 +174,7 @@ def test_a_return_that_fails_is_kept_with_its_reason_and_can_be_tried_again():
         switch(machine, begin(OLD, NEW), lambda _: None)
     assert (machine.record.stage, machine.record.reason) == (Stage.RETURNING, "it is slow")
     assert machine.record.failed == "PostgreSQL is down"
-    machine.stuck = False
-    settle(machine, machine.record, lambda _: None)
+    machine.stuck, left = False, machine.record
+    assert left is not None
+    settle(machine, left, lambda _: None)
     assert (set(machine.runs.values()), machine.outcomes[-1]) == ({OLD}, ("rejected", NEW))

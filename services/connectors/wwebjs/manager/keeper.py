@@ -1,4 +1,4 @@
-"""The thread that supervises the sessions of this machine, in one process at a time."""
+"""The thread that supervises the sessions of a side on this machine, in one process at a time."""
 
 import contextlib
 import socket
@@ -7,6 +7,7 @@ import time
 
 import structlog
 
+from bisnesctl.bots.ownership import Side
 from bisnesctl.errors import BisnesError
 from bisnesctl.settings import Settings
 from services.connectors.wwebjs.manager import store
@@ -71,7 +72,7 @@ class Keeper:
         self._stopped.wait(RETRY_SECONDS)
 
     def _lead(self, connection: Connection) -> None:
-        if not store.take_lead(connection, socket.gethostname()):
+        if not store.take_lead(connection, socket.gethostname(), self._supervisor.side):
             self._stand_by()
             return
         self._standing_by = False
@@ -86,6 +87,9 @@ class Keeper:
             self._counters.degraded = None
 
 
-def create_keeper(settings: Settings, database: Database, notifier: Notifier, counters: Counters) -> Keeper:
-    """The keeper with these settings. `counters` receive its health."""
-    return Keeper(database, SessionSupervisor(settings, notifier), counters, settings.health_check_interval / 1000)
+def create_keeper(
+    settings: Settings, database: Database, notifier: Notifier, counters: Counters, side: Side
+) -> Keeper:  # fmt: skip
+    """The keeper of the sessions of this side. `counters` receive its health."""
+    supervisor = SessionSupervisor(settings, notifier, side)
+    return Keeper(database, supervisor, counters, settings.health_check_interval / 1000)
