@@ -1,5 +1,6 @@
 """The checks of a release before anything that runs is touched."""
 
+import contextlib
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ from bisnesctl.releases.store import CHECKOUT, PACKAGES, InstalledRelease
 LOAD_TIMEOUT_SECONDS = 90
 #: Programs of the tool itself, which have no self-test.
 _OWN = "import bisnesctl.guard.__main__, bisnesctl.alerts.__main__, bisnesctl.processes.supervisor_plugin"
+#: Raises the error of a bundle that is missing.
+_WA_JS = "from bisnesctl import settings, wajs; wajs.bundle(settings.load_partly().with_defaults())"
 #: Prints the packages of an environment as `lock.txt` names them.
 _LIST = (
     "import importlib.metadata as m; print('\\n'.join(sorted({d.name + '==' + d.version for d in m.distributions()})))"
@@ -37,9 +40,10 @@ def check(deployment: Deployment, release: InstalledRelease, running: InstalledR
     _check_packages(release)
     _check_environment(deployment)
     if deployment.supervisor.running():
-        folders = {each.number: sql_folder(each) for each in (release, running)}
-        contract.check(deployment.settings.database_dsn, release, running, folders)
+        contract.check(deployment.settings.database_dsn, release, running, _sql_folders(release, running))
     _load(release, _OWN)
+    if deployment.settings.enable_wwebjs:
+        _load(release, _WA_JS, deployment.settings.env_file)
     with tempfile.TemporaryDirectory(prefix="bisnesctl-") as scratch:
         run(release, deployment.settings, ["render", "--out", scratch], lambda _: None)
     if deployment.supervisor.running():
@@ -78,13 +82,14 @@ def _check_environment(deployment: Deployment) -> None:
         )
 
 
-def _load(release: InstalledRelease, code: str) -> str:
+def _load(release: InstalledRelease, code: str, env_file: Path | None = None) -> str:
     """Runs Python code with a release; returns its output. Raises `StartFailed` with its last lines."""
+    own = {"BISNES_ENV": str(env_file)} if env_file else {}
     try:
         done = subprocess.run(
             [str(release.python), "-P", "-c", code],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=LOAD_TIMEOUT_SECONDS,
-            env=clean_environment(),
+            env={**clean_environment(), **own},
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise StartFailed(f"{release.name} takes more than {LOAD_TIMEOUT_SECONDS} s to load its modules") from error
@@ -98,6 +103,14 @@ def _load(release: InstalledRelease, code: str) -> str:
 def _explain(release: InstalledRelease, lines: Sequence[str]) -> str:
     shown = [f"  {line}" for line in lines[-_LINES:]] if len(lines) > 1 else []
     return "\n".join([f"{release.name} cannot be loaded, so nothing was restarted: {lines[-1]}", *shown])
+
+
+def _sql_folders(release: InstalledRelease, running: InstalledRelease) -> dict[int, Path]:
+    """The migrations of both. One that is damaged must not prevent the way to the other."""
+    found = {release.number: sql_folder(release)}
+    with contextlib.suppress(StartFailed):
+        found[running.number] = sql_folder(running)
+    return found
 
 
 def sql_folder(release: InstalledRelease) -> Path:

@@ -13,8 +13,8 @@ from bisnesctl import paths
 from bisnesctl.errors import BisnesError
 from bisnesctl.processes.switch_records import PART_OF
 
-#: Commands that work with any release, or change none of what runs.
-_FOR_ALL = ("release", "help", "init")
+#: Commands that are about several releases or about their own one, or that need none.
+_FOR_ALL = ("release", "help", "init", "wa-js")
 
 
 def hand_over(arguments: Sequence[str]) -> None:

@@ -28,6 +28,8 @@ from bisnesctl.releases.store import PACKAGES, InstalledRelease, Store, folder_n
 NAME = "bisnesctl"
 #: The list of tested packages in a wheel, each with its version and hashes.
 TESTED = "bisnesctl/requirements/run.txt"
+#: The optional groups of packages that are in the list.
+_TESTED_EXTRAS = {"embedded"}
 #: Seconds that one step of an installation may take.
 STEP_TIMEOUT_SECONDS = 1800
 #: Lines of pip's output that an error shows.
@@ -145,19 +147,29 @@ def _fill(folder: Path, wheel: _Wheel, extras: Sequence[str], scratch: Path, rep
         folder.mkdir(mode=0o755)
     report(f"making {folder}")
     _run([sys.executable, "-P", "-m", "venv", "--clear", str(folder)], "the virtual environment could not be made")
-    python, summary = folder / "bin" / "python", scratch / "report.json"
-    words = [str(python), *_PIP, "install", "--progress-bar", "off", "--compile", "--report", str(summary)]
+    python, locked = folder / "bin" / "python", ""
+    wanted = f"{NAME}[{','.join(extras)}] @ {wheel.path.as_uri()}"
     if wheel.is_tested:
         report("installing the packages that it was tested with")
-        _run([*words, "--no-deps", "--require-hashes", "-r", str(_requirements(wheel, scratch))], "pip failed")
-    else:
-        report("installing the newest packages that fit, since it has no list of those that it was tested with")
-        _run([*words, f"{NAME}[{','.join(extras)}] @ {wheel.path.as_uri()}"], "pip failed")
+        locked += _pip_install(
+            python, scratch, "--no-deps", "--require-hashes", "-r", str(_requirements(wheel, scratch))
+        )
+    if not wheel.is_tested or set(extras) - _TESTED_EXTRAS:
+        report("installing the newest packages that fit, since they are in no list of those that it was tested with")
+        locked += _pip_install(python, scratch, wanted)
     _run([str(python), *_PIP, "check"], "its packages do not fit together")
     with disk.writing(folder):
-        disk.replace(folder / PACKAGES, _lock(json.loads(summary.read_text())).encode(), 0o644)
+        disk.replace(folder / PACKAGES, "".join(sorted(set(locked.splitlines(keepends=True)))).encode(), 0o644)
     _run([str(python), "-P", "-c", "import bisnesctl.__main__, bisnesctl.cli.app"], "it cannot be imported")
-    _share(folder)
+    _share(folder, python, report)
+
+
+def _pip_install(python: Path, scratch: Path, *words: str) -> str:
+    """Installs something; returns the lines of the lock for it."""
+    summary = scratch / "report.json"
+    command = [str(python), *_PIP, "install", "--progress-bar", "off", "--compile", "--report", str(summary), *words]
+    _run(command, "pip failed")
+    return _lock(json.loads(summary.read_text()))
 
 
 def _requirements(wheel: _Wheel, scratch: Path) -> Path:
@@ -175,15 +187,20 @@ def _lock(summary: dict[str, list[dict[str, dict[str, dict[str, dict[str, str]]]
     for each in summary["install"]:
         about, hashes = each["metadata"], each["download_info"].get("archive_info", {}).get("hashes", {})
         lines.append(f"{about['name']}=={about['version']} --hash=sha256:{hashes.get('sha256', 'unknown')}\n")
-    return "".join(sorted(lines, key=str.lower))
+    return "".join(lines)
 
 
-def _share(folder: Path) -> None:
-    """Gives a release the files of this one that are not in the package, such as wa-js."""
+def _share(folder: Path, python: Path, report: Report) -> None:
+    """Gives a release the files that are not in the package, such as wa-js: those of this one, if they are the same."""
     own = Path(sys.prefix) / _SHARED
     with disk.writing(folder):
         if own.is_dir():
             shutil.copytree(own, folder / _SHARED, dirs_exist_ok=True)
+    try:
+        _run([str(python), "-P", "-c", "from bisnesctl import wajs; wajs.fetch()"], "wa-js could not be fetched")
+    except InstallFailed as error:
+        report(f"without wa-js, WhatsApp Web numbers cannot run: {str(error).splitlines()[-1].strip()}")
+        report(f"to try again: {folder}/bin/bisnesctl wa-js fetch")
 
 
 def _record(folder: Path, number: int, wheel: _Wheel, source: str) -> InstalledRelease:

@@ -87,7 +87,7 @@ def switch(steps: Steps, record: SwitchRecord, report: Report) -> None:
         record = _enter(steps, record, Stage.COMPLETING)
         steps.complete()
         record = _enter(steps, record, Stage.ACCEPTED)
-    except (BisnesError, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:
         _go_back(steps, record, error, report)
     _finish(steps, record)
 

@@ -233,7 +233,9 @@ def _beat(file: Path, process: Process) -> Mapping[str, Any] | None:
 
 
 def _api_url(deployment: Deployment) -> str | None:
-    """The address of an API that runs; None if there is none."""
+    """The address of an API that runs; None without one, or without a key: a wrong key would count as an attack."""
+    if not deployment.settings.operator_key.get_secret_value():
+        return None
     processes = deployment.processes()
     found: list[Instance] = [each for each in deployment.active() if each.program.kind is Kind.API and each.url]
     return found[0].running_url(processes[found[0].name].pid) if found else None
@@ -241,8 +243,8 @@ def _api_url(deployment: Deployment) -> str | None:
 
 def _request(url: str, deployment: Deployment) -> OwnRequest:
     """A request that takes the way of a message until it is refused, because it has no text."""
-    key = deployment.settings.operator_key
-    headers = {"Content-Type": "application/json", "X-Api-Key": key.get_secret_value() if key else ""}
+    key = deployment.settings.operator_key.get_secret_value()
+    headers = {"Content-Type": "application/json", "X-Api-Key": key}
     parts, began = urllib.parse.urlsplit(url), time.monotonic()
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=REQUEST_TIMEOUT_SECONDS)
     try:
