@@ -32,7 +32,7 @@ from bisnesctl.processes.topology import Instance
 
 #: Seconds between looks at supervisord if no event arrives and no restart is due.
 WATCH_INTERVAL_SECONDS = 1.0
-#: Seconds between checks of memory, hangs and recoveries.
+#: Seconds between checks of memory, hangs, recoveries, and of what commands left to do.
 CHECK_INTERVAL_SECONDS = 5.0
 #: Seconds after which an end was noticed late, so that its own time counts; supervisord knows whole seconds only.
 LATE_SECONDS = 3.0
@@ -190,14 +190,14 @@ class Guard:
         for found in (self._state.histories, self._state.ends):
             for gone in found.keys() - processes.keys():
                 del found[gone]
-        self._record_interruptions()
-        self._restore(find_missing(self._deployment, processes))
         if time.monotonic() >= self._next_check:
             self._next_check = time.monotonic() + CHECK_INTERVAL_SECONDS
+            self._restore(find_missing(self._deployment, processes))
             self._check_memory(processes)
             self._check_hangs(processes)
             self._check_recoveries(processes)
             self._record_commands()
+            self._record_interruptions()
             self._switch.look()
 
     def _restore(self, missing: list[Instance]) -> None:

@@ -7,7 +7,7 @@ from enum import IntEnum
 
 from bisnesctl.bots import check_records, web_sessions
 from bisnesctl.bots.check_records import BotTrouble
-from bisnesctl.health import inspection, probes
+from bisnesctl.health import inspection, plugin_line, probes
 from bisnesctl.health.probes import Health, Status
 from bisnesctl.host import volumes
 from bisnesctl.processes import stop_records
@@ -20,7 +20,7 @@ class Verdict(IntEnum):
     OK = 0
     WARNING = 1
     CRITICAL = 2
-    UNKNOWN = 3
+    UNKNOWN = plugin_line.UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -457,14 +457,20 @@ class UnknownName(UsageError):
         self.name = name
 
 
+def instances_instead(name: str, instances: Sequence[Instance]) -> str:
+    """The instances of a program, as the end of a sentence, if the name is that of one that it does not have."""
+    own = [each.name for each in instances if each.program.name == name.rpartition("-")[0]]
+    if not own or not name.rpartition("-")[2].isdecimal():
+        return ""
+    return f"there is only {own[0]}" if len(own) == 1 else f"there are {', '.join(own[:-1])} and {own[-1]}"
+
+
 def near_names(name: str, instances: Sequence[Instance]) -> str:
     """The names that an unknown one may mean, as the end of a sentence; empty if it resembles none."""
     if name.isdecimal():
         return "names replace ids, `bisnesctl status` lists them"
-    own = [each.name for each in instances if each.program.name == name.rpartition("-")[0]]
-    if own and name.rpartition("-")[2].isdecimal():
-        listed = " and ".join(filter(None, (", ".join(own[:-1]), own[-1])))
-        return f"there {'is' if len(own) == 1 else 'are'} {listed}"
+    if existing := instances_instead(name, instances):
+        return existing
     known = (word for each in instances for word in (each.program.name, each.name))
     words = dict.fromkeys([EVERYTHING, *known, *ALIASES])
     meant = difflib.get_close_matches(name.lower(), words, 2, SIMILARITY)

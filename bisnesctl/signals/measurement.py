@@ -1,10 +1,9 @@
 """Measures all signals of a deployment. A place that does not answer is named; the rest is measured all the same."""
 
 import contextlib
-import os
+import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import psycopg2
@@ -18,6 +17,7 @@ from bisnesctl.health import guard_file, verdict
 from bisnesctl.health.guard_file import GUARD
 from bisnesctl.health.verdict import HealthFinding
 from bisnesctl.host import tree_memory, volumes
+from bisnesctl.host.bounded_call import BoundedCall
 from bisnesctl.processes.deployment import Condition, Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, memory_limit
@@ -29,7 +29,7 @@ from bisnesctl.signals.table import BY_NAME, MEASURED
 
 #: Seconds for each statement; its signals are not measured if it takes longer.
 DATABASE_TIMEOUT_SECONDS = 2
-#: Seconds for the disks, which have a shorter time limit of their own.
+#: Seconds for the disks, which have shorter time limits of their own.
 DISK_TIMEOUT_SECONDS = 30.0
 #: Seconds for the certificate, the name server included.
 CERTIFICATE_TIMEOUT_SECONDS = 8.0
@@ -78,12 +78,11 @@ def measure(deployment: Deployment, refused: Collection[str] = ()) -> Measuremen
     if not deployment.was_tried:
         return found
     past = history.read(deployment.settings.run_dir)
-    with ThreadPoolExecutor(4) as pool:
-        disks = pool.submit(volumes.look, deployment.settings)
-        certificate = pool.submit(lambda: list(machine.read_certificate(deployment.settings)))
-        figures = _measure_processes(found)
-        _measure_disks(found, disks.result(DISK_TIMEOUT_SECONDS), past)
-        found.take((machine.CERTIFICATE_EXPIRES_IN,), lambda: certificate.result(CERTIFICATE_TIMEOUT_SECONDS))
+    disks = BoundedCall(lambda: volumes.look(deployment.settings))
+    certificate = BoundedCall(lambda: list(machine.read_certificate(deployment.settings)))
+    figures = _measure_processes(found)
+    found.take(machine.DISK_SIGNALS, lambda: _measure_disks(found, disks.within(DISK_TIMEOUT_SECONDS), past))
+    found.take((machine.CERTIFICATE_EXPIRES_IN,), lambda: certificate.within(CERTIFICATE_TIMEOUT_SECONDS))
     found.take((machine.HOST_MEMORY, machine.HOST_LOAD), machine.read_host)
     _measure_settings(found, refused)
     if _has_database(deployment):
@@ -163,7 +162,7 @@ def _measure_guard(
 def _memory(
     deployment: Deployment, shown: Sequence[Instance], running: Mapping[str, Process], names: Mapping[str, str]
 ) -> Iterator[Reading]:
-    host = os.uname().nodename
+    host = socket.gethostname()
     pids = {each.name: process.pid for each in shown if (process := running.get(each.name)) and process.pid}
     limits = {each.name: memory_limit(each.program, deployment.settings) for each in shown}
     used = tree_memory.sizes({pid: limits[name] for name, pid in pids.items()})
@@ -178,11 +177,13 @@ def _memory(
 # --- The machine ---------------------------------------------------------------------------------------------------
 
 
-def _measure_disks(found: Measurement, disks: Sequence[volumes.Disk], past: dict[str, list[Sample]]) -> None:
+def _measure_disks(
+    found: Measurement, disks: Sequence[volumes.Disk], past: dict[str, list[Sample]]
+) -> Iterator[Reading]:
     found.findings["disks"] = verdict.findings_of_disks(disks)
     free = {history.free_space_name(each.mount): float(each.free) for each in disks if each.free is not None}
     past.update(history.add(past, free, found.at))
-    found.values += machine.read_disks(disks, past)
+    return machine.read_disks(disks, past)
 
 
 def _measure_settings(found: Measurement, refused: Collection[str]) -> None:
@@ -192,7 +193,7 @@ def _measure_settings(found: Measurement, refused: Collection[str]) -> None:
 
 def _keep(found: Measurement, past: Mapping[str, Sequence[Sample]]) -> None:
     with contextlib.suppress(OSError):  # disk_health says why
-        values = queues.samples_of(found.values, past, found.at)
+        values = queues.samples_of(found.values)
         cache.keep(found.deployment.settings.run_dir, found.readings, history.add(past, values, found.at))
 
 
@@ -201,7 +202,7 @@ def _keep(found: Measurement, past: Mapping[str, Sequence[Sample]]) -> None:
 
 def _measure_database(found: Measurement, figures: Sequence[Figures], past: Mapping[str, Sequence[Sample]]) -> None:
     settings = found.deployment.settings
-    signals = (*servers.SIGNALS[2:], *queues.SIGNALS, *bots.SIGNALS)
+    signals = (*servers.DATABASE_SIGNALS, *queues.SIGNALS, *bots.SIGNALS)
     try:
         with postgres.connected(settings.database_dsn, timeout=DATABASE_TIMEOUT_SECONDS) as connection:
             _read_database(found, connection, figures, past)
@@ -246,14 +247,14 @@ def _read_database(
         ((servers.CLOCK_OFFSET,), lambda: servers.read_clock(connection)),
         ((servers.CONNECTIONS_USED, servers.CONNECTIONS_OPEN), lambda: servers.read_connections(connection)),
         ((), elsewhere),
-        (bots.SIGNALS[:3], in_trouble),
+        ((bots.BOT_HEALTH, bots.BOTS, bots.BOTS_IN_TROUBLE), in_trouble),
         ((bots.PROVIDER_HEALTH,), lambda: bots.read_providers(connection)),
         ((bots.SESSIONS,), lambda: bots.read_sessions(connection)),
         ((bots.TOKEN_EXPIRES_IN,), lambda: bots.read_tokens(connection)),
-        (queues.SIGNALS[8:], lambda: queues.read_webhooks(connection)),
-        (queues.SIGNALS[:5], lambda: queues.read_outbox(connection, everywhere, past)),
+        (queues.WEBHOOK_SIGNALS, lambda: queues.read_webhooks(connection)),
+        (queues.OUTBOX_SIGNALS, lambda: queues.read_outbox(connection, everywhere, past)),
         ((servers.RETENTION_AGE, servers.RETENTION_DELETED), lambda: servers.read_retention(connection)),
-        (queues.SIGNALS[5:8], lambda: queues.read_dead_letters(connection, past, found.at)),
+        (queues.DEAD_LETTER_SIGNALS, lambda: queues.read_dead_letters(connection, past)),
     )
     for signals, read in groups:
         found.take(signals, read)

@@ -112,9 +112,9 @@ RETENTION_DELETED = Signal(
     Place.POSTGRESQL,
     Runbook("`bisnesctl clean-up --dry-run` shows the last run, and how many rows of each kind are old now."),
 )
-SIGNALS = (
-    POSTGRES_HEALTH, REDIS_HEALTH, CLOCK_OFFSET, CONNECTIONS_USED, CONNECTIONS_OPEN, RETENTION_AGE, RETENTION_DELETED,
-)  # fmt: skip
+#: Those that are read from the database.
+DATABASE_SIGNALS = (CLOCK_OFFSET, CONNECTIONS_USED, CONNECTIONS_OPEN, RETENTION_AGE, RETENTION_DELETED)
+SIGNALS = (POSTGRES_HEALTH, REDIS_HEALTH, *DATABASE_SIGNALS)
 
 _CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float"
 _CONNECTIONS = """
