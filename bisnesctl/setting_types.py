@@ -49,6 +49,15 @@ def networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
+def test_chats(text: str) -> tuple[tuple[str, int, str], ...]:
+    """Company, phone index and chat of each part, such as `0128/0:60123456789`. Raises `ValueError`."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    found = [re.fullmatch(r"([^/:,\s]+)/(\d{1,9}):(\d{5,20})", part, re.ASCII) for part in parts]
+    if not all(found):
+        raise ValueError("must be bots with chats, separated by commas, such as 0128/0:60123456789")
+    return tuple((each[1], int(each[2]), each[3]) for each in found if each)
+
+
 def is_hex_key(text: str) -> bool:
     """Whether a text is a key of 256 bits in hex."""
     return len(text) == 64 and all(digit in "0123456789abcdefABCDEF" for digit in text)

@@ -32,6 +32,7 @@ from bisnesctl.setting_types import (
     QuotaLimit,
     is_hex_key,
     networks,
+    test_chats,
 )
 
 NO_SECRET = SecretStr("")
@@ -225,6 +226,15 @@ class Settings(BaseModel):
     heal_restarts_per_hour: int = Field(
         3, ge=0, description="times an hour that `bisnesctl cron heal` starts the same thing again, at most"
     )
+    rollout_test_chats: str = Field(
+        "", description="chats that a rollout sends test messages to, such as 0128/0:60123456789, separated by commas"
+    )
+    rollout_failure_margin: float = Field(
+        2, gt=0, le=50, description="percentage points by which more messages of moved bots may fail in a rollout"
+    )
+    rollout_latency_ratio: float = Field(
+        1.5, ge=1.1, le=100, description="times by which messages of moved bots may take longer in a rollout"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level that is logged")
     sandbox: bool = Field(False, description="run simulators instead of the real providers")
     sandbox_port: Port = Field(3010, description="port of the simulators")
@@ -246,6 +256,12 @@ class Settings(BaseModel):
     @classmethod
     def _networks_are_networks(cls, text: str) -> str:
         networks(text)
+        return text
+
+    @field_validator("rollout_test_chats")
+    @classmethod
+    def _test_chats_are_chats(cls, text: str) -> str:
+        test_chats(text)
         return text
 
     def copy_with(self, **fields: object) -> Self:

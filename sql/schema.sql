@@ -194,6 +194,7 @@ CREATE TABLE outbox (
     accepted_at timestamptz    NOT NULL DEFAULT now(),
     updated_at  timestamptz    NOT NULL DEFAULT now(),
     request_id  text,                                  -- X-Request-Id of the request that it came with
+    is_probe    boolean        NOT NULL DEFAULT false, -- a rollout sent it to a test chat; never counted among customers'
     PRIMARY KEY (bot_id, chat_id, id)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.05);
 CREATE UNIQUE INDEX outbox_message_id ON outbox (message_id);
