@@ -51,7 +51,7 @@ def test_a_command_that_fails_is_explained_with_its_error(folder, tmp_path, monk
     with pytest.raises(CommandFailed, match=r"^`bisnesctl reload` of release 7 \(0\.2\.0\): api is broken$") as failed:
         programs.run(own, settings_in(tmp_path), ["reload", "api"], said.append)
     assert failed.value.status == 5
-    assert said == ["path: ", "words: -P -m bisnesctl reload api", "error: api is broken", "  its log"]
+    assert said == ["path:", "words: -P -m bisnesctl reload api", "error: api is broken", "  its log"]
 
 
 def test_systemd_and_cron_start_the_current_release_whichever_it_is(folder, tmp_path):

@@ -34,8 +34,9 @@ def record_of(child):
 
 
 def test_a_record_is_read_as_it_was_written(home, other):
-    switch_records.write(home, record_of(other))
-    assert switch_records.read(home) == record_of(other)
+    record = record_of(other)
+    switch_records.write(home, record)
+    assert switch_records.read(home) == record
     switch_records.remove(home)
     assert switch_records.read(home) is None
 
