@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class SecretStr:
-    """A text that is masked wherever it is shown."""
+    """A text that masks itself when it is shown."""
 
     __slots__ = ("_text",)
 
