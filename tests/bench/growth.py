@@ -234,7 +234,7 @@ def describe(found: list[Grown]) -> list[dict[str, Any]]:
     return [asdict(each) for each in found]
 
 
-#: What `report` prints of a state, by the title of its column.
+#: The cells of a state in the table, by the titles of their columns.
 COLUMNS: dict[str, Callable[[Grown], str]] = {
     "the deployment has": lambda each: each.state,
     "one message at a time": lambda each: str(each.alone),
