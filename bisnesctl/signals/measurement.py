@@ -21,6 +21,7 @@ from bisnesctl.health.guard_file import GUARD
 from bisnesctl.health.verdict import HealthFinding
 from bisnesctl.host import tree_memory, volumes
 from bisnesctl.host.bounded_call import BoundedCall
+from bisnesctl.naming import ALERTS
 from bisnesctl.processes.deployment import Condition, Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, memory_limit
@@ -39,8 +40,6 @@ CERTIFICATE_TIMEOUT_SECONDS = 8.0
 #: Seconds for which a `Measurer` uses what is costly to measure and changes slowly: the memory of process trees, and
 #: the certificate.
 MEMORY_VALID_SECONDS, CERTIFICATE_VALID_SECONDS = 60.0, 600.0
-#: The instance of the evaluator of alerts.
-ALERTS = "alerts"
 
 
 @dataclass

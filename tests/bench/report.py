@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tests.bench.claim import Claimed
 from tests.bench.figures import Faults, medians
+from tests.bench.growth import COLUMNS, Grown
 from tests.bench.measure import Measured, Plan
 from tests.bench.rest import Resting
 from tests.bench.web import Found
@@ -154,6 +155,17 @@ def show_rest(console: Console, found: Mapping[str, Sequence[Resting]], commands
         console.print(f"{name}: " + ", ".join(f"{label} {mib:.0f} MiB" for label, mib in sorted(parts.items())))
     for name, seconds in commands.items():
         console.print(f"bisnesctl --{name}: {seconds:.3f} s")
+
+
+def show_growth(console: Console, found: Sequence[Grown]) -> None:
+    """Print what a message costs in each size of a deployment."""
+    console.print("Stored, claimed, recorded, reported: processor time of a message / median of a batch, milliseconds")
+    table = Table()
+    for heading in COLUMNS:
+        table.add_column(heading, justify="left" if heading.startswith("the") else "right")
+    for one in found:
+        table.add_row(*(cell(one) for cell in COLUMNS.values()))
+    console.print(table)
 
 
 def show_web(console: Console, found: Found) -> None:
