@@ -51,8 +51,8 @@ def wait_until(
 ) -> T:
     """Wait until the condition holds, and return its value. Fails with the text of `what()` if the patience is over.
 
-    `pause`: seconds between two looks; more if a look takes longer, as a command does, so that looks leave the processor
-    to what they wait for. With 0 there is none.
+    `pause`: seconds between two looks; more if a look takes longer, as a command does, so that looks leave the
+    processor to what they wait for. With 0 there is none.
     """
     patience = Patience(seconds)
     while True:

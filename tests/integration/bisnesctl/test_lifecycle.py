@@ -21,7 +21,8 @@ from tests.support.deployment import Deployment, alive, descendants, free_ports
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 ALL = [
-    "guard", "postgres", "redis", "sandbox", "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2", "events", "alerts",
+    "guard", "postgres", "redis", "sandbox",
+    "api-0", "api-1", "meta", "meta-worker-1", "meta-worker-2", "events", "alerts",
 ]  # fmt: skip
 #: Options of a start that brings up a few programs.
 FEW = ("--only", "events")
