@@ -1051,7 +1051,7 @@ CREATE TABLE dialog360_secret (
 CREATE TABLE audit_record (
     id           uuid             PRIMARY KEY,           -- made with the record, so that it is delivered once
     at           timestamptz      NOT NULL,
-    source       text             NOT NULL CHECK (source IN ('cli', 'api', 'guard', 'manager')),
+    source       text             NOT NULL CHECK (source IN ('cli', 'api', 'guard', 'manager', 'rollout')),
     actor        text             NOT NULL,              -- a user, the first characters of an API key, or the program
     origin       text             NOT NULL,              -- a terminal and its ssh client, or the address of a client
     host         text             NOT NULL,
@@ -1065,3 +1065,29 @@ CREATE TABLE audit_record (
     delivered_at timestamptz      NOT NULL DEFAULT now() -- later than `at` if the database was unavailable
 );
 CREATE INDEX audit_record_at ON audit_record (at);
+
+-- Rollouts: bots move to the other side by degrees, and back if the moved ones do worse.
+CREATE TABLE rollout (
+    id           integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    channel      varchar(20),                                 -- NULL: bots of every channel
+    from_side    text        NOT NULL CHECK (from_side IN ('legacy', 'multiprocess')),
+    to_side      text        NOT NULL CHECK (to_side IN ('legacy', 'multiprocess')),
+    bots         integer[]   NOT NULL,                        -- in the order in which they move
+    steps        jsonb       NOT NULL,                        -- [{"percent", "seconds"}, …]; null: until an operator advances
+    step         integer     NOT NULL DEFAULT 0,              -- the current one, from 0
+    phase        text        NOT NULL DEFAULT 'forward' CHECK (phase IN ('forward', 'back', 'done', 'undone')),
+    paused       boolean     NOT NULL DEFAULT false,
+    automatic    boolean     NOT NULL,                        -- whether it advances by itself
+    began_at     timestamptz NOT NULL DEFAULT now(),
+    step_at      timestamptz,                                 -- when all bots of the step had moved; NULL: not yet
+    ended_at     timestamptz,
+    by           text        NOT NULL,                        -- who began it
+    reason       text        NOT NULL DEFAULT '',             -- why it goes back, waits, or ended as it did
+    ruling       text,                                        -- the last verdict: pass, fail, hold
+    reasons      jsonb       NOT NULL DEFAULT '[]',           -- of that verdict
+    judged_at    timestamptz,
+    failures     integer     NOT NULL DEFAULT 0,              -- failed starts of a side in a row
+    driver       text,                                        -- the process that drives it: <host>/<pid>/<its start>
+    driver_until timestamptz NOT NULL DEFAULT '-infinity'     -- when its lease ends
+);
+CREATE UNIQUE INDEX rollout_active ON rollout ((true)) WHERE ended_at IS NULL;

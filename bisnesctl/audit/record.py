@@ -26,6 +26,7 @@ class Source(StrEnum):
     API = "api"
     GUARD = "guard"
     MANAGER = "manager"
+    ROLLOUT = "rollout"
 
 
 class Outcome(StrEnum):

@@ -128,7 +128,7 @@ def _start_all(deployment: Deployment, ledger: _Ledger, report: Report) -> list[
     if deployment.condition() is Condition.SILENT:
         with deployment.lock("cron heal", patience_seconds=0):
             end_supervisor(deployment, Condition.SILENT, report, on_purpose=False)
-    Start(deployment, last.mode, report, last.only, healing=True).run()
+    Start(deployment, last.mode, report, last.only, beside=last.beside, healing=True).run()
     return [SUPERVISORD]
 
 

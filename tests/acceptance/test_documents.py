@@ -42,6 +42,7 @@ PAGES_THAT_CHANGE_MUCH = (
     "docs/how-to/operate.md",
     "docs/how-to/production.md",
     "docs/how-to/roll-back.md",
+    "docs/how-to/roll-out.md",
     "docs/how-to/sandbox.md",
     "docs/how-to/upgrade.md",
 )
