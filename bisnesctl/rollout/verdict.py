@@ -108,14 +108,15 @@ def _judge_messages(comparison: Comparison, aside: set[str], criteria: Criteria)
     else:
         customers = past
     probing = probes_of(usable)
-    probes = _compare(probing, probes_of(others), criteria, sentences.OTHER_SIDE, "probes")
+    answering = probes_of(others)
+    probes = _compare(probing, answering, criteria, sentences.OTHER_SIDE, "probes")
     if failed := [each for each in (*customers, *past, *probes) if each.ruling is Ruling.FAIL]:
         return failed
     if _sum_up(customers) is Ruling.PASS:
         return customers
     if _sum_up(probes) is Ruling.PASS and not any(each.leaning for each in customers):
         return [*probes, *(Finding(Ruling.PASS, f"customers alone: {each.text}") for each in customers)]
-    return [*customers, *(probes if probing.active else ())]
+    return [*customers, *(probes if probing.active and answering.active else ())]
 
 
 def _divide(bots: Sequence[BotRecord], aside: set[str]) -> tuple[list[BotRecord], list[BotRecord]]:

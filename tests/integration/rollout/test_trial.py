@@ -1,0 +1,227 @@
+"""Copies of messages in simulators: what they show, and that none can reach a provider or change anything."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bisnesctl.errors import StartFailed, Unhealthy
+from bisnesctl.rollout import trial
+from services.database.connection import Database
+from services.message import Status
+from tests.support.outbox import accept, add_bot, entry, execute, outbox, result
+from tests.support.remote.graph_api import Provider
+
+ALL = 100.0
+
+
+@pytest.fixture
+def provider():
+    """The real provider, as far as the settings know."""
+    found = Provider()
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def connection(environment, database, provider):
+    settings = environment(DATABASE_URL=database, **provider.settings)
+    with contextlib.closing(Database(settings.database_dsn).connect()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def bot(connection):
+    found = add_bot(connection)
+    execute(connection, "INSERT INTO event_feed (company_id) VALUES ('0128')")
+    return found
+
+
+def put(connection, bot, kind="text", chat="60123456789", **payload):
+    """Accept a message."""
+    new = entry(bot, chat)
+    accept(connection, new)
+    if kind != "text" or payload:
+        execute(
+            connection, "UPDATE outbox SET kind = %s, payload = payload || %s::jsonb WHERE message_id = %s",
+            (kind, json.dumps(payload), new.message_id),
+        )  # fmt: skip
+    return new.message_id
+
+
+def began(connection):
+    return execute(connection, "SELECT now() - interval '1 hour'")[0][0]
+
+
+def copied(connection, percent=ALL, limit=1000):
+    with trial.simulators() as sender:
+        return trial.copy_messages(connection, sender, began(connection), percent, limit)
+
+
+def everything(connection):
+    """What copies must not change."""
+    tables = (
+        "outbox",
+        "lane",
+        "messages",
+        "contacts",
+        "event",
+        "idempotency_keys",
+        "unknown_message",
+        "process_events",
+    )
+    return {table: execute(connection, f"SELECT * FROM {table} ORDER BY 1") for table in tables}
+
+
+def test_copies_have_outcomes_and_change_nothing_else(connection, bot, provider):
+    sent, failed, waits = put(connection, bot, chat="601"), put(connection, bot, chat="602"), put(connection, bot)
+    for message in outbox().claim(connection, 2):
+        good = message.message_id == sent
+        outbox().record(
+            connection, [result(message, Status.SENT if good else Status.FAILED, code=None if good else "1")]
+        )
+    put(connection, bot, "template", chat="603", templateName="order", language="en", variables=["Ana", "7"])
+    put(connection, bot, "image", chat="604", media={"link": "https://example.com/a.png"})
+    before = everything(connection)
+    assert copied(connection) == 5
+    assert everything(connection) == before
+    assert provider.requests == []
+    rows = dict(execute(connection, "SELECT message_id::text, outcome FROM trial_copy"))
+    assert {rows[sent], rows[failed], rows[waits]} == {"sent"}
+    found = trial.compare(connection, began(connection))
+    assert (found.copied, found.both_sent, found.waiting) == (4, 1, 2)
+    assert found.not_copied == {"messages of type image are not copied": 1}
+    assert [(each.message_id, each.original_code, each.copy) for each in found.original_failed] == [
+        (failed, "1", "sent")
+    ]
+    assert found.copy_failed == []
+
+
+def test_a_message_is_copied_once(connection, bot):
+    put(connection, bot)
+    assert (copied(connection), copied(connection)) == (1, 0)
+
+
+def test_a_copy_that_fails_although_its_original_was_sent_is_found(connection, bot):
+    message = put(connection, bot, chat="601", message="x" * 5000)  # longer than the API allows
+    outbox().record(connection, [result(each) for each in outbox().claim(connection, 1)])
+    copied(connection)
+    (pair,) = trial.compare(connection, began(connection)).copy_failed
+    assert (pair.message_id, pair.original, pair.copy) == (message, "sent", "failed")
+    assert pair.copy_code == "100"
+
+
+def test_a_share_of_the_messages_is_copied_at_most_to_the_limit(connection, bot):
+    for number in range(200):
+        put(connection, bot, chat=f"601{number}")
+    assert 2 <= copied(connection, percent=10) <= 60
+    assert copied(connection, limit=7) == 7
+
+
+def test_numbers_of_whatsapp_web_and_probes_are_not_copied(connection, bot):
+    put(connection, add_bot(connection, "0999", kind="wwebjs"))
+    put(connection, bot)
+    execute(connection, "UPDATE outbox SET is_probe = true WHERE bot_id = %s", (bot,))
+    assert copied(connection) == 0
+
+
+def test_nothing_is_copied_if_the_simulators_do_not_start(connection, bot, tmp_path, monkeypatch):
+    put(connection, bot)
+    (tmp_path / "services").mkdir()
+    (tmp_path / "services" / "__init__.py").write_text("raise SystemExit('no simulators here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(StartFailed, match=r"did not start, so nothing was copied: no simulators here"):
+        copied(connection)
+    assert execute(connection, "SELECT count(*) FROM trial_copy") == [(0,)]
+
+
+def test_a_trial_that_loses_its_simulators_ends(connection, bot):
+    put(connection, bot)
+    with trial.simulators() as sender:
+        sender._process.kill()
+        with pytest.raises(Unhealthy, match="ended, so nothing more is copied"):
+            trial.copy_messages(connection, sender, began(connection), ALL, 10)
+    assert execute(connection, "SELECT count(*) FROM trial_copy") == [(0,)]
+
+
+def test_the_process_of_the_simulators_has_no_secret_and_leaves_nothing(connection, bot, monkeypatch):
+    for name in ("DATABASE_URL", "ENCRYPTION_KEY", "META_GRAPH_URL", "OPERATOR_KEY", "BISNES_API_KEY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/secret")
+    with trial.simulators() as sender:
+        pid = sender._process.pid
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        folder = Path(os.readlink(f"/proc/{pid}/cwd"))
+        assert b"secret" not in environment
+        assert folder.exists()
+        assert folder.stat().st_mode & 0o077 == 0
+    assert not folder.exists()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_the_process_of_the_simulators_listens_nowhere_and_is_connected_with_nobody(connection, bot):
+    put(connection, bot)
+    with trial.simulators() as sender:
+        trial.copy_messages(connection, sender, began(connection), ALL, 10)
+        opened = [os.readlink(each) for each in Path(f"/proc/{sender._process.pid}/fd").iterdir()]
+    assert not [each for each in opened if each.startswith("socket:")]
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "socket.create_connection(('127.0.0.1', {port}))",
+        "socket.getaddrinfo('graph.facebook.com', 443)",
+        "requests.post('http://127.0.0.1:{port}/v26.0/1/messages')",
+        "http.client.HTTPConnection('127.0.0.1', {port}).connect()",
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', {port}))",
+    ],
+)
+def test_a_trial_can_open_no_connection(attempt):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        reached: list[object] = []
+
+        def listen():
+            with contextlib.suppress(OSError):
+                reached.append(server.accept())
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        code = (
+            "import http.client, requests, socket\nfrom services import trial\ntrial.refuse_connections()\n"
+            f"{attempt.format(port=server.getsockname()[1])}"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        listener.join()
+    assert "a trial opens no connections" in done.stderr
+    assert done.returncode == 1
+    assert reached == []
+
+
+def test_the_command_compares_and_says_so(connection, bot, provider, tool):
+    put(connection, bot, chat="601")
+    outbox().record(connection, [result(each) for each in outbox().claim(connection, 1)])
+    found = tool("rollout", "compare", "--percent", "100", "--json").json
+    assert (found["copied"], found["bothSent"], found["copyFailed"]) == (1, 1, [])
+    again = tool("rollout", "compare", "--percent", "100")
+    assert "no message was copied" in again.text
+    put(connection, bot, chat="602", message="x" * 5000)
+    outbox().record(connection, [result(each) for each in outbox().claim(connection, 1)])
+    failed = tool("rollout", "compare", "--percent", "100", code=5)
+    assert "1 copies failed alone" in failed.text
+    assert "1 copies failed whose originals were sent" in failed.text
+    assert provider.requests == []
+
+
+def test_copies_are_deleted_after_a_week(connection, bot):
+    from bisnesctl.retention.rules import RULES
+
+    (rule,) = [each for each in RULES if each.table == "trial_copy"]
+    assert rule.kept == timedelta(days=7).days
