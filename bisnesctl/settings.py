@@ -81,6 +81,9 @@ class Settings(BaseModel):
     meta_port: Port = Field(3002, description="port of the receiver of Meta's webhooks")
     meta_instances: int = Field(2, ge=1, le=64, description="number of processes that send over Meta")
     port: Port = Field(8443, description="port of the legacy single process; its address is API_HOST")
+    dashboard_host: Host = Field("127.0.0.1", description="address on which the dashboard listens")
+    dashboard_port: Port = Field(3004, description="port of the dashboard")
+    enable_dashboard: bool = Field(False, description="run the dashboard, a web page for people")
     enable_meta: bool = Field(True, description="run the Meta channel")
     enable_wwebjs: bool = Field(True, description="run the WhatsApp Web channel")
 
@@ -410,6 +413,12 @@ class Settings(BaseModel):
         if self.public_url is None and self.sandbox:
             return addresses.local_url(self.meta_host, self.meta_port)
         return self.public_url and self.public_url.rstrip("/")
+
+    @property
+    def dashboard_address(self) -> str:
+        """Base URL of the dashboard for people, without a slash at the end."""
+        own = addresses.local_url(self.dashboard_host, self.dashboard_port)
+        return f"{(self.public_url or own).rstrip('/')}/ui"
 
     @property
     def media_base(self) -> str:

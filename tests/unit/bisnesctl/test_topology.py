@@ -151,9 +151,9 @@ def test_program_names_are_unique() -> None:
     assert len({row.name for row in PROGRAMS}) == len(PROGRAMS)
 
 
-def test_the_legacy_mode_starts_without_the_guard_and_redis_and_both_modes_without_the_alerts() -> None:
-    assert {row.name for row in PROGRAMS if Mode.LEGACY in row.optional_in} == {"guard", "redis", "alerts"}
-    assert {row.name for row in PROGRAMS if Mode.MULTIPROCESS in row.optional_in} == {"alerts"}
+def test_each_mode_starts_without_some_programs() -> None:
+    assert {row.name for row in PROGRAMS if Mode.LEGACY in row.optional_in} == {"guard", "redis", "alerts", "dashboard"}
+    assert {row.name for row in PROGRAMS if Mode.MULTIPROCESS in row.optional_in} == {"alerts", "dashboard"}
 
 
 def test_extra_instances_are_those_that_supervisord_has_and_the_settings_do_not(tmp_path: Path) -> None:
