@@ -154,7 +154,7 @@ def simulators() -> Iterator[Simulators]:
                 yield found
             finally:
                 process.kill()
-                process.communicate()
+                process.communicate(timeout=COPY_TIMEOUT_SECONDS)
 
 
 def copy_messages(

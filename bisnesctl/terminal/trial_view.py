@@ -19,9 +19,12 @@ def show(found: Comparison) -> None:
         return
     differing = len(found.copy_failed) + len(found.original_failed)
     pairs = [
-        ("copied", f"{found.copied} messages into simulators; none of them to a person"),
+        ("copied", f"{found.copied} into simulators; none of them to a person"),
         ("same outcome", f"{found.both_sent} sent, {found.both_failed} failed"),
-        ("other outcome", f"{len(found.copy_failed)} copies failed alone, {len(found.original_failed)} originals did"),
+        (
+            "other outcome",
+            f"copies that failed alone: {len(found.copy_failed)}; originals: {len(found.original_failed)}",
+        ),
     ]
     if found.waiting:
         pairs.append(("no outcome yet", f"{found.waiting} originals"))

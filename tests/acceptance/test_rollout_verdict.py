@@ -17,7 +17,8 @@ RATE = 24.0
 def deployment(tmp_path):
     deployment = Deployment(
         tmp_path, META_MAX_MESSAGES_PER_SECOND="500", HEARTBEAT_INTERVAL="1000", ENABLE_WWEBJS="false",
-        API_INSTANCES="1", META_INSTANCES="1", ROLLOUT_FAILURE_MARGIN="15", ROLLOUT_LATENCY_RATIO="100", ROLLOUT_TEST_CHATS="0100/0:60199999999",
+        API_INSTANCES="1", META_INSTANCES="1", ROLLOUT_FAILURE_MARGIN="15", ROLLOUT_LATENCY_RATIO="100",
+        ROLLOUT_TEST_CHATS="0100/0:60199999999",
     )  # fmt: skip
     deployment.run("start", "--legacy", "--sandbox")
     yield deployment

@@ -63,7 +63,7 @@ def compare(
     else:
         show(found)
     if found.copy_failed:
-        raise Unhealthy(f"{len(found.copy_failed)} copies failed whose originals were sent")
+        raise Unhealthy(f"copies that failed although their originals were sent: {len(found.copy_failed)}")
 
 
 def _copy(

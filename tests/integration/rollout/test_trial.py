@@ -74,7 +74,7 @@ def copy(connection, sender):
 
 
 def everything(connection):
-    """What copies must not change."""
+    """The rows that copies must not change."""
     tables = (
         "outbox",
         "lane",
@@ -89,14 +89,18 @@ def everything(connection):
 
 
 def test_copies_have_outcomes_and_change_nothing_else(connection, bot, provider, copy):
-    sent, failed, waits = put(connection, bot, chat="601"), put(connection, bot, chat="602"), put(connection, bot)
+    sent, failed, waits = (
+        put(connection, bot, chat="60123456701"),
+        put(connection, bot, chat="60123456702"),
+        put(connection, bot),
+    )
     for message in outbox().claim(connection, 2):
         good = message.message_id == sent
         outbox().record(
             connection, [result(message, Status.SENT if good else Status.FAILED, code=None if good else "1")]
         )
-    put(connection, bot, "template", chat="603", templateName="order", language="en", variables=["Ana", "7"])
-    put(connection, bot, "image", chat="604", media={"link": "https://example.com/a.png"})
+    put(connection, bot, "template", chat="60123456703", templateName="order", language="en", variables=["Ana", "7"])
+    put(connection, bot, "image", chat="60123456704", media={"link": "https://example.com/a.png"})
     before = everything(connection)
     assert copy() == 5
     assert everything(connection) == before
@@ -118,7 +122,7 @@ def test_a_message_is_copied_once(connection, bot, copy):
 
 
 def test_a_copy_that_fails_although_its_original_was_sent_is_found(connection, bot, copy):
-    message = put(connection, bot, chat="601", message="x" * 5000)  # longer than the API allows
+    message = put(connection, bot, chat="60123456701", message="x" * 5000)  # longer than the API allows
     outbox().record(connection, [result(each) for each in outbox().claim(connection, 1)])
     copy()
     (pair,) = trial.compare(connection, began(connection)).copy_failed
@@ -128,7 +132,7 @@ def test_a_copy_that_fails_although_its_original_was_sent_is_found(connection, b
 
 def test_a_share_of_the_messages_is_copied_at_most_to_the_limit(connection, bot, copy):
     for number in range(200):
-        put(connection, bot, chat=f"601{number}")
+        put(connection, bot, chat=f"6012345{number:04}")
     assert 2 <= copy(percent=10) <= 60
     assert copy(limit=7) == 7
 
@@ -210,15 +214,15 @@ def test_a_trial_can_open_no_connection(attempt):
 
 
 def test_the_command_compares_and_says_so(connection, bot, provider, tool):
-    put(connection, bot, chat="601")
+    put(connection, bot, chat="60123456701")
     outbox().record(connection, [result(each) for each in outbox().claim(connection, 1)])
     found = tool("rollout", "compare", "--percent", "100", "--json").json
     assert (found["copied"], found["bothSent"], found["copyFailed"]) == (1, 1, [])
-    put(connection, bot, chat="602", message="x" * 5000)
+    put(connection, bot, chat="60123456702", message="x" * 5000)
     outbox().record(connection, [result(each) for each in outbox().claim(connection, 1)])
     failed = tool("rollout", "compare", "--percent", "100", code=5)
-    assert "1 copies failed alone" in failed.text
-    assert "1 copies failed whose originals were sent" in failed.text
+    assert "copies that failed alone: 1" in failed.text
+    assert "copies that failed although their originals were sent: 1" in failed.text
     assert provider.asked == []
 
 
