@@ -59,6 +59,18 @@ def look(deployment: Deployment) -> Situation:
         return Situation(None, str(error))
 
 
+def check_queue(deployment: Deployment, to: Side) -> None:
+    """Raises `Conflict` if bots would move to the former server, which does not deliver what waits in our queue."""
+    if to is not Side.LEGACY or not deployment.settings.legacy_command:
+        return
+    waiting = look(deployment).waiting
+    if waiting:
+        raise Conflict(
+            f"{waiting} messages wait, and the former server (LEGACY_COMMAND) does not deliver them: "
+            "`bisnesctl queue drain` waits until they are sent; with --force they wait until their bots come back"
+        )
+
+
 def way_back(deployment: Deployment) -> str:
     """The command that returns to the isolated processes."""
     return f"bisnesctl start --multiprocess{' --sandbox' if deployment.settings.sandbox else ''}"
@@ -76,6 +88,8 @@ def run(
     with duty.Work(run_dir, duty.ROLLBACK) as work:
         if not work.take():
             raise Conflict("another rollback is under way: `bisnesctl status` shows how far it is")
+        if not force:
+            check_queue(deployment, Side.LEGACY)
         before = duty.read_rollback(run_dir)
         if confirm_seconds is None and before is not None:
             confirm_seconds = before.confirm_seconds  # it continues one that was interrupted
