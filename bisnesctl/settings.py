@@ -88,6 +88,9 @@ class Settings(BaseModel):
     legacy_health_url: HealthAddress | None = Field(
         None, description="address that says whether the former server is healthy; empty: /health at PORT"
     )
+    dashboard_host: Host = Field("127.0.0.1", description="address on which the dashboard listens")
+    dashboard_port: Port = Field(3004, description="port of the dashboard")
+    enable_dashboard: bool = Field(False, description="run the dashboard, a web page for people")
     enable_meta: bool = Field(True, description="run the Meta channel")
     enable_wwebjs: bool = Field(True, description="run the WhatsApp Web channel")
 
@@ -417,6 +420,12 @@ class Settings(BaseModel):
         if self.public_url is None and self.sandbox:
             return addresses.local_url(self.meta_host, self.meta_port)
         return self.public_url and self.public_url.rstrip("/")
+
+    @property
+    def dashboard_address(self) -> str:
+        """Base URL of the dashboard for people, without a slash at the end."""
+        own = addresses.local_url(self.dashboard_host, self.dashboard_port)
+        return f"{(self.public_url or own).rstrip('/')}/ui"
 
     @property
     def media_base(self) -> str:

@@ -22,6 +22,7 @@ from services.message import Update
 from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery
 from services.outbox.journal import Journal
+from services.outbox.on_call import OnCall
 from services.outbox.outcome_policy import USUAL_PAUSES, Attempts, Pauses
 from services.outbox.recovery import JournalRecovery, KeyedRecovery, Recovery
 from services.outbox.send_journal import path_of
@@ -81,11 +82,12 @@ class Channel:
     def __init__(
         self, settings: Settings, database: Database, accounts: AccountCache, connector: Connector,
         parse: Callable[[bytes], list[Update]], tuning: Tuning, instance: str, run: str,
-        before_claim: Callable[[], None] = lambda: None,
+        before_claim: Callable[[], None] = lambda: None, is_announced_to: bool = False,
     ) -> None:  # fmt: skip
         """`parse` reads a webhook, or an event of the page; see `Inbox`.
 
         `instance`: this process's name, the same after a restart; `run`: a name of this very start.
+        `is_announced_to`: whether accepted messages are announced to it; one worker of each side is on call for them.
         """
         self._settings, self._database = settings, database
         self._instance, self._run = instance, run
@@ -101,9 +103,13 @@ class Channel:
             else KeyedRecovery(outbox, tuning.bot_id)
         )
         self.inbox = Inbox(connector.process_name, parse, settings.media_base, tuning.bot_id)
+        on_call = None
+        if is_announced_to and isinstance(tuning.window, RequestsInFlight):
+            on_call = OnCall(outbox.channel, tuning.side, tuning.window)
+        self._listens = on_call is not None
         self.delivery = Delivery(
             connector, outbox, database, accounts.sending_bot, self._journal, tuning.window, tuning.attempts,
-            before_claim, tuning.pauses,
+            before_claim, tuning.pauses, on_call,
         )  # fmt: skip
         self._stopped, self._ready = threading.Event(), threading.Event()
         self._until_renewal = Interval(settings.lease_seconds * RENEWAL_SHARE)
@@ -131,6 +137,8 @@ class Channel:
             cancelled.wait(SWEEP_INTERVAL_SECONDS)
         if self._ready.is_set():
             threading.Thread(target=self._sweep_until_stopped, name="sweep", daemon=True).start()
+            if self._listens:
+                threading.Thread(target=self.delivery.listen, name="delivery", daemon=True).start()
 
     def start_in_background(self) -> None:
         """Like `start`, for a process that has more to do than to send."""

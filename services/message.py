@@ -157,6 +157,7 @@ class Outgoing:
     fence: int | None = None  # the number of this claim of its chat
     unmarked: bool = False  # whether it must be marked in the database before it may leave
     request_id: str | None = None  # of the request that it came with
+    is_followed: bool = False  # whether messages of its chat wait behind it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Wake-ups between processes, through Redis: a wake-up says that there is work, and PostgreSQL says which.
 
 A wake-up has no content, is coalesced with others, and may be lost: workers and sessions look for due work every
-second. Workers are woken by Dramatiq, the one process of a WhatsApp Web session by a list of its own.
+second. Workers are woken by Dramatiq after webhooks were stored, the one process of a WhatsApp Web session by a list of
+its own. Messages for workers are announced by PostgreSQL (`services.outbox.on_call`).
 """
 
 import threading
@@ -35,10 +36,10 @@ IDLE_WAIT_SECONDS = 1
 FULL_WAIT_SECONDS = 0.05
 #: Seconds for which a session's wake-up is kept if its process does not wait for it.
 SESSION_WAKEUP_SECONDS = 60
-#: Threads that serve wake-ups: one delivers, one applies webhooks, the others note further wake-ups.
-THREADS = 3
-#: The actor of each queue. The old system knows these names.
-ACTORS = {"meta-messages": "send-message", "meta-webhooks": "process-webhooks"}
+#: Threads that serve wake-ups: one applies webhooks, the other notes further wake-ups.
+THREADS = 2
+#: The actor of each queue.
+ACTORS = {"meta-webhooks": "process-webhooks"}
 
 log = structlog.get_logger()
 
@@ -153,7 +154,9 @@ class WakeupSender:
             self._available = True
         except redis.RedisError as error:
             if self._available:
-                log.warning("redis.unavailable", effect="workers look for messages every second", reason=str(error))
+                log.warning(
+                    "redis.unavailable", effect="sessions and workers look for work every second", reason=str(error)
+                )
             self._available = False
 
 

@@ -1,6 +1,6 @@
 """A worker: `python -m services.worker meta` delivers the messages of Meta's numbers and applies their webhooks.
 
-Wake-ups come through Redis (`services.wakeups`); PostgreSQL knows the work.
+PostgreSQL announces messages (`services.outbox.on_call`), Redis announces webhooks (`services.wakeups`).
 """
 
 import gc
@@ -18,7 +18,7 @@ from services.connectors.meta.translation import incoming
 from services.outbox.journal import JournalInUse
 from services.runtime.heartbeat import Counters
 from services.runtime.process import Process
-from services.wakeups import MarkerClearer, WakingBroker, serve
+from services.wakeups import WakingBroker, serve
 
 #: Seconds that a stopping worker gives the messages in its hand; supervisord kills after more.
 STOP_TIMEOUT_SECONDS = 8.0
@@ -28,8 +28,8 @@ WAKEUP_STOP_TIMEOUT_MS = 200
 PROGRESS_INTERVAL_SECONDS = 0.2
 #: The exit status of a worker that ended itself because its delivery hung.
 HUNG_STATUS = 70
-#: The channels that have workers, with the queues of their messages and webhooks.
-CHANNELS = {"meta": ("meta-messages", "meta-webhooks")}
+#: The channels that have workers, with the queues of their webhooks.
+CHANNELS = {"meta": "meta-webhooks"}
 
 log = structlog.get_logger()
 
@@ -37,15 +37,15 @@ log = structlog.get_logger()
 def main() -> None:
     """Run until SIGTERM or SIGINT; then finish the messages in hand."""
     channel_name = sys.argv[1]
-    messages, webhooks = CHANNELS[channel_name]
-    process = Process.from_environment(f"{channel_name}-worker", lambda settings: settings.database_pool_meta_max)
+    program, webhooks = f"{channel_name}-worker", CHANNELS[channel_name]
+    process = Process.from_environment(program, lambda settings: settings.database_pool_meta_max)
     process.stop_on_signals()
     broker = WakingBroker(process.settings.redis_dsn)
     try:
         channel = Channel(
             process.settings, process.database, process.accounts, MetaConnector(process.settings),
             incoming.parse, tuned_for_meta(process.settings, Side.MULTIPROCESS), process.instance, process.run,
-            MarkerClearer(broker.client, messages),
+            is_announced_to=True,
         )  # fmt: skip
     except JournalInUse as error:
         sys.exit(f"{error}: stop the other {process.instance} first (bisnesctl status shows it)")
@@ -56,7 +56,7 @@ def main() -> None:
     counters.degraded = None
     jobs = of_meta(process.settings, process.database, process.accounts)
     jobs.start()
-    wakeups = serve(broker, {messages: channel.delivery.wake, webhooks: channel.apply_webhooks})
+    wakeups = serve(broker, {webhooks: channel.apply_webhooks})
     gc.freeze()  # collections need not look again at the objects made so far
     heartbeat.beat()
     log.info("worker.ready", instance=process.instance)

@@ -18,7 +18,26 @@ settings.register_profile(
     "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 settings.load_profile("tests")
+#: The files that take longest. They begin first, so that no process is left alone with one at the end.
+LONG_FILES = (
+    "acceptance/test_web_hangs.py",
+    "acceptance/test_web_troubles.py",
+    "acceptance/test_alerts.py",
+    "acceptance/test_chaos.py",
+    "integration/bisnesctl/test_reload.py",
+    "integration/bisnesctl/test_lifecycle.py",
+    "acceptance/test_documents.py",
+    "acceptance/test_why.py",
+    "integration/wwebjs/test_session.py",
+)
 _names = (f"test_{number}" for number in itertools.count(1))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the long files first; the rest stays in its order. Fails if one of them is gone."""
+    folder = Path(__file__).parent
+    places = {(folder / name).resolve(strict=True): place for place, name in enumerate(LONG_FILES)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +63,14 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[str]:
     """The URL of a fresh, migrated database. The events that a test causes in it must be as their models say."""
+    for dsn in _database(postgres, TEMPLATE):
+        yield dsn
+        check_events(dsn)
+
+
+@pytest.fixture(scope="module")
+def shared_database(postgres: Postgres) -> Iterator[str]:
+    """The URL of a migrated database for all tests of a file that leave nothing in it that others meet."""
     for dsn in _database(postgres, TEMPLATE):
         yield dsn
         check_events(dsn)

@@ -24,6 +24,7 @@ class Source(StrEnum):
 
     CLI = "cli"
     API = "api"
+    DASHBOARD = "dashboard"
     GUARD = "guard"
     MANAGER = "manager"
     ROLLOUT = "rollout"

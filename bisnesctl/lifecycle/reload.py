@@ -15,25 +15,11 @@ from bisnesctl.lifecycle.rollout import is_active, moved, read_settings
 from bisnesctl.lifecycle.stop import Report, stop_together
 from bisnesctl.processes import stop_records
 from bisnesctl.processes.deployment import Deployment
+from bisnesctl.processes.restart_costs import COSTS
 from bisnesctl.processes.topology import Instance, names_of
 
 #: Seconds after which an instance that was healthy must still be.
 PROOF_SECONDS = 1.0
-#: The costs of the reload of an instance, by its program.
-COSTS = {
-    "api": "no request is refused; with one instance, requests wait until it is back",
-    "meta": "no webhook is refused; they wait until it is back",
-    "meta-worker": "it finishes its messages; others send meanwhile, or messages wait a few seconds",
-    "events": "it finishes its calls; events wait a few seconds",
-    "wwebjs": "the sessions continue; requests about them wait until it is back",
-    "wwebjs-session": "its messages wait until its browser is back; there are never two sessions of a number",
-    "legacy": "no request is refused; everything waits until it is back",
-    "alerts": "incidents are noticed when it is back",
-    "guard": "a process that ends meanwhile is started again when it is back",
-    "postgres": "the API answers 503 and nothing is sent until it is back",
-    "redis": "messages leave up to a second later until it is back",
-    "sandbox": "the simulated messages are lost",
-}
 
 
 def reload(

@@ -31,6 +31,7 @@ class Kind(StrEnum):
     WWEBJS = "wwebjs"
     SESSIONS = "sessions"
     EVENTS = "events"
+    DASHBOARD = "dashboard"
     #: The guard, the alerts, the embedded servers and the sandbox.
     INFRASTRUCTURE = "infrastructure"
 
@@ -266,6 +267,20 @@ PROGRAMS: tuple[Program, ...] = (
         kill_timeout=15,
         has_children=True,
         dynamic=True,
+    ),
+    Program(
+        "dashboard",
+        "shows all of this to people in a browser",
+        f"{_GUNICORN} services.dashboard.service:create_service()",
+        Kind.DASHBOARD,
+        modes=BOTH,
+        address=("dashboard_host", "dashboard_port"),
+        shared_socket=True,
+        needs="enable_dashboard",
+        hang_check=True,
+        memory=512,
+        has_children=True,
+        optional_in=BOTH,
     ),
     Program(
         "legacy",

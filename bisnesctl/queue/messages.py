@@ -156,7 +156,8 @@ _Key = tuple[int, str, int]
 
 def find(connection: Connection, wanted: QueueFilter, limit: int, after: int = 0) -> tuple[list[QueuedMessage], bool]:
     """The messages that match, oldest first, and whether there are more. `after`: the `number` of the last one seen."""
-    values = _values(wanted) | {"after": after, "limit": min(limit, MAX_PAGE) + 1}
+    limit = min(limit, MAX_PAGE)
+    values = _values(wanted) | {"after": after, "limit": limit + 1}
     statements = {State.FAILED: _FAILED, State.UNKNOWN: _UNKNOWN}
     keys = query(connection, statements.get(wanted.state, _WAITING) if wanted.state else _WAITING, values)
     places = _places(connection, [(bot, chat, number) for bot, chat, number in keys[:limit]])
@@ -204,7 +205,7 @@ def ahead_of(connection: Connection, place: Place) -> int:
 
 
 def get(connection: Connection, message_id: str, company: str | None = None) -> MessageDetails:
-    """The same. Raises `UsageError` if there is no such message."""
+    """The message as `find_by_id` finds it. Raises `UsageError` if there is none."""
     found = find_by_id(connection, message_id, company)
     if found is None:
         raise UsageError(f"there is no message {message_id}: `bisnesctl queue list` shows those that wait")

@@ -34,7 +34,8 @@ REDIS_HEALTH = Signal(
     Unit.SEVERITY,
     Place.REDIS,
     Runbook(
-        "Redis carries wake-ups only. Without it messages leave up to a second later, so it is never critical.",
+        "Redis carries wake-ups only. Without it WhatsApp Web messages leave, and webhooks are applied, up to a second "
+        "later, so it is never critical.",
         ("bisnesctl status", "bisnesctl logs redis --lines 50"),
         ("bisnesctl restart redis  # the embedded one", "Otherwise: look at its machine and REDIS_URL."),
     ),

@@ -28,7 +28,7 @@ ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "1"))
 #: Phone indexes.
 META, WEB = 0, INDEX
 #: Seconds between two faults.
-FAULT_INTERVAL_SECONDS = 2.0
+FAULT_INTERVAL_SECONDS = 1.0
 #: Seconds between two messages of a client, by the phone index; a browser takes its time.
 MESSAGE_INTERVAL_SECONDS = {META: 0.15, WEB: 3.0}
 #: Chats of one client.

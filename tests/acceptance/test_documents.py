@@ -68,7 +68,9 @@ def to_run(path: Path) -> list[Block]:
 
 def started(folder):
     """A deployment in the sandbox, with a number on Meta for two companies."""
-    deployment = Deployment(folder, HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", ENABLE_WWEBJS="false", SANDBOX="true")
+    deployment = Deployment(
+        folder, HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", META_INSTANCES="1", ENABLE_WWEBJS="false", SANDBOX="true"
+    )
     deployment.run("start", "--multiprocess")
     deployment.add_demo_bot("0100")
     deployment.add_demo_bot("0128")

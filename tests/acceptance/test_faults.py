@@ -30,6 +30,7 @@ def deployment(tmp_path):
         tmp_path,
         META_MAX_MESSAGES_PER_SECOND="500",
         HEARTBEAT_INTERVAL="1000",
+        ENABLE_WWEBJS="false",
         LEASE_SECONDS="5",
         SEND_TIMEOUT_MS="3000",
     )

@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -32,7 +33,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 #: Progress goes to the error output, so that `--json -` can be piped.
 progress = Console(stderr=True)
 
-Quick = Annotated[bool, typer.Option("--quick", help="One small round: does it work at all?")]
+Quick = Annotated[bool, typer.Option("--quick", help="One small round, in a minute.")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all as JSON; - prints it.")]
 
 
@@ -68,7 +69,10 @@ def compare(
     wanted = side or list(SideName)
     plan = Plan(messages, connections=connections, rate=rate, graph_delay_ms=graph_delay)
     if quick:
-        plan, rounds = Plan(1000, 200, connections, rate, 3, graph_delay), 1
+        plan = Plan(2000, 500, connections, rate, 3, low_rate_seconds=4, distant_messages=300)
+        plan, rounds = replace(plan, graph_delay_ms=graph_delay), 1
+    if graph_delay:  # the provider is slow in all runs
+        plan = replace(plan, distant_delay_ms=0)
     with stage() as ready:
         sides: list[Side] = []
         if SideName.OURS in wanted:

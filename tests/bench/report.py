@@ -25,8 +25,11 @@ ROWS = {
     "cpu_app_per_1000": ("CPU s / 1,000 messages, processes", 2),
     "cpu_all_per_1000": ("… with PostgreSQL and Redis", 2),
     "cpu_ms_per_message_steady": ("CPU ms / message at {rate:g}/s, with both", 1),
+    "cpu_ms_per_message_low": ("CPU ms / message at {low_rate:g}/s, with both", 1),
     "cpu_idle_percent": ("CPU idle, % of a core, with both", 1),
     "memory_mib": ("memory of the processes, MiB (PSS)", 0),
+    "distant_per_second": ("end to end messages / s, Graph answers after {distant:g} ms", 0),
+    "distant_cpu_per_1000": ("… CPU s / 1,000 messages, with both", 2),
 }
 
 Rounds = Mapping[str, Sequence[Measured]]  # side → one entry a round
@@ -74,10 +77,13 @@ def show(console: Console, rounds: Rounds, plan: Plan) -> None:
         table.add_column(name, justify="right")
     if len(figures) == 2:
         table.add_column(" / ".join(figures), justify="right")
+    words = {"rate": plan.rate, "low_rate": plan.low_rate, "distant": plan.distant_delay_ms}
     for key, (title, decimals) in ROWS.items():
-        values = [one[key] for one in figures.values()]
+        values = [one[key] for one in figures.values() if key in one]
+        if not values:
+            continue
         cells = [f"{value:,.{decimals}f}" for value in values]
-        table.add_row(title.format(rate=plan.rate), *cells, *_ratio(values))
+        table.add_row(title.format(**words), *cells, *_ratio(values))
     for title, cells in _fault_rows(rounds):
         table.add_row(title, *cells)
     console.print(table)

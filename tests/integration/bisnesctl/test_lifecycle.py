@@ -37,6 +37,9 @@ ALL = [
     ),
 ]
 
+#: Options of a start that brings up a few programs.
+FEW = ("--only", "events")
+
 
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
@@ -287,7 +290,7 @@ def test_foreground_shows_all_logs_and_stops_everything_when_asked(
     deployment.run("stop")
     shown = deployment.folder / "foreground.log"
     environment = os.environ | {"BISNES_ENV": str(deployment.folder / ".env")}
-    command = [sys.executable, "-m", "bisnesctl", "start", "--multiprocess", "--sandbox", "--foreground"]
+    command = [sys.executable, "-m", "bisnesctl", "start", "--multiprocess", "--sandbox", "--foreground", *FEW]
     with shown.open("w") as log:
         tool = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     wait_until(lambda: "running in the sandbox" in shown.read_text(), what=shown.read_text)
@@ -302,7 +305,7 @@ def test_foreground_shows_all_logs_and_stops_everything_when_asked(
 def test_a_foreground_that_is_killed_takes_everything_with_it(deployment: Deployment) -> None:
     deployment.run("stop")
     environment = os.environ | {"BISNES_ENV": str(deployment.folder / ".env")}
-    command = [sys.executable, "-m", "bisnesctl", "start", "--multiprocess", "--sandbox", "--foreground"]
+    command = [sys.executable, "-m", "bisnesctl", "start", "--multiprocess", "--sandbox", "--foreground", *FEW]
     tool = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     wait_until(lambda: deployment.run("health", check=False).returncode == 0, what=deployment.logs)
     pids = every_pid(deployment)
@@ -394,7 +397,7 @@ def test_the_tool_works_in_a_deep_folder(tmp_path: Path) -> None:
     folder = tmp_path / ("deep" * 25) / "with space, and 100%"
     folder.mkdir(parents=True)
     ports = dict(zip(("API_PORT", "META_PORT"), map(str, free_ports(2)), strict=True))
-    made = Deployment(folder, API_INSTANCES="1", ENABLE_META="false", **ports)
+    made = Deployment(folder, API_INSTANCES="1", ENABLE_META="false", ENABLE_WWEBJS="false", **ports)
     try:
         made.run("start", "--multiprocess")
         assert {row["status"] for row in made.status().values()} == {"healthy"}

@@ -50,6 +50,14 @@ def senders(settings, pool):
 
 
 @pytest.fixture
+def hasty_senders(settings, pool):
+    """Those that wait for an answer for two seconds."""
+    senders = Senders(settings.copy_with(webhook_timeout_ms=2000), pool)
+    yield senders
+    senders.close()
+
+
+@pytest.fixture
 def customers():
     """Makes receivers."""
     made = []
@@ -436,8 +444,8 @@ def test_a_200_with_a_large_body_counts_as_delivered(connection, customers, send
 
 
 @pytest.mark.parametrize(("page", "pause"), [(b"x" * 65_536, 0.0), (b".", 0.1)], ids=["fast", "slow"])
-def test_a_200_whose_body_never_ends_counts_as_delivered(connection, customers, senders, page, pause):
-    customer = customers()
+def test_a_200_whose_body_never_ends_counts_as_delivered(connection, customers, hasty_senders, page, pause):
+    customer, senders = customers(), hasty_senders
     customer.page, customer.repeats_page = page, pause
     webhook = register(connection, customer.url)
     senders.start()

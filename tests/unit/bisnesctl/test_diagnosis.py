@@ -104,6 +104,8 @@ DUE = "2026-01-31T08:00:00Z"
         ({"status": "sent"}, State.OK, "it was sent", ""),
         ({"status": "read"}, State.OK, "last report is read", ""),
         ({"status": "unknown", "code": "no_answer"}, State.BLOCKS, "may have been sent", "dead-letters resolve"),
+        ({"status": "unknown"}, State.BLOCKS, "it may have been sent", "dead-letters resolve"),
+        ({"status": "failed"}, State.BLOCKS, "it failed: no reason is stored", ""),
         ({"status": "failed", "code": "131026", "error": "no"}, State.BLOCKS, "send it as a new message", ""),
         ({"status": "failed", "code": "network", "error": "no"}, State.BLOCKS, "it failed: network: no", "queue retry"),
     ],
@@ -236,3 +238,8 @@ def test_a_bot_that_is_removed_meanwhile_hides_no_other_trouble(troubled):
 def test_of_many_bots_in_trouble_some_are_diagnosed_and_the_rest_counted(troubled):
     found = troubled(*(("0128", number) for number in range(diagnose.MAX_BOTS + 30)))
     assert found == [*(f"0128-{number}" for number in range(diagnose.MAX_BOTS)), "30 more bots"]
+
+
+def test_an_outcome_without_an_error_does_not_end_with_a_colon():
+    for status in ("unknown", "failed"):
+        assert not reasons.explain(place(status=status))[0].endswith(": ")

@@ -152,9 +152,9 @@ def test_program_names_are_unique() -> None:
     assert len({row.name for row in PROGRAMS}) == len(PROGRAMS)
 
 
-def test_the_legacy_mode_starts_without_the_guard_and_redis_and_both_modes_without_the_alerts() -> None:
-    assert {row.name for row in PROGRAMS if Mode.LEGACY in row.optional_in} == {"guard", "redis", "alerts"}
-    assert {row.name for row in PROGRAMS if Mode.MULTIPROCESS in row.optional_in} == {"alerts"}
+def test_each_mode_starts_without_some_programs() -> None:
+    assert {row.name for row in PROGRAMS if Mode.LEGACY in row.optional_in} == {"guard", "redis", "alerts", "dashboard"}
+    assert {row.name for row in PROGRAMS if Mode.MULTIPROCESS in row.optional_in} == {"alerts", "dashboard"}
 
 
 def test_extra_instances_are_those_that_supervisord_has_and_the_settings_do_not(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_the_former_server_runs_in_place_of_the_legacy_process(tmp_path):
     found = {each.name: each for each in expand(settings)}["legacy"]
     assert own_command(found.program, settings, {})[-1] == "cd /srv/old && exec node {server}.js"
     assert found.program.health_path == "/health"
-    assert not (found.program.shared_socket or found.program.hang_check)
+    assert (found.program.shared_socket, found.program.hang_check) == (False, False)
     assert found.environment["PORT"] == "8443"
     elsewhere = settings_in(tmp_path, LEGACY_COMMAND=command, LEGACY_HEALTH_URL="http://127.0.0.1:9000/up")
     assert {each.name: each for each in expand(elsewhere)}["legacy"].program.health_path == "http://127.0.0.1:9000/up"
