@@ -100,6 +100,7 @@ def test_every_bot_is_handed_over_and_the_steps_can_be_shown_before(deployment):
     rolled_back = deployment.run("rollback")
     assert owners(deployment) == {"legacy": 1}
     assert "no message waits" in rolled_back.stderr
+    assert "handed_over_to_legacy" in deployment.run("audit").stdout
     deployment.run("start", "--multiprocess", "--sandbox")
     assert owners(deployment) == {"multiprocess": 1}
 
