@@ -40,6 +40,7 @@ ALLOWED = {
     "bisnesctl/terminal/watch.py: capture.get": "it is no wait",
     "bisnesctl/monit/source.py: capture.get": "it is no wait",
     "bisnesctl/monit/actions.py: subprocess.run": "on a thread of its own; a command has limits of its own",
+    "bisnesctl/releases/programs.py: child.wait": "a command has limits of its own, or it was killed",
     "services/dashboard/command_runs.py: subprocess.run": "a process of its own; a command has limits of its own",
     "services/dashboard/live.py: self._ended.wait": "a task that ends with its stream",
     "services/runtime/logging_setup.py: current_request.get": "it is no wait",
