@@ -59,11 +59,14 @@ class Driver:
     def run(self, until: Until = never) -> Rollout | None:
         """Drives until the rollout has ended or `until` says so; returns it as it is then, None if there is none.
 
-        If another process drives it, this one only reports. Without PostgreSQL it waits.
+        If another process drives it, this one only reports. Without PostgreSQL it waits. An operator's stop ends it.
         """
         number: int | None = None
         with duty.Work(self._deployment.settings.run_dir, duty.MOVING) as work:
             while True:
+                if self._deployment.was_stopped:
+                    self._say("everything was stopped: the rollout continues after `bisnesctl start`")
+                    return None
                 try:
                     with postgres.command_connection(self._deployment.settings) as connection:
                         rollout = state.active(connection)
