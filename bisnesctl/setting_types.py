@@ -1,6 +1,7 @@
 """The types of settings: how a value must be written, and what it means."""
 
 import re
+import shlex
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
@@ -56,6 +57,18 @@ def test_chats(text: str) -> tuple[tuple[str, int, str], ...]:
     if not all(found):
         raise ValueError("must be bots with chats, separated by commas, such as 0128/0:60123456789")
     return tuple((each[1], int(each[2]), each[3]) for each in found if each)
+
+
+def _command_line(text: str) -> str:
+    """A command line without a shell. Raises `ValueError` for a quote that does not end."""
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"must be a command line: {str(error).lower()}") from error
+    return text
+
+
+CommandLine = Annotated[str, AfterValidator(_command_line)]
 
 
 def is_hex_key(text: str) -> bool:

@@ -91,7 +91,7 @@ def decide(rollout: Rollout, seen: Observation) -> Action:
     if seen.ruling == "fail":
         return GoBack(next(iter(seen.reasons), "the moved bots do worse"))
     if rollout.failures >= MAX_FAILED_STARTS:
-        return GoBack(f"{rollout.to_side} does not start")
+        return GoBack(f"{rollout.to_side} does not start{f': {rollout.reason}' if rollout.reason else ''}")
     return _move(rollout, seen) or _after_move(rollout, seen)
 
 
@@ -142,6 +142,6 @@ def changes_of(rollout: Rollout, action: Action) -> dict[str, Any]:
         case Finish(phase, _, reason):
             return {"phase": phase, "paused": False, "ended_at": "now", "reason": reason}
         case StartSide() if rollout.failures:
-            return {"failures": 0}
+            return {"failures": 0, "reason": rollout.reason if rollout.phase is Phase.BACK else ""}
         case _:
             return {}

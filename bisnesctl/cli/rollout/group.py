@@ -69,8 +69,10 @@ def begin(
     from bisnesctl.cli.queue.group import operator
     from bisnesctl.database import postgres
     from bisnesctl.rollout import candidates, duty, state
+    from bisnesctl.rollout.rollback import check_queue
 
     side = side_of(deployment, to)
+    check_queue(deployment, side)
     with postgres.command_connection(deployment.settings) as connection:
         if state.active(connection):
             raise Conflict(
