@@ -1,6 +1,7 @@
 """The types of settings: how a value must be written, and what it means."""
 
 import re
+import shlex
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
@@ -71,6 +72,18 @@ def _test_chats_text(text: str) -> str:
 
 
 TestChats = Annotated[str, Check(_test_chats_text)]
+
+
+def _command_line(text: str) -> str:
+    """A command line without a shell. Raises `ValueError` for a quote that does not end."""
+    try:
+        shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"must be a command line: {str(error).lower()}") from error
+    return text
+
+
+CommandLine = Annotated[str, Check(_command_line)]
 
 
 def is_hex_key(text: str) -> bool:

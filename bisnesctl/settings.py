@@ -14,6 +14,7 @@ from bisnesctl import addresses, paths, setting_errors, setting_fields, setting_
 from bisnesctl.errors import ConfigError
 from bisnesctl.setting_fields import Field, FieldInfo, InvalidValues, SecretStr
 from bisnesctl.setting_types import (
+    CommandLine,
     EncryptionKey,
     HealthAddress,
     Host,
@@ -77,6 +78,12 @@ class Settings:
     meta_port: Port = Field(3002, description="port of the receiver of Meta's webhooks")
     meta_instances: int = Field(2, ge=1, le=64, description="number of processes that send over Meta")
     port: Port = Field(8443, description="port of the legacy single process; its address is API_HOST")
+    legacy_command: CommandLine = Field(
+        "", description="command line of the former server, which runs in place of our own single process; empty: ours"
+    )
+    legacy_health_url: HealthAddress | None = Field(
+        None, description="address that says whether the former server is healthy; empty: /health at PORT"
+    )
     dashboard_host: Host = Field("127.0.0.1", description="address on which the dashboard listens")
     dashboard_port: Port = Field(3004, description="port of the dashboard")
     enable_dashboard: bool = Field(False, description="run the dashboard, a web page for people")

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from bisnesctl.bots import ownership
 from bisnesctl.bots.ownership import Side
 from bisnesctl.database import deployments, media_store
 from bisnesctl.errors import CannotWrite, ConfigError
@@ -130,7 +129,6 @@ class Channel:
         self._until_machines = Interval(MACHINES_INTERVAL_SECONDS)
         self._due = False  # whether the last sweep found chats that could be served
         self._until_whole_sweep = Interval(IDLE_SWEEP_INTERVAL_SECONDS)
-        self.shares_bots = False  # whether bots have owners: the other side accepts messages without waking this one
         self._clock = DatabaseClock(settings)
         self._leases_valid_until = 0.0  # by time.monotonic(), after the clock was set forward
 
@@ -207,7 +205,7 @@ class Channel:
         return deployments.conflict(connection, self._settings, self.outbox.channel, self._instance)
 
     def _sweep_until_stopped(self) -> None:
-        while not self._stopped.wait(self._sweep_interval):
+        while not self._stopped.wait(PACED_SWEEP_INTERVAL_SECONDS if self._due else SWEEP_INTERVAL_SECONDS):
             try:
                 with self._database.connection() as connection:
                     if self._until_whole_sweep.is_over() or self._has_work(connection):
@@ -228,10 +226,6 @@ class Channel:
         }  # fmt: skip
         return run(connection, (_HAS_WORK, values)) == [(True,)]
 
-    @property
-    def _sweep_interval(self) -> float:
-        return PACED_SWEEP_INTERVAL_SECONDS if self._due or self.shares_bots else SWEEP_INTERVAL_SECONDS
-
     def _sweep(self, connection: Connection) -> None:
         if self._until_machines.is_over():
             self._look_for_machines(connection)
@@ -248,8 +242,6 @@ class Channel:
     def _look_for_machines(self, connection: Connection) -> None:
         """Workers of this machine alone know from their journals what may have left; others need it in the database."""
         self._until_machines.restart()
-        if self.outbox.side is Side.LEGACY:  # the wake-ups of the others reach it through the database alone
-            self.shares_bots = ownership.is_in_use(connection)
         self.delivery.marks_all = self.outbox.bot_id is None and instance_rows.exist_elsewhere(
             connection, self.outbox.channel, self._settings.max_heartbeat_age / 1000
         )

@@ -169,8 +169,10 @@ def _probe_running(
         case "redis":
             return redis(settings.redis_dsn, timeout)
         case "http":
-            url = f"{instance.running_url(process.pid)}{instance.program.health_path}"
-            answer = _http(url, timeout, instance.program.process or instance.program.name)
+            row = instance.program
+            path = row.health_path
+            url = path if path.startswith("http") else f"{instance.running_url(process.pid)}{path}"
+            answer = _http(url, timeout, "" if row.is_foreign else row.process or row.name)
             beat = _heartbeat_of(instance, process, settings)
             if not answer.healthy:
                 return Health(Status.UNHEALTHY, beat.stuck) if beat and beat.stuck else answer
