@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tests.bench import claim as claims
 from tests.bench import growth as sizes
-from tests.bench import report
+from tests.bench import report, web_compare
 from tests.bench import rest as resting
 from tests.bench import web as web_sessions
 from tests.bench.measure import Measured, Plan, measure
@@ -198,17 +198,34 @@ def web(
     json: Json = None,
     sessions: Annotated[int, typer.Option(min=1, max=20, help="For the memory of several.")] = 5,
     messages: Annotated[int, typer.Option(min=10, max=5000, help="While everything is killed.")] = 500,
+    peer: Annotated[bool, typer.Option("--peer", help="Compare a session with wppconnect instead.")] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="The same figures as --peer, of ours only.")] = False,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Of --peer and --alone.")] = 3,
 ) -> None:
     """Measure WhatsApp Web sessions: start, memory, latency, recovery, and Meta's latency while they are killed.
 
     Example: scripts/bench web --sessions 5
+
+    Example: scripts/bench web --peer
     """
+    if peer or alone:
+        compare_web(web_compare.ComparePlan(1, 60, 20) if quick else web_compare.ComparePlan(rounds), peer, json)
+        return
     plan = web_sessions.Plan(2, 1, 10, 2, 60) if quick else web_sessions.Plan(sessions, messages=messages)
     with progress.status("starting") as status:
         found = web_sessions.measure(plan, status.update)
     report.show_web(Console(stderr=json is not None and str(json) == "-"), found)
     if json:
         report.write_json(json, found.as_dict())
+
+
+def compare_web(plan: web_compare.ComparePlan, with_peer: bool, json: Path | None) -> None:
+    """Compare a session of ours with wppconnect on the same page."""
+    with progress.status("starting") as status, web_sessions.deployed(rate=web_compare.UNLIMITED_RATE) as deployment:
+        found = web_compare.compare(deployment, plan, status.update, with_peer)
+    report.show_web_comparison(Console(stderr=json is not None and str(json) == "-"), found.medians())
+    if json:
+        report.write_json(json, {"medians": found.medians(), "rounds": found.rounds})
 
 
 def main() -> None:

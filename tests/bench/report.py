@@ -181,6 +181,34 @@ def show_web(console: Console, found: Found) -> None:
         console.print(f"{name}: {sum(parts.values()):.0f} MiB (PSS): {shown}")
 
 
+#: Name of a figure of the comparison → what it is called in the table, and its decimals.
+WEB_ROWS = {
+    "burst_texts_per_second": ("200 texts to 20 chats at once, texts / s", 1),
+    "burst_cpu_s_per_100": ("… CPU s / 100 texts, Chromium and servers included", 2),
+    "burst_commits": ("… writing commits / text", 1),
+    "steady_latency_p50_ms": ("POST → WhatsApp at 2/s, p50 ms", 1),
+    "steady_latency_p99_ms": ("… p99 ms", 1),
+    "steady_cpu_s_per_100": ("… CPU s / 100 texts, Chromium and servers included", 2),
+    "steady_commits": ("… writing commits / text", 1),
+}
+
+
+def show_web_comparison(console: Console, figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the table: a line for each figure, and the ratio of the first side to the second if both have it."""
+    table = Table()
+    table.add_column("")
+    for name in figures:
+        table.add_column(name, justify="right")
+    if len(figures) == 2:
+        table.add_column(" / ".join(figures), justify="right")
+    for key, (title, decimals) in WEB_ROWS.items():
+        values = [one.get(key) for one in figures.values()]
+        cells = ["-" if value is None else f"{value:,.{decimals}f}" for value in values]
+        known = [value for value in values if value is not None]
+        table.add_row(title, *cells, *(_ratio(known) or ["-"]))
+    console.print(table)
+
+
 def _worded(value: Any) -> str:
     """A figure, or several by their names."""
     if isinstance(value, dict):
