@@ -22,6 +22,7 @@ from services.message import Update
 from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery
 from services.outbox.journal import Journal
+from services.outbox.keyed_claims import KeyedOutbox, SpareIds
 from services.outbox.on_call import OnCall
 from services.outbox.outcome_policy import USUAL_PAUSES, Attempts, Pauses
 from services.outbox.recovery import JournalRecovery, KeyedRecovery, Recovery
@@ -69,6 +70,7 @@ class Tuning:
     bot_id: int | None = None  # the one bot that is served; its messages have keys chosen before the send
     pauses: Pauses = USUAL_PAUSES  # between attempts while a provider is not available
     side: Side | None = None  # whose bots are served; None: those of both sides
+    spare_ids: SpareIds | None = None  # for the keys of the one bot's messages
 
 
 def tuned_for_meta(settings: Settings, side: Side | None = None) -> Tuning:
@@ -81,10 +83,10 @@ def tuned_for_meta(settings: Settings, side: Side | None = None) -> Tuning:
     )
 
 
-def tuned_for_session(settings: Settings, bot_id: int, window: InFlight) -> Tuning:
+def tuned_for_session(settings: Settings, bot_id: int, window: InFlight, spare_ids: SpareIds | None = None) -> Tuning:
     """For one bot's messages, through its own browser."""
     attempts = Attempts(settings.wwebjs_attempts, settings.wwebjs_backoff_ms / 1000)
-    return Tuning(window, settings.wwebjs_max_messages_per_second, attempts, bot_id)
+    return Tuning(window, settings.wwebjs_max_messages_per_second, attempts, bot_id, spare_ids=spare_ids)
 
 
 class Channel:
@@ -102,10 +104,10 @@ class Channel:
         """
         self._settings, self._database = settings, database
         self._instance, self._run = instance, run
-        outbox = Outbox(
-            connector.process_name, worker_name(instance, run),
-            tuning.rate, settings.lease_seconds, settings.media_base, tuning.bot_id, tuning.side,
-        )  # fmt: skip
+        of_worker = connector.process_name, worker_name(instance, run), tuning.rate, settings.lease_seconds
+        of_bots = settings.media_base, tuning.bot_id, tuning.side
+        ids = tuning.spare_ids
+        outbox = Outbox(*of_worker, *of_bots) if ids is None else KeyedOutbox(*of_worker, *of_bots, spare_ids=ids)
         self.outbox = outbox
         self._journal = Journal(path_of(settings.journal_dir, instance), tuning.window.size)
         self._recovery: Recovery = (

@@ -188,15 +188,46 @@ class Inbox:
                 self._apply_overdue(connection)
         return total
 
+    def store_and_apply(self, connection: Connection, store: Callable[[], None]) -> bool:
+        """Store webhooks and apply them in the same transaction, with those that were stored before.
+
+        `store` inserts them over this connection. Returns whether none is left. If they cannot be applied just now,
+        they are only stored, and `apply_all` applies them.
+        """
+        if self._applying.acquire(blocking=False):
+            try:
+                return self._store_and_apply(connection, store)
+            except Exception as error:
+                if connection.closed:
+                    raise
+                log.warning("webhooks.not_applied", reason=_reason(error))
+            finally:
+                self._applying.release()
+        store()
+        return False
+
+    def _store_and_apply(self, connection: Connection, store: Callable[[], None]) -> bool:
+        with transaction(connection) as cursor:
+            cursor.execute(_LOCK, (APPLY_LOCK_ID, self._lock_name))
+            store()
+            webhooks = self._next(cursor, APPLY_BATCH)
+            received = self._apply(connection, webhooks)
+        self.received += received
+        return len(webhooks) < APPLY_BATCH
+
+    def _next(self, cursor: Any, limit: int) -> list[tuple[int, bytes, int | None]]:
+        """The oldest webhooks that are not applied, locked: their ids and bodies, and the one bot each may be about."""
+        cursor.execute(_NEXT, self._filter | {"limit": limit})
+        return [(number, bytes(body), bot_id) for number, body, bot_id in cursor.fetchall()]
+
     def _apply_batch(self, connection: Connection, limit: int) -> int:
         """Apply a batch; one that cannot be applied is applied webhook by webhook."""
-        webhooks: list[tuple[int, bytes, int | None]] = []  # id, body, the one bot that it may be about
+        webhooks: list[tuple[int, bytes, int | None]] = []
         received = 0
         try:
             with transaction(connection) as cursor:
                 cursor.execute(_LOCK, (APPLY_LOCK_ID, self._lock_name))
-                cursor.execute(_NEXT, self._filter | {"limit": limit})
-                webhooks = [(number, bytes(body), bot_id) for number, body, bot_id in cursor.fetchall()]
+                webhooks = self._next(cursor, limit)
                 cursor.execute("SAVEPOINT untouched")
                 try:
                     received = self._apply(connection, webhooks)

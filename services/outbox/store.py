@@ -27,6 +27,8 @@ from services.outbox.outcome_sql import LEARN, PLAIN_KINDS, RECORD, RECORD_SENT,
 MAX_WAITING = 10_000
 #: An event for `raise_events`, with the number of its cause among the updates of a batch.
 NumberedEvent = tuple[int, str]
+#: A statement with its parameters.
+Step = tuple[Statement, dict[str, Any]]
 
 #: SQL of a CTE: the bots with waiting chats, each found by one look at the index, however many other bots there are.
 _WAITING = """waiting AS (
@@ -42,9 +44,7 @@ _WAITING = """waiting AS (
 # empty for longer than that is of a clock that was set back. A bot with an outage gets a single message, which finds
 # out whether it is over, and no other within the lease. A message that does not leave at once, or whose worker marks
 # all that leaves, is unmarked until it may leave.
-_CLAIM = Statement(
-    "claim",
-    f"""
+CLAIM_PARTS = f"""
 WITH RECURSIVE {_WAITING}, ready AS (
     SELECT p.bot_id, p.owner_epoch AS epoch, r.rate,
            CASE WHEN p.outage_since IS NOT NULL THEN p.outage_code END AS outage,
@@ -91,14 +91,22 @@ WITH RECURSIVE {_WAITING}, ready AS (
     UPDATE bot_pace p SET free_at = b.free_at + claims.n / b.rate * interval '1 second',
         held_until = CASE WHEN b.outage IS NULL THEN p.held_until ELSE now() + %(lease)s * interval '1 second' END
     FROM budget b JOIN claims USING (bot_id) WHERE p.bot_id = b.bot_id
-)
-SELECT id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage, fence, unmarked,
-       request_id, is_followed, may_be_more
-FROM (  -- a row in any case
+)"""
+#: The columns of a claimed message, in the order of `Outgoing`.
+CLAIM_COLUMNS = """id, message_id::text, bot_id, chat_id, kind, payload::text, attempts, provider_id, outage, fence,
+       unmarked, request_id, is_followed"""
+#: Whether there may be more to claim at once; a row in any case.
+CLAIM_END = """(
     SELECT EXISTS (SELECT FROM budget LEFT JOIN claims USING (bot_id) WHERE COALESCE(n, 0) >= share) AS may_be_more
-) ended LEFT JOIN heads ON true""",
-    process="text", bot="int", side="text", limit="int", worker="text", rate="float", lease="float", in_hand="json",
-    room="int", marks="boolean",
+) ended"""
+#: The types of the parameters of a claim.
+CLAIM_TYPES = {
+    "process": "text", "bot": "int", "side": "text", "limit": "int", "worker": "text", "rate": "float",
+    "lease": "float", "in_hand": "json", "room": "int", "marks": "boolean",
+}  # fmt: skip
+_CLAIM = Statement(
+    "claim",
+    f"{CLAIM_PARTS} SELECT {CLAIM_COLUMNS}, may_be_more FROM {CLAIM_END} LEFT JOIN heads ON true", **CLAIM_TYPES,
 )  # fmt: skip
 
 # Locks: lanes, in the order of the list.
@@ -286,7 +294,7 @@ class Outbox:
         leaves half as much free: however many providers hang, some room is left for the next. `marks`: whether each of
         them is marked (`mark`) before it leaves, and not only those with files.
         """
-        steps: list[tuple[Statement, dict[str, Any]]] = []
+        steps: list[Step] = []
         if results:
             steps += self._record_steps(results)
         if limit:
@@ -295,15 +303,19 @@ class Outbox:
             pace = {"rate": self.rate, "lease": self.lease, "in_hand": held.decode(), "room": room}
             bots = {"process": self.channel, "bot": self.bot_id, "side": self.side}
             worker = bots | {"worker": self.worker, "limit": limit}
-            steps.append((_CLAIM, worker | pace | {"marks": marks}))
+            return self._claim(connection, steps, worker | pace | {"marks": marks})
         if not steps:
             return Exchanged([], False)
         rows = run(connection, *steps)
-        return _claimed(rows) if limit else Exchanged([], not rows or rows[0][-1])
+        return Exchanged([], not rows or rows[0][-1])
 
-    def _record_steps(self, results: list[Result]) -> list[tuple[Statement, dict[str, Any]]]:
+    def _claim(self, connection: Connection, steps: Sequence[Step], values: dict[str, Any]) -> Exchanged:
+        """Claim after other steps of the same transaction."""
+        return exchanged(run(connection, *steps, (_CLAIM, values)))
+
+    def _record_steps(self, results: list[Result]) -> list[Step]:
         rows = orjson.dumps(results).decode()
-        steps: list[tuple[Statement, dict[str, Any]]] = []
+        steps: list[Step] = []
         if any(result.recipient not in (None, result.chat_id) for result in results):
             steps.append((LEARN, {"results": rows}))  # before the history, which has one id for a chat
         is_plain = all(each.status is Status.SENT and each.kind in PLAIN_KINDS for each in results)
@@ -340,8 +352,8 @@ class Outbox:
         return bool(query_value(connection, HAS_DUE, {"process": self.channel, "bot": self.bot_id, "side": self.side}))
 
 
-def _claimed(rows: list[tuple[Any, ...]]) -> Exchanged:
-    """The rows of `_CLAIM`: a single one without an id if nothing was claimed."""
+def exchanged(rows: list[tuple[Any, ...]]) -> Exchanged:
+    """The rows of a claim: a single one without an id if nothing was claimed."""
     claimed = [
         Outgoing(number, message_id, bot_id, chat_id, kind, orjson.loads(payload), *further)
         for number, message_id, bot_id, chat_id, kind, payload, *further, _ in rows

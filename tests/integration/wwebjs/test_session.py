@@ -29,7 +29,9 @@ from services.connectors.wwebjs.session.session import ExitStatus, Session
 from services.connectors.wwebjs.session.status_store import StatusStore
 from services.connectors.wwebjs.states import relaunch
 from services.connectors.wwebjs.states.state_machine import Limits, State
+from services.connectors.wwebjs.translation.incoming import parse
 from services.database.connection import Database
+from services.inbox.webhook_inbox import Inbox
 from services.runtime.process import Process
 from tests.support.deployment import alive, descendants
 from tests.support.outbox import execute, open_database
@@ -243,7 +245,7 @@ def serve(stage, monkeypatch, browser, ours=True):
     monkeypatch.setattr(relaunch, "BACKOFF", Backoff(0.0, 1.0, 0.0))
     status = StatusStore(stage.pool, stage.bot, lambda *_: None)
     profile = Profile(stage.settings.profile_dir, COMPANY, 0)
-    recorder = EventRecorder(stage.pool, stage.bot, lambda: None)
+    recorder = EventRecorder(stage.pool, stage.bot, Inbox("wwebjs", parse, bot_id=stage.bot), lambda: None)
     hooks = Hooks(
         stopping=lambda: False,
         set_working=lambda works: None,
