@@ -29,7 +29,7 @@ from bisnesctl.processes import (
 )
 from bisnesctl.processes.deployment import Condition, Deployment, LastStart, Observation, make_folders, record_start
 from bisnesctl.processes.render import write_config
-from bisnesctl.processes.topology import Instance, Kind, Mode, names_of
+from bisnesctl.processes.topology import Instance, Kind, Mode, Program, names_of
 
 #: The path under which a program answers that lives, although its servers may not.
 LIVE_PATH = "/health/live"
@@ -203,8 +203,9 @@ class Start:
     def _bring_up(self, instances: list[Instance]) -> None:
         self._begin(instances)
         if self.without_database:  # they live, and are ready once PostgreSQL is
-            instances = [replace(each, program=replace(each.program, health_path=LIVE_PATH)) for each in instances]
-        wait_healthy(self.deployment, instances, self.report, reported=self.started)
+            instances = [_alive(each) for each in instances]
+        degraded = bool(self.without_database)
+        wait_healthy(self.deployment, instances, self.report, reported=self.started, degraded=degraded)
 
     def _try(self, instances: list[Instance]) -> None:
         try:
@@ -277,6 +278,13 @@ class Start:
         for name, health in inspect(self.deployment, self.deployment.shown(processes), processes).items():
             if health.status in (Status.OUTDATED, Status.EXTRA):
                 yield f"[yellow]{name} is {health.status}[/]: {health.reason}"
+
+
+def _alive(instance: Instance) -> Instance:
+    """The instance, which counts as healthy once it answers at all."""
+    if instance.program.health_path != Program.health_path:
+        return instance
+    return replace(instance, program=replace(instance.program, health_path=LIVE_PATH))
 
 
 def inactive(deployment: Deployment, instances: Iterable[Instance], report: Report) -> list[Instance]:
