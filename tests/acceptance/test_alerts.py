@@ -28,7 +28,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, receiver: AlertReceiver
     folder = tmp_path_factory.mktemp("deployment")
     # An evaluation takes some seconds while a server hangs, and the evaluator gives its heartbeat after it.
     made = Deployment(
-        folder, HEARTBEAT_INTERVAL="500", MAX_HEARTBEAT_AGE="15000", API_INSTANCES="1", META_INSTANCES="1",
+        folder, HEARTBEAT_INTERVAL="1000", MAX_HEARTBEAT_AGE="15000", API_INSTANCES="1", META_INSTANCES="1",
         ENABLE_WWEBJS="false", ALERT_CHECK_INTERVAL="1000", ALERT_RESOLVE_SECONDS="5", ALERT_URLS=receiver.url,
         ALERT_COMMAND=SentAlerts(folder / "alerts.jsonl").command,
     )  # fmt: skip

@@ -17,13 +17,22 @@ from tests.support.processes.servers import Postgres, settings_in
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 
-@pytest.fixture
-def deployment(tmp_path):
-    deployment = Deployment(tmp_path, META_MAX_MESSAGES_PER_SECOND="500", HEARTBEAT_INTERVAL="1000")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    deployment = Deployment(
+        tmp_path_factory.mktemp("rollback"), META_MAX_MESSAGES_PER_SECOND="500", HEARTBEAT_INTERVAL="1000"
+    )
     deployment.run("start", "--multiprocess", "--sandbox")
     deployment.add_demo_bot()
     yield deployment
     deployment.close()
+
+
+@pytest.fixture
+def deployment(made):
+    """The deployment with separate processes."""
+    made.run("start", "--multiprocess", "--sandbox")
+    return made
 
 
 def legacy_health(deployment):
@@ -81,11 +90,11 @@ def test_a_rollback_works_while_the_api_crashes_and_redis_is_down(deployment):
     assert send_to_legacy(deployment, "without Redis") == 200
 
 
-def test_the_old_process_can_be_started_from_nothing(deployment):
-    deployment.run("stop")
-    deployment.run("start", "--legacy", "--sandbox")
-    assert legacy_health(deployment) == 200
-    assert send_to_legacy(deployment, "alone") == 200
+def test_the_old_process_can_be_started_from_nothing(made):
+    made.run("stop")
+    made.run("start", "--legacy", "--sandbox")
+    assert legacy_health(made) == 200
+    assert send_to_legacy(made, "alone") == 200
 
 
 def owners(deployment):

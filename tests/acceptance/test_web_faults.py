@@ -25,7 +25,7 @@ SESSIONS = (1, 2)
 #: Chats of each session.
 CHATS = 5
 #: Messages of each chat.
-TEXTS = 16
+TEXTS = 12
 KILL_INTERVAL_SECONDS = 2.5
 #: Between two messages of a session.
 MESSAGE_INTERVAL_SECONDS = 0.4

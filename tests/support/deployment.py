@@ -16,6 +16,7 @@ import psutil
 import psycopg2
 import requests
 
+from bisnesctl.errors import BisnesError
 from bisnesctl.processes.supervisor import Supervisor
 from bisnesctl.settings import Settings
 from tests.support.processes.servers import settings_in
@@ -23,6 +24,8 @@ from tests.support.waiting import HANG_SECONDS
 
 #: Time limit of one command of the tool, on a busy machine too.
 COMMAND_TIMEOUT_SECONDS = 300
+#: Seconds after which a process that runs was healthy, if its start waited for that.
+STEADY_SECONDS = 5.0
 _RANDOM = random.SystemRandom()  # hypothesis sets the seed of the usual one
 PORTS = ("API_PORT", "META_PORT", "WWEBJS_PORT", "PORT", "SANDBOX_PORT", "DASHBOARD_PORT")
 
@@ -63,6 +66,13 @@ class Deployment:
         """Each process by its name, as `bisnesctl status --json` has it."""
         done = self.run("status", "--json", check=False)
         return {row["name"]: row for row in json.loads(done.stdout)["processes"]}
+
+    def steady(self) -> set[str]:
+        """The names of the processes that have run for a while; none if supervisord does not run."""
+        with contextlib.suppress(BisnesError):
+            found = Supervisor(self.settings.run_dir).processes()
+            return {name for name, each in found.items() if each.uptime > STEADY_SECONDS}
+        return set()
 
     def pid(self, name: str) -> int:
         """A process's pid. Raises `LookupError` if it does not run."""

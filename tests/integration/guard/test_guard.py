@@ -47,8 +47,8 @@ time.sleep(1000)
 """
 ROOT = Path(__file__).parents[3]
 PORT = free_port()
-#: Seconds between checks of the guard.
-CHECK_INTERVAL = 1.0
+#: Seconds between looks of the guard, and between its checks.
+WATCH_INTERVAL, CHECK_INTERVAL = 0.2, 1.0
 #: Seconds after which the guard would have ended a process that gives no sign of life here.
 SILENCE = 14.0
 ROWS = {
@@ -130,6 +130,7 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path, database, monkeypatch):
+    monkeypatch.setattr(guard_module, "WATCH_INTERVAL_SECONDS", WATCH_INTERVAL)
     monkeypatch.setattr(guard_module, "CHECK_INTERVAL_SECONDS", CHECK_INTERVAL)
     settings = settings_in(tmp_path, DATABASE_URL=database, HEARTBEAT_INTERVAL="200", MAX_HEARTBEAT_AGE="5000")
     hog = tmp_path / "hog.py"
