@@ -318,7 +318,8 @@ RECORDED = {
     "wa_key": {"created_at"}, "wa_command": {"taken_at"}, "wa_block": {"since"}, "wa_removed": {"removed_at"},
     "clock_seen": {"at"}, "schema_migrations": {"applied_at"}, "media_store": {"since"},
     "former_number": {"since", "moved_at"}, "media_file": {"created_at"}, "process_totals": {"measured_at"},
-    "rollout": {"ended_at"}, "media_upload": {"since"}, "audit_record": {"at", "delivered_at"}, "retention_run": {"at", "tried_at"},
+    "media_upload": {"since"}, "audit_record": {"at", "delivered_at"}, "retention_run": {"at", "tried_at"},
+    "rollout": {"ended_at"},
 }  # fmt: skip
 
 

@@ -11,7 +11,6 @@ from bisnesctl.health import event_history
 from bisnesctl.processes.deployment import open_deployment
 from tests.support.processes.servers import settings_in
 
-
 #: The time at which everything happens, in seconds since the epoch.
 NOW = 1_800_000_000.0
 
