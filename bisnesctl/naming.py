@@ -1,5 +1,5 @@
-"""The names of supervisord, and of a WhatsApp Web session in it, in logs and in files. Imports little; every session
-uses it.
+"""The names of supervisord, of programs that others look for, and of a WhatsApp Web session in supervisord, logs and
+files. Imports little; every session uses it.
 """
 
 import hashlib
@@ -7,6 +7,8 @@ import re
 
 #: The name of supervisord beside those of its programs.
 SUPERVISORD = "supervisord"
+#: The program that evaluates the signals, and its one instance.
+ALERTS = "alerts"
 #: The program of every session.
 SESSION = "wwebjs-session"
 #: Characters of the company's id in a name, at most: names are also file names.

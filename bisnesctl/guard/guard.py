@@ -15,6 +15,7 @@ from bisnesctl.database.process_events import LoggedCondition, ProcessEvent, Pro
 from bisnesctl.errors import BisnesError, CannotWrite, Conflict, NotRunning, SupervisorFault
 from bisnesctl.guard import hangs, policy
 from bisnesctl.guard.hangs import StuckCounter
+from bisnesctl.guard.interrupted_switch import InterruptedSwitch
 from bisnesctl.guard.listener import SupervisorEvent
 from bisnesctl.guard.policy import Decision, History
 from bisnesctl.guard.restoration import find_missing
@@ -67,6 +68,7 @@ class Guard:
         self._resident: dict[str, int] = {}  # bytes of memory of each process tree at the last check
         self._kill_at: dict[str, float] = {}  # when instances that hang are killed, in monotonic seconds
         self._next_check = 0.0
+        self._switch = InterruptedSwitch(settings)
         self._unsaved = LoggedCondition("guard.state_unsaved", "guard.state_saved")
         self._max_silence_seconds = 2 * settings.max_heartbeat_age / 1000
         checks_between_beats = math.ceil(2 * settings.heartbeat_interval / 1000 / CHECK_INTERVAL_SECONDS)
@@ -196,6 +198,7 @@ class Guard:
             self._check_recoveries(processes)
             self._record_commands()
             self._record_interruptions()
+            self._switch.look()
 
     def _restore(self, missing: list[Instance]) -> None:
         """Starts instances that should run, unless a command is starting or stopping something."""

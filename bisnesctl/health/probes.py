@@ -13,6 +13,7 @@ from bisnesctl import addresses
 from bisnesctl.health.guard_file import GuardStatus, guard_status
 from bisnesctl.host import disk, process_stat
 from bisnesctl.host.process_times import boottime
+from bisnesctl.naming import ALERTS
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance
 from bisnesctl.settings import Settings
@@ -61,8 +62,8 @@ class Health:
 
 _HEALTHY = Health(Status.HEALTHY)
 _NO_RESTARTS = "processes that end are not restarted"
-#: The program that evaluates the signals, and the effect of its absence.
-_ALERTS, _NO_ALERTS = "alerts", "nothing sends alerts"
+#: The effect of the absence of the program that evaluates the signals.
+_NO_ALERTS = "nothing sends alerts"
 _AT_WORK = (Status.HEALTHY, Status.DEGRADED, Status.STARTING)
 
 #: States of supervisord that need no probe.
@@ -115,7 +116,7 @@ def probe(
 ) -> Health:
     """The health of one instance. `guard`: has decided about an instance that ended."""
     health = _probe(instance, process, guard, settings, timeout)
-    if instance.program.name != _ALERTS or health.status in _AT_WORK:
+    if instance.program.name != ALERTS or health.status in _AT_WORK:
         return health
     return Health(health.status, "; ".join(each for each in (health.reason, _NO_ALERTS) if each), health.deaths)
 

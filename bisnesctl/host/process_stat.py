@@ -46,6 +46,15 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def runs(pid: int, started_at: float) -> bool:
+    """Whether the very process runs that was started this many seconds after the boot, not a later one with its pid."""
+    try:
+        found = read(pid)
+    except OSError:
+        return False
+    return found.state != "Z" and abs(found.started_at - started_at) < 1
+
+
 def ancestors(pid: int) -> Iterator[int]:
     """The process, its parent, and so on, up to but not including init."""
     while pid > 1:

@@ -21,7 +21,7 @@ from bisnesctl.errors import CannotWrite, ConfigError, Conflict, NotRunning, Shu
 from bisnesctl.host import disk
 from bisnesctl.host.absence import absence
 from bisnesctl.naming import SESSION, session_name
-from bisnesctl.processes import failed_start, known_good, scales, stop_records
+from bisnesctl.processes import failed_start, known_good, scales, stop_records, switch_records
 from bisnesctl.processes.extras import find_extras, in_start_order, left_out_explained
 from bisnesctl.processes.failed_start import FailedStart
 from bisnesctl.processes.render import SESSIONS, SUPERVISORD_CONF, File
@@ -270,6 +270,7 @@ class Deployment:
         try:
             if not _locked(handle, patience_seconds, lambda: report(f"waiting for {_quoted_holder(path)}")):
                 raise Conflict(f"another command is running here: {_holder(path)}; wait, or end it")
+            switch_records.refuse_others(self.settings.home)
             with contextlib.suppress(OSError):
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"bisnesctl {command} (pid {os.getpid()})\n".encode(), 0)

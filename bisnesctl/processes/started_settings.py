@@ -181,7 +181,7 @@ def _read(file: Path) -> _Record | None:
     try:
         found = json.loads(file.read_text())
         values, own = found.get("values", {}), found.get("release")  # an earlier release does not write them
-        started = Release(str(own["version"]), str(own["revision"])) if own else None
+        started = Release(str(own["version"]), str(own["revision"]), int(own.get("number", 0))) if own else None
         return _Record(int(found["pid"]), str(found["key"]), dict(found["digests"]), dict(values), started)
     except (OSError, ValueError, KeyError, TypeError):
         return None

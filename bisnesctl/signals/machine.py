@@ -58,7 +58,7 @@ DISK_USED = Signal(
 )
 DISK_FULL_IN = Signal(
     "disk_full_in",
-    "Time until a disk is full if it fills on as it did within the last days; absent if it does not fill.",
+    "Time until a disk is full at the rate of the last days; absent if it does not fill up.",
     Unit.SECONDS,
     Place.HOST,
     Runbook(

@@ -18,6 +18,7 @@ from bisnesctl.health.guard_file import GUARD
 from bisnesctl.health.verdict import HealthFinding
 from bisnesctl.host import tree_memory, volumes
 from bisnesctl.host.bounded_call import BoundedCall
+from bisnesctl.naming import ALERTS
 from bisnesctl.processes.deployment import Condition, Deployment
 from bisnesctl.processes.supervisor import Process
 from bisnesctl.processes.topology import Instance, memory_limit
@@ -33,8 +34,6 @@ DATABASE_TIMEOUT_SECONDS = 2
 DISK_TIMEOUT_SECONDS = 30.0
 #: Seconds for the certificate, the name server included.
 CERTIFICATE_TIMEOUT_SECONDS = 8.0
-#: The instance of the evaluator of alerts.
-ALERTS = "alerts"
 
 
 @dataclass

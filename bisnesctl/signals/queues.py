@@ -101,7 +101,7 @@ OUTBOX_GROWTH = Signal(
     Place.POSTGRESQL,
     Runbook(
         "More is accepted than is sent. A campaign does that for a while; for an hour it means that the workers or "
-        "the limits of the numbers are too small. 60 a minute are 3,600 messages an hour later than promised.",
+        "the limits of the numbers are too small. After an hour at 60 a minute, 3,600 messages are late.",
         ("bisnesctl status", "bisnesctl bots list"),
         ("Raise META_INSTANCES, or spread the campaign.",),
     ),
@@ -133,7 +133,7 @@ DEAD_LETTERS_GROWTH = Signal(
         "Many at once have one cause: a credential, a template that was rejected, a customer's server. Single ones are "
         "ordinary.",
         ("bisnesctl dead-letters list",),
-        ("Mend the cause, then: bisnesctl dead-letters retry ID",),
+        ("Fix the cause, then: bisnesctl dead-letters retry ID",),
     ),
     labels=("kind",),
     warning=Range(-math.inf, 3),
@@ -147,8 +147,8 @@ UNKNOWN_MESSAGES = Signal(
     Unit.COUNT,
     Place.POSTGRESQL,
     Runbook(
-        "The provider may have them, so they are never sent again by themselves, and later messages of their chats "
-        "wait for nothing. Somebody has to ask the recipient and decide.",
+        "The provider may have them, so they are never sent again by themselves. Later messages of their chats do not "
+        "wait for them. Somebody has to ask the recipient and decide.",
         ("bisnesctl dead-letters list --kind unknown",),
         ("bisnesctl dead-letters resolve --as sent|failed|again ID",),
     ),

@@ -9,11 +9,12 @@ from rich.text import Text
 
 from bisnesctl import formatting
 from bisnesctl.errors import UsageError
+from bisnesctl.naming import ALERTS
 from bisnesctl.processes.topology import Kind
 from bisnesctl.terminal import output, printable
 from bisnesctl.terminal.output import escape
 from bisnesctl.views.machine import DiskUse
-from bisnesctl.views.overview import ALERTS, Overview, ProcessRow, waits_ever
+from bisnesctl.views.overview import Overview, ProcessRow, waits_ever
 
 #: Columns of the terminal between two cells, and by which lines below a row are indented.
 _GAP, _INDENT = 2, 4

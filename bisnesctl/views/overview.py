@@ -18,6 +18,7 @@ from bisnesctl.health.resource_usage import Sample, Usage
 from bisnesctl.host import volumes
 from bisnesctl.host.process_times import uptime
 from bisnesctl.logs import exits
+from bisnesctl.naming import ALERTS
 from bisnesctl.processes import selection as selections
 from bisnesctl.processes import stop_records
 from bisnesctl.processes.deployment import Condition, Deployment
@@ -34,8 +35,6 @@ from bisnesctl.views.machine import Machine
 
 #: Seconds in which a process must answer, so that `status` is quick.
 STATUS_TIMEOUT_SECONDS = 1.0
-#: The program that evaluates alerts.
-ALERTS = "alerts"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ One thread writes; while it does, the next batch gathers. Another thread answers
 even while the writer waits, so that neither callers nor memory depend on a database that hangs.
 """
 
+import asyncio
 import contextlib
 import math
 import threading
@@ -42,7 +43,8 @@ class _Entry(Generic[Item, Answer]):
     item: Item
     deadline: float  # monotonic
     settled: bool = False  # answered, or about to be; guarded by the lock
-    future: "Future[Answer]" = field(default_factory=Future)
+    future: "Future[Answer] | asyncio.Future[Answer]" = field(default_factory=Future)
+    loop: asyncio.AbstractEventLoop | None = None  # of an asyncio.Future
 
 
 class Batch(Generic[Item]):
@@ -100,8 +102,19 @@ class GroupCommit(Generic[Item, Answer]):
     def submit(self, item: Item) -> "Future[Answer]":
         """Write an item. The future ends within the item's time: with its answer, with the exception that stands for
         it, or with `DatabaseUnavailable`, which is raised at once after `close`."""
-        entry: _Entry[Item, Answer] = _Entry(item, time.monotonic() + self._seconds)
-        entry.future.set_running_or_notify_cancel()  # a caller that hangs up does not take the item back
+        future: Future[Answer] = Future()
+        future.set_running_or_notify_cancel()  # a caller that hangs up does not take the item back
+        self._add(_Entry(item, time.monotonic() + self._seconds, future=future))
+        return future
+
+    def submit_from_loop(self, item: Item) -> "asyncio.Future[Answer]":
+        """Like `submit`, on an event loop, which is called once for all items of a batch."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._add(_Entry(item, time.monotonic() + self._seconds, future=future, loop=loop))
+        return future
+
+    def _add(self, entry: "_Entry[Item, Answer]") -> None:
         with self._lock:
             if self._closed.is_set():
                 raise DatabaseUnavailable("the process is stopping")
@@ -111,7 +124,6 @@ class GroupCommit(Generic[Item, Answer]):
                 self._thread.start()
                 threading.Thread(target=self._expire_on, name=f"{self._name}-expiry", daemon=True).start()
         self._kick.set()
-        return entry.future
 
     def close(self) -> None:
         """Write the waiting items, then end; it takes no longer than an item's time, even if the database hangs."""
@@ -183,11 +195,7 @@ class GroupCommit(Generic[Item, Answer]):
                     due.append((entry, answer))
                 elif not isinstance(answer, Exception):
                     late.append(entry.item)
-        for entry, answer in due:
-            if isinstance(answer, Exception):
-                entry.future.set_exception(answer)
-            else:
-                entry.future.set_result(answer)
+        _settle(due)
         if late:
             self._undo(late)
 
@@ -202,8 +210,34 @@ class GroupCommit(Generic[Item, Answer]):
                 overdue.append(self._waiting.popleft())
             for entry in overdue:
                 entry.settled = True
-        for entry in overdue:
-            entry.future.set_exception(DatabaseUnavailable(f"PostgreSQL did not commit within {self._seconds:g} s"))
+        reason = f"PostgreSQL did not commit within {self._seconds:g} s"
+        _settle([(entry, DatabaseUnavailable(reason)) for entry in overdue])
         if overdue:
             with contextlib.suppress(Exception):  # a full disk must not end this thread
                 log.warning("group_commit.timed_out", items_of=self._name, items=len(overdue))
+
+
+def _settle(answered: "Sequence[tuple[_Entry[Item, Answer], Answer | Exception]]") -> None:
+    """End the futures of entries; those of an event loop on it, with one call for all."""
+    of_loops: dict[asyncio.AbstractEventLoop, list[tuple[Any, Any]]] = {}
+    for entry, answer in answered:
+        if entry.loop is None:
+            _end(entry.future, answer)
+        else:
+            of_loops.setdefault(entry.loop, []).append((entry.future, answer))
+    for loop, futures in of_loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and with it all callers
+            loop.call_soon_threadsafe(_end_all, futures)
+
+
+def _end_all(futures: list[tuple[Any, Any]]) -> None:
+    for future, answer in futures:
+        if not future.done():  # its caller was cancelled
+            _end(future, answer)
+
+
+def _end(future: Any, answer: Any) -> None:
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)

@@ -18,6 +18,7 @@ locked row must not stop all messages. A server that can store nothing refuses t
 Lock order: lanes in order of (bot, chat), then outbox rows in order of their key.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -226,6 +227,8 @@ class Acceptor:
         )
         #: Stores a message. The future ends when it is durable, or with `IdempotencyConflict`, `DatabaseUnavailable`.
         self.accept: Callable[[Entry], Future[Accepted]] = self._commits.submit
+        #: The same on an event loop.
+        self.accept_from_loop: Callable[[Entry], asyncio.Future[Accepted]] = self._commits.submit_from_loop
 
     def close(self) -> None:
         """Commit what waits, then end."""

@@ -220,7 +220,8 @@ class Delivery:
     def _exchange(self, looking: bool) -> bool:
         """Record the outcomes and claim the next messages; returns whether there may be more at once."""
         idle = self._stopping or self.paused or not self._journal.usable()
-        done = self._done.take(self._together)
+        records = not self._free or self._done.go_along(time.monotonic(), self._window.in_flight)
+        done = self._done.take(self._together) if records else []
         claims = looking or self._claims_along or any(hand.message.is_followed for hand, _ in done)
         limit = len(self._free) + len(done) if claims and not idle else 0
         try:
@@ -252,6 +253,9 @@ class Delivery:
         pause = min(CLAIM_SECONDS_PER_MESSAGE * len(claimed), WAKEUP_INTERVAL_SECONDS)
         self._claim_from = self._recorded + pause if self._on_call is not None else 0.0
         self._claims_along = may_be_more or self._on_call is None
+        if not claimed and not records:  # the announced messages may follow others of their chats
+            self._done.hurry()
+            return bool(self._done)
         return limit == len(claimed)
 
     def _count_result(self, hand: InHand, result: Result) -> None:

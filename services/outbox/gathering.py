@@ -8,9 +8,10 @@ from services.outbox.departures import InHand
 
 #: Seconds for which outcomes are gathered while other messages are in flight.
 GATHER_SECONDS = 0.01
-#: Seconds for which a sent message waits behind which nothing waits in its chat: the next announced message is claimed
-#: in the same transaction.
-LAST_GATHER_SECONDS = 0.03
+#: The same for a sent message behind which nothing waits in its chat.
+LAST_GATHER_SECONDS = 0.05
+#: Outcomes that are recorded with the next claim, although they are not due. To record fewer would make it wait.
+RECORDED_ALONG = 4
 
 Gathered = tuple[InHand, Outcome | None]
 
@@ -19,7 +20,7 @@ class Gathering:
     """The outcomes that are not recorded yet."""
 
     def __init__(self, may_wait: bool) -> None:
-        """`may_wait`: whether the next message ends the wait, so that outcomes can wait for it."""
+        """`may_wait`: whether outcomes may wait although nothing is in flight."""
         self._may_wait = may_wait
         self._gathered: list[Gathered] = []
         self._due = math.inf  # in monotonic seconds
@@ -38,18 +39,27 @@ class Gathering:
     def take(self, count: int) -> list[Gathered]:
         """The first ones, up to a count; the others become due."""
         taken, self._gathered = self._gathered[:count], self._gathered[count:]
-        self._due, self._is_urgent = (-math.inf, True) if self._gathered else (math.inf, False)
+        self._due, self._is_urgent = math.inf, False
+        self.hurry()
         return taken
 
     def put_back(self, gathered: list[Gathered]) -> None:
         """Gather again what could not be recorded."""
         self._gathered[:0] = gathered
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Record them at once."""
         if self._gathered:
             self._due, self._is_urgent = -math.inf, True
 
     def is_due(self, now: float, in_flight: int) -> bool:
         """Whether to record them now."""
         return bool(self._gathered) and (now >= self._due or (self._is_urgent and not in_flight))
+
+    def go_along(self, now: float, in_flight: int) -> bool:
+        """Whether to record them with a claim that is made now."""
+        return not self._may_wait or len(self._gathered) >= RECORDED_ALONG or self.is_due(now, in_flight)
 
     def seconds_left(self, now: float) -> float:
         """Seconds until they are due by themselves."""

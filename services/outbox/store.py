@@ -28,6 +28,15 @@ MAX_WAITING = 10_000
 #: An event for `raise_events`, with the number of its cause among the updates of a batch.
 NumberedEvent = tuple[int, str]
 
+#: SQL of a CTE: the bots with waiting chats, each found by one look at the index, however many other bots there are.
+_WAITING = """waiting AS (
+    (SELECT bot_id FROM lane WHERE pending > 0 AND claim IS NULL AND bot_id >= COALESCE(%(bot)s::int, 0)
+     ORDER BY bot_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT l.bot_id FROM lane l WHERE l.pending > 0 AND l.claim IS NULL AND l.bot_id > w.bot_id
+            ORDER BY l.bot_id LIMIT 1) FROM waiting w WHERE w.bot_id IS NOT NULL AND %(bot)s::int IS NULL
+)"""
+
 # Only bots of the own side, and none that is being handed over. Each that has a due lane gets its fair share of the
 # limit, and at most what its token bucket holds: the messages of a second, or one if its rate is lower. One that stays
 # empty for longer than that is of a clock that was set back. A bot with an outage gets a single message, which finds
@@ -35,14 +44,8 @@ NumberedEvent = tuple[int, str]
 # all that leaves, is unmarked until it may leave.
 _CLAIM = Statement(
     "claim",
-    """
-WITH RECURSIVE waiting AS (  -- the bots with waiting chats, each found by one look at the index
-    (SELECT bot_id FROM lane WHERE pending > 0 AND claim IS NULL AND bot_id >= COALESCE(%(bot)s, 0)
-     ORDER BY bot_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT l.bot_id FROM lane l WHERE l.pending > 0 AND l.claim IS NULL AND l.bot_id > w.bot_id
-            ORDER BY l.bot_id LIMIT 1) FROM waiting w WHERE w.bot_id IS NOT NULL AND %(bot)s IS NULL
-), ready AS (
+    f"""
+WITH RECURSIVE {_WAITING}, ready AS (
     SELECT p.bot_id, p.owner_epoch AS epoch, r.rate,
            CASE WHEN p.outage_since IS NOT NULL THEN p.outage_code END AS outage,
            CASE WHEN p.free_at BETWEEN now() - d.depth AND now() + 2 * d.depth
@@ -228,9 +231,10 @@ SELECT n, event::text FROM (
 _RENEW = """
 UPDATE lane l SET due = now() + %s * interval '1 second' WHERE claim = %s
     AND NOT EXISTS (SELECT FROM bot_pace p WHERE p.bot_id = l.bot_id AND p.owner_epoch > COALESCE(l.epoch, 0))"""
-_HAS_DUE = """
+_HAS_DUE = f"""
+WITH RECURSIVE {_WAITING}
 SELECT EXISTS (
-    SELECT FROM bot_pace p
+    SELECT FROM waiting JOIN bot_pace p USING (bot_id)
     WHERE p.process_name = %(process)s AND (%(bot)s IS NULL OR p.bot_id = %(bot)s) AND p.held_until <= now()
         AND p.paused_until <= now() AND p.drain_until <= now()
         AND (p.owner IS NULL OR %(side)s IS NULL OR p.owner = %(side)s)

@@ -282,6 +282,8 @@ class Heartbeat:
             "received": counters.received,
             "responses": responses,
             "responseMs": round(response_ms, 1),
+            "answered": counters.responses,
+            "answeredSeconds": round(counters.response_seconds, 3),
             "errors": counters.errors,
             "lastError": counters.last_error,
             **self._figures(),

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from tests.bench import claim as claims
+from tests.bench import growth as sizes
 from tests.bench import report
 from tests.bench import web as web_sessions
 from tests.bench.measure import Measured, Plan, measure
@@ -135,6 +136,24 @@ def claim(
     report.show_claims(Console(stderr=json is not None and str(json) == "-"), found)
     if json:
         report.write_json(json, claims.describe(found))
+
+
+@app.command()
+def growth(
+    quick: Quick = False,
+    json: Json = None,
+    batches: Annotated[int, typer.Option(min=5, max=2000, help="Batches of each size.")] = 100,
+) -> None:
+    """Measure a message with few and many bots, queued messages, stored webhooks, and companies with webhooks.
+
+    Example: scripts/bench growth
+    """
+    states = sizes.QUICK_STATES if quick else sizes.STATES
+    with stage() as ready, progress.status("filling the database and sending through it"):
+        found = sizes.measure_growth(ready, batches, states)
+    report.show_growth(Console(stderr=json is not None and str(json) == "-"), found)
+    if json:
+        report.write_json(json, sizes.describe(found))
 
 
 @app.command()

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from tests.bench.claim import Claimed
 from tests.bench.figures import Faults, medians
+from tests.bench.growth import COLUMNS, Grown
 from tests.bench.measure import Measured, Plan
 from tests.bench.web import Found
 
@@ -128,6 +129,17 @@ def show_claims(console: Console, claims: Sequence[Claimed]) -> None:
         table.add_column(heading, justify="left" if heading.startswith("the") else "right")
     for one in claims:
         table.add_row(one.state, str(one.accept), str(one.claim), str(one.exchange), f"{one.claimed:,}")
+    console.print(table)
+
+
+def show_growth(console: Console, found: Sequence[Grown]) -> None:
+    """Print what a message costs in each size of a deployment."""
+    console.print("Stored, claimed, recorded, reported: processor time of a message / median of a batch, milliseconds")
+    table = Table()
+    for heading in COLUMNS:
+        table.add_column(heading, justify="left" if heading.startswith("the") else "right")
+    for one in found:
+        table.add_row(*(cell(one) for cell in COLUMNS.values()))
     console.print(table)
 
 

@@ -1,5 +1,6 @@
 """The group-commit writer: batches, answers and deadlines, even if writing fails or hangs."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import wait as wait_for
@@ -128,3 +129,57 @@ def test_every_caller_is_answered_and_exactly_the_acknowledged_items_are_stored(
         assert all(futures[n].result() == f"answer to {n}" for n in promised)
         assert store.stored == promised
         assert all(batch == sorted(batch) for batch in store.batches)
+
+
+def test_callers_on_an_event_loop_get_their_own_answers(expiry):
+    store = Store()
+    commits = group(store, max_items=3)
+
+    async def ask_for_all():
+        futures = [commits.submit_from_loop(n) for n in range(5)]
+        futures[4].cancel()  # its client hung up, and the item is written nevertheless
+        return await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), HANG_SECONDS)
+
+    *found, cancelled = asyncio.run(ask_for_all())
+    commits.close()
+    assert found == [f"answer to {n}" for n in range(4)]
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert store.stored == set(range(5))
+
+
+def test_a_bad_item_of_an_event_loop_ends_with_its_own_error(expiry):
+    commits = group(Store(["fault"]))
+
+    async def ask():
+        return await asyncio.wait_for(commits.submit_from_loop("bad"), HANG_SECONDS)
+
+    with pytest.raises(ValueError, match="a bad batch"):
+        asyncio.run(ask())
+    commits.close()
+
+
+def test_a_caller_on_an_event_loop_is_answered_in_its_time(expiry):
+    store = Store(["held"])
+    commits = group(store, 0.1, undo=store.undo)
+
+    async def ask():
+        with pytest.raises(DatabaseUnavailable):
+            await asyncio.wait_for(commits.submit_from_loop("waits"), HANG_SECONDS)
+
+    asyncio.run(ask())
+    store.released.set()  # the loop of the caller is closed by now
+    commits.close()
+    assert store.stored == set()
+
+
+def test_callers_whose_loop_is_closed_do_not_stop_the_writer(expiry):
+    store = Store(["held"])
+    commits = group(store)
+
+    async def ask():
+        commits.submit_from_loop("nobody waits")
+
+    asyncio.run(ask())
+    store.released.set()
+    assert commits.submit("next").result(HANG_SECONDS) == "answer to next"
+    commits.close()
