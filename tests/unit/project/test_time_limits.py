@@ -43,7 +43,6 @@ ALLOWED = {
     "bisnesctl/monit/actions.py: subprocess.run": "on a thread of its own; a command has limits of its own",
     "bisnesctl/releases/programs.py: child.wait": "a command has limits of its own, or it was killed",
     "services/dashboard/command_runs.py: subprocess.run": "a process of its own; a command has limits of its own",
-    "services/outbox/delivery.py: on_call.wait": "until something is announced; an interrupt of the window ends it",
     "services/dashboard/live.py: self._ended.wait": "a task that ends with its stream",
     "services/runtime/logging_setup.py: current_request.get": "it is no wait",
     "services/api/messages/sends.py: current_request.get": "it is no wait",
