@@ -1,5 +1,6 @@
 """The sending half of a channel, wired: everything that one process needs to deliver that channel's messages."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -7,7 +8,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from bisnesctl.bots import ownership
 from bisnesctl.bots.ownership import Side
 from bisnesctl.database import deployments, media_store
 from bisnesctl.errors import CannotWrite, ConfigError
@@ -15,9 +15,9 @@ from bisnesctl.queue import pauses
 from bisnesctl.settings import Settings
 from services.connector import Connector
 from services.database.clock import DatabaseClock
-from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable
+from services.database.connection import Connection, Database, DatabaseError, DatabaseUnavailable, Statement, run
 from services.http_client import InFlight, RequestsInFlight
-from services.inbox.webhook_inbox import Inbox
+from services.inbox.webhook_inbox import IS_WAITING, Inbox
 from services.message import Update
 from services.outbox import holds, resolutions
 from services.outbox.delivery import Delivery
@@ -26,14 +26,17 @@ from services.outbox.on_call import OnCall
 from services.outbox.outcome_policy import USUAL_PAUSES, Attempts, Pauses
 from services.outbox.recovery import JournalRecovery, KeyedRecovery, Recovery
 from services.outbox.send_journal import path_of
-from services.outbox.store import Outbox
+from services.outbox.store import HAS_DUE, Outbox
 from services.runtime import instance_rows
 from services.runtime.account_cache import AccountCache
 from services.runtime.heartbeat import worker_name
 from services.runtime.interval import Interval
 
-#: Seconds between two sweeps: for due retries, lost wake-ups, expired leases, stored webhooks.
+#: Seconds between two sweeps: for due retries, lost wake-ups, expired leases, stored webhooks. While there is nothing
+#: to do, one statement looks whether there is.
 SWEEP_INTERVAL_SECONDS = 1.0
+#: Seconds between two whole sweeps while there is nothing to do.
+IDLE_SWEEP_INTERVAL_SECONDS = 5.0
 #: Seconds between two sweeps while chats are due that their number's rate delays.
 PACED_SWEEP_INTERVAL_SECONDS = 0.1
 #: Seconds between two looks for workers on other machines.
@@ -44,6 +47,14 @@ OLD_MESSAGES_INTERVAL_SECONDS = 30.0
 STOP_POLL_SECONDS = 0.02
 #: The share of a lease after which it is renewed.
 RENEWAL_SHARE = 1 / 3
+
+_HAS_WORK = Statement(
+    "has_work",
+    f"""
+SELECT ({HAS_DUE}) OR ({IS_WAITING}) OR ({instance_rows.ELSEWHERE})
+    OR EXISTS (SELECT FROM unknown_message WHERE resolution IS NOT NULL)""",
+    process="text", bot="int", side="text", host="text", max_age="float8",
+)  # fmt: skip
 
 log = structlog.get_logger()
 
@@ -117,7 +128,7 @@ class Channel:
         self._until_resolutions = Interval(SWEEP_INTERVAL_SECONDS)
         self._until_machines = Interval(MACHINES_INTERVAL_SECONDS)
         self._due = False  # whether the last sweep found chats that could be served
-        self.shares_bots = False  # whether bots have owners: the other side accepts messages without waking this one
+        self._until_whole_sweep = Interval(IDLE_SWEEP_INTERVAL_SECONDS)
         self._clock = DatabaseClock(settings)
         self._leases_valid_until = 0.0  # by time.monotonic(), after the clock was set forward
 
@@ -194,18 +205,26 @@ class Channel:
         return deployments.conflict(connection, self._settings, self.outbox.channel, self._instance)
 
     def _sweep_until_stopped(self) -> None:
-        while not self._stopped.wait(self._sweep_interval):
+        while not self._stopped.wait(PACED_SWEEP_INTERVAL_SECONDS if self._due else SWEEP_INTERVAL_SECONDS):
             try:
                 with self._database.connection() as connection:
-                    self._sweep(connection)
+                    if self._until_whole_sweep.is_over() or self._has_work(connection):
+                        self._until_whole_sweep.restart()
+                        self._sweep(connection)
             except (DatabaseUnavailable, DatabaseError) as error:
                 log.warning("sweep.failed", reason=f"the database is unavailable: {str(error).strip()}")
             except OSError as error:
                 log.warning("sweep.failed", reason=str(error))
 
-    @property
-    def _sweep_interval(self) -> float:
-        return PACED_SWEEP_INTERVAL_SECONDS if self._due or self.shares_bots else SWEEP_INTERVAL_SECONDS
+    def _has_work(self, connection: Connection) -> bool:
+        """Whether a sweep may have something to do. Other machines count, since they change what must be stored."""
+        if self.delivery.in_hand or self.inbox.is_applying:
+            return True
+        values = {
+            "process": self.outbox.channel, "bot": self.outbox.bot_id, "side": self.outbox.side,
+            "host": socket.gethostname(), "max_age": self._settings.max_heartbeat_age / 1000,
+        }  # fmt: skip
+        return run(connection, (_HAS_WORK, values)) == [(True,)]
 
     def _sweep(self, connection: Connection) -> None:
         if self._until_machines.is_over():
@@ -223,8 +242,6 @@ class Channel:
     def _look_for_machines(self, connection: Connection) -> None:
         """Workers of this machine alone know from their journals what may have left; others need it in the database."""
         self._until_machines.restart()
-        if self.outbox.side is Side.LEGACY:  # the wake-ups of the others reach it through the database alone
-            self.shares_bots = ownership.is_in_use(connection)
         self.delivery.marks_all = self.outbox.bot_id is None and instance_rows.exist_elsewhere(
             connection, self.outbox.channel, self._settings.max_heartbeat_age / 1000
         )

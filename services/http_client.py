@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Protocol
 
-import psutil
 import pycurl
 import structlog
 
@@ -317,6 +316,8 @@ class OwnAddresses:
 
 
 def _of_interfaces() -> Iterable[str]:
+    import psutil  # takes two megabytes, and few processes need it
+
     families = (socket.AF_INET, socket.AF_INET6)
     return (each.address for found in psutil.net_if_addrs().values() for each in found if each.family in families)
 

@@ -39,19 +39,19 @@ log = structlog.get_logger()
 
 
 class LocalWakeups:
-    """Wakes the channel of this process, the sessions, and the workers of the other side if bots have owners."""
+    """Wakes the channel of this process, and the sessions, which have processes of their own."""
 
     channel: Channel
 
     def __init__(self, settings: Settings) -> None:
-        self._others = WakeupSender(WakingBroker(settings.redis_dsn))  # without Redis they look every second
+        self._sessions = WakeupSender(WakingBroker(settings.redis_dsn))  # without Redis they look every second
 
     def notify(self, queue_name: str) -> None:
         """There is work: webhooks to apply, or something for a session."""
         if queue_name in ACTORS:
             self.channel.wake(queue_name)
-        if queue_name not in ACTORS or self.channel.shares_bots:
-            self._others.notify(queue_name)
+        else:
+            self._sessions.notify(queue_name)
 
 
 def wire(counters: Counters) -> Context:
@@ -69,6 +69,7 @@ def wire(counters: Counters) -> Context:
     events = EventSender(context.settings, context.database, "legacy", run)
     retention = Retention(context.settings, context.database, load_partly())
     jobs = of_meta(context.settings, context.database, context.accounts)
+    channel.inbox.on_received(jobs.wake)
     context.on_close(lambda: _stop(channel, events, jobs, retention))
     if settings.enable_wwebjs:
         keeper = create_keeper(settings, context.database, wakeups, context.counters, Side.LEGACY)

@@ -30,8 +30,10 @@ SESSION_ANSWER_TIMEOUT_SECONDS = 4
 MARKER_SECONDS = 1.0
 #: Seconds for which a caller waits until its wake-up marker is cleared.
 CLEAR_WAIT_SECONDS = 0.05
-#: Seconds for which an idle consumer blocks before it looks for delayed and abandoned wake-ups.
-IDLE_WAIT_SECONDS = 1
+#: Seconds for which an idle consumer blocks before it looks for abandoned wake-ups.
+IDLE_WAIT_SECONDS = 10
+#: Milliseconds for which an idle thread waits for a wake-up before it looks whether it must end.
+IDLE_THREAD_WAIT_MS = 10_000
 #: Seconds between two looks of a consumer whose process has as many wake-ups as it may have.
 FULL_WAIT_SECONDS = 0.05
 #: Seconds for which a session's wake-up is kept if its process does not wait for it.
@@ -78,6 +80,13 @@ class WakingBroker(RedisBroker):
         blocking = client(url, IDLE_WAIT_SECONDS + ANSWER_TIMEOUT_SECONDS)
         super().__init__(client=blocking, namespace=NAMESPACE, middleware=[], **options)
 
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue, without Dramatiq's second one for delayed messages: wake-ups are never delayed."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
     @property
     def consumer_class(self) -> type[_RedisConsumer]:
         return _WakingConsumer
@@ -109,7 +118,7 @@ def serve(broker: WakingBroker, actions: Mapping[str, Callable[[], None]]) -> dr
     """Begin to call a queue's action, by the queue's name, when it is woken; returns what stops that."""
     for queue_name, action in actions.items():
         dramatiq.actor(actor_name=ACTORS[queue_name], queue_name=queue_name, broker=broker)(action)
-    worker = dramatiq.Worker(broker, worker_threads=THREADS)
+    worker = dramatiq.Worker(broker, worker_threads=THREADS, worker_timeout=IDLE_THREAD_WAIT_MS)
     worker.start()
     return worker
 

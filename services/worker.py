@@ -7,6 +7,7 @@ import gc
 import os
 import sys
 import time
+from functools import partial
 
 import structlog
 
@@ -22,10 +23,10 @@ from services.wakeups import WakingBroker, serve
 
 #: Seconds that a stopping worker gives the messages in its hand; supervisord kills after more.
 STOP_TIMEOUT_SECONDS = 8.0
-#: Milliseconds that it then gives the threads that serve wake-ups. Idle ones look up once a second, and have no work.
+#: Milliseconds that it then gives the threads that serve wake-ups. Idle ones have no work and need not end.
 WAKEUP_STOP_TIMEOUT_MS = 200
 #: Seconds between two looks at the progress of the delivery.
-PROGRESS_INTERVAL_SECONDS = 0.2
+PROGRESS_INTERVAL_SECONDS = 5.0
 #: The exit status of a worker that ended itself because its delivery hung.
 HUNG_STATUS = 70
 #: The channels that have workers, with the queues of their webhooks.
@@ -53,15 +54,15 @@ def main() -> None:
     heartbeat = process.heartbeat(channel_name, counters)
     heartbeat.start()
     channel.start(process.stopping, lambda reason: setattr(counters, "degraded", reason))
-    counters.degraded = None
+    counters.refresh = partial(_count, channel, counters)
     jobs = of_meta(process.settings, process.database, process.accounts)
+    channel.inbox.on_received(jobs.wake)
     jobs.start()
     wakeups = serve(broker, {webhooks: channel.apply_webhooks})
     gc.freeze()  # collections need not look again at the objects made so far
     heartbeat.beat()
     log.info("worker.ready", instance=process.instance)
     while not process.stopping.wait(PROGRESS_INTERVAL_SECONDS):
-        _count(channel, counters)
         _check_progress(channel, process.settings.lease_seconds)
     log.info("worker.stopping", in_hand=channel.delivery.in_hand)
     jobs.stop()

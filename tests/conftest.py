@@ -21,12 +21,15 @@ settings.load_profile("tests")
 #: The files that take longest. They begin first, so that no process is left alone with one at the end.
 LONG_FILES = (
     "acceptance/test_web_hangs.py",
-    "acceptance/test_web_troubles.py",
     "acceptance/test_alerts.py",
+    "acceptance/test_rollback.py",
+    "acceptance/test_web_troubles.py",
+    "acceptance/test_documents.py",
     "acceptance/test_chaos.py",
+    "acceptance/test_rollout.py",
     "integration/bisnesctl/test_reload.py",
     "integration/bisnesctl/test_lifecycle.py",
-    "acceptance/test_documents.py",
+    "acceptance/test_former_habits.py",
     "acceptance/test_why.py",
     "integration/wwebjs/test_session.py",
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from bisnesctl.audit import trail
 from bisnesctl.audit.record import Source
-from bisnesctl.bots import ownership
+from bisnesctl.bots import ownership, web_sessions
 from bisnesctl.bots.ownership import Ownership, Side
 from bisnesctl.database import postgres
 from bisnesctl.database.postgres import Connection
@@ -50,10 +50,14 @@ def hand_over(
 ) -> HandedOver:  # fmt: skip
     """Hands those of these bots over to a side that it does not own yet.
 
-    Messages that a former owner has in hand after `patience` seconds are left to its lease; their chats wait.
+    Messages that a former owner has in hand after `patience` seconds are left to its lease; their chats wait. If `to`
+    is the former server, which knows nothing of our queue, messages that wait are sent before, within the same time.
     """
-    deadline = time.monotonic() + patience
     before = {each.bot_id: each for each in ownership.find(connection, bots) if each.owner is not to}
+    is_former = to is Side.LEGACY and bool(settings.legacy_command)
+    if is_former:
+        _wait_for_queues(connection, before, patience)
+    deadline = time.monotonic() + patience
     ownership.drain(connection, before, to, patience + LAPSE_SECONDS)
     left, result = set(before), HandedOver()
     while left:
@@ -66,10 +70,25 @@ def hand_over(
         for bot in sorted(done):
             result.moved.append(before[bot])
             reason = f"{by}: {before[bot].owner or 'no side'} before"
+            _move_session(connection, before[bot], settings, to)
             trail.add_decision(settings.home, Source.ROLLOUT, f"handed_over_to_{to}", before[bot].name, reason)
         if left and not done:
             time.sleep(POLL_SECONDS)
     return result
+
+
+def _wait_for_queues(connection: Connection, bots: Collection[int], patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and any(each.waiting for each in ownership.find(connection, bots)):
+        time.sleep(POLL_SECONDS)
+
+
+def _move_session(connection: Connection, bot: Ownership, settings: Settings, to: Side) -> None:
+    """The former server has browsers of its own: our session of a bot ends when it gets the bot, and starts again."""
+    if bot.channel != "wwebjs" or not settings.legacy_command:
+        return
+    session = web_sessions.find_one(connection, bot.company, bot.phone)
+    (web_sessions.move_back if to is Side.LEGACY else web_sessions.move)(connection, session)
 
 
 def take_all(

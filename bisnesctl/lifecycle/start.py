@@ -81,7 +81,7 @@ class Start:
         If a step fails, everything that this start began is stopped. Raises a `BisnesError` with the reason.
         """
         with self.deployment.observed(self._label, self.mode, self.only, self.report, self.beside) as found:
-            if self.healing and self.deployment.was_stopped:
+            if (self.healing or self.action is Action.ROLLOUT) and self.deployment.was_stopped:
                 raise Conflict("an operator stopped it meanwhile")
             try:
                 self._run(found)

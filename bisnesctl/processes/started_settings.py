@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pydantic import SecretStr
-
 from bisnesctl import release
 from bisnesctl.host import disk, process_environment, process_stat
 from bisnesctl.processes.topology import Instance
 from bisnesctl.release import Release
+from bisnesctl.setting_fields import SecretStr
 from bisnesctl.settings import Settings
 
 #: The folder of the files, below `run_dir`.

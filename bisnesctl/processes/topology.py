@@ -97,6 +97,8 @@ class Program:
     is_listener: bool = False
     #: Its instances come and go while everything runs (see `session_programs`), so `expand` leaves it out.
     dynamic: bool = False
+    #: It is no program of ours: it has no heartbeat, and its answers have a form of their own.
+    is_foreign: bool = False
     #: Modes that start without it if it cannot be started.
     optional_in: frozenset[Mode] = frozenset()
 
@@ -111,6 +113,8 @@ class Program:
         return self.priority < Program.priority
 
 
+#: The program of the legacy mode.
+LEGACY = "legacy"
 #: It listens on the socket that supervisord passes to it.
 _GUNICORN = "{python} -m gunicorn -c python:services.gunicorn_conf --no-control-socket -b fd://0"
 
@@ -156,7 +160,7 @@ PROGRAMS: tuple[Program, ...] = (
         "redis",
         "the embedded Redis",
         "{redis} --port 0 --unixsocket {redis_socket} --unixsocketperm 700 --dir {redis_data}"
-        " --appendonly yes --save '' --daemonize no",
+        " --appendonly yes --save '' --daemonize no --hz 1",
         modes=BOTH,
         needs="embedded_redis",
         probe="redis",
@@ -345,9 +349,25 @@ class Instance:
 
 def expand(settings: Settings, programs: Sequence[Program] = PROGRAMS) -> list[Instance]:
     """All instances that these settings allow, of every mode, in order of start."""
-    chosen = [row for row in programs if not row.dynamic and (row.needs is None or getattr(settings, row.needs))]
+    rows = [
+        _former_server(row, settings) if row.name == LEGACY and settings.legacy_command else row for row in programs
+    ]
+    chosen = [row for row in rows if not row.dynamic and (row.needs is None or getattr(settings, row.needs))]
     chosen.sort(key=lambda row: row.priority)
     return [instance_of(row, name, settings) for row in chosen for name in _names(row, settings)]
+
+
+def _former_server(row: Program, settings: Settings) -> Program:
+    """The row of the legacy process if the former server runs in its place: it binds its port itself, as PORT."""
+    return replace(
+        row,
+        about="the former server (LEGACY_COMMAND)",
+        command=settings.legacy_command.replace("{", "{{").replace("}", "}}"),
+        health_path=settings.legacy_health_url or "/health",
+        shared_socket=False,
+        hang_check=False,
+        is_foreign=True,
+    )
 
 
 def program(name: str) -> Program:

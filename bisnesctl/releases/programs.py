@@ -25,9 +25,9 @@ Report = Callable[[str], None]
 
 
 class CommandFailed(StartFailed):
-    """A command of a release failed."""
+    """A command of a release failed. See `bisnesctl release list`."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str | None = None, status: int = ExitCode.FAILED) -> None:
         super().__init__(message)
         #: Its exit status.
         self.status = status

@@ -89,9 +89,9 @@ def decide(rollout: Rollout, seen: Observation) -> Action:
     if rollout.phase is Phase.BACK:
         return _move(rollout, seen) or Finish(Phase.UNDONE, rollout.from_side, rollout.reason)
     if seen.ruling == "fail":
-        return GoBack("; ".join(seen.reasons) or "the moved bots do worse")
+        return GoBack(next(iter(seen.reasons), "the moved bots do worse"))
     if rollout.failures >= MAX_FAILED_STARTS:
-        return GoBack(f"{rollout.to_side} does not start")
+        return GoBack(f"{rollout.to_side} does not start{f': {rollout.reason}' if rollout.reason else ''}")
     return _move(rollout, seen) or _after_move(rollout, seen)
 
 
@@ -124,7 +124,7 @@ def _after_move(rollout: Rollout, seen: Observation) -> Action:
     if rollout.is_last and not rollout.current.seconds:
         return Finish(Phase.DONE, rollout.to_side, "all steps passed")
     if seen.ruling != "pass":
-        return Wait("; ".join(seen.reasons) or "there is no verdict yet")
+        return Wait(next(iter(seen.reasons), "there is no verdict yet"))
     if rollout.is_last:
         return Finish(Phase.DONE, rollout.to_side, "all steps passed")
     return Advance()
@@ -142,6 +142,6 @@ def changes_of(rollout: Rollout, action: Action) -> dict[str, Any]:
         case Finish(phase, _, reason):
             return {"phase": phase, "paused": False, "ended_at": "now", "reason": reason}
         case StartSide() if rollout.failures:
-            return {"failures": 0}
+            return {"failures": 0, "reason": rollout.reason if rollout.phase is Phase.BACK else ""}
         case _:
             return {}

@@ -17,7 +17,7 @@ from bisnesctl.bots import ownership
 from bisnesctl.bots.ownership import Side
 from bisnesctl.database import postgres
 from bisnesctl.database.postgres import Connection
-from bisnesctl.errors import BisnesError, DatabaseUnavailable
+from bisnesctl.errors import BisnesError, Conflict, DatabaseUnavailable
 from bisnesctl.host import process_stat
 from bisnesctl.lifecycle import handover
 from bisnesctl.lifecycle.start import Action as StartAction
@@ -59,11 +59,14 @@ class Driver:
     def run(self, until: Until = never) -> Rollout | None:
         """Drives until the rollout has ended or `until` says so; returns it as it is then, None if there is none.
 
-        If another process drives it, this one only reports. Without PostgreSQL it waits.
+        If another process drives it, this one only reports. Without PostgreSQL it waits. An operator's stop ends it.
         """
         number: int | None = None
         with duty.Work(self._deployment.settings.run_dir, duty.MOVING) as work:
             while True:
+                if self._deployment.was_stopped:
+                    self._say("everything was stopped: the rollout continues after `bisnesctl start`")
+                    return None
                 try:
                     with postgres.command_connection(self._deployment.settings) as connection:
                         rollout = state.active(connection)
@@ -93,7 +96,7 @@ class Driver:
         except DatabaseUnavailable:
             raise
         except BisnesError as error:
-            self._note_failure(connection, rollout, error)
+            self._note_failure(connection, rollout, action, error)
         return action
 
     def _act(self, connection: Connection, rollout: Rollout, action: Action) -> None:
@@ -129,10 +132,13 @@ class Driver:
         if len(late) == len(left):
             self._start(Mode(side), beside=False)
 
-    def _note_failure(self, connection: Connection, rollout: Rollout, error: BisnesError) -> None:
+    def _note_failure(self, connection: Connection, rollout: Rollout, action: Action, error: BisnesError) -> None:
+        """Counts a start that failed; one that another command prevented for a moment is only tried again."""
         reason = str(error).partition("\n")[0]
         self._say(f"that failed, and is tried again: {reason}")
-        state.change(connection, rollout, failures=rollout.failures + 1, reason=rollout.reason or reason)
+        if isinstance(action, StartSide) and type(error) is not Conflict:
+            kept = rollout.reason if rollout.phase is Phase.BACK else reason
+            state.change(connection, rollout, failures=rollout.failures + 1, reason=kept)
         time.sleep(RETRY_SECONDS)
 
     @contextlib.contextmanager

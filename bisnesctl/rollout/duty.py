@@ -9,10 +9,12 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
+from bisnesctl.formatting import duration
 from bisnesctl.host import disk
 
 #: The files, below `run_dir`.
@@ -74,6 +76,19 @@ def end_rollback(run_dir: Path) -> None:
     """The rollback is finished, or was undone."""
     with contextlib.suppress(OSError):
         (run_dir / ROLLBACK).unlink(missing_ok=True)
+
+
+def describe(run_dir: Path) -> str:
+    """The rollout or rollback that is under way, and the next command, as a sentence; empty if there is none."""
+    record = read_rollback(run_dir)
+    if record is not None and not record.done:
+        return "a rollback is under way; if it was interrupted, it continues by itself"
+    if record is not None and record.hands_over:
+        return "a rollback is done, and its bots are handed over as soon as PostgreSQL answers"
+    if record is not None and record.undone_at is not None:
+        left = duration(record.undone_at - time.time())
+        return f"the rollback is undone in {left}, unless you type `bisnesctl rollback confirm`"
+    return "a rollout is under way: `bisnesctl rollout status`" if is_moving(run_dir) else ""
 
 
 class Work:

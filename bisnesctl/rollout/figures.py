@@ -1,6 +1,5 @@
 """The figures of both sides of a rollout since a step began: each bot's messages, its trouble, its connection."""
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -27,9 +26,8 @@ FROM phone_configs c LEFT JOIN bot_pace p ON p.bot_id = c.id LEFT JOIN wa_sessio
 WHERE c.id = ANY(%(bots)s) ORDER BY c.company_id, c.phone_index"""
 
 _RESTARTS = """
-SELECT event_data ->> 'instance', count(*)::int FROM process_events
-WHERE timestamp >= %(since)s AND event_type = 'process_restarting' AND event_data ->> 'instance' = ANY(%(instances)s)
-GROUP BY 1"""
+SELECT count(*)::int FROM process_events
+WHERE timestamp >= %(since)s AND event_type = 'process_restarting' AND event_data ->> 'instance' = ANY(%(instances)s)"""
 
 #: Outcomes of bots before their moves, by bot and the moment of the move.
 Past = dict[tuple[int, datetime], Outcomes]
@@ -60,6 +58,12 @@ class SideFigures:
     probes: Outcomes = field(default_factory=Outcomes)
     restarts: int = 0  # of its processes
 
+    def __add__(self, other: "SideFigures") -> "SideFigures":
+        return SideFigures(
+            self.bots + other.bots, self.connected + other.connected, self.waiting + other.waiting,
+            self.customers + other.customers, self.probes + other.probes, self.restarts + other.restarts,
+        )  # fmt: skip
+
     @property
     def accepted(self) -> int:
         """Messages of customers that were accepted since the step began."""
@@ -87,27 +91,26 @@ class Figures:
 
 
 def measure(
-    connection: Connection,
-    trial: Trial,
-    test_chats: TestChats,
-    alarms: Sequence[Alarm] = (),
-    instances: tuple[Collection[str], Collection[str]] = ((), ()),
-    past: Past | None = None,
+    connection: Connection, trial: Trial, test_chats: TestChats, alarms: Sequence[Alarm] = (), past: Past | None = None
 ) -> Figures:
     """Both sides' figures since the step began.
 
-    `instances`: the names of the processes of the side to which bots move, and of the other one. `past`: what is known
-    of the time before, which does not change; it is completed.
+    `past`: what is known of the time before, which does not change; it is completed.
     """
     records = _records(connection, trial, test_chats, {} if past is None else past)
     moved = [record for bot, record in records.items() if bot in trial.moved]
     unmoved = [record for bot, record in records.items() if bot not in trial.moved]
-    restarts = _restarts(connection, trial.since, instances)
-    return Figures(
-        Comparison(moved, unmoved, alarms),
-        replace(_side(moved), restarts=restarts[0]),
-        replace(_side(unmoved), restarts=restarts[1]),
-    )
+    return Figures(Comparison(moved, unmoved, alarms), _side(moved), _side(unmoved))
+
+
+def with_restarts(
+    connection: Connection, side: SideFigures, since: datetime, instances: Collection[str]
+) -> SideFigures:
+    """The figures of a side, with the restarts of its processes since then."""
+    if not instances:
+        return side
+    ((number,),) = query(connection, _RESTARTS, {"since": since, "instances": list(instances)})
+    return replace(side, restarts=number)
 
 
 def _records(connection: Connection, trial: Trial, test_chats: TestChats, past: Past) -> dict[int, BotRecord]:
@@ -127,16 +130,6 @@ def _records(connection: Connection, trial: Trial, test_chats: TestChats, past: 
         before_move = past[bot, trial.bots[bot]]
         found[bot] = BotRecord(name, mine.customers, before_move, mine.probes, mine.waiting, trouble, is_new, connected)
     return found
-
-
-def _restarts(
-    connection: Connection, since: datetime, instances: tuple[Collection[str], Collection[str]]
-) -> tuple[int, int]:
-    names = [*instances[0], *instances[1]]
-    counts: Counter[str] = Counter(
-        dict(query(connection, _RESTARTS, {"since": since, "instances": names}) if names else [])
-    )
-    return sum(counts[name] for name in instances[0]), sum(counts[name] for name in instances[1])
 
 
 def _side(records: Sequence[BotRecord]) -> SideFigures:

@@ -9,6 +9,7 @@ rows finds them. Receipts and cancelled messages are left out.
 - A message that may have been sent is a failure after some time, unless it is settled.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,8 @@ from bisnesctl.rollout.records import (
 OVERDUE_SECONDS = 120
 #: Seconds after which a message that may have been sent counts as a failure.
 UNKNOWN_SECONDS = 60
+#: Seconds after the begin of a step whose latencies are not counted: the programs of a side may just have started.
+WARM_UP_SECONDS = 10
 #: Seconds of its rate that a bot may have waiting before latencies say how much there is to send.
 BACKLOG_SECONDS = 5
 #: Messages a second of a bot without a rate of its own, for that purpose.
@@ -36,12 +39,14 @@ CLOCK_SLACK_SECONDS = 60
 #: Messages of all bots that are counted, the newest ones, at most.
 MAX_MESSAGES = 200_000
 
+_STEPS_PER_UNIT = STEPS_PER_DOUBLING / math.log(2)  # of the natural logarithm
 _COUNT = f"""
 WITH chosen AS (
     SELECT * FROM unnest(%(bots)s::int[], %(begins)s::timestamptz[], %(ends)s::timestamptz[])
         AS c (bot_id, begins, ends)
 ), found AS MATERIALIZED (
     SELECT o.bot_id, o.id, o.status, o.error_code, o.accepted_at, o.updated_at, c.ends, s.at AS sent_at,
+           c.ends <> 'infinity' OR o.accepted_at >= c.begins + interval '{WARM_UP_SECONDS} seconds' AS is_timed,
            o.is_probe OR EXISTS (SELECT FROM unnest(%(test_bots)s::int[], %(test_chats)s::text[]) AS t (bot_id, chat_id)
                WHERE t.bot_id = o.bot_id AND t.chat_id = o.chat_id) AS is_probe,
            COALESCE(s.at, CASE WHEN o.status >= 'unknown' THEN o.updated_at END) AS ended_at
@@ -70,7 +75,7 @@ WITH chosen AS (
             WHEN f.status < 'unknown' AND f.accepted_at < now() - interval '{OVERDUE_SECONDS} seconds'
                 AND (d.depth <= b.backlog OR NOT b.sends) THEN 'failed {OVERDUE}'
             ELSE 'waiting' END AS outcome,
-        CASE WHEN f.sent_at IS NOT NULL AND d.depth <= b.backlog THEN round({STEPS_PER_DOUBLING} / ln(2.0::float)
+        CASE WHEN f.is_timed AND f.sent_at IS NOT NULL AND d.depth <= b.backlog THEN round({_STEPS_PER_UNIT}
             * ln(GREATEST(extract(epoch FROM f.sent_at - f.accepted_at)::float, {LATENCY_FLOOR_SECONDS})))::int END
             AS latency
     FROM found f JOIN depths d USING (id) JOIN bots b ON b.bot_id = f.bot_id

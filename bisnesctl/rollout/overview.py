@@ -8,12 +8,14 @@ from typing import Any
 from bisnesctl.bots import ownership
 from bisnesctl.bots.ownership import Ownership, Side
 from bisnesctl.database import postgres
+from bisnesctl.database.postgres import Connection
 from bisnesctl.errors import BisnesError
 from bisnesctl.formatting import duration, listed
 from bisnesctl.processes.deployment import Deployment
-from bisnesctl.rollout import state
+from bisnesctl.rollout import judge, state
 from bisnesctl.rollout.decision import Finish, HandOver, Observation, StartSide, Wait, Watch, decide
 from bisnesctl.rollout.driver import driver_pid
+from bisnesctl.rollout.figures import SideFigures
 from bisnesctl.rollout.observation import running_sides
 from bisnesctl.rollout.state import Phase, Rollout
 
@@ -47,6 +49,8 @@ class Overview:
     draining: list[str] = field(default_factory=list)
     #: The process that drives it; None: none does.
     driver: str | None = None
+    #: The figures of both sides since the step began, by side; empty if no step is watched.
+    figures: dict[str, SideFigures] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The value of `rollout status --json`."""
@@ -60,6 +64,7 @@ class Overview:
                 }
                 for each in self.sides
             },
+            "figures": {side: each.as_json() for side, each in self.figures.items()},
             "draining": self.draining,
             "driver": self.driver,
             "wanted": self.wanted, "actual": self.actual, "difference": self.difference, "next": self.next,
@@ -87,6 +92,7 @@ def overview(deployment: Deployment) -> Overview:
     with postgres.command_connection(deployment.settings) as connection:
         rollout = state.active(connection) or next(iter(state.latest(connection)), None)
         owners = ownership.find(connection)
+        figures = _figures(deployment, connection, rollout)
     running: frozenset[Side] = frozenset()
     with contextlib.suppress(BisnesError):
         running = running_sides(deployment)
@@ -103,8 +109,14 @@ def overview(deployment: Deployment) -> Overview:
     return Overview(
         rollout, sides, wanted, actual, _difference(rollout, moving), upcoming, command,
         [each.name for each in owners if each.draining],
-        f"pid {pid}" if pid else rollout.driver if is_elsewhere else None,
+        f"pid {pid}" if pid else rollout.driver if is_elsewhere else None, figures,
     )  # fmt: skip
+
+
+def _figures(deployment: Deployment, connection: Connection, rollout: Rollout | None) -> dict[str, SideFigures]:
+    if rollout is None or rollout.phase is not Phase.FORWARD:
+        return {}
+    return judge.sides(deployment, connection, rollout, judge.measure(deployment, connection, rollout))
 
 
 def _side(side: Side, running: frozenset[Side], owners: Sequence[Ownership], rollout: Rollout | None) -> SideView:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from bisnesctl.bots import ownership
 from bisnesctl.bots.ownership import Ownership, Side
 from bisnesctl.database import postgres
+from bisnesctl.database.postgres import Connection
 from bisnesctl.errors import BisnesError, Conflict, StartFailed
 from bisnesctl.host import process_stat
 from bisnesctl.lifecycle import handover
@@ -26,6 +27,8 @@ from bisnesctl.rollout.driver import driver_pid
 from bisnesctl.rollout.duty import RollbackRecord
 from bisnesctl.rollout.state import Phase
 
+#: Seconds to connect to PostgreSQL, and for each statement, before the legacy process is started.
+LOOK_TIMEOUT_SECONDS = 3
 #: Seconds for which the delivery of what waits is watched afterwards.
 WATCH_SECONDS = 5.0
 
@@ -53,10 +56,27 @@ class Situation:
 def look(deployment: Deployment) -> Situation:
     """The situation now."""
     try:
-        with postgres.command_connection(deployment.settings) as connection:
+        with _connected(deployment) as connection:
             return Situation(ownership.find(connection))
     except BisnesError as error:
         return Situation(None, str(error))
+
+
+def _connected(deployment: Deployment) -> contextlib.AbstractContextManager[Connection]:
+    """A connection that does not hold up a rollback if PostgreSQL hangs."""
+    return postgres.connected(deployment.settings.database_dsn, timeout=LOOK_TIMEOUT_SECONDS)
+
+
+def check_queue(deployment: Deployment, to: Side) -> None:
+    """Raises `Conflict` if bots would move to the former server, which does not deliver what waits in our queue."""
+    if to is not Side.LEGACY or not deployment.settings.legacy_command:
+        return
+    waiting = look(deployment).waiting
+    if waiting:
+        raise Conflict(
+            f"{waiting} messages wait, and the former server (LEGACY_COMMAND) does not deliver them: "
+            "`bisnesctl queue drain` waits until they are sent; with --force they wait until their bots come back"
+        )
 
 
 def way_back(deployment: Deployment) -> str:
@@ -76,6 +96,8 @@ def run(
     with duty.Work(run_dir, duty.ROLLBACK) as work:
         if not work.take():
             raise Conflict("another rollback is under way: `bisnesctl status` shows how far it is")
+        if not force:
+            check_queue(deployment, Side.LEGACY)
         before = duty.read_rollback(run_dir)
         if confirm_seconds is None and before is not None:
             confirm_seconds = before.confirm_seconds  # it continues one that was interrupted
@@ -124,7 +146,7 @@ def _done(deployment: Deployment, record: RollbackRecord, hands_over: bool) -> R
 def _end_rollout(deployment: Deployment, report: Report) -> None:
     """A rollout that is under way ends here; its driver is ended, so that it locks nothing."""
     try:
-        with postgres.command_connection(deployment.settings) as connection:
+        with _connected(deployment) as connection:
             rollout = state.active(connection)
             if rollout is None:
                 return

@@ -67,7 +67,12 @@ def main_code(moved: Outcomes) -> str:
 
 def nothing(one: Share, two: Share, name: str, noun: str) -> str:
     """On which side nothing was finished."""
-    where = " and ".join([*(["on the moved side"] if not one.whole else []), *([name] if not two.whole else [])])
+    where = " and ".join(
+        [
+            *(["on the moved side"] if not one.whole else []),
+            *([f"{name} side" if name == OTHER_SIDE else name] if not two.whole else []),
+        ]
+    )
     return f"no {noun} {where} yet: nothing to compare"
 
 

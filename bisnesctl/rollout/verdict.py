@@ -13,7 +13,7 @@ depends on the data alone, so that looking often, or in another order, changes n
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bisnesctl.formatting import listed
@@ -37,6 +37,8 @@ SET_ASIDE = math.log(10)
 #: Moved bots without trouble that are enough to judge a step in spite of one that has trouble.
 ENOUGH_BOTS = 2
 
+#: The rulings of parts, the deciding ones first.
+ORDER = (Ruling.FAIL, Ruling.HOLD, Ruling.PASS)
 #: The criteria unless others are given.
 STANDARD = Criteria()
 
@@ -74,9 +76,22 @@ def judge(comparison: Comparison, criteria: Criteria = STANDARD) -> Verdict:
     return Verdict(ruling, tuple(dict.fromkeys([*deciding, *notes, *others])), names)
 
 
+def together(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """One verdict on several channels, by their names. Without any it is held."""
+    if not verdicts:
+        return Verdict(Ruling.HOLD, ("no bot has moved yet: nothing to compare",))
+    ruling = next(each for each in ORDER if each in {found.ruling for found in verdicts.values()})
+    reasons = [
+        f"{channel}: {text}" if len(verdicts) > 1 else text
+        for channel, found in sorted(verdicts.items(), key=lambda each: ORDER.index(each[1].ruling))
+        for text in found.reasons
+    ]
+    return Verdict(ruling, tuple(reasons), tuple(name for found in verdicts.values() for name in found.worse))
+
+
 def _sum_up(findings: Iterable[Finding]) -> Ruling:
     rulings = {each.ruling for each in findings}
-    return next(each for each in (Ruling.FAIL, Ruling.HOLD, Ruling.PASS) if each in rulings)
+    return next(each for each in ORDER if each in rulings)
 
 
 # --- Messages ------------------------------------------------------------------------------------------------------
@@ -93,14 +108,15 @@ def _judge_messages(comparison: Comparison, aside: set[str], criteria: Criteria)
     else:
         customers = past
     probing = probes_of(usable)
-    probes = _compare(probing, probes_of(others), criteria, sentences.OTHER_SIDE, "probes")
+    answering = probes_of(others)
+    probes = _compare(probing, answering, criteria, sentences.OTHER_SIDE, "probes")
     if failed := [each for each in (*customers, *past, *probes) if each.ruling is Ruling.FAIL]:
         return failed
     if _sum_up(customers) is Ruling.PASS:
         return customers
     if _sum_up(probes) is Ruling.PASS and not any(each.leaning for each in customers):
         return [*probes, *(Finding(Ruling.PASS, f"customers alone: {each.text}") for each in customers)]
-    return [*customers, *(probes if probing.active else ())]
+    return [*customers, *(probes if probing.active and answering.active else ())]
 
 
 def _divide(bots: Sequence[BotRecord], aside: set[str]) -> tuple[list[BotRecord], list[BotRecord]]:

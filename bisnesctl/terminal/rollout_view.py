@@ -3,6 +3,7 @@
 from bisnesctl.rollout.overview import Overview
 from bisnesctl.rollout.state import Phase, Rollout
 from bisnesctl.terminal import output
+from bisnesctl.terminal.figures_view import show_figures
 from bisnesctl.terminal.output import Column, escape
 
 _COLOURS = {"pass": "green", "fail": "red", "hold": "yellow"}
@@ -33,8 +34,8 @@ def show(found: Overview) -> None:
     if rollout is not None and rollout.reason and not rollout.phase.is_end:
         pairs.append(("reason", escape(rollout.reason)))
     if rollout is not None and rollout.ruling and not rollout.phase.is_end:
-        reasons = "; ".join(map(escape, rollout.reasons))
-        pairs.append(("verdict", f"[{_COLOURS.get(rollout.ruling, 'dim')}]{rollout.ruling}[/]: {reasons}"))
+        pairs.append(("verdict", f"[{_COLOURS.get(rollout.ruling, 'dim')}]{rollout.ruling}[/]"))
+        pairs += [("", escape(each)) for each in rollout.reasons]
     pairs.append(("next", escape(found.next)))
     if rollout is not None and not rollout.phase.is_end:
         driver = found.driver or "its command has ended; the program alerts continues it within seconds"
@@ -51,5 +52,8 @@ def show(found: Overview) -> None:
             for each in found.sides
         ],
     )  # fmt: skip
+    if found.figures:
+        output.result("since the step began, by the side of the bots:")
+        show_figures(found.figures)
     if found.draining:
         output.result(f"being handed over now: {', '.join(found.draining)}")

@@ -1,7 +1,8 @@
 """Group commit with a deadline: items that wait together are written at once, and each is answered within its time.
 
 One thread writes; while it does, the next batch gathers. Another thread answers the items whose time is up,
-even while the writer waits, so that neither callers nor memory depend on a database that hangs.
+even while the writer waits, so that neither callers nor memory depend on a database that hangs. It sleeps while there
+are no items.
 """
 
 import asyncio
@@ -19,8 +20,6 @@ import structlog
 
 from services.database.connection import DatabaseError, DatabaseUnavailable
 
-#: Seconds between two looks for items whose time is up.
-EXPIRY_INTERVAL_SECONDS = 0.25
 #: Seconds between two attempts to tidy up.
 TIDY_INTERVAL_SECONDS = 1.0
 #: Seconds before writing continues after a fault of this process.
@@ -96,6 +95,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._running: Sequence[_Entry[Item, Answer]] = ()
         self._lock = threading.Lock()
         self._kick, self._closed = threading.Event(), threading.Event()
+        self._has_items = threading.Event()  # set while some may be waiting or being written, or after `close`
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -123,6 +123,8 @@ class GroupCommit(Generic[Item, Answer]):
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
                 self._thread.start()
                 threading.Thread(target=self._expire_on, name=f"{self._name}-expiry", daemon=True).start()
+        if not self._has_items.is_set():
+            self._has_items.set()
         self._kick.set()
 
     def close(self) -> None:
@@ -133,6 +135,7 @@ class GroupCommit(Generic[Item, Answer]):
             self._thread.join(self._seconds + CLOSE_MARGIN_SECONDS)
         with self._lock:
             self._closed.set()
+        self._has_items.set()
         self._expire(math.inf)
 
     def _work(self) -> None:
@@ -150,7 +153,6 @@ class GroupCommit(Generic[Item, Answer]):
 
     def _write_all(self) -> None:
         while batch := self._next():
-            self._running = batch
             self._commit(batch)
             self._running = ()
 
@@ -163,6 +165,7 @@ class GroupCommit(Generic[Item, Answer]):
                 if batch and self._max_bytes is not None and size > self._max_bytes:
                     break
                 batch.append(self._waiting.popleft())
+            self._running = batch
         return batch
 
     def _commit(self, entries: "list[_Entry[Item, Answer]]") -> None:
@@ -200,13 +203,24 @@ class GroupCommit(Generic[Item, Answer]):
             self._undo(late)
 
     def _expire_on(self) -> None:
-        while not self._closed.wait(EXPIRY_INTERVAL_SECONDS):
-            self._expire(time.monotonic())
+        """Answer the items whose time is up. Later items have later deadlines, so none of them is missed meanwhile."""
+        while not self._closed.is_set():
+            self._has_items.wait()
+            self._has_items.clear()
+            while (deadline := self._first_deadline()) is not None and not self._closed.is_set():
+                self._closed.wait(deadline - time.monotonic())
+                self._expire(time.monotonic())
+
+    def _first_deadline(self) -> float | None:
+        """The earliest deadline of the items that have no answer; None if there are none."""
+        with self._lock:
+            first = [entry.deadline for entry in (*self._running, *self._waiting) if not entry.settled]
+        return min(first, default=None)
 
     def _expire(self, now: float) -> None:
         with self._lock:
-            overdue = [entry for entry in self._running if entry.deadline < now and not entry.settled]
-            while self._waiting and (self._waiting[0].deadline < now or self._waiting[0].settled):
+            overdue = [entry for entry in self._running if entry.deadline <= now and not entry.settled]
+            while self._waiting and (self._waiting[0].deadline <= now or self._waiting[0].settled):
                 overdue.append(self._waiting.popleft())
             for entry in overdue:
                 entry.settled = True

@@ -66,7 +66,7 @@ SELECT known FROM targets ORDER BY n""",
 )  # fmt: skip
 
 _UNPROCESSED = "process_name = %(process)s AND processed_at IS NULL AND (%(bot)s::int IS NULL OR bot_id = %(bot)s)"
-_IS_WAITING = f"SELECT EXISTS (SELECT FROM webhook_inbox WHERE {_UNPROCESSED})"
+IS_WAITING = f"SELECT EXISTS (SELECT FROM webhook_inbox WHERE {_UNPROCESSED})"
 _LOCK = "SELECT pg_advisory_xact_lock(%s, hashtext(%s))"
 _NEXT = f"""
 SELECT id, body, bot_id FROM webhook_inbox WHERE {_UNPROCESSED}
@@ -164,6 +164,11 @@ class Inbox:
         self._lock_name = process if bot_id is None else f"{process}/{bot_id}"
         self._applying = threading.Lock()
         self.received = 0  # messages of people that were applied, since the start
+        self._on_received: Callable[[], None] = lambda: None
+
+    def on_received(self, action: Callable[[], None]) -> None:
+        """Run this, on any thread, after messages of people were stored, which may have files to download."""
+        self._on_received = action
 
     @property
     def is_applying(self) -> bool:
@@ -174,7 +179,7 @@ class Inbox:
         """Apply all stored webhooks; returns how many there were."""
         total = 0
         with self._applying:
-            while query_value(connection, _IS_WAITING, self._filter):
+            while query_value(connection, IS_WAITING, self._filter):
                 applied = self._apply_batch(connection, APPLY_BATCH)
                 if not applied:
                     break
@@ -206,6 +211,8 @@ class Inbox:
             log.warning("webhook_batch.failed", webhooks=len(webhooks), reason=_reason(error))
             return sum(self._apply_batch(connection, 1) for _ in webhooks)
         self.received += received
+        if received:
+            self._on_received()
         return len(webhooks)
 
     def _apply(self, connection: Connection, webhooks: list[tuple[int, bytes, int | None]]) -> int:

@@ -231,7 +231,7 @@ SELECT n, event::text FROM (
 _RENEW = """
 UPDATE lane l SET due = now() + %s * interval '1 second' WHERE claim = %s
     AND NOT EXISTS (SELECT FROM bot_pace p WHERE p.bot_id = l.bot_id AND p.owner_epoch > COALESCE(l.epoch, 0))"""
-_HAS_DUE = f"""
+HAS_DUE = f"""
 WITH RECURSIVE {_WAITING}
 SELECT EXISTS (
     SELECT FROM waiting JOIN bot_pace p USING (bot_id)
@@ -337,7 +337,7 @@ class Outbox:
 
     def has_due(self, connection: Connection) -> bool:
         """Whether any chat of the channel could be served now."""
-        return bool(query_value(connection, _HAS_DUE, {"process": self.channel, "bot": self.bot_id, "side": self.side}))
+        return bool(query_value(connection, HAS_DUE, {"process": self.channel, "bot": self.bot_id, "side": self.side}))
 
 
 def _claimed(rows: list[tuple[Any, ...]]) -> Exchanged:

@@ -1,7 +1,7 @@
 """Faults of all kinds, one after the other, under traffic in all directions: nothing lost, doubled or out of order.
 
 Their order is another one in each run, and they end after a while. In the environment, `CHAOS_SEED` repeats the order
-that a run has printed, `CHAOS_SECONDS` lets them continue for longer, and with `CHAOS_ROUNDS` each kind comes that often.
+that a run has printed, `CHAOS_SECONDS` lets them last longer, and with `CHAOS_ROUNDS` each kind comes that often.
 """
 
 import collections

@@ -15,7 +15,7 @@ from tests.support.waiting import wait_until
 
 #: Seconds for which the first good release is watched, and those after which a bad one begins to fail.
 WATCH, HEALTHY = "30", 2.0
-#: Requests in a second. docs/how-to/upgrade.md has the figures with 100.
+#: Requests in a second. docs/how-to/upgrade.md has the outcomes with 100.
 RATE = 20
 #: Seconds that slow releases take longer.
 SLOWER = 1.0

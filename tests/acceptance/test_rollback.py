@@ -17,22 +17,13 @@ from tests.support.processes.servers import Postgres, settings_in
 from tests.support.waiting import HANG_SECONDS, wait_until
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    deployment = Deployment(
-        tmp_path_factory.mktemp("rollback"), META_MAX_MESSAGES_PER_SECOND="500", HEARTBEAT_INTERVAL="1000"
-    )
+@pytest.fixture
+def deployment(tmp_path):
+    deployment = Deployment(tmp_path, META_MAX_MESSAGES_PER_SECOND="500", HEARTBEAT_INTERVAL="1000")
     deployment.run("start", "--multiprocess", "--sandbox")
     deployment.add_demo_bot()
     yield deployment
     deployment.close()
-
-
-@pytest.fixture
-def deployment(made):
-    """The deployment with separate processes."""
-    made.run("start", "--multiprocess", "--sandbox")
-    return made
 
 
 def legacy_health(deployment):
@@ -90,11 +81,11 @@ def test_a_rollback_works_while_the_api_crashes_and_redis_is_down(deployment):
     assert send_to_legacy(deployment, "without Redis") == 200
 
 
-def test_the_old_process_can_be_started_from_nothing(made):
-    made.run("stop")
-    made.run("start", "--legacy", "--sandbox")
-    assert legacy_health(made) == 200
-    assert send_to_legacy(made, "alone") == 200
+def test_the_old_process_can_be_started_from_nothing(deployment):
+    deployment.run("stop")
+    deployment.run("start", "--legacy", "--sandbox")
+    assert legacy_health(deployment) == 200
+    assert send_to_legacy(deployment, "alone") == 200
 
 
 def owners(deployment):
@@ -109,6 +100,7 @@ def test_every_bot_is_handed_over_and_the_steps_can_be_shown_before(deployment):
     rolled_back = deployment.run("rollback")
     assert owners(deployment) == {"legacy": 1}
     assert "no message waits" in rolled_back.stderr
+    assert "handed_over_to_legacy" in deployment.run("audit").stdout
     deployment.run("start", "--multiprocess", "--sandbox")
     assert owners(deployment) == {"multiprocess": 1}
 
@@ -181,3 +173,42 @@ def test_a_rollback_works_without_postgresql_and_hands_the_bots_over_later(tmp_p
     finally:
         deployment.close()
         server.remove()
+
+
+#: A former server: it answers at its port that it is healthy, and knows nothing of the outbox.
+FORMER_SERVER = """
+import http.server, os
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Answer).serve_forever()
+"""
+
+
+def test_a_rollback_to_the_former_server_strands_no_message_unless_it_is_forced(tmp_path):
+    (tmp_path / "former.py").write_text(FORMER_SERVER)
+    (tmp_path / "home").mkdir()
+    command = f"{sys.executable} {tmp_path / 'former.py'}"
+    deployment = Deployment(
+        tmp_path / "home", LEGACY_COMMAND=command, HEARTBEAT_INTERVAL="1000", ENABLE_WWEBJS="false", API_INSTANCES="1"
+    )
+    try:
+        deployment.run("start", "--multiprocess", "--sandbox")
+        deployment.add_demo_bot()
+        deployment.run("stop", "meta-worker")
+        assert deployment.send("0100", "60123456789", "waits").status_code == 202
+        refused = deployment.run("rollback", check=False)
+        assert (refused.returncode, "1 messages wait" in refused.stderr) == (6, True)
+        assert deployment.rows("SELECT owner FROM bot_pace") == [(None,)]
+        deployment.run("rollback", "--force")
+        assert owners(deployment) == {"legacy": 1}
+        health = f"http://127.0.0.1:{deployment.settings.port}/health"
+        assert requests.get(health, timeout=HANG_SECONDS).status_code == 200
+        assert deployment.statuses() == {"queued": 1}
+        deployment.run("start", "--multiprocess", "--sandbox")
+        wait_until(lambda: deployment.statuses() == {"read": 1}, what=deployment.logs)
+    finally:
+        deployment.close()

@@ -11,9 +11,11 @@ import time
 import pytest
 import requests
 
+from bisnesctl.naming import session_name
 from tests.support.deployment import Deployment
 from tests.support.two_sides import COMPANY, Writers, add_bots, chat_of
 from tests.support.waiting import HANG_SECONDS, wait_until
+from tests.support.web_deployment import WebDeployment
 
 BOTS = int(os.environ.get("ROLLOUT_BOTS", "20"))
 #: Messages a second.
@@ -164,3 +166,32 @@ def test_either_side_accepts_messages_of_any_bot(deployment):
     assert len(deployment.received()) == 4
     claims = dict(deployment.rows("SELECT owner, count(*) FROM bot_pace GROUP BY 1"))
     assert claims == {"legacy": 1, "multiprocess": 1}
+
+
+def test_a_web_session_changes_its_side_without_an_interruption(tmp_path):
+    deployment = WebDeployment(tmp_path, HEARTBEAT_INTERVAL="1000", API_INSTANCES="1", META_INSTANCES="1")
+    try:
+        deployment.run("start", "--multiprocess", "--sandbox")
+        deployment.add_web_bot(1)
+        number = deployment.link(1)
+        name = session_name(COMPANY, 1)
+        pid = deployment.pid(name)
+        for side, words in (
+            ("legacy", ["rollback"]),
+            ("multiprocess", ["rollout", "start", "--type", "wwebjs", "--percent", "100"]),
+        ):
+            deployment.run(*words)
+            assert owners(deployment) == {side: 1}
+            ports = (deployment.settings.port, deployment.settings.api_port)
+            for port in ports if side == "multiprocess" else ports[:1]:
+                answer = requests.post(
+                    f"http://127.0.0.1:{port}/api/v2/messages/text/{COMPANY}/60171112222",
+                    json={"message": f"{side} {port}", "phoneIndex": 1}, headers={"X-Api-Key": deployment.key},
+                    params={"wait": 50}, timeout=HANG_SECONDS,
+                )  # fmt: skip
+                assert answer.status_code == 200, answer.text
+            assert deployment.pid(name) == pid
+        texts = [each["body"] for each in deployment.arrived(number)]
+        assert len(texts) == len(set(texts)) == 3
+    finally:
+        deployment.close()

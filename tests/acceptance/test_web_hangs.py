@@ -24,7 +24,7 @@ UNLINKED = 2
 #: How long a recovery may take.
 RECOVERY_SECONDS = 400
 #: MAX_HEARTBEAT_AGE: a process without a heartbeat for twice as long hangs.
-MAX_HEARTBEAT_AGE_MS = 6_000
+MAX_HEARTBEAT_AGE_MS = 10_000
 #: Processes that only compute, all on one processor.
 BUSY_PROCESSES = 15
 #: They end by themselves after this time.

@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -14,6 +14,7 @@ from rich.console import Console
 from tests.bench import claim as claims
 from tests.bench import growth as sizes
 from tests.bench import report
+from tests.bench import rest as resting
 from tests.bench import web as web_sessions
 from tests.bench.measure import Measured, Plan, measure
 from tests.bench.sides import Ours, Peer, Side
@@ -136,6 +137,41 @@ def claim(
     report.show_claims(Console(stderr=json is not None and str(json) == "-"), found)
     if json:
         report.write_json(json, claims.describe(found))
+
+
+@app.command()
+def rest(
+    quick: Quick = False,
+    json: Json = None,
+    side: Annotated[list[SideName] | None, typer.Option(help="Both unless named.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="Rounds of each side, in turn.")] = 3,
+    seconds: Annotated[float, typer.Option(min=5, max=600, help="Of each round.")] = 60,
+    whole: Annotated[bool, typer.Option("--whole", help="Also a whole deployment with the defaults.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(metavar="CHECKOUT", help="Another checkout of ours in the peer's place.")
+    ] = None,
+) -> None:
+    """Measure what everything costs while nothing happens, and how quickly commands of the tool answer.
+
+    Example: scripts/bench rest --rounds 3 --whole
+    """
+    wanted = side or list(SideName)
+    if quick:
+        rounds, seconds = 1, min(seconds, 10)
+    with stage() as ready, progress.status("starting") as status:
+        sides: list[Side] = [Ours(ready.folder)] if SideName.OURS in wanted else []
+        if against:
+            sides.append(Ours(ready.folder, name="before", python=virtual_python(against)))
+        elif SideName.PEER in wanted:
+            sides.append(Peer(ready.folder))
+        if whole:
+            sides.append(resting.whole_deployment(ready))
+        found = resting.measure(sides, ready, rounds, seconds, status.update)
+        commands = resting.measure_commands(Path(sys.executable), ready.folder)
+    report.show_rest(Console(stderr=json is not None and str(json) == "-"), found, commands)
+    if json:
+        sides_found = {name: [asdict(each) for each in rounds] for name, rounds in found.items()}
+        report.write_json(json, {"machine": report.machine(), "sides": sides_found, "commands": commands})
 
 
 @app.command()

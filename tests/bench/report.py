@@ -15,6 +15,7 @@ from tests.bench.claim import Claimed
 from tests.bench.figures import Faults, medians
 from tests.bench.growth import COLUMNS, Grown
 from tests.bench.measure import Measured, Plan
+from tests.bench.rest import Resting
 from tests.bench.web import Found
 
 #: Name of a figure → what it is called in the table, and its decimals.
@@ -31,6 +32,14 @@ ROWS = {
     "memory_mib": ("memory of the processes, MiB (PSS)", 0),
     "distant_per_second": ("end to end messages / s, Graph answers after {distant:g} ms", 0),
     "distant_cpu_per_1000": ("… CPU s / 1,000 messages, with both", 2),
+}
+
+#: The same for a side at rest.
+RESTING_ROWS = {
+    "idle_percent": ("CPU, % of a core, with PostgreSQL and Redis", 2),
+    "idle_processes_percent": ("… of the processes alone", 2),
+    "idle_wakeups": ("wake-ups of the processes / s", 0),
+    "memory_mib": ("memory of the processes, MiB (PSS)", 0),
 }
 
 Rounds = Mapping[str, Sequence[Measured]]  # side → one entry a round
@@ -130,6 +139,22 @@ def show_claims(console: Console, claims: Sequence[Claimed]) -> None:
     for one in claims:
         table.add_row(one.state, str(one.accept), str(one.claim), str(one.exchange), f"{one.claimed:,}")
     console.print(table)
+
+
+def show_rest(console: Console, found: Mapping[str, Sequence[Resting]], commands: Mapping[str, float]) -> None:
+    """Print what everything costs at rest, and how quickly commands of the tool answer."""
+    figures = {name: medians([one.figures for one in rounds]) for name, rounds in found.items()}
+    table = Table("at rest")
+    for name in figures:
+        table.add_column(name, justify="right")
+    for key, (title, decimals) in RESTING_ROWS.items():
+        table.add_row(title, *(f"{one[key]:,.{decimals}f}" for one in figures.values()))
+    console.print(table)
+    for name, rounds in found.items():
+        parts = medians([one.memory for one in rounds])
+        console.print(f"{name}: " + ", ".join(f"{label} {mib:.0f} MiB" for label, mib in sorted(parts.items())))
+    for name, seconds in commands.items():
+        console.print(f"bisnesctl --{name}: {seconds:.3f} s")
 
 
 def show_growth(console: Console, found: Sequence[Grown]) -> None:

@@ -1,7 +1,7 @@
 """Simulates rollouts: how often the verdict is wrong, and how long it takes. `scripts/simulate-rollouts --help`.
 
 A simulated rollout moves 10 %, 50 % and all of twenty bots. Each bot has its own share of the traffic, its own rate of
-failures and its own latency. The verdict is asked every 15 seconds, and later each time that there are 3 % more
+failures and its own latency. The verdict is asked every 15 seconds, and later each time that there are 10 % more
 messages; a step ends with a verdict, or undecided after a day. Nothing but the verdict is simulated: no alarms.
 """
 
@@ -29,7 +29,7 @@ PAST_MESSAGES = 20_000.0
 #: Seconds between two looks, at least.
 LOOK_SECONDS = 15.0
 #: The growth of the number of messages until the next look.
-LOOK_GROWTH = 1.03
+LOOK_GROWTH = 1.1
 #: Seconds after which a step is undecided.
 STEP_SECONDS = 86400.0
 #: Seconds: the median latency of a usual bot, and the deviation of its logarithm.

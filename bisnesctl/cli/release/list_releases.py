@@ -86,8 +86,8 @@ def _show_table(releases: "list[ListedRelease]") -> None:
 
     columns = [
         *(output.Column("#", "right"), output.Column("version"), output.Column("state"), output.Column("installed")),
-        *(output.Column("by"), output.Column("size", "right"), output.Column("from", from_width=120)),
-        *(output.Column("reason", wraps=True), output.Column("to make it current")),
+        *(output.Column("by", from_width=80), output.Column("size", "right"), output.Column("from", from_width=120)),
+        *(output.Column("reason", wraps=True), output.Column("to make it current", from_width=110)),
     ]
     output.print_table(columns, [_cells(each) for each in releases])
 
@@ -119,6 +119,7 @@ def _show_troubles(found: "ReleaseOverview") -> None:
             output.result(
                 f"{escape(switch.command)} of {at} was interrupted while it was {switch.stage}{escape(tried)}"
             )
-            output.result("the guard puts that right within a minute; at once: bisnesctl release rollback --unfinished")
+            output.result("the guard puts that right within a minute")
+            output.result("to do it at once: bisnesctl release rollback --unfinished")
     for folder in found.unfinished:
         output.result(f"{escape(folder)}: its installation was interrupted; the next install or prune removes it")

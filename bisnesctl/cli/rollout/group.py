@@ -69,8 +69,10 @@ def begin(
     from bisnesctl.cli.queue.group import operator
     from bisnesctl.database import postgres
     from bisnesctl.rollout import candidates, duty, state
+    from bisnesctl.rollout.rollback import check_queue
 
     side = side_of(deployment, to)
+    check_queue(deployment, side)
     with postgres.command_connection(deployment.settings) as connection:
         if state.active(connection):
             raise Conflict(
@@ -89,7 +91,7 @@ def drive(deployment: "Deployment", until: "Until") -> "Rollout | None":
     """Drives the rollout until `until` says so; a signal ends this command, and the program alerts continues."""
     from bisnesctl.cli.start import signals_as_interrupt
     from bisnesctl.rollout.driver import Driver
-    from bisnesctl.rollout.judge import judge
+    from bisnesctl.rollout.judge import StepJudge
     from bisnesctl.terminal import output
     from bisnesctl.terminal.output import escape
 
@@ -98,7 +100,7 @@ def drive(deployment: "Deployment", until: "Until") -> "Rollout | None":
 
     with signals_as_interrupt():
         try:
-            return Driver(deployment, judge, report, output.say).run(until)
+            return Driver(deployment, StepJudge(deployment), report, output.say).run(until)
         except KeyboardInterrupt:
             output.say("this command ends; the rollout continues by itself: `bisnesctl rollout status`")
             raise

@@ -318,6 +318,22 @@ def test_a_secret_under_another_key_is_an_error_of_the_delivery(connection, cust
     assert customer.calls == []
 
 
+def test_the_next_event_is_due_when_its_chat_and_its_webhook_permit(connection, customers):
+    def seconds():
+        return store.next_due(connection) or 0
+
+    assert store.next_due(connection) is None
+    webhook = register(connection, customers().url)
+    raise_events(connection, 1)
+    assert seconds() <= 0
+    execute(connection, "UPDATE webhook_lane SET due = now() + interval '100 seconds'")
+    assert 0 < seconds() <= 100
+    execute(connection, "UPDATE webhook SET paused_until = now() + interval '1000 seconds'")
+    assert 100 < seconds() <= 1000
+    execute(connection, "UPDATE webhook SET active = false WHERE id = %s", (webhook,))
+    assert store.next_due(connection) is None
+
+
 def test_the_claims_of_an_earlier_run_are_released_at_once(connection, customers, senders):
     customer = customers()
     register(connection, customer.url)

@@ -157,6 +157,15 @@ SESSION = WebSession(
         ),
         ({"no_worker": True}, "process", True, "no worker of meta is running", "", "bisnesctl why meta-worker"),
         (
+            {"no_worker": True, "owner": "legacy"}, "process", True,
+            "the legacy process serves it, and does not run", "", "bisnesctl rollout status",
+        ),
+        (
+            {"owner": "legacy", "next_owner": "multiprocess"}, "process", False,
+            "it is being handed over from legacy to multiprocess", "it continues within seconds",
+            "bisnesctl rollout status",
+        ),
+        (
             {"session": replace(SESSION, state="SCAN_QR_CODE")}, "session", True,
             "its session is unlinked: no phone is linked to it", "", "bisnesctl bots link 0128 0",
         ),

@@ -30,6 +30,9 @@ MADE_ONCE = {
 ALLOWED = {
     "bisnesctl/database/process_events.py: self._wake.wait": "for the next event",
     "services/wakeups.py: self._requested.wait": "for the next wake-up, or the next marker to clear",
+    "services/database/group_commit.py: self._has_items.wait": "for the next item",
+    "services/events/__main__.py: process.stopping.wait": "for the end of the process",
+    "services/http_server/server.py: self._asked_to_exit.wait": "within asyncio.wait_for",
     "services/inbox/webhook_inbox.py: self._commits.submit(...).result": "GroupCommit ends it in time",
     "services/api/messages/sends.py: context.acceptor.accept(...).result": "GroupCommit ends it in time",
     "services/outbox/delivery.py: on_call.wait": "for the next announcement; a sweep that finds messages ends it too",

@@ -55,6 +55,10 @@ def watched(seconds, **changes):
         (rollout(phase=Phase.BACK, reason="why"), seen(new=[0], running=[NEW]), StartSide(OLD)),
         (rollout(phase=Phase.BACK, reason="why"), seen(), Finish(Phase.UNDONE, OLD, "why")),
         (rollout(failures=2), seen(running=[OLD]), GoBack("multiprocess does not start")),
+        (
+            rollout(failures=2, reason="api-0 fails"), seen(running=[OLD]),
+            GoBack("multiprocess does not start: api-0 fails"),
+        ),
         (watched(60, paused=True), seen(new=[0], ruling="fail"), GoBack("the moved bots do worse")),
         (watched(60), seen(new=[0], running=[OLD], ruling="pass"), StartSide(NEW)),
     ],

@@ -43,16 +43,11 @@ class Store:
         self.stored -= set(items)
 
 
-@pytest.fixture
-def expiry(monkeypatch):
-    monkeypatch.setattr("services.database.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
-
-
 def group(store, seconds=HANG_SECONDS, **options):
     return GroupCommit("test", store.write, seconds, max_items=options.pop("max_items", 256), **options)
 
 
-def test_waiting_items_are_written_together_in_order(expiry):
+def test_waiting_items_are_written_together_in_order():
     store = Store(["held"])
     commits = group(store, max_items=5)
     futures = [commits.submit(n) for n in range(12)]
@@ -63,7 +58,7 @@ def test_waiting_items_are_written_together_in_order(expiry):
     commits.close()
 
 
-def test_a_batch_is_limited_in_bytes_unless_a_single_item_is_larger(expiry):
+def test_a_batch_is_limited_in_bytes_unless_a_single_item_is_larger():
     store = Store(["held"])
     commits = group(store, max_bytes=10, size=len)
     futures = [commits.submit("x" * length) for length in (1, 4, 4, 4, 30, 1)]
@@ -73,7 +68,7 @@ def test_a_batch_is_limited_in_bytes_unless_a_single_item_is_larger(expiry):
     commits.close()
 
 
-def test_a_bad_item_does_not_take_the_others_with_it(expiry):
+def test_a_bad_item_does_not_take_the_others_with_it():
     store = Store(["held", "fault", "fine", "fault"])
     commits = group(store)
     first = commits.submit("first")
@@ -86,7 +81,7 @@ def test_a_bad_item_does_not_take_the_others_with_it(expiry):
     commits.close()
 
 
-def test_the_writer_continues_after_faults_of_its_own(expiry, monkeypatch):
+def test_the_writer_continues_after_faults_of_its_own(monkeypatch):
     monkeypatch.setattr("services.database.group_commit.FAULT_PAUSE_SECONDS", 0.01)
     faults = ["one", "two"]
 
@@ -101,7 +96,7 @@ def test_the_writer_continues_after_faults_of_its_own(expiry, monkeypatch):
     commits.close()
 
 
-def test_items_submitted_after_the_end_are_refused(expiry):
+def test_items_submitted_after_the_end_are_refused():
     commits = group(Store())
     commits.close()
     with pytest.raises(DatabaseUnavailable):
@@ -115,23 +110,21 @@ def test_items_submitted_after_the_end_are_refused(expiry):
     max_items=st.integers(1, 6),
 )
 def test_every_caller_is_answered_and_exactly_the_acknowledged_items_are_stored(script, pauses, max_items):
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("services.database.group_commit.EXPIRY_INTERVAL_SECONDS", 0.01)
-        store = Store(script)
-        commits = group(store, 0.1, max_items=max_items, undo=store.undo)
-        futures = {}
-        for n, pause in enumerate(pauses):
-            futures[n] = commits.submit(n)
-            time.sleep(pause)
-        assert not wait_for(futures.values(), HANG_SECONDS).not_done
-        commits.close()
-        promised = {n for n, future in futures.items() if future.exception() is None}
-        assert all(futures[n].result() == f"answer to {n}" for n in promised)
-        assert store.stored == promised
-        assert all(batch == sorted(batch) for batch in store.batches)
+    store = Store(script)
+    commits = group(store, 0.1, max_items=max_items, undo=store.undo)
+    futures = {}
+    for n, pause in enumerate(pauses):
+        futures[n] = commits.submit(n)
+        time.sleep(pause)
+    assert not wait_for(futures.values(), HANG_SECONDS).not_done
+    commits.close()
+    promised = {n for n, future in futures.items() if future.exception() is None}
+    assert all(futures[n].result() == f"answer to {n}" for n in promised)
+    assert store.stored == promised
+    assert all(batch == sorted(batch) for batch in store.batches)
 
 
-def test_callers_on_an_event_loop_get_their_own_answers(expiry):
+def test_callers_on_an_event_loop_get_their_own_answers():
     store = Store()
     commits = group(store, max_items=3)
 
@@ -147,7 +140,7 @@ def test_callers_on_an_event_loop_get_their_own_answers(expiry):
     assert store.stored == set(range(5))
 
 
-def test_a_bad_item_of_an_event_loop_ends_with_its_own_error(expiry):
+def test_a_bad_item_of_an_event_loop_ends_with_its_own_error():
     commits = group(Store(["fault"]))
 
     async def ask():
@@ -158,7 +151,7 @@ def test_a_bad_item_of_an_event_loop_ends_with_its_own_error(expiry):
     commits.close()
 
 
-def test_a_caller_on_an_event_loop_is_answered_in_its_time(expiry):
+def test_a_caller_on_an_event_loop_is_answered_in_its_time():
     store = Store(["held"])
     commits = group(store, 0.1, undo=store.undo)
 
@@ -172,7 +165,7 @@ def test_a_caller_on_an_event_loop_is_answered_in_its_time(expiry):
     assert store.stored == set()
 
 
-def test_callers_whose_loop_is_closed_do_not_stop_the_writer(expiry):
+def test_callers_whose_loop_is_closed_do_not_stop_the_writer():
     store = Store(["held"])
     commits = group(store)
 

@@ -21,6 +21,8 @@ from services.wakeups import Notifier
 CHANNELS = ("bisnes_config", "bisnes_sessions")
 #: The pause after a failure, and between two attempts to take the lead.
 RETRY_SECONDS = 1.0
+#: Seconds between two checks that the connection that receives announcements answers, at most.
+CHECK_SECONDS = 5.0
 
 log = structlog.get_logger()
 
@@ -77,7 +79,13 @@ class Keeper:
             return
         self._standing_by = False
         next_round = next_look = 0.0
-        for notified in announcements(self._database, CHANNELS, self._stopped):
+
+        def pause() -> float:
+            return min(min(next_round, next_look) - time.monotonic(), CHECK_SECONDS)
+
+        for notified in announcements(self._database, CHANNELS, self._stopped, pause):
+            if not notified and time.monotonic() < min(next_round, next_look):
+                continue
             with self._database.connection() as working:
                 if notified or time.monotonic() >= next_round:
                     next_round = time.monotonic() + self._supervisor.round(working)
