@@ -876,6 +876,9 @@ BEGIN
         WHERE isfinite(paused_until) AND paused_until > present OR paused_at > present;
     UPDATE bot_pace SET drain_until = present, owner_since = LEAST(owner_since, present)
         WHERE drain_until > present OR owner_since > present;
+    UPDATE rollout SET began_at = LEAST(began_at, present), step_at = LEAST(step_at, present),
+        judged_at = LEAST(judged_at, present), driver_until = LEAST(driver_until, present)
+        WHERE ended_at IS NULL AND GREATEST(began_at, step_at, judged_at, driver_until) > present;
     UPDATE media_download SET due = due - back WHERE due > present AND isfinite(due);
     UPDATE media_download SET tried_at = present WHERE tried_at > present;
     UPDATE bot_check SET due = due - back WHERE due > present AND isfinite(due);
@@ -1051,7 +1054,7 @@ CREATE TABLE dialog360_secret (
 CREATE TABLE audit_record (
     id           uuid             PRIMARY KEY,           -- made with the record, so that it is delivered once
     at           timestamptz      NOT NULL,
-    source       text             NOT NULL CHECK (source IN ('cli', 'api', 'guard', 'manager', 'rollout')),
+    source       text             NOT NULL CHECK (source IN ('cli', 'api', 'dashboard', 'guard', 'manager', 'rollout')),
     actor        text             NOT NULL,              -- a user, the first characters of an API key, or the program
     origin       text             NOT NULL,              -- a terminal and its ssh client, or the address of a client
     host         text             NOT NULL,

@@ -268,7 +268,7 @@ def test_a_blocked_session(deployment, block, command):
 def test_names_that_mean_nothing(deployment):
     for name, text in (
         ("0128-77", "there is no bot 0128-77"),
-        ("api-7", "there is no instance api-7: there are api-0 and api-1"),
+        ("api-7", "there is no instance api-7: there is only api-0"),
         ("01a21810-359a-77fc-a341-6aaed94b3d4b", "there is no message"),
         ("nonsense", "unknown name nonsense"),
     ):

@@ -3,6 +3,8 @@
 import pytest
 from flask import Blueprint
 
+from bisnesctl.audit import delivery, reading, trail
+from bisnesctl.audit.store import AuditFilter
 from bisnesctl.people.roles import Role
 from services.dashboard import access
 from services.dashboard.access import access_of
@@ -115,6 +117,18 @@ def test_too_many_attempts_are_refused_with_the_time_to_wait(visitor, people, pa
     found = [visitor.post("/ui/sign-in", name="aisha", password="wrong").status_code for _ in range(6)]
     assert found == [401, 401, 401, 401, 429, 429]
     assert visitor.post("/ui/sign-in", name="aisha", password=PASSWORD).status_code == 429
+
+
+def test_sign_ins_are_in_the_audit_trail_with_their_outcome(visitor, people, password_hash, settings):
+    people.accept(people.add("aisha", Role.VIEWER, None), password_hash)
+    visitor.post("/ui/sign-in", name="aisha", password="wrong")
+    visitor.post("/ui/sign-in", name="aisha", password=PASSWORD)
+    delivery.deliver(settings)
+    assert list(trail.waiting(settings.home)) == []
+    found = reading.read(settings, AuditFilter(who="aisha")).records
+    assert {(each["source"], each["action"], each["outcome"]) for each in found} == {
+        ("dashboard", "sign in", "failed"), ("dashboard", "sign in", "ok")
+    }  # fmt: skip
 
 
 def test_an_invitation_becomes_an_account(visitor, people):
